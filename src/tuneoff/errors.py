@@ -1,0 +1,151 @@
+"""Every error tuneoff raises on purpose, drawn as a tree.
+
+    TuneoffError
+    ├── StudyError            the study asks for something that cannot be (all problems at once)
+    ├── SourceError           rows or weights cannot be had
+    │   ├── SourceNotFound        no such alias, file, split or column
+    │   ├── SourceUnreachable     the network or the hub does not answer
+    │   └── ChecksumMismatch      what arrived is not what was pinned
+    ├── DataError             rows were read but cannot be used
+    ├── UnsupportedModel      this method or task cannot take this model
+    ├── StoreError            a study folder cannot be read or written
+    │   ├── CorruptRecord         a record does not match its checksum
+    │   └── RecordExists          a finished trial's record is immutable
+    ├── ExecutorError         trials cannot be started here
+    └── TrialError            a trial ended early; each kind is a status of its own
+        ├── OutOfMemory
+        ├── Diverged
+        ├── OverBudget
+        └── Cancelled
+
+An error has one message that says what is wrong and, where one is known, a hint that says what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+class TuneoffError(Exception):
+    """Base of all errors a user can cause or meet.
+
+    Args:
+        message: what is wrong, in one or two sentences.
+        hint: what to do about it; shown on a line of its own.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with a study: where (dotted key, line of the file if any) and what."""
+
+    where: str
+    message: str
+    line: int | None = None
+
+    def __str__(self) -> str:
+        place = f"line {self.line}, {self.where}" if self.line else self.where
+        return f"{place}: {self.message}" if place else self.message
+
+
+class StudyError(TuneoffError):
+    """The study cannot be run as written; `problems` lists every reason found."""
+
+    def __init__(self, problems: Iterable[Problem] | str, hint: str = "", origin: str = "") -> None:
+        self.problems = (Problem("", problems),) if isinstance(problems, str) else tuple(problems)
+        if len(self.problems) == 1:
+            text = f"{origin}: {self.problems[0]}" if origin else str(self.problems[0])
+        else:
+            head = f"{origin or 'the study'} has {len(self.problems)} problems:"
+            text = "\n".join([head, *(f"  - {problem}" for problem in self.problems)])
+        super().__init__(text, hint)
+
+
+class SourceError(TuneoffError):
+    """Rows or weights cannot be had."""
+
+
+class SourceNotFound(SourceError):
+    """No such alias, file, split or column."""
+
+
+class SourceUnreachable(SourceError):
+    """The network, the package index or the hub does not answer."""
+
+
+class ChecksumMismatch(SourceError):
+    """What arrived is not what was pinned."""
+
+
+class DataError(TuneoffError):
+    """Rows were read but cannot be used."""
+
+
+class UnsupportedModel(TuneoffError):
+    """This method or task cannot take this model."""
+
+
+class StoreError(TuneoffError):
+    """A study folder cannot be read or written."""
+
+
+class CorruptRecord(StoreError):
+    """A record does not match its checksum."""
+
+
+class RecordExists(StoreError):
+    """A finished trial's record is immutable."""
+
+
+class ExecutorError(TuneoffError):
+    """Trials cannot be started here."""
+
+
+class TrialError(TuneoffError):
+    """A trial ended early."""
+
+
+class OutOfMemory(TrialError):
+    """The device or the machine had no memory left."""
+
+
+class Diverged(TrialError):
+    """The loss or the gradients stopped being finite."""
+
+
+class OverBudget(TrialError):
+    """The trial used up what it was allowed."""
+
+
+class Cancelled(TrialError):
+    """The user or the system asked the trial to stop."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`" (did you mean 'lora'?)"` for the nearest known word, or an empty string."""
+    near = difflib.get_close_matches(word.lower(), {k.lower(): k for k in known}, n=1, cutoff=0.55)
+    if not near:
+        return ""
+    original = {k.lower(): k for k in known}[near[0]]
+    return f" (did you mean {original!r}?)"
+
+
+def by_name(name: str) -> type[TuneoffError]:
+    """The error class called `name`, or `TuneoffError`; used to rebuild a child process's error."""
+    pending: list[type[TuneoffError]] = [TuneoffError]
+    while pending:
+        kind = pending.pop()
+        if kind.__name__ == name and kind is not StudyError:
+            return kind
+        pending.extend(kind.__subclasses__())
+    return TuneoffError

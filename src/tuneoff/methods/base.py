@@ -1,0 +1,175 @@
+"""The contract of a method: what is trained and how it is attached.
+
+A method is one file whose attribute `plugin` is a subclass of `Method` (it trains) or `Baseline` (it does
+not). It sees the model and, of the task, only a `TaskView`; it cannot touch data order, batches, budget or
+evaluation, so it cannot be unfair. Import torch and peft inside functions: options are checked and listed
+without them.
+
+What the contract tests assert for every method, on five architectures: attaching changes only the declared
+parameters' `requires_grad`; training changes only trainable parameters; save → attach → load gives the same
+logits; merge gives the same logits or `mergeable` is false; counts by role add up.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from tuneoff.record import Prediction
+    from tuneoff.tasks.base import Example, Task
+
+WEIGHTS_FILE = "trained.safetensors"
+
+
+class MethodOptions(BaseModel):
+    """Base of a method's options: frozen, unknown keys refused. Describe every field."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True)
+class LearningRate:
+    """Centre and range of a method's learning-rate search; `center` is its default."""
+
+    center: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class TaskView:
+    """What a method may know of the task.
+
+    Attributes:
+        head: names of the model's modules that the task adds (`classifier`, `score`); trained by all.
+        peft_task_type: PEFT's name for the task, e.g. `SEQ_CLS`.
+    """
+
+    head: tuple[str, ...]
+    peft_task_type: str
+
+
+@dataclass
+class Attached:
+    """A model with a method attached to it.
+
+    Attributes:
+        model: the transformer that the task runs; modules may have been changed in place.
+        module: owner of every parameter, `model` itself or a wrapper around it.
+        soft_prompt: batch size -> trained embeddings to put before the input,
+            shape (batch, virtual_tokens, hidden); None where the method has none.
+        virtual_tokens: length of the soft prompt; counts against the model's positions.
+        extra: whatever the method itself needs later.
+    """
+
+    model: nn.Module
+    module: nn.Module
+    soft_prompt: Callable[[int], torch.Tensor] | None = None
+    virtual_tokens: int = 0
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+O = TypeVar("O", bound=MethodOptions)  # noqa: E741 - the field's usual letter
+
+
+class AnyMethod(ABC, Generic[O]):
+    """What methods and baselines share: a description and options."""
+
+    title: ClassVar[str]
+    summary: ClassVar[str]
+    paper: ClassVar[str]
+    trains: ClassVar[bool]
+    mergeable: ClassVar[bool] = False
+    learning_rate: ClassVar[LearningRate] = LearningRate(0.0, 0.0, 0.0)
+    Options: ClassVar[type[MethodOptions]] = MethodOptions
+
+    def __init__(self, options: O) -> None:
+        self.options = options
+
+    @classmethod
+    def create(cls, options: dict[str, Any]) -> AnyMethod[Any]:
+        """The method with these options, checked."""
+        return cls(cls.Options.model_validate(options))  # type: ignore[arg-type]
+
+    @property
+    def virtual_tokens(self) -> int:
+        """Positions of the model that the method uses itself."""
+        return 0
+
+
+class Baseline(AnyMethod[O]):
+    """A floor that needs no training: predicts from the training rows alone."""
+
+    trains = False
+
+    @abstractmethod
+    def predict(self, task: Task, train: Sequence[Example], examples: Sequence[Example]) -> list[Prediction]:
+        """One prediction per example, in order."""
+
+
+class Method(AnyMethod[O]):
+    """A fine-tuning method. The defaults suit a method that trains a subset of the model's own parameters."""
+
+    trains = True
+
+    @abstractmethod
+    def attach(self, model: nn.Module, task: TaskView) -> Attached:
+        """Adds what is trained and sets `requires_grad` on exactly that.
+
+        Must work on the meta device, where parameters are counted.
+
+        Raises:
+            UnsupportedModel: if the method cannot take this model; says why.
+        """
+
+    def parameter_groups(self, attached: Attached, weight_decay: float) -> list[dict[str, Any]]:
+        """Groups for AdamW. Biases, norms and other vectors are not decayed."""
+        trained = [p for p in attached.module.parameters() if p.requires_grad]
+        return [
+            {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
+            {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        ]
+
+    def after_step(self, attached: Attached, step: int, total_steps: int) -> None:
+        """Called after each optimizer step (1-based), for schedules of rank and the like."""
+
+    def save(self, attached: Attached, folder: Path) -> None:
+        """Writes all that must be kept beside the base model; `folder` exists and is empty."""
+        from safetensors.torch import save_file
+
+        trained = {n: p.detach().cpu().contiguous() for n, p in attached.module.named_parameters() if p.requires_grad}
+        save_file(trained, folder / WEIGHTS_FILE)
+
+    def load(self, attached: Attached, folder: Path) -> None:
+        """Puts what `save` wrote into a freshly attached model.
+
+        Raises:
+            StoreError: if the files do not fit the model.
+        """
+        from safetensors.torch import load_file
+
+        from tuneoff.errors import StoreError
+
+        kept = load_file(folder / WEIGHTS_FILE)
+        trained = {n: p for n, p in attached.module.named_parameters() if p.requires_grad}
+        if kept.keys() != trained.keys():
+            odd = sorted(kept.keys() ^ trained.keys())[:3]
+            raise StoreError(f"{folder} does not fit this model and method: {', '.join(odd)}")
+        import torch
+
+        with torch.no_grad():
+            for name, parameter in trained.items():
+                parameter.copy_(kept[name])
+
+    def merge(self, attached: Attached) -> nn.Module:
+        """The plain transformer with the method's effect folded into its weights; only if `mergeable`."""
+        return attached.model

@@ -1,0 +1,136 @@
+"""The contract of a source: where rows and base models come from.
+
+A source is one file whose attribute `plugin` is a subclass of `Source`. Sources are asked in order of
+`priority` whether a reference is theirs; a reference may also name its source outright, as in
+`hub:org/name`, `file:./rows.csv` or `package:reuters-r8`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from tuneoff import registry
+from tuneoff.errors import SourceNotFound, did_you_mean
+from tuneoff.spec import ModelSpec, SourceSpec
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A table as it was read.
+
+    Attributes:
+        columns: column name -> values, all of equal length; None where a value is missing.
+        origin: what to call it in a message, e.g. `train.csv`.
+        class_names: column -> names of its integer codes, where the source declares them.
+        lines: line numbers of the rows in a text file, for messages; empty where there are none.
+    """
+
+    columns: dict[str, list[Any]]
+    origin: str
+    class_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    lines: tuple[int, ...] = ()
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()), []))
+
+    def place(self, index: int) -> str:
+        """Where a row stands, for a message: `train.csv line 17` or `org/name row 17`."""
+        return f"{self.origin} line {self.lines[index]}" if self.lines else f"{self.origin} row {index + 1}"
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """Where transformers finds a base model.
+
+    Attributes:
+        path: a folder, or a hub id that transformers resolves itself.
+        revision: commit or tag at the hub.
+        gguf_file: name of the GGUF file inside `path`, where the weights are one.
+        checksum: SHA-256 of the weights where it is known beforehand; else measured after loading.
+    """
+
+    path: str
+    revision: str | None = None
+    gguf_file: str | None = None
+    checksum: str | None = None
+
+
+class Source(ABC):
+    """One kind of place that rows and models come from. Needs no torch."""
+
+    title: ClassVar[str]
+    summary: ClassVar[str]
+    priority: ClassVar[int]
+    """Lower is asked first."""
+
+    @abstractmethod
+    def claims(self, reference: str) -> bool:
+        """Whether a reference without a prefix is this source's."""
+
+    @abstractmethod
+    def rows(self, spec: SourceSpec, split: str) -> Rows:
+        """Reads one split (`spec.split` where given, else `split`: train, validation or test).
+
+        Raises:
+            SourceNotFound, SourceUnreachable, ChecksumMismatch, DataError: each says what would work.
+        """
+
+    @abstractmethod
+    def model(self, spec: ModelSpec) -> ModelFiles:
+        """Finds a base model, fetching it if need be.
+
+        Raises:
+            SourceNotFound, SourceUnreachable, ChecksumMismatch: each says what would work.
+        """
+
+    def fingerprint(self, reference: str) -> str:
+        """Changes when what the reference holds changes; empty where that cannot be without a new name."""
+        return ""
+
+    def model_aliases(self) -> dict[str, str]:
+        """Names of base models that this source is known to hold -> one line about each."""
+        return {}
+
+    def dataset_aliases(self) -> dict[str, str]:
+        """Names of data sets that this source is known to hold -> one line about each."""
+        return {}
+
+
+def find(reference: str) -> tuple[Source, str]:
+    """The source of a reference, and the reference without its prefix.
+
+    Raises:
+        SourceNotFound: if no source claims it.
+    """
+    known = registry.sources()
+    prefix, colon, rest = reference.partition(":")
+    if colon and prefix in known and rest:
+        return known[prefix](), rest
+    for source in sorted((known[name]() for name in known), key=lambda s: s.priority):
+        if source.claims(reference):
+            return source, reference
+    names = [alias for name in known for s in [known[name]()] for alias in (*s.dataset_aliases(), *s.model_aliases())]
+    raise SourceNotFound(
+        f"nothing is known by the name {reference!r}{did_you_mean(reference, names)}",
+        hint="Give an alias (`tuneoff list datasets`, `tuneoff list models`), a hub id (org/name) or a path.",
+    )
+
+
+def read_rows(spec: SourceSpec, split: str) -> Rows:
+    """Reads one split through the source that claims it."""
+    source, reference = find(spec.source)
+    return source.rows(spec.model_copy(update={"source": reference}), split)
+
+
+def find_model(spec: ModelSpec) -> ModelFiles:
+    """Finds a base model through the source that claims it."""
+    source, reference = find(spec.source)
+    return source.model(spec.model_copy(update={"source": reference}))
+
+
+def fingerprint(reference: str) -> str:
+    """The fingerprint of what a reference holds now; see `Source.fingerprint`."""
+    source, rest = find(reference)
+    return source.fingerprint(rest)

@@ -1,0 +1,241 @@
+"""What a study asks: frozen models; unknown keys are refused.
+
+A study file is this shape in YAML. Short forms are accepted where they say the same thing: `model: minilm`,
+`data: reuters-r8`, `seeds: 2`, `methods: [lora, full]`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+SPEC_VERSION = 1
+
+Precision = Literal["auto", "fp32", "fp32-medium", "bf16"]
+Schedule = Literal["linear", "cosine", "constant"]
+
+
+class Frozen(BaseModel):
+    """Base of every model here: immutable, unknown keys refused, no silent coercion of non-finite numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _own_keys_to_options(value: Any, known: set[str]) -> Any:
+    """Moves keys that belong to a plug-in (a method's, a task's) into `options`."""
+    if not isinstance(value, Mapping):
+        return value
+    fields = {key: item for key, item in value.items() if key in known}
+    extra = {key: item for key, item in value.items() if key not in known}
+    if extra:
+        fields["options"] = {**dict(fields.get("options") or {}), **extra}
+    return fields
+
+
+class SourceSpec(Frozen):
+    """Where rows come from. In a study file either a string (alias, hub id or path) or these keys."""
+
+    source: str = Field(min_length=1, description="alias, hub id (org/name) or path of a file")
+    split: str | None = Field(None, description="split to read; the role's own name where unset")
+    config: str | None = Field(None, description="configuration of a hub dataset, e.g. '3.0.0'")
+    revision: str | None = Field(None, description="commit or tag of a hub dataset")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_string(cls, value: Any) -> Any:
+        return {"source": value} if isinstance(value, str) else value
+
+
+class DataSpec(Frozen):
+    """The rows of a study. A missing `test` or `validation` is cut from `train`, stratified."""
+
+    train: SourceSpec
+    validation: SourceSpec | None = None
+    test: SourceSpec | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_string(cls, value: Any) -> Any:
+        return {"train": value, "test": value} if isinstance(value, str) else value
+
+
+class TaskSpec(Frozen):
+    """How an example becomes model input and how output becomes a score.
+
+    Keys beyond `name` and `data` belong to the task named and are checked by it (`text`, `label`, …).
+    """
+
+    name: str = "classification"
+    data: DataSpec
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _flat(cls, value: Any) -> Any:
+        return _own_keys_to_options(value, {"name", "data", "options"})
+
+
+class ModelSpec(Frozen):
+    """The base model. In a study file either a string or these keys."""
+
+    source: str = Field(min_length=1, description="alias, hub id (org/name) or folder")
+    revision: str | None = Field(None, description="commit or tag of a hub model")
+    random_weights: bool = Field(False, description="build the architecture alone; quality then means nothing")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_string(cls, value: Any) -> Any:
+        return {"source": value} if isinstance(value, str) else value
+
+
+def _seeds(value: Any) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool):
+        if value < 1:
+            raise ValueError("a study needs at least one seed")
+        return tuple(range(value))
+    return value
+
+
+class Protocol(Frozen):
+    """What is held equal for every method of a study."""
+
+    seeds: Annotated[tuple[int, ...], BeforeValidator(_seeds)] = Field(
+        (0, 1), min_length=1, description="seeds, or how many (counted from 0)"
+    )
+    data_seed: int = Field(0, ge=0, description="seed of row subsets and splits, equal for all trials")
+    train_rows: int | None = Field(None, ge=1, description="use at most this many training rows")
+    validation_rows: int | None = Field(None, ge=1, description="at most this many validation rows")
+    test_rows: int | None = Field(None, ge=1, description="at most this many test rows")
+    validation_fraction: float = Field(
+        0.1, gt=0, lt=1, description="share of train cut off when no validation source is given"
+    )
+    test_fraction: float = Field(0.2, gt=0, lt=1, description="share of train cut off when no test source is given")
+    duplicates: Literal["warn", "remove"] = Field(
+        "warn", description="training rows that also stand in validation or test: count or remove them"
+    )
+    epochs: int = Field(3, ge=1, description="passes over the training rows")
+    max_steps: int | None = Field(None, ge=1, description="stop after this many optimizer steps")
+    batch_size: int = Field(16, ge=1, description="examples per optimizer step (effective batch)")
+    gradient_accumulation_steps: int = Field(
+        1, ge=1, description="micro-batches that one effective batch is split into"
+    )
+    evaluation_batch_size: int = Field(64, ge=1, description="examples per evaluation batch")
+    max_length: int = Field(128, ge=1, description="tokens kept of an example, special tokens included")
+    learning_rate: float | None = Field(None, gt=0, description="one rate for all methods; unset: each method's own")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW weight decay of matrices")
+    adam_beta1: float = Field(0.9, ge=0, lt=1)
+    adam_beta2: float = Field(0.999, ge=0, lt=1)
+    adam_epsilon: float = Field(1e-8, gt=0)
+    schedule: Schedule = Field("linear", description="learning-rate schedule after warm-up")
+    warmup_steps: int | None = Field(None, ge=0, description="steps of warm-up; overrides warmup_ratio")
+    warmup_ratio: float = Field(0.06, ge=0, le=1, description="share of the steps spent warming up")
+    clip_norm: float | None = Field(1.0, gt=0, description="gradient norm is clipped to this; null: never")
+    dropout: float | None = Field(None, ge=0, lt=1, description="dropout of the base model; unset: as pretrained")
+    precision: Precision = Field("auto", description="see docs/protocol.md; disclosed in every record")
+    evaluations_per_epoch: int = Field(1, ge=1, description="validations while training")
+    select: Literal["best", "last"] = Field(
+        "best", description="checkpoint that is tested: best on validation, or the last"
+    )
+    select_metric: str | None = Field(
+        None, description="validation metric that selects; unset: the task's primary metric"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Protocol:
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError("seeds: the same seed twice would be the same trial twice")
+        if any(seed < 0 for seed in self.seeds):
+            raise ValueError("seeds must be 0 or greater")
+        if self.gradient_accumulation_steps > self.batch_size:
+            raise ValueError(
+                f"gradient_accumulation_steps {self.gradient_accumulation_steps} is more than batch_size "
+                f"{self.batch_size}, the examples of one optimizer step"
+            )
+        return self
+
+
+class ExecutionSpec(Frozen):
+    """How trials are run. Changes no result, so it is no part of a trial's identity."""
+
+    timeout_seconds: float | None = Field(None, gt=0, description="a trial running longer is over budget")
+    keep_weights: bool = Field(True, description="keep trained weights for export and predict")
+    latency_examples: int = Field(24, ge=1, description="single examples timed for inference latency")
+
+
+class MethodSpec(Frozen):
+    """One row of the study: a method and its options.
+
+    Keys beyond these belong to the method named and are checked by it (`r`, `alpha`, …).
+    """
+
+    method: str
+    learning_rate: float | None = Field(None, gt=0)
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _flat(cls, value: Any) -> Any:
+        return _own_keys_to_options(value, {"method", "learning_rate", "options"})
+
+
+class PublishedSpec(Frozen):
+    """Figures somebody published for the same comparison, shown beside ours."""
+
+    citation: str
+    figures: dict[str, dict[str, float]] = Field(description="row label -> figure with its unit in its name -> value")
+    notes: tuple[str, ...] = ()
+
+
+class StudySpec(Frozen):
+    """A question: one base model, one task, several methods, one protocol.
+
+    `methods` maps a row's label to its method; a row without `method` is the method of that name.
+    """
+
+    name: str = Field("study", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    description: str = ""
+    model: ModelSpec
+    task: TaskSpec
+    protocol: Protocol = Field(default_factory=lambda: Protocol())
+    execution: ExecutionSpec = Field(default_factory=lambda: ExecutionSpec())
+    methods: dict[str, MethodSpec] = Field(min_length=1)
+    published: PublishedSpec | None = None
+
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _rows(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = [value]
+        if isinstance(value, (list, tuple)):
+            rows: dict[str, Any] = {}
+            for item in value:
+                entries = item.items() if isinstance(item, Mapping) else [(str(item), {})]
+                for label, body in entries:
+                    if label in rows:
+                        raise ValueError(f"{label!r} stands twice; give one row a label of its own")
+                    rows[label] = body
+            value = rows
+        if not isinstance(value, Mapping):
+            return value
+        return {
+            label: {"method": label, **(body or {})} if isinstance(body, Mapping | None) else body
+            for label, body in value.items()
+        }
+
+
+class TrialSpec(Frozen):
+    """One method × one configuration × one seed, complete: defaults filled in, nothing left to guess."""
+
+    id: str
+    study: str
+    label: str
+    method: str
+    options: dict[str, Any]
+    learning_rate: float | None = Field(description="null for a method that does not train")
+    seed: int
+    model: ModelSpec
+    task: TaskSpec
+    protocol: Protocol = Field(description="with `seeds` reduced to this trial's own")
+    execution: ExecutionSpec = Field(default_factory=lambda: ExecutionSpec())

@@ -1,0 +1,327 @@
+"""From a study file, a recipe or plain Python data to a checked `StudySpec`.
+
+All problems of a study are reported at once, with line numbers. YAML is read by its 1.2 rules where they
+matter here: `1e-4` is a number, `no` is a word, and a key may not stand twice.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from tuneoff import registry
+from tuneoff.errors import Problem, StudyError, did_you_mean
+from tuneoff.spec import (
+    DataSpec,
+    ExecutionSpec,
+    MethodSpec,
+    ModelSpec,
+    Protocol,
+    PublishedSpec,
+    SourceSpec,
+    StudySpec,
+    TaskSpec,
+)
+
+Lines = dict[str, int]
+RECIPES = files("tuneoff.recipes")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with the 1.2 core rules for booleans and floats."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, rule) for tag, rule in rules if not tag.endswith((":bool", ":float", ":timestamp"))]
+    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+_Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$|^[-+]?\.(?:inf|Inf|INF)$|^\.nan$"),
+    list("-+.0123456789"),
+)
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that ship with the package."""
+    return sorted(entry.name[:-5] for entry in RECIPES.iterdir() if entry.name.endswith(".yaml"))
+
+
+def read_yaml(text: str, origin: str = "") -> tuple[Any, Lines]:
+    """Parses YAML; returns the data and the line of every dotted key.
+
+    Raises:
+        StudyError: for text that is not YAML or that holds a key twice.
+    """
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+        data = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else None
+        raise StudyError([Problem("", f"not valid YAML: {error.problem}", line)], origin=origin) from None
+    except yaml.YAMLError as error:
+        raise StudyError(f"not valid YAML: {error}", origin=origin) from None
+    lines: Lines = {}
+    twice: list[Problem] = []
+    _walk(node, "", lines, twice)
+    if twice:
+        raise StudyError(twice, origin=origin)
+    return data, lines
+
+
+def _walk(node: Any, path: str, lines: Lines, twice: list[Problem]) -> None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            name = f"{path}.{key.value}" if path else str(key.value)
+            line = key.start_mark.line + 1
+            if name in lines:
+                twice.append(Problem(name, f"stands twice (first on line {lines[name]})", line))
+            lines[name] = line
+            _walk(value, name, lines, twice)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            name = f"{path}.{index}"
+            lines[name] = item.start_mark.line + 1
+            _walk(item, name, lines, twice)
+
+
+def load(reference: str | Path, overrides: Iterable[str] | Mapping[str, Any] = (), **changes: Any) -> StudySpec:
+    """Reads a recipe (by name) or a study file (by path), applies overrides and checks the whole.
+
+    Args:
+        reference: a recipe's name or the path of a YAML file.
+        overrides: `dotted.key=value` texts; values are read as YAML.
+        changes: passed to `narrow` (`methods`, `seeds`, `random_weights`).
+
+    Raises:
+        StudyError: with every problem found, each with its line.
+    """
+    text, origin = _read(str(reference))
+    raw, lines = read_yaml(text, origin)
+    if not isinstance(raw, dict):
+        raise StudyError(
+            "a study file is a mapping with at least `model`, `task` and `methods`"
+            + (", and this one is empty" if raw is None else ""),
+            hint="`tuneoff init FILE` writes one after looking at a data file.",
+            origin=origin,
+        )
+    if "name" not in raw:
+        raw["name"] = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(str(reference)).stem).strip("-._") or "study"
+    return narrow(parse(override(raw, overrides), lines, origin), **changes)
+
+
+def _read(reference: str) -> tuple[str, str]:
+    names = recipe_names()
+    path = Path(reference)
+    looks_like_path = path.suffix in {".yaml", ".yml"} or path.is_file()
+    if reference in names and not path.is_file():
+        return (RECIPES / f"{reference}.yaml").read_text(encoding="utf-8"), f"recipe {reference}"
+    if not looks_like_path:
+        raise StudyError(
+            f"no recipe called {reference!r}{did_you_mean(reference, names)}",
+            hint=f"Recipes: {', '.join(names)}. A study file's name ends in .yaml.",
+        )
+    try:
+        return path.read_text(encoding="utf-8"), str(path)
+    except FileNotFoundError:
+        near = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+        raise StudyError(f"no file {reference!r}{did_you_mean(path.name, near)}") from None
+    except UnicodeDecodeError as error:
+        raise StudyError(f"{reference} is not UTF-8 text (byte {error.start})") from None
+    except OSError as error:
+        raise StudyError(f"{reference} cannot be read: {error.strerror}") from None
+
+
+def override(raw: dict[str, Any], overrides: Iterable[str] | Mapping[str, Any]) -> dict[str, Any]:
+    """Plain study data with `dotted.key=value` texts (values read as YAML) or dotted keys laid over it.
+
+    Raises:
+        StudyError: for a text that is not of that form, or a key below a plain value.
+    """
+    if isinstance(overrides, Mapping):
+        for key, value in overrides.items():
+            raw = _put(raw, key, value)
+        return raw
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise StudyError(f"--set {text!r}: expected dotted.key=value, e.g. protocol.epochs=2")
+        raw = _put(raw, key.strip(), read_yaml(value, f"--set {key}")[0])
+    return raw
+
+
+def _put(raw: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    root = dict(raw)
+    place = root
+    steps = key.split(".")
+    for done, step in enumerate(steps[:-1]):
+        child = place.get(step)
+        if isinstance(child, str) and step in {"model", "data", "train", "validation", "test"}:
+            child = {"train": child, "test": child} if step == "data" else {"source": child}
+        elif isinstance(child, list) and step == "methods":
+            child = {k: v for item in child for k, v in (item if isinstance(item, dict) else {item: {}}).items()}
+        elif child is None:
+            child = {}
+        elif not isinstance(child, dict):
+            where = ".".join(steps[: done + 1])
+            raise StudyError(f"cannot set {key}: {where} is a value, it has no keys of its own")
+        place[step] = dict(child)
+        place = place[step]
+    place[steps[-1]] = value
+    return root
+
+
+def parse(raw: Mapping[str, Any], lines: Lines | None = None, origin: str = "") -> StudySpec:
+    """Checks plain data (as from YAML) and returns the study.
+
+    Raises:
+        StudyError: with every problem found, plug-ins' options included.
+    """
+    lines = lines or {}
+    problems: list[Problem] = []
+    study: StudySpec | None = None
+    try:
+        study = StudySpec.model_validate(dict(raw))
+    except ValidationError as error:
+        problems += _problems(error, "", lines, _known_keys)
+    if study is not None:
+        problems += _plugin_problems(study, lines)
+    elif isinstance(raw.get("methods"), (list, dict)):
+        names = raw["methods"]
+        problems += [
+            _problem(f"methods.{name}", f"unknown method {name!r}{did_you_mean(name, registry.methods())}", lines)
+            for name in names
+            if isinstance(name, str)
+            and name not in registry.methods()
+            and not (isinstance(names, dict) and isinstance(names[name], dict) and "method" in names[name])
+        ]
+    if problems or study is None:
+        raise StudyError(_in_order(problems), origin=origin)
+    return study
+
+
+def _in_order(problems: list[Problem]) -> list[Problem]:
+    return sorted(dict.fromkeys(problems), key=lambda problem: (problem.line or 0, problem.where))
+
+
+def _plugin_problems(study: StudySpec, lines: Lines) -> list[Problem]:
+    """What the task and the methods named have to say about their own keys."""
+    problems: list[Problem] = []
+    if study.task.name in registry.tasks():
+        problems += _options_problems(registry.tasks()[study.task.name].Options, study.task.options, "task", lines)
+    else:
+        message = f"unknown task {study.task.name!r}{did_you_mean(study.task.name, registry.tasks())}"
+        problems.append(_problem("task.name", message, lines))
+    for label, row in study.methods.items():
+        where = f"methods.{label}"
+        if row.method not in registry.methods():
+            message = (
+                f"unknown method {row.method!r}{did_you_mean(row.method, registry.methods())}; "
+                f"known: {', '.join(registry.methods())}"
+            )
+            problems.append(_problem(where, message, lines))
+            continue
+        options = registry.methods()[row.method].Options
+        problems += _options_problems(options, row.options, where, lines, extra=("learning_rate", "method"))
+    return problems
+
+
+def _options_problems(
+    model: type[BaseModel], options: Mapping[str, Any], where: str, lines: Lines, extra: tuple[str, ...] = ()
+) -> list[Problem]:
+    try:
+        model.model_validate(dict(options))
+    except ValidationError as error:
+        return _problems(error, where, lines, lambda _: [*model.model_fields, *extra])
+    return []
+
+
+def _problems(
+    error: ValidationError, prefix: str, lines: Lines, known: Callable[[tuple[str, ...]], Iterable[str]]
+) -> list[Problem]:
+    found = []
+    for item in error.errors():
+        steps = tuple(str(step) for step in item["loc"])
+        where = ".".join(part for part in (prefix, *steps) if part)
+        message = str(item["msg"]).removeprefix("Value error, ")
+        message = message[:1].lower() + message[1:]
+        if item["type"] == "extra_forbidden":
+            keys = list(known(steps[:-1]))
+            message = f"unknown key {steps[-1]!r}{did_you_mean(steps[-1], keys)}; known: {', '.join(keys)}"
+        elif item["type"] == "missing":
+            message = "is required"
+        elif not isinstance(item["input"], (dict, list)):
+            message += f", not {item['input']!r}"
+        found.append(_problem(where, message, lines))
+    return found
+
+
+def _problem(where: str, message: str, lines: Lines) -> Problem:
+    """Finds the line of `where`, or of the nearest enclosing key."""
+    steps = where.split(".")
+    while steps and ".".join(steps) not in lines:
+        steps.pop()
+    return Problem(where, message, lines.get(".".join(steps)))
+
+
+_SHAPES: dict[tuple[str, ...], type[BaseModel]] = {
+    (): StudySpec,
+    ("model",): ModelSpec,
+    ("task",): TaskSpec,
+    ("task", "data"): DataSpec,
+    ("protocol",): Protocol,
+    ("execution",): ExecutionSpec,
+    ("published",): PublishedSpec,
+}
+
+
+def _known_keys(place: tuple[str, ...]) -> list[str]:
+    shape: type[BaseModel] = _SHAPES.get(place, SourceSpec if place[:2] == ("task", "data") else MethodSpec)
+    return list(shape.model_fields)
+
+
+def narrow(
+    study: StudySpec,
+    methods: Iterable[str] | None = None,
+    seeds: int | None = None,
+    random_weights: bool = False,
+) -> StudySpec:
+    """The same study with fewer (or other) methods, another number of seeds, or random weights.
+
+    `methods` names rows of the study by label; a method that the study has no row for is added with its
+    defaults.
+
+    Raises:
+        StudyError: for a name that is neither a row nor a method, or for no seed.
+    """
+    changes: dict[str, Any] = {}
+    if methods is not None:
+        rows: dict[str, MethodSpec] = {}
+        problems: list[Problem] = []
+        for name in methods:
+            if name in study.methods:
+                rows[name] = study.methods[name]
+            elif name in registry.methods():
+                rows[name] = MethodSpec(method=name)
+            else:
+                known = [*study.methods, *registry.methods()]
+                problems.append(Problem("--methods", f"unknown method {name!r}{did_you_mean(name, known)}"))
+        if problems or not rows:
+            raise StudyError(problems or "--methods names no method", hint=f"Rows: {', '.join(study.methods)}.")
+        changes["methods"] = rows
+    if seeds is not None:
+        if seeds < 1:
+            raise StudyError("--seeds must be 1 or more")
+        changes["protocol"] = study.protocol.model_copy(update={"seeds": tuple(range(seeds))})
+    if random_weights:
+        changes["model"] = study.model.model_copy(update={"random_weights": True})
+    return study.model_copy(update=changes) if changes else study
