@@ -64,7 +64,7 @@ def read_yaml(text: str, origin: str = "") -> tuple[Any, Lines]:
     """
     try:
         node = yaml.compose(text, Loader=_Loader)
-        data = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+        data = yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
         raise StudyError([Problem("", f"not valid YAML: {error.problem}", line)], origin=origin) from None
