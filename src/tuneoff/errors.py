@@ -54,7 +54,7 @@ class Problem:
     line: int | None = None
 
     def __str__(self) -> str:
-        place = f"line {self.line}, {self.where}" if self.line else self.where
+        place = ", ".join(part for part in (f"line {self.line}" if self.line else "", self.where) if part)
         return f"{place}: {self.message}" if place else self.message
 
 

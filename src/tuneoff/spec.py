@@ -7,6 +7,7 @@ A study file is this shape in YAML. Short forms are accepted where they say the 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
@@ -14,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 SPEC_VERSION = 1
 
 Precision = Literal["auto", "fp32", "fp32-medium", "bf16"]
+DATA_SUFFIXES = frozenset({".csv", ".tsv", ".tab", ".jsonl", ".json", ".parquet"})
 Schedule = Literal["linear", "cosine", "constant"]
 
 
@@ -58,7 +60,10 @@ class DataSpec(Frozen):
     @model_validator(mode="before")
     @classmethod
     def _from_string(cls, value: Any) -> Any:
-        return {"train": value, "test": value} if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        # An alias or a hub id holds splits of its own; a file does not.
+        return {"train": value} if PurePath(value).suffix in DATA_SUFFIXES else {"train": value, "test": value}
 
 
 class TaskSpec(Frozen):

@@ -24,7 +24,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,15 @@ from tuneoff.errors import CorruptRecord, RecordExists, StoreError
 from tuneoff.plan import content_hash, question
 from tuneoff.record import RECORD_VERSION, Event, Prediction, PredictionsInfo, TrialRecord
 from tuneoff.spec import SPEC_VERSION, StudySpec, TrialSpec
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+_UMASK = _umask()
 
 
 def write_atomically(path: Path, data: str | bytes) -> None:
@@ -52,15 +61,18 @@ def write_atomically(path: Path, data: str | bytes) -> None:
             file.write(payload)
             file.flush()
             os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_UMASK)
         os.replace(temporary, path)
+        temporary = None
     except OSError as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
         raise StoreError(
             f"cannot write {path}: {error.strerror or error}",
             hint="Free some space or name another folder with --out, then run the same command again: "
             "finished trials are kept.",
         ) from error
+    finally:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
 
 
 def _read_json(path: Path) -> Any:
@@ -110,6 +122,7 @@ class TrialStore:
 
         Raises:
             RecordExists: if the trial is finished.
+            StoreError: if the folder cannot be written.
         """
         record = self.record() if self.record_path.exists() else None
         if record is not None and record.status.finished:
@@ -117,14 +130,18 @@ class TrialStore:
         left = [item for item in self.folder.iterdir() if item.name not in {"trial.json", "attempts"}]
         if not left:
             return
-        number = 1 + len(list((self.folder / "attempts").glob("*")))
+        numbers = (item.name for item in (self.folder / "attempts").glob("*"))
+        number = 1 + max((int(name) for name in numbers if name.isdigit()), default=0)
         attempt = self.folder / "attempts" / str(number)
-        attempt.mkdir(parents=True)
-        for item in left:
-            if item.name == "weights" or item.name.startswith("."):
-                shutil.rmtree(item) if item.is_dir() else item.unlink()
-            else:
-                os.replace(item, attempt / item.name)
+        try:
+            attempt.mkdir(parents=True)
+            for item in left:
+                if item.name == "weights" or item.name.startswith("."):
+                    shutil.rmtree(item) if item.is_dir() else item.unlink()
+                else:
+                    os.replace(item, attempt / item.name)
+        except OSError as error:
+            raise StoreError(f"cannot set aside the earlier attempt in {self.folder}: {error.strerror}") from error
 
     def write_record(self, record: TrialRecord) -> None:
         """Seals the trial's result.
@@ -208,7 +225,12 @@ class TrialStore:
             file.seek(offset)
             data = file.read()
         end = data.rfind(b"\n") + 1
-        return [json.loads(line) for line in data[:end].splitlines()], offset + end
+        events = []
+        for line in data[:end].splitlines():
+            # A line torn by a full disk is lost; the others count.
+            with suppress(ValueError):
+                events.append(json.loads(line))
+        return events, offset + end
 
     def log_tail(self, lines: int = 12) -> tuple[str, ...]:
         """The last lines the trial's process printed."""
@@ -270,14 +292,14 @@ class StudyStore:
                 }
             )
             ids = list(dict.fromkeys([*store.trial_ids(), *ids]))
-        elif store.root.is_dir() and any(store.root.iterdir()):
+        elif store.root.is_dir() and any(item.name != "lock" for item in store.root.iterdir()):
             raise StoreError(f"{root} is not empty and not a study", hint="Name another folder with --out.")
-        body = {"spec_version": SPEC_VERSION, "study": study.model_dump(mode="json"), "trials": ids}
-        write_atomically(path, json.dumps(body, indent=1, ensure_ascii=False))
         for trial in trials:
             place = store.trial(trial.id)
             if not (place.folder / "trial.json").exists():
                 place.write_spec(trial)
+        body = {"spec_version": SPEC_VERSION, "study": study.model_dump(mode="json"), "trials": ids}
+        write_atomically(path, json.dumps(body, indent=1, ensure_ascii=False))
         return store
 
     @contextmanager
@@ -287,15 +309,22 @@ class StudyStore:
         Raises:
             StoreError: if another run holds it.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.root / "lock", timeout=0)
         try:
-            with lock:
-                yield
+            self.root.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
         except Timeout:
             raise StoreError(
                 f"another run is writing to {self.root}", hint="Wait for it, or name another folder with --out."
             ) from None
+        except OSError as error:
+            raise StoreError(
+                f"cannot write to {self.root}: {error.strerror or error}", hint="Name another folder with --out."
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def study(self) -> StudySpec:
         """The study as it was last run, with the rows and seeds of earlier runs."""
@@ -310,6 +339,11 @@ class StudyStore:
 
     def _manifest(self) -> dict[str, Any]:
         body = _read_json(self.root / "study.json")
+        if isinstance(body, dict) and body.get("spec_version", SPEC_VERSION) != SPEC_VERSION:
+            raise StoreError(
+                f"{self.root} has study version {body['spec_version']}, this tuneoff reads {SPEC_VERSION}",
+                hint="Install the version of tuneoff that wrote it.",
+            )
         if not isinstance(body, dict) or not {"study", "trials"} <= body.keys():
             raise CorruptRecord(f"{self.root / 'study.json'} is not a study's manifest")
         return body

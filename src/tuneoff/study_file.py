@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,10 @@ def read_yaml(text: str, origin: str = "") -> tuple[Any, Lines]:
         raise StudyError(f"not valid YAML: {error}", origin=origin) from None
     lines: Lines = {}
     twice: list[Problem] = []
-    _walk(node, "", lines, twice)
+    try:
+        _walk(node, "", lines, twice)
+    except RecursionError:
+        raise StudyError("an alias (`*name`) stands inside what it names", origin=origin) from None
     if twice:
         raise StudyError(twice, origin=origin)
     return data, lines
@@ -166,8 +170,9 @@ def _put(raw: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
     for done, step in enumerate(steps[:-1]):
         child = place.get(step)
         if isinstance(child, str) and step in {"model", "data", "train", "validation", "test"}:
-            child = {"train": child, "test": child} if step == "data" else {"source": child}
-        elif isinstance(child, list) and step == "methods":
+            child = DataSpec.model_validate(child).model_dump() if step == "data" else {"source": child}
+        elif isinstance(child, (list, str)) and step == "methods":
+            child = [child] if isinstance(child, str) else child
             child = {k: v for item in child for k, v in (item if isinstance(item, dict) else {item: {}}).items()}
         elif child is None:
             child = {}
@@ -193,17 +198,8 @@ def parse(raw: Mapping[str, Any], lines: Lines | None = None, origin: str = "") 
         study = StudySpec.model_validate(dict(raw))
     except ValidationError as error:
         problems += _problems(error, "", lines, _known_keys)
-    if study is not None:
-        problems += _plugin_problems(study, lines)
-    elif isinstance(raw.get("methods"), (list, dict)):
-        names = raw["methods"]
-        problems += [
-            _problem(f"methods.{name}", f"unknown method {name!r}{did_you_mean(name, registry.methods())}", lines)
-            for name in names
-            if isinstance(name, str)
-            and name not in registry.methods()
-            and not (isinstance(names, dict) and isinstance(names[name], dict) and "method" in names[name])
-        ]
+    task, methods = (study.task, study.methods) if study is not None else _sound_parts(raw)
+    problems += _plugin_problems(task, methods, lines)
     if problems or study is None:
         raise StudyError(_in_order(problems), origin=origin)
     return study
@@ -213,15 +209,33 @@ def _in_order(problems: list[Problem]) -> list[Problem]:
     return sorted(dict.fromkeys(problems), key=lambda problem: (problem.line or 0, problem.where))
 
 
-def _plugin_problems(study: StudySpec, lines: Lines) -> list[Problem]:
+def _sound_parts(raw: Mapping[str, Any]) -> tuple[TaskSpec | None, dict[str, MethodSpec]]:
+    """The task and the rows of a study that is wrong elsewhere, so that their own problems are told too."""
+    task: TaskSpec | None = None
+    if isinstance(raw.get("task"), Mapping):
+        # Stands in for data that is missing or wrong, which is a problem of its own.
+        with suppress(ValidationError):
+            task = TaskSpec.model_validate({**raw["task"], "data": "-"})
+    methods: dict[str, MethodSpec] = {}
+    with suppress(ValueError):
+        rows = StudySpec._rows(raw.get("methods"))
+        for label, body in rows.items() if isinstance(rows, Mapping) else ():
+            with suppress(ValidationError):
+                methods[str(label)] = MethodSpec.model_validate(body)
+    return task, methods
+
+
+def _plugin_problems(task: TaskSpec | None, methods: Mapping[str, MethodSpec], lines: Lines) -> list[Problem]:
     """What the task and the methods named have to say about their own keys."""
     problems: list[Problem] = []
-    if study.task.name in registry.tasks():
-        problems += _options_problems(registry.tasks()[study.task.name].Options, study.task.options, "task", lines)
-    else:
-        message = f"unknown task {study.task.name!r}{did_you_mean(study.task.name, registry.tasks())}"
+    if task is not None and task.name in registry.tasks():
+        problems += _options_problems(
+            registry.tasks()[task.name].Options, task.options, "task", lines, extra=("name", "data")
+        )
+    elif task is not None:
+        message = f"unknown task {task.name!r}{did_you_mean(task.name, registry.tasks())}"
         problems.append(_problem("task.name", message, lines))
-    for label, row in study.methods.items():
+    for label, row in methods.items():
         where = f"methods.{label}"
         if row.method not in registry.methods():
             message = (
@@ -253,7 +267,7 @@ def _problems(
         steps = tuple(str(step) for step in item["loc"])
         where = ".".join(part for part in (prefix, *steps) if part)
         message = str(item["msg"]).removeprefix("Value error, ")
-        message = message[:1].lower() + message[1:]
+        message = re.sub(r"valid dictionary or instance of \w+", "mapping", message[:1].lower() + message[1:])
         if item["type"] == "extra_forbidden":
             keys = list(known(steps[:-1]))
             message = f"unknown key {steps[-1]!r}{did_you_mean(steps[-1], keys)}; known: {', '.join(keys)}"
@@ -307,7 +321,7 @@ def narrow(
     if methods is not None:
         rows: dict[str, MethodSpec] = {}
         problems: list[Problem] = []
-        for name in methods:
+        for name in [methods] if isinstance(methods, str) else methods:
             if name in study.methods:
                 rows[name] = study.methods[name]
             elif name in registry.methods():

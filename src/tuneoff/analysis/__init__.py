@@ -1,0 +1,1 @@
+"""From records to answers: tables, statistics, comparisons, caveats. Reads a store, writes nothing."""

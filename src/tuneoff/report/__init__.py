@@ -1,0 +1,40 @@
+"""What a study found, for people and programs: `report/` inside its folder, plain data, a terminal.
+
+Made anew from the records at any time; equal records give equal files. Everything heavy is imported on use.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tuneoff.store import StudyStore
+
+
+def summary(store: StudyStore) -> dict[str, Any]:
+    """The report as plain data, as described in docs/report-schema.md; holds no NaN.
+
+    Raises:
+        StoreError: if the study cannot be read.
+    """
+    from tuneoff.analysis.results import gather
+    from tuneoff.report.data import summarise
+
+    return summarise(gather(store))
+
+
+def write(store: StudyStore, plots: bool = True) -> Path:
+    """Writes report.md, report.json, results.csv, methods.csv, study.yaml and, unless `plots` is false, the charts.
+
+    Works on a study in progress too, and says what is missing.
+
+    Returns:
+        The path of report.md.
+
+    Raises:
+        StoreError: if the study cannot be read or the report cannot be written.
+    """
+    from tuneoff.report.files import write_report
+
+    return write_report(store, plots)

@@ -1,0 +1,167 @@
+"""What a reader must know before trusting the figures: everything that makes rows unequal or incomplete."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable
+
+from tuneoff.analysis.results import Results
+from tuneoff.record import Environment, Finding, Status, TrialRecord
+
+LOUD = (
+    "random_weights",
+    "failed_trials",
+    "missing_trials",
+    "different_data",
+    "different_order",
+    "different_model",
+    "different_precision",
+    "different_hardware",
+    "different_versions",
+    "contended",
+    "unequal_seeds",
+)
+"""Names of the caveats that belong to the answer itself, the gravest first."""
+
+RANDOM_WEIGHTS = "The base model's weights are random: quality means nothing here, only times, memory and sizes count."
+
+
+def caveats(results: Results) -> list[Finding]:
+    """All warnings of a study: those found by comparing records first, then the records' own findings."""
+    found: list[Finding] = []
+    if results.random_weights:
+        found.append(Finding(name="random_weights", message=RANDOM_WEIGHTS))
+    found += _trials(results)
+    found += _inequalities(results)
+    found += _machines(results)
+    return found + _own_findings(results, {finding.name for finding in found} | {"random_weights", "contended"})
+
+
+def _trials(results: Results) -> list[Finding]:
+    found = []
+    ended = [r for r in results.records if r.status is not Status.COMPLETED]
+    if ended:
+        names = ", ".join(f"{_name(results, r)}: {r.status.value}" for r in ended)
+        message = f"{len(ended)} of {results.planned_count} trials did not complete ({names})."
+        found.append(Finding(name="failed_trials", message=message))
+    waiting = [(row, len(row.unfinished)) for row in results.rows if row.unfinished]
+    if waiting:
+        done = results.planned_count - sum(count for _, count in waiting)
+        names = ", ".join(f"{row.label}: {count}" for row, count in waiting)
+        message = f"{done} of {results.planned_count} trials so far; still without a record: {names}."
+        found.append(Finding(name="missing_trials", message=message))
+    counts = {row.label: len(row.completed) for row in results.rows if row.completed}
+    if len(set(counts.values())) > 1:
+        names = ", ".join(f"{label} {count}" for label, count in counts.items())
+        message = f"Rows have different numbers of seeds ({names}); rows are compared on the seeds they share."
+        found.append(Finding(name="unequal_seeds", message=message))
+    if results.superseded:
+        message = (
+            f"{len(results.superseded)} earlier trials of the same row and seed are left out, because later ones "
+            "replace them (their data or model changed)."
+        )
+        found.append(Finding(name="superseded_trials", message=message))
+    return found
+
+
+def _inequalities(results: Results) -> list[Finding]:
+    """Trials that should have been given the same and were not."""
+    found = []
+    completed = results.completed
+    splits = dict.fromkeys(split for r in completed if r.data for split in r.data.splits)
+    unequal = [split for split in splits if _differ(completed, _print_of(split))]
+    if unequal:
+        message = f"Methods did not see the same rows at the same seed (split {', '.join(unequal)})."
+        found.append(Finding(name="different_data", message=message))
+    trained = [r for r in completed if r.spec.learning_rate is not None]
+    if _differ(trained, lambda r: (r.spec.seed, r.data.train_order_fingerprint if r.data else None)):
+        message = "Methods were trained on a different order of examples at the same seed."
+        found.append(Finding(name="different_order", message=message))
+    elif _differ(trained, lambda r: (r.spec.seed, r.data.examples_trained if r.data else None)):
+        message = "Methods were trained on different numbers of examples at the same seed."
+        found.append(Finding(name="different_order", message=message))
+    if _differ(trained, lambda r: (0, r.model.checksum if r.model else None)):
+        message = "Trials started from different weights of the base model (checksums differ)."
+        found.append(Finding(name="different_model", message=message))
+    policies = sorted({r.precision.policy for r in trained if r.precision})
+    if len(policies) > 1:
+        message = f"Trials ran under different precision policies ({', '.join(policies)})."
+        found.append(Finding(name="different_precision", message=message))
+    return found
+
+
+def _machines(results: Results) -> list[Finding]:
+    found = []
+    environments = [r.environment for r in results.completed if r.environment]
+    machines = list(dict.fromkeys(_machine(e) for e in environments))
+    if len(machines) > 1:
+        message = f"Trials ran on different machines, so times and memory are not comparable: {'; '.join(machines)}."
+        found.append(Finding(name="different_hardware", message=message))
+    differing = version_differences(environments)
+    if differing:
+        parts = "; ".join(f"{name} {', '.join(values)}" for name, values in differing.items())
+        found.append(Finding(name="different_versions", message=f"Trials ran with different software: {parts}."))
+    busy = [r for r in results.completed if r.noise.contended]
+    if busy:
+        names = ", ".join(_name(results, r) for r in busy)
+        reasons = list(dict.fromkeys(r.noise.reason for r in busy if r.noise.reason))
+        why = f" ({reasons[0]})" if len(reasons) == 1 else ""
+        share = f"{len(busy)} of {len(results.completed)} completed trials"
+        message = f"Something else used the machine while {share} were timed{why}; their times are marked †: {names}."
+        found.append(Finding(name="contended", message=message))
+    return found
+
+
+def version_differences(environments: Iterable[Environment]) -> dict[str, list[str]]:
+    """package -> its versions, for every package (and the commit) that differs between trials."""
+    seen: dict[str, dict[str, None]] = {}
+    every = list(environments)
+    for environment in every:
+        for name, version in {**environment.versions, "python": environment.python}.items():
+            seen.setdefault(name, {})[version] = None
+        if environment.commit:
+            seen.setdefault("commit", {})[environment.commit] = None
+    return {name: list(values) for name, values in seen.items() if len(values) > 1}
+
+
+def _machine(environment: Environment) -> str:
+    processor, cores, device = environment.hardware
+    return f"{device or environment.device} ({processor}, {cores} cores, {environment.threads} threads)"
+
+
+def _own_findings(results: Results, told: set[str]) -> list[Finding]:
+    """The records' findings, those with the same words once, with the trials they concern."""
+    grouped: dict[tuple[str, str], list[str]] = {}
+    for record in results.records:
+        for finding in record.findings:
+            if finding.name not in told:
+                grouped.setdefault((finding.name, finding.message), []).append(_name(results, record))
+    everyone = len(results.records)
+    found = []
+    for (name, message), trials in grouped.items():
+        who = "all trials" if len(trials) == everyone and everyone > 1 else ", ".join(trials)
+        found.append(Finding(name=name, message=f"{message} ({who})"))
+    return found
+
+
+def _differ(records: Iterable[TrialRecord], key: Callable[[TrialRecord], tuple[Hashable, str | int | None]]) -> bool:
+    """Whether `key`'s second part takes several values (unknown ones aside) at one value of its first."""
+    seen: dict[Hashable, set[str | int]] = {}
+    for record in records:
+        group, value = key(record)
+        if value is not None:
+            seen.setdefault(group, set()).add(value)
+    return any(len(values) > 1 for values in seen.values())
+
+
+def _print_of(split: str) -> Callable[[TrialRecord], tuple[int, str | None]]:
+    """Reads the seed and a split's fingerprint."""
+
+    def read(record: TrialRecord) -> tuple[int, str | None]:
+        found = record.data.splits.get(split) if record.data else None
+        return record.spec.seed, found.fingerprint if found else None
+
+    return read
+
+
+def _name(results: Results, record: TrialRecord) -> str:
+    return f"{results.label_of(record)} seed {record.spec.seed}"

@@ -1,0 +1,70 @@
+"""The figures of a record that tables and reports show, by name; each knows where its absence is explained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tuneoff.record import TrialRecord
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One cost or side figure of a trial.
+
+    Attributes:
+        name: as in tables and reports, unit included.
+        place: dotted name in the record, under which `missing` says why it is null.
+    """
+
+    name: str
+    place: str
+
+    def of(self, record: TrialRecord) -> float | None:
+        """The figure, or None where it was not measured."""
+        if self.place == TRAIN_LOSS:
+            return train_loss(record)
+        at: Any = record
+        for step in self.place.split("."):
+            at = getattr(at, step)
+        value: float | None = at
+        return value
+
+
+TRAIN_LOSS = "curve"
+
+COSTS = (
+    Cost("train_seconds", "timing.train_seconds"),
+    Cost("total_seconds", "timing.total_seconds"),
+    Cost("peak_memory_bytes", "memory.peak_memory_bytes"),
+    Cost("stored_bytes", "stored_bytes"),
+    Cost("examples_per_second", "throughput.examples_per_second"),
+    Cost("tokens_per_second", "throughput.tokens_per_second"),
+    Cost("latency_seconds", "inference.latency_seconds_median"),
+    Cost("batched_examples_per_second", "inference.batched_examples_per_second"),
+    Cost("gradient_norm_mean", "gradient_norm.mean"),
+    Cost("gradient_norm_max", "gradient_norm.max"),
+    Cost("energy_joules", "energy_joules"),
+    Cost("train_loss", TRAIN_LOSS),
+)
+
+
+def train_loss(record: TrialRecord) -> float | None:
+    """Mean training loss (nats) over the whole training, from the learning curve; None without one."""
+    total, before = 0.0, 0
+    for point in record.curve:
+        total += point.train_loss * (point.step - before)
+        before = point.step
+    return total / before if before else None
+
+
+def why_missing(record: TrialRecord, place: str) -> str:
+    """The record's reason for a null figure: under its own name, an enclosing one, or its last part."""
+    steps = place.split(".")
+    names = [".".join(steps[:count]) for count in range(len(steps), 0, -1)]
+    for name in (*names, steps[-1]):
+        if name in record.missing:
+            return record.missing[name]
+    if record.spec.learning_rate is None:
+        return "nothing is trained"
+    return "not recorded"

@@ -1,0 +1,176 @@
+"""A study's trials gathered into rows: what was planned, what there is, and what is still missing."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+
+from tuneoff.record import Metric, Status, TrialRecord
+from tuneoff.spec import StudySpec, TrialSpec
+from tuneoff.store import StudyStore
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table: a method with one configuration, over its seeds.
+
+    Attributes:
+        label: the row's label; where a label was run with several configurations, what differs is added.
+        trials: its planned trials, by seed.
+        records: the records there are, by seed; any status.
+        unfinished: statuses of the trials that have no record yet.
+    """
+
+    label: str
+    trials: tuple[TrialSpec, ...]
+    records: tuple[TrialRecord, ...]
+    unfinished: tuple[Status, ...]
+
+    @property
+    def method(self) -> str:
+        """Name of the method (the plug-in)."""
+        return self.trials[0].method
+
+    @property
+    def learning_rate(self) -> float | None:
+        return self.trials[0].learning_rate
+
+    @property
+    def trains(self) -> bool:
+        """False for a floor: a row without training."""
+        return self.learning_rate is not None
+
+    @property
+    def completed(self) -> tuple[TrialRecord, ...]:
+        return tuple(record for record in self.records if record.status is Status.COMPLETED)
+
+    @property
+    def contended(self) -> bool:
+        """Whether any timing of this row was taken on a busy machine."""
+        return any(record.noise.contended for record in self.completed)
+
+    @property
+    def statuses(self) -> dict[str, int]:
+        """status -> number of trials, planned ones included."""
+        counts = Counter([*(record.status for record in self.records), *self.unfinished])
+        return {status.value: counts[status] for status in Status if counts[status]}
+
+    def scores(self, metric: str, split: str = "test") -> dict[int, float]:
+        """seed -> value, over completed trials."""
+        found = {record.spec.seed: record.metric(metric, split) for record in self.completed}
+        return {seed: value for seed, value in found.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything that a report says something about.
+
+    Attributes:
+        study: what was asked.
+        rows: in the study's order.
+        superseded: ids of trials that a later trial of the same row and seed replaced (their data changed).
+    """
+
+    store: StudyStore
+    study: StudySpec
+    rows: tuple[Row, ...]
+    superseded: tuple[str, ...]
+
+    @property
+    def records(self) -> list[TrialRecord]:
+        return [record for row in self.rows for record in row.records]
+
+    @property
+    def completed(self) -> list[TrialRecord]:
+        return [record for row in self.rows for record in row.completed]
+
+    @property
+    def planned_count(self) -> int:
+        return sum(len(row.trials) for row in self.rows)
+
+    @property
+    def primary(self) -> Metric | None:
+        """Name, unit and direction of the primary metric, as recorded; None while nothing is completed."""
+        for record in self.completed:
+            for metric in record.metrics:
+                if metric.name == record.primary_metric and metric.split == "test":
+                    return metric
+        return None
+
+    @property
+    def random_weights(self) -> bool:
+        return self.study.model.random_weights or any(
+            record.model is not None and record.model.random_weights for record in self.records
+        )
+
+    def row(self, label: str) -> Row:
+        """The row of that label. Raises KeyError if there is none."""
+        for row in self.rows:
+            if row.label == label:
+                return row
+        raise KeyError(label)
+
+    def label_of(self, record: TrialRecord) -> str:
+        """The label of the row that a record belongs to. Raises KeyError if there is none."""
+        for row in self.rows:
+            if any(trial.id == record.spec.id for trial in row.trials):
+                return row.label
+        raise KeyError(record.spec.id)
+
+
+def gather(store: StudyStore) -> Results:
+    """Reads a study's folder.
+
+    Raises:
+        StoreError: if a file is missing.
+        CorruptRecord: if one was damaged.
+    """
+    study = store.study()
+    groups: dict[tuple[str, str], dict[int, TrialSpec]] = {}
+    superseded: list[str] = []
+    for trial_id in store.trial_ids():
+        spec = store.trial(trial_id).spec()
+        seeds = groups.setdefault((spec.label, _configuration(spec)), {})
+        if spec.seed in seeds:
+            superseded.append(seeds[spec.seed].id)
+        seeds[spec.seed] = spec
+    order = list(study.methods)
+    keys = sorted(groups, key=lambda key: order.index(key[0]) if key[0] in order else len(order))
+    names = _labels([next(iter(groups[key].values())) for key in keys])
+    rows = tuple(_row(store, name, groups[key]) for key, name in zip(keys, names, strict=True))
+    return Results(store, study, rows, tuple(superseded))
+
+
+def _row(store: StudyStore, label: str, seeds: dict[int, TrialSpec]) -> Row:
+    trials = tuple(seeds[seed] for seed in sorted(seeds))
+    records: list[TrialRecord] = []
+    unfinished: list[Status] = []
+    for trial in trials:
+        place = store.trial(trial.id)
+        record = place.record()
+        if record is not None:
+            records.append(record)
+        else:
+            unfinished.append(Status.RUNNING if place.events_path.exists() else Status.PLANNED)
+    return Row(label, trials, tuple(records), tuple(unfinished))
+
+
+def _settings(spec: TrialSpec) -> dict[str, object]:
+    return {"method": spec.method, "learning_rate": spec.learning_rate, **spec.options}
+
+
+def _configuration(spec: TrialSpec) -> str:
+    return json.dumps(_settings(spec), sort_keys=True)
+
+
+def _labels(rows: list[TrialSpec]) -> list[str]:
+    """A label per row; rows that share one get what tells them apart, so that no average mixes them."""
+    labels = []
+    for row in rows:
+        namesakes = [_settings(other) for other in rows if other.label == row.label]
+        mine = _settings(row)
+        differing = [key for key in mine if any(other.get(key) != mine[key] for other in namesakes)]
+        suffix = ", ".join(f"{key}={mine[key]}" for key in differing)
+        labels.append(f"{row.label} ({suffix})" if suffix else row.label)
+    return labels

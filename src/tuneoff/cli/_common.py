@@ -1,0 +1,168 @@
+"""What several commands share: exit codes, options, consoles and JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tuneoff.study import Study
+
+C = TypeVar("C", bound=Callable[..., Any])
+
+OK, TRIAL_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+EXIT_CODES = {
+    OK: "all went well",
+    TRIAL_FAILED: "a trial failed (the report is written all the same), an essential part is missing (`doctor`), or "
+    "tuneoff met an error of its own",
+    BAD_INPUT: "the command line, the study or its data cannot be used; nothing was trained",
+    INTERRUPTED: "interrupted; finished trials are kept and the same command continues",
+}
+
+
+@dataclass
+class State:
+    """What a command tells the code around it.
+
+    Attributes:
+        traceback: show where an error came from.
+        exit_code: exit code of a command that comes to its end.
+        error_code: exit code of a `TuneoffError`; becomes 1 once training has begun.
+    """
+
+    traceback: bool = False
+    exit_code: int = OK
+    error_code: int = BAD_INPUT
+
+
+WIDTH_OF_A_FILE = 110
+"""Columns of a table written to a file or a pipe, where nothing says how wide it may be."""
+
+
+def _keep_traceback(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.ensure_object(State).traceback = True
+
+
+traceback_option = click.option(
+    "--traceback",
+    is_flag=True,
+    expose_value=False,
+    callback=_keep_traceback,
+    help="Show where an error came from (also: TUNEOFF_TRACEBACK=1).",
+)
+device_option = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where to compute; auto takes a GPU where there is one.",
+)
+
+
+def json_option(help_text: str) -> Callable[[C], C]:
+    """The option `--json`, as the argument `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help=help_text)
+
+
+class StudyOptions(TypedDict):
+    """The options that narrow a study, as click passes them."""
+
+    overrides: tuple[str, ...]
+    methods: tuple[str, ...]
+    seeds: int | None
+    random_weights: bool
+    device: str
+
+
+def study_options(function: C) -> C:
+    """The options that change or narrow a study (see `StudyOptions`)."""
+    for option in reversed(
+        (
+            click.option(
+                "--set",
+                "overrides",
+                multiple=True,
+                metavar="KEY=VALUE",
+                help="Set one key of the study, e.g. protocol.epochs=2; may be repeated.",
+            ),
+            click.option(
+                "--methods",
+                multiple=True,
+                metavar="NAMES",
+                help="Only these rows of the study, or other methods, e.g. lora,full; may be repeated.",
+            ),
+            click.option("--seeds", type=click.IntRange(min=1), metavar="N", help="Number of seeds."),
+            click.option(
+                "--random-weights",
+                is_flag=True,
+                help="Build the base model from its configuration alone: times and sizes are real, quality means "
+                "nothing.",
+            ),
+            device_option,
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def open_study(reference: str, options: StudyOptions) -> Study:
+    """The study that a command line names.
+
+    Raises:
+        StudyError: with every problem of it.
+    """
+    from tuneoff.errors import StudyError
+    from tuneoff.study import Study
+
+    names = [name.strip() for text in options["methods"] for name in text.split(",") if name.strip()]
+    if options["methods"] and not names:
+        raise StudyError("--methods names no method", hint="Give names with commas between, e.g. --methods lora,full.")
+    return Study(
+        reference,
+        overrides=options["overrides"],
+        methods=list(dict.fromkeys(names)) or None,
+        seeds=options["seeds"],
+        random_weights=options["random_weights"],
+        device=options["device"],
+    )
+
+
+def console(stderr: bool = False) -> Console:
+    """A console that prints plain text as it stands: no markup, no colouring of numbers."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() or "COLUMNS" in os.environ else WIDTH_OF_A_FILE
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=width)
+
+
+def print_json(value: Any) -> None:
+    """Prints plain data on stdout as JSON; non-finite numbers are refused, not written as NaN."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def seconds(value: float | None) -> str:
+    """A duration as a ticking clock shows it, coarser than the report's: `0.4 s`, `3 min 05 s`, `2 h 10 min`.
+
+    `–` where it is unknown.
+    """
+    if value is None:
+        return "–"
+    if value < 10:
+        return f"{value:.1f} s"
+    whole = round(value)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

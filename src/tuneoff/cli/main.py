@@ -1,0 +1,137 @@
+"""The command `tuneoff`: finds a subcommand's module when it is used, and turns what it raises into one
+message and an exit code.
+
+Only click is imported here, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from tuneoff import __version__
+from tuneoff.cli._common import INTERRUPTED, TRIAL_FAILED, State
+from tuneoff.errors import TuneoffError, did_you_mean
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "run": ("run", "Fine-tune with every method of STUDY under one protocol and report."),
+    "plan": ("plan_", "Show the trials of STUDY and what each would train; trains nothing."),
+    "report": ("report_", "Show the results in DIR and write its report anew."),
+    "list": ("catalog", "List what there is to choose from."),
+    "show": ("catalog", "Describe one method, task or recipe."),
+    "init": ("init", "Write a commented study file after looking at a data file."),
+    "doctor": ("doctor", "Show hardware, versions, caches and what is missing."),
+    "export": ("export", "Write a trained trial as files that PEFT or transformers load."),
+    "predict": ("export", "Predict every row of FILE with a trained trial."),
+}
+"""Command -> its module here and its one line of help, which stands here so that `--help` imports no module."""
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module when the command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"tuneoff.cli.{COMMANDS[cmd_name][0]}")
+        command: click.Command = getattr(module, f"{cmd_name}_command")
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            raise click.UsageError(f"no command {name!r}{did_you_mean(name, COMMANDS)}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="tuneoff %(version)s")
+@click.option("--traceback", "show_traceback", is_flag=True, help="Show where an error came from.")
+@click.pass_context
+def cli(ctx: click.Context, show_traceback: bool) -> None:
+    """A fair face-off between fine-tuning methods for pretrained transformers.
+
+    Give it a base model, a data set and methods; every method is trained under one protocol and measured
+    alike, and the report says which to use, and how sure that is.
+
+    \b
+    Examples:
+      tuneoff run quickstart          nine methods on news topics, a few minutes
+      tuneoff init reviews.csv        write a study file for your own data
+      tuneoff plan reviews.study.yaml see what would be trained
+      tuneoff COMMAND --help          options and examples of a command
+    """
+    if show_traceback:
+        ctx.ensure_object(State).traceback = True
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command line (`sys.argv` by default) and returns its exit code; prints errors on stderr."""
+    state = State(traceback=os.environ.get("TUNEOFF_TRACEBACK", "") not in {"", "0"})
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            # A terminal that cannot show a character shows another; it is no reason to fail.
+            stream.reconfigure(errors="replace")
+    if "_TUNEOFF_COMPLETE" in os.environ:
+        cli.main(prog_name="tuneoff")  # a shell asks click for completions; this exits
+    try:
+        code = _run(arguments, state)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader (`| head`) has seen enough. Python would complain once more when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return state.exit_code
+    return code
+
+
+def _run(arguments: Sequence[str] | None, state: State) -> int:
+    try:
+        with cli.make_context("tuneoff", list(sys.argv[1:] if arguments is None else arguments), obj=state) as ctx:
+            cli.invoke(ctx)
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("\nInterrupted.", err=True)
+        return INTERRUPTED
+    except TuneoffError as error:
+        show_error(error, state.traceback)
+        return state.error_code
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        if state.traceback:
+            traceback.print_exc()
+        click.secho(f"Error: {type(error).__name__}: {error}", fg="red", err=True)
+        click.echo(
+            "This is a fault in tuneoff, not in what you typed. Please report it with the output of the same command "
+            "with --traceback added.",
+            err=True,
+        )
+        return TRIAL_FAILED
+    return state.exit_code
+
+
+def show_error(error: TuneoffError, with_traceback: bool) -> None:
+    """Prints what is wrong and what to do about it on stderr."""
+    if with_traceback:
+        traceback.print_exception(error)
+    click.secho(f"Error: {error.message}", fg="red", err=True)
+    if error.hint:
+        click.echo(error.hint, err=True)

@@ -1,0 +1,44 @@
+"""`tuneoff report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tuneoff.cli import _common
+from tuneoff.errors import StoreError
+
+
+@click.command("report")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@_common.json_option("Print the summary as JSON (docs/report-schema.md) and write nothing.")
+@_common.traceback_option
+def report_command(folder: Path, as_json: bool) -> None:
+    """Show the results in DIR and write its report anew.
+
+    DIR is a folder that `tuneoff run` made, whole or still growing. Writes DIR/report: report.md, tables as CSV and
+    plots.
+
+    \b
+    Examples:
+      tuneoff report runs/quickstart-1a2b3c
+      tuneoff report runs/quickstart-1a2b3c --json
+    """
+    from tuneoff import report
+    from tuneoff.report import terminal
+    from tuneoff.store import StudyStore
+
+    store = StudyStore.open(folder)
+    if as_json:
+        _common.print_json(report.summary(store))
+        return
+    failure = None
+    try:
+        report.write(store)
+    except StoreError as error:
+        # Somebody else's folder may be read-only: what it holds is shown before the error is.
+        failure = error
+    terminal.render(store, _common.console())
+    if failure is not None:
+        raise failure

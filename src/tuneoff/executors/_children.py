@@ -1,0 +1,216 @@
+"""Child processes on this machine: forked from a warm parent where the system allows, started afresh elsewhere."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from abc import ABC, abstractmethod
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from tuneoff.errors import ExecutorError, Problem, StudyError, TuneoffError, by_name
+
+
+class Child:
+    """One running request.
+
+    Attributes:
+        pid: of its process, once known.
+        exit: its exit status once it ended; negative for the signal that killed it.
+    """
+
+    def __init__(self, reply: Path) -> None:
+        self.reply_path = reply
+        self.pid: int | None = None
+        self.exit: int | None = None
+
+    def signal(self, number: int) -> None:
+        """Sends a signal, if it still runs."""
+        if self.pid is not None and self.exit is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def reply(self) -> dict[str, Any] | None:
+        """What it answered, or None if it died without a word."""
+        try:
+            answer: dict[str, Any] = json.loads(self.reply_path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return answer
+
+
+class Children(ABC):
+    """Starts children. Closing it ends them all."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self.environment = {**os.environ, **environment}
+        self.scratch = tempfile.TemporaryDirectory(prefix="tuneoff-")
+        self._numbers = itertools.count()
+
+    def _request(self, verb: str, payload: dict[str, Any], log: Path | None) -> tuple[dict[str, Any], Child]:
+        number = next(self._numbers)
+        child = Child(Path(self.scratch.name) / f"{number}.json")
+        request = {"id": number, "verb": verb, "payload": payload, "reply": str(child.reply_path)}
+        return {**request, "log": str(log) if log else os.devnull}, child
+
+    @abstractmethod
+    def start(self, verb: str, payload: dict[str, Any], log: Path | None = None) -> Child:
+        """Starts a child. Everything it prints goes to `log`."""
+
+    @abstractmethod
+    def wait(self, child: Child, seconds: float) -> bool:
+        """Waits at most so long; True once the child has ended.
+
+        Raises:
+            ExecutorError: if children cannot be waited for any more.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Ends every child."""
+
+    def preload(self, modules: list[str]) -> None:
+        """Tells a warm parent what its next children will need; without one there is nobody to tell."""
+        return
+
+
+class WarmParent(Children):
+    """A process that imports the libraries once and forks a child per request."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        super().__init__(environment)
+        self._errors = Path(self.scratch.name) / "parent.log"
+        with self._errors.open("wb") as errors:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tuneoff.trial", "serve"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=self.environment,
+                start_new_session=True,
+            )
+        self._messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self._children: dict[int, Child] = {}
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            with suppress(ValueError):
+                self._messages.put(json.loads(line))
+        self._messages.put(None)
+
+    def start(self, verb: str, payload: dict[str, Any], log: Path | None = None) -> Child:
+        request, child = self._request(verb, payload, log)
+        self._children[request["id"]] = child
+        self._send(request)
+        return child
+
+    def preload(self, modules: list[str]) -> None:
+        self._send({"verb": "preload", "payload": {"modules": modules}})
+
+    def _send(self, request: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+            self._process.stdin.flush()
+        except OSError:
+            raise self._dead() from None
+
+    def wait(self, child: Child, seconds: float) -> bool:
+        limit = time.monotonic() + seconds
+        while child.exit is None and (left := limit - time.monotonic()) > 0:
+            try:
+                message = self._messages.get(timeout=left)
+            except queue.Empty:
+                break
+            if message is None:
+                raise self._dead()
+            self._note(message)
+        return child.exit is not None
+
+    def _note(self, message: dict[str, Any]) -> None:
+        if "pid" in message:
+            self._children[message["id"]].pid = message["pid"]
+        else:
+            self._children.pop(message["id"]).exit = message["exit"]
+
+    def _dead(self) -> ExecutorError:
+        text = self._errors.read_text(encoding="utf-8", errors="replace").strip() if self._errors.exists() else ""
+        last = text.splitlines()[-1] if text else f"exit status {self._process.poll()}"
+        return ExecutorError(
+            f"the process that starts trials died: {last}", hint="`tuneoff doctor` shows what is installed."
+        )
+
+    def close(self) -> None:
+        if self._process.stdin is not None:
+            with suppress(OSError):
+                self._process.stdin.close()
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        self.scratch.cleanup()
+
+
+class Spawner(Children):
+    """Starts a fresh interpreter for every request; for systems without fork, and for CUDA-initialised parents."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        super().__init__(environment)
+        self._processes: dict[int, subprocess.Popen[bytes]] = {}
+
+    def start(self, verb: str, payload: dict[str, Any], log: Path | None = None) -> Child:
+        request, child = self._request(verb, payload, log)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tuneoff.trial", "once"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=self.environment,
+            start_new_session=True,
+        )
+        assert process.stdin is not None
+        with suppress(OSError):
+            process.stdin.write(json.dumps(request).encode())
+            process.stdin.close()
+        child.pid = process.pid
+        self._processes[id(child)] = process
+        return child
+
+    def wait(self, child: Child, seconds: float) -> bool:
+        if child.exit is None:
+            with suppress(subprocess.TimeoutExpired):
+                child.exit = self._processes[id(child)].wait(timeout=seconds)
+        return child.exit is not None
+
+    def close(self) -> None:
+        for process in self._processes.values():
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        for process in self._processes.values():
+            try:
+                process.wait(timeout=5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self.scratch.cleanup()
+
+
+def rebuild_error(described: dict[str, Any]) -> TuneoffError:
+    """A child's error as the error it was; one that tuneoff did not raise becomes a `TuneoffError`."""
+    if described["type"] == "StudyError":
+        return StudyError([Problem(*problem) for problem in described["problems"]], hint=described["hint"])
+    return by_name(described["type"])(described["message"], described["hint"])

@@ -1,0 +1,193 @@
+"""Trials one after another on this machine, each in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from tuneoff.errors import Cancelled, Diverged, ExecutorError, OutOfMemory, StoreError
+from tuneoff.executors._children import Child, Children, Spawner, WarmParent, rebuild_error
+from tuneoff.executors.base import Executor, Inspection, Listener, Progress
+from tuneoff.record import Status, TrialRecord
+from tuneoff.spec import StudySpec, TrialSpec
+from tuneoff.store import StudyStore, TrialStore
+
+POLL_SECONDS = 0.1
+GRACE_SECONDS = 10.0
+"""How long a trial that was asked to stop may take to do so."""
+
+STATUS_OF = {
+    OutOfMemory.__name__: Status.OUT_OF_MEMORY,
+    Diverged.__name__: Status.DIVERGED,
+    Cancelled.__name__: Status.CANCELLED,
+}
+ENVIRONMENT = {
+    "TOKENIZERS_PARALLELISM": "true",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "PYTHONUNBUFFERED": "1",
+}
+
+
+class LocalExecutor(Executor):
+    """Runs trials one at a time: two at once on the same cores would spoil each other's timings.
+
+    Args:
+        device: auto, cpu or cuda.
+        warm: fork trials from a warm parent; by default wherever the system can.
+    """
+
+    def __init__(self, device: str = "auto", warm: bool | None = None) -> None:
+        self.device = device
+        self.warm = hasattr(os, "fork") and os.name == "posix" if warm is None else warm
+        self._children: Children | None = None
+
+    @property
+    def children(self) -> Children:
+        """The starter of processes, made when first needed."""
+        if self._children is None:
+            extra = {"CUDA_VISIBLE_DEVICES": ""} if self.device == "cpu" else {}
+            self._children = (WarmParent if self.warm else Spawner)({**ENVIRONMENT, **extra})
+        return self._children
+
+    def close(self) -> None:
+        if self._children is not None:
+            self._children.close()
+            self._children = None
+
+    def call(self, verb: str, payload: dict[str, Any]) -> Any:
+        log = Path(self.children.scratch.name) / "call.log"
+        child = self.children.start(verb, payload, log)
+        while not self.children.wait(child, 1.0):
+            pass
+        reply = child.reply()
+        if reply is None:
+            raise ExecutorError(f"the process for {verb!r} ended without an answer ({_ending(child)})")
+        if "error" in reply:
+            raise rebuild_error(reply["error"])
+        self.children.preload(reply.get("modules", []))
+        return reply["result"]
+
+    def inspect(self, study: StudySpec, trials: Sequence[TrialSpec], require_data: bool) -> Inspection:
+        payload = {
+            "study": study.model_dump(mode="json"),
+            "trials": [trial.model_dump(mode="json") for trial in trials],
+            "require_data": require_data,
+        }
+        found = self.call("inspect", payload)
+        return Inspection(found["trials"], tuple(found["labels"]), found["data"], tuple(found["warnings"]))
+
+    def run(self, store: StudyStore, trials: Sequence[TrialSpec], listener: Listener) -> None:
+        missing = []
+        for trial in trials:
+            record = store.trial(trial.id).record()
+            if record is not None and record.status.finished:
+                listener(Progress("skipped", trial, record=record))
+            else:
+                missing.append(trial)
+        if not missing:
+            return
+        self.inspect(store.study(), missing, require_data=True)
+        for trial in missing:
+            record = self._run_one(store.trial(trial.id), trial, listener)
+            listener(Progress("ended", trial, record=record))
+
+    def _run_one(self, place: TrialStore, trial: TrialSpec, listener: Listener) -> TrialRecord:
+        """Runs one trial; whatever happens to its process, it has a record afterwards.
+
+        Raises:
+            KeyboardInterrupt: after it was recorded as cancelled.
+        """
+        place.begin_attempt()
+        kills = _out_of_memory_kills()
+        started = time.monotonic()
+        payload = {"folder": str(place.folder.resolve()), "device": self.device}
+        child = self.children.start("trial", payload, place.log_path)
+        listener(Progress("started", trial))
+        offset = 0
+        limit = trial.execution.timeout_seconds
+        ended_by: Status | None = None
+        try:
+            while not self.children.wait(child, POLL_SECONDS):
+                offset = self._pass_on(place, trial, offset, listener)
+                if limit is not None and time.monotonic() - started > limit:
+                    ended_by = Status.OVER_BUDGET
+                    self._stop(child)
+        except KeyboardInterrupt:
+            self._stop(child)
+            if place.record() is None:
+                place.write_record(self._failure(place, trial, child, Status.CANCELLED, limit, kills))
+            raise
+        self._pass_on(place, trial, offset, listener)
+        record = place.record()
+        if record is None:
+            record = self._failure(place, trial, child, ended_by, limit, kills)
+            place.write_record(record)
+        return record
+
+    def _pass_on(self, place: TrialStore, trial: TrialSpec, offset: int, listener: Listener) -> int:
+        events, offset = place.events(offset)
+        for event in events:
+            listener(Progress("event", trial, event=event))
+        return offset
+
+    def _stop(self, child: Child) -> None:
+        """Asks a child to stop, and ends it if it does not."""
+        child.signal(signal.SIGTERM)
+        limit = time.monotonic() + GRACE_SECONDS
+        with suppress(ExecutorError):
+            while not self.children.wait(child, POLL_SECONDS):
+                if time.monotonic() > limit:
+                    child.signal(signal.SIGKILL)
+
+    def _failure(
+        self,
+        place: TrialStore,
+        trial: TrialSpec,
+        child: Child,
+        ended_by: Status | None,
+        limit: float | None,
+        kills: int | None,
+    ) -> TrialRecord:
+        """The record of a trial whose process sealed none."""
+        reply = child.reply()
+        error = (reply or {}).get("error")
+        status: Status
+        if ended_by is Status.OVER_BUDGET:
+            status, cause = ended_by, f"the trial took longer than execution.timeout_seconds, {limit:g} s"
+        elif ended_by is Status.CANCELLED:
+            status, cause = ended_by, "the run was interrupted"
+        elif error is not None:
+            status = STATUS_OF.get(error["type"], Status.FAILED)
+            cause = " ".join(part for part in (error["message"], error["hint"]) if part)
+            if error["type"] == StoreError.__name__:
+                cause = error["message"]
+        elif child.exit == -signal.SIGKILL and (_out_of_memory_kills() or 0) > (kills or 0):
+            status, cause = Status.OUT_OF_MEMORY, "the kernel killed the trial: the machine ran out of memory"
+        else:
+            status, cause = Status.FAILED, f"the trial's process ended without a result ({_ending(child)})"
+        return TrialRecord(spec=trial, status=status, cause=cause, log_tail=place.log_tail())
+
+
+def _ending(child: Child) -> str:
+    if child.exit is None:
+        return "it was still running"
+    if child.exit < 0:
+        return f"killed by {signal.Signals(-child.exit).name}"
+    return f"exit status {child.exit}"
+
+
+def _out_of_memory_kills() -> int | None:
+    """How many processes the kernel has killed for want of memory since boot, where it says so."""
+    try:
+        for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    except (OSError, ValueError):
+        pass
+    return None

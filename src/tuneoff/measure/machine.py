@@ -1,0 +1,111 @@
+"""The machine's counters at one moment: who used which processor time."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from tuneoff.measure.nvml import Gpu, GpuReading
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Counters at one moment; those in seconds only ever grow. None where the system does not tell.
+
+    Attributes:
+        at: seconds of a monotonic clock.
+        own: CPU seconds of this process and its children.
+        busy: CPU seconds of everybody, on the cores this process may use.
+        steal: seconds those cores were held back by the hypervisor.
+        resident: bytes of this process.
+    """
+
+    at: float
+    own: float
+    busy: float | None
+    steal: float | None
+    resident: int
+    gpu: GpuReading | None = None
+
+
+class Machine:
+    """Reads the counters of this process, this machine and this GPU."""
+
+    def __init__(self, gpu: Gpu | None) -> None:
+        import psutil
+
+        self._psutil = psutil
+        self._process = psutil.Process()
+        self._gpu = gpu
+        allowed = allowed_cores()
+        # The whole machine's line is cheaper to read, so cores are told apart only where some are not ours.
+        self._cores = allowed if allowed is not None and len(allowed) < (os.cpu_count() or 1) else None
+
+    def __call__(self) -> Reading:
+        """Raises OSError where a counter cannot be read."""
+        try:
+            busy, steal = self._machine()
+            return Reading(
+                at=time.perf_counter(),
+                own=self._own(),
+                busy=busy,
+                steal=steal,
+                resident=int(self._process.memory_info().rss),
+                gpu=self._gpu.read() if self._gpu else None,
+            )
+        except self._psutil.Error as error:
+            raise OSError(str(error)) from None
+
+    def _machine(self) -> tuple[float | None, float | None]:
+        try:
+            if self._cores is None:
+                times: list[Any] = [self._psutil.cpu_times()]
+            else:
+                every = self._psutil.cpu_times(percpu=True)
+                times = [every[core] for core in self._cores if core < len(every)]
+        except (OSError, ValueError, IndexError):
+            return None, None
+        names = ("user", "nice", "system", "irq", "softirq")
+        busy = sum(getattr(core, name, 0.0) for core in times for name in names)
+        return busy, sum(core.steal for core in times) if hasattr(times[0], "steal") else None
+
+    def _own(self) -> float:
+        """Seconds of this process, its ended children (`os.times`) and those still running.
+
+        A running child's own ended children are in its figures, so a child's end moves its time and loses none.
+        """
+        ended = os.times()
+        own = time.process_time() + ended.children_user + ended.children_system
+        if not self._has_children():
+            return own
+        for child in self._process.children(recursive=True):
+            try:
+                own += sum(child.cpu_times()[:4])
+            except self._psutil.Error:
+                continue
+        return own
+
+    def _has_children(self) -> bool:
+        """Whether to ask psutil, which walks all processes of the machine; Linux says it cheaply."""
+        tasks = f"/proc/{os.getpid()}/task"
+        try:
+            for task in os.listdir(tasks):
+                with open(f"{tasks}/{task}/children") as file:
+                    if file.read(1):
+                        return True
+        except OSError:
+            return True
+        return False
+
+
+def allowed_cores() -> set[int] | None:
+    """Numbers of the cores this process may run on, or None where the system does not limit them."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+
+
+def core_count() -> int:
+    """Cores this process may run on."""
+    allowed = allowed_cores()
+    return len(allowed) if allowed is not None else os.cpu_count() or 1

@@ -1,0 +1,233 @@
+"""Peak memory per phase of this process.
+
+On Linux the kernel keeps the peak of the resident set (`VmHWM`), and writing 5 to `/proc/self/clear_refs` resets it
+to the present size, so each phase has an exact peak of its own. Where that is not allowed or silently does nothing
+(some sandboxes, other systems) the resident set is sampled every 10 ms instead, which may miss shorter peaks.
+`MemoryMeter.how` says which. A forked process starts with its parent's shared pages resident; they count.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import re
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tuneoff.record import Memory, PhaseMemory
+
+if TYPE_CHECKING:
+    import torch
+
+_PROBE_BYTES = 8 * 2**20
+_SAMPLE_SECONDS = 0.01
+
+
+class MemoryMeter:
+    """Measures the peak of each phase. Make it in the process that is measured, after any fork.
+
+    Args:
+        device: where the model is; on CUDA the allocator's peaks are kept too.
+        proc: this process's folder in the proc file system.
+        resident: gives the resident set in bytes, for sampling; None: psutil's.
+
+    Attributes:
+        how: how resident peaks are had: 'reset', 'sampled' or 'unavailable'.
+        missing: the record's dotted name -> why it is null.
+    """
+
+    def __init__(
+        self,
+        device: torch.device | str,
+        proc: Path = Path("/proc/self"),
+        resident: Callable[[], int] | None = None,
+    ) -> None:
+        self.device = str(device)
+        self.cuda = self.device.startswith("cuda")
+        self.missing: dict[str, str] = {}
+        self._phases: dict[str, PhaseMemory] = {}
+        self._running: str | None = None
+        self._resident, self._reason = _resident_peak(proc, resident or _psutil_resident)
+        self.how = self._resident.how if self._resident else "unavailable"
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Measures the peak of what runs inside; a phase entered again keeps the greater peak.
+
+        The peak is kept too when the phase ends with an error, such as running out of memory.
+
+        Raises:
+            RuntimeError: if another phase is running: a peak cannot be reset for one and kept for the other.
+        """
+        if self._running is not None:
+            raise RuntimeError(f"memory phase {name!r} entered inside {self._running!r}: phases cannot be nested")
+        self._running = name
+        self._start(name)
+        try:
+            yield
+        finally:
+            self._running = None
+            self._stop(name)
+
+    def memory(self, train_phase: str = "train") -> Memory:
+        """All peaks so far; `peak_memory_bytes` is that of `train_phase`. What is null has its reason in `missing`."""
+        phase = self._phases.get(train_phase)
+        peak = None if phase is None else phase.allocated_bytes if self.cuda else phase.resident_bytes
+        if phase is None:
+            self.missing["memory.peak_memory_bytes"] = f"the trial has no {train_phase!r} phase"
+        elif peak is None:
+            self.missing["memory.peak_memory_bytes"] = self._reason
+        else:
+            self.missing.pop("memory.peak_memory_bytes", None)
+        kind = None if peak is None else "cuda_allocated" if self.cuda else "resident"
+        return Memory(peak_memory_bytes=peak, kind=kind, phases=dict(self._phases))
+
+    def _start(self, name: str) -> None:
+        if self.cuda:
+            import torch
+
+            torch.cuda.reset_peak_memory_stats(self.device)
+        if self._resident is not None:
+            try:
+                self._resident.start()
+            except OSError as error:
+                self._give_up(f"the resident-set peak could not be reset for {name!r}: {error.strerror or error}")
+
+    def _stop(self, name: str) -> None:
+        allocated = reserved = resident = None
+        if self._resident is not None:
+            try:
+                resident = self._resident.stop()
+            except OSError as error:
+                self._give_up(f"the resident-set peak could not be read after {name!r}: {error.strerror or error}")
+        if resident is None:
+            self.missing[f"memory.phases.{name}.resident_bytes"] = self._reason
+        if self.cuda:
+            import torch
+
+            allocated = torch.cuda.max_memory_allocated(self.device)
+            reserved = torch.cuda.max_memory_reserved(self.device)
+        before = self._phases.get(name, PhaseMemory())
+        self._phases[name] = PhaseMemory(
+            resident_bytes=_greater(before.resident_bytes, resident),
+            allocated_bytes=_greater(before.allocated_bytes, allocated),
+            reserved_bytes=_greater(before.reserved_bytes, reserved),
+        )
+
+    def _give_up(self, reason: str) -> None:
+        self._resident, self._reason, self.how = None, reason, "unavailable"
+
+
+def _greater(one: int | None, other: int | None) -> int | None:
+    known = [value for value in (one, other) if value is not None]
+    return max(known, default=None)
+
+
+class _ResidentPeak(ABC):
+    """One way to have the peak of the resident set between `start` and `stop`. Both may raise OSError."""
+
+    how: str
+
+    @abstractmethod
+    def start(self) -> None: ...
+
+    @abstractmethod
+    def stop(self) -> int:
+        """Bytes."""
+
+
+class _ResetPeak(_ResidentPeak):
+    """The kernel's own peak, reset at the start."""
+
+    how = "reset"
+
+    def __init__(self, proc: Path) -> None:
+        self._status = proc / "status"
+        self._clear = proc / "clear_refs"
+
+    def start(self) -> None:
+        # Not `open("w")`, which would create the file where there is no proc file system.
+        handle = os.open(self._clear, os.O_WRONLY)
+        try:
+            os.write(handle, b"5")
+        finally:
+            os.close(handle)
+
+    def stop(self) -> int:
+        found = re.search(r"^VmHWM:\s+(\d+) kB", self._status.read_text(), re.MULTILINE)
+        if found is None:
+            raise OSError(f"{self._status} has no VmHWM")
+        return int(found[1]) * 1024
+
+    def works(self) -> bool:
+        """Whether a reset really lowers the peak: shown by a peak made for it, because sandboxes accept the write
+        and do nothing."""
+        try:
+            self.start()
+            with mmap.mmap(-1, _PROBE_BYTES) as probe:
+                for page in range(0, _PROBE_BYTES, mmap.PAGESIZE):
+                    probe[page] = 1
+            high = self.stop()
+            self.start()
+            return high - self.stop() > _PROBE_BYTES // 2
+        except OSError:
+            return False
+
+
+class _SampledPeak(_ResidentPeak):
+    """The greatest of samples taken by a thread, and at both ends."""
+
+    how = "sampled"
+
+    def __init__(self, resident: Callable[[], int]) -> None:
+        self._resident = resident
+        self._peak = 0
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        self._peak = self._resident()
+        self._stopped.clear()
+        self._thread = threading.Thread(target=self._sample, name="tuneoff-memory", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> int:
+        self._stopped.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        self._peak = max(self._peak, self._resident())
+        return self._peak
+
+    def _sample(self) -> None:
+        while not self._stopped.wait(_SAMPLE_SECONDS):
+            try:
+                self._peak = max(self._peak, self._resident())
+            except OSError:
+                # One sample lost; `stop` reads again and reports a lasting failure.
+                continue
+
+
+def _psutil_resident() -> int:
+    import psutil
+
+    try:
+        return int(psutil.Process().memory_info().rss)
+    except psutil.Error as error:
+        raise OSError(str(error)) from None
+
+
+def _resident_peak(proc: Path, resident: Callable[[], int]) -> tuple[_ResidentPeak | None, str]:
+    """The best way that works here, or None and the reason."""
+    reset = _ResetPeak(proc)
+    if reset.works():
+        return reset, ""
+    try:
+        resident()
+    except OSError as error:
+        return None, f"neither the kernel's resident-set peak nor the resident set can be read here ({error})"
+    return _SampledPeak(resident), ""

@@ -1,0 +1,157 @@
+"""Seconds by phase, from a monotonic clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from time import perf_counter
+from types import TracebackType
+from typing import Any
+
+from tuneoff.record import Timing
+
+DEVICE_PHASES = frozenset({"load", "preflight", "train_step", "validation", "test", "inference", "checkpoint"})
+"""Phases that queue work on a device: their end waits for that work, so that no later phase pays for it."""
+
+
+class Stopwatch:
+    """Accumulates seconds per named phase.
+
+    Phases never overlap: one entered inside another suspends it, so the phases' seconds add up to the time spent
+    in any of them. Use from one thread. Entering and leaving a phase costs about two microseconds in all, the wait
+    for the device apart.
+
+    Args:
+        synchronise: waits until the device has done all queued work (`torch.cuda.synchronize`); None on CPU.
+        device_phases: phases at whose end, or suspension, `synchronise` is called.
+    """
+
+    def __init__(
+        self, synchronise: Callable[[], object] | None = None, device_phases: Collection[str] = DEVICE_PHASES
+    ) -> None:
+        self._synchronise = synchronise
+        self._device_phases = frozenset(device_phases) if synchronise else frozenset()
+        self._seconds: dict[str, float] = {}
+        self._running: list[str] = []
+        self._since = 0.0
+        self._phases: dict[str, _Phase] = {}
+
+    def phase(self, name: str) -> _Phase:
+        """A context manager whose time counts for `name`. It may be entered again and again, and nested."""
+        phase = self._phases.get(name)
+        if phase is None:
+            phase = self._phases[name] = _Phase(self, name)
+        return phase
+
+    def add(self, phase: str, seconds: float) -> None:
+        """Counts seconds measured elsewhere, such as those of the attempt that was interrupted.
+
+        Raises:
+            ValueError: if `seconds` is negative.
+        """
+        if seconds < 0:
+            raise ValueError(f"{phase}: a duration cannot be {seconds} seconds")
+        self._seconds[phase] = self._seconds.get(phase, 0.0) + seconds
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Phase -> seconds so far, the running phase's included."""
+        seconds = dict(self._seconds)
+        if self._running:
+            name = self._running[-1]
+            seconds[name] = seconds.get(name, 0.0) + perf_counter() - self._since
+        return seconds
+
+    @property
+    def total(self) -> float:
+        """Seconds in any phase."""
+        return sum(self.seconds.values())
+
+    @property
+    def train_seconds(self) -> float:
+        """Seconds of training steps and their data waits."""
+        seconds = self.seconds
+        return seconds.get("train_step", 0.0) + seconds.get("data_wait", 0.0)
+
+    def state(self) -> dict[str, Any]:
+        """Plain data from which `from_state` goes on counting after an interruption."""
+        return {"seconds": self.seconds}
+
+    @classmethod
+    def from_state(
+        cls,
+        state: Mapping[str, Any],
+        synchronise: Callable[[], object] | None = None,
+        device_phases: Collection[str] = DEVICE_PHASES,
+    ) -> Stopwatch:
+        """A stopwatch that goes on from `state()`; time between the two is not counted."""
+        watch = cls(synchronise, device_phases)
+        for phase, seconds in state["seconds"].items():
+            watch.add(phase, seconds)
+        return watch
+
+    def timing(
+        self, total_seconds: float | None = None, first_steps: int = 0, first_steps_seconds: float | None = None
+    ) -> Timing:
+        """The record's figures. A phase that was never entered is null."""
+        seconds = self.seconds
+        known = {f"{name}_seconds": value for name, value in seconds.items() if f"{name}_seconds" in _PHASE_FIELDS}
+        return Timing(
+            train_seconds=self.train_seconds if {"train_step", "data_wait"} & seconds.keys() else None,
+            total_seconds=total_seconds,
+            first_steps=first_steps,
+            first_steps_seconds=first_steps_seconds,
+            **known,
+        )
+
+    def _enter(self, name: str) -> None:
+        if self._running:
+            outer = self._running[-1]
+            if outer in self._device_phases:
+                self._wait()
+            now = perf_counter()
+            self._seconds[outer] = self._seconds.get(outer, 0.0) + now - self._since
+        else:
+            now = perf_counter()
+        self._running.append(name)
+        self._since = now
+
+    def _exit(self, name: str, failed: bool) -> None:
+        try:
+            if name in self._device_phases:
+                if failed:
+                    # A broken device must not hide the error that broke it.
+                    with suppress(Exception):
+                        self._wait()
+                else:
+                    self._wait()
+        finally:
+            now = perf_counter()
+            self._seconds[name] = self._seconds.get(name, 0.0) + now - self._since
+            self._running.pop()
+            self._since = now
+
+    def _wait(self) -> None:
+        if self._synchronise is not None:
+            self._synchronise()
+
+
+_PHASE_FIELDS = Timing.model_fields.keys() - {"train_seconds", "total_seconds", "first_steps_seconds"}
+
+
+class _Phase:
+    """One phase of a stopwatch. It holds no state of its own, so that one object serves every entry."""
+
+    __slots__ = ("_name", "_watch")
+
+    def __init__(self, watch: Stopwatch, name: str) -> None:
+        self._watch = watch
+        self._name = name
+
+    def __enter__(self) -> None:
+        self._watch._enter(self._name)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._watch._exit(self._name, error is not None)

@@ -1,0 +1,344 @@
+"""Samples of the machine while a trial runs, and whether others disturbed its timing.
+
+One look costs about 0.1 ms of a core (`time.thread_time` on a 2-core Linux virtual machine: median 0.09 ms, 95th
+percentile 0.12 ms), so sampling every 0.5 s costs 0.02 % of one core; asking NVML comes on top where there is a GPU.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from tuneoff.measure.machine import Machine, Reading, core_count
+from tuneoff.measure.nvml import GpuReading, connect
+from tuneoff.record import Noise, Utilisation
+
+if TYPE_CHECKING:
+    import torch
+
+MOST_SAMPLES = 600
+"""Samples kept of a trial; longer ones are thinned by averaging neighbours."""
+
+CONTENDED_SHARE = 0.075
+"""Of each of the trial's threads: a two-thread trial may lose 0.15 of a core. OpenMP splits a product evenly over
+threads and waits for the last, so taking 0.15 of one core makes two threads up to 15 % slower."""
+
+THROTTLED_SHARE = 0.05
+"""Of the looks at the GPU."""
+
+# The kernel counts busy time in ticks of 10 ms a core: over less than this, a mean says nothing.
+_SHORTEST_SECONDS = 0.1
+_TICK_SECONDS = 0.01
+
+_NOISE_FIGURES = ("other_cpu_percent_mean", "steal_percent_mean", "gpu_throttled_share")
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """Means over one stretch of time; percentages of one core."""
+
+    at: float
+    seconds: float
+    own: float
+    other: float | None
+    steal: float | None
+    resident: float
+    gpu: GpuReading | None
+
+
+@dataclass
+class _Phase:
+    """What added up over a phase."""
+
+    seconds: float = 0.0
+    own: float = 0.0
+    busy: float | None = 0.0
+    steal: float | None = 0.0
+    throttled: list[bool] = field(default_factory=list)
+
+
+class Sampler:
+    """Looks at the machine in regular intervals, from a thread of its own, between `start` and `stop`.
+
+    Args:
+        interval_seconds: time between looks.
+        device: where the model is; on CUDA the GPU is looked at too, if `nvidia-ml-py` is installed.
+        read: gives the counters; None: the system's.
+        nvml: the NVML module to use; None: `pynvml`, if it is installed.
+
+    Attributes:
+        missing: the record's dotted name -> why it is null; filled by `utilisation` and `noise`.
+    """
+
+    def __init__(
+        self,
+        interval_seconds: float = 0.5,
+        device: torch.device | str | None = None,
+        read: Callable[[], Reading] | None = None,
+        nvml: Any = None,
+    ) -> None:
+        self.interval_seconds = interval_seconds
+        self.missing: dict[str, str] = {}
+        self._cuda = str(device).startswith("cuda")
+        self._gpu, self._gpu_reason = connect(str(device), nvml) if self._cuda else (None, "")
+        self._read = read or Machine(self._gpu)
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._phase = ""
+        self._phases: dict[str, _Phase] = {}
+        self._samples: list[_Sample] = []
+        self._group: list[_Sample] = []
+        self._stride = 1
+        self._started = False
+        self._began: float | None = None
+        self._counted: Reading | None = None
+        self._sampled: Reading | None = None
+
+    def start(self) -> None:
+        """Starts looking.
+
+        Raises:
+            RuntimeError: if it was started before.
+        """
+        if self._started:
+            raise RuntimeError("a sampler can be started only once")
+        self._started = True
+        self._look()
+        self._thread = threading.Thread(target=self._run, name="tuneoff-sampler", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Looks a last time and ends; once ended it does nothing."""
+        if self._thread is None:
+            return
+        self._stopping.set()
+        self._thread.join()
+        self._thread = None
+        self._look()
+
+    def mark(self, phase: str) -> None:
+        """Says that `phase` begins now: what was used since the last mark belonged to the phase before.
+
+        It looks at the machine, so call it when a phase of the trial changes, not at every step.
+        """
+        with self._lock:
+            if self._thread is not None:
+                self._count()
+            self._phase = phase
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def utilisation(self) -> Utilisation:
+        """The samples so far, at most `MOST_SAMPLES`. A figure not had in every sample is left out with its reason."""
+        with self._lock:
+            samples = [*self._samples, *([_merge(self._group)] if self._group else [])]
+            began = self._began or 0.0
+            stride = self._stride
+        if not samples:
+            self.missing["utilisation"] = f"the trial ended within {_SHORTEST_SECONDS} s, too soon for a sample"
+        columns: dict[str, Any] = {
+            "other_cpu_percent": [sample.other for sample in samples],
+            "steal_percent": [sample.steal for sample in samples],
+        }
+        if self._cuda:
+            looks = [sample.gpu or GpuReading(None, None, None, None) for sample in samples]
+            columns["gpu_percent"] = [look.percent for look in looks]
+            columns["gpu_memory_bytes"] = [look.memory_bytes for look in looks]
+            columns["gpu_power_watts"] = [look.power_watts for look in looks]
+            columns["gpu_throttled"] = [look.throttled for look in looks]
+        for name, values in columns.items():
+            if any(value is None for value in values):
+                columns[name] = ()
+                reason = self._gpu_reason or "the device does not report it"
+                self.missing[f"utilisation.{name}"] = (
+                    reason if name.startswith("gpu") else "this system does not report it"
+                )
+        return Utilisation(
+            interval_seconds=self.interval_seconds * stride,
+            seconds=tuple(round(sample.at - began, 3) for sample in samples),
+            process_cpu_percent=tuple(round(sample.own, 1) for sample in samples),
+            resident_bytes=tuple(round(sample.resident) for sample in samples),
+            **{name: tuple(_rounded(value) for value in values) for name, values in columns.items()},
+        )
+
+    def noise(self, threads: int, phase: str = "train") -> Noise:
+        """What others used during `phase`, and whether that makes its timing `contended`.
+
+        Other processes and the hypervisor may take half of the cores that the trial leaves free without disturbing
+        it (half, because such cores are often hyper-threads of the trial's own). Beyond that the limit is
+        `CONTENDED_SHARE` of each of the trial's threads, plus one kernel tick a core for the clock's coarseness.
+
+        Args:
+            threads: threads that one operation of the trial uses.
+            phase: the name given to `mark`.
+        """
+        with self._lock:
+            if self._thread is not None and self._phase == phase:
+                self._count()
+            total = self._phases.get(phase)
+            if total is None:
+                reason = f"the trial had no {phase!r} phase"
+                figures = _NOISE_FIGURES if self._cuda else _NOISE_FIGURES[:2]
+                self.missing |= {f"noise.{name}": reason for name in figures}
+                return Noise(reason=f"not measured: {reason}")
+            throttled = sum(total.throttled) / len(total.throttled) if total.throttled else None
+        if self._cuda and throttled is None:
+            self.missing["noise.gpu_throttled_share"] = self._gpu_reason or "the device does not report it"
+        other, steal = self._others(total)
+        if other is None and steal is None and throttled is None:
+            return Noise(reason="not measured: " + self.missing["noise.other_cpu_percent_mean"])
+        cores = core_count()
+        taken = (other or 0.0) + (steal or 0.0) - max(0, cores - threads) / 2
+        limit = CONTENDED_SHARE * threads + cores * _TICK_SECONDS / max(total.seconds, _SHORTEST_SECONDS)
+        reasons = []
+        if taken > limit:
+            reasons.append(
+                f"other processes used {other or 0.0:.2f} of a core and the hypervisor took {steal or 0.0:.2f} while "
+                f"the trial trained on {threads} of {cores} cores (limit {limit:.2f})"
+            )
+        if throttled is not None and throttled > THROTTLED_SHARE:
+            reasons.append(f"the GPU was throttled {throttled:.0%} of the time (limit {THROTTLED_SHARE:.0%})")
+        return Noise(
+            other_cpu_percent_mean=None if other is None else round(100 * other, 2),
+            steal_percent_mean=None if steal is None else round(100 * steal, 2),
+            gpu_throttled_share=throttled,
+            contended=bool(reasons),
+            reason="; ".join(reasons),
+        )
+
+    def _others(self, total: _Phase) -> tuple[float | None, float | None]:
+        """Cores used by other processes and taken by the hypervisor, None with a reason where not known."""
+        reason = ""
+        if total.seconds < _SHORTEST_SECONDS:
+            reason = f"training lasted {total.seconds:.3f} s, too short for the kernel's {_TICK_SECONDS} s ticks"
+        elif total.busy is None or (total.busy == 0 and total.own > _SHORTEST_SECONDS):
+            reason = "this system does not report the CPU time of other processes"
+        if reason:
+            self.missing["noise.other_cpu_percent_mean"] = self.missing["noise.steal_percent_mean"] = reason
+            return None, None
+        # Own time is exact while busy time comes in ticks, so the difference may fall just below nothing.
+        other = None if total.busy is None else max(0.0, total.busy - total.own) / total.seconds
+        if total.steal is None:
+            self.missing["noise.steal_percent_mean"] = "this system does not report it"
+        return other, None if total.steal is None else total.steal / total.seconds
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self.interval_seconds):
+            self._look()
+
+    def _look(self) -> None:
+        with self._lock:
+            now = self._count()
+            if now is not None:
+                self._sample(now)
+
+    def _count(self) -> Reading | None:
+        """Reads the counters and adds the time since the last look to the phase that ran.
+
+        None where they cannot be read just now: the next look then covers this stretch too.
+        """
+        try:
+            now = self._read()
+        except OSError:
+            return None
+        before = self._counted
+        self._counted = now
+        if before is None:
+            self._began = now.at
+            return now
+        total = self._phases.setdefault(self._phase, _Phase())
+        total.seconds += now.at - before.at
+        total.own += max(0.0, now.own - before.own)
+        total.busy = _plus(total.busy, _minus(now.busy, before.busy))
+        total.steal = _plus(total.steal, _minus(now.steal, before.steal))
+        if now.gpu is not None and now.gpu.throttled is not None:
+            total.throttled.append(now.gpu.throttled)
+        return now
+
+    def _sample(self, now: Reading) -> None:
+        """Keeps the means since the last sample, thinning when there are many."""
+        before = self._sampled
+        if before is None:
+            self._sampled = now
+            return
+        if now.at - before.at < min(_SHORTEST_SECONDS, self.interval_seconds):
+            return
+        self._sampled = now
+        seconds = now.at - before.at
+        own = max(0.0, now.own - before.own)
+        busy, steal = _minus(now.busy, before.busy), _minus(now.steal, before.steal)
+        self._group.append(
+            _Sample(
+                at=now.at,
+                seconds=seconds,
+                own=100 * own / seconds,
+                other=None if busy is None else max(0.0, 100 * (busy - own) / seconds),
+                steal=None if steal is None else 100 * steal / seconds,
+                resident=float(now.resident),
+                gpu=now.gpu,
+            )
+        )
+        if len(self._group) == self._stride:
+            self._samples.append(_merge(self._group))
+            self._group = []
+        if len(self._samples) == MOST_SAMPLES:
+            pairs = zip(self._samples[::2], self._samples[1::2], strict=True)
+            self._samples = [_merge(list(pair)) for pair in pairs]
+            self._stride *= 2
+
+
+def _minus(now: float | None, before: float | None) -> float | None:
+    return None if now is None or before is None else max(0.0, now - before)
+
+
+def _plus(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else one + other
+
+
+def _rounded(value: Any) -> Any:
+    return round(value, 1) if isinstance(value, float) else value
+
+
+def _merge(samples: list[_Sample]) -> _Sample:
+    """One sample for neighbouring ones: means weighted by their length; throttled if any was."""
+    if len(samples) == 1:
+        return samples[0]
+    seconds = sum(sample.seconds for sample in samples)
+
+    def mean(values: Sequence[float | None]) -> float | None:
+        known = [value for value in values if value is not None]
+        if len(known) < len(samples):
+            return None
+        return sum(value * sample.seconds for value, sample in zip(known, samples, strict=True)) / seconds
+
+    looks = [sample.gpu for sample in samples if sample.gpu is not None]
+    gpu = None
+    if len(looks) == len(samples):
+        memory = mean([look.memory_bytes for look in looks])
+        throttled = [look.throttled for look in looks]
+        gpu = GpuReading(
+            percent=mean([look.percent for look in looks]),
+            memory_bytes=None if memory is None else round(memory),
+            power_watts=mean([look.power_watts for look in looks]),
+            throttled=None if None in throttled else any(throttled),
+        )
+    return _Sample(
+        at=samples[-1].at,
+        seconds=seconds,
+        own=mean([sample.own for sample in samples]) or 0.0,
+        other=mean([sample.other for sample in samples]),
+        steal=mean([sample.steal for sample in samples]),
+        resident=mean([sample.resident for sample in samples]) or 0.0,
+        gpu=gpu,
+    )

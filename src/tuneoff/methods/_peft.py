@@ -1,0 +1,71 @@
+"""What the methods that PEFT implements share."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tuneoff.errors import StoreError, UnsupportedModel
+from tuneoff.methods.base import Attached, Method, MethodOptions, TaskView
+
+if TYPE_CHECKING:
+    from torch import nn
+
+O = TypeVar("O", bound=MethodOptions)  # noqa: E741 - as in base
+
+
+def attach_peft(model: nn.Module, config: Any) -> Attached:
+    """Wraps a model with PEFT; the head becomes one of its `modules_to_save` by its task type.
+
+    Raises:
+        UnsupportedModel: with PEFT's own words where it refuses.
+    """
+    from peft import get_peft_model
+
+    try:
+        with warnings.catch_warnings():
+            # PEFT sets it right by itself for GPT-2's transposed projections, and says so each time.
+            warnings.filterwarnings("ignore", message="fan_in_fan_out")
+            module = get_peft_model(model, config)  # type: ignore[arg-type]
+    except (ValueError, NotImplementedError, TypeError) as error:
+        method = str(getattr(config.peft_type, "value", config.peft_type)).lower()
+        raise UnsupportedModel(f"{method} cannot be attached to {type(model).__name__}: {error}") from None
+    return Attached(model=module.get_base_model(), module=module)
+
+
+class PeftMethod(Method[O]):
+    """A method kept in PEFT's own layout, so that PEFT loads what we save."""
+
+    def save(self, attached: Attached, folder: Path) -> None:
+        wrapped: Any = attached.module
+        wrapped.save_pretrained(str(folder), save_embedding_layers=False)
+
+    def load(self, attached: Attached, folder: Path) -> None:
+        from peft import load_peft_weights, set_peft_model_state_dict
+
+        wrapped: Any = attached.module
+        result = set_peft_model_state_dict(wrapped, load_peft_weights(str(folder), device="cpu"))
+        # PEFT puts a soft prompt into its place by hand and still reports its key.
+        odd = [key for key in result.unexpected_keys if key != "prompt_embeddings"]
+        if odd:
+            raise StoreError(f"{folder} does not fit this model and method: {', '.join(odd[:3])}")
+
+    def merge(self, attached: Attached) -> nn.Module:
+        from peft.utils import ModulesToSaveWrapper
+
+        wrapped: Any = attached.module
+        # PEFT's own unwrapping fails for IA3 on a head of several layers (RoBERTa's), so it is done here.
+        for name, module in list(wrapped.get_base_model().named_modules()):
+            if isinstance(module, ModulesToSaveWrapper):
+                parent, _, last = name.rpartition(".")
+                setattr(wrapped.get_base_model().get_submodule(parent), last, module.modules_to_save["default"])
+        merged: nn.Module = wrapped.merge_and_unload()
+        return merged
+
+
+def peft_task(task: TaskView) -> Any:
+    """PEFT's enumeration value for the task."""
+    from peft import TaskType
+
+    return TaskType[task.peft_task_type]

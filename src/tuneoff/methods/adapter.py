@@ -1,0 +1,80 @@
+"""Bottleneck adapters, in Houlsby's and in Pfeiffer's placement."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from tuneoff.methods._modules import ATTENTION_OUTPUTS, FEEDFORWARD_OUTPUTS, blocks, first_submodule, freeze, train_head
+from tuneoff.methods.base import Attached, LearningRate, Method, MethodOptions, TaskView
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+class AdapterOptions(MethodOptions):
+    """Options of `adapter`."""
+
+    placement: Literal["houlsby", "pfeiffer"] = Field(
+        "pfeiffer", description="houlsby: after attention and feed-forward; pfeiffer: after feed-forward alone"
+    )
+    reduction_factor: float = Field(16, ge=1, description="hidden size / width of the bottleneck")
+    activation: Literal["relu", "gelu", "silu"] = Field("relu", description="non-linearity of the bottleneck")
+
+
+class Adapter(Method[AdapterOptions]):
+    """Trains small bottlenecks with a skip connection after frozen projections.
+
+    A bottleneck is `x + up(activation(down(x)))`, put where a sub-layer ends, before the model's own residual
+    sum. `up` starts at zero, so training starts from the base model's function. Not mergeable: it is not
+    linear.
+    """
+
+    title = "Bottleneck adapter"
+    summary = "Trains small bottleneck networks after frozen sub-layers (Houlsby: two per block, Pfeiffer: one)."
+    paper = (
+        "Houlsby et al. 2019, https://arxiv.org/abs/1902.00751; "
+        "Pfeiffer et al. 2021, AdapterFusion, https://arxiv.org/abs/2005.00247"
+    )
+    learning_rate = LearningRate(1e-3, 1e-4, 1e-2)
+    Options = AdapterOptions
+
+    def attach(self, model: nn.Module, task: TaskView) -> Attached:
+        freeze(model)
+        for block in blocks(model):
+            self._insert(first_submodule(block, FEEDFORWARD_OUTPUTS))
+            if self.options.placement == "houlsby":
+                self._insert(first_submodule(block, ATTENTION_OUTPUTS))
+        train_head(model, task)
+        return Attached(model, model)
+
+    def _insert(self, projection: nn.Module) -> None:
+        """Hangs a bottleneck on a projection's output. The projection's own weights keep their names, so the
+        base model's files still load."""
+        from torch import nn
+
+        weight: Any = projection.weight
+        bias: Any = getattr(projection, "bias", None)
+        # Conv1D (GPT-2) stores (in, out), Linear (out, in).
+        hidden = int(weight.shape[1] if type(projection).__name__ == "Conv1D" else weight.shape[0])
+        width = max(1, int(hidden / self.options.reduction_factor))
+        activations = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
+        place = {"device": weight.device, "dtype": bias.dtype if bias is not None else weight.dtype}
+        bottleneck = nn.Sequential(
+            nn.Linear(hidden, width, **place), activations[self.options.activation](), nn.Linear(width, hidden, **place)
+        )
+        nn.init.normal_(bottleneck[0].weight, std=0.02)  # type: ignore[arg-type]
+        for tensor in (bottleneck[0].bias, bottleneck[2].weight, bottleneck[2].bias):
+            nn.init.zeros_(tensor)  # type: ignore[arg-type]
+        projection.add_module("bottleneck", bottleneck)
+        projection.register_forward_hook(_through_bottleneck)
+
+
+def _through_bottleneck(projection: nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
+    changed: torch.Tensor = output + projection.bottleneck(output)  # type: ignore[operator]
+    return changed
+
+
+plugin = Adapter

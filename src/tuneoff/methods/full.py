@@ -1,0 +1,28 @@
+"""Full fine-tuning: every parameter."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tuneoff.methods.base import Attached, LearningRate, Method, MethodOptions, TaskView
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Full(Method[MethodOptions]):
+    """Trains every parameter of the base model and the head."""
+
+    title = "Full fine-tuning"
+    summary = "Trains every parameter: the reference for quality, and the dearest in memory and storage."
+    paper = "Devlin et al. 2019, BERT, https://arxiv.org/abs/1810.04805"
+    mergeable = True
+    learning_rate = LearningRate(5e-5, 5e-6, 5e-4)
+
+    def attach(self, model: nn.Module, task: TaskView) -> Attached:
+        for parameter in model.parameters():
+            parameter.requires_grad_(True)
+        return Attached(model, model)
+
+
+plugin = Full

@@ -1,0 +1,29 @@
+"""Linear probe: the head alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tuneoff.methods._modules import freeze, train_head
+from tuneoff.methods.base import Attached, LearningRate, Method, MethodOptions, TaskView
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Head(Method[MethodOptions]):
+    """Trains only the head that the task adds, on frozen features."""
+
+    title = "Linear probe"
+    summary = "Trains the task's head alone; says how much the frozen features already hold."
+    paper = "Alain & Bengio 2016, Understanding intermediate layers using linear classifier probes, https://arxiv.org/abs/1610.01644"
+    mergeable = True
+    learning_rate = LearningRate(1e-2, 5e-4, 1e-1)
+
+    def attach(self, model: nn.Module, task: TaskView) -> Attached:
+        freeze(model)
+        train_head(model, task)
+        return Attached(model, model)
+
+
+plugin = Head

@@ -1,0 +1,35 @@
+"""The floor: always the most frequent class."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tuneoff.methods.base import Baseline, MethodOptions
+from tuneoff.record import Prediction
+
+if TYPE_CHECKING:
+    from tuneoff.tasks.base import Example, Task
+
+
+class Majority(Baseline[MethodOptions]):
+    """Predicts the training rows' most frequent class, with their class frequencies as probabilities.
+
+    Frequencies are smoothed by one (Laplace), so that no class has probability zero.
+    """
+
+    title = "Majority class"
+    summary = "No training: always the most frequent class. What a trained method must beat."
+    paper = "none; the usual floor of a classification task"
+
+    def predict(self, task: Task, train: Sequence[Example], examples: Sequence[Example]) -> list[Prediction]:
+        counts = Counter(example.target for example in train)
+        total = len(train) + len(task.labels)
+        scores = tuple(round(math.log((counts[label] + 1) / total), 6) for label in task.labels)
+        most = max(task.labels, key=lambda label: counts[label])
+        return [Prediction(index=e.index, target=e.target, output=most, scores=scores) for e in examples]
+
+
+plugin = Majority

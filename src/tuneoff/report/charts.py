@@ -1,0 +1,247 @@
+"""The report's charts: one declarative definition each, and the data that fills them.
+
+Nothing here draws. A `Chart` says what to show; `drawing.draw` turns it into a PNG, and another renderer may
+turn it into something else.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tuneoff.analysis.results import Results, Row
+from tuneoff.record import CurvePoint
+from tuneoff.report import columns, units
+from tuneoff.report.columns import Column
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A label with its unit, a scale, and how a tick is written (None: as the number it is)."""
+
+    label: str
+    scale: Literal["linear", "log"] = "linear"
+    tick: Callable[[float], str] | None = None
+
+
+@dataclass(frozen=True)
+class Series:
+    """One row of the study in a chart.
+
+    Attributes:
+        label: the text beside it.
+        style: the row's place in the study; gives colour and marker, equal in all charts.
+        x, y: points; a scatter chart has one.
+        low, high: of y at each point, for the band or the error bar.
+        x_error: half width of the horizontal error bar.
+    """
+
+    label: str
+    style: int
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    x_error: float = 0.0
+
+
+@dataclass(frozen=True)
+class Floor:
+    """A horizontal line: the best row that needs no training."""
+
+    label: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Chart:
+    """All that one chart shows."""
+
+    name: str
+    kind: Literal["curve", "scatter"]
+    title: str
+    x: Axis
+    y: Axis
+    series: tuple[Series, ...]
+    floor: Floor | None
+    caption: str
+    alt: str
+
+    @property
+    def file(self) -> str:
+        return f"{self.name}.png"
+
+
+@dataclass(frozen=True)
+class CurveDefinition:
+    """A figure against optimizer steps. `value` reads it from a point, given the primary metric's name."""
+
+    name: str
+    what: str
+    value: Callable[[CurvePoint, str], float | None]
+
+
+@dataclass(frozen=True)
+class ScatterDefinition:
+    """The primary metric against a cost."""
+
+    name: str
+    what: str
+    column: Column
+    axis: Callable[[list[float]], tuple[float, Axis]]
+
+
+def _seconds_axis(values: list[float]) -> tuple[float, Axis]:
+    for size, name in ((3600.0, "hours"), (60.0, "minutes")):
+        if max(values) >= 3 * size:
+            return size, Axis(f"train time ({name})")
+    return 1.0, Axis("train time (s)")
+
+
+def _bytes_axis(values: list[float]) -> tuple[float, Axis]:
+    size, name = units.byte_unit(max(values))
+    return size, Axis(f"peak memory while training ({name})")
+
+
+def _count_axis(_: list[float]) -> tuple[float, Axis]:
+    return 1.0, Axis("trainable parameters", "log", units.short_count)
+
+
+CURVES = (
+    CurveDefinition("learning_curve_quality", "validation {metric}", lambda p, metric: p.validation.get(metric)),
+    CurveDefinition("learning_curve_loss", "validation loss (nats)", lambda p, _: p.validation.get("loss")),
+    CurveDefinition("learning_curve_train_loss", "training loss (nats)", lambda p, _: p.train_loss),
+)
+SCATTERS = (
+    ScatterDefinition("quality_train_time", "train time", columns.TRAIN_TIME, _seconds_axis),
+    ScatterDefinition("quality_peak_memory", "peak memory", columns.MEMORY, _bytes_axis),
+    ScatterDefinition("quality_parameters", "trainable parameters", columns.TRAINABLE, _count_axis),
+)
+FILES = tuple(f"{definition.name}.png" for definition in (*SCATTERS, *CURVES))
+"""Every file that a report may hold a chart in."""
+
+
+def build(results: Results, summary: dict[str, Any]) -> list[Chart]:
+    """The charts that there are points for."""
+    metric = results.primary
+    if metric is None:
+        return []
+    charts = [_scatter(definition, results, summary) for definition in SCATTERS]
+    # Where the primary metric is the loss itself, one chart shows both.
+    curves = [c for c in CURVES if not (metric.name == "loss" and c.name == "learning_curve_loss")]
+    return [chart for chart in (*charts, *(_curve(c, results, summary) for c in curves)) if chart is not None]
+
+
+def _floor(summary: dict[str, Any]) -> Floor | None:
+    label, metric = summary["answer"]["floor"], summary["study"]["primary_metric"]
+    for entry in summary["methods"]:
+        if entry["method"] == label:
+            return Floor(label, entry["metrics"][metric]["mean"])
+    return None
+
+
+def _random(summary: dict[str, Any]) -> str:
+    return " — RANDOM WEIGHTS, quality means nothing" if summary["study"]["random_weights"] else ""
+
+
+def _scatter(definition: ScatterDefinition, results: Results, summary: dict[str, Any]) -> Chart | None:
+    name = summary["study"]["primary_metric"]
+    column = definition.column
+    found = [
+        (place, entry, figure, entry["metrics"][name])
+        for place, entry in enumerate(summary["methods"])
+        if entry["trains"] and name in entry["metrics"] and (figure := column.found(entry)) and figure[0] > 0
+    ]
+    if not found:
+        return None
+    size, axis = definition.axis([figure[0] for _, _, figure, _ in found])
+    series = tuple(
+        Series(
+            label=entry["method"] + (" †" if column.timing and entry["contended"] else ""),
+            style=place,
+            x=(figure[0] / size,),
+            y=(score["mean"],),
+            low=(score["mean"] - (score["std"] or 0.0),),
+            high=(score["mean"] + (score["std"] or 0.0),),
+            x_error=(figure[1] or 0.0) / size,
+        )
+        for place, entry, figure, score in found
+    )
+    floor = _floor(summary)
+    told = "; ".join(
+        f"{entry['method']} {units.score(score['mean'])} at {column.spread(figure[0], None)}"
+        for _, entry, figure, score in found
+    )
+    lead = f"Test {_words(name)} against {definition.what}"
+    return Chart(
+        name=definition.name,
+        kind="scatter",
+        title=lead + _random(summary),
+        x=axis,
+        y=Axis(f"test {_words(name)}"),
+        series=series,
+        floor=floor,
+        caption=f"{lead}. Bars: one standard deviation over seeds."
+        + (" Dashed: the floor, without training." if floor else "")
+        + (" † timed on a busy machine." if any("†" in s.label for s in series) else ""),
+        alt=_alt(f"{lead}: {told}", floor),
+    )
+
+
+def _curve(definition: CurveDefinition, results: Results, summary: dict[str, Any]) -> Chart | None:
+    metric = summary["study"]["primary_metric"]
+    what = definition.what.format(metric=_words(metric))
+    found = [_curve_series(place, row, definition, metric) for place, row in enumerate(results.rows)]
+    series = tuple(s for s in found if s is not None)
+    if not series:
+        return None
+    floor = _floor(summary) if definition.name == "learning_curve_quality" else None
+    ends = "; ".join(f"{s.label} {units.score(s.y[-1])}" for s in series)
+    lead = f"{what[0].upper()}{what[1:]} while training"
+    return Chart(
+        name=definition.name,
+        kind="curve",
+        title=lead + _random(summary),
+        x=Axis("optimizer step"),
+        y=Axis(what),
+        series=series,
+        floor=Floor(f"{floor.label}, test", floor.value) if floor else None,
+        caption=f"{lead}. Lines: mean over seeds; bands: lowest to highest seed."
+        + (" Dashed: the floor's test score." if floor else ""),
+        alt=_alt(f"{lead}, at the end: {ends}", floor),
+    )
+
+
+def _curve_series(place: int, row: Row, definition: CurveDefinition, metric: str) -> Series | None:
+    """Mean and range over seeds at the steps that every seed of the row has."""
+    per_seed = []
+    for record in row.completed:
+        values = {point.step: definition.value(point, metric) for point in record.curve}
+        kept = {step: value for step, value in values.items() if value is not None}
+        if kept:
+            per_seed.append(kept)
+    if not per_seed:
+        return None
+    steps = sorted(set.intersection(*(set(values) for values in per_seed)))
+    if not steps:
+        return None
+    at = [[values[step] for values in per_seed] for step in steps]
+    return Series(
+        label=row.label,
+        style=place,
+        x=tuple(float(step) for step in steps),
+        y=tuple(statistics.fmean(values) for values in at),
+        low=tuple(min(values) for values in at),
+        high=tuple(max(values) for values in at),
+    )
+
+
+def _alt(text: str, floor: Floor | None) -> str:
+    told = f"{text}. Floor {floor.label}: {units.score(floor.value)}." if floor else f"{text}."
+    return told.replace("[", "(").replace("]", ")")
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")

@@ -1,0 +1,236 @@
+"""Charts as PNG, with matplotlib's objects (no pyplot, no state, no display)."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+
+from tuneoff.report.charts import Axis, Chart, Series
+from tuneoff.report.placement import Box, place, spread_out
+
+DPI = 150
+# Okabe and Ito's palette without its yellow (too pale on white), then dark tones of Tol's muted one.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#666600", "#332288", "#555555")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "d", "*")
+DASHES = ("-", (0, (6, 1.5)), (0, (2, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
+FLOOR = "#444444"
+LABEL_SIZE = 9.0
+FLOOR_GAP = 2.0
+"""A floor further below the data than this many times the data's range is named, not drawn to scale."""
+
+
+def draw(chart: Chart) -> bytes:
+    """The chart as a PNG; equal charts give equal bytes."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        figure = Figure(figsize=(8.0, 5.0), dpi=DPI, facecolor="white")
+        FigureCanvasAgg(figure)  # measures text
+        right = 0.79 if chart.kind == "curve" else 0.97
+        axes = figure.add_axes((0.09, 0.115, right - 0.09, 0.8))
+        axes.set_title(chart.title, loc="left", fontsize=11, fontweight="bold")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(True, color="#e4e4e4", linewidth=0.7)
+        axes.set_axisbelow(True)
+        axes.set_xlabel(chart.x.label)
+        axes.set_ylabel(chart.y.label)
+        for series in chart.series:
+            (_draw_curve if chart.kind == "curve" else _draw_point)(axes, series)
+        _limits(axes, chart)
+        taken = _draw_floor(axes, chart)
+        (_label_curves if chart.kind == "curve" else _label_points)(axes, chart, taken)
+        out = io.BytesIO()
+        # The version of matplotlib in the file would make equal charts differ.
+        figure.savefig(out, format="png", metadata={"Software": None})
+        return out.getvalue()
+
+
+def _colour(series: Series) -> str:
+    return COLOURS[series.style % len(COLOURS)]
+
+
+def _marker(series: Series) -> str:
+    return MARKERS[series.style % len(MARKERS)]
+
+
+def _draw_curve(axes: Axes, series: Series) -> None:
+    axes.plot(
+        series.x,
+        series.y,
+        color=_colour(series),
+        marker=_marker(series),
+        markersize=4.5,
+        markevery=max(1, len(series.x) // 12),
+        linewidth=1.6,
+        linestyle=DASHES[series.style % len(DASHES)],
+    )
+    if series.low != series.high:
+        axes.fill_between(series.x, series.low, series.high, color=_colour(series), alpha=0.12, linewidth=0)
+
+
+def _draw_point(axes: Axes, series: Series) -> None:
+    axes.errorbar(
+        series.x,
+        series.y,
+        xerr=[[min(series.x_error, series.x[0] * 0.999)], [series.x_error]] if series.x_error else None,
+        yerr=[[series.y[0] - series.low[0]], [series.high[0] - series.y[0]]] if series.low != series.high else None,
+        color=_colour(series),
+        marker=_marker(series),
+        markersize=8,
+        markeredgecolor="white",
+        markeredgewidth=0.8,
+        elinewidth=1.1,
+        capsize=2.5,
+    )
+
+
+def _limits(axes: Axes, chart: Chart) -> None:
+    """Room around the points; the floor is in view unless that would squeeze the rows together."""
+    lows = [value for s in chart.series for value in s.low]
+    highs = [value for s in chart.series for value in s.high]
+    low, high = min(lows), max(highs)
+    if chart.floor and not _out_of_view(chart):
+        low, high = min(low, chart.floor.value), max(high, chart.floor.value)
+    room = (high - low) * 0.08 or abs(high) * 0.05 or 0.05
+    axes.set_ylim(low - room, high + room)
+    if chart.kind == "curve":
+        last = max(s.x[-1] for s in chart.series)
+        first = min(s.x[0] for s in chart.series)
+        # A single evaluation is a point: it needs a width to stand in.
+        axes.set_xlim((first - 1, last + 1) if first == last else (first - (last - first) * 0.03, last))
+        return
+    _scatter_width(axes, chart.x, [(s.x[0], s.x_error) for s in chart.series])
+
+
+def _scatter_width(axes: Axes, axis: Axis, points: Sequence[tuple[float, float]]) -> None:
+    low, high = min(x for x, _ in points), max(x + error for x, error in points)
+    if axis.scale == "log":
+        axes.set_xscale("log")
+        axes.set_xlim(low / (1.6 * (high / low) ** 0.06), high * 1.6 * (high / low) ** 0.06)
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        if math.log10(high / low) > 2:
+            axes.xaxis.set_minor_locator(NullLocator())
+    else:
+        # From zero, so that twice as long looks twice as long.
+        axes.set_xlim(0, high * 1.12)
+    if axis.tick is not None:
+        text = axis.tick
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: text(value)))
+        if axis.scale == "log" and math.log10(high / low) < 1.5:
+            axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: text(value) if _leads(value) else ""))
+
+
+def _leads(value: float) -> bool:
+    """Whether a minor tick of a narrow log axis is worth a label (2 and 5 of each decade)."""
+    return round(value / 10 ** math.floor(math.log10(value))) in (2, 5)
+
+
+def _out_of_view(chart: Chart) -> bool:
+    if chart.floor is None:
+        return False
+    low = min(value for s in chart.series for value in s.low)
+    high = max(value for s in chart.series for value in s.high)
+    far = (high - low or abs(high) * 0.05) * FLOOR_GAP
+    return chart.floor.value < low - far or chart.floor.value > high + far
+
+
+def _draw_floor(axes: Axes, chart: Chart) -> list[Box]:
+    """The dashed line and its label; returns the pixels that the label takes."""
+    if chart.floor is None:
+        return []
+    text = f"floor ({chart.floor.label}): {chart.floor.value:.3f}"
+    bottom, top = axes.get_ylim()
+    height = chart.floor.value
+    if _out_of_view(chart):
+        above = height > top
+        height = top if above else bottom
+        text += ", above this axis" if above else ", below this axis"
+    axes.axhline(height, color=FLOOR, linestyle=(0, (5, 3)), linewidth=1.4, zorder=1, clip_on=False)
+    below = height > (bottom + top) / 2
+    label = axes.annotate(
+        text,
+        (0.01, height),
+        xycoords=("axes fraction", "data"),
+        xytext=(0, -4 if below else 4),
+        textcoords="offset points",
+        va="top" if below else "bottom",
+        color=FLOOR,
+        fontsize=LABEL_SIZE,
+    )
+    extent = label.get_window_extent()
+    line = axes.transData.transform((0, height))[1]
+    whole = axes.get_window_extent()
+    return [Box(extent.x0, extent.y0, extent.x1, extent.y1), Box(whole.x0, line - 2, whole.x1, line + 2)]
+
+
+def _text_size(axes: Axes, text: str) -> tuple[float, float]:
+    """Width and height of a label in pixels."""
+    probe = axes.text(0, 0, text, fontsize=LABEL_SIZE)
+    extent = probe.get_window_extent()
+    probe.remove()
+    return extent.width, extent.height
+
+
+def _label_curves(axes: Axes, chart: Chart, _: list[Box]) -> None:
+    """Names at the right ends of the lines, moved apart where lines end close together."""
+    frame = axes.get_window_extent()
+    ends = [axes.transData.transform((s.x[-1], s.y[-1])) for s in chart.series]
+    height = max(_text_size(axes, s.label)[1] for s in chart.series) + 3
+    heights = spread_out([end[1] for end in ends], height, frame.y0, frame.y1)
+    for series, end, at in zip(chart.series, ends, heights, strict=True):
+        axes.annotate(
+            series.label,
+            (end[0], end[1]),
+            xycoords="figure pixels",
+            xytext=(frame.x1 + 26, at),
+            textcoords="figure pixels",
+            color=_colour(series),
+            fontsize=LABEL_SIZE,
+            va="center",
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": _colour(series), "linewidth": 0.7, "shrinkA": 1, "shrinkB": 2},
+        )
+
+
+def _label_points(axes: Axes, chart: Chart, taken: list[Box]) -> None:
+    """A name beside each point where it covers nothing; a thin line where it had to go further away."""
+    frame = axes.get_window_extent()
+    points, bars = [], []
+    for s in chart.series:
+        x, y = axes.transData.transform((s.x[0], s.y[0]))
+        points.append((x, y))
+        bars.append(_box(axes, (s.x[0], s.low[0]), (s.x[0], s.high[0]), 3))
+        left = max(s.x[0] - s.x_error, s.x[0] * 0.001)
+        bars.append(_box(axes, (left, s.y[0]), (s.x[0] + s.x_error, s.y[0]), 3))
+    sizes = [_text_size(axes, s.label) for s in chart.series]
+    room = Box(frame.x0, frame.y0, frame.x1 + 20, frame.y1 + 5)
+    for series, point, box in zip(chart.series, points, place(points, sizes, [*taken, *bars], room), strict=True):
+        centre = ((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2)
+        nearest = (min(max(point[0], box.x0), box.x1), min(max(point[1], box.y0), box.y1))
+        far = math.dist(point, nearest) > 20
+        axes.annotate(
+            series.label,
+            point,
+            xycoords="figure pixels",
+            xytext=centre,
+            textcoords="figure pixels",
+            color=_colour(series),
+            fontsize=LABEL_SIZE,
+            ha="center",
+            va="center",
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": _colour(series), "linewidth": 0.7, "shrinkA": 0, "shrinkB": 5}
+            if far
+            else None,
+        )
+
+
+def _box(axes: Axes, first: tuple[float, float], second: tuple[float, float], margin: float) -> Box:
+    (x0, y0), (x1, y1) = axes.transData.transform(first), axes.transData.transform(second)
+    return Box(x0 - margin, y0 - margin, x1 + margin, y1 + margin)

@@ -1,0 +1,79 @@
+"""Writes the report's files, each whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tuneoff.analysis.results import Results, gather
+from tuneoff.analysis.table import trials_frame
+from tuneoff.report import charts, markdown
+from tuneoff.report.data import summarise
+from tuneoff.store import StudyStore, write_atomically
+
+STUDY_FILE = "study.yaml"
+
+
+def write_report(store: StudyStore, plots: bool) -> Path:
+    """See `report.write`."""
+    results = gather(store)
+    summary = summarise(results)
+    folder = store.report_folder
+    drawn = charts.build(results, summary) if plots else []
+    for chart in drawn:
+        from tuneoff.report.drawing import draw
+
+        write_atomically(folder / chart.file, draw(chart))
+    current = {chart.file for chart in drawn}
+    for name in charts.FILES:
+        # A chart of an earlier report that this one has no points for would be out of date.
+        if name not in current:
+            (folder / name).unlink(missing_ok=True)
+    write_atomically(folder / "results.csv", trials_frame(results.records).to_csv(index=False, lineterminator="\n"))
+    write_atomically(folder / "methods.csv", methods_csv(summary))
+    write_atomically(folder / STUDY_FILE, study_yaml(results))
+    write_atomically(folder / "report.json", json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_atomically(folder / "report.md", markdown.render(summary, drawn))
+    return folder / "report.md"
+
+
+def study_yaml(results: Results) -> str:
+    """The study, complete, as a file that `tuneoff run` takes."""
+    body = results.study.model_dump(mode="json")
+    text: str = yaml.safe_dump(body, sort_keys=False, allow_unicode=True, width=100)
+    return f"# The study as it was run, with every default filled in. Repeat: tuneoff run {STUDY_FILE}\n{text}"
+
+
+def methods_csv(summary: dict[str, Any]) -> str:
+    """One line per row of the table; a nested figure becomes columns joined with underscores."""
+    lines = [_flat(entry) for entry in summary["methods"]]
+    columns = list(dict.fromkeys(key for line in lines for key in line))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()
+
+
+def _flat(entry: dict[str, Any]) -> dict[str, Any]:
+    line: dict[str, Any] = {
+        "method": entry["method"],
+        "method_name": entry["method_name"],
+        "learning_rate": entry["learning_rate"],
+        "seeds": len(entry["seeds"]),
+        "statuses": "; ".join(f"{name} {count}" for name, count in entry["statuses"].items()),
+    }
+    for prefix, metrics in (("", entry["metrics"]), ("validation_", entry["validation_metrics"])):
+        for name, found in metrics.items():
+            for part in ("mean", "std", "n", "interval_low", "interval_high"):
+                line[f"{prefix}{name}_{part}"] = found[part]
+    for key, value in entry.items():
+        if isinstance(value, dict) and value.keys() == {"mean", "std", "n"}:
+            line |= {f"{key}_{part}": figure for part, figure in value.items()}
+    line |= {key: entry[key] for key in ("trainable_parameters", "total_parameters", "contended")}
+    return {key: "" if value is None else value for key, value in line.items()}

@@ -1,0 +1,274 @@
+"""report.md, from the report's plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tuneoff.report import columns, units
+from tuneoff.report.charts import Chart
+from tuneoff.report.columns import Column
+from tuneoff.report.wording import join
+
+Summary = dict[str, Any]
+MESSAGES_SHOWN = 4
+DAGGER = "† Something else used the machine while this was timed; the figure may be too high (a speed too low)."
+
+
+def render(summary: Summary, charts: Sequence[Chart]) -> str:
+    """The whole page; charts are embedded by relative path."""
+    sections = [
+        _head(summary),
+        _warnings(summary),
+        _results(summary),
+        _published(summary),
+        _charts(charts),
+        _speed(summary),
+        _protocol(summary),
+        _data(summary),
+        _environment(summary),
+        _methods(summary),
+        _failures(summary),
+        _repeat(summary),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _head(summary: Summary) -> str:
+    study, answer = summary["study"], summary["answer"]
+    lines = [f"# {study['name']}"]
+    if study["description"]:
+        lines.append(study["description"].strip())
+    lines.append(f"Base model `{study['model']}`, task {study['task']}.")
+    lines.append("## Answer")
+    if answer["caveats"]:
+        lines.append("\n".join(f"> **Caution:** {_line(caveat)}" + "\n>" for caveat in answer["caveats"]).rstrip(">\n"))
+    lines.append(f"**{_line(answer['text'])}**" if answer["best"] is None else _line(answer["text"]))
+    return "\n\n".join(lines)
+
+
+def _warnings(summary: Summary) -> str:
+    """What the records found and the answer's caveats do not say already; long lists are cut."""
+    said = set(summary["answer"]["caveats"])
+    by_name: dict[str, list[str]] = {}
+    for warning in summary["warnings"]:
+        if warning["message"] not in said:
+            by_name.setdefault(warning["name"], []).append(_line(warning["message"]))
+    if not by_name:
+        return ""
+    lines = []
+    for name, messages in by_name.items():
+        lines += [f"- `{name}`: {message}" for message in messages[:MESSAGES_SHOWN]]
+        if len(messages) > MESSAGES_SHOWN:
+            lines.append(f"- `{name}`: {len(messages) - MESSAGES_SHOWN} more in report.json")
+    return "## Warnings\n\n" + "\n".join(lines)
+
+
+def _results(summary: Summary) -> str:
+    shown = [*columns.metrics(summary), *columns.COSTS]
+    table, notes = _table(summary, shown, extra=True)
+    level = f"{summary['answer']['interval_level']:.0%}"
+    about = (
+        "Mean ± standard deviation over seeds, on the test split; the best of a column in bold. "
+        f"“vs. best” is the difference of {summary['study']['primary_metric'] or 'the primary metric'} to the best "
+        f"row with its {level} interval, “tied” where that includes 0. Trainable parameters include the head."
+    )
+    return "\n\n".join(["## Results", table, *notes, about])
+
+
+def _speed(summary: Summary) -> str:
+    shown = [c for c in columns.SPEED if any(c.found(entry) for entry in summary["methods"])]
+    if not shown:
+        return ""
+    table, notes = _table(summary, shown)
+    about = (
+        "Tokens are real ones, padding not counted; latency is the median for one example. “Whole trial” includes "
+        "loading, evaluation and checkpoints. Gradient norms are of the whole gradient, before clipping."
+    )
+    return "\n\n".join(["## Speed and gradients", table, *notes, about])
+
+
+def _table(summary: Summary, shown: Sequence[Column], extra: bool = False) -> tuple[str, list[str]]:
+    """The table and its footnotes: why cells are empty, and the dagger."""
+    best = {column.key: columns.best_rows(column, summary) for column in shown}
+    reasons: dict[str, int] = {}
+    arrows = {"higher": " ↑", "lower": " ↓", None: ""}
+    heads = ["method", *(column.title + arrows[column.better] for column in shown)]
+    rows = []
+    for entry in summary["methods"]:
+        cells = [_cell(entry["method"])]
+        for column in shown:
+            text = column.text(entry)
+            if text is None:
+                text = f"– [{reasons.setdefault(column.why_missing(entry), len(reasons) + 1)}]"
+            elif entry["method"] in best[column.key]:
+                text = f"**{text}**"
+            cells.append(text)
+        if extra:
+            cells += [columns.standing(entry), columns.trials(entry)]
+        rows.append(cells)
+    if extra:
+        heads += ["vs. best", "seeds"]
+    notes = [f"[{number}] {_line(reason)}." for reason, number in reasons.items()]
+    if any(column.timing and "†" in (column.text(e) or "") for column in shown for e in summary["methods"]):
+        notes.append(DAGGER)
+    return _grid(heads, rows), ["  \n".join(notes)] if notes else []
+
+
+def _published(summary: Summary) -> str:
+    told = summary["published"]
+    if told is None:
+        return ""
+    names = list(dict.fromkeys(c["figure"] for m in summary["methods"] for c in m["published_comparison"]))
+    lines = ["## Published figures beside ours", f"Published: {_line(told['citation'])}"]
+    if summary["study"]["random_weights"]:
+        lines.append("> **Caution:** ours was run on random weights, so its quality cannot be set beside theirs.")
+    if names:
+        rows = []
+        for entry in summary["methods"]:
+            by_name = {c["figure"]: c for c in entry["published_comparison"]}
+            if by_name:
+                rows.append([_cell(entry["method"]), *(_beside(by_name.get(name)) for name in names)])
+        lines.append(_grid(["method", *(name.replace("_", " ") for name in names)], rows))
+        lines.append("Each cell is ours / published, ours converted to the published unit; – where there is none.")
+    for label, figures in told["without_a_row"].items():
+        listed = ", ".join(f"{name.replace('_', ' ')} {units.number(value)}" for name, value in figures.items())
+        lines.append(f"- {label} (published only, no row here): {listed}")
+    lines += [f"- {_line(note)}" for note in told["notes"]]
+    return "\n\n".join(lines)
+
+
+def _beside(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return "–"
+    if found["ours"] is None:
+        return f"– / {units.number(found['published'])}"
+    deviation = found["ours_std"]
+    std = "" if deviation is None else f" ± {units.number(float(format(deviation, '.2g')))}"
+    return f"{units.number(found['ours'])}{std} / {units.number(found['published'])}"
+
+
+def _charts(charts: Sequence[Chart]) -> str:
+    if not charts:
+        return ""
+    figures = [f"![{chart.alt}]({chart.file})\n\n{chart.caption}" for chart in charts]
+    return "\n\n".join(["## Charts", *figures])
+
+
+def _protocol(summary: Summary) -> str:
+    protocol = summary["protocol"]
+    kept = {key: value for key, value in protocol.items() if value is not None}
+    if protocol["clip_norm"] is None:
+        kept["clip_norm"] = "never clipped"
+    seeds = ", ".join(map(str, kept.pop("seeds")))
+    rows = [["seeds", seeds], *([key.replace("_", " "), f"{value}"] for key, value in kept.items())]
+    return "## Protocol\n\nHeld equal for every method.\n\n" + _grid(["setting", "value"], rows)
+
+
+def _data(summary: Summary) -> str:
+    data = summary["data"]
+    if data is None:
+        return ""
+    rows = [
+        [
+            split,
+            f"{found['rows']:,}",
+            f"{len(found['classes'])}",
+            f"{found['truncated']:,}",
+            f"{found['longest_tokens']:,}",
+        ]
+        for split, found in data["splits"].items()
+    ]
+    lines = ["## Data", _grid(["split", "rows", "classes", "truncated", "longest (tokens)"], rows)]
+    facts = []
+    if data["labels"]:
+        facts.append(
+            f"- Classes: {', '.join(map(_line, data['labels'][:20]))}{' …' if len(data['labels']) > 20 else ''}"
+        )
+    if data["columns"]:
+        facts.append("- Columns: " + ", ".join(f"{role} from `{column}`" for role, column in data["columns"].items()))
+    facts += [
+        f"- Training rows that also stand in {pair.rpartition('/')[2]}: {n}" for pair, n in data["overlap"].items()
+    ]
+    if data["overlap_removed"]:
+        facts.append(f"- Removed from training for that: {data['overlap_removed']}")
+    return "\n\n".join([*lines, *(["\n".join(facts)] if facts else [])])
+
+
+def _environment(summary: Summary) -> str:
+    found = summary["environments"]
+    if not found["machines"]:
+        return ""
+    lines = []
+    for m in found["machines"]:
+        name = m["device_name"] or m["processor"]
+        lines.append(
+            f"- {m['device']}: {name}; {m['processor']}, {m['cores']} cores, {m['threads']} threads, "
+            f"{units.size(m['memory_bytes'])} of memory; {m['platform']}, Python {m['python']}"
+        )
+    for policy in found["precision"]:
+        error = policy["matmul_relative_error"]
+        told = f"; measured error of a matrix product {error:.1e}" if error is not None else ""
+        lines.append(f"- Precision {policy['policy']}: {_line(policy['description'])}{told}")
+    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    lines.append(f"- Versions: {versions}" + (f"; commit {found['commit']}" if found["commit"] else ""))
+    model = (summary["data"] or {}).get("model")
+    if model:
+        source = "random weights" if model["random_weights"] else f"SHA-256 {model['checksum']}"
+        lines.append(f"- Model: {model['source']}, {model['architecture']}, {model['dtype']}, {source}")
+    return "## Machine and software\n\n" + "\n".join(lines)
+
+
+def _methods(summary: Summary) -> str:
+    rows = []
+    for entry in summary["methods"]:
+        rate = entry["learning_rate"]
+        options = ", ".join(f"{key} {value}" for key, value in entry["options"].items())
+        said = join([finding["name"] for finding in entry["findings"]])
+        rows.append(
+            [
+                _cell(entry["method"]),
+                entry["method_name"],
+                "– (nothing is trained)" if rate is None else units.rate(rate),
+                _cell(options) or "–",
+                said or "–",
+            ]
+        )
+    return "## Methods\n\n" + _grid(["row", "method", "learning rate", "options", "findings"], rows)
+
+
+def _failures(summary: Summary) -> str:
+    if not summary["failures"]:
+        return ""
+    lines = ["## Trials that did not complete"]
+    for failure in summary["failures"]:
+        lines.append(f"### {failure['id']}\n\n{failure['status']}: {_line(failure['cause']) or 'no cause recorded'}")
+        if failure["log_tail"]:
+            # Four backticks, so that a log that holds three cannot end the block.
+            lines.append("\n".join(["````text", *failure["log_tail"], "````"]))
+    return "\n\n".join(lines)
+
+
+def _repeat(summary: Summary) -> str:
+    devices = list(dict.fromkeys(m["device"] for m in summary["environments"]["machines"]))
+    device = f" --device {devices[0].partition(':')[0]}" if len(devices) == 1 else ""
+    return (
+        "## How to repeat\n\n"
+        "`study.yaml` beside this page is the whole study, every default filled in:\n\n"
+        f"```sh\ntuneoff run study.yaml{device}\n```\n\n"
+        "Per trial: `results.csv`. Per method: `methods.csv`. Everything here as data: `report.json`."
+    )
+
+
+def _grid(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(heads)} |", f"|{'|'.join([' --- ', *[' ---: '] * (len(heads) - 1)])}|"]
+    return "\n".join([*lines, *(f"| {' | '.join(cells)} |" for cells in rows)])
+
+
+def _line(text: str) -> str:
+    """One line, so that it cannot break a list or a table."""
+    return " ".join(str(text).split())
+
+
+def _cell(text: str) -> str:
+    return _line(text).replace("|", "\\|")

@@ -1,0 +1,95 @@
+"""The table and the answer in a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tuneoff.report import columns, summary
+from tuneoff.report.columns import Column
+
+if TYPE_CHECKING:
+    from tuneoff.store import StudyStore
+
+WARNINGS_SHOWN = 6
+
+
+def render(store: StudyStore, console: Console) -> None:
+    """Prints the table, the answer, the warnings and where the report is; 100 columns are enough.
+
+    Raises:
+        StoreError: if the study cannot be read.
+    """
+    found = summary(store)
+    console.print(_title(found))
+    console.print(_table(found, console.width))
+    if any(entry["contended"] for entry in found["methods"]):
+        console.print(Text("† timed while something else used the machine", style="dim"))
+    console.print()
+    for caveat in found["answer"]["caveats"]:
+        console.print(Text(f"Caution: {caveat}", style="yellow"))
+    console.print(Text(found["answer"]["text"], style="bold"))
+    _print_rest(found, console)
+    for failure in found["failures"]:
+        console.print(Text(f"{failure['id']} {failure['status']}: {failure['cause']}", style="red"))
+    page = store.report_folder / "report.md"
+    if page.is_file():
+        console.print(Text(f"Report: {page}"), soft_wrap=True)
+
+
+def _print_rest(found: dict[str, Any], console: Console) -> None:
+    """Warnings beyond the answer's caveats."""
+    others = [w for w in found["warnings"] if w["message"] not in found["answer"]["caveats"]]
+    for warning in others[:WARNINGS_SHOWN]:
+        console.print(Text(f"{warning['name']}: {warning['message']}", style="yellow"))
+    if len(others) > WARNINGS_SHOWN:
+        console.print(Text(f"{len(others) - WARNINGS_SHOWN} more warnings in the report", style="yellow"))
+
+
+def _title(found: dict[str, Any]) -> Text:
+    study, trials = found["study"], found["trials"]
+    done = f"{trials['completed']} of {trials['planned']} trials completed"
+    return Text(f"{study['name']}: {study['model']}, {study['task']}; {done}", style="bold")
+
+
+def _table(found: dict[str, Any], width: int) -> Table:
+    metrics = columns.metrics(found)
+    shown: list[Column] = [*metrics[:2], *columns.COSTS]
+    if width < 96:
+        # The second metric and the size on disk are the ones to do without.
+        shown = [*metrics[:1], *columns.COSTS[:3]]
+    table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
+    table.add_column("method", no_wrap=True, overflow="ellipsis", min_width=8)
+    for column in shown:
+        table.add_column(column.title, justify="right", no_wrap=True)
+    table.add_column("vs. best", no_wrap=True)
+    table.add_column("status", overflow="fold")
+    best = {column.key: columns.best_rows(column, found) for column in shown}
+    for entry in found["methods"]:
+        cells = [Text(entry["method"])]
+        for at, column in enumerate(shown):
+            style = "bold green" if entry["method"] in best[column.key] else ""
+            cells.append(Text(_short(column, entry, with_std=at == 0), style=style))
+        relation = (entry["to_best"] or {}).get("relation", "")
+        cells += [Text(relation.replace("not_compared", "?")), _status(entry)]
+        table.add_row(*cells)
+    return table
+
+
+def _short(column: Column, entry: dict[str, Any], with_std: bool) -> str:
+    """The cell; only the primary metric shows its deviation, for want of room."""
+    figure = column.found(entry)
+    if figure is None:
+        return "–"
+    mark = "†" if column.timing and entry["contended"] else ""
+    return column.spread(figure[0], figure[1] if with_std else None) + mark
+
+
+def _status(entry: dict[str, Any]) -> Text:
+    short = {"completed": "ok", "out_of_memory": "no memory", "over_budget": "over budget"}
+    parts = [f"{count} {short.get(name, name)}" for name, count in entry["statuses"].items()]
+    bad = entry["statuses"].keys() - {"completed", "planned", "running"}
+    return Text(", ".join(parts), style="red" if bad else "")

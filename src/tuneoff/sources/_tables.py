@@ -1,0 +1,276 @@
+"""Tables as they lie in files: CSV, TSV, Orange's .tab, JSON lines, JSON arrays and Parquet.
+
+Cells of CSV, TSV and .tab stay strings (a label "0" is not the number 0); values of JSON and Parquet keep their
+types. An empty cell is None. Everything that cannot be read is one `DataError` that names the file and the line.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tuneoff.errors import DataError
+from tuneoff.sources.base import Rows
+
+FIELD_LIMIT = 64 * 2**20
+"""Bytes of the longest cell taken: longer than any text to train on, shorter than a file an open quote swallows."""
+
+Table = tuple[list[list[str]], list[int]]
+"""Records, header first, and the line each starts on."""
+
+
+def read_table(path: Path, origin: str) -> Rows:
+    """Reads a file by its suffix.
+
+    Args:
+        path: an existing file.
+        origin: what to call it in messages.
+
+    Raises:
+        DataError: for a suffix that is none of `READERS`, or contents that are not such a table.
+    """
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        ending = f"ending in {path.suffix!r}" if path.suffix else "without an ending such as .csv"
+        raise DataError(f"{origin}: files {ending} cannot be read", hint=f"Known: {', '.join(READERS)}.")
+    csv.field_size_limit(max(FIELD_LIMIT, csv.field_size_limit()))
+    try:
+        return reader(path, origin)
+    except OSError as error:
+        raise DataError(f"{origin} cannot be read: {error.strerror or error}") from None
+
+
+def _decode(data: bytes, origin: str) -> str:
+    """UTF-8 with or without a byte-order mark; line ends become "\\n" where a file has only "\\r"."""
+    if data[:2] in {b"\xff\xfe", b"\xfe\xff"}:
+        raise DataError(f"{origin} is UTF-16 text, not UTF-8", hint="Save it as UTF-8.")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        # Counted in the whole file: the decoder itself counts after the byte-order mark.
+        offset = error.start + (3 if data.startswith(b"\xef\xbb\xbf") else 0)
+        line = data.count(b"\n", 0, offset) + 1
+        raise DataError(
+            f"{origin} line {line}: byte 0x{data[offset]:02x} (offset {offset}) is not UTF-8 text",
+            hint=f"Re-save it as UTF-8, e.g. `iconv -f WINDOWS-1252 -t UTF-8 {Path(origin).name}`.",
+        ) from None
+    return text.replace("\r", "\n") if "\r" in text and "\n" not in text else text
+
+
+def _split(text: str, delimiter: str) -> Table:
+    """Records of a text in which quotes mean nothing: one per line."""
+    records: list[list[str]] = []
+    lines: list[int] = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if bare := line.removesuffix("\r"):
+            records.append(bare.split(delimiter))
+            lines.append(number)
+    return records, lines
+
+
+def _unquote(text: str, delimiter: str) -> Table:
+    """Records of a text with quoted cells, which may hold delimiters and line ends.
+
+    Raises:
+        csv.Error: where a quote is left open or is followed by anything but a delimiter.
+    """
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    records: list[list[str]] = []
+    lines: list[int] = []
+    start = 1
+    try:
+        for record in reader:
+            if record:
+                records.append(record)
+                lines.append(start)
+            start = reader.line_num + 1
+    except csv.Error as error:
+        raise csv.Error(f"line {start}: {error}") from None
+    return records, lines
+
+
+def _even(records: Sequence[Sequence[str]]) -> bool:
+    return len({len(record) for record in records}) <= 1
+
+
+def _tab_separated(text: str) -> Table:
+    """Quoted cells where the whole file is consistent with them; else quotes are letters, as in GLUE's files."""
+    try:
+        table = _unquote(text, "\t")
+    except csv.Error:
+        return _split(text, "\t")
+    suspicious = not _even(table[0]) or any("\n" in cell for record in table[0] for cell in record)
+    if suspicious:
+        plain = _split(text, "\t")
+        if _even(plain[0]) or not _even(table[0]):
+            return plain
+    return table
+
+
+def _comma_separated(text: str, origin: str) -> Table:
+    header = text.lstrip("\n\r").partition("\n")[0]
+    delimiter = max(",;\t", key=lambda mark: len(next(csv.reader([header], delimiter=mark), [])))
+    if '"' not in text:
+        return _split(text, delimiter)
+    try:
+        return _unquote(text, delimiter)
+    except csv.Error as error:
+        raise DataError(
+            f"{origin} {error}",
+            hint="A quoted cell must be closed, and a double quote inside it is written twice.",
+        ) from None
+
+
+def _read_comma(path: Path, origin: str) -> Rows:
+    return _rows(*_comma_separated(_decode(path.read_bytes(), origin), origin), origin)
+
+
+def _read_tab(path: Path, origin: str) -> Rows:
+    text = _decode(path.read_bytes(), origin)
+    records, lines = _tab_separated(text) if '"' in text else _split(text, "\t")
+    if path.suffix.lower() == ".tab" and _is_orange(records):
+        del records[1:3], lines[1:3]
+        # Orange pads its three header lines with an empty row in some files.
+        if len(records) > 1 and not any(records[1]):
+            del records[1], lines[1]
+    return _rows(records, lines, origin)
+
+
+_ORANGE_TYPES = {"d", "discrete", "c", "continuous", "s", "string", "t", "time", "m", "meta", "basket", ""}
+_ORANGE_FLAGS = {"class", "meta", "m", "i", "ignore", "weight", ""}
+
+
+def _is_orange(records: Sequence[Sequence[str]]) -> bool:
+    """Whether the second line gives types and the third gives roles, as Orange writes them."""
+    if len(records) < 3 or not any(records[1]):
+        return False
+    types, flags = records[1], records[2]
+    # A discrete column may list its values ("neg pos") instead of the letter d: one known type is enough,
+    # as long as the flags are flags.
+    return any(cell in _ORANGE_TYPES - {""} for cell in types) and all(
+        word in _ORANGE_FLAGS or "=" in word for cell in flags for word in cell.split(" ")
+    )
+
+
+def _rows(records: list[list[str]], lines: list[int], origin: str) -> Rows:
+    if not records:
+        raise DataError(f"{origin} is empty", hint="The first line must name the columns.")
+    names = _names(records[0], origin)
+    del records[0], lines[0]
+    if not records:
+        raise DataError(f"{origin} has a header ({', '.join(names)}) but no rows")
+    wrong = [index for index, record in enumerate(records) if len(record) != len(names)]
+    if wrong:
+        first = wrong[0]
+        count = f"; {len(wrong)} rows differ from it" if len(wrong) > 1 else ""
+        raise DataError(
+            f"{origin} line {lines[first]} has {len(records[first])} columns, the header has {len(names)}{count}",
+            hint="A cell that holds the delimiter must stand in double quotes.",
+        )
+    columns: dict[str, list[Any]] = {
+        name: [cell or None for cell in cells] for name, cells in zip(names, zip(*records, strict=True), strict=True)
+    }
+    return Rows(columns, origin, lines=tuple(lines))
+
+
+def _names(header: Sequence[str], origin: str) -> list[str]:
+    # pandas writes its index under an empty name.
+    names = [cell.strip() or f"column_{number}" for number, cell in enumerate(header, start=1)]
+    for name in names:
+        if names.count(name) > 1:
+            raise DataError(f"{origin}: the header names column {name!r} more than once", hint="Rename one of them.")
+    return names
+
+
+def _read_json(path: Path, origin: str) -> Rows:
+    text = _decode(path.read_bytes(), origin)
+    if not text.strip():
+        raise DataError(f"{origin} is empty")
+    if text.lstrip().startswith("["):
+        try:
+            items = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{origin} line {error.lineno} is not JSON: {error.msg}") from None
+        return _from_objects(items, [], origin)
+    return _from_objects(*_json_lines(text, origin), origin)
+
+
+def _json_lines(text: str, origin: str) -> tuple[list[Any], list[int]]:
+    items: list[Any] = []
+    lines: list[int] = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            items.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            hint = "Each line must be one JSON object; a list of rows must stand in [ ]."
+            raise DataError(f"{origin} line {number} is not JSON: {error.msg}", hint=hint) from None
+        lines.append(number)
+    return items, lines
+
+
+def _from_objects(items: list[Any], lines: list[int], origin: str) -> Rows:
+    """One row per object; a key that a row lacks is None there."""
+    if not items:
+        raise DataError(f"{origin} has no rows")
+    names: dict[str, None] = {}
+    for index, item in enumerate(items):
+        if not isinstance(item, dict):
+            place = f"line {lines[index]}" if lines else f"row {index + 1}"
+            raise DataError(f"{origin} {place} is not a JSON object but {type(item).__name__}")
+        names.update(dict.fromkeys(item))
+    if not names:
+        raise DataError(f"{origin} has rows without a single key")
+    columns = {name: [_value(item.get(name)) for item in items] for name in names}
+    return Rows(columns, origin, lines=tuple(lines))
+
+
+def _value(value: Any) -> Any:
+    """None for what means "nothing here": an empty string or a float that is not a number."""
+    return None if value == "" or (isinstance(value, float) and value != value) else value
+
+
+def _read_parquet(path: Path, origin: str) -> Rows:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except pyarrow.ArrowException as error:
+        raise DataError(f"{origin} is not a Parquet file: {str(error).splitlines()[0]}") from None
+    for name in table.column_names:
+        if table.column_names.count(name) > 1:
+            raise DataError(f"{origin} names column {name!r} more than once")
+    if not table.num_rows or not table.column_names:
+        raise DataError(f"{origin} has no rows")
+    columns = {name: [_value(value) for value in values] for name, values in table.to_pydict().items()}
+    return Rows(columns, origin, class_names=_class_names(table.schema.metadata or {}))
+
+
+def _class_names(metadata: dict[bytes, bytes]) -> dict[str, tuple[str, ...]]:
+    """Names of integer classes, which the hub's own Parquet files carry in their schema."""
+    try:
+        features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
+        return {
+            name: tuple(map(str, feature["names"]))
+            for name, feature in features.items()
+            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and feature.get("names")
+        }
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+READERS: dict[str, Callable[[Path, str], Rows]] = {
+    ".csv": _read_comma,
+    ".tsv": _read_tab,
+    ".tab": _read_tab,
+    ".jsonl": _read_json,
+    ".json": _read_json,
+    ".parquet": _read_parquet,
+}
+"""Suffix of a file -> what reads it."""

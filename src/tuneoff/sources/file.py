@@ -1,0 +1,165 @@
+"""Rows and base models that lie on this machine: a file of rows, or a folder of model files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from tuneoff.errors import DataError, SourceNotFound, did_you_mean
+from tuneoff.sources._tables import READERS, read_table
+from tuneoff.sources.base import ModelFiles, Rows, Source
+from tuneoff.spec import ModelSpec, SourceSpec
+
+WEIGHTS = "model.safetensors"
+WEIGHTS_INDEX = "model.safetensors.index.json"
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+_MODEL_SUFFIXES = (".gguf", ".safetensors", *_PICKLES)
+
+
+class File(Source):
+    """A path: CSV, TSV, .tab, JSONL, JSON or Parquet rows; a model folder or a GGUF file."""
+
+    title = "Local file"
+    summary = "CSV, TSV, .tab, JSONL, JSON or Parquet rows; a model folder (safetensors) or a GGUF file"
+    priority = 20
+
+    def claims(self, reference: str) -> bool:
+        """An existing path, or what can only be meant as one, so that a misspelt path is not looked up at a hub."""
+        if reference.startswith(("./", "../", "~", "/")) or reference in {".", ".."} or reference.count("/") > 1:
+            return True
+        if Path(reference).suffix.lower() in {*READERS, *_MODEL_SUFFIXES} or "\\" in reference:
+            return True
+        return os.path.exists(reference)  # unlike Path.exists, False for what is too long to be a path
+
+    def rows(self, spec: SourceSpec, split: str) -> Rows:
+        """All rows of the file: a file is one split, whichever role it has."""
+        _refuse_hub_keys(spec, ("split", "config", "revision"))
+        path = _existing(spec.source)
+        if path.is_dir():
+            inside = sorted(entry.name for entry in path.iterdir() if entry.suffix.lower() in READERS)
+            some = ", ".join(inside[:5]) + (", …" if len(inside) > 5 else "")
+            raise SourceNotFound(
+                f"{spec.source} is a folder; rows are read from one file",
+                hint=f"It holds {some}." if inside else f"Files of rows end in {', '.join(READERS)}.",
+            )
+        return read_table(path, spec.source)
+
+    def model(self, spec: ModelSpec) -> ModelFiles:
+        """A folder with config.json and safetensors, or a GGUF file (or a folder that holds one)."""
+        _refuse_hub_keys(spec, ("revision",))
+        path = _existing(spec.source)
+        if path.is_file():
+            if path.suffix.lower() == ".gguf":
+                return ModelFiles(str(path.parent), gguf_file=path.name)
+            raise SourceNotFound(
+                f"{spec.source} is a file, but a base model is a folder (or a .gguf file)",
+                hint=f"Its folder is {path.parent}." if (path.parent / "config.json").exists() else "",
+            )
+        if (path / "config.json").exists() and (spec.random_weights or _safetensors(path, spec.source)):
+            return ModelFiles(str(path))
+        return ModelFiles(str(path), gguf_file=_only_gguf(path, spec.source))
+
+    def fingerprint(self, reference: str) -> str:
+        """SHA-256 of the file, or of a model folder's configuration, tokenizer and weights."""
+        path = _existing(reference)
+        if path.is_file():
+            return _sha256(path)
+        kept = (".json", ".safetensors", ".gguf", ".txt", ".model")
+        content = [
+            [entry.name, entry.stat().st_size, _sha256(entry)]
+            for entry in sorted(path.iterdir())
+            if entry.is_file() and entry.suffix.lower() in kept
+        ]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _refuse_hub_keys(spec: SourceSpec | ModelSpec, keys: tuple[str, ...]) -> None:
+    for key in keys:
+        if getattr(spec, key) is not None:
+            raise SourceNotFound(
+                f"{spec.source} is a local file, which has no {key}", hint=f"Leave out `{key}`, or name a hub id."
+            )
+
+
+def _existing(reference: str) -> Path:
+    """The path, which exists and can be read.
+
+    Raises:
+        SourceNotFound: says which name in that folder is near, or which folder is missing.
+        DataError: if the system does not let us look.
+    """
+    path = Path(os.path.expanduser(reference))
+    try:
+        if path.exists():
+            if not os.access(path, os.R_OK):
+                raise DataError(f"{reference} cannot be read: permission denied")
+            return path
+        folder = path.parent
+        if not folder.is_dir():
+            raise SourceNotFound(f"no file {reference!r}: there is no folder {str(folder)!r}", hint=_where(path))
+        near = did_you_mean(path.name, [entry.name for entry in folder.iterdir()])
+    except OSError as error:
+        raise DataError(f"{reference} cannot be read: {error.strerror or error}") from None
+    raise SourceNotFound(f"no file {reference!r}{near}", hint=_where(path))
+
+
+def _where(path: Path) -> str:
+    return "" if path.is_absolute() else f"Paths are taken from where tuneoff runs, {Path.cwd()}."
+
+
+def _safetensors(folder: Path, name: str) -> bool:
+    """Whether the folder holds whole safetensors weights.
+
+    Raises:
+        SourceNotFound: if only some of the files its index names are there, or none but pickles.
+    """
+    if (folder / WEIGHTS).exists():
+        return True
+    index = folder / WEIGHTS_INDEX
+    if index.exists():
+        try:
+            shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise SourceNotFound(f"{name}: {WEIGHTS_INDEX} is not an index of safetensors files") from None
+        missing = [shard for shard in shards if not (folder / shard).exists()]
+        if missing:
+            raise SourceNotFound(f"{name} lacks {len(missing)} of {len(shards)} weight files, first {missing[0]}")
+        return True
+    if any(folder.glob("*.gguf")):
+        return False
+    pickles = sorted(entry.name for entry in folder.iterdir() if entry.suffix.lower() in _PICKLES)
+    if pickles:
+        raise SourceNotFound(
+            f"{name} holds its weights as {pickles[0]}; a pickle can run code, so tuneoff does not open it",
+            hint="Convert it: load it with transformers once and `save_pretrained` it, which writes safetensors.",
+        )
+    raise SourceNotFound(
+        f"{name} has a config.json but no weights ({WEIGHTS})",
+        hint="`--random-weights` builds the architecture alone; quality then means nothing.",
+    )
+
+
+def _only_gguf(folder: Path, name: str) -> str:
+    files = sorted(entry.name for entry in folder.glob("*.gguf"))
+    if len(files) == 1:
+        return files[0]
+    if files:
+        raise SourceNotFound(f"{name} holds {len(files)} GGUF files", hint=f"Name one of them: {', '.join(files)}.")
+    if (folder / "adapter_config.json").exists():
+        raise SourceNotFound(
+            f"{name} holds a trained adapter, not a base model", hint="Give the model that the adapter was trained on."
+        )
+    raise SourceNotFound(
+        f"{name} is not a model folder: it has no config.json",
+        hint="A base model is a folder with config.json and model.safetensors, or a .gguf file.",
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+plugin = File

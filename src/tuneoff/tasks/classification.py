@@ -1,0 +1,316 @@
+"""Text classification: one text, one class."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import Field
+
+from tuneoff.errors import DataError, UnsupportedModel, did_you_mean
+from tuneoff.methods.base import Attached, TaskView
+from tuneoff.record import Metric, Prediction
+from tuneoff.sources.base import Rows
+from tuneoff.tasks.base import Batch, Example, Features, Task, TaskOptions
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+TEXT_NAMES = ("text", "sentence", "content", "document", "article", "review", "body", "message", "question")
+LABEL_NAMES = ("label", "labels", "category", "class", "target", "topic", "sentiment", "y")
+HEADS = ("classifier", "score")
+
+
+class ClassificationOptions(TaskOptions):
+    """Keys of `task` for classification."""
+
+    text: str | None = Field(None, description="column that holds the text; guessed where obvious")
+    label: str | None = Field(None, description="column that holds the class; guessed where obvious")
+    labels: tuple[str, ...] | None = Field(
+        None, min_length=2, description="names of the classes in order of their numbers; found in the data if unset"
+    )
+
+
+class Classification(Task):
+    """Text classification with a head on the first token (encoders) or the last real token (decoders)."""
+
+    title = "Classification"
+    summary = "One text, one class: accuracy, macro-F1, Matthews correlation, cross-entropy."
+    primary_metric = "accuracy"
+    directions = {"accuracy": "higher", "macro_f1": "higher", "mcc": "higher", "loss": "lower"}  # noqa: RUF012
+    Options = ClassificationOptions
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        super().__init__(options)
+        self._labels: tuple[str, ...] = tuple(self.options.labels or ())
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self._labels
+
+    # --- rows -> examples
+
+    def columns(self, rows: Rows) -> dict[str, str]:
+        chosen = {}
+        for role, names in (("text", TEXT_NAMES), ("label", LABEL_NAMES)):
+            given = getattr(self.options, role)
+            if given is None:
+                chosen[role] = _guess(rows, names, role)
+            elif given in rows.columns:
+                chosen[role] = given
+            else:
+                raise DataError(
+                    f"{rows.origin} has no column {given!r}{did_you_mean(given, rows.columns)}",
+                    hint=f"Its columns: {', '.join(rows.columns)}. Set task.{role}.",
+                )
+        if chosen["text"] == chosen["label"]:
+            raise DataError(f"task.text and task.label are the same column, {chosen['text']!r}")
+        return chosen
+
+    def examples(self, rows: Rows, columns: Mapping[str, str], split: str) -> list[Example]:
+        for role, column in columns.items():
+            if column not in rows.columns:
+                raise DataError(
+                    f"{rows.origin} ({split}) has no column {column!r} for the {role}, unlike the training rows",
+                    hint=f"Its columns: {', '.join(rows.columns)}.",
+                )
+        if not len(rows):
+            raise DataError(f"{rows.origin} ({split}) has no rows")
+        texts, labels = rows.columns[columns["text"]], rows.columns[columns["label"]]
+        for role, values in (("text", texts), ("label", labels)):
+            empty = [i for i, v in enumerate(values) if v is None or v != v or not str(v).strip()]
+            if empty:
+                raise DataError(
+                    f"{len(empty)} of {len(rows)} rows of {rows.origin} ({split}) have no {role}; "
+                    f"the first is {rows.place(empty[0])}",
+                    hint=f"Remove those rows or fill in column {columns[role]!r}.",
+                )
+        wrong = next((i for i, v in enumerate(texts) if not isinstance(v, str)), None)
+        if wrong is not None and not isinstance(texts[wrong], (int, float)):
+            raise DataError(f"{rows.place(wrong)}: column {columns['text']!r} holds no text")
+        broken = next((i for i, v in enumerate(texts) if isinstance(v, str) and _has_lone_surrogate(v)), None)
+        if broken is not None:
+            raise DataError(f"{rows.place(broken)}: column {columns['text']!r} holds text that is not valid Unicode")
+        names = rows.class_names.get(columns["label"], ())
+        named = [self._name(value, names, rows, i, columns["label"]) for i, value in enumerate(labels)]
+        return [
+            Example(text=str(text), target=name, index=i, place=rows.place(i))
+            for i, (text, name) in enumerate(zip(texts, named, strict=True))
+        ]
+
+    def _name(self, value: Any, class_names: Sequence[str], rows: Rows, index: int, column: str) -> str:
+        """The class's name, from a name or from a number that stands for one."""
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        text = str(value).strip()
+        declared = self.options.labels
+        if declared and text in declared:
+            return text
+        names = declared or class_names
+        if names and text.lstrip("-").isdigit():
+            if 0 <= int(text) < len(names):
+                return str(names[int(text)])
+            raise DataError(
+                f"{rows.place(index)}: label {text} is not among the {len(names)} classes"
+                + (" (hidden test labels are often -1)" if text == "-1" else ""),
+                hint="Use a labelled split, e.g. the validation split as test.",
+            )
+        if declared:
+            raise DataError(
+                f"{rows.place(index)}: label {text!r} in column {column!r} is not in task.labels"
+                f"{did_you_mean(text, declared)}",
+                hint=f"task.labels: {', '.join(declared)}.",
+            )
+        return text
+
+    def settle(self, splits: Mapping[str, Sequence[Example]]) -> None:
+        train = Counter(example.target for example in splits["train"])
+        if len(train) < 2:
+            only = next(iter(train), "")
+            raise DataError(
+                f"all {train[only]} training rows have the same label, {only!r}; there is nothing to learn",
+                hint="Check that task.label names the right column.",
+            )
+        if not self.options.labels:
+            if len(train) > 1000 or len(train) > 0.5 * len(splits["train"]) > 10:
+                raise DataError(
+                    f"the label column has {len(train)} different values in {len(splits['train'])} rows; "
+                    "that looks like text or ids, not classes",
+                    hint="Set task.label to the column that holds the class.",
+                )
+            self._labels = tuple(sorted(train, key=_natural))
+        for split, examples in splits.items():
+            unseen = Counter(e.target for e in examples if e.target not in train)
+            if split != "train" and unseen:
+                name, count = unseen.most_common(1)[0]
+                first = next(e for e in examples if e.target == name)
+                raise DataError(
+                    f"label {name!r} stands in {split} ({count} rows, first {first.place}) but never in train"
+                    f"{did_you_mean(name, train)}"
+                    + (f", as do {len(unseen) - 1} more labels" if len(unseen) > 1 else ""),
+                    hint="A class without training rows cannot be learned: correct the label or remove the rows.",
+                )
+
+    def stratum(self, example: Example) -> str:
+        return example.target
+
+    # --- the model
+
+    def view(self, model: nn.Module) -> TaskView:
+        head = tuple(name for name in HEADS if getattr(model, name, None) is not None)
+        if len(head) != 1:
+            raise UnsupportedModel(f"{type(model).__name__} has no classification head that tuneoff knows")
+        return TaskView(head=head, peft_task_type="SEQ_CLS")
+
+    def model_class(self) -> Any:
+        from transformers import AutoModelForSequenceClassification
+
+        return AutoModelForSequenceClassification
+
+    def model_arguments(self) -> dict[str, Any]:
+        return {
+            "num_labels": len(self.labels),
+            "id2label": dict(enumerate(self.labels)),
+            "label2id": {label: i for i, label in enumerate(self.labels)},
+            "problem_type": "single_label_classification",
+        }
+
+    # --- examples -> tensors -> predictions
+
+    def encode(self, examples: Sequence[Example], tokenizer: Any, max_length: int) -> list[Features]:
+        if not examples:
+            return []
+        number = {label: i for i, label in enumerate(self.labels)}
+        encoded = tokenizer([e.text for e in examples], truncation=True, max_length=max_length)
+        special = tokenizer.num_special_tokens_to_add()
+        filler = [tokenizer.eos_token_id if tokenizer.eos_token_id is not None else 0]
+        features = []
+        for example, ids, encoding in zip(examples, encoded["input_ids"], encoded.encodings, strict=True):
+            cut = sum(len(rest.ids) - special for rest in encoding.overflowing)
+            features.append(Features(list(ids) or filler, number[example.target], len(ids) + cut))
+        return features
+
+    def collate(self, features: Sequence[Features], pad_token_id: int) -> Batch:
+        import torch
+
+        longest = max(len(f.input_ids) for f in features)
+        ids = torch.full((len(features), longest), pad_token_id, dtype=torch.long)
+        mask = torch.zeros((len(features), longest), dtype=torch.long)
+        for row, feature in enumerate(features):
+            ids[row, : len(feature.input_ids)] = torch.tensor(feature.input_ids)
+            mask[row, : len(feature.input_ids)] = 1
+        return {"input_ids": ids, "attention_mask": mask, "labels": torch.tensor([f.label for f in features])}
+
+    def forward(self, attached: Attached, batch: Batch) -> torch.Tensor:
+        """Logits of shape (batch, classes).
+
+        A decoder's class is read at the last token that the attention mask holds real, never found by token
+        id: padding may stand on either side and may be the end-of-text token.
+        """
+        import torch
+
+        model: Any = attached.model
+        ids, mask = batch["input_ids"], batch["attention_mask"]
+        decoder = getattr(model, "score", None) is not None
+        if decoder:
+            # Real tokens first, so that positions, local attention and a soft prompt see no gap.
+            order = mask.argsort(dim=-1, descending=True, stable=True)
+            ids, mask = ids.gather(-1, order), mask.gather(-1, order)
+        inputs: dict[str, Any] = {"input_ids": ids}
+        if attached.soft_prompt is not None:
+            words = model.get_input_embeddings()(ids)
+            prompt = attached.soft_prompt(len(mask)).to(words.dtype)
+            inputs = {"inputs_embeds": torch.cat([prompt, words], dim=1)}
+            mask = torch.cat([mask.new_ones(len(mask), prompt.shape[1]), mask], dim=1)
+        if not decoder:
+            logits: torch.Tensor = model(**inputs, attention_mask=mask).logits
+            return logits
+        hidden = model.base_model(**inputs, attention_mask=mask, use_cache=False).last_hidden_state
+        last = mask.sum(-1) - 1
+        pooled = hidden[torch.arange(len(hidden), device=hidden.device), last]
+        scored: torch.Tensor = model.score(pooled)
+        return scored
+
+    def loss(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+        from torch.nn.functional import cross_entropy
+
+        return cross_entropy(logits.float(), batch["labels"], reduction="sum")
+
+    def outcome(self, logits: torch.Tensor, examples: Sequence[Example]) -> list[Prediction]:
+        scores = logits.float().log_softmax(-1).cpu()
+        best = scores.argmax(-1).tolist()
+        return [
+            Prediction(
+                index=example.index,
+                target=example.target,
+                output=self.labels[chosen],
+                scores=tuple(round(value, 6) for value in row),
+            )
+            for example, chosen, row in zip(examples, best, scores.tolist(), strict=True)
+        ]
+
+    def score(self, predictions: Sequence[Prediction], split: str) -> list[Metric]:
+        number = {label: i for i, label in enumerate(self.labels)}
+        target = np.array([number[p.target] for p in predictions])
+        output = np.array([number[p.output] for p in predictions])
+        values = classification_metrics(target, output, len(self.labels))
+        values["loss"] = -float(np.mean([p.scores[t] for p, t in zip(predictions, target, strict=True)]))
+        return [
+            Metric(
+                name=name,
+                value=value,
+                unit="nats" if name == "loss" else "fraction",
+                direction="lower" if name == "loss" else "higher",
+                split=split,
+            )
+            for name, value in values.items()
+        ]
+
+
+def classification_metrics(target: np.ndarray, output: np.ndarray, classes: int) -> dict[str, float]:
+    """Accuracy, macro-F1 over classes that occur, and the multi-class Matthews correlation (Gorodkin 2004).
+
+    Args:
+        target: class numbers, shape (examples,).
+        output: predicted class numbers, shape (examples,).
+        classes: how many classes there are.
+    """
+    confusion = np.zeros((classes, classes), dtype=np.int64)
+    np.add.at(confusion, (target, output), 1)
+    right, true, said = np.diag(confusion), confusion.sum(1), confusion.sum(0)
+    total = int(confusion.sum())
+    occurs = (true + said) > 0
+    f1 = 2 * right[occurs] / (true + said)[occurs]
+    spread = float(total**2 - (said**2).sum()) * float(total**2 - (true**2).sum())
+    covariance = float(right.sum() * total - (true * said).sum())
+    return {
+        "accuracy": float(right.sum() / total),
+        "macro_f1": float(f1.mean()),
+        "mcc": covariance / spread**0.5 if spread > 0 else 0.0,
+    }
+
+
+def _has_lone_surrogate(text: str) -> bool:
+    return not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def _guess(rows: Rows, names: Sequence[str], role: str) -> str:
+    lower = {column.lower().strip(): column for column in rows.columns}
+    for name in names:
+        if name in lower:
+            return lower[name]
+    raise DataError(
+        f"cannot tell which column of {rows.origin} holds the {role}",
+        hint=f"Set task.{role} to one of: {', '.join(rows.columns)}.",
+    )
+
+
+def _natural(label: str) -> tuple[int, int, str]:
+    """Numbers in order of size, then names in order of the alphabet."""
+    return (0, int(label), "") if label.lstrip("-").isdigit() else (1, 0, label)
+
+
+plugin = Classification

@@ -1,0 +1,143 @@
+"""The child process. Two ways in:
+
+- `python -m tuneoff.trial once`: one request on standard input, as JSON; then it ends. Works everywhere.
+- `python -m tuneoff.trial serve`: a warm parent. It imports the heavy libraries once and forks a child for every
+  request, so that a trial starts in a fraction of a second, in a process of its own. Where there is `fork`.
+
+A request is {"id", "verb", "payload", "reply", "log"}: the child writes its answer to the file `reply` and
+everything it prints to the file `log`. The warm parent tells on standard output, a JSON line each, that a child
+{"id", "pid"} started and that it {"id", "exit"} ended; a negative exit is the signal that killed it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+import json
+import os
+import select
+import signal
+import sys
+from typing import Any, TextIO
+
+WARM = (
+    "torch",
+    "torch.optim",
+    "transformers",
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.auto.tokenization_auto",
+    "peft",
+    "tuneoff.trial.handlers",
+    "tuneoff.trial.inspection",
+    "tuneoff.trial.use",
+    "tuneoff.trial.worker",
+)
+GRACE_SECONDS = 5.0
+
+
+def main() -> None:
+    """Runs the way named by the one argument."""
+    if sys.argv[1:] == ["serve"]:
+        serve()
+    elif sys.argv[1:] == ["once"]:
+        _child(json.loads(sys.stdin.read()))
+    else:
+        sys.exit("usage: python -m tuneoff.trial once|serve (started by tuneoff itself)")
+
+
+def serve() -> None:
+    """Forks a child per request until standard input ends; then ends what still runs."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    os.dup2(2, 1)
+    for name in WARM:
+        importlib.import_module(name)
+    running: dict[int, Any] = {}
+    pending = b""
+    while True:
+        readable, _, _ = select.select([0], [], [], 0.02 if running else None)
+        if readable:
+            data = os.read(0, 1 << 16)
+            if not data:
+                break
+            *lines, pending = (pending + data).split(b"\n")
+            for line in lines:
+                _serve_one(json.loads(line), out, running)
+        _reap(out, running)
+    _end(running)
+
+
+def _serve_one(request: dict[str, Any], out: TextIO, running: dict[int, Any]) -> None:
+    if request["verb"] == "preload":
+        for name in request["payload"]["modules"]:
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
+        return
+    pid = os.fork()
+    if pid == 0:
+        status = 70
+        try:
+            os.setsid()
+            _die_with_parent()
+            status = _child(request)
+        finally:
+            os._exit(status)
+    running[pid] = request["id"]
+    _tell(out, {"id": request["id"], "pid": pid})
+
+
+def _child(request: dict[str, Any]) -> int:
+    """Answers one request with its output in its log; 0 for a result, 1 for an error."""
+    if request.get("log"):
+        log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    from tuneoff.trial.handlers import answer, write_reply
+
+    reply = answer(request["verb"], request["payload"])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    write_reply(request["reply"], reply)
+    return 1 if "error" in reply else 0
+
+
+def _die_with_parent() -> None:
+    """Asks Linux to end this process when the warm parent dies, however that happens."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def _reap(out: TextIO, running: dict[int, Any]) -> None:
+    for pid in list(running):
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            _tell(out, {"id": running.pop(pid), "exit": os.waitstatus_to_exitcode(status)})
+
+
+def _end(running: dict[int, Any]) -> None:
+    import time
+
+    for pid in running:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+    limit = time.monotonic() + GRACE_SECONDS
+    while running and time.monotonic() < limit:
+        for pid in list(running):
+            if os.waitpid(pid, os.WNOHANG)[0]:
+                running.pop(pid)
+        time.sleep(0.05)
+    for pid in running:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _tell(out: TextIO, message: dict[str, Any]) -> None:
+    out.write(json.dumps(message) + "\n")
+
+
+if __name__ == "__main__":
+    main()

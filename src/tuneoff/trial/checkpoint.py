@@ -1,0 +1,52 @@
+"""The best weights so far, on disk, so that keeping them costs no memory."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from tuneoff.errors import StoreError
+from tuneoff.methods.base import Attached, Method, MethodOptions
+
+
+class Checkpoint:
+    """Keeps what a method must store in a folder that holds the whole of it or nothing."""
+
+    def __init__(self, folder: Path, method: Method[MethodOptions], attached: Attached) -> None:
+        self.folder = folder
+        self.method = method
+        self.attached = attached
+        self.step: int | None = None
+
+    def save(self, step: int) -> None:
+        """Replaces what was kept.
+
+        Raises:
+            StoreError: when it cannot be written, e.g. on a full disk.
+        """
+        fresh = self.folder.with_name(f".{self.folder.name}.new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        try:
+            fresh.mkdir(parents=True)
+            self.method.save(self.attached, fresh)
+            shutil.rmtree(self.folder, ignore_errors=True)
+            fresh.rename(self.folder)
+        except Exception as error:
+            shutil.rmtree(fresh, ignore_errors=True)
+            # safetensors raises an error of its own class for a full disk.
+            if isinstance(error, OSError) or type(error).__name__ == "SafetensorError":
+                raise StoreError(f"the weights cannot be written to {self.folder}: {error}") from error
+            raise
+        self.step = step
+
+    def restore(self) -> None:
+        """Puts the kept weights back into the model."""
+        self.method.load(self.attached, self.folder)
+
+    def stored_bytes(self) -> int:
+        """Size of the files that must be kept beside the base model; a README is not counted."""
+        return sum(f.stat().st_size for f in self.folder.rglob("*") if f.is_file() and f.suffix != ".md")
+
+    def discard(self) -> None:
+        """Removes the kept weights."""
+        shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,135 @@
+"""Rows -> the same examples in the same splits for every trial of a study."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tuneoff.errors import DataError
+from tuneoff.record import DataInfo, Finding, SplitInfo
+from tuneoff.sources import read_rows
+from tuneoff.spec import Protocol, TaskSpec
+from tuneoff.tasks.base import Example, Task
+
+
+@dataclass(frozen=True)
+class TrialData:
+    """The examples of each split, and what the record says of them."""
+
+    splits: dict[str, list[Example]]
+    info: DataInfo
+    findings: tuple[Finding, ...]
+
+
+def load(task: Task, spec: TaskSpec, protocol: Protocol) -> TrialData:
+    """Reads, checks, splits and subsets the rows. Depends on the protocol's `data_seed`, not on a trial's seed.
+
+    Raises:
+        SourceError, DataError: the first thing that makes the rows unusable.
+    """
+    rows = read_rows(spec.data.train, "train")
+    columns = task.columns(rows)
+    splits = {"train": task.examples(rows, columns, "train")}
+    for name, source in (("validation", spec.data.validation), ("test", spec.data.test)):
+        if source is not None:
+            splits[name] = task.examples(read_rows(source, name), columns, name)
+    task.settle(splits)
+    for name, fraction in (("test", protocol.test_fraction), ("validation", protocol.validation_fraction)):
+        if name not in splits:
+            splits["train"], splits[name] = _cut(task, splits["train"], fraction, protocol.data_seed, name)
+    limits = {"validation": protocol.validation_rows, "test": protocol.test_rows}
+    for name, limit in limits.items():
+        splits[name] = subset(task, splits[name], limit, protocol.data_seed)
+    removed = 0
+    if protocol.duplicates == "remove":
+        elsewhere = {_key(e) for name in limits for e in splits[name]}
+        kept = [e for e in splits["train"] if _key(e) not in elsewhere]
+        removed = len(splits["train"]) - len(kept)
+        splits["train"] = kept
+        if not kept:
+            raise DataError("every training row also stands in validation or test; removing them leaves none")
+    splits["train"] = subset(task, splits["train"], protocol.train_rows, protocol.data_seed)
+    splits = {name: [replace(e, index=i) for i, e in enumerate(splits[name])] for name in ("train", *limits)}
+    info = DataInfo(
+        splits={name: _describe(task, examples) for name, examples in splits.items()},
+        labels=task.labels,
+        columns=columns,
+        overlap=_overlap(splits),
+        overlap_removed=removed,
+    )
+    return TrialData(splits, info, _findings(info, protocol))
+
+
+def subset(task: Task, examples: Sequence[Example], limit: int | None, seed: int) -> list[Example]:
+    """At most `limit` examples in their own order, every stratum in proportion and none left out."""
+    if limit is None or limit >= len(examples):
+        return list(examples)
+    strata: dict[str, list[int]] = defaultdict(list)
+    for position, example in enumerate(examples):
+        strata[task.stratum(example)].append(position)
+    exact = {name: limit * len(members) / len(examples) for name, members in strata.items()}
+    counts = {name: min(len(strata[name]), max(1, int(share))) for name, share in exact.items()}
+    by_remainder = sorted(strata, key=lambda name: (counts[name] - exact[name], name))
+    while sum(counts.values()) < limit:
+        for name in by_remainder:
+            if sum(counts.values()) < limit and counts[name] < len(strata[name]):
+                counts[name] += 1
+    rng = np.random.default_rng(seed)
+    chosen = [int(p) for name in sorted(strata) for p in rng.permutation(strata[name])[: counts[name]]]
+    return [examples[position] for position in sorted(chosen)]
+
+
+def _cut(
+    task: Task, examples: list[Example], fraction: float, seed: int, name: str
+) -> tuple[list[Example], list[Example]]:
+    """Cuts a stratified share off the training rows."""
+    size = max(1, round(fraction * len(examples)))
+    if size >= len(examples):
+        raise DataError(
+            f"{len(examples)} training rows are too few to cut {name} rows from",
+            hint=f"Set task.data.{name} to a file of its own, or give more rows.",
+        )
+    part = subset(task, examples, size, seed)
+    if len(part) >= len(examples):
+        raise DataError(f"{len(examples)} training rows are too few to cut {name} rows from")
+    taken = {id(example) for example in part}
+    return [e for e in examples if id(e) not in taken], part
+
+
+def _key(example: Example) -> str:
+    return " ".join(example.text.split()).casefold()
+
+
+def _overlap(splits: dict[str, list[Example]]) -> dict[str, int]:
+    found = {}
+    for name in ("validation", "test"):
+        elsewhere = {_key(example) for example in splits[name]}
+        found[f"train/{name}"] = sum(_key(example) in elsewhere for example in splits["train"])
+    return found
+
+
+def _describe(task: Task, examples: Sequence[Example]) -> SplitInfo:
+    digest = hashlib.sha256()
+    for example in examples:
+        digest.update(f"{example.text}\x00{example.target}\x01".encode())
+    classes = Counter(task.stratum(example) for example in examples) if task.labels else Counter[str]()
+    ordered = {label: classes[label] for label in task.labels}
+    return SplitInfo(rows=len(examples), fingerprint=digest.hexdigest(), classes=ordered)
+
+
+def _findings(info: DataInfo, protocol: Protocol) -> tuple[Finding, ...]:
+    found = []
+    if info.overlap_removed:
+        message = f"{info.overlap_removed} training rows also stood in validation or test and were removed"
+        found.append(Finding(name="overlap_removed", message=message))
+    for pair, count in info.overlap.items():
+        if count:
+            message = f"{count} training rows also stand in {pair.partition('/')[2]}; its scores flatter every method"
+            if protocol.duplicates == "warn":
+                message += ". Set protocol.duplicates to remove to drop them from train"
+            found.append(Finding(name="overlap", message=message))
+    return tuple(found)

@@ -1,0 +1,88 @@
+"""What a child process can be asked for, and how it answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from tuneoff.errors import Cancelled, OutOfMemory, StudyError, TuneoffError
+
+PRELOADED = ("torch", "transformers", "peft", "tokenizers", "safetensors", "gguf", "tuneoff")
+"""Packages whose modules a warm parent may import: importing them starts no thread and touches no device."""
+
+
+def answer(verb: str, payload: dict[str, Any]) -> dict[str, Any]:
+    """Does what is asked; returns {"result": …} or {"error": {"type", "message", "hint"}}. Never raises."""
+    started = time.perf_counter()
+    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        result = _do(verb, payload, started)
+    except BaseException as error:
+        traceback.print_exc()
+        return {"error": _describe(error)}
+    modules = [name for name in list(sys.modules) if name.partition(".")[0] in PRELOADED]
+    return {"result": result, "modules": modules}
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Cancelled("the trial was asked to stop")
+
+
+def _do(verb: str, payload: dict[str, Any], started: float) -> Any:
+    from tuneoff.store import TrialStore
+
+    if verb == "inspect":
+        from tuneoff.spec import StudySpec, TrialSpec
+        from tuneoff.trial.inspection import inspect_study
+
+        trials = [TrialSpec.model_validate(trial) for trial in payload["trials"]]
+        return inspect_study(StudySpec.model_validate(payload["study"]), trials, payload["require_data"])
+    place = TrialStore(Path(payload["folder"]))
+    if verb == "trial":
+        from tuneoff.trial.worker import run
+
+        record = run(place, payload["device"], started, payload.get("commit"))
+        return {"status": record.status}
+    if verb == "export":
+        from tuneoff.trial.use import export
+
+        return export(place, Path(payload["out"]), payload["merged"], payload["device"])
+    if verb == "predict":
+        from tuneoff.trial.use import predict
+
+        return predict(place, payload["file"], payload["device"])
+    raise ValueError(f"unknown verb {verb!r}")
+
+
+def _describe(error: BaseException) -> dict[str, Any]:
+    """An error as plain data; running out of memory is recognised in all its shapes."""
+    if isinstance(error, StudyError):
+        problems = [[p.where, p.message, p.line] for p in error.problems]
+        return {"type": "StudyError", "message": error.message, "hint": error.hint, "problems": problems}
+    if isinstance(error, TuneoffError):
+        return {"type": type(error).__name__, "message": error.message, "hint": error.hint}
+    name, text = type(error).__name__, str(error).strip()
+    line = text.splitlines()[0] if text else ""
+    if isinstance(error, MemoryError) or name == "OutOfMemoryError" or "can't allocate memory" in text:
+        return {
+            "type": OutOfMemory.__name__,
+            "message": f"out of memory: {line}" if line else "out of memory",
+            "hint": "Raise protocol.gradient_accumulation_steps (same result, less memory) or shorten max_length.",
+        }
+    return {"type": name, "message": f"{name}: {line}" if line else name, "hint": ""}
+
+
+def write_reply(path: str, reply: dict[str, Any]) -> None:
+    """Leaves the reply where the asker looks for it, whole or not at all."""
+    fresh = f"{path}.new"
+    with open(fresh, "w", encoding="utf-8") as file:
+        json.dump(reply, file)
+    os.replace(fresh, path)

@@ -1,0 +1,86 @@
+"""A look at data, model and methods before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tuneoff import registry
+from tuneoff.errors import Problem, StudyError, TuneoffError, UnsupportedModel
+from tuneoff.measure import parameters
+from tuneoff.methods.base import Method
+from tuneoff.record import Finding, Parameters
+from tuneoff.spec import StudySpec, TrialSpec
+from tuneoff.tasks.base import Task
+from tuneoff.trial import data as trial_data
+from tuneoff.trial import model as trial_model
+
+
+def inspect_study(study: StudySpec, trials: Sequence[TrialSpec], require_data: bool) -> dict[str, Any]:
+    """Reads the rows, builds the model without weights and attaches every method to it.
+
+    With `require_data` false, rows that cannot be reached are done without where the study declares its labels.
+
+    Returns:
+        The fields of `executors.base.Inspection` as plain data.
+
+    Raises:
+        SourceError, DataError: if rows or model cannot be had.
+        StudyError: naming every method that cannot take the model.
+    """
+    task = registry.tasks()[study.task.name](study.task.options)
+    data, findings = _look_at_data(task, study, require_data or not task.labels)
+    counted: dict[str, Any] = {}
+    by_row: dict[str, dict[str, Any]] = {}
+    problems: list[Problem] = []
+    for trial in trials:
+        if trial.label not in by_row:
+            try:
+                by_row[trial.label] = _count(task, trial)
+            except UnsupportedModel as error:
+                problems.append(Problem(f"methods.{trial.label}", str(error)))
+                by_row[trial.label] = {}
+        counted[trial.id] = by_row[trial.label]
+    if problems:
+        left = [label for label in study.methods if by_row.get(label)]
+        hint = f"The others can run: --methods {','.join(left)}" if left else ""
+        raise StudyError(problems, hint=hint)
+    if require_data:
+        # Weights are fetched now, so that a hub that is out of reach stops the study before the first trial.
+        trial_model.load_config(study.model)
+    return {
+        "trials": counted,
+        "labels": list(task.labels),
+        "data": data,
+        "warnings": [finding.model_dump() for finding in findings],
+    }
+
+
+def _look_at_data(task: Task, study: StudySpec, required: bool) -> tuple[dict[str, Any] | None, list[Finding]]:
+    try:
+        data = trial_data.load(task, study.task, study.protocol)
+    except TuneoffError as error:
+        if required:
+            raise
+        return None, [Finding(name="data_not_seen", message=f"the rows were not looked at: {error.message}")]
+    return data.info.model_dump(mode="json"), list(data.findings)
+
+
+def _count(task: Task, trial: TrialSpec) -> dict[str, dict[str, int]]:
+    """Parameters by role of one trial, counted on the meta device."""
+    method = registry.methods()[trial.method].create(trial.options)
+    counts = Parameters()
+    if isinstance(method, Method):
+        import torch
+
+        model = trial_model.build_empty(trial.model, task)
+        trial_model.check_length(model.config, trial.protocol.max_length, method.virtual_tokens, trial.label)
+        view = task.view(model)
+        before = parameters.BaseIdentity.of(model, view)
+        with torch.device("meta"):
+            attached = method.attach(model, view)
+        counts = parameters.count(attached.module, before)
+    return {
+        "trainable_parameters": counts.trainable.model_dump(),
+        "total_parameters": counts.total.model_dump(),
+    }

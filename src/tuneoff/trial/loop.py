@@ -1,0 +1,209 @@
+"""The one training loop: every method, every task, no branches between them.
+
+A step is one effective batch: its micro-batches' losses are divided by the number of examples in the effective
+batch, so accumulation changes memory and time, never the gradient.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from tuneoff.errors import Diverged
+from tuneoff.measure.energy import EnergyMeter
+from tuneoff.methods.base import Method, MethodOptions
+from tuneoff.record import CurvePoint, Event
+from tuneoff.spec import Protocol
+from tuneoff.tasks.base import Features
+from tuneoff.trial.evaluate import Bench
+from tuneoff.trial.optim import adamw, rate_factor
+from tuneoff.trial.phases import Phases
+
+FIRST_STEPS = 3
+"""Steps reported apart: they hold allocation, autotuning and compilation."""
+
+EVENT_INTERVAL_SECONDS = 0.5
+
+
+@dataclass
+class Training:
+    """What the loop saw."""
+
+    steps: int = 0
+    gradient_norms: list[float] = field(default_factory=list)
+    curve: list[CurvePoint] = field(default_factory=list)
+    examples: int = 0
+    tokens: int = 0
+    computed_tokens: int = 0
+    first_steps_seconds: float = 0.0
+    order: hashlib._Hash = field(default_factory=hashlib.sha256)
+
+
+def batches(size: int, protocol: Protocol, seed: int) -> Iterator[list[int]]:
+    """Positions of each effective batch, epoch after epoch; a function of the rows and the seed alone."""
+    for epoch in range(protocol.epochs):
+        order = np.random.default_rng([seed, epoch]).permutation(size)
+        for start in range(0, size, protocol.batch_size):
+            yield [int(i) for i in order[start : start + protocol.batch_size]]
+
+
+def total_steps(size: int, protocol: Protocol) -> int:
+    """Optimizer steps of a trial; the last batch of an epoch may be smaller."""
+    steps = protocol.epochs * math.ceil(size / protocol.batch_size)
+    return min(steps, protocol.max_steps or steps)
+
+
+def evaluation_steps(size: int, protocol: Protocol) -> set[int]:
+    """Steps after which validation is scored: evenly within each epoch, and after the last."""
+    per_epoch, last = math.ceil(size / protocol.batch_size), total_steps(size, protocol)
+    parts = protocol.evaluations_per_epoch
+    points = {
+        epoch * per_epoch + max(1, round(part * per_epoch / parts))
+        for epoch in range(protocol.epochs)
+        for part in range(1, parts + 1)
+    }
+    return {step for step in points if step <= last} | {last}
+
+
+def train(
+    bench: Bench,
+    method: Method[MethodOptions],
+    features: Sequence[Features],
+    protocol: Protocol,
+    learning_rate: float,
+    seed: int,
+    phases: Phases,
+    validate: Callable[[int], dict[str, float]],
+    emit: Callable[[Event], None],
+    joules: EnergyMeter,
+) -> Training:
+    """Trains, scoring validation on the way.
+
+    Args:
+        bench: model, device and precision.
+        method: the method attached to `bench.attached`.
+        features: training examples.
+        protocol: what is held equal.
+        learning_rate: the peak of the schedule.
+        seed: decides the order of examples and dropout.
+        phases: clocks and peaks.
+        validate: called with the step; scores validation and keeps the checkpoint. Not timed as training.
+        emit: takes progress events.
+        joules: runs while training does.
+
+    Raises:
+        Diverged: when a loss or a gradient norm stops being finite; names the step.
+    """
+    steps = total_steps(len(features), protocol)
+    points = evaluation_steps(len(features), protocol)
+    module = bench.attached.module
+    groups = method.parameter_groups(bench.attached, protocol.weight_decay)
+    trained = [parameter for group in groups for parameter in group["params"]]
+    optimizer = adamw(groups, protocol, learning_rate)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_factor(step, protocol, steps))
+    seen = Training()
+    losses: list[tuple[float, int]] = []
+    last_event = started = time.perf_counter()
+    source = batches(len(features), protocol, seed)
+    step = 0
+    while step < steps:
+        module.train()
+        with phases.memory("train"), joules:
+            while step < steps:
+                with phases.clock("data_wait"):
+                    chosen = next(source)
+                    micro = _collate(bench, [features[i] for i in chosen], protocol.gradient_accumulation_steps, seen)
+                with phases.clock("train_step"):
+                    rate = float(schedule.get_last_lr()[0])
+                    loss = _accumulate(bench, micro, len(chosen))
+                    norm = float(torch.nn.utils.clip_grad_norm_(trained, protocol.clip_norm or math.inf))
+                    optimizer.step()
+                    schedule.step()
+                    optimizer.zero_grad(set_to_none=True)
+                    step += 1
+                    method.after_step(bench.attached, step, steps)
+                if not (math.isfinite(loss) and math.isfinite(norm)):
+                    raise Diverged(
+                        f"the loss is {loss} and the gradient norm {norm} at step {step} of {steps}",
+                        hint=f"Try a lower learning rate than {learning_rate:g}, or precision fp32.",
+                    )
+                seen.steps = step
+                seen.examples += len(chosen)
+                seen.order.update(np.asarray(chosen, dtype=np.int64).tobytes())
+                seen.gradient_norms.append(norm)
+                losses.append((loss, len(chosen)))
+                if step <= FIRST_STEPS:
+                    seen.first_steps_seconds = phases.train_seconds
+                now = time.perf_counter()
+                if now - last_event >= EVENT_INTERVAL_SECONDS or step in points:
+                    last_event = now
+                    emit(_progress(step, steps, seen, protocol, len(features), loss, rate, now - started, phases))
+                if step in points:
+                    break
+        scores = validate(step)
+        seen.curve.append(
+            CurvePoint(
+                step=step,
+                epoch=seen.examples / len(features),
+                train_seconds=phases.train_seconds,
+                learning_rate=rate,
+                train_loss=sum(value * size for value, size in losses) / sum(size for _, size in losses),
+                validation=scores,
+            )
+        )
+        losses.clear()
+    return seen
+
+
+def _collate(bench: Bench, features: list[Features], parts: int, seen: Training) -> list[dict[str, torch.Tensor]]:
+    """An effective batch as micro-batches on the device, none empty."""
+    size = math.ceil(len(features) / parts)
+    micro = []
+    for start in range(0, len(features), size):
+        batch = bench.task.collate(features[start : start + size], bench.pad_token_id)
+        seen.tokens += int(batch["attention_mask"].sum())
+        seen.computed_tokens += batch["attention_mask"].numel()
+        micro.append(bench.to_device(batch))
+    return micro
+
+
+def _accumulate(bench: Bench, micro: list[dict[str, torch.Tensor]], size: int) -> float:
+    """Adds up the gradients of one effective batch; returns its mean loss."""
+    total = 0.0
+    for batch in micro:
+        with bench.autocast():
+            logits = bench.task.forward(bench.attached, batch)
+        loss = bench.task.loss(logits, batch) / size
+        loss.backward()  # type: ignore[no-untyped-call]
+        total += float(loss.detach())
+    return total
+
+
+def _progress(
+    step: int,
+    steps: int,
+    seen: Training,
+    protocol: Protocol,
+    rows: int,
+    loss: float,
+    rate: float,
+    elapsed: float,
+    phases: Phases,
+) -> Event:
+    return {
+        "kind": "step",
+        "step": step,
+        "steps": steps,
+        "epoch": round(seen.examples / rows, 3),
+        "epochs": protocol.epochs,
+        "loss": loss,
+        "learning_rate": rate,
+        "examples_per_second": seen.examples / max(phases.train_seconds, 1e-9),
+        "elapsed_seconds": elapsed,
+    }

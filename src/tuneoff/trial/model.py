@@ -1,0 +1,277 @@
+"""From a model's name to a loaded base model with the task's head."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from tuneoff import architectures
+from tuneoff.errors import DataError, SourceUnreachable, UnsupportedModel
+from tuneoff.record import Finding, ModelInfo
+from tuneoff.sources import ModelFiles, find_model
+from tuneoff.spec import ModelSpec
+from tuneoff.tasks.base import Task
+
+BASE_SEED = 0
+"""Seed of random base weights: the base model is the same for every trial of a study."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A base model with the task's head, its tokenizer and what the record says of them."""
+
+    model: nn.Module
+    tokenizer: Any
+    pad_token_id: int
+    info: ModelInfo
+    findings: tuple[Finding, ...]
+
+
+def load_config(spec: ModelSpec, *, offline: bool = False) -> tuple[Any, ModelFiles | None]:
+    """The model's configuration and, unless its weights are random, where its files are.
+
+    Args:
+        spec: the model.
+        offline: prefer a configuration that ships with the package to any download.
+
+    Raises:
+        SourceError: if it cannot be had; says what would work.
+    """
+    from transformers import AutoConfig
+
+    shipped = architectures.find(spec.source)
+    if shipped is not None and (spec.random_weights or offline):
+        return AutoConfig.for_model(**shipped), None
+    try:
+        files = find_model(spec)
+    except SourceUnreachable as error:
+        if spec.random_weights:
+            known = ", ".join(architectures.names())
+            raise SourceUnreachable(error.message, hint=f"Architectures that need no download: {known}.") from None
+        raise
+    arguments: dict[str, Any] = {"gguf_file": files.gguf_file} if files.gguf_file else {}
+    try:
+        config = AutoConfig.from_pretrained(
+            files.path, revision=files.revision or "main", trust_remote_code=False, **arguments
+        )
+    except (ValueError, KeyError, OSError) as error:
+        raise UnsupportedModel(
+            f"{spec.source}: transformers cannot read its configuration: {_first_line(error)}",
+            hint="Only architectures that transformers itself has are supported; remote code is never run.",
+        ) from None
+    return config, files
+
+
+def load(spec: ModelSpec, task: Task, *, seed: int, dropout: float | None) -> Loaded:
+    """Loads the base model in float32 on the CPU and gives it a head drawn from `seed`.
+
+    Raises:
+        SourceError, UnsupportedModel: if it cannot be had or does not fit the task.
+    """
+    config, files = load_config(spec)
+    _set_up(config, task, dropout)
+    findings: list[Finding] = []
+    with quiet():
+        if spec.random_weights or files is None:
+            torch.manual_seed(BASE_SEED)
+            model: Any = _from_config(config, task)
+            checksum = None
+            message = "the base model has random weights: costs are real, quality means nothing"
+            findings.append(Finding(name="random_weights", message=message))
+        else:
+            model, fresh = _from_files(files, config, task)
+            checksum = files.checksum or _checksum(model, config)
+            outside = [key for key in fresh if key.split(".")[0] not in task.view(model).head]
+            if outside:
+                message = f"{len(outside)} tensors are not in the files and start random: {', '.join(outside[:3])}"
+                findings.append(Finding(name="fresh_weights", message=message))
+        tokenizer = _tokenizer(spec, files, config)
+    _draw_head(model, task, seed)
+    pad = next((t for t in (tokenizer.pad_token_id, config.pad_token_id, tokenizer.eos_token_id) if t is not None), 0)
+    model.config.pad_token_id = pad
+    info = ModelInfo(
+        source=spec.source,
+        architecture=type(model).__name__,
+        checksum=checksum,
+        random_weights=spec.random_weights,
+        hidden_size=config.hidden_size,
+        layers=config.num_hidden_layers,
+        max_positions=max_positions(config),
+        dtype=str(model.dtype).removeprefix("torch."),
+    )
+    return Loaded(model, tokenizer, pad, info, tuple(findings))
+
+
+def build_empty(spec: ModelSpec, task: Task) -> nn.Module:
+    """The model on the meta device: shapes without memory, for counting."""
+    config, _ = load_config(spec, offline=True)
+    _set_up(config, task, None)
+    with quiet(), torch.device("meta"):
+        model: nn.Module = _from_config(config, task)
+    return model
+
+
+def max_positions(config: Any) -> int | None:
+    """Tokens the model can take, or None where it has no limit."""
+    limit = getattr(config, "max_position_embeddings", None)
+    if limit is None:
+        return None
+    # The RoBERTa family counts positions from the padding index on.
+    if config.model_type in {"roberta", "xlm-roberta", "camembert", "longformer"}:
+        return int(limit) - int(config.pad_token_id) - 1
+    return int(limit)
+
+
+def check_length(config: Any, max_length: int, virtual_tokens: int, label: str) -> None:
+    """Refuses inputs that the model has no positions for.
+
+    Raises:
+        DataError: says which `protocol.max_length` would fit.
+    """
+    limit = max_positions(config)
+    if limit is not None and max_length + virtual_tokens > limit:
+        extra = f" + {virtual_tokens} virtual tokens of {label}" if virtual_tokens else ""
+        raise DataError(
+            f"protocol.max_length {max_length}{extra} is more than the model's {limit} positions",
+            hint=f"Set protocol.max_length to {limit - virtual_tokens} or less; it is equal for all methods.",
+        )
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps transformers from reporting a fresh head as if it were news."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def _set_up(config: Any, task: Task, dropout: float | None) -> None:
+    for key, value in task.model_arguments().items():
+        setattr(config, key, value)
+    if dropout is None:
+        return
+    for key, value in list(vars(config).items()):
+        if re.search(r"dropout(_prob)?$|_pdrop$", key) and (value is None or isinstance(value, (int, float))):
+            setattr(config, key, dropout)
+
+
+def _from_config(config: Any, task: Task) -> Any:
+    try:
+        return task.model_class().from_config(config, trust_remote_code=False)
+    except ValueError as error:
+        raise UnsupportedModel(f"a {config.model_type} model cannot do this task: {_first_line(error)}") from None
+
+
+def _from_files(files: ModelFiles, config: Any, task: Task) -> tuple[Any, list[str]]:
+    """Loads safetensors or GGUF, never pickles or remote code; returns the model and the keys that start fresh."""
+    arguments: dict[str, Any] = {"gguf_file": files.gguf_file} if files.gguf_file else {"use_safetensors": True}
+    try:
+        model, loading = task.model_class().from_pretrained(
+            files.path,
+            config=config,
+            revision=files.revision or "main",
+            dtype=torch.float32,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **arguments,
+        )
+    except (ValueError, OSError, RuntimeError) as error:
+        raise UnsupportedModel(f"{files.path}: transformers cannot load it: {_first_line(error)}") from error
+    return model, sorted(loading["missing_keys"])
+
+
+def _checksum(model: Any, config: Any) -> str:
+    """The hub's commit where there is one, else a SHA-256 over all tensors as loaded, the head left out."""
+    commit = getattr(config, "_commit_hash", None)
+    if commit:
+        return f"commit:{commit}"
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.base_model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _draw_head(model: Any, task: Task, seed: int) -> None:
+    """Draws the head from the trial's seed alone, so that every method starts from the same one."""
+    generator_state = torch.random.get_rng_state()
+    torch.manual_seed(seed)
+    deviation = float(getattr(model.config, "initializer_range", 0.02))
+    with torch.no_grad():
+        for name in task.view(model).head:
+            for parameter in model.get_submodule(name).parameters():
+                if parameter.ndim >= 2:
+                    parameter.normal_(0.0, deviation)
+                else:
+                    parameter.zero_()
+    torch.random.set_rng_state(generator_state)
+
+
+def _tokenizer(spec: ModelSpec, files: ModelFiles | None, config: Any) -> Any:
+    if files is None:
+        return byte_tokenizer(config)
+    from transformers import AutoTokenizer
+
+    arguments: dict[str, Any] = {"gguf_file": files.gguf_file} if files.gguf_file else {}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            files.path, revision=files.revision or "main", trust_remote_code=False, **arguments
+        )
+    except (ValueError, OSError, KeyError) as error:
+        raise UnsupportedModel(f"{spec.source}: its tokenizer cannot be loaded: {_first_line(error)}") from None
+    if not tokenizer.is_fast:
+        raise UnsupportedModel(f"{spec.source} has no fast tokenizer (tokenizer.json), which tuneoff needs")
+    tokenizer.padding_side = "right"
+    tokenizer.truncation_side = "right"
+    return tokenizer
+
+
+def byte_tokenizer(config: Any) -> Any:
+    """A tokenizer of bytes for a model without weights: 256 ids that the model's own special tokens leave free.
+
+    Encoders get their usual frame (a first and a last special token); decoders get none, as GPT-2's has none.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    special = {
+        name: value
+        for name in ("bos", "eos", "pad", "cls", "sep", "unk")
+        if isinstance(value := getattr(config, f"{name}_token_id", None), int)
+    }
+    encoder = config.model_type in {"bert", "roberta", "distilbert", "electra", "deberta-v2", "xlm-roberta"}
+    if encoder and "bos" not in special:
+        special |= {"cls": 101, "sep": 102, "pad": special.get("pad", 0)}
+        special.pop("eos", None)
+    free = (i for i in range(config.vocab_size) if i not in special.values())
+    vocabulary = {letter: next(free) for letter in sorted(pre_tokenizers.ByteLevel.alphabet())}
+    names = {number: f"<{name}>" for name, number in reversed(special.items())}
+    vocabulary |= {name: number for number, name in names.items()}
+    core = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    core.decoder = decoders.ByteLevel()
+    first, last = ("cls", "sep") if "cls" in special else ("bos", "eos")
+    if encoder:
+        frame = f"{names[special[first]]} $A {names[special[last]]}"
+        tokens = [(names[special[part]], special[part]) for part in dict.fromkeys((first, last))]
+        core.post_processor = processors.TemplateProcessing(single=frame, special_tokens=tokens)
+    given = {f"{name}_token": names[number] for name, number in special.items()}
+    return PreTrainedTokenizerFast(tokenizer_object=core, padding_side="right", **given)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,58 @@
+"""Checks before training: gradients reach what is declared and nothing else; padding hides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from tuneoff.errors import UnsupportedModel
+from tuneoff.tasks.base import Features
+from tuneoff.trial.evaluate import Bench
+
+PADDING_TOLERANCE = 0.05
+"""Allowed change of a logit by padding, relative to the logits' size; a wrong token changes it by about 1, reduced
+precision by about 0.01."""
+
+
+def check(bench: Bench, features: Sequence[Features], label: str) -> None:
+    """Runs two examples forward and backward and leaves no trace.
+
+    Raises:
+        UnsupportedModel: if a trainable parameter gets no gradient, a frozen one does, or logits move with padding.
+    """
+    module = bench.attached.module
+    by_length = sorted(features, key=lambda f: len(f.input_ids))
+    pair = [by_length[0], by_length[-1]]
+    state = torch.random.get_rng_state()
+    module.train()
+    batch = bench.to_device(bench.task.collate(pair, bench.pad_token_id))
+    with bench.autocast():
+        logits = bench.task.forward(bench.attached, batch)
+    bench.task.loss(logits, batch).backward()  # type: ignore[no-untyped-call]
+    starved, leaking = [], []
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad and parameter.grad is None and "original_module" not in name.split("."):
+            starved.append(name)
+        if not parameter.requires_grad and parameter.grad is not None:
+            leaking.append(name)
+        parameter.grad = None
+    torch.random.set_rng_state(state)
+    if starved:
+        raise UnsupportedModel(f"{label}: {len(starved)} trained parameters get no gradient, e.g. {starved[0]}")
+    if leaking:
+        raise UnsupportedModel(f"{label}: {len(leaking)} frozen parameters get a gradient, e.g. {leaking[0]}")
+    _check_padding(bench, pair, label)
+
+
+@torch.inference_mode()
+def _check_padding(bench: Bench, pair: list[Features], label: str) -> None:
+    bench.attached.module.eval()
+    alone = bench.logits(pair[:1])[0].float()
+    padded = bench.logits(pair)[0].float()
+    moved = float((alone - padded).abs().max() / alone.abs().max().clamp(min=1.0))
+    if not moved <= PADDING_TOLERANCE:
+        raise UnsupportedModel(
+            f"{label}: an example's logits change by {moved:.1%} when it is padded, so scores would depend on its "
+            "neighbours in the batch"
+        )

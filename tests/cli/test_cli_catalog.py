@@ -1,0 +1,100 @@
+"""`tuneoff list` and `tuneoff show`."""
+
+from __future__ import annotations
+
+import json
+from typing import Literal
+
+import pytest
+from pydantic import BaseModel, Field
+
+from tuneoff import registry, study_file
+from tuneoff.cli import catalog
+from tuneoff.cli.main import main
+
+
+@pytest.mark.parametrize("kind", catalog.KINDS)
+def test_every_kind_is_listed_in_words_and_as_json(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", kind, "--json"]) == 0
+    items = json.loads(capsys.readouterr().out)
+    assert items
+    assert all(item["name"] and item["summary"] for item in items)
+    assert main(["list", kind]) == 0
+    shown = capsys.readouterr().out
+    assert all(item["name"] in shown for item in items)
+
+
+def test_kinds_that_follow_a_registry_are_complete() -> None:
+    for kind, known in (("methods", registry.methods()), ("tasks", registry.tasks()), ("sources", registry.sources())):
+        assert sorted(item["name"] for item in catalog.KINDS[kind]()) == sorted(known)
+    assert [item["name"] for item in catalog.KINDS["recipes"]()] == study_file.recipe_names()
+
+
+def test_floors_come_first() -> None:
+    trains = [item["trains"] for item in catalog.KINDS["methods"]()]
+    assert trains == sorted(trains)
+
+
+def test_unknown_kind_names_the_kinds(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "method"]) == 2
+    assert "methods" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", registry.methods())
+def test_every_method_is_shown_with_its_options(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    method = registry.methods()[name]
+    assert main(["show", "method", name]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert method.title in shown
+    assert all(option in shown for option in method.Options.model_fields)
+    assert main(["show", "method", name, "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert [option["name"] for option in data["options"]] == list(method.Options.model_fields)
+    assert all(option["description"] for option in data["options"])
+    assert (data["learning_rate"] is None) == (not method.trains)
+
+
+def test_task_is_shown_with_metrics_and_options(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "task", "classification", "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["metrics"][data["primary_metric"]] == "higher"
+    assert main(["show", "task", "classification"]) == 0
+    assert "accuracy (higher is better)" in " ".join(capsys.readouterr().out.split())
+
+
+def test_recipe_is_shown_as_the_file_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "recipe", "quickstart"]) == 0
+    text = capsys.readouterr().out
+    assert study_file.parse(study_file.read_yaml(text)[0]) == study_file.load("quickstart")
+    assert main(["show", "recipe", "quickstart", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["name"] == "quickstart"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["method", "lroa"], "did you mean 'lora'"),
+        (["task", "clasification"], "did you mean 'classification'"),
+        (["recipe", "quikstart"], "did you mean 'quickstart'"),
+    ],
+)
+def test_misspelt_names(arguments: list[str], hint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", *arguments]) == 2
+    assert hint in capsys.readouterr().err
+
+
+class Options(BaseModel):
+    rank: int = Field(8, ge=1, lt=64, description="rank")
+    kind: Literal["a", "b"] = "a"
+    names: tuple[str, ...] | None = None
+    share: float = Field(gt=0)
+    on: bool = True
+
+
+def test_options_are_described_in_words() -> None:
+    found = {option["name"]: option for option in catalog.options(Options)}
+    assert found["rank"]["type"] == "integer ≥ 1 and < 64"
+    assert found["kind"]["type"] == "'a' or 'b'"
+    assert found["names"]["type"] == "list of text or null"
+    assert (found["share"]["required"], found["share"]["default"]) == (True, None)
+    assert (found["on"]["type"], found["on"]["default"]) == ("true or false", True)

@@ -1,0 +1,121 @@
+"""`tuneoff init`: from a data file to a study file that loads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tuneoff import registry, study_file
+from tuneoff.cli import init
+from tuneoff.cli.main import main
+
+
+def write_rows(path: Path, header: str = "review,stars", rows: int = 40, extra: str = "") -> Path:
+    lines = [f"this is text number {i} of them,{'good' if i % 4 else 'bad'}" for i in range(rows)]
+    path.write_text("\n".join([header, *lines]) + "\n" + extra, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_study_file_loads_and_says_what_was_seen(capsys: pytest.CaptureFixture[str]) -> None:
+    write_rows(Path("reviews.csv"), "review,label")
+    assert main(["init", "reviews.csv"]) == 0
+    study = study_file.load("reviews.study.yaml")
+    assert study.task.data.train.source == "reviews.csv"
+    assert study.task.options == {"text": "review", "label": "label"}
+    assert list(study.methods) == sorted(study.methods, key=lambda n: (registry.methods()[n].trains, n))
+    assert set(study.methods) == set(registry.methods())
+    shown = capsys.readouterr().out
+    assert "40 rows; columns: review, label" in shown
+    assert "2 classes: good (30), bad (10)" in shown
+    assert "# " + "2 classes: good (30), bad (10)" in Path("reviews.study.yaml").read_text().replace("#   ", "# ")
+
+
+def test_columns_with_odd_names_are_guessed_from_what_they_hold() -> None:
+    write_rows(Path("odd.csv"), "was gesagt: wurde,yes")
+    assert main(["init", "odd.csv"]) == 0
+    assert study_file.load("odd.study.yaml").task.options == {"text": "was gesagt: wurde", "label": "yes"}
+
+
+def test_columns_may_be_named() -> None:
+    Path("two.jsonl").write_text(
+        "".join(
+            json.dumps({"text": "a b c d", "title": f"word {i} here", "label": i % 2, "kind": i % 3}) + "\n"
+            for i in range(30)
+        )
+    )
+    assert main(["init", "two.jsonl", "--text", "title", "--label", "kind"]) == 0
+    assert study_file.load("two.study.yaml").task.options == {"text": "title", "label": "kind"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["rows.csv", "--text", "reviw"], "did you mean 'review'"),
+        (["nosuch.csv"], "nosuch.csv"),
+        (["study.yaml"], "--data FILE"),
+        (["study.yaml", "--data", "rows.csv", "--out", "b.yaml"], "two study files"),
+        (["rows.csv", "--data", "rows.csv"], "two data files"),
+        (["numbers.csv"], "Set --text and --label"),
+        (["empty.csv"], "empty.csv"),
+    ],
+)
+def test_bad_input_is_one_error_and_no_file(
+    arguments: list[str], hint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_rows(Path("rows.csv"))
+    Path("numbers.csv").write_text("a,b\n" + "".join(f"{i},{i + 1}\n" for i in range(50)))
+    Path("empty.csv").write_text("text,label\n")
+    assert main(["init", *arguments]) == 2
+    assert hint in capsys.readouterr().err
+    assert not list(tmp_path.glob("*.yaml"))
+
+
+def test_study_file_first_and_data_as_an_option() -> None:
+    write_rows(Path("rows.csv"))
+    assert main(["init", "mine.yaml", "--data", "rows.csv"]) == 0
+    assert study_file.load("mine.yaml").name == "rows"
+
+
+def test_nothing_is_written_over_unless_forced(capsys: pytest.CaptureFixture[str]) -> None:
+    write_rows(Path("rows.csv"))
+    Path("rows.study.yaml").write_text("mine")
+    assert main(["init", "rows.csv"]) == 2
+    assert "--force" in capsys.readouterr().err
+    assert Path("rows.study.yaml").read_text() == "mine"
+    assert main(["init", "rows.csv", "--force"]) == 0
+    assert study_file.load("rows.study.yaml").methods
+
+
+def test_odd_file_names_give_a_study_name_and_a_quoted_path(capsys: pytest.CaptureFixture[str]) -> None:
+    write_rows(Path("my: reviews #1.csv"))
+    assert main(["init", "my: reviews #1.csv"]) == 0
+    study = study_file.load("my-reviews-1.study.yaml")
+    assert (study.name, study.task.data.train.source) == ("my-reviews-1", "my: reviews #1.csv")
+
+
+def test_what_a_run_would_refuse_is_told() -> None:
+    write_rows(Path("gap.csv"), extra="no label here,\n")
+    seen = init.look(Path("gap.csv"))
+    assert any("have no label" in concern for concern in seen.concerns)
+    write_rows(Path("rare.csv"), extra="one more,strange\n")
+    assert any("fewer than 5 rows: strange" in concern for concern in init.look(Path("rare.csv")).concerns)
+
+
+@pytest.mark.parametrize(("words", "length"), [(1, 32), (40, 64), (90, 128), (5000, 512)])
+def test_length_is_estimated_from_the_words(words: int, length: int) -> None:
+    Path("long.csv").write_text("text,label\n" + "".join(f"{'w ' * words},{i % 2}\n" for i in range(20)))
+    assert init.look(Path("long.csv")).max_length == length
+
+
+@pytest.mark.parametrize(
+    "value", ["plain", "no", "true", "null", "1e-4", "12", "a: b", "#x", "it's", 'say "x"', "./a/b.csv", "~", "é", "-"]
+)
+def test_text_stays_text_in_yaml(value: str) -> None:
+    assert study_file.read_yaml(f"key: {init.scalar(value)}    # comment")[0] == {"key": value}

@@ -1,0 +1,144 @@
+"""The command as a whole: help, spelling, exit codes, errors."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import pytest
+
+from tuneoff.cli import main as main_module
+from tuneoff.cli.main import COMMANDS, cli, main
+from tuneoff.errors import StudyError
+
+pytest_plugins = ("cli_fixtures",)
+
+
+def context() -> click.Context:
+    return click.Context(cli, info_name="tuneoff")
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"  {name} " in shown for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_lines_that_stand_in_the_table_are_the_commands_own(name: str) -> None:
+    command = cli.get_command(context(), name)
+    assert command is not None
+    assert command.name == name
+    assert (command.help or "").split("\n\n")[0].replace("\n", " ") == COMMANDS[name][1]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_every_command_has_examples(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "--help"]) == 0
+    assert f"tuneoff {name}" in capsys.readouterr().out.partition("Examples:")[2]
+
+
+def test_help_imports_nothing_heavy_and_answers_at_once() -> None:
+    script = (
+        "import sys; from tuneoff.cli.main import main; main(['--help']);"
+        "heavy = {'torch', 'transformers', 'peft', 'pydantic', 'rich', 'numpy', 'pandas', 'yaml'} & set(sys.modules);"
+        "assert not heavy, heavy"
+    )
+    begun = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    # 0.3 s is what it takes on an idle machine; ten times that is a heavy import, whatever else runs.
+    assert time.monotonic() - begun < 3
+
+
+def test_python_m_tuneoff_is_the_same_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "tuneoff", "--version"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split()[0]) == (0, "tuneoff")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [(["rnu", "x"], "did you mean 'run'"), (["run", "x", "--method", "a"], "--methods"), (["run"], "STUDY")],
+)
+def test_wrong_usage_says_what_was_meant(arguments: list[str], hint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    assert hint in capsys.readouterr().err
+
+
+def raising(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise error
+
+    command = click.Command("doctor", callback=fail)
+    monkeypatch.setattr(main_module.LazyGroup, "get_command", lambda *_: command)
+
+
+def test_error_of_ours_is_a_message_and_a_hint(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raising(StudyError("no such thing", hint="Take another."), monkeypatch)
+    assert main(["doctor"]) == 2
+    shown = capsys.readouterr()
+    assert shown.err == "Error: no such thing\nTake another.\n"
+    assert shown.out == ""
+
+
+@pytest.mark.parametrize("how", ["flag", "variable"])
+def test_traceback_when_asked_for(
+    how: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raising(StudyError("no such thing"), monkeypatch)
+    if how == "variable":
+        monkeypatch.setenv("TUNEOFF_TRACEBACK", "1")
+    assert main(["--traceback", "doctor"] if how == "flag" else ["doctor"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_traceback_flag_works_after_the_command_too(small_study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "nosuch", "--traceback"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_unforeseen_error_is_one_line_and_how_to_report(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raising(ZeroDivisionError("by zero"), monkeypatch)
+    assert main(["doctor"]) == 1
+    shown = capsys.readouterr().err
+    assert "ZeroDivisionError: by zero" in shown
+    assert "--traceback" in shown
+    assert "Traceback" not in shown
+
+
+def test_interrupt_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    raising(KeyboardInterrupt(), monkeypatch)
+    assert main(["doctor"]) == 130
+    assert "Interrupted" in capsys.readouterr().err
+
+
+def test_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "tuneoff", "list", "methods", "--json"]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_stream_that_cannot_show_a_character_is_no_error(small_study: Path) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    command = [sys.executable, "-m", "tuneoff", "show", "method", "lora"]
+    done = subprocess.run(command, capture_output=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_json_goes_to_stdout_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "tasks", "--json"]) == 0
+    shown = capsys.readouterr()
+    assert "classification" in {item["name"] for item in json.loads(shown.out)}
+    assert shown.err == ""

@@ -1,0 +1,208 @@
+"""What a run shows while it runs."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from tuneoff.cli import progress
+from tuneoff.cli._common import seconds
+from tuneoff.cli.progress import Board
+from tuneoff.executors.base import Progress
+from tuneoff.record import Status, TrialRecord
+from tuneoff.spec import TrialSpec
+
+pytest_plugins = ("cli_fixtures",)
+
+RecordOf = Callable[..., TrialRecord]
+STEP = {"kind": "step", "step": 10, "steps": 40, "epoch": 0.5, "epochs": 2, "loss": 0.71234}
+STEP |= {"examples_per_second": 45.2, "elapsed_seconds": 5.0}
+
+
+class Clock:
+    """Time that passes when told."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def lines() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def board(small_trials: list[TrialSpec], lines: list[str], clock: Clock) -> Board:
+    return Board(small_trials, lines.append, interval=10.0, clock=clock)
+
+
+def hear(board: Board, trial: TrialSpec, **event: Any) -> None:
+    board.update(Progress("event", trial, event))
+
+
+def test_start_and_end_are_one_line_each(
+    board: Board, small_trials: list[TrialSpec], lines: list[str], clock: Clock, fake_record: RecordOf
+) -> None:
+    board.update(Progress("started", small_trials[1]))
+    clock.now += 12
+    board.update(Progress("ended", small_trials[1], record=fake_record(small_trials[1])))
+    assert lines[0] == "[2/6] full seed 0: started"
+    assert lines[1].startswith("[2/6] full seed 0: completed in 12 s, test accuracy 0.900")
+
+
+def test_lines_between_come_once_an_interval(
+    board: Board, small_trials: list[TrialSpec], lines: list[str], clock: Clock
+) -> None:
+    board.update(Progress("started", small_trials[1]))
+    for _ in range(50):
+        clock.now += 0.5
+        hear(board, small_trials[1], **STEP)
+    assert len(lines) == 1 + 2
+    hear(board, small_trials[1], kind="phase", phase="train")
+    for part in ("epoch 0.5/2", "step 10/40", "loss 0.712", "45 examples/s"):
+        assert part in lines[-1]
+
+
+def test_validation_metric_and_phase_are_described(board: Board, small_trials: list[TrialSpec]) -> None:
+    board.update(Progress("started", small_trials[1]))
+    hear(board, small_trials[1], kind="phase", phase="train")
+    hear(board, small_trials[1], **STEP)
+    hear(board, small_trials[1], kind="validation", step=10, metrics={"accuracy": 0.8125, "loss": 0.3})
+    place, figures = board.describe(board.running[small_trials[1].id])
+    assert place == ["train", "epoch 0.5/2", "0.0 s", "about 15 s left"]
+    assert figures == ["step 10/40", "loss 0.712", "validation accuracy 0.812", "45 examples/s"]
+
+
+def test_event_without_figures_is_described_all_the_same(board: Board, small_trials: list[TrialSpec]) -> None:
+    board.update(Progress("started", small_trials[0]))
+    hear(board, small_trials[0], kind="step", step=1, loss=None)
+    hear(board, small_trials[0], kind="something new")
+    assert board.describe(board.running[small_trials[0].id]) == (["starting", "0.0 s"], ["step 1"])
+
+
+def test_same_finding_is_told_once(board: Board, small_trials: list[TrialSpec], lines: list[str]) -> None:
+    for trial in small_trials[:2]:
+        board.update(Progress("started", trial))
+        hear(board, trial, kind="finding", name="overlap", message="7 rows stand in train and test")
+    assert sum("7 rows stand" in line for line in lines) == 1
+
+
+def test_failure_is_told_with_its_cause(
+    board: Board, small_trials: list[TrialSpec], lines: list[str], fake_record: RecordOf
+) -> None:
+    board.update(Progress("started", small_trials[1]))
+    board.update(Progress("ended", small_trials[1], record=fake_record(small_trials[1], Status.DIVERGED)))
+    assert "diverged after 0.0 s: the loss is not finite at step 3" in lines[-1]
+    assert (board.failed, board.finished, board.waiting) == (1, 0, 5)
+
+
+def test_skipped_trials_count_as_done_but_not_as_begun(
+    board: Board, small_trials: list[TrialSpec], lines: list[str], fake_record: RecordOf
+) -> None:
+    board.update(Progress("skipped", small_trials[0], record=fake_record(small_trials[0])))
+    assert lines == ["[1/6] majority seed 0: finished earlier, test accuracy 0.900"]
+    assert (board.finished, board.began) == (1, False)
+
+
+def test_time_left_goes_by_the_pace_of_the_first_trial_until_one_is_finished(
+    board: Board, small_trials: list[TrialSpec], clock: Clock, fake_record: RecordOf
+) -> None:
+    board.update(Progress("skipped", small_trials[0], record=fake_record(small_trials[0])))
+    board.update(Progress("started", small_trials[1]))
+    clock.now += 7
+    hear(board, small_trials[1], **STEP)
+    # it has 15 s left and will have taken 22 s, as three more may; the floor took 2 s before
+    assert board.seconds_left() == pytest.approx(15 + 3 * 22 + 2)
+
+
+def test_time_left_is_unknown_until_a_trial_that_trains_has_begun(
+    board: Board, small_trials: list[TrialSpec], clock: Clock, fake_record: RecordOf
+) -> None:
+    assert board.seconds_left() is None
+    for trial, spent in ((small_trials[0], 1.0), (small_trials[1], 20.0)):
+        board.update(Progress("started", trial))
+        clock.now += spent
+        board.update(Progress("ended", trial, record=fake_record(trial)))
+        if trial is small_trials[0]:
+            assert board.seconds_left() is None
+    # lora twice like full (20 s), majority 1 s and full 20 s again
+    assert board.seconds_left() == pytest.approx(61)
+    board.update(Progress("started", small_trials[2]))
+    clock.now += 8
+    assert board.seconds_left() == pytest.approx(53)
+    hear(board, small_trials[2], **STEP)
+    assert board.seconds_left() == pytest.approx(20 + 1 + 20 + 15)
+
+
+def test_stream_that_cannot_be_written_does_not_stop_the_run(
+    small_trials: list[TrialSpec], fake_record: RecordOf
+) -> None:
+    def refuse(line: str) -> None:
+        raise BrokenPipeError(line)
+
+    board = Board(small_trials, refuse, interval=0.0)
+    board.update(Progress("started", small_trials[0]))
+    board.update(Progress("ended", small_trials[0], record=fake_record(small_trials[0])))
+    assert board.finished == 1
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_live_view_fits_its_terminal(
+    width: int, board: Board, small_trials: list[TrialSpec], fake_record: RecordOf
+) -> None:
+    board.update(Progress("skipped", small_trials[0], record=fake_record(small_trials[0])))
+    board.update(Progress("started", small_trials[1]))
+    hear(board, small_trials[1], kind="phase", phase="train")
+    hear(board, small_trials[1], **STEP)
+    hear(board, small_trials[1], kind="validation", metrics={"accuracy": 0.8})
+    console = Console(file=io.StringIO(), width=width, force_terminal=True, highlight=False)
+    shown = console.render_lines(progress.view(board), pad=False)
+    assert len(shown) <= 4
+    assert all(sum(segment.cell_length for segment in line) <= width for line in shown)
+    text = "\n".join("".join(segment.text for segment in line) for line in shown)
+    assert "full seed 0" in text
+    if width >= 80:
+        assert "1/6 done" in text
+        assert "step 10/40" in text
+
+
+def test_terminal_gets_a_live_view_and_permanent_lines(small_trials: list[TrialSpec], fake_record: RecordOf) -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, width=100, force_terminal=True)
+    with progress.show(small_trials, console) as board:
+        board.update(Progress("started", small_trials[0]))
+        board.update(Progress("ended", small_trials[0], record=fake_record(small_trials[0])))
+    shown = stream.getvalue()
+    assert "preparing" in shown
+    assert "majority seed 0: completed in" in shown
+    assert ": started" not in shown
+
+
+def test_elsewhere_plain_lines_without_control_codes(small_trials: list[TrialSpec], fake_record: RecordOf) -> None:
+    stream = io.StringIO()
+    with progress.show(small_trials, Console(file=stream, width=40)) as board:
+        board.update(Progress("started", small_trials[0]))
+        board.update(Progress("ended", small_trials[0], record=fake_record(small_trials[0])))
+    lines = stream.getvalue().splitlines()
+    assert lines[:2] == [progress.PREPARING, "[1/6] majority seed 0: started"]
+    assert len(lines) == 3
+    assert "\x1b" not in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "–"), (0.44, "0.4 s"), (12.4, "12 s"), (59.6, "1 min 00 s"), (185, "3 min 05 s"), (7800, "2 h 10 min")],
+)
+def test_durations_for_a_person(value: float | None, text: str) -> None:
+    assert seconds(value) == text

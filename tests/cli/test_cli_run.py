@@ -1,0 +1,236 @@
+"""`tuneoff run`, `plan` and `report` with an executor that trains nothing."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tuneoff.cli import plan_
+from tuneoff.cli.main import main
+from tuneoff.errors import DataError, StoreError
+from tuneoff.executors.base import Listener
+from tuneoff.spec import TrialSpec
+from tuneoff.store import StudyStore
+from tuneoff.study import Study
+
+FakeExecutor = Any  # the class is in cli_fixtures.py, which pytest imports as a plug-in
+pytest_plugins = ("cli_fixtures",)
+
+
+@pytest.fixture(autouse=True)
+def _no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes seconds and is tested where it is made."""
+    from tuneoff import report
+
+    draw = report.write
+    monkeypatch.setattr(report, "write", lambda store, plots=True: draw(store, plots=False))
+
+
+def test_run_announces_runs_and_reports(
+    small_study: Path, fake_executor: FakeExecutor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", str(small_study), "--out", "results", "--device", "cpu"]) == 0
+    shown = capsys.readouterr()
+    assert "study small: minilm, classification on rows.csv" in shown.err
+    assert "3 rows × 2 seeds = 6 trials, device cpu, results in results" in shown.err
+    assert shown.err.index("preparing") < shown.err.index("[1/6] majority seed 0: started")
+    assert "[6/6] lora seed 1: completed in" in shown.err
+    assert "test accuracy 0.900" in shown.err
+    assert "lora" in shown.out
+    assert str(Path("results/report/report.md")) in shown.out
+    assert Path("results/report/report.md").is_file()
+    assert (fake_executor.device, fake_executor.closed) == ("cpu", True)
+    assert len(StudyStore.open("results").records()) == 6
+
+
+def test_run_json_is_alone_on_stdout_and_equal_to_the_report(
+    small_study: Path, fake_executor: FakeExecutor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", str(small_study), "--out", "results", "--json"]) == 0
+    ran = capsys.readouterr()
+    found = json.loads(ran.out)
+    assert [row["method"] for row in found["methods"]] == ["majority", "full", "lora"]
+    assert "[1/6]" in ran.err
+    assert main(["report", "results", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == found
+
+
+def test_run_again_keeps_what_is_finished(
+    small_study: Path, fake_executor: FakeExecutor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", str(small_study), "--out", "results", "--methods", "full"]) == 0
+    capsys.readouterr()
+    assert main(["run", str(small_study), "--out", "results"]) == 0
+    shown = capsys.readouterr().err
+    assert shown.count("finished earlier") == 2
+    assert shown.count(": started") == 4
+
+
+def test_failed_trial_is_exit_code_1_with_the_report_written(
+    small_study: Path, fake_executor: FakeExecutor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake_executor.fail = {"full"}
+    assert main(["run", str(small_study), "--out", "results"]) == 1
+    shown = capsys.readouterr()
+    assert "full seed 0: diverged after" in shown.err
+    assert "the loss is not finite at step 3" in shown.err
+    assert Path("results/report/report.md").is_file()
+
+
+def test_interrupt_keeps_what_is_finished_and_says_how_to_go_on(
+    small_study: Path, fake_executor: FakeExecutor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake_executor.raise_at = 2
+    assert main(["run", str(small_study), "--out", "results"]) == 130
+    shown = capsys.readouterr().err
+    assert "2 of 6 trials are finished and kept in results" in shown
+    assert "the same command continues" in shown
+    fake_executor.raise_at = None
+    assert main(["run", str(small_study), "--out", "results"]) == 0
+    assert len(StudyStore.open("results").records()) == 6
+
+
+def test_request_to_end_is_an_interrupt(
+    small_study: Path, fake_executor: FakeExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    def ask(store: StudyStore, trials: Sequence[TrialSpec], listener: Listener) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(fake_executor, "run", ask)
+    assert main(["run", str(small_study), "--out", "results"]) == 130
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize(("begun", "code"), [(0, 2), (1, 1)])
+def test_error_before_training_is_2_and_after_it_began_1(
+    begun: int, code: int, small_study: Path, fake_executor: FakeExecutor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake_executor.raise_at, fake_executor.error = begun, StoreError("cannot write it", hint="Free some space.")
+    assert main(["run", str(small_study), "--out", "results"]) == code
+    assert "Error: cannot write it\nFree some space." in capsys.readouterr().err
+
+
+def test_options_narrow_the_study(small_study: Path, fake_executor: FakeExecutor) -> None:
+    arguments = ["--methods", "lora, full", "--methods", "head", "--seeds", "1", "--set", "protocol.epochs=4"]
+    arguments += ["--set", "methods.lora.r=2", "--random-weights"]
+    assert main(["run", str(small_study), "--out", "results", *arguments]) == 0
+    specs = [record.spec for record in StudyStore.open("results").records()]
+    assert [spec.label for spec in specs] == ["lora", "full", "head"]
+    assert specs[0].options["r"] == 2
+    assert all(spec.seed == 0 and spec.protocol.epochs == 4 and spec.model.random_weights for spec in specs)
+
+
+def test_random_weights_are_said_loudly(
+    small_study: Path, fake_executor: FakeExecutor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", str(small_study), "--random-weights", "--seeds", "1"]) == 0
+    assert "RANDOM WEIGHTS" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["--methods", "lroa"], "did you mean 'lora'"),
+        (["--methods", ","], "--methods names no method"),
+        (["--seeds", "0"], "0 is not in the range"),
+        (["--set", "protocol.epoch=1"], "did you mean 'epochs'"),
+        (["--set", "epochs"], "expected dotted.key=value"),
+        (["--device", "tpu"], "'tpu' is not one of"),
+    ],
+)
+def test_wrong_options_are_exit_code_2_before_anything_is_made(
+    arguments: list[str],
+    hint: str,
+    small_study: Path,
+    fake_executor: FakeExecutor,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["run", str(small_study), "--out", "results", *arguments]) == 2
+    assert hint in capsys.readouterr().err
+    assert not Path("results").exists()
+
+
+def test_plan_json_holds_every_trial_whole(
+    small_study: Path, fake_executor: FakeExecutor, small_trials: list[TrialSpec], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", str(small_study), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["schema_version"] == plan_.SCHEMA_VERSION
+    assert [trial["id"] for trial in found["trials"]] == [trial.id for trial in small_trials]
+    lora = found["trials"][2]
+    assert (lora["method"], lora["method_name"], lora["seed"]) == ("lora", "lora", 0)
+    assert (lora["trainable_parameters"], lora["total_parameters"]) == (15, 1015)
+    assert lora["trainable_parameters_by_role"] == {"head": 10, "adapter": 5, "base": 0}
+    assert lora["configuration"]["options"]["r"] == small_trials[2].options["r"]
+    assert lora["configuration"]["learning_rate"] == small_trials[2].learning_rate
+    assert found["labels"] == ["bad", "good"]
+    assert not (small_study.parent / "runs").exists()
+
+
+def test_plan_keys_are_the_documented_ones(
+    small_study: Path, fake_executor: FakeExecutor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", str(small_study), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    keys = {key for key in found if key != "trials"} | {f"trials[].{key}" for key in found["trials"][0]}
+    assert keys == set(plan_.KEYS)
+
+
+def test_plan_counts_that_could_not_be_had_are_null(
+    small_study: Path, fake_executor: FakeExecutor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", str(small_study), "--json", "--methods", "majority"]) == 0
+    trial = json.loads(capsys.readouterr().out)["trials"][0]
+    assert trial["trainable_parameters"] is trial["total_parameters"] is None
+
+
+def test_plan_table_has_rows_data_and_warnings(
+    small_study: Path, fake_executor: FakeExecutor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake_executor.warnings = ({"name": "overlap", "message": "7 rows stand twice"},)
+    assert main(["plan", str(small_study)]) == 0
+    shown = capsys.readouterr().out
+    assert [line.split()[0] for line in shown.splitlines() if line.startswith(("majority", "full", "lora"))] == [
+        "majority",
+        "full",
+        "lora",
+    ]
+    for part in ("3 rows × 2 seeds = 6 trials", "train: 1,234 rows, 3 longer", "2 classes: bad, good", "7 rows stand"):
+        assert part in shown
+
+
+def test_plan_passes_on_what_makes_a_study_impossible(
+    small_study: Path, fake_executor: FakeExecutor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake_executor.inspect_error = DataError("all rows have one label")
+    assert main(["plan", str(small_study)]) == 2
+    assert "all rows have one label" in capsys.readouterr().err
+
+
+def test_report_of_a_folder_that_holds_no_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(tmp_path)]) == 2
+    assert "not a study folder" in capsys.readouterr().err
+
+
+def test_report_that_cannot_be_written_is_shown_all_the_same(
+    small_study: Path, fake_executor: FakeExecutor, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tuneoff import report
+
+    Study(small_study).run("results")
+
+    def refuse(store: StudyStore, plots: bool = True) -> Path:
+        raise StoreError("cannot write results/report")
+
+    monkeypatch.setattr(report, "write", refuse)
+    assert main(["report", "results"]) == 2
+    shown = capsys.readouterr()
+    assert "lora" in shown.out
+    assert "cannot write results/report" in shown.err

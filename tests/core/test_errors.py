@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import pytest
+
+from tuneoff import errors
+from tuneoff.errors import Problem, StudyError, TuneoffError, by_name, did_you_mean
+
+TREE = {
+    "TuneoffError": "Exception",
+    "StudyError": "TuneoffError",
+    "SourceError": "TuneoffError",
+    "SourceNotFound": "SourceError",
+    "SourceUnreachable": "SourceError",
+    "ChecksumMismatch": "SourceError",
+    "DataError": "TuneoffError",
+    "UnsupportedModel": "TuneoffError",
+    "StoreError": "TuneoffError",
+    "CorruptRecord": "StoreError",
+    "RecordExists": "StoreError",
+    "ExecutorError": "TuneoffError",
+    "TrialError": "TuneoffError",
+    "OutOfMemory": "TrialError",
+    "Diverged": "TrialError",
+    "OverBudget": "TrialError",
+    "Cancelled": "TrialError",
+}
+
+
+def test_the_tree_of_errors_is_pinned() -> None:
+    found = {
+        name: kind.__base__.__name__
+        for name, kind in vars(errors).items()
+        if isinstance(kind, type) and issubclass(kind, Exception) and kind.__base__ is not None
+    }
+    assert found == TREE
+
+
+def test_the_drawing_at_the_top_names_every_error() -> None:
+    drawing = errors.__doc__ or ""
+    assert all(name in drawing for name in TREE)
+
+
+@pytest.mark.parametrize("name", [name for name in TREE if name != "StudyError"])
+def test_a_child_processs_error_is_rebuilt_by_name(name: str) -> None:
+    kind = by_name(name)
+    rebuilt = kind("what is wrong", "what to do")
+    assert kind.__name__ == name
+    assert (rebuilt.message, rebuilt.hint) == ("what is wrong", "what to do")
+
+
+def test_an_unknown_name_gives_the_base() -> None:
+    assert by_name("KeyError") is TuneoffError
+    assert by_name("StudyError") is TuneoffError, "it takes problems, not a message"
+
+
+def test_the_hint_stands_on_a_line_of_its_own() -> None:
+    assert str(TuneoffError("wrong", "do this")) == "wrong\ndo this"
+    assert str(TuneoffError("wrong")) == "wrong"
+
+
+@pytest.mark.parametrize(
+    ("problem", "text"),
+    [
+        (Problem("protocol.epochs", "is too small", 7), "line 7, protocol.epochs: is too small"),
+        (Problem("protocol.epochs", "is too small"), "protocol.epochs: is too small"),
+        (Problem("", "is not YAML", 7), "line 7: is not YAML"),
+        (Problem("", "is empty"), "is empty"),
+    ],
+)
+def test_a_problem_names_its_place(problem: Problem, text: str) -> None:
+    assert str(problem) == text
+
+
+def test_one_problem_is_a_line_and_several_are_a_list() -> None:
+    first, second = Problem("a", "is wrong", 1), Problem("b", "is wrong too", 2)
+    assert str(StudyError([first], origin="x.yaml")) == "x.yaml: line 1, a: is wrong"
+    assert str(StudyError([first, second], origin="x.yaml")).splitlines() == [
+        "x.yaml has 2 problems:",
+        "  - line 1, a: is wrong",
+        "  - line 2, b: is wrong too",
+    ]
+    assert StudyError("one text").problems == (Problem("", "one text"),)
+
+
+@pytest.mark.parametrize(
+    ("word", "known", "answer"),
+    [
+        ("lorra", ["lora", "full"], " (did you mean 'lora'?)"),
+        ("LORA", ["lora"], " (did you mean 'lora'?)"),
+        ("text", ["Text", "Category"], " (did you mean 'Text'?)"),
+        ("zzz", ["lora", "full"], ""),
+        ("lora", [], ""),
+    ],
+)
+def test_did_you_mean(word: str, known: list[str], answer: str) -> None:
+    assert did_you_mean(word, known) == answer

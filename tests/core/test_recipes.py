@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import pytest
+
+from tuneoff import architectures, registry
+from tuneoff.methods.base import Method, TaskView
+from tuneoff.plan import plan, task_options
+from tuneoff.spec import StudySpec
+from tuneoff.study_file import load, recipe_names
+
+PUBLISHED = {"gpt2-ag-news", "roberta-base-binary"}
+NOT_RUN_YET = {"roberta-base-binary": {"qlora"}}
+
+STATED = {
+    ("gpt2-ag-news", "prompt_tuning"): (93.88, 2345, 3577, 12.88, 63.96, 0.2193),
+    ("gpt2-ag-news", "adapter"): (91.32, 732, 4259, 7.77, 163.73, 0.2644),
+    ("gpt2-ag-news", "lora"): (90.73, 725, 3753, 9.43, 165.42, 0.27),
+    ("roberta-base-binary", "full"): (0.8980, 124_647_170, 428.9, 3.24),
+    ("roberta-base-binary", "lora"): (0.9415, 1_181_954, 327.4, 2.41),
+    ("roberta-base-binary", "qlora"): (0.9385, 1_181_954, 1694.9, 10.20),
+    ("roberta-base-binary", "ia3"): (0.9010, 656_642, 397.3, 3.24),
+}
+
+
+def test_the_published_comparisons_ship() -> None:
+    assert set(recipe_names()) >= PUBLISHED
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipe_loads_and_plans_without_a_network(name: str) -> None:
+    study = load(name)
+    assert study.name == name
+    assert study.description
+    trials = plan(study)
+    assert len(trials) == len(study.methods) * len(study.protocol.seeds)
+    assert len({trial.id for trial in trials}) == len(trials)
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipes_learning_rates_lie_within_the_methods_ranges(name: str) -> None:
+    for trial in plan(load(name)):
+        allowed = registry.methods()[trial.method].learning_rate
+        if trial.learning_rate is not None:
+            assert allowed.low <= trial.learning_rate <= allowed.high, trial.label
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_published_figures_belong_to_rows(name: str) -> None:
+    study = load(name)
+    if study.published is None:
+        assert name not in PUBLISHED
+        return
+    assert set(study.published.figures) == set(study.methods) | NOT_RUN_YET.get(name, set())
+    assert study.published.citation
+    assert study.published.notes
+
+
+@pytest.mark.parametrize(("name", "label"), STATED)
+def test_figures_are_as_published(name: str, label: str) -> None:
+    published = load(name).published
+    assert published is not None
+    assert tuple(published.figures[label].values()) == STATED[name, label]
+
+
+@pytest.mark.parametrize("name", sorted(PUBLISHED))
+def test_published_comparisons_can_be_timed_without_weights_and_planned_without_data(name: str) -> None:
+    study = load(name)
+    assert architectures.find(study.model.source) is not None
+    assert task_options(study)["labels"], "declared, so that the head's size is known without the data"
+
+
+def test_gpt2_trains_one_epoch_and_chooses_nothing() -> None:
+    protocol = load("gpt2-ag-news").protocol
+    assert (protocol.epochs, protocol.select, protocol.train_rows, protocol.max_steps) == (1, "last", None, None)
+    assert round(120_000 * (1 - protocol.validation_fraction)) == 118_800
+
+
+def _trainable(study: StudySpec) -> dict[str, int]:
+    import torch
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    labels = task_options(study)["labels"]
+    shape = architectures.find(study.model.source)
+    assert shape is not None
+    counts = {}
+    for label, row in study.methods.items():
+        config = AutoConfig.for_model(**shape)
+        config.num_labels = len(labels)
+        with torch.device("meta"):
+            model = AutoModelForSequenceClassification.from_config(config)
+            method = registry.methods()[row.method].create(row.options)
+            assert isinstance(method, Method)
+            attached = method.attach(model, TaskView(("classifier",), "SEQ_CLS"))
+        counts[label] = sum(p.numel() for p in attached.module.parameters() if p.requires_grad)
+    return counts
+
+
+def test_roberta_trains_as_many_parameters_as_published() -> None:
+    study = load("roberta-base-binary")
+    assert study.published is not None
+    stated = {label: figures["trainable_parameters"] for label, figures in study.published.figures.items()}
+    del stated["qlora"]
+    assert _trainable(study) == stated

@@ -1,0 +1,223 @@
+"""Made-up records and studies, for tests of what is said about them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tuneoff.plan import plan
+from tuneoff.record import (
+    CurvePoint,
+    DataInfo,
+    Environment,
+    Finding,
+    GradientNorm,
+    Inference,
+    Memory,
+    Metric,
+    ModelInfo,
+    Noise,
+    Parameters,
+    PrecisionInfo,
+    Prediction,
+    RoleCounts,
+    SplitInfo,
+    Status,
+    Throughput,
+    Timing,
+    TrialRecord,
+)
+from tuneoff.spec import StudySpec, TrialSpec
+from tuneoff.store import StudyStore
+
+CLASSES = ("acq", "crude", "earn", "grain")
+
+
+@dataclass(frozen=True)
+class Level:
+    """What a made-up row is like: its accuracy (before noise) and costs."""
+
+    accuracy: float
+    train_seconds: float = 10.0
+    memory: int = 600 << 20
+    adapter: int = 0
+    base: int = 0
+    head: int = 1540
+    stored: int = 1 << 20
+
+
+QUICKSTART: Mapping[str, Level] = {
+    "majority": Level(0.52, head=0, stored=0),
+    "head": Level(0.71, 4.1, 420 << 20, stored=7000),
+    "full": Level(0.945, 31.0, 900 << 20, base=22_565_376, stored=90 << 20),
+    "last_block": Level(0.944, 11.0, 520 << 20, base=1_774_464, stored=7 << 20),
+    "bitfit": Level(0.931, 24.0, 640 << 20, base=35_000, stored=150_000),
+    "lora": Level(0.94, 25.0, 660 << 20, adapter=147_456),
+    "adapter": Level(0.938, 26.0, 655 << 20, adapter=300_000, stored=1_200_000),
+    "ia3": Level(0.936, 25.5, 650 << 20, adapter=18_432, stored=80_000),
+    "prompt_tuning": Level(0.91, 29.0, 710 << 20, adapter=7_680, stored=40_000),
+}
+
+
+@dataclass
+class World:
+    """Knobs of a made-up study; each test turns the one it is about."""
+
+    levels: Mapping[str, Level] = field(default_factory=lambda: QUICKSTART)
+    test_rows: int = 400
+    fail: Mapping[tuple[str, int], Status] = field(default_factory=dict)
+    skip: frozenset[tuple[str, int]] = frozenset()
+    contended: frozenset[str] = frozenset()
+    changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """label -> fields of the record to replace."""
+
+
+def environment(**changes: Any) -> Environment:
+    facts: dict[str, Any] = {
+        "platform": "Linux",
+        "python": "3.11.2",
+        "processor": "Xeon",
+        "cores": 2,
+        "memory_bytes": 8 << 30,
+        "device": "cpu",
+        "device_name": "",
+        "threads": 2,
+        "versions": {"torch": "2.13.0", "transformers": "5.23.0"},
+        "started_at": "2026-01-01T00:00:00Z",
+    }
+    return Environment(**{**facts, **changes})
+
+
+def data(seed: int, test_rows: int) -> DataInfo:
+    rows = {"train": 1000, "validation": 200, "test": test_rows}
+    classes = {label: 1 for label in CLASSES}
+    splits = {s: SplitInfo(rows=n, fingerprint=f"{s}-print", classes=classes, truncated=7) for s, n in rows.items()}
+    return DataInfo(
+        splits=splits,
+        labels=CLASSES,
+        columns={"text": "text", "label": "topic"},
+        overlap={"train/test": 3},
+        train_order_fingerprint=f"order-{seed}",
+        examples_trained=2000,
+    )
+
+
+def predictions(spec: TrialSpec, accuracy: float, rows: int) -> list[Prediction]:
+    """Targets are equal for all trials; hard examples are hard for every method, as in life."""
+    targets = random.Random(0)
+    noise = random.Random(f"{spec.label}-{spec.seed}")
+    found = []
+    for index in range(rows):
+        target = targets.choice(CLASSES)
+        hardness = targets.random()
+        right = hardness * 0.9 + noise.random() * 0.1 < accuracy
+        wrong = CLASSES[(CLASSES.index(target) + 1) % len(CLASSES)]
+        found.append(Prediction(index=index, target=target, output=target if right else wrong))
+    return found
+
+
+def completed(spec: TrialSpec, level: Level, accuracy: float, world: World) -> TrialRecord:
+    """A record of a trial that went well, with every figure a row like this has."""
+    trains = spec.learning_rate is not None
+    noise = random.Random(f"{spec.label}/{spec.seed}")
+    seconds = level.train_seconds * noise.uniform(0.97, 1.03)
+    steps = (20, 40, 60, 80, 100, 126)
+    curve = tuple(
+        CurvePoint(
+            step=step,
+            epoch=step / 63,
+            train_seconds=seconds * step / 126,
+            learning_rate=1e-3,
+            train_loss=1.9 * (1 - level.accuracy) + 1.4 / (1 + step / 20),
+            validation={
+                "accuracy": level.accuracy - 0.4 / (1 + step / 15) + noise.uniform(-0.01, 0.01),
+                "loss": 2 * (1 - level.accuracy) + 1.2 / (1 + step / 20) + noise.uniform(-0.02, 0.02),
+            },
+        )
+        for step in steps
+    )
+    total = RoleCounts(head=1540, adapter=level.adapter, base=22_565_376)
+    busy = spec.label in world.contended
+    body: dict[str, Any] = {
+        "spec": spec,
+        "status": Status.COMPLETED,
+        "metrics": tuple(
+            Metric(name=name, value=value, unit=unit, direction=direction, split=split)
+            for split in ("test", "validation")
+            for name, value, unit, direction in (
+                ("accuracy", accuracy, "fraction", "higher"),
+                ("macro_f1", accuracy * 0.9, "fraction", "higher"),
+                ("mcc", accuracy * 0.8, "fraction", "higher"),
+                ("loss", 2 * (1 - accuracy), "nats", "lower"),
+            )
+        ),
+        "primary_metric": "accuracy",
+        "steps": 126 if trains else 0,
+        "parameters": Parameters(
+            total=total, trainable=RoleCounts(head=level.head, adapter=level.adapter, base=level.base)
+        ),
+        "stored_bytes": level.stored,
+        "data": data(spec.seed, world.test_rows),
+        "model": ModelInfo(source="minilm", architecture="BertModel", checksum="abc", dtype="float32"),
+        "precision": PrecisionInfo(policy="fp32-medium", description="fp32 by oneDNN", matmul_relative_error=1.2e-4),
+        "environment": environment(),
+        "noise": Noise(contended=busy, reason="other processes used 80 % of a core" if busy else ""),
+        "timing": Timing(total_seconds=seconds + 9),
+        "missing": {"energy_joules": "this machine does not report energy"},
+    }
+    if trains:
+        body |= {
+            "timing": Timing(train_seconds=seconds, total_seconds=seconds + 9),
+            "memory": Memory(peak_memory_bytes=level.memory + spec.seed * 3_000_000, kind="resident"),
+            "gradient_norm": GradientNorm(per_step=(1.0, 3.0), mean=2.0, max=3.0),
+            "throughput": Throughput(examples_per_second=2000 / seconds, tokens_per_second=160_000 / seconds),
+            "inference": Inference(latency_seconds_median=0.012, batched_examples_per_second=210.0, batch_size=64),
+            "curve": curve,
+        }
+    return TrialRecord(**{**body, **world.changes.get(spec.label, {})})
+
+
+def make_record(spec: TrialSpec, **changes: Any) -> TrialRecord:
+    """One completed record, with fields replaced."""
+    level = QUICKSTART.get(spec.label, Level(0.9))
+    return completed(spec, level, level.accuracy, World()).model_copy(update=changes)
+
+
+def failed(spec: TrialSpec, status: Status) -> TrialRecord:
+    """A record of a trial that ended early."""
+    return TrialRecord(
+        spec=spec,
+        status=status,
+        cause="the loss became NaN at step 12",
+        log_tail=("step 11 loss 9.1", "step 12 loss nan"),
+        environment=environment(),
+    )
+
+
+def build_store(root: Path, study: StudySpec, world: World | None = None) -> StudyStore:
+    """A study's folder with made-up results."""
+    world = world or World()
+    trials = plan(study)
+    store = StudyStore.create(root, study, trials)
+    for spec in trials:
+        key = (spec.label, spec.seed)
+        place = store.trial(spec.id)
+        if key in world.skip or place.record_path.exists():
+            continue
+        if key in world.fail:
+            place.write_record(failed(spec, world.fail[key]))
+            continue
+        level = world.levels[spec.label]
+        outcomes = predictions(spec, level.accuracy, world.test_rows)
+        info = place.write_predictions("test", outcomes)
+        accuracy = sum(p.output == p.target for p in outcomes) / len(outcomes)
+        record = completed(spec, level, accuracy, world)
+        place.write_record(record.model_copy(update={"predictions": {"test": info}}))
+    return store
+
+
+def finding(name: str, message: str) -> tuple[Finding, ...]:
+    return (Finding(name=name, message=message),)
