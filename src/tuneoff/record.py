@@ -194,6 +194,7 @@ class ModelInfo(Frozen):
     layers: int | None = None
     max_positions: int | None = None
     dtype: str = ""
+    attention: str = Field("", description="implementation of attention: eager or sdpa")
 
 
 class PrecisionInfo(Frozen):

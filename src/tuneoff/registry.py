@@ -62,7 +62,14 @@ class Registry(Mapping[str, P], Generic[P]):
         if name in self._modules():
             found: Any = importlib.import_module(f"tuneoff.{self.folder}.{name}").plugin
         elif (point := self._entry_points().get(name)) is not None:
-            found = point.load()
+            try:
+                found = point.load()
+            except Exception as error:
+                owner = f" of package {point.dist.name}" if point.dist is not None else ""
+                raise StudyError(
+                    f"the plug-in for {self.noun} {name!r}{owner} cannot be imported: {type(error).__name__}: {error}",
+                    hint="Update or uninstall that package.",
+                ) from error
         else:
             raise StudyError(
                 f"unknown {self.noun} {name!r}{did_you_mean(name, self)}",

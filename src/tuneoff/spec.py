@@ -16,6 +16,7 @@ SPEC_VERSION = 1
 
 Precision = Literal["auto", "fp32", "fp32-medium", "bf16"]
 DATA_SUFFIXES = frozenset({".csv", ".tsv", ".tab", ".jsonl", ".json", ".parquet"})
+Attention = Literal["auto", "eager", "sdpa"]
 Schedule = Literal["linear", "cosine", "constant"]
 
 
@@ -139,6 +140,7 @@ class Protocol(Frozen):
     clip_norm: float | None = Field(1.0, gt=0, description="gradient norm is clipped to this; null: never")
     dropout: float | None = Field(None, ge=0, lt=1, description="dropout of the base model; unset: as pretrained")
     precision: Precision = Field("auto", description="see docs/protocol.md; disclosed in every record")
+    attention: Attention = Field("auto", description="implementation of attention; auto: the faster for the device")
     evaluations_per_epoch: int = Field(1, ge=1, description="validations while training")
     select: Literal["best", "last"] = Field(
         "best", description="checkpoint that is tested: best on validation, or the last"
@@ -146,6 +148,13 @@ class Protocol(Frozen):
     select_metric: str | None = Field(
         None, description="validation metric that selects; unset: the task's primary metric"
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_booleans(cls, value: Any) -> Any:
+        if isinstance(value, bool):
+            raise ValueError("expected a number or a word, not true or false")
+        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> Protocol:

@@ -276,13 +276,9 @@ class StudyStore:
         store = cls(Path(root))
         path = store.root / "study.json"
         ids = [trial.id for trial in trials]
+        store.check(study)
         if path.exists():
             before = store.study()
-            if question(before) != question(study):
-                raise StoreError(
-                    f"{root} holds a study that asks something else ({_difference(before, study)})",
-                    hint="Name another folder with --out: results of different questions are never mixed.",
-                )
             study = study.model_copy(
                 update={
                     "methods": {**before.methods, **study.methods},
@@ -292,8 +288,6 @@ class StudyStore:
                 }
             )
             ids = list(dict.fromkeys([*store.trial_ids(), *ids]))
-        elif store.root.is_dir() and any(item.name != "lock" for item in store.root.iterdir()):
-            raise StoreError(f"{root} is not empty and not a study", hint="Name another folder with --out.")
         for trial in trials:
             place = store.trial(trial.id)
             if not (place.folder / "trial.json").exists():
@@ -301,6 +295,22 @@ class StudyStore:
         body = {"spec_version": SPEC_VERSION, "study": study.model_dump(mode="json"), "trials": ids}
         write_atomically(path, json.dumps(body, indent=1, ensure_ascii=False))
         return store
+
+    def check(self, study: StudySpec) -> None:
+        """Whether a study may be kept here; changes nothing.
+
+        Raises:
+            StoreError: if the folder holds another question, or something else.
+        """
+        if (self.root / "study.json").exists():
+            before = self.study()
+            if question(before) != question(study):
+                raise StoreError(
+                    f"{self.root} holds a study that asks something else ({_difference(before, study)})",
+                    hint="Name another folder with --out: results of different questions are never mixed.",
+                )
+        elif self.root.is_dir() and any(item.name != "lock" for item in self.root.iterdir()):
+            raise StoreError(f"{self.root} is not empty and not a study", hint="Name another folder with --out.")
 
     @contextmanager
     def lock(self) -> Iterator[None]:

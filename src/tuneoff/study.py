@@ -104,10 +104,14 @@ class Study:
         """
         trials = self.plan()
         self.folder = Path(out) if out is not None else self.default_folder
-        with StudyStore(self.folder).lock():
+        place = StudyStore(self.folder)
+        with place.lock(), self._executor() as executor:
+            place.check(self.spec)
+            # Looked at before anything is written, so that a study that cannot be leaves nothing to clean up.
+            if missing := [trial for trial in trials if not _finished(place, trial)]:
+                executor.inspect(self.spec, missing, require_data=True)
             store = StudyStore.create(self.folder, self.spec, trials)
-            with self._executor() as executor:
-                executor.run(store, trials, listener or (lambda _: None))
+            executor.run(store, trials, listener or (lambda _: None))
         return self
 
     def records(self) -> list[TrialRecord]:
@@ -145,3 +149,8 @@ class Study:
         from tuneoff.executors.local import LocalExecutor
 
         return LocalExecutor(self.device)
+
+
+def _finished(store: StudyStore, trial: TrialSpec) -> bool:
+    record = store.trial(trial.id).record()
+    return record is not None and record.status.finished

@@ -145,6 +145,20 @@ def test_time_left_is_unknown_until_a_trial_that_trains_has_begun(
     assert board.seconds_left() == pytest.approx(20 + 1 + 20 + 15)
 
 
+def test_time_left_counts_what_comes_after_training_where_it_is_known(
+    small_trials: list[TrialSpec], clock: Clock, fake_record: RecordOf
+) -> None:
+    full = [trial for trial in small_trials if trial.label == "full"]
+    board = Board(full, lambda _: None, clock=clock)
+    board.update(Progress("started", full[0]))
+    clock.now += 40
+    board.update(Progress("ended", full[0], record=fake_record(full[0])))
+    board.update(Progress("started", full[1]))
+    clock.now += 5
+    hear(board, full[1], **STEP)
+    assert board.seconds_left() == pytest.approx(35)
+
+
 def test_stream_that_cannot_be_written_does_not_stop_the_run(
     small_trials: list[TrialSpec], fake_record: RecordOf
 ) -> None:

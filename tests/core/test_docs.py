@@ -191,3 +191,18 @@ def test_every_execution_key_and_protocol_default_is_described() -> None:
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), target
+
+
+def test_the_readmes_study_is_a_study() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```yaml\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+    study = study_file.parse(study_file.read_yaml(example)[0])
+    assert study.methods["lora wide"].learning_rate == 5e-4
+    assert study.task.data.test is None
+
+
+def test_the_readme_lists_every_method_and_recipe() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^\| `([\w-]+)` \|", text, flags=re.MULTILINE))
+    assert listed == {*registry.methods(), *study_file.recipe_names()} - {"quickstart"}
+    assert "make quickstart" in text

@@ -151,6 +151,11 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
 
 
+def count(number: int, noun: str) -> str:
+    """`1 row`, `3 rows`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def seconds(value: float | None) -> str:
     """A duration as a ticking clock shows it, coarser than the report's: `0.4 s`, `3 min 05 s`, `2 h 10 min`.
 

@@ -130,6 +130,8 @@ BESIDES = {
 def list_command(kind: str, as_json: bool) -> None:
     """List what there is to choose from.
 
+    KIND is methods, tasks, recipes, models, datasets or sources.
+
     \b
     Examples:
       tuneoff list methods

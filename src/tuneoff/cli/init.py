@@ -71,7 +71,9 @@ class Look:
 )
 @click.option("--text", metavar="COLUMN", help="Column of the text, where it cannot be guessed.")
 @click.option("--label", metavar="COLUMN", help="Column of the class, where it cannot be guessed.")
-@click.option("--model", default="minilm", show_default=True, help="Base model: alias, hub id or folder.")
+@click.option(
+    "--model", metavar="MODEL", default="minilm", show_default=True, help="Base model: alias, hub id or folder."
+)
 @click.option("--force", is_flag=True, help="Write over a study file that is there already.")
 @_common.traceback_option
 def init_command(
@@ -227,7 +229,7 @@ def describe(seen: Look) -> list[str]:
         f"words per text: median {median:,}, 95 % have at most {long:,}, longest {longest:,}",
     ]
     if seen.repeated:
-        lines.append(f"{seen.repeated:,} row{'s' * (seen.repeated != 1)} with the text of an earlier row")
+        lines.append(f"{_common.count(seen.repeated, 'row')} with the text of an earlier row")
     return [*lines, *(f"note: {concern}" for concern in seen.concerns)]
 
 

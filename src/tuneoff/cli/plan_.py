@@ -40,7 +40,7 @@ KEYS = {
 @click.command("plan")
 @click.argument("study")
 @_common.study_options
-@_common.json_option("Print the plan as JSON (schema below).")
+@_common.json_option("Print the plan as JSON (schema in docs/cli.md).")
 @_common.traceback_option
 def plan_command(study: str, as_json: bool, **options: Unpack[_common.StudyOptions]) -> None:
     """Show the trials of STUDY and what each would train; trains nothing.
@@ -110,10 +110,11 @@ def _show(study: Study, trials: Sequence[TrialSpec], inspection: Inspection) -> 
     console.print(Text(spec.name, style="bold") + Text(f": {spec.description.strip()}" if spec.description else ""))
     weights = " (random weights: quality means nothing)" if spec.model.random_weights else ""
     console.print(f"model {spec.model.source}{weights} · {spec.task.name} on {spec.task.data.train.source}")
-    budget = f"at most {protocol.max_steps} steps" if protocol.max_steps else f"{protocol.epochs} epochs"
+    count = _common.count
+    budget = f"at most {count(protocol.max_steps, 'step')}" if protocol.max_steps else count(protocol.epochs, "epoch")
     console.print(
-        f"{len(spec.methods)} rows × {len(protocol.seeds)} seeds = {len(trials)} trials · {budget} · "
-        f"{protocol.batch_size} examples per step · at most {protocol.max_length} tokens each"
+        f"{count(len(spec.methods), 'row')} × {count(len(protocol.seeds), 'seed')} = {count(len(trials), 'trial')} · "
+        f"{budget} · {count(protocol.batch_size, 'example')} per step · at most {protocol.max_length} tokens each"
     )
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column("method", overflow="fold")

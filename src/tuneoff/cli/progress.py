@@ -197,7 +197,9 @@ class Board:
             running = self.running.get(trial.id)
             left = running.seconds_left() if running else None
             if running and left is not None:
-                total += left
+                # The pace tells of training alone; what comes after it is known from an earlier trial of the row.
+                own = self._durations.get(trial.label)
+                total += max(left, sum(own) / len(own) - (now - running.since)) if own else left
             elif not known:
                 if trial.learning_rate is not None:
                     return None

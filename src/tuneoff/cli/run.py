@@ -78,12 +78,9 @@ def run_command(
 def announcement(study: Study, trials: Sequence[TrialSpec], folder: Path) -> Iterator[str]:
     """Lines that say what will happen."""
     spec = study.spec
-    rows, seeds = len(spec.methods), len(spec.protocol.seeds)
     yield f"study {spec.name}: {spec.model.source}, {spec.task.name} on {spec.task.data.train.source}"
-    yield (
-        f"{rows} row{'s' * (rows != 1)} × {seeds} seed{'s' * (seeds != 1)} = "
-        f"{len(trials)} trial{'s' * (len(trials) != 1)}, device {study.device}, results in {folder}"
-    )
+    rows, seeds = _common.count(len(spec.methods), "row"), _common.count(len(spec.protocol.seeds), "seed")
+    yield f"{rows} × {seeds} = {_common.count(len(trials), 'trial')}, device {study.device}, results in {folder}"
     yield f"rows: {', '.join(spec.methods)}"
     if spec.model.random_weights:
         yield "RANDOM WEIGHTS: the base model is not pretrained. Times and sizes are real, quality means nothing."

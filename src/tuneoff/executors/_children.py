@@ -32,12 +32,21 @@ class Child:
         self.reply_path = reply
         self.pid: int | None = None
         self.exit: int | None = None
+        self._owed: int | None = None
 
     def signal(self, number: int) -> None:
-        """Sends a signal, if it still runs."""
-        if self.pid is not None and self.exit is None:
+        """Sends a signal, if it still runs; one that has not begun gets it when it does."""
+        if self.pid is None:
+            self._owed = number
+        elif self.exit is None:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, number)
+
+    def began(self, pid: int) -> None:
+        """Notes that its process runs."""
+        self.pid = pid
+        if self._owed is not None:
+            self.signal(self._owed)
 
     def reply(self) -> dict[str, Any] | None:
         """What it answered, or None if it died without a word."""
@@ -60,7 +69,9 @@ class Children(ABC):
         number = next(self._numbers)
         child = Child(Path(self.scratch.name) / f"{number}.json")
         request = {"id": number, "verb": verb, "payload": payload, "reply": str(child.reply_path)}
-        return {**request, "log": str(log) if log else os.devnull}, child
+        # A warm parent may have started in another folder than the one that relative paths are meant from now.
+        place = {"folder": os.getcwd(), "asker": os.getpid()}
+        return {**request, **place, "log": str(log.absolute()) if log else os.devnull}, child
 
     @abstractmethod
     def start(self, verb: str, payload: dict[str, Any], log: Path | None = None) -> Child:
@@ -140,15 +151,23 @@ class WarmParent(Children):
 
     def _note(self, message: dict[str, Any]) -> None:
         if "pid" in message:
-            self._children[message["id"]].pid = message["pid"]
+            self._children[message["id"]].began(message["pid"])
         else:
             self._children.pop(message["id"]).exit = message["exit"]
 
     def _dead(self) -> ExecutorError:
-        text = self._errors.read_text(encoding="utf-8", errors="replace").strip() if self._errors.exists() else ""
-        last = text.splitlines()[-1] if text else f"exit status {self._process.poll()}"
+        try:
+            status = self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            status = None
+        if status is not None and status < 0:
+            return ExecutorError(
+                f"the process that starts trials was killed by {signal.Signals(-status).name}",
+                hint="Run the same command again: finished trials are kept.",
+            )
+        why = last_line(self._errors) or f"exit status {status}"
         return ExecutorError(
-            f"the process that starts trials died: {last}", hint="`tuneoff doctor` shows what is installed."
+            f"the process that starts trials died: {why}", hint="`tuneoff doctor` shows what is installed."
         )
 
     def close(self) -> None:
@@ -186,7 +205,7 @@ class Spawner(Children):
         with suppress(OSError):
             process.stdin.write(json.dumps(request).encode())
             process.stdin.close()
-        child.pid = process.pid
+        child.began(process.pid)
         self._processes[id(child)] = process
         return child
 
@@ -207,6 +226,15 @@ class Spawner(Children):
                 process.kill()
                 process.wait()
         self.scratch.cleanup()
+
+
+def last_line(path: Path) -> str:
+    """The last line of a log that says anything, or an empty string."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 def rebuild_error(described: dict[str, Any]) -> TuneoffError:

@@ -76,7 +76,8 @@ class Executor(ABC):
 
     @abstractmethod
     def run(self, store: StudyStore, trials: Sequence[TrialSpec], listener: Listener) -> None:
-        """Runs the trials that have no finished record, in order; returns when each has a record.
+        """Runs the trials that have no finished record, in order; returns when each has a record. Whether they
+        can run is for `inspect` to say, before.
 
         Raises:
             KeyboardInterrupt: after the running trials were recorded as cancelled.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tuneoff.errors import Cancelled, Diverged, ExecutorError, OutOfMemory, StoreError
-from tuneoff.executors._children import Child, Children, Spawner, WarmParent, rebuild_error
+from tuneoff.executors._children import Child, Children, Spawner, WarmParent, last_line, rebuild_error
 from tuneoff.executors.base import Executor, Inspection, Listener, Progress
 from tuneoff.record import Status, TrialRecord
 from tuneoff.spec import StudySpec, TrialSpec
@@ -67,7 +67,10 @@ class LocalExecutor(Executor):
             pass
         reply = child.reply()
         if reply is None:
-            raise ExecutorError(f"the process for {verb!r} ended without an answer ({_ending(child)})")
+            said = last_line(log)
+            raise ExecutorError(
+                f"the process for {verb!r} ended without an answer ({_ending(child)})" + (f": {said}" if said else "")
+            )
         if "error" in reply:
             raise rebuild_error(reply["error"])
         self.children.preload(reply.get("modules", []))
@@ -78,6 +81,7 @@ class LocalExecutor(Executor):
             "study": study.model_dump(mode="json"),
             "trials": [trial.model_dump(mode="json") for trial in trials],
             "require_data": require_data,
+            "device": self.device,
         }
         found = self.call("inspect", payload)
         return Inspection(found["trials"], tuple(found["labels"]), found["data"], tuple(found["warnings"]))
@@ -90,9 +94,6 @@ class LocalExecutor(Executor):
                 listener(Progress("skipped", trial, record=record))
             else:
                 missing.append(trial)
-        if not missing:
-            return
-        self.inspect(store.study(), missing, require_data=True)
         for trial in missing:
             record = self._run_one(store.trial(trial.id), trial, listener)
             listener(Progress("ended", trial, record=record))
@@ -108,11 +109,11 @@ class LocalExecutor(Executor):
         started = time.monotonic()
         payload = {"folder": str(place.folder.resolve()), "device": self.device}
         child = self.children.start("trial", payload, place.log_path)
-        listener(Progress("started", trial))
         offset = 0
         limit = trial.execution.timeout_seconds
         ended_by: Status | None = None
         try:
+            listener(Progress("started", trial))
             while not self.children.wait(child, POLL_SECONDS):
                 offset = self._pass_on(place, trial, offset, listener)
                 if limit is not None and time.monotonic() - started > limit:
@@ -137,13 +138,16 @@ class LocalExecutor(Executor):
         return offset
 
     def _stop(self, child: Child) -> None:
-        """Asks a child to stop, and ends it if it does not."""
+        """Asks a child to stop, and ends it if it does not, or at once if the user asks again."""
         child.signal(signal.SIGTERM)
         limit = time.monotonic() + GRACE_SECONDS
         with suppress(ExecutorError):
-            while not self.children.wait(child, POLL_SECONDS):
-                if time.monotonic() > limit:
-                    child.signal(signal.SIGKILL)
+            while child.exit is None:
+                try:
+                    if not self.children.wait(child, POLL_SECONDS) and time.monotonic() > limit:
+                        child.signal(signal.SIGKILL)
+                except KeyboardInterrupt:
+                    limit = 0.0
 
     def _failure(
         self,

@@ -27,7 +27,7 @@ def attach_peft(model: nn.Module, config: Any) -> Attached:
         with warnings.catch_warnings():
             # PEFT sets it right by itself for GPT-2's transposed projections, and says so each time.
             warnings.filterwarnings("ignore", message="fan_in_fan_out")
-            module = get_peft_model(model, config)  # type: ignore[arg-type]
+            module = get_peft_model(model, config)
     except (ValueError, NotImplementedError, TypeError) as error:
         method = str(getattr(config.peft_type, "value", config.peft_type)).lower()
         raise UnsupportedModel(f"{method} cannot be attached to {type(model).__name__}: {error}") from None

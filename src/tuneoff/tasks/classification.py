@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from tuneoff.errors import DataError, UnsupportedModel, did_you_mean
 from tuneoff.methods.base import Attached, TaskView
@@ -32,6 +32,14 @@ class ClassificationOptions(TaskOptions):
     labels: tuple[str, ...] | None = Field(
         None, min_length=2, description="names of the classes in order of their numbers; found in the data if unset"
     )
+
+    @field_validator("labels")
+    @classmethod
+    def _distinct(cls, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        twice = [label for label, count in Counter(labels or ()).items() if count > 1]
+        if twice:
+            raise ValueError(f"{twice[0]!r} stands twice")
+        return labels
 
 
 class Classification(Task):
@@ -88,12 +96,13 @@ class Classification(Task):
                     f"the first is {rows.place(empty[0])}",
                     hint=f"Remove those rows or fill in column {columns[role]!r}.",
                 )
-        wrong = next((i for i, v in enumerate(texts) if not isinstance(v, str)), None)
-        if wrong is not None and not isinstance(texts[wrong], (int, float)):
+        wrong = next((i for i, v in enumerate(texts) if not isinstance(v, (str, int, float))), None)
+        if wrong is not None:
             raise DataError(f"{rows.place(wrong)}: column {columns['text']!r} holds no text")
-        broken = next((i for i, v in enumerate(texts) if isinstance(v, str) and _has_lone_surrogate(v)), None)
-        if broken is not None:
-            raise DataError(f"{rows.place(broken)}: column {columns['text']!r} holds text that is not valid Unicode")
+        for role, values in (("text", texts), ("label", labels)):
+            broken = next((i for i, v in enumerate(values) if isinstance(v, str) and _has_lone_surrogate(v)), None)
+            if broken is not None:
+                raise DataError(f"{rows.place(broken)}: column {columns[role]!r} holds text that is not valid Unicode")
         names = rows.class_names.get(columns["label"], ())
         named = [self._name(value, names, rows, i, columns["label"]) for i, value in enumerate(labels)]
         return [
@@ -110,7 +119,7 @@ class Classification(Task):
         if declared and text in declared:
             return text
         names = declared or class_names
-        if names and text.lstrip("-").isdigit():
+        if names and _is_number(text):
             if 0 <= int(text) < len(names):
                 return str(names[int(text)])
             raise DataError(
@@ -183,9 +192,14 @@ class Classification(Task):
     def encode(self, examples: Sequence[Example], tokenizer: Any, max_length: int) -> list[Features]:
         if not examples:
             return []
+        special = tokenizer.num_special_tokens_to_add()
+        if max_length <= special:
+            raise DataError(
+                f"protocol.max_length {max_length} leaves no room for text: {special} special tokens are added",
+                hint=f"Set protocol.max_length to {special + 1} or more.",
+            )
         number = {label: i for i, label in enumerate(self.labels)}
         encoded = tokenizer([e.text for e in examples], truncation=True, max_length=max_length)
-        special = tokenizer.num_special_tokens_to_add()
         filler = [tokenizer.eos_token_id if tokenizer.eos_token_id is not None else 0]
         features = []
         for example, ids, encoding in zip(examples, encoded["input_ids"], encoded.encodings, strict=True):
@@ -310,7 +324,12 @@ def _guess(rows: Rows, names: Sequence[str], role: str) -> str:
 
 def _natural(label: str) -> tuple[int, int, str]:
     """Numbers in order of size, then names in order of the alphabet."""
-    return (0, int(label), "") if label.lstrip("-").isdigit() else (1, 0, label)
+    return (0, int(label), "") if _is_number(label) else (1, 0, label)
+
+
+def _is_number(label: str) -> bool:
+    # Unlike str.isdigit, only what int() takes: "²" and "--5" are names.
+    return label.removeprefix("-").isdecimal()
 
 
 plugin = Classification

@@ -4,7 +4,7 @@
 - `python -m tuneoff.trial serve`: a warm parent. It imports the heavy libraries once and forks a child for every
   request, so that a trial starts in a fraction of a second, in a process of its own. Where there is `fork`.
 
-A request is {"id", "verb", "payload", "reply", "log"}: the child writes its answer to the file `reply` and
+A request is {"id", "verb", "payload", "reply", "log", "folder", "asker"}: the child, in that folder, writes its answer to the file `reply` and
 everything it prints to the file `log`. The warm parent tells on standard output, a JSON line each, that a child
 {"id", "pid"} started and that it {"id", "exit"} ended; a negative exit is the signal that killed it.
 """
@@ -41,7 +41,9 @@ def main() -> None:
     if sys.argv[1:] == ["serve"]:
         serve()
     elif sys.argv[1:] == ["once"]:
-        _child(json.loads(sys.stdin.read()))
+        request = json.loads(sys.stdin.read())
+        _die_with(request["asker"])
+        sys.exit(_child(request))
     else:
         sys.exit("usage: python -m tuneoff.trial once|serve (started by tuneoff itself)")
 
@@ -74,12 +76,13 @@ def _serve_one(request: dict[str, Any], out: TextIO, running: dict[int, Any]) ->
             with contextlib.suppress(Exception):
                 importlib.import_module(name)
         return
+    parent = os.getpid()
     pid = os.fork()
     if pid == 0:
         status = 70
         try:
             os.setsid()
-            _die_with_parent()
+            _die_with(parent)
             status = _child(request)
         finally:
             os._exit(status)
@@ -93,6 +96,8 @@ def _child(request: dict[str, Any]) -> int:
         log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.dup2(log, 1)
         os.dup2(log, 2)
+    with contextlib.suppress(OSError):
+        os.chdir(request["folder"])
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     from tuneoff.trial.handlers import answer, write_reply
@@ -100,15 +105,22 @@ def _child(request: dict[str, Any]) -> int:
     reply = answer(request["verb"], request["payload"])
     sys.stdout.flush()
     sys.stderr.flush()
-    write_reply(request["reply"], reply)
+    try:
+        write_reply(request["reply"], reply)
+    except OSError as error:
+        # The asker sees the exit status alone; the log says why, if the disk still takes a line.
+        print(f"the answer could not be written: {error}", file=sys.stderr, flush=True)
+        return 74
     return 1 if "error" in reply else 0
 
 
-def _die_with_parent() -> None:
-    """Asks Linux to end this process when the warm parent dies, however that happens."""
+def _die_with(parent: int) -> None:
+    """Asks Linux to end this process when its parent dies, however that happens; ends it if that has happened."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(70)
 
 
 def _reap(out: TextIO, running: dict[int, Any]) -> None:

@@ -38,6 +38,7 @@ def load(task: Task, spec: TaskSpec, protocol: Protocol) -> TrialData:
         if source is not None:
             splits[name] = task.examples(read_rows(source, name), columns, name)
     task.settle(splits)
+    strata = {task.stratum(example) for example in splits["train"]}
     for name, fraction in (("test", protocol.test_fraction), ("validation", protocol.validation_fraction)):
         if name not in splits:
             splits["train"], splits[name] = _cut(task, splits["train"], fraction, protocol.data_seed, name)
@@ -53,6 +54,7 @@ def load(task: Task, spec: TaskSpec, protocol: Protocol) -> TrialData:
         if not kept:
             raise DataError("every training row also stands in validation or test; removing them leaves none")
     splits["train"] = subset(task, splits["train"], protocol.train_rows, protocol.data_seed)
+    _refuse_lost(strata, {task.stratum(example) for example in splits["train"]}, protocol)
     splits = {name: [replace(e, index=i) for i, e in enumerate(splits[name])] for name in ("train", *limits)}
     info = DataInfo(
         splits={name: _describe(task, examples) for name, examples in splits.items()},
@@ -64,40 +66,67 @@ def load(task: Task, spec: TaskSpec, protocol: Protocol) -> TrialData:
     return TrialData(splits, info, _findings(info, protocol))
 
 
-def subset(task: Task, examples: Sequence[Example], limit: int | None, seed: int) -> list[Example]:
-    """At most `limit` examples in their own order, every stratum in proportion and none left out."""
-    if limit is None or limit >= len(examples):
+def subset(task: Task, examples: Sequence[Example], limit: int | None, seed: int, keep_back: int = 0) -> list[Example]:
+    """At most `limit` examples in their own order, every stratum in proportion.
+
+    None is left out unless there are more strata than `limit`; the largest go first then. Of each stratum,
+    `keep_back` examples are never taken.
+    """
+    if not keep_back and (limit is None or limit >= len(examples)):
         return list(examples)
     strata: dict[str, list[int]] = defaultdict(list)
     for position, example in enumerate(examples):
         strata[task.stratum(example)].append(position)
-    exact = {name: limit * len(members) / len(examples) for name, members in strata.items()}
-    counts = {name: min(len(strata[name]), max(1, int(share))) for name, share in exact.items()}
-    by_remainder = sorted(strata, key=lambda name: (counts[name] - exact[name], name))
-    while sum(counts.values()) < limit:
-        for name in by_remainder:
-            if sum(counts.values()) < limit and counts[name] < len(strata[name]):
-                counts[name] += 1
+    sizes = {name: len(members) for name, members in strata.items()}
+    counts = _apportion(sizes, len(examples) if limit is None else limit, keep_back)
     rng = np.random.default_rng(seed)
     chosen = [int(p) for name in sorted(strata) for p in rng.permutation(strata[name])[: counts[name]]]
     return [examples[position] for position in sorted(chosen)]
 
 
+def _apportion(sizes: dict[str, int], limit: int, keep_back: int) -> dict[str, int]:
+    """How many of each stratum to take: its share, by largest remainder, and at least one where it can be had."""
+    room = {name: size - keep_back for name, size in sizes.items() if size > keep_back}
+    limit = min(limit, sum(room.values()))
+    exact = {name: limit * sizes[name] / sum(sizes.values()) for name in room}
+    counts = {name: min(room[name], max(1, int(share))) for name, share in exact.items()}
+    by_remainder = sorted(room, key=lambda name: (counts[name] - exact[name], name))
+    while sum(counts.values()) < limit:
+        for name in by_remainder:
+            if sum(counts.values()) < limit and counts[name] < room[name]:
+                counts[name] += 1
+    for _ in range(sum(counts.values()) - limit):
+        # The small ones' single examples are paid for by those that can spare one.
+        most = max(counts, key=lambda name: (counts[name] > 1, counts[name] and counts[name] / exact[name], name))
+        counts[most] -= 1
+    return {name: counts.get(name, 0) for name in sizes}
+
+
 def _cut(
     task: Task, examples: list[Example], fraction: float, seed: int, name: str
 ) -> tuple[list[Example], list[Example]]:
-    """Cuts a stratified share off the training rows."""
-    size = max(1, round(fraction * len(examples)))
-    if size >= len(examples):
+    """Cuts a stratified share off the training rows, which keep at least one row of every stratum."""
+    part = subset(task, examples, max(1, round(fraction * len(examples))), seed, keep_back=1)
+    if not part:
         raise DataError(
             f"{len(examples)} training rows are too few to cut {name} rows from",
             hint=f"Set task.data.{name} to a file of its own, or give more rows.",
         )
-    part = subset(task, examples, size, seed)
-    if len(part) >= len(examples):
-        raise DataError(f"{len(examples)} training rows are too few to cut {name} rows from")
     taken = {id(example) for example in part}
     return [e for e in examples if id(e) not in taken], part
+
+
+def _refuse_lost(before: set[str], after: set[str], protocol: Protocol) -> None:
+    """Every class must keep a training row through the removal of duplicates and the choice of a subset."""
+    lost = sorted(before - after)
+    if not lost:
+        return
+    rows = protocol.train_rows
+    few = f"Set protocol.train_rows to {len(before)} or more."
+    raise DataError(
+        f"{len(lost)} of {len(before)} classes would have no training row left, e.g. {lost[0]!r}",
+        hint=few if rows is not None and rows < len(before) else "Set protocol.duplicates to warn.",
+    )
 
 
 def _key(example: Example) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from tuneoff.errors import Diverged
 from tuneoff.methods.base import Attached
 from tuneoff.record import Inference, Prediction
 from tuneoff.tasks.base import Batch, Example, Features, Task
@@ -44,13 +45,19 @@ class Bench:
 
 @torch.inference_mode()
 def predict(bench: Bench, features: Sequence[Features], examples: Sequence[Example]) -> list[Prediction]:
-    """One prediction per example, in order. Batches are of like length, which spares padding."""
+    """One prediction per example, in order. Batches are of like length, which spares padding.
+
+    Raises:
+        Diverged: if the weights have grown or broken so far that an output is not finite.
+    """
     bench.attached.module.eval()
     order = sorted(range(len(features)), key=lambda i: (-len(features[i].input_ids), i))
     predictions: list[Prediction | None] = [None] * len(features)
     for start in range(0, len(order), bench.batch_size):
         chosen = order[start : start + bench.batch_size]
         logits = bench.logits([features[i] for i in chosen])
+        if not bool(torch.isfinite(logits).all()):
+            raise Diverged("the model's outputs are not finite", hint="Try a lower learning rate, or precision fp32.")
         for i, prediction in zip(chosen, bench.task.outcome(logits, [examples[i] for i in chosen]), strict=True):
             predictions[i] = prediction
     return [prediction for prediction in predictions if prediction is not None]
@@ -73,7 +80,7 @@ def measure_inference(bench: Bench, features: Sequence[Features], singles: int) 
         bench.logits([feature])
         bench.synchronise()
         seconds.append(time.perf_counter() - started)
-    batch = sorted(features[: 4 * bench.batch_size], key=lambda f: len(f.input_ids))
+    batch = sorted(features[: 2 * bench.batch_size], key=lambda f: len(f.input_ids))
     bench.logits(batch[: bench.batch_size])
     bench.synchronise()
     started = time.perf_counter()

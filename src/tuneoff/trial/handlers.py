@@ -43,6 +43,10 @@ def _do(verb: str, payload: dict[str, Any], started: float) -> Any:
         from tuneoff.spec import StudySpec, TrialSpec
         from tuneoff.trial.inspection import inspect_study
 
+        if payload["require_data"]:
+            from tuneoff.trial.precision import choose_device
+
+            choose_device(payload["device"])
         trials = [TrialSpec.model_validate(trial) for trial in payload["trials"]]
         return inspect_study(StudySpec.model_validate(payload["study"]), trials, payload["require_data"])
     place = TrialStore(Path(payload["folder"]))

@@ -7,7 +7,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -69,7 +69,9 @@ def load_config(spec: ModelSpec, *, offline: bool = False) -> tuple[Any, ModelFi
     return config, files
 
 
-def load(spec: ModelSpec, task: Task, *, seed: int, dropout: float | None) -> Loaded:
+def load(
+    spec: ModelSpec, task: Task, *, seed: int, dropout: float | None, attention: Literal["eager", "sdpa"]
+) -> Loaded:
     """Loads the base model in float32 on the CPU and gives it a head drawn from `seed`.
 
     Raises:
@@ -77,10 +79,12 @@ def load(spec: ModelSpec, task: Task, *, seed: int, dropout: float | None) -> Lo
     """
     config, files = load_config(spec)
     _set_up(config, task, dropout)
+    config._attn_implementation = attention
     findings: list[Finding] = []
     with quiet():
+        # Also where there are files: tensors that they lack start random.
+        torch.manual_seed(BASE_SEED)
         if spec.random_weights or files is None:
-            torch.manual_seed(BASE_SEED)
             model: Any = _from_config(config, task)
             checksum = None
             message = "the base model has random weights: costs are real, quality means nothing"
@@ -90,7 +94,8 @@ def load(spec: ModelSpec, task: Task, *, seed: int, dropout: float | None) -> Lo
             checksum = files.checksum or _checksum(model, config)
             outside = [key for key in fresh if key.split(".")[0] not in task.view(model).head]
             if outside:
-                message = f"{len(outside)} tensors are not in the files and start random: {', '.join(outside[:3])}"
+                some = ", ".join(outside[:3])
+                message = f"{len(outside)} tensors are not in the files in their shape and start random: {some}"
                 findings.append(Finding(name="fresh_weights", message=message))
         tokenizer = _tokenizer(spec, files, config)
     _draw_head(model, task, seed)
@@ -105,6 +110,7 @@ def load(spec: ModelSpec, task: Task, *, seed: int, dropout: float | None) -> Lo
         layers=config.num_hidden_layers,
         max_positions=max_positions(config),
         dtype=str(model.dtype).removeprefix("torch."),
+        attention=model.config._attn_implementation,
     )
     return Loaded(model, tokenizer, pad, info, tuple(findings))
 
@@ -177,6 +183,8 @@ def _from_config(config: Any, task: Task) -> Any:
 
 def _from_files(files: ModelFiles, config: Any, task: Task) -> tuple[Any, list[str]]:
     """Loads safetensors or GGUF, never pickles or remote code; returns the model and the keys that start fresh."""
+    from safetensors import SafetensorError
+
     arguments: dict[str, Any] = {"gguf_file": files.gguf_file} if files.gguf_file else {"use_safetensors": True}
     try:
         model, loading = task.model_class().from_pretrained(
@@ -189,9 +197,10 @@ def _from_files(files: ModelFiles, config: Any, task: Task) -> tuple[Any, list[s
             output_loading_info=True,
             **arguments,
         )
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError, SafetensorError) as error:
         raise UnsupportedModel(f"{files.path}: transformers cannot load it: {_first_line(error)}") from error
-    return model, sorted(loading["missing_keys"])
+    # A tensor of another shape is drawn afresh, like one that is missing.
+    return model, sorted({*loading["missing_keys"], *(key for key, *_ in loading["mismatched_keys"])})
 
 
 def _checksum(model: Any, config: Any) -> str:
@@ -235,6 +244,12 @@ def _tokenizer(spec: ModelSpec, files: ModelFiles | None, config: Any) -> Any:
         raise UnsupportedModel(f"{spec.source}: its tokenizer cannot be loaded: {_first_line(error)}") from None
     if not tokenizer.is_fast:
         raise UnsupportedModel(f"{spec.source} has no fast tokenizer (tokenizer.json), which tuneoff needs")
+    if len(set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids)) < 2:
+        # Where the files are missing, transformers makes one that knows no word and reads every text as unknown.
+        raise UnsupportedModel(
+            f"{spec.source} holds no tokenizer",
+            hint="Save it beside the weights with `tokenizer.save_pretrained`.",
+        )
     tokenizer.padding_side = "right"
     tokenizer.truncation_side = "right"
     return tokenizer

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 
 from tuneoff.errors import ExecutorError
-from tuneoff.spec import Precision
+from tuneoff.spec import Attention, Precision
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -31,6 +31,23 @@ def choose_device(wanted: str) -> torch.device:
 PolicyName = Literal["fp32", "fp32-medium", "bf16"]
 
 
+SHORT = 256
+"""Tokens up to which plain attention is faster than the fused kernel on a CPU (see benchmarks/attention.py)."""
+
+
+def choose_attention(wanted: Attention, device: torch.device, max_length: int) -> Literal["eager", "sdpa"]:
+    """The implementation of attention for every method; `auto` is the faster for this device and length."""
+    if wanted != "auto":
+        return wanted
+    return "eager" if device.type == "cpu" and max_length <= SHORT else "sdpa"
+
+
+def _has_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "cpu" and bool(torch.cpu._is_amx_tile_supported())
+
+
 @dataclass(frozen=True)
 class Policy:
     """A precision policy in force: its name and the context every forward pass runs in."""
@@ -42,13 +59,12 @@ class Policy:
 def apply_policy(wanted: Precision, device: torch.device) -> Policy:
     """Puts a precision policy in force for this process.
 
-    `auto` is bf16 autocast on a GPU that has it, and `fp32-medium` on the CPU: weights, activations and sums in
-    float32, products in what the processor multiplies fastest (bfloat16 where it has AMX). Frozen float32
-    weights would be cast again in every step under autocast on a CPU, which costs more than it gains.
+    `auto` is bf16 autocast where the hardware multiplies bfloat16 matrices (GPUs from Ampere on, CPUs with AMX),
+    `fp32-medium` on other CPUs and fp32 on other GPUs. Weights, gradients and optimizer states are float32 under
+    every policy.
     """
     if wanted == "auto":
-        bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        chosen: PolicyName = "bf16" if bf16 else "fp32-medium" if device.type == "cpu" else "fp32"
+        chosen: PolicyName = "bf16" if _has_bf16(device) else "fp32-medium" if device.type == "cpu" else "fp32"
     else:
         chosen = wanted
     torch.set_float32_matmul_precision("medium" if chosen == "fp32-medium" else "highest")

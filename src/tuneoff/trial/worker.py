@@ -37,7 +37,7 @@ from tuneoff.trial.checkpoint import Checkpoint
 from tuneoff.trial.evaluate import Bench, measure_inference, predict
 from tuneoff.trial.loop import FIRST_STEPS, Training, train
 from tuneoff.trial.phases import Phases
-from tuneoff.trial.precision import PolicyName, apply_policy, choose_device
+from tuneoff.trial.precision import PolicyName, apply_policy, choose_attention, choose_device
 from tuneoff.trial.seed import seed_all
 
 MANY_TRUNCATED = 0.05
@@ -112,10 +112,27 @@ def _run_baseline(spec: TrialSpec, method: Baseline[Any], place: TrialStore, pha
         findings=data.findings,
         missing={
             **phases.meter.missing,
-            **dict.fromkeys(("timing.train_seconds", "throughput", "gradient_norm", "inference", "model"), why),
+            **dict.fromkeys(
+                (
+                    "timing.train_seconds",
+                    "memory.peak_memory_bytes",
+                    "throughput",
+                    "gradient_norm",
+                    "inference",
+                    "model",
+                ),
+                why,
+            ),
             "energy_joules": why,
         },
     )
+
+
+def load_model(spec: TrialSpec, task: Task, device: torch.device) -> trial_model.Loaded:
+    """The base model as the trial's protocol wants it on this device."""
+    protocol = spec.protocol
+    attention = choose_attention(protocol.attention, device, protocol.max_length)
+    return trial_model.load(spec.model, task, seed=spec.seed, dropout=protocol.dropout, attention=attention)
 
 
 def assemble(
@@ -126,7 +143,7 @@ def assemble(
     task = registry.tasks()[spec.task.name](spec.task.options)
     with phases("load"):
         data = trial_data.load(task, spec.task, spec.protocol)
-        loaded = trial_model.load(spec.model, task, seed=spec.seed, dropout=spec.protocol.dropout)
+        loaded = load_model(spec, task, device)
         limit = spec.protocol.max_length
         trial_model.check_length(loaded.model.config, limit, method.virtual_tokens, spec.label)
         policy = apply_policy(spec.protocol.precision, device)
@@ -255,14 +272,17 @@ class _Selection:
 
 def _note_lengths(info: DataInfo, features: dict[str, list[Features]], limit: int) -> tuple[DataInfo, list[Finding]]:
     """Adds each split's longest example and how many were cut to the data's description."""
-    splits, findings = {}, []
+    splits, cut, many = {}, [], False
     for name, split in info.splits.items():
         lengths = [feature.length for feature in features[name]]
-        cut = sum(length > limit for length in lengths)
-        splits[name] = split.model_copy(update={"truncated": cut, "longest_tokens": max(lengths)})
-        if cut > MANY_TRUNCATED * len(lengths):
-            message = f"{cut} of {len(lengths)} {name} examples are longer than {limit} tokens and were cut"
-            findings.append(Finding(name="truncated", message=message))
+        longer = sum(length > limit for length in lengths)
+        splits[name] = split.model_copy(update={"truncated": longer, "longest_tokens": max(lengths)})
+        cut.append(f"{longer} of {len(lengths)} {name}")
+        many = many or longer > MANY_TRUNCATED * len(lengths)
+    findings = []
+    if many:
+        message = f"examples longer than {limit} tokens were cut: {', '.join(cut)}"
+        findings.append(Finding(name="truncated", message=message))
     return info.model_copy(update={"splits": splits}), findings
 
 
@@ -315,7 +335,7 @@ def restore(place: TrialStore, device: torch.device) -> tuple[Task, Attached, An
             f"trial {spec.id} kept no weights", hint="Run it again with --set execution.keep_weights=true."
         )
     task = registry.tasks()[spec.task.name]({**spec.task.options, "labels": list(record.data.labels) or None})
-    loaded = trial_model.load(spec.model, task, seed=spec.seed, dropout=spec.protocol.dropout)
+    loaded = load_model(spec, task, device)
     if record.model and record.model.checksum != loaded.info.checksum:
         raise StoreError(
             f"{spec.model.source} now holds other weights than trial {spec.id} was trained on",

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from trial_tools import bench_of, some_features
+
+from tuneoff.errors import Diverged
+from tuneoff.tasks.base import Example
+from tuneoff.trial.evaluate import measure_inference, predict
+
+pytest_plugins = ("trial_fixtures",)
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SIZES = (3, 20, 5, 12, 7, 5, 31, 4, 9)
+EXAMPLES = [Example(f"text {i}", "ab"[i % 2], i, f"row {i}") for i in range(len(SIZES))]
+
+
+@pytest.mark.parametrize("architecture", ["bert", "gpt2"])
+def test_predictions_come_in_order_and_do_not_depend_on_the_batch(architecture: str) -> None:
+    features = some_features(SIZES)
+    bench, _ = bench_of("full", architecture)
+    alone = [bench.task.outcome(bench.logits([f]), [e])[0] for f, e in zip(features, EXAMPLES, strict=True)]
+    assert len({p.scores for p in alone}) == len(SIZES)
+    for size in (1, 2, 4, 64):
+        made = predict(replace(bench, batch_size=size), features, EXAMPLES)
+        assert [(p.index, p.target, p.output) for p in made] == [(p.index, p.target, p.output) for p in alone]
+        for one, other in zip(made, alone, strict=True):
+            assert one.scores == pytest.approx(other.scores, abs=5e-6)
+
+
+def test_dropout_is_off_and_no_gradient_is_kept() -> None:
+    features = some_features(SIZES)
+    bench, _ = bench_of("full", hidden_dropout_prob=0.5)
+    bench.attached.module.train()
+    assert predict(bench, features, EXAMPLES) == predict(bench, features, EXAMPLES)
+    assert all(parameter.grad is None for parameter in bench.attached.module.parameters())
+
+
+def test_outputs_that_are_no_numbers_are_divergence() -> None:
+    bench, _ = bench_of("full")
+    with torch.no_grad():
+        next(iter(bench.attached.model.get_submodule("classifier").parameters())).fill_(torch.nan)
+    with pytest.raises(Diverged, match="the model's outputs are not finite") as caught:
+        predict(bench, some_features(SIZES), EXAMPLES)
+    assert "learning rate" in caught.value.hint
+
+
+def test_speeds_are_positive_and_say_what_they_were_measured_on() -> None:
+    features = some_features(SIZES)
+    bench, _ = bench_of("full", batch_size=4)
+    speed = measure_inference(bench, features, 5)
+    assert speed.latency_examples == 5
+    assert speed.batch_size == 4
+    assert speed.latency_seconds_median is not None
+    assert speed.latency_seconds_p95 is not None
+    assert 0 < speed.latency_seconds_median <= speed.latency_seconds_p95
+    assert speed.batched_examples_per_second is not None
+    assert speed.batched_tokens_per_second is not None
+    assert speed.batched_examples_per_second > 0
+    # Real tokens of the examples in whole batches: the first eight.
+    per_example = sum(SIZES[:8]) / 8
+    assert speed.batched_tokens_per_second / speed.batched_examples_per_second == pytest.approx(per_example)
+
+
+def test_more_singles_than_examples_are_all_examples() -> None:
+    bench, _ = bench_of("full")
+    assert measure_inference(bench, some_features((4,)), 10).latency_examples == 1
+    assert measure_inference(bench, some_features((4, 6)), 10).latency_examples == 2

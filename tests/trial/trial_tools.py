@@ -1,0 +1,110 @@
+"""Tiny models and tables of rows for the tests of trials."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from tuneoff import registry
+from tuneoff.methods.base import Attached, Method
+from tuneoff.spec import StudySpec
+from tuneoff.study_file import parse
+from tuneoff.tasks.base import Features
+from tuneoff.tasks.classification import Classification
+from tuneoff.trial.evaluate import Bench
+from tuneoff.trial.model import byte_tokenizer
+from tuneoff.trial.precision import apply_policy
+
+SIZES: dict[str, dict[str, Any]] = {
+    "bert": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64},
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "bos_token_id": 299, "eos_token_id": 299},
+}
+WORDS = {"sport": ("goal", "match", "team", "score"), "trade": ("oil", "price", "export", "tariff")}
+
+Rows = Sequence[tuple[str, str]]
+
+
+def write_csv(path: Path, rows: Rows, header: tuple[str, str] = ("text", "label")) -> Path:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+    return path
+
+
+def news(count: int, start: int = 0) -> list[tuple[str, str]]:
+    """Texts of two topics and many lengths, none twice."""
+    rows = []
+    for i in range(start, start + count):
+        topic = ("sport", "trade", "sport")[i % 3]
+        words = [WORDS[topic][(i * k) % 4] for k in range(1, 2 + i % 5)]
+        rows.append((f"{' '.join(words)} {i}", topic))
+    return rows
+
+
+def tiny_config(architecture: str, **changes: Any) -> Any:
+    from transformers import AutoConfig
+
+    sizes = {"vocab_size": 300, "max_position_embeddings": 64, **SIZES[architecture], **changes}
+    return AutoConfig.for_model(architecture, **sizes)
+
+
+def tiny_model(architecture: str, task: Classification, **changes: Any) -> nn.Module:
+    """The same weights every time, far enough from zero to tell mistakes."""
+    config = tiny_config(architecture, **changes)
+    for key, value in task.model_arguments().items():
+        setattr(config, key, value)
+    torch.manual_seed(0)
+    model: nn.Module = task.model_class().from_config(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def save_folder(folder: Path, architecture: str, labels: Sequence[str], **changes: Any) -> Path:
+    """A model folder as users have them: configuration, safetensors and tokenizer."""
+    model: Any = tiny_model(architecture, Classification({"labels": list(labels)}), **changes)
+    model.save_pretrained(str(folder))
+    byte_tokenizer(model.config).save_pretrained(str(folder))
+    return folder
+
+
+def some_features(sizes: Sequence[int] = (3, 9, 5, 12), classes: int = 2) -> list[Features]:
+    generator = torch.Generator().manual_seed(0)
+    return [
+        Features(torch.randint(105, 290, (size,), generator=generator).tolist(), i % classes, size)
+        for i, size in enumerate(sizes)
+    ]
+
+
+def bench_of(
+    name: str, architecture: str = "bert", task: Classification | None = None, batch_size: int = 64, **changes: Any
+) -> tuple[Bench, Method[Any]]:
+    """A method attached to a tiny model, as a trial has it, in plain float32."""
+    task = task or Classification({"labels": ["a", "b"]})
+    method = registry.methods()[name].create({})
+    assert isinstance(method, Method)
+    model = tiny_model(architecture, task, **changes)
+    torch.manual_seed(1)
+    attached: Attached = method.attach(model, task.view(model))
+    device = torch.device("cpu")
+    policy = apply_policy("fp32", device)
+    return Bench(task, attached, device, policy.autocast, 0, batch_size), method
+
+
+def make_study(model: Path, data: Path, methods: Any, **changes: Any) -> StudySpec:
+    raw: dict[str, Any] = {
+        "name": "tiny",
+        "model": {"source": str(model)},
+        "task": {"data": str(data)},
+        "protocol": {"seeds": 1, "epochs": 2, "batch_size": 8, "max_length": 24, "precision": "fp32"},
+        "execution": {"latency_examples": 3},
+        "methods": methods,
+    }
+    for key, value in changes.items():
+        raw[key] = {**raw[key], **value} if isinstance(raw.get(key), dict) else value
+    return parse(raw)
