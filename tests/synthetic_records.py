@@ -32,8 +32,23 @@ from tuneoff.record import (
 )
 from tuneoff.spec import StudySpec, TrialSpec
 from tuneoff.store import StudyStore
+from tuneoff.study_file import parse
 
 CLASSES = ("acq", "crude", "earn", "grain")
+
+
+def small_study(*labels: str, seeds: int = 2, model: Any = "minilm", **rows: Mapping[str, Any]) -> StudySpec:
+    """A checked study of these methods, or of rows with options."""
+    methods = {**{label: {} for label in labels}, **rows}
+    return parse(
+        {
+            "name": "small",
+            "model": model,
+            "task": {"data": "reuters-r8"},
+            "methods": methods,
+            "protocol": {"seeds": seeds},
+        }
+    )
 
 
 @dataclass(frozen=True)

@@ -144,6 +144,17 @@ def test_closing_a_spawner_ends_what_runs(child_environment: dict[str, str], tin
     assert not Path(spawner.scratch.name).exists()
 
 
+def test_closing_a_parent_that_still_starts_does_not_wait_for_it(
+    child_environment: dict[str, str], tmp_path: Path
+) -> None:
+    parent = WarmParent(child_environment)
+    parent.start("dance", {}, tmp_path / "log.txt")
+    started = time.monotonic()
+    parent.close()
+    assert time.monotonic() - started < 5, "importing the libraries takes longer"
+    assert parent._process.returncode == -signal.SIGTERM
+
+
 def test_a_parent_that_cannot_start_is_one_clear_error(
     tmp_path: Path, child_environment: dict[str, str], make_broken: Callable[[str], Path]
 ) -> None:

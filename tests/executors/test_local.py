@@ -215,6 +215,7 @@ def test_a_second_interrupt_ends_a_stubborn_trial_at_once_and_records_it(
     assert _records(prepared)["stubborn"].status is Status.CANCELLED
 
 
+@pytest.mark.slow
 def test_a_starter_that_is_killed_is_one_clear_error_and_loses_nothing(
     executor: SharedExecutor, prepare: Prepare, faulty: str, child_environment: dict[str, str]
 ) -> None:
@@ -249,6 +250,7 @@ def test_a_starter_that_is_killed_is_one_clear_error_and_loses_nothing(
     assert prepared.kinds() == [("skipped", "head")]
 
 
+@pytest.mark.slow
 def test_spawned_trials_give_the_same_predictions_bit_for_bit(
     executor: SharedExecutor, prepare: Prepare, child_environment: dict[str, str]
 ) -> None:

@@ -49,13 +49,13 @@ def make_place(tmp_path_factory: pytest.TempPathFactory, bert_folder: Path, news
         method: str,
         options: dict[str, Any] | None = None,
         *,
-        model: Path = bert_folder,
+        folder: Path = bert_folder,
         data: Path = news_csv,
         seed: int = 0,
         **changes: Any,
     ) -> TrialStore:
         protocol = {**changes.pop("protocol", {}), "seeds": [seed]}
-        study = make_study(model, data, {method: options or {}}, protocol=protocol, **changes)
+        study = make_study(folder, data, {method: options or {}}, protocol=protocol, **changes)
         (spec,) = plan(study)
         place = TrialStore(tmp_path_factory.mktemp("trial"))
         place.write_spec(spec)

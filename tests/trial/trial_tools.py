@@ -96,7 +96,7 @@ def bench_of(
     return Bench(task, attached, device, policy.autocast, 0, batch_size), method
 
 
-def make_study(model: Path, data: Path, methods: Any, **changes: Any) -> StudySpec:
+def make_study(model: Path, data: Path, methods: Any, /, **changes: Any) -> StudySpec:
     raw: dict[str, Any] = {
         "name": "tiny",
         "model": {"source": str(model)},

@@ -111,13 +111,18 @@ class WarmParent(Children):
             )
         self._messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._children: dict[int, Child] = {}
+        self._ready = threading.Event()
         threading.Thread(target=self._listen, daemon=True).start()
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             with suppress(ValueError):
-                self._messages.put(json.loads(line))
+                message = json.loads(line)
+                if "ready" in message:
+                    self._ready.set()
+                else:
+                    self._messages.put(message)
         self._messages.put(None)
 
     def start(self, verb: str, payload: dict[str, Any], log: Path | None = None) -> Child:
@@ -174,6 +179,9 @@ class WarmParent(Children):
         if self._process.stdin is not None:
             with suppress(OSError):
                 self._process.stdin.close()
+        if not self._ready.is_set():
+            # It would go on importing for seconds before it saw that nobody asks any more.
+            self._process.terminate()
         try:
             self._process.wait(timeout=10)
         except subprocess.TimeoutExpired:

@@ -18,6 +18,7 @@ class Column:
     Attributes:
         key: name of the metric or figure in the method's entry.
         title: heading.
+        short: heading where room is scarce.
         better: which way is better; None where neither is.
         spread: text of a mean and a standard deviation.
         timing: whether a busy machine spoils it.
@@ -30,6 +31,7 @@ class Column:
     spread: Callable[[float, float | None], str]
     timing: bool = False
     quality: bool = False
+    short: str = ""
 
     def found(self, entry: Entry) -> tuple[float, float | None] | None:
         """Mean and standard deviation, or None where there is no figure."""
@@ -59,9 +61,9 @@ def _plain(text: Callable[[float], str]) -> Callable[[float, float | None], str]
     return lambda value, _: text(value)
 
 
-TRAIN_TIME = Column("train_seconds", "train time", "lower", units.seconds_spread, timing=True)
-MEMORY = Column("peak_memory_bytes", "peak memory", "lower", units.size_spread)
-TRAINABLE = Column("trainable_parameters", "trainable", "lower", _plain(units.count))
+TRAIN_TIME = Column("train_seconds", "train time", "lower", units.seconds_spread, timing=True, short="time")
+MEMORY = Column("peak_memory_bytes", "peak memory", "lower", units.size_spread, short="memory")
+TRAINABLE = Column("trainable_parameters", "trainable", "lower", _plain(units.count), short="trained")
 STORED = Column("stored_bytes", "stored", "lower", units.size_spread)
 
 COSTS = (TRAIN_TIME, MEMORY, TRAINABLE, STORED)
@@ -104,6 +106,8 @@ def best_rows(column: Column, summary: dict[str, Any]) -> set[str]:
     if len(found) < 2:
         return set()
     best = max(found.values()) if column.better == "higher" else min(found.values())
+    if all(value == best for value in found.values()):
+        return set()
     return {label for label, value in found.items() if value == best}
 
 
@@ -117,6 +121,12 @@ def standing(entry: Entry) -> str:
     if found["difference"] is None:
         return "not compared"
     return f"{found['difference']:+.3f} [{found['interval_low']:+.3f}, {found['interval_high']:+.3f}]"
+
+
+def progress(entry: Entry) -> str:
+    """`2/2`, or `1/2 diverged`: trials completed of those planned, and what became of the others."""
+    others = [name.replace("_", " ") for name in entry["statuses"] if name != "completed"]
+    return " ".join([f"{len(entry['seeds'])}/{len(entry['planned_seeds'])}", ", ".join(others)]).rstrip()
 
 
 def trials(entry: Entry) -> str:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
 from tuneoff.report.charts import Axis, Chart, Series
-from tuneoff.report.placement import Box, place, spread_out
+from tuneoff.report.placement import MARKER, Box, place, spread_out
 
 DPI = 150
 # Okabe and Ito's palette without its yellow (too pale on white), then dark tones of Tol's muted one.
@@ -55,6 +55,12 @@ def _colour(series: Series) -> str:
     return COLOURS[series.style % len(COLOURS)]
 
 
+def _ink(series: Series) -> str:
+    """The row's colour for text, darker, because the paler ones are hard to read on white."""
+    red, green, blue = (int(_colour(series)[at : at + 2], 16) for at in (1, 3, 5))
+    return f"#{red * 7 // 10:02x}{green * 7 // 10:02x}{blue * 7 // 10:02x}"
+
+
 def _marker(series: Series) -> str:
     return MARKERS[series.style % len(MARKERS)]
 
@@ -83,6 +89,7 @@ def _draw_point(axes: Axes, series: Series) -> None:
         color=_colour(series),
         marker=_marker(series),
         markersize=8,
+        alpha=0.9,
         markeredgecolor="white",
         markeredgewidth=0.8,
         elinewidth=1.1,
@@ -103,7 +110,7 @@ def _limits(axes: Axes, chart: Chart) -> None:
         last = max(s.x[-1] for s in chart.series)
         first = min(s.x[0] for s in chart.series)
         # A single evaluation is a point: it needs a width to stand in.
-        axes.set_xlim((first - 1, last + 1) if first == last else (first - (last - first) * 0.03, last))
+        axes.set_xlim((first - 1, last + 1) if first == last else (first - (last - first) * 0.03, last * 1.015))
         return
     _scatter_width(axes, chart.x, [(s.x[0], s.x_error) for s in chart.series])
 
@@ -152,21 +159,28 @@ def _draw_floor(axes: Axes, chart: Chart) -> list[Box]:
         height = top if above else bottom
         text += ", above this axis" if above else ", below this axis"
     axes.axhline(height, color=FLOOR, linestyle=(0, (5, 3)), linewidth=1.4, zorder=1, clip_on=False)
-    below = height > (bottom + top) / 2
-    label = axes.annotate(
-        text,
-        (0.01, height),
-        xycoords=("axes fraction", "data"),
-        xytext=(0, -4 if below else 4),
-        textcoords="offset points",
-        va="top" if below else "bottom",
-        color=FLOOR,
-        fontsize=LABEL_SIZE,
-    )
+    label = axes.text(0, 0, text, color=FLOOR, fontsize=LABEL_SIZE, transform=None, va="bottom")
     extent = label.get_window_extent()
-    line = axes.transData.transform((0, height))[1]
-    whole = axes.get_window_extent()
-    return [Box(extent.x0, extent.y0, extent.x1, extent.y1), Box(whole.x0, line - 2, whole.x1, line + 2)]
+    line = float(axes.transData.transform((0, height))[1])
+    frame = axes.get_window_extent()
+    box = _floor_place(axes, chart, (extent.width, extent.height), line)
+    label.set_position((box.x0, box.y0))
+    return [box, Box(frame.x0, line - 2, frame.x1, line + 2)]
+
+
+def _floor_place(axes: Axes, chart: Chart, size: tuple[float, float], line: float) -> Box:
+    """Above or below the line, left or right: inside the axes, where fewest points are."""
+    frame = axes.get_window_extent()
+    room = Box(frame.x0, frame.y0, frame.x1, frame.y1)
+    points = [axes.transData.transform(point) for s in chart.series for point in zip(s.x, s.y, strict=True)]
+    markers = [Box(x - MARKER, y - MARKER, x + MARKER, y + MARKER) for x, y in points]
+    lefts = (frame.x0 + 8, frame.x1 - size[0] - 8, (frame.x0 + frame.x1 - size[0]) / 2)
+    boxes = [
+        Box(left, bottom, left + size[0], bottom + size[1])
+        for bottom in (line + 6, line - 6 - size[1])
+        for left in lefts
+    ]
+    return min(boxes, key=lambda box: (box.area - box.overlap(room) > 1, sum(box.overlap(m) for m in markers)))
 
 
 def _text_size(axes: Axes, text: str) -> tuple[float, float]:
@@ -190,11 +204,19 @@ def _label_curves(axes: Axes, chart: Chart, _: list[Box]) -> None:
             xycoords="figure pixels",
             xytext=(frame.x1 + 26, at),
             textcoords="figure pixels",
-            color=_colour(series),
+            color=_ink(series),
             fontsize=LABEL_SIZE,
             va="center",
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": _colour(series), "linewidth": 0.7, "shrinkA": 1, "shrinkB": 2},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": _colour(series),
+                "linewidth": 0.8,
+                "shrinkA": 2,
+                "shrinkB": 3,
+                # From the text's left edge, or the line would run through the names above and below.
+                "relpos": (0.0, 0.5),
+            },
         )
 
 
@@ -220,7 +242,7 @@ def _label_points(axes: Axes, chart: Chart, taken: list[Box]) -> None:
             xycoords="figure pixels",
             xytext=centre,
             textcoords="figure pixels",
-            color=_colour(series),
+            color=_ink(series),
             fontsize=LABEL_SIZE,
             ha="center",
             va="center",

@@ -120,7 +120,7 @@ def _published(summary: Summary) -> str:
     if told is None:
         return ""
     names = list(dict.fromkeys(c["figure"] for m in summary["methods"] for c in m["published_comparison"]))
-    lines = ["## Published figures beside ours", f"Published: {_line(told['citation'])}"]
+    lines = ["## Published figures beside ours", f"_{_line(told['citation'])}_"]
     if summary["study"]["random_weights"]:
         lines.append("> **Caution:** ours was run on random weights, so its quality cannot be set beside theirs.")
     if names:
@@ -131,21 +131,22 @@ def _published(summary: Summary) -> str:
                 rows.append([_cell(entry["method"]), *(_beside(by_name.get(name)) for name in names)])
         lines.append(_grid(["method", *(name.replace("_", " ") for name in names)], rows))
         lines.append("Each cell is ours / published, ours converted to the published unit; – where there is none.")
+    notes = []
     for label, figures in told["without_a_row"].items():
-        listed = ", ".join(f"{name.replace('_', ' ')} {units.number(value)}" for name, value in figures.items())
-        lines.append(f"- {label} (published only, no row here): {listed}")
-    lines += [f"- {_line(note)}" for note in told["notes"]]
-    return "\n\n".join(lines)
+        listed = ", ".join(f"{name.replace('_', ' ')} {units.exact(value)}" for name, value in figures.items())
+        notes.append(f"- {label} (published only, no row here): {listed}")
+    notes += [f"- {_line(note)}" for note in told["notes"]]
+    return "\n\n".join([*lines, *(["\n".join(notes)] if notes else [])])
 
 
 def _beside(found: dict[str, Any] | None) -> str:
     if found is None:
         return "–"
     if found["ours"] is None:
-        return f"– / {units.number(found['published'])}"
+        return f"– / {units.exact(found['published'])}"
     deviation = found["ours_std"]
     std = "" if deviation is None else f" ± {units.number(float(format(deviation, '.2g')))}"
-    return f"{units.number(found['ours'])}{std} / {units.number(found['published'])}"
+    return f"{units.number(found['ours'])}{std} / {units.exact(found['published'])}"
 
 
 def _charts(charts: Sequence[Chart]) -> str:
@@ -162,7 +163,7 @@ def _protocol(summary: Summary) -> str:
         kept["clip_norm"] = "never clipped"
     seeds = ", ".join(map(str, kept.pop("seeds")))
     rows = [["seeds", seeds], *([key.replace("_", " "), f"{value}"] for key, value in kept.items())]
-    return "## Protocol\n\nHeld equal for every method.\n\n" + _grid(["setting", "value"], rows)
+    return "## Protocol\n\nHeld equal for every method.\n\n" + _grid(["setting", "value"], rows, ":---")
 
 
 def _data(summary: Summary) -> str:
@@ -223,7 +224,8 @@ def _methods(summary: Summary) -> str:
     rows = []
     for entry in summary["methods"]:
         rate = entry["learning_rate"]
-        options = ", ".join(f"{key} {value}" for key, value in entry["options"].items())
+        told = {key: value for key, value in entry["options"].items() if value is not None}
+        options = ", ".join(f"{key} {_value(value)}" for key, value in told.items())
         said = join([finding["name"] for finding in entry["findings"]])
         rows.append(
             [
@@ -234,7 +236,7 @@ def _methods(summary: Summary) -> str:
                 said or "–",
             ]
         )
-    return "## Methods\n\n" + _grid(["row", "method", "learning rate", "options", "findings"], rows)
+    return "## Methods\n\n" + _grid(["row", "method", "learning rate", "options", "findings"], rows, ":---")
 
 
 def _failures(summary: Summary) -> str:
@@ -260,9 +262,16 @@ def _repeat(summary: Summary) -> str:
     )
 
 
-def _grid(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [f"| {' | '.join(heads)} |", f"|{'|'.join([' --- ', *[' ---: '] * (len(heads) - 1)])}|"]
+def _grid(heads: Sequence[str], rows: Sequence[Sequence[str]], align: str = "---:") -> str:
+    lines = [f"| {' | '.join(heads)} |", f"| {' | '.join([':---', *[align] * (len(heads) - 1)])} |"]
     return "\n".join([*lines, *(f"| {' | '.join(cells)} |" for cells in rows)])
+
+
+def _value(value: Any) -> str:
+    """An option: `16` for 16.0, `query, value` for a list."""
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_value, value)) + "]"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _line(text: str) -> str:

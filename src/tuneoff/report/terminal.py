@@ -25,7 +25,7 @@ def render(store: StudyStore, console: Console) -> None:
     """
     found = summary(store)
     console.print(_title(found))
-    console.print(_table(found, console.width))
+    console.print(_table(found, console))
     if any(entry["contended"] for entry in found["methods"]):
         console.print(Text("† timed while something else used the machine", style="dim"))
     console.print()
@@ -55,27 +55,31 @@ def _title(found: dict[str, Any]) -> Text:
     return Text(f"{study['name']}: {study['model']}, {study['task']}; {done}", style="bold")
 
 
-def _table(found: dict[str, Any], width: int) -> Table:
+def _table(found: dict[str, Any], console: Console) -> Table:
+    """The widest table that fits: the second metric, then the size on disk, are done without first."""
     metrics = columns.metrics(found)
-    shown: list[Column] = [*metrics[:2], *columns.COSTS]
-    if width < 96:
-        # The second metric and the size on disk are the ones to do without.
-        shown = [*metrics[:1], *columns.COSTS[:3]]
-    table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
-    table.add_column("method", no_wrap=True, overflow="ellipsis", min_width=8)
+    choices = ([*metrics[:2], *columns.COSTS], [*metrics[:1], *columns.COSTS], [*metrics[:1], *columns.COSTS[:3]])
+    tables = [_with_columns(found, list(choice)) for choice in choices]
+    return next((t for t in tables if console.measure(t).maximum <= console.width), tables[-1])
+
+
+def _with_columns(found: dict[str, Any], shown: list[Column]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    table.add_column("method", no_wrap=True, overflow="ellipsis", min_width=8, max_width=28)
     for column in shown:
-        table.add_column(column.title, justify="right", no_wrap=True)
+        table.add_column(column.short or column.title, justify="right", no_wrap=True)
     table.add_column("vs. best", no_wrap=True)
-    table.add_column("status", overflow="fold")
+    table.add_column("trials")
     best = {column.key: columns.best_rows(column, found) for column in shown}
     for entry in found["methods"]:
         cells = [Text(entry["method"])]
         for at, column in enumerate(shown):
             style = "bold green" if entry["method"] in best[column.key] else ""
             cells.append(Text(_short(column, entry, with_std=at == 0), style=style))
-        relation = (entry["to_best"] or {}).get("relation", "")
-        cells += [Text(relation.replace("not_compared", "?")), _status(entry)]
-        table.add_row(*cells)
+        relation = (entry["to_best"] or {}).get("relation", "–")
+        bad = entry["statuses"].keys() - {"completed", "planned", "running"}
+        progress = Text(columns.progress(entry), style="red" if bad else "")
+        table.add_row(*cells, Text(relation.replace("not_compared", "?")), progress)
     return table
 
 
@@ -86,10 +90,3 @@ def _short(column: Column, entry: dict[str, Any], with_std: bool) -> str:
         return "–"
     mark = "†" if column.timing and entry["contended"] else ""
     return column.spread(figure[0], figure[1] if with_std else None) + mark
-
-
-def _status(entry: dict[str, Any]) -> Text:
-    short = {"completed": "ok", "out_of_memory": "no memory", "over_budget": "over budget"}
-    parts = [f"{count} {short.get(name, name)}" for name, count in entry["statuses"].items()]
-    bad = entry["statuses"].keys() - {"completed", "planned", "running"}
-    return Text(", ".join(parts), style="red" if bad else "")

@@ -58,6 +58,11 @@ def number(value: float) -> str:
     return f"{value:.4g}"
 
 
+def exact(value: float) -> str:
+    """A figure as somebody wrote it: `93.88`, `0.2193`, `124,647,170`."""
+    return number(value) if value == int(value) else f"{value:,.10g}"
+
+
 def rate(value: float) -> str:
     """A learning rate: `0.001`, `2e-05`."""
     return f"{value:g}"

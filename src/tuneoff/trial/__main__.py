@@ -4,8 +4,9 @@
 - `python -m tuneoff.trial serve`: a warm parent. It imports the heavy libraries once and forks a child for every
   request, so that a trial starts in a fraction of a second, in a process of its own. Where there is `fork`.
 
-A request is {"id", "verb", "payload", "reply", "log", "folder", "asker"}: the child, in that folder, writes its answer to the file `reply` and
-everything it prints to the file `log`. The warm parent tells on standard output, a JSON line each, that a child
+A request is {"id", "verb", "payload", "reply", "log", "folder", "asker"}: the child goes to the folder, writes its
+answer to the file `reply` and everything it prints to the file `log`, and dies with the process `asker` (or with the
+warm parent). The warm parent tells on standard output, a JSON line each, that it is {"ready"}, that a child
 {"id", "pid"} started and that it {"id", "exit"} ended; a negative exit is the signal that killed it.
 """
 
@@ -55,6 +56,7 @@ def serve() -> None:
     os.dup2(2, 1)
     for name in WARM:
         importlib.import_module(name)
+    _tell(out, {"ready": os.getpid()})
     running: dict[int, Any] = {}
     pending = b""
     while True:

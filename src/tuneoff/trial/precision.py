@@ -32,7 +32,7 @@ PolicyName = Literal["fp32", "fp32-medium", "bf16"]
 
 
 SHORT = 256
-"""Tokens up to which plain attention is faster than the fused kernel on a CPU (see benchmarks/attention.py)."""
+"""Tokens up to which plain attention is faster than the fused kernel on a CPU (see benchmarks/step_time.py)."""
 
 
 def choose_attention(wanted: Attention, device: torch.device, max_length: int) -> Literal["eager", "sdpa"]:

@@ -117,10 +117,13 @@ def predict(place: TrialStore, file: str, device: str) -> dict[str, Any]:
             )
         column = next(iter(rows.columns))
     texts = rows.columns[column]
-    empty = [i for i, text in enumerate(texts) if text is None or not str(text).strip()]
+    empty = [i for i, text in enumerate(texts) if text is None or text != text or not str(text).strip()]
     if not len(rows) or empty:
         what = f"{rows.place(empty[0])} has no text" if empty else f"{rows.origin} has no rows"
         raise DataError(what)
+    broken = next((i for i, text in enumerate(texts) if not _is_unicode(str(text))), None)
+    if broken is not None:
+        raise DataError(f"{rows.place(broken)}: column {column!r} holds text that is not valid Unicode")
     examples = [Example(str(text), task.labels[0], i, rows.place(i)) for i, text in enumerate(texts)]
     features = task.encode(examples, tokenizer, place.spec().protocol.max_length)
     made = predict_examples(bench, features, examples)
@@ -136,3 +139,11 @@ def predict(place: TrialStore, file: str, device: str) -> dict[str, Any]:
             for p in made
         ],
     }
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

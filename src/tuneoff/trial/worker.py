@@ -41,6 +41,22 @@ from tuneoff.trial.precision import PolicyName, apply_policy, choose_attention, 
 from tuneoff.trial.seed import seed_all
 
 MANY_TRUNCATED = 0.05
+UNTRAINED = (
+    "data.train_order_fingerprint",
+    "energy_joules",
+    "gradient_norm",
+    "inference",
+    "memory.kind",
+    "memory.peak_memory_bytes",
+    "model",
+    "noise",
+    "precision",
+    "selected_step",
+    "throughput",
+    "timing",
+    "utilisation",
+)
+"""Figures that a method without training does not have."""
 
 
 @dataclass
@@ -84,6 +100,7 @@ def run(place: TrialStore, wanted_device: str, started: float, commit: str | Non
     machine = environment.describe(str(device), torch.get_num_threads(), commit=commit)
     timing = record.timing.model_copy(update={"total_seconds": time.perf_counter() - started})
     complete = record.model_copy(update={"environment": machine, "timing": timing})
+    complete = complete.model_copy(update={"missing": {**_reasons(complete, device), **complete.missing}})
     place.write_record(complete)
     return complete
 
@@ -96,7 +113,6 @@ def _run_baseline(spec: TrialSpec, method: Baseline[Any], place: TrialStore, pha
     with phases("test"):
         predictions = {s: method.predict(task, data.splits["train"], data.splits[s]) for s in ("validation", "test")}
     metrics = [metric for split, made in predictions.items() for metric in task.score(made, split)]
-    why = "this method does not train"
     memory = phases.meter.memory("train")
     return TrialRecord(
         spec=spec,
@@ -110,22 +126,25 @@ def _run_baseline(spec: TrialSpec, method: Baseline[Any], place: TrialStore, pha
         data=data.info,
         predictions={"test": place.write_predictions("test", predictions["test"])},
         findings=data.findings,
-        missing={
-            **phases.meter.missing,
-            **dict.fromkeys(
-                (
-                    "timing.train_seconds",
-                    "memory.peak_memory_bytes",
-                    "throughput",
-                    "gradient_norm",
-                    "inference",
-                    "model",
-                ),
-                why,
-            ),
-            "energy_joules": why,
-        },
+        missing={**phases.meter.missing, **dict.fromkeys(UNTRAINED, "this method does not train")},
     )
+
+
+def _reasons(record: TrialRecord, device: torch.device) -> dict[str, str]:
+    """Why figures are null that no trial on this machine, or with this model, could have."""
+    reasons: dict[str, str] = {}
+    if device.type != "cuda":
+        for phase in record.memory.phases:
+            for figure in ("allocated_bytes", "reserved_bytes"):
+                reasons[f"memory.phases.{phase}.{figure}"] = "the trial ran on the CPU"
+        reasons["noise.gpu_throttled_share"] = "the trial ran on the CPU"
+    if record.environment is not None and record.environment.commit is None:
+        reasons["environment.commit"] = "tuneoff did not run from a git checkout"
+    if record.model is not None and record.model.checksum is None:
+        reasons["model.checksum"] = "random weights come from no file"
+    if record.model is not None and record.model.max_positions is None:
+        reasons["model.max_positions"] = "the model sets no limit"
+    return reasons
 
 
 def load_model(spec: TrialSpec, task: Task, device: torch.device) -> trial_model.Loaded:

@@ -1,0 +1,51 @@
+"""Every method on a real model and real news, where the sample of AG News lies beside the repository."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tuneoff import registry
+from tuneoff.errors import SourceUnreachable
+from tuneoff.record import Status
+from tuneoff.sources import find_model
+from tuneoff.spec import ModelSpec
+from tuneoff.study import Study
+
+DATA = Path(__file__).parents[3] / "shared" / "data"
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.package_index,
+    pytest.mark.skipif(not (DATA / "ag_news_train.csv").is_file(), reason="no sample of AG News beside the repository"),
+]
+
+
+def test_every_method_learns_ag_news(tmp_path: Path) -> None:
+    try:
+        find_model(ModelSpec(source="minilm"))
+    except SourceUnreachable as error:
+        pytest.skip(f"no model: {error.message}")
+    study = Study(
+        {
+            "name": "ag-news-sample",
+            "model": "minilm",
+            "task": {
+                "data": {"train": str(DATA / "ag_news_train.csv"), "test": str(DATA / "ag_news_test.csv")},
+            },
+            "methods": list(registry.methods()),
+            "protocol": {"seeds": 1, "epochs": 4, "train_rows": 200, "validation_rows": 100, "test_rows": 200},
+        }
+    )
+    records = {record.spec.label: record for record in study.run(tmp_path / "study").records()}
+    assert {label: record.status for label, record in records.items()} == dict.fromkeys(records, Status.COMPLETED)
+    assert set(records) == set(registry.methods())
+    accuracy = {label: record.metric("accuracy") or 0.0 for label, record in records.items()}
+    print({label: round(value, 3) for label, value in accuracy.items()})
+    floor = accuracy.pop("majority")
+    assert max(accuracy.values()) > 0.75
+    weak = {label: value for label, value in accuracy.items() if value < floor + 0.1}
+    assert not weak
+    shown = study.report(plots=False).read_text(encoding="utf-8")
+    assert all(label in shown for label in records)
