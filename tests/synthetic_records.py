@@ -37,9 +37,11 @@ from tuneoff.study_file import parse
 CLASSES = ("acq", "crude", "earn", "grain")
 
 
-def small_study(*labels: str, seeds: int = 2, model: Any = "minilm", **rows: Mapping[str, Any]) -> StudySpec:
+def small_study(
+    *labels: str, seeds: int = 2, model: Any = "minilm", rows: Mapping[str, Any] | None = None
+) -> StudySpec:
     """A checked study of these methods, or of rows with options."""
-    methods = {**{label: {} for label in labels}, **rows}
+    methods = {**{label: {} for label in labels}, **(rows or {})}
     return parse(
         {
             "name": "small",
@@ -108,7 +110,7 @@ def environment(**changes: Any) -> Environment:
 
 def data(seed: int, test_rows: int) -> DataInfo:
     rows = {"train": 1000, "validation": 200, "test": test_rows}
-    classes = {label: 1 for label in CLASSES}
+    classes = dict.fromkeys(CLASSES, 1)
     splits = {s: SplitInfo(rows=n, fingerprint=f"{s}-print", classes=classes, truncated=7) for s, n in rows.items()}
     return DataInfo(
         splits=splits,

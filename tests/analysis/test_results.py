@@ -37,8 +37,8 @@ def test_failed_trials_are_no_part_of_scores(tmp_path: Path) -> None:
 def test_one_label_with_two_configurations_makes_two_rows(tmp_path: Path) -> None:
     """A folder may be run again with another option: averaging both would be wrong."""
     options: dict[str, Any] = {"r": 4}
-    build_store(tmp_path / "s", small_study(full={}, lora=options))
-    store = build_store(tmp_path / "s", small_study(full={}, lora={"r": 8}))
+    build_store(tmp_path / "s", small_study("full", rows={"lora": options}))
+    store = build_store(tmp_path / "s", small_study("full", rows={"lora": {"r": 8}}))
     labels = [row.label for row in gather(store).rows]
     assert labels == ["full", "lora (r=4)", "lora (r=8)"]
     assert all(len(row.completed) == 2 for row in gather(store).rows)

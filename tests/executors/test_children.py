@@ -69,7 +69,7 @@ def test_a_child_answers_an_error_with_its_kind_and_ends_with_one(executor: Shar
 
 
 def test_an_unknown_verb_is_an_error_not_a_death(children: Children, tmp_path: Path) -> None:
-    child = children.start("dance", {}, tmp_path / "log.txt")
+    child = children.start("dance", _payload(tmp_path), tmp_path / "log.txt")
     _ends(children, child)
     assert (child.reply() or {})["error"]["message"] == "ValueError: unknown verb 'dance'"
     assert child.exit == 1
@@ -80,10 +80,10 @@ def test_a_child_that_cannot_write_its_answer_says_so_in_its_log(
     children: Children, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = tmp_path / "log.txt"
-    request, child = children._request("dance", {}, log)
+    request, child = children._request("dance", _payload(tmp_path), log)
     nowhere = {**request, "reply": str(tmp_path / "no such folder" / "reply.json")}
     monkeypatch.setattr(children, "_request", lambda *_: (nowhere, child))
-    _ends(children, children.start("dance", {}, log))
+    _ends(children, children.start("dance", _payload(tmp_path), log))
     assert child.exit == 74
     assert "the answer could not be written" in last_line(log)
 
@@ -148,7 +148,7 @@ def test_closing_a_parent_that_still_starts_does_not_wait_for_it(
     child_environment: dict[str, str], tmp_path: Path
 ) -> None:
     parent = WarmParent(child_environment)
-    parent.start("dance", {}, tmp_path / "log.txt")
+    parent.start("dance", _payload(tmp_path), tmp_path / "log.txt")
     started = time.monotonic()
     parent.close()
     assert time.monotonic() - started < 5, "importing the libraries takes longer"

@@ -135,10 +135,13 @@ def _own_findings(results: Results, told: set[str]) -> list[Finding]:
         for finding in record.findings:
             if finding.name not in told:
                 grouped.setdefault((finding.name, finding.message), []).append(_name(results, record))
-    everyone = len(results.records)
+    everyone = {_name(results, record) for record in results.records}
+    trained = {_name(results, record) for record in results.records if record.spec.learning_rate is not None}
     found = []
     for (name, message), trials in grouped.items():
-        who = "all trials" if len(trials) == everyone and everyone > 1 else ", ".join(trials)
+        who = ", ".join(trials)
+        if len(trials) > 1 and set(trials) in (everyone, trained):
+            who = "all trials" if set(trials) == everyone else "all trials that train"
         found.append(Finding(name=name, message=f"{message} ({who})"))
     return found
 

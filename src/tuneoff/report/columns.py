@@ -94,16 +94,14 @@ def metrics(summary: dict[str, Any]) -> list[Column]:
 def best_rows(column: Column, summary: dict[str, Any]) -> set[str]:
     """Labels whose figure is the best of the column, among rows that train.
 
-    Nothing is best where random weights make quality meaningless, and a contended timing never is.
+    Nothing is best where random weights make quality meaningless, nor among timings of which some are contended:
+    those rows may truly be faster.
     """
     if column.better is None or (column.quality and summary["study"]["random_weights"]):
         return set()
-    found = {
-        entry["method"]: value[0]
-        for entry in summary["methods"]
-        if entry["trains"] and (value := column.found(entry)) and not (column.timing and entry["contended"])
-    }
-    if len(found) < 2:
+    shown = [(entry, value[0]) for entry in summary["methods"] if entry["trains"] and (value := column.found(entry))]
+    found = {entry["method"]: value for entry, value in shown}
+    if len(found) < 2 or (column.timing and any(entry["contended"] for entry, _ in shown)):
         return set()
     best = max(found.values()) if column.better == "higher" else min(found.values())
     if all(value == best for value in found.values()):

@@ -231,14 +231,13 @@ def _environments(results: Results) -> dict[str, Any]:
 
 
 def _data(results: Results) -> dict[str, Any] | None:
-    """The rows as the first completed trial saw them; `different_data` warns where others saw others."""
-    record = next((r for r in results.completed if r.data), None)
-    if record is None or record.data is None:
+    """The rows as the first completed trial saw them; `different_data` warns where others saw others.
+
+    A trial that trains is preferred: a floor reads the same rows, but counts no tokens and loads no model.
+    """
+    candidates = sorted((r for r in results.completed if r.data), key=lambda r: r.spec.learning_rate is None)
+    if not candidates or candidates[0].data is None:
         return None
-    facts = record.data.model_dump(mode="json", exclude={"train_order_fingerprint", "examples_trained"})
-    trained = next((r.data.examples_trained for r in results.completed if r.data and r.data.examples_trained), None)
-    return {
-        **facts,
-        "examples_trained": trained,
-        "model": record.model.model_dump(mode="json") if record.model else None,
-    }
+    record, data = candidates[0], candidates[0].data
+    facts = data.model_dump(mode="json", exclude={"train_order_fingerprint"})
+    return {**facts, "model": record.model.model_dump(mode="json") if record.model else None}

@@ -33,7 +33,7 @@ def draw(chart: Chart) -> bytes:
         figure = Figure(figsize=(8.0, 5.0), dpi=DPI, facecolor="white")
         FigureCanvasAgg(figure)  # measures text
         right = 0.79 if chart.kind == "curve" else 0.97
-        axes = figure.add_axes((0.09, 0.115, right - 0.09, 0.8))
+        axes = figure.add_axes((0.105, 0.115, right - 0.105, 0.8))
         axes.set_title(chart.title, loc="left", fontsize=11, fontweight="bold")
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(True, color="#e4e4e4", linewidth=0.7)

@@ -202,9 +202,9 @@ def _environment(summary: Summary) -> str:
         return ""
     lines = []
     for m in found["machines"]:
-        name = m["device_name"] or m["processor"]
+        names = ", ".join(dict.fromkeys(name for name in (m["device_name"], m["processor"]) if name))
         lines.append(
-            f"- {m['device']}: {name}; {m['processor']}, {m['cores']} cores, {m['threads']} threads, "
+            f"- {m['device']}: {names}, {m['cores']} cores, {m['threads']} threads, "
             f"{units.size(m['memory_bytes'])} of memory; {m['platform']}, Python {m['python']}"
         )
     for policy in found["precision"]:
@@ -226,7 +226,7 @@ def _methods(summary: Summary) -> str:
         rate = entry["learning_rate"]
         told = {key: value for key, value in entry["options"].items() if value is not None}
         options = ", ".join(f"{key} {_value(value)}" for key, value in told.items())
-        said = join([finding["name"] for finding in entry["findings"]])
+        said = join(list(dict.fromkeys(finding["name"] for finding in entry["findings"])))
         rows.append(
             [
                 _cell(entry["method"]),

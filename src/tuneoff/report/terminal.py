@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -56,11 +57,16 @@ def _title(found: dict[str, Any]) -> Text:
 
 
 def _table(found: dict[str, Any], console: Console) -> Table:
-    """The widest table that fits: the second metric, then the size on disk, are done without first."""
+    """The widest table that fits: the second metric, the size on disk, then the parameters are done without first."""
     metrics = columns.metrics(found)
-    choices = ([*metrics[:2], *columns.COSTS], [*metrics[:1], *columns.COSTS], [*metrics[:1], *columns.COSTS[:3]])
-    tables = [_with_columns(found, list(choice)) for choice in choices]
-    return next((t for t in tables if console.measure(t).maximum <= console.width), tables[-1])
+    choices: list[list[Column]] = [
+        [*metrics[:2], *columns.COSTS],
+        *([*metrics[:1], *columns.COSTS[:count]] for count in (4, 3, 2)),
+    ]
+    tables = [_with_columns(found, choice) for choice in choices]
+    # Measured with room to spare: a console never measures anything as wider than itself.
+    free = console.options.update(max_width=1000)
+    return next((t for t in tables if Measurement.get(console, free, t).maximum <= console.width), tables[-1])
 
 
 def _with_columns(found: dict[str, Any], shown: list[Column]) -> Table:
@@ -69,7 +75,7 @@ def _with_columns(found: dict[str, Any], shown: list[Column]) -> Table:
     for column in shown:
         table.add_column(column.short or column.title, justify="right", no_wrap=True)
     table.add_column("vs. best", no_wrap=True)
-    table.add_column("trials")
+    table.add_column("trials", no_wrap=True)
     best = {column.key: columns.best_rows(column, found) for column in shown}
     for entry in found["methods"]:
         cells = [Text(entry["method"])]

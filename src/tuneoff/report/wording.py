@@ -31,6 +31,8 @@ def answer_text(summary: dict[str, Any]) -> str:
         parts.append(f"So far, with {trials['recorded']} of {trials['planned']} trials:")
     if answer["best"] is None:
         return " ".join([*parts, "no method that trains has a completed trial, so there is nothing to recommend."])
+    if answer["best"] in answer["not_above_floor"]:
+        parts.append("No method is clearly better than doing without training, so none is recommended.")
     parts += [_best(summary), *_rivals(summary), *_thrift(summary), *_floor(summary)]
     return " ".join(parts)
 

@@ -1,0 +1,80 @@
+"""What the charts show."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import matplotlib
+import pytest
+
+from synthetic_records import QUICKSTART, World, build_store, small_study
+from tuneoff.analysis.results import gather
+from tuneoff.report import units
+from tuneoff.report.charts import Chart, Floor, build
+from tuneoff.report.data import summarise
+from tuneoff.report.drawing import COLOURS, MARKERS, draw
+
+
+@pytest.fixture(scope="module")
+def charts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Chart]:
+    study = small_study(*QUICKSTART)
+    results = gather(build_store(tmp_path_factory.mktemp("c") / "s", study, World(contended=frozenset({"lora"}))))
+    return {chart.name: chart for chart in build(results, summarise(results))}
+
+
+def test_rows_keep_their_colour_and_marker_in_all_charts(charts: dict[str, Chart]) -> None:
+    styles: dict[str, set[int]] = {}
+    for chart in charts.values():
+        for series in chart.series:
+            styles.setdefault(series.label.removesuffix(" †"), set()).add(series.style)
+    assert len(styles) == 8
+    assert all(len(found) == 1 for found in styles.values())
+    assert len(set.union(*styles.values())) == 8
+
+
+def test_no_two_of_a_hundred_rows_look_the_same() -> None:
+    assert len({(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i in range(100)}) == 100
+
+
+def test_floors_are_a_line_and_never_a_point(charts: dict[str, Chart]) -> None:
+    for name in ("quality_train_time", "quality_peak_memory", "quality_parameters", "learning_curve_quality"):
+        floor = charts[name].floor
+        assert floor is not None
+        assert floor.label.startswith("majority")
+        assert "majority" not in {series.label for series in charts[name].series}
+
+
+def test_axes_have_units_for_people(charts: dict[str, Chart]) -> None:
+    assert charts["quality_train_time"].x.label == "train time (s)"
+    assert charts["quality_peak_memory"].x.label == "peak memory while training (MiB)"
+    parameters = charts["quality_parameters"].x
+    assert parameters.scale == "log"
+    assert parameters.tick is units.short_count
+    assert [units.short_count(value) for value in (850, 10_000, 1_000_000)] == ["850", "10k", "1M"]
+
+
+def test_curves_are_means_with_the_range_of_the_seeds(charts: dict[str, Chart]) -> None:
+    lora = next(s for s in charts["learning_curve_loss"].series if s.label == "lora")
+    assert list(lora.x) == [20.0, 40.0, 60.0, 80.0, 100.0, 126.0]
+    assert all(low < mean < high for low, mean, high in zip(lora.low, lora.y, lora.high, strict=True))
+
+
+def test_contended_times_are_marked_in_the_time_chart_only(charts: dict[str, Chart]) -> None:
+    assert "lora †" in {series.label for series in charts["quality_train_time"].series}
+    assert "lora" in {series.label for series in charts["quality_peak_memory"].series}
+
+
+def test_odd_data_can_be_drawn(charts: dict[str, Chart]) -> None:
+    """One point, equal values, a floor far away: no warning (an error in tests) and a picture."""
+    for name in ("quality_train_time", "quality_parameters", "learning_curve_loss"):
+        chart = charts[name]
+        one = replace(chart.series[0], x=(5.0,), y=(0.5,), low=(0.5,), high=(0.5,), x_error=0.0)
+        odd = replace(chart, series=(one, replace(one, label="twin", style=1)), floor=Floor("far", 0.001))
+        assert draw(odd).startswith(b"\x89PNG")
+
+
+def test_drawing_changes_and_minds_nobodys_settings(charts: dict[str, Chart]) -> None:
+    plain = draw(charts["quality_train_time"])
+    with matplotlib.rc_context({"font.size": 17.0, "axes.facecolor": "black"}):
+        assert draw(charts["quality_train_time"]) == plain
+        assert float(matplotlib.rcParams["font.size"]) == 17.0

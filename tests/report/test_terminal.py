@@ -1,0 +1,56 @@
+"""The table in a terminal."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from synthetic_records import QUICKSTART, World, build_store, small_study
+from tuneoff import report
+from tuneoff.record import Status
+from tuneoff.report import terminal
+from tuneoff.store import StudyStore
+
+
+@pytest.fixture(scope="module")
+def nine(tmp_path_factory: pytest.TempPathFactory) -> StudyStore:
+    world = World(contended=frozenset({"lora"}), fail={("ia3", 1): Status.DIVERGED})
+    return build_store(tmp_path_factory.mktemp("t") / "s", small_study(*QUICKSTART), world)
+
+
+def shown(store: StudyStore, width: int) -> str:
+    out = io.StringIO()
+    terminal.render(store, Console(file=out, width=width))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 100, 140])
+def test_every_row_fits_on_one_line(nine: StudyStore, width: int) -> None:
+    lines = shown(nine, width).splitlines()
+    table = lines[2:11]
+    assert [line.split()[0] for line in table] == list(QUICKSTART)
+    assert all(len(line.rstrip()) <= width for line in lines)
+    assert all("2/2" in line for line in table if not line.startswith("ia3"))
+
+
+def test_a_hundred_columns_show_every_cost(nine: StudyStore) -> None:
+    header = shown(nine, 100).splitlines()[1].split()
+    assert {"accuracy", "time", "memory", "trained", "stored", "trials"} <= set(header)
+
+
+def test_answer_caveats_and_failures_are_told(nine: StudyStore) -> None:
+    text = " ".join(shown(nine, 100).split())
+    assert "has the highest test accuracy" in text
+    assert "Caution: 1 of 18 trials did not complete" in text
+    assert "the loss became NaN at step 12" in text
+    assert "† timed while something else used the machine" in text
+
+
+def test_the_report_is_named_once_it_is_there(tmp_path: Path) -> None:
+    store = build_store(tmp_path / "s", small_study("lora", "full"))
+    assert "Report:" not in shown(store, 100)
+    page = report.write(store, plots=False)
+    assert str(page) in shown(store, 100).replace("\n", "")
