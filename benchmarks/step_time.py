@@ -25,7 +25,7 @@ from tuneoff.tasks.classification import Classification
 from tuneoff.trial import model as trial_model
 from tuneoff.trial.precision import PolicyName, apply_policy
 
-BATCH = 16
+BATCH = 8
 CPU = torch.device("cpu")
 
 
@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "step_time.json")
     arguments = parser.parse_args()
     rows = []
-    for length, dropout in itertools.product((64, 128, 256, 512), (0.0, 0.1)):
+    for length, dropout in itertools.product((64, 128, 256, 384), (0.0, 0.1)):
         for row in measure(length, dropout, arguments.rounds):
             rows.append(row)
             print(

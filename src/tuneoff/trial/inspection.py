@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,11 +36,18 @@ def inspect_study(study: StudySpec, trials: Sequence[TrialSpec], require_data: b
     problems: list[Problem] = []
     for trial in trials:
         if trial.label not in by_row:
+            by_row[trial.label] = {}
             try:
                 by_row[trial.label] = _count(task, trial)
             except UnsupportedModel as error:
                 problems.append(Problem(f"methods.{trial.label}", str(error)))
-                by_row[trial.label] = {}
+            except TuneoffError:
+                raise
+            except Exception as error:
+                # A fault in a method, perhaps a third party's: name the row, keep the rest for the log.
+                traceback.print_exc()
+                message = f"{trial.method} cannot be attached: {type(error).__name__}: {error}"
+                problems.append(Problem(f"methods.{trial.label}", message))
         counted[trial.id] = by_row[trial.label]
     if problems:
         left = [label for label in study.methods if by_row.get(label)]
