@@ -216,7 +216,7 @@ def _last_line(text: str) -> str:
 
 def cache_folders() -> dict[str, Path]:
     """Where tuneoff and the libraries under it keep what they fetched; they follow the same variables."""
-    from tuneoff.sources._cache import cache_folder
+    from tuneoff.sources import cache_folder
 
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     hub = Path(os.environ.get("HF_HOME") or home / "huggingface")

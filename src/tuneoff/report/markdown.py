@@ -8,7 +8,7 @@ from typing import Any
 from tuneoff.report import columns, units
 from tuneoff.report.charts import Chart
 from tuneoff.report.columns import Column
-from tuneoff.report.wording import join
+from tuneoff.report.wording import after_caveats, join
 
 Summary = dict[str, Any]
 MESSAGES_SHOWN = 4
@@ -43,7 +43,8 @@ def _head(summary: Summary) -> str:
     lines.append("## Answer")
     if answer["caveats"]:
         lines.append("\n".join(f"> **Caution:** {_line(caveat)}" + "\n>" for caveat in answer["caveats"]).rstrip(">\n"))
-    lines.append(f"**{_line(answer['text'])}**" if answer["best"] is None else _line(answer["text"]))
+    text = _line(after_caveats(summary))
+    lines.append(f"**{text}**" if answer["best"] is None else text)
     return "\n\n".join(lines)
 
 

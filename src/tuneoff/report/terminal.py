@@ -9,7 +9,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from tuneoff.report import columns, summary
+from tuneoff.report import columns, summary, wording
 from tuneoff.report.columns import Column
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def render(store: StudyStore, console: Console) -> None:
     console.print()
     for caveat in found["answer"]["caveats"]:
         console.print(Text(f"Caution: {caveat}", style="yellow"))
-    console.print(Text(found["answer"]["text"], style="bold"))
+    console.print(Text(wording.after_caveats(found), style="bold"))
     _print_rest(found, console)
     for failure in found["failures"]:
         console.print(Text(f"{failure['id']} {failure['status']}: {failure['cause']}", style="red"))

@@ -37,6 +37,14 @@ def answer_text(summary: dict[str, Any]) -> str:
     return " ".join(parts)
 
 
+def after_caveats(summary: dict[str, Any]) -> str:
+    """The answer where its caveats stand before it anyway: none is said twice."""
+    text: str = summary["answer"]["text"]
+    for caveat in summary["answer"]["caveats"]:
+        text = text.removeprefix(caveat).strip()
+    return text
+
+
 def _by_label(summary: dict[str, Any], label: str) -> dict[str, Any]:
     found: dict[str, Any] = next(m for m in summary["methods"] if m["method"] == label)
     return found

@@ -18,6 +18,7 @@ from tuneoff.record import Finding, ModelInfo
 from tuneoff.sources import ModelFiles, find_model
 from tuneoff.spec import ModelSpec
 from tuneoff.tasks.base import Task
+from tuneoff.trial.gguf import dequantised
 
 BASE_SEED = 0
 """Seed of random base weights: the base model is the same for every trial of a study."""
@@ -56,8 +57,10 @@ def load_config(spec: ModelSpec, *, offline: bool = False) -> tuple[Any, ModelFi
             known = ", ".join(architectures.names())
             raise SourceUnreachable(error.message, hint=f"Architectures that need no download: {known}.") from None
         raise
-    arguments: dict[str, Any] = {"gguf_file": files.gguf_file} if files.gguf_file else {}
     try:
+        with quiet():
+            files = dequantised(files)
+        arguments: dict[str, Any] = {"gguf_file": files.gguf_file} if files.gguf_file else {}
         config = AutoConfig.from_pretrained(
             files.path, revision=files.revision or "main", trust_remote_code=False, **arguments
         )

@@ -1,0 +1,71 @@
+"""GGUF weights, dequantised once.
+
+Reading a GGUF file takes transformers some twenty seconds for a hundred megabytes, in every trial anew. So the first
+trial keeps the float32 tensors and the tokenizer in the cache, and the others read those.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+
+from tuneoff.sources import ModelFiles, cache_folder
+
+
+def dequantised(files: ModelFiles) -> ModelFiles:
+    """The same model as a folder of float32 safetensors with its tokenizer; made if it is not there yet.
+
+    The checksum stays that of the GGUF file. Where the cache cannot be written, the files are returned as they are.
+
+    Raises:
+        ValueError, OSError, KeyError: as transformers does, for a file that it cannot read.
+    """
+    if files.gguf_file is None:
+        return files
+    checksum = files.checksum or _file_checksum(Path(files.path) / files.gguf_file)
+    place = cache_folder() / "dequantised" / checksum[:16]
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{place}.lock"):
+            if not place.is_dir():
+                _make(files, place)
+    except PermissionError:
+        return files
+    return ModelFiles(path=str(place), checksum=checksum)
+
+
+def _make(files: ModelFiles, place: Path) -> None:
+    from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
+
+    arguments: dict[str, Any] = {"gguf_file": files.gguf_file, "trust_remote_code": False}
+    try:
+        model: Any = AutoModelForCausalLM.from_pretrained(files.path, dtype=torch.float32, **arguments)
+    except ValueError:
+        model = AutoModel.from_pretrained(files.path, dtype=torch.float32, **arguments)
+    # The tensors are plain float32 by now; without this, transformers still takes the model for a quantised one.
+    model.hf_quantizer = None
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    tokenizer = AutoTokenizer.from_pretrained(files.path, **arguments)
+    fresh = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
+    try:
+        model.save_pretrained(str(fresh))
+        tokenizer.save_pretrained(str(fresh))
+        # Temporary folders and safetensors are private by default; the cache is anybody's.
+        fresh.chmod(0o755)
+        for file in fresh.iterdir():
+            file.chmod(0o644)
+        fresh.rename(place)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _file_checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
