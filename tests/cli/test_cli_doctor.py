@@ -76,7 +76,7 @@ def test_silent_network_is_told_with_what_works_instead(monkeypatch: pytest.Monk
 
 
 def test_gpu_that_torch_cannot_use_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_nvidia_smi", lambda: ["NVIDIA H200, 143771 MiB, 570.1"])
+    monkeypatch.setattr(doctor, "_nvidia_smi", lambda: ["NVIDIA A100, 81920 MiB, 570.1"])
     assert any("a GPU is there" in item["what"] for item in doctor.examine()["missing"])
 
 
