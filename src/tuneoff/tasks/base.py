@@ -24,6 +24,16 @@ if TYPE_CHECKING:
 Batch = dict[str, "torch.Tensor"]
 
 
+def is_missing(value: Any) -> bool:
+    """Whether a cell holds nothing: no value, not a number, or nothing but space."""
+    return value is None or value != value or not str(value).strip()
+
+
+def has_lone_surrogate(value: Any) -> bool:
+    """Whether a cell holds text that is not valid Unicode and so cannot be written or tokenized."""
+    return isinstance(value, str) and not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value)
+
+
 class TaskOptions(BaseModel):
     """Base of a task's options: frozen, unknown keys refused."""
 

@@ -13,7 +13,7 @@ from tuneoff.errors import DataError, UnsupportedModel, did_you_mean
 from tuneoff.methods.base import Attached, TaskView
 from tuneoff.record import Metric, Prediction
 from tuneoff.sources.base import Rows
-from tuneoff.tasks.base import Batch, Example, Features, Task, TaskOptions
+from tuneoff.tasks.base import Batch, Example, Features, Task, TaskOptions, has_lone_surrogate, is_missing
 
 if TYPE_CHECKING:
     import torch
@@ -89,7 +89,7 @@ class Classification(Task):
             raise DataError(f"{rows.origin} ({split}) has no rows")
         texts, labels = rows.columns[columns["text"]], rows.columns[columns["label"]]
         for role, values in (("text", texts), ("label", labels)):
-            empty = [i for i, v in enumerate(values) if v is None or v != v or not str(v).strip()]
+            empty = [i for i, v in enumerate(values) if is_missing(v)]
             if empty:
                 raise DataError(
                     f"{len(empty)} of {len(rows)} rows of {rows.origin} ({split}) have no {role}; "
@@ -100,7 +100,7 @@ class Classification(Task):
         if wrong is not None:
             raise DataError(f"{rows.place(wrong)}: column {columns['text']!r} holds no text")
         for role, values in (("text", texts), ("label", labels)):
-            broken = next((i for i, v in enumerate(values) if isinstance(v, str) and _has_lone_surrogate(v)), None)
+            broken = next((i for i, v in enumerate(values) if has_lone_surrogate(v)), None)
             if broken is not None:
                 raise DataError(f"{rows.place(broken)}: column {columns[role]!r} holds text that is not valid Unicode")
         names = rows.class_names.get(columns["label"], ())
@@ -305,10 +305,6 @@ def classification_metrics(target: np.ndarray, output: np.ndarray, classes: int)
         "macro_f1": float(f1.mean()),
         "mcc": covariance / spread**0.5 if spread > 0 else 0.0,
     }
-
-
-def _has_lone_surrogate(text: str) -> bool:
-    return not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _guess(rows: Rows, names: Sequence[str], role: str) -> str:

@@ -15,7 +15,7 @@ from tuneoff.record import TrialRecord
 from tuneoff.sources import read_rows
 from tuneoff.spec import SourceSpec
 from tuneoff.store import TrialStore
-from tuneoff.tasks.base import Example
+from tuneoff.tasks.base import Example, has_lone_surrogate, is_missing
 from tuneoff.trial.evaluate import predict as predict_examples
 from tuneoff.trial.precision import choose_device
 from tuneoff.trial.worker import restore
@@ -117,11 +117,11 @@ def predict(place: TrialStore, file: str, device: str) -> dict[str, Any]:
             )
         column = next(iter(rows.columns))
     texts = rows.columns[column]
-    empty = [i for i, text in enumerate(texts) if text is None or text != text or not str(text).strip()]
+    empty = [i for i, text in enumerate(texts) if is_missing(text)]
     if not len(rows) or empty:
         what = f"{rows.place(empty[0])} has no text" if empty else f"{rows.origin} has no rows"
         raise DataError(what)
-    broken = next((i for i, text in enumerate(texts) if not _is_unicode(str(text))), None)
+    broken = next((i for i, text in enumerate(texts) if has_lone_surrogate(text)), None)
     if broken is not None:
         raise DataError(f"{rows.place(broken)}: column {column!r} holds text that is not valid Unicode")
     examples = [Example(str(text), task.labels[0], i, rows.place(i)) for i, text in enumerate(texts)]
@@ -139,11 +139,3 @@ def predict(place: TrialStore, file: str, device: str) -> dict[str, Any]:
             for p in made
         ],
     }
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -6,17 +6,20 @@ data -> model -> method -> preflight -> train -> test -> inference -> record
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from tuneoff import registry
+from tuneoff.errors import StoreError
 from tuneoff.measure import energy, environment, parameters
 from tuneoff.measure.utilisation import Sampler
-from tuneoff.methods.base import AnyMethod, Attached, Baseline, Method
+from tuneoff.methods.base import Attached, Baseline, Method
 from tuneoff.record import (
     DataInfo,
+    Event,
     Finding,
     GradientNorm,
     Metric,
@@ -96,6 +99,7 @@ def run(place: TrialStore, wanted_device: str, started: float, commit: str | Non
         if isinstance(method, Baseline):
             record = _run_baseline(spec, method, place, phases)
         else:
+            assert isinstance(method, Method)
             record = _run_training(spec, method, place, phases, sampler, device)
     machine = environment.describe(str(device), torch.get_num_threads(), commit=commit)
     timing = record.timing.model_copy(update={"total_seconds": time.perf_counter() - started})
@@ -155,10 +159,9 @@ def load_model(spec: TrialSpec, task: Task, device: torch.device) -> trial_model
 
 
 def assemble(
-    spec: TrialSpec, method: AnyMethod[Any], phases: Phases, device: torch.device, emit: Any = lambda _: None
+    spec: TrialSpec, method: Method[Any], phases: Phases, device: torch.device, emit: Callable[[Event], None]
 ) -> Assembled:
     """Loads and tokenizes the data, loads the model and attaches the method."""
-    assert isinstance(method, Method)
     task = registry.tasks()[spec.task.name](spec.task.options)
     with phases("load"):
         data = trial_data.load(task, spec.task, spec.protocol)
@@ -185,7 +188,7 @@ def assemble(
 
 
 def _run_training(
-    spec: TrialSpec, method: AnyMethod[Any], place: TrialStore, phases: Phases, sampler: Sampler, device: torch.device
+    spec: TrialSpec, method: Method[Any], place: TrialStore, phases: Phases, sampler: Sampler, device: torch.device
 ) -> TrialRecord:
     trial = assemble(spec, method, phases, device, place.append_event)
     with phases("preflight"):
@@ -341,8 +344,6 @@ def restore(place: TrialStore, device: torch.device) -> tuple[Task, Attached, An
     Raises:
         StoreError: if its weights were not kept.
     """
-    from tuneoff.errors import StoreError
-
     spec, record = place.spec(), place.record()
     if record is None or not record.status.finished or record.data is None:
         raise StoreError(f"trial {spec.id} is not completed", hint="Run the study again to complete it.")
