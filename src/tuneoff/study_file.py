@@ -200,6 +200,8 @@ def parse(raw: Mapping[str, Any], lines: Lines | None = None, origin: str = "") 
         problems += _problems(error, "", lines, _known_keys)
     task, methods = (study.task, study.methods) if study is not None else _sound_parts(raw)
     problems += _plugin_problems(task, methods, lines)
+    if study is not None:
+        problems += _metric_problems(study, lines)
     if problems or study is None:
         raise StudyError(_in_order(problems), origin=origin)
     return study
@@ -247,6 +249,18 @@ def _plugin_problems(task: TaskSpec | None, methods: Mapping[str, MethodSpec], l
         options = registry.methods()[row.method].Options
         problems += _options_problems(options, row.options, where, lines, extra=("learning_rate", "method"))
     return problems
+
+
+def _metric_problems(study: StudySpec, lines: Lines) -> list[Problem]:
+    """Whether the task has the metric that selects the checkpoint."""
+    name = study.protocol.select_metric
+    if name is None or study.task.name not in registry.tasks():
+        return []
+    known = registry.tasks()[study.task.name].directions
+    if name in known:
+        return []
+    message = f"unknown metric {name!r}{did_you_mean(name, known)}; known: {', '.join(known)}"
+    return [_problem("protocol.select_metric", message, lines)]
 
 
 def _options_problems(

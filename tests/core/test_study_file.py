@@ -295,3 +295,11 @@ def test_narrow_to_what_is_not_there(
 def test_a_parsed_study_survives_its_own_dump(make_study: Callable[..., StudySpec]) -> None:
     study = make_study(protocol={"seeds": [3, 1], "learning_rate": 1e-4})
     assert parse(study.model_dump(mode="json")) == study
+
+
+def test_a_misspelt_metric_is_refused_before_anything_is_trained() -> None:
+    with pytest.raises(
+        StudyError, match=r"protocol\.select_metric: unknown metric 'acuracy' \(did you mean 'accuracy'"
+    ):
+        load("quickstart", ["protocol.select_metric=acuracy"])
+    assert load("quickstart", ["protocol.select_metric=loss"]).protocol.select_metric == "loss"
