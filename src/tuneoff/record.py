@@ -136,7 +136,7 @@ class CurvePoint(Frozen):
     epoch: float
     train_seconds: float
     learning_rate: float
-    train_loss: float = Field(description="mean over the examples since the last point")
+    train_loss: float = Field(description="mean over the examples (generation: target tokens) since the last point")
     validation: dict[str, float] = Field(default_factory=dict)
 
 
@@ -156,7 +156,9 @@ class Inference(Frozen):
     latency_examples: int = 0
     batch_size: int | None = None
     batched_examples_per_second: float | None = None
-    batched_tokens_per_second: float | None = None
+    batched_tokens_per_second: float | None = Field(None, description="tokens put in")
+    generated_tokens_per_second: float | None = Field(None, description="in batches, over the whole test split")
+    generated_tokens_mean: float | None = Field(None, description="per test example")
 
 
 class SplitInfo(Frozen):
@@ -289,6 +291,13 @@ class Prediction(Frozen):
     target: str
     output: str
     scores: tuple[float, ...] = ()
+    values: dict[str, float] = Field(
+        default_factory=dict, description="metric -> this example's own value, for metrics that are means over examples"
+    )
+    loss: float | None = Field(None, description="nats summed over the target's tokens, end of text included")
+    target_tokens: int | None = None
+    generated_tokens: int | None = None
+    source: str = Field("", description="what was put in, as text; kept for a split's first examples only")
 
 
 Event = dict[str, Any]

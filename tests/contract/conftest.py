@@ -73,7 +73,7 @@ def tiny(task: Classification) -> Callable[..., nn.Module]:
         for key, value in task.model_arguments().items():
             setattr(config, key, value)
         torch.manual_seed(0)
-        model: nn.Module = task.model_class().from_config(config)
+        model: nn.Module = task.model_class(config).from_config(config)
         with torch.no_grad():
             for parameter in model.parameters():
                 # Biases and norms that start at zero or one would hide mistakes.

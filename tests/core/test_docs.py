@@ -112,7 +112,7 @@ def test_the_example_task_goes_its_whole_way(tmp_path: Path, monkeypatch: pytest
     batch = task.collate(features, 0)
     logits = task.forward(attached, batch)
     assert torch.allclose(logits[1:2], task.forward(attached, task.collate(features[1:2], 0)), atol=1e-5)
-    predictions = task.outcome(logits, examples)
+    predictions = task.outcome(logits, {}, examples)
     metrics = {metric.name: metric for metric in task.score(predictions, "test")}
     assert list(metrics) == list(task.directions)
     assert metrics["loss"].value == pytest.approx(float(task.loss(logits, batch).detach()) / 3, abs=1e-5)

@@ -267,7 +267,7 @@ def predictions(target: str, output: str) -> list[Prediction]:
 def test_outcomes_are_log_probabilities_in_label_order() -> None:
     task = settled("a", "b", "c")
     logits = torch.tensor([[1.0, 2.0, 0.5], [30.0, 0.0, -30.0]])
-    made = task.outcome(logits, of(["c", "a"]))
+    made = task.outcome(logits, {}, of(["c", "a"]))
     assert [(p.index, p.target, p.output) for p in made] == [(0, "c", "b"), (1, "a", "a")]
     total = sum(math.exp(v) for v in (1.0, 2.0, 0.5))
     assert made[0].scores == pytest.approx([v - math.log(total) for v in (1.0, 2.0, 0.5)], abs=1e-6)
@@ -320,7 +320,7 @@ def test_the_loss_is_the_sum_over_the_batch_and_agrees_with_the_score() -> None:
     logits = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
     rows = of(["a", "c", "b", "b", "a"])
     batch = {"labels": torch.tensor([0, 2, 1, 1, 0])}
-    loss = {m.name: m.value for m in task.score(task.outcome(logits, rows), "validation")}["loss"]
+    loss = {m.name: m.value for m in task.score(task.outcome(logits, {}, rows), "validation")}["loss"]
     assert float(task.loss(logits, batch)) / 5 == pytest.approx(loss, abs=1e-5)
     # Reduced precision is widened before the logarithm.
     assert task.loss(logits.bfloat16(), batch).dtype == torch.float32

@@ -21,7 +21,9 @@ EXAMPLES = [Example(f"text {i}", "ab"[i % 2], i, f"row {i}") for i in range(len(
 def test_predictions_come_in_order_and_do_not_depend_on_the_batch(architecture: str) -> None:
     features = some_features(SIZES)
     bench, _ = bench_of("full", architecture)
-    alone = [bench.task.outcome(bench.logits([f]), [e])[0] for f, e in zip(features, EXAMPLES, strict=True)]
+    alone = [
+        bench.task.outcome(bench.logits([f]), bench.batch([f]), [e])[0] for f, e in zip(features, EXAMPLES, strict=True)
+    ]
     assert len({p.scores for p in alone}) == len(SIZES)
     for size in (1, 2, 4, 64):
         made = predict(replace(bench, batch_size=size), features, EXAMPLES)

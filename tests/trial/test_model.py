@@ -9,8 +9,9 @@ import pytest
 import torch
 from trial_tools import tiny_config
 
-from tuneoff import architectures
+from tuneoff import architectures, registry
 from tuneoff.errors import DataError, SourceNotFound, UnsupportedModel
+from tuneoff.methods.base import Method
 from tuneoff.spec import ModelSpec
 from tuneoff.tasks.classification import Classification
 from tuneoff.trial import model as trial_model
@@ -19,6 +20,7 @@ from tuneoff.trial.model import Loaded, byte_tokenizer, check_length, max_positi
 pytest_plugins = ("trial_fixtures",)
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+TASK = Classification({"labels": ["a", "b"]})
 TEXT = "Plain, ünïcode, 日本 and 😀\ttabs  \n"
 
 
@@ -28,6 +30,12 @@ def shipped(name: str) -> Any:
     found = architectures.find(name)
     assert found is not None
     return AutoConfig.for_model(**found)
+
+
+def method_of(name: str) -> Method[Any]:
+    method = registry.methods()[name].create({})
+    assert isinstance(method, Method)
+    return method
 
 
 def load(folder: Path, seed: int = 0, dropout: float | None = None, random_weights: bool = False) -> Loaded:
@@ -99,9 +107,9 @@ def test_decoders_get_none(name: str) -> None:
 )
 def test_positions_that_can_be_used(name: str, limit: int) -> None:
     assert max_positions(shipped(name)) == limit
-    check_length(shipped(name), limit, 0, "full")
+    check_length(shipped(name), TASK, limit, method_of("full"), "full")
     with pytest.raises(DataError, match=f"protocol.max_length {limit + 1} is more than the model's {limit} positions"):
-        check_length(shipped(name), limit + 1, 0, "full")
+        check_length(shipped(name), TASK, limit + 1, method_of("full"), "full")
 
 
 def test_a_roberta_of_the_full_length_runs() -> None:
@@ -121,9 +129,10 @@ def test_a_roberta_of_the_full_length_runs() -> None:
 
 
 def test_virtual_tokens_count_against_the_positions() -> None:
-    check_length(shipped("minilm"), 492, 20, "prompt_tuning")
+    prompts = method_of("prompt_tuning")
+    check_length(shipped("minilm"), TASK, 492, prompts, "prompt_tuning")
     with pytest.raises(DataError, match=r"max_length 500 \+ 20 virtual tokens of prompts is more than") as caught:
-        check_length(shipped("minilm"), 500, 20, "prompts")
+        check_length(shipped("minilm"), TASK, 500, prompts, "prompts")
     assert "protocol.max_length to 492 or less" in caught.value.hint
 
 

@@ -58,7 +58,7 @@ def tiny_model(architecture: str, task: Classification, **changes: Any) -> nn.Mo
     for key, value in task.model_arguments().items():
         setattr(config, key, value)
     torch.manual_seed(0)
-    model: nn.Module = task.model_class().from_config(config)
+    model: nn.Module = task.model_class(config).from_config(config)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))

@@ -19,12 +19,13 @@ class BaseIdentity:
 
     base: frozenset[int]
     head: frozenset[int]
+    output: str | None = None
 
     @classmethod
     def of(cls, model: nn.Module, task: TaskView) -> BaseIdentity:
         """Remembers a model's parameters by identity."""
         head = {id(p) for name in task.head for p in model.get_submodule(name).parameters()}
-        return cls(frozenset(id(p) for p in model.parameters() if id(p) not in head), frozenset(head))
+        return cls(frozenset(id(p) for p in model.parameters() if id(p) not in head), frozenset(head), task.output)
 
 
 def elements(parameter: nn.Parameter) -> int:
@@ -37,7 +38,8 @@ def count(module: nn.Module, before: BaseIdentity) -> Parameters:
     """Counts by role: a parameter the model had is base or head, any other is the method's own.
 
     PEFT keeps the head twice, as it was (`original_module`) and as trained (`modules_to_save`); the first is no
-    part of the model that is run and is not counted.
+    part of the model that is run and is not counted. An output layer that was untied from the embeddings is a
+    head of its own.
     """
     total = {"head": 0, "adapter": 0, "base": 0}
     trainable = dict(total)
@@ -45,10 +47,11 @@ def count(module: nn.Module, before: BaseIdentity) -> Parameters:
         steps = name.split(".")
         if "original_module" in steps:
             continue
-        if "modules_to_save" in steps or id(parameter) in before.head:
-            role = "head"
+        output = before.output is not None and steps[:-1] == before.output.split(".")
+        if id(parameter) in before.base:
+            role = "base"
         else:
-            role = "base" if id(parameter) in before.base else "adapter"
+            role = "head" if "modules_to_save" in steps or id(parameter) in before.head or output else "adapter"
         total[role] += elements(parameter)
         if parameter.requires_grad:
             trainable[role] += elements(parameter)

@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -51,11 +51,16 @@ class TaskView:
 
     Attributes:
         head: names of the model's modules that the task adds (`classifier`, `score`); trained by all.
-        peft_task_type: PEFT's name for the task, e.g. `SEQ_CLS`.
+        peft_task_type: PEFT's name for the task: `SEQ_CLS`, `CAUSAL_LM` or `SEQ_2_SEQ_LM`.
+        output: name of the pretrained module that turns hidden states into logits over the vocabulary; None for
+            a task without.
+        tokenize: text -> token ids without special tokens; None where only shapes are known (meta device).
     """
 
     head: tuple[str, ...]
     peft_task_type: str
+    output: str | None = None
+    tokenize: Callable[[str], Sequence[int]] | None = None
 
 
 @dataclass
@@ -67,13 +72,16 @@ class Attached:
         module: owner of every parameter, `model` itself or a wrapper around it.
         soft_prompt: batch size -> trained embeddings to put before the input,
             shape (batch, virtual_tokens, hidden); None where the method has none.
-        virtual_tokens: length of the soft prompt; counts against the model's positions.
+        prefix: batch size -> a transformers cache that holds trained keys and values of `virtual_tokens`
+            positions before the input (before the decoder's, in an encoder-decoder); None where the method has none.
+        virtual_tokens: length of the soft prompt or the prefix; counts against the model's positions.
         extra: whatever the method itself needs later.
     """
 
     model: nn.Module
     module: nn.Module
     soft_prompt: Callable[[int], torch.Tensor] | None = None
+    prefix: Callable[[int], Any] | None = None
     virtual_tokens: int = 0
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -105,11 +113,18 @@ class AnyMethod(ABC, Generic[O]):
         """Positions of the model that the method uses itself."""
         return 0
 
+    @property
+    def demonstrations(self) -> int:
+        """Solved training examples that are shown before each example."""
+        return 0
+
 
 class Baseline(AnyMethod[O]):
-    """A floor that needs no training: predicts from the training rows alone."""
+    """A floor that needs no model: predicts from the training rows and the input's text alone."""
 
     trains = False
+    produces: ClassVar[Literal["class", "text"]]
+    """What it predicts; it fits tasks that produce the same."""
 
     @abstractmethod
     def predict(self, task: Task, train: Sequence[Example], examples: Sequence[Example]) -> list[Prediction]:
@@ -117,7 +132,10 @@ class Baseline(AnyMethod[O]):
 
 
 class Method(AnyMethod[O]):
-    """A fine-tuning method. The defaults suit a method that trains a subset of the model's own parameters."""
+    """A fine-tuning method. The defaults suit a method that trains a subset of the model's own parameters.
+
+    With `trains` false it is a floor that uses the base model as it is: `attach` freezes everything.
+    """
 
     trains = True
 
@@ -132,7 +150,10 @@ class Method(AnyMethod[O]):
         """
 
     def parameter_groups(self, attached: Attached, weight_decay: float) -> list[dict[str, Any]]:
-        """Groups for AdamW. Biases, norms and other vectors are not decayed."""
+        """Groups for AdamW. Biases, norms and other vectors are not decayed.
+
+        A group may carry `learning_rate_ratio`: its rate is that multiple of the trial's.
+        """
         trained = [p for p in attached.module.parameters() if p.requires_grad]
         return [
             {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},

@@ -23,6 +23,7 @@ class Majority(Baseline[MethodOptions]):
     title = "Majority class"
     summary = "No training: always the most frequent class. What a trained method must beat."
     paper = "none; the usual floor of a classification task"
+    produces = "class"
 
     def predict(self, task: Task, train: Sequence[Example], examples: Sequence[Example]) -> list[Prediction]:
         counts = Counter(example.target for example in train)

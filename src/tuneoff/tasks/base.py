@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -42,28 +42,54 @@ class TaskOptions(BaseModel):
 
 @dataclass(frozen=True)
 class Example:
-    """One row as the task sees it. `index` is its position in its split; `place` names it in messages."""
+    """One row as the task sees it.
+
+    Attributes:
+        text: what is put in; for `generation`, the source.
+        target: the class's name, or the text to write.
+        index: position in its split.
+        place: names the row in messages.
+        fields: further columns that a prompt template uses.
+    """
 
     text: str
     target: str
     index: int
     place: str
+    fields: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Features:
-    """One example as token ids. `length` counts its tokens before truncation."""
+    """One example as token ids.
+
+    Attributes:
+        input_ids: what is put in, after truncation.
+        label: number of its class; 0 for a task without classes.
+        length: tokens put in before truncation.
+        target_ids: the text to write with its end-of-text token; empty for a task without.
+        prompt_ids: what is put in to write from, where it is longer than `input_ids` (which a long target
+            shortens); empty: `input_ids`.
+    """
 
     input_ids: Sequence[int]
     label: int
     length: int
+    target_ids: Sequence[int] = ()
+    prompt_ids: Sequence[int] = ()
+
+    @property
+    def truncated(self) -> bool:
+        """Whether anything of what is put in was cut off."""
+        return self.length > len(self.input_ids)
 
 
 class Task(ABC):
     """What is learned and how it is scored.
 
     Life of a task in a trial: `columns` and `examples` for each split, `settle` once, then `encode`, and
-    `collate`, `forward`, `loss`, `outcome` for each batch, `score` for each split.
+    `collate`, `forward`, `loss`, `outcome` for each batch, `score` for each split. A task that writes text is
+    also asked to `generate` and to `answer`, between `outcome` and `score`.
     """
 
     title: ClassVar[str]
@@ -71,6 +97,11 @@ class Task(ABC):
     primary_metric: ClassVar[str]
     directions: ClassVar[Mapping[str, str]]
     """metric name -> 'higher' or 'lower', for every metric that `score` gives."""
+    selection_metric: ClassVar[str | None] = None
+    """The validation metric that selects a checkpoint where the protocol names none; None: the primary metric."""
+    produces: ClassVar[Literal["class", "text"]] = "class"
+    written_metrics: ClassVar[frozenset[str]] = frozenset()
+    """The metrics that `score` gives only where text was generated."""
     Options: ClassVar[type[TaskOptions]] = TaskOptions
 
     def __init__(self, options: dict[str, Any]) -> None:
@@ -80,6 +111,11 @@ class Task(ABC):
     def labels(self) -> tuple[str, ...]:
         """Classes in order of their numbers, once settled; empty for a task without."""
         return ()
+
+    @property
+    def settled(self) -> bool:
+        """Whether the model's shape is known (without any row, where the options say enough)."""
+        return bool(self.labels)
 
     @abstractmethod
     def columns(self, rows: Rows) -> dict[str, str]:
@@ -114,33 +150,72 @@ class Task(ABC):
         """What a method may know of this task on this model."""
 
     @abstractmethod
-    def model_class(self) -> Any:
-        """The transformers auto class that builds this task's model."""
+    def model_class(self, config: Any) -> Any:
+        """The transformers auto class that builds this task's model from such a configuration.
+
+        Raises:
+            UnsupportedModel: if no model of this configuration can do the task.
+        """
 
     @abstractmethod
     def model_arguments(self) -> dict[str, Any]:
         """Configuration keys the task sets, e.g. `num_labels`."""
 
+    def positions(self, max_length: int) -> int:
+        """Positions of the model that an example may take, virtual tokens not counted."""
+        return max_length
+
     @abstractmethod
-    def encode(self, examples: Sequence[Example], tokenizer: Any, max_length: int) -> list[Features]:
-        """Tokenizes; at most `max_length` tokens are kept of each example."""
+    def encode(
+        self,
+        examples: Sequence[Example],
+        tokenizer: Any,
+        max_length: int,
+        demonstrations: Sequence[Example] = (),
+    ) -> list[Features]:
+        """Tokenizes; at most `max_length` tokens are kept of what is put in.
+
+        `demonstrations` are solved examples to show before each; each may take `positions(max_length)` more.
+        """
 
     @abstractmethod
     def collate(self, features: Sequence[Features], pad_token_id: int) -> Batch:
-        """Pads a batch to its longest example. Tensors of shape (batch, length) and (batch,)."""
+        """Pads a batch to its longest example. Tensors of shape (batch, length) and (batch,).
+
+        Every mask's name ends in `attention_mask`; it is 1 on every token that is no padding.
+        """
+
+    def units(self, features: Sequence[Features]) -> int:
+        """How many terms `loss` sums up over these examples; an effective batch's loss is their mean."""
+        return len(features)
 
     @abstractmethod
     def forward(self, attached: Attached, batch: Batch) -> torch.Tensor:
-        """Logits; must not depend on padding."""
+        """Logits of shape (units, classes or vocabulary), example by example; must not depend on padding."""
 
     @abstractmethod
     def loss(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Sum of the batch's losses (nats), in float32."""
 
     @abstractmethod
-    def outcome(self, logits: torch.Tensor, examples: Sequence[Example]) -> list[Prediction]:
-        """One prediction per example, in order."""
+    def outcome(self, logits: torch.Tensor, batch: Batch, examples: Sequence[Example]) -> list[Prediction]:
+        """One prediction per example, in order; a task that writes text leaves `output` empty."""
+
+    def generate(self, attached: Attached, features: Sequence[Features], tokenizer: Any) -> list[list[int]]:
+        """What the model writes for each example, as token ids without the end-of-text token.
+
+        Must not depend on padding, and so not on which examples stand in one batch.
+        """
+        raise NotImplementedError(f"{type(self).__name__} writes no text")
+
+    def answer(self, prediction: Prediction, example: Example, written: str, tokens: int) -> Prediction:
+        """The prediction with the written text, its number of tokens and its scores in `values`."""
+        raise NotImplementedError(f"{type(self).__name__} writes no text")
 
     @abstractmethod
     def score(self, predictions: Sequence[Prediction], split: str) -> list[Metric]:
-        """All metrics of a split, the primary one first."""
+        """All metrics of a split that the predictions tell, the primary one first if it is among them.
+
+        A metric that is a mean over examples stands in each prediction's `values`, so that methods can be
+        compared example by example.
+        """

@@ -174,7 +174,7 @@ class Classification(Task):
             raise UnsupportedModel(f"{type(model).__name__} has no classification head that tuneoff knows")
         return TaskView(head=head, peft_task_type="SEQ_CLS")
 
-    def model_class(self) -> Any:
+    def model_class(self, config: Any) -> Any:
         from transformers import AutoModelForSequenceClassification
 
         return AutoModelForSequenceClassification
@@ -189,7 +189,13 @@ class Classification(Task):
 
     # --- examples -> tensors -> predictions
 
-    def encode(self, examples: Sequence[Example], tokenizer: Any, max_length: int) -> list[Features]:
+    def encode(
+        self,
+        examples: Sequence[Example],
+        tokenizer: Any,
+        max_length: int,
+        demonstrations: Sequence[Example] = (),
+    ) -> list[Features]:
         if not examples:
             return []
         special = tokenizer.num_special_tokens_to_add()
@@ -253,7 +259,7 @@ class Classification(Task):
 
         return cross_entropy(logits.float(), batch["labels"], reduction="sum")
 
-    def outcome(self, logits: torch.Tensor, examples: Sequence[Example]) -> list[Prediction]:
+    def outcome(self, logits: torch.Tensor, batch: Batch, examples: Sequence[Example]) -> list[Prediction]:
         scores = logits.float().log_softmax(-1).cpu()
         best = scores.argmax(-1).tolist()
         return [

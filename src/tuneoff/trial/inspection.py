@@ -9,7 +9,7 @@ from typing import Any
 from tuneoff import registry
 from tuneoff.errors import Problem, StudyError, TuneoffError, UnsupportedModel
 from tuneoff.measure import parameters
-from tuneoff.methods.base import Method
+from tuneoff.methods.base import Baseline, Method
 from tuneoff.record import Finding, Parameters
 from tuneoff.spec import StudySpec, TrialSpec
 from tuneoff.tasks.base import Task
@@ -30,7 +30,7 @@ def inspect_study(study: StudySpec, trials: Sequence[TrialSpec], require_data: b
         StudyError: naming every method that cannot take the model.
     """
     task = registry.tasks()[study.task.name](study.task.options)
-    data, findings = _look_at_data(task, study, require_data or not task.labels)
+    data, findings = _look_at_data(task, study, require_data or not task.settled)
     counted: dict[str, Any] = {}
     by_row: dict[str, dict[str, Any]] = {}
     problems: list[Problem] = []
@@ -75,14 +75,22 @@ def _look_at_data(task: Task, study: StudySpec, required: bool) -> tuple[dict[st
 
 
 def _count(task: Task, trial: TrialSpec) -> dict[str, dict[str, int]]:
-    """Parameters by role of one trial, counted on the meta device."""
+    """Parameters by role of one trial, counted on the meta device.
+
+    Raises:
+        UnsupportedModel: if the method does not fit the task or the model.
+    """
     method = registry.methods()[trial.method].create(trial.options)
     counts = Parameters()
+    if isinstance(method, Baseline) and method.produces != task.produces:
+        raise UnsupportedModel(
+            f"{trial.method} predicts a {method.produces}; the task {trial.task.name} asks for a {task.produces}"
+        )
     if isinstance(method, Method):
         import torch
 
         model = trial_model.build_empty(trial.model, task)
-        trial_model.check_length(model.config, trial.protocol.max_length, method.virtual_tokens, trial.label)
+        trial_model.check_length(model.config, task, trial.protocol.max_length, method, trial.label)
         view = task.view(model)
         before = parameters.BaseIdentity.of(model, view)
         with torch.device("meta"):

@@ -1,7 +1,7 @@
 """The one training loop: every method, every task, no branches between them.
 
-A step is one effective batch: its micro-batches' losses are divided by the number of examples in the effective
-batch, so accumulation changes memory and time, never the gradient.
+A step is one effective batch: its micro-batches' losses are divided by the number of units (examples, or target
+tokens) in the effective batch, so accumulation changes memory and time, never the gradient.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def train(
     optimizer = adamw(groups, protocol, learning_rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_factor(step, protocol, steps))
     seen = Training()
-    losses: list[tuple[float, int]] = []
+    losses: list[tuple[float, int]] = []  # mean and units of each step since the last validation
     last_event = started = time.perf_counter()
     source = batches(len(features), protocol, seed)
     step = 0
@@ -118,10 +118,12 @@ def train(
             while step < steps:
                 with phases.clock("data_wait"):
                     chosen = next(source)
-                    micro = _collate(bench, [features[i] for i in chosen], protocol.gradient_accumulation_steps, seen)
+                    batch = [features[i] for i in chosen]
+                    size = bench.task.units(batch)
+                    micro = _collate(bench, batch, protocol.gradient_accumulation_steps, seen)
                 with phases.clock("train_step"):
-                    rate = float(schedule.get_last_lr()[0])
-                    loss = _accumulate(bench, micro, len(chosen))
+                    rate = learning_rate * rate_factor(step, protocol, steps)
+                    loss = _accumulate(bench, micro, size)
                     norm = float(torch.nn.utils.clip_grad_norm_(trained, protocol.clip_norm or math.inf))
                     optimizer.step()
                     schedule.step()
@@ -137,7 +139,7 @@ def train(
                 seen.examples += len(chosen)
                 seen.order.update(np.asarray(chosen, dtype=np.int64).tobytes())
                 seen.gradient_norms.append(norm)
-                losses.append((loss, len(chosen)))
+                losses.append((loss, size))
                 if step <= FIRST_STEPS:
                     seen.first_steps_seconds = phases.train_seconds
                 now = time.perf_counter()
@@ -167,14 +169,15 @@ def _collate(bench: Bench, features: list[Features], parts: int, seen: Training)
     micro = []
     for start in range(0, len(features), size):
         batch = bench.task.collate(features[start : start + size], bench.pad_token_id)
-        seen.tokens += int(batch["attention_mask"].sum())
-        seen.computed_tokens += batch["attention_mask"].numel()
+        masks = [tensor for name, tensor in batch.items() if name.endswith("attention_mask")]
+        seen.tokens += sum(int(mask.sum()) for mask in masks)
+        seen.computed_tokens += sum(mask.numel() for mask in masks)
         micro.append(bench.to_device(batch))
     return micro
 
 
 def _accumulate(bench: Bench, micro: list[dict[str, torch.Tensor]], size: int) -> float:
-    """Adds up the gradients of one effective batch; returns its mean loss."""
+    """Adds up the gradients of one effective batch; returns its mean loss per unit."""
     total = 0.0
     for batch in micro:
         with bench.autocast():

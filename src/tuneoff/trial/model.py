@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -14,6 +14,7 @@ from torch import nn
 
 from tuneoff import architectures
 from tuneoff.errors import DataError, SourceUnreachable, UnsupportedModel
+from tuneoff.methods.base import Method, TaskView
 from tuneoff.record import Finding, ModelInfo
 from tuneoff.sources import ModelFiles, find_model
 from tuneoff.spec import ModelSpec
@@ -138,19 +139,39 @@ def max_positions(config: Any) -> int | None:
     return int(limit)
 
 
-def check_length(config: Any, max_length: int, virtual_tokens: int, label: str) -> None:
+def view(task: Task, loaded: Loaded) -> TaskView:
+    """What a method may know of the task, the tokenizer included."""
+    tokenizer = loaded.tokenizer
+    return replace(
+        task.view(loaded.model), tokenize=lambda text: list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    )
+
+
+def check_length(config: Any, task: Task, max_length: int, method: Method[Any], label: str) -> None:
     """Refuses inputs that the model has no positions for.
 
     Raises:
         DataError: says which `protocol.max_length` would fit.
     """
     limit = max_positions(config)
-    if limit is not None and max_length + virtual_tokens > limit:
-        extra = f" + {virtual_tokens} virtual tokens of {label}" if virtual_tokens else ""
-        raise DataError(
-            f"protocol.max_length {max_length}{extra} is more than the model's {limit} positions",
-            hint=f"Set protocol.max_length to {limit - virtual_tokens} or less; it is equal for all methods.",
-        )
+    per_example = task.positions(max_length)
+    needed = per_example * (1 + method.demonstrations) + method.virtual_tokens
+    if limit is None or needed <= limit:
+        return
+    parts = [f"protocol.max_length {max_length}"]
+    if per_example > max_length:
+        parts.append(f"{per_example - max_length} tokens of target")
+    if method.demonstrations:
+        parts.append(f"{method.demonstrations} times as much for the examples that {label} shows")
+    if method.virtual_tokens:
+        parts.append(f"{method.virtual_tokens} virtual tokens of {label}")
+    room = (limit - method.virtual_tokens) // (1 + method.demonstrations) - (per_example - max_length)
+    raise DataError(
+        f"{' + '.join(parts)} is more than the model's {limit} positions",
+        hint=f"Set protocol.max_length to {room} or less; it is equal for all methods."
+        if room > 0
+        else f"Give {label} fewer tokens of its own, or set task.max_target_length to less.",
+    )
 
 
 @contextlib.contextmanager
@@ -173,13 +194,13 @@ def _set_up(config: Any, task: Task, dropout: float | None) -> None:
     if dropout is None:
         return
     for key, value in list(vars(config).items()):
-        if re.search(r"dropout(_prob)?$|_pdrop$", key) and (value is None or isinstance(value, (int, float))):
+        if re.search(r"dropout(_prob|_rate)?$|_pdrop$", key) and (value is None or isinstance(value, (int, float))):
             setattr(config, key, dropout)
 
 
 def _from_config(config: Any, task: Task) -> Any:
     try:
-        return task.model_class().from_config(config, trust_remote_code=False)
+        return task.model_class(config).from_config(config, trust_remote_code=False)
     except ValueError as error:
         raise UnsupportedModel(f"a {config.model_type} model cannot do this task: {_first_line(error)}") from None
 
@@ -190,7 +211,7 @@ def _from_files(files: ModelFiles, config: Any, task: Task) -> tuple[Any, list[s
 
     arguments: dict[str, Any] = {"gguf_file": files.gguf_file} if files.gguf_file else {"use_safetensors": True}
     try:
-        model, loading = task.model_class().from_pretrained(
+        model, loading = task.model_class(config).from_pretrained(
             files.path,
             config=config,
             revision=files.revision or "main",

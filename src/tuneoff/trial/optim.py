@@ -32,7 +32,9 @@ def rate_factor(step: int, protocol: Protocol, total_steps: int) -> float:
 
 def adamw(groups: list[dict[str, Any]], protocol: Protocol, learning_rate: float) -> torch.optim.AdamW:
     """AdamW (Loshchilov & Hutter 2019) over a method's parameter groups."""
-    kept = [group for group in groups if group["params"]]
+    kept = [
+        {**group, "lr": learning_rate * group.get("learning_rate_ratio", 1.0)} for group in groups if group["params"]
+    ]
     return torch.optim.AdamW(
         kept,
         lr=learning_rate,

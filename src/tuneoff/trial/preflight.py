@@ -55,7 +55,8 @@ def _check_padding(bench: Bench, pair: list[Features], label: str) -> None:
     products = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
-        alone, padded = (plain.logits(batch)[0].float() for batch in (pair[:1], pair))
+        units = bench.task.units(pair[:1])
+        alone, padded = (plain.logits(batch)[:units].float() for batch in (pair[:1], pair))
     finally:
         torch.set_float32_matmul_precision(products)
     moved = float((alone - padded).abs().max() / alone.abs().max().clamp(min=1e-3))

@@ -6,10 +6,11 @@ data -> model -> method -> preflight -> train -> test -> inference -> record
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from tuneoff import registry
@@ -18,48 +19,41 @@ from tuneoff.measure import energy, environment, parameters
 from tuneoff.measure.utilisation import Sampler
 from tuneoff.methods.base import Attached, Baseline, Method
 from tuneoff.record import (
-    DataInfo,
     Event,
     Finding,
     GradientNorm,
-    Metric,
     ModelInfo,
     Parameters,
-    Prediction,
     Status,
     Throughput,
     TrialRecord,
 )
 from tuneoff.spec import TrialSpec
 from tuneoff.store import TrialStore
-from tuneoff.tasks.base import Features, Task
+from tuneoff.tasks.base import Example, Features, Task
 from tuneoff.trial import data as trial_data
 from tuneoff.trial import model as trial_model
 from tuneoff.trial import preflight
 from tuneoff.trial.checkpoint import Checkpoint
-from tuneoff.trial.evaluate import Bench, measure_inference, predict
+from tuneoff.trial.evaluate import Bench, measure_inference, predict, write
+from tuneoff.trial.findings import note_lengths, result_findings
 from tuneoff.trial.loop import FIRST_STEPS, Training, train
 from tuneoff.trial.phases import Phases
 from tuneoff.trial.precision import PolicyName, apply_policy, choose_attention, choose_device
 from tuneoff.trial.seed import seed_all
+from tuneoff.trial.selection import Selection
 
-MANY_TRUNCATED = 0.05
 UNTRAINED = (
     "data.train_order_fingerprint",
     "energy_joules",
     "gradient_norm",
-    "inference",
-    "memory.kind",
-    "memory.peak_memory_bytes",
-    "model",
-    "noise",
-    "precision",
     "selected_step",
     "throughput",
     "timing",
-    "utilisation",
 )
 """Figures that a method without training does not have."""
+MODELLESS = ("inference", "memory.kind", "memory.peak_memory_bytes", "model", "noise", "precision", "utilisation")
+"""Figures that a floor without a model does not have either."""
 
 
 @dataclass
@@ -100,7 +94,7 @@ def run(place: TrialStore, wanted_device: str, started: float, commit: str | Non
             record = _run_baseline(spec, method, place, phases)
         else:
             assert isinstance(method, Method)
-            record = _run_training(spec, method, place, phases, sampler, device)
+            record = _run_model(spec, method, place, phases, sampler, device)
     machine = environment.describe(str(device), torch.get_num_threads(), commit=commit)
     timing = record.timing.model_copy(update={"total_seconds": time.perf_counter() - started})
     complete = record.model_copy(update={"environment": machine, "timing": timing})
@@ -130,7 +124,7 @@ def _run_baseline(spec: TrialSpec, method: Baseline[Any], place: TrialStore, pha
         data=data.info,
         predictions={"test": place.write_predictions("test", predictions["test"])},
         findings=data.findings,
-        missing={**phases.meter.missing, **dict.fromkeys(UNTRAINED, "this method does not train")},
+        missing={**phases.meter.missing, **dict.fromkeys((*UNTRAINED, *MODELLESS), "this method does not train")},
     )
 
 
@@ -142,6 +136,11 @@ def _reasons(record: TrialRecord, device: torch.device) -> dict[str, str]:
             for figure in ("allocated_bytes", "reserved_bytes"):
                 reasons[f"memory.phases.{phase}.{figure}"] = "the trial ran on the CPU"
         reasons["noise.gpu_throttled_share"] = "the trial ran on the CPU"
+    if record.inference.generated_tokens_per_second is None:
+        for figure in ("generated_tokens_per_second", "generated_tokens_mean"):
+            reasons[f"inference.{figure}"] = "the task writes no text"
+    else:
+        reasons["inference.batched_tokens_per_second"] = "the speed is that of generated tokens"
     if record.environment is not None and record.environment.commit is None:
         reasons["environment.commit"] = "tuneoff did not run from a git checkout"
     if record.model is not None and record.model.checksum is None:
@@ -149,6 +148,12 @@ def _reasons(record: TrialRecord, device: torch.device) -> dict[str, str]:
     if record.model is not None and record.model.max_positions is None:
         reasons["model.max_positions"] = "the model sets no limit"
     return reasons
+
+
+def demonstrations(method: Method[Any], train: Sequence[Example], seed: int) -> list[Example]:
+    """The solved examples that a method shows, drawn from the training rows by the trial's seed."""
+    count = min(method.demonstrations, len(train))
+    return [train[int(i)] for i in np.random.default_rng([seed, 1]).choice(len(train), size=count, replace=False)]
 
 
 def load_model(spec: TrialSpec, task: Task, device: torch.device) -> trial_model.Loaded:
@@ -167,19 +172,20 @@ def assemble(
         data = trial_data.load(task, spec.task, spec.protocol)
         loaded = load_model(spec, task, device)
         limit = spec.protocol.max_length
-        trial_model.check_length(loaded.model.config, limit, method.virtual_tokens, spec.label)
+        trial_model.check_length(loaded.model.config, task, limit, method, spec.label)
         policy = apply_policy(spec.protocol.precision, device)
-        view = task.view(loaded.model)
+        view = trial_model.view(task, loaded)
         before = parameters.BaseIdentity.of(loaded.model, view)
         seed_all(spec.seed)
         attached = method.attach(loaded.model, view)
         attached.module.to(device)
         counts = parameters.count(attached.module, before)
     with phases("tokenize"):
-        features = {split: task.encode(rows, loaded.tokenizer, limit) for split, rows in data.splits.items()}
+        shown = demonstrations(method, data.splits["train"], spec.seed)
+        features = {split: task.encode(rows, loaded.tokenizer, limit, shown) for split, rows in data.splits.items()}
     size = spec.protocol.evaluation_batch_size
-    bench = Bench(task, attached, device, policy.autocast, loaded.pad_token_id, size)
-    info, findings = _note_lengths(data.info, features, limit)
+    bench = Bench(task, attached, device, policy.autocast, loaded.pad_token_id, size, loaded.tokenizer)
+    info, findings = note_lengths(data.info, features, limit)
     found = [*loaded.findings, *data.findings, *findings]
     data = trial_data.TrialData(data.splits, info, data.findings)
     for finding in found:
@@ -187,14 +193,71 @@ def assemble(
     return Assembled(spec, task, method, data, features, bench, counts, loaded.info, found, policy.name)
 
 
-def _run_training(
+def _run_model(
     spec: TrialSpec, method: Method[Any], place: TrialStore, phases: Phases, sampler: Sampler, device: torch.device
 ) -> TrialRecord:
+    """A method that needs the model: trained, or the base model as it is."""
     trial = assemble(spec, method, phases, device, place.append_event)
+    checkpoint = Checkpoint(place.weights, trial.method, trial.bench.attached) if method.trains else None
+    selection = Selection(
+        trial.bench,
+        spec.protocol,
+        trial.features["validation"],
+        trial.data.splits["validation"],
+        checkpoint,
+        phases,
+        place.append_event,
+    )
+    trained = _train(trial, selection, phases, place) if method.trains else _untrained(selection)
+    selection.finish()
+    test, examples = trial.features["test"], trial.data.splits["test"]
+    with phases("test"):
+        predictions, writing = predict(trial.bench, test, examples), None
+        if trial.bench.writes:
+            predictions, writing = write(trial.bench, test, examples, predictions)
+    with phases("inference"):
+        inference = measure_inference(trial.bench, test, spec.execution.latency_examples, writing)
+    metrics = [*selection.metrics, *trial.task.score(predictions, "test")]
+    noise = sampler.noise(torch.get_num_threads())
+    findings = [*trial.findings, *result_findings(trial.task, predictions, metrics, trial.data.info)]
+    if noise.contended:
+        findings.append(Finding(name="contended", message=noise.reason))
+    stored = checkpoint.stored_bytes() if checkpoint is not None else 0
+    if checkpoint is not None and not spec.execution.keep_weights:
+        checkpoint.discard()
+    # The figures of training are null for a method without it, with their reasons in `trained`.
+    memory = phases.meter.memory("train" if method.trains else "test")
+    record = TrialRecord(
+        spec=spec,
+        status=Status.COMPLETED,
+        metrics=tuple(metrics),
+        primary_metric=trial.task.primary_metric,
+        parameters=trial.counts,
+        timing=phases.watch.timing(),
+        memory=memory,
+        inference=inference,
+        utilisation=sampler.utilisation(),
+        noise=noise,
+        stored_bytes=stored,
+        data=trial.data.info,
+        model=trial.model,
+        precision=environment.precision(trial.policy, device),
+        predictions={"test": place.write_predictions("test", predictions)},
+        findings=tuple(findings),
+        missing={**phases.meter.missing, **sampler.missing},
+    )
+    return trained(record)
+
+
+Completion = Callable[[TrialRecord], TrialRecord]
+"""Adds the figures of training to a record."""
+
+
+def _train(trial: Assembled, selection: Selection, phases: Phases, place: TrialStore) -> Completion:
+    spec = trial.spec
     with phases("preflight"):
         preflight.check(trial.bench, trial.features["train"], spec.label)
-    joules = energy.EnergyMeter(device)
-    selection = _Selection(trial, Checkpoint(place.weights, trial.method, trial.bench.attached), phases, place)
+    joules = energy.EnergyMeter(trial.bench.device)
     seed_all(spec.seed)
     assert spec.learning_rate is not None
     training = train(
@@ -209,120 +272,37 @@ def _run_training(
         place.append_event,
         joules,
     )
-    selection.finish()
-    with phases("test"):
-        predictions = predict(trial.bench, trial.features["test"], trial.data.splits["test"])
-    with phases("inference"):
-        inference = measure_inference(trial.bench, trial.features["test"], spec.execution.latency_examples)
-    metrics = [*selection.metrics, *trial.task.score(predictions, "test")]
-    noise = sampler.noise(torch.get_num_threads())
-    findings = [*trial.findings, *_findings(trial.task, predictions, metrics, trial.data.info)]
-    if noise.contended:
-        findings.append(Finding(name="contended", message=noise.reason))
-    stored = selection.checkpoint.stored_bytes()
-    if not spec.execution.keep_weights:
-        selection.checkpoint.discard()
-    memory, samples = phases.meter.memory("train"), sampler.utilisation()
-    missing = {**phases.meter.missing, **sampler.missing}
-    if joules.joules is None:
-        missing["energy_joules"] = joules.missing_reason
-    return TrialRecord(
-        spec=spec,
-        status=Status.COMPLETED,
-        metrics=tuple(metrics),
-        primary_metric=trial.task.primary_metric,
-        selected_step=selection.checkpoint.step,
-        steps=training.steps,
-        parameters=trial.counts,
-        timing=phases.watch.timing(
-            first_steps=min(FIRST_STEPS, training.steps), first_steps_seconds=training.first_steps_seconds
-        ),
-        memory=memory,
-        gradient_norm=_norms(training),
-        curve=tuple(training.curve),
-        throughput=_throughput(training, phases.train_seconds),
-        inference=inference,
-        utilisation=samples,
-        noise=noise,
-        stored_bytes=stored,
-        energy_joules=joules.joules,
-        data=trial.data.info.model_copy(
-            update={"train_order_fingerprint": training.order.hexdigest(), "examples_trained": training.examples}
-        ),
-        model=trial.model,
-        precision=environment.precision(trial.policy, device),
-        predictions={"test": place.write_predictions("test", predictions)},
-        findings=tuple(findings),
-        missing=missing,
-    )
+
+    def add(record: TrialRecord) -> TrialRecord:
+        assert selection.checkpoint is not None
+        assert record.data is not None
+        seen = {"train_order_fingerprint": training.order.hexdigest(), "examples_trained": training.examples}
+        first = {
+            "first_steps": min(FIRST_STEPS, training.steps),
+            "first_steps_seconds": training.first_steps_seconds,
+        }
+        missing = {} if joules.joules is not None else {"energy_joules": joules.missing_reason}
+        return record.model_copy(
+            update={
+                "selected_step": selection.checkpoint.step,
+                "steps": training.steps,
+                "timing": record.timing.model_copy(update=first),
+                "gradient_norm": _norms(training),
+                "curve": tuple(training.curve),
+                "throughput": _throughput(training, phases.train_seconds),
+                "energy_joules": joules.joules,
+                "data": record.data.model_copy(update=seen),
+                "missing": {**record.missing, **missing},
+            }
+        )
+
+    return add
 
 
-class _Selection:
-    """Scores validation while training and keeps the checkpoint that the protocol selects."""
-
-    def __init__(self, trial: Assembled, checkpoint: Checkpoint, phases: Phases, place: TrialStore) -> None:
-        self.trial, self.checkpoint, self.phases, self.place = trial, checkpoint, phases, place
-        protocol = trial.spec.protocol
-        self.name = protocol.select_metric or trial.task.primary_metric
-        self.sign = 1.0 if trial.task.directions[self.name] == "higher" else -1.0
-        self.metrics: list[Metric] = []
-        self.best: tuple[float, float] | None = None
-        self.last_step = 0
-
-    def validate(self, step: int) -> dict[str, float]:
-        """Scores validation; a better score, or an equal one at a lower loss, is kept."""
-        trial = self.trial
-        with self.phases("validation"):
-            made = predict(trial.bench, trial.features["validation"], trial.data.splits["validation"])
-            metrics = trial.task.score(made, "validation")
-        values = {metric.name: metric.value for metric in metrics}
-        self.place.append_event({"kind": "validation", "step": step, "metrics": values})
-        rank = (self.sign * values[self.name], -values.get("loss", 0.0))
-        self.last_step = step
-        if trial.spec.protocol.select == "last" or self.best is None or rank > self.best:
-            self.best, self.metrics = rank, metrics
-            with self.phases("checkpoint"):
-                self.checkpoint.save(step)
-        return values
-
-    def finish(self) -> None:
-        """Leaves the selected weights in the model."""
-        if self.checkpoint.step != self.last_step:
-            with self.phases("checkpoint"):
-                self.checkpoint.restore()
-
-
-def _note_lengths(info: DataInfo, features: dict[str, list[Features]], limit: int) -> tuple[DataInfo, list[Finding]]:
-    """Adds each split's longest example and how many were cut to the data's description."""
-    splits, cut, many = {}, [], False
-    for name, split in info.splits.items():
-        lengths = [feature.length for feature in features[name]]
-        longer = sum(length > limit for length in lengths)
-        splits[name] = split.model_copy(update={"truncated": longer, "longest_tokens": max(lengths)})
-        cut.append(f"{longer} of {len(lengths)} {name}")
-        many = many or longer > MANY_TRUNCATED * len(lengths)
-    findings = []
-    if many:
-        message = f"examples longer than {limit} tokens were cut: {', '.join(cut)}"
-        findings.append(Finding(name="truncated", message=message))
-    return info.model_copy(update={"splits": splits}), findings
-
-
-def _findings(task: Task, predictions: list[Prediction], metrics: list[Metric], info: DataInfo) -> list[Finding]:
-    """What went wrong with the result itself."""
-    found = []
-    outputs = {prediction.output for prediction in predictions}
-    if task.labels and len(outputs) == 1 and len({p.target for p in predictions}) > 1:
-        message = f"every test example is predicted as {next(iter(outputs))!r}"
-        found.append(Finding(name="collapsed", message=message))
-    accuracy = next((m.value for m in metrics if m.name == "accuracy" and m.split == "test"), None)
-    classes = info.splits["test"].classes
-    if accuracy is not None and classes:
-        floor = max(classes.values()) / sum(classes.values())
-        if accuracy <= floor:
-            message = f"test accuracy {accuracy:.3f} is not above the largest class's share, {floor:.3f}"
-            found.append(Finding(name="below_floor", message=message))
-    return found
+def _untrained(selection: Selection) -> Completion:
+    selection.validate(0)
+    reasons = dict.fromkeys(UNTRAINED, "this method does not train")
+    return lambda record: record.model_copy(update={"missing": {**record.missing, **reasons}})
 
 
 def _norms(training: Training) -> GradientNorm:
@@ -361,9 +341,10 @@ def restore(place: TrialStore, device: torch.device) -> tuple[Task, Attached, An
             f"{spec.model.source} now holds other weights than trial {spec.id} was trained on",
             hint="Name the revision that was used, or restore the folder.",
         )
-    attached = method.attach(loaded.model, task.view(loaded.model))
+    attached = method.attach(loaded.model, trial_model.view(task, loaded))
     method.load(attached, place.weights)
     attached.module.to(device).eval()
     policy = apply_policy(spec.protocol.precision, device)
-    bench = Bench(task, attached, device, policy.autocast, loaded.pad_token_id, spec.protocol.evaluation_batch_size)
+    size = spec.protocol.evaluation_batch_size
+    bench = Bench(task, attached, device, policy.autocast, loaded.pad_token_id, size, loaded.tokenizer)
     return task, attached, loaded.tokenizer, bench

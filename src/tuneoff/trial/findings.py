@@ -1,0 +1,52 @@
+"""What a reader must know before trusting a trial's figures."""
+
+from __future__ import annotations
+
+from tuneoff.record import DataInfo, Finding, Metric, Prediction
+from tuneoff.tasks.base import Features, Task
+
+MANY_TRUNCATED = 0.05
+
+
+def note_lengths(info: DataInfo, features: dict[str, list[Features]], limit: int) -> tuple[DataInfo, list[Finding]]:
+    """Adds each split's longest example and how many were cut to the data's description."""
+    splits, cut, many = {}, [], False
+    for name, split in info.splits.items():
+        lengths = [feature.length for feature in features[name]]
+        longer = sum(feature.truncated for feature in features[name])
+        splits[name] = split.model_copy(update={"truncated": longer, "longest_tokens": max(lengths)})
+        cut.append(f"{longer} of {len(lengths)} {name}")
+        many = many or longer > MANY_TRUNCATED * len(lengths)
+    findings = []
+    if many:
+        message = f"examples longer than {limit} tokens were cut: {', '.join(cut)}"
+        findings.append(Finding(name="truncated", message=message))
+    return info.model_copy(update={"splits": splits}), findings
+
+
+def result_findings(task: Task, predictions: list[Prediction], metrics: list[Metric], info: DataInfo) -> list[Finding]:
+    """What went wrong with the result itself."""
+    found = []
+    outputs = {prediction.output for prediction in predictions}
+    if len(outputs) == 1 and len({p.target for p in predictions}) > 1:
+        only = next(iter(outputs))
+        what = "written as nothing" if not only.strip() else f"predicted as {only[:80]!r}"
+        found.append(Finding(name="collapsed", message=f"every test example is {what}"))
+    if task.produces == "text":
+        found += _written_findings(predictions)
+    accuracy = next((m.value for m in metrics if m.name == "accuracy" and m.split == "test"), None)
+    classes = info.splits["test"].classes
+    if accuracy is not None and classes:
+        floor = max(classes.values()) / sum(classes.values())
+        if accuracy <= floor:
+            message = f"test accuracy {accuracy:.3f} is not above the largest class's share, {floor:.3f}"
+            found.append(Finding(name="below_floor", message=message))
+    return found
+
+
+def _written_findings(predictions: list[Prediction]) -> list[Finding]:
+    """Texts that the model left empty."""
+    empty = sum(not prediction.output.strip() for prediction in predictions)
+    if empty <= 0.05 * len(predictions):
+        return []
+    return [Finding(name="empty_outputs", message=f"{empty} of {len(predictions)} test outputs are empty")]
