@@ -142,3 +142,22 @@ def test_json_goes_to_stdout_alone(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr()
     assert "classification" in {item["name"] for item in json.loads(shown.out)}
     assert shown.err == ""
+
+
+def test_a_table_cut_short_by_its_reader_is_no_failure() -> None:
+    """The pipe is closed before anything is written, as by a reader that has seen enough."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "tuneoff", "list", "methods"], stdout=writer, stderr=subprocess.PIPE, text=True
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("closed", [1, 2])
+def test_a_closed_stream_is_no_failure(closed: int) -> None:
+    command = f"exec {closed}>&-; exec '{sys.executable}' -m tuneoff list methods"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stderr == ""

@@ -143,7 +143,13 @@ def console(stderr: bool = False) -> Console:
 
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() or "COLUMNS" in os.environ else WIDTH_OF_A_FILE
-    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=width)
+
+    class PlainConsole(Console):
+        def on_broken_pipe(self) -> None:
+            # rich would end the program with exit code 1; `| head` is no failure.
+            raise BrokenPipeError
+
+    return PlainConsole(stderr=stderr, highlight=False, markup=False, emoji=False, width=width)
 
 
 def print_json(value: Any) -> None:

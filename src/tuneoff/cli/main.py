@@ -82,6 +82,9 @@ def cli(ctx: click.Context, show_traceback: bool) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line (`sys.argv` by default) and returns its exit code; prints errors on stderr."""
     state = State(traceback=os.environ.get("TUNEOFF_TRACEBACK", "") not in {"", "0"})
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller (`>&-`): what is printed is lost, nothing else
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             # A terminal that cannot show a character shows another; it is no reason to fail.

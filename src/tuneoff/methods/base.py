@@ -75,7 +75,8 @@ class Attached:
         prefix: batch size -> a transformers cache that holds trained keys and values of `virtual_tokens`
             positions before the input (before the decoder's, in an encoder-decoder); None where the method has none.
         virtual_tokens: length of the soft prompt or the prefix; counts against the model's positions.
-        extra: whatever the method itself needs later.
+        extra: whatever the method itself needs later. Under `findings`, pairs (name, message) that the record
+            and the report must tell of.
     """
 
     model: nn.Module

@@ -186,7 +186,8 @@ def assemble(
     size = spec.protocol.evaluation_batch_size
     bench = Bench(task, attached, device, policy.autocast, loaded.pad_token_id, size, loaded.tokenizer)
     info, findings = note_lengths(data.info, features, limit)
-    found = [*loaded.findings, *data.findings, *findings]
+    told = [Finding(name=name, message=message) for name, message in attached.extra.get("findings", ())]
+    found = [*loaded.findings, *data.findings, *findings, *told]
     data = trial_data.TrialData(data.splits, info, data.findings)
     for finding in found:
         emit({"kind": "finding", **finding.model_dump()})
@@ -329,12 +330,13 @@ def restore(place: TrialStore, device: torch.device) -> tuple[Task, Attached, An
         raise StoreError(f"trial {spec.id} is not completed", hint="Run the study again to complete it.")
     method = registry.methods()[spec.method].create(spec.options)
     if not isinstance(method, Method):
-        raise StoreError(f"{spec.label} trains nothing, so there is no model to use")
-    if not place.weights.is_dir():
+        raise StoreError(f"{spec.label} uses no model")
+    if method.trains and not place.weights.is_dir():
         raise StoreError(
             f"trial {spec.id} kept no weights", hint="Run it again with --set execution.keep_weights=true."
         )
-    task = registry.tasks()[spec.task.name]({**spec.task.options, "labels": list(record.data.labels) or None})
+    labels = {"labels": list(record.data.labels)} if record.data.labels else {}
+    task = registry.tasks()[spec.task.name]({**spec.task.options, **labels})
     loaded = load_model(spec, task, device)
     if record.model and record.model.checksum != loaded.info.checksum:
         raise StoreError(
@@ -342,7 +344,8 @@ def restore(place: TrialStore, device: torch.device) -> tuple[Task, Attached, An
             hint="Name the revision that was used, or restore the folder.",
         )
     attached = method.attach(loaded.model, trial_model.view(task, loaded))
-    method.load(attached, place.weights)
+    if method.trains:
+        method.load(attached, place.weights)
     attached.module.to(device).eval()
     policy = apply_policy(spec.protocol.precision, device)
     size = spec.protocol.evaluation_batch_size
