@@ -3,16 +3,20 @@
 A plug-in is one file whose stem is its name and whose attribute `plugin` is its class or object. A third
 party's comes through an entry point of the group `tuneoff.<folder>`, which names that object. Nothing is
 imported until it is asked for, so listing names costs nothing.
+
+A *family* is one file (or entry point) whose object is called `family` instead: many plug-ins under one name, each
+reached as `<name>:<variant>`. Iterating over a registry lists no family; `families` does.
 """
 
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from tuneoff.errors import StudyError, did_you_mean
 
@@ -22,6 +26,21 @@ if TYPE_CHECKING:
     from tuneoff.tasks.base import Task
 
 P = TypeVar("P")
+
+
+class Family(Protocol):
+    """Many plug-ins under one name."""
+
+    title: str
+    summary: str
+
+    def variants(self) -> list[str]:
+        """Names of the plug-ins, in small letters; empty where they cannot be told without importing much."""
+        ...
+
+    def get(self, variant: str) -> Any:
+        """The plug-in of that name, however it is spelled in small and capital letters."""
+        ...
 
 
 class Registry(Mapping[str, P], Generic[P]):
@@ -35,14 +54,22 @@ class Registry(Mapping[str, P], Generic[P]):
         self.folder = folder
         self.noun = noun
         self._loaded: dict[str, P] = {}
+        self._families: dict[str, Family] = {}
 
-    def _modules(self) -> list[str]:
-        names = (entry.name for entry in files(f"tuneoff.{self.folder}").iterdir())
-        stems = (name[:-3] for name in names if name.endswith(".py"))
-        return [stem for stem in stems if stem != "base" and not stem.startswith("_")]
+    def _modules(self, attribute: str = "plugin") -> list[str]:
+        found = []
+        for entry in files(f"tuneoff.{self.folder}").iterdir():
+            stem = entry.name.removesuffix(".py")
+            if not entry.name.endswith(".py") or stem == "base" or stem.startswith("_"):
+                continue
+            # Read, not imported: listing costs nothing.
+            if re.search(rf"^{attribute}\b", entry.read_text(encoding="utf-8"), re.MULTILINE):
+                found.append(stem)
+        return found
 
-    def _entry_points(self) -> dict[str, EntryPoint]:
-        return {point.name: point for point in entry_points(group=f"tuneoff.{self.folder}")}
+    def _entry_points(self, attribute: str = "plugin") -> dict[str, EntryPoint]:
+        points = entry_points(group=f"tuneoff.{self.folder}")
+        return {p.name: p for p in points if (p.attr.rpartition(".")[2] == "family") == (attribute == "family")}
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted({*self._modules(), *self._entry_points()}))
@@ -51,32 +78,65 @@ class Registry(Mapping[str, P], Generic[P]):
         return len(list(iter(self)))
 
     def __contains__(self, name: object) -> bool:
-        return name in set(iter(self))
+        if not isinstance(name, str):
+            return False
+        family, colon, variant = name.partition(":")
+        return self._has_variant(family, variant) if colon else name in set(iter(self))
 
     def __getitem__(self, name: str) -> P:
         if name not in self._loaded:
             self._loaded[name] = self._load(name)
         return self._loaded[name]
 
+    def families(self) -> dict[str, Family]:
+        """name -> family; imports their files."""
+        for name in sorted({*self._modules("family"), *self._entry_points("family")}):
+            if name not in self._families:
+                self._families[name] = self._import(name, "family")
+        return dict(self._families)
+
+    def why_unknown(self, name: str) -> str:
+        """One sentence for a name that is not in the registry, with the nearest that is and all there are."""
+        family, _, variant = name.partition(":")
+        if family in self.families():
+            variants = self.families()[family].variants()
+            what = f"unknown {self.noun} {name!r}" if variant else f"{name!r} is a family of {self.noun}s"
+            near = did_you_mean(name, [f"{family}:{each}" for each in variants]) if variant else ""
+            return f"{what}{near}; name one as {family}:<variant>, with one of: {', '.join(variants)}"
+        names = [*self, *(f"{each}:<variant>" for each in self.families())]
+        return f"unknown {self.noun} {name!r}{did_you_mean(name, self)}; known: {', '.join(names)}"
+
+    def _has_variant(self, family: str, variant: str) -> bool:
+        """Whether there is such a variant, or may be: a family may not know all without importing much."""
+        if family not in self.families() or not variant:
+            return False
+        variants = self.families()[family].variants()
+        return not variants or variant.lower() in variants
+
     def _load(self, name: str) -> P:
-        if name in self._modules():
-            found: Any = importlib.import_module(f"tuneoff.{self.folder}.{name}").plugin
-        elif (point := self._entry_points().get(name)) is not None:
-            try:
-                found = point.load()
-            except Exception as error:
-                owner = f" of package {point.dist.name}" if point.dist is not None else ""
-                raise StudyError(
-                    f"the plug-in for {self.noun} {name!r}{owner} cannot be imported: {type(error).__name__}: {error}",
-                    hint="Update or uninstall that package.",
-                ) from error
-        else:
-            raise StudyError(
-                f"unknown {self.noun} {name!r}{did_you_mean(name, self)}",
-                hint=f"Known: {', '.join(self)}. See `tuneoff list {self.folder}`.",
-            )
-        loaded: P = found
+        family, colon, variant = name.partition(":")
+        if colon and self._has_variant(family, variant):
+            found: P = self.families()[family].get(variant)
+            return found
+        if colon or name not in {*self._modules(), *self._entry_points()}:
+            message, _, known = self.why_unknown(name).partition("; ")
+            hint = f"{known[:1].upper()}{known[1:]}. See `tuneoff list {self.folder}`."
+            raise StudyError(message, hint=hint)
+        loaded: P = self._import(name, "plugin")
         return loaded
+
+    def _import(self, name: str, attribute: str) -> Any:
+        if name in self._modules(attribute):
+            return getattr(importlib.import_module(f"tuneoff.{self.folder}.{name}"), attribute)
+        point = self._entry_points(attribute)[name]
+        try:
+            return point.load()
+        except Exception as error:
+            owner = f" of package {point.dist.name}" if point.dist is not None else ""
+            raise StudyError(
+                f"the plug-in for {self.noun} {name!r}{owner} cannot be imported: {type(error).__name__}: {error}",
+                hint="Update or uninstall that package.",
+            ) from error
 
 
 @cache

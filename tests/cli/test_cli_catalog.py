@@ -26,13 +26,23 @@ def test_every_kind_is_listed_in_words_and_as_json(kind: str, capsys: pytest.Cap
 
 def test_kinds_that_follow_a_registry_are_complete() -> None:
     for kind, known in (("methods", registry.methods()), ("tasks", registry.tasks()), ("sources", registry.sources())):
-        assert sorted(item["name"] for item in catalog.KINDS[kind]()) == sorted(known)
+        families = [f"{family}:<variant>" for family in known.families()]
+        assert sorted(item["name"] for item in catalog.KINDS[kind]()) == sorted([*known, *families])
     assert [item["name"] for item in catalog.KINDS["recipes"]()] == study_file.recipe_names()
 
 
 def test_floors_come_first() -> None:
     trains = [item["trains"] for item in catalog.KINDS["methods"]()]
     assert trains == sorted(trains)
+
+
+def test_one_of_a_family_is_described(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "method", "peft:vera"]) == 0
+    shown = capsys.readouterr().out
+    assert "PEFT: VERA" in shown
+    assert "no options" not in shown
+    assert main(["show", "method", "peft:verra"]) == 2
+    assert "did you mean 'peft:vera'?" in capsys.readouterr().err
 
 
 def test_unknown_kind_names_the_kinds(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any, Literal
 
 import pytest
 import torch
 from torch import nn
 
-from tuneoff.methods.base import Attached
-from tuneoff.tasks.base import Batch, Features
+from tuneoff import registry
+from tuneoff.methods.base import Attached, Method, TaskView
+from tuneoff.tasks.base import Batch, Features, Task
 from tuneoff.tasks.classification import Classification
+from tuneoff.tasks.generation import Generation
 
 SIZES: dict[str, dict[str, Any]] = {
     "bert": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64},
@@ -44,8 +49,34 @@ SIZES: dict[str, dict[str, Any]] = {
     },
 }
 ARCHITECTURES = sorted(SIZES)
+SIZES["t5"] = {
+    "d_model": 32,
+    "d_kv": 8,
+    "d_ff": 64,
+    "num_layers": 2,
+    "num_decoder_layers": 3,
+    "num_heads": 4,
+    "decoder_start_token_id": 0,
+}
+SIZES["bart"] = {
+    "d_model": 32,
+    "encoder_layers": 2,
+    "decoder_layers": 3,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 64,
+    "decoder_ffn_dim": 64,
+    "max_position_embeddings": 64,
+    "bos_token_id": 90,
+    "pad_token_id": 1,
+    "eos_token_id": 91,
+    "decoder_start_token_id": 91,
+    "forced_eos_token_id": None,
+}
+WRITERS = ("bart", "gpt2", "gpt_neo", "llama", "t5")
 DECODERS = ("gpt2", "gpt_neo", "llama")
 LABELS = ["a", "b", "c"]
+END = 90
 
 
 @pytest.fixture(autouse=True)
@@ -63,24 +94,100 @@ def task() -> Classification:
 
 @pytest.fixture
 def tiny(task: Classification) -> Callable[..., nn.Module]:
-    """Builds a tiny model of an architecture; the same weights every time."""
+    """Builds a tiny classifier of an architecture; the same weights every time."""
+    return partial(build, task)
 
-    def build(architecture: str, **changes: Any) -> nn.Module:
-        from transformers import AutoConfig
 
-        sizes = {"vocab_size": 96, **SIZES[architecture], **changes}
-        config = AutoConfig.for_model(architecture, **sizes)
-        for key, value in task.model_arguments().items():
-            setattr(config, key, value)
-        torch.manual_seed(0)
+def build(task: Task, architecture: str, device: str = "cpu", noise: float = 0.05, **changes: Any) -> nn.Module:
+    """A tiny model of an architecture for a task; the same weights every time. On the meta device shapes only."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.for_model(architecture, **{"vocab_size": 96, **SIZES[architecture], **changes})
+    for key, value in task.model_arguments().items():
+        setattr(config, key, value)
+    torch.manual_seed(0)
+    with torch.device(device):
         model: nn.Module = task.model_class(config).from_config(config)
-        with torch.no_grad():
-            for parameter in model.parameters():
-                # Biases and norms that start at zero or one would hide mistakes.
-                parameter.add_(0.05 * torch.randn_like(parameter))
-        return model.eval()
+    with torch.no_grad():
+        for parameter in model.parameters() if device != "meta" else ():
+            # Biases and norms that start at zero or one would hide mistakes.
+            parameter.add_(noise * torch.randn_like(parameter))
+    return model.eval()
 
-    return build
+
+@dataclass(frozen=True)
+class Setting:
+    """A task on an architecture, with examples: what a method is attached to."""
+
+    kind: Literal["class", "text"]
+    architecture: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}-{self.architecture}"
+
+    @cached_property
+    def task(self) -> Task:
+        return Classification({"labels": LABELS}) if self.kind == "class" else Generation({})
+
+    def model(self, device: str = "cpu", **changes: Any) -> nn.Module:
+        """A fresh model with the same weights every time."""
+        noise = 0.05 if self.kind == "class" else 0.15
+        if changes or device != "cpu":
+            return build(self.task, self.architecture, device, noise, **changes)
+        if "built" not in self.kept:
+            self.kept["built"] = build(self.task, self.architecture, device, noise)
+        return copy.deepcopy(self.kept["built"])
+
+    @cached_property
+    def kept(self) -> dict[str, nn.Module]:
+        """Building takes longer than copying."""
+        return {}
+
+    def view(self, model: nn.Module) -> TaskView:
+        return replace(self.task.view(model), tokenize=lambda text: [ord(letter) % 80 + 5 for letter in text])
+
+    @cached_property
+    def rows(self) -> list[Features]:
+        plain = features()
+        if self.kind == "class":
+            return plain
+        targets = features(seed=1, sizes=(4, 2, 6, 3))
+        return [replace(f, label=0, target_ids=[*t.input_ids, END]) for f, t in zip(plain, targets, strict=True)]
+
+    @cached_property
+    def batch(self) -> Batch:
+        return self.task.collate(self.rows, 0)
+
+    def logits(self, attached: Attached, rows: Sequence[Features] = ()) -> torch.Tensor:
+        return logits(self.task, attached, self.task.collate(rows, 0) if rows else self.batch)
+
+
+CLASSIFIERS = [Setting("class", architecture) for architecture in ARCHITECTURES]
+GENERATORS = [Setting("text", architecture) for architecture in WRITERS]
+
+
+def attach(name: str, options: dict[str, Any], setting: Setting, **changes: Any) -> tuple[Method[Any], Attached]:
+    """A method on a fresh model, drawn from the same seed every time."""
+    model = setting.model(**changes)
+    method = registry.methods()[name].create(options)
+    assert isinstance(method, Method)
+    torch.manual_seed(1)
+    return method, method.attach(model, setting.view(model))
+
+
+def step(setting: Setting, method: Method[Any], attached: Attached, rate: float = 0.05) -> None:
+    """A few steps of plain gradient descent on the mean loss, so that every trained tensor moves."""
+    task, units = setting.task, setting.task.units(setting.rows)
+    for _ in range(3):
+        attached.module.train()
+        loss = task.loss(task.forward(attached, setting.batch), setting.batch)
+        (4 * loss / units).backward()  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            for group in method.parameter_groups(attached, 0.0):
+                for parameter in group["params"]:
+                    if parameter.grad is not None:
+                        parameter -= rate * parameter.grad
+                    parameter.grad = None
 
 
 def features(seed: int = 0, sizes: tuple[int, ...] = (3, 9, 5, 12)) -> list[Features]:
@@ -93,6 +200,6 @@ def features(seed: int = 0, sizes: tuple[int, ...] = (3, 9, 5, 12)) -> list[Feat
 
 
 @torch.no_grad()
-def logits(task: Classification, attached: Attached, batch: Batch) -> torch.Tensor:
+def logits(task: Task, attached: Attached, batch: Batch) -> torch.Tensor:
     attached.module.eval()
     return task.forward(attached, batch)

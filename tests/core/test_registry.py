@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -90,3 +91,72 @@ def test_every_method_describes_its_options_and_names_its_paper() -> None:
         if method.trains:
             rate = method.learning_rate
             assert 0 < rate.low < rate.center < rate.high, name
+
+
+FAMILY = """
+class Numbers:
+    title, summary = "Numbers", "One method for every number."
+
+    def variants(self):
+        return ["one", "two"]
+
+    def get(self, variant):
+        return f"method {variant.lower()}"
+
+
+family = Numbers()
+"""
+
+
+@pytest.fixture
+def numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry[str]:
+    """A folder with one plug-in and one family, and a family of a third party."""
+    (tmp_path / "plain.py").write_text("plugin = 'the plug-in'\n")
+    (tmp_path / "number.py").write_text(FAMILY)
+    (tmp_path / "tuneoff_far.py").write_text(FAMILY.replace("two", "ten"))
+    folder = ModuleType("tuneoff.oddments")
+    folder.__path__ = [str(tmp_path)]
+    monkeypatch.setitem(sys.modules, "tuneoff.oddments", folder)
+    monkeypatch.syspath_prepend(tmp_path)
+    point = EntryPoint("far", "tuneoff_far:family", "tuneoff.oddments")
+    kept = [path for path in tmp_path.iterdir() if path.name != "tuneoff_far.py"]
+    monkeypatch.setattr(registry, "files", lambda _: SimpleNamespace(iterdir=lambda: kept))
+    monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == point.group else [])
+    for name in ("tuneoff.oddments.number", "tuneoff.oddments.plain", "tuneoff_far"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return Registry("oddments", "oddment")
+
+
+def test_a_family_is_reached_by_variant_and_listed_apart(numbers: Registry[str]) -> None:
+    assert list(numbers) == ["plain"]
+    assert "tuneoff.oddments.number" not in sys.modules, "listing must not import"
+    assert sorted(numbers.families()) == ["far", "number"]
+    assert numbers["number:two"] == "method two"
+    assert numbers["number:TWO"] == "method two"
+    assert numbers["far:ten"] == "method ten"
+    assert "number:one" in numbers
+    for other in ("number", "number:", "number:three", "far:two", "plain:one", "nobody:one"):
+        assert other not in numbers, other
+
+
+def test_an_unknown_variant_says_which_is_near(numbers: Registry[str]) -> None:
+    with pytest.raises(StudyError, match="unknown oddment 'number:tow'") as caught:
+        numbers["number:tow"]
+    assert "did you mean 'number:two'?" in caught.value.message
+    assert "one, two" in caught.value.hint
+    with pytest.raises(StudyError, match="'number' is a family of oddments"):
+        numbers["number"]
+    with pytest.raises(StudyError, match="unknown oddment 'plain:one'") as caught:
+        numbers["plain:one"]
+    assert "number:<variant>" in caught.value.hint
+
+
+def test_types_of_peft_are_planned_without_importing_it() -> None:
+    code = (
+        "import sys; from tuneoff import registry; m = registry.methods(); k = m['peft:VERA'];"
+        "assert k.learning_rate.center > 0 and k.mergeable and k.Options(r=4).model_dump() == {'r': 4};"
+        "assert 'peft:nope' not in m and 'peft:vera' in m;"
+        "print([n for n in ('peft', 'torch', 'transformers') if n in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"

@@ -14,7 +14,7 @@ from trial_tools import news, write_csv
 from tuneoff.errors import DataError, SourceNotFound, StoreError
 from tuneoff.store import TrialStore
 from tuneoff.tasks.base import Batch
-from tuneoff.trial.use import export, predict
+from tuneoff.trial.use import _loading, export, predict
 from tuneoff.trial.worker import restore, run
 
 pytest_plugins = ("trial_fixtures",)
@@ -22,6 +22,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 MakePlace = Callable[..., TrialStore]
 Trained = Callable[[str, str], TrialStore]
+Written = Callable[[str], TrialStore]
 FRESH = [text for text, _ in news(7, 500)]
 
 
@@ -158,8 +159,11 @@ def test_a_place_that_is_taken_is_refused(trained: Trained, tmp_path: Path) -> N
 
 
 def test_a_trial_without_a_model_is_refused(trained: Trained, make_place: MakePlace, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="majority trains nothing"):
+    with pytest.raises(StoreError, match="majority trains nothing, so there is nothing to export"):
         export(trained("majority", "bert"), tmp_path / "out", merged=False, device="cpu")
+    (tmp_path / "rows.csv").write_text("text\nfine\n", encoding="utf-8")
+    with pytest.raises(StoreError, match="majority uses no model"):
+        predict(trained("majority", "bert"), str(tmp_path / "rows.csv"), "cpu")
     with pytest.raises(StoreError, match="is not completed") as caught:
         export(make_place("lora"), tmp_path / "out", merged=False, device="cpu")
     assert "Run the study again" in caught.value.hint
@@ -201,7 +205,7 @@ def test_a_file_without_the_text_column(trained: Trained, tmp_path: Path) -> Non
 def test_rows_that_hold_no_text(trained: Trained, tmp_path: Path) -> None:
     place = trained("lora", "bert")
     path = write_csv(tmp_path / "gap.csv", [("fine", "a"), ("", "b")])
-    with pytest.raises(DataError, match=r"gap.csv line 3 has no text"):
+    with pytest.raises(DataError, match=r"1 of 2 rows of .*gap.csv \(to predict\) have no text; .* line 3"):
         predict(place, str(path), "cpu")
     path = write_csv(tmp_path / "none.csv", [])
     with pytest.raises(DataError, match="but no rows"):
@@ -212,3 +216,130 @@ def test_rows_that_hold_no_text(trained: Trained, tmp_path: Path) -> None:
         predict(place, str(path), "cpu")
     with pytest.raises(SourceNotFound, match=r"did you mean 'none.csv'"):
         predict(place, str(tmp_path / "nine.csv"), "cpu")
+
+
+# --- written texts
+
+PAIRS = [(text, " ".join(text.split()[:2])) for text, _ in news(24)]
+
+
+@pytest.fixture(scope="module")
+def written(make_place: MakePlace, gpt_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Written:
+    """A finished trial of a method on a task that writes; each runs once."""
+    data = write_csv(tmp_path_factory.mktemp("pairs") / "pairs.csv", PAIRS, header=("article", "summary"))
+    done: dict[str, TrialStore] = {}
+
+    def get(method: str) -> TrialStore:
+        if method not in done:
+            task = {"name": "generation", "template": "{source} => ", "max_target_length": 6, "num_beams": 2}
+            protocol = {"learning_rate": 0.02, "epochs": 1}
+            options = {"examples": 1} if method == "few_shot" else {}
+            place = make_place(method, options, folder=gpt_folder, data=data, task=task, protocol=protocol)
+            run(place, "cpu", time.perf_counter())
+            done[method] = place
+        return done[method]
+
+    return get
+
+
+def sources_of(path: Path, name: str = "article") -> Path:
+    path.write_text("\n".join([name, *(source for source, _ in PAIRS)]) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("method", ["lora", "prompt_tuning", "zero_shot", "few_shot"])
+def test_texts_for_a_file_are_those_of_the_trial(method: str, written: Written, tmp_path: Path) -> None:
+    place = written(method)
+    record, tested = place.record(), place.predictions("test")
+    assert record is not None
+    assert tested
+    made = predict(place, str(sources_of(tmp_path / "bare.csv")), "cpu")
+    assert made["columns"] == {"source": "article"}
+    assert [set(one) for one in made["predictions"]] == [{"index", "output", "generated_tokens"}] * len(PAIRS)
+    by_source = {source: one for (source, _), one in zip(PAIRS, made["predictions"], strict=True)}
+    # The test's own examples get what the test got, though the file has no targets.
+    for prediction in tested:
+        assert by_source[prediction.source]["output"] == prediction.output
+        assert by_source[prediction.source]["generated_tokens"] == prediction.generated_tokens
+    assert len({one["output"] for one in made["predictions"]}) > 1
+    other = predict(place, str(sources_of(tmp_path / "other.csv", "whatever")), "cpu")
+    assert other == {"columns": {"source": "whatever"}, "predictions": made["predictions"]}
+
+
+def test_targets_in_the_file_change_nothing(written: Written, tmp_path: Path) -> None:
+    made = []
+    for name, target in (("empty", ""), ("long", "much more than six tokens of target, for certain")):
+        rows = [(source, target) for source, _ in PAIRS]
+        path = write_csv(tmp_path / f"{name}.csv", rows, header=("article", "summary"))
+        made.append(predict(written("lora"), str(path), "cpu"))
+    assert made[0] == made[1] == predict(written("lora"), str(sources_of(tmp_path / "bare.csv")), "cpu")
+
+
+def test_rows_that_no_text_can_be_written_for(written: Written, tmp_path: Path) -> None:
+    place = written("zero_shot")
+    path = write_csv(tmp_path / "odd.csv", [("a", "b")], header=("title", "body"))
+    with pytest.raises(DataError, match="no column 'article', the source that trial zero_shot-s0") as caught:
+        predict(place, str(path), "cpu")
+    assert "title, body" in caught.value.hint
+    path = write_csv(tmp_path / "gap.csv", [("fine", "x"), (" ", "x")], header=("article", "summary"))
+    with pytest.raises(DataError, match=r"1 of 2 rows of .* have no source; the first is .*gap.csv line 3"):
+        predict(place, str(path), "cpu")
+
+
+def test_few_shot_refuses_when_its_examples_have_changed(
+    make_place: MakePlace, gpt_folder: Path, tmp_path: Path
+) -> None:
+    data = write_csv(tmp_path / "pairs.csv", PAIRS, header=("article", "summary"))
+    task = {"name": "generation", "max_target_length": 4}
+    place = make_place("few_shot", {"examples": 1}, folder=gpt_folder, data=data, task=task)
+    run(place, "cpu", time.perf_counter())
+    assert predict(place, str(data), "cpu")["predictions"]
+    write_csv(data, [(f"new {source}", target) for source, target in PAIRS], header=("article", "summary"))
+    with pytest.raises(StoreError, match="took its examples from have changed"):
+        predict(place, str(data), "cpu")
+
+
+def test_the_card_of_a_writer(written: Written, tmp_path: Path) -> None:
+    place = written("lora")
+    done = export(place, tmp_path / "out", merged=False, device="cpu")
+    assert done["kind"] == "PEFT adapter"
+    card = (tmp_path / "out" / "README.md").read_text()
+    record = place.record()
+    assert record is not None
+    assert "base_model is an AutoModelForCausalLM" in card
+    assert 'template `"{source} => "`' in card
+    assert "max_target_length `6`" in card
+    assert "At most 24 tokens of prompt; pad on the left." in card
+    assert "Method options: r 8" in card
+    assert f"| rouge_l | {record.metric('rouge_l'):.4f} | fraction |" in card
+    assert f"| perplexity | {record.metric('perplexity'):.4f} |" in card
+    assert "Classes" not in card
+    assert "labels" not in card
+    assert "4 bits" not in card
+    with pytest.raises(StoreError, match="zero_shot trains nothing"):
+        export(written("zero_shot"), tmp_path / "none", merged=False, device="cpu")
+
+
+@torch.no_grad()
+def test_transformers_and_peft_load_a_writer(written: Written, gpt_folder: Path, tmp_path: Path) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    place = written("lora")
+    _, attached, tokenizer, _ = restore(place, torch.device("cpu"))
+    batch = tokenizer(FRESH[0], return_tensors="pt")
+    expected = attached.model(**batch).logits
+    export(place, tmp_path / "merged", merged=True, device="cpu")
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").eval()
+    torch.testing.assert_close(merged(**batch).logits, expected, atol=1e-4, rtol=1e-4)
+    assert "Load with: AutoModelForCausalLM.from_pretrained(FOLDER)" in (tmp_path / "merged" / "README.md").read_text()
+    export(place, tmp_path / "adapter", merged=False, device="cpu")
+    base = AutoModelForCausalLM.from_pretrained(gpt_folder)
+    theirs = PeftModel.from_pretrained(base, str(tmp_path / "adapter")).eval()
+    torch.testing.assert_close(theirs(**batch).logits, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_model_in_four_bits_is_disclosed() -> None:
+    assert "4 bits" not in " ".join(_loading("PEFT adapter", "AutoModelForCausalLM", False, False))
+    assert "loaded in 4 bits while this was trained" in _loading("PEFT adapter", "AutoModelForCausalLM", True, False)[1]
+    assert "turned back to full precision" in _loading("merged model", "AutoModelForCausalLM", True, False)[1]

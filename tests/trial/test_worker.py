@@ -361,3 +361,42 @@ def test_a_prompt_that_leaves_too_few_positions_is_refused(make_place: MakePlace
 def test_a_device_that_is_not_there_is_refused(make_place: MakePlace) -> None:
     with pytest.raises(ExecutorError, match="no CUDA device"):
         run(make_place("lora"), "cuda", time.perf_counter())
+
+
+# --- trials of a search
+
+
+@pytest.fixture(scope="module")
+def sought(make_place: MakePlace) -> tuple[TrialStore, TrialRecord]:
+    """A finished trial of a search, otherwise the one of `finished`."""
+    place = make_place("lora")
+    place.write_spec(place.spec().model_copy(update={"purpose": "search"}))
+    return place, finish(place)
+
+
+def test_a_search_trial_trains_as_any_other_and_scores_validation_alone(
+    sought: tuple[TrialStore, TrialRecord], finished: Finished
+) -> None:
+    place, record = sought
+    _, verdict = finished["lora"]
+    assert record.status is Status.COMPLETED
+    assert record.metrics == tuple(metric for metric in verdict.metrics if metric.split == "validation")
+    assert record.gradient_norm == verdict.gradient_norm
+    assert (record.selected_step, record.stored_bytes) == (verdict.selected_step, verdict.stored_bytes)
+    assert record.data is not None
+    assert verdict.data is not None
+    assert record.data.splits == verdict.data.splits
+    assert not {"test", "inference"} & record.memory.phases.keys()
+    assert record.predictions == {}
+    assert sorted(path.name for path in place.folder.iterdir()) == ["events.jsonl", "record.json", "trial.json"]
+    assert not {"collapsed", "below_floor"} & set(names(record)), "these speak of the test split"
+
+
+def test_every_null_of_a_search_trial_has_a_reason(sought: tuple[TrialStore, TrialRecord]) -> None:
+    test_every_null_has_a_reason("lora", {"lora": sought})
+    assert sought[1].missing["inference"] == "a trial of a search scores validation alone"
+
+
+def test_a_search_trial_cannot_be_restored(sought: tuple[TrialStore, TrialRecord]) -> None:
+    with pytest.raises(StoreError, match="belongs to the search"):
+        restore(sought[0], CPU)

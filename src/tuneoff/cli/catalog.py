@@ -36,6 +36,19 @@ def _methods() -> list[Item]:
                 "paper": method.paper,
             }
         )
+    for name, family in registry.methods().families().items():
+        found.append(
+            {
+                "name": f"{name}:<variant>",
+                "title": family.title,
+                "summary": family.summary,
+                "trains": True,
+                "mergeable": None,
+                "learning_rate": None,
+                "paper": None,
+                "variants": [f"{name}:{variant}" for variant in family.variants()],
+            }
+        )
     return sorted(found, key=lambda item: bool(item["trains"]))
 
 
@@ -161,6 +174,7 @@ def show_command() -> None:
     \b
     Examples:
       tuneoff show method lora
+      tuneoff show method peft:vera
       tuneoff show recipe quickstart > mine.yaml
     """
 
@@ -184,6 +198,7 @@ def show_method(name: str, as_json: bool) -> None:
         "mergeable": method.mergeable,
         "learning_rate": {"default": rate.center, "low": rate.low, "high": rate.high} if method.trains else None,
         "options": options(method.Options),
+        "other_options": method.Options.model_config.get("extra") == "allow",
         "paper": method.paper,
     }
     if as_json:
@@ -310,7 +325,9 @@ def _print_plugin(data: Item, facts: list[tuple[str, str]]) -> None:
         table.add_row(key, value)
     console.print(table)
     if not data["options"]:
-        console.print("\nIt has no options.")
+        # The plug-in's own words say which.
+        if not data.get("other_options"):
+            console.print("\nIt has no options.")
         return
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for heading in ("option", "default", "type", "what it does"):

@@ -112,11 +112,12 @@ def describe(
         commit: tuneoff's commit where it is known already (None: known to be none); by default it is looked up.
     """
     name = str(device)
-    device_name = processor()
+    device_name, device_memory = processor(), None
     if name.startswith("cuda"):
         import torch
 
         device_name = torch.cuda.get_device_name(name)
+        device_memory = int(torch.cuda.get_device_properties(name).total_memory)
     return Environment(
         platform=platform.platform(),
         python=platform.python_version(),
@@ -125,6 +126,7 @@ def describe(
         memory_bytes=memory_bytes(),
         device=name,
         device_name=device_name,
+        device_memory_bytes=device_memory,
         threads=threads,
         versions=dict(versions()),
         commit=commit() if callable(commit) else commit,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from weakref import ReferenceType, ref
 
 from tuneoff.record import Parameters, RoleCounts
 
@@ -15,17 +17,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BaseIdentity:
-    """Which parameters a model had before a method was attached."""
+    """Which parameters a model had before a method was attached.
 
-    base: frozenset[int]
-    head: frozenset[int]
+    They are held weakly: a method may replace them by packed ones, and their memory and their `id` must be free then.
+    """
+
+    base: Mapping[int, ReferenceType[nn.Parameter]]
+    head: Mapping[int, ReferenceType[nn.Parameter]]
     output: str | None = None
 
     @classmethod
     def of(cls, model: nn.Module, task: TaskView) -> BaseIdentity:
         """Remembers a model's parameters by identity."""
-        head = {id(p) for name in task.head for p in model.get_submodule(name).parameters()}
-        return cls(frozenset(id(p) for p in model.parameters() if id(p) not in head), frozenset(head), task.output)
+        head = {id(p): ref(p) for name in task.head for p in model.get_submodule(name).parameters()}
+        return cls({id(p): ref(p) for p in model.parameters() if id(p) not in head}, head, task.output)
+
+
+def _among(known: Mapping[int, ReferenceType[nn.Parameter]], parameter: nn.Parameter) -> bool:
+    found = known.get(id(parameter))
+    return found is not None and found() is parameter
 
 
 def elements(parameter: nn.Parameter) -> int:
@@ -39,7 +49,7 @@ def count(module: nn.Module, before: BaseIdentity) -> Parameters:
 
     PEFT keeps the head twice, as it was (`original_module`) and as trained (`modules_to_save`); the first is no
     part of the model that is run and is not counted. An output layer that was untied from the embeddings is a
-    head of its own.
+    head of its own. Weights packed into four bits (`quant_state`) are the base's: only what is frozen can be packed.
     """
     total = {"head": 0, "adapter": 0, "base": 0}
     trainable = dict(total)
@@ -48,10 +58,10 @@ def count(module: nn.Module, before: BaseIdentity) -> Parameters:
         if "original_module" in steps:
             continue
         output = before.output is not None and steps[:-1] == before.output.split(".")
-        if id(parameter) in before.base:
+        if _among(before.base, parameter) or hasattr(parameter, "quant_state"):
             role = "base"
         else:
-            role = "head" if "modules_to_save" in steps or id(parameter) in before.head or output else "adapter"
+            role = "head" if "modules_to_save" in steps or _among(before.head, parameter) or output else "adapter"
         total[role] += elements(parameter)
         if parameter.requires_grad:
             trainable[role] += elements(parameter)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tuneoff.errors import StoreError, UnsupportedModel
+from tuneoff.methods._modules import is_tied, untie
 from tuneoff.methods.base import Attached, Method, MethodOptions, TaskView
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ def attach_peft(model: nn.Module, config: Any) -> Attached:
         with warnings.catch_warnings():
             # PEFT sets it right by itself for GPT-2's transposed projections, and says so each time.
             warnings.filterwarnings("ignore", message="fan_in_fan_out")
+            # Training leaves the embeddings alone, and a merge unties them first.
+            warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True`")
             module = get_peft_model(model, config)
     except (ValueError, NotImplementedError, TypeError) as error:
         method = str(getattr(config.peft_type, "value", config.peft_type)).lower()
@@ -42,10 +45,16 @@ class PeftMethod(Method[O]):
         wrapped.save_pretrained(str(folder), save_embedding_layers=False)
 
     def load(self, attached: Attached, folder: Path) -> None:
-        from peft import load_peft_weights, set_peft_model_state_dict
+        from peft import load_peft_weights
+
+        self.put(attached, load_peft_weights(str(folder), device="cpu"), folder)
+
+    def put(self, attached: Attached, weights: dict[str, Any], folder: Path) -> None:
+        """Puts weights in PEFT's layout into the model; `folder` is where they were read, for the error."""
+        from peft import set_peft_model_state_dict
 
         wrapped: Any = attached.module
-        result = set_peft_model_state_dict(wrapped, load_peft_weights(str(folder), device="cpu"))
+        result = set_peft_model_state_dict(wrapped, weights)
         # PEFT puts a soft prompt into its place by hand and still reports its key.
         odd = [key for key in result.unexpected_keys if key != "prompt_embeddings"]
         if odd:
@@ -55,12 +64,24 @@ class PeftMethod(Method[O]):
         from peft.utils import ModulesToSaveWrapper
 
         wrapped: Any = attached.module
+        base = wrapped.get_base_model()
         # PEFT's own unwrapping fails for IA3 on a head of several layers (RoBERTa's), so it is done here.
-        for name, module in list(wrapped.get_base_model().named_modules()):
+        for name, module in list(base.named_modules()):
             if isinstance(module, ModulesToSaveWrapper):
                 parent, _, last = name.rpartition(".")
-                setattr(wrapped.get_base_model().get_submodule(parent), last, module.modules_to_save["default"])
-        merged: nn.Module = wrapped.merge_and_unload()
+                setattr(base.get_submodule(parent), last, module.modules_to_save["default"])
+        if is_tied(base) and hasattr(base.get_output_embeddings(), "base_layer"):
+            # Merging into a weight that is the embeddings too would change the input.
+            untie(base)
+        said_tied = base.config.tie_word_embeddings
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", message="Model with `tie_word_embeddings=True`|Input and output embeddings"
+            )
+            merged: nn.Module = wrapped.merge_and_unload()
+        if getattr(base.config, "is_encoder_decoder", False):
+            # As `untie` explains.
+            base.config.tie_word_embeddings = said_tied
         return merged
 
 

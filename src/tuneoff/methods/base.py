@@ -98,6 +98,9 @@ class AnyMethod(ABC, Generic[O]):
     paper: ClassVar[str]
     trains: ClassVar[bool]
     mergeable: ClassVar[bool] = False
+    needs: ClassVar[Literal["", "head", "no_head", "decoder"]] = ""
+    """What task or model must have: a head that the task adds, no such head, a decoder. `attach` refuses others; this
+    is for whoever suggests methods without a model at hand."""
     learning_rate: ClassVar[LearningRate] = LearningRate(0.0, 0.0, 0.0)
     Options: ClassVar[type[MethodOptions]] = MethodOptions
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tuneoff.errors import UnsupportedModel
 from tuneoff.methods._modules import freeze, train_head
 from tuneoff.methods.base import Attached, LearningRate, Method, MethodOptions, TaskView
 
@@ -17,10 +18,16 @@ class Head(Method[MethodOptions]):
     title = "Linear probe"
     summary = "Trains the task's head alone; says how much the frozen features already hold."
     paper = "Alain & Bengio 2016, Understanding intermediate layers using linear classifier probes, https://arxiv.org/abs/1610.01644"
+    needs = "head"
     mergeable = True
     learning_rate = LearningRate(1e-2, 5e-4, 1e-1)
 
     def attach(self, model: nn.Module, task: TaskView) -> Attached:
+        if not task.head:
+            raise UnsupportedModel(
+                "head trains the head that a task adds, and this task adds no head",
+                hint="Leave head out (--methods); last_block trains the output layer and the block below it.",
+            )
         freeze(model)
         train_head(model, task)
         return Attached(model, model)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from tuneoff.errors import UnsupportedModel
-from tuneoff.methods._modules import blocks, freeze, train_head
+from tuneoff.methods._modules import blocks, freeze, train_head, untie
 from tuneoff.methods.base import Attached, LearningRate, Method, MethodOptions, TaskView
 
 if TYPE_CHECKING:
@@ -18,13 +18,22 @@ class LastBlockOptions(MethodOptions):
     """Options of `last_block`."""
 
     blocks: int = Field(1, ge=1, description="how many transformer blocks are trained, counted from the last")
+    lm_head: bool = Field(
+        True, description="for tasks that write: train the output layer too, untied from the embeddings"
+    )
 
 
 class LastBlock(Method[LastBlockOptions]):
-    """Trains the last transformer block (or blocks) and the head; all before stays frozen."""
+    """Trains the last transformer block (or blocks) and the head; all before stays frozen.
+
+    For a task that writes text the head is the model's own output layer. Where that is tied to the input
+    embeddings, training it would change the input of the first block, so it is given weights of its own and
+    the embeddings stay as they are; those weights are counted as head and stored. In an encoder-decoder the last
+    block is the decoder's.
+    """
 
     title = "Last block"
-    summary = "Trains the last transformer block and the head; no gradient flows below it."
+    summary = "Trains the last transformer block and the head (a tied output layer is untied); no gradient below it."
     paper = "Lee, Tang & Lin 2019, What Would Elsa Do? Freezing Layers During Transformer Fine-Tuning, https://arxiv.org/abs/1911.03090"
     mergeable = True
     learning_rate = LearningRate(3e-4, 1e-5, 3e-3)
@@ -41,7 +50,18 @@ class LastBlock(Method[LastBlockOptions]):
             for parameter in block.parameters():
                 parameter.requires_grad_(True)
         train_head(model, task)
-        return Attached(model, model)
+        attached = Attached(model, model)
+        if self.options.lm_head and task.output is not None:
+            added = untie(model)
+            for parameter in model.get_submodule(task.output).parameters():
+                parameter.requires_grad_(True)
+            if added:
+                message = (
+                    "the output layer is tied to the embeddings; it was given weights of its own: "
+                    f"{added:,} more parameters"
+                )
+                attached.extra["findings"] = [("untied_head", message)]
+        return attached
 
 
 plugin = LastBlock

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from tuneoff.errors import UnsupportedModel, did_you_mean
+from tuneoff.methods._modules import attention_projections, is_tied
 from tuneoff.methods._peft import PeftMethod, attach_peft, peft_task
 from tuneoff.methods.base import Attached, LearningRate, MethodOptions, TaskView
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
+
+INITS = ("default", "gaussian", "orthogonal", "pissa", "pissa_niter_<n>", "olora", "mica")
+NEED_MORE = {
+    "eva": "needs activations of training data",
+    "corda": "needs activations of training data",
+    "lora_ga": "needs gradients of training data",
+    "loftq": "quantises the base model",
+}
+"""PEFT's other initialisations, and why they are not offered: a method sees no data."""
 
 
 class LoraOptions(MethodOptions):
@@ -21,12 +36,37 @@ class LoraOptions(MethodOptions):
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the update")
     targets: str | tuple[str, ...] = Field(
         "default",
-        description="'default' (PEFT's choice for the architecture: query and value), 'all-linear', or module names",
+        description="'default' (PEFT's choice for the architecture: query and value), 'attention' (all its "
+        "projections), 'all-linear', or module names",
     )
+    dora: bool = Field(False, description="DoRA: train each output's magnitude apart from its direction")
+    rslora: bool = Field(False, description="rsLoRA: scale by alpha / sqrt(r)")
+    init: str = Field(
+        "default",
+        description=f"start of the two matrices: {', '.join(INITS)}; PiSSA and OLoRA take their start out of the "
+        "frozen weights",
+    )
+    lora_plus_ratio: float = Field(
+        1.0, gt=0, description="LoRA+: the second matrix learns at this multiple of the learning rate"
+    )
+
+    @field_validator("init")
+    @classmethod
+    def _known_init(cls, init: str) -> str:
+        if init in INITS[:-3] or init in {"olora", "mica"} or re.fullmatch(r"pissa_niter_[1-9]\d*", init):
+            return init
+        if init in NEED_MORE:
+            raise ValueError(f"init {init} {NEED_MORE[init]}, which a method does not see; known: {', '.join(INITS)}")
+        raise ValueError(f"unknown init{did_you_mean(init, INITS)}; known: {', '.join(INITS)}")
 
 
 class Lora(PeftMethod[LoraOptions]):
-    """Adds a trained product of two thin matrices to frozen projections; merges into them."""
+    """Adds a trained product of two thin matrices to frozen projections; merges into them.
+
+    Also by option: DoRA (Liu et al. 2024), rsLoRA (Kalajdzievski 2023), LoRA+ (Hayou et al. 2024) and the
+    initialisations PiSSA (Meng et al. 2024) and OLoRA (Büyükakyüz 2024). These two move their start out of the frozen
+    weights, so what is kept is the difference to it: a plain LoRA of twice the rank for the unchanged base model.
+    """
 
     title = "LoRA"
     summary = "Trains low-rank updates of frozen projections; merging leaves inference as fast as the base model."
@@ -38,18 +78,137 @@ class Lora(PeftMethod[LoraOptions]):
     def attach(self, model: nn.Module, task: TaskView) -> Attached:
         from peft import LoraConfig
 
-        targets = self.options.targets
-        names = targets if isinstance(targets, str) else list(targets)
-        if isinstance(names, str) and names not in {"default", "all-linear"}:
-            names = [names]
+        chosen = self.options
+        own = chosen.init in {"gaussian", "orthogonal", "mica"}
         config = LoraConfig(
             task_type=peft_task(task),
-            r=self.options.r,
-            lora_alpha=self.options.alpha,
-            lora_dropout=self.options.dropout,
-            target_modules=None if names == "default" else names,
+            r=chosen.r,
+            lora_alpha=chosen.alpha,
+            lora_dropout=chosen.dropout,
+            target_modules=lora_targets(chosen.targets, model),
+            use_dora=chosen.dora,
+            use_rslora=chosen.rslora,
+            init_lora_weights=chosen.init if own else True,
         )
-        return attach_peft(model, config)
+        tied = is_tied(model)
+        attached = attach_peft(model, config)
+        if chosen.init not in {"default", "gaussian", "orthogonal", "mica"}:
+            self._take_from_base(attached, tied)
+        return attached
+
+    def _take_from_base(self, attached: Attached, tied: bool) -> None:
+        """Starts the matrices from the frozen weights and takes that start out of them (PiSSA, OLoRA).
+
+        Done here and not by PEFT's configuration, so that it also suits GPT-2's transposed weights, for which
+        PEFT's OLoRA is wrong, and so that PEFT never changes the weights a second time when it loads the result.
+        """
+        starts: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+        whole: Any = attached.model
+        for name, layer in lora_layers(attached.model):
+            if tied and layer is whole.get_output_embeddings():
+                raise UnsupportedModel(
+                    f"lora: init {self.options.init} changes the weights of {name}, which are the embeddings too",
+                    hint="Leave it out of targets, or use init: default.",
+                )
+            first, second = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+            if first.device.type == "meta":
+                continue
+            base = layer.get_base_layer().weight
+            if self.options.init == "olora" and layer.fan_in_fan_out:
+                base.data = base.data.T.contiguous()
+                layer.olora_init("default")
+                base.data = base.data.T.contiguous()
+            elif self.options.init == "olora":
+                layer.olora_init("default")
+            else:
+                layer.pissa_init("default", self.options.init)
+            for matrix in (first, second):
+                matrix.data = matrix.data.contiguous()
+            starts[name] = (first.detach().clone(), second.detach().clone())
+        attached.extra["starts"] = starts
+
+    def parameter_groups(self, attached: Attached, weight_decay: float) -> list[dict[str, Any]]:
+        groups = super().parameter_groups(attached, weight_decay)
+        if self.options.lora_plus_ratio == 1:
+            return groups
+        named = attached.module.named_parameters()
+        faster = {id(p) for name, p in named if {"lora_B", "lora_embedding_B"} & set(name.split("."))}
+        split = []
+        for group in groups:
+            split.append({**group, "params": [p for p in group["params"] if id(p) not in faster]})
+            chosen = [p for p in group["params"] if id(p) in faster]
+            split.append({**group, "params": chosen, "learning_rate_ratio": self.options.lora_plus_ratio})
+        return split
+
+    def save(self, attached: Attached, folder: Path) -> None:
+        super().save(attached, folder)
+        starts = attached.extra.get("starts")
+        if not starts:
+            return
+        import torch
+        from safetensors.torch import load_file, save_file
+
+        file, settings = folder / "adapter_model.safetensors", folder / "adapter_config.json"
+        kept = load_file(file)
+        for name, (first, second) in starts.items():
+            for part, start, axis in (("lora_A", first, 0), ("lora_B", -second, 1)):
+                key = f"base_model.model.{name}.{part}.weight"
+                kept[key] = torch.cat([kept[key], start.cpu()], dim=axis).contiguous()
+        save_file(kept, file, metadata={"format": "pt"})
+        config = json.loads(settings.read_text(encoding="utf-8"))
+        config["r"] *= 2
+        # The scale, alpha / r or alpha / sqrt(r), must stay.
+        config["lora_alpha"] *= 2**0.5 if self.options.rslora else 2
+        settings.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
+
+    def load(self, attached: Attached, folder: Path) -> None:
+        starts = attached.extra.get("starts")
+        if not starts:
+            super().load(attached, folder)
+            return
+        from peft import load_peft_weights
+
+        kept = load_peft_weights(str(folder), device="cpu")
+        for name, layer in lora_layers(attached.model):
+            saved = []
+            for part, axis in (("lora_A", 0), ("lora_B", 1)):
+                key = f"base_model.model.{name}.{part}.weight"
+                kept[key], start = kept[key].chunk(2, dim=axis)
+                saved.append(start if axis == 0 else -start)
+            starts[name] = self._move_start(layer, starts[name], (saved[0], saved[1]))
+        self.put(attached, kept, folder)
+
+    def _move_start(
+        self, layer: Any, ours: tuple[torch.Tensor, torch.Tensor], saved: tuple[torch.Tensor, torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Makes the frozen weights lack the saved start in place of ours; they differ where the decomposition does
+        (another machine, or a random one)."""
+        import torch
+
+        base = layer.get_base_layer().weight
+        first, second = (matrix.to(base.device) for matrix in saved)
+        if not (torch.equal(first, ours[0].to(base.device)) and torch.equal(second, ours[1].to(base.device))):
+            change = layer.scaling["default"] * (ours[1].to(base.device) @ ours[0].to(base.device) - second @ first)
+            base.data += change.T if layer.fan_in_fan_out else change
+        return first, second
+
+
+def lora_targets(targets: str | tuple[str, ...], model: nn.Module) -> str | list[str] | None:
+    """PEFT's `target_modules` for the option `targets`; None: PEFT's choice for the architecture."""
+    if targets == "default":
+        return None
+    if targets == "attention":
+        return attention_projections(model)
+    if targets == "all-linear":
+        return "all-linear"
+    return [targets] if isinstance(targets, str) else list(targets)
+
+
+def lora_layers(model: nn.Module) -> list[tuple[str, Any]]:
+    """Every module that has an update, with its name."""
+    from peft.tuners.lora import LoraLayer
+
+    return [(name, module) for name, module in model.named_modules() if isinstance(module, LoraLayer)]
 
 
 plugin = Lora

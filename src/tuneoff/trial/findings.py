@@ -8,8 +8,17 @@ from tuneoff.tasks.base import Features, Task
 MANY_TRUNCATED = 0.05
 
 
-def note_lengths(info: DataInfo, features: dict[str, list[Features]], limit: int) -> tuple[DataInfo, list[Finding]]:
-    """Adds each split's longest example and how many were cut to the data's description."""
+def note_lengths(
+    info: DataInfo, features: dict[str, list[Features]], limit: int, target_room: int | None
+) -> tuple[DataInfo, list[Finding]]:
+    """Adds each split's longest example and how many were cut to the data's description.
+
+    Args:
+        info: the data's description.
+        features: split -> its examples.
+        limit: tokens kept of what is put in.
+        target_room: tokens that may be written; None for a task that writes none.
+    """
     splits, cut, many = {}, [], False
     for name, split in info.splits.items():
         lengths = [feature.length for feature in features[name]]
@@ -21,7 +30,24 @@ def note_lengths(info: DataInfo, features: dict[str, list[Features]], limit: int
     if many:
         message = f"examples longer than {limit} tokens were cut: {', '.join(cut)}"
         findings.append(Finding(name="truncated", message=message))
+    if target_room is not None:
+        findings += _long_targets(features, target_room)
     return info.model_copy(update={"splits": splits}), findings
+
+
+def _long_targets(features: dict[str, list[Features]], room: int) -> list[Finding]:
+    """Targets that the model may not write to their end."""
+    counts = {name: sum(f.target_length > room for f in split) for name, split in features.items()}
+    if not any(counts.values()):
+        return []
+    where = ", ".join(f"{count} of {len(features[name])} {name}" for name, count in counts.items())
+    cut = any(len(f.target_ids) < f.target_length for split in features.values() for f in split)
+    what = "were cut to that for training and loss" if cut else "are learned whole"
+    return [
+        Finding(
+            name="long_targets", message=f"targets longer than the {room} tokens that may be written {what}: {where}"
+        )
+    ]
 
 
 def result_findings(task: Task, predictions: list[Prediction], metrics: list[Metric], info: DataInfo) -> list[Finding]:

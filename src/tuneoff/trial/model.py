@@ -83,7 +83,7 @@ def load(
     """
     config, files = load_config(spec)
     _set_up(config, task, dropout)
-    config._attn_implementation = attention
+    config._attn_implementation = attention if _has_sdpa(task.model_class(config), config) else "eager"
     findings: list[Finding] = []
     with quiet():
         # Also where there are files: tensors that they lack start random.
@@ -95,7 +95,7 @@ def load(
             findings.append(Finding(name="random_weights", message=message))
         else:
             model, fresh = _from_files(files, config, task)
-            checksum = files.checksum or _checksum(model, config)
+            checksum = files.checksum or _checksum(model, config, task)
             outside = [key for key in fresh if key.split(".")[0] not in task.view(model).head]
             if outside:
                 some = ", ".join(outside[:3])
@@ -103,8 +103,11 @@ def load(
                 findings.append(Finding(name="fresh_weights", message=message))
         tokenizer = _tokenizer(spec, files, config)
     _draw_head(model, task, seed)
-    pad = next((t for t in (tokenizer.pad_token_id, config.pad_token_id, tokenizer.eos_token_id) if t is not None), 0)
+    own_pad = getattr(config, "pad_token_id", None)
+    pad = next((t for t in (tokenizer.pad_token_id, own_pad, tokenizer.eos_token_id) if t is not None), 0)
     model.config.pad_token_id = pad
+    if model.can_generate():
+        model.generation_config = _plain_generation(model.config, tokenizer)
     info = ModelInfo(
         source=spec.source,
         architecture=type(model).__name__,
@@ -227,13 +230,34 @@ def _from_files(files: ModelFiles, config: Any, task: Task) -> tuple[Any, list[s
     return model, sorted({*loading["missing_keys"], *(key for key, *_ in loading["mismatched_keys"])})
 
 
-def _checksum(model: Any, config: Any) -> str:
-    """The hub's commit where there is one, else a SHA-256 over all tensors as loaded, the head left out."""
+def _has_sdpa(auto: Any, config: Any) -> bool:
+    """Whether transformers has the fused attention for this architecture; GPT-Neo and Gemma 2 have none."""
+    try:
+        return bool(auto._model_mapping[type(config)]._supports_sdpa)
+    except KeyError:
+        return True  # Building the model says what is wrong with it.
+
+
+def _plain_generation(config: Any, tokenizer: Any) -> Any:
+    """A generation configuration of token ids alone: what a model's authors chose would favour nobody's question."""
+    from transformers import GenerationConfig
+
+    names = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+    ids = {name: getattr(config, name, None) for name in names}
+    return GenerationConfig(**{n: getattr(tokenizer, n, None) if i is None else i for n, i in ids.items()})
+
+
+def _checksum(model: Any, config: Any, task: Task) -> str:
+    """The hub's commit where there is one, else a SHA-256 over all tensors as loaded, the task's head left out."""
     commit = getattr(config, "_commit_hash", None)
     if commit:
         return f"commit:{commit}"
+    tensors = model.base_model.state_dict()
+    output = task.view(model).output
+    if output is not None:
+        tensors |= {f"{output}.{name}": tensor for name, tensor in model.get_submodule(output).state_dict().items()}
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.base_model.state_dict().items()):
+    for name, tensor in sorted(tensors.items()):
         digest.update(name.encode())
         digest.update(tensor.detach().contiguous().numpy().tobytes())
     return digest.hexdigest()
@@ -282,7 +306,8 @@ def _tokenizer(spec: ModelSpec, files: ModelFiles | None, config: Any) -> Any:
 def byte_tokenizer(config: Any) -> Any:
     """A tokenizer of bytes for a model without weights: 256 ids that the model's own special tokens leave free.
 
-    Encoders get their usual frame (a first and a last special token); decoders get none, as GPT-2's has none.
+    Encoders get their usual frame (a first and a last special token); decoders get none, as GPT-2's has none;
+    encoder-decoders get an end-of-text token, and a first one where they have one, as T5 and BART do.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
@@ -304,9 +329,10 @@ def byte_tokenizer(config: Any) -> Any:
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     core.decoder = decoders.ByteLevel()
     first, last = ("cls", "sep") if "cls" in special else ("bos", "eos")
-    if encoder:
-        frame = f"{names[special[first]]} $A {names[special[last]]}"
-        tokens = [(names[special[part]], special[part]) for part in dict.fromkeys((first, last))]
+    if encoder or (config.is_encoder_decoder and "eos" in special):
+        frame = f"{names[special[first]]} $A" if first in special else "$A"
+        frame += f" {names[special[last]]}"
+        tokens = [(names[special[part]], special[part]) for part in dict.fromkeys((first, last)) if part in special]
         core.post_processor = processors.TemplateProcessing(single=frame, special_tokens=tokens)
     given = {f"{name}_token": names[number] for name, number in special.items()}
     return PreTrainedTokenizerFast(tokenizer_object=core, padding_side="right", **given)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from tuneoff.record import Event, Metric
 from tuneoff.spec import Protocol
-from tuneoff.tasks.base import Example, Features, Task
+from tuneoff.tasks.base import Example, Features
 from tuneoff.trial.checkpoint import Checkpoint
 from tuneoff.trial.evaluate import Bench, predict, write
 from tuneoff.trial.phases import Phases
@@ -36,7 +36,7 @@ class Selection:
     ) -> None:
         self.bench, self.protocol, self.features, self.examples = bench, protocol, features, examples
         self.checkpoint, self.phases, self.emit = checkpoint, phases, emit
-        self.name = selection_metric(bench.task, protocol)
+        self.name = bench.task.selects(protocol.select_metric)
         self.sign = 1.0 if bench.task.directions[self.name] == "higher" else -1.0
         self.metrics: list[Metric] = []
         self.best: tuple[float, float] | None = None
@@ -66,8 +66,3 @@ class Selection:
         if self.checkpoint is not None and self.checkpoint.step != self.last_step:
             with self.phases("checkpoint"):
                 self.checkpoint.restore()
-
-
-def selection_metric(task: Task, protocol: Protocol) -> str:
-    """The validation metric that selects a checkpoint: the protocol's, else the task's."""
-    return protocol.select_metric or task.selection_metric or task.primary_metric

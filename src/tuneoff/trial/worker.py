@@ -1,13 +1,15 @@
 """A trial from its specification to its record: one straight line.
 
 data -> model -> method -> preflight -> train -> test -> inference -> record
+
+A trial of a search ends after training: it scores validation and leaves the test split alone.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,8 +24,11 @@ from tuneoff.record import (
     Event,
     Finding,
     GradientNorm,
+    Inference,
+    Metric,
     ModelInfo,
     Parameters,
+    PredictionsInfo,
     Status,
     Throughput,
     TrialRecord,
@@ -136,11 +141,9 @@ def _reasons(record: TrialRecord, device: torch.device) -> dict[str, str]:
             for figure in ("allocated_bytes", "reserved_bytes"):
                 reasons[f"memory.phases.{phase}.{figure}"] = "the trial ran on the CPU"
         reasons["noise.gpu_throttled_share"] = "the trial ran on the CPU"
-    if record.inference.generated_tokens_per_second is None:
-        for figure in ("generated_tokens_per_second", "generated_tokens_mean"):
-            reasons[f"inference.{figure}"] = "the task writes no text"
-    else:
-        reasons["inference.batched_tokens_per_second"] = "the speed is that of generated tokens"
+        reasons["environment.device_memory_bytes"] = "the trial ran on the CPU"
+    if "inference" not in record.missing:
+        reasons |= _inference_reasons(record)
     if record.environment is not None and record.environment.commit is None:
         reasons["environment.commit"] = "tuneoff did not run from a git checkout"
     if record.model is not None and record.model.checksum is None:
@@ -148,6 +151,13 @@ def _reasons(record: TrialRecord, device: torch.device) -> dict[str, str]:
     if record.model is not None and record.model.max_positions is None:
         reasons["model.max_positions"] = "the model sets no limit"
     return reasons
+
+
+def _inference_reasons(record: TrialRecord) -> dict[str, str]:
+    if record.inference.generated_tokens_per_second is not None:
+        return {"inference.batched_tokens_per_second": "the speed is that of generated tokens"}
+    written = ("inference.generated_tokens_per_second", "inference.generated_tokens_mean")
+    return dict.fromkeys(written, "the task writes no text")
 
 
 def demonstrations(method: Method[Any], train: Sequence[Example], seed: int) -> list[Example]:
@@ -185,7 +195,7 @@ def assemble(
         features = {split: task.encode(rows, loaded.tokenizer, limit, shown) for split, rows in data.splits.items()}
     size = spec.protocol.evaluation_batch_size
     bench = Bench(task, attached, device, policy.autocast, loaded.pad_token_id, size, loaded.tokenizer)
-    info, findings = note_lengths(data.info, features, limit)
+    info, findings = note_lengths(data.info, features, limit, task.target_room)
     told = [Finding(name=name, message=message) for name, message in attached.extra.get("findings", ())]
     found = [*loaded.findings, *data.findings, *findings, *told]
     data = trial_data.TrialData(data.splits, info, data.findings)
@@ -210,6 +220,59 @@ def _run_model(
         place.append_event,
     )
     trained = _train(trial, selection, phases, place) if method.trains else _untrained(selection)
+    verdict = spec.purpose == "verdict"
+    tested = _test(trial, selection, phases, place) if verdict else UNTESTED
+    noise = sampler.noise(torch.get_num_threads())
+    findings = [*trial.findings, *tested.findings]
+    if noise.contended:
+        findings.append(Finding(name="contended", message=noise.reason))
+    stored = checkpoint.stored_bytes() if checkpoint is not None else 0
+    if checkpoint is not None and not (verdict and spec.execution.keep_weights):
+        checkpoint.discard()
+    # The figures of training are null for a method without it, with their reasons in `trained`.
+    memory = phases.meter.memory("train" if method.trains else "test")
+    record = TrialRecord(
+        spec=spec,
+        status=Status.COMPLETED,
+        metrics=(*selection.metrics, *tested.metrics),
+        primary_metric=trial.task.primary_metric,
+        parameters=trial.counts,
+        timing=phases.watch.timing(),
+        memory=memory,
+        inference=tested.inference,
+        utilisation=sampler.utilisation(),
+        noise=noise,
+        stored_bytes=stored,
+        data=trial.data.info,
+        model=trial.model,
+        precision=environment.precision(trial.policy, device),
+        predictions=tested.predictions,
+        findings=tuple(findings),
+        missing={**phases.meter.missing, **sampler.missing, **tested.missing},
+    )
+    return trained(record)
+
+
+@dataclass(frozen=True)
+class Tested:
+    """What the test split tells."""
+
+    metrics: tuple[Metric, ...] = ()
+    inference: Inference = field(default_factory=Inference)
+    predictions: dict[str, PredictionsInfo] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+    missing: dict[str, str] = field(default_factory=dict)
+
+
+UNTESTED = Tested(
+    missing=dict.fromkeys(
+        ("inference", "timing.inference_seconds", "timing.test_seconds"), "a trial of a search scores validation alone"
+    )
+)
+
+
+def _test(trial: Assembled, selection: Selection, phases: Phases, place: TrialStore) -> Tested:
+    """Scores the test split with the selected weights, and times the model on it."""
     selection.finish()
     test, examples = trial.features["test"], trial.data.splits["test"]
     with phases("test"):
@@ -217,37 +280,10 @@ def _run_model(
         if trial.bench.writes:
             predictions, writing = write(trial.bench, test, examples, predictions)
     with phases("inference"):
-        inference = measure_inference(trial.bench, test, spec.execution.latency_examples, writing)
-    metrics = [*selection.metrics, *trial.task.score(predictions, "test")]
-    noise = sampler.noise(torch.get_num_threads())
-    findings = [*trial.findings, *result_findings(trial.task, predictions, metrics, trial.data.info)]
-    if noise.contended:
-        findings.append(Finding(name="contended", message=noise.reason))
-    stored = checkpoint.stored_bytes() if checkpoint is not None else 0
-    if checkpoint is not None and not spec.execution.keep_weights:
-        checkpoint.discard()
-    # The figures of training are null for a method without it, with their reasons in `trained`.
-    memory = phases.meter.memory("train" if method.trains else "test")
-    record = TrialRecord(
-        spec=spec,
-        status=Status.COMPLETED,
-        metrics=tuple(metrics),
-        primary_metric=trial.task.primary_metric,
-        parameters=trial.counts,
-        timing=phases.watch.timing(),
-        memory=memory,
-        inference=inference,
-        utilisation=sampler.utilisation(),
-        noise=noise,
-        stored_bytes=stored,
-        data=trial.data.info,
-        model=trial.model,
-        precision=environment.precision(trial.policy, device),
-        predictions={"test": place.write_predictions("test", predictions)},
-        findings=tuple(findings),
-        missing={**phases.meter.missing, **sampler.missing},
-    )
-    return trained(record)
+        inference = measure_inference(trial.bench, test, trial.spec.execution.latency_examples, writing)
+    metrics = tuple(trial.task.score(predictions, "test"))
+    findings = result_findings(trial.task, predictions, [*selection.metrics, *metrics], trial.data.info)
+    return Tested(metrics, inference, {"test": place.write_predictions("test", predictions)}, tuple(findings))
 
 
 Completion = Callable[[TrialRecord], TrialRecord]
@@ -331,6 +367,8 @@ def restore(place: TrialStore, device: torch.device) -> tuple[Task, Attached, An
     method = registry.methods()[spec.method].create(spec.options)
     if not isinstance(method, Method):
         raise StoreError(f"{spec.label} uses no model")
+    if method.trains and spec.purpose == "search":
+        raise StoreError(f"trial {spec.id} belongs to the search, which keeps no weights", hint="Name another trial.")
     if method.trains and not place.weights.is_dir():
         raise StoreError(
             f"trial {spec.id} kept no weights", hint="Run it again with --set execution.keep_weights=true."

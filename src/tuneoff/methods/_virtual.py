@@ -1,0 +1,128 @@
+"""What methods with virtual tokens share: soft prompts, trained prefixes, and how both are kept.
+
+A reparametrisation (an MLP or an LSTM that the virtual tokens pass through) serves training alone. What is kept, as
+in PEFT's own layout, are the rows that come out of it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tuneoff.errors import UnsupportedModel
+from tuneoff.methods._modules import decoder_layers, is_encoder
+from tuneoff.methods._peft import PeftMethod
+from tuneoff.methods.base import Attached, MethodOptions
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+O = TypeVar("O", bound=MethodOptions)  # noqa: E741 - as in base
+
+REPARAMETRISATIONS = ("transform", "mlp_head", "lstm_head")
+
+
+class VirtualTokens(PeftMethod[O]):
+    """A PEFT method whose trained part is virtual tokens before the input."""
+
+    def save(self, attached: Attached, folder: Path) -> None:
+        import torch
+
+        # As in evaluation: an LSTM rounds otherwise where gradients are wanted.
+        with torch.no_grad():
+            super().save(attached, folder)
+
+    def load(self, attached: Attached, folder: Path) -> None:
+        from peft import load_peft_weights
+        from torch.nn import Embedding
+
+        wrapped: Any = attached.module
+        encoder = wrapped.prompt_encoder["default"]
+        parts = [name for name in REPARAMETRISATIONS if hasattr(encoder, name)]
+        if parts:
+            device = encoder.embedding.weight.device
+            kept = load_peft_weights(str(folder), device=str(device))["prompt_embeddings"]
+            encoder.embedding = Embedding(len(kept), kept.shape[1], _weight=kept.clone())
+            for name in parts:
+                delattr(encoder, name)
+            # PEFT's word for: the rows are the result, nothing is computed from them.
+            wrapped.peft_config["default"].inference_mode = True
+        super().load(attached, folder)
+
+
+def input_width(model: nn.Module) -> int:
+    """Width of the input embeddings (ALBERT's and ELECTRA's is not the hidden size)."""
+    whole: Any = model
+    return int(whole.get_input_embeddings().weight.shape[1])
+
+
+def prefix_shape(model: nn.Module) -> dict[str, int]:
+    """PEFT's settings for keys and values of every decoder layer: `num_layers`, `num_attention_heads` (those of keys
+    and values) and `token_dim` (heads x width of a head).
+
+    Raises:
+        UnsupportedModel: for encoders, which keep no keys and values between calls.
+    """
+    if is_encoder(model):
+        raise UnsupportedModel(
+            f"{type(model).__name__} is an encoder: it takes no keys and values from outside, which a prefix is",
+            hint="Use prompt_tuning or p_tuning, or a decoder.",
+        )
+    whole: Any = model
+    config = whole.config
+    if not getattr(config, "is_encoder_decoder", False):
+        config = config.get_text_config()
+    named = ("decoder_attention_heads", "num_attention_heads", "num_heads")
+    heads = next(int(getattr(config, name)) for name in named if getattr(config, name, None) is not None)
+    widths = (getattr(config, name, None) for name in ("head_dim", "d_kv"))
+    width = next((int(w) for w in widths if w is not None), int(config.hidden_size) // heads)
+    key_heads = int(getattr(config, "num_key_value_heads", None) or heads)
+    return {"num_layers": decoder_layers(config), "num_attention_heads": key_heads, "token_dim": key_heads * width}
+
+
+def rows(wrapped: Any) -> torch.Tensor:
+    """What the virtual tokens stand for, shape (tokens, width), through their reparametrisation in training."""
+    encoder = wrapped.prompt_encoder["default"]
+    if wrapped.peft_config["default"].inference_mode:
+        kept: torch.Tensor = encoder.embedding.weight
+        return kept
+    numbers = wrapped.prompt_tokens["default"].to(encoder.embedding.weight.device)
+    made: torch.Tensor = encoder(numbers[None])[0]
+    return made
+
+
+def with_soft_prompt(attached: Attached, tokens: int) -> Attached:
+    """Announces a wrapped PEFT model's prompt encoder as a soft prompt."""
+
+    def soft_prompt(batch_size: int) -> torch.Tensor:
+        return rows(attached.module).expand(batch_size, -1, -1)
+
+    attached.soft_prompt = soft_prompt
+    attached.virtual_tokens = tokens
+    return attached
+
+
+def with_prefix(attached: Attached, tokens: int) -> Attached:
+    """Announces a wrapped PEFT model's prefix encoder as keys and values before the decoder's input."""
+    wrapped: Any = attached.module
+    config = wrapped.peft_config["default"]
+    heads = config.num_attention_heads
+
+    def prefix(batch_size: int) -> Any:
+        from transformers import DynamicCache, EncoderDecoderCache
+
+        model_config: Any = attached.model.config
+        # Layer by layer first the keys, then the values: PEFT's order.
+        both = rows(wrapped).view(tokens, config.num_layers, 2, heads, config.token_dim // heads)
+        # Without the configuration: a layer of sliding attention must not drop any of them here.
+        cache = DynamicCache()
+        for layer, (keys, values) in enumerate(both.permute(1, 2, 3, 0, 4)):
+            cache.update(keys.expand(batch_size, -1, -1, -1), values.expand(batch_size, -1, -1, -1), layer)
+        if not getattr(model_config, "is_encoder_decoder", False):
+            return cache
+        return EncoderDecoderCache(cache, DynamicCache())
+
+    attached.prefix = prefix
+    attached.virtual_tokens = tokens
+    return attached

@@ -1,0 +1,63 @@
+"""P-tuning: a soft prompt that is the output of a small trained network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field, model_validator
+
+from tuneoff.methods._peft import attach_peft, peft_task
+from tuneoff.methods._virtual import VirtualTokens, input_width, with_soft_prompt
+from tuneoff.methods.base import Attached, LearningRate, MethodOptions, TaskView
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class PTuningOptions(MethodOptions):
+    """Options of `p_tuning`."""
+
+    tokens: int = Field(20, ge=1, description="virtual tokens; they count against the model's positions")
+    type: Literal["mlp", "lstm"] = Field(
+        "mlp", description="the network: an MLP, or a bidirectional LSTM before an MLP as in the paper"
+    )
+    hidden: int | None = Field(None, ge=1, description="width of the network; unset: that of the embeddings")
+    layers: int | None = Field(None, ge=1, description="with type lstm: its layers; unset: 2")
+
+    @model_validator(mode="after")
+    def _layers_where_they_are_used(self) -> PTuningOptions:
+        if self.layers is not None and self.type != "lstm":
+            raise ValueError("layers are those of type lstm; the MLP always has three")
+        return self
+
+
+class PTuning(VirtualTokens[PTuningOptions]):
+    """Trains embeddings of virtual tokens through a small network; only the network's output is kept."""
+
+    title = "P-tuning"
+    summary = "Prompt tuning through a small network (MLP or LSTM) that is dropped after training."
+    paper = "Liu et al. 2021, GPT Understands, Too, https://arxiv.org/abs/2103.10385"
+    learning_rate = LearningRate(1e-3, 5e-5, 3e-2)
+    Options = PTuningOptions
+
+    @property
+    def virtual_tokens(self) -> int:
+        return self.options.tokens
+
+    def attach(self, model: nn.Module, task: TaskView) -> Attached:
+        from peft import PromptEncoderConfig
+
+        width = input_width(model)
+        config = PromptEncoderConfig(
+            task_type=peft_task(task),
+            num_virtual_tokens=self.options.tokens,
+            num_transformer_submodules=1,
+            token_dim=width,
+            encoder_reparameterization_type=self.options.type.upper(),
+            encoder_hidden_size=self.options.hidden or width,
+            encoder_num_layers=self.options.layers or 2,
+        )
+        return with_soft_prompt(attach_peft(model, config), self.options.tokens)
+
+
+plugin = PTuning

@@ -1,0 +1,87 @@
+"""QLoRA: low-rank updates beside projections that are frozen in four bits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from tuneoff.methods._peft import PeftMethod, attach_peft, peft_task
+from tuneoff.methods.base import Attached, LearningRate, MethodOptions, TaskView
+from tuneoff.methods.lora import lora_targets
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class QloraOptions(MethodOptions):
+    """Options of `qlora`."""
+
+    r: int = Field(8, ge=1, description="rank of the update")
+    alpha: float = Field(16, gt=0, description="the update is scaled by alpha / r")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the update")
+    targets: str | tuple[str, ...] = Field(
+        "all-linear",
+        description="what gets an update: 'all-linear' (as in the paper: every layer in four bits), 'default' "
+        "(PEFT's choice for the architecture), 'attention' (all its projections), or module names",
+    )
+    quant_type: Literal["nf4", "fp4"] = Field("nf4", description="the sixteen values a weight can take")
+    double_quantisation: bool = Field(True, description="quantise the blocks' scales, too, to eight bits")
+
+
+class Qlora(PeftMethod[QloraOptions]):
+    """Packs the transformer's linear layers into four bits (blocks of 64 weights) and trains LoRA on top.
+
+    The task's head, the output layer, embeddings and norms stay in full precision. Weights are dequantised layer by
+    layer, in the precision policy's type, each time they are used. Merging gives a model in full precision whose
+    logits are the trained ones up to rounding; it isn't the base model plus an update, as the base was rounded.
+    """
+
+    title = "QLoRA"
+    summary = "LoRA beside linear layers kept in four bits: less memory for frozen weights, more time to unpack them."
+    paper = "Dettmers et al. 2023, QLoRA: Efficient Finetuning of Quantized LLMs, https://arxiv.org/abs/2305.14314"
+    mergeable = True
+    learning_rate = LearningRate(2e-3, 5e-5, 1e-2)
+    Options = QloraOptions
+
+    def attach(self, model: nn.Module, task: TaskView) -> Attached:
+        from peft import LoraConfig
+
+        from tuneoff.methods._quantised import quantise
+
+        kept = [*task.head, *([task.output] if task.output else [])]
+        packed = quantise(model, kept, quant_type=self.options.quant_type, double=self.options.double_quantisation)
+        any_model: Any = model
+        any_model.is_loaded_in_4bit = True  # by this PEFT knows that it meets four-bit layers
+        targets = lora_targets(self.options.targets, model)
+        config = LoraConfig(
+            task_type=peft_task(task),
+            r=self.options.r,
+            lora_alpha=self.options.alpha,
+            lora_dropout=self.options.dropout,
+            target_modules=packed if targets == "all-linear" else targets,
+        )
+        return attach_peft(model, config)
+
+    def merge(self, attached: Attached) -> nn.Module:
+        # PEFT would pack the merged weights again, which rounds the update away.
+        from peft.tuners.lora import LoraLayer
+
+        from tuneoff.methods._quantised import QuantisedLinear, dequantised
+
+        model: Any = attached.model
+        for name, module in list(model.named_modules()):
+            layer: Any = module
+            if isinstance(module, LoraLayer) and isinstance(layer.get_base_layer(), QuantisedLinear):
+                plain = dequantised(layer.get_base_layer(), layer.get_delta_weight("default").detach())
+            elif isinstance(module, QuantisedLinear) and not name.endswith(".base_layer"):
+                plain = dequantised(module)
+            else:
+                continue
+            parent, _, last = name.rpartition(".")
+            setattr(model.get_submodule(parent), last, plain)
+        del model.is_loaded_in_4bit
+        return super().merge(attached)
+
+
+plugin = Qlora

@@ -1,0 +1,89 @@
+"""From token ids to what a transformer takes in, trained virtual tokens included, and logits where they are wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from tuneoff.methods.base import Attached
+
+
+def model_inputs(attached: Attached, ids: torch.Tensor, mask: torch.Tensor) -> dict[str, Any]:
+    """Arguments of the model's `forward` for right-padded token ids.
+
+    A soft prompt stands before the embedded ids (before the encoder's, in an encoder-decoder). A prefix goes in as
+    a cache of keys and values (of the decoder's self-attention, in an encoder-decoder). Either way a row's real
+    positions follow one another, so that position numbers and local attention see no gap.
+
+    Args:
+        attached: the model and its virtual tokens.
+        ids: shape (batch, length).
+        mask: 1 on every token that is no padding, shape (batch, length).
+
+    Returns:
+        `input_ids` or `inputs_embeds`, `attention_mask` over all positions of the keys, and `past_key_values` where
+        the method has a prefix.
+    """
+    import torch
+
+    model: Any = attached.model
+    batch = len(ids)
+    inputs: dict[str, Any] = {"input_ids": ids}
+    before = 0
+    if attached.soft_prompt is not None:
+        words = model.get_input_embeddings()(ids)
+        prompt = attached.soft_prompt(batch).to(words.dtype)
+        inputs = {"inputs_embeds": torch.cat([prompt, words], dim=1)}
+        before += prompt.shape[1]
+    if attached.prefix is not None:
+        inputs["past_key_values"] = cache = whole_cache(attached.prefix(batch))
+        before += 0 if model.config.is_encoder_decoder else cache.get_seq_length()
+    inputs["attention_mask"] = torch.cat([mask.new_ones(batch, before), mask], dim=1) if before else mask
+    return inputs
+
+
+def whole_cache(cache: Any) -> Any:
+    """The same keys and values in a cache whose every layer keeps all positions.
+
+    Layers of sliding attention would drop the oldest positions, which in a padded batch are not the same for all
+    rows; the attention mask hides them just as well. Keys and values of cross-attention are left to the model.
+    """
+    from transformers import DynamicCache, EncoderDecoderCache
+
+    if isinstance(cache, EncoderDecoderCache):
+        return EncoderDecoderCache(whole_cache(cache.self_attention_cache), DynamicCache())
+    whole = DynamicCache()
+    for number, layer in enumerate(cache.layers):
+        if layer.get_seq_length():
+            whole.update(layer.keys, layer.values, number)
+    return whole
+
+
+@contextmanager
+def logits_at(model: nn.Module, positions: torch.Tensor) -> Iterator[None]:
+    """While open, the model computes logits at these positions alone and gives them as (1, positions, vocabulary).
+
+    Hidden states are picked before the model's output layer, so that all that a model does to logits besides (a
+    bias, a cap) is still done, and logits elsewhere take no memory.
+
+    Args:
+        model: a causal language model, or an encoder-decoder with a language-modelling head.
+        positions: true where logits are wanted, shape (batch, length); they come row by row. Aligned with the end
+            of the sequence where virtual tokens stand before it.
+    """
+
+    def pick(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        hidden: torch.Tensor = inputs[0]
+        return (hidden[:, hidden.shape[1] - positions.shape[1] :][positions][None], *inputs[1:])
+
+    output: Any = model.get_output_embeddings()  # type: ignore[operator]
+    handle = output.register_forward_pre_hook(pick)
+    try:
+        yield
+    finally:
+        handle.remove()

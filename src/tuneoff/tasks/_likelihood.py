@@ -1,0 +1,275 @@
+"""Classification by the words for each class: the class is the one whose words a causal language model expects most."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tuneoff.errors import DataError, UnsupportedModel, did_you_mean
+from tuneoff.methods.base import Attached, TaskView
+from tuneoff.tasks._inputs import logits_at, model_inputs
+from tuneoff.tasks._prompts import Template, prompts
+from tuneoff.tasks.base import Batch, Example, Features
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+TEMPLATE = "{text}\n\nLabel:"
+SEPARATOR = "\n\n"
+"""Between solved examples."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """The classes' words as tokens, and where to read each token's likelihood.
+
+    A token's likelihood is read after the prompt and the class's tokens before it. Tokens to be read into the model
+    stand in `branches`; classes share a branch where one's tokens begin with the other's. Classes of a token each
+    need no tokens read in: a single empty branch, one forward pass per example.
+
+    Attributes:
+        tokens: of each class, in order.
+        branches: token sequences put after the prompt, none the beginning of another.
+    """
+
+    tokens: tuple[tuple[int, ...], ...]
+    branches: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def of(cls, tokens: Sequence[Sequence[int]]) -> Words:
+        """Finds the fewest branches that read every token but each class's last."""
+        read = sorted({tuple(ids[:-1]) for ids in tokens}, key=lambda ids: (-len(ids), ids))
+        branches: list[tuple[int, ...]] = []
+        for ids in read:
+            if not any(branch[: len(ids)] == ids for branch in branches):
+                branches.append(ids)
+        return cls(tuple(tuple(ids) for ids in tokens), tuple(branches))
+
+    @property
+    def room(self) -> int:
+        """Tokens read in after a prompt at most."""
+        return max(len(branch) for branch in self.branches)
+
+    def places(self) -> list[tuple[int, int, int]]:
+        """(class, place, token) of every token; an example's places are counted branch by branch, each from the
+        prompt's last token on."""
+        sizes = [len(branch) + 1 for branch in self.branches]
+        starts = [sum(sizes[:i]) for i in range(len(sizes))]
+        found = []
+        for number, words in enumerate(self.tokens):
+            for at, token in enumerate(words):
+                before = words[:at]
+                branch = next(i for i, b in enumerate(self.branches) if b[:at] == before)
+                found.append((number, starts[branch] + at, token))
+        return found
+
+
+class Likelihood:
+    """What `task.scoring: likelihood` puts in place of a head.
+
+    A class's score is the sum of its words' log-probabilities after the prompt. It isn't divided by their number:
+    the sum is the probability that the model goes on with these words, and its loss, the cross-entropy over the
+    classes' scores, teaches away what favours short ones.
+
+    Args:
+        template: the prompt, which holds `{text}` once; spaces or line breaks at its end go before the words.
+        words: class -> words, or one for each class in order; the class's own name where None.
+    """
+
+    def __init__(self, template: str, words: Mapping[str, str] | Sequence[str] | None) -> None:
+        self.bare = template.rstrip()
+        self.gap = template[len(self.bare) :] or " "
+        self.template = Template.parse(self.bare)
+        self.words = words
+        self._tokens: Words | None = None
+
+    def named(self, labels: Sequence[str]) -> list[str]:
+        """The words of each class.
+
+        Raises:
+            DataError: for words of a class that there isn't, a class without, or too many or few.
+        """
+        if self.words is None:
+            return list(labels)
+        if not isinstance(self.words, Mapping):
+            if len(self.words) != len(labels):
+                raise DataError(
+                    f"task.words has {len(self.words)} entries for {len(labels)} classes",
+                    hint=f"Give one for each, in this order: {', '.join(labels)}.",
+                )
+            return list(self.words)
+        for name in self.words:
+            if name not in labels:
+                raise DataError(
+                    f"task.words names the class {name!r}, which there isn't{did_you_mean(name, labels)}",
+                    hint=f"The classes: {', '.join(labels)}.",
+                )
+        missing = [label for label in labels if label not in self.words]
+        if missing:
+            raise DataError(f"task.words has none for the class {missing[0]!r}", hint="Give words for every class.")
+        return [self.words[label] for label in labels]
+
+    # --- the model
+
+    def view(self, model: nn.Module) -> TaskView:
+        """No head: the model's own output layer gives the scores."""
+        return TaskView(head=(), peft_task_type="CAUSAL_LM", output=output_layer(model))
+
+    def model_class(self, config: Any) -> Any:
+        """Raises:
+        UnsupportedModel: for an encoder or an encoder-decoder.
+        """
+        import transformers as hf
+
+        encoder = type(config) in hf.MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False)
+        if config.is_encoder_decoder or encoder or type(config) not in hf.MODEL_FOR_CAUSAL_LM_MAPPING:
+            raise UnsupportedModel(
+                f"a {config.model_type} model cannot tell how likely words are after a text",
+                hint="Use a causal language model (GPT-2, GPT-Neo, Llama, Gemma, …), or task.scoring: head.",
+            )
+        return hf.AutoModelForCausalLM
+
+    # --- examples -> tokens
+
+    def encode(
+        self,
+        examples: Sequence[Example],
+        labels: Sequence[str],
+        tokenizer: Any,
+        max_length: int,
+        demonstrations: Sequence[Example],
+    ) -> list[Features]:
+        """Prompts of at most `max_length` tokens, the words that are read in after them included.
+
+        Raises:
+            DataError: if there is no room for the prompt without its text, or two classes' words cannot be told apart.
+        """
+        words = self._tokens = self._tokenize_words(labels, tokenizer)
+        number = {label: i for i, label in enumerate(labels)}
+        room = max_length - words.room
+        shown = self._demonstrate(demonstrations, words, number, tokenizer, max_length)
+        special = set(tokenizer.all_special_ids)
+        features = []
+        for example, prompt in zip(examples, self._prompts(examples, tokenizer), strict=True):
+            if room < max(prompt.instruction, 1):
+                raise DataError(
+                    f"protocol.max_length {max_length} leaves no room for text: the prompt takes {prompt.instruction} "
+                    f"tokens without it, the classes' words up to {words.room}",
+                    hint=f"Set protocol.max_length to {prompt.instruction + words.room + 1} or more.",
+                )
+            ids = prompt.cut(room)
+            frame = next((i for i, token in enumerate(ids) if token not in special), len(ids)) if shown else 0
+            ids = ids[:frame] + shown + ids[frame:]
+            features.append(Features(ids, number[example.target], len(shown) + len(prompt.ids)))
+        return features
+
+    def _prompts(self, examples: Sequence[Example], tokenizer: Any) -> Any:
+        before, after = self.template.around({})
+        return prompts([(before, example.text, after) for example in examples], tokenizer)
+
+    def _demonstrate(
+        self, examples: Sequence[Example], words: Words, number: Mapping[str, int], tokenizer: Any, max_length: int
+    ) -> list[int]:
+        """Solved examples as tokens, a blank line after each; each takes at most `max_length`."""
+        special = set(tokenizer.all_special_ids)
+        separator = tokenizer(SEPARATOR, add_special_tokens=False)["input_ids"]
+        shown: list[int] = []
+        for example, prompt in zip(examples, self._prompts(examples, tokenizer), strict=True):
+            end = [*words.tokens[number[example.target]], *separator]
+            if max_length - len(end) < prompt.instruction:
+                raise DataError(
+                    f"protocol.max_length {max_length} leaves no room for the text of an example to show",
+                    hint=f"Set it to {prompt.instruction + len(end) + 1} or more.",
+                )
+            shown += [token for token in prompt.cut(max_length - len(end)) if token not in special] + end
+        return shown
+
+    def _tokenize_words(self, labels: Sequence[str], tokenizer: Any) -> Words:
+        """The tokens that follow the prompt's, as the tokenizer makes them of both together.
+
+        Raises:
+            DataError: if the prompt's end and the words share a token, or a class's words begin with another's.
+        """
+        end = self.template.around({})[1] or "."
+
+        def plain(text: str) -> list[int]:
+            return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+        before, tokens = plain(end), []
+        for label, words in zip(labels, self.named(labels), strict=True):
+            both = plain(end + self.gap + words.strip())
+            if both[: len(before)] != before or len(both) == len(before):
+                raise DataError(
+                    f"the end of task.template and the words {words!r} share a token", hint="End it with a colon."
+                )
+            tokens.append(both[len(before) :])
+            for other, earlier in zip(labels, tokens[:-1], strict=False):
+                short = min(len(earlier), len(tokens[-1]))
+                if earlier[:short] == tokens[-1][:short]:
+                    raise DataError(
+                        f"the words of the classes {other!r} and {label!r} begin alike to the end of the shorter, "
+                        "whose likelihood is then never below the other's",
+                        hint="Give the classes other words with task.words.",
+                    )
+        return Words.of(tokens)
+
+    # --- tokens -> scores
+
+    def forward(self, attached: Attached, batch: Batch) -> torch.Tensor:
+        """Log-likelihoods of the classes' words, shape (batch, classes), in float32."""
+        import torch
+
+        assert self._tokens is not None, "encode comes before forward"
+        words = self._tokens
+        model: Any = attached.model
+        ids, mask, wanted = _with_branches(batch["input_ids"], batch["attention_mask"], words)
+        with logits_at(model, wanted):
+            logits = model(**model_inputs(attached, ids, mask), use_cache=False).logits[0]
+        logits = logits.float().view(len(batch["input_ids"]), -1, logits.shape[-1])
+        classes, places, tokens = torch.tensor(words.places(), device=logits.device).unbind(-1)
+        likelihood = logits[:, places, tokens] - logits.logsumexp(-1)[:, places]
+        scores: torch.Tensor = likelihood.new_zeros(len(logits), len(words.tokens))
+        return scores.index_add(1, classes, likelihood)
+
+
+def _with_branches(
+    ids: torch.Tensor, mask: torch.Tensor, words: Words
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Each prompt once per branch, the branch's tokens right after its last real one.
+
+    Returns:
+        Token ids and mask of shape (batch * branches, length + room), and where logits are wanted, of that shape.
+    """
+    import torch
+    from torch.nn.functional import pad
+
+    # Real tokens first, so that positions, local attention and virtual tokens see no gap.
+    order = mask.argsort(dim=-1, descending=True, stable=True)
+    count = len(words.branches)
+    ids, mask = (pad(t.gather(-1, order), (0, words.room)).repeat_interleave(count, 0) for t in (ids, mask))
+    prompt = mask.sum(-1, keepdim=True)
+    sizes = torch.tensor([len(branch) for branch in words.branches], device=ids.device)
+    size = sizes.repeat(len(ids) // count)[:, None]
+    if words.room:
+        longest = torch.tensor([[*b, *[0] * (words.room - len(b))] for b in words.branches], device=ids.device)
+        at = prompt + torch.arange(words.room, device=ids.device)
+        ids = ids.scatter(-1, at, longest.repeat(len(ids) // count, 1))
+    place = torch.arange(ids.shape[-1], device=ids.device)
+    mask = (place < prompt + size).to(mask.dtype)
+    return ids, mask, (place >= prompt - 1) & (place < prompt + size)
+
+
+def output_layer(model: nn.Module) -> str:
+    """Name of the module that turns hidden states into logits over the vocabulary.
+
+    Raises:
+        UnsupportedModel: if there is none.
+    """
+    known: Any = model
+    output = known.get_output_embeddings()
+    names: list[str] = [name for name, module in model.named_modules() if module is output and output is not None]
+    if names:
+        return names[0]
+    raise UnsupportedModel(f"{type(model).__name__} has no output layer over its vocabulary")

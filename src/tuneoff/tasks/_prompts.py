@@ -1,0 +1,226 @@
+"""From a template and examples to the tokens of prompts and targets, cut to fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from string import Formatter
+from typing import Any
+
+from tuneoff.errors import DataError
+from tuneoff.tasks.base import Example, Features
+
+SEPARATOR = "\n\n"
+"""After each solved example that a method shows. What is written then ends here, as they do."""
+
+CHUNK = 256
+"""Prompts tokenized at once: their offsets take far more memory than their tokens."""
+
+
+@dataclass(frozen=True)
+class Template:
+    """A prompt with columns in braces.
+
+    Attributes:
+        pieces: literal text and the column named after it, in order; None after the last.
+        spaces: spaces at the end, which tokenizers join to the word that follows: they go before what is written.
+    """
+
+    pieces: tuple[tuple[str, str | None], ...]
+    spaces: str
+
+    @classmethod
+    def parse(cls, text: str) -> Template:
+        """Reads a template; a brace that is meant is written twice.
+
+        Raises:
+            ValueError: for braces that do not match, or anything but a name in them.
+        """
+        bare = text.rstrip(" ")
+        pieces: list[tuple[str, str | None]] = []
+        for literal, name, form, conversion in Formatter().parse(bare):
+            if name is not None and (not name.strip() or form or conversion):
+                raise ValueError("braces hold the name of a column and nothing else; write {{ for a brace")
+            pieces.append((literal, name))
+        return cls(tuple(pieces), text[len(bare) :])
+
+    @property
+    def names(self) -> list[str]:
+        """The columns named, in order, as often as they are named."""
+        return [name for _, name in self.pieces if name is not None]
+
+    def around(self, fields: Mapping[str, str]) -> tuple[str, str]:
+        """What stands before and after the source; it is the name that is not among the other columns' `fields`."""
+        sides = ["", ""]
+        side = 0
+        for literal, name in self.pieces:
+            sides[side] += literal
+            if name is not None and name in fields:
+                sides[side] += fields[name]
+            elif name is not None:
+                side = 1
+        return sides[0], sides[1]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt's tokens, special ones included; those of the source are `ids[first:last]`."""
+
+    ids: list[int]
+    first: int
+    last: int
+
+    @property
+    def instruction(self) -> int:
+        """Tokens that are never cut: all but the source's."""
+        return len(self.ids) - (self.last - self.first)
+
+    def cut(self, room: int) -> list[int]:
+        """At most `room` tokens: the source loses its last ones. There must be room for the instruction."""
+        surplus = max(0, len(self.ids) - room)
+        return self.ids[: self.last - surplus] + self.ids[self.last :]
+
+
+def prompts(texts: Sequence[tuple[str, str, str]], tokenizer: Any) -> Iterator[Prompt]:
+    """Tokenizes prompts as wholes, so that cutting one leaves all other tokens as they were.
+
+    A token that holds both source and instruction is the instruction's.
+
+    Args:
+        texts: what stands before the source, the source, and what stands after it.
+        tokenizer: a fast one; adds the special tokens that its model was pretrained with.
+    """
+    for start in range(0, len(texts), CHUNK):
+        part = texts[start : start + CHUNK]
+        encoded = tokenizer(["".join(sides) for sides in part], return_offsets_mapping=True, verbose=False)
+        for (before, source, _), ids, offsets in zip(
+            part, encoded["input_ids"], encoded["offset_mapping"], strict=True
+        ):
+            begin, end = len(before), len(before) + len(source)
+            inside = [i for i, (a, b) in enumerate(offsets) if begin <= a < b <= end]
+            first, last = (inside[0], inside[-1] + 1) if inside else (0, 0)
+            yield Prompt(list(ids), first, last)
+
+
+@dataclass(frozen=True)
+class PairEncoder:
+    """Examples as tokens for one model, cut to fit.
+
+    Attributes:
+        template: makes an example's prompt.
+        tokenizer: the model's own.
+        prompt_room: tokens of a prompt.
+        whole_room: tokens of prompt and target together, in a causal model.
+        encoder_decoder: whether the prompt is read apart from the target.
+        decoder_positions: tokens a target may have in an encoder-decoder; None: no limit.
+        target_room: tokens that may be written.
+        cut_targets: whether a longer target loses its end, the end-of-text token included.
+    """
+
+    template: Template
+    tokenizer: Any
+    prompt_room: int
+    whole_room: int
+    encoder_decoder: bool
+    decoder_positions: int | None
+    target_room: int
+    cut_targets: bool = False
+
+    def features(self, examples: Sequence[Example], demonstrations: Sequence[Example]) -> list[Features]:
+        """The examples, each after the same solved ones.
+
+        Raises:
+            DataError: naming the first row whose instruction or target does not fit.
+        """
+        shown = self._shown(demonstrations)
+        features = []
+        for example, prompt, whole in self._tokenized(examples):
+            target = whole[: self.target_room] if self.cut_targets else whole
+            full = self._fitted(example, prompt, self.prompt_room)
+            ids = full if self.encoder_decoder else self._before(example, prompt, len(target))
+            if self.encoder_decoder and self.decoder_positions is not None and len(target) > self.decoder_positions:
+                raise DataError(
+                    f"{example.place}: the target's {len(target)} tokens are more than the {self.decoder_positions} "
+                    "positions of the model's decoder",
+                    hint="Shorten it, remove the row, or set task.long_targets to cut.",
+                )
+            features.append(
+                Features(
+                    input_ids=self._after_frame(shown, ids),
+                    label=0,
+                    length=len(shown) + len(prompt.ids),
+                    target_ids=target,
+                    target_length=len(whole),
+                    prompt_ids=self._after_frame(shown, full) if len(full) > len(ids) else (),
+                )
+            )
+        return features
+
+    def _tokenized(self, examples: Sequence[Example]) -> list[tuple[Example, Prompt, list[int]]]:
+        """Prompt and target of each example, neither cut."""
+        if not examples:
+            return []
+        texts = []
+        for example in examples:
+            before, after = self.template.around(example.fields)
+            texts.append((before, example.text, after))
+        targets = self._targets([example.target for example in examples])
+        return list(zip(examples, prompts(texts, self.tokenizer), targets, strict=True))
+
+    def _targets(self, texts: Sequence[str]) -> list[list[int]]:
+        """Targets as token ids, the end-of-text token last; an encoder-decoder's framed as it was pretrained."""
+        end = self.tokenizer.eos_token_id
+        if self.encoder_decoder:
+            framed = self.tokenizer(text_target=list(texts), verbose=False)["input_ids"]
+            return [list(ids) if ids[-1:] == [end] else [*ids, end] for ids in framed]
+        spaces = self.template.spaces
+        if self.tokenizer.tokenize("a")[0].startswith("\u2581"):
+            spaces = ""  # This tokenizer puts a space before a text by itself.
+        plain = self.tokenizer([spaces + text for text in texts], add_special_tokens=False, verbose=False)
+        return [[*ids, end] for ids in plain["input_ids"]]
+
+    def _fitted(self, example: Example, prompt: Prompt, room: int) -> list[int]:
+        """The prompt in at most `room` tokens; at least one, since the first token written is predicted from it."""
+        least = max(prompt.instruction, 1)
+        if room < least:
+            raise DataError(
+                f"{example.place}: the prompt takes {least} tokens without any of the source; there is room for {room}",
+                hint=f"Set protocol.max_length to {least + 1} or more, or shorten task.template.",
+            )
+        return prompt.cut(room)
+
+    def _before(self, example: Example, prompt: Prompt, target: int) -> list[int]:
+        """The prompt before a target of so many tokens, which takes from the source what it has no room for."""
+        room = min(self.prompt_room, self.whole_room - target)
+        least = max(prompt.instruction, 1)
+        if room < least:
+            raise DataError(
+                f"{example.place}: the target's {target} tokens and the {least} of the prompt without its source are "
+                f"more than the {self.whole_room} that protocol.max_length and task.max_target_length give together",
+                hint="Set task.max_target_length to more, task.long_targets to cut, or shorten the target.",
+            )
+        return prompt.cut(room)
+
+    def _shown(self, demonstrations: Sequence[Example]) -> list[int]:
+        """Solved examples, each prompt and target cut to the room of one example, a blank line after each."""
+        shown: list[int] = []
+        separator = self.tokenizer(SEPARATOR, add_special_tokens=False)["input_ids"]
+        for example, prompt, target in self._tokenized(demonstrations):
+            solved = [*self._bare(target), *separator]
+            shown += [*self._bare(self._before(example, prompt, len(solved))), *solved]
+        return shown
+
+    def _frame(self, ids: Sequence[int]) -> tuple[int, int]:
+        """Where the text stands between the special tokens at both ends."""
+        special = set(self.tokenizer.all_special_ids)
+        text = [i for i, token in enumerate(ids) if token not in special]
+        return (text[0], text[-1] + 1) if text else (len(ids), len(ids))
+
+    def _bare(self, ids: Sequence[int]) -> Sequence[int]:
+        first, last = self._frame(ids)
+        return ids[first:last]
+
+    def _after_frame(self, shown: list[int], ids: list[int]) -> list[int]:
+        """Solved examples before a prompt, but after the special tokens it starts with."""
+        first = self._frame(ids)[0] if shown else 0
+        return [*ids[:first], *shown, *ids[first:]]

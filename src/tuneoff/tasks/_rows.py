@@ -1,0 +1,77 @@
+"""Choosing columns and refusing rows that cannot be used: the same words for every task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tuneoff.errors import DataError, did_you_mean
+from tuneoff.sources.base import Rows
+from tuneoff.tasks.base import has_lone_surrogate, is_missing
+
+
+def choose_column(rows: Rows, role: str, given: str | None, names: Sequence[str]) -> str:
+    """The column of a role: the one given, else the first of these names that there is.
+
+    Raises:
+        DataError: if it is not there (names the nearest) or cannot be guessed.
+    """
+    if given in rows.columns:
+        return given
+    if given is not None:
+        raise DataError(
+            f"{rows.origin} has no column {given!r}{did_you_mean(given, rows.columns)}",
+            hint=f"Its columns: {', '.join(rows.columns)}. Set task.{role}.",
+        )
+    lower = {column.lower().strip(): column for column in rows.columns}
+    for name in names:
+        if name in lower:
+            return lower[name]
+    raise DataError(
+        f"cannot tell which column of {rows.origin} holds the {role}",
+        hint=f"Set task.{role} to one of: {', '.join(rows.columns)}.",
+    )
+
+
+def require_columns(rows: Rows, columns: Mapping[str, str], split: str) -> None:
+    """Refuses a split without rows, or without a column that the training rows have.
+
+    Raises:
+        DataError: says which.
+    """
+    for role, column in columns.items():
+        if column not in rows.columns:
+            raise DataError(
+                f"{rows.origin} ({split}) has no column {column!r} for the {role}, unlike the training rows",
+                hint=f"Its columns: {', '.join(rows.columns)}.",
+            )
+    if not len(rows):
+        raise DataError(f"{rows.origin} ({split}) has no rows")
+
+
+def require_cells(rows: Rows, columns: Mapping[str, str], split: str, texts: Sequence[str]) -> None:
+    """Refuses empty cells, broken Unicode and, in the roles `texts`, what is no text.
+
+    Raises:
+        DataError: says how many rows are empty and where the first is.
+    """
+    for role, column in columns.items():
+        empty = [i for i, value in enumerate(rows.columns[column]) if is_missing(value)]
+        if empty:
+            raise DataError(
+                f"{len(empty)} of {len(rows)} rows of {rows.origin} ({split}) have no {role}; "
+                f"the first is {rows.place(empty[0])}",
+                hint=f"Remove those rows or fill in column {column!r}.",
+            )
+    for role in texts:
+        wrong = _first(rows.columns[columns[role]], lambda value: not isinstance(value, (str, int, float)))
+        if wrong is not None:
+            raise DataError(f"{rows.place(wrong)}: column {columns[role]!r} holds no text")
+    for column in columns.values():
+        broken = _first(rows.columns[column], has_lone_surrogate)
+        if broken is not None:
+            raise DataError(f"{rows.place(broken)}: column {column!r} holds text that is not valid Unicode")
+
+
+def _first(values: Sequence[Any], wanted: Any) -> int | None:
+    return next((i for i, value in enumerate(values) if wanted(value)), None)

@@ -1,0 +1,146 @@
+"""Writing text in batches: greedy or beam search that padding, a soft prompt or a prefix cannot disturb."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tuneoff.tasks._inputs import model_inputs, whole_cache
+
+if TYPE_CHECKING:
+    import torch
+
+    from tuneoff.methods.base import Attached
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How text is written; the same for every method.
+
+    Attributes:
+        max_new_tokens: tokens written at most, the end-of-text token included.
+        num_beams: 1 is greedy.
+        length_penalty: exponent of the length that a beam's score is divided by.
+        no_repeat_ngram_size: no sequence of so many tokens is written twice; 0: off.
+        start_token_id: what an encoder-decoder's decoder starts from.
+        stop: a text that ends what is written, once it stands behind anything but space; besides the end-of-text token.
+    """
+
+    max_new_tokens: int
+    num_beams: int = 1
+    length_penalty: float = 1.0
+    no_repeat_ngram_size: int = 0
+    start_token_id: int = 0
+    stop: str | None = None
+
+
+def write(
+    attached: Attached, ids: torch.Tensor, mask: torch.Tensor, settings: Settings, tokenizer: Any
+) -> list[list[int]]:
+    """What the model writes after each prompt, without the end-of-text token and all after it.
+
+    Args:
+        attached: the model with its method.
+        ids, mask: right-padded prompts, shape (batch, length).
+        settings: the search.
+        tokenizer: knows the end-of-text token.
+    """
+    import torch
+
+    model: Any = attached.model
+    ids, mask = ids.to(model.device), mask.to(model.device)
+    ends = _ends(model, tokenizer)
+    config = _generation_config(settings, ends, tokenizer)
+    with torch.no_grad():
+        inputs = model_inputs(attached, ids, mask)
+        if model.config.is_encoder_decoder:
+            if settings.num_beams > 1 and "past_key_values" in inputs:
+                inputs["past_key_values"].batch_repeat_interleave(settings.num_beams)
+        else:
+            inputs = _left_padded(model, ids, mask, inputs, settings.num_beams)
+        own, model.generation_config = model.generation_config, config
+        try:
+            # What the model's own configuration sets would fill in whatever ours leaves open.
+            made = model.generate(
+                **inputs, generation_config=config, stopping_criteria=_stops(settings.stop, tokenizer)
+            )
+        finally:
+            model.generation_config = own
+    # Every row starts with the one token that was given: the prompt's last, or the decoder's start.
+    return [_until(row, ends, config.pad_token_id) for row in made[:, 1:].tolist()]
+
+
+def _left_padded(
+    model: Any, ids: torch.Tensor, mask: torch.Tensor, inputs: dict[str, Any], beams: int
+) -> dict[str, Any]:
+    """Reads the prompts as in training, then moves all padding to the left, where writing needs it.
+
+    The prompts are read padded on the right, virtual tokens first, through the very inputs that training uses.
+    Keys and values carry their positions, so that moving a row's padding before its virtual tokens changes nothing
+    but where later tokens are added. The last token is left to be read again: it predicts the first that is written.
+    """
+    import torch
+    from transformers import DynamicCache
+
+    read = whole_cache(inputs.pop("past_key_values", DynamicCache()))
+    model.base_model(**inputs, past_key_values=read, use_cache=True)
+    everywhere = inputs["attention_mask"]
+    order = everywhere.argsort(dim=-1, stable=True)
+    place = order[:, None, :-1, None]
+    cache = DynamicCache()
+    for number, layer in enumerate(read.layers if place.shape[2] else []):
+        keys, values = (t.gather(2, place.expand(*t.shape[:2], -1, t.shape[-1])) for t in (layer.keys, layer.values))
+        cache.update(keys, values, number)
+    if beams > 1:
+        cache.batch_repeat_interleave(beams)
+    last = ids[torch.arange(len(ids), device=ids.device), mask.sum(-1) - 1]
+    return {
+        "input_ids": last[:, None],
+        "attention_mask": everywhere.gather(-1, order),
+        "past_key_values": cache,
+    }
+
+
+def _generation_config(settings: Settings, ends: list[int], tokenizer: Any) -> Any:
+    from transformers import GenerationConfig
+
+    beams = {"length_penalty": settings.length_penalty, "early_stopping": False} if settings.num_beams > 1 else {}
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else ends[0]
+    return GenerationConfig(
+        do_sample=False,
+        num_beams=settings.num_beams,
+        max_new_tokens=settings.max_new_tokens,
+        no_repeat_ngram_size=settings.no_repeat_ngram_size,
+        eos_token_id=ends,
+        pad_token_id=pad,
+        decoder_start_token_id=settings.start_token_id,
+        use_cache=True,
+        **beams,
+    )
+
+
+def _stops(stop: str | None, tokenizer: Any) -> Any:
+    """Transformers' own stop strings would also find one that begins in the prompt."""
+    import torch
+    from transformers import StoppingCriteriaList
+
+    def stopped(ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        texts = tokenizer.batch_decode(ids[:, 1:], skip_special_tokens=True)
+        return torch.tensor([stop in text.lstrip() for text in texts], device=ids.device)
+
+    return StoppingCriteriaList([stopped] if stop is not None else [])
+
+
+def _ends(model: Any, tokenizer: Any) -> list[int]:
+    """Ids that end a text: the tokenizer's own first, and any that the model's configuration has besides."""
+    known = getattr(model.config, "eos_token_id", None)
+    more = known if isinstance(known, list) else [] if known is None else [known]
+    return list(dict.fromkeys([tokenizer.eos_token_id, *more]))
+
+
+def _until(row: list[int], ends: list[int], pad: int) -> list[int]:
+    """A row up to its end, without the padding that follows where another row is longer."""
+    row = row[: next((i for i, token in enumerate(row) if token in ends), len(row))]
+    while row and row[-1] == pad:
+        row.pop()
+    return row

@@ -1,0 +1,356 @@
+"""Text generation: one text in, one text written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, field_validator
+
+from tuneoff.errors import DataError, UnsupportedModel, did_you_mean
+from tuneoff.methods.base import Attached, TaskView
+from tuneoff.record import Metric, Prediction
+from tuneoff.sources.base import Rows
+from tuneoff.tasks._inputs import logits_at, model_inputs
+from tuneoff.tasks._prompts import SEPARATOR, PairEncoder, Template
+from tuneoff.tasks._rouge import answer_scores, rouge
+from tuneoff.tasks._rows import choose_column, require_cells, require_columns
+from tuneoff.tasks._writing import Settings, write
+from tuneoff.tasks.base import Batch, Example, Features, Task, TaskOptions
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+SOURCE_NAMES = (
+    *("article", "document", "source", "text", "input", "question", "dialogue", "body", "context", "prompt"),
+    *("content", "passage", "instruction"),
+)
+TARGET_NAMES = (
+    *("highlights", "summary", "target", "output", "answer", "title", "response", "completion", "headline"),
+    *("abstract", "reference", "label"),
+)
+SOURCES_KEPT = 20
+"""Examples of a split whose source is kept with the prediction, for the report."""
+
+WRITTEN_METRICS = ("rouge_l", "rouge_1", "rouge_2", "rouge_lsum", "exact_match", "token_f1")
+
+
+class GenerationOptions(TaskOptions):
+    """Keys of `task` for generation."""
+
+    source: str | None = Field(None, description="column that holds the text put in; guessed where obvious")
+    target: str | None = Field(None, description="column that holds the text to write; guessed where obvious")
+    template: str = Field(
+        "{source}\n",
+        description="the prompt: {source} once, and any other column by its name in braces; "
+        "spaces at its end go to the front of the target",
+    )
+    max_target_length: int = Field(128, ge=1, description="tokens that may be written, the end-of-text token included")
+    long_targets: Literal["keep", "cut"] = Field(
+        "keep",
+        description="targets of more tokens than that are kept whole, at the cost of the source, or cut to learn from "
+        "and to take the loss of; the text that scores compare with is always whole",
+    )
+    num_beams: int = Field(1, ge=1, description="beams of the search; 1 is greedy")
+    length_penalty: float = Field(1.0, description="exponent of the length that a beam's score is divided by")
+    no_repeat_ngram_size: int = Field(0, ge=0, description="no sequence of this many tokens is written twice; 0: off")
+
+    @field_validator("template")
+    @classmethod
+    def _readable(cls, template: str) -> str:
+        if not Template.parse(template).names:
+            raise ValueError("it must say where the source goes: {source}")
+        return template
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What the task must know of the model before a batch: whether it has an encoder, and its decoder's limits."""
+
+    encoder_decoder: bool = False
+    start_token_id: int = 0
+    positions: int | None = None
+
+
+class Generation(Task):
+    """Text generation by a causal language model or an encoder-decoder.
+
+    A causal model reads the prompt and goes on with the target; an encoder-decoder's encoder reads the prompt and
+    its decoder writes the target. Both end with the end-of-text token. Losses are those of the target's tokens.
+
+    `protocol.max_length` is the room of the prompt, `max_target_length` the room of the target. What is too long is
+    cut from the end of the source, never from the instruction and, unless `long_targets` says so, never from the
+    target. In a causal model a target beyond its room takes from the source's while it is trained on or its loss is
+    taken; text is always written from the full prompt.
+    """
+
+    title = "Generation"
+    summary = "One text in, one text written: ROUGE, exact match, token F1, cross-entropy, perplexity."
+    primary_metric = "rouge_l"
+    selection_metric = "loss"
+    target_role = "target"
+    produces = "text"
+    written_metrics = frozenset(WRITTEN_METRICS)
+    directions = {**dict.fromkeys(WRITTEN_METRICS, "higher"), "loss": "lower", "perplexity": "lower"}  # noqa: RUF012
+    Options = GenerationOptions
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        super().__init__(options)
+        self.template = Template.parse(self.options.template)
+        self._kind = _Kind()
+        self._shows = False
+
+    @property
+    def settled(self) -> bool:
+        return True
+
+    # --- rows -> examples
+
+    def columns(self, rows: Rows) -> dict[str, str]:
+        chosen = {
+            role: choose_column(rows, role, getattr(self.options, role), names)
+            for role, names in (("source", SOURCE_NAMES), ("target", TARGET_NAMES))
+        }
+        if chosen["source"] == chosen["target"]:
+            raise DataError(f"task.source and task.target are the same column, {chosen['source']!r}")
+        found = 0
+        for name in self.template.names:
+            if name in ("source", chosen["source"]):
+                found += 1
+            elif name in ("target", chosen["target"]):
+                raise DataError(f"task.template shows {name!r}, the text that is to be written")
+            elif name in rows.columns:
+                chosen[name] = name
+            else:
+                raise DataError(
+                    f"task.template names {name!r}, which {rows.origin} does not have"
+                    f"{did_you_mean(name, ['source', *rows.columns])}",
+                    hint=f"Its columns: {', '.join(rows.columns)}; {{source}} is {chosen['source']!r}.",
+                )
+        if found != 1:
+            raise DataError(f"task.template must hold {{source}} once; it holds it {found or 'no'} times")
+        return chosen
+
+    def examples(self, rows: Rows, columns: Mapping[str, str], split: str) -> list[Example]:
+        require_columns(rows, columns, split)
+        require_cells(rows, columns, split, texts=list(columns))
+        values = {role: rows.columns[column] for role, column in columns.items()}
+        others = [role for role in columns if role not in ("source", "target")]
+        return [
+            Example(
+                text=str(values["source"][i]),
+                target=str(values["target"][i]).strip(),
+                index=i,
+                place=rows.place(i),
+                fields={name: str(values[name][i]) for name in others},
+            )
+            for i in range(len(rows))
+        ]
+
+    def settle(self, splits: Mapping[str, Sequence[Example]]) -> None:
+        """Splits of texts have nothing to agree on."""
+
+    # --- the model
+
+    def view(self, model: nn.Module) -> TaskView:
+        known: Any = model
+        if getattr(known, "_is_stateful", False):
+            raise UnsupportedModel(
+                f"{type(model).__name__} keeps a running state instead of keys and values, which padding would change"
+            )
+        output = known.get_output_embeddings()
+        names = [name for name, module in model.named_modules() if module is output and output is not None]
+        if not names:
+            raise UnsupportedModel(f"{type(model).__name__} has no output layer over its vocabulary")
+        kind = "SEQ_2_SEQ_LM" if known.config.is_encoder_decoder else "CAUSAL_LM"
+        return TaskView(head=(), peft_task_type=kind, output=names[0])
+
+    def model_class(self, config: Any) -> Any:
+        """The auto class; the task also remembers whether there is an encoder and how long the decoder is."""
+        import transformers as hf
+
+        start = (getattr(config, f"{name}_token_id", None) for name in ("decoder_start", "bos", "pad"))
+        limit = getattr(config, "max_position_embeddings", None)
+        kind = _Kind(bool(config.is_encoder_decoder), next((t for t in start if t is not None), 0), limit)
+        if kind.encoder_decoder and type(config) in hf.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING:
+            self._kind = kind
+            return hf.AutoModelForSeq2SeqLM
+        encoder = type(config) in hf.MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False)
+        if kind.encoder_decoder or encoder or type(config) not in hf.MODEL_FOR_CAUSAL_LM_MAPPING:
+            raise UnsupportedModel(
+                f"a {config.model_type} model cannot write text",
+                hint="Use a causal language model (GPT-2, GPT-Neo, Llama, Gemma, …) or an encoder-decoder (T5, BART).",
+            )
+        self._kind = kind
+        return hf.AutoModelForCausalLM
+
+    def model_arguments(self) -> dict[str, Any]:
+        return {}
+
+    @property
+    def target_room(self) -> int:
+        room: int = self.options.max_target_length
+        return room
+
+    def positions(self, max_length: int) -> int:
+        """A causal model takes prompt and target together; of an encoder-decoder, the longer counts."""
+        room = self.target_room
+        return max(max_length, room) if self._kind.encoder_decoder else max_length + room
+
+    # --- examples -> tokens
+
+    def encode(
+        self,
+        examples: Sequence[Example],
+        tokenizer: Any,
+        max_length: int,
+        demonstrations: Sequence[Example] = (),
+    ) -> list[Features]:
+        if tokenizer.eos_token_id is None:
+            raise UnsupportedModel("the model's tokenizer has no end-of-text token, so nothing written would end")
+        self._shows = bool(demonstrations)
+        encoder = PairEncoder(
+            template=self.template,
+            tokenizer=tokenizer,
+            prompt_room=max_length,
+            whole_room=self.positions(max_length),
+            encoder_decoder=self._kind.encoder_decoder,
+            decoder_positions=self._kind.positions,
+            target_room=self.target_room,
+            cut_targets=self.options.long_targets == "cut",
+        )
+        return encoder.features(examples, demonstrations)
+
+    # --- tokens -> tensors -> predictions
+
+    def collate(self, features: Sequence[Features], pad_token_id: int) -> Batch:
+        """Pads on the right.
+
+        Besides ids and masks: `predicts`, true at the positions that predict a target token; `targets`, those tokens
+        one example after the other, shape (units,); `target_tokens`, how many each example has, shape (batch,).
+        """
+        import torch
+
+        targets = [list(f.target_ids) for f in features]
+        # A position reads one token and predicts the next, so the last token is read by none.
+        if self._kind.encoder_decoder:
+            ids, mask = _pad([f.input_ids for f in features], pad_token_id)
+            read, read_mask = _pad([[self._kind.start_token_id, *t[:-1]] for t in targets], pad_token_id)
+            predicts = read_mask.bool()
+            decoder = {"decoder_input_ids": read, "decoder_attention_mask": read_mask}
+        else:
+            ids, mask = _pad([[*f.input_ids, *t[:-1]] for f, t in zip(features, targets, strict=True)], pad_token_id)
+            first = torch.tensor([len(f.input_ids) - 1 for f in features])
+            predicts = mask.bool() & (torch.arange(mask.shape[1]) >= first[:, None])
+            decoder = {}
+        return {
+            "input_ids": ids,
+            "attention_mask": mask,
+            **decoder,
+            "predicts": predicts,
+            "targets": torch.tensor([token for t in targets for token in t]),
+            "target_tokens": torch.tensor([len(t) for t in targets]),
+        }
+
+    def units(self, features: Sequence[Features]) -> int:
+        return sum(len(f.target_ids) for f in features)
+
+    def forward(self, attached: Attached, batch: Batch) -> torch.Tensor:
+        """Logits of shape (target tokens of the batch, vocabulary), example by example; no others are computed."""
+        model: Any = attached.model
+        inputs = model_inputs(attached, batch["input_ids"], batch["attention_mask"])
+        if "decoder_input_ids" in batch:
+            # Causal attention keeps the padding on the right out; a mask would have to know of a prefix.
+            inputs["decoder_input_ids"] = batch["decoder_input_ids"]
+        with logits_at(model, batch["predicts"]):
+            logits: torch.Tensor = model(**inputs, use_cache=False).logits[0]
+        return logits
+
+    def loss(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+        from torch.nn.functional import cross_entropy
+
+        return cross_entropy(logits.float(), batch["targets"], reduction="sum")
+
+    def outcome(self, logits: torch.Tensor, batch: Batch, examples: Sequence[Example]) -> list[Prediction]:
+        import torch
+        from torch.nn.functional import cross_entropy
+
+        losses = cross_entropy(logits.float(), batch["targets"], reduction="none").double().cpu()
+        counts = batch["target_tokens"].tolist()
+        return [
+            Prediction(
+                index=example.index,
+                target=example.target,
+                output="",
+                loss=float(part.sum()),
+                target_tokens=count,
+                source=example.text if example.index < SOURCES_KEPT else "",
+            )
+            for example, part, count in zip(examples, torch.split(losses, counts), counts, strict=True)
+        ]
+
+    def generate(self, attached: Attached, features: Sequence[Features], tokenizer: Any) -> list[list[int]]:
+        options: GenerationOptions = self.options
+        settings = Settings(
+            max_new_tokens=options.max_target_length,
+            num_beams=options.num_beams,
+            length_penalty=options.length_penalty,
+            no_repeat_ngram_size=options.no_repeat_ngram_size,
+            start_token_id=self._kind.start_token_id,
+            stop=SEPARATOR if self._shows else None,
+        )
+        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        ids, mask = _pad([f.prompt_ids or f.input_ids for f in features], pad)
+        return write(attached, ids, mask, settings, tokenizer)
+
+    def answer(self, prediction: Prediction, example: Example, written: str, tokens: int) -> Prediction:
+        output = written.strip()
+        if self._shows:
+            # A token may hold more than the line ends that stopped the writing.
+            output = output.partition(SEPARATOR)[0].rstrip()
+        return prediction.model_copy(
+            update={
+                "output": output,
+                "generated_tokens": tokens,
+                "values": {**rouge(example.target, output), **answer_scores(example.target, output)},
+            }
+        )
+
+    def score(self, predictions: Sequence[Prediction], split: str) -> list[Metric]:
+        """Means over examples of what was written; mean loss and perplexity per target token."""
+        metrics: list[tuple[str, float, str]] = []
+        if all(p.values for p in predictions):
+            metrics += [
+                (name, math.fsum(p.values[name] for p in predictions) / len(predictions), "fraction")
+                for name in WRITTEN_METRICS
+            ]
+        if all(p.loss is not None for p in predictions):
+            tokens = sum(p.target_tokens or 0 for p in predictions)
+            loss = math.fsum(p.loss or 0.0 for p in predictions) / tokens
+            # Beyond e^700 there is no float, nor anything to tell apart.
+            metrics += [("loss", loss, "nats"), ("perplexity", math.exp(min(loss, 700.0)), "perplexity")]
+        return [
+            Metric.model_validate(
+                {"name": name, "value": value, "unit": unit, "direction": self.directions[name], "split": split}
+            )
+            for name, value, unit in metrics
+        ]
+
+
+def _pad(rows: Sequence[Sequence[int]], pad_token_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids padded on the right, and their mask; both of shape (rows, longest)."""
+    import torch
+
+    longest = max(len(row) for row in rows)
+    ids = torch.full((len(rows), longest), pad_token_id, dtype=torch.long)
+    mask = torch.zeros((len(rows), longest), dtype=torch.long)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = torch.tensor(row, dtype=torch.long)
+        mask[i, : len(row)] = 1
+    return ids, mask
+
+
+plugin = Generation

@@ -1,0 +1,108 @@
+"""Tiny models that write text, with hand-made virtual tokens, for the tests of generation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from tuneoff.methods.base import Attached
+from tuneoff.tasks.base import Features
+from tuneoff.tasks.generation import Generation
+from tuneoff.trial.model import byte_tokenizer
+
+VIRTUAL = 5
+LLAMA: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 64,
+    "max_position_embeddings": 128,
+}
+SIZES: dict[str, dict[str, Any]] = {
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 128, "bos_token_id": 299, "eos_token_id": 299},
+    "gpt_neo": {
+        "hidden_size": 32,
+        "num_layers": 2,
+        "num_heads": 4,
+        "attention_types": [[["global", "local"], 1]],
+        "window_size": 8,
+        "max_position_embeddings": 128,
+        "bos_token_id": 299,
+        "eos_token_id": 299,
+    },
+    "llama": LLAMA,
+    "gemma2": {**LLAMA, "head_dim": 8, "sliding_window": 8, "query_pre_attn_scalar": 8},
+    "t5": {"d_model": 32, "num_layers": 2, "num_heads": 4, "d_kv": 8, "d_ff": 64},
+    "bart": {
+        "d_model": 32,
+        "encoder_layers": 2,
+        "decoder_layers": 2,
+        "encoder_attention_heads": 4,
+        "decoder_attention_heads": 4,
+        "encoder_ffn_dim": 64,
+        "decoder_ffn_dim": 64,
+        "max_position_embeddings": 128,
+    },
+}
+ARCHITECTURES = tuple(SIZES)
+KINDS = ("plain", "soft_prompt", "prefix")
+
+
+def tiny_config(architecture: str, **changes: Any) -> Any:
+    from transformers import AutoConfig
+
+    # Tied to the embeddings, an output layer of random weights would write the last token again and again.
+    sizes = {"vocab_size": 300, "tie_word_embeddings": architecture in ("t5", "bart"), **SIZES[architecture], **changes}
+    config = AutoConfig.for_model(architecture, **sizes)
+    config._attn_implementation = "eager"
+    return config
+
+
+def tiny_writer(architecture: str, task: Generation, **changes: Any) -> tuple[Any, Any]:
+    """A model with the same weights every time, far enough from zero to write something, and its tokenizer."""
+    config = tiny_config(architecture, **changes)
+    torch.manual_seed(0)
+    model = task.model_class(config).from_config(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+            parameter.requires_grad_(False)
+    return model.eval(), byte_tokenizer(config)
+
+
+def attached_to(model: Any, kind: str) -> Attached:
+    """The model as it is, or with random virtual tokens as a method would put them there."""
+    from transformers import DynamicCache, EncoderDecoderCache
+
+    generator = torch.Generator().manual_seed(1)
+    config = model.config
+    width = model.get_input_embeddings().weight.shape[1]
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    shape = (config.num_hidden_layers, 2, heads, VIRTUAL, config.hidden_size // config.num_attention_heads)
+    prompt = torch.randn(VIRTUAL, width, generator=generator)
+    layers = torch.randn(shape, generator=generator)
+
+    def soft_prompt(batch: int) -> torch.Tensor:
+        return prompt.expand(batch, -1, -1)
+
+    def prefix(batch: int) -> Any:
+        cache = DynamicCache([(k.expand(batch, -1, -1, -1), v.expand(batch, -1, -1, -1)) for k, v in layers])
+        return EncoderDecoderCache(cache, DynamicCache()) if config.is_encoder_decoder else cache
+
+    if kind == "soft_prompt":
+        return Attached(model, model, soft_prompt=soft_prompt, virtual_tokens=VIRTUAL)
+    if kind == "prefix":
+        return Attached(model, model, prefix=prefix, virtual_tokens=VIRTUAL)
+    return Attached(model, model)
+
+
+def some_features(lengths: tuple[int, ...] = (3, 20, 11, 1), targets: tuple[int, ...] = (4, 2, 7, 1)) -> list[Features]:
+    """Random prompts and targets of these lengths; a prompt of one token and one beyond every window among them."""
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(size: int) -> list[int]:
+        return torch.randint(5, 290, (size,), generator=generator).tolist()
+
+    return [Features(draw(a), 0, a, draw(b)) for a, b in zip(lengths, targets, strict=True)]
