@@ -11,9 +11,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from tuneoff import registry
+from tuneoff import registry, search
 from tuneoff.errors import Problem, StudyError
-from tuneoff.spec import SPEC_VERSION, MethodSpec, StudySpec, TrialSpec
+from tuneoff.search import Values
+from tuneoff.spec import SPEC_VERSION, MethodSpec, Protocol, Purpose, StudySpec, TrialSpec
 
 
 def content_hash(content: Any) -> str:
@@ -22,72 +23,123 @@ def content_hash(content: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def plan(study: StudySpec, fingerprints: Mapping[str, str] | None = None) -> list[TrialSpec]:
-    """The trials of a study: every method at every seed, seeds first, in the study's order.
+def plan(
+    study: StudySpec, fingerprints: Mapping[str, str] | None = None, chosen: Mapping[str, Values] | None = None
+) -> list[TrialSpec]:
+    """The trials of a study's verdict: every method at every seed, seeds first, in the study's order.
 
     Args:
         study: a checked study.
         fingerprints: source name -> fingerprint of what it holds now (see `sources.base`). They enter the
             ids, so that a changed file is a different trial.
+        chosen: label -> what the search chose; a row that is searched and not named here stands at the configuration
+            that its search tries first.
 
     Raises:
         StudyError: if two rows are the same method with the same configuration.
     """
+    _refuse_twins(study)
+    sought = {label: search.first(space) for label, space in search.spaces(study).items()} | dict(chosen or {})
+    protocol = study.protocol.model_copy(update={"learning_rate": None, "search": None})
+    return [
+        _trial(study, label, sought.get(label, {}), protocol, seed, fingerprints)
+        for seed in study.protocol.seeds
+        for label in study.methods
+    ]
+
+
+def search_trial(
+    study: StudySpec, label: str, values: Values, fingerprints: Mapping[str, str] | None = None
+) -> TrialSpec:
+    """The trial that tries a suggestion for one row, on the share of data and steps that the search gives to all."""
+    assert study.protocol.search is not None
+    return _trial(study, label, values, search_protocol(study), study.protocol.search.seed, fingerprints, "search")
+
+
+def search_protocol(study: StudySpec) -> Protocol:
+    """The protocol of a search's trials: the study's own with the share of data and steps that the search gives."""
+    assert study.protocol.search is not None
+    given = study.protocol.search.model_dump(include={"train_rows", "epochs", "max_steps"}, exclude_none=True)
+    return study.protocol.model_copy(update={"learning_rate": None, "search": None, **given})
+
+
+def _trial(
+    study: StudySpec,
+    label: str,
+    values: Values,
+    protocol: Protocol,
+    seed: int,
+    fingerprints: Mapping[str, str] | None,
+    purpose: Purpose = "verdict",
+) -> TrialSpec:
+    row = study.methods[label]
     task = study.task.model_copy(update={"options": task_options(study)})
-    trials: list[TrialSpec] = []
+    options, rate = _configuration(study, row, values)
+    protocol = protocol.model_copy(update={"seeds": (seed,)})
+    content = {
+        "version": SPEC_VERSION,
+        "model": study.model.model_dump(mode="json"),
+        "task": task.model_dump(mode="json"),
+        # A trial is the same trial whether a search led to it or not, so `search` is no part of what it is.
+        "protocol": protocol.model_dump(mode="json", exclude={"search"}),
+        "method": row.method,
+        "options": options,
+        "learning_rate": rate,
+        "fingerprints": dict(fingerprints or {}),
+    }
+    name = f"{_slug(label)}-s{seed}"
+    if purpose != "verdict":
+        content["purpose"] = purpose
+        name = f"{_slug(label)}-{purpose}-s{seed}"
+    return TrialSpec(
+        id=f"{name}-{content_hash(content)[:10]}",
+        study=study.name,
+        label=label,
+        purpose=purpose,
+        method=row.method,
+        options=options,
+        learning_rate=rate,
+        seed=seed,
+        model=study.model,
+        task=task,
+        protocol=protocol,
+        execution=study.execution,
+    )
+
+
+def _refuse_twins(study: StudySpec) -> None:
+    """Two rows that are the same method, configured and searched alike, would be the same row twice."""
     problems: list[Problem] = []
     seen: dict[str, str] = {}
-    for seed in study.protocol.seeds:
-        for label, row in study.methods.items():
-            method = registry.methods()[row.method]
-            options = method.Options.model_validate(row.options).model_dump(mode="json")
-            rate = _learning_rate(study, row) if method.trains else None
-            protocol = study.protocol.model_copy(update={"seeds": (seed,), "learning_rate": None})
-            content = {
-                "version": SPEC_VERSION,
-                "model": study.model.model_dump(mode="json"),
-                "task": task.model_dump(mode="json"),
-                "protocol": protocol.model_dump(mode="json"),
-                "method": row.method,
-                "options": options,
-                "learning_rate": rate,
-                "fingerprints": dict(fingerprints or {}),
-            }
-            trial_id = f"{_slug(label)}-s{seed}-{content_hash(content)[:10]}"
-            short = trial_id.removeprefix(_slug(label))
-            if short in seen:
-                problems.append(
-                    Problem(f"methods.{label}", f"has the same method and configuration as {seen[short]!r}")
-                )
-            seen[short] = label
-            trials.append(
-                TrialSpec(
-                    id=trial_id,
-                    study=study.name,
-                    label=label,
-                    method=row.method,
-                    options=options,
-                    learning_rate=rate,
-                    seed=seed,
-                    model=study.model,
-                    task=task,
-                    protocol=protocol,
-                    execution=study.execution,
-                )
-            )
+    spaces = search.spaces(study)
+    for label, row in study.methods.items():
+        space = spaces.get(label, ())
+        options, rate = _configuration(study, row, search.first(space))
+        content = content_hash([row.method, options, rate, [repr(dimension) for dimension in space]])
+        if content in seen:
+            problems.append(Problem(f"methods.{label}", f"has the same method and configuration as {seen[content]!r}"))
+        seen[content] = label
     if problems:
-        raise StudyError(dict.fromkeys(problems))
-    return trials
+        raise StudyError(problems)
+
+
+def _configuration(study: StudySpec, row: MethodSpec, values: Values) -> tuple[dict[str, Any], float | None]:
+    """The row's options, defaults filled in, and its learning rate, null for a method that does not train.
+
+    What the search suggests comes before the protocol's one rate for all, that before the row's own rate, and that
+    before the method's default.
+    """
+    method = registry.methods()[row.method]
+    sought = {key: value for key, value in values.items() if key != search.LEARNING_RATE}
+    options: dict[str, Any] = method.Options.model_validate({**row.options, **sought}).model_dump(mode="json")
+    if not method.trains:
+        return options, None
+    rate = values.get(search.LEARNING_RATE) or study.protocol.learning_rate or row.learning_rate
+    return options, rate if rate is not None else method.learning_rate.center
 
 
 def _slug(label: str) -> str:
     return "".join(c if c.isalnum() or c in "_." else "_" for c in label)
-
-
-def _learning_rate(study: StudySpec, row: MethodSpec) -> float:
-    """The protocol's one rate for all if it sets one, else the row's, else the method's default."""
-    rate = study.protocol.learning_rate or row.learning_rate
-    return rate if rate is not None else registry.methods()[row.method].learning_rate.center
 
 
 def task_options(study: StudySpec) -> dict[str, Any]:
@@ -98,11 +150,30 @@ def task_options(study: StudySpec) -> dict[str, Any]:
 
 
 def question(study: StudySpec) -> dict[str, Any]:
-    """What a study asks apart from which methods and how many seeds: studies with equal questions may share
-    a folder and a table."""
-    protocol = study.protocol.model_dump(mode="json", exclude={"seeds"})
+    """What a study asks apart from which methods, how many seeds and how many search trials: studies with equal
+    questions may share a folder and a table."""
+    protocol = study.protocol.model_dump(mode="json", exclude={"seeds": True, "search": {"trials"}})
+    if study.protocol.search is None:
+        del protocol["search"]
     return {
         "model": study.model.model_dump(mode="json"),
         "task": {**study.task.model_dump(mode="json"), "options": task_options(study)},
         "protocol": protocol,
     }
+
+
+def difference(before: StudySpec, after: StudySpec) -> str:
+    """The first few keys in which two studies' questions differ, in words."""
+    old, new = _flat(question(before)), _flat(question(after))
+    keys = [key for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key)]
+    shown = [f"{key}: {old.get(key)} there, {new.get(key)} here" for key in keys[:3]]
+    return "; ".join(shown) + ("; …" if len(keys) > 3 else "")
+
+
+def _flat(value: Any, path: str = "") -> dict[str, Any]:
+    if isinstance(value, dict) and value:
+        flat: dict[str, Any] = {}
+        for key, item in value.items():
+            flat |= _flat(item, f"{path}.{key}" if path else str(key))
+        return flat
+    return {path: value}

@@ -18,6 +18,8 @@ Precision = Literal["auto", "fp32", "fp32-medium", "bf16"]
 DATA_SUFFIXES = frozenset({".csv", ".tsv", ".tab", ".jsonl", ".json", ".parquet"})
 Attention = Literal["auto", "eager", "sdpa"]
 Schedule = Literal["linear", "cosine", "constant"]
+Purpose = Literal["verdict", "search"]
+Sampler = Literal["tpe", "random"]
 
 
 class Frozen(BaseModel):
@@ -35,6 +37,19 @@ def _own_keys_to_options(value: Any, known: set[str]) -> Any:
     if extra:
         fields["options"] = {**dict(fields.get("options") or {}), **extra}
     return fields
+
+
+def _candidates_to_search(value: Any) -> Any:
+    """Moves values written as `{search: …}` into `search`."""
+    if not isinstance(value, Mapping):
+        return value
+    sought = {
+        key: item["search"] for key, item in value.items() if isinstance(item, Mapping) and set(item) == {"search"}
+    }
+    if not sought:
+        return value
+    rest = {key: item for key, item in value.items() if key not in sought}
+    return {**rest, "search": {**dict(rest.get("search") or {}), **sought}}
 
 
 class SourceSpec(Frozen):
@@ -104,6 +119,66 @@ def _seeds(value: Any) -> Any:
     return value
 
 
+class SearchSpec(Frozen):
+    """An equal search: for every row that trains the same number of trials, on the same share of data and steps,
+    scored on validation alone. In a study file either these keys or the number of trials.
+    """
+
+    trials: int = Field(8, ge=1, description="search trials of every row that trains")
+    seed: int = Field(1000, ge=0, description="seed of the search and its trials; never one of the protocol's seeds")
+    train_rows: int | None = Field(None, ge=1, description="training rows of a search trial; unset: the protocol's")
+    epochs: int | None = Field(None, ge=1, description="epochs of a search trial; unset: the protocol's")
+    max_steps: int | None = Field(None, ge=1, description="steps of a search trial; unset: the protocol's")
+    sampler: Sampler = Field("tpe", description="what suggests: tpe learns from the scores so far, random does not")
+    grow: bool = Field(
+        False, description="widen the ranges whose best rate lies at an edge, once, with more trials for all rows"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_number(cls, value: Any) -> Any:
+        return {"trials": value} if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+class Candidates(Frozen):
+    """The values of one option that a search may choose: a list, or a range with both ends included.
+
+    In a study file `{search: [4, 8, 16]}` or `{search: {low: 4, high: 64, log: true}}` in the place of a value. A
+    range between whole numbers gives whole numbers.
+    """
+
+    choices: tuple[Any, ...] | None = Field(None, description="values to choose from")
+    low: int | float | None = None
+    high: int | float | None = None
+    log: bool = Field(False, description="whether a range is searched on a logarithmic scale; rates always are")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_list(cls, value: Any) -> Any:
+        if isinstance(value, (list, tuple)):
+            return {"choices": value}
+        if not isinstance(value, Mapping):
+            raise ValueError("expected a list of values or a range with low and high")
+        if any(isinstance(value.get(end), bool) for end in ("low", "high")):
+            raise ValueError("the ends of a range are numbers, not true or false")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Candidates:
+        if self.choices is not None:
+            if self.low is not None or self.high is not None or self.log:
+                raise ValueError("a list of values has no low, high or log")
+            if len({repr(choice) for choice in self.choices}) < max(2, len(self.choices)):
+                raise ValueError("a search needs two or more values, no two alike")
+        elif self.low is None or self.high is None:
+            raise ValueError("a range needs low and high")
+        elif not self.low < self.high:
+            raise ValueError(f"low {self.low} is not below high {self.high}")
+        elif self.log and self.low <= 0:
+            raise ValueError("a range on a logarithmic scale begins above 0")
+        return self
+
+
 class Protocol(Frozen):
     """What is held equal for every method of a study."""
 
@@ -148,6 +223,9 @@ class Protocol(Frozen):
     select_metric: str | None = Field(
         None, description="validation metric that selects; unset: the task's primary metric"
     )
+    search: SearchSpec | None = Field(
+        None, description="equal search of every row's learning rate and options; null: none"
+    )
 
     @field_validator("*", mode="before")
     @classmethod
@@ -167,7 +245,20 @@ class Protocol(Frozen):
                 f"gradient_accumulation_steps {self.gradient_accumulation_steps} is more than batch_size "
                 f"{self.batch_size}, the examples of one optimizer step"
             )
+        if self.search is not None:
+            self._check_search(self.search)
         return self
+
+    def _check_search(self, search: SearchSpec) -> None:
+        if search.seed in self.seeds:
+            raise ValueError(
+                f"search.seed {search.seed} is one of the study's seeds; seeds of the search are never used for the "
+                "verdict"
+            )
+        for key in ("train_rows", "epochs", "max_steps"):
+            sought, given = getattr(search, key), getattr(self, key)
+            if sought is not None and given is not None and sought > given:
+                raise ValueError(f"search.{key} {sought} is more than {key} {given}, what a trial of the verdict gets")
 
 
 class ExecutionSpec(Frozen):
@@ -181,17 +272,28 @@ class ExecutionSpec(Frozen):
 class MethodSpec(Frozen):
     """One row of the study: a method and its options.
 
-    Keys beyond these belong to the method named and are checked by it (`r`, `alpha`, …).
+    Keys beyond these belong to the method named and are checked by it (`r`, `alpha`, …). A value written as
+    `{search: …}` goes to `search`.
     """
 
     method: str
-    learning_rate: float | None = Field(None, gt=0)
+    learning_rate: float | None = Field(None, gt=0, description="where the rate is searched: the first one tried")
     options: dict[str, Any] = Field(default_factory=dict)
+    search: dict[str, Candidates] = Field(
+        default_factory=dict, description="option or `learning_rate` -> the values that the search may choose"
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _flat(cls, value: Any) -> Any:
-        return _own_keys_to_options(value, {"method", "learning_rate", "options"})
+        return _own_keys_to_options(_candidates_to_search(value), {"method", "learning_rate", "options", "search"})
+
+    @field_validator("method")
+    @classmethod
+    def _one_spelling(cls, method: str) -> str:
+        """`peft:VERA` is `peft:vera`: one method, one trial."""
+        family, colon, variant = method.partition(":")
+        return f"{family}:{variant.lower()}" if colon else method
 
 
 class PublishedSpec(Frozen):
@@ -245,11 +347,12 @@ class TrialSpec(Frozen):
     id: str
     study: str
     label: str
+    purpose: Purpose = Field("verdict", description="`search` scores validation alone, to choose a configuration")
     method: str
     options: dict[str, Any]
     learning_rate: float | None = Field(description="null for a method that does not train")
     seed: int
     model: ModelSpec
     task: TaskSpec
-    protocol: Protocol = Field(description="with `seeds` reduced to this trial's own")
+    protocol: Protocol = Field(description="with `seeds` reduced to this trial's own, and without `search`")
     execution: ExecutionSpec = Field(default_factory=lambda: ExecutionSpec())

@@ -2,6 +2,7 @@
 
     STUDY/
       study.json               the study as it was last run, and the ids of its trials
+      search.json              what its search tried, found and chose; made anew from the records
       lock                     held while a run writes here
       report/                  made anew from the records at any time
       trials/ID/
@@ -22,7 +23,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -31,57 +31,13 @@ from typing import Any
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
+from tuneoff._files import read_json
+from tuneoff._files import write_atomically as write_atomically
 from tuneoff.errors import CorruptRecord, RecordExists, StoreError
-from tuneoff.plan import content_hash, question
+from tuneoff.plan import content_hash, difference, question
 from tuneoff.record import RECORD_VERSION, Event, Prediction, PredictionsInfo, TrialRecord
+from tuneoff.search import spaces
 from tuneoff.spec import SPEC_VERSION, StudySpec, TrialSpec
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-_UMASK = _umask()
-
-
-def write_atomically(path: Path, data: str | bytes) -> None:
-    """Writes a file so that it is there whole, on disk, or not at all.
-
-    Raises:
-        StoreError: when the disk is full or the folder cannot be written; nothing else is lost.
-    """
-    payload = data.encode() if isinstance(data, str) else data
-    temporary: str | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(payload)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_UMASK)
-        os.replace(temporary, path)
-        temporary = None
-    except OSError as error:
-        raise StoreError(
-            f"cannot write {path}: {error.strerror or error}",
-            hint="Free some space or name another folder with --out, then run the same command again: "
-            "finished trials are kept.",
-        ) from error
-    finally:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise StoreError(f"{path} is missing") from None
-    except (OSError, ValueError) as error:
-        raise CorruptRecord(f"{path} cannot be read: {error}") from None
 
 
 class TrialStore:
@@ -113,7 +69,7 @@ class TrialStore:
     def spec(self) -> TrialSpec:
         """What is to be run, or was."""
         try:
-            return TrialSpec.model_validate(_read_json(self.folder / "trial.json"))
+            return TrialSpec.model_validate(read_json(self.folder / "trial.json"))
         except ValidationError as error:
             raise CorruptRecord(f"{self.folder / 'trial.json'} is not a trial: {error}") from None
 
@@ -163,7 +119,7 @@ class TrialStore:
         """
         if not self.record_path.exists():
             return None
-        body = _read_json(self.record_path)
+        body = read_json(self.record_path)
         seal = body.pop("sha256", None) if isinstance(body, dict) else None
         if seal is None or content_hash(body) != seal:
             raise CorruptRecord(
@@ -253,6 +209,11 @@ class StudyStore:
     def report_folder(self) -> Path:
         return self.root / "report"
 
+    @property
+    def is_there(self) -> bool:
+        """Whether the folder holds a study."""
+        return (self.root / "study.json").is_file()
+
     @classmethod
     def open(cls, root: Path | str) -> StudyStore:
         """A folder that holds a study.
@@ -261,7 +222,7 @@ class StudyStore:
             StoreError: if it does not.
         """
         store = cls(Path(root))
-        if not (store.root / "study.json").is_file():
+        if not store.is_there:
             what = "is not a study folder (no study.json)" if store.root.is_dir() else "is not there"
             raise StoreError(f"{root} {what}", hint="Name the folder that `tuneoff run` printed.")
         return store
@@ -270,14 +231,18 @@ class StudyStore:
     def create(cls, root: Path | str, study: StudySpec, trials: list[TrialSpec]) -> StudyStore:
         """Makes a study's folder, or adds trials to one that asks the same question.
 
+        In a study with a search a row has one configuration: trials of another one, which an earlier and shorter
+        search had chosen, are no longer trials of the study. Their folders stay.
+
         Raises:
             StoreError: if the folder holds another question, or something else.
         """
         store = cls(Path(root))
         path = store.root / "study.json"
-        ids = [trial.id for trial in trials]
+        verdict = [trial.id for trial in trials if trial.purpose == "verdict"]
+        searched = [trial.id for trial in trials if trial.purpose == "search"]
         store.check(study)
-        if path.exists():
+        if store.is_there:
             before = store.study()
             study = study.model_copy(
                 update={
@@ -287,14 +252,30 @@ class StudyStore:
                     ),
                 }
             )
-            ids = list(dict.fromkeys([*store.trial_ids(), *ids]))
+            verdict = store._merged(study, trials)
+            searched = list(dict.fromkeys([*store.search_ids(), *searched]))
         for trial in trials:
             place = store.trial(trial.id)
             if not (place.folder / "trial.json").exists():
                 place.write_spec(trial)
-        body = {"spec_version": SPEC_VERSION, "study": study.model_dump(mode="json"), "trials": ids}
+        body = {"spec_version": SPEC_VERSION, "study": study.model_dump(mode="json"), "trials": verdict}
+        if searched:
+            body["search_trials"] = searched
         write_atomically(path, json.dumps(body, indent=1, ensure_ascii=False))
         return store
+
+    def _merged(self, study: StudySpec, trials: list[TrialSpec]) -> list[str]:
+        """Ids of the trials so far and of new ones, without those of a configuration that the search chose no more."""
+        verdict = {trial.id: trial for trial in trials if trial.purpose == "verdict"}
+        if study.protocol.search is None:
+            return list(dict.fromkeys([*self.trial_ids(), *verdict]))
+        chosen = {trial.label: trial for trial in verdict.values()}
+        kept = []
+        for spec in (self.trial(trial_id).spec() for trial_id in self.trial_ids() if trial_id not in verdict):
+            now = chosen.get(spec.label, spec)
+            if (now.method, now.options, now.learning_rate) == (spec.method, spec.options, spec.learning_rate):
+                kept.append(spec.id)
+        return [*kept, *verdict]
 
     def check(self, study: StudySpec) -> None:
         """Whether a study may be kept here; changes nothing.
@@ -302,13 +283,14 @@ class StudyStore:
         Raises:
             StoreError: if the folder holds another question, or something else.
         """
-        if (self.root / "study.json").exists():
+        if self.is_there:
             before = self.study()
             if question(before) != question(study):
                 raise StoreError(
-                    f"{self.root} holds a study that asks something else ({_difference(before, study)})",
+                    f"{self.root} holds a study that asks something else ({difference(before, study)})",
                     hint="Name another folder with --out: results of different questions are never mixed.",
                 )
+            _refuse_unequal(self.root, before, study)
         elif self.root.is_dir() and any(item.name != "lock" for item in self.root.iterdir()):
             raise StoreError(f"{self.root} is not empty and not a study", hint="Name another folder with --out.")
 
@@ -344,11 +326,29 @@ class StudyStore:
             raise CorruptRecord(f"{self.root / 'study.json'} is not a study: {error}") from None
 
     def trial_ids(self) -> list[str]:
-        """The ids of the study's trials, in order."""
+        """The ids of the study's trials, in order; those of its search are apart."""
         return list(self._manifest()["trials"])
 
+    def search_ids(self) -> list[str]:
+        """The ids of the trials of the study's search, in the order in which they were tried."""
+        return list(self._manifest().get("search_trials", ()))
+
+    def write_search(self, found: dict[str, Any]) -> None:
+        """Keeps what the search tried, found and chose."""
+        write_atomically(self.root / "search.json", json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False))
+
+    def search(self) -> dict[str, Any] | None:
+        """What the search tried, found and chose, as described in docs/protocol.md; None where there was none.
+
+        Raises:
+            CorruptRecord: if it cannot be read.
+        """
+        path = self.root / "search.json"
+        found: dict[str, Any] | None = read_json(path) if path.exists() else None
+        return found
+
     def _manifest(self) -> dict[str, Any]:
-        body = _read_json(self.root / "study.json")
+        body = read_json(self.root / "study.json")
         if isinstance(body, dict) and body.get("spec_version", SPEC_VERSION) != SPEC_VERSION:
             raise StoreError(
                 f"{self.root} has study version {body['spec_version']}, this tuneoff reads {SPEC_VERSION}",
@@ -368,7 +368,7 @@ class StudyStore:
         Raises:
             StoreError: if none or several begin so.
         """
-        ids = self.trial_ids()
+        ids = [*self.trial_ids(), *self.search_ids()]
         found = [i for i in ids if i == reference] or [i for i in ids if i.startswith(reference)]
         if len(found) != 1:
             what = "no trial" if not found else f"{len(found)} trials"
@@ -379,23 +379,22 @@ class StudyStore:
         return self.trial(found[0])
 
     def records(self) -> list[TrialRecord]:
-        """The records there are, in the study's order."""
+        """The records there are, in the study's order; not those of its search."""
         records = (self.trial(trial_id).record() for trial_id in self.trial_ids())
         return [record for record in records if record is not None]
 
 
-def _difference(before: StudySpec, after: StudySpec) -> str:
-    """Names the first few keys in which two studies' questions differ."""
-    old, new = _flat(question(before)), _flat(question(after))
-    keys = [key for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key)]
-    shown = [f"{key}: {old.get(key)} there, {new.get(key)} here" for key in keys[:3]]
-    return "; ".join(shown) + ("; …" if len(keys) > 3 else "")
+def _refuse_unequal(root: Path, before: StudySpec, study: StudySpec) -> None:
+    """More search trials for some rows alone would make the search unequal.
 
-
-def _flat(value: Any, path: str = "") -> dict[str, Any]:
-    if isinstance(value, dict) and value:
-        flat: dict[str, Any] = {}
-        for key, item in value.items():
-            flat |= _flat(item, f"{path}.{key}" if path else str(key))
-        return flat
-    return {path: value}
+    Raises:
+        StoreError: if they would.
+    """
+    asked, had = study.protocol.search, before.protocol.search
+    others = [label for label in spaces(before) if label not in study.methods]
+    if asked is not None and had is not None and asked.trials != had.trials and others:
+        raise StoreError(
+            f"the search of {root} gave every row {had.trials} trials; {asked.trials} for some rows alone would not be "
+            "equal",
+            hint=f"Run all rows with that number, {', '.join(others)} too, or name another folder with --out.",
+        )

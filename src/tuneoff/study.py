@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from tuneoff import sources, study_file
 from tuneoff.errors import StoreError
-from tuneoff.executors.base import Executor, Inspection, Listener
+from tuneoff.executors.base import Executor, Inspection, Listener, Progress
 from tuneoff.plan import content_hash, plan, question
-from tuneoff.record import TrialRecord
+from tuneoff.record import Status, TrialRecord
+from tuneoff.rounds import Search, outline
 from tuneoff.spec import StudySpec, TrialSpec
 from tuneoff.store import StudyStore
 
@@ -75,20 +76,29 @@ class Study:
         return Path("runs") / f"{self.spec.name}-{content_hash(question(self.spec))[:6]}"
 
     def plan(self) -> list[TrialSpec]:
-        """The trials, without looking at weights; local files are read for their fingerprints only.
+        """The trials of the verdict, without looking at weights; local files are read for their fingerprints only.
+
+        Rows that are searched stand at the configuration that their search chose, or before it is over at the one
+        that it tries first.
 
         Raises:
             SourceNotFound: if a local file is not there.
         """
-        data = self.spec.task.data
-        references = [part.source for part in (data.train, data.validation, data.test) if part is not None]
-        if not self.spec.model.random_weights:
-            references.append(self.spec.model.source)
-        prints: dict[str, str] = {}
-        for reference in references:
-            if found := sources.fingerprint(reference):
-                prints[reference] = found
-        return plan(self.spec, prints)
+        return plan(self.spec, self._fingerprints(), self.chosen)
+
+    def plan_search(self) -> list[TrialSpec]:
+        """A trial for each that the search has before it grows, round by round; empty for a study without one.
+
+        All stand at the configuration that is tried first, because what comes after it depends on outcomes.
+        """
+        return outline(self.spec)
+
+    @property
+    def chosen(self) -> dict[str, dict[str, Any]]:
+        """label -> what the search chose: option or `learning_rate` -> value. Empty before a search is over."""
+        found = StudyStore(self.folder).search() if self.folder is not None else None
+        rows = found["rows"] if found is not None else {}
+        return {label: row["choice"] for label, row in rows.items() if row["choice"] and label in self.spec.methods}
 
     def inspect(self, trials: list[TrialSpec] | None = None, *, require_data: bool = False) -> Inspection:
         """Counts parameters and looks at the data in a child process; trains nothing."""
@@ -96,26 +106,57 @@ class Study:
             return executor.inspect(self.spec, self.plan() if trials is None else trials, require_data)
 
     def run(self, out: str | Path | None = None, listener: Listener | None = None) -> Study:
-        """Runs every trial that has no finished record. Failed trials are in the records, not raised.
+        """Runs the search, if there is one, and then every trial that has no finished record.
+
+        Failed trials are in the records, not raised.
 
         Raises:
             TuneoffError: anything that makes the study impossible, before training.
             KeyboardInterrupt: after running trials were recorded as cancelled.
         """
-        trials = self.plan()
         self.folder = Path(out) if out is not None else self.default_folder
+        listener = listener or (lambda _: None)
+        prints = self._fingerprints()
         place = StudyStore(self.folder)
+        search = Search(self.spec, prints, place)
         with place.lock(), self._executor() as executor:
             place.check(self.spec)
             # Looked at before anything is written, so that a study that cannot be leaves nothing to clean up.
+            sought = search.missing()
+            trials = plan(self.spec, prints, search.chosen)
             if missing := [trial for trial in trials if not _finished(place, trial)]:
                 executor.inspect(self.spec, missing, require_data=True)
+            if sought:
+                # The search's share of the data may be too small where the whole is not.
+                executor.inspect(search.study_of_trials(), sought, require_data=True)
+            if sought and not place.is_there:
+                # What is to come, until the search chooses; a search that goes on leaves what was chosen before.
+                StudyStore.create(self.folder, self.spec, trials)
+            search.run(executor, listener)
+            trials = plan(self.spec, prints, search.chosen)
             store = StudyStore.create(self.folder, self.spec, trials)
-            executor.run(store, trials, listener or (lambda _: None))
+            self._run_verdict(store, trials, search.hopeless, executor, listener)
         return self
 
+    def _run_verdict(
+        self,
+        store: StudyStore,
+        trials: list[TrialSpec],
+        hopeless: Mapping[str, str],
+        executor: Executor,
+        listener: Listener,
+    ) -> None:
+        """Runs the trials, those aside whose search found nothing; these get a record that says so."""
+        lost = [trial for trial in trials if trial.label in hopeless and not _finished(store, trial)]
+        for trial in lost:
+            record = TrialRecord(spec=trial, status=Status.FAILED, cause=hopeless[trial.label])
+            store.trial(trial.id).begin_attempt()
+            store.trial(trial.id).write_record(record)
+            listener(Progress("ended", trial, record=record))
+        executor.run(store, [trial for trial in trials if trial not in lost], listener)
+
     def records(self) -> list[TrialRecord]:
-        """The records there are.
+        """The records there are; not those of the search.
 
         Raises:
             StoreError: if the study has not been run.
@@ -139,6 +180,17 @@ class Study:
         place = self._store().find_trial(trial)
         with self._executor() as executor:
             return executor.call(verb, {"folder": str(place.folder.resolve()), "device": self.device, **payload})
+
+    def _fingerprints(self) -> dict[str, str]:
+        data = self.spec.task.data
+        references = [part.source for part in (data.train, data.validation, data.test) if part is not None]
+        if not self.spec.model.random_weights:
+            references.append(self.spec.model.source)
+        prints: dict[str, str] = {}
+        for reference in references:
+            if found := sources.fingerprint(reference):
+                prints[reference] = found
+        return prints
 
     def _store(self) -> StudyStore:
         if self.folder is None:

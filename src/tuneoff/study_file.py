@@ -1,7 +1,6 @@
 """From a study file, a recipe or plain Python data to a checked `StudySpec`.
 
-All problems of a study are reported at once, with line numbers. YAML is read by its 1.2 rules where they
-matter here: `1e-4` is a number, `no` is a word, and a key may not stand twice.
+All problems of a study are reported at once, with line numbers.
 """
 
 from __future__ import annotations
@@ -13,89 +12,33 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from tuneoff import registry
+from tuneoff._yaml import Lines
+from tuneoff._yaml import read_yaml as read_yaml
 from tuneoff.errors import Problem, StudyError, did_you_mean
+from tuneoff.search import LEARNING_RATE, is_number
 from tuneoff.spec import (
+    Candidates,
     DataSpec,
     ExecutionSpec,
     MethodSpec,
     ModelSpec,
     Protocol,
     PublishedSpec,
+    SearchSpec,
     SourceSpec,
     StudySpec,
     TaskSpec,
 )
 
-Lines = dict[str, int]
 RECIPES = files("tuneoff.recipes")
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML with the 1.2 core rules for booleans and floats."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, rule) for tag, rule in rules if not tag.endswith((":bool", ":float", ":timestamp"))]
-    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$|^[-+]?\.(?:inf|Inf|INF)$|^\.nan$"),
-    list("-+.0123456789"),
-)
 
 
 def recipe_names() -> list[str]:
     """Names of the recipes that ship with the package."""
     return sorted(entry.name[:-5] for entry in RECIPES.iterdir() if entry.name.endswith(".yaml"))
-
-
-def read_yaml(text: str, origin: str = "") -> tuple[Any, Lines]:
-    """Parses YAML; returns the data and the line of every dotted key.
-
-    Raises:
-        StudyError: for text that is not YAML or that holds a key twice.
-    """
-    try:
-        node = yaml.compose(text, Loader=_Loader)
-        data = yaml.load(text, Loader=_Loader)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else None
-        raise StudyError([Problem("", f"not valid YAML: {error.problem}", line)], origin=origin) from None
-    except yaml.YAMLError as error:
-        raise StudyError(f"not valid YAML: {error}", origin=origin) from None
-    lines: Lines = {}
-    twice: list[Problem] = []
-    try:
-        _walk(node, "", lines, twice)
-    except RecursionError:
-        raise StudyError("an alias (`*name`) stands inside what it names", origin=origin) from None
-    if twice:
-        raise StudyError(twice, origin=origin)
-    return data, lines
-
-
-def _walk(node: Any, path: str, lines: Lines, twice: list[Problem]) -> None:
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            name = f"{path}.{key.value}" if path else str(key.value)
-            line = key.start_mark.line + 1
-            if name in lines:
-                twice.append(Problem(name, f"stands twice (first on line {lines[name]})", line))
-            lines[name] = line
-            _walk(value, name, lines, twice)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, item in enumerate(node.value):
-            name = f"{path}.{index}"
-            lines[name] = item.start_mark.line + 1
-            _walk(item, name, lines, twice)
 
 
 def load(reference: str | Path, overrides: Iterable[str] | Mapping[str, Any] = (), **changes: Any) -> StudySpec:
@@ -174,6 +117,8 @@ def _put(raw: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
         elif isinstance(child, (list, str)) and step == "methods":
             child = [child] if isinstance(child, str) else child
             child = {k: v for item in child for k, v in (item if isinstance(item, dict) else {item: {}}).items()}
+        elif isinstance(child, int) and steps[: done + 1] == ["protocol", "search"]:
+            child = {"trials": child}
         elif child is None:
             child = {}
         elif not isinstance(child, dict):
@@ -202,6 +147,7 @@ def parse(raw: Mapping[str, Any], lines: Lines | None = None, origin: str = "") 
     problems += _plugin_problems(task, methods, lines)
     if study is not None:
         problems += _metric_problems(study, lines)
+        problems += _search_problems(study, lines)
     if problems or study is None:
         raise StudyError(_in_order(problems), origin=origin)
     return study
@@ -240,14 +186,12 @@ def _plugin_problems(task: TaskSpec | None, methods: Mapping[str, MethodSpec], l
     for label, row in methods.items():
         where = f"methods.{label}"
         if row.method not in registry.methods():
-            message = (
-                f"unknown method {row.method!r}{did_you_mean(row.method, registry.methods())}; "
-                f"known: {', '.join(registry.methods())}"
-            )
-            problems.append(_problem(where, message, lines))
+            problems.append(_problem(where, registry.methods().why_unknown(row.method), lines))
             continue
         options = registry.methods()[row.method].Options
-        problems += _options_problems(options, row.options, where, lines, extra=("learning_rate", "method"))
+        extra = ("learning_rate", "method")
+        problems += _options_problems(options, _plain_options(row, options), where, lines, extra)
+        problems += _candidate_problems(options, row, where, lines, extra)
     return problems
 
 
@@ -261,6 +205,70 @@ def _metric_problems(study: StudySpec, lines: Lines) -> list[Problem]:
         return []
     message = f"unknown metric {name!r}{did_you_mean(name, known)}; known: {', '.join(known)}"
     return [_problem("protocol.select_metric", message, lines)]
+
+
+def _search_problems(study: StudySpec, lines: Lines) -> list[Problem]:
+    """Whether what is to be searched can be, and is not said otherwise elsewhere."""
+    problems: list[Problem] = []
+    searched = [label for label, row in study.methods.items() if set(row.search) - {LEARNING_RATE}]
+    if study.protocol.search is not None and study.protocol.learning_rate is not None and not searched:
+        message = "one rate for all leaves nothing to search: remove it, or protocol.search, or search other options"
+        problems.append(_problem(f"protocol.{LEARNING_RATE}", message, lines))
+    told = False
+    for label, row in study.methods.items():
+        if row.method not in registry.methods():
+            continue
+        for name in row.search:
+            message = ""
+            if not registry.methods()[row.method].trains:
+                message = f"{row.method} does not train, so nothing of it is searched"
+            elif study.protocol.search is None:
+                if not told:
+                    message = "is to be searched, but the protocol has no search: set protocol.search.trials, e.g. to 8"
+                told = True
+            elif name == LEARNING_RATE and study.protocol.learning_rate is not None:
+                message = "cannot be searched while protocol.learning_rate sets one rate for all"
+            if message:
+                problems.append(_problem(f"methods.{label}.{name}", message, lines))
+    return problems
+
+
+def _candidate_problems(
+    model: type[BaseModel], row: MethodSpec, where: str, lines: Lines, extra: tuple[str, ...]
+) -> list[Problem]:
+    """What the method has to say about each value that is to be tried."""
+    problems: list[Problem] = []
+    for name, candidates in row.search.items():
+        place = f"{where}.{name}"
+        if name == LEARNING_RATE:
+            wrong = [at for at, value in _values(candidates) if not is_number(value) or value <= 0]
+            problems += [_problem(f"{place}.search.{at}", "a learning rate is a number above 0", lines) for at in wrong]
+            continue
+        if name not in model.model_fields:
+            known = [*model.model_fields, *extra]
+            problems.append(
+                _problem(place, f"unknown key {name!r}{did_you_mean(name, known)}; known: {', '.join(known)}", lines)
+            )
+            continue
+        for at, value in _values(candidates):
+            for problem in _options_problems(model, {**_plain_options(row, model), name: value}, where, {}):
+                if problem.where.startswith(place):
+                    problems.append(_problem(f"{place}.search.{at}", problem.message, lines))
+    return problems
+
+
+def _plain_options(row: MethodSpec, model: type[BaseModel]) -> dict[str, Any]:
+    """The row's options, with a first value for each that is searched and required."""
+    required = {name for name, field in model.model_fields.items() if field.is_required()}
+    stand_ins = {name: _values(found)[0][1] for name, found in row.search.items() if name in required}
+    return {**stand_ins, **row.options}
+
+
+def _values(candidates: Candidates) -> list[tuple[str, Any]]:
+    """Where each value stands below `search`, and the value; of a range both ends."""
+    if candidates.choices is not None:
+        return [(str(index), choice) for index, choice in enumerate(candidates.choices)]
+    return [("low", candidates.low), ("high", candidates.high)]
 
 
 def _options_problems(
@@ -296,6 +304,10 @@ def _problems(
 def _problem(where: str, message: str, lines: Lines) -> Problem:
     """Finds the line of `where`, or of the nearest enclosing key."""
     steps = where.split(".")
+    if steps[0] == "methods" and steps[2:3] == ["search"] and ".".join(steps[:3]) not in lines:
+        # The candidates of an option stand below the option's name.
+        steps = [*steps[:2], *steps[3:4], "search", *steps[4:]]
+        where = ".".join(steps)
     while steps and ".".join(steps) not in lines:
         steps.pop()
     return Problem(where, message, lines.get(".".join(steps)))
@@ -307,13 +319,16 @@ _SHAPES: dict[tuple[str, ...], type[BaseModel]] = {
     ("task",): TaskSpec,
     ("task", "data"): DataSpec,
     ("protocol",): Protocol,
+    ("protocol", "search"): SearchSpec,
     ("execution",): ExecutionSpec,
     ("published",): PublishedSpec,
 }
 
 
 def _known_keys(place: tuple[str, ...]) -> list[str]:
-    shape: type[BaseModel] = _SHAPES.get(place, SourceSpec if place[:2] == ("task", "data") else MethodSpec)
+    candidates = place[:1] == ("methods",) and place[2:3] == ("search",)
+    other = SourceSpec if place[:2] == ("task", "data") else Candidates if candidates else MethodSpec
+    shape: type[BaseModel] = _SHAPES.get(place, other)
     return list(shape.model_fields)
 
 
@@ -350,6 +365,13 @@ def narrow(
         if seeds < 1:
             raise StudyError("--seeds must be 1 or more")
         changes["protocol"] = study.protocol.model_copy(update={"seeds": tuple(range(seeds))})
+    search = study.protocol.search
+    if search is not None and seeds is not None and search.seed < seeds:
+        raise StudyError(
+            f"--seeds {seeds} takes in protocol.search.seed {search.seed}; a seed of the search is never used for the "
+            "verdict",
+            hint="Give the search another seed.",
+        )
     if random_weights:
         changes["model"] = study.model.model_copy(update={"random_weights": True})
     return study.model_copy(update=changes) if changes else study

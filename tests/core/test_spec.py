@@ -84,6 +84,13 @@ def test_seeds_are_a_number_or_a_list(given: Any, seeds: tuple[int, ...]) -> Non
         ({"precision": "fp16"}, "'auto', 'fp32', 'fp32-medium' or 'bf16'"),
         ({"gradient_accumulation_steps": 32, "batch_size": 16}, "more than batch_size"),
         ({"epoch": 3}, "Extra inputs"),
+        ({"search": True}, "not true or false"),
+        ({"search": 0}, "greater than or equal to 1"),
+        ({"search": {"sampler": "grid"}}, "'tpe' or 'random'"),
+        ({"seeds": [1000], "search": 4}, "never used for the verdict"),
+        ({"search": {"train_rows": 9}, "train_rows": 8}, "search.train_rows 9 is more than train_rows 8"),
+        ({"search": {"epochs": 4}}, "search.epochs 4 is more than epochs 3"),
+        ({"search": {"max_steps": 4}, "max_steps": 3}, "search.max_steps 4 is more than max_steps 3"),
     ],
 )
 def test_a_protocol_that_cannot_be(protocol: dict[str, Any], message: str) -> None:
@@ -110,3 +117,41 @@ def test_every_protocol_key_is_described() -> None:
 def test_a_name_that_would_be_no_folder_is_refused(name: str) -> None:
     with pytest.raises(ValidationError, match="string"):
         StudySpec.model_validate({"name": name, "model": "m", "task": {"data": "d"}, "methods": "lora"})
+
+
+def test_candidates_stand_where_a_value_would() -> None:
+    row = {"learning_rate": {"search": {"low": 1e-5, "high": 1e-3}}, "r": {"search": [4, 8]}, "alpha": 16}
+    study = StudySpec.model_validate({"model": "m", "task": {"data": "d"}, "methods": {"lora": row}})
+    found = study.methods["lora"]
+    assert found.learning_rate is None
+    assert found.options == {"alpha": 16}
+    assert found.search["r"].choices == (4, 8)
+    assert (found.search["learning_rate"].low, found.search["learning_rate"].high) == (1e-5, 1e-3)
+    assert StudySpec.model_validate(study.model_dump(mode="json")) == study
+    assert Protocol.model_validate({"search": 5}).search == spec.SearchSpec(trials=5)
+
+
+@pytest.mark.parametrize(
+    ("candidates", "message"),
+    [
+        ([4], "two or more values"),
+        ([], "two or more values"),
+        ([4, 4], "no two alike"),
+        (4, "a list of values or a range"),
+        ({"low": 4}, "needs low and high"),
+        ({"low": 4, "high": 4}, "is not below high"),
+        ({"low": 0, "high": 4, "log": True}, "begins above 0"),
+        ({"low": False, "high": 4}, "not true or false"),
+        ({"low": 4, "high": 8, "choices": [1, 2]}, "has no low, high or log"),
+        ({"low": 1, "high": float("inf")}, "finite number"),
+        ({"lo": 4, "high": 8}, "Extra inputs"),
+    ],
+)
+def test_candidates_that_cannot_be(candidates: Any, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        spec.MethodSpec.model_validate({"method": "lora", "r": {"search": candidates}})
+
+
+def test_a_variant_of_a_family_has_one_spelling() -> None:
+    rows = [spec.MethodSpec.model_validate({"method": name}) for name in ("peft:VeRA", "peft:vera")]
+    assert rows[0] == rows[1]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tuneoff.errors import CorruptRecord, RecordExists, StoreError
-from tuneoff.plan import plan
+from tuneoff.plan import plan, search_trial
 from tuneoff.record import Metric, Prediction, Status, TrialRecord
 from tuneoff.spec import StudySpec
 from tuneoff.store import StudyStore, write_atomically
@@ -341,3 +341,43 @@ def test_a_trial_by_the_beginning_of_its_id(store: StudyStore) -> None:
     assert "lora-s0" in caught.value.hint
     with pytest.raises(StoreError, match="no trial"):
         store.find_trial("nothing")
+
+
+# --- searches
+
+
+def test_a_rows_earlier_choice_is_no_trial_of_the_study_any_more(tmp_path: Path, make_study: MakeStudy) -> None:
+    study = make_study(methods={"lora": {}, "full": {}}, protocol={"seeds": 2, "search": 4})
+    before = plan(study, {}, {"lora": {"learning_rate": 1e-3}, "full": {"learning_rate": 1e-5}})
+    store = StudyStore.create(tmp_path, study, before)
+    finish(store, before[0].id)
+    after = plan(study, {}, {"lora": {"learning_rate": 1e-4}, "full": {"learning_rate": 1e-5}})
+    one_seed = [trial for trial in after if trial.seed == 0]
+    StudyStore.create(tmp_path, study, one_seed)
+    kept = {trial.id for trial in before if trial.label == "full"}
+    assert set(store.trial_ids()) == {*kept, one_seed[0].id}, "the other row keeps both its seeds"
+    assert store.trial(before[0].id).record() is not None, "nothing is deleted"
+
+
+def test_search_trials_are_kept_apart(tmp_path: Path, make_study: MakeStudy) -> None:
+    study = make_study(methods={"lora": {}}, protocol={"seeds": 1, "search": 4})
+    tried = [search_trial(study, "lora", {"learning_rate": rate}) for rate in (1e-3, 1e-4)]
+    store = StudyStore.create(tmp_path, study, tried[:1])
+    StudyStore.create(tmp_path, study, tried[1:])
+    assert store.search_ids() == [trial.id for trial in tried]
+    assert (store.trial_ids(), store.records()) == ([], [])
+    assert store.find_trial(tried[0].id[:-2]).spec() == tried[0]
+    assert store.search() is None
+    store.write_search({"rows": {}})
+    assert store.search() == {"rows": {}}
+
+
+def test_a_longer_search_of_some_rows_alone_is_refused(tmp_path: Path, make_study: MakeStudy) -> None:
+    rows: dict[str, Any] = {"lora": {}, "full": {}, "majority": {}}
+    StudyStore.create(tmp_path, make_study(methods=rows, protocol={"search": 4}), [])
+    store = StudyStore(tmp_path)
+    with pytest.raises(StoreError, match="gave every row 4 trials; 8 for some rows alone") as caught:
+        store.check(make_study(methods={"lora": {}}, protocol={"search": 8}))
+    assert "full" in caught.value.hint
+    store.check(make_study(methods={"lora": {}}, protocol={"search": 4}))
+    store.check(make_study(methods={"lora": {}, "full": {}}, protocol={"search": 8}))

@@ -303,3 +303,78 @@ def test_a_misspelt_metric_is_refused_before_anything_is_trained() -> None:
     ):
         load("quickstart", ["protocol.select_metric=acuracy"])
     assert load("quickstart", ["protocol.select_metric=loss"]).protocol.select_metric == "loss"
+
+
+SEARCHED = """\
+model: minilm
+task: {data: reuters-r8}
+methods:
+  lora:
+    r:
+      search: [4, 0, x]
+    rank: {search: [1, 2]}
+    alpha: {search: {low: 0, high: 32}}
+  full:
+    learning_rate:
+      search: [1e-5, -3]
+  majority: {learning_rate: {search: [1, 2]}}
+protocol:
+  search: {trials: 4}
+"""
+
+
+def test_every_candidate_is_checked_by_its_method_where_it_stands(study_path: Write) -> None:
+    found = problems(study_path(SEARCHED))
+    assert {where: line for where, (line, _) in found.items()} == {
+        "methods.lora.r.search.1": 6,
+        "methods.lora.r.search.2": 6,
+        "methods.lora.rank": 7,
+        "methods.lora.alpha.search.low": 8,
+        "methods.full.learning_rate.search.1": 11,
+        "methods.majority.learning_rate": 12,
+    }
+    assert "greater than or equal to 1, not 0" in found["methods.lora.r.search.1"][1]
+    assert "unknown key 'rank'" in found["methods.lora.rank"][1]
+    assert "does not train" in found["methods.majority.learning_rate"][1]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "where", "line", "message"),
+    [
+        ("trials: 4", "trails: 4", "protocol.search.trails", 14, "did you mean 'trials'?"),
+        ("{trials: 4}", "{seed: 1}", "protocol", 13, "search.seed 1 is one of the study's seeds"),
+        ("high: 32", "hgh: 32", "methods.lora.alpha.search.hgh", 8, "did you mean 'high'?"),
+        ("low: 0", "low: 64", "methods.lora.alpha.search", 8, "low 64 is not below high 32"),
+        ("[4, 0, x]", "[4]", "methods.lora.r.search", 6, "two or more values"),
+    ],
+)
+def test_a_search_that_cannot_be(study_path: Write, old: str, new: str, where: str, line: int, message: str) -> None:
+    found = problems(study_path(SEARCHED.replace(old, new)))
+    assert where in found
+    assert found[where][0] == line
+    assert message in found[where][1]
+
+
+def test_candidates_without_a_search_are_told_once(study_path: Write) -> None:
+    text = GOOD.replace("{r: 4}", "{r: {search: [4, 8]}, alpha: {search: [4, 8]}}")
+    (message,) = problems(study_path(text)).values()
+    assert message[0] == 5
+    assert "set protocol.search.trials" in message[1]
+
+
+def test_one_rate_for_all_contradicts_a_search_of_rates(study_path: Write) -> None:
+    searched = GOOD + "  search: 4\n"
+    assert "one rate for all" in problems(study_path(searched))["protocol.learning_rate"][1]
+    with_rank = searched.replace("{r: 4}", "{r: {search: [4, 8]}}")
+    assert load(study_path(with_rank)).protocol.learning_rate == 1e-4
+    with_rate = searched.replace("{r: 4}", "{r: {search: [4, 8]}, learning_rate: {search: [1e-4, 1e-3]}}")
+    assert "one rate for all" in problems(study_path(with_rate))["methods.lora.learning_rate"][1]
+
+
+def test_a_search_is_set_from_outside(study_path: Write) -> None:
+    path = study_path(GOOD.replace("  learning_rate: 1e-4\n", ""))
+    search = load(path, ["protocol.search=3", "protocol.search.trials=5", "protocol.search.grow=true"]).protocol.search
+    assert search is not None
+    assert (search.trials, search.grow) == (5, True)
+    with pytest.raises(StudyError, match=r"takes in protocol\.search\.seed 7"):
+        load(path, ["protocol.search.seed=7"], seeds=8)

@@ -80,6 +80,7 @@ class StudyOptions(TypedDict):
     overrides: tuple[str, ...]
     methods: tuple[str, ...]
     seeds: int | None
+    search: int | None
     random_weights: bool
     device: str
 
@@ -102,6 +103,13 @@ def study_options(function: C) -> C:
                 help="Only these rows of the study, or other methods, e.g. lora,full; may be repeated.",
             ),
             click.option("--seeds", type=click.IntRange(min=1), metavar="N", help="Number of seeds."),
+            click.option(
+                "--search",
+                type=click.IntRange(min=0),
+                metavar="N",
+                help="Search the learning rate of every row that trains, with N trials each on validation data, before "
+                "the verdict; 0: no search. Sets protocol.search.trials.",
+            ),
             click.option(
                 "--random-weights",
                 is_flag=True,
@@ -127,9 +135,12 @@ def open_study(reference: str, options: StudyOptions) -> Study:
     names = [name.strip() for text in options["methods"] for name in text.split(",") if name.strip()]
     if options["methods"] and not names:
         raise StudyError("--methods names no method", hint="Give names with commas between, e.g. --methods lora,full.")
+    overrides = list(options["overrides"])
+    if options["search"] is not None:
+        overrides.append(f"protocol.search.trials={options['search']}" if options["search"] else "protocol.search=null")
     return Study(
         reference,
-        overrides=options["overrides"],
+        overrides=overrides,
         methods=list(dict.fromkeys(names)) or None,
         seeds=options["seeds"],
         random_weights=options["random_weights"],
@@ -155,6 +166,15 @@ def console(stderr: bool = False) -> Console:
 def print_json(value: Any) -> None:
     """Prints plain data on stdout as JSON; non-finite numbers are refused, not written as NaN."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def search_line(study: Study) -> str:
+    """What a study's search will do, in one line; empty where there is none."""
+    planned = study.plan_search()
+    if not planned:
+        return ""
+    rows = count(len({trial.label for trial in planned}), "row")
+    return f"search before the verdict: {count(len(planned), 'trial')} of {rows}, scored on validation data alone"
 
 
 def count(number: int, noun: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -18,7 +20,8 @@ SCHEMA_VERSION = 1
 
 KEYS = {
     "schema_version": "version of this schema; grows when a key changes its meaning or goes",
-    "study": "`name`, `description`, `model`, `random_weights`, `task`, `primary_metric`, `seeds`, `rows` (labels)",
+    "study": "`name`, `description`, `model`, `random_weights`, `task`, `task_options` (defaults filled in), "
+    "`primary_metric`, `seeds`, `rows` (labels)",
     "trials[].id": "the trial's id, which names its content; the same in every study and on every machine",
     "trials[].method": "label of the row",
     "trials[].method_name": "the method's own name",
@@ -29,7 +32,9 @@ KEYS = {
     "trials[].total_parameters": "how many parameters its model has, the method's own included; null likewise",
     "trials[].trainable_parameters_by_role": "the same by role: `head`, `adapter`, `base`",
     "trials[].total_parameters_by_role": "the same by role",
-    "labels": "the classes, in order of their numbers",
+    "search_trials": "row -> number of trials of its search, which come before those of `trials`; empty without a "
+    "search. Rows that are searched stand at the configuration that is tried first",
+    "labels": "the classes, in order of their numbers; empty for a task without",
     "data": "what the rows hold (`splits`, `labels`, `columns`, `overlap`, as in docs/record.md); null where the "
     "data was not read",
     "warnings": "list of `name` and `message`: what a person should know before training",
@@ -64,6 +69,7 @@ def plan_command(study: str, as_json: bool, **options: Unpack[_common.StudyOptio
 def as_data(study: Study, trials: Sequence[TrialSpec], inspection: Inspection) -> dict[str, Any]:
     """The plan as plain data (see `KEYS`)."""
     from tuneoff import registry
+    from tuneoff.plan import task_options
 
     spec = study.spec
     return {
@@ -74,11 +80,13 @@ def as_data(study: Study, trials: Sequence[TrialSpec], inspection: Inspection) -
             "model": spec.model.source,
             "random_weights": spec.model.random_weights,
             "task": spec.task.name,
+            "task_options": task_options(spec),
             "primary_metric": registry.tasks()[spec.task.name].primary_metric,
             "seeds": list(spec.protocol.seeds),
             "rows": list(spec.methods),
         },
         "trials": [_trial(trial, inspection.trials.get(trial.id)) for trial in trials],
+        "search_trials": dict(Counter(trial.label for trial in study.plan_search())),
         "labels": list(inspection.labels),
         "data": inspection.data,
         "warnings": [dict(warning) for warning in inspection.warnings],
@@ -105,6 +113,8 @@ def _show(study: Study, trials: Sequence[TrialSpec], inspection: Inspection) -> 
     from rich.table import Table
     from rich.text import Text
 
+    from tuneoff.plan import task_options
+
     console = _common.console()
     spec, protocol = study.spec, study.spec.protocol
     console.print(Text(spec.name, style="bold") + Text(f": {spec.description.strip()}" if spec.description else ""))
@@ -116,6 +126,11 @@ def _show(study: Study, trials: Sequence[TrialSpec], inspection: Inspection) -> 
         f"{count(len(spec.methods), 'row')} × {count(len(protocol.seeds), 'seed')} = {count(len(trials), 'trial')} · "
         f"{budget} · {count(protocol.batch_size, 'example')} per step · at most {protocol.max_length} tokens each"
     )
+    settings = [f"{key} {_setting(value)}" for key, value in task_options(spec).items() if value is not None]
+    if settings:
+        console.print(Text(f"{spec.task.name}: {', '.join(settings)}"))
+    if line := _common.search_line(study):
+        console.print(line)
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column("method", overflow="fold")
     for heading in ("trained", "of the model", "learning rate"):
@@ -152,6 +167,13 @@ def _short(value: Any) -> str:
     return "null" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def _setting(value: Any) -> str:
+    """An option of the task: text in quotes, so that spaces and line breaks in a template are seen."""
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_setting, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)
+
+
 def _data_lines(inspection: Inspection) -> list[str]:
     if inspection.data is None:
         return ["the data was not read"]
@@ -159,6 +181,9 @@ def _data_lines(inspection: Inspection) -> list[str]:
     for name, split in inspection.data.get("splits", {}).items():
         truncated = f", {split['truncated']:,} longer than max_length" if split.get("truncated") else ""
         lines.append(f"{name}: {split['rows']:,} rows{truncated}")
+    columns = inspection.data.get("columns") or {}
+    if columns:
+        lines.append("columns: " + ", ".join(f"{role} from {column}" for role, column in columns.items()))
     if inspection.labels:
         shown = ", ".join(inspection.labels[:12]) + (", …" if len(inspection.labels) > 12 else "")
         lines.append(f"{len(inspection.labels)} classes: {shown}")

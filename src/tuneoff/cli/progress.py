@@ -74,9 +74,12 @@ class Board:
         self.began = False
         self.running: dict[str, Running] = {}
         self.records: dict[str, TrialRecord] = {}
-        self.primary = ""
-        self._position = {trial.id: number for number, trial in enumerate(self.trials, 1)}
-        self._durations: dict[str, list[float]] = {}
+        self._ids: dict[int, str] = {}
+        self._position: dict[str, int] = {}
+        self._places: dict[Kind, list[int]] = {}
+        for number, trial in enumerate(self.trials, 1):
+            self._places.setdefault(_kind(trial), []).append(number)
+        self._durations: dict[tuple[str, str], list[float]] = {}
         self._said_at = clock()
         self._findings: set[tuple[str, str]] = set()
         self.close: Callable[[], None] = lambda: None
@@ -105,6 +108,7 @@ class Board:
 
     def _update(self, progress: Progress) -> None:
         trial = progress.trial
+        self._find_place(trial)
         if progress.kind == "started":
             self.began = True
             self.running[trial.id] = Running(trial, self.clock())
@@ -116,18 +120,32 @@ class Board:
         elif progress.record is not None:
             self._end(trial, progress.record, earlier=progress.kind == "skipped")
 
+    def _find_place(self, trial: TrialSpec) -> None:
+        """Gives a trial its number, that of the next planned one of its kind: what a search chooses is not known
+        before. A search that grows adds trials of which nobody knew."""
+        if trial.id in self._position:
+            return
+        places = self._places.get(_kind(trial))
+        if not places:
+            self.trials.append(trial)
+            places = [len(self.trials)]
+        self._position[trial.id] = places.pop(0)
+        self._ids[self._position[trial.id]] = trial.id
+
     def _hear(self, progress: Progress) -> None:
         running = self.running.get(progress.trial.id)
         if running is None:
             return
         event = progress.event
         running.hear(event)
+        says = event.get("kind") == "phase" and running.phase == "test" and writes(running.trial)
         if event.get("kind") == "finding":
             found = (str(event.get("name", "")), str(event.get("message", "")))
             if found not in self._findings:
                 self._findings.add(found)
                 self.say(f"{self.name(progress.trial)}: note: {found[1] or found[0]}")
-        elif self.interval is not None and self.clock() - self._said_at >= self.interval:
+        elif self.interval is not None and (says or self.clock() - self._said_at >= self.interval):
+            # Writing the test's texts may take minutes in which nothing more is heard, so it is told at once.
             self._said_at = self.clock()
             place, figures = self.describe(running)
             self.say(f"{self.name(progress.trial)}: {', '.join([*place, *figures])}{self._left('; all: ')}")
@@ -135,10 +153,9 @@ class Board:
     def _end(self, trial: TrialSpec, record: TrialRecord, earlier: bool) -> None:
         running = self.running.pop(trial.id, None)
         self.records[trial.id] = record
-        self.primary = record.primary_metric or self.primary
         spent = self.clock() - running.since if running else record.timing.total_seconds
         if spent is not None and record.status.finished:
-            self._durations.setdefault(trial.label, []).append(spent)
+            self._durations.setdefault((trial.purpose, trial.label), []).append(spent)
         self.say(f"{self.name(trial)}: {outcome(record, spent, earlier)}{'' if earlier else self._left()}")
 
     def _left(self, before: str = "; ") -> str:
@@ -146,14 +163,19 @@ class Board:
         return f"{before}about {seconds(left)} left" if left and (self.waiting or self.running) else ""
 
     def name(self, trial: TrialSpec) -> str:
-        """`[3/18] lora seed 1`."""
-        position = self._position.get(trial.id, 0)
-        return f"[{position}/{len(self.trials)}] {trial.label} seed {trial.seed}"
+        """`[3/18] lora seed 1`, or `[3/18] search lora, rate 0.0004`."""
+        self._find_place(trial)
+        what = f"{trial.label} seed {trial.seed}"
+        if trial.purpose == "search":
+            what = f"search {trial.label}, rate {trial.learning_rate:.2g}"
+        return f"[{self._position[trial.id]}/{len(self.trials)}] {what}"
 
     def describe(self, running: Running) -> tuple[list[str], list[str]]:
         """What a running trial is doing, in short parts: where it is with its times, and its figures."""
         step = running.step
         place, figures = [running.phase or "starting"], []
+        if running.phase == "test" and writes(running.trial):
+            place = ["test: writing texts"]
         if step.get("epoch") is not None:
             epochs = f"/{step['epochs']:g}" if step.get("epochs") else ""
             place.append(f"epoch {step['epoch']:.2g}{epochs}")
@@ -174,7 +196,8 @@ class Board:
 
     def _validation(self, running: Running) -> str:
         metrics = running.validation
-        name = self.primary if self.primary in metrics else next(iter(metrics), "")
+        wanted = selects(running.trial)
+        name = wanted if wanted in metrics else next(iter(metrics), "")
         return f"validation {name} {metrics[name]:.3f}" if name else ""
 
     def seconds_left(self) -> float | None:
@@ -184,21 +207,22 @@ class Board:
         that train, or while none has finished, as the running one will at its pace.
         """
         now = self.clock()
-        training = {trial.label for trial in self.trials if trial.learning_rate is not None}
-        trained = [spent for label in training for spent in self._durations.get(label, ())]
+        training = {(trial.purpose, trial.label) for trial in self.trials if trial.learning_rate is not None}
+        trained = [spent for kind in training for spent in self._durations.get(kind, ())]
         if not trained:
             paces = [(now - one.since, one.seconds_left()) for one in self.running.values()]
             trained = [spent + left for spent, left in paces if left is not None]
         total = 0.0
-        for trial in self.trials:
-            if trial.id in self.records:
+        for number, trial in enumerate(self.trials, 1):
+            trial_id = self._ids.get(number, "")
+            if trial_id in self.records:
                 continue
-            known = self._durations.get(trial.label) or trained
-            running = self.running.get(trial.id)
+            own = self._durations.get((trial.purpose, trial.label))
+            known = own or trained
+            running = self.running.get(trial_id)
             left = running.seconds_left() if running else None
             if running and left is not None:
                 # The pace tells of training alone; what comes after it is known from an earlier trial of the row.
-                own = self._durations.get(trial.label)
                 total += max(left, sum(own) / len(own) - (now - running.since)) if own else left
             elif not known:
                 if trial.learning_rate is not None:
@@ -209,13 +233,36 @@ class Board:
         return total
 
 
+Kind = tuple[str, str, int]
+
+
+def _kind(trial: TrialSpec) -> Kind:
+    return trial.purpose, trial.label, trial.seed
+
+
+def selects(trial: TrialSpec) -> str:
+    """The validation metric that selects the trial's checkpoint."""
+    from tuneoff import registry
+
+    return registry.tasks()[trial.task.name].selects(trial.protocol.select_metric)
+
+
+def writes(trial: TrialSpec) -> bool:
+    """Whether the trial's test generates text."""
+    from tuneoff import registry
+
+    return registry.tasks()[trial.task.name].produces == "text"
+
+
 def outcome(record: TrialRecord, spent: float | None, earlier: bool) -> str:
     """What became of a trial, in one line."""
     if not record.status.finished:
         cause = record.cause.strip().splitlines()
         return f"{record.status.value} after {seconds(spent)}" + (f": {cause[0]}" if cause else "")
-    score = None if record.primary_metric is None else record.metric(record.primary_metric)
-    told = "" if score is None else f", test {record.primary_metric} {score:.3f}"
+    search = record.spec.purpose == "search"
+    name, split = (selects(record.spec), "validation") if search else (record.primary_metric, "test")
+    score = None if name is None else record.metric(name, split)
+    told = "" if score is None else f", {split} {name} {score:.3f}"
     return f"finished earlier{told}" if earlier else f"completed in {seconds(spent)}{told}"
 
 

@@ -44,6 +44,8 @@ def run_command(
     Examples:
       tuneoff run quickstart
       tuneoff run quickstart --methods lora,full --seeds 6
+      tuneoff run quickstart --search 8
+      tuneoff run quickstart-summarize
       tuneoff run reviews.study.yaml --set protocol.epochs=1 --set methods.lora.r=4
       tuneoff run gpt2-ag-news --random-weights --set protocol.max_steps=20
     """
@@ -56,21 +58,23 @@ def run_command(
     for line in announcement(opened, trials, folder):
         console.print(line, soft_wrap=True)
     state = ctx.ensure_object(State)
-    with progress.show(trials, console) as board:
+    with progress.show([*opened.plan_search(), *trials], console) as board:
         try:
             with _terminate_like_interrupt():
                 opened.run(folder, board.update)
         except KeyboardInterrupt:
             board.close()
             click.echo(
-                f"\nInterrupted. {board.finished} of {len(trials)} trials are finished and kept in {folder};", err=True
+                f"\nInterrupted. {board.finished} of {len(board.trials)} trials are finished and kept in {folder};",
+                err=True,
             )
             click.echo("the same command continues with the rest.", err=True)
             ctx.exit(INTERRUPTED)
         finally:
             if board.began:
                 state.error_code = TRIAL_FAILED
-    if _unfinished(opened, trials):
+    # Planned anew, because a search has chosen the configurations.
+    if _unfinished(opened, opened.plan()):
         state.exit_code = TRIAL_FAILED
     _tell(opened, folder, as_json)
 
@@ -82,6 +86,8 @@ def announcement(study: Study, trials: Sequence[TrialSpec], folder: Path) -> Ite
     rows, seeds = _common.count(len(spec.methods), "row"), _common.count(len(spec.protocol.seeds), "seed")
     yield f"{rows} × {seeds} = {_common.count(len(trials), 'trial')}, device {study.device}, results in {folder}"
     yield f"rows: {', '.join(spec.methods)}"
+    if line := _common.search_line(study):
+        yield line
     if spec.model.random_weights:
         yield "RANDOM WEIGHTS: the base model is not pretrained. Times and sizes are real, quality means nothing."
 

@@ -1,0 +1,210 @@
+"""The search of a study over its folder, with an executor that trains nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tuneoff.executors.base import Executor, Inspection, Listener, Progress
+from tuneoff.plan import plan
+from tuneoff.record import Metric, Status, Timing, TrialRecord
+from tuneoff.rounds import Search, outline
+from tuneoff.search import size
+from tuneoff.spec import StudySpec, TrialSpec
+from tuneoff.store import StudyStore
+from tuneoff.study_file import override, parse
+
+pytest_plugins = ("core_fixtures",)
+
+MakeStudy = Callable[..., StudySpec]
+Ending = Callable[[TrialSpec], Status]
+
+
+class Pretender(Executor):
+    """Seals a record at once: accuracy falls with the distance of the rate from 3e-3.
+
+    Args:
+        ending: what becomes of a trial.
+        stop: interrupts the run before this trial (counted from 0).
+    """
+
+    def __init__(self, ending: Ending = lambda _: Status.COMPLETED, stop: int = -1) -> None:
+        self.ending, self.stop = ending, stop
+        self.ran: list[str] = []
+
+    def close(self) -> None: ...
+
+    def inspect(self, study: StudySpec, trials: Sequence[TrialSpec], require_data: bool) -> Inspection:
+        raise NotImplementedError
+
+    def call(self, verb: str, payload: dict[str, Any]) -> Any:
+        raise NotImplementedError
+
+    def run(self, store: StudyStore, trials: Sequence[TrialSpec], listener: Listener) -> None:
+        for trial in trials:
+            place = store.trial(trial.id)
+            place.begin_attempt()
+            if len(self.ran) == self.stop:
+                place.write_record(TrialRecord(spec=trial, status=Status.CANCELLED))
+                raise KeyboardInterrupt
+            self.ran.append(trial.id)
+            record = TrialRecord(
+                spec=trial, status=self.ending(trial), cause="so it is", timing=Timing(train_seconds=2)
+            )
+            if record.status is Status.COMPLETED:
+                record = record.model_copy(update={"metrics": scores(trial)})
+            place.write_record(record)
+            listener(Progress("ended", trial, record=record))
+
+
+def scores(trial: TrialSpec) -> tuple[Metric, ...]:
+    off = abs(math.log10((trial.learning_rate or 1) / 3e-3))
+    values = (("accuracy", 1 - off / 10, "higher"), ("loss", off, "lower"))
+    return tuple(
+        Metric(name=name, value=value, unit="", direction=direction, split="validation")
+        for name, value, direction in values
+    )
+
+
+@pytest.fixture
+def study(make_study: MakeStudy) -> StudySpec:
+    return make_study(
+        methods={"lora": {"r": {"search": [2, 4, 8]}}, "full": {}, "majority": {}}, protocol={"search": {"trials": 10}}
+    )
+
+
+def search(
+    study: StudySpec, folder: Path, executor: Pretender | None = None, told: list[Progress] | None = None
+) -> tuple[Search, list[str]]:
+    """Runs a search; returns it and the ids that were run."""
+    executor = executor or Pretender()
+    found = Search(study, {}, StudyStore(folder))
+    found.run(executor, (told if told is not None else []).append)
+    return found, executor.ran
+
+
+def test_rounds_go_over_all_rows_that_train(study: StudySpec, tmp_path: Path) -> None:
+    found, ran = search(study, tmp_path)
+    assert [trial_id.split("-")[0] for trial_id in ran] == ["lora", "full"] * 10
+    assert StudyStore.open(tmp_path).search_ids() == ran
+    assert len(set(ran)) == 20
+    assert found.complete
+    assert found.missing() == []
+    assert [trial.label for trial in outline(study)] == ["lora", "full"] * 10
+
+
+def test_a_search_stopped_anywhere_goes_on_as_if_it_had_not(study: StudySpec, tmp_path: Path) -> None:
+    whole, ids = search(study, tmp_path / "whole")
+    for stop in (0, 1, 6, 15, 16, 17, 19):
+        folder = tmp_path / str(stop)
+        with pytest.raises(KeyboardInterrupt):
+            search(study, folder, Pretender(stop=stop))
+        data = StudyStore.open(folder).search()
+        assert data is not None
+        assert not data["complete"]
+        assert sum(len(row["tried"]) for row in data["rows"].values()) == stop
+        assert Search(study, {}, StudyStore(folder)).chosen == {}
+        rest, ran = search(study, folder)
+        assert ran == ids[stop:], f"stopped before trial {stop}"
+        assert rest.chosen == whole.chosen
+        assert rest.found() == whole.found()
+
+
+def test_more_trials_keep_those_that_there_are(study: StudySpec, tmp_path: Path) -> None:
+    _, ids = search(study, tmp_path)
+    longer = parse(override(study.model_dump(mode="json"), {"protocol.search.trials": 12}))
+    told: list[Progress] = []
+    _, ran = search(longer, tmp_path, told=told)
+    assert len(ran) == 4
+    assert not set(ran) & set(ids)
+    assert [p.trial.id for p in told if p.kind == "skipped"] == ids
+
+
+def test_the_choice_is_the_best_on_validation_and_the_verdict_stands_at_it(study: StudySpec, tmp_path: Path) -> None:
+    found, _ = search(study, tmp_path)
+    for label, row in found.rows.items():
+        offs = [abs(math.log10(outcome.values["learning_rate"] / 3e-3)) for outcome in row.history]
+        assert found.chosen[label] == row.history[offs.index(min(offs))].values
+    trials = {trial.label: trial for trial in plan(study, {}, found.chosen)}
+    assert trials["lora"].learning_rate == found.chosen["lora"]["learning_rate"]
+    assert trials["lora"].options["r"] == found.chosen["lora"]["r"]
+    assert found.found()["rows"]["lora"]["train_seconds"] == 20.0
+
+
+def test_a_metric_to_be_lowered_is_lowered(make_study: MakeStudy, tmp_path: Path) -> None:
+    study = make_study(methods={"lora": {}}, protocol={"search": 6, "select_metric": "loss"})
+    found, _ = search(study, tmp_path)
+    data = found.found()
+    assert data["metric"] == {"name": "loss", "direction": "lower", "split": "validation"}
+    tried = data["rows"]["lora"]["tried"]
+    assert data["rows"]["lora"]["best"] == min(tried, key=lambda one: float(one["score"]))["trial"]
+    assert min(one["score"] for one in tried) >= 0
+
+
+def test_divergence_is_an_answer_and_another_failure_is_tried_again(study: StudySpec, tmp_path: Path) -> None:
+    def ending(trial: TrialSpec) -> Status:
+        if (trial.learning_rate or 0) > 4e-3:
+            return Status.DIVERGED
+        return Status.FAILED if trial.label == "full" and trial.learning_rate == 5e-5 else Status.COMPLETED
+
+    _, ran = search(study, tmp_path, Pretender(ending))
+    assert len(ran) == 20
+    statuses = [record.status for i in ran if (record := StudyStore(tmp_path).trial(i).record())]
+    assert Status.DIVERGED in statuses
+    told: list[Progress] = []
+    _, again = search(study, tmp_path, Pretender(ending), told)
+    assert again == [i for i, status in zip(ran, statuses, strict=True) if status is Status.FAILED]
+    assert len(again) == 1
+    assert sum(p.kind == "skipped" for p in told) == 19
+
+
+def test_a_row_without_any_result_says_why(study: StudySpec, tmp_path: Path) -> None:
+    ending: Ending = lambda trial: Status.DIVERGED if trial.label == "full" else Status.COMPLETED  # noqa: E731
+    found, ran = search(study, tmp_path, Pretender(ending))
+    assert len(ran) == 20, "it gets as many as the others"
+    assert found.chosen.keys() == {"lora"}
+    assert found.hopeless.keys() == {"full"}
+    assert found.hopeless["full"].startswith("none of the 10 search trials of 'full' completed")
+    assert found.hopeless["full"].endswith("the last ended as diverged: so it is")
+    row = found.found()["rows"]["full"]
+    assert (row["choice"], row["best"], row["failed"]) == (None, None, 10)
+
+
+def test_growing_gives_every_row_as_many_more(make_study: MakeStudy, tmp_path: Path) -> None:
+    rows = {
+        "low": {"method": "lora", "learning_rate": {"search": {"low": 1e-5, "high": 3e-3}}},
+        "wide": {"method": "lora", "learning_rate": {"search": {"low": 1e-4, "high": 1e-1}}},
+    }
+    study = make_study(methods=rows, protocol={"search": {"trials": 8, "grow": True}})
+    found, ran = search(study, tmp_path)
+    assert found.complete
+    assert [trial_id.split("-")[0] for trial_id in ran] == ["low", "wide"] * 12
+    data = found.found()["rows"]
+    assert (data["low"]["grown"], data["wide"]["grown"]) == (True, False)
+    assert data["low"]["space"]["learning_rate"]["high"] == pytest.approx(3e-2)
+    assert data["low"]["tried"][8]["values"]["learning_rate"] == pytest.approx(math.sqrt(3e-3 * 3e-2), rel=1e-3)
+    assert search(study, tmp_path)[1] == [], "derived from the records, it grows the same"
+
+
+def test_nothing_grows_without_an_edge_and_the_edge_is_told(make_study: MakeStudy, tmp_path: Path) -> None:
+    rows = {"wide": {"method": "lora", "learning_rate": {"search": {"low": 1e-4, "high": 1e-1}}}}
+    found, ran = search(make_study(methods=rows, protocol={"search": {"trials": 8, "grow": True}}), tmp_path / "a")
+    assert len(ran) == 8
+    assert found.found()["rows"]["wide"]["at_edge"] == {}
+    rows["wide"]["learning_rate"] = {"search": {"low": 1e-5, "high": 1e-3}}
+    found, ran = search(make_study(methods=rows, protocol={"search": {"trials": 8}}), tmp_path / "b")
+    assert len(ran) == 8, "it does not grow unasked"
+    assert found.found()["rows"]["wide"]["at_edge"] == {"learning_rate": "upper"}
+
+
+def test_a_small_row_is_tried_completely(make_study: MakeStudy, tmp_path: Path) -> None:
+    rows = {"lora": {"r": {"search": [2, 4]}}, "bitfit": {}}
+    study = make_study(methods=rows, protocol={"search": 5, "learning_rate": 1e-3})
+    found, ran = search(study, tmp_path)
+    assert found.rows.keys() == {"lora"}, "nothing of the other is left to search"
+    assert len(ran) == 2 == size(found.rows["lora"].space)
+    assert found.complete
