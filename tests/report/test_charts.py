@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import matplotlib
 import pytest
 
-from synthetic_records import QUICKSTART, World, build_store, small_study
+from synthetic_records import QUICKSTART, WRITERS, Level, World, build_store, small_study, writing_study
 from tuneoff.analysis.results import gather
 from tuneoff.report import units
 from tuneoff.report.charts import Chart, Floor, build
@@ -59,6 +61,33 @@ def test_curves_are_means_with_the_range_of_the_seeds(charts: dict[str, Chart]) 
     assert all(low < mean < high for low, mean, high in zip(lora.low, lora.y, lora.high, strict=True))
 
 
+def test_bars_are_intervals_and_letters_stand_beside_names_where_groups_differ(tmp_path: Path) -> None:
+    def built(seeds: int) -> dict[str, Chart]:
+        levels = {"full": Level(0.9, 30.0), "lora": Level(0.9, 8.0), "head": Level(0.6, 3.0)}
+        study = small_study(*levels, seeds=seeds)
+        results = gather(build_store(tmp_path / str(seeds), study, World(levels=levels)))
+        summary = summarise(results)
+        head = next(entry for entry in summary["methods"] if entry["method"] == "head")
+        drawn = build(results, summary)
+        point = next(s for s in drawn[0].series if s.label == "head")
+        assert point.low == (head["metrics"]["accuracy"]["interval_low"],)
+        assert point.high == (head["metrics"]["accuracy"]["interval_high"],)
+        assert point.x_error == pytest.approx(head["train_seconds"]["interval_high"] - head["train_seconds"]["mean"])
+        return {chart.name: chart for chart in drawn}
+
+    six, two = built(6), built(2)
+    for name in ("quality_train_time", "learning_curve_quality", "learning_curve_train_loss"):
+        assert {s.label: s.ties for s in six[name].series} == {"full": "a", "lora": "a", "head": "b"}
+        assert "head (b)" in {s.text for s in six[name].series}
+        assert "Rows that share a letter cannot be told apart by test accuracy." in six[name].caption
+        assert {s.text for s in two[name].series} == {"full", "lora", "head"}
+        assert "No two rows can be told apart by test accuracy." in two[name].caption
+    assert "Bars: 95% intervals." in six["quality_train_time"].caption
+    for name in ("quality_train_time", "learning_curve_quality"):
+        bare = replace(six[name], series=tuple(replace(s, ties="") for s in six[name].series))
+        assert draw(six[name]) != draw(bare)
+
+
 def test_contended_times_are_marked_in_the_time_chart_only(charts: dict[str, Chart]) -> None:
     assert "lora †" in {series.label for series in charts["quality_train_time"].series}
     assert "lora" in {series.label for series in charts["quality_peak_memory"].series}
@@ -78,3 +107,28 @@ def test_drawing_changes_and_minds_nobodys_settings(charts: dict[str, Chart]) ->
     with matplotlib.rc_context({"font.size": 17.0, "axes.facecolor": "black"}):
         assert draw(charts["quality_train_time"]) == plain
         assert float(matplotlib.rcParams["font.size"]) == 17.0
+
+
+def test_charts_of_a_text_task(tmp_path: Path) -> None:
+    labels = [label for label in WRITERS if label != "lead"]
+    changes = {label: {"primary_metric": "perplexity"} for label in labels}
+    cases: list[tuple[str, dict[str, Any], str]] = [
+        ("rouge", {}, "fraction"),
+        ("perplexity", {"changes": changes}, "perplexity"),
+    ]
+    for name, knobs, unit in cases:
+        rows = WRITERS if name == "rouge" else labels
+        world = World(levels=WRITERS, test_rows=20, **knobs)
+        results = gather(build_store(tmp_path / name, writing_study(*rows, seeds=1), world))
+        charts = {chart.name: chart for chart in build(results, summarise(results))}
+        # ROUGE is not scored while training, so there is no curve of it; the loss has one.
+        assert ("learning_curve_quality" in charts) == (name == "perplexity")
+        assert {"quality_train_time", "learning_curve_loss", "learning_curve_train_loss"} <= charts.keys()
+        floor = charts["quality_train_time"].floor
+        assert floor is not None
+        assert (floor.label, floor.unit) == ("lead" if name == "rouge" else "zero_shot", unit)
+        assert floor.text == (f"{floor.value:.3f}" if name == "rouge" else f"{floor.value:,.0f}")
+        assert {"lead", "zero_shot"}.isdisjoint(s.label for s in charts["quality_train_time"].series)
+        assert charts["quality_train_time"].y.label == (
+            "test rouge l" if name == "rouge" else "test perplexity (lower is better)"
+        )

@@ -6,7 +6,34 @@ from typing import Any
 
 import pytest
 
+from synthetic_records import environment, make_record, small_study
+from tuneoff.plan import plan
+from tuneoff.record import Environment, Timing, TrialRecord, Utilisation
 from tuneoff.report.published import compare, our_name
+
+GPU = environment(cores=4, device="cuda", device_memory_bytes=16_000)
+
+
+def record(machine: Environment = GPU, **changes: Any) -> TrialRecord:
+    """Two seconds of loading, six of training with its validations, two of testing; sampled every second."""
+    body: dict[str, Any] = {
+        "timing": Timing(
+            load_seconds=1.5, preflight_seconds=0.5, train_seconds=4.0, validation_seconds=1.5, checkpoint_seconds=0.5
+        ),
+        "utilisation": Utilisation(
+            interval_seconds=1.0,
+            seconds=tuple(float(at) for at in range(1, 11)),
+            process_cpu_percent=(400, 400, 100, 100, 100, 200, 200, 200, 0, 0),
+            gpu_memory_bytes=(0, 0, 2_000, 4_000, 8_000, 4_000, 4_000, 4_000, 15_000, 15_000),
+        ),
+        "environment": machine,
+        "selected_step": 80,
+    }
+    return make_record(plan(small_study("lora"))[0], **{**body, **changes})
+
+
+def ours(figure: str, *records: TrialRecord) -> dict[str, Any]:
+    return compare({figure: 1.0}, entry(), records)[0]
 
 
 def entry() -> dict[str, Any]:
@@ -52,3 +79,44 @@ def test_a_figure_we_do_not_know_is_still_listed() -> None:
 def test_units_are_decimal() -> None:
     assert our_name("peak_memory_megabytes") == ("peak_memory_bytes", 1e-6)
     assert our_name("peak_memory_mebibytes") == ("peak_memory_bytes", 2.0**-20)
+
+
+@pytest.mark.parametrize(
+    ("figure", "value"),
+    [
+        ("cpu_percent", 37.5),  # 150 % of a core while training, of four cores
+        ("gpu_memory_percent", 50.0),
+        ("best_epoch", 80 / 63),
+    ],
+)
+def test_figures_of_the_records_are_those_of_training(figure: str, value: float) -> None:
+    found = ours(figure, record(), record())
+    assert found["ours"] == pytest.approx(value)
+    assert (found["n"], found["ours_std"], found["measured_as"]) == (2, pytest.approx(0.0), figure)
+
+
+@pytest.mark.parametrize(
+    ("figure", "changes"),
+    [
+        ("cpu_percent", {"utilisation": None}),
+        ("cpu_percent", {"timing": Timing()}),
+        ("gpu_memory_percent", {"environment": environment()}),
+        ("best_epoch", {"selected_step": None}),
+    ],
+)
+def test_figures_that_no_record_tells_are_null(figure: str, changes: dict[str, Any]) -> None:
+    found = ours(figure, record(**changes))
+    assert (found["ours"], found["n"], found["measured_as"]) == (None, 0, figure)
+
+
+def test_scores_and_losses_of_written_text_need_no_list() -> None:
+    study = {
+        "metrics": {"rouge_1": {"mean": 0.2, "std": None, "n": 1}, "loss": {"mean": 3.0, "std": None, "n": 1}},
+        "validation_metrics": {"loss": {"mean": 2.5, "std": None, "n": 1}},
+    }
+    found = compare({"rouge_1": 0.1, "validation_loss": 1.0, "rouge_2": 0.3}, study)
+    assert [(one["ours"], one["measured_as"]) for one in found] == [
+        (0.2, "rouge_1"),
+        (2.5, "validation_loss"),
+        (None, None),
+    ]

@@ -10,13 +10,23 @@ from typing import Any
 
 import pytest
 
-from synthetic_records import Level, World, build_store, finding, small_study
+from synthetic_records import (
+    WRITERS,
+    Level,
+    World,
+    build_store,
+    finding,
+    small_study,
+    writing_study,
+    written_predictions,
+)
 from tuneoff import report
 from tuneoff.record import Status
 from tuneoff.spec import PublishedSpec
 from tuneoff.store import StudyStore
 from tuneoff.study_file import load
 
+HOSTILE = "a | b\n# *bold* _it_ <script>alert(1)</script> [x](http://y) `code` $m$ ~~s~~ \x1b[31m __init__"
 LEVELS = {
     "majority": Level(0.5, head=0, stored=0),
     "full": Level(0.93, 30.0, 900 << 20, base=1_000_000),
@@ -65,17 +75,18 @@ def test_without_plots_old_ones_do_not_stay(tmp_path: Path) -> None:
 def test_data_follow_the_schema(tmp_path: Path) -> None:
     body = report.summary(store(tmp_path))
     json.dumps(body, allow_nan=False)
-    assert body["schema_version"] == 1
+    assert body["schema_version"] == 2
     lora = method(body, "lora")
     assert lora["seeds"] == [0, 1]
     assert lora["statuses"] == {"completed": 2}
+    estimate = {"mean", "std", "n", "interval_low", "interval_high", "interval_reason"}
     assert lora["metrics"]["accuracy"].keys() == {
-        *("mean", "std", "n", "unit", "direction", "interval_low", "interval_high", "values")
+        *(*estimate, "interval_over", "examples", "ties", "note", "unit", "direction", "values")
     }
-    assert lora["train_seconds"].keys() == {"mean", "std", "n"}
+    assert lora["train_seconds"].keys() == estimate
     assert lora["trainable_parameters"] == 148_996
     assert lora["trainable_parameters_by_role"] == {"head": 1540, "adapter": 147_456, "base": 0}
-    assert lora["energy_joules"] == {"mean": None, "std": None, "n": 0}
+    assert (lora["energy_joules"]["mean"], lora["energy_joules"]["n"]) == (None, 0)
     assert {"figure": "energy_joules", "reason": "this machine does not report energy"} in lora["missing"]
 
 
@@ -89,12 +100,18 @@ def test_every_key_is_documented(tmp_path: Path) -> None:
     keys = {*body, *body["study"], *body["trials"], *body["answer"], *body["methods"][0], *body["failures"][0]}
     keys |= {*body["published"], *body["environments"], *body["data"], *method(body, "lora")["published_comparison"][0]}
     keys |= {*method(body, "lora")["metrics"]["accuracy"], *method(body, "head")["to_best"]}
+    keys |= {*body["verdict"], *body["verdict"]["pairs"][0], *body["answer"]["to_settle"][0]}
+    written = report.summary(build_store(tmp_path / "w", writing_study("lora"), World(levels=WRITERS, test_rows=30)))
+    keys |= {*written["examples"][0], *written["examples"][0]["outputs"][0]}
     assert keys - documented == set()
 
 
 def test_one_seed_has_no_deviation(tmp_path: Path) -> None:
     accuracy = method(report.summary(store(tmp_path, seeds=1)), "lora")["metrics"]["accuracy"]
-    assert (accuracy["std"], accuracy["interval_low"], accuracy["n"]) == (None, None, 1)
+    # Its examples tell an interval, which speaks of this one model.
+    assert (accuracy["std"], accuracy["interval_over"], accuracy["n"]) == (None, "examples", 1)
+    seconds = method(report.summary(store(tmp_path, seeds=1)), "lora")["train_seconds"]
+    assert (seconds["std"], seconds["interval_low"], seconds["interval_reason"]) == (None, None, "one seed")
 
 
 def test_a_row_of_failures_is_shown_with_its_cause_and_log(tmp_path: Path) -> None:
@@ -129,15 +146,85 @@ def test_the_answer_names_best_ties_costs_and_floor(tmp_path: Path) -> None:
     text = body["answer"]["text"]
     assert f"{body['answer']['best']} has the highest test accuracy" in text
     assert "cannot be told apart from" in text
-    assert "ahead of head in this sample; 2 seeds are too few to call it significant (6 needed)" in text
-    assert "lora trains fastest" in text
+    assert "2 seeds are too few to call" in text
+    assert "(6 needed)" in text
+    assert re.search(r"telling it apart takes about \d+ seeds from", text)
+    assert "trains fastest" in text
     assert "The floor, majority (no training), is at" in text
 
 
 def test_with_six_seeds_it_may_be_significant(tmp_path: Path) -> None:
     text = report.summary(store(tmp_path, seeds=6))["answer"]["text"]
     assert "too few" not in text
-    assert "It is ahead of head (95% interval of the difference, 6 seeds)" in text
+    assert "It is significantly ahead of head (p below 5%, Holm-corrected over 6 pairs; 6 seeds)" in text
+
+
+def test_between_two_and_six_seeds_a_plain_difference_is_said_to_want_seeds(tmp_path: Path) -> None:
+    body = report.summary(store(tmp_path, seeds=5))
+    text = body["answer"]["text"]
+    assert "It is ahead of head in this sample; 5 seeds are too few to call it significant (6 needed)" in text
+    assert "about 6 seeds from head" in text
+    assert body["answer"]["to_settle"][-1] == {"method": "head", "seeds": 6, "reason": ""}
+    assert (body["answer"]["behind"], body["answer"]["winner"]) == ([], None)
+
+
+def test_one_seed_tells_nothing_of_the_seeds_it_would_take(tmp_path: Path) -> None:
+    text = report.summary(store(tmp_path, seeds=1))["answer"]["text"]
+    assert "1 seed is too few to call it significant (6 needed)" in text
+    assert "cannot be said: one seed does not tell how much seeds differ" in text
+
+
+def test_a_winner_is_ahead_of_everyone(tmp_path: Path) -> None:
+    body = report.summary(store(tmp_path, seeds=6, levels={**LEVELS, "lora": Level(0.8)}))
+    assert body["answer"]["winner"] == "full"
+    assert "significantly ahead of every other row that trains (p below 5%" in body["answer"]["text"]
+
+
+def test_ties_stand_in_every_table_and_chart(tmp_path: Path) -> None:
+    text = report.write(store(tmp_path, seeds=6), plots=False).read_text()
+    for heading in ("## Results", "## Speed and gradients"):
+        ties = {row: cells(text, heading, row)["ties"] for row in LEVELS}
+        assert ties == {"majority": "c", "full": "a", "lora": "a", "head": "b"}
+    assert re.search(r"a: (lora, full|full, lora); b: head; c: majority\.", text)
+    accuracy = cells(text, "### Metrics", "head")["accuracy"]
+    assert re.fullmatch(r"0\.\d{3} \[0\.\d{3}, 0\.\d{3}\] b", accuracy)
+    assert re.fullmatch(r"[\d.]+ s \[[\d.]+ s, [\d.]+ s\]", cells(text, "### Costs", "head")["train time"])
+
+
+def test_without_two_groups_no_letters_are_shown(tmp_path: Path) -> None:
+    text = report.write(store(tmp_path), plots=False).read_text()
+    assert "ties" not in cells(text, "## Results", "lora")
+    assert "No two rows can be told apart by accuracy." in text
+
+
+def test_every_pair_is_in_the_page_and_in_csv(tmp_path: Path) -> None:
+    page = report.write(store(tmp_path, seeds=6), plots=False)
+    pairs = list(csv.DictReader((page.parent / "pairs.csv").read_text().splitlines()))
+    assert len(pairs) == 6
+    by_name = {frozenset((pair["first"], pair["second"])): pair for pair in pairs}
+    plain = by_name[frozenset(("head", "majority"))]
+    assert (plain["relation"], plain["first"], plain["test"]) == ("ahead", "head", "seeds and examples")
+    assert float(plain["p_holm"]) >= float(plain["p"])
+    row = cells(page.read_text(), "## Pairs", "head – majority")
+    assert row.keys() == {
+        *("pair", "difference", "p", "p, Holm", "Hedges' g", "P(better)", "relation", "seeds to settle")
+    }
+    assert (row["P(better)"], row["relation"], row["seeds to settle"]) == ("1.00", "ahead", "–")
+    assert "not corrected" in page.read_text()
+
+
+def test_of_very_many_pairs_those_with_the_best_are_shown(tmp_path: Path) -> None:
+    rows = {f"lora_{at}": {"method": "lora", "r": at + 1} for at in range(12)}
+    levels = {label: Level(0.9 - 0.01 * at) for at, label in enumerate(rows)}
+    study = build_store(tmp_path / "s", small_study(rows=rows), World(levels=levels, test_rows=60))
+    page = report.write(study, plots=False)
+    best = report.summary(study)["answer"]["best"]
+    section = page.read_text().partition("## Pairs")[2].partition("\n## ")[0]
+    shown = [line for line in section.splitlines() if line.startswith("| lora")]
+    assert len(shown) == 11
+    assert all(f"{best} " in line for line in shown)
+    assert "pairs.csv" in section
+    assert len((page.parent / "pairs.csv").read_text().splitlines()) == 1 + 66
 
 
 def test_when_nothing_beats_the_floor_nothing_is_recommended(tmp_path: Path) -> None:
@@ -176,7 +263,7 @@ def test_published_figures_stand_beside_ours(tmp_path: Path) -> None:
     assert lora["published_comparison"][0]["ours"] == pytest.approx(100 * lora["metrics"]["accuracy"]["mean"])
     text = report.write(place, plots=False).read_text()
     assert "/ 93.88" in text
-    assert "– / 3 |" in text
+    assert "not measured / 3 |" in text
     assert "qlora (published only, no row here): train seconds 1,694.9" in text
     assert "One run each." in text
 
@@ -212,3 +299,151 @@ def test_the_study_file_repeats_the_study(tmp_path: Path) -> None:
 def test_no_place_of_this_machine_is_in_the_report(tmp_path: Path) -> None:
     folder = report.write(store(tmp_path)).parent
     assert not [p.name for p in folder.iterdir() if p.suffix != ".png" and str(tmp_path) in p.read_text()]
+
+
+# --- studies of generation
+
+
+def writing(folder: Path, *labels: str, seeds: int = 2, **world: Any) -> StudyStore:
+    study = writing_study(*(labels or WRITERS), seeds=seeds)
+    return build_store(folder / "study", study, World(**{"levels": WRITERS, "test_rows": 60, **world}))
+
+
+def cells(text: str, heading: str, row: str) -> dict[str, str]:
+    """A row of the first table under a heading, by column."""
+    lines = text.partition(f"{heading}\n")[2].splitlines()
+    table = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines if line.startswith("|")]
+    return dict(zip(table[0], next(line for line in table if line[0] == row), strict=True))
+
+
+def test_metrics_of_a_text_task_stand_in_the_tables_in_their_own_units(tmp_path: Path) -> None:
+    text = report.write(writing(tmp_path), plots=False).read_text()
+    lora = cells(text, "## Results", "lora")
+    assert list(lora)[1:5] == ["rouge l ↑", "loss ↓", "rouge 1 ↑", "perplexity ↓"]
+    assert re.fullmatch(r"0\.\d{3} ± 0\.\d{3}", lora["rouge l ↑"])
+    assert re.fullmatch(r"\d,\d{3} ± \d+", lora["perplexity ↓"])
+    # The lowest loss and the highest ROUGE are the best of their columns.
+    full = cells(text, "## Results", "full")
+    assert full["rouge l ↑"].startswith("**")
+    assert full["loss ↓"].startswith("**")
+    speed = cells(text, "## Speed and gradients", "lora")
+    assert (speed["written tokens/s ↑"], speed["tokens written"]) == ("55.00 ± 0.00", "15.00 ± 0.00")
+    assert "of its whole text" in text
+    assert "classes" not in text
+
+
+def test_a_floor_without_a_loss_says_why_and_one_with_a_model_has_its_figures(tmp_path: Path) -> None:
+    study = writing(tmp_path)
+    body = report.summary(study)
+    lead, zero = method(body, "lead"), method(body, "zero_shot")
+    assert not lead["trains"]
+    assert not zero["trains"]
+    assert {"figure": "loss", "reason": "it uses no model"} in lead["missing"]
+    assert zero["metrics"]["perplexity"]["mean"] > 0
+    assert zero["peak_memory_bytes"]["mean"] == 500 << 20
+    assert zero["train_seconds"]["mean"] is None
+    text = report.write(study, plots=False).read_text()
+    assert cells(text, "## Results", "lead")["loss ↓"] == "– [1]"
+    assert "[1] it uses no model." in text
+    assert "of a row that does not train, that of the test" in text
+
+
+def test_the_answer_of_a_text_study_names_its_best_floor(tmp_path: Path) -> None:
+    body = report.summary(writing(tmp_path))
+    text = body["answer"]["text"]
+    assert (body["answer"]["floor"], body["answer"]["not_above_floor"]) == ("lead", [])
+    assert "full has the highest test rouge_l: 0." in text
+    assert "It cannot be told apart from lora" in text
+    assert "The floor, lead (the best of 2 rows without training), is at 0." in text
+    assert method(body, "prompt_tuning")["to_best"]["examples"] == 60
+
+
+def test_more_metrics_than_fit_get_a_table_of_their_own(tmp_path: Path) -> None:
+    names = [f"metric_{i}" for i in range(6)]
+
+    def values(spec: Any, level: Level, rows: int) -> list[Any]:
+        made = written_predictions(spec, level, rows)
+        return [p.model_copy(update={"values": {**p.values, **dict.fromkeys(names, 0.25)}}) for p in made]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("synthetic_records.written_predictions", values)
+        study = writing(tmp_path, "zero_shot", "lora")
+    text = report.write(study, plots=False).read_text()
+    assert "metric 5 ↑" not in cells(text, "## Results", "lora")
+    every = cells(text, "### Every metric", "lora")
+    assert every["metric 5 ↑"] == "0.250 ± 0.000"
+    assert {"rouge l ↑", "loss ↓", "perplexity ↓"} <= every.keys()
+
+
+def test_lower_may_be_better(tmp_path: Path) -> None:
+    labels = ("zero_shot", "lora", "prompt_tuning")
+    study = writing(tmp_path, *labels, seeds=6, changes={label: {"primary_metric": "perplexity"} for label in labels})
+    body = report.summary(study)
+    text = body["answer"]["text"]
+    assert "lora has the lowest test perplexity: 8,0" in text
+    assert "(6 seeds; lower is better)" in text
+    assert body["answer"]["behind"] == ["prompt_tuning"]
+    assert method(body, "prompt_tuning")["to_best"]["relation"] == "behind"
+    assert method(body, "prompt_tuning")["to_best"]["difference"] > 0
+    assert method(body, "prompt_tuning")["to_best"]["examples"] == 60
+    assert re.search(r"lora is [\d,]+ below it", text)
+
+
+def test_examples_are_spread_over_those_whose_source_was_kept(tmp_path: Path) -> None:
+    study = writing(tmp_path, skip=frozenset({("lora", 0)}))
+    found = report.summary(study)["examples"]
+    assert [example["index"] for example in found] == [0, 6, 12, 19]
+    assert found[1]["source"] == "Article 6 tells of many things."
+    assert found[1]["reference"] == "Reference 6."
+    outputs = {one["method"]: one for one in found[1]["outputs"]}
+    assert list(outputs) == list(WRITERS)
+    assert outputs["full"]["output"] == "full of seed 0 writes text 6."
+    assert (outputs["lora"]["seed"], outputs["lora"]["output"]) == (1, "lora of seed 1 writes text 6.")
+    assert 0 < outputs["lead"]["value"] < 1
+    assert "lora of seed 1 writes text 6." in report.write(study, plots=False).read_text()
+
+
+@pytest.mark.parametrize(("rows", "indices"), [(1, [0]), (2, [0, 1]), (3, [0, 1, 2]), (5, [0, 1, 2, 4])])
+def test_few_test_rows_give_few_examples(rows: int, indices: list[int], tmp_path: Path) -> None:
+    found = report.summary(writing(tmp_path, "lora", "full", test_rows=rows))["examples"]
+    assert [example["index"] for example in found] == indices
+
+
+def test_classification_has_no_examples(tmp_path: Path) -> None:
+    study = store(tmp_path)
+    assert report.summary(study)["examples"] == []
+    assert "## Examples" not in report.write(study, plots=False).read_text()
+
+
+def test_written_text_is_shown_as_it_stands_cut_and_empty_ones_named(tmp_path: Path) -> None:
+    def odd(spec: Any, level: Level, rows: int) -> list[Any]:
+        texts = {"lora": HOSTILE, "full": "", "prompt_tuning": "word " * 300}
+        made = written_predictions(spec, level, rows)
+        return [p.model_copy(update={"output": texts.get(spec.label, p.output)}) for p in made]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("synthetic_records.written_predictions", odd)
+        study = writing(tmp_path)
+    text = report.write(study, plots=False).read_text()
+    shown = cells(text, "### Test example 6", "lora")["text"]
+    assert "<script>" not in text.replace("\\<script\\>", "")
+    assert shown.startswith("a \\| b # \\*bold\\* \\_it\\_ \\<script\\>alert(1)")
+    assert "\x1b" not in text
+    # Without its backslashes it is what the model wrote, on one line.
+    assert re.sub(r"\\(.)", r"\1", shown) == " ".join(HOSTILE.replace("\x1b", " ").split())
+    assert cells(text, "### Test example 6", "full")["text"] == "*(empty)*"
+    long = cells(text, "### Test example 6", "prompt_tuning")["text"]
+    assert long.endswith("word …")
+    assert 550 < len(long) <= 602
+
+
+def test_an_example_of_other_data_is_not_set_beside(tmp_path: Path) -> None:
+    def other(spec: Any, level: Level, rows: int) -> list[Any]:
+        made = written_predictions(spec, level, rows)
+        return [p.model_copy(update={"target": "elsewhere"}) if spec.label == "full" else p for p in made]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("synthetic_records.written_predictions", other)
+        study = writing(tmp_path, "lora", "full")
+    outputs = report.summary(study)["examples"][0]["outputs"]
+    assert [one["method"] for one in outputs] == ["lora"]

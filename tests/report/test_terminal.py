@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from synthetic_records import QUICKSTART, World, build_store, small_study
+from synthetic_records import QUICKSTART, WRITERS, Level, World, build_store, small_study, writing_study
 from tuneoff import report
 from tuneoff.record import Status
 from tuneoff.report import terminal
@@ -49,8 +50,42 @@ def test_answer_caveats_and_failures_are_told(nine: StudyStore) -> None:
     assert "† timed while something else used the machine" in text
 
 
+@pytest.mark.parametrize("width", [80, 100])
+def test_letters_stand_in_the_table_where_groups_differ(width: int, tmp_path: Path) -> None:
+    levels = {"full": Level(0.9), "lora": Level(0.9), "head": Level(0.6)}
+    text = shown(build_store(tmp_path / "s", small_study(*levels, seeds=6), World(levels=levels)), width)
+    lines = text.splitlines()
+    assert "ties" in lines[1]
+    assert [line.split()[-2] for line in lines[2:5]] == ["a", "a", "b"]
+    assert all(len(line.rstrip()) <= width for line in lines)
+    assert "Rows that share a letter cannot be told apart by accuracy." in " ".join(text.split())
+
+
+def test_the_primary_metric_shows_its_interval(nine: StudyStore) -> None:
+    line = next(line for line in shown(nine, 100).splitlines() if line.startswith("head"))
+    assert re.search(r"0\.\d{3} \[\.\d{3},\.\d{3}\]", line)
+
+
 def test_the_report_is_named_once_it_is_there(tmp_path: Path) -> None:
     store = build_store(tmp_path / "s", small_study("lora", "full"))
     assert "Report:" not in shown(store, 100)
     page = report.write(store, plots=False)
     assert str(page) in shown(store, 100).replace("\n", "")
+
+
+@pytest.fixture(scope="module")
+def writers(tmp_path_factory: pytest.TempPathFactory) -> StudyStore:
+    world = World(levels=WRITERS, test_rows=30)
+    return build_store(tmp_path_factory.mktemp("w") / "s", writing_study(*WRITERS), world)
+
+
+@pytest.mark.parametrize(
+    ("width", "metrics"),
+    [(80, "rouge l"), (100, "rouge l  loss"), (140, "rouge l   loss  rouge 1  perplexity")],
+)
+def test_metrics_of_a_text_task_are_as_many_as_fit(width: int, metrics: str, writers: StudyStore) -> None:
+    lines = shown(writers, width).splitlines()
+    assert " ".join(metrics.split()) in " ".join(lines[1].split())
+    assert [line.split()[0] for line in lines[2:7]] == list(WRITERS)
+    assert all(len(line.rstrip()) <= width for line in lines)
+    assert "vs. best" in lines[1]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tuneoff.analysis.caveats import LOUD
-from tuneoff.analysis.compare import Comparer, Comparison
 from tuneoff.analysis.figures import COSTS
+from tuneoff.analysis.inference import Estimate, Pair, Verdict
+from tuneoff.analysis.outcomes import Outcomes, over_seeds
 from tuneoff.analysis.results import Results, Row
-from tuneoff.analysis.statistics import SEEDS_NEEDED, Spread, spread
 from tuneoff.record import Finding, Metric
 
 THRIFT = ("train_seconds", "peak_memory_bytes", "stored_bytes")
@@ -22,80 +22,135 @@ class Answer:
     Attributes:
         best: label of the trained row with the best mean of the primary metric; None while there is none.
         tied_with: labels that cannot be told apart from it.
-        behind: labels whose interval of the difference to the best excludes 0.
+        too_few_seeds: labels that could be, were there the seeds required; the difference is beyond the noise.
+        behind: labels that are significantly worse.
         not_compared: labels for which no fair comparison could be made.
         floor: label of the best row that does not train; None without one.
-        not_above_floor: trained rows that are not clearly above the floor.
+        not_above_floor: trained rows whose difference to the floor has an interval that reaches to or below 0.
         cheapest: cost -> label, among the best and those tied with it.
         seeds: fewest seeds in a comparison to the best (of the best alone, if it has no rival).
-        to_best: label -> comparison of that row to the best, floors included.
-        to_floor: label -> comparison of that trained row to the floor.
+        to_best: label -> that row against the best, floors included.
+        to_floor: label -> that trained row against the floor.
+        verdict: of all rows on the primary metric, floors included; None while there is none.
         caveats: what to know first, gravest first.
     """
 
     best: str | None
     tied_with: tuple[str, ...]
+    too_few_seeds: tuple[str, ...]
     behind: tuple[str, ...]
     not_compared: tuple[str, ...]
     floor: str | None
     not_above_floor: tuple[str, ...]
     cheapest: dict[str, str]
     seeds: int
-    to_best: dict[str, Comparison]
-    to_floor: dict[str, Comparison]
+    to_best: dict[str, Pair]
+    to_floor: dict[str, Pair]
+    verdict: Verdict | None
     caveats: tuple[str, ...]
 
     @property
     def significant(self) -> bool:
-        """Whether there are seeds enough to call the rows behind significantly worse."""
-        return bool(self.behind) and self.seeds >= SEEDS_NEEDED
+        """Whether some row is significantly behind the best."""
+        return bool(self.behind)
+
+    @property
+    def winner(self) -> str | None:
+        """The best, if it is significantly ahead of every other row that trains."""
+        rivals = (self.tied_with, self.too_few_seeds, self.not_compared)
+        return self.best if self.behind and not any(rivals) else None
 
 
-def find_answer(results: Results, comparer: Comparer, warnings: list[Finding]) -> Answer:
-    """Compares every row to the best and to the floor."""
+def find_answer(results: Results, outcomes: Outcomes, warnings: list[Finding]) -> Answer:
+    """Sets every row against the best and against the floor."""
     metric = results.primary
     loud = sorted((w for w in warnings if w.name in LOUD), key=lambda w: LOUD.index(w.name))
     caveats = tuple(w.message for w in loud)
-    trained = _ranked([row for row in results.rows if row.trains], metric)
-    floors = _ranked([row for row in results.rows if not row.trains], metric)
+    found = outcomes.verdict(metric) if metric else None
+    trained = _ranked([row for row in results.rows if row.trains], outcomes, metric)
+    floors = _ranked([row for row in results.rows if not row.trains], outcomes, metric)
     floor = floors[0] if floors else None
-    to_floor = {row.label: comparer.compare(row, floor) for row in trained} if floor else {}
-    sunk = tuple(label for label, found in to_floor.items() if found.relation in ("tied", "behind"))
-    if not trained:
+    if not trained or metric is None:
         name = floor.label if floor else None
-        return Answer(None, (), (), (), name, (), {}, 0, {}, {}, caveats)
+        return Answer(None, (), (), (), (), name, (), {}, 0, {}, {}, found, caveats)
+
+    def against(row: Row, other: Row) -> Pair:
+        return _pair(row, other, outcomes, found, metric)
+
     best = trained[0]
-    rivals = {row.label: comparer.compare(row, best) for row in trained[1:]}
-    tied = tuple(label for label, found in rivals.items() if found.relation == "tied")
-    counted = [found.seeds for found in rivals.values() if found.relation != "not_compared"]
+    to_floor = {row.label: against(row, floor) for row in trained} if floor else {}
+    rivals = {row.label: against(row, best) for row in trained[1:]}
+
+    def standing(relation: str) -> tuple[str, ...]:
+        return tuple(label for label, pair in rivals.items() if pair.relation == relation)
+
+    counted = [pair.seeds for pair in rivals.values() if pair.relation != "not_compared"]
     return Answer(
         best=best.label,
-        tied_with=tied,
-        behind=tuple(label for label, found in rivals.items() if found.relation == "behind"),
-        not_compared=tuple(label for label, found in rivals.items() if found.relation == "not_compared"),
+        tied_with=standing("tied"),
+        too_few_seeds=standing("too_few_seeds"),
+        behind=standing("behind"),
+        not_compared=standing("not_compared"),
         floor=floor.label if floor else None,
-        not_above_floor=sunk,
-        cheapest=_cheapest([best, *(results.row(label) for label in tied)]),
+        not_above_floor=tuple(label for label, pair in to_floor.items() if not _above(pair, metric)),
+        cheapest=_cheapest([best, *(results.row(label) for label in standing("tied"))]),
         seeds=min(counted, default=len(best.completed)),
-        to_best=rivals | {row.label: comparer.compare(row, best) for row in floors},
+        to_best=rivals | {row.label: against(row, best) for row in floors},
         to_floor=to_floor,
+        verdict=found,
         caveats=caveats,
     )
 
 
-def cost(row: Row, name: str) -> Spread | None:
+def cost(row: Row, name: str) -> Estimate | None:
     """A cost of a row over its completed trials."""
     of = next(c for c in COSTS if c.name == name).of
-    return spread(value for record in row.completed if (value := of(record)) is not None)
+    return over_seeds(value for record in row.completed if (value := of(record)) is not None)
 
 
-def _ranked(rows: list[Row], metric: Metric | None) -> list[Row]:
-    """Rows that have a score, best mean first; equal means keep the study's order."""
+def _pair(row: Row, other: Row, outcomes: Outcomes, found: Verdict | None, metric: Metric) -> Pair:
+    """How a row stands to another; where one of them takes no part in the verdict, the reason."""
+    try:
+        if found is not None:
+            return found.pair(row.label, other.label)
+    except KeyError:
+        pass
+    notes = [figure.note for r in (row, other) if (figure := outcomes.figure(r, metric)) and figure.sample is None]
+    seeds = len(row.scores(metric.name).keys() & other.scores(metric.name).keys())
+    reason = notes[0] if notes else "no seed that both completed"
+    return Pair(
+        first=row.label,
+        second=other.label,
+        difference=None,
+        interval=None,
+        p=None,
+        p_holm=None,
+        effect=None,
+        win_rate=None,
+        test=None,
+        relation="not_compared",
+        seeds=seeds,
+        examples=None,
+        seeds_needed=None,
+        reason=reason,
+    )
+
+
+def _above(pair: Pair, metric: Metric) -> bool:
+    """Whether a row is above the floor by the pair's own interval: it is a check of sanity, not a claim among many."""
+    if pair.interval is None:
+        return True  # Not compared: nothing is said.
+    return pair.interval.low > 0 if metric.direction == "higher" else pair.interval.high < 0
+
+
+def _ranked(rows: list[Row], outcomes: Outcomes, metric: Metric | None) -> list[Row]:
+    """Rows that have a score, best mean first; those that take no part in the verdict come last."""
     if metric is None:
         return []
     sign = -1.0 if metric.direction == "higher" else 1.0
-    means = [(found.mean, row) for row in rows if (found := spread(row.scores(metric.name).values()))]
-    return [row for _, row in sorted(means, key=lambda pair: sign * pair[0])]
+    scored = [(figure, row) for row in rows if (figure := outcomes.figure(row, metric))]
+    ranked = sorted(scored, key=lambda pair: (pair[0].sample is None, sign * pair[0].estimate.mean))
+    return [row for _, row in ranked]
 
 
 def _cheapest(rows: list[Row]) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
 
+from tuneoff.analysis.detectors import detect
 from tuneoff.analysis.results import Results
 from tuneoff.record import Environment, Finding, Status, TrialRecord
 
@@ -13,11 +14,13 @@ LOUD = (
     "missing_trials",
     "different_data",
     "different_order",
+    "unequal_data",
     "different_model",
     "different_precision",
     "different_hardware",
     "different_versions",
     "contended",
+    "collapsed_seeds",
     "unequal_seeds",
 )
 """Names of the caveats that belong to the answer itself, the gravest first."""
@@ -33,7 +36,8 @@ def caveats(results: Results) -> list[Finding]:
     found += _trials(results)
     found += _inequalities(results)
     found += _machines(results)
-    return found + _own_findings(results, {finding.name for finding in found} | {"random_weights", "contended"})
+    own = _own_findings(results, {"random_weights", "contended"})
+    return found + detect(results) + own
 
 
 def _trials(results: Results) -> list[Finding]:
@@ -78,11 +82,11 @@ def _inequalities(results: Results) -> list[Finding]:
         found.append(Finding(name="different_order", message=message))
     elif _differ(trained, lambda r: (r.spec.seed, r.data.examples_trained if r.data else None)):
         message = "Methods were trained on different numbers of examples at the same seed."
-        found.append(Finding(name="different_order", message=message))
-    if _differ(trained, lambda r: (0, r.model.checksum if r.model else None)):
+        found.append(Finding(name="unequal_data", message=message))
+    if _differ(completed, lambda r: (0, r.model.checksum if r.model else None)):
         message = "Trials started from different weights of the base model (checksums differ)."
         found.append(Finding(name="different_model", message=message))
-    policies = sorted({r.precision.policy for r in trained if r.precision})
+    policies = sorted({r.precision.policy for r in completed if r.precision})
     if len(policies) > 1:
         message = f"Trials ran under different precision policies ({', '.join(policies)})."
         found.append(Finding(name="different_precision", message=message))
@@ -135,13 +139,17 @@ def _own_findings(results: Results, told: set[str]) -> list[Finding]:
         for finding in record.findings:
             if finding.name not in told:
                 grouped.setdefault((finding.name, finding.message), []).append(_name(results, record))
-    everyone = {_name(results, record) for record in results.records}
-    trained = {_name(results, record) for record in results.records if record.spec.learning_rate is not None}
+    groups = {
+        "all trials": {_name(results, record) for record in results.records},
+        "all trials that use a model": {_name(results, record) for record in results.records if record.model},
+        "all trials that train": {
+            _name(results, record) for record in results.records if record.spec.learning_rate is not None
+        },
+    }
     found = []
     for (name, message), trials in grouped.items():
-        who = ", ".join(trials)
-        if len(trials) > 1 and set(trials) in (everyone, trained):
-            who = "all trials" if set(trials) == everyone else "all trials that train"
+        whole = next((who for who, members in groups.items() if len(trials) > 1 and set(trials) == members), None)
+        who = whole or ", ".join(trials)
         found.append(Finding(name=name, message=f"{message} ({who})"))
     return found
 

@@ -42,6 +42,8 @@ COSTS = (
     Cost("tokens_per_second", "throughput.tokens_per_second"),
     Cost("latency_seconds", "inference.latency_seconds_median"),
     Cost("batched_examples_per_second", "inference.batched_examples_per_second"),
+    Cost("generated_tokens_per_second", "inference.generated_tokens_per_second"),
+    Cost("generated_tokens_mean", "inference.generated_tokens_mean"),
     Cost("gradient_norm_mean", "gradient_norm.mean"),
     Cost("gradient_norm_max", "gradient_norm.max"),
     Cost("energy_joules", "energy_joules"),
@@ -65,6 +67,8 @@ def why_missing(record: TrialRecord, place: str) -> str:
     for name in (*names, steps[-1]):
         if name in record.missing:
             return record.missing[name]
+    if place.startswith("metrics.") and record.model is None:
+        return "it uses no model"
     if record.spec.learning_rate is None:
         return "nothing is trained"
     return "not recorded"

@@ -25,7 +25,9 @@ def summary(store: StudyStore) -> dict[str, Any]:
 
 
 def write(store: StudyStore, plots: bool = True) -> Path:
-    """Writes report.md, report.json, results.csv, methods.csv, study.yaml and, unless `plots` is false, the charts.
+    """Writes report.md, report.json, results.csv, methods.csv, pairs.csv, study.yaml and the charts.
+
+    Without the charts where `plots` is false.
 
     Works on a study in progress too, and says what is missing.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from tuneoff.analysis.results import Results, Row
@@ -36,6 +36,7 @@ class Series:
         x, y: points; a scatter chart has one.
         low, high: of y at each point, for the band or the error bar.
         x_error: half width of the horizontal error bar.
+        ties: letters of the groups within which rows cannot be told apart; empty where all are in one.
     """
 
     label: str
@@ -45,6 +46,12 @@ class Series:
     low: tuple[float, ...]
     high: tuple[float, ...]
     x_error: float = 0.0
+    ties: str = ""
+
+    @property
+    def text(self) -> str:
+        """The label with its letters in brackets."""
+        return f"{self.label} ({self.ties})" if self.ties else self.label
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,12 @@ class Floor:
 
     label: str
     value: float
+    unit: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The value as tables show it."""
+        return columns.score(self.value, unit=self.unit)
 
 
 @dataclass(frozen=True)
@@ -111,8 +124,8 @@ def _count_axis(_: list[float]) -> tuple[float, Axis]:
 
 CURVES = (
     CurveDefinition("learning_curve_quality", "validation {metric}", lambda p, metric: p.validation.get(metric)),
-    CurveDefinition("learning_curve_loss", "validation loss (nats)", lambda p, _: p.validation.get("loss")),
-    CurveDefinition("learning_curve_train_loss", "training loss (nats)", lambda p, _: p.train_loss),
+    CurveDefinition("learning_curve_loss", "validation loss ({loss_unit})", lambda p, _: p.validation.get("loss")),
+    CurveDefinition("learning_curve_train_loss", "training loss ({loss_unit})", lambda p, _: p.train_loss),
 )
 SCATTERS = (
     ScatterDefinition("quality_train_time", "train time", columns.TRAIN_TIME, _seconds_axis),
@@ -138,8 +151,16 @@ def _floor(summary: dict[str, Any]) -> Floor | None:
     label, metric = summary["answer"]["floor"], summary["study"]["primary_metric"]
     for entry in summary["methods"]:
         if entry["method"] == label:
-            return Floor(label, entry["metrics"][metric]["mean"])
+            return Floor(label, entry["metrics"][metric]["mean"], entry["metrics"][metric]["unit"])
     return None
+
+
+def _loss_unit(summary: dict[str, Any]) -> str:
+    """The unit of the validation loss, as recorded."""
+    units_of = [
+        e["validation_metrics"]["loss"]["unit"] for e in summary["methods"] if "loss" in e["validation_metrics"]
+    ]
+    return units_of[0] if units_of else "nats"
 
 
 def _random(summary: dict[str, Any]) -> str:
@@ -157,21 +178,23 @@ def _scatter(definition: ScatterDefinition, results: Results, summary: dict[str,
     if not found:
         return None
     size, axis = definition.axis([figure[0] for _, _, figure, _ in found])
+    grouped = columns.grouped(summary)
     series = tuple(
         Series(
             label=entry["method"] + (" †" if column.timing and entry["contended"] else ""),
             style=place,
             x=(figure[0] / size,),
             y=(score["mean"],),
-            low=(score["mean"] - (score["std"] or 0.0),),
-            high=(score["mean"] + (score["std"] or 0.0),),
-            x_error=(figure[1] or 0.0) / size,
+            low=(score["mean"] if score["interval_low"] is None else score["interval_low"],),
+            high=(score["mean"] if score["interval_high"] is None else score["interval_high"],),
+            x_error=_half_width(entry[column.key]) / size,
+            ties=entry["ties"] if grouped else "",
         )
         for place, entry, figure, score in found
     )
     floor = _floor(summary)
     told = "; ".join(
-        f"{entry['method']} {units.score(score['mean'])} at {column.spread(figure[0], None)}"
+        f"{entry['method']} {columns.score(score['mean'], unit=score['unit'])} at {column.spread(figure[0], None)}"
         for _, entry, figure, score in found
     )
     lead = f"Test {_words(name)} against {definition.what}"
@@ -180,10 +203,10 @@ def _scatter(definition: ScatterDefinition, results: Results, summary: dict[str,
         kind="scatter",
         title=lead + _random(summary),
         x=axis,
-        y=Axis(f"test {_words(name)}"),
+        y=Axis(f"test {_words(name)}" + (" (lower is better)" if found[0][3]["direction"] == "lower" else "")),
         series=series,
         floor=floor,
-        caption=f"{lead}. Bars: one standard deviation over seeds."
+        caption=f"{lead}. Bars: {summary['answer']['interval_level']:.0%} intervals.{_ties_told(summary)}"
         + (" Dashed: the floor, without training." if floor else "")
         + (" † timed on a busy machine." if any("†" in s.label for s in series) else ""),
         alt=_alt(f"{lead}: {told}", floor),
@@ -192,13 +215,16 @@ def _scatter(definition: ScatterDefinition, results: Results, summary: dict[str,
 
 def _curve(definition: CurveDefinition, results: Results, summary: dict[str, Any]) -> Chart | None:
     metric = summary["study"]["primary_metric"]
-    what = definition.what.format(metric=_words(metric))
+    what = definition.what.format(metric=_words(metric), loss_unit=_loss_unit(summary))
     found = [_curve_series(place, row, definition, metric) for place, row in enumerate(results.rows)]
-    series = tuple(s for s in found if s is not None)
+    ties = {entry["method"]: entry["ties"] if columns.grouped(summary) else "" for entry in summary["methods"]}
+    series = tuple(replace(s, ties=ties[s.label]) for s in found if s is not None)
     if not series:
         return None
-    floor = _floor(summary) if definition.name == "learning_curve_quality" else None
-    ends = "; ".join(f"{s.label} {units.score(s.y[-1])}" for s in series)
+    quality = definition.name == "learning_curve_quality"
+    floor = _floor(summary) if quality else None
+    unit = summary["study"]["primary_unit"] if quality else None
+    ends = "; ".join(f"{s.label} {columns.score(s.y[-1], unit=unit)}" for s in series)
     lead = f"{what[0].upper()}{what[1:]} while training"
     return Chart(
         name=definition.name,
@@ -207,8 +233,8 @@ def _curve(definition: CurveDefinition, results: Results, summary: dict[str, Any
         x=Axis("optimizer step"),
         y=Axis(what),
         series=series,
-        floor=Floor(f"{floor.label}, test", floor.value) if floor else None,
-        caption=f"{lead}. Lines: mean over seeds; bands: lowest to highest seed."
+        floor=replace(floor, label=f"{floor.label}, test") if floor else None,
+        caption=f"{lead}. Lines: mean over seeds; bands: lowest to highest seed.{_ties_told(summary)}"
         + (" Dashed: the floor's test score." if floor else ""),
         alt=_alt(f"{lead}, at the end: {ends}", floor),
     )
@@ -238,8 +264,22 @@ def _curve_series(place: int, row: Row, definition: CurveDefinition, metric: str
     )
 
 
+def _half_width(figure: Any) -> float:
+    """Of a cost's interval; 0 for a count, or where there is no interval."""
+    if not isinstance(figure, dict) or figure["interval_high"] is None:
+        return 0.0
+    return float(figure["interval_high"] - figure["mean"])
+
+
+def _ties_told(summary: dict[str, Any]) -> str:
+    metric = _words(summary["study"]["primary_metric"])
+    if columns.grouped(summary):
+        return f" Rows that share a letter cannot be told apart by test {metric}."
+    return f" No two rows can be told apart by test {metric}." if summary["verdict"]["pairs"] else ""
+
+
 def _alt(text: str, floor: Floor | None) -> str:
-    told = f"{text}. Floor {floor.label}: {units.score(floor.value)}." if floor else f"{text}."
+    told = f"{text}. Floor {floor.label}: {floor.text}." if floor else f"{text}."
     return told.replace("[", "(").replace("]", ")")
 
 

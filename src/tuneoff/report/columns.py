@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from tuneoff.report import units
@@ -50,6 +51,21 @@ class Column:
         mark = " †" if self.timing and entry["contended"] else ""
         return self.spread(*found) + mark
 
+    def interval(self, entry: Entry) -> str | None:
+        """`0.862 [0.841, 0.880]`; the mean alone where there is no interval or it rounds to the mean.
+
+        None where there is no figure.
+        """
+        place = entry["metrics"].get(self.key) if self.quality else entry.get(self.key)
+        if not isinstance(place, dict) or place["mean"] is None:
+            return None
+        text = self.spread(place["mean"], None)
+        if place["interval_low"] is not None:
+            ends = [self.spread(place[end], None) for end in ("interval_low", "interval_high")]
+            text += f" [{', '.join(ends)}]" if set(ends) != {text} else ""
+        mark = " †" if self.timing and entry["contended"] else ""
+        return text + (f" {place['ties']}" if place.get("ties") else "") + mark
+
     def why_missing(self, entry: Entry) -> str:
         """The reason for an empty cell."""
         wanted = ("metrics", self.key) if self.quality else (self.key,)
@@ -68,11 +84,15 @@ STORED = Column("stored_bytes", "stored", "lower", units.size_spread)
 
 COSTS = (TRAIN_TIME, MEMORY, TRAINABLE, STORED)
 
+LENGTH = Column("generated_tokens_mean", "tokens written", None, units.number_spread)
+
 SPEED = (
     Column("examples_per_second", "examples/s", "higher", units.number_spread, timing=True),
     Column("tokens_per_second", "tokens/s", "higher", units.number_spread, timing=True),
     Column("latency_seconds", "latency, one", "lower", units.seconds_spread, timing=True),
     Column("batched_examples_per_second", "inference examples/s", "higher", units.number_spread, timing=True),
+    Column("generated_tokens_per_second", "written tokens/s", "higher", units.number_spread, timing=True),
+    LENGTH,
     Column("total_seconds", "whole trial", "lower", units.seconds_spread, timing=True),
     Column("gradient_norm_mean", "gradient norm, mean", None, units.number_spread),
     Column("gradient_norm_max", "max", None, units.number_spread),
@@ -80,15 +100,36 @@ SPEED = (
 )
 
 
+def score(value: float, std: float | None = None, unit: str | None = None) -> str:
+    """A metric as text: three decimals for fractions and nats, about four digits for what may be any size."""
+    return units.score(value, std) if unit in _SMALL else units.number_spread(value, std)
+
+
+_SMALL = (None, "fraction", "nats")
+
+
 def metrics(summary: dict[str, Any]) -> list[Column]:
-    """A column per test metric, the primary one first."""
-    directions: dict[str, Any] = {}
+    """A column per test metric: the primary one, then the first other one that validation scores while training
+    (it usually selects the checkpoint), then the rest in the task's order."""
+    found: dict[str, Any] = {}
+    validated: dict[str, None] = {}
     for entry in summary["methods"]:
         for name, metric in entry["metrics"].items():
-            directions.setdefault(name, metric["direction"])
+            found.setdefault(name, metric)
+        validated |= dict.fromkeys(entry["validation_metrics"] if entry["trains"] else ())
     primary = summary["study"]["primary_metric"]
-    names = sorted(directions, key=lambda name: name != primary)
-    return [Column(name, name.replace("_", " "), directions[name], units.score, quality=True) for name in names]
+    second = next((name for name in validated if name != primary and name in found), None)
+    names = sorted(found, key=lambda name: (name != primary, name != second))
+    return [
+        Column(
+            name,
+            name.replace("_", " "),
+            found[name]["direction"],
+            partial(score, unit=found[name]["unit"]),
+            quality=True,
+        )
+        for name in names
+    ]
 
 
 def best_rows(column: Column, summary: dict[str, Any]) -> set[str]:
@@ -109,8 +150,8 @@ def best_rows(column: Column, summary: dict[str, Any]) -> set[str]:
     return {label for label, value in found.items() if value == best}
 
 
-def standing(entry: Entry) -> str:
-    """How a row stands to the best: `best`, `tied`, or the difference with its interval."""
+def standing(entry: Entry, unit: str | None) -> str:
+    """How a row stands to the best: `best`, `tied`, or the difference with its interval, in the metric's unit."""
     found = entry["to_best"]
     if found is None:
         return "–"
@@ -118,7 +159,24 @@ def standing(entry: Entry) -> str:
         return str(found["relation"])
     if found["difference"] is None:
         return "not compared"
-    return f"{found['difference']:+.3f} [{found['interval_low']:+.3f}, {found['interval_high']:+.3f}]"
+    return difference(found, unit) + (" (too few seeds)" if found["relation"] == "too_few_seeds" else "")
+
+
+def difference(found: dict[str, Any], unit: str | None) -> str:
+    """`-0.120 [-0.150, -0.090]`: a pair's difference with its interval, where there is one."""
+    if found["interval_low"] is None:
+        return f"{_signed(found['difference'], unit)} (no interval)"
+    said = [_signed(found[key], unit) for key in ("difference", "interval_low", "interval_high")]
+    return f"{said[0]} [{said[1]}, {said[2]}]"
+
+
+def grouped(summary: dict[str, Any]) -> bool:
+    """Whether rows fall into several groups, so that their letters say something."""
+    return summary["verdict"] is not None and len(summary["verdict"]["groups"]) > 1
+
+
+def _signed(value: float, unit: str | None) -> str:
+    return f"{'-' if value < 0 else '+'}{score(abs(value), unit=unit)}"
 
 
 def progress(entry: Entry) -> str:

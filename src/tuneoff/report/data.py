@@ -7,23 +7,28 @@ from typing import Any
 
 from tuneoff.analysis.answer import Answer, find_answer
 from tuneoff.analysis.caveats import caveats, version_differences
-from tuneoff.analysis.compare import Comparer, Comparison
 from tuneoff.analysis.figures import COSTS, why_missing
+from tuneoff.analysis.inference import LEVEL, SEEDS_REQUIRED, Estimate, Pair
+from tuneoff.analysis.outcomes import Outcomes, over_seeds, within_range
 from tuneoff.analysis.results import Results, Row
-from tuneoff.analysis.statistics import LEVEL, SEEDS_NEEDED, Spread, spread
 from tuneoff.record import Metric, Status, TrialRecord
 from tuneoff.report import published
+from tuneoff.report.examples import examples
 from tuneoff.report.wording import answer_text
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+EFFECT_SIZE = "Hedges' g"
+_COUNTS = ("trainable_parameters", "total_parameters")
 
 
 def summarise(results: Results) -> dict[str, Any]:
     """Everything the renderers show, apart from curves."""
     warnings = caveats(results)
-    answer = find_answer(results, Comparer(results), warnings)
+    outcomes = Outcomes(results)
+    answer = find_answer(results, outcomes, warnings)
     metric = results.primary
-    methods = [_method(results, row, answer) for row in results.rows]
+    tested = {m.name: m for r in results.completed for m in r.metrics if m.split == "test"}
+    methods = [_method(results, row, answer, outcomes, list(tested.values())) for row in results.rows]
     body: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "study": {
@@ -32,8 +37,10 @@ def summarise(results: Results) -> dict[str, Any]:
             "model": results.study.model.source,
             "random_weights": results.random_weights,
             "task": results.study.task.name,
+            "task_options": results.rows[0].trials[0].task.options,
             "primary_metric": metric.name if metric else None,
             "primary_direction": metric.direction if metric else None,
+            "primary_unit": metric.unit if metric else None,
             "seeds": list(results.study.protocol.seeds),
         },
         "trials": {
@@ -44,8 +51,10 @@ def summarise(results: Results) -> dict[str, Any]:
         "warnings": [warning.model_dump() for warning in warnings],
         "methods": methods,
         "answer": _answer(answer),
+        "verdict": _verdict(answer, metric),
         "failures": [_failure(results, r) for r in results.records if r.status is not Status.COMPLETED],
         "published": _published(results),
+        "examples": examples(results),
         "comparable": not any(w.name in ("different_hardware", "different_versions", "contended") for w in warnings),
         "environments": _environments(results),
         "protocol": results.study.protocol.model_dump(mode="json"),
@@ -55,11 +64,13 @@ def summarise(results: Results) -> dict[str, Any]:
     return body
 
 
-def _method(results: Results, row: Row, answer: Answer) -> dict[str, Any]:
+def _method(results: Results, row: Row, answer: Answer, outcomes: Outcomes, tested: list[Metric]) -> dict[str, Any]:
+    """A row's entry; `tested` are the test metrics that any row of the study has."""
     shown = row.completed
     first = next((r for r in shown if r.parameters), None) or next((r for r in row.records if r.parameters), None)
     parameters = first.parameters if first else None
-    costs = {cost.name: _costs(spread(_values(shown, cost.name))) for cost in COSTS}
+    metrics = _test_metrics(row, outcomes, tested)
+    costs = {cost.name: _cost(over_seeds(_values(shown, cost.name))) for cost in COSTS}
     figures = _figures(results, row)
     entry: dict[str, Any] = {
         "method": row.label,
@@ -70,8 +81,8 @@ def _method(results: Results, row: Row, answer: Answer) -> dict[str, Any]:
         "seeds": [record.spec.seed for record in shown],
         "planned_seeds": [trial.seed for trial in row.trials],
         "statuses": row.statuses,
-        "metrics": _metrics(shown, "test"),
-        "validation_metrics": _metrics(shown, "validation"),
+        "metrics": metrics,
+        "validation_metrics": _validation_metrics(shown),
         **costs,
         "trainable_parameters": parameters.trainable.total if parameters else None,
         "total_parameters": parameters.total.total if parameters else None,
@@ -80,12 +91,13 @@ def _method(results: Results, row: Row, answer: Answer) -> dict[str, Any]:
         "memory_kind": next((r.memory.kind for r in shown if r.memory.kind), None),
         "contended": row.contended,
         "findings": _findings(row),
-        "to_best": _comparison(answer.to_best.get(row.label), row.label == answer.best),
-        "to_floor": _comparison(answer.to_floor.get(row.label)),
-        "missing": _missing(row, costs, parameters is None),
+        "ties": answer.verdict.letters.get(row.label, "") if answer.verdict else "",
+        "to_best": {"relation": "best"} if row.label == answer.best else _pair(answer.to_best.get(row.label)),
+        "to_floor": _pair(answer.to_floor.get(row.label)),
+        "missing": _missing(row, costs, [m.name for m in tested if m.name not in metrics], parameters is None),
         "published": figures,
     }
-    entry["published_comparison"] = published.compare(figures, entry)
+    entry["published_comparison"] = published.compare(figures, entry, shown)
     return entry
 
 
@@ -94,50 +106,92 @@ def _values(records: Iterable[TrialRecord], name: str) -> list[float]:
     return [value for record in records if (value := of(record)) is not None]
 
 
-def _costs(found: Spread | None) -> dict[str, Any]:
+def _estimate(found: Estimate | None) -> dict[str, Any]:
+    """Of a figure over its trials; `interval_reason` says why there is no interval."""
     if found is None:
-        return {"mean": None, "std": None, "n": 0}
-    return {"mean": found.mean, "std": found.std, "n": found.n}
+        return {
+            "mean": None,
+            "std": None,
+            "n": 0,
+            "interval_low": None,
+            "interval_high": None,
+            "interval_reason": "no value",
+        }
+    interval = found.interval
+    return {
+        "mean": found.mean,
+        "std": found.std,
+        "n": found.seeds,
+        "interval_low": interval.low if interval else None,
+        "interval_high": interval.high if interval else None,
+        "interval_reason": "one seed" if found.seeds == 1 and interval is None else found.reason,
+    }
 
 
-def _metrics(records: Iterable[TrialRecord], split: str) -> dict[str, Any]:
-    by_name: dict[str, list[Metric]] = {}
-    for record in records:
-        for metric in record.metrics:
-            if metric.split == split:
-                by_name.setdefault(metric.name, []).append(metric)
+def _cost(found: Estimate | None) -> dict[str, Any]:
+    """No cost is negative, so neither is its interval."""
+    body = _estimate(found)
+    if body["interval_low"] is not None:
+        body["interval_low"] = max(body["interval_low"], 0.0)
+    return body
+
+
+def _test_metrics(row: Row, outcomes: Outcomes, tested: list[Metric]) -> dict[str, Any]:
     found = {}
-    for name, metrics in by_name.items():
-        over = spread(metric.value for metric in metrics)
-        assert over is not None  # a name is only there with a value
-        found[name] = {
-            **_costs(over),
-            "unit": metrics[0].unit,
-            "direction": metrics[0].direction,
-            "interval_low": over.low,
-            "interval_high": over.high,
-            "values": list(over.values),
+    for metric in tested:
+        figure = outcomes.figure(row, metric)
+        if figure is None:
+            continue
+        verdict = outcomes.verdict(metric)
+        interval = figure.estimate.interval
+        found[metric.name] = {
+            **_estimate(figure.estimate),
+            "interval_over": interval.over if interval else None,
+            "examples": figure.estimate.examples,
+            "ties": verdict.letters.get(row.label, "") if verdict else "",
+            "note": figure.note,
+            "unit": metric.unit,
+            "direction": metric.direction,
+            "values": list(row.scores(metric.name).values()),
         }
     return found
 
 
-def _missing(row: Row, costs: dict[str, dict[str, Any]], no_parameters: bool) -> list[dict[str, str]]:
-    """Why a figure of this row is null."""
-    nothing = "no trial of this row has completed" if not row.completed else ""
-    found = []
-    if nothing:
-        found.append({"figure": "metrics", "reason": nothing})
-    for cost in COSTS:
-        if costs[cost.name]["mean"] is None:
-            reasons = dict.fromkeys(why_missing(record, cost.place) for record in row.completed)
-            found.append({"figure": cost.name, "reason": nothing or "; ".join(reasons)})
-    if no_parameters:
-        reasons = dict.fromkeys(why_missing(record, "parameters") for record in row.completed)
-        found += [
-            {"figure": name, "reason": nothing or "; ".join(reasons)}
-            for name in ("trainable_parameters", "total_parameters")
-        ]
+def _validation_metrics(records: Iterable[TrialRecord]) -> dict[str, Any]:
+    """Over seeds alone: predictions of validation are not kept."""
+    by_name: dict[str, list[Metric]] = {}
+    for record in records:
+        for metric in record.metrics:
+            if metric.split == "validation":
+                by_name.setdefault(metric.name, []).append(metric)
+    found = {}
+    for name, metrics in by_name.items():
+        over = over_seeds(metric.value for metric in metrics)
+        assert over is not None  # a name is only there with a value
+        found[name] = {
+            **_estimate(within_range(over, name)),
+            "unit": metrics[0].unit,
+            "direction": metrics[0].direction,
+            "values": [metric.value for metric in metrics],
+        }
     return found
+
+
+def _missing(
+    row: Row, costs: dict[str, dict[str, Any]], metrics: list[str], no_parameters: bool
+) -> list[dict[str, str]]:
+    """Why a figure of this row is null; `metrics` are those that other rows have and this one has not."""
+    if not row.completed:
+        figures = ["metrics", *(name for name, found in costs.items() if found["mean"] is None)]
+        figures += [*_COUNTS] if no_parameters else []
+        return [{"figure": name, "reason": "no trial of this row has completed"} for name in figures]
+    places = {name: f"metrics.{name}" for name in metrics}
+    places |= {cost.name: cost.place for cost in COSTS if costs[cost.name]["mean"] is None}
+    places |= dict.fromkeys(_COUNTS, "parameters") if no_parameters else {}
+    return [
+        {"figure": name, "reason": "; ".join(dict.fromkeys(why_missing(record, place) for record in row.completed))}
+        for name, place in places.items()
+    ]
 
 
 def _findings(row: Row) -> list[dict[str, Any]]:
@@ -148,27 +202,48 @@ def _findings(row: Row) -> list[dict[str, Any]]:
     return [{"name": name, "message": message, "seeds": where} for (name, message), where in seeds.items()]
 
 
-def _comparison(found: Comparison | None, best: bool = False) -> dict[str, Any] | None:
-    if best:
-        return {"relation": "best"}
+def _pair(found: Pair | None) -> dict[str, Any] | None:
     if found is None:
         return None
-    difference = found.difference
+    interval = found.interval
     return {
         "relation": found.relation,
-        "difference": difference.mean if difference else None,
-        "interval_low": difference.low if difference else None,
-        "interval_high": difference.high if difference else None,
+        "difference": found.difference,
+        "interval_low": interval.low if interval else None,
+        "interval_high": interval.high if interval else None,
+        "p": found.p,
+        "p_holm": found.p_holm,
+        "effect": found.effect,
+        "win_rate": found.win_rate,
+        "test": found.test,
         "seeds": found.seeds,
         "examples": found.examples,
+        "seeds_needed": found.seeds_needed,
         "reason": found.reason,
+    }
+
+
+def _verdict(answer: Answer, metric: Metric | None) -> dict[str, Any] | None:
+    found = answer.verdict
+    if found is None or metric is None:
+        return None
+    return {
+        "metric": metric.name,
+        "unit": metric.unit,
+        "direction": metric.direction,
+        "groups": [list(group) for group in found.groups],
+        "effect_size": EFFECT_SIZE,
+        "correction": "Holm",
+        "pairs": [{"first": pair.first, "second": pair.second} | (_pair(pair) or {}) for pair in found.pairs],
     }
 
 
 def _answer(answer: Answer) -> dict[str, Any]:
     return {
         "best": answer.best,
+        "winner": answer.winner,
         "tied_with": list(answer.tied_with),
+        "too_few_seeds": list(answer.too_few_seeds),
         "behind": list(answer.behind),
         "not_compared": list(answer.not_compared),
         "floor": answer.floor,
@@ -176,10 +251,21 @@ def _answer(answer: Answer) -> dict[str, Any]:
         "cheapest": answer.cheapest,
         "seeds": answer.seeds,
         "significant": answer.significant,
-        "seeds_needed": SEEDS_NEEDED,
+        "seeds_required": SEEDS_REQUIRED,
+        "to_settle": _to_settle(answer),
         "interval_level": LEVEL,
         "caveats": list(answer.caveats),
     }
+
+
+def _to_settle(answer: Answer) -> list[dict[str, Any]]:
+    """For every row that trains and stands open with the best: seeds that would settle it, or why none is named."""
+    waiting = {*answer.tied_with, *answer.too_few_seeds}
+    return [
+        {"method": label, "seeds": pair.seeds_needed, "reason": pair.reason}
+        for label, pair in answer.to_best.items()
+        if label in waiting
+    ]
 
 
 def _failure(results: Results, record: TrialRecord) -> dict[str, Any]:
@@ -233,9 +319,11 @@ def _environments(results: Results) -> dict[str, Any]:
 def _data(results: Results) -> dict[str, Any] | None:
     """The rows as the first completed trial saw them; `different_data` warns where others saw others.
 
-    A trial that trains is preferred: a floor reads the same rows, but counts no tokens and loads no model.
+    A trial that trains is preferred, then one with a model: a floor without reads the same rows, but counts no tokens.
     """
-    candidates = sorted((r for r in results.completed if r.data), key=lambda r: r.spec.learning_rate is None)
+    candidates = sorted(
+        (r for r in results.completed if r.data), key=lambda r: (r.spec.learning_rate is None, r.model is None)
+    )
     if not candidates or candidates[0].data is None:
         return None
     record, data = candidates[0], candidates[0].data

@@ -151,7 +151,7 @@ def _draw_floor(axes: Axes, chart: Chart) -> list[Box]:
     """The dashed line and its label; returns the pixels that the label takes."""
     if chart.floor is None:
         return []
-    text = f"floor ({chart.floor.label}): {chart.floor.value:.3f}"
+    text = f"floor ({chart.floor.label}): {chart.floor.text}"
     bottom, top = axes.get_ylim()
     height = chart.floor.value
     if _out_of_view(chart):
@@ -195,11 +195,11 @@ def _label_curves(axes: Axes, chart: Chart, _: list[Box]) -> None:
     """Names at the right ends of the lines, moved apart where lines end close together."""
     frame = axes.get_window_extent()
     ends = [axes.transData.transform((s.x[-1], s.y[-1])) for s in chart.series]
-    height = max(_text_size(axes, s.label)[1] for s in chart.series) + 3
+    height = max(_text_size(axes, s.text)[1] for s in chart.series) + 3
     heights = spread_out([end[1] for end in ends], height, frame.y0, frame.y1)
     for series, end, at in zip(chart.series, ends, heights, strict=True):
         axes.annotate(
-            series.label,
+            series.text,
             (end[0], end[1]),
             xycoords="figure pixels",
             xytext=(frame.x1 + 26, at),
@@ -230,14 +230,14 @@ def _label_points(axes: Axes, chart: Chart, taken: list[Box]) -> None:
         bars.append(_box(axes, (s.x[0], s.low[0]), (s.x[0], s.high[0]), 3))
         left = max(s.x[0] - s.x_error, s.x[0] * 0.001)
         bars.append(_box(axes, (left, s.y[0]), (s.x[0] + s.x_error, s.y[0]), 3))
-    sizes = [_text_size(axes, s.label) for s in chart.series]
+    sizes = [_text_size(axes, s.text) for s in chart.series]
     room = Box(frame.x0, frame.y0, frame.x1 + 20, frame.y1 + 5)
     for series, point, box in zip(chart.series, points, place(points, sizes, [*taken, *bars], room), strict=True):
         centre = ((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2)
         nearest = (min(max(point[0], box.x0), box.x1), min(max(point[1], box.y0), box.y1))
         far = math.dist(point, nearest) > 20
         axes.annotate(
-            series.label,
+            series.text,
             point,
             xycoords="figure pixels",
             xytext=centre,

@@ -17,6 +17,7 @@ from tuneoff.report.data import summarise
 from tuneoff.store import StudyStore, write_atomically
 
 STUDY_FILE = "study.yaml"
+_PARTS = ("mean", "std", "n", "interval_low", "interval_high")
 
 
 def write_report(store: StudyStore, plots: bool) -> Path:
@@ -36,6 +37,7 @@ def write_report(store: StudyStore, plots: bool) -> Path:
             (folder / name).unlink(missing_ok=True)
     write_atomically(folder / "results.csv", trials_frame(results.records).to_csv(index=False, lineterminator="\n"))
     write_atomically(folder / "methods.csv", methods_csv(summary))
+    write_atomically(folder / "pairs.csv", pairs_csv(summary))
     write_atomically(folder / STUDY_FILE, study_yaml(results))
     write_atomically(folder / "report.json", json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     write_atomically(folder / "report.md", markdown.render(summary, drawn))
@@ -60,6 +62,16 @@ def methods_csv(summary: dict[str, Any]) -> str:
     return text.getvalue()
 
 
+def pairs_csv(summary: dict[str, Any]) -> str:
+    """One line per pair of rows on the primary metric; only the heading while nothing is compared."""
+    pairs = summary["verdict"]["pairs"] if summary["verdict"] else []
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(pairs[0]) if pairs else ["first", "second"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: "" if value is None else value for key, value in pair.items()} for pair in pairs)
+    return text.getvalue()
+
+
 def _flat(entry: dict[str, Any]) -> dict[str, Any]:
     line: dict[str, Any] = {
         "method": entry["method"],
@@ -70,10 +82,11 @@ def _flat(entry: dict[str, Any]) -> dict[str, Any]:
     }
     for prefix, metrics in (("", entry["metrics"]), ("validation_", entry["validation_metrics"])):
         for name, found in metrics.items():
-            for part in ("mean", "std", "n", "interval_low", "interval_high"):
-                line[f"{prefix}{name}_{part}"] = found[part]
+            line |= {f"{prefix}{name}_{part}": found[part] for part in _PARTS}
+            if "ties" in found:
+                line[f"{prefix}{name}_ties"] = found["ties"]
     for key, value in entry.items():
-        if isinstance(value, dict) and value.keys() == {"mean", "std", "n"}:
-            line |= {f"{key}_{part}": figure for part, figure in value.items()}
+        if isinstance(value, dict) and value.keys() >= set(_PARTS):
+            line |= {f"{key}_{part}": value[part] for part in _PARTS}
     line |= {key: entry[key] for key in ("trainable_parameters", "total_parameters", "contended")}
     return {key: "" if value is None else value for key, value in line.items()}

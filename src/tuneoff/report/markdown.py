@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
-from tuneoff.report import columns, units
+from tuneoff.report import certainty, columns, units
 from tuneoff.report.charts import Chart
 from tuneoff.report.columns import Column
-from tuneoff.report.wording import after_caveats, join
+from tuneoff.report.markup import cell, escaped, grid, one_line, option
+from tuneoff.report.wording import after_caveats, groups_text, join
 
 Summary = dict[str, Any]
 MESSAGES_SHOWN = 4
+METRICS_BESIDE_COSTS = 4
+"""More metrics than these get a table of their own, so that the first can be read."""
 DAGGER = "† Something else used the machine while this was timed; the figure may be too high (a speed too low)."
 
 
@@ -21,8 +25,11 @@ def render(summary: Summary, charts: Sequence[Chart]) -> str:
         _head(summary),
         _warnings(summary),
         _results(summary),
+        certainty.intervals(summary),
+        certainty.pairs(summary),
         _published(summary),
         _charts(charts),
+        _examples(summary),
         _speed(summary),
         _protocol(summary),
         _data(summary),
@@ -42,8 +49,10 @@ def _head(summary: Summary) -> str:
     lines.append(f"Base model `{study['model']}`, task {study['task']}.")
     lines.append("## Answer")
     if answer["caveats"]:
-        lines.append("\n".join(f"> **Caution:** {_line(caveat)}" + "\n>" for caveat in answer["caveats"]).rstrip(">\n"))
-    text = _line(after_caveats(summary))
+        lines.append(
+            "\n".join(f"> **Caution:** {one_line(caveat)}" + "\n>" for caveat in answer["caveats"]).rstrip(">\n")
+        )
+    text = one_line(after_caveats(summary))
     lines.append(f"**{text}**" if answer["best"] is None else text)
     return "\n\n".join(lines)
 
@@ -54,7 +63,7 @@ def _warnings(summary: Summary) -> str:
     by_name: dict[str, list[str]] = {}
     for warning in summary["warnings"]:
         if warning["message"] not in said:
-            by_name.setdefault(warning["name"], []).append(_line(warning["message"]))
+            by_name.setdefault(warning["name"], []).append(escaped(warning["message"]))
     if not by_name:
         return ""
     lines = []
@@ -66,15 +75,22 @@ def _warnings(summary: Summary) -> str:
 
 
 def _results(summary: Summary) -> str:
-    shown = [*columns.metrics(summary), *columns.COSTS]
-    table, notes = _table(summary, shown, extra=True)
-    level = f"{summary['answer']['interval_level']:.0%}"
+    metrics = columns.metrics(summary)
+    table, notes = _table(summary, [*metrics[:METRICS_BESIDE_COSTS], *columns.COSTS], extra=True)
     about = (
         "Mean ± standard deviation over seeds, on the test split; the best of a column in bold. "
         f"“vs. best” is the difference of {summary['study']['primary_metric'] or 'the primary metric'} to the best "
-        f"row with its {level} interval, “tied” where that includes 0. Trainable parameters include the head."
+        f"row with its {certainty.level(summary)} interval, “tied” where they cannot be told apart. "
+        "Trainable parameters include the head."
     )
-    return "\n\n".join(["## Results", table, *notes, about])
+    if any(not entry["trains"] and entry["peak_memory_bytes"]["mean"] is not None for entry in summary["methods"]):
+        about += " Peak memory is that of training; of a row that does not train, that of the test."
+    groups = groups_text(summary)
+    sections = ["## Results", table, *notes, *([escaped(groups)] if groups else []), about]
+    if len(metrics) > METRICS_BESIDE_COSTS:
+        every, notes = _table(summary, metrics)
+        sections += ["### Every metric", every, *notes]
+    return "\n\n".join(sections)
 
 
 def _speed(summary: Summary) -> str:
@@ -82,8 +98,11 @@ def _speed(summary: Summary) -> str:
     if not shown:
         return ""
     table, notes = _table(summary, shown)
+    latency = "latency is the median for one example"
+    if columns.LENGTH in shown:
+        latency += ", of its whole text; “written” are the tokens that were generated for the test split, in batches"
     about = (
-        "Tokens are real ones, padding not counted; latency is the median for one example. “Whole trial” includes "
+        f"Tokens are real ones, padding not counted; {latency}. “Whole trial” includes "
         "loading, evaluation and checkpoints. Gradient norms are of the whole gradient, before clipping."
     )
     return "\n\n".join(["## Speed and gradients", table, *notes, about])
@@ -96,8 +115,9 @@ def _table(summary: Summary, shown: Sequence[Column], extra: bool = False) -> tu
     arrows = {"higher": " ↑", "lower": " ↓", None: ""}
     heads = ["method", *(column.title + arrows[column.better] for column in shown)]
     rows = []
+    grouped = columns.grouped(summary)
     for entry in summary["methods"]:
-        cells = [_cell(entry["method"])]
+        cells = [cell(entry["method"])]
         for column in shown:
             text = column.text(entry)
             if text is None:
@@ -105,15 +125,16 @@ def _table(summary: Summary, shown: Sequence[Column], extra: bool = False) -> tu
             elif entry["method"] in best[column.key]:
                 text = f"**{text}**"
             cells.append(text)
+        if grouped:
+            cells.append(entry["ties"] or "–")
         if extra:
-            cells += [columns.standing(entry), columns.trials(entry)]
+            cells += [columns.standing(entry, summary["study"]["primary_unit"]), columns.trials(entry)]
         rows.append(cells)
-    if extra:
-        heads += ["vs. best", "seeds"]
-    notes = [f"[{number}] {_line(reason)}." for reason, number in reasons.items()]
+    heads += (["ties"] if grouped else []) + (["vs. best", "seeds"] if extra else [])
+    notes = [f"[{number}] {one_line(reason)}." for reason, number in reasons.items()]
     if any(column.timing and "†" in (column.text(e) or "") for column in shown for e in summary["methods"]):
         notes.append(DAGGER)
-    return _grid(heads, rows), ["  \n".join(notes)] if notes else []
+    return grid(heads, rows), ["  \n".join(notes)] if notes else []
 
 
 def _published(summary: Summary) -> str:
@@ -121,7 +142,7 @@ def _published(summary: Summary) -> str:
     if told is None:
         return ""
     names = list(dict.fromkeys(c["figure"] for m in summary["methods"] for c in m["published_comparison"]))
-    lines = ["## Published figures beside ours", f"_{_line(told['citation'])}_"]
+    lines = ["## Published figures beside ours", f"_{one_line(told['citation'])}_"]
     if summary["study"]["random_weights"]:
         lines.append("> **Caution:** ours was run on random weights, so its quality cannot be set beside theirs.")
     if names:
@@ -129,14 +150,16 @@ def _published(summary: Summary) -> str:
         for entry in summary["methods"]:
             by_name = {c["figure"]: c for c in entry["published_comparison"]}
             if by_name:
-                rows.append([_cell(entry["method"]), *(_beside(by_name.get(name)) for name in names)])
-        lines.append(_grid(["method", *(name.replace("_", " ") for name in names)], rows))
-        lines.append("Each cell is ours / published, ours converted to the published unit; – where there is none.")
+                ties = [entry["ties"] or "–"] if columns.grouped(summary) else []
+                rows.append([cell(entry["method"]), *(_beside(by_name.get(name)) for name in names), *ties])
+        heads = ["method", *(name.replace("_", " ") for name in names)]
+        lines.append(grid([*heads, "ties"] if columns.grouped(summary) else heads, rows))
+        lines.append("Each cell is ours / published, ours in the published unit; – where nothing was published.")
     notes = []
     for label, figures in told["without_a_row"].items():
         listed = ", ".join(f"{name.replace('_', ' ')} {units.exact(value)}" for name, value in figures.items())
         notes.append(f"- {label} (published only, no row here): {listed}")
-    notes += [f"- {_line(note)}" for note in told["notes"]]
+    notes += [f"- {one_line(note)}" for note in told["notes"]]
     return "\n\n".join([*lines, *(["\n".join(notes)] if notes else [])])
 
 
@@ -144,7 +167,7 @@ def _beside(found: dict[str, Any] | None) -> str:
     if found is None:
         return "–"
     if found["ours"] is None:
-        return f"– / {units.exact(found['published'])}"
+        return f"not measured / {units.exact(found['published'])}"
     deviation = found["ours_std"]
     std = "" if deviation is None else f" ± {units.number(float(format(deviation, '.2g')))}"
     return f"{units.number(found['ours'])}{std} / {units.exact(found['published'])}"
@@ -157,6 +180,26 @@ def _charts(charts: Sequence[Chart]) -> str:
     return "\n\n".join(["## Charts", *figures])
 
 
+def _examples(summary: Summary) -> str:
+    """What every row wrote, beside source and reference; all of it is somebody's or something's text, so escaped."""
+    if not summary["examples"]:
+        return ""
+    metric = summary["study"]["primary_metric"].replace("_", " ")
+    about = (
+        "Test examples taken evenly from those whose source was kept, whatever was written for them; each row with its "
+        f"lowest seed, and the example's own {metric}. Long texts are cut; whole ones stand in the trials' predictions."
+    )
+    lines = ["## Examples", about]
+    for example in summary["examples"]:
+        rows = [["*reference*", escaped(example["reference"]), ""]]
+        for one in example["outputs"]:
+            value = "–" if one["value"] is None else columns.score(one["value"], unit=summary["study"]["primary_unit"])
+            rows.append([cell(one["method"]), escaped(one["output"]) or "*(empty)*", value])
+        lines.append(f"### Test example {example['index']}\n\nSource: {escaped(example['source'])}")
+        lines.append(grid(["row", "text", metric], rows, ":---"))
+    return "\n\n".join(lines)
+
+
 def _protocol(summary: Summary) -> str:
     protocol = summary["protocol"]
     kept = {key: value for key, value in protocol.items() if value is not None}
@@ -164,13 +207,18 @@ def _protocol(summary: Summary) -> str:
         kept["clip_norm"] = "never clipped"
     seeds = ", ".join(map(str, kept.pop("seeds")))
     rows = [["seeds", seeds], *([key.replace("_", " "), f"{value}"] for key, value in kept.items())]
-    return "## Protocol\n\nHeld equal for every method.\n\n" + _grid(["setting", "value"], rows, ":---")
+    for key, value in summary["study"]["task_options"].items():
+        if value is not None:
+            shown = json.dumps(value, ensure_ascii=False) if isinstance(value, str) else option(value)
+            rows.append([f"{summary['study']['task']}: {key.replace('_', ' ')}", escaped(shown)])
+    return "## Protocol\n\nHeld equal for every method.\n\n" + grid(["setting", "value"], rows, ":---")
 
 
 def _data(summary: Summary) -> str:
     data = summary["data"]
     if data is None:
         return ""
+    heads = ["split", "rows", "classes", "truncated", "longest (tokens)"]
     rows = [
         [
             split,
@@ -181,11 +229,13 @@ def _data(summary: Summary) -> str:
         ]
         for split, found in data["splits"].items()
     ]
-    lines = ["## Data", _grid(["split", "rows", "classes", "truncated", "longest (tokens)"], rows)]
+    if not data["labels"]:
+        heads, rows = [heads[0], heads[1], *heads[3:]], [[*row[:2], *row[3:]] for row in rows]
+    lines = ["## Data", grid(heads, rows)]
     facts = []
     if data["labels"]:
         facts.append(
-            f"- Classes: {', '.join(map(_line, data['labels'][:20]))}{' …' if len(data['labels']) > 20 else ''}"
+            f"- Classes: {', '.join(map(one_line, data['labels'][:20]))}{' …' if len(data['labels']) > 20 else ''}"
         )
     if data["columns"]:
         facts.append("- Columns: " + ", ".join(f"{role} from `{column}`" for role, column in data["columns"].items()))
@@ -211,7 +261,7 @@ def _environment(summary: Summary) -> str:
     for policy in found["precision"]:
         error = policy["matmul_relative_error"]
         told = f"; measured error of a matrix product {error:.1e}" if error is not None else ""
-        lines.append(f"- Precision {policy['policy']}: {_line(policy['description'])}{told}")
+        lines.append(f"- Precision {policy['policy']}: {one_line(policy['description'])}{told}")
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
     lines.append(f"- Versions: {versions}" + (f"; commit {found['commit']}" if found["commit"] else ""))
     model = (summary["data"] or {}).get("model")
@@ -226,18 +276,18 @@ def _methods(summary: Summary) -> str:
     for entry in summary["methods"]:
         rate = entry["learning_rate"]
         told = {key: value for key, value in entry["options"].items() if value is not None}
-        options = ", ".join(f"{key} {_value(value)}" for key, value in told.items())
+        options = ", ".join(f"{key} {option(value)}" for key, value in told.items())
         said = join(list(dict.fromkeys(finding["name"] for finding in entry["findings"])))
         rows.append(
             [
-                _cell(entry["method"]),
+                cell(entry["method"]),
                 entry["method_name"],
                 "– (nothing is trained)" if rate is None else units.rate(rate),
-                _cell(options) or "–",
+                cell(options) or "–",
                 said or "–",
             ]
         )
-    return "## Methods\n\n" + _grid(["row", "method", "learning rate", "options", "findings"], rows, ":---")
+    return "## Methods\n\n" + grid(["row", "method", "learning rate", "options", "findings"], rows, ":---")
 
 
 def _failures(summary: Summary) -> str:
@@ -245,7 +295,7 @@ def _failures(summary: Summary) -> str:
         return ""
     lines = ["## Trials that did not complete"]
     for failure in summary["failures"]:
-        lines.append(f"### {failure['id']}\n\n{failure['status']}: {_line(failure['cause']) or 'no cause recorded'}")
+        lines.append(f"### {failure['id']}\n\n{failure['status']}: {one_line(failure['cause']) or 'no cause recorded'}")
         if failure["log_tail"]:
             # Four backticks, so that a log that holds three cannot end the block.
             lines.append("\n".join(["````text", *failure["log_tail"], "````"]))
@@ -259,26 +309,6 @@ def _repeat(summary: Summary) -> str:
         "## How to repeat\n\n"
         "`study.yaml` beside this page is the whole study, every default filled in:\n\n"
         f"```sh\ntuneoff run study.yaml{device}\n```\n\n"
-        "Per trial: `results.csv`. Per method: `methods.csv`. Everything here as data: `report.json`."
+        "Per trial: `results.csv`. Per method: `methods.csv`. Per pair: `pairs.csv`. "
+        "Everything here as data: `report.json`."
     )
-
-
-def _grid(heads: Sequence[str], rows: Sequence[Sequence[str]], align: str = "---:") -> str:
-    lines = [f"| {' | '.join(heads)} |", f"| {' | '.join([':---', *[align] * (len(heads) - 1)])} |"]
-    return "\n".join([*lines, *(f"| {' | '.join(cells)} |" for cells in rows)])
-
-
-def _value(value: Any) -> str:
-    """An option: `16` for 16.0, `query, value` for a list."""
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_value, value)) + "]"
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _line(text: str) -> str:
-    """One line, so that it cannot break a list or a table."""
-    return " ".join(str(text).split())
-
-
-def _cell(text: str) -> str:
-    return _line(text).replace("|", "\\|")

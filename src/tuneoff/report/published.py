@@ -1,12 +1,17 @@
 """Published figures beside ours: a published figure's name says its unit, and ours is converted to it.
 
-`accuracy_percent` is our fraction times 100, `peak_memory_megabytes` our bytes in decimal megabytes, and so on.
-A figure that names nothing we measure is still listed, without one of ours.
+`accuracy_percent` is our fraction times 100, `peak_memory_megabytes` our bytes in decimal megabytes,
+`validation_loss` the validation split's metric `loss` of the tested checkpoint, and so on. Some figures are worked out
+of the records (`DERIVED`). A figure that names nothing we measure is still listed, without one of ours.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
+
+from tuneoff.analysis.outcomes import over_seeds
+from tuneoff.record import TrialRecord
 
 _UNITS: dict[str, tuple[str, float]] = {
     "percent": ("", 100.0),
@@ -33,6 +38,47 @@ _ALIASES = {
 _COUNTS = ("trainable_parameters", "total_parameters")
 
 
+def _best_epoch(record: TrialRecord) -> float | None:
+    """Epochs trained at the tested checkpoint."""
+    return next((point.epoch for point in record.curve if point.step == record.selected_step), None)
+
+
+def _training_samples(record: TrialRecord, values: Sequence[float]) -> list[float]:
+    """Those of the utilisation's values that were sampled while training and its validations ran."""
+    timing = record.timing
+    if record.utilisation is None or not values or not timing.train_seconds:
+        return []
+    begin = sum(s or 0.0 for s in (timing.load_seconds, timing.tokenize_seconds, timing.preflight_seconds))
+    end = begin + timing.train_seconds + (timing.validation_seconds or 0.0) + (timing.checkpoint_seconds or 0.0)
+    pairs = zip(record.utilisation.seconds, values, strict=True)
+    return [value for at, value in pairs if begin < at <= end]
+
+
+def _cpu_percent(record: TrialRecord) -> float | None:
+    """The trial's mean use of all cores while it trained, in percent of them."""
+    if record.utilisation is None or record.environment is None:
+        return None
+    used = _training_samples(record, record.utilisation.process_cpu_percent)
+    return sum(used) / len(used) / record.environment.cores if used else None
+
+
+def _gpu_memory_percent(record: TrialRecord) -> float | None:
+    """The most of the GPU's memory that was in use while the trial trained, in percent of it."""
+    whole = record.environment.device_memory_bytes if record.environment else None
+    if record.utilisation is None or whole is None:
+        return None
+    used = _training_samples(record, record.utilisation.gpu_memory_bytes)
+    return 100 * max(used) / whole if used else None
+
+
+DERIVED: dict[str, Callable[[TrialRecord], float | None]] = {
+    "best_epoch": _best_epoch,
+    "cpu_percent": _cpu_percent,
+    "gpu_memory_percent": _gpu_memory_percent,
+}
+"""Published name -> the figure of one record, in that name's unit."""
+
+
 def our_name(figure: str) -> tuple[str, float]:
     """Our name for a published figure, and the factor that turns ours into its unit."""
     base, _, suffix = figure.rpartition("_")
@@ -43,18 +89,30 @@ def our_name(figure: str) -> tuple[str, float]:
     return _ALIASES.get(name, name), factor
 
 
-def compare(figures: dict[str, float], method: dict[str, Any]) -> list[dict[str, Any]]:
+def compare(
+    figures: dict[str, float], method: dict[str, Any], records: Sequence[TrialRecord] = ()
+) -> list[dict[str, Any]]:
     """Each published figure of a row with ours in the same unit.
 
     Args:
         figures: published name -> value.
         method: the row's entry of the summary.
+        records: its completed trials, for the figures of `DERIVED`.
 
     Returns:
         Objects with `figure`, `published`, `ours` (mean or null), `ours_std`, `n` and `measured_as`: the name
         of our figure, null where we have none of that name.
     """
-    return [_compare_one(figure, value, method) for figure, value in figures.items()]
+    return [
+        _derive(figure, value, records) if figure in DERIVED else _compare_one(figure, value, method)
+        for figure, value in figures.items()
+    ]
+
+
+def _derive(figure: str, value: float, records: Sequence[TrialRecord]) -> dict[str, Any]:
+    over = over_seeds(ours for record in records if (ours := DERIVED[figure](record)) is not None)
+    mean, std, n = (over.mean, over.std, over.seeds) if over else (None, None, 0)
+    return {"figure": figure, "published": value, "ours": mean, "ours_std": std, "n": n, "measured_as": figure}
 
 
 def _compare_one(figure: str, value: float, method: dict[str, Any]) -> dict[str, Any]:

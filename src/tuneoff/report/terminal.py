@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tuneoff.store import StudyStore
 
 WARNINGS_SHOWN = 6
+_RELATIONS = {"not_compared": "?", "too_few_seeds": "too few"}
 
 
 def render(store: StudyStore, console: Console) -> None:
@@ -33,6 +34,9 @@ def render(store: StudyStore, console: Console) -> None:
     for caveat in found["answer"]["caveats"]:
         console.print(Text(f"Caution: {caveat}", style="yellow"))
     console.print(Text(wording.after_caveats(found), style="bold"))
+    groups = wording.groups_text(found)
+    if groups:
+        console.print(Text(groups))
     _print_rest(found, console)
     for failure in found["failures"]:
         console.print(Text(f"{failure['id']} {failure['status']}: {failure['cause']}", style="red"))
@@ -57,10 +61,10 @@ def _title(found: dict[str, Any]) -> Text:
 
 
 def _table(found: dict[str, Any], console: Console) -> Table:
-    """The widest table that fits: the second metric, the size on disk, then the parameters are done without first."""
+    """The widest table that fits: more metrics, the size on disk, then the parameters are done without first."""
     metrics = columns.metrics(found)
     choices: list[list[Column]] = [
-        [*metrics[:2], *columns.COSTS],
+        *([*metrics[:count], *columns.COSTS] for count in (4, 3, 2)),
         *([*metrics[:1], *columns.COSTS[:count]] for count in (4, 3, 2)),
     ]
     tables = [_with_columns(found, choice) for choice in choices]
@@ -75,24 +79,38 @@ def _with_columns(found: dict[str, Any], shown: list[Column]) -> Table:
     for column in shown:
         table.add_column(column.short or column.title, justify="right", no_wrap=True)
     table.add_column("vs. best", no_wrap=True)
+    grouped = columns.grouped(found)
+    if grouped:
+        table.add_column("ties", no_wrap=True)
     table.add_column("trials", no_wrap=True)
     best = {column.key: columns.best_rows(column, found) for column in shown}
     for entry in found["methods"]:
         cells = [Text(entry["method"])]
         for at, column in enumerate(shown):
             style = "bold green" if entry["method"] in best[column.key] else ""
-            cells.append(Text(_short(column, entry, with_std=at == 0), style=style))
+            cells.append(Text(_short(column, entry, with_interval=at == 0), style=style))
         relation = (entry["to_best"] or {}).get("relation", "–")
         bad = entry["statuses"].keys() - {"completed", "planned", "running"}
         progress = Text(columns.progress(entry), style="red" if bad else "")
-        table.add_row(*cells, Text(relation.replace("not_compared", "?")), progress)
+        ties = [Text(entry["ties"])] if grouped else []
+        table.add_row(*cells, Text(_RELATIONS.get(relation, relation)), *ties, progress)
     return table
 
 
-def _short(column: Column, entry: dict[str, Any], with_std: bool) -> str:
-    """The cell; only the primary metric shows its deviation, for want of room."""
+def _short(column: Column, entry: dict[str, Any], with_interval: bool) -> str:
+    """The cell; only the primary metric shows its interval, for want of room."""
     figure = column.found(entry)
     if figure is None:
         return "–"
+    if with_interval and column.quality:
+        place = entry["metrics"][column.key]
+        if place["interval_low"] is not None:
+            ends = [_end(column, place[name]) for name in ("interval_low", "interval_high")]
+            return f"{column.spread(figure[0], None)} [{','.join(ends)}]"
     mark = "†" if column.timing and entry["contended"] else ""
-    return column.spread(figure[0], figure[1] if with_std else None) + mark
+    return column.spread(figure[0], None) + mark
+
+
+def _end(column: Column, value: float) -> str:
+    """An interval's end without its leading zero: `.841`."""
+    return column.spread(value, None).removeprefix("0") if 0 <= value < 1 else column.spread(value, None)

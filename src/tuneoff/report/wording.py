@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from tuneoff.analysis.caveats import RANDOM_WEIGHTS
-from tuneoff.report import units
+from tuneoff.report import columns, units
 
 _CHEAPEST = {
     "train_seconds": "trains fastest",
@@ -55,35 +56,93 @@ def _score(summary: dict[str, Any], label: str) -> dict[str, Any]:
     return found
 
 
+def groups_text(summary: dict[str, Any]) -> str:
+    """Who cannot be told apart from whom, by the letters that tables and charts show; empty with fewer than two."""
+    verdict = summary["verdict"]
+    if verdict is None or len(verdict["pairs"]) == 0:
+        return ""
+    metric = verdict["metric"]
+    if not columns.grouped(summary):
+        return f"No two rows can be told apart by {metric}."
+    letters = {method["method"]: method["ties"] for method in summary["methods"]}
+    told = []
+    for group in verdict["groups"]:
+        shared = set.intersection(*(set(re.findall(r"[a-z]\d*", letters[label])) for label in group))
+        told.append((min(shared, key=lambda letter: (letter[1:], letter)), ", ".join(group)))
+    lines = "; ".join(f"{letter}: {names}" for letter, names in told)
+    return f"Rows that share a letter cannot be told apart by {metric}. {lines}."
+
+
 def _best(summary: dict[str, Any]) -> str:
     best, metric = summary["answer"]["best"], summary["study"]["primary_metric"]
     score = _score(summary, best)
     adjective = "highest" if score["direction"] == "higher" else "lowest"
-    seeds = f"{score['n']} seed" + ("s" if score["n"] != 1 else "")
-    return f"{best} has the {adjective} test {metric}: {units.score(score['mean'], score['std'])} ({seeds})."
+    way = "" if score["direction"] == "higher" else "; lower is better"
+    figure = _figure(score, with_std=True)
+    if score["interval_low"] is not None:
+        ends = [columns.score(score[end], unit=score["unit"]) for end in ("interval_low", "interval_high")]
+        figure += f", {_level(summary)} interval {ends[0]} to {ends[1]}"
+    return f"{best} has the {adjective} test {metric}: {figure} ({_seeds(score['n'])}{way})."
+
+
+def _level(summary: dict[str, Any]) -> str:
+    return f"{summary['answer']['interval_level']:.0%}"
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed" + ("s" if count != 1 else "")
+
+
+def _figure(score: dict[str, Any], with_std: bool = False) -> str:
+    return columns.score(score["mean"], score["std"] if with_std else None, score["unit"])
 
 
 def _rivals(summary: dict[str, Any]) -> list[str]:
+    """Who is tied with the best, who is behind, and what it would take to know the rest."""
     answer = summary["answer"]
+    seeds, required = answer["seeds"], answer["seeds_required"]
+    few = f"{_seeds(seeds)} {'are' if seeds != 1 else 'is'} too few to call "
     parts = []
     if answer["tied_with"]:
-        interval = "the 95% interval of the difference includes 0"
-        if len(answer["tied_with"]) > 1:
-            interval = "the 95% interval of each difference includes 0"
-        parts.append(f"It cannot be told apart from {join(answer['tied_with'])} ({interval}).")
+        parts.append(f"It cannot be told apart from {join(answer['tied_with'])}.")
+    if answer["too_few_seeds"]:
+        whom = join(answer["too_few_seeds"])
+        parts.append(f"It is ahead of {whom} in this sample; {few}it significant ({required} needed).")
+    elif answer["tied_with"] and seeds < required:
+        parts.append(f"{few[0].upper()}{few[1:]}anything significant ({required} needed).")
     if answer["behind"]:
-        whom = join(answer["behind"])
-        if answer["significant"]:
-            parts.append(f"It is ahead of {whom} (95% interval of the difference, {answer['seeds']} seeds).")
-        else:
-            few = f"{answer['seeds']} seed" + ("s are" if answer["seeds"] != 1 else " is")
-            parts.append(
-                f"It is ahead of {whom} in this sample; {few} too few to call it significant "
-                f"({answer['seeds_needed']} needed)."
-            )
+        whom = "every other row that trains" if answer["winner"] else join(answer["behind"])
+        pairs = sum(pair["p"] is not None for pair in summary["verdict"]["pairs"])
+        error = f"{1 - answer['interval_level']:.0%}"
+        over = f", Holm-corrected over {pairs} pairs" if pairs > 1 else ""
+        parts.append(f"It is significantly ahead of {whom} (p below {error}{over}; {_seeds(seeds)}).")
     if answer["not_compared"]:
         parts.append(f"It could not be compared fairly with {join(answer['not_compared'])}.")
-    return parts
+    return [*parts, *_to_settle(answer["to_settle"])]
+
+
+def _to_settle(waiting: list[dict[str, Any]]) -> list[str]:
+    """How many seeds would tell the best from those that stand open, fewest first, and why for some none is named."""
+    by_seeds: dict[int, list[str]] = {}
+    by_reason: dict[str, list[str]] = {}
+    for item in waiting:
+        if item["seeds"] is None:
+            by_reason.setdefault(item["reason"], []).append(item["method"])
+        else:
+            by_seeds.setdefault(item["seeds"], []).append(item["method"])
+    parts = []
+    if by_seeds:
+        told = [f"about {_seeds(count)} from {join(labels)}" for count, labels in sorted(by_seeds.items())]
+        parts.append(f"If differences and spreads are what they seem, telling it apart takes {'; '.join(told)}.")
+    return parts + [_why_open(join(labels), reason) for reason, labels in by_reason.items()]
+
+
+def _why_open(labels: str, reason: str) -> str:
+    if reason.startswith("no number of seeds: "):
+        return f"No number of seeds would tell it from {labels}: {reason.partition(': ')[2]}."
+    if reason.startswith("more than"):
+        return f"Telling it from {labels} would take {reason}."
+    return f"How many seeds would tell it from {labels} cannot be said: {reason}."
 
 
 def _thrift(summary: dict[str, Any]) -> list[str]:
@@ -118,9 +177,11 @@ def _floor(summary: dict[str, Any]) -> list[str]:
         return []
     best, floor = _score(summary, answer["best"]), _score(summary, answer["floor"])
     gap = abs(best["mean"] - floor["mean"])
+    floors = sum(not m["trains"] and summary["study"]["primary_metric"] in m["metrics"] for m in summary["methods"])
+    how = "no training" if floors == 1 else f"the best of {floors} rows without training"
     parts = [
-        f"The floor, {answer['floor']} (no training), is at {units.score(floor['mean'])}; "
-        f"{answer['best']} is {units.score(gap)} {_side(best, floor)} it."
+        f"The floor, {answer['floor']} ({how}), is at {_figure(floor)}; "
+        f"{answer['best']} is {columns.score(gap, unit=best['unit'])} {_side(best, floor)} it."
     ]
     if answer["not_above_floor"]:
         parts.append(f"Not clearly better than the floor: {join(answer['not_above_floor'])}.")

@@ -1,0 +1,350 @@
+"""Whether the verdict on a study can be trusted: thousands of simulated studies whose truth is known.
+
+Methods that do not differ must yield a winner (any pair called significant) in at most 5 % of studies, and 95 %
+intervals must cover the truth in 93 to 97 %. Beside it stand the usual procedures on the same studies, and how often
+a real difference is found.
+
+A simulated study: every example has a difficulty, shared by all methods and in part each method's own; every seed
+shifts a model's quality, in part alike for all methods (same data order); the rest is chance. These are normal, and a
+prediction is right when their sum exceeds a threshold, so that the true accuracy is known exactly.
+
+    python benchmarks/calibration.py [--studies 1000] [--out benchmarks/results/calibration.json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri, stdtr, stdtrit
+
+from tuneoff.analysis.inference import LEVEL, Sample, holm, verdict
+from tuneoff.analysis.inference.crossed import components
+
+Array = NDArray[np.float64]
+ALPHA = 1 - LEVEL
+PRIORS = np.array([0.5, 0.25, 0.15, 0.1])
+"""Of the classes, for macro-F1."""
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One kind of study.
+
+    Attributes:
+        metric: accuracy; rouge (a mean of values between 0 and 1); macro_f1 (jackknife); seconds (no examples).
+        score: the true value of every method (accuracy where the metric is macro-F1).
+        deviation: standard deviation of the score between seeds (of seconds: relative).
+        alike: share of an example's variance that all methods have in common.
+        own: share that is each method's own, the same at every seed. The remainder is chance.
+        shared: share of the seeds' variance that all methods have in common.
+        uneven: whether seeds matter four times as much to some methods as to others.
+        collapses: probability that a seed falls to a score of 0.25.
+        lead: by how much the first method is truly better; 0 where none is.
+    """
+
+    metric: str = "accuracy"
+    methods: int = 8
+    seeds: int = 6
+    examples: int = 500
+    score: float = 0.9
+    deviation: float = 0.01
+    alike: float = 0.6
+    own: float = 0.15
+    shared: float = 0.3
+    uneven: bool = False
+    collapses: float = 0.0
+    lead: float = 0.0
+
+
+BASE = Scenario()
+NULL = (
+    *(
+        replace(BASE, seeds=seeds, examples=examples, deviation=deviation)
+        for seeds, examples, deviation in (
+            *itertools.product((6,), (200, 1000), (0.005, 0.01, 0.02)),
+            (8, 500, 0.01),
+            (10, 200, 0.02),
+            (10, 1000, 0.005),
+        )
+    ),
+    replace(BASE, methods=2),
+    replace(BASE, methods=4, score=0.97, examples=200, deviation=0.005),
+    replace(BASE, score=0.6),
+    replace(BASE, own=0.02, shared=0.0, deviation=0.005, examples=1000),
+    replace(BASE, own=0.3, alike=0.5),
+    replace(BASE, uneven=True, examples=1000),
+    replace(BASE, metric="rouge", score=0.3, examples=200),
+    replace(BASE, metric="rouge", score=0.3, examples=1000, deviation=0.005),
+    replace(BASE, metric="rouge", score=0.3, seeds=10, uneven=True),
+    replace(BASE, metric="macro_f1", methods=3, score=0.85),
+    replace(BASE, metric="seconds", score=60.0, deviation=0.05),
+)
+STRESS = (
+    replace(BASE, seeds=3),
+    replace(BASE, seeds=2),
+    replace(BASE, collapses=0.05),
+)
+"""Beyond what the bars promise: too few seeds (nothing is called significant), and seeds that may fail altogether. The
+latter no interval can cover: most studies of six seeds then see no failure, and none can know what they did not see."""
+POWERED = tuple(
+    replace(BASE, methods=methods, examples=1000, seeds=seeds, lead=lead)
+    for methods, seeds, lead in itertools.product((2, 6), (6, 10), (0.01, 0.02, 0.04))
+)
+SIDE_BY_SIDE = (
+    replace(BASE, examples=200, deviation=0.005),
+    replace(BASE, methods=4, examples=1000, deviation=0.03),
+    replace(BASE, methods=2),
+)
+
+
+def simulate(scenario: Scenario, random: np.random.Generator) -> tuple[list[Sample], Array]:
+    """A study's samples, one per method, and the methods' true values."""
+    seeds = range(scenario.seeds)
+    if scenario.metric == "seconds":
+        spread = scenario.deviation
+        seconds = scenario.score * np.exp(spread * random.standard_normal((scenario.methods, scenario.seeds)))
+        truth = np.full(scenario.methods, scenario.score * np.exp(spread**2 / 2))
+        return [Sample.from_scores(str(k), seeds, seconds[k]) for k in range(scenario.methods)], truth
+    scores = np.full(scenario.methods, scenario.score)
+    scores[0] += scenario.lead
+    latent, slopes = _latent(scenario, scores, random)
+    if scenario.metric == "rouge":
+        values = ndtr(np.sqrt(2) * ndtri(scores)[:, None, None] + latent)
+        return [Sample.from_examples(str(k), seeds, values[k]) for k in range(scenario.methods)], scores
+    right = latent + ndtri(scores)[:, None, None] > 0
+    if scenario.metric == "macro_f1":
+        return _macro_f1(scenario, right, scores, slopes, random)
+    if scenario.collapses:
+        fallen = random.random(right.shape[:2]) < scenario.collapses
+        right[fallen] = random.random((int(fallen.sum()), scenario.examples)) < 0.25
+        scores = (1 - scenario.collapses) * scores + scenario.collapses * 0.25
+    return [Sample.from_examples(str(k), seeds, right[k]) for k in range(scenario.methods)], scores
+
+
+def _latent(scenario: Scenario, scores: Array, random: np.random.Generator) -> tuple[Array, Array]:
+    """Standard normal, shape (methods, seeds, examples), and each method's standard deviation between seeds."""
+    k, s, e = scenario.methods, scenario.seeds, scenario.examples
+    density = np.exp(-(ndtri(scores) ** 2) / 2) / np.sqrt(2 * np.pi)
+    stretch = np.sqrt(2) if scenario.metric == "rouge" else 1.0
+    between = stretch * scenario.deviation / density
+    if scenario.uneven:
+        between = between * np.geomspace(0.5, 2.0, k)
+    by_seed = np.sqrt(scenario.shared) * random.standard_normal((1, s))
+    by_seed = by_seed + np.sqrt(1 - scenario.shared) * random.standard_normal((k, s))
+    by_example = np.sqrt(scenario.alike) * random.standard_normal((1, e))
+    by_example = by_example + np.sqrt(scenario.own) * random.standard_normal((k, e))
+    rest = np.sqrt(1 - scenario.alike - scenario.own) * random.standard_normal((k, s, e))
+    within = np.sqrt(1 - between**2)[:, None, None]
+    return (between[:, None] * by_seed)[:, :, None] + within * (by_example[:, None, :] + rest), between
+
+
+def _macro_f1(
+    scenario: Scenario, right: NDArray[np.bool_], scores: Array, slopes: Array, random: np.random.Generator
+) -> tuple[list[Sample], Array]:
+    """Wrong predictions fall on the other classes alike, so the expected confusion matrix follows from accuracy."""
+    classes, (methods, seeds, examples) = len(PRIORS), right.shape
+    target = random.choice(classes, size=examples, p=PRIORS)
+    wrong = (target + random.integers(1, classes, size=right.shape)) % classes
+    cells = target * classes + np.where(right, target, wrong)
+    offsets = np.arange(seeds)[:, None] * classes**2
+
+    def score_of(method: int) -> Callable[[NDArray[np.intp]], Array]:
+        shifted = cells[method] + offsets
+
+        def score(indices: NDArray[np.intp]) -> Array:
+            counts = np.bincount(shifted[:, indices].ravel(), minlength=seeds * classes**2)
+            counts = counts.reshape(seeds, classes, classes)
+            hits = np.diagonal(counts, axis1=1, axis2=2)
+            found: Array = (2 * hits / (counts.sum(1) + counts.sum(2))).mean(axis=1)
+            return found
+
+        return score
+
+    samples = [Sample.from_statistic(str(k), range(seeds), score_of(k), examples) for k in range(methods)]
+    nodes, weights = np.polynomial.hermite_e.hermegauss(21)
+    # Accuracy at each node of the seed's effect, and from it the expected macro-F1.
+    at = ndtr((ndtri(scores)[:, None] + slopes[:, None] * nodes) / np.sqrt(1 - slopes[:, None] ** 2))[:, :, None]
+    predicted = PRIORS * at + (1 - PRIORS) * (1 - at) / (classes - 1)
+    truth = (2 * PRIORS * at / (PRIORS + predicted)).mean(axis=2) @ (weights / weights.sum())
+    return samples, truth
+
+
+def check(scenario: Scenario, studies: int) -> dict[str, Any]:
+    """How often the verdict is right over many studies of one kind; shares, each with its standard error."""
+    random = np.random.default_rng(zlib.crc32(repr(scenario).encode()))
+    found: dict[str, list[float]] = {"false_winner": [], "covered_mean": [], "covered_difference": [], "lead_found": []}
+    started = time.perf_counter()
+    for _ in range(studies):
+        samples, truth = simulate(scenario, random)
+        # Judged as if there were seeds enough, to see what is held back below six.
+        said = verdict(samples, "higher", fraction=scenario.metric != "seconds", seeds_required=2)
+        intervals = [
+            (said.estimate(sample.label).interval, value) for sample, value in zip(samples, truth, strict=True)
+        ]
+        held = [i is not None and i.low <= value <= i.high for i, value in intervals]
+        found["covered_mean"].append(float(np.mean(held)))
+        true = [truth[int(pair.first)] - truth[int(pair.second)] for pair in said.pairs]
+        covered = [
+            pair.interval is not None and pair.interval.low <= value <= pair.interval.high
+            for pair, value in zip(said.pairs, true, strict=True)
+        ]
+        found["covered_difference"].append(float(np.mean(covered)))
+        wrong = [
+            pair.significant and value * (pair.difference or 0.0) <= 0
+            for pair, value in zip(said.pairs, true, strict=True)
+        ]
+        found["false_winner"].append(any(wrong))
+        if scenario.lead:
+            found["lead_found"].append(said.winner == "0")
+    row: dict[str, Any] = asdict(scenario) | {"studies": studies, "seconds": round(time.perf_counter() - started, 2)}
+    return row | _shares(found)
+
+
+def side_by_side(scenario: Scenario, studies: int) -> list[dict[str, Any]]:
+    """The usual procedures on the same studies, each with Holm's correction; methods do not differ."""
+    random = np.random.default_rng(zlib.crc32(repr(scenario).encode()))
+    found: dict[str, dict[str, list[float]]] = {}
+    for _ in range(studies):
+        samples, _ = simulate(scenario, random)
+        for name, tests in _usual(samples, random).items():
+            kept = found.setdefault(name, {"false_winner": [], "covered_difference": []})
+            p_values = [p for p, _ in tests]
+            kept["false_winner"].append(min(holm(p_values)) <= ALPHA)
+            kept["covered_difference"].append(float(np.mean([covered for _, covered in tests])))
+    return [asdict(scenario) | {"procedure": name, "studies": studies} | _shares(kept) for name, kept in found.items()]
+
+
+def _usual(samples: list[Sample], random: np.random.Generator) -> dict[str, list[tuple[float, bool]]]:
+    """Procedure -> (p, whether the 95 % interval includes the true difference of 0) of every pair."""
+    resampled = _bootstrap(samples, random)
+    found: dict[str, list[tuple[float, bool]]] = {}
+    for one, two in itertools.combinations(range(len(samples)), 2):
+        parts = components(samples[one].minus(samples[two]))
+        assert parts.by_seed is not None
+        assert parts.by_example is not None
+        seeds = parts.seeds - 1
+        total = parts.by_seed + parts.by_example
+        freedom = total**2 / (parts.by_seed**2 / seeds + parts.by_example**2 / parts.example_freedom) if total else 1.0
+        pair = resampled[:, one] - resampled[:, two]
+        low, high = np.quantile(pair, [ALPHA / 2, 1 - ALPHA / 2])
+        percentile = min(1.0, 2 * (1 + min((pair <= 0).sum(), (pair >= 0).sum())) / (RESAMPLES + 1))
+        first = components(samples[one].at([0]).minus(samples[two].at([0])))
+        tests = {
+            "this": (parts.p_value(), abs(parts.mean) <= parts.half_width(LEVEL)),
+            "satterthwaite": _student(parts.mean, total, freedom),
+            "hierarchical bootstrap, percentiles": (percentile, bool(low <= 0 <= high)),
+            "t over seeds, examples fixed": _student(parts.mean, parts.by_seed, seeds),
+            "one seed, paired over examples": _student(first.mean, first.by_example or 0.0, first.example_freedom),
+        }
+        for name, test in tests.items():
+            found.setdefault(name, []).append(test)
+    return found
+
+
+def _student(mean: float, variance: float, freedom: float) -> tuple[float, bool]:
+    if variance == 0.0:
+        return (1.0, True) if mean == 0.0 else (0.0, False)
+    distance = abs(mean) / np.sqrt(variance)
+    return 2 * float(stdtr(freedom, -distance)), bool(distance <= stdtrit(freedom, 0.5 + LEVEL / 2))
+
+
+def _bootstrap(samples: list[Sample], random: np.random.Generator) -> Array:
+    """Means of resampled seeds and examples, shape (resamples, methods)."""
+    values = np.stack([sample.contributions for sample in samples if sample.contributions is not None])
+    methods, seeds, examples = values.shape
+    by_example = random.multinomial(examples, np.full(examples, 1 / examples), size=RESAMPLES) / examples
+    by_seed = random.multinomial(seeds, np.full(seeds, 1 / seeds), size=RESAMPLES) / seeds
+    means = (by_example @ values.reshape(-1, examples).T).reshape(RESAMPLES, methods, seeds)
+    return np.asarray(np.einsum("rks,rs->rk", means, by_seed))
+
+
+def _shares(found: dict[str, list[float]]) -> dict[str, float | None]:
+    """Mean of each, and its standard error over studies; None for what was not asked."""
+    shares: dict[str, float | None] = {}
+    for name, values in found.items():
+        shares[name] = float(np.mean(values)) if values else None
+        shares[f"{name}_error"] = float(np.std(values) / np.sqrt(len(values))) if values else None
+    return shares
+
+
+def _line(row: dict[str, Any]) -> str:
+    notes = [name for name in ("uneven", "collapses", "lead") if row[name]]
+    said = (
+        f"{row['metric']:8} {row['methods']} methods {row['seeds']:2} seeds {row['examples']:4} examples "
+        f"score {row['score']:5} between seeds {row['deviation']:.3f} {' '.join(f'{n} {row[n]}' for n in notes):12}  "
+    )
+    for name, words in (("false_winner", "false"), ("covered_mean", "mean"), ("covered_difference", "difference")):
+        if row.get(name) is not None:
+            said += f"{words} {row[name] * 100:5.1f} ± {row[f'{name}_error'] * 100:.1f} %  "
+    if row.get("lead_found") is not None:
+        said += f"found {row['lead_found'] * 100:.0f} %"
+    return said + str(row.get("procedure", ""))
+
+
+def _run(title: str, scenarios: tuple[Scenario, ...], studies: int) -> list[dict[str, Any]]:
+    print(f"\n{title}")
+    rows = []
+    for scenario in scenarios:
+        rows.append(check(scenario, studies))
+        print(_line(rows[-1]), flush=True)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--studies", type=int, default=1000)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "calibration.json")
+    arguments = parser.parse_args()
+    started = time.perf_counter()
+    null = _run("No difference (bars: false winners at most 5 %, intervals 93 to 97 %)", NULL, arguments.studies)
+    stress = _run("Beyond the bars, as if six seeds were not required", STRESS, max(arguments.studies // 2, 1))
+    power = _run("One method truly better", POWERED, max(arguments.studies // 4, 1))
+    print("\nSide by side with the usual procedures, no difference")
+    beside = []
+    for scenario in SIDE_BY_SIDE:
+        for row in side_by_side(scenario, max(arguments.studies // 5, 1)):
+            beside.append(row)
+            print(_line(row), flush=True)
+    worst = {
+        "false_winner": max(row["false_winner"] for row in null),
+        "covered_mean": [min(row["covered_mean"] for row in null), max(row["covered_mean"] for row in null)],
+        "covered_difference": [f(row["covered_difference"] for row in null) for f in (min, max)],
+    }
+    passed = worst["false_winner"] <= 0.05 and all(
+        0.93 <= share <= 0.97 for name in ("covered_mean", "covered_difference") for share in worst[name]
+    )
+    seconds = time.perf_counter() - started
+    print(f"\nworst: {worst}\n{'bars met' if passed else 'BARS MISSED'} in {seconds:.0f} s")
+    # Imported here, for it brings torch, which would count into the time above.
+    from tuneoff.measure import environment
+
+    result = {
+        "worst": worst,
+        "bars_met": passed,
+        "seconds": round(seconds, 1),
+        "no_difference": null,
+        "beyond_the_bars": stress,
+        "one_method_better": power,
+        "side_by_side": beside,
+        "environment": environment.describe("cpu", 1).model_dump(mode="json"),
+    }
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""What one method scored, over seeds and test examples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+GROUPS = 200
+"""Most groups of examples that the jackknife leaves out; each costs one evaluation of the statistic."""
+
+Statistic = Callable[[NDArray[np.intp]], ArrayLike]
+"""From indices of examples, shape (n,), to the metric of each seed on those examples, shape (seeds,)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One method's values of one metric (or cost). Build it with one of the three class methods.
+
+    Attributes:
+        label: the method's label.
+        seeds: the seeds it was run with, in the rows' order; the same seed pairs two methods.
+        scores: the metric of each seed, shape (seeds,).
+        contributions: what each example contributes, shape (seeds, examples), or (seeds, groups of examples)
+            after a jackknife; the mean of a row is that seed's score. None when only scores are known.
+        examples: number of test examples; None when only scores are known.
+    """
+
+    label: str
+    seeds: tuple[int, ...]
+    scores: NDArray[np.float64]
+    contributions: NDArray[np.float64] | None
+    examples: int | None
+
+    @classmethod
+    def from_examples(cls, label: str, seeds: Iterable[int], values: ArrayLike) -> Sample:
+        """Of a metric that is the mean over examples (accuracy, ROUGE); `values` has shape (seeds, examples).
+
+        Raises:
+            ValueError: if shapes disagree, a value is not finite, or there are fewer than two examples.
+        """
+        matrix = np.asarray(values, dtype=np.float64)
+        if matrix.ndim != 2 or matrix.shape[1] < 2:
+            raise ValueError(f"{label}: values over (seeds, examples) with two examples at least, not {matrix.shape}")
+        return cls._checked(label, seeds, matrix.mean(axis=1), matrix, matrix.shape[1])
+
+    @classmethod
+    def from_scores(cls, label: str, seeds: Iterable[int], scores: ArrayLike) -> Sample:
+        """Of a figure known per seed alone (seconds, bytes); `scores` has shape (seeds,).
+
+        Raises:
+            ValueError: if shapes disagree or a value is not finite.
+        """
+        return cls._checked(label, seeds, np.asarray(scores, dtype=np.float64), None, None)
+
+    @classmethod
+    def from_statistic(
+        cls, label: str, seeds: Iterable[int], statistic: Statistic, examples: int, groups: int = GROUPS
+    ) -> Sample:
+        """Of a metric that is no mean over examples (macro-F1, MCC, perplexity), by the jackknife.
+
+        Tukey's pseudo-values stand in for the examples' values: n·θ(all) - (n-1)·θ(all but the i-th), shifted so
+        that their mean is θ(all). Of more examples than `groups`, groups of equal size are left out in turn. The
+        metric must change smoothly with an example's weight, as functions of counts and means do; a median does not.
+
+        Shao & Tu, The Jackknife and Bootstrap, 1995, section 2; pseudo-values of readers × cases as in
+        Dorfman, Berbaum & Metz, Receiver operating characteristic rating analysis, Invest Radiol 27, 1992.
+
+        Args:
+            statistic: indices of examples -> the metric of each seed, shape (seeds,). It must be defined on every
+                subset: name the classes beforehand instead of reading them off the subset.
+            examples: number of test examples.
+            groups: most groups to leave out in turn.
+
+        Raises:
+            ValueError: if the statistic is not finite on a subset, or there are fewer than two examples.
+        """
+        if examples < 2:
+            raise ValueError(f"{label}: two examples at least, not {examples}")
+        count = min(groups, examples)
+        # Which group is drawn by lot: were rows sorted by class, every n-th row would make the groups too alike.
+        # The lot depends on the number of examples alone, so all methods leave out the same groups.
+        order = np.random.default_rng(0).permutation(examples) if count < examples else np.arange(examples)
+        member = np.empty(examples, dtype=np.intp)
+        member[order] = np.arange(examples) % count
+        whole = np.asarray(statistic(np.arange(examples)), dtype=np.float64)
+        without = np.stack(
+            [np.asarray(statistic(np.flatnonzero(member != group)), dtype=np.float64) for group in range(count)], axis=1
+        )
+        # (examples / size - 1) is count - 1 where the groups are of one size.
+        factors = examples / np.bincount(member, minlength=count) - 1
+        pseudo = (whole[:, None] - without) * factors
+        pseudo += (whole - pseudo.mean(axis=1))[:, None]
+        return cls._checked(label, seeds, whole, pseudo, examples)
+
+    @classmethod
+    def _checked(
+        cls,
+        label: str,
+        seeds: Iterable[int],
+        scores: NDArray[np.float64],
+        contributions: NDArray[np.float64] | None,
+        examples: int | None,
+    ) -> Sample:
+        names = tuple(seeds)
+        if scores.shape != (len(names),) or not names or len(set(names)) != len(names):
+            raise ValueError(f"{label}: {len(names)} seeds {names} and scores of shape {scores.shape}")
+        values = scores if contributions is None else contributions
+        if not np.isfinite(values).all():
+            raise ValueError(f"{label}: a value is not finite")
+        return cls(label, names, scores, contributions, examples)
+
+    def __len__(self) -> int:
+        return len(self.seeds)
+
+    @property
+    def binary(self) -> bool:
+        """Whether every contribution is 0 or 1 (right or wrong)."""
+        return self.contributions is not None and bool(np.isin(self.contributions, (0.0, 1.0)).all())
+
+    def at(self, seeds: Iterable[int]) -> Sample:
+        """The same at some of its seeds, in that order. Raises KeyError at a seed that it lacks."""
+        rows = {seed: row for row, seed in enumerate(self.seeds)}
+        wanted = tuple(seeds)
+        if wanted == self.seeds:
+            return self
+        index = [rows[seed] for seed in wanted]
+        kept = None if self.contributions is None else self.contributions[index]
+        return Sample(self.label, wanted, self.scores[index], kept, self.examples)
+
+    def minus(self, other: Sample) -> Sample:
+        """Paired differences at the seeds that both have (there must be one), example by example where both tell.
+
+        Raises:
+            ValueError: if no seed is shared, or they were tested on different numbers of examples.
+        """
+        shared = sorted(set(self.seeds) & set(other.seeds))
+        if not shared:
+            raise ValueError(f"{self.label} and {other.label} share no seed")
+        mine, theirs = self.at(shared), other.at(shared)
+        label = f"{self.label} - {other.label}"
+        scores = mine.scores - theirs.scores
+        # Equal scores summed in another order differ in the last digit, and that digit has no spread to be tested by.
+        scores[np.abs(scores) <= 1e-12 * np.maximum(np.abs(mine.scores), np.abs(theirs.scores))] = 0.0
+        if mine.contributions is None or theirs.contributions is None:
+            return Sample(label, mine.seeds, scores, None, None)
+        if mine.contributions.shape != theirs.contributions.shape or mine.examples != theirs.examples:
+            raise ValueError(f"{self.label} and {other.label} were tested on different examples")
+        return Sample(label, mine.seeds, scores, mine.contributions - theirs.contributions, mine.examples)

@@ -1,0 +1,268 @@
+"""From records and their predictions to what the statistics take: one `Sample` per row and metric.
+
+A metric is known per example where the trial's predictions give the recorded value back; that is checked, so a figure
+is never told apart by values that it was not made of. Elsewhere only its seeds tell.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tuneoff.analysis.inference import Estimate, Sample, Verdict, estimate, verdict
+from tuneoff.analysis.inference.sample import Statistic
+from tuneoff.analysis.results import Results, Row
+from tuneoff.errors import CorruptRecord
+from tuneoff.record import Metric, Prediction, TrialRecord
+
+Array = NDArray[np.float64]
+Kind = Literal["mean", "classes", "per_token"]
+
+KINDS: dict[str, Kind] = {"macro_f1": "classes", "mcc": "classes", "perplexity": "per_token"}
+"""Metrics that are no mean over examples: functions of the counts of classes, or of nats and tokens. The loss is
+whichever its predictions give back."""
+RANGES: dict[str, tuple[float, float]] = {
+    "accuracy": (0.0, 1.0),
+    "macro_f1": (0.0, 1.0),
+    "mcc": (-1.0, 1.0),
+    "loss": (0.0, math.inf),
+    "perplexity": (1.0, math.inf),
+}
+"""Values that a metric can take by definition, where its name tells."""
+LARGEST = 1e100
+"""Beyond it (the perplexity of a model that failed) squares are no numbers any more."""
+DIFFERENT_EXAMPLES = "they were tested on different examples"
+
+
+def over_seeds(values: Iterable[float]) -> Estimate | None:
+    """Mean, spread and t-interval of a cost or side figure, one value per trial; None where there is none."""
+    kept = [float(value) for value in values]
+    return estimate(Sample.from_scores("", range(len(kept)), kept)) if kept else None
+
+
+def within_range(found: Estimate, metric: str) -> Estimate:
+    """Cuts a symmetric interval at values that the metric cannot take, which costs it no coverage."""
+    if metric not in RANGES or found.interval is None:
+        return found
+    low, high = RANGES[metric]
+    cut = replace(found.interval, low=max(found.interval.low, low), high=min(found.interval.high, high))
+    return replace(found, interval=cut)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A row's estimate of a metric.
+
+    Attributes:
+        estimate: mean, spread, interval.
+        sample: what it was made of; None where it takes no part in comparisons.
+        note: why only seeds tell, or why it is not compared; else empty.
+    """
+
+    estimate: Estimate
+    sample: Sample | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class _Told:
+    """A trial's test predictions as arrays, one entry per example."""
+
+    examples: tuple[tuple[int, str], ...]
+    right: Array
+    target: NDArray[np.intp]
+    output: NDArray[np.intp]
+    values: dict[str, Array]
+    nats: Array | None
+    tokens: Array | None
+
+
+class Outcomes:
+    """Estimates and comparisons of a study's test metrics; reads each trial's predictions once."""
+
+    def __init__(self, results: Results) -> None:
+        self.results = results
+        self._told: dict[str, _Told | None] = {}
+        self._classes: dict[str, int] = {}
+        self._figures: dict[tuple[str, str], Figure | None] = {}
+        self._verdicts: dict[str, Verdict | None] = {}
+        prints = Counter(found for record in results.completed if (found := _test_print(record)))
+        # The test set of the study is the one that most trials saw.
+        self._usual = prints.most_common(1)[0][0] if prints else None
+
+    def figure(self, row: Row, metric: Metric) -> Figure | None:
+        """A row's estimate of a test metric over seeds and, where predictions tell, examples; None without a value."""
+        key = (row.label, metric.name)
+        if key not in self._figures:
+            self._figures[key] = self._figure(row, metric)
+        return self._figures[key]
+
+    def verdict(self, metric: Metric) -> Verdict | None:
+        """All rows that can be compared on a test metric, floors included; None where there is none."""
+        if metric.name not in self._verdicts:
+            figures = [found for row in self.results.rows if (found := self.figure(row, metric))]
+            samples = [found.sample for found in figures if found.sample is not None]
+            made = verdict(samples, metric.direction, fraction=self._fraction(metric)) if samples else None
+            self._verdicts[metric.name] = made
+        return self._verdicts[metric.name]
+
+    def _figure(self, row: Row, metric: Metric) -> Figure | None:
+        scores = row.scores(metric.name)
+        if not scores:
+            return None
+        records = [record for record in row.completed if record.spec.seed in scores]
+        values = np.array([scores[record.spec.seed] for record in records])
+        if float(np.abs(values).max()) > LARGEST:
+            reason = "too large a value to tell its error"
+            mean, seeds = float(values.mean()), len(values)
+            return Figure(Estimate(row.label, mean, None, None, seeds, None, reason), None, reason)
+        sample = self._from_predictions(row.label, metric, records, values)
+        note = "" if sample else f"predictions do not give {metric.name} example by example; compared by seeds alone"
+        sample = sample or Sample.from_scores(row.label, [r.spec.seed for r in records], values)
+        found = within_range(estimate(sample, fraction=self._fraction(metric)), metric.name)
+        if sample.contributions is None and len(sample) > 1 and _equal(values):
+            # A floor that knows no chance. That its seeds agree says nothing of other test examples.
+            reason = "the same score at every seed and no values per example: nothing tells its error"
+            bare = Estimate(row.label, found.mean, found.std, None, found.seeds, None, reason)
+            return Figure(bare, None, reason)
+        if {_test_print(record) for record in records} - {None, self._usual}:
+            return Figure(found, None, DIFFERENT_EXAMPLES)
+        return Figure(found, sample, note)
+
+    def _fraction(self, metric: Metric) -> bool:
+        """Whether the metric lies in [0, 1] by definition: it is known to, or a mean of examples' own values."""
+        if metric.unit != "fraction":
+            return False
+        if metric.name in RANGES:
+            return RANGES[metric.name] == (0.0, 1.0)
+        told = next((t for r in self.results.completed if (t := self._read(r)) and metric.name in t.values), None)
+        return told is not None and bool(((told.values[metric.name] >= 0) & (told.values[metric.name] <= 1)).all())
+
+    def _from_predictions(self, label: str, metric: Metric, records: list[TrialRecord], values: Array) -> Sample | None:
+        """From values per example; None unless every trial kept predictions, of the same examples as the study's
+        other trials, that give back what the record says."""
+        told = [found for record in records if (found := self._read(record)) is not None]
+        if len(told) < len(records) or len(told[0].right) < 2:
+            return None
+        if any(found.examples != self._usual_examples for found in told):
+            return None
+        count = len(self._usual_examples)
+        seeds = [record.spec.seed for record in records]
+        kind = KINDS.get(metric.name, "mean")
+        if kind == "mean":
+            matrix = _means(metric.name, told)
+            if matrix is not None and _same(matrix.mean(axis=1), values):
+                return Sample.from_examples(label, seeds, matrix)
+            kind = "per_token"
+        statistic = _per_token(metric.name, told) if kind == "per_token" else self._by_class(metric.name, told)
+        if statistic is None or not _same(np.asarray(statistic(np.arange(count))), values):
+            return None
+        return Sample.from_statistic(label, seeds, statistic, count)
+
+    @cached_property
+    def _usual_examples(self) -> tuple[tuple[int, str], ...]:
+        seen = Counter(found.examples for record in self.results.completed if (found := self._read(record)))
+        return seen.most_common(1)[0][0]
+
+    def _by_class(self, name: str, told: list[_Told]) -> Statistic:
+        classes = len(self._classes)
+        score = {"macro_f1": _macro_f1, "mcc": _mcc}[name]
+        made = [(found.target, found.output, np.union1d(found.target, found.output)) for found in told]
+
+        def statistic(index: NDArray[np.intp]) -> list[float]:
+            found = []
+            for target, output, occurring in made:
+                wanted, said = target[index], output[index]
+                right = np.bincount(wanted[wanted == said], minlength=classes)
+                counts = (right, np.bincount(wanted, minlength=classes), np.bincount(said, minlength=classes))
+                found.append(score(*(count[occurring].astype(np.float64) for count in counts)))
+            return found
+
+        return statistic
+
+    def _read(self, record: TrialRecord) -> _Told | None:
+        if record.spec.id not in self._told:
+            try:
+                predictions = self.results.store.trial(record.spec.id).predictions("test")
+            except CorruptRecord:
+                predictions = None
+            self._told[record.spec.id] = self._gather(record, predictions) if predictions else None
+        return self._told[record.spec.id]
+
+    def _gather(self, record: TrialRecord, predictions: list[Prediction]) -> _Told:
+        def number(text: str) -> int:
+            return self._classes.setdefault(text, len(self._classes))
+
+        target = np.array([number(p.target) for p in predictions])
+        output = np.array([number(p.output) for p in predictions])
+        names = set.intersection(*(set(p.values) for p in predictions))
+        values = {name: np.array([p.values[name] for p in predictions]) for name in sorted(names)}
+        place = {label: at for at, label in enumerate(record.data.labels if record.data else ())}
+        if all(p.target in place and len(p.scores) == len(place) for p in predictions):
+            values.setdefault("loss", -np.array([p.scores[place[p.target]] for p in predictions]))
+        counted = [(p.loss, p.target_tokens) for p in predictions if p.loss is not None and p.target_tokens]
+        every = len(counted) == len(predictions)
+        return _Told(
+            examples=tuple((p.index, p.target) for p in predictions),
+            right=(target == output).astype(np.float64),
+            target=target,
+            output=output,
+            values=values,
+            nats=np.array([nats for nats, _ in counted]) if every else None,
+            tokens=np.array([tokens for _, tokens in counted], dtype=np.float64) if every else None,
+        )
+
+
+def _means(name: str, told: list[_Told]) -> Array | None:
+    """The examples' own values, shape (seeds, examples): told under the metric's name, else whether each is right."""
+    if all(name in found.values for found in told):
+        return np.stack([found.values[name] for found in told])
+    if any(name in found.values for found in told) or name == "loss":
+        return None
+    return np.stack([found.right for found in told])
+
+
+def _per_token(name: str, told: list[_Told]) -> Statistic | None:
+    nats = [found.nats for found in told if found.nats is not None]
+    tokens = [found.tokens for found in told if found.tokens is not None]
+    if name not in ("loss", "perplexity") or len(nats) < len(told):
+        return None
+    all_nats, all_tokens = np.stack(nats), np.stack(tokens)
+    finish: Callable[[Array], Array] = np.exp if name == "perplexity" else np.asarray
+
+    def statistic(index: NDArray[np.intp]) -> Array:
+        mean = all_nats[:, index].sum(axis=1) / all_tokens[:, index].sum(axis=1)
+        return finish(np.minimum(mean, 700.0))
+
+    return statistic
+
+
+def _macro_f1(right: Array, true: Array, said: Array) -> float:
+    """Over the given classes; one that an examples' subset lost counts as 0."""
+    return float((2 * right / np.maximum(true + said, 1)).mean())
+
+
+def _mcc(right: Array, true: Array, said: Array) -> float:
+    total = true.sum()
+    spread = float((total**2 - (said**2).sum()) * (total**2 - (true**2).sum()))
+    return float(right.sum() * total - (true * said).sum()) / spread**0.5 if spread > 0 else 0.0
+
+
+def _same(found: Array, recorded: Array) -> bool:
+    return bool((np.abs(found - recorded) <= 1e-6 * np.maximum(1.0, np.abs(recorded))).all())
+
+
+def _equal(values: Array) -> bool:
+    return bool(np.ptp(values) <= 1e-12 * float(np.abs(values).max()))
+
+
+def _test_print(record: TrialRecord) -> str | None:
+    split = record.data.splits.get("test") if record.data else None
+    return split.fingerprint if split else None

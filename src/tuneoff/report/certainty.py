@@ -1,0 +1,85 @@
+"""The page's sections on how certain the figures are: every interval, and every pair of rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tuneoff.report import columns
+from tuneoff.report.markup import cell, grid, one_line
+
+Summary = dict[str, Any]
+PAIRS_SHOWN = 60
+
+
+def level(summary: Summary) -> str:
+    """The intervals' level: `95%`."""
+    return f"{summary['answer']['interval_level']:.0%}"
+
+
+def intervals(summary: Summary) -> str:
+    """The section with mean and interval of every metric and cost; empty while there is none."""
+    parts = []
+    for title, shown in (
+        ("Metrics", columns.metrics(summary)),
+        ("Costs", [*(c for c in columns.COSTS if c is not columns.TRAINABLE), *columns.SPEED]),
+    ):
+        kept = [c for c in shown if any("[" in (c.interval(entry) or "") for entry in summary["methods"])]
+        rows = [[cell(e["method"]), *(c.interval(e) or "–" for c in kept)] for e in summary["methods"] if e["seeds"]]
+        if kept:
+            parts += [f"### {title}", grid(["method", *(c.title for c in kept)], rows)]
+    if not parts:
+        return ""
+    about = (
+        f"Means with {level(summary)} intervals. A metric's lets seeds and test examples vary (one seed: the examples "
+        "alone; where predictions do not tell it example by example: the seeds alone), a cost's lets seeds vary, by "
+        "Student's t. Behind a metric stand the letters of its own ties: rows that share one cannot be told apart by "
+        "it. A mean without an interval has one seed, an interval that rounds to it, or nothing to tell its error."
+    )
+    return "\n\n".join([f"## {level(summary)} intervals", *parts, about])
+
+
+def pairs(summary: Summary) -> str:
+    """The section with every pair of rows on the primary metric; of very many, those with the best."""
+    verdict = summary["verdict"]
+    if verdict is None or not verdict["pairs"]:
+        return ""
+    shown, best = verdict["pairs"], summary["answer"]["best"]
+    cut = len(shown) > PAIRS_SHOWN
+    if cut:
+        shown = [pair for pair in shown if best in (pair["first"], pair["second"])]
+    heads = ["pair", "difference", "p", "p, Holm", verdict["effect_size"], "P(better)", "relation", "seeds to settle"]
+    about = (
+        f"Difference of test {verdict['metric'].replace('_', ' ')}, the first minus the second, on the seeds and "
+        f"examples that both have, with its {level(summary)} interval (of this pair alone, not corrected). "
+        f"{verdict['correction']}'s correction of p is over all pairs and decides the relation. "
+        f"{verdict['effect_size']} is the difference in standard deviations between seeds; P(better) is the share of "
+        "seeds at which the first is the better one. “Seeds to settle” is how many would tell the pair apart with 80% "
+        f"probability, if difference and spread are what they seem. Under {summary['answer']['seeds_required']} seeds "
+        "nothing is called significant."
+    )
+    parts = ["## Pairs", grid(heads, [_pair_row(pair, verdict["unit"]) for pair in shown]), about]
+    if cut:
+        parts.append(f"Pairs without {cell(best)}: pairs.csv.")
+    return "\n\n".join(parts)
+
+
+def _pair_row(pair: dict[str, Any], unit: str) -> list[str]:
+    name = f"{cell(pair['first'])} – {cell(pair['second'])}"
+    if pair["p"] is None:
+        return [name, "–", "–", "–", "–", "–", f"not compared: {one_line(pair['reason'])}", "–"]
+    effect = "–" if pair["effect"] is None else f"{pair['effect']:.2f}"
+    settle = pair["reason"] or "–" if pair["seeds_needed"] is None else str(pair["seeds_needed"])
+    return [
+        name,
+        columns.difference(pair, unit),
+        _p(pair["p"]),
+        _p(pair["p_holm"]),
+        effect,
+        f"{pair['win_rate']:.2f}",
+        pair["relation"].replace("_", " "),
+        settle,
+    ]
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -1,0 +1,249 @@
+"""Rows against one another, and the answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from synthetic_records import (
+    WRITERS,
+    Level,
+    World,
+    build_store,
+    data,
+    environment,
+    finding,
+    small_study,
+    writing_study,
+)
+from tuneoff.analysis.answer import Answer, find_answer
+from tuneoff.analysis.caveats import caveats
+from tuneoff.analysis.outcomes import Outcomes
+from tuneoff.analysis.results import Results, gather
+from tuneoff.record import DataInfo, Status
+
+LEVELS = {"majority": Level(0.5, head=0), "full": Level(0.9, 30.0), "lora": Level(0.9, 8.0), "head": Level(0.6, 3.0)}
+
+
+def results(folder: Path, seeds: int = 2, **world: Any) -> Results:
+    study = small_study("majority", "full", "lora", "head", seeds=seeds)
+    return gather(build_store(folder / "study", study, World(**{"levels": LEVELS, **world})))
+
+
+def answer(found: Results) -> Answer:
+    return find_answer(found, Outcomes(found), caveats(found))
+
+
+def test_rows_on_the_same_examples_are_tied_or_apart(tmp_path: Path) -> None:
+    found = answer(results(tmp_path, seeds=6))
+    assert {found.best, *found.tied_with} == {"full", "lora"}
+    assert found.behind == ("head",)
+    pair = found.to_best["head"]
+    assert (pair.examples, pair.seeds, pair.test) == (400, 6, "seeds and examples")
+    assert pair.interval is not None
+    assert pair.interval.high < 0
+    assert pair.p_holm is not None
+    assert pair.p_holm < 0.05
+    assert found.significant
+    assert found.winner is None
+    assert found.cheapest == {"train_seconds": "lora", "peak_memory_bytes": found.best, "stored_bytes": found.best}
+
+
+def test_nothing_is_significant_under_six_seeds(tmp_path: Path) -> None:
+    found = answer(results(tmp_path, seeds=5))
+    assert not found.significant
+    assert found.too_few_seeds == ("head",)
+    assert found.behind == ()
+    assert found.to_best["head"].seeds_needed == 6
+    assert found.verdict is not None
+    assert len(found.verdict.groups) == 1
+
+
+def test_a_row_ahead_of_all_others_is_the_winner_whatever_the_floor(tmp_path: Path) -> None:
+    found = answer(results(tmp_path, seeds=6, levels={**LEVELS, "lora": Level(0.8), "majority": Level(0.9, head=0)}))
+    assert found.winner == "full"
+    assert set(found.behind) == {"lora", "head"}
+
+
+def test_a_floor_that_knows_no_chance_is_still_uncertain_about_examples(tmp_path: Path) -> None:
+    """The same predictions at every seed: no spread, yet an interval, and a difference just above it is no claim."""
+    study = small_study("majority", "lora", seeds=6)
+    store = build_store(tmp_path / "s", study, World(levels={"majority": Level(0.5, head=0), "lora": Level(0.53)}))
+    found = gather(store)
+    first, *others = found.row("majority").trials
+    kept = store.trial(first.id).predictions("test") or []
+    record = store.trial(first.id).record()
+    assert record is not None
+    for trial in others:
+        place = store.trial(trial.id)
+        place.record_path.unlink()
+        info = place.write_predictions("test", kept)
+        place.write_record(record.model_copy(update={"spec": trial, "predictions": {"test": info}}))
+    again = gather(store)
+    metric = again.primary
+    assert metric is not None
+    floor = Outcomes(again).figure(again.row("majority"), metric)
+    assert floor is not None
+    assert floor.estimate.std == pytest.approx(0.0, abs=1e-12)
+    assert floor.estimate.interval is not None
+    assert floor.estimate.interval.high - floor.estimate.interval.low > 0.09
+    pair = answer(again).to_floor["lora"]
+    assert pair.test == "seeds and examples"
+    assert pair.interval is not None
+    assert pair.interval.high - pair.interval.low > 0.02
+
+
+def test_rows_that_do_not_beat_the_floor_are_named(tmp_path: Path) -> None:
+    found = answer(results(tmp_path, levels={**LEVELS, "head": Level(0.505)}))
+    assert found.floor == "majority"
+    assert found.not_above_floor == ("head",)
+
+
+def test_different_test_examples_are_not_compared(tmp_path: Path) -> None:
+    other = data(0, 400)
+    splits = {**other.splits, "test": other.splits["test"].model_copy(update={"fingerprint": "another"})}
+    changed: DataInfo = other.model_copy(update={"splits": splits})
+    study = results(tmp_path, changes={"head": {"data": changed}})
+    found = answer(study)
+    assert "head" in found.not_compared
+    assert "different examples" in found.to_best["head"].reason
+    assert "different_data" in {warning.name for warning in caveats(study)}
+
+
+def test_damaged_predictions_fall_back_on_the_seeds(tmp_path: Path) -> None:
+    study = results(tmp_path)
+    trial = study.row("head").trials[0]
+    path = study.store.trial(trial.id).folder / "predictions-test.jsonl"
+    path.write_bytes(path.read_bytes() + b"\n")
+    found = answer(study)
+    pair = found.to_best["head"]
+    assert (pair.examples, pair.test) == (None, "seeds")
+    assert pair.difference is not None
+    assert found.to_best[found.tied_with[0]].examples == 400
+
+
+def test_one_seed_without_predictions_cannot_be_compared(tmp_path: Path) -> None:
+    study = results(tmp_path, seeds=1)
+    trial = study.row("head").trials[0]
+    (study.store.trial(trial.id).folder / "predictions-test.jsonl").unlink()
+    assert answer(study).to_best["head"].relation == "not_compared"
+
+
+def test_without_a_completed_trial_there_is_no_best(tmp_path: Path) -> None:
+    everything = frozenset((label, seed) for label in LEVELS for seed in (0, 1))
+    found = answer(results(tmp_path, skip=everything))
+    assert found.best is None
+    assert found.caveats[0].startswith("0 of 8 trials so far")
+
+
+@pytest.mark.parametrize(
+    ("world", "name", "words"),
+    [
+        ({"contended": frozenset({"lora"})}, "contended", "lora seed 0, lora seed 1"),
+        ({"fail": {("lora", 1): Status.OUT_OF_MEMORY}}, "failed_trials", "lora seed 1: out_of_memory"),
+        ({"skip": frozenset({("full", 0)})}, "missing_trials", "7 of 8 trials so far"),
+        ({"skip": frozenset({("full", 0)})}, "unequal_seeds", "full 1"),
+        ({"changes": {"head": {"environment": environment(processor="EPYC")}}}, "different_hardware", "EPYC"),
+        ({"changes": {"head": {"environment": environment(threads=1)}}}, "different_hardware", "1 threads"),
+        (
+            {"changes": {"head": {"environment": environment(versions={"torch": "2.6.0"})}}},
+            "different_versions",
+            "torch 2.13.0, 2.6.0",
+        ),
+        (
+            {"changes": {"head": {"data": data(0, 400).model_copy(update={"train_order_fingerprint": "x"})}}},
+            "different_order",
+            "different order",
+        ),
+        ({"changes": {"head": {"findings": finding("collapsed", "one class only")}}}, "collapsed", "head seed 0"),
+    ],
+)
+def test_what_makes_rows_unequal_is_said(tmp_path: Path, world: dict[str, Any], name: str, words: str) -> None:
+    found = {warning.name: warning.message for warning in caveats(results(tmp_path, **world))}
+    assert words in found[name]
+
+
+def test_unequal_numbers_of_examples_are_said(tmp_path: Path) -> None:
+    fewer = data(0, 400).model_copy(update={"examples_trained": 1000})
+    names = {w.name: w.message for w in caveats(results(tmp_path, seeds=1, changes={"head": {"data": fewer}}))}
+    assert "different numbers of examples" in names["unequal_data"]
+    assert "different_order" not in names
+
+
+def test_an_equal_study_has_no_caveat(tmp_path: Path) -> None:
+    assert caveats(results(tmp_path)) == []
+
+
+def test_random_weights_are_the_first_caveat(tmp_path: Path) -> None:
+    study = small_study("majority", "lora", model={"source": "gpt2", "random_weights": True})
+    found = gather(build_store(tmp_path / "s", study, World(contended=frozenset({"lora"}))))
+    assert "quality means nothing" in answer(found).caveats[0]
+
+
+def writing(folder: Path, seeds: int = 2, **world: Any) -> Results:
+    study = writing_study(*WRITERS, seeds=seeds)
+    return gather(build_store(folder / "study", study, World(**{"levels": WRITERS, "test_rows": 60, **world})))
+
+
+def test_texts_are_compared_by_each_examples_own_score(tmp_path: Path) -> None:
+    found = answer(writing(tmp_path, seeds=1))
+    assert {found.best, *found.tied_with} == {"full", "lora"}
+    assert found.too_few_seeds == ("prompt_tuning",)
+    # One seed is enough for an interval, because examples are paired; outputs never equal their targets.
+    pair = found.to_best["prompt_tuning"]
+    assert (pair.examples, pair.seeds, pair.test) == (60, 1, "examples")
+    assert pair.difference is not None
+    assert -0.15 < pair.difference < -0.03
+    assert found.floor == "lead"
+    assert found.to_best["zero_shot"].relation == "too_few_seeds"
+    assert found.not_above_floor == ()
+
+
+def test_scores_that_do_not_give_the_metric_back_are_not_paired(tmp_path: Path) -> None:
+    study = writing(tmp_path)
+    assert answer(study).to_best["lora"].examples == 60
+    for record in study.row("lora").records:
+        place = study.store.trial(record.spec.id)
+        kept = place.predictions("test") or []
+        changed = [p.model_copy(update={"values": {**p.values, "rouge_l": p.values["rouge_l"] / 2}}) for p in kept]
+        place.record_path.unlink()
+        place.write_record(
+            record.model_copy(update={"predictions": {"test": place.write_predictions("test", changed)}})
+        )
+    again = gather(study.store)
+    assert answer(again).to_best["lora"].examples is None
+    metric = again.primary
+    assert metric is not None
+    figure = Outcomes(again).figure(again.row("lora"), metric)
+    assert figure is not None
+    assert "predictions do not give rouge_l example by example" in figure.note
+
+
+def test_where_lower_is_better_the_lowest_is_best(tmp_path: Path) -> None:
+    changes = {label: {"primary_metric": "loss"} for label in ("zero_shot", "lora", "prompt_tuning", "full")}
+    skip = frozenset(("lead", seed) for seed in range(6))
+    found = answer(writing(tmp_path, seeds=6, changes=changes, skip=skip))
+    assert found.best == "full"
+    assert found.behind == ("lora", "prompt_tuning")
+    assert found.floor == "zero_shot"
+    assert found.to_floor["full"].relation == "ahead"
+    assert found.to_best["zero_shot"].relation == "behind"
+    assert found.not_above_floor == ()
+
+
+def test_floors_that_use_the_model_must_have_used_the_same(tmp_path: Path) -> None:
+    study = writing(tmp_path)
+    record = study.row("zero_shot").records[0]
+    assert record.model is not None
+    other = record.model.model_copy(update={"checksum": "other"})
+    names = {w.name for w in caveats(writing(tmp_path / "odd", changes={"zero_shot": {"model": other}}))}
+    assert "different_model" in names
+    assert "different_model" not in {w.name for w in caveats(study)}
+
+
+def test_a_finding_of_all_rows_with_a_model_is_told_once(tmp_path: Path) -> None:
+    labels = [label for label in WRITERS if label != "lead"]
+    study = writing(tmp_path, changes={label: {"findings": finding("truncated", "cut")} for label in labels})
+    assert [w.message for w in caveats(study)] == ["cut (all trials that use a model)"]

@@ -1,0 +1,171 @@
+"""From predictions to samples: every metric that they give back is known per example."""
+
+from __future__ import annotations
+
+import math
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from synthetic_records import CLASSES, WRITERS, Level, World, build_store, small_study, writing_study
+from tuneoff.analysis.outcomes import Figure, Outcomes, over_seeds, within_range
+from tuneoff.analysis.results import Results, gather
+from tuneoff.record import Metric, Prediction
+from tuneoff.store import StudyStore
+from tuneoff.tasks.classification import classification_metrics
+
+LABELS = ("full", "lora")
+
+
+def classified(folder: Path, seeds: int = 3, rows: int = 120, **knobs: Any) -> Results:
+    """Two rows whose records hold the task's own metrics of their predictions."""
+    store = build_store(folder / "s", small_study(*LABELS, seeds=seeds), World(test_rows=rows))
+    for record in store.records():
+        chance = random.Random(f"{record.spec.label}{record.spec.seed}")
+        examples = random.Random(1)
+        made = []
+        for index in range(rows):
+            target, hardness = examples.choice(CLASSES), examples.random()
+            # Hard examples are hard at every seed, so that examples cause an error that seeds do not see.
+            output = target if 0.7 * hardness + 0.3 * chance.random() < 0.7 else chance.choice(CLASSES)
+            log_probability = math.log(0.7), math.log(0.1)
+            scores = tuple(log_probability[0] if label == output else log_probability[1] for label in CLASSES)
+            made.append(Prediction(index=index, target=target, output=output, scores=scores))
+        rewrite(store, record.spec.id, made, **knobs)
+    return gather(store)
+
+
+def rewrite(store: StudyStore, trial_id: str, made: list[Prediction], shift: float = 0.0) -> None:
+    place = store.trial(trial_id)
+    record = place.record()
+    assert record is not None
+    target, output = (np.array([CLASSES.index(getattr(p, name)) for p in made]) for name in ("target", "output"))
+    values = classification_metrics(target, output, len(CLASSES))
+    values["loss"] = -sum(p.scores[t] for p, t in zip(made, target, strict=True)) / len(made)
+    metrics = tuple(
+        m.model_copy(update={"value": values[m.name] + shift}) if m.split == "test" else m for m in record.metrics
+    )
+    place.record_path.unlink()
+    info = place.write_predictions("test", made)
+    place.write_record(record.model_copy(update={"metrics": metrics, "predictions": {"test": info}}))
+
+
+def metric(results: Results, name: str) -> Metric:
+    return next(m for m in results.completed[0].metrics if m.name == name and m.split == "test")
+
+
+def figure(results: Results, name: str, label: str = "lora") -> Figure:
+    known = next(m for r in results.completed for m in r.metrics if m.name == name and m.split == "test")
+    found = Outcomes(results).figure(results.row(label), known)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("name", ["accuracy", "macro_f1", "mcc", "loss"])
+def test_metrics_of_classes_are_told_by_seeds_and_examples(name: str, tmp_path: Path) -> None:
+    results = classified(tmp_path)
+    found = figure(results, name)
+    assert (found.note, found.estimate.examples, found.estimate.seeds) == ("", 120, 3)
+    assert found.estimate.mean == pytest.approx(np.mean(list(results.row("lora").scores(name).values())))
+    assert found.estimate.interval is not None
+    assert found.estimate.interval.over == "seeds and examples"
+    # Right some 80 % of the time on 120 examples: the error is a few percent.
+    assert 0.04 < found.estimate.interval.high - found.estimate.interval.low < 0.5
+    assert found.estimate.interval.low < found.estimate.mean < found.estimate.interval.high
+
+
+def test_the_error_of_macro_f1_is_that_of_resampled_examples(tmp_path: Path) -> None:
+    """One seed, so only examples vary: the jackknife against the bootstrap."""
+    results = classified(tmp_path, seeds=1, rows=300)
+    found = figure(results, "macro_f1").sample
+    assert found is not None
+    assert found.contributions is not None
+    jackknife = found.contributions.std(ddof=1) / math.sqrt(found.contributions.shape[1])
+    kept = results.store.trial(results.row("lora").trials[0].id).predictions("test") or []
+    target, output = (np.array([CLASSES.index(getattr(p, name)) for p in kept]) for name in ("target", "output"))
+    draws = np.random.default_rng(0).integers(300, size=(1000, 300))
+    bootstrap = np.std([classification_metrics(target[i], output[i], len(CLASSES))["macro_f1"] for i in draws])
+    assert jackknife == pytest.approx(bootstrap, rel=0.15)
+
+
+@pytest.mark.parametrize("name", ["rouge_l", "loss", "perplexity"])
+def test_metrics_of_texts_are_told_by_seeds_and_examples(name: str, tmp_path: Path) -> None:
+    results = gather(build_store(tmp_path / "s", writing_study("lora", "full"), World(levels=WRITERS, test_rows=40)))
+    found = figure(results, name)
+    assert (found.note, found.estimate.examples) == ("", 40)
+
+
+def test_what_predictions_do_not_give_back_is_told_by_seeds_alone(tmp_path: Path) -> None:
+    results = classified(tmp_path, shift=-0.01)
+    for name in ("accuracy", "macro_f1", "loss"):
+        found = figure(results, name)
+        assert f"do not give {name} example by example" in found.note
+        assert found.estimate.interval is not None
+        assert found.estimate.interval.over == "seeds"
+
+
+def test_one_seed_without_predictions_has_no_interval_and_says_why(tmp_path: Path) -> None:
+    found = figure(classified(tmp_path, seeds=1, shift=-0.01), "accuracy").estimate
+    assert (found.std, found.interval, found.reason) == (None, None, "one seed and no values per example")
+
+
+def test_seeds_that_agree_without_predictions_tell_no_error(tmp_path: Path) -> None:
+    """Six equal scores are no proof that another test set would give them too."""
+    store = build_store(
+        tmp_path / "s",
+        small_study("majority", "lora", seeds=6),
+        World(levels={"majority": Level(0.5, head=0), "lora": Level(0.9)}),
+    )
+    for trial in gather(store).row("majority").trials:
+        place = store.trial(trial.id)
+        record = place.record()
+        assert record is not None
+        place.record_path.unlink()
+        metrics = tuple(m.model_copy(update={"value": 0.5}) for m in record.metrics)
+        place.write_record(record.model_copy(update={"metrics": metrics, "predictions": {}}))
+    results = gather(store)
+    found = figure(results, "accuracy", "majority")
+    assert (found.sample, found.estimate.interval) == (None, None)
+    assert "same score at every seed" in found.estimate.reason
+    verdict = Outcomes(results).verdict(metric(results, "accuracy"))
+    assert verdict is not None
+    assert [one.label for one in verdict.estimates] == ["lora"]
+
+
+def test_a_perplexity_beyond_all_bounds_has_a_mean_and_no_error(tmp_path: Path) -> None:
+    results = gather(build_store(tmp_path / "s", writing_study("lora", "full"), World(levels=WRITERS, test_rows=5)))
+    for record in results.row("lora").completed:
+        place = results.store.trial(record.spec.id)
+        place.record_path.unlink()
+        huge = tuple(m.model_copy(update={"value": 1e304}) if m.name == "perplexity" else m for m in record.metrics)
+        place.write_record(record.model_copy(update={"metrics": huge}))
+    found = figure(gather(results.store), "perplexity")
+    assert (found.estimate.mean, found.estimate.interval, found.sample) == (1e304, None, None)
+
+
+def test_intervals_stay_where_the_metric_can_be() -> None:
+    found = over_seeds([0.1, 0.9])
+    assert found is not None
+    assert found.interval is not None
+    assert found.interval.low < -1
+    cut = within_range(found, "mcc").interval
+    assert cut is not None
+    assert (cut.low, cut.high) == (-1.0, 1.0)
+    assert within_range(found, "somebodys_metric") == found
+
+
+def test_a_cost_has_students_interval() -> None:
+    found = over_seeds([1.0, 2.0, 3.0])
+    assert found is not None
+    assert found.interval is not None
+    assert found.mean == 2.0
+    assert found.std == pytest.approx(1.0)
+    # t quantile of 2 degrees of freedom at 97.5 %: 4.302653
+    assert found.interval.low == pytest.approx(2 - 4.302653 / 3**0.5, rel=1e-6)
+    one = over_seeds([0.5])
+    assert one is not None
+    assert (one.std, one.interval) == (None, None)
+    assert over_seeds([]) is None
