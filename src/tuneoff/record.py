@@ -92,7 +92,9 @@ class Memory(Frozen):
     """Peak memory by phase. `peak_memory_bytes` is the training phase's: on CUDA allocated, on CPU resident."""
 
     peak_memory_bytes: int | None = None
-    kind: Literal["cuda_allocated", "resident"] | None = None
+    kind: Literal["cuda_allocated", "resident", "cuda_reserved"] | None = Field(
+        None, description="`cuda_reserved`: of an imported record, over the whole run"
+    )
     phases: dict[str, PhaseMemory] = Field(default_factory=dict)
 
 
@@ -219,6 +221,7 @@ class Environment(Frozen):
     memory_bytes: int
     device: str
     device_name: str
+    device_memory_bytes: int | None = Field(None, description="of the GPU; null on the CPU")
     threads: int
     versions: dict[str, str]
     commit: str | None = None

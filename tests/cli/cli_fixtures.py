@@ -29,6 +29,19 @@ methods: [majority, full, lora]
 """
 
 
+WRITING = """\
+name: writing
+model: smollm2-135m
+task:
+  name: generation
+  data: {train: pairs.csv}
+  template: "{source}\\n\\nIn short: "
+  max_target_length: 16
+protocol: {seeds: 1, epochs: 1, max_length: 64}
+methods: [lead, lora]
+"""
+
+
 def make_record(trial: TrialSpec, status: Status = Status.COMPLETED, accuracy: float = 0.9) -> TrialRecord:
     """A record as a trial would leave it, with few figures."""
     if status is not Status.COMPLETED:
@@ -63,6 +76,8 @@ class FakeExecutor(Executor):
     answers: dict[str, Any] = field(default_factory=dict)
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     warnings: tuple[dict[str, str], ...] = ()
+    labels: tuple[str, ...] = ("bad", "good")
+    columns: dict[str, str] = field(default_factory=dict)
     inspect_error: TuneoffError | None = None
     closed: bool = False
     device: str = ""
@@ -81,8 +96,9 @@ class FakeExecutor(Executor):
             for trial in trials
             if trial.learning_rate is not None
         }
-        data = {"splits": {"train": {"rows": 1234, "truncated": 3}}, "labels": ["bad", "good"], "columns": {}}
-        return Inspection(trials=counts, labels=("bad", "good"), data=data, warnings=self.warnings)
+        splits = {"train": {"rows": 1234, "truncated": 3}}
+        data = {"splits": splits, "labels": list(self.labels), "columns": self.columns}
+        return Inspection(trials=counts, labels=self.labels, data=data, warnings=self.warnings)
 
     def run(self, store: StudyStore, trials: Sequence[TrialSpec], listener: Listener) -> None:
         ran = 0
@@ -130,6 +146,16 @@ def small_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "rows.csv").write_text("\n".join(["text,label", *rows]) + "\n", encoding="utf-8")
     path = tmp_path / "small.yaml"
     path.write_text(STUDY.format(data="rows.csv"), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def writing_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A study file of generation beside its data, in the folder that is current."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pairs.csv").write_text("body,summary\n" + "a long text,short\n" * 20, encoding="utf-8")
+    path = tmp_path / "writing.yaml"
+    path.write_text(WRITING, encoding="utf-8")
     return path
 
 

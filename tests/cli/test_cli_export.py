@@ -86,6 +86,23 @@ def test_predict_writes_a_file_with_every_class(suffix: str, ran: str, capsys: p
         assert [row["probability of bad"] for row in rows] == ["0.25", "1"]
 
 
+def test_predict_of_written_texts(ran: str, fake_executor: FakeExecutor, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = [
+        {"index": 0, "output": 'A line, "quoted"\nand a second', "generated_tokens": 9},
+        {"index": 1, "output": "", "generated_tokens": 0},
+    ]
+    fake_executor.answers["predict"] = {"predictions": texts, "columns": {"source": "body"}}
+    assert main(["predict", ran, "lora-s0", "rows.csv"]) == 0
+    rows = list(csv.reader(capsys.readouterr().out.splitlines(keepends=True)))
+    assert rows[0] == ["index", "output", "generated_tokens"]
+    assert rows[1:] == [["0", texts[0]["output"], "9"], ["1", "", "0"]]
+    for suffix in (".tsv", ".jsonl"):
+        assert main(["predict", ran, "lora-s0", "rows.csv", "--out", f"texts{suffix}"]) == 0
+    assert Path("texts.tsv").read_text(encoding="utf-8").startswith("index\toutput\tgenerated_tokens\n0\t")
+    lines = Path("texts.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line) for line in lines] == texts
+
+
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [(["nosuch.csv"], "no file"), (["rows.csv", "--out", "x.xlsx"], "cannot write .xlsx")],

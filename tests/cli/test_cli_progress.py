@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from tuneoff.cli.progress import Board
 from tuneoff.executors.base import Progress
 from tuneoff.record import Status, TrialRecord
 from tuneoff.spec import TrialSpec
+from tuneoff.study import Study
 
 pytest_plugins = ("cli_fixtures",)
 
@@ -82,6 +84,41 @@ def test_validation_metric_and_phase_are_described(board: Board, small_trials: l
     place, figures = board.describe(board.running[small_trials[1].id])
     assert place == ["train", "epoch 0.5/2", "0.0 s", "about 15 s left"]
     assert figures == ["step 10/40", "loss 0.712", "validation accuracy 0.812", "45 examples/s"]
+
+
+@pytest.fixture
+def writing_board(writing_study: Path, lines: list[str], clock: Clock) -> Board:
+    return Board(Study(writing_study).plan(), lines.append, interval=10.0, clock=clock)
+
+
+def test_the_validation_metric_shown_is_the_one_that_selects(writing_board: Board) -> None:
+    lora = writing_board.trials[1]
+    writing_board.update(Progress("started", lora))
+    hear(writing_board, lora, kind="validation", step=10, metrics={"perplexity": 21.3, "loss": 3.06})
+    assert writing_board.describe(writing_board.running[lora.id])[1] == ["validation loss 3.060"]
+    chosen = lora.model_copy(update={"protocol": lora.protocol.model_copy(update={"select_metric": "perplexity"})})
+    board = Board([chosen], lambda _: None)
+    board.update(Progress("started", chosen))
+    hear(board, chosen, kind="validation", step=10, metrics={"loss": 3.06, "perplexity": 21.3})
+    assert board.describe(board.running[chosen.id])[1] == ["validation perplexity 21.300"]
+
+
+def test_writing_the_tests_texts_is_told_when_it_begins(
+    writing_board: Board, lines: list[str], board: Board, small_trials: list[TrialSpec]
+) -> None:
+    lora = writing_board.trials[1]
+    writing_board.update(Progress("started", lora))
+    for phase in ("train", "validation", "test"):
+        hear(writing_board, lora, kind="phase", phase=phase)
+    assert len(lines) == 2
+    assert lines[1].startswith("[2/2] lora seed 0: test: writing texts, 0.0 s")
+    hear(writing_board, lora, kind="finding", name="empty_outputs", message="3 texts are empty")
+    assert lines[2] == "[2/2] lora seed 0: note: 3 texts are empty"
+    # Classes are scored in a moment: no line for that.
+    lines.clear()
+    board.update(Progress("started", small_trials[1]))
+    hear(board, small_trials[1], kind="phase", phase="test")
+    assert len(lines) == 1
 
 
 def test_event_without_figures_is_described_all_the_same(board: Board, small_trials: list[TrialSpec]) -> None:
@@ -220,3 +257,54 @@ def test_elsewhere_plain_lines_without_control_codes(small_trials: list[TrialSpe
 )
 def test_durations_for_a_person(value: float | None, text: str) -> None:
     assert seconds(value) == text
+
+
+# --- a search
+
+
+@pytest.fixture
+def searching() -> Study:
+    raw = {"model": "minilm", "task": {"data": "reuters-r8"}, "methods": ["majority", "lora"]}
+    return Study({**raw, "protocol": {"seeds": 1, "search": 2}})
+
+
+def at(trial: TrialSpec, rate: float) -> TrialSpec:
+    """The trial with another rate, and so with another id."""
+    return trial.model_copy(update={"learning_rate": rate, "id": f"{trial.id}-{rate}"})
+
+
+def test_a_search_is_counted_though_its_trials_are_not_known_before(
+    searching: Study, lines: list[str], clock: Clock, fake_record: RecordOf
+) -> None:
+    search, verdict = searching.plan_search(), searching.plan()
+    board = Board([*search, *verdict], lines.append, interval=10.0, clock=clock)
+    assert board.waiting == 4
+    for trial in (at(search[0], 2e-3), at(search[1], 4e-4), verdict[0], at(verdict[1], 4e-4)):
+        board.update(Progress("started", trial))
+        clock.now += 5
+        board.update(Progress("ended", trial, record=fake_record(trial)))
+    told = [line.split(":")[0] for line in lines if "completed" in line]
+    assert told == [
+        "[1/4] search lora, rate 0.002",
+        "[2/4] search lora, rate 0.0004",
+        "[3/4] majority seed 0",
+        "[4/4] lora seed 0",
+    ]
+    assert (board.finished, board.waiting, len(board.trials)) == (4, 0, 4)
+    assert not board.seconds_left()
+
+
+def test_a_search_that_grows_adds_to_the_total(searching: Study, lines: list[str], fake_record: RecordOf) -> None:
+    search = searching.plan_search()
+    board = Board([*search, *searching.plan()], lines.append)
+    for rate in (1e-3, 2e-3, 3e-3):
+        board.update(Progress("ended", at(search[0], rate), record=fake_record(at(search[0], rate))))
+    assert (len(board.trials), board.waiting) == (5, 2)
+    assert lines[-1].startswith("[5/5] search lora")
+
+
+def test_a_search_trial_tells_its_validation_score(searching: Study, fake_record: RecordOf) -> None:
+    record = fake_record(searching.plan_search()[0])
+    score = record.metrics[0].model_copy(update={"split": "validation", "value": 0.625})
+    searched = record.model_copy(update={"metrics": (score,)})
+    assert progress.outcome(searched, 3.0, earlier=False) == "completed in 3.0 s, validation accuracy 0.625"

@@ -206,6 +206,24 @@ def test_plan_table_has_rows_data_and_warnings(
         assert part in shown
 
 
+def test_plan_of_a_text_task_shows_template_lengths_and_columns(
+    writing_study: Path, fake_executor: FakeExecutor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake_executor.labels = ()
+    fake_executor.columns = {"source": "body", "target": "summary"}
+    assert main(["plan", str(writing_study)]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert 'generation: template "{source}\\n\\nIn short: ", max_target_length 16, num_beams 1' in shown
+    assert "at most 64 tokens each" in shown
+    assert "columns: source from body, target from summary" in shown
+    assert "classes" not in shown
+    assert main(["plan", str(writing_study), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["study"]["primary_metric"], found["labels"]) == ("rouge_l", [])
+    assert found["study"]["task_options"]["template"] == "{source}\n\nIn short: "
+    assert found["study"]["task_options"]["max_target_length"] == 16
+
+
 def test_plan_passes_on_what_makes_a_study_impossible(
     small_study: Path, fake_executor: FakeExecutor, capsys: pytest.CaptureFixture[str]
 ) -> None:

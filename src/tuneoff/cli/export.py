@@ -53,20 +53,24 @@ def export_command(folder: Path, trial: str, out: Path, merged: bool, as_json: b
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Write a .csv, .tsv or .jsonl file, with the probability of every class, instead of printing.",
+    help="Write a .csv, .tsv or .jsonl file instead of printing; for classes with the probability of each.",
 )
 @_common.device_option
-@_common.json_option("Print all predictions with the probability of every class as JSON.")
+@_common.json_option("Print all predictions as JSON; for classes with the probability of each.")
 @_common.traceback_option
 def predict_command(folder: Path, trial: str, file: Path, out: Path | None, device: str, as_json: bool) -> None:
     """Predict every row of FILE with a trained trial.
 
-    FILE is CSV, TSV, JSONL or Parquet and has the study's text column; it needs no labels. Prints CSV, a line for
-    each row in the file's order: its index (from 0), the predicted output and its probability.
+    FILE is CSV, TSV, JSONL or Parquet and has the columns that the study puts in; it needs no labels and no target
+    texts. Prints CSV, a line for each row in the file's order: its index (from 0), the output and, for a class, its
+    probability; for a written text, how many tokens were generated. As JSON: `columns` (role and column) and
+    `predictions`, objects with `index`, `output` and either `probability` and `scores` (class and probability) or
+    `generated_tokens`.
 
     \b
     Examples:
       tuneoff predict runs/quickstart-1a2b3c lora-s0 new.csv
+      tuneoff predict runs/quickstart-summarize-1a2b3c zero_shot-s0 articles.jsonl --json
       tuneoff predict runs/quickstart-1a2b3c lora-s0 new.csv --out predicted.jsonl
     """
     from tuneoff.store import write_atomically
@@ -89,16 +93,17 @@ def predict_command(folder: Path, trial: str, file: Path, out: Path | None, devi
 
 
 def _table(predictions: list[dict[str, Any]], separator: str, every_class: bool = True) -> str:
-    """Rows with a header: index, output, probability and, if wanted, one column for each class."""
-    classes = list((predictions[0].get("scores") or {}) if predictions and every_class else {})
+    """Rows with a header: index, output, and a written text's tokens or a class's probability; if wanted, one column
+    for the probability of each class."""
+    written = bool(predictions) and "generated_tokens" in predictions[0]
+    classes = list(predictions[0]["scores"]) if predictions and every_class and not written else []
     text = io.StringIO()
     writer = csv.writer(text, delimiter=separator, lineterminator="\n")
-    writer.writerow(["index", "output", "probability", *(f"probability of {name}" for name in classes)])
+    figure = "generated_tokens" if written else "probability"
+    writer.writerow(["index", "output", figure, *(f"probability of {name}" for name in classes)])
     for item in predictions:
-        scores = item.get("scores") or {}
-        figures = [item["probability"], *(scores.get(name) for name in classes)]
-        shown = ["" if figure is None else f"{figure:.6g}" for figure in figures]
-        writer.writerow([item["index"], item["output"], *shown])
+        figures = [item[figure], *(item["scores"][name] for name in classes)]
+        writer.writerow([item["index"], item["output"], *(f"{value:.6g}" for value in figures)])
     return text.getvalue()
 
 
