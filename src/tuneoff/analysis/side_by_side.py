@@ -1,0 +1,193 @@
+"""Studies that answer the same question, as one: their rows side by side, compared like rows of one study.
+
+Two studies answer the same question when they ask for the same task, protocol and base model, and their trials saw the
+same rows. Where a file or a model goes by another name but its contents are the same by fingerprint, it is the same.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tuneoff.analysis.results import Results, Row, gather
+from tuneoff.errors import StudyError
+from tuneoff.plan import difference
+from tuneoff.record import TrialRecord
+from tuneoff.spec import StudySpec, TrialSpec
+from tuneoff.store import StudyStore, TrialStore
+
+
+class JoinedStore(StudyStore):
+    """The trials of several studies under ids that tell them apart (`NAME/ID`); for reading only."""
+
+    def __init__(self, stores: Mapping[str, StudyStore]) -> None:
+        super().__init__(next(iter(stores.values())).root)
+        self.stores = dict(stores)
+
+    def trial(self, trial_id: str) -> TrialStore:
+        """A trial by `NAME/ID`."""
+        name, _, own = trial_id.partition("/")
+        return self.stores[name].trial(own)
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Several studies as one.
+
+    Attributes:
+        results: rows of one label next to each other; a label that stands in several studies gets its study's name:
+            `lora [fast]`.
+        studies: row -> name of its study. Names are the folders', as short as they differ.
+        notes: what could not be checked, and what differs though the question is the same.
+    """
+
+    results: Results
+    studies: dict[str, str]
+    notes: tuple[str, ...]
+
+
+def join(folders: Sequence[Path]) -> Joined:
+    """The studies in these folders as one.
+
+    Raises:
+        StudyError: if a folder is named twice, or two studies do not answer the same question; the difference is named.
+        StoreError: if a folder holds no study.
+    """
+    if len(folders) < 2:
+        raise StudyError("one study has nothing to be compared with", hint="Name two folders or more.")
+    resolved = [folder.resolve() for folder in folders]
+    if len(set(resolved)) < len(resolved):
+        raise StudyError(
+            f"{Counter(resolved).most_common(1)[0][0]} is named twice", hint="Name every study's folder once."
+        )
+    studies = {name: gather(StudyStore.open(folder)) for name, folder in zip(_names(resolved), folders, strict=True)}
+    first, *others = studies
+    for name in others:
+        _refuse_different(first, studies[first], name, studies[name])
+    shared = Counter(row.label for results in studies.values() for row in results.rows)
+    rows: list[tuple[Row, str]] = []
+    for label in shared:
+        for name, results in studies.items():
+            rows += [(_renamed(row, name, shared[label] > 1), name) for row in results.rows if row.label == label]
+    asked = studies[first].study
+    seeds = sorted({seed for results in studies.values() for seed in results.study.protocol.seeds})
+    study = asked.model_copy(
+        update={
+            "name": " + ".join(studies),
+            "methods": {label: row for results in studies.values() for label, row in results.study.methods.items()},
+            "protocol": asked.protocol.model_copy(update={"seeds": tuple(seeds)}),
+            "published": None,
+        }
+    )
+    store = JoinedStore({name: results.store for name, results in studies.items()})
+    superseded = tuple(f"{name}/{one}" for name, results in studies.items() for one in results.superseded)
+    joined = Results(store, study, tuple(row for row, _ in rows), superseded)
+    return Joined(joined, {row.label: name for row, name in rows}, tuple(_notes(studies)))
+
+
+def _notes(studies: Mapping[str, Results]) -> list[str]:
+    notes = []
+    unknown = [name for name, results in studies.items() if not _prints(results)]
+    if unknown:
+        notes.append(f"Which rows were read is not recorded in {', '.join(unknown)}, so it could not be checked.")
+    ways = {name: _choice(results.study) for name, results in studies.items()}
+    if len(set(ways.values())) > 1:
+        told = "; ".join(f"{name}: {way}" for name, way in ways.items())
+        notes.append(f"The studies chose their configurations in different ways ({told}).")
+    return notes
+
+
+def _choice(study: StudySpec) -> str:
+    """How a study came to its learning rates."""
+    protocol = study.protocol
+    if protocol.search is not None:
+        return f"search of {protocol.search.trials} trials per row"
+    return "every row's own rate" if protocol.learning_rate is None else f"one rate for all, {protocol.learning_rate:g}"
+
+
+def _renamed(row: Row, name: str, shared: bool) -> Row:
+    """The row under ids, and where its label is shared a label, of its study."""
+
+    def own(spec: TrialSpec) -> TrialSpec:
+        return spec.model_copy(update={"id": f"{name}/{spec.id}"})
+
+    trials = tuple(own(trial) for trial in row.trials)
+    records = tuple(record.model_copy(update={"spec": own(record.spec)}) for record in row.records)
+    return replace(row, label=f"{row.label} [{name}]" if shared else row.label, trials=trials, records=records)
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    """The last parts of the paths, as few as tell all apart; never with a slash, which parts ids."""
+    depth = 1
+    while depth < max(len(folder.parts) for folder in folders):
+        names = ["-".join(folder.parts[-depth:]) for folder in folders]
+        if len(set(names)) == len(names):
+            return names
+        depth += 1
+    return [str(folder).replace(os.sep, "-").strip("-") for folder in folders]
+
+
+def _refuse_different(first: str, mine: Results, second: str, theirs: Results) -> None:
+    """Raises StudyError if the two answer different questions."""
+    for name, results in ((first, mine), (second, theirs)):
+        if not results.completed:
+            raise StudyError(f"{name} has no completed trial, so there is nothing to compare")
+    splits = _prints(mine), _prints(theirs)
+    for split in sorted(splits[0].keys() & splits[1].keys()):
+        if splits[0][split] != splits[1][split]:
+            raise StudyError(
+                f"{first} and {second} do not answer the same question: their {split} rows are not the same",
+                hint=_HINT,
+            )
+    asked = theirs.study
+    if splits[0] and splits[0] == splits[1]:
+        asked = asked.model_copy(update={"task": asked.task.model_copy(update={"data": mine.study.task.data})})
+    weights = _checksums(mine), _checksums(theirs)
+    if weights[0] and weights[0] == weights[1]:
+        asked = asked.model_copy(update={"model": mine.study.model})
+    elif weights[0] and weights[1]:
+        raise StudyError(
+            f"{first} and {second} do not answer the same question: they began from different weights of the base "
+            f"model ({mine.study.model.source} there, {theirs.study.model.source} here)",
+            hint=_HINT,
+        )
+    if found := difference(_plain(mine.study), _plain(asked)):
+        raise StudyError(
+            f"{first} and {second} do not answer the same question ({first} there, {second} here): {found}", hint=_HINT
+        )
+    if _metric(mine.completed) != _metric(theirs.completed):
+        raise StudyError(
+            f"{first} and {second} do not answer the same question: they are judged by {_metric(mine.completed)} and "
+            f"{_metric(theirs.completed)}",
+            hint=_HINT,
+        )
+
+
+_HINT = "Results of different questions are never put in one table; `tuneoff report` shows each by itself."
+
+
+def _plain(study: StudySpec) -> StudySpec:
+    """Without the search and the rate for all: how a configuration was chosen is no part of what its trials answer, and
+    no part of their specifications either."""
+    chosen = {"search": None, "learning_rate": None}
+    return study.model_copy(update={"protocol": study.protocol.model_copy(update=chosen)})
+
+
+def _prints(results: Results) -> dict[str, set[str]]:
+    """split -> fingerprints that completed trials saw."""
+    found: dict[str, set[str]] = {}
+    for record in results.completed:
+        for name, split in (record.data.splits if record.data else {}).items():
+            found.setdefault(name, set()).add(split.fingerprint)
+    return found
+
+
+def _checksums(results: Results) -> set[str]:
+    return {record.model.checksum for record in results.completed if record.model and record.model.checksum}
+
+
+def _metric(records: Sequence[TrialRecord]) -> str | None:
+    return next((record.primary_metric for record in records if record.primary_metric), None)

@@ -1,0 +1,145 @@
+"""`tuneoff recommend`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tuneoff.cli import _common
+from tuneoff.errors import StoreError, StudyError, did_you_mean
+
+if TYPE_CHECKING:
+    from tuneoff.analysis.limits import Limit
+    from tuneoff.analysis.outcomes import Outcomes
+    from tuneoff.analysis.pareto import Front
+    from tuneoff.analysis.recommend import Recommendation
+    from tuneoff.analysis.results import Results
+    from tuneoff.record import Metric
+
+PREFERENCES = ("time", "memory", "stored", "parameters", "latency", "energy")
+
+
+@click.command("recommend")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--max-memory", metavar="SIZE", help="Peak memory of training at most this, e.g. 4GB or 4GiB.")
+@click.option("--max-train-time", metavar="TIME", help="Train time at most this, e.g. 15m or 1h30m.")
+@click.option("--max-stored", metavar="SIZE", help="What is kept beside the base model at most this, e.g. 20MB.")
+@click.option("--max-latency", metavar="TIME", help="Median latency of one example at most this, e.g. 20ms.")
+@click.option("--min", "at_least", multiple=True, metavar="METRIC=VALUE", help="A test metric at least this.")
+@click.option("--max", "at_most", multiple=True, metavar="METRIC=VALUE", help="A metric of which less is better.")
+@click.option("--metric", metavar="NAME", help="Judge quality by this test metric; the primary one otherwise.")
+@click.option(
+    "--prefer",
+    type=click.Choice(PREFERENCES),
+    default="time",
+    show_default=True,
+    help="The cost that decides among equally good rows.",
+)
+@click.option(
+    "--pareto",
+    multiple=True,
+    metavar="AXES",
+    help="Show the Pareto front of two or three of quality, time, memory, stored, parameters, latency and energy, e.g. "
+    "quality,memory; may be repeated. quality,time where none is named.",
+)
+@_common.json_option("Print the recommendation as JSON (docs/recommend.md).")
+@_common.traceback_option
+def recommend_command(
+    folder: Path,
+    max_memory: str | None,
+    max_train_time: str | None,
+    max_stored: str | None,
+    max_latency: str | None,
+    at_least: tuple[str, ...],
+    at_most: tuple[str, ...],
+    metric: str | None,
+    prefer: str,
+    pareto: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Say which method of DIR to use, under limits where there are any.
+
+    Says why, what it gives up, what it is tied with, what came close, what would change the answer, and how often draws
+    of all true figures would give it. Rows that do not train are never recommended unless nothing beats them.
+
+    \b
+    Examples:
+      tuneoff recommend runs/quickstart-1a2b3c
+      tuneoff recommend runs/quickstart-1a2b3c --max-memory 4GB --max-train-time 15m
+      tuneoff recommend runs/quickstart-1a2b3c --min accuracy=0.9 --prefer stored --pareto quality,stored,latency
+    """
+    from tuneoff.analysis.limits import cost_limit, metric_limit
+    from tuneoff.analysis.outcomes import Outcomes
+    from tuneoff.analysis.recommend import recommend
+    from tuneoff.analysis.results import gather
+    from tuneoff.store import StudyStore
+
+    given = {"memory": max_memory, "time": max_train_time, "stored": max_stored, "latency": max_latency}
+    options = {"memory": "--max-memory", "time": "--max-train-time", "stored": "--max-stored"}
+    limits: list[Limit] = [
+        cost_limit(axis, text, options.get(axis, f"--max-{axis}")) for axis, text in given.items() if text is not None
+    ]
+    results = gather(StudyStore.open(folder))
+    tested = {m.name: m for record in results.completed for m in record.metrics if m.split == "test"}
+    chosen = _metric(metric, results.primary, tested, folder)
+    limits += [metric_limit(text, "--min", tested.values()) for text in at_least]
+    limits += [metric_limit(text, "--max", tested.values()) for text in at_most]
+    outcomes = Outcomes(results)
+    fronts = [_front(results, outcomes, chosen, axes) for axes in pareto or ("quality,time",)]
+    _show(results, recommend(results, outcomes, chosen, limits, prefer), fronts, as_json)
+
+
+def _metric(name: str | None, primary: Metric | None, tested: dict[str, Metric], folder: Path) -> Metric:
+    """The metric that quality is judged by.
+
+    Raises:
+        StoreError: if no trial is completed.
+        StudyError: if no trial has that metric.
+    """
+    if primary is None:
+        raise StoreError(f"no trial of {folder} is completed yet", hint="Run the study first, or let it go on.")
+    if name is not None and name not in tested:
+        raise StudyError(
+            f"--metric: no test metric {name!r}{did_you_mean(name, tested)}",
+            hint=f"Test metrics of this study: {', '.join(tested)}.",
+        )
+    return tested[name] if name else primary
+
+
+def _front(results: Results, outcomes: Outcomes, metric: Metric, text: str) -> Front:
+    """The Pareto front that a list of axes names.
+
+    Raises:
+        StudyError: if it does not name two or three axes, each once.
+    """
+    from tuneoff.analysis.pareto import QUALITY, axis_named, cost_draws, find_front, quality_draws
+
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    axes = [axis_named(name) for name in names]
+    if len(set(names)) != len(names) or not 2 <= len(names) <= 3:
+        raise StudyError(
+            f"--pareto: {text!r} does not name two or three different axes", hint="For example --pareto quality,memory."
+        )
+    drawn = [quality_draws(results, outcomes, metric) if a is None else cost_draws(results, a) for a in axes]
+    return find_front(drawn, {QUALITY: metric.direction})
+
+
+def _show(results: Results, found: Recommendation, fronts: list[Front], as_json: bool) -> None:
+    from rich.text import Text
+
+    from tuneoff.analysis.pareto import AXES, cost_draws
+    from tuneoff.report import recommendation
+
+    costs = {name: cost_draws(results, axis, draws=1).means for name, axis in AXES.items()}
+    if as_json:
+        _common.print_json(recommendation.as_data(results, found, costs, fronts))
+        return
+    console = _common.console()
+    for caveat in found.caveats:
+        console.print(Text(f"Caution: {caveat}", style="yellow"))
+    answer, *rest = recommendation.lines(results, found, costs)
+    console.print(Text(answer, style="bold"))
+    for line in [*rest, *(recommendation.front_text(front) for front in fronts)]:
+        console.print(Text(line))

@@ -1,0 +1,1 @@
+"""Results that other suites measured, read into study folders; one file per suite."""

@@ -1,0 +1,388 @@
+"""A recommendation as plain data and in words; docs/recommend.md describes both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tuneoff.analysis.inference import SEEDS_REQUIRED, Pair
+from tuneoff.analysis.limits import Limit
+from tuneoff.analysis.pareto import AXES, Axis, Front
+from tuneoff.analysis.recommend import Change, Recommendation, Shortfall, Standing
+from tuneoff.analysis.results import Results
+from tuneoff.report import columns, units
+from tuneoff.report.wording import join
+
+SCHEMA_VERSION = 1
+SHOWN = 4
+"""Most rows that came close, and probabilities, that the words name; the data hold all."""
+_SUPERLATIVES = {
+    "time": "trains fastest",
+    "memory": "needs the least memory",
+    "stored": "stores the least",
+    "parameters": "trains the fewest parameters",
+    "latency": "answers fastest",
+    "energy": "uses the least energy",
+}
+_FIGURES = {
+    "time": "train time",
+    "memory": "peak memory",
+    "stored": "stored size",
+    "parameters": "trained parameters",
+    "latency": "latency",
+    "energy": "energy",
+}
+Costs = dict[str, dict[str, float]]
+
+
+def as_data(results: Results, found: Recommendation, costs: Costs, fronts: Sequence[Front]) -> dict[str, Any]:
+    """Everything the words say and more; every key stands in docs/recommend.md. `costs`: axis -> label -> mean."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "study": results.study.name,
+        "metric": {key: getattr(found.metric, key) for key in ("name", "unit", "direction")},
+        "limits": [_limit_data(limit) for limit in found.limits],
+        "answer": found.answer,
+        "answer_trains": None if found.answer is None else not found.is_floor,
+        "prefer": found.prefer or None,
+        "rule": rule_text(found),
+        "best": found.best,
+        "best_fitting": found.best_fitting,
+        "as_good": list(found.as_good),
+        "tied_with": list(found.tied_with),
+        "open": [_pair_data(pair) for pair in found.open_pairs],
+        "gives_up": _pair_data(found.to_best),
+        "floor": found.floor,
+        "to_floor": _pair_data(found.to_floor),
+        "nearest": found.nearest.label if found.nearest else None,
+        "changes": [_change_data(change) for change in found.changes],
+        "none_probability": found.none_probability,
+        "probability_reason": found.unsure,
+        "without_error": list(found.still),
+        "seeds": found.seeds,
+        "seeds_required": SEEDS_REQUIRED,
+        "caveats": list(found.caveats),
+        "rows": [_row_data(row, costs) for row in found.rows],
+        "pareto": [
+            {
+                "axes": list(front.axes),
+                "front": list(front.labels),
+                "probabilities": front.probabilities,
+                "left_out": [{"method": label, "reason": reason} for label, reason in front.left_out.items()],
+            }
+            for front in fronts
+        ],
+        "text": " ".join(lines(results, found, costs)),
+    }
+
+
+def lines(results: Results, found: Recommendation, costs: Costs) -> list[str]:
+    """The answer in words, one thing per line, the answer itself first."""
+    parts = [*_answer(found, costs), *_why(found), *_gives_up(found, costs), *_tied(found), *_close(found)]
+    parts += [*_changes(found), *_certainty(found), *_floor(found), *_seeds(results, found)]
+    return parts
+
+
+def rule_text(found: Recommendation) -> str:
+    """The rule by which the answer was found."""
+    cheapest = f"the one that {_SUPERLATIVES[found.prefer]}" if found.prefer else "the best"
+    fit = " that keep the limits" if found.limits else ""
+    return (
+        f"Rule: of the rows that train{' and keep the limits' if fit else ''}, those within one standard error of the "
+        f"best {found.metric.name} count as equally good, and of these {cheapest} wins."
+    )
+
+
+def front_text(front: Front) -> str:
+    """One line on who is on a front, and how surely."""
+    if not front.labels:
+        return f"Pareto front of {join(front.axes)}: no row has all of them."
+    shares = front.probabilities or {}
+    named = [f"{label} ({_share(shares[label])})" if label in shares else label for label in front.labels]
+    near = [label for label, share in shares.items() if share >= 0.1 and label not in front.labels]
+    text = f"Pareto front of {join(front.axes)}: {', '.join(named)}."
+    if near:
+        text += f" Perhaps too: {', '.join(f'{label} ({_share(shares[label])})' for label in near)}."
+    if front.left_out:
+        text += f" Left out: {'; '.join(f'{label} ({reason})' for label, reason in front.left_out.items())}."
+    return text
+
+
+def limit_text(limit: Limit) -> str:
+    """`peak memory at most 4GB`."""
+    name = _FIGURES[limit.axis.name] if limit.axis else limit.name
+    return f"{name} {'at least' if limit.at_least else 'at most'} {limit.text}"
+
+
+def _answer(found: Recommendation, costs: Costs) -> list[str]:
+    under = f" with {join([limit_text(limit) for limit in found.limits])}" if found.limits else ""
+    if found.answer is None:
+        trained = [row for row in found.rows if row.trains and row.quality is not None]
+        if not trained:
+            return ["No method that trains has a score, so there is nothing to recommend."]
+        text = f"None fits: no method that trains keeps {join([limit_text(limit) for limit in found.limits])}."
+        return [text, *_nearest(found)]
+    row = found.row(found.answer)
+    figures = [f"{found.metric.name} {_score(found, row.quality)}"]
+    figures += [_cost(axis, costs, row.label) for axis in ("time", "memory", "stored") if row.label in costs[axis]]
+    if found.is_floor:
+        return [f"Do without training{under}: {row.label} ({', '.join(figures[:1])}); nothing that trains beats it."]
+    return [f"Use {row.label}{under}: {', '.join(figures)}."]
+
+
+def _nearest(found: Recommendation) -> list[str]:
+    if found.nearest is None:
+        first = next(row for row in found.rows if row.trains and row.shortfalls)
+        return [f"Which is nearest cannot be said. {first.label}: {_shortfall(found, first.shortfalls[0])}."]
+    misses = join([_shortfall(found, shortfall) for shortfall in found.nearest.shortfalls])
+    text = (
+        f"The nearest is {found.nearest.label} ({found.metric.name} {_score(found, found.nearest.quality)}): {misses}."
+    )
+    floors = [row.label for row in found.rows if not row.trains and row.fits]
+    return [text, *([f"Without training, {join(floors)} would keep the limits."] if floors else [])]
+
+
+def _why(found: Recommendation) -> list[str]:
+    if found.answer is None or found.is_floor or found.best_fitting is None:
+        return []
+    fitting = sum(row.fits and row.trains for row in found.rows)
+    among = f"Of the {fitting} rows that train and keep the limits" if found.limits else f"Of {fitting} rows that train"
+    side = "highest" if found.metric.direction == "higher" else "lowest"
+    best = f"{among}, {found.best_fitting} has the {side} {found.metric.name}"
+    if fitting == 1:
+        best = f"{found.best_fitting} alone {'keeps the limits' if found.limits else 'has a score'}"
+    others = [label for label in found.as_good if label != found.best_fitting]
+    if not others:
+        alone = "; no other is within one standard error of it" if fitting > 1 and not found.unsure else ""
+        return [f"{best}{alone}.", *([] if fitting == 1 else [rule_text(found)])]
+    cheap = f"; of these {found.answer} {_SUPERLATIVES[found.prefer]}" if found.prefer else ""
+    return [f"{best}; {join(others)} {_are(others)} within one standard error of it{cheap}.", rule_text(found)]
+
+
+def _gives_up(found: Recommendation, costs: Costs) -> list[str]:
+    if found.answer is None or found.best is None or found.answer == found.best or found.is_floor:
+        return []
+    best, mine = found.row(found.best), found.row(found.answer)
+    if best.quality is None or mine.quality is None:
+        return []
+    gap = abs(best.quality - mine.quality)
+    text = (
+        f"It gives up {columns.score(gap, unit=found.metric.unit)} {found.metric.name} against the best, {best.label}"
+    )
+    pair = found.to_best
+    if pair is not None and pair.interval is not None:
+        ends = [columns.score(end, unit=found.metric.unit) for end in (pair.interval.low, pair.interval.high)]
+        text += f" (95 % interval of the difference {ends[0]} to {ends[1]}: {_relation(pair)})"
+    saved = []
+    for axis in ("time", "memory", "stored"):
+        theirs, ours = costs[axis].get(best.label), costs[axis].get(mine.label)
+        if theirs is not None and ours is not None and ours < theirs:
+            saved.append(f"{_figure(AXES[axis], ours)} instead of {_figure(AXES[axis], theirs)} {_FIGURES[axis]}")
+    return [text + (f"; it takes {join(saved)}." if saved else ".")]
+
+
+def _tied(found: Recommendation) -> list[str]:
+    if not found.tied_with:
+        return []
+    fitting = {row.label for row in found.rows if row.fits}
+    inside = [label for label in found.tied_with if label in fitting]
+    outside = [label for label in found.tied_with if label not in fitting]
+    whom = join(inside) if inside else ""
+    if outside:
+        whom += f"{'; nor from ' if inside else ''}{join(outside)} outside the limits"
+    settled: dict[int, list[str]] = {}
+    for pair in found.open_pairs:
+        if pair.seeds_needed is not None:
+            settled.setdefault(pair.seeds_needed, []).append(pair.second)
+    told = [f"about {count} seeds from {join(labels)}" for count, labels in sorted(settled.items())]
+    text = f"If differences and spreads are what they seem, telling it apart takes {'; '.join(told)}."
+    return [f"By {found.metric.name} it cannot be told apart from {whom}.", *([text] if told else [])]
+
+
+def _close(found: Recommendation) -> list[str]:
+    """Rows that the limits keep out and that are better than the answer, nearest to the limits first."""
+    if found.answer is None or not found.limits:
+        return []
+    chosen = found.row(found.answer).quality
+    sign = 1 if found.metric.direction == "higher" else -1
+    out = [
+        row
+        for row in found.rows
+        if row.trains and row.quality is not None and chosen is not None
+        if row.shortfalls and sign * (row.quality - chosen) >= 0
+    ]
+    out.sort(key=lambda row: row.shortfalls[0].relative)
+    told = [
+        f"{r.label} ({_score(found, r.quality)}; {join([_shortfall(found, s) for s in r.shortfalls])})" for r in out
+    ]
+    more = f"; {len(told) - SHOWN} more" if len(told) > SHOWN else ""
+    return [f"Kept out by the limits, though as good or better: {'; '.join(told[:SHOWN])}{more}."] if told else []
+
+
+def _changes(found: Recommendation) -> list[str]:
+    texts = [_change(found, change) for change in found.changes if change.kind != "prefer"]
+    by_row: dict[str | None, list[str]] = {}
+    for change in found.changes:
+        if change.kind == "prefer":
+            by_row.setdefault(change.to, []).append(_FIGURES[change.prefer])
+    texts += [f"with {join(costs)} to decide among equals: {to}" for to, costs in by_row.items()]
+    return [f"The answer would change: {'; '.join(texts)}."] if texts else []
+
+
+def _change(found: Recommendation, change: Change) -> str:
+    if change.kind == "quality_alone" or change.limit is None or change.bound is None:
+        return f"by {found.metric.name} alone: {change.to}"
+    limit = change.limit
+    name = _FIGURES[limit.axis.name] if limit.axis else limit.name
+    bound = _limited(found, limit, change.bound)
+    to = change.to or "none would fit"
+    if change.kind == "relax":
+        return f"with {name} {'down' if limit.at_least else 'up'} to {bound}: {to}"
+    return f"with {name} {'above' if limit.at_least else 'below'} {bound}: {to}"
+
+
+def _certainty(found: Recommendation) -> list[str]:
+    if found.unsure:
+        return [f"How sure this is cannot be said: {found.unsure}."]
+    shares = sorted(
+        ((row.probability or 0.0, row.label) for row in found.rows if row.label != found.answer), reverse=True
+    )
+    others = [f"{label} in {_share(share)}" for share, label in shares[:SHOWN] if share >= 0.005]
+    if found.none_probability and found.none_probability >= 0.005:
+        others.append(f"none fits in {_share(found.none_probability)}")
+    if found.answer is None:
+        text = f"No row fits in {_share(found.none_probability or 0.0)} of the draws of all true figures"
+    else:
+        row = found.row(found.answer)
+        text = f"It is the answer in {_share(row.probability or 0.0)} of the draws of all true figures"
+        others = [other for other in others if not other.startswith(f"{row.label} in ")]
+    if others and found.answer is None:
+        others = [other for other in others if not other.startswith("none fits")]
+    parts = [text + (f"; {', '.join(others)}." if others else ".")]
+    if found.still:
+        parts.append(f"The draws take {join(found.still)} at the mean: one seed does not tell how much seeds differ.")
+    return parts
+
+
+def _floor(found: Recommendation) -> list[str]:
+    pair = found.to_floor
+    if pair is None or pair.interval is None or found.is_floor:
+        return []
+    clear = pair.interval.low > 0 if found.metric.direction == "higher" else pair.interval.high < 0
+    return [] if clear else [f"It is not clearly better than {found.floor}, which does not train."]
+
+
+def _seeds(results: Results, found: Recommendation) -> list[str]:
+    parts = []
+    if found.answer is not None and not found.enough_seeds:
+        count = f"{found.seeds} seed{' is' if found.seeds == 1 else 's are'}"
+        parts.append(f"{count} too few to call any difference significant ({SEEDS_REQUIRED} needed).")
+    timed = [limit for limit in found.limits if limit.axis and limit.axis.timing]
+    timed_prefer = bool(found.prefer) and AXES[found.prefer].timing and len(found.as_good) > 1
+    busy = [row.label for row in results.rows if row.contended]
+    if busy and (timed or timed_prefer):
+        parts.append(f"Times decide here, and those of {join(busy)} were taken on a busy machine.")
+    unweighed = [f"{row.label} ({row.reason})" for row in found.rows if row.quality is None]
+    if unweighed:
+        parts.append(f"Not weighed: {'; '.join(unweighed)}.")
+    return parts
+
+
+def _relation(pair: Pair) -> str:
+    words = {
+        "ahead": "significant",
+        "behind": "significant",
+        "tied": "cannot be told apart",
+        "too_few_seeds": "beyond the noise, but too few seeds to call it significant",
+        "not_compared": "not compared",
+    }
+    return words[pair.relation]
+
+
+def _shortfall(found: Recommendation, shortfall: Shortfall) -> str:
+    limit = shortfall.limit
+    name = _FIGURES[limit.axis.name] if limit.axis else limit.name
+    if shortfall.figure is None or shortfall.excess is None:
+        return f"{name} not known: {shortfall.reason}"
+    side = "under" if limit.at_least else "over"
+    figure, excess = _limited(found, limit, shortfall.figure), _limited(found, limit, shortfall.excess)
+    return f"{name} {figure}, {excess} ({100 * shortfall.relative:.1f} %) {side} {limit.text}"
+
+
+def _limited(found: Recommendation, limit: Limit, value: float) -> str:
+    if limit.axis is not None:
+        return _figure(limit.axis, value)
+    return columns.score(value, unit=limit.metric.unit if limit.metric else found.metric.unit)
+
+
+def _figure(axis: Axis, value: float) -> str:
+    if axis.unit == "count":
+        return units.count(value)
+    return {"seconds": units.seconds, "bytes": units.size}.get(axis.unit, _joules)(value)
+
+
+def _joules(value: float) -> str:
+    return f"{units.number(value)} J"
+
+
+def _cost(axis: str, costs: Costs, label: str) -> str:
+    return f"{_FIGURES[axis]} {_figure(AXES[axis], costs[axis][label])}"
+
+
+def _score(found: Recommendation, value: float | None) -> str:
+    return "–" if value is None else columns.score(value, unit=found.metric.unit)
+
+
+def _share(share: float) -> str:
+    return "under 1 %" if 0 < share < 0.005 else "over 99 %" if 0.995 < share < 1 else f"{share:.0%}".replace("%", " %")
+
+
+def _are(words: Sequence[str]) -> str:
+    return "is" if len(words) == 1 else "are"
+
+
+def _limit_data(limit: Limit) -> dict[str, Any]:
+    side = "at_least" if limit.at_least else "at_most"
+    return {"figure": limit.name, side: limit.bound, "text": limit.text}
+
+
+def _pair_data(pair: Pair | None) -> dict[str, Any] | None:
+    if pair is None:
+        return None
+    interval = pair.interval
+    return {
+        "against": pair.second,
+        "difference": pair.difference,
+        "interval_low": interval.low if interval else None,
+        "interval_high": interval.high if interval else None,
+        "p_holm": pair.p_holm,
+        "relation": pair.relation,
+        "seeds_needed": pair.seeds_needed,
+        "reason": pair.reason,
+    }
+
+
+def _change_data(change: Change) -> dict[str, Any]:
+    return {
+        "kind": change.kind,
+        "to": change.to,
+        "figure": change.limit.name if change.limit else None,
+        "bound": change.bound,
+        "prefer": change.prefer or None,
+    }
+
+
+def _row_data(row: Standing, costs: Costs) -> dict[str, Any]:
+    return {
+        "method": row.label,
+        "trains": row.trains,
+        "quality": row.quality,
+        "reason": row.reason,
+        "fits": row.fits,
+        "probability": row.probability,
+        "probability_fits": row.probability_fits,
+        **{AXES[axis].figure: figures.get(row.label) for axis, figures in costs.items()},
+        "shortfalls": [
+            {"figure": s.limit.name, "value": s.figure, "excess": s.excess, "reason": s.reason} for s in row.shortfalls
+        ],
+    }

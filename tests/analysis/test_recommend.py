@@ -1,0 +1,203 @@
+"""Which row is recommended, why, how surely, and what would change it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from synthetic_records import Level, World, build_store, small_study
+from tuneoff.analysis.limits import Limit, cost_limit, metric_limit
+from tuneoff.analysis.outcomes import Outcomes
+from tuneoff.analysis.recommend import PREFERENCES, Recommendation, recommend
+from tuneoff.analysis.results import Results, gather
+from tuneoff.cli import recommend as command
+from tuneoff.record import Inference, Status
+from tuneoff.report import recommendation
+
+LEVELS = {
+    "majority": Level(0.5, head=0, stored=0),
+    "full": Level(0.90, 30.0, 900 << 20, base=1_000_000, stored=90 << 20),
+    "lora": Level(0.90, 8.0, 600 << 20, adapter=147_456),
+    "head": Level(0.6, 3.0, 400 << 20, stored=7000),
+}
+
+
+def study(folder: Path, seeds: int = 6, **world: Any) -> Results:
+    made = small_study("majority", "full", "lora", "head", seeds=seeds)
+    return gather(build_store(folder / "study", made, World(**{"levels": LEVELS, **world})))
+
+
+def asked(found: Results, *limits: Limit, prefer: str = "time", metric: str = "accuracy") -> Recommendation:
+    chosen = next(m for r in found.completed for m in r.metrics if m.name == metric and m.split == "test")
+    return recommend(found, Outcomes(found), chosen, limits, prefer)
+
+
+def memory(text: str) -> Limit:
+    return cost_limit("memory", text, "--max-memory")
+
+
+def time(text: str) -> Limit:
+    return cost_limit("time", text, "--max-train-time")
+
+
+def at_least(found: Results, value: float) -> Limit:
+    return metric_limit(f"accuracy={value}", "--min", [m for m in found.completed[0].metrics if m.split == "test"])
+
+
+def test_among_rows_within_one_standard_error_the_cheaper_wins(tmp_path: Path) -> None:
+    said = asked(study(tmp_path))
+    assert set(said.as_good) == {"full", "lora"}
+    assert said.answer == "lora"
+    assert "head" not in said.tied_with
+    row = said.row("lora")
+    assert row.probability is not None
+    assert row.probability > 0.5
+    assert sum(r.probability or 0 for r in said.rows) + (said.none_probability or 0) == pytest.approx(1)
+
+
+def test_what_is_preferred_decides_among_equals_only(tmp_path: Path) -> None:
+    levels = {**LEVELS, "full": Level(0.90, 30.0, 500 << 20, base=1_000_000, stored=90 << 20)}
+    found = study(tmp_path, levels=levels)
+    assert asked(found, prefer="time").answer == "lora"
+    by_memory = asked(found, prefer="memory")
+    assert by_memory.answer == "full"  # head needs less, but is no equal
+    assert any(change.kind == "prefer" and change.to == "lora" for change in by_memory.changes)
+
+
+def test_a_preference_that_a_row_lacks_gives_way_to_one_that_all_have(tmp_path: Path) -> None:
+    found = study(tmp_path, changes={"full": {"inference": Inference()}})
+    assert asked(found, prefer="latency").prefer == "time"
+    assert asked(found, prefer="memory").prefer == "memory"
+
+
+def test_a_clearly_better_row_wins_whatever_it_costs(tmp_path: Path) -> None:
+    said = asked(study(tmp_path, levels={**LEVELS, "lora": Level(0.8, 8.0)}))
+    assert (said.answer, said.as_good) == ("full", ("full",))
+    assert said.row("full").probability == pytest.approx(1, abs=0.02)
+
+
+def test_limits_keep_rows_out_and_say_by_how_much(tmp_path: Path) -> None:
+    said = asked(study(tmp_path), memory("500MiB"))
+    assert said.answer == "head"
+    full, lora = said.row("full"), said.row("lora")
+    assert not full.fits
+    assert full.shortfalls[0].excess is not None
+    assert full.shortfalls[0].excess == pytest.approx((900 - 500) << 20, rel=0.05)
+    assert lora.shortfalls[0].relative < full.shortfalls[0].relative
+    relax = next(change for change in said.changes if change.kind == "relax")
+    assert relax.to == "lora"
+    assert relax.bound == pytest.approx(600 << 20, rel=0.05)
+    tighten = next(change for change in said.changes if change.kind == "tighten")
+    assert tighten.to is None
+    assert tighten.bound == pytest.approx(400 << 20, rel=0.05)
+    assert said.to_best is not None
+    assert said.to_best.relation == "behind"
+
+
+def test_a_limit_near_a_rows_noisy_cost_splits_the_probability(tmp_path: Path) -> None:
+    found = study(tmp_path)
+    mean = float(np.mean([r.timing.train_seconds for r in found.row("lora").completed if r.timing.train_seconds]))
+    fits = asked(found, time(f"{mean:.6f}s")).row("lora").probability_fits
+    assert fits is not None
+    assert 0.2 < fits < 0.8
+    assert asked(found, time("1h")).row("lora").probability_fits == 1
+
+
+def test_none_fits_names_the_nearest(tmp_path: Path) -> None:
+    found = study(tmp_path)
+    said = asked(found, memory("500MiB"), at_least(found, 0.8))
+    assert said.answer is None
+    assert said.nearest is not None
+    assert said.nearest.label == "lora"  # 20 % over the memory; head is a quarter below the accuracy
+    assert said.none_probability == 1
+    assert {(change.kind, change.to) for change in said.changes} == {("relax", "lora"), ("relax", "head")}
+    text = " ".join(recommendation.lines(found, said, {axis: {} for axis in PREFERENCES}))
+    assert "None fits" in text
+    assert "The nearest is lora" in text
+
+
+def test_a_row_that_was_not_measured_does_not_fit_and_says_why(tmp_path: Path) -> None:
+    found = study(tmp_path, changes={"lora": {"inference": Inference()}})
+    said = asked(found, cost_limit("latency", "20ms", "--max-latency"))
+    assert said.answer == "full"
+    shortfall = said.row("lora").shortfalls[0]
+    assert (shortfall.figure, shortfall.reason) == (None, "not recorded")
+
+
+def test_where_no_row_has_the_figure_none_is_called_nearest(tmp_path: Path) -> None:
+    found = study(tmp_path, changes={label: {"inference": Inference()} for label in LEVELS})
+    said = asked(found, cost_limit("latency", "20ms", "--max-latency"))
+    assert (said.answer, said.nearest) == (None, None)
+    text = " ".join(recommendation.lines(found, said, {axis: {} for axis in PREFERENCES}))
+    assert "Which is nearest cannot be said" in text
+
+
+def test_a_floor_is_the_answer_only_where_nothing_beats_it(tmp_path: Path) -> None:
+    beaten = {**LEVELS, "full": Level(0.3, 30.0), "lora": Level(0.3, 8.0), "head": Level(0.2, 3.0)}
+    found = study(tmp_path, levels=beaten)
+    said = asked(found)
+    assert (said.answer, said.is_floor) == ("majority", True)
+    text = recommendation.lines(found, said, {axis: {} for axis in PREFERENCES})[0]
+    assert text.startswith("Do without training: majority")
+    assert not asked(study(tmp_path / "other")).is_floor
+
+
+def test_a_floor_is_not_recommended_because_nothing_else_fits(tmp_path: Path) -> None:
+    said = asked(study(tmp_path), memory("1MB"))
+    assert said.answer is None
+    assert said.row("majority").fits
+
+
+def test_one_seed_has_an_answer_but_no_probability(tmp_path: Path) -> None:
+    found = study(tmp_path, seeds=1)
+    said = asked(found)
+    best = max(("full", "lora", "head"), key=lambda label: found.row(label).scores("accuracy")[0])
+    assert said.answer == best  # nothing is known to be as good
+    assert said.row(best).probability is None
+    assert said.unsure == "one seed does not tell how much seeds differ"
+
+
+def test_few_seeds_failures_random_weights_and_busy_times_are_said(tmp_path: Path) -> None:
+    found = study(tmp_path, seeds=3, fail={("head", 1): Status.DIVERGED}, contended=frozenset({"lora"}))
+    said = asked(found, time("1h"))
+    assert any("did not complete (head seed 1: diverged)" in caveat for caveat in said.caveats)
+    text = " ".join(recommendation.lines(found, said, {axis: {} for axis in PREFERENCES}))
+    assert "too few to call any difference significant (6 needed)" in text
+    assert "those of lora were taken on a busy machine" in text
+    made = small_study("lora", model={"source": "minilm", "random_weights": True})
+    random = gather(build_store(tmp_path / "random", made))
+    assert "random" in asked(random).caveats[0]
+
+
+def test_a_row_that_failed_is_not_weighed_and_is_named(tmp_path: Path) -> None:
+    found = study(tmp_path, seeds=2, fail={("full", 0): Status.OUT_OF_MEMORY, ("full", 1): Status.OUT_OF_MEMORY})
+    said = asked(found)
+    assert said.row("full").reason == "no trial of this row has completed"
+    text = " ".join(recommendation.lines(found, said, {axis: {} for axis in PREFERENCES}))
+    assert "Not weighed: full (no trial of this row has completed)" in text
+
+
+def test_another_metric_is_judged_by_its_own_direction(tmp_path: Path) -> None:
+    said = asked(study(tmp_path, levels={**LEVELS, "lora": Level(0.8, 8.0)}), metric="loss")
+    assert said.answer == "full"
+    assert said.metric.direction == "lower"
+
+
+def test_a_study_of_floors_recommends_nothing(tmp_path: Path) -> None:
+    found = gather(build_store(tmp_path / "s", small_study("majority"), World(levels=LEVELS)))
+    said = asked(found)
+    assert said.answer is None
+    lines = recommendation.lines(found, said, {axis: {} for axis in PREFERENCES})
+    assert lines[0] == "No method that trains has a score, so there is nothing to recommend."
+
+
+def test_equal_records_give_equal_probabilities(tmp_path: Path) -> None:
+    found = study(tmp_path)
+    assert [row.probability for row in asked(found).rows] == [row.probability for row in asked(found).rows]
+
+
+def test_the_command_offers_every_preference() -> None:
+    assert command.PREFERENCES == PREFERENCES
