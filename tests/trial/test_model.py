@@ -304,3 +304,14 @@ def test_the_empty_model_has_the_loaded_models_shapes(bert_folder: Path) -> None
 def test_a_tiny_vocabulary_still_holds_all_bytes() -> None:
     config = tiny_config("gpt2")
     assert len(byte_tokenizer(config)(TEXT)["input_ids"]) == len(TEXT.encode())
+
+
+def test_the_activation_in_one_kernel_is_the_same_function() -> None:
+    """GPT-2's own, made of six operations, keeps six tensors of the size of the feed-forward layer."""
+    from transformers.activations import ACT2FN
+
+    x = torch.linspace(-8, 8, 2001)
+    torch.testing.assert_close(ACT2FN["gelu_pytorch_tanh"](x), ACT2FN["gelu_new"](x), atol=1e-6, rtol=1e-5)
+    spec = ModelSpec(source="gpt2", random_weights=True)
+    config: Any = trial_model.build_empty(spec, TASK).config
+    assert config.activation_function == "gelu_pytorch_tanh"

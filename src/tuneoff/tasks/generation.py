@@ -270,9 +270,9 @@ class Generation(Task):
         return logits
 
     def loss(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-        from torch.nn.functional import cross_entropy
+        from tuneoff.tasks._loss import summed_cross_entropy
 
-        return cross_entropy(logits.float(), batch["targets"], reduction="sum")
+        return summed_cross_entropy(logits, batch["targets"])
 
     def outcome(self, logits: torch.Tensor, batch: Batch, examples: Sequence[Example]) -> list[Prediction]:
         import torch

@@ -194,6 +194,10 @@ def quiet() -> Iterator[None]:
 def _set_up(config: Any, task: Task, dropout: float | None) -> None:
     for key, value in task.model_arguments().items():
         setattr(config, key, value)
+    for key in ("activation_function", "hidden_act"):
+        if getattr(config, key, None) == "gelu_new":
+            # The same function (GELU by tanh) as one kernel, which keeps one tensor for the backward pass, not six.
+            setattr(config, key, "gelu_pytorch_tanh")
     if dropout is None:
         return
     for key, value in list(vars(config).items()):

@@ -1,0 +1,51 @@
+"""Cross-entropy over a large vocabulary in little memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.autograd.function import once_differentiable
+
+CHUNK = 128
+"""Rows of logits that are turned into float32 at a time."""
+
+
+class _TokenLoss(torch.autograd.Function):
+    """Forward keeps the logits and one number per row; backward writes their gradient over them."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        losses, totals = [], []
+        for part, wanted in zip(torch.split(logits, CHUNK), torch.split(targets, CHUNK), strict=True):
+            exact = part.float()
+            total = exact.logsumexp(-1)
+            losses.append((total - exact.gather(-1, wanted[:, None])[:, 0]).sum())
+            totals.append(total)
+        ctx.save_for_backward(logits, targets, torch.cat(totals))
+        return torch.stack(losses).sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        logits, targets, totals = ctx.saved_tensors
+        parts = (torch.split(tensor, CHUNK) for tensor in (logits, targets, totals))
+        for part, wanted, total in zip(*parts, strict=True):
+            slope = part.float().sub_(total[:, None]).exp_()
+            slope[torch.arange(len(wanted), device=wanted.device), wanted] -= 1
+            part.copy_(slope.mul_(gradient))
+        return logits, None
+
+
+def summed_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Sum of the rows' cross-entropies in nats, computed in float32.
+
+    The usual way holds the logits three times: as they are, as log-probabilities, and their gradient. Here the
+    gradient takes the logits' own place, so they must be used for nothing else once the loss was taken.
+
+    Args:
+        logits: shape (rows, vocabulary), of any floating type; overwritten in the backward pass.
+        targets: numbers of the right columns, shape (rows,).
+    """
+    loss: torch.Tensor = _TokenLoss.apply(logits, targets)  # type: ignore[no-untyped-call]
+    return loss
