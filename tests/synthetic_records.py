@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,8 @@ from tuneoff.record import (
     Timing,
     TrialRecord,
 )
+from tuneoff.rounds import Search
+from tuneoff.search import spaces
 from tuneoff.spec import StudySpec, TrialSpec
 from tuneoff.store import StudyStore
 from tuneoff.study_file import parse
@@ -39,9 +42,13 @@ CLASSES = ("acq", "crude", "earn", "grain")
 
 
 def small_study(
-    *labels: str, seeds: int = 2, model: Any = "minilm", rows: Mapping[str, Any] | None = None
+    *labels: str,
+    seeds: int = 2,
+    model: Any = "minilm",
+    rows: Mapping[str, Any] | None = None,
+    search: Any = None,
 ) -> StudySpec:
-    """A checked study of these methods, or of rows with options."""
+    """A checked study of these methods, or of rows with options; `search` as in a study file."""
     methods = {**{label: {} for label in labels}, **(rows or {})}
     return parse(
         {
@@ -49,7 +56,7 @@ def small_study(
             "model": model,
             "task": {"data": "reuters-r8"},
             "methods": methods,
-            "protocol": {"seeds": seeds},
+            "protocol": {"seeds": seeds, "search": search},
         }
     )
 
@@ -316,11 +323,15 @@ def failed(spec: TrialSpec, status: Status) -> TrialRecord:
     )
 
 
-def build_store(root: Path, study: StudySpec, world: World | None = None) -> StudyStore:
-    """A study's folder with made-up results."""
+def build_store(root: Path, study: StudySpec, world: World | None = None, **search: Any) -> StudyStore:
+    """A study's folder with made-up results; where the study searches, of its search too (see `build_search`)."""
     world = world or World()
     trials = plan(study)
     store = StudyStore.create(root, study, trials)
+    if study.protocol.search is not None:
+        chosen = {label: row["choice"] for label, row in (build_search(store, **search).search() or {})["rows"].items()}
+        trials = plan(study, chosen={label: choice for label, choice in chosen.items() if choice})
+        store = StudyStore.create(root, study, trials)
     for spec in trials:
         key = (spec.label, spec.seed)
         place = store.trial(spec.id)
@@ -340,6 +351,47 @@ def build_store(root: Path, study: StudySpec, world: World | None = None) -> Stu
             record = written(record, outcomes).model_copy(update=world.changes.get(spec.label, {}))
         place.write_record(record.model_copy(update={"predictions": {"test": info}}))
     return store
+
+
+def build_search(
+    store: StudyStore,
+    peaks: Mapping[str, float] | None = None,
+    broken: frozenset[tuple[str, int]] = frozenset(),
+    rounds: int | None = None,
+) -> StudyStore:
+    """Runs the search of a study's folder on made-up records, before its verdict.
+
+    A row's validation accuracy has one peak, of 0.9, over the range of its first dimension.
+
+    Args:
+        store: the folder, there or not yet, of `study`.
+        peaks: label -> where (0 to 1) on the first range its peak stands; 0.6 where not named.
+        broken: (label, how many trials before) of search trials that diverged.
+        rounds: rounds to run; all where unset.
+    """
+    study = store.study()
+    search = Search(study, {}, store)
+    done: Counter[str] = Counter()
+    while (trials := search.missing()) and (rounds is None or done.total() < rounds * len(search.rows)):
+        StudyStore.create(store.root, study, trials)
+        for spec in trials:
+            first = spaces(study)[spec.label][0]
+            tried = spec.learning_rate if first.name == "learning_rate" else spec.options[first.name]
+            peak = (peaks or {}).get(spec.label, 0.6)
+            score = 0.9 - 0.5 * (first.share(tried) - peak) ** 2
+            record = make_record(spec, metrics=_validated(score), timing=Timing(train_seconds=2.0, total_seconds=3.0))
+            lost = (spec.label, done[spec.label]) in broken
+            store.trial(spec.id).write_record(failed(spec, Status.DIVERGED) if lost else record)
+            done[spec.label] += 1
+    store.write_search(search.found())
+    return store
+
+
+def _validated(score: float) -> tuple[Metric, ...]:
+    return (
+        Metric(name="accuracy", value=score, unit="fraction", direction="higher", split="validation"),
+        Metric(name="loss", value=1 - score, unit="nats", direction="lower", split="validation"),
+    )
 
 
 def finding(name: str, message: str) -> tuple[Finding, ...]:

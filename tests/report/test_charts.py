@@ -130,5 +130,5 @@ def test_charts_of_a_text_task(tmp_path: Path) -> None:
         assert floor.text == (f"{floor.value:.3f}" if name == "rouge" else f"{floor.value:,.0f}")
         assert {"lead", "zero_shot"}.isdisjoint(s.label for s in charts["quality_train_time"].series)
         assert charts["quality_train_time"].y.label == (
-            "test rouge l" if name == "rouge" else "test perplexity (lower is better)"
+            "test ROUGE-L" if name == "rouge" else "test perplexity (lower is better)"
         )

@@ -21,6 +21,7 @@ from synthetic_records import (
     written_predictions,
 )
 from tuneoff import report
+from tuneoff.analysis.figures import metric_name
 from tuneoff.record import Status
 from tuneoff.spec import PublishedSpec
 from tuneoff.store import StudyStore
@@ -213,6 +214,22 @@ def test_every_pair_is_in_the_page_and_in_csv(tmp_path: Path) -> None:
     assert "not corrected" in page.read_text()
 
 
+def test_one_seed_tells_no_share_of_seeds(tmp_path: Path) -> None:
+    page = report.write(store(tmp_path, seeds=1), plots=False)
+    assert cells(page.read_text(), "## Pairs", "full – majority")["P(better)"] == "–"
+    assert 0 < float(cells(page.read_text(), "## Pairs", "full – majority")["difference"].split()[0]) < 1
+
+
+def test_metrics_have_the_names_of_their_field(tmp_path: Path) -> None:
+    page = report.write(store(tmp_path), plots=False)
+    assert {"macro-F1 ↑", "MCC ↑"} <= cells(page.read_text(), "## Results", "lora").keys()
+    assert "macro_f1_mean" in (page.parent / "methods.csv").read_text()
+    assert "macro_f1" in method(json.loads((page.parent / "report.json").read_text()), "lora")["metrics"]
+    assert [metric_name(key) for key in ("rouge_lsum", "exact_match", "token_f1", "my_own")] == [
+        *("ROUGE-Lsum", "exact match", "token F1", "my own")
+    ]
+
+
 def test_of_very_many_pairs_those_with_the_best_are_shown(tmp_path: Path) -> None:
     rows = {f"lora_{at}": {"method": "lora", "r": at + 1} for at in range(12)}
     levels = {label: Level(0.9 - 0.01 * at) for at, label in enumerate(rows)}
@@ -319,12 +336,12 @@ def cells(text: str, heading: str, row: str) -> dict[str, str]:
 def test_metrics_of_a_text_task_stand_in_the_tables_in_their_own_units(tmp_path: Path) -> None:
     text = report.write(writing(tmp_path), plots=False).read_text()
     lora = cells(text, "## Results", "lora")
-    assert list(lora)[1:5] == ["rouge l ↑", "loss ↓", "rouge 1 ↑", "perplexity ↓"]
-    assert re.fullmatch(r"0\.\d{3} ± 0\.\d{3}", lora["rouge l ↑"])
+    assert list(lora)[1:5] == ["ROUGE-L ↑", "loss ↓", "ROUGE-1 ↑", "perplexity ↓"]
+    assert re.fullmatch(r"0\.\d{3} ± 0\.\d{3}", lora["ROUGE-L ↑"])
     assert re.fullmatch(r"\d,\d{3} ± \d+", lora["perplexity ↓"])
     # The lowest loss and the highest ROUGE are the best of their columns.
     full = cells(text, "## Results", "full")
-    assert full["rouge l ↑"].startswith("**")
+    assert full["ROUGE-L ↑"].startswith("**")
     assert full["loss ↓"].startswith("**")
     speed = cells(text, "## Speed and gradients", "lora")
     assert (speed["written tokens/s ↑"], speed["tokens written"]) == ("55.00 ± 0.00", "15.00 ± 0.00")
@@ -352,7 +369,7 @@ def test_the_answer_of_a_text_study_names_its_best_floor(tmp_path: Path) -> None
     body = report.summary(writing(tmp_path))
     text = body["answer"]["text"]
     assert (body["answer"]["floor"], body["answer"]["not_above_floor"]) == ("lead", [])
-    assert "full has the highest test rouge_l: 0." in text
+    assert "full has the highest test ROUGE-L: 0." in text
     assert "It cannot be told apart from lora" in text
     assert "The floor, lead (the best of 2 rows without training), is at 0." in text
     assert method(body, "prompt_tuning")["to_best"]["examples"] == 60
@@ -372,7 +389,7 @@ def test_more_metrics_than_fit_get_a_table_of_their_own(tmp_path: Path) -> None:
     assert "metric 5 ↑" not in cells(text, "## Results", "lora")
     every = cells(text, "### Every metric", "lora")
     assert every["metric 5 ↑"] == "0.250 ± 0.000"
-    assert {"rouge l ↑", "loss ↓", "perplexity ↓"} <= every.keys()
+    assert {"ROUGE-L ↑", "loss ↓", "perplexity ↓"} <= every.keys()
 
 
 def test_lower_may_be_better(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def writers(tmp_path_factory: pytest.TempPathFactory) -> StudyStore:
 
 @pytest.mark.parametrize(
     ("width", "metrics"),
-    [(80, "rouge l"), (100, "rouge l  loss"), (140, "rouge l   loss  rouge 1  perplexity")],
+    [(80, "ROUGE-L"), (100, "ROUGE-L  loss"), (140, "ROUGE-L   loss  ROUGE-1  perplexity")],
 )
 def test_metrics_of_a_text_task_are_as_many_as_fit(width: int, metrics: str, writers: StudyStore) -> None:
     lines = shown(writers, width).splitlines()

@@ -15,6 +15,7 @@ LOUD = (
     "different_data",
     "different_order",
     "unequal_data",
+    "unequal_search",
     "different_model",
     "different_precision",
     "different_hardware",

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from tuneoff.analysis.figures import metric_name
 from tuneoff.analysis.inference import Sample, estimate
 from tuneoff.analysis.results import Results, Row
 from tuneoff.record import Finding, TrialRecord
@@ -21,7 +22,9 @@ def detect(results: Results) -> list[Finding]:
     improving = {row.label: gain for row in trained if (gain := _still_improving(row))}
     found = []
     if improving:
-        told = "; ".join(f"{label} by {gain.value:.3g} in {gain.metric}" for label, gain in improving.items())
+        told = "; ".join(
+            f"{label} by {gain.value:.3g} in {metric_name(gain.metric)}" for label, gain in improving.items()
+        )
         message = (
             "Still improving at the end of the budget: the last validation is the best by more than its noise "
             f"({told}). A longer training may rank the rows differently."
@@ -145,7 +148,9 @@ def _below_floor(results: Results) -> list[Finding]:
     ]
     if not told:
         return []
-    message = f"Test {metric.name} is no better than that of {floor}, without training, {sign * level:.4g}: "
+    message = (
+        f"Test {metric_name(metric.name)} is no better than that of {floor}, without training, {sign * level:.4g}: "
+    )
     return [Finding(name="below_floor", message=message + ", ".join(told) + ".")]
 
 

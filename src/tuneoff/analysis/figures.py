@@ -51,6 +51,23 @@ COSTS = (
 )
 
 
+METRIC_NAMES = {
+    "macro_f1": "macro-F1",
+    "mcc": "MCC",
+    "rouge_1": "ROUGE-1",
+    "rouge_2": "ROUGE-2",
+    "rouge_l": "ROUGE-L",
+    "rouge_lsum": "ROUGE-Lsum",
+    "token_f1": "token F1",
+}
+"""Metrics whose name in the field is not their key with spaces."""
+
+
+def metric_name(key: str) -> str:
+    """A metric's name for people: `ROUGE-L` for `rouge_l`, `exact match` for `exact_match`."""
+    return METRIC_NAMES.get(key, key.replace("_", " "))
+
+
 def train_loss(record: TrialRecord) -> float | None:
     """Mean training loss (nats) over the whole training, from the learning curve; None without one."""
     total, before = 0.0, 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 from tuneoff.record import Metric, Status, TrialRecord
 from tuneoff.spec import StudySpec, TrialSpec
@@ -70,12 +71,14 @@ class Results:
         study: what was asked.
         rows: in the study's order.
         superseded: ids of trials that a later trial of the same row and seed replaced (their data changed).
+        search: what the search tried, found and chose, as `search.json` tells it; None where there was none.
     """
 
     store: StudyStore
     study: StudySpec
     rows: tuple[Row, ...]
     superseded: tuple[str, ...]
+    search: dict[str, Any] | None = None
 
     @property
     def records(self) -> list[TrialRecord]:
@@ -139,7 +142,7 @@ def gather(store: StudyStore) -> Results:
     keys = sorted(groups, key=lambda key: order.index(key[0]) if key[0] in order else len(order))
     names = _labels([next(iter(groups[key].values())) for key in keys])
     rows = tuple(_row(store, name, groups[key]) for key, name in zip(keys, names, strict=True))
-    return Results(store, study, rows, tuple(superseded))
+    return Results(store, study, rows, tuple(superseded), store.search())
 
 
 def _row(store: StudyStore, label: str, seeds: dict[int, TrialSpec]) -> Row:

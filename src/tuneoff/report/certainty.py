@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tuneoff.analysis.figures import metric_name
 from tuneoff.report import columns
 from tuneoff.report.markup import cell, grid, one_line
 
@@ -49,11 +50,12 @@ def pairs(summary: Summary) -> str:
         shown = [pair for pair in shown if best in (pair["first"], pair["second"])]
     heads = ["pair", "difference", "p", "p, Holm", verdict["effect_size"], "P(better)", "relation", "seeds to settle"]
     about = (
-        f"Difference of test {verdict['metric'].replace('_', ' ')}, the first minus the second, on the seeds and "
+        f"Difference of test {metric_name(verdict['metric'])}, the first minus the second, on the seeds and "
         f"examples that both have, with its {level(summary)} interval (of this pair alone, not corrected). "
         f"{verdict['correction']}'s correction of p is over all pairs and decides the relation. "
         f"{verdict['effect_size']} is the difference in standard deviations between seeds; P(better) is the share of "
-        "seeds at which the first is the better one. “Seeds to settle” is how many would tell the pair apart with 80% "
+        "seeds at which the first is the better one, of two seeds or more. "
+        "“Seeds to settle” is how many would tell the pair apart with 80% "
         f"probability, if difference and spread are what they seem. Under {summary['answer']['seeds_required']} seeds "
         "nothing is called significant."
     )
@@ -75,7 +77,8 @@ def _pair_row(pair: dict[str, Any], unit: str) -> list[str]:
         _p(pair["p"]),
         _p(pair["p_holm"]),
         effect,
-        f"{pair['win_rate']:.2f}",
+        # Of one seed it would be 0 or 1, which sounds like certainty.
+        "–" if pair["seeds"] < 2 else f"{pair['win_rate']:.2f}",
         pair["relation"].replace("_", " "),
         settle,
     ]

@@ -11,10 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from tuneoff.analysis.figures import metric_name
 from tuneoff.analysis.results import Results, Row
 from tuneoff.record import CurvePoint
 from tuneoff.report import columns, units
 from tuneoff.report.columns import Column
+from tuneoff.search import LEARNING_RATE
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,10 @@ class Series:
         low, high: of y at each point, for the band or the error bar.
         x_error: half width of the horizontal error bar.
         ties: letters of the groups within which rows cannot be told apart; empty where all are in one.
+        chosen: which point was chosen; of a search.
+        span: the ends of the range that was searched.
+        failed: x of what was tried without any y.
+        joined: whether a line joins the points, as it may where nothing but x tells them apart.
     """
 
     label: str
@@ -47,6 +53,10 @@ class Series:
     high: tuple[float, ...]
     x_error: float = 0.0
     ties: str = ""
+    chosen: int | None = None
+    span: tuple[float, float] | None = None
+    failed: tuple[float, ...] = ()
+    joined: bool = True
 
     @property
     def text(self) -> str:
@@ -73,7 +83,7 @@ class Chart:
     """All that one chart shows."""
 
     name: str
-    kind: Literal["curve", "scatter"]
+    kind: Literal["curve", "scatter", "search"]
     title: str
     x: Axis
     y: Axis
@@ -132,19 +142,22 @@ SCATTERS = (
     ScatterDefinition("quality_peak_memory", "peak memory", columns.MEMORY, _bytes_axis),
     ScatterDefinition("quality_parameters", "trainable parameters", columns.TRAINABLE, _count_axis),
 )
-FILES = tuple(f"{definition.name}.png" for definition in (*SCATTERS, *CURVES))
+SENSITIVITY = "learning_rate_sensitivity"
+FILES = (*(f"{definition.name}.png" for definition in (*SCATTERS, *CURVES)), f"{SENSITIVITY}.png")
 """Every file that a report may hold a chart in."""
 
 
 def build(results: Results, summary: dict[str, Any]) -> list[Chart]:
     """The charts that there are points for."""
+    sensitivity = [chart for chart in [_sensitivity(summary)] if chart is not None]
     metric = results.primary
     if metric is None:
-        return []
+        return sensitivity
     charts = [_scatter(definition, results, summary) for definition in SCATTERS]
     # Where the primary metric is the loss itself, one chart shows both.
     curves = [c for c in CURVES if not (metric.name == "loss" and c.name == "learning_curve_loss")]
-    return [chart for chart in (*charts, *(_curve(c, results, summary) for c in curves)) if chart is not None]
+    drawn = [chart for chart in (*charts, *(_curve(c, results, summary) for c in curves)) if chart is not None]
+    return drawn + sensitivity
 
 
 def _floor(summary: dict[str, Any]) -> Floor | None:
@@ -197,13 +210,13 @@ def _scatter(definition: ScatterDefinition, results: Results, summary: dict[str,
         f"{entry['method']} {columns.score(score['mean'], unit=score['unit'])} at {column.spread(figure[0], None)}"
         for _, entry, figure, score in found
     )
-    lead = f"Test {_words(name)} against {definition.what}"
+    lead = f"Test {metric_name(name)} against {definition.what}"
     return Chart(
         name=definition.name,
         kind="scatter",
         title=lead + _random(summary),
         x=axis,
-        y=Axis(f"test {_words(name)}" + (" (lower is better)" if found[0][3]["direction"] == "lower" else "")),
+        y=Axis(f"test {metric_name(name)}" + (" (lower is better)" if found[0][3]["direction"] == "lower" else "")),
         series=series,
         floor=floor,
         caption=f"{lead}. Bars: {summary['answer']['interval_level']:.0%} intervals.{_ties_told(summary)}"
@@ -215,7 +228,7 @@ def _scatter(definition: ScatterDefinition, results: Results, summary: dict[str,
 
 def _curve(definition: CurveDefinition, results: Results, summary: dict[str, Any]) -> Chart | None:
     metric = summary["study"]["primary_metric"]
-    what = definition.what.format(metric=_words(metric), loss_unit=_loss_unit(summary))
+    what = definition.what.format(metric=metric_name(metric), loss_unit=_loss_unit(summary))
     found = [_curve_series(place, row, definition, metric) for place, row in enumerate(results.rows)]
     ties = {entry["method"]: entry["ties"] if columns.grouped(summary) else "" for entry in summary["methods"]}
     series = tuple(replace(s, ties=ties[s.label]) for s in found if s is not None)
@@ -264,6 +277,65 @@ def _curve_series(place: int, row: Row, definition: CurveDefinition, metric: str
     )
 
 
+def _sensitivity(summary: dict[str, Any]) -> Chart | None:
+    """The validation score of every learning rate that was tried; None where none was searched."""
+    search = summary["search"]
+    if search is None:
+        return None
+    places = {entry["method"]: place for place, entry in enumerate(summary["methods"])}
+    ties = {entry["method"]: entry["ties"] if columns.grouped(summary) else "" for entry in summary["methods"]}
+    series = tuple(
+        replace(_searched(row), style=places[row["method"]], ties=ties[row["method"]])
+        for row in search["rows"]
+        if LEARNING_RATE in row["space"] and row["tried"]
+    )
+    scores = [score for s in series for score in s.y]
+    if not scores:
+        return None
+    metric, lower = metric_name(search["metric"]), search["direction"] == "lower"
+    lead = f"Validation {metric} against the learning rate"
+    wide = lower and min(scores) > 0 and max(scores) > 4 * min(scores)
+    told = "; ".join(f"{s.label} {units.rate(s.x[s.chosen])}" for s in series if s.chosen is not None)
+    return Chart(
+        name=SENSITIVITY,
+        kind="search",
+        title=lead + _random(summary),
+        x=Axis("learning rate", "log"),
+        y=Axis(f"validation {metric}" + (" (lower is better)" if lower else ""), "log" if wide else "linear"),
+        series=series,
+        floor=None,
+        caption=f"{lead}: one point per search trial. Ringed: the best of a row. Below: the range that was "
+        "searched, with the rates that were tried."
+        + (" Crosses: trials that did not complete." if any(s.failed for s in series) else "")
+        + ("" if all(s.joined for s in series) else " No line joins points that differ in other options too."),
+        alt=_alt(f"{lead}; best rates: {told or 'none'}", None),
+    )
+
+
+def _searched(row: dict[str, Any]) -> Series:
+    """A row's search trials by rate."""
+    rates = sorted(
+        (tried["values"][LEARNING_RATE], tried["score"], tried["trial"])
+        for tried in row["tried"]
+        if tried["score"] is not None
+    )
+    ends = row["space"][LEARNING_RATE]
+    scores = tuple(score for _, score, _ in rates)
+    best = [at for at, (_, _, trial) in enumerate(rates) if trial == row["best"]]
+    return Series(
+        label=row["method"],
+        style=0,
+        x=tuple(rate for rate, _, _ in rates),
+        y=scores,
+        low=scores,
+        high=scores,
+        chosen=best[0] if best else None,
+        span=(min(ends["choices"]), max(ends["choices"])) if "choices" in ends else (ends["low"], ends["high"]),
+        failed=tuple(tried["values"][LEARNING_RATE] for tried in row["tried"] if tried["score"] is None),
+        joined=len(row["space"]) == 1,
+    )
+
+
 def _half_width(figure: Any) -> float:
     """Of a cost's interval; 0 for a count, or where there is no interval."""
     if not isinstance(figure, dict) or figure["interval_high"] is None:
@@ -272,7 +344,7 @@ def _half_width(figure: Any) -> float:
 
 
 def _ties_told(summary: dict[str, Any]) -> str:
-    metric = _words(summary["study"]["primary_metric"])
+    metric = metric_name(summary["study"]["primary_metric"])
     if columns.grouped(summary):
         return f" Rows that share a letter cannot be told apart by test {metric}."
     return f" No two rows can be told apart by test {metric}." if summary["verdict"]["pairs"] else ""
@@ -281,7 +353,3 @@ def _ties_told(summary: dict[str, Any]) -> str:
 def _alt(text: str, floor: Floor | None) -> str:
     told = f"{text}. Floor {floor.label}: {floor.text}." if floor else f"{text}."
     return told.replace("[", "(").replace("]", ")")
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")

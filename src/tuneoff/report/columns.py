@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
+from tuneoff.analysis.figures import metric_name
 from tuneoff.report import units
 
 Entry = dict[str, Any]
@@ -123,7 +124,7 @@ def metrics(summary: dict[str, Any]) -> list[Column]:
     return [
         Column(
             name,
-            name.replace("_", " "),
+            metric_name(name),
             found[name]["direction"],
             partial(score, unit=found[name]["unit"]),
             quality=True,

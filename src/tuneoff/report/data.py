@@ -14,6 +14,7 @@ from tuneoff.analysis.results import Results, Row
 from tuneoff.record import Metric, Status, TrialRecord
 from tuneoff.report import published
 from tuneoff.report.examples import examples
+from tuneoff.report.search import rate_from, search_data, search_warnings
 from tuneoff.report.wording import answer_text
 
 SCHEMA_VERSION = 2
@@ -23,7 +24,7 @@ _COUNTS = ("trainable_parameters", "total_parameters")
 
 def summarise(results: Results) -> dict[str, Any]:
     """Everything the renderers show, apart from curves."""
-    warnings = caveats(results)
+    warnings = [*caveats(results), *search_warnings(results)]
     outcomes = Outcomes(results)
     answer = find_answer(results, outcomes, warnings)
     metric = results.primary
@@ -54,6 +55,7 @@ def summarise(results: Results) -> dict[str, Any]:
         "verdict": _verdict(answer, metric),
         "failures": [_failure(results, r) for r in results.records if r.status is not Status.COMPLETED],
         "published": _published(results),
+        "search": search_data(results),
         "examples": examples(results),
         "comparable": not any(w.name in ("different_hardware", "different_versions", "contended") for w in warnings),
         "environments": _environments(results),
@@ -78,6 +80,7 @@ def _method(results: Results, row: Row, answer: Answer, outcomes: Outcomes, test
         "trains": row.trains,
         "options": row.trials[0].options,
         "learning_rate": row.learning_rate,
+        "learning_rate_from": rate_from(results, row),
         "seeds": [record.spec.seed for record in shown],
         "planned_seeds": [trial.seed for trial in row.trials],
         "statuses": row.statuses,

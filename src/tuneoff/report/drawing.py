@@ -32,12 +32,13 @@ def draw(chart: Chart) -> bytes:
         matplotlib.rcdefaults()
         figure = Figure(figsize=(8.0, 5.0), dpi=DPI, facecolor="white")
         FigureCanvasAgg(figure)  # measures text
+        if chart.kind == "search":
+            _draw_search(figure, chart)
+            return _png(figure)
         right = 0.79 if chart.kind == "curve" else 0.97
         axes = figure.add_axes((0.105, 0.115, right - 0.105, 0.8))
         axes.set_title(chart.title, loc="left", fontsize=11, fontweight="bold")
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(True, color="#e4e4e4", linewidth=0.7)
-        axes.set_axisbelow(True)
+        _plain(axes)
         axes.set_xlabel(chart.x.label)
         axes.set_ylabel(chart.y.label)
         for series in chart.series:
@@ -45,10 +46,20 @@ def draw(chart: Chart) -> bytes:
         _limits(axes, chart)
         taken = _draw_floor(axes, chart)
         (_label_curves if chart.kind == "curve" else _label_points)(axes, chart, taken)
-        out = io.BytesIO()
-        # The version of matplotlib in the file would make equal charts differ.
-        figure.savefig(out, format="png", metadata={"Software": None})
-        return out.getvalue()
+        return _png(figure)
+
+
+def _png(figure: Figure) -> bytes:
+    out = io.BytesIO()
+    # The version of matplotlib in the file would make equal charts differ.
+    figure.savefig(out, format="png", metadata={"Software": None})
+    return out.getvalue()
+
+
+def _plain(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(True, color="#e4e4e4", linewidth=0.7)
+    axes.set_axisbelow(True)
 
 
 def _colour(series: Series) -> str:
@@ -256,3 +267,77 @@ def _label_points(axes: Axes, chart: Chart, taken: list[Box]) -> None:
 def _box(axes: Axes, first: tuple[float, float], second: tuple[float, float], margin: float) -> Box:
     (x0, y0), (x1, y1) = axes.transData.transform(first), axes.transData.transform(second)
     return Box(x0 - margin, y0 - margin, x1 + margin, y1 + margin)
+
+
+def _draw_search(figure: Figure, chart: Chart) -> None:
+    """Scores over what was tried above; below, on the same scale, each row's range with its name at the right."""
+    above, strip, line = 4.0, 0.19 * len(chart.series) + 0.08, 0.5
+    height = 0.42 + above + 0.12 + strip + line
+    top = figure.add_axes((0.1, 0.5, 0.7, 0.4))
+    # As wide as the longest name needs.
+    names = max(_text_size(top, series.text)[0] for series in chart.series) / DPI
+    width = max(8.0, 0.84 + 5.48 + names + 0.25)
+    figure.set_size_inches(width, height)
+    top.set_position((0.84 / width, (line + strip + 0.12) / height, 5.48 / width, above / height))
+    low = figure.add_axes((0.84 / width, line / height, 5.48 / width, strip / height), sharex=top)
+    top.set_title(chart.title, loc="left", fontsize=11, fontweight="bold")
+    for axes in (top, low):
+        _plain(axes)
+        axes.set_xscale(chart.x.scale)
+    top.set_ylabel(chart.y.label)
+    if chart.y.scale == "log":
+        top.set_yscale("log", subs=(1.5, 2, 3, 5, 7))
+        top.grid(True, which="minor", axis="y", color="#e4e4e4", linewidth=0.7)
+        for axis in (top.yaxis.set_major_formatter, top.yaxis.set_minor_formatter):
+            axis(FuncFormatter(lambda value, _: f"{value:g}"))
+    top.tick_params(axis="x", labelbottom=False)
+    low.set_xlabel(chart.x.label)
+    low.set_ylim(-len(chart.series) + 0.4, 0.6)
+    low.set_yticks([])
+    low.spines["left"].set_visible(False)
+    ends = [end for series in chart.series for end in series.span or ()]
+    room = (max(ends) / min(ends)) ** 0.03 * 1.1
+    top.set_xlim(min(ends) / room, max(ends) * room)
+    for at, series in enumerate(chart.series):
+        _draw_tried(top, series)
+        _draw_range(low, series, -at)
+
+
+def _draw_tried(axes: Axes, series: Series) -> None:
+    axes.plot(
+        series.x,
+        series.y,
+        color=_colour(series),
+        marker=_marker(series),
+        markersize=5.5,
+        linewidth=1.4,
+        linestyle=DASHES[series.style % len(DASHES)] if series.joined else "none",
+        alpha=0.9,
+    )
+    if series.chosen is not None:
+        at = series.chosen
+        _ring(axes, series, series.x[at], series.y[at], 8.5)
+
+
+def _ring(axes: Axes, series: Series, x: float, y: float, size: float) -> None:
+    axes.plot(
+        [x],
+        [y],
+        marker=_marker(series),
+        markersize=size,
+        color=_colour(series),
+        markeredgecolor="black",
+        markeredgewidth=1.3,
+        zorder=5,
+    )
+
+
+def _draw_range(axes: Axes, series: Series, height: float) -> None:
+    """A bar from end to end, what was tried on it, and the row's name beside it."""
+    axes.plot(series.span or (), [height] * 2, color=_colour(series), marker="|", markersize=9, linewidth=1.2)
+    axes.plot(series.x, [height] * len(series.x), color=_colour(series), marker=_marker(series), markersize=3.5, lw=0)
+    axes.plot(series.failed, [height] * len(series.failed), color="black", marker="x", markersize=5.5, lw=0, zorder=6)
+    if series.chosen is not None:
+        _ring(axes, series, series.x[series.chosen], height, 5.5)
+    at_right = axes.get_yaxis_transform()
+    axes.text(1.015, height, series.text, color=_ink(series), fontsize=LABEL_SIZE, va="center", transform=at_right)

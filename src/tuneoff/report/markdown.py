@@ -6,7 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from tuneoff.report import certainty, columns, units
+from tuneoff.analysis.figures import metric_name
+from tuneoff.report import certainty, columns, search, units
 from tuneoff.report.charts import Chart
 from tuneoff.report.columns import Column
 from tuneoff.report.markup import cell, escaped, grid, one_line, option
@@ -28,6 +29,7 @@ def render(summary: Summary, charts: Sequence[Chart]) -> str:
         certainty.intervals(summary),
         certainty.pairs(summary),
         _published(summary),
+        search.section(summary),
         _charts(charts),
         _examples(summary),
         _speed(summary),
@@ -79,8 +81,8 @@ def _results(summary: Summary) -> str:
     table, notes = _table(summary, [*metrics[:METRICS_BESIDE_COSTS], *columns.COSTS], extra=True)
     about = (
         "Mean ± standard deviation over seeds, on the test split; the best of a column in bold. "
-        f"“vs. best” is the difference of {summary['study']['primary_metric'] or 'the primary metric'} to the best "
-        f"row with its {certainty.level(summary)} interval, “tied” where they cannot be told apart. "
+        f"“vs. best” is the difference of {metric_name(summary['study']['primary_metric'] or 'the primary metric')} to "
+        f"the best row with its {certainty.level(summary)} interval, “tied” where they cannot be told apart. "
         "Trainable parameters include the head."
     )
     if any(not entry["trains"] and entry["peak_memory_bytes"]["mean"] is not None for entry in summary["methods"]):
@@ -184,7 +186,7 @@ def _examples(summary: Summary) -> str:
     """What every row wrote, beside source and reference; all of it is somebody's or something's text, so escaped."""
     if not summary["examples"]:
         return ""
-    metric = summary["study"]["primary_metric"].replace("_", " ")
+    metric = metric_name(summary["study"]["primary_metric"])
     about = (
         "Test examples taken evenly from those whose source was kept, whatever was written for them; each row with its "
         f"lowest seed, and the example's own {metric}. Long texts are cut; whole ones stand in the trials' predictions."
@@ -205,6 +207,8 @@ def _protocol(summary: Summary) -> str:
     kept = {key: value for key, value in protocol.items() if value is not None}
     if protocol["clip_norm"] is None:
         kept["clip_norm"] = "never clipped"
+    if protocol["search"] is not None:
+        kept["search"] = search.settings_text(protocol["search"])
     seeds = ", ".join(map(str, kept.pop("seeds")))
     rows = [["seeds", seeds], *([key.replace("_", " "), f"{value}"] for key, value in kept.items())]
     for key, value in summary["study"]["task_options"].items():
@@ -271,6 +275,9 @@ def _environment(summary: Summary) -> str:
     return "## Machine and software\n\n" + "\n".join(lines)
 
 
+_RATE_FROM = {"search": "searched", "protocol": "one for all", "study": "set", "default": "default"}
+
+
 def _methods(summary: Summary) -> str:
     rows = []
     for entry in summary["methods"]:
@@ -282,7 +289,9 @@ def _methods(summary: Summary) -> str:
             [
                 cell(entry["method"]),
                 entry["method_name"],
-                "– (nothing is trained)" if rate is None else units.rate(rate),
+                "– (nothing is trained)"
+                if rate is None
+                else f"{units.rate(rate)} ({_RATE_FROM[entry['learning_rate_from']]})",
                 cell(options) or "–",
                 said or "–",
             ]

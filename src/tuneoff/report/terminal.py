@@ -9,7 +9,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from tuneoff.report import columns, summary, wording
+from tuneoff.report import columns, search, summary, wording
 from tuneoff.report.columns import Column
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ def render(store: StudyStore, console: Console) -> None:
     groups = wording.groups_text(found)
     if groups:
         console.print(Text(groups))
+    if line := search.in_short(found):
+        console.print(Text(line))
     _print_rest(found, console)
     for failure in found["failures"]:
         console.print(Text(f"{failure['id']} {failure['status']}: {failure['cause']}", style="red"))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tuneoff.analysis.caveats import RANDOM_WEIGHTS
+from tuneoff.analysis.figures import metric_name
 from tuneoff.report import columns, units
 
 _CHEAPEST = {
@@ -61,7 +62,7 @@ def groups_text(summary: dict[str, Any]) -> str:
     verdict = summary["verdict"]
     if verdict is None or len(verdict["pairs"]) == 0:
         return ""
-    metric = verdict["metric"]
+    metric = metric_name(verdict["metric"])
     if not columns.grouped(summary):
         return f"No two rows can be told apart by {metric}."
     letters = {method["method"]: method["ties"] for method in summary["methods"]}
@@ -82,7 +83,7 @@ def _best(summary: dict[str, Any]) -> str:
     if score["interval_low"] is not None:
         ends = [columns.score(score[end], unit=score["unit"]) for end in ("interval_low", "interval_high")]
         figure += f", {_level(summary)} interval {ends[0]} to {ends[1]}"
-    return f"{best} has the {adjective} test {metric}: {figure} ({_seeds(score['n'])}{way})."
+    return f"{best} has the {adjective} test {metric_name(metric)}: {figure} ({_seeds(score['n'])}{way})."
 
 
 def _level(summary: dict[str, Any]) -> str:

@@ -203,6 +203,14 @@ def test_a_fraction_keeps_its_interval_within_bounds() -> None:
     assert 0.85 < nearly.low < 0.98 < nearly.high < 1.0
 
 
+@pytest.mark.parametrize("score", [0.0, 1.0])
+def test_no_end_of_an_interval_is_on_the_other_side_of_its_mean(score: float) -> None:
+    for examples in range(2, 200):
+        interval = estimate(Sample.from_examples("a", [0, 1], np.full((2, examples), score)), fraction=True).interval
+        assert interval is not None
+        assert interval.low <= score <= interval.high
+
+
 def test_one_seed_of_a_fraction_is_wilsons_interval() -> None:
     """Student's quantile for many examples is the normal's."""
     right = np.zeros((1, 5000))

@@ -318,7 +318,8 @@ def _wilson(parts: Components, examples: int | None, level: float) -> tuple[floa
         ratio = half**2 / spread
     middle = (mean + ratio / 2) / (1 + ratio)
     reach = math.sqrt(ratio * max(spread, 0.0) + ratio**2 / 4) / (1 + ratio)
-    return max(middle - reach, 0.0), min(middle + reach, 1.0)
+    # The mean lies within; at 0 and 1 rounding would put an end on its other side.
+    return max(min(middle - reach, mean), 0.0), min(max(middle + reach, mean), 1.0)
 
 
 def _normal(level: float) -> float:

@@ -1,0 +1,317 @@
+"""The equal search in the report: what was tried, chosen and spent, how sensitive rows are, and what to beware of."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from tuneoff.analysis.figures import metric_name
+from tuneoff.analysis.results import Results, Row
+from tuneoff.analysis.side_by_side import JoinedStore
+from tuneoff.record import Finding
+from tuneoff.report import columns, units
+from tuneoff.report.markup import cell, grid, option
+from tuneoff.report.wording import join
+from tuneoff.search import LEARNING_RATE, SPREAD
+
+Summary = dict[str, Any]
+TRIALS_FOR_MEDIAN = 5
+"""Fewest trials whose median says something of a range."""
+_SAMPLERS = {
+    "tpe": f"The first {SPREAD} are spread evenly over the ranges, later ones follow the scores (TPE)",
+    "random": "They are drawn at random",
+}
+
+
+def search_data(results: Results) -> dict[str, Any] | None:
+    """What `search.json` says, with the verdict's cost and the sensitivity of each row; None without a search."""
+    found, asked = results.search, results.study.protocol.search
+    if found is None or asked is None:
+        return None
+    sign = 1.0 if found["metric"]["direction"] == "higher" else -1.0
+    rows = [_row(row, found["rows"][row.label], sign, found) for row in results.rows if row.label in found["rows"]]
+    protocol = results.study.protocol
+    name = found["metric"]["name"]
+    units_of = [m.unit for r in results.completed for m in r.metrics if (m.name, m.split) == (name, "validation")]
+    return {
+        **asked.model_dump(mode="json", include={"trials", "seed", "sampler", "grow"}),
+        **{
+            key: getattr(protocol, key) if getattr(asked, key) is None else getattr(asked, key)
+            for key in ("train_rows", "epochs", "max_steps")
+        },
+        "metric": name,
+        "direction": found["metric"]["direction"],
+        "unit": units_of[0] if units_of else None,
+        "complete": found["complete"],
+        "equal": found["equal"],
+        **{key: sum(row[key] for row in rows) for key in ("tried_count", "failed", *_COSTS)},
+        "rows": rows,
+        "not_searched": [row.label for row in results.rows if row.trains and row.label not in found["rows"]],
+    }
+
+
+_COSTS = ("train_seconds", "total_seconds", "verdict_train_seconds", "verdict_total_seconds")
+
+
+def _row(row: Row, found: dict[str, Any], sign: float, search: dict[str, Any]) -> dict[str, Any]:
+    best = next((tried for tried in found["tried"] if tried["trial"] == found["best"]), None)
+    drop, reason = _median_drop(found["tried"][: _even(search["search"])], best, sign)
+    return {
+        "method": row.label,
+        "space": found["space"],
+        "grown": found["grown"],
+        "tried_count": len(found["tried"]),
+        "failed": found["failed"],
+        "exhausted": len(found["tried"]) >= _size(found["space"]),
+        "choice": found["choice"],
+        "best": found["best"],
+        "score": best["score"] if best else None,
+        "at_edge": found["at_edge"],
+        "median_drop": drop,
+        "median_drop_reason": reason,
+        "train_seconds": found["train_seconds"],
+        "total_seconds": found["total_seconds"],
+        "verdict_train_seconds": sum(record.timing.train_seconds or 0.0 for record in row.records),
+        "verdict_total_seconds": sum(record.timing.total_seconds or 0.0 for record in row.records),
+        "tried": found["tried"],
+    }
+
+
+def _even(asked: dict[str, Any]) -> int:
+    """How many trials, from the first on, are spread over the whole space: later ones stand where scores are good."""
+    return min(asked["trials"], SPREAD) if asked["sampler"] == "tpe" else int(asked["trials"])
+
+
+def _size(space: dict[str, Any]) -> float:
+    """How many configurations there are."""
+    return math.prod(_values(dimension) for dimension in space.values())
+
+
+def _values(dimension: dict[str, Any]) -> float:
+    if "choices" in dimension:
+        return len(dimension["choices"])
+    low, high = dimension["low"], dimension["high"]
+    return high - low + 1 if isinstance(low, int) and isinstance(high, int) else math.inf
+
+
+def _median_drop(tried: list[dict[str, Any]], best: dict[str, Any] | None, sign: float) -> tuple[float | None, str]:
+    """How much worse the median of these trials is than the best; or None and why. A failed trial is the worst."""
+    if best is None:
+        return None, "no trial completed"
+    if len(tried) < TRIALS_FOR_MEDIAN:
+        return None, f"fewer than {TRIALS_FOR_MEDIAN} trials"
+    scores = [-math.inf if one["score"] is None else sign * one["score"] for one in tried]
+    median = statistics.median(scores)
+    if median == -math.inf:
+        return None, "half of the trials or more failed"
+    return sign * best["score"] - median, ""
+
+
+def rate_from(results: Results, row: Row) -> str | None:
+    """Who said the learning rate of a row: `search`, `protocol` (one for all), `study`, or `default` (the method).
+
+    None of a row that does not train, and where studies are joined: each of them may have been searched or not.
+    """
+    if not row.trains or isinstance(results.store, JoinedStore):
+        return None
+    found = results.search["rows"].get(row.label) if results.search and results.study.protocol.search else None
+    if found and found["choice"] and row.learning_rate == found["choice"].get(LEARNING_RATE):
+        return "search"
+    if results.study.protocol.learning_rate is not None:
+        return "protocol"
+    asked = results.study.methods.get(row.trials[0].label)
+    return "study" if asked is not None and asked.learning_rate == row.learning_rate else "default"
+
+
+def search_warnings(results: Results) -> list[Finding]:
+    """`unequal_search`, `search_unfinished`, `best_at_edge` and `failed_search_trials`."""
+    found = search_data(results)
+    if found is None:
+        return []
+    warnings = []
+    rows = found["rows"]
+    most = max((row["tried_count"] for row in rows), default=0)
+    short = [row for row in rows if row["tried_count"] < most and not row["exhausted"]]
+    if not found["complete"]:
+        told = _listed((row["method"], row["tried_count"]) for row in rows)
+        message = f"The search is not over, so nothing is chosen by it yet (trials so far: {told})."
+        warnings.append(Finding(name="search_unfinished", message=message))
+    elif short or found["not_searched"]:
+        counts = [
+            *((row["method"], row["tried_count"]) for row in rows),
+            *((label, 0) for label in found["not_searched"]),
+        ]
+        message = f"Rows were not searched equally (search trials: {_listed(counts)}), so their ranking is not fair."
+        warnings.append(Finding(name="unequal_search", message=message))
+    edges = [f"{row['method']}: {_edge(row, name)}" for row in rows for name in row["at_edge"]]
+    if edges:
+        message = (
+            f"The best value lies at an edge of its range ({'; '.join(edges)}): the range may be too narrow, and a "
+            "better one may lie beyond."
+        )
+        warnings.append(Finding(name="best_at_edge", message=message))
+    if found["failed"]:
+        told = "; ".join(f"{row['method']}: {_failures(row)}" for row in rows if row["failed"])
+        message = f"{found['failed']} of {found['tried_count']} search trials did not complete ({told})."
+        warnings.append(Finding(name="failed_search_trials", message=message))
+    return warnings
+
+
+def _listed(counts: Iterable[tuple[str, int]]) -> str:
+    return ", ".join(f"{label} {count}" for label, count in counts)
+
+
+def _failures(row: dict[str, Any]) -> str:
+    counts = Counter(tried["status"] for tried in row["tried"] if tried["score"] is None)
+    return ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in counts.items())
+
+
+def _edge(row: dict[str, Any], name: str) -> str:
+    """`learning rate 0.01, upper edge of 0.0001 to 0.01`, or of a list `r 16, greatest of 4, 8, 16`."""
+    best = next(tried for tried in row["tried"] if tried["trial"] == row["best"])
+    dimension, side = row["space"][name], row["at_edge"][name]
+    where = {"lower": "least", "upper": "greatest"}[side] if "choices" in dimension else f"{side} edge"
+    return f"{_named(name, best['values'][name])}, {where} of {_range(dimension)}"
+
+
+def _named(name: str, value: Any) -> str:
+    return f"{name.replace('_', ' ')} {option(value)}"
+
+
+def _range(dimension: dict[str, Any]) -> str:
+    if "choices" in dimension:
+        return ", ".join(map(option, dimension["choices"]))
+    return f"{option(dimension['low'])} to {option(dimension['high'])}"
+
+
+# --- in words
+
+
+def settings_text(search: dict[str, Any]) -> str:
+    """The search's settings in one line: `8 trials per row, seed 1000, 500 training rows, sampler tpe`."""
+    return ", ".join([f"{search['trials']} trials per row", f"seed {search['seed']}", *_share(search)]) + (
+        f", sampler {search['sampler']}" + (", ranges may grow" if search["grow"] else "")
+    )
+
+
+def _share(search: dict[str, Any]) -> list[str]:
+    parts = {"train_rows": "{:,} training rows", "epochs": "{:,} epochs", "max_steps": "at most {:,} steps"}
+    return [what.format(search[key]) for key, what in parts.items() if search[key] is not None]
+
+
+def section(summary: Summary) -> str:
+    """The page's section on the search, or the line that says there was none; empty where no row trains."""
+    search = summary["search"]
+    if search is None:
+        line = _not_searched(summary)
+        return f"## Search\n\n{line}" if line else ""
+    metric = metric_name(search["metric"])
+    arrow = "↑" if search["direction"] == "higher" else "↓"
+    heads = ["row", "searched", "trials", "chosen", f"validation {metric} {arrow}", "median drop"]
+    heads += ["train time, search", "train time, verdict"]
+    rows = [_cells(row, search) for row in search["rows"]]
+    told = [_equality(search), _how(search), _spent(search)]
+    about = [
+        "Trials that did not complete count as the worst. Train times are summed over trials.",
+        f"Median drop is a row's sensitivity: how much worse the median of {_which(search)} scores than its best. "
+        "Values taken blindly from the ranges cost at least that half of the time. Validation noise is part of it, and "
+        f"a wider range gives a larger one; – with fewer than {TRIALS_FOR_MEDIAN} trials, or half of them failed.",
+    ]
+    return "\n\n".join(["## Search", " ".join(told), grid(heads, rows), " ".join(about)])
+
+
+def _which(search: dict[str, Any]) -> str:
+    count = _even(search)
+    if search["sampler"] == "tpe" and search["tried_count"] > count * len(search["rows"]):
+        return f"its first {count} trials, which are spread over the ranges,"
+    return "its trials"
+
+
+def _cells(row: dict[str, Any], search: dict[str, Any]) -> list[str]:
+    unit = search["unit"]
+    space = "; ".join(f"{name.replace('_', ' ')} {_range(d)}" for name, d in row["space"].items())
+    chosen = "; ".join(
+        _named(name, value) + (f" ({row['at_edge'][name]} edge)" if name in row["at_edge"] else "")
+        for name, value in (row["choice"] or {}).items()
+    )
+    count = str(row["tried_count"])
+    if row["failed"]:
+        count += f" ({row['failed']} failed)"
+    if row["exhausted"]:
+        count += " (all there are)"
+    return [
+        cell(row["method"]),
+        cell(space) + (" (widened)" if row["grown"] else ""),
+        count,
+        cell(chosen) or "–",
+        "–" if row["score"] is None else columns.score(row["score"], unit=unit),
+        "–" if row["median_drop"] is None else columns.score(row["median_drop"], unit=unit),
+        units.seconds(row["train_seconds"]),
+        units.seconds(row["verdict_train_seconds"]),
+    ]
+
+
+def _equality(search: dict[str, Any]) -> str:
+    """How many trials rows got, and whether that was equal."""
+    rows = search["rows"]
+    most = max((row["tried_count"] for row in rows), default=0)
+    if not search["complete"]:
+        return f"The search is not over: {_listed((row['method'], row['tried_count']) for row in rows)} trials so far."
+    trials = f"{most} search trial" + ("s" if most != 1 else "")
+    more = f" ({search['trials']}, then more because ranges were widened)" if most > search["trials"] else ""
+    if all(row["tried_count"] == most for row in rows) and not search["not_searched"]:
+        return f"Every row that trains got the same {trials}{more} before the verdict."
+    less = [row for row in rows if row["tried_count"] < most]
+    if all(row["exhausted"] for row in less) and not search["not_searched"]:
+        names = join([row["method"] for row in less])
+        other = f"or all the configurations there are of it ({names})"
+        return f"Every row that trains got the same {trials}{more} before the verdict, {other}."
+    return f"Rows were not searched equally; the most search trials of a row are {most}."
+
+
+def _how(search: dict[str, Any]) -> str:
+    given = ", ".join(_share(search)) or "the protocol's budget"
+    sampler = _SAMPLERS[search["sampler"]] if search["tried_count"] else "Nothing was tried yet"
+    if search["sampler"] == "tpe" and search["trials"] <= SPREAD:
+        sampler = "After the defaults, they are spread evenly over the ranges"
+    return (
+        f"Each ran with seed {search['seed']}, which the verdict never uses, and {given}, and was scored by validation "
+        f"{metric_name(search['metric'])}; the test split had no part in it. {sampler}."
+    )
+
+
+def _spent(search: dict[str, Any]) -> str:
+    return (
+        f"{search['tried_count']} trials of the search trained for {units.seconds(search['train_seconds'])} "
+        f"({units.seconds(search['total_seconds'])} with loading and validation); those of the verdict for "
+        f"{units.seconds(search['verdict_train_seconds'])} ({units.seconds(search['verdict_total_seconds'])})."
+    )
+
+
+def in_short(summary: Summary) -> str:
+    """One line for a terminal; empty where no row trains."""
+    search = summary["search"]
+    if search is None:
+        return _not_searched(summary, short=True)
+    return (
+        f"Search: {search['tried_count']} trials of {len(search['rows'])} rows by validation "
+        f"{metric_name(search['metric'])}, {units.seconds(search['train_seconds'])} of training beside the verdict's "
+        f"{units.seconds(search['verdict_train_seconds'])}."
+    )
+
+
+def _not_searched(summary: Summary, short: bool = False) -> str:
+    """That rates are guesses, and whose."""
+    rows = [entry for entry in summary["methods"] if entry["trains"]]
+    if not rows:
+        return ""
+    if summary["protocol"]["search"] is not None:
+        return "The search has not begun."
+    if short:
+        return "Learning rates were not searched; a guessed rate can decide a ranking."
+    words = {"protocol": "one for all", "study": "set in the study", "default": "the method's default"}
+    told = [f"{cell(e['method'])} {units.rate(e['learning_rate'])} ({words[e['learning_rate_from']]})" for e in rows]
+    return f"Learning rates were not searched, and a guessed rate can decide a ranking: {', '.join(told)}."

@@ -1,0 +1,344 @@
+"""What the report says of an equal search, and where there was none."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from synthetic_records import Level, World, build_search, build_store, small_study
+from tuneoff import report
+from tuneoff.analysis.results import gather
+from tuneoff.report import terminal
+from tuneoff.report.charts import SENSITIVITY, Chart, build
+from tuneoff.report.data import summarise
+from tuneoff.report.drawing import draw
+from tuneoff.store import StudyStore
+
+LEVELS = {"majority": Level(0.5, head=0), "full": Level(0.93, 30.0), "lora": Level(0.93, 8.0), "head": Level(0.6, 3.0)}
+ROWS: dict[str, Any] = {"full": {}, "lora": {"r": {"search": [4, 8, 16]}}, "head": {}}
+
+
+def searched(folder: Path, search: Any = 8, rows: Any = None, seeds: int = 2, **found: Any) -> StudyStore:
+    study = small_study("majority", rows=rows or ROWS, seeds=seeds, search=search)
+    return build_store(folder / "study", study, World(levels=LEVELS), **found)
+
+
+def rows(body: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {row["method"]: row for row in body["search"]["rows"]}
+
+
+def named(body: dict[str, Any]) -> dict[str, str]:
+    return {warning["name"]: warning["message"] for warning in body["warnings"]}
+
+
+def section(text: str) -> str:
+    return text.partition("## Search\n")[2].partition("\n## ")[0]
+
+
+def cells(text: str, row: str) -> dict[str, str]:
+    table = [[c.strip() for c in line.strip("|").split(" | ")] for line in text.splitlines() if line.startswith("|")]
+    return dict(zip(table[0], next(line for line in table if line[0] == row), strict=True))
+
+
+def sensitivity(store: StudyStore) -> Chart | None:
+    results = gather(store)
+    return next((chart for chart in build(results, summarise(results)) if chart.name == SENSITIVITY), None)
+
+
+def drop_of(tmp_path: Path, scores: list[float | None], **changes: Any) -> dict[str, Any]:
+    """`full`'s row of the report where its search trials had these scores."""
+    store = searched(tmp_path, len(scores), {"full": {}})
+    found = store.search()
+    assert found is not None
+    row = found["rows"]["full"]
+    for tried, score in zip(row["tried"], scores, strict=True):
+        tried["score"] = score
+    known = [tried for tried in row["tried"] if tried["score"] is not None]
+    best = max(known, key=lambda tried: tried["score"], default=None)
+    row["best"] = best["trial"] if best else None
+    found["metric"]["direction"] = changes.get("direction", "higher")
+    if changes.get("direction") == "lower" and known:
+        row["best"] = min(known, key=lambda tried: tried["score"])["trial"]
+    store.write_search(found)
+    return rows(report.summary(store))["full"]
+
+
+# --- as data
+
+
+def test_what_was_tried_chosen_and_spent_is_in_the_data(tmp_path: Path) -> None:
+    store = searched(tmp_path, {"trials": 8, "train_rows": 500, "max_steps": 40})
+    body = report.summary(store)
+    json.dumps(body, allow_nan=False)
+    search = body["search"]
+    assert (search["trials"], search["seed"], search["train_rows"], search["epochs"], search["max_steps"]) == (
+        *(8, 1000, 500, 3, 40),
+    )
+    assert (search["metric"], search["direction"], search["unit"]) == ("accuracy", "higher", "fraction")
+    assert (search["complete"], search["equal"], search["not_searched"]) == (True, True, [])
+    assert list(rows(body)) == ["full", "lora", "head"]
+    assert (search["tried_count"], search["train_seconds"], search["total_seconds"]) == (24, 48.0, 72.0)
+    lora = rows(body)["lora"]
+    assert (lora["tried_count"], lora["failed"], lora["train_seconds"]) == (8, 0, 16.0)
+    assert lora["space"].keys() == {"learning_rate", "r"}
+    assert lora["score"] == max(tried["score"] for tried in lora["tried"])
+    entry = next(method for method in body["methods"] if method["method"] == "lora")
+    assert lora["choice"] == {"learning_rate": entry["learning_rate"], "r": entry["options"]["r"]}
+    assert lora["verdict_train_seconds"] == pytest.approx(2 * entry["train_seconds"]["mean"])
+
+
+def test_every_key_is_documented(tmp_path: Path) -> None:
+    body = report.summary(searched(tmp_path))
+    documented = set(re.findall(r"`([a-z_]+)`", (Path(__file__).parents[2] / "docs/report-schema.md").read_text()))
+    assert {*body["search"], *rows(body)["full"], "learning_rate_from"} - documented == set()
+
+
+@pytest.mark.parametrize(
+    ("scores", "drop"),
+    [
+        ([0.9, 0.8, 0.7, 0.6, 0.5], 0.2),
+        ([0.9, 0.8, 0.8, 0.5, 0.1, 0.1], 0.25),
+        # A failed trial is the worst: three of seven push the median down to the least of the rest.
+        ([0.9, None, None, None, 0.8, 0.7, 0.5], 0.4),
+        ([0.9, 0.9, 0.9, 0.9, 0.9], 0.0),
+        # Later trials stand where scores are good: the first eight alone are spread over the range.
+        ([0.9, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, *[0.9] * 8], 0.4),
+    ],
+)
+def test_the_median_drop_is_how_much_worse_the_median_trial_is(
+    scores: list[float | None], drop: float, tmp_path: Path
+) -> None:
+    row = drop_of(tmp_path, scores)
+    assert (row["median_drop"], row["median_drop_reason"]) == (pytest.approx(drop), "")
+
+
+def test_the_median_drop_where_lower_is_better(tmp_path: Path) -> None:
+    assert drop_of(tmp_path, [2.0, 2.5, 3.0, 9.0, 9.0], direction="lower")["median_drop"] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("scores", "reason"),
+    [
+        ([0.9, 0.8, 0.7, 0.6], "fewer than 5 trials"),
+        ([0.9, 0.8, 0.7, None, None, None], "half of the trials or more failed"),
+        ([None] * 5, "no trial completed"),
+    ],
+)
+def test_a_median_drop_that_would_say_nothing_is_null_with_its_reason(
+    scores: list[float | None], reason: str, tmp_path: Path
+) -> None:
+    row = drop_of(tmp_path, scores)
+    assert (row["median_drop"], row["median_drop_reason"]) == (None, reason)
+
+
+# --- warnings
+
+
+def test_a_best_value_at_an_edge_is_a_warning(tmp_path: Path) -> None:
+    assert "best_at_edge" not in named(report.summary(searched(tmp_path / "inside", rows={"full": {}, "head": {}})))
+    store = searched(tmp_path, rows={"full": {}, "lora": {"r": {"search": [4, 8, 16]}}}, peaks={"full": 1.0})
+    found = store.search()
+    assert found is not None
+    best = found["rows"]["full"]["choice"]["learning_rate"]
+    message = named(report.summary(store))["best_at_edge"]
+    assert f"full: learning rate {best:g}, upper edge of 5e-06 to 0.0005" in message
+    assert ("lora: r 16, greatest of 4, 8, 16" in message) == ("r" in found["rows"]["lora"]["at_edge"])
+    text = report.write(store, plots=False).read_text()
+    assert cells(section(text), "full")["chosen"] == f"learning rate {best:g} (upper edge)"
+    assert "`best_at_edge`" in text
+
+
+def test_failed_search_trials_are_named_with_their_ends(tmp_path: Path) -> None:
+    store = searched(tmp_path, broken=frozenset({("full", 2), ("full", 4), ("head", 1)}))
+    body = report.summary(store)
+    message = "3 of 24 search trials did not complete (full: 2 diverged; head: 1 diverged)."
+    assert named(body)["failed_search_trials"] == message
+    assert cells(section(report.write(store, plots=False).read_text()), "full")["trials"] == "8 (2 failed)"
+    assert "failed_search_trials" not in named(report.summary(searched(tmp_path / "well")))
+
+
+def test_a_search_that_is_not_over_says_so_and_chooses_nothing(tmp_path: Path) -> None:
+    store = searched(tmp_path, rounds=3)
+    body = report.summary(store)
+    assert "full 3, lora 3, head 3" in named(body)["search_unfinished"]
+    assert {row["choice"] for row in body["search"]["rows"]} == {None}
+    assert {method["learning_rate_from"] for method in body["methods"]} == {None, "default"}
+    text = section(report.write(store, plots=False).read_text())
+    assert "The search is not over: full 3, lora 3, head 3 trials so far." in text
+    assert cells(text, "full")["chosen"] == "–"
+
+
+def test_rows_that_were_searched_unequally_are_told_in_the_answer(tmp_path: Path) -> None:
+    store = searched(tmp_path)
+    found = store.search()
+    assert found is not None
+    found["rows"]["full"]["tried"].pop()
+    del found["rows"]["head"]
+    store.write_search(found)
+    body = report.summary(store)
+    message = "Rows were not searched equally (search trials: full 7, lora 8, head 0), so their ranking is not fair."
+    assert message in body["answer"]["caveats"]
+    assert body["search"]["not_searched"] == ["head"]
+    assert "Rows were not searched equally" in section(report.write(store, plots=False).read_text())
+
+
+def test_a_row_with_few_configurations_is_tried_completely_and_no_warning(tmp_path: Path) -> None:
+    few = {"full": {"learning_rate": {"search": [1e-5, 1e-4]}}, "head": {}}
+    store = searched(tmp_path, rows=few)
+    assert "unequal_search" not in named(report.summary(store))
+    text = section(report.write(store, plots=False).read_text())
+    assert "the same 8 search trials before the verdict, or all the configurations there are of it (full)." in text
+    assert cells(text, "full")["trials"] == "2 (all there are)"
+
+
+def test_ranges_that_grew_are_told(tmp_path: Path) -> None:
+    store = searched(tmp_path, {"trials": 8, "grow": True}, peaks={"full": 1.0})
+    text = section(report.write(store, plots=False).read_text())
+    assert "the same 12 search trials (8, then more because ranges were widened) before the verdict." in text
+    assert cells(text, "full")["searched"] == "learning rate 5e-06 to 0.005 (widened)"
+    assert "the median of its first 8 trials" in text
+
+
+# --- for people
+
+
+def test_the_page_says_what_was_searched_how_equally_and_at_what_cost(tmp_path: Path) -> None:
+    page = report.write(searched(tmp_path, {"trials": 8, "train_rows": 500}), plots=False).read_text()
+    text = section(page)
+    assert "Every row that trains got the same 8 search trials before the verdict." in text
+    assert (
+        "seed 1000, which the verdict never uses, and 500 training rows, 3 epochs, and was scored by validation" in text
+    )
+    assert "24 trials of the search trained for 48.0 s (1 min 12 s with loading and validation)" in text
+    lora = cells(text, "lora")
+    assert lora["searched"] == "learning rate 5e-05 to 0.01; r 4, 8, 16"
+    assert re.fullmatch(r"learning rate [\d.e-]+; r \d+( \(\w+ edge\))?", lora["chosen"])
+    assert re.fullmatch(r"0\.\d{3}", lora["median drop"])
+    assert lora["train time, search"] == "16.0 s"
+    assert re.search(r"\| search \| 8 trials per row, seed 1000, 500 training rows, sampler tpe \|", page)
+    assert re.search(r"\| full \| full \| [\d.e-]+ \(searched\) \|", page)
+
+
+def test_the_terminal_has_one_line_of_it(tmp_path: Path) -> None:
+    out = io.StringIO()
+    terminal.render(searched(tmp_path, peaks={"full": 1.0}), Console(file=out, width=100))
+    text = " ".join(out.getvalue().split())
+    assert "Search: 24 trials of 3 rows by validation accuracy, 48.0 s of training beside the verdict's" in text
+    assert "best_at_edge: The best value lies at an edge of its range (full: learning rate" in text
+
+
+def test_rates_that_were_not_searched_are_said_to_be_guesses(tmp_path: Path) -> None:
+    study = small_study("majority", "full", rows={"lora": {"learning_rate": 0.004}})
+    store = build_store(tmp_path / "s", study, World(levels=LEVELS))
+    body = report.summary(store)
+    assert body["search"] is None
+    told = {method["method"]: method["learning_rate_from"] for method in body["methods"]}
+    assert told == {"majority": None, "full": "default", "lora": "study"}
+    text = section(report.write(store, plots=False).read_text())
+    assert "Learning rates were not searched, and a guessed rate can decide a ranking" in text
+    assert "(the method's default), lora 0.004 (set in the study)." in text
+    out = io.StringIO()
+    terminal.render(store, Console(file=out, width=100))
+    assert "Learning rates were not searched" in out.getvalue()
+    assert sensitivity(store) is None
+
+
+def test_one_rate_for_all_is_said_to_be_that(tmp_path: Path) -> None:
+    study = small_study("full", "lora")
+    study = study.model_copy(update={"protocol": study.protocol.model_copy(update={"learning_rate": 0.002})})
+    text = report.write(build_store(tmp_path / "s", study, World(levels=LEVELS)), plots=False).read_text()
+    assert "full 0.002 (one for all), lora 0.002 (one for all)" in section(text)
+
+
+def test_floors_alone_have_nothing_to_search(tmp_path: Path) -> None:
+    study = build_store(tmp_path / "s", small_study("majority"), World(levels=LEVELS))
+    assert "## Search" not in report.write(study, plots=False).read_text()
+
+
+def test_a_search_that_was_only_asked_for_has_not_begun(tmp_path: Path) -> None:
+    store = searched(tmp_path)
+    (store.root / "search.json").unlink()
+    assert section(report.write(store, plots=False).read_text()).strip() == "The search has not begun."
+
+
+# --- the chart
+
+
+def test_the_chart_shows_what_was_tried_chosen_and_failed_within_its_range(tmp_path: Path) -> None:
+    store = searched(tmp_path, broken=frozenset({("full", 2)}))
+    chart, body = sensitivity(store), rows(report.summary(store))
+    assert chart is not None
+    assert (chart.x.scale, chart.y.scale, chart.y.label) == ("log", "linear", "validation accuracy")
+    series = {s.label: s for s in chart.series}
+    assert list(series) == ["full", "lora", "head"]
+    full = series["full"]
+    assert (len(full.x), len(full.failed)) == (7, 1)
+    assert list(full.x) == sorted(full.x)
+    assert full.span == (5e-06, 0.0005)
+    assert full.chosen is not None
+    assert full.x[full.chosen] == body["full"]["choice"]["learning_rate"]
+    assert full.y[full.chosen] == body["full"]["score"] == max(full.y)
+    # Other options differ between a row's points too: no line joins them.
+    assert {label: s.joined for label, s in series.items()} == {"full": True, "lora": False, "head": True}
+    assert "No line joins" in chart.caption
+    assert "Crosses" in chart.caption
+    assert f"full {full.x[full.chosen]:g}" in chart.alt
+    page = report.write(store)
+    assert (page.parent / chart.file).read_bytes() == draw(chart)
+    assert f"]({chart.file})" in page.read_text()
+
+
+def test_everything_the_chart_knows_is_drawn(tmp_path: Path) -> None:
+    chart = sensitivity(searched(tmp_path))
+    assert chart is not None
+    first, *others = chart.series
+    pictures = [
+        draw(replace(chart, series=(changed, *others)))
+        for changed in (
+            first,
+            replace(first, chosen=None),
+            replace(first, span=(1e-7, 1.0)),
+            replace(first, failed=(1e-5,)),
+            replace(first, joined=False),
+            replace(first, label="other"),
+        )
+    ]
+    pictures.append(draw(replace(chart, y=replace(chart.y, scale="log"))))
+    assert len(set(pictures)) == 7
+    assert draw(replace(chart, series=(replace(first, x=(), y=(), low=(), high=(), chosen=None),))) not in pictures
+
+
+def test_rows_whose_rate_was_not_searched_are_not_in_the_chart(tmp_path: Path) -> None:
+    study = small_study(rows={"lora": {"r": {"search": [4, 8, 16]}}, "head": {}}, search=3)
+    protocol = study.protocol.model_copy(update={"learning_rate": 0.001})
+    store = build_store(tmp_path / "s", study.model_copy(update={"protocol": protocol}), World(levels=LEVELS))
+    assert list(rows(report.summary(store))) == ["lora"]
+    assert sensitivity(store) is None
+
+
+def test_a_metric_over_several_magnitudes_has_a_logarithmic_axis(tmp_path: Path) -> None:
+    store = searched(tmp_path, rows={"full": {}})
+    found = store.search()
+    assert found is not None
+    found["metric"] = {"name": "loss", "direction": "lower", "split": "validation"}
+    for at, tried in enumerate(found["rows"]["full"]["tried"]):
+        tried["score"] = 2.0 + at**2
+    store.write_search(found)
+    chart = sensitivity(store)
+    assert chart is not None
+    assert (chart.y.scale, chart.y.label) == ("log", "validation loss (lower is better)")
+
+
+def test_the_chart_is_there_before_the_verdict(tmp_path: Path) -> None:
+    study = small_study(rows={"full": {}}, search=8)
+    everything = frozenset({("full", 0), ("full", 1)})
+    store = build_store(tmp_path / "s", study, World(levels=LEVELS, skip=everything))
+    assert f"{SENSITIVITY}.png" in report.write(store).read_text()
+    assert build_search(store).search() == store.search()
