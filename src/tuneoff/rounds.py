@@ -87,7 +87,7 @@ class Search:
         self.complete = False
 
     def run(self, executor: Executor, listener: Listener) -> None:
-        """Runs what is missing of the search; writes down what it found, however it ends.
+        """Runs what is missing of the search; writes down what was found for all rows of the folder, however it ends.
 
         Raises:
             KeyboardInterrupt: after running trials were recorded as cancelled.
@@ -106,7 +106,10 @@ class Search:
                         open_trials.append(trial)
                 executor.run(self.store, open_trials, listener)
         finally:
-            self.store.write_search(self.found())
+            if self.store.is_there:
+                # The folder's study may have rows that this run was not asked for; they were searched as well.
+                whole = Search(self.store.study(), self.fingerprints, self.store)
+                self.store.write_search(whole.found())
 
     def missing(self) -> list[TrialSpec]:
         """The trials to run of the first round that lacks some; none where the search is over."""
@@ -172,7 +175,7 @@ class Search:
 
     def _rounds(self) -> Iterator[list[TrialSpec]]:
         """The trials of each round, from the first on. Whoever takes a round runs it before asking for the next; ends
-        early where a trial has no outcome."""
+        early where trials have no outcome."""
         self.complete = False
         self.rows = {label: RowSearch(space) for label, space in spaces(self.study).items()}
         if not (yield from self._phase(self.spec.trials)):
@@ -186,12 +189,16 @@ class Search:
         self.complete = True
 
     def _phase(self, count: int) -> Generator[list[TrialSpec], None, bool]:
-        """So many rounds, and then whether all had outcomes; a row that has nothing left to try stands aside."""
+        """So many rounds, and then whether all had outcomes.
+
+        A row stands aside that has nothing left to try, or whose last trial has no outcome to go on from.
+        """
+        stopped: set[str] = set()
         for _ in range(count):
             tried = {
                 label: suggest(row.space, row.history, self.spec.seed, self.spec.sampler)
                 for label, row in self.rows.items()
-                if len(row.history) < size(row.space)
+                if label not in stopped and len(row.history) < size(row.space)
             }
             trials = {
                 label: search_trial(self.study, label, values, self.fingerprints) for label, values in tried.items()
@@ -199,12 +206,12 @@ class Search:
             yield list(trials.values())
             records = {label: self.store.trial(trial.id).record() for label, trial in trials.items()}
             for label, record in records.items():
-                if record is not None and record.status is not Status.CANCELLED:
+                if record is None or record.status is Status.CANCELLED:
+                    stopped.add(label)
+                else:
                     self.rows[label].history.append(self._outcome(tried[label], record))
                     self.rows[label].records.append(record)
-            if any(record is None or record.status is Status.CANCELLED for record in records.values()):
-                return False
-        return True
+        return not stopped
 
     def _outcome(self, values: Values, record: TrialRecord) -> Outcome:
         score = record.metric(self.metric, "validation") if record.status is Status.COMPLETED else None

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from synthetic_records import Level, World, build_store, small_study
+from synthetic_records import WRITERS, Level, World, build_store, small_study, writing_study
 from tuneoff.analysis.limits import Limit, cost_limit, metric_limit
 from tuneoff.analysis.outcomes import Outcomes
 from tuneoff.analysis.recommend import PREFERENCES, Recommendation, recommend
@@ -184,6 +184,36 @@ def test_another_metric_is_judged_by_its_own_direction(tmp_path: Path) -> None:
     said = asked(study(tmp_path, levels={**LEVELS, "lora": Level(0.8, 8.0)}), metric="loss")
     assert said.answer == "full"
     assert said.metric.direction == "lower"
+
+
+def test_words_name_metrics_as_the_field_does_and_data_by_their_keys(tmp_path: Path) -> None:
+    made = writing_study("lead", "zero_shot", "lora", "full", seeds=6)
+    near = {**WRITERS, "full": Level(0.3094, 60.0, 1800 << 20, base=22_565_376, head=0, stored=540 << 20)}
+    studies = {
+        name: gather(build_store(tmp_path / name, made, World(levels=levels)))
+        for name, levels in (("apart", WRITERS), ("near", near))
+    }
+    costs: dict[str, dict[str, float]] = {axis: {} for axis in PREFERENCES}
+    tested = [m for m in studies["apart"].completed[0].metrics if m.split == "test"]
+    low, high = (metric_limit(f"rouge_l={bound}", "--min", tested) for bound in (0.1, 0.9))
+    cases: list[tuple[str, list[Limit], list[str]]] = [
+        ("apart", [], ["full has the highest ROUGE-L"]),
+        (
+            "apart",
+            [memory("700MiB"), low],
+            ["and ROUGE-L at least 0.1: ROUGE-L 0.", "It gives up", "with ROUGE-L above"],
+        ),
+        ("apart", [high], ["The nearest is full (ROUGE-L 0.", "): ROUGE-L 0.", "with ROUGE-L down to"]),
+        ("near", [], ["By ROUGE-L it cannot be told apart from", "by ROUGE-L alone: full"]),
+    ]
+    for name, limits, parts in cases:
+        said = asked(studies[name], *limits, metric="rouge_l")
+        body = recommendation.as_data(studies[name], said, costs, [])
+        assert [part for part in parts if part not in body["text"]] == []
+        assert "the best ROUGE-L count as equally good" in body["rule"]
+        assert "rouge_l" not in body["text"] + body["rule"]
+        assert body["metric"]["name"] == "rouge_l"
+        assert [limit["figure"] for limit in body["limits"]] == [limit.name for limit in limits]
 
 
 def test_a_study_of_floors_recommends_nothing(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from tuneoff.rounds import Search, outline
 from tuneoff.search import size
 from tuneoff.spec import StudySpec, TrialSpec
 from tuneoff.store import StudyStore
-from tuneoff.study_file import override, parse
+from tuneoff.study_file import narrow, override, parse
 
 pytest_plugins = ("core_fixtures",)
 
@@ -122,6 +122,28 @@ def test_more_trials_keep_those_that_there_are(study: StudySpec, tmp_path: Path)
     assert len(ran) == 4
     assert not set(ran) & set(ids)
     assert [p.trial.id for p in told if p.kind == "skipped"] == ids
+
+
+def test_a_run_of_some_rows_keeps_what_was_found_of_the_others(study: StudySpec, tmp_path: Path) -> None:
+    search(study, tmp_path)
+    before = StudyStore.open(tmp_path).search()
+    assert before is not None
+    assert before["rows"].keys() == {"lora", "full"}
+    _, ran = search(narrow(study, methods=["full"]), tmp_path)
+    assert ran == []
+    assert StudyStore.open(tmp_path).search() == before
+
+
+def test_a_row_that_ran_on_alone_is_told_whole_in_a_search_that_is_not_over(study: StudySpec, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        search(study, tmp_path, Pretender(stop=2))
+    search(narrow(study, methods=["full"]), tmp_path)
+    data = StudyStore.open(tmp_path).search()
+    assert data is not None
+    assert {label: len(row["tried"]) for label, row in data["rows"].items()} == {"lora": 1, "full": 10}
+    assert (data["complete"], data["equal"]) == (False, False)
+    search(study, tmp_path)
+    assert StudyStore.open(tmp_path).search() == search(study, tmp_path / "whole")[0].found()
 
 
 def test_the_choice_is_the_best_on_validation_and_the_verdict_stands_at_it(study: StudySpec, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from tuneoff.analysis.figures import metric_name
 from tuneoff.analysis.inference import SEEDS_REQUIRED, Pair
 from tuneoff.analysis.limits import Limit
 from tuneoff.analysis.pareto import AXES, Axis, Front
@@ -89,7 +90,7 @@ def rule_text(found: Recommendation) -> str:
     fit = " that keep the limits" if found.limits else ""
     return (
         f"Rule: of the rows that train{' and keep the limits' if fit else ''}, those within one standard error of the "
-        f"best {found.metric.name} count as equally good, and of these {cheapest} wins."
+        f"best {_metric(found)} count as equally good, and of these {cheapest} wins."
     )
 
 
@@ -110,7 +111,7 @@ def front_text(front: Front) -> str:
 
 def limit_text(limit: Limit) -> str:
     """`peak memory at most 4GB`."""
-    name = _FIGURES[limit.axis.name] if limit.axis else limit.name
+    name = _limit_name(limit)
     return f"{name} {'at least' if limit.at_least else 'at most'} {limit.text}"
 
 
@@ -123,7 +124,7 @@ def _answer(found: Recommendation, costs: Costs) -> list[str]:
         text = f"None fits: no method that trains keeps {join([limit_text(limit) for limit in found.limits])}."
         return [text, *_nearest(found)]
     row = found.row(found.answer)
-    figures = [f"{found.metric.name} {_score(found, row.quality)}"]
+    figures = [f"{_metric(found)} {_score(found, row.quality)}"]
     figures += [_cost(axis, costs, row.label) for axis in ("time", "memory", "stored") if row.label in costs[axis]]
     if found.is_floor:
         return [f"Do without training{under}: {row.label} ({', '.join(figures[:1])}); nothing that trains beats it."]
@@ -135,9 +136,7 @@ def _nearest(found: Recommendation) -> list[str]:
         first = next(row for row in found.rows if row.trains and row.shortfalls)
         return [f"Which is nearest cannot be said. {first.label}: {_shortfall(found, first.shortfalls[0])}."]
     misses = join([_shortfall(found, shortfall) for shortfall in found.nearest.shortfalls])
-    text = (
-        f"The nearest is {found.nearest.label} ({found.metric.name} {_score(found, found.nearest.quality)}): {misses}."
-    )
+    text = f"The nearest is {found.nearest.label} ({_metric(found)} {_score(found, found.nearest.quality)}): {misses}."
     floors = [row.label for row in found.rows if not row.trains and row.fits]
     return [text, *([f"Without training, {join(floors)} would keep the limits."] if floors else [])]
 
@@ -148,7 +147,7 @@ def _why(found: Recommendation) -> list[str]:
     fitting = sum(row.fits and row.trains for row in found.rows)
     among = f"Of the {fitting} rows that train and keep the limits" if found.limits else f"Of {fitting} rows that train"
     side = "highest" if found.metric.direction == "higher" else "lowest"
-    best = f"{among}, {found.best_fitting} has the {side} {found.metric.name}"
+    best = f"{among}, {found.best_fitting} has the {side} {_metric(found)}"
     if fitting == 1:
         best = f"{found.best_fitting} alone {'keeps the limits' if found.limits else 'has a score'}"
     others = [label for label in found.as_good if label != found.best_fitting]
@@ -166,9 +165,7 @@ def _gives_up(found: Recommendation, costs: Costs) -> list[str]:
     if best.quality is None or mine.quality is None:
         return []
     gap = abs(best.quality - mine.quality)
-    text = (
-        f"It gives up {columns.score(gap, unit=found.metric.unit)} {found.metric.name} against the best, {best.label}"
-    )
+    text = f"It gives up {columns.score(gap, unit=found.metric.unit)} {_metric(found)} against the best, {best.label}"
     pair = found.to_best
     if pair is not None and pair.interval is not None:
         ends = [columns.score(end, unit=found.metric.unit) for end in (pair.interval.low, pair.interval.high)]
@@ -196,7 +193,7 @@ def _tied(found: Recommendation) -> list[str]:
             settled.setdefault(pair.seeds_needed, []).append(pair.second)
     told = [f"about {count} seeds from {join(labels)}" for count, labels in sorted(settled.items())]
     text = f"If differences and spreads are what they seem, telling it apart takes {'; '.join(told)}."
-    return [f"By {found.metric.name} it cannot be told apart from {whom}.", *([text] if told else [])]
+    return [f"By {_metric(found)} it cannot be told apart from {whom}.", *([text] if told else [])]
 
 
 def _close(found: Recommendation) -> list[str]:
@@ -231,9 +228,9 @@ def _changes(found: Recommendation) -> list[str]:
 
 def _change(found: Recommendation, change: Change) -> str:
     if change.kind == "quality_alone" or change.limit is None or change.bound is None:
-        return f"by {found.metric.name} alone: {change.to}"
+        return f"by {_metric(found)} alone: {change.to}"
     limit = change.limit
-    name = _FIGURES[limit.axis.name] if limit.axis else limit.name
+    name = _limit_name(limit)
     bound = _limited(found, limit, change.bound)
     to = change.to or "none would fit"
     if change.kind == "relax":
@@ -301,12 +298,20 @@ def _relation(pair: Pair) -> str:
 
 def _shortfall(found: Recommendation, shortfall: Shortfall) -> str:
     limit = shortfall.limit
-    name = _FIGURES[limit.axis.name] if limit.axis else limit.name
+    name = _limit_name(limit)
     if shortfall.figure is None or shortfall.excess is None:
         return f"{name} not known: {shortfall.reason}"
     side = "under" if limit.at_least else "over"
     figure, excess = _limited(found, limit, shortfall.figure), _limited(found, limit, shortfall.excess)
     return f"{name} {figure}, {excess} ({100 * shortfall.relative:.1f} %) {side} {limit.text}"
+
+
+def _metric(found: Recommendation) -> str:
+    return metric_name(found.metric.name)
+
+
+def _limit_name(limit: Limit) -> str:
+    return _FIGURES[limit.axis.name] if limit.axis else metric_name(limit.name)
 
 
 def _limited(found: Recommendation, limit: Limit, value: float) -> str:
