@@ -380,8 +380,11 @@ def test_a_search_trial_trains_as_any_other_and_scores_validation_alone(
     place, record = sought
     _, verdict = finished["lora"]
     assert record.status is Status.COMPLETED
-    assert record.metrics == tuple(metric for metric in verdict.metrics if metric.split == "validation")
-    assert record.gradient_norm == verdict.gradient_norm
+    scores = {metric.name: metric.value for metric in record.metrics}
+    assert {metric.split for metric in record.metrics} == {"validation"}
+    # Two processes may add up in another order.
+    assert scores == pytest.approx({m.name: m.value for m in verdict.metrics if m.split == "validation"}, rel=1e-4)
+    assert record.gradient_norm.per_step == pytest.approx(verdict.gradient_norm.per_step, rel=1e-4)
     assert (record.selected_step, record.stored_bytes) == (verdict.selected_step, verdict.stored_bytes)
     assert record.data is not None
     assert verdict.data is not None
