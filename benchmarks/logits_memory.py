@@ -120,7 +120,8 @@ def main() -> None:
         print(f"  steps {row['speedup']:.2f}x as fast; losses {row['losses']}", flush=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     machine = environment.describe(device, torch.get_num_threads()).model_dump(mode="json")
-    result = {"batch": sizes[0], "source": sizes[1], "target": sizes[2], "rows": rows, "environment": machine}
+    result = {"batch": sizes[0], "source": sizes[1], "target": sizes[2], "rounds": arguments.rounds, "rows": rows}
+    result["environment"] = machine
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
