@@ -94,7 +94,8 @@ def main() -> None:
     arguments = parser.parse_args()
     sizes = (arguments.batch, arguments.source, arguments.target)
     if arguments.one:
-        print(json.dumps(measure(*arguments.one, *sizes)))
+        variant, policy = arguments.one
+        print(json.dumps(measure(variant, policy, *sizes)))
         return
     rows = []
     for policy in POLICIES:
