@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from tiny_shapes import shape
 from tuneoff import registry
 from tuneoff.methods.base import Attached, Method, TaskView
 from tuneoff.tasks.base import Batch, Features, Task
@@ -19,54 +20,14 @@ from tuneoff.tasks.classification import Classification
 from tuneoff.tasks.generation import Generation
 
 SIZES: dict[str, dict[str, Any]] = {
-    "bert": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64},
-    "roberta": {
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "intermediate_size": 64,
-        "max_position_embeddings": 66,
-        "pad_token_id": 1,
-    },
-    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "bos_token_id": 90, "eos_token_id": 90},
-    "gpt_neo": {
-        "hidden_size": 32,
-        "num_layers": 2,
-        "num_heads": 4,
-        "attention_types": [[["global", "local"], 1]],
-        "window_size": 8,
-        "max_position_embeddings": 64,
-        "bos_token_id": 90,
-        "eos_token_id": 90,
-    },
-    "llama": {
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "intermediate_size": 64,
-        "max_position_embeddings": 64,
-    },
+    **{name: shape(name, 64) for name in ("bert", "roberta", "llama")},
+    **{name: {**shape(name, 64), "bos_token_id": 90, "eos_token_id": 90} for name in ("gpt2", "gpt_neo")},
 }
 ARCHITECTURES = sorted(SIZES)
-SIZES["t5"] = {
-    "d_model": 32,
-    "d_kv": 8,
-    "d_ff": 64,
-    "num_layers": 2,
-    "num_decoder_layers": 3,
-    "num_heads": 4,
-    "decoder_start_token_id": 0,
-}
+SIZES["t5"] = {**shape("t5", 64), "num_decoder_layers": 3, "decoder_start_token_id": 0}
 SIZES["bart"] = {
-    "d_model": 32,
-    "encoder_layers": 2,
+    **shape("bart", 64),
     "decoder_layers": 3,
-    "encoder_attention_heads": 4,
-    "decoder_attention_heads": 4,
-    "encoder_ffn_dim": 64,
-    "decoder_ffn_dim": 64,
-    "max_position_embeddings": 64,
     "bos_token_id": 90,
     "pad_token_id": 1,
     "eos_token_id": 91,

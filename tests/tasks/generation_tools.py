@@ -6,45 +6,18 @@ from typing import Any
 
 import torch
 
+from tiny_shapes import shape
 from tuneoff.methods.base import Attached
 from tuneoff.tasks.base import Features
 from tuneoff.tasks.generation import Generation
 from tuneoff.trial.model import byte_tokenizer
 
 VIRTUAL = 5
-LLAMA: dict[str, Any] = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "intermediate_size": 64,
-    "max_position_embeddings": 128,
-}
+ENDS = {"bos_token_id": 299, "eos_token_id": 299}
 SIZES: dict[str, dict[str, Any]] = {
-    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 128, "bos_token_id": 299, "eos_token_id": 299},
-    "gpt_neo": {
-        "hidden_size": 32,
-        "num_layers": 2,
-        "num_heads": 4,
-        "attention_types": [[["global", "local"], 1]],
-        "window_size": 8,
-        "max_position_embeddings": 128,
-        "bos_token_id": 299,
-        "eos_token_id": 299,
-    },
-    "llama": LLAMA,
-    "gemma2": {**LLAMA, "head_dim": 8, "sliding_window": 8, "query_pre_attn_scalar": 8},
-    "t5": {"d_model": 32, "num_layers": 2, "num_heads": 4, "d_kv": 8, "d_ff": 64},
-    "bart": {
-        "d_model": 32,
-        "encoder_layers": 2,
-        "decoder_layers": 2,
-        "encoder_attention_heads": 4,
-        "decoder_attention_heads": 4,
-        "encoder_ffn_dim": 64,
-        "decoder_ffn_dim": 64,
-        "max_position_embeddings": 128,
-    },
+    "gpt2": {**shape("gpt2", 128), **ENDS},
+    "gpt_neo": {**shape("gpt_neo", 128), **ENDS},
+    **{name: shape(name, 128) for name in ("llama", "gemma2", "t5", "bart")},
 }
 ARCHITECTURES = tuple(SIZES)
 KINDS = ("plain", "soft_prompt", "prefix")

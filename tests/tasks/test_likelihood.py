@@ -12,6 +12,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
+from tiny_shapes import shape
 from tuneoff import registry
 from tuneoff.errors import DataError, UnsupportedModel
 from tuneoff.methods.base import Attached, Method, TaskView
@@ -25,25 +26,7 @@ from tuneoff.trial.model import byte_tokenizer
 from tuneoff.trial.use import predict
 from tuneoff.trial.worker import run
 
-SIZES: dict[str, dict[str, Any]] = {
-    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 128},
-    "gpt_neo": {
-        "hidden_size": 32,
-        "num_layers": 2,
-        "num_heads": 4,
-        "max_position_embeddings": 128,
-        "attention_types": [[["global", "local"], 1]],
-        "window_size": 8,
-    },
-    "llama": {
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "intermediate_size": 64,
-        "max_position_embeddings": 128,
-    },
-}
+SIZES = {name: shape(name, 128) for name in ("gpt2", "gpt_neo", "llama")}
 TEXTS = ("oil up", "a goal in the last minute", "x", "the match is off")
 LABELS = ["sport", "spoils", "trade"]
 """Of several tokens each; with bytes as tokens the first two begin alike."""

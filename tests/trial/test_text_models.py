@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from tiny_shapes import shape
 from tuneoff.spec import ModelSpec
 from tuneoff.tasks.generation import Generation
 from tuneoff.trial import model as trial_model
@@ -17,28 +18,11 @@ from tuneoff.trial.model import Loaded, byte_tokenizer, max_positions
 pytest_plugins = ("trial_fixtures",)
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+ENDS = {"bos_token_id": 299, "eos_token_id": 299}
 SIZES: dict[str, dict[str, Any]] = {
-    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "bos_token_id": 299, "eos_token_id": 299},
-    "gpt_neo": {
-        "hidden_size": 32,
-        "num_layers": 2,
-        "num_heads": 4,
-        "attention_types": [[["global", "local"], 1]],
-        "max_position_embeddings": 64,
-        "bos_token_id": 299,
-        "eos_token_id": 299,
-    },
-    "t5": {"d_model": 32, "num_layers": 2, "num_heads": 4, "d_kv": 8, "d_ff": 64},
-    "bart": {
-        "d_model": 32,
-        "encoder_layers": 2,
-        "decoder_layers": 2,
-        "encoder_attention_heads": 4,
-        "decoder_attention_heads": 4,
-        "encoder_ffn_dim": 64,
-        "decoder_ffn_dim": 64,
-        "max_position_embeddings": 64,
-    },
+    "gpt2": {**shape("gpt2", 64), **ENDS},
+    "gpt_neo": {**shape("gpt_neo", 64), **ENDS},
+    **{name: shape(name, 64) for name in ("t5", "bart")},
 }
 
 

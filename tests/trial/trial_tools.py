@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from tiny_shapes import shape
 from tuneoff import registry
 from tuneoff.methods.base import Attached, Method
 from tuneoff.spec import StudySpec
@@ -21,8 +22,8 @@ from tuneoff.trial.model import byte_tokenizer
 from tuneoff.trial.precision import apply_policy
 
 SIZES: dict[str, dict[str, Any]] = {
-    "bert": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64},
-    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "bos_token_id": 299, "eos_token_id": 299},
+    "bert": shape("bert", 64),
+    "gpt2": {**shape("gpt2", 64), "bos_token_id": 299, "eos_token_id": 299},
 }
 WORDS = {"sport": ("goal", "match", "team", "score"), "trade": ("oil", "price", "export", "tariff")}
 

@@ -12,8 +12,6 @@ from tuneoff.cli import _common
 if TYPE_CHECKING:
     from rich.table import Table
 
-WARNINGS_SHOWN = 6
-
 
 @click.command("compare")
 @click.argument("folders", metavar="DIR DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -33,7 +31,7 @@ def compare_command(folders: tuple[Path, ...], as_json: bool) -> None:
     from rich.text import Text
 
     from tuneoff.analysis.side_by_side import join
-    from tuneoff.report import wording
+    from tuneoff.report import terminal
     from tuneoff.report.data import summarise
 
     joined = join(folders)
@@ -47,21 +45,8 @@ def compare_command(folders: tuple[Path, ...], as_json: bool) -> None:
     trials = f"{found['trials']['completed']} of {found['trials']['planned']} trials completed"
     console.print(Text(f"{found['study']['name']}: {found['study']['model']}; {trials}", style="bold"))
     console.print(_table(found))
-    if any(entry["contended"] for entry in found["methods"]):
-        console.print(Text("† timed while something else used the machine", style="dim"))
-    console.print()
-    for caveat in found["answer"]["caveats"]:
-        console.print(Text(f"Caution: {caveat}", style="yellow"))
-    for note in joined.notes:
-        console.print(Text(f"Caution: {note}", style="yellow"))
-    console.print(Text(wording.after_caveats(found), style="bold"))
-    if groups := wording.groups_text(found):
-        console.print(Text(groups))
-    others = [w for w in found["warnings"] if w["message"] not in found["answer"]["caveats"]]
-    for warning in others[:WARNINGS_SHOWN]:
-        console.print(Text(f"{warning['name']}: {warning['message']}", style="yellow"))
-    if len(others) > WARNINGS_SHOWN:
-        console.print(Text(f"{len(others) - WARNINGS_SHOWN} more warnings with --json", style="yellow"))
+    terminal.print_answer(found, console, joined.notes)
+    terminal.print_warnings(found, console, "with --json")
 
 
 def _table(found: dict[str, Any]) -> Table:

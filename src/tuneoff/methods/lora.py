@@ -28,12 +28,17 @@ NEED_MORE = {
 """PEFT's other initialisations, and why they are not offered: a method sees no data."""
 
 
-class LoraOptions(MethodOptions):
-    """Options of `lora`."""
+class LowRankOptions(MethodOptions):
+    """What every low-rank update has."""
 
     r: int = Field(8, ge=1, description="rank of the update")
     alpha: float = Field(16, gt=0, description="the update is scaled by alpha / r")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the update")
+
+
+class LoraOptions(LowRankOptions):
+    """Options of `lora`."""
+
     targets: str | tuple[str, ...] = Field(
         "default",
         description="'default' (PEFT's choice for the architecture: query and value), 'attention' (all its "

@@ -7,19 +7,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from tuneoff.methods._peft import PeftMethod, attach_peft, peft_task
-from tuneoff.methods.base import Attached, LearningRate, MethodOptions, TaskView
-from tuneoff.methods.lora import lora_targets
+from tuneoff.methods.base import Attached, LearningRate, TaskView
+from tuneoff.methods.lora import LowRankOptions, lora_targets
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-class QloraOptions(MethodOptions):
+class QloraOptions(LowRankOptions):
     """Options of `qlora`."""
 
-    r: int = Field(8, ge=1, description="rank of the update")
-    alpha: float = Field(16, gt=0, description="the update is scaled by alpha / r")
-    dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the update")
     targets: str | tuple[str, ...] = Field(
         "all-linear",
         description="what gets an update: 'all-linear' (as in the paper: every layer in four bits), 'default' "

@@ -95,8 +95,8 @@ def _method(results: Results, row: Row, answer: Answer, outcomes: Outcomes, test
         "contended": row.contended,
         "findings": _findings(row),
         "ties": answer.verdict.letters.get(row.label, "") if answer.verdict else "",
-        "to_best": {"relation": "best"} if row.label == answer.best else _pair(answer.to_best.get(row.label)),
-        "to_floor": _pair(answer.to_floor.get(row.label)),
+        "to_best": {"relation": "best"} if row.label == answer.best else pair_data(answer.to_best.get(row.label)),
+        "to_floor": pair_data(answer.to_floor.get(row.label)),
         "missing": _missing(row, costs, [m.name for m in tested if m.name not in metrics], parameters is None),
         "published": figures,
     }
@@ -205,7 +205,8 @@ def _findings(row: Row) -> list[dict[str, Any]]:
     return [{"name": name, "message": message, "seeds": where} for (name, message), where in seeds.items()]
 
 
-def _pair(found: Pair | None) -> dict[str, Any] | None:
+def pair_data(found: Pair | None) -> dict[str, Any] | None:
+    """A comparison of two rows as plain data; every key stands in docs/report-schema.md."""
     if found is None:
         return None
     interval = found.interval
@@ -237,7 +238,7 @@ def _verdict(answer: Answer, metric: Metric | None) -> dict[str, Any] | None:
         "groups": [list(group) for group in found.groups],
         "effect_size": EFFECT_SIZE,
         "correction": "Holm",
-        "pairs": [{"first": pair.first, "second": pair.second} | (_pair(pair) or {}) for pair in found.pairs],
+        "pairs": [{"first": pair.first, "second": pair.second} | (pair_data(pair) or {}) for pair in found.pairs],
     }
 
 

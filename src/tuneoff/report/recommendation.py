@@ -12,6 +12,7 @@ from tuneoff.analysis.pareto import AXES, Axis, Front
 from tuneoff.analysis.recommend import Change, Recommendation, Shortfall, Standing
 from tuneoff.analysis.results import Results
 from tuneoff.report import columns, units
+from tuneoff.report.data import pair_data
 from tuneoff.report.wording import join
 
 SCHEMA_VERSION = 1
@@ -33,6 +34,8 @@ _FIGURES = {
     "latency": "latency",
     "energy": "energy",
 }
+PAIR_KEYS = ("difference", "interval_low", "interval_high", "p_holm", "relation", "seeds_needed", "reason")
+"""What of a comparison is told here."""
 Costs = dict[str, dict[str, float]]
 
 
@@ -87,9 +90,9 @@ def lines(results: Results, found: Recommendation, costs: Costs) -> list[str]:
 def rule_text(found: Recommendation) -> str:
     """The rule by which the answer was found."""
     cheapest = f"the one that {_SUPERLATIVES[found.prefer]}" if found.prefer else "the best"
-    fit = " that keep the limits" if found.limits else ""
+    fit = " and keep the limits" if found.limits else ""
     return (
-        f"Rule: of the rows that train{' and keep the limits' if fit else ''}, those within one standard error of the "
+        f"Rule: of the rows that train{fit}, those within one standard error of the "
         f"best {_metric(found)} count as equally good, and of these {cheapest} wins."
     )
 
@@ -352,19 +355,10 @@ def _limit_data(limit: Limit) -> dict[str, Any]:
 
 
 def _pair_data(pair: Pair | None) -> dict[str, Any] | None:
-    if pair is None:
+    told = pair_data(pair)
+    if pair is None or told is None:
         return None
-    interval = pair.interval
-    return {
-        "against": pair.second,
-        "difference": pair.difference,
-        "interval_low": interval.low if interval else None,
-        "interval_high": interval.high if interval else None,
-        "p_holm": pair.p_holm,
-        "relation": pair.relation,
-        "seeds_needed": pair.seeds_needed,
-        "reason": pair.reason,
-    }
+    return {"against": pair.second, **{key: told[key] for key in PAIR_KEYS}}
 
 
 def _change_data(change: Change) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -28,18 +29,10 @@ def render(store: StudyStore, console: Console) -> None:
     found = summary(store)
     console.print(_title(found))
     console.print(_table(found, console))
-    if any(entry["contended"] for entry in found["methods"]):
-        console.print(Text("† timed while something else used the machine", style="dim"))
-    console.print()
-    for caveat in found["answer"]["caveats"]:
-        console.print(Text(f"Caution: {caveat}", style="yellow"))
-    console.print(Text(wording.after_caveats(found), style="bold"))
-    groups = wording.groups_text(found)
-    if groups:
-        console.print(Text(groups))
+    print_answer(found, console)
     if line := search.in_short(found):
         console.print(Text(line))
-    _print_rest(found, console)
+    print_warnings(found, console, "in the report")
     for failure in found["failures"]:
         console.print(Text(f"{failure['id']} {failure['status']}: {failure['cause']}", style="red"))
     page = store.report_folder / "report.md"
@@ -47,13 +40,25 @@ def render(store: StudyStore, console: Console) -> None:
         console.print(Text(f"Report: {page}"), soft_wrap=True)
 
 
-def _print_rest(found: dict[str, Any], console: Console) -> None:
-    """Warnings beyond the answer's caveats."""
+def print_answer(found: dict[str, Any], console: Console, notes: Sequence[str] = ()) -> None:
+    """What stands below a table: its marks, cautions (those of the answer, then `notes`), the answer and the ties."""
+    if any(entry["contended"] for entry in found["methods"]):
+        console.print(Text("† timed while something else used the machine", style="dim"))
+    console.print()
+    for caution in (*found["answer"]["caveats"], *notes):
+        console.print(Text(f"Caution: {caution}", style="yellow"))
+    console.print(Text(wording.after_caveats(found), style="bold"))
+    if groups := wording.groups_text(found):
+        console.print(Text(groups))
+
+
+def print_warnings(found: dict[str, Any], console: Console, rest: str) -> None:
+    """Warnings beyond the answer's caveats, as many as are read; `rest` says where all of them are."""
     others = [w for w in found["warnings"] if w["message"] not in found["answer"]["caveats"]]
     for warning in others[:WARNINGS_SHOWN]:
         console.print(Text(f"{warning['name']}: {warning['message']}", style="yellow"))
     if len(others) > WARNINGS_SHOWN:
-        console.print(Text(f"{len(others) - WARNINGS_SHOWN} more warnings in the report", style="yellow"))
+        console.print(Text(f"{len(others) - WARNINGS_SHOWN} more warnings {rest}", style="yellow"))
 
 
 def _title(found: dict[str, Any]) -> Text:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from tuneoff.errors import UnsupportedModel
+
 if TYPE_CHECKING:
     import torch
     from torch import nn
@@ -87,3 +89,25 @@ def logits_at(model: nn.Module, positions: torch.Tensor) -> Iterator[None]:
         yield
     finally:
         handle.remove()
+
+
+def output_layer(model: nn.Module) -> str:
+    """Name of the module that turns hidden states into logits over the vocabulary.
+
+    Raises:
+        UnsupportedModel: if there is none.
+    """
+    known: Any = model
+    output = known.get_output_embeddings()
+    names: list[str] = [name for name, module in model.named_modules() if module is output and output is not None]
+    if names:
+        return names[0]
+    raise UnsupportedModel(f"{type(model).__name__} has no output layer over its vocabulary")
+
+
+def is_causal(config: Any) -> bool:
+    """Whether a model of this configuration is a causal language model: no encoder, and none that reads both ways."""
+    import transformers as hf
+
+    reads_both_ways = type(config) in hf.MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False)
+    return not config.is_encoder_decoder and not reads_both_ways and type(config) in hf.MODEL_FOR_CAUSAL_LM_MAPPING

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from tuneoff.errors import DataError, UnsupportedModel, did_you_mean
 from tuneoff.methods.base import Attached, TaskView
-from tuneoff.tasks._inputs import logits_at, model_inputs
-from tuneoff.tasks._prompts import Template, prompts
+from tuneoff.tasks._inputs import is_causal, logits_at, model_inputs, output_layer
+from tuneoff.tasks._prompts import SEPARATOR, Template, after_frame, prompts
 from tuneoff.tasks.base import Batch, Example, Features
 
 if TYPE_CHECKING:
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 TEMPLATE = "{text}\n\nLabel:"
-SEPARATOR = "\n\n"
-"""Between solved examples."""
 
 
 @dataclass(frozen=True)
@@ -121,15 +119,14 @@ class Likelihood:
         """Raises:
         UnsupportedModel: for an encoder or an encoder-decoder.
         """
-        import transformers as hf
+        from transformers import AutoModelForCausalLM
 
-        encoder = type(config) in hf.MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False)
-        if config.is_encoder_decoder or encoder or type(config) not in hf.MODEL_FOR_CAUSAL_LM_MAPPING:
+        if not is_causal(config):
             raise UnsupportedModel(
                 f"a {config.model_type} model cannot tell how likely words are after a text",
                 hint="Use a causal language model (GPT-2, GPT-Neo, Llama, Gemma, …), or task.scoring: head.",
             )
-        return hf.AutoModelForCausalLM
+        return AutoModelForCausalLM
 
     # --- examples -> tokens
 
@@ -159,9 +156,7 @@ class Likelihood:
                     f"tokens without it, the classes' words up to {words.room}",
                     hint=f"Set protocol.max_length to {prompt.instruction + words.room + 1} or more.",
                 )
-            ids = prompt.cut(room)
-            frame = next((i for i, token in enumerate(ids) if token not in special), len(ids)) if shown else 0
-            ids = ids[:frame] + shown + ids[frame:]
+            ids = after_frame(shown, prompt.cut(room), special)
             features.append(Features(ids, number[example.target], len(shown) + len(prompt.ids)))
         return features
 
@@ -259,17 +254,3 @@ def _with_branches(
     place = torch.arange(ids.shape[-1], device=ids.device)
     mask = (place < prompt + size).to(mask.dtype)
     return ids, mask, (place >= prompt - 1) & (place < prompt + size)
-
-
-def output_layer(model: nn.Module) -> str:
-    """Name of the module that turns hidden states into logits over the vocabulary.
-
-    Raises:
-        UnsupportedModel: if there is none.
-    """
-    known: Any = model
-    output = known.get_output_embeddings()
-    names: list[str] = [name for name, module in model.named_modules() if module is output and output is not None]
-    if names:
-        return names[0]
-    raise UnsupportedModel(f"{type(model).__name__} has no output layer over its vocabulary")

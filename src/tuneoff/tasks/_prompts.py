@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from string import Formatter
 from typing import Any
 
@@ -102,6 +103,18 @@ def prompts(texts: Sequence[tuple[str, str, str]], tokenizer: Any) -> Iterator[P
             yield Prompt(list(ids), first, last)
 
 
+def frame(ids: Sequence[int], special: Collection[int]) -> tuple[int, int]:
+    """Where the text stands between the special tokens at both ends."""
+    text = [i for i, token in enumerate(ids) if token not in special]
+    return (text[0], text[-1] + 1) if text else (len(ids), len(ids))
+
+
+def after_frame(shown: Sequence[int], ids: Sequence[int], special: Collection[int]) -> list[int]:
+    """Solved examples before a prompt, but after the special tokens that it starts with."""
+    first = frame(ids, special)[0] if shown else 0
+    return [*ids[:first], *shown, *ids[first:]]
+
+
 @dataclass(frozen=True)
 class PairEncoder:
     """Examples as tokens for one model, cut to fit.
@@ -146,12 +159,12 @@ class PairEncoder:
                 )
             features.append(
                 Features(
-                    input_ids=self._after_frame(shown, ids),
+                    input_ids=after_frame(shown, ids, self._special),
                     label=0,
                     length=len(shown) + len(prompt.ids),
                     target_ids=target,
                     target_length=len(whole),
-                    prompt_ids=self._after_frame(shown, full) if len(full) > len(ids) else (),
+                    prompt_ids=after_frame(shown, full, self._special) if len(full) > len(ids) else (),
                 )
             )
         return features
@@ -210,17 +223,11 @@ class PairEncoder:
             shown += [*self._bare(self._before(example, prompt, len(solved))), *solved]
         return shown
 
-    def _frame(self, ids: Sequence[int]) -> tuple[int, int]:
-        """Where the text stands between the special tokens at both ends."""
-        special = set(self.tokenizer.all_special_ids)
-        text = [i for i, token in enumerate(ids) if token not in special]
-        return (text[0], text[-1] + 1) if text else (len(ids), len(ids))
-
     def _bare(self, ids: Sequence[int]) -> Sequence[int]:
-        first, last = self._frame(ids)
+        first, last = frame(ids, self._special)
         return ids[first:last]
 
-    def _after_frame(self, shown: list[int], ids: list[int]) -> list[int]:
-        """Solved examples before a prompt, but after the special tokens it starts with."""
-        first = self._frame(ids)[0] if shown else 0
-        return [*ids[:first], *shown, *ids[first:]]
+    @cached_property
+    def _special(self) -> set[int]:
+        # Collected from the tokenizer's tables each time it is asked for.
+        return set(self.tokenizer.all_special_ids)

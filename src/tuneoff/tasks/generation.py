@@ -13,7 +13,7 @@ from tuneoff.errors import DataError, UnsupportedModel, did_you_mean
 from tuneoff.methods.base import Attached, TaskView
 from tuneoff.record import Metric, Prediction
 from tuneoff.sources.base import Rows
-from tuneoff.tasks._inputs import logits_at, model_inputs
+from tuneoff.tasks._inputs import is_causal, logits_at, model_inputs, output_layer
 from tuneoff.tasks._prompts import SEPARATOR, PairEncoder, Template
 from tuneoff.tasks._rouge import answer_scores, rouge
 from tuneoff.tasks._rows import choose_column, require_cells, require_columns
@@ -161,12 +161,8 @@ class Generation(Task):
             raise UnsupportedModel(
                 f"{type(model).__name__} keeps a running state instead of keys and values, which padding would change"
             )
-        output = known.get_output_embeddings()
-        names = [name for name, module in model.named_modules() if module is output and output is not None]
-        if not names:
-            raise UnsupportedModel(f"{type(model).__name__} has no output layer over its vocabulary")
         kind = "SEQ_2_SEQ_LM" if known.config.is_encoder_decoder else "CAUSAL_LM"
-        return TaskView(head=(), peft_task_type=kind, output=names[0])
+        return TaskView(head=(), peft_task_type=kind, output=output_layer(model))
 
     def model_class(self, config: Any) -> Any:
         """The auto class; the task also remembers whether there is an encoder and how long the decoder is."""
@@ -178,8 +174,7 @@ class Generation(Task):
         if kind.encoder_decoder and type(config) in hf.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING:
             self._kind = kind
             return hf.AutoModelForSeq2SeqLM
-        encoder = type(config) in hf.MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False)
-        if kind.encoder_decoder or encoder or type(config) not in hf.MODEL_FOR_CAUSAL_LM_MAPPING:
+        if not is_causal(config):
             raise UnsupportedModel(
                 f"a {config.model_type} model cannot write text",
                 hint="Use a causal language model (GPT-2, GPT-Neo, Llama, Gemma, …) or an encoder-decoder (T5, BART).",

@@ -53,12 +53,12 @@ class Bench:
         with self.autocast():
             return self.task.generate(self.attached, features, self.tokenizer)
 
-    def use(self, features: Sequence[Features]) -> int:
-        """What a user of the model does with a batch; returns how many tokens were generated."""
+    def use(self, features: Sequence[Features]) -> None:
+        """What a user of the model does with a batch."""
         if self.writes:
-            return sum(len(written) for written in self.generate(features))
-        self.logits(features)
-        return 0
+            self.generate(features)
+        else:
+            self.logits(features)
 
     def synchronise(self) -> None:
         """Waits for the device."""
