@@ -278,6 +278,8 @@ class MethodSpec(Frozen):
 
     method: str
     learning_rate: float | None = Field(None, gt=0, description="where the rate is searched: the first one tried")
+    devices: int | None = Field(None, ge=1, description="devices of each of its trials; unset: the study's")
+    shard: bool | None = Field(None, description="spread weights over the devices; unset: as the study says")
     options: dict[str, Any] = Field(default_factory=dict)
     search: dict[str, Candidates] = Field(
         default_factory=dict, description="option or `learning_rate` -> the values that the search may choose"
@@ -286,7 +288,7 @@ class MethodSpec(Frozen):
     @model_validator(mode="before")
     @classmethod
     def _flat(cls, value: Any) -> Any:
-        return _own_keys_to_options(_candidates_to_search(value), {"method", "learning_rate", "options", "search"})
+        return _own_keys_to_options(_candidates_to_search(value), set(cls.model_fields))
 
     @field_validator("method")
     @classmethod
@@ -316,6 +318,11 @@ class StudySpec(Frozen):
     task: TaskSpec
     protocol: Protocol = Field(default_factory=lambda: Protocol())
     execution: ExecutionSpec = Field(default_factory=lambda: ExecutionSpec())
+    devices: int = Field(1, ge=1, description="devices that each trial runs on, one process each")
+    shard: bool = Field(False, description="spread weights, gradients and optimizer over the devices (FSDP)")
+    trackers: tuple[str, ...] = Field(
+        (), description="outlets that follow the study, e.g. tensorboard; none by default"
+    )
     methods: dict[str, MethodSpec] = Field(min_length=1)
     published: PublishedSpec | None = None
 
@@ -355,4 +362,6 @@ class TrialSpec(Frozen):
     model: ModelSpec
     task: TaskSpec
     protocol: Protocol = Field(description="with `seeds` reduced to this trial's own, and without `search`")
+    devices: int = Field(1, ge=1, description="devices it runs on, one process each")
+    shard: bool = Field(False, description="weights are spread over the devices")
     execution: ExecutionSpec = Field(default_factory=lambda: ExecutionSpec())
