@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from running import Ended, Prepared, SharedExecutor, Tiny, tiny_rows, write_rows
+from tuneoff.cli.main import main
 from tuneoff.executors.base import Executor
 from tuneoff.plan import plan
 from tuneoff.store import StudyStore
@@ -33,6 +34,7 @@ from tuneoff.methods.full import Full
 class FaultyOptions(MethodOptions):
     how: str = "raise"
     seconds: float = 600.0
+    rank: int | None = None
 
 
 class Faulty(Full):
@@ -48,9 +50,16 @@ class Faulty(Full):
         return super().attach(model, task)
 
     def after_step(self, attached, step, total_steps):
+        if self.options.rank is not None and os.environ.get("RANK") != str(self.options.rank):
+            return
         how = self.options.how
         if how == "raise":
             raise ZeroDivisionError("this plug-in divides by zero")
+        if how == "stop":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        if how == "spin":
+            while True:
+                pass
         if how == "memory":
             raise MemoryError
         if how == "exit":
@@ -147,6 +156,19 @@ def shared(executor: SharedExecutor, monkeypatch: pytest.MonkeyPatch) -> SharedE
 
     monkeypatch.setattr(Study, "_executor", take)
     return executor
+
+
+@pytest.fixture
+def run(shared: SharedExecutor, capfd: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """The command line in this process, its trials in processes of their own."""
+
+    def call(*arguments: str | Path) -> Ended:
+        capfd.readouterr()
+        code = main([str(argument) for argument in arguments])
+        captured = capfd.readouterr()
+        return Ended(code, captured.out, captured.err)
+
+    return call
 
 
 @pytest.fixture

@@ -380,6 +380,8 @@ def build_search(
             peak = (peaks or {}).get(spec.label, 0.6)
             score = 0.9 - 0.5 * (first.share(tried) - peak) ** 2
             record = make_record(spec, metrics=_validated(score), timing=Timing(train_seconds=2.0, total_seconds=3.0))
+            if study.protocol.search is not None and study.protocol.search.prune != "none":
+                record = record.model_copy(update={"steps": spec.protocol.max_steps})
             lost = (spec.label, done[spec.label]) in broken
             store.trial(spec.id).write_record(failed(spec, Status.DIVERGED) if lost else record)
             done[spec.label] += 1

@@ -1,21 +1,46 @@
 """What a study will take, before it is trained: memory, seconds and disk of each row.
 
 Model states and activations are counted without running anything; a probe of a few real steps says what this machine
-adds to that. `trial/forecasting.py` makes a row's forecast in a process of its own; what is here is plain data.
+adds to that. `trial/forecasting.py` makes a row's forecast in a process of its own; what is here is plain data and
+the sums over it. docs/plan.md describes every key.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import Field
 
+from tuneoff.record import Prediction
 from tuneoff.spec import Frozen
 
 FORECAST_VERSION = 1
 
 How = Literal["probed", "counted"]
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What the literature leads one to expect of a method before a run: an interval, wide rather than narrow.
+
+    Attributes:
+        low, high: share of full fine-tuning's gain over the floor, in models of up to a few billion parameters.
+        source: what was published, with its year; the interval is our reading of it.
+
+    Raises:
+        ValueError: if the interval is none.
+    """
+
+    low: float
+    high: float
+    source: str
+
+    def __post_init__(self) -> None:
+        if not -math.inf < self.low <= self.high < math.inf:
+            raise ValueError(f"{self.low} to {self.high} is no interval")
 
 
 class Shape(Frozen):
@@ -55,6 +80,7 @@ class RowForecast(Frozen):
     """What one trial of a row will take. A figure that cannot be told is null, and `missing` says why."""
 
     label: str
+    trial: str = Field("", description="id of the trial of the verdict that it is of")
     how: How
     device: str
     peak_memory_bytes: int | None = None
@@ -73,24 +99,45 @@ class RowForecast(Frozen):
         default_factory=dict, description="the same of a trial of the search; empty without one"
     )
     stored_bytes: int | None = None
+    predictions_bytes: int | None = Field(
+        None, description="predictions that a trial of the verdict keeps (see `predictions_size`)"
+    )
     largest: Shape | None = Field(None, description="the micro-batch that takes the most memory")
     counted: tuple[Counted, ...] = ()
     probed: tuple[Probed, ...] = ()
     forecast_seconds: float = Field(0.0, description="what this forecast took")
-    fits: bool | None = Field(None, description="whether it fits the memory asked about; null where none was")
+    available_bytes: int | None = Field(
+        None, description="the memory that `fits` is about: what was asked about, else what this machine has for it"
+    )
+    fits: bool | None = Field(None, description="whether the peak is within `available_bytes`; null where unknown")
     remedies: tuple[Remedy, ...] = Field((), description="what would make it fit; empty where it fits or nothing would")
     missing: dict[str, str] = Field(default_factory=dict)
 
+    @property
+    def trial_seconds(self) -> float | None:
+        """A whole trial of the verdict; None where its phases are not known."""
+        return sum(self.seconds.values()) if self.seconds else None
+
 
 class StudyForecast(Frozen):
-    """What the whole study will take."""
+    """What the trials of a study will take that were to come when it was made."""
 
     forecast_version: int = FORECAST_VERSION
     rows: dict[str, RowForecast]
     total_seconds: float | None = Field(None, description="all trials of search and verdict, one after another")
     disk_bytes: int | None = Field(None, description="kept weights and predictions of all trials of the verdict")
-    memory_limit_bytes: int | None = None
+    memory_limit_bytes: int | None = Field(None, description="the memory that was asked about; null: this machine's")
     missing: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def forecast_seconds(self) -> float:
+        """What making it took."""
+        return sum(row.forecast_seconds for row in self.rows.values())
+
+    @property
+    def unfit(self) -> list[RowForecast]:
+        """The rows that do not fit into the memory there is."""
+        return [row for row in self.rows.values() if row.fits is False]
 
 
 def study_forecast(
@@ -106,26 +153,24 @@ def study_forecast(
     Args:
         rows: label -> forecast of one of its trials.
         verdict: the label of every trial of the verdict.
-        search: the label of every trial of the search.
+        search: the label of every trial of the search, which keeps neither weights nor predictions.
         keep_weights: whether trained weights stay after the trial.
         memory_limit_bytes: the memory that was asked about.
     """
     missing: dict[str, str] = {}
-    unknown = sorted({label for label in verdict if not rows[label].seconds})
-    unknown_search = sorted({label for label in search if not rows[label].search_seconds})
+    unknown = [label for label in verdict if not rows[label].seconds]
+    unknown += [label for label in search if not rows[label].search_seconds]
     total: float | None = None
-    if unknown or unknown_search:
-        missing["total_seconds"] = f"no time is known of {', '.join(dict.fromkeys([*unknown, *unknown_search]))}"
+    if unknown:
+        missing["total_seconds"] = f"no time is known of {', '.join(dict.fromkeys(unknown))}"
     else:
         total = sum(sum(rows[label].seconds.values()) for label in verdict)
         total += sum(sum(rows[label].search_seconds.values()) for label in search)
-    disk: int | None = 0
-    if keep_weights:
-        sizes = [rows[label].stored_bytes for label in verdict]
-        if any(size is None for size in sizes):
-            disk, missing["disk_bytes"] = None, "the stored size of some rows is not known"
-        else:
-            disk = sum(size or 0 for size in sizes)
+    kept = {label: _kept(rows[label], keep_weights) for label in verdict}
+    lacking = [label for label, size in kept.items() if size is None]
+    disk = None if lacking else sum(kept[label] or 0 for label in verdict)
+    if lacking:
+        missing["disk_bytes"] = f"what is kept is not known of {', '.join(lacking)}"
     return StudyForecast(
         rows=dict(rows),
         total_seconds=total,
@@ -133,3 +178,42 @@ def study_forecast(
         memory_limit_bytes=memory_limit_bytes,
         missing=missing,
     )
+
+
+def _kept(row: RowForecast, weights: bool) -> int | None:
+    """Bytes that a trial of the verdict leaves; None where a part of them is not known."""
+    if row.predictions_bytes is None or (weights and row.stored_bytes is None):
+        return None
+    return row.predictions_bytes + ((row.stored_bytes or 0) if weights else 0)
+
+
+def predictions_size(
+    targets: Iterable[str], labels: Sequence[str] = (), sources: Iterable[str] = (), metrics: int = 0
+) -> int:
+    """Bytes of the predictions that a trial will keep of a split, before there are any.
+
+    A line holds index, target and output, with a score for each class or the task's values for a text. An output is
+    taken to be as long as its target.
+
+    Args:
+        targets: of every example of the split, in order.
+        labels: the classes; empty for a task that writes.
+        sources: inputs that are kept with the first examples, in order.
+        metrics: how many values of its own an example of a task that writes has.
+    """
+    told = list(sources)
+    size = 0
+    for index, target in enumerate(targets):
+        line = Prediction(
+            index=index,
+            target=target,
+            output=target,
+            scores=(-1.234567,) * len(labels),
+            values={f"metric_{number}": 0.1234567890123456 for number in range(metrics)},
+            loss=None if labels else 12.34567890123456,
+            target_tokens=None if labels else 10,
+            generated_tokens=None if labels else 10,
+            source=told[index] if index < len(told) else "",
+        )
+        size += len(line.model_dump_json().encode()) + 1
+    return size

@@ -39,6 +39,7 @@ def plan(
         StudyError: if two rows are the same method with the same configuration.
     """
     _refuse_twins(study)
+    _refuse_devices(study)
     sought = {label: search.first(space) for label, space in search.spaces(study).items()} | dict(chosen or {})
     protocol = study.protocol.model_copy(update={"learning_rate": None, "search": None})
     return [
@@ -49,17 +50,25 @@ def plan(
 
 
 def search_trial(
-    study: StudySpec, label: str, values: Values, fingerprints: Mapping[str, str] | None = None
+    study: StudySpec,
+    label: str,
+    values: Values,
+    fingerprints: Mapping[str, str] | None = None,
+    steps: int | None = None,
 ) -> TrialSpec:
-    """The trial that tries a suggestion for one row, on the share of data and steps that the search gives to all."""
+    """The trial that tries a suggestion for one row, on the share of data and steps that the search gives to all; with
+    at most so many `steps`, where it is pruned."""
     assert study.protocol.search is not None
-    return _trial(study, label, values, search_protocol(study), study.protocol.search.seed, fingerprints, "search")
+    protocol = search_protocol(study, steps)
+    return _trial(study, label, values, protocol, study.protocol.search.seed, fingerprints, "search")
 
 
-def search_protocol(study: StudySpec) -> Protocol:
+def search_protocol(study: StudySpec, steps: int | None = None) -> Protocol:
     """The protocol of a search's trials: the study's own with the share of data and steps that the search gives."""
     assert study.protocol.search is not None
     given = study.protocol.search.model_dump(include={"train_rows", "epochs", "max_steps"}, exclude_none=True)
+    if steps is not None:
+        given["max_steps"] = steps
     return study.protocol.model_copy(update={"learning_rate": None, "search": None, **given})
 
 
@@ -75,6 +84,7 @@ def _trial(
     row = study.methods[label]
     task = study.task.model_copy(update={"options": task_options(study)})
     options, rate = _configuration(study, row, values)
+    devices, shard = devices_of(study, row)
     protocol = protocol.model_copy(update={"seeds": (seed,)})
     content = {
         "version": SPEC_VERSION,
@@ -87,6 +97,7 @@ def _trial(
         "learning_rate": rate,
         "fingerprints": dict(fingerprints or {}),
     }
+    content |= _spread(devices, shard)
     name = f"{_slug(label)}-s{seed}"
     if purpose != "verdict":
         content["purpose"] = purpose
@@ -103,6 +114,8 @@ def _trial(
         model=study.model,
         task=task,
         protocol=protocol,
+        devices=devices,
+        shard=shard,
         execution=study.execution,
     )
 
@@ -115,10 +128,41 @@ def _refuse_twins(study: StudySpec) -> None:
     for label, row in study.methods.items():
         space = spaces.get(label, ())
         options, rate = _configuration(study, row, search.first(space))
-        content = content_hash([row.method, options, rate, [repr(dimension) for dimension in space]])
+        spread = _spread(*devices_of(study, row))
+        content = content_hash([row.method, options, rate, [repr(dimension) for dimension in space], spread])
         if content in seen:
             problems.append(Problem(f"methods.{label}", f"has the same method and configuration as {seen[content]!r}"))
         seen[content] = label
+    if problems:
+        raise StudyError(problems)
+
+
+def devices_of(study: StudySpec, row: MethodSpec) -> tuple[int, bool]:
+    """On how many devices a row's trials run, and whether its weights are spread over them. What uses no model runs on
+    one, and what is not trained is not spread."""
+    method = registry.methods()[row.method]
+    if not method.uses_model:
+        return 1, False
+    shard = study.shard if row.shard is None else row.shard
+    return row.devices or study.devices, bool(shard and method.trains)
+
+
+def _spread(devices: int, shard: bool) -> dict[str, Any]:
+    """Devices as part of what a trial is: one device is no part, so that ids are what they were."""
+    return {**({"devices": devices} if devices > 1 else {}), **({"shard": True} if shard else {})}
+
+
+def _refuse_devices(study: StudySpec) -> None:
+    """Weights are spread over two devices or more, and only where the method leaves the model's modules alone."""
+    problems = []
+    for label, row in study.methods.items():
+        devices, shard = devices_of(study, row)
+        if shard and devices == 1:
+            problems.append(Problem(f"methods.{label}", "shard spreads weights over several devices; set devices too"))
+        elif shard and not registry.methods()[row.method].shardable:
+            able = [name for name, method in registry.methods().items() if method.shardable]
+            reason = f"{row.method} cannot be sharded; {', '.join(able)} can: set shard there, not for the study"
+            problems.append(Problem(f"methods.{label}", reason))
     if problems:
         raise StudyError(problems)
 
@@ -155,10 +199,14 @@ def question(study: StudySpec) -> dict[str, Any]:
     protocol = study.protocol.model_dump(mode="json", exclude={"seeds": True, "search": {"trials"}})
     if study.protocol.search is None:
         del protocol["search"]
+    elif study.protocol.search.prune == "none":
+        # The key came later: without it folders keep their names.
+        del protocol["search"]["prune"]
     return {
         "model": study.model.model_dump(mode="json"),
         "task": {**study.task.model_dump(mode="json"), "options": task_options(study)},
         "protocol": protocol,
+        **_spread(study.devices, study.shard),
     }
 
 

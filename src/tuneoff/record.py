@@ -142,6 +142,19 @@ class CurvePoint(Frozen):
     validation: dict[str, float] = Field(default_factory=dict)
 
 
+class RankFigures(Frozen):
+    """One process of a trial on several devices."""
+
+    rank: int
+    device: str
+    threads: int = Field(description="threads that one operation uses")
+    peak_memory_bytes: int | None = Field(None, description="as `memory.peak_memory_bytes`, which is the greatest")
+    train_seconds: float | None = Field(None, description="by its own clock")
+    data_wait_seconds: float | None = None
+    cpu_percent_mean: float | None = Field(None, description="its own, while it trained; 100 = one core")
+    gpu_percent_mean: float | None = Field(None, description="its GPU, over the whole trial")
+
+
 class Throughput(Frozen):
     """Training speed over `train_seconds`; tokens are real ones, padding not counted."""
 
@@ -266,6 +279,7 @@ class TrialRecord(Frozen):
     gradient_norm: GradientNorm = GradientNorm()
     curve: tuple[CurvePoint, ...] = ()
     throughput: Throughput = Throughput()
+    ranks: tuple[RankFigures, ...] = Field((), description="of a trial on several devices, each of its processes")
     inference: Inference = Inference()
     utilisation: Utilisation | None = None
     noise: Noise = Noise()
@@ -304,4 +318,4 @@ class Prediction(Frozen):
 
 
 Event = dict[str, Any]
-"""One line of a trial's event log; keys are described in docs/record.md."""
+"""One line of a trial's event log; keys are described in docs/events.md."""

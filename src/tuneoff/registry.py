@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tuneoff.methods.base import Method
     from tuneoff.sources.base import Source
     from tuneoff.tasks.base import Task
+    from tuneoff.trackers.base import Tracker
 
 P = TypeVar("P")
 
@@ -155,3 +156,9 @@ def tasks() -> Registry[type[Task]]:
 def sources() -> Registry[type[Source]]:
     """All kinds of source, by name."""
     return Registry("sources", "source")
+
+
+@cache
+def trackers() -> Registry[type[Tracker]]:
+    """All trackers, by name, whether what they need is installed or not."""
+    return Registry("trackers", "tracker")

@@ -1,4 +1,5 @@
 """The search of one study: round after round, a trial of every row in each, so that it is equal wherever it stops.
+A pruned search has its rounds in every rung (see `halving.py`).
 
 The records are all the memory there is. What a search found and what comes next is derived from them anew each time.
 """
@@ -8,12 +9,13 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tuneoff import registry
-from tuneoff.executors.base import Executor, Listener, Progress
-from tuneoff.plan import search_protocol, search_trial
+from tuneoff.executors.base import Executor, Inspection, Listener, Progress
+from tuneoff.halving import check_rows, promoted, rungs
+from tuneoff.plan import plan, search_protocol, search_trial
 from tuneoff.record import Status, TrialRecord
 from tuneoff.search import (
     LEARNING_RATE,
@@ -46,7 +48,7 @@ class RowSearch:
     Attributes:
         space: what is searched, widened once it has grown.
         grown: whether it has.
-        history: what was tried and what came of it, and `records` the records of that, in order.
+        history: what was tried and what came of it, and `records` the records of that, in order, rung after rung.
     """
 
     space: Space
@@ -69,19 +71,32 @@ class RowSearch:
         """What of that lies at an edge (see `search.at_edge`)."""
         return {} if self.choice is None else at_edge(self.space, self.choice)
 
+    @property
+    def configurations(self) -> int:
+        """How many were tried; with pruning a trial that goes on is another trial of the same one."""
+        return sum(outcome.rung == 0 for outcome in self.history)
+
 
 class Search:
     """Derives a study's search from the records in its folder.
+
+    Where ranges may grow, the search is one of all rows of the folder, those of earlier runs too: whether they grow
+    hangs on every row, and must not hang on which rows a run was asked for.
 
     Args:
         study: a checked study; without `protocol.search` there is nothing to search.
         fingerprints: of its sources (see `plan`).
         store: its folder, whether it is there yet or not.
+
+    Raises:
+        StudyError: if its search is to be pruned and cannot be (see `halving.rungs`).
     """
 
     def __init__(self, study: StudySpec, fingerprints: Mapping[str, str], store: StudyStore) -> None:
-        self.study, self.fingerprints, self.store = study, fingerprints, store
+        self.asked = frozenset(study.methods)
+        self.study, self.fingerprints, self.store = _whole(study, store), fingerprints, store
         self.spec = study.protocol.search or SearchSpec()
+        self.rungs = rungs(study.protocol)
         self.metric, self.sign = selection_metric(study)
         self.rows: dict[str, RowSearch] = {}
         self.complete = False
@@ -126,6 +141,33 @@ class Search:
         """The study with the share of data and steps that its search gives to each trial."""
         return self.study.model_copy(update={"protocol": search_protocol(self.study)})
 
+    def check(self, seen: Inspection) -> None:
+        """Whether the data is enough for the search; `seen` is what `study_of_trials` found.
+
+        Raises:
+            StudyError: if there are fewer steps than its rungs count on.
+        """
+        if seen.data is not None:
+            check_rows(self.study.protocol, seen.data["splits"]["train"]["rows"])
+
+    def others(self) -> list[TrialSpec]:
+        """Trials of the verdict of rows that the folder has and this run was not asked for, at what the search chose.
+
+        Empty where the search is of this run's rows alone. A search that grew may choose otherwise for them than
+        before; then these trials take the place of those that there are, and wait for a run of their rows.
+        """
+        labels = [label for label in self.study.methods if label not in self.asked]
+        if not labels or not self.complete:
+            return []
+        planned = {(spec.label, spec.seed) for spec in map(self._spec, self.store.trial_ids())}
+        whole = self.store.study()
+        rest = whole.model_copy(update={"methods": {label: whole.methods[label] for label in labels}})
+        trials = plan(rest, self.fingerprints, self.chosen)
+        return [trial for trial in trials if (trial.label, trial.seed) in planned]
+
+    def _spec(self, trial_id: str) -> TrialSpec:
+        return self.store.trial(trial_id).spec()
+
     @property
     def chosen(self) -> dict[str, Values]:
         """label -> the best configuration; empty while the search is not over, without rows of which none completed."""
@@ -143,16 +185,23 @@ class Search:
             "search_version": SEARCH_VERSION,
             "search": self.spec.model_dump(mode="json"),
             "metric": {"name": self.metric, "direction": "higher" if self.sign > 0 else "lower", "split": "validation"},
+            "rungs": [asdict(rung) for rung in self.rungs] if self._pruned else [],
             "complete": self.complete,
-            "equal": len({len(row.records) for row in self.rows.values()}) == 1,
+            "equal": len({row.configurations for row in self.rows.values()}) == 1,
             "rows": {label: self._row_found(row) for label, row in self.rows.items()},
         }
+
+    @property
+    def _pruned(self) -> bool:
+        return self.spec.prune != "none"
 
     def _row_found(self, row: RowSearch) -> dict[str, Any]:
         tried = [
             {
                 "trial": record.spec.id,
                 "values": outcome.values,
+                "rung": outcome.rung,
+                "steps": record.steps if record.status is Status.COMPLETED else None,
                 "status": record.status.value,
                 "score": None if outcome.score is None else self.sign * outcome.score,
                 "loss": outcome.loss,
@@ -178,8 +227,9 @@ class Search:
         early where trials have no outcome."""
         self.complete = False
         self.rows = {label: RowSearch(space) for label, space in spaces(self.study).items()}
-        if not (yield from self._phase(self.spec.trials)):
-            return
+        for number, rung in enumerate(self.rungs):
+            if not (yield from self._phase(rung.trials, number)):
+                return
         if self.spec.grow and any(LEARNING_RATE in row.at_edge for row in self.rows.values()):
             for row in self.rows.values():
                 wider = grow(row.space, row.history)
@@ -188,20 +238,24 @@ class Search:
                 return
         self.complete = True
 
-    def _phase(self, count: int) -> Generator[list[TrialSpec], None, bool]:
+    def _phase(self, count: int, rung: int = 0) -> Generator[list[TrialSpec], None, bool]:
         """So many rounds, and then whether all had outcomes.
 
         A row stands aside that has nothing left to try, or whose last trial has no outcome to go on from.
         """
         stopped: set[str] = set()
+        steps = self.rungs[rung].steps
+        better = {label: iter(promoted(row.history, rung - 1, count)) for label, row in self.rows.items()}
         for _ in range(count):
             tried = {
-                label: suggest(row.space, row.history, self.spec.seed, self.spec.sampler)
+                label: values
                 for label, row in self.rows.items()
-                if label not in stopped and len(row.history) < size(row.space)
+                if label not in stopped
+                and (values := next(better[label], None) if rung else self._suggestion(row)) is not None
             }
             trials = {
-                label: search_trial(self.study, label, values, self.fingerprints) for label, values in tried.items()
+                label: search_trial(self.study, label, values, self.fingerprints, steps)
+                for label, values in tried.items()
             }
             yield list(trials.values())
             records = {label: self.store.trial(trial.id).record() for label, trial in trials.items()}
@@ -209,14 +263,26 @@ class Search:
                 if record is None or record.status is Status.CANCELLED:
                     stopped.add(label)
                 else:
-                    self.rows[label].history.append(self._outcome(tried[label], record))
+                    self.rows[label].history.append(self._outcome(tried[label], record, rung))
                     self.rows[label].records.append(record)
         return not stopped
 
-    def _outcome(self, values: Values, record: TrialRecord) -> Outcome:
+    def _suggestion(self, row: RowSearch) -> Values | None:
+        if len(row.history) >= size(row.space):
+            return None
+        return suggest(row.space, row.history, self.spec.seed, self.spec.sampler)
+
+    def _outcome(self, values: Values, record: TrialRecord, rung: int) -> Outcome:
         score = record.metric(self.metric, "validation") if record.status is Status.COMPLETED else None
         loss = record.metric("loss", "validation")
-        return Outcome(values, None if score is None else self.sign * score, loss)
+        return Outcome(values, None if score is None else self.sign * score, loss, rung)
+
+
+def _whole(study: StudySpec, store: StudyStore) -> StudySpec:
+    """The study with the rows that its folder has already, where they are searched together."""
+    if study.protocol.search is None or not study.protocol.search.grow or not store.is_there:
+        return study
+    return study.model_copy(update={"methods": {**store.study().methods, **study.methods}})
 
 
 def outline(study: StudySpec) -> list[TrialSpec]:
@@ -224,9 +290,13 @@ def outline(study: StudySpec) -> list[TrialSpec]:
 
     All stand at the configuration that is tried first: what comes after it depends on outcomes.
     """
-    count = study.protocol.search.trials if study.protocol.search is not None else 0
-    tries = {label: (search_trial(study, label, first(s)), size(s)) for label, s in spaces(study).items()}
-    return [trial for index in range(count) for trial, most in tries.values() if index < most]
+    found = []
+    for rung in rungs(study.protocol):
+        tries = [
+            (search_trial(study, label, first(s), steps=rung.steps), size(s)) for label, s in spaces(study).items()
+        ]
+        found += [trial for index in range(rung.trials) for trial, most in tries if index < most]
+    return found
 
 
 def selection_metric(study: StudySpec) -> tuple[str, float]:

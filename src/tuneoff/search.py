@@ -137,11 +137,18 @@ class Outcome:
         values: the suggestion.
         score: on validation, greater is better; None where the trial did not complete, which is the worst of all.
         loss: on validation; decides between equal scores.
+        rung: which share of the steps it had; 0 without pruning (see `halving.py`).
     """
 
     values: Values
     score: float | None
     loss: float | None = None
+    rung: int = 0
+
+    @property
+    def merit(self) -> tuple[float, float]:
+        """Greater is better: the score, then the lower loss."""
+        return -math.inf if self.score is None else self.score, -math.inf if self.loss is None else -self.loss
 
 
 def spaces(study: StudySpec) -> dict[str, Space]:
@@ -305,11 +312,14 @@ def _untried(space: Space, tried: Sequence[Values], chance: random.Random) -> Va
 
 
 def best(history: Sequence[Outcome]) -> int | None:
-    """Position of the best outcome: greatest score, then least loss, then first; None where none completed."""
+    """Position of the best outcome: highest rung, greatest score, then least loss, then first; None where none
+    completed. A configuration that failed in a rung is not chosen for what it did in a lower one."""
+    lost = [outcome for outcome in history if outcome.score is None]
     ranked = [
-        (outcome.score, -math.inf if outcome.loss is None else -outcome.loss, -index)
+        (outcome.rung, outcome.merit, -index)
         for index, outcome in enumerate(history)
         if outcome.score is not None
+        and not any(later.rung > outcome.rung and later.values == outcome.values for later in lost)
     ]
     return -max(ranked)[2] if ranked else None
 

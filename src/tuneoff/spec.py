@@ -20,6 +20,7 @@ Attention = Literal["auto", "eager", "sdpa"]
 Schedule = Literal["linear", "cosine", "constant"]
 Purpose = Literal["verdict", "search"]
 Sampler = Literal["tpe", "random"]
+Prune = Literal["none", "halving"]
 
 
 class Frozen(BaseModel):
@@ -133,11 +134,23 @@ class SearchSpec(Frozen):
     grow: bool = Field(
         False, description="widen the ranges whose best rate lies at an edge, once, with more trials for all rows"
     )
+    prune: Prune = Field(
+        "none", description="halving: few steps for all trials of a row, twice as many for the better half, and so on"
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _from_number(cls, value: Any) -> Any:
         return {"trials": value} if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> SearchSpec:
+        if self.grow and self.prune != "none":
+            raise ValueError(
+                f"grow and prune: {self.prune} cannot be combined: too few trials of a pruned search get the whole "
+                "share of steps to say that a best rate lies at an edge. Choose one of the two"
+            )
+        return self
 
 
 class Candidates(Frozen):

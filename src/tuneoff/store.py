@@ -1,9 +1,12 @@
 """One directory per study, one per trial; the only owner of file names.
 
     STUDY/
-      study.json               the study as it was last run, and the ids of its trials
+      study.json               the study as it was last run, the ids of its trials, and where it was run from
       search.json              what its search tried, found and chose; made anew from the records
+      forecast.json            what it was expected to take, made before its first trial
       lock                     held while a run writes here
+      trackers.json            what became of the trackers, and which trials they followed
+      trackers/NAME/           a tracker's own files, where it keeps them here
       report/                  made anew from the records at any time
       trials/ID/
         trial.json             the trial's specification
@@ -12,6 +15,8 @@
         weights/               what must be kept beside the base model
         events.jsonl           progress, one line each
         log.txt                everything the process printed
+        log-rank-N.txt         likewise, of further ranks on several devices
+        trackers.json          trackers that were given up before it ended, if any
         attempts/N/            what earlier, unfinished attempts left
 
 All paths inside are relative, so a study can be copied anywhere. Files appear whole or not at all.
@@ -23,19 +28,23 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
-from filelock import FileLock, Timeout
 from pydantic import ValidationError
+from pydantic_core import from_json
 
+from tuneoff import _lock
 from tuneoff._files import read_json
 from tuneoff._files import write_atomically as write_atomically
 from tuneoff.errors import CorruptRecord, RecordExists, StoreError
+from tuneoff.events import utc
+from tuneoff.forecast import FORECAST_VERSION, StudyForecast
 from tuneoff.plan import content_hash, difference, question
-from tuneoff.record import RECORD_VERSION, Event, Prediction, PredictionsInfo, TrialRecord
+from tuneoff.record import RECORD_VERSION, Event, Finding, Prediction, PredictionsInfo, TrialRecord
 from tuneoff.search import spaces
 from tuneoff.spec import SPEC_VERSION, StudySpec, TrialSpec
 
@@ -49,6 +58,10 @@ class TrialStore:
     @property
     def log_path(self) -> Path:
         return self.folder / "log.txt"
+
+    @property
+    def spec_path(self) -> Path:
+        return self.folder / "trial.json"
 
     @property
     def events_path(self) -> Path:
@@ -152,6 +165,15 @@ class TrialStore:
         Raises:
             CorruptRecord: if the file does not match the checksum in the record.
         """
+        rows = self.prediction_rows(split)
+        return None if rows is None else [Prediction.model_validate(row) for row in rows]
+
+    def prediction_rows(self, split: str = "test") -> list[dict[str, Any]] | None:
+        """The same as plain data, which a report of many trials reads several times faster.
+
+        Raises:
+            CorruptRecord: likewise.
+        """
         record = self.record()
         info = record.predictions.get(split) if record else None
         if info is None:
@@ -163,37 +185,66 @@ class TrialStore:
             raise CorruptRecord(f"{path} cannot be read: {error.strerror}") from None
         if hashlib.sha256(data).hexdigest() != info.sha256:
             raise CorruptRecord(f"{path} does not match the checksum in its record")
-        return [Prediction.model_validate_json(line) for line in data.splitlines()]
+        # A line break stands in JSON only as an escape, so the lines are a list but for its commas.
+        rows: list[dict[str, Any]] = from_json(b"[" + b",".join(data.splitlines()) + b"]")
+        return rows
 
     def append_event(self, event: Event) -> None:
-        """Adds one progress line. Progress that cannot be written is lost, never the trial."""
-        try:
-            with self.events_path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(event) + "\n")
-        except OSError:
-            pass
+        """Adds one progress line with the time, in one piece: threads may write at once. Progress that cannot be
+        written is lost, never the trial."""
+        line = json.dumps({**event, "time": utc()}) + "\n"
+        with suppress(OSError):
+            handle = os.open(self.events_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+            try:
+                os.write(handle, line.encode())
+            finally:
+                os.close(handle)
 
     def events(self, offset: int = 0) -> tuple[list[Event], int]:
         """Whole lines from a byte offset on, and the offset after them."""
-        if not self.events_path.exists():
+        try:
+            with self.events_path.open("rb") as file:
+                file.seek(offset)
+                data = file.read()
+        except FileNotFoundError:
             return [], 0
-        with self.events_path.open("rb") as file:
-            file.seek(offset)
-            data = file.read()
         end = data.rfind(b"\n") + 1
         events = []
         for line in data[:end].splitlines():
             # A line torn by a full disk is lost; the others count.
             with suppress(ValueError):
-                events.append(json.loads(line))
+                if isinstance(event := json.loads(line), dict):
+                    events.append(event)
         return events, offset + end
 
-    def log_tail(self, lines: int = 12) -> tuple[str, ...]:
-        """The last lines the trial's process printed."""
-        if not self.log_path.exists():
+    @property
+    def attempts(self) -> int:
+        """How many earlier attempts did not come to their end."""
+        return sum(item.name.isdigit() for item in (self.folder / "attempts").glob("*"))
+
+    def write_tracker_failures(self, failures: Mapping[str, str]) -> None:
+        """Leaves word of trackers that were given up, name -> why, for the record. A word that cannot be written is
+        lost, never the trial."""
+        with suppress(StoreError):
+            write_atomically(self.folder / "trackers.json", json.dumps(failures))
+
+    def tracker_findings(self) -> tuple[Finding, ...]:
+        """A finding for each tracker that was given up before this trial ended."""
+        with suppress(StoreError):
+            return tuple(_tracker_failed(*item) for item in read_json(self.folder / "trackers.json").items())
+        return ()
+
+    def rank_log(self, rank: int) -> Path:
+        """What one process of a trial on several devices printed."""
+        return self.folder / f"log-rank-{rank}.txt" if rank else self.log_path
+
+    def log_tail(self, lines: int = 12, rank: int = 0) -> tuple[str, ...]:
+        """The last lines the trial's process printed, or that one of its ranks."""
+        path = self.rank_log(rank)
+        if not path.exists():
             return ()
-        with self.log_path.open("rb") as file:
-            file.seek(max(0, self.log_path.stat().st_size - 16384))
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 16384))
             text = file.read().decode("utf-8", "replace")
         kept = [line.rsplit("\r", 1)[-1].rstrip() for line in text.splitlines()]
         return tuple([line for line in kept if line][-lines:])
@@ -261,6 +312,8 @@ class StudyStore:
         body = {"spec_version": SPEC_VERSION, "study": study.model_dump(mode="json"), "trials": verdict}
         if searched:
             body["search_trials"] = searched
+        with suppress(OSError, ValueError):  # another drive has no relative path, a folder that is gone no path at all
+            body["origin"] = Path(os.path.relpath(Path.cwd(), store.root.resolve())).as_posix()
         write_atomically(path, json.dumps(body, indent=1, ensure_ascii=False))
         return store
 
@@ -301,22 +354,20 @@ class StudyStore:
         Raises:
             StoreError: if another run holds it.
         """
-        lock = FileLock(self.root / "lock", timeout=0)
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-        except Timeout:
-            raise StoreError(
-                f"another run is writing to {self.root}", hint="Wait for it, or name another folder with --out."
-            ) from None
-        except OSError as error:
-            raise StoreError(
-                f"cannot write to {self.root}: {error.strerror or error}", hint="Name another folder with --out."
-            ) from error
-        try:
+        with _lock.hold(self._lock_path):
             yield
-        finally:
-            lock.release()
+
+    def running_since(self) -> float | None:
+        """When the run that writes to this folder now began, in seconds since 1970; None where there is none."""
+        if not _lock.is_held(self._lock_path):
+            return None
+        with suppress(FileNotFoundError):
+            return self._lock_path.stat().st_mtime
+        return None
+
+    @property
+    def _lock_path(self) -> Path:
+        return self.root / "lock"
 
     def study(self) -> StudySpec:
         """The study as it was last run, with the rows and seeds of earlier runs."""
@@ -324,6 +375,13 @@ class StudyStore:
             return StudySpec.model_validate(self._manifest()["study"])
         except ValidationError as error:
             raise CorruptRecord(f"{self.root / 'study.json'} is not a study: {error}") from None
+
+    def origin(self) -> Path | None:
+        """The folder that the study was last run from: its relative paths are meant from there. None where that is not
+        known, or is not there any more (the study was copied elsewhere)."""
+        told = self._manifest().get("origin")
+        place = (self.root.resolve() / told).resolve() if isinstance(told, str) else None
+        return place if place is not None and place.is_dir() else None
 
     def trial_ids(self) -> list[str]:
         """The ids of the study's trials, in order; those of its search are apart."""
@@ -346,6 +404,58 @@ class StudyStore:
         path = self.root / "search.json"
         found: dict[str, Any] | None = read_json(path) if path.exists() else None
         return found
+
+    def write_forecast(self, forecast: StudyForecast) -> None:
+        """Keeps what the study is expected to take."""
+        write_atomically(self.root / "forecast.json", forecast.model_dump_json(indent=1))
+
+    def forecast(self) -> StudyForecast | None:
+        """What the study was expected to take, as described in docs/plan.md; None where no forecast was made.
+
+        Raises:
+            StoreError: if another version of tuneoff made it.
+            CorruptRecord: if it cannot be read.
+        """
+        path = self.root / "forecast.json"
+        if not path.exists():
+            return None
+        body = read_json(path)
+        if isinstance(body, dict) and body.get("forecast_version") != FORECAST_VERSION:
+            raise StoreError(
+                f"{path} has forecast version {body.get('forecast_version')}, this tuneoff reads {FORECAST_VERSION}"
+            )
+        try:
+            return StudyForecast.model_validate(body)
+        except ValidationError as error:
+            raise CorruptRecord(f"{path} is not a forecast: {error}") from None
+
+    def tracker_folder(self, name: str) -> Path:
+        """Where a tracker keeps its own files."""
+        return self.root / "trackers" / name
+
+    def write_tracked(self, key: str, found: Mapping[str, Mapping[str, Any]]) -> None:
+        """Keeps what became of the trackers of a run, beside those of earlier runs; docs/trackers.md says what."""
+        body = {"trackers_version": 1, "key": key, "trackers": {**self._tracked().get("trackers", {}), **found}}
+        write_atomically(self.root / "trackers.json", json.dumps(body, indent=1, ensure_ascii=False))
+
+    def tracked(self) -> tuple[str, dict[str, dict[str, int]]]:
+        """A word that names this folder wherever it lies, and tracker -> trial -> the attempt that it followed."""
+        body = self._tracked()
+        trials = {name: dict(found["trials"]) for name, found in body.get("trackers", {}).items()}
+        return body.get("key") or uuid4().hex, trials
+
+    def tracker_findings(self) -> tuple[Finding, ...]:
+        """A finding for each tracker that was given up in the last run that it was asked to follow."""
+        found = self._tracked().get("trackers", {})
+        return tuple(_tracker_failed(name, it["reason"]) for name, it in found.items() if it["reason"])
+
+    def _tracked(self) -> dict[str, Any]:
+        """What is known of trackers. Bookkeeping of theirs that is damaged is lost, never the study."""
+        with suppress(StoreError):
+            body = read_json(self.root / "trackers.json")
+            if isinstance(body, dict):
+                return body
+        return {}
 
     def _manifest(self) -> dict[str, Any]:
         body = read_json(self.root / "study.json")
@@ -398,3 +508,8 @@ def _refuse_unequal(root: Path, before: StudySpec, study: StudySpec) -> None:
             "equal",
             hint=f"Run all rows with that number, {', '.join(others)} too, or name another folder with --out.",
         )
+
+
+def _tracker_failed(name: str, reason: str) -> Finding:
+    message = f"the tracker {name} was given up: {reason}; what was measured does not depend on it"
+    return Finding(name="tracker_failed", message=message)

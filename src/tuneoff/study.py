@@ -7,18 +7,22 @@ print(study.results())
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuneoff import sources, study_file
+from tuneoff import outlook, sources, study_file
 from tuneoff.errors import StoreError
 from tuneoff.executors.base import Executor, Inspection, Listener, Progress
+from tuneoff.forecast import StudyForecast
+from tuneoff.outlook import ToCome
 from tuneoff.plan import content_hash, plan, question
 from tuneoff.record import Status, TrialRecord
 from tuneoff.rounds import Search, outline
 from tuneoff.spec import StudySpec, TrialSpec
 from tuneoff.store import StudyStore
+from tuneoff.trackers.process import Outlets
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,10 +109,49 @@ class Study:
         with self._executor() as executor:
             return executor.inspect(self.spec, self.plan() if trials is None else trials, require_data)
 
-    def run(self, out: str | Path | None = None, listener: Listener | None = None) -> Study:
+    def forecast(
+        self, *, probe: bool = True, memory_limit: int | None = None, listener: outlook.Listener | None = None
+    ) -> StudyForecast:
+        """What all trials of the study will take, found out row by row in child processes; docs/plan.md says how.
+
+        Args:
+            probe: run a few real steps of each row on this machine; else nothing is run, and times are rough.
+            memory_limit: bytes of another device, to know what would fit there; this machine's where unset.
+            listener: told of each row before it is looked into.
+        """
+        to_come = ToCome(self.plan(), self.plan_search())
+        with self._executor() as executor:
+            return outlook.forecast(executor, to_come, probe=probe, memory_limit_bytes=memory_limit, listener=listener)
+
+    def preview(
+        self, *, probe: bool = True, memory_limit: int | None = None, listener: outlook.Listener | None = None
+    ) -> tuple[Inspection, StudyForecast | None]:
+        """`inspect` and `forecast` in one; without a forecast where the rows of data cannot be read."""
+        to_come = ToCome(self.plan(), self.plan_search())
+        with self._executor() as executor:
+            seen = executor.inspect(self.spec, to_come.verdict, False)
+            if seen.data is None:
+                return seen, None
+            found = outlook.forecast(executor, to_come, probe=probe, memory_limit_bytes=memory_limit, listener=listener)
+        return seen, found
+
+    def run(
+        self,
+        out: str | Path | None = None,
+        listener: Listener | None = None,
+        *,
+        probe: bool = True,
+        foretell: outlook.RunListener | None = None,
+    ) -> Study:
         """Runs the search, if there is one, and then every trial that has no finished record.
 
         Failed trials are in the records, not raised.
+
+        Args:
+            out: the study's folder; `default_folder` where unset.
+            listener: told what the trials do.
+            probe: let the forecast before it probe where that pays; else it only counts (docs/plan.md).
+            foretell: told of each row that is forecast, and then of the whole forecast.
 
         Raises:
             TuneoffError: anything that makes the study impossible, before training.
@@ -119,24 +162,42 @@ class Study:
         prints = self._fingerprints()
         place = StudyStore(self.folder)
         search = Search(self.spec, prints, place)
-        with place.lock(), self._executor() as executor:
+        outlets = Outlets(self.spec.trackers)
+        listener = outlets.follow(listener)
+        with place.lock(), self._executor() as executor, outlets:
             place.check(self.spec)
             # Looked at before anything is written, so that a study that cannot be leaves nothing to clean up.
             sought = search.missing()
             trials = plan(self.spec, prints, search.chosen)
+            seen = None
             if missing := [trial for trial in trials if not _finished(place, trial)]:
-                executor.inspect(self.spec, missing, require_data=True)
+                seen = executor.inspect(self.spec, missing, require_data=True)
             if sought:
                 # The search's share of the data may be too small where the whole is not.
-                executor.inspect(search.study_of_trials(), sought, require_data=True)
-            if sought and not place.is_there:
+                search.check(executor.inspect(search.study_of_trials(), sought, require_data=True))
+            if not place.is_there:
                 # What is to come, until the search chooses; a search that goes on leaves what was chosen before.
                 StudyStore.create(self.folder, self.spec, trials)
+            outlets.open(place)
+            to_come = ToCome(missing, self._search_to_come(search) if sought else [])
+            outlook.foretell(executor, place, to_come, seen, probe=probe, listener=foretell)
             search.run(executor, listener)
             trials = plan(self.spec, prints, search.chosen)
-            store = StudyStore.create(self.folder, self.spec, trials)
+            store = StudyStore.create(self.folder, self.spec, [*trials, *search.others()])
             self._run_verdict(store, trials, search.hopeless, executor, listener)
+            outlets.artifacts(self.report)
         return self
+
+    def _search_to_come(self, search: Search) -> list[TrialSpec]:
+        """A trial for each that the search has still to run, as far as can be told; see `plan_search`."""
+        done = Counter({label: len(row.records) for label, row in search.rows.items()})
+        left = []
+        for trial in self.plan_search():
+            if done[trial.label] > 0:
+                done[trial.label] -= 1
+            else:
+                left.append(trial)
+        return left
 
     def _run_verdict(
         self,
@@ -176,10 +237,17 @@ class Study:
         return report.write(self._store(), plots=plots)
 
     def call(self, verb: str, trial: str, **payload: Any) -> Any:
-        """Asks a child process for `export` or `predict` of one trial (its id or the beginning of it)."""
-        place = self._store().find_trial(trial)
+        """Asks a child process for `export` or `predict` of one trial (its id or the beginning of it).
+
+        What it is given as `file` or `out` is meant from the current folder, as everywhere; the paths that the study
+        names, of its base model and its rows, from the folder that it was run from.
+        """
+        store = self._store()
+        place, origin = store.find_trial(trial), store.origin()
+        paths = {key: str(Path(value).resolve()) for key, value in payload.items() if key in ("file", "out")}
+        where = {"folder": str(place.folder.resolve()), "origin": str(origin) if origin is not None else None}
         with self._executor() as executor:
-            return executor.call(verb, {"folder": str(place.folder.resolve()), "device": self.device, **payload})
+            return executor.call(verb, {**where, "device": self.device, **payload, **paths})
 
     def _fingerprints(self) -> dict[str, str]:
         data = self.spec.task.data

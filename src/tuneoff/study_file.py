@@ -18,6 +18,7 @@ from tuneoff import registry
 from tuneoff._yaml import Lines
 from tuneoff._yaml import read_yaml as read_yaml
 from tuneoff.errors import Problem, StudyError, did_you_mean
+from tuneoff.halving import rungs
 from tuneoff.search import LEARNING_RATE, is_number
 from tuneoff.spec import (
     Candidates,
@@ -146,6 +147,7 @@ def parse(raw: Mapping[str, Any], lines: Lines | None = None, origin: str = "") 
     task, methods = (study.task, study.methods) if study is not None else _sound_parts(raw)
     problems += _plugin_problems(task, methods, lines)
     if study is not None:
+        problems += _tracker_problems(study, lines)
         problems += _metric_problems(study, lines)
         problems += _search_problems(study, lines)
     if problems or study is None:
@@ -195,6 +197,12 @@ def _plugin_problems(task: TaskSpec | None, methods: Mapping[str, MethodSpec], l
     return problems
 
 
+def _tracker_problems(study: StudySpec, lines: Lines) -> list[Problem]:
+    """Trackers that there are not; whether they are installed is asked when the study is run."""
+    unknown = [name for name in study.trackers if name not in registry.trackers()]
+    return [_problem("trackers", registry.trackers().why_unknown(name), lines) for name in unknown]
+
+
 def _metric_problems(study: StudySpec, lines: Lines) -> list[Problem]:
     """Whether the task has the metric that selects the checkpoint."""
     name = study.protocol.select_metric
@@ -214,6 +222,10 @@ def _search_problems(study: StudySpec, lines: Lines) -> list[Problem]:
     if study.protocol.search is not None and study.protocol.learning_rate is not None and not searched:
         message = "one rate for all leaves nothing to search: remove it, or protocol.search, or search other options"
         problems.append(_problem(f"protocol.{LEARNING_RATE}", message, lines))
+    try:
+        rungs(study.protocol)
+    except StudyError as error:
+        problems += [_problem(problem.where, problem.message, lines) for problem in error.problems]
     told = False
     for label, row in study.methods.items():
         if row.method not in registry.methods():

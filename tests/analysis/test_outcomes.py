@@ -91,6 +91,23 @@ def test_the_error_of_macro_f1_is_that_of_resampled_examples(tmp_path: Path) -> 
     assert jackknife == pytest.approx(bootstrap, rel=0.15)
 
 
+@pytest.mark.parametrize("name", ["macro_f1", "mcc"])
+def test_leaving_an_example_out_is_counting_all_others(name: str, tmp_path: Path) -> None:
+    results = classified(tmp_path, rows=40)
+    found = figure(results, name).sample
+    assert found is not None
+    assert found.contributions is not None
+    for own, trial in zip(found.contributions, results.row("lora").trials, strict=True):
+        kept = results.store.trial(trial.id).predictions("test") or []
+        target, output = (np.array([CLASSES.index(getattr(p, key)) for p in kept]) for key in ("target", "output"))
+        whole = classification_metrics(target, output, len(CLASSES))[name]
+        without = [
+            classification_metrics(np.delete(target, at), np.delete(output, at), len(CLASSES))[name] for at in range(40)
+        ]
+        expected = 39 * (whole - np.array(without))
+        np.testing.assert_allclose(own, expected - expected.mean() + whole, rtol=0, atol=1e-9)
+
+
 @pytest.mark.parametrize("name", ["rouge_l", "loss", "perplexity"])
 def test_metrics_of_texts_are_told_by_seeds_and_examples(name: str, tmp_path: Path) -> None:
     results = gather(build_store(tmp_path / "s", writing_study("lora", "full"), World(levels=WRITERS, test_rows=40)))

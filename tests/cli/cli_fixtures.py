@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from synthetic_forecasts import Forecasting
 from tuneoff.errors import TuneoffError
 from tuneoff.executors.base import Executor, Inspection, Listener, Progress
+from tuneoff.forecast import RowForecast
 from tuneoff.record import DataInfo, Metric, Parameters, RoleCounts, SplitInfo, Status, Timing, TrialRecord
 from tuneoff.spec import StudySpec, TrialSpec
 from tuneoff.store import StudyStore
@@ -68,6 +70,7 @@ class FakeExecutor(Executor):
         raise_at: trials to run before `error` is raised.
         answers: verb -> answer of `call`.
         calls: (verb, payload) of every `call`.
+        forecasting: what it forecasts.
     """
 
     fail: set[str] = field(default_factory=set)
@@ -81,6 +84,7 @@ class FakeExecutor(Executor):
     inspect_error: TuneoffError | None = None
     closed: bool = False
     device: str = ""
+    forecasting: Forecasting = field(default_factory=Forecasting)
 
     def close(self) -> None:
         self.closed = True
@@ -119,6 +123,16 @@ class FakeExecutor(Executor):
             place.write_record(record)
             listener(Progress("ended", trial, record=record))
             ran += 1
+
+    def forecast(
+        self,
+        trial: TrialSpec,
+        search_trial: TrialSpec | None = None,
+        *,
+        probe: bool = True,
+        memory_limit_bytes: int | None = None,
+    ) -> RowForecast:
+        return self.forecasting.make(trial, search_trial, probe, memory_limit_bytes)
 
     def call(self, verb: str, payload: dict[str, Any]) -> Any:
         self.calls.append((verb, payload))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -161,3 +164,70 @@ def test_a_closed_stream_is_no_failure(closed: int) -> None:
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
     assert done.returncode == 0
     assert done.stderr == ""
+
+
+@pytest.fixture
+def full_disk() -> Iterator[int]:
+    """A file that takes nothing."""
+    if not os.path.exists("/dev/full"):
+        pytest.skip("this system has no /dev/full")
+    descriptor = os.open("/dev/full", os.O_WRONLY)
+    yield descriptor
+    os.close(descriptor)
+
+
+def test_a_disk_that_is_full_is_an_error_with_its_reason(full_disk: int) -> None:
+    command = [sys.executable, "-m", "tuneoff", "list", "methods"]
+    done = subprocess.run(command, stdout=full_disk, stderr=subprocess.PIPE, text=True)
+    assert done.returncode in (1, 2)
+    assert done.stderr.strip() == "Error: cannot write the output: No space left on device"
+
+
+def test_a_stdout_that_cannot_be_written_to_is_as_closed() -> None:
+    """Some programs leave a file that is open for reading in its place."""
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    done = subprocess.run(
+        [sys.executable, "-m", "tuneoff", "list", "methods"], stdout=nothing, stderr=subprocess.PIPE, text=True
+    )
+    os.close(nothing)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_messages_that_nobody_reads_change_no_exit_code() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "tuneoff", "plan", "nosuch"], stdout=subprocess.PIPE, stderr=writer, text=True
+    )
+    os.close(writer)
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(errno.EPIPE, "gone"), OSError(errno.EBADF, "closed")])
+def test_a_reader_that_has_seen_enough_ends_the_command(
+    error: OSError, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever prints: a command that lays the rest aside succeeded."""
+
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise error
+
+    monkeypatch.setattr(sys, "stdout", Gone())
+    for arguments in (["list", "methods"], ["list", "methods", "--json"], ["--help"], ["show", "method", "lora"]):
+        assert main(arguments) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_an_error_of_another_file_is_not_taken_for_stdouts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raising(BrokenPipeError(errno.EPIPE, "some other pipe"), monkeypatch)
+    assert main(["doctor"]) == 1
+    assert "some other pipe" in capsys.readouterr().err
+
+
+def test_the_streams_are_given_back() -> None:
+    before = sys.stdout, sys.stderr
+    main(["--version"])
+    assert (sys.stdout, sys.stderr) == before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from rich.console import Console
 
 from tuneoff.cli import progress
 from tuneoff.cli._common import seconds
-from tuneoff.cli.progress import Board
+from tuneoff.cli.board import PREPARING, Board, RowSoFar, outcome
 from tuneoff.executors.base import Progress
 from tuneoff.record import Status, TrialRecord
 from tuneoff.spec import TrialSpec
@@ -208,24 +209,132 @@ def test_stream_that_cannot_be_written_does_not_stop_the_run(
     assert board.finished == 1
 
 
-@pytest.mark.parametrize("width", [40, 80, 120])
-def test_live_view_fits_its_terminal(
-    width: int, board: Board, small_trials: list[TrialSpec], fake_record: RecordOf
+def test_what_a_stream_waits_for_may_read_the_board(small_trials: list[TrialSpec]) -> None:
+    """A live view draws from another thread while a line is said; each must not wait for the other."""
+    seen: list[int] = []
+
+    def say(line: str) -> None:
+        def read() -> None:
+            with drawn_board.lock:
+                seen.append(drawn_board.waiting)
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        reader.join(timeout=10)
+        assert not reader.is_alive()
+
+    drawn_board = Board(small_trials, say, interval=0.0)
+    drawn_board.update(Progress("started", small_trials[0]))
+    assert seen == [5]
+
+
+def test_rows_so_far(board: Board, small_trials: list[TrialSpec], fake_record: RecordOf) -> None:
+    assert board.rows() == ([RowSoFar(label, planned=2) for label in ("majority", "full", "lora")], "", "")
+    for trial, accuracy in ((small_trials[0], 0.5), (small_trials[1], 0.8), (small_trials[4], 0.9)):
+        board.update(Progress("ended", trial, record=fake_record(trial, accuracy=accuracy)))
+    board.update(Progress("ended", small_trials[2], record=fake_record(small_trials[2], Status.DIVERGED)))
+    rows, tested, searched = board.rows()
+    assert (tested, searched) == ("accuracy", "")
+    assert [(row.label, row.done, row.failed) for row in rows] == [("majority", 1, 0), ("full", 2, 0), ("lora", 0, 1)]
+    assert [row.score for row in rows] == [0.5, pytest.approx(0.85), None]
+
+
+def test_a_trial_that_is_repeated_runs_again(
+    board: Board, small_trials: list[TrialSpec], fake_record: RecordOf
 ) -> None:
-    board.update(Progress("skipped", small_trials[0], record=fake_record(small_trials[0])))
+    board.update(Progress("ended", small_trials[1], record=fake_record(small_trials[1], Status.FAILED)))
     board.update(Progress("started", small_trials[1]))
-    hear(board, small_trials[1], kind="phase", phase="train")
-    hear(board, small_trials[1], **STEP)
-    hear(board, small_trials[1], kind="validation", metrics={"accuracy": 0.8})
+    assert (board.failed, len(board.running), board.waiting) == (0, 1, 5)
+    board.lose(small_trials[1])
+    assert (len(board.running), board.waiting) == (0, 6)
+
+
+def test_what_was_interrupted_waits(
+    board: Board, small_trials: list[TrialSpec], lines: list[str], fake_record: RecordOf
+) -> None:
+    board.update(Progress("started", small_trials[1]))
+    board.update(Progress("ended", small_trials[1], record=fake_record(small_trials[1], Status.CANCELLED)))
+    assert (board.failed, len(board.running), board.waiting) == (0, 0, 6)
+    assert lines[-1].startswith("[2/6] full seed 0: cancelled after")
+
+
+def test_a_view_without_a_study_is_empty() -> None:
+    board = Board([], lambda _: None, state="")
+    assert "".join(drawn(board, 60)) == ""
+
+
+def test_what_happened_a_while_ago_is_timed_from_then(
+    board: Board, small_trials: list[TrialSpec], lines: list[str], fake_record: RecordOf
+) -> None:
+    board.update(Progress("started", small_trials[1]), ago=30)
+    board.update(Progress("ended", small_trials[1], record=fake_record(small_trials[1])), ago=10)
+    assert lines[-1].startswith("[2/6] full seed 0: completed in 20 s")
+
+
+def test_a_new_plan_keeps_what_was_heard(board: Board, small_trials: list[TrialSpec], fake_record: RecordOf) -> None:
+    board.update(Progress("skipped", small_trials[1], record=fake_record(small_trials[1])))
+    board.update(Progress("skipped", small_trials[2], record=fake_record(small_trials[2])))
+    more = small_trials[4].model_copy(update={"seed": 2, "id": "full-s2"})
+    board.plan([*small_trials[:2], *small_trials[3:], more])
+    assert (len(board.trials), board.finished, board.waiting) == (6, 1, 5)
+    assert board.name(small_trials[1]) == "[2/6] full seed 0"
+    assert board.name(more) == "[6/6] full seed 2"
+
+
+def drawn(board: Board, width: int) -> list[str]:
+    """The view as a terminal of that width shows it, line by line."""
     console = Console(file=io.StringIO(), width=width, force_terminal=True, highlight=False)
     shown = console.render_lines(progress.view(board), pad=False)
-    assert len(shown) <= 4
     assert all(sum(segment.cell_length for segment in line) <= width for line in shown)
-    text = "\n".join("".join(segment.text for segment in line) for line in shown)
-    assert "full seed 0" in text
-    if width >= 80:
-        assert "1/6 done" in text
-        assert "step 10/40" in text
+    return ["".join(segment.text for segment in line).rstrip() for line in shown]
+
+
+@pytest.fixture
+def busy(board: Board, small_trials: list[TrialSpec], clock: Clock, fake_record: RecordOf) -> Board:
+    """A board in the middle of a study."""
+    board.update(Progress("skipped", small_trials[0], record=fake_record(small_trials[0], accuracy=0.5)))
+    board.update(Progress("ended", small_trials[1], record=fake_record(small_trials[1], Status.DIVERGED)))
+    board.update(Progress("started", small_trials[2]))
+    clock.now += 7
+    hear(board, small_trials[2], kind="phase", phase="train")
+    hear(board, small_trials[2], **STEP)
+    hear(board, small_trials[2], kind="validation", metrics={"accuracy": 0.8})
+    machine = {"cpu_percent": 185.0, "other_cpu_percent": 12.0, "resident_bytes": 3 << 29}
+    hear(board, small_trials[2], kind="machine", **machine, gpu_percent=93.0, gpu_memory_bytes=5 << 30)
+    return board
+
+
+def test_live_view_shows_study_trial_machine_and_rows(busy: Board) -> None:
+    assert drawn(busy, 100)[0] == "2/6 done · 1 failed · 1 running · 3 waiting"
+    assert drawn(busy, 100)[1].endswith("7.0 s, about 1 min 01 s left")
+    assert drawn(busy, 100)[2:] == [
+        "[3/6] lora seed 0  train · epoch 0.5/2 · 7.0 s · about 15 s left",
+        "  step 10/40 · loss 0.712 · validation accuracy 0.800 · 45 examples/s",
+        "machine: 1.85 CPU cores (others 0.12) · memory 1.5 GiB · GPU 93 %, 5.0 GiB",
+        "best so far  trials         test accuracy",
+        "majority     1/2                    0.500",
+        "full         0/2, 1 failed              –",
+        "lora         0/2                        –",
+    ]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_live_view_fits_its_terminal(width: int, busy: Board) -> None:
+    busy.title = "small: a base model with quite a long name, classification"
+    shown = drawn(busy, width)
+    assert len(shown) <= 11
+    assert any("lora seed 0" in line for line in shown)
+    if width >= 60:
+        assert "2/6 done · 1 failed · 1 running · 3 waiting" in shown
+        assert any(line.startswith("majority     1/2") and line.endswith("0.500") for line in shown)
+
+
+def test_live_view_says_what_is_the_matter_while_nothing_runs(board: Board) -> None:
+    assert drawn(board, 80)[-1] == PREPARING
+    board.active, board.state = False, "stopped: nobody runs it"
+    shown = drawn(board, 80)
+    assert shown[-1] == "stopped: nobody runs it"
+    assert not any("left" in line for line in shown)
 
 
 def test_terminal_gets_a_live_view_and_permanent_lines(small_trials: list[TrialSpec], fake_record: RecordOf) -> None:
@@ -246,7 +355,7 @@ def test_elsewhere_plain_lines_without_control_codes(small_trials: list[TrialSpe
         board.update(Progress("started", small_trials[0]))
         board.update(Progress("ended", small_trials[0], record=fake_record(small_trials[0])))
     lines = stream.getvalue().splitlines()
-    assert lines[:2] == [progress.PREPARING, "[1/6] majority seed 0: started"]
+    assert lines[:2] == [PREPARING, "[1/6] majority seed 0: started"]
     assert len(lines) == 3
     assert "\x1b" not in stream.getvalue()
 
@@ -257,6 +366,16 @@ def test_elsewhere_plain_lines_without_control_codes(small_trials: list[TrialSpe
 )
 def test_durations_for_a_person(value: float | None, text: str) -> None:
     assert seconds(value) == text
+
+
+def test_a_terminal_that_cannot_move_its_cursor_gets_lines(
+    small_trials: list[TrialSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    stream = io.StringIO()
+    with progress.show(small_trials, Console(file=stream, width=80, force_terminal=True)) as board:
+        board.update(Progress("started", small_trials[0]))
+    assert stream.getvalue().splitlines() == [PREPARING, "[1/6] majority seed 0: started"]
 
 
 # --- a search
@@ -307,4 +426,25 @@ def test_a_search_trial_tells_its_validation_score(searching: Study, fake_record
     record = fake_record(searching.plan_search()[0])
     score = record.metrics[0].model_copy(update={"split": "validation", "value": 0.625})
     searched = record.model_copy(update={"metrics": (score,)})
-    assert progress.outcome(searched, 3.0, earlier=False) == "completed in 3.0 s, validation accuracy 0.625"
+    assert outcome(searched, 3.0, earlier=False) == "completed in 3.0 s, validation accuracy 0.625"
+
+
+def test_the_best_of_a_search_is_shown_while_it_goes_on(searching: Study, fake_record: RecordOf) -> None:
+    search, verdict = searching.plan_search(), searching.plan()
+    board = Board([*search, *verdict], lambda _: None)
+    for rate, value in ((1e-3, 0.5), (2e-3, 0.625)):
+        trial = at(search[0], rate)
+        record = fake_record(trial)
+        score = record.metrics[0].model_copy(update={"split": "validation", "value": value})
+        board.update(Progress("ended", trial, record=record.model_copy(update={"metrics": (score,)})))
+    rows, tested, searched = board.rows()
+    assert (tested, searched) == ("", "accuracy")
+    assert [(row.label, row.tried, row.to_try, row.best) for row in rows] == [
+        ("majority", 0, 0, None),
+        ("lora", 2, 2, 0.625),
+    ]
+    assert [line.split() for line in drawn(board, 60)[-3:]] == [
+        ["best", "so", "far", "trials", "search:", "accuracy"],
+        ["majority", "0/1", "–"],
+        ["lora", "0/1", "0.625", "(2/2)"],
+    ]

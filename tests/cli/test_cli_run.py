@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import signal
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -48,16 +51,92 @@ def test_run_announces_runs_and_reports(
     assert len(StudyStore.open("results").records()) == 6
 
 
-def test_run_json_is_alone_on_stdout_and_equal_to_the_report(
+def test_run_json_streams_events_and_ends_with_the_report(
     small_study: Path, fake_executor: FakeExecutor, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["run", str(small_study), "--out", "results", "--json"]) == 0
     ran = capsys.readouterr()
-    found = json.loads(ran.out)
-    assert [row["method"] for row in found["methods"]] == ["majority", "full", "lora"]
+    streamed = [json.loads(line) for line in ran.out.splitlines()]
+    assert [event["event"] for event in streamed] == [
+        "study_started",
+        *(["trial_started", "phase", "step", "trial_ended"] * 6),
+        "study_ended",
+    ]
+    assert (streamed[0]["rows"], streamed[0]["trials"]) == (["majority", "full", "lora"], {"search": 0, "verdict": 6})
     assert "[1/6]" in ran.err
     assert main(["report", "results", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == found
+    assert json.loads(capsys.readouterr().out) == streamed[-1]["report"]
+    assert streamed[-1]["outcome"] == "completed"
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "outcome", "error"),
+    [
+        ({"fail": {"full"}}, 1, "failed_trials", None),
+        ({"raise_at": 2}, 130, "interrupted", None),
+        ({"raise_at": 1, "error": StoreError("disk full")}, 1, "error", "disk full"),
+        ({"inspect_error": DataError("one label")}, 2, "error", "one label"),
+    ],
+    ids=["failed", "interrupted", "broken off", "impossible"],
+)
+def test_the_last_event_says_how_it_ended(
+    changes: dict[str, Any],
+    code: int,
+    outcome: str,
+    error: str | None,
+    small_study: Path,
+    fake_executor: FakeExecutor,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name, value in changes.items():
+        setattr(fake_executor, name, value)
+    assert main(["run", str(small_study), "--out", "results", "--json"]) == code
+    last = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (last["event"], last["outcome"], last["error"]) == ("study_ended", outcome, error)
+    assert (last["report"] is None) == (outcome != "failed_trials")
+
+
+def test_a_stdout_that_nobody_reads_does_not_stop_the_training(
+    small_study: Path, fake_executor: FakeExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr(sys, "stdout", Gone())
+    assert main(["run", str(small_study), "--out", "results", "--json"]) == 0
+    assert len(StudyStore.open("results").records()) == 6
+    assert main(["run", str(small_study), "--out", "results", "--seeds", "3"]) == 0
+    assert len(StudyStore.open("results").records()) == 9
+    assert Path("results/report/report.md").is_file()
+
+
+def test_an_earlier_run_goes_on_by_its_folder(
+    small_study: Path, fake_executor: FakeExecutor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake_executor.raise_at = 2
+    assert main(["run", str(small_study), "--out", "results", "--set", "protocol.epochs=2"]) == 130
+    fake_executor.raise_at = None
+    small_study.unlink()
+    capsys.readouterr()
+    assert main(["run", "results"]) == 0
+    assert capsys.readouterr().err.count("finished earlier") == 2
+    records = StudyStore.open("results").records()
+    assert len(records) == 6
+    assert {record.spec.protocol.epochs for record in records} == {2}
+    assert main(["run", "results", "--set", "protocol.epochs=3"]) == 2
+    assert "asks something else" in capsys.readouterr().err
+    assert main(["run", "results", "--set", "protocol.epochs=3", "--out", "others", "--seeds", "1"]) == 0
+    assert len(StudyStore.open("others").records()) == 3
+
+
+def test_a_recipe_is_a_recipe_whatever_folders_there_are(
+    small_study: Path, fake_executor: FakeExecutor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", str(small_study), "--out", "quickstart"]) == 0
+    capsys.readouterr()
+    assert main(["plan", "quickstart", "--json", "--methods", "lora", "--no-probe"]) == 0
+    assert json.loads(capsys.readouterr().out)["study"]["name"] == "quickstart"
 
 
 def test_run_again_keeps_what_is_finished(
@@ -197,11 +276,8 @@ def test_plan_table_has_rows_data_and_warnings(
     fake_executor.warnings = ({"name": "overlap", "message": "7 rows stand twice"},)
     assert main(["plan", str(small_study)]) == 0
     shown = capsys.readouterr().out
-    assert [line.split()[0] for line in shown.splitlines() if line.startswith(("majority", "full", "lora"))] == [
-        "majority",
-        "full",
-        "lora",
-    ]
+    starts = [line.split()[0] for line in shown.splitlines() if line.startswith(("majority", "full", "lora"))]
+    assert starts == ["majority", "full", "lora"] * 2  # what is trained, and what it takes
     for part in ("3 rows × 2 seeds = 6 trials", "train: 1,234 rows, 3 longer", "2 classes: bad, good", "7 rows stand"):
         assert part in shown
 

@@ -256,6 +256,7 @@ def test_peft_itself_loads_what_we_save(name: str, options: dict[str, Any], sett
     with torch.no_grad():
         found = theirs(**inputs).logits
     if setting.kind == "text":
-        predicts = setting.batch["predicts"]
-        found = found[:, found.shape[1] - predicts.shape[1] :][predicts]
+        rows, columns = setting.batch["predicts"].unbind(-1)
+        read = setting.batch["decoder_input_ids" if base.config.is_encoder_decoder else "input_ids"]
+        found = found[rows, columns + found.shape[1] - read.shape[1]]
     torch.testing.assert_close(found, setting.logits(attached), atol=1e-5, rtol=1e-4)

@@ -174,6 +174,15 @@ def test_a_search_trial_is_no_trial_of_the_verdict(make_study: MakeStudy) -> Non
     assert search_trial(study, "lora", values, {"x": "y"}).id != trial.id
 
 
+def test_fewer_steps_are_another_trial_of_the_same_configuration(make_study: MakeStudy) -> None:
+    study = make_study(methods={"lora": {}}, protocol={"search": {"trials": 8, "train_rows": 50, "max_steps": 40}})
+    whole, short = (search_trial(study, "lora", {"learning_rate": 2e-4}, steps=steps) for steps in (None, 10))
+    assert (whole.protocol.max_steps, short.protocol.max_steps) == (40, 10)
+    assert whole.id != short.id
+    assert short.protocol.model_copy(update={"max_steps": 40}) == whole.protocol
+    assert search_trial(study, "lora", {"learning_rate": 2e-4}, steps=40) == whole
+
+
 def test_rows_that_are_searched_differently_are_no_twins(make_study: MakeStudy) -> None:
     rows = {"lora": {}, "narrow": {"method": "lora", "learning_rate": {"search": {"low": 1e-3, "high": 4e-3}}}}
     assert len(plan(make_study(methods=rows, protocol={"seeds": 1, "search": 4}))) == 2
@@ -188,6 +197,9 @@ def test_how_many_search_trials_is_no_other_question_but_the_search_is(make_stud
     assert question(four) != question(make_study(protocol={"search": {"trials": 4, "seed": 7}}))
     assert question(four) != question(make_study(protocol={}))
     assert "search" not in question(make_study(protocol={}))["protocol"], "old folders keep their names"
+    assert "prune" not in question(four)["protocol"]["search"], "and those of a search that is not pruned"
+    pruned = make_study(protocol={"search": {"trials": 4, "prune": "halving", "max_steps": 80}})
+    assert question(pruned) != question(make_study(protocol={"search": {"trials": 4, "max_steps": 80}}))
     assert "protocol.search.seed: 1000 there, 7 here" in difference(
         four, make_study(protocol={"search": {"trials": 4, "seed": 7}})
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tuneoff.errors import ExecutorError, StudyError
 from tuneoff.executors.base import Executor, Inspection, Listener, Progress
 from tuneoff.plan import plan
 from tuneoff.record import Metric, Status, Timing, TrialRecord
@@ -16,16 +17,19 @@ from tuneoff.rounds import Search, outline
 from tuneoff.search import size
 from tuneoff.spec import StudySpec, TrialSpec
 from tuneoff.store import StudyStore
+from tuneoff.study import Study
 from tuneoff.study_file import narrow, override, parse
 
 pytest_plugins = ("core_fixtures",)
 
+ROWS = 640
+"""Training rows that there are said to be."""
 MakeStudy = Callable[..., StudySpec]
 Ending = Callable[[TrialSpec], Status]
 
 
 class Pretender(Executor):
-    """Seals a record at once: accuracy falls with the distance of the rate from 3e-3.
+    """Seals a record at once: accuracy falls with the distance of the rate from 3e-3, whatever the steps.
 
     Args:
         ending: what becomes of a trial.
@@ -39,21 +43,28 @@ class Pretender(Executor):
     def close(self) -> None: ...
 
     def inspect(self, study: StudySpec, trials: Sequence[TrialSpec], require_data: bool) -> Inspection:
-        raise NotImplementedError
+        return Inspection({}, (), {"splits": {"train": {"rows": ROWS}}}, ())
 
     def call(self, verb: str, payload: dict[str, Any]) -> Any:
-        raise NotImplementedError
+        raise ExecutorError("it answers nothing")
 
     def run(self, store: StudyStore, trials: Sequence[TrialSpec], listener: Listener) -> None:
         for trial in trials:
             place = store.trial(trial.id)
+            if (done := place.record()) is not None and done.status.finished:
+                listener(Progress("skipped", trial, record=done))
+                continue
             place.begin_attempt()
             if len(self.ran) == self.stop:
                 place.write_record(TrialRecord(spec=trial, status=Status.CANCELLED))
                 raise KeyboardInterrupt
             self.ran.append(trial.id)
             record = TrialRecord(
-                spec=trial, status=self.ending(trial), cause="so it is", timing=Timing(train_seconds=2)
+                spec=trial,
+                status=self.ending(trial),
+                cause="so it is",
+                steps=trial.protocol.max_steps or 0,
+                timing=Timing(train_seconds=2),
             )
             if record.status is Status.COMPLETED:
                 record = record.model_copy(update={"metrics": scores(trial)})
@@ -230,3 +241,198 @@ def test_a_small_row_is_tried_completely(make_study: MakeStudy, tmp_path: Path) 
     assert found.rows.keys() == {"lora"}, "nothing of the other is left to search"
     assert len(ran) == 2 == size(found.rows["lora"].space)
     assert found.complete
+
+
+# --- ranges that grow, and runs of some rows
+
+
+GROWING = {
+    "low": {"method": "lora", "learning_rate": {"search": {"low": 1e-5, "high": 3e-3}}},
+    "wide": {"method": "lora", "learning_rate": {"search": {"low": 1e-4, "high": 0.5}}},
+}
+
+
+@pytest.fixture
+def growing(make_study: MakeStudy) -> StudySpec:
+    """A study of which one row alone has its best rate at an edge."""
+    return make_study(methods=GROWING, protocol={"seeds": 1, "search": {"trials": 8, "grow": True}})
+
+
+@pytest.mark.parametrize("order", [["low", "wide"], ["wide", "low"]])
+def test_growth_does_not_hang_on_which_rows_a_run_was_asked_for(
+    growing: StudySpec, tmp_path: Path, order: list[str]
+) -> None:
+    whole, _ = search(growing, tmp_path / "whole")
+    counts = []
+    for label in order:
+        found, ran = search(narrow(growing, methods=[label]), tmp_path / "parts")
+        assert found.complete
+        counts.append(len(ran))
+    # The row at the edge grows by itself; the other gets its further trials as soon as the folder has both.
+    assert counts == ([12, 12] if order[0] == "low" else [8, 16])
+    data = StudyStore.open(tmp_path / "parts").search()
+    assert data is not None
+    expected = whole.found()
+    assert data | {"rows": None} == expected | {"rows": None}
+    assert data["rows"] == expected["rows"]
+    assert found.chosen == whole.chosen
+
+
+def test_a_run_of_some_rows_first_ends_the_search_of_all(growing: StudySpec, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        search(growing, tmp_path, Pretender(stop=5))
+    found, ran = search(narrow(growing, methods=["wide"]), tmp_path)
+    assert len(ran) == 24 - 5
+    assert found.complete
+    assert found.chosen == search(growing, tmp_path / "whole")[0].chosen
+    assert search(narrow(growing, methods=["low"]), tmp_path)[1] == []
+
+
+def run(study: StudySpec, folder: Path, monkeypatch: pytest.MonkeyPatch, executor: Pretender | None = None) -> Study:
+    """Runs search and verdict."""
+    executor = executor or Pretender()
+    monkeypatch.setattr(Study, "_executor", lambda _: executor)
+    return Study(study).run(folder)
+
+
+def test_rows_that_choose_otherwise_once_the_search_grew_wait_for_their_verdict(
+    growing: StudySpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(narrow(growing, methods=["wide"]), tmp_path, monkeypatch)
+    store = StudyStore.open(tmp_path)
+    (before,) = store.records()
+    run(narrow(growing, methods=["low"]), tmp_path, monkeypatch)
+    chosen = (store.search() or {})["rows"]["wide"]["choice"]["learning_rate"]
+    assert chosen != before.spec.learning_rate, "four trials more found a better rate"
+    rates = {spec.label: spec.learning_rate for spec in (store.trial(i).spec() for i in store.trial_ids())}
+    assert rates["wide"] == chosen
+    assert {record.spec.label for record in store.records()} == {"low"}, "its verdict at the old rate counts no more"
+    run(growing, tmp_path, monkeypatch)
+    assert {record.spec.label for record in store.records()} == {"low", "wide"}
+    last = Pretender()
+    run(narrow(growing, methods=["wide"]), tmp_path, monkeypatch, last)
+    assert last.ran == [], "nothing is left to do, and nothing is undone"
+    assert len(store.trial_ids()) == 2
+
+
+# --- pruning
+
+
+@pytest.fixture
+def pruned(make_study: MakeStudy) -> StudySpec:
+    return make_study(
+        methods={"lora": {"r": {"search": [2, 4, 8]}}, "full": {}, "majority": {}},
+        protocol={"search": {"trials": 8, "max_steps": 80, "prune": "halving"}},
+    )
+
+
+RUNGS = [(8, 10), (4, 20), (2, 40), (1, 80)]
+
+
+def test_the_better_half_of_every_row_goes_on_with_twice_the_steps(pruned: StudySpec, tmp_path: Path) -> None:
+    found, ran = search(pruned, tmp_path)
+    assert found.complete
+    specs = [StudyStore(tmp_path).trial(trial_id).spec() for trial_id in ran]
+    expected = [(label, steps) for count, steps in RUNGS for _ in range(count) for label in ("lora", "full")]
+    assert [(spec.label, spec.protocol.max_steps) for spec in specs] == expected
+    assert len(set(ran)) == 30
+    assert {spec.seed for spec in specs} == {1000}
+    assert [(t.label, t.protocol.max_steps) for t in outline(pruned)] == expected
+    for label, row in found.rows.items():
+        for rung in range(3):
+            ended = [o for o in row.history if o.rung == rung]
+            best = sorted(ended, key=lambda o: -(o.score or 0))[: len(ended) // 2]
+            assert [o.values for o in row.history if o.rung == rung + 1] == [o.values for o in best]
+        assert found.chosen[label] == row.history[-1].values
+    data = StudyStore.open(tmp_path).search()
+    assert data is not None
+    assert data["rungs"] == [{"trials": trials, "steps": steps} for trials, steps in RUNGS]
+    assert (data["equal"], data["search"]["prune"]) == (True, "halving")
+    assert [(one["rung"], one["steps"]) for one in data["rows"]["full"]["tried"]] == [
+        (rung, steps) for rung, (count, steps) in enumerate(RUNGS) for _ in range(count)
+    ]
+    assert data["rows"]["full"]["best"] == data["rows"]["full"]["tried"][-1]["trial"]
+
+
+def test_a_search_without_pruning_is_what_it_was(study: StudySpec, tmp_path: Path) -> None:
+    found, ran = search(study, tmp_path)
+    assert {StudyStore(tmp_path).trial(trial_id).spec().protocol.max_steps for trial_id in ran} == {None}
+    data = found.found()
+    assert data["rungs"] == []
+    assert {one["rung"] for row in data["rows"].values() for one in row["tried"]} == {0}
+
+
+def test_a_pruned_search_stopped_anywhere_goes_on_as_if_it_had_not(pruned: StudySpec, tmp_path: Path) -> None:
+    whole, ids = search(pruned, tmp_path / "whole")
+    for stop in (3, 15, 16, 17, 23, 24, 29):
+        folder = tmp_path / str(stop)
+        with pytest.raises(KeyboardInterrupt):
+            search(pruned, folder, Pretender(stop=stop))
+        assert Search(pruned, {}, StudyStore(folder)).missing()[0].id == ids[stop]
+        rest, ran = search(pruned, folder)
+        assert ran == ids[stop:], f"stopped before trial {stop}"
+        assert rest.found() == whole.found()
+    assert search(pruned, tmp_path / "whole")[1] == []
+
+
+def test_a_row_with_few_configurations_keeps_them_as_long_as_a_rung_has_room(
+    make_study: MakeStudy, tmp_path: Path
+) -> None:
+    rows = {"few": {"method": "lora", "learning_rate": {"search": [1e-3, 2e-3, 3e-3]}}, "full": {}}
+    study = make_study(methods=rows, protocol={"search": {"trials": 8, "max_steps": 80, "prune": "halving"}})
+    found, _ = search(study, tmp_path)
+    assert [o.rung for o in found.rows["few"].history] == [0, 0, 0, 1, 1, 1, 2, 2, 3]
+    assert found.chosen["few"] == {"learning_rate": 3e-3}
+    assert [t.label for t in outline(study)].count("few") == 9
+
+
+def test_what_failed_does_not_go_on_and_the_choice_falls_to_what_came_furthest(
+    make_study: MakeStudy, tmp_path: Path
+) -> None:
+    study = make_study(
+        methods={"full": {}, "lora": {}}, protocol={"search": {"trials": 8, "max_steps": 80, "prune": "halving"}}
+    )
+
+    def ending(trial: TrialSpec) -> Status:
+        lost = trial.label == "full" and trial.protocol.max_steps == 80
+        return Status.DIVERGED if lost or (trial.learning_rate or 0) > 4e-3 else Status.COMPLETED
+
+    found, _ = search(study, tmp_path, Pretender(ending))
+    row = found.rows["full"]
+    assert row.history[-1].score is None
+    runner_up = next(o for o in reversed(row.history) if o.rung == 2)
+    assert found.chosen["full"] == runner_up.values != row.history[-1].values
+    high = [o for o in found.rows["lora"].history if o.values["learning_rate"] > 4e-3]
+    assert high
+    assert {o.rung for o in high} == {0}
+    assert search(study, tmp_path, Pretender(ending))[1] == [], "divergence is an answer"
+    assert found.found()["equal"], "as many configurations of each"
+
+
+def test_a_pruned_row_without_any_result_says_why(pruned: StudySpec, tmp_path: Path) -> None:
+    ending: Ending = lambda trial: Status.DIVERGED if trial.label == "full" else Status.COMPLETED  # noqa: E731
+    found, ran = search(pruned, tmp_path, Pretender(ending))
+    assert [trial_id.split("-")[0] for trial_id in ran].count("full") == 8, "nothing of it goes on"
+    assert found.complete
+    assert found.hopeless["full"].startswith("none of the 8 search trials of 'full' completed")
+
+
+def test_some_rows_alone_are_pruned_like_all(pruned: StudySpec, tmp_path: Path) -> None:
+    whole, _ = search(pruned, tmp_path / "whole")
+    for label in ("full", "lora"):
+        _, ran = search(narrow(pruned, methods=[label]), tmp_path / "parts")
+        assert len(ran) == 15
+    assert StudyStore.open(tmp_path / "parts").search() == whole.found()
+
+
+def test_rows_too_few_for_the_rungs_are_refused_before_anything_is_written(
+    pruned: StudySpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = parse(override(pruned.model_dump(mode="json"), {"protocol.search.max_steps": 200}))
+    with pytest.raises(
+        StudyError, match=r"640 training rows give 120 in 3 epochs: set protocol\.search\.max_steps to 120"
+    ):
+        run(long, tmp_path / "long", monkeypatch)
+    assert not (tmp_path / "long" / "study.json").exists()
+    run(pruned, tmp_path / "short", monkeypatch)
+    assert {r.spec.label for r in Study.open(tmp_path / "short").records()} == {"lora", "full", "majority"}

@@ -91,6 +91,8 @@ def test_seeds_are_a_number_or_a_list(given: Any, seeds: tuple[int, ...]) -> Non
         ({"search": {"train_rows": 9}, "train_rows": 8}, "search.train_rows 9 is more than train_rows 8"),
         ({"search": {"epochs": 4}}, "search.epochs 4 is more than epochs 3"),
         ({"search": {"max_steps": 4}, "max_steps": 3}, "search.max_steps 4 is more than max_steps 3"),
+        ({"search": {"prune": "median"}}, "'none' or 'halving'"),
+        ({"search": {"prune": "halving", "grow": True}}, "grow and prune: halving cannot be combined"),
     ],
 )
 def test_a_protocol_that_cannot_be(protocol: dict[str, Any], message: str) -> None:

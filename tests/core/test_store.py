@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,7 @@ def test_changed_predictions_are_detected(store: StudyStore) -> None:
     kept = trial.predictions()
     assert kept is not None
     assert [(p.index, p.output) for p in kept] == [(0, "ä\n"), (1, "ä\n"), (2, "ä\n")]
+    assert trial.prediction_rows() == [p.model_dump(mode="json") for p in kept]
     path = trial.folder / "predictions-test.jsonl"
     path.write_bytes(path.read_bytes().replace(b'"target":"a"', b'"target":"b"'))
     with pytest.raises(CorruptRecord, match="does not match the checksum"):
@@ -210,10 +212,32 @@ def test_events_are_read_on_from_where_one_stopped(store: StudyStore) -> None:
     first, offset = trial.events()
     trial.append_event({"kind": "step", "step": 2})
     with trial.events_path.open("a") as file:
-        file.write('{"kind": "st')
+        file.write('7\n{torn\n{"kind": "st')
     second, offset = trial.events(offset)
-    assert [first, second] == [[{"kind": "step", "step": 1}], [{"kind": "step", "step": 2}]]
+    assert [[(event["kind"], event["step"]) for event in some] for some in (first, second)] == [
+        [("step", 1)],
+        [("step", 2)],
+    ]
+    assert first[0]["time"] <= second[0]["time"]
     assert trial.events(offset) == ([], offset), "a line that is being written waits"
+
+
+def test_threads_may_write_events_at_once(store: StudyStore) -> None:
+    trial = store.trial(store.trial_ids()[0])
+    each = 200
+
+    def write(name: str) -> None:
+        for number in range(each):
+            trial.append_event({"kind": name, "number": number, "text": "x" * 300})
+
+    threads = [threading.Thread(target=write, args=(name,)) for name in ("machine", "step", "phase")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    events, _ = trial.events()
+    for name in ("machine", "step", "phase"):
+        assert [event["number"] for event in events if event["kind"] == name] == list(range(each))
 
 
 def test_progress_that_cannot_be_written_does_not_stop_the_trial(store: StudyStore) -> None:
@@ -317,6 +341,38 @@ def test_one_run_at_a_time(tmp_path: Path) -> None:
         pytest.fail("two runs hold the lock")
     with StudyStore(root).lock():
         assert root.is_dir()
+
+
+def test_whether_a_run_is_on_is_seen_from_outside(tmp_path: Path) -> None:
+    store = StudyStore(tmp_path / "study")
+    assert store.running_since() is None
+    with store.lock():
+        began = store.running_since()
+        assert began is not None
+        before = files_of(store.root)
+        assert store.running_since() == began, "looking changes nothing"
+        assert files_of(store.root) == before
+    assert store.running_since() is None
+    os.utime(tmp_path / "study" / "lock", (1e9, 1e9))
+    with store.lock():
+        again = store.running_since()
+    assert again is not None
+    assert again > 1e9, "the run's own beginning, not that of the file"
+
+
+def test_a_run_begins_while_somebody_looks(tmp_path: Path) -> None:
+    """A look takes the lock for a moment, shared; a long moment here."""
+    fcntl = pytest.importorskip("fcntl")
+    store = StudyStore(tmp_path)
+    with store.lock():
+        pass
+    looking = os.open(tmp_path / "lock", os.O_RDONLY)
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    end = threading.Timer(0.1, os.close, [looking])
+    end.start()
+    with store.lock():
+        assert store.running_since() is not None
+    end.join()
 
 
 def test_an_error_under_the_lock_stays_itself_and_frees_it(tmp_path: Path) -> None:

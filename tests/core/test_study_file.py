@@ -346,6 +346,8 @@ def test_every_candidate_is_checked_by_its_method_where_it_stands(study_path: Wr
         ("high: 32", "hgh: 32", "methods.lora.alpha.search.hgh", 8, "did you mean 'high'?"),
         ("low: 0", "low: 64", "methods.lora.alpha.search", 8, "low 64 is not below high 32"),
         ("[4, 0, x]", "[4]", "methods.lora.r.search", 6, "two or more values"),
+        ("trials: 4", "trials: 4, prune: halving", "protocol.search.prune", 14, "set protocol.search.max_steps"),
+        ("trials: 4", "prune: halving, max_steps: 8", "protocol.search.prune", 14, "takes 2 trials and 20 steps"),
     ],
 )
 def test_a_search_that_cannot_be(study_path: Write, old: str, new: str, where: str, line: int, message: str) -> None:

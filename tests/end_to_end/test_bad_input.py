@@ -14,7 +14,6 @@ import pytest
 import yaml
 
 from running import Ended, SharedExecutor, Tiny, tiny_rows, write_rows
-from tuneoff.cli.main import main
 
 pytest_plugins = ("running_fixtures",)
 
@@ -40,19 +39,6 @@ def study_file(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> W
         return path
 
     return write
-
-
-@pytest.fixture
-def run(shared: SharedExecutor, capfd: pytest.CaptureFixture[str]) -> Run:
-    """The command line in this process, its trials in processes of their own."""
-
-    def call(*arguments: str | Path) -> Ended:
-        capfd.readouterr()
-        code = main([str(argument) for argument in arguments])
-        captured = capfd.readouterr()
-        return Ended(code, captured.out, captured.err)
-
-    return call
 
 
 def _refused(ended: Ended, *patterns: str, folder: Path | None = None) -> str:

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import TypeAdapter
 
 from running import Ended, SharedExecutor, Tiny, tiny_rows, write_rows
 from tuneoff.cli.main import main
-from tuneoff.executors.base import Executor
+from tuneoff.events import StreamEvent
 from tuneoff.study import Study
 
 pytest_plugins = ("running_fixtures",)
@@ -33,27 +34,18 @@ def folder(tiny: Tiny, executor: SharedExecutor, tmp_path_factory: pytest.TempPa
     return place
 
 
-@pytest.fixture
-def run(executor: SharedExecutor, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """The command line in this process, its children on the shared executor."""
-
-    def take(study: Study) -> Executor:
-        return executor
-
-    monkeypatch.setattr(Study, "_executor", take)
-
-    def call(*arguments: str | Path) -> Ended:
-        capfd.readouterr()
-        code = main([str(argument) for argument in arguments])
-        captured = capfd.readouterr()
-        return Ended(code, captured.out, captured.err)
-
-    return call
-
-
 def _json(ended: Ended, code: int = 0) -> Any:
     assert ended.code == code, ended.err
     return json.loads(ended.out)
+
+
+def _events(ended: Ended, code: int = 0) -> list[dict[str, Any]]:
+    """What was streamed, once it is known to be as documented."""
+    assert ended.code == code, ended.err
+    events = [json.loads(line) for line in ended.out.splitlines()]
+    for event in events:
+        TypeAdapter(StreamEvent).validate_python(event)
+    return events
 
 
 def test_run_leaves_a_report(folder: Path) -> None:
@@ -63,9 +55,35 @@ def test_run_leaves_a_report(folder: Path) -> None:
     assert sum(name.endswith(".png") for name in names) >= 3
 
 
-def test_run_again_prints_the_report_as_json_and_nothing_else(folder: Path, run: Run) -> None:
-    ended = run("run", folder / "study.yaml", "--out", folder / "out", "--json")
-    assert _json(ended) == _json(run("report", folder / "out", "--json"))
+def test_run_again_streams_what_is_there_and_the_report(folder: Path, run: Run) -> None:
+    events = _events(run("run", folder / "study.yaml", "--out", folder / "out", "--json"))
+    assert [event["event"] for event in events] == ["study_started", *(["trial_ended"] * 8), "study_ended"]
+    assert all(event["earlier"] for event in events[1:-1])
+    assert events[-1]["report"] == _json(run("report", folder / "out", "--json"))
+
+
+def test_a_real_runs_stream_is_as_documented_and_what_watch_tells(tiny: Tiny, run: Run, tmp_path: Path) -> None:
+    raw = tiny.study({"majority": {}, "full": {}, "lora": {"learning_rate": {"search": {"low": 1e-3, "high": 1e-1}}}})
+    del raw["protocol"]["learning_rate"]
+    raw["protocol"] |= {"search": 2, "seeds": 1}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(raw))
+    events = _events(run("run", tmp_path / "study.yaml", "--out", tmp_path / "out", "--json"))
+    assert events[0]["trials"] == {"search": 4, "verdict": 3}
+    kinds = [event["event"] for event in events]
+    assert (kinds.count("trial_started"), kinds.count("trial_ended")) == (7, 7)
+    assert {"phase", "step", "validation", "machine"} <= set(kinds)
+    assert events[-1]["report"]["trials"]["completed"] == 3
+    scores = {event["trial"]: event["metrics"] for event in events if event["event"] == "trial_ended"}
+    record = Study.open(tmp_path / "out").records()[1]
+    assert scores[record.spec.id] == [metric.model_dump(mode="json") for metric in record.metrics]
+    watched = _events(run("watch", tmp_path / "out", "--json"))
+    for mine, theirs in zip(events, watched, strict=True):
+        if mine["event"] in ("study_started", "trial_started", "trial_ended", "study_ended"):
+            mine, theirs = mine | {"time": None}, theirs | {"time": None}
+        assert mine == theirs
+    shown = run("watch", tmp_path / "out")
+    assert "7/7 done" in shown.out
+    assert "search: accuracy" in shown.out
 
 
 def test_report_as_json_has_the_shape_that_others_read(folder: Path, run: Run) -> None:
@@ -98,7 +116,7 @@ def test_report_shows_every_row_in_the_terminal(folder: Path, run: Run) -> None:
 
 def test_plan_as_json_names_every_trial_and_trains_nothing(folder: Path, run: Run) -> None:
     body = _json(run("plan", folder / "study.yaml", "--json"))
-    assert body["schema_version"] == 1
+    assert body["schema_version"] == 2
     trials = body["trials"]
     assert [(t["method"], t["seed"]) for t in trials] == [(name, seed) for seed in (0, 1) for name in METHODS]
     assert {t["id"] for t in trials} == {path.name for path in (folder / "out" / "trials").iterdir()}
@@ -182,7 +200,7 @@ def test_init_writes_a_study_that_runs(run: Run, tmp_path: Path, tiny: Tiny, mon
         "--out=out",
         "--json",
     )
-    assert [entry["method"] for entry in _json(ended)["methods"]] == ["majority", "full"]
+    assert [entry["method"] for entry in _events(ended)[-1]["report"]["methods"]] == ["majority", "full"]
     assert run("init", "reviews.csv", "--out", "mine.yaml").code == 2, "nothing is overwritten"
 
 
@@ -235,7 +253,7 @@ def test_what_cannot_be_exported_is_one_message(folder: Path, run: Run, tmp_path
 def test_a_run_with_a_failed_trial_ends_with_one_and_reports(tiny: Tiny, run: Run, faulty: str, tmp_path: Path) -> None:
     raw = tiny.study({"majority": {}, "broken": {"method": "faulty", "how": "raise"}})
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(raw))
-    body = _json(run("run", tmp_path / "study.yaml", "--out", tmp_path / "out", "--json"), code=1)
+    body = _events(run("run", tmp_path / "study.yaml", "--out", tmp_path / "out", "--json"), code=1)[-1]["report"]
     entries = {entry["method"]: entry for entry in body["methods"]}
     assert entries["majority"]["statuses"] == {"completed": 1}
     assert entries["broken"]["statuses"] == {"failed": 1}
@@ -288,7 +306,7 @@ def test_gpt2_with_random_weights_trains_on_a_few_rows(tiny: Tiny, run: Run, tmp
         f"--out={tmp_path / 'out'}",
         "--json",
     )
-    body = _json(ended)
+    body = _events(ended)[-1]["report"]
     assert len(body["methods"]) == 3
     assert all(entry["statuses"] == {"completed": 1} for entry in body["methods"])
     assert all(entry["published"] for entry in body["methods"])

@@ -204,6 +204,29 @@ def test_more_trials_go_on_where_the_search_ended(tiny: Tiny, copied: Path) -> N
     assert [trial.id for trial in Study.open(copied).plan()] == StudyStore.open(copied).trial_ids()
 
 
+# --- pruned
+
+
+def test_a_pruned_search_gives_the_better_of_every_row_twice_the_steps(tiny: Tiny, tmp_path: Path) -> None:
+    raw = searching(tiny, {"majority": {}, "head": {}, "full": {}}, {"max_steps": 20, "prune": "halving"})
+    raw["protocol"] |= {"epochs": 8, "max_steps": 24}
+    run(raw, tmp_path / "out")
+    records = search_records(tmp_path / "out")
+    assert [(r.spec.label, r.steps) for r in records] == [("head", 10), ("full", 10)] * 3 + [("head", 20), ("full", 20)]
+    assert {metric.split for record in records for metric in record.metrics} == {"validation"}
+    study = Study.open(tmp_path / "out")
+    last = {record.spec.label: record.spec.learning_rate for record in records}
+    assert {label: values["learning_rate"] for label, values in study.chosen.items()} == last
+    assert {r.spec.label: (r.steps, r.spec.learning_rate) for r in study.records()} == {
+        "majority": (0, None),
+        "head": (24, last["head"]),
+        "full": (24, last["full"]),
+    }
+    assert kinds(run(raw, tmp_path / "out")) == {"search skipped": 8, "verdict skipped": 3}
+    text = study.report(plots=False).read_text(encoding="utf-8")
+    assert "pruned by successive halving: 3 trials of a row got 10 steps, then, anew, the best 1 with 20" in text
+
+
 # --- going wrong
 
 

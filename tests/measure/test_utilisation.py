@@ -16,6 +16,7 @@ from tuneoff.measure import nvml, utilisation
 from tuneoff.measure.machine import Machine, Reading
 from tuneoff.measure.nvml import GpuReading
 from tuneoff.measure.utilisation import MOST_SAMPLES, Sampler
+from tuneoff.record import Event
 
 NEVER = 3600.0
 
@@ -278,6 +279,30 @@ def test_real_counters_see_own_work_and_that_of_a_child() -> None:
     assert running.own - after.own >= 0.25
     # The child's end moves its time from the running to the ended; it is neither lost nor counted twice.
     assert -0.03 < ended.own - running.own < 0.25
+
+
+def test_what_was_used_is_told_at_once_and_then_every_few_seconds(machine: FakeMachine) -> None:
+    told: list[Event] = []
+    sampler = Sampler(NEVER, read=machine, emit=told.append)
+    with sampler:
+        for other in (0.0, 0.5, 0.5, 0.5, 1.5):
+            machine.advance(2, own=1, other=other)
+            sampler._look()
+        assert [event["kind"] for event in told] == ["machine", "machine"]
+    first, second = told
+    assert first == {"kind": "machine", "cpu_percent": 100.0, "other_cpu_percent": 0.0, "resident_bytes": 1000}
+    assert second["other_cpu_percent"] == 50.0, "the mean of the three samples since"
+
+
+def test_what_the_machine_does_not_tell_is_left_out(machine: FakeMachine) -> None:
+    told: list[Event] = []
+    machine.reading = replace(machine.reading, busy=None)
+    with Sampler(NEVER, read=machine, emit=told.append):
+        machine.advance(1, own=1)
+        machine.reading = replace(machine.reading, gpu=GpuReading(93.0, 7, None, None))
+    assert told == [
+        {"kind": "machine", "cpu_percent": 100.0, "resident_bytes": 1000, "gpu_percent": 93.0, "gpu_memory_bytes": 7}
+    ]
 
 
 def test_a_thread_samples_by_itself() -> None:

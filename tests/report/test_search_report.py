@@ -206,6 +206,100 @@ def test_ranges_that_grew_are_told(tmp_path: Path) -> None:
     assert "the median of its first 8 trials" in text
 
 
+# --- a pruned search
+
+HALVED = {"trials": 8, "max_steps": 80, "prune": "halving"}
+
+
+def test_what_was_pruned_and_what_it_took_is_said(tmp_path: Path) -> None:
+    store = searched(tmp_path, HALVED, {"full": {}, "lora": {}})
+    body = report.summary(store)
+    search = body["search"]
+    assert search["rungs"] == [{"trials": 8 >> at, "steps": 10 << at} for at in range(4)]
+    assert (search["prune"], search["tried_count"], search["train_seconds"]) == ("halving", 30, 60.0)
+    assert [(row["tried_count"], row["configurations"], row["exhausted"]) for row in search["rows"]] == [
+        (15, 8, False)
+    ] * 2
+    assert named(body).keys().isdisjoint({"unequal_search", "search_unfinished", "failed_search_trials"})
+    page = report.write(store, plots=False).read_text()
+    text = section(page)
+    assert "Every row that trains got the same 8 search trials in the first rung before the verdict." in text
+    assert (
+        "8 trials of a row got 10 steps, then, anew, the best 4 with 20, the best 2 with 40 and the best 1 with 80"
+        in text
+    )
+    assert "15 trials and 320 steps of a row, where 8 trials of 80 steps would have taken 640." in text
+    assert cells(text, "full")["trials"] == "15 (8 different)"
+    assert "sampler tpe, pruned by successive halving |" in page
+    out = io.StringIO()
+    terminal.render(store, Console(file=out, width=100))
+    assert "Search: 30 trials of 2 rows by validation accuracy, pruned by successive halving, 1 min 00 s" in " ".join(
+        out.getvalue().split()
+    )
+
+
+def test_the_median_drop_of_a_pruned_row_holds_equal_steps_against_one_another(tmp_path: Path) -> None:
+    store = searched(tmp_path, HALVED, {"full": {}})
+    found = store.search()
+    assert found is not None
+    tried = found["rows"]["full"]["tried"]
+    for one, score in zip(tried, [0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, *[0.99] * 7], strict=True):
+        one["score"] = score
+    store.write_search(found)
+    row = rows(report.summary(store))["full"]
+    assert row["median_drop"] == pytest.approx(0.8 - 0.45)
+    assert row["score"] == 0.99
+    text = section(report.write(store, plots=False).read_text())
+    assert "the median of its first trials, of 10 steps each, scores than the best of these." in text
+
+
+def test_pruned_rows_are_unequal_only_where_configurations_are(tmp_path: Path) -> None:
+    lost = frozenset({("full", at) for at in range(8)})
+    store = searched(tmp_path, HALVED, {"full": {}, "lora": {}}, broken=lost)
+    body = report.summary(store)
+    assert [row["tried_count"] for row in body["search"]["rows"]] == [8, 15]
+    assert "unequal_search" not in named(body)
+    found = store.search()
+    assert found is not None
+    found["rows"]["full"]["tried"].pop()
+    store.write_search(found)
+    assert "full 7, lora 8" in named(report.summary(store))["unequal_search"]
+
+
+def test_the_chart_marks_what_was_pruned(tmp_path: Path) -> None:
+    store = searched(tmp_path, HALVED, {"full": {}}, broken=frozenset({("full", 2)}))
+    chart, row = sensitivity(store), rows(report.summary(store))["full"]
+    assert chart is not None
+    (series,) = chart.series
+    assert len(series.x) == 1, "what had the whole share of steps"
+    assert series.chosen == 0
+    assert len(series.early) == 8 - 1 - 1, "each other configuration once, but for the one that failed"
+    assert len(series.failed) == 1
+    assert series.x[0] == row["choice"]["learning_rate"]
+    assert series.x[0] not in {rate for rate, _ in series.early}
+    assert "Hollow: what was pruned" in chart.caption
+    assert draw(chart) != draw(replace(chart, series=(replace(series, early=()),)))
+    plain = sensitivity(searched(tmp_path / "plain"))
+    assert plain is not None
+    assert "Hollow" not in plain.caption
+    assert {s.early for s in plain.series} == {()}
+
+
+def test_a_search_of_before_there_was_pruning_is_still_told(tmp_path: Path) -> None:
+    store = searched(tmp_path)
+    now = report.summary(store)["search"]
+    found = store.search()
+    assert found is not None
+    del found["rungs"]
+    for row in found["rows"].values():
+        for tried in row["tried"]:
+            del tried["rung"], tried["steps"]
+    store.write_search(found)
+    before = report.summary(store)["search"]
+    assert {**before, "rows": 0} == {**now, "rows": 0}
+    assert [row["median_drop"] for row in before["rows"]] == [row["median_drop"] for row in now["rows"]]
+
+
 # --- for people
 
 

@@ -427,7 +427,7 @@ def test_a_batch_counts_its_real_tokens() -> None:
     # The last token of a target is predicted and read by nothing.
     assert batch["input_ids"].tolist() == [[5, 6, 7, 8], [5, 99, 99, 99]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 0, 0, 0]]
-    assert batch["predicts"].tolist() == [[False, False, True, True], [True, False, False, False]]
+    assert batch["predicts"].tolist() == [[0, 2], [0, 3], [1, 0]]
     assert batch["targets"].tolist() == [8, 9, 4]
     assert batch["target_tokens"].tolist() == [2, 1]
     task, _ = of("bart")
@@ -435,6 +435,7 @@ def test_a_batch_counts_its_real_tokens() -> None:
     assert batch["input_ids"].tolist() == [[5, 6, 7], [5, 99, 99]]
     assert batch["decoder_input_ids"].tolist() == [[2, 8], [2, 99]]
     assert batch["decoder_attention_mask"].tolist() == [[1, 1], [1, 0]]
+    assert batch["predicts"].tolist() == [[0, 0], [0, 1], [1, 0]]
 
 
 # --- scores

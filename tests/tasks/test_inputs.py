@@ -48,10 +48,10 @@ def test_sliding_layers_keep_every_position_in_a_whole_cache() -> None:
 def test_logits_are_picked_row_by_row_behind_virtual_tokens() -> None:
     model, _ = tiny_writer("gpt2", Generation({}))
     inputs = model_inputs(attached_to(model, "soft_prompt"), IDS, MASK)
-    wanted = torch.tensor([[True, False, True], [False, True, False]])
+    wanted = torch.tensor([[0, 0], [0, 2], [1, 1]])
     with torch.no_grad():
         everywhere = model(**inputs).logits
-        with logits_at(model, wanted):
+        with logits_at(model, wanted, IDS.shape[1]):
             picked = model(**inputs).logits
         assert model(**inputs).logits.shape == everywhere.shape
     expected = torch.stack([everywhere[0, VIRTUAL], everywhere[0, VIRTUAL + 2], everywhere[1, VIRTUAL + 1]])

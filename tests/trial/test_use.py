@@ -12,9 +12,10 @@ import torch
 from trial_tools import news, write_csv
 
 from tuneoff.errors import DataError, SourceNotFound, StoreError
+from tuneoff.spec import ModelSpec, TaskSpec
 from tuneoff.store import TrialStore
 from tuneoff.tasks.base import Batch
-from tuneoff.trial.use import _loading, export, predict
+from tuneoff.trial.use import _loading, export, go_to_origin, predict
 from tuneoff.trial.worker import restore, run
 
 pytest_plugins = ("trial_fixtures",)
@@ -54,6 +55,54 @@ def batch_of(tokenizer: Any, texts: list[str]) -> Batch:
 def our_logits(place: TrialStore, texts: list[str]) -> torch.Tensor:
     task, attached, tokenizer, _ = restore(place, torch.device("cpu"))
     return task.forward(attached, batch_of(tokenizer, texts))
+
+
+# --- where relative paths are meant from
+
+
+@pytest.fixture
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    """Two folders, and back to where it was afterwards; the first is the current one."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    monkeypatch.chdir(here)
+    return here, there
+
+
+@pytest.mark.parametrize(
+    ("lies", "ends"),
+    [((), "there"), (("there",), "there"), (("here", "there"), "there"), (("here",), "here")],
+    ids=["found nowhere", "there", "in both", "here alone"],
+)
+def test_paths_are_meant_from_where_the_study_ran_unless_they_are_here_alone(
+    lies: tuple[str, ...], ends: str, folders: tuple[Path, Path], make_place: MakePlace
+) -> None:
+    for name in lies:
+        (folders[0].parent / name / "model").mkdir()
+    spec = make_place("full").spec()
+    data = TaskSpec.model_validate({"data": {"train": "file:train.csv", "test": "test.csv"}})
+    spec = spec.model_copy(update={"model": ModelSpec(source="model"), "task": data})
+    go_to_origin(spec, None)
+    assert Path.cwd() == folders[0]
+    go_to_origin(spec, str(folders[1]))
+    assert Path.cwd().name == ends
+
+
+def test_rows_count_too_and_a_folder_that_is_gone_is_no_error(
+    folders: tuple[Path, Path], make_place: MakePlace
+) -> None:
+    here, there = folders
+    spec = make_place("full").spec()
+    data = TaskSpec.model_validate({"data": {"train": "file:train.csv"}})
+    spec = spec.model_copy(update={"model": ModelSpec(source="minilm"), "task": data})
+    go_to_origin(spec, str(there / "gone"))
+    (here / "train.csv").touch()
+    go_to_origin(spec, str(there))
+    assert Path.cwd() == here
+    (there / "train.csv").touch()
+    go_to_origin(spec, str(there))
+    assert Path.cwd() == there
 
 
 # --- export

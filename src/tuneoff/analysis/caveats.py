@@ -38,7 +38,7 @@ def caveats(results: Results) -> list[Finding]:
     found += _inequalities(results)
     found += _machines(results)
     own = _own_findings(results, {"random_weights", "contended"})
-    return found + detect(results) + own
+    return found + detect(results) + own + _trackers(results)
 
 
 def _trials(results: Results) -> list[Finding]:
@@ -153,6 +153,12 @@ def _own_findings(results: Results, told: set[str]) -> list[Finding]:
         who = whole or ", ".join(trials)
         found.append(Finding(name=name, message=f"{message} ({who})"))
     return found
+
+
+def _trackers(results: Results) -> list[Finding]:
+    """Trackers given up in the last run; those that a record names already are among its findings."""
+    told = {finding for record in results.records for finding in record.findings}
+    return [finding for finding in results.store.tracker_findings() if finding not in told]
 
 
 def _differ(records: Iterable[TrialRecord], key: Callable[[TrialRecord], tuple[Hashable, str | int | None]]) -> bool:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +20,12 @@ from tuneoff.analysis.inference import Estimate, Sample, Verdict, estimate, verd
 from tuneoff.analysis.inference.sample import Statistic
 from tuneoff.analysis.results import Results, Row
 from tuneoff.errors import CorruptRecord
-from tuneoff.record import Metric, Prediction, TrialRecord
+from tuneoff.record import Metric, TrialRecord
 
 Array = NDArray[np.float64]
 Kind = Literal["mean", "classes", "per_token"]
+_Examples = tuple[tuple[int, str], ...]
+"""Index and target of each test example of a trial."""
 
 KINDS: dict[str, Kind] = {"macro_f1": "classes", "mcc": "classes", "perplexity": "per_token"}
 """Metrics that are no mean over examples: functions of the counts of classes, or of nats and tokens. The loss is
@@ -75,7 +77,7 @@ class Figure:
 class _Told:
     """A trial's test predictions as arrays, one entry per example."""
 
-    examples: tuple[tuple[int, str], ...]
+    examples: _Examples
     right: Array
     target: NDArray[np.intp]
     output: NDArray[np.intp]
@@ -91,6 +93,7 @@ class Outcomes:
         self.results = results
         self._told: dict[str, _Told | None] = {}
         self._classes: dict[str, int] = {}
+        self._examples: dict[_Examples, _Examples] = {}
         self._figures: dict[tuple[str, str], Figure | None] = {}
         self._verdicts: dict[str, Verdict | None] = {}
         prints = Counter(found for record in results.completed if (found := _test_print(record)))
@@ -151,7 +154,7 @@ class Outcomes:
         told = [found for record in records if (found := self._read(record)) is not None]
         if len(told) < len(records) or len(told[0].right) < 2:
             return None
-        if any(found.examples != self._usual_examples for found in told):
+        if any(found.examples is not self._usual_examples for found in told):
             return None
         count = len(self._usual_examples)
         seeds = [record.spec.seed for record in records]
@@ -167,57 +170,80 @@ class Outcomes:
         return Sample.from_statistic(label, seeds, statistic, count)
 
     @cached_property
-    def _usual_examples(self) -> tuple[tuple[int, str], ...]:
-        seen = Counter(found.examples for record in self.results.completed if (found := self._read(record)))
-        return seen.most_common(1)[0][0]
+    def _usual_examples(self) -> _Examples:
+        read = [found.examples for record in self.results.completed if (found := self._read(record))]
+        seen = Counter(map(id, read))
+        return max(read, key=lambda examples: seen[id(examples)])
 
     def _by_class(self, name: str, told: list[_Told]) -> Statistic:
         classes = len(self._classes)
         score = {"macro_f1": _macro_f1, "mcc": _mcc}[name]
-        made = [(found.target, found.output, np.union1d(found.target, found.output)) for found in told]
+
+        occurring = [np.union1d(found.target, found.output) for found in told]
+        # Each seed has numbers of its own for the classes, so that all seeds are counted at once; in `right` the number
+        # beyond them all stands for a wrong output.
+        shift = np.arange(len(told))[:, None] * classes
+        target = np.stack([found.target for found in told]) + shift
+        output = np.stack([found.output for found in told]) + shift
+        right = np.where(target == output, target, len(told) * classes)
+
+        def count(index: NDArray[np.intp]) -> Array:
+            """How often each class was right, wanted and said, shape (3, seeds, classes)."""
+            each = [np.bincount(n[:, index].ravel(), minlength=len(told) * classes) for n in (right, target, output)]
+            return np.stack([n[: len(told) * classes] for n in each]).reshape(3, len(told), classes).astype(np.float64)
+
+        whole = count(np.arange(target.shape[1]))
 
         def statistic(index: NDArray[np.intp]) -> list[float]:
-            found = []
-            for target, output, occurring in made:
-                wanted, said = target[index], output[index]
-                right = np.bincount(wanted[wanted == said], minlength=classes)
-                counts = (right, np.bincount(wanted, minlength=classes), np.bincount(said, minlength=classes))
-                found.append(score(*(count[occurring].astype(np.float64) for count in counts)))
-            return found
+            absent = np.ones(target.shape[1], dtype=np.bool_)
+            absent[index] = False
+            rest = np.flatnonzero(absent)
+            # The jackknife leaves out few examples at a time: it is quicker to take away than to count anew.
+            few = len(index) + len(rest) == len(absent) and len(rest) < len(index)
+            counts = whole - count(rest) if few else count(index)
+            return [score(*counts[:, seed, own]) for seed, own in enumerate(occurring)]
 
         return statistic
 
     def _read(self, record: TrialRecord) -> _Told | None:
         if record.spec.id not in self._told:
             try:
-                predictions = self.results.store.trial(record.spec.id).predictions("test")
+                predictions = self.results.store.trial(record.spec.id).prediction_rows("test")
             except CorruptRecord:
                 predictions = None
             self._told[record.spec.id] = self._gather(record, predictions) if predictions else None
         return self._told[record.spec.id]
 
-    def _gather(self, record: TrialRecord, predictions: list[Prediction]) -> _Told:
-        def number(text: str) -> int:
-            return self._classes.setdefault(text, len(self._classes))
-
-        target = np.array([number(p.target) for p in predictions])
-        output = np.array([number(p.output) for p in predictions])
-        names = set.intersection(*(set(p.values) for p in predictions))
-        values = {name: np.array([p.values[name] for p in predictions]) for name in sorted(names)}
+    def _gather(self, record: TrialRecord, predictions: list[dict[str, Any]]) -> _Told:
+        targets = [p["target"] for p in predictions]
+        target, output = self._numbers(targets), self._numbers([p["output"] for p in predictions])
+        own = [p["values"] for p in predictions]
+        names = set.intersection(*map(set, {tuple(values) for values in own}))
+        values = {name: np.array([given[name] for given in own]) for name in sorted(names)}
         place = {label: at for at, label in enumerate(record.data.labels if record.data else ())}
-        if all(p.target in place and len(p.scores) == len(place) for p in predictions):
-            values.setdefault("loss", -np.array([p.scores[place[p.target]] for p in predictions]))
-        counted = [(p.loss, p.target_tokens) for p in predictions if p.loss is not None and p.target_tokens]
-        every = len(counted) == len(predictions)
+        scores = [p["scores"] for p in predictions]
+        if place.keys() >= set(targets) and {len(given) for given in scores} == {len(place)}:
+            own_loss = [given[place[label]] for given, label in zip(scores, targets, strict=True)]
+            values.setdefault("loss", -np.array(own_loss))
+        nats, tokens = [p["loss"] for p in predictions], [p["target_tokens"] for p in predictions]
+        every = None not in nats and all(tokens)
+        # One object for equal examples: later they are told apart without looking at each.
+        examples = tuple(zip([p["index"] for p in predictions], targets, strict=True))
         return _Told(
-            examples=tuple((p.index, p.target) for p in predictions),
+            examples=self._examples.setdefault(examples, examples),
             right=(target == output).astype(np.float64),
             target=target,
             output=output,
             values=values,
-            nats=np.array([nats for nats, _ in counted]) if every else None,
-            tokens=np.array([tokens for _, tokens in counted], dtype=np.float64) if every else None,
+            nats=np.array(nats) if every else None,
+            tokens=np.array(tokens, dtype=np.float64) if every else None,
         )
+
+    def _numbers(self, texts: list[str]) -> NDArray[np.intp]:
+        """The texts as numbers; equal ones have the same number in all trials."""
+        for text in dict.fromkeys(texts):
+            self._classes.setdefault(text, len(self._classes))
+        return np.array([self._classes[text] for text in texts])
 
 
 def _means(name: str, told: list[_Told]) -> Array | None:

@@ -160,7 +160,8 @@ def _row(store: StudyStore, label: str, seeds: dict[int, TrialSpec]) -> Row:
 
 
 def _settings(spec: TrialSpec) -> dict[str, object]:
-    return {"method": spec.method, "learning_rate": spec.learning_rate, **spec.options}
+    spread = {**({"devices": spec.devices} if spec.devices > 1 else {}), **({"shard": True} if spec.shard else {})}
+    return {"method": spec.method, "learning_rate": spec.learning_rate, **spec.options, **spread}
 
 
 def _configuration(spec: TrialSpec) -> str:

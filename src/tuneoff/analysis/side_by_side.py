@@ -104,7 +104,8 @@ def _choice(study: StudySpec) -> str:
     """How a study came to its learning rates."""
     protocol = study.protocol
     if protocol.search is not None:
-        return f"search of {protocol.search.trials} trials per row"
+        pruned = "" if protocol.search.prune == "none" else f", pruned by {protocol.search.prune}"
+        return f"search of {protocol.search.trials} trials per row{pruned}"
     return "every row's own rate" if protocol.learning_rate is None else f"one rate for all, {protocol.learning_rate:g}"
 
 

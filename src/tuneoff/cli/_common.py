@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 import click
@@ -82,6 +83,8 @@ class StudyOptions(TypedDict):
     seeds: int | None
     search: int | None
     random_weights: bool
+    devices: int | None
+    trackers: tuple[str, ...]
     device: str
 
 
@@ -116,7 +119,20 @@ def study_options(function: C) -> C:
                 help="Build the base model from its configuration alone: times and sizes are real, quality means "
                 "nothing.",
             ),
+            click.option(
+                "--tracker",
+                "trackers",
+                multiple=True,
+                metavar="NAME",
+                help="Follow the run with a tracker, e.g. tensorboard, instead of the study's own; may be repeated.",
+            ),
             device_option,
+            click.option(
+                "--devices",
+                type=click.IntRange(min=1),
+                metavar="N",
+                help="Devices of each trial, one process each: GPUs, or shares of the cores. Sets devices.",
+            ),
         )
     ):
         function = option(function)
@@ -136,10 +152,15 @@ def open_study(reference: str, options: StudyOptions) -> Study:
     if options["methods"] and not names:
         raise StudyError("--methods names no method", hint="Give names with commas between, e.g. --methods lora,full.")
     overrides = list(options["overrides"])
+    if options["devices"] is not None:
+        overrides.append(f"devices={options['devices']}")
     if options["search"] is not None:
         overrides.append(f"protocol.search.trials={options['search']}" if options["search"] else "protocol.search=null")
+    if options["trackers"]:
+        trackers = [name.strip() for text in options["trackers"] for name in text.split(",") if name.strip()]
+        overrides.append(f"trackers={json.dumps(trackers)}")
     return Study(
-        reference,
+        _kept_study(reference) or reference,
         overrides=overrides,
         methods=list(dict.fromkeys(names)) or None,
         seeds=options["seeds"],
@@ -148,19 +169,28 @@ def open_study(reference: str, options: StudyOptions) -> Study:
     )
 
 
+def folder_of(reference: str) -> Path | None:
+    """The folder of an earlier run by which a command line names its study; None for a recipe or a study file."""
+    from tuneoff.store import StudyStore
+    from tuneoff.study_file import recipe_names
+
+    return Path(reference) if StudyStore(Path(reference)).is_there and reference not in recipe_names() else None
+
+
+def _kept_study(reference: str) -> dict[str, Any] | None:
+    from tuneoff.store import StudyStore
+
+    folder = folder_of(reference)
+    return None if folder is None else StudyStore(folder).study().model_dump(mode="json")
+
+
 def console(stderr: bool = False) -> Console:
     """A console that prints plain text as it stands: no markup, no colouring of numbers."""
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() or "COLUMNS" in os.environ else WIDTH_OF_A_FILE
-
-    class PlainConsole(Console):
-        def on_broken_pipe(self) -> None:
-            # rich would end the program with exit code 1; `| head` is no failure.
-            raise BrokenPipeError
-
-    return PlainConsole(stderr=stderr, highlight=False, markup=False, emoji=False, width=width)
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=width)
 
 
 def print_json(value: Any) -> None:

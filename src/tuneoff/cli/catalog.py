@@ -89,6 +89,18 @@ def _sources() -> list[Item]:
     return [{"name": name, "title": kind.title, "summary": kind.summary} for name, kind in kinds]
 
 
+def _trackers() -> list[Item]:
+    from tuneoff import registry
+
+    found = []
+    for name, tracker in registry.trackers().items():
+        lacks = tracker.lacks()
+        line = tracker.summary + (f" Not installed: pip install {tracker.extra}" if lacks and tracker.extra else "")
+        item = {"name": name, "title": tracker.title, "summary": line, "installed": not lacks, "extra": tracker.extra}
+        found.append(item)
+    return found
+
+
 def _aliases(kind: Literal["model_aliases", "dataset_aliases"]) -> list[Item]:
     from tuneoff import registry
 
@@ -127,12 +139,14 @@ KINDS: dict[str, Callable[[], list[Item]]] = {
     "models": _models,
     "datasets": lambda: _aliases("dataset_aliases"),
     "sources": _sources,
+    "trackers": _trackers,
 }
 BESIDES = {
     "models": "Also any hub id (org/name) with safetensors, and any folder with config.json and safetensors or GGUF.",
     "datasets": "Also any hub id (org/name) and any CSV, TSV, JSONL or Parquet file.",
     "methods": "`tuneoff show method NAME` describes one.",
     "recipes": "`tuneoff show recipe NAME` prints one.",
+    "trackers": "None follows a study unasked: tuneoff run STUDY --tracker NAME, or `trackers: [NAME]` in its file.",
 }
 
 
@@ -143,7 +157,7 @@ BESIDES = {
 def list_command(kind: str, as_json: bool) -> None:
     """List what there is to choose from.
 
-    KIND is methods, tasks, recipes, models, datasets or sources.
+    KIND is methods, tasks, recipes, models, datasets, sources or trackers.
 
     \b
     Examples:

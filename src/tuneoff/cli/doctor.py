@@ -77,6 +77,7 @@ def examine() -> Report:
         report: Report = {
             "machine": machine(),
             "versions": versions(),
+            "trackers": trackers(),
             "caches": [_cache(name, path) for name, path in cache_folders().items()],
             "disk": _disk(),
         }
@@ -146,6 +147,13 @@ def versions() -> dict[str, str | None]:
     for name in [*_requirements(), *OPTIONAL]:
         found[name] = _version(name)
     return found
+
+
+def trackers() -> dict[str, bool]:
+    """Which trackers can be used: name -> whether what it needs is installed."""
+    from tuneoff import registry
+
+    return {name: not tracker.lacks() for name, tracker in registry.trackers().items()}
 
 
 def _version(name: str) -> str | None:
@@ -306,6 +314,7 @@ def _show(report: Report) -> None:
     sections = {
         "machine": _machine_lines(report),
         "versions": [(name, version or "–") for name, version in report["versions"].items()],
+        "trackers": [(name, "installed" if there else "not installed") for name, there in report["trackers"].items()],
         "caches": [
             (item["name"], f"{size(item['bytes'])} in {item['folder']}" if item["exists"] else "empty")
             for item in report["caches"]

@@ -16,11 +16,13 @@ import click
 
 from tuneoff import __version__
 from tuneoff.cli._common import INTERRUPTED, TRIAL_FAILED, State
+from tuneoff.cli._output import OutputFailed, OutputGone, guarded_streams
 from tuneoff.errors import TuneoffError, did_you_mean
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("run", "Fine-tune with every method of STUDY under one protocol and report."),
-    "plan": ("plan_", "Show the trials of STUDY and what each would train; trains nothing."),
+    "plan": ("plan_", "Show the trials of STUDY, what each would train and what it would take; keeps nothing."),
+    "watch": ("watch", "Show from another terminal how the study in DIR gets on."),
     "report": ("report_", "Show the results in DIR and write its report anew."),
     "recommend": ("recommend", "Say which method of DIR to use, under limits where there are any."),
     "compare": ("compare", "Show studies that answer the same question side by side."),
@@ -94,13 +96,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     if "_TUNEOFF_COMPLETE" in os.environ:
         cli.main(prog_name="tuneoff")  # a shell asks click for completions; this exits
-    try:
-        code = _run(arguments, state)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader (`| head`) has seen enough. Python would complain once more when it flushes at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return state.exit_code
+    with guarded_streams() as out:
+        try:
+            code = _run(arguments, state)
+        except OutputGone:
+            code = state.exit_code  # the reader (`| head`) has seen enough
+        try:
+            out.flush()
+        except OutputGone:
+            out.discard()
+        except OutputFailed as error:
+            out.discard()
+            if not code:
+                show_error(error, state.traceback)
+                code = TRIAL_FAILED
     return code
 
 
@@ -119,7 +128,7 @@ def _run(arguments: Sequence[str] | None, state: State) -> int:
     except TuneoffError as error:
         show_error(error, state.traceback)
         return state.error_code
-    except BrokenPipeError:
+    except OutputGone:
         raise
     except Exception as error:
         if state.traceback:

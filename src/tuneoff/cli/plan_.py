@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import click
 
-from tuneoff.cli import _common
+from tuneoff.cli import _common, outlook
 
 if TYPE_CHECKING:
     from tuneoff.executors.base import Inspection
+    from tuneoff.forecast import StudyForecast
     from tuneoff.spec import TrialSpec
     from tuneoff.study import Study
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 KEYS = {
     "schema_version": "version of this schema; grows when a key changes its meaning or goes",
@@ -37,6 +38,8 @@ KEYS = {
     "labels": "the classes, in order of their numbers; empty for a task without",
     "data": "what the rows hold (`splits`, `labels`, `columns`, `overlap`, as in docs/record.md); null where the "
     "data was not read",
+    "forecast": "what all trials will take: `rows` (memory, seconds and disk of one trial of each), `total_seconds`, "
+    "`disk_bytes` and more, key by key in docs/plan.md; null where the data was not read",
     "warnings": "list of `name` and `message`: what a person should know before training",
 }
 """What `plan --json` prints, key by key; docs/cli.md shows it."""
@@ -44,29 +47,56 @@ KEYS = {
 
 @click.command("plan")
 @click.argument("study")
+@outlook.no_probe_option
+@click.option(
+    "--gpu-memory",
+    metavar="SIZE",
+    help="Say what would fit into a GPU with this memory, e.g. 8GB or 8GiB, and what would make the rest fit.",
+)
 @_common.study_options
 @_common.json_option("Print the plan as JSON (schema in docs/cli.md).")
 @_common.traceback_option
-def plan_command(study: str, as_json: bool, **options: Unpack[_common.StudyOptions]) -> None:
-    """Show the trials of STUDY and what each would train; trains nothing.
+def plan_command(
+    study: str, no_probe: bool, gpu_memory: str | None, as_json: bool, **options: Unpack[_common.StudyOptions]
+) -> None:
+    """Show the trials of STUDY, what each would train and what it would take; keeps nothing.
 
-    Reads the data where it can be had and counts parameters without loading weights.
+    Reads the data where it can be had, counts parameters without loading weights, and forecasts memory, time and disk
+    of every row: with a few real steps on this machine, or by counting alone (--no-probe).
 
     \b
     Examples:
       tuneoff plan quickstart
+      tuneoff plan quickstart-summarize --no-probe --gpu-memory 8GB
       tuneoff plan roberta-base-binary --random-weights --json
     """
     opened = _common.open_study(study, options)
+    limit = _size(gpu_memory)
     trials = opened.plan()
-    inspection = opened.inspect(trials)
+    with outlook.progress(_common.console(stderr=True)) as listener:
+        inspection, forecast = opened.preview(probe=not no_probe, memory_limit=limit, listener=listener)
     if as_json:
-        _common.print_json(as_data(opened, trials, inspection))
+        _common.print_json(as_data(opened, trials, inspection, forecast))
     else:
-        _show(opened, trials, inspection)
+        _show(opened, trials, inspection, forecast)
 
 
-def as_data(study: Study, trials: Sequence[TrialSpec], inspection: Inspection) -> dict[str, Any]:
+def _size(text: str | None) -> int | None:
+    """Bytes of `--gpu-memory`.
+
+    Raises:
+        StudyError: if it is no size.
+    """
+    if text is None:
+        return None
+    from tuneoff.analysis.limits import size
+
+    return int(size(text, "--gpu-memory"))
+
+
+def as_data(
+    study: Study, trials: Sequence[TrialSpec], inspection: Inspection, forecast: StudyForecast | None
+) -> dict[str, Any]:
     """The plan as plain data (see `KEYS`)."""
     from tuneoff import registry
     from tuneoff.plan import task_options
@@ -89,6 +119,7 @@ def as_data(study: Study, trials: Sequence[TrialSpec], inspection: Inspection) -
         "search_trials": dict(Counter(trial.label for trial in study.plan_search())),
         "labels": list(inspection.labels),
         "data": inspection.data,
+        "forecast": None if forecast is None else forecast.model_dump(mode="json"),
         "warnings": [dict(warning) for warning in inspection.warnings],
     }
 
@@ -109,7 +140,7 @@ def _trial(trial: TrialSpec, counts: dict[str, dict[str, int]] | None) -> dict[s
     return data
 
 
-def _show(study: Study, trials: Sequence[TrialSpec], inspection: Inspection) -> None:
+def _show(study: Study, trials: Sequence[TrialSpec], inspection: Inspection, forecast: StudyForecast | None) -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -144,6 +175,13 @@ def _show(study: Study, trials: Sequence[TrialSpec], inspection: Inspection) -> 
     console.print()
     for line in _data_lines(inspection):
         console.print(line)
+    if forecast is not None:
+        console.print()
+        console.print(outlook.table(forecast))
+        console.print()
+        unfit = outlook.fit_lines(forecast)
+        for line in outlook.lines(forecast):
+            console.print(Text(line, style="yellow" if line in unfit else ""))
     for warning in inspection.warnings:
         console.print(Text(f"note: {warning['message']}", style="yellow"))
 

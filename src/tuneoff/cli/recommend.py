@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tuneoff.cli import _common
+from tuneoff.cli import _common, outlook
 from tuneoff.errors import StoreError, StudyError, did_you_mean
 
 if TYPE_CHECKING:
@@ -23,6 +23,20 @@ PREFERENCES = ("time", "memory", "stored", "parameters", "latency", "energy")
 
 @click.command("recommend")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--before",
+    is_flag=True,
+    help="Answer before anything is trained, from a forecast and stated priors alone; DIR may be a STUDY as for `run`.",
+)
+@click.option(
+    "--prior",
+    "priors",
+    multiple=True,
+    metavar="NAME=LOW..HIGH",
+    help="With --before: the share of full fine-tuning's gain over the floor that a row is expected to reach, e.g. "
+    "lora=0.8..1; in place of its method's. May be repeated.",
+)
+@outlook.no_probe_option
 @click.option("--max-memory", metavar="SIZE", help="Peak memory of training at most this, e.g. 4GB or 4GiB.")
 @click.option("--max-train-time", metavar="TIME", help="Train time at most this, e.g. 15m or 1h30m.")
 @click.option("--max-stored", metavar="SIZE", help="What is kept beside the base model at most this, e.g. 20MB.")
@@ -48,6 +62,9 @@ PREFERENCES = ("time", "memory", "stored", "parameters", "latency", "energy")
 @_common.traceback_option
 def recommend_command(
     folder: Path,
+    before: bool,
+    priors: tuple[str, ...],
+    no_probe: bool,
     max_memory: str | None,
     max_train_time: str | None,
     max_stored: str | None,
@@ -69,6 +86,7 @@ def recommend_command(
       tuneoff recommend runs/quickstart-1a2b3c
       tuneoff recommend runs/quickstart-1a2b3c --max-memory 4GB --max-train-time 15m
       tuneoff recommend runs/quickstart-1a2b3c --min accuracy=0.9 --prefer stored --pareto quality,stored,latency
+      tuneoff recommend --before reviews.study.yaml --max-memory 2GB
     """
     from tuneoff.analysis.limits import cost_limit, metric_limit
     from tuneoff.analysis.outcomes import Outcomes
@@ -81,6 +99,16 @@ def recommend_command(
     limits: list[Limit] = [
         cost_limit(axis, text, options.get(axis, f"--max-{axis}")) for axis, text in given.items() if text is not None
     ]
+    if before:
+        from tuneoff.cli.before import recommend_before, refuse_measured
+
+        measured = {"--max-latency": max_latency, "--min": at_least, "--max": at_most}
+        refuse_measured({**measured, "--metric": metric, "--pareto": pareto})
+        recommend_before(folder, limits, prefer, priors, not no_probe, as_json)
+        return
+    if priors or no_probe:
+        option = "--prior" if priors else "--no-probe"
+        raise StudyError(f"{option} is for --before: measured results need no prior and no forecast")
     results = gather(StudyStore.open(folder))
     tested = {m.name: m for record in results.completed for m in record.metrics if m.split == "test"}
     chosen = _metric(metric, results.primary, tested, folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,10 +13,12 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import click
 
-from tuneoff.cli import _common
+from tuneoff.cli import _common, outlook
 from tuneoff.cli._common import INTERRUPTED, TRIAL_FAILED, State
 
 if TYPE_CHECKING:
+    from tuneoff.cli.stream import Stream
+    from tuneoff.executors.base import Progress
     from tuneoff.spec import TrialSpec
     from tuneoff.study import Study
 
@@ -28,17 +31,26 @@ if TYPE_CHECKING:
     metavar="DIR",
     help="Folder of the results; runs/NAME-xxxxxx where not given.",
 )
+@outlook.no_probe_option
 @_common.study_options
-@_common.json_option("Print the report as JSON on stdout and nothing else; progress goes to stderr.")
+@_common.json_option(
+    "Print every event as a line of JSON on stdout, the last one with the report (docs/events.md); progress for people "
+    "goes to stderr."
+)
 @_common.traceback_option
 @click.pass_context
 def run_command(
-    ctx: click.Context, study: str, out: Path | None, as_json: bool, **options: Unpack[_common.StudyOptions]
+    ctx: click.Context,
+    study: str,
+    out: Path | None,
+    no_probe: bool,
+    as_json: bool,
+    **options: Unpack[_common.StudyOptions],
 ) -> None:
     """Fine-tune with every method of STUDY under one protocol and report.
 
-    STUDY is the name of a recipe (`tuneoff list recipes`) or a study file in YAML. Finished trials are kept: the
-    same command runs what is missing and nothing else.
+    STUDY is the name of a recipe (`tuneoff list recipes`), a study file in YAML, or the folder of an earlier run, which
+    goes on. Finished trials are kept: the same command runs what is missing and nothing else.
 
     \b
     Examples:
@@ -48,20 +60,50 @@ def run_command(
       tuneoff run quickstart-summarize
       tuneoff run reviews.study.yaml --set protocol.epochs=1 --set methods.lora.r=4
       tuneoff run gpt2-ag-news --random-weights --set protocol.max_steps=20
+      tuneoff run runs/quickstart-1a2b3c
     """
-    from tuneoff.cli import progress
+    from tuneoff import events
+    from tuneoff.cli.stream import Stream
 
     opened = _common.open_study(study, options)
-    trials = opened.plan()
-    folder = out if out is not None else opened.default_folder
-    console = _common.console(stderr=True)
-    for line in announcement(opened, trials, folder):
-        console.print(line, soft_wrap=True)
+    folder = out or _common.folder_of(study) or opened.default_folder
     state = ctx.ensure_object(State)
-    with progress.show([*opened.plan_search(), *trials], console) as board:
+    with Stream(as_json) as stream:
+        try:
+            if not _train(opened, folder, state, stream, probe=not no_probe):
+                stream.send(events.study_ended("interrupted"))
+                return
+            # Planned anew, because a search has chosen the configurations.
+            if _unfinished(opened, opened.plan()):
+                state.exit_code = TRIAL_FAILED
+            _tell(opened, folder, stream, state)
+        except Exception as error:
+            if stream.open:
+                stream.send(events.study_ended("error", error=str(error) or type(error).__name__))
+            raise
+
+
+def _train(study: Study, folder: Path, state: State, stream: Stream, probe: bool) -> bool:
+    """Runs what is missing and shows how it goes; false where it was interrupted."""
+    from tuneoff.cli import progress
+    from tuneoff.events import study_started
+
+    trials, search = study.plan(), study.plan_search()
+    console = _common.console(stderr=True)
+    for line in announcement(study, trials, folder):
+        console.print(line, soft_wrap=True)
+    stream.send(study_started(study.spec, str(folder), len(search), len(trials)))
+    # A live view would be drawn over what else goes to the same terminal.
+    with progress.show([*search, *trials], console, plain=stream.wanted and sys.stdout.isatty()) as board:
+
+        def hear(told: Progress) -> None:
+            board.update(told)
+            stream.hear(told)
+
         try:
             with _terminate_like_interrupt():
-                opened.run(folder, board.update)
+                foretell = outlook.run_listener(lambda line: board.say(line))
+                study.run(folder, hear, probe=probe, foretell=foretell)
         except KeyboardInterrupt:
             board.close()
             click.echo(
@@ -69,14 +111,12 @@ def run_command(
                 err=True,
             )
             click.echo("the same command continues with the rest.", err=True)
-            ctx.exit(INTERRUPTED)
+            state.exit_code = INTERRUPTED
+            return False
         finally:
             if board.began:
                 state.error_code = TRIAL_FAILED
-    # Planned anew, because a search has chosen the configurations.
-    if _unfinished(opened, opened.plan()):
-        state.exit_code = TRIAL_FAILED
-    _tell(opened, folder, as_json)
+    return True
 
 
 def announcement(study: Study, trials: Sequence[TrialSpec], folder: Path) -> Iterator[str]:
@@ -92,16 +132,17 @@ def announcement(study: Study, trials: Sequence[TrialSpec], folder: Path) -> Ite
         yield "RANDOM WEIGHTS: the base model is not pretrained. Times and sizes are real, quality means nothing."
 
 
-def _tell(study: Study, folder: Path, as_json: bool) -> None:
+def _tell(study: Study, folder: Path, stream: Stream, state: State) -> None:
     """Writes the report and shows it on stdout."""
-    from tuneoff import report
+    from tuneoff import events, report
     from tuneoff.report import terminal
     from tuneoff.store import StudyStore
 
     path = study.report()
     store = StudyStore.open(folder)
-    if as_json:
-        _common.print_json(report.summary(store))
+    if stream.wanted:
+        outcome: events.Outcome = "failed_trials" if state.exit_code == TRIAL_FAILED else "completed"
+        stream.send(events.study_ended(outcome, report.summary(store)))
         click.echo(f"report: {path}", err=True)
         return
     terminal.render(store, _common.console())

@@ -12,6 +12,10 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from pydantic import ValidationError
+
+from tuneoff.errors import ExecutorError
+from tuneoff.forecast import RowForecast
 from tuneoff.record import Event, TrialRecord
 from tuneoff.spec import StudySpec, TrialSpec
 from tuneoff.store import StudyStore
@@ -52,7 +56,13 @@ class Inspection:
 
 
 class Executor(ABC):
-    """Runs trials. Use as a context manager; leaving it ends every process it started."""
+    """Runs trials. Use as a context manager; leaving it ends every process it started.
+
+    Attributes:
+        device: auto, cpu or cuda.
+    """
+
+    device: str = "auto"
 
     def __enter__(self) -> Self:
         return self
@@ -74,6 +84,37 @@ class Executor(ABC):
             TuneoffError: the first thing that makes the study impossible.
         """
 
+    def forecast(
+        self,
+        trial: TrialSpec,
+        search_trial: TrialSpec | None = None,
+        *,
+        probe: bool = True,
+        memory_limit_bytes: int | None = None,
+    ) -> RowForecast:
+        """What a row will take, found out in a process of its own.
+
+        Args:
+            trial: one of its trials of the verdict.
+            search_trial: one of its trials of the search, where it is searched.
+            probe: run a few real steps on this machine; else nothing is run, and times are rough.
+            memory_limit_bytes: of another device, to know whether the row would fit there; this machine's where unset.
+
+        Raises:
+            TuneoffError: if there can be no such forecast, and why; `OutOfMemory` and `ExecutorError` among them.
+        """
+        payload = {
+            "trial": trial.model_dump(mode="json"),
+            "search_trial": search_trial.model_dump(mode="json") if search_trial is not None else None,
+            "device": self.device,
+            "probe": probe,
+            "memory_limit_bytes": memory_limit_bytes,
+        }
+        try:
+            return RowForecast.model_validate(self.call("forecast", payload))
+        except ValidationError as error:
+            raise ExecutorError(f"the answer to 'forecast' is none: {error}") from None
+
     @abstractmethod
     def run(self, store: StudyStore, trials: Sequence[TrialSpec], listener: Listener) -> None:
         """Runs the trials that have no finished record, in order; returns when each has a record. Whether they
@@ -85,7 +126,7 @@ class Executor(ABC):
 
     @abstractmethod
     def call(self, verb: str, payload: dict[str, Any]) -> Any:
-        """Asks a child process for one thing (`export`, `predict`) and returns its plain-data answer.
+        """Asks a child process for one thing (`export`, `predict`, `forecast`) and returns its plain-data answer.
 
         Raises:
             TuneoffError: what the child raised.

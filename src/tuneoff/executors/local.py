@@ -63,8 +63,12 @@ class LocalExecutor(Executor):
     def call(self, verb: str, payload: dict[str, Any]) -> Any:
         log = Path(self.children.scratch.name) / "call.log"
         child = self.children.start(verb, payload, log)
-        while not self.children.wait(child, 1.0):
-            pass
+        try:
+            while not self.children.wait(child, 1.0):
+                pass
+        except KeyboardInterrupt:
+            self._stop(child)
+            raise
         reply = child.reply()
         if reply is None:
             said = last_line(log)
@@ -107,8 +111,8 @@ class LocalExecutor(Executor):
         place.begin_attempt()
         kills = _out_of_memory_kills()
         started = time.monotonic()
-        payload = {"folder": str(place.folder.resolve()), "device": self.device}
-        child = self.children.start("trial", payload, place.log_path)
+        payload = {"folder": str(place.folder.resolve()), "device": self.device, "scratch": self.children.scratch.name}
+        child = self.children.start("trial" if trial.devices == 1 else "ranks", payload, place.log_path)
         offset = 0
         limit = trial.execution.timeout_seconds
         ended_by: Status | None = None
@@ -171,11 +175,15 @@ class LocalExecutor(Executor):
             cause = " ".join(part for part in (error["message"], error["hint"]) if part)
             if error["type"] == StoreError.__name__:
                 cause = error["message"]
+            if error.get("killed") and (_out_of_memory_kills() or 0) > (kills or 0):
+                status, cause = Status.OUT_OF_MEMORY, f"{cause}: the machine ran out of memory"
         elif child.exit == -signal.SIGKILL and (_out_of_memory_kills() or 0) > (kills or 0):
             status, cause = Status.OUT_OF_MEMORY, "the kernel killed the trial: the machine ran out of memory"
         else:
             status, cause = Status.FAILED, f"the trial's process ended without a result ({_ending(child)})"
-        return TrialRecord(spec=trial, status=status, cause=cause, log_tail=place.log_tail())
+        tail = place.log_tail(rank=(error or {}).get("rank", 0)) or place.log_tail()
+        findings = place.tracker_findings()
+        return TrialRecord(spec=trial, status=status, cause=cause, log_tail=tail, findings=findings)
 
 
 def _ending(child: Child) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +18,7 @@ class Reading:
 
     Attributes:
         at: seconds of a monotonic clock.
-        own: CPU seconds of this process and its children.
+        own: CPU seconds of this process and its children, and of the trial's other ranks.
         busy: CPU seconds of everybody, on the cores this process may use.
         steal: seconds those cores were held back by the hypervisor.
         resident: bytes of this process.
@@ -31,14 +33,21 @@ class Reading:
 
 
 class Machine:
-    """Reads the counters of this process, this machine and this GPU."""
+    """Reads the counters of this process, this machine and this GPU.
 
-    def __init__(self, gpu: Gpu | None) -> None:
+    Args:
+        gpu: the device to look at.
+        others: process ids whose processor seconds count as this process's own.
+    """
+
+    def __init__(self, gpu: Gpu | None, others: Sequence[int] = ()) -> None:
         import psutil
 
         self._psutil = psutil
         self._process = psutil.Process()
+        self._others = [psutil.Process(pid) for pid in others if psutil.pid_exists(pid)]
         self._gpu = gpu
+        self._used: dict[int, float] = {}
         allowed = allowed_cores()
         # The whole machine's line is cheaper to read, so cores are told apart only where some are not ours.
         self._cores = allowed if allowed is not None and len(allowed) < (os.cpu_count() or 1) else None
@@ -77,7 +86,7 @@ class Machine:
         A running child's own ended children are in its figures, so a child's end moves its time and loses none.
         """
         ended = os.times()
-        own = time.process_time() + ended.children_user + ended.children_system
+        own = time.process_time() + ended.children_user + ended.children_system + self._of_others()
         if not self._has_children():
             return own
         for child in self._process.children(recursive=True):
@@ -86,6 +95,13 @@ class Machine:
             except self._psutil.Error:
                 continue
         return own
+
+    def _of_others(self) -> float:
+        """Seconds of those processes that count as this one; what one used stands still once it has ended."""
+        for process in self._others:
+            with suppress(self._psutil.Error):
+                self._used[process.pid] = sum(process.cpu_times()[:2])
+        return sum(self._used.values())
 
     def _has_children(self) -> bool:
         """Whether to ask psutil, which walks all processes of the machine; Linux says it cheaply."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from tuneoff.measure.machine import Machine, Reading, core_count
 from tuneoff.measure.nvml import GpuReading, connect
-from tuneoff.record import Noise, Utilisation
+from tuneoff.record import Event, Noise, Utilisation
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +28,8 @@ threads and waits for the last, so taking 0.15 of one core makes two threads up 
 
 THROTTLED_SHARE = 0.05
 """Of the looks at the GPU."""
+
+TOLD_EVERY_SECONDS = 5.0
 
 # The kernel counts busy time in ticks of 10 ms a core: over less than this, a mean says nothing.
 _SHORTEST_SECONDS = 0.1
@@ -68,6 +70,9 @@ class Sampler:
         device: where the model is; on CUDA the GPU is looked at too, if `nvidia-ml-py` is installed.
         read: gives the counters; None: the system's.
         nvml: the NVML module to use; None: `pynvml`, if it is installed.
+        emit: told what was used, as a `machine` event: the first sample, then means every `TOLD_EVERY_SECONDS`. Called
+            from the sampler's thread.
+        others: process ids of the trial's other ranks, whose processor time is the trial's own too.
 
     Attributes:
         missing: the record's dotted name -> why it is null; filled by `utilisation` and `noise`.
@@ -79,12 +84,17 @@ class Sampler:
         device: torch.device | str | None = None,
         read: Callable[[], Reading] | None = None,
         nvml: Any = None,
+        emit: Callable[[Event], None] | None = None,
+        others: Sequence[int] = (),
     ) -> None:
         self.interval_seconds = interval_seconds
+        self._emit = emit
+        self._untold: list[_Sample] = []
+        self._told_at: float | None = None
         self.missing: dict[str, str] = {}
         self._cuda = str(device).startswith("cuda")
         self._gpu, self._gpu_reason = connect(str(device), nvml) if self._cuda else (None, "")
-        self._read = read or Machine(self._gpu)
+        self._read = read or Machine(self._gpu, others)
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -240,8 +250,25 @@ class Sampler:
     def _look(self) -> None:
         with self._lock:
             now = self._count()
-            if now is not None:
-                self._sample(now)
+            sample = self._sample(now) if now is not None else None
+        if self._emit is not None and sample is not None:
+            self._tell(sample, self._emit)
+
+    def _tell(self, sample: _Sample, emit: Callable[[Event], None]) -> None:
+        """Tells what was used since it told last, if that is long enough ago; without a lock, for it writes a file."""
+        self._untold.append(sample)
+        if self._told_at is not None and sample.at - self._told_at < TOLD_EVERY_SECONDS:
+            return
+        mean = _merge(self._untold)
+        self._untold, self._told_at = [], sample.at
+        figures: dict[str, float | None] = {
+            "cpu_percent": mean.own,
+            "other_cpu_percent": mean.other,
+            "resident_bytes": round(mean.resident),
+            "gpu_percent": mean.gpu.percent if mean.gpu else None,
+            "gpu_memory_bytes": mean.gpu.memory_bytes if mean.gpu else None,
+        }
+        emit({"kind": "machine", **{name: _rounded(value) for name, value in figures.items() if value is not None}})
 
     def _count(self) -> Reading | None:
         """Reads the counters and adds the time since the last look to the phase that ran.
@@ -266,29 +293,28 @@ class Sampler:
             total.throttled.append(now.gpu.throttled)
         return now
 
-    def _sample(self, now: Reading) -> None:
-        """Keeps the means since the last sample, thinning when there are many."""
+    def _sample(self, now: Reading) -> _Sample | None:
+        """Keeps the means since the last sample, thinning when there are many; None too soon after the last."""
         before = self._sampled
         if before is None:
             self._sampled = now
-            return
+            return None
         if now.at - before.at < min(_SHORTEST_SECONDS, self.interval_seconds):
-            return
+            return None
         self._sampled = now
         seconds = now.at - before.at
         own = max(0.0, now.own - before.own)
         busy, steal = _minus(now.busy, before.busy), _minus(now.steal, before.steal)
-        self._group.append(
-            _Sample(
-                at=now.at,
-                seconds=seconds,
-                own=100 * own / seconds,
-                other=None if busy is None else max(0.0, 100 * (busy - own) / seconds),
-                steal=None if steal is None else 100 * steal / seconds,
-                resident=float(now.resident),
-                gpu=now.gpu,
-            )
+        sample = _Sample(
+            at=now.at,
+            seconds=seconds,
+            own=100 * own / seconds,
+            other=None if busy is None else max(0.0, 100 * (busy - own) / seconds),
+            steal=None if steal is None else 100 * steal / seconds,
+            resident=float(now.resident),
+            gpu=now.gpu,
         )
+        self._group.append(sample)
         if len(self._group) == self._stride:
             self._samples.append(_merge(self._group))
             self._group = []
@@ -296,6 +322,7 @@ class Sampler:
             pairs = zip(self._samples[::2], self._samples[1::2], strict=True)
             self._samples = [_merge(list(pair)) for pair in pairs]
             self._stride *= 2
+        return sample
 
 
 def _minus(now: float | None, before: float | None) -> float | None:

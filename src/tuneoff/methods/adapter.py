@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from tuneoff.methods._modules import ATTENTION_OUTPUTS, FEEDFORWARD_OUTPUTS, blocks, first_submodule, freeze, train_head
-from tuneoff.methods.base import Attached, LearningRate, Method, MethodOptions, TaskView
+from tuneoff.methods.base import Attached, LearningRate, Method, MethodOptions, Prior, TaskView
 
 if TYPE_CHECKING:
     import torch
@@ -39,6 +39,12 @@ class Adapter(Method[AdapterOptions]):
         "Pfeiffer et al. 2021, AdapterFusion, https://arxiv.org/abs/2005.00247"
     )
     learning_rate = LearningRate(1e-3, 1e-4, 1e-2)
+    prior = Prior(
+        0.8,
+        1.02,
+        "within half a point of full fine-tuning on GLUE in Houlsby et al. 2019; a little behind on summaries and "
+        "translation in He et al. 2022, https://arxiv.org/abs/2110.04366",
+    )
     Options = AdapterOptions
 
     def attach(self, model: nn.Module, task: TaskView) -> Attached:

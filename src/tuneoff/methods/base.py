@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from tuneoff.forecast import Prior as Prior
+
 if TYPE_CHECKING:
     import torch
     from torch import nn
@@ -97,11 +99,17 @@ class AnyMethod(ABC, Generic[O]):
     summary: ClassVar[str]
     paper: ClassVar[str]
     trains: ClassVar[bool]
+    uses_model: ClassVar[bool] = True
     mergeable: ClassVar[bool] = False
+    shardable: ClassVar[bool] = False
+    """Whether its weights may be spread over several devices (FSDP): it changes nothing in the model's modules and
+    keeps the default `save` and `load`."""
     needs: ClassVar[Literal["", "head", "no_head", "decoder"]] = ""
     """What task or model must have: a head that the task adds, no such head, a decoder. `attach` refuses others; this
     is for whoever suggests methods without a model at hand."""
     learning_rate: ClassVar[LearningRate] = LearningRate(0.0, 0.0, 0.0)
+    prior: ClassVar[Prior | None] = None
+    """Of quality, with the default options; None: none is stated. `tuneoff recommend --before` goes by it."""
     Options: ClassVar[type[MethodOptions]] = MethodOptions
 
     def __init__(self, options: O) -> None:
@@ -126,6 +134,7 @@ class AnyMethod(ABC, Generic[O]):
 class Baseline(AnyMethod[O]):
     """A floor that needs no model: predicts from the training rows and the input's text alone."""
 
+    uses_model = False
     trains = False
     produces: ClassVar[Literal["class", "text"]]
     """What it predicts; it fits tasks that produce the same."""
@@ -169,10 +178,9 @@ class Method(AnyMethod[O]):
 
     def save(self, attached: Attached, folder: Path) -> None:
         """Writes all that must be kept beside the base model; `folder` exists and is empty."""
-        from safetensors.torch import save_file
-
-        trained = {n: p.detach().cpu().contiguous() for n, p in attached.module.named_parameters() if p.requires_grad}
-        save_file(trained, folder / WEIGHTS_FILE)
+        save_weights(
+            {n: p.detach().cpu().contiguous() for n, p in attached.module.named_parameters() if p.requires_grad}, folder
+        )
 
     def load(self, attached: Attached, folder: Path) -> None:
         """Puts what `save` wrote into a freshly attached model.
@@ -198,3 +206,10 @@ class Method(AnyMethod[O]):
     def merge(self, attached: Attached) -> nn.Module:
         """The plain transformer with the method's effect folded into its weights; only if `mergeable`."""
         return attached.model
+
+
+def save_weights(trained: dict[str, torch.Tensor], folder: Path) -> None:
+    """Writes tensors by name as `Method.load` reads them; they lie on the CPU, contiguous."""
+    from safetensors.torch import save_file
+
+    save_file(trained, folder / WEIGHTS_FILE)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tuneoff.errors import UnsupportedModel
 from tuneoff.methods._modules import freeze, train_head
-from tuneoff.methods.base import Attached, LearningRate, Method, MethodOptions, TaskView
+from tuneoff.methods.base import Attached, LearningRate, Method, MethodOptions, Prior, TaskView
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,6 +20,12 @@ class BitFit(Method[MethodOptions]):
     paper = "Ben Zaken, Goldberg & Ravfogel 2022, BitFit, https://arxiv.org/abs/2106.10199"
     mergeable = True
     learning_rate = LearningRate(2e-3, 1e-4, 1e-2)
+    prior = Prior(
+        0.65,
+        1.02,
+        "as good as full fine-tuning on small and medium data in Ben Zaken et al. 2022; well behind on summaries and "
+        "translation in He et al. 2022, https://arxiv.org/abs/2110.04366",
+    )
 
     def attach(self, model: nn.Module, task: TaskView) -> Attached:
         freeze(model)

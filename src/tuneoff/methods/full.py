@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tuneoff.methods.base import Attached, LearningRate, Method, MethodOptions, TaskView
+from tuneoff.methods.base import Attached, LearningRate, Method, MethodOptions, Prior, TaskView
 
 if TYPE_CHECKING:
     from torch import nn
@@ -17,7 +17,9 @@ class Full(Method[MethodOptions]):
     summary = "Trains every parameter: the reference for quality, and the dearest in memory and storage."
     paper = "Devlin et al. 2019, BERT, https://arxiv.org/abs/1810.04805"
     mergeable = True
+    shardable = True
     learning_rate = LearningRate(5e-5, 5e-6, 5e-4)
+    prior = Prior(1.0, 1.0, "by definition: it is the yardstick")
 
     def attach(self, model: nn.Module, task: TaskView) -> Attached:
         for parameter in model.parameters():

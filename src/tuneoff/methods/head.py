@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tuneoff.errors import UnsupportedModel
 from tuneoff.methods._modules import freeze, train_head
-from tuneoff.methods.base import Attached, LearningRate, Method, MethodOptions, TaskView
+from tuneoff.methods.base import Attached, LearningRate, Method, MethodOptions, Prior, TaskView
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,6 +21,12 @@ class Head(Method[MethodOptions]):
     needs = "head"
     mergeable = True
     learning_rate = LearningRate(1e-2, 5e-4, 1e-1)
+    prior = Prior(
+        0.1,
+        0.9,
+        "frozen features against fine-tuning in Peters, Ruder & Smith 2019, To Tune or Not to Tune?, "
+        "https://arxiv.org/abs/1903.05987: close on some tasks, far behind on others",
+    )
 
     def attach(self, model: nn.Module, task: TaskView) -> Attached:
         if not task.head:

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 from tuneoff.errors import UnsupportedModel, did_you_mean
 from tuneoff.methods._modules import attention_projections, is_tied
 from tuneoff.methods._peft import PeftMethod, attach_peft, peft_task
-from tuneoff.methods.base import Attached, LearningRate, MethodOptions, TaskView
+from tuneoff.methods.base import Attached, LearningRate, MethodOptions, Prior, TaskView
 
 if TYPE_CHECKING:
     import torch
@@ -78,6 +78,12 @@ class Lora(PeftMethod[LoraOptions]):
     paper = "Hu et al. 2022, LoRA, https://arxiv.org/abs/2106.09685"
     mergeable = True
     learning_rate = LearningRate(2e-3, 5e-5, 1e-2)
+    prior = Prior(
+        0.7,
+        1.03,
+        "as good as full fine-tuning in Hu et al. 2022 (GLUE, E2E); behind it on code and mathematics in Biderman et "
+        "al. 2024, https://arxiv.org/abs/2405.09673",
+    )
     Options = LoraOptions
 
     def attach(self, model: nn.Module, task: TaskView) -> Attached:

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from tuneoff.methods._peft import attach_peft, peft_task
 from tuneoff.methods._virtual import VirtualTokens, input_width, with_soft_prompt
-from tuneoff.methods.base import Attached, LearningRate, MethodOptions, TaskView
+from tuneoff.methods.base import Attached, LearningRate, MethodOptions, Prior, TaskView
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,6 +38,12 @@ class PTuning(VirtualTokens[PTuningOptions]):
     summary = "Prompt tuning through a small network (MLP or LSTM) that is dropped after training."
     paper = "Liu et al. 2021, GPT Understands, Too, https://arxiv.org/abs/2103.10385"
     learning_rate = LearningRate(1e-3, 5e-5, 3e-2)
+    prior = Prior(
+        0.2,
+        0.95,
+        "far behind full fine-tuning with a frozen model of usual size in Liu et al. 2022, P-Tuning v2, "
+        "https://arxiv.org/abs/2110.07602",
+    )
     Options = PTuningOptions
 
     @property

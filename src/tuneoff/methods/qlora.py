@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from tuneoff.methods._peft import PeftMethod, attach_peft, peft_task
-from tuneoff.methods.base import Attached, LearningRate, TaskView
+from tuneoff.methods.base import Attached, LearningRate, Prior, TaskView
 from tuneoff.methods.lora import LowRankOptions, lora_targets
 
 if TYPE_CHECKING:
@@ -39,6 +39,12 @@ class Qlora(PeftMethod[QloraOptions]):
     paper = "Dettmers et al. 2023, QLoRA: Efficient Finetuning of Quantized LLMs, https://arxiv.org/abs/2305.14314"
     mergeable = True
     learning_rate = LearningRate(2e-3, 5e-5, 1e-2)
+    prior = Prior(
+        0.7,
+        1.03,
+        "as good as 16-bit fine-tuning in Dettmers et al. 2023; LoRA is behind on code and mathematics in Biderman et "
+        "al. 2024, https://arxiv.org/abs/2405.09673",
+    )
     Options = QloraOptions
 
     def attach(self, model: nn.Module, task: TaskView) -> Attached:

@@ -16,6 +16,7 @@ from tuneoff.analysis.results import Results, Row
 from tuneoff.record import CurvePoint
 from tuneoff.report import columns, units
 from tuneoff.report.columns import Column
+from tuneoff.report.search import rung_of
 from tuneoff.search import LEARNING_RATE
 
 
@@ -41,6 +42,7 @@ class Series:
         ties: letters of the groups within which rows cannot be told apart; empty where all are in one.
         chosen: which point was chosen; of a search.
         span: the ends of the range that was searched.
+        early: points that are no part of the line: of search trials with fewer steps.
         failed: x of what was tried without any y.
         joined: whether a line joins the points, as it may where nothing but x tells them apart.
     """
@@ -55,6 +57,7 @@ class Series:
     ties: str = ""
     chosen: int | None = None
     span: tuple[float, float] | None = None
+    early: tuple[tuple[float, float], ...] = ()
     failed: tuple[float, ...] = ()
     joined: bool = True
 
@@ -289,7 +292,7 @@ def _sensitivity(summary: dict[str, Any]) -> Chart | None:
         for row in search["rows"]
         if LEARNING_RATE in row["space"] and row["tried"]
     )
-    scores = [score for s in series for score in s.y]
+    scores = [score for s in series for score in (*s.y, *(y for _, y in s.early))]
     if not scores:
         return None
     metric, lower = metric_name(search["metric"]), search["direction"] == "lower"
@@ -306,6 +309,7 @@ def _sensitivity(summary: dict[str, Any]) -> Chart | None:
         floor=None,
         caption=f"{lead}: one point per search trial. Ringed: the best of a row. Below: the range that was "
         "searched, with the rates that were tried."
+        + (" Hollow: what was pruned, with its score after fewer steps." if any(s.early for s in series) else "")
         + (" Crosses: trials that did not complete." if any(s.failed for s in series) else "")
         + ("" if all(s.joined for s in series) else " No line joins points that differ in other options too."),
         alt=_alt(f"{lead}; best rates: {told or 'none'}", None),
@@ -313,12 +317,14 @@ def _sensitivity(summary: dict[str, Any]) -> Chart | None:
 
 
 def _searched(row: dict[str, Any]) -> Series:
-    """A row's search trials by rate."""
+    """A row's search trials by rate; of a configuration that was tried with more and more steps the last."""
+    completed = [tried for tried in row["tried"] if tried["score"] is not None]
+    top = max((rung_of(tried) for tried in completed if tried["trial"] == row["best"]), default=0)
     rates = sorted(
-        (tried["values"][LEARNING_RATE], tried["score"], tried["trial"])
-        for tried in row["tried"]
-        if tried["score"] is not None
+        (tried["values"][LEARNING_RATE], tried["score"], tried["trial"]) for tried in completed if rung_of(tried) == top
     )
+    last = {repr(tried["values"]): tried for tried in completed}
+    early = sorted((t["values"][LEARNING_RATE], t["score"]) for t in last.values() if rung_of(t) != top)
     ends = row["space"][LEARNING_RATE]
     scores = tuple(score for _, score, _ in rates)
     best = [at for at, (_, _, trial) in enumerate(rates) if trial == row["best"]]
@@ -331,6 +337,7 @@ def _searched(row: dict[str, Any]) -> Series:
         high=scores,
         chosen=best[0] if best else None,
         span=(min(ends["choices"]), max(ends["choices"])) if "choices" in ends else (ends["low"], ends["high"]),
+        early=tuple(early),
         failed=tuple(tried["values"][LEARNING_RATE] for tried in row["tried"] if tried["score"] is None),
         joined=len(row["space"]) == 1,
     )

@@ -13,7 +13,9 @@ from tuneoff.analysis.outcomes import Outcomes, over_seeds, within_range
 from tuneoff.analysis.results import Results, Row
 from tuneoff.record import Metric, Status, TrialRecord
 from tuneoff.report import published
+from tuneoff.report.devices import device_warnings, devices_data
 from tuneoff.report.examples import examples
+from tuneoff.report.forecast import forecast_data
 from tuneoff.report.search import rate_from, search_data, search_warnings
 from tuneoff.report.wording import answer_text
 
@@ -24,7 +26,7 @@ _COUNTS = ("trainable_parameters", "total_parameters")
 
 def summarise(results: Results) -> dict[str, Any]:
     """Everything the renderers show, apart from curves."""
-    warnings = [*caveats(results), *search_warnings(results)]
+    warnings = [*caveats(results), *device_warnings(results), *search_warnings(results)]
     outcomes = Outcomes(results)
     answer = find_answer(results, outcomes, warnings)
     metric = results.primary
@@ -56,6 +58,8 @@ def summarise(results: Results) -> dict[str, Any]:
         "failures": [_failure(results, r) for r in results.records if r.status is not Status.COMPLETED],
         "published": _published(results),
         "search": search_data(results),
+        "forecast": forecast_data(results),
+        "devices": devices_data(results),
         "examples": examples(results),
         "comparable": not any(w.name in ("different_hardware", "different_versions", "contended") for w in warnings),
         "environments": _environments(results),

@@ -314,6 +314,16 @@ def _draw_tried(axes: Axes, series: Series) -> None:
         linestyle=DASHES[series.style % len(DASHES)] if series.joined else "none",
         alpha=0.9,
     )
+    axes.plot(
+        [x for x, _ in series.early],
+        [y for _, y in series.early],
+        color=_colour(series),
+        marker=_marker(series),
+        markersize=5.0,
+        markerfacecolor="white",
+        linestyle="none",
+        alpha=0.7,
+    )
     if series.chosen is not None:
         at = series.chosen
         _ring(axes, series, series.x[at], series.y[at], 8.5)
@@ -335,7 +345,8 @@ def _ring(axes: Axes, series: Series, x: float, y: float, size: float) -> None:
 def _draw_range(axes: Axes, series: Series, height: float) -> None:
     """A bar from end to end, what was tried on it, and the row's name beside it."""
     axes.plot(series.span or (), [height] * 2, color=_colour(series), marker="|", markersize=9, linewidth=1.2)
-    axes.plot(series.x, [height] * len(series.x), color=_colour(series), marker=_marker(series), markersize=3.5, lw=0)
+    tried = [*series.x, *(x for x, _ in series.early)]
+    axes.plot(tried, [height] * len(tried), color=_colour(series), marker=_marker(series), markersize=3.5, lw=0)
     axes.plot(series.failed, [height] * len(series.failed), color="black", marker="x", markersize=5.5, lw=0, zorder=6)
     if series.chosen is not None:
         _ring(axes, series, series.x[series.chosen], height, 5.5)

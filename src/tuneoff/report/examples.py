@@ -6,8 +6,10 @@ from typing import Any
 
 from tuneoff.analysis.results import Results
 from tuneoff.errors import CorruptRecord
-from tuneoff.record import Prediction, TrialRecord
+from tuneoff.record import TrialRecord
 
+Row = dict[str, Any]
+"""A `record.Prediction` as plain data."""
 COUNT = 4
 SOURCE_CHARACTERS = 400
 TEXT_CHARACTERS = 600
@@ -20,9 +22,9 @@ def examples(results: Results) -> list[dict[str, Any]]:
     """
     spoken = [(row.label, row.completed[0]) for row in results.rows if row.completed]
     told = [(label, record, _predictions(results, record)) for label, record in spoken]
-    known: dict[int, Prediction] = {}
+    known: dict[int, Row] = {}
     for _, _, predictions in told:
-        known = {**{index: p for index, p in predictions.items() if p.source}, **known}
+        known = {**{index: p for index, p in predictions.items() if p["source"]}, **known}
     kept = sorted(known)
     found = []
     for index in sorted({kept[i * (len(kept) - 1) // max(1, COUNT - 1)] for i in range(COUNT)} if kept else ()):
@@ -30,9 +32,9 @@ def examples(results: Results) -> list[dict[str, Any]]:
             _output(label, record, predictions[index])
             for label, record, predictions in told
             # Another target at this place is another example: that row saw other data.
-            if index in predictions and predictions[index].target == known[index].target
+            if index in predictions and predictions[index]["target"] == known[index]["target"]
         ]
-        source, reference = known[index].source, known[index].target
+        source, reference = known[index]["source"], known[index]["target"]
         found.append(
             {
                 "index": index,
@@ -44,20 +46,20 @@ def examples(results: Results) -> list[dict[str, Any]]:
     return found
 
 
-def _predictions(results: Results, record: TrialRecord) -> dict[int, Prediction]:
+def _predictions(results: Results, record: TrialRecord) -> dict[int, Row]:
     try:
-        found = results.store.trial(record.spec.id).predictions("test")
+        found = results.store.trial(record.spec.id).prediction_rows("test")
     except CorruptRecord:
         return {}
-    return {prediction.index: prediction for prediction in found or ()}
+    return {prediction["index"]: prediction for prediction in found or ()}
 
 
-def _output(label: str, record: TrialRecord, prediction: Prediction) -> dict[str, Any]:
+def _output(label: str, record: TrialRecord, prediction: Row) -> dict[str, Any]:
     return {
         "method": label,
         "seed": record.spec.seed,
-        "output": excerpt(prediction.output, TEXT_CHARACTERS),
-        "value": prediction.values.get(record.primary_metric or ""),
+        "output": excerpt(prediction["output"], TEXT_CHARACTERS),
+        "value": prediction["values"].get(record.primary_metric or ""),
     }
 
 

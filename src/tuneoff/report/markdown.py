@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tuneoff.analysis.figures import metric_name
-from tuneoff.report import certainty, columns, search, units
+from tuneoff.report import certainty, columns, devices, forecast, search, units
 from tuneoff.report.charts import Chart
 from tuneoff.report.columns import Column
 from tuneoff.report.markup import cell, escaped, grid, one_line, option
@@ -33,6 +33,8 @@ def render(summary: Summary, charts: Sequence[Chart]) -> str:
         _charts(charts),
         _examples(summary),
         _speed(summary),
+        devices.section(summary),
+        forecast.section(summary),
         _protocol(summary),
         _data(summary),
         _environment(summary),
@@ -312,8 +314,8 @@ def _failures(summary: Summary) -> str:
 
 
 def _repeat(summary: Summary) -> str:
-    devices = list(dict.fromkeys(m["device"] for m in summary["environments"]["machines"]))
-    device = f" --device {devices[0].partition(':')[0]}" if len(devices) == 1 else ""
+    places = list(dict.fromkeys(m["device"] for m in summary["environments"]["machines"]))
+    device = f" --device {places[0].partition(':')[0]}" if len(places) == 1 else ""
     return (
         "## How to repeat\n\n"
         "`study.yaml` beside this page is the whole study, every default filled in:\n\n"

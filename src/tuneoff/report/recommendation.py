@@ -18,7 +18,7 @@ from tuneoff.report.wording import join
 SCHEMA_VERSION = 1
 SHOWN = 4
 """Most rows that came close, and probabilities, that the words name; the data hold all."""
-_SUPERLATIVES = {
+SUPERLATIVES = {
     "time": "trains fastest",
     "memory": "needs the least memory",
     "stored": "stores the least",
@@ -26,7 +26,7 @@ _SUPERLATIVES = {
     "latency": "answers fastest",
     "energy": "uses the least energy",
 }
-_FIGURES = {
+COST_NAMES = {
     "time": "train time",
     "memory": "peak memory",
     "stored": "stored size",
@@ -34,6 +34,7 @@ _FIGURES = {
     "latency": "latency",
     "energy": "energy",
 }
+"""Every cost in words; `SUPERLATIVES`: what the row with the least of it does."""
 PAIR_KEYS = ("difference", "interval_low", "interval_high", "p_holm", "relation", "seeds_needed", "reason")
 """What of a comparison is told here."""
 Costs = dict[str, dict[str, float]]
@@ -45,7 +46,7 @@ def as_data(results: Results, found: Recommendation, costs: Costs, fronts: Seque
         "schema_version": SCHEMA_VERSION,
         "study": results.study.name,
         "metric": {key: getattr(found.metric, key) for key in ("name", "unit", "direction")},
-        "limits": [_limit_data(limit) for limit in found.limits],
+        "limits": [limit_data(limit) for limit in found.limits],
         "answer": found.answer,
         "answer_trains": None if found.answer is None else not found.is_floor,
         "prefer": found.prefer or None,
@@ -89,7 +90,7 @@ def lines(results: Results, found: Recommendation, costs: Costs) -> list[str]:
 
 def rule_text(found: Recommendation) -> str:
     """The rule by which the answer was found."""
-    cheapest = f"the one that {_SUPERLATIVES[found.prefer]}" if found.prefer else "the best"
+    cheapest = f"the one that {SUPERLATIVES[found.prefer]}" if found.prefer else "the best"
     fit = " and keep the limits" if found.limits else ""
     return (
         f"Rule: of the rows that train{fit}, those within one standard error of the "
@@ -157,7 +158,7 @@ def _why(found: Recommendation) -> list[str]:
     if not others:
         alone = "; no other is within one standard error of it" if fitting > 1 and not found.unsure else ""
         return [f"{best}{alone}.", *([] if fitting == 1 else [rule_text(found)])]
-    cheap = f"; of these {found.answer} {_SUPERLATIVES[found.prefer]}" if found.prefer else ""
+    cheap = f"; of these {found.answer} {SUPERLATIVES[found.prefer]}" if found.prefer else ""
     return [f"{best}; {join(others)} {_are(others)} within one standard error of it{cheap}.", rule_text(found)]
 
 
@@ -177,7 +178,9 @@ def _gives_up(found: Recommendation, costs: Costs) -> list[str]:
     for axis in ("time", "memory", "stored"):
         theirs, ours = costs[axis].get(best.label), costs[axis].get(mine.label)
         if theirs is not None and ours is not None and ours < theirs:
-            saved.append(f"{_figure(AXES[axis], ours)} instead of {_figure(AXES[axis], theirs)} {_FIGURES[axis]}")
+            saved.append(
+                f"{figure_text(AXES[axis], ours)} instead of {figure_text(AXES[axis], theirs)} {COST_NAMES[axis]}"
+            )
     return [text + (f"; it takes {join(saved)}." if saved else ".")]
 
 
@@ -224,7 +227,7 @@ def _changes(found: Recommendation) -> list[str]:
     by_row: dict[str | None, list[str]] = {}
     for change in found.changes:
         if change.kind == "prefer":
-            by_row.setdefault(change.to, []).append(_FIGURES[change.prefer])
+            by_row.setdefault(change.to, []).append(COST_NAMES[change.prefer])
     texts += [f"with {join(costs)} to decide among equals: {to}" for to, costs in by_row.items()]
     return [f"The answer would change: {'; '.join(texts)}."] if texts else []
 
@@ -314,16 +317,17 @@ def _metric(found: Recommendation) -> str:
 
 
 def _limit_name(limit: Limit) -> str:
-    return _FIGURES[limit.axis.name] if limit.axis else metric_name(limit.name)
+    return COST_NAMES[limit.axis.name] if limit.axis else metric_name(limit.name)
 
 
 def _limited(found: Recommendation, limit: Limit, value: float) -> str:
     if limit.axis is not None:
-        return _figure(limit.axis, value)
+        return figure_text(limit.axis, value)
     return columns.score(value, unit=limit.metric.unit if limit.metric else found.metric.unit)
 
 
-def _figure(axis: Axis, value: float) -> str:
+def figure_text(axis: Axis, value: float) -> str:
+    """A cost in its unit, for people."""
     if axis.unit == "count":
         return units.count(value)
     return {"seconds": units.seconds, "bytes": units.size}.get(axis.unit, _joules)(value)
@@ -334,7 +338,7 @@ def _joules(value: float) -> str:
 
 
 def _cost(axis: str, costs: Costs, label: str) -> str:
-    return f"{_FIGURES[axis]} {_figure(AXES[axis], costs[axis][label])}"
+    return f"{COST_NAMES[axis]} {figure_text(AXES[axis], costs[axis][label])}"
 
 
 def _score(found: Recommendation, value: float | None) -> str:
@@ -349,7 +353,8 @@ def _are(words: Sequence[str]) -> str:
     return "is" if len(words) == 1 else "are"
 
 
-def _limit_data(limit: Limit) -> dict[str, Any]:
+def limit_data(limit: Limit) -> dict[str, Any]:
+    """A limit as plain data."""
     side = "at_least" if limit.at_least else "at_most"
     return {"figure": limit.name, side: limit.bound, "text": limit.text}
 
@@ -381,7 +386,15 @@ def _row_data(row: Standing, costs: Costs) -> dict[str, Any]:
         "probability": row.probability,
         "probability_fits": row.probability_fits,
         **{AXES[axis].figure: figures.get(row.label) for axis, figures in costs.items()},
-        "shortfalls": [
-            {"figure": s.limit.name, "value": s.figure, "excess": s.excess, "reason": s.reason} for s in row.shortfalls
-        ],
+        "shortfalls": [shortfall_data(shortfall) for shortfall in row.shortfalls],
+    }
+
+
+def shortfall_data(shortfall: Shortfall) -> dict[str, Any]:
+    """A limit that is not kept, as plain data."""
+    return {
+        "figure": shortfall.limit.name,
+        "value": shortfall.figure,
+        "excess": shortfall.excess,
+        "reason": shortfall.reason,
     }

@@ -37,7 +37,8 @@ def search_data(results: Results) -> dict[str, Any] | None:
     name = found["metric"]["name"]
     units_of = [m.unit for r in results.completed for m in r.metrics if (m.name, m.split) == (name, "validation")]
     return {
-        **asked.model_dump(mode="json", include={"trials", "seed", "sampler", "grow"}),
+        **asked.model_dump(mode="json", include={"trials", "seed", "sampler", "grow", "prune"}),
+        "rungs": found.get("rungs", []),
         **{
             key: getattr(protocol, key) if getattr(asked, key) is None else getattr(asked, key)
             for key in ("train_rows", "epochs", "max_steps")
@@ -58,14 +59,18 @@ _COSTS = ("train_seconds", "total_seconds", "verdict_train_seconds", "verdict_to
 
 def _row(row: Row, found: dict[str, Any], sign: float, search: dict[str, Any]) -> dict[str, Any]:
     best = next((tried for tried in found["tried"] if tried["trial"] == found["best"]), None)
-    drop, reason = _median_drop(found["tried"][: _even(search["search"])], best, sign)
+    # Only scores after equally many steps can be held against one another.
+    first = [tried for tried in found["tried"] if not rung_of(tried)]
+    held = best if len(first) == len(found["tried"]) else _best(first, sign)
+    drop, reason = _median_drop(first[: _even(search["search"])], held, sign)
     return {
         "method": row.label,
         "space": found["space"],
         "grown": found["grown"],
         "tried_count": len(found["tried"]),
+        "configurations": len(first),
         "failed": found["failed"],
-        "exhausted": len(found["tried"]) >= _size(found["space"]),
+        "exhausted": len(first) >= _size(found["space"]),
         "choice": found["choice"],
         "best": found["best"],
         "score": best["score"] if best else None,
@@ -78,6 +83,16 @@ def _row(row: Row, found: dict[str, Any], sign: float, search: dict[str, Any]) -
         "verdict_total_seconds": sum(record.timing.total_seconds or 0.0 for record in row.records),
         "tried": found["tried"],
     }
+
+
+def rung_of(tried: dict[str, Any]) -> int:
+    """Which share of the steps a trial had, from 0; always 0 without pruning."""
+    return int(tried.get("rung", 0))
+
+
+def _best(tried: list[dict[str, Any]], sign: float) -> dict[str, Any] | None:
+    known = [one for one in tried if one["score"] is not None]
+    return max(known, key=lambda one: sign * float(one["score"]), default=None)
 
 
 def _even(asked: dict[str, Any]) -> int:
@@ -133,15 +148,15 @@ def search_warnings(results: Results) -> list[Finding]:
         return []
     warnings = []
     rows = found["rows"]
-    most = max((row["tried_count"] for row in rows), default=0)
-    short = [row for row in rows if row["tried_count"] < most and not row["exhausted"]]
+    most = max((row["configurations"] for row in rows), default=0)
+    short = [row for row in rows if row["configurations"] < most and not row["exhausted"]]
     if not found["complete"]:
         told = _listed((row["method"], row["tried_count"]) for row in rows)
         message = f"The search is not over, so nothing is chosen by it yet (trials so far: {told})."
         warnings.append(Finding(name="search_unfinished", message=message))
     elif short or found["not_searched"]:
         counts = [
-            *((row["method"], row["tried_count"]) for row in rows),
+            *((row["method"], row["configurations"]) for row in rows),
             *((label, 0) for label in found["not_searched"]),
         ]
         message = f"Rows were not searched equally (search trials: {_listed(counts)}), so their ranking is not fair."
@@ -193,8 +208,12 @@ def _range(dimension: dict[str, Any]) -> str:
 def settings_text(search: dict[str, Any]) -> str:
     """The search's settings in one line: `8 trials per row, seed 1000, 500 training rows, sampler tpe`."""
     return ", ".join([f"{search['trials']} trials per row", f"seed {search['seed']}", *_share(search)]) + (
-        f", sampler {search['sampler']}" + (", ranges may grow" if search["grow"] else "")
+        f", sampler {search['sampler']}" + (", ranges may grow" if search["grow"] else "") + _by_halving(search)
     )
+
+
+def _by_halving(search: dict[str, Any]) -> str:
+    return "" if search["prune"] == "none" else ", pruned by successive halving"
 
 
 def _share(search: dict[str, Any]) -> list[str]:
@@ -213,10 +232,11 @@ def section(summary: Summary) -> str:
     heads = ["row", "searched", "trials", "chosen", f"validation {metric} {arrow}", "median drop"]
     heads += ["train time, search", "train time, verdict"]
     rows = [_cells(row, search) for row in search["rows"]]
-    told = [_equality(search), _how(search), _spent(search)]
+    told = [_equality(search), _how(search), *_halved(search), _spent(search)]
+    best = "the best of these" if search["rungs"] else "its best"
     about = [
         "Trials that did not complete count as the worst. Train times are summed over trials.",
-        f"Median drop is a row's sensitivity: how much worse the median of {_which(search)} scores than its best. "
+        f"Median drop is a row's sensitivity: how much worse the median of {_which(search)} scores than {best}. "
         "Values taken blindly from the ranges cost at least that half of the time. Validation noise is part of it, and "
         f"a wider range gives a larger one; – with fewer than {TRIALS_FOR_MEDIAN} trials, or half of them failed.",
     ]
@@ -225,9 +245,29 @@ def section(summary: Summary) -> str:
 
 def _which(search: dict[str, Any]) -> str:
     count = _even(search)
+    if search["rungs"]:
+        first = search["rungs"][0]
+        number = f"{count} " if count < first["trials"] else ""
+        return f"its first {number}trials, of {first['steps']:,} steps each,"
     if search["sampler"] == "tpe" and search["tried_count"] > count * len(search["rows"]):
         return f"its first {count} trials, which are spread over the ranges,"
     return "its trials"
+
+
+def _halved(search: dict[str, Any]) -> list[str]:
+    """What was pruned, and what that took and saved in steps; nothing where nothing is pruned."""
+    first, *rest = search["rungs"] or [None]
+    if first is None:
+        return []
+    then = [f"the best {rung['trials']} with {rung['steps']:,}" for rung in rest]
+    trials, whole = sum(rung["trials"] for rung in search["rungs"]), search["rungs"][-1]["steps"]
+    steps = sum(rung["trials"] * rung["steps"] for rung in search["rungs"])
+    return [
+        f"It was pruned by successive halving: {first['trials']} trials of a row got {first['steps']:,} steps, then, "
+        f"anew, {join(then)}. Each schedule ran its course within its trial's steps, and the choice is among trials "
+        f"that came furthest. That is {trials} trials and {steps:,} steps of a row, where {first['trials']} trials of "
+        f"{whole:,} steps would have taken {first['trials'] * whole:,}."
+    ]
 
 
 def _cells(row: dict[str, Any], search: dict[str, Any]) -> list[str]:
@@ -238,6 +278,8 @@ def _cells(row: dict[str, Any], search: dict[str, Any]) -> list[str]:
         for name, value in (row["choice"] or {}).items()
     )
     count = str(row["tried_count"])
+    if search["rungs"]:
+        count += f" ({row['configurations']} different)"
     if row["failed"]:
         count += f" ({row['failed']} failed)"
     if row["exhausted"]:
@@ -257,14 +299,14 @@ def _cells(row: dict[str, Any], search: dict[str, Any]) -> list[str]:
 def _equality(search: dict[str, Any]) -> str:
     """How many trials rows got, and whether that was equal."""
     rows = search["rows"]
-    most = max((row["tried_count"] for row in rows), default=0)
+    most = max((row["configurations"] for row in rows), default=0)
     if not search["complete"]:
         return f"The search is not over: {_listed((row['method'], row['tried_count']) for row in rows)} trials so far."
-    trials = f"{most} search trial" + ("s" if most != 1 else "")
+    trials = f"{most} search trial" + ("s" if most != 1 else "") + (" in the first rung" if search["rungs"] else "")
     more = f" ({search['trials']}, then more because ranges were widened)" if most > search["trials"] else ""
-    if all(row["tried_count"] == most for row in rows) and not search["not_searched"]:
+    if all(row["configurations"] == most for row in rows) and not search["not_searched"]:
         return f"Every row that trains got the same {trials}{more} before the verdict."
-    less = [row for row in rows if row["tried_count"] < most]
+    less = [row for row in rows if row["configurations"] < most]
     if all(row["exhausted"] for row in less) and not search["not_searched"]:
         names = join([row["method"] for row in less])
         other = f"or all the configurations there are of it ({names})"
@@ -298,7 +340,8 @@ def in_short(summary: Summary) -> str:
         return _not_searched(summary, short=True)
     return (
         f"Search: {search['tried_count']} trials of {len(search['rows'])} rows by validation "
-        f"{metric_name(search['metric'])}, {units.seconds(search['train_seconds'])} of training beside the verdict's "
+        f"{metric_name(search['metric'])}{_by_halving(search)}, {units.seconds(search['train_seconds'])} of training "
+        f"beside the verdict's "
         f"{units.seconds(search['verdict_train_seconds'])}."
     )
 

@@ -10,7 +10,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from tuneoff.report import columns, search, summary, wording
+from tuneoff.report import columns, forecast, search, summary, wording
 from tuneoff.report.columns import Column
 
 if TYPE_CHECKING:
@@ -30,8 +30,9 @@ def render(store: StudyStore, console: Console) -> None:
     console.print(_title(found))
     console.print(_table(found, console))
     print_answer(found, console)
-    if line := search.in_short(found):
-        console.print(Text(line))
+    for line in (search.in_short(found), forecast.in_short(found)):
+        if line:
+            console.print(Text(line))
     print_warnings(found, console, "in the report")
     for failure in found["failures"]:
         console.print(Text(f"{failure['id']} {failure['status']}: {failure['cause']}", style="red"))

@@ -67,21 +67,23 @@ def whole_cache(cache: Any) -> Any:
 
 
 @contextmanager
-def logits_at(model: nn.Module, positions: torch.Tensor) -> Iterator[None]:
-    """While open, the model computes logits at these positions alone and gives them as (1, positions, vocabulary).
+def logits_at(model: nn.Module, places: torch.Tensor, length: int) -> Iterator[None]:
+    """While open, the model computes logits at these places alone and gives them as (1, places, vocabulary).
 
     Hidden states are picked before the model's output layer, so that all that a model does to logits besides (a
-    bias, a cap) is still done, and logits elsewhere take no memory.
+    bias, a cap) is still done, and logits elsewhere take no memory. Places are numbers and not a mask, whose true
+    entries would have to be counted on the device in every step, with the program waiting for it.
 
     Args:
         model: a causal language model, or an encoder-decoder with a language-modelling head.
-        positions: true where logits are wanted, shape (batch, length); they come row by row. Aligned with the end
-            of the sequence where virtual tokens stand before it.
+        places: row and column of each position where logits are wanted, shape (places, 2); they come in this order.
+        length: of the sequence that the columns are counted in. Virtual tokens may stand before it.
     """
+    rows, columns = places.unbind(-1)
 
     def pick(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         hidden: torch.Tensor = inputs[0]
-        return (hidden[:, hidden.shape[1] - positions.shape[1] :][positions][None], *inputs[1:])
+        return (hidden[rows, columns + (hidden.shape[1] - length)][None], *inputs[1:])
 
     output: Any = model.get_output_embeddings()  # type: ignore[operator]
     handle = output.register_forward_pre_hook(pick)

@@ -220,7 +220,7 @@ class Likelihood:
         words = self._tokens
         model: Any = attached.model
         ids, mask, wanted = _with_branches(batch["input_ids"], batch["attention_mask"], words)
-        with logits_at(model, wanted):
+        with logits_at(model, wanted, ids.shape[1]):
             logits = model(**model_inputs(attached, ids, mask), use_cache=False).logits[0]
         logits = logits.float().view(len(batch["input_ids"]), -1, logits.shape[-1])
         classes, places, tokens = torch.tensor(words.places(), device=logits.device).unbind(-1)
@@ -235,7 +235,8 @@ def _with_branches(
     """Each prompt once per branch, the branch's tokens right after its last real one.
 
     Returns:
-        Token ids and mask of shape (batch * branches, length + room), and where logits are wanted, of that shape.
+        Token ids and mask of shape (batch * branches, length + room), and row and column of every place where logits
+        are wanted, example by example and branch by branch, shape (places, 2).
     """
     import torch
     from torch.nn.functional import pad
@@ -253,4 +254,9 @@ def _with_branches(
         ids = ids.scatter(-1, at, longest.repeat(len(ids) // count, 1))
     place = torch.arange(ids.shape[-1], device=ids.device)
     mask = (place < prompt + size).to(mask.dtype)
-    return ids, mask, (place >= prompt - 1) & (place < prompt + size)
+    steps = [(branch, step) for branch, tokens in enumerate(words.branches) for step in range(len(tokens) + 1)]
+    branch, step = torch.tensor(steps, device=ids.device).unbind(-1)
+    first = torch.arange(0, len(ids), count, device=ids.device)
+    rows = (first[:, None] + branch).flatten()
+    columns = prompt[:, 0][rows] - 1 + step.repeat(len(first))
+    return ids, mask, torch.stack([rows, columns], dim=-1)

@@ -106,6 +106,8 @@ class Task(ABC):
     produces: ClassVar[Literal["class", "text"]] = "class"
     written_metrics: ClassVar[frozenset[str]] = frozenset()
     """The metrics that `score` gives only where text was generated."""
+    sources_kept: ClassVar[int] = 0
+    """Examples of a split whose source is kept with the prediction, for the report."""
     Options: ClassVar[type[TaskOptions]] = TaskOptions
 
     def __init__(self, options: dict[str, Any]) -> None:
@@ -215,10 +217,13 @@ class Task(ABC):
     def outcome(self, logits: torch.Tensor, batch: Batch, examples: Sequence[Example]) -> list[Prediction]:
         """One prediction per example, in order; a task that writes text leaves `output` empty."""
 
-    def generate(self, attached: Attached, features: Sequence[Features], tokenizer: Any) -> list[list[int]]:
+    def generate(
+        self, attached: Attached, features: Sequence[Features], tokenizer: Any, limit: int | None = None
+    ) -> list[list[int]]:
         """What the model writes for each example, as token ids without the end-of-text token.
 
-        Must not depend on padding, and so not on which examples stand in one batch.
+        Must not depend on padding, and so not on which examples stand in one batch. With `limit` it writes no more
+        tokens than that, for whoever wants to know how long writing takes.
         """
         raise NotImplementedError(f"{type(self).__name__} writes no text")
 

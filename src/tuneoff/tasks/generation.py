@@ -94,6 +94,7 @@ class Generation(Task):
     target_role = "target"
     produces = "text"
     written_metrics = frozenset(WRITTEN_METRICS)
+    sources_kept = SOURCES_KEPT
     directions = {**dict.fromkeys(WRITTEN_METRICS, "higher"), "loss": "lower", "perplexity": "lower"}  # noqa: RUF012
     Options = GenerationOptions
 
@@ -224,8 +225,9 @@ class Generation(Task):
     def collate(self, features: Sequence[Features], pad_token_id: int) -> Batch:
         """Pads on the right.
 
-        Besides ids and masks: `predicts`, true at the positions that predict a target token; `targets`, those tokens
-        one example after the other, shape (units,); `target_tokens`, how many each example has, shape (batch,).
+        Besides ids and masks: `predicts`, row and column of each position that predicts a target token, shape
+        (units, 2); `targets`, those tokens one example after the other, shape (units,); `target_tokens`, how many each
+        example has, shape (batch,).
         """
         import torch
 
@@ -234,19 +236,19 @@ class Generation(Task):
         if self._kind.encoder_decoder:
             ids, mask = _pad([f.input_ids for f in features], pad_token_id)
             read, read_mask = _pad([[self._kind.start_token_id, *t[:-1]] for t in targets], pad_token_id)
-            predicts = read_mask.bool()
+            first = [0] * len(features)
             decoder = {"decoder_input_ids": read, "decoder_attention_mask": read_mask}
         else:
             ids, mask = _pad([[*f.input_ids, *t[:-1]] for f, t in zip(features, targets, strict=True)], pad_token_id)
-            first = torch.tensor([len(f.input_ids) - 1 for f in features])
-            predicts = mask.bool() & (torch.arange(mask.shape[1]) >= first[:, None])
+            first = [len(f.input_ids) - 1 for f in features]
             decoder = {}
+        places = [(row, first[row] + at) for row, t in enumerate(targets) for at in range(len(t))]
         return {
             "input_ids": ids,
             "attention_mask": mask,
             **decoder,
-            "predicts": predicts,
-            "targets": torch.tensor([token for t in targets for token in t]),
+            "predicts": torch.tensor(places, dtype=torch.long).view(-1, 2),
+            "targets": torch.tensor([token for t in targets for token in t], dtype=torch.long),
             "target_tokens": torch.tensor([len(t) for t in targets]),
         }
 
@@ -257,10 +259,11 @@ class Generation(Task):
         """Logits of shape (target tokens of the batch, vocabulary), example by example; no others are computed."""
         model: Any = attached.model
         inputs = model_inputs(attached, batch["input_ids"], batch["attention_mask"])
+        read = batch["input_ids"]
         if "decoder_input_ids" in batch:
             # Causal attention keeps the padding on the right out; a mask would have to know of a prefix.
-            inputs["decoder_input_ids"] = batch["decoder_input_ids"]
-        with logits_at(model, batch["predicts"]):
+            read = inputs["decoder_input_ids"] = batch["decoder_input_ids"]
+        with logits_at(model, batch["predicts"], read.shape[1]):
             logits: torch.Tensor = model(**inputs, use_cache=False).logits[0]
         return logits
 
@@ -287,10 +290,12 @@ class Generation(Task):
             for example, part, count in zip(examples, torch.split(losses, counts), counts, strict=True)
         ]
 
-    def generate(self, attached: Attached, features: Sequence[Features], tokenizer: Any) -> list[list[int]]:
+    def generate(
+        self, attached: Attached, features: Sequence[Features], tokenizer: Any, limit: int | None = None
+    ) -> list[list[int]]:
         options: GenerationOptions = self.options
         settings = Settings(
-            max_new_tokens=options.max_target_length,
+            max_new_tokens=min(options.max_target_length, limit or options.max_target_length),
             num_beams=options.num_beams,
             length_penalty=options.length_penalty,
             no_repeat_ngram_size=options.no_repeat_ngram_size,

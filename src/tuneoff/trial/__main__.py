@@ -1,8 +1,9 @@
-"""The child process. Two ways in:
+"""The child process. Three ways in:
 
 - `python -m tuneoff.trial once`: one request on standard input, as JSON; then it ends. Works everywhere.
 - `python -m tuneoff.trial serve`: a warm parent. It imports the heavy libraries once and forks a child for every
   request, so that a trial starts in a fraction of a second, in a process of its own. Where there is `fork`.
+- `python -m tuneoff.trial rank`: one of several processes of a trial, started by torchrun (see `agent`).
 
 A request is {"id", "verb", "payload", "reply", "log", "folder", "asker"}: the child goes to the folder, writes its
 answer to the file `reply` and everything it prints to the file `log`, and dies with the process `asker` (or with the
@@ -45,8 +46,15 @@ def main() -> None:
         request = json.loads(sys.stdin.read())
         _die_with(request["asker"])
         sys.exit(_child(request))
+    elif sys.argv[1:] == ["rank"]:
+        from tuneoff.trial.agent import request_of
+
+        request = request_of(int(os.environ["RANK"]))
+        _die_with(request["asker"])
+        # At once: whatever was begun with a rank that is gone would be waited for.
+        os._exit(_child(request))
     else:
-        sys.exit("usage: python -m tuneoff.trial once|serve (started by tuneoff itself)")
+        sys.exit("usage: python -m tuneoff.trial once|serve|rank (started by tuneoff itself)")
 
 
 def serve() -> None:
@@ -114,7 +122,9 @@ def _child(request: dict[str, Any]) -> int:
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     from tuneoff.trial.handlers import answer, write_reply
+    from tuneoff.trial.heap import give_back_large_blocks
 
+    give_back_large_blocks()
     reply = answer(request["verb"], request["payload"])
     sys.stdout.flush()
     sys.stderr.flush()

@@ -7,15 +7,21 @@ from pathlib import Path
 
 from tuneoff.errors import StoreError
 from tuneoff.methods.base import Attached, Method, MethodOptions
+from tuneoff.trial import sharding
+from tuneoff.trial.ranks import ALONE, Ranks
 
 
 class Checkpoint:
-    """Keeps what a method must store in a folder that holds the whole of it or nothing."""
+    """Keeps what a method must store in a folder that holds the whole of it or nothing.
 
-    def __init__(self, folder: Path, method: Method[MethodOptions], attached: Attached) -> None:
+    Of several ranks the first alone writes; every rank calls every method but `stored_bytes` and `discard`.
+    """
+
+    def __init__(self, folder: Path, method: Method[MethodOptions], attached: Attached, ranks: Ranks = ALONE) -> None:
         self.folder = folder
         self.method = method
         self.attached = attached
+        self.ranks = ranks
         self.step: int | None = None
 
     def save(self, step: int) -> None:
@@ -24,11 +30,21 @@ class Checkpoint:
         Raises:
             StoreError: when it cannot be written, e.g. on a full disk.
         """
+        if self.ranks.first:
+            self._replace()
+        elif self.ranks.sharded:
+            sharding.save(self.attached, None)
+        self.step = step
+
+    def _replace(self) -> None:
         fresh = self.folder.with_name(f".{self.folder.name}.new")
         shutil.rmtree(fresh, ignore_errors=True)
         try:
             fresh.mkdir(parents=True)
-            self.method.save(self.attached, fresh)
+            if self.ranks.sharded:
+                sharding.save(self.attached, fresh)
+            else:
+                self.method.save(self.attached, fresh)
             shutil.rmtree(self.folder, ignore_errors=True)
             fresh.rename(self.folder)
         except Exception as error:
@@ -37,11 +53,14 @@ class Checkpoint:
             if isinstance(error, OSError) or type(error).__name__ == "SafetensorError":
                 raise StoreError(f"the weights cannot be written to {self.folder}: {error}") from error
             raise
-        self.step = step
 
     def restore(self) -> None:
         """Puts the kept weights back into the model."""
-        self.method.load(self.attached, self.folder)
+        self.ranks.wait()
+        if self.ranks.sharded:
+            sharding.load(self.attached, self.folder)
+        else:
+            self.method.load(self.attached, self.folder)
 
     def stored_bytes(self) -> int:
         """Size of the files that must be kept beside the base model; a README is not counted."""

@@ -15,6 +15,8 @@ from tuneoff.errors import Diverged
 from tuneoff.methods.base import Attached
 from tuneoff.record import Inference, Prediction
 from tuneoff.tasks.base import Batch, Example, Features, Task
+from tuneoff.trial.ranks import ALONE, Ranks
+from tuneoff.trial.sharding import outer_gathered
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Bench:
     pad_token_id: int
     batch_size: int
     tokenizer: Any = None
+    ranks: Ranks = ALONE
 
     def to_device(self, batch: Batch) -> Batch:
         """A batch's tensors on the trial's device."""
@@ -50,7 +53,7 @@ class Bench:
 
     def generate(self, features: Sequence[Features]) -> list[list[int]]:
         """What the model writes for a batch, in the precision policy."""
-        with self.autocast():
+        with self.autocast(), outer_gathered(self.attached, self.ranks.sharded):
             return self.task.generate(self.attached, features, self.tokenizer)
 
     def use(self, features: Sequence[Features]) -> None:
@@ -75,47 +78,67 @@ class Writing:
     examples: int
 
 
-@torch.inference_mode()
 def predict(bench: Bench, features: Sequence[Features], examples: Sequence[Example]) -> list[Prediction]:
     """One prediction per example, in order. Batches are of like length, which spares padding.
+
+    Of several ranks each predicts its batches; all get the whole.
 
     Raises:
         Diverged: if the weights have grown or broken so far that an output is not finite.
     """
     bench.attached.module.eval()
-    predictions: list[Prediction | None] = [None] * len(features)
-    for chosen in _like_batches([len(f.input_ids) + len(f.target_ids) for f in features], bench.batch_size):
-        batch = bench.batch([features[i] for i in chosen])
-        with bench.autocast():
-            logits = bench.task.forward(bench.attached, batch)
-        if not bool(torch.isfinite(logits).all()):
-            raise Diverged("the model's outputs are not finite", hint="Try a lower learning rate, or precision fp32.")
-        made = bench.task.outcome(logits, batch, [examples[i] for i in chosen])
-        for i, prediction in zip(chosen, made, strict=True):
-            predictions[i] = prediction
-    return [prediction for prediction in predictions if prediction is not None]
+    own: dict[int, Prediction] = {}
+    batches = _like_batches([len(f.input_ids) + len(f.target_ids) for f in features], bench.batch_size)
+    with bench.ranks.no_gradients():
+        for chosen, counts in bench.ranks.deal(batches):
+            batch = bench.batch([features[i] for i in chosen])
+            with bench.autocast():
+                logits = bench.task.forward(bench.attached, batch)
+            if not bool(torch.isfinite(logits).all()):
+                raise Diverged(
+                    "the model's outputs are not finite", hint="Try a lower learning rate, or precision fp32."
+                )
+            if counts:
+                own.update(zip(chosen, bench.task.outcome(logits, batch, [examples[i] for i in chosen]), strict=True))
+    return _whole_split(bench.ranks, own)
 
 
-@torch.inference_mode()
 def write(
     bench: Bench, features: Sequence[Features], examples: Sequence[Example], predictions: Sequence[Prediction]
 ) -> tuple[list[Prediction], Writing]:
-    """Generates every example's text and adds it, with its scores, to the predictions."""
+    """Generates every example's text and adds it, with its scores, to the predictions.
+
+    The time is that of the whole split, until the last rank is done.
+    """
     bench.attached.module.eval()
-    written: list[list[int]] = [[]] * len(features)
+    written: dict[int, list[int]] = {}
+    bench.ranks.wait()
     bench.synchronise()
     started = time.perf_counter()
-    for chosen in _like_batches([len(f.prompt_ids or f.input_ids) for f in features], bench.batch_size):
-        for i, tokens in zip(chosen, bench.generate([features[i] for i in chosen]), strict=True):
-            written[i] = tokens
+    batches = _like_batches([len(f.prompt_ids or f.input_ids) for f in features], bench.batch_size)
+    with bench.ranks.no_gradients():
+        for chosen, counts in bench.ranks.deal(batches):
+            texts = bench.generate([features[i] for i in chosen])
+            if counts:
+                written.update(zip(chosen, texts, strict=True))
     bench.synchronise()
+    bench.ranks.wait()
     seconds = time.perf_counter() - started
-    texts = bench.tokenizer.batch_decode(written, skip_special_tokens=True)
-    answers = [
-        bench.task.answer(prediction, example, text, len(tokens))
-        for prediction, example, text, tokens in zip(predictions, examples, texts, written, strict=True)
-    ]
-    return answers, Writing(seconds, sum(map(len, written)), len(features))
+    own = sorted(written)
+    # The tokenizer makes one empty text of no tokens at all, where a rank has no share.
+    texts_of = bench.tokenizer.batch_decode([written[i] for i in own], skip_special_tokens=True)[: len(own)]
+    answers = {
+        i: bench.task.answer(predictions[i], examples[i], text, len(written[i]))
+        for i, text in zip(own, texts_of, strict=True)
+    }
+    (tokens,) = bench.ranks.sum([sum(map(len, written.values()))])
+    return _whole_split(bench.ranks, answers), Writing(seconds, int(tokens), len(features))
+
+
+def _whole_split(ranks: Ranks, own: dict[int, Prediction]) -> list[Prediction]:
+    """All ranks' predictions in the order of the examples."""
+    every = {i: prediction for part in ranks.gather(own) for i, prediction in part.items()}
+    return [every[i] for i in sorted(every)]
 
 
 def _like_batches(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
@@ -125,7 +148,6 @@ def _like_batches(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
         yield order[start : start + size]
 
 
-@torch.inference_mode()
 def measure_inference(
     bench: Bench, features: Sequence[Features], singles: int, writing: Writing | None = None
 ) -> Inference:
@@ -133,7 +155,18 @@ def measure_inference(
 
     Examples are taken evenly from the split as it stands, so that lengths are the split's own. Where text is
     generated, an example's latency is that of its whole text, and the batched speed is that of `writing`.
+
+    Of several ranks the first alone is timed while the others wait; sharded weights need them all.
     """
+    found = Inference()
+    if bench.ranks.first or bench.ranks.sharded:
+        with bench.ranks.no_gradients():
+            found = _time_inference(bench, features, singles, writing)
+    bench.ranks.wait()
+    return found
+
+
+def _time_inference(bench: Bench, features: Sequence[Features], singles: int, writing: Writing | None) -> Inference:
     bench.attached.module.eval()
     chosen = [features[i] for i in np.linspace(0, len(features) - 1, min(singles, len(features))).astype(int)]
     for feature in chosen[: 1 if bench.writes else 2]:

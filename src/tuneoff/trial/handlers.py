@@ -21,7 +21,8 @@ PRELOADED = ("torch", "transformers", "peft", "tokenizers", "safetensors", "gguf
 def answer(verb: str, payload: dict[str, Any]) -> dict[str, Any]:
     """Does what is asked; returns {"result": …} or {"error": {"type", "message", "hint"}}. Never raises."""
     started = time.perf_counter()
-    signal.signal(signal.SIGTERM, _terminate)
+    # A rank has nothing to clean up, and may wait where no handler would run.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL if verb == "rank" else _terminate)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         result = _do(verb, payload, started)
@@ -43,31 +44,54 @@ def _do(verb: str, payload: dict[str, Any], started: float) -> Any:
         from tuneoff.spec import StudySpec, TrialSpec
         from tuneoff.trial.inspection import inspect_study
 
-        if payload["require_data"]:
-            from tuneoff.trial.precision import choose_device
-
-            choose_device(payload["device"])
         trials = [TrialSpec.model_validate(trial) for trial in payload["trials"]]
+        if payload["require_data"]:
+            from tuneoff.trial.ranks import check_devices
+
+            check_devices(trials, payload["device"])
         return inspect_study(StudySpec.model_validate(payload["study"]), trials, payload["require_data"])
+    if verb == "forecast":
+        from tuneoff.spec import TrialSpec
+        from tuneoff.trial.forecasting import forecast_row
+
+        verdict, search = (
+            TrialSpec.model_validate(payload[key]) if payload[key] is not None else None
+            for key in ("trial", "search_trial")
+        )
+        assert verdict is not None
+        row = forecast_row(verdict, search, payload["device"], payload["probe"], payload["memory_limit_bytes"])
+        return row.model_dump(mode="json")
     place = TrialStore(Path(payload["folder"]))
     if verb == "trial":
         from tuneoff.trial.worker import run
 
         record = run(place, payload["device"], started, payload.get("commit"))
         return {"status": record.status}
-    if verb == "export":
-        from tuneoff.trial.use import export
+    if verb == "ranks":
+        from tuneoff.trial.agent import launch
 
+        return launch(place, payload)
+    if verb == "rank":
+        from tuneoff.trial.agent import serve_rank
+
+        return serve_rank(place, payload, started)
+    if verb == "export":
+        from tuneoff.trial.use import export, go_to_origin
+
+        go_to_origin(place.spec(), payload.get("origin"))
         return export(place, Path(payload["out"]), payload["merged"], payload["device"])
     if verb == "predict":
-        from tuneoff.trial.use import predict
+        from tuneoff.trial.use import go_to_origin, predict
 
+        go_to_origin(place.spec(), payload.get("origin"))
         return predict(place, payload["file"], payload["device"])
     raise ValueError(f"unknown verb {verb!r}")
 
 
 def _describe(error: BaseException) -> dict[str, Any]:
     """An error as plain data; running out of memory is recognised in all its shapes."""
+    if isinstance(described := getattr(error, "described", None), dict):
+        return described
     if isinstance(error, StudyError):
         problems = [[p.where, p.message, p.line] for p in error.problems]
         return {"type": "StudyError", "message": error.message, "hint": error.hint, "problems": problems}

@@ -10,20 +10,24 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from torch import nn
 
 from tuneoff.errors import Diverged
 from tuneoff.measure.energy import EnergyMeter
 from tuneoff.methods.base import Method, MethodOptions
 from tuneoff.record import CurvePoint, Event
 from tuneoff.spec import Protocol
-from tuneoff.tasks.base import Features
+from tuneoff.tasks.base import Batch, Features
+from tuneoff.trial import sharding
 from tuneoff.trial.evaluate import Bench
 from tuneoff.trial.optim import adamw, rate_factor
 from tuneoff.trial.phases import Phases
+from tuneoff.trial.reduction import Reducer
 
 FIRST_STEPS = 3
 """Steps reported apart: they hold allocation, autotuning and compilation."""
@@ -42,6 +46,7 @@ class Training:
     tokens: int = 0
     computed_tokens: int = 0
     first_steps_seconds: float = 0.0
+    cpu_seconds: float = 0.0
     order: hashlib._Hash = field(default_factory=hashlib.sha256)
 
 
@@ -107,6 +112,9 @@ def train(
     trained = [parameter for group in groups for parameter in group["params"]]
     optimizer = adamw(groups, protocol, learning_rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_factor(step, protocol, steps))
+    ranks = bench.ranks
+    ranks.check_equal(trained, "before training")
+    reducer = None if ranks.alone or ranks.sharded else Reducer(_in_order(module, trained), ranks)
     seen = Training()
     losses: list[tuple[float, int]] = []  # mean and units of each step since the last validation
     last_event = started = time.perf_counter()
@@ -114,7 +122,7 @@ def train(
     step = 0
     while step < steps:
         module.train()
-        with phases.memory("train"), joules:
+        with phases.memory("train"), joules, _processor(seen):
             while step < steps:
                 with phases.clock("data_wait"):
                     chosen = next(source)
@@ -123,8 +131,8 @@ def train(
                     micro = _collate(bench, batch, protocol.gradient_accumulation_steps, seen)
                 with phases.clock("train_step"):
                     rate = learning_rate * rate_factor(step, protocol, steps)
-                    loss = _accumulate(bench, micro, size)
-                    norm = float(torch.nn.utils.clip_grad_norm_(trained, protocol.clip_norm or math.inf))
+                    loss = _accumulate(bench, micro, size, reducer)
+                    norm = _clip(bench, trained, protocol.clip_norm)
                     optimizer.step()
                     schedule.step()
                     optimizer.zero_grad(set_to_none=True)
@@ -135,6 +143,7 @@ def train(
                         f"the loss is {loss} and the gradient norm {norm} at step {step} of {steps}",
                         hint=f"Try a lower learning rate than {learning_rate:g}, or precision fp32.",
                     )
+                ranks.stepped()
                 seen.steps = step
                 seen.examples += len(chosen)
                 seen.order.update(np.asarray(chosen, dtype=np.int64).tobytes())
@@ -148,6 +157,7 @@ def train(
                     emit(_progress(step, steps, seen, protocol, len(features), loss, rate, now - started, phases))
                 if step in points:
                     break
+        ranks.rest()
         scores = validate(step)
         seen.curve.append(
             CurvePoint(
@@ -160,15 +170,47 @@ def train(
             )
         )
         losses.clear()
+    if reducer is not None:
+        reducer.close()
+    ranks.check_equal(trained, "after training")
+    seen.tokens, seen.computed_tokens = (int(n) for n in ranks.sum([seen.tokens, seen.computed_tokens]))
     return seen
 
 
-def _collate(bench: Bench, features: list[Features], parts: int, seen: Training) -> list[dict[str, torch.Tensor]]:
-    """An effective batch as micro-batches on the device, none empty."""
+def _in_order(module: nn.Module, trained: list[nn.Parameter]) -> list[nn.Parameter]:
+    """The trained parameters in the order of the model, which groups are not in."""
+    wanted = {id(parameter) for parameter in trained}
+    return [parameter for parameter in module.parameters() if id(parameter) in wanted]
+
+
+@contextmanager
+def _processor(seen: Training) -> Iterator[None]:
+    """Counts this process's processor seconds."""
+    before = time.process_time()
+    yield
+    seen.cpu_seconds += time.process_time() - before
+
+
+class _Idle(dict[str, torch.Tensor]):
+    """A micro-batch that this rank computes because the others do, and that does not count."""
+
+
+def _collate(bench: Bench, features: list[Features], parts: int, seen: Training) -> list[Batch]:
+    """An effective batch as micro-batches on the device, none empty: of several ranks this one's share of them.
+
+    Where weights are spread a rank without a share computes another's example, because all ranks must compute equally
+    often.
+    """
     size = math.ceil(len(features) / parts)
-    micro = []
+    micro: list[Batch] = []
     for start in range(0, len(features), size):
-        batch = bench.task.collate(features[start : start + size], bench.pad_token_id)
+        whole = features[start : start + size]
+        own = bench.ranks.share(whole)
+        if not own:
+            if bench.ranks.sharded:
+                micro.append(_Idle(bench.batch(whole[:1])))
+            continue
+        batch = bench.task.collate(own, bench.pad_token_id)
         masks = [tensor for name, tensor in batch.items() if name.endswith("attention_mask")]
         seen.tokens += sum(int(mask.sum()) for mask in masks)
         seen.computed_tokens += sum(mask.numel() for mask in masks)
@@ -176,16 +218,26 @@ def _collate(bench: Bench, features: list[Features], parts: int, seen: Training)
     return micro
 
 
-def _accumulate(bench: Bench, micro: list[dict[str, torch.Tensor]], size: int) -> float:
-    """Adds up the gradients of one effective batch; returns its mean loss per unit."""
+def _accumulate(bench: Bench, micro: list[Batch], size: int, reducer: Reducer | None = None) -> float:
+    """Adds up the gradients of one effective batch, over all ranks; returns its mean loss per unit."""
     total = 0.0
-    for batch in micro:
+    for number, batch in enumerate(micro, 1):
+        if reducer is not None and number == len(micro):
+            reducer.arm()
         with bench.autocast():
             logits = bench.task.forward(bench.attached, batch)
         loss = bench.task.loss(logits, batch) / size
+        if isinstance(batch, _Idle):
+            loss = loss * 0.0
         loss.backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach())
-    return total
+    return bench.ranks.sum([total])[0] if reducer is None else reducer.finish(total)
+
+
+def _clip(bench: Bench, trained: list[nn.Parameter], limit: float | None) -> float:
+    """Clips the whole model's gradient; returns its norm before."""
+    norm = torch.nn.utils.clip_grad_norm_(trained, limit or math.inf)
+    return sharding.norm_of(norm) if bench.ranks.sharded else float(norm)
 
 
 def _progress(
@@ -206,6 +258,7 @@ def _progress(
         "epoch": round(seen.examples / rows, 3),
         "epochs": protocol.epochs,
         "loss": loss,
+        "gradient_norm": seen.gradient_norms[-1],
         "learning_rate": rate,
         "examples_per_second": seen.examples / max(phases.train_seconds, 1e-9),
         "elapsed_seconds": elapsed,

@@ -122,13 +122,32 @@ def load(
     return Loaded(model, tokenizer, pad, info, tuple(findings))
 
 
-def build_empty(spec: ModelSpec, task: Task) -> nn.Module:
+def build_empty(
+    spec: ModelSpec,
+    task: Task,
+    *,
+    dropout: float | None = None,
+    attention: Literal["eager", "sdpa"] | None = None,
+) -> nn.Module:
     """The model on the meta device: shapes without memory, for counting."""
     config, _ = load_config(spec, offline=True)
-    _set_up(config, task, None)
+    _set_up(config, task, dropout)
+    if attention is not None:
+        config._attn_implementation = attention if _has_sdpa(task.model_class(config), config) else "eager"
     with quiet(), torch.device("meta"):
         model: nn.Module = _from_config(config, task)
     return model
+
+
+def load_tokenizer(spec: ModelSpec) -> Any:
+    """The model's tokenizer without its weights.
+
+    Raises:
+        SourceError, UnsupportedModel: if it cannot be had.
+    """
+    config, files = load_config(spec)
+    with quiet():
+        return _tokenizer(spec, files, config)
 
 
 def max_positions(config: Any) -> int | None:

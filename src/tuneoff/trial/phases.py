@@ -22,6 +22,8 @@ class Phases:
         self.meter = MemoryMeter(device)
         self._sampler = sampler
         self._emit = emit
+        self.cpu_seconds: float | None = None
+        """Processor seconds of this process while it trained; None without training."""
 
     @property
     def train_seconds(self) -> float:

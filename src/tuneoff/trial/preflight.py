@@ -48,7 +48,6 @@ def check(bench: Bench, features: Sequence[Features], label: str) -> None:
     _check_padding(bench, pair, label)
 
 
-@torch.inference_mode()
 def _check_padding(bench: Bench, pair: list[Features], label: str) -> None:
     bench.attached.module.eval()
     plain = replace(bench, autocast=nullcontext)
@@ -56,10 +55,11 @@ def _check_padding(bench: Bench, pair: list[Features], label: str) -> None:
     torch.set_float32_matmul_precision("highest")
     try:
         units = bench.task.units(pair[:1])
-        alone, padded = (plain.logits(batch)[:units].float() for batch in (pair[:1], pair))
+        with bench.ranks.no_gradients():
+            alone, padded = (plain.logits(batch)[:units].float() for batch in (pair[:1], pair))
+            moved = float((alone - padded).abs().max() / alone.abs().max().clamp(min=1e-3))
     finally:
         torch.set_float32_matmul_precision(products)
-    moved = float((alone - padded).abs().max() / alone.abs().max().clamp(min=1e-3))
     if not moved <= PADDING_TOLERANCE:
         raise UnsupportedModel(
             f"{label}: an example's logits change by {moved:.1%} when it is padded, so scores would depend on its "

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,23 @@ from tuneoff.trial.evaluate import predict as predict_examples
 from tuneoff.trial.evaluate import write as write_texts
 from tuneoff.trial.precision import choose_device
 from tuneoff.trial.worker import demonstrations, restore
+
+
+def go_to_origin(spec: TrialSpec, origin: str | None) -> None:
+    """Goes to the folder that the study was run from, which the paths that it names are meant from; for a process of
+    its own.
+
+    Stays where it is if they are found here and not there: that folder may have been moved, or be another by now.
+    """
+    if origin is None:
+        return
+    data = spec.task.data
+    sources = [part.source for part in (data.train, data.validation, data.test) if part is not None]
+    paths = [name.removeprefix("file:") for name in (spec.model.source, *sources)]
+    there, here = (any(os.path.exists(os.path.join(folder, path)) for path in paths) for folder in (origin, os.curdir))
+    if there or not here:
+        with suppress(OSError):
+            os.chdir(origin)
 
 
 def export(place: TrialStore, out: Path, merged: bool, device: str) -> dict[str, Any]:
@@ -65,7 +84,9 @@ def export(place: TrialStore, out: Path, merged: bool, device: str) -> dict[str,
     peft_layout = (out / "adapter_config.json").is_file()
     if peft_layout:
         config = json.loads((out / "adapter_config.json").read_text(encoding="utf-8"))
-        config["base_model_name_or_path"] = spec.model.source
+        source = spec.model.source.removeprefix("file:")
+        # Whoever loads the adapter may stand anywhere.
+        config["base_model_name_or_path"] = os.path.abspath(source) if os.path.exists(source) else spec.model.source
         (out / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
     kind = "merged model" if merged else "PEFT adapter" if peft_layout else "trained weights"
     lines = [*_usage(task, spec, record, model), *_loading(kind, loader, four_bits, bool(task.labels))]

@@ -38,15 +38,18 @@ from tuneoff.store import TrialStore
 from tuneoff.tasks.base import Example, Features, Task
 from tuneoff.trial import data as trial_data
 from tuneoff.trial import model as trial_model
-from tuneoff.trial import preflight
+from tuneoff.trial import preflight, sharding
 from tuneoff.trial.checkpoint import Checkpoint
 from tuneoff.trial.evaluate import Bench, measure_inference, predict, write
 from tuneoff.trial.findings import note_lengths, result_findings
 from tuneoff.trial.loop import FIRST_STEPS, Training, train
 from tuneoff.trial.phases import Phases
 from tuneoff.trial.precision import PolicyName, apply_policy, choose_attention, choose_device
+from tuneoff.trial.ranks import ALONE, Ranks
+from tuneoff.trial.reasons import null_reasons
 from tuneoff.trial.seed import seed_all
 from tuneoff.trial.selection import Selection
+from tuneoff.trial.together import Onlooker, combine
 
 UNTRAINED = (
     "data.train_order_fingerprint",
@@ -77,14 +80,17 @@ class Assembled:
     policy: PolicyName
 
 
-def run(place: TrialStore, wanted_device: str, started: float, commit: str | None = None) -> TrialRecord:
+def run(
+    place: TrialStore, wanted_device: str, started: float, commit: str | None = None, ranks: Ranks = ALONE
+) -> TrialRecord:
     """Runs the trial whose specification lies in `place` and seals its record there.
 
     Args:
         place: the trial's folder, holding `trial.json`.
-        wanted_device: auto, cpu or cuda.
+        wanted_device: auto, cpu or cuda; of a rank its own, e.g. cuda:1.
         started: `time.perf_counter()` at the start of the trial's process.
         commit: of the source tree, if the caller knows it.
+        ranks: the processes that share the trial; the first of them seals the record.
 
     Raises:
         TuneoffError: whatever ended the trial early; no record is written then.
@@ -93,17 +99,20 @@ def run(place: TrialStore, wanted_device: str, started: float, commit: str | Non
     method = registry.methods()[spec.method].create(spec.options)
     device = choose_device(wanted_device)
     seed_all(spec.seed)
-    with Sampler(device=device) as sampler:
+    place = place if ranks.first else Onlooker(place.folder)
+    with Sampler(device=device, emit=place.append_event, others=ranks.others) as sampler:
         phases = Phases(device, sampler, place.append_event)
         if isinstance(method, Baseline):
             record = _run_baseline(spec, method, place, phases)
         else:
             assert isinstance(method, Method)
-            record = _run_model(spec, method, place, phases, sampler, device)
+            record = _run_model(spec, method, place, phases, sampler, device, ranks)
+        record = combine(record, ranks, device, phases.cpu_seconds)
     machine = environment.describe(str(device), torch.get_num_threads(), commit=commit)
     timing = record.timing.model_copy(update={"total_seconds": time.perf_counter() - started})
-    complete = record.model_copy(update={"environment": machine, "timing": timing})
-    complete = complete.model_copy(update={"missing": {**_reasons(complete, device), **complete.missing}})
+    findings = (*record.findings, *place.tracker_findings())
+    complete = record.model_copy(update={"environment": machine, "timing": timing, "findings": findings})
+    complete = complete.model_copy(update={"missing": {**null_reasons(complete, device), **complete.missing}})
     place.write_record(complete)
     return complete
 
@@ -133,33 +142,6 @@ def _run_baseline(spec: TrialSpec, method: Baseline[Any], place: TrialStore, pha
     )
 
 
-def _reasons(record: TrialRecord, device: torch.device) -> dict[str, str]:
-    """Why figures are null that no trial on this machine, or with this model, could have."""
-    reasons: dict[str, str] = {}
-    if device.type != "cuda":
-        for phase in record.memory.phases:
-            for figure in ("allocated_bytes", "reserved_bytes"):
-                reasons[f"memory.phases.{phase}.{figure}"] = "the trial ran on the CPU"
-        reasons["noise.gpu_throttled_share"] = "the trial ran on the CPU"
-        reasons["environment.device_memory_bytes"] = "the trial ran on the CPU"
-    if "inference" not in record.missing:
-        reasons |= _inference_reasons(record)
-    if record.environment is not None and record.environment.commit is None:
-        reasons["environment.commit"] = "tuneoff did not run from a git checkout"
-    if record.model is not None and record.model.checksum is None:
-        reasons["model.checksum"] = "random weights come from no file"
-    if record.model is not None and record.model.max_positions is None:
-        reasons["model.max_positions"] = "the model sets no limit"
-    return reasons
-
-
-def _inference_reasons(record: TrialRecord) -> dict[str, str]:
-    if record.inference.generated_tokens_per_second is not None:
-        return {"inference.batched_tokens_per_second": "the speed is that of generated tokens"}
-    written = ("inference.generated_tokens_per_second", "inference.generated_tokens_mean")
-    return dict.fromkeys(written, "the task writes no text")
-
-
 def demonstrations(method: Method[Any], train: Sequence[Example], seed: int) -> list[Example]:
     """The solved examples that a method shows, drawn from the training rows by the trial's seed."""
     count = min(method.demonstrations, len(train))
@@ -174,7 +156,12 @@ def load_model(spec: TrialSpec, task: Task, device: torch.device) -> trial_model
 
 
 def assemble(
-    spec: TrialSpec, method: Method[Any], phases: Phases, device: torch.device, emit: Callable[[Event], None]
+    spec: TrialSpec,
+    method: Method[Any],
+    phases: Phases,
+    device: torch.device,
+    emit: Callable[[Event], None],
+    ranks: Ranks = ALONE,
 ) -> Assembled:
     """Loads and tokenizes the data, loads the model and attaches the method."""
     task = registry.tasks()[spec.task.name](spec.task.options)
@@ -188,13 +175,16 @@ def assemble(
         before = parameters.BaseIdentity.of(loaded.model, view)
         seed_all(spec.seed)
         attached = method.attach(loaded.model, view)
-        attached.module.to(device)
+        if not ranks.sharded:
+            attached.module.to(device)
         counts = parameters.count(attached.module, before)
+        if ranks.sharded:
+            sharding.shard(attached, device, ranks)
     with phases("tokenize"):
         shown = demonstrations(method, data.splits["train"], spec.seed)
         features = {split: task.encode(rows, loaded.tokenizer, limit, shown) for split, rows in data.splits.items()}
     size = spec.protocol.evaluation_batch_size
-    bench = Bench(task, attached, device, policy.autocast, loaded.pad_token_id, size, loaded.tokenizer)
+    bench = Bench(task, attached, device, policy.autocast, loaded.pad_token_id, size, loaded.tokenizer, ranks)
     info, findings = note_lengths(data.info, features, limit, task.target_room)
     told = [Finding(name=name, message=message) for name, message in attached.extra.get("findings", ())]
     found = [*loaded.findings, *data.findings, *findings, *told]
@@ -205,11 +195,17 @@ def assemble(
 
 
 def _run_model(
-    spec: TrialSpec, method: Method[Any], place: TrialStore, phases: Phases, sampler: Sampler, device: torch.device
+    spec: TrialSpec,
+    method: Method[Any],
+    place: TrialStore,
+    phases: Phases,
+    sampler: Sampler,
+    device: torch.device,
+    ranks: Ranks,
 ) -> TrialRecord:
     """A method that needs the model: trained, or the base model as it is."""
-    trial = assemble(spec, method, phases, device, place.append_event)
-    checkpoint = Checkpoint(place.weights, trial.method, trial.bench.attached) if method.trains else None
+    trial = assemble(spec, method, phases, device, place.append_event, ranks)
+    checkpoint = Checkpoint(place.weights, trial.method, trial.bench.attached, ranks) if method.trains else None
     selection = Selection(
         trial.bench,
         spec.protocol,
@@ -222,12 +218,12 @@ def _run_model(
     trained = _train(trial, selection, phases, place) if method.trains else _untrained(selection)
     verdict = spec.purpose == "verdict"
     tested = _test(trial, selection, phases, place) if verdict else UNTESTED
-    noise = sampler.noise(torch.get_num_threads())
+    noise = sampler.noise(torch.get_num_threads() * ranks.size)
     findings = [*trial.findings, *tested.findings]
     if noise.contended:
         findings.append(Finding(name="contended", message=noise.reason))
-    stored = checkpoint.stored_bytes() if checkpoint is not None else 0
-    if checkpoint is not None and not (verdict and spec.execution.keep_weights):
+    stored = checkpoint.stored_bytes() if checkpoint is not None and ranks.first else 0
+    if checkpoint is not None and ranks.first and not (verdict and spec.execution.keep_weights):
         checkpoint.discard()
     # The figures of training are null for a method without it, with their reasons in `trained`.
     memory = phases.meter.memory("train" if method.trains else "test")
@@ -295,7 +291,7 @@ def _train(trial: Assembled, selection: Selection, phases: Phases, place: TrialS
     with phases("preflight"):
         preflight.check(trial.bench, trial.features["train"], spec.label)
     joules = energy.EnergyMeter(trial.bench.device)
-    seed_all(spec.seed)
+    trial.bench.ranks.seed(spec.seed)
     assert spec.learning_rate is not None
     training = train(
         trial.bench,
@@ -309,6 +305,8 @@ def _train(trial: Assembled, selection: Selection, phases: Phases, place: TrialS
         place.append_event,
         joules,
     )
+
+    phases.cpu_seconds = training.cpu_seconds
 
     def add(record: TrialRecord) -> TrialRecord:
         assert selection.checkpoint is not None

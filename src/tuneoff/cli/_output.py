@@ -1,0 +1,90 @@
+"""The standard streams, so that their failures are told from all others."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO, cast
+
+from tuneoff.errors import TuneoffError
+
+GONE = frozenset({errno.EPIPE, errno.EBADF, *([errno.EINVAL] if os.name == "nt" else [])})
+"""Nobody reads any more: the pipe's reader ended (Windows calls that EINVAL), or the stream was closed."""
+
+
+class OutputGone(Exception):
+    """Nobody reads what is printed any more (`| head`, `>&-`): no failure, but nothing more to print either."""
+
+
+class OutputFailed(TuneoffError):
+    """What is printed cannot be written, e.g. because a disk is full."""
+
+
+class Output:
+    """A stream whose writes raise `OutputGone` or `OutputFailed` in the place of `OSError`.
+
+    Args:
+        stream: what to write to.
+        silent: raise nothing; what cannot be written is lost. For messages beside the output.
+    """
+
+    def __init__(self, stream: TextIO, silent: bool = False) -> None:
+        self.stream = stream
+        self.silent = silent
+
+    def write(self, text: str) -> int:
+        """Writes text; see the class for what it raises."""
+        try:
+            return self.stream.write(text)
+        except OSError as error:
+            self._fail(error)
+            return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Writes each."""
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """Hands over what was written."""
+        try:
+            self.stream.flush()
+        except OSError as error:
+            self._fail(error)
+
+    def discard(self) -> None:
+        """Loses what could not be written, so that Python does not try and complain once more when it ends."""
+        try:
+            descriptor = self.stream.fileno()
+        except (OSError, ValueError):
+            return  # it stands in for a file, as in tests
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, descriptor)
+        if nowhere != descriptor:
+            os.close(nowhere)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def _fail(self, error: OSError) -> None:
+        if self.silent:
+            self.discard()
+        elif error.errno in GONE:
+            raise OutputGone from None
+        else:
+            raise OutputFailed(f"cannot write the output: {error.strerror or error}") from None
+
+
+@contextmanager
+def guarded_streams() -> Iterator[Output]:
+    """Both standard streams guarded until the block ends; gives stdout. Messages on stderr are lost without a word."""
+    before = sys.stdout, sys.stderr
+    out, messages = Output(sys.stdout), Output(sys.stderr, silent=True)
+    sys.stdout, sys.stderr = cast("TextIO", out), cast("TextIO", messages)
+    try:
+        yield out
+    finally:
+        sys.stdout, sys.stderr = before

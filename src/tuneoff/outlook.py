@@ -1,0 +1,269 @@
+"""The forecast of a study, row by row: each in a process of its own, with a way out wherever one fails.
+
+`Executor.forecast` makes a row's; here it is decided what is asked for, and what stands where nothing can be told.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from tuneoff.errors import DataError, SourceError, StoreError, TuneoffError
+from tuneoff.executors.base import Executor, Inspection
+from tuneoff.forecast import How, RowForecast, StudyForecast, study_forecast
+from tuneoff.spec import TrialSpec
+from tuneoff.store import StudyStore
+
+COUNT_SECONDS = 3.0
+"""What counting a row takes, about: two seconds of one core for a tiny model, and its data."""
+PROBE_SECONDS = 8.0
+"""What probing a row takes, or less: loading, a few seconds of steps, an evaluation batch."""
+PAYS = 5.0
+"""Before a run rows are forecast where their trials are expected to take at least this many times what that does."""
+SHORT_OPERATIONS = 1e11
+"""Trials that compute no more than this are over within seconds anywhere, sooner than a forecast is made."""
+FIGURES = ("peak_memory_bytes", "train_seconds", "seconds", "search_seconds", "stored_bytes", "predictions_bytes")
+"""What is missing of a row of which nothing can be told."""
+
+
+@dataclass(frozen=True)
+class Asking:
+    """Which row is being looked into, the `number`-th of `rows`, and how."""
+
+    label: str
+    number: int
+    rows: int
+    how: How
+
+
+@dataclass(frozen=True)
+class ToCome:
+    """Trials that are to be run.
+
+    Attributes:
+        verdict: those of the verdict.
+        search: those of the search. What they try depends on outcomes, so all of a row stand at what it tries first.
+    """
+
+    verdict: Sequence[TrialSpec]
+    search: Sequence[TrialSpec] = ()
+
+    @property
+    def labels(self) -> list[str]:
+        """The rows that have trials of the verdict to come, in order."""
+        return list(dict.fromkeys(trial.label for trial in self.verdict))
+
+    def only(self, labels: Sequence[str]) -> ToCome:
+        """Those of some rows."""
+        return ToCome(
+            [trial for trial in self.verdict if trial.label in labels],
+            [trial for trial in self.search if trial.label in labels],
+        )
+
+    def total(self, rows: Mapping[str, RowForecast], memory_limit_bytes: int | None = None) -> StudyForecast:
+        """The sums over these trials; `rows` has a forecast of each row, and perhaps of others."""
+        return study_forecast(
+            {label: rows[label] for label in self.labels},
+            [trial.label for trial in self.verdict],
+            [trial.label for trial in self.only(self.labels).search],
+            keep_weights=any(trial.execution.keep_weights for trial in self.verdict),
+            memory_limit_bytes=memory_limit_bytes,
+        )
+
+
+Listener = Callable[[Asking], None]
+RunListener = Callable[[Asking | StudyForecast], None]
+
+
+class Forecaster:
+    """Forecasts the rows of some trials. One that cannot be probed is counted; `missing` says why.
+
+    Args:
+        executor: asks a process of its own about each row.
+        to_come: the trials.
+        memory_limit_bytes: of another device, to know what would fit there; this machine's where unset.
+        listener: told of each row before it is looked into.
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        to_come: ToCome,
+        memory_limit_bytes: int | None = None,
+        listener: Listener | None = None,
+    ) -> None:
+        self.executor, self.to_come, self.memory_limit_bytes = executor, to_come, memory_limit_bytes
+        self.listener = listener or (lambda _: None)
+        self._out_of_reach: dict[How, str] = {}
+
+    def rows(self, labels: Sequence[str], probe: bool) -> dict[str, RowForecast]:
+        """label -> forecast.
+
+        Raises:
+            KeyboardInterrupt: after the process at work was ended.
+        """
+        how: How = "probed" if probe else "counted"
+        return {label: self.row(Asking(label, number, len(labels), how)) for number, label in enumerate(labels, 1)}
+
+    def row(self, asking: Asking) -> RowForecast:
+        """One row's; without figures, and with the reason, where none can be had."""
+        self.listener(asking)
+        begun = time.monotonic()
+        trial = next(trial for trial in self.to_come.verdict if trial.label == asking.label)
+        search_trial = next((trial for trial in self.to_come.search if trial.label == asking.label), None)
+        ways: tuple[How, ...] = ("probed", "counted") if asking.how == "probed" else ("counted",)
+        found = RowForecast(label=asking.label, how="counted", device=self.executor.device)
+        missing: dict[str, str] = {}
+        for way in ways:
+            try:
+                found = self._ask(trial, search_trial, way)
+                missing |= found.missing
+                break
+            except TuneoffError as error:
+                reason = " ".join(error.message.split())
+                lacking = [figure for figure in FIGURES if figure != "search_seconds" or search_trial is not None]
+                missing |= {"probed": reason} if way == "probed" else dict.fromkeys(lacking, reason)
+        told = {"trial": trial.id, "missing": missing, "forecast_seconds": time.monotonic() - begun}
+        return found.model_copy(update=told)
+
+    def _ask(self, trial: TrialSpec, search_trial: TrialSpec | None, way: How) -> RowForecast:
+        """Asks the executor; rows or weights that were out of reach for one row are not tried again for the next.
+
+        Raises:
+            TuneoffError: if there is no such forecast.
+        """
+        if way in self._out_of_reach:
+            raise TuneoffError(self._out_of_reach[way])
+        try:
+            return self.executor.forecast(
+                trial, search_trial, probe=way == "probed", memory_limit_bytes=self.memory_limit_bytes
+            )
+        except (SourceError, DataError) as error:
+            self._out_of_reach[way] = error.message
+            raise
+
+
+def forecast(
+    executor: Executor,
+    to_come: ToCome,
+    *,
+    probe: bool = True,
+    memory_limit_bytes: int | None = None,
+    listener: Listener | None = None,
+) -> StudyForecast:
+    """What trials to come will take.
+
+    Args:
+        executor, to_come, memory_limit_bytes, listener: see `Forecaster`.
+        probe: run a few real steps of each row on this machine; else nothing is run, and times are rough.
+
+    Raises:
+        KeyboardInterrupt: after the process at work was ended.
+    """
+    rows = Forecaster(executor, to_come, memory_limit_bytes, listener).rows(to_come.labels, probe)
+    return to_come.total(rows, memory_limit_bytes)
+
+
+def foretell(
+    executor: Executor,
+    store: StudyStore,
+    to_come: ToCome,
+    seen: Inspection | None = None,
+    *,
+    probe: bool = True,
+    listener: RunListener | None = None,
+) -> None:
+    """Makes the forecast of a run, keeps it in the study's folder and tells what the trials to come will take.
+
+    It must cost little beside the run: see `PAYS` and `SHORT_OPERATIONS`. A row that has a forecast from an earlier run
+    keeps it. No failure of a forecast fails the run.
+
+    Args:
+        executor, to_come: see `Forecaster`.
+        store: the study's folder, which is there.
+        seen: what was found of the trials before.
+        probe: probe where that pays; else count at most.
+        listener: told of each row before it is looked into, and at last of the whole, if there is one.
+
+    Raises:
+        KeyboardInterrupt: after the process at work was ended.
+    """
+    listener = listener or (lambda _: None)
+    before = kept(store)
+    rows = dict(before.rows) if before is not None else {}
+    new = [label for label in to_come.labels if label not in rows]
+    if new and not (seen is not None and _is_short(to_come, seen)):
+        added = to_come.only(new)
+        made = _rows_of_a_run(Forecaster(executor, added, listener=listener), new, probe)
+        if made:
+            rows |= made
+            found = added.total(rows)
+            with suppress(StoreError):  # a full disk: the run will say so itself
+                store.write_forecast(found if before is None else together(before, found))
+    if to_come.labels and rows.keys() >= set(to_come.labels):
+        listener(to_come.total(rows))
+
+
+def kept(store: StudyStore) -> StudyForecast | None:
+    """The forecast in a study's folder; None where there is none that can be read."""
+    try:
+        return store.forecast()
+    except StoreError:
+        return None
+
+
+def together(before: StudyForecast, added: StudyForecast) -> StudyForecast:
+    """An earlier forecast and one of other rows, as one."""
+    missing = {**added.missing, **before.missing}
+    total = (before.total_seconds or 0.0) + (added.total_seconds or 0.0)
+    disk = (before.disk_bytes or 0) + (added.disk_bytes or 0)
+    return StudyForecast(
+        rows={**before.rows, **added.rows},
+        total_seconds=None if "total_seconds" in missing else total,
+        disk_bytes=None if "disk_bytes" in missing else disk,
+        missing=missing,
+    )
+
+
+def _is_short(to_come: ToCome, seen: Inspection) -> bool:
+    """Whether trials compute so little that they are over before a forecast is, by parameters, rows and most tokens."""
+    if seen.data is None:
+        return False
+    rows = {split: found["rows"] for split, found in seen.data["splits"].items()}
+    weights = {
+        trial.label: sum(seen.trials[trial.id]["total_parameters"].values())
+        for trial in to_come.verdict
+        if seen.trials.get(trial.id)
+    }
+    total = 0.0
+    for trial in (*to_come.verdict, *to_come.search):
+        protocol = trial.protocol
+        trained = protocol.epochs * min(rows["train"], protocol.train_rows or rows["train"])
+        trained = min(trained, protocol.max_steps * protocol.batch_size) if protocol.max_steps else trained
+        read = protocol.epochs * protocol.evaluations_per_epoch * rows.get("validation", 0) + rows.get("test", 0)
+        # Two operations for a weight and a token forward, twice that backward.
+        total += 2 * weights.get(trial.label, 0) * protocol.max_length * (3 * trained + read)
+    return total < SHORT_OPERATIONS
+
+
+def _rows_of_a_run(forecaster: Forecaster, labels: Sequence[str], probe: bool) -> dict[str, RowForecast]:
+    """Counts the first row that trains and takes its time for all that do, to know what pays.
+
+    Returns:
+        Forecasts of these rows; of none where even counting them takes too much beside what is to come.
+    """
+    to_come = forecaster.to_come
+    trains = [trial.label for trial in to_come.verdict if trial.learning_rate is not None]
+    if not trains:
+        return {}
+    first = forecaster.row(Asking(trains[0], 1, len(labels), "counted"))
+    if first.trial_seconds is not None:
+        total = first.trial_seconds * len(trains) + sum(first.search_seconds.values()) * len(to_come.search)
+        if total < PAYS * COUNT_SECONDS * len(labels) and first.fits is not False:
+            return {}
+        probe = probe and total >= PAYS * PROBE_SECONDS * len(labels)
+    if probe:
+        return forecaster.rows(labels, probe=True)
+    return {trains[0]: first} | forecaster.rows([label for label in labels if label != trains[0]], probe=False)

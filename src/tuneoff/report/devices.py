@@ -1,0 +1,148 @@
+"""Rows on several devices beside the same rows on one: speed-up, efficiency, memory, and what to beware of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from tuneoff.analysis.results import Results, Row
+from tuneoff.record import Finding, RankFigures, TrialRecord
+from tuneoff.report import units
+from tuneoff.report.markup import cell, grid
+
+Summary = dict[str, Any]
+
+
+def devices_data(results: Results) -> list[dict[str, Any]]:
+    """An entry for every row on several devices; empty where there is none."""
+    spread = [row for row in results.rows if row.trials[0].devices > 1]
+    return [_entry(row, _twin(row, results)) for row in spread]
+
+
+def device_warnings(results: Results) -> list[Finding]:
+    """That times and memory of rows on different numbers of devices are no comparison of methods."""
+    counts = {row.label: row.trials[0].devices for row in results.rows if any(r.model for r in row.completed)}
+    if len(set(counts.values())) < 2:
+        return []
+    listed = ", ".join(f"{label} {count}" for label, count in counts.items())
+    message = f"Rows ran on different numbers of devices ({listed}): their times and memory do not compare methods."
+    return [Finding(name="different_devices", message=message)]
+
+
+def _what(row: Row) -> str:
+    """All that makes a row what it is, its devices aside."""
+    trial = row.trials[0]
+    return json.dumps([trial.method, trial.learning_rate, trial.options], sort_keys=True)
+
+
+def _twin(row: Row, results: Results) -> Row | None:
+    """The same row on one device, if the study has it."""
+    alike = (other for other in results.rows if other.trials[0].devices == 1 and _what(other) == _what(row))
+    return next(alike, None)
+
+
+def _entry(row: Row, twin: Row | None) -> dict[str, Any]:
+    pairs = _pairs(row, twin) if twin is not None else []
+    alone, together = (_mean([_seconds(pair[side]) for pair in pairs]) for side in (0, 1))
+    devices = row.trials[0].devices
+    reason = ""
+    if alone is None or together is None:
+        reason = "the study has no such row on one device" if twin is None else "no seed of both is completed"
+        if not row.trains:
+            reason = "nothing is trained"
+    speed_up = alone / together if alone and together else None
+    return {
+        "method": row.label,
+        "devices": devices,
+        "shard": row.trials[0].shard,
+        "beside": twin.label if twin is not None else None,
+        "seeds": [record.spec.seed for _, record in pairs],
+        "train_seconds": together,
+        "one_device_train_seconds": alone,
+        "speed_up": speed_up,
+        "efficiency": speed_up / devices if speed_up is not None else None,
+        "speed_up_reason": reason,
+        "contended": row.contended or (twin is not None and twin.contended),
+        **_over_ranks(row),
+    }
+
+
+_FIGURES: dict[str, Callable[[RankFigures], float | None]] = {
+    "peak_memory_bytes": lambda rank: rank.peak_memory_bytes,
+    "data_wait_seconds": lambda rank: rank.data_wait_seconds,
+    "cpu_percent_mean": lambda rank: rank.cpu_percent_mean,
+    "gpu_percent_mean": lambda rank: rank.gpu_percent_mean,
+}
+
+
+def _over_ranks(row: Row) -> dict[str, Any]:
+    """The least and the greatest of any rank, means over seeds; null where no rank has it."""
+    found = {}
+    for name, of in _FIGURES.items():
+        known = [values for r in row.completed if (values := [v for rank in r.ranks if (v := of(rank)) is not None])]
+        found[f"{name}_least"] = _mean([min(values) for values in known])
+        found[f"{name}_greatest"] = _mean([max(values) for values in known])
+    return found
+
+
+def _pairs(row: Row, twin: Row) -> list[tuple[TrialRecord, TrialRecord]]:
+    """One device and several, at the seeds that both have."""
+    alone = {record.spec.seed: record for record in twin.completed}
+    shared = [(alone[record.spec.seed], record) for record in row.completed if record.spec.seed in alone]
+    return [pair for pair in shared if all(_seconds(record) is not None for record in pair)]
+
+
+def _seconds(record: TrialRecord) -> float | None:
+    return record.timing.train_seconds
+
+
+def _mean(values: list[Any]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def section(summary: Summary) -> str:
+    """The section in report.md; empty where no row runs on several devices."""
+    entries = summary["devices"]
+    if not entries:
+        return ""
+    heads = ["row", "devices", "beside", "train time", "on one", "speed-up", "efficiency", "memory per rank", "waits"]
+    rows = [
+        [
+            cell(entry["method"]),
+            f"{entry['devices']}{', sharded' if entry['shard'] else ''}",
+            cell(entry["beside"]) if entry["beside"] else "–",
+            _text(entry["train_seconds"], units.seconds),
+            _text(entry["one_device_train_seconds"], units.seconds),
+            _text(entry["speed_up"], lambda value: f"{value:.2f}×") + _mark(entry),
+            _text(entry["efficiency"], lambda value: f"{value:.0%}"),
+            _range(entry, "peak_memory_bytes", units.size),
+            _range(entry, "data_wait_seconds", units.seconds),
+        ]
+        for entry in entries
+    ]
+    about = (
+        "Speed-up is the train time on one device over that on several, on the seeds that both have; efficiency is "
+        "that over the number of devices (†: timed on a busy machine). Memory is the peak of a rank and “waits” its "
+        "wait for data, least to greatest."
+    )
+    reasons = [
+        f"{cell(e['method'])}: no speed-up, because {e['speed_up_reason']}." for e in entries if e["speed_up_reason"]
+    ]
+    return "\n\n".join(["## Several devices", grid(heads, rows), about, *reasons])
+
+
+def _mark(entry: dict[str, Any]) -> str:
+    return "†" if entry["contended"] and entry["speed_up"] is not None else ""
+
+
+def _text(value: Any, show: Callable[[Any], str]) -> str:
+    return "–" if value is None else show(value)
+
+
+def _range(entry: dict[str, Any], name: str, show: Callable[[Any], str]) -> str:
+    least, greatest = entry[f"{name}_least"], entry[f"{name}_greatest"]
+    if least is None:
+        return "–"
+    texts = list(dict.fromkeys((show(least), show(greatest))))
+    return " – ".join(texts)

@@ -1,0 +1,153 @@
+"""A recommendation before anything is trained, as plain data and in words; docs/recommend.md describes both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tuneoff.analysis.pareto import AXES
+from tuneoff.analysis.prior import COSTS, NO_PRIOR, Advice, Prospect
+from tuneoff.analysis.recommend import Shortfall
+from tuneoff.forecast import Prior, StudyForecast
+from tuneoff.report.recommendation import COST_NAMES, SUPERLATIVES, figure_text, limit_data, limit_text, shortfall_data
+from tuneoff.report.wording import join
+
+SCHEMA_VERSION = 1
+WARNING = (
+    "Nothing was measured for this answer: it goes by a forecast of costs and by priors of quality, which others found "
+    "with other models and data."
+)
+
+
+def as_data(study: str, found: Advice, forecast: StudyForecast, notes: Sequence[str] = ()) -> dict[str, Any]:
+    """Everything the words say and more; every key stands in docs/recommend.md."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "study": study,
+        "before": True,
+        "limits": [limit_data(limit) for limit in found.limits],
+        "answer": found.answer,
+        "prefer": found.prefer or None,
+        "rule": rule_text(found),
+        "best": found.best,
+        "as_good": list(found.as_good),
+        "nearest": found.nearest.label if found.nearest else None,
+        "notes": [WARNING, *notes],
+        "rows": [_row_data(row, forecast) for row in found.rows],
+        "text": " ".join(lines(found)),
+    }
+
+
+def lines(found: Advice) -> list[str]:
+    """The answer in words, one thing per line, the answer itself first."""
+    return [*_answer(found), *_why(found), *_priors(found), *_kept_out(found), *_unweighed(found)]
+
+
+def rule_text(found: Advice) -> str:
+    """The rule by which the answer was found."""
+    cheapest = f"the one that {SUPERLATIVES[found.prefer]}" if found.prefer else "the best"
+    fit = " and are expected to keep the limits" if found.limits else ""
+    return (
+        f"Rule: of the rows that train{fit}, those whose prior overlaps that of the best cannot be told apart before a "
+        f"run, and of these {cheapest} is named."
+    )
+
+
+def share(value: float) -> str:
+    """A share of the gain: `70 %`."""
+    return f"{100 * value:.0f} %"
+
+
+def interval(prior: Prior) -> str:
+    """`70 % to 103 %`."""
+    return share(prior.low) if prior.low == prior.high else f"{share(prior.low)} to {share(prior.high)}"
+
+
+def _answer(found: Advice) -> list[str]:
+    limits = join([limit_text(limit) for limit in found.limits])
+    if found.answer is not None:
+        row = found.row(found.answer)
+        told = [
+            f"{COST_NAMES[axis]} {figure_text(AXES[axis], row.figures[axis])}" for axis in COSTS if axis in row.figures
+        ]
+        under = f" with {limits}" if limits else ""
+        return [f"Before a run: use {row.label}{under}" + (f"; forecast: {', '.join(told)}." if told else ".")]
+    if not any(row.trains and row.prior is not None for row in found.rows):
+        return ["Nothing can be said before a run: no row that trains has a prior."]
+    text = f"None fits: no row that trains and has a prior is expected to keep {limits}."
+    if found.nearest is None:
+        return [text]
+    return [text, f"The nearest is {found.nearest.label}: {_misses(found.nearest)}."]
+
+
+def _why(found: Advice) -> list[str]:
+    if found.answer is None or found.best is None:
+        return []
+    best = found.row(found.best)
+    assert best.prior is not None  # by the definition of best
+    others = [label for label in found.as_good if label != found.best]
+    text = f"{found.best} has the best prior: {interval(best.prior)} of full fine-tuning's gain over the floor"
+    if not others:
+        return [f"{text}; that of no other row reaches it.", rule_text(found)]
+    cheap = f"; of these {found.answer} {SUPERLATIVES[found.prefer]}" if found.prefer else ""
+    reach = "reaches" if len(others) == 1 else "reach"
+    tied = f"{join(others)} {reach} it too, so nothing tells them apart before a run{cheap}"
+    return [f"{text}. {tied}.", rule_text(found)]
+
+
+def _priors(found: Advice) -> list[str]:
+    """Every prior with its source: those that decide, then the rest."""
+    known = [row for row in found.rows if row.trains and row.prior is not None]
+    known.sort(key=lambda row: row.label not in found.as_good)
+    return [
+        f"Prior of {row.label}: {interval(row.prior)} ({row.prior.source})." for row in known if row.prior is not None
+    ]
+
+
+def _kept_out(found: Advice) -> list[str]:
+    out = [
+        row for row in found.rows if row.trains and row.prior is not None and not row.fits and row is not found.nearest
+    ]
+    return [f"Kept out by the limits: {'; '.join(f'{row.label} ({_misses(row)})' for row in out)}."] if out else []
+
+
+def _unweighed(found: Advice) -> list[str]:
+    without = [row.label for row in found.rows if row.trains and row.prior is None]
+    parts = []
+    if without:
+        parts.append(f"Not weighed, for {NO_PRIOR}: {join(without)}; --prior '{without[0]}=0.5..1' states one.")
+    if floors := [row.label for row in found.rows if not row.trains]:
+        parts.append(f"Not weighed, for nothing is trained: {join(floors)}.")
+    return parts
+
+
+def _misses(row: Prospect) -> str:
+    return join([_shortfall(shortfall) for shortfall in row.shortfalls])
+
+
+def _shortfall(shortfall: Shortfall) -> str:
+    axis = shortfall.limit.axis
+    assert axis is not None  # metrics are refused before a run
+    name = COST_NAMES[axis.name]
+    if shortfall.figure is None or shortfall.excess is None:
+        return f"{name} not known: {shortfall.reason}"
+    figure, excess = figure_text(axis, shortfall.figure), figure_text(axis, shortfall.excess)
+    return f"{name} {figure}, {excess} ({100 * shortfall.relative:.1f} %) over {shortfall.limit.text}"
+
+
+def _row_data(row: Prospect, forecast: StudyForecast) -> dict[str, Any]:
+    reason = "" if row.trains and row.prior is not None else NO_PRIOR if row.trains else "nothing is trained"
+    return {
+        "method": row.label,
+        "trains": row.trains,
+        "prior_low": row.prior.low if row.prior else None,
+        "prior_high": row.prior.high if row.prior else None,
+        "prior_source": row.prior.source if row.prior else None,
+        "reason": reason,
+        "fits": row.fits,
+        **{AXES[axis].figure: row.figures.get(axis) for axis in COSTS},
+        "forecast": forecast.rows[row.label].how,
+        "device": forecast.rows[row.label].device,
+        "missing": [{"figure": AXES[axis].figure, "reason": reason} for axis, reason in row.missing.items()],
+        "shortfalls": [shortfall_data(shortfall) for shortfall in row.shortfalls],
+    }

@@ -1,0 +1,127 @@
+"""What one tracker's process does with what a run tells it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tuneoff import registry
+from tuneoff.record import Event, Status
+from tuneoff.store import StudyStore
+from tuneoff.trackers._figures import final_metrics, metrics_of, step_of, study_info, trial_info
+from tuneoff.trackers.base import TrialInfo
+
+Message = dict[str, Any]
+"""{"do": …} and what belongs to it: `ready`, which only wants an answer; `start` {"study": folder, "key"}; `started`,
+`ended`, `replay` {"trial": id}; `event` {"trial", "event"}; `artifacts`; `finish`."""
+
+
+@dataclass
+class Followed:
+    """A trial whose run is open, and its newest step."""
+
+    info: TrialInfo
+    step: int = 0
+
+
+class Follower:
+    """Turns what a run tells into the calls of one tracker.
+
+    Raises:
+        StudyError: if there is no such tracker.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.tracker = registry.trackers()[name]()
+        self._open: dict[str, Followed] = {}
+        self._key = ""
+        self._store: StudyStore | None = None
+
+    @property
+    def store(self) -> StudyStore:
+        """The study's folder, named by `start`, which comes first."""
+        assert self._store is not None
+        return self._store
+
+    def take(self, message: Message) -> None:
+        """Does what one message asks.
+
+        Raises:
+            Exception: whatever the tracker raises.
+        """
+        what = message["do"]
+        if what == "ready":
+            return
+        if what == "start":
+            self._start(Path(message["study"]), message["key"])
+        elif what == "started":
+            self._begin(message["trial"])
+        elif what == "event":
+            self._hear(message["trial"], message["event"])
+        elif what == "ended":
+            self._end(message["trial"])
+        elif what == "replay":
+            self._replay(message["trial"])
+        elif what == "artifacts":
+            self.tracker.artifacts(sorted(path for path in self.store.report_folder.iterdir() if path.is_file()))
+        elif what == "finish":
+            self.finish()
+        else:
+            raise ValueError(f"unknown message {what!r}")
+
+    def _start(self, root: Path, key: str) -> None:
+        self._store, self._key = StudyStore.open(root), key
+        folder = self.store.tracker_folder(self.name)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.tracker.start(study_info(self.store.study(), key), folder)
+
+    def _begin(self, trial: str) -> Followed:
+        place = self.store.trial(trial)
+        followed = Followed(trial_info(place.spec(), self._key, place.attempts + 1))
+        self.tracker.begin_trial(followed.info)
+        self._open[trial] = followed
+        return followed
+
+    def _hear(self, trial: str, event: Event) -> None:
+        followed = self._open.get(trial) or self._begin(trial)
+        followed.step = step_of(event, followed.step)
+        if metrics := metrics_of(event):
+            self.tracker.log(followed.info, followed.step, metrics)
+
+    def _end(self, trial: str) -> None:
+        # A trial whose search found nothing ends without having begun.
+        followed = self._open.get(trial) or self._begin(trial)
+        place = self.store.trial(trial)
+        record = place.record()
+        if record is None:
+            self.tracker.end_trial(followed.info, followed.step, Status.CANCELLED.value, {}, None)
+        else:
+            step, metrics = max(followed.step, record.steps), final_metrics(record)
+            self.tracker.end_trial(followed.info, step, record.status.value, metrics, place.record_path)
+        del self._open[trial]
+
+    def _replay(self, trial: str) -> None:
+        """Tells of a trial that ended in an earlier run, which this tracker did not follow to its end."""
+        self._begin(trial)
+        for event in self.store.trial(trial).events()[0]:
+            self._hear(trial, event)
+        self._end(trial)
+
+    def finish(self) -> None:
+        """Ends the runs that are open, as those of a run that was interrupted are, and closes the tracker."""
+        if self._store is not None:
+            for trial in list(self._open):
+                self._end(trial)
+            self.tracker.finish()
+
+
+def send_output_to(path: Path) -> None:
+    """From now on everything that this process prints goes to a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)

@@ -1,0 +1,124 @@
+"""MLflow: a local SQLite database, unless the user's own MLFLOW_TRACKING_URI names another place."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from tuneoff.record import Status
+from tuneoff.trackers.base import StudyInfo, Tracker, TrialInfo, flatten
+
+RUN_TAG = "tuneoff.run"
+PARAMETERS_AT_ONCE = 100
+PARAMETER_LENGTH = 6000
+METRICS_AT_ONCE = 500
+WRITE_SECONDS = 5.0
+"""Points are written together, at most so often: a transaction for each would take 2 % of a core."""
+ENDINGS = {Status.COMPLETED.value: "FINISHED", Status.CANCELLED.value: "KILLED"}
+"""What MLflow calls the ends of runs; all others are FAILED."""
+
+
+class MLflow(Tracker):
+    """One run per trial, an experiment per study; `mlflow ui --backend-store-uri sqlite:///…/mlflow.db` shows it."""
+
+    title = "MLflow"
+    summary = "A database in the study's folder, one experiment; a server with MLFLOW_TRACKING_URI."
+    extra = "'tuneoff[mlflow]'"
+    requires: ClassVar[tuple[str, ...]] = ("mlflow",)
+
+    def start(self, study: StudyInfo, folder: Path) -> None:
+        for name in ("MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK"):
+            os.environ.setdefault(name, "true")
+        elsewhere = os.environ.get("MLFLOW_TRACKING_URI")
+        from mlflow.tracking import MlflowClient
+
+        self._client: Any = MlflowClient(tracking_uri=elsewhere or f"sqlite:///{(folder / 'mlflow.db').as_posix()}")
+        self._study = study
+        self._runs: dict[str, str] = {}
+        self._waiting: dict[str, list[Any]] = {}
+        self._written = time.monotonic()
+        location = None if elsewhere else (folder / "artifacts").as_uri()
+        found = self._client.get_experiment_by_name(study.group)
+        if found is None:
+            self._experiment = self._client.create_experiment(study.group, artifact_location=location)
+        elif location is not None and found.artifact_location != location:
+            # It keeps absolute paths, and would write to where the study was.
+            raise RuntimeError(f"the study was moved after MLflow began to follow it; remove {folder} to begin anew")
+        else:
+            self._experiment = found.experiment_id
+
+    def begin_trial(self, trial: TrialInfo) -> None:
+        about = {"label": trial.label, "purpose": trial.purpose, "seed": trial.seed, "attempt": trial.attempt}
+        self._runs[trial.id] = self._open(trial.id, trial.name, about, trial.configuration)
+
+    def log(self, trial: TrialInfo, step: int, metrics: Mapping[str, float]) -> None:
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        waiting = self._waiting.setdefault(self._runs[trial.id], [])
+        waiting += [Metric(name, value, now, step) for name, value in metrics.items()]
+        if len(waiting) >= METRICS_AT_ONCE or time.monotonic() - self._written > WRITE_SECONDS:
+            self._write()
+
+    def end_trial(
+        self, trial: TrialInfo, step: int, status: str, metrics: Mapping[str, float], record: Path | None
+    ) -> None:
+        if metrics:
+            self.log(trial, step, metrics)
+        self._write()
+        run = self._runs.pop(trial.id)
+        self._client.set_tag(run, "tuneoff.status", status)
+        if record is not None:
+            self._client.log_artifact(run, str(record))
+        self._client.set_terminated(run, ENDINGS.get(status, "FAILED"))
+
+    def artifacts(self, files: Sequence[Path]) -> None:
+        study = self._study
+        run = self._open(study.id, study.group, {"purpose": "study"}, study.configuration)
+        for file in files:
+            self._client.log_artifact(run, str(file), "report")
+        self._client.set_terminated(run, "FINISHED")
+
+    def finish(self) -> None:
+        self._write()
+        for run in self._runs.values():
+            self._client.set_terminated(run, "KILLED")
+
+    def _write(self) -> None:
+        for run, points in self._waiting.items():
+            for start in range(0, len(points), METRICS_AT_ONCE):
+                self._client.log_batch(run, metrics=points[start : start + METRICS_AT_ONCE])
+        self._waiting.clear()
+        self._written = time.monotonic()
+
+    def _open(self, run_id: str, name: str, about: Mapping[str, Any], configuration: Mapping[str, Any]) -> str:
+        """MLflow's own id of a run: of the one that has this tag, or of a new one."""
+        from mlflow.entities import Param
+
+        tags = {RUN_TAG: run_id, **{f"tuneoff.{key}": str(value) for key, value in about.items()}}
+        found = self._client.search_runs([self._experiment], f"tags.`{RUN_TAG}` = '{run_id}'", max_results=1)
+        run = found[0] if found else self._client.create_run(self._experiment, tags=tags, run_name=name)
+        opened: str = run.info.run_id
+        if found:
+            self._client.update_run(opened, status="RUNNING")
+            for key, value in tags.items():
+                self._client.set_tag(opened, key, value)
+        # A parameter may be written once.
+        new = [item for item in _parameters(configuration) if item[0] not in run.data.params]
+        for start in range(0, len(new), PARAMETERS_AT_ONCE):
+            some = new[start : start + PARAMETERS_AT_ONCE]
+            self._client.log_batch(opened, params=[Param(*item) for item in some])
+        return opened
+
+
+def _parameters(configuration: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for key, value in flatten(configuration).items():
+        # An empty value is none to MLflow's servers.
+        if text := str(value)[:PARAMETER_LENGTH]:
+            yield key, text
+
+
+plugin = MLflow

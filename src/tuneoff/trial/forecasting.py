@@ -1,0 +1,310 @@
+"""What one trial of a row will take: memory, seconds and disk, before it is trained.
+
+data -> tokens -> the micro-batches to come -> counts -> a few real steps -> forecast
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tuneoff import registry
+from tuneoff.forecast import RowForecast
+from tuneoff.measure.utilisation import Sampler
+from tuneoff.methods.base import Baseline, Method
+from tuneoff.spec import TrialSpec
+from tuneoff.tasks.base import Features
+from tuneoff.trial import data as trial_data
+from tuneoff.trial import model as trial_model
+from tuneoff.trial import preflight, probe, speed
+from tuneoff.trial.aside import Aside
+from tuneoff.trial.counting import Setup, States, Step
+from tuneoff.trial.course import Micro, candidates, representatives
+from tuneoff.trial.forecaster import Forecaster, Row, by_rule, parts_of, predictions_bytes
+from tuneoff.trial.outlook import Evaluations, Material
+from tuneoff.trial.phases import Phases
+from tuneoff.trial.precision import apply_policy, choose_attention, choose_device
+from tuneoff.trial.seed import seed_all
+from tuneoff.trial.speed import Costs, Curve
+from tuneoff.trial.worker import Assembled, assemble, demonstrations
+
+BYTES_PER_SECOND = 5e8
+"""How fast weights are taken to be loaded and kept where none are."""
+FLOOR_ROWS = 64
+"""Rows of a split that a floor without a model predicts to know how long it takes."""
+PREFLIGHT_PASSES = 5 / 3
+"""A preflight's passes in those of a training step: one forward and backward, and two forward."""
+BUDGET_SHARE = 0.02
+MOST_BUDGET_SECONDS = 15.0
+"""Real steps may take more than `probe.STEP_SECONDS` where training is long: this share of it, up to this."""
+
+HOLES_SHARE = 0.1
+"""What a process's heap takes beyond the tensors in it, where larger shapes could not be run: 4 to 35 % were seen."""
+GROWTH_SHARE = 0.014
+"""Share of its peak by which a process grows with a new shape, where none could be tried; seen with 135M parameters."""
+EVEN_SHAPES = 12
+"""Shapes up to which a process was seen to grow evenly."""
+
+
+def forecast_row(
+    verdict: TrialSpec, search: TrialSpec | None, device: str, probe: bool, memory_limit_bytes: int | None
+) -> RowForecast:
+    """The forecast of a row by one of its trials.
+
+    Args:
+        verdict: a trial of the verdict.
+        search: a trial of the search, where the row is searched.
+        device: auto, cpu or cuda.
+        probe: run a few real steps; else no weights are loaded and nothing is run.
+        memory_limit_bytes: memory of a GPU, to know whether the row would fit there.
+
+    Raises:
+        TuneoffError: if data or model cannot be had, or the method does not fit.
+    """
+    started = time.perf_counter()
+    method = registry.methods()[verdict.method].create(verdict.options)
+    if verdict.devices > 1:
+        reason = "a trial on several devices is not forecast"
+        unknown = ("peak_memory_bytes", "train_seconds", "stored_bytes", "predictions_bytes", "largest", "fits")
+        missing = dict.fromkeys((*unknown, "available_bytes"), reason)
+        row = RowForecast(label=verdict.label, trial=verdict.id, how="counted", device=device, missing=missing)
+    elif isinstance(method, Baseline):
+        row = _floor(verdict, method, device)
+    else:
+        assert isinstance(method, Method)
+        kind = Probing if probe else Counting
+        # Before anything is loaded and any thread is started.
+        with Aside() as aside:
+            row = kind(verdict, search, method, choose_device(device), memory_limit_bytes, aside).forecast()
+    return row.model_copy(update={"forecast_seconds": time.perf_counter() - started})
+
+
+def _floor(spec: TrialSpec, method: Baseline[Any], device: str) -> RowForecast:
+    """A floor without a model: a few rows are predicted."""
+    task = registry.tasks()[spec.task.name](spec.task.options)
+    started = time.perf_counter()
+    data = trial_data.load(task, spec.task, spec.protocol)
+    loaded = time.perf_counter()
+    seconds = 0.0
+    for split in ("validation", "test"):
+        rows = data.splits[split]
+        before = time.perf_counter()
+        task.score(method.predict(task, data.splits["train"], rows[:FLOOR_ROWS]), split)
+        seconds += (time.perf_counter() - before) * len(rows) / min(len(rows), FLOOR_ROWS)
+    unknown = ("peak_memory_bytes", "train_seconds", "largest", "available_bytes", "fits")
+    return RowForecast(
+        label=spec.label,
+        trial=spec.id,
+        how="probed",
+        device=str(choose_device(device)),
+        seconds={"load": loaded - started, "test": seconds},
+        stored_bytes=0,
+        predictions_bytes=predictions_bytes(task, data.splits["test"]),
+        missing=dict.fromkeys(unknown, "this method uses no model"),
+    )
+
+
+class Probing(Forecaster):
+    """A forecast by real steps, in a process that did what a trial does before them."""
+
+    how = "probed"
+    growth: float | None = 0.0
+    """Bytes that each new shape adds; None where no second shape could be run."""
+
+    def forecast(self) -> RowForecast:
+        seed_all(self.spec.seed)
+        with Sampler(device=self.device) as sampler:
+            return self._probe(Phases(self.device, sampler, lambda event: None))
+
+    def _probe(self, phases: Phases) -> RowForecast:
+        trial = assemble(self.spec, self.method, phases, self.device, lambda event: None)
+        material = Material(self.spec, trial.task, trial.data.splits, trial.features, self.method.trains)
+        eager = trial.model.attention == "eager"
+        row = self.begin(material, Setup(trial.policy, "eager" if eager else "sdpa", self.device.type == "cuda"))
+        largest = self.largest(row)
+        weights = trial.counts.total.total
+        forward = self.count_forward(trial.task, weights)
+        if row.states is None:
+            row.count = lambda micro: by_rule(3 * weights, micro.cells)
+        costs = Costs(speed.measure(self.device, trial.bench.autocast))
+        rungs: list[probe.Rung] = []
+        train: Callable[[list[list[Micro]]], float] | None = None
+        checkpoint, stored = 0.0, 0
+        if self.method.trains:
+            with phases("preflight"):
+                preflight.check(trial.bench, trial.features["train"], self.spec.label)
+            rungs, train = self._climb(trial, phases, row, costs, largest)
+        evaluations = Evaluations(material, costs, forward, row.states or States(4 * trial.counts.total.total, 0, 0))
+        with phases.meter.phase("test"):
+            read = evaluations.probe(trial)
+        if self.method.trains:
+            figures = self._train_memory(row, largest, rungs)
+            checkpoint, stored = probe.keep(trial)
+        else:
+            figures = self._test_memory(
+                row, phases, evaluations.largest, forward(material.chosen("validation", read.micro.rows))
+            )
+        known = ("load", "tokenize", "preflight")
+        begun: dict[str, float] = {name: s for name, s in phases.watch.seconds.items() if name in known}
+        seconds, sought = self.by_phase(row, begun, evaluations, train, checkpoint)
+        if self.limit is not None:
+            figures = self.on_gpu(row)
+        return self.answer(
+            row,
+            largest,
+            rungs,
+            train_seconds=seconds.get("train"),
+            seconds=seconds,
+            search_seconds=sought,
+            stored_bytes=stored,
+            **figures,
+        )
+
+    def _climb(
+        self, trial: Assembled, phases: Phases, row: Row, costs: Costs, largest: tuple[Micro, Step] | None
+    ) -> tuple[list[probe.Rung], Callable[[list[list[Micro]]], float]]:
+        """Runs real steps; returns them and what training on given micro-batches takes."""
+        shapes = representatives(row.steps)
+        last = largest[0] if largest is not None else candidates(row.steps)[0]
+        shapes = [shape for shape in shapes if shape.size != last.size]
+        curve = self._curve(row, [*shapes, last], costs)
+        expected = self.train_seconds(row.steps, curve, 0.0, 0.0)
+        budget = max(probe.STEP_SECONDS, min(MOST_BUDGET_SECONDS, BUDGET_SHARE * expected))
+        states = row.states.gradients + row.states.optimizer if row.states is not None else 0
+        climb = probe.Climb(trial, phases, row.count, costs, states)
+        climb.climb([*shapes, last], budget)
+        if climb.unfit is not None:
+            row.missing["probed"] = climb.unfit
+        every = [micro for step in row.steps for micro in step]
+        self.growth = climb.growth(every, probe.MORE_SECONDS)
+        curve = self._curve(row, [*shapes, last], costs)
+        rungs = climb.rungs
+        # The first of all also wakes what later shapes find awake.
+        firsts = [rung.first_seconds for rung in (rungs[1:] or rungs)]
+        first = statistics.median(firsts) if firsts else 0.0
+        gradients = 4 * trial.counts.trainable.total
+        update = statistics.median(rung.update_seconds for rung in rungs) if rungs else costs.update(gradients)
+        return rungs, lambda steps: self.train_seconds(steps, curve, update, first)
+
+    def _curve(self, row: Row, shapes: Sequence[Micro], costs: Costs) -> Curve:
+        return Curve([(shape.cells, costs.seconds(row.count(shape))) for shape in shapes])
+
+    def _train_memory(
+        self, row: Row, largest: tuple[Micro, Step] | None, rungs: Sequence[probe.Rung]
+    ) -> dict[str, Any]:
+        """The measured peak of the largest shape that was run, and what was counted from there on."""
+        top = max(rungs, key=lambda rung: (rung.counted.activations, rung.micro.cells), default=None)
+        if top is None or top.peak_bytes is None:
+            return self.unknown(row, row.missing.get("probed", "no peak of memory can be measured here"))
+        if largest is None or row.states is None:
+            if top.micro.size != candidates(row.steps)[0].size:
+                return self.unknown(row, row.missing["counted"])
+            return self.judge(row, top.peak_bytes, {"process": top.peak_bytes}, None, self.available())
+        step = largest[1]
+        holes = 1 + HOLES_SHARE if self.device.type == "cpu" else 1.0
+        more = round(holes * max(0, step.activations - top.counted.activations))
+        peak = top.peak_bytes + more + self._grown(row, top, len(rungs))
+        return self.judge(row, peak, _with_rest(peak, row.states, step.activations), step, self.available())
+
+    def _grown(self, row: Row, top: probe.Rung, run: int) -> int:
+        """Bytes by which the process will have grown at the end of training, by all shapes that are still to come."""
+        assert top.peak_bytes is not None
+        growth = GROWTH_SHARE * top.peak_bytes if self.growth is None else self.growth
+        shapes = len({micro.size for step in row.steps for micro in step})
+        return round(growth * max(0.0, _slowing(shapes) - _slowing(run)))
+
+    def _test_memory(self, row: Row, phases: Phases, largest: Step, run: Step) -> dict[str, Any]:
+        """The same of the test, for a method without training."""
+        made = phases.meter.memory().phases["test"]
+        measured = made.allocated_bytes if phases.meter.cuda else made.resident_bytes
+        if measured is None:
+            return self.unknown(row, "no peak of memory can be measured here")
+        if row.states is None:
+            return self.unknown(row, row.missing["counted"])
+        peak = measured + max(0, largest.activations - run.activations)
+        return self.judge(row, peak, _with_rest(peak, row.states, largest.activations), None, self.available())
+
+
+def _slowing(shapes: int) -> float:
+    """What so many shapes add, in those of one: what the first leave behind serves later ones more and more."""
+    return shapes if shapes <= EVEN_SHAPES else EVEN_SHAPES * (1 + math.log(shapes / EVEN_SHAPES))
+
+
+def _with_rest(peak: int, states: States, activations: int) -> dict[str, int]:
+    """The parts of a peak; what is not counted is the process's."""
+    parts = parts_of(states, activations)
+    return {"process": max(0, peak - sum(parts.values())), **parts}
+
+
+class Counting(Forecaster):
+    """A forecast without running anything and without weights; its times are rough."""
+
+    how = "counted"
+
+    def forecast(self) -> RowForecast:
+        spec, protocol = self.spec, self.spec.protocol
+        task = registry.tasks()[spec.task.name](spec.task.options)
+        started = time.perf_counter()
+        data = trial_data.load(task, spec.task, protocol)
+        model: Any = trial_model.build_empty(spec.model, task)
+        trial_model.check_length(model.config, task, protocol.max_length, self.method, spec.label)
+        tokenizer = trial_model.load_tokenizer(spec.model)
+        loaded = time.perf_counter()
+        shown = demonstrations(self.method, data.splits["train"], spec.seed)
+        features = {
+            split: task.encode(rows, tokenizer, protocol.max_length, shown) for split, rows in data.splits.items()
+        }
+        begun = {"load": loaded - started, "tokenize": time.perf_counter() - loaded}
+        process = max(self.resident, probe.resident_bytes())
+        policy = apply_policy(protocol.precision, self.device)
+        attention = choose_attention(protocol.attention, self.device, protocol.max_length)
+        material = Material(spec, task, data.splits, features, self.method.trains)
+        row = self.begin(material, Setup(policy.name, attention, self.device.type == "cuda"))
+        largest = self.largest(row)
+        step = self.peak_step(row)
+        if row.states is None or step is None:
+            return self._nothing(row)
+        costs = Costs(speed.measure(self.device, policy.autocast))
+        figures = self._figures(row, largest, costs, begun)
+        if self.limit is not None:
+            return self.answer(row, largest, (), **figures, **self.on_gpu(row))
+        parts = parts_of(row.states, step.activations)
+        if self.device.type == "cpu":
+            parts = {"process": process, **parts}
+        judged = self.judge(row, sum(parts.values()), parts, step, self.available())
+        return self.answer(row, largest, (), **figures, **judged)
+
+    def _nothing(self, row: Row) -> RowForecast:
+        reason = row.missing["counted"]
+        row.missing |= dict.fromkeys(("train_seconds", "stored_bytes", "largest"), reason)
+        return self.answer(row, None, (), **self.unknown(row, reason))
+
+    def _figures(
+        self, row: Row, largest: tuple[Micro, Step] | None, costs: Costs, begun: dict[str, float]
+    ) -> dict[str, Any]:
+        """Seconds and stored bytes; what is kept is taken to be what is trained."""
+        assert row.states is not None
+        states, train = row.states, None
+        stored = states.gradients if self.method.trains else 0
+        begun = {**begun, "load": begun["load"] + states.weights / BYTES_PER_SECOND}
+        if self.method.trains and largest is not None:
+            shapes = [*representatives(row.steps), largest[0]]
+            curve = Curve([(shape.cells, costs.seconds(row.count(shape))) for shape in shapes])
+            update = costs.update(states.gradients)
+            train = lambda steps: self.train_seconds(steps, curve, update, 0.0)  # noqa: E731
+            features: Sequence[Features] = row.material.features["train"]
+            pair = 2 * max(len(f.input_ids) + len(f.target_ids) for f in features)
+            begun["preflight"] = PREFLIGHT_PASSES * curve(pair)
+        evaluations = Evaluations(
+            row.material, costs, self.count_forward(row.material.task, states.weights // 4), states
+        )
+        seconds, sought = self.by_phase(row, begun, evaluations, train, stored / BYTES_PER_SECOND)
+        return {
+            "train_seconds": seconds.get("train"),
+            "seconds": seconds,
+            "search_seconds": sought,
+            "stored_bytes": stored,
+        }

@@ -1,0 +1,244 @@
+"""The forecast of a study, row by row, with an executor that makes them up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from synthetic_forecasts import Forecasting, Foreteller, row_forecast
+from tuneoff import outlook
+from tuneoff.errors import DataError, ExecutorError, OutOfMemory, SourceUnreachable
+from tuneoff.executors.base import Inspection
+from tuneoff.forecast import StudyForecast
+from tuneoff.outlook import COUNT_SECONDS, PAYS, PROBE_SECONDS, SHORT_OPERATIONS, Asking, ToCome
+from tuneoff.plan import plan
+from tuneoff.rounds import outline
+from tuneoff.spec import StudySpec
+from tuneoff.store import StudyStore
+
+pytest_plugins = ("core_fixtures",)
+
+MakeStudy = Callable[..., StudySpec]
+METHODS = {"majority": {}, "lora": {"r": 4}, "full": {}}
+
+
+@pytest.fixture
+def to_come(make_study: MakeStudy) -> ToCome:
+    return ToCome(plan(make_study(methods=METHODS)))
+
+
+def slow(label: str) -> Any:
+    """A row so slow that probing pays."""
+    return row_forecast(label, seconds={"train": PAYS * PROBE_SECONDS * 10})
+
+
+def heard(told: list[Any]) -> list[tuple[str, str]]:
+    return [(one.label, one.how) for one in told if isinstance(one, Asking)]
+
+
+# --- all rows at once
+
+
+def test_each_row_is_asked_for_once_with_one_of_its_trials(to_come: ToCome) -> None:
+    forecasting, told = Forecasting(), list[Asking]()
+    found = outlook.forecast(Foreteller(forecasting), to_come, memory_limit_bytes=8_000, listener=told.append)
+    assert forecasting.asked == [(label, True, 8_000) for label in METHODS]
+    assert [(one.label, one.number, one.rows, one.how) for one in told] == [
+        (label, number, 3, "probed") for number, label in enumerate(METHODS, 1)
+    ]
+    assert found.total_seconds == pytest.approx(6 * 15)
+    assert found.memory_limit_bytes == 8_000
+    assert {label: row.trial for label, row in found.rows.items()} == {
+        trial.label: trial.id for trial in to_come.verdict if trial.seed == 0
+    }
+
+
+def test_a_search_is_asked_for_and_counted_too(make_study: MakeStudy) -> None:
+    study = make_study(methods=METHODS, protocol={"seeds": 2, "search": {"trials": 5}})
+    found = outlook.forecast(Foreteller(), ToCome(plan(study), outline(study)), probe=False)
+    assert found.total_seconds == pytest.approx(6 * 15 + 10 * 4)
+    assert found.rows["majority"].search_seconds == {}
+
+
+def test_a_row_that_cannot_be_probed_is_counted_and_says_why(to_come: ToCome) -> None:
+    forecasting = Forecasting(unprobed={"full": OutOfMemory("out of memory:\n  too much")})
+    found = outlook.forecast(Foreteller(forecasting), to_come)
+    assert [row.how for row in found.rows.values()] == ["probed", "probed", "counted"]
+    assert found.rows["full"].missing == {"probed": "out of memory: too much"}
+    assert [asked for asked in forecasting.asked if asked[0] == "full"] == [("full", True, None), ("full", False, None)]
+    assert found.total_seconds is not None
+
+
+def test_a_row_of_which_nothing_can_be_told_has_reasons_and_no_figures(to_come: ToCome) -> None:
+    forecasting = Forecasting(rows={"lora": ExecutorError("it vanished")})
+    found = outlook.forecast(Foreteller(forecasting), to_come)
+    row = found.rows["lora"]
+    assert (row.peak_memory_bytes, row.train_seconds, row.trial_seconds, row.fits) == (None, None, None, None)
+    assert row.missing["peak_memory_bytes"] == row.missing["probed"] == "it vanished"
+    assert "search_seconds" not in row.missing
+    assert found.total_seconds is None
+    assert found.rows["full"].train_seconds == 10
+
+
+@pytest.mark.parametrize("error", [SourceUnreachable("the hub does not answer"), DataError("one class alone")])
+def test_what_is_out_of_reach_is_tried_once(error: Exception, to_come: ToCome) -> None:
+    forecasting = Forecasting(unprobed=dict.fromkeys(METHODS, error))
+    found = outlook.forecast(Foreteller(forecasting), to_come)
+    assert [probe for _, probe, _ in forecasting.asked] == [True, False, False, False]
+    assert {row.missing["probed"] for row in found.rows.values()} == {str(error)}
+
+
+def test_an_interrupt_is_no_reason_to_go_on(to_come: ToCome) -> None:
+    forecasting = Forecasting(unprobed={"lora": KeyboardInterrupt()})
+    with pytest.raises(KeyboardInterrupt):
+        outlook.forecast(Foreteller(forecasting), to_come)
+    assert [label for label, _, _ in forecasting.asked] == ["majority", "lora"]
+
+
+# --- before a run
+
+
+def foretell(to_come: ToCome, folder: Path, forecasting: Forecasting | None = None, probe: bool = True) -> list[Any]:
+    told: list[Any] = []
+    executor = Foreteller(forecasting or Forecasting())
+    outlook.foretell(executor, StudyStore(folder), to_come, probe=probe, listener=told.append)
+    return told
+
+
+def test_rows_are_probed_where_that_takes_little_beside_the_run(to_come: ToCome, tmp_path: Path) -> None:
+    forecasting = Forecasting(rows={"lora": slow("lora")})
+    told = foretell(to_come, tmp_path, forecasting)
+    assert heard(told) == [("lora", "counted"), *((label, "probed") for label in METHODS)]
+    assert isinstance(told[-1], StudyForecast)
+    assert told[-1] == StudyStore(tmp_path).forecast()
+
+
+def test_a_short_run_is_counted_and_no_row_twice(to_come: ToCome, tmp_path: Path) -> None:
+    told = foretell(to_come, tmp_path)
+    assert heard(told) == [("lora", "counted"), ("majority", "counted"), ("full", "counted")]
+    assert list(told[-1].rows) == list(METHODS)
+
+
+def test_the_first_trials_time_is_taken_for_every_trial_that_trains(to_come: ToCome, tmp_path: Path) -> None:
+    # Four trials train: just enough, and just not enough, for three rows to be probed.
+    enough = PAYS * PROBE_SECONDS * 3 / 4
+    for factor, expected in ((1.0, "probed"), (0.99, "counted")):
+        rows = {"lora": row_forecast("lora", seconds={"train": enough * factor})}
+        told = foretell(to_come, tmp_path / expected, Forecasting(rows=dict(rows)))
+        assert {row.how for row in told[-1].rows.values()} == {expected}
+
+
+def test_without_probing_all_is_counted_however_long_the_run(to_come: ToCome, tmp_path: Path) -> None:
+    told = foretell(to_come, tmp_path, Forecasting(rows={"lora": slow("lora")}), probe=False)
+    assert {how for _, how in heard(told)} == {"counted"}
+    assert len(heard(told)) == 3
+
+
+def test_where_counting_tells_no_time_rows_are_probed(to_come: ToCome, tmp_path: Path) -> None:
+    told = foretell(to_come, tmp_path, Forecasting(rows={"lora": row_forecast("lora", seconds={})}))
+    assert ("full", "probed") in heard(told)
+
+
+def test_floors_alone_are_not_forecast(make_study: MakeStudy, tmp_path: Path) -> None:
+    assert foretell(ToCome(plan(make_study(methods={"majority": {}}))), tmp_path) == []
+    assert not (tmp_path / "forecast.json").exists()
+
+
+def test_a_run_so_short_that_counting_would_be_felt_is_left_alone(to_come: ToCome, tmp_path: Path) -> None:
+    # Four trials train: just enough, and just not enough, for three rows to be counted.
+    enough = PAYS * COUNT_SECONDS * 3 / 4
+    for factor, asked in ((1.0, 3), (0.99, 1)):
+        rows = {"lora": row_forecast("lora", seconds={"train": enough * factor})}
+        folder = tmp_path / str(asked)
+        told = foretell(to_come, folder, Forecasting(rows=dict(rows)))
+        assert len(heard(told)) == asked
+        assert (folder / "forecast.json").exists() == (asked == 3)
+    unfit = row_forecast("lora", seconds={"train": 1.0}, fits=False)
+    assert len(heard(foretell(to_come, tmp_path / "unfit", Forecasting(rows={"lora": unfit})))) == 3
+
+
+def test_trials_that_compute_next_to_nothing_are_not_even_counted(to_come: ToCome, tmp_path: Path) -> None:
+    def seen(weights: float) -> Inspection:
+        counts = {"total_parameters": {"base": int(weights), "head": 0}, "trainable_parameters": {}}
+        data = {"splits": {"train": {"rows": 100}, "validation": {"rows": 10}, "test": {"rows": 20}}}
+        return Inspection({t.id: counts for t in to_come.verdict if t.learning_rate}, (), data, ())
+
+    def asked(found: Inspection, folder: str) -> int:
+        forecasting = Forecasting()
+        executor, store = Foreteller(forecasting), StudyStore(tmp_path / folder)
+        outlook.foretell(executor, store, to_come, found)
+        return len(forecasting.asked)
+
+    # Four trials that train: 3 epochs of 100 rows forward and backward, three validations and a test, 128 tokens each.
+    operations = 4 * 2 * 128 * (3 * 3 * 100 + 3 * 10 + 20)
+    assert asked(seen(1.01 * SHORT_OPERATIONS / operations), "long") == 3
+    assert asked(seen(0.99 * SHORT_OPERATIONS / operations), "short") == 0
+    unread = Inspection({}, (), None, ())
+    assert asked(unread, "unread") == 3
+
+
+def test_a_row_keeps_its_first_forecast_and_new_rows_join(to_come: ToCome, tmp_path: Path) -> None:
+    foretell(to_come.only(["lora"]), tmp_path)
+    first = StudyStore(tmp_path).forecast()
+    assert first is not None
+    told = foretell(to_come, tmp_path, Forecasting(rows={"lora": row_forecast("lora", train_seconds=99.0)}))
+    assert {label for label, _ in heard(told)} == {"majority", "full"}
+    kept = StudyStore(tmp_path).forecast()
+    assert kept is not None
+    assert kept.rows["lora"] == first.rows["lora"]
+    assert kept.rows.keys() == set(METHODS)
+    assert kept.total_seconds == pytest.approx(6 * 15)
+    assert told[-1].total_seconds == pytest.approx(6 * 15)
+
+
+def test_a_run_that_goes_on_tells_what_is_left_and_asks_nothing(to_come: ToCome, tmp_path: Path) -> None:
+    foretell(to_come, tmp_path)
+    before = (tmp_path / "forecast.json").read_bytes()
+    left = ToCome([trial for trial in to_come.verdict if trial.seed == 1 and trial.label == "full"])
+    told = foretell(left, tmp_path)
+    assert len(told) == 1
+    assert told[0].total_seconds == pytest.approx(15)
+    assert list(told[0].rows) == ["full"]
+    assert (tmp_path / "forecast.json").read_bytes() == before
+
+
+def test_a_finished_study_gets_none(tmp_path: Path) -> None:
+    assert foretell(ToCome([]), tmp_path) == []
+    assert not (tmp_path / "forecast.json").exists()
+
+
+def test_a_damaged_forecast_is_made_anew(to_come: ToCome, tmp_path: Path) -> None:
+    (tmp_path / "forecast.json").write_text("{")
+    foretell(to_come, tmp_path)
+    made = StudyStore(tmp_path).forecast()
+    assert made is not None
+    assert made.rows.keys() == set(METHODS)
+
+
+def test_no_failure_stops_the_run(to_come: ToCome, tmp_path: Path) -> None:
+    lost = Forecasting(rows={label: ExecutorError("no") for label in METHODS})
+    told = foretell(to_come, tmp_path, lost)
+    assert told[-1].total_seconds is None
+    (tmp_path / "file").write_text("")
+    # A folder that cannot be written: the forecast is told all the same.
+    assert isinstance(foretell(to_come, tmp_path / "file")[-1], StudyForecast)
+
+
+def test_sums_of_two_runs_are_unknown_where_one_is(to_come: ToCome) -> None:
+    known = to_come.only(["lora"]).total({"lora": row_forecast("lora")})
+    unknown = to_come.only(["full"]).total({"full": row_forecast("full", seconds={}, predictions_bytes=None)})
+    both = outlook.together(known, unknown)
+    assert (both.total_seconds, both.disk_bytes) == (None, None)
+    assert both.missing == unknown.missing
+    assert outlook.together(known, known).total_seconds == 2 * (known.total_seconds or 0)
+
+
+def test_only_keeps_the_order_and_leaves_other_rows_out(make_study: MakeStudy) -> None:
+    study = make_study(methods=METHODS, protocol={"seeds": 1, "search": {"trials": 2}})
+    some = replace(ToCome(plan(study), outline(study))).only(["full", "lora"])
+    assert some.labels == ["lora", "full"]
+    assert [trial.label for trial in some.search] == ["lora", "full", "lora", "full"]
