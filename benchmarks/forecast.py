@@ -43,6 +43,8 @@ CELL_SECONDS = 45.0
 """No cell is to train longer."""
 OPERATIONS_PER_SECOND = 1.5e11
 """Of the order of what a training step reaches on two cores; only decides what is run."""
+HOPELESS = 5
+"""Cells that fail one after the other before no more are tried."""
 BARS = {"memory_median": 0.05, "memory_worst": 0.15, "time_median": 0.15}
 
 
@@ -264,6 +266,9 @@ def main() -> None:
                     row = {**asdict(cell), "steps": cell.steps, "failed": error.message}
             rows.append(row)
             print(line(row), flush=True)
+            if len(rows) >= HOPELESS and all("failed" in row for row in rows[-HOPELESS:]):
+                print(f"{HOPELESS} cells in a row failed", flush=True)
+                break
     figures = summary(rows)
     print(json.dumps(figures, indent=1))
     machine = environment.describe("cpu", environment.core_count()).model_dump(mode="json")

@@ -145,6 +145,7 @@ def study_forecast(
     verdict: Sequence[str],
     search: Sequence[str] = (),
     *,
+    search_shares: Sequence[float] = (),
     keep_weights: bool = True,
     memory_limit_bytes: int | None = None,
 ) -> StudyForecast:
@@ -154,6 +155,7 @@ def study_forecast(
         rows: label -> forecast of one of its trials.
         verdict: the label of every trial of the verdict.
         search: the label of every trial of the search, which keeps neither weights nor predictions.
+        search_shares: of the steps of its row's forecast, what each of these takes; all of them where not given.
         keep_weights: whether trained weights stay after the trial.
         memory_limit_bytes: the memory that was asked about.
     """
@@ -165,7 +167,10 @@ def study_forecast(
         missing["total_seconds"] = f"no time is known of {', '.join(dict.fromkeys(unknown))}"
     else:
         total = sum(sum(rows[label].seconds.values()) for label in verdict)
-        total += sum(sum(rows[label].search_seconds.values()) for label in search)
+        shares = search_shares or [1.0] * len(search)
+        for label, share in zip(search, shares, strict=True):
+            seconds = rows[label].search_seconds
+            total += sum(seconds.values()) - (1 - share) * seconds.get("train", 0.0)
     kept = {label: _kept(rows[label], keep_weights) for label in verdict}
     lacking = [label for label, size in kept.items() if size is None]
     disk = None if lacking else sum(kept[label] or 0 for label in verdict)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -62,12 +63,24 @@ class ToCome:
             [trial for trial in self.search if trial.label in labels],
         )
 
+    def longest(self, label: str) -> TrialSpec | None:
+        """The trial of a row's search that has the most steps; None where the row has none."""
+        tries = [trial for trial in self.search if trial.label == label]
+        return max(tries, key=lambda trial: trial.protocol.max_steps or math.inf, default=None)
+
+    def _share(self, trial: TrialSpec) -> float:
+        """The steps of a trial of the search, of those of its row's longest: pruning gives some fewer."""
+        longest = self.longest(trial.label)
+        steps, most = trial.protocol.max_steps, longest.protocol.max_steps if longest else None
+        return steps / most if steps and most else 1.0
+
     def total(self, rows: Mapping[str, RowForecast], memory_limit_bytes: int | None = None) -> StudyForecast:
         """The sums over these trials; `rows` has a forecast of each row, and perhaps of others."""
         return study_forecast(
             {label: rows[label] for label in self.labels},
             [trial.label for trial in self.verdict],
             [trial.label for trial in self.only(self.labels).search],
+            search_shares=[self._share(trial) for trial in self.only(self.labels).search],
             keep_weights=any(trial.execution.keep_weights for trial in self.verdict),
             memory_limit_bytes=memory_limit_bytes,
         )
@@ -112,7 +125,7 @@ class Forecaster:
         self.listener(asking)
         begun = time.monotonic()
         trial = next(trial for trial in self.to_come.verdict if trial.label == asking.label)
-        search_trial = next((trial for trial in self.to_come.search if trial.label == asking.label), None)
+        search_trial = self.to_come.longest(asking.label)
         ways: tuple[How, ...] = ("probed", "counted") if asking.how == "probed" else ("counted",)
         found = RowForecast(label=asking.label, how="counted", device=self.executor.device)
         missing: dict[str, str] = {}

@@ -36,6 +36,12 @@ def test_every_trial_counts_once_and_search_trials_with_their_own_time() -> None
     assert total.missing == {}
 
 
+def test_search_trials_with_fewer_steps_train_in_proportion() -> None:
+    made = rows(lora=row_forecast("lora", search_seconds={"load": 1.0, "train": 8.0}))
+    total = study_forecast(made, [], ["lora", "lora", "lora"], search_shares=[0.25, 0.25, 1.0]).total_seconds
+    assert total == pytest.approx(3 * 1 + 2 * 2 + 8)
+
+
 def test_disk_holds_weights_and_predictions_of_the_verdict_alone() -> None:
     made = rows()
     trials = ["full", "full", "lora"]

@@ -64,6 +64,19 @@ def test_a_search_is_asked_for_and_counted_too(make_study: MakeStudy) -> None:
     assert found.rows["majority"].search_seconds == {}
 
 
+def test_a_pruned_search_is_asked_for_by_its_longest_trial(make_study: MakeStudy) -> None:
+    pruned = {"trials": 4, "max_steps": 40, "prune": "halving"}
+    study = make_study(methods=METHODS, protocol={"seeds": 2, "search": pruned})
+    coming = ToCome(plan(study), outline(study))
+    longest = coming.longest("lora")
+    assert longest is not None
+    assert longest.protocol.max_steps == 40
+    assert coming.longest("majority") is None
+    whole = {label: row_forecast(label, search_seconds={"train": 40.0}) for label in METHODS}
+    searched = coming.total(whole).total_seconds
+    assert searched == pytest.approx(6 * 15 + sum(t.protocol.max_steps or 0 for t in coming.search))
+
+
 def test_a_row_that_cannot_be_probed_is_counted_and_says_why(to_come: ToCome) -> None:
     forecasting = Forecasting(unprobed={"full": OutOfMemory("out of memory:\n  too much")})
     found = outlook.forecast(Foreteller(forecasting), to_come)

@@ -49,6 +49,29 @@ def test_a_rank_that_does_nothing_while_others_wait_is_found(tmp_path: Path) -> 
     assert waited == heartbeat.IDLE_SECONDS
 
 
+def test_the_ticks_of_a_thread_that_samples_are_no_work(tmp_path: Path) -> None:
+    """The kernel counts in steps of 10 ms, so that little work comes as a jump now and then."""
+    machine = Machine(tmp_path)
+    machine.note(0, meetings=5, at=0.0)
+    machine.note(1, meetings=4, at=0.0)
+    found: dict[int, float] = {}
+    for now in range(60):
+        machine.used[2] = 10.0 + 0.01 * (now // 4)
+        found |= machine.watch.look(float(now))
+        if found:
+            break
+    assert found == {1: heartbeat.IDLE_SECONDS}
+
+
+def test_little_work_on_a_crowded_machine_is_work(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    machine.note(0, meetings=5, at=0.0)
+    machine.note(1, meetings=4, at=0.0)
+    for now in range(300):
+        machine.used[2] += 0.05
+        assert not machine.watch.look(float(now))
+
+
 def test_a_rank_that_works_is_left_alone_outside_training(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     machine.note(0, meetings=5, at=0.0)

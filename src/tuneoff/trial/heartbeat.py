@@ -26,9 +26,9 @@ STEPS = 10
 """Training steps, as long as the longest so far, that a rank which works may keep the others waiting."""
 
 _LAYOUT = struct.Struct("<qqdd")
-_ACTIVE_SECONDS = 0.01
-"""Processor seconds between two looks, a second apart, below which a rank does nothing: a thread that samples the
-machine uses a tenth of that."""
+_ACTIVE_SHARE, _TICKS = 0.02, 0.02
+"""A rank works if it used more than this share of a core since it last did, and more than two ticks of the clock.
+A thread that samples the machine uses a tenth of that."""
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,7 @@ class Watch(threading.Thread):
         self.hung: dict[int, float] = {}
         self._paths, self._every, self._idle, self._busy = list(paths), every, idle, busy
         self._activity = activity or _activity
-        self._used: dict[int, float] = {}
-        self._active: dict[int, float] = {}
+        self._active: dict[int, tuple[float, float]] = {}  # when each rank last worked, and what it had used then
         self._stopping = threading.Event()
 
     def run(self) -> None:
@@ -145,14 +144,15 @@ class Watch(threading.Thread):
             if pulse.pid == 0 or rank in self.hung:
                 continue
             used = self._activity(pulse.pid)
-            if rank not in self._used or abs(used - self._used[rank]) >= _ACTIVE_SECONDS * self._every:
-                self._active[rank] = now
-            self._used[rank] = used
-            if pulse.meetings == leader.meetings:
+            since, before = self._active.setdefault(rank, (now, used))
+            late = pulse.meetings < leader.meetings
+            if not late or used - before > _TICKS + _ACTIVE_SHARE * (now - since):
+                self._active[rank] = since, _ = now, used
+            if not late:
                 continue
             # Counted from the last collective that the others entered; they may wait since an earlier one.
             waited = now - leader.at
-            idle = min(waited, now - self._active[rank])
+            idle = min(waited, now - since)
             limit = max(self._busy, STEPS * leader.longest_step) if leader.longest_step else float("inf")
             if idle >= self._idle or waited >= limit:
                 found[rank] = waited
