@@ -27,6 +27,7 @@ from tuneoff import registry
 from tuneoff.errors import TuneoffError
 from tuneoff.executors.local import LocalExecutor
 from tuneoff.measure import environment
+from tuneoff.measure.machine import core_count
 from tuneoff.plan import plan
 from tuneoff.record import Status
 from tuneoff.store import StudyStore
@@ -271,7 +272,7 @@ def main() -> None:
                 break
     figures = summary(rows)
     print(json.dumps(figures, indent=1))
-    machine = environment.describe("cpu", environment.core_count()).model_dump(mode="json")
+    machine = environment.describe("cpu", core_count()).model_dump(mode="json")
     result = {
         "bars": BARS,
         "summary": figures,

@@ -18,8 +18,8 @@ from tuneoff.trial import probe
 from tuneoff.trial.aside import Aside, NotCounted
 from tuneoff.trial.counting import Setup, States, Step
 from tuneoff.trial.course import Lengths, Micro, candidates, course
+from tuneoff.trial.evaluations import Evaluations, Material
 from tuneoff.trial.loop import evaluation_steps
-from tuneoff.trial.outlook import Evaluations, Material
 from tuneoff.trial.precision import PolicyName, choose_attention
 from tuneoff.trial.speed import Curve
 

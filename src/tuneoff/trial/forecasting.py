@@ -23,8 +23,8 @@ from tuneoff.trial import preflight, probe, speed
 from tuneoff.trial.aside import Aside
 from tuneoff.trial.counting import Setup, States, Step
 from tuneoff.trial.course import Micro, candidates, representatives
+from tuneoff.trial.evaluations import Evaluations, Material
 from tuneoff.trial.forecaster import Forecaster, Row, by_rule, parts_of, predictions_bytes
-from tuneoff.trial.outlook import Evaluations, Material
 from tuneoff.trial.phases import Phases
 from tuneoff.trial.precision import apply_policy, choose_attention, choose_device
 from tuneoff.trial.seed import seed_all
