@@ -27,7 +27,6 @@ from tuneoff.methods.base import Attached, Method
 from tuneoff.spec import ModelSpec
 from tuneoff.tasks.base import Batch, Features
 from tuneoff.trial import model as trial_model
-from tuneoff.trial.heap import give_back_large_blocks
 from tuneoff.trial.precision import PolicyName, apply_policy
 
 VARIANTS = ("targets", "everywhere")
@@ -44,7 +43,6 @@ def own_loss(attached: Attached, batch: Batch) -> torch.Tensor:
 
 def measure(variant: str, policy: PolicyName, batch_size: int, source: int, target: int) -> dict[str, float]:
     """Peak bytes and median seconds of a training step in this process."""
-    give_back_large_blocks()  # as every trial does
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     task = registry.tasks()["generation"]({})
     spec = ModelSpec(source="gpt2", random_weights=True)

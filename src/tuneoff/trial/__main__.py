@@ -122,9 +122,6 @@ def _child(request: dict[str, Any]) -> int:
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     from tuneoff.trial.handlers import answer, write_reply
-    from tuneoff.trial.heap import give_back_large_blocks
-
-    give_back_large_blocks()
     reply = answer(request["verb"], request["payload"])
     sys.stdout.flush()
     sys.stderr.flush()
