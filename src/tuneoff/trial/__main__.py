@@ -122,6 +122,7 @@ def _child(request: dict[str, Any]) -> int:
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     from tuneoff.trial.handlers import answer, write_reply
+
     reply = answer(request["verb"], request["payload"])
     sys.stdout.flush()
     sys.stderr.flush()
