@@ -206,19 +206,15 @@ class Probing(Forecaster):
         step = largest[1]
         holes = 1 + HOLES_SHARE if self.device.type == "cpu" else 1.0
         more = round(holes * max(0, step.activations - top.counted.activations))
-        peak = top.peak_bytes + more + self._grown(row, top, len(rungs), step.activations)
+        peak = top.peak_bytes + more + self._grown(row, top, len(rungs))
         return self.judge(row, peak, _with_rest(peak, row.states, step.activations), step, self.available())
 
-    def _grown(self, row: Row, top: probe.Rung, run: int, activations: int) -> int:
-        """Bytes by which the process will have grown at the end of training, by all shapes that are still to come.
-
-        Growth that was measured over a few shapes need not go on: it is bounded by the holes that heaps were seen to
-        have.
-        """
+    def _grown(self, row: Row, top: probe.Rung, run: int) -> int:
+        """Bytes by which the process will have grown at the end of training, by all shapes that are still to come."""
         assert top.peak_bytes is not None
         growth = GROWTH_SHARE * top.peak_bytes if self.growth is None else self.growth
         shapes = len({micro.size for step in row.steps for micro in step})
-        return round(min(growth * max(0.0, _slowing(shapes) - _slowing(run)), HOLES_SHARE * activations))
+        return round(growth * max(0.0, _slowing(shapes) - _slowing(run)))
 
     def _test_memory(self, row: Row, phases: Phases, largest: Step, run: Step) -> dict[str, Any]:
         """The same of the test, for a method without training."""
