@@ -118,6 +118,10 @@ class RowForecast(Frozen):
         """A whole trial of the verdict; None where its phases are not known."""
         return sum(self.seconds.values()) if self.seconds else None
 
+    def search_trial_seconds(self, share: float = 1.0) -> float:
+        """A trial of the search that takes this share of the steps; 0 where the row is not searched."""
+        return sum(self.search_seconds.values()) - (1 - share) * self.search_seconds.get("train", 0.0)
+
 
 class StudyForecast(Frozen):
     """What the trials of a study will take that were to come when it was made."""
@@ -168,9 +172,7 @@ def study_forecast(
     else:
         total = sum(sum(rows[label].seconds.values()) for label in verdict)
         shares = search_shares or [1.0] * len(search)
-        for label, share in zip(search, shares, strict=True):
-            seconds = rows[label].search_seconds
-            total += sum(seconds.values()) - (1 - share) * seconds.get("train", 0.0)
+        total += sum(rows[label].search_trial_seconds(share) for label, share in zip(search, shares, strict=True))
     kept = {label: _kept(rows[label], keep_weights) for label in verdict}
     lacking = [label for label, size in kept.items() if size is None]
     disk = None if lacking else sum(kept[label] or 0 for label in verdict)

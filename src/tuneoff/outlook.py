@@ -68,19 +68,22 @@ class ToCome:
         tries = [trial for trial in self.search if trial.label == label]
         return max(tries, key=lambda trial: trial.protocol.max_steps or math.inf, default=None)
 
-    def _share(self, trial: TrialSpec) -> float:
-        """The steps of a trial of the search, of those of its row's longest: pruning gives some fewer."""
-        longest = self.longest(trial.label)
-        steps, most = trial.protocol.max_steps, longest.protocol.max_steps if longest else None
-        return steps / most if steps and most else 1.0
+    @property
+    def search_shares(self) -> list[float]:
+        """For every trial of the search its steps, of those of its row's longest: pruning gives some fewer."""
+        longest = {label: self.longest(label) for label in {trial.label for trial in self.search}}
+        most = {label: trial.protocol.max_steps for label, trial in longest.items() if trial is not None}
+        pairs = [(trial.protocol.max_steps, most[trial.label]) for trial in self.search]
+        return [steps / whole if steps and whole else 1.0 for steps, whole in pairs]
 
     def total(self, rows: Mapping[str, RowForecast], memory_limit_bytes: int | None = None) -> StudyForecast:
         """The sums over these trials; `rows` has a forecast of each row, and perhaps of others."""
+        searched = self.only(self.labels)
         return study_forecast(
             {label: rows[label] for label in self.labels},
             [trial.label for trial in self.verdict],
-            [trial.label for trial in self.only(self.labels).search],
-            search_shares=[self._share(trial) for trial in self.only(self.labels).search],
+            [trial.label for trial in searched.search],
+            search_shares=searched.search_shares,
             keep_weights=any(trial.execution.keep_weights for trial in self.verdict),
             memory_limit_bytes=memory_limit_bytes,
         )
@@ -273,7 +276,7 @@ def _rows_of_a_run(forecaster: Forecaster, labels: Sequence[str], probe: bool) -
         return {}
     first = forecaster.row(Asking(trains[0], 1, len(labels), "counted"))
     if first.trial_seconds is not None:
-        total = first.trial_seconds * len(trains) + sum(first.search_seconds.values()) * len(to_come.search)
+        total = first.trial_seconds * len(trains) + sum(map(first.search_trial_seconds, to_come.search_shares))
         if total < PAYS * COUNT_SECONDS * len(labels) and first.fits is not False:
             return {}
         probe = probe and total >= PAYS * PROBE_SECONDS * len(labels)

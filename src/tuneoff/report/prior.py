@@ -9,7 +9,15 @@ from tuneoff.analysis.pareto import AXES
 from tuneoff.analysis.prior import COSTS, NO_PRIOR, Advice, Prospect
 from tuneoff.analysis.recommend import Shortfall
 from tuneoff.forecast import Prior, StudyForecast
-from tuneoff.report.recommendation import COST_NAMES, SUPERLATIVES, figure_text, limit_data, limit_text, shortfall_data
+from tuneoff.report.recommendation import (
+    COST_NAMES,
+    cheapest_text,
+    figure_text,
+    limit_data,
+    limit_text,
+    shortfall_data,
+    winner_text,
+)
 from tuneoff.report.wording import join
 
 SCHEMA_VERSION = 1
@@ -45,7 +53,7 @@ def lines(found: Advice) -> list[str]:
 
 def rule_text(found: Advice) -> str:
     """The rule by which the answer was found."""
-    cheapest = f"the one that {SUPERLATIVES[found.prefer]}" if found.prefer else "the best"
+    cheapest = winner_text(found.prefer)
     fit = " and are expected to keep the limits" if found.limits else ""
     return (
         f"Rule: of the rows that train{fit}, those whose prior overlaps that of the best cannot be told apart before a "
@@ -89,7 +97,7 @@ def _why(found: Advice) -> list[str]:
     text = f"{found.best} has the best prior: {interval(best.prior)} of full fine-tuning's gain over the floor"
     if not others:
         return [f"{text}; that of no other row reaches it.", rule_text(found)]
-    cheap = f"; of these {found.answer} {SUPERLATIVES[found.prefer]}" if found.prefer else ""
+    cheap = cheapest_text(found.answer, found.prefer)
     reach = "reaches" if len(others) == 1 else "reach"
     tied = f"{join(others)} {reach} it too, so nothing tells them apart before a run{cheap}"
     return [f"{text}. {tied}.", rule_text(found)]

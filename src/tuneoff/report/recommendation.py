@@ -88,9 +88,19 @@ def lines(results: Results, found: Recommendation, costs: Costs) -> list[str]:
     return parts
 
 
+def winner_text(prefer: str | None) -> str:
+    """Which of several equally good rows a rule names: the one with the least of a cost, where one is preferred."""
+    return f"the one that {SUPERLATIVES[prefer]}" if prefer else "the best"
+
+
+def cheapest_text(answer: str | None, prefer: str | None) -> str:
+    """The end of a sentence on equally good rows; empty where no cost is preferred."""
+    return f"; of these {answer} {SUPERLATIVES[prefer]}" if prefer else ""
+
+
 def rule_text(found: Recommendation) -> str:
     """The rule by which the answer was found."""
-    cheapest = f"the one that {SUPERLATIVES[found.prefer]}" if found.prefer else "the best"
+    cheapest = winner_text(found.prefer)
     fit = " and keep the limits" if found.limits else ""
     return (
         f"Rule: of the rows that train{fit}, those within one standard error of the "
@@ -158,7 +168,7 @@ def _why(found: Recommendation) -> list[str]:
     if not others:
         alone = "; no other is within one standard error of it" if fitting > 1 and not found.unsure else ""
         return [f"{best}{alone}.", *([] if fitting == 1 else [rule_text(found)])]
-    cheap = f"; of these {found.answer} {SUPERLATIVES[found.prefer]}" if found.prefer else ""
+    cheap = cheapest_text(found.answer, found.prefer)
     return [f"{best}; {join(others)} {_are(others)} within one standard error of it{cheap}.", rule_text(found)]
 
 

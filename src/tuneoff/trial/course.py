@@ -10,6 +10,7 @@ import numpy as np
 
 from tuneoff.spec import Protocol
 from tuneoff.tasks.base import Features, Task
+from tuneoff.trial.evaluate import like_batches
 from tuneoff.trial.loop import batches, total_steps
 
 REPRESENTATIVES = 4
@@ -103,8 +104,7 @@ def evaluation_batches(lengths: Lengths, size: int, prompts: Sequence[int] | Non
         prompts: tokens of each prompt, where it is prompts that are read and not whole examples.
     """
     keys = lengths.inputs + lengths.targets if prompts is None else np.asarray(prompts, dtype=np.int64)
-    order = sorted(range(len(lengths)), key=lambda i: (-int(keys[i]), i))
-    made = [lengths.micro(order[start : start + size]) for start in range(0, len(order), size)]
+    made = [lengths.micro(rows) for rows in like_batches([int(key) for key in keys], size)]
     if prompts is None:
         return made
     return [replace(micro, cells=len(micro.rows) * int(keys[list(micro.rows)].max())) for micro in made]

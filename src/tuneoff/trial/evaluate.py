@@ -88,7 +88,7 @@ def predict(bench: Bench, features: Sequence[Features], examples: Sequence[Examp
     """
     bench.attached.module.eval()
     own: dict[int, Prediction] = {}
-    batches = _like_batches([len(f.input_ids) + len(f.target_ids) for f in features], bench.batch_size)
+    batches = like_batches([len(f.input_ids) + len(f.target_ids) for f in features], bench.batch_size)
     with bench.ranks.no_gradients():
         for chosen, counts in bench.ranks.deal(batches):
             batch = bench.batch([features[i] for i in chosen])
@@ -115,7 +115,7 @@ def write(
     bench.ranks.wait()
     bench.synchronise()
     started = time.perf_counter()
-    batches = _like_batches([len(f.prompt_ids or f.input_ids) for f in features], bench.batch_size)
+    batches = like_batches([len(f.prompt_ids or f.input_ids) for f in features], bench.batch_size)
     with bench.ranks.no_gradients():
         for chosen, counts in bench.ranks.deal(batches):
             texts = bench.generate([features[i] for i in chosen])
@@ -141,7 +141,7 @@ def _whole_split(ranks: Ranks, own: dict[int, Prediction]) -> list[Prediction]:
     return [every[i] for i in sorted(every)]
 
 
-def _like_batches(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
+def like_batches(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
     """Positions in batches of like length, the longest first, which shows early what does not fit."""
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     for start in range(0, len(order), size):

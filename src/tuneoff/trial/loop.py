@@ -131,8 +131,8 @@ def train(
                     micro = _collate(bench, batch, protocol.gradient_accumulation_steps, seen)
                 with phases.clock("train_step"):
                     rate = learning_rate * rate_factor(step, protocol, steps)
-                    loss = _accumulate(bench, micro, size, reducer)
-                    norm = _clip(bench, trained, protocol.clip_norm)
+                    loss = accumulate(bench, micro, size, reducer)
+                    norm = clip(bench, trained, protocol.clip_norm)
                     optimizer.step()
                     schedule.step()
                     optimizer.zero_grad(set_to_none=True)
@@ -218,7 +218,7 @@ def _collate(bench: Bench, features: list[Features], parts: int, seen: Training)
     return micro
 
 
-def _accumulate(bench: Bench, micro: list[Batch], size: int, reducer: Reducer | None = None) -> float:
+def accumulate(bench: Bench, micro: list[Batch], size: int, reducer: Reducer | None = None) -> float:
     """Adds up the gradients of one effective batch, over all ranks; returns its mean loss per unit."""
     total = 0.0
     for number, batch in enumerate(micro, 1):
@@ -234,7 +234,7 @@ def _accumulate(bench: Bench, micro: list[Batch], size: int, reducer: Reducer | 
     return bench.ranks.sum([total])[0] if reducer is None else reducer.finish(total)
 
 
-def _clip(bench: Bench, trained: list[nn.Parameter], limit: float | None) -> float:
+def clip(bench: Bench, trained: list[nn.Parameter], limit: float | None) -> float:
     """Clips the whole model's gradient; returns its norm before."""
     norm = torch.nn.utils.clip_grad_norm_(trained, limit or math.inf)
     return sharding.norm_of(norm) if bench.ranks.sharded else float(norm)

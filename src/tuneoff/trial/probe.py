@@ -6,7 +6,6 @@ within the budget is left to extrapolation.
 
 from __future__ import annotations
 
-import math
 import statistics
 import tempfile
 import time
@@ -21,6 +20,7 @@ from tuneoff.trial.checkpoint import Checkpoint
 from tuneoff.trial.counting import Step
 from tuneoff.trial.course import Micro
 from tuneoff.trial.evaluate import predict
+from tuneoff.trial.loop import accumulate, clip
 from tuneoff.trial.optim import adamw
 from tuneoff.trial.phases import Phases
 from tuneoff.trial.speed import Costs
@@ -194,17 +194,10 @@ class Climb:
         features = [self._trial.features["train"][row] for row in shape.rows]
         bench.attached.module.train()
         started = time.perf_counter()
-        units = bench.task.units(features)
-        for _ in range(self._passes):
-            batch = bench.batch(features)
-            with bench.autocast():
-                logits = bench.task.forward(bench.attached, batch)
-            loss = bench.task.loss(logits, batch) / units
-            loss.backward()  # type: ignore[no-untyped-call]
-            float(loss.detach())
+        accumulate(bench, [bench.batch(features) for _ in range(self._passes)], bench.task.units(features))
         bench.synchronise()
         between = time.perf_counter()
-        float(torch.nn.utils.clip_grad_norm_(self._trained, spec.protocol.clip_norm or math.inf))
+        clip(bench, self._trained, spec.protocol.clip_norm)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         bench.synchronise()
