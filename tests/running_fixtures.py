@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -57,6 +58,18 @@ class Faulty(Full):
             raise ZeroDivisionError("this plug-in divides by zero")
         if how == "stop":
             os.kill(os.getpid(), signal.SIGSTOP)
+        if how in {"receive", "groups"}:
+            from functools import partial
+
+            import torch
+            from torch import distributed
+
+            if how == "receive":
+                distributed.recv(torch.zeros(1), src=1 - distributed.get_rank())
+            elif step == 2:
+                other = distributed.new_group([0, 1])
+                if distributed.get_rank() == 1:
+                    distributed.all_reduce = partial(distributed.all_reduce, group=other)
         if how == "spin":
             while True:
                 pass
@@ -116,6 +129,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
 @pytest.fixture(scope="session")
 def child_environment(tiny: Tiny) -> dict[str, str]:
     """The environment of everything that is started: one thread, no network, the plug-in at hand."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # Begun in the background of a script: what is ignored here would be ignored by all that is started.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     return {
         **os.environ,
         "OMP_NUM_THREADS": "1",

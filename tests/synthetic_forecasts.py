@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,12 +57,16 @@ class Forecasting:
         return made.model_copy(update=told)
 
 
+@dataclass
 class Foreteller(Executor):
-    """Forecasts and does nothing else."""
+    """Forecasts and does nothing else.
 
-    def __init__(self, forecasting: Forecasting | None = None) -> None:
-        self.forecasting = forecasting or Forecasting()
-        self.device = "cpu"
+    Attributes:
+        forecasting: what it forecasts.
+    """
+
+    forecasting: Forecasting = field(default_factory=Forecasting)
+    device: str = "cpu"
 
     def close(self) -> None: ...
 
@@ -84,3 +88,14 @@ class Foreteller(Executor):
         memory_limit_bytes: int | None = None,
     ) -> RowForecast:
         return self.forecasting.make(trial, search_trial, probe, memory_limit_bytes)
+
+    def count(
+        self, pairs: Sequence[tuple[TrialSpec, TrialSpec | None]], *, memory_limit_bytes: int | None = None
+    ) -> list[RowForecast | TuneoffError]:
+        made: list[RowForecast | TuneoffError] = []
+        for trial, search_trial in pairs:
+            try:
+                made.append(self.forecast(trial, search_trial, probe=False, memory_limit_bytes=memory_limit_bytes))
+            except TuneoffError as error:
+                made.append(error)
+        return made

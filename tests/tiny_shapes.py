@@ -1,8 +1,13 @@
-"""Sizes of tiny models of the real architectures, for every test that builds one."""
+"""Tiny models of the real architectures, for every test that builds one."""
 
 from __future__ import annotations
 
 from typing import Any
+
+import torch
+from torch import nn
+
+from tuneoff.tasks.base import Task
 
 HEADS: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
 
@@ -43,3 +48,18 @@ def shape(architecture: str, positions: int) -> dict[str, Any]:
         },
     }
     return dict(shapes[architecture])
+
+
+def random_model(config: Any, task: Task, noise: float = 0.05) -> nn.Module:
+    """A model for a task, with the same weights every time.
+
+    All of them are moved by so much: biases and norms that start at zero or one would hide mistakes.
+    """
+    for key, value in task.model_arguments().items():
+        setattr(config, key, value)
+    torch.manual_seed(0)
+    model: nn.Module = task.model_class(config).from_config(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(noise * torch.randn_like(parameter))
+    return model.eval()

@@ -186,7 +186,7 @@ def tracked(store: StudyStore, name: str) -> dict[str, Any]:
 
 def calls(store: StudyStore, name: str = "recorder") -> list[dict[str, Any]]:
     """What the recording tracker wrote down."""
-    lines = (store.tracker_folder(name) / "calls.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (store.trackers.folder(name) / "calls.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
 
 

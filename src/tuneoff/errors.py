@@ -12,10 +12,9 @@
     │   ├── CorruptRecord         a record does not match its checksum
     │   └── RecordExists          a finished trial's record is immutable
     ├── ExecutorError         trials cannot be started here
-    └── TrialError            a trial ended early; each kind is a status of its own
+    └── TrialError            a trial ended early
         ├── OutOfMemory
         ├── Diverged
-        ├── OverBudget
         └── Cancelled
 
 An error has one message that says what is wrong and, where one is known, a hint that says what to do.
@@ -121,10 +120,6 @@ class OutOfMemory(TrialError):
 
 class Diverged(TrialError):
     """The loss or the gradients stopped being finite."""
-
-
-class OverBudget(TrialError):
-    """The trial used up what it was allowed."""
 
 
 class Cancelled(TrialError):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -82,6 +82,9 @@ class RowForecast(Frozen):
     label: str
     trial: str = Field("", description="id of the trial of the verdict that it is of")
     how: How
+    corrected_by: str | None = Field(
+        None, description="of a row that was counted: the probed row by which its figures were corrected"
+    )
     device: str
     peak_memory_bytes: int | None = None
     memory: dict[str, int] = Field(
@@ -142,6 +145,36 @@ class StudyForecast(Frozen):
     def unfit(self) -> list[RowForecast]:
         """The rows that do not fit into the memory there is."""
         return [row for row in self.rows.values() if row.fits is False]
+
+
+def corrected(row: RowForecast, counted: RowForecast, probed: RowForecast) -> RowForecast:
+    """A counted row, corrected by what counting another one missed.
+
+    Machine, model and data are the same for both: each phase is taken to be off by the same factor, and what the
+    process holds besides its tensors by as many bytes.
+
+    Args:
+        row: the row, counted.
+        counted, probed: the other one, counted with it and probed.
+    """
+    factors = {phase: probed.seconds[phase] / before for phase, before in counted.seconds.items() if before > 0}
+    usual = factors.get("train", 1.0)
+
+    def scaled(seconds: Mapping[str, float]) -> dict[str, float]:
+        return {phase: value * factors.get(phase, usual) for phase, value in seconds.items()}
+
+    changed: dict[str, Any] = {"seconds": scaled(row.seconds), "search_seconds": scaled(row.search_seconds)}
+    if row.train_seconds is not None:
+        changed["train_seconds"] = row.train_seconds * usual
+    peaks = (row.peak_memory_bytes, counted.peak_memory_bytes, probed.peak_memory_bytes)
+    if "process" in row.memory and None not in peaks:
+        process = max(0, row.memory["process"] + (peaks[2] or 0) - (peaks[1] or 0))
+        memory = {**row.memory, "process": process}
+        fits = row.fits if row.available_bytes is None else sum(memory.values()) <= row.available_bytes
+        changed |= {"memory": memory, "peak_memory_bytes": sum(memory.values()), "fits": fits}
+        if fits is False and row.fits:
+            changed["missing"] = {**row.missing, "remedies": "by its count alone it fits, so none were tried"}
+    return row.model_copy(update={**changed, "corrected_by": probed.label})
 
 
 def study_forecast(

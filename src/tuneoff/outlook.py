@@ -13,27 +13,25 @@ from dataclasses import dataclass
 
 from tuneoff.errors import DataError, SourceError, StoreError, TuneoffError
 from tuneoff.executors.base import Executor, Inspection
-from tuneoff.forecast import How, RowForecast, StudyForecast, study_forecast
+from tuneoff.forecast import How, RowForecast, StudyForecast, corrected, study_forecast
 from tuneoff.spec import TrialSpec
 from tuneoff.store import StudyStore
 
-COUNT_SECONDS = 3.0
-"""What counting a row takes, about: two seconds of one core for a tiny model, and its data."""
+PAYS = 10.0
+"""Before a run rows are probed where all trials to come take at least this many times as long as probing does."""
 PROBE_SECONDS = 8.0
-"""What probing a row takes, or less: loading, a few seconds of steps, an evaluation batch."""
-PAYS = 5.0
-"""Before a run rows are forecast where their trials are expected to take at least this many times what that does."""
-SHORT_OPERATIONS = 1e11
-"""Trials that compute no more than this are over within seconds anywhere, sooner than a forecast is made."""
+"""What probing one row takes, or less: loading, a few seconds of steps, an evaluation batch. Large models take more."""
+SHORT_OPERATIONS = 2e13
+"""Trials that compute no more than this are over in some twenty seconds on two cores: sooner than is worth while."""
 FIGURES = ("peak_memory_bytes", "train_seconds", "seconds", "search_seconds", "stored_bytes", "predictions_bytes")
 """What is missing of a row of which nothing can be told."""
 
 
 @dataclass(frozen=True)
 class Asking:
-    """Which row is being looked into, the `number`-th of `rows`, and how."""
+    """Which row is being looked into, the `number`-th of `rows`, and how; no `label`: all of them at once."""
 
-    label: str
+    label: str | None
     number: int
     rows: int
     how: How
@@ -120,17 +118,20 @@ class Forecaster:
         Raises:
             KeyboardInterrupt: after the process at work was ended.
         """
+        if not probe:
+            with suppress(TuneoffError):  # a process that fails for all may do for one
+                return self._count(labels)
         how: How = "probed" if probe else "counted"
         return {label: self.row(Asking(label, number, len(labels), how)) for number, label in enumerate(labels, 1)}
 
     def row(self, asking: Asking) -> RowForecast:
         """One row's; without figures, and with the reason, where none can be had."""
+        assert asking.label is not None
         self.listener(asking)
         begun = time.monotonic()
-        trial = next(trial for trial in self.to_come.verdict if trial.label == asking.label)
-        search_trial = self.to_come.longest(asking.label)
+        trial, search_trial = self._pair(asking.label)
         ways: tuple[How, ...] = ("probed", "counted") if asking.how == "probed" else ("counted",)
-        found = RowForecast(label=asking.label, how="counted", device=self.executor.device)
+        found = self._unknown(trial)
         missing: dict[str, str] = {}
         for way in ways:
             try:
@@ -138,11 +139,32 @@ class Forecaster:
                 missing |= found.missing
                 break
             except TuneoffError as error:
-                reason = " ".join(error.message.split())
-                lacking = [figure for figure in FIGURES if figure != "search_seconds" or search_trial is not None]
-                missing |= {"probed": reason} if way == "probed" else dict.fromkeys(lacking, reason)
+                missing |= _lacking(error, search_trial) if way == "counted" else {"probed": _reason(error)}
         told = {"trial": trial.id, "missing": missing, "forecast_seconds": time.monotonic() - begun}
         return found.model_copy(update=told)
+
+    def _count(self, labels: Sequence[str]) -> dict[str, RowForecast]:
+        """The counts of many rows, made by one process.
+
+        Raises:
+            TuneoffError: if it failed.
+        """
+        self.listener(Asking(None, 1, len(labels), "counted"))
+        pairs = [self._pair(label) for label in labels]
+        answers = self.executor.count(pairs, memory_limit_bytes=self.memory_limit_bytes)
+        rows = {}
+        for label, (trial, search_trial), answer in zip(labels, pairs, answers, strict=True):
+            if isinstance(answer, TuneoffError):
+                answer = self._unknown(trial).model_copy(update={"missing": _lacking(answer, search_trial)})
+            rows[label] = answer.model_copy(update={"trial": trial.id})
+        return rows
+
+    def _pair(self, label: str) -> tuple[TrialSpec, TrialSpec | None]:
+        """What stands for a row: its first trial of the verdict, and the longest of its search."""
+        return next(trial for trial in self.to_come.verdict if trial.label == label), self.to_come.longest(label)
+
+    def _unknown(self, trial: TrialSpec) -> RowForecast:
+        return RowForecast(label=trial.label, trial=trial.id, how="counted", device=self.executor.device)
 
     def _ask(self, trial: TrialSpec, search_trial: TrialSpec | None, way: How) -> RowForecast:
         """Asks the executor; rows or weights that were out of reach for one row are not tried again for the next.
@@ -159,6 +181,16 @@ class Forecaster:
         except (SourceError, DataError) as error:
             self._out_of_reach[way] = error.message
             raise
+
+
+def _reason(error: TuneoffError) -> str:
+    return " ".join(error.message.split())
+
+
+def _lacking(error: TuneoffError, search_trial: TrialSpec | None) -> dict[str, str]:
+    """Why a row of which nothing can be told has no figures."""
+    lacking = [figure for figure in FIGURES if figure != "search_seconds" or search_trial is not None]
+    return dict.fromkeys(lacking, _reason(error))
 
 
 def forecast(
@@ -265,21 +297,38 @@ def _is_short(to_come: ToCome, seen: Inspection) -> bool:
 
 
 def _rows_of_a_run(forecaster: Forecaster, labels: Sequence[str], probe: bool) -> dict[str, RowForecast]:
-    """Counts the first row that trains and takes its time for all that do, to know what pays.
+    """Counts all rows; probes one of them and corrects the others by it, or probes all, where that pays.
 
     Returns:
-        Forecasts of these rows; of none where even counting them takes too much beside what is to come.
+        Forecasts of these rows; of none where the trials to come take too little time and all fit.
     """
     to_come = forecaster.to_come
-    trains = [trial.label for trial in to_come.verdict if trial.learning_rate is not None]
+    counted = forecaster.rows(labels, probe=False)
+    trains = sorted((row for row in counted.values() if row.train_seconds is not None), key=_train_seconds)
     if not trains:
-        return {}
-    first = forecaster.row(Asking(trains[0], 1, len(labels), "counted"))
-    if first.trial_seconds is not None:
-        total = first.trial_seconds * len(trains) + sum(map(first.search_trial_seconds, to_come.search_shares))
-        if total < PAYS * COUNT_SECONDS * len(labels) and first.fits is not False:
+        # Floors alone take no time. Of a model that cannot be counted, steps that are run tell nevertheless; trials on
+        # several devices are never probed.
+        steps = [trial for trial in to_come.verdict if trial.learning_rate is not None]
+        if not steps:
             return {}
-        probe = probe and total >= PAYS * PROBE_SECONDS * len(labels)
-    if probe:
-        return forecaster.rows(labels, probe=True)
-    return {trains[0]: first} | forecaster.rows([label for label in labels if label != trains[0]], probe=False)
+        return forecaster.rows(labels, probe=True) if probe and any(trial.devices == 1 for trial in steps) else counted
+    seconds = to_come.total(counted).total_seconds
+    if seconds is not None and seconds < PAYS * PROBE_SECONDS and all(row.fits is not False for row in trains):
+        return {}
+    if not probe:
+        return counted
+    middle = trains[len(trains) // 2]
+    probed = forecaster.row(Asking(middle.label, 1, 1, "probed"))
+    if probed.how != "probed" or not probed.seconds:
+        return {**counted, middle.label: probed}
+    rest = [row.label for row in counted.values() if row.how == "counted" and row is not middle]
+    rows = {label: corrected(row, middle, probed) if label in rest else row for label, row in counted.items()}
+    rows[middle.label] = probed
+    seconds = to_come.total(rows).total_seconds
+    if seconds is None or seconds >= PAYS * max(PROBE_SECONDS, probed.forecast_seconds) * len(rest):
+        rows |= forecaster.rows(rest, probe=True)
+    return rows
+
+
+def _train_seconds(row: RowForecast) -> float:
+    return row.train_seconds or 0.0

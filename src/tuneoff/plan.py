@@ -91,7 +91,7 @@ def _trial(
         "model": study.model.model_dump(mode="json"),
         "task": task.model_dump(mode="json"),
         # A trial is the same trial whether a search led to it or not, so `search` is no part of what it is.
-        "protocol": protocol.model_dump(mode="json", exclude={"search"}),
+        "protocol": _without_later_keys(protocol.model_dump(mode="json", exclude={"search"})),
         "method": row.method,
         "options": options,
         "learning_rate": rate,
@@ -152,6 +152,11 @@ def _spread(devices: int, shard: bool) -> dict[str, Any]:
     return {**({"devices": devices} if devices > 1 else {}), **({"shard": True} if shard else {})}
 
 
+def _without_later_keys(protocol: dict[str, Any]) -> dict[str, Any]:
+    """A protocol without what came later and stands at its default: ids and folders are what they were."""
+    return {key: value for key, value in protocol.items() if (key, value) != ("gradient_checkpointing", False)}
+
+
 def _refuse_devices(study: StudySpec) -> None:
     """Weights are spread over two devices or more, and only where the method leaves the model's modules alone."""
     problems = []
@@ -197,6 +202,7 @@ def question(study: StudySpec) -> dict[str, Any]:
     """What a study asks apart from which methods, how many seeds and how many search trials: studies with equal
     questions may share a folder and a table."""
     protocol = study.protocol.model_dump(mode="json", exclude={"seeds": True, "search": {"trials"}})
+    protocol = _without_later_keys(protocol)
     if study.protocol.search is None:
         del protocol["search"]
     elif study.protocol.search.prune == "none":

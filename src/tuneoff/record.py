@@ -239,6 +239,7 @@ class Environment(Frozen):
     versions: dict[str, str]
     commit: str | None = None
     started_at: str = Field(description="UTC, ISO 8601")
+    release_memory: bool = Field(False, description="whether `execution.release_memory` was set and had an effect")
 
     @property
     def hardware(self) -> tuple[str, int, str]:

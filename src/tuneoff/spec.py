@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 SPEC_VERSION = 1
 
@@ -215,6 +215,9 @@ class Protocol(Frozen):
     gradient_accumulation_steps: int = Field(
         1, ge=1, description="micro-batches that one effective batch is split into"
     )
+    gradient_checkpointing: bool = Field(
+        False, description="compute activations again in the backward pass: less memory, more time"
+    )
     evaluation_batch_size: int = Field(64, ge=1, description="examples per evaluation batch")
     max_length: int = Field(128, ge=1, description="tokens kept of an example, special tokens included")
     learning_rate: float | None = Field(None, gt=0, description="one rate for all methods; unset: each method's own")
@@ -234,7 +237,7 @@ class Protocol(Frozen):
         "best", description="checkpoint that is tested: best on validation, or the last"
     )
     select_metric: str | None = Field(
-        None, description="validation metric that selects; unset: the task's primary metric"
+        None, description="validation metric that selects; unset: the task's own (see docs/protocol.md)"
     )
     search: SearchSpec | None = Field(
         None, description="equal search of every row's learning rate and options; null: none"
@@ -242,8 +245,8 @@ class Protocol(Frozen):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_booleans(cls, value: Any) -> Any:
-        if isinstance(value, bool):
+    def _no_booleans(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool) and cls.model_fields[info.field_name or ""].annotation is not bool:
             raise ValueError("expected a number or a word, not true or false")
         return value
 
@@ -280,6 +283,9 @@ class ExecutionSpec(Frozen):
     timeout_seconds: float | None = Field(None, gt=0, description="a trial running longer is over budget")
     keep_weights: bool = Field(True, description="keep trained weights for export and predict")
     latency_examples: int = Field(24, ge=1, description="single examples timed for inference latency")
+    release_memory: bool = Field(
+        False, description="on the CPU, give large freed blocks back to the system at once: lower peak, slower steps"
+    )
 
 
 class MethodSpec(Frozen):

@@ -148,6 +148,11 @@ def test_without_a_completed_trial_there_is_no_best(tmp_path: Path) -> None:
         ({"changes": {"head": {"environment": environment(processor="EPYC")}}}, "different_hardware", "EPYC"),
         ({"changes": {"head": {"environment": environment(threads=1)}}}, "different_hardware", "1 threads"),
         (
+            {"changes": {"head": {"environment": environment(release_memory=True)}}},
+            "different_release_memory",
+            "head seed 0, head seed 1",
+        ),
+        (
             {"changes": {"head": {"environment": environment(versions={"torch": "2.6.0"})}}},
             "different_versions",
             "torch 2.13.0, 2.6.0",

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from synthetic_records import Level, World, build_store, small_study
+from tuneoff.analysis.axes import AXES, axis_named
 from tuneoff.analysis.outcomes import Outcomes
-from tuneoff.analysis.pareto import AXES, Draws, axis_named, cost_draws, find_front, quality_draws
+from tuneoff.analysis.pareto import Draws, cost_draws, find_front, quality_draws
 from tuneoff.analysis.results import Results, gather
 from tuneoff.errors import StudyError
 from tuneoff.record import Inference, Status

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from synthetic_records import WRITERS, Level, World, build_store, small_study, writing_study
+from tuneoff.analysis.axes import AXES
 from tuneoff.analysis.limits import Limit, cost_limit, metric_limit
 from tuneoff.analysis.outcomes import Outcomes
-from tuneoff.analysis.recommend import PREFERENCES, Recommendation, recommend
+from tuneoff.analysis.recommend import Recommendation, recommend
 from tuneoff.analysis.results import Results, gather
-from tuneoff.cli import recommend as command
 from tuneoff.record import Inference, Status
 from tuneoff.report import recommendation
+from tuneoff.report.recommendation_data import as_data
 
 LEVELS = {
     "majority": Level(0.5, head=0, stored=0),
@@ -114,7 +115,7 @@ def test_none_fits_names_the_nearest(tmp_path: Path) -> None:
     assert said.nearest.label == "lora"  # 20 % over the memory; head is a quarter below the accuracy
     assert said.none_probability == 1
     assert {(change.kind, change.to) for change in said.changes} == {("relax", "lora"), ("relax", "head")}
-    text = " ".join(recommendation.lines(found, said, {axis: {} for axis in PREFERENCES}))
+    text = " ".join(recommendation.lines(found, said, {axis: {} for axis in AXES}))
     assert "None fits" in text
     assert "The nearest is lora" in text
 
@@ -131,7 +132,7 @@ def test_where_no_row_has_the_figure_none_is_called_nearest(tmp_path: Path) -> N
     found = study(tmp_path, changes={label: {"inference": Inference()} for label in LEVELS})
     said = asked(found, cost_limit("latency", "20ms", "--max-latency"))
     assert (said.answer, said.nearest) == (None, None)
-    text = " ".join(recommendation.lines(found, said, {axis: {} for axis in PREFERENCES}))
+    text = " ".join(recommendation.lines(found, said, {axis: {} for axis in AXES}))
     assert "Which is nearest cannot be said" in text
 
 
@@ -140,7 +141,7 @@ def test_a_floor_is_the_answer_only_where_nothing_beats_it(tmp_path: Path) -> No
     found = study(tmp_path, levels=beaten)
     said = asked(found)
     assert (said.answer, said.is_floor) == ("majority", True)
-    text = recommendation.lines(found, said, {axis: {} for axis in PREFERENCES})[0]
+    text = recommendation.lines(found, said, {axis: {} for axis in AXES})[0]
     assert text.startswith("Do without training: majority")
     assert not asked(study(tmp_path / "other")).is_floor
 
@@ -164,7 +165,7 @@ def test_few_seeds_failures_random_weights_and_busy_times_are_said(tmp_path: Pat
     found = study(tmp_path, seeds=3, fail={("head", 1): Status.DIVERGED}, contended=frozenset({"lora"}))
     said = asked(found, time("1h"))
     assert any("did not complete (head seed 1: diverged)" in caveat for caveat in said.caveats)
-    text = " ".join(recommendation.lines(found, said, {axis: {} for axis in PREFERENCES}))
+    text = " ".join(recommendation.lines(found, said, {axis: {} for axis in AXES}))
     assert "too few to call any difference significant (6 needed)" in text
     assert "those of lora were taken on a busy machine" in text
     made = small_study("lora", model={"source": "minilm", "random_weights": True})
@@ -176,7 +177,7 @@ def test_a_row_that_failed_is_not_weighed_and_is_named(tmp_path: Path) -> None:
     found = study(tmp_path, seeds=2, fail={("full", 0): Status.OUT_OF_MEMORY, ("full", 1): Status.OUT_OF_MEMORY})
     said = asked(found)
     assert said.row("full").reason == "no trial of this row has completed"
-    text = " ".join(recommendation.lines(found, said, {axis: {} for axis in PREFERENCES}))
+    text = " ".join(recommendation.lines(found, said, {axis: {} for axis in AXES}))
     assert "Not weighed: full (no trial of this row has completed)" in text
 
 
@@ -193,7 +194,7 @@ def test_words_name_metrics_as_the_field_does_and_data_by_their_keys(tmp_path: P
         name: gather(build_store(tmp_path / name, made, World(levels=levels)))
         for name, levels in (("apart", WRITERS), ("near", near))
     }
-    costs: dict[str, dict[str, float]] = {axis: {} for axis in PREFERENCES}
+    costs: dict[str, dict[str, float]] = {axis: {} for axis in AXES}
     tested = [m for m in studies["apart"].completed[0].metrics if m.split == "test"]
     low, high = (metric_limit(f"rouge_l={bound}", "--min", tested) for bound in (0.1, 0.9))
     cases: list[tuple[str, list[Limit], list[str]]] = [
@@ -208,7 +209,7 @@ def test_words_name_metrics_as_the_field_does_and_data_by_their_keys(tmp_path: P
     ]
     for name, limits, parts in cases:
         said = asked(studies[name], *limits, metric="rouge_l")
-        body = recommendation.as_data(studies[name], said, costs, [])
+        body = as_data(studies[name], said, costs, [])
         assert [part for part in parts if part not in body["text"]] == []
         assert "the best ROUGE-L count as equally good" in body["rule"]
         assert "rouge_l" not in body["text"] + body["rule"]
@@ -220,14 +221,10 @@ def test_a_study_of_floors_recommends_nothing(tmp_path: Path) -> None:
     found = gather(build_store(tmp_path / "s", small_study("majority"), World(levels=LEVELS)))
     said = asked(found)
     assert said.answer is None
-    lines = recommendation.lines(found, said, {axis: {} for axis in PREFERENCES})
+    lines = recommendation.lines(found, said, {axis: {} for axis in AXES})
     assert lines[0] == "No method that trains has a score, so there is nothing to recommend."
 
 
 def test_equal_records_give_equal_probabilities(tmp_path: Path) -> None:
     found = study(tmp_path)
     assert [row.probability for row in asked(found).rows] == [row.probability for row in asked(found).rows]
-
-
-def test_the_command_offers_every_preference() -> None:
-    assert command.PREFERENCES == PREFERENCES

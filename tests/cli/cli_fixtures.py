@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from synthetic_forecasts import Forecasting
+from synthetic_forecasts import Foreteller
 from tuneoff.errors import TuneoffError
 from tuneoff.executors.base import Executor, Inspection, Listener, Progress
-from tuneoff.forecast import RowForecast
 from tuneoff.record import DataInfo, Metric, Parameters, RoleCounts, SplitInfo, Status, Timing, TrialRecord
 from tuneoff.spec import StudySpec, TrialSpec
 from tuneoff.store import StudyStore
@@ -62,15 +61,14 @@ def make_record(trial: TrialSpec, status: Status = Status.COMPLETED, accuracy: f
 
 
 @dataclass
-class FakeExecutor(Executor):
-    """Makes records at once.
+class FakeExecutor(Foreteller):
+    """Makes records and forecasts at once.
 
     Attributes:
         fail: labels whose trials diverge.
         raise_at: trials to run before `error` is raised.
         answers: verb -> answer of `call`.
         calls: (verb, payload) of every `call`.
-        forecasting: what it forecasts.
     """
 
     fail: set[str] = field(default_factory=set)
@@ -84,7 +82,6 @@ class FakeExecutor(Executor):
     inspect_error: TuneoffError | None = None
     closed: bool = False
     device: str = ""
-    forecasting: Forecasting = field(default_factory=Forecasting)
 
     def close(self) -> None:
         self.closed = True
@@ -123,16 +120,6 @@ class FakeExecutor(Executor):
             place.write_record(record)
             listener(Progress("ended", trial, record=record))
             ran += 1
-
-    def forecast(
-        self,
-        trial: TrialSpec,
-        search_trial: TrialSpec | None = None,
-        *,
-        probe: bool = True,
-        memory_limit_bytes: int | None = None,
-    ) -> RowForecast:
-        return self.forecasting.make(trial, search_trial, probe, memory_limit_bytes)
 
     def call(self, verb: str, payload: dict[str, Any]) -> Any:
         self.calls.append((verb, payload))

@@ -51,8 +51,10 @@ def test_it_says_first_that_nothing_was_measured_and_then_what_to_use(ask: Ask) 
     said = ask()
     assert said.startswith("Caution: Nothing was measured for this answer")
     assert "Before a run: use lora; forecast: train time 20.0 s, peak memory 600.0 MiB, stored size 1.0 MiB." in said
-    assert "full has the best prior: 100 % of full fine-tuning's gain over the floor. lora reaches it too" in said
-    assert "so nothing tells them apart before a run; of these lora trains fastest." in said
+    assert (
+        "full has the best prior: 100 % of full fine-tuning's gain over the floor. lora counts as equally good" in said
+    )
+    assert "before a run; of these lora trains fastest." in said
     assert re.search(r"Prior of lora: \d+ % to \d+ % \(.*Hu et al\. 2022", said)
     assert "Not weighed, for nothing is trained: majority." in said
 
@@ -128,6 +130,14 @@ def test_rows_without_figures_are_named(ask: Ask, fake_executor: FakeExecutor) -
     assert "Kept out by the limits: lora (peak memory not known: it vanished)" in ask("--max-memory", "2GB")
 
 
+def test_where_no_cost_is_forecast_of_all_it_says_why_none_decides(ask: Ask, fake_executor: FakeExecutor) -> None:
+    fake_executor.forecasting.rows["lora"] = ExecutorError("it vanished")
+    said = ask()
+    assert "Before a run: use full; forecast: train time 30.0 s" in said
+    assert "No cost is forecast of all of these, so none decides. Missing: lora (train time: it vanished" in said
+    assert "No cost is forecast" not in ask("--max-memory", "2GB")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -138,8 +148,9 @@ def test_rows_without_figures_are_named(ask: Ask, fake_executor: FakeExecutor) -
         (["--pareto", "quality,time"], "--pareto needs measured results"),
         (["--prefer", "latency"], "A forecast knows time, memory, stored."),
         (["--max-memory", "2"], "has no unit"),
-        (["--prior", "lora"], "is not NAME=LOW..HIGH"),
-        (["--prior", "lora=0.8"], "e.g. --prior 'majority=0.8..1'"),
+        (["--prior", "full"], "'full' is not NAME=LOW..HIGH"),
+        (["--prior", "full=0.8"], "e.g. --prior 'full=0.8..1'"),
+        (["--prior", "0.8..1"], "e.g. --prior 'lora=0.8..1'"),
         (["--prior", "lora=0.9..0.8"], "The lower end comes first."),
         (["--prior", "lroa=0.8..1"], "did you mean 'lora'"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Literal
 
 import pytest
@@ -62,6 +63,30 @@ def test_every_method_is_shown_with_its_options(name: str, capsys: pytest.Captur
     assert [option["name"] for option in data["options"]] == list(method.Options.model_fields)
     assert all(option["description"] for option in data["options"])
     assert (data["learning_rate"] is None) == (not method.trains)
+
+
+def test_a_prior_is_shown_with_its_source(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "500")
+    assert main(["show", "method", "lora"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"prior +\d+ % to \d+ % of full fine-tuning's gain over the floor: .*Hu et al\. 2022", shown)
+    assert main(["show", "method", "peft:vera"]) == 0
+    assert "prior" not in capsys.readouterr().out
+    assert main(["show", "method", "lora", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["prior"].keys() == {"low", "high", "source"}
+
+
+def test_a_description_is_broken_at_the_terminals_width_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "500")
+    assert main(["show", "method", "lora"]) == 0
+    shown = capsys.readouterr().out
+    assert "PiSSA (Meng et al. 2024) and OLoRA (Büyükakyüz 2024). These two move their start out of the frozen" in shown
+    assert (
+        "Adds a trained product of two thin matrices to frozen projections; merges into them.\n\nAlso by option"
+        in shown
+    )
 
 
 def test_task_is_shown_with_metrics_and_options(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tuneoff import registry, study_file
-from tuneoff.cli import init
+from tuneoff.cli.init import scalar
+from tuneoff.cli.look import look
 from tuneoff.cli.main import main
 
 
@@ -36,6 +37,14 @@ def test_study_file_loads_and_says_what_was_seen(capsys: pytest.CaptureFixture[s
     assert "40 rows; columns: review, label" in shown
     assert "2 classes: good (30), bad (10)" in shown
     assert "# " + "2 classes: good (30), bad (10)" in Path("reviews.study.yaml").read_text().replace("#   ", "# ")
+
+
+def test_one_row_and_one_class_are_told_as_such(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("one.csv").write_text("text,label\nhello,a\n", encoding="utf-8")
+    assert main(["init", "one.csv"]) == 0
+    shown = capsys.readouterr().out
+    assert "1 row; columns: text, label" in shown
+    assert "1 class: a (1)" in shown
 
 
 def test_columns_with_odd_names_are_guessed_from_what_they_hold() -> None:
@@ -87,6 +96,29 @@ def test_two_texts_make_a_study_that_writes(
     assert f"guessed {guessed}" in shown
     assert "words per target: median 5" in shown
     assert "classes" not in shown
+
+
+def test_rows_suit_the_model_that_is_written_beside_them() -> None:
+    """The model that writes text by default has no biases; the one for classes has."""
+    write_pairs(Path("news.jsonl"), "article", "highlights")
+    write_rows(Path("reviews.csv"), "review,label")
+    assert main(["init", "news.jsonl"]) == main(["init", "reviews.csv"]) == 0
+    assert "bitfit" not in study_file.load("news.study.yaml").methods
+    assert "  # bitfit: {}" in Path("news.study.yaml").read_text(encoding="utf-8")
+    assert "bitfit" in study_file.load("reviews.study.yaml").methods
+
+
+def test_a_length_that_cuts_most_texts_says_so() -> None:
+    write_rows(Path("short.csv"), "review,label")
+    assert main(["init", "short.csv"]) == 0
+    assert "an estimate that keeps 95 % of the texts whole" in Path("short.study.yaml").read_text(encoding="utf-8")
+    lines = [f"{'word ' * 1000}{i},{'good' if i % 2 else 'bad'}" for i in range(40)]
+    Path("long.csv").write_text("\n".join(["review,label", *lines]) + "\n", encoding="utf-8")
+    assert main(["init", "long.csv"]) == 0
+    written = Path("long.study.yaml").read_text(encoding="utf-8")
+    assert "max_length: 512" in written
+    assert "texts beyond are cut; 95 % of them would be whole at about 1,401 (1.4 tokens a word)" in written
+    assert "keeps 95 %" not in written
 
 
 def test_columns_that_are_named_say_which_task_it_is() -> None:
@@ -155,20 +187,20 @@ def test_odd_file_names_give_a_study_name_and_a_quoted_path(capsys: pytest.Captu
 
 def test_what_a_run_would_refuse_is_told() -> None:
     write_rows(Path("gap.csv"), extra="no label here,\n")
-    seen = init.look(Path("gap.csv"))
+    seen = look(Path("gap.csv"))
     assert any("have no label" in concern for concern in seen.concerns)
     write_rows(Path("rare.csv"), extra="one more,strange\n")
-    assert any("fewer than 5 rows: strange" in concern for concern in init.look(Path("rare.csv")).concerns)
+    assert any("fewer than 5 rows: strange" in concern for concern in look(Path("rare.csv")).concerns)
 
 
 @pytest.mark.parametrize(("words", "length"), [(1, 32), (40, 64), (90, 128), (5000, 512)])
 def test_length_is_estimated_from_the_words(words: int, length: int) -> None:
     Path("long.csv").write_text("text,label\n" + "".join(f"{'w ' * words},{i % 2}\n" for i in range(20)))
-    assert init.look(Path("long.csv")).max_length == length
+    assert look(Path("long.csv")).max_length == length
 
 
 @pytest.mark.parametrize(
     "value", ["plain", "no", "true", "null", "1e-4", "12", "a: b", "#x", "it's", 'say "x"', "./a/b.csv", "~", "é", "-"]
 )
 def test_text_stays_text_in_yaml(value: str) -> None:
-    assert study_file.read_yaml(f"key: {init.scalar(value)}    # comment")[0] == {"key": value}
+    assert study_file.read_yaml(f"key: {scalar(value)}    # comment")[0] == {"key": value}

@@ -11,10 +11,12 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import click
 import pytest
 
+from tuneoff import __main__ as entry
 from tuneoff.cli import main as main_module
 from tuneoff.cli.main import COMMANDS, cli, main
 from tuneoff.errors import StudyError
@@ -46,9 +48,10 @@ def test_help_of_every_command_has_examples(name: str, capsys: pytest.CaptureFix
     assert f"tuneoff {name}" in capsys.readouterr().out.partition("Examples:")[2]
 
 
-def test_help_imports_nothing_heavy_and_answers_at_once() -> None:
+@pytest.mark.parametrize("arguments", [["--help"], ["recommend", "--help"]])
+def test_help_imports_nothing_heavy_and_answers_at_once(arguments: list[str]) -> None:
     script = (
-        "import sys; from tuneoff.cli.main import main; main(['--help']);"
+        f"import sys; from tuneoff.cli.main import main; main({arguments});"
         "heavy = {'torch', 'transformers', 'peft', 'pydantic', 'rich', 'numpy', 'pandas', 'yaml'} & set(sys.modules);"
         "assert not heavy, heavy"
     )
@@ -122,6 +125,18 @@ def test_interrupt_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     raising(KeyboardInterrupt(), monkeypatch)
     assert main(["doctor"]) == 130
     assert "Interrupted" in capsys.readouterr().err
+
+
+def test_an_interrupt_while_loading_is_130_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Loading(ModuleType):
+        def __getattr__(self, name: str) -> object:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "tuneoff.cli.main", Loading("tuneoff.cli.main"))
+    assert entry.main() == 130
+    assert capsys.readouterr().err == "\nInterrupted.\n"
 
 
 def test_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_plan_without_probing_says_that_times_are_rough(
     out, err = said("plan", str(small_study), "--no-probe")
     assert "about 1 min 30 s (counted, so roughly); on disk: 6.0 MiB of weights and predictions." in out
     assert "without running a step" in out
-    assert "counting lora (3/3)" in err
+    assert "counting 3 rows" in err
     assert {probe for _, probe, _ in fake_executor.forecasting.asked} == {False}
 
 
@@ -180,7 +180,7 @@ def test_run_tells_how_long_it_will_take_and_keeps_the_forecast(
     small_study: Path, fake_executor: FakeExecutor, said: Said
 ) -> None:
     _, err = said("run", str(small_study), "--out", "results")
-    assert "forecast: about 1 min 30 s (counted, so roughly) for all trials to come" in err
+    assert "forecast: about 1 min 30 s (counted, and corrected by real steps of full) for all trials to come" in err
     assert err.index("forecast:") < err.index("[1/6]")
     made = StudyStore.open("results").forecast()
     assert made is not None
@@ -192,7 +192,8 @@ def test_run_probes_where_that_pays_and_not_when_told_not_to(
 ) -> None:
     fake_executor.forecasting.rows = {"full": row_forecast("full", seconds={"train": 3600.0})}
     _, err = said("run", str(small_study), "--out", "results")
-    assert "forecast: a few real steps of 3 rows first (--no-probe leaves them out)" in err
+    assert "forecast: a few real steps of full first (--no-probe leaves them out)" in err
+    assert "forecast: a few real steps of 2 rows first" in err
     assert "forecast: about 2 h 01 min for all trials to come" in err
     fake_executor.forecasting.asked.clear()
     _, err = said("run", str(small_study), "--out", "others", "--no-probe")
@@ -212,13 +213,14 @@ def test_run_warns_of_rows_that_will_not_fit_and_runs_them(
 def test_run_again_forecasts_nothing_and_with_a_new_row_that_row_alone(
     small_study: Path, fake_executor: FakeExecutor, said: Said
 ) -> None:
+    fake_executor.forecasting.rows = {"ia3": row_forecast("ia3", seconds={"train": 100.0})}
     said("run", str(small_study), "--out", "results")
     fake_executor.forecasting.asked.clear()
     _, err = said("run", str(small_study), "--out", "results")
     assert "forecast" not in err
     _, err = said("run", str(small_study), "--out", "results", "--methods", "full,ia3")
-    assert [label for label, _, _ in fake_executor.forecasting.asked] == ["ia3"]
-    assert "forecast: about 30.0 s" in err
+    assert {label for label, _, _ in fake_executor.forecasting.asked} == {"ia3"}
+    assert "forecast: about 3 min 20 s for all trials to come" in err
     made = StudyStore.open("results").forecast()
     assert made is not None
     assert made.rows.keys() == {"majority", "full", "lora", "ia3"}

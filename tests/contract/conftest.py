@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from tiny_shapes import shape
+from tiny_shapes import random_model, shape
 from tuneoff import registry
 from tuneoff.methods.base import Attached, Method, TaskView
 from tuneoff.tasks.base import Batch, Features, Task
@@ -64,16 +64,8 @@ def build(task: Task, architecture: str, device: str = "cpu", noise: float = 0.0
     from transformers import AutoConfig
 
     config = AutoConfig.for_model(architecture, **{"vocab_size": 96, **SIZES[architecture], **changes})
-    for key, value in task.model_arguments().items():
-        setattr(config, key, value)
-    torch.manual_seed(0)
     with torch.device(device):
-        model: nn.Module = task.model_class(config).from_config(config)
-    with torch.no_grad():
-        for parameter in model.parameters() if device != "meta" else ():
-            # Biases and norms that start at zero or one would hide mistakes.
-            parameter.add_(noise * torch.randn_like(parameter))
-    return model.eval()
+        return random_model(config, task, noise)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,6 @@ TREE = {
     "TrialError": "TuneoffError",
     "OutOfMemory": "TrialError",
     "Diverged": "TrialError",
-    "OverBudget": "TrialError",
     "Cancelled": "TrialError",
 }
 

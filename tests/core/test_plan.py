@@ -26,6 +26,7 @@ OTHER_VALUES: dict[str, Any] = {
     "max_steps": 10,
     "batch_size": 8,
     "gradient_accumulation_steps": 2,
+    "gradient_checkpointing": True,
     "evaluation_batch_size": 32,
     "max_length": 64,
     "learning_rate": 1e-5,
@@ -97,7 +98,8 @@ def test_an_id_tells_content_not_names(make_study: MakeStudy) -> None:
     renamed = make_study(methods={"a name of my own": {"method": "lora", "r": 4}}, name="other", description="words")
     spelt_out = make_study(methods={"lora": {"r": 4, "alpha": 16, "dropout": 0}})
     slow = make_study(methods={"lora": {"r": 4}}, execution={"timeout_seconds": 5, "keep_weights": False})
-    assert hashes(plain) == hashes(renamed) == hashes(spelt_out) == hashes(slow)
+    lean = make_study(methods={"lora": {"r": 4}}, execution={"release_memory": True})
+    assert hashes(plain) == hashes(renamed) == hashes(spelt_out) == hashes(slow) == hashes(lean)
     assert plan(renamed)[0].id.startswith("a_name_of_my_own-s0-"), "an id is the name of a folder"
 
 

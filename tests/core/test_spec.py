@@ -74,6 +74,7 @@ def test_seeds_are_a_number_or_a_list(given: Any, seeds: tuple[int, ...]) -> Non
         ({"seeds": [-1]}, "0 or greater"),
         ({"seeds": True}, "not true or false"),
         ({"epochs": True}, "not true or false"),
+        ({"gradient_checkpointing": "often"}, "boolean"),
         ({"epochs": 0}, "greater than or equal to 1"),
         ({"epochs": 1.5}, "valid integer"),
         ({"learning_rate": 0}, "greater than 0"),

@@ -168,7 +168,7 @@ def test_predictions_that_were_not_kept_are_none(store: StudyStore) -> None:
 
 def test_a_record_of_another_version_is_refused(store: StudyStore, monkeypatch: pytest.MonkeyPatch) -> None:
     finish(store, store.trial_ids()[0])
-    monkeypatch.setattr("tuneoff.store.RECORD_VERSION", 99)
+    monkeypatch.setattr("tuneoff.store.trial.RECORD_VERSION", 99)
     with pytest.raises(StoreError, match="has record version 1, this tuneoff reads 99"):
         store.records()
 
@@ -346,6 +346,7 @@ def test_one_run_at_a_time(tmp_path: Path) -> None:
 def test_whether_a_run_is_on_is_seen_from_outside(tmp_path: Path) -> None:
     store = StudyStore(tmp_path / "study")
     assert store.running_since() is None
+    store.root.mkdir()
     with store.lock():
         began = store.running_since()
         assert began is not None
@@ -380,6 +381,19 @@ def test_an_error_under_the_lock_stays_itself_and_frees_it(tmp_path: Path) -> No
         raise OSError("mine")
     with StudyStore(tmp_path).lock():
         pass
+
+
+def test_a_folder_made_for_the_lock_alone_does_not_stay(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="mine"), StudyStore(tmp_path / "new").lock():
+        raise OSError("mine")
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "old").mkdir()
+    with StudyStore(tmp_path / "old").lock():
+        pass
+    assert (tmp_path / "old").is_dir()
+    with StudyStore(tmp_path / "full").lock():
+        (tmp_path / "full" / "kept").write_text("x")
+    assert (tmp_path / "full" / "kept").read_text() == "x"
 
 
 def test_a_place_that_cannot_hold_a_study(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -31,13 +32,17 @@ Prepare = Callable[..., Prepared]
 NO_DROPOUT = {"dropout": 0, "gradient_accumulation_steps": 3, "precision": "fp32"}
 
 
-def _ranks() -> list[psutil.Process]:
-    """Processes that are ranks of a trial and still run."""
+def _ranks(tiny: Tiny) -> list[psutil.Process]:
+    """Processes that are ranks of a trial of these tests and still run."""
     found = []
     for process in psutil.process_iter(["cmdline"]):
-        line = process.info["cmdline"] or []
-        if line[-2:] == ["tuneoff.trial", "rank"] and process.status() != psutil.STATUS_ZOMBIE:
-            found.append(process)
+        if (process.info["cmdline"] or [])[-2:] != ["tuneoff.trial", "rank"]:
+            continue
+        with contextlib.suppress(psutil.Error):
+            # Another run of the tests may be under way.
+            ours = process.environ().get("PYTHONPATH") == str(tiny.plugins)
+            if ours and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
     return found
 
 
@@ -68,7 +73,7 @@ def test_a_study_holds_one_device_and_two_and_they_agree(
     (entry,) = report["devices"]
     assert (entry["method"], entry["beside"], entry["seeds"]) == ("lora-2", "lora", [0])
     assert entry["efficiency"] == pytest.approx(entry["speed_up"] / 2)
-    assert not _ranks()
+    assert not _ranks(tiny)
 
 
 def test_more_devices_than_there_are_stop_a_study_before_it_runs(
@@ -106,7 +111,7 @@ def test_more_devices_than_there_are_stop_a_study_before_it_runs(
     ],
 )
 def test_a_rank_that_fails_is_named_within_a_minute_and_nothing_is_left(
-    how: str, status: Status, cause: str, said: str, executor: SharedExecutor, prepare: Prepare, faulty: str
+    how: str, status: Status, cause: str, said: str, executor: SharedExecutor, prepare: Prepare, faulty: str, tiny: Tiny
 ) -> None:
     prepared = prepare({"bad": {"method": "faulty", "how": how, "rank": 1, "devices": 2}})
     began: list[float] = []
@@ -123,16 +128,63 @@ def test_a_rank_that_fails_is_named_within_a_minute_and_nothing_is_left(
     assert any(said in line for line in record.log_tail), record.log_tail
     assert began
     assert ended - began[0] < 60
-    wait_until(lambda: not _ranks(), 5)
+    wait_until(lambda: not _ranks(tiny), 5)
 
 
 @pytest.mark.slow
-def test_a_trial_over_its_time_ends_all_its_ranks(executor: SharedExecutor, prepare: Prepare, faulty: str) -> None:
+def test_a_rank_that_hangs_is_named_where_weights_are_spread(
+    executor: SharedExecutor, prepare: Prepare, faulty: str, tiny: Tiny
+) -> None:
+    """The others wait in the gathering of weights, of which only the forward passes tell."""
+    prepared = prepare({"bad": {"method": "faulty", "how": "slow", "rank": 1, "devices": 2, "shard": True}})
+    executor.run(prepared.store, prepared.trials, prepared.told.append)
+    record = _records(prepared)["bad"]
+    assert record.cause.startswith("rank 1 of 2 hung in after_step (faulty_method.py, line"), record.cause
+    wait_until(lambda: not _ranks(tiny), 5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        # Both wait for a message that the other never sends, in a call that tuneoff knows nothing of.
+        ("receive", "inside no collective in recv ("),
+        # Each takes part in a collective that the other has no part in.
+        ("groups", "inside all_reduce of gradients in "),
+    ],
+)
+def test_ranks_that_wait_for_one_another_are_ended_within_a_minute(
+    how: str, said: str, executor: SharedExecutor, prepare: Prepare, faulty: str, tiny: Tiny
+) -> None:
+    prepared = prepare({"bad": {"method": "faulty", "how": how, "devices": 2}})
+    began: list[float] = []
+
+    def listen(progress: Progress) -> None:
+        if progress.event.get("kind") == "phase" and progress.event.get("phase") == "train":
+            began.append(time.monotonic())
+
+    executor.run(prepared.store, prepared.trials, listen)
+    ended = time.monotonic()
+    record = _records(prepared)["bad"]
+    assert record.status is Status.FAILED
+    assert record.cause.startswith("all 2 ranks waited for one another and did nothing else: ")
+    for rank in range(2):
+        assert f"rank {rank} {said}" in record.cause
+    assert ", phase train" in record.cause
+    assert record.log_tail
+    assert 30 < ended - began[0] < 60
+    wait_until(lambda: not _ranks(tiny), 5)
+
+
+@pytest.mark.slow
+def test_a_trial_over_its_time_ends_all_its_ranks(
+    executor: SharedExecutor, prepare: Prepare, faulty: str, tiny: Tiny
+) -> None:
     rows = {"bad": {"method": "faulty", "how": "spin", "devices": 2}}
     prepared = prepare(rows, execution={"timeout_seconds": 40})
     executor.run(prepared.store, prepared.trials, prepared.told.append)
     assert _records(prepared)["bad"].status is Status.OVER_BUDGET
-    wait_until(lambda: not _ranks(), 5)
+    wait_until(lambda: not _ranks(tiny), 5)
 
 
 @pytest.mark.slow
@@ -148,10 +200,10 @@ def test_an_interrupted_or_killed_run_leaves_no_rank_behind(
     )
     logs = tmp_path / "out" / "trials"
     wait_until(lambda: any("sleeping" in log.read_text() for log in logs.glob("slow-*/log-rank-1.txt")), 120)
-    assert len(_ranks()) == 2
+    assert len(_ranks(tiny)) == 2
     os.kill(process.pid, number)
     process.communicate(timeout=40)
-    wait_until(lambda: not _ranks(), 20)
+    wait_until(lambda: not _ranks(tiny), 20)
     if number is signal.SIGINT:
         assert process.returncode == 130
         (record,) = StudyStore.open(tmp_path / "out").records()

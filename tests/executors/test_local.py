@@ -124,7 +124,7 @@ def test_a_disk_that_fills_up_stops_the_run_and_loses_nothing(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr("tuneoff.store.os.fsync", full)
+        patch.setattr("tuneoff.store.files.os.fsync", full)
         with pytest.raises(StoreError, match="No space left on device") as caught:
             executor.run(prepared.store, prepared.trials, prepared.told.append)
     assert "finished trials are kept" in caught.value.hint

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from peft_files import MODEL, result, usual, write
+from tuneoff.analysis.axes import AXES
 from tuneoff.analysis.outcomes import Outcomes
-from tuneoff.analysis.pareto import AXES, cost_draws, find_front, quality_draws
+from tuneoff.analysis.pareto import cost_draws, find_front, quality_draws
 from tuneoff.analysis.recommend import recommend
 from tuneoff.analysis.results import Results, gather
 from tuneoff.errors import DataError, StoreError

@@ -11,7 +11,7 @@ import pytest
 
 from synthetic_records import QUICKSTART, WRITERS, Level, World, build_store, small_study, writing_study
 from tuneoff.analysis.results import gather
-from tuneoff.report import units
+from tuneoff.report import drawing, units
 from tuneoff.report.charts import Chart, Floor, build
 from tuneoff.report.data import summarise
 from tuneoff.report.drawing import COLOURS, MARKERS, draw
@@ -91,6 +91,20 @@ def test_bars_are_intervals_and_letters_stand_beside_names_where_groups_differ(t
 def test_contended_times_are_marked_in_the_time_chart_only(charts: dict[str, Chart]) -> None:
     assert "lora †" in {series.label for series in charts["quality_train_time"].series}
     assert "lora" in {series.label for series in charts["quality_peak_memory"].series}
+
+
+def test_steps_are_told_in_whole_numbers(charts: dict[str, Chart], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drawing, "_png", lambda figure: figure)
+    curve = charts["learning_curve_loss"]
+    short = replace(
+        curve, series=tuple(replace(s, x=(20.0, 40.0), y=s.y[:2], low=s.low[:2], high=s.high[:2]) for s in curve.series)
+    )
+    for chart in (curve, short):
+        figure: Any = draw(chart)
+        figure.canvas.draw()
+        labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+        assert len(labels) > 2
+        assert all(label.isdecimal() for label in labels), labels
 
 
 def test_odd_data_can_be_drawn(charts: dict[str, Chart]) -> None:

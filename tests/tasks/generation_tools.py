@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from tiny_shapes import shape
+from tiny_shapes import random_model, shape
 from tuneoff.methods.base import Attached
 from tuneoff.tasks.base import Features
 from tuneoff.tasks.generation import Generation
@@ -36,13 +36,7 @@ def tiny_config(architecture: str, **changes: Any) -> Any:
 def tiny_writer(architecture: str, task: Generation, **changes: Any) -> tuple[Any, Any]:
     """A model with the same weights every time, far enough from zero to write something, and its tokenizer."""
     config = tiny_config(architecture, **changes)
-    torch.manual_seed(0)
-    model = task.model_class(config).from_config(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
-            parameter.requires_grad_(False)
-    return model.eval(), byte_tokenizer(config)
+    return random_model(config, task, noise=0.3).requires_grad_(False), byte_tokenizer(config)
 
 
 def attached_to(model: Any, kind: str) -> Attached:

@@ -12,7 +12,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from tiny_shapes import shape
+from tiny_shapes import random_model, shape
 from tuneoff import registry
 from tuneoff.errors import DataError, UnsupportedModel
 from tuneoff.methods.base import Attached, Method, TaskView
@@ -48,13 +48,7 @@ def config_of(architecture: str) -> Any:
 
 
 def model_of(architecture: str, task: Classification) -> Any:
-    config = config_of(architecture)
-    torch.manual_seed(0)
-    model = task.model_class(config).from_config(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return model.eval()
+    return random_model(config_of(architecture), task, noise=0.1)
 
 
 def short_words(config: Any) -> Any:

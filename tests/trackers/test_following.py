@@ -71,7 +71,7 @@ def test_it_runs_in_a_process_of_its_own_that_can_neither_ask_nor_print(
     assert os.getpid() not in pids
     assert not psutil.pid_exists(pids.pop())
     assert calls(store)[0]["input"] == ""
-    assert "the recorder starts" in (store.tracker_folder("recorder") / "log.txt").read_text()
+    assert "the recorder starts" in (store.trackers.folder("recorder") / "log.txt").read_text()
     assert "recorder" not in "".join(capfd.readouterr())
 
 
@@ -204,7 +204,7 @@ def test_a_tracker_that_fails_is_given_up_and_the_run_goes_on(
     assert tracked(store, "recorder")["state"] == "finished", "one tracker's failure is not another's"
     assert _kinds(calls(store)).count("end_trial") == 2
     assert all(outlet._process.poll() is not None for outlet in outlets._outlets)
-    (finding,) = store.tracker_findings()
+    (finding,) = store.trackers.findings()
     assert finding.name == "tracker_failed"
     assert "the tracker troublemaker was given up" in finding.message
 
@@ -228,7 +228,7 @@ def test_a_failure_is_left_for_the_records_of_the_running_trial_and_the_next(
     for trial, expected in zip(trials, (0, 1, 1), strict=True):
         assert len(store.trial(trial.id).tracker_findings()) == expected
     (finding,) = store.trial(trials[1].id).tracker_findings()
-    assert finding == store.tracker_findings()[0]
+    assert finding == store.trackers.findings()[0]
 
 
 def test_telling_never_waits_and_a_tracker_too_far_behind_is_given_up(

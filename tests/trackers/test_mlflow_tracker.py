@@ -35,7 +35,7 @@ print(json.dumps(found))
 
 def _read(store: StudyStore) -> dict[str, dict[str, Any]]:
     """name -> run."""
-    found = read_back(READ, store.tracker_folder("mlflow") / "mlflow.db")
+    found = read_back(READ, store.trackers.folder("mlflow") / "mlflow.db")
     assert len({run["name"] for run in found}) == len(found)
     return {run["name"]: run for run in found}
 

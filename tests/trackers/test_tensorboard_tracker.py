@@ -43,7 +43,7 @@ SUCCESS, FAILURE = 1, 2
 
 
 def _read(store: StudyStore, run: str) -> Any:
-    return read_back(READ, store.tracker_folder("tensorboard") / run)
+    return read_back(READ, store.trackers.folder("tensorboard") / run)
 
 
 @pytest.fixture(autouse=True)
@@ -82,6 +82,6 @@ def test_a_repeated_trial_is_one_run_with_the_curves_of_the_last_attempt(tmp_pat
     assert _read(store, trial.id)["hparams"]["status"] == FAILURE
     again = [*EVENTS[:3], {**EVENTS[3], "step": 1, "loss": 9.0}, *EVENTS[3:]]
     follow(store, ["tensorboard"], lambda listener: play(store, trial, listener, events=again))
-    folders = [path.name for path in store.tracker_folder("tensorboard").iterdir() if path.is_dir()]
+    folders = [path.name for path in store.trackers.folder("tensorboard").iterdir() if path.is_dir()]
     assert sorted(folders) == sorted([trial.id, "study"])
     assert _read(store, trial.id)["scalars"]["train/loss"] == [[1, 9.0], [2, 1.5], [4, 0.5]]

@@ -43,7 +43,7 @@ def test_the_example_tracker_follows_a_study(tmp_path: Path, monkeypatch: pytest
         play(store, trials[1], listener, record=failed_record(trials[1]))
 
     assert follow(store, ["table"], run) == []
-    with (store.tracker_folder("table") / "figures.csv").open(encoding="utf-8") as file:
+    with (store.trackers.folder("table") / "figures.csv").open(encoding="utf-8") as file:
         lines = list(csv.reader(file))
     assert {line[1] for line in lines} == {trials[0].id}
     assert [float(line[3]) for line in lines if line[2] == "final/test/accuracy"] == [0.94]

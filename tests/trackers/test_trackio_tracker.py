@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("no_outlets")
 
 @contextmanager
 def _open(store: StudyStore) -> Iterator[sqlite3.Connection]:
-    connection = sqlite3.connect(store.tracker_folder("trackio") / "tuneoff.db")
+    connection = sqlite3.connect(store.trackers.folder("trackio") / "tuneoff.db")
     try:
         yield connection
     finally:
@@ -68,7 +68,7 @@ def test_curves_figures_configuration_and_files_are_there(tmp_path: Path) -> Non
 def test_record_and_report_are_artifacts(tmp_path: Path) -> None:
     store, (trial,) = make_study(tmp_path / "study")
     follow(store, ["trackio"], lambda listener: play(store, trial, listener))
-    kept = {path.read_bytes() for path in (store.tracker_folder("trackio") / "artifacts").rglob("*") if path.is_file()}
+    kept = {path.read_bytes() for path in (store.trackers.folder("trackio") / "artifacts").rglob("*") if path.is_file()}
     assert store.trial(trial.id).record_path.read_bytes() in kept
     assert (store.report_folder / "report.md").read_bytes() in kept
 
@@ -85,6 +85,6 @@ def test_a_repeated_trial_continues_its_run(tmp_path: Path) -> None:
 def test_what_cannot_be_written_is_no_silence(tmp_path: Path) -> None:
     store, (trial,) = make_study(tmp_path / "study")
     # The database's place is taken.
-    (store.tracker_folder("trackio") / "tuneoff.db").mkdir(parents=True)
+    (store.trackers.folder("trackio") / "tuneoff.db").mkdir(parents=True)
     follow(store, ["trackio"], lambda listener: play(store, trial, listener))
     assert tracked(store, "trackio")["state"] == "failed"

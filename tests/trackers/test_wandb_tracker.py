@@ -57,7 +57,7 @@ print(json.dumps(runs))
 
 
 def _read(store: StudyStore) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = read_back(READ, store.tracker_folder("wandb"))
+    found: list[dict[str, Any]] = read_back(READ, store.trackers.folder("wandb"))
     return found
 
 

@@ -9,7 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import nn
 
-from tiny_shapes import shape
+from tiny_shapes import random_model, shape
 from tuneoff import registry
 from tuneoff.measure.energy import EnergyMeter
 from tuneoff.measure.utilisation import Sampler
@@ -34,6 +34,7 @@ from tuneoff.trial.model import _set_up, byte_tokenizer
 from tuneoff.trial.phases import Phases
 from tuneoff.trial.precision import apply_policy
 from tuneoff.trial.ranks import ALONE, Ranks, joined
+from tuneoff.trial.recomputation import recompute_blocks
 
 CPU = torch.device("cpu")
 SIZES = (3, 9, 5, 12, 7, 4, 10, 6, 8, 11)
@@ -125,7 +126,9 @@ def examples(kind: str, count: int = len(SIZES)) -> list[Example]:
     return [Example(f"text {i}", "ab"[i % 2] if kind == "class" else f"word {i}", i, "") for i in range(count)]
 
 
-def bench_for(name: str, kind: str, architecture: str, ranks: Ranks = ALONE) -> tuple[Bench, Method[Any]]:
+def bench_for(
+    name: str, kind: str, architecture: str, ranks: Ranks = ALONE, recomputes: bool = False
+) -> tuple[Bench, Method[Any]]:
     """A method on a tiny model without dropout, the same every time."""
     from transformers import AutoConfig
 
@@ -133,11 +136,7 @@ def bench_for(name: str, kind: str, architecture: str, ranks: Ranks = ALONE) -> 
     sizes = {"vocab_size": 300, **shape(architecture, 64), **SPECIAL.get(architecture, {})}
     config = AutoConfig.for_model(architecture, **sizes)
     _set_up(config, task, 0.0)
-    torch.manual_seed(0)
-    model: Any = task.model_class(config).from_config(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
+    model = random_model(config, task)
     method = registry.methods()[name].create({})
     assert isinstance(method, Method)
     torch.manual_seed(1)
@@ -146,6 +145,8 @@ def bench_for(name: str, kind: str, architecture: str, ranks: Ranks = ALONE) -> 
     for module in attached.module.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
+    if recomputes:
+        recompute_blocks(attached.model)
     if ranks.sharded:
         sharding.shard(attached, CPU, ranks)
     policy = apply_policy("fp32", CPU)
@@ -165,7 +166,6 @@ class Trained:
     examples: int
     scores: list[dict[str, float]]
     predictions: list[Prediction]
-    without_gradient: list[str] = field(default_factory=list)
 
 
 def protocol(**options: Any) -> Protocol:
@@ -187,7 +187,8 @@ def protocol(**options: Any) -> Protocol:
 
 def trained(name: str, kind: str, architecture: str, ranks: Ranks = ALONE, **options: Any) -> Trained:
     """Trains a tiny model and scores it on the way."""
-    bench, method = bench_for(name, kind, architecture, ranks)
+    asked = protocol(**options)
+    bench, method = bench_for(name, kind, architecture, ranks, asked.gradient_checkpointing)
     rows, texts = features(kind), examples(kind)
     scores: list[dict[str, float]] = []
 
@@ -198,9 +199,7 @@ def trained(name: str, kind: str, architecture: str, ranks: Ranks = ALONE, **opt
 
     phases = Phases(CPU, Sampler(device=CPU), lambda event: None)
     torch.manual_seed(0)
-    seen = train(
-        bench, method, rows, protocol(**options), 5e-3, 0, phases, validate, lambda event: None, EnergyMeter(CPU)
-    )
+    seen = train(bench, method, rows, asked, 5e-3, 0, phases, validate, lambda event: None, EnergyMeter(CPU))
     named = {n: p for n, p in bench.attached.module.named_parameters() if p.requires_grad}
     weights = {n: sharding._whole(p.detach()).clone() for n, p in named.items()}
     return Trained(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from tuneoff.store import TrialStore
 from tuneoff.trial.agent import RankFailed, explain
 from tuneoff.trial.handlers import _describe
+from tuneoff.trial.heartbeat import Pulse
 
 
 @dataclass
@@ -35,9 +37,10 @@ def explained(
     replies: dict[int, Any] | None = None,
     hung: dict[int, float] | None = None,
     size: int = 2,
+    deadlock: Sequence[Pulse] = (),
 ) -> dict[str, Any]:
     ended: Any = {rank: Ended(code) for rank, code in failures.items()}
-    return explain(size, ended, replies or {}, hung or {}, TrialStore(place))
+    return explain(size, ended, replies or {}, hung or {}, deadlock, TrialStore(place))
 
 
 def test_a_killed_rank_is_named_and_not_the_one_that_lost_it(tmp_path: Path) -> None:
@@ -63,6 +66,33 @@ def test_a_hung_rank_that_says_where_it_is_is_quoted(tmp_path: Path) -> None:
     (tmp_path / "log-rank-1.txt").write_text(f"sleeping\nStack (most recent call first):\n{stack}")
     found = explained(tmp_path, {1: KILL}, hung={1: 30.0})
     assert found["message"] == "rank 1 of 2 hung in stuck (method.py, line 7): it kept the others waiting for 30 s"
+
+
+def test_a_deadlock_says_where_each_rank_stood(tmp_path: Path) -> None:
+    stack = '  File "/a/ranks.py", line 7 in add_up\n'
+    (tmp_path / "log-rank-1.txt").write_text(f"Stack (most recent call first):\n{stack}")
+    pulses = [
+        Pulse(pid=1, meetings=9, steps=3, phase="train", collective="all_gather"),
+        Pulse(pid=2, meetings=9, steps=3, phase="validation", collective="all_reduce"),
+    ]
+    found = explained(tmp_path, {0: KILL, 1: KILL}, deadlock=pulses)
+    assert found["message"] == (
+        "all 2 ranks waited for one another and did nothing else: rank 0 inside all_gather (no answer), phase train "
+        "after step 3; rank 1 inside all_reduce in add_up (ranks.py, line 7), phase validation after step 3"
+    )
+    assert "same order" in found["hint"]
+    assert (found["type"], found["rank"]) == ("TrialError", 0)
+    assert "killed" not in found
+
+
+def test_of_a_deadlock_the_rank_in_no_collective_is_shown(tmp_path: Path) -> None:
+    for rank in range(2):
+        stack = 'Stack (most recent call first):\n  File "/a/b.py", line 7 in wait\n'
+        TrialStore(tmp_path).rank_log(rank).write_text(stack)
+    pulses = [Pulse(pid=1, phase="train", collective="all_gather"), Pulse(pid=2, phase="train")]
+    found = explained(tmp_path, {0: KILL, 1: KILL}, deadlock=pulses)
+    assert found["rank"] == 1
+    assert found["message"].endswith("rank 1 inside no collective in wait (b.py, line 7), phase train")
 
 
 def test_an_error_of_one_rank_keeps_its_kind_and_gets_its_name(tmp_path: Path) -> None:

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from trial_tools import make_study, news, save_folder, write_csv
+from trial_tools import make_study, news, save_folder, save_writer, write_csv
 
-from tiny_shapes import shape
 from tuneoff import registry
 from tuneoff.methods.base import Method
 from tuneoff.plan import plan
@@ -22,8 +21,8 @@ from tuneoff.tasks.generation import Generation
 from tuneoff.trial import model as trial_model
 from tuneoff.trial.aside import Aside, NotCounted
 from tuneoff.trial.counting import Ledger, Setup, Twin
-from tuneoff.trial.model import byte_tokenizer
-from tuneoff.trial.precision import apply_policy
+from tuneoff.trial.precision import PolicyName, apply_policy
+from tuneoff.trial.recomputation import recompute_blocks
 
 pytest_plugins = ("trial_fixtures",)
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -52,14 +51,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         name: save_folder(tmp_path_factory.mktemp("models") / name, name, ["sport", "trade"]) for name in CLASSIFIERS
     }
     for name in WRITERS:
-        from transformers import AutoConfig
-
-        ends = {"bos_token_id": 299, "eos_token_id": 299} if name == "gpt2" else {}
-        config = AutoConfig.for_model(name, vocab_size=300, **shape(name, 64), **ends)
-        folder = tmp_path_factory.mktemp("models") / f"{name}-writer"
-        Generation({}).model_class(config).from_config(config).save_pretrained(str(folder))
-        byte_tokenizer(config).save_pretrained(str(folder))
-        made[f"{name}-writer"] = folder
+        made[f"{name}-writer"] = save_writer(tmp_path_factory.mktemp("models") / f"{name}-writer", name)
     return made
 
 
@@ -82,6 +74,8 @@ def real_step(spec: TrialSpec, task: Task, batch: Batch, units: int, setup: Setu
     assert isinstance(method, Method)
     loaded = trial_model.load(spec.model, task, seed=0, dropout=spec.protocol.dropout, attention=setup.attention)
     attached = method.attach(loaded.model, trial_model.view(task, loaded))
+    if spec.protocol.gradient_checkpointing:
+        recompute_blocks(attached.model)
     attached.module.train()
     trained = [p for group in method.parameter_groups(attached, 0.0) for p in group["params"]]
     autocast = apply_policy(setup.policy, CPU).autocast
@@ -185,6 +179,36 @@ def test_precision_attention_padding_and_dropout_are_those_of_the_trial(
     rows = classes() if padded else classes((30, 30, 30, 30))
     counted, real = compared(spec, Classification({"labels": ["sport", "trade"]}), rows, setup)
     assert counted == pytest.approx(real, rel=0.01)
+
+
+@pytest.mark.parametrize("policy", ["fp32", "bf16"])
+@pytest.mark.parametrize("method", ["full", "lora", "prefix_tuning", "last_block"])
+def test_activations_that_are_computed_again_are_counted_so(
+    method: str, policy: PolicyName, folders: dict[str, Path], data: Path
+) -> None:
+    folder, setup = folders["gpt2-writer"], Setup(policy, "sdpa")
+    spec = trial_of(folder, data, method, dropout=0.1, gradient_checkpointing=True)
+    counted, real = compared(spec, Generation({}), texts(), setup)
+    assert counted == pytest.approx(real, rel=0.01)
+    kept = Twin(trial_of(folder, data, method, dropout=0.1), Generation({}), setup).states
+    assert Twin(spec, Generation({}), setup).states == kept
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+def test_gradient_checkpointing_takes_less_memory_and_one_more_forward_pass(
+    gpu: bool, folders: dict[str, Path], data: Path
+) -> None:
+    task, setup = Classification({"labels": ["sport", "trade"]}), Setup("bf16", "sdpa", gpu)
+    batch = task.collate(classes((30, 30, 30, 30) * 8), 0)
+    twins = [
+        Twin(trial_of(folders["bert"], data, "lora", dropout=0.1, gradient_checkpointing=on), task, setup)
+        for on in (False, True)
+    ]
+    plain, again = (twin.step(batch, 32) for twin in twins)
+    assert again.activations < 0.8 * plain.activations
+    forward = twins[0].evaluation(batch)
+    assert plain.operations < again.operations <= plain.operations + forward.operations
+    assert twins[1].evaluation(batch) == forward
 
 
 def test_likelihood_and_options_of_methods_are_counted(folders: dict[str, Path], data: Path) -> None:

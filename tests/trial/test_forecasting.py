@@ -7,19 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trial_tools import make_study, write_csv
+from trial_tools import make_study, save_writer, write_csv
 
-from tiny_shapes import shape
 from tuneoff.errors import DataError
+from tuneoff.executors.local import LocalExecutor
 from tuneoff.forecast import RowForecast
 from tuneoff.plan import plan
 from tuneoff.rounds import outline
 from tuneoff.spec import StudySpec, TrialSpec
-from tuneoff.tasks.generation import Generation
+from tuneoff.trial import data as trial_data
 from tuneoff.trial import forecaster, forecasting, handlers
 from tuneoff.trial import model as trial_model
-from tuneoff.trial.forecasting import forecast_row
-from tuneoff.trial.model import byte_tokenizer
+from tuneoff.trial.forecasting import count_rows, forecast_row
 
 pytest_plugins = ("trial_fixtures",)
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -42,12 +41,8 @@ def trial(model: Path, data: Path, method: str, **changes: Any) -> TrialSpec:
 @pytest.fixture(scope="module")
 def writer(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A model that writes and pairs of texts."""
-    from transformers import AutoConfig
-
     folder = tmp_path_factory.mktemp("writer")
-    config = AutoConfig.for_model("gpt2", vocab_size=300, **shape("gpt2", 128), bos_token_id=299, eos_token_id=299)
-    Generation({}).model_class(config).from_config(config).save_pretrained(str(folder / "gpt2"))
-    byte_tokenizer(config).save_pretrained(str(folder / "gpt2"))
+    save_writer(folder / "gpt2", "gpt2", n_positions=128)
     data = folder / "pairs.jsonl"
     data.write_text("".join(json.dumps({"text": f"say {i} " * (i % 5 + 1), "title": f"{i}"}) + "\n" for i in range(40)))
     return folder / "gpt2", data
@@ -144,13 +139,6 @@ def test_a_floor_without_a_model_is_cheap(bert_folder: Path, news_csv: Path) -> 
     assert row.missing["peak_memory_bytes"] == "this method uses no model"
 
 
-def test_several_devices_are_not_forecast(bert_folder: Path, news_csv: Path) -> None:
-    spec = trial(bert_folder, news_csv, "lora").model_copy(update={"devices": 2})
-    row = forecast_row(spec, None, "cpu", True, None)
-    check(row)
-    assert row.seconds == {}
-
-
 # --- memory of another device
 
 
@@ -179,6 +167,25 @@ def test_what_does_not_fit_is_told_what_would_help(bert_folder: Path, news_csv: 
     row = forecast_row(spec, None, "cpu", False, whole.peak_memory_bytes - whole.memory["activations"] + tight)
     changes = [remedy.change for remedy in row.remedies if remedy.same_result]
     assert changes == ["protocol.gradient_accumulation_steps=8"]
+
+
+def test_computing_activations_again_is_suggested_where_it_is_enough(bert_folder: Path, news_csv: Path) -> None:
+    change = {"gradient_checkpointing": True}
+    spec, again = (
+        trial(bert_folder, news_csv, "full", protocol={"max_length": 48, **changes}) for changes in ({}, change)
+    )
+    whole, less = (forecast_row(one, None, "cpu", False, 8 * 10**9) for one in (spec, again))
+    assert whole.peak_memory_bytes is not None
+    assert less.peak_memory_bytes is not None
+    assert less.peak_memory_bytes < whole.peak_memory_bytes
+    row = forecast_row(spec, None, "cpu", False, less.peak_memory_bytes)
+    found = {remedy.change: remedy for remedy in row.remedies}
+    assert list(found)[:2] == ["protocol.gradient_accumulation_steps=2", "protocol.gradient_checkpointing=true"]
+    remedy = found["protocol.gradient_checkpointing=true"]
+    assert (remedy.peak_memory_bytes, remedy.same_result) == (less.peak_memory_bytes, True)
+    tighter = forecast_row(again, None, "cpu", False, less.peak_memory_bytes - 1)
+    assert tighter.fits is False
+    assert "protocol.gradient_checkpointing=true" not in [remedy.change for remedy in tighter.remedies]
 
 
 def test_nothing_is_suggested_where_nothing_helps(bert_folder: Path, news_csv: Path) -> None:
@@ -251,7 +258,6 @@ def test_the_verb_answers_plain_data(bert_folder: Path, news_csv: Path) -> None:
 
 @pytest.mark.slow
 def test_a_forecast_comes_true(tmp_path: Path, bert_folder: Path) -> None:
-    from tuneoff.executors.local import LocalExecutor
     from tuneoff.store import StudyStore
 
     rows = [(f"{'goal match team score ' * (i % 6 + 1)}{i}", ("sport", "trade")[i % 2]) for i in range(400)]
@@ -267,3 +273,53 @@ def test_a_forecast_comes_true(tmp_path: Path, bert_folder: Path) -> None:
     # Others may use the machine while tests run.
     assert forecast.train_seconds == pytest.approx(record.timing.train_seconds, rel=0.6)
     assert forecast.stored_bytes == record.stored_bytes
+
+
+# --- many rows at once
+
+
+def test_rows_counted_together_are_those_counted_alone(
+    bert_folder: Path, news_csv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads: list[Any] = []
+    load = trial_data.load
+
+    def noted(*given: Any) -> trial_data.TrialData:
+        loads.append(given)
+        return load(*given)
+
+    monkeypatch.setattr(trial_data, "load", noted)
+    methods = ("lora", "full", "prompt_tuning", "majority")
+    pairs = [(trial(bert_folder, news_csv, method), None) for method in methods]
+    together = list(count_rows(pairs, "cpu", None))
+    # Once for the rows with a model, once for the floor without.
+    assert len(loads) == 2
+    for (spec, _), row in zip(pairs, together, strict=True):
+        assert isinstance(row, RowForecast)
+        alone = forecast_row(spec, None, "cpu", False, None)
+        assert (row.label, row.trial, row.how) == (alone.label, alone.trial, alone.how)
+        assert row.counted == alone.counted
+        assert row.stored_bytes == alone.stored_bytes
+        assert {part: size for part, size in row.memory.items() if part != "process"} == {
+            part: size for part, size in alone.memory.items() if part != "process"
+        }
+        assert row.seconds.keys() == alone.seconds.keys()
+
+
+def test_a_row_that_cannot_be_leaves_the_others_theirs(bert_folder: Path, news_csv: Path) -> None:
+    long = trial(bert_folder, news_csv, "lora", protocol={"max_length": 600})
+    pairs = [[spec.model_dump(mode="json"), None] for spec in (long, trial(bert_folder, news_csv, "head"))]
+    asked = {"pairs": pairs, "device": "cpu", "memory_limit_bytes": 10**9}
+    failed, made = json.loads(json.dumps(handlers._do("count", asked, 0.0)))
+    assert failed["error"]["type"] == "DataError"
+    assert "positions" in failed["error"]["message"]
+    row = RowForecast.model_validate(made["row"])
+    assert (row.label, row.how, row.available_bytes) == ("head", "counted", 10**9)
+    check(row)
+
+
+def test_an_executor_gives_errors_as_what_they_were(bert_folder: Path, news_csv: Path) -> None:
+    long = trial(bert_folder, news_csv, "lora", protocol={"max_length": 600})
+    with LocalExecutor("cpu", warm=False) as executor:
+        (found,) = executor.count([(long, None)])
+    assert isinstance(found, DataError)

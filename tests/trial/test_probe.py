@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from trial_tools import make_study
+from trial_tools import make_study, save_writer
 
 from tuneoff import registry
 from tuneoff.measure.utilisation import Sampler
@@ -244,15 +244,7 @@ def test_an_evaluation_a_single_example_and_what_is_kept(assembled: Open) -> Non
 def test_writing_is_timed_by_a_few_tokens(tmp_path: Path) -> None:
     import json
 
-    from transformers import AutoConfig
-
-    from tiny_shapes import shape
-    from tuneoff.tasks.generation import Generation
-    from tuneoff.trial.model import byte_tokenizer
-
-    config = AutoConfig.for_model("gpt2", vocab_size=300, **shape("gpt2", 128), bos_token_id=299, eos_token_id=299)
-    Generation({}).model_class(config).from_config(config).save_pretrained(str(tmp_path / "gpt2"))
-    byte_tokenizer(config).save_pretrained(str(tmp_path / "gpt2"))
+    save_writer(tmp_path / "gpt2", "gpt2", n_positions=128)
     data = tmp_path / "pairs.jsonl"
     data.write_text("".join(json.dumps({"text": f"say {i} " * 4, "title": f"{i}"}) + "\n" for i in range(40)))
     task = {"name": "generation", "data": str(data), "source": "text", "target": "title", "max_target_length": 30}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from tuneoff.methods.base import Method
 from tuneoff.spec import TrialSpec
 from tuneoff.trial.checkpoint import Checkpoint
 from tuneoff.trial.evaluate import predict, write
+from tuneoff.trial.heartbeat import Beat, read
 from tuneoff.trial.ranks import ALONE, Ranks, check_devices, is_loss, threads_each
 from tuneoff.trial.reduction import BUCKET_BYTES, Reducer, _buckets
 
@@ -71,6 +73,22 @@ def test_two_ranks_train_as_one(name: str, kind: str, architecture: str, tmp_pat
         assert torch.equal(weight, several[1].weights[parameter]), parameter
     assert several[0].norms == several[1].norms
     assert several[0].predictions == several[1].predictions
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "architecture"), [("lora", "class", "bert"), ("full", "text", "gpt2"), FAST[3]]
+)
+def test_so_do_they_when_activations_are_computed_again(
+    name: str, kind: str, architecture: str, tmp_path: Path
+) -> None:
+    one = trained(name, kind, architecture)
+    work = partial(_recomputed, name, kind, architecture)
+    for result in run_ranks(work, tmp_path):
+        assert_same_training(result, one)
+
+
+def _recomputed(name: str, kind: str, architecture: str, ranks: Ranks) -> Any:
+    return trained(name, kind, architecture, ranks, gradient_checkpointing=True)
 
 
 def test_three_ranks_share_batches_of_four(tmp_path: Path) -> None:
@@ -252,6 +270,16 @@ def test_sharded_training_is_unsharded_training(kind: str, architecture: str, tm
         assert_same_training(result, one)
 
 
+@pytest.mark.parametrize(
+    ("kind", "architecture"), [("text", "gpt2"), pytest.param("text", "t5", marks=pytest.mark.slow)]
+)
+def test_so_is_sharded_training_that_computes_activations_again(kind: str, architecture: str, tmp_path: Path) -> None:
+    one = trained("full", kind, architecture)
+    work = partial(_recomputed, "full", kind, architecture)
+    for result in run_ranks(work, tmp_path, sharded=True):
+        assert_same_training(result, one)
+
+
 def _kept(folder: Path, ranks: Ranks) -> Any:
     bench, method = bench_for("full", "text", "gpt2", ranks)
     rows, texts = features("text"), examples("text")
@@ -366,6 +394,22 @@ def _left_alone(ranks: Ranks) -> bool:
     except RuntimeError as error:
         return is_loss(error)
     return False
+
+
+def test_phases_and_collectives_are_noted_while_they_last(tmp_path: Path) -> None:
+    told: list[Any] = []
+    ranks = Ranks(0, 2, beat=Beat(tmp_path / "0.beat"))
+    emit = ranks.noting(told.append)
+    emit({"kind": "phase", "phase": "train"})
+    emit({"kind": "step", "step": 1})
+    assert [event["kind"] for event in told] == ["phase", "step"]
+    with contextlib.suppress(ValueError), ranks.inside("all_reduce", 5):
+        pulse = read(tmp_path / "0.beat")
+        assert (pulse.phase, pulse.collective, pulse.sending) == ("train", "all_reduce", 5)
+        raise ValueError
+    assert read(tmp_path / "0.beat").collective == ""
+    # A trial of one process notes nothing.
+    assert ALONE.noting(told.append) == told.append
 
 
 def test_the_loss_of_a_rank_is_told_from_an_error_of_ones_own(tmp_path: Path) -> None:

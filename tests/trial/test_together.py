@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from rank_tools import forked_ranks, run_ranks
-from trial_fixtures import MakePlace
 
 from tuneoff.record import TrialRecord
 from tuneoff.store import TrialStore
 from tuneoff.trial.ranks import ALONE, Ranks
 from tuneoff.trial.together import Onlooker, combine
 from tuneoff.trial.worker import run
+
+if TYPE_CHECKING:
+    from trial_fixtures import MakePlace
 
 pytest_plugins = ("trial_fixtures",)
 pytestmark = [pytest.mark.usefixtures("one_thread"), forked_ranks]
@@ -90,7 +92,7 @@ def test_a_floor_that_uses_the_model_is_dealt_over_the_ranks(
 
 @pytest.mark.slow
 def test_a_sharded_trial_keeps_weights_that_one_process_reads(make_place: MakePlace, tmp_path: Path) -> None:
-    from tuneoff.trial.worker import restore
+    from tuneoff.trial.use import restore
 
     one = make_place("full", protocol=NO_DROPOUT)
     two = make_place("full", protocol=NO_DROPOUT, devices=2, shard=True)

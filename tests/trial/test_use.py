@@ -15,8 +15,8 @@ from tuneoff.errors import DataError, SourceNotFound, StoreError
 from tuneoff.spec import ModelSpec, TaskSpec
 from tuneoff.store import TrialStore
 from tuneoff.tasks.base import Batch
-from tuneoff.trial.use import _loading, export, go_to_origin, predict
-from tuneoff.trial.worker import restore, run
+from tuneoff.trial.use import _loading, export, go_to_origin, predict, restore
+from tuneoff.trial.worker import run
 
 pytest_plugins = ("trial_fixtures",)
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -13,7 +13,8 @@ from tuneoff import registry
 from tuneoff.errors import DataError, Diverged, ExecutorError, RecordExists, StoreError
 from tuneoff.record import RoleCounts, Status, TrialRecord
 from tuneoff.store import TrialStore
-from tuneoff.trial.worker import restore, run
+from tuneoff.trial.use import restore
+from tuneoff.trial.worker import run
 
 pytest_plugins = ("trial_fixtures",)
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -10,20 +10,23 @@ from typing import Any
 import torch
 from torch import nn
 
-from tiny_shapes import shape
+from tiny_shapes import random_model, shape
 from tuneoff import registry
 from tuneoff.methods.base import Attached, Method
 from tuneoff.spec import StudySpec
 from tuneoff.study_file import parse
 from tuneoff.tasks.base import Features
 from tuneoff.tasks.classification import Classification
+from tuneoff.tasks.generation import Generation
 from tuneoff.trial.evaluate import Bench
 from tuneoff.trial.model import byte_tokenizer
 from tuneoff.trial.precision import apply_policy
 
+ENDS = {"bos_token_id": 299, "eos_token_id": 299}
 SIZES: dict[str, dict[str, Any]] = {
-    "bert": shape("bert", 64),
-    "gpt2": {**shape("gpt2", 64), "bos_token_id": 299, "eos_token_id": 299},
+    "bert": {**shape("bert", 64), "max_position_embeddings": 64},
+    **{name: {**shape(name, 64), **ENDS} for name in ("gpt2", "gpt_neo")},
+    **{name: shape(name, 64) for name in ("bart", "llama", "t5")},
 }
 WORDS = {"sport": ("goal", "match", "team", "score"), "trade": ("oil", "price", "export", "tariff")}
 
@@ -49,21 +52,12 @@ def news(count: int, start: int = 0) -> list[tuple[str, str]]:
 def tiny_config(architecture: str, **changes: Any) -> Any:
     from transformers import AutoConfig
 
-    sizes = {"vocab_size": 300, "max_position_embeddings": 64, **SIZES[architecture], **changes}
-    return AutoConfig.for_model(architecture, **sizes)
+    return AutoConfig.for_model(architecture, **{"vocab_size": 300, **SIZES[architecture], **changes})
 
 
 def tiny_model(architecture: str, task: Classification, **changes: Any) -> nn.Module:
     """The same weights every time, far enough from zero to tell mistakes."""
-    config = tiny_config(architecture, **changes)
-    for key, value in task.model_arguments().items():
-        setattr(config, key, value)
-    torch.manual_seed(0)
-    model: nn.Module = task.model_class(config).from_config(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    return model.eval()
+    return random_model(tiny_config(architecture, **changes), task)
 
 
 def save_folder(folder: Path, architecture: str, labels: Sequence[str], **changes: Any) -> Path:
@@ -71,6 +65,15 @@ def save_folder(folder: Path, architecture: str, labels: Sequence[str], **change
     model: Any = tiny_model(architecture, Classification({"labels": list(labels)}), **changes)
     model.save_pretrained(str(folder))
     byte_tokenizer(model.config).save_pretrained(str(folder))
+    return folder
+
+
+def save_writer(folder: Path, architecture: str, **changes: Any) -> Path:
+    """The same of a model that writes text, with its initial weights, the same every time."""
+    config = tiny_config(architecture, **changes)
+    torch.manual_seed(3)
+    Generation({}).model_class(config).from_config(config).save_pretrained(str(folder))
+    byte_tokenizer(config).save_pretrained(str(folder))
     return folder
 
 

@@ -20,6 +20,7 @@ LOUD = (
     "different_precision",
     "different_hardware",
     "different_versions",
+    "different_release_memory",
     "contended",
     "collapsed_seeds",
     "unequal_seeds",
@@ -105,6 +106,14 @@ def _machines(results: Results) -> list[Finding]:
     if differing:
         parts = "; ".join(f"{name} {', '.join(values)}" for name, values in differing.items())
         found.append(Finding(name="different_versions", message=f"Trials ran with different software: {parts}."))
+    released = [r for r in results.completed if r.environment and r.environment.release_memory]
+    if released and len(released) < len(environments):
+        names = ", ".join(_name(results, r) for r in released)
+        message = (
+            "Freed memory went back to the system at once in some trials and not in others (execution.release_memory), "
+            f"so peaks of memory and times are not comparable between them; it did in: {names}."
+        )
+        found.append(Finding(name="different_release_memory", message=message))
     busy = [r for r in results.completed if r.noise.contended]
     if busy:
         names = ", ".join(_name(results, r) for r in busy)
@@ -158,7 +167,7 @@ def _own_findings(results: Results, told: set[str]) -> list[Finding]:
 def _trackers(results: Results) -> list[Finding]:
     """Trackers given up in the last run; those that a record names already are among its findings."""
     told = {finding for record in results.records for finding in record.findings}
-    return [finding for finding in results.store.tracker_findings() if finding not in told]
+    return [finding for finding in results.store.trackers.findings() if finding not in told]
 
 
 def _differ(records: Iterable[TrialRecord], key: Callable[[TrialRecord], tuple[Hashable, str | int | None]]) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tuneoff.record import TrialRecord
+if TYPE_CHECKING:
+    from tuneoff.record import TrialRecord
 
 
 @dataclass(frozen=True)

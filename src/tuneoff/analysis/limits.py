@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tuneoff.analysis.pareto import AXES, Axis
+from tuneoff.analysis.axes import AXES, Axis
 from tuneoff.errors import StudyError, did_you_mean
 from tuneoff.record import Metric
 

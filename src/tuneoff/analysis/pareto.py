@@ -1,4 +1,4 @@
-"""What methods are weighed by, and the Pareto front: the methods that no other beats in everything at once.
+"""Where rows stand on the axes, and the Pareto front: the methods that no other beats in everything at once.
 
 A method is on the front when no other is at least as good on every axis and better on one.
 """
@@ -13,58 +13,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tuneoff.analysis.figures import COSTS, why_missing
+from tuneoff.analysis.axes import QUALITY, Axis
+from tuneoff.analysis.figures import why_missing
 from tuneoff.analysis.inference import Sample, draw_means
 from tuneoff.analysis.inference.joint import DRAWS
 from tuneoff.analysis.outcomes import Outcomes
 from tuneoff.analysis.results import Results, Row
-from tuneoff.errors import StudyError, did_you_mean
-from tuneoff.record import Metric, TrialRecord
+from tuneoff.record import Metric
 
 Array = NDArray[np.float64]
-Unit = Literal["seconds", "bytes", "count", "joules"]
-QUALITY = "quality"
-
-
-@dataclass(frozen=True)
-class Axis:
-    """A cost that methods are weighed by; less is better.
-
-    Attributes:
-        name: the word for it.
-        figure: name of the figure in tables and reports, unit included.
-        place: its dotted name in a record, under which `missing` says why it is null.
-        unit: what it is counted in.
-        timing: whether a busy machine spoils it.
-        training: whether it is a cost of training alone: a row that does not train has none of it.
-    """
-
-    name: str
-    figure: str
-    place: str
-    unit: Unit
-    timing: bool = False
-    training: bool = False
-
-    def of(self, record: TrialRecord) -> float | None:
-        """The figure of one trial; None where it was not measured."""
-        if self.figure == "trainable_parameters":
-            return float(record.parameters.trainable.total) if record.parameters else None
-        return next(cost for cost in COSTS if cost.name == self.figure).of(record)
-
-
-AXES: dict[str, Axis] = {
-    axis.name: axis
-    for axis in (
-        Axis("time", "train_seconds", "timing.train_seconds", "seconds", timing=True, training=True),
-        Axis("memory", "peak_memory_bytes", "memory.peak_memory_bytes", "bytes", training=True),
-        Axis("stored", "stored_bytes", "stored_bytes", "bytes"),
-        Axis("parameters", "trainable_parameters", "parameters", "count", training=True),
-        Axis("latency", "latency_seconds", "inference.latency_seconds_median", "seconds", timing=True),
-        Axis("energy", "energy_joules", "energy_joules", "joules", timing=True, training=True),
-    )
-}
-"""Every cost by its name; quality is an axis besides, with its metric's direction."""
 
 
 @dataclass(frozen=True)
@@ -196,18 +153,6 @@ def find_front(drawn: Sequence[Draws], directions: Mapping[str, Literal["higher"
         )
         probabilities = dict(zip(labels, _undominated(points).mean(axis=1).tolist(), strict=True))
     return Front(tuple(a.axis for a in drawn), tuple(label for _, label in ranked), probabilities, left_out)
-
-
-def axis_named(name: str) -> Axis | None:
-    """The cost of that name; None for `quality`.
-
-    Raises:
-        StudyError: if there is no such axis.
-    """
-    if name != QUALITY and name not in AXES:
-        known = [QUALITY, *AXES]
-        raise StudyError(f"no axis {name!r}{did_you_mean(name, known)}", hint=f"Axes: {', '.join(known)}.")
-    return AXES.get(name)
 
 
 def _undominated(points: Array) -> NDArray[np.bool_]:

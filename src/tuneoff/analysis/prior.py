@@ -1,8 +1,9 @@
 """Which method to use, before anything is trained: from a forecast of costs and stated priors of quality alone.
 
 A prior is an interval for the share of full fine-tuning's gain over the floor that a method is expected to reach, read
-out of published comparisons. Rows whose intervals overlap that of the best one cannot be told apart before a run, so
-the cheapest of them is the answer. Measured results have no part in it.
+out of published comparisons. Rows whose intervals overlap that of the best one, and that are not expected to give up
+much more of the gain, count as equally good before a run, so the cheapest of them is the answer. Measured results have
+no part in it.
 """
 
 from __future__ import annotations
@@ -10,14 +11,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from tuneoff.analysis.axes import AXES
 from tuneoff.analysis.limits import Limit
-from tuneoff.analysis.pareto import AXES
 from tuneoff.analysis.recommend import Shortfall
 from tuneoff.forecast import Prior, StudyForecast
 
 COSTS = ("time", "memory", "stored")
 """The costs that a forecast knows, by their names in `AXES`."""
 NO_PRIOR = "no prior is stated"
+TOLERANCE = 0.2
+"""Share of the gain that the middle of a row's prior may lie below that of the best. Overlap alone would let a wide
+interval, of which nothing is known but that it may turn out well, win by cheapness over one that is near the best."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class Advice:
         prefer: the cost by which the cheapest is found; empty where none is forecast of all of `as_good`.
         answer: label; None where no row that trains and has a prior keeps the limits.
         best: label of the row with the best prior of those that keep the limits.
-        as_good: rows that keep the limits and whose priors overlap that of `best`, itself included, best first.
+        as_good: rows that keep the limits and are as good as `best` before a run, itself included, best first.
         nearest: where nothing fits: the row whose worst shortfall is least; None where every row lacks a figure.
         rows: every row, best prior first, floors last.
     """
@@ -97,7 +101,7 @@ def advise(
     if not fitting:
         return Advice(tuple(limits), "", None, None, (), nearest, tuple(rows))
     best = fitting[0]
-    as_good = [row for row in fitting if _overlap(row.prior, best.prior)]
+    as_good = [row for row in fitting if _as_good(row.prior, best.prior)]
     order = (prefer, *(axis for axis in COSTS if axis != prefer))
     by = next((axis for axis in order if all(axis in row.figures for row in as_good)), "")
     answer = min(as_good, key=lambda row: row.figures[by]) if by else best
@@ -135,5 +139,9 @@ def _middle(prior: Prior | None) -> float:
     return float("-inf") if prior is None else (prior.low + prior.high) / 2
 
 
-def _overlap(one: Prior | None, other: Prior | None) -> bool:
-    return one is not None and other is not None and one.high >= other.low and other.high >= one.low
+def _as_good(prior: Prior | None, best: Prior | None) -> bool:
+    """Whether a prior overlaps the best one, and its middle lies at most `TOLERANCE` below."""
+    if prior is None or best is None:
+        return False
+    # Rounded, because 0.9 - 0.7 is a little more than 0.2.
+    return prior.high >= best.low and round(_middle(best) - _middle(prior), 9) <= TOLERANCE

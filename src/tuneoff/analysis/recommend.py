@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 
+from tuneoff.analysis.axes import AXES
 from tuneoff.analysis.caveats import LOUD, caveats
 from tuneoff.analysis.inference import SEEDS_REQUIRED, Pair
 from tuneoff.analysis.limits import Limit
@@ -19,8 +20,6 @@ from tuneoff.analysis.outcomes import Outcomes
 from tuneoff.analysis.results import Results, Row
 from tuneoff.analysis.rule import NONE, Scales, choose, keep
 from tuneoff.record import Metric
-
-PREFERENCES = ("time", "memory", "stored", "parameters", "latency", "energy")
 
 
 @dataclass(frozen=True)
@@ -162,7 +161,7 @@ def recommend(
         metric: a test metric of the study.
         limits: what the answer must keep.
         prefer: the cost by which the cheapest of equally good rows is found (a name in `AXES`); where a row among
-            them lacks it, the next of `PREFERENCES` that all have.
+            them lacks it, the next of them that all have.
     """
     scales = Scales(results, outcomes, metric)
     as_good = _as_good(scales, limits)
@@ -233,7 +232,7 @@ def _as_good(scales: Scales, limits: Sequence[Limit]) -> tuple[str, ...]:
 
 def _usable(scales: Scales, labels: Sequence[str], prefer: str) -> str:
     """The preferred cost, or the next that all rows have; empty without one."""
-    for axis in (prefer, *(name for name in PREFERENCES if name != prefer)):
+    for axis in (prefer, *(name for name in AXES if name != prefer)):
         if all(label in scales.cost(axis).means for label in labels):
             return axis
     return ""
@@ -291,7 +290,7 @@ def _changes(
             found += _tightened(scales, limits, at, prefer, answer)
     if answer is None or answer in scales.floors:
         return found
-    for axis in PREFERENCES:
+    for axis in AXES:
         if axis != prefer and all(label in scales.cost(axis).means for label in as_good):
             to = _answer(scales, limits, axis)
             if to != answer:

@@ -14,9 +14,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from tuneoff.analysis.axes import AXES
 from tuneoff.analysis.limits import Limit
 from tuneoff.analysis.outcomes import Outcomes
-from tuneoff.analysis.pareto import AXES, Draws, cost_draws, quality_draws
+from tuneoff.analysis.pareto import Draws, cost_draws, quality_draws
 from tuneoff.analysis.results import Results
 from tuneoff.record import Metric
 

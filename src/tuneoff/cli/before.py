@@ -84,9 +84,10 @@ def read_priors(texts: Iterable[str], labels: Sequence[str]) -> dict[str, Prior]
         label, _, span = (part.strip() for part in text.rpartition("="))
         match = re.fullmatch(rf"({_NUMBER})\.\.({_NUMBER})", span)
         if match is None or not label:
+            example = f"--prior '{_meant(label or span, labels)}=0.8..1'"
             raise StudyError(
                 f"--prior: {text!r} is not NAME=LOW..HIGH",
-                hint=f"Shares of full fine-tuning's gain over the floor, e.g. --prior '{labels[0]}=0.8..1'.",
+                hint=f"Shares of full fine-tuning's gain over the floor, e.g. {example}.",
             )
         if label not in labels:
             raise StudyError(
@@ -97,6 +98,11 @@ def read_priors(texts: Iterable[str], labels: Sequence[str]) -> dict[str, Prior]
         except ValueError as error:
             raise StudyError(f"--prior {text}: {error}", hint="The lower end comes first.") from None
     return found
+
+
+def _meant(label: str, labels: Sequence[str]) -> str:
+    """The row that was meant where there is one of that name, else the last: the first is often a floor."""
+    return label if label in labels else labels[-1]
 
 
 def _open(reference: Path) -> Study:

@@ -151,7 +151,7 @@ BESIDES = {
 
 
 @click.command("list")
-@click.argument("kind", type=click.Choice(list(KINDS)))
+@click.argument("kind", metavar="KIND", type=click.Choice(list(KINDS)))
 @_common.json_option("Print a JSON list of objects, each with a name.")
 @_common.traceback_option
 def list_command(kind: str, as_json: bool) -> None:
@@ -202,7 +202,7 @@ def show_method(name: str, as_json: bool) -> None:
     from tuneoff import registry
 
     method = registry.methods()[name]
-    rate = method.learning_rate
+    rate, prior = method.learning_rate, method.prior
     data = {
         "name": name,
         "title": method.title,
@@ -213,6 +213,7 @@ def show_method(name: str, as_json: bool) -> None:
         "learning_rate": {"default": rate.center, "low": rate.low, "high": rate.high} if method.trains else None,
         "options": options(method.Options),
         "other_options": method.Options.model_config.get("extra") == "allow",
+        "prior": {"low": prior.low, "high": prior.high, "source": prior.source} if prior else None,
         "paper": method.paper,
     }
     if as_json:
@@ -225,6 +226,10 @@ def show_method(name: str, as_json: bool) -> None:
             ("learning rate", f"{rate.center:g} by default, range {rate.low:g} to {rate.high:g}"),
             ("merge", merge),
         ]
+    if prior:
+        # What `recommend --before` goes by.
+        gain = f"{100 * prior.low:.0f} % to {100 * prior.high:.0f} % of full fine-tuning's gain over the floor"
+        facts.append(("prior", f"{gain}: {prior.source}"))
     facts.append(("paper", method.paper or "–"))
     _print_plugin(data, facts)
 
@@ -322,6 +327,12 @@ def _type_words(annotation: Any) -> str:
     return re.sub(r"\b[a-z_]+\.", "", getattr(annotation, "__name__", None) or str(annotation))
 
 
+def _unwrapped(text: str) -> str:
+    """Paragraphs as lines of their own, so that a terminal breaks them at its own width alone. Lists and other indented
+    lines stay as they are."""
+    return re.sub(r"(?<=\S)\n(?=[^\s*-])", " ", text)
+
+
 def _print_plugin(data: Item, facts: list[tuple[str, str]]) -> None:
     from rich.table import Table
     from rich.text import Text
@@ -330,7 +341,7 @@ def _print_plugin(data: Item, facts: list[tuple[str, str]]) -> None:
     console.print(Text(f"{data['name']}: {data['title']}", style="bold"))
     console.print(data["summary"])
     if data["description"] and data["description"] != data["summary"]:
-        console.print(f"\n{data['description']}")
+        console.print(f"\n{_unwrapped(data['description'])}")
     console.print()
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)

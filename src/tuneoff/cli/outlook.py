@@ -37,7 +37,9 @@ no_probe_option = click.option(
 
 
 def asking_text(asking: Asking) -> str:
-    """`probing lora (3/9)`."""
+    """`probing lora (3/9)`, or `counting 9 rows`."""
+    if asking.label is None:
+        return f"{VERBS[asking.how]} {asking.rows} row{'s' if asking.rows > 1 else ''}"
     return f"{VERBS[asking.how]} {asking.label} ({asking.number}/{asking.rows})"
 
 
@@ -61,7 +63,8 @@ def run_listener(say: Callable[[str], None]) -> RunListener:
                 for line in run_lines(told):
                     say(line)
             elif told.how == "probed" and told.number == 1:
-                say(f"forecast: a few real steps of {told.rows} rows first (--no-probe leaves them out)")
+                which = f"{told.rows} rows" if told.rows > 1 else told.label
+                say(f"forecast: a few real steps of {which} first (--no-probe leaves them out)")
 
     return hear
 
@@ -80,6 +83,9 @@ def _about(found: StudyForecast) -> str:
 
     assert found.total_seconds is not None
     rough = " (counted, so roughly)" if _counted(found) else ""
+    by = next((row.corrected_by for row in found.rows.values() if row.corrected_by), None)
+    if by is not None:
+        rough = f" (counted, and corrected by real steps of {by})"
     return f"about {units.seconds(found.total_seconds)}{rough}"
 
 
@@ -112,7 +118,8 @@ def table(found: StudyForecast) -> Table:
             *("–" if figure is None else units.seconds(figure) for figure in figures),
             "–" if row.stored_bytes is None else units.size(row.stored_bytes),
             {True: "yes", False: "no", None: "–"}[row.fits],
-            row.how,
+            # A floor without a model has neither steps to run nor anything to count.
+            "–" if row.seconds and row.train_seconds is None and row.peak_memory_bytes is None else row.how,
         )
     return shown
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tuneoff.analysis.axes import AXES
 from tuneoff.cli import _common, outlook
 from tuneoff.errors import StoreError, StudyError, did_you_mean
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from tuneoff.analysis.recommend import Recommendation
     from tuneoff.analysis.results import Results
     from tuneoff.record import Metric
-
-PREFERENCES = ("time", "memory", "stored", "parameters", "latency", "energy")
 
 
 @click.command("recommend")
@@ -46,7 +45,7 @@ PREFERENCES = ("time", "memory", "stored", "parameters", "latency", "energy")
 @click.option("--metric", metavar="NAME", help="Judge quality by this test metric; the primary one otherwise.")
 @click.option(
     "--prefer",
-    type=click.Choice(PREFERENCES),
+    type=click.Choice(list(AXES)),
     default="time",
     show_default=True,
     help="The cost that decides among equally good rows.",
@@ -142,7 +141,8 @@ def _front(results: Results, outcomes: Outcomes, metric: Metric, text: str) -> F
     Raises:
         StudyError: if it does not name two or three axes, each once.
     """
-    from tuneoff.analysis.pareto import QUALITY, axis_named, cost_draws, find_front, quality_draws
+    from tuneoff.analysis.axes import QUALITY, axis_named
+    from tuneoff.analysis.pareto import cost_draws, find_front, quality_draws
 
     names = [name.strip() for name in text.split(",") if name.strip()]
     axes = [axis_named(name) for name in names]
@@ -157,12 +157,13 @@ def _front(results: Results, outcomes: Outcomes, metric: Metric, text: str) -> F
 def _show(results: Results, found: Recommendation, fronts: list[Front], as_json: bool) -> None:
     from rich.text import Text
 
-    from tuneoff.analysis.pareto import AXES, cost_draws
+    from tuneoff.analysis.pareto import cost_draws
     from tuneoff.report import recommendation
+    from tuneoff.report.recommendation_data import as_data
 
     costs = {name: cost_draws(results, axis, draws=1).means for name, axis in AXES.items()}
     if as_json:
-        _common.print_json(recommendation.as_data(results, found, costs, fronts))
+        _common.print_json(as_data(results, found, costs, fronts))
         return
     console = _common.console()
     for caveat in found.caveats:

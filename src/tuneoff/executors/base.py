@@ -14,7 +14,8 @@ from typing import Any, Literal, Self
 
 from pydantic import ValidationError
 
-from tuneoff.errors import ExecutorError
+from tuneoff.errors import ExecutorError, TuneoffError
+from tuneoff.executors._children import rebuild_error
 from tuneoff.forecast import RowForecast
 from tuneoff.record import Event, TrialRecord
 from tuneoff.spec import StudySpec, TrialSpec
@@ -114,6 +115,38 @@ class Executor(ABC):
             return RowForecast.model_validate(self.call("forecast", payload))
         except ValidationError as error:
             raise ExecutorError(f"the answer to 'forecast' is none: {error}") from None
+
+    def count(
+        self, pairs: Sequence[tuple[TrialSpec, TrialSpec | None]], *, memory_limit_bytes: int | None = None
+    ) -> list[RowForecast | TuneoffError]:
+        """What many rows will take, counted without running anything, in one process for all.
+
+        Args:
+            pairs: of every row what `forecast` takes.
+            memory_limit_bytes: as `forecast`.
+
+        Returns:
+            For every row its forecast, or why there is none.
+
+        Raises:
+            TuneoffError: if the process failed as a whole.
+        """
+        payload = {
+            "pairs": [
+                [verdict.model_dump(mode="json"), search.model_dump(mode="json") if search is not None else None]
+                for verdict, search in pairs
+            ],
+            "device": self.device,
+            "memory_limit_bytes": memory_limit_bytes,
+        }
+        answers = self.call("count", payload)
+        try:
+            return [
+                rebuild_error(answer["error"]) if "error" in answer else RowForecast.model_validate(answer["row"])
+                for answer in answers
+            ]
+        except ValidationError as error:
+            raise ExecutorError(f"the answer to 'count' is none: {error}") from None
 
     @abstractmethod
     def run(self, store: StudyStore, trials: Sequence[TrialSpec], listener: Listener) -> None:

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from tuneoff.errors import DataError, StoreError
-from tuneoff.imports.peft_records import METRICS, ONE_SEED, Run, convert, finite
+from tuneoff.imports.peft_findings import ONE_SEED
+from tuneoff.imports.peft_records import convert
+from tuneoff.imports.peft_run import METRICS, Run, finite
 from tuneoff.store import StudyStore
 
 PARTS = ("run_info", "train_info", "meta_info")

@@ -11,12 +11,12 @@ What a file does not tell is null, with the reason. Three of its figures are not
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, Literal
 
+from tuneoff.imports.peft_findings import IMPORTED, findings_of
+from tuneoff.imports.peft_run import METRICS, Run, finite
 from tuneoff.plan import content_hash
 from tuneoff.record import (
     Finding,
@@ -34,65 +34,11 @@ from tuneoff.record import (
 from tuneoff.spec import DataSpec, MethodSpec, ModelSpec, Protocol, SourceSpec, StudySpec, TaskSpec, TrialSpec
 
 NOT_SAVED = 99_999_999
-METRICS: dict[str, tuple[str, str, Literal["higher", "lower"]]] = {
-    "accuracy": ("generation", "fraction", "higher"),
-    "dino_similarity": ("image_generation", "cosine similarity", "higher"),
-}
-"""Metric that a run is judged by -> task, unit, direction."""
 SIDE_METRICS: dict[str, tuple[str, Literal["higher", "lower"]]] = {
     "forgetting": ("nats", "lower"),
     "drift": ("as reported", "lower"),
 }
-EQUAL = (
-    *("dtype", "max_seq_length", "resolution", "batch_size", "max_steps", "compile", "use_gc", "query_template"),
-    *("grad_norm_clip", "optimizer_type", "lr_scheduler", "use_amp", "generation_kwargs", "autocast_adapter_dtype"),
-)
-"""Settings of a run that should be the same for all methods."""
-IMPORTED = (
-    "Imported from result files of PEFT's method comparison; tuneoff measured none of it. Train time is the steps "
-    "alone (the suite's own train_time holds the test and the loading too), peak memory what the allocator reserved at "
-    "most, validation and test included. Settings that the files do not tell are shown at tuneoff's defaults and mean "
-    "nothing."
-)
-ONE_SEED = "Every row has one seed: there are no intervals, and nothing can be called significant."
 PRECISIONS: dict[str, Literal["fp32", "bf16"]] = {"float32": "fp32", "bfloat16": "bf16"}
-
-
-@dataclass(frozen=True)
-class Run:
-    """One result file that could be read."""
-
-    file: str
-    run: Mapping[str, Any]
-    train: Mapping[str, Any]
-    meta: Mapping[str, Any]
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = self.run["train_config"]
-        return found
-
-    @property
-    def experiment(self) -> str:
-        return str(self.run["experiment_name"])
-
-    @property
-    def model(self) -> str:
-        return str(self.settings["model_id"])
-
-    @property
-    def seed(self) -> int:
-        return int(self.settings["seed"])
-
-    @property
-    def last(self) -> Mapping[str, Any]:
-        """The last entry of its log; of a run that came to its end, the one with the test."""
-        found: Mapping[str, Any] = self.train["metrics"][-1] if self.train["metrics"] else {}
-        return found
-
-    @property
-    def primary(self) -> str | None:
-        return next((name for name in METRICS if f"test {name}" in self.last), None)
 
 
 def convert(runs: Sequence[Run], name: str) -> tuple[StudySpec, list[TrialRecord]]:
@@ -102,7 +48,7 @@ def convert(runs: Sequence[Run], name: str) -> tuple[StudySpec, list[TrialRecord
     primary = next(run.primary for run in runs if run.primary)
     model = _model(runs)
     task = TaskSpec(name=METRICS[primary][0], data=_data(runs[0], primary))
-    findings = _findings(runs)
+    findings = findings_of(runs)
     common = Counter(json.dumps(one, sort_keys=True) for one in settings).most_common(1)[0][0]
     study = StudySpec(
         name=name,
@@ -158,14 +104,8 @@ def _settings(run: Run) -> dict[str, Any]:
 
 def _model(runs: Sequence[Run]) -> ModelSpec:
     """The base model, at the revision that most runs used."""
-    revisions = Counter(sha for run in runs if (sha := _model_sha(run)))
+    revisions = Counter(sha for run in runs if (sha := run.model_sha))
     return ModelSpec(source=runs[0].model, revision=revisions.most_common(1)[0][0] if revisions else None)
-
-
-def _model_sha(run: Run) -> str | None:
-    info = run.meta.get("model_info")
-    sha = info.get("sha") if isinstance(info, dict) else run.meta.get("model_sha")
-    return sha if isinstance(sha, str) and sha else None
 
 
 def _data(run: Run, primary: str) -> DataSpec:
@@ -191,7 +131,7 @@ def _trial(run: Run, study: StudySpec, label: str, protocol: Protocol) -> TrialS
         options=row.options,
         learning_rate=row.learning_rate,
         seed=run.seed,
-        model=study.model.model_copy(update={"revision": _model_sha(run)}),
+        model=study.model.model_copy(update={"revision": run.model_sha}),
         task=study.task,
         protocol=protocol,
     )
@@ -355,67 +295,3 @@ def _precision(run: Run, missing: dict[str, str]) -> PrecisionInfo | None:
     missing["precision.matmul_relative_error"] = "the suite does not measure it"
     amp = " with autocast" if run.settings.get("use_amp") else ""
     return PrecisionInfo(policy=f"{dtype}{amp}", description=f"base weights in {dtype}{amp}, as the file says")
-
-
-def _findings(runs: Sequence[Run]) -> tuple[Finding, ...]:
-    """What holds of the whole folder; every record carries it, in the same words."""
-    found = [Finding(name="imported", message=IMPORTED)]
-    if len({run.experiment for run in runs}) == len(runs):
-        found.append(Finding(name="one_seed", message=ONE_SEED))
-    machines = _unlike(runs, [_machine(run) for run in runs])
-    if machines:
-        message = f"Runs are from different machines, so times and memory are not comparable: {machines}."
-        found.append(Finding(name="different_hardware", message=message))
-    versions = []
-    for package in ("torch", "transformers", "peft"):
-        told = [_version(run, package) for run in runs]
-        if unlike := _unlike(runs, told):
-            versions.append(f"{package} {unlike}")
-    if versions:
-        message = f"Runs are with different software: {'; '.join(versions)}."
-        found.append(Finding(name="different_versions", message=message))
-    if unlike := _unlike(runs, [_model_sha(run) for run in runs]):
-        message = f"Runs started from different revisions of the base model: {unlike}."
-        found.append(Finding(name="different_model", message=message))
-    settings = []
-    for key in EQUAL:
-        told = [json.dumps(run.settings[key], sort_keys=True) if key in run.settings else None for run in runs]
-        if unlike := _unlike(runs, told):
-            settings.append(f"{key} {unlike}")
-    if settings:
-        message = f"Not all were trained alike: {'; '.join(settings)}."
-        found.append(Finding(name="different_protocol", message=message))
-    return tuple(found)
-
-
-def _unlike(runs: Sequence[Run], told: Sequence[str | None]) -> str:
-    """`A in most (38 runs), B in lora/rank32`; empty where all that is told is the same."""
-    counts = Counter(value for value in told if value is not None)
-    if len(counts) < 2:
-        return ""
-    (usual, number), *others = counts.most_common()
-    texts = [f"{usual} in {number} run{'s' if number > 1 else ''}"]
-    for value, _ in others:
-        names = [run.experiment for run, own in zip(runs, told, strict=True) if own == value]
-        more = f" and {len(names) - 2} more" if len(names) > 2 else ""
-        texts.append(f"{value} in {', '.join(names[:2])}{more}")
-    return ", ".join(texts)
-
-
-def _machine(run: Run) -> str | None:
-    system = run.meta.get("system_info")
-    found = (system.get("accelerator") or system.get("gpu")) if isinstance(system, dict) else None
-    return found if isinstance(found, str) else None
-
-
-def _version(run: Run, package: str) -> str | None:
-    packages = run.meta.get("package_info")
-    found = packages.get(f"{package}-version") if isinstance(packages, dict) else None
-    return found if isinstance(found, str) else None
-
-
-def finite(value: Any) -> float | None:
-    """A finite number, or None."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        return None
-    return float(value)

@@ -102,7 +102,10 @@ def memory_bytes() -> int:
 
 
 def describe(
-    device: torch.device | str, threads: int, commit: str | Callable[[], str | None] | None = source_commit
+    device: torch.device | str,
+    threads: int,
+    commit: str | Callable[[], str | None] | None = source_commit,
+    release_memory: bool = False,
 ) -> Environment:
     """Machine and software now. Quick, and what cannot change is looked up once per process.
 
@@ -110,6 +113,7 @@ def describe(
         device: where the model is.
         threads: threads that one operation uses.
         commit: tuneoff's commit where it is known already (None: known to be none); by default it is looked up.
+        release_memory: whether freed memory went back to the system at once.
     """
     name = str(device)
     device_name, device_memory = processor(), None
@@ -131,6 +135,7 @@ def describe(
         versions=dict(versions()),
         commit=commit() if callable(commit) else commit,
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        release_memory=release_memory,
     )
 
 

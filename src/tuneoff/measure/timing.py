@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from time import perf_counter
 from types import TracebackType
-from typing import Any
 
 from tuneoff.record import Timing
 
@@ -43,16 +42,6 @@ class Stopwatch:
             phase = self._phases[name] = _Phase(self, name)
         return phase
 
-    def add(self, phase: str, seconds: float) -> None:
-        """Counts seconds measured elsewhere, such as those of the attempt that was interrupted.
-
-        Raises:
-            ValueError: if `seconds` is negative.
-        """
-        if seconds < 0:
-            raise ValueError(f"{phase}: a duration cannot be {seconds} seconds")
-        self._seconds[phase] = self._seconds.get(phase, 0.0) + seconds
-
     @property
     def seconds(self) -> dict[str, float]:
         """Phase -> seconds so far, the running phase's included."""
@@ -63,46 +52,17 @@ class Stopwatch:
         return seconds
 
     @property
-    def total(self) -> float:
-        """Seconds in any phase."""
-        return sum(self.seconds.values())
-
-    @property
     def train_seconds(self) -> float:
         """Seconds of training steps and their data waits."""
         seconds = self.seconds
         return seconds.get("train_step", 0.0) + seconds.get("data_wait", 0.0)
 
-    def state(self) -> dict[str, Any]:
-        """Plain data from which `from_state` goes on counting after an interruption."""
-        return {"seconds": self.seconds}
-
-    @classmethod
-    def from_state(
-        cls,
-        state: Mapping[str, Any],
-        synchronise: Callable[[], object] | None = None,
-        device_phases: Collection[str] = DEVICE_PHASES,
-    ) -> Stopwatch:
-        """A stopwatch that goes on from `state()`; time between the two is not counted."""
-        watch = cls(synchronise, device_phases)
-        for phase, seconds in state["seconds"].items():
-            watch.add(phase, seconds)
-        return watch
-
-    def timing(
-        self, total_seconds: float | None = None, first_steps: int = 0, first_steps_seconds: float | None = None
-    ) -> Timing:
-        """The record's figures. A phase that was never entered is null."""
+    def timing(self) -> Timing:
+        """The record's figures of phases. One that was never entered is null."""
         seconds = self.seconds
         known = {f"{name}_seconds": value for name, value in seconds.items() if f"{name}_seconds" in _PHASE_FIELDS}
-        return Timing(
-            train_seconds=self.train_seconds if {"train_step", "data_wait"} & seconds.keys() else None,
-            total_seconds=total_seconds,
-            first_steps=first_steps,
-            first_steps_seconds=first_steps_seconds,
-            **known,
-        )
+        trained = {"train_step", "data_wait"} & seconds.keys()
+        return Timing(train_seconds=self.train_seconds if trained else None, **known)
 
     def _enter(self, name: str) -> None:
         if self._running:

@@ -104,9 +104,9 @@ class AnyMethod(ABC, Generic[O]):
     shardable: ClassVar[bool] = False
     """Whether its weights may be spread over several devices (FSDP): it changes nothing in the model's modules and
     keeps the default `save` and `load`."""
-    needs: ClassVar[Literal["", "head", "no_head", "decoder"]] = ""
-    """What task or model must have: a head that the task adds, no such head, a decoder. `attach` refuses others; this
-    is for whoever suggests methods without a model at hand."""
+    needs: ClassVar[Literal["", "head", "no_head", "decoder", "biases"]] = ""
+    """What task or model must have: a head that the task adds, no such head, a decoder, biases inside the blocks (most
+    decoders of today have none). `attach` refuses others; this is for whoever suggests methods without a model."""
     learning_rate: ClassVar[LearningRate] = LearningRate(0.0, 0.0, 0.0)
     prior: ClassVar[Prior | None] = None
     """Of quality, with the default options; None: none is stated. `tuneoff recommend --before` goes by it."""

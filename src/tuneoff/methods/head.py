@@ -23,9 +23,9 @@ class Head(Method[MethodOptions]):
     learning_rate = LearningRate(1e-2, 5e-4, 1e-1)
     prior = Prior(
         0.1,
-        0.9,
-        "frozen features against fine-tuning in Peters, Ruder & Smith 2019, To Tune or Not to Tune?, "
-        "https://arxiv.org/abs/1903.05987: close on some tasks, far behind on others",
+        0.95,
+        "the output layer alone reaches 64 % of the score on GLUE, and less of the gain, in Lee, Tang & Lin "
+        "2019, https://arxiv.org/abs/1911.03090; 0.88 for MiniLM on AG News in benchmarks/studies/ag-news-minilm",
     )
 
     def attach(self, model: nn.Module, task: TaskView) -> Attached:

@@ -82,7 +82,8 @@ class Lora(PeftMethod[LoraOptions]):
         0.7,
         1.03,
         "as good as full fine-tuning in Hu et al. 2022 (GLUE, E2E); behind it on code and mathematics in Biderman et "
-        "al. 2024, https://arxiv.org/abs/2405.09673",
+        "al. 2024, https://arxiv.org/abs/2405.09673; 0.48 of accuracy against 0.50 on MetaMathQA in PEFT's method "
+        "comparison (Llama-3.2-3B, rank 32); 0.99 for MiniLM on AG News in benchmarks/studies/ag-news-minilm",
     )
     Options = LoraOptions
 

@@ -42,7 +42,8 @@ class PTuning(VirtualTokens[PTuningOptions]):
         0.2,
         0.95,
         "far behind full fine-tuning with a frozen model of usual size in Liu et al. 2022, P-Tuning v2, "
-        "https://arxiv.org/abs/2110.07602",
+        "https://arxiv.org/abs/2110.07602; 0.37 of accuracy against 0.50 on MetaMathQA in PEFT's method comparison "
+        "(Llama-3.2-3B); 0.69 for MiniLM on AG News in benchmarks/studies/ag-news-minilm",
     )
     Options = PTuningOptions
 

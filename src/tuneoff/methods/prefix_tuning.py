@@ -45,10 +45,11 @@ class PrefixTuning(VirtualTokens[PrefixTuningOptions]):
     needs = "decoder"
     learning_rate = LearningRate(1e-2, 1e-4, 1e-1)
     prior = Prior(
-        0.6,
+        0.25,
         1.02,
         "as good as full fine-tuning on table-to-text and behind on summaries in Li & Liang 2021; behind in He et al. "
-        "2022, https://arxiv.org/abs/2110.04366",
+        "2022, https://arxiv.org/abs/2110.04366; 0.15 to 0.40 of accuracy, by start and rate, against 0.50 on "
+        "MetaMathQA in PEFT's method comparison (Llama-3.2-3B)",
     )
     Options = PrefixTuningOptions
 

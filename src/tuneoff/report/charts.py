@@ -156,7 +156,7 @@ def build(results: Results, summary: dict[str, Any]) -> list[Chart]:
     metric = results.primary
     if metric is None:
         return sensitivity
-    charts = [_scatter(definition, results, summary) for definition in SCATTERS]
+    charts = [_scatter(definition, summary) for definition in SCATTERS]
     # Where the primary metric is the loss itself, one chart shows both.
     curves = [c for c in CURVES if not (metric.name == "loss" and c.name == "learning_curve_loss")]
     drawn = [chart for chart in (*charts, *(_curve(c, results, summary) for c in curves)) if chart is not None]
@@ -183,7 +183,7 @@ def _random(summary: dict[str, Any]) -> str:
     return " — RANDOM WEIGHTS, quality means nothing" if summary["study"]["random_weights"] else ""
 
 
-def _scatter(definition: ScatterDefinition, results: Results, summary: dict[str, Any]) -> Chart | None:
+def _scatter(definition: ScatterDefinition, summary: dict[str, Any]) -> Chart | None:
     name = summary["study"]["primary_metric"]
     column = definition.column
     found = [

@@ -21,6 +21,8 @@ from tuneoff.report.wording import answer_text
 
 SCHEMA_VERSION = 2
 EFFECT_SIZE = "Hedges' g"
+INCOMPARABLE = ("different_hardware", "different_versions", "different_release_memory", "contended")
+"""Warnings after which times and memory of different rows do not compare."""
 _COUNTS = ("trainable_parameters", "total_parameters")
 
 
@@ -61,7 +63,7 @@ def summarise(results: Results) -> dict[str, Any]:
         "forecast": forecast_data(results),
         "devices": devices_data(results),
         "examples": examples(results),
-        "comparable": not any(w.name in ("different_hardware", "different_versions", "contended") for w in warnings),
+        "comparable": not any(w.name in INCOMPARABLE for w in warnings),
         "environments": _environments(results),
         "protocol": results.study.protocol.model_dump(mode="json"),
         "data": _data(results),

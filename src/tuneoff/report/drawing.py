@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from tuneoff.report.charts import Axis, Chart, Series
 from tuneoff.report.placement import MARKER, Box, place, spread_out
@@ -72,20 +73,25 @@ def _ink(series: Series) -> str:
     return f"#{red * 7 // 10:02x}{green * 7 // 10:02x}{blue * 7 // 10:02x}"
 
 
-def _marker(series: Series) -> str:
-    return MARKERS[series.style % len(MARKERS)]
+def _look(series: Series) -> dict[str, Any]:
+    """A row's colour and marker, the same in every chart."""
+    return {"color": _colour(series), "marker": MARKERS[series.style % len(MARKERS)]}
+
+
+def _dash(series: Series) -> Any:
+    """The style of a row's line, the same in every chart."""
+    return DASHES[series.style % len(DASHES)]
 
 
 def _draw_curve(axes: Axes, series: Series) -> None:
     axes.plot(
         series.x,
         series.y,
-        color=_colour(series),
-        marker=_marker(series),
+        **_look(series),
         markersize=4.5,
         markevery=max(1, len(series.x) // 12),
         linewidth=1.6,
-        linestyle=DASHES[series.style % len(DASHES)],
+        linestyle=_dash(series),
     )
     if series.low != series.high:
         axes.fill_between(series.x, series.low, series.high, color=_colour(series), alpha=0.12, linewidth=0)
@@ -97,8 +103,7 @@ def _draw_point(axes: Axes, series: Series) -> None:
         series.y,
         xerr=[[min(series.x_error, series.x[0] * 0.999)], [series.x_error]] if series.x_error else None,
         yerr=[[series.y[0] - series.low[0]], [series.high[0] - series.y[0]]] if series.low != series.high else None,
-        color=_colour(series),
-        marker=_marker(series),
+        **_look(series),
         markersize=8,
         alpha=0.9,
         markeredgecolor="white",
@@ -122,6 +127,7 @@ def _limits(axes: Axes, chart: Chart) -> None:
         first = min(s.x[0] for s in chart.series)
         # A single evaluation is a point: it needs a width to stand in.
         axes.set_xlim((first - 1, last + 1) if first == last else (first - (last - first) * 0.03, last * 1.015))
+        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))  # there is no half a step
         return
     _scatter_width(axes, chart.x, [(s.x[0], s.x_error) for s in chart.series])
 
@@ -307,18 +313,16 @@ def _draw_tried(axes: Axes, series: Series) -> None:
     axes.plot(
         series.x,
         series.y,
-        color=_colour(series),
-        marker=_marker(series),
+        **_look(series),
         markersize=5.5,
         linewidth=1.4,
-        linestyle=DASHES[series.style % len(DASHES)] if series.joined else "none",
+        linestyle=_dash(series) if series.joined else "none",
         alpha=0.9,
     )
     axes.plot(
         [x for x, _ in series.early],
         [y for _, y in series.early],
-        color=_colour(series),
-        marker=_marker(series),
+        **_look(series),
         markersize=5.0,
         markerfacecolor="white",
         linestyle="none",
@@ -333,9 +337,8 @@ def _ring(axes: Axes, series: Series, x: float, y: float, size: float) -> None:
     axes.plot(
         [x],
         [y],
-        marker=_marker(series),
+        **_look(series),
         markersize=size,
-        color=_colour(series),
         markeredgecolor="black",
         markeredgewidth=1.3,
         zorder=5,
@@ -346,7 +349,7 @@ def _draw_range(axes: Axes, series: Series, height: float) -> None:
     """A bar from end to end, what was tried on it, and the row's name beside it."""
     axes.plot(series.span or (), [height] * 2, color=_colour(series), marker="|", markersize=9, linewidth=1.2)
     tried = [*series.x, *(x for x, _ in series.early)]
-    axes.plot(tried, [height] * len(tried), color=_colour(series), marker=_marker(series), markersize=3.5, lw=0)
+    axes.plot(tried, [height] * len(tried), **_look(series), markersize=3.5, lw=0)
     axes.plot(series.failed, [height] * len(series.failed), color="black", marker="x", markersize=5.5, lw=0, zorder=6)
     if series.chosen is not None:
         _ring(axes, series, series.x[series.chosen], height, 5.5)

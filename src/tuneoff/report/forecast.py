@@ -66,6 +66,7 @@ def _row(row: Row, made: RowForecast | None, searched: bool) -> dict[str, Any]:
     return {
         "method": row.label,
         "how": made.how if made else None,
+        "corrected_by": made.corrected_by if made else None,
         "device": made.device if made else None,
         "contended": row.contended,
         "forecast_seconds": made.forecast_seconds if made else None,
@@ -131,6 +132,9 @@ def section(summary: Summary) -> str:
         "Predictions were made before the first trial (docs/plan.md): `probed` by a few real steps on this machine, "
         "`counted` without running any, so with rough times."
     )
+    by = next((row["corrected_by"] for row in found["rows"] if row["corrected_by"]), None)
+    if by is not None:
+        about += f" `corrected`: counted, and corrected by what counting missed of {cell(by)}, which was probed."
     if summary["protocol"]["search"] is not None:
         about += " They are of the configuration that the search tried first."
     if any("†" in text for cells in rows for text in cells):
@@ -152,7 +156,7 @@ def _cells(row: dict[str, Any], notes: dict[str, int]) -> list[str]:
         mark = " †" if row["contended"] and name in _TIMES else ""
         error = _percent(figure["relative_error"], signed=True)
         cells.append(f"{text(figure['predicted'])} → {text(figure['measured'])}{mark} ({error})")
-    return [*cells, row["how"] or "–"]
+    return [*cells, "corrected" if row["corrected_by"] else row["how"] or "–"]
 
 
 def _accuracy_text(found: dict[str, Any]) -> str:

@@ -263,6 +263,7 @@ def _environment(summary: Summary) -> str:
         lines.append(
             f"- {m['device']}: {names}, {m['cores']} cores, {m['threads']} threads, "
             f"{units.size(m['memory_bytes'])} of memory; {m['platform']}, Python {m['python']}"
+            + ("; freed memory given back at once (`execution.release_memory`)" if m["release_memory"] else "")
         )
     for policy in found["precision"]:
         error = policy["matmul_relative_error"]

@@ -92,7 +92,7 @@ def spread_out(wanted: Sequence[float], gap: float, low: float, high: float) -> 
     groups: list[list[float]] = []  # [sum of (wanted - offset), members]
     for index in order:
         groups.append([wanted[index], 1.0])
-        while len(groups) > 1 and _start(groups[-2], gap) + gap * groups[-2][1] > _start(groups[-1], gap):
+        while len(groups) > 1 and _start(groups[-2]) + gap * groups[-2][1] > _start(groups[-1]):
             total, members = groups.pop()
             before = groups[-1]
             # Members after the first stand gap, 2·gap, … above it.
@@ -100,7 +100,7 @@ def spread_out(wanted: Sequence[float], gap: float, low: float, high: float) -> 
             before[1] += members
     positions: list[float] = []
     for group in groups:
-        start = _start(group, gap)
+        start = _start(group)
         positions += [start + gap * k for k in range(int(group[1]))]
     for at in range(len(positions)):
         positions[at] = max(positions[at], low + gap * at)
@@ -113,6 +113,6 @@ def spread_out(wanted: Sequence[float], gap: float, low: float, high: float) -> 
     return placed
 
 
-def _start(group: list[float], gap: float) -> float:
+def _start(group: list[float]) -> float:
     """Where the first member of a group stands."""
     return group[0] / group[1]

@@ -5,19 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tuneoff.analysis.pareto import AXES
-from tuneoff.analysis.prior import COSTS, NO_PRIOR, Advice, Prospect
+from tuneoff.analysis.axes import AXES
+from tuneoff.analysis.prior import COSTS, NO_PRIOR, TOLERANCE, Advice, Prospect
 from tuneoff.analysis.recommend import Shortfall
 from tuneoff.forecast import Prior, StudyForecast
-from tuneoff.report.recommendation import (
-    COST_NAMES,
-    cheapest_text,
-    figure_text,
-    limit_data,
-    limit_text,
-    shortfall_data,
-    winner_text,
-)
+from tuneoff.report.recommendation import COST_NAMES, cheapest_text, figure_text, limit_text, winner_text
+from tuneoff.report.recommendation_data import limit_data, shortfall_data
 from tuneoff.report.wording import join
 
 SCHEMA_VERSION = 1
@@ -48,7 +41,7 @@ def as_data(study: str, found: Advice, forecast: StudyForecast, notes: Sequence[
 
 def lines(found: Advice) -> list[str]:
     """The answer in words, one thing per line, the answer itself first."""
-    return [*_answer(found), *_why(found), *_priors(found), *_kept_out(found), *_unweighed(found)]
+    return [*_answer(found), *_why(found), *_unpriced(found), *_priors(found), *_kept_out(found), *_unweighed(found)]
 
 
 def rule_text(found: Advice) -> str:
@@ -56,8 +49,8 @@ def rule_text(found: Advice) -> str:
     cheapest = winner_text(found.prefer)
     fit = " and are expected to keep the limits" if found.limits else ""
     return (
-        f"Rule: of the rows that train{fit}, those whose prior overlaps that of the best cannot be told apart before a "
-        f"run, and of these {cheapest} is named."
+        f"Rule: of the rows that train{fit}, those whose prior overlaps that of the best, with a middle at most "
+        f"{share(TOLERANCE)} of the gain lower, count as equally good before a run, and of these {cheapest} is named."
     )
 
 
@@ -96,11 +89,23 @@ def _why(found: Advice) -> list[str]:
     others = [label for label in found.as_good if label != found.best]
     text = f"{found.best} has the best prior: {interval(best.prior)} of full fine-tuning's gain over the floor"
     if not others:
-        return [f"{text}; that of no other row reaches it.", rule_text(found)]
+        return [f"{text}; that of no other row comes near it.", rule_text(found)]
     cheap = cheapest_text(found.answer, found.prefer)
-    reach = "reaches" if len(others) == 1 else "reach"
-    tied = f"{join(others)} {reach} it too, so nothing tells them apart before a run{cheap}"
-    return [f"{text}. {tied}.", rule_text(found)]
+    counts = "counts" if len(others) == 1 else "count"
+    return [f"{text}. {join(others)} {counts} as equally good before a run{cheap}.", rule_text(found)]
+
+
+def _unpriced(found: Advice) -> list[str]:
+    """Why no cost decides, where none is forecast of all rows that count as equally good."""
+    if found.answer is None or found.prefer:
+        return []
+    missing = {label: found.row(label).missing for label in found.as_good}
+    lacking = [
+        f"{label} ({join([f'{COST_NAMES[axis]}: {reason}' for axis, reason in reasons.items()])})"
+        for label, reasons in missing.items()
+        if reasons
+    ]
+    return [f"No cost is forecast of all of these, so none decides. Missing: {'; '.join(lacking)}."]
 
 
 def _priors(found: Advice) -> list[str]:

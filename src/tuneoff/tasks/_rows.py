@@ -10,12 +10,25 @@ from tuneoff.sources.base import Rows
 from tuneoff.tasks.base import has_lone_surrogate, is_missing
 
 
-def choose_column(rows: Rows, role: str, given: str | None, names: Sequence[str]) -> str:
-    """The column of a role: the one given, else the first of these names that there is.
+def choose_columns(rows: Rows, options: Any, names: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """A column for each of two roles.
+
+    Args:
+        options: the task's, with a field for each role that may name its column.
+        names: role -> names by which its column is guessed.
 
     Raises:
-        DataError: if it is not there (names the nearest) or cannot be guessed.
+        DataError: if one is not there (names the nearest), cannot be guessed, or has both roles.
     """
+    chosen = {role: _column(rows, role, getattr(options, role), guesses) for role, guesses in names.items()}
+    if len(set(chosen.values())) < len(chosen):
+        roles = " and ".join(f"task.{role}" for role in chosen)
+        raise DataError(f"{roles} are the same column, {next(iter(chosen.values()))!r}")
+    return chosen
+
+
+def _column(rows: Rows, role: str, given: str | None, names: Sequence[str]) -> str:
+    """The column of a role: the one given, else the first of these names that there is."""
     if given in rows.columns:
         return given
     if given is not None:

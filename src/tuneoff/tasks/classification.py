@@ -16,7 +16,7 @@ from tuneoff.sources.base import Rows
 from tuneoff.tasks._inputs import model_inputs
 from tuneoff.tasks._likelihood import TEMPLATE, Likelihood
 from tuneoff.tasks._prompts import Template
-from tuneoff.tasks._rows import choose_column, require_cells, require_columns
+from tuneoff.tasks._rows import choose_columns, require_cells, require_columns
 from tuneoff.tasks.base import Batch, Example, Features, Task, TaskOptions
 
 if TYPE_CHECKING:
@@ -101,13 +101,7 @@ class Classification(Task):
     # --- rows -> examples
 
     def columns(self, rows: Rows) -> dict[str, str]:
-        chosen = {
-            role: choose_column(rows, role, getattr(self.options, role), names)
-            for role, names in (("text", TEXT_NAMES), ("label", LABEL_NAMES))
-        }
-        if chosen["text"] == chosen["label"]:
-            raise DataError(f"task.text and task.label are the same column, {chosen['text']!r}")
-        return chosen
+        return choose_columns(rows, self.options, {"text": TEXT_NAMES, "label": LABEL_NAMES})
 
     def examples(self, rows: Rows, columns: Mapping[str, str], split: str) -> list[Example]:
         require_columns(rows, columns, split)

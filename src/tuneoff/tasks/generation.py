@@ -16,7 +16,7 @@ from tuneoff.sources.base import Rows
 from tuneoff.tasks._inputs import is_causal, logits_at, model_inputs, output_layer
 from tuneoff.tasks._prompts import SEPARATOR, PairEncoder, Template
 from tuneoff.tasks._rouge import answer_scores, rouge
-from tuneoff.tasks._rows import choose_column, require_cells, require_columns
+from tuneoff.tasks._rows import choose_columns, require_cells, require_columns
 from tuneoff.tasks._writing import Settings, write
 from tuneoff.tasks.base import Batch, Example, Features, Task, TaskOptions
 
@@ -111,12 +111,7 @@ class Generation(Task):
     # --- rows -> examples
 
     def columns(self, rows: Rows) -> dict[str, str]:
-        chosen = {
-            role: choose_column(rows, role, getattr(self.options, role), names)
-            for role, names in (("source", SOURCE_NAMES), ("target", TARGET_NAMES))
-        }
-        if chosen["source"] == chosen["target"]:
-            raise DataError(f"task.source and task.target are the same column, {chosen['source']!r}")
+        chosen = choose_columns(rows, self.options, {"source": SOURCE_NAMES, "target": TARGET_NAMES})
         found = 0
         for name in self.template.names:
             if name in ("source", chosen["source"]):

@@ -67,7 +67,7 @@ def _follow(name: str, messages: queue.Queue[Message | None], out: IO[str]) -> N
         follower = Follower(name)
         while (message := messages.get()) is not None:
             if message["do"] == "start":
-                send_output_to(StudyStore(message["study"]).tracker_folder(name) / "log.txt")
+                send_output_to(StudyStore(message["study"]).trackers.folder(name) / "log.txt")
             follower.take(message)
             if message["do"] == "start":
                 _step_back()

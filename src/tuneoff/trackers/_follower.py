@@ -74,7 +74,7 @@ class Follower:
 
     def _start(self, root: Path, key: str) -> None:
         self._store, self._key = StudyStore.open(root), key
-        folder = self.store.tracker_folder(self.name)
+        folder = self.store.trackers.folder(self.name)
         folder.mkdir(parents=True, exist_ok=True)
         self.tracker.start(study_info(self.store.study(), key), folder)
 

@@ -214,7 +214,7 @@ class Outlets:
         if self._store is not None or not self._outlets:
             return
         self._store = store
-        self._key, self._took = store.tracked()
+        self._key, self._took = store.trackers.followed()
         for outlet in self.following:
             outlet.tell("start", study=str(store.root.resolve()), key=self._key)
         for outlet in self._late(self.following, START_SECONDS):
@@ -303,7 +303,7 @@ class Outlets:
                 "trials": self._took.get(outlet.name, {}) | took,
             }
         try:
-            self._store.write_tracked(self._key, found)
+            self._store.trackers.write(self._key, found)
         except StoreError as error:
             self.say(f"note: {error.message}")
 

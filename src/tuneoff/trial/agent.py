@@ -15,12 +15,14 @@ import re
 import signal
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuneoff.errors import Cancelled, Diverged, TrialError
 from tuneoff.store import TrialStore
-from tuneoff.trial.heartbeat import Beat, Watch
+from tuneoff.trial.heartbeat import Beat, Pulse
+from tuneoff.trial.watch import Watch
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
@@ -70,7 +72,7 @@ def launch(place: TrialStore, payload: dict[str, Any]) -> Any:
             watch.stop()
         replies = {rank: reply for rank in range(size) if (reply := _reply(folder, rank)) is not None}
         if failures or "result" not in replies.get(0, {}):
-            raise RankFailed(explain(size, failures, replies, watch.hung, place))
+            raise RankFailed(explain(size, failures, replies, watch.hung, watch.deadlock, place))
         return replies[0]["result"]
 
 
@@ -157,6 +159,7 @@ def explain(
     failures: dict[int, ProcessFailure],
     replies: dict[int, dict[str, Any]],
     hung: dict[int, float],
+    deadlock: Sequence[Pulse],
     place: TrialStore,
 ) -> dict[str, Any]:
     """Which rank ended the trial and how, as an error in plain data with the number of the `rank`.
@@ -166,8 +169,11 @@ def explain(
         failures: rank -> how its process ended, in the order seen.
         replies: rank -> what it answered, with the time `at` which.
         hung: rank -> seconds for which it had kept the others waiting.
+        deadlock: what the ranks had noted when all were ended because all waited; empty where they were not.
         place: the trial's folder.
     """
+    if deadlock:
+        return _explain_deadlock(deadlock, place)
     seen = list(failures)
 
     def gravity(rank: int) -> tuple[int, float]:
@@ -202,6 +208,22 @@ def explain(
     last = place.log_tail(1, rank)
     ended = f"{named} ended without a result (exit status {code})" + (f": {last[-1]}" if last else "")
     return _described(TrialError.__name__, ended, rank)
+
+
+def _explain_deadlock(pulses: Sequence[Pulse], place: TrialStore) -> dict[str, Any]:
+    """That all ranks waited for one another, and where each of them stood."""
+    stood, silent = [], []
+    for rank, pulse in enumerate(pulses):
+        where = _where(place, rank)
+        silent += [] if where else [rank]
+        doing = f"inside {pulse.collective}" if pulse.collective else "inside no collective"
+        after = f" after step {pulse.steps}" if pulse.steps else ""
+        stood.append(f"rank {rank} {doing}{where or ' (no answer)'}, phase {pulse.phase or 'start'}{after}")
+    # One that did not answer is the one to look at first, then one that was in no collective of ours.
+    rank = next(iter([*silent, *(rank for rank, pulse in enumerate(pulses) if not pulse.collective), 0]))
+    message = f"all {len(pulses)} ranks waited for one another and did nothing else: {'; '.join(stood)}"
+    hint = "Every rank must come to the same collectives in the same order; the ranks' logs say where each stood."
+    return {**_described(TrialError.__name__, message, rank), "hint": hint}
 
 
 def _where(place: TrialStore, rank: int) -> str:

@@ -30,6 +30,7 @@ from tuneoff.tasks.base import Batch, Task
 from tuneoff.trial import model as trial_model
 from tuneoff.trial.as_on_gpu import AsOnGpu
 from tuneoff.trial.precision import PolicyName
+from tuneoff.trial.recomputation import recompute_blocks
 
 GPU_GRANULE = 512
 """CUDA's allocator gives memory in multiples of this many bytes."""
@@ -172,6 +173,9 @@ class Twin:
         model = trial_model.build_empty(spec.model, task, dropout=spec.protocol.dropout, attention=setup.attention)
         with torch.device("meta"):
             self.attached: Attached = method.attach(model, task.view(model))
+        if spec.protocol.gradient_checkpointing:
+            # A mode for functions is off within `backward`, which is a function too.
+            recompute_blocks(self.attached.model, AsOnGpu if setup.gpu else nullcontext)
         self._method, self._mode = method, FakeTensorMode(allow_non_fake_inputs=True)
         with self._mode:
             scales = _without_memory(self.attached.module)

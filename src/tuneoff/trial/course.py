@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -11,7 +10,7 @@ import numpy as np
 from tuneoff.spec import Protocol
 from tuneoff.tasks.base import Features, Task
 from tuneoff.trial.evaluate import like_batches
-from tuneoff.trial.loop import batches, total_steps
+from tuneoff.trial.loop import batches, micro_batches, total_steps
 
 REPRESENTATIVES = 4
 """Micro-batches that stand for all, at even quantiles of their size."""
@@ -73,8 +72,7 @@ def course(lengths: Lengths, protocol: Protocol, seed: int) -> list[list[Micro]]
     for chosen in batches(len(lengths), protocol, seed):
         if len(steps) == wanted:
             break
-        size = math.ceil(len(chosen) / protocol.gradient_accumulation_steps)
-        steps.append([lengths.micro(chosen[i : i + size]) for i in range(0, len(chosen), size)])
+        steps.append([lengths.micro(rows) for rows in micro_batches(chosen, protocol.gradient_accumulation_steps)])
     return steps
 
 

@@ -18,6 +18,9 @@ from tuneoff.tasks.base import Batch, Example, Features, Task
 from tuneoff.trial.ranks import ALONE, Ranks
 from tuneoff.trial.sharding import outer_gathered
 
+WARM_UP = 2
+"""Single examples that are run before any is timed; one, where that writes a text."""
+
 
 @dataclass(frozen=True)
 class Bench:
@@ -148,6 +151,11 @@ def like_batches(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
         yield order[start : start + size]
 
 
+def evenly(features: Sequence[Features], count: int) -> list[Features]:
+    """So many examples, or all where there are fewer, taken evenly from a split as it stands."""
+    return [features[i] for i in np.linspace(0, len(features) - 1, min(count, len(features))).astype(int)]
+
+
 def measure_inference(
     bench: Bench, features: Sequence[Features], singles: int, writing: Writing | None = None
 ) -> Inference:
@@ -168,8 +176,8 @@ def measure_inference(
 
 def _time_inference(bench: Bench, features: Sequence[Features], singles: int, writing: Writing | None) -> Inference:
     bench.attached.module.eval()
-    chosen = [features[i] for i in np.linspace(0, len(features) - 1, min(singles, len(features))).astype(int)]
-    for feature in chosen[: 1 if bench.writes else 2]:
+    chosen = evenly(features, singles)
+    for feature in chosen[: 1 if bench.writes else WARM_UP]:
         bench.logits([feature])
     seconds = []
     for feature in chosen:

@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from tuneoff.spec import TrialSpec
 from tuneoff.tasks.base import Example, Features, Task
 from tuneoff.trial import probe
 from tuneoff.trial.counting import States, Step
 from tuneoff.trial.course import Lengths, Micro, evaluation_batches, reads_apart
+from tuneoff.trial.evaluate import WARM_UP, evenly
 from tuneoff.trial.probe import Read, Written
 from tuneoff.trial.speed import Costs, Curve
 from tuneoff.trial.worker import Assembled
 
 SINGLES = 3
 """Single examples that are run to know what one takes."""
-WARM_UP = 2
-"""Single examples that a trial runs before it times any."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +86,7 @@ class Evaluations:
             self._alone = probe.write(trial, self._material.chosen("validation", rows[:1]))
             self._together = probe.write(trial, self._material.chosen("validation", rows)) if rows[1:] else self._alone
         else:
-            self._single = probe.single(trial, self._evenly(SINGLES))
+            self._single = probe.single(trial, evenly(self._material.features["test"], SINGLES))
         return read
 
     def _cut(self, batch: Micro) -> Micro:
@@ -98,11 +95,6 @@ class Evaluations:
         while count > 1 and self._forward(batch.cells) * count / len(batch.rows) > probe.OTHER_SECONDS:
             count //= 2
         return Micro(batch.rows[:count], batch.cells // len(batch.rows) * count, batch.targets)
-
-    def _evenly(self, count: int) -> list[Features]:
-        test = self._material.features["test"]
-        places = np.linspace(0, len(test) - 1, min(count, len(test))).astype(int)
-        return [test[place] for place in places]
 
     def validation(self, times: int) -> float:
         """Seconds of so many validations; the first prepares kernels for its shapes."""
@@ -120,7 +112,7 @@ class Evaluations:
 
     def inference(self) -> float:
         """Seconds of timing the trained model."""
-        wanted = self._evenly(self._material.spec.execution.latency_examples)
+        wanted = evenly(self._material.features["test"], self._material.spec.execution.latency_examples)
         if self._writes:
             return sum(self._written(1, len(f.input_ids), self._steps([f])) for f in wanted)
         singles = (len(wanted) + WARM_UP) * self._single

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -36,6 +37,7 @@ class Row:
 
     Attributes:
         material: what a trial of the verdict works on.
+        setup: how it computes.
         steps: the micro-batches of every step.
         count: counts a micro-batch; raises `NotCounted`.
         states: what it holds between steps; None where it could not be counted.
@@ -43,6 +45,7 @@ class Row:
     """
 
     material: Material
+    setup: Setup
     steps: list[list[Micro]]
     count: Callable[[Micro], Step]
     states: States | None = None
@@ -87,15 +90,19 @@ class Forecaster:
         """The micro-batches to come, and what the trial holds."""
         train = material.lengths("train")
         accumulates = self.spec.protocol.gradient_accumulation_steps > 1
-        steps = course(train, self.spec.protocol, self.spec.seed) if self.method.trains else []
-        row = Row(material, steps, self._counter(material.task, material.features["train"], accumulates))
+        steps = self.course(train, self.spec.protocol) if self.method.trains else []
+        row = Row(material, setup, steps, self.counter(material.task, material.features["train"], accumulates))
         try:
             row.states = self.aside.build(self.spec, material.task, setup)
         except NotCounted as error:
             row.missing["counted"] = f"this row cannot be counted: {error}"
         return row
 
-    def _counter(self, task: Task, features: Sequence[Features], accumulates: bool) -> Callable[[Micro], Step]:
+    def course(self, lengths: Lengths, protocol: Protocol) -> list[list[Micro]]:
+        """The micro-batches of every step of a trial of the verdict."""
+        return course(lengths, protocol, self.spec.seed)
+
+    def counter(self, task: Task, features: Sequence[Features], accumulates: bool) -> Callable[[Micro], Step]:
         """Counts micro-batches, each shape once."""
         known: dict[tuple[int, int, int], Step] = {}
 
@@ -260,6 +267,13 @@ class Forecaster:
                 change = f"protocol.gradient_accumulation_steps={parts}"
                 found.append(Remedy(change=change, peak_memory_bytes=peak, same_result=True))
                 break
+        if not protocol.gradient_checkpointing:
+            # There are models whose blocks cannot be found.
+            with suppress(NotCounted):
+                peak = base + self._recomputed(row, features)
+                if peak <= available:
+                    change = "protocol.gradient_checkpointing=true"
+                    found.append(Remedy(change=change, peak_memory_bytes=peak, same_result=True))
         room = protocol.max_length // 2
         while room >= SHORTEST:
             cut = [replace(f, input_ids=f.input_ids[:room], prompt_ids=()) for f in features]
@@ -271,11 +285,21 @@ class Forecaster:
             room //= 2
         return found
 
+    def _recomputed(self, row: Row, features: Sequence[Features]) -> int:
+        """Activations of the largest micro-batch with gradient checkpointing."""
+        changed = self.spec.protocol.model_copy(update={"gradient_checkpointing": True})
+        task = row.material.task
+        try:
+            self.aside.build(self.spec.model_copy(update={"protocol": changed}), task, row.setup)
+            return self._activations(row, features, changed)
+        finally:
+            self.aside.build(self.spec, task, row.setup)
+
     def _activations(self, row: Row, features: Sequence[Features], protocol: Protocol) -> int:
         """Activations of the largest micro-batch under another protocol."""
         task, accumulates = row.material.task, protocol.gradient_accumulation_steps > 1
-        steps = course(Lengths(features, row.material.lengths("train").apart), protocol, self.spec.seed)
-        count = self._counter(task, features, accumulates)
+        steps = self.course(Lengths(features, row.material.lengths("train").apart), protocol)
+        count = self.counter(task, features, accumulates)
         return max(count(micro).activations for micro in candidates(steps))
 
     def available(self) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from tuneoff import registry
@@ -17,19 +17,20 @@ from tuneoff.measure.utilisation import Sampler
 from tuneoff.methods.base import Baseline, Method
 from tuneoff.spec import TrialSpec
 from tuneoff.tasks.base import Features
+from tuneoff.trial import allocator, preflight, probe, speed
 from tuneoff.trial import data as trial_data
-from tuneoff.trial import model as trial_model
-from tuneoff.trial import preflight, probe, speed
 from tuneoff.trial.aside import Aside
+from tuneoff.trial.common import Common
 from tuneoff.trial.counting import Setup, States, Step
 from tuneoff.trial.course import Micro, candidates, representatives
 from tuneoff.trial.evaluations import Evaluations, Material
 from tuneoff.trial.forecaster import Forecaster, Row, by_rule, parts_of, predictions_bytes
+from tuneoff.trial.forecasting_ranks import Sharing
 from tuneoff.trial.phases import Phases
 from tuneoff.trial.precision import apply_policy, choose_attention, choose_device
 from tuneoff.trial.seed import seed_all
 from tuneoff.trial.speed import Costs, Curve
-from tuneoff.trial.worker import Assembled, assemble, demonstrations
+from tuneoff.trial.worker import Assembled, assemble
 
 BYTES_PER_SECOND = 5e8
 """How fast weights are taken to be loaded and kept where none are."""
@@ -47,6 +48,10 @@ GROWTH_SHARE = 0.014
 """Share of its peak by which a process grows with a new shape, where none could be tried; seen with 135M parameters."""
 EVEN_SHAPES = 12
 """Shapes up to which a process was seen to grow evenly."""
+MOST_HOLES_SHARE = 0.35
+KERNEL_BYTES = 4 * 2**20
+"""A process is not taken to grow by more than this share of its activations, the most that was seen of holes, and so
+many bytes of kernels a shape: a few shapes tell little of many."""
 
 
 def forecast_row(
@@ -64,21 +69,53 @@ def forecast_row(
     Raises:
         TuneoffError: if data or model cannot be had, or the method does not fit.
     """
+    # Before anything is loaded and any thread is started.
+    with Aside() as aside:
+        return _forecast(verdict, search, device, memory_limit_bytes, aside, None if probe else Common())
+
+
+def count_rows(
+    pairs: Sequence[tuple[TrialSpec, TrialSpec | None]], device: str, memory_limit_bytes: int | None
+) -> Iterator[RowForecast | Exception]:
+    """The counted forecasts of many rows: what they have in common is loaded once.
+
+    Args:
+        pairs: of every row what `forecast_row` takes.
+        device, memory_limit_bytes: as `forecast_row`.
+
+    Yields:
+        For every row its forecast, or why there is none.
+    """
+    common = Common()
+    with Aside() as aside:
+        for verdict, search in pairs:
+            try:
+                yield _forecast(verdict, search, device, memory_limit_bytes, aside, common)
+            except Exception as error:
+                # Any method's or model's own code may fail; the other rows are not to suffer.
+                yield error
+
+
+def _forecast(
+    verdict: TrialSpec,
+    search: TrialSpec | None,
+    device: str,
+    limit: int | None,
+    aside: Aside,
+    common: Common | None,
+) -> RowForecast:
+    """A row's forecast: counted where there is something in common with others, else probed."""
     started = time.perf_counter()
     method = registry.methods()[verdict.method].create(verdict.options)
-    if verdict.devices > 1:
-        reason = "a trial on several devices is not forecast"
-        unknown = ("peak_memory_bytes", "train_seconds", "stored_bytes", "predictions_bytes", "largest", "fits")
-        missing = dict.fromkeys((*unknown, "available_bytes"), reason)
-        row = RowForecast(label=verdict.label, trial=verdict.id, how="counted", device=device, missing=missing)
-    elif isinstance(method, Baseline):
+    if isinstance(method, Baseline):
         row = _floor(verdict, method, device)
     else:
         assert isinstance(method, Method)
-        kind = Probing if probe else Counting
-        # Before anything is loaded and any thread is started.
-        with Aside() as aside:
-            row = kind(verdict, search, method, choose_device(device), memory_limit_bytes, aside).forecast()
+        given = (verdict, search, method, choose_device(device), limit, aside)
+        if verdict.devices > 1:
+            row = Sharing(*given, common=common or Common()).forecast()
+        else:
+            row = (Probing(*given) if common is None else Counting(*given, common=common)).forecast()
     return row.model_copy(update={"forecast_seconds": time.perf_counter() - started})
 
 
@@ -138,6 +175,8 @@ class Probing(Forecaster):
                 preflight.check(trial.bench, trial.features["train"], self.spec.label)
             rungs, train = self._climb(trial, phases, row, costs, largest)
         evaluations = Evaluations(material, costs, forward, row.states or States(4 * trial.counts.total.total, 0, 0))
+        if not self.method.trains:
+            allocator.trim()
         with phases.meter.phase("test"):
             read = evaluations.probe(trial)
         if self.method.trains:
@@ -175,6 +214,7 @@ class Probing(Forecaster):
         budget = max(probe.STEP_SECONDS, min(MOST_BUDGET_SECONDS, BUDGET_SHARE * expected))
         states = row.states.gradients + row.states.optimizer if row.states is not None else 0
         climb = probe.Climb(trial, phases, row.count, costs, states)
+        allocator.trim()
         climb.climb([*shapes, last], budget)
         if climb.unfit is not None:
             row.missing["probed"] = climb.unfit
@@ -204,17 +244,20 @@ class Probing(Forecaster):
                 return self.unknown(row, row.missing["counted"])
             return self.judge(row, top.peak_bytes, {"process": top.peak_bytes}, None, self.available())
         step = largest[1]
-        holes = 1 + HOLES_SHARE if self.device.type == "cpu" else 1.0
+        returned = self.device.type != "cpu" or self.spec.execution.release_memory
+        holes = 1.0 if returned else 1 + HOLES_SHARE
         more = round(holes * max(0, step.activations - top.counted.activations))
-        peak = top.peak_bytes + more + self._grown(row, top, len(rungs))
+        peak = top.peak_bytes + more + self._grown(row, top, step.activations, len(rungs))
         return self.judge(row, peak, _with_rest(peak, row.states, step.activations), step, self.available())
 
-    def _grown(self, row: Row, top: probe.Rung, run: int) -> int:
+    def _grown(self, row: Row, top: probe.Rung, activations: int, run: int) -> int:
         """Bytes by which the process will have grown at the end of training, by all shapes that are still to come."""
         assert top.peak_bytes is not None
-        growth = GROWTH_SHARE * top.peak_bytes if self.growth is None else self.growth
+        untried = 0.0 if self.spec.execution.release_memory else GROWTH_SHARE * top.peak_bytes
+        growth = untried if self.growth is None else self.growth
         shapes = len({micro.size for step in row.steps for micro in step})
-        return round(growth * max(0.0, _slowing(shapes) - _slowing(run)))
+        new = max(0.0, _slowing(shapes) - _slowing(run))
+        return round(min(growth * new, MOST_HOLES_SHARE * activations + KERNEL_BYTES * new))
 
     def _test_memory(self, row: Row, phases: Phases, largest: Step, run: Step) -> dict[str, Any]:
         """The same of the test, for a method without training."""
@@ -244,30 +287,22 @@ class Counting(Forecaster):
 
     how = "counted"
 
+    def __init__(self, *given: Any, common: Common) -> None:
+        super().__init__(*given)
+        self.common = common
+
     def forecast(self) -> RowForecast:
-        spec, protocol = self.spec, self.spec.protocol
-        task = registry.tasks()[spec.task.name](spec.task.options)
-        started = time.perf_counter()
-        data = trial_data.load(task, spec.task, protocol)
-        model: Any = trial_model.build_empty(spec.model, task)
-        trial_model.check_length(model.config, task, protocol.max_length, self.method, spec.label)
-        tokenizer = trial_model.load_tokenizer(spec.model)
-        loaded = time.perf_counter()
-        shown = demonstrations(self.method, data.splits["train"], spec.seed)
-        features = {
-            split: task.encode(rows, tokenizer, protocol.max_length, shown) for split, rows in data.splits.items()
-        }
-        begun = {"load": loaded - started, "tokenize": time.perf_counter() - loaded}
+        protocol = self.spec.protocol
+        material, begun = self.common.material(self.spec, self.method)
         process = max(self.resident, probe.resident_bytes())
         policy = apply_policy(protocol.precision, self.device)
         attention = choose_attention(protocol.attention, self.device, protocol.max_length)
-        material = Material(spec, task, data.splits, features, self.method.trains)
         row = self.begin(material, Setup(policy.name, attention, self.device.type == "cuda"))
         largest = self.largest(row)
         step = self.peak_step(row)
         if row.states is None or step is None:
             return self._nothing(row)
-        costs = Costs(speed.measure(self.device, policy.autocast))
+        costs = Costs(self.common.speed(self.device, policy))
         figures = self._figures(row, largest, costs, begun)
         if self.limit is not None:
             return self.answer(row, largest, (), **figures, **self.on_gpu(row))

@@ -52,15 +52,31 @@ def _do(verb: str, payload: dict[str, Any], started: float) -> Any:
         return inspect_study(StudySpec.model_validate(payload["study"]), trials, payload["require_data"])
     if verb == "forecast":
         from tuneoff.spec import TrialSpec
+        from tuneoff.trial.allocator import release_freed_blocks
         from tuneoff.trial.forecasting import forecast_row
+        from tuneoff.trial.precision import choose_device
 
         verdict, search = (
             TrialSpec.model_validate(payload[key]) if payload[key] is not None else None
             for key in ("trial", "search_trial")
         )
         assert verdict is not None
+        if verdict.execution.release_memory:
+            release_freed_blocks(choose_device(payload["device"]))
         row = forecast_row(verdict, search, payload["device"], payload["probe"], payload["memory_limit_bytes"])
         return row.model_dump(mode="json")
+    if verb == "count":
+        from tuneoff.spec import TrialSpec
+        from tuneoff.trial.forecasting import count_rows
+
+        pairs = [
+            (TrialSpec.model_validate(verdict), TrialSpec.model_validate(search) if search is not None else None)
+            for verdict, search in payload["pairs"]
+        ]
+        return [
+            {"error": _describe(row)} if isinstance(row, Exception) else {"row": row.model_dump(mode="json")}
+            for row in count_rows(pairs, payload["device"], payload["memory_limit_bytes"])
+        ]
     place = TrialStore(Path(payload["folder"]))
     if verb == "trial":
         from tuneoff.trial.worker import run
@@ -103,7 +119,8 @@ def _describe(error: BaseException) -> dict[str, Any]:
         return {
             "type": OutOfMemory.__name__,
             "message": f"out of memory: {line}" if line else "out of memory",
-            "hint": "Raise protocol.gradient_accumulation_steps (same result, less memory) or shorten max_length.",
+            "hint": "Raise protocol.gradient_accumulation_steps or set protocol.gradient_checkpointing=true (the same "
+            "result in less memory), or shorten max_length.",
         }
     return {"type": name, "message": f"{name}: {line}" if line else name, "hint": ""}
 

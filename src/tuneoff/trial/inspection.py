@@ -15,6 +15,7 @@ from tuneoff.spec import StudySpec, TrialSpec
 from tuneoff.tasks.base import Task
 from tuneoff.trial import data as trial_data
 from tuneoff.trial import model as trial_model
+from tuneoff.trial.recomputation import recompute_blocks
 
 
 def inspect_study(study: StudySpec, trials: Sequence[TrialSpec], require_data: bool) -> dict[str, Any]:
@@ -95,6 +96,8 @@ def _count(task: Task, trial: TrialSpec) -> dict[str, dict[str, int]]:
         before = parameters.BaseIdentity.of(model, view)
         with torch.device("meta"):
             attached = method.attach(model, view)
+        if trial.protocol.gradient_checkpointing:
+            recompute_blocks(attached.model)
         counts = parameters.count(attached.module, before)
     return {
         "trainable_parameters": counts.trainable.model_dump(),

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -33,6 +34,8 @@ FIRST_STEPS = 3
 """Steps reported apart: they hold allocation, autotuning and compilation."""
 
 EVENT_INTERVAL_SECONDS = 0.5
+
+Row = TypeVar("Row")
 
 
 @dataclass
@@ -56,6 +59,12 @@ def batches(size: int, protocol: Protocol, seed: int) -> Iterator[list[int]]:
         order = np.random.default_rng([seed, epoch]).permutation(size)
         for start in range(0, size, protocol.batch_size):
             yield [int(i) for i in order[start : start + protocol.batch_size]]
+
+
+def micro_batches(batch: Sequence[Row], parts: int) -> list[Sequence[Row]]:
+    """An effective batch cut into at most so many parts of one size; the last may be smaller, and none is empty."""
+    size = math.ceil(len(batch) / parts)
+    return [batch[start : start + size] for start in range(0, len(batch), size)]
 
 
 def total_steps(size: int, protocol: Protocol) -> int:
@@ -201,10 +210,8 @@ def _collate(bench: Bench, features: list[Features], parts: int, seen: Training)
     Where weights are spread a rank without a share computes another's example, because all ranks must compute equally
     often.
     """
-    size = math.ceil(len(features) / parts)
     micro: list[Batch] = []
-    for start in range(0, len(features), size):
-        whole = features[start : start + size]
+    for whole in micro_batches(features, parts):
         own = bench.ranks.share(whole)
         if not own:
             if bench.ranks.sharded:

@@ -11,6 +11,11 @@ from tuneoff.measure.memory import MemoryMeter
 from tuneoff.measure.timing import Stopwatch
 from tuneoff.measure.utilisation import Sampler
 from tuneoff.record import Event
+from tuneoff.trial import allocator
+
+TRIMMED = ("train", "test")
+"""Phases whose peaks are told of a trial. What came before is not to count in them: the first time they begin, what it
+freed is given back. Not each time, because training would fetch it anew after every validation."""
 
 
 class Phases:
@@ -22,6 +27,7 @@ class Phases:
         self.meter = MemoryMeter(device)
         self._sampler = sampler
         self._emit = emit
+        self._to_trim = set(TRIMMED)
         self.cpu_seconds: float | None = None
         """Processor seconds of this process while it trained; None without training."""
 
@@ -38,6 +44,9 @@ class Phases:
     def memory(self, name: str) -> Iterator[None]:
         """Memory peak, samples and event, without a clock."""
         self._emit({"kind": "phase", "phase": name})
+        if name in self._to_trim:
+            self._to_trim.discard(name)
+            allocator.trim()
         self._sampler.mark(name)
         try:
             with self.meter.phase(name):

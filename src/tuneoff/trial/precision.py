@@ -32,7 +32,8 @@ PolicyName = Literal["fp32", "fp32-medium", "bf16"]
 
 
 SHORT = 256
-"""Tokens up to which plain attention is faster than the fused kernel on a CPU (see benchmarks/step_time.py)."""
+"""Tokens up to which training steps are mostly faster with plain attention than with the fused kernel on a CPU (see
+benchmarks/step_time.py)."""
 
 
 def choose_attention(wanted: Attention, device: torch.device, max_length: int) -> Literal["eager", "sdpa"]:

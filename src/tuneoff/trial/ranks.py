@@ -8,9 +8,9 @@ taken on the same figures everywhere. Rank 0 alone writes. `ALONE` stands for a 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,6 +19,7 @@ import torch
 
 from tuneoff.errors import ExecutorError, TrialError
 from tuneoff.measure.machine import core_count
+from tuneoff.record import Event
 from tuneoff.trial.heartbeat import Beat
 from tuneoff.trial.precision import choose_device
 from tuneoff.trial.seed import seed_all
@@ -99,9 +100,10 @@ class Ranks:
             return [value]
         import torch.distributed as dist
 
-        self.meeting()
         values: list[Any] = [None] * self.size
-        dist.all_gather_object(values, value)
+        # How much is sent is not known here; it is far from what would take seconds.
+        with self.inside("all_gather"):
+            dist.all_gather_object(values, value)
         return values
 
     def sum(self, values: Sequence[float]) -> list[float]:
@@ -116,8 +118,8 @@ class Ranks:
         """Replaces a tensor by its sum over the ranks."""
         import torch.distributed as dist
 
-        self.meeting()
-        dist.all_reduce(tensor)
+        with self.inside("all_reduce", tensor.nbytes):
+            dist.all_reduce(tensor)
 
     def begin_adding_up(self, tensor: torch.Tensor) -> dist.Work:
         """Starts to replace a tensor by its sum; it is there once the work was waited for."""
@@ -134,9 +136,34 @@ class Ranks:
             self.add_up(torch.zeros(1))
 
     def meeting(self) -> None:
-        """Notes that a collective is entered."""
+        """Notes that a collective is begun."""
         if self.beat is not None:
             self.beat.meeting()
+
+    @contextmanager
+    def inside(self, collective: str, size: int = 0) -> Iterator[None]:
+        """Notes that what comes is a collective, which sends so many bytes and is waited for."""
+        if self.beat is None:
+            yield
+            return
+        self.beat.enter(collective, size)
+        try:
+            yield
+        finally:
+            self.beat.leave()
+
+    def noting(self, emit: Callable[[Event], None]) -> Callable[[Event], None]:
+        """What takes events, and notes the phases that they tell."""
+        beat = self.beat
+        if beat is None:
+            return emit
+
+        def note(event: Event) -> None:
+            if event["kind"] == "phase":
+                beat.phase(event["phase"])
+            emit(event)
+
+        return note
 
     def stepped(self) -> None:
         """Notes that a training step is over."""
@@ -240,19 +267,18 @@ def joined(
     """
     import torch.distributed as dist
 
-    if beat is not None:
-        beat.meeting()
+    us = Ranks(number, size, sharded, beat)
     try:
-        dist.init_process_group(
-            # Sums of single numbers and whatever is no tensor stay on the CPU: they would make the GPU wait.
-            "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
-            rank=number,
-            world_size=size,
-            store=store,
-            timeout=TIMEOUT,
-        )
-        pids = Ranks(number, size, sharded, beat).gather(os.getpid())
-        yield Ranks(number, size, sharded, beat, tuple(pids))
+        with us.inside("init_process_group"):
+            dist.init_process_group(
+                # Sums of single numbers and whatever is no tensor stay on the CPU: they would make the GPU wait.
+                "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
+                rank=number,
+                world_size=size,
+                store=store,
+                timeout=TIMEOUT,
+            )
+        yield replace(us, pids=tuple(us.gather(os.getpid())))
     except RuntimeError as error:
         if is_loss(error):
             raise LostRank(f"rank {number} lost another rank: {str(error).splitlines()[0]}") from error

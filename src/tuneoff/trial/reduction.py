@@ -68,9 +68,13 @@ class Reducer:
         had = [float(parameter.grad is not None) for parameter in self._parameters]
         while self._next < len(self._buckets):
             self._send()
+        with self._ranks.inside("all_reduce of gradients", sum(bucket.bytes for bucket in self._buckets)):
+            for bucket in self._buckets:
+                _receive(bucket)
+            if self._parameters[0].is_cuda:
+                # The GPU is done with the backward pass, whose loss was read: what it still waits for is the others.
+                torch.cuda.current_stream(self._parameters[0].device).synchronize()
         total, *counts = self._ranks.sum([loss, *had])
-        for bucket in self._buckets:
-            _receive(bucket)
         for parameter, count in zip(self._parameters, counts, strict=True):
             if not count:
                 parameter.grad = None
@@ -107,6 +111,11 @@ def _receive(bucket: _Bucket) -> None:
             parameter.grad.copy_(part.view_as(parameter.grad))
     bucket.work = bucket.flat = None
     bucket.missing = len(bucket.parameters)
+
+
+def copied_bytes(parameters: Iterable[nn.Parameter]) -> int:
+    """Bytes of the copies that gradients are sent from, all at once; see `Reducer`."""
+    return sum(bucket.bytes for bucket in _buckets(list(parameters)) if len(bucket.parameters) > 1)
 
 
 def _buckets(parameters: list[nn.Parameter]) -> list[_Bucket]:

@@ -40,6 +40,8 @@ def shard(attached: Attached, device: torch.device, ranks: Ranks) -> None:
         wrapped: Any = fully_shard(unit, mesh=mesh, reshard_after_forward=True)
         wrapped.set_gradient_divide_factor(1.0)
         wrapped.set_force_sum_reduction_for_comms(True)
+        # Before weights are gathered, so that a rank which does not come is seen to be missing.
+        unit.register_forward_pre_hook(lambda *given: ranks.meeting(), prepend=True)
     if units[-1] is model and hasattr(model, "generate"):
         register_fsdp_forward_method(model, "generate")
     # By this transformers makes every rank write as many tokens as the one that writes most.
@@ -49,6 +51,24 @@ def shard(attached: Attached, device: torch.device, ranks: Ranks) -> None:
         for name, buffer in module._buffers.items():
             if buffer is not None:
                 module._buffers[name] = buffer.to(device)
+
+
+def gathered_bytes(model: nn.Module) -> int:
+    """The most that a rank holds, in bytes, of what is gathered for the while that it is needed, and of gradients that
+    are not divided yet.
+
+    What lies around the blocks stays gathered while they compute. A unit at work has its weights, gathered and taken
+    out of what was gathered; or its gradients, and a copy of them in the order in which they are divided.
+    """
+    units = [*blocks(model), *_outer(model)]
+    seen: set[int] = set()
+    sizes = []
+    for unit in units:
+        own = [p for p in unit.parameters() if id(p) not in seen]
+        seen.update(map(id, own))
+        sizes.append(sum(p.numel() * p.element_size() for p in own))
+    around = sum(sizes[len(blocks(model)) :])
+    return around + 2 * max(sizes)
 
 
 def _outer(model: nn.Module) -> list[nn.Module]:

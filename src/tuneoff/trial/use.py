@@ -1,4 +1,4 @@
-"""A trained model put to use: exported, or asked for predictions."""
+"""A trained model put to use: built again, exported, or asked for predictions."""
 
 from __future__ import annotations
 
@@ -12,19 +12,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tuneoff import registry
 from tuneoff.errors import DataError, StoreError
-from tuneoff.methods.base import Method
+from tuneoff.methods.base import Attached, Method
 from tuneoff.record import Prediction, TrialRecord
 from tuneoff.sources import Rows, read_rows
 from tuneoff.spec import SourceSpec, TrialSpec
 from tuneoff.store import TrialStore
 from tuneoff.tasks.base import Example, Task
 from tuneoff.trial import data as trial_data
+from tuneoff.trial import model as trial_model
+from tuneoff.trial.evaluate import Bench
 from tuneoff.trial.evaluate import predict as predict_examples
 from tuneoff.trial.evaluate import write as write_texts
-from tuneoff.trial.precision import choose_device
-from tuneoff.trial.worker import demonstrations, restore
+from tuneoff.trial.precision import apply_policy, choose_device
+from tuneoff.trial.worker import demonstrations, load_model
 
 
 def go_to_origin(spec: TrialSpec, origin: str | None) -> None:
@@ -42,6 +46,42 @@ def go_to_origin(spec: TrialSpec, origin: str | None) -> None:
     if there or not here:
         with suppress(OSError):
             os.chdir(origin)
+
+
+def restore(place: TrialStore, device: torch.device) -> tuple[Task, Attached, Any, Bench]:
+    """Rebuilds a finished trial's trained model; returns its task, model, tokenizer and bench.
+
+    Raises:
+        StoreError: if its weights were not kept.
+    """
+    spec, record = place.spec(), place.record()
+    if record is None or not record.status.finished or record.data is None:
+        raise StoreError(f"trial {spec.id} is not completed", hint="Run the study again to complete it.")
+    method = registry.methods()[spec.method].create(spec.options)
+    if not isinstance(method, Method):
+        raise StoreError(f"{spec.label} uses no model")
+    if method.trains and spec.purpose == "search":
+        raise StoreError(f"trial {spec.id} belongs to the search, which keeps no weights", hint="Name another trial.")
+    if method.trains and not place.weights.is_dir():
+        raise StoreError(
+            f"trial {spec.id} kept no weights", hint="Run it again with --set execution.keep_weights=true."
+        )
+    labels = {"labels": list(record.data.labels)} if record.data.labels else {}
+    task = registry.tasks()[spec.task.name]({**spec.task.options, **labels})
+    loaded = load_model(spec, task, device)
+    if record.model and record.model.checksum != loaded.info.checksum:
+        raise StoreError(
+            f"{spec.model.source} now holds other weights than trial {spec.id} was trained on",
+            hint="Name the revision that was used, or restore the folder.",
+        )
+    attached = method.attach(loaded.model, trial_model.view(task, loaded))
+    if method.trains:
+        method.load(attached, place.weights)
+    attached.module.to(device).eval()
+    policy = apply_policy(spec.protocol.precision, device)
+    size = spec.protocol.evaluation_batch_size
+    bench = Bench(task, attached, device, policy.autocast, loaded.pad_token_id, size, loaded.tokenizer)
+    return task, attached, loaded.tokenizer, bench
 
 
 def export(place: TrialStore, out: Path, merged: bool, device: str) -> dict[str, Any]:

@@ -16,10 +16,9 @@ import numpy as np
 import torch
 
 from tuneoff import registry
-from tuneoff.errors import StoreError
 from tuneoff.measure import energy, environment, parameters
 from tuneoff.measure.utilisation import Sampler
-from tuneoff.methods.base import Attached, Baseline, Method
+from tuneoff.methods.base import Baseline, Method
 from tuneoff.record import (
     Event,
     Finding,
@@ -36,9 +35,9 @@ from tuneoff.record import (
 from tuneoff.spec import TrialSpec
 from tuneoff.store import TrialStore
 from tuneoff.tasks.base import Example, Features, Task
+from tuneoff.trial import allocator, preflight, sharding
 from tuneoff.trial import data as trial_data
 from tuneoff.trial import model as trial_model
-from tuneoff.trial import preflight, sharding
 from tuneoff.trial.checkpoint import Checkpoint
 from tuneoff.trial.evaluate import Bench, measure_inference, predict, write
 from tuneoff.trial.findings import note_lengths, result_findings
@@ -47,6 +46,7 @@ from tuneoff.trial.phases import Phases
 from tuneoff.trial.precision import PolicyName, apply_policy, choose_attention, choose_device
 from tuneoff.trial.ranks import ALONE, Ranks
 from tuneoff.trial.reasons import null_reasons
+from tuneoff.trial.recomputation import recompute_blocks
 from tuneoff.trial.seed import seed_all
 from tuneoff.trial.selection import Selection
 from tuneoff.trial.together import Onlooker, combine
@@ -100,17 +100,18 @@ def run(
     device = choose_device(wanted_device)
     seed_all(spec.seed)
     place = place if ranks.first else Onlooker(place.folder)
+    released, found = allocator.settle(spec.execution, device, place.append_event)
     with Sampler(device=device, emit=place.append_event, others=ranks.others) as sampler:
-        phases = Phases(device, sampler, place.append_event)
+        phases = Phases(device, sampler, ranks.noting(place.append_event))
         if isinstance(method, Baseline):
             record = _run_baseline(spec, method, place, phases)
         else:
             assert isinstance(method, Method)
             record = _run_model(spec, method, place, phases, sampler, device, ranks)
         record = combine(record, ranks, device, phases.cpu_seconds)
-    machine = environment.describe(str(device), torch.get_num_threads(), commit=commit)
+    machine = environment.describe(str(device), torch.get_num_threads(), commit=commit, release_memory=released)
     timing = record.timing.model_copy(update={"total_seconds": time.perf_counter() - started})
-    findings = (*record.findings, *place.tracker_findings())
+    findings = (*record.findings, *found, *place.tracker_findings())
     complete = record.model_copy(update={"environment": machine, "timing": timing, "findings": findings})
     complete = complete.model_copy(update={"missing": {**null_reasons(complete, device), **complete.missing}})
     place.write_record(complete)
@@ -175,6 +176,8 @@ def assemble(
         before = parameters.BaseIdentity.of(loaded.model, view)
         seed_all(spec.seed)
         attached = method.attach(loaded.model, view)
+        if spec.protocol.gradient_checkpointing:
+            recompute_blocks(attached.model)
         if not ranks.sharded:
             attached.module.to(device)
         counts = parameters.count(attached.module, before)
@@ -351,39 +354,3 @@ def _throughput(training: Training, seconds: float) -> Throughput:
         tokens_per_second=training.tokens / seconds,
         padding_share=1 - training.tokens / training.computed_tokens,
     )
-
-
-def restore(place: TrialStore, device: torch.device) -> tuple[Task, Attached, Any, Bench]:
-    """Rebuilds a finished trial's trained model; returns its task, model, tokenizer and bench.
-
-    Raises:
-        StoreError: if its weights were not kept.
-    """
-    spec, record = place.spec(), place.record()
-    if record is None or not record.status.finished or record.data is None:
-        raise StoreError(f"trial {spec.id} is not completed", hint="Run the study again to complete it.")
-    method = registry.methods()[spec.method].create(spec.options)
-    if not isinstance(method, Method):
-        raise StoreError(f"{spec.label} uses no model")
-    if method.trains and spec.purpose == "search":
-        raise StoreError(f"trial {spec.id} belongs to the search, which keeps no weights", hint="Name another trial.")
-    if method.trains and not place.weights.is_dir():
-        raise StoreError(
-            f"trial {spec.id} kept no weights", hint="Run it again with --set execution.keep_weights=true."
-        )
-    labels = {"labels": list(record.data.labels)} if record.data.labels else {}
-    task = registry.tasks()[spec.task.name]({**spec.task.options, **labels})
-    loaded = load_model(spec, task, device)
-    if record.model and record.model.checksum != loaded.info.checksum:
-        raise StoreError(
-            f"{spec.model.source} now holds other weights than trial {spec.id} was trained on",
-            hint="Name the revision that was used, or restore the folder.",
-        )
-    attached = method.attach(loaded.model, trial_model.view(task, loaded))
-    if method.trains:
-        method.load(attached, place.weights)
-    attached.module.to(device).eval()
-    policy = apply_policy(spec.protocol.precision, device)
-    size = spec.protocol.evaluation_batch_size
-    bench = Bench(task, attached, device, policy.autocast, loaded.pad_token_id, size, loaded.tokenizer)
-    return task, attached, loaded.tokenizer, bench

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and documents that are read back only as what they were written."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from tuneoff.errors import CorruptRecord, StoreError
+
+Model = TypeVar("Model", bound=BaseModel)
+DAMAGED = "Restore it from a copy; where it is a trial's, move the trial's folder away and run the study again."
 
 
 def _umask() -> int:
@@ -41,7 +46,7 @@ def write_atomically(path: Path, data: str | bytes) -> None:
     except OSError as error:
         raise StoreError(
             f"cannot write {path}: {error.strerror or error}",
-            hint="Free some space or name another folder with --out, then run the same command again: "
+            hint="Free some space or name another place to write to, then run the same command again: "
             "finished trials are kept.",
         ) from error
     finally:
@@ -61,4 +66,35 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         raise StoreError(f"{path} is missing") from None
     except (OSError, ValueError) as error:
-        raise CorruptRecord(f"{path} cannot be read: {error}") from None
+        raise CorruptRecord(f"{path} cannot be read: {error}", hint=DAMAGED) from None
+
+
+def check_version(path: Path, what: str, found: Any, known: int) -> None:
+    """Lets pass only what this version of tuneoff can read.
+
+    Args:
+        path: the document, or the folder that it describes.
+        what: whose version it is, e.g. `record`.
+        found: the version that it names.
+        known: the version that is read here.
+
+    Raises:
+        StoreError: if the two differ.
+    """
+    if found != known:
+        raise StoreError(
+            f"{path} has {what} version {found}, this tuneoff reads {known}",
+            hint="Install the version of tuneoff that wrote it.",
+        )
+
+
+def validated(kind: type[Model], body: Any, path: Path, what: str) -> Model:
+    """What a document holds, once it is known to be that.
+
+    Raises:
+        CorruptRecord: if it is not `what`, e.g. `a record`.
+    """
+    try:
+        return kind.model_validate(body)
+    except ValidationError as error:
+        raise CorruptRecord(f"{path} is not {what}: {error}", hint=DAMAGED) from None

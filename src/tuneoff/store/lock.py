@@ -20,10 +20,13 @@ PATIENCE_SECONDS = 0.5
 def hold(path: Path) -> Iterator[None]:
     """Holds the lock; its file's time then says since when.
 
+    A folder that was made for the lock and holds nothing else at the end is taken away again.
+
     Raises:
         StoreError: if another run holds it.
     """
     lock = FileLock(path, timeout=PATIENCE_SECONDS)
+    new = not path.parent.exists()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
@@ -40,6 +43,10 @@ def hold(path: Path) -> Iterator[None]:
             os.utime(path)
         yield
     finally:
+        if new and os.listdir(path.parent) == [path.name]:
+            with suppress(OSError):  # a system that removes no open file
+                path.unlink()
+                path.parent.rmdir()
         lock.release()
 
 

@@ -1,0 +1,38 @@
+"""One directory per study, one per trial; the only owner of file names.
+
+    STUDY/
+      study.json               the study as it was last run, the ids of its trials, and where it was run from
+      search.json              what its search tried, found and chose; made anew from the records
+      forecast.json            what it was expected to take, made before its first trial
+      lock                     held while a run writes here
+      trackers.json            what became of the trackers, and which trials they followed
+      trackers/NAME/           a tracker's own files, where it keeps them here
+      report/                  made anew from the records at any time
+      trials/ID/
+        trial.json             the trial's specification
+        record.json            its sealed result
+        predictions-SPLIT.jsonl
+        weights/               what must be kept beside the base model
+        events.jsonl           progress, one line each
+        log.txt                everything the process printed
+        log-rank-N.txt         likewise, of further ranks on several devices
+        trackers.json          trackers that were given up before it ended, if any
+        attempts/N/            what earlier, unfinished attempts left
+
+All paths inside are relative, so a study can be copied anywhere. Files appear whole or not at all.
+
+Its modules:
+
+    study.py      StudyStore: a study's folder
+    trial.py      TrialStore: a trial's folder
+    joining.py    whether a study may be kept in the folder of an earlier one
+    trackers.py   StudyTrackers: what a study keeps of its trackers
+    lock.py       one run at a time
+    files.py      files that are there whole or not at all
+"""
+
+from tuneoff.store.files import write_atomically
+from tuneoff.store.study import StudyStore
+from tuneoff.store.trial import TrialStore
+
+__all__ = ["StudyStore", "TrialStore", "write_atomically"]

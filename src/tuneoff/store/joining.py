@@ -1,0 +1,42 @@
+"""Whether a study may be kept in the folder of an earlier one, and what the two are together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tuneoff.errors import StoreError
+from tuneoff.plan import difference, question
+from tuneoff.search import spaces
+from tuneoff.spec import StudySpec
+
+
+def refuse_other(root: Path, before: StudySpec, study: StudySpec) -> None:
+    """Results of different questions are never mixed, and a search stays equal for all rows.
+
+    Raises:
+        StoreError: if the study asks something else, or would search some rows longer than others.
+    """
+    if question(before) != question(study):
+        raise StoreError(
+            f"{root} holds a study that asks something else ({difference(before, study)})",
+            hint="Name another folder with --out: results of different questions are never mixed.",
+        )
+    asked, had = study.protocol.search, before.protocol.search
+    others = [label for label in spaces(before) if label not in study.methods]
+    if asked is not None and had is not None and asked.trials != had.trials and others:
+        raise StoreError(
+            f"the search of {root} gave every row {had.trials} trials; {asked.trials} for some rows alone would not be "
+            "equal",
+            hint=f"Run all rows with that number, {', '.join(others)} too, or name another folder with --out.",
+        )
+
+
+def joined(before: StudySpec, study: StudySpec) -> StudySpec:
+    """A study with the rows and seeds of an earlier one besides its own."""
+    seeds = tuple(sorted({*before.protocol.seeds, *study.protocol.seeds}))
+    return study.model_copy(
+        update={
+            "methods": {**before.methods, **study.methods},
+            "protocol": study.protocol.model_copy(update={"seeds": seeds}),
+        }
+    )

@@ -1,0 +1,219 @@
+"""One study's folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from tuneoff.errors import CorruptRecord, StoreError
+from tuneoff.forecast import FORECAST_VERSION, StudyForecast
+from tuneoff.record import TrialRecord
+from tuneoff.spec import SPEC_VERSION, StudySpec, TrialSpec
+from tuneoff.store import lock
+from tuneoff.store.files import check_version, read_json, validated, write_atomically
+from tuneoff.store.joining import joined, refuse_other
+from tuneoff.store.trackers import StudyTrackers
+from tuneoff.store.trial import TrialStore
+
+
+class StudyStore:
+    """One study's folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+
+    @property
+    def report_folder(self) -> Path:
+        return self.root / "report"
+
+    @property
+    def trackers(self) -> StudyTrackers:
+        """What is kept of the study's trackers."""
+        return StudyTrackers(self.root)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the folder holds a study."""
+        return self._manifest_path.is_file()
+
+    @classmethod
+    def open(cls, root: Path | str) -> StudyStore:
+        """A folder that holds a study.
+
+        Raises:
+            StoreError: if it does not.
+        """
+        store = cls(Path(root))
+        if not store.is_there:
+            what = "is not a study folder (no study.json)" if store.root.is_dir() else "is not there"
+            raise StoreError(f"{root} {what}", hint="Name the folder that `tuneoff run` printed.")
+        return store
+
+    @classmethod
+    def create(cls, root: Path | str, study: StudySpec, trials: list[TrialSpec]) -> StudyStore:
+        """Makes a study's folder, or adds trials to one that asks the same question.
+
+        In a study with a search a row has one configuration: trials of another one, which an earlier and shorter
+        search had chosen, are no longer trials of the study. Their folders stay.
+
+        Raises:
+            StoreError: if the folder holds another question, or something else.
+        """
+        store = cls(Path(root))
+        verdict = [trial.id for trial in trials if trial.purpose == "verdict"]
+        searched = [trial.id for trial in trials if trial.purpose == "search"]
+        store.check(study)
+        if store.is_there:
+            study = joined(store.study(), study)
+            verdict = store._merged(study, trials)
+            searched = list(dict.fromkeys([*store.search_ids(), *searched]))
+        for trial in trials:
+            place = store.trial(trial.id)
+            if not place.spec_path.exists():
+                place.write_spec(trial)
+        body = {"spec_version": SPEC_VERSION, "study": study.model_dump(mode="json"), "trials": verdict}
+        if searched:
+            body["search_trials"] = searched
+        with suppress(OSError, ValueError):  # another drive has no relative path, a folder that is gone no path at all
+            body["origin"] = Path(os.path.relpath(Path.cwd(), store.root.resolve())).as_posix()
+        write_atomically(store._manifest_path, json.dumps(body, indent=1, ensure_ascii=False))
+        return store
+
+    def _merged(self, study: StudySpec, trials: list[TrialSpec]) -> list[str]:
+        """Ids of the trials so far and of new ones, without those of a configuration that the search chose no more."""
+        verdict = {trial.id: trial for trial in trials if trial.purpose == "verdict"}
+        if study.protocol.search is None:
+            return list(dict.fromkeys([*self.trial_ids(), *verdict]))
+        chosen = {trial.label: trial for trial in verdict.values()}
+        kept = []
+        for spec in (self.trial(trial_id).spec() for trial_id in self.trial_ids() if trial_id not in verdict):
+            now = chosen.get(spec.label, spec)
+            if (now.method, now.options, now.learning_rate) == (spec.method, spec.options, spec.learning_rate):
+                kept.append(spec.id)
+        return [*kept, *verdict]
+
+    def check(self, study: StudySpec) -> None:
+        """Whether a study may be kept here; changes nothing.
+
+        Raises:
+            StoreError: if the folder holds another question, or something else.
+        """
+        if self.is_there:
+            refuse_other(self.root, self.study(), study)
+        elif self.root.is_dir() and any(item.name != "lock" for item in self.root.iterdir()):
+            raise StoreError(f"{self.root} is not empty and not a study", hint="Name another folder with --out.")
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Held while a run writes to this folder.
+
+        Raises:
+            StoreError: if another run holds it.
+        """
+        with lock.hold(self._lock_path):
+            yield
+
+    def running_since(self) -> float | None:
+        """When the run that writes to this folder now began, in seconds since 1970; None where there is none."""
+        if not lock.is_held(self._lock_path):
+            return None
+        with suppress(FileNotFoundError):
+            return self._lock_path.stat().st_mtime
+        return None
+
+    @property
+    def _lock_path(self) -> Path:
+        return self.root / "lock"
+
+    @property
+    def _manifest_path(self) -> Path:
+        return self.root / "study.json"
+
+    def study(self) -> StudySpec:
+        """The study as it was last run, with the rows and seeds of earlier runs."""
+        return validated(StudySpec, self._manifest()["study"], self._manifest_path, "a study")
+
+    def origin(self) -> Path | None:
+        """The folder that the study was last run from: its relative paths are meant from there. None where that is not
+        known, or is not there any more (the study was copied elsewhere)."""
+        told = self._manifest().get("origin")
+        place = (self.root.resolve() / told).resolve() if isinstance(told, str) else None
+        return place if place is not None and place.is_dir() else None
+
+    def trial_ids(self) -> list[str]:
+        """The ids of the study's trials, in order; those of its search are apart."""
+        return list(self._manifest()["trials"])
+
+    def search_ids(self) -> list[str]:
+        """The ids of the trials of the study's search, in the order in which they were tried."""
+        return list(self._manifest().get("search_trials", ()))
+
+    def write_search(self, found: dict[str, Any]) -> None:
+        """Keeps what the search tried, found and chose."""
+        write_atomically(self.root / "search.json", json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False))
+
+    def search(self) -> dict[str, Any] | None:
+        """What the search tried, found and chose, as described in docs/protocol.md; None where there was none.
+
+        Raises:
+            CorruptRecord: if it cannot be read.
+        """
+        path = self.root / "search.json"
+        found: dict[str, Any] | None = read_json(path) if path.exists() else None
+        return found
+
+    def write_forecast(self, forecast: StudyForecast) -> None:
+        """Keeps what the study is expected to take."""
+        write_atomically(self.root / "forecast.json", forecast.model_dump_json(indent=1))
+
+    def forecast(self) -> StudyForecast | None:
+        """What the study was expected to take, as described in docs/plan.md; None where no forecast was made.
+
+        Raises:
+            StoreError: if another version of tuneoff made it.
+            CorruptRecord: if it cannot be read.
+        """
+        path = self.root / "forecast.json"
+        if not path.exists():
+            return None
+        body = read_json(path)
+        if isinstance(body, dict):
+            check_version(path, "forecast", body.get("forecast_version"), FORECAST_VERSION)
+        return validated(StudyForecast, body, path, "a forecast")
+
+    def _manifest(self) -> dict[str, Any]:
+        body = read_json(self._manifest_path)
+        if isinstance(body, dict):
+            check_version(self.root, "study", body.get("spec_version", SPEC_VERSION), SPEC_VERSION)
+        if not isinstance(body, dict) or not {"study", "trials"} <= body.keys():
+            raise CorruptRecord(f"{self._manifest_path} is not a study's manifest")
+        return body
+
+    def trial(self, trial_id: str) -> TrialStore:
+        """One trial's folder, whether it is there yet or not."""
+        return TrialStore(self.root / "trials" / trial_id)
+
+    def find_trial(self, reference: str) -> TrialStore:
+        """A trial by its id or by the beginning of one.
+
+        Raises:
+            StoreError: if none or several begin so.
+        """
+        ids = [*self.trial_ids(), *self.search_ids()]
+        found = [i for i in ids if i == reference] or [i for i in ids if i.startswith(reference)]
+        if len(found) != 1:
+            what = "no trial" if not found else f"{len(found)} trials"
+            raise StoreError(
+                f"{what} of {self.root} begin{'' if found else 's'} with {reference!r}",
+                hint="Trials: " + ", ".join(found or ids),
+            )
+        return self.trial(found[0])
+
+    def records(self) -> list[TrialRecord]:
+        """The records there are, in the study's order; not those of its search."""
+        records = (self.trial(trial_id).record() for trial_id in self.trial_ids())
+        return [record for record in records if record is not None]

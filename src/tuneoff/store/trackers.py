@@ -1,0 +1,60 @@
+"""What a study's folder keeps of its trackers: their own files, what became of them, and what they followed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from tuneoff.errors import StoreError
+from tuneoff.record import Finding
+from tuneoff.store.files import read_json, write_atomically
+
+
+class StudyTrackers:
+    """The trackers of one study's folder.
+
+    Args:
+        root: the study's folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._path = root / "trackers.json"
+
+    def folder(self, name: str) -> Path:
+        """Where a tracker keeps its own files."""
+        return self._root / "trackers" / name
+
+    def write(self, key: str, found: Mapping[str, Mapping[str, Any]]) -> None:
+        """Keeps what became of the trackers of a run, beside those of earlier runs; docs/trackers.md says what."""
+        body = {"trackers_version": 1, "key": key, "trackers": {**self._read().get("trackers", {}), **found}}
+        write_atomically(self._path, json.dumps(body, indent=1, ensure_ascii=False))
+
+    def followed(self) -> tuple[str, dict[str, dict[str, int]]]:
+        """A word that names this folder wherever it lies, and tracker -> trial -> the attempt that it followed."""
+        body = self._read()
+        trials = {name: dict(found["trials"]) for name, found in body.get("trackers", {}).items()}
+        return body.get("key") or uuid4().hex, trials
+
+    def findings(self) -> tuple[Finding, ...]:
+        """A finding for each tracker that was given up in the last run that it was asked to follow."""
+        found = self._read().get("trackers", {})
+        return tuple(given_up(name, it["reason"]) for name, it in found.items() if it["reason"])
+
+    def _read(self) -> dict[str, Any]:
+        """What is known of trackers. Bookkeeping of theirs that is damaged is lost, never the study."""
+        with suppress(StoreError):
+            body = read_json(self._path)
+            if isinstance(body, dict):
+                return body
+        return {}
+
+
+def given_up(name: str, reason: str) -> Finding:
+    """The finding that a tracker was given up."""
+    message = f"the tracker {name} was given up: {reason}; what was measured does not depend on it"
+    return Finding(name="tracker_failed", message=message)

@@ -1,0 +1,212 @@
+"""One trial's folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import from_json
+
+from tuneoff.errors import CorruptRecord, RecordExists, StoreError
+from tuneoff.events import utc
+from tuneoff.plan import content_hash
+from tuneoff.record import RECORD_VERSION, Event, Finding, Prediction, PredictionsInfo, TrialRecord
+from tuneoff.spec import TrialSpec
+from tuneoff.store.files import check_version, read_json, validated, write_atomically
+from tuneoff.store.trackers import given_up
+
+
+class TrialStore:
+    """One trial's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def log_path(self) -> Path:
+        return self.folder / "log.txt"
+
+    @property
+    def spec_path(self) -> Path:
+        return self.folder / "trial.json"
+
+    @property
+    def events_path(self) -> Path:
+        return self.folder / "events.jsonl"
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / "weights"
+
+    @property
+    def record_path(self) -> Path:
+        return self.folder / "record.json"
+
+    def write_spec(self, spec: TrialSpec) -> None:
+        """Keeps what is to be run."""
+        write_atomically(self.spec_path, spec.model_dump_json(indent=1))
+
+    def spec(self) -> TrialSpec:
+        """What is to be run, or was."""
+        return validated(TrialSpec, read_json(self.spec_path), self.spec_path, "a trial")
+
+    def begin_attempt(self) -> None:
+        """Moves what an unfinished attempt left out of the way, keeping it.
+
+        Raises:
+            RecordExists: if the trial is finished.
+            StoreError: if the folder cannot be written.
+        """
+        record = self.record() if self.record_path.exists() else None
+        if record is not None and record.status.finished:
+            raise RecordExists(f"trial {record.spec.id} is finished; its record is immutable")
+        left = [item for item in self.folder.iterdir() if item.name not in {"trial.json", "attempts"}]
+        if not left:
+            return
+        numbers = (item.name for item in (self.folder / "attempts").glob("*"))
+        number = 1 + max((int(name) for name in numbers if name.isdigit()), default=0)
+        attempt = self.folder / "attempts" / str(number)
+        try:
+            attempt.mkdir(parents=True)
+            for item in left:
+                if item.name == "weights" or item.name.startswith("."):
+                    shutil.rmtree(item) if item.is_dir() else item.unlink()
+                else:
+                    os.replace(item, attempt / item.name)
+        except OSError as error:
+            raise StoreError(f"cannot set aside the earlier attempt in {self.folder}: {error.strerror}") from error
+
+    def write_record(self, record: TrialRecord) -> None:
+        """Seals the trial's result.
+
+        Raises:
+            RecordExists: if the trial has a record already.
+        """
+        if self.record_path.exists():
+            raise RecordExists(f"trial {record.spec.id} has a record already; records are immutable")
+        body = record.model_dump(mode="json")
+        sealed = {"sha256": content_hash(body), **body}
+        write_atomically(self.record_path, json.dumps(sealed, indent=1, ensure_ascii=False))
+
+    def record(self) -> TrialRecord | None:
+        """The trial's result, or None where there is none yet.
+
+        Raises:
+            CorruptRecord: if it was changed or damaged since it was written.
+        """
+        if not self.record_path.exists():
+            return None
+        body = read_json(self.record_path)
+        seal = body.pop("sha256", None) if isinstance(body, dict) else None
+        if seal is None or content_hash(body) != seal:
+            raise CorruptRecord(
+                f"{self.record_path} does not match its checksum",
+                hint="It was changed or damaged after it was written. Move the trial's folder away and run "
+                "the study again to repeat that trial alone.",
+            )
+        check_version(self.record_path, "record", body.get("record_version"), RECORD_VERSION)
+        return validated(TrialRecord, body, self.record_path, "a record")
+
+    def write_predictions(self, split: str, predictions: Iterable[Prediction]) -> PredictionsInfo:
+        """Keeps one line per example; returns what the record says of the file."""
+        lines = [prediction.model_dump_json() for prediction in predictions]
+        data = "".join(f"{line}\n" for line in lines).encode()
+        name = f"predictions-{split}.jsonl"
+        write_atomically(self.folder / name, data)
+        return PredictionsInfo(file=name, sha256=hashlib.sha256(data).hexdigest(), rows=len(lines))
+
+    def predictions(self, split: str = "test") -> list[Prediction] | None:
+        """A split's predictions in row order, or None where none were kept.
+
+        Raises:
+            CorruptRecord: if the file does not match the checksum in the record.
+        """
+        rows = self.prediction_rows(split)
+        return None if rows is None else [Prediction.model_validate(row) for row in rows]
+
+    def prediction_rows(self, split: str = "test") -> list[dict[str, Any]] | None:
+        """The same as plain data, which a report of many trials reads several times faster.
+
+        Raises:
+            CorruptRecord: likewise.
+        """
+        record = self.record()
+        info = record.predictions.get(split) if record else None
+        if info is None:
+            return None
+        path = self.folder / info.file
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise CorruptRecord(f"{path} cannot be read: {error.strerror}") from None
+        if hashlib.sha256(data).hexdigest() != info.sha256:
+            raise CorruptRecord(f"{path} does not match the checksum in its record")
+        # A line break stands in JSON only as an escape, so the lines are a list but for its commas.
+        rows: list[dict[str, Any]] = from_json(b"[" + b",".join(data.splitlines()) + b"]")
+        return rows
+
+    def append_event(self, event: Event) -> None:
+        """Adds one progress line with the time, in one piece: threads may write at once. Progress that cannot be
+        written is lost, never the trial."""
+        line = json.dumps({**event, "time": utc()}) + "\n"
+        with suppress(OSError):
+            handle = os.open(self.events_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+            try:
+                os.write(handle, line.encode())
+            finally:
+                os.close(handle)
+
+    def events(self, offset: int = 0) -> tuple[list[Event], int]:
+        """Whole lines from a byte offset on, and the offset after them."""
+        try:
+            with self.events_path.open("rb") as file:
+                file.seek(offset)
+                data = file.read()
+        except FileNotFoundError:
+            return [], 0
+        end = data.rfind(b"\n") + 1
+        events = []
+        for line in data[:end].splitlines():
+            # A line torn by a full disk is lost; the others count.
+            with suppress(ValueError):
+                if isinstance(event := json.loads(line), dict):
+                    events.append(event)
+        return events, offset + end
+
+    @property
+    def attempts(self) -> int:
+        """How many earlier attempts did not come to their end."""
+        return sum(item.name.isdigit() for item in (self.folder / "attempts").glob("*"))
+
+    def write_tracker_failures(self, failures: Mapping[str, str]) -> None:
+        """Leaves word of trackers that were given up, name -> why, for the record. A word that cannot be written is
+        lost, never the trial."""
+        with suppress(StoreError):
+            write_atomically(self.folder / "trackers.json", json.dumps(failures))
+
+    def tracker_findings(self) -> tuple[Finding, ...]:
+        """A finding for each tracker that was given up before this trial ended."""
+        with suppress(StoreError):
+            return tuple(given_up(*item) for item in read_json(self.folder / "trackers.json").items())
+        return ()
+
+    def rank_log(self, rank: int) -> Path:
+        """What one process of a trial on several devices printed."""
+        return self.folder / f"log-rank-{rank}.txt" if rank else self.log_path
+
+    def log_tail(self, lines: int = 12, rank: int = 0) -> tuple[str, ...]:
+        """The last lines the trial's process printed, or that one of its ranks."""
+        path = self.rank_log(rank)
+        if not path.exists():
+            return ()
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 16384))
+            text = file.read().decode("utf-8", "replace")
+        kept = [line.rsplit("\r", 1)[-1].rstrip() for line in text.splitlines()]
+        return tuple([line for line in kept if line][-lines:])

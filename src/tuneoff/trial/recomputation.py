@@ -1,0 +1,83 @@
+"""Gradient checkpointing: what a transformer block computes is not kept for the backward pass but computed again in it.
+
+Chen et al. 2016, Training Deep Nets with Sublinear Memory Cost, https://arxiv.org/abs/1604.06174
+
+Blocks are wrapped here and not by transformers' own switch, which takes the cache away from a block (a trained prefix
+would be lost without a word) and makes gradients flow through frozen blocks that need none.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils.checkpoint import checkpoint
+
+from tuneoff.errors import UnsupportedModel
+from tuneoff.methods._modules import blocks
+
+
+def recompute_blocks(model: nn.Module, again: Callable[[], AbstractContextManager[object]] = nullcontext) -> None:
+    """Makes every transformer block of a model, a method's modules inside it included, keep its inputs alone while it
+    trains. Call it once, after the method is attached.
+
+    Random numbers and autocast are the same in both passes, so that gradients are those of a model that keeps all. A
+    block that no gradient goes through keeps nothing anyway and is not computed again; evaluation is as ever.
+
+    Args:
+        model: in whose blocks.
+        again: makes what is entered while a block is computed again.
+
+    Raises:
+        UnsupportedModel: if the blocks cannot be found.
+    """
+    try:
+        found = blocks(model)
+    except UnsupportedModel as error:
+        raise UnsupportedModel(
+            f"protocol.gradient_checkpointing: {error.message}",
+            hint="Leave it out; protocol.gradient_accumulation_steps saves memory on any model.",
+        ) from None
+    # A model may use one block several times.
+    for block in dict.fromkeys(found):
+        # In the place of `forward`, below the hooks: those of sharding must not run again in the backward pass.
+        block.forward = partial(_forward, block, block.forward, again)
+
+
+def _forward(
+    block: nn.Module, forward: Any, again: Callable[[], AbstractContextManager[object]], /, *args: Any, **kwargs: Any
+) -> Any:
+    if not (block.training and torch.is_grad_enabled()):
+        return forward(*args, **kwargs)
+    leaves, form = tree_flatten((args, kwargs))
+
+    def run(*leaves: Any) -> Any:
+        args, kwargs = tree_unflatten([_own_cache(leaf) for leaf in leaves], form)
+        return forward(*args, **kwargs)
+
+    # All tensors one by one: by them PyTorch knows the devices, and sees if one is overwritten in between.
+    return checkpoint(run, *leaves, use_reentrant=False, context_fn=lambda: (nullcontext(), again()))
+
+
+def _own_cache(value: Any) -> Any:
+    """A cache of keys and values as it is now, for one run of a block: what the block adds to it must not be there when
+    the block runs again. Anything else as it is."""
+    from transformers import Cache, EncoderDecoderCache
+
+    if not isinstance(value, Cache):
+        return value
+    own: Any = copy.copy(value)
+    if isinstance(value, EncoderDecoderCache):
+        own.self_attention_cache = _own_cache(value.self_attention_cache)
+        own.cross_attention_cache = _own_cache(value.cross_attention_cache)
+        own.is_updated = dict(value.is_updated)
+    else:
+        # A layer grows by new tensors in the place of old ones.
+        own.layers = [copy.copy(layer) for layer in value.layers]
+    return own
