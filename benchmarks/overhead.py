@@ -13,11 +13,15 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import math
 import random
 import statistics
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from scipy import stats
 
 from tuneoff import Study, registry
 from tuneoff.record import Status, TrialRecord
@@ -69,6 +73,16 @@ def seconds_of(record: TrialRecord) -> float:
     return record.timing.train_seconds
 
 
+def interval(ratios: Sequence[float]) -> tuple[float, float]:
+    """95 % interval of the mean overhead, by t over the rounds' logarithms; boundless for one round."""
+    if len(ratios) < 2:
+        return -math.inf, math.inf
+    logs = [math.log(ratio) for ratio in ratios]
+    half = float(stats.t.ppf(0.975, len(logs) - 1)) * statistics.stdev(logs) / math.sqrt(len(logs))
+    middle = statistics.fmean(logs)
+    return math.expm1(middle - half), math.expm1(middle + half)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
@@ -92,9 +106,13 @@ def main() -> None:
     rows = []
     for name in chosen:
         ratios = [seconds_of(own) / base for own, base in zip(found[name], without, strict=True)]
-        share = statistics.median(ratios) - 1
-        rows.append({"tracker": name, "overhead": share, "ratios": ratios, "within_bar": share < BAR})
-        print(f"{name}: {share:+.2%} (rounds {', '.join(f'{ratio - 1:+.1%}' for ratio in ratios)})", flush=True)
+        low, high = interval(ratios)
+        # Null: the rounds lie too far apart to tell.
+        within = True if high < BAR else False if low > BAR else None
+        row = {"tracker": name, "overhead": statistics.median(ratios) - 1, "low": low, "high": high}
+        rows.append({**row, "ratios": ratios, "within_bar": within})
+        told = {True: "within the bar", False: "over the bar", None: "not settled"}[within]
+        print(f"{name}: {row['overhead']:+.2%}, 95 % interval {low:+.1%} to {high:+.1%}: {told}", flush=True)
     spread = max(without) / min(without) - 1
     print(f"without a tracker: {statistics.median(without):.2f} s, rounds apart by up to {spread:.1%}")
     machine = found[NONE][0].environment

@@ -166,12 +166,12 @@ def corrected(row: RowForecast, counted: RowForecast, probed: RowForecast) -> Ro
     changed: dict[str, Any] = {"seconds": scaled(row.seconds), "search_seconds": scaled(row.search_seconds)}
     if row.train_seconds is not None:
         changed["train_seconds"] = row.train_seconds * usual
-    peaks = (row.peak_memory_bytes, counted.peak_memory_bytes, probed.peak_memory_bytes)
-    if "process" in row.memory and None not in peaks:
-        process = max(0, row.memory["process"] + (peaks[2] or 0) - (peaks[1] or 0))
-        memory = {**row.memory, "process": process}
-        fits = row.fits if row.available_bytes is None else sum(memory.values()) <= row.available_bytes
-        changed |= {"memory": memory, "peak_memory_bytes": sum(memory.values()), "fits": fits}
+    if None not in (row.peak_memory_bytes, counted.peak_memory_bytes, probed.peak_memory_bytes) and row.memory:
+        missed = (probed.peak_memory_bytes or 0) - (counted.peak_memory_bytes or 0)
+        peak = max(0, (row.peak_memory_bytes or 0) + missed)
+        fits = row.fits if row.available_bytes is None else peak <= row.available_bytes
+        memory = {**row.memory, "process": max(0, row.memory.get("process", 0) + missed)}
+        changed |= {"memory": memory, "peak_memory_bytes": peak, "fits": fits}
         if fits is False and row.fits:
             changed["missing"] = {**row.missing, "remedies": "by its count alone it fits, so none were tried"}
     return row.model_copy(update={**changed, "corrected_by": probed.label})

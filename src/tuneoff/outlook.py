@@ -18,9 +18,15 @@ from tuneoff.spec import TrialSpec
 from tuneoff.store import StudyStore
 
 PAYS = 10.0
-"""Before a run rows are probed where all trials to come take at least this many times as long as probing does."""
+"""Before a run a forecast is made where all trials to come take at least this many times as long."""
+TOO_HIGH = 2.0
+"""Times that are only counted were seen to be about so many times too long."""
+COUNT_SECONDS = 3.0
+"""What counting takes besides what it takes for each row: libraries and data."""
 PROBE_SECONDS = 8.0
-"""What probing one row takes, or less: loading, a few seconds of steps, an evaluation batch. Large models take more."""
+"""What probing a row takes, or less: loading, a few seconds of steps, an evaluation batch; and its counts."""
+PROBE_COUNTS = 5
+"""What a probe counts, in what is counted for a row alone."""
 SHORT_OPERATIONS = 2e13
 """Trials that compute no more than this are over in some twenty seconds on two cores: sooner than is worth while."""
 FIGURES = ("peak_memory_bytes", "train_seconds", "seconds", "search_seconds", "stored_bytes", "predictions_bytes")
@@ -244,7 +250,7 @@ def foretell(
     new = [label for label in to_come.labels if label not in rows]
     if new and not (seen is not None and _is_short(to_come, seen)):
         added = to_come.only(new)
-        made = _rows_of_a_run(Forecaster(executor, added, listener=listener), new, probe)
+        made = _rows_of_a_run(Forecaster(executor, added, listener=listener), new, _heaviest(added, seen), probe)
         if made:
             rows |= made
             found = added.total(rows)
@@ -296,38 +302,66 @@ def _is_short(to_come: ToCome, seen: Inspection) -> bool:
     return total < SHORT_OPERATIONS
 
 
-def _rows_of_a_run(forecaster: Forecaster, labels: Sequence[str], probe: bool) -> dict[str, RowForecast]:
-    """Counts all rows; probes one of them and corrects the others by it, or probes all, where that pays.
+def _heaviest(to_come: ToCome, seen: Inspection | None) -> str | None:
+    """The row that trains the most parameters, which is the likeliest not to fit; the first one where that is not
+    known, and None where no row trains."""
+    trained = {trial.label: 0 for trial in to_come.verdict if trial.learning_rate is not None}
+    for trial in to_come.verdict if seen is not None else ():
+        if trial.label in trained and seen is not None and trial.id in seen.trials:
+            trained[trial.label] = sum(seen.trials[trial.id]["trainable_parameters"].values())
+    return max(trained, key=lambda label: trained[label], default=None)
+
+
+def _rows_of_a_run(
+    forecaster: Forecaster, labels: Sequence[str], first: str | None, probe: bool
+) -> dict[str, RowForecast]:
+    """Counts one row, to know what pays; then all; probes one and corrects the others by it, or probes all.
+
+    Args:
+        forecaster: of the trials to come.
+        labels: the rows.
+        first: the one that is counted first; None where none trains.
+        probe: run real steps.
 
     Returns:
-        Forecasts of these rows; of none where the trials to come take too little time and all fit.
+        Forecasts of these rows; of none where the trials to come take too little time and the row fits.
     """
-    to_come = forecaster.to_come
-    counted = forecaster.rows(labels, probe=False)
-    trains = sorted((row for row in counted.values() if row.train_seconds is not None), key=_train_seconds)
-    if not trains:
-        # Floors alone take no time. Of a model that cannot be counted, steps that are run tell nevertheless; trials on
-        # several devices are never probed.
-        steps = [trial for trial in to_come.verdict if trial.learning_rate is not None]
-        if not steps:
-            return {}
-        return forecaster.rows(labels, probe=True) if probe and any(trial.devices == 1 for trial in steps) else counted
-    seconds = to_come.total(counted).total_seconds
-    if seconds is not None and seconds < PAYS * PROBE_SECONDS and all(row.fits is not False for row in trains):
+    if first is None:
         return {}
+    to_come = forecaster.to_come
+    rows = forecaster.rows([first], probe=False)
+    if not _pays(to_come, rows[first], len(labels), probe):
+        return {}
+    if rest := [label for label in labels if label != first]:
+        rows |= forecaster.rows(rest, probe=False)
+    trains = sorted((rows[label] for label in labels if rows[label].train_seconds is not None), key=_train_seconds)
+    if not trains:
+        # Of a model that cannot be counted, steps that are run tell nevertheless; several devices are never probed.
+        return forecaster.rows(labels, probe=True) if probe and to_come.verdict[0].devices == 1 else rows
     if not probe:
-        return counted
+        return rows
     middle = trains[len(trains) // 2]
     probed = forecaster.row(Asking(middle.label, 1, 1, "probed"))
     if probed.how != "probed" or not probed.seconds:
-        return {**counted, middle.label: probed}
-    rest = [row.label for row in counted.values() if row.how == "counted" and row is not middle]
-    rows = {label: corrected(row, middle, probed) if label in rest else row for label, row in counted.items()}
+        return {**rows, middle.label: probed}
+    rest = [row.label for row in rows.values() if row.how == "counted" and row is not middle]
+    rows |= {label: corrected(rows[label], middle, probed) for label in rest}
     rows[middle.label] = probed
     seconds = to_come.total(rows).total_seconds
     if seconds is None or seconds >= PAYS * max(PROBE_SECONDS, probed.forecast_seconds) * len(rest):
         rows |= forecaster.rows(rest, probe=True)
     return rows
+
+
+def _pays(to_come: ToCome, first: RowForecast, rows: int, probe: bool) -> bool:
+    """Whether forecasting so many rows takes little beside running them, if all are like one that was counted."""
+    if first.trial_seconds is None or first.fits is False:
+        return True
+    trials = sum(trial.learning_rate is not None for trial in to_come.verdict)
+    expected = first.trial_seconds * trials + sum(map(first.search_trial_seconds, to_come.search_shares))
+    own = max(0.0, first.forecast_seconds - COUNT_SECONDS)
+    cost = 2 * COUNT_SECONDS + own * rows + (PROBE_SECONDS + PROBE_COUNTS * own if probe else 0.0)
+    return expected / TOO_HIGH >= PAYS * cost
 
 
 def _train_seconds(row: RowForecast) -> float:

@@ -29,6 +29,7 @@ pytest_plugins = ("cli_fixtures",)
 def _costs(fake_executor: FakeExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
     """`full` is dear, `lora` is not, and both are worth a forecast."""
     monkeypatch.setattr(outlook, "SHORT_OPERATIONS", 0.0)
+    monkeypatch.setattr(outlook, "PAYS", 0.0)
     fake_executor.forecasting.rows = {
         "full": row_forecast("full", train_seconds=30.0, peak_memory_bytes=900 << 20, stored_bytes=90 << 20),
         "lora": row_forecast("lora", train_seconds=20.0),

@@ -179,18 +179,21 @@ def test_progress_in_a_terminal_is_one_line_that_changes() -> None:
 def test_run_tells_how_long_it_will_take_and_keeps_the_forecast(
     small_study: Path, fake_executor: FakeExecutor, said: Said
 ) -> None:
+    fake_executor.forecasting.rows = {
+        label: row_forecast(label, seconds={"train": 100.0}) for label in ("majority", "full", "lora")
+    }
     _, err = said("run", str(small_study), "--out", "results")
-    assert "forecast: about 1 min 30 s (counted, and corrected by real steps of full) for all trials to come" in err
+    assert "forecast: about 10 min 00 s for all trials to come" in err
     assert err.index("forecast:") < err.index("[1/6]")
     made = StudyStore.open("results").forecast()
     assert made is not None
-    assert (made.total_seconds, list(made.rows)) == (90.0, ["majority", "full", "lora"])
+    assert (made.total_seconds, set(made.rows)) == (600.0, {"majority", "full", "lora"})
 
 
 def test_run_probes_where_that_pays_and_not_when_told_not_to(
     small_study: Path, fake_executor: FakeExecutor, said: Said
 ) -> None:
-    fake_executor.forecasting.rows = {"full": row_forecast("full", seconds={"train": 3600.0})}
+    fake_executor.forecasting.rows = {"lora": row_forecast("lora", seconds={"train": 3600.0})}
     _, err = said("run", str(small_study), "--out", "results")
     assert "forecast: a few real steps of full first (--no-probe leaves them out)" in err
     assert "forecast: a few real steps of 2 rows first" in err
@@ -204,23 +207,25 @@ def test_run_probes_where_that_pays_and_not_when_told_not_to(
 def test_run_warns_of_rows_that_will_not_fit_and_runs_them(
     small_study: Path, fake_executor: FakeExecutor, said: Said
 ) -> None:
-    fake_executor.forecasting.rows = {"full": unfit("full")}
+    fake_executor.forecasting.rows = {"lora": unfit("lora")}
     _, err = said("run", str(small_study), "--out", "results")
-    assert "warning: full will not fit: it needs 9.0 GiB of memory, there are 6.0 GiB. It would with --set" in err
+    assert "warning: lora will not fit: it needs 9.0 GiB of memory, there are 6.0 GiB. It would with --set" in err
     assert len(StudyStore.open("results").records()) == 6
 
 
 def test_run_again_forecasts_nothing_and_with_a_new_row_that_row_alone(
     small_study: Path, fake_executor: FakeExecutor, said: Said
 ) -> None:
-    fake_executor.forecasting.rows = {"ia3": row_forecast("ia3", seconds={"train": 100.0})}
+    fake_executor.forecasting.rows = {
+        label: row_forecast(label, seconds={"train": 200.0}) for label in ("majority", "full", "lora", "ia3")
+    }
     said("run", str(small_study), "--out", "results")
     fake_executor.forecasting.asked.clear()
     _, err = said("run", str(small_study), "--out", "results")
     assert "forecast" not in err
     _, err = said("run", str(small_study), "--out", "results", "--methods", "full,ia3")
     assert {label for label, _, _ in fake_executor.forecasting.asked} == {"ia3"}
-    assert "forecast: about 3 min 20 s for all trials to come" in err
+    assert "forecast: about 6 min 40 s for all trials to come" in err
     made = StudyStore.open("results").forecast()
     assert made is not None
     assert made.rows.keys() == {"majority", "full", "lora", "ia3"}
@@ -236,8 +241,8 @@ def test_run_goes_on_where_nothing_can_be_forecast(small_study: Path, fake_execu
 def test_an_interrupt_while_forecasting_ends_the_run_and_leaves_a_study(
     small_study: Path, fake_executor: FakeExecutor, said: Said, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fake_executor.forecasting.rows = {"full": row_forecast("full", seconds={"train": 3600.0})}
-    fake_executor.forecasting.unprobed = {"lora": KeyboardInterrupt()}
+    fake_executor.forecasting.rows = {"lora": row_forecast("lora", seconds={"train": 3600.0})}
+    fake_executor.forecasting.unprobed = {"full": KeyboardInterrupt()}
     assert main(["run", str(small_study), "--out", "results"]) == 130
     assert "0 of 6 trials are finished" in capsys.readouterr().err
     fake_executor.forecasting.unprobed = {}
@@ -252,6 +257,18 @@ def test_a_listener_whose_stream_is_closed_lets_the_run_go_on() -> None:
     hear = outlook.run_listener(say)
     hear(Asking("lora", 1, 1, "probed"))
     hear(study_forecast({"lora": row_forecast("lora")}, ["lora"]))
+
+
+def test_a_run_says_how_its_forecast_was_had() -> None:
+    counted = row_forecast("full", how="counted")
+    made = study_forecast({"lora": row_forecast("lora"), "full": counted}, ["lora", "full"])
+    assert outlook.run_lines(made) == ["forecast: about 30.0 s for all trials to come"]
+    rough = study_forecast({"full": counted}, ["full"])
+    assert outlook.run_lines(rough) == ["forecast: about 15.0 s (counted, so roughly) for all trials to come"]
+    by = counted.model_copy(update={"corrected_by": "lora"})
+    corrected = study_forecast({"lora": row_forecast("lora"), "full": by}, ["lora", "full"])
+    text = "forecast: about 30.0 s (counted, and corrected by real steps of lora) for all trials to come"
+    assert outlook.run_lines(corrected) == [text]
 
 
 def test_words_for_a_forecast_that_is_partly_known() -> None:

@@ -14,7 +14,7 @@ from tuneoff import outlook
 from tuneoff.errors import DataError, ExecutorError, OutOfMemory, SourceUnreachable, TuneoffError
 from tuneoff.executors.base import Inspection
 from tuneoff.forecast import RowForecast, StudyForecast
-from tuneoff.outlook import PAYS, PROBE_SECONDS, SHORT_OPERATIONS, Asking, ToCome
+from tuneoff.outlook import COUNT_SECONDS, PAYS, PROBE_COUNTS, PROBE_SECONDS, SHORT_OPERATIONS, TOO_HIGH, Asking, ToCome
 from tuneoff.plan import plan
 from tuneoff.rounds import outline
 from tuneoff.spec import StudySpec, TrialSpec
@@ -32,9 +32,13 @@ def to_come(make_study: MakeStudy) -> ToCome:
     return ToCome(plan(make_study(methods=METHODS)))
 
 
+LEAST = TOO_HIGH * PAYS * (2 * COUNT_SECONDS + PROBE_SECONDS)
+"""Counted seconds of a study from which on it is forecast with a probe, where counting a row takes next to nothing."""
+
+
 def slow(label: str) -> Any:
-    """A row so slow that probing pays."""
-    return row_forecast(label, seconds={"train": PAYS * PROBE_SECONDS * 10}, train_seconds=PAYS * PROBE_SECONDS * 10)
+    """A row so slow that probing all rows pays."""
+    return row_forecast(label, seconds={"train": 10 * LEAST}, train_seconds=10 * LEAST)
 
 
 def heard(told: list[Any]) -> list[tuple[str | None, str]]:
@@ -118,21 +122,25 @@ def test_an_interrupt_is_no_reason_to_go_on(to_come: ToCome) -> None:
 
 def foretell(to_come: ToCome, folder: Path, forecasting: Forecasting | None = None, probe: bool = True) -> list[Any]:
     told: list[Any] = []
-    executor = Foreteller(forecasting or Forecasting())
+    # Long enough for a forecast.
+    rows = {label: row_forecast(label, seconds={"train": LEAST / 3}) for label in to_come.labels}
+    executor = Foreteller(forecasting or Forecasting(rows=dict(rows)))
     outlook.foretell(executor, StudyStore(folder), to_come, probe=probe, listener=told.append)
     return told
 
 
 def test_rows_are_probed_where_that_takes_little_beside_the_run(to_come: ToCome, tmp_path: Path) -> None:
     told = foretell(to_come, tmp_path, Forecasting(rows={"lora": slow("lora")}))
-    assert heard(told) == [(None, "counted"), ("full", "probed"), ("majority", "probed"), ("lora", "probed")]
+    assert [how for _, how in heard(told)] == ["counted", "counted", "probed", "probed", "probed"]
+    assert {label for label, how in heard(told) if how == "probed"} == set(METHODS)
     assert isinstance(told[-1], StudyForecast)
     assert told[-1] == StudyStore(tmp_path).forecast()
     assert {row.how for row in told[-1].rows.values()} == {"probed"}
 
 
 class Half(Forecasting):
-    """Probes that find every phase twice as long as its count, training thrice, and 50 MiB more memory."""
+    """Probes that take a minute, and find every phase twice as long as its count, 30 s of training and 50 MiB more
+    memory."""
 
     def make(self, trial: TrialSpec, search_trial: TrialSpec | None, probe: bool, limit: int | None) -> RowForecast:
         made = super().make(trial, search_trial, probe, limit)
@@ -144,7 +152,10 @@ class Half(Forecasting):
         return made.model_copy(update={"seconds": seconds, "train_seconds": 30.0, "forecast_seconds": 60.0, **peak})
 
 
-def test_a_middling_run_is_counted_and_corrected_by_one_row(make_study: MakeStudy, tmp_path: Path) -> None:
+def test_a_middling_run_is_counted_and_corrected_by_one_row(
+    make_study: MakeStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outlook, "TOO_HIGH", 0.1)
     methods: dict[str, Any] = {"majority": {}, "lora": {}, "full": {}, "head": {}}
     counts = {
         "majority": FLOOR,
@@ -154,8 +165,8 @@ def test_a_middling_run_is_counted_and_corrected_by_one_row(make_study: MakeStud
     study = make_study(methods=methods, protocol={"seeds": 2, "search": 2})
     coming = ToCome(plan(study), outline(study))
     told = foretell(coming, tmp_path, Half(rows=dict(counts)))
-    # The row in the middle by its counted time is the one that is probed.
-    assert heard(told) == [(None, "counted"), ("lora", "probed")]
+    # One is counted to know what pays, then the others; the one in the middle by its counted time is probed.
+    assert heard(told) == [(None, "counted"), (None, "counted"), ("lora", "probed")]
     rows = told[-1].rows
     assert {label: (row.how, row.corrected_by) for label, row in rows.items()} == {
         "majority": ("counted", "lora"),
@@ -176,8 +187,9 @@ def test_a_middling_run_is_counted_and_corrected_by_one_row(make_study: MakeStud
 
 
 def test_a_row_whose_probe_fails_leaves_the_counts_as_they_are(to_come: ToCome, tmp_path: Path) -> None:
-    error = OutOfMemory("too much")
-    told = foretell(to_come, tmp_path, Forecasting(unprobed=dict.fromkeys(METHODS, error)))
+    rows = {label: slow(label) for label in METHODS}
+    unprobed = dict.fromkeys(METHODS, OutOfMemory("too much"))
+    told = foretell(to_come, tmp_path, Forecasting(rows=dict(rows), unprobed=unprobed))
     assert {(row.how, row.corrected_by) for row in told[-1].rows.values()} == {("counted", None)}
     assert [label for label, row in told[-1].rows.items() if "probed" in row.missing] == ["lora"]
 
@@ -187,22 +199,24 @@ def test_rows_are_counted_one_by_one_where_one_process_cannot_do_all(to_come: To
         def count(self, *_: Any, **__: Any) -> list[RowForecast | TuneoffError]:
             raise ExecutorError("killed")
 
-    forecasting, told = Forecasting(), list[Any]()
+    rows = {label: slow(label) for label in METHODS}
+    forecasting, told = Forecasting(rows=dict(rows)), list[Any]()
     outlook.foretell(Failing(forecasting), StudyStore(tmp_path), to_come, probe=False, listener=told.append)
-    assert heard(told) == [(None, "counted"), *((label, "counted") for label in METHODS)]
-    assert told[-1].total_seconds == pytest.approx(6 * 15)
+    named = [label for label, _ in heard(told)]
+    assert named == [None, "lora", None, "majority", "full"]
+    assert told[-1].total_seconds == pytest.approx(6 * 10 * LEAST)
 
 
 def test_without_probing_all_is_counted_however_long_the_run(to_come: ToCome, tmp_path: Path) -> None:
     told = foretell(to_come, tmp_path, Forecasting(rows={"lora": slow("lora")}), probe=False)
-    assert heard(told) == [(None, "counted")]
+    assert heard(told) == [(None, "counted"), (None, "counted")]
     assert {row.how for row in told[-1].rows.values()} == {"counted"}
 
 
 def test_where_counting_tells_no_time_rows_are_probed(to_come: ToCome, tmp_path: Path) -> None:
     uncounted = {label: row_forecast(label, seconds={}, train_seconds=None) for label in METHODS}
     told = foretell(to_come, tmp_path, Forecasting(rows=dict(uncounted)))
-    assert heard(told)[1:] == [(label, "probed") for label in METHODS]
+    assert heard(told)[2:] == [(label, "probed") for label in METHODS]
 
 
 def test_floors_alone_are_not_forecast(make_study: MakeStudy, tmp_path: Path) -> None:
@@ -213,17 +227,31 @@ def test_floors_alone_are_not_forecast(make_study: MakeStudy, tmp_path: Path) ->
 
 def test_a_short_run_has_no_forecast_unless_a_row_does_not_fit(to_come: ToCome, tmp_path: Path) -> None:
     # Four trials train: just enough, and just not enough.
-    enough = PAYS * PROBE_SECONDS / 4
-    for factor, asked in ((1.01, 2), (0.99, 1)):
-        rows = {label: row_forecast(label, seconds={"train": enough * factor}) for label in ("lora", "full")}
-        folder = tmp_path / str(asked)
+    for factor in (1.01, 0.99):
+        rows = {label: row_forecast(label, seconds={"train": factor * LEAST / 4}) for label in ("lora", "full")}
+        folder = tmp_path / str(factor)
         told = foretell(to_come, folder, Forecasting(rows={"majority": FLOOR, **rows}))
-        assert len([one for one in told if isinstance(one, Asking)]) >= asked
-        assert (folder / "forecast.json").exists() == (asked == 2)
+        assert (folder / "forecast.json").exists() == (factor > 1)
+        assert (len([one for one in told if isinstance(one, Asking)]) == 1) == (factor < 1)
     unfit = row_forecast("lora", seconds={"train": 1.0}, fits=False)
     rows = {"majority": FLOOR, "full": row_forecast("full", seconds={"train": 1.0}), "lora": unfit}
     told = foretell(to_come, tmp_path / "unfit", Forecasting(rows=dict(rows)))
     assert told[-1].unfit
+
+
+def test_rows_that_take_long_to_count_need_a_longer_run(to_come: ToCome, tmp_path: Path) -> None:
+    class Slow(Forecasting):
+        def make(self, *given: Any) -> RowForecast:
+            return super().make(*given).model_copy(update={"forecast_seconds": COUNT_SECONDS + 1})
+
+    # Three rows and what a probe counts: a second each.
+    more = TOO_HIGH * PAYS * (3 + PROBE_COUNTS)
+    for factor in (1.01, 0.99):
+        seconds = {"train": factor * (LEAST + more) / 4}
+        rows = {label: row_forecast(label, seconds=seconds) for label in ("lora", "full")}
+        folder = tmp_path / str(factor)
+        foretell(to_come, folder, Slow(rows={"majority": FLOOR, **rows}))
+        assert (folder / "forecast.json").exists() == (factor > 1)
 
 
 def test_trials_that_compute_next_to_nothing_are_not_even_counted(to_come: ToCome, tmp_path: Path) -> None:
@@ -267,7 +295,7 @@ def test_a_run_that_goes_on_tells_what_is_left_and_asks_nothing(to_come: ToCome,
     left = ToCome([trial for trial in to_come.verdict if trial.seed == 1 and trial.label == "full"])
     told = foretell(left, tmp_path)
     assert len(told) == 1
-    assert told[0].total_seconds == pytest.approx(15)
+    assert told[0].total_seconds == pytest.approx(LEAST / 3)
     assert list(told[0].rows) == ["full"]
     assert (tmp_path / "forecast.json").read_bytes() == before
 

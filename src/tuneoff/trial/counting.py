@@ -75,6 +75,13 @@ class Step:
     traffic: int
     calls: int
 
+    def scaled(self, factor: float) -> Step:
+        """About the step at a shape of so many times as many cells: as many operations, each on so much more."""
+        activations, operations, traffic = (
+            round(factor * size) for size in (self.activations, self.operations, self.traffic)
+        )
+        return Step(activations, operations, traffic, self.calls)
+
 
 @dataclass(frozen=True)
 class Setup:

@@ -16,7 +16,7 @@ from tuneoff.forecast import RowForecast
 from tuneoff.measure.utilisation import Sampler
 from tuneoff.methods.base import Baseline, Method
 from tuneoff.spec import TrialSpec
-from tuneoff.tasks.base import Features
+from tuneoff.tasks.base import Features, Task
 from tuneoff.trial import allocator, preflight, probe, speed
 from tuneoff.trial import data as trial_data
 from tuneoff.trial.aside import Aside
@@ -42,16 +42,15 @@ BUDGET_SHARE = 0.02
 MOST_BUDGET_SECONDS = 15.0
 """Real steps may take more than `probe.STEP_SECONDS` where training is long: this share of it, up to this."""
 
-HOLES_SHARE = 0.1
-"""What a process's heap takes beyond the tensors in it, where larger shapes could not be run: 4 to 35 % were seen."""
+HOLES_SHARE = 0.35
+"""What a process's heap takes beyond the tensors in it, at the most that was seen: of shapes too large to be run, and
+of all that it grows by with ever new shapes."""
 GROWTH_SHARE = 0.014
 """Share of its peak by which a process grows with a new shape, where none could be tried; seen with 135M parameters."""
 EVEN_SHAPES = 12
 """Shapes up to which a process was seen to grow evenly."""
-MOST_HOLES_SHARE = 0.35
 KERNEL_BYTES = 4 * 2**20
-"""A process is not taken to grow by more than this share of its activations, the most that was seen of holes, and so
-many bytes of kernels a shape: a few shapes tell little of many."""
+"""What a new shape's kernels are taken to need at most: a few shapes that were run tell little of many."""
 
 
 def forecast_row(
@@ -257,7 +256,7 @@ class Probing(Forecaster):
         growth = untried if self.growth is None else self.growth
         shapes = len({micro.size for step in row.steps for micro in step})
         new = max(0.0, _slowing(shapes) - _slowing(run))
-        return round(min(growth * new, MOST_HOLES_SHARE * activations + KERNEL_BYTES * new))
+        return round(min(growth * new, HOLES_SHARE * activations + KERNEL_BYTES * new))
 
     def _test_memory(self, row: Row, phases: Phases, largest: Step, run: Step) -> dict[str, Any]:
         """The same of the test, for a method without training."""
@@ -326,16 +325,14 @@ class Counting(Forecaster):
         stored = states.gradients if self.method.trains else 0
         begun = {**begun, "load": begun["load"] + states.weights / BYTES_PER_SECOND}
         if self.method.trains and largest is not None:
-            shapes = [*representatives(row.steps), largest[0]]
-            curve = Curve([(shape.cells, costs.seconds(row.count(shape))) for shape in shapes])
+            curve = _line(largest[1], largest[0].cells, [micro.cells for step in row.steps for micro in step], costs)
             update = costs.update(states.gradients)
             train = lambda steps: self.train_seconds(steps, curve, update, 0.0)  # noqa: E731
             features: Sequence[Features] = row.material.features["train"]
             pair = 2 * max(len(f.input_ids) + len(f.target_ids) for f in features)
             begun["preflight"] = PREFLIGHT_PASSES * curve(pair)
-        evaluations = Evaluations(
-            row.material, costs, self.count_forward(row.material.task, states.weights // 4), states
-        )
+        forward = _counted_once(self.count_forward(row.material.task, states.weights // 4), row.material.task)
+        evaluations = Evaluations(row.material, costs, forward, states)
         seconds, sought = self.by_phase(row, begun, evaluations, train, stored / BYTES_PER_SECOND)
         return {
             "train_seconds": seconds.get("train"),
@@ -343,3 +340,23 @@ class Counting(Forecaster):
             "search_seconds": sought,
             "stored_bytes": stored,
         }
+
+
+def _line(step: Step, at: int, cells: Sequence[int], costs: Costs) -> Curve:
+    """Seconds by cells from one step, counted at so many: rough as the times are, more counts would not mend them."""
+    return Curve([(size, costs.seconds(step.scaled(size / at))) for size in {min(cells), at}])
+
+
+def _counted_once(count: Callable[[Sequence[Features]], Step], task: Task) -> Callable[[Sequence[Features]], Step]:
+    """Counts the first batch that it is asked about, and takes others to cost in proportion."""
+    known: list[tuple[int, Step]] = []
+
+    def scaled(features: Sequence[Features]) -> Step:
+        batch = task.collate(features, 0)
+        cells = sum(tensor.numel() for name, tensor in batch.items() if name.endswith("attention_mask"))
+        if not known:
+            known.append((cells, count(features)))
+        at, step = known[0]
+        return step.scaled(cells / at)
+
+    return scaled
