@@ -127,9 +127,25 @@ def _seconds(record: TrialRecord) -> float:
     return record.timing.train_seconds
 
 
+def keep(found: dict[Variant, list[TrialRecord]], arguments: argparse.Namespace) -> dict[str, Any]:
+    """Writes what the rounds so far have shown; returns it."""
+    machine = found[ONE][0].environment
+    result = {
+        "rounds": len(found[ONE]),
+        "steps": arguments.steps,
+        "data": "reuters-r8" if arguments.data is None else "AG News",
+        "summary": compare(found),
+        "rows": [figures(variant, found[variant]) for variant in VARIANTS],
+        "environment": machine.model_dump(mode="json") if machine is not None else None,
+    }
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return result
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3, help="1 or more; the result is kept after each")
     parser.add_argument("--steps", type=int, default=8, help="optimizer steps of each trial")
     parser.add_argument("--data", type=Path, default=None, help="folder with ag_news_train.csv and ag_news_test.csv")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "devices.json")
@@ -143,25 +159,14 @@ def main() -> None:
                 folder = Path(scratch) / f"{variant.devices}-{variant.threads}-{number}"
                 found[variant].append(run(variant, arguments.steps, arguments.data, folder))
                 print(f"round {number + 1}: {variant.name:21} {_seconds(found[variant][-1]):7.2f} s", flush=True)
-    rows = [figures(variant, found[variant]) for variant in VARIANTS]
-    told = compare(found)
-    for row in rows:
+            result = keep(found, arguments)
+    for row in result["rows"]:
         print(f"{row['variant']:21} {row['train_seconds']:7.2f} s, training loss {row['train_loss']:.6f}")
+    told = result["summary"]
     print(
         f"two devices: {told['speed_up']:.2f}x one (efficiency {told['efficiency']:.0%}), "
         f"{told['beside_threads']:.2f}x two threads; losses apart by {told['train_loss_difference']:.1e}"
     )
-    machine = found[ONE][0].environment
-    result = {
-        "rounds": arguments.rounds,
-        "steps": arguments.steps,
-        "data": "reuters-r8" if arguments.data is None else "AG News",
-        "summary": told,
-        "rows": rows,
-        "environment": machine.model_dump(mode="json") if machine is not None else None,
-    }
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
