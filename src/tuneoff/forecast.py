@@ -18,6 +18,8 @@ from tuneoff.record import Prediction
 from tuneoff.spec import Frozen
 
 FORECAST_VERSION = 1
+TOO_SHORT_SECONDS = 0.1
+"""A counted phase below this has no factor: what is off there is overhead, whatever it is of."""
 
 How = Literal["probed", "counted"]
 
@@ -150,18 +152,25 @@ class StudyForecast(Frozen):
 def corrected(row: RowForecast, counted: RowForecast, probed: RowForecast) -> RowForecast:
     """A counted row, corrected by what counting another one missed.
 
-    Machine, model and data are the same for both: each phase is taken to be off by the same factor, and what the
-    process holds besides its tensors by as many bytes.
+    Machine, model and data are the same for both: each phase is taken to be off by the same factor (a very short one
+    by as many seconds), and what the process holds besides its tensors by as many bytes.
 
     Args:
         row: the row, counted.
         counted, probed: the other one, counted with it and probed.
     """
-    factors = {phase: probed.seconds[phase] / before for phase, before in counted.seconds.items() if before > 0}
-    usual = factors.get("train", 1.0)
+    before, after = counted.seconds, probed.seconds
+    usual = after["train"] / before["train"] if before.get("train") and "train" in after else 1.0
+
+    def mended(phase: str, value: float) -> float:
+        if phase not in before or phase not in after:
+            return value * usual
+        if before[phase] < TOO_SHORT_SECONDS:
+            return max(0.0, value + after[phase] - before[phase])
+        return value * after[phase] / before[phase]
 
     def scaled(seconds: Mapping[str, float]) -> dict[str, float]:
-        return {phase: value * factors.get(phase, usual) for phase, value in seconds.items()}
+        return {phase: mended(phase, value) for phase, value in seconds.items()}
 
     changed: dict[str, Any] = {"seconds": scaled(row.seconds), "search_seconds": scaled(row.search_seconds)}
     if row.train_seconds is not None:

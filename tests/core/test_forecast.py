@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from synthetic_forecasts import row_forecast
 from tuneoff import forecast
 from tuneoff.errors import CorruptRecord, StoreError
-from tuneoff.forecast import Remedy, RowForecast, Shape, StudyForecast, predictions_size, study_forecast
+from tuneoff.forecast import Remedy, RowForecast, Shape, StudyForecast, corrected, predictions_size, study_forecast
 from tuneoff.record import Prediction
 from tuneoff.store import StudyStore
 
@@ -119,3 +119,12 @@ def test_every_key_of_a_forecast_is_described(model: type[BaseModel]) -> None:
 
 def test_the_forecasts_models_are_all_found() -> None:
     assert {model.__name__ for model in MODELS} >= {"StudyForecast", "RowForecast", "Remedy", "Shape", "Counted"}
+
+
+def test_a_very_short_phase_is_corrected_by_seconds_and_not_by_a_factor() -> None:
+    counted = row_forecast("lora", how="counted", seconds={"train": 10.0, "checkpoint": 0.001})
+    probed = row_forecast("lora", seconds={"train": 5.0, "checkpoint": 0.051})
+    other = row_forecast("full", how="counted", seconds={"train": 20.0, "checkpoint": 0.4})
+    made = corrected(other, counted, probed)
+    assert made.seconds == pytest.approx({"train": 10.0, "checkpoint": 0.45})
+    assert made.corrected_by == "lora"
