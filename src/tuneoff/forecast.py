@@ -175,9 +175,10 @@ def corrected(row: RowForecast, counted: RowForecast, probed: RowForecast) -> Ro
     changed: dict[str, Any] = {"seconds": scaled(row.seconds), "search_seconds": scaled(row.search_seconds)}
     if row.train_seconds is not None:
         changed["train_seconds"] = row.train_seconds * usual
-    if None not in (row.peak_memory_bytes, counted.peak_memory_bytes, probed.peak_memory_bytes) and row.memory:
-        missed = (probed.peak_memory_bytes or 0) - (counted.peak_memory_bytes or 0)
-        peak = max(0, (row.peak_memory_bytes or 0) + missed)
+    own, less, more = row.peak_memory_bytes, counted.peak_memory_bytes, probed.peak_memory_bytes
+    if own is not None and less is not None and more is not None and row.memory:
+        missed = more - less
+        peak = max(0, own + missed)
         fits = row.fits if row.available_bytes is None else peak <= row.available_bytes
         memory = {**row.memory, "process": max(0, row.memory.get("process", 0) + missed)}
         changed |= {"memory": memory, "peak_memory_bytes": peak, "fits": fits}

@@ -305,11 +305,13 @@ def _is_short(to_come: ToCome, seen: Inspection) -> bool:
 def _heaviest(to_come: ToCome, seen: Inspection | None) -> str | None:
     """The row that trains the most parameters, which is the likeliest not to fit; the first one where that is not
     known, and None where no row trains."""
-    trained = {trial.label: 0 for trial in to_come.verdict if trial.learning_rate is not None}
-    for trial in to_come.verdict if seen is not None else ():
-        if trial.label in trained and seen is not None and trial.id in seen.trials:
-            trained[trial.label] = sum(seen.trials[trial.id]["trainable_parameters"].values())
-    return max(trained, key=lambda label: trained[label], default=None)
+    counts = seen.trials if seen is not None else {}
+
+    def trained(trial: TrialSpec) -> int:
+        return sum(counts[trial.id]["trainable_parameters"].values()) if trial.id in counts else 0
+
+    trains = [trial for trial in to_come.verdict if trial.learning_rate is not None]
+    return max(trains, key=trained).label if trains else None
 
 
 def _rows_of_a_run(

@@ -391,6 +391,8 @@ def test_a_folder_made_for_the_lock_alone_does_not_stay(tmp_path: Path) -> None:
     with StudyStore(tmp_path / "old").lock():
         pass
     assert (tmp_path / "old").is_dir()
+    with StudyStore(tmp_path / "removed").lock():
+        shutil.rmtree(tmp_path / "removed")
     with StudyStore(tmp_path / "full").lock():
         (tmp_path / "full" / "kept").write_text("x")
     assert (tmp_path / "full" / "kept").read_text() == "x"

@@ -50,6 +50,19 @@ def _records(prepared: Prepared) -> dict[str, TrialRecord]:
     return {record.spec.label: record for record in prepared.store.records()}
 
 
+def _seconds_from_training(executor: SharedExecutor, prepared: Prepared) -> float:
+    """Runs trials; how long they took from the moment on that training began."""
+    began: list[float] = []
+
+    def listen(progress: Progress) -> None:
+        if progress.event.get("kind") == "phase" and progress.event.get("phase") == "train":
+            began.append(time.monotonic())
+
+    executor.run(prepared.store, prepared.trials, listen)
+    assert began
+    return time.monotonic() - began[0]
+
+
 def test_a_study_holds_one_device_and_two_and_they_agree(
     tiny: Tiny, tmp_path: Path, command: Callable[..., Ended]
 ) -> None:
@@ -114,20 +127,12 @@ def test_a_rank_that_fails_is_named_within_a_minute_and_nothing_is_left(
     how: str, status: Status, cause: str, said: str, executor: SharedExecutor, prepare: Prepare, faulty: str, tiny: Tiny
 ) -> None:
     prepared = prepare({"bad": {"method": "faulty", "how": how, "rank": 1, "devices": 2}})
-    began: list[float] = []
-
-    def listen(progress: Progress) -> None:
-        if progress.event.get("kind") == "phase" and progress.event.get("phase") == "train":
-            began.append(time.monotonic())
-
-    executor.run(prepared.store, prepared.trials, listen)
-    ended = time.monotonic()
+    took = _seconds_from_training(executor, prepared)
     record = _records(prepared)["bad"]
     assert record.status is status
     assert record.cause.startswith(cause)
     assert any(said in line for line in record.log_tail), record.log_tail
-    assert began
-    assert ended - began[0] < 60
+    assert took < 60
     wait_until(lambda: not _ranks(tiny), 5)
 
 
@@ -157,14 +162,7 @@ def test_ranks_that_wait_for_one_another_are_ended_within_a_minute(
     how: str, said: str, executor: SharedExecutor, prepare: Prepare, faulty: str, tiny: Tiny
 ) -> None:
     prepared = prepare({"bad": {"method": "faulty", "how": how, "devices": 2}})
-    began: list[float] = []
-
-    def listen(progress: Progress) -> None:
-        if progress.event.get("kind") == "phase" and progress.event.get("phase") == "train":
-            began.append(time.monotonic())
-
-    executor.run(prepared.store, prepared.trials, listen)
-    ended = time.monotonic()
+    took = _seconds_from_training(executor, prepared)
     record = _records(prepared)["bad"]
     assert record.status is Status.FAILED
     assert record.cause.startswith("all 2 ranks waited for one another and did nothing else: ")
@@ -172,7 +170,7 @@ def test_ranks_that_wait_for_one_another_are_ended_within_a_minute(
         assert f"rank {rank} {said}" in record.cause
     assert ", phase train" in record.cause
     assert record.log_tail
-    assert 30 < ended - began[0] < 60
+    assert 30 < took < 60
     wait_until(lambda: not _ranks(tiny), 5)
 
 

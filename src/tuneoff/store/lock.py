@@ -43,8 +43,8 @@ def hold(path: Path) -> Iterator[None]:
             os.utime(path)
         yield
     finally:
-        if new and os.listdir(path.parent) == [path.name]:
-            with suppress(OSError):  # a system that removes no open file
+        with suppress(OSError):  # a system that removes no open file, or somebody removed the folder
+            if new and os.listdir(path.parent) == [path.name]:
                 path.unlink()
                 path.parent.rmdir()
         lock.release()

@@ -24,6 +24,16 @@ if TYPE_CHECKING:
 Batch = dict[str, "torch.Tensor"]
 
 
+def attention_masks(batch: Batch) -> list[torch.Tensor]:
+    """The masks of what a batch puts in, 1 on every token that is no padding; two where targets are padded apart."""
+    return [tensor for name, tensor in batch.items() if name.endswith("attention_mask")]
+
+
+def computed_tokens(batch: Batch) -> int:
+    """The tokens that a batch computes, padding included."""
+    return sum(mask.numel() for mask in attention_masks(batch))
+
+
 def is_missing(value: Any) -> bool:
     """Whether a cell holds nothing: no value, not a number, or nothing but space."""
     return value is None or value != value or not str(value).strip()

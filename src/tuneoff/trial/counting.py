@@ -26,7 +26,7 @@ from torch.utils._pytree import tree_leaves
 from tuneoff import registry
 from tuneoff.methods.base import Attached, Method
 from tuneoff.spec import TrialSpec
-from tuneoff.tasks.base import Batch, Task
+from tuneoff.tasks.base import Batch, Task, attention_masks
 from tuneoff.trial import model as trial_model
 from tuneoff.trial.as_on_gpu import AsOnGpu
 from tuneoff.trial.precision import PolicyName
@@ -235,7 +235,7 @@ class Twin:
     @contextmanager
     def _ready(self, batch: Batch) -> Iterator[Batch]:
         """The batch without memory, and all that makes the pass compute as the trial does."""
-        padded = not all(bool(mask.all()) for name, mask in batch.items() if name.endswith("attention_mask"))
+        padded = not all(bool(mask.all()) for mask in attention_masks(batch))
         with ExitStack() as stack:
             stack.enter_context(_known_padding(padded))
             inputs: Batch = {name: self._mode.from_tensor(tensor) for name, tensor in batch.items()}

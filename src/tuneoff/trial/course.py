@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tuneoff.spec import Protocol
-from tuneoff.tasks.base import Features, Task
+from tuneoff.tasks.base import Features, Task, attention_masks
 from tuneoff.trial.evaluate import like_batches
 from tuneoff.trial.loop import batches, micro_batches, total_steps
 
@@ -62,7 +62,7 @@ class Lengths:
 
 def reads_apart(task: Task, features: Sequence[Features]) -> bool:
     """Whether a task's batches pad targets apart: they have a mask of their own then."""
-    return sum(name.endswith("attention_mask") for name in task.collate(features[:1], 0)) > 1
+    return len(attention_masks(task.collate(features[:1], 0))) > 1
 
 
 def course(lengths: Lengths, protocol: Protocol, seed: int) -> list[list[Micro]]:

@@ -13,7 +13,7 @@ import torch
 from tuneoff.forecast import Counted, How, Probed, Remedy, RowForecast, Shape, predictions_size
 from tuneoff.methods.base import Method
 from tuneoff.spec import Protocol, TrialSpec
-from tuneoff.tasks.base import Example, Features, Task
+from tuneoff.tasks.base import Example, Features, Task, computed_tokens
 from tuneoff.trial import data as trial_data
 from tuneoff.trial import probe
 from tuneoff.trial.aside import Aside, NotCounted
@@ -123,7 +123,7 @@ class Forecaster:
             try:
                 return self.aside.evaluation(batch)
             except NotCounted:
-                return by_rule(weights, sum(t.numel() for n, t in batch.items() if n.endswith("attention_mask")))
+                return by_rule(weights, computed_tokens(batch))
 
         return count
 

@@ -16,7 +16,6 @@ from tuneoff.forecast import RowForecast
 from tuneoff.measure.utilisation import Sampler
 from tuneoff.methods.base import Baseline, Method
 from tuneoff.spec import TrialSpec
-from tuneoff.tasks.base import Features, Task
 from tuneoff.trial import allocator, preflight, probe, speed
 from tuneoff.trial import data as trial_data
 from tuneoff.trial.aside import Aside
@@ -25,19 +24,16 @@ from tuneoff.trial.counting import Setup, States, Step
 from tuneoff.trial.course import Micro, candidates, representatives
 from tuneoff.trial.evaluations import Evaluations, Material
 from tuneoff.trial.forecaster import Forecaster, Row, by_rule, parts_of, predictions_bytes
+from tuneoff.trial.forecasting_counted import Counting
 from tuneoff.trial.forecasting_ranks import Sharing
 from tuneoff.trial.phases import Phases
-from tuneoff.trial.precision import apply_policy, choose_attention, choose_device
+from tuneoff.trial.precision import choose_device
 from tuneoff.trial.seed import seed_all
 from tuneoff.trial.speed import Costs, Curve
 from tuneoff.trial.worker import Assembled, assemble
 
-BYTES_PER_SECOND = 5e8
-"""How fast weights are taken to be loaded and kept where none are."""
 FLOOR_ROWS = 64
 """Rows of a split that a floor without a model predicts to know how long it takes."""
-PREFLIGHT_PASSES = 5 / 3
-"""A preflight's passes in those of a training step: one forward and backward, and two forward."""
 BUDGET_SHARE = 0.02
 MOST_BUDGET_SECONDS = 15.0
 """Real steps may take more than `probe.STEP_SECONDS` where training is long: this share of it, up to this."""
@@ -111,10 +107,11 @@ def _forecast(
     else:
         assert isinstance(method, Method)
         given = (verdict, search, method, choose_device(device), limit, aside)
-        if verdict.devices > 1:
-            row = Sharing(*given, common=common or Common()).forecast()
+        if common is None and verdict.devices == 1:
+            row = Probing(*given).forecast()
         else:
-            row = (Probing(*given) if common is None else Counting(*given, common=common)).forecast()
+            kind = Sharing if verdict.devices > 1 else Counting
+            row = kind(*given, common=common or Common()).forecast()
     return row.model_copy(update={"forecast_seconds": time.perf_counter() - started})
 
 
@@ -279,84 +276,3 @@ def _with_rest(peak: int, states: States, activations: int) -> dict[str, int]:
     """The parts of a peak; what is not counted is the process's."""
     parts = parts_of(states, activations)
     return {"process": max(0, peak - sum(parts.values())), **parts}
-
-
-class Counting(Forecaster):
-    """A forecast without running anything and without weights; its times are rough."""
-
-    how = "counted"
-
-    def __init__(self, *given: Any, common: Common) -> None:
-        super().__init__(*given)
-        self.common = common
-
-    def forecast(self) -> RowForecast:
-        protocol = self.spec.protocol
-        material, begun = self.common.material(self.spec, self.method)
-        process = max(self.resident, probe.resident_bytes())
-        policy = apply_policy(protocol.precision, self.device)
-        attention = choose_attention(protocol.attention, self.device, protocol.max_length)
-        row = self.begin(material, Setup(policy.name, attention, self.device.type == "cuda"))
-        largest = self.largest(row)
-        step = self.peak_step(row)
-        if row.states is None or step is None:
-            return self._nothing(row)
-        costs = Costs(self.common.speed(self.device, policy))
-        figures = self._figures(row, largest, costs, begun)
-        if self.limit is not None:
-            return self.answer(row, largest, (), **figures, **self.on_gpu(row))
-        parts = parts_of(row.states, step.activations)
-        if self.device.type == "cpu":
-            parts = {"process": process, **parts}
-        judged = self.judge(row, sum(parts.values()), parts, step, self.available())
-        return self.answer(row, largest, (), **figures, **judged)
-
-    def _nothing(self, row: Row) -> RowForecast:
-        reason = row.missing["counted"]
-        row.missing |= dict.fromkeys(("train_seconds", "stored_bytes", "largest"), reason)
-        return self.answer(row, None, (), **self.unknown(row, reason))
-
-    def _figures(
-        self, row: Row, largest: tuple[Micro, Step] | None, costs: Costs, begun: dict[str, float]
-    ) -> dict[str, Any]:
-        """Seconds and stored bytes; what is kept is taken to be what is trained."""
-        assert row.states is not None
-        states, train = row.states, None
-        stored = states.gradients if self.method.trains else 0
-        begun = {**begun, "load": begun["load"] + states.weights / BYTES_PER_SECOND}
-        if self.method.trains and largest is not None:
-            curve = _line(largest[1], largest[0].cells, [micro.cells for step in row.steps for micro in step], costs)
-            update = costs.update(states.gradients)
-            train = lambda steps: self.train_seconds(steps, curve, update, 0.0)  # noqa: E731
-            features: Sequence[Features] = row.material.features["train"]
-            pair = 2 * max(len(f.input_ids) + len(f.target_ids) for f in features)
-            begun["preflight"] = PREFLIGHT_PASSES * curve(pair)
-        forward = _counted_once(self.count_forward(row.material.task, states.weights // 4), row.material.task)
-        evaluations = Evaluations(row.material, costs, forward, states)
-        seconds, sought = self.by_phase(row, begun, evaluations, train, stored / BYTES_PER_SECOND)
-        return {
-            "train_seconds": seconds.get("train"),
-            "seconds": seconds,
-            "search_seconds": sought,
-            "stored_bytes": stored,
-        }
-
-
-def _line(step: Step, at: int, cells: Sequence[int], costs: Costs) -> Curve:
-    """Seconds by cells from one step, counted at so many: rough as the times are, more counts would not mend them."""
-    return Curve([(size, costs.seconds(step.scaled(size / at))) for size in {min(cells), at}])
-
-
-def _counted_once(count: Callable[[Sequence[Features]], Step], task: Task) -> Callable[[Sequence[Features]], Step]:
-    """Counts the first batch that it is asked about, and takes others to cost in proportion."""
-    known: list[tuple[int, Step]] = []
-
-    def scaled(features: Sequence[Features]) -> Step:
-        batch = task.collate(features, 0)
-        cells = sum(tensor.numel() for name, tensor in batch.items() if name.endswith("attention_mask"))
-        if not known:
-            known.append((cells, count(features)))
-        at, step = known[0]
-        return step.scaled(cells / at)
-
-    return scaled

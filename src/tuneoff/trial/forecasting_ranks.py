@@ -13,17 +13,15 @@ from typing import Any
 
 import torch
 
-from tuneoff.forecast import RowForecast
 from tuneoff.spec import Protocol
 from tuneoff.tasks.base import Features, Task
 from tuneoff.trial import model as trial_model
-from tuneoff.trial import probe
 from tuneoff.trial.common import Common
 from tuneoff.trial.counting import Setup, States, Step
 from tuneoff.trial.course import Lengths, Micro
 from tuneoff.trial.evaluations import Material
-from tuneoff.trial.forecaster import Forecaster, Row, parts_of
-from tuneoff.trial.precision import apply_policy, choose_attention
+from tuneoff.trial.forecaster import Row
+from tuneoff.trial.forecasting_counted import Counting
 from tuneoff.trial.ranks import Ranks
 from tuneoff.trial.reduction import copied_bytes
 from tuneoff.trial.sharding import gathered_bytes
@@ -35,47 +33,24 @@ NO_TIME = "no times are told of a trial on several devices"
 NOT_PROBED = "a trial on several devices is counted, not probed"
 
 
-class Sharing(Forecaster):
-    """The forecast of a row on several devices: that of its largest rank.
+class Sharing(Counting):
+    """The forecast of a row on several devices: that of its largest rank."""
 
-    Args:
-        given: as `Forecaster`.
-        common: what rows have in common.
-    """
-
-    how = "counted"
+    extra_bytes = RANK_BYTES
 
     def __init__(self, *given: Any, common: Common) -> None:
-        super().__init__(*given)
-        self.common = common
+        super().__init__(*given, common=common)
         self.copies = self.stored = 0
 
-    def forecast(self) -> RowForecast:
-        protocol = self.spec.protocol
-        material, _ = self.common.material(self.spec, self.method)
-        process = max(self.resident, probe.resident_bytes()) + RANK_BYTES
-        policy = apply_policy(protocol.precision, self.device)
-        attention = choose_attention(protocol.attention, self.device, protocol.max_length)
-        row = self.begin(material, Setup(policy.name, attention, self.device.type == "cuda"))
-        row.missing |= {"probed": NOT_PROBED, "train_seconds": NO_TIME, "seconds": NO_TIME}
-        if self.search is not None:
-            row.missing["search_seconds"] = NO_TIME
-        largest, step = self.largest(row), self.peak_step(row)
-        if row.states is None or step is None:
-            reason = row.missing["counted"]
-            row.missing |= dict.fromkeys(("stored_bytes", "largest"), reason)
-            return self.answer(row, None, (), **self.unknown(row, reason))
-        if self.limit is not None:
-            figures = self.on_gpu(row)
-        else:
-            parts = parts_of(row.states, step.activations)
-            if self.device.type == "cpu":
-                parts = {"process": process, **parts}
-            figures = self.judge(row, sum(parts.values()), parts, step, self.available())
-        return self.answer(row, largest, (), stored_bytes=self.stored, **figures)
+    def figures(self, *_: Any) -> dict[str, Any]:
+        """What is kept alone."""
+        return {"stored_bytes": self.stored}
 
     def begin(self, material: Material, setup: Setup) -> Row:
         row = super().begin(material, setup)
+        row.missing |= {"probed": NOT_PROBED, "train_seconds": NO_TIME, "seconds": NO_TIME}
+        if self.search is not None:
+            row.missing["search_seconds"] = NO_TIME
         if row.states is not None:
             self.stored = row.states.gradients
             row.states = self._of_a_rank(row.states, material.task)

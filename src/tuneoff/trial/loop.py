@@ -23,7 +23,7 @@ from tuneoff.measure.energy import EnergyMeter
 from tuneoff.methods.base import Method, MethodOptions
 from tuneoff.record import CurvePoint, Event
 from tuneoff.spec import Protocol
-from tuneoff.tasks.base import Batch, Features
+from tuneoff.tasks.base import Batch, Features, attention_masks, computed_tokens
 from tuneoff.trial import sharding
 from tuneoff.trial.evaluate import Bench
 from tuneoff.trial.optim import adamw, rate_factor
@@ -218,9 +218,8 @@ def _collate(bench: Bench, features: list[Features], parts: int, seen: Training)
                 micro.append(_Idle(bench.batch(whole[:1])))
             continue
         batch = bench.task.collate(own, bench.pad_token_id)
-        masks = [tensor for name, tensor in batch.items() if name.endswith("attention_mask")]
-        seen.tokens += sum(int(mask.sum()) for mask in masks)
-        seen.computed_tokens += sum(mask.numel() for mask in masks)
+        seen.tokens += sum(int(mask.sum()) for mask in attention_masks(batch))
+        seen.computed_tokens += computed_tokens(batch)
         micro.append(bench.to_device(batch))
     return micro
 
