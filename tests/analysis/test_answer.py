@@ -101,6 +101,31 @@ def test_rows_that_do_not_beat_the_floor_are_named(tmp_path: Path) -> None:
     assert found.not_above_floor == ("head",)
 
 
+def test_a_single_score_below_the_floor_does_not_show_that_training_helps(tmp_path: Path) -> None:
+    """Nothing tells the error of one seed without predictions, yet the floor's mean is the better."""
+
+    def without_predictions(name: str, **world: Any) -> Answer:
+        found = results(tmp_path / name, seeds=1, **world)
+        for record in found.completed:
+            place = found.store.trial(record.spec.id)
+            place.record_path.unlink()
+            place.write_record(record.model_copy(update={"predictions": {}}))
+        return answer(gather(found.store))
+
+    below = without_predictions("below", levels={**LEVELS, "full": Level(0.3), "lora": Level(0.2), "head": Level(0.1)})
+    assert below.to_floor["full"].interval is None
+    assert below.not_above_floor == ("full", "lora", "head")
+    assert below.if_trained == "full"
+    above = without_predictions("above")
+    assert (above.not_above_floor, above.if_trained) == ((), None)
+
+
+def test_one_row_clearly_above_the_floor_shows_that_training_helps(tmp_path: Path) -> None:
+    found = answer(results(tmp_path, levels={**LEVELS, "head": Level(0.505), "lora": Level(0.505)}))
+    assert (found.best, found.if_trained) == ("full", None)
+    assert set(found.not_above_floor) == {"head", "lora"}
+
+
 def test_different_test_examples_are_not_compared(tmp_path: Path) -> None:
     other = data(0, 400)
     splits = {**other.splits, "test": other.splits["test"].model_copy(update={"fingerprint": "another"})}

@@ -146,6 +146,39 @@ def test_a_floor_is_the_answer_only_where_nothing_beats_it(tmp_path: Path) -> No
     assert not asked(study(tmp_path / "other")).is_floor
 
 
+def test_under_limits_it_is_the_rows_that_keep_them_that_must_beat_the_floor(tmp_path: Path) -> None:
+    found = study(tmp_path, levels={**LEVELS, "head": Level(0.505, 3.0, 400 << 20, stored=7000)})
+    free, tight = asked(found), asked(found, memory("500MiB"))
+    assert (free.answer, free.if_trained, free.not_above_floor) == ("lora", None, ("head",))
+    assert (tight.answer, tight.if_trained) == ("head", "head")
+    text = recommendation.lines(found, tight, {axis: {} for axis in AXES})[0]
+    assert text.startswith(
+        "It is not shown that training helps: no method that keeps the limits is clearly better than"
+    )
+    assert "majority, which does not train. If you train all the same, use head with peak memory at most" in text
+
+
+def test_a_floor_that_does_not_keep_the_limits_is_no_way_out(tmp_path: Path) -> None:
+    levels = {**WRITERS, "zero_shot": Level(0.5, head=0, stored=0), "lead": Level(0.45, head=0, stored=0)}
+    latencies = {"zero_shot": 0.05, "lora": 0.005, "full": 0.005}
+    changes = {label: {"inference": Inference(latency_seconds_median=at)} for label, at in latencies.items()}
+    limit = cost_limit("latency", "20ms", "--max-latency")
+
+    def made(name: str, *labels: str) -> Results:
+        world = World(levels=levels, changes=changes)
+        return gather(build_store(tmp_path / name, writing_study(*labels, seeds=6), world))
+
+    both = made("both", "lead", "zero_shot", "lora", "full")
+    assert asked(both, metric="rouge_l").answer == "zero_shot"
+    said = asked(both, limit, metric="rouge_l")
+    assert (said.answer, said.floor, said.is_floor) == ("lead", "lead", True)
+    one = made("one", "zero_shot", "lora", "full")
+    said = asked(one, limit, metric="rouge_l")
+    assert said.answer == said.if_trained
+    text = recommendation.lines(one, said, {axis: {} for axis in AXES})[0]
+    assert "clearly better than zero_shot, which does not train and does not keep them. If you train" in text
+
+
 def test_a_floor_is_not_recommended_because_nothing_else_fits(tmp_path: Path) -> None:
     said = asked(study(tmp_path), memory("1MB"))
     assert said.answer is None

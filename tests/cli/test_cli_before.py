@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -14,8 +14,9 @@ from synthetic_forecasts import row_forecast
 from tuneoff import outlook
 from tuneoff.cli.main import main
 from tuneoff.errors import ExecutorError
-from tuneoff.forecast import study_forecast
+from tuneoff.forecast import RowForecast, study_forecast
 from tuneoff.report import prior as words
+from tuneoff.spec import TrialSpec
 from tuneoff.store import StudyStore
 from tuneoff.study import Study
 
@@ -176,6 +177,58 @@ def test_what_is_for_before_is_refused_without_it(
 ) -> None:
     assert main(["recommend", "results", *arguments]) == 2
     assert f"{arguments[0]} is for --before" in capsys.readouterr().err
+
+
+def test_it_takes_what_run_takes(ask: Ask, fake_executor: FakeExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+    make, trials = fake_executor.forecasting.make, []
+
+    def remember(trial: TrialSpec, *others: Any) -> RowForecast:
+        trials.append(trial)
+        return cast(RowForecast, make(trial, *others))
+
+    monkeypatch.setattr(fake_executor.forecasting, "make", remember)
+    options = ["--set", "protocol.batch_size=4", "--methods", "full,lora", "--seeds", "3", "--device", "cpu"]
+    said = ask(*options, "--random-weights", "--search", "2", "--devices", "1")
+    assert "use lora" in said
+    assert "majority" not in said
+    assert {trial.label for trial in trials} == {"full", "lora"}
+    assert {trial.protocol.batch_size for trial in trials} == {4}
+    assert all(trial.model.random_weights for trial in trials)
+    assert fake_executor.device == "cpu"
+
+
+def test_a_misspelt_key_is_named_with_what_was_meant(small_study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recommend", "--before", "small.yaml", "--set", "protocol.batchsize=4"]) == 2
+    assert "did you mean 'batch_size'" in capsys.readouterr().err
+
+
+STUDY_OPTIONS = [
+    ["--set", "protocol.epochs=2"],
+    ["--methods", "lora"],
+    ["--seeds", "3"],
+    ["--search", "2"],
+    ["--random-weights"],
+    ["--tracker", "tensorboard"],
+    ["--device", "cpu"],
+    ["--device", "auto"],
+    ["--devices", "2"],
+]
+
+
+@pytest.mark.parametrize("arguments", STUDY_OPTIONS, ids=" ".join)
+def test_a_study_that_was_run_is_not_changed(
+    arguments: list[str], small_study: Path, fake_executor: FakeExecutor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    StudyStore.create("results", Study(small_study).spec, Study(small_study).plan())
+    assert main(["recommend", "results", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert f"{arguments[0]} is for --before" in said
+    assert f"`tuneoff recommend --before STUDY {arguments[0]} …`" in said
+    assert main(["recommend", "--before", "results", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert f"{arguments[0]} does not change the study of a folder: results" in said
+    assert "give a study file or a recipe" in said
+    assert fake_executor.forecasting.asked == []
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,42 @@ def test_recommend_prints_json_whose_keys_are_documented(folder: str, capsys: py
     assert body["pareto"][0]["axes"] == ["quality", "time"]
     documented = set(re.findall(r"`([a-z_]+)`", (DOCS / "recommend.md").read_text(encoding="utf-8")))
     assert keys(body) - documented == set()
+
+
+@pytest.mark.parametrize(("accuracy", "choice"), [(0.505, "lora"), (0.4, "full")], ids=["above", "below"])
+def test_report_and_recommendation_agree_that_training_is_not_shown_to_help(
+    accuracy: float, choice: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whether the mean of the best row is just above the floor, which is no claim, or below it."""
+    levels = {**LEVELS, **{label: replace(LEVELS[label], accuracy=accuracy) for label in ("full", "lora")}}
+    study = small_study("majority", "full", "lora", seeds=6)
+    folder = str(build_store(tmp_path / "study", study, World(levels=levels)).root)
+    report, recommendation = _answers(folder, capsys)
+    doubt = "It is not shown that training helps: no method is clearly better than majority, which does not train."
+    for told in (report, recommendation):
+        assert told["text"].count(f"{doubt} If you train all the same, use {choice}") == 1
+        assert f"Use {choice}" not in told["text"]
+        assert "not clearly better" not in told["text"].lower()  # said once
+        assert (told["floor"], told["if_trained"]) == ("majority", choice)
+        assert sorted(told["not_above_floor"]) == ["full", "lora"]
+    assert f"use {choice} (`tuneoff recommend` says why). " in report["text"]
+    assert recommendation["text"].startswith(doubt if accuracy > 0.5 else "Do without training: majority")
+
+
+def test_report_and_recommendation_are_silent_where_training_helps(
+    folder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for told in _answers(folder, capsys):
+        assert "not shown" not in told["text"]
+        assert (told["not_above_floor"], told["if_trained"]) == ([], None)
+
+
+def _answers(folder: str, capsys: pytest.CaptureFixture[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the report answers, and what is recommended."""
+    assert main(["report", folder, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)["answer"]
+    assert main(["recommend", folder, "--json"]) == 0
+    return report, json.loads(capsys.readouterr().out)
 
 
 def test_several_fronts_may_be_asked_for(folder: str, capsys: pytest.CaptureFixture[str]) -> None:

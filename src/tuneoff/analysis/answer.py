@@ -8,7 +8,9 @@ from tuneoff.analysis.caveats import LOUD
 from tuneoff.analysis.figures import COSTS
 from tuneoff.analysis.inference import Estimate, Pair, Verdict
 from tuneoff.analysis.outcomes import Outcomes, over_seeds
+from tuneoff.analysis.recommend import among_trained
 from tuneoff.analysis.results import Results, Row
+from tuneoff.analysis.rule import Scales
 from tuneoff.record import Finding, Metric
 
 THRIFT = ("train_seconds", "peak_memory_bytes", "stored_bytes")
@@ -26,7 +28,8 @@ class Answer:
         behind: labels that are significantly worse.
         not_compared: labels for which no fair comparison could be made.
         floor: label of the best row that does not train; None without one.
-        not_above_floor: trained rows whose difference to the floor has an interval that reaches to or below 0.
+        not_above_floor: trained rows that are not clearly better than the floor (`Outcomes.above`).
+        if_trained: where it is not shown that training helps, the row that `recommend` gives among those that train.
         cheapest: cost -> label, among the best and those tied with it.
         seeds: fewest seeds in a comparison to the best (of the best alone, if it has no rival).
         to_best: label -> that row against the best, floors included.
@@ -42,6 +45,7 @@ class Answer:
     not_compared: tuple[str, ...]
     floor: str | None
     not_above_floor: tuple[str, ...]
+    if_trained: str | None
     cheapest: dict[str, str]
     seeds: int
     to_best: dict[str, Pair]
@@ -72,7 +76,7 @@ def find_answer(results: Results, outcomes: Outcomes, warnings: list[Finding]) -
     floor = floors[0] if floors else None
     if not trained or metric is None:
         name = floor.label if floor else None
-        return Answer(None, (), (), (), (), name, (), {}, 0, {}, {}, found, caveats)
+        return Answer(None, (), (), (), (), name, (), None, {}, 0, {}, {}, found, caveats)
 
     def against(row: Row, other: Row) -> Pair:
         return _pair(row, other, outcomes, found, metric)
@@ -84,6 +88,7 @@ def find_answer(results: Results, outcomes: Outcomes, warnings: list[Finding]) -
     def standing(relation: str) -> tuple[str, ...]:
         return tuple(label for label, pair in rivals.items() if pair.relation == relation)
 
+    unproven = outcomes.unproven(trained, floor, metric)
     counted = [pair.seeds for pair in rivals.values() if pair.relation != "not_compared"]
     return Answer(
         best=best.label,
@@ -92,7 +97,8 @@ def find_answer(results: Results, outcomes: Outcomes, warnings: list[Finding]) -
         behind=standing("behind"),
         not_compared=standing("not_compared"),
         floor=floor.label if floor else None,
-        not_above_floor=tuple(label for label, pair in to_floor.items() if not _above(pair, metric)),
+        not_above_floor=outcomes.not_above(trained, floor, metric),
+        if_trained=among_trained(Scales(results, outcomes, metric)) if unproven else None,
         cheapest=_cheapest([best, *(results.row(label) for label in standing("tied"))]),
         seeds=min(counted, default=len(best.completed)),
         to_best=rivals | {row.label: against(row, best) for row in floors},
@@ -134,13 +140,6 @@ def _pair(row: Row, other: Row, outcomes: Outcomes, found: Verdict | None, metri
         seeds_needed=None,
         reason=reason,
     )
-
-
-def _above(pair: Pair, metric: Metric) -> bool:
-    """Whether a row is above the floor by the pair's own interval: it is a check of sanity, not a claim among many."""
-    if pair.interval is None:
-        return True  # Not compared: nothing is said.
-    return pair.interval.low > 0 if metric.direction == "higher" else pair.interval.high < 0
 
 
 def _ranked(rows: list[Row], outcomes: Outcomes, metric: Metric | None) -> list[Row]:

@@ -72,6 +72,11 @@ class Figure:
     sample: Sample | None
     note: str = ""
 
+    @property
+    def weighed(self) -> bool:
+        """Whether its mean may stand beside others: it is compared, or every seed scored alike."""
+        return self.sample is not None or (self.estimate.std is not None and self.estimate.std <= 1e-12)
+
 
 @dataclass(frozen=True)
 class _Told:
@@ -115,6 +120,31 @@ class Outcomes:
             made = verdict(samples, metric.direction, fraction=self._fraction(metric)) if samples else None
             self._verdicts[metric.name] = made
         return self._verdicts[metric.name]
+
+    def above(self, row: Row, floor: Row, metric: Metric) -> bool | None:
+        """Whether a row is clearly better than a floor: by its mean, and by the pair's own interval where there is one,
+        for it is a check of sanity and no claim among many. None where the two cannot be weighed."""
+        figures = [figure for r in (row, floor) if (figure := self.figure(r, metric)) and figure.weighed]
+        if len(figures) < 2:
+            return None
+        sign = 1.0 if metric.direction == "higher" else -1.0
+        if sign * (figures[0].estimate.mean - figures[1].estimate.mean) <= 0:
+            return False
+        found = self.verdict(metric)
+        try:
+            interval = found.pair(row.label, floor.label).interval if found is not None else None
+        except KeyError:
+            interval = None
+        return interval is None or min(sign * interval.low, sign * interval.high) > 0
+
+    def not_above(self, rows: Iterable[Row], floor: Row | None, metric: Metric) -> tuple[str, ...]:
+        """Labels of the rows that are not clearly better than the floor; none without a floor."""
+        return tuple(row.label for row in rows if floor and self.above(row, floor, metric) is False)
+
+    def unproven(self, rows: Iterable[Row], floor: Row | None, metric: Metric) -> bool:
+        """Whether it is not shown that training helps: none of these rows is clearly better than the floor."""
+        shown = {self.above(row, floor, metric) for row in rows} if floor else set()
+        return False in shown and True not in shown
 
     def _figure(self, row: Row, metric: Metric) -> Figure | None:
         scores = row.scores(metric.name)

@@ -53,7 +53,7 @@ def quality_draws(results: Results, outcomes: Outcomes, metric: Metric, draws: i
         figure = outcomes.figure(row, metric)
         if figure is None:
             missing[row.label] = _why_no_metric(row, metric)
-        elif figure.sample is None and not _constant(figure.estimate.std):
+        elif not figure.weighed:
             missing[row.label] = figure.note
         else:
             means[row.label] = figure.estimate.mean
@@ -170,8 +170,3 @@ def _why_no_metric(row: Row, metric: Metric) -> str:
     if not row.completed:
         return "no trial of this row has completed"
     return "; ".join(dict.fromkeys(why_missing(record, f"metrics.{metric.name}") for record in row.completed))
-
-
-def _constant(std: float | None) -> bool:
-    """Whether every seed scored alike: such a row is compared with nothing, yet its mean is known."""
-    return std is not None and std <= 1e-12

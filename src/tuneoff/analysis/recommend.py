@@ -105,7 +105,10 @@ class Recommendation:
             for too few seeds to call that significant.
         to_best: the answer against `best`; None where they are the same or not comparable.
         to_floor: the answer against the best floor; None without one.
-        floor: label of the best row that does not train.
+        floor: label of the best row that does not train, of those that keep the limits where any does.
+        not_above_floor: rows that train and are not clearly better than `floor` (`Outcomes.above`).
+        if_trained: where it is not shown that training helps (no row that trains and keeps the limits is clearly
+            better than `floor`), what the rule gives among those rows; else None.
         rows: every row, best mean first.
         nearest: where nothing fits: the row whose worst shortfall is least; None where every row lacks a figure.
         changes: what would change the answer.
@@ -128,6 +131,8 @@ class Recommendation:
     to_best: Pair | None
     to_floor: Pair | None
     floor: str | None
+    not_above_floor: tuple[str, ...]
+    if_trained: str | None
     rows: tuple[Standing, ...]
     nearest: Standing | None
     changes: tuple[Change, ...]
@@ -171,7 +176,9 @@ def recommend(
     shares = _shares(scales, limits, prefer) if not unsure else None
     rows = tuple(_standing(scales, row.label, row.trains, limits, shares) for row in _ranked(results, scales))
     best = scales.trained[0] if scales.trained else None
-    floor = scales.floors[0] if scales.floors else None
+    floor = next((row.label for row in rows if not row.trains and row.fits), next(iter(scales.floors), None))
+    floor_row = results.row(floor) if floor else None
+    unproven = outcomes.unproven((results.row(r.label) for r in rows if r.trains and r.fits), floor_row, metric)
     trained = [row for row in rows if row.trains]
     known = [row for row in trained if row.shortfalls and row.shortfalls[0].excess is not None]
     nearest = min(known, key=lambda row: row.shortfalls[0].relative) if answer is None and known else None
@@ -200,6 +207,8 @@ def recommend(
         to_best=pair(best),
         to_floor=pair(floor),
         floor=floor,
+        not_above_floor=outcomes.not_above(map(results.row, scales.trained), floor_row, metric),
+        if_trained=_answer(scales, limits, prefer, floors=False) if unproven else None,
         rows=rows,
         nearest=nearest,
         changes=tuple(_changes(scales, limits, prefer, answer, as_good)),
@@ -211,12 +220,17 @@ def recommend(
     )
 
 
+def among_trained(scales: Scales) -> str | None:
+    """What the rule gives without limits among the rows that train; None without any."""
+    return _answer(scales, (), _usable(scales, _as_good(scales, ()), "time"), floors=False)
+
+
 def _named(scales: Scales, index: int) -> str | None:
     return None if index == NONE else [*scales.trained, *scales.floors][index]
 
 
-def _answer(scales: Scales, limits: Sequence[Limit], prefer: str) -> str | None:
-    return _named(scales, int(choose(scales, limits, prefer, means=True)[0]))
+def _answer(scales: Scales, limits: Sequence[Limit], prefer: str, floors: bool = True) -> str | None:
+    return _named(scales, int(choose(scales, limits, prefer, means=True, floors=floors)[0]))
 
 
 def _as_good(scales: Scales, limits: Sequence[Limit]) -> tuple[str, ...]:

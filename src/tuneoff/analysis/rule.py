@@ -3,7 +3,8 @@
 Of the rows that train and keep every limit, take the one with the best quality. Rows within one standard error of it
 (of the difference between the two) count as good; of these the cheapest wins. That is the one-standard-error rule of
 Breiman, Friedman, Olshen & Stone, Classification and Regression Trees, 1984, section 3.4.3. A row that does not train
-(a floor) is only the answer where it keeps the limits and no row that trains and keeps them beats it.
+(a floor) is only the answer where it keeps the limits and no row that trains and keeps them beats it. Where none
+clearly does (`Outcomes.unproven`), it is said that training is not shown to help, and what the rule gives nevertheless.
 """
 
 from __future__ import annotations
@@ -76,14 +77,15 @@ class Scales:
         return found
 
 
-def choose(scales: Scales, limits: Sequence[Limit], prefer: str, means: bool) -> NDArray[np.intp]:
+def choose(scales: Scales, limits: Sequence[Limit], prefer: str, means: bool, floors: bool = True) -> NDArray[np.intp]:
     """The rule. Index into the rows that train, then the floors; `NONE` where no row that trains fits.
 
     Args:
         prefer: the cost that decides among rows as good; empty: the better quality does.
         means: apply it to the means, else to each draw.
+        floors: let a floor be the answer.
     """
-    trained, floors = scales.trained, scales.floors
+    trained = scales.trained
     if not trained:
         return np.array([NONE])
     quality = scales.good(trained, means)
@@ -94,8 +96,9 @@ def choose(scales: Scales, limits: Sequence[Limit], prefer: str, means: bool) ->
     price = _price(scales, trained, prefer, means)
     price = np.where(near, np.broadcast_to(price, near.shape), np.inf)
     chosen = np.where(np.isfinite(price).any(axis=0), price.argmin(axis=0), best)
-    if floors:
-        standing = np.where(keep(scales, floors, limits, means), scales.good(floors, means), -np.inf)
+    if floors and scales.floors:
+        kept = keep(scales, scales.floors, limits, means)
+        standing = np.where(kept, scales.good(scales.floors, means), -np.inf)
         over = standing.max(axis=0) >= top
         chosen = np.where(over, len(trained) + standing.argmax(axis=0), chosen)
     return np.where(fits.any(axis=0), chosen, NONE)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 import click
+from click.core import ParameterSource
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -137,6 +138,16 @@ def study_options(function: C) -> C:
     ):
         function = option(function)
     return function
+
+
+def study_option_given() -> str | None:
+    """The first study option on this command's command line, e.g. `--set`; None where there is none."""
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        typed = context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+        if typed and parameter.name in StudyOptions.__annotations__:
+            return parameter.opts[0]
+    return None
 
 
 def open_study(reference: str, options: StudyOptions) -> Study:

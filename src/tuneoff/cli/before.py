@@ -33,12 +33,19 @@ def refuse_measured(options: Mapping[str, object]) -> None:
 
 
 def recommend_before(
-    reference: Path, limits: Sequence[Limit], prefer: str, stated: Iterable[str], probe: bool, as_json: bool
+    reference: Path,
+    options: _common.StudyOptions,
+    limits: Sequence[Limit],
+    prefer: str,
+    stated: Iterable[str],
+    probe: bool,
+    as_json: bool,
 ) -> None:
     """Answers for a study, or for the study in a folder.
 
     Args:
         reference: a recipe's name, a study file, or a study's folder.
+        options: what changes or narrows a recipe or a study file.
         limits: of costs that a forecast knows.
         prefer: the cost that decides among rows that cannot be told apart.
         stated: priors as `NAME=LOW..HIGH`, over those of the methods.
@@ -46,7 +53,7 @@ def recommend_before(
         as_json: print plain data.
 
     Raises:
-        StudyError: if the cost is not forecast, or a prior cannot be read.
+        StudyError: if the cost is not forecast, a prior cannot be read, or a folder's study is to be changed.
         StoreError: if the folder holds no study.
     """
     from tuneoff import registry
@@ -58,7 +65,7 @@ def recommend_before(
             f"--prefer {prefer} needs measured results, and with --before there are none",
             hint=f"A forecast knows {', '.join(COSTS)}.",
         )
-    study = _open(reference)
+    study = _open(reference, options)
     methods = {label: registry.methods()[row.method] for label, row in study.spec.methods.items()}
     priors = {label: method.prior for label, method in methods.items()} | read_priors(stated, list(methods))
     forecast = _forecast(study, probe)
@@ -105,12 +112,12 @@ def _meant(label: str, labels: Sequence[str]) -> str:
     return label if label in labels else labels[-1]
 
 
-def _open(reference: Path) -> Study:
-    """The study of a folder, a file or a recipe.
+def _open(reference: Path, options: _common.StudyOptions) -> Study:
+    """The study of a folder as it is, or that of a file or a recipe with the options applied.
 
     Raises:
         StoreError: if it is a folder without a study.
-        StudyError: if there is no such study, or it has problems.
+        StudyError: if there is no such study, it has problems, or a folder's is to be changed.
     """
     from tuneoff import study_file
     from tuneoff.store import StudyStore
@@ -118,7 +125,15 @@ def _open(reference: Path) -> Study:
 
     # A folder that happens to be called like a recipe is no study.
     named = str(reference) in study_file.recipe_names() and not StudyStore(reference).is_there
-    return Study.open(reference) if reference.is_dir() and not named else Study(reference)
+    if named or not reference.is_dir():
+        return _common.open_study(str(reference), options)
+    study = Study.open(reference)
+    if option := _common.study_option_given():
+        raise StudyError(
+            f"{option} does not change the study of a folder: {reference} is asked about as it was run",
+            hint=f"Leave it out, or give a study file or a recipe in place of the folder, with {option}.",
+        )
+    return study
 
 
 def _forecast(study: Study, probe: bool) -> StudyForecast:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     "lora=0.8..1; in place of its method's. May be repeated.",
 )
 @outlook.no_probe_option
+@_common.study_options
 @click.option("--max-memory", metavar="SIZE", help="Peak memory of training at most this, e.g. 4GB or 4GiB.")
 @click.option("--max-train-time", metavar="TIME", help="Train time at most this, e.g. 15m or 1h30m.")
 @click.option("--max-stored", metavar="SIZE", help="What is kept beside the base model at most this, e.g. 20MB.")
@@ -74,11 +75,15 @@ def recommend_command(
     prefer: str,
     pareto: tuple[str, ...],
     as_json: bool,
+    **options: Unpack[_common.StudyOptions],
 ) -> None:
     """Say which method of DIR to use, under limits where there are any.
 
     Says why, what it gives up, what it is tied with, what came close, what would change the answer, and how often draws
     of all true figures would give it. Rows that do not train are never recommended unless nothing beats them.
+
+    What changes or narrows a study (--set, --methods, --seeds and the like) is for --before with a STUDY: results are
+    what was measured.
 
     \b
     Examples:
@@ -86,6 +91,7 @@ def recommend_command(
       tuneoff recommend runs/quickstart-1a2b3c --max-memory 4GB --max-train-time 15m
       tuneoff recommend runs/quickstart-1a2b3c --min accuracy=0.9 --prefer stored --pareto quality,stored,latency
       tuneoff recommend --before reviews.study.yaml --max-memory 2GB
+      tuneoff recommend --before quickstart --set protocol.batch_size=4 --methods full,lora
     """
     from tuneoff.analysis.limits import cost_limit, metric_limit
     from tuneoff.analysis.outcomes import Outcomes
@@ -94,20 +100,25 @@ def recommend_command(
     from tuneoff.store import StudyStore
 
     given = {"memory": max_memory, "time": max_train_time, "stored": max_stored, "latency": max_latency}
-    options = {"memory": "--max-memory", "time": "--max-train-time", "stored": "--max-stored"}
+    spelt = {"memory": "--max-memory", "time": "--max-train-time", "stored": "--max-stored"}
     limits: list[Limit] = [
-        cost_limit(axis, text, options.get(axis, f"--max-{axis}")) for axis, text in given.items() if text is not None
+        cost_limit(axis, text, spelt.get(axis, f"--max-{axis}")) for axis, text in given.items() if text is not None
     ]
     if before:
         from tuneoff.cli.before import recommend_before, refuse_measured
 
         measured = {"--max-latency": max_latency, "--min": at_least, "--max": at_most}
         refuse_measured({**measured, "--metric": metric, "--pareto": pareto})
-        recommend_before(folder, limits, prefer, priors, not no_probe, as_json)
+        recommend_before(folder, options, limits, prefer, priors, not no_probe, as_json)
         return
     if priors or no_probe:
         option = "--prior" if priors else "--no-probe"
         raise StudyError(f"{option} is for --before: measured results need no prior and no forecast")
+    if changing := _common.study_option_given():
+        raise StudyError(
+            f"{changing} is for --before: results that were measured do not change with it",
+            hint=f"Leave it out, or ask `tuneoff recommend --before STUDY {changing} …` with a study file or a recipe.",
+        )
     results = gather(StudyStore.open(folder))
     tested = {m.name: m for record in results.completed for m in record.metrics if m.split == "test"}
     chosen = _metric(metric, results.primary, tested, folder)

@@ -258,6 +258,7 @@ def _answer(answer: Answer) -> dict[str, Any]:
         "not_compared": list(answer.not_compared),
         "floor": answer.floor,
         "not_above_floor": list(answer.not_above_floor),
+        "if_trained": answer.if_trained,
         "cheapest": answer.cheapest,
         "seeds": answer.seeds,
         "significant": answer.significant,

@@ -12,7 +12,7 @@ from tuneoff.analysis.pareto import Front
 from tuneoff.analysis.recommend import Change, Recommendation, Shortfall
 from tuneoff.analysis.results import Results
 from tuneoff.report import columns, units
-from tuneoff.report.wording import join
+from tuneoff.report.wording import all_the_same, join, unproven
 
 SHOWN = 4
 """Most rows that came close, and probabilities, that the words name; the data hold all."""
@@ -95,9 +95,14 @@ def _answer(found: Recommendation, costs: Costs) -> list[str]:
     row = found.row(found.answer)
     figures = [f"{_metric(found)} {_score(found, row.quality)}"]
     figures += [_cost(axis, costs, row.label) for axis in ("time", "memory", "stored") if row.label in costs[axis]]
+    if found.floor is None or found.if_trained is None:
+        return [f"Use {row.label}{under}: {', '.join(figures)}."]
+    doubt = unproven(found.floor, found.row(found.floor).fits if found.limits else None)
+    use = all_the_same(found.if_trained)
     if found.is_floor:
-        return [f"Do without training{under}: {row.label} ({', '.join(figures[:1])}); nothing that trains beats it."]
-    return [f"Use {row.label}{under}: {', '.join(figures)}."]
+        text = f"Do without training{under}: {row.label} ({figures[0]}); nothing that trains beats it."
+        return [text, f"{doubt} {use}{under}."]
+    return [f"{doubt} {use}{under}: {', '.join(figures)}."]
 
 
 def _nearest(found: Recommendation) -> list[str]:
@@ -233,11 +238,9 @@ def _certainty(found: Recommendation) -> list[str]:
 
 
 def _floor(found: Recommendation) -> list[str]:
-    pair = found.to_floor
-    if pair is None or pair.interval is None or found.is_floor:
+    if found.answer not in found.not_above_floor or found.if_trained is not None:
         return []
-    clear = pair.interval.low > 0 if found.metric.direction == "higher" else pair.interval.high < 0
-    return [] if clear else [f"It is not clearly better than {found.floor}, which does not train."]
+    return [f"It is not clearly better than {found.floor}, which does not train."]
 
 
 def _seeds(results: Results, found: Recommendation) -> list[str]:

@@ -37,6 +37,8 @@ def as_data(results: Results, found: Recommendation, costs: Costs, fronts: Seque
         "open": [_pair_data(pair) for pair in found.open_pairs],
         "gives_up": _pair_data(found.to_best),
         "floor": found.floor,
+        "not_above_floor": list(found.not_above_floor),
+        "if_trained": found.if_trained,
         "to_floor": _pair_data(found.to_floor),
         "nearest": found.nearest.label if found.nearest else None,
         "changes": [_change_data(change) for change in found.changes],

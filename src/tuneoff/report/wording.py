@@ -23,8 +23,21 @@ def join(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
 
 
+def unproven(floor: str, kept: bool | None = None) -> str:
+    """That it is not shown that training helps, as the report and the recommendation say it. `kept`: whether the floor
+    keeps the limits; None where there are none."""
+    among = "method" if kept is None else "method that keeps the limits"
+    whose = "which does not train" + (" and does not keep them" if kept is False else "")
+    return f"It is not shown that training helps: no {among} is clearly better than {floor}, {whose}."
+
+
+def all_the_same(choice: str) -> str:
+    """What follows it: the start of a sentence on the row to take nevertheless."""
+    return f"If you train all the same, use {choice}"
+
+
 def answer_text(summary: dict[str, Any]) -> str:
-    """A few sentences: the best row, who is tied, what is cheapest among them, and the floor."""
+    """A few sentences: whether training helps, the best row, who is tied, what is cheapest of these, and the floor."""
     answer, trials = summary["answer"], summary["trials"]
     parts = []
     if summary["study"]["random_weights"]:
@@ -33,8 +46,8 @@ def answer_text(summary: dict[str, Any]) -> str:
         parts.append(f"So far, with {trials['recorded']} of {trials['planned']} trials:")
     if answer["best"] is None:
         return " ".join([*parts, "no method that trains has a completed trial, so there is nothing to recommend."])
-    if answer["best"] in answer["not_above_floor"]:
-        parts.append("No method is clearly better than doing without training, so none is recommended.")
+    if answer["if_trained"] is not None:
+        parts += [unproven(answer["floor"]), f"{all_the_same(answer['if_trained'])} (`tuneoff recommend` says why)."]
     parts += [_best(summary), *_rivals(summary), *_thrift(summary), *_floor(summary)]
     return " ".join(parts)
 
@@ -184,7 +197,7 @@ def _floor(summary: dict[str, Any]) -> list[str]:
         f"The floor, {answer['floor']} ({how}), is at {_figure(floor)}; "
         f"{answer['best']} is {columns.score(gap, unit=best['unit'])} {_side(best, floor)} it."
     ]
-    if answer["not_above_floor"]:
+    if answer["not_above_floor"] and answer["if_trained"] is None:
         parts.append(f"Not clearly better than the floor: {join(answer['not_above_floor'])}.")
     return parts
 
