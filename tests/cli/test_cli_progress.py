@@ -82,9 +82,9 @@ def test_validation_metric_and_phase_are_described(board: Board, small_trials: l
     hear(board, small_trials[1], kind="phase", phase="train")
     hear(board, small_trials[1], **STEP)
     hear(board, small_trials[1], kind="validation", step=10, metrics={"accuracy": 0.8125, "loss": 0.3})
-    place, figures = board.describe(board.running[small_trials[1].id])
-    assert place == ["train", "epoch 0.5/2", "0.0 s", "about 15 s left"]
-    assert figures == ["step 10/40", "loss 0.712", "validation accuracy 0.812", "45 examples/s"]
+    place = ["train", "epoch 0.5/2", "0.0 s", "about 15 s left"]
+    figures = ["step 10/40", "loss 0.712", "validation accuracy 0.812", "45 examples/s"]
+    assert list(board.describe(board.running[small_trials[1].id]).values()) == [*place, *figures]
 
 
 @pytest.fixture
@@ -96,12 +96,12 @@ def test_the_validation_metric_shown_is_the_one_that_selects(writing_board: Boar
     lora = writing_board.trials[1]
     writing_board.update(Progress("started", lora))
     hear(writing_board, lora, kind="validation", step=10, metrics={"perplexity": 21.3, "loss": 3.06})
-    assert writing_board.describe(writing_board.running[lora.id])[1] == ["validation loss 3.060"]
+    assert writing_board.describe(writing_board.running[lora.id])["validation"] == "validation loss 3.060"
     chosen = lora.model_copy(update={"protocol": lora.protocol.model_copy(update={"select_metric": "perplexity"})})
     board = Board([chosen], lambda _: None)
     board.update(Progress("started", chosen))
     hear(board, chosen, kind="validation", step=10, metrics={"loss": 3.06, "perplexity": 21.3})
-    assert board.describe(board.running[chosen.id])[1] == ["validation perplexity 21.300"]
+    assert board.describe(board.running[chosen.id])["validation"] == "validation perplexity 21.300"
 
 
 def test_writing_the_tests_texts_is_told_when_it_begins(
@@ -126,7 +126,7 @@ def test_event_without_figures_is_described_all_the_same(board: Board, small_tri
     board.update(Progress("started", small_trials[0]))
     hear(board, small_trials[0], kind="step", step=1, loss=None)
     hear(board, small_trials[0], kind="something new")
-    assert board.describe(board.running[small_trials[0].id]) == (["starting", "0.0 s"], ["step 1"])
+    assert list(board.describe(board.running[small_trials[0].id]).values()) == ["starting", "0.0 s", "step 1"]
 
 
 def test_same_finding_is_told_once(board: Board, small_trials: list[TrialSpec], lines: list[str]) -> None:
@@ -284,7 +284,7 @@ def test_a_new_plan_keeps_what_was_heard(board: Board, small_trials: list[TrialS
 def drawn(board: Board, width: int) -> list[str]:
     """The view as a terminal of that width shows it, line by line."""
     console = Console(file=io.StringIO(), width=width, force_terminal=True, highlight=False)
-    shown = console.render_lines(progress.view(board), pad=False)
+    shown = console.render_lines(progress.view(board, width), pad=False)
     assert all(sum(segment.cell_length for segment in line) <= width for line in shown)
     return ["".join(segment.text for segment in line).rstrip() for line in shown]
 
@@ -327,6 +327,57 @@ def test_live_view_fits_its_terminal(width: int, busy: Board) -> None:
     if width >= 60:
         assert "2/6 done · 1 failed · 1 running · 3 waiting" in shown
         assert any(line.startswith("majority     1/2") and line.endswith("0.500") for line in shown)
+
+
+LONG = "lora_attention_and_mlp_rank_64_no_bias"
+
+
+@pytest.mark.parametrize(
+    ("width", "label", "first", "second"),
+    [
+        (40, "lora", "lora seed 0  about 1 h 10 min left", "step 10/40 · loss 0.712"),
+        (
+            60,
+            "lora",
+            "lora seed 0  train · about 1 h 10 min left",
+            "step 10/40 · loss 0.712 · validation accuracy 0.800",
+        ),
+        (40, LONG, "lora_attention_and_mlp_rank_64_no…", "about 1 h 10 min left · loss 0.712"),
+        (60, LONG, f"{LONG} seed 0  train", "about 1 h 10 min left · step 10/40 · loss 0.712"),
+        (
+            80,
+            LONG,
+            f"{LONG} seed 0  train · epoch 0.5/2",
+            "about 1 h 10 min left · step 10/40 · loss 0.712 · validation accuracy 0.800",
+        ),
+        (
+            120,
+            LONG,
+            f"{LONG} seed 0  train · epoch 0.5/2 · 1 h 00 min · about 1 h 10 min left",
+            "step 10/40 · loss 0.712 · validation accuracy 0.800 · 45 examples/s",
+        ),
+    ],
+)
+def test_a_narrow_terminal_shows_what_matters_most(
+    width: int, label: str, first: str, second: str, small_trials: list[TrialSpec], clock: Clock
+) -> None:
+    trial = small_trials[2].model_copy(update={"label": label})
+    board = Board([*small_trials[:2], trial], lambda _: None, clock=clock)
+    board.title = "methods_for_short_news_and_reports_of_many_kinds_in_one_study: a-base-model, classification"
+    board.update(Progress("started", trial))
+    clock.now += 3600
+    hear(board, trial, kind="phase", phase="train")
+    hear(board, trial, **{**STEP, "elapsed_seconds": 1410.0})
+    hear(board, trial, kind="validation", metrics={"accuracy": 0.8})
+    assert drawn(board, width)[-2:] == [f"[3/3] {first}", f"  {second}"]
+
+
+def test_in_a_narrow_terminal_a_trial_that_does_not_train_shows_its_phase(writing_board: Board) -> None:
+    lora = writing_board.trials[1].model_copy(update={"label": LONG})
+    writing_board.update(Progress("started", lora))
+    hear(writing_board, lora, **STEP)
+    hear(writing_board, lora, kind="phase", phase="test")
+    assert drawn(writing_board, 40)[-1] == "  test: writing texts · loss 0.712"
 
 
 def test_live_view_says_what_is_the_matter_while_nothing_runs(board: Board) -> None:

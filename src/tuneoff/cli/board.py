@@ -212,8 +212,8 @@ class Board:
         elif self.interval is not None and (says or self.clock() - self._said_at >= self.interval):
             # Writing the test's texts may take minutes in which nothing more is heard, so it is told at once.
             self._said_at = self.clock()
-            place, figures = self.describe(running)
-            self._lines.append(f"{self.name(progress.trial)}: {', '.join([*place, *figures])}{self._left('; all: ')}")
+            told = ", ".join(self.describe(running).values())
+            self._lines.append(f"{self.name(progress.trial)}: {told}{self._left('; all: ')}")
 
     def _end(self, trial: TrialSpec, record: TrialRecord, now: float, earlier: bool) -> None:
         running = self.running.pop(trial.id, None)
@@ -236,29 +236,30 @@ class Board:
             what = f"search {trial.label}, rate {trial.learning_rate:.2g}"
         return f"[{self._position[trial.id]}/{len(self.trials)}] {what}"
 
-    def describe(self, running: Running) -> tuple[list[str], list[str]]:
-        """What a running trial is doing, in short parts: where it is with its times, and its figures."""
+    def describe(self, running: Running) -> dict[str, str]:
+        """What a running trial is doing, in short parts by name: where it is (`phase`, `epoch`) with its times
+        (`spent`, `left`), and its figures (`step`, `loss`, `validation`, `speed`). What is not known is not there."""
         step = running.step
-        place, figures = [running.phase or "starting"], []
+        parts = {"phase": running.phase or "starting"}
         if running.phase == "test" and writes(running.trial):
-            place = ["test: writing texts"]
+            parts["phase"] = "test: writing texts"
         if step.get("epoch") is not None:
             epochs = f"/{step['epochs']:g}" if step.get("epochs") else ""
-            place.append(f"epoch {step['epoch']:.2g}{epochs}")
-        place.append(seconds(self.clock() - running.since))
+            parts["epoch"] = f"epoch {step['epoch']:.2g}{epochs}"
+        parts["spent"] = seconds(self.clock() - running.since)
         left = running.seconds_left()
         if left is not None and running.phase == "train":
-            place.append(f"about {seconds(left)} left")
+            parts["left"] = f"about {seconds(left)} left"
         if step.get("step") is not None:
             steps = f"/{step['steps']}" if step.get("steps") else ""
-            figures.append(f"step {step['step']}{steps}")
+            parts["step"] = f"step {step['step']}{steps}"
         if step.get("loss") is not None:
-            figures.append(f"loss {step['loss']:.3f}")
+            parts["loss"] = f"loss {step['loss']:.3f}"
         if metric := self._validation(running):
-            figures.append(metric)
+            parts["validation"] = metric
         if step.get("examples_per_second") is not None:
-            figures.append(f"{step['examples_per_second']:.0f} examples/s")
-        return place, figures
+            parts["speed"] = f"{step['examples_per_second']:.0f} examples/s"
+        return parts
 
     def _validation(self, running: Running) -> str:
         metrics = running.validation

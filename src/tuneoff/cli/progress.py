@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 PLAIN_INTERVAL_SECONDS = 10.0
 REFRESHES_PER_SECOND = 4
 LABEL_WIDTH = 24
+IMPORTANCE = ("left", "loss", "step", "phase", "validation", "epoch", "spent", "speed")
+"""The parts of `Board.describe`, the most important first: a narrow terminal has no room for all."""
+FIGURES = ("step", "loss", "validation", "speed")
+"""The parts that have a line of their own."""
 
 
 @contextmanager
@@ -52,7 +56,7 @@ def show(
     board = Board(trials, lambda line: live.console.print(Text(line)), state=state)
     # Only stderr is drawn around: what goes to stdout meanwhile may be for a program.
     live = Live(
-        get_renderable=lambda: view(board),
+        get_renderable=lambda: view(board, console.width),
         console=console,
         refresh_per_second=REFRESHES_PER_SECOND,
         transient=True,
@@ -71,8 +75,9 @@ def show(
         close()
 
 
-def view(board: Board) -> RenderableType:
-    """The live view: how far the study is, what runs, what it takes of the machine, and the best of each row."""
+def view(board: Board, width: int) -> RenderableType:
+    """The live view for so many columns: how far the study is, what runs, what it takes of the machine, and the best
+    of each row."""
     from rich.console import Group
     from rich.text import Text
 
@@ -82,13 +87,36 @@ def view(board: Board) -> RenderableType:
         if not board.running and (board.waiting or not board.active):
             lines.append(Text(board.state, style="dim" if board.active else "yellow"))
         for running in board.running.values():
-            for parts, start in zip(board.describe(running), (f"{board.name(running.trial)}  ", "  "), strict=True):
+            name = board.name(running.trial)
+            for start, told in zip((name, ""), _two_lines(name, board.describe(running), width), strict=True):
                 line = Text(start, style="bold", no_wrap=True, overflow="ellipsis")
-                lines.append(line.append(" · ".join(parts), style="not bold cyan"))
+                lines.append(line.append(f"  {told}", style="not bold cyan"))
         if machine := _machine(board):
             lines.append(Text(machine, style="dim", no_wrap=True, overflow="ellipsis"))
         lines += _rows(board)
     return Group(*lines)
+
+
+def _two_lines(name: str, parts: dict[str, str], width: int) -> tuple[str, str]:
+    """What is told of a running trial after its name and on the line below: where it is, and its figures.
+
+    Parts that have no room are left out, and those for which the first line has none begin the second.
+    """
+    from rich.cells import cell_len
+
+    # The time left tells that it trains; without it the phase comes first.
+    order = IMPORTANCE if "left" in parts else ("phase", *IMPORTANCE)
+    shown: set[str] = set()
+    lines = "", ""
+    for wanted in order:
+        kept = {key: text for key, text in parts.items() if key in shown | {wanted}}
+        below = [text for key, text in kept.items() if key in FIGURES]
+        beside = [text for key, text in kept.items() if key not in FIGURES]
+        while beside and cell_len(f"{name}  {' · '.join(beside)}") > width:
+            below.insert(0, beside.pop())
+        if cell_len(f"  {' · '.join(below)}") <= width:
+            shown, lines = set(kept), (" · ".join(beside), " · ".join(below))
+    return lines
 
 
 def _head(board: Board) -> list[RenderableType]:

@@ -152,7 +152,7 @@ def _show(seen: Iterator[Look], folder: Path, console: Console, interval: float 
     with progress.show([], console, interval=every, state="") as board:
         for last in seen:
             take_in(board, last, folder)
-    console.print(progress.view(board))
+    console.print(progress.view(board, console.width))
     return last
 
 
@@ -164,7 +164,7 @@ def _show_once(seen: Iterator[Look], folder: Path, console: Console) -> Look | N
     last: Look | None = None
     for last in seen:
         take_in(board, last, folder)
-    console.print(progress.view(board))
+    console.print(progress.view(board, console.width))
     return last
 
 
