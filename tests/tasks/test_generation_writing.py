@@ -101,6 +101,24 @@ def test_greedy_writing_is_that_of_transformers(architecture: str) -> None:
         assert task.generate(attached, [prompt], tokenizer)[0] == [t for t in theirs if t != tokenizer.eos_token_id]
 
 
+@pytest.mark.parametrize("architecture", ["gpt2", "t5"])
+def test_a_text_does_not_end_before_its_least_length(architecture: str) -> None:
+    def end_at_once(task: Generation, attached: Attached, tokenizer: Any) -> list[int]:
+        model: Any = attached.model
+        first = task.generate(attached, some_features(), tokenizer)[0][0]
+        model.config.eos_token_id = first
+        return [len(written) for written in task.generate(attached, some_features()[:1], tokenizer)]
+
+    assert end_at_once(*writer(architecture)) == [0]
+    (length,) = end_at_once(*writer(architecture, min_target_length=3))
+    assert length >= 3
+
+
+def test_a_least_length_beyond_the_room_is_refused() -> None:
+    with pytest.raises(ValueError, match="min_target_length 8 is not below max_target_length 8"):
+        Generation({"max_target_length": 8, "min_target_length": 8})
+
+
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "t5"])
 def test_nothing_is_written_after_the_end_of_the_text(architecture: str) -> None:
     task, attached, tokenizer = writer(architecture)

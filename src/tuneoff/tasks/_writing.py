@@ -19,6 +19,7 @@ class Settings:
 
     Attributes:
         max_new_tokens: tokens written at most, the end-of-text token included.
+        min_new_tokens: tokens written at least before the end-of-text token.
         num_beams: 1 is greedy.
         length_penalty: exponent of the length that a beam's score is divided by.
         no_repeat_ngram_size: no sequence of so many tokens is written twice; 0: off.
@@ -27,6 +28,7 @@ class Settings:
     """
 
     max_new_tokens: int
+    min_new_tokens: int = 0
     num_beams: int = 1
     length_penalty: float = 1.0
     no_repeat_ngram_size: int = 0
@@ -110,6 +112,7 @@ def _generation_config(settings: Settings, ends: list[int], tokenizer: Any) -> A
         do_sample=False,
         num_beams=settings.num_beams,
         max_new_tokens=settings.max_new_tokens,
+        min_new_tokens=settings.min_new_tokens or None,
         no_repeat_ngram_size=settings.no_repeat_ngram_size,
         eos_token_id=ends,
         pad_token_id=pad,

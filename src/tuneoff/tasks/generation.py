@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from tuneoff.errors import DataError, UnsupportedModel, did_you_mean
 from tuneoff.methods.base import Attached, TaskView
@@ -49,6 +49,9 @@ class GenerationOptions(TaskOptions):
         "spaces at its end go to the front of the target",
     )
     max_target_length: int = Field(128, ge=1, description="tokens that may be written, the end-of-text token included")
+    min_target_length: int = Field(
+        0, ge=0, description="tokens that are written at least before a text may end; 1: no text is empty"
+    )
     long_targets: Literal["keep", "cut"] = Field(
         "keep",
         description="targets of more tokens than that are kept whole, at the cost of the source, or cut to learn from "
@@ -57,6 +60,15 @@ class GenerationOptions(TaskOptions):
     num_beams: int = Field(1, ge=1, description="beams of the search; 1 is greedy")
     length_penalty: float = Field(1.0, description="exponent of the length that a beam's score is divided by")
     no_repeat_ngram_size: int = Field(0, ge=0, description="no sequence of this many tokens is written twice; 0: off")
+
+    @model_validator(mode="after")
+    def _room_for_the_least(self) -> GenerationOptions:
+        if self.min_target_length >= self.max_target_length:
+            raise ValueError(
+                f"min_target_length {self.min_target_length} is not below max_target_length {self.max_target_length}, "
+                "which holds the end-of-text token too"
+            )
+        return self
 
     @field_validator("template")
     @classmethod
@@ -289,8 +301,10 @@ class Generation(Task):
         self, attached: Attached, features: Sequence[Features], tokenizer: Any, limit: int | None = None
     ) -> list[list[int]]:
         options: GenerationOptions = self.options
+        room = min(options.max_target_length, limit or options.max_target_length)
         settings = Settings(
-            max_new_tokens=min(options.max_target_length, limit or options.max_target_length),
+            max_new_tokens=room,
+            min_new_tokens=min(options.min_target_length, room),
             num_beams=options.num_beams,
             length_penalty=options.length_penalty,
             no_repeat_ngram_size=options.no_repeat_ngram_size,

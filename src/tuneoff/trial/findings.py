@@ -5,7 +5,8 @@ from __future__ import annotations
 from tuneoff.record import DataInfo, Finding, Metric, Prediction
 from tuneoff.tasks.base import Features, Task
 
-MANY_TRUNCATED = 0.05
+MANY_TRUNCATED = MANY_OUTPUTS = 0.05
+"""Shares from which on it is told."""
 
 
 def note_lengths(
@@ -59,7 +60,7 @@ def result_findings(task: Task, predictions: list[Prediction], metrics: list[Met
         what = "written as nothing" if not only.strip() else f"predicted as {only[:80]!r}"
         found.append(Finding(name="collapsed", message=f"every test example is {what}"))
     if task.produces == "text":
-        found += _written_findings(predictions)
+        found += _written_findings(predictions, task.target_room)
     accuracy = next((m.value for m in metrics if m.name == "accuracy" and m.split == "test"), None)
     classes = info.splits["test"].classes
     if accuracy is not None and classes:
@@ -70,9 +71,17 @@ def result_findings(task: Task, predictions: list[Prediction], metrics: list[Met
     return found
 
 
-def _written_findings(predictions: list[Prediction]) -> list[Finding]:
-    """Texts that the model left empty."""
-    empty = sum(not prediction.output.strip() for prediction in predictions)
-    if empty <= 0.05 * len(predictions):
-        return []
-    return [Finding(name="empty_outputs", message=f"{empty} of {len(predictions)} test outputs are empty")]
+def _written_findings(predictions: list[Prediction], room: int | None) -> list[Finding]:
+    """Texts that the model left empty, and texts that it did not end: both lower a score for a cause of its own."""
+    counts = {
+        "empty_outputs": ("are empty", sum(not p.output.strip() for p in predictions)),
+        "unended_outputs": (
+            f"had not ended after {room} tokens",
+            sum(room is not None and (p.generated_tokens or 0) >= room for p in predictions),
+        ),
+    }
+    return [
+        Finding(name=name, message=f"{count} of {len(predictions)} test outputs {what}")
+        for name, (what, count) in counts.items()
+        if count > MANY_OUTPUTS * len(predictions)
+    ]

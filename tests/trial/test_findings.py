@@ -1,0 +1,33 @@
+"""What is told of a trial's own result."""
+
+from __future__ import annotations
+
+from tuneoff.record import DataInfo, Prediction, SplitInfo
+from tuneoff.tasks.generation import Generation
+from tuneoff.trial.findings import result_findings
+
+ROOM = 5
+INFO = DataInfo(splits={"test": SplitInfo(rows=4, fingerprint="")})
+
+
+def told(texts: list[tuple[str, int]]) -> dict[str, str]:
+    made = [
+        Prediction(index=at, target=f"target {at}", output=text, generated_tokens=tokens)
+        for at, (text, tokens) in enumerate(texts)
+    ]
+    found = result_findings(Generation({"max_target_length": ROOM}), made, [], INFO)
+    return {finding.name: finding.message for finding in found}
+
+
+def test_texts_that_are_empty_or_did_not_end_are_counted() -> None:
+    found = told([("", 0), ("one two three four five", ROOM), ("one", 1), ("one two three four", ROOM - 1)])
+    assert found == {
+        "empty_outputs": "1 of 4 test outputs are empty",
+        "unended_outputs": "1 of 4 test outputs had not ended after 5 tokens",
+    }
+
+
+def test_few_such_texts_are_no_finding() -> None:
+    usual = [(f"text {number}", 2) for number in range(38)]
+    assert told([*usual, ("", 0), ("a b c d e", ROOM)]) == {}
+    assert set(told([*usual, ("", 0), ("a", 1), ("", 0), ("", 0)])) == {"empty_outputs"}
