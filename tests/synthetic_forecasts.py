@@ -80,14 +80,9 @@ class Foreteller(Executor):
         raise NotImplementedError
 
     def forecast(
-        self,
-        trial: TrialSpec,
-        search_trial: TrialSpec | None = None,
-        *,
-        probe: bool = True,
-        memory_limit_bytes: int | None = None,
+        self, trial: TrialSpec, search_trial: TrialSpec | None = None, *, memory_limit_bytes: int | None = None
     ) -> RowForecast:
-        return self.forecasting.make(trial, search_trial, probe, memory_limit_bytes)
+        return self.forecasting.make(trial, search_trial, True, memory_limit_bytes)
 
     def count(
         self, pairs: Sequence[tuple[TrialSpec, TrialSpec | None]], *, memory_limit_bytes: int | None = None
@@ -95,7 +90,7 @@ class Foreteller(Executor):
         made: list[RowForecast | TuneoffError] = []
         for trial, search_trial in pairs:
             try:
-                made.append(self.forecast(trial, search_trial, probe=False, memory_limit_bytes=memory_limit_bytes))
+                made.append(self.forecasting.make(trial, search_trial, False, memory_limit_bytes))
             except TuneoffError as error:
                 made.append(error)
         return made

@@ -1,6 +1,7 @@
 """The forecast of a study, row by row: each in a process of its own, with a way out wherever one fails.
 
-`Executor.forecast` makes a row's; here it is decided what is asked for, and what stands where nothing can be told.
+`Executor.forecast` and `Executor.count` make a row's; here it is decided what is asked for, and what stands where
+nothing can be told.
 """
 
 from __future__ import annotations
@@ -181,9 +182,12 @@ class Forecaster:
         if way in self._out_of_reach:
             raise TuneoffError(self._out_of_reach[way])
         try:
-            return self.executor.forecast(
-                trial, search_trial, probe=way == "probed", memory_limit_bytes=self.memory_limit_bytes
-            )
+            if way == "probed":
+                return self.executor.forecast(trial, search_trial, memory_limit_bytes=self.memory_limit_bytes)
+            (found,) = self.executor.count([(trial, search_trial)], memory_limit_bytes=self.memory_limit_bytes)
+            if isinstance(found, TuneoffError):
+                raise found
+            return found
         except (SourceError, DataError) as error:
             self._out_of_reach[way] = error.message
             raise
@@ -336,17 +340,20 @@ def _rows_of_a_run(
         return {}
     if rest := [label for label in labels if label != first]:
         rows |= forecaster.rows(rest, probe=False)
-    trains = sorted((rows[label] for label in labels if rows[label].train_seconds is not None), key=_train_seconds)
-    if not trains:
-        # Of a model that cannot be counted, steps that are run tell nevertheless; several devices are never probed.
-        return forecaster.rows(labels, probe=True) if probe and to_come.verdict[0].devices == 1 else rows
-    if not probe:
+    # Rows on several devices are never probed.
+    devices = {trial.label: trial.devices for trial in to_come.verdict}
+    alone = [label for label in labels if devices[label] == 1]
+    if not probe or not alone:
         return rows
+    trains = sorted((rows[label] for label in alone if rows[label].train_seconds is not None), key=_train_seconds)
+    if not trains:
+        # Of a model that cannot be counted, steps that are run tell nevertheless.
+        return forecaster.rows(labels, probe=True)
     middle = trains[len(trains) // 2]
     probed = forecaster.row(Asking(middle.label, 1, 1, "probed"))
     if probed.how != "probed" or not probed.seconds:
         return {**rows, middle.label: probed}
-    rest = [row.label for row in rows.values() if row.how == "counted" and row is not middle]
+    rest = [label for label in alone if rows[label].how == "counted" and label != middle.label]
     rows |= {label: corrected(rows[label], middle, probed) for label in rest}
     rows[middle.label] = probed
     seconds = to_come.total(rows).total_seconds

@@ -135,8 +135,8 @@ def test_a_forecast_is_made_as_its_trials_will_run(
     done: list[str] = []
     monkeypatch.setattr(allocator, "release_freed_blocks", lambda device: done.append(device.type))
     spec = make_place("majority", execution={"release_memory": wanted}).spec()
-    asked = {"trial": spec.model_dump(mode="json"), "search_trial": None, "device": "cpu", "probe": False}
-    handlers._do("forecast", {**asked, "memory_limit_bytes": None}, 0.0)
+    asked = {"trial": spec.model_dump(mode="json"), "search_trial": None, "device": "cpu", "memory_limit_bytes": None}
+    handlers._do("forecast", asked, 0.0)
     assert done == ["cpu"] * wanted
 
 

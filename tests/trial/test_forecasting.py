@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trial_tools import make_study, save_writer, write_csv
+from trial_tools import foreseen, make_study, save_writer, write_csv
 
 from tuneoff.errors import DataError
 from tuneoff.executors.local import LocalExecutor
@@ -18,7 +18,7 @@ from tuneoff.spec import StudySpec, TrialSpec
 from tuneoff.trial import data as trial_data
 from tuneoff.trial import forecaster, forecasting, handlers
 from tuneoff.trial import model as trial_model
-from tuneoff.trial.forecasting import count_rows, forecast_row
+from tuneoff.trial.forecasting import count_rows
 
 pytest_plugins = ("trial_fixtures",)
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -72,7 +72,7 @@ def check(row: RowForecast) -> None:
 @pytest.mark.parametrize("probe", [True, False])
 def test_a_row_that_trains_has_every_figure(probe: bool, bert_folder: Path, news_csv: Path) -> None:
     spec = trial(bert_folder, news_csv, "lora")
-    row = forecast_row(spec, None, "cpu", probe, None)
+    row = foreseen(spec, probe)
     check(row)
     assert (row.label, row.trial, row.how, row.device) == ("lora", spec.id, "probed" if probe else "counted", "cpu")
     assert row.seconds.keys() == PHASES
@@ -101,13 +101,13 @@ def test_counting_loads_no_weights_and_runs_nothing(
 
     monkeypatch.setattr(trial_model, "load", refuse)
     monkeypatch.setattr(forecasting, "assemble", refuse)
-    assert forecast_row(trial(bert_folder, news_csv, "full"), None, "cpu", False, None).train_seconds
+    assert foreseen(trial(bert_folder, news_csv, "full")).train_seconds
 
 
 def test_a_trial_of_the_search_takes_less(bert_folder: Path, news_csv: Path) -> None:
     asked = study(bert_folder, news_csv, "lora", protocol={"search": {"trials": 2, "max_steps": 2}})
     (verdict,) = plan(asked)
-    row = forecast_row(verdict, outline(asked)[0], "cpu", True, None)
+    row = foreseen(verdict, True, search=outline(asked)[0])
     check(row)
     assert row.search_seconds.keys() == PHASES - {"test", "inference"}
     assert row.search_seconds["train"] < 0.5 * row.seconds["train"]
@@ -116,7 +116,7 @@ def test_a_trial_of_the_search_takes_less(bert_folder: Path, news_csv: Path) -> 
 @pytest.mark.parametrize("probe", [True, False])
 @pytest.mark.parametrize("method", ["prompt_tuning", "zero_shot"])
 def test_rows_that_write(method: str, probe: bool, writer: tuple[Path, Path]) -> None:
-    row = forecast_row(writing(writer, method), None, "cpu", probe, None)
+    row = foreseen(writing(writer, method), probe)
     check(row)
     assert row.seconds["test"] > 0
     assert row.predictions_bytes is not None
@@ -132,7 +132,7 @@ def test_rows_that_write(method: str, probe: bool, writer: tuple[Path, Path]) ->
 
 
 def test_a_floor_without_a_model_is_cheap(bert_folder: Path, news_csv: Path) -> None:
-    row = forecast_row(trial(bert_folder, news_csv, "majority"), None, "cpu", True, None)
+    row = foreseen(trial(bert_folder, news_csv, "majority"), True)
     check(row)
     assert row.stored_bytes == 0
     assert row.seconds.keys() == {"load", "test"}
@@ -144,7 +144,7 @@ def test_a_floor_without_a_model_is_cheap(bert_folder: Path, news_csv: Path) -> 
 
 @pytest.mark.parametrize("probe", [True, False])
 def test_a_gpu_that_is_asked_about(probe: bool, bert_folder: Path, news_csv: Path) -> None:
-    row = forecast_row(trial(bert_folder, news_csv, "full"), None, "cpu", probe, 8 * 10**9)
+    row = foreseen(trial(bert_folder, news_csv, "full"), probe, 8 * 10**9)
     check(row)
     assert row.memory.keys() == {"reserve", *PARTS} - {"process"}
     assert row.memory["reserve"] == forecaster.GPU_RESERVE_BYTES
@@ -155,16 +155,16 @@ def test_a_gpu_that_is_asked_about(probe: bool, bert_folder: Path, news_csv: Pat
 
 def test_what_does_not_fit_is_told_what_would_help(bert_folder: Path, news_csv: Path) -> None:
     spec = trial(bert_folder, news_csv, "lora", protocol={"max_length": 48})
-    whole = forecast_row(spec, None, "cpu", False, 8 * 10**9)
+    whole = foreseen(spec, limit=8 * 10**9)
     assert whole.peak_memory_bytes is not None
     limit = whole.peak_memory_bytes - whole.memory["activations"] // 3
-    row = forecast_row(spec, None, "cpu", False, limit)
+    row = foreseen(spec, limit=limit)
     assert row.fits is False
     first = row.remedies[0]
     assert (first.change, first.same_result) == ("protocol.gradient_accumulation_steps=2", True)
     assert all(remedy.peak_memory_bytes <= limit for remedy in row.remedies)
     tight = whole.memory["activations"] // 7
-    row = forecast_row(spec, None, "cpu", False, whole.peak_memory_bytes - whole.memory["activations"] + tight)
+    row = foreseen(spec, limit=whole.peak_memory_bytes - whole.memory["activations"] + tight)
     changes = [remedy.change for remedy in row.remedies if remedy.same_result]
     assert changes == ["protocol.gradient_accumulation_steps=8"]
 
@@ -174,22 +174,22 @@ def test_computing_activations_again_is_suggested_where_it_is_enough(bert_folder
     spec, again = (
         trial(bert_folder, news_csv, "full", protocol={"max_length": 48, **changes}) for changes in ({}, change)
     )
-    whole, less = (forecast_row(one, None, "cpu", False, 8 * 10**9) for one in (spec, again))
+    whole, less = (foreseen(one, limit=8 * 10**9) for one in (spec, again))
     assert whole.peak_memory_bytes is not None
     assert less.peak_memory_bytes is not None
     assert less.peak_memory_bytes < whole.peak_memory_bytes
-    row = forecast_row(spec, None, "cpu", False, less.peak_memory_bytes)
+    row = foreseen(spec, limit=less.peak_memory_bytes)
     found = {remedy.change: remedy for remedy in row.remedies}
     assert list(found)[:2] == ["protocol.gradient_accumulation_steps=2", "protocol.gradient_checkpointing=true"]
     remedy = found["protocol.gradient_checkpointing=true"]
     assert (remedy.peak_memory_bytes, remedy.same_result) == (less.peak_memory_bytes, True)
-    tighter = forecast_row(again, None, "cpu", False, less.peak_memory_bytes - 1)
+    tighter = foreseen(again, limit=less.peak_memory_bytes - 1)
     assert tighter.fits is False
     assert "protocol.gradient_checkpointing=true" not in [remedy.change for remedy in tighter.remedies]
 
 
 def test_nothing_is_suggested_where_nothing_helps(bert_folder: Path, news_csv: Path) -> None:
-    row = forecast_row(trial(bert_folder, news_csv, "full"), None, "cpu", False, 1000)
+    row = foreseen(trial(bert_folder, news_csv, "full"), limit=1000)
     check(row)
     assert row.fits is False
     assert row.remedies == ()
@@ -202,7 +202,7 @@ def test_this_machines_own_memory_decides_otherwise(
 
     monkeypatch.setattr(probe, "resident_bytes", lambda: 0)
     monkeypatch.setattr(probe, "free_bytes", lambda device: 10**6)
-    row = forecast_row(trial(bert_folder, news_csv, "full"), None, "cpu", False, None)
+    row = foreseen(trial(bert_folder, news_csv, "full"))
     assert row.available_bytes == 10**6
     assert row.fits is False
 
@@ -220,16 +220,16 @@ def test_a_step_that_cannot_be_counted_is_probed_all_the_same(
 
     monkeypatch.setattr(Aside, "build", fail)
     spec = trial(bert_folder, news_csv, "lora")
-    probed = forecast_row(spec, None, "cpu", True, None)
+    probed = foreseen(spec, True)
     assert probed.train_seconds is not None
     # Its largest shape was run.
     assert probed.peak_memory_bytes is not None
     assert "no kernels" in probed.missing["counted"]
-    counted = forecast_row(spec, None, "cpu", False, None)
+    counted = foreseen(spec)
     check(counted)
     assert counted.peak_memory_bytes is None
     assert "no kernels" in counted.missing["peak_memory_bytes"]
-    limited = forecast_row(spec, None, "cpu", True, 10**9)
+    limited = foreseen(spec, True, 10**9)
     assert limited.peak_memory_bytes is None
     assert limited.fits is None
     assert limited.available_bytes == 10**9
@@ -237,7 +237,7 @@ def test_a_step_that_cannot_be_counted_is_probed_all_the_same(
 
 def test_too_long_a_protocol_is_refused_as_in_a_trial(bert_folder: Path, news_csv: Path) -> None:
     with pytest.raises(DataError, match="positions"):
-        forecast_row(trial(bert_folder, news_csv, "lora", protocol={"max_length": 600}), None, "cpu", False, None)
+        foreseen(trial(bert_folder, news_csv, "lora", protocol={"max_length": 600}))
 
 
 # --- asked of a child process
@@ -245,15 +245,11 @@ def test_too_long_a_protocol_is_refused_as_in_a_trial(bert_folder: Path, news_cs
 
 def test_the_verb_answers_plain_data(bert_folder: Path, news_csv: Path) -> None:
     spec = trial(bert_folder, news_csv, "head")
-    payload = {
-        "trial": spec.model_dump(mode="json"),
-        "search_trial": None,
-        "device": "cpu",
-        "probe": False,
-        "memory_limit_bytes": None,
-    }
-    answer = json.loads(json.dumps(handlers._do("forecast", payload, 0.0)))
-    assert RowForecast.model_validate(answer).trial == spec.id
+    asked = {"trial": spec.model_dump(mode="json"), "search_trial": None, "device": "cpu", "memory_limit_bytes": None}
+    answer = json.loads(json.dumps(handlers._do("forecast", asked, 0.0)))
+    row = RowForecast.model_validate(answer)
+    assert (row.trial, row.how) == (spec.id, "probed")
+    check(row)
 
 
 @pytest.mark.slow
@@ -296,7 +292,7 @@ def test_rows_counted_together_are_those_counted_alone(
     assert len(loads) == 2
     for (spec, _), row in zip(pairs, together, strict=True):
         assert isinstance(row, RowForecast)
-        alone = forecast_row(spec, None, "cpu", False, None)
+        alone = foreseen(spec)
         assert (row.label, row.trial, row.how) == (alone.label, alone.trial, alone.how)
         assert row.counted == alone.counted
         assert row.stored_bytes == alone.stored_bytes

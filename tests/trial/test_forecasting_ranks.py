@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
-from trial_tools import make_study, tiny_model
+from trial_tools import foreseen, make_study, tiny_model
 
 from tuneoff.forecast import RowForecast
 from tuneoff.methods._modules import blocks
 from tuneoff.plan import plan
 from tuneoff.spec import TrialSpec
 from tuneoff.tasks.classification import Classification
-from tuneoff.trial.forecasting import forecast_row
-from tuneoff.trial.forecasting_ranks import NO_TIME, NOT_PROBED
+from tuneoff.trial import forecasting_ranks, speed
+from tuneoff.trial.forecasting_ranks import NO_TIME, NOT_PROBED, START_SECONDS
 from tuneoff.trial.reduction import BUCKET_BYTES, copied_bytes
 from tuneoff.trial.sharding import gathered_bytes
+from tuneoff.trial.speed import Speed
 
 pytest_plugins = ("trial_fixtures",)
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -31,16 +33,18 @@ def trial(model: Path, data: Path, method: str, devices: int = 1, shard: bool = 
 
 
 def forecast(*given: Any, probe: bool = False, limit: int | None = None, **options: Any) -> RowForecast:
-    return forecast_row(trial(*given, **options), None, "cpu", probe, limit)
+    return foreseen(trial(*given, **options), probe, limit)
 
 
 @pytest.mark.parametrize("probe", [True, False])
-def test_memory_is_that_of_a_share_and_times_are_null(probe: bool, bert_folder: Path, news_csv: Path) -> None:
+def test_memory_is_that_of_a_share(probe: bool, bert_folder: Path, news_csv: Path) -> None:
     row = forecast(bert_folder, news_csv, "lora", 2, probe=probe)
     one = forecast(bert_folder, news_csv, "lora")
     assert row.how == "counted"
-    assert (row.seconds, row.search_seconds, row.train_seconds, row.probed) == ({}, {}, None, ())
-    assert row.missing == {"train_seconds": NO_TIME, "seconds": NO_TIME, "probed": NOT_PROBED}
+    assert row.probed == ()
+    assert row.missing == {"probed": NOT_PROBED}
+    assert row.seconds.keys() == one.seconds.keys()
+    assert row.train_seconds == row.seconds["train"]
     assert row.peak_memory_bytes == sum(row.memory.values())
     assert row.memory.keys() == one.memory.keys()
     for part in ("weights", "gradients", "optimizer"):
@@ -50,6 +54,62 @@ def test_memory_is_that_of_a_share_and_times_are_null(probe: bool, bert_folder: 
     assert row.largest.examples == 4
     assert (row.stored_bytes, row.predictions_bytes) == (one.stored_bytes, one.predictions_bytes)
     assert row.fits is True
+
+
+@pytest.fixture
+def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine of a known speed: all time goes into operations, and the test's one thread takes one of two cores."""
+    monkeypatch.setattr(speed, "measure", lambda *_: Speed(1e9, math.inf, 0.0))
+    monkeypatch.setattr(forecasting_ranks, "core_count", lambda: 2)
+    monkeypatch.setattr(forecasting_ranks, "SUM_BYTES_PER_SECOND", {"cpu": math.inf})
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_two_ranks_with_a_core_each_take_half_the_time(bert_folder: Path, news_csv: Path) -> None:
+    one, two = (forecast(bert_folder, news_csv, "lora", n, evaluation_batch_size=1).seconds for n in (1, 2))
+    assert two["train"] == pytest.approx(one["train"] / 2, rel=0.15)
+    # The first rank has one batch more where there is an odd number, and the longest of all.
+    for phase in ("validation", "test"):
+        assert one[phase] / 2 <= two[phase] < 0.7 * one[phase], phase
+    # Every rank checks itself, and the first alone is timed.
+    for phase in ("preflight", "inference"):
+        assert two[phase] == pytest.approx(one[phase], rel=0.1), phase
+    assert two["load"] > START_SECONDS > one["load"]
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_ranks_that_share_a_core_are_no_faster(
+    bert_folder: Path, news_csv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forecasting_ranks, "core_count", lambda: 1)
+    one, two = (forecast(bert_folder, news_csv, "lora", n).seconds["train"] for n in (1, 2))
+    assert two == pytest.approx(one, rel=0.15)
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_a_step_takes_as_long_as_its_slowest_rank(bert_folder: Path, news_csv: Path) -> None:
+    """Of one example per step, one rank has all."""
+    one, two = (forecast(bert_folder, news_csv, "lora", n, batch_size=1).seconds["train"] for n in (1, 2))
+    assert two == pytest.approx(one)
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_the_sum_of_gradients_is_part_of_every_step(
+    bert_folder: Path, news_csv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed: dict[str, Any] = {"max_steps": 3}
+    free = forecast(bert_folder, news_csv, "full", 2, **changed)
+    monkeypatch.setattr(forecasting_ranks, "SUM_BYTES_PER_SECOND", {"cpu": 1000.0})
+    summed = forecast(bert_folder, news_csv, "full", 2, **changed)
+    more = summed.seconds["train"] - free.seconds["train"]
+    assert more == pytest.approx(3 * summed.memory["gradients"] / 1000)
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_a_trial_of_the_search_is_shared_too(bert_folder: Path, news_csv: Path) -> None:
+    spec = trial(bert_folder, news_csv, "lora", 2)
+    row = foreseen(spec, search=spec)
+    assert row.search_seconds["train"] == pytest.approx(row.seconds["train"])
 
 
 def test_each_rank_has_its_part_of_the_machine(bert_folder: Path, news_csv: Path) -> None:
@@ -79,6 +139,8 @@ def test_a_sharded_model_is_held_in_parts(bert_folder: Path, news_csv: Path) -> 
         assert parts.memory[part] == pytest.approx(whole.memory[part] / 2, abs=1)
     assert parts.memory["weights"] > whole.memory["weights"] / 2, "and what is gathered"
     assert parts.stored_bytes == whole.stored_bytes, "one file, whole"
+    assert (parts.seconds, parts.train_seconds) == ({}, None)
+    assert parts.missing == {"train_seconds": NO_TIME, "seconds": NO_TIME, "probed": NOT_PROBED}
 
 
 def test_what_would_make_a_rank_fit_a_gpu(bert_folder: Path, news_csv: Path) -> None:

@@ -12,13 +12,15 @@ from torch import nn
 
 from tiny_shapes import random_model, shape
 from tuneoff import registry
+from tuneoff.forecast import RowForecast
 from tuneoff.methods.base import Attached, Method
-from tuneoff.spec import StudySpec
+from tuneoff.spec import StudySpec, TrialSpec
 from tuneoff.study_file import parse
 from tuneoff.tasks.base import Features
 from tuneoff.tasks.classification import Classification
 from tuneoff.tasks.generation import Generation
 from tuneoff.trial.evaluate import Bench
+from tuneoff.trial.forecasting import count_rows, forecast_row
 from tuneoff.trial.model import byte_tokenizer
 from tuneoff.trial.precision import apply_policy
 
@@ -112,3 +114,15 @@ def make_study(model: Path, data: Path, methods: Any, /, **changes: Any) -> Stud
     for key, value in changes.items():
         raw[key] = {**raw[key], **value} if isinstance(raw.get(key), dict) else value
     return parse(raw)
+
+
+def foreseen(
+    spec: TrialSpec, probe: bool = False, limit: int | None = None, search: TrialSpec | None = None
+) -> RowForecast:
+    """A row's forecast on the CPU: counted, or probed."""
+    if probe:
+        return forecast_row(spec, search, "cpu", limit)
+    (row,) = count_rows([(spec, search)], "cpu", limit)
+    if isinstance(row, Exception):
+        raise row
+    return row

@@ -86,19 +86,13 @@ class Executor(ABC):
         """
 
     def forecast(
-        self,
-        trial: TrialSpec,
-        search_trial: TrialSpec | None = None,
-        *,
-        probe: bool = True,
-        memory_limit_bytes: int | None = None,
+        self, trial: TrialSpec, search_trial: TrialSpec | None = None, *, memory_limit_bytes: int | None = None
     ) -> RowForecast:
-        """What a row will take, found out in a process of its own.
+        """What a row will take, found out by a few real steps on this machine, in a process of its own.
 
         Args:
             trial: one of its trials of the verdict.
             search_trial: one of its trials of the search, where it is searched.
-            probe: run a few real steps on this machine; else nothing is run, and times are rough.
             memory_limit_bytes: of another device, to know whether the row would fit there; this machine's where unset.
 
         Raises:
@@ -108,7 +102,6 @@ class Executor(ABC):
             "trial": trial.model_dump(mode="json"),
             "search_trial": search_trial.model_dump(mode="json") if search_trial is not None else None,
             "device": self.device,
-            "probe": probe,
             "memory_limit_bytes": memory_limit_bytes,
         }
         try:
@@ -119,7 +112,7 @@ class Executor(ABC):
     def count(
         self, pairs: Sequence[tuple[TrialSpec, TrialSpec | None]], *, memory_limit_bytes: int | None = None
     ) -> list[RowForecast | TuneoffError]:
-        """What many rows will take, counted without running anything, in one process for all.
+        """What rows will take, counted without running anything and so with rough times, in one process for all.
 
         Args:
             pairs: of every row what `forecast` takes.

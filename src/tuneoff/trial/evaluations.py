@@ -60,7 +60,11 @@ class Evaluations:
     ) -> None:
         self._material, self._costs, self._states = material, costs, states
         size = material.spec.protocol.evaluation_batch_size
-        self._batches = {s: evaluation_batches(material.lengths(s), size) for s in ("validation", "test")}
+        # Of several ranks the first has the most batches, and the longest.
+        self._ranks = material.spec.devices
+        self._batches = {
+            s: evaluation_batches(material.lengths(s), size)[:: self._ranks] for s in ("validation", "test")
+        }
         every = [(split, batch) for split, batches in self._batches.items() for batch in batches]
         # Batches of fewer examples are the rest of a split.
         usual = max(len(batch.rows) for _, batch in every)
@@ -138,7 +142,7 @@ class Evaluations:
         made = evaluation_batches(self._material.lengths(split), size, prompts)
         return sum(
             self._written(len(batch.rows), batch.cells, self._steps(self._material.chosen(split, batch.rows)))
-            for batch in made
+            for batch in made[:: self._ranks]
         )
 
     def _written(self, examples: int, cells: int, steps: int) -> float:

@@ -90,7 +90,7 @@ class Forecaster:
         """The micro-batches to come, and what the trial holds."""
         train = material.lengths("train")
         accumulates = self.spec.protocol.gradient_accumulation_steps > 1
-        steps = self.course(train, self.spec.protocol) if self.method.trains else []
+        steps = self.course(train, self.spec.protocol, self.spec.seed) if self.method.trains else []
         row = Row(material, setup, steps, self.counter(material.task, material.features["train"], accumulates))
         try:
             row.states = self.aside.build(self.spec, material.task, setup)
@@ -98,9 +98,9 @@ class Forecaster:
             row.missing["counted"] = f"this row cannot be counted: {error}"
         return row
 
-    def course(self, lengths: Lengths, protocol: Protocol) -> list[list[Micro]]:
-        """The micro-batches of every step of a trial of the verdict."""
-        return course(lengths, protocol, self.spec.seed)
+    def course(self, lengths: Lengths, protocol: Protocol, seed: int) -> list[list[Micro]]:
+        """The micro-batches of every step of a trial."""
+        return course(lengths, protocol, seed)
 
     def counter(self, task: Task, features: Sequence[Features], accumulates: bool) -> Callable[[Micro], Step]:
         """Counts micro-batches, each shape once."""
@@ -158,7 +158,8 @@ class Forecaster:
         rest = sum(len(material.features[split]) for split in ("validation", "test"))
         share = (len(features) + rest) / (len(material.features["train"]) + rest)
         apart = material.lengths("train").apart
-        return protocol, course(Lengths(features, apart), protocol, self.search.seed), share, len(features)
+        steps = self.course(Lengths(features, apart), protocol, self.search.seed)
+        return protocol, steps, share, len(features)
 
     def by_phase(
         self,
@@ -298,7 +299,7 @@ class Forecaster:
     def _activations(self, row: Row, features: Sequence[Features], protocol: Protocol) -> int:
         """Activations of the largest micro-batch under another protocol."""
         task, accumulates = row.material.task, protocol.gradient_accumulation_steps > 1
-        steps = self.course(Lengths(features, row.material.lengths("train").apart), protocol)
+        steps = self.course(Lengths(features, row.material.lengths("train").apart), protocol, self.spec.seed)
         count = self.counter(task, features, accumulates)
         return max(count(micro).activations for micro in candidates(steps))
 

@@ -50,15 +50,14 @@ KERNEL_BYTES = 4 * 2**20
 
 
 def forecast_row(
-    verdict: TrialSpec, search: TrialSpec | None, device: str, probe: bool, memory_limit_bytes: int | None
+    verdict: TrialSpec, search: TrialSpec | None, device: str, memory_limit_bytes: int | None
 ) -> RowForecast:
-    """The forecast of a row by one of its trials.
+    """The forecast of a row by a few real steps of one of its trials; one on several devices is counted.
 
     Args:
         verdict: a trial of the verdict.
         search: a trial of the search, where the row is searched.
         device: auto, cpu or cuda.
-        probe: run a few real steps; else no weights are loaded and nothing is run.
         memory_limit_bytes: memory of a GPU, to know whether the row would fit there.
 
     Raises:
@@ -66,13 +65,13 @@ def forecast_row(
     """
     # Before anything is loaded and any thread is started.
     with Aside() as aside:
-        return _forecast(verdict, search, device, memory_limit_bytes, aside, None if probe else Common())
+        return _forecast(verdict, search, device, memory_limit_bytes, aside, None)
 
 
 def count_rows(
     pairs: Sequence[tuple[TrialSpec, TrialSpec | None]], device: str, memory_limit_bytes: int | None
 ) -> Iterator[RowForecast | Exception]:
-    """The counted forecasts of many rows: what they have in common is loaded once.
+    """The forecasts of rows by counting: no weights are loaded, nothing is run, and what they share is loaded once.
 
     Args:
         pairs: of every row what `forecast_row` takes.

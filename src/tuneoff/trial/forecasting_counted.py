@@ -14,7 +14,7 @@ from tuneoff.trial.course import Micro
 from tuneoff.trial.evaluations import Evaluations
 from tuneoff.trial.forecaster import Forecaster, Row, parts_of
 from tuneoff.trial.precision import Policy, apply_policy, choose_attention
-from tuneoff.trial.speed import Costs, Curve
+from tuneoff.trial.speed import Costs, Curve, Speed
 
 BYTES_PER_SECOND = 5e8
 """How fast weights are taken to be loaded and kept where none are."""
@@ -53,6 +53,10 @@ class Counting(Forecaster):
         judged = self.judge(row, sum(parts.values()), parts, step, self.available())
         return self.answer(row, largest, (), **figures, **judged)
 
+    def speed(self, policy: Policy) -> Speed:
+        """How fast its process computes."""
+        return self.common.speed(self.device, policy)
+
     def _nothing(self, row: Row) -> RowForecast:
         reason = row.missing["counted"]
         row.missing = {**dict.fromkeys(("train_seconds", "stored_bytes", "largest"), reason), **row.missing}
@@ -63,7 +67,7 @@ class Counting(Forecaster):
     ) -> dict[str, Any]:
         """Seconds and stored bytes; what is kept is taken to be what is trained."""
         assert row.states is not None
-        costs = Costs(self.common.speed(self.device, policy))
+        costs = Costs(self.speed(policy))
         states, train = row.states, None
         stored = states.gradients if self.method.trains else 0
         begun = {**begun, "load": begun["load"] + states.weights / BYTES_PER_SECOND}

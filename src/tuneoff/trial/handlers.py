@@ -63,7 +63,7 @@ def _do(verb: str, payload: dict[str, Any], started: float) -> Any:
         assert verdict is not None
         if verdict.execution.release_memory:
             release_freed_blocks(choose_device(payload["device"]))
-        row = forecast_row(verdict, search, payload["device"], payload["probe"], payload["memory_limit_bytes"])
+        row = forecast_row(verdict, search, payload["device"], payload["memory_limit_bytes"])
         return row.model_dump(mode="json")
     if verb == "count":
         from tuneoff.spec import TrialSpec
