@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from trial_tools import foreseen, make_study, save_writer, write_csv
 
-from tuneoff.errors import DataError
+from tuneoff.errors import Cancelled, DataError
 from tuneoff.executors.local import LocalExecutor
 from tuneoff.forecast import RowForecast
 from tuneoff.plan import plan
@@ -272,6 +272,22 @@ def test_a_forecast_comes_true(tmp_path: Path, bert_folder: Path) -> None:
 
 
 # --- many rows at once
+
+
+@pytest.mark.parametrize(("error", "goes_on"), [(Cancelled("enough"), False), (DataError("no such column"), True)])
+def test_an_interrupt_ends_the_counting_of_rows_and_a_failure_does_not(
+    error: Exception, goes_on: bool, bert_folder: Path, news_csv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> RowForecast:
+        raise error
+
+    monkeypatch.setattr(forecasting, "_forecast", fails)
+    rows = count_rows([(trial(bert_folder, news_csv, "lora"), None)] * 2, "cpu", None)
+    if goes_on:
+        assert list(rows) == [error, error]
+    else:
+        with pytest.raises(Cancelled):
+            next(rows)
 
 
 def test_rows_counted_together_are_those_counted_alone(

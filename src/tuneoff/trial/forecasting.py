@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from tuneoff import registry
+from tuneoff.errors import Cancelled
 from tuneoff.forecast import RowForecast
 from tuneoff.measure.utilisation import Sampler
 from tuneoff.methods.base import Baseline, Method
@@ -79,12 +80,17 @@ def count_rows(
 
     Yields:
         For every row its forecast, or why there is none.
+
+    Raises:
+        Cancelled: if that was asked for.
     """
     common = Common()
     with Aside() as aside:
         for verdict, search in pairs:
             try:
                 yield _forecast(verdict, search, device, memory_limit_bytes, aside, common)
+            except Cancelled:
+                raise
             except Exception as error:
                 # Any method's or model's own code may fail; the other rows are not to suffer.
                 yield error
