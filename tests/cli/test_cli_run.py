@@ -289,7 +289,8 @@ def test_plan_of_a_text_task_shows_template_lengths_and_columns(
     fake_executor.columns = {"source": "body", "target": "summary"}
     assert main(["plan", str(writing_study)]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert 'generation: template "{source}\\n\\nIn short: ", max_target_length 16, min_target_length 0, long_targets "keep"' in shown
+    lengths = "max_target_length 16, min_target_length 0"
+    assert f'generation: template "{{source}}\\n\\nIn short: ", {lengths}, long_targets "keep"' in shown
     assert "at most 64 tokens each" in shown
     assert "columns: source from body, target from summary" in shown
     assert "classes" not in shown
