@@ -3,9 +3,10 @@
 Trackers are processes of their own, so what they take from training is processor time (and memory traffic, which is
 not seen here). A core that is taken for a second holds training up by a second at most, where every core trains: their
 processor seconds, over those of training divided by the cores, are an upper bound on the share that a tracker adds.
-What the run itself spends more on passing events on is added to it. Processor seconds are exact to 10 ms on Linux, and
-leave out what others take of the machine. The clock is told too: a round's ratio of training seconds with a tracker to
-those without one; the spread of the rounds without says how fine a difference the clock can show.
+What the run itself spends more on passing events on is added to it. Processor seconds are exact to 10 ms on Linux
+(elsewhere those of ended processes may be missing) and leave out what others take of the machine. The clock is told
+too: a round's ratio of training seconds with a tracker to those without one; the spread of the rounds without says how
+fine a difference the clock can show.
 
 LoRA on MiniLM's architecture (random weights; the arithmetic is the same) and texts made here. Variants take turns, in
 another order every round.
@@ -19,20 +20,20 @@ import argparse
 import csv
 import json
 import math
-import os
 import random
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scipy import stats
+import psutil
 
 from tuneoff import Study, registry
+from tuneoff.analysis.outcomes import over_seeds
 from tuneoff.executors.base import Progress
 from tuneoff.measure.machine import core_count
 from tuneoff.record import Status, TrialRecord
@@ -107,27 +108,14 @@ class Clock:
 
 def processor_seconds() -> Processor:
     """Those of all processes that descend from this one, and of those they waited for."""
-    found: dict[int, tuple[int, float]] = {}
-    tick = os.sysconf("SC_CLK_TCK")
-    for place in Path("/proc").glob("[0-9]*"):
-        try:
-            fields = (place / "stat").read_text().rpartition(")")[2].split()
-        except OSError:  # it has ended
-            continue
-        found[int(place.name)] = int(fields[1]), sum(map(int, fields[11:15])) / tick
-
-    def descend(pids: set[int]) -> float:
-        while more := {pid for pid, (parent, _) in found.items() if parent in pids} - pids:
-            pids |= more
-        return sum(found[pid][1] for pid in pids)
-
-    own = {pid for pid, (parent, _) in found.items() if parent == os.getpid()}
-    trackers = {pid for pid in own if _is_tracker(pid)}
-    return Processor(descend(trackers), descend(own - trackers), time.process_time())
-
-
-def _is_tracker(pid: int) -> bool:
-    return b"tuneoff.trackers" in (Path("/proc") / str(pid) / "cmdline").read_bytes().split(b"\0")
+    spent = {True: 0.0, False: 0.0}
+    for child in psutil.Process().children():
+        tracker = "tuneoff.trackers" in child.cmdline()
+        for process in (child, *child.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                times = process.cpu_times()
+                spent[tracker] += times.user + times.system + times.children_user + times.children_system
+    return Processor(spent[True], spent[False], time.process_time())
 
 
 def run(folder: Path, steps: int, tracker: str, number: int) -> Cost:
@@ -145,16 +133,6 @@ def run(folder: Path, steps: int, tracker: str, number: int) -> Cost:
     return Cost(record, record.timing.train_seconds, taken, own)
 
 
-def interval(ratios: Sequence[float]) -> tuple[float, float]:
-    """95 % interval of the mean overhead, by t over the rounds' logarithms; boundless for one round."""
-    if len(ratios) < 2:
-        return -math.inf, math.inf
-    logs = [math.log(ratio) for ratio in ratios]
-    half = float(stats.t.ppf(0.975, len(logs) - 1)) * statistics.stdev(logs) / math.sqrt(len(logs))
-    middle = statistics.fmean(logs)
-    return math.expm1(middle - half), math.expm1(middle + half)
-
-
 def judged(name: str, costs: Sequence[Cost], without: Sequence[Cost]) -> dict[str, Any]:
     """A tracker's row: its share of processor time in every round, and what the clock says."""
     passing = statistics.median(cost.run for cost in without)
@@ -162,7 +140,10 @@ def judged(name: str, costs: Sequence[Cost], without: Sequence[Cost]) -> dict[st
     run_shares = [cost.run - passing for cost in costs]
     worst = max(share + max(0.0, more) for share, more in zip(shares, run_shares, strict=True))
     ratios = [cost.seconds / base.seconds for cost, base in zip(costs, without, strict=True)]
-    low, high = interval(ratios)
+    # Of the mean overhead, over the rounds' logarithms; one round has none.
+    found = over_seeds(map(math.log, ratios))
+    assert found is not None
+    low, high = map(math.expm1, (found.interval.low, found.interval.high)) if found.interval else (None, None)
     return {
         "tracker": name,
         "processor_shares": shares,
@@ -180,8 +161,6 @@ def main() -> None:
     parser.add_argument("--trackers", default="", help="names, with commas between them; all that are installed")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "overhead.json")
     arguments = parser.parse_args()
-    if sys.platform != "linux":
-        sys.exit("processor seconds of other processes are read from /proc, which this system does not have")
     known = registry.trackers()
     chosen = arguments.trackers.split(",") if arguments.trackers else [n for n in known if not known[n].lacks()]
     variants = [NONE, *chosen]
@@ -202,7 +181,8 @@ def main() -> None:
         clock = row["clock"]
         told = "within" if row["within_bar"] else "over"
         print(f"{row['tracker']}: at most {row['worst']:.2%} of training, {told} the bar")
-        print(f"  by the clock {clock['overhead']:+.1%} ({clock['low']:+.1%} to {clock['high']:+.1%})")
+        span = f" ({clock['low']:+.1%} to {clock['high']:+.1%})" if clock["low"] is not None else ""
+        print(f"  by the clock {clock['overhead']:+.1%}{span}")
     seconds = [cost.seconds for cost in without]
     spread = max(seconds) / min(seconds) - 1
     print(f"without a tracker: {statistics.median(seconds):.2f} s, rounds apart by up to {spread:.1%}")

@@ -59,12 +59,7 @@ class Evaluations:
         self, material: Material, costs: Costs, count: Callable[[Sequence[Features]], Step], states: States
     ) -> None:
         self._material, self._costs, self._states = material, costs, states
-        size = material.spec.protocol.evaluation_batch_size
-        # Of several ranks the first has the most batches, and the longest.
-        self._ranks = material.spec.devices
-        self._batches = {
-            s: evaluation_batches(material.lengths(s), size)[:: self._ranks] for s in ("validation", "test")
-        }
+        self._batches = {split: self._dealt(split) for split in ("validation", "test")}
         every = [(split, batch) for split, batches in self._batches.items() for batch in batches]
         # Batches of fewer examples are the rest of a split.
         usual = max(len(batch.rows) for _, batch in every)
@@ -138,12 +133,16 @@ class Evaluations:
     def _writing(self, split: str) -> float:
         features = self._material.features[split]
         prompts = [len(f.prompt_ids or f.input_ids) for f in features]
-        size = self._material.spec.protocol.evaluation_batch_size
-        made = evaluation_batches(self._material.lengths(split), size, prompts)
         return sum(
             self._written(len(batch.rows), batch.cells, self._steps(self._material.chosen(split, batch.rows)))
-            for batch in made[:: self._ranks]
+            for batch in self._dealt(split, prompts)
         )
+
+    def _dealt(self, split: str, prompts: Sequence[int] | None = None) -> list[Micro]:
+        """A split's batches; of several ranks those of the first, which has the most, and the longest."""
+        spec = self._material.spec
+        made = evaluation_batches(self._material.lengths(split), spec.protocol.evaluation_batch_size, prompts)
+        return made[:: spec.devices]
 
     def _written(self, examples: int, cells: int, steps: int) -> float:
         """Seconds to write for a batch."""

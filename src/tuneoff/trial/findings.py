@@ -5,8 +5,8 @@ from __future__ import annotations
 from tuneoff.record import DataInfo, Finding, Metric, Prediction
 from tuneoff.tasks.base import Features, Task
 
-MANY_TRUNCATED = MANY_OUTPUTS = 0.05
-"""Shares from which on it is told."""
+MANY = 0.05
+"""Share of examples beyond which it is told."""
 
 
 def note_lengths(
@@ -26,7 +26,7 @@ def note_lengths(
         longer = sum(feature.truncated for feature in features[name])
         splits[name] = split.model_copy(update={"truncated": longer, "longest_tokens": max(lengths)})
         cut.append(f"{longer} of {len(lengths)} {name}")
-        many = many or longer > MANY_TRUNCATED * len(lengths)
+        many = many or longer > MANY * len(lengths)
     findings = []
     if many:
         message = f"examples longer than {limit} tokens were cut: {', '.join(cut)}"
@@ -83,5 +83,5 @@ def _written_findings(predictions: list[Prediction], room: int | None) -> list[F
     return [
         Finding(name=name, message=f"{count} of {len(predictions)} test outputs {what}")
         for name, (what, count) in counts.items()
-        if count > MANY_OUTPUTS * len(predictions)
+        if count > MANY * len(predictions)
     ]

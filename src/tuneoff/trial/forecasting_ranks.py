@@ -1,4 +1,4 @@
-"""What one rank of a trial on several devices will hold: counted, never probed.
+"""What one rank of a trial on several devices will hold, and how long it will take: counted, never probed.
 
 A rank computes its share of every micro-batch. It holds the whole model and copies of the gradients on their way to the
 others; or its part of a sharded model, and what is gathered of it for a while. A step takes as long as its slowest
