@@ -211,7 +211,8 @@ class ModelInfo(Frozen):
     layers: int | None = None
     max_positions: int | None = None
     dtype: str = ""
-    attention: str = Field("", description="implementation of attention: eager or sdpa")
+    attention: str = Field("", description="implementation of attention in training steps: eager or sdpa")
+    evaluation_attention: str = Field("", description="the same in evaluations, written text and timed examples")
 
 
 class PrecisionInfo(Frozen):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from types import MethodType
-from typing import Any, Literal
+from typing import Any
 from unittest import mock
 
 import torch
@@ -29,7 +29,7 @@ from tuneoff.spec import TrialSpec
 from tuneoff.tasks.base import Batch, Task, attention_masks
 from tuneoff.trial import model as trial_model
 from tuneoff.trial.as_on_gpu import AsOnGpu
-from tuneoff.trial.precision import PolicyName
+from tuneoff.trial.precision import Kernel, PolicyName
 from tuneoff.trial.recomputation import recompute_blocks
 
 GPU_GRANULE = 512
@@ -89,13 +89,15 @@ class Setup:
 
     Attributes:
         policy: the precision in force.
-        attention: the implementation of attention.
+        attention: the implementation of attention in training steps.
         gpu: whether it computes on a GPU.
+        evaluation: the implementation of attention in evaluations, if another.
     """
 
     policy: PolicyName
-    attention: Literal["eager", "sdpa"]
+    attention: Kernel
     gpu: bool = False
+    evaluation: Kernel | None = None
 
 
 class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -228,7 +230,13 @@ class Twin:
     def evaluation(self, batch: Batch) -> Step:
         """The forward pass of an evaluation."""
         self.attached.module.eval()
-        with self._ready(batch) as inputs, self._ledger(inputs.values()) as ledger, torch.no_grad(), self._autocast():
+        kernel = self.setup.evaluation or self.setup.attention
+        with ExitStack() as stack:
+            inputs = stack.enter_context(self._ready(batch))
+            stack.enter_context(trial_model.attending(self.attached.model, kernel))
+            ledger = stack.enter_context(self._ledger(inputs.values()))
+            stack.enter_context(torch.no_grad())
+            stack.enter_context(self._autocast())
             self.task.forward(self.attached, inputs)
         return Step(ledger.peak, ledger.operations, ledger.traffic, ledger.calls)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from tuneoff.errors import Diverged
 from tuneoff.methods.base import Attached
 from tuneoff.record import Inference, Prediction
 from tuneoff.tasks.base import Batch, Example, Features, Task
+from tuneoff.trial.model import attending
 from tuneoff.trial.ranks import ALONE, Ranks
 from tuneoff.trial.sharding import outer_gathered
 
@@ -34,6 +35,19 @@ class Bench:
     batch_size: int
     tokenizer: Any = None
     ranks: Ranks = ALONE
+    attention: str = ""
+    """The implementation of attention in evaluations; empty: the model's own."""
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """While open, dropout is off, nothing is kept for gradients, and the model attends as is faster without them.
+
+        It is left in evaluation mode: who trains, says so.
+        """
+        self.attached.module.eval()
+        own = attending(self.attached.model, self.attention) if self.attention else nullcontext()
+        with self.ranks.no_gradients(), own:
+            yield
 
     def to_device(self, batch: Batch) -> Batch:
         """A batch's tensors on the trial's device."""
@@ -89,10 +103,9 @@ def predict(bench: Bench, features: Sequence[Features], examples: Sequence[Examp
     Raises:
         Diverged: if the weights have grown or broken so far that an output is not finite.
     """
-    bench.attached.module.eval()
     own: dict[int, Prediction] = {}
     batches = like_batches([len(f.input_ids) + len(f.target_ids) for f in features], bench.batch_size)
-    with bench.ranks.no_gradients():
+    with bench.evaluating():
         for chosen, counts in bench.ranks.deal(batches):
             batch = bench.batch([features[i] for i in chosen])
             with bench.autocast():
@@ -113,13 +126,12 @@ def write(
 
     The time is that of the whole split, until the last rank is done.
     """
-    bench.attached.module.eval()
     written: dict[int, list[int]] = {}
     bench.ranks.wait()
     bench.synchronise()
     started = time.perf_counter()
     batches = like_batches([len(f.prompt_ids or f.input_ids) for f in features], bench.batch_size)
-    with bench.ranks.no_gradients():
+    with bench.evaluating():
         for chosen, counts in bench.ranks.deal(batches):
             texts = bench.generate([features[i] for i in chosen])
             if counts:
@@ -168,14 +180,13 @@ def measure_inference(
     """
     found = Inference()
     if bench.ranks.first or bench.ranks.sharded:
-        with bench.ranks.no_gradients():
+        with bench.evaluating():
             found = _time_inference(bench, features, singles, writing)
     bench.ranks.wait()
     return found
 
 
 def _time_inference(bench: Bench, features: Sequence[Features], singles: int, writing: Writing | None) -> Inference:
-    bench.attached.module.eval()
     chosen = evenly(features, singles)
     for feature in chosen[: 1 if bench.writes else WARM_UP]:
         bench.logits([feature])

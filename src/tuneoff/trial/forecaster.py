@@ -199,6 +199,12 @@ class Forecaster:
         sought |= {"validation": evaluations.validation(points), "checkpoint": points * checkpoint}
         return seconds, sought
 
+    def setup(self, policy: PolicyName, device: torch.device) -> Setup:
+        """How a trial of the row would compute there."""
+        protocol = self.spec.protocol
+        ways = choose_attention(protocol.attention, device, protocol.max_length, policy)
+        return Setup(policy, ways.training, device.type == "cuda", ways.evaluation)
+
     # --- memory
 
     def on_gpu(self, row: Row) -> dict[str, Any]:
@@ -206,9 +212,7 @@ class Forecaster:
         assert self.limit is not None
         wanted = self.spec.protocol.precision
         policy: PolicyName = "bf16" if wanted == "auto" else wanted
-        gpu = torch.device("cuda")
-        attention = choose_attention(self.spec.protocol.attention, gpu, self.spec.protocol.max_length)
-        there = self.begin(row.material, Setup(policy, attention, gpu=True))
+        there = self.begin(row.material, self.setup(policy, torch.device("cuda")))
         step = self.peak_step(there)
         if there.states is None or step is None:
             return self.unknown(row, there.missing["counted"])

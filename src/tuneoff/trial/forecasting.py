@@ -21,7 +21,7 @@ from tuneoff.trial import allocator, preflight, probe, speed
 from tuneoff.trial import data as trial_data
 from tuneoff.trial.aside import Aside
 from tuneoff.trial.common import Common
-from tuneoff.trial.counting import Setup, States, Step
+from tuneoff.trial.counting import States, Step
 from tuneoff.trial.course import Micro, candidates, representatives
 from tuneoff.trial.evaluations import Evaluations, Material
 from tuneoff.trial.forecaster import Forecaster, Row, by_rule, parts_of, predictions_bytes
@@ -160,8 +160,7 @@ class Probing(Forecaster):
     def _probe(self, phases: Phases) -> RowForecast:
         trial = assemble(self.spec, self.method, phases, self.device, lambda event: None)
         material = Material(self.spec, trial.task, trial.data.splits, trial.features, self.method.trains)
-        eager = trial.model.attention == "eager"
-        row = self.begin(material, Setup(trial.policy, "eager" if eager else "sdpa", self.device.type == "cuda"))
+        row = self.begin(material, self.setup(trial.policy, self.device))
         largest = self.largest(row)
         weights = trial.counts.total.total
         forward = self.count_forward(trial.task, weights)

@@ -9,11 +9,11 @@ from tuneoff.forecast import RowForecast
 from tuneoff.tasks.base import Features, Task, computed_tokens
 from tuneoff.trial import probe
 from tuneoff.trial.common import Common
-from tuneoff.trial.counting import Setup, Step
+from tuneoff.trial.counting import Step
 from tuneoff.trial.course import Micro
 from tuneoff.trial.evaluations import Evaluations
 from tuneoff.trial.forecaster import Forecaster, Row, parts_of
-from tuneoff.trial.precision import Policy, apply_policy, choose_attention
+from tuneoff.trial.precision import Policy, apply_policy
 from tuneoff.trial.speed import Costs, Curve, Speed
 
 BYTES_PER_SECOND = 5e8
@@ -38,8 +38,7 @@ class Counting(Forecaster):
         material, begun = self.common.material(self.spec, self.method)
         process = max(self.resident, probe.resident_bytes()) + self.extra_bytes
         policy = apply_policy(protocol.precision, self.device)
-        attention = choose_attention(protocol.attention, self.device, protocol.max_length)
-        row = self.begin(material, Setup(policy.name, attention, self.device.type == "cuda"))
+        row = self.begin(material, self.setup(policy.name, self.device))
         largest = self.largest(row)
         step = self.peak_step(row)
         if row.states is None or step is None:

@@ -7,7 +7,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -20,6 +20,7 @@ from tuneoff.sources import ModelFiles, find_model
 from tuneoff.spec import ModelSpec
 from tuneoff.tasks.base import Task
 from tuneoff.trial.gguf import dequantised
+from tuneoff.trial.precision import Kernel
 
 BASE_SEED = 0
 """Seed of random base weights: the base model is the same for every trial of a study."""
@@ -74,16 +75,31 @@ def load_config(spec: ModelSpec, *, offline: bool = False) -> tuple[Any, ModelFi
 
 
 def load(
-    spec: ModelSpec, task: Task, *, seed: int, dropout: float | None, attention: Literal["eager", "sdpa"]
+    spec: ModelSpec,
+    task: Task,
+    *,
+    seed: int,
+    dropout: float | None,
+    attention: Kernel,
+    evaluation: Kernel | None = None,
 ) -> Loaded:
     """Loads the base model in float32 on the CPU and gives it a head drawn from `seed`.
+
+    Args:
+        spec: the model.
+        task: what it is to do.
+        seed: of the head.
+        dropout: of all its parts; None leaves them as they are.
+        attention: the implementation that it attends by, if it has it.
+        evaluation: the one that `attending` is to put in its place in evaluations, if another.
 
     Raises:
         SourceError, UnsupportedModel: if it cannot be had or does not fit the task.
     """
     config, files = load_config(spec)
     _set_up(config, task, dropout)
-    config._attn_implementation = attention if _has_sdpa(task.model_class(config), config) else "eager"
+    fused = _has_sdpa(task.model_class(config), config)
+    config._attn_implementation = attention if fused else "eager"
     findings: list[Finding] = []
     with quiet():
         # Also where there are files: tensors that they lack start random.
@@ -118,6 +134,7 @@ def load(
         max_positions=max_positions(config),
         dtype=str(model.dtype).removeprefix("torch."),
         attention=model.config._attn_implementation,
+        evaluation_attention=(evaluation or attention) if fused else "eager",
     )
     return Loaded(model, tokenizer, pad, info, tuple(findings))
 
@@ -127,7 +144,7 @@ def build_empty(
     task: Task,
     *,
     dropout: float | None = None,
-    attention: Literal["eager", "sdpa"] | None = None,
+    attention: Kernel | None = None,
 ) -> nn.Module:
     """The model on the meta device: shapes without memory, for counting."""
     config, _ = load_config(spec, offline=True)
@@ -194,6 +211,22 @@ def check_length(config: Any, task: Task, max_length: int, method: Method[Any], 
         if room > 0
         else f"Give {label} fewer tokens of its own, or set task.max_target_length to less.",
     )
+
+
+@contextlib.contextmanager
+def attending(model: nn.Module, kernel: str) -> Iterator[None]:
+    """While open, the model attends by this implementation, if it has any but plain attention."""
+    whole: Any = model
+    # Parts may have copies of the configuration: an encoder-decoder's stacks.
+    every = [part.config for part in whole.modules() if hasattr(part, "config")] if whole._supports_sdpa else []
+    before = [(config, config._attn_implementation) for config in {id(config): config for config in every}.values()]
+    try:
+        for config, _ in before:
+            config._attn_implementation = kernel
+        yield
+    finally:
+        for config, own in before:
+            config._attn_implementation = own
 
 
 @contextlib.contextmanager

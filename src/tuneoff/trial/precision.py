@@ -29,18 +29,34 @@ def choose_device(wanted: str) -> torch.device:
 
 
 PolicyName = Literal["fp32", "fp32-medium", "bf16"]
-
+Kernel = Literal["eager", "sdpa"]
+"""An implementation of attention: product by product, or fused."""
 
 SHORT = 256
-"""Tokens up to which training steps are mostly faster with plain attention than with the fused kernel on a CPU (see
-benchmarks/step_time.py)."""
+"""Tokens up to which attention is mostly faster product by product than fused on a CPU, but for evaluations in bf16
+(see benchmarks/step_time.py)."""
 
 
-def choose_attention(wanted: Attention, device: torch.device, max_length: int) -> Literal["eager", "sdpa"]:
-    """The implementation of attention for every method; `auto` is the faster for this device and length."""
+@dataclass(frozen=True)
+class Attending:
+    """The implementations of attention that every method gets.
+
+    Attributes:
+        training: of training steps.
+        evaluation: of what needs no gradients: scores, written text, timed examples.
+    """
+
+    training: Kernel
+    evaluation: Kernel
+
+
+def choose_attention(wanted: Attention, device: torch.device, max_length: int, policy: PolicyName) -> Attending:
+    """`auto` is the faster for this device, length and precision."""
     if wanted != "auto":
-        return wanted
-    return "eager" if device.type == "cpu" and max_length <= SHORT else "sdpa"
+        return Attending(wanted, wanted)
+    if device.type != "cpu" or max_length > SHORT:
+        return Attending("sdpa", "sdpa")
+    return Attending("eager", "sdpa" if policy == "bf16" else "eager")
 
 
 def _has_bf16(device: torch.device) -> bool:

@@ -49,13 +49,12 @@ def check(bench: Bench, features: Sequence[Features], label: str) -> None:
 
 
 def _check_padding(bench: Bench, pair: list[Features], label: str) -> None:
-    bench.attached.module.eval()
     plain = replace(bench, autocast=nullcontext)
     products = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
         units = bench.task.units(pair[:1])
-        with bench.ranks.no_gradients():
+        with bench.evaluating():
             alone, padded = (plain.logits(batch)[:units].float() for batch in (pair[:1], pair))
             moved = float((alone - padded).abs().max() / alone.abs().max().clamp(min=1e-3))
     finally:

@@ -248,15 +248,14 @@ def evaluate(trial: Assembled, split: str, batch: Micro) -> Read:
     return Read(batch, once(batch.rows), once(batch.rows))
 
 
-@torch.inference_mode()
 def single(trial: Assembled, features: Sequence[Features]) -> float:
     """Mean seconds of one example through the model alone, each of a shape of its own."""
-    trial.bench.attached.module.eval()
-    started = time.perf_counter()
-    for feature in features:
-        trial.bench.logits([feature])
-    trial.bench.synchronise()
-    return (time.perf_counter() - started) / len(features)
+    with trial.bench.evaluating():
+        started = time.perf_counter()
+        for feature in features:
+            trial.bench.logits([feature])
+        trial.bench.synchronise()
+        return (time.perf_counter() - started) / len(features)
 
 
 @dataclass(frozen=True)
@@ -274,11 +273,9 @@ class Written:
     token_seconds: float
 
 
-@torch.inference_mode()
 def write(trial: Assembled, features: Sequence[Features]) -> Written:
     """Times the writing of a few tokens for a batch."""
     bench = trial.bench
-    bench.attached.module.eval()
 
     def once(limit: int) -> tuple[float, int]:
         bench.synchronise()
@@ -289,9 +286,10 @@ def write(trial: Assembled, features: Sequence[Features]) -> Written:
         # The end-of-text token is written too, and not returned.
         return time.perf_counter() - started, min(limit, max(map(len, made)) + 1)
 
-    once(1)
-    read, _ = once(1)
-    both, steps = once(1 + WRITTEN)
+    with bench.evaluating():
+        once(1)
+        read, _ = once(1)
+        both, steps = once(1 + WRITTEN)
     return Written(len(features), read, max(0.0, both - read) / max(1, steps - 1))
 
 

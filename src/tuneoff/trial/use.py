@@ -68,7 +68,8 @@ def restore(place: TrialStore, device: torch.device) -> tuple[Task, Attached, An
         )
     labels = {"labels": list(record.data.labels)} if record.data.labels else {}
     task = registry.tasks()[spec.task.name]({**spec.task.options, **labels})
-    loaded = load_model(spec, task, device)
+    policy = apply_policy(spec.protocol.precision, device)
+    loaded = load_model(spec, task, device, policy.name)
     if record.model and record.model.checksum != loaded.info.checksum:
         raise StoreError(
             f"{spec.model.source} now holds other weights than trial {spec.id} was trained on",
@@ -78,9 +79,11 @@ def restore(place: TrialStore, device: torch.device) -> tuple[Task, Attached, An
     if method.trains:
         method.load(attached, place.weights)
     attached.module.to(device).eval()
-    policy = apply_policy(spec.protocol.precision, device)
     size = spec.protocol.evaluation_batch_size
-    bench = Bench(task, attached, device, policy.autocast, loaded.pad_token_id, size, loaded.tokenizer)
+    kernel = loaded.info.evaluation_attention
+    bench = Bench(
+        task, attached, device, policy.autocast, loaded.pad_token_id, size, loaded.tokenizer, attention=kernel
+    )
     return task, attached, loaded.tokenizer, bench
 
 

@@ -149,11 +149,18 @@ def demonstrations(method: Method[Any], train: Sequence[Example], seed: int) -> 
     return [train[int(i)] for i in np.random.default_rng([seed, 1]).choice(len(train), size=count, replace=False)]
 
 
-def load_model(spec: TrialSpec, task: Task, device: torch.device) -> trial_model.Loaded:
+def load_model(spec: TrialSpec, task: Task, device: torch.device, policy: PolicyName) -> trial_model.Loaded:
     """The base model as the trial's protocol wants it on this device."""
     protocol = spec.protocol
-    attention = choose_attention(protocol.attention, device, protocol.max_length)
-    return trial_model.load(spec.model, task, seed=spec.seed, dropout=protocol.dropout, attention=attention)
+    ways = choose_attention(protocol.attention, device, protocol.max_length, policy)
+    return trial_model.load(
+        spec.model,
+        task,
+        seed=spec.seed,
+        dropout=protocol.dropout,
+        attention=ways.training,
+        evaluation=ways.evaluation,
+    )
 
 
 def assemble(
@@ -168,10 +175,10 @@ def assemble(
     task = registry.tasks()[spec.task.name](spec.task.options)
     with phases("load"):
         data = trial_data.load(task, spec.task, spec.protocol)
-        loaded = load_model(spec, task, device)
+        policy = apply_policy(spec.protocol.precision, device)
+        loaded = load_model(spec, task, device, policy.name)
         limit = spec.protocol.max_length
         trial_model.check_length(loaded.model.config, task, limit, method, spec.label)
-        policy = apply_policy(spec.protocol.precision, device)
         view = trial_model.view(task, loaded)
         before = parameters.BaseIdentity.of(loaded.model, view)
         seed_all(spec.seed)
@@ -187,7 +194,17 @@ def assemble(
         shown = demonstrations(method, data.splits["train"], spec.seed)
         features = {split: task.encode(rows, loaded.tokenizer, limit, shown) for split, rows in data.splits.items()}
     size = spec.protocol.evaluation_batch_size
-    bench = Bench(task, attached, device, policy.autocast, loaded.pad_token_id, size, loaded.tokenizer, ranks)
+    bench = Bench(
+        task,
+        attached,
+        device,
+        policy.autocast,
+        loaded.pad_token_id,
+        size,
+        loaded.tokenizer,
+        ranks,
+        loaded.info.evaluation_attention,
+    )
     info, findings = note_lengths(data.info, features, limit, task.target_room)
     told = [Finding(name=name, message=message) for name, message in attached.extra.get("findings", ())]
     found = [*loaded.findings, *data.findings, *findings, *told]
