@@ -21,6 +21,7 @@ from tuneoff.tasks.generation import Generation
 from tuneoff.trial import model as trial_model
 from tuneoff.trial.aside import Aside, NotCounted
 from tuneoff.trial.counting import Ledger, Setup, Twin
+from tuneoff.trial.narrowing import narrow
 from tuneoff.trial.precision import PolicyName, apply_policy
 from tuneoff.trial.recomputation import recompute_blocks
 
@@ -74,6 +75,8 @@ def real_step(spec: TrialSpec, task: Task, batch: Batch, units: int, setup: Setu
     assert isinstance(method, Method)
     loaded = trial_model.load(spec.model, task, seed=0, dropout=spec.protocol.dropout, attention=setup.attention)
     attached = method.attach(loaded.model, trial_model.view(task, loaded))
+    if setup.policy == "bf16":
+        narrow(attached.module)
     if spec.protocol.gradient_checkpointing:
         recompute_blocks(attached.model)
     attached.module.train()

@@ -29,6 +29,7 @@ from tuneoff.spec import TrialSpec
 from tuneoff.tasks.base import Batch, Task, attention_masks
 from tuneoff.trial import model as trial_model
 from tuneoff.trial.as_on_gpu import AsOnGpu
+from tuneoff.trial.narrowing import narrow
 from tuneoff.trial.precision import Kernel, PolicyName
 from tuneoff.trial.recomputation import recompute_blocks
 
@@ -44,11 +45,13 @@ class States:
 
     Attributes:
         weights: parameters and buffers, frozen ones too.
+        parameters: how many numbers they stand for, whatever they are packed in.
         gradients: of what is trained.
         optimizer: AdamW's two moments of what is trained, in its type.
     """
 
     weights: int
+    parameters: int
     gradients: int
     optimizer: int
 
@@ -182,15 +185,18 @@ class Twin:
         model = trial_model.build_empty(spec.model, task, dropout=spec.protocol.dropout, attention=setup.attention)
         with torch.device("meta"):
             self.attached: Attached = method.attach(model, task.view(model))
+        if setup.policy == "bf16" and not spec.shard:
+            narrow(self.attached.module)
         if spec.protocol.gradient_checkpointing:
             # A mode for functions is off within `backward`, which is a function too.
             recompute_blocks(self.attached.model, AsOnGpu if setup.gpu else nullcontext)
         self._method, self._mode = method, FakeTensorMode(allow_non_fake_inputs=True)
+        numbers = sum(parameter.numel() for parameter in self.attached.module.parameters())
         with self._mode:
             scales = _without_memory(self.attached.module)
         trained = sum(_size(parameter) for parameter in self._trained)
         kept = {tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in self._states}
-        self.states = States(sum(kept.values()) + scales, trained, 2 * trained)
+        self.states = States(sum(kept.values()) + scales, numbers, trained, 2 * trained)
 
     @property
     def _states(self) -> list[torch.Tensor]:

@@ -152,7 +152,7 @@ class Evaluations:
         """Seconds of one more token for so many examples."""
         if self._alone is None or self._together is None:
             # Every weight is read, and used once for each example.
-            operations = 2 * self._states.weights // 4 * examples
+            operations = 2 * self._states.parameters * examples
             return self._costs.seconds(Step(0, operations, self._states.weights, self._calls))
         one, many = self._alone, self._together
         if many.examples == one.examples:

@@ -174,7 +174,8 @@ class Probing(Forecaster):
             with phases("preflight"):
                 preflight.check(trial.bench, trial.features["train"], self.spec.label)
             rungs, train = self._climb(trial, phases, row, costs, largest)
-        evaluations = Evaluations(material, costs, forward, row.states or States(4 * trial.counts.total.total, 0, 0))
+        states = row.states or States(4 * weights, weights, 0, 0)
+        evaluations = Evaluations(material, costs, forward, states)
         if not self.method.trains:
             allocator.trim()
         with phases.meter.phase("test"):

@@ -69,7 +69,7 @@ class Counting(Forecaster):
         costs = Costs(self.speed(policy))
         states, train = row.states, None
         stored = states.gradients if self.method.trains else 0
-        begun = {**begun, "load": begun["load"] + states.weights / BYTES_PER_SECOND}
+        begun = {**begun, "load": begun["load"] + 4 * states.parameters / BYTES_PER_SECOND}
         if self.method.trains and largest is not None:
             curve = _line(largest[1], largest[0].cells, [micro.cells for step in row.steps for micro in step], costs)
             update = costs.update(states.gradients)
@@ -77,7 +77,7 @@ class Counting(Forecaster):
             features: Sequence[Features] = row.material.features["train"]
             pair = 2 * max(len(f.input_ids) + len(f.target_ids) for f in features)
             begun["preflight"] = PREFLIGHT_PASSES * curve(pair)
-        forward = _counted_once(self.count_forward(row.material.task, states.weights // 4), row.material.task)
+        forward = _counted_once(self.count_forward(row.material.task, states.parameters), row.material.task)
         evaluations = Evaluations(row.material, costs, forward, states)
         seconds, sought = self.by_phase(row, begun, evaluations, train, stored / BYTES_PER_SECOND)
         return {

@@ -100,7 +100,7 @@ class Sharing(Counting):
         weights, gradients, optimizer = (
             -(-held // self.spec.devices) for held in (states.weights, states.gradients, states.optimizer)
         )
-        return States(weights + gathered_bytes(attached.model), gradients, optimizer)
+        return States(weights + gathered_bytes(attached.model), states.parameters, gradients, optimizer)
 
     def course(self, lengths: Lengths, protocol: Protocol, seed: int) -> list[list[Micro]]:
         """The micro-batches of every rank in every step: of all ranks in the first, in order, then in the second."""

@@ -42,6 +42,7 @@ from tuneoff.trial.checkpoint import Checkpoint
 from tuneoff.trial.evaluate import Bench, measure_inference, predict, write
 from tuneoff.trial.findings import note_lengths, result_findings
 from tuneoff.trial.loop import FIRST_STEPS, Training, train
+from tuneoff.trial.narrowing import narrow
 from tuneoff.trial.phases import Phases
 from tuneoff.trial.precision import PolicyName, apply_policy, choose_attention, choose_device
 from tuneoff.trial.ranks import ALONE, Ranks
@@ -183,6 +184,8 @@ def assemble(
         before = parameters.BaseIdentity.of(loaded.model, view)
         seed_all(spec.seed)
         attached = method.attach(loaded.model, view)
+        if policy.name == "bf16" and not ranks.sharded:
+            narrow(attached.module)
         if spec.protocol.gradient_checkpointing:
             recompute_blocks(attached.model)
         if not ranks.sharded:

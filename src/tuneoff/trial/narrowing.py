@@ -1,0 +1,75 @@
+"""Frozen weights kept in the type that they are multiplied in.
+
+Under bf16 autocast a linear layer turns its float32 weight into bfloat16 for every product. A trained weight needs its
+float32 for the updates. A frozen one never needs it again, so the layer keeps the bfloat16 alone: the same products bit
+for bit, half the memory, and nothing to turn.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.functional import linear
+from transformers.pytorch_utils import Conv1D
+
+TUNED_BY_OUTPUT = {("peft.tuners.lora.layer", "Linear"), ("peft.tuners.ia3.layer", "Linear")}
+"""PEFT's layers that take what the wrapped layer makes; the others compute with its weight themselves."""
+
+
+class NarrowLinear(nn.Linear):
+    """`nn.Linear` with a narrow weight; in full precision without autocast."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - as the base class
+        return linear(input, _wide(self.weight, input), self.bias)
+
+
+class NarrowConv1D(Conv1D):  # type: ignore[misc]
+    """GPT-2's transposed linear layer, likewise."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        made = torch.addmm(self.bias, x.view(-1, x.size(-1)), _wide(self.weight, x))
+        return made.view(*x.shape[:-1], self.nf)
+
+
+NARROW: dict[type[nn.Module], type[nn.Module]] = {nn.Linear: NarrowLinear, Conv1D: NarrowConv1D}
+
+
+def narrow(module: nn.Module) -> None:
+    """Makes every frozen float32 weight bfloat16 that a linear layer alone reads, by nothing but its product.
+
+    For training and evaluation under bf16 autocast, once a method is attached. Weights that are trained, shared (an
+    output layer tied to the embeddings) or read by a method otherwise (DoRA's norms) stay as they are.
+
+    Args:
+        module: the owner of all parameters; changed in place.
+    """
+    uses = Counter(id(p) for part in module.modules() for p in part._parameters.values() if p is not None)
+    read = {id(part) for part in _read_otherwise(module)}
+    for part in module.modules():
+        if type(part) not in NARROW or id(part) in read:
+            continue
+        weight = part._parameters["weight"]
+        if weight is None or weight.requires_grad or weight.dtype != torch.float32 or uses[id(weight)] > 1:
+            continue
+        weight.data = weight.data.to(torch.bfloat16)
+        part.__class__ = NARROW[type(part)]
+
+
+def _read_otherwise(module: nn.Module) -> Iterator[nn.Module]:
+    """Layers whose weight PEFT computes with."""
+    part: Any
+    for part in module.modules():
+        kind = type(part)
+        if kind.__module__.startswith("peft.") and hasattr(part, "base_layer"):
+            known = (kind.__module__, kind.__name__) in TUNED_BY_OUTPUT
+            if not known or getattr(part, "lora_variant", None):
+                yield from part.base_layer.modules()
+
+
+def _wide(weight: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """A weight in the type of a product with `like`."""
+    return weight if torch.is_autocast_enabled(like.device.type) else weight.to(like.dtype)
