@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -247,6 +247,34 @@ def test_states_are_the_bytes_of_the_real_model(folders: dict[str, Path], data: 
         assert states.weights == sum(t.numel() * t.element_size() for t in tensors)
         assert states.gradients == sum(4 * p.numel() for p in module.parameters() if p.requires_grad)
         assert states.optimizer == 2 * states.gradients
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "last_block"])
+def test_so_are_they_where_frozen_weights_are_narrow(method: str, folders: dict[str, Path], data: Path) -> None:
+    spec = trial_of(folders["gpt2-writer"], data, method)
+    states = Twin(spec, Generation({}), Setup("bf16", "eager")).states
+    wide = Twin(spec, Generation({}), Setup("fp32", "eager")).states
+    chosen = registry.methods()[method].create(spec.options)
+    assert isinstance(chosen, Method)
+    loaded = trial_model.load(spec.model, Generation({}), seed=0, dropout=None, attention="eager")
+    module = chosen.attach(loaded.model, trial_model.view(Generation({}), loaded)).module
+    narrow(module)
+    assert states.weights == sum(t.numel() * t.element_size() for t in [*module.parameters(), *module.buffers()])
+    assert states.parameters == wide.parameters == sum(p.numel() for p in module.parameters())
+    assert (states.gradients, states.optimizer) == (wide.gradients, wide.optimizer)
+    assert (states.weights < wide.weights) == (method != "full")
+
+
+@pytest.mark.parametrize("kernel", ["eager", "sdpa"])
+def test_an_evaluation_is_counted_with_its_own_attention(
+    kernel: Literal["eager", "sdpa"], folders: dict[str, Path], data: Path
+) -> None:
+    task, spec = Generation({}), trial_of(folders["gpt2-writer"], data, "lora")
+    batch = task.collate(texts(), 0)
+    counted = Twin(spec, task, Setup("fp32", "eager", evaluation=kernel)).evaluation(batch)
+    assert counted == Twin(spec, task, Setup("fp32", kernel)).evaluation(batch)
+    other = Twin(spec, task, Setup("fp32", "sdpa" if kernel == "eager" else "eager")).evaluation(batch)
+    assert counted.activations != other.activations
 
 
 def test_tied_weights_count_once(folders: dict[str, Path], data: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -38,6 +39,23 @@ def test_dropout_is_off_and_no_gradient_is_kept() -> None:
     bench.attached.module.train()
     assert predict(bench, features, EXAMPLES) == predict(bench, features, EXAMPLES)
     assert all(parameter.grad is None for parameter in bench.attached.module.parameters())
+
+
+def test_evaluations_attend_by_their_own_kernel_and_training_by_its_own() -> None:
+    features = some_features(SIZES)
+    bench, _ = bench_of("full", "llama")
+    model: Any = bench.attached.model
+    model.config._attn_implementation = "eager"
+    seen = []
+    model.register_forward_pre_hook(lambda module, given: seen.append(module.config._attn_implementation))
+    fused = replace(bench, attention="sdpa")
+    expected, made = predict(bench, features, EXAMPLES), predict(fused, features, EXAMPLES)
+    measure_inference(fused, features, 1)
+    assert seen[0] == "eager"
+    assert set(seen[1:]) == {"sdpa"}
+    assert model.config._attn_implementation == "eager"
+    for one, other in zip(expected, made, strict=True):
+        assert one.scores == pytest.approx(other.scores, abs=5e-6)
 
 
 def test_outputs_that_are_no_numbers_are_divergence() -> None:

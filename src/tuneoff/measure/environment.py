@@ -148,7 +148,7 @@ def precision(policy: Literal["fp32", "fp32-medium", "bf16"], device: torch.devi
     products = "full float32" if error < _FULL_PRECISION_ERROR else "reduced precision"
     measured = f"products here are computed in {products} (relative error {error:.0e})"
     if policy == "bf16":
-        text = "bfloat16 autocast: float32 weights, bfloat16 products and activations"
+        text = "bfloat16 autocast: trained weights in float32, products, activations and frozen weights in bfloat16"
     elif policy == "fp32-medium":
         text = "float32 weights and activations; products may use the hardware's reduced precision"
     else:
