@@ -47,7 +47,7 @@ def test_evaluations_attend_by_their_own_kernel_and_training_by_its_own() -> Non
     model: Any = bench.attached.model
     model.config._attn_implementation = "eager"
     seen = []
-    model.register_forward_pre_hook(lambda module, given: seen.append(module.config._attn_implementation))
+    model.base_model.register_forward_pre_hook(lambda module, given: seen.append(module.config._attn_implementation))
     fused = replace(bench, attention="sdpa")
     expected, made = predict(bench, features, EXAMPLES), predict(fused, features, EXAMPLES)
     measure_inference(fused, features, 1)
