@@ -39,6 +39,7 @@ from tuneoff.tasks.generation import Generation
 from tuneoff.trial import allocator
 from tuneoff.trial import model as trial_model
 from tuneoff.trial.counting import Setup, Twin
+from tuneoff.trial.narrowing import narrow
 from tuneoff.trial.precision import PolicyName, apply_policy
 
 POLICIES: tuple[PolicyName, ...] = ("fp32", "bf16")
@@ -111,6 +112,8 @@ def measure(variant: str, policy: PolicyName, sizes: Sizes, release: bool) -> di
     method = registry.methods()[spec.method].create(spec.options)
     assert isinstance(method, Method)
     attached = method.attach(loaded.model, trial_model.view(task, loaded))
+    if policy == "bf16":
+        narrow(attached.module)
     attached.module.to(device).train()
     autocast = apply_policy(policy, device).autocast
     features = sizes.features()

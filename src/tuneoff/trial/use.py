@@ -27,6 +27,7 @@ from tuneoff.trial import model as trial_model
 from tuneoff.trial.evaluate import Bench
 from tuneoff.trial.evaluate import predict as predict_examples
 from tuneoff.trial.evaluate import write as write_texts
+from tuneoff.trial.narrowing import narrow
 from tuneoff.trial.precision import apply_policy, choose_device
 from tuneoff.trial.worker import demonstrations, load_model
 
@@ -48,8 +49,13 @@ def go_to_origin(spec: TrialSpec, origin: str | None) -> None:
             os.chdir(origin)
 
 
-def restore(place: TrialStore, device: torch.device) -> tuple[Task, Attached, Any, Bench]:
+def restore(place: TrialStore, device: torch.device, whole: bool = False) -> tuple[Task, Attached, Any, Bench]:
     """Rebuilds a finished trial's trained model; returns its task, model, tokenizer and bench.
+
+    Args:
+        place: the trial.
+        device: where the model is put.
+        whole: keeps all weights in float32, for merging; otherwise they are as they were in training.
 
     Raises:
         StoreError: if its weights were not kept.
@@ -78,6 +84,8 @@ def restore(place: TrialStore, device: torch.device) -> tuple[Task, Attached, An
     attached = method.attach(loaded.model, trial_model.view(task, loaded))
     if method.trains:
         method.load(attached, place.weights)
+    if policy.name == "bf16" and not whole:
+        narrow(attached.module)
     attached.module.to(device).eval()
     size = spec.protocol.evaluation_batch_size
     kernel = loaded.info.evaluation_attention
@@ -110,7 +118,7 @@ def export(place: TrialStore, out: Path, merged: bool, device: str) -> dict[str,
         )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise StoreError(f"{out} is there already and not an empty folder", hint="Name another folder.")
-    task, attached, tokenizer, _ = restore(place, choose_device(device))
+    task, attached, tokenizer, _ = restore(place, choose_device(device), whole=True)
     assert record is not None
     model: Any = attached.model
     four_bits = bool(getattr(model, "is_loaded_in_4bit", False))
