@@ -113,7 +113,7 @@ def measure(variant: str, policy: PolicyName, sizes: Sizes, release: bool) -> di
     assert isinstance(method, Method)
     attached = method.attach(loaded.model, trial_model.view(task, loaded))
     if policy == "bf16":
-        narrow(attached.module)
+        narrow(attached)
     attached.module.to(device).train()
     autocast = apply_policy(policy, device).autocast
     features = sizes.features()

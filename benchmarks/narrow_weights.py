@@ -54,7 +54,7 @@ def build(source: str, task: Generation, variant: str) -> Attached:
     torch.manual_seed(0)
     attached = method.attach(loaded.model, trial_model.view(task, loaded))
     if variant == "narrow":
-        narrow(attached.module)
+        narrow(attached)
     return attached
 
 

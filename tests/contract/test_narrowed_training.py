@@ -12,7 +12,6 @@ from test_methods import TRAINABLE, refusal
 from test_peft_types import CASES as PEFT_CASES
 from test_peft_types import OPTIONS as PEFT_OPTIONS
 from test_peft_types import UNFIT as PEFT_UNFIT
-from torch import nn
 
 from tuneoff.methods.base import Attached
 from tuneoff.trial.narrowing import NARROW, narrow
@@ -33,16 +32,16 @@ CASES = [
 ]
 
 
-def nothing(module: nn.Module) -> None:
+def nothing(attached: Attached) -> None:
     """Leaves the weights as they are."""
 
 
 def trained(
-    name: str, options: dict[str, Any], setting: Setting, change: Callable[[nn.Module], None]
+    name: str, options: dict[str, Any], setting: Setting, change: Callable[[Attached], None]
 ) -> tuple[list[float], dict[str, torch.Tensor], torch.Tensor, Attached]:
     """Three steps: their losses, the trained tensors, and logits in evaluation."""
     method, attached = attach(name, options, setting)
-    change(attached.module)
+    change(attached)
     optimizer = torch.optim.SGD(method.parameter_groups(attached, 0.0), lr=0.05)
     torch.manual_seed(2)
     losses = []
@@ -98,10 +97,18 @@ def test_weights_that_a_method_computes_with_stay_as_they_are() -> None:
     counts = {}
     for options in ({}, {"dora": True}):
         _, attached = attach("lora", options, Setting("text", "llama"))
-        narrow(attached.module)
+        narrow(attached)
         inside = [m for n, m in attached.module.named_modules() if n.endswith("base_layer")]
         counts[bool(options)] = {type(layer) in NARROW.values() for layer in inside}
     assert counts == {False: {True}, True: {False}}
+
+
+def test_weights_that_a_method_says_it_reads_stay_as_they_are() -> None:
+    _, attached = attach("prompt_tuning", {}, Setting("text", "llama"))
+    layers = [part for part in attached.module.modules() if type(part) in NARROW]
+    attached.reads = (layers[0],)
+    narrow(attached)
+    assert [layer._parameters["weight"].dtype for layer in layers[:2]] == [torch.float32, torch.bfloat16]  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama"])
@@ -110,7 +117,7 @@ def test_an_output_layer_that_is_the_embeddings_stays_as_it_is(architecture: str
     model: Any = setting.model(tie_word_embeddings=True)
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    narrow(model)
+    narrow(Attached(model, model))
     assert model.get_output_embeddings().weight.dtype == torch.float32
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
 
@@ -119,7 +126,7 @@ def test_an_output_layer_that_is_the_embeddings_stays_as_it_is(architecture: str
 def test_without_autocast_a_narrow_layer_computes_in_float32(setting: Setting) -> None:
     _, attached = attach("lora", {}, setting)
     _, exact = attach("lora", {}, setting)
-    narrow(attached.module)
+    narrow(attached)
     for own, other in zip(attached.module.parameters(), exact.module.parameters(), strict=True):
         other.data = own.data.float()
     logits = setting.logits(attached)

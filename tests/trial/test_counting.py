@@ -76,7 +76,7 @@ def real_step(spec: TrialSpec, task: Task, batch: Batch, units: int, setup: Setu
     loaded = trial_model.load(spec.model, task, seed=0, dropout=spec.protocol.dropout, attention=setup.attention)
     attached = method.attach(loaded.model, trial_model.view(task, loaded))
     if setup.policy == "bf16":
-        narrow(attached.module)
+        narrow(attached)
     if spec.protocol.gradient_checkpointing:
         recompute_blocks(attached.model)
     attached.module.train()
@@ -257,8 +257,9 @@ def test_so_are_they_where_frozen_weights_are_narrow(method: str, folders: dict[
     chosen = registry.methods()[method].create(spec.options)
     assert isinstance(chosen, Method)
     loaded = trial_model.load(spec.model, Generation({}), seed=0, dropout=None, attention="eager")
-    module = chosen.attach(loaded.model, trial_model.view(Generation({}), loaded)).module
-    narrow(module)
+    attached = chosen.attach(loaded.model, trial_model.view(Generation({}), loaded))
+    narrow(attached)
+    module = attached.module
     assert states.weights == sum(t.numel() * t.element_size() for t in [*module.parameters(), *module.buffers()])
     assert states.parameters == wide.parameters == sum(p.numel() for p in module.parameters())
     assert (states.gradients, states.optimizer) == (wide.gradients, wide.optimizer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 O = TypeVar("O", bound=MethodOptions)  # noqa: E741 - as in base
+
+TAKE_OUTPUTS = {("peft.tuners.lora.layer", "Linear"), ("peft.tuners.ia3.layer", "Linear")}
+"""PEFT's layers that need nothing of the layer they are put around but what it makes."""
 
 
 def attach_peft(model: nn.Module, config: Any) -> Attached:
@@ -34,7 +38,19 @@ def attach_peft(model: nn.Module, config: Any) -> Attached:
     except (ValueError, NotImplementedError, TypeError) as error:
         method = str(getattr(config.peft_type, "value", config.peft_type)).lower()
         raise UnsupportedModel(f"{method} cannot be attached to {type(model).__name__}: {error}") from None
-    return Attached(model=module.get_base_model(), module=module)
+    return Attached(model=module.get_base_model(), module=module, reads=tuple(_read(module)))
+
+
+def _read(module: nn.Module) -> Iterator[nn.Module]:
+    """Layers whose weights PEFT computes with, instead of taking what they make."""
+    layer: Any
+    for layer in module.modules():
+        kind = type(layer)
+        if not kind.__module__.startswith("peft.") or not hasattr(layer, "base_layer"):
+            continue
+        # DoRA and the like are variants.
+        if (kind.__module__, kind.__name__) not in TAKE_OUTPUTS or getattr(layer, "lora_variant", None):
+            yield from layer.base_layer.modules()
 
 
 class PeftMethod(Method[O]):

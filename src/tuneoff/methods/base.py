@@ -7,7 +7,8 @@ without them.
 
 What the contract tests assert for every method, on five architectures: attaching changes only the declared
 parameters' `requires_grad`; training changes only trainable parameters; save → attach → load gives the same
-logits; merge gives the same logits or `mergeable` is false; counts by role add up.
+logits; merge gives the same logits or `mergeable` is false; counts by role add up; under bf16 autocast frozen
+weights of linear layers may be bfloat16 (see `Attached.reads`).
 """
 
 from __future__ import annotations
@@ -77,6 +78,8 @@ class Attached:
         prefix: batch size -> a transformers cache that holds trained keys and values of `virtual_tokens`
             positions before the input (before the decoder's, in an encoder-decoder); None where the method has none.
         virtual_tokens: length of the soft prompt or the prefix; counts against the model's positions.
+        reads: linear layers whose frozen weights the method computes with itself, besides what the layers do; they
+            stay in float32, where others may be kept in what they are multiplied in.
         extra: whatever the method itself needs later. Under `findings`, pairs (name, message) that the record
             and the report must tell of.
     """
@@ -86,6 +89,7 @@ class Attached:
     soft_prompt: Callable[[int], torch.Tensor] | None = None
     prefix: Callable[[int], Any] | None = None
     virtual_tokens: int = 0
+    reads: tuple[nn.Module, ...] = ()
     extra: dict[str, Any] = field(default_factory=dict)
 
 

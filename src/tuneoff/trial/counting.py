@@ -186,7 +186,7 @@ class Twin:
         with torch.device("meta"):
             self.attached: Attached = method.attach(model, task.view(model))
         if setup.policy == "bf16" and not spec.shard:
-            narrow(self.attached.module)
+            narrow(self.attached)
         if spec.protocol.gradient_checkpointing:
             # A mode for functions is off within `backward`, which is a function too.
             recompute_blocks(self.attached.model, AsOnGpu if setup.gpu else nullcontext)

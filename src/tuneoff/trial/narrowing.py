@@ -8,16 +8,13 @@ for bit, half the memory, and nothing to turn.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.functional import linear
 from transformers.pytorch_utils import Conv1D
 
-TUNED_BY_OUTPUT = {("peft.tuners.lora.layer", "Linear"), ("peft.tuners.ia3.layer", "Linear")}
-"""PEFT's layers that take what the wrapped layer makes; the others compute with its weight themselves."""
+from tuneoff.methods.base import Attached
 
 
 class NarrowLinear(nn.Linear):
@@ -38,18 +35,19 @@ class NarrowConv1D(Conv1D):  # type: ignore[misc]
 NARROW: dict[type[nn.Module], type[nn.Module]] = {nn.Linear: NarrowLinear, Conv1D: NarrowConv1D}
 
 
-def narrow(module: nn.Module) -> None:
+def narrow(attached: Attached) -> None:
     """Makes every frozen float32 weight bfloat16 that a linear layer alone reads, by nothing but its product.
 
     For training and evaluation under bf16 autocast, once a method is attached. Weights that are trained, shared (an
-    output layer tied to the embeddings) or read by a method otherwise (DoRA's norms) stay as they are.
+    output layer tied to the embeddings) or read by the method itself (DoRA's norms) stay as they are.
 
     Args:
-        module: the owner of all parameters; changed in place.
+        attached: a model with its method; changed in place.
     """
-    uses = Counter(id(p) for part in module.modules() for p in part._parameters.values() if p is not None)
-    read = {id(part) for part in _read_otherwise(module)}
-    for part in module.modules():
+    parts = list(attached.module.modules())
+    uses = Counter(id(p) for part in parts for p in part._parameters.values() if p is not None)
+    read = {id(part) for part in attached.reads}
+    for part in parts:
         if type(part) not in NARROW or id(part) in read:
             continue
         weight = part._parameters["weight"]
@@ -57,17 +55,6 @@ def narrow(module: nn.Module) -> None:
             continue
         weight.data = weight.data.to(torch.bfloat16)
         part.__class__ = NARROW[type(part)]
-
-
-def _read_otherwise(module: nn.Module) -> Iterator[nn.Module]:
-    """Layers whose weight PEFT computes with."""
-    part: Any
-    for part in module.modules():
-        kind = type(part)
-        if kind.__module__.startswith("peft.") and hasattr(part, "base_layer"):
-            known = (kind.__module__, kind.__name__) in TUNED_BY_OUTPUT
-            if not known or getattr(part, "lora_variant", None):
-                yield from part.base_layer.modules()
 
 
 def _wide(weight: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

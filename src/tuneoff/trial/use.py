@@ -85,7 +85,7 @@ def restore(place: TrialStore, device: torch.device, whole: bool = False) -> tup
     if method.trains:
         method.load(attached, place.weights)
     if policy.name == "bf16" and not whole:
-        narrow(attached.module)
+        narrow(attached)
     attached.module.to(device).eval()
     size = spec.protocol.evaluation_batch_size
     kernel = loaded.info.evaluation_attention

@@ -185,7 +185,7 @@ def assemble(
         seed_all(spec.seed)
         attached = method.attach(loaded.model, view)
         if policy.name == "bf16" and not ranks.sharded:
-            narrow(attached.module)
+            narrow(attached)
         if spec.protocol.gradient_checkpointing:
             recompute_blocks(attached.model)
         if not ranks.sharded:
