@@ -29,7 +29,7 @@ class QloraOptions(LowRankOptions):
 class Qlora(PeftMethod[QloraOptions]):
     """Packs the transformer's linear layers into four bits (blocks of 64 weights) and trains LoRA on top.
 
-    The task's head, the output layer, embeddings and norms stay in full precision. Weights are dequantised layer by
+    The task's head, the output layer, embeddings and norms are not packed. Weights are dequantised layer by
     layer, in the precision policy's type, each time they are used. Merging gives a model in full precision whose
     logits are the trained ones up to rounding; it isn't the base model plus an update, as the base was rounded.
     """
