@@ -10,8 +10,7 @@ import torch
 from conftest import CLASSIFIERS, GENERATORS, Setting, attach
 from test_methods import TRAINABLE, refusal
 from test_peft_types import CASES as PEFT_CASES
-from test_peft_types import OPTIONS as PEFT_OPTIONS
-from test_peft_types import UNFIT as PEFT_UNFIT
+from test_peft_types import options_of
 
 from tuneoff.methods.base import Attached
 from tuneoff.trial.narrowing import NARROW, narrow
@@ -85,12 +84,7 @@ def test_three_steps_are_the_same(name: str, options: dict[str, Any], setting: S
 
 @pytest.mark.parametrize(("variant", "setting"), PEFT_CASES)
 def test_so_are_they_with_every_type_of_peft(variant: str, setting: Setting) -> None:
-    if (variant, setting.architecture) in PEFT_UNFIT:
-        pytest.skip("the type does not take this model")
-    options = PEFT_OPTIONS.get(variant, {})
-    if (variant, setting.architecture) == ("ln_tuning", "bert"):
-        options = {"target_modules": ["LayerNorm"]}
-    same(f"peft:{variant}", options, setting)
+    same(f"peft:{variant}", options_of(variant, setting), setting)
 
 
 def test_weights_that_a_method_computes_with_stay_as_they_are() -> None:

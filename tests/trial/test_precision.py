@@ -7,11 +7,10 @@ import torch
 from trial_tools import tiny_config
 
 from tiny_shapes import random_model
-from tuneoff.spec import Attention
 from tuneoff.tasks.classification import Classification
 from tuneoff.tasks.generation import Generation
 from tuneoff.trial import model as trial_model
-from tuneoff.trial.precision import SHORT, Attending, PolicyName, choose_attention
+from tuneoff.trial.precision import SHORT, Attending, Kernel, PolicyName, choose_attention
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -35,8 +34,8 @@ def test_attention_is_the_faster_for_device_length_and_precision(
 
 
 @pytest.mark.parametrize("wanted", ["eager", "sdpa"])
-def test_attention_that_is_asked_for_holds_everywhere(wanted: Attention) -> None:
-    assert choose_attention(wanted, CPU, 8, "bf16") == Attending(wanted, wanted)  # type: ignore[arg-type]
+def test_attention_that_is_asked_for_holds_everywhere(wanted: Kernel) -> None:
+    assert choose_attention(wanted, CPU, 8, "bf16") == Attending(wanted, wanted)
 
 
 def kernels(model: Any) -> set[str]:

@@ -206,7 +206,7 @@ def assemble(
         size,
         loaded.tokenizer,
         ranks,
-        loaded.info.evaluation_attention,
+        attention=loaded.info.evaluation_attention,
     )
     info, findings = note_lengths(data.info, features, limit, task.target_room)
     told = [Finding(name=name, message=message) for name, message in attached.extra.get("findings", ())]
