@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -49,17 +48,14 @@ def test_help_of_every_command_has_examples(name: str, capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["recommend", "--help"]])
-def test_help_imports_nothing_heavy_and_answers_at_once(arguments: list[str]) -> None:
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     script = (
         f"import sys; from tuneoff.cli.main import main; main({arguments});"
         "heavy = {'torch', 'transformers', 'peft', 'pydantic', 'rich', 'numpy', 'pandas', 'yaml'} & set(sys.modules);"
         "assert not heavy, heavy"
     )
-    begun = time.monotonic()
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    # 0.3 s is what it takes on an idle machine; ten times that is a heavy import, whatever else runs.
-    assert time.monotonic() - begun < 3
 
 
 def test_python_m_tuneoff_is_the_same_command() -> None:

@@ -232,7 +232,7 @@ def test_a_study_that_does_not_fit_data_or_model_is_one_message(
     started = time.monotonic()
     out = tmp_path / "out"
     _refused(run("run", study_file(**changes), "--out", out), *patterns, folder=out)
-    assert time.monotonic() - started < 30, "an answer, not a wait"
+    assert time.monotonic() - started < 60, "an answer, not a wait"
 
 
 def test_methods_that_the_model_cannot_take_are_all_named(

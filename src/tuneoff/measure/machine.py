@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -48,6 +48,7 @@ class Machine:
         self._others = [psutil.Process(pid) for pid in others if psutil.pid_exists(pid)]
         self._gpu = gpu
         self._used: dict[int, float] = {}
+        self._tells_children = os.path.exists(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
         allowed = allowed_cores()
         # The whole machine's line is cheaper to read, so cores are told apart only where some are not ours.
         self._cores = allowed if allowed is not None and len(allowed) < (os.cpu_count() or 1) else None
@@ -87,13 +88,9 @@ class Machine:
         """
         ended = os.times()
         own = time.process_time() + ended.children_user + ended.children_system + self._of_others()
-        if not self._has_children():
-            return own
-        for child in self._process.children(recursive=True):
-            try:
+        for child in self._descendants():
+            with suppress(self._psutil.Error):
                 own += sum(child.cpu_times()[:4])
-            except self._psutil.Error:
-                continue
         return own
 
     def _of_others(self) -> float:
@@ -103,17 +100,33 @@ class Machine:
                 self._used[process.pid] = sum(process.cpu_times()[:2])
         return sum(self._used.values())
 
-    def _has_children(self) -> bool:
-        """Whether to ask psutil, which walks all processes of the machine; Linux says it cheaply."""
-        tasks = f"/proc/{os.getpid()}/task"
-        try:
-            for task in os.listdir(tasks):
-                with open(f"{tasks}/{task}/children") as file:
-                    if file.read(1):
-                        return True
-        except OSError:
-            return True
-        return False
+    def _descendants(self) -> Iterator[Any]:
+        """The running children and theirs, as psutil's processes.
+
+        Linux tells the children of a thread; elsewhere psutil finds them by reading every process of the machine,
+        which takes milliseconds on a quiet laptop and far more on a busy node.
+        """
+        if not self._tells_children:
+            yield from self._process.children(recursive=True)
+            return
+        waiting = [os.getpid()]
+        while waiting:
+            children = _children(waiting.pop())
+            waiting += children
+            for child in children:
+                with suppress(self._psutil.Error):
+                    yield self._psutil.Process(child)
+
+
+def _children(pid: int) -> list[int]:
+    """The process's running children, from Linux's list of each of its threads."""
+    children: list[int] = []
+    # A thread, or the process, may end while it is read.
+    with suppress(OSError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with suppress(OSError), open(f"/proc/{pid}/task/{task}/children") as file:
+                children += map(int, file.read().split())
+    return children
 
 
 def allowed_cores() -> set[int] | None:

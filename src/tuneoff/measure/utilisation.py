@@ -1,7 +1,8 @@
 """Samples of the machine while a trial runs, and whether others disturbed its timing.
 
-One look costs about 0.1 ms of a core (`time.thread_time` on a 2-core Linux virtual machine: median 0.09 ms, 95th
-percentile 0.12 ms), so sampling every 0.5 s costs 0.02 % of one core; asking NVML comes on top where there is a GPU.
+One look costs about 0.1 ms of a core (`time.thread_time` on a 2-core Linux virtual machine: median 0.11 ms) and 0.15 ms
+more for every running child, so sampling every 0.5 s costs 0.02 % of one core; asking NVML comes on top where there is
+a GPU.
 """
 
 from __future__ import annotations
