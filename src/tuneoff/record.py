@@ -177,7 +177,7 @@ class Inference(Frozen):
 
 
 class SplitInfo(Frozen):
-    """What one split held. `fingerprint` is a SHA-256 over texts and labels in order."""
+    """What one split held. `fingerprint` is a SHA-256 over texts, labels and the template's other columns, in order."""
 
     rows: int
     fingerprint: str
@@ -316,7 +316,11 @@ class Prediction(Frozen):
     loss: float | None = Field(None, description="nats summed over the target's tokens, end of text included")
     target_tokens: int | None = None
     generated_tokens: int | None = None
-    source: str = Field("", description="what was put in, as text; kept for a split's first examples only")
+    source: str = Field(
+        "",
+        description="what was put in, as text, each column by its name where there are several; kept for a split's "
+        "first examples only",
+    )
 
 
 Event = dict[str, Any]

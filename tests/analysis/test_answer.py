@@ -133,7 +133,7 @@ def test_different_test_examples_are_not_compared(tmp_path: Path) -> None:
     study = results(tmp_path, changes={"head": {"data": changed}})
     found = answer(study)
     assert "head" in found.not_compared
-    assert "different examples" in found.to_best["head"].reason
+    assert "other examples" in found.to_best["head"].reason
     assert "different_data" in {warning.name for warning in caveats(study)}
 
 

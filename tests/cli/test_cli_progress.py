@@ -324,6 +324,7 @@ def test_live_view_fits_its_terminal(width: int, busy: Board) -> None:
     shown = drawn(busy, width)
     assert len(shown) <= 11
     assert any("lora seed 0" in line for line in shown)
+    assert not [line for line in shown if line.startswith("best so far") and "…" in line]
     if width >= 60:
         assert "2/6 done · 1 failed · 1 running · 3 waiting" in shown
         assert any(line.startswith("majority     1/2") and line.endswith("0.500") for line in shown)

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from tuneoff import registry
 from tuneoff.errors import UnsupportedModel
-from tuneoff.methods.base import Attached
+from tuneoff.methods.base import Attached, Method
 
 GPT2, T5, BART = Setting("text", "gpt2"), Setting("text", "t5"), Setting("text", "bart")
 by_generator = pytest.mark.parametrize("setting", GENERATORS, ids=str)
@@ -60,8 +60,10 @@ def test_a_prompt_starts_as_uniform_noise_in_its_range() -> None:
         ("prompt_tuning", {"init_text": "x"}, "init_text is for init text"),
         ("prefix_tuning", {"hidden": 8}, "set projection: true"),
         ("p_tuning", {"layers": 3}, "type lstm"),
-        ("lora", {"init": "eva"}, "eva needs activations of training data"),
-        ("lora", {"init": "loftq"}, "quantises"),
+        ("lora", {"init": "eva"}, "eva is not offered: it starts from activations of training rows"),
+        ("lora", {"init": "corda"}, "corda is not offered: it starts from activations of training rows"),
+        ("lora", {"init": "lora_ga"}, "lora_ga is not offered: it starts from gradients of training rows"),
+        ("lora", {"init": "loftq"}, "loftq is not offered: .* qlora has it"),
         ("lora", {"init": "olara"}, r"did you mean 'olora'\?"),
         ("lora", {"init": "pissa_niter_0"}, "unknown init"),
     ],
@@ -182,6 +184,18 @@ def test_targets_attention_are_all_projections_of_attention(architecture: str) -
 def test_a_start_taken_from_tied_embeddings_is_refused() -> None:
     with pytest.raises(UnsupportedModel, match="which are the embeddings too"):
         attach("lora", {"init": "pissa", "targets": ["lm_head"]}, GPT2)
+
+
+@pytest.mark.parametrize("init", ["pissa", "olora"])
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_start_taken_from_embeddings_is_refused_and_the_plain_one_is_not(init: str, device: str) -> None:
+    model, method = GPT2.model(device), registry.methods()["lora"].create({"init": init, "targets": ["wte"]})
+    assert isinstance(method, Method)
+    with pytest.raises(UnsupportedModel, match=rf"init {init} .* transformer.wte is none \(Embedding\)") as caught:
+        method.attach(model, GPT2.task.view(model))
+    assert "init: default" in caught.value.hint
+    _, attached = attach("lora", {"targets": ["wte"]}, GPT2)
+    assert any(p.requires_grad for p in attached.module.parameters())
 
 
 # --- what merging and untying write

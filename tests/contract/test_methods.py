@@ -47,6 +47,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     ],
     "p_tuning": [{"tokens": 4}, {"tokens": 4, "type": "lstm", "hidden": 8, "layers": 1}],
     "prefix_tuning": [{"tokens": 4}, {"tokens": 4, "projection": True, "hidden": 8}],
+    "qlora": [{}, {"init": "loftq"}],
     "prompt_tuning": [{}, {"init": "uniform", "init_range": 0.2}, {"tokens": 4, "init": "text", "init_text": "Sum up"}],
 }
 SLOW = (pytest.mark.slow,)

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from conftest import CLASSIFIERS, GENERATORS, Setting, attach
+from conftest import CLASSIFIERS, END, GENERATORS, Setting, attach, build
 from test_methods import TRAINABLE, refusal
 from test_peft_types import CASES as PEFT_CASES
 from test_peft_types import options_of
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from tuneoff.methods.base import Attached
+from tuneoff import registry
+from tuneoff.methods.base import Attached, Method
+from tuneoff.tasks.generation import Generation
+from tuneoff.trial.evaluate import Bench
 from tuneoff.trial.narrowing import NARROW, narrow
+from tuneoff.trial.precision import apply_policy
+
+CPU = torch.device("cpu")
 
 QUICK = {Setting("class", "bert"), Setting("text", "gpt2"), Setting("text", "t5")}
 OTHERS: dict[str, list[dict[str, Any]]] = {
@@ -126,3 +134,42 @@ def test_without_autocast_a_narrow_layer_computes_in_float32(setting: Setting) -
     logits = setting.logits(attached)
     assert logits.dtype == torch.float32
     assert torch.equal(logits, setting.logits(exact))
+
+
+class Turned(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts how often each of some weights is turned into another type."""
+
+    def __init__(self, weights: Iterable[torch.Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.times = {weight.data_ptr(): 0 for weight in weights}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten._to_copy.default and args[0].data_ptr() in self.times:
+            self.times[args[0].data_ptr()] += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", ["full", "last_block", "lora", "prompt_tuning", "zero_shot"])
+@pytest.mark.parametrize("architecture", ["bart", "gpt2"])
+def test_an_evaluation_turns_no_weight_twice(name: str, architecture: str) -> None:
+    setting = Setting("text", architecture)
+    task = Generation({"max_target_length": 6, "min_target_length": 5})
+    model = build(task, architecture, noise=0.15, tie_word_embeddings=True)
+    method = registry.methods()[name].create({})
+    assert isinstance(method, Method)
+    attached = method.attach(model, setting.view(model))
+    narrow(attached)
+    tokenizer = SimpleNamespace(pad_token_id=0, eos_token_id=END)
+    bench = Bench(task, attached, CPU, apply_policy("bf16", CPU).autocast, 0, 4, tokenizer)
+    trained = [p.requires_grad for p in attached.module.parameters()]
+    wide = [p for p in attached.module.parameters() if p.dtype == torch.float32]
+    attached.module.eval()
+    with Turned(wide) as plain, torch.no_grad():
+        expected = [bench.logits([row]) for row in setting.rows], [bench.generate([row]) for row in setting.rows]
+    with Turned(wide) as evaluation, bench.evaluating():
+        found = [bench.logits([row]) for row in setting.rows], [bench.generate([row]) for row in setting.rows]
+    assert all(map(torch.equal, found[0], expected[0]))
+    assert found[1] == expected[1]
+    assert max(plain.times.values()) >= 8, "for every batch at least"
+    assert max(evaluation.times.values()) == 1
+    assert [p.requires_grad for p in attached.module.parameters()] == trained

@@ -168,9 +168,21 @@ def test_options_reach_peft_and_a_soft_prompt_counts_against_positions() -> None
     assert {tuple(p.shape) for p in wide.module.parameters() if p.requires_grad} == {(5, 32), (128, 5)}
 
 
-def test_nothing_to_train_and_a_start_that_changes_frozen_weights_are_refused() -> None:
+def test_nothing_to_train_is_refused() -> None:
     with pytest.raises(UnsupportedModel, match="finds nothing to train"):
         attach("peft:osf", {}, GPT2)
-    with pytest.raises(UnsupportedModel, match="pissa") as caught:
-        attach("peft:lora", {"init_lora_weights": "pissa"}, LLAMA)
-    assert "lora's option init" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("start", "reason"),
+    [
+        ("pissa", "pissa is not offered here"),
+        ("eva", "eva is not offered here: it starts from activations of training rows"),
+        ("lora_ga", "it starts from gradients of training rows"),
+        ("loftq", "lora packs none; qlora has it as its own option init"),
+    ],
+)
+def test_starts_that_change_frozen_weights_or_need_data_are_refused(start: str, reason: str) -> None:
+    with pytest.raises(UnsupportedModel, match=reason) as caught:
+        attach("peft:lora", {"init_lora_weights": start}, LLAMA)
+    assert "lora's option init, which has default, gaussian, orthogonal, pissa," in caught.value.hint

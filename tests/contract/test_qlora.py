@@ -115,6 +115,38 @@ def test_full_weights_are_freed_and_their_identities_are_not_taken_for_others(ti
     assert counts.total.base + counts.total.head == sum(p.numel() for p in tiny("roberta").parameters())
 
 
+@pytest.mark.parametrize("architecture", ["roberta", "gpt2"])
+def test_loftq_starts_as_the_best_update_for_what_packing_lost(
+    architecture: str, tiny: Tiny, task: Classification
+) -> None:
+    model = tiny(architecture)
+    wanted = linears(model)
+    _, attached = attach(model, task.view(model), init="loftq", r=6, alpha=24)
+    layers = {n: m for n, m in attached.model.named_modules() if n in wanted and hasattr(m, "lora_A")}
+    assert layers
+    for name, module in layers.items():
+        layer: Any = module
+        packed, update = layer.get_base_layer().unpacked(), layer.get_delta_weight("default")
+        update = update.T if layer.fan_in_fan_out else update
+        sizes = torch.linalg.svdvals(wanted[name] - packed)
+        # Eckart and Young: no update of this rank leaves less.
+        left = torch.linalg.svdvals(wanted[name] - packed - update)
+        torch.testing.assert_close(left.norm(), sizes[6:].norm(), atol=1e-5, rtol=1e-3)
+        assert left.norm() < 0.95 * sizes.norm()
+
+
+def test_loftq_packs_the_same_weights_and_takes_ranks_beyond_a_layers(tiny: Tiny, task: Classification) -> None:
+    def packed(**options: Any) -> dict[str, torch.Tensor]:
+        model = tiny("roberta")
+        _, attached = attach(model, task.view(model), r=48, **options)
+        return {n: p for n, p in attached.model.named_parameters() if p.dtype == torch.int8}
+
+    plain, started = packed(), packed(init="loftq")
+    assert plain
+    assert plain.keys() == started.keys()
+    assert all(torch.equal(plain[name], started[name]) for name in plain)
+
+
 @pytest.mark.parametrize("architecture", sorted(SEQ_2_SEQ))
 def test_encoder_decoders_train_load_and_merge(architecture: str, tmp_path: Path) -> None:
     model = writer(architecture)

@@ -16,6 +16,7 @@ from running import Ended, SharedExecutor, Tiny, tiny_rows, write_rows
 from tuneoff.cli.main import main
 from tuneoff.events import StreamEvent
 from tuneoff.study import Study
+from tuneoff.study_file import load
 
 pytest_plugins = ("running_fixtures",)
 
@@ -286,27 +287,45 @@ def test_python_m_tuneoff_is_the_same_program(command: Run) -> None:
     assert command("rum").code == 2
 
 
+NEWS = [(text, {"cats": "World", "dogs": "Sports", "fish": "Business"}[label]) for text, label in tiny_rows(15, 3)]
+RECIPES: dict[str, tuple[tuple[str, str], list[tuple[str, str]]]] = {
+    "gpt2-ag-news": (("text", "label"), [*NEWS, *((f"s {i}", "Sci/Tech") for i in range(5))]),
+    "roberta-base-binary": (("sentence", "label"), [(f"a {w} film", w) for w in ("negative", "positive") * 10]),
+    **dict.fromkeys(
+        ("gpt2-cnn-dailymail", "gpt-neo-cnn-dailymail"),
+        (("article", "highlights"), [(f"Story {i}. It went on for a while.", f"story {i}") for i in range(20)]),
+    ),
+}
+"""The recipes after published comparisons: their columns, and rows that they can be run on."""
+
+
 @pytest.mark.slow
-def test_gpt2_with_random_weights_trains_on_a_few_rows(tiny: Tiny, run: Run, tmp_path: Path) -> None:
-    labels = {"cats": "World", "dogs": "Sports", "fish": "Business"}
-    rows = [(text, labels[label]) for text, label in tiny_rows(45, 3)] + [(f"s {i}", "Sci/Tech") for i in range(15)]
-    train, test = write_rows(tmp_path / "train.csv", rows), write_rows(tmp_path / "test.csv", rows[::3])
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_published_recipe_runs_with_random_weights_on_a_few_rows(recipe: str, run: Run, tmp_path: Path) -> None:
+    header, rows = RECIPES[recipe]
+    writes = header[1] == "highlights"
+    splits = ("train", "validation", "test") if writes else ("train", "test")
     ended = run(
         "run",
-        "gpt2-ag-news",
+        recipe,
         "--random-weights",
-        f"--set=task.data.train={train}",
-        f"--set=task.data.test={test}",
+        *(f"--set=task.data.{split}={write_rows(tmp_path / f'{split}.csv', rows, header)}" for split in splits),
+        *(("--set=task.max_target_length=6",) if writes else ()),
         "--set=protocol.train_rows=16",
-        "--set=protocol.test_rows=8",
-        "--set=protocol.validation_rows=8",
+        "--set=protocol.test_rows=4",
+        "--set=protocol.validation_rows=4",
+        "--set=protocol.epochs=1",
         "--set=protocol.max_length=32",
         "--set=execution.latency_examples=2",
         "--seeds=1",
         f"--out={tmp_path / 'out'}",
         "--json",
     )
-    body = _events(ended)[-1]["report"]
-    assert len(body["methods"]) == 3
-    assert all(entry["statuses"] == {"completed": 1} for entry in body["methods"])
-    assert all(entry["published"] for entry in body["methods"])
+    report = _events(ended)[-1]["report"]
+    study = load(recipe)
+    assert {entry["method"] for entry in report["methods"]} == set(study.methods)
+    for entry in report["methods"]:
+        assert entry["statuses"] == {"completed": 1}, entry["method"]
+        assert set(entry["metrics"]) >= ({"rouge_l", "loss"} if writes else {"accuracy"})
+        assert study.published is not None
+        assert set(entry["published"]) == set(study.published.figures[entry["method"]])

@@ -72,6 +72,21 @@ def test_a_whole_project_that_moved_still_works(project: Path, tmp_path: Path, m
     assert predicted(moved / "runs/out", moved / "test.csv") == predicted(project / "runs/out", project / "test.csv")
 
 
+def test_the_report_says_how_to_repeat_a_study_of_relative_files(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = Path(shutil.copytree(project, tmp_path / "moved"))
+    monkeypatch.chdir(moved)
+    first = Study.open("runs/out")
+    _, _, how = first.report(plots=False).read_text(encoding="utf-8").partition("tuneoff run ")
+    path, *options = how.splitlines()[0].split()
+    again = Study(path, device=options[options.index("--device") + 1])
+    again.run(options[options.index("--out") + 1])
+    assert again.folder != first.folder
+    assert again.records()[0].spec.id == first.records()[0].spec.id
+    assert again.records()[0].metrics == first.records()[0].metrics
+
+
 def test_a_study_folder_that_moved_alone_works_where_its_model_is(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,6 +39,8 @@ def ours(figure: str, *records: TrialRecord) -> dict[str, Any]:
 def entry() -> dict[str, Any]:
     accuracy = {"mean": 0.9, "std": 0.01, "n": 2}
     return {
+        "contended": True,
+        "memory_kind": "resident",
         "metrics": {"accuracy": accuracy},
         "validation_metrics": {},
         "train_seconds": {"mean": 120.0, "std": 6.0, "n": 2},
@@ -74,6 +76,23 @@ def test_a_figure_we_did_not_measure_has_a_name_and_no_value() -> None:
 def test_a_figure_we_do_not_know_is_still_listed() -> None:
     found = compare({"carbon_grams": 3.0}, entry())[0]
     assert (found["ours"], found["measured_as"], found["published"]) == (None, None, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("figure", "contended", "kind"),
+    [
+        ("train_minutes", True, None),
+        ("peak_gpu_memory_megabytes", False, "resident"),
+        ("accuracy_percent", False, None),
+        ("samples_per_second", False, None),  # not measured
+        ("gpu_memory_percent", False, None),
+    ],
+)
+def test_a_timing_of_a_busy_machine_and_the_kind_of_memory_are_told(
+    figure: str, contended: bool, kind: str | None
+) -> None:
+    found = ours(figure)
+    assert (found["contended"], found["memory_kind"]) == (contended, kind)
 
 
 def test_units_are_decimal() -> None:

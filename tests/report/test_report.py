@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ from synthetic_records import (
 )
 from tuneoff import report
 from tuneoff.analysis.figures import metric_name
-from tuneoff.record import Status
-from tuneoff.spec import PublishedSpec
+from tuneoff.record import Inference, Memory, ModelInfo, Status
+from tuneoff.spec import DataSpec, PublishedSpec
 from tuneoff.store import StudyStore
 from tuneoff.study_file import load
 
@@ -282,9 +283,23 @@ def test_published_figures_stand_beside_ours(tmp_path: Path) -> None:
     assert lora["published_comparison"][0]["ours"] == pytest.approx(100 * lora["metrics"]["accuracy"]["mean"])
     text = report.write(place, plots=False).read_text()
     assert "/ 93.88" in text
+    assert "†" not in text
     assert "not measured / 3 |" in text
     assert "qlora (published only, no row here): train seconds 1,694.9" in text
     assert "One run each." in text
+
+
+def test_published_figures_keep_the_dagger_and_the_kind_of_memory(tmp_path: Path) -> None:
+    figures = {"accuracy_percent": 93.88, "train_seconds": 99.0, "peak_memory_megabytes": 3577}
+    published = PublishedSpec(citation="Somebody, 2024", figures={"lora": figures})
+    study = small_study("lora").model_copy(update={"published": published})
+    place = build_store(tmp_path / "s", study, World(levels=LEVELS, contended=frozenset({"lora"})))
+    text = report.write(place, plots=False).read_text().partition("## Published")[2].partition("\n## ")[0]
+    row = cells(text, "_Somebody, 2024_", "lora")
+    assert row["train seconds"].endswith("† / 99")
+    assert "†" not in row["accuracy percent"] + row["peak memory megabytes"]
+    assert "† Something else used the machine" in text
+    assert "the process's resident memory in training; a published figure of a GPU's memory is another quantity" in text
 
 
 def test_text_from_elsewhere_cannot_break_the_page(tmp_path: Path) -> None:
@@ -320,6 +335,114 @@ def test_no_place_of_this_machine_is_in_the_report(tmp_path: Path) -> None:
     assert not [p.name for p in folder.iterdir() if p.suffix != ".png" and str(tmp_path) in p.read_text()]
 
 
+def of_data(folder: Path, data: Any) -> StudyStore:
+    study = small_study("lora", "full")
+    task = study.task.model_copy(update={"data": DataSpec.model_validate(data)})
+    return build_store(folder / "study", study.model_copy(update={"task": task}))
+
+
+def test_the_data_are_named_with_their_version(tmp_path: Path) -> None:
+    train = {"source": "somebody/news", "config": "3.0.0", "revision": "1a2b3c"}
+    data = {"train": train, "test": {"source": "somebody/news", "split": "validation"}}
+    study = of_data(tmp_path, data)
+    body = report.summary(study)
+    assert body["study"]["sources"] == {
+        "train": {**train, "split": None},
+        "validation": None,
+        "test": {"source": "somebody/news", "split": "validation", "config": None, "revision": None},
+    }
+    text = report.write(study, plots=False).read_text()
+    assert "data somebody/news, config 3.0.0, revision 1a2b3c." in text.partition("## Answer")[0]
+    rows = {split: cells(text, "## Data", split) for split in ("train", "validation", "test")}
+    assert rows["train"]["source"] == "somebody/news, config 3.0.0, revision 1a2b3c"
+    assert rows["validation"]["source"] == "cut from train"
+    assert rows["test"]["source"] == "somebody/news, split validation"
+    assert {split: row["fingerprint"] for split, row in rows.items()} == {
+        split: body["data"]["splits"][split]["fingerprint"][:12] for split in rows
+    }
+
+
+@pytest.mark.parametrize("path", ["/home/me/secret/rows.csv", "file:secret/rows.csv", "C:\\secret\\rows.csv"])
+def test_a_local_file_is_told_by_its_name(path: str, tmp_path: Path) -> None:
+    study = of_data(tmp_path, {"train": path})
+    page = report.write(study, plots=False)
+    assert report.summary(study)["study"]["sources"]["train"]["source"] == "rows.csv"
+    assert cells(page.read_text(), "## Data", "train")["source"] == "rows.csv"
+    assert "secret" not in page.read_text() + (page.parent / "report.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("protocol", "shown"),
+    [
+        ({}, "best by validation accuracy"),
+        ({"select_metric": "macro_f1"}, "best by validation macro-F1"),
+        ({"select": "last"}, "last"),
+    ],
+)
+def test_what_selects_is_named(protocol: dict[str, Any], shown: str, tmp_path: Path) -> None:
+    study = small_study("lora", "full")
+    changed = study.protocol.model_copy(update=protocol)
+    page = report.write(build_store(tmp_path / "s", study.model_copy(update={"protocol": changed})), plots=False)
+    assert cells(page.read_text(), "## Protocol", "select")["value"] == shown
+    assert "select metric" not in page.read_text()
+
+
+def test_settings_left_to_the_machine_or_the_model_are_told_as_they_were(tmp_path: Path) -> None:
+    model = ModelInfo(source="minilm", attention="eager", evaluation_attention="sdpa")
+    study = build_store(tmp_path / "s", small_study("lora"), World(changes={"lora": {"model": model}}))
+    text = report.write(study, plots=False).read_text()
+    told = {row: cells(text, "## Protocol", row)["value"] for row in ("attention", "precision", "dropout")}
+    assert told == {
+        "attention": "auto: eager in training, sdpa in evaluations",
+        "precision": "auto: fp32-medium",
+        "dropout": "as pretrained",
+    }
+
+
+def test_the_kind_of_memory_is_told_of_each_row_where_kinds_differ(tmp_path: Path) -> None:
+    assert (
+        "Peak memory is the process's resident memory in training."
+        in report.write(store(tmp_path), plots=False).read_text()
+    )
+    changes = {"full": {"memory": Memory(peak_memory_bytes=1 << 30, kind="cuda_allocated")}}
+    text = report.write(store(tmp_path / "mixed", changes=changes), plots=False).read_text()
+    assert "what CUDA's allocator gave out in training (full)" in text
+    assert "the process's resident memory in training (lora and head)" in text
+
+
+@pytest.mark.parametrize(("timed", "fastest"), [(1, False), (4, False), (5, True)])
+def test_a_latency_of_few_examples_is_never_the_best(timed: int, fastest: bool, tmp_path: Path) -> None:
+    seconds = {"full": 0.02, "lora": 0.03}
+    changes = {
+        label: {"inference": Inference(latency_seconds_median=value, latency_examples=timed)}
+        for label, value in seconds.items()
+    }
+    study = build_store(tmp_path / "s", small_study("full", "lora"), World(changes=changes))
+    assert method(report.summary(study), "full")["latency_examples"] == timed
+    text = report.write(study, plots=False).read_text()
+    assert cells(text, "## Speed and gradients", "full")["latency, one ↓"].startswith("**") is fastest
+    assert ("too few to call a row the fastest" in text) is not fastest
+    assert f"({timed} timed" in text
+
+
+def repeat_command(page: Path) -> list[str]:
+    return shlex.split(page.read_text().partition("## How to repeat")[2].partition("```sh\n")[2].splitlines()[0])
+
+
+def test_the_page_says_how_to_repeat_from_where_it_was_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    page = report.write(store(place / "my runs"), plots=False)
+    command = repeat_command(page)
+    assert command == ["tuneoff", "run", "my runs/study/report/study.yaml", "--out", "repeated", "--device", "cpu"]
+    assert load(command[2]) == StudyStore.open(page.parents[1]).study()
+    # What lies elsewhere is not led to, for the way would tell of this machine.
+    page = report.write(store(tmp_path / "elsewhere"), plots=False)
+    assert repeat_command(page)[2] == "STUDY/report/study.yaml"
+    assert "`STUDY` stands for this study's folder" in page.read_text()
+
+
 # --- studies of generation
 
 
@@ -349,6 +472,7 @@ def test_metrics_of_a_text_task_stand_in_the_tables_in_their_own_units(tmp_path:
     assert (speed["written tokens/s ↑"], speed["tokens written"]) == ("55.00 ± 0.00", "15.00 ± 0.00")
     assert "of its whole text" in text
     assert "classes" not in text
+    assert cells(text, "## Protocol", "select")["value"] == "best by validation loss"
 
 
 def test_a_floor_without_a_loss_says_why_and_one_with_a_model_has_its_figures(tmp_path: Path) -> None:

@@ -37,6 +37,35 @@ def test_every_row_fits_on_one_line(nine: StudyStore, width: int) -> None:
     assert all("2/2" in line for line in table if not line.startswith("ia3"))
 
 
+LONG = {f"{name}_of_rank_64_everywhere": {"method": "lora", "r": at + 1} for at, name in enumerate(("a", "lo", "lora"))}
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+@pytest.mark.parametrize("labels", [{label: {} for label in QUICKSTART}, LONG], ids=["default", "long"])
+def test_no_heading_or_figure_is_cut(width: int, labels: dict[str, dict[str, object]], tmp_path: Path) -> None:
+    levels = {label: QUICKSTART.get(label, QUICKSTART["lora"]) for label in labels}
+    one = list(labels)[-1]
+    study = small_study(rows={label: {"method": label, **row} for label, row in labels.items()})
+    world = World(levels=levels, fail={(one, 1): Status.OUT_OF_MEMORY}, contended=frozenset({one}))
+    text = shown(build_store(tmp_path / "s", study, world), width)
+    lines = text.splitlines()
+    assert all(len(line.rstrip()) <= width for line in lines)
+    head, *rows = lines[1 : 2 + len(labels)]
+    assert {"method", "accuracy", "time", "vs. best", "trials"} <= set(re.split(r"\s{2,}", head.strip()))
+    # A label may lose its end; what stands right of it is whole.
+    assert not [line for line in rows if "…" in line.partition(" ")[2]]
+    assert all(label.startswith(line.split()[0].rstrip("…")) for label, line in zip(labels, rows, strict=True))
+    assert rows[-1].rstrip().endswith("1/2")
+    assert re.search(rf"^{one}-s1-\w+\s+out_of_memory:", text, re.MULTILINE)
+
+
+def test_a_narrow_table_still_says_who_is_best(nine: StudyStore) -> None:
+    lines = shown(nine, 40).splitlines()
+    place = next(at for at, line in enumerate(lines) if line.startswith("method"))
+    assert lines[place].split() == ["method", "accuracy", "vs.", "best", "trials"]
+    assert len({line.split()[0] for line in lines[place + 1 : place + 10]}) == 9
+
+
 def test_a_hundred_columns_show_every_cost(nine: StudyStore) -> None:
     header = shown(nine, 100).splitlines()[1].split()
     assert {"accuracy", "time", "memory", "trained", "stored", "trials"} <= set(header)

@@ -21,22 +21,33 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 ARCHITECTURES = tuple(SIZES)
 KINDS = ("plain", "soft_prompt", "prefix")
+WAYS = (*((name, "eager") for name in SIZES), *((name, "sdpa") for name in ("gpt2", "llama", "t5", "bart")))
+"""Architectures with each implementation of attention that they have."""
 
 
-def tiny_config(architecture: str, **changes: Any) -> Any:
+def tiny_config(architecture: str, attention: str = "eager", **changes: Any) -> Any:
     from transformers import AutoConfig
 
     # Tied to the embeddings, an output layer of random weights would write the last token again and again.
     sizes = {"vocab_size": 300, "tie_word_embeddings": architecture in ("t5", "bart"), **SIZES[architecture], **changes}
     config = AutoConfig.for_model(architecture, **sizes)
-    config._attn_implementation = "eager"
+    config._attn_implementation = attention
     return config
 
 
-def tiny_writer(architecture: str, task: Generation, **changes: Any) -> tuple[Any, Any]:
+def tiny_writer(architecture: str, task: Generation, attention: str = "eager", **changes: Any) -> tuple[Any, Any]:
     """A model with the same weights every time, far enough from zero to write something, and its tokenizer."""
-    config = tiny_config(architecture, **changes)
+    config = tiny_config(architecture, attention, **changes)
     return random_model(config, task, noise=0.3).requires_grad_(False), byte_tokenizer(config)
+
+
+def framed(tokenizer: Any, single: str) -> Any:
+    """The tokenizer with these special tokens of its own around every text, `$A`."""
+    from tokenizers import processors
+
+    tokens = [(name, tokenizer.convert_tokens_to_ids(name)) for name in single.split() if name != "$A"]
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single=single, special_tokens=tokens)
+    return tokenizer
 
 
 def attached_to(model: Any, kind: str) -> Attached:

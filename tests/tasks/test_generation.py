@@ -6,12 +6,23 @@ from typing import Any
 
 import pytest
 import torch
-from generation_tools import ARCHITECTURES, KINDS, attached_to, some_features, tiny_config, tiny_writer
+from generation_tools import (
+    ARCHITECTURES,
+    KINDS,
+    VIRTUAL,
+    WAYS,
+    attached_to,
+    framed,
+    some_features,
+    tiny_config,
+    tiny_writer,
+)
 from pydantic import ValidationError
 
 from tuneoff.errors import DataError, UnsupportedModel
 from tuneoff.record import Prediction
 from tuneoff.sources.base import Rows
+from tuneoff.tasks._prompts import separator
 from tuneoff.tasks.base import Example, Features
 from tuneoff.tasks.generation import SOURCES_KEPT, WRITTEN_METRICS, Generation
 from tuneoff.trial.model import byte_tokenizer
@@ -272,6 +283,25 @@ def test_an_encoder_decoders_target_takes_nothing_from_its_source() -> None:
         one("bart", pair("ab", "1" * 127), 5, template="{source}")
 
 
+@pytest.mark.parametrize(("architecture", "kind"), [("bart", "prefix"), ("bart", "soft_prompt"), ("t5", "prefix")])
+def test_a_target_behind_a_prefix_must_fit_a_decoder_that_numbers_its_positions(architecture: str, kind: str) -> None:
+    """A soft prompt stands before the encoder's input, and T5 numbers no positions."""
+    task = Generation({"template": "{source}"})
+    model, tokenizer = tiny_writer(architecture, task)
+    attached = attached_to(model, kind)
+    frame = 2 if architecture == "bart" else 1
+    fits, longer = (pair("ab", "1" * (size - VIRTUAL - frame)) for size in (128, 129))
+    features = task.encode([fits], tokenizer, 9)
+    assert len(task.forward(attached, task.collate(features, 0))) == 128 - VIRTUAL
+    # The batch that is read may hold none of it: the row is named before anything is learnt from the others.
+    assert len(task.encode([longer, pair("c", "2")], tokenizer, 9)[0].target_ids) == 129 - VIRTUAL
+    if (architecture, kind) != ("bart", "prefix"):
+        task.forward(attached, task.collate(features, 0))
+        return
+    with pytest.raises(DataError, match=r"line 2: the target's 124 tokens and the prefix's 5 are more than the 128"):
+        task.forward(attached, task.collate(features, 0))
+
+
 def test_positions_are_those_of_the_longest_sequence() -> None:
     assert of("gpt2", max_target_length=30)[0].positions(100) == 130
     assert of("t5", max_target_length=30)[0].positions(100) == 100
@@ -303,6 +333,69 @@ def test_solved_examples_stand_inside_the_encoders_frame() -> None:
     (feature,) = task.encode([pair("q", "a")], tokenizer, 20, [pair("x", "1")])
     assert tokenizer.decode(feature.input_ids) == "<bos>x=1\n\nq=<eos>"
     assert tokenizer.decode(feature.target_ids) == "<bos>a<eos>"
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["<|im_start|>user\n{source}<|im_end|>\n<|im_start|>assistant\n", "{source}<|im_end|>", "<|im_start|>{source}\n"],
+)
+@pytest.mark.parametrize(
+    ("architecture", "frame"), [("llama", "<bos> $A <eos>"), ("llama", "$A"), ("bart", "$A <eos>")]
+)
+def test_special_tokens_of_a_template_stand_in_every_block(architecture: str, frame: str, template: str) -> None:
+    task, tokenizer = of(architecture, template=template)
+    framed(tokenizer, frame).add_special_tokens({"extra_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    (feature,) = task.encode([pair("q", "a")], tokenizer, 60, [pair("x", "1"), pair("y", "2<|im_end|>")])
+    one, two, asked = (template.replace("{source}", source) for source in "xyq")
+    before, after = ("<bos>" if "<bos>" in frame else "", "<eos>" if architecture == "bart" else "")
+    assert tokenizer.decode(feature.input_ids) == f"{before}{one}1\n\n{two}2<|im_end|>\n\n{asked}{after}"
+
+
+def test_shown_examples_are_cut_like_others() -> None:
+    options = {"template": "{source}=", "max_target_length": 3}
+    shown = [pair("x", "1" * 50)]
+    task, tokenizer = of("gpt2", long_targets="cut", **options)
+    (feature,) = task.encode([pair("q", "a")], tokenizer, 4, shown)
+    assert tokenizer.decode(feature.input_ids) == "x=111\n\nq="
+    # Even then the block may be too long; the hint does not name what is set already.
+    with pytest.raises(DataError, match="the target's 5 tokens and the 3 of the prompt") as caught:
+        of("gpt2", long_targets="cut", **{**options, "template": "{source}==="})[0].encode(
+            [pair("q", "a")], tokenizer, 4, shown
+        )
+    assert "cut" not in caught.value.hint
+    with pytest.raises(DataError, match="the target's 52 tokens") as caught:
+        of("gpt2", **options)[0].encode([pair("q", "a")], tokenizer, 4, shown)
+    assert "task.long_targets to cut" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("template", "block"), [("{source}\n", "▁x </s> ▁y </s>"), ("{source} so: ", "▁x ▁so: ▁y </s>")]
+)
+def test_where_the_tokenizer_drops_line_ends_the_end_of_text_parts_examples(template: str, block: str) -> None:
+    from transformers import T5Tokenizer
+
+    pieces = ["<pad>", "</s>", "<unk>", "▁", "▁x", "▁y", "▁so:"]
+    tokenizer = T5Tokenizer(vocab=[(piece, -float(i)) for i, piece in enumerate(pieces)], extra_ids=0)
+    assert tokenizer("x\n\ny").input_ids == tokenizer("x y").input_ids
+    task, _ = of("t5", template=template)
+    (feature,) = task.encode([pair("x", "y")], tokenizer, 20, [pair("x", "y")] * 2)
+    asked = block.removesuffix(" ▁y </s>").removesuffix(" </s>")
+    assert " ".join(tokenizer.convert_ids_to_tokens(feature.input_ids)) == f"{block} {block} {asked} </s>"
+    tokenizer.eos_token = None
+    with pytest.raises(UnsupportedModel, match="solved examples would run together"):
+        separator(tokenizer)
+
+
+@pytest.mark.parametrize("frame", ["<bos> $A <eos>", "$A <eos>", "<bos> $A"])
+def test_a_causal_prompt_is_open_at_its_end_and_a_target_ends_once(frame: str) -> None:
+    task, tokenizer = of("llama", template="{source}=")
+    framed(tokenizer, frame)
+    begin = "<bos>" if "<bos>" in frame else ""
+    room = len("abc=") + bool(begin)
+    for source, shown in (("abcdef", []), ("abcdef", [pair("x", "1")])):
+        (feature,) = task.encode([pair(source, "yes")], tokenizer, room, shown)
+        assert tokenizer.decode(feature.input_ids) == f"{begin}{'x=1' + chr(10) * 2 if shown else ''}abc="
+        assert tokenizer.decode(feature.target_ids) == "yes<eos>"
 
 
 def test_a_tokenizer_without_an_end_is_refused() -> None:
@@ -392,10 +485,10 @@ def test_loss_and_gradient_are_those_of_transformers(architecture: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_logits_are_those_of_each_example_alone(architecture: str, kind: str) -> None:
+@pytest.mark.parametrize(("architecture", "attention"), WAYS)
+def test_logits_are_those_of_each_example_alone(architecture: str, attention: str, kind: str) -> None:
     task = Generation({})
-    model, _ = tiny_writer(architecture, task)
+    model, _ = tiny_writer(architecture, task, attention)
     attached = attached_to(model, kind)
     rows = some_features()
     batch = task.collate(rows, 0)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from generation_tools import ARCHITECTURES, KINDS, attached_to, some_features, tiny_writer
+from generation_tools import ARCHITECTURES, KINDS, WAYS, attached_to, some_features, tiny_writer
 
 from tuneoff.methods.base import Attached
 from tuneoff.record import Prediction
@@ -24,9 +24,12 @@ def one_thread() -> Any:
     torch.set_num_threads(before)
 
 
-def writer(architecture: str, kind: str = "plain", **options: Any) -> tuple[Generation, Attached, Any]:
+def writer(
+    architecture: str, kind: str = "plain", attention: str = "eager", **options: Any
+) -> tuple[Generation, Attached, Any]:
     task = Generation({"max_target_length": LONGEST, **options})
-    model, tokenizer = tiny_writer(architecture, task)
+    model, tokenizer = tiny_writer(architecture, task, attention)
+    assert {part.config._attn_implementation for part in model.modules() if hasattr(part, "config")} == {attention}
     return task, attached_to(model, kind), tokenizer
 
 
@@ -44,9 +47,9 @@ def step_by_step(task: Generation, attached: Attached, prompt: Features, end: in
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_a_batch_writes_what_each_example_writes_alone(architecture: str, kind: str) -> None:
-    task, attached, tokenizer = writer(architecture, kind)
+@pytest.mark.parametrize(("architecture", "attention"), WAYS)
+def test_a_batch_writes_what_each_example_writes_alone(architecture: str, attention: str, kind: str) -> None:
+    task, attached, tokenizer = writer(architecture, kind, attention)
     prompts = some_features()
     together = task.generate(attached, prompts, tokenizer)
     assert together == [task.generate(attached, [prompt], tokenizer)[0] for prompt in prompts]
@@ -56,12 +59,31 @@ def test_a_batch_writes_what_each_example_writes_alone(architecture: str, kind: 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_beams_of_a_batch_are_those_of_each_example_alone(architecture: str, kind: str) -> None:
-    task, attached, tokenizer = writer(architecture, kind, num_beams=3)
+@pytest.mark.parametrize(("architecture", "attention"), WAYS)
+def test_beams_of_a_batch_are_those_of_each_example_alone(architecture: str, attention: str, kind: str) -> None:
+    task, attached, tokenizer = writer(architecture, kind, attention, num_beams=3)
     prompts = some_features()
     together = task.generate(attached, prompts, tokenizer)
     assert together == [task.generate(attached, [prompt], tokenizer)[0] for prompt in prompts]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("architecture", "attention"), WAYS)
+@torch.no_grad()
+def test_in_bf16_a_batch_writes_the_likeliest_token_of_each_example_but_for_rounding(
+    architecture: str, attention: str, kind: str
+) -> None:
+    task, attached, tokenizer = writer(architecture, kind, attention)
+    prompts = some_features()
+    with torch.autocast("cpu", torch.bfloat16):
+        together = task.generate(attached, prompts, tokenizer)
+        for prompt, written in zip(prompts, together, strict=True):
+            made = [*written, tokenizer.eos_token_id][:LONGEST]
+            asked = Features(prompt.input_ids, 0, prompt.length, made)
+            alone = task.forward(attached, task.collate([asked], 0)).float()
+            lost = alone.amax(-1) - alone[torch.arange(len(made)), torch.tensor(made)]
+            # bfloat16 has eight bits: a product of a few layers is right to some hundredths of the scores' size.
+            assert float(lost.max()) <= 0.03 * float(alone.abs().max())
 
 
 def test_beams_find_another_text_than_greed() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from generation_tools import framed
 from pydantic import ValidationError
 from torch import nn
 
@@ -41,10 +42,11 @@ def one_thread() -> Any:
     torch.set_float32_matmul_precision(products)
 
 
-def config_of(architecture: str) -> Any:
+def config_of(architecture: str, **changes: Any) -> Any:
     from transformers import AutoConfig
 
-    return AutoConfig.for_model(architecture, vocab_size=300, bos_token_id=299, eos_token_id=299, **SIZES[architecture])
+    sizes = {"vocab_size": 300, "bos_token_id": 299, "eos_token_id": 299, **SIZES[architecture], **changes}
+    return AutoConfig.for_model(architecture, **sizes)
 
 
 def model_of(architecture: str, task: Classification) -> Any:
@@ -255,6 +257,18 @@ def test_solved_examples_stand_before_the_prompt() -> None:
     assert tokenizer.decode(feature.input_ids) == f"{shown}oil up\n\nLabel:"
     # Each block takes `max_length` at most, as `positions` promises.
     assert len(feature.input_ids) + 6 <= 3 * task.positions(24)
+
+
+@pytest.mark.parametrize("frame", ["<bos> $A <eos>", "$A <eos>", "$A"])
+def test_words_follow_the_prompt_whatever_the_tokenizer_puts_around_a_text(frame: str) -> None:
+    task = likely(template="<|im_start|>{text}<|im_end|>\nLabel:")
+    tokenizer = framed(byte_tokenizer(config_of("llama", bos_token_id=1, eos_token_id=2)), frame)
+    tokenizer.add_special_tokens({"extra_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    solved = [Example("kick off", "sport", 5, "row 6"), Example("oil", "trade", 6, "row 7")]
+    (feature,) = task.encode(rows()[:1], tokenizer, 60, solved)
+    blocks = ("kick off<|im_end|>\nLabel: sport\n\n", "oil<|im_end|>\nLabel: trade\n\n", "oil up<|im_end|>\nLabel:")
+    begin = "<bos>" if "<bos>" in frame else ""
+    assert tokenizer.decode(feature.input_ids) == begin + "".join(f"<|im_start|>{block}" for block in blocks)
 
 
 @pytest.mark.parametrize(

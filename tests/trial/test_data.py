@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import csv
+import hashlib
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from tuneoff.errors import DataError
 from tuneoff.spec import Protocol, TaskSpec
 from tuneoff.tasks.base import Example
 from tuneoff.tasks.classification import Classification
+from tuneoff.tasks.generation import Generation
 from tuneoff.trial.data import TrialData, load, subset
 
 
@@ -207,3 +210,55 @@ def test_nothing_but_rows_changes_what_is_recorded(tmp_path: Path) -> None:
     options: list[dict[str, Any]] = [{}, {"epochs": 9, "batch_size": 3, "learning_rate": 0.1, "max_length": 7}]
     infos = [load_files(tmp_path, changed, train=news(30)).info for changed in options]
     assert infos[0] == infos[1]
+
+
+# --- columns that the template names
+
+
+QUESTIONS = [(f"The {thing} is red and the sky is blue.", f"What colour is the {thing}?") for thing in "abcd"]
+
+
+def asked(path: Path, *questions: str) -> Path:
+    """Rows of four contexts, each with these questions."""
+    rows = [(context, f"{question} {own}", "red") for context, own in QUESTIONS for question in questions]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("context", "question", "answer"), *rows])
+    return path
+
+
+def load_questions(train: Path, test: Path, **options: Any) -> TrialData:
+    task = {"source": "context", "target": "answer", "template": "{question}\n{source}\n"}
+    data = {name: {"source": str(path)} for name, path in (("train", train), ("test", test))}
+    spec = TaskSpec.model_validate({"name": "generation", "data": data, **task})
+    return load(Generation(spec.options), spec, Protocol.model_validate({"validation_fraction": 0.2, **options}))
+
+
+def test_one_context_asked_two_things_is_no_duplicate(tmp_path: Path) -> None:
+    train, test = asked(tmp_path / "train.csv", "One.", "Two."), asked(tmp_path / "test.csv", "Three.")
+    data = load_questions(train, test)
+    assert data.info.overlap == {"train/validation": 0, "train/test": 0}
+    assert data.findings == ()
+    kept = load_questions(train, test, duplicates="remove")
+    assert (kept.info.splits["train"].rows, kept.info.overlap_removed) == (6, 0)
+
+
+def test_one_context_asked_the_same_is_a_duplicate(tmp_path: Path) -> None:
+    train, test = asked(tmp_path / "train.csv", "One.", "Two."), asked(tmp_path / "test.csv", "tWO. ")
+    data = load_questions(train, test, duplicates="remove")
+    assert data.info.overlap_removed > 0
+    assert all(example.fields["question"].startswith("One.") for example in data.splits["train"])
+
+
+def test_a_fingerprint_tells_the_other_columns(tmp_path: Path) -> None:
+    train, test = asked(tmp_path / "train.csv", "One."), asked(tmp_path / "test.csv", "Three.")
+    first = load_questions(train, test).info.splits
+    again = load_questions(asked(train, "Four."), test).info.splits
+    assert first["test"].fingerprint == again["test"].fingerprint
+    assert first["train"].fingerprint != again["train"].fingerprint
+
+
+def test_without_such_columns_a_fingerprint_is_what_it_always_was(tmp_path: Path) -> None:
+    """Records of earlier versions must still be seen to have had the same data."""
+    data = load_files(tmp_path, train=news(20), test=[("goal match 1", "sport"), ("oil price", "trade")])
+    as_ever = hashlib.sha256(b"goal match 1\x00sport\x01oil price\x00trade\x01").hexdigest()
+    assert data.info.splits["test"].fingerprint == as_ever

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,8 +9,12 @@ import torch
 from trial_tools import bench_of, some_features
 
 from tuneoff.errors import Diverged
+from tuneoff.record import Prediction
 from tuneoff.tasks.base import Example
-from tuneoff.trial.evaluate import measure_inference, predict
+from tuneoff.tasks.generation import Generation
+from tuneoff.trial import evaluate
+from tuneoff.trial.evaluate import measure_inference, predict, write
+from tuneoff.trial.model import byte_tokenizer
 
 pytest_plugins = ("trial_fixtures",)
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -88,3 +93,31 @@ def test_more_singles_than_examples_are_all_examples() -> None:
     bench, _ = bench_of("full")
     assert measure_inference(bench, some_features((4,)), 10).latency_examples == 1
     assert measure_inference(bench, some_features((4, 6)), 10).latency_examples == 2
+
+
+def test_speeds_of_writing_are_those_of_the_whole_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+
+    class TwoSecondsABatch(Generation):
+        def generate(self, attached: Any, features: Any, tokenizer: Any, limit: int | None = None) -> list[list[int]]:
+            clock[0] += 2.0
+            return [[7] * len(feature.input_ids) for feature in features]
+
+    monkeypatch.setattr(evaluate, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    task = TwoSecondsABatch({"template": "{source}"})
+    bench, _ = bench_of("full", "gpt2", task, batch_size=2)
+    model: Any = bench.attached.model
+    bench = replace(bench, tokenizer=byte_tokenizer(model.config))
+    sources = ("a", "abcdefgh", "abc", "ab", "abcdef")
+    examples = [Example(source, "t", i, f"row {i}") for i, source in enumerate(sources)]
+    features = task.encode(examples, bench.tokenizer, 20)
+    blank = [Prediction(index=e.index, target=e.target, output="") for e in examples]
+    predictions, writing = write(bench, features, examples, blank)
+    assert [p.generated_tokens for p in predictions] == [1, 8, 3, 2, 6]
+    speed = measure_inference(bench, features, 2, writing)
+    # Five texts of 20 tokens in three batches; a single example takes as long as a batch here.
+    assert speed.generated_tokens_per_second == pytest.approx(20 / 6)
+    assert speed.generated_tokens_mean == pytest.approx(20 / 5)
+    assert speed.batched_examples_per_second == pytest.approx(5 / 6)
+    assert (speed.latency_examples, speed.latency_seconds_median, speed.latency_seconds_p95) == (2, 2.0, 2.0)
+    assert speed.batched_tokens_per_second is None

@@ -9,13 +9,12 @@ import pytest
 import torch
 from trial_tools import tiny_config
 
-from tuneoff import architectures, registry
-from tuneoff.errors import DataError, SourceNotFound, UnsupportedModel
-from tuneoff.methods.base import Method
+from tuneoff import architectures
+from tuneoff.errors import SourceNotFound, UnsupportedModel
 from tuneoff.spec import ModelSpec
 from tuneoff.tasks.classification import Classification
 from tuneoff.trial import model as trial_model
-from tuneoff.trial.model import Loaded, byte_tokenizer, check_length, max_positions
+from tuneoff.trial.model import Loaded, byte_tokenizer
 
 pytest_plugins = ("trial_fixtures",)
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -30,12 +29,6 @@ def shipped(name: str) -> Any:
     found = architectures.find(name)
     assert found is not None
     return AutoConfig.for_model(**found)
-
-
-def method_of(name: str) -> Method[Any]:
-    method = registry.methods()[name].create({})
-    assert isinstance(method, Method)
-    return method
 
 
 def load(folder: Path, seed: int = 0, dropout: float | None = None, random_weights: bool = False) -> Loaded:
@@ -97,43 +90,6 @@ def test_decoders_get_none(name: str) -> None:
     tokenizer = byte_tokenizer(shipped(name))
     assert len(tokenizer("ab")["input_ids"]) == 2
     assert tokenizer.eos_token_id == shipped(name).eos_token_id
-
-
-# --- lengths
-
-
-@pytest.mark.parametrize(
-    ("name", "limit"), [("roberta-base", 512), ("gpt2", 1024), ("minilm", 512), ("gpt-neo-125m", 2048)]
-)
-def test_positions_that_can_be_used(name: str, limit: int) -> None:
-    assert max_positions(shipped(name)) == limit
-    check_length(shipped(name), TASK, limit, method_of("full"), "full")
-    with pytest.raises(DataError, match=f"protocol.max_length {limit + 1} is more than the model's {limit} positions"):
-        check_length(shipped(name), TASK, limit + 1, method_of("full"), "full")
-
-
-def test_a_roberta_of_the_full_length_runs() -> None:
-    """The positions named are those the model has: one more would be out of its table."""
-    from transformers import RobertaConfig, RobertaModel
-
-    config = RobertaConfig(
-        vocab_size=30, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
-    )
-    config.max_position_embeddings = 12
-    limit = max_positions(config)
-    assert limit == 10
-    model = RobertaModel(config).eval()
-    assert model(torch.full((1, limit), 5)).last_hidden_state.shape == (1, 10, 8)
-    with pytest.raises((IndexError, RuntimeError)):
-        model(torch.full((1, limit + 1), 5))
-
-
-def test_virtual_tokens_count_against_the_positions() -> None:
-    prompts = method_of("prompt_tuning")
-    check_length(shipped("minilm"), TASK, 492, prompts, "prompt_tuning")
-    with pytest.raises(DataError, match=r"max_length 500 \+ 20 virtual tokens of prompts is more than") as caught:
-        check_length(shipped("minilm"), TASK, 500, prompts, "prompts")
-    assert "protocol.max_length to 492 or less" in caught.value.hint
 
 
 # --- weights and head

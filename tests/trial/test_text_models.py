@@ -13,7 +13,8 @@ from trial_tools import save_writer, tiny_config
 from tuneoff.spec import ModelSpec
 from tuneoff.tasks.generation import Generation
 from tuneoff.trial import model as trial_model
-from tuneoff.trial.model import Loaded, byte_tokenizer, max_positions
+from tuneoff.trial.lengths import max_positions
+from tuneoff.trial.model import Loaded, byte_tokenizer
 
 pytest_plugins = ("trial_fixtures",)
 pytestmark = pytest.mark.usefixtures("one_thread")

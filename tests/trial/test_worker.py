@@ -10,9 +10,11 @@ import torch
 from trial_tools import news, write_csv
 
 from tuneoff import registry
-from tuneoff.errors import DataError, Diverged, ExecutorError, RecordExists, StoreError
+from tuneoff.errors import DataError, Diverged, ExecutorError, RecordExists, StoreError, UnsupportedModel
 from tuneoff.record import RoleCounts, Status, TrialRecord
 from tuneoff.store import TrialStore
+from tuneoff.tasks.base import Example
+from tuneoff.tasks.generation import Generation
 from tuneoff.trial.use import restore
 from tuneoff.trial.worker import run
 
@@ -143,6 +145,9 @@ def test_a_baseline_trains_nothing_and_says_so(finished: Finished) -> None:
     assert record.parameters.total == RoleCounts()
     assert record.timing.train_seconds is None
     assert record.missing["throughput"] == "this method does not train"
+    # Floors that use a model do not train either, and have these.
+    for figure in ("inference", "model", "precision", "memory.peak_memory_bytes"):
+        assert record.missing[figure] == "this method uses no model"
     assert record.stored_bytes == 0
     assert not place.weights.exists()
     # The largest class's share.
@@ -183,6 +188,45 @@ def test_latency_measurements_change_no_result(finished: Finished, make_place: M
     _, first = finished["lora"]
     again = finish(make_place("lora", execution={"latency_examples": 9}))
     assert again.predictions["test"].sha256 == first.predictions["test"].sha256
+
+
+@pytest.mark.parametrize("duplicates", ["warn", "remove"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_shown_examples_are_training_rows(
+    duplicates: str, seed: int, make_place: MakePlace, gpt_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All splits are cut from one file, most of whose rows stand in it twice."""
+    calls: list[tuple[list[Example], list[Example]]] = []
+    encode = Generation.encode
+
+    def noted(task: Generation, examples: Any, tokenizer: Any, max_length: int, shown: Any = ()) -> Any:
+        calls.append((list(examples), list(shown)))
+        return encode(task, examples, tokenizer, max_length, shown)
+
+    monkeypatch.setattr(Generation, "encode", noted)
+    rows = [*news(40), *((text.upper(), topic) for text, topic in news(30))]
+    place = make_place(
+        "few_shot",
+        folder=gpt_folder,
+        data=write_csv(tmp_path / "rows.csv", rows),
+        task={"name": "generation", "source": "text", "target": "label", "max_target_length": 4},
+        protocol={"max_length": 12, "duplicates": duplicates},
+        seed=seed,
+    )
+    record = finish(place)
+    splits = {len(examples): examples for examples, _ in calls}
+    assert record.data is not None
+    train, test = (splits[record.data.splits[name].rows] for name in ("train", "test"))
+    shown = calls[0][1]
+    assert len(shown) == 3
+    assert all(given == shown for _, given in calls), "every split is shown the same"
+    assert all(example in train and example not in test for example in shown)
+    assert (record.data.overlap["train/test"] > 0) == (duplicates == "warn")
+    if duplicates == "remove":
+        elsewhere = {
+            example.text.casefold() for name in splits if splits[name] is not train for example in splits[name]
+        }
+        assert not elsewhere & {example.text.casefold() for example in shown}
 
 
 # --- selection
@@ -354,7 +398,7 @@ def test_rows_that_cannot_be_used_stop_it_before_the_model_is_loaded(make_place:
 
 
 def test_a_prompt_that_leaves_too_few_positions_is_refused(make_place: MakePlace) -> None:
-    with pytest.raises(DataError, match=r"max_length 60 \+ 20 virtual tokens of prompt_tuning .* 64 positions"):
+    with pytest.raises(UnsupportedModel, match=r"max_length 60 \+ 20 virtual tokens of prompt_tuning .* 64 positions"):
         finish(make_place("prompt_tuning", protocol={"max_length": 60}))
 
 

@@ -16,7 +16,7 @@ from tuneoff.forecast import RowForecast
 from tuneoff.methods.base import Attached, Method
 from tuneoff.spec import StudySpec, TrialSpec
 from tuneoff.study_file import parse
-from tuneoff.tasks.base import Features
+from tuneoff.tasks.base import Features, Task
 from tuneoff.tasks.classification import Classification
 from tuneoff.tasks.generation import Generation
 from tuneoff.trial.evaluate import Bench
@@ -57,7 +57,7 @@ def tiny_config(architecture: str, **changes: Any) -> Any:
     return AutoConfig.for_model(architecture, **{"vocab_size": 300, **SIZES[architecture], **changes})
 
 
-def tiny_model(architecture: str, task: Classification, **changes: Any) -> nn.Module:
+def tiny_model(architecture: str, task: Task, **changes: Any) -> nn.Module:
     """The same weights every time, far enough from zero to tell mistakes."""
     return random_model(tiny_config(architecture, **changes), task)
 
@@ -88,7 +88,7 @@ def some_features(sizes: Sequence[int] = (3, 9, 5, 12), classes: int = 2) -> lis
 
 
 def bench_of(
-    name: str, architecture: str = "bert", task: Classification | None = None, batch_size: int = 64, **changes: Any
+    name: str, architecture: str = "bert", task: Task | None = None, batch_size: int = 64, **changes: Any
 ) -> tuple[Bench, Method[Any]]:
     """A method attached to a tiny model, as a trial has it, in plain float32."""
     task = task or Classification({"labels": ["a", "b"]})

@@ -22,12 +22,12 @@ class Answer:
     """What the study says.
 
     Attributes:
-        best: label of the trained row with the best mean of the primary metric; None while there is none.
+        best: label of the trained row with the best mean of the primary metric; None while none can be weighed.
         tied_with: labels that cannot be told apart from it.
         too_few_seeds: labels that could be, were there the seeds required; the difference is beyond the noise.
         behind: labels that are significantly worse.
         not_compared: labels for which no fair comparison could be made.
-        floor: label of the best row that does not train; None without one.
+        floor: label of the best row that does not train; None where none can be weighed.
         not_above_floor: trained rows that are not clearly better than the floor (`Outcomes.above`).
         if_trained: where it is not shown that training helps, the row that `recommend` gives among those that train.
         cheapest: cost -> label, among the best and those tied with it.
@@ -71,17 +71,16 @@ def find_answer(results: Results, outcomes: Outcomes, warnings: list[Finding]) -
     loud = sorted((w for w in warnings if w.name in LOUD), key=lambda w: LOUD.index(w.name))
     caveats = tuple(w.message for w in loud)
     found = outcomes.verdict(metric) if metric else None
-    trained = _ranked([row for row in results.rows if row.trains], outcomes, metric)
-    floors = _ranked([row for row in results.rows if not row.trains], outcomes, metric)
-    floor = floors[0] if floors else None
-    if not trained or metric is None:
+    ranked = outcomes.ranked(results.rows, metric) if metric else []
+    trained, floors = [row for row in ranked if row.trains], [row for row in ranked if not row.trains]
+    best, floor = (outcomes.best(rows, metric) if metric else None for rows in (trained, floors))
+    if best is None or metric is None:
         name = floor.label if floor else None
         return Answer(None, (), (), (), (), name, (), None, {}, 0, {}, {}, found, caveats)
 
     def against(row: Row, other: Row) -> Pair:
         return _pair(row, other, outcomes, found, metric)
 
-    best = trained[0]
     to_floor = {row.label: against(row, floor) for row in trained} if floor else {}
     rivals = {row.label: against(row, best) for row in trained[1:]}
 
@@ -140,16 +139,6 @@ def _pair(row: Row, other: Row, outcomes: Outcomes, found: Verdict | None, metri
         seeds_needed=None,
         reason=reason,
     )
-
-
-def _ranked(rows: list[Row], outcomes: Outcomes, metric: Metric | None) -> list[Row]:
-    """Rows that have a score, best mean first; those that take no part in the verdict come last."""
-    if metric is None:
-        return []
-    sign = -1.0 if metric.direction == "higher" else 1.0
-    scored = [(figure, row) for row in rows if (figure := outcomes.figure(row, metric))]
-    ranked = sorted(scored, key=lambda pair: (pair[0].sample is None, sign * pair[0].estimate.mean))
-    return [row for _, row in ranked]
 
 
 def _cheapest(rows: list[Row]) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable
 
 from tuneoff.analysis.detectors import detect
+from tuneoff.analysis.outcomes import Outcomes
 from tuneoff.analysis.results import Results
 from tuneoff.record import Environment, Finding, Status, TrialRecord
 
@@ -30,8 +31,12 @@ LOUD = (
 RANDOM_WEIGHTS = "The base model's weights are random: quality means nothing here, only times, memory and sizes count."
 
 
-def caveats(results: Results) -> list[Finding]:
-    """All warnings of a study: those found by comparing records first, then the records' own findings."""
+def caveats(results: Results, outcomes: Outcomes | None = None) -> list[Finding]:
+    """All warnings of a study: those found by comparing records first, then the records' own findings.
+
+    Args:
+        outcomes: of these results, where there are some already: predictions are then read once.
+    """
     found: list[Finding] = []
     if results.random_weights:
         found.append(Finding(name="random_weights", message=RANDOM_WEIGHTS))
@@ -39,7 +44,7 @@ def caveats(results: Results) -> list[Finding]:
     found += _inequalities(results)
     found += _machines(results)
     own = _own_findings(results, {"random_weights", "contended"})
-    return found + detect(results) + own + _trackers(results)
+    return found + detect(results, outcomes or Outcomes(results)) + own + _trackers(results)
 
 
 def _trials(results: Results) -> list[Finding]:

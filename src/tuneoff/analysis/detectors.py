@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from tuneoff.analysis.figures import metric_name
 from tuneoff.analysis.inference import Sample, estimate
+from tuneoff.analysis.outcomes import DIFFERENT_EXAMPLES, Outcomes
 from tuneoff.analysis.results import Results, Row
 from tuneoff.record import Finding, TrialRecord
 
@@ -16,7 +17,7 @@ SEEDS_FOR_SPREAD = 3
 POINTS_FOR_ROUGHNESS = 3
 
 
-def detect(results: Results) -> list[Finding]:
+def detect(results: Results, outcomes: Outcomes) -> list[Finding]:
     """`still_improving`, `best_at_last`, `best_at_first`, `collapsed_seeds` and `below_floor`, each naming its rows."""
     trained = [row for row in results.rows if row.trains and row.completed]
     improving = {row.label: gain for row in trained if (gain := _still_improving(row))}
@@ -32,7 +33,7 @@ def detect(results: Results) -> list[Finding]:
         found.append(Finding(name="still_improving", message=message))
     found += _best_at_an_end([row for row in trained if row.label not in improving], last=True)
     found += _best_at_an_end(trained, last=False)
-    return found + _collapsed_seeds(results) + _below_floor(results)
+    return found + _collapsed_seeds(results) + _below_floor(results, outcomes)
 
 
 @dataclass(frozen=True)
@@ -129,31 +130,23 @@ def _collapsed_seeds(results: Results) -> list[Finding]:
     return [Finding(name="collapsed_seeds", message=message)]
 
 
-def _below_floor(results: Results) -> list[Finding]:
+def _below_floor(results: Results, outcomes: Outcomes) -> list[Finding]:
     """Trained rows whose mean is no better than that of the best row without training."""
     metric = results.primary
-    if metric is None:
+    floor = outcomes.best((row for row in results.rows if not row.trains), metric) if metric else None
+    level = outcomes.mean(floor, metric) if floor and metric else None
+    if metric is None or floor is None or level is None:
         return []
     sign = 1.0 if metric.direction == "higher" else -1.0
-    means = {row.label: _mean(row, metric.name) for row in results.rows}
-    untrained = [row.label for row in results.rows if not row.trains]
-    floors = [(sign * mean, label) for label in untrained if (mean := means[label]) is not None]
-    if not floors:
-        return []
-    level, floor = max(floors)
+    trained = [(row.label, figure) for row in results.rows if row.trains and (figure := outcomes.figure(row, metric))]
     told = [
-        f"{row.label} {mean:.4g}"
-        for row in results.rows
-        if row.trains and (mean := means[row.label]) is not None and sign * mean <= level
+        f"{label} {figure.estimate.mean:.4g}"
+        for label, figure in trained
+        if figure.note != DIFFERENT_EXAMPLES and sign * figure.estimate.mean <= sign * level
     ]
     if not told:
         return []
     message = (
-        f"Test {metric_name(metric.name)} is no better than that of {floor}, without training, {sign * level:.4g}: "
+        f"Test {metric_name(metric.name)} is no better than that of {floor.label}, without training, {level:.4g}: "
     )
     return [Finding(name="below_floor", message=message + ", ".join(told) + ".")]
-
-
-def _mean(row: Row, metric: str) -> float | None:
-    scores = row.scores(metric).values()
-    return math.fsum(scores) / len(scores) if scores else None

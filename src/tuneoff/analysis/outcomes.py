@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuneoff.analysis.inference import Estimate, Sample, Verdict, estimate, verdict
+from tuneoff.analysis.inference.crossed import components
 from tuneoff.analysis.inference.sample import Statistic
 from tuneoff.analysis.results import Results, Row
 from tuneoff.errors import CorruptRecord
@@ -40,7 +41,10 @@ RANGES: dict[str, tuple[float, float]] = {
 """Values that a metric can take by definition, where its name tells."""
 LARGEST = 1e100
 """Beyond it (the perplexity of a model that failed) squares are no numbers any more."""
-DIFFERENT_EXAMPLES = "they were tested on different examples"
+TOO_LARGE = "too large a value to tell its error"
+DIFFERENT_EXAMPLES = "tested on other examples than most trials"
+UNWEIGHED = (TOO_LARGE, DIFFERENT_EXAMPLES)
+"""Notes of figures whose mean must not stand beside others."""
 
 
 def over_seeds(values: Iterable[float]) -> Estimate | None:
@@ -66,6 +70,7 @@ class Figure:
         estimate: mean, spread, interval.
         sample: what it was made of; None where it takes no part in comparisons.
         note: why only seeds tell, or why it is not compared; else empty.
+        weighed: whether its mean may stand beside others: it is compared, or every seed scored alike.
     """
 
     estimate: Estimate
@@ -74,8 +79,7 @@ class Figure:
 
     @property
     def weighed(self) -> bool:
-        """Whether its mean may stand beside others: it is compared, or every seed scored alike."""
-        return self.sample is not None or (self.estimate.std is not None and self.estimate.std <= 1e-12)
+        return self.note not in UNWEIGHED
 
 
 @dataclass(frozen=True)
@@ -121,14 +125,40 @@ class Outcomes:
             self._verdicts[metric.name] = made
         return self._verdicts[metric.name]
 
+    def mean(self, row: Row, metric: Metric) -> float | None:
+        """A row's mean of a test metric; None without one or where it is not weighed (`Figure.weighed`)."""
+        figure = self.figure(row, metric)
+        return figure.estimate.mean if figure is not None and figure.weighed else None
+
+    def ranked(self, rows: Iterable[Row], metric: Metric) -> list[Row]:
+        """The rows that have a score: first the weighed ones by their means, the best first and equal ones in the order
+        given, then the others. Whoever names a best row or a floor takes it from here."""
+        sign = -1.0 if metric.direction == "higher" else 1.0
+        scored = [(figure, row) for row in rows if (figure := self.figure(row, metric))]
+        scored.sort(key=lambda pair: (not pair[0].weighed, sign * pair[0].estimate.mean))
+        return [row for _, row in scored]
+
+    def best(self, rows: Iterable[Row], metric: Metric) -> Row | None:
+        """The first of the ranked rows; None where none is weighed."""
+        return next((row for row in self.ranked(rows, metric) if self.mean(row, metric) is not None), None)
+
+    def standard_error(self, row: Row, other: Row, metric: Metric) -> float | None:
+        """Of the difference of two rows, on the seeds and examples that both have; with one seed over examples alone.
+        None where nothing tells it."""
+        first, second = (figure.sample if (figure := self.figure(r, metric)) else None for r in (row, other))
+        if first is None or second is None or not set(first.seeds) & set(second.seeds):
+            return None
+        parts = components(first.minus(second))
+        return math.sqrt(parts.variance) if parts.known else None
+
     def above(self, row: Row, floor: Row, metric: Metric) -> bool | None:
         """Whether a row is clearly better than a floor: by its mean, and by the pair's own interval where there is one,
         for it is a check of sanity and no claim among many. None where the two cannot be weighed."""
-        figures = [figure for r in (row, floor) if (figure := self.figure(r, metric)) and figure.weighed]
-        if len(figures) < 2:
+        mine, theirs = self.mean(row, metric), self.mean(floor, metric)
+        if mine is None or theirs is None:
             return None
         sign = 1.0 if metric.direction == "higher" else -1.0
-        if sign * (figures[0].estimate.mean - figures[1].estimate.mean) <= 0:
+        if sign * (mine - theirs) <= 0:
             return False
         found = self.verdict(metric)
         try:
@@ -153,21 +183,19 @@ class Outcomes:
         records = [record for record in row.completed if record.spec.seed in scores]
         values = np.array([scores[record.spec.seed] for record in records])
         if float(np.abs(values).max()) > LARGEST:
-            reason = "too large a value to tell its error"
             mean, seeds = float(values.mean()), len(values)
-            return Figure(Estimate(row.label, mean, None, None, seeds, None, reason), None, reason)
+            return Figure(Estimate(row.label, mean, None, None, seeds, None, TOO_LARGE), None, TOO_LARGE)
         sample = self._from_predictions(row.label, metric, records, values)
         note = "" if sample else f"predictions do not give {metric.name} example by example; compared by seeds alone"
         sample = sample or Sample.from_scores(row.label, [r.spec.seed for r in records], values)
         found = within_range(estimate(sample, fraction=self._fraction(metric)), metric.name)
+        elsewhere = bool({_test_print(record) for record in records} - {None, self._usual})
         if sample.contributions is None and len(sample) > 1 and _equal(values):
             # A floor that knows no chance. That its seeds agree says nothing of other test examples.
             reason = "the same score at every seed and no values per example: nothing tells its error"
             bare = Estimate(row.label, found.mean, found.std, None, found.seeds, None, reason)
-            return Figure(bare, None, reason)
-        if {_test_print(record) for record in records} - {None, self._usual}:
-            return Figure(found, None, DIFFERENT_EXAMPLES)
-        return Figure(found, sample, note)
+            return Figure(bare, None, DIFFERENT_EXAMPLES if elsewhere else reason)
+        return Figure(found, None, DIFFERENT_EXAMPLES) if elsewhere else Figure(found, sample, note)
 
     def _fraction(self, metric: Metric) -> bool:
         """Whether the metric lies in [0, 1] by definition: it is known to, or a mean of examples' own values."""

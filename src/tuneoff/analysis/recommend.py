@@ -100,6 +100,9 @@ class Recommendation:
         best: label of the row that trains with the best mean, whether it keeps the limits or not; None without any.
         best_fitting: likewise among those that keep the limits.
         as_good: rows that keep the limits within one standard error of `best_fitting`, itself included.
+        by_examples: rows that keep the limits and whose standard error to `best_fitting` is over test examples alone,
+            because one of the two has one seed.
+        by_means: likewise those of which nothing tells a standard error.
         tied_with: rows that train and cannot be told apart from the answer.
         open_pairs: the answer against those, and against rows that train and stand apart from it in this sample, but
             for too few seeds to call that significant.
@@ -126,6 +129,8 @@ class Recommendation:
     best: str | None
     best_fitting: str | None
     as_good: tuple[str, ...]
+    by_examples: tuple[str, ...]
+    by_means: tuple[str, ...]
     tied_with: tuple[str, ...]
     open_pairs: tuple[Pair, ...]
     to_best: Pair | None
@@ -178,7 +183,9 @@ def recommend(
     best = scales.trained[0] if scales.trained else None
     floor = next((row.label for row in rows if not row.trains and row.fits), next(iter(scales.floors), None))
     floor_row = results.row(floor) if floor else None
-    unproven = outcomes.unproven((results.row(r.label) for r in rows if r.trains and r.fits), floor_row, metric)
+    fitting = [row.label for row in rows if row.trains and row.fits]
+    unproven = outcomes.unproven(map(results.row, fitting), floor_row, metric)
+    by_means, by_examples = _errors_told(scales, fitting)
     trained = [row for row in rows if row.trains]
     known = [row for row in trained if row.shortfalls and row.shortfalls[0].excess is not None]
     nearest = min(known, key=lambda row: row.shortfalls[0].relative) if answer is None and known else None
@@ -193,7 +200,7 @@ def recommend(
             return None
 
     waiting = [p for label in scales.trained if (p := pair(label)) and p.relation in ("tied", "too_few_seeds")]
-    loud = sorted((f for f in caveats(results) if f.name in LOUD), key=lambda f: LOUD.index(f.name))
+    loud = sorted((f for f in caveats(results, outcomes) if f.name in LOUD), key=lambda f: LOUD.index(f.name))
     return Recommendation(
         metric=metric,
         limits=tuple(limits),
@@ -202,6 +209,8 @@ def recommend(
         best=best,
         best_fitting=as_good[0] if as_good else None,
         as_good=as_good,
+        by_examples=by_examples,
+        by_means=by_means,
         tied_with=tuple(p.second for p in waiting if p.relation == "tied"),
         open_pairs=tuple(waiting),
         to_best=pair(best),
@@ -244,6 +253,17 @@ def _as_good(scales: Scales, limits: Sequence[Limit]) -> tuple[str, ...]:
     return tuple(scales.trained[at] for at in fitting if quality[at] >= quality[best] - scales.margins[at, best])
 
 
+def _errors_told(scales: Scales, labels: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Which of these rows, best first, have no standard error to the first, and which one over examples alone."""
+    if not labels:
+        return (), ()
+    best, *others = labels
+    errors = dict(zip(scales.trained, scales.errors[scales.trained.index(best)], strict=True))
+    by_means = tuple(label for label in others if np.isnan(errors[label]))
+    still = [label for label in others if {label, best} & set(scales.quality.still)]
+    return by_means, tuple(label for label in still if label not in by_means)
+
+
 def _usable(scales: Scales, labels: Sequence[str], prefer: str) -> str:
     """The preferred cost, or the next that all rows have; empty without one."""
     for axis in (prefer, *(name for name in AXES if name != prefer)):
@@ -255,7 +275,7 @@ def _usable(scales: Scales, labels: Sequence[str], prefer: str) -> str:
 def _unsure(scales: Scales) -> str:
     """Why there are no probabilities; empty where there are."""
     if not scales.trained:
-        return "no row that trains has a score"
+        return "no row that trains can be weighed"
     if all(label in scales.quality.still for label in scales.trained):
         return "one seed does not tell how much seeds differ"
     return ""

@@ -9,6 +9,7 @@ clearly does (`Outcomes.unproven`), it is said that training is not shown to hel
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 
@@ -37,12 +38,10 @@ class Scales:
         self.quality = quality_draws(results, outcomes, metric)
         self._costs: dict[str, Draws] = {}
         self._metrics: dict[str, Draws] = {metric.name: self.quality}
-        sign = 1.0 if metric.direction == "higher" else -1.0
-        weighed = [row for row in results.rows if row.label in self.quality.means]
-        ranked = sorted(weighed, key=lambda row: -sign * self.quality.means[row.label])
+        ranked = [row for row in outcomes.ranked(results.rows, metric) if row.label in self.quality.means]
         self.trained = [row.label for row in ranked if row.trains]
         self.floors = [row.label for row in ranked if not row.trains]
-        self.sign = sign
+        self.sign = 1.0 if metric.direction == "higher" else -1.0
 
     def cost(self, axis: str) -> Draws:
         if axis not in self._costs:
@@ -65,16 +64,27 @@ class Scales:
         return self.sign * np.array([self.quality.drawn[label] for label in labels])
 
     @cached_property
-    def margins(self) -> Array:
+    def errors(self) -> Array:
         """Standard error of the difference of two rows that train: half of the middle 68 % of its draws, for those
-        of few seeds have tails that no standard deviation survives. Shape (rows, rows)."""
+        of few seeds have tails that no standard deviation survives; where one of them has one seed, over test examples
+        alone; NaN where nothing tells it. Shape (rows, rows)."""
         values = self.good(self.trained, means=False)
         found = np.zeros((len(values), len(values)))
         moving = [at for at, label in enumerate(self.trained) if label not in self.quality.still]
         for at in moving:
             low, high = np.percentile(values[moving] - values[at], (15.865, 84.135), axis=1)
             found[at, moving] = (high - low) / 2
+        for at, other in itertools.combinations(range(len(values)), 2):
+            if at not in moving or other not in moving:
+                first, second = (self.results.row(self.trained[index]) for index in (at, other))
+                error = self.outcomes.standard_error(first, second, self.metric)
+                found[at, other] = found[other, at] = np.nan if error is None else error
         return found
+
+    @property
+    def margins(self) -> Array:
+        """By how much one row may be worse than another and count as good: `errors`, 0 where there is none."""
+        return np.nan_to_num(self.errors)
 
 
 def choose(scales: Scales, limits: Sequence[Limit], prefer: str, means: bool, floors: bool = True) -> NDArray[np.intp]:

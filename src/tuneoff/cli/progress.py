@@ -12,12 +12,14 @@ from tuneoff.cli.board import PREPARING, Board, RowSoFar
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.live import Live
+    from rich.table import Table
 
     from tuneoff.spec import TrialSpec
 
 PLAIN_INTERVAL_SECONDS = 10.0
 REFRESHES_PER_SECOND = 4
-LABEL_WIDTH = 24
+LABEL_LEAST = 11
+"""Columns that labels of rows keep: the width of their heading."""
 IMPORTANCE = ("left", "loss", "step", "phase", "validation", "epoch", "spent", "speed")
 """The parts of `Board.describe`, the most important first: a narrow terminal has no room for all."""
 FIGURES = ("step", "loss", "validation", "speed")
@@ -93,7 +95,7 @@ def view(board: Board, width: int) -> RenderableType:
                 lines.append(line.append(f"  {told}", style="not bold cyan"))
         if machine := _machine(board):
             lines.append(Text(machine, style="dim", no_wrap=True, overflow="ellipsis"))
-        lines += _rows(board)
+        lines += _rows(board, width)
     return Group(*lines)
 
 
@@ -159,30 +161,39 @@ def _machine(board: Board) -> str:
     return "machine: " + " · ".join(parts)
 
 
-def _rows(board: Board) -> list[RenderableType]:
+def _rows(board: Board, width: int) -> list[RenderableType]:
     """A table of the rows with their scores so far; nothing before the first score."""
-    from rich.table import Table
     from rich.text import Text
+
+    from tuneoff.report.fitting import fitted
 
     rows, tested, searched = board.rows()
     if not (tested or searched):
         return []
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    table.add_column("best so far", no_wrap=True, overflow="ellipsis", max_width=LABEL_WIDTH)
-    table.add_column("trials", no_wrap=True)
+    columns: dict[str, list[RenderableType]] = {"trials": [_trials(row) for row in rows]}
     if tested:
-        table.add_column(f"test {tested}", no_wrap=True, justify="right")
+        columns[f"test {tested}"] = [Text("–" if row.score is None else f"{row.score:.3f}") for row in rows]
     if searched:
-        table.add_column(f"search: {searched}", no_wrap=True, justify="right")
-    for row in rows:
-        cells = [Text(row.label), _trials(row)]
-        if tested:
-            cells.append(Text("–" if row.score is None else f"{row.score:.3f}"))
-        if searched:
-            tried = f" ({row.tried}/{row.to_try})" if row.to_try else ""
-            cells.append(Text(f"{'–' if row.best is None else f'{row.best:.3f}'}{tried}"))
-        table.add_row(*cells)
-    return [table]
+        tried = [f" ({row.tried}/{row.to_try})" if row.to_try else "" for row in rows]
+        best = ["–" if row.best is None else f"{row.best:.3f}" for row in rows]
+        columns[f"search: {searched}"] = [Text(text) for text in map(str.__add__, best, tried)]
+    labels, heads = [row.label for row in rows], list(columns)
+    # Without room, the search goes first: once the verdict has scores, it is over.
+    kept = (heads, heads[:2], heads[1:2])
+    return [fitted([_table(labels, {head: columns[head] for head in some}) for some in kept], width)]
+
+
+def _table(labels: Sequence[str], columns: dict[str, list[RenderableType]]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    table.add_column("best so far", no_wrap=True, overflow="ellipsis", min_width=LABEL_LEAST)
+    for head in columns:
+        table.add_column(head, no_wrap=True, justify="left" if head == "trials" else "right")
+    for label, *cells in zip(labels, *columns.values(), strict=True):
+        table.add_row(Text(label), *cells)
+    return table
 
 
 def _trials(row: RowSoFar) -> RenderableType:

@@ -108,6 +108,9 @@ class AnyMethod(ABC, Generic[O]):
     shardable: ClassVar[bool] = False
     """Whether its weights may be spread over several devices (FSDP): it changes nothing in the model's modules and
     keeps the default `save` and `load`."""
+    prefix: ClassVar[bool] = False
+    """Whether its virtual tokens are keys and values, which take positions of an encoder-decoder's decoder; others take
+    the encoder's."""
     needs: ClassVar[Literal["", "head", "no_head", "decoder", "biases"]] = ""
     """What task or model must have: a head that the task adds, no such head, a decoder, biases inside the blocks (most
     decoders of today have none). `attach` refuses others; this is for whoever suggests methods without a model."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, field_validator
 
 from tuneoff.errors import UnsupportedModel, did_you_mean
-from tuneoff.methods._modules import attention_projections, is_tied
+from tuneoff.methods._modules import attention_projections, is_projection, is_tied
 from tuneoff.methods._peft import PeftMethod, attach_peft, peft_task
 from tuneoff.methods.base import Attached, LearningRate, MethodOptions, Prior, TaskView
 
@@ -19,13 +19,14 @@ if TYPE_CHECKING:
     from torch import nn
 
 INITS = ("default", "gaussian", "orthogonal", "pissa", "pissa_niter_<n>", "olora", "mica")
-NEED_MORE = {
-    "eva": "needs activations of training data",
-    "corda": "needs activations of training data",
-    "lora_ga": "needs gradients of training data",
-    "loftq": "quantises the base model",
+NOT_OFFERED = {
+    "eva": "it starts from activations of training rows, and a method sees no data when it is attached",
+    "corda": "it starts from activations of training rows, and a method sees no data when it is attached",
+    "lora_ga": "it starts from gradients of training rows, and a method sees no data when it is attached",
+    "loftq": "it starts from what packing weights into four bits rounds away, and lora packs none; qlora has it as its "
+    "own option init",
 }
-"""PEFT's other initialisations, and why they are not offered: a method sees no data."""
+"""PEFT's other initialisations, and why they are not offered."""
 
 
 class LowRankOptions(MethodOptions):
@@ -60,8 +61,8 @@ class LoraOptions(LowRankOptions):
     def _known_init(cls, init: str) -> str:
         if init in INITS[:-3] or init in {"olora", "mica"} or re.fullmatch(r"pissa_niter_[1-9]\d*", init):
             return init
-        if init in NEED_MORE:
-            raise ValueError(f"init {init} {NEED_MORE[init]}, which a method does not see; known: {', '.join(INITS)}")
+        if init in NOT_OFFERED:
+            raise ValueError(f"init {init} is not offered: {NOT_OFFERED[init]}; known: {', '.join(INITS)}")
         raise ValueError(f"unknown init{did_you_mean(init, INITS)}; known: {', '.join(INITS)}")
 
 
@@ -117,6 +118,12 @@ class Lora(PeftMethod[LoraOptions]):
         starts: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
         whole: Any = attached.model
         for name, layer in lora_layers(attached.model):
+            if not is_projection(layer.get_base_layer()):
+                raise UnsupportedModel(
+                    f"lora: init {self.options.init} takes its start out of linear layers, and {name} is none "
+                    f"({type(layer.get_base_layer()).__name__})",
+                    hint="Leave it out of targets, or use init: default.",
+                )
             if tied and layer is whole.get_output_embeddings():
                 raise UnsupportedModel(
                     f"lora: init {self.options.init} changes the weights of {name}, which are the embeddings too",

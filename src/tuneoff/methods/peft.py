@@ -15,6 +15,7 @@ from tuneoff.errors import StoreError, UnsupportedModel, did_you_mean
 from tuneoff.methods._peft import PeftMethod, attach_peft, peft_task
 from tuneoff.methods._virtual import VirtualTokens, input_width, prefix_shape, with_prefix, with_soft_prompt
 from tuneoff.methods.base import Attached, LearningRate, MethodOptions, TaskView
+from tuneoff.methods.lora import INITS, NOT_OFFERED
 
 if TYPE_CHECKING:
     from torch import nn
@@ -145,8 +146,12 @@ class AnyPeft(PeftMethod[PeftOptions]):
                 )
         start = given.get("init_lora_weights", True)
         if isinstance(start, str) and start not in {"gaussian", "orthogonal"}:
-            # These change the frozen weights, which PEFT's own layout does not keep.
-            raise UnsupportedModel(f"peft:{self.variant}: init_lora_weights {start}", hint="Use lora's option init.")
+            raise UnsupportedModel(
+                f"peft:{self.variant}: init_lora_weights {start} is not offered here"
+                # Most others change the frozen weights, which PEFT's own layout does not keep.
+                + (f": {NOT_OFFERED[start]}" if start in NOT_OFFERED else ""),
+                hint=f"Leave it out, or use lora's option init, which has {', '.join(INITS)}.",
+            )
         try:
             return kind(task_type=peft_task(task), **{**settings, **given})
         except (ValueError, TypeError, ImportError) as error:
@@ -194,6 +199,7 @@ def _method(variant: str) -> type[AnyPeft]:
         "variant": variant,
         "title": f"PEFT: {variant.upper()}",
         "mergeable": variant not in UNMERGED,
+        "prefix": variant in PREFIXES,
         "learning_rate": LearningRate(center, center / 20, center * 20),
     }
     return type(f"Peft_{variant}", (AnyVirtual if virtual else AnyPeft,), body)

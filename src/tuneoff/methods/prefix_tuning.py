@@ -42,6 +42,7 @@ class PrefixTuning(VirtualTokens[PrefixTuningOptions]):
     paper = (
         "Li & Liang 2021, Prefix-Tuning: Optimizing Continuous Prompts for Generation, https://arxiv.org/abs/2101.00190"
     )
+    prefix = True
     needs = "decoder"
     learning_rate = LearningRate(1e-2, 1e-4, 1e-1)
     prior = Prior(

@@ -8,9 +8,10 @@ from pydantic import Field
 
 from tuneoff.methods._peft import PeftMethod, attach_peft, peft_task
 from tuneoff.methods.base import Attached, LearningRate, Prior, TaskView
-from tuneoff.methods.lora import LowRankOptions, lora_targets
+from tuneoff.methods.lora import LowRankOptions, lora_layers, lora_targets
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 
@@ -24,6 +25,11 @@ class QloraOptions(LowRankOptions):
     )
     quant_type: Literal["nf4", "fp4"] = Field("nf4", description="the sixteen values a weight can take")
     double_quantisation: bool = Field(True, description="quantise the blocks' scales, too, to eight bits")
+    init: Literal["default", "loftq"] = Field(
+        "default",
+        description="start of the two matrices: 'default' (no update), or 'loftq' (one step of LoftQ: the update of "
+        "rank r that best makes up for what the packed weights lost)",
+    )
 
 
 class Qlora(PeftMethod[QloraOptions]):
@@ -32,6 +38,9 @@ class Qlora(PeftMethod[QloraOptions]):
     The task's head, the output layer, embeddings and norms are not packed. Weights are dequantised layer by
     layer, in the precision policy's type, each time they are used. Merging gives a model in full precision whose
     logits are the trained ones up to rounding; it isn't the base model plus an update, as the base was rounded.
+
+    By option also LoftQ's start of one step (Li et al. 2023, https://arxiv.org/abs/2310.08659), which leaves the packed
+    weights as they are.
     """
 
     title = "QLoRA"
@@ -52,6 +61,7 @@ class Qlora(PeftMethod[QloraOptions]):
 
         from tuneoff.methods._quantised import quantise
 
+        full = dict(model.named_modules()) if self.options.init == "loftq" else {}
         kept = [*task.head, *([task.output] if task.output else [])]
         packed = quantise(model, kept, quant_type=self.options.quant_type, double=self.options.double_quantisation)
         any_model: Any = model
@@ -64,7 +74,11 @@ class Qlora(PeftMethod[QloraOptions]):
             lora_dropout=self.options.dropout,
             target_modules=packed if targets == "all-linear" else targets,
         )
-        return attach_peft(model, config)
+        attached = attach_peft(model, config)
+        for name, layer in lora_layers(attached.model) if full else ():
+            if name in packed:
+                _start_from_loss(layer, full.pop(name).weight)
+        return attached
 
     def merge(self, attached: Attached) -> nn.Module:
         # PEFT would pack the merged weights again, which rounds the update away.
@@ -85,6 +99,22 @@ class Qlora(PeftMethod[QloraOptions]):
             setattr(model.get_submodule(parent), last, plain)
         del model.is_loaded_in_4bit
         return super().merge(attached)
+
+
+def _start_from_loss(layer: Any, full: torch.Tensor) -> None:
+    """Starts an update as the best one of its rank for what packing took from the weight `full`."""
+    import torch
+
+    first, second = layer.lora_A["default"].weight.data, layer.lora_B["default"].weight.data
+    if first.device.type == "meta":
+        return
+    base = layer.get_base_layer()
+    lost = (full.detach().T if base.transposed else full.detach()) - base.unpacked()
+    left, sizes, right = torch.linalg.svd(lost, full_matrices=False)
+    rank = min(len(first), len(sizes))
+    roots = (sizes[:rank] / layer.scaling["default"]).sqrt()
+    first[:rank] = roots[:, None] * right[:rank]
+    second[:, :rank] = left[:, :rank] * roots
 
 
 plugin = Qlora

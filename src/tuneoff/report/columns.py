@@ -83,14 +83,25 @@ MEMORY = Column("peak_memory_bytes", "peak memory", "lower", units.size_spread, 
 TRAINABLE = Column("trainable_parameters", "trainable", "lower", _plain(units.count), short="trained")
 STORED = Column("stored_bytes", "stored", "lower", units.size_spread)
 
+MEMORY_KINDS = {
+    "resident": "the process's resident memory in training",
+    "cuda_allocated": "what CUDA's allocator gave out in training",
+    "cuda_reserved": "what CUDA's allocator held over the whole run",
+}
+"""`memory_kind` -> what a row's peak memory is the peak of."""
+
 COSTS = (TRAIN_TIME, MEMORY, TRAINABLE, STORED)
 
 LENGTH = Column("generated_tokens_mean", "tokens written", None, units.number_spread)
 
+LATENCY = Column("latency_seconds", "latency, one", "lower", units.seconds_spread, timing=True)
+LATENCY_EXAMPLES = 5
+"""Fewest single examples whose median latency may be called the best: of fewer, one text's length decides it."""
+
 SPEED = (
     Column("examples_per_second", "examples/s", "higher", units.number_spread, timing=True),
     Column("tokens_per_second", "tokens/s", "higher", units.number_spread, timing=True),
-    Column("latency_seconds", "latency, one", "lower", units.seconds_spread, timing=True),
+    LATENCY,
     Column("batched_examples_per_second", "inference examples/s", "higher", units.number_spread, timing=True),
     Column("generated_tokens_per_second", "written tokens/s", "higher", units.number_spread, timing=True),
     LENGTH,
@@ -137,13 +148,16 @@ def best_rows(column: Column, summary: dict[str, Any]) -> set[str]:
     """Labels whose figure is the best of the column, among rows that train.
 
     Nothing is best where random weights make quality meaningless, nor among timings of which some are contended:
-    those rows may truly be faster.
+    those rows may truly be faster. Nor is a latency of which some are of too few examples.
     """
     if column.better is None or (column.quality and summary["study"]["random_weights"]):
         return set()
     shown = [(entry, value[0]) for entry in summary["methods"] if entry["trains"] and (value := column.found(entry))]
     found = {entry["method"]: value for entry, value in shown}
     if len(found) < 2 or (column.timing and any(entry["contended"] for entry, _ in shown)):
+        return set()
+    timed = [entry["latency_examples"] for entry, _ in shown if entry["latency_examples"] is not None]
+    if column is LATENCY and min(timed, default=LATENCY_EXAMPLES) < LATENCY_EXAMPLES:
         return set()
     best = max(found.values()) if column.better == "higher" else min(found.values())
     if all(value == best for value in found.values()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import PureWindowsPath
 from typing import Any
 
 from tuneoff.analysis.answer import Answer, find_answer
@@ -18,6 +19,7 @@ from tuneoff.report.examples import examples
 from tuneoff.report.forecast import forecast_data
 from tuneoff.report.search import rate_from, search_data, search_warnings
 from tuneoff.report.wording import answer_text
+from tuneoff.spec import DATA_SUFFIXES, DataSpec
 
 SCHEMA_VERSION = 2
 EFFECT_SIZE = "Hedges' g"
@@ -28,8 +30,8 @@ _COUNTS = ("trainable_parameters", "total_parameters")
 
 def summarise(results: Results) -> dict[str, Any]:
     """Everything the renderers show, apart from curves."""
-    warnings = [*caveats(results), *device_warnings(results), *search_warnings(results)]
     outcomes = Outcomes(results)
+    warnings = [*caveats(results, outcomes), *device_warnings(results), *search_warnings(results)]
     answer = find_answer(results, outcomes, warnings)
     metric = results.primary
     tested = {m.name: m for r in results.completed for m in r.metrics if m.split == "test"}
@@ -43,6 +45,8 @@ def summarise(results: Results) -> dict[str, Any]:
             "random_weights": results.random_weights,
             "task": results.study.task.name,
             "task_options": results.rows[0].trials[0].task.options,
+            "sources": _sources(results.study.task.data),
+            "selected_by": _selected_by(results),
             "primary_metric": metric.name if metric else None,
             "primary_direction": metric.direction if metric else None,
             "primary_unit": metric.unit if metric else None,
@@ -72,6 +76,36 @@ def summarise(results: Results) -> dict[str, Any]:
     return body
 
 
+def _sources(data: DataSpec) -> dict[str, dict[str, Any] | None]:
+    """Where the rows of each split are from; None where they are cut from the training rows."""
+    parts = {"train": data.train, "validation": data.validation, "test": data.test}
+    return {
+        role: None if part is None else {**part.model_dump(), "source": _without_folder(part.source)}
+        for role, part in parts.items()
+    }
+
+
+def _without_folder(reference: str) -> str:
+    """A file by its name alone: its folder is this machine's. Both kinds of slash part a Windows path."""
+    path = PureWindowsPath(reference.removeprefix("file:"))
+    return path.name if path.suffix.lower() in DATA_SUFFIXES else reference
+
+
+def _selected_by(results: Results) -> str | None:
+    """The validation metric that chose what was tested; None where nothing was chosen, or no record tells it.
+
+    Where neither the protocol nor the search names it, it is the primary metric if that is scored while training, else
+    the loss.
+    """
+    protocol = results.study.protocol
+    if protocol.select == "last" or protocol.select_metric is not None:
+        return None if protocol.select == "last" else protocol.select_metric
+    if results.search is not None:
+        return str(results.search["metric"]["name"])
+    scored = ((record.primary_metric, record.curve[-1].validation) for record in results.completed if record.curve)
+    return next((name for primary, values in scored for name in (primary, "loss") if name and name in values), None)
+
+
 def _method(results: Results, row: Row, answer: Answer, outcomes: Outcomes, tested: list[Metric]) -> dict[str, Any]:
     """A row's entry; `tested` are the test metrics that any row of the study has."""
     shown = row.completed
@@ -98,6 +132,7 @@ def _method(results: Results, row: Row, answer: Answer, outcomes: Outcomes, test
         "trainable_parameters_by_role": parameters.trainable.model_dump() if parameters else None,
         "total_parameters_by_role": parameters.total.model_dump() if parameters else None,
         "memory_kind": next((r.memory.kind for r in shown if r.memory.kind), None),
+        "latency_examples": min((r.inference.latency_examples for r in shown), default=0) or None,
         "contended": row.contended,
         "findings": _findings(row),
         "ties": answer.verdict.letters.get(row.label, "") if answer.verdict else "",

@@ -40,15 +40,22 @@ def write_report(store: StudyStore, plots: bool) -> Path:
     write_atomically(folder / "pairs.csv", pairs_csv(summary))
     write_atomically(folder / STUDY_FILE, study_yaml(results))
     write_atomically(folder / "report.json", json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    write_atomically(folder / "report.md", markdown.render(summary, drawn))
+    write_atomically(folder / "report.md", markdown.render(summary, drawn, _seen_from_origin(store)))
     return folder / "report.md"
+
+
+def _seen_from_origin(store: StudyStore) -> str:
+    """The study's folder as seen from where it was run: `runs/quickstart-1a2b3c`. Empty where it does not lie there,
+    because the way to it would tell of this machine."""
+    origin, root = store.origin(), store.root.resolve()
+    return root.relative_to(origin).as_posix() if origin is not None and root.is_relative_to(origin) else ""
 
 
 def study_yaml(results: Results) -> str:
     """The study, complete, as a file that `tuneoff run` takes."""
     body = results.study.model_dump(mode="json")
     text: str = yaml.safe_dump(body, sort_keys=False, allow_unicode=True, width=100)
-    return f"# The study as it was run, with every default filled in. Repeat: tuneoff run {STUDY_FILE}\n{text}"
+    return f"# The study as it was run, with every default filled in; report.md says how to repeat it.\n{text}"
 
 
 def methods_csv(summary: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,13 +16,18 @@ from tuneoff.report.wording import after_caveats, groups_text, join
 
 Summary = dict[str, Any]
 MESSAGES_SHOWN = 4
+FINGERPRINT_DIGITS = 12
 METRICS_BESIDE_COSTS = 4
 """More metrics than these get a table of their own, so that the first can be read."""
 DAGGER = "† Something else used the machine while this was timed; the figure may be too high (a speed too low)."
 
 
-def render(summary: Summary, charts: Sequence[Chart]) -> str:
-    """The whole page; charts are embedded by relative path."""
+def render(summary: Summary, charts: Sequence[Chart], folder: str = "") -> str:
+    """The whole page; charts are embedded by relative path.
+
+    Args:
+        folder: the study's own as seen from where it was run, empty where that is not known.
+    """
     sections = [
         _head(summary),
         _warnings(summary),
@@ -40,7 +46,7 @@ def render(summary: Summary, charts: Sequence[Chart]) -> str:
         _environment(summary),
         _methods(summary),
         _failures(summary),
-        _repeat(summary),
+        _repeat(summary, folder),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -50,7 +56,8 @@ def _head(summary: Summary) -> str:
     lines = [f"# {study['name']}"]
     if study["description"]:
         lines.append(study["description"].strip())
-    lines.append(f"Base model `{study['model']}`, task {study['task']}.")
+    data = _source(study["sources"]["train"], "train")
+    lines.append(f"Base model `{study['model']}`, task {study['task']}, data {data}.")
     lines.append("## Answer")
     if answer["caveats"]:
         lines.append(
@@ -87,8 +94,7 @@ def _results(summary: Summary) -> str:
         f"the best row with its {certainty.level(summary)} interval, “tied” where they cannot be told apart. "
         "Trainable parameters include the head."
     )
-    if any(not entry["trains"] and entry["peak_memory_bytes"]["mean"] is not None for entry in summary["methods"]):
-        about += " Peak memory is that of training; of a row that does not train, that of the test."
+    about += _memory(summary)
     groups = groups_text(summary)
     sections = ["## Results", table, *notes, *([escaped(groups)] if groups else []), about]
     if len(metrics) > METRICS_BESIDE_COSTS:
@@ -97,12 +103,25 @@ def _results(summary: Summary) -> str:
     return "\n\n".join(sections)
 
 
+def _memory(summary: Summary) -> str:
+    """What the column of peak memory holds; empty where nothing is in it."""
+    rows: dict[str, list[str]] = {}
+    measured = [entry for entry in summary["methods"] if entry["peak_memory_bytes"]["mean"] is not None]
+    for entry in measured:
+        rows.setdefault(columns.MEMORY_KINDS.get(entry["memory_kind"], "that of training"), []).append(entry["method"])
+    if not rows:
+        return ""
+    kinds = list(rows) if len(rows) == 1 else [f"{kind} ({cell(join(labels))})" for kind, labels in rows.items()]
+    floor = "; of a row that does not train, that of the test" if any(not e["trains"] for e in measured) else ""
+    return f" Peak memory is {join(kinds)}{floor}."
+
+
 def _speed(summary: Summary) -> str:
     shown = [c for c in columns.SPEED if any(c.found(entry) for entry in summary["methods"])]
     if not shown:
         return ""
     table, notes = _table(summary, shown)
-    latency = "latency is the median for one example"
+    latency = _latency(summary)
     if columns.LENGTH in shown:
         latency += ", of its whole text; “written” are the tokens that were generated for the test split, in batches"
     about = (
@@ -110,6 +129,16 @@ def _speed(summary: Summary) -> str:
         "loading, evaluation and checkpoints. Gradient norms are of the whole gradient, before clipping."
     )
     return "\n\n".join(["## Speed and gradients", table, *notes, about])
+
+
+def _latency(summary: Summary) -> str:
+    """What a latency is, and of how many examples."""
+    counts = sorted({entry["latency_examples"] for entry in summary["methods"] if entry["latency_examples"]})
+    if not counts:
+        return "latency is the median for one example"
+    timed = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    few = ", too few to call a row the fastest" if counts[0] < columns.LATENCY_EXAMPLES else ""
+    return f"latency is the median for one example ({timed} timed{few})"
 
 
 def _table(summary: Summary, shown: Sequence[Column], extra: bool = False) -> tuple[str, list[str]]:
@@ -159,12 +188,19 @@ def _published(summary: Summary) -> str:
         heads = ["method", *(name.replace("_", " ") for name in names)]
         lines.append(grid([*heads, "ties"] if columns.grouped(summary) else heads, rows))
         lines.append("Each cell is ours / published, ours in the published unit; – where nothing was published.")
+        compared = [c for entry in summary["methods"] for c in entry["published_comparison"] if c["ours"] is not None]
+        kinds = dict.fromkeys(c["memory_kind"] for c in compared if c["memory_kind"])
+        lines += [f"Our peak memory is {columns.MEMORY_KINDS[kind]}{_UNLIKE.get(kind, '')}." for kind in kinds]
+        lines += [DAGGER] if any(c["contended"] for c in compared) else []
     notes = []
     for label, figures in told["without_a_row"].items():
         listed = ", ".join(f"{name.replace('_', ' ')} {units.exact(value)}" for name, value in figures.items())
         notes.append(f"- {label} (published only, no row here): {listed}")
     notes += [f"- {one_line(note)}" for note in told["notes"]]
     return "\n\n".join([*lines, *(["\n".join(notes)] if notes else [])])
+
+
+_UNLIKE = {"resident": "; a published figure of a GPU's memory is another quantity"}
 
 
 def _beside(found: dict[str, Any] | None) -> str:
@@ -174,7 +210,8 @@ def _beside(found: dict[str, Any] | None) -> str:
         return f"not measured / {units.exact(found['published'])}"
     deviation = found["ours_std"]
     std = "" if deviation is None else f" ± {units.number(float(format(deviation, '.2g')))}"
-    return f"{units.number(found['ours'])}{std} / {units.exact(found['published'])}"
+    mark = " †" if found["contended"] else ""
+    return f"{units.number(found['ours'])}{std}{mark} / {units.exact(found['published'])}"
 
 
 def _charts(charts: Sequence[Chart]) -> str:
@@ -205,10 +242,20 @@ def _examples(summary: Summary) -> str:
 
 
 def _protocol(summary: Summary) -> str:
-    protocol = summary["protocol"]
-    kept = {key: value for key, value in protocol.items() if value is not None}
-    if protocol["clip_norm"] is None:
-        kept["clip_norm"] = "never clipped"
+    """Every setting, with what `auto` and a null have come to; other nulls set no limit and are left out."""
+    protocol, by = summary["protocol"], summary["study"]["selected_by"]
+    policies = join([policy["policy"] for policy in summary["environments"]["precision"]])
+    model = (summary["data"] or {}).get("model") or {}
+    told = {"clip_norm": "never clipped", "dropout": "as pretrained"}
+    kept: dict[str, Any] = {key: told.get(key) if value is None else value for key, value in protocol.items()}
+    kept = {key: value for key, value in kept.items() if value is not None and key != "select_metric"}
+    if by:
+        kept["select"] = f"best by validation {metric_name(by)}"
+    if policies:
+        kept["precision"] = f"{protocol['precision']}: {policies}"
+    if model.get("attention"):
+        ways = f"{model['attention']} in training, {model['evaluation_attention']} in evaluations"
+        kept["attention"] = f"{protocol['attention']}: {ways}"
     if protocol["search"] is not None:
         kept["search"] = search.settings_text(protocol["search"])
     seeds = ", ".join(map(str, kept.pop("seeds")))
@@ -224,7 +271,7 @@ def _data(summary: Summary) -> str:
     data = summary["data"]
     if data is None:
         return ""
-    heads = ["split", "rows", "classes", "truncated", "longest (tokens)"]
+    heads = ["split", "rows", "classes", "truncated", "longest (tokens)", "source", "fingerprint"]
     rows = [
         [
             split,
@@ -232,13 +279,18 @@ def _data(summary: Summary) -> str:
             f"{len(found['classes'])}",
             f"{found['truncated']:,}",
             f"{found['longest_tokens']:,}",
+            _source(summary["study"]["sources"].get(split), split),
+            found["fingerprint"][:FINGERPRINT_DIGITS],
         ]
         for split, found in data["splits"].items()
     ]
     if not data["labels"]:
         heads, rows = [heads[0], heads[1], *heads[3:]], [[*row[:2], *row[3:]] for row in rows]
     lines = ["## Data", grid(heads, rows)]
-    facts = []
+    facts = [
+        f"- Fingerprint: the first {FINGERPRINT_DIGITS} digits of a SHA-256 over the rows that were used, in order; "
+        "whole in report.json"
+    ]
     if data["labels"]:
         facts.append(
             f"- Classes: {', '.join(map(one_line, data['labels'][:20]))}{' …' if len(data['labels']) > 20 else ''}"
@@ -250,7 +302,15 @@ def _data(summary: Summary) -> str:
     ]
     if data["overlap_removed"]:
         facts.append(f"- Removed from training for that: {data['overlap_removed']}")
-    return "\n\n".join([*lines, *(["\n".join(facts)] if facts else [])])
+    return "\n\n".join([*lines, "\n".join(facts)])
+
+
+def _source(found: dict[str, Any] | None, role: str) -> str:
+    """`somebody/news, config 3.0.0, split validation, revision 1a2b3c`: what is not the same by itself."""
+    if found is None:
+        return "cut from train"
+    told = {key: found[key] for key in ("config", "split", "revision") if found[key] not in (None, role)}
+    return ", ".join([cell(found["source"]), *(f"{key} {cell(value)}" for key, value in told.items())])
 
 
 def _environment(summary: Summary) -> str:
@@ -314,13 +374,16 @@ def _failures(summary: Summary) -> str:
     return "\n\n".join(lines)
 
 
-def _repeat(summary: Summary) -> str:
+def _repeat(summary: Summary, folder: str) -> str:
     places = list(dict.fromkeys(m["device"] for m in summary["environments"]["machines"]))
     device = f" --device {places[0].partition(':')[0]}" if len(places) == 1 else ""
+    study = shlex.quote(f"{folder or 'STUDY'}/report/study.yaml")
+    place = "" if folder else " (`STUDY` stands for this study's folder)"
     return (
         "## How to repeat\n\n"
-        "`study.yaml` beside this page is the whole study, every default filled in:\n\n"
-        f"```sh\ntuneoff run study.yaml{device}\n```\n\n"
+        "`study.yaml` beside this page is the whole study, every default filled in. Paths in it are meant from the "
+        f"folder where the study was run, so repeat it there{place}:\n\n"
+        f"```sh\ntuneoff run {study} --out repeated{device}\n```\n\n"
         "Per trial: `results.csv`. Per method: `methods.csv`. Per pair: `pairs.csv`. "
         "Everything here as data: `report.json`."
     )

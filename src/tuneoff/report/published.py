@@ -12,6 +12,7 @@ from typing import Any
 
 from tuneoff.analysis.outcomes import over_seeds
 from tuneoff.record import TrialRecord
+from tuneoff.report import columns
 
 _UNITS: dict[str, tuple[str, float]] = {
     "percent": ("", 100.0),
@@ -35,6 +36,7 @@ _ALIASES = {
     "gradient_norm": "gradient_norm_mean",
 }
 
+_TIMED = {column.key for column in (*columns.COSTS, *columns.SPEED) if column.timing}
 _COUNTS = ("trainable_parameters", "total_parameters")
 
 
@@ -101,11 +103,20 @@ def compare(
 
     Returns:
         Objects with `figure`, `published`, `ours` (mean or null), `ours_std`, `n` and `measured_as`: the name
-        of our figure, null where we have none of that name.
+        of our figure, null where we have none of that name; `contended`: whether ours is a timing of a busy machine;
+        and `memory_kind`: what ours is the peak of, null of any other figure.
     """
-    return [
+    compared = (
         _derive(figure, value, records) if figure in DERIVED else _compare_one(figure, value, method)
         for figure, value in figures.items()
+    )
+    return [
+        {
+            **found,
+            "contended": found["measured_as"] in _TIMED and found["ours"] is not None and method["contended"],
+            "memory_kind": method["memory_kind"] if found["measured_as"] == columns.MEMORY.key else None,
+        }
+        for found in compared
     ]
 
 

@@ -12,7 +12,7 @@ from tuneoff.analysis.pareto import Front
 from tuneoff.analysis.recommend import Change, Recommendation, Shortfall
 from tuneoff.analysis.results import Results
 from tuneoff.report import columns, units
-from tuneoff.report.wording import all_the_same, join, unproven
+from tuneoff.report.wording import NO_SCORE, all_the_same, join, unproven
 
 SHOWN = 4
 """Most rows that came close, and probabilities, that the words name; the data hold all."""
@@ -56,11 +56,21 @@ def cheapest_text(answer: str | None, prefer: str | None) -> str:
 def rule_text(found: Recommendation) -> str:
     """The rule by which the answer was found."""
     cheapest = winner_text(found.prefer)
-    fit = " and keep the limits" if found.limits else ""
-    return (
-        f"Rule: of the rows that train{fit}, those within one standard error of the "
-        f"best {_metric(found)} count as equally good, and of these {cheapest} wins."
+    among = f"Rule: of the rows that train{' and keep the limits' if found.limits else ''}"
+    rivals = sum(row.trains and row.fits for row in found.rows) - 1
+    if found.by_means and len(found.by_means) == rivals:
+        equals = f", among equal means {cheapest}" if found.prefer else ""
+        return f"{among}, the best {_metric(found)} wins by the means alone{equals}: nothing tells a standard error."
+    text = (
+        f"{among}, those within one standard error of the best {_metric(found)} count as equally good, and of these "
+        f"{cheapest} wins."
     )
+    if found.by_examples:
+        whose = f", for {join(found.by_examples)}" if len(found.by_examples) < rivals else ""
+        text += f" One seed{whose}: the standard error is over test examples alone."
+    if found.by_means:
+        text += f" By the means alone, for nothing tells a standard error: {join(found.by_means)}."
+    return text
 
 
 def front_text(front: Front) -> str:
@@ -89,7 +99,7 @@ def _answer(found: Recommendation, costs: Costs) -> list[str]:
     if found.answer is None:
         trained = [row for row in found.rows if row.trains and row.quality is not None]
         if not trained:
-            return ["No method that trains has a score, so there is nothing to recommend."]
+            return [f"{NO_SCORE[0].upper()}{NO_SCORE[1:]}"]
         text = f"None fits: no method that trains keeps {join([limit_text(limit) for limit in found.limits])}."
         return [text, *_nearest(found)]
     row = found.row(found.answer)
@@ -123,10 +133,10 @@ def _why(found: Recommendation) -> list[str]:
     side = "highest" if found.metric.direction == "higher" else "lowest"
     best = f"{among}, {found.best_fitting} has the {side} {_metric(found)}"
     if fitting == 1:
-        best = f"{found.best_fitting} alone {'keeps the limits' if found.limits else 'has a score'}"
+        best = f"{found.best_fitting} alone {'keeps the limits' if found.limits else 'can be weighed'}"
     others = [label for label in found.as_good if label != found.best_fitting]
     if not others:
-        alone = "; no other is within one standard error of it" if fitting > 1 and not found.unsure else ""
+        alone = "; no other is within one standard error of it" if fitting > 1 and not found.by_means else ""
         return [f"{best}{alone}.", *([] if fitting == 1 else [rule_text(found)])]
     cheap = cheapest_text(found.answer, found.prefer)
     return [f"{best}; {join(others)} {_are(others)} within one standard error of it{cheap}.", rule_text(found)]

@@ -6,22 +6,24 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from tuneoff.report import columns, forecast, search, summary, wording
 from tuneoff.report.columns import Column
+from tuneoff.report.fitting import LABEL_LEAST, fitted
 
 if TYPE_CHECKING:
     from tuneoff.store import StudyStore
 
 WARNINGS_SHOWN = 6
+LABEL, SHORT_LABEL = 28, 16
+"""Columns that labels keep while there is a further metric, and while there is a cost to do without."""
 _RELATIONS = {"not_compared": "?", "too_few_seeds": "too few"}
 
 
 def render(store: StudyStore, console: Console) -> None:
-    """Prints the table, the answer, the warnings and where the report is; 100 columns are enough.
+    """Prints the table, the answer, the warnings and where the report is; 60 columns are enough.
 
     Raises:
         StoreError: if the study cannot be read.
@@ -69,21 +71,22 @@ def _title(found: dict[str, Any]) -> Text:
 
 
 def _table(found: dict[str, Any], console: Console) -> Table:
-    """The widest table that fits: more metrics, the size on disk, then the parameters are done without first."""
+    """The widest table that fits. Done without are first more metrics, long labels' ends, the size on disk and the
+    parameters, then the interval and the other costs."""
     metrics = columns.metrics(found)
-    choices: list[list[Column]] = [
-        *([*metrics[:count], *columns.COSTS] for count in (4, 3, 2)),
-        *([*metrics[:1], *columns.COSTS[:count]] for count in (4, 3, 2)),
+    tables = [
+        *(_with_columns(found, [*metrics[:count], *columns.COSTS], LABEL) for count in (4, 3, 2)),
+        *(_with_columns(found, [*metrics[:1], *columns.COSTS[:count]], SHORT_LABEL) for count in (4, 3, 2)),
+        *(_with_columns(found, [*metrics[:1], *columns.COSTS[:count]], SHORT_LABEL, False) for count in (2, 1)),
+        _with_columns(found, metrics[:1], LABEL_LEAST, False),
     ]
-    tables = [_with_columns(found, choice) for choice in choices]
-    # Measured with room to spare: a console never measures anything as wider than itself.
-    free = console.options.update(max_width=1000)
-    return next((t for t in tables if Measurement.get(console, free, t).maximum <= console.width), tables[-1])
+    return fitted(tables, console.width)
 
 
-def _with_columns(found: dict[str, Any], shown: list[Column]) -> Table:
+def _with_columns(found: dict[str, Any], shown: list[Column], least: int, interval: bool = True) -> Table:
+    """A table whose labels may shrink to `least` columns."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-    table.add_column("method", no_wrap=True, overflow="ellipsis", min_width=8, max_width=28)
+    table.add_column("method", no_wrap=True, overflow="ellipsis", min_width=least)
     for column in shown:
         table.add_column(column.short or column.title, justify="right", no_wrap=True)
     table.add_column("vs. best", no_wrap=True)
@@ -96,12 +99,13 @@ def _with_columns(found: dict[str, Any], shown: list[Column]) -> Table:
         cells = [Text(entry["method"])]
         for at, column in enumerate(shown):
             style = "bold green" if entry["method"] in best[column.key] else ""
-            cells.append(Text(_short(column, entry, with_interval=at == 0), style=style))
+            cells.append(Text(_short(column, entry, with_interval=interval and at == 0), style=style))
         relation = (entry["to_best"] or {}).get("relation", "–")
         bad = entry["statuses"].keys() - {"completed", "planned", "running"}
-        progress = Text(columns.progress(entry), style="red" if bad else "")
+        # What became of the others stands below the table.
+        done = f"{len(entry['seeds'])}/{len(entry['planned_seeds'])}"
         ties = [Text(entry["ties"])] if grouped else []
-        table.add_row(*cells, Text(_RELATIONS.get(relation, relation)), *ties, progress)
+        table.add_row(*cells, Text(_RELATIONS.get(relation, relation)), *ties, Text(done, style="red" if bad else ""))
     return table
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from tuneoff.analysis.caveats import RANDOM_WEIGHTS
 from tuneoff.analysis.figures import metric_name
+from tuneoff.analysis.outcomes import UNWEIGHED
 from tuneoff.report import columns, units
 
 _CHEAPEST = {
@@ -16,6 +17,8 @@ _CHEAPEST = {
     "stored_bytes": "stores the least",
 }
 _TEXT = {"train_seconds": units.seconds, "peak_memory_bytes": units.size, "stored_bytes": units.size}
+NO_SCORE = "no method that trains has a score that can be weighed, so there is nothing to recommend."
+"""The start or the whole of a sentence of the report and the recommendation."""
 
 
 def join(words: Sequence[str]) -> str:
@@ -45,7 +48,7 @@ def answer_text(summary: dict[str, Any]) -> str:
     if trials["recorded"] < trials["planned"]:
         parts.append(f"So far, with {trials['recorded']} of {trials['planned']} trials:")
     if answer["best"] is None:
-        return " ".join([*parts, "no method that trains has a completed trial, so there is nothing to recommend."])
+        return " ".join([*parts, NO_SCORE])
     if answer["if_trained"] is not None:
         parts += [unproven(answer["floor"]), f"{all_the_same(answer['if_trained'])} (`tuneoff recommend` says why)."]
     parts += [_best(summary), *_rivals(summary), *_thrift(summary), *_floor(summary)]
@@ -191,7 +194,8 @@ def _floor(summary: dict[str, Any]) -> list[str]:
         return []
     best, floor = _score(summary, answer["best"]), _score(summary, answer["floor"])
     gap = abs(best["mean"] - floor["mean"])
-    floors = sum(not m["trains"] and summary["study"]["primary_metric"] in m["metrics"] for m in summary["methods"])
+    scores = [m["metrics"].get(summary["study"]["primary_metric"]) for m in summary["methods"] if not m["trains"]]
+    floors = sum(found is not None and found["note"] not in UNWEIGHED for found in scores)
     how = "no training" if floors == 1 else f"the best of {floors} rows without training"
     parts = [
         f"The floor, {answer['floor']} ({how}), is at {_figure(floor)}; "

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tuneoff.errors import DataError, UnsupportedModel, did_you_mean
 from tuneoff.methods.base import Attached, TaskView
 from tuneoff.tasks._inputs import is_causal, logits_at, model_inputs, output_layer
-from tuneoff.tasks._prompts import SEPARATOR, Template, after_frame, prompts
+from tuneoff.tasks._prompts import Prompt, Template, prompts, separator
 from tuneoff.tasks.base import Batch, Example, Features
 
 if TYPE_CHECKING:
@@ -147,7 +147,6 @@ class Likelihood:
         number = {label: i for i, label in enumerate(labels)}
         room = max_length - words.room
         shown = self._demonstrate(demonstrations, words, number, tokenizer, max_length)
-        special = set(tokenizer.all_special_ids)
         features = []
         for example, prompt in zip(examples, self._prompts(examples, tokenizer), strict=True):
             if room < max(prompt.instruction, 1):
@@ -156,29 +155,28 @@ class Likelihood:
                     f"tokens without it, the classes' words up to {words.room}",
                     hint=f"Set protocol.max_length to {prompt.instruction + words.room + 1} or more.",
                 )
-            ids = after_frame(shown, prompt.cut(room), special)
+            ids = prompt.behind(shown, prompt.cut(room))
             features.append(Features(ids, number[example.target], len(shown) + len(prompt.ids)))
         return features
 
-    def _prompts(self, examples: Sequence[Example], tokenizer: Any) -> Any:
+    def _prompts(self, examples: Sequence[Example], tokenizer: Any) -> Iterator[Prompt]:
         before, after = self.template.around({})
-        return prompts([(before, example.text, after) for example in examples], tokenizer)
+        return prompts([(before, example.text, after) for example in examples], tokenizer, closed=False)
 
     def _demonstrate(
         self, examples: Sequence[Example], words: Words, number: Mapping[str, int], tokenizer: Any, max_length: int
     ) -> list[int]:
-        """Solved examples as tokens, a blank line after each; each takes at most `max_length`."""
-        special = set(tokenizer.all_special_ids)
-        separator = tokenizer(SEPARATOR, add_special_tokens=False)["input_ids"]
+        """Solved examples as tokens, a `separator` after each; each takes at most `max_length`."""
+        last = separator(tokenizer) if examples else []
         shown: list[int] = []
         for example, prompt in zip(examples, self._prompts(examples, tokenizer), strict=True):
-            end = [*words.tokens[number[example.target]], *separator]
+            end = [*words.tokens[number[example.target]], *last]
             if max_length - len(end) < prompt.instruction:
                 raise DataError(
                     f"protocol.max_length {max_length} leaves no room for the text of an example to show",
                     hint=f"Set it to {prompt.instruction + len(end) + 1} or more.",
                 )
-            shown += [token for token in prompt.cut(max_length - len(end)) if token not in special] + end
+            shown += [*prompt.bare(prompt.cut(max_length - len(end))), *end]
         return shown
 
     def _tokenize_words(self, labels: Sequence[str], tokenizer: Any) -> Words:

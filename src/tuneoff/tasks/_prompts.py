@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from itertools import takewhile
 from string import Formatter
 from typing import Any
 
-from tuneoff.errors import DataError
+from tuneoff.errors import DataError, UnsupportedModel
 from tuneoff.tasks.base import Example, Features
 
 SEPARATOR = "\n\n"
@@ -65,11 +65,17 @@ class Template:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt's tokens, special ones included; those of the source are `ids[first:last]`."""
+    """A prompt's tokens, special ones included; those of the source are `ids[first:last]`.
+
+    The tokenizer itself put `opening` of them before the text and `closing` after it; special tokens that the template
+    or a column holds are not among these.
+    """
 
     ids: list[int]
     first: int
     last: int
+    opening: int
+    closing: int
 
     @property
     def instruction(self) -> int:
@@ -81,8 +87,20 @@ class Prompt:
         surplus = max(0, len(self.ids) - room)
         return self.ids[: self.last - surplus] + self.ids[self.last :]
 
+    def behind(self, shown: Sequence[int], ids: Sequence[int]) -> list[int]:
+        """The prompt's `ids`, cut or not, with solved examples after what the tokenizer put first."""
+        return [*ids[: self.opening], *shown, *ids[self.opening :]]
 
-def prompts(texts: Sequence[tuple[str, str, str]], tokenizer: Any) -> Iterator[Prompt]:
+    def bare(self, ids: Sequence[int]) -> Sequence[int]:
+        """The prompt's `ids`, cut or not, without what the tokenizer put around them.
+
+        Its last tokens stay where the source ends the prompt: nothing else would part it from a solution.
+        """
+        parted = self.last < len(self.ids) - self.closing
+        return ids[self.opening : len(ids) - self.closing if parted else None]
+
+
+def prompts(texts: Sequence[tuple[str, str, str]], tokenizer: Any, *, closed: bool) -> Iterator[Prompt]:
     """Tokenizes prompts as wholes, so that cutting one leaves all other tokens as they were.
 
     A token that holds both source and instruction is the instruction's.
@@ -90,7 +108,12 @@ def prompts(texts: Sequence[tuple[str, str, str]], tokenizer: Any) -> Iterator[P
     Args:
         texts: what stands before the source, the source, and what stands after it.
         tokenizer: a fast one; adds the special tokens that its model was pretrained with.
+        closed: whether special tokens that it puts after a text stay: not where the model goes on with the text.
     """
+    added = tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]
+    opening = sum(takewhile(bool, added))
+    closing = sum(added) - opening
+    dropped = 0 if closed else closing
     for start in range(0, len(texts), CHUNK):
         part = texts[start : start + CHUNK]
         encoded = tokenizer(["".join(sides) for sides in part], return_offsets_mapping=True, verbose=False)
@@ -100,19 +123,26 @@ def prompts(texts: Sequence[tuple[str, str, str]], tokenizer: Any) -> Iterator[P
             begin, end = len(before), len(before) + len(source)
             inside = [i for i, (a, b) in enumerate(offsets) if begin <= a < b <= end]
             first, last = (inside[0], inside[-1] + 1) if inside else (0, 0)
-            yield Prompt(list(ids), first, last)
+            yield Prompt(ids[: len(ids) - dropped], first, last, opening, closing - dropped)
 
 
-def frame(ids: Sequence[int], special: Collection[int]) -> tuple[int, int]:
-    """Where the text stands between the special tokens at both ends."""
-    text = [i for i, token in enumerate(ids) if token not in special]
-    return (text[0], text[-1] + 1) if text else (len(ids), len(ids))
+def separator(tokenizer: Any) -> list[int]:
+    """What ends a solved example: the tokens of `SEPARATOR`, or the end-of-text token where those do not hold it.
 
+    Some tokenizers drop line ends, T5's among them.
 
-def after_frame(shown: Sequence[int], ids: Sequence[int], special: Collection[int]) -> list[int]:
-    """Solved examples before a prompt, but after the special tokens that it starts with."""
-    first = frame(ids, special)[0] if shown else 0
-    return [*ids[:first], *shown, *ids[first:]]
+    Raises:
+        UnsupportedModel: if there is no end-of-text token either.
+    """
+    ids = tokenizer(SEPARATOR, add_special_tokens=False)["input_ids"]
+    if SEPARATOR in tokenizer.decode(ids):
+        return list(ids)
+    if tokenizer.eos_token_id is None:
+        raise UnsupportedModel(
+            "the model's tokenizer drops line ends and has no end-of-text token, so solved examples would run together",
+            hint="Leave out the methods that show any, such as few_shot.",
+        )
+    return [tokenizer.eos_token_id]
 
 
 @dataclass(frozen=True)
@@ -145,9 +175,11 @@ class PairEncoder:
         Raises:
             DataError: naming the first row whose instruction or target does not fit.
         """
+        if not examples:
+            return []
         shown = self._shown(demonstrations)
         features = []
-        for example, prompt, whole in self._tokenized(examples):
+        for example, prompt, whole in zip(examples, self._prompts(examples), self._targets(examples), strict=True):
             target = whole[: self.target_room] if self.cut_targets else whole
             full = self._fitted(example, prompt, self.prompt_room)
             ids = full if self.encoder_decoder else self._before(example, prompt, len(target))
@@ -159,38 +191,36 @@ class PairEncoder:
                 )
             features.append(
                 Features(
-                    input_ids=after_frame(shown, ids, self._special),
+                    input_ids=prompt.behind(shown, ids),
                     label=0,
                     length=len(shown) + len(prompt.ids),
                     target_ids=target,
                     target_length=len(whole),
-                    prompt_ids=after_frame(shown, full, self._special) if len(full) > len(ids) else (),
+                    prompt_ids=prompt.behind(shown, full) if len(full) > len(ids) else (),
                 )
             )
         return features
 
-    def _tokenized(self, examples: Sequence[Example]) -> list[tuple[Example, Prompt, list[int]]]:
-        """Prompt and target of each example, neither cut."""
-        if not examples:
-            return []
-        texts = []
-        for example in examples:
-            before, after = self.template.around(example.fields)
-            texts.append((before, example.text, after))
-        targets = self._targets([example.target for example in examples])
-        return list(zip(examples, prompts(texts, self.tokenizer), targets, strict=True))
+    def _prompts(self, examples: Sequence[Example]) -> Iterator[Prompt]:
+        around = [self.template.around(example.fields) for example in examples]
+        texts = [(before, example.text, after) for example, (before, after) in zip(examples, around, strict=True)]
+        return prompts(texts, self.tokenizer, closed=self.encoder_decoder)
 
-    def _targets(self, texts: Sequence[str]) -> list[list[int]]:
+    def _targets(self, examples: Sequence[Example]) -> list[list[int]]:
         """Targets as token ids, the end-of-text token last; an encoder-decoder's framed as it was pretrained."""
         end = self.tokenizer.eos_token_id
         if self.encoder_decoder:
-            framed = self.tokenizer(text_target=list(texts), verbose=False)["input_ids"]
+            framed = self.tokenizer(text_target=[example.target for example in examples], verbose=False)["input_ids"]
             return [list(ids) if ids[-1:] == [end] else [*ids, end] for ids in framed]
+        return [[*ids, end] for ids in self._solutions(examples)]
+
+    def _solutions(self, examples: Sequence[Example]) -> list[list[int]]:
+        """Targets as they follow their prompts in a text, the tokenizer's special tokens left out."""
         spaces = self.template.spaces
         if self.tokenizer.tokenize("a")[0].startswith("\u2581"):
             spaces = ""  # This tokenizer puts a space before a text by itself.
-        plain = self.tokenizer([spaces + text for text in texts], add_special_tokens=False, verbose=False)
-        return [[*ids, end] for ids in plain["input_ids"]]
+        texts = [spaces + example.target for example in examples]
+        return [list(ids) for ids in self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]]
 
     def _fitted(self, example: Example, prompt: Prompt, room: int) -> list[int]:
         """The prompt in at most `room` tokens; at least one, since the first token written is predicted from it."""
@@ -209,25 +239,20 @@ class PairEncoder:
         if room < least:
             raise DataError(
                 f"{example.place}: the target's {target} tokens and the {least} of the prompt without its source are "
-                f"more than the {self.whole_room} that protocol.max_length and task.max_target_length give together",
-                hint="Set task.max_target_length to more, task.long_targets to cut, or shorten the target.",
+                f"more than the {self.whole_room} that an example has room for",
+                hint="Set protocol.max_length or task.max_target_length to more, "
+                f"{'' if self.cut_targets else 'task.long_targets to cut, '}or shorten the target.",
             )
         return prompt.cut(room)
 
     def _shown(self, demonstrations: Sequence[Example]) -> list[int]:
-        """Solved examples, each prompt and target cut to the room of one example, a blank line after each."""
+        """Solved examples, each prompt and target cut to the room of one example, a `separator` after each."""
+        if not demonstrations:
+            return []
         shown: list[int] = []
-        separator = self.tokenizer(SEPARATOR, add_special_tokens=False)["input_ids"]
-        for example, prompt, target in self._tokenized(demonstrations):
-            solved = [*self._bare(target), *separator]
-            shown += [*self._bare(self._before(example, prompt, len(solved))), *solved]
+        end = separator(self.tokenizer)
+        solutions = self._solutions(demonstrations)
+        for example, prompt, whole in zip(demonstrations, self._prompts(demonstrations), solutions, strict=True):
+            solved = [*(whole[: self.target_room] if self.cut_targets else whole), *end]
+            shown += [*prompt.bare(self._before(example, prompt, len(solved))), *solved]
         return shown
-
-    def _bare(self, ids: Sequence[int]) -> Sequence[int]:
-        first, last = frame(ids, self._special)
-        return ids[first:last]
-
-    @cached_property
-    def _special(self) -> set[int]:
-        # Collected from the tokenizer's tables each time it is asked for.
-        return set(self.tokenizer.all_special_ids)

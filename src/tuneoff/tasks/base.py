@@ -68,6 +68,17 @@ class Example:
     place: str
     fields: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def put_in(self) -> str:
+        """What is put in, to be read by people: the text, or where there are `fields` every part under its name.
+
+        The shortest part comes first, so that a long one does not hide a question about it where this is cut.
+        """
+        if not self.fields:
+            return self.text
+        parts = sorted({"source": self.text, **self.fields}.items(), key=lambda part: len(part[1]))
+        return "\n".join(f"{name}: {text}" for name, text in parts)
+
 
 @dataclass(frozen=True)
 class Features:

@@ -115,6 +115,7 @@ class Generation(Task):
         self.template = Template.parse(self.options.template)
         self._kind = _Kind()
         self._shows = False
+        self._longest_target = (0, "")
 
     @property
     def settled(self) -> bool:
@@ -225,7 +226,25 @@ class Generation(Task):
             target_room=self.target_room,
             cut_targets=self.options.long_targets == "cut",
         )
-        return encoder.features(examples, demonstrations)
+        features = encoder.features(examples, demonstrations)
+        lengths = ((len(feature.target_ids), e.place) for feature, e in zip(features, examples, strict=True))
+        self._longest_target = max([self._longest_target, *lengths], key=lambda known: known[0])
+        return features
+
+    def _refuse_beyond_prefix(self, attached: Attached) -> None:
+        """A decoder that numbers its positions begins with the prefix's, of which nobody knows before it is attached.
+
+        Raises:
+            DataError: naming the row whose target is too long.
+        """
+        length, place = self._longest_target
+        limit = self._kind.positions
+        if attached.prefix is not None and limit is not None and length + attached.virtual_tokens > limit:
+            raise DataError(
+                f"{place}: the target's {length} tokens and the prefix's {attached.virtual_tokens} are more than the "
+                f"{limit} positions of the model's decoder",
+                hint="Shorten it, remove the row, set task.long_targets to cut, or give the method a shorter prefix.",
+            )
 
     # --- tokens -> tensors -> predictions
 
@@ -268,6 +287,7 @@ class Generation(Task):
         inputs = model_inputs(attached, batch["input_ids"], batch["attention_mask"])
         read = batch["input_ids"]
         if "decoder_input_ids" in batch:
+            self._refuse_beyond_prefix(attached)
             # Causal attention keeps the padding on the right out; a mask would have to know of a prefix.
             read = inputs["decoder_input_ids"] = batch["decoder_input_ids"]
         with logits_at(model, batch["predicts"], read.shape[1]):
@@ -292,7 +312,7 @@ class Generation(Task):
                 output="",
                 loss=float(part.sum()),
                 target_tokens=count,
-                source=example.text if example.index < SOURCES_KEPT else "",
+                source=example.put_in if example.index < SOURCES_KEPT else "",
             )
             for example, part, count in zip(examples, torch.split(losses, counts), counts, strict=True)
         ]

@@ -15,6 +15,7 @@ from tuneoff.trial import data as trial_data
 from tuneoff.trial import model as trial_model
 from tuneoff.trial import speed
 from tuneoff.trial.evaluations import Material
+from tuneoff.trial.lengths import check_length
 from tuneoff.trial.precision import Policy
 from tuneoff.trial.speed import Speed
 from tuneoff.trial.worker import demonstrations
@@ -39,7 +40,7 @@ class Common:
         if key not in self._materials:
             self._materials[key] = _load(spec, method)
         material, config, begun = self._materials[key]
-        trial_model.check_length(config, material.task, spec.protocol.max_length, method, spec.label)
+        check_length(config, material.task, spec.protocol.max_length, method, spec.label)
         return replace(material, spec=spec, trains=method.trains), begun
 
     def speed(self, device: torch.device, policy: Policy) -> Speed:

@@ -29,7 +29,7 @@ from tuneoff.spec import TrialSpec
 from tuneoff.tasks.base import Batch, Task, attention_masks
 from tuneoff.trial import model as trial_model
 from tuneoff.trial.as_on_gpu import AsOnGpu
-from tuneoff.trial.narrowing import narrow
+from tuneoff.trial.narrowing import narrow, turned_once
 from tuneoff.trial.precision import Kernel, PolicyName
 from tuneoff.trial.recomputation import recompute_blocks
 
@@ -241,7 +241,7 @@ class Twin:
             inputs = stack.enter_context(self._ready(batch))
             stack.enter_context(trial_model.attending(self.attached.model, kernel))
             ledger = stack.enter_context(self._ledger(inputs.values()))
-            stack.enter_context(torch.no_grad())
+            stack.enter_context(turned_once(self.attached.module))
             stack.enter_context(self._autocast())
             self.task.forward(self.attached, inputs)
         return Step(ledger.peak, ledger.operations, ledger.traffic, ledger.calls)

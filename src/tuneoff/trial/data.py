@@ -129,8 +129,13 @@ def _refuse_lost(before: set[str], after: set[str], protocol: Protocol) -> None:
     )
 
 
-def _key(example: Example) -> str:
-    return " ".join(example.text.split()).casefold()
+def _parts(example: Example) -> list[str]:
+    """All that is put in: the text, and the names and values of the template's other columns."""
+    return [example.text, *(part for item in sorted(example.fields.items()) for part in item)]
+
+
+def _key(example: Example) -> tuple[str, ...]:
+    return tuple(" ".join(part.split()).casefold() for part in _parts(example))
 
 
 def _overlap(splits: dict[str, list[Example]]) -> dict[str, int]:
@@ -144,7 +149,8 @@ def _overlap(splits: dict[str, list[Example]]) -> dict[str, int]:
 def _describe(task: Task, examples: Sequence[Example]) -> SplitInfo:
     digest = hashlib.sha256()
     for example in examples:
-        digest.update(f"{example.text}\x00{example.target}\x01".encode())
+        text, *others = _parts(example)
+        digest.update(("\x00".join([text, example.target, *others]) + "\x01").encode())
     classes = Counter(task.stratum(example) for example in examples) if task.labels else Counter[str]()
     ordered = {label: classes[label] for label in task.labels}
     return SplitInfo(rows=len(examples), fingerprint=digest.hexdigest(), classes=ordered)

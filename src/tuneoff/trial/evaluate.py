@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from tuneoff.methods.base import Attached
 from tuneoff.record import Inference, Prediction
 from tuneoff.tasks.base import Batch, Example, Features, Task
 from tuneoff.trial.model import attending
+from tuneoff.trial.narrowing import turned_once
 from tuneoff.trial.ranks import ALONE, Ranks
 from tuneoff.trial.sharding import outer_gathered
 
@@ -42,11 +43,15 @@ class Bench:
     def evaluating(self) -> Iterator[None]:
         """While open, dropout is off, nothing is kept for gradients, and the model attends as is faster without them.
 
-        It is left in evaluation mode: who trains, says so.
+        Weights, which stand still, are turned into autocast's type once in all. It is left in evaluation mode: who
+        trains, says so.
         """
         self.attached.module.eval()
-        own = attending(self.attached.model, self.attention) if self.attention else nullcontext()
-        with self.ranks.no_gradients(), own:
+        with ExitStack() as stack:
+            if self.attention:
+                stack.enter_context(attending(self.attached.model, self.attention))
+            # Sharded weights are gathered anew for every batch.
+            stack.enter_context(torch.no_grad() if self.ranks.sharded else turned_once(self.attached.module))
             yield
 
     def to_device(self, batch: Batch) -> Batch:
@@ -68,10 +73,10 @@ class Bench:
         with self.autocast():
             return self.task.forward(self.attached, batch)
 
-    def generate(self, features: Sequence[Features]) -> list[list[int]]:
-        """What the model writes for a batch, in the precision policy."""
+    def generate(self, features: Sequence[Features], limit: int | None = None) -> list[list[int]]:
+        """What the model writes for a batch, in the precision policy, of so many tokens at most."""
         with self.autocast(), outer_gathered(self.attached, self.ranks.sharded):
-            return self.task.generate(self.attached, features, self.tokenizer)
+            return self.task.generate(self.attached, features, self.tokenizer, limit=limit)
 
     def use(self, features: Sequence[Features]) -> None:
         """What a user of the model does with a batch."""

@@ -377,6 +377,6 @@ def predictions_bytes(task: Task, test: Sequence[Example]) -> int:
     return predictions_size(
         [example.target for example in test],
         task.labels,
-        [example.text for example in test[: task.sources_kept]],
+        [example.put_in for example in test[: task.sources_kept]],
         len(task.written_metrics),
     )

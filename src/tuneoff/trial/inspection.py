@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from tuneoff.spec import StudySpec, TrialSpec
 from tuneoff.tasks.base import Task
 from tuneoff.trial import data as trial_data
 from tuneoff.trial import model as trial_model
+from tuneoff.trial.lengths import check_length
 from tuneoff.trial.recomputation import recompute_blocks
 
 
@@ -27,33 +29,34 @@ def inspect_study(study: StudySpec, trials: Sequence[TrialSpec], require_data: b
         The fields of `executors.base.Inspection` as plain data.
 
     Raises:
-        SourceError, DataError: if rows or model cannot be had.
+        SourceError, DataError: if rows or model cannot be had, or inputs are too long for the model.
         StudyError: naming every method that cannot take the model.
     """
     task = registry.tasks()[study.task.name](study.task.options)
     data, findings = _look_at_data(task, study, require_data or not task.settled)
     counted: dict[str, Any] = {}
     by_row: dict[str, dict[str, Any]] = {}
-    problems: list[Problem] = []
+    problems: dict[str, list[str]] = defaultdict(list)
     for trial in trials:
         if trial.label not in by_row:
             by_row[trial.label] = {}
             try:
                 by_row[trial.label] = _count(task, trial)
             except UnsupportedModel as error:
-                problems.append(Problem(f"methods.{trial.label}", str(error)))
+                problems[str(error)].append(trial.label)
             except TuneoffError:
                 raise
             except Exception as error:
                 # A fault in a method, perhaps a third party's: name the row, keep the rest for the log.
                 traceback.print_exc()
-                message = f"{trial.method} cannot be attached: {type(error).__name__}: {error}"
-                problems.append(Problem(f"methods.{trial.label}", message))
+                problems[f"{trial.method} cannot be attached: {type(error).__name__}: {error}"].append(trial.label)
         counted[trial.id] = by_row[trial.label]
     if problems:
         left = [label for label in study.methods if by_row.get(label)]
         hint = f"The others can run: --methods {','.join(left)}" if left else ""
-        raise StudyError(problems, hint=hint)
+        # What is wrong with the model itself is said once for all rows that it stops.
+        found = [Problem(f"methods.{', '.join(labels)}", message) for message, labels in problems.items()]
+        raise StudyError(found, hint=hint)
     if require_data:
         # Weights are fetched now, so that a hub that is out of reach stops the study before the first trial.
         trial_model.load_config(study.model)
@@ -79,7 +82,7 @@ def _count(task: Task, trial: TrialSpec) -> dict[str, dict[str, int]]:
     """Parameters by role of one trial, counted on the meta device.
 
     Raises:
-        UnsupportedModel: if the method does not fit the task or the model.
+        UnsupportedModel: if the method does not fit the task or the model, or leaves too few of its positions.
     """
     method = registry.methods()[trial.method].create(trial.options)
     counts = Parameters()
@@ -91,7 +94,7 @@ def _count(task: Task, trial: TrialSpec) -> dict[str, dict[str, int]]:
         import torch
 
         model = trial_model.build_empty(trial.model, task)
-        trial_model.check_length(model.config, task, trial.protocol.max_length, method, trial.label)
+        check_length(model.config, task, trial.protocol.max_length, method, trial.label)
         view = task.view(model)
         before = parameters.BaseIdentity.of(model, view)
         with torch.device("meta"):

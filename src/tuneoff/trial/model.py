@@ -13,13 +13,14 @@ import torch
 from torch import nn
 
 from tuneoff import architectures
-from tuneoff.errors import DataError, SourceUnreachable, UnsupportedModel
-from tuneoff.methods.base import Method, TaskView
+from tuneoff.errors import SourceUnreachable, UnsupportedModel
+from tuneoff.methods.base import TaskView
 from tuneoff.record import Finding, ModelInfo
 from tuneoff.sources import ModelFiles, find_model
 from tuneoff.spec import ModelSpec
 from tuneoff.tasks.base import Task
 from tuneoff.trial.gguf import dequantised
+from tuneoff.trial.lengths import max_positions
 from tuneoff.trial.precision import Kernel
 
 BASE_SEED = 0
@@ -46,6 +47,7 @@ def load_config(spec: ModelSpec, *, offline: bool = False) -> tuple[Any, ModelFi
 
     Raises:
         SourceError: if it cannot be had; says what would work.
+        UnsupportedModel: if transformers cannot read it, or it is not of one text model.
     """
     from transformers import AutoConfig
 
@@ -71,6 +73,12 @@ def load_config(spec: ModelSpec, *, offline: bool = False) -> tuple[Any, ModelFi
             f"{spec.source}: transformers cannot read its configuration: {_first_line(error)}",
             hint="Only architectures that transformers itself has are supported; remote code is never run.",
         ) from None
+    if not (hasattr(config, "hidden_size") and hasattr(config, "num_hidden_layers")):
+        # Those of text and images keep a size for each part, and methods would count and train the idle parts too.
+        raise UnsupportedModel(
+            f"{spec.source}: a {config.model_type} model is put together of several, each with sizes of its own",
+            hint="Use a model of text alone; of Gemma 3, those with 270M and 1B are.",
+        )
     return config, files
 
 
@@ -167,49 +175,11 @@ def load_tokenizer(spec: ModelSpec) -> Any:
         return _tokenizer(spec, files, config)
 
 
-def max_positions(config: Any) -> int | None:
-    """Tokens the model can take, or None where it has no limit."""
-    limit = getattr(config, "max_position_embeddings", None)
-    if limit is None:
-        return None
-    # The RoBERTa family counts positions from the padding index on.
-    if config.model_type in {"roberta", "xlm-roberta", "camembert", "longformer"}:
-        return int(limit) - int(config.pad_token_id) - 1
-    return int(limit)
-
-
 def view(task: Task, loaded: Loaded) -> TaskView:
     """What a method may know of the task, the tokenizer included."""
     tokenizer = loaded.tokenizer
     return replace(
         task.view(loaded.model), tokenize=lambda text: list(tokenizer(text, add_special_tokens=False)["input_ids"])
-    )
-
-
-def check_length(config: Any, task: Task, max_length: int, method: Method[Any], label: str) -> None:
-    """Refuses inputs that the model has no positions for.
-
-    Raises:
-        DataError: says which `protocol.max_length` would fit.
-    """
-    limit = max_positions(config)
-    per_example = task.positions(max_length)
-    needed = per_example * (1 + method.demonstrations) + method.virtual_tokens
-    if limit is None or needed <= limit:
-        return
-    parts = [f"protocol.max_length {max_length}"]
-    if per_example > max_length:
-        parts.append(f"{per_example - max_length} tokens of target")
-    if method.demonstrations:
-        parts.append(f"{method.demonstrations} times as much for the examples that {label} shows")
-    if method.virtual_tokens:
-        parts.append(f"{method.virtual_tokens} virtual tokens of {label}")
-    room = (limit - method.virtual_tokens) // (1 + method.demonstrations) - (per_example - max_length)
-    raise DataError(
-        f"{' + '.join(parts)} is more than the model's {limit} positions",
-        hint=f"Set protocol.max_length to {room} or less; it is equal for all methods."
-        if room > 0
-        else f"Give {label} fewer tokens of its own, or set task.max_target_length to less.",
     )
 
 

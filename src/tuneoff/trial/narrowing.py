@@ -8,6 +8,8 @@ for bit, half the memory, and nothing to turn.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -55,6 +57,26 @@ def narrow(attached: Attached) -> None:
             continue
         weight.data = weight.data.to(torch.bfloat16)
         part.__class__ = NARROW[type(part)]
+
+
+@contextmanager
+def turned_once(module: nn.Module) -> Iterator[None]:
+    """While open, autocast turns no weight twice; for passes without gradients over weights that stand still.
+
+    It keeps what it turned of leaves that require gradients, until the outermost of its contexts ends: this one, itself
+    off. Frozen weights that are in float32 (biases, an output layer tied to the embeddings) are said to require them
+    meanwhile, which changes nothing else where none are computed. Inference mode would keep nothing.
+    """
+    frozen = [p for p in module.parameters() if p.dtype == torch.float32 and not p.requires_grad]
+    device = next(module.parameters()).device.type
+    try:
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+        with torch.no_grad(), torch.autocast(device, enabled=False):
+            yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
 
 
 def _wide(weight: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

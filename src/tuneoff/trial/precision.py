@@ -77,8 +77,8 @@ def apply_policy(wanted: Precision, device: torch.device) -> Policy:
     """Puts a precision policy in force for this process.
 
     `auto` is bf16 autocast where the hardware multiplies bfloat16 matrices (GPUs from Ampere on, CPUs with AMX),
-    `fp32-medium` on other CPUs and fp32 on other GPUs. Weights, gradients and optimizer states are float32 under
-    every policy.
+    `fp32-medium` on other CPUs and fp32 on other GPUs. What is trained, its gradients and optimizer states are float32
+    under every policy; frozen weights are bfloat16 under bf16 where that changes no product (see `narrowing`).
     """
     if wanted == "auto":
         chosen: PolicyName = "bf16" if _has_bf16(device) else "fp32-medium" if device.type == "cpu" else "fp32"

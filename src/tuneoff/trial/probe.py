@@ -280,8 +280,7 @@ def write(trial: Assembled, features: Sequence[Features]) -> Written:
     def once(limit: int) -> tuple[float, int]:
         bench.synchronise()
         started = time.perf_counter()
-        with bench.autocast():
-            made = bench.task.generate(bench.attached, features, bench.tokenizer, limit=limit)
+        made = bench.generate(features, limit)
         bench.synchronise()
         # The end-of-text token is written too, and not returned.
         return time.perf_counter() - started, min(limit, max(map(len, made)) + 1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -190,10 +190,6 @@ class Ranks:
         sums = [part for p in parameters for part in _sums(p.detach())]
         if len({tuple(one) for one in self.gather(sums)}) > 1:
             raise TrialError(f"the ranks' trained weights differ {when}, though all ranks were given the same")
-
-    def no_gradients(self) -> AbstractContextManager[object]:
-        """The context of an evaluation. FSDP's weights cannot be gathered in inference mode and trained afterwards."""
-        return torch.no_grad() if self.sharded else torch.inference_mode()
 
 
 ALONE = Ranks()

@@ -41,6 +41,7 @@ from tuneoff.trial import model as trial_model
 from tuneoff.trial.checkpoint import Checkpoint
 from tuneoff.trial.evaluate import Bench, measure_inference, predict, write
 from tuneoff.trial.findings import note_lengths, result_findings
+from tuneoff.trial.lengths import check_length
 from tuneoff.trial.loop import FIRST_STEPS, Training, train
 from tuneoff.trial.narrowing import narrow
 from tuneoff.trial.phases import Phases
@@ -140,7 +141,11 @@ def _run_baseline(spec: TrialSpec, method: Baseline[Any], place: TrialStore, pha
         data=data.info,
         predictions={"test": place.write_predictions("test", predictions["test"])},
         findings=data.findings,
-        missing={**phases.meter.missing, **dict.fromkeys((*UNTRAINED, *MODELLESS), "this method does not train")},
+        missing={
+            **phases.meter.missing,
+            **dict.fromkeys(UNTRAINED, "this method does not train"),
+            **dict.fromkeys(MODELLESS, "this method uses no model"),
+        },
     )
 
 
@@ -179,7 +184,7 @@ def assemble(
         policy = apply_policy(spec.protocol.precision, device)
         loaded = load_model(spec, task, device, policy.name)
         limit = spec.protocol.max_length
-        trial_model.check_length(loaded.model.config, task, limit, method, spec.label)
+        check_length(loaded.model.config, task, limit, method, spec.label)
         view = trial_model.view(task, loaded)
         before = parameters.BaseIdentity.of(loaded.model, view)
         seed_all(spec.seed)

@@ -1,0 +1,114 @@
+"""Whether what a trial reads fits the model's positions, and which settings would make it fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tuneoff.errors import DataError, UnsupportedModel
+from tuneoff.methods.base import Method
+from tuneoff.tasks.base import Task
+
+Settings = list[tuple[str, int]]
+"""Names of settings, and what each may be at most; not above 0 where it alone cannot help."""
+
+
+def max_positions(config: Any) -> int | None:
+    """Tokens the model can take, or None where it has no limit."""
+    limit = getattr(config, "max_position_embeddings", None)
+    if limit is None:
+        return None
+    # The RoBERTa family counts positions from the padding index on.
+    if config.model_type in {"roberta", "xlm-roberta", "camembert", "longformer"}:
+        return int(limit) - int(config.pad_token_id) - 1
+    return int(limit)
+
+
+def check_length(config: Any, task: Task, max_length: int, method: Method[Any], label: str) -> None:
+    """Refuses inputs that the model has no positions for; says which settings would fit.
+
+    Of an encoder-decoder that writes, either side is held against its own positions.
+
+    Raises:
+        DataError: if there is no room for what the study sets for all methods.
+        UnsupportedModel: if there is, but not for this method's examples or virtual tokens beside it.
+    """
+    limit = max_positions(config)
+    if limit is None:
+        return
+    target, virtual = task.target_room or 0, method.virtual_tokens
+    apart = config.is_encoder_decoder and target > 0
+    if apart:
+        prefix, virtual = (virtual, 0) if method.prefix else (0, virtual)
+        decoder = _Side("decoder", limit, f"task.max_target_length {target}", target, label, virtual=prefix)
+        decoder.check(lambda _, virtual: [("task.max_target_length", limit - virtual)])
+
+    def needed(length: int, shown: int, virtual: int) -> int:
+        return (length if apart else task.positions(length)) + shown * task.positions(length) + virtual
+
+    def fitting(shown: int, virtual: int) -> Settings:
+        longest = max((n for n in range(1, max_length) if needed(n, shown, virtual) <= limit), default=0)
+        room = 0 if apart else (limit - virtual) // (1 + shown) - max_length
+        return [("protocol.max_length", longest), ("task.max_target_length", room)]
+
+    own, words = needed(max_length, 0, 0), f"protocol.max_length {max_length}"
+    if own > max_length:
+        words += f" + {own - max_length} tokens of target"
+    side = "encoder" if apart else "model"
+    _Side(side, limit, words, own, label, method.demonstrations, task.positions(max_length), virtual).check(fitting)
+
+
+@dataclass(frozen=True)
+class _Side:
+    """What a model reads at once, or one side of an encoder-decoder, in tokens.
+
+    Attributes:
+        name: of what reads it.
+        limit: its positions.
+        words: what the study sets for all methods.
+        own: how much that is.
+        label: the row.
+        shown: solved examples that the row's method shows.
+        example: how much each of them may take.
+        virtual: virtual tokens of the row's method.
+    """
+
+    name: str
+    limit: int
+    words: str
+    own: int
+    label: str
+    shown: int = 0
+    example: int = 0
+    virtual: int = 0
+
+    def check(self, fitting: Callable[[int, int], Settings]) -> None:
+        """Raises what `check_length` does.
+
+        Args:
+            fitting: examples shown and virtual tokens -> settings of the study that leave room for them.
+        """
+        positions = f"is more than the {self.name}'s {self.limit} positions"
+        if self.own > self.limit:
+            hint = _told(fitting(0, 0)) or f"set both so that together they are {self.limit} or less"
+            raise DataError(f"{self.words} {positions}", hint=f"For all methods, {hint}.")
+        beside = self.shown * self.example
+        if self.own + beside + self.virtual <= self.limit:
+            return
+        parts, options = [self.words], []
+        if self.shown:
+            parts.append(f"{self.shown} × {self.example} tokens of {self.label}'s examples")
+            options.append((f"{self.label}'s examples", (self.limit - self.own - self.virtual) // self.example))
+        if self.virtual:
+            parts.append(f"{self.virtual} virtual tokens of {self.label}")
+            options.append((f"{self.label}'s virtual tokens", self.limit - self.own - beside))
+        hint, others = _told(options) or f"leave {self.label} out", _told(fitting(self.shown, self.virtual))
+        hint = hint[0].upper() + hint[1:] + (f"; or, for all methods, {others}" if others else "")
+        raise UnsupportedModel(f"{' + '.join(parts)} {positions}", hint=f"{hint}.")
+
+
+def _told(settings: Settings) -> str:
+    """What to set to what, any of which would do; empty where nothing would."""
+    said = " or ".join(f"{name} to {most} or less" for name, most in settings if most > 0)
+    return said and f"set {said}"
