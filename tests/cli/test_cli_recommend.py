@@ -128,13 +128,18 @@ def test_recommend_needs_a_completed_trial(tmp_path: Path, capsys: pytest.Captur
     assert "no trial of" in capsys.readouterr().err
 
 
-def test_compare_shows_studies_side_by_side(folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("width", ["60", "80", "120"])
+def test_compare_shows_studies_side_by_side(
+    width: str, folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", width)
     other = build_store(tmp_path / "other", small_study("lora", seeds=6), World(levels=LEVELS)).root
     assert main(["compare", folder, str(other)]) == 0
     lines = capsys.readouterr().out.splitlines()
     rows = [line.split()[:2] for line in lines[: lines.index("")] if line.startswith("lora")]
     assert rows == [["lora", "study"], ["lora", "other"]]
-    assert "lora [study]" in " ".join(lines[lines.index("") :])
+    assert all("…" not in line for line in lines[: lines.index("")])
+    assert re.search(r"lora\s\[study\]", "\n".join(lines[lines.index("") :]))
     assert main(["compare", folder, str(other), "--json"]) == 0
     body = json.loads(capsys.readouterr().out)
     assert {entry["study"] for entry in body["methods"]} == {"study", "other"}

@@ -270,6 +270,7 @@ def test_a_running_study_is_shown_once(traces: Traces, capsys: pytest.CaptureFix
 def test_a_dead_run_is_shown_as_stopped_with_how_to_go_on(
     traces: Traces, fake_executor: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
     with traces.run():
         traces.begin(traces.trials[0])
         traces.end(traces.trials[0])

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from tuneoff.cli import _common
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 
 @click.command("compare")
@@ -44,28 +40,6 @@ def compare_command(folders: tuple[Path, ...], as_json: bool) -> None:
     console = _common.console()
     trials = f"{found['trials']['completed']} of {found['trials']['planned']} trials completed"
     console.print(Text(f"{found['study']['name']}: {found['study']['model']}; {trials}", style="bold"))
-    console.print(_table(found))
+    console.print(terminal.table(found, console.width))
     terminal.print_answer(found, console, joined.notes)
     terminal.print_warnings(found, console, "with --json")
-
-
-def _table(found: dict[str, Any]) -> Table:
-    from rich.table import Table
-
-    from tuneoff.report import columns
-
-    shown = [*columns.metrics(found)[:1], *columns.COSTS]
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-    table.add_column("method", overflow="fold")
-    table.add_column("study", overflow="fold")
-    for column in shown:
-        table.add_column(column.short or column.title, justify="right", no_wrap=True)
-    table.add_column("vs. best", no_wrap=True)
-    table.add_column("ties", no_wrap=True)
-    table.add_column("trials", no_wrap=True)
-    for entry in found["methods"]:
-        name = entry["method"].removesuffix(f" [{entry['study']}]")
-        relation = (entry["to_best"] or {}).get("relation", "–").replace("_", " ")
-        cells = [column.text(entry) or "–" for column in shown]
-        table.add_row(name, entry["study"], *cells, relation, entry["ties"], columns.progress(entry))
-    return table

@@ -30,7 +30,7 @@ def render(store: StudyStore, console: Console) -> None:
     """
     found = summary(store)
     console.print(_title(found))
-    console.print(_table(found, console))
+    console.print(table(found, console.width))
     print_answer(found, console)
     for line in (search.in_short(found), forecast.in_short(found)):
         if line:
@@ -70,9 +70,12 @@ def _title(found: dict[str, Any]) -> Text:
     return Text(f"{study['name']}: {study['model']}, {study['task']}; {done}", style="bold")
 
 
-def _table(found: dict[str, Any], console: Console) -> Table:
-    """The widest table that fits. Done without are first more metrics, long labels' ends, the size on disk and the
-    parameters, then the interval and the other costs."""
+def table(found: dict[str, Any], width: int) -> Table:
+    """The widest table that fits; where rows have a `study`, it stands beside them.
+
+    Done without are first more metrics, long labels' ends, the size on disk and the parameters, then the interval and
+    the other costs.
+    """
     metrics = columns.metrics(found)
     tables = [
         *(_with_columns(found, [*metrics[:count], *columns.COSTS], LABEL) for count in (4, 3, 2)),
@@ -80,13 +83,16 @@ def _table(found: dict[str, Any], console: Console) -> Table:
         *(_with_columns(found, [*metrics[:1], *columns.COSTS[:count]], SHORT_LABEL, False) for count in (2, 1)),
         _with_columns(found, metrics[:1], LABEL_LEAST, False),
     ]
-    return fitted(tables, console.width)
+    return fitted(tables, width)
 
 
 def _with_columns(found: dict[str, Any], shown: list[Column], least: int, interval: bool = True) -> Table:
     """A table whose labels may shrink to `least` columns."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     table.add_column("method", no_wrap=True, overflow="ellipsis", min_width=least)
+    studied = any("study" in entry for entry in found["methods"])
+    if studied:
+        table.add_column("study", no_wrap=True, overflow="ellipsis", max_width=SHORT_LABEL)
     for column in shown:
         table.add_column(column.short or column.title, justify="right", no_wrap=True)
     table.add_column("vs. best", no_wrap=True)
@@ -96,7 +102,8 @@ def _with_columns(found: dict[str, Any], shown: list[Column], least: int, interv
     table.add_column("trials", no_wrap=True)
     best = {column.key: columns.best_rows(column, found) for column in shown}
     for entry in found["methods"]:
-        cells = [Text(entry["method"])]
+        study = [Text(entry["study"])] if studied else []
+        cells = [Text(entry["method"].removesuffix(f" [{study[0]}]") if study else entry["method"]), *study]
         for at, column in enumerate(shown):
             style = "bold green" if entry["method"] in best[column.key] else ""
             cells.append(Text(_short(column, entry, with_interval=interval and at == 0), style=style))
