@@ -10,17 +10,22 @@ Then a batch's text is written with LoRA and with full fine-tuning, narrow as a 
 float32 turned for every token (`each time`) and turned once (`once`), which is what an evaluation does. Told are
 processor seconds.
 
-Variants take turns and the least of all rounds is kept, because what disturbs a pass only makes it longer. Losses, and
-texts, must be equal to the last bit.
+All on one thread, as threads that wait for one another use the processor too. Variants take turns, and the median of
+the rounds' ratios is told: a machine's speed changes over minutes. Losses, and texts, must be equal to the last bit.
 
-    python benchmarks/narrow_weights.py [--rounds 7] [--out benchmarks/results/narrow_weights.json]
+    python benchmarks/narrow_weights.py [--rounds 9] [--out benchmarks/results/narrow_weights.json]
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -65,93 +70,99 @@ def build(source: str, task: Generation, variant: str, method_name: str = "lora"
     return attached
 
 
-def once(task: Generation, attached: Attached, batch: Batch, train: bool) -> tuple[float, float]:
-    """Processor seconds of one pass, and its loss."""
+def turns(rounds: int, passes: dict[str, Callable[[], Any]]) -> dict[str, Any]:
+    """Two passes that take turns, the first to come changing from round to round: the ratio of the second's processor
+    seconds to the first's."""
+    seconds: dict[str, list[float]] = {name: [] for name in passes}
+    for round_ in range(rounds):
+        made = []
+        for name in sorted(passes, reverse=bool(round_ % 2)):
+            started = time.process_time()
+            made.append(passes[name]())
+            seconds[name].append(time.process_time() - started)
+        if made[0] != made[1]:
+            raise SystemExit(f"{' and '.join(passes)} differ: {made}")
+    first, second = seconds.values()
+    ratios = sorted(after / before for before, after in zip(first, second, strict=True))
+    return {"cpu_seconds": seconds, "ratio": statistics.median(ratios), "ratios": ratios}
+
+
+def learn(task: Generation, attached: Attached, batch: Batch, train: bool) -> float:
+    """One pass, with its gradients where it trains; returns the loss."""
     attached.module.train(train)
-    started = time.process_time()
     with torch.set_grad_enabled(train):
         with apply_policy("bf16", CPU).autocast():
             logits = task.forward(attached, batch)
         loss = task.loss(logits, batch)
     if train:
         loss.backward()  # type: ignore[no-untyped-call]
-    seconds = time.process_time() - started
     attached.module.zero_grad(set_to_none=True)
-    return seconds, float(loss.detach())
+    return float(loss.detach())
 
 
 def measure(source: str, rounds: int) -> dict[str, Any]:
-    """The figures of one model."""
+    """The figures of frozen weights of one model."""
     task = Generation({})
     models = {variant: build(source, task, variant) for variant in VARIANTS}
-    made = torch.randint(0, 40000, (BATCH, SOURCE + TARGET), generator=torch.Generator().manual_seed(0)).tolist()
-    rows = [Features(row[:SOURCE], 0, SOURCE, target_ids=row[SOURCE:]) for row in made]
-    batch = task.collate(rows, 0)
-    least: dict[tuple[str, bool], float] = {}
-    for _ in range(rounds):
-        losses = set()
-        for variant, attached in models.items():
-            for train in (True, False):
-                seconds, loss = once(task, attached, batch, train)
-                losses.add(loss)
-                least[variant, train] = min(seconds, least.get((variant, train), seconds))
-        if len(losses) > 1:
-            raise SystemExit(f"{source}: losses differ: {sorted(losses)}")
+    batch = task.collate([replace(row, target_ids=row.input_ids[:TARGET]) for row in rows_of()], 0)
     held = {
         variant: sum(p.numel() * p.element_size() for p in attached.module.parameters())
         for variant, attached in models.items()
     }
+
+    def passes(train: bool) -> dict[str, Callable[[], Any]]:
+        return {variant: partial(learn, task, attached, batch, train) for variant, attached in models.items()}
+
     return {
         "model": source,
         "weights_bytes": held,
         "saved_share": 1 - held["narrow"] / held["wide"],
-        "step_cpu_seconds": {variant: least[variant, True] for variant in VARIANTS},
-        "step_ratio": least["narrow", True] / least["wide", True],
-        "forward_cpu_seconds": {variant: least[variant, False] for variant in VARIANTS},
-        "forward_ratio": least["narrow", False] / least["wide", False],
+        "step": turns(rounds, passes(True)),
+        "forward": turns(rounds, passes(False)),
     }
 
 
-def writing(source: str, rounds: int) -> dict[str, Any]:
-    """Processor seconds of writing a batch's text, by method and by how often weights are turned."""
+def writing(source: str, method: str, rounds: int) -> dict[str, Any]:
+    """What turning weights once saves of writing a batch's text."""
     task = Generation({"max_target_length": WRITTEN, "min_target_length": WRITTEN - 1})
-    made = torch.randint(0, 40000, (BATCH, SOURCE), generator=torch.Generator().manual_seed(0)).tolist()
-    rows = [Features(row, 0, SOURCE) for row in made]
     tokenizer = SimpleNamespace(pad_token_id=0, eos_token_id=0)
-    found: dict[str, Any] = {}
-    for name in WRITERS:
-        attached = build(source, task, "narrow", name)
-        attached.module.eval()
-        bench = Bench(task, attached, CPU, apply_policy("bf16", CPU).autocast, 0, BATCH, tokenizer, attention="sdpa")
-        least: dict[str, float] = {}
-        for _ in range(rounds):
-            texts = []
-            for variant in ("each time", "once"):
-                with trial_model.attending(attached.model, "sdpa") if variant == "each time" else bench.evaluating():
-                    started = time.process_time()
-                    with torch.no_grad() if variant == "once" else torch.inference_mode():
-                        texts.append(bench.generate(rows))
-                    seconds = time.process_time() - started
-                least[variant] = min(seconds, least.get(variant, seconds))
-            if texts[0] != texts[1]:
-                raise SystemExit(f"{source}: texts differ")
-        found[name] = {"cpu_seconds": least, "ratio": least["once"] / least["each time"]}
-    return found
+    attached = build(source, task, "narrow", method)
+    attached.module.eval()
+    autocast = apply_policy("bf16", CPU).autocast
+    bench = Bench(task, attached, CPU, autocast, 0, BATCH, tokenizer, attention="sdpa")
+
+    def write(context: AbstractContextManager[object]) -> list[list[int]]:
+        with context:
+            return bench.generate(rows_of())
+
+    def each_time() -> list[list[int]]:
+        with trial_model.attending(attached.model, "sdpa"):
+            return write(torch.inference_mode())
+
+    return turns(rounds, {"each time": each_time, "once": lambda: write(bench.evaluating())})
+
+
+def rows_of() -> list[Features]:
+    """A batch's prompts."""
+    made = torch.randint(0, 40000, (BATCH, SOURCE), generator=torch.Generator().manual_seed(0)).tolist()
+    return [Features(row, 0, SOURCE) for row in made]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    torch.set_num_threads(1)
     rows = []
     for source in MODELS:
-        row = measure(source, options.rounds) | {"writing": writing(source, options.rounds)}
+        row = measure(source, options.rounds)
+        row["writing"] = {method: writing(source, method, options.rounds) for method in WRITERS}
         rows.append(row)
         print(
             f"{source}: weights {row['weights_bytes']['wide'] / 2**20:,.0f} -> "
-            f"{row['weights_bytes']['narrow'] / 2**20:,.0f} MiB, step {row['step_ratio']:.2f} and forward pass "
-            f"{row['forward_ratio']:.2f} times the processor time; weights turned once, writing takes "
+            f"{row['weights_bytes']['narrow'] / 2**20:,.0f} MiB, step {row['step']['ratio']:.2f} and forward pass "
+            f"{row['forward']['ratio']:.2f} times the processor time; weights turned once, writing takes "
             + ", ".join(f"{part['ratio']:.2f} ({name})" for name, part in row["writing"].items()),
             flush=True,
         )
