@@ -150,7 +150,7 @@ class Turned(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.parametrize("name", ["full", "last_block", "lora", "prompt_tuning", "zero_shot"])
-@pytest.mark.parametrize("architecture", ["bart", "gpt2"])
+@pytest.mark.parametrize("architecture", ["bart", "gpt2", "t5"])
 def test_an_evaluation_turns_no_weight_twice(name: str, architecture: str) -> None:
     setting = Setting("text", architecture)
     task = Generation({"max_target_length": 6, "min_target_length": 5})

@@ -481,13 +481,13 @@ def test_a_floor_without_a_loss_says_why_and_one_with_a_model_has_its_figures(tm
     lead, zero = method(body, "lead"), method(body, "zero_shot")
     assert not lead["trains"]
     assert not zero["trains"]
-    assert {"figure": "loss", "reason": "it uses no model"} in lead["missing"]
+    assert {"figure": "loss", "reason": "this method uses no model"} in lead["missing"]
     assert zero["metrics"]["perplexity"]["mean"] > 0
     assert zero["peak_memory_bytes"]["mean"] == 500 << 20
     assert zero["train_seconds"]["mean"] is None
     text = report.write(study, plots=False).read_text()
     assert cells(text, "## Results", "lead")["loss ↓"] == "– [1]"
-    assert "[1] it uses no model." in text
+    assert "[1] this method uses no model." in text
     assert "of a row that does not train, that of the test" in text
 
 

@@ -86,7 +86,7 @@ def why_missing(record: TrialRecord, place: str) -> str:
         if name in record.missing:
             return record.missing[name]
     if place.startswith("metrics.") and record.model is None:
-        return "it uses no model"
+        return "this method uses no model"
     if record.spec.learning_rate is None:
         return "nothing is trained"
     return "not recorded"

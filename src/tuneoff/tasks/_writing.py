@@ -48,6 +48,7 @@ def write(
         tokenizer: knows the end-of-text token.
     """
     import torch
+    from transformers import DynamicCache, EncoderDecoderCache
 
     model: Any = attached.model
     ids, mask = ids.to(model.device), mask.to(model.device)
@@ -56,8 +57,10 @@ def write(
     with torch.no_grad():
         inputs = model_inputs(attached, ids, mask)
         if model.config.is_encoder_decoder:
-            if settings.num_beams > 1 and "past_key_values" in inputs:
-                inputs["past_key_values"].batch_repeat_interleave(settings.num_beams)
+            # Transformers' own would have as many layers as the encoder, whatever T5's decoder has.
+            cache = inputs.setdefault("past_key_values", EncoderDecoderCache(DynamicCache(), DynamicCache()))
+            if settings.num_beams > 1:
+                cache.batch_repeat_interleave(settings.num_beams)
         else:
             inputs = _left_padded(model, ids, mask, inputs, settings.num_beams)
         own, model.generation_config = model.generation_config, config
