@@ -81,16 +81,21 @@ class _Curve:
     values: tuple[float, ...]
 
 
-def _validation_curve(record: TrialRecord) -> _Curve | None:
-    """Of the metric that selects: the protocol's, else the primary one where it is scored while training, else loss."""
+def selecting_metric(record: TrialRecord) -> str | None:
+    """The validation metric that selects, as far as a record tells it: the protocol's, else the primary one where it is
+    scored while training, else loss; None where none of them is."""
     named = (record.spec.protocol.select_metric, record.primary_metric, "loss")
     points = [point.validation for point in record.curve]
-    name = next((name for name in named if name and points and all(name in values for values in points)), None)
+    return next((name for name in named if name and points and all(name in values for values in points)), None)
+
+
+def _validation_curve(record: TrialRecord) -> _Curve | None:
+    name = selecting_metric(record)
     direction = next((m.direction for m in record.metrics if m.name == name), None)
     if name is None or direction is None:
         return None
     sign = 1.0 if direction == "higher" else -1.0
-    return _Curve(name, tuple(sign * values[name] for values in points))
+    return _Curve(name, tuple(sign * point.validation[name] for point in record.curve))
 
 
 def _best_at_an_end(rows: list[Row], last: bool) -> list[Finding]:

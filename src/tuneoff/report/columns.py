@@ -194,12 +194,6 @@ def _signed(value: float, unit: str | None) -> str:
     return f"{'-' if value < 0 else '+'}{score(abs(value), unit=unit)}"
 
 
-def progress(entry: Entry) -> str:
-    """`2/2`, or `1/2 diverged`: trials completed of those planned, and what became of the others."""
-    others = [name.replace("_", " ") for name in entry["statuses"] if name != "completed"]
-    return " ".join([f"{len(entry['seeds'])}/{len(entry['planned_seeds'])}", ", ".join(others)]).rstrip()
-
-
 def trials(entry: Entry) -> str:
     """`2` where all seeds completed, else `1 of 2 (1 diverged)`."""
     planned, done = len(entry["planned_seeds"]), len(entry["seeds"])

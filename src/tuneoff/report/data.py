@@ -8,6 +8,7 @@ from typing import Any
 
 from tuneoff.analysis.answer import Answer, find_answer
 from tuneoff.analysis.caveats import caveats, version_differences
+from tuneoff.analysis.detectors import selecting_metric
 from tuneoff.analysis.figures import COSTS, why_missing
 from tuneoff.analysis.inference import LEVEL, SEEDS_REQUIRED, Estimate, Pair
 from tuneoff.analysis.outcomes import Outcomes, over_seeds, within_range
@@ -92,18 +93,13 @@ def _without_folder(reference: str) -> str:
 
 
 def _selected_by(results: Results) -> str | None:
-    """The validation metric that chose what was tested; None where nothing was chosen, or no record tells it.
-
-    Where neither the protocol nor the search names it, it is the primary metric if that is scored while training, else
-    the loss.
-    """
+    """The validation metric that chose what was tested; None where nothing was chosen, or no record tells it."""
     protocol = results.study.protocol
-    if protocol.select == "last" or protocol.select_metric is not None:
-        return None if protocol.select == "last" else protocol.select_metric
-    if results.search is not None:
-        return str(results.search["metric"]["name"])
-    scored = ((record.primary_metric, record.curve[-1].validation) for record in results.completed if record.curve)
-    return next((name for primary, values in scored for name in (primary, "loss") if name and name in values), None)
+    if protocol.select == "last":
+        return None
+    searched = str(results.search["metric"]["name"]) if results.search is not None else None
+    recorded = (selecting_metric(record) for record in results.completed)
+    return protocol.select_metric or searched or next(filter(None, recorded), None)
 
 
 def _method(results: Results, row: Row, answer: Answer, outcomes: Outcomes, tested: list[Metric]) -> dict[str, Any]:
