@@ -216,6 +216,12 @@ def question(study: StudySpec) -> dict[str, Any]:
     }
 
 
+def selection(study: StudySpec) -> list[Any]:
+    """The rows and seeds, in which studies of one question may differ."""
+    rows = {label: row.model_dump(mode="json", exclude_defaults=True) for label, row in study.methods.items()}
+    return [rows, sorted(study.protocol.seeds)]
+
+
 def difference(before: StudySpec, after: StudySpec) -> str:
     """The first few keys in which two studies' questions differ, in words."""
     old, new = _flat(question(before)), _flat(question(after))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -101,8 +101,13 @@ class Search:
         self.rows: dict[str, RowSearch] = {}
         self.complete = False
 
-    def run(self, executor: Executor, listener: Listener) -> None:
+    def run(self, executor: Executor, listener: Listener, relatives: Sequence[StudyStore] = ()) -> None:
         """Runs what is missing of the search; writes down what was found for all rows of the folder, however it ends.
+
+        Args:
+            executor: runs trials.
+            listener: told what they do.
+            relatives: folders from which finished trials are taken over.
 
         Raises:
             KeyboardInterrupt: after running trials were recorded as cancelled.
@@ -112,6 +117,7 @@ class Search:
         try:
             for trials in self._rounds():
                 StudyStore.create(self.store.root, self.study, trials)
+                self.store.adopt(self.study, trials, relatives)
                 open_trials = []
                 for trial in trials:
                     record = self.store.trial(trial.id).record()

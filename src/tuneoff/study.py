@@ -17,7 +17,7 @@ from tuneoff.errors import StoreError
 from tuneoff.executors.base import Executor, Inspection, Listener, Progress
 from tuneoff.forecast import StudyForecast
 from tuneoff.outlook import ToCome
-from tuneoff.plan import content_hash, plan, question
+from tuneoff.plan import content_hash, plan, question, selection
 from tuneoff.record import Status, TrialRecord
 from tuneoff.rounds import Search, outline
 from tuneoff.spec import StudySpec, TrialSpec
@@ -26,6 +26,8 @@ from tuneoff.trackers.process import Outlets
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from tuneoff.analysis.results import Asked
 
 
 class Study:
@@ -62,6 +64,7 @@ class Study:
             self.spec = study_file.load(study, overrides, **changes)
         self.device = device
         self.folder: Path | None = None
+        self._planned: list[TrialSpec] = []
 
     @classmethod
     def open(cls, folder: str | Path) -> Study:
@@ -76,8 +79,10 @@ class Study:
 
     @property
     def default_folder(self) -> Path:
-        """`runs/NAME-xxxxxx`: equal for equal questions, so that a re-run continues where it stopped."""
-        return Path("runs") / f"{self.spec.name}-{content_hash(question(self.spec))[:6]}"
+        """`runs/NAME-xxxxxx`: one for each question, its rows and its seeds. A re-run continues where it stopped, and a
+        folder's report is of what was asked for."""
+        asked = [question(self.spec), selection(self.spec)]
+        return Path("runs") / f"{self.spec.name}-{content_hash(asked)[:6]}"
 
     def plan(self) -> list[TrialSpec]:
         """The trials of the verdict, without looking at weights; local files are read for their fingerprints only.
@@ -148,7 +153,8 @@ class Study:
         Failed trials are in the records, not raised.
 
         Args:
-            out: the study's folder; `default_folder` where unset.
+            out: the study's folder; where unset `default_folder`, which takes over what folders beside it have finished
+                of the same trials.
             listener: told what the trials do.
             probe: let the forecast before it probe where that pays; else it only counts (docs/plan.md).
             foretell: told of each row that is forecast, and then of the whole forecast.
@@ -161,6 +167,7 @@ class Study:
         listener = listener or (lambda _: None)
         prints = self._fingerprints()
         place = StudyStore(self.folder)
+        relatives = place.relatives if out is None else []
         search = Search(self.spec, prints, place)
         outlets = Outlets(self.spec.trackers)
         listener = outlets.follow(listener)
@@ -168,7 +175,8 @@ class Study:
             place.check(self.spec)
             # Looked at before anything is written, so that a study that cannot be leaves nothing to clean up.
             sought = search.missing()
-            trials = plan(self.spec, prints, search.chosen)
+            self._planned = trials = plan(self.spec, prints, search.chosen)
+            place.adopt(self.spec, trials, relatives)
             seen = None
             if missing := [trial for trial in trials if not _finished(place, trial)]:
                 seen = executor.inspect(self.spec, missing, require_data=True)
@@ -181,9 +189,10 @@ class Study:
             outlets.open(place)
             to_come = ToCome(missing, self._search_to_come(search) if sought else [])
             outlook.foretell(executor, place, to_come, seen, probe=probe, listener=foretell)
-            search.run(executor, listener)
-            trials = plan(self.spec, prints, search.chosen)
+            search.run(executor, listener, relatives)
+            self._planned = trials = plan(self.spec, prints, search.chosen)
             store = StudyStore.create(self.folder, self.spec, [*trials, *search.others()])
+            store.adopt(self.spec, trials, relatives)
             self._run_verdict(store, trials, search.hopeless, executor, listener)
             outlets.artifacts(self.report)
         return self
@@ -217,12 +226,20 @@ class Study:
         executor.run(store, [trial for trial in trials if trial not in lost], listener)
 
     def records(self) -> list[TrialRecord]:
-        """The records there are; not those of the search.
+        """The records there are of the rows and seeds asked for; not those of the search.
 
         Raises:
             StoreError: if the study has not been run.
         """
-        return self._store().records()
+        wanted = {trial.id for trial in self._planned}
+        return [record for record in self._store().records() if not wanted or record.spec.id in wanted]
+
+    @property
+    def asked(self) -> Asked | None:
+        """What the last run asked for, of a folder that may hold more; None for a study that was opened."""
+        from tuneoff.analysis.results import Asked
+
+        return Asked(self.spec, tuple(self._planned)) if self._planned else None
 
     def results(self) -> pd.DataFrame:
         """One row per trial: label, method, seed, status, every test metric and every cost."""
@@ -231,10 +248,13 @@ class Study:
         return table.trials_frame(self.records())
 
     def report(self, *, plots: bool = True) -> Path:
-        """Writes `report/` inside the study's folder and returns the path of `report.md`."""
+        """Writes `report/` inside the study's folder and returns the path of `report.md`.
+
+        Where the folder holds rows or seeds that the last run did not ask for, those that it did go to a folder beside.
+        """
         from tuneoff import report
 
-        return report.write(self._store(), plots=plots)
+        return report.write(self._store(), plots=plots, asked=self.asked)
 
     def call(self, verb: str, trial: str, **payload: Any) -> Any:
         """Asks a child process for `export` or `predict` of one trial (its id or the beginning of it).

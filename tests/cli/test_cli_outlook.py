@@ -39,7 +39,7 @@ def said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setenv("COLUMNS", "200")
     draw = report.write
-    monkeypatch.setattr(report, "write", lambda store, plots=True: draw(store, plots=False))
+    monkeypatch.setattr(report, "write", lambda store, plots=True, asked=None: draw(store, False, asked))
 
     def run(*arguments: str) -> tuple[str, str]:
         capsys.readouterr()

@@ -31,7 +31,7 @@ def _no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     from tuneoff import report
 
     draw = report.write
-    monkeypatch.setattr(report, "write", lambda store, plots=True: draw(store, plots=False))
+    monkeypatch.setattr(report, "write", lambda store, plots=True, asked=None: draw(store, False, asked))
 
 
 def test_run_announces_runs_and_reports(
@@ -148,6 +148,99 @@ def test_run_again_keeps_what_is_finished(
     shown = capsys.readouterr().err
     assert shown.count("finished earlier") == 2
     assert shown.count(": started") == 4
+
+
+def folders() -> list[Path]:
+    return sorted(Path("runs").iterdir())
+
+
+def shown_rows(folder: Path) -> tuple[list[str], list[int]]:
+    """The rows and seeds of a report."""
+    found = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    return [entry["method"] for entry in found["methods"]], found["study"]["seeds"]
+
+
+@pytest.mark.parametrize(
+    ("narrowed", "rows", "seeds", "new"),
+    [
+        (["--methods", "lora,full"], ["lora", "full"], [0, 1], 0),
+        (["--seeds", "3"], ["majority", "full", "lora"], [0, 1, 2], 3),
+        (["--methods", "head,lora", "--seeds", "1"], ["head", "lora"], [0], 1),
+        (["--set", "methods.lora.r=2"], ["majority", "full", "lora"], [0, 1], 2),
+    ],
+    ids=["methods", "seeds", "both", "options"],
+)
+def test_a_run_of_other_rows_or_seeds_has_a_folder_of_its_own_and_trains_nothing_twice(
+    narrowed: list[str],
+    rows: list[str],
+    seeds: list[int],
+    new: int,
+    small_study: Path,
+    fake_executor: FakeExecutor,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["run", str(small_study)]) == 0
+    (first,) = folders()
+    before = (first / "report/report.json").read_bytes()
+    capsys.readouterr()
+    for again in (False, True):
+        assert main(["run", str(small_study), *narrowed]) == 0
+        assert capsys.readouterr().err.count(": started") == (0 if again else new)
+    (second,) = set(folders()) - {first}
+    assert shown_rows(second / "report") == (rows, seeds)
+    assert (first / "report/report.json").read_bytes() == before
+    assert len(StudyStore(second).records()) == len(rows) * len(seeds)
+
+
+def test_a_damaged_trial_of_another_folder_is_run_again(
+    small_study: Path, fake_executor: FakeExecutor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", str(small_study)]) == 0
+    for record in next(Path("runs").glob("*/trials/full-s0-*")).glob("record.json"):
+        record.write_text(record.read_text(encoding="utf-8").replace("0.9", "1.0"), encoding="utf-8")
+    capsys.readouterr()
+    assert main(["run", str(small_study), "--methods", "full"]) == 0
+    assert [line for line in capsys.readouterr().err.splitlines() if ": started" in line] == [
+        "[1/2] full seed 0: started"
+    ]
+
+
+def test_a_search_goes_on_in_a_folder_of_other_rows(
+    small_study: Path, fake_executor: FakeExecutor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["run", str(small_study), "--search", "2", "--methods", "lora"])
+    capsys.readouterr()
+    main(["run", str(small_study), "--search", "2", "--methods", "lora,full"])
+    started = [line for line in capsys.readouterr().err.splitlines() if ": started" in line]
+    assert [line.split()[1:3] for line in started] == [["search", "full,"]] * 2
+
+
+def test_a_narrower_run_into_a_folder_tells_of_what_it_was_asked_alone(
+    small_study: Path, fake_executor: FakeExecutor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", str(small_study), "--out", "results"]) == 0
+    whole = Path("results/report/report.md").read_bytes()
+    capsys.readouterr()
+    assert main(["run", str(small_study), "--out", "results", "--methods", "lora", "--seeds", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert "majority" not in shown.partition("other_trials")[0]
+    assert "holds 5 more trials of earlier runs (majority, full, lora)" in " ".join(shown.split())
+    (own,) = Path("results").glob("report-*")
+    assert str(own / "report.md") in shown
+    assert shown_rows(own) == (["lora"], [0])
+    assert Path("results/report/report.md").read_bytes() == whole
+    assert main(["run", "results", "--methods", "lora,full", "--json"]) == 0
+    streamed = json.loads(capsys.readouterr().out.splitlines()[-1])["report"]
+    assert [entry["method"] for entry in streamed["methods"]] == ["lora", "full"]
+    assert main(["report", "results", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["methods"]) == 3
+
+
+def test_results_in_python_are_those_of_the_last_run(small_study: Path, fake_executor: FakeExecutor) -> None:
+    Study(small_study).run("results")
+    narrowed = Study(small_study, methods=["lora"], seeds=1).run("results")
+    assert len(narrowed.records()) == 1
+    assert len(Study.open("results").records()) == 6
 
 
 def test_failed_trial_is_exit_code_1_with_the_report_written(
@@ -321,7 +414,7 @@ def test_report_that_cannot_be_written_is_shown_all_the_same(
 
     Study(small_study).run("results")
 
-    def refuse(store: StudyStore, plots: bool = True) -> Path:
+    def refuse(store: StudyStore, plots: bool = True, asked: object = None) -> Path:
         raise StoreError("cannot write results/report")
 
     monkeypatch.setattr(report, "write", refuse)

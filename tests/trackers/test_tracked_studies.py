@@ -29,7 +29,7 @@ def _no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     from tuneoff import report
 
     draw = report.write
-    monkeypatch.setattr(report, "write", lambda store, plots=True: draw(store, plots=False))
+    monkeypatch.setattr(report, "write", lambda store, plots=True, asked=None: draw(store, False, asked))
 
 
 def _raw(tiny: Tiny, *trackers: str) -> dict[str, Any]:

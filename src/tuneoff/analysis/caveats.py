@@ -71,6 +71,13 @@ def _trials(results: Results) -> list[Finding]:
             "replace them (their data or model changed)."
         )
         found.append(Finding(name="superseded_trials", message=message))
+    if results.others:
+        rows = ", ".join(dict.fromkeys(trial.label for trial in results.others))
+        message = (
+            f"Only what was asked for is told here; the folder holds {len(results.others)} more trials of earlier runs "
+            f"({rows}), which `tuneoff report` of the folder takes in."
+        )
+        found.append(Finding(name="other_trials", message=message))
     return found
 
 

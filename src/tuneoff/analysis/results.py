@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from tuneoff.plan import content_hash
 from tuneoff.record import Metric, Status, TrialRecord
 from tuneoff.spec import StudySpec, TrialSpec
 from tuneoff.store import StudyStore
@@ -72,6 +75,7 @@ class Results:
         rows: in the study's order.
         superseded: ids of trials that a later trial of the same row and seed replaced (their data changed).
         search: what the search tried, found and chose, as `search.json` tells it; None where there was none.
+        others: trials of the folder that were not asked for.
     """
 
     store: StudyStore
@@ -79,6 +83,15 @@ class Results:
     rows: tuple[Row, ...]
     superseded: tuple[str, ...]
     search: dict[str, Any] | None = None
+    others: tuple[TrialSpec, ...] = ()
+
+    @property
+    def report_folder(self) -> Path:
+        """Where the report of these results is written: a folder of its own where the study's holds more."""
+        if not self.others:
+            return self.store.report_folder
+        places = sorted(_place(trial) for row in self.rows for trial in row.trials)
+        return self.store.report_folder.with_name(f"report-{content_hash(places)[:6]}")
 
     @property
     def records(self) -> list[TrialRecord]:
@@ -122,27 +135,45 @@ class Results:
         raise KeyError(record.spec.id)
 
 
-def gather(store: StudyStore) -> Results:
+@dataclass(frozen=True)
+class Asked:
+    """What one run asked for; its folder may hold more, of earlier runs."""
+
+    study: StudySpec
+    trials: Sequence[TrialSpec]
+
+
+def gather(store: StudyStore, asked: Asked | None = None) -> Results:
     """Reads a study's folder.
+
+    Args:
+        store: the folder.
+        asked: leave out the rows and seeds that are not among these; everything is read where unset.
 
     Raises:
         StoreError: if a file is missing.
         CorruptRecord: if one was damaged.
     """
-    study = store.study()
+    wanted = {_place(trial) for trial in asked.trials} if asked is not None else None
+    others: list[TrialSpec] = []
     groups: dict[tuple[str, str], dict[int, TrialSpec]] = {}
     superseded: list[str] = []
     for trial_id in store.trial_ids():
         spec = store.trial(trial_id).spec()
+        if wanted is not None and _place(spec) not in wanted:
+            others.append(spec)
+            continue
         seeds = groups.setdefault((spec.label, _configuration(spec)), {})
         if spec.seed in seeds:
             superseded.append(seeds[spec.seed].id)
         seeds[spec.seed] = spec
+    # Where all was asked for, the study is the folder's, which names the seeds of earlier runs too.
+    study = asked.study if asked is not None and others else store.study()
     order = list(study.methods)
     keys = sorted(groups, key=lambda key: order.index(key[0]) if key[0] in order else len(order))
     names = _labels([next(iter(groups[key].values())) for key in keys])
     rows = tuple(_row(store, name, groups[key]) for key, name in zip(keys, names, strict=True))
-    return Results(store, study, rows, tuple(superseded), store.search())
+    return Results(store, study, rows, tuple(superseded), store.search(), tuple(others))
 
 
 def _row(store: StudyStore, label: str, seeds: dict[int, TrialSpec]) -> Row:
@@ -162,6 +193,11 @@ def _row(store: StudyStore, label: str, seeds: dict[int, TrialSpec]) -> Row:
 def _settings(spec: TrialSpec) -> dict[str, object]:
     spread = {**({"devices": spec.devices} if spec.devices > 1 else {}), **({"shard": True} if spec.shard else {})}
     return {"method": spec.method, "learning_rate": spec.learning_rate, **spec.options, **spread}
+
+
+def _place(spec: TrialSpec) -> tuple[str, str, int]:
+    """Where a trial stands in the table: its row and its seed."""
+    return spec.label, _configuration(spec), spec.seed
 
 
 def _configuration(spec: TrialSpec) -> str:

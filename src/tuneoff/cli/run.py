@@ -50,7 +50,8 @@ def run_command(
     """Fine-tune with every method of STUDY under one protocol and report.
 
     STUDY is the name of a recipe (`tuneoff list recipes`), a study file in YAML, or the folder of an earlier run, which
-    goes on. Finished trials are kept: the same command runs what is missing and nothing else.
+    goes on. Finished trials are kept: the same command runs what is missing and nothing else. Other rows or seeds get a
+    folder of their own, which takes over the trials that are finished already.
 
     \b
     Examples:
@@ -66,28 +67,29 @@ def run_command(
     from tuneoff.cli.stream import Stream
 
     opened = _common.open_study(study, options)
-    folder = out or _common.folder_of(study) or opened.default_folder
+    out = out or _common.folder_of(study)
     state = ctx.ensure_object(State)
     with Stream(as_json) as stream:
         try:
-            if not _train(opened, folder, state, stream, probe=not no_probe):
+            if not _train(opened, out, state, stream, probe=not no_probe):
                 stream.send(events.study_ended("interrupted"))
                 return
             # Planned anew, because a search has chosen the configurations.
             if _unfinished(opened, opened.plan()):
                 state.exit_code = TRIAL_FAILED
-            _tell(opened, folder, stream, state)
+            _tell(opened, stream, state)
         except Exception as error:
             if stream.open:
                 stream.send(events.study_ended("error", error=str(error) or type(error).__name__))
             raise
 
 
-def _train(study: Study, folder: Path, state: State, stream: Stream, probe: bool) -> bool:
+def _train(study: Study, out: Path | None, state: State, stream: Stream, probe: bool) -> bool:
     """Runs what is missing and shows how it goes; false where it was interrupted."""
     from tuneoff.cli import progress
     from tuneoff.events import study_started
 
+    folder = out or study.default_folder
     trials, search = study.plan(), study.plan_search()
     console = _common.console(stderr=True)
     for line in announcement(study, trials, folder):
@@ -103,7 +105,7 @@ def _train(study: Study, folder: Path, state: State, stream: Stream, probe: bool
         try:
             with _terminate_like_interrupt():
                 foretell = outlook.run_listener(lambda line: board.say(line))
-                study.run(folder, hear, probe=probe, foretell=foretell)
+                study.run(out, hear, probe=probe, foretell=foretell)
         except KeyboardInterrupt:
             board.close()
             click.echo(
@@ -132,20 +134,21 @@ def announcement(study: Study, trials: Sequence[TrialSpec], folder: Path) -> Ite
         yield "RANDOM WEIGHTS: the base model is not pretrained. Times and sizes are real, quality means nothing."
 
 
-def _tell(study: Study, folder: Path, stream: Stream, state: State) -> None:
+def _tell(study: Study, stream: Stream, state: State) -> None:
     """Writes the report and shows it on stdout."""
     from tuneoff import events, report
     from tuneoff.report import terminal
     from tuneoff.store import StudyStore
 
     path = study.report()
-    store = StudyStore.open(folder)
+    assert study.folder is not None  # it was run
+    store = StudyStore.open(study.folder)
     if stream.wanted:
         outcome: events.Outcome = "failed_trials" if state.exit_code == TRIAL_FAILED else "completed"
-        stream.send(events.study_ended(outcome, report.summary(store)))
+        stream.send(events.study_ended(outcome, report.summary(store, study.asked)))
         click.echo(f"report: {path}", err=True)
         return
-    terminal.render(store, _common.console())
+    terminal.render(store, _common.console(), study.asked)
 
 
 def _unfinished(study: Study, trials: Sequence[TrialSpec]) -> list[str]:

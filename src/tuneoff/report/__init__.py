@@ -9,11 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tuneoff.analysis.results import Asked
     from tuneoff.store import StudyStore
 
 
-def summary(store: StudyStore) -> dict[str, Any]:
+def summary(store: StudyStore, asked: Asked | None = None) -> dict[str, Any]:
     """The report as plain data, as described in docs/report-schema.md; holds no NaN.
+
+    Args:
+        store: the study's folder.
+        asked: the rows and seeds to tell of; all that the folder holds where unset.
 
     Raises:
         StoreError: if the study cannot be read.
@@ -21,15 +26,16 @@ def summary(store: StudyStore) -> dict[str, Any]:
     from tuneoff.analysis.results import gather
     from tuneoff.report.data import summarise
 
-    return summarise(gather(store))
+    return summarise(gather(store, asked))
 
 
-def write(store: StudyStore, plots: bool = True) -> Path:
+def write(store: StudyStore, plots: bool = True, asked: Asked | None = None) -> Path:
     """Writes report.md, report.json, results.csv, methods.csv, pairs.csv, study.yaml and the charts.
 
     Without the charts where `plots` is false.
 
-    Works on a study in progress too, and says what is missing.
+    Works on a study in progress too, and says what is missing. Where the folder holds more than was `asked`, the report
+    goes to a folder beside `report/`, which stays as it is.
 
     Returns:
         The path of report.md.
@@ -39,4 +45,4 @@ def write(store: StudyStore, plots: bool = True) -> Path:
     """
     from tuneoff.report.files import write_report
 
-    return write_report(store, plots)
+    return write_report(store, plots, asked)

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from tuneoff.analysis.results import Results, gather
+from tuneoff.analysis.results import Asked, Results, gather
 from tuneoff.analysis.table import trials_frame
 from tuneoff.report import charts, markdown
 from tuneoff.report.data import summarise
@@ -20,11 +20,11 @@ STUDY_FILE = "study.yaml"
 _PARTS = ("mean", "std", "n", "interval_low", "interval_high")
 
 
-def write_report(store: StudyStore, plots: bool) -> Path:
+def write_report(store: StudyStore, plots: bool, asked: Asked | None = None) -> Path:
     """See `report.write`."""
-    results = gather(store)
+    results = gather(store, asked)
     summary = summarise(results)
-    folder = store.report_folder
+    folder = results.report_folder
     drawn = charts.build(results, summary) if plots else []
     for chart in drawn:
         from tuneoff.report.drawing import draw
@@ -40,7 +40,7 @@ def write_report(store: StudyStore, plots: bool) -> Path:
     write_atomically(folder / "pairs.csv", pairs_csv(summary))
     write_atomically(folder / STUDY_FILE, study_yaml(results))
     write_atomically(folder / "report.json", json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    write_atomically(folder / "report.md", markdown.render(summary, drawn, _seen_from_origin(store)))
+    write_atomically(folder / "report.md", markdown.render(summary, drawn, _seen_from_origin(store), folder.name))
     return folder / "report.md"
 
 

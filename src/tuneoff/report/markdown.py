@@ -22,11 +22,12 @@ METRICS_BESIDE_COSTS = 4
 DAGGER = "† Something else used the machine while this was timed; the figure may be too high (a speed too low)."
 
 
-def render(summary: Summary, charts: Sequence[Chart], folder: str = "") -> str:
+def render(summary: Summary, charts: Sequence[Chart], folder: str = "", report: str = "report") -> str:
     """The whole page; charts are embedded by relative path.
 
     Args:
         folder: the study's own as seen from where it was run, empty where that is not known.
+        report: the name of the report's folder in it.
     """
     sections = [
         _head(summary),
@@ -46,7 +47,7 @@ def render(summary: Summary, charts: Sequence[Chart], folder: str = "") -> str:
         _environment(summary),
         _methods(summary),
         _failures(summary),
-        _repeat(summary, folder),
+        _repeat(summary, folder, report),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -374,10 +375,10 @@ def _failures(summary: Summary) -> str:
     return "\n\n".join(lines)
 
 
-def _repeat(summary: Summary, folder: str) -> str:
+def _repeat(summary: Summary, folder: str, report: str) -> str:
     places = list(dict.fromkeys(m["device"] for m in summary["environments"]["machines"]))
     device = f" --device {places[0].partition(':')[0]}" if len(places) == 1 else ""
-    study = shlex.quote(f"{folder or 'STUDY'}/report/study.yaml")
+    study = shlex.quote(f"{folder or 'STUDY'}/{report}/study.yaml")
     place = "" if folder else " (`STUDY` stands for this study's folder)"
     return (
         "## How to repeat\n\n"

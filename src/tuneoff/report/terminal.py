@@ -9,11 +9,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tuneoff.report import columns, forecast, search, summary, wording
+from tuneoff.analysis.results import gather
+from tuneoff.report import columns, forecast, search, wording
 from tuneoff.report.columns import Column
+from tuneoff.report.data import summarise
 from tuneoff.report.fitting import LABEL_LEAST, fitted
 
 if TYPE_CHECKING:
+    from tuneoff.analysis.results import Asked
     from tuneoff.store import StudyStore
 
 WARNINGS_SHOWN = 6
@@ -22,13 +25,19 @@ LABEL, SHORT_LABEL = 28, 16
 _RELATIONS = {"not_compared": "?", "too_few_seeds": "too few"}
 
 
-def render(store: StudyStore, console: Console) -> None:
+def render(store: StudyStore, console: Console, asked: Asked | None = None) -> None:
     """Prints the table, the answer, the warnings and where the report is; 60 columns are enough.
+
+    Args:
+        store: the study's folder.
+        console: where to.
+        asked: the rows and seeds to show; all where unset.
 
     Raises:
         StoreError: if the study cannot be read.
     """
-    found = summary(store)
+    results = gather(store, asked)
+    found = summarise(results)
     console.print(_title(found))
     console.print(table(found, console.width))
     print_answer(found, console)
@@ -38,7 +47,7 @@ def render(store: StudyStore, console: Console) -> None:
     print_warnings(found, console, "in the report")
     for failure in found["failures"]:
         console.print(Text(f"{failure['id']} {failure['status']}: {failure['cause']}", style="red"))
-    page = store.report_folder / "report.md"
+    page = results.report_folder / "report.md"
     if page.is_file():
         console.print(Text(f"Report: {page}"), soft_wrap=True)
 

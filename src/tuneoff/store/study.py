@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -106,6 +106,30 @@ class StudyStore:
             refuse_other(self.root, self.study(), study)
         elif self.root.is_dir() and any(item.name != "lock" for item in self.root.iterdir()):
             raise StoreError(f"{self.root} is not empty and not a study", hint="Name another folder with --out.")
+
+    @property
+    def relatives(self) -> list[StudyStore]:
+        """Studies in folders beside this one whose names differ in the last part alone, as those `run` makes do."""
+        stem = self.root.name.rpartition("-")[0]
+        beside = sorted(self.root.parent.glob(f"{stem}-??????")) if stem else []
+        return [store for folder in beside if folder != self.root and (store := StudyStore(folder)).is_there]
+
+    def adopt(self, study: StudySpec, trials: list[TrialSpec], relatives: Iterable[StudyStore]) -> None:
+        """Takes over what relatives have finished of these trials: a trial of the same id is the same trial.
+
+        Raises:
+            StoreError: if this folder cannot be written.
+        """
+        missing = {trial.id for trial in trials if not self.trial(trial.id).record_path.exists()}
+        found = {}
+        for place in (store.trial(trial_id) for store in relatives for trial_id in sorted(missing)):
+            with suppress(StoreError):  # what is damaged there is run again here
+                if (record := place.record()) is not None and record.status.finished:
+                    found[record.spec.id] = place
+        if found:
+            StudyStore.create(self.root, study, trials)
+            for trial_id, place in found.items():
+                self.trial(trial_id).adopt(place)
 
     @contextmanager
     def lock(self) -> Iterator[None]:

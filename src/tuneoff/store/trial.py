@@ -22,6 +22,14 @@ from tuneoff.store.files import check_version, read_json, validated, write_atomi
 from tuneoff.store.trackers import given_up
 
 
+def _link(source: str | Path, target: str | Path) -> None:
+    """Gives a file a second name; a copy where the file system has none."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
 class TrialStore:
     """One trial's folder."""
 
@@ -112,6 +120,27 @@ class TrialStore:
             )
         check_version(self.record_path, "record", body.get("record_version"), RECORD_VERSION)
         return validated(TrialRecord, body, self.record_path, "a record")
+
+    def adopt(self, other: TrialStore) -> None:
+        """Takes over a finished trial of another folder, the same one by its id. Files are linked, so that weights take
+        no room twice; where they cannot be, they are copied.
+
+        Raises:
+            RecordExists: if this one is finished.
+            StoreError: if the folder cannot be written.
+        """
+        self.begin_attempt()
+        names = sorted(item.name for item in other.folder.iterdir() if item.name not in {"trial.json", "attempts"})
+        # The record comes last: until it is there, a run begins the trial anew.
+        names.sort(key=lambda name: name == self.record_path.name)
+        try:
+            for name in names:
+                if (source := other.folder / name).is_dir():
+                    shutil.copytree(source, self.folder / name, copy_function=_link)
+                else:
+                    _link(source, self.folder / name)
+        except OSError as error:
+            raise StoreError(f"cannot take over {other.folder}: {error.strerror or error}") from error
 
     def write_predictions(self, split: str, predictions: Iterable[Prediction]) -> PredictionsInfo:
         """Keeps one line per example; returns what the record says of the file."""

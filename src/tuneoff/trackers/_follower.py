@@ -66,7 +66,8 @@ class Follower:
         elif what == "replay":
             self._replay(message["trial"])
         elif what == "artifacts":
-            self.tracker.artifacts(sorted(path for path in self.store.report_folder.iterdir() if path.is_file()))
+            folder = Path(message["folder"])
+            self.tracker.artifacts(sorted(path for path in folder.iterdir() if path.is_file()))
         elif what == "finish":
             self.finish()
         else:

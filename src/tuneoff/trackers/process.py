@@ -262,12 +262,12 @@ class Outlets:
         if not self.following:
             return
         try:
-            write()
+            page = write()
         except Exception as error:
             self.say(f"the trackers get no report: {error}")
             return
         for outlet in self.following:
-            outlet.tell("artifacts")
+            outlet.tell("artifacts", folder=str(page.parent.resolve()))
 
     def _late(self, outlets: list[Outlet], seconds: float) -> list[Outlet]:
         """Waits for several outlets, at most so long for all together; those that were not done by then."""
