@@ -157,12 +157,16 @@ def test_the_cache_follows_the_version(package: Path) -> None:
     assert "hidden" in _read("train").columns["summary"][0]
 
 
-def test_a_cache_that_cannot_be_read_is_made_anew(package: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", [("masked", "Masked"), ('"rows"', '"lost"'), ("{", "[")])
+def test_a_cache_that_is_not_as_it_was_written_is_made_anew(
+    package: Path, tmp_path: Path, damage: tuple[str, str]
+) -> None:
     rows = _read("test")
     (kept,) = (tmp_path / "cache" / "docstrings").glob("*.json")
-    kept.write_text("[{", encoding="utf-8")
+    written = kept.read_text(encoding="utf-8")
+    kept.write_text(written.replace(*damage, 1), encoding="utf-8")
     assert _read("test") == rows
-    assert kept.stat().st_size > 1000
+    assert kept.read_text(encoding="utf-8") == written
 
 
 def test_packages_that_are_not_installed_are_left_out(package: Path) -> None:

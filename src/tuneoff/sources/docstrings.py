@@ -143,7 +143,9 @@ class Docstrings(Source):
                     return kept
                 rows = self._extract()
                 temporary = place.with_name(f"{place.name}.{os.getpid()}")
-                temporary.write_text(json.dumps(rows), encoding="utf-8")
+                text = json.dumps(rows)
+                kept_as = {"sha256": hashlib.sha256(text.encode()).hexdigest(), "rows": text}
+                temporary.write_text(json.dumps(kept_as), encoding="utf-8")
                 temporary.replace(place)
         return rows
 
@@ -160,12 +162,15 @@ def split_of(module: str) -> str:
 
 
 def _read(place: Path) -> list[dict[str, str]] | None:
-    """The kept pairs, or None where there are none that can be read."""
+    """The kept pairs, or None where there are none, or not those that were written."""
     try:
-        rows: Any = json.loads(place.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        kept: Any = json.loads(place.read_text(encoding="utf-8"))
+        if hashlib.sha256(kept["rows"].encode()).hexdigest() != kept["sha256"]:
+            return None
+        rows: list[dict[str, str]] = json.loads(kept["rows"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return rows if isinstance(rows, list) else None
+    return rows
 
 
 plugin = Docstrings

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 from tuneoff.errors import DataError, SourceNotFound, did_you_mean
+from tuneoff.sources._checksums import sha256
 from tuneoff.sources._tables import READERS, read_table
 from tuneoff.sources.base import ModelFiles, Rows, Source
 from tuneoff.spec import ModelSpec, SourceSpec
@@ -65,10 +66,10 @@ class File(Source):
         """SHA-256 of the file, or of a model folder's configuration, tokenizer and weights."""
         path = _existing(reference)
         if path.is_file():
-            return _sha256(path)
+            return sha256(path)
         kept = (".json", ".safetensors", ".gguf", ".txt", ".model")
         content = [
-            [entry.name, entry.stat().st_size, _sha256(entry)]
+            [entry.name, entry.stat().st_size, sha256(entry)]
             for entry in sorted(path.iterdir())
             if entry.is_file() and entry.suffix.lower() in kept
         ]
@@ -155,11 +156,6 @@ def _only_gguf(folder: Path, name: str) -> str:
         f"{name} is not a model folder: it has no config.json",
         hint="A base model is a folder with config.json and model.safetensors, or a .gguf file.",
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 plugin = File

@@ -1,12 +1,13 @@
 """GGUF weights, dequantised once.
 
 Reading a GGUF file takes transformers some twenty seconds for a hundred megabytes, in every trial anew. So the first
-trial keeps the float32 tensors and the tokenizer in the cache, and the others read those.
+trial keeps the float32 tensors and the tokenizer in the cache, and the others read those. `checksums.json` beside them
+says what they were when they were made; what is no longer so is made again.
 """
 
 from __future__ import annotations
 
-import hashlib
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -15,7 +16,9 @@ from typing import Any
 import torch
 from filelock import FileLock
 
-from tuneoff.sources import ModelFiles, cache_folder
+from tuneoff.sources import ModelFiles, cache_folder, sha256
+
+CHECKSUMS = "checksums.json"
 
 
 def dequantised(files: ModelFiles) -> ModelFiles:
@@ -28,12 +31,13 @@ def dequantised(files: ModelFiles) -> ModelFiles:
     """
     if files.gguf_file is None:
         return files
-    checksum = files.checksum or _file_checksum(Path(files.path) / files.gguf_file)
+    checksum = files.checksum or sha256(Path(files.path) / files.gguf_file)
     place = cache_folder() / "dequantised" / checksum[:16]
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{place}.lock"):
-            if not place.is_dir():
+            if not _as_made(place):
+                shutil.rmtree(place, ignore_errors=True)
                 _make(files, place)
     except PermissionError:
         return files
@@ -57,6 +61,8 @@ def _make(files: ModelFiles, place: Path) -> None:
     try:
         model.save_pretrained(str(fresh))
         tokenizer.save_pretrained(str(fresh))
+        sums = {file.name: sha256(file) for file in fresh.iterdir()}
+        (fresh / CHECKSUMS).write_text(json.dumps(sums), encoding="utf-8")
         # Temporary folders and safetensors are private by default; the cache is anybody's.
         fresh.chmod(0o755)
         for file in fresh.iterdir():
@@ -66,6 +72,10 @@ def _make(files: ModelFiles, place: Path) -> None:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
-def _file_checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _as_made(place: Path) -> bool:
+    """Whether every file has the bytes that it was made with."""
+    try:
+        sums = json.loads((place / CHECKSUMS).read_text(encoding="utf-8"))
+        return bool(sums) and all(sha256(place / name) == checksum for name, checksum in sums.items())
+    except (OSError, ValueError, AttributeError):
+        return False

@@ -1,0 +1,42 @@
+"""Checksums of what lies on the disk, computed from the bytes themselves and remembered within one process alone.
+
+A note on the disk that says "size and time are as they were when this was checked" would trust exactly what a careless
+copy, a failing disk or a hand that means ill leaves alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from pathlib import Path
+
+SETTLED_SECONDS = 2.0
+"""A file changed more lately than this is hashed anew each time: file systems count time in steps, and a second change
+within one step would not show."""
+
+_KNOWN: dict[tuple[int, ...], str] = {}
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 (hex) of a file's bytes, read once per process as long as the system has seen no write to it.
+
+    The time of the last change of any kind (`ctime`) is part of how a file is known again. Unlike the time stamp that
+    a user may set, it cannot be put back.
+
+    Raises:
+        OSError: if the file cannot be read.
+    """
+    with path.open("rb") as file:
+        key = _identity(os.fstat(file.fileno()))
+        if (known := _KNOWN.get(key)) is not None:
+            return known
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        after = os.fstat(file.fileno())
+    if key == _identity(after) and time.time() - max(after.st_ctime, after.st_mtime) > SETTLED_SECONDS:
+        _KNOWN[key] = digest
+    return digest
+
+
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
