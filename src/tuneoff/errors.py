@@ -57,6 +57,10 @@ class Problem:
         return f"{place}: {self.message}" if place else self.message
 
 
+MAX_PROBLEMS = 30
+"""Problems that one message lists; it counts the others."""
+
+
 class StudyError(TuneoffError):
     """The study cannot be run as written; `problems` lists every reason found."""
 
@@ -66,7 +70,9 @@ class StudyError(TuneoffError):
             text = f"{origin}: {self.problems[0]}" if origin else str(self.problems[0])
         else:
             head = f"{origin or 'the study'} has {len(self.problems)} problems:"
-            text = "\n".join([head, *(f"  - {problem}" for problem in self.problems)])
+            told = [f"  - {problem}" for problem in self.problems[:MAX_PROBLEMS]]
+            rest = [f"  … and {len(self.problems) - len(told)} more"] if len(self.problems) > len(told) else []
+            text = "\n".join([head, *told, *rest])
         super().__init__(text, hint)
 
 

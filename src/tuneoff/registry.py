@@ -81,6 +81,8 @@ class Registry(Mapping[str, P], Generic[P]):
     def __contains__(self, name: object) -> bool:
         if not isinstance(name, str):
             return False
+        if name in self._loaded:
+            return True
         family, colon, variant = name.partition(":")
         return self._has_variant(family, variant) if colon else name in set(iter(self))
 

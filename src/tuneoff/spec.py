@@ -10,7 +10,16 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 SPEC_VERSION = 1
 
@@ -21,6 +30,16 @@ Schedule = Literal["linear", "cosine", "constant"]
 Purpose = Literal["verdict", "search"]
 Sampler = Literal["tpe", "random"]
 Prune = Literal["none", "halving"]
+
+
+MAX_SEED = 2**32 - 1
+"""Greatest seed that every generator of random numbers takes."""
+MAX_SEEDS = 10_000
+"""Most seeds of a study that are given by their number."""
+MAX_LABEL = 100
+"""Characters of the longest label and name, which stand in tables and file names."""
+MAX_REFERENCE = 4_000
+"""Characters of the longest alias, hub id or path."""
 
 
 class Frozen(BaseModel):
@@ -53,10 +72,25 @@ def _candidates_to_search(value: Any) -> Any:
     return {**rest, "search": {**dict(rest.get("search") or {}), **sought}}
 
 
+def _label(value: str) -> str:
+    if not value.strip():
+        raise ValueError("an empty label")
+    if len(value) > MAX_LABEL or not value.isprintable():
+        raise ValueError(f"a label is one line of at most {MAX_LABEL} printable characters")
+    return value
+
+
+Label = Annotated[str, AfterValidator(_label)]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+Reference = Annotated[str, Field(min_length=1, max_length=MAX_REFERENCE)]
+
+
 class SourceSpec(Frozen):
     """Where rows come from. In a study file either a string (alias, hub id or path) or these keys."""
 
-    source: str = Field(min_length=1, description="alias, hub id (org/name) or path of a file")
+    source: str = Field(
+        min_length=1, max_length=MAX_REFERENCE, description="alias, hub id (org/name) or path of a file"
+    )
     split: str | None = Field(None, description="split to read; the role's own name where unset")
     config: str | None = Field(None, description="configuration of a hub dataset, e.g. '3.0.0'")
     revision: str | None = Field(None, description="commit or tag of a hub dataset")
@@ -102,7 +136,7 @@ class TaskSpec(Frozen):
 class ModelSpec(Frozen):
     """The base model. In a study file either a string or these keys."""
 
-    source: str = Field(min_length=1, description="alias, hub id (org/name) or folder")
+    source: Reference = Field(description="alias, hub id (org/name) or folder")
     revision: str | None = Field(None, description="commit or tag of a hub model")
     random_weights: bool = Field(False, description="build the architecture alone; quality then means nothing")
 
@@ -116,6 +150,8 @@ def _seeds(value: Any) -> Any:
     if isinstance(value, int) and not isinstance(value, bool):
         if value < 1:
             raise ValueError("a study needs at least one seed")
+        if value > MAX_SEEDS:
+            raise ValueError(f"a study has at most {MAX_SEEDS:,} seeds; a seed of your own stands in a list: [{value}]")
         return tuple(range(value))
     return value
 
@@ -125,8 +161,8 @@ class SearchSpec(Frozen):
     scored on validation alone. In a study file either these keys or the number of trials.
     """
 
-    trials: int = Field(8, ge=1, description="search trials of every row that trains")
-    seed: int = Field(1000, ge=0, description="seed of the search and its trials; never one of the protocol's seeds")
+    trials: int = Field(8, ge=1, le=10_000, description="search trials of every row that trains")
+    seed: Seed = Field(1000, description="seed of the search and its trials; never one of the protocol's seeds")
     train_rows: int | None = Field(None, ge=1, description="training rows of a search trial; unset: the protocol's")
     epochs: int | None = Field(None, ge=1, description="epochs of a search trial; unset: the protocol's")
     max_steps: int | None = Field(None, ge=1, description="steps of a search trial; unset: the protocol's")
@@ -198,7 +234,7 @@ class Protocol(Frozen):
     seeds: Annotated[tuple[int, ...], BeforeValidator(_seeds)] = Field(
         (0, 1), min_length=1, description="seeds, or how many (counted from 0)"
     )
-    data_seed: int = Field(0, ge=0, description="seed of row subsets and splits, equal for all trials")
+    data_seed: Seed = Field(0, description="seed of row subsets and splits, equal for all trials")
     train_rows: int | None = Field(None, ge=1, description="use at most this many training rows")
     validation_rows: int | None = Field(None, ge=1, description="at most this many validation rows")
     test_rows: int | None = Field(None, ge=1, description="at most this many test rows")
@@ -254,8 +290,8 @@ class Protocol(Frozen):
     def _consistent(self) -> Protocol:
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError("seeds: the same seed twice would be the same trial twice")
-        if any(seed < 0 for seed in self.seeds):
-            raise ValueError("seeds must be 0 or greater")
+        if not all(0 <= seed <= MAX_SEED for seed in self.seeds):
+            raise ValueError(f"seeds must be 0 or greater, and at most {MAX_SEED}")
         if self.gradient_accumulation_steps > self.batch_size:
             raise ValueError(
                 f"gradient_accumulation_steps {self.gradient_accumulation_steps} is more than batch_size "
@@ -331,7 +367,7 @@ class StudySpec(Frozen):
     `methods` maps a row's label to its method; a row without `method` is the method of that name.
     """
 
-    name: str = Field("study", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field("study", max_length=MAX_LABEL, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     description: str = ""
     model: ModelSpec
     task: TaskSpec
@@ -342,7 +378,7 @@ class StudySpec(Frozen):
     trackers: tuple[str, ...] = Field(
         (), description="outlets that follow the study, e.g. tensorboard; none by default"
     )
-    methods: dict[str, MethodSpec] = Field(min_length=1)
+    methods: dict[Label, MethodSpec] = Field(min_length=1)
     published: PublishedSpec | None = None
 
     @field_validator("methods", mode="before")

@@ -6,7 +6,7 @@ All problems of a study are reported at once, with line numbers.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
@@ -15,12 +15,14 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from tuneoff import registry
+from tuneoff._special import special_kind
 from tuneoff._yaml import Lines
 from tuneoff._yaml import read_yaml as read_yaml
 from tuneoff.errors import Problem, StudyError, did_you_mean
 from tuneoff.halving import rungs
 from tuneoff.search import LEARNING_RATE, is_number
 from tuneoff.spec import (
+    MAX_SEEDS,
     Candidates,
     DataSpec,
     ExecutionSpec,
@@ -35,6 +37,10 @@ from tuneoff.spec import (
 )
 
 RECIPES = files("tuneoff.recipes")
+MAX_NUMBER = 2**53
+"""Greatest whole number taken: up to it a float holds every one exactly."""
+_UNREADABLE = re.compile(r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\U0010ffff]")
+"""Control characters and halves of surrogate pairs."""
 
 
 def recipe_names() -> list[str]:
@@ -73,6 +79,8 @@ def _read(reference: str) -> tuple[str, str]:
     looks_like_path = path.suffix in {".yaml", ".yml"} or path.is_file()
     if reference in names and not path.is_file():
         return (RECIPES / f"{reference}.yaml").read_text(encoding="utf-8"), f"recipe {reference}"
+    if kind := special_kind(path):
+        raise StudyError(f"{reference} is {kind}, not a file", hint="Write the study to a file and name that.")
     if not looks_like_path:
         raise StudyError(
             f"no recipe called {reference!r}{did_you_mean(reference, names)}",
@@ -87,6 +95,8 @@ def _read(reference: str) -> tuple[str, str]:
         raise StudyError(f"{reference} is not UTF-8 text (byte {error.start})") from None
     except OSError as error:
         raise StudyError(f"{reference} cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise StudyError(f"no file {reference!r}: no name of a file holds a NUL character") from None
 
 
 def override(raw: dict[str, Any], overrides: Iterable[str] | Mapping[str, Any]) -> dict[str, Any]:
@@ -138,7 +148,9 @@ def parse(raw: Mapping[str, Any], lines: Lines | None = None, origin: str = "") 
         StudyError: with every problem found, plug-ins' options included.
     """
     lines = lines or {}
-    problems: list[Problem] = []
+    problems = list(_unreadable_values(raw, "", lines))
+    if problems:
+        raise StudyError(_in_order(problems), origin=origin)
     study: StudySpec | None = None
     try:
         study = StudySpec.model_validate(dict(raw))
@@ -153,6 +165,22 @@ def parse(raw: Mapping[str, Any], lines: Lines | None = None, origin: str = "") 
     if problems or study is None:
         raise StudyError(_in_order(problems), origin=origin)
     return study
+
+
+def _unreadable_values(value: Any, where: str, lines: Lines) -> Iterator[Problem]:
+    """Yields a problem for each text or number, keys included, that no file, model or terminal could take."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            place = f"{where}.{key}" if where else str(key)
+            yield from _unreadable_values(key, place, lines)
+            yield from _unreadable_values(item, place, lines)
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from _unreadable_values(item, f"{where}.{index}", lines)
+    elif isinstance(value, str) and (unreadable := _UNREADABLE.search(value)):
+        yield _problem(where, f"holds the character {unreadable[0]!r}, which no text should", lines)
+    elif isinstance(value, int) and abs(value) > MAX_NUMBER:
+        yield _problem(where, f"the number is greater than {MAX_NUMBER:,}", lines)
 
 
 def _in_order(problems: list[Problem]) -> list[Problem]:
@@ -374,8 +402,8 @@ def narrow(
             raise StudyError(problems or "--methods names no method", hint=f"Rows: {', '.join(study.methods)}.")
         changes["methods"] = rows
     if seeds is not None:
-        if seeds < 1:
-            raise StudyError("--seeds must be 1 or more")
+        if not 1 <= seeds <= MAX_SEEDS:
+            raise StudyError(f"--seeds must be 1 or more, and at most {MAX_SEEDS:,}")
         changes["protocol"] = study.protocol.model_copy(update={"seeds": tuple(range(seeds))})
     search = study.protocol.search
     if search is not None and seeds is not None and search.seed < seeds:

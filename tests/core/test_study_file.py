@@ -148,7 +148,7 @@ def test_plain_values(text: str, value: Any) -> None:
         ("protocol:\n  epochs: 1\n  epochs: 2\n", "line 3, protocol.epochs: stands twice (first on line 2)"),
         ("model: [a\n", "not valid YAML"),
         ("a: b: c\n", "line 1: not valid YAML"),
-        ("a: !!python/object:os.system x\n", "not valid YAML"),
+        ("a: !!python/object:os.system x\n", "line 1, a: the tag '!!python/object:os.system' is not read here"),
         ("a: &here {b: *here}\n", "stands inside what it names"),
         ("a: \x00\n", "not valid YAML"),
         ("1: 2\n" + GOOD, "keys should be strings"),

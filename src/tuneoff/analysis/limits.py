@@ -85,6 +85,10 @@ def metric_limit(text: str, option: str, metrics: Iterable[Metric]) -> Limit:
     return Limit(bound, value, metric=metric, at_least=at_least)
 
 
+MOST = 2.0**63
+"""Greatest size in bytes, and duration in seconds, that is taken for a limit."""
+
+
 def size(text: str, option: str) -> float:
     """Bytes. `4GB` is 4,000,000,000, `4GiB` is 4,294,967,296; a size without a unit is refused.
 
@@ -126,6 +130,8 @@ def duration(text: str, option: str) -> float:
 
 
 def _positive(value: float, text: str, option: str) -> float:
+    if value > MOST:
+        raise StudyError(f"{option}: {text!r} is more than can be counted", hint="Leave it out for no limit.")
     if value <= 0:
         raise StudyError(f"{option}: {text!r} leaves no room for any method", hint="Give a limit above 0.")
     return value

@@ -17,7 +17,7 @@ import click
 from tuneoff import __version__
 from tuneoff.cli._common import INTERRUPTED, TRIAL_FAILED, State
 from tuneoff.cli._output import OutputFailed, OutputGone, guarded_streams
-from tuneoff.errors import TuneoffError, did_you_mean
+from tuneoff.errors import StudyError, TuneoffError, did_you_mean
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("run", "Fine-tune with every method of STUDY under one protocol and report."),
@@ -115,7 +115,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None, state: State) -> int:
     try:
-        with cli.make_context("tuneoff", list(sys.argv[1:] if arguments is None else arguments), obj=state) as ctx:
+        words = list(sys.argv[1:] if arguments is None else arguments)
+        _refuse_bytes(words)
+        with cli.make_context("tuneoff", words, obj=state) as ctx:
             cli.invoke(ctx)
     except click.exceptions.Exit as error:
         return error.exit_code
@@ -130,6 +132,11 @@ def _run(arguments: Sequence[str] | None, state: State) -> int:
         return state.error_code
     except OutputGone:
         raise
+    except OSError as error:
+        # A name that is too long, a folder that was taken away, a disk that is full: the system's word, no fault of ours.
+        place = f"{_shortened(os.fsdecode(error.filename))}: " if isinstance(error.filename, str | bytes) else ""
+        show_error(TuneoffError(f"{place}{error.strerror or error}", hint=SYSTEM_SAID), state.traceback, error)
+        return state.error_code
     except Exception as error:
         if state.traceback:
             traceback.print_exc()
@@ -143,10 +150,33 @@ def _run(arguments: Sequence[str] | None, state: State) -> int:
     return state.exit_code
 
 
-def show_error(error: TuneoffError, with_traceback: bool) -> None:
+SYSTEM_SAID = "The system said so. Name another file or folder, or mend this one, and give the same command again."
+
+
+def _refuse_bytes(words: Sequence[str]) -> None:
+    """Refuses words that are not text: what is typed is kept in files of UTF-8.
+
+    Raises:
+        StudyError: names the first such word.
+    """
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            shown = _shortened(word.encode(errors="backslashreplace").decode())
+            raise StudyError(
+                f"{shown} holds bytes that are not UTF-8 text", hint="Rename the file, or type the name in UTF-8."
+            ) from None
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:160]}… ({len(text)} characters)"
+
+
+def show_error(error: TuneoffError, with_traceback: bool, cause: Exception | None = None) -> None:
     """Prints what is wrong and what to do about it on stderr."""
     if with_traceback:
-        traceback.print_exception(error)
+        traceback.print_exception(cause or error)
     click.secho(f"Error: {error.message}", fg="red", err=True)
     if error.hint:
         click.echo(error.hint, err=True)

@@ -7,6 +7,7 @@ import json
 import os
 from pathlib import Path
 
+from tuneoff._special import special_kind
 from tuneoff.errors import DataError, SourceNotFound, did_you_mean
 from tuneoff.sources._checksums import sha256
 from tuneoff.sources._tables import READERS, read_table
@@ -96,6 +97,7 @@ def _existing(reference: str) -> Path:
         if path.exists():
             if not os.access(path, os.R_OK):
                 raise DataError(f"{reference} cannot be read: permission denied")
+            _refuse_special(path, reference)
             return path
         folder = path.parent
         if not folder.is_dir():
@@ -104,6 +106,19 @@ def _existing(reference: str) -> Path:
     except OSError as error:
         raise DataError(f"{reference} cannot be read: {error.strerror or error}") from None
     raise SourceNotFound(f"no file {reference!r}{near}", hint=_where(path))
+
+
+def _refuse_special(path: Path, reference: str) -> None:
+    """Refuses what is neither a file nor a folder, and a folder that holds such a thing where model files stand.
+
+    Raises:
+        DataError: names it.
+    """
+    if kind := special_kind(path):
+        raise DataError(f"{reference} is {kind}, not a file", hint="Copy what it gives into a file and name that.")
+    for entry in sorted(path.iterdir()) if path.is_dir() else ():
+        if kind := special_kind(entry):
+            raise DataError(f"{reference} holds {entry.name}, which is {kind}, not a file", hint="Remove it.")
 
 
 def _where(path: Path) -> str:
