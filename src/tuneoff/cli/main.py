@@ -132,12 +132,12 @@ def _run(arguments: Sequence[str] | None, state: State) -> int:
         return state.error_code
     except OutputGone:
         raise
-    except OSError as error:
-        # A name that is too long, a folder that was taken away, a disk that is full: the system's word, no fault of ours.
-        place = f"{_shortened(os.fsdecode(error.filename))}: " if isinstance(error.filename, str | bytes) else ""
-        show_error(TuneoffError(f"{place}{error.strerror or error}", hint=SYSTEM_SAID), state.traceback, error)
-        return state.error_code
     except Exception as error:
+        if isinstance(error, OSError) and error.filename:
+            # A name that is too long, a folder that was taken away, a full disk: the system's word, no fault of ours.
+            place = _shortened(os.fsdecode(error.filename))
+            show_error(TuneoffError(f"{place}: {error.strerror}", hint=SYSTEM_SAID), state.traceback, error)
+            return state.error_code
         if state.traceback:
             traceback.print_exc()
         click.secho(f"Error: {type(error).__name__}: {error}", fg="red", err=True)
