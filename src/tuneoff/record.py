@@ -193,9 +193,11 @@ class DataInfo(Frozen):
     labels: tuple[str, ...] = ()
     columns: dict[str, str] = Field(default_factory=dict, description="role -> column, as given or guessed")
     overlap: dict[str, int] = Field(
-        default_factory=dict, description="'train/test' -> training rows standing in the other split too"
+        default_factory=dict, description="'train/test' -> rows of the first split standing in the second too"
     )
+    overlap_exact: dict[str, int] = Field(default_factory=dict, description="of these, the same to the letter")
     overlap_removed: int = 0
+    validation_removed: int = Field(0, description="validation rows dropped because they stand in test")
     train_order_fingerprint: str | None = Field(None, description="SHA-256 of the order of examples trained")
     examples_trained: int = 0
 

@@ -242,8 +242,10 @@ class Protocol(Frozen):
         0.1, gt=0, lt=1, description="share of train cut off when no validation source is given"
     )
     test_fraction: float = Field(0.2, gt=0, lt=1, description="share of train cut off when no test source is given")
-    duplicates: Literal["warn", "remove"] = Field(
-        "warn", description="training rows that also stand in validation or test: count or remove them"
+    duplicates: Literal["warn", "remove", "refuse"] = Field(
+        "warn",
+        description="rows that stand in two splits: warn of them, remove them from train (and from validation what "
+        "stands in test), or refuse the data",
     )
     epochs: int = Field(3, ge=1, description="passes over the training rows")
     max_steps: int | None = Field(None, ge=1, description="stop after this many optimizer steps")

@@ -76,7 +76,7 @@ def test_test_and_validation_are_cut_from_training_rows(tmp_path: Path) -> None:
     assert sizes == {"train": 65, "validation": 7, "test": 18}
     together = [text for split in data.splits for text in texts(data, split)]
     assert sorted(together) == sorted(text for text, _ in rows)
-    assert data.info.overlap == {"train/validation": 0, "train/test": 0}
+    assert data.info.overlap == {"train/validation": 0, "train/test": 0, "validation/test": 0}
     # Two thirds of the rows are sport, in every split.
     assert data.info.splits["test"].classes == {"sport": 12, "trade": 6}
     assert data.info.splits["validation"].classes == {"sport": 5, "trade": 2}
@@ -144,7 +144,8 @@ def names(data: TrialData) -> list[str]:
 
 def test_duplicates_are_counted_and_warned_of(tmp_path: Path) -> None:
     data = load_files(tmp_path, **with_duplicates())
-    assert data.info.overlap == {"train/validation": 1, "train/test": 3}
+    assert data.info.overlap == {"train/validation": 1, "train/test": 3, "validation/test": 0}
+    assert data.info.overlap_exact == {"train/validation": 1, "train/test": 1, "validation/test": 0}
     assert data.info.overlap_removed == 0
     assert names(data) == ["overlap", "overlap"]
     assert "3 training rows also stand in test" in data.findings[1].message
@@ -154,7 +155,7 @@ def test_duplicates_are_counted_and_warned_of(tmp_path: Path) -> None:
 
 def test_duplicates_are_removed_from_training_alone(tmp_path: Path) -> None:
     data = load_files(tmp_path, {"duplicates": "remove"}, **with_duplicates())
-    assert data.info.overlap == {"train/validation": 0, "train/test": 0}
+    assert not any(data.info.overlap.values())
     assert data.info.overlap_removed == 4
     assert names(data) == ["overlap_removed"]
     assert texts(data, "train") == [text for text, _ in news(20)]
@@ -178,6 +179,62 @@ def test_removing_a_whole_class_is_refused(tmp_path: Path) -> None:
         load_files(tmp_path, {"duplicates": "remove"}, **parts)
     assert "protocol.duplicates" in caught.value.hint
     assert load_files(tmp_path, **parts).info.overlap["train/test"] == 1
+
+
+@pytest.mark.parametrize("duplicates", ["warn", "remove", "refuse"])
+def test_a_test_split_that_is_validation_too_is_noticed(duplicates: str, tmp_path: Path) -> None:
+    both = news(8, 100)
+
+    def loaded() -> TrialData:
+        return load_files(tmp_path, {"duplicates": duplicates}, train=news(20), validation=both, test=both)
+
+    if duplicates == "warn":
+        data = loaded()
+        assert data.info.overlap == {"train/validation": 0, "train/test": 0, "validation/test": 8}
+        assert names(data) == ["overlap"]
+        assert "8 validation rows also stand in test (of 8; 8 to the letter)" in data.findings[0].message
+        assert "chosen on test rows" in data.findings[0].message
+        return
+    said = {
+        "remove": "every validation row also stands in test; removing them leaves none",
+        "refuse": "splits share rows, which protocol.duplicates refuses: 8 validation rows also stand in test",
+    }
+    with pytest.raises(DataError, match=said[duplicates]) as caught:
+        loaded()
+    assert "as test" not in caught.value.hint
+
+
+def test_validation_rows_that_stand_in_test_are_removed_and_test_stays_whole(tmp_path: Path) -> None:
+    test = news(8, 200)
+    shared = [(f" {text.upper()}  ", label) for text, label in test[:3]]
+    data = load_files(
+        tmp_path, {"duplicates": "remove"}, train=news(20), validation=[*news(4, 100), *shared], test=test
+    )
+    assert (len(data.splits["validation"]), len(data.splits["test"])) == (4, 8)
+    assert (data.info.validation_removed, data.info.overlap_removed) == (3, 0)
+    assert data.findings[0].message == "3 validation rows also stood in test and were removed"
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["Oil\u00a0price\u3000up", "ＯＩＬ price up", "OIL PRICE UP", "oil price\nup "],
+)
+def test_one_text_in_two_ways_of_writing_is_a_duplicate(written: str, tmp_path: Path) -> None:
+    parts = {"validation": news(4, 100), "test": [*news(4, 200), ("oil price up", "trade")]}
+    data = load_files(tmp_path, train=[*news(20), (written, "trade")], **parts)
+    assert data.info.overlap["train/test"] == 1
+    assert data.info.overlap_exact["train/test"] == 0
+
+
+def test_accents_written_in_one_character_or_two_are_a_duplicate(tmp_path: Path) -> None:
+    parts = {"validation": news(4, 100), "test": [*news(4, 200), ("caf\u00e9 prices", "trade")]}
+    data = load_files(tmp_path, train=[*news(20), ("cafe\u0301 prices", "trade"), ("cafe prices", "trade")], **parts)
+    assert data.info.overlap["train/test"] == 1
+
+
+def test_splits_that_share_nothing_are_not_refused(tmp_path: Path) -> None:
+    parts = {"train": news(20), "validation": news(5, 100), "test": news(6, 200)}
+    assert load_files(tmp_path, {"duplicates": "refuse"}, **parts).findings == ()
 
 
 # --- tiny data
@@ -236,7 +293,7 @@ def load_questions(train: Path, test: Path, **options: Any) -> TrialData:
 def test_one_context_asked_two_things_is_no_duplicate(tmp_path: Path) -> None:
     train, test = asked(tmp_path / "train.csv", "One.", "Two."), asked(tmp_path / "test.csv", "Three.")
     data = load_questions(train, test)
-    assert data.info.overlap == {"train/validation": 0, "train/test": 0}
+    assert not any(data.info.overlap.values())
     assert data.findings == ()
     kept = load_questions(train, test, duplicates="remove")
     assert (kept.info.splits["train"].rows, kept.info.overlap_removed) == (6, 0)

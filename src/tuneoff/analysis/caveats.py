@@ -13,6 +13,7 @@ LOUD = (
     "random_weights",
     "failed_trials",
     "missing_trials",
+    "overlap",
     "different_data",
     "different_order",
     "unequal_data",

@@ -298,11 +298,11 @@ def _data(summary: Summary) -> str:
         )
     if data["columns"]:
         facts.append("- Columns: " + ", ".join(f"{role} from `{column}`" for role, column in data["columns"].items()))
-    facts += [
-        f"- Training rows that also stand in {pair.rpartition('/')[2]}: {n}" for pair, n in data["overlap"].items()
-    ]
-    if data["overlap_removed"]:
-        facts.append(f"- Removed from training for that: {data['overlap_removed']}")
+    for pair, count in data["overlap"].items():
+        one, _, other = pair.partition("/")
+        facts.append(f"- {'Training' if one == 'train' else one.capitalize()} rows that also stand in {other}: {count}")
+    removed = {"training": data["overlap_removed"], "validation": data["validation_removed"]}
+    facts += [f"- Removed from {split} for that: {count}" for split, count in removed.items() if count]
     return "\n\n".join([*lines, "\n".join(facts)])
 
 

@@ -164,9 +164,9 @@ def _rows_error(error: Exception, spec: SourceSpec, split: str, trouble: str) ->
     if "Unknown split" in text:
         hint = f"It has {', '.join(offered)}." if offered else "Its page at the hub lists its splits."
         near = did_you_mean(split, offered)
-        return SourceNotFound(
-            f"{spec.source} has no split {split!r}{near}", hint=f"{hint} Set `split:` of this source."
-        )
+        hint += " Set `split:` of this source to one that has no other role"
+        hint += f", or leave task.data.{split} out to cut rows off train." if split in ("validation", "test") else "."
+        return SourceNotFound(f"{spec.source} has no split {split!r}{near}", hint=hint)
     if "Config name is missing" in text or "BuilderConfig" in text:
         what = "several configurations, and none is named"
         if spec.config:

@@ -129,7 +129,8 @@ class Classification(Task):
             raise DataError(
                 f"{rows.place(index)}: label {text} is not among the {len(names)} classes"
                 + (" (hidden test labels are often -1)" if text == "-1" else ""),
-                hint="Use a labelled split, e.g. the validation split as test.",
+                hint="Name a labelled split that has no other role; without task.data.validation or task.data.test, "
+                "rows are cut off train.",
             )
         if declared:
             raise DataError(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 
@@ -14,6 +16,8 @@ from tuneoff.record import DataInfo, Finding, SplitInfo
 from tuneoff.sources import read_rows
 from tuneoff.spec import Protocol, TaskSpec
 from tuneoff.tasks.base import Example, Task
+
+CHOSEN_ON_TEST = "what was chosen on validation was chosen on test rows, so test scores flatter every method"
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,8 @@ def load(task: Task, spec: TaskSpec, protocol: Protocol) -> TrialData:
     """Reads, checks, splits and subsets the rows. Depends on the protocol's `data_seed`, not on a trial's seed.
 
     Raises:
-        SourceError, DataError: the first thing that makes the rows unusable.
+        SourceError, DataError: the first thing that makes the rows unusable; with `duplicates: refuse`, rows that stand
+            in two splits.
     """
     rows = read_rows(spec.data.train, "train")
     columns = task.columns(rows)
@@ -45,14 +50,7 @@ def load(task: Task, spec: TaskSpec, protocol: Protocol) -> TrialData:
     limits = {"validation": protocol.validation_rows, "test": protocol.test_rows}
     for name, limit in limits.items():
         splits[name] = subset(task, splits[name], limit, protocol.data_seed)
-    removed = 0
-    if protocol.duplicates == "remove":
-        elsewhere = {_key(e) for name in limits for e in splits[name]}
-        kept = [e for e in splits["train"] if _key(e) not in elsewhere]
-        removed = len(splits["train"]) - len(kept)
-        splits["train"] = kept
-        if not kept:
-            raise DataError("every training row also stands in validation or test; removing them leaves none")
+    removed = _remove_duplicates(splits) if protocol.duplicates == "remove" else {}
     splits["train"] = subset(task, splits["train"], protocol.train_rows, protocol.data_seed)
     _refuse_lost(strata, {task.stratum(example) for example in splits["train"]}, protocol)
     splits = {name: [replace(e, index=i) for i, e in enumerate(splits[name])] for name in ("train", *limits)}
@@ -60,9 +58,13 @@ def load(task: Task, spec: TaskSpec, protocol: Protocol) -> TrialData:
         splits={name: _describe(task, examples) for name, examples in splits.items()},
         labels=task.labels,
         columns=columns,
-        overlap=_overlap(splits),
-        overlap_removed=removed,
+        overlap=_overlap(splits, _key),
+        overlap_exact=_overlap(splits, _parts),
+        overlap_removed=removed.get("train", 0),
+        validation_removed=removed.get("validation", 0),
     )
+    if protocol.duplicates == "refuse":
+        _refuse_overlap(info)
     return TrialData(splits, info, _findings(info, protocol))
 
 
@@ -129,21 +131,44 @@ def _refuse_lost(before: set[str], after: set[str], protocol: Protocol) -> None:
     )
 
 
-def _parts(example: Example) -> list[str]:
+def _parts(example: Example) -> tuple[str, ...]:
     """All that is put in: the text, and the names and values of the template's other columns."""
-    return [example.text, *(part for item in sorted(example.fields.items()) for part in item)]
+    return (example.text, *(part for item in sorted(example.fields.items()) for part in item))
 
 
 def _key(example: Example) -> tuple[str, ...]:
-    return tuple(" ".join(part.split()).casefold() for part in _parts(example))
+    """What is put in, the same for texts that differ in case, spaces or the way Unicode writes them."""
+    return tuple(" ".join(unicodedata.normalize("NFKC", part).casefold().split()) for part in _parts(example))
 
 
-def _overlap(splits: dict[str, list[Example]]) -> dict[str, int]:
-    found = {}
-    for name in ("validation", "test"):
-        elsewhere = {_key(example) for example in splits[name]}
-        found[f"train/{name}"] = sum(_key(example) in elsewhere for example in splits["train"])
-    return found
+def _remove_duplicates(splits: dict[str, list[Example]]) -> dict[str, int]:
+    """Takes out of each split what also stands in a later one, so that test stays whole; returns how many of each.
+
+    Raises:
+        DataError: if that leaves none.
+    """
+    removed = {}
+    for name, later in (("validation", ("test",)), ("train", ("validation", "test"))):
+        elsewhere = {_key(example) for other in later for example in splits[other]}
+        kept = [example for example in splits[name] if _key(example) not in elsewhere]
+        if not kept:
+            what = "training row" if name == "train" else "validation row"
+            raise DataError(
+                f"every {what} also stands in {' or '.join(later)}; removing them leaves none",
+                hint=f"Give task.data.{name} rows of its own"
+                + ("." if name == "train" else ", or leave it out: its rows are then cut off train."),
+            )
+        removed[name] = len(splits[name]) - len(kept)
+        splits[name] = kept
+    return removed
+
+
+def _overlap(splits: dict[str, list[Example]], key: Callable[[Example], tuple[str, ...]]) -> dict[str, int]:
+    """'train/test' -> rows of the first split that also stand in the second, for every pair of splits."""
+    keys = {name: [key(example) for example in examples] for name, examples in splits.items()}
+    return {
+        f"{one}/{other}": sum(map(set(keys[other]).__contains__, keys[one])) for one, other in combinations(keys, 2)
+    }
 
 
 def _describe(task: Task, examples: Sequence[Example]) -> SplitInfo:
@@ -156,15 +181,40 @@ def _describe(task: Task, examples: Sequence[Example]) -> SplitInfo:
     return SplitInfo(rows=len(examples), fingerprint=digest.hexdigest(), classes=ordered)
 
 
+def _shared(info: DataInfo) -> dict[str, str]:
+    """What is said of each pair of splits that share rows."""
+    told = {}
+    for pair, count in info.overlap.items():
+        one, _, other = pair.partition("/")
+        if count:
+            name, rows = "training" if one == "train" else one, info.splits[one].rows
+            told[pair] = (
+                f"{count} {name} rows also stand in {other} (of {rows}; {info.overlap_exact[pair]} to the letter)"
+            )
+    return told
+
+
+def _refuse_overlap(info: DataInfo) -> None:
+    shared = _shared(info)
+    if shared:
+        raise DataError(
+            f"splits share rows, which protocol.duplicates refuses: {'; '.join(shared.values())}",
+            hint="Set protocol.duplicates to remove, or give each split rows of its own.",
+        )
+
+
 def _findings(info: DataInfo, protocol: Protocol) -> tuple[Finding, ...]:
     found = []
-    if info.overlap_removed:
-        message = f"{info.overlap_removed} training rows also stood in validation or test and were removed"
-        found.append(Finding(name="overlap_removed", message=message))
-    for pair, count in info.overlap.items():
+    for rows, elsewhere, count in (
+        ("training", "validation or test", info.overlap_removed),
+        ("validation", "test", info.validation_removed),
+    ):
         if count:
-            message = f"{count} training rows also stand in {pair.partition('/')[2]}; its scores flatter every method"
-            if protocol.duplicates == "warn":
-                message += ". Set protocol.duplicates to remove to drop them from train"
-            found.append(Finding(name="overlap", message=message))
+            message = f"{count} {rows} rows also stood in {elsewhere} and were removed"
+            found.append(Finding(name="overlap_removed", message=message))
+    for pair, shared in _shared(info).items():
+        message = f"{shared}; {CHOSEN_ON_TEST if pair == 'validation/test' else 'its scores flatter every method'}"
+        if protocol.duplicates == "warn":
+            message += f". Set protocol.duplicates to remove to drop them from {pair.partition('/')[0]}"
+        found.append(Finding(name="overlap", message=message))
     return tuple(found)
