@@ -125,6 +125,8 @@ def _run_baseline(spec: TrialSpec, method: Baseline[Any], place: TrialStore, pha
     task = registry.tasks()[spec.task.name](spec.task.options)
     with phases("load"):
         data = trial_data.load(task, spec.task, spec.protocol)
+    for finding in data.findings:
+        place.append_event({"kind": "finding", **finding.model_dump()})
     with phases("test"):
         predictions = {s: method.predict(task, data.splits["train"], data.splits[s]) for s in ("validation", "test")}
     metrics = [metric for split, made in predictions.items() for metric in task.score(made, split)]
