@@ -41,9 +41,9 @@ def _costs(fake_executor: FakeExecutor, monkeypatch: pytest.MonkeyPatch) -> None
 def ask(small_study: Path, capsys: pytest.CaptureFixture[str]) -> Ask:
     """What it says of the small study, or of another; spaces joined."""
 
-    def run(*arguments: str, study: str = "small.yaml") -> str:
+    def run(*arguments: str, study: str = "small.yaml", code: int = 0) -> str:
         capsys.readouterr()
-        assert main(["recommend", "--before", study, *arguments]) == 0
+        assert main(["recommend", "--before", study, *arguments]) == code
         return " ".join(capsys.readouterr().out.split())
 
     return run
@@ -65,7 +65,7 @@ def test_limits_are_kept_by_the_forecast(ask: Ask) -> None:
     said = ask("--max-memory", "700MiB", "--max-stored", "20MB")
     assert "use lora with peak memory at most 700MiB and stored size at most 20MB" in said
     assert "Kept out by the limits: full (stored size 90.0 MiB" in said
-    none = ask("--max-memory", "500MiB")
+    none = ask("--max-memory", "500MiB", code=3)
     assert "None fits: no row that trains and has a prior is expected to keep peak memory at most 500MiB." in none
     assert "The nearest is lora: peak memory 600.0 MiB, 100.0 MiB (20.0 %) over 500MiB." in none
 
@@ -79,7 +79,7 @@ def test_a_stated_prior_takes_the_place_of_the_methods(ask: Ask) -> None:
 def test_a_row_without_a_prior_is_not_weighed_until_one_is_stated(small_study: Path, ask: Ask) -> None:
     text = small_study.read_text().replace("methods: [majority, full, lora]", "methods: [majority, 'peft:vera']")
     Path("other.yaml").write_text(text)
-    said = ask(study="other.yaml")
+    said = ask(study="other.yaml", code=3)
     assert "Nothing can be said before a run: no row that trains has a prior." in said
     assert "--prior 'peft:vera=0.5..1' states one" in said
     assert "Before a run: use peft:vera" in ask("--prior", "peft:vera=0.5..1", study="other.yaml")

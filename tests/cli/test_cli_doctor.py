@@ -27,8 +27,8 @@ def _nothing_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_report_has_machine_versions_caches_and_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "cache").mkdir()
-    (tmp_path / "cache" / "file").write_bytes(b"x" * 5000)
+    (tmp_path / "cache/packages").mkdir(parents=True)
+    (tmp_path / "cache/packages/file").write_bytes(b"x" * 5000)
     assert main(["doctor", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["machine"]["cores"] >= 1

@@ -14,11 +14,14 @@ from types import ModuleType
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from tuneoff import __main__ as entry
 from tuneoff.cli import main as main_module
+from tuneoff.cli._common import EXIT_CODES
 from tuneoff.cli.main import COMMANDS, cli, main
 from tuneoff.errors import StudyError
+from tuneoff.study import Study
 
 pytest_plugins = ("cli_fixtures",)
 
@@ -56,6 +59,32 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_help_tells_every_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    told = capsys.readouterr().out.partition("Exit codes:")[2]
+    assert all(f"\n  {code} " in told for code in EXIT_CODES)
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("cac", "plain,cache"),
+        ("run quickstart-s", "plain,quickstart-summarize"),
+        ("run quickstart --methods lora,ful", "plain,lora,full"),
+        ("run somewhere/", "file,somewhere/"),
+        ("export results lora-s1", "plain,lora-s1-"),
+    ],
+)
+def test_shells_complete_names(
+    words: str, offered: str, small_study: Path, fake_executor: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Study(small_study).run("results")
+    monkeypatch.setenv("COMP_WORDS", f"tuneoff {words}")
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split())))
+    told = CliRunner().invoke(cli, [], "tuneoff", prog_name="tuneoff", env={"_TUNEOFF_COMPLETE": "bash_complete"})
+    assert told.output.startswith(offered)
 
 
 def test_python_m_tuneoff_is_the_same_command() -> None:

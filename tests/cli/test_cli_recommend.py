@@ -121,6 +121,15 @@ def test_bad_input_is_refused_with_what_to_write(
     assert said.out == ""
 
 
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_where_nothing_fits_the_exit_code_says_so(
+    form: list[str], folder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["recommend", folder, "--max-memory", "1MB", *form]) == 3
+    said = capsys.readouterr().out
+    assert json.loads(said)["answer"] is None if form else said.startswith("None fits")
+
+
 def test_recommend_needs_a_completed_trial(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study = small_study("lora", seeds=1)
     folder = build_store(tmp_path / "s", study, World(levels=LEVELS, skip=frozenset({("lora", 0)}))).root

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 import click
 from click.core import ParameterSource
+from click.shell_completion import CompletionItem
+
+from tuneoff.errors import TuneoffError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,13 +24,14 @@ if TYPE_CHECKING:
 
 C = TypeVar("C", bound=Callable[..., Any])
 
-OK, TRIAL_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+OK, TRIAL_FAILED, BAD_INPUT, NOTHING_FITS, INTERRUPTED = 0, 1, 2, 3, 130
 
 EXIT_CODES = {
     OK: "all went well",
     TRIAL_FAILED: "a trial failed (the report is written all the same), an essential part is missing (`doctor`), or "
     "tuneoff met an error of its own",
     BAD_INPUT: "the command line, the study or its data cannot be used; nothing was trained",
+    NOTHING_FITS: "`recommend` has no answer: no method keeps the limits, or none has a score that can be weighed",
     INTERRUPTED: "interrupted; finished trials are kept and the same command continues",
 }
 
@@ -53,6 +58,43 @@ WIDTH_OF_A_FILE = 110
 def _keep_traceback(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     if value:
         ctx.ensure_object(State).traceback = True
+
+
+Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+
+
+def completer(names: Callable[[click.Context], Iterable[str]], files: bool = False) -> Completer:
+    """For the shell: names that go on from what follows the last comma typed; else, if wanted, files and folders."""
+
+    def complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        before, comma, last = incomplete.rpartition(",")
+        found = [CompletionItem(before + comma + name) for name in names(ctx) if name.startswith(last)]
+        return found or ([CompletionItem(incomplete, type="file")] if files else [])
+
+    return complete
+
+
+def recipes(ctx: click.Context | None = None) -> list[str]:
+    """The recipes' names; nothing is imported before they are asked for."""
+    from tuneoff.study_file import recipe_names
+
+    return recipe_names()
+
+
+def methods(ctx: click.Context | None = None) -> list[str]:
+    """The methods' names."""
+    from tuneoff import registry
+
+    return list(registry.methods())
+
+
+def trials(ctx: click.Context) -> list[str]:
+    """Ids of the trials in the folder that was typed before; none where there is no study."""
+    from tuneoff.store import StudyStore
+
+    with suppress(TuneoffError, TypeError):
+        return StudyStore.open(ctx.params["folder"]).trial_ids()
+    return []
 
 
 traceback_option = click.option(
@@ -104,6 +146,7 @@ def study_options(function: C) -> C:
                 "--methods",
                 multiple=True,
                 metavar="NAMES",
+                shell_complete=completer(methods),
                 help="Only these rows of the study, or other methods, e.g. lora,full; may be repeated.",
             ),
             click.option("--seeds", type=click.IntRange(min=1), metavar="N", help="Number of seeds."),

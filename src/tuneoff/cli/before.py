@@ -40,8 +40,8 @@ def recommend_before(
     stated: Iterable[str],
     probe: bool,
     as_json: bool,
-) -> None:
-    """Answers for a study, or for the study in a folder.
+) -> bool:
+    """Answers for a study, or for the study in a folder; false where no row is the answer.
 
     Args:
         reference: a recipe's name, a study file, or a study's folder.
@@ -74,8 +74,9 @@ def recommend_before(
     notes = _notes(study, forecast)
     if as_json:
         _common.print_json(words.as_data(study.spec.name, found, forecast, notes))
-        return
-    _show(words.lines(found), [words.WARNING, *notes])
+    else:
+        _show(words.lines(found), [words.WARNING, *notes])
+    return found.answer is not None
 
 
 def read_priors(texts: Iterable[str], labels: Sequence[str]) -> dict[str, Prior]:

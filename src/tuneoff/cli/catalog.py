@@ -194,7 +194,7 @@ def show_command() -> None:
 
 
 @show_command.command("method")
-@click.argument("name")
+@click.argument("name", shell_complete=_common.completer(_common.methods))
 @_common.json_option("Print the description as JSON.")
 @_common.traceback_option
 def show_method(name: str, as_json: bool) -> None:
@@ -260,7 +260,7 @@ def show_task(name: str, as_json: bool) -> None:
 
 
 @show_command.command("recipe")
-@click.argument("name")
+@click.argument("name", shell_complete=_common.completer(_common.recipes))
 @_common.json_option("Print the whole study, defaults filled in, as JSON.")
 @_common.traceback_option
 def show_recipe(name: str, as_json: bool) -> None:

@@ -18,7 +18,16 @@ HEAD = """\
 
 <!-- Made by `python -m tuneoff.cli.docs docs/cli.md`; a test says when it is out of date. -->
 
-`tuneoff` and `python -m tuneoff` are the same. Results and JSON go to stdout, progress and messages to stderr.
+`tuneoff` and `python -m tuneoff` are the same. Results and JSON go to stdout, progress and messages to stderr. What
+`--json` prints is described where the option is, or on the page that it names.
+
+Shells complete commands, options and the names of recipes, methods and trials after this line, once for each shell:
+
+```
+eval "$(_TUNEOFF_COMPLETE=bash_source tuneoff)"       # in ~/.bashrc; bash 4.4 or newer
+eval "$(_TUNEOFF_COMPLETE=zsh_source tuneoff)"        # in ~/.zshrc
+_TUNEOFF_COMPLETE=fish_source tuneoff | source        # in ~/.config/fish/config.fish
+```
 
 | exit code | meaning |
 |---|---|

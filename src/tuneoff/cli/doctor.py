@@ -12,13 +12,14 @@ import sys
 import urllib.error
 import urllib.request
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import click
 
-from tuneoff.cli import _common
+from tuneoff.cli import _common, cache
 from tuneoff.report.units import size
 
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8", "neon", "asimd", "bf16", "sve")
@@ -78,7 +79,7 @@ def examine() -> Report:
             "machine": machine(),
             "versions": versions(),
             "trackers": trackers(),
-            "caches": [_cache(name, path) for name, path in cache_folders().items()],
+            "caches": [_cache(name, folder) for name, folder in cache.cache_folders().items()],
             "disk": _disk(),
         }
         report["torch"] = _answer(torch)
@@ -222,36 +223,17 @@ def _last_line(text: str) -> str:
     return lines[-1][:200] if lines else ""
 
 
-def cache_folders() -> dict[str, Path]:
-    """Where tuneoff and the libraries under it keep what they fetched; they follow the same variables."""
-    from tuneoff.sources import cache_folder
-
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    hub = Path(os.environ.get("HF_HOME") or home / "huggingface")
-    return {
-        "tuneoff": cache_folder(),
-        "hub": Path(os.environ.get("HF_HUB_CACHE") or hub / "hub"),
-        "datasets": Path(os.environ.get("HF_DATASETS_CACHE") or hub / "datasets"),
-    }
-
-
 def _cache(name: str, folder: Path) -> Report:
-    """A cache and its size; links are not followed, so nothing counts twice."""
-    total = files = 0
-    for place, _, names in os.walk(folder):
-        for file in names:
-            try:
-                total += (Path(place) / file).lstat().st_size
-                files += 1
-            except OSError:  # it went away meanwhile
-                continue
-    return {"name": name, "folder": str(folder), "exists": folder.is_dir(), "files": files, "bytes": total}
+    """A cache and its size, without what is in it."""
+    found = asdict(cache.look(name, folder))
+    del found["entries"]
+    return found
 
 
 def _disk() -> list[Report]:
     """Free space where results and caches go."""
     found = []
-    for name, folder in {"here": Path.cwd(), **cache_folders()}.items():
+    for name, folder in {"here": Path.cwd(), **cache.cache_folders()}.items():
         there = next(place for place in (folder, *folder.parents) if place.exists())
         usage = shutil.disk_usage(there)
         writable = os.access(there, os.W_OK)

@@ -16,7 +16,7 @@ from tuneoff.errors import StoreError
 
 @click.command("export")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@click.argument("trial")
+@click.argument("trial", shell_complete=_common.completer(_common.trials))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--merged", is_flag=True, help="Fold the method into the base model and write a plain model.")
 @_common.json_option("Print what was written as JSON.")
@@ -47,7 +47,7 @@ def export_command(folder: Path, trial: str, out: Path, merged: bool, as_json: b
 
 @click.command("predict")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@click.argument("trial")
+@click.argument("trial", shell_complete=_common.completer(_common.trials))
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
     "--out",

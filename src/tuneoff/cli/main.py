@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import click
 
 from tuneoff import __version__
-from tuneoff.cli._common import INTERRUPTED, TRIAL_FAILED, State
+from tuneoff.cli._common import EXIT_CODES, INTERRUPTED, TRIAL_FAILED, State
 from tuneoff.cli._output import OutputFailed, OutputGone, guarded_streams
 from tuneoff.errors import StudyError, TuneoffError, did_you_mean
 
@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "list": ("catalog", "List what there is to choose from."),
     "show": ("catalog", "Describe one method, task or recipe."),
     "init": ("init", "Write a commented study file after looking at a data file."),
+    "cache": ("cache", "Show what was fetched and lies on this machine, and clear it."),
     "doctor": ("doctor", "Show hardware, versions, caches and what is missing."),
     "export": ("export", "Write a trained trial as files that PEFT or transformers load."),
     "predict": ("export", "Predict every row of FILE with a trained trial."),
@@ -61,6 +62,8 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+        with formatter.section("Exit codes"):
+            formatter.write_dl([(str(code), meaning) for code, meaning in EXIT_CODES.items()])
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

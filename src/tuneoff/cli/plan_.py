@@ -46,7 +46,7 @@ KEYS = {
 
 
 @click.command("plan")
-@click.argument("study")
+@click.argument("study", shell_complete=_common.completer(_common.recipes, files=True))
 @outlook.no_probe_option
 @click.option(
     "--gpu-memory",

@@ -60,7 +60,9 @@ if TYPE_CHECKING:
 )
 @_common.json_option("Print the recommendation as JSON (docs/recommend.md).")
 @_common.traceback_option
+@click.pass_context
 def recommend_command(
+    ctx: click.Context,
     folder: Path,
     before: bool,
     priors: tuple[str, ...],
@@ -80,7 +82,8 @@ def recommend_command(
     """Say which method of DIR to use, under limits where there are any.
 
     Says why, what it gives up, what it is tied with, what came close, what would change the answer, and how often draws
-    of all true figures would give it. Rows that do not train are never recommended unless nothing beats them.
+    of all true figures would give it. Rows that do not train are never recommended unless nothing beats them. Where no
+    row keeps the limits the exit code is 3, so that a script does not go on.
 
     What changes or narrows a study (--set, --methods, --seeds and the like) is for --before with a STUDY: results are
     what was measured.
@@ -109,7 +112,8 @@ def recommend_command(
 
         measured = {"--max-latency": max_latency, "--min": at_least, "--max": at_most}
         refuse_measured({**measured, "--metric": metric, "--pareto": pareto})
-        recommend_before(folder, options, limits, prefer, priors, not no_probe, as_json)
+        if not recommend_before(folder, options, limits, prefer, priors, not no_probe, as_json):
+            ctx.ensure_object(_common.State).exit_code = _common.NOTHING_FITS
         return
     if priors or no_probe:
         option = "--prior" if priors else "--no-probe"
@@ -126,7 +130,10 @@ def recommend_command(
     limits += [metric_limit(text, "--max", tested.values()) for text in at_most]
     outcomes = Outcomes(results)
     fronts = [_front(results, outcomes, chosen, axes) for axes in pareto or ("quality,time",)]
-    _show(results, recommend(results, outcomes, chosen, limits, prefer), fronts, as_json)
+    found = recommend(results, outcomes, chosen, limits, prefer)
+    _show(results, found, fronts, as_json)
+    if found.answer is None:
+        ctx.ensure_object(_common.State).exit_code = _common.NOTHING_FITS
 
 
 def _metric(name: str | None, primary: Metric | None, tested: dict[str, Metric], folder: Path) -> Metric:

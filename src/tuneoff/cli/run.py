@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @click.command("run")
-@click.argument("study")
+@click.argument("study", shell_complete=_common.completer(_common.recipes, files=True))
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),

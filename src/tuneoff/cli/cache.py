@@ -1,0 +1,211 @@
+"""`tuneoff cache`: what was fetched and lies on this machine, and a way to be rid of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+
+from tuneoff.cli import _common
+from tuneoff.errors import StoreError, StudyError, did_you_mean
+
+OWN = "tuneoff"
+CONTENTS = {
+    OWN: "models and rows out of packages, rows that were prepared, GGUF weights turned to full precision",
+    "hub": "models and data sets of the Hugging Face hub; other programs use them too",
+    "datasets": "data sets of the hub as tables; other programs use them too",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One thing in a cache: its name there, where it lies, and how many files and bytes that is."""
+
+    name: str
+    folder: str
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Cache:
+    """One cache: its name, its folder, whether that is there, and what is in it, sizes included."""
+
+    name: str
+    folder: str
+    exists: bool
+    files: int
+    bytes: int
+    entries: tuple[Entry, ...] = ()
+
+
+@click.command("cache")
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.option("--clear", is_flag=True, help="Delete what is shown; without a NAME tuneoff's own cache alone.")
+@click.option("--yes", is_flag=True, help="Delete without asking.")
+@_common.json_option("Print what there is, or what was deleted, as JSON.")
+@_common.traceback_option
+def cache_command(names: tuple[str, ...], clear: bool, yes: bool, as_json: bool) -> None:
+    """Show what was fetched and lies on this machine, and clear it.
+
+    NAME is a cache (tuneoff, hub, datasets) or one thing in it, as this command names them. Whatever is deleted is
+    fetched or made again when a study needs it; studies and their results are never in a cache. As JSON: a list of
+    caches with `name`, `folder`, `exists`, `files`, `bytes` and `entries`, each with `name`, `folder`, `files` and
+    `bytes`; with --clear the `deleted` entries and their `bytes`.
+
+    \b
+    Examples:
+      tuneoff cache
+      tuneoff cache --clear
+      tuneoff cache hub/models--openai-community--gpt2 --clear --yes
+    """
+    found = [look(name, folder) for name, folder in cache_folders().items()]
+    chosen = _chosen(found, names or ((OWN,) if clear else tuple(cache.name for cache in found)))
+    if not clear:
+        kept = [cache for cache in found if not names or any(one in cache.entries for one in chosen)]
+        _print_caches(kept, as_json)
+        return
+    if not yes:
+        _ask(chosen)
+    deleted = [entry for entry in chosen if _delete(entry)]
+    if as_json:
+        _common.print_json({"deleted": [asdict(entry) for entry in deleted], "bytes": _bytes(deleted)})
+    else:
+        click.echo(f"deleted {_amount(deleted)}")
+
+
+def cache_folders() -> dict[str, Path]:
+    """Where tuneoff and the libraries under it keep what they fetched; they follow the same variables."""
+    from tuneoff.sources import cache_folder
+
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    hub = Path(os.environ.get("HF_HOME") or home / "huggingface")
+    return {
+        OWN: cache_folder(),
+        "hub": Path(os.environ.get("HF_HUB_CACHE") or hub / "hub"),
+        "datasets": Path(os.environ.get("HF_DATASETS_CACHE") or hub / "datasets"),
+    }
+
+
+def look(name: str, folder: Path) -> Cache:
+    """A cache, its size and what is in it. A folder may hold other things, if a variable says so: these are no part of
+    the cache and are neither counted nor cleared."""
+    entries = tuple(_entry(f"{name}/{place.relative_to(folder).as_posix()}", place) for place in _places(name, folder))
+    entries = tuple(entry for entry in entries if entry.files)
+    return Cache(name, str(folder), folder.is_dir(), sum(e.files for e in entries), _bytes(entries), entries)
+
+
+def _places(name: str, folder: Path) -> Iterator[Path]:
+    """The files and folders that make up a cache."""
+    from tuneoff import registry
+
+    if not folder.is_dir():
+        return
+    if name == OWN:
+        for kind in sorted({"packages", "dequantised", *registry.sources()}):
+            if (folder / kind).is_dir():
+                # What locks an entry is no entry, and may be held.
+                yield from sorted(place for place in folder.joinpath(kind).iterdir() if place.suffix != ".lock")
+        return
+    repositories = ("models--*", "datasets--*", "spaces--*")
+    yield from sorted(place for kind in (repositories if name == "hub" else ("*",)) for place in folder.glob(kind))
+
+
+def _entry(name: str, place: Path) -> Entry:
+    """A file or folder and its size; links are not followed, so nothing counts twice."""
+    files = [place] if not place.is_dir() else [Path(top) / file for top, _, names in os.walk(place) for file in names]
+    sizes = []
+    for file in files:
+        try:
+            sizes.append(file.lstat().st_size)
+        except OSError:  # it went away meanwhile
+            continue
+    return Entry(name, str(place), len(sizes), sum(sizes))
+
+
+def _chosen(caches: Sequence[Cache], names: Sequence[str]) -> list[Entry]:
+    """The entries that these names mean.
+
+    Raises:
+        StudyError: for a name that means none.
+    """
+    known = {cache.name: list(cache.entries) for cache in caches}
+    known |= {entry.name: [entry] for cache in caches for entry in cache.entries}
+    for name in names:
+        if name not in known:
+            raise StudyError(
+                f"no cache and nothing in one is called {name!r}{did_you_mean(name, known)}",
+                hint=f"Caches: {', '.join(cache.name for cache in caches)}. `tuneoff cache` names what is in them.",
+            )
+    return list({entry.name: entry for name in names for entry in known[name]}.values())
+
+
+def _ask(entries: Sequence[Entry]) -> None:
+    """Asks on a terminal; elsewhere nobody can answer.
+
+    Raises:
+        StudyError: where there is no terminal.
+        click.Abort: where the answer is no.
+    """
+    if not sys.stdin.isatty():
+        raise StudyError(f"nothing was deleted: {_amount(entries)} would be", hint="Add --yes to delete them.")
+    click.confirm(f"Delete {_amount(entries)}?", abort=True, err=True)
+
+
+def _delete(entry: Entry) -> bool:
+    """Deletes an entry; False where somebody else has.
+
+    Raises:
+        StoreError: if the system does not let us.
+    """
+    place = Path(entry.folder)
+    try:
+        if place.is_dir() and not place.is_symlink():
+            shutil.rmtree(place)
+        else:
+            place.unlink()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise StoreError(f"cannot delete {place}: {error.strerror or error}") from None
+    return True
+
+
+def _bytes(entries: Sequence[Entry]) -> int:
+    return sum(entry.bytes for entry in entries)
+
+
+def _amount(entries: Sequence[Entry]) -> str:
+    """`2 entries, 93 MiB: tuneoff/packages/a, tuneoff/packages/b`."""
+    from tuneoff.report.units import size
+
+    count = f"{len(entries)} entr{'y' if len(entries) == 1 else 'ies'}"
+    return f"{count}, {size(_bytes(entries))}" + (f": {', '.join(e.name for e in entries)}" if entries else "")
+
+
+def _print_caches(caches: Sequence[Cache], as_json: bool) -> None:
+    if as_json:
+        _common.print_json([asdict(cache) for cache in caches])
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    from tuneoff.report.units import size
+
+    console = _common.console()
+    for cache in caches:
+        amount = f"{size(cache.bytes)} in {_common.count(cache.files, 'file')}" if cache.files else "empty"
+        console.print(Text(f"{cache.name}: {amount}", style="bold"))
+        console.print(f"  {cache.folder}: {CONTENTS[cache.name]}", soft_wrap=True)
+        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
+        table.add_column(justify="right", no_wrap=True)
+        table.add_column(overflow="fold")
+        for entry in cache.entries:
+            table.add_row(f"  {size(entry.bytes)}", Text(entry.name))
+        if cache.entries:
+            console.print(table)
