@@ -119,7 +119,7 @@ def measure(variant: str, policy: PolicyName, sizes: Sizes, release: bool) -> di
     features = sizes.features()
     meter = MemoryMeter(device)
     seconds, losses = [], []
-    allocator.trim()
+    allocator.trim(device)
     with meter.phase("train"):
         for _ in range(STEPS):
             started = time.perf_counter()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tuneoff import registry, search
@@ -26,7 +26,10 @@ def content_hash(content: Any) -> str:
 def plan(
     study: StudySpec, fingerprints: Mapping[str, str] | None = None, chosen: Mapping[str, Values] | None = None
 ) -> list[TrialSpec]:
-    """The trials of a study's verdict: every method at every seed, seeds first, in the study's order.
+    """The trials of a study's verdict in the order in which they run: every method at every seed, seeds first.
+
+    At the first seed the rows stand in the study's order. At each further one the row that stood first goes last, so
+    that no row always runs first, on a cool machine, or always last.
 
     Args:
         study: a checked study.
@@ -42,11 +45,17 @@ def plan(
     _refuse_devices(study)
     sought = {label: search.first(space) for label, space in search.spaces(study).items()} | dict(chosen or {})
     protocol = study.protocol.model_copy(update={"learning_rate": None, "search": None})
+    labels = list(study.methods)
     return [
         _trial(study, label, sought.get(label, {}), protocol, seed, fingerprints)
-        for seed in study.protocol.seeds
-        for label in study.methods
+        for turn, seed in enumerate(study.protocol.seeds)
+        for label in _rotated(labels, turn)
     ]
+
+
+def _rotated(labels: Sequence[str], turn: int) -> list[str]:
+    start = turn % len(labels)
+    return [*labels[start:], *labels[:start]]
 
 
 def search_trial(

@@ -77,6 +77,9 @@ class Timing(Frozen):
     checkpoint_seconds: float | None = None
     first_steps_seconds: float | None = Field(None, description="of the first steps, part of train_seconds")
     first_steps: int = 0
+    step_seconds_median: float | None = Field(
+        None, description="one optimizer step with its data wait, median over the steps after the first ones"
+    )
     total_seconds: float | None = Field(None, description="the whole trial from its process's start")
 
 
@@ -92,6 +95,10 @@ class Memory(Frozen):
     """Peak memory by phase. `peak_memory_bytes` is the training phase's: on CUDA allocated, on CPU resident."""
 
     peak_memory_bytes: int | None = None
+    base_bytes: int | None = Field(
+        None, description="the same when the trial began, before data and model: interpreter and libraries"
+    )
+    peak_over_base_bytes: int | None = Field(None, description="`peak_memory_bytes` less `base_bytes`")
     kind: Literal["cuda_allocated", "resident", "cuda_reserved"] | None = Field(
         None, description="`cuda_reserved`: of an imported record, over the whole run"
     )

@@ -19,7 +19,7 @@ def test_one_row_per_trial_with_blanks_where_nothing_was_measured(tmp_path: Path
     study = small_study("majority", "lora")
     store = build_store(tmp_path / "s", study, World(fail={("lora", 1): Status.DIVERGED}))
     frame = trials_frame(store.records())
-    assert list(frame["label"]) == ["majority", "lora", "majority", "lora"]
+    assert list(frame["label"]) == ["majority", "lora", "lora", "majority"]
     assert list(frame.columns[:6]) == ["id", "label", "method", "seed", "status", "learning_rate"]
     broken = frame[frame["status"] == "diverged"].iloc[0]
     assert pd.isna(broken["accuracy"])

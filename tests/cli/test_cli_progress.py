@@ -230,7 +230,7 @@ def test_what_a_stream_waits_for_may_read_the_board(small_trials: list[TrialSpec
 
 def test_rows_so_far(board: Board, small_trials: list[TrialSpec], fake_record: RecordOf) -> None:
     assert board.rows() == ([RowSoFar(label, planned=2) for label in ("majority", "full", "lora")], "", "")
-    for trial, accuracy in ((small_trials[0], 0.5), (small_trials[1], 0.8), (small_trials[4], 0.9)):
+    for trial, accuracy in ((small_trials[0], 0.5), (small_trials[1], 0.8), (small_trials[3], 0.9)):
         board.update(Progress("ended", trial, record=fake_record(trial, accuracy=accuracy)))
     board.update(Progress("ended", small_trials[2], record=fake_record(small_trials[2], Status.DIVERGED)))
     rows, tested, searched = board.rows()
@@ -274,7 +274,7 @@ def test_what_happened_a_while_ago_is_timed_from_then(
 def test_a_new_plan_keeps_what_was_heard(board: Board, small_trials: list[TrialSpec], fake_record: RecordOf) -> None:
     board.update(Progress("skipped", small_trials[1], record=fake_record(small_trials[1])))
     board.update(Progress("skipped", small_trials[2], record=fake_record(small_trials[2])))
-    more = small_trials[4].model_copy(update={"seed": 2, "id": "full-s2"})
+    more = small_trials[3].model_copy(update={"seed": 2, "id": "full-s2"})
     board.plan([*small_trials[:2], *small_trials[3:], more])
     assert (len(board.trials), board.finished, board.waiting) == (6, 1, 5)
     assert board.name(small_trials[1]) == "[2/6] full seed 0"

@@ -53,9 +53,22 @@ def ids(study: StudySpec, **fingerprints: str) -> set[str]:
 
 def test_every_row_at_every_seed_seeds_first(make_study: MakeStudy) -> None:
     trials = plan(make_study(protocol={"seeds": [4, 2]}))
-    assert [(t.seed, t.label) for t in trials] == [(4, "lora"), (4, "full"), (2, "lora"), (2, "full")]
+    assert [(t.seed, t.label) for t in trials] == [(4, "lora"), (4, "full"), (2, "full"), (2, "lora")]
     assert all(t.protocol.seeds == (t.seed,) for t in trials)
-    assert [t.id.rsplit("-", 1)[0] for t in trials] == ["lora-s4", "full-s4", "lora-s2", "full-s2"]
+    assert [t.id.rsplit("-", 1)[0] for t in trials] == ["lora-s4", "full-s4", "full-s2", "lora-s2"]
+
+
+def test_the_order_of_rows_turns_from_seed_to_seed(make_study: MakeStudy) -> None:
+    study = make_study(methods=["majority", "lora", "full"], protocol={"seeds": 4})
+    order = [trial.label for trial in plan(study)]
+    assert [order[start : start + 3] for start in (0, 3, 6, 9)] == [
+        ["majority", "lora", "full"],
+        ["lora", "full", "majority"],
+        ["full", "majority", "lora"],
+        ["majority", "lora", "full"],
+    ]
+    alone = make_study(methods=["majority", "lora", "full"], protocol={"seeds": [3]})
+    assert {trial.id for trial in plan(alone)} < {trial.id for trial in plan(study)}, "the order is no part of a trial"
 
 
 def test_a_trial_is_complete(make_study: MakeStudy) -> None:

@@ -86,12 +86,13 @@ def test_nothing_readable_is_null_with_a_reason(tmp_path: Path) -> None:
     assert memory.peak_memory_bytes is None
     assert memory.kind is None
     assert memory.phases["train"].resident_bytes is None
-    assert set(meter.missing) == {"memory.peak_memory_bytes", "memory.phases.train.resident_bytes"}
+    figures = ("peak_memory_bytes", "base_bytes", "peak_over_base_bytes", "phases.train.resident_bytes")
+    assert set(meter.missing) == {f"memory.{figure}" for figure in figures}
     assert "no resident set here" in meter.missing["memory.peak_memory_bytes"]
 
 
 def test_sampling_that_breaks_midway_is_null_with_a_reason(tmp_path: Path) -> None:
-    readings = iter([5, 5])
+    readings = iter([5, 5, 5])
 
     def resident() -> int:
         try:
@@ -141,6 +142,7 @@ def test_cuda_peaks_come_from_the_allocator(tmp_path: Path, monkeypatch: pytest.
     resets: list[str] = []
     fake = SimpleNamespace(
         reset_peak_memory_stats=resets.append,
+        memory_allocated=lambda device: 20,
         max_memory_allocated=lambda device: 100 * len(resets),
         max_memory_reserved=lambda device: 200 * len(resets),
     )
@@ -153,5 +155,22 @@ def test_cuda_peaks_come_from_the_allocator(tmp_path: Path, monkeypatch: pytest.
     assert resets == ["cuda:1", "cuda:1"]
     assert memory.kind == "cuda_allocated"
     assert memory.peak_memory_bytes == 200
+    assert (memory.base_bytes, memory.peak_over_base_bytes) == (20, 180)
     assert memory.phases["train"].reserved_bytes == 400
     assert memory.phases["train"].resident_bytes == 5
+
+
+def test_a_peak_is_told_over_what_was_there_before_anything_was_loaded() -> None:
+    meter = MemoryMeter("cpu")
+    with meter.phase("load"):
+        kept = touch(32)
+    with meter.phase("train"):
+        block = touch(32)
+        time.sleep(0.05)
+        del block
+    memory = meter.memory()
+    assert len(kept) == 32 * MIB
+    assert memory.peak_memory_bytes is not None
+    assert memory.base_bytes is not None
+    assert memory.peak_over_base_bytes == memory.peak_memory_bytes - memory.base_bytes
+    assert 60 * MIB < memory.peak_over_base_bytes < 100 * MIB

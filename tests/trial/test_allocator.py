@@ -48,7 +48,7 @@ pin = block(1)  # what lies above them keeps the heap from shrinking
 for one in blocks:
     libc.free(one)
 freed = resident()
-allocator.trim()
+allocator.trim(SimpleNamespace(type="cpu"))
 print(freed - before, resident() - before)
 """
 
@@ -58,6 +58,43 @@ def kept(*arguments: str) -> tuple[int, int]:
     done = subprocess.run([sys.executable, "-c", HOLES, *arguments], check=True, capture_output=True, text=True)
     freed, trimmed = map(int, done.stdout.split())
     return freed, trimmed
+
+
+STRETCHES = """
+import ctypes
+import torch
+from tuneoff.measure.utilisation import Sampler
+from tuneoff.trial import allocator
+from tuneoff.trial.phases import Phases
+
+libc = allocator._glibc()
+
+def block(mebibytes):
+    made = libc.malloc(mebibytes << 20)
+    ctypes.memset(made, 1, mebibytes << 20)
+    return made
+
+cpu = torch.device("cpu")
+libc.free(block(24))
+phases = Phases(cpu, Sampler(device=cpu), lambda event: None)
+with phases.memory("train"):
+    libc.free(block(8))
+before = phases.meter.memory().peak_memory_bytes
+with phases.memory("validation"):
+    blocks = [block(8) for _ in range(16)]
+    pin = block(1)
+    for one in blocks:
+        libc.free(one)
+with phases.memory("train"):
+    libc.free(block(8))
+print((phases.meter.memory().peak_memory_bytes - before) // 2**20)
+"""
+
+
+@glibc
+def test_what_a_validation_freed_is_not_in_the_peak_of_the_training_after_it() -> None:
+    done = subprocess.run([sys.executable, "-c", STRETCHES], check=True, capture_output=True, text=True)
+    assert int(done.stdout) < 16, "MiB by which the peak grew, of 128 that the validation took and freed"
 
 
 @glibc
@@ -150,12 +187,14 @@ class NoSampler:
         """Not kept."""
 
 
-def test_training_and_test_begin_without_what_was_freed_before_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_stretch_of_training_and_the_test_begin_without_what_was_freed_before_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     told: list[str] = []
-    monkeypatch.setattr(allocator, "trim", lambda: told.append("trim"))
+    monkeypatch.setattr(allocator, "trim", lambda device: told.append("trim"))
     sampler: Any = NoSampler()
     phases = Phases(CPU, sampler, lambda event: told.append(event["phase"]))
     for name in ("preflight", "train", "validation", "train", "test", "inference"):
         with phases.memory(name):
             pass
-    assert told == ["preflight", "train", "trim", "validation", "train", "test", "trim", "inference"]
+    assert told == ["preflight", "train", "trim", "validation", "train", "trim", "test", "trim", "inference"]

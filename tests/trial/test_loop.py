@@ -142,6 +142,14 @@ def test_time_of_training_is_steps_and_data_and_grows_along_the_curve() -> None:
     assert 0 < done.training.first_steps_seconds <= done.phases.train_seconds
 
 
+def test_a_steady_step_leaves_the_first_ones_out() -> None:
+    assert Training(step_seconds=[9.0, 8.0, 7.0]).step_seconds_median is None, "all are first steps"
+    assert Training(step_seconds=[9.0, 8.0, 7.0, 1.0, 3.0, 2.0]).step_seconds_median == 2.0
+    done = run(epochs=2)
+    assert len(done.training.step_seconds) == done.training.steps
+    assert sum(done.training.step_seconds) == pytest.approx(done.phases.train_seconds, rel=0.05)
+
+
 # --- updates
 
 

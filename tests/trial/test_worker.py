@@ -98,12 +98,14 @@ def test_times_add_up(name: str, finished: Finished) -> None:
     _, record = finished[name]
     timing = record.timing.model_dump()
     assert timing["train_seconds"] == pytest.approx(timing["train_step_seconds"] + timing["data_wait_seconds"])
-    apart = {"train_seconds", "total_seconds", "first_steps_seconds", "first_steps"}
+    apart = {"train_seconds", "total_seconds", "first_steps_seconds", "first_steps", "step_seconds_median"}
     phases = {key: value for key, value in timing.items() if key not in apart}
     assert all(value > 0 for value in phases.values())
     assert sum(phases.values()) <= timing["total_seconds"]
     assert timing["first_steps"] == 3
     assert 0 < timing["first_steps_seconds"] <= timing["train_seconds"]
+    later = timing["train_seconds"] - timing["first_steps_seconds"]
+    assert 0 < timing["step_seconds_median"] <= later, "one of the seven steps after the first three"
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -111,6 +113,9 @@ def test_every_part_of_the_record_is_there(name: str, finished: Finished) -> Non
     place, record = finished[name]
     assert record.memory.kind == "resident"
     assert record.memory.peak_memory_bytes == record.memory.phases["train"].resident_bytes
+    assert record.memory.base_bytes is not None
+    assert record.memory.peak_memory_bytes is not None
+    assert record.memory.peak_over_base_bytes == record.memory.peak_memory_bytes - record.memory.base_bytes
     assert record.memory.phases.keys() >= {"load", "tokenize", "preflight", "train", "validation", "test", "inference"}
     # 34 rows in batches of eight, twice.
     assert record.steps == 10

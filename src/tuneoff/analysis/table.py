@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _WHOLE = (
     "peak_memory_bytes",
+    "peak_over_base_bytes",
     "stored_bytes",
     "trainable_parameters",
     "trainable_head_parameters",
@@ -57,7 +58,7 @@ def _cost_keys() -> tuple[str, ...]:
     return (
         *(cost.name for cost in COSTS),
         "latency_seconds_p95",
-        *_WHOLE[2:7],
+        *_WHOLE[3:8],
         "steps",
         "selected_step",
         "contended",

@@ -250,6 +250,7 @@ def _timing(run: Run, missing: dict[str, str]) -> Timing:
 
 
 def _memory(run: Run, missing: dict[str, str]) -> Memory:
+    missing["memory.base_bytes"] = missing["memory.peak_over_base_bytes"] = "the file tells no memory before training"
     peak = next((v for key in ("accelerator", "cuda") if (v := finite(run.train.get(f"{key}_memory_max")))), None)
     if peak is None or peak <= 0:
         missing["memory.peak_memory_bytes"] = "the file tells no peak of memory"

@@ -28,7 +28,8 @@ _SAMPLE_SECONDS = 0.01
 
 
 class MemoryMeter:
-    """Measures the peak of each phase. Make it in the process that is measured, after any fork.
+    """Measures the peak of each phase. Make it in the process that is measured, after any fork and before anything is
+    loaded: what the process holds by then is the base that peaks are told over.
 
     Args:
         device: where the model is; on CUDA the allocator's peaks are kept too.
@@ -51,7 +52,9 @@ class MemoryMeter:
         self.missing: dict[str, str] = {}
         self._phases: dict[str, PhaseMemory] = {}
         self._running: str | None = None
-        self._resident, self._reason = _resident_peak(proc, resident or _psutil_resident)
+        resident = resident or _psutil_resident
+        self._base, self._base_reason = self._measure_base(resident)
+        self._resident, self._reason = _resident_peak(proc, resident)
         self.how = self._resident.how if self._resident else "unavailable"
 
     @contextmanager
@@ -77,14 +80,38 @@ class MemoryMeter:
         """All peaks so far; `peak_memory_bytes` is that of `train_phase`. What is null has its reason in `missing`."""
         phase = self._phases.get(train_phase)
         peak = None if phase is None else phase.allocated_bytes if self.cuda else phase.resident_bytes
-        if phase is None:
-            self.missing["memory.peak_memory_bytes"] = f"the trial has no {train_phase!r} phase"
-        elif peak is None:
-            self.missing["memory.peak_memory_bytes"] = self._reason
-        else:
-            self.missing.pop("memory.peak_memory_bytes", None)
+        reason = f"the trial has no {train_phase!r} phase" if phase is None else self._reason if peak is None else None
+        self._explain("memory.peak_memory_bytes", reason)
         kind = None if peak is None else "cuda_allocated" if self.cuda else "resident"
-        return Memory(peak_memory_bytes=peak, kind=kind, phases=dict(self._phases))
+        over = None if peak is None or self._base is None else peak - self._base
+        self._explain("memory.base_bytes", None if self._base is not None else self._base_reason)
+        why = self._base_reason if peak is not None else self.missing.get("memory.peak_memory_bytes")
+        self._explain("memory.peak_over_base_bytes", None if over is not None else why)
+        return Memory(
+            peak_memory_bytes=peak,
+            base_bytes=self._base,
+            peak_over_base_bytes=over,
+            kind=kind,
+            phases=dict(self._phases),
+        )
+
+    def _measure_base(self, resident: Callable[[], int]) -> tuple[int | None, str]:
+        """What there is before anything was loaded, as the peak will be counted; None with the reason."""
+        if self.cuda:
+            import torch
+
+            return int(torch.cuda.memory_allocated(self.device)), ""
+        try:
+            return resident(), ""
+        except OSError as error:
+            return None, f"the resident set could not be read: {error}"
+
+    def _explain(self, figure: str, reason: str | None) -> None:
+        """Says why a figure is null; no reason: it is not."""
+        if reason is None:
+            self.missing.pop(figure, None)
+        else:
+            self.missing[figure] = reason
 
     def _start(self, name: str) -> None:
         if self.cuda:

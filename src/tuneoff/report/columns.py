@@ -99,6 +99,8 @@ LATENCY_EXAMPLES = 5
 """Fewest single examples whose median latency may be called the best: of fewer, one text's length decides it."""
 
 SPEED = (
+    Column("step_seconds", "one step", "lower", units.seconds_spread, timing=True),
+    Column("peak_over_base_bytes", "memory over base", "lower", units.size_spread),
     Column("examples_per_second", "examples/s", "higher", units.number_spread, timing=True),
     Column("tokens_per_second", "tokens/s", "higher", units.number_spread, timing=True),
     LATENCY,

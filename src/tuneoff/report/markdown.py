@@ -126,6 +126,8 @@ def _speed(summary: Summary) -> str:
     if columns.LENGTH in shown:
         latency += ", of its whole text; “written” are the tokens that were generated for the test split, in batches"
     about = (
+        "“One step” is the median of steps after the first ones, its data wait included; “memory over base” is peak "
+        "memory less what the process held before data and model, its libraries. "
         f"Tokens are real ones, padding not counted; {latency}. “Whole trial” includes "
         "loading, evaluation and checkpoints. Gradient norms are of the whole gradient, before clipping."
     )

@@ -8,6 +8,7 @@ tensors. Elsewhere (other C libraries, other systems, CUDA, whose allocator has 
 from __future__ import annotations
 
 import ctypes
+import gc
 import mmap
 import sys
 from collections.abc import Callable
@@ -66,8 +67,17 @@ def release_freed_blocks(device: torch.device) -> str:
     return ""
 
 
-def trim() -> None:
-    """Gives back what was freed so far, so that what follows has a peak of its own. Does nothing but on glibc."""
+def trim(device: torch.device) -> None:
+    """Gives back what was freed so far, so that what follows has a peak of its own.
+
+    On the CPU that needs glibc; on CUDA it is what the allocator keeps for later. Objects that hold one another are
+    freed first.
+    """
+    gc.collect()
+    if device.type == "cuda":
+        import torch
+
+        torch.cuda.empty_cache()
     libc = _glibc()
     if libc is not None:
         libc.malloc_trim(0)

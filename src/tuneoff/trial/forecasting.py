@@ -177,7 +177,7 @@ class Probing(Forecaster):
         states = row.states or States(4 * weights, weights, 0, 0)
         evaluations = Evaluations(material, costs, forward, states)
         if not self.method.trains:
-            allocator.trim()
+            allocator.trim(self.device)
         with phases.meter.phase("test"):
             read = evaluations.probe(trial)
         if self.method.trains:
@@ -215,7 +215,7 @@ class Probing(Forecaster):
         budget = max(probe.STEP_SECONDS, min(MOST_BUDGET_SECONDS, BUDGET_SHARE * expected))
         states = row.states.gradients + row.states.optimizer if row.states is not None else 0
         climb = probe.Climb(trial, phases, row.count, costs, states)
-        allocator.trim()
+        allocator.trim(self.device)
         climb.climb([*shapes, last], budget)
         if climb.unfit is not None:
             row.missing["probed"] = climb.unfit

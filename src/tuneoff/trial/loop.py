@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -49,8 +50,15 @@ class Training:
     tokens: int = 0
     computed_tokens: int = 0
     first_steps_seconds: float = 0.0
+    step_seconds: list[float] = field(default_factory=list)
     cpu_seconds: float = 0.0
     order: hashlib._Hash = field(default_factory=hashlib.sha256)
+
+    @property
+    def step_seconds_median(self) -> float | None:
+        """Seconds of a step and its data wait once training runs evenly; None where there are only first steps."""
+        steady = self.step_seconds[FIRST_STEPS:]
+        return statistics.median(steady) if steady else None
 
 
 def batches(size: int, protocol: Protocol, seed: int) -> Iterator[list[int]]:
@@ -133,6 +141,7 @@ def train(
         module.train()
         with phases.memory("train"), joules, _processor(seen):
             while step < steps:
+                sum_before = phases.train_seconds
                 with phases.clock("data_wait"):
                     chosen = next(source)
                     batch = [features[i] for i in chosen]
@@ -158,6 +167,7 @@ def train(
                 seen.order.update(np.asarray(chosen, dtype=np.int64).tobytes())
                 seen.gradient_norms.append(norm)
                 losses.append((loss, size))
+                seen.step_seconds.append(phases.train_seconds - sum_before)
                 if step <= FIRST_STEPS:
                     seen.first_steps_seconds = phases.train_seconds
                 now = time.perf_counter()

@@ -14,8 +14,8 @@ from tuneoff.record import Event
 from tuneoff.trial import allocator
 
 TRIMMED = ("train", "test")
-"""Phases whose peaks are told of a trial. What came before is not to count in them: the first time they begin, what it
-freed is given back. Not each time, because training would fetch it anew after every validation."""
+"""Phases whose peaks are told of a trial. What came before is not to count in them, so whenever one begins, what was
+freed is given back: training begins again after every validation."""
 
 
 class Phases:
@@ -27,7 +27,7 @@ class Phases:
         self.meter = MemoryMeter(device)
         self._sampler = sampler
         self._emit = emit
-        self._to_trim = set(TRIMMED)
+        self._device = device
         self.cpu_seconds: float | None = None
         """Processor seconds of this process while it trained; None without training."""
 
@@ -44,9 +44,8 @@ class Phases:
     def memory(self, name: str) -> Iterator[None]:
         """Memory peak, samples and event, without a clock."""
         self._emit({"kind": "phase", "phase": name})
-        if name in self._to_trim:
-            self._to_trim.discard(name)
-            allocator.trim()
+        if name in TRIMMED:
+            allocator.trim(self._device)
         self._sampler.mark(name)
         try:
             with self.meter.phase(name):

@@ -110,7 +110,7 @@ def _timing(own: Timing, ranks: Sequence[RankFigures]) -> Timing:
 
 
 def _greatest(memories: Sequence[Memory]) -> Memory:
-    """The greatest peak of every phase."""
+    """The greatest peak of every phase; the trial's own is that of the rank that had the most, over its base."""
     names = dict.fromkeys(name for memory in memories for name in memory.phases)
     phases = {}
     for name in names:
@@ -120,8 +120,8 @@ def _greatest(memories: Sequence[Memory]) -> Memory:
             allocated_bytes=_most(phase.allocated_bytes for phase in found),
             reserved_bytes=_most(phase.reserved_bytes for phase in found),
         )
-    peak = _most(memory.peak_memory_bytes for memory in memories)
-    return Memory(peak_memory_bytes=peak, kind=memories[0].kind, phases=phases)
+    most = max(memories, key=lambda memory: memory.peak_memory_bytes or 0)
+    return most.model_copy(update={"phases": phases})
 
 
 def _joules(found: Sequence[float | None]) -> float | None:

@@ -62,7 +62,16 @@ UNTRAINED = (
     "timing",
 )
 """Figures that a method without training does not have."""
-MODELLESS = ("inference", "memory.kind", "memory.peak_memory_bytes", "model", "noise", "precision", "utilisation")
+MODELLESS = (
+    "inference",
+    "memory.kind",
+    "memory.peak_memory_bytes",
+    "memory.peak_over_base_bytes",
+    "model",
+    "noise",
+    "precision",
+    "utilisation",
+)
 """Figures that a floor without a model does not have either."""
 
 
@@ -345,8 +354,11 @@ def _train(trial: Assembled, selection: Selection, phases: Phases, place: TrialS
         first = {
             "first_steps": min(FIRST_STEPS, training.steps),
             "first_steps_seconds": training.first_steps_seconds,
+            "step_seconds_median": training.step_seconds_median,
         }
         missing = {} if joules.joules is not None else {"energy_joules": joules.missing_reason}
+        if training.step_seconds_median is None:
+            missing["timing.step_seconds_median"] = f"the trial has no more than {FIRST_STEPS} steps"
         return record.model_copy(
             update={
                 "selected_step": selection.checkpoint.step,
