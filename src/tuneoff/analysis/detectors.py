@@ -45,9 +45,9 @@ class _Gain:
 def _still_improving(row: Row) -> _Gain | None:
     """How much better the last validation is than the best before it, when that is more than noise; else None.
 
-    Noise is the spread of these gains over the seeds, where there are enough of them. Of fewer it is the roughness of
-    the curves: the variance of white noise is a sixth of that of its second differences. A bend counts as noise too,
-    so little is claimed of short curves.
+    Noise is the spread of these gains over the seeds, where there are enough of them and they differ. Else it is the
+    roughness of the curves: the variance of white noise is a sixth of that of its second differences. A bend counts as
+    noise too, so little is claimed of short curves.
     """
     curves = [curve for record in row.completed if (curve := _validation_curve(record)) is not None]
     curves = [curve for curve in curves if len(curve.values) > 1 and curve.metric == curves[0].metric]
@@ -55,9 +55,9 @@ def _still_improving(row: Row) -> _Gain | None:
         return None
     gains = [curve.values[-1] - max(curve.values[:-1]) for curve in curves]
     gain = math.fsum(gains) / len(gains)
-    if len(gains) >= SEEDS_FOR_SPREAD:
-        interval = estimate(Sample.from_scores(row.label, range(len(gains)), gains)).interval
-        noise = gain - interval.low if interval else math.inf
+    interval = estimate(Sample.from_scores(row.label, range(len(gains)), gains)).interval
+    if interval is not None and len(gains) >= SEEDS_FOR_SPREAD:
+        noise = gain - interval.low
     else:
         bends = [
             curve.values[at - 1] - 2 * curve.values[at] + curve.values[at + 1]

@@ -48,15 +48,16 @@ def test_with_one_part_it_is_students_t() -> None:
     assert examples.p_value() == pytest.approx(stats.ttest_1samp(values, 0).pvalue)
 
 
-def test_both_parts_are_unbiased() -> None:
+def test_all_parts_are_unbiased() -> None:
     """Known components: 4 between seeds, 9 between examples, 25 for the rest, of 5 seeds and 30 examples."""
     random = np.random.default_rng(1)
     found = []
     for _ in range(3000):
         values = 2 * random.normal(size=(5, 1)) + 3 * random.normal(size=(1, 30)) + 5 * random.normal(size=(5, 30))
         parts = components(Sample.from_examples("a", range(5), values))
-        found.append((parts.by_seed, parts.by_example))
-    by_seed, by_example = np.mean(np.array(found, dtype=float), axis=0)
+        found.append((parts.by_seed, parts.by_example, parts.by_rest))
+    by_seed, by_example, by_rest = np.mean(np.array(found, dtype=float), axis=0)
+    assert by_rest == pytest.approx(25 / 150, rel=0.02)
     assert by_seed == pytest.approx(4 / 5 + 25 / 150, rel=0.05)
     # Not negative, which is what lifts it a little.
     assert by_example == pytest.approx(9 / 30, rel=0.04)
@@ -76,11 +77,50 @@ def test_more_seeds_shrink_only_the_part_from_seeds() -> None:
     assert (parts.by_seed, parts.by_example, parts.seeds) == (0.3, 0.4, 12)
 
 
-def test_no_variance_at_all_is_no_error() -> None:
+def test_values_that_are_all_one_tell_no_width_and_are_no_certainty() -> None:
     same = components(Sample.from_examples("a", range(6), np.zeros((6, 20))))
-    assert (same.p_value(), same.half_width(0.95)) == (1.0, 0.0)
-    above = components(Sample.from_scores("a", range(6), np.full(6, 2.0)))
-    assert above.p_value() == 0.0
+    assert same.p_value() == 1.0
+    apart = components(Sample.from_examples("a", range(6), np.full((6, 20), 0.3)))
+    assert apart.p_value() == pytest.approx(2 * 0.5**20)
+    for parts in (same, apart):
+        with pytest.raises(ValueError, match="not known"):
+            parts.half_width(0.95)
+
+
+@pytest.mark.parametrize("constant", [0.1, 0.3, 1 / 3, 7e8])
+def test_seeds_that_agree_to_the_last_digit_tell_no_error(constant: float) -> None:
+    theirs = np.array([0.7, 0.72, 0.74, 0.71, 0.79, 0.77])
+    pair = Sample.from_scores("a", range(6), theirs + constant).minus(Sample.from_scores("b", range(6), theirs))
+    assert not components(pair).known
+    assert not components(Sample.from_scores("a", range(6), np.full(6, constant))).known
+
+
+def seeds_that_agree(examples: int = 100) -> Sample:
+    """Six seeds of one mean, by chance: each is wrong on ten examples, of which other seeds know nothing."""
+    values = np.ones((6, examples))
+    for seed in range(6):
+        values[seed, (17 * seed + np.arange(10) * 7) % examples] = 0
+    return Sample.from_examples("a", range(6), values)
+
+
+def test_seeds_whose_means_agree_by_chance_have_the_error_of_the_rest() -> None:
+    sample = seeds_that_agree()
+    parts = components(sample)
+    assert parts.by_seed == 0
+    # Nine tenths right: of 600 values.
+    assert parts.by_rest == pytest.approx(0.09 / 600, rel=0.1)
+    alone = Components(parts.mean, 6, parts.by_rest, parts.by_example, 99)
+    assert parts.half_width(0.95) < alone.half_width(0.95), "the rest is known by 495 degrees of freedom, not by 5"
+    assert parts.half_width(0.95) >= 1.95 * math.sqrt(parts.by_rest)
+    assert parts.tail(0.01) > 0.4
+
+
+def test_the_larger_p_and_the_wider_interval_count() -> None:
+    for by_seed, by_rest in ((0.2, 0.5), (0.5, 0.2), (0.5, 0.5), (0.3, 0.5)):
+        both = Components(1.0, 3, by_seed, 0.1, 49, by_rest)
+        one, other = Components(1.0, 3, by_seed, 0.1, 49), Components(1.0, 99, by_rest, 0.1, 49)  # 98 = 2 * 49
+        assert both.p_value() == pytest.approx(max(one.p_value(), other.p_value()), rel=1e-9)
+        assert both.half_width(0.95) == pytest.approx(max(one.half_width(0.95), other.half_width(0.95)), rel=1e-6)
 
 
 def test_an_error_that_nothing_tells_is_refused() -> None:

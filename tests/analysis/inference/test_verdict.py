@@ -182,6 +182,51 @@ def test_seeds_cannot_settle_what_the_test_set_is_too_small_for() -> None:
     assert "test set is too small" in pair.reason
 
 
+def test_no_interval_is_of_no_width_and_no_p_is_zero() -> None:
+    """All right against all wrong, twice the same, and differences that are one number at every seed."""
+    right, wrong = np.ones((6, 30)), np.zeros((6, 30))
+    clear = verdict(
+        [Sample.from_examples("a", range(6), right), Sample.from_examples("b", range(6), wrong)],
+        "higher",
+        fraction=True,
+    ).pairs[0]
+    assert clear.interval is not None
+    # No more than this share of examples may be told otherwise, when thirty were not: 0.025 ** (1 / 30).
+    assert (clear.interval.low, clear.interval.high) == pytest.approx((1 - 2 * (1 - 0.025 ** (1 / 30)), 1.0))
+    assert clear.p == pytest.approx(2 * 0.5**30)
+    assert clear.relation == "ahead"
+    few = verdict(
+        [Sample.from_examples("a", range(6), right[:, :4]), Sample.from_examples("b", range(6), wrong[:, :4])], "higher"
+    ).pairs[0]
+    assert (few.p, few.relation, few.interval) == (0.125, "tied", None)
+    same = verdict(
+        [Sample.from_examples("a", range(6), right), Sample.from_examples("b", range(6), right)],
+        "higher",
+        fraction=True,
+    ).pairs[0]
+    assert same.interval is not None
+    assert (same.p, same.difference) == (1.0, 0.0)
+    assert same.interval.low == pytest.approx(-same.interval.high) == pytest.approx(0.025 ** (1 / 30) - 1)
+    scores = np.array([0.7, 0.72, 0.74, 0.71, 0.79, 0.77])
+    shifted = verdict(
+        [Sample.from_scores("a", range(6), scores + 0.1), Sample.from_scores("b", range(6), scores)], "higher"
+    ).pairs[0]
+    assert (shifted.p, shifted.interval, shifted.relation) == (None, None, "not_compared")
+    assert "the same at every seed" in shifted.reason
+    assert shifted.difference == pytest.approx(0.1)
+    alone = estimate(Sample.from_scores("a", range(6), np.full(6, 0.5)), fraction=True)
+    assert (alone.interval, alone.std) == (None, 0.0)
+
+
+def test_two_seeds_of_methods_that_do_not_differ_are_rarely_beyond_the_noise() -> None:
+    """Without the second estimate of the seeds' error, in more than a third of such studies."""
+    beyond = 0
+    for study in range(200):
+        samples = accuracies([0.8] * 8, seeds=2, examples=200, between=0.0, seed=study)
+        beyond += any((pair.p_holm or 0.0) <= 0.05 for pair in verdict(samples, "higher").pairs)
+    assert beyond <= 3
+
+
 def test_equal_means_and_settled_pairs_ask_for_no_seeds() -> None:
     equal = [Sample.from_scores("a", range(2), [1.0, 2]), Sample.from_scores("b", range(2), [2.0, 1])]
     pair = verdict(equal, "higher").pairs[0]

@@ -11,6 +11,11 @@ values over the examples. This is the analysis of several readers of the same ca
 Obuchowski & Rockette, Hypothesis testing of diagnostic accuracy for multiple readers and multiple tests, Commun Stat
 Simul 24, 1995; Hillis, A comparison of denominator degrees of freedom methods, Stat Med 26, 2007.
 
+The first knows little with few seeds: their means may agree by chance, and two often do. So a second estimate stands
+beside it, var(rest)/(S·E) alone, from what is left of every value without the means of its seed and its example, with
+(S - 1)(E - 1) degrees of freedom. It takes var(seed) for 0, which is the least it can be, and knows its own share well.
+The larger p and the wider interval of the two count.
+
 Why no bootstrap of seeds and examples. It errs both ways: resampling S seeds understates their variance by (S-1)/S
 and its percentiles are a normal's, not Student's, while the rest[s, e] is counted three times (McCullagh, Resampling
 and exchangeable arrays, Bernoulli 6, 2000; Owen, The pigeonhole bootstrap, Ann Appl Stat 1, 2007). At six seeds its
@@ -36,6 +41,9 @@ from numpy.typing import NDArray
 
 from tuneoff.analysis.inference.sample import Sample
 
+_Part = tuple[float, int]
+"""A variance of the mean and its degrees of freedom."""
+
 
 @dataclass(frozen=True)
 class Components:
@@ -47,6 +55,7 @@ class Components:
         by_seed: variance of the mean from seeds; None with one seed, which cannot tell it.
         by_example: variance of the mean from examples; None where values per example are not known.
         example_freedom: degrees of freedom of `by_example`.
+        by_rest: variance of the mean from the rest[s, e] alone, which is part of `by_seed`; 0 where it is not known.
     """
 
     mean: float
@@ -54,94 +63,94 @@ class Components:
     by_seed: float | None
     by_example: float | None
     example_freedom: int
+    by_rest: float = 0.0
 
     @property
     def known(self) -> bool:
-        """Whether there is any estimate of the error."""
-        return self.by_seed is not None or self.by_example is not None
+        """Whether there is any estimate of the error. Seeds that agree to the last digit give none by themselves."""
+        return bool(self.by_seed) or self.by_example is not None
 
     @property
     def variance(self) -> float:
         """Of the mean; what is not known counts as 0."""
-        return (self.by_seed or 0.0) + (self.by_example or 0.0)
+        return max(self.by_seed or 0.0, self.by_rest) + (self.by_example or 0.0)
+
+    @property
+    def constant(self) -> bool:
+        """Whether all values are one, up to rounding: then no estimate of a variance says how far off they are."""
+        return self.variance <= (1e-12 * self.mean) ** 2
 
     def with_seeds(self, seeds: int) -> Components:
         """What these would be with another number of seeds (two at least), everything else alike."""
         assert self.by_seed is not None
-        return replace(self, seeds=seeds, by_seed=self.by_seed * self.seeds / seeds)
+        share = self.seeds / seeds
+        return replace(self, seeds=seeds, by_seed=self.by_seed * share, by_rest=self.by_rest * share)
 
     def p_value(self) -> float:
-        """Two-sided, that the true mean is 0. Where the values show no variance at all: 1 if they are 0, else 0."""
+        """Two-sided, that the true mean is 0. Where all values are one: of the sign test over the examples."""
+        if self.constant and self.known:
+            return min(1.0, 2.0 * 0.5 ** (self.example_freedom + 1)) if self.mean else 1.0
         return self.tail(abs(self.mean))
 
     def tail(self, distance: float) -> float:
-        """Probability that the error exceeds a distance (not negative), in either direction."""
-        if not self.known:
-            raise ValueError("one seed and no examples: the error is not known")
-        if self.variance == 0.0:
-            return 1.0 if distance == 0.0 else 0.0
-        seeds, examples = self._parts()
-        # The seeds' heavy tails are taken exactly. The narrower they are, the finer the nodes must be to see them; in
-        # the end they are a step, and only matter as an addition to the examples' error.
-        width = seeds[0] * seeds[1] / examples[0] if examples[0] else math.inf
-        inner, outer = (seeds, examples) if width > 0.002 else (examples, seeds)
-        return _tail(distance, *inner, *outer, step=0.2 if width > 0.2 else 0.02)
+        """Probability that the error exceeds a distance (not negative), in either direction.
+
+        Raises:
+            ValueError: if the error is not known, or all values are one.
+        """
+        return max(_two_parts_tail(distance, *parts) for parts in self._estimates())
 
     def half_width(self, level: float) -> float:
-        """Of the interval that covers the true mean with probability `level`."""
-        if not self.known:
-            raise ValueError("one seed and no examples: the error is not known")
-        if self.variance == 0.0:
-            return 0.0
-        parts = [(math.sqrt(variance), freedom) for variance, freedom in self._parts() if variance]
-        # No less than the wider error alone; no more than both together, each allowed half of what may be missed.
-        low = max(scale * _quantile(freedom, 0.5 + level / 2) for scale, freedom in parts)
-        if len(parts) == 1:
-            return low
-        high = sum(scale * _quantile(freedom, 0.75 + level / 4) for scale, freedom in parts)
-        return self._solve(low, high, math.log(1 - level))
+        """Of the interval that covers the true mean with probability `level`.
 
-    def _solve(self, low: float, high: float, target: float) -> float:
-        """The distance with this logarithm of a tail. False position (Illinois) between the distances' logarithms,
-        for there Student's far tail is a straight line."""
-        at_low, at_high = self._log_tail(low) - target, self._log_tail(high) - target
-        if at_low <= 0 or at_high >= 0:
-            return low if at_low <= 0 else high
-        left, right = math.log(low), math.log(high)
-        middle, side = right, 0
-        for _ in range(100):
-            middle = (left * at_high - right * at_low) / (at_high - at_low)
-            at_middle = self._log_tail(math.exp(middle)) - target
-            if abs(at_middle) < 1e-7 or right - left < 1e-12:
-                break
-            if at_middle > 0:
-                left, at_low = middle, at_middle
-                at_high /= 2 if side > 0 else 1
-                side = 1
-            else:
-                right, at_high = middle, at_middle
-                at_low /= 2 if side < 0 else 1
-                side = -1
-        return math.exp(middle)
+        Raises:
+            ValueError: if the error is not known, or all values are one.
+        """
+        return max(_half_width(*parts, level) for parts in self._estimates())
 
-    def _log_tail(self, distance: float) -> float:
-        return math.log(max(self.tail(distance), 1e-300))
-
-    def _parts(self) -> list[tuple[float, int]]:
-        """(variance, degrees of freedom) from seeds and from examples."""
-        return [(self.by_seed or 0.0, max(self.seeds - 1, 1)), (self.by_example or 0.0, max(self.example_freedom, 1))]
+    def _estimates(self) -> list[tuple[_Part, _Part]]:
+        """The error by the seeds' means and the examples and, where it could count, by the rest and the examples."""
+        if not self.known or self.constant:
+            raise ValueError("one seed and no examples, or no value that differs: the error is not known")
+        examples = (self.by_example or 0.0, max(self.example_freedom, 1))
+        seeds = (self.by_seed or 0.0, max(self.seeds - 1, 1))
+        # No wider and with lighter tails, the second gives the smaller p and the narrower interval at every level.
+        if self.by_rest <= seeds[0]:
+            return [(seeds, examples)]
+        rest = (self.by_rest, seeds[1] * examples[1])
+        return [(seeds, examples), (rest, examples)] if seeds[0] or examples[0] else [(rest, examples)]
 
 
 def components(sample: Sample) -> Components:
-    """Estimates both parts from a sample (or from paired differences); neither is negative."""
+    """Estimates the parts from a sample (or from paired differences); none is negative."""
     seeds = len(sample)
     mean = float(sample.scores.mean())
-    by_seed = float(sample.scores.var(ddof=1)) / seeds if seeds > 1 else None
+    # The mean of equal values may differ from them in its last digit, and they would seem to vary.
+    spread = float(sample.scores.var(ddof=1)) if seeds > 1 and np.ptp(sample.scores) else 0.0
+    by_seed = spread / seeds if seeds > 1 else None
     if sample.contributions is None:
         return Components(mean, seeds, by_seed, None, 0)
     examples = sample.contributions.shape[1]
     by_example = max(example_covariance(sample.contributions, sample.contributions), 0.0)
-    return Components(mean, seeds, by_seed, by_example, examples - 1)
+    by_rest = rest_covariance(sample.contributions, sample.contributions)
+    return Components(mean, seeds, by_seed, by_example, examples - 1, by_rest)
+
+
+def rest_covariance(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    """Covariance of two means that comes from the rest[s, e] alone: of what is left of each value without the means of
+    its seed and its example, over (S - 1)(E - 1) degrees of freedom and the number of values. One seed: 0, not known.
+
+    Args:
+        first: contributions of one method, shape (seeds, examples).
+        second: of another, or the same, at the same seeds.
+    """
+    seeds, examples = first.shape
+    if seeds == 1:
+        return 0.0
+    mine, theirs = (
+        values - values.mean(axis=1, keepdims=True) - values.mean(axis=0) + values.mean() for values in (first, second)
+    )
+    return float(np.vdot(mine, theirs) / ((seeds - 1) * (examples - 1) * seeds * examples))
 
 
 def example_covariance(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
@@ -177,6 +186,52 @@ def mcnemar(first: Sample, second: Sample) -> float:
         raise ValueError("McNemar's test takes one shared seed and values that are 0 or 1")
     ahead, behind = int((difference.contributions > 0).sum()), int((difference.contributions < 0).sum())
     return min(1.0, 2.0 * float(bdtr(min(ahead, behind), ahead + behind, 0.5))) if ahead + behind else 1.0
+
+
+def _two_parts_tail(distance: float, seeds: _Part, examples: _Part) -> float:
+    # The seeds' heavy tails are taken exactly. The narrower they are, the finer the nodes must be to see them; in
+    # the end they are a step, and only matter as an addition to the examples' error.
+    width = seeds[0] * seeds[1] / examples[0] if examples[0] else math.inf
+    inner, outer = (seeds, examples) if width > 0.002 else (examples, seeds)
+    return _tail(distance, *inner, *outer, step=0.2 if width > 0.2 else 0.02)
+
+
+def _half_width(seeds: _Part, examples: _Part, level: float) -> float:
+    parts = [(math.sqrt(variance), freedom) for variance, freedom in (seeds, examples) if variance]
+    # No less than the wider error alone; no more than both together, each allowed half of what may be missed.
+    low = max(scale * _quantile(freedom, 0.5 + level / 2) for scale, freedom in parts)
+    if len(parts) == 1:
+        return low
+    high = sum(scale * _quantile(freedom, 0.75 + level / 4) for scale, freedom in parts)
+    return _solve(seeds, examples, low, high, math.log(1 - level))
+
+
+def _solve(seeds: _Part, examples: _Part, low: float, high: float, target: float) -> float:
+    """The distance with this logarithm of a tail. False position (Illinois) between the distances' logarithms, for
+    there Student's far tail is a straight line."""
+
+    def beyond(distance: float) -> float:
+        return math.log(max(_two_parts_tail(distance, seeds, examples), 1e-300)) - target
+
+    at_low, at_high = beyond(low), beyond(high)
+    if at_low <= 0 or at_high >= 0:
+        return low if at_low <= 0 else high
+    left, right = math.log(low), math.log(high)
+    middle, side = right, 0
+    for _ in range(100):
+        middle = (left * at_high - right * at_low) / (at_high - at_low)
+        at_middle = beyond(math.exp(middle))
+        if abs(at_middle) < 1e-7 or right - left < 1e-12:
+            break
+        if at_middle > 0:
+            left, at_low = middle, at_middle
+            at_high /= 2 if side > 0 else 1
+            side = 1
+        else:
+            right, at_high = middle, at_middle
+            at_low /= 2 if side < 0 else 1
+            side = -1
+    return math.exp(middle)
 
 
 def _tail(distance: float, inner: float, inner_freedom: int, outer: float, outer_freedom: int, step: float) -> float:

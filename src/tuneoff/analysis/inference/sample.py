@@ -142,8 +142,12 @@ class Sample:
         mine, theirs = self.at(shared), other.at(shared)
         label = f"{self.label} - {other.label}"
         scores = mine.scores - theirs.scores
-        # Equal scores summed in another order differ in the last digit, and that digit has no spread to be tested by.
-        scores[np.abs(scores) <= 1e-12 * np.maximum(np.abs(mine.scores), np.abs(theirs.scores))] = 0.0
+        # Equal scores summed in another order differ in the last digit, and so do equal differences of unequal scores;
+        # that digit is no spread to be tested by.
+        rounding = 1e-12 * np.maximum(np.abs(mine.scores), np.abs(theirs.scores))
+        scores[np.abs(scores) <= rounding] = 0.0
+        if np.ptp(scores) <= rounding.max():
+            scores[:] = scores[0]
         if mine.contributions is None or theirs.contributions is None:
             return Sample(label, mine.seeds, scores, None, None)
         if mine.contributions.shape != theirs.contributions.shape or mine.examples != theirs.examples:

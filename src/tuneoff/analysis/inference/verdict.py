@@ -15,6 +15,12 @@ from tuneoff.analysis.inference.multiple import holm, letters, tie_groups
 from tuneoff.analysis.inference.sample import Sample
 
 LEVEL = 0.95
+UNKNOWN = {
+    "one seed": "one seed and no values per example",
+    "equal": "the same at every seed: nothing tells its error",
+    "constant": "the same for every example at every seed: nothing tells how wide its interval is",
+}
+"""Why there is no interval."""
 SEEDS_REQUIRED = 6
 """Fewest seeds with which a difference may be called significant."""
 POWER = 0.8
@@ -197,7 +203,7 @@ def verdict(
         raise ValueError("samples under different labels, one at least")
     sign = -1.0 if direction == "higher" else 1.0
     ranked = sorted(samples, key=lambda sample: sign * float(sample.scores.mean()))
-    compared = [_compare(first, second, direction, level) for first, second in itertools.combinations(ranked, 2)]
+    compared = [_compare(pair, direction, level, fraction) for pair in itertools.combinations(ranked, 2)]
     tested = [pair for pair, _ in compared if pair.p is not None]
     corrected = iter(holm([pair.p for pair in tested if pair.p is not None]))
     decided = [
@@ -222,19 +228,27 @@ def estimate(sample: Sample, *, fraction: bool = False, level: float = LEVEL) ->
     """
     parts = components(sample)
     std = float(sample.scores.std(ddof=1)) if len(sample) > 1 else None
-    interval, reason = None, ""
-    if not parts.known:
-        reason = "one seed and no values per example"
-    elif fraction:
-        interval = Interval(*_wilson(parts, sample.examples, level), _over(parts))
-    else:
+    interval, reason = None, _why_unknown(parts)
+    if fraction and parts.known:
+        interval, reason = Interval(*_wilson(parts, sample.examples, level), _over(parts)), ""
+    elif not reason:
         half = parts.half_width(level)
         interval = Interval(parts.mean - half, parts.mean + half, _over(parts))
     return Estimate(sample.label, parts.mean, std, interval, len(sample), sample.examples, reason)
 
 
-def _compare(first: Sample, second: Sample, direction: Direction, level: float) -> tuple[Pair, Components | None]:
+def _why_unknown(parts: Components) -> str:
+    """Why no interval can be made of these; empty where it can."""
+    if not parts.known:
+        return UNKNOWN["one seed" if parts.by_seed is None else "equal"]
+    return UNKNOWN["constant"] if parts.constant else ""
+
+
+def _compare(
+    pair: tuple[Sample, Sample], direction: Direction, level: float, fraction: bool
+) -> tuple[Pair, Components | None]:
     """The pair before any correction, and the parts of its error (None when not compared)."""
+    first, second = pair
     shared = set(first.seeds) & set(second.seeds)
     untold = Pair(
         first.label, second.label, None, None, None, None, None, None, None, "not_compared", len(shared), None, None, ""
@@ -243,8 +257,16 @@ def _compare(first: Sample, second: Sample, direction: Direction, level: float) 
         return replace(untold, reason="no seed that both completed"), None
     paired = first.minus(second)
     parts = components(paired)
+    better = paired.scores if direction == "higher" else -paired.scores
+    seen = replace(
+        untold,
+        difference=parts.mean,
+        effect=_hedges(first.at(paired.seeds), second.at(paired.seeds)),
+        win_rate=float(np.mean((better > 0) + 0.5 * (better == 0))),
+        examples=paired.examples,
+    )
     if not parts.known:
-        return replace(untold, difference=parts.mean, reason="one seed and no values per example"), None
+        return replace(seen, reason=_why_unknown(parts)), None
     if len(paired) > 1:
         test: Test = "seeds" if paired.contributions is None else "seeds and examples"
         p = parts.p_value()
@@ -252,19 +274,24 @@ def _compare(first: Sample, second: Sample, direction: Direction, level: float) 
         test, p = "mcnemar", mcnemar(first, second)
     else:
         test, p = "examples", parts.p_value()
-    half = parts.half_width(level)
-    better = paired.scores if direction == "higher" else -paired.scores
-    compared = replace(
-        untold,
-        difference=parts.mean,
-        interval=Interval(parts.mean - half, parts.mean + half, _over(parts)),
-        p=p,
-        effect=_hedges(first.at(paired.seeds), second.at(paired.seeds)),
-        win_rate=float(np.mean((better > 0) + 0.5 * (better == 0))),
-        test=test,
-        examples=paired.examples,
-    )
-    return compared, parts
+    return replace(seen, interval=_difference_interval(parts, level, fraction), p=p, test=test), parts
+
+
+def _difference_interval(parts: Components, level: float, fraction: bool) -> Interval | None:
+    """Of a paired difference.
+
+    Where every example tells the same difference, their number alone limits how many others there may be: a share that
+    would leave all of them out with the probability of a miss. Of fractions such an example differs by 1 at most; of
+    other metrics nothing is known, and there is no interval.
+    """
+    mean = parts.mean
+    if not parts.constant:
+        half = parts.half_width(level)
+        return Interval(mean - half, mean + half, _over(parts))
+    if not fraction:
+        return None
+    share = 1 - ((1 - level) / 2) ** (1 / (parts.example_freedom + 1))
+    return Interval(mean - share * (1 + mean), mean + share * (1 - mean), _over(parts))
 
 
 def _decide(pair: Pair, p_holm: float, direction: Direction, alpha: float, seeds_required: int) -> Pair:
@@ -285,6 +312,8 @@ def _project(pair: Pair, parts: Components | None, alpha: float, seeds_required:
         return replace(pair, reason="one seed does not tell how much seeds differ")
     if parts.mean == 0.0:
         return replace(pair, reason="the two means are equal")
+    if parts.constant:
+        return replace(pair, reason="no number of seeds: the test set is too small for so small a difference")
     from scipy.special import ndtri
 
     def settles(seeds: int) -> bool:
@@ -305,17 +334,14 @@ def _project(pair: Pair, parts: Components | None, alpha: float, seeds_required:
 
 
 def _wilson(parts: Components, examples: int | None, level: float) -> tuple[float, float]:
-    mean, half = parts.mean, parts.half_width(level)
+    mean = parts.mean
     spread = mean * (1 - mean)
-    if parts.variance == 0.0 or spread <= 0.0:
-        if examples is None:
-            return max(mean - half, 0.0), min(mean + half, 1.0)
+    if examples is not None and (parts.constant or spread <= 0.0):
         # Every seed alike, or all right, or all wrong: no more is known than from the examples of one seed.
-        parts = replace(parts, by_seed=None, by_example=max(spread, 0.0) / examples)
         ratio = float(_normal(level)) ** 2 / examples
     else:
         # Quantile² over effective number of examples.
-        ratio = half**2 / spread
+        ratio = parts.half_width(level) ** 2 / spread
     middle = (mean + ratio / 2) / (1 + ratio)
     reach = math.sqrt(ratio * max(spread, 0.0) + ratio**2 / 4) / (1 + ratio)
     # The mean lies within; at 0 and 1 rounding would put an end on its other side.
