@@ -11,7 +11,7 @@ from conftest import GENERATORS, Setting, attach, step
 from pydantic import ValidationError
 
 from tuneoff import registry
-from tuneoff.errors import UnsupportedModel
+from tuneoff.errors import StoreError, UnsupportedModel
 from tuneoff.methods.base import Attached, Method
 
 GPT2, T5, BART = Setting("text", "gpt2"), Setting("text", "t5"), Setting("text", "bart")
@@ -71,6 +71,20 @@ def test_a_prompt_starts_as_uniform_noise_in_its_range() -> None:
 def test_options_that_cannot_be_are_refused(name: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         registry.methods()[name].create(options)
+
+
+# --- what was kept
+
+
+@pytest.mark.parametrize("name", ["lora", "ia3", "prompt_tuning"])
+def test_kept_weights_are_never_a_pickle(name: str, tmp_path: Path) -> None:
+    method, attached = attach(name, {}, GPT2)
+    method.save(attached, tmp_path)
+    kept = tmp_path / "adapter_model.safetensors"
+    torch.save({"x": torch.zeros(1)}, tmp_path / "adapter_model.bin")
+    kept.unlink()
+    with pytest.raises(StoreError, match=r"lacks adapter_model\.safetensors"):
+        method.load(attached, tmp_path)
 
 
 # --- reparametrisations and prefixes

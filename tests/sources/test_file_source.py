@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from tuneoff.errors import DataError, SourceNotFound
+from tuneoff.errors import DataError, SourceError, SourceNotFound
 from tuneoff.sources import ModelFiles, Rows, find, find_model, fingerprint, read_rows
 from tuneoff.spec import ModelSpec, SourceSpec
 
@@ -213,9 +216,19 @@ def test_the_fingerprint_follows_the_content(tmp_path: Path) -> None:
 
 def _model_folder(folder: Path, *names: str) -> str:
     folder.mkdir(exist_ok=True)
+    contents = {".json": b"{}", ".gguf": b"GGUF\x03", ".safetensors": SAFETENSORS}
     for name in names:
-        (folder / name).write_text("{}" if name.endswith(".json") else name)
+        (folder / name).write_bytes(contents.get(Path(name).suffix, name.encode()))
     return str(folder)
+
+
+def _header(name: str) -> bytes:
+    """A whole safetensors file that holds one empty tensor of that name."""
+    header = json.dumps({name: {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}).encode()
+    return len(header).to_bytes(8, "little") + header
+
+
+SAFETENSORS = _header("tensor")
 
 
 def _find(path: str, **changes: Any) -> ModelFiles:
@@ -237,10 +250,144 @@ def test_sharded_model_folders_must_be_whole(tmp_path: Path) -> None:
     (tmp_path / "m" / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(SourceNotFound, match=r"lacks 1 of 2 weight files, first b\.safetensors"):
         _find(path)
-    (tmp_path / "m" / "b.safetensors").write_text("b")
+    (tmp_path / "m" / "b.safetensors").write_bytes(SAFETENSORS)
     assert _find(path) == ModelFiles(path)
     (tmp_path / "m" / "model.safetensors.index.json").write_text("[]")
-    with pytest.raises(SourceNotFound, match="is not an index"):
+    with pytest.raises(SourceError, match="is not an index"):
+        _find(path)
+
+
+@pytest.mark.parametrize(
+    ("shard", "says"),
+    [
+        ("pytorch_model.bin", "not a safetensors file"),
+        ("model.safetensors.bin", "not a safetensors file"),
+        (7, "not a safetensors file"),
+        ("../outside.safetensors", "outside the model's folder"),
+        ("inner/../../outside.safetensors", "outside the model's folder"),
+        ("{tmp}/outside.safetensors", "outside the model's folder"),
+        ("linked.safetensors", r"a link to .*outside\.safetensors, outside the model's folder"),
+    ],
+)
+def test_an_index_names_safetensors_of_its_own_folder_alone(tmp_path: Path, shard: Any, says: str) -> None:
+    path = _model_folder(tmp_path / "m", "config.json", "a.safetensors", "pytorch_model.bin")
+    _model_folder(tmp_path, "outside.safetensors")
+    (tmp_path / "m" / "linked.safetensors").symlink_to(tmp_path / "outside.safetensors")
+    named = shard.format(tmp=tmp_path) if isinstance(shard, str) else shard
+    index = {"weight_map": {"x": "a.safetensors", "y": named}}
+    (tmp_path / "m" / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(SourceError, match=says):
+        _find(path)
+
+
+def test_shards_that_the_hubs_cache_links_to_its_own_blobs_are_its_own(tmp_path: Path) -> None:
+    home = tmp_path / "models--org--name"
+    folder = home / "snapshots" / ("c" * 40)
+    (home / "blobs").mkdir(parents=True)
+    folder.mkdir(parents=True)
+    _model_folder(folder, "config.json")
+    (home / "blobs" / "f00").write_bytes(SAFETENSORS)
+    (folder / "a.safetensors").symlink_to(Path("../../blobs/f00"))
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"x": "a.safetensors"}}))
+    assert _find(str(folder)) == ModelFiles(str(folder))
+
+
+class Bomb:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.trace,)
+
+
+def _pickled(kind: str, trace: Path) -> bytes:
+    if kind == "torch":
+        import torch
+
+        file = io.BytesIO()
+        torch.save({"x": Bomb(trace)}, file)
+        return file.getvalue()
+    if kind == "numpy":
+        file = io.BytesIO()
+        np.save(file, np.array([Bomb(trace)], dtype=object), allow_pickle=True)
+        return file.getvalue()
+    return pickle.dumps(Bomb(trace), protocol=int(kind))
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_"),
+    [("2", "a pickle"), ("4", "a pickle"), ("0", "something else"), ("torch", "zip"), ("numpy", "NumPy")],
+)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.safetensors",
+        "a.safetensors",
+        "tiny.gguf",
+        "pytorch_model.bin",
+        "model.pt",
+        "x.ckpt",
+        "flax_model.msgpack",
+    ],
+)
+def test_a_pickle_is_not_opened_as_weights_whatever_it_is_called(
+    tmp_path: Path, kind: str, is_: str, name: str
+) -> None:
+    trace = tmp_path / "trace"
+    names = () if name == "tiny.gguf" else ("config.json",)
+    path = _model_folder(tmp_path / "m", *names)
+    (tmp_path / "m" / name).write_bytes(_pickled(kind, trace))
+    if name == "a.safetensors":
+        index = {"weight_map": {"x": name}}
+        (tmp_path / "m" / "model.safetensors.index.json").write_text(json.dumps(index))
+    named = name.endswith((".safetensors", ".gguf"))
+    with pytest.raises(SourceError, match=f"is not .*: it is .*{is_}" if named else "a pickle can run code"):
+        _find(path)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("kind", ["2", "4", "torch", "numpy"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "rows.pkl",
+        "rows.pickle",
+        "rows.npy",
+        "rows.npz",
+        "rows.pt",
+        "rows.joblib",
+        "rows.csv",
+        "rows.jsonl",
+        "rows.json",
+        "rows.tsv",
+        "rows.tab",
+        "rows.parquet",
+    ],
+)
+def test_a_pickle_is_not_opened_as_rows_whatever_it_is_called(tmp_path: Path, kind: str, name: str) -> None:
+    trace = tmp_path / "trace"
+    (tmp_path / name).write_bytes(_pickled(kind, trace))
+    with pytest.raises(DataError):
+        read_rows(SourceSpec(source=str(tmp_path / name)), "train")
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "it is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        (b"<!DOCTYPE html><html>", "a page of HTML"),
+        (SAFETENSORS[:-4], "damaged or cut short"),
+        (SAFETENSORS + b"more", "damaged or cut short"),
+    ],
+)
+def test_weights_that_are_not_whole_are_refused_at_once(tmp_path: Path, content: bytes, says: str) -> None:
+    path = _model_folder(tmp_path / "m", "config.json")
+    (tmp_path / "m" / "model.safetensors").write_bytes(content)
+    with pytest.raises(SourceError, match=says):
         _find(path)
 
 
@@ -250,7 +397,9 @@ def test_sharded_model_folders_must_be_whole(tmp_path: Path) -> None:
         (("config.json", "pytorch_model.bin"), "a pickle can run code"),
         (("config.json", "model.pt"), "a pickle can run code"),
         (("config.json",), "no weights"),
+        (("config.json", "training_args.bin"), "no weights"),
         (("adapter_config.json", "adapter_model.safetensors"), "a trained adapter"),
+        (("config.json", "model.safetensors", "adapter_config.json", "adapter_model.bin"), "a trained adapter"),
         (("notes.txt",), "no config.json"),
         (("a.gguf", "b.gguf"), "2 GGUF files"),
     ],
@@ -264,6 +413,8 @@ def test_a_file_or_a_revision_where_a_model_folder_is_meant(tmp_path: Path) -> N
     path = _model_folder(tmp_path / "m", "config.json", "model.safetensors")
     with pytest.raises(SourceNotFound, match="a base model is a folder"):
         _find(f"{path}/model.safetensors")
+    with pytest.raises(SourceNotFound, match="never opens one"):
+        _find(_model_folder(tmp_path, "pytorch_model.bin") + "/pytorch_model.bin")
     with pytest.raises(SourceNotFound, match="has no revision"):
         _find(path, revision="main")
     with pytest.raises(SourceNotFound, match="did you mean"):
@@ -275,7 +426,7 @@ def test_the_fingerprint_of_a_model_folder_follows_weights_and_configuration(tmp
     before = fingerprint(path)
     (tmp_path / "m" / "README.md").write_text("not part of the model")
     assert fingerprint(path) == before
-    (tmp_path / "m" / "model.safetensors").write_text("other weights")
+    (tmp_path / "m" / "model.safetensors").write_bytes(_header("other"))
     changed = fingerprint(path)
     (tmp_path / "m" / "config.json").write_text('{"a": 1}')
     assert len({before, changed, fingerprint(path)}) == 3

@@ -10,7 +10,7 @@ import torch
 from trial_tools import tiny_config
 
 from tuneoff import architectures
-from tuneoff.errors import SourceNotFound, UnsupportedModel
+from tuneoff.errors import SourceError, SourceNotFound, UnsupportedModel
 from tuneoff.spec import ModelSpec
 from tuneoff.tasks.classification import Classification
 from tuneoff.trial import model as trial_model
@@ -182,6 +182,15 @@ def test_tensors_that_the_files_lack_are_named_and_start_the_same(bert_folder: P
     assert first.info.checksum == other.info.checksum
 
 
+@pytest.mark.parametrize("named", ["other.safetensors", "other.safetensors.index.json"])
+def test_a_configuration_cannot_name_other_weights(bert_folder: Path, tmp_path: Path, named: str) -> None:
+    folder = shutil.copytree(bert_folder, tmp_path / "named")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "transformers_weights": named}))
+    with pytest.raises(UnsupportedModel, match="names other weights"):
+        load(folder)
+
+
 def test_random_weights_are_said_loudly(bert_folder: Path) -> None:
     loaded = load(bert_folder, random_weights=True)
     assert loaded.info.random_weights
@@ -232,7 +241,7 @@ def test_an_architecture_that_nobody_knows(bert_folder: Path, tmp_path: Path) ->
 def test_a_broken_weights_file_is_one_clear_error(bert_folder: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(bert_folder, tmp_path / "broken")
     (folder / "model.safetensors").write_bytes(b"not weights at all")
-    with pytest.raises(UnsupportedModel, match="transformers cannot load it"):
+    with pytest.raises(SourceError, match=r"model\.safetensors is not safetensors: it is something else"):
         load(folder)
 
 

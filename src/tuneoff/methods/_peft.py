@@ -61,9 +61,7 @@ class PeftMethod(Method[O]):
         wrapped.save_pretrained(str(folder), save_embedding_layers=False)
 
     def load(self, attached: Attached, folder: Path) -> None:
-        from peft import load_peft_weights
-
-        self.put(attached, load_peft_weights(str(folder), device="cpu"), folder)
+        self.put(attached, read_adapter(folder), folder)
 
     def put(self, attached: Attached, weights: dict[str, Any], folder: Path) -> None:
         """Puts weights in PEFT's layout into the model; `folder` is where they were read, for the error."""
@@ -99,6 +97,21 @@ class PeftMethod(Method[O]):
             # As `untie` explains.
             base.config.tie_word_embeddings = said_tied
         return merged
+
+
+def read_adapter(folder: Path, device: str = "cpu") -> dict[str, Any]:
+    """The weights that PEFT saved in a folder.
+
+    Raises:
+        StoreError: if they are not there as safetensors; PEFT itself would open a pickle instead, or ask the hub.
+    """
+    from peft import load_peft_weights
+    from peft.utils import SAFETENSORS_WEIGHTS_NAME
+
+    if not (folder / SAFETENSORS_WEIGHTS_NAME).is_file():
+        raise StoreError(f"{folder} lacks {SAFETENSORS_WEIGHTS_NAME}, the trained weights", hint="Run the trial again.")
+    weights: dict[str, Any] = load_peft_weights(str(folder), device=device)
+    return weights
 
 
 def peft_task(task: TaskView) -> Any:

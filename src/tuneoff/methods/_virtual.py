@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tuneoff.errors import UnsupportedModel
 from tuneoff.methods._modules import decoder_layers, is_encoder
-from tuneoff.methods._peft import PeftMethod
+from tuneoff.methods._peft import PeftMethod, read_adapter
 from tuneoff.methods.base import Attached, MethodOptions
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ class VirtualTokens(PeftMethod[O]):
             super().save(attached, folder)
 
     def load(self, attached: Attached, folder: Path) -> None:
-        from peft import load_peft_weights
         from torch.nn import Embedding
 
         wrapped: Any = attached.module
@@ -42,7 +41,7 @@ class VirtualTokens(PeftMethod[O]):
         parts = [name for name in REPARAMETRISATIONS if hasattr(encoder, name)]
         if parts:
             device = encoder.embedding.weight.device
-            kept = load_peft_weights(str(folder), device=str(device))["prompt_embeddings"]
+            kept = read_adapter(folder, str(device))["prompt_embeddings"]
             encoder.embedding = Embedding(len(kept), kept.shape[1], _weight=kept.clone())
             for name in parts:
                 delattr(encoder, name)

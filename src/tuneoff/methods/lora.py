@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 
 from tuneoff.errors import UnsupportedModel, did_you_mean
 from tuneoff.methods._modules import attention_projections, is_projection, is_tied
-from tuneoff.methods._peft import PeftMethod, attach_peft, peft_task
+from tuneoff.methods._peft import PeftMethod, attach_peft, peft_task, read_adapter
 from tuneoff.methods.base import Attached, LearningRate, MethodOptions, Prior, TaskView
 
 if TYPE_CHECKING:
@@ -185,9 +185,7 @@ class Lora(PeftMethod[LoraOptions]):
         if not starts:
             super().load(attached, folder)
             return
-        from peft import load_peft_weights
-
-        kept = load_peft_weights(str(folder), device="cpu")
+        kept = read_adapter(folder)
         for name, layer in lora_layers(attached.model):
             saved = []
             for part, axis in (("lora_A", 0), ("lora_B", 1)):

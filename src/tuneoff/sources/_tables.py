@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tuneoff.errors import DataError
+from tuneoff.sources._disguise import PICKLES, recognise
 from tuneoff.sources.base import Rows
 
 FIELD_LIMIT = 64 * 2**20
@@ -35,6 +36,11 @@ def read_table(path: Path, origin: str) -> Rows:
     """
     reader = READERS.get(path.suffix.lower())
     if reader is None:
+        if path.suffix.lower() in PICKLES:
+            raise DataError(
+                f"{origin}: a pickle or NumPy file can run code when it is opened, so tuneoff never opens one",
+                hint=f"Save the rows as one of {', '.join(READERS)}.",
+            )
         ending = f"ending in {path.suffix!r}" if path.suffix else "without an ending such as .csv"
         raise DataError(f"{origin}: files {ending} cannot be read", hint=f"Known: {', '.join(READERS)}.")
     csv.field_size_limit(max(FIELD_LIMIT, csv.field_size_limit()))
@@ -46,6 +52,8 @@ def read_table(path: Path, origin: str) -> Rows:
 
 def _decode(data: bytes, origin: str) -> str:
     """UTF-8 with or without a byte-order mark; line ends become "\\n" where a file has only "\\r"."""
+    if kind := recognise(data[:32]):
+        raise DataError(f"{origin} is {kind}, not text", hint=f"Save the rows as one of {', '.join(READERS)}.")
     if data[:2] in {b"\xff\xfe", b"\xfe\xff"}:
         raise DataError(f"{origin} is UTF-16 text, not UTF-8", hint="Save it as UTF-8.")
     try:

@@ -10,14 +10,13 @@ from pathlib import Path
 from tuneoff._special import special_kind
 from tuneoff.errors import DataError, SourceNotFound, did_you_mean
 from tuneoff.sources._checksums import sha256
+from tuneoff.sources._disguise import PICKLES
 from tuneoff.sources._tables import READERS, read_table
+from tuneoff.sources._weights import check_weights, find_weights
 from tuneoff.sources.base import ModelFiles, Rows, Source
 from tuneoff.spec import ModelSpec, SourceSpec
 
-WEIGHTS = "model.safetensors"
-WEIGHTS_INDEX = "model.safetensors.index.json"
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-_MODEL_SUFFIXES = (".gguf", ".safetensors", *_PICKLES)
+_MODEL_SUFFIXES = (".gguf", ".safetensors", *PICKLES)
 
 
 class File(Source):
@@ -54,14 +53,19 @@ class File(Source):
         path = _existing(spec.source)
         if path.is_file():
             if path.suffix.lower() == ".gguf":
+                check_weights(path.parent, path.name, spec.source)
                 return ModelFiles(str(path.parent), gguf_file=path.name)
+            pickle = path.suffix.lower() in PICKLES
             raise SourceNotFound(
-                f"{spec.source} is a file, but a base model is a folder (or a .gguf file)",
+                f"{spec.source} is a file, but a base model is a folder (or a .gguf file)"
+                + ("; a pickle can run code, so tuneoff never opens one" if pickle else ""),
                 hint=f"Its folder is {path.parent}." if (path.parent / "config.json").exists() else "",
             )
-        if (path / "config.json").exists() and (spec.random_weights or _safetensors(path, spec.source)):
+        if spec.random_weights and (path / "config.json").exists():
             return ModelFiles(str(path))
-        return ModelFiles(str(path), gguf_file=_only_gguf(path, spec.source))
+        gguf_file = find_weights({entry.name for entry in path.iterdir()}, spec.source)
+        check_weights(path, gguf_file, spec.source)
+        return ModelFiles(str(path), gguf_file=gguf_file)
 
     def fingerprint(self, reference: str) -> str:
         """SHA-256 of the file, or of a model folder's configuration, tokenizer and weights."""
@@ -123,54 +127,6 @@ def _refuse_special(path: Path, reference: str) -> None:
 
 def _where(path: Path) -> str:
     return "" if path.is_absolute() else f"Paths are taken from where tuneoff runs, {Path.cwd()}."
-
-
-def _safetensors(folder: Path, name: str) -> bool:
-    """Whether the folder holds whole safetensors weights.
-
-    Raises:
-        SourceNotFound: if only some of the files its index names are there, or none but pickles.
-    """
-    if (folder / WEIGHTS).exists():
-        return True
-    index = folder / WEIGHTS_INDEX
-    if index.exists():
-        try:
-            shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise SourceNotFound(f"{name}: {WEIGHTS_INDEX} is not an index of safetensors files") from None
-        missing = [shard for shard in shards if not (folder / shard).exists()]
-        if missing:
-            raise SourceNotFound(f"{name} lacks {len(missing)} of {len(shards)} weight files, first {missing[0]}")
-        return True
-    if any(folder.glob("*.gguf")):
-        return False
-    pickles = sorted(entry.name for entry in folder.iterdir() if entry.suffix.lower() in _PICKLES)
-    if pickles:
-        raise SourceNotFound(
-            f"{name} holds its weights as {pickles[0]}; a pickle can run code, so tuneoff does not open it",
-            hint="Convert it: load it with transformers once and `save_pretrained` it, which writes safetensors.",
-        )
-    raise SourceNotFound(
-        f"{name} has a config.json but no weights ({WEIGHTS})",
-        hint="`--random-weights` builds the architecture alone; quality then means nothing.",
-    )
-
-
-def _only_gguf(folder: Path, name: str) -> str:
-    files = sorted(entry.name for entry in folder.glob("*.gguf"))
-    if len(files) == 1:
-        return files[0]
-    if files:
-        raise SourceNotFound(f"{name} holds {len(files)} GGUF files", hint=f"Name one of them: {', '.join(files)}.")
-    if (folder / "adapter_config.json").exists():
-        raise SourceNotFound(
-            f"{name} holds a trained adapter, not a base model", hint="Give the model that the adapter was trained on."
-        )
-    raise SourceNotFound(
-        f"{name} is not a model folder: it has no config.json",
-        hint="A base model is a folder with config.json and model.safetensors, or a .gguf file.",
-    )
 
 
 plugin = File
