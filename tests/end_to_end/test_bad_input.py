@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import time
@@ -265,20 +264,12 @@ def test_a_model_folder_that_is_not_whole_is_one_message(
         weights = folder / "model.safetensors"
         weights.write_bytes(weights.read_bytes()[:1000])
     out = tmp_path / "out"
-    if damage == "cut weights":
-        # Weights are read by the trials themselves; each tells its cause.
-        ended = run("run", study_file(model="./model", methods=["head"]), "--out", out)
-        assert ended.code == 1
-        assert "Traceback" not in ended.err
-        record = json.loads(next(out.glob("trials/*/record.json")).read_text())
-        assert record["status"] == "failed"
-        assert "cannot load" in record["cause"]
-        return
     expected = {
         "no weights": "no weights",
         "pickle": "a pickle can run code",
         "no config": "no config.json",
         "broken config": "cannot read its configuration",
+        "cut weights": r"model\.safetensors is damaged or cut short",
     }
     _refused(run("run", study_file(model="./model"), "--out", out), expected[damage], folder=out)
 
