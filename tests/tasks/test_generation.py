@@ -583,3 +583,58 @@ def test_what_is_written_is_scored_example_by_example() -> None:
     # Scored with losses where there are any, without where there are none.
     lost = [p.model_copy(update={"loss": 2.0, "target_tokens": 2}) for p in made]
     assert [m.name for m in task.score(lost, "test")] == [*WRITTEN_METRICS, "loss", "perplexity"]
+
+
+# --- whether the scores can judge the targets
+
+
+def settled_on(*targets: str) -> Generation:
+    task = Generation({})
+    task.settle({"train": [pair("source", "never seen")], "test": [pair("source", target) for target in targets]})
+    return task
+
+
+def test_targets_that_rouge_cannot_see_are_told_and_judged_by_what_sees_them() -> None:
+    task = settled_on("😀", "...", ">>=", "a word")
+    (finding,) = task.findings()
+    assert finding.name == "unseen_targets"
+    assert "no word in 3 of 4 targets" in finding.message
+    assert "compared by token_f1" in finding.message
+    assert task.tested_metric == "token_f1"
+    example = pair("source", "😀")
+    scored = task.score([task.answer(Prediction(index=0, target="😀", output=""), example, "😀", 1)], "test")
+    assert (scored[0].name, scored[0].value) == ("token_f1", 1.0)
+
+
+def test_a_few_such_targets_are_told_and_the_metric_stays() -> None:
+    task = settled_on("😀", "a word", "two words")
+    assert task.tested_metric == "rouge_l"
+    assert [finding.name for finding in task.findings()] == ["unseen_targets"]
+    assert "compared by" not in task.findings()[0].message
+    assert settled_on("кот спит", "猫", "a cat", "a naïve man " + "like any other " * 20).findings() == ()
+
+
+def test_words_with_other_latin_letters_are_taken_whole_where_there_are_many() -> None:
+    task = settled_on("größere Äpfel fallen", "ein Apfel")
+    assert [finding.name for finding in task.findings()] == ["whole_words"]
+    example = pair("source", "größer")
+    answered = task.answer(Prediction(index=0, target="größer", output=""), example, "grüßer", 1)
+    assert answered.values["rouge_1"] == 0.0, "cut at their umlauts, both would end in the same word"
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "t5", "bart"])
+def test_targets_are_read_back_as_what_is_written_is(architecture: str) -> None:
+    task, tokenizer = of(architecture)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<sep>"]})
+    example = pair("source", f"first <sep>second{tokenizer.eos_token}third")
+    (feature,) = task.encode([example], tokenizer, 64)
+    ids = list(feature.target_ids)
+    end = ids.index(tokenizer.eos_token_id, 1)
+    (written,) = tokenizer.batch_decode([ids[:end]], skip_special_tokens=True)
+    (reference,) = task.references([example], tokenizer)
+    assert reference == written.strip() == "first second"
+
+
+def test_a_target_of_special_tokens_alone_is_not_equal_to_nothing() -> None:
+    task, tokenizer = of("gpt2")
+    assert task.references([pair("source", tokenizer.eos_token * 2)], tokenizer) == [tokenizer.eos_token * 2]

@@ -84,7 +84,15 @@ def test_words_are_stemmed_where_they_are_long_enough() -> None:
         ("The Eiffel Tower!", "eiffel tower", 1.0, 1.0),
         ("Paris", "in Paris, France", 0.0, 0.5),
         ("x b", "b b c", 0.0, 0.4),
-        ("the", "", 1.0, 1.0),
+        # SQuAD's script finds nothing in either and calls them equal.
+        ("the", "", 0.0, 0.0),
+        ("A", "the", 0.0, 0.0),
+        ("A.", "a", 1.0, 1.0),
+        ("...", "", 0.0, 0.0),
+        ("😀", "😀!", 1.0, 1.0),
+        ("«Кот», спит…", "кот спит", 1.0, 1.0),
+        ("caf\u00e9", "cafe\u0301", 1.0, 1.0),
+        ("我爱北京", "我爱上海", 0.0, 0.5),
         ("Paris", "", 0.0, 0.0),
         ("theatre", "atre", 0.0, 0.0),
         ("x x y", "x y y", 0.0, 2 / 3),
@@ -92,3 +100,50 @@ def test_words_are_stemmed_where_they_are_long_enough() -> None:
 )
 def test_answers_are_compared_as_in_squad(target: str, written: str, exact: float, f1: float) -> None:
     assert answer_scores(target, written) == pytest.approx({"exact_match": exact, "token_f1": f1})
+
+
+SCRIPTS = {
+    "Russian": ("быстрый кот спит дома", "медленный пёс бежит туда"),
+    "Greek": ("ὁ λόγος τῆς ἀγάπης", "η θάλασσα και ουρανός"),
+    "Chinese": ("我爱北京天安门", "他们在学校里读书"),
+    "Japanese": ("東京タワーは高い", "犬がすきです"),
+    "Thai": ("แมวกินปลา", "บ้านหลังใหญ่"),
+    "Khmer": ("ខ្មែរ", "ទឹក"),
+    "Korean": ("고양이가 잔다", "개는 집에서 논다"),
+    "Arabic": ("القطة تنام هنا", "كلب يجري بعيدا"),
+    "Hebrew": ("חתול ישן", "כלב רץ מהר"),
+    "Hindi": ("बिल्ली घर में सोती है", "कुत्ता तेज़ दौड़ा"),
+    "Tamil": ("பூனை தூங்குகிறது", "நாய் ஓடியது"),
+    "Amharic": ("ድመት ትተኛለች", "ውሻ ሮጠ"),
+    "Georgian": ("კატა ძინავს", "ძაღლი გარბის"),
+    "Arabic digits": ("١٢٣ ٤", "٥٦"),
+}
+
+
+@pytest.mark.parametrize(("target", "other"), SCRIPTS.values(), ids=SCRIPTS)
+def test_words_of_every_script_are_seen(target: str, other: str) -> None:
+    assert set(rouge(target, target).values()) == {1.0}
+    assert set(answer_scores(target, target).values()) == {1.0}
+    assert rouge(target, "")["rouge_1"] == answer_scores(target, "")["token_f1"] == 0.0
+    mixed = rouge(target, f"{target} {other}")["rouge_1"]
+    assert 0.3 < mixed < 1.0
+    assert rouge(target, other)["rouge_2"] == 0.0
+    assert answer_scores(target, other)["exact_match"] == 0.0
+
+
+def test_one_word_in_two_ways_of_writing_is_one_word() -> None:
+    for one, other in (("\u0439од", "и\u0306од"), ("Σοφός", "ΣΟΦΌΣ"), ("می\u200cروم", "میروم"), ("ｶﾀﾅ", "カタナ")):
+        assert rouge(one, other)["rouge_1"] == 1.0
+        assert answer_scores(one, other)["exact_match"] == 1.0
+
+
+def test_marks_belong_to_their_letters() -> None:
+    assert words("क्षत्रिय नमस्ते") == ["क्षत्रिय", "नमस्ते"]
+    assert words("ดีมาก") == ["ดี", "ม", "า", "ก"]
+
+
+def test_latin_letters_beyond_a_to_z_are_cut_as_in_the_reference_unless_words_are_taken_whole() -> None:
+    assert words("größer été") == ["gr", "er", "t"]
+    assert words("größer été", whole=True) == ["grösser", "été"]
+    assert rouge("été là", "ôté là")["rouge_1"] == 1.0
+    assert rouge("été là", "ôté là", whole=True)["rouge_1"] == 0.5

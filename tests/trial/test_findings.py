@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from tuneoff.record import DataInfo, Prediction, SplitInfo
+from tuneoff.tasks.base import Example
 from tuneoff.tasks.generation import Generation
-from tuneoff.trial.findings import result_findings
+from tuneoff.trial.findings import note_references, result_findings
+from tuneoff.trial.model import byte_tokenizer
 
 ROOM = 5
 INFO = DataInfo(splits={"test": SplitInfo(rows=4, fingerprint="")})
@@ -31,3 +33,19 @@ def test_few_such_texts_are_no_finding() -> None:
     usual = [(f"text {number}", 2) for number in range(38)]
     assert told([*usual, ("", 0), ("a b c d e", ROOM)]) == {}
     assert set(told([*usual, ("", 0), ("a", 1), ("", 0), ("", 0)])) == {"empty_outputs"}
+
+
+def test_targets_that_tokens_do_not_hold_are_told() -> None:
+    from transformers import AutoConfig
+
+    config = AutoConfig.for_model("gpt2", vocab_size=300, bos_token_id=299, eos_token_id=299)
+    tokenizer, task = byte_tokenizer(config), Generation({})
+    examples = [
+        Example("x", target, i, f"line {i}") for i, target in enumerate(["A  b\nC", f"{tokenizer.eos_token} d", "e"])
+    ]
+    task.model_class(config)
+    (finding,) = note_references(task, examples, tokenizer)
+    assert finding.name == "targets_not_read_back"
+    assert finding.message.startswith("1 of 3 test targets lose something")
+    assert "line 1 'd'" in finding.message
+    assert note_references(task, [examples[0], examples[2]], tokenizer) == []

@@ -14,6 +14,8 @@ LOUD = (
     "failed_trials",
     "missing_trials",
     "overlap",
+    "unseen_targets",
+    "targets_not_read_back",
     "different_data",
     "different_order",
     "unequal_data",

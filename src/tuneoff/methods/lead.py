@@ -24,8 +24,10 @@ ABBREVIATIONS = frozenset((
 # fmt: on
 """Words that are written with a full stop and seldom end a sentence, in lower case."""
 
+_MARKS = ".!?…।॥؟۔։።၊။"
+"""Of Latin, Greek and Cyrillic, of Indic scripts, Arabic, Urdu, Armenian, Ethiopic and Burmese."""
 _END = re.compile(
-    r"(?<![.!?…])(?P<mark>[.!?…]++)(?P<close>[\"'”’»)\]]*+)\s+(?=[\"'“‘«(\[]*[^\W_a-z])|[。！？]+[」』）]?\s*"
+    rf"(?<![{_MARKS}])(?P<mark>[{_MARKS}]++)(?P<close>[\"'”’»)\]]*+)\s+(?=[\"'“‘«(\[]*[^\W_a-z])|[。！？｡]+[」』）”’》]?\s*"
 )
 """A mark that may end a sentence: one that is followed by space and by no small letter, or one of East Asia's."""
 

@@ -145,6 +145,21 @@ def separator(tokenizer: Any) -> list[int]:
     return [tokenizer.eos_token_id]
 
 
+def read_back(targets: Sequence[str], tokenizer: Any, encoder_decoder: bool) -> list[str]:
+    """Targets as they are read when a model writes their very tokens: to the first end-of-text token, without special
+    tokens and what the tokenizer does not know.
+
+    A target of which nothing would be left stays as it is: no output equals it then, instead of every empty one.
+    """
+    kind = "text_target" if encoder_decoder else "text"
+    ids = tokenizer(**{kind: list(targets)}, add_special_tokens=encoder_decoder, verbose=False)["input_ids"]
+    end = tokenizer.eos_token_id
+    # A first token that is the same opens the text.
+    whole = [row[: row.index(end, 1) if end in row[1:] else None] for row in map(list, ids)]
+    texts = tokenizer.batch_decode(whole, skip_special_tokens=True)
+    return [text.strip() or target for text, target in zip(texts, targets, strict=True)]
+
+
 @dataclass(frozen=True)
 class PairEncoder:
     """Examples as tokens for one model, cut to fit.

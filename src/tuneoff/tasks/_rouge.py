@@ -1,44 +1,45 @@
 """Scores of a written text against a reference: ROUGE, exact match and token F1; all fractions, higher is better.
 
 ROUGE: Lin 2004, ROUGE: A Package for Automatic Evaluation of Summaries, https://aclanthology.org/W04-1013. F-measures
-with Porter stemming, the same figures as the reference implementation `rouge-score` (`use_stemmer=True`), but faster:
-subsequences are found bit-parallel (Hyyrö 2004, Bit-parallel LCS-length computation revisited) and stems are kept.
+with Porter stemming, on text in Latin letters the same figures as the reference implementation `rouge-score`
+(`use_stemmer=True`), which sees no other letters; but faster: subsequences are found bit-parallel (Hyyrö 2004,
+Bit-parallel LCS-length computation revisited) and stems are kept.
 
-Exact match and token F1: Rajpurkar et al. 2016, SQuAD, https://arxiv.org/abs/1606.05250, with its normalisation.
+Exact match and token F1: Rajpurkar et al. 2016, SQuAD, https://arxiv.org/abs/1606.05250, with its normalisation; for
+other languages that of Lewis et al. 2020, MLQA, https://arxiv.org/abs/1910.07475.
 """
 
 from __future__ import annotations
 
-import re
-import string
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from functools import cache, lru_cache
 from itertools import pairwise
 from typing import Any
 
-NO_WORD = re.compile(r"[^a-z0-9]+")
-ARTICLES = re.compile(r"\b(a|an|the)\b")
-PUNCTUATION = str.maketrans("", "", string.punctuation)
+from tuneoff.tasks._words import answer_words, summary_words
 
 
-def rouge(target: str, written: str) -> dict[str, float]:
-    """`rouge_1`, `rouge_2`, `rouge_l` and `rouge_lsum` of a text; sentences of `rouge_lsum` end at newlines."""
-    reference, candidate = words(target), words(written)
+def rouge(target: str, written: str, *, whole: bool = False) -> dict[str, float]:
+    """`rouge_1`, `rouge_2`, `rouge_l` and `rouge_lsum` of a text; sentences of `rouge_lsum` end at newlines.
+
+    `whole` is that of `summary_words`.
+    """
+    reference, candidate = words(target, whole=whole), words(written, whole=whole)
     common = _lcs_rows(reference, candidate)[-1]
     return {
         "rouge_1": _overlap(reference, candidate),
         "rouge_2": _overlap(_pairs(reference), _pairs(candidate)),
         "rouge_l": _f1(_zeros(common, len(candidate)), len(reference), len(candidate)),
         "rouge_lsum": _summary_level(
-            [words(line) for line in target.split("\n")], [words(line) for line in written.split("\n")]
+            *([words(line, whole=whole) for line in text.split("\n")] for text in (target, written))
         ),
     }
 
 
 def answer_scores(target: str, written: str) -> dict[str, float]:
-    """`exact_match` and `token_f1`, both after SQuAD's normalisation; two texts of which nothing is left are equal."""
-    reference, candidate = _normalised(target), _normalised(written)
+    """`exact_match` and `token_f1`, both of `answer_words`."""
+    reference, candidate = answer_words(target), answer_words(written)
     equal = float(reference == candidate)
     return {
         "exact_match": equal,
@@ -46,14 +47,14 @@ def answer_scores(target: str, written: str) -> dict[str, float]:
     }
 
 
-def words(text: str) -> list[str]:
-    """Stems of a text's words: runs of a-z and 0-9 in lower case; words of up to three letters stay as they are."""
-    return [_stem(word) for word in NO_WORD.split(text.lower()) if word]
+def words(text: str, *, whole: bool = False) -> list[str]:
+    """Stems of a text's words; words of up to three letters, or with others than a-z, stay as they are."""
+    return [_stem(word) for word in summary_words(text, whole=whole)]
 
 
 @lru_cache(maxsize=1 << 17)
 def _stem(word: str) -> str:
-    return str(_stemmer().stem(word)) if len(word) > 3 else word
+    return str(_stemmer().stem(word)) if len(word) > 3 and word.isascii() else word
 
 
 @cache
@@ -61,10 +62,6 @@ def _stemmer() -> Any:
     from nltk.stem.porter import PorterStemmer
 
     return PorterStemmer()
-
-
-def _normalised(text: str) -> list[str]:
-    return ARTICLES.sub(" ", text.lower().translate(PUNCTUATION)).split()
 
 
 def _pairs(tokens: Sequence[str]) -> list[tuple[str, str]]:

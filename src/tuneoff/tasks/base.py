@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict
 
 from tuneoff.methods.base import Attached, TaskView
-from tuneoff.record import Metric, Prediction
+from tuneoff.record import Finding, Metric, Prediction
 from tuneoff.sources.base import Rows
 
 if TYPE_CHECKING:
@@ -173,6 +173,15 @@ class Task(ABC):
             DataError: for a single class, or a label in a later split that training never saw.
         """
 
+    def findings(self) -> tuple[Finding, ...]:
+        """What a reader must know of the rows, once settled."""
+        return ()
+
+    @property
+    def tested_metric(self) -> str:
+        """The metric that tests go by, once settled: the primary one, unless it cannot judge these rows."""
+        return self.primary_metric
+
     def stratum(self, example: Example) -> str:
         """Subsets and splits keep the proportions of this."""
         return ""
@@ -248,13 +257,18 @@ class Task(ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} writes no text")
 
+    def references(self, examples: Sequence[Example], tokenizer: Any) -> list[str]:
+        """The texts that what is written is compared with: the targets, read back from tokens as that is."""
+        return [example.target for example in examples]
+
     def answer(self, prediction: Prediction, example: Example, written: str, tokens: int) -> Prediction:
-        """The prediction with the written text, its number of tokens and its scores in `values`."""
+        """The prediction with the written text, its number of tokens and, against the example's target, its scores in
+        `values`."""
         raise NotImplementedError(f"{type(self).__name__} writes no text")
 
     @abstractmethod
     def score(self, predictions: Sequence[Prediction], split: str) -> list[Metric]:
-        """All metrics of a split that the predictions tell, the primary one first if it is among them.
+        """All metrics of a split that the predictions tell, `tested_metric` first if it is among them.
 
         A metric that is a mean over examples stands in each prediction's `values`, so that methods can be
         compared example by example.

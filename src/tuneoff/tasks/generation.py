@@ -11,12 +11,13 @@ from pydantic import Field, field_validator, model_validator
 
 from tuneoff.errors import DataError, UnsupportedModel, did_you_mean
 from tuneoff.methods.base import Attached, TaskView
-from tuneoff.record import Metric, Prediction
+from tuneoff.record import Finding, Metric, Prediction
 from tuneoff.sources.base import Rows
 from tuneoff.tasks._inputs import is_causal, logits_at, model_inputs, output_layer
-from tuneoff.tasks._prompts import SEPARATOR, PairEncoder, Template
+from tuneoff.tasks._prompts import SEPARATOR, PairEncoder, Template, read_back
 from tuneoff.tasks._rouge import answer_scores, rouge
 from tuneoff.tasks._rows import choose_columns, require_cells, require_columns
+from tuneoff.tasks._words import cut_words, summary_words
 from tuneoff.tasks._writing import Settings, write
 from tuneoff.tasks.base import Batch, Example, Features, Task, TaskOptions
 
@@ -34,6 +35,12 @@ TARGET_NAMES = (
 )
 SOURCES_KEPT = 20
 """Examples of a split whose source is kept with the prediction, for the report."""
+
+LOOKED_AT = 2000
+"""Targets from which it is told whether the scores can judge them."""
+CUT_WORDS = 0.02
+"""Share of words with Latin letters beyond a-z above which ROUGE takes them whole: English has far fewer, German or
+French more."""
 
 WRITTEN_METRICS = ("rouge_l", "rouge_1", "rouge_2", "rouge_lsum", "exact_match", "token_f1")
 
@@ -116,6 +123,8 @@ class Generation(Task):
         self._kind = _Kind()
         self._shows = False
         self._longest_target = (0, "")
+        self._whole_words = False
+        self._unseen = self._looked_at = 0
 
     @property
     def settled(self) -> bool:
@@ -160,7 +169,35 @@ class Generation(Task):
         ]
 
     def settle(self, splits: Mapping[str, Sequence[Example]]) -> None:
-        """Splits of texts have nothing to agree on."""
+        """Finds out how ROUGE must take the targets' words, and how many targets have none that it sees."""
+        examples = splits.get("test", splits["train"])
+        targets = [example.target for example in examples[:: math.ceil(len(examples) / LOOKED_AT)]]
+        counts = [cut_words(target) for target in targets]
+        self._whole_words = sum(cut for cut, _ in counts) > CUT_WORDS * sum(words for _, words in counts)
+        self._unseen = sum(not summary_words(target, whole=self._whole_words) for target in targets)
+        self._looked_at = len(targets)
+
+    @property
+    def tested_metric(self) -> str:
+        """Token F1, which sees any character, where ROUGE sees nothing in most targets."""
+        return "token_f1" if 2 * self._unseen > self._looked_at else self.primary_metric
+
+    def findings(self) -> tuple[Finding, ...]:
+        found = []
+        if self._whole_words:
+            message = (
+                "many words of the targets hold letters beyond a-z (ä, é, …), so ROUGE takes such words whole; the "
+                "package rouge-score, which cuts them there, gives other figures"
+            )
+            found.append(Finding(name="whole_words", message=message))
+        if self._unseen:
+            message = (
+                f"ROUGE sees no word in {self._unseen} of {self._looked_at} targets (symbols alone) and is 0 for them"
+            )
+            if self.tested_metric != self.primary_metric:
+                message += f", so methods are compared by {self.tested_metric}"
+            found.append(Finding(name="unseen_targets", message=message))
+        return tuple(found)
 
     # --- the model
 
@@ -344,9 +381,15 @@ class Generation(Task):
             update={
                 "output": output,
                 "generated_tokens": tokens,
-                "values": {**rouge(example.target, output), **answer_scores(example.target, output)},
+                "values": {
+                    **rouge(example.target, output, whole=self._whole_words),
+                    **answer_scores(example.target, output),
+                },
             }
         )
+
+    def references(self, examples: Sequence[Example], tokenizer: Any) -> list[str]:
+        return read_back([example.target for example in examples], tokenizer, self._kind.encoder_decoder)
 
     def score(self, predictions: Sequence[Prediction], split: str) -> list[Metric]:
         """Means over examples of what was written; mean loss and perplexity per target token."""
@@ -354,7 +397,7 @@ class Generation(Task):
         if all(p.values for p in predictions):
             metrics += [
                 (name, math.fsum(p.values[name] for p in predictions) / len(predictions), "fraction")
-                for name in WRITTEN_METRICS
+                for name in sorted(WRITTEN_METRICS, key=lambda name: name != self.tested_metric)
             ]
         if all(p.loss is not None for p in predictions):
             tokens = sum(p.target_tokens or 0 for p in predictions)

@@ -65,7 +65,7 @@ def load(task: Task, spec: TaskSpec, protocol: Protocol) -> TrialData:
     )
     if protocol.duplicates == "refuse":
         _refuse_overlap(info)
-    return TrialData(splits, info, _findings(info, protocol))
+    return TrialData(splits, info, (*_findings(info, protocol), *task.findings()))
 
 
 def subset(task: Task, examples: Sequence[Example], limit: int | None, seed: int, keep_back: int = 0) -> list[Example]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -147,9 +147,10 @@ def write(
     own = sorted(written)
     # The tokenizer makes one empty text of no tokens at all, where a rank has no share.
     texts_of = bench.tokenizer.batch_decode([written[i] for i in own], skip_special_tokens=True)[: len(own)]
+    references = bench.task.references([examples[i] for i in own], bench.tokenizer) if own else []
     answers = {
-        i: bench.task.answer(predictions[i], examples[i], text, len(written[i]))
-        for i, text in zip(own, texts_of, strict=True)
+        i: bench.task.answer(predictions[i], replace(examples[i], target=reference), text, len(written[i]))
+        for i, text, reference in zip(own, texts_of, references, strict=True)
     }
     (tokens,) = bench.ranks.sum([sum(map(len, written.values()))])
     return _whole_split(bench.ranks, answers), Writing(seconds, int(tokens), len(features))

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
 from tuneoff.record import DataInfo, Finding, Metric, Prediction
-from tuneoff.tasks.base import Features, Task
+from tuneoff.tasks.base import Example, Features, Task
 
 MANY = 0.05
 """Share of examples beyond which it is told."""
@@ -49,6 +53,26 @@ def _long_targets(features: dict[str, list[Features]], room: int) -> list[Findin
             name="long_targets", message=f"targets longer than the {room} tokens that may be written {what}: {where}"
         )
     ]
+
+
+def note_references(task: Task, examples: Sequence[Example], tokenizer: Any) -> list[Finding]:
+    """Targets that no output can equal to the letter, because tokens do not hold them whole."""
+    references = task.references(examples, tokenizer)
+    pairs = list(zip(examples, references, strict=True))
+    changed = [(e, reference) for e, reference in pairs if _letters(e.target) != _letters(reference)]
+    if not changed:
+        return []
+    example, reference = changed[0]
+    message = (
+        f"{len(changed)} of {len(examples)} test targets lose something as tokens: special tokens, or what the model's "
+        f"tokenizer does not know; outputs are compared with what is left, at {example.place} {reference[:60]!r}"
+    )
+    return [Finding(name="targets_not_read_back", message=message)]
+
+
+def _letters(text: str) -> str:
+    """What must come back from tokens: all but case, spaces and the form that Unicode writes a text in."""
+    return "".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def result_findings(task: Task, predictions: list[Prediction], metrics: list[Metric], info: DataInfo) -> list[Finding]:

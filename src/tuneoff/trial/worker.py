@@ -40,7 +40,7 @@ from tuneoff.trial import data as trial_data
 from tuneoff.trial import model as trial_model
 from tuneoff.trial.checkpoint import Checkpoint
 from tuneoff.trial.evaluate import Bench, measure_inference, predict, write
-from tuneoff.trial.findings import note_lengths, result_findings
+from tuneoff.trial.findings import note_lengths, note_references, result_findings
 from tuneoff.trial.lengths import check_length
 from tuneoff.trial.loop import FIRST_STEPS, Training, train
 from tuneoff.trial.narrowing import narrow
@@ -144,7 +144,7 @@ def _run_baseline(spec: TrialSpec, method: Baseline[Any], place: TrialStore, pha
         spec=spec,
         status=Status.COMPLETED,
         metrics=tuple(metrics),
-        primary_metric=task.primary_metric,
+        primary_metric=task.tested_metric,
         parameters=Parameters(),
         timing=phases.watch.timing(),
         memory=memory,
@@ -225,6 +225,7 @@ def assemble(
         attention=loaded.info.evaluation_attention,
     )
     info, findings = note_lengths(data.info, features, limit, task.target_room)
+    findings += note_references(task, data.splits["test"], loaded.tokenizer)
     told = [Finding(name=name, message=message) for name, message in attached.extra.get("findings", ())]
     found = [*loaded.findings, *data.findings, *findings, *told]
     data = trial_data.TrialData(data.splits, info, data.findings)
@@ -270,7 +271,7 @@ def _run_model(
         spec=spec,
         status=Status.COMPLETED,
         metrics=(*selection.metrics, *tested.metrics),
-        primary_metric=trial.task.primary_metric,
+        primary_metric=trial.task.tested_metric,
         parameters=trial.counts,
         timing=phases.watch.timing(),
         memory=memory,
