@@ -95,24 +95,8 @@ def _trial(
     options, rate = _configuration(study, row, values)
     devices, shard = devices_of(study, row)
     protocol = protocol.model_copy(update={"seeds": (seed,)})
-    content = {
-        "version": SPEC_VERSION,
-        "model": study.model.model_dump(mode="json"),
-        "task": task.model_dump(mode="json"),
-        # A trial is the same trial whether a search led to it or not, so `search` is no part of what it is.
-        "protocol": _without_later_keys(protocol.model_dump(mode="json", exclude={"search"})),
-        "method": row.method,
-        "options": options,
-        "learning_rate": rate,
-        "fingerprints": dict(fingerprints or {}),
-    }
-    content |= _spread(devices, shard)
-    name = f"{_slug(label)}-s{seed}"
-    if purpose != "verdict":
-        content["purpose"] = purpose
-        name = f"{_slug(label)}-{purpose}-s{seed}"
-    return TrialSpec(
-        id=f"{name}-{content_hash(content)[:10]}",
+    trial = TrialSpec(
+        id="",
         study=study.name,
         label=label,
         purpose=purpose,
@@ -126,7 +110,30 @@ def _trial(
         devices=devices,
         shard=shard,
         execution=study.execution,
+        fingerprints=dict(fingerprints or {}),
     )
+    return trial.model_copy(update={"id": trial_id(trial)})
+
+
+def trial_id(trial: TrialSpec) -> str:
+    """The id that a trial's content gives it: `ROW-sSEED-HASH`, of a search `ROW-search-sSEED-HASH`."""
+    content = {
+        "version": SPEC_VERSION,
+        "model": trial.model.model_dump(mode="json"),
+        "task": trial.task.model_dump(mode="json"),
+        # A trial is the same trial whether a search led to it or not, so `search` is no part of what it is.
+        "protocol": _without_later_keys(trial.protocol.model_dump(mode="json", exclude={"search"})),
+        "method": trial.method,
+        "options": trial.options,
+        "learning_rate": trial.learning_rate,
+        "fingerprints": trial.fingerprints or {},
+    }
+    content |= _spread(trial.devices, trial.shard)
+    name = _slug(trial.label)
+    if trial.purpose != "verdict":
+        content["purpose"] = trial.purpose
+        name = f"{name}-{trial.purpose}"
+    return f"{name}-s{trial.seed}-{content_hash(content)[:10]}"
 
 
 def _refuse_twins(study: StudySpec) -> None:

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from tuneoff.spec import Frozen, TrialSpec
 
-RECORD_VERSION = 1
+RECORD_VERSION = 2
 
 
 class Status(StrEnum):
@@ -301,6 +301,9 @@ class TrialRecord(Frozen):
     precision: PrecisionInfo | None = None
     environment: Environment | None = None
     predictions: dict[str, PredictionsInfo] = Field(default_factory=dict)
+    kept_files: dict[str, str] | None = Field(
+        default_factory=dict, description="file of the trained weights, by its path in `weights/` -> its SHA-256"
+    )
     findings: tuple[Finding, ...] = ()
     missing: dict[str, str] = Field(default_factory=dict, description="dotted name -> why it is null")
 
@@ -310,6 +313,18 @@ class TrialRecord(Frozen):
             if metric.name == name and metric.split == split:
                 return metric.value
         return None
+
+
+def upgraded(body: dict[str, Any]) -> dict[str, Any]:
+    """A record as plain data in the form of this version; what its own version did not keep is null, with the reason.
+
+    A version that is not known is left as it is.
+    """
+    if body.get("record_version") != 1:
+        return body
+    reason = "written by an earlier version of tuneoff, which did not keep it"
+    missing = {**body.get("missing", {}), **dict.fromkeys(("kept_files", "spec.fingerprints"), reason)}
+    return {**body, "record_version": 2, "kept_files": None, "missing": missing}
 
 
 class Prediction(Frozen):

@@ -120,7 +120,7 @@ class Search:
                 self.store.adopt(self.study, trials, relatives)
                 open_trials = []
                 for trial in trials:
-                    record = self.store.trial(trial.id).record()
+                    record = self.store.trial(trial.id).intact_record()
                     if record is not None and record.status in ANSWERS:
                         listener(Progress("skipped", trial, record=record))
                     else:
@@ -135,7 +135,7 @@ class Search:
     def missing(self) -> list[TrialSpec]:
         """The trials to run of the first round that lacks some; none where the search is over."""
         for trials in self._rounds():
-            records = [self.store.trial(trial.id).record() for trial in trials]
+            records = [self.store.trial(trial.id).intact_record() for trial in trials]
             missing = [
                 t for t, record in zip(trials, records, strict=True) if record is None or record.status not in ANSWERS
             ]
@@ -264,7 +264,7 @@ class Search:
                 for label, values in tried.items()
             }
             yield list(trials.values())
-            records = {label: self.store.trial(trial.id).record() for label, trial in trials.items()}
+            records = {label: self.store.trial(trial.id).intact_record() for label, trial in trials.items()}
             for label, record in records.items():
                 if record is None or record.status is Status.CANCELLED:
                     stopped.add(label)

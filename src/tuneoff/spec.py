@@ -422,3 +422,8 @@ class TrialSpec(Frozen):
     devices: int = Field(1, ge=1, description="devices it runs on, one process each")
     shard: bool = Field(False, description="weights are spread over the devices")
     execution: ExecutionSpec = Field(default_factory=lambda: ExecutionSpec())
+    fingerprints: dict[str, str] | None = Field(
+        None,
+        description="source -> SHA-256 of what it held when the trial was planned; part of the id. Null where the id "
+        "cannot be derived from the rest: imported, or of a record of version 1",
+    )

@@ -178,7 +178,7 @@ class Study:
             self._planned = trials = plan(self.spec, prints, search.chosen)
             place.adopt(self.spec, trials, relatives)
             seen = None
-            if missing := [trial for trial in trials if not _finished(place, trial)]:
+            if missing := [trial for trial in trials if place.trial(trial.id).finished_record() is None]:
                 seen = executor.inspect(self.spec, missing, require_data=True)
             if sought:
                 # The search's share of the data may be too small where the whole is not.
@@ -217,7 +217,9 @@ class Study:
         listener: Listener,
     ) -> None:
         """Runs the trials, those aside whose search found nothing; these get a record that says so."""
-        lost = [trial for trial in trials if trial.label in hopeless and not _finished(store, trial)]
+        lost = [
+            trial for trial in trials if trial.label in hopeless and store.trial(trial.id).finished_record() is None
+        ]
         for trial in lost:
             record = TrialRecord(spec=trial, status=Status.FAILED, cause=hopeless[trial.label])
             store.trial(trial.id).begin_attempt()
@@ -289,8 +291,3 @@ class Study:
         from tuneoff.executors.local import LocalExecutor
 
         return LocalExecutor(self.device)
-
-
-def _finished(store: StudyStore, trial: TrialSpec) -> bool:
-    record = store.trial(trial.id).record()
-    return record is not None and record.status.finished

@@ -169,7 +169,7 @@ def test_predictions_that_were_not_kept_are_none(store: StudyStore) -> None:
 def test_a_record_of_another_version_is_refused(store: StudyStore, monkeypatch: pytest.MonkeyPatch) -> None:
     finish(store, store.trial_ids()[0])
     monkeypatch.setattr("tuneoff.store.trial.RECORD_VERSION", 99)
-    with pytest.raises(StoreError, match="has record version 1, this tuneoff reads 99"):
+    with pytest.raises(StoreError, match="has record version 2, this tuneoff reads 99"):
         store.records()
 
 

@@ -60,7 +60,7 @@ def test_a_child_answers_an_error_with_its_kind_and_ends_with_one(executor: Shar
     _ends(children, child)
     reply = child.reply()
     assert reply is not None
-    assert reply["error"]["type"] == "StoreError"
+    assert reply["error"]["type"] == "CorruptRecord"
     assert "trial.json" in reply["error"]["message"]
     assert child.exit == 1
     assert child.pid is not None

@@ -55,7 +55,9 @@ def below_floor(store: StudyStore) -> str:
 def without_predictions(store: StudyStore, *labels: str) -> StudyStore:
     for record in store.records():
         if record.spec.label in labels:
-            (store.trial(record.spec.id).folder / "predictions-test.jsonl").unlink()
+            place = store.trial(record.spec.id)
+            place.record_path.unlink()
+            place.write_record(record.model_copy(update={"predictions": {}}))
     return store
 
 

@@ -364,7 +364,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], TrialS
                 }
             )
             (spec,) = plan(study)
-            place = TrialStore(tmp_path_factory.mktemp("trial"))
+            place = TrialStore(tmp_path_factory.mktemp("trial") / spec.id)
             place.write_spec(spec)
             run(place, "cpu", time.perf_counter())
             done[method] = place

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import torch
 from trial_tools import news, write_csv
 
-from tuneoff.errors import DataError, SourceNotFound, StoreError
+from tuneoff.errors import CorruptRecord, DataError, SourceNotFound, StoreError
 from tuneoff.spec import ModelSpec, TaskSpec
 from tuneoff.store import TrialStore
 from tuneoff.tasks.base import Batch
@@ -216,6 +217,26 @@ def test_a_trial_without_a_model_is_refused(trained: Trained, make_place: MakePl
     with pytest.raises(StoreError, match="is not completed") as caught:
         export(make_place("lora"), tmp_path / "out", merged=False, device="cpu")
     assert "Run the study again" in caught.value.hint
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("hurt", ["trial.json", "weights/adapter_model.safetensors", "record.json"])
+def test_what_was_damaged_is_neither_exported_nor_asked(hurt: str, trained: Trained, tmp_path: Path) -> None:
+    place = TrialStore(tmp_path / trained("lora", "bert").folder.name)
+    shutil.copytree(trained("lora", "bert").folder, place.folder)
+    path = place.folder / hurt
+    whole = path.read_bytes()
+    if hurt == "trial.json":
+        body = json.loads(whole)
+        body["options"]["alpha"] *= 8
+        path.write_text(json.dumps(body))
+    else:
+        path.write_bytes(whole[:-5] + bytes([whole[-5] ^ 1]) + whole[-4:])
+    with pytest.raises(CorruptRecord, match=Path(hurt).name) as caught:
+        export(place, tmp_path / "out", merged=False, device="cpu")
+    assert "run the study again" in caught.value.hint
+    with pytest.raises(CorruptRecord, match=Path(hurt).name):
+        predict(place, "rows.csv", "cpu")
     assert not (tmp_path / "out").exists()
 
 

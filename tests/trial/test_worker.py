@@ -420,7 +420,7 @@ def test_a_device_that_is_not_there_is_refused(make_place: MakePlace) -> None:
 def sought(make_place: MakePlace) -> tuple[TrialStore, TrialRecord]:
     """A finished trial of a search, otherwise the one of `finished`."""
     place = make_place("lora")
-    place.write_spec(place.spec().model_copy(update={"purpose": "search"}))
+    place.write_spec(place.spec().model_copy(update={"purpose": "search", "fingerprints": None}))
     return place, finish(place)
 
 

@@ -57,7 +57,7 @@ def make_place(tmp_path_factory: pytest.TempPathFactory, bert_folder: Path, news
         protocol = {**changes.pop("protocol", {}), "seeds": [seed]}
         study = make_study(folder, data, {method: options or {}}, protocol=protocol, **changes)
         (spec,) = plan(study)
-        place = TrialStore(tmp_path_factory.mktemp("trial"))
+        place = TrialStore(tmp_path_factory.mktemp("trial") / spec.id)
         place.write_spec(spec)
         return place
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tuneoff.errors import CorruptRecord
 from tuneoff.plan import content_hash
 from tuneoff.record import Metric, Status, TrialRecord
 from tuneoff.spec import StudySpec, TrialSpec
-from tuneoff.store import StudyStore
+from tuneoff.store import StudyStore, TrialStore
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class Results:
         superseded: ids of trials that a later trial of the same row and seed replaced (their data changed).
         search: what the search tried, found and chose, as `search.json` tells it; None where there was none.
         others: trials of the folder that were not asked for.
+        damaged: trial -> what of it is damaged. Such a trial counts as one that has not been run.
     """
 
     store: StudyStore
@@ -84,6 +86,7 @@ class Results:
     superseded: tuple[str, ...]
     search: dict[str, Any] | None = None
     others: tuple[TrialSpec, ...] = ()
+    damaged: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def report_folder(self) -> Path:
@@ -144,24 +147,32 @@ class Asked:
 
 
 def gather(store: StudyStore, asked: Asked | None = None) -> Results:
-    """Reads a study's folder.
+    """Reads a study's folder. Trials of which something is damaged are named and left out.
 
     Args:
         store: the folder.
         asked: leave out the rows and seeds that are not among these; everything is read where unset.
 
     Raises:
-        StoreError: if a file is missing.
-        CorruptRecord: if one was damaged.
+        StoreError: if it is of another version.
+        CorruptRecord: if what it says of the whole study is damaged.
     """
     wanted = {_place(trial) for trial in asked.trials} if asked is not None else None
     others: list[TrialSpec] = []
     groups: dict[tuple[str, str], dict[int, TrialSpec]] = {}
+    records: dict[str, TrialRecord] = {}
+    damaged: dict[str, str] = {}
     superseded: list[str] = []
     for trial_id in store.trial_ids():
-        spec = store.trial(trial_id).spec()
-        if wanted is not None and _place(spec) not in wanted:
+        spec, record, damage = _read(store.trial(trial_id))
+        if spec is not None and wanted is not None and _place(spec) not in wanted:
             others.append(spec)
+            continue
+        if damage:
+            damaged[trial_id] = damage.replace(f"{store.root}/", "")
+        elif record is not None:
+            records[trial_id] = record
+        if spec is None:
             continue
         seeds = groups.setdefault((spec.label, _configuration(spec)), {})
         if spec.seed in seeds:
@@ -172,22 +183,43 @@ def gather(store: StudyStore, asked: Asked | None = None) -> Results:
     order = list(study.methods)
     keys = sorted(groups, key=lambda key: order.index(key[0]) if key[0] in order else len(order))
     names = _labels([next(iter(groups[key].values())) for key in keys])
-    rows = tuple(_row(store, name, groups[key]) for key, name in zip(keys, names, strict=True))
-    return Results(store, study, rows, tuple(superseded), store.search(), tuple(others))
+    rows = tuple(_row(store, name, groups[key], records, damaged) for key, name in zip(keys, names, strict=True))
+    return Results(store, study, rows, tuple(superseded), store.search(), tuple(others), damaged)
 
 
-def _row(store: StudyStore, label: str, seeds: dict[int, TrialSpec]) -> Row:
-    trials = tuple(seeds[seed] for seed in sorted(seeds))
-    records: list[TrialRecord] = []
-    unfinished: list[Status] = []
-    for trial in trials:
-        place = store.trial(trial.id)
+def _read(place: TrialStore) -> tuple[TrialSpec | None, TrialRecord | None, str]:
+    """What a trial was asked for, as far as it can be told, its record, and what of it is damaged (else empty)."""
+    spec = record = None
+    damage = ""
+    try:
         record = place.record()
+    except CorruptRecord as error:
+        damage = error.message
+    try:
+        spec = place.spec()
         if record is not None:
-            records.append(record)
-        else:
-            unfinished.append(Status.RUNNING if place.events_path.exists() else Status.PLANNED)
-    return Row(label, trials, tuple(records), tuple(unfinished))
+            place.verify(record, weights=False)
+    except CorruptRecord as error:
+        damage = damage or error.message
+    return spec or (record.spec if record is not None else None), record, damage
+
+
+def _row(
+    store: StudyStore,
+    label: str,
+    seeds: dict[int, TrialSpec],
+    records: Mapping[str, TrialRecord],
+    damaged: Mapping[str, str],
+) -> Row:
+    trials = tuple(seeds[seed] for seed in sorted(seeds))
+    missing = [trial.id for trial in trials if trial.id not in records]
+    running = {trial for trial in missing if trial not in damaged and store.trial(trial).events_path.exists()}
+    return Row(
+        label,
+        trials,
+        tuple(records[trial.id] for trial in trials if trial.id in records),
+        tuple(Status.RUNNING if trial in running else Status.PLANNED for trial in missing),
+    )
 
 
 def _settings(spec: TrialSpec) -> dict[str, object]:

@@ -84,7 +84,8 @@ def join(folders: Sequence[Path]) -> Joined:
     )
     store = JoinedStore({name: results.store for name, results in studies.items()})
     superseded = tuple(f"{name}/{one}" for name, results in studies.items() for one in results.superseded)
-    joined = Results(store, study, tuple(row for row, _ in rows), superseded)
+    damaged = {f"{name}/{one}": damage for name, it in studies.items() for one, damage in it.damaged.items()}
+    joined = Results(store, study, tuple(row for row, _ in rows), superseded, damaged=damaged)
     return Joined(joined, {row.label: name for row, name in rows}, tuple(_notes(studies)))
 
 

@@ -65,6 +65,7 @@ def run_command(
     """
     from tuneoff import events
     from tuneoff.cli.stream import Stream
+    from tuneoff.store import StudyStore
 
     opened = _common.open_study(study, options)
     out = out or _common.folder_of(study)
@@ -75,7 +76,9 @@ def run_command(
                 stream.send(events.study_ended("interrupted"))
                 return
             # Planned anew, because a search has chosen the configurations.
-            if _unfinished(opened, opened.plan()):
+            assert opened.folder is not None
+            store = StudyStore.open(opened.folder)
+            if any(store.trial(trial.id).finished_record() is None for trial in opened.plan()):
                 state.exit_code = TRIAL_FAILED
             _tell(opened, stream, state)
         except Exception as error:
@@ -149,12 +152,6 @@ def _tell(study: Study, stream: Stream, state: State) -> None:
         click.echo(f"report: {path}", err=True)
         return
     terminal.render(store, _common.console(), study.asked)
-
-
-def _unfinished(study: Study, trials: Sequence[TrialSpec]) -> list[str]:
-    """Ids of the trials that have no finished record."""
-    finished = {record.spec.id for record in study.records() if record.status.finished}
-    return [trial.id for trial in trials if trial.id not in finished]
 
 
 @contextmanager

@@ -93,8 +93,8 @@ class LocalExecutor(Executor):
     def run(self, store: StudyStore, trials: Sequence[TrialSpec], listener: Listener) -> None:
         missing = []
         for trial in trials:
-            record = store.trial(trial.id).record()
-            if record is not None and record.status.finished:
+            record = store.trial(trial.id).finished_record()
+            if record is not None:
                 listener(Progress("skipped", trial, record=record))
             else:
                 missing.append(trial)
@@ -108,7 +108,12 @@ class LocalExecutor(Executor):
         Raises:
             KeyboardInterrupt: after it was recorded as cancelled.
         """
+        damage = place.damage()
         place.begin_attempt()
+        place.write_spec(trial)
+        if damage:
+            message = f"what an earlier run left was damaged and is set aside: {damage}"
+            place.append_event({"kind": "finding", "name": "damaged_trial", "message": message})
         kills = _out_of_memory_kills()
         started = time.monotonic()
         payload = {"folder": str(place.folder.resolve()), "device": self.device, "scratch": self.children.scratch.name}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from tuneoff.errors import CorruptRecord, StoreError
 
 Model = TypeVar("Model", bound=BaseModel)
-DAMAGED = "Restore it from a copy; where it is a trial's, move the trial's folder away and run the study again."
+DAMAGED = "Restore it from a copy, or run the study again: that repeats what is damaged and nothing else."
 
 
 def _umask() -> int:
@@ -54,17 +56,36 @@ def write_atomically(path: Path, data: str | bytes) -> None:
             Path(temporary).unlink(missing_ok=True)
 
 
+def checksum(path: Path) -> str:
+    """SHA-256 (hex) of a file, computed once per process as long as the file is not touched.
+
+    Raises:
+        CorruptRecord: if it is missing or cannot be read.
+    """
+    try:
+        found = path.stat()
+        # The time of the last change of any kind cannot be set, unlike that of the content.
+        return _checksum(path, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    except OSError as error:
+        raise CorruptRecord(f"{path} cannot be read: {error.strerror or error}", hint=DAMAGED) from None
+
+
+@lru_cache(maxsize=4096)
+def _checksum(path: Path, *_: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def read_json(path: Path) -> Any:
     """What a file of JSON holds.
 
     Raises:
-        StoreError: if it is missing.
-        CorruptRecord: if it cannot be read.
+        CorruptRecord: if it is missing or cannot be read.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise StoreError(f"{path} is missing") from None
+        raise CorruptRecord(f"{path} is missing", hint=DAMAGED) from None
     except (OSError, ValueError) as error:
         raise CorruptRecord(f"{path} cannot be read: {error}", hint=DAMAGED) from None
 

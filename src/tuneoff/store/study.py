@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -73,7 +74,9 @@ class StudyStore:
             searched = list(dict.fromkeys([*store.search_ids(), *searched]))
         for trial in trials:
             place = store.trial(trial.id)
-            if not place.spec_path.exists():
+            try:
+                place.spec()
+            except CorruptRecord:
                 place.write_spec(trial)
         body = {"spec_version": SPEC_VERSION, "study": study.model_dump(mode="json"), "trials": verdict}
         if searched:
@@ -120,11 +123,11 @@ class StudyStore:
         Raises:
             StoreError: if this folder cannot be written.
         """
-        missing = {trial.id for trial in trials if not self.trial(trial.id).record_path.exists()}
+        missing = {trial.id for trial in trials if self.trial(trial.id).finished_record() is None}
         found = {}
         for place in (store.trial(trial_id) for store in relatives for trial_id in sorted(missing)):
-            with suppress(StoreError):  # what is damaged there is run again here
-                if (record := place.record()) is not None and record.status.finished:
+            with suppress(StoreError):  # what cannot be read there is run again here
+                if (record := place.finished_record()) is not None:
                     found[record.spec.id] = place
         if found:
             StudyStore.create(self.root, study, trials)
@@ -238,6 +241,18 @@ class StudyStore:
         return self.trial(found[0])
 
     def records(self) -> list[TrialRecord]:
-        """The records there are, in the study's order; not those of its search."""
-        records = (self.trial(trial_id).record() for trial_id in self.trial_ids())
-        return [record for record in records if record is not None]
+        """The records there are, in the study's order; not those of its search.
+
+        A trial of which something is damaged is left out, with a warning (`warnings`) that names it.
+        """
+        records = []
+        for trial_id in self.trial_ids():
+            place = self.trial(trial_id)
+            try:
+                record = place.record()
+                if record is not None:
+                    place.verify(record, weights=False)
+                    records.append(record)
+            except CorruptRecord as error:
+                warnings.warn(f"trial {trial_id} is left out: {error.message}", stacklevel=2)
+        return records

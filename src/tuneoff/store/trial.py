@@ -15,10 +15,10 @@ from pydantic_core import from_json
 
 from tuneoff.errors import CorruptRecord, RecordExists, StoreError
 from tuneoff.events import utc
-from tuneoff.plan import content_hash
-from tuneoff.record import RECORD_VERSION, Event, Finding, Prediction, PredictionsInfo, TrialRecord
+from tuneoff.plan import content_hash, trial_id
+from tuneoff.record import RECORD_VERSION, Event, Finding, Prediction, PredictionsInfo, TrialRecord, upgraded
 from tuneoff.spec import TrialSpec
-from tuneoff.store.files import check_version, read_json, validated, write_atomically
+from tuneoff.store.files import DAMAGED, check_version, checksum, read_json, validated, write_atomically
 from tuneoff.store.trackers import given_up
 
 
@@ -57,22 +57,38 @@ class TrialStore:
         return self.folder / "record.json"
 
     def write_spec(self, spec: TrialSpec) -> None:
-        """Keeps what is to be run."""
+        """Keeps what is to be run, in the place of what was kept before."""
+        with suppress(CorruptRecord):
+            if self.spec() == spec:
+                return
         write_atomically(self.spec_path, spec.model_dump_json(indent=1))
 
     def spec(self) -> TrialSpec:
-        """What is to be run, or was."""
-        return validated(TrialSpec, read_json(self.spec_path), self.spec_path, "a trial")
+        """What is to be run, or was.
+
+        Raises:
+            CorruptRecord: if it is missing, or not what the folder's name was made of.
+        """
+        spec = validated(TrialSpec, read_json(self.spec_path), self.spec_path, "a trial")
+        self._check_identity(spec, self.spec_path)
+        return spec
+
+    def _check_identity(self, spec: TrialSpec, path: Path) -> None:
+        """Refuses what belongs to another trial, and what was changed after the trial got its id."""
+        if spec.id != self.folder.name:
+            raise CorruptRecord(f"{path} belongs to another trial, {spec.id}", hint=DAMAGED)
+        if spec.fingerprints is not None and trial_id(spec) != spec.id:
+            raise CorruptRecord(f"{path} was changed: what it asks for is not what {spec.id} was made of", hint=DAMAGED)
 
     def begin_attempt(self) -> None:
         """Moves what an unfinished attempt left out of the way, keeping it.
 
         Raises:
-            RecordExists: if the trial is finished.
+            RecordExists: if the trial is finished and nothing of it is damaged.
             StoreError: if the folder cannot be written.
         """
-        record = self.record() if self.record_path.exists() else None
-        if record is not None and record.status.finished:
+        record = self.finished_record()
+        if record is not None:
             raise RecordExists(f"trial {record.spec.id} is finished; its record is immutable")
         left = [item for item in self.folder.iterdir() if item.name not in {"trial.json", "attempts"}]
         if not left:
@@ -106,7 +122,7 @@ class TrialStore:
         """The trial's result, or None where there is none yet.
 
         Raises:
-            CorruptRecord: if it was changed or damaged since it was written.
+            CorruptRecord: if it was changed or damaged since it was written, or belongs to another trial.
         """
         if not self.record_path.exists():
             return None
@@ -115,11 +131,61 @@ class TrialStore:
         if seal is None or content_hash(body) != seal:
             raise CorruptRecord(
                 f"{self.record_path} does not match its checksum",
-                hint="It was changed or damaged after it was written. Move the trial's folder away and run "
-                "the study again to repeat that trial alone.",
+                hint=f"It was changed or damaged after it was written. {DAMAGED}",
             )
+        body = upgraded(body)
         check_version(self.record_path, "record", body.get("record_version"), RECORD_VERSION)
-        return validated(TrialRecord, body, self.record_path, "a record")
+        record = validated(TrialRecord, body, self.record_path, "a record")
+        self._check_identity(record.spec, self.record_path)
+        return record
+
+    def verify(self, record: TrialRecord, *, weights: bool = True) -> None:
+        """Checks what the record speaks for: what was asked for, and the files that were kept.
+
+        Args:
+            record: this trial's.
+            weights: whether the trained weights too, which may be large. A folder of weights that was removed as a
+                whole is no damage.
+
+        Raises:
+            CorruptRecord: naming the first file that is not what it was.
+        """
+        apart = {"execution", "fingerprints"}
+        if self.spec().model_dump(exclude=apart) != record.spec.model_dump(exclude=apart):
+            raise CorruptRecord(f"{self.spec_path} does not ask for what its record tells of", hint=DAMAGED)
+        for info in record.predictions.values():
+            self._check_file(self.folder / info.file, info.sha256)
+        if weights and self.weights.is_dir():
+            for name, sha256 in (record.kept_files or {}).items():
+                self._check_file(self.weights / name, sha256)
+
+    def _check_file(self, path: Path, sha256: str) -> None:
+        if checksum(path) != sha256:
+            raise CorruptRecord(f"{path} does not match the checksum in its record", hint=DAMAGED)
+
+    def damage(self) -> str:
+        """What is wrong with the trial's result or a file that it speaks for; empty where nothing is."""
+        try:
+            record = self.record()
+            if record is not None:
+                self.verify(record)
+        except CorruptRecord as error:
+            return error.message
+        return ""
+
+    def intact_record(self) -> TrialRecord | None:
+        """The trial's result; None also where it, or a file that it speaks for, is damaged and must be made again."""
+        return None if self.damage() else self.record()
+
+    def finished_record(self) -> TrialRecord | None:
+        """The trial's result where it is finished and whole, so that the trial need not be run; else None."""
+        record = self.intact_record()
+        return record if record is not None and record.status.finished else None
+
+    def weight_checksums(self) -> dict[str, str]:
+        """The files of the trained weights, by their paths in `weights/`, with their SHA-256."""
+        files = (path for path in sorted(self.weights.rglob("*")) if path.is_file())
+        return {path.relative_to(self.weights).as_posix(): checksum(path) for path in files}
 
     def adopt(self, other: TrialStore) -> None:
         """Takes over a finished trial of another folder, the same one by its id. Files are linked, so that weights take
@@ -170,12 +236,8 @@ class TrialStore:
         if info is None:
             return None
         path = self.folder / info.file
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise CorruptRecord(f"{path} cannot be read: {error.strerror}") from None
-        if hashlib.sha256(data).hexdigest() != info.sha256:
-            raise CorruptRecord(f"{path} does not match the checksum in its record")
+        self._check_file(path, info.sha256)
+        data = path.read_bytes()
         # A line break stands in JSON only as an escape, so the lines are a list but for its commas.
         rows: list[dict[str, Any]] = from_json(b"[" + b",".join(data.splitlines()) + b"]")
         return rows

@@ -63,6 +63,7 @@ def restore(place: TrialStore, device: torch.device, whole: bool = False) -> tup
     spec, record = place.spec(), place.record()
     if record is None or not record.status.finished or record.data is None:
         raise StoreError(f"trial {spec.id} is not completed", hint="Run the study again to complete it.")
+    place.verify(record)
     method = registry.methods()[spec.method].create(spec.options)
     if not isinstance(method, Method):
         raise StoreError(f"{spec.label} uses no model")
@@ -70,7 +71,8 @@ def restore(place: TrialStore, device: torch.device, whole: bool = False) -> tup
         raise StoreError(f"trial {spec.id} belongs to the search, which keeps no weights", hint="Name another trial.")
     if method.trains and not place.weights.is_dir():
         raise StoreError(
-            f"trial {spec.id} kept no weights", hint="Run it again with --set execution.keep_weights=true."
+            f"trial {spec.id} kept no weights",
+            hint=f"Move {place.folder} away and run the study again with --set execution.keep_weights=true.",
         )
     labels = {"labels": list(record.data.labels)} if record.data.labels else {}
     task = registry.tasks()[spec.task.name]({**spec.task.options, **labels})

@@ -123,7 +123,10 @@ def run(
     machine = environment.describe(str(device), torch.get_num_threads(), commit=commit, release_memory=released)
     timing = record.timing.model_copy(update={"total_seconds": time.perf_counter() - started})
     findings = (*record.findings, *found, *place.tracker_findings())
-    complete = record.model_copy(update={"environment": machine, "timing": timing, "findings": findings})
+    kept = place.weight_checksums() if ranks.first else {}
+    complete = record.model_copy(
+        update={"environment": machine, "timing": timing, "findings": findings, "kept_files": kept}
+    )
     complete = complete.model_copy(update={"missing": {**null_reasons(complete, device), **complete.missing}})
     place.write_record(complete)
     return complete
