@@ -13,12 +13,13 @@ import torch
 from torch import nn
 
 from tuneoff import architectures
-from tuneoff.errors import SourceUnreachable, UnsupportedModel
+from tuneoff.errors import SourceUnreachable, TuneoffError, UnsupportedModel
 from tuneoff.methods.base import TaskView
 from tuneoff.record import Finding, ModelInfo
 from tuneoff.sources import ModelFiles, find_model
 from tuneoff.spec import ModelSpec
 from tuneoff.tasks.base import Task
+from tuneoff.trial.config_limits import check_config_file
 from tuneoff.trial.gguf import dequantised
 from tuneoff.trial.lengths import max_positions
 from tuneoff.trial.precision import Kernel
@@ -64,13 +65,16 @@ def load_config(spec: ModelSpec, *, offline: bool = False) -> tuple[Any, ModelFi
     try:
         with quiet():
             files = dequantised(files)
+        check_config_file(files.path, spec.source)
         arguments: dict[str, Any] = {"gguf_file": files.gguf_file} if files.gguf_file else {}
         config = AutoConfig.from_pretrained(
             files.path, revision=files.revision or "main", trust_remote_code=False, **arguments
         )
-    except (ValueError, KeyError, OSError) as error:
+    except TuneoffError:
+        raise
+    except Exception as error:  # whatever transformers makes of a value that it does not expect
         raise UnsupportedModel(
-            f"{spec.source}: transformers cannot read its configuration: {_first_line(error)}",
+            f"{spec.source}: transformers cannot read its configuration: {' '.join(str(error).split())[:300]}",
             hint="Only architectures that transformers itself has are supported; remote code is never run.",
         ) from None
     if not (hasattr(config, "hidden_size") and hasattr(config, "num_hidden_layers")):
@@ -85,6 +89,9 @@ def load_config(spec: ModelSpec, *, offline: bool = False) -> tuple[Any, ModelFi
             f"{spec.source}: its config.json names other weights by `transformers_weights`",
             hint="Take that key out of config.json, and name the weights model.safetensors.",
         )
+    for key in ("hidden_size", "num_hidden_layers"):
+        if not isinstance(getattr(config, key), int) or getattr(config, key) < 1:
+            raise UnsupportedModel(f"{spec.source}: its configuration says {key}: {getattr(config, key)!r}")
     return config, files
 
 
@@ -238,6 +245,9 @@ def _from_config(config: Any, task: Task) -> Any:
         return task.model_class(config).from_config(config, trust_remote_code=False)
     except ValueError as error:
         raise UnsupportedModel(f"a {config.model_type} model cannot do this task: {_first_line(error)}") from None
+    except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
+        why = f"{type(error).__name__}: {_first_line(error)}"
+        raise UnsupportedModel(f"no {config.model_type} model can be built from this configuration: {why}") from None
 
 
 def _from_files(files: ModelFiles, config: Any, task: Task) -> tuple[Any, list[str]]:
