@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tuneoff.errors import StoreError, UnsupportedModel
 from tuneoff.methods._modules import is_tied, untie
-from tuneoff.methods.base import Attached, Method, MethodOptions, TaskView
+from tuneoff.methods.base import Attached, Method, MethodOptions, PlainCode, TaskView
 
 if TYPE_CHECKING:
     from torch import nn
@@ -59,6 +60,14 @@ class PeftMethod(Method[O]):
     def save(self, attached: Attached, folder: Path) -> None:
         wrapped: Any = attached.module
         wrapped.save_pretrained(str(folder), save_embedding_layers=False)
+        # PEFT writes sets in the order of their hashes, which no two processes share.
+        fields = vars(wrapped.peft_config["default"])
+        edit_config(folder, {name: sorted(value) for name, value in fields.items() if isinstance(value, set)})
+
+    def plain_code(self, attached: Attached, task: TaskView) -> PlainCode:
+        return PlainCode(
+            ("from peft import PeftModel",), ("model = PeftModel.from_pretrained(model, FOLDER)",), peft=True
+        )
 
     def load(self, attached: Attached, folder: Path) -> None:
         self.put(attached, read_adapter(folder), folder)
@@ -112,6 +121,13 @@ def read_adapter(folder: Path, device: str = "cpu") -> dict[str, Any]:
         raise StoreError(f"{folder} lacks {SAFETENSORS_WEIGHTS_NAME}, the trained weights", hint="Run the trial again.")
     weights: dict[str, Any] = load_peft_weights(str(folder), device=device)
     return weights
+
+
+def edit_config(folder: Path, changes: dict[str, Any]) -> None:
+    """Changes fields of the configuration that PEFT wrote into a folder."""
+    file = folder / "adapter_config.json"
+    config = {**json.loads(file.read_text(encoding="utf-8")), **changes}
+    file.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
 
 
 def peft_task(task: TaskView) -> Any:

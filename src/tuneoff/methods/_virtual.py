@@ -7,12 +7,12 @@ in PEFT's own layout, are the rows that come out of it.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from tuneoff.errors import UnsupportedModel
 from tuneoff.methods._modules import decoder_layers, is_encoder
 from tuneoff.methods._peft import PeftMethod, read_adapter
-from tuneoff.methods.base import Attached, MethodOptions
+from tuneoff.methods.base import Attached, MethodOptions, PlainCode, TaskView
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +32,33 @@ class VirtualTokens(PeftMethod[O]):
         # As in evaluation: an LSTM rounds otherwise where gradients are wanted.
         with torch.no_grad():
             super().save(attached, folder)
+
+    def plain_code(self, attached: Attached, task: TaskView) -> PlainCode:
+        model: Any = attached.model
+        if attached.prefix is None or not model.config.is_encoder_decoder:
+            return super().plain_code(attached, task)
+        # PEFT gives a prefix to encoder-decoders in another way: of some layers it drops what was trained.
+        config = cast(Any, attached.module).peft_config["default"]
+        shape = f"{attached.virtual_tokens}, {config.num_layers}, 2, {config.num_attention_heads}, -1"
+        return PlainCode(
+            imports=("from safetensors.torch import load_file",),
+            lines=(
+                f'prefix = load_file(f"{{FOLDER}}/adapter_model.safetensors")["prompt_embeddings"].view({shape})',
+                "plain_generate = model.generate",
+                "",
+                "",
+                "def generate(past_key_values, generation_config, **given):",
+                '    """Writes with the trained keys and values in the cache, which is given empty."""',
+                "    for layer, (keys, values) in enumerate(prefix.permute(1, 2, 3, 0, 4)[:, :, None]):",
+                "        past_key_values.self_attention_cache.update(keys, values, layer)",
+                "    past_key_values.batch_repeat_interleave(generation_config.num_beams)",
+                "    given |= {'past_key_values': past_key_values, 'generation_config': generation_config}",
+                "    return plain_generate(**given)",
+                "",
+                "",
+                "model.generate = generate",
+            ),
+        )
 
     def load(self, attached: Attached, folder: Path) -> None:
         from torch.nn import Embedding

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from tuneoff.methods._modules import ATTENTION_OUTPUTS, FEEDFORWARD_OUTPUTS, blocks, first_submodule, freeze, train_head
-from tuneoff.methods.base import Attached, LearningRate, Method, MethodOptions, Prior, TaskView
+from tuneoff.methods.base import (
+    WEIGHTS_FILE,
+    Attached,
+    LearningRate,
+    Method,
+    MethodOptions,
+    PlainCode,
+    Prior,
+    TaskView,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -57,6 +66,32 @@ class Adapter(Method[AdapterOptions]):
         train_head(model, task)
         return Attached(model, model)
 
+    def plain_code(self, attached: Attached, task: TaskView) -> PlainCode:
+        code = super().plain_code(attached, task)
+        activation = type(self._activation()).__name__
+        return PlainCode(
+            imports=("from torch import nn", *code.imports),
+            lines=(
+                f'kept = load_file(f"{{FOLDER}}/{WEIGHTS_FILE}")',
+                'for name in [name for name in kept if name.endswith(".bottleneck.0.weight")]:',
+                '    projection = model.get_submodule(name.removesuffix(".bottleneck.0.weight"))',
+                "    width, hidden = kept[name].shape",
+                "    projection.bottleneck = nn.Sequential(",
+                f"        nn.Linear(hidden, width), nn.{activation}(), nn.Linear(width, hidden)",
+                "    )",
+                "    projection.register_forward_hook(",
+                "        lambda projection, inputs, output: output + projection.bottleneck(output)",
+                "    )",
+                *code.lines,
+            ),
+        )
+
+    def _activation(self) -> nn.Module:
+        from torch import nn
+
+        kinds: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
+        return kinds[self.options.activation]()
+
     def _insert(self, projection: nn.Module) -> None:
         """Hangs a bottleneck on a projection's output. The projection's own weights keep their names, so the
         base model's files still load."""
@@ -67,10 +102,9 @@ class Adapter(Method[AdapterOptions]):
         # Conv1D (GPT-2) stores (in, out), Linear (out, in).
         hidden = int(weight.shape[1] if type(projection).__name__ == "Conv1D" else weight.shape[0])
         width = max(1, int(hidden / self.options.reduction_factor))
-        activations = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
         place = {"device": weight.device, "dtype": bias.dtype if bias is not None else weight.dtype}
         bottleneck = nn.Sequential(
-            nn.Linear(hidden, width, **place), activations[self.options.activation](), nn.Linear(width, hidden, **place)
+            nn.Linear(hidden, width, **place), self._activation(), nn.Linear(width, hidden, **place)
         )
         nn.init.normal_(bottleneck[0].weight, std=0.02)  # type: ignore[arg-type]
         for tensor in (bottleneck[0].bias, bottleneck[2].weight, bottleneck[2].bias):

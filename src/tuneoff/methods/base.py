@@ -66,6 +66,21 @@ class TaskView:
     tokenize: Callable[[str], Sequence[int]] | None = None
 
 
+@dataclass(frozen=True)
+class PlainCode:
+    """Python for whoever has transformers and PEFT alone: how the base model becomes the trained one.
+
+    Attributes:
+        imports: lines that import what is needed.
+        lines: change `model`, the base model with the task's head, by the files in `FOLDER`, which `save` wrote.
+        peft: whether PEFT loads these files as an adapter and does with them what the method does.
+    """
+
+    imports: tuple[str, ...]
+    lines: tuple[str, ...]
+    peft: bool = False
+
+
 @dataclass
 class Attached:
     """A model with a method attached to it.
@@ -209,6 +224,16 @@ class Method(AnyMethod[O]):
         with torch.no_grad():
             for name, parameter in trained.items():
                 parameter.copy_(kept[name])
+
+    def plain_code(self, attached: Attached, task: TaskView) -> PlainCode:
+        """How to load without tuneoff what `save` wrote, for the card of an export; by default tensors by name."""
+        return PlainCode(
+            imports=("from safetensors.torch import load_file",),
+            lines=(
+                f'odd = model.load_state_dict(load_file(f"{{FOLDER}}/{WEIGHTS_FILE}"), strict=False).unexpected_keys',
+                "assert not odd, odd",
+            ),
+        )
 
     def merge(self, attached: Attached) -> nn.Module:
         """The plain transformer with the method's effect folded into its weights; only if `mergeable`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from pydantic import Field, field_validator
 
 from tuneoff.errors import UnsupportedModel, did_you_mean
 from tuneoff.methods._modules import attention_projections, is_projection, is_tied
-from tuneoff.methods._peft import PeftMethod, attach_peft, peft_task, read_adapter
+from tuneoff.methods._peft import PeftMethod, attach_peft, edit_config, peft_task, read_adapter
 from tuneoff.methods.base import Attached, LearningRate, MethodOptions, Prior, TaskView
 
 if TYPE_CHECKING:
@@ -167,18 +166,16 @@ class Lora(PeftMethod[LoraOptions]):
         import torch
         from safetensors.torch import load_file, save_file
 
-        file, settings = folder / "adapter_model.safetensors", folder / "adapter_config.json"
+        file = folder / "adapter_model.safetensors"
         kept = load_file(file)
         for name, (first, second) in starts.items():
             for part, start, axis in (("lora_A", first, 0), ("lora_B", -second, 1)):
                 key = f"base_model.model.{name}.{part}.weight"
                 kept[key] = torch.cat([kept[key], start.cpu()], dim=axis).contiguous()
         save_file(kept, file, metadata={"format": "pt"})
-        config = json.loads(settings.read_text(encoding="utf-8"))
-        config["r"] *= 2
         # The scale, alpha / r or alpha / sqrt(r), must stay.
-        config["lora_alpha"] *= 2**0.5 if self.options.rslora else 2
-        settings.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
+        alpha = self.options.alpha * (2**0.5 if self.options.rslora else 2)
+        edit_config(folder, {"r": 2 * self.options.r, "lora_alpha": alpha})
 
     def load(self, attached: Attached, folder: Path) -> None:
         starts = attached.extra.get("starts")

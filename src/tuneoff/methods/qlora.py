@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from tuneoff.methods._peft import PeftMethod, attach_peft, peft_task
-from tuneoff.methods.base import Attached, LearningRate, Prior, TaskView
+from tuneoff.methods.base import Attached, LearningRate, PlainCode, Prior, TaskView
 from tuneoff.methods.lora import LowRankOptions, lora_layers, lora_targets
 
 if TYPE_CHECKING:
@@ -62,8 +62,9 @@ class Qlora(PeftMethod[QloraOptions]):
         from tuneoff.methods._quantised import quantise
 
         full = dict(model.named_modules()) if self.options.init == "loftq" else {}
-        kept = [*task.head, *([task.output] if task.output else [])]
-        packed = quantise(model, kept, quant_type=self.options.quant_type, double=self.options.double_quantisation)
+        packed = quantise(
+            model, _kept(task), quant_type=self.options.quant_type, double=self.options.double_quantisation
+        )
         any_model: Any = model
         any_model.is_loaded_in_4bit = True  # by this PEFT knows that it meets four-bit layers
         targets = lora_targets(self.options.targets, model)
@@ -79,6 +80,29 @@ class Qlora(PeftMethod[QloraOptions]):
             if name in packed:
                 _start_from_loss(layer, full.pop(name).weight)
         return attached
+
+    def plain_code(self, attached: Attached, task: TaskView) -> PlainCode:
+        code, chosen = super().plain_code(attached, task), self.options
+        return PlainCode(
+            imports=("from bitsandbytes.functional import dequantize_4bit, quantize_4bit", *code.imports),
+            lines=(
+                "# Rounded to the 4-bit values it was trained on. For less memory, on a GPU, load it with a",
+                "# BitsAndBytesConfig in the place of this loop; outputs then differ slightly.",
+                "for name, layer in model.named_modules():",
+                f"    kept = any(f'{{name}}.'.startswith(f'{{other}}.') for other in {_kept(task)!r})",
+                '    if type(layer).__name__ not in ("Linear", "Conv1D") or kept:',
+                "        continue",
+                '    weight = layer.weight.data.T if type(layer).__name__ == "Conv1D" else layer.weight.data',
+                "    packed, state = quantize_4bit(",
+                f'        weight.contiguous(), quant_type="{chosen.quant_type}", '
+                f"compress_statistics={chosen.double_quantisation}",
+                "    )",
+                "    state.shape = torch.Size((1, weight.numel()))",
+                "    weight.copy_(dequantize_4bit(packed, state).reshape(weight.shape))",
+                *code.lines,
+            ),
+            peft=True,
+        )
 
     def merge(self, attached: Attached) -> nn.Module:
         # PEFT would pack the merged weights again, which rounds the update away.
@@ -99,6 +123,11 @@ class Qlora(PeftMethod[QloraOptions]):
             setattr(model.get_submodule(parent), last, plain)
         del model.is_loaded_in_4bit
         return super().merge(attached)
+
+
+def _kept(task: TaskView) -> list[str]:
+    """Modules that are not packed."""
+    return [*task.head, *([task.output] if task.output else [])]
 
 
 def _start_from_loss(layer: Any, full: torch.Tensor) -> None:

@@ -49,12 +49,16 @@ class ModelFiles:
         revision: commit or tag at the hub.
         gguf_file: name of the GGUF file inside `path`, where the weights are one.
         checksum: SHA-256 of the weights where it is known beforehand; else measured after loading.
+        hub_id: the id by which anybody finds the same files at the hub; None where there is none.
+        hub_commit: the commit there; None where it is not known.
     """
 
     path: str
     revision: str | None = None
     gguf_file: str | None = None
     checksum: str | None = None
+    hub_id: str | None = None
+    hub_commit: str | None = None
 
 
 class Source(ABC):

@@ -77,7 +77,8 @@ class Hub(Source):
         answer = _ask("model", spec.source, spec.revision)
         if answer.trouble:
             return _from_cache(spec, answer.trouble)
-        return ModelFiles(spec.source, answer.commit, gguf_file=_gguf_or_safetensors(spec, answer.files))
+        gguf_file = _gguf_or_safetensors(spec, answer.files)
+        return ModelFiles(spec.source, answer.commit, gguf_file, hub_id=spec.source, hub_commit=answer.commit)
 
 
 @dataclass(frozen=True)
@@ -198,7 +199,8 @@ def _from_cache(spec: ModelSpec, trouble: str) -> ModelFiles:
         gguf_file = _gguf_or_safetensors(spec, [entry.name for entry in folder.iterdir()])
     except SourceNotFound:
         raise _unreachable("model", repr(spec.source), trouble) from None
-    return ModelFiles(str(folder), gguf_file=gguf_file)
+    # A snapshot is called by its commit.
+    return ModelFiles(str(folder), gguf_file=gguf_file, hub_id=spec.source, hub_commit=folder.name)
 
 
 def _gguf_or_safetensors(spec: ModelSpec, names: Sequence[str]) -> str | None:

@@ -71,6 +71,7 @@ class Package(Source):
             str(root / folder),
             gguf_file=weights if weights.endswith(".gguf") else None,
             checksum=entry["files"][weights],
+            **entry.get("hub", {}),
         )
 
     def model_aliases(self) -> dict[str, str]:

@@ -76,6 +76,13 @@ def _checksum(path: Path, *_: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def give_usual_modes(folder: Path) -> None:
+    """Gives a folder and all in it the modes that new files have here; those of libraries may be private."""
+    folder.chmod(0o777 & ~_UMASK)
+    for path in folder.rglob("*"):
+        path.chmod((0o777 if path.is_dir() else 0o666) & ~_UMASK)
+
+
 def read_json(path: Path) -> Any:
     """What a file of JSON holds.
 

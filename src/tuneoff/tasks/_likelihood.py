@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tuneoff.errors import DataError, UnsupportedModel, did_you_mean
 from tuneoff.methods.base import Attached, TaskView
 from tuneoff.tasks._inputs import is_causal, logits_at, model_inputs, output_layer
-from tuneoff.tasks._prompts import Prompt, Template, prompts, separator
+from tuneoff.tasks._prompts import Prompt, Template, plain_prompt, prompts, separator
 from tuneoff.tasks.base import Batch, Example, Features
 
 if TYPE_CHECKING:
@@ -207,6 +207,31 @@ class Likelihood:
                         hint="Give the classes other words with task.words.",
                     )
         return Words.of(tokens)
+
+    def plain_code(self, labels: Sequence[str], tokenizer: Any, max_length: int) -> list[str]:
+        """Python lines that define `predict`; see `Task.plain_code`."""
+        words = self._tokenize_words(labels, tokenizer)
+        known = {label: list(tokens) for label, tokens in zip(labels, words.tokens, strict=True)}
+        return [
+            f"WORDS = {known!r}  # class -> its words as tokens",
+            "",
+            *plain_prompt(self.template, "text", (), tokenizer, max_length - words.room, closed=False),
+            "",
+            "def likelihood(ids, words):",
+            "    read = torch.tensor([ids + words[:-1]], device=model.device)",
+            "    logits = model(input_ids=read, attention_mask=torch.ones_like(read)).logits[0, -len(words) :].float()",
+            "    return logits.log_softmax(-1)[range(len(words)), words].sum()",
+            "",
+            "",
+            "def scores(text):",
+            "    found = torch.stack([likelihood(prompt(text), words) for words in WORDS.values()])",
+            "    return dict(zip(WORDS, found.softmax(-1).tolist()))",
+            "",
+            "",
+            "def predict(text):",
+            "    found = scores(text)",
+            "    return max(found, key=found.get)",
+        ]
 
     # --- tokens -> scores
 

@@ -126,6 +126,46 @@ def prompts(texts: Sequence[tuple[str, str, str]], tokenizer: Any, *, closed: bo
             yield Prompt(ids[: len(ids) - dropped], first, last, opening, closing - dropped)
 
 
+def plain_prompt(
+    template: Template, source: str, others: Sequence[str], tokenizer: Any, room: int, *, closed: bool
+) -> list[str]:
+    """Python lines that define `prompt`, which gives what `prompts` and `Prompt.cut` give; see `Task.plain_code`.
+
+    Args:
+        template: makes the prompt.
+        source: what the lines call the text put in.
+        others: the names in the template that are other columns'.
+        tokenizer: the model's.
+        room: tokens of a prompt.
+        closed: as for `prompts`.
+    """
+    sides: list[list[str]] = [[], []]
+    side = 0
+    for literal, name in template.pieces:
+        if literal:
+            sides[side].append(repr(literal))
+        if name is not None and name in others:
+            sides[side].append(f"columns[{name!r}]")
+        elif name is not None:
+            side = 1
+    before, after = (" + ".join(parts) or '""' for parts in sides)
+    added = tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]
+    dropped = 0 if closed else sum(added) - sum(takewhile(bool, added))
+    end = f"[:-{dropped}]" if dropped else ""
+    return [
+        "",
+        f"def prompt({source}, **columns):",
+        f"    before, after = {before}, {after}",
+        f"    encoded = tokenizer(before + {source} + after, return_offsets_mapping=True)",
+        f'    ids = encoded["input_ids"]{end}',
+        f"    first, last = len(before), len(before + {source})",
+        '    inside = [i for i, (a, b) in enumerate(encoded["offset_mapping"]) if first <= a < b <= last]',
+        f"    cut = max(0, len(ids) - {room})  # what is too long loses the end of its text",
+        "    return ids[: inside[-1] + 1 - cut] + ids[inside[-1] + 1 :] if cut else ids",
+        "",
+    ]
+
+
 def separator(tokenizer: Any) -> list[int]:
     """What ends a solved example: the tokens of `SEPARATOR`, or the end-of-text token where those do not hold it.
 

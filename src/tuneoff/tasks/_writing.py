@@ -52,8 +52,7 @@ def write(
 
     model: Any = attached.model
     ids, mask = ids.to(model.device), mask.to(model.device)
-    ends = _ends(model, tokenizer)
-    config = _generation_config(settings, ends, tokenizer)
+    config = generation_config(model, settings, tokenizer)
     with torch.no_grad():
         inputs = model_inputs(attached, ids, mask)
         if model.config.is_encoder_decoder:
@@ -72,7 +71,7 @@ def write(
         finally:
             model.generation_config = own
     # Every row starts with the one token that was given: the prompt's last, or the decoder's start.
-    return [_until(row, ends, config.pad_token_id) for row in made[:, 1:].tolist()]
+    return [_until(row, config.eos_token_id, config.pad_token_id) for row in made[:, 1:].tolist()]
 
 
 def _left_padded(
@@ -106,9 +105,11 @@ def _left_padded(
     }
 
 
-def _generation_config(settings: Settings, ends: list[int], tokenizer: Any) -> Any:
+def generation_config(model: Any, settings: Settings, tokenizer: Any) -> Any:
+    """The settings in transformers' words; a text ends where the tokenizer or the model's configuration says."""
     from transformers import GenerationConfig
 
+    ends = _ends(model, tokenizer)
     beams = {"length_penalty": settings.length_penalty, "early_stopping": False} if settings.num_beams > 1 else {}
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else ends[0]
     return GenerationConfig(
@@ -123,6 +124,47 @@ def _generation_config(settings: Settings, ends: list[int], tokenizer: Any) -> A
         use_cache=True,
         **beams,
     )
+
+
+def plain_writing(settings: Settings, *, encoder_decoder: bool) -> list[str]:
+    """Python lines that define `predict` by a `prompt` that gives tokens; see `Task.plain_code`.
+
+    Where a causal model must not repeat itself, transformers' own setting would count the prompt's words too; here as
+    in `write` only what is written counts, after the prompt's last token.
+    """
+    needed = ["GenerationConfig"]
+    given = {"input_ids": "ids", "attention_mask": "torch.ones_like(ids)", "generation_config": "writing"}
+    lines = [
+        "",
+        "def predict(source, **columns):",
+        "    ids = torch.tensor([prompt(source, **columns)], device=model.device)",
+    ]
+    if encoder_decoder:
+        needed += ["DynamicCache", "EncoderDecoderCache"]
+        # As in `write`.
+        given["past_key_values"] = "EncoderDecoderCache(DynamicCache(), DynamicCache())"
+    elif settings.no_repeat_ngram_size:
+        needed += ["LogitsProcessorList", "NoRepeatNGramLogitsProcessor"]
+        lines += [
+            f"    repeats = NoRepeatNGramLogitsProcessor({settings.no_repeat_ngram_size})",
+            "    only_new = LogitsProcessorList([lambda read, scores: repeats(read[:, ids.shape[1] - 1 :], scores)])",
+        ]
+        given |= {"logits_processor": "only_new", "no_repeat_ngram_size": "0"}
+    first = "" if encoder_decoder else "ids.shape[1]"
+    return [
+        "",
+        f"from transformers import {', '.join(sorted(needed))}",
+        "",
+        "writing = GenerationConfig.from_pretrained(FOLDER)",
+        "whole = model.get_base_model() if hasattr(model, 'get_base_model') else model",
+        "whole.generation_config = writing",
+        "",
+        *lines,
+        f"    made = model.generate({', '.join(f'{name}={value}' for name, value in given.items())})",
+        "    ends = writing.eos_token_id",
+        f"    written = [token for token in made[0, {first}:].tolist() if token not in ends]",
+        "    return tokenizer.decode(written, skip_special_tokens=True).strip()",
+    ]
 
 
 def _stops(stop: str | None, tokenizer: Any) -> Any:

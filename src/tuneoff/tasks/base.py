@@ -266,6 +266,24 @@ class Task(ABC):
         `values`."""
         raise NotImplementedError(f"{type(self).__name__} writes no text")
 
+    def generation_config(self, model: nn.Module, tokenizer: Any) -> Any:
+        """How `generate` writes, as transformers' configuration of it; None for a task that writes no text."""
+        return None
+
+    def plain_code(self, model: nn.Module, tokenizer: Any, columns: Mapping[str, str], max_length: int) -> list[str]:
+        """Python for the card of an export: lines that define `predict`, from an example's texts to its output.
+
+        They stand where `torch`, the trained `model` and the `tokenizer` are at hand and tuneoff is not, and must give
+        what the trial predicts. Empty where a task does not say.
+
+        Args:
+            model: the trained model, for what depends on its kind.
+            tokenizer: the model's.
+            columns: role -> column of the training rows.
+            max_length: as for `encode`.
+        """
+        return []
+
     @abstractmethod
     def score(self, predictions: Sequence[Prediction], split: str) -> list[Metric]:
         """All metrics of a split that the predictions tell, `tested_metric` first if it is among them.

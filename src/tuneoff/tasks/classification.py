@@ -285,6 +285,27 @@ class Classification(Task):
             for example, chosen, row in zip(examples, best, scores.tolist(), strict=True)
         ]
 
+    def plain_code(self, model: nn.Module, tokenizer: Any, columns: Mapping[str, str], max_length: int) -> list[str]:
+        if self._likelihood is not None:
+            return self._likelihood.plain_code(self.labels, tokenizer, max_length)
+        # As in `forward`: the last token is the last, whatever its number.
+        decoder = getattr(model, "score", None) is not None
+        return [
+            *(["model.config.pad_token_id = None  # one text at a time has no padding", ""] if decoder else []),
+            "",
+            "def scores(text):",
+            f'    read = tokenizer(text, truncation=True, max_length={max_length}, return_tensors="pt")',
+            "    read = read.to(model.device)",
+            '    logits = model(input_ids=read["input_ids"], attention_mask=read["attention_mask"]).logits',
+            "    shares = logits[0].float().softmax(-1).tolist()",
+            "    return {model.config.id2label[i]: share for i, share in enumerate(shares)}",
+            "",
+            "",
+            "def predict(text):",
+            "    found = scores(text)",
+            "    return max(found, key=found.get)",
+        ]
+
     def score(self, predictions: Sequence[Prediction], split: str) -> list[Metric]:
         number = {label: i for i, label in enumerate(self.labels)}
         target = np.array([number[p.target] for p in predictions])

@@ -14,11 +14,11 @@ from tuneoff.methods.base import Attached, TaskView
 from tuneoff.record import Finding, Metric, Prediction
 from tuneoff.sources.base import Rows
 from tuneoff.tasks._inputs import is_causal, logits_at, model_inputs, output_layer
-from tuneoff.tasks._prompts import SEPARATOR, PairEncoder, Template, read_back
+from tuneoff.tasks._prompts import SEPARATOR, PairEncoder, Template, plain_prompt, read_back
 from tuneoff.tasks._rouge import answer_scores, rouge
 from tuneoff.tasks._rows import choose_columns, require_cells, require_columns
 from tuneoff.tasks._words import cut_words, summary_words
-from tuneoff.tasks._writing import Settings, write
+from tuneoff.tasks._writing import Settings, generation_config, plain_writing, write
 from tuneoff.tasks.base import Batch, Example, Features, Task, TaskOptions
 
 if TYPE_CHECKING:
@@ -357,9 +357,14 @@ class Generation(Task):
     def generate(
         self, attached: Attached, features: Sequence[Features], tokenizer: Any, limit: int | None = None
     ) -> list[list[int]]:
+        settings = self._settings(min(self.target_room, limit or self.target_room))
+        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        ids, mask = _pad([f.prompt_ids or f.input_ids for f in features], pad)
+        return write(attached, ids, mask, settings, tokenizer)
+
+    def _settings(self, room: int) -> Settings:
         options: GenerationOptions = self.options
-        room = min(options.max_target_length, limit or options.max_target_length)
-        settings = Settings(
+        return Settings(
             max_new_tokens=room,
             min_new_tokens=min(options.min_target_length, room),
             num_beams=options.num_beams,
@@ -368,9 +373,18 @@ class Generation(Task):
             start_token_id=self._kind.start_token_id,
             stop=SEPARATOR if self._shows else None,
         )
-        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        ids, mask = _pad([f.prompt_ids or f.input_ids for f in features], pad)
-        return write(attached, ids, mask, settings, tokenizer)
+
+    def generation_config(self, model: nn.Module, tokenizer: Any) -> Any:
+        return generation_config(model, self._settings(self.target_room), tokenizer)
+
+    def plain_code(self, model: nn.Module, tokenizer: Any, columns: Mapping[str, str], max_length: int) -> list[str]:
+        """`predict` takes the source and, by their names, the template's other columns."""
+        encoder = self._kind.encoder_decoder
+        others = [role for role in columns if role not in ("source", self.target_role)]
+        return [
+            *plain_prompt(self.template, "source", others, tokenizer, max_length, closed=encoder),
+            *plain_writing(self._settings(self.target_room), encoder_decoder=encoder),
+        ]
 
     def answer(self, prediction: Prediction, example: Example, written: str, tokens: int) -> Prediction:
         output = written.strip()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tuneoff.errors import StoreError
 from tuneoff.methods.base import Attached, Method, MethodOptions
+from tuneoff.store import give_usual_modes
 from tuneoff.trial import sharding
 from tuneoff.trial.ranks import ALONE, Ranks
 
@@ -45,6 +46,7 @@ class Checkpoint:
                 sharding.save(self.attached, fresh)
             else:
                 self.method.save(self.attached, fresh)
+            give_usual_modes(fresh)
             shutil.rmtree(self.folder, ignore_errors=True)
             fresh.rename(self.folder)
         except Exception as error:

@@ -17,6 +17,7 @@ import torch
 from filelock import FileLock
 
 from tuneoff.sources import ModelFiles, cache_folder, sha256
+from tuneoff.store import give_usual_modes
 
 CHECKSUMS = "checksums.json"
 
@@ -63,10 +64,7 @@ def _make(files: ModelFiles, place: Path) -> None:
         tokenizer.save_pretrained(str(fresh))
         sums = {file.name: sha256(file) for file in fresh.iterdir()}
         (fresh / CHECKSUMS).write_text(json.dumps(sums), encoding="utf-8")
-        # Temporary folders and safetensors are private by default; the cache is anybody's.
-        fresh.chmod(0o755)
-        for file in fresh.iterdir():
-            file.chmod(0o644)
+        give_usual_modes(fresh)
         fresh.rename(place)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)

@@ -92,7 +92,8 @@ def _do(verb: str, payload: dict[str, Any], started: float) -> Any:
 
         return serve_rank(place, payload, started)
     if verb == "export":
-        from tuneoff.trial.use import export, go_to_origin
+        from tuneoff.trial.export import export
+        from tuneoff.trial.use import go_to_origin
 
         go_to_origin(place.spec(), payload.get("origin"))
         return export(place, Path(payload["out"]), payload["merged"], payload["device"])

@@ -1,15 +1,11 @@
-"""A trained model put to use: built again, exported, or asked for predictions."""
+"""A trained model put to use: built again, or asked for predictions."""
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import shutil
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -95,122 +91,6 @@ def restore(place: TrialStore, device: torch.device, whole: bool = False) -> tup
         task, attached, device, policy.autocast, loaded.pad_token_id, size, loaded.tokenizer, attention=kernel
     )
     return task, attached, loaded.tokenizer, bench
-
-
-def export(place: TrialStore, out: Path, merged: bool, device: str) -> dict[str, Any]:
-    """Writes what a trial trained, or the whole merged model, into a new folder with a card.
-
-    Methods that PEFT implements are written in PEFT's layout, head included.
-
-    Raises:
-        StoreError: if `out` is not empty, nothing was trained, no weights were kept, or the method cannot be merged.
-    """
-    spec, record = place.spec(), place.record()
-    kind_of = registry.methods()[spec.method]
-    if not kind_of.trains:
-        raise StoreError(
-            f"{spec.method} trains nothing, so there is nothing to export",
-            hint="Export a trial of a row that trains.",
-        )
-    if merged and not kind_of.mergeable:
-        mergeable = [name for name in registry.methods() if registry.methods()[name].mergeable]
-        raise StoreError(
-            f"{spec.method} cannot be merged into the base model's weights",
-            hint=f"Export it without --merged. Mergeable methods: {', '.join(mergeable)}.",
-        )
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise StoreError(f"{out} is there already and not an empty folder", hint="Name another folder.")
-    task, attached, tokenizer, _ = restore(place, choose_device(device), whole=True)
-    assert record is not None
-    model: Any = attached.model
-    four_bits = bool(getattr(model, "is_loaded_in_4bit", False))
-    loader = task.model_class(model.config).__name__
-    out.mkdir(parents=True, exist_ok=True)
-    if merged:
-        method = kind_of.create(spec.options)
-        assert isinstance(method, Method)
-        model = method.merge(attached)
-        model.save_pretrained(str(out))
-        tokenizer.save_pretrained(str(out))
-    else:
-        shutil.copytree(place.weights, out, dirs_exist_ok=True)
-    peft_layout = (out / "adapter_config.json").is_file()
-    if peft_layout:
-        config = json.loads((out / "adapter_config.json").read_text(encoding="utf-8"))
-        source = spec.model.source.removeprefix("file:")
-        # Whoever loads the adapter may stand anywhere.
-        config["base_model_name_or_path"] = os.path.abspath(source) if os.path.exists(source) else spec.model.source
-        (out / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
-    kind = "merged model" if merged else "PEFT adapter" if peft_layout else "trained weights"
-    lines = [*_usage(task, spec, record, model), *_loading(kind, loader, four_bits, bool(task.labels))]
-    (out / "README.md").write_text(_card(record, kind, lines), encoding="utf-8")
-    (out / "tuneoff-trial.json").write_text(spec.model_dump_json(indent=1), encoding="utf-8")
-    files = sorted(str(f.relative_to(out)) for f in out.rglob("*") if f.is_file())
-    return {"files": files, "folder": str(out), "kind": kind}
-
-
-def _usage(task: Task, spec: TrialSpec, record: TrialRecord, model: Any) -> list[str]:
-    """What the card says of inputs and outputs."""
-    length = spec.protocol.max_length
-    if task.produces == "class":
-        labels = ", ".join(record.data.labels) if record.data else ""
-        return [f"Classes, in order: {labels}", f"At most {length} tokens; pad on the right."]
-    side = "right" if model.config.is_encoder_decoder else "left"
-    settings = {key: value for key, value in spec.task.options.items() if value is not None}
-    told = ", ".join(f"{key} `{json.dumps(value, ensure_ascii=False)}`" for key, value in settings.items())
-    return [f"Writes text. Settings of the task: {told}", f"At most {length} tokens of prompt; pad on the {side}."]
-
-
-def _loading(kind: str, loader: str, four_bits: bool, labels: bool) -> list[str]:
-    """How the card says it is loaded."""
-    built = ", the base model built with this many labels" if labels else ""
-    lines = {
-        "merged model": f"Load with: {loader}.from_pretrained(FOLDER)",
-        "PEFT adapter": f"Load with: PeftModel.from_pretrained(base_model, FOLDER){built}; base_model is an {loader}",
-        "trained weights": "Load with: `tuneoff predict`, or copy the tensors of trained.safetensors into the base "
-        f"model (an {loader}) by name",
-    }
-    if not four_bits:
-        return [lines[kind]]
-    if kind == "merged model":
-        return [
-            lines[kind],
-            "Trained on a base model in 4 bits, whose weights were turned back to full precision here.",
-        ]
-    return [
-        lines[kind],
-        "The base model was loaded in 4 bits while this was trained; load it so too (bitsandbytes' BitsAndBytesConfig "
-        "with the options above), or outputs differ slightly.",
-    ]
-
-
-def _card(record: TrialRecord, kind: str, lines: Sequence[str]) -> str:
-    spec = record.spec
-    scores = "\n".join(f"| {m.name} | {m.value:.4f} | {m.unit} |" for m in record.metrics if m.split == "test")
-    options = ", ".join(f"{key} {value}" for key, value in spec.options.items() if value is not None)
-    told = "\n".join(f"- {line}" for line in ([f"Method options: {options}"] if options else []) + list(lines))
-    random = (
-        "\n**The base model has random weights: these predictions mean nothing.**\n"
-        if (record.model and record.model.random_weights)
-        else ""
-    )
-    return f"""---
-base_model: {spec.model.source}
-library_name: {"peft" if kind == "PEFT adapter" else "transformers"}
----
-
-# {spec.label} on {spec.model.source}
-
-A {kind} made by tuneoff: study `{spec.study}`, trial `{spec.id}`, method `{spec.method}`, seed {spec.seed}.
-{random}
-{told}
-
-| test metric | value | unit |
-|---|---|---|
-{scores}
-
-One trial of one seed; the study's report says how sure these figures are.
-"""
 
 
 def predict(place: TrialStore, file: str, device: str) -> dict[str, Any]:

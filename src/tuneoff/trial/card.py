@@ -1,0 +1,178 @@
+"""The card of an export: what it is, how good it was, and Python that uses it with transformers and PEFT alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import nn
+
+from tuneoff.encoding import code, markdown
+from tuneoff.methods.base import PlainCode
+from tuneoff.record import TrialRecord
+from tuneoff.tasks.base import Task
+from tuneoff.trial.model import BASE_SEED
+
+Kind = Literal["plain model", "merged model", "PEFT adapter", "trained weights"]
+
+
+@dataclass(frozen=True)
+class Base:
+    """The base model of an export, as whoever loads it finds it.
+
+    Attributes:
+        name: a hub id, or else the folder that it was read from; empty where its weights were drawn.
+        at_hub: whether `name` is a hub id.
+        revision: commit at the hub.
+        gguf_file: name of the GGUF file in the folder, where the weights are one.
+        checksums: of a folder, file of weights -> its SHA-256.
+    """
+
+    name: str = ""
+    at_hub: bool = False
+    revision: str | None = None
+    gguf_file: str | None = None
+    checksums: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written, and all that a card says of it.
+
+    Attributes:
+        kind: what it is.
+        record: the trial's.
+        task, model, tokenizer: as they were restored.
+        base: where the base model is found; what is no plain model needs it.
+        attaching: how the method is attached; likewise.
+        notes: further lines of Markdown.
+    """
+
+    kind: Kind
+    record: TrialRecord
+    task: Task
+    model: nn.Module
+    tokenizer: Any
+    base: Base
+    attaching: PlainCode
+    notes: Sequence[str] = ()
+
+
+def render(done: Exported) -> str:
+    """README.md, with metadata that the hub reads."""
+    record, spec = done.record, done.record.spec
+    front = {"library_name": "peft" if done.kind == "PEFT adapter" else "transformers"}
+    if done.base.at_hub:
+        front = {"base_model": done.base.name, **front}
+    # Strings of JSON are strings of YAML.
+    head = "\n".join(f"{key}: {json.dumps(value)}" for key, value in front.items())
+    random = bool(record.model and record.model.random_weights)
+    rows = [f"| {markdown(m.name)} | {m.value:.4f} | {markdown(m.unit)} |" for m in record.metrics if m.split == "test"]
+    lines = _python(done)
+    sections = [
+        f"---\n{head}\n---",
+        f"# {markdown(spec.label)} on {markdown(spec.model.source)}",
+        f"A {done.kind} made by tuneoff: study {code(spec.study)}, trial {code(spec.id)}, method {code(spec.method)}, "
+        f"seed {spec.seed}.",
+        "**The base model has random weights: these predictions mean nothing.**" if random else "",
+        "\n".join(f"- {line}" for line in [*_facts(done), *done.notes]),
+        "## Use",
+        "Run this in the folder of this page, or set `FOLDER`. It needs torch, transformers"
+        f"{' and PEFT' if done.kind == 'PEFT adapter' else ''}, not tuneoff.",
+        "\n".join(["```python", *lines, "```"]),
+        "## Quality",
+        "\n".join(["| test metric | value | unit |", "|---|---|---|", *rows]),
+        "One trial of one seed; the study's report says how sure these figures are.",
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _facts(done: Exported) -> list[str]:
+    """What the card says of the method, inputs and outputs, as lines of Markdown."""
+    spec = done.record.spec
+    told = {key: value for key, value in spec.options.items() if value is not None}
+    facts = (
+        [f"Method options: {', '.join(f'{key} {markdown(str(value))}' for key, value in told.items())}"] if told else []
+    )
+    if done.task.labels:
+        facts.append(f"Classes, in order: {', '.join(map(markdown, done.task.labels))}")
+    settings = {key: value for key, value in spec.task.options.items() if value is not None}
+    if settings:
+        shown = ", ".join(f"{key} {code(json.dumps(value, ensure_ascii=False))}" for key, value in settings.items())
+        facts.append(f"Settings of the task: {shown}")
+    what = "prompt" if done.task.produces == "text" else "text"
+    facts.append(f"At most {spec.protocol.max_length} tokens of {what}")
+    if done.kind in ("PEFT adapter", "trained weights") and not done.base.at_hub and done.base.name:
+        facts.append(
+            f"The base model is no model of the hub: `BASE` below is the folder where it was, {code(done.base.name)}; "
+            "set it to where yours is"
+            + (
+                ", here and in `adapter_config.json`, whose `base_model_name_or_path` can name none."
+                if done.kind == "PEFT adapter"
+                else "."
+            )
+        )
+    return facts
+
+
+def _python(done: Exported) -> list[str]:
+    """The code block: `model` and `tokenizer`, and `predict` where the task says how."""
+    loader = done.task.model_class(done.model.config).__name__
+    plain = done.kind in ("plain model", "merged model")
+    attaching = PlainCode((), ()) if plain else done.attaching
+    names = ["AutoTokenizer", loader] if plain else ["AutoConfig", "AutoTokenizer", loader]
+    imports = ["import torch", *attaching.imports, f"from transformers import {', '.join(sorted(names))}"]
+    loading = [f"model = {loader}.from_pretrained(FOLDER, dtype=torch.float32)"] if plain else _base(done, loader)
+    if done.base.checksums and not plain:
+        imports.insert(0, "import hashlib")
+    using = done.task.plain_code(
+        done.model,
+        done.tokenizer,
+        dict(done.record.data.columns) if done.record.data else {},
+        done.record.spec.protocol.max_length,
+    )
+    return [
+        *imports,
+        "",
+        'FOLDER = "."  # the folder of this page',
+        *loading,
+        *attaching.lines,
+        "model.eval()",
+        "tokenizer = AutoTokenizer.from_pretrained(FOLDER)",
+        "torch.set_grad_enabled(False)",
+        *using,
+        *_in_bf16(done, using),
+    ]
+
+
+def _in_bf16(done: Exported, using: Sequence[str]) -> list[str]:
+    """Lines by which `predict` computes in bfloat16, if the trial did."""
+    if not using or done.record.precision is None or done.record.precision.policy != "bf16":
+        return []
+    return ["", "", "predict = torch.autocast(model.device.type, torch.bfloat16)(predict)  # as it was tested"]
+
+
+def _base(done: Exported, loader: str) -> list[str]:
+    """Lines that load the base model with the task's head."""
+    base = done.base
+    config = "config = AutoConfig.from_pretrained(FOLDER)"
+    if not base.name:
+        return [
+            config,
+            f"torch.manual_seed({BASE_SEED})  # its random weights, drawn again by the same release of torch",
+            f"model = {loader}.from_config(config)",
+        ]
+    arguments = ["BASE", "config=config", "dtype=torch.float32"]
+    arguments += [f"revision={base.revision!r}"] if base.revision else []
+    arguments += [f"gguf_file={base.gguf_file!r}"] if base.gguf_file else []
+    # The base model's own head, if it has one, may be of another size.
+    arguments += ["ignore_mismatched_sizes=True"] if done.task.view(done.model).head else []
+    lines = [f"BASE = {base.name!r}" + ("" if base.at_hub else "  # the folder of the base model")]
+    for name, checksum in base.checksums:
+        lines += [
+            f'with open(f"{{BASE}}/" + {name!r}, "rb") as file:',
+            f'    assert hashlib.file_digest(file, "sha256").hexdigest() == "{checksum}", "another base model"',
+        ]
+    return [*lines, config, f"model = {loader}.from_pretrained({', '.join(arguments)})"]

@@ -1,0 +1,128 @@
+"""A trained model written for whoever has transformers and PEFT alone."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tuneoff import registry
+from tuneoff.errors import StoreError
+from tuneoff.methods._peft import edit_config
+from tuneoff.methods.base import Method
+from tuneoff.sources import find_model, sha256
+from tuneoff.spec import ModelSpec
+from tuneoff.store import TrialStore, give_usual_modes, write_atomically
+from tuneoff.trial.card import Base, Exported, Kind, render
+from tuneoff.trial.precision import choose_device
+from tuneoff.trial.use import restore
+
+NO_HUB_ID = "FOLDER-OF-THE-BASE-MODEL-see-README.md"
+"""In an adapter's configuration, where a hub id would stand: the base model is no model of the hub."""
+
+
+def export(place: TrialStore, out: Path, merged: bool, device: str) -> dict[str, Any]:
+    """Writes what a trial trained into a new folder that transformers and PEFT load, with a card that says how.
+
+    What PEFT wraps becomes an adapter in PEFT's layout, head included; what changes the model's own weights and, with
+    `merged`, all that can be merged, a plain model of transformers. Each comes with the tokenizer, the configuration,
+    labels included, and for a task that writes the settings of writing.
+
+    Raises:
+        StoreError: if `out` is not empty, nothing was trained, no weights were kept, or the method cannot be merged.
+    """
+    spec, record = place.spec(), place.record()
+    kind_of = registry.methods()[spec.method]
+    if not kind_of.trains:
+        raise StoreError(
+            f"{spec.method} trains nothing, so there is nothing to export",
+            hint="Export a trial of a row that trains.",
+        )
+    if merged and not kind_of.mergeable:
+        mergeable = [name for name in registry.methods() if registry.methods()[name].mergeable]
+        raise StoreError(
+            f"{spec.method} cannot be merged into the base model's weights",
+            hint=f"Export it without --merged. Mergeable methods: {', '.join(mergeable)}.",
+        )
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise StoreError(f"{out} is there already and not an empty folder", hint="Name another folder.")
+    task, attached, tokenizer, _ = restore(place, choose_device(device), whole=True)
+    method = kind_of.create(spec.options)
+    assert record is not None
+    assert isinstance(method, Method)
+    plain = merged or (kind_of.mergeable and attached.module is attached.model)
+    four_bits = bool(getattr(attached.model, "is_loaded_in_4bit", False))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    # Whole or not at all, so that after a failure the same command may be given again.
+    fresh = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        attaching = method.plain_code(attached, task.view(attached.model))
+        model: Any = method.merge(attached) if plain else attached.model
+        if model.can_generate() and (settings := task.generation_config(model, tokenizer)) is not None:
+            model.generation_config = settings
+        tokenizer.save_pretrained(str(fresh))
+        base = _base(spec.model)
+        if plain:
+            model.save_pretrained(str(fresh))
+            kind: Kind = "merged model" if merged else "plain model"
+        else:
+            kind = "PEFT adapter" if attaching.peft else "trained weights"
+            _write_trained(place, model, base, fresh, adapter=attaching.peft)
+        done = Exported(
+            kind=kind,
+            record=record,
+            task=task,
+            model=model,
+            tokenizer=tokenizer,
+            base=base,
+            attaching=attaching,
+            notes=_notes(four_bits, plain),
+        )
+        write_atomically(fresh / "README.md", render(done))
+        write_atomically(fresh / "tuneoff-trial.json", spec.model_dump_json(indent=1))
+        give_usual_modes(fresh)
+        fresh.replace(out)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    files = sorted(str(f.relative_to(out)) for f in out.rglob("*") if f.is_file())
+    return {"files": files, "folder": str(out), "kind": kind}
+
+
+def _write_trained(place: TrialStore, model: Any, base: Base, folder: Path, *, adapter: bool) -> None:
+    """What the method kept, with the base model's configuration for the task."""
+    for file in place.weights.iterdir():
+        # PEFT's own card says nothing; without the configuration nobody takes for its adapter what is none.
+        if file.suffix != ".md" and (adapter or file.name != "adapter_config.json"):
+            shutil.copyfile(file, folder / file.name)
+    model.config.save_pretrained(str(folder))
+    if model.can_generate():
+        model.generation_config.save_pretrained(str(folder))
+    if adapter:
+        name = base.name if base.at_hub else NO_HUB_ID
+        edit_config(folder, {"base_model_name_or_path": name, "revision": base.revision})
+
+
+def _base(spec: ModelSpec) -> Base:
+    """Where whoever loads the export finds the base model."""
+    if spec.random_weights:
+        return Base()
+    files = find_model(spec)
+    if files.hub_id:
+        return Base(files.hub_id, at_hub=True, revision=files.hub_commit, gguf_file=files.gguf_file)
+    folder = Path(files.path).resolve()
+    weights = [folder / files.gguf_file] if files.gguf_file else sorted(folder.glob("*.safetensors"))
+    return Base(
+        str(folder),
+        gguf_file=files.gguf_file,
+        checksums=tuple((file.name, sha256(file)) for file in weights),
+    )
+
+
+def _notes(four_bits: bool, plain: bool) -> list[str]:
+    """What a reader must know of a model that was trained in four bits."""
+    if not four_bits:
+        return []
+    if plain:
+        return ["Trained on a base model in 4 bits, whose weights were turned back to full precision here"]
+    return ["The base model was loaded in 4 bits while this was trained; loaded otherwise, outputs differ slightly"]
