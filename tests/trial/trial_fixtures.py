@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from trial_tools import make_study, news, save_folder, write_csv
+from trial_tools import PAIRS, MakePlace, Trained, Written, make_study, news, save_folder, write_csv
 
 from tuneoff.plan import plan
 from tuneoff.store import TrialStore
-
-MakePlace = Callable[..., TrialStore]
+from tuneoff.trial.worker import run
 
 
 @pytest.fixture
@@ -62,3 +62,40 @@ def make_place(tmp_path_factory: pytest.TempPathFactory, bert_folder: Path, news
         return place
 
     return make
+
+
+@pytest.fixture(scope="session")
+def trained(make_place: MakePlace, bert_folder: Path, gpt_folder: Path) -> Trained:
+    """A finished trial of a method on a model; each runs once."""
+    done: dict[tuple[str, str], TrialStore] = {}
+
+    def get(method: str, architecture: str = "bert") -> TrialStore:
+        if (method, architecture) not in done:
+            folder = bert_folder if architecture == "bert" else gpt_folder
+            # Fast enough learning for the head and what is attached to leave their start.
+            options = {"learning_rate": 0.02, "epochs": 1}
+            place = make_place(method, folder=folder, protocol=options)
+            run(place, "cpu", time.perf_counter())
+            done[method, architecture] = place
+        return done[method, architecture]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def written(make_place: MakePlace, gpt_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Written:
+    """A finished trial of a method on a task that writes; each runs once."""
+    data = write_csv(tmp_path_factory.mktemp("pairs") / "pairs.csv", PAIRS, header=("article", "summary"))
+    done: dict[str, TrialStore] = {}
+
+    def get(method: str) -> TrialStore:
+        if method not in done:
+            task = {"name": "generation", "template": "{source} => ", "max_target_length": 6, "num_beams": 2}
+            protocol = {"learning_rate": 0.02, "epochs": 1}
+            options = {"examples": 1} if method == "few_shot" else {}
+            place = make_place(method, options, folder=gpt_folder, data=data, task=task, protocol=protocol)
+            run(place, "cpu", time.perf_counter())
+            done[method] = place
+        return done[method]
+
+    return get

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,16 @@ from tuneoff import registry
 from tuneoff.forecast import RowForecast
 from tuneoff.methods.base import Attached, Method
 from tuneoff.spec import StudySpec, TrialSpec
+from tuneoff.store import TrialStore
 from tuneoff.study_file import parse
-from tuneoff.tasks.base import Features, Task
+from tuneoff.tasks.base import Batch, Features, Task
 from tuneoff.tasks.classification import Classification
 from tuneoff.tasks.generation import Generation
 from tuneoff.trial.evaluate import Bench
 from tuneoff.trial.forecasting import count_rows, forecast_row
 from tuneoff.trial.model import byte_tokenizer
 from tuneoff.trial.precision import apply_policy
+from tuneoff.trial.use import restore
 
 ENDS = {"bos_token_id": 299, "eos_token_id": 299}
 SIZES: dict[str, dict[str, Any]] = {
@@ -33,6 +35,9 @@ SIZES: dict[str, dict[str, Any]] = {
 WORDS = {"sport": ("goal", "match", "team", "score"), "trade": ("oil", "price", "export", "tariff")}
 
 Rows = Sequence[tuple[str, str]]
+MakePlace = Callable[..., TrialStore]
+Trained = Callable[..., TrialStore]
+Written = Callable[[str], TrialStore]
 
 
 def write_csv(path: Path, rows: Rows, header: tuple[str, str] = ("text", "label")) -> Path:
@@ -49,6 +54,9 @@ def news(count: int, start: int = 0) -> list[tuple[str, str]]:
         words = [WORDS[topic][(i * k) % 4] for k in range(1, 2 + i % 5)]
         rows.append((f"{' '.join(words)} {i}", topic))
     return rows
+
+
+PAIRS = [(text, " ".join(text.split()[:2])) for text, _ in news(24)]
 
 
 def tiny_config(architecture: str, **changes: Any) -> Any:
@@ -126,3 +134,15 @@ def foreseen(
     if isinstance(row, Exception):
         raise row
     return row
+
+
+def batch_of(tokenizer: Any, texts: list[str]) -> Batch:
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return dict(tokenizer(texts, truncation=True, max_length=24, padding=True, return_tensors="pt"))
+
+
+@torch.no_grad()
+def our_logits(place: TrialStore, texts: list[str]) -> torch.Tensor:
+    task, attached, tokenizer, _ = restore(place, torch.device("cpu"))
+    return task.forward(attached, batch_of(tokenizer, texts))

@@ -24,8 +24,14 @@ from tuneoff.errors import StoreError
 def export_command(folder: Path, trial: str, out: Path, merged: bool, as_json: bool) -> None:
     """Write a trained trial as files that PEFT or transformers load.
 
-    TRIAL is the id of a trial in DIR, or the beginning of one. OUT becomes a folder with the adapter in PEFT's
-    layout, the head included, and a card; with --merged a plain transformers model.
+    TRIAL is the id of a trial in DIR, or the beginning of one. OUT becomes a folder with an adapter in PEFT's layout,
+    the head included, or a plain transformers model where the method trains the model's own weights (full, bitfit,
+    head, last_block) and with --merged. Tokenizer, labels and settings of writing are in it, and README.md holds
+    Python that loads and uses it with transformers and PEFT alone.
+
+    An adapter names its base model by hub id and commit. Where that is no model of the hub, its place in
+    adapter_config.json holds FOLDER-OF-THE-BASE-MODEL-see-README.md, and README.md has the folder that the base model
+    was in and the checksums of its weights.
 
     \b
     Examples:

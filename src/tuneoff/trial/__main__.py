@@ -30,6 +30,7 @@ WARM = (
     "transformers.models.auto.modeling_auto",
     "transformers.models.auto.tokenization_auto",
     "peft",
+    "tuneoff.trial.export",
     "tuneoff.trial.handlers",
     "tuneoff.trial.inspection",
     "tuneoff.trial.use",
