@@ -15,7 +15,7 @@ from tuneoff.trial import allocator, handlers, worker
 from tuneoff.trial.phases import Phases
 
 if TYPE_CHECKING:
-    from trial_fixtures import MakePlace
+    from trial_tools import MakePlace
 
 pytest_plugins = ("trial_fixtures",)
 

@@ -17,7 +17,7 @@ from tuneoff.trial.together import Onlooker, combine
 from tuneoff.trial.worker import run
 
 if TYPE_CHECKING:
-    from trial_fixtures import MakePlace
+    from trial_tools import MakePlace
 
 pytest_plugins = ("trial_fixtures",)
 pytestmark = [pytest.mark.usefixtures("one_thread"), forked_ranks]
