@@ -23,8 +23,14 @@ An error has one message that says what is wrong and, where one is known, a hint
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+from tuneoff.synonyms import HERE
+
+ALIKE = 0.75
+"""Least likeness (`difflib`) of a misspelt word and what is meant: one letter of four, but not two of five."""
 
 
 class TuneoffError(Exception):
@@ -133,12 +139,46 @@ class Cancelled(TrialError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`" (did you mean 'lora'?)"` for the nearest known word, or an empty string."""
-    near = difflib.get_close_matches(word.lower(), {k.lower(): k for k in known}, n=1, cutoff=0.55)
-    if not near:
-        return ""
-    original = {k.lower(): k for k in known}[near[0]]
-    return f" (did you mean {original!r}?)"
+    """`" (did you mean 'lora'?)"` for the known word that is meant, or an empty string."""
+    meant = nearest(word, known)
+    return "" if meant is None else f" (did you mean {meant!r}?)"
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that is meant: what it is called here, the same misspelt, or the same with parts left out or cut
+    short. None where no word is near enough: pointing elsewhere would be worse than pointing nowhere."""
+    plain = {_plain(name): name for name in known}
+    typed = _plain(word)
+    called = [name for name in (typed, *HERE.get(typed, ())) if name in plain]
+    if called:
+        return plain[called[0]]
+    likeness = {name: difflib.SequenceMatcher(None, typed, name).ratio() for name in plain}
+    misspelt = [
+        name
+        for name in plain
+        if likeness[name] >= ALIKE or sorted(name) == sorted(typed) or _undoubled(name) == _undoubled(typed)
+    ]
+    if misspelt:
+        return plain[max(misspelt, key=lambda name: likeness[name])]
+    shortened = [name for name in plain if _parts_begin(typed, name, 3) or _parts_begin(name, typed, 4)]
+    # Of several it is not known which.
+    return plain[shortened[0]] if len(shortened) == 1 else None
+
+
+def _plain(word: str) -> str:
+    return word.strip().lower().replace("-", "_").replace(" ", "_")
+
+
+def _undoubled(word: str) -> str:
+    """A word with every doubled letter once."""
+    return re.sub(r"(.)\1", r"\1", word)
+
+
+def _parts_begin(shorter: str, longer: str, least: int) -> bool:
+    """Whether each part of a name has so many letters at least and begins one of the other's, in order: `max_len` and
+    `max_length`, `epochs` and `num_epochs`."""
+    rest = iter(longer.split("_"))
+    return all(len(part) >= least and any(other.startswith(part) for other in rest) for part in shorter.split("_"))
 
 
 def by_name(name: str) -> type[TuneoffError]:

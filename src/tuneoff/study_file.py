@@ -5,7 +5,10 @@ All problems of a study are reported at once, with line numbers.
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from importlib.resources import files
@@ -22,6 +25,7 @@ from tuneoff.errors import Problem, StudyError, did_you_mean
 from tuneoff.halving import rungs
 from tuneoff.search import LEARNING_RATE, is_number
 from tuneoff.spec import (
+    DATA_SUFFIXES,
     MAX_SEEDS,
     Candidates,
     DataSpec,
@@ -81,9 +85,21 @@ def _read(reference: str) -> tuple[str, str]:
         return (RECIPES / f"{reference}.yaml").read_text(encoding="utf-8"), f"recipe {reference}"
     if kind := special_kind(path):
         raise StudyError(f"{reference} is {kind}, not a file", hint="Write the study to a file and name that.")
-    if not looks_like_path:
+    if os.path.isdir(path):  # unlike Path.is_dir, False for what is no path at all
         raise StudyError(
-            f"no recipe called {reference!r}{did_you_mean(reference, names)}",
+            f"{reference} is a folder that holds no study",
+            hint="Name a study file (.yaml), a recipe, or the folder that `tuneoff run` printed.",
+        )
+    rows = path.suffix.lower() in DATA_SUFFIXES
+    if rows and os.path.isfile(path) and not _is_json_object(path):
+        raise StudyError(
+            f"{reference} is data, not a study",
+            hint=f"Write a study of it first: tuneoff init {shlex.quote(reference)}",
+        )
+    if not looks_like_path and not rows:
+        beside = [f"{reference}{end}" for end in (".study.yaml", ".yaml") if os.path.isfile(f"{reference}{end}")]
+        raise StudyError(
+            f"no recipe called {reference!r}{did_you_mean(reference, beside or names)}",
             hint=f"Recipes: {', '.join(names)}. A study file's name ends in .yaml.",
         )
     try:
@@ -92,11 +108,22 @@ def _read(reference: str) -> tuple[str, str]:
         near = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
         raise StudyError(f"no file {reference!r}{did_you_mean(path.name, near)}") from None
     except UnicodeDecodeError as error:
-        raise StudyError(f"{reference} is not UTF-8 text (byte {error.start})") from None
+        raise StudyError(
+            f"{reference} is not UTF-8 text (byte {error.start})", hint="A study is a text file in YAML."
+        ) from None
     except OSError as error:
         raise StudyError(f"{reference} cannot be read: {error.strerror}") from None
     except ValueError:
         raise StudyError(f"no file {reference!r}: no name of a file holds a NUL character") from None
+
+
+def _is_json_object(path: Path) -> bool:
+    """Whether a file is one object of JSON, which may be a study; rows are a list, or several objects."""
+    if path.suffix.lower() != ".json":
+        return False
+    with suppress(OSError, ValueError, RecursionError):
+        return isinstance(json.loads(path.read_text(encoding="utf-8")), dict)
+    return False
 
 
 def override(raw: dict[str, Any], overrides: Iterable[str] | Mapping[str, Any]) -> dict[str, Any]:

@@ -93,8 +93,49 @@ def test_python_m_tuneoff_is_the_same_command() -> None:
 
 
 @pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("--epoch", "did you mean --epochs?"),
+        ("--num_train_epochs", "did you mean --epochs?"),
+        ("--learning_rate", "did you mean --learning-rate?"),
+        ("--per_device_train_batch_size", "did you mean --batch-size?"),
+        ("--dataset", "did you mean --data?"),
+        ("--output_dir", "did you mean --out?"),
+        ("--seed", "did you mean --seeds?"),
+        ("--max-length", "--set protocol.max_length=VALUE"),
+        ("--max_seq_len", "--set protocol.max_length=VALUE"),
+        ("--train-rows", "--set protocol.train_rows=VALUE"),
+        ("--dropout", "--set protocol.dropout=VALUE"),
+        ("--bf16", "--set protocol.precision=VALUE"),
+        ("--text", "--set task.text=VALUE"),
+        ("--test", "--set task.data.test=VALUE"),
+        ("--rank", "--set methods.lora.r=VALUE"),
+        ("--timeout", "--set execution.timeout_seconds=VALUE"),
+        ("--frobnicate", "--help lists the options"),
+    ],
+)
+def test_an_option_that_there_is_not_says_what_to_type(
+    typed: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "quickstart", typed, "1"]) == 2
+    assert f"no option {typed}: " in (shown := capsys.readouterr().err)
+    assert told in shown
+
+
+def test_keys_of_a_study_are_named_only_where_a_study_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", "results", "--lr", "1"]) == 2
+    assert "--set" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("arguments", "hint"),
-    [(["rnu", "x"], "did you mean 'run'"), (["run", "x", "--method", "a"], "--methods"), (["run"], "STUDY")],
+    [
+        (["rnu", "x"], "did you mean 'run'"),
+        (["train", "x"], "did you mean 'run'"),
+        (["evaluate", "x"], "did you mean 'report'"),
+        (["run", "x", "--method", "a"], "--methods"),
+        (["run"], "STUDY"),
+    ],
 )
 def test_wrong_usage_says_what_was_meant(arguments: list[str], hint: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2

@@ -306,6 +306,40 @@ def test_random_weights_are_said_loudly(
     assert "RANDOM WEIGHTS" in capsys.readouterr().err
 
 
+def test_short_options_set_keys_and_set_has_the_last_word(small_study: Path, fake_executor: FakeExecutor) -> None:
+    arguments = ["--epochs", "4", "--lr", "1e-3", "--batch-size", "8", "--model", "smollm2-135m", "--data", "other.csv"]
+    Path("other.csv").write_bytes(Path("rows.csv").read_bytes())
+    assert main(["run", str(small_study), "--out", "results", *arguments, "--set", "protocol.epochs=5"]) == 0
+    spec = StudyStore.open("results").study()
+    assert (spec.protocol.epochs, spec.protocol.learning_rate, spec.protocol.batch_size) == (5, 1e-3, 8)
+    assert (spec.model.source, spec.task.data.train.source) == ("smollm2-135m", "other.csv")
+
+
+@pytest.mark.parametrize("command", [["run"], ["plan"], ["recommend", "--before"]])
+def test_data_in_a_studys_place_is_told_what_to_do_with(
+    command: list[str], small_study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("rows.json").write_text('[{"text": "a", "label": "b"}]', encoding="utf-8")
+    for name in ("rows.csv", "rows.json"):
+        assert main([*command, name]) == 2
+        assert f"{name} is data, not a study\nWrite a study of it first: tuneoff init {name}" in capsys.readouterr().err
+    assert main([*command, "nosuch.csv"]) == 2
+    assert "no file 'nosuch.csv'" in capsys.readouterr().err
+    Path("reviews.study.yaml").touch()
+    assert main([*command, "reviews"]) == 2
+    assert "did you mean 'reviews.study.yaml'" in capsys.readouterr().err
+
+
+def test_a_study_in_a_folders_place_names_its_folders(
+    small_study: Path, fake_executor: FakeExecutor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", str(small_study)]) == 0
+    capsys.readouterr()
+    for name in ("small.yaml", "small"):
+        assert main(["report", name]) == 2
+        assert f"Of that name there is {folders()[0]}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [

@@ -179,7 +179,7 @@ def test_names_of_files_and_recipes(study_path: Write, tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"did you mean 'topics.yaml'\?"):
         load(tmp_path / "topic.yaml")
     (tmp_path / "folder.yaml").mkdir()
-    with pytest.raises(StudyError, match="cannot be read"):
+    with pytest.raises(StudyError, match="a folder that holds no study"):
         load(tmp_path / "folder.yaml")
     with pytest.raises(StudyError, match=r"no recipe called 'gpt2-agnews' \(did you mean 'gpt2-ag-news'\?\)") as caught:
         load("gpt2-agnews")

@@ -119,8 +119,13 @@ def json_option(help_text: str) -> Callable[[C], C]:
 
 
 class StudyOptions(TypedDict):
-    """The options that narrow a study, as click passes them."""
+    """The options that change or narrow a study, as click passes them."""
 
+    model: str | None
+    data: str | None
+    epochs: int | None
+    batch_size: int | None
+    learning_rate: float | None
     overrides: tuple[str, ...]
     methods: tuple[str, ...]
     seeds: int | None
@@ -131,10 +136,39 @@ class StudyOptions(TypedDict):
     device: str
 
 
+SHORT_FOR = {
+    "model": "model",
+    "data": "task.data",
+    "epochs": "protocol.epochs",
+    "batch_size": "protocol.batch_size",
+    "learning_rate": "protocol.learning_rate",
+    "devices": "devices",
+}
+"""Option -> the key of a study that it sets."""
+
+
 def study_options(function: C) -> C:
     """The options that change or narrow a study (see `StudyOptions`)."""
     for option in reversed(
         (
+            click.option("--model", metavar="MODEL", help="Base model: alias, hub id or folder. Sets model."),
+            click.option("--data", metavar="DATA", help="Rows: alias, hub id or file. Sets task.data."),
+            click.option(
+                "--epochs", type=click.IntRange(min=1), metavar="N", help="Passes over the rows. Sets protocol.epochs."
+            ),
+            click.option(
+                "--batch-size",
+                type=click.IntRange(min=1),
+                metavar="N",
+                help="Examples per optimizer step. Sets protocol.batch_size.",
+            ),
+            click.option(
+                "--learning-rate",
+                "--lr",
+                type=click.FloatRange(min=0, min_open=True),
+                metavar="RATE",
+                help="One rate for every row, in place of each method's own. Sets protocol.learning_rate.",
+            ),
             click.option(
                 "--set",
                 "overrides",
@@ -205,9 +239,13 @@ def open_study(reference: str, options: StudyOptions) -> Study:
     names = [name.strip() for text in options["methods"] for name in text.split(",") if name.strip()]
     if options["methods"] and not names:
         raise StudyError("--methods names no method", hint="Give names with commas between, e.g. --methods lora,full.")
-    overrides = list(options["overrides"])
-    if options["devices"] is not None:
-        overrides.append(f"devices={options['devices']}")
+    # What --set says in so many words comes last, and so holds.
+    overrides = [
+        f"{key}={json.dumps(options[name])}"  # type: ignore[literal-required]
+        for name, key in SHORT_FOR.items()
+        if options[name] is not None  # type: ignore[literal-required]
+    ]
+    overrides += options["overrides"]
     if options["search"] is not None:
         overrides.append(f"protocol.search.trials={options['search']}" if options["search"] else "protocol.search=null")
     if options["trackers"]:

@@ -125,6 +125,10 @@ def _run(arguments: Sequence[str] | None, state: State) -> int:
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.ClickException as error:
+        if isinstance(error, click.NoSuchOption):
+            from tuneoff.cli._usage import unknown_option
+
+            error = unknown_option(error)
         error.show()
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):

@@ -51,8 +51,17 @@ class StudyStore:
         store = cls(Path(root))
         if not store.is_there:
             what = "is not a study folder (no study.json)" if store.root.is_dir() else "is not there"
-            raise StoreError(f"{root} {what}", hint="Name the folder that `tuneoff run` printed.")
+            kept = ", ".join(str(folder) for folder in store._of_that_name())
+            there = f" Of that name there is {kept}." if kept else ""
+            raise StoreError(f"{root} {what}", hint=f"Name the folder that `tuneoff run` printed.{there}")
         return store
+
+    def _of_that_name(self) -> list[Path]:
+        """Folders in `runs` of the recipe or study file that was named in a folder's place."""
+        name, runs = self.root.stem.removesuffix(".study"), Path("runs")
+        if self.root.parent != Path() or not runs.is_dir():
+            return []
+        return [folder for folder in sorted(runs.iterdir()) if folder.name[:-7] == name and StudyStore(folder).is_there]
 
     @classmethod
     def create(cls, root: Path | str, study: StudySpec, trials: list[TrialSpec]) -> StudyStore:

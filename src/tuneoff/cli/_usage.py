@@ -1,0 +1,60 @@
+"""What to say of an option or a command that there is not: what is meant, or how a study says it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from tuneoff.cli._common import StudyOptions
+from tuneoff.errors import nearest
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+
+def unknown_option(error: click.NoSuchOption) -> click.UsageError:
+    """The same error with what to type in the option's place: another option, or `--set` with a key of a study."""
+    context = error.ctx
+    typed = error.option_name.lstrip("-").replace("-", "_")
+    options = {
+        spelling.lstrip("-"): spelling
+        for parameter in (context.command.params if context else [])
+        for spelling in parameter.opts
+        if isinstance(parameter, click.Option) and spelling.startswith("--")
+    }
+    takes_study = context is not None and any(p.name == "overrides" for p in context.command.params)
+    keys = study_keys() if takes_study else {}
+    meant = None if typed in keys else nearest(typed, options)
+    if meant is not None:
+        told = f"did you mean {options[meant]}?"
+    elif (key := nearest(typed, keys)) is not None:
+        told = f"set {keys[key]} with --set {keys[key]}=VALUE"
+    else:
+        told = "--help lists the options that there are"
+    return click.UsageError(f"no option {error.option_name}: {told}", context)
+
+
+def study_keys() -> dict[str, str]:
+    """A key's own name -> where it stands in a study, e.g. `max_length` -> `protocol.max_length`.
+
+    Of a name that stands in several places the first counts: the protocol, the study, its task, its methods.
+    """
+    from tuneoff import registry
+    from tuneoff.spec import DataSpec, ExecutionSpec, ModelSpec, Protocol, StudySpec
+
+    found: dict[str, str] = {}
+    places: list[tuple[str, type[BaseModel]]] = [
+        ("protocol", Protocol),
+        ("", StudySpec),
+        ("model", ModelSpec),
+        ("execution", ExecutionSpec),
+        *(("task", task.Options) for task in registry.tasks().values()),
+        ("task.data", DataSpec),
+        *((f"methods.{name}", method.Options) for name, method in registry.methods().items()),
+    ]
+    for place, shape in places:
+        for name in shape.model_fields:
+            if name not in StudyOptions.__annotations__:
+                found.setdefault(name, f"{place}.{name}" if place else name)
+    return found
