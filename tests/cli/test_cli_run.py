@@ -42,7 +42,7 @@ def test_run_announces_runs_and_reports(
     assert "study small: minilm, classification on rows.csv" in shown.err
     assert "3 rows × 2 seeds = 6 trials, device cpu, results in results" in shown.err
     assert shown.err.index("preparing") < shown.err.index("[1/6] majority seed 0: started")
-    assert "[6/6] lora seed 1: completed in" in shown.err
+    assert "[6/6] majority seed 1: completed in" in shown.err
     assert "test accuracy 0.900" in shown.err
     assert "lora" in shown.out
     assert str(Path("results/report/report.md")) in shown.out

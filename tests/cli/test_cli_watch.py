@@ -294,7 +294,7 @@ def test_watching_survives_the_studys_restart(
     steps += [lambda: traces.age(5), lambda: finish(traces)]
     assert main(["watch", "results"]) == 0
     shown = capsys.readouterr().out
-    assert shown.index("stopped: no run is on, and 5") < shown.index("[6/6] lora seed 1: completed in")
+    assert shown.index("stopped: no run is on, and 5") < shown.index("[6/6] majority seed 1: completed in")
     assert shown.count("stopped:") == 1
     assert "6/6 done" in shown
 
