@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -188,9 +189,9 @@ def _rows(records: list[list[str]], lines: list[int], origin: str) -> Rows:
 def _names(header: Sequence[str], origin: str) -> list[str]:
     # pandas writes its index under an empty name.
     names = [cell.strip() or f"column_{number}" for number, cell in enumerate(header, start=1)]
-    for name in names:
-        if names.count(name) > 1:
-            raise DataError(f"{origin}: the header names column {name!r} more than once", hint="Rename one of them.")
+    repeated = next((name for name, count in Counter(names).items() if count > 1), None)
+    if repeated is not None:
+        raise DataError(f"{origin}: the header names column {repeated!r} more than once", hint="Rename one of them.")
     return names
 
 
@@ -203,6 +204,8 @@ def _read_json(path: Path, origin: str) -> Rows:
             items = json.loads(text)
         except json.JSONDecodeError as error:
             raise DataError(f"{origin} line {error.lineno} is not JSON: {error.msg}") from None
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{origin} holds JSON that {_beyond(error)}") from None
         return _from_objects(items, [], origin)
     return _from_objects(*_json_lines(text, origin), origin)
 
@@ -218,8 +221,15 @@ def _json_lines(text: str, origin: str) -> tuple[list[Any], list[int]]:
         except json.JSONDecodeError as error:
             hint = "Each line must be one JSON object; a list of rows must stand in [ ]."
             raise DataError(f"{origin} line {number} is not JSON: {error.msg}", hint=hint) from None
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{origin} line {number} holds JSON that {_beyond(error)}") from None
         lines.append(number)
     return items, lines
+
+
+def _beyond(error: ValueError | RecursionError) -> str:
+    """Tells what Python's reader of JSON cannot take although it is JSON: depth, or digits of a whole number."""
+    return "is nested too deeply" if isinstance(error, RecursionError) else "has a whole number of too many digits"
 
 
 def _from_objects(items: list[Any], lines: list[int], origin: str) -> Rows:
@@ -251,12 +261,17 @@ def _read_parquet(path: Path, origin: str) -> Rows:
         table = pyarrow.parquet.read_table(path)
     except pyarrow.ArrowException as error:
         raise DataError(f"{origin} is not a Parquet file: {str(error).splitlines()[0]}") from None
-    for name in table.column_names:
-        if table.column_names.count(name) > 1:
-            raise DataError(f"{origin} names column {name!r} more than once")
+    repeated = next((name for name, count in Counter(table.column_names).items() if count > 1), None)
+    if repeated is not None:
+        raise DataError(f"{origin} names column {repeated!r} more than once")
     if not table.num_rows or not table.column_names:
         raise DataError(f"{origin} has no rows")
-    columns = {name: [_value(value) for value in values] for name, values in table.to_pydict().items()}
+    columns = {}
+    for name in table.column_names:
+        try:
+            columns[name] = [_value(value) for value in table.column(name).to_pylist()]
+        except (ArithmeticError, ValueError, pyarrow.ArrowException) as error:  # a date after the year 9999, say
+            raise DataError(f"{origin}: column {name!r} holds a value that cannot be read: {error}") from None
     return Rows(columns, origin, class_names=_class_names(table.schema.metadata or {}))
 
 
