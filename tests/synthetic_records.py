@@ -6,7 +6,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,8 @@ class World:
 
     levels: Mapping[str, Level] = field(default_factory=lambda: QUICKSTART)
     test_rows: int = 400
+    accuracies: Mapping[tuple[str, int], float] = field(default_factory=dict)
+    """(label, seed) -> its accuracy, where it is not its row's."""
     fail: Mapping[tuple[str, int], Status] = field(default_factory=dict)
     skip: frozenset[tuple[str, int]] = frozenset()
     contended: frozenset[str] = frozenset()
@@ -341,6 +343,7 @@ def build_store(root: Path, study: StudySpec, world: World | None = None, **sear
             place.write_record(failed(spec, world.fail[key]))
             continue
         level = world.levels[spec.label]
+        level = replace(level, accuracy=world.accuracies.get(key, level.accuracy))
         writes = spec.task.name == "generation"
         made = written_predictions(spec, level, world.test_rows) if writes else None
         outcomes = made or predictions(spec, level.accuracy, world.test_rows)

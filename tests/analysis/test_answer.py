@@ -95,6 +95,39 @@ def test_a_floor_that_knows_no_chance_is_still_uncertain_about_examples(tmp_path
     assert pair.interval.high - pair.interval.low > 0.02
 
 
+def easy_seeds(**levels: float) -> dict[tuple[str, int], float]:
+    """Accuracies of eight seeds, the last two of them easy for all."""
+    return {(label, seed): level + 0.1 * (seed > 5) for label, level in levels.items() for seed in range(8)}
+
+
+def test_a_rival_that_is_ahead_on_shared_seeds_is_the_best(tmp_path: Path) -> None:
+    """Full ran on two easy seeds more, so its own mean is higher; on the six seeds of both, lora is ahead."""
+    accuracies = easy_seeds(majority=0.3, full=0.80, lora=0.815, head=0.6)
+    found = results(tmp_path, seeds=8, accuracies=accuracies, skip=frozenset({("lora", 6), ("lora", 7)}))
+    metric = found.primary
+    assert metric is not None
+    outcomes = Outcomes(found)
+    full, lora = (outcomes.figure(found.row(label), metric) for label in ("full", "lora"))
+    assert full is not None
+    assert lora is not None
+    assert full.estimate.mean > lora.estimate.mean
+    said = answer(found)
+    assert said.best == "lora"
+    assert said.to_best["full"].seeds == 6
+    assert (said.to_best["full"].difference or 0.0) < 0
+    assert said.ahead == ()
+    assert said.unequal_seeds
+    assert not answer(results(tmp_path / "equal", accuracies=accuracies)).unequal_seeds
+
+
+def test_no_winner_while_a_row_that_trains_has_no_score(tmp_path: Path) -> None:
+    levels = {**LEVELS, "lora": Level(0.8)}
+    assert answer(results(tmp_path / "all", seeds=6, levels=levels)).winner == "full"
+    lost = {("head", seed): Status.OUT_OF_MEMORY for seed in range(6)}
+    found = answer(results(tmp_path, seeds=6, levels=levels, fail=lost))
+    assert (found.best, found.winner, found.behind, found.without_score) == ("full", None, ("lora",), ("head",))
+
+
 def test_rows_that_do_not_beat_the_floor_are_named(tmp_path: Path) -> None:
     found = answer(results(tmp_path, levels={**LEVELS, "head": Level(0.505)}))
     assert found.floor == "majority"

@@ -257,6 +257,19 @@ def test_a_study_of_floors_recommends_nothing(tmp_path: Path) -> None:
     assert lines[0] == "No method that trains has a score that can be weighed, so there is nothing to recommend."
 
 
+def test_a_row_that_is_significantly_ahead_of_the_answer_is_named(tmp_path: Path) -> None:
+    """The preferred row is within a standard error of the best, yet behind a third by a narrower error."""
+    found = study(tmp_path, levels={**LEVELS, "lora": Level(0.86, 8.0), "head": Level(0.86, 3.0)})
+    said = asked(found, time("5s"))
+    assert (said.answer, said.best) == ("head", "full")
+    assert said.ahead == ()
+    ahead = asked(study(tmp_path / "two", levels={**LEVELS, "head": Level(0.8, 3.0)}), time("5s"))
+    assert ahead.answer == "head"
+    assert {ahead.best, *ahead.ahead} == {"full", "lora"}
+    text = " ".join(recommendation.lines(found, ahead, {axis: {} for axis in AXES}))
+    assert f"By accuracy {ahead.ahead[0]} is significantly ahead of it." in text
+
+
 def test_equal_records_give_equal_probabilities(tmp_path: Path) -> None:
     found = study(tmp_path)
     assert [row.probability for row in asked(found).rows] == [row.probability for row in asked(found).rows]

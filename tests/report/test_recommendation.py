@@ -183,6 +183,26 @@ def test_one_seed_without_predictions_is_judged_by_the_means_alone(tmp_path: Pat
     assert (equal["best"], equal["answer"], equal["as_good"]) == ("full", "lora", ["full", "lora"])
 
 
+def test_a_row_that_lacks_easy_seeds_is_neither_behind_for_it_nor_drawn_apart(tmp_path: Path) -> None:
+    levels = {"majority": 0.5, "full": 0.80, "lora": 0.81, "head": 0.6}
+    accuracies = {(label, seed): at + 0.1 * (seed > 5) for label, at in levels.items() for seed in range(8)}
+    gone = frozenset({("lora", 6), ("lora", 7)})
+    store = classified(tmp_path, seeds=8, accuracies=accuracies, skip=gone)
+    answer, told = both(store)
+    assert answer["best"] == told["best_fitting"] == told["answer"] == "lora"
+    assert "lora has the highest test accuracy on the seeds that rows share" in answer["text"]
+    page = report.write(store, plots=False).read_text(encoding="utf-8")
+    row = next(line for line in page.splitlines() if line.startswith("| lora |"))
+    assert row.count("**") >= 2
+    assert "best" in row
+    rows = {row["method"]: row for row in told["rows"]}
+    assert rows["full"]["quality"] < rows["lora"]["quality"]
+    assert rows["lora"]["probability"] > 0.9
+    shown = {m["method"]: m["metrics"]["accuracy"] for m in report.summary(store)["methods"]}
+    assert shown["full"]["mean"] > shown["lora"]["mean"]
+    assert shown["full"]["ranked_mean"] < shown["lora"]["ranked_mean"] == shown["lora"]["mean"]
+
+
 def test_the_rule_names_the_rows_that_it_takes_otherwise(tmp_path: Path) -> None:
     """Two seeds, of which lora and head have one, and head has no predictions."""
     gone = frozenset({("lora", 1), ("head", 1)})

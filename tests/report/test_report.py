@@ -83,7 +83,7 @@ def test_data_follow_the_schema(tmp_path: Path) -> None:
     assert lora["statuses"] == {"completed": 2}
     estimate = {"mean", "std", "n", "interval_low", "interval_high", "interval_reason"}
     assert lora["metrics"]["accuracy"].keys() == {
-        *(*estimate, "interval_over", "examples", "ties", "note", "unit", "direction", "values")
+        *(*estimate, "interval_over", "examples", "ranked_mean", "ties", "note", "unit", "direction", "values")
     }
     assert lora["train_seconds"].keys() == estimate
     assert lora["trainable_parameters"] == 148_996

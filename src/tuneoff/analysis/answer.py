@@ -22,11 +22,16 @@ class Answer:
     """What the study says.
 
     Attributes:
-        best: label of the trained row with the best mean of the primary metric; None while none can be weighed.
+        best: label of the trained row with the best mean of the primary metric, on the seeds that rows share (`rank`);
+            None while none can be weighed.
         tied_with: labels that cannot be told apart from it.
         too_few_seeds: labels that could be, were there the seeds required; the difference is beyond the noise.
         behind: labels that are significantly worse.
+        ahead: labels that are significantly better on the seeds that they share with it: only where rows have different
+            seeds and each is behind another (`rank`).
         not_compared: labels for which no fair comparison could be made.
+        without_score: labels of rows that train and have no score, or none yet.
+        unequal_seeds: whether rows have scores of different seeds.
         floor: label of the best row that does not train; None where none can be weighed.
         not_above_floor: trained rows that are not clearly better than the floor (`Outcomes.above`).
         if_trained: where it is not shown that training helps, the row that `recommend` gives among those that train.
@@ -42,7 +47,10 @@ class Answer:
     tied_with: tuple[str, ...]
     too_few_seeds: tuple[str, ...]
     behind: tuple[str, ...]
+    ahead: tuple[str, ...]
     not_compared: tuple[str, ...]
+    without_score: tuple[str, ...]
+    unequal_seeds: bool
     floor: str | None
     not_above_floor: tuple[str, ...]
     if_trained: str | None
@@ -61,8 +69,8 @@ class Answer:
     @property
     def winner(self) -> str | None:
         """The best, if it is significantly ahead of every other row that trains."""
-        rivals = (self.tied_with, self.too_few_seeds, self.not_compared)
-        return self.best if self.behind and not any(rivals) else None
+        others = (self.tied_with, self.too_few_seeds, self.ahead, self.not_compared, self.without_score)
+        return self.best if self.behind and not any(others) else None
 
 
 def find_answer(results: Results, outcomes: Outcomes, warnings: list[Finding]) -> Answer:
@@ -74,9 +82,12 @@ def find_answer(results: Results, outcomes: Outcomes, warnings: list[Finding]) -
     ranked = outcomes.ranked(results.rows, metric) if metric else []
     trained, floors = [row for row in ranked if row.trains], [row for row in ranked if not row.trains]
     best, floor = (outcomes.best(rows, metric) if metric else None for rows in (trained, floors))
+    scored = {row.label for row in ranked}
+    without_score = tuple(row.label for row in results.rows if row.trains and row.label not in scored)
+    unequal = len({frozenset(row.scores(metric.name)) for row in ranked}) > 1 if metric else False
     if best is None or metric is None:
         name = floor.label if floor else None
-        return Answer(None, (), (), (), (), name, (), None, {}, 0, {}, {}, found, caveats)
+        return Answer(None, (), (), (), (), (), without_score, unequal, name, (), None, {}, 0, {}, {}, found, caveats)
 
     def against(row: Row, other: Row) -> Pair:
         return _pair(row, other, outcomes, found, metric)
@@ -94,7 +105,10 @@ def find_answer(results: Results, outcomes: Outcomes, warnings: list[Finding]) -
         tied_with=standing("tied"),
         too_few_seeds=standing("too_few_seeds"),
         behind=standing("behind"),
+        ahead=standing("ahead"),
         not_compared=standing("not_compared"),
+        without_score=without_score,
+        unequal_seeds=unequal,
         floor=floor.label if floor else None,
         not_above_floor=outcomes.not_above(trained, floor, metric),
         if_trained=among_trained(Scales(results, outcomes, metric)) if unproven else None,

@@ -143,12 +143,14 @@ def _below_floor(results: Results, outcomes: Outcomes) -> list[Finding]:
     if metric is None or floor is None or level is None:
         return []
     sign = 1.0 if metric.direction == "higher" else -1.0
-    trained = [(row.label, figure) for row in results.rows if row.trains and (figure := outcomes.figure(row, metric))]
-    told = [
-        f"{label} {figure.estimate.mean:.4g}"
-        for label, figure in trained
-        if figure.note != DIFFERENT_EXAMPLES and sign * figure.estimate.mean <= sign * level
-    ]
+    trained = [(row, figure) for row in results.rows if row.trains and (figure := outcomes.figure(row, metric))]
+    # A value too large to be weighed is none that stands beside others; that it is no better can be said.
+    means = {
+        row.label: figure.estimate.mean if (mean := outcomes.mean(row, metric)) is None else mean
+        for row, figure in trained
+        if figure.note != DIFFERENT_EXAMPLES
+    }
+    told = [f"{label} {mean:.4g}" for label, mean in means.items() if sign * mean <= sign * level]
     if not told:
         return []
     message = (

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tuneoff.analysis.inference import Estimate, Sample, Verdict, estimate, verdict
+from tuneoff.analysis.inference import Estimate, Ranking, Sample, Verdict, estimate, rank, verdict
 from tuneoff.analysis.inference.crossed import components
 from tuneoff.analysis.inference.sample import Statistic
 from tuneoff.analysis.results import Results, Row
@@ -105,6 +105,7 @@ class Outcomes:
         self._examples: dict[_Examples, _Examples] = {}
         self._figures: dict[tuple[str, str], Figure | None] = {}
         self._verdicts: dict[str, Verdict | None] = {}
+        self._rankings: dict[str, Ranking | None] = {}
         prints = Counter(found for record in results.completed if (found := _test_print(record)))
         # The test set of the study is the one that most trials saw.
         self._usual = prints.most_common(1)[0][0] if prints else None
@@ -121,21 +122,36 @@ class Outcomes:
         if metric.name not in self._verdicts:
             figures = [found for row in self.results.rows if (found := self.figure(row, metric))]
             samples = [found.sample for found in figures if found.sample is not None]
-            made = verdict(samples, metric.direction, fraction=self._fraction(metric)) if samples else None
+            made = None
+            if samples:
+                fraction, ranking = self._fraction(metric), self.ranking(metric)
+                made = verdict(samples, metric.direction, fraction=fraction, ranking=ranking)
             self._verdicts[metric.name] = made
         return self._verdicts[metric.name]
 
+    def ranking(self, metric: Metric) -> Ranking | None:
+        """The weighed rows on the seeds that they share; the best is one that trains, where any does. None without."""
+        if metric.name not in self._rankings:
+            weighed = [row for row in self.results.rows if (figure := self.figure(row, metric)) and figure.weighed]
+            scores = {row.label: row.scores(metric.name) for row in weighed}
+            trained = [row.label for row in weighed if row.trains]
+            self._rankings[metric.name] = rank(scores, metric.direction, trained) if scores else None
+        return self._rankings[metric.name]
+
     def mean(self, row: Row, metric: Metric) -> float | None:
-        """A row's mean of a test metric; None without one or where it is not weighed (`Figure.weighed`)."""
-        figure = self.figure(row, metric)
-        return figure.estimate.mean if figure is not None and figure.weighed else None
+        """A row's mean of a test metric, set beside the others' (`rank`); None without one or where it is not weighed
+        (`Figure.weighed`)."""
+        ranking = self.ranking(metric)
+        return ranking.means.get(row.label) if ranking is not None else None
 
     def ranked(self, rows: Iterable[Row], metric: Metric) -> list[Row]:
-        """The rows that have a score: first the weighed ones by their means, the best first and equal ones in the order
-        given, then the others. Whoever names a best row or a floor takes it from here."""
+        """The rows that have a score: first the weighed ones by rank, the best first and equal ones in the order given,
+        then the others by their means. Whoever names a best row or a floor takes it from here."""
         sign = -1.0 if metric.direction == "higher" else 1.0
+        ranking = self.ranking(metric)
+        place = {label: at for at, label in enumerate(ranking.labels if ranking else ())}
         scored = [(figure, row) for row in rows if (figure := self.figure(row, metric))]
-        scored.sort(key=lambda pair: (not pair[0].weighed, sign * pair[0].estimate.mean))
+        scored.sort(key=lambda pair: (place.get(pair[1].label, len(place)), sign * pair[0].estimate.mean))
         return [row for _, row in scored]
 
     def best(self, rows: Iterable[Row], metric: Metric) -> Row | None:
@@ -152,19 +168,22 @@ class Outcomes:
         return math.sqrt(parts.variance) if parts.known else None
 
     def above(self, row: Row, floor: Row, metric: Metric) -> bool | None:
-        """Whether a row is clearly better than a floor: by its mean, and by the pair's own interval where there is one,
-        for it is a check of sanity and no claim among many. None where the two cannot be weighed."""
+        """Whether a row is clearly better than a floor: by their means on shared seeds, and by the pair's own interval
+        where there is one, for it is a check of sanity and no claim among many. None where they cannot be weighed."""
         mine, theirs = self.mean(row, metric), self.mean(floor, metric)
         if mine is None or theirs is None:
             return None
-        sign = 1.0 if metric.direction == "higher" else -1.0
-        if sign * (mine - theirs) <= 0:
-            return False
+        difference, interval = mine - theirs, None
         found = self.verdict(metric)
         try:
-            interval = found.pair(row.label, floor.label).interval if found is not None else None
+            pair = found.pair(row.label, floor.label) if found is not None else None
         except KeyError:
-            interval = None
+            pair = None
+        if pair is not None and pair.difference is not None:
+            difference, interval = pair.difference, pair.interval
+        sign = 1.0 if metric.direction == "higher" else -1.0
+        if sign * difference <= 0:
+            return False
         return interval is None or min(sign * interval.low, sign * interval.high) > 0
 
     def not_above(self, rows: Iterable[Row], floor: Row | None, metric: Metric) -> tuple[str, ...]:

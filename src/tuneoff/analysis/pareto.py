@@ -5,7 +5,6 @@ A method is on the front when no other is at least as good on every axis and bet
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -30,7 +29,7 @@ class Draws:
 
     Attributes:
         axis: `quality` or a cost's name.
-        means: label -> mean over seeds.
+        means: label -> mean over seeds; of quality set beside the others' (`rank`).
         missing: label -> why there is none.
         drawn: label -> draws of the true mean, shape (draws,); the draws of quality are joint. A row whose error
             nothing tells stands still, and is named in `still`.
@@ -56,27 +55,18 @@ def quality_draws(results: Results, outcomes: Outcomes, metric: Metric, draws: i
         elif not figure.weighed:
             missing[row.label] = figure.note
         else:
-            means[row.label] = figure.estimate.mean
+            mean = outcomes.mean(row, metric)
+            assert mean is not None  # it is weighed
+            means[row.label] = mean
             if figure.sample is not None and len(figure.sample) > 1:
                 samples.append(figure.sample)
-    drawn = _joint(samples, draws)
+    drawn: dict[str, Array] = {}
+    if samples:
+        found = draw_means(samples, draws, ranking=outcomes.ranking(metric))
+        drawn = {sample.label: found[:, at] for at, sample in enumerate(samples)}
     still = tuple(label for label in means if label not in drawn)
     drawn |= {label: np.full(draws, means[label]) for label in still}
     return Draws(QUALITY, means, missing, drawn, still)
-
-
-def _joint(samples: list[Sample], draws: int) -> dict[str, Array]:
-    """Rows that have the seeds that most rows have are drawn together; one that lacks some is drawn by itself."""
-    if not samples:
-        return {}
-    usual = set(Counter(sample.seeds for sample in samples).most_common(1)[0][0])
-    together = [sample for sample in samples if usual <= set(sample.seeds)]
-    found = draw_means(together, draws)
-    drawn = {sample.label: found[:, at] for at, sample in enumerate(together)}
-    for at, sample in enumerate(samples):
-        if sample.label not in drawn:
-            drawn[sample.label] = draw_means([sample], draws, seed=at + 1)[:, 0]
-    return drawn
 
 
 def cost_draws(results: Results, axis: Axis, draws: int = DRAWS) -> Draws:

@@ -104,6 +104,7 @@ class Recommendation:
             because one of the two has one seed.
         by_means: likewise those of which nothing tells a standard error.
         tied_with: rows that train and cannot be told apart from the answer.
+        ahead: rows that train, other than `best`, and are significantly better than the answer.
         open_pairs: the answer against those, and against rows that train and stand apart from it in this sample, but
             for too few seeds to call that significant.
         to_best: the answer against `best`; None where they are the same or not comparable.
@@ -132,6 +133,7 @@ class Recommendation:
     by_examples: tuple[str, ...]
     by_means: tuple[str, ...]
     tied_with: tuple[str, ...]
+    ahead: tuple[str, ...]
     open_pairs: tuple[Pair, ...]
     to_best: Pair | None
     to_floor: Pair | None
@@ -212,6 +214,7 @@ def recommend(
         by_examples=by_examples,
         by_means=by_means,
         tied_with=tuple(p.second for p in waiting if p.relation == "tied"),
+        ahead=tuple(x for x in scales.trained if x != best and (p := pair(x)) and p.relation == "behind"),
         open_pairs=tuple(waiting),
         to_best=pair(best),
         to_floor=pair(floor),

@@ -44,6 +44,14 @@ class Column:
             return float(place), None
         return None if place["mean"] is None else (place["mean"], place["std"])
 
+    def comparable(self, entry: Entry) -> float | None:
+        """The mean by which rows are ranked: a metric's is set beside other rows' on the seeds that they share."""
+        if self.quality:
+            value: float | None = entry["metrics"].get(self.key, {}).get("ranked_mean")
+            return value
+        found = self.found(entry)
+        return found[0] if found else None
+
     def text(self, entry: Entry) -> str | None:
         """The cell, with a dagger at a contended timing; None where there is no figure."""
         found = self.found(entry)
@@ -154,7 +162,7 @@ def best_rows(column: Column, summary: dict[str, Any]) -> set[str]:
     """
     if column.better is None or (column.quality and summary["study"]["random_weights"]):
         return set()
-    shown = [(entry, value[0]) for entry in summary["methods"] if entry["trains"] and (value := column.found(entry))]
+    shown = [(e, value) for e in summary["methods"] if e["trains"] and (value := column.comparable(e)) is not None]
     found = {entry["method"]: value for entry, value in shown}
     if len(found) < 2 or (column.timing and any(entry["contended"] for entry, _ in shown)):
         return set()

@@ -38,8 +38,8 @@ Costs = dict[str, dict[str, float]]
 
 def lines(results: Results, found: Recommendation, costs: Costs) -> list[str]:
     """The answer in words, one thing per line, the answer itself first."""
-    parts = [*_answer(found, costs), *_why(found), *_gives_up(found, costs), *_tied(found), *_close(found)]
-    parts += [*_changes(found), *_certainty(found), *_floor(found), *_seeds(results, found)]
+    parts = [*_answer(found, costs), *_why(found), *_gives_up(found, costs), *_ahead(found), *_tied(found)]
+    parts += [*_close(found), *_changes(found), *_certainty(found), *_floor(found), *_seeds(results, found)]
     return parts
 
 
@@ -162,6 +162,13 @@ def _gives_up(found: Recommendation, costs: Costs) -> list[str]:
                 f"{figure_text(AXES[axis], ours)} instead of {figure_text(AXES[axis], theirs)} {COST_NAMES[axis]}"
             )
     return [text + (f"; it takes {join(saved)}." if saved else ".")]
+
+
+def _ahead(found: Recommendation) -> list[str]:
+    if not found.ahead or found.is_floor:
+        return []
+    verb = "is" if len(found.ahead) == 1 else "are"
+    return [f"By {_metric(found)} {join(found.ahead)} {verb} significantly ahead of it."]
 
 
 def _tied(found: Recommendation) -> list[str]:

@@ -34,6 +34,7 @@ def as_data(results: Results, found: Recommendation, costs: Costs, fronts: Seque
         "best_fitting": found.best_fitting,
         "as_good": list(found.as_good),
         "tied_with": list(found.tied_with),
+        "ahead": list(found.ahead),
         "open": [_pair_data(pair) for pair in found.open_pairs],
         "gives_up": _pair_data(found.to_best),
         "floor": found.floor,

@@ -99,7 +99,8 @@ def _best(summary: dict[str, Any]) -> str:
     if score["interval_low"] is not None:
         ends = [columns.score(score[end], unit=score["unit"]) for end in ("interval_low", "interval_high")]
         figure += f", {_level(summary)} interval {ends[0]} to {ends[1]}"
-    return f"{best} has the {adjective} test {metric_name(metric)}: {figure} ({_seeds(score['n'])}{way})."
+    where = " on the seeds that rows share" if summary["answer"]["unequal_seeds"] else ""
+    return f"{best} has the {adjective} test {metric_name(metric)}{where}: {figure} ({_seeds(score['n'])}{way})."
 
 
 def _level(summary: dict[str, Any]) -> str:
@@ -133,6 +134,11 @@ def _rivals(summary: dict[str, Any]) -> list[str]:
         error = f"{1 - answer['interval_level']:.0%}"
         over = f", Holm-corrected over {pairs} pairs" if pairs > 1 else ""
         parts.append(f"It is significantly ahead of {whom} (p below {error}{over}; {_seeds(seeds)}).")
+    if answer["ahead"]:
+        parts.append(
+            f"On the seeds that they share with it, {join(answer['ahead'])} "
+            f"{'is' if len(answer['ahead']) == 1 else 'are'} significantly ahead of it: no row is ahead of all others."
+        )
     if answer["not_compared"]:
         parts.append(f"It could not be compared fairly with {join(answer['not_compared'])}.")
     return [*parts, *_to_settle(answer["to_settle"])]
@@ -193,7 +199,7 @@ def _floor(summary: dict[str, Any]) -> list[str]:
     if answer["floor"] is None:
         return []
     best, floor = _score(summary, answer["best"]), _score(summary, answer["floor"])
-    gap = abs(best["mean"] - floor["mean"])
+    gap = abs(best["ranked_mean"] - floor["ranked_mean"])
     scores = [m["metrics"].get(summary["study"]["primary_metric"]) for m in summary["methods"] if not m["trains"]]
     floors = sum(found is not None and found["note"] not in UNWEIGHED for found in scores)
     how = "no training" if floors == 1 else f"the best of {floors} rows without training"
@@ -207,4 +213,4 @@ def _floor(summary: dict[str, Any]) -> list[str]:
 
 
 def _side(best: dict[str, Any], floor: dict[str, Any]) -> str:
-    return "above" if best["mean"] >= floor["mean"] else "below"
+    return "above" if best["ranked_mean"] >= floor["ranked_mean"] else "below"

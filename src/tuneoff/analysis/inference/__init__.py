@@ -3,6 +3,7 @@
     sample.py     Sample: what one method scored, seeds × test examples
     crossed.py    the error of a mean over seeds and examples: intervals and tests
     multiple.py   Holm's correction, and groups of methods that cannot be told apart
+    ranking.py    who is the best where methods have different seeds
     joint.py      draws of all methods' true means together: how often each would be the best
     verdict.py    Verdict: all of it for a study
 
@@ -11,6 +12,7 @@ Nothing here reads a record or knows a metric. `benchmarks/calibration.py` check
 
 from tuneoff.analysis.inference.joint import best_probabilities, draw_means
 from tuneoff.analysis.inference.multiple import holm, letters, tie_groups
+from tuneoff.analysis.inference.ranking import Ranking, rank
 from tuneoff.analysis.inference.sample import Sample
 from tuneoff.analysis.inference.verdict import (
     LEVEL,
@@ -29,6 +31,7 @@ __all__ = [
     "Estimate",
     "Interval",
     "Pair",
+    "Ranking",
     "Sample",
     "Verdict",
     "best_probabilities",
@@ -36,6 +39,7 @@ __all__ = [
     "estimate",
     "holm",
     "letters",
+    "rank",
     "tie_groups",
     "verdict",
 ]

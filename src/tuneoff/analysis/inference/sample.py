@@ -120,6 +120,11 @@ class Sample:
         """Whether every contribution is 0 or 1 (right or wrong)."""
         return self.contributions is not None and bool(np.isin(self.contributions, (0.0, 1.0)).all())
 
+    @property
+    def by_seed(self) -> dict[int, float]:
+        """Seed -> score."""
+        return dict(zip(self.seeds, self.scores.tolist(), strict=True))
+
     def at(self, seeds: Iterable[int]) -> Sample:
         """The same at some of its seeds, in that order. Raises KeyError at a seed that it lacks."""
         rows = {seed: row for row, seed in enumerate(self.seeds)}

@@ -12,6 +12,7 @@ import numpy as np
 
 from tuneoff.analysis.inference.crossed import Components, components, mcnemar
 from tuneoff.analysis.inference.multiple import holm, letters, tie_groups
+from tuneoff.analysis.inference.ranking import Ranking, rank
 from tuneoff.analysis.inference.sample import Sample
 
 LEVEL = 0.95
@@ -134,8 +135,8 @@ class Verdict:
 
     Attributes:
         direction: which values are better.
-        estimates: per method, best mean first.
-        pairs: every pair once, the better mean first.
+        estimates: per method, best first (`rank`).
+        pairs: every pair once, the better of the two by rank first.
         groups: the largest groups within which nothing could be told apart, best first.
         letters: label -> letters of its groups; methods that share one could not be told apart.
     """
@@ -148,7 +149,7 @@ class Verdict:
 
     @property
     def best(self) -> str:
-        """Label with the best mean, significant or not."""
+        """Label of the first by rank, significant or not."""
         return self.estimates[0].label
 
     @property
@@ -174,7 +175,7 @@ class Verdict:
         raise KeyError((first, second))
 
     def tied_with(self, label: str) -> tuple[str, ...]:
-        """Methods that cannot be told apart from this one, best mean first."""
+        """Methods that cannot be told apart from this one, best first."""
         others = [found.label for found in self.estimates if found.label != label]
         return tuple(other for other in others if not self.pair(label, other).significant)
 
@@ -186,6 +187,7 @@ def verdict(
     fraction: bool = False,
     level: float = LEVEL,
     seeds_required: int = SEEDS_REQUIRED,
+    ranking: Ranking | None = None,
 ) -> Verdict:
     """Compares all methods, two by two, on the seeds and examples that they share.
 
@@ -195,14 +197,15 @@ def verdict(
         fraction: whether values lie in [0, 1] by definition; then no method's interval leaves it.
         level: of the intervals; 1 - level is what Holm's correction keeps false claims of a study under.
         seeds_required: fewest seeds in common at which a difference may be called significant.
+        ranking: of these methods, perhaps among others; by default of all of them.
 
     Raises:
         ValueError: if there is no sample, labels repeat, or two samples tell of different examples.
     """
     if not samples or len({sample.label for sample in samples}) != len(samples):
         raise ValueError("samples under different labels, one at least")
-    sign = -1.0 if direction == "higher" else 1.0
-    ranked = sorted(samples, key=lambda sample: sign * float(sample.scores.mean()))
+    ranking = ranking or rank({sample.label: sample.by_seed for sample in samples}, direction)
+    ranked = sorted(samples, key=lambda sample: ranking.labels.index(sample.label))
     compared = [_compare(pair, direction, level, fraction) for pair in itertools.combinations(ranked, 2)]
     tested = [pair for pair, _ in compared if pair.p is not None]
     corrected = iter(holm([pair.p for pair in tested if pair.p is not None]))

@@ -1,0 +1,96 @@
+"""Which method is the best where methods have different seeds: means that can stand beside one another."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+Scores = Mapping[int, float]
+"""Seed -> score."""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Methods by means that can stand beside one another.
+
+    Attributes:
+        labels: best first; equal ones in the order given.
+        means: label -> its mean, set beside the others' on seeds that are shared.
+    """
+
+    labels: tuple[str, ...]
+    means: Mapping[str, float]
+
+
+def rank(
+    scores: Mapping[str, Scores], direction: Literal["higher", "lower"], candidates: Collection[str] | None = None
+) -> Ranking:
+    """Ranks methods on the seeds that they share: a seed that is hard for all must not count against those that ran it.
+
+    With equal seeds a method's mean is its own. Else the best is the candidate that no other is ahead of, two by two on
+    the seeds that both have. Its mean is its own, and every other's is that plus their difference on the seeds that
+    both have; of a method that shares none with it, the same by way of another or its own, but not beyond the best. Of
+    different seeds each candidate may be behind another: then they are ranked on the seeds that all of them share or,
+    without any, by their own means.
+
+    Args:
+        scores: of every method, one seed at least.
+        direction: which scores are better.
+        candidates: labels of those that may be the best; all where it is None or names none of them.
+    """
+    sign = 1.0 if direction == "higher" else -1.0
+    own = {label: float(np.mean(list(seeds.values()))) for label, seeds in scores.items()}
+    among = [label for label in scores if candidates is None or label in candidates] or list(scores)
+    if len({frozenset(seeds) for seeds in scores.values()}) == 1:
+        return _ranked(own, sign, "")
+    unbeaten = [one for one in among if all((gap := _gap(scores, one, o)) is None or sign * gap >= 0 for o in among)]
+    if unbeaten:
+        best = max(unbeaten, key=lambda label: sign * own[label])
+        means = {label: own[label] for label in scores if scores[label].keys() == scores[best].keys()}
+    else:
+        shared = frozenset.intersection(*(frozenset(scores[label]) for label in among))
+        means = {label: _mean(scores[label], shared or scores[label]) for label in among}
+        best = max(among, key=lambda label: sign * means[label])
+    means = {best: means.pop(best), **means}
+    _place(scores, means)
+    means |= {label: own[label] for label in scores if label not in means}
+    apart = [label for label in among if not scores[label].keys() & scores[best].keys()]
+    means |= {label: sign * min(sign * means[label], sign * means[best]) for label in apart}
+    return _ranked({label: means[label] for label in scores}, sign, best)
+
+
+def _ranked(means: Mapping[str, float], sign: float, best: str) -> Ranking:
+    return Ranking(tuple(sorted(means, key=lambda label: (-sign * means[label], label != best))), means)
+
+
+def _place(scores: Mapping[str, Scores], means: dict[str, float]) -> None:
+    """Adds to the means those of methods that share a seed with one that has a mean: with the first of them."""
+    while True:
+        found = {}
+        for label in [label for label in scores if label not in means]:
+            gaps = ((means[other], _gap(scores, label, other)) for other in means)
+            placed = next((mean + gap for mean, gap in gaps if gap is not None), None)
+            if placed is not None:
+                found[label] = placed
+        if not found:
+            return
+        means |= found
+
+
+def _mean(own: Scores, seeds: Collection[int]) -> float:
+    return float(np.mean([own[seed] for seed in sorted(seeds)]))
+
+
+def _gap(scores: Mapping[str, Scores], one: str, other: str) -> float | None:
+    """Mean of one minus that of the other, on the seeds that both have; None without any."""
+    mine, theirs = scores[one], scores[other]
+    shared = mine.keys() & theirs.keys()
+    if not shared:
+        return None
+    gap = _mean(mine, shared) - _mean(theirs, shared)
+    # Rounding must not tell equal means apart.
+    scale = max(abs(value) for value in (*mine.values(), *theirs.values()))
+    return 0.0 if abs(gap) <= 1e-12 * scale else gap
