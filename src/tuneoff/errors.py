@@ -5,7 +5,8 @@
     ├── SourceError           rows or weights cannot be had
     │   ├── SourceNotFound        no such alias, file, split or column
     │   ├── SourceUnreachable     the network or the hub does not answer
-    │   └── ChecksumMismatch      what arrived is not what was pinned
+    │   ├── ChecksumMismatch      what arrived is not what was pinned
+    │   └── ContentChanged        rows or weights are not those that the trial was planned with
     ├── DataError             rows were read but cannot be used
     ├── UnsupportedModel      this method or task cannot take this model
     ├── StoreError            a study folder cannot be read or written
@@ -96,6 +97,10 @@ class SourceUnreachable(SourceError):
 
 class ChecksumMismatch(SourceError):
     """What arrived is not what was pinned."""
+
+
+class ContentChanged(SourceError):
+    """Rows or weights are not those that the trial was planned with."""
 
 
 class DataError(TuneoffError):

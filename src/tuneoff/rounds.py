@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tuneoff import registry
+from tuneoff.errors import CorruptRecord
 from tuneoff.executors.base import Executor, Inspection, Listener, Progress
 from tuneoff.halving import check_rows, promoted, rungs
 from tuneoff.plan import plan, search_protocol, search_trial
@@ -165,14 +167,16 @@ class Search:
         labels = [label for label in self.study.methods if label not in self.asked]
         if not labels or not self.complete:
             return []
-        planned = {(spec.label, spec.seed) for spec in map(self._spec, self.store.trial_ids())}
+        planned = {(spec.label, spec.seed) for spec in map(self._spec, self.store.trial_ids()) if spec is not None}
         whole = self.store.study()
         rest = whole.model_copy(update={"methods": {label: whole.methods[label] for label in labels}})
         trials = plan(rest, self.fingerprints, self.chosen)
         return [trial for trial in trials if (trial.label, trial.seed) in planned]
 
-    def _spec(self, trial_id: str) -> TrialSpec:
-        return self.store.trial(trial_id).spec()
+    def _spec(self, trial_id: str) -> TrialSpec | None:
+        with suppress(CorruptRecord):
+            return self.store.trial(trial_id).spec()
+        return None
 
     @property
     def chosen(self) -> dict[str, Values]:

@@ -12,6 +12,7 @@ TREE = {
     "SourceNotFound": "SourceError",
     "SourceUnreachable": "SourceError",
     "ChecksumMismatch": "SourceError",
+    "ContentChanged": "SourceError",
     "DataError": "TuneoffError",
     "UnsupportedModel": "TuneoffError",
     "StoreError": "TuneoffError",

@@ -167,10 +167,10 @@ def test_a_report_names_a_damaged_trial_and_leaves_it_out(
     damage(store)
     results = gather(store)
     hurt = {"lora", "full"} if damage in [*OF_TWO, exchange_specifications] else {"lora"}
-    assert {trial.partition("-")[0] for trial in results.damaged} == hurt
+    assert {trial.partition("-")[0] for trial in results.left_out} == hurt
     body = summarise(results)
-    caution = next(w for w in body["warnings"] if w["name"] == "damaged_trials")
-    assert all(trial in caution["message"] for trial in results.damaged)
+    caution = next(w for w in body["warnings"] if w["name"] == "left_out_trials")
+    assert all(trial in caution["message"] for trial in results.left_out)
     assert str(store.root) not in caution["message"], "a report names no folder of this machine"
     assert [row.label for row in results.rows] == ["majority", "lora", "full"], "no row is gone without a word"
     for row in results.rows:
@@ -218,7 +218,7 @@ def test_a_trial_of_which_nothing_can_be_told_is_named_too(store: StudyStore) ->
     torn_record(store)
     no_specification(store)
     results = gather(store)
-    assert [trial.partition("-")[0] for trial in results.damaged] == ["lora"]
+    assert [trial.partition("-")[0] for trial in results.left_out] == ["lora"]
     assert results.row("lora").statuses == {"completed": 1}
 
 
@@ -246,7 +246,7 @@ def test_records_of_version_1_are_read_and_what_they_did_not_keep_is_null_with_i
         assert record.spec.fingerprints is None
         assert record.missing.keys() >= {"kept_files", "spec.fingerprints", "energy_joules"}
     results = gather(store)
-    assert not results.damaged
+    assert not results.left_out
     assert results.row("lora").scores("accuracy") == {0: 1.0}
     assert (store.trial(records[0].spec.id).predictions() or [])[0].target in ("acq", "crude", "earn", "grain")
 
@@ -257,7 +257,7 @@ def test_records_of_version_1_are_checked_as_far_as_can_be(
 ) -> None:
     store = old_study(tmp_path)
     damage(store)
-    assert [trial.partition("-")[0] for trial in gather(store).damaged] == ["lora"]
+    assert [trial.partition("-")[0] for trial in gather(store).left_out] == ["lora"]
 
 
 def test_a_study_of_version_1_goes_on_without_running_anything_again(tmp_path: Path) -> None:

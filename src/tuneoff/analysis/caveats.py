@@ -11,7 +11,7 @@ from tuneoff.record import Environment, Finding, Status, TrialRecord
 
 LOUD = (
     "random_weights",
-    "damaged_trials",
+    "left_out_trials",
     "failed_trials",
     "missing_trials",
     "overlap",
@@ -53,14 +53,13 @@ def caveats(results: Results, outcomes: Outcomes | None = None) -> list[Finding]
 
 def _trials(results: Results) -> list[Finding]:
     found = []
-    if results.damaged:
-        told = "; ".join(f"{trial}: {damage}" for trial, damage in results.damaged.items())
-        many = len(results.damaged) > 1
+    if results.left_out:
+        told = "; ".join(f"{trial}: {why}" for trial, why in results.left_out.items())
         message = (
-            f"{len(results.damaged)} {'trials are' if many else 'trial is'} damaged and left out ({told}). Running the "
-            f"study again repeats {'them' if many else 'it'}."
+            f"{len(results.left_out)} recorded trials are left out ({told}). Run the study again to repeat what is "
+            "damaged or of other contents."
         )
-        found.append(Finding(name="damaged_trials", message=message))
+        found.append(Finding(name="left_out_trials", message=message))
     ended = [r for r in results.records if r.status is not Status.COMPLETED]
     if ended:
         names = ", ".join(f"{_name(results, r)}: {r.status.value}" for r in ended)

@@ -77,7 +77,8 @@ class Results:
         superseded: ids of trials that a later trial of the same row and seed replaced (their data changed).
         search: what the search tried, found and chose, as `search.json` tells it; None where there was none.
         others: trials of the folder that were not asked for.
-        damaged: trial -> what of it is damaged. Such a trial counts as one that has not been run.
+        left_out: trial -> why its record is not used: something of it is damaged, or it saw other contents than the
+            rest of its row. Such a trial counts as one that has not been run.
     """
 
     store: StudyStore
@@ -86,7 +87,7 @@ class Results:
     superseded: tuple[str, ...]
     search: dict[str, Any] | None = None
     others: tuple[TrialSpec, ...] = ()
-    damaged: Mapping[str, str] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def report_folder(self) -> Path:
@@ -147,7 +148,8 @@ class Asked:
 
 
 def gather(store: StudyStore, asked: Asked | None = None) -> Results:
-    """Reads a study's folder. Trials of which something is damaged are named and left out.
+    """Reads a study's folder. Trials of which something is damaged, and those that saw other rows or base weights than
+    the newest of their row, are named and left out.
 
     Args:
         store: the folder.
@@ -161,7 +163,7 @@ def gather(store: StudyStore, asked: Asked | None = None) -> Results:
     others: list[TrialSpec] = []
     groups: dict[tuple[str, str], dict[int, TrialSpec]] = {}
     records: dict[str, TrialRecord] = {}
-    damaged: dict[str, str] = {}
+    left_out: dict[str, str] = {}
     superseded: list[str] = []
     for trial_id in store.trial_ids():
         spec, record, damage = _read(store.trial(trial_id))
@@ -169,7 +171,7 @@ def gather(store: StudyStore, asked: Asked | None = None) -> Results:
             others.append(spec)
             continue
         if damage:
-            damaged[trial_id] = damage.replace(f"{store.root}/", "")
+            left_out[trial_id] = damage.replace(f"{store.root}/", "")
         elif record is not None:
             records[trial_id] = record
         if spec is None:
@@ -183,8 +185,41 @@ def gather(store: StudyStore, asked: Asked | None = None) -> Results:
     order = list(study.methods)
     keys = sorted(groups, key=lambda key: order.index(key[0]) if key[0] in order else len(order))
     names = _labels([next(iter(groups[key].values())) for key in keys])
-    rows = tuple(_row(store, name, groups[key], records, damaged) for key, name in zip(keys, names, strict=True))
-    return Results(store, study, rows, tuple(superseded), store.search(), tuple(others), damaged)
+    for seeds in groups.values():
+        strange = _of_other_contents([records[trial.id] for trial in seeds.values() if trial.id in records])
+        left_out |= strange
+        records = {trial_id: record for trial_id, record in records.items() if trial_id not in strange}
+    rows = tuple(_row(store, name, groups[key], records, left_out) for key, name in zip(keys, names, strict=True))
+    return Results(store, study, rows, tuple(superseded), store.search(), tuple(others), left_out)
+
+
+def _of_other_contents(records: Sequence[TrialRecord]) -> dict[str, str]:
+    """trial -> in what it differs, for completed trials of one row that saw other contents than the one run last.
+
+    Contents that are not recorded differ from nothing.
+    """
+    completed = [record for record in records if record.status is Status.COMPLETED]
+    if not completed:
+        return {}
+    newest = max(completed, key=lambda record: record.environment.started_at if record.environment else "")
+    found = {}
+    for record in completed:
+        told = [what for what, mine, its in _contents(newest, record) if None not in (mine, its) and mine != its]
+        if told:
+            found[record.spec.id] = f"it saw other {' and other '.join(told)} than {newest.spec.id}, which ran later"
+    return found
+
+
+def _contents(first: TrialRecord, second: TrialRecord) -> list[tuple[str, object, object]]:
+    """What two trials loaded, by what it is called."""
+
+    def rows(record: TrialRecord) -> object:
+        return {name: split.fingerprint for name, split in record.data.splits.items()} if record.data else None
+
+    def weights(record: TrialRecord) -> object:
+        return record.model.checksum if record.model else None
+
+    return [("rows", rows(first), rows(second)), ("base weights", weights(first), weights(second))]
 
 
 def _read(place: TrialStore) -> tuple[TrialSpec | None, TrialRecord | None, str]:
@@ -209,11 +244,11 @@ def _row(
     label: str,
     seeds: dict[int, TrialSpec],
     records: Mapping[str, TrialRecord],
-    damaged: Mapping[str, str],
+    left_out: Mapping[str, str],
 ) -> Row:
     trials = tuple(seeds[seed] for seed in sorted(seeds))
     missing = [trial.id for trial in trials if trial.id not in records]
-    running = {trial for trial in missing if trial not in damaged and store.trial(trial).events_path.exists()}
+    running = {trial for trial in missing if trial not in left_out and store.trial(trial).events_path.exists()}
     return Row(
         label,
         trials,

@@ -84,8 +84,8 @@ def join(folders: Sequence[Path]) -> Joined:
     )
     store = JoinedStore({name: results.store for name, results in studies.items()})
     superseded = tuple(f"{name}/{one}" for name, results in studies.items() for one in results.superseded)
-    damaged = {f"{name}/{one}": damage for name, it in studies.items() for one, damage in it.damaged.items()}
-    joined = Results(store, study, tuple(row for row, _ in rows), superseded, damaged=damaged)
+    left_out = {f"{name}/{one}": why for name, it in studies.items() for one, why in it.left_out.items()}
+    joined = Results(store, study, tuple(row for row, _ in rows), superseded, left_out=left_out)
     return Joined(joined, {row.label: name for row, name in rows}, tuple(_notes(studies)))
 
 

@@ -20,8 +20,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tuneoff.checksums import sha256
 from tuneoff.errors import ChecksumMismatch, SourceError, SourceUnreachable
-from tuneoff.sources._checksums import sha256
 
 DOWNLOAD_SECONDS = 1800
 """Longest time one wheel may take: 90 MB at 50 kB/s."""

@@ -8,8 +8,8 @@ import os
 from pathlib import Path
 
 from tuneoff._special import special_kind
+from tuneoff.checksums import sha256
 from tuneoff.errors import DataError, SourceNotFound, did_you_mean
-from tuneoff.sources._checksums import sha256
 from tuneoff.sources._disguise import PICKLES
 from tuneoff.sources._tables import READERS, read_table
 from tuneoff.sources._weights import check_weights, find_weights

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import tempfile
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from tuneoff.checksums import sha256
 from tuneoff.errors import CorruptRecord, StoreError
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -57,23 +56,15 @@ def write_atomically(path: Path, data: str | bytes) -> None:
 
 
 def checksum(path: Path) -> str:
-    """SHA-256 (hex) of a file, computed once per process as long as the file is not touched.
+    """SHA-256 (hex) of a file of a study.
 
     Raises:
         CorruptRecord: if it is missing or cannot be read.
     """
     try:
-        found = path.stat()
-        # The time of the last change of any kind cannot be set, unlike that of the content.
-        return _checksum(path, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        return sha256(path)
     except OSError as error:
         raise CorruptRecord(f"{path} cannot be read: {error.strerror or error}", hint=DAMAGED) from None
-
-
-@lru_cache(maxsize=4096)
-def _checksum(path: Path, *_: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def give_usual_modes(folder: Path) -> None:

@@ -96,16 +96,22 @@ class StudyStore:
         return store
 
     def _merged(self, study: StudySpec, trials: list[TrialSpec]) -> list[str]:
-        """Ids of the trials so far and of new ones, without those of a configuration that the search chose no more."""
+        """Ids of the trials so far and then of those asked for now, so that of one row and seed the last is what was
+        asked for last; without those of a configuration that the search chose no more."""
         verdict = {trial.id: trial for trial in trials if trial.purpose == "verdict"}
         if study.protocol.search is None:
-            return list(dict.fromkeys([*self.trial_ids(), *verdict]))
+            return [*(trial_id for trial_id in self.trial_ids() if trial_id not in verdict), *verdict]
         chosen = {trial.label: trial for trial in verdict.values()}
         kept = []
-        for spec in (self.trial(trial_id).spec() for trial_id in self.trial_ids() if trial_id not in verdict):
+        for trial_id in (trial_id for trial_id in self.trial_ids() if trial_id not in verdict):
+            try:
+                spec = self.trial(trial_id).spec()
+            except CorruptRecord:
+                kept.append(trial_id)  # It cannot tell what it is; reports name it.
+                continue
             now = chosen.get(spec.label, spec)
             if (now.method, now.options, now.learning_rate) == (spec.method, spec.options, spec.learning_rate):
-                kept.append(spec.id)
+                kept.append(trial_id)
         return [*kept, *verdict]
 
     def check(self, study: StudySpec) -> None:

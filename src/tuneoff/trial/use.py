@@ -18,6 +18,7 @@ from tuneoff.sources import Rows, read_rows
 from tuneoff.spec import SourceSpec, TrialSpec
 from tuneoff.store import TrialStore
 from tuneoff.tasks.base import Example, Task
+from tuneoff.trial import contents
 from tuneoff.trial import data as trial_data
 from tuneoff.trial import model as trial_model
 from tuneoff.trial.evaluate import Bench
@@ -79,6 +80,7 @@ def restore(place: TrialStore, device: torch.device, whole: bool = False) -> tup
             f"{spec.model.source} now holds other weights than trial {spec.id} was trained on",
             hint="Name the revision that was used, or restore the folder.",
         )
+    contents.verify_model(spec)
     attached = method.attach(loaded.model, trial_model.view(task, loaded))
     if method.trains:
         method.load(attached, place.weights)

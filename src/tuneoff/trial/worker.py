@@ -35,7 +35,7 @@ from tuneoff.record import (
 from tuneoff.spec import TrialSpec
 from tuneoff.store import TrialStore
 from tuneoff.tasks.base import Example, Features, Task
-from tuneoff.trial import allocator, preflight, sharding
+from tuneoff.trial import allocator, contents, preflight, sharding
 from tuneoff.trial import data as trial_data
 from tuneoff.trial import model as trial_model
 from tuneoff.trial.checkpoint import Checkpoint
@@ -137,6 +137,7 @@ def _run_baseline(spec: TrialSpec, method: Baseline[Any], place: TrialStore, pha
     task = registry.tasks()[spec.task.name](spec.task.options)
     with phases("load"):
         data = trial_data.load(task, spec.task, spec.protocol)
+        contents.verify_rows(spec)
     for finding in data.findings:
         place.append_event({"kind": "finding", **finding.model_dump()})
     with phases("test"):
@@ -195,8 +196,10 @@ def assemble(
     task = registry.tasks()[spec.task.name](spec.task.options)
     with phases("load"):
         data = trial_data.load(task, spec.task, spec.protocol)
+        contents.verify_rows(spec)
         policy = apply_policy(spec.protocol.precision, device)
         loaded = load_model(spec, task, device, policy.name)
+        contents.verify_model(spec)
         limit = spec.protocol.max_length
         check_length(loaded.model.config, task, limit, method, spec.label)
         view = trial_model.view(task, loaded)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tuneoff.sources import _checksums
+from tuneoff import checksums
 
 
 @pytest.fixture
@@ -29,13 +29,13 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_a_file_is_read_once_until_it_is_written(
     tmp_path: Path, reads: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_checksums, "SETTLED_SECONDS", -1.0)
+    monkeypatch.setattr(checksums, "SETTLED_SECONDS", -1.0)
     file = tmp_path / "weights"
     file.write_bytes(b"one")
-    assert _checksums.sha256(file) == _checksums.sha256(file) == hashlib.sha256(b"one").hexdigest()
+    assert checksums.sha256(file) == checksums.sha256(file) == hashlib.sha256(b"one").hexdigest()
     assert len(reads) == 1
     file.write_bytes(b"longer")
-    assert _checksums.sha256(file) == hashlib.sha256(b"longer").hexdigest()
+    assert checksums.sha256(file) == hashlib.sha256(b"longer").hexdigest()
 
 
 def test_a_file_written_a_moment_ago_is_read_each_time(tmp_path: Path) -> None:
@@ -45,16 +45,16 @@ def test_a_file_written_a_moment_ago_is_read_each_time(tmp_path: Path) -> None:
         file.write_bytes(content)
         stamp = stamp or file.stat().st_mtime_ns
         os.utime(file, ns=(stamp, stamp))
-        assert _checksums.sha256(file) == hashlib.sha256(content).hexdigest()
+        assert checksums.sha256(file) == hashlib.sha256(content).hexdigest()
 
 
 def test_a_new_file_under_an_old_name_is_another_file(
     tmp_path: Path, reads: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_checksums, "SETTLED_SECONDS", -1.0)
+    monkeypatch.setattr(checksums, "SETTLED_SECONDS", -1.0)
     file, other = tmp_path / "weights", tmp_path / "other"
     file.write_bytes(b"one")
     other.write_bytes(b"two")
-    first = _checksums.sha256(file)
+    first = checksums.sha256(file)
     other.replace(file)
-    assert _checksums.sha256(file) != first
+    assert checksums.sha256(file) != first
