@@ -15,7 +15,17 @@ from typing import Any
 
 import pytest
 import torch
-from trial_tools import MakePlace, Trained, Written, batch_of, news, our_logits, save_writer, write_csv
+from trial_tools import (
+    MakePlace,
+    Trained,
+    Written,
+    batch_of,
+    news,
+    our_logits,
+    save_pretrained,
+    save_writer,
+    write_csv,
+)
 
 from tuneoff import registry
 from tuneoff.errors import CorruptRecord, StoreError
@@ -83,6 +93,29 @@ def test_every_method_of_a_classifier_is_loaded_without_tuneoff(
         for (output, scores), ours in zip(found, expected[out], strict=True):
             assert scores == pytest.approx(ours["scores"], abs=1e-4), out.name
             assert output == ours["output"], out.name
+
+
+@pytest.mark.parametrize(("architecture", "method"), [("deberta-v2", "lora"), ("bert", "ia3"), ("t5", "lora")])
+def test_an_adapter_holds_all_that_pretraining_lacks(
+    architecture: str, method: str, make_place: MakePlace, tmp_path: Path
+) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForSequenceClassification
+
+    folder = save_pretrained(tmp_path / "base", architecture)
+    place = make_place(method, folder=folder, protocol=LEARNING)
+    run(place, "cpu", time.perf_counter())
+    export(place, tmp_path / "out", merged=False, device="cpu")
+    _, _, tokenizer, _ = restore(place, torch.device("cpu"))
+    # Whatever the base model's own fresh tensors are drawn from.
+    torch.manual_seed(77)
+    base = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=2)
+    theirs = PeftModel.from_pretrained(base, str(tmp_path / "out")).eval()
+    for text in FRESH:
+        batch = batch_of(tokenizer, [text])
+        with torch.no_grad():
+            logits = theirs(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        torch.testing.assert_close(logits, our_logits(place, [text]), atol=1e-5, rtol=1e-5)
 
 
 @pytest.fixture(scope="session")

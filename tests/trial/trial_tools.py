@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tiny_shapes import random_model, shape
+from tiny_shapes import pretraining_model, random_model, shape
 from tuneoff import registry
 from tuneoff.forecast import RowForecast
 from tuneoff.methods.base import Attached, Method
@@ -73,6 +73,19 @@ def tiny_model(architecture: str, task: Task, **changes: Any) -> nn.Module:
 def save_folder(folder: Path, architecture: str, labels: Sequence[str], **changes: Any) -> Path:
     """A model folder as users have them: configuration, safetensors and tokenizer."""
     model: Any = tiny_model(architecture, Classification({"labels": list(labels)}), **changes)
+    model.save_pretrained(str(folder))
+    byte_tokenizer(model.config).save_pretrained(str(folder))
+    return folder
+
+
+def save_pretrained(folder: Path, architecture: str) -> Path:
+    """The same as pretraining leaves it, without a classifier and what belongs to one."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.for_model(architecture, vocab_size=300, **shape(architecture, 64))
+    if config.is_encoder_decoder:
+        config.decoder_start_token_id = 0
+    model: Any = pretraining_model(config)
     model.save_pretrained(str(folder))
     byte_tokenizer(model.config).save_pretrained(str(folder))
     return folder

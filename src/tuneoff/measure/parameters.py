@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from weakref import ReferenceType, ref
@@ -44,24 +44,39 @@ def elements(parameter: nn.Parameter) -> int:
     return int(state.shape.numel()) if state is not None else parameter.numel()
 
 
-def count(module: nn.Module, before: BaseIdentity) -> Parameters:
-    """Counts by role: a parameter the model had is base or head, any other is the method's own.
+def running(module: nn.Module) -> Iterator[tuple[str, nn.Parameter, bool]]:
+    """The parameters that take part when a model runs: name, parameter, and whether it is a trained copy.
 
-    PEFT keeps the head twice, as it was (`original_module`) and as trained (`modules_to_save`); the first is no
-    part of the model that is run and is not counted. An output layer that was untied from the embeddings is a
-    head of its own. Weights packed into four bits (`quant_state`) are the base's: only what is frozen can be packed.
+    PEFT keeps the head twice, as it was (`original_module`) and as trained (`modules_to_save`). The first does not run
+    and is left out; the second is named as in the plain model.
     """
-    total = {"head": 0, "adapter": 0, "base": 0}
-    trainable = dict(total)
     for name, parameter in module.named_parameters():
         steps = name.split(".")
         if "original_module" in steps:
             continue
-        output = before.output is not None and steps[:-1] == before.output.split(".")
+        copied = "modules_to_save" in steps
+        if copied:
+            # The name of the adapter follows.
+            at = steps.index("modules_to_save")
+            del steps[at : at + 2]
+        yield ".".join(steps), parameter, copied
+
+
+def count(module: nn.Module, before: BaseIdentity) -> Parameters:
+    """Counts by role: a parameter the model had is base or head, any other is the method's own.
+
+    Of a head that is kept twice only the copy that runs is counted. An output layer that was untied from the
+    embeddings is a head of its own. Weights packed into four bits (`quant_state`) are the base's: only what is frozen
+    can be packed.
+    """
+    total = {"head": 0, "adapter": 0, "base": 0}
+    trainable = dict(total)
+    for name, parameter, copied in running(module):
+        output = before.output is not None and name.rpartition(".")[0] == before.output
         if _among(before.base, parameter) or hasattr(parameter, "quant_state"):
             role = "base"
         else:
-            role = "head" if "modules_to_save" in steps or _among(before.head, parameter) or output else "adapter"
+            role = "head" if copied or _among(before.head, parameter) or output else "adapter"
         total[role] += elements(parameter)
         if parameter.requires_grad:
             trainable[role] += elements(parameter)

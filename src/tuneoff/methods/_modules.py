@@ -46,7 +46,7 @@ def freeze(model: nn.Module) -> None:
 
 
 def train_head(model: nn.Module, task: TaskView) -> None:
-    """Unfreezes the modules that the task added."""
+    """Unfreezes the modules that start fresh."""
     for name in task.head:
         for parameter in model.get_submodule(name).parameters():
             parameter.requires_grad_(True)

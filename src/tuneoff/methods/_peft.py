@@ -21,14 +21,19 @@ TAKE_OUTPUTS = {("peft.tuners.lora.layer", "Linear"), ("peft.tuners.ia3.layer", 
 """PEFT's layers that need nothing of the layer they are put around but what it makes."""
 
 
-def attach_peft(model: nn.Module, config: Any) -> Attached:
-    """Wraps a model with PEFT; the head becomes one of its `modules_to_save` by its task type.
+def attach_peft(model: nn.Module, config: Any, task: TaskView) -> Attached:
+    """Wraps a model with PEFT, which trains a copy of every module of the head and keeps it with the rest.
 
     Raises:
         UnsupportedModel: with PEFT's own words where it refuses.
     """
     from peft import get_peft_model
 
+    # PEFT itself adds, for its task type, the names that most classifiers have.
+    own = {"classifier", "score"} if task.peft_task_type == "SEQ_CLS" else set()
+    wanted = [*(getattr(config, "modules_to_save", None) or ()), *(name for name in task.head if name not in own)]
+    if wanted and hasattr(config, "modules_to_save"):
+        config.modules_to_save = list(dict.fromkeys(wanted))
     try:
         with warnings.catch_warnings():
             # PEFT sets it right by itself for GPT-2's transposed projections, and says so each time.

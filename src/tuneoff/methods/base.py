@@ -53,7 +53,8 @@ class TaskView:
     """What a method may know of the task.
 
     Attributes:
-        head: names of the model's modules that the task adds (`classifier`, `score`); trained by all.
+        head: names of the model's modules that start fresh: what the task adds (`pooler`, `classifier`), and what the
+            base model's files lack. Trained by all; no two of them lie inside one another.
         peft_task_type: PEFT's name for the task: `SEQ_CLS`, `CAUSAL_LM` or `SEQ_2_SEQ_LM`.
         output: name of the pretrained module that turns hidden states into logits over the vocabulary; None for
             a task without.

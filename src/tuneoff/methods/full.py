@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Full(Method[MethodOptions]):
-    """Trains every parameter of the base model and the head."""
+    """Trains every parameter of the base model and the head, but those that the architecture itself holds fixed."""
 
     title = "Full fine-tuning"
     summary = "Trains every parameter: the reference for quality, and the dearest in memory and storage."
@@ -22,8 +22,6 @@ class Full(Method[MethodOptions]):
     prior = Prior(1.0, 1.0, "by definition: it is the yardstick")
 
     def attach(self, model: nn.Module, task: TaskView) -> Attached:
-        for parameter in model.parameters():
-            parameter.requires_grad_(True)
         return Attached(model, model)
 
 

@@ -57,7 +57,7 @@ class IA3(PeftMethod[IA3Options]):
             target_modules=None if self.options.targets is None else list(self.options.targets),
             feedforward_modules=None if self.options.feedforward is None else list(self.options.feedforward),
         )
-        return attach_peft(model, config)
+        return attach_peft(model, config, task)
 
 
 plugin = IA3

@@ -103,7 +103,7 @@ class Lora(PeftMethod[LoraOptions]):
             init_lora_weights=chosen.init if own else True,
         )
         tied = is_tied(model)
-        attached = attach_peft(model, config)
+        attached = attach_peft(model, config, task)
         if chosen.init not in {"default", "gaussian", "orthogonal", "mica"}:
             self._take_from_base(attached, tied)
         return attached

@@ -64,7 +64,7 @@ class PTuning(VirtualTokens[PTuningOptions]):
             encoder_hidden_size=self.options.hidden or width,
             encoder_num_layers=self.options.layers or 2,
         )
-        return with_soft_prompt(attach_peft(model, config), self.options.tokens)
+        return with_soft_prompt(attach_peft(model, config, task), self.options.tokens)
 
 
 plugin = PTuning

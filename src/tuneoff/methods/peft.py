@@ -112,17 +112,17 @@ class AnyPeft(PeftMethod[PeftOptions]):
             # BOFT computes the same without it.
             warnings.filterwarnings("ignore", message="Failed to load the CUDA extension")
             try:
-                attached = attach_peft(model, config)
+                attached = attach_peft(model, config, task)
             except (AttributeError, KeyError, RuntimeError) as error:
                 raise UnsupportedModel(
                     f"peft:{self.variant} cannot be attached to {type(model).__name__}: {error}"
                 ) from error
         told = [str(warning.message) for warning in warned if not issubclass(warning.category, FutureWarning)]
         attached.extra["findings"] = [("peft_warning", message) for message in dict.fromkeys(told)]
-        trained = [set(name.split(".")) for name, p in attached.module.named_parameters() if p.requires_grad]
-        if task.head and not any(steps & set(task.head) for steps in trained):
+        head = {id(p) for name in task.head for p in attached.model.get_submodule(name).parameters() if p.requires_grad}
+        if task.head and not head:
             raise UnsupportedModel(f"peft:{self.variant} does not train the head that the task adds")
-        if all(steps & set(task.head) for steps in trained):
+        if all(id(p) in head for p in attached.module.parameters() if p.requires_grad):
             raise UnsupportedModel(
                 f"peft:{self.variant} finds nothing to train in {type(model).__name__}",
                 hint="Name the modules it should change, mostly by its option target_modules.",

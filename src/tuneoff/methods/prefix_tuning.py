@@ -70,7 +70,7 @@ class PrefixTuning(VirtualTokens[PrefixTuningOptions]):
             encoder_hidden_size=self.options.hidden or shape["token_dim"],
             **shape,
         )
-        return with_prefix(attach_peft(model, config), self.options.tokens)
+        return with_prefix(attach_peft(model, config, task), self.options.tokens)
 
 
 plugin = PrefixTuning

@@ -74,7 +74,7 @@ class PromptTuning(VirtualTokens[PromptTuningOptions]):
             # PEFT draws from the vocabulary with its special tokens, and loads a tokenizer of its own for a text.
             prompt_tuning_init=PromptTuningInit.RANDOM,
         )
-        attached = attach_peft(model, config)
+        attached = attach_peft(model, config, task)
         wrapped: Any = attached.module
         weight = wrapped.prompt_encoder["default"].embedding.weight
         if weight.device.type != "meta":

@@ -75,7 +75,7 @@ class Qlora(PeftMethod[QloraOptions]):
             lora_dropout=self.options.dropout,
             target_modules=packed if targets == "all-linear" else targets,
         )
-        attached = attach_peft(model, config)
+        attached = attach_peft(model, config, task)
         for name, layer in lora_layers(attached.model) if full else ():
             if name in packed:
                 _start_from_loss(layer, full.pop(name).weight)

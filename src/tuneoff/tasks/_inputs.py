@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -91,6 +93,66 @@ def logits_at(model: nn.Module, places: torch.Tensor, length: int) -> Iterator[N
         yield
     finally:
         handle.remove()
+
+
+def added_modules(model: nn.Module) -> tuple[str, ...]:
+    """Names of the modules that a task's model has beside the pretrained transformer: a classifier, and a pooler or
+    other layers before it.
+
+    Raises:
+        UnsupportedModel: if there is none.
+    """
+    known: Any = model
+    parts = [
+        name
+        for name, part in model.named_children()
+        if name != known.base_model_prefix and next(part.parameters(), None) is not None
+    ]
+    if known.base_model is model or not parts:
+        raise UnsupportedModel(f"{type(model).__name__} has no classification head that tuneoff knows")
+    return tuple(parts)
+
+
+def shifted(model: nn.Module, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """What an encoder-decoder's decoder reads of a text that is to be classified: the text shifted to the right, as
+    the architecture itself shifts it.
+
+    Args:
+        model: the encoder-decoder.
+        ids: right-padded token ids, shape (batch, length).
+        mask: 1 on every token that is no padding, shape (batch, length).
+
+    Raises:
+        UnsupportedModel: if the configuration does not say what the decoder starts from.
+    """
+    known: Any = model
+    start = getattr(known.config, "decoder_start_token_id", None)
+    given = {"pad_token_id": known.config.pad_token_id, "decoder_start_token_id": start}
+    # mBART moves a text's last token to its front, and finds it by the padding after it.
+    ids = ids.masked_fill(mask == 0, known.config.pad_token_id)
+    own = getattr(sys.modules[type(model).__module__], "shift_tokens_right", None)
+    wants = inspect.signature(own).parameters if own is not None else given
+    if start is None and "decoder_start_token_id" in wants:
+        raise UnsupportedModel(
+            f"{type(model).__name__}: its configuration names no decoder_start_token_id, which its decoder starts from",
+            hint="Set it in the model's config.json; T5's is its pad token.",
+        )
+    moved: torch.Tensor
+    if own is not None:
+        moved = own(ids, **{name: given[name] for name in wants if name in given})
+    else:
+        moved = known._shift_right(ids)
+    return moved
+
+
+def padded_left(inputs: dict[str, Any]) -> dict[str, Any]:
+    """The same inputs with each row's padding moved before its first position."""
+    order = inputs["attention_mask"].argsort(dim=-1, stable=True)
+    moved = {name: t.gather(1, order) for name, t in inputs.items() if name in ("input_ids", "attention_mask")}
+    if "inputs_embeds" in inputs:
+        words = inputs["inputs_embeds"]
+        moved["inputs_embeds"] = words.gather(1, order[..., None].expand(words.shape))
+    return moved
 
 
 def output_layer(model: nn.Module) -> str:

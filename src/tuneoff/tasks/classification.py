@@ -13,7 +13,7 @@ from tuneoff.errors import DataError, UnsupportedModel, did_you_mean
 from tuneoff.methods.base import Attached, TaskView
 from tuneoff.record import Metric, Prediction
 from tuneoff.sources.base import Rows
-from tuneoff.tasks._inputs import model_inputs
+from tuneoff.tasks._inputs import added_modules, is_causal, model_inputs, padded_left, shifted
 from tuneoff.tasks._likelihood import TEMPLATE, Likelihood
 from tuneoff.tasks._prompts import Template
 from tuneoff.tasks._rows import choose_columns, require_cells, require_columns
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 TEXT_NAMES = ("text", "sentence", "content", "document", "article", "review", "body", "message", "question")
 LABEL_NAMES = ("label", "labels", "category", "class", "target", "topic", "sentiment", "y")
-HEADS = ("classifier", "score")
 
 
 class ClassificationOptions(TaskOptions):
@@ -178,17 +177,20 @@ class Classification(Task):
     def view(self, model: nn.Module) -> TaskView:
         if self._likelihood is not None:
             return self._likelihood.view(model)
-        head = tuple(name for name in HEADS if getattr(model, name, None) is not None)
-        if len(head) != 1:
-            raise UnsupportedModel(f"{type(model).__name__} has no classification head that tuneoff knows")
-        return TaskView(head=head, peft_task_type="SEQ_CLS")
+        return TaskView(head=added_modules(model), peft_task_type="SEQ_CLS")
 
     def model_class(self, config: Any) -> Any:
         if self._likelihood is not None:
             return self._likelihood.model_class(config)
-        from transformers import AutoModelForSequenceClassification
+        import transformers as hf
 
-        return AutoModelForSequenceClassification
+        if type(config) not in hf.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+            likely = is_causal(config) and "Set task.scoring: likelihood, which needs no head, or use another model."
+            raise UnsupportedModel(
+                f"transformers has no {config.model_type} model with a classification head",
+                hint=likely or "Use another model (BERT, RoBERTa, Llama, T5, BART, …).",
+            )
+        return hf.AutoModelForSequenceClassification
 
     def model_arguments(self) -> dict[str, Any]:
         if self._likelihood is not None:
@@ -258,13 +260,16 @@ class Classification(Task):
             order = mask.argsort(dim=-1, descending=True, stable=True)
             ids, mask = ids.gather(-1, order), mask.gather(-1, order)
         inputs = model_inputs(attached, ids, mask)
+        if model.config.is_encoder_decoder:
+            return _of_encoder_decoder(model, ids, mask, inputs)
         if not decoder:
-            logits: torch.Tensor = model(**inputs).logits
+            # Some read the class at the last position, whatever stands there.
+            last = getattr(model.config, "summary_type", None) == "last"
+            logits: torch.Tensor = model(**(padded_left(inputs) if last else inputs)).logits
             return logits
         hidden = model.base_model(**inputs, use_cache=False).last_hidden_state
-        last = mask.sum(-1) - 1 + hidden.shape[1] - mask.shape[1]
-        pooled = hidden[torch.arange(len(hidden), device=hidden.device), last]
-        scored: torch.Tensor = model.score(pooled)
+        place = mask.sum(-1) - 1 + hidden.shape[1] - mask.shape[1]
+        scored: torch.Tensor = model.score(hidden[torch.arange(len(hidden), device=hidden.device), place])
         return scored
 
     def loss(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
@@ -322,6 +327,22 @@ class Classification(Task):
             )
             for name, value in values.items()
         ]
+
+
+def _of_encoder_decoder(model: Any, ids: torch.Tensor, mask: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:
+    """Logits of an encoder-decoder, shape (batch, classes), read where its decoder reads the text's last end token.
+
+    As transformers' own forward pass gives them, which takes no virtual tokens and no text with an end token inside.
+    """
+    import torch
+
+    (head,) = added_modules(model)
+    hidden = model.base_model(**inputs, decoder_input_ids=shifted(model, ids, mask), use_cache=False).last_hidden_state
+    column = torch.arange(ids.shape[1], device=ids.device)
+    ends = torch.isin(ids, torch.tensor(model.config.eos_token_id, device=ids.device)) & mask.bool()
+    last = torch.where(ends.any(-1), (column * ends).amax(-1), mask.sum(-1) - 1)
+    logits: torch.Tensor = model.get_submodule(head)(hidden[torch.arange(len(hidden), device=hidden.device), last])
+    return logits
 
 
 def classification_metrics(target: np.ndarray, output: np.ndarray, classes: int) -> dict[str, float]:

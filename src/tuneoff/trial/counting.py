@@ -182,9 +182,11 @@ class Twin:
         self.spec, self.task, self.setup = spec, task, setup
         method = registry.methods()[spec.method].create(spec.options)
         assert isinstance(method, Method)
-        model = trial_model.build_empty(spec.model, task, dropout=spec.protocol.dropout, attention=setup.attention)
+        model, view = trial_model.build_empty(
+            spec.model, task, dropout=spec.protocol.dropout, attention=setup.attention
+        )
         with torch.device("meta"):
-            self.attached: Attached = method.attach(model, task.view(model))
+            self.attached: Attached = method.attach(model, view)
         if setup.policy == "bf16" and not spec.shard:
             narrow(self.attached)
         if spec.protocol.gradient_checkpointing:

@@ -90,9 +90,9 @@ class Sharing(Counting):
 
     def _of_a_rank(self, states: States, task: Task) -> States:
         """What one rank holds of the states of them all."""
-        model: Any = trial_model.build_empty(self.spec.model, task)
+        model, view = trial_model.build_empty(self.spec.model, task)
         with torch.device("meta"):
-            attached = self.method.attach(model, task.view(model))
+            attached = self.method.attach(model, view)
         if not self.spec.shard:
             groups = self.method.parameter_groups(attached, 0.0) if self.method.trains else []
             self.copies = copied_bytes(parameter for group in groups for parameter in group["params"])

@@ -93,9 +93,8 @@ def _count(task: Task, trial: TrialSpec) -> dict[str, dict[str, int]]:
     if isinstance(method, Method):
         import torch
 
-        model = trial_model.build_empty(trial.model, task)
+        model, view = trial_model.build_empty(trial.model, task)
         check_length(model.config, task, trial.protocol.max_length, method, trial.label)
-        view = task.view(model)
         before = parameters.BaseIdentity.of(model, view)
         with torch.device("meta"):
             attached = method.attach(model, view)

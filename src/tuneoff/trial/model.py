@@ -21,6 +21,7 @@ from tuneoff.spec import ModelSpec
 from tuneoff.tasks.base import Task
 from tuneoff.trial.config_limits import check_config_file
 from tuneoff.trial.gguf import dequantised
+from tuneoff.trial.head import Head, Loading, draw
 from tuneoff.trial.lengths import max_positions
 from tuneoff.trial.precision import Kernel
 
@@ -37,6 +38,8 @@ class Loaded:
     pad_token_id: int
     info: ModelInfo
     findings: tuple[Finding, ...]
+    head: tuple[str, ...] = ()
+    """Names of the modules that start from the trial's seed; see `head.Head`."""
 
 
 def load_config(spec: ModelSpec, *, offline: bool = False) -> tuple[Any, ModelFiles | None]:
@@ -127,19 +130,23 @@ def load(
         torch.manual_seed(BASE_SEED)
         if spec.random_weights or files is None:
             model: Any = _from_config(config, task)
-            checksum = None
+            lacking, checksum = None, None
             message = "the base model has random weights: costs are real, quality means nothing"
             findings.append(Finding(name="random_weights", message=message))
         else:
-            model, fresh = _from_files(files, config, task)
+            model, lacking = _from_files(files, config, task)
             checksum = files.checksum or _checksum(model, config, task)
-            outside = [key for key in fresh if key.split(".")[0] not in task.view(model).head]
-            if outside:
-                some = ", ".join(outside[:3])
-                message = f"{len(outside)} tensors are not in the files in their shape and start random: {some}"
-                findings.append(Finding(name="fresh_weights", message=message))
         tokenizer = _tokenizer(spec, files, config)
-    _draw_head(model, task, seed)
+    added = task.view(model).head
+    head = Head.find(model, added, lacking)
+    draw(model, head, seed)
+    outside = sorted(name for name in head.tensors if not name.startswith(tuple(f"{module}." for module in added)))
+    if outside:
+        message = (
+            f"{len(outside)} tensors are not in the files in their shape; like the head, they start from the trial's "
+            f"seed and every method trains them: {', '.join(outside[:3])}"
+        )
+        findings.append(Finding(name="fresh_weights", message=message))
     own_pad = getattr(config, "pad_token_id", None)
     pad = next((t for t in (tokenizer.pad_token_id, own_pad, tokenizer.eos_token_id) if t is not None), 0)
     model.config.pad_token_id = pad
@@ -157,7 +164,7 @@ def load(
         attention=model.config._attn_implementation,
         evaluation_attention=(evaluation or attention) if fused else "eager",
     )
-    return Loaded(model, tokenizer, pad, info, tuple(findings))
+    return Loaded(model, tokenizer, pad, info, tuple(findings), head.modules)
 
 
 def build_empty(
@@ -166,15 +173,23 @@ def build_empty(
     *,
     dropout: float | None = None,
     attention: Kernel | None = None,
-) -> nn.Module:
-    """The model on the meta device: shapes without memory, for counting."""
-    config, _ = load_config(spec, offline=True)
+) -> tuple[nn.Module, TaskView]:
+    """The model on the meta device, shapes without memory, for counting; and what a method may know of the task.
+
+    Which tensors are the head's is read from the files' headers. Where an architecture ships, no files are asked for,
+    and the head is what the task's class has beside the pretrained transformer.
+    """
+    config, files = load_config(spec, offline=True)
     _set_up(config, task, dropout)
     if attention is not None:
         config._attn_implementation = attention if _has_sdpa(task.model_class(config), config) else "eager"
     with quiet(), torch.device("meta"):
         model: nn.Module = _from_config(config, task)
-    return model
+    view, lacking = task.view(model), None
+    if files is not None and files.gguf_file is None and not spec.random_weights:
+        with quiet():
+            _, lacking = _from_files(files, config, task, device_map="meta")
+    return model, replace(view, head=Head.find(model, view.head, lacking).modules)
 
 
 def load_tokenizer(spec: ModelSpec) -> Any:
@@ -192,7 +207,9 @@ def view(task: Task, loaded: Loaded) -> TaskView:
     """What a method may know of the task, the tokenizer included."""
     tokenizer = loaded.tokenizer
     return replace(
-        task.view(loaded.model), tokenize=lambda text: list(tokenizer(text, add_special_tokens=False)["input_ids"])
+        task.view(loaded.model),
+        head=loaded.head,
+        tokenize=lambda text: list(tokenizer(text, add_special_tokens=False)["input_ids"]),
     )
 
 
@@ -250,8 +267,8 @@ def _from_config(config: Any, task: Task) -> Any:
         raise UnsupportedModel(f"no {config.model_type} model can be built from this configuration: {why}") from None
 
 
-def _from_files(files: ModelFiles, config: Any, task: Task) -> tuple[Any, list[str]]:
-    """Loads safetensors or GGUF, never pickles or remote code; returns the model and the keys that start fresh."""
+def _from_files(files: ModelFiles, config: Any, task: Task, **more: Any) -> tuple[Any, Loading]:
+    """Loads safetensors or GGUF, never pickles or remote code; returns the model and what the files had not for it."""
     from safetensors import SafetensorError
 
     arguments: dict[str, Any] = {"gguf_file": files.gguf_file} if files.gguf_file else {"use_safetensors": True}
@@ -265,11 +282,11 @@ def _from_files(files: ModelFiles, config: Any, task: Task) -> tuple[Any, list[s
             ignore_mismatched_sizes=True,
             output_loading_info=True,
             **arguments,
+            **more,
         )
     except (ValueError, OSError, RuntimeError, SafetensorError) as error:
         raise UnsupportedModel(f"{files.path}: transformers cannot load it: {_first_line(error)}") from error
-    # A tensor of another shape is drawn afresh, like one that is missing.
-    return model, sorted({*loading["missing_keys"], *(key for key, *_ in loading["mismatched_keys"])})
+    return model, Loading.of(loading)
 
 
 def _has_sdpa(auto: Any, config: Any) -> bool:
@@ -303,21 +320,6 @@ def _checksum(model: Any, config: Any, task: Task) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def _draw_head(model: Any, task: Task, seed: int) -> None:
-    """Draws the head from the trial's seed alone, so that every method starts from the same one."""
-    generator_state = torch.random.get_rng_state()
-    torch.manual_seed(seed)
-    deviation = float(getattr(model.config, "initializer_range", 0.02))
-    with torch.no_grad():
-        for name in task.view(model).head:
-            for parameter in model.get_submodule(name).parameters():
-                if parameter.ndim >= 2:
-                    parameter.normal_(0.0, deviation)
-                else:
-                    parameter.zero_()
-    torch.random.set_rng_state(generator_state)
 
 
 def _tokenizer(spec: ModelSpec, files: ModelFiles | None, config: Any) -> Any:

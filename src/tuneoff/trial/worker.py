@@ -35,7 +35,7 @@ from tuneoff.record import (
 from tuneoff.spec import TrialSpec
 from tuneoff.store import TrialStore
 from tuneoff.tasks.base import Example, Features, Task
-from tuneoff.trial import allocator, contents, preflight, sharding
+from tuneoff.trial import allocator, contents, head, preflight, sharding
 from tuneoff.trial import data as trial_data
 from tuneoff.trial import model as trial_model
 from tuneoff.trial.checkpoint import Checkpoint
@@ -204,8 +204,10 @@ def assemble(
         check_length(loaded.model.config, task, limit, method, spec.label)
         view = trial_model.view(task, loaded)
         before = parameters.BaseIdentity.of(loaded.model, view)
+        started = head.values(loaded.model, view) if method.trains else {}
         seed_all(spec.seed)
         attached = method.attach(loaded.model, view)
+        head.check(attached, started, spec.label)
         if policy.name == "bf16" and not ranks.sharded:
             narrow(attached)
         if spec.protocol.gradient_checkpointing:
