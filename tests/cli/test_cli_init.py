@@ -204,3 +204,28 @@ def test_length_is_estimated_from_the_words(words: int, length: int) -> None:
 )
 def test_text_stays_text_in_yaml(value: str) -> None:
     assert study_file.read_yaml(f"key: {scalar(value)}    # comment")[0] == {"key": value}
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"text": "a b c", "labels": [0, 1]}, ["several classes a row", "--label"]),
+        ({"text": "a b c", "label": {"name": "x", "id": 0}}, ["label.name or label.id could be meant", "--label"]),
+        ({"messages": [{"role": "user", "content": "a"}]}, ["holds chats", "jq -c", "data.jsonl > pairs.jsonl"]),
+    ],
+)
+def test_columns_that_no_task_can_take_are_refused(
+    row: dict[str, object], said: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("data.jsonl").write_text((json.dumps(row) + "\n") * 20, encoding="utf-8")
+    assert main(["init", "data.jsonl"]) != 0
+    shown = capsys.readouterr().err
+    for part in said:
+        assert part in shown
+    assert not Path("data.study.yaml").exists()
+
+
+def test_labels_that_look_alike_are_noted(capsys: pytest.CaptureFixture[str]) -> None:
+    write_rows(Path("reviews.csv"), "review,label", extra="one more of them,Good\n")
+    assert main(["init", "reviews.csv"]) == 0
+    assert "look alike" in capsys.readouterr().out

@@ -57,6 +57,32 @@ def test_the_same_table_in_every_text_format(tmp_path: Path, name: str, content:
     assert rows.origin.endswith(name)
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize(
+    ("name", "declaration", "mark"),
+    [
+        ("a.csv", "sep=;", ";"),
+        ("a.csv", "SEP=|", "|"),
+        ("a.csv", '"sep=,"', ","),
+        ("a.csv", "\ufeffsep=;", ";"),
+        ("a.tsv", "sep=\t", "\t"),
+        ("a.tsv", "sep=;", ";"),
+    ],
+)
+@pytest.mark.parametrize("quoted", [False, True])
+def test_a_first_line_may_declare_the_delimiter(
+    name: str, declaration: str, mark: str, end: str, quoted: bool, tmp_path: Path
+) -> None:
+    text = '"one"' if quoted else "one"
+    rows = _read(tmp_path, name, end.join([declaration, f"text{mark}label", f"{text}{mark}a", f"two{mark}b", ""]))
+    assert rows.columns == {"text": ["one", "two"], "label": ["a", "b"]}
+    assert rows.lines == (3, 4)
+
+
+def test_a_column_whose_name_only_begins_like_a_declaration_is_a_column(tmp_path: Path) -> None:
+    assert list(_read(tmp_path, "a.csv", "sep=;x,label\none,a\n").columns) == ["sep=;x", "label"]
+
+
 def test_lines_are_those_of_the_file_even_after_cells_of_many_lines_and_blank_lines(tmp_path: Path) -> None:
     rows = _read(tmp_path, "a.csv", 'text,label\n"one\ntwo",a\n\nthree,b\n')
     assert rows.columns["text"] == ["one\ntwo", "three"]

@@ -324,3 +324,35 @@ def test_the_loss_is_the_sum_over_the_batch_and_agrees_with_the_score() -> None:
     assert float(task.loss(logits, batch)) / 5 == pytest.approx(loss, abs=1e-5)
     # Reduced precision is widened before the logarithm.
     assert task.loss(logits.bfloat16(), batch).dtype == torch.float32
+
+
+# --- labels that look alike
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Sport", "sport"),
+        ("caf\u00e9", "cafe\u0301"),
+        ("world news", "world  news"),
+        ("sport", "sp\u200bort"),
+        ("ABC", "ＡＢＣ"),
+        ("1", "1.0"),
+        ("STRASSE", "straße"),
+    ],
+)
+def test_labels_that_look_alike_are_noted_and_stay_classes_of_their_own(one: str, other: str) -> None:
+    task = settled(one, other, one, "something else")
+    assert len(task.labels) == 3
+    (finding,) = task.findings()
+    assert finding.name == "similar_labels"
+    assert f"{one!r} (2 rows)" in finding.message
+    assert f"{other!r} (1 rows)" in finding.message
+
+
+def test_spaces_around_labels_are_noted() -> None:
+    task = Classification({})
+    made = examples(task, table(text=["x", "y", "z"], label=["sport", " sport", "world"]))
+    task.settle({"train": made})
+    assert [(f.name, f.message[:8]) for f in task.findings()] == [("spaced_labels", "1 labels")]
+    assert settled("sport", "world", "a", "b").findings() == ()

@@ -79,11 +79,13 @@ def look(data: Path, **given: str | None) -> Look:
     """
     from tuneoff.sources.base import read_rows
     from tuneoff.spec import SourceSpec
+    from tuneoff.tasks._cells import require_plain
 
     rows = read_rows(SourceSpec.model_validate({"source": f"file:{data}"}), "train")
     if not len(rows):
         raise DataError(f"{data} has no rows")
     name, columns, guessed = _find_task(rows, {role: column for role, column in given.items() if column is not None})
+    require_plain(rows, columns, label="label", fractions=True)
     texts, answers = (
         [str(value).strip() for value in rows.columns[columns[role]] if not _blank(value)] for role in ROLES[name]
     )
@@ -125,6 +127,8 @@ def _find_task(rows: Rows, given: dict[str, str]) -> tuple[str, dict[str, str], 
 
     A class is looked for before a text to write, at each step.
     """
+    from tuneoff.tasks._cells import refuse_chat
+
     for role, column in given.items():
         if column not in rows.columns:
             raise DataError(
@@ -151,6 +155,7 @@ def _find_task(rows: Rows, given: dict[str, str]) -> tuple[str, dict[str, str], 
         found = {**by_content[name](rows, given), **given}
         if set(found) == set(ROLES[name]):
             return name, task_named(name)(dict(found)).columns(rows), "guessed from what the columns hold: check them"
+    refuse_chat(rows)
     options = " or ".join(" and ".join(f"--{role}" for role in ROLES[name] if role not in given) for name in fitting)
     missing = " and the ".join(role for role in ROLES[fitting[0]] if role not in given)
     raise DataError(
@@ -207,6 +212,7 @@ def _concerns(name: str, rows: Rows, columns: dict[str, str], classes: Counter[s
         task.settle({"train": task.examples(rows, columns, "train")})
     except TuneoffError as error:
         found.append(f"a run will refuse this data: {error.message.rstrip('.')}. {error.hint}".strip())
+    found += [finding.message for finding in task.findings()]
     rare = [label for label, count in classes.items() if count < 5]
     if rare and len(classes) > 1:
         more = f" and {len(rare) - 5} more" if len(rare) > 5 else ""

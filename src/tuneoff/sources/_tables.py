@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -120,9 +121,17 @@ def _tab_separated(text: str) -> Table:
     return table
 
 
+_DECLARATION = re.compile(r'"?sep=([^"\r\n])"?(?=\r?\n)', re.IGNORECASE)
+"""The first line by which Excel is told the delimiter; no row."""
+
+
 def _comma_separated(text: str, origin: str) -> Table:
-    header = text.lstrip("\n\r").partition("\n")[0]
-    delimiter = max(",;\t", key=lambda mark: len(next(csv.reader([header], delimiter=mark), [])))
+    if declared := _DECLARATION.match(text):
+        # What is left of the line keeps the numbers of the others.
+        delimiter, text = declared[1], text[declared.end() :]
+    else:
+        header = text.lstrip("\n\r").partition("\n")[0]
+        delimiter = max(",;\t", key=lambda mark: len(next(csv.reader([header], delimiter=mark), [])))
     if '"' not in text:
         return _split(text, delimiter)
     try:
@@ -140,6 +149,8 @@ def _read_comma(path: Path, origin: str) -> Rows:
 
 def _read_tab(path: Path, origin: str) -> Rows:
     text = _decode(path.read_bytes(), origin)
+    if _DECLARATION.match(text):
+        return _rows(*_comma_separated(text, origin), origin)
     records, lines = _tab_separated(text) if '"' in text else _split(text, "\t")
     if path.suffix.lower() == ".tab" and _is_orange(records):
         del records[1:3], lines[1:3]

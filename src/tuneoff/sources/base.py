@@ -8,12 +8,16 @@ A source is one file whose attribute `plugin` is a subclass of `Source`. Sources
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from tuneoff import registry
 from tuneoff.errors import SourceNotFound, did_you_mean
 from tuneoff.spec import ModelSpec, SourceSpec
+
+MOST_PARTS = 32
+"""Keys of a column's objects up to which each is a column: more are data, not a form."""
 
 
 @dataclass(frozen=True)
@@ -123,9 +127,27 @@ def find(reference: str) -> tuple[Source, str]:
 
 
 def read_rows(spec: SourceSpec, split: str) -> Rows:
-    """Reads one split through the source that claims it."""
+    """Reads one split through the source that claims it; parts of objects are columns too, such as `label.name`."""
     source, reference = find(spec.source)
-    return source.rows(spec.model_copy(update={"source": reference}), split)
+    return _with_parts(source.rows(spec.model_copy(update={"source": reference}), split))
+
+
+def _with_parts(rows: Rows) -> Rows:
+    """The rows, with a column for each key of the columns that hold objects."""
+    columns = dict(rows.columns)
+    waiting = list(columns)
+    while waiting:
+        name = waiting.pop(0)
+        objects = [value for value in columns[name] if isinstance(value, Mapping)]
+        keys = dict.fromkeys(key for value in objects for key in value)
+        if len(keys) > MOST_PARTS:
+            continue
+        for key in keys:
+            part = f"{name}.{key}"
+            if part not in columns:
+                columns[part] = [value.get(key) if isinstance(value, Mapping) else None for value in columns[name]]
+                waiting.append(part)
+    return replace(rows, columns=columns) if len(columns) > len(rows.columns) else rows
 
 
 def find_model(spec: ModelSpec) -> ModelFiles:

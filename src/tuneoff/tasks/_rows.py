@@ -7,6 +7,7 @@ from typing import Any
 
 from tuneoff.errors import DataError, did_you_mean
 from tuneoff.sources.base import Rows
+from tuneoff.tasks._cells import refuse_chat, require_plain
 from tuneoff.tasks.base import has_lone_surrogate, is_missing
 
 
@@ -40,6 +41,7 @@ def _column(rows: Rows, role: str, given: str | None, names: Sequence[str]) -> s
     for name in names:
         if name in lower:
             return lower[name]
+    refuse_chat(rows)
     raise DataError(
         f"cannot tell which column of {rows.origin} holds the {role}",
         hint=f"Set task.{role} to one of: {', '.join(rows.columns)}.",
@@ -62,12 +64,16 @@ def require_columns(rows: Rows, columns: Mapping[str, str], split: str) -> None:
         raise DataError(f"{rows.origin} ({split}) has no rows")
 
 
-def require_cells(rows: Rows, columns: Mapping[str, str], split: str, texts: Sequence[str]) -> None:
-    """Refuses empty cells, broken Unicode and, in the roles `texts`, what is no text.
+def require_cells(rows: Rows, columns: Mapping[str, str], split: str, **kinds: Any) -> None:
+    """Refuses empty cells, broken Unicode and what is no text or number.
+
+    Args:
+        kinds: those of `require_plain`.
 
     Raises:
-        DataError: says how many rows are empty and where the first is.
+        DataError: says how many rows are empty and where the first is, or what a cell is and what could be meant.
     """
+    require_plain(rows, columns, **kinds)
     for role, column in columns.items():
         empty = [i for i, value in enumerate(rows.columns[column]) if is_missing(value)]
         if empty:
@@ -76,10 +82,6 @@ def require_cells(rows: Rows, columns: Mapping[str, str], split: str, texts: Seq
                 f"the first is {rows.place(empty[0])}",
                 hint=f"Remove those rows or fill in column {column!r}.",
             )
-    for role in texts:
-        wrong = _first(rows.columns[columns[role]], lambda value: not isinstance(value, (str, int, float)))
-        if wrong is not None:
-            raise DataError(f"{rows.place(wrong)}: column {columns[role]!r} holds no text")
     for column in columns.values():
         broken = _first(rows.columns[column], has_lone_surrogate)
         if broken is not None:

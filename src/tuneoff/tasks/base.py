@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -36,7 +37,7 @@ def computed_tokens(batch: Batch) -> int:
 
 def is_missing(value: Any) -> bool:
     """Whether a cell holds nothing: no value, not a number, or nothing but space."""
-    return value is None or value != value or not str(value).strip()
+    return value is None or (isinstance(value, Real) and value != value) or not str(value).strip()
 
 
 def has_lone_surrogate(value: Any) -> bool:

@@ -11,9 +11,10 @@ from pydantic import Field, field_validator, model_validator
 
 from tuneoff.errors import DataError, UnsupportedModel, did_you_mean
 from tuneoff.methods.base import Attached, TaskView
-from tuneoff.record import Metric, Prediction
+from tuneoff.record import Finding, Metric, Prediction
 from tuneoff.sources.base import Rows
 from tuneoff.tasks._inputs import added_modules, is_causal, model_inputs, padded_left, shifted
+from tuneoff.tasks._labels import note_labels
 from tuneoff.tasks._likelihood import TEMPLATE, Likelihood
 from tuneoff.tasks._prompts import Template
 from tuneoff.tasks._rows import choose_columns, require_cells, require_columns
@@ -90,6 +91,8 @@ class Classification(Task):
     def __init__(self, options: dict[str, Any]) -> None:
         super().__init__(options)
         self._labels: tuple[str, ...] = tuple(self.options.labels or ())
+        self._spaced: dict[str, int] = {}
+        self._findings: tuple[Finding, ...] = ()
         likely = self.options.scoring == "likelihood"
         self._likelihood = Likelihood(self.options.template or TEMPLATE, self.options.words) if likely else None
 
@@ -104,9 +107,10 @@ class Classification(Task):
 
     def examples(self, rows: Rows, columns: Mapping[str, str], split: str) -> list[Example]:
         require_columns(rows, columns, split)
-        require_cells(rows, columns, split, texts=("text",))
+        require_cells(rows, columns, split, label="label", fractions=self.options.labels is not None)
         texts, labels = rows.columns[columns["text"]], rows.columns[columns["label"]]
         names = rows.class_names.get(columns["label"], ())
+        self._spaced[split] = sum(isinstance(value, str) and value != value.strip() for value in labels)
         named = [self._name(value, names, rows, i, columns["label"]) for i, value in enumerate(labels)]
         return [
             Example(text=str(text), target=name, index=i, place=rows.place(i))
@@ -168,6 +172,12 @@ class Classification(Task):
                     + (f", as do {len(unseen) - 1} more labels" if len(unseen) > 1 else ""),
                     hint="A class without training rows cannot be learned: correct the label or remove the rows.",
                 )
+
+        counts = Counter(example.target for examples in splits.values() for example in examples)
+        self._findings = note_labels(counts, sum(self._spaced.values()))
+
+    def findings(self) -> tuple[Finding, ...]:
+        return self._findings
 
     def stratum(self, example: Example) -> str:
         return example.target

@@ -154,7 +154,7 @@ class Generation(Task):
 
     def examples(self, rows: Rows, columns: Mapping[str, str], split: str) -> list[Example]:
         require_columns(rows, columns, split)
-        require_cells(rows, columns, split, texts=list(columns))
+        require_cells(rows, columns, split)
         values = {role: rows.columns[column] for role, column in columns.items()}
         others = [role for role in columns if role not in ("source", "target")]
         return [

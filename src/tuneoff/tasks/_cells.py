@@ -1,0 +1,110 @@
+"""Cells that are no text or number: what they are, why a role cannot take them, and what could be meant."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from typing import Any
+
+from tuneoff.errors import DataError
+from tuneoff.sources.base import Rows
+
+_SPEAKERS = {"role": "content", "from": "value"}
+"""Keys of a chat's messages: who speaks -> what is said."""
+
+
+def require_plain(rows: Rows, columns: Mapping[str, str], *, label: str | None = None, fractions: bool = False) -> None:
+    """Refuses columns with cells that are neither text nor number.
+
+    Args:
+        columns: role -> column.
+        label: the role whose cells are classes, if there is one.
+        fractions: whether a class may be a number that is not whole.
+
+    Raises:
+        DataError: says where the first is, what it is, and what to do.
+    """
+    for role, column in columns.items():
+        for index, value in enumerate(rows.columns[column]):
+            if _is_plain(value, fractions or role != label):
+                continue
+            what, hint = _explain(rows, role, column, value, role == label)
+            holds = "holds" if role == label else "holds no text but"
+            raise DataError(f"{rows.place(index)}: column {column!r} {holds} {what}", hint=hint)
+
+
+def _is_plain(value: Any, fractions: bool) -> bool:
+    if value is None or isinstance(value, str):
+        return True
+    # Not a number is no value, which is refused as such.
+    return isinstance(value, Real) and (fractions or value != value or value % 1 == 0)
+
+
+def _explain(rows: Rows, role: str, column: str, value: Any, label: bool) -> tuple[str, str]:
+    """What such a cell is and why it will not do, and the way out."""
+    shown = f"such as {str(value)[:60]}"
+    if is_chat(value):
+        return "chats (lists of messages)", chat_hint(rows, column, value)
+    if isinstance(value, Mapping):
+        parts = [f"{column}.{key}" for key, part in value.items() if part is not None and _is_plain(part, not label)]
+        names = " or ".join(part for part in parts[:4] if part in rows.columns)
+        hint = f"{names} could be meant: set task.{role} to it (with init, --{role})."
+        return f"objects, {shown}", hint if names else "Make a column of the part that is meant."
+    if isinstance(value, Real):
+        hint = "If they are classes, write them as text or name them all in task.labels; else make ranges of them."
+        return f"numbers with a fraction, {shown}: amounts, not classes", hint
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return f"bytes, {shown}", "Decode them and save them as text."
+    if isinstance(value, (Sequence, set, frozenset)) or hasattr(value, "__array__"):
+        if label:
+            hint = (
+                "Give each row one class, or make a column of yes and no for each class and a study of each: set "
+                "task.label to it (with init, --label)."
+            )
+            return f"lists, {shown}: several classes a row, where a row has one", hint
+        return f"lists, {shown}", "Join each list into one text."
+    kind = type(value).__name__
+    return f"values of the type {kind}, {shown}", f"Save column {column!r} as text."
+
+
+def is_chat(value: Any) -> bool:
+    """Whether a cell holds a conversation: messages that each tell who speaks and what is said."""
+    return isinstance(value, Sequence) and bool(value) and all(map(_speakers, value))
+
+
+def _speakers(message: Any) -> tuple[str, str] | None:
+    pairs = _SPEAKERS.items() if isinstance(message, Mapping) else ()
+    return next(((who, said) for who, said in pairs if who in message and said in message), None)
+
+
+def chat_column(rows: Rows) -> tuple[str, Any] | None:
+    """The first column of conversations, and one of its cells."""
+    cells = ((name, next((v for v in values if v is not None), None)) for name, values in rows.columns.items())
+    return next(((name, value) for name, value in cells if is_chat(value)), None)
+
+
+def refuse_chat(rows: Rows) -> None:
+    """Raises:
+    DataError: if there is a column of conversations, which no role can take; says how to convert them.
+    """
+    found = chat_column(rows)
+    if found is not None:
+        column, value = found
+        raise DataError(
+            f"column {column!r} of {rows.origin} holds chats (lists of messages), which are not read as they are",
+            hint=chat_hint(rows, column, value),
+        )
+
+
+def chat_hint(rows: Rows, column: str, value: Any) -> str:
+    """How a file of chats becomes one of pairs."""
+    file = shlex.quote(rows.origin) if rows.origin.endswith(".jsonl") else "CHATS.jsonl"
+    _, said = _speakers(value[0]) or ("role", "content")
+    messages = f".{column}" if column.isidentifier() else f".[{json.dumps(column, ensure_ascii=False)}]"
+    pair = f"{{source: {messages}[-2].{said}, target: {messages}[-1].{said}}}"
+    return (
+        "Write each chat's last two messages as a pair of texts, and use the task generation: "
+        f"jq -c {shlex.quote(pair)} {file} > pairs.jsonl"
+    )
