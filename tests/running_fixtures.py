@@ -45,6 +45,16 @@ class Faulty(Full):
         print("attaching on", model.device)
         if self.options.how == "refuse" or (self.options.how == "attach" and model.device.type != "meta"):
             raise RuntimeError("this plug-in cannot attach")
+        if self.options.how.startswith("load_") and model.device.type != "meta":
+            import torch
+
+            if self.options.how == "load_memory":
+                torch.empty(1 << 60)
+            if self.options.how == "load_abort":
+                resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+                print("memory allocation of 17179869184 bytes failed", flush=True)
+                os.abort()
+            os.kill(os.getpid(), signal.SIGKILL)
         if self.options.how == "vanish":
             print("about to vanish", flush=True)
             os._exit(3)

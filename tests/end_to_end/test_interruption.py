@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -32,14 +35,21 @@ def study_file(tiny: Tiny, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def scratch(tmp_path: Path) -> Path:
+    """Where the run's scratch folder is."""
+    (tmp_path / "scratch").mkdir()
+    return tmp_path / "scratch"
+
+
+@pytest.fixture
 def running(
-    study_file: Path, child_environment: dict[str, str], tmp_path: Path
+    study_file: Path, child_environment: dict[str, str], tmp_path: Path, scratch: Path
 ) -> Iterator[tuple[subprocess.Popen[str], list[psutil.Process]]]:
     """`tuneoff run` whose trial sleeps, and all processes below it."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tuneoff", "run", "study.yaml", "--out", "out"],
         cwd=tmp_path,
-        env=child_environment,
+        env={**child_environment, "TMPDIR": str(scratch)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -66,7 +76,10 @@ def _records(folder: Path) -> dict[str, TrialRecord]:
 Running = tuple[subprocess.Popen[str], list[psutil.Process]]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGINT, *(pytest.param(n, marks=pytest.mark.slow) for n in (signal.SIGTERM, signal.SIGHUP))],
+)
 def test_an_interrupted_run_records_ends_everything_and_goes_on(
     number: signal.Signals,
     running: Running,
@@ -74,6 +87,7 @@ def test_an_interrupted_run_records_ends_everything_and_goes_on(
     faulty: str,
     tmp_path: Path,
     command: Callable[..., Ended],
+    scratch: Path,
 ) -> None:
     process, below = running
     assert len(below) == 2, "the warm parent and the trial"
@@ -85,12 +99,13 @@ def test_an_interrupted_run_records_ends_everything_and_goes_on(
     assert "Traceback" not in err
     assert "1 of 2 trials are finished and kept in out" in err
     assert not _alive(below)
+    assert not list(scratch.iterdir())
     records = _records(tmp_path / "out")
     assert {label: record.status for label, record in records.items()} == {
         "majority": Status.COMPLETED,
         "slow": Status.CANCELLED,
     }
-    if number is signal.SIGTERM:
+    if number is not signal.SIGINT:
         return
     kept = {p: p.stat().st_mtime_ns for p in tmp_path.glob("out/trials/majority-*/*")}
     again = command("run", "study.yaml", "--out", "out", environment={"FAULTY_SECONDS": "0"})
@@ -102,13 +117,74 @@ def test_an_interrupted_run_records_ends_everything_and_goes_on(
 
 @pytest.mark.slow
 def test_a_killed_run_leaves_no_process_behind_and_frees_its_folder(
-    running: Running, tmp_path: Path, study_file: Path
+    running: Running, tmp_path: Path, study_file: Path, scratch: Path
 ) -> None:
     process, below = running
     process.kill()
     wait_until(lambda: not _alive(below), 15)
+    assert not list(scratch.iterdir())
     assert {label: record.status for label, record in _records(tmp_path / "out").items()} == {
         "majority": Status.COMPLETED
     }
     with StudyStore(tmp_path / "out").lock():
         pass
+
+
+@pytest.mark.slow
+def test_an_interrupt_ends_processes_that_are_stopped(running: Running, tmp_path: Path, scratch: Path) -> None:
+    process, below = running
+    for each in below:
+        each.suspend()
+    os.kill(process.pid, signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert not _alive(below)
+    assert not list(scratch.iterdir())
+    assert _records(tmp_path / "out")["slow"].status is Status.CANCELLED
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="no terminals here")
+def test_a_closed_terminal_records_and_ends_everything(
+    study_file: Path, child_environment: dict[str, str], tmp_path: Path, scratch: Path
+) -> None:
+    ours, theirs = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", IN_A_TERMINAL],
+        cwd=tmp_path,
+        env={**child_environment, "TMPDIR": str(scratch), "TERM": "xterm"},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    threading.Thread(target=_drain, args=(ours,), daemon=True).start()
+    logs = tmp_path / "out" / "trials"
+    wait_until(lambda: any("sleeping" in log.read_text() for log in logs.glob("slow-*/log.txt")), 90)
+    below = psutil.Process(process.pid).children(recursive=True)
+    os.close(ours)
+    assert process.wait(timeout=30) == 130
+    assert not _alive(below)
+    assert not list(scratch.iterdir())
+    assert {label: record.status for label, record in _records(tmp_path / "out").items()} == {
+        "majority": Status.COMPLETED,
+        "slow": Status.CANCELLED,
+    }
+
+
+IN_A_TERMINAL = """
+import fcntl, sys, termios
+from tuneoff.cli.main import main
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+sys.exit(main(["run", "study.yaml", "--out", "out"]))
+"""
+
+
+def _drain(terminal: int) -> None:
+    """Reads what is shown, until the terminal is closed."""
+    with suppress(OSError):
+        while True:
+            # A read that waits would keep it open.
+            if select.select([terminal], [], [], 0.2)[0]:
+                os.read(terminal, 1 << 16)

@@ -14,8 +14,9 @@ import psutil
 import pytest
 
 from running import Prepared, SharedExecutor, Tiny, wait_until
-from tuneoff.errors import ExecutorError, StoreError, StudyError, TuneoffError
+from tuneoff.errors import ExecutorError, OutOfMemory, StoreError, StudyError, TuneoffError
 from tuneoff.executors import local
+from tuneoff.executors._children import Child
 from tuneoff.executors.base import Progress
 from tuneoff.executors.local import LocalExecutor
 from tuneoff.record import Status, TrialRecord
@@ -64,7 +65,7 @@ def test_a_trial_that_needs_nothing_starts_no_process(prepare: Prepare, executor
 def test_every_failure_is_a_status_with_a_cause_and_the_others_go_on(
     executor: SharedExecutor, prepare: Prepare, faulty: str
 ) -> None:
-    ways = ("raise", "attach", "memory", "exit", "kill", "abort", "full_disk")
+    ways = ("raise", "attach", "memory", "load_memory", "load_abort", "exit", "kill", "abort", "full_disk")
     rows = {**_faults(*ways), "diverges": {"method": "full", "learning_rate": 1e30}, "head": {}}
     prepared = prepare(rows, learning_rate=None)
     executor.run(prepared.store, prepared.trials, prepared.told.append)
@@ -73,6 +74,8 @@ def test_every_failure_is_a_status_with_a_cause_and_the_others_go_on(
         "raise": (Status.FAILED, "ZeroDivisionError: this plug-in divides by zero"),
         "attach": (Status.FAILED, "RuntimeError: this plug-in cannot attach"),
         "memory": (Status.OUT_OF_MEMORY, "out of memory"),
+        "load_memory": (Status.OUT_OF_MEMORY, "out of memory while loading the model: "),
+        "load_abort": (Status.OUT_OF_MEMORY, "out of memory: memory allocation of 17179869184 bytes failed"),
         "exit": (Status.FAILED, "the trial's process ended without a result (exit status 3)"),
         "kill": (Status.FAILED, "the trial's process ended without a result (killed by SIGKILL)"),
         "abort": (Status.FAILED, "the trial's process ended without a result (killed by SIGABRT)"),
@@ -92,6 +95,28 @@ def test_every_failure_is_a_status_with_a_cause_and_the_others_go_on(
     prepared.told.clear()
     executor.run(prepared.store, prepared.trials[-1:], prepared.told.append)
     assert prepared.kinds() == [("skipped", "head")]
+
+
+def test_a_kill_for_want_of_memory_is_told_from_any_other(
+    executor: SharedExecutor, prepare: Prepare, faulty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = prepare(_faults("load_kill"))
+    monkeypatch.setattr(local, "_out_of_memory_kills", iter([7, 8]).__next__)
+    executor.run(prepared.store, prepared.trials, prepared.told.append)
+    record = _records(prepared)["load_kill"]
+    assert (record.status, record.cause) == (
+        Status.OUT_OF_MEMORY,
+        "the kernel killed the process: the machine ran out of memory",
+    )
+
+
+def test_a_look_that_runs_out_of_memory_says_so(
+    executor: SharedExecutor, tiny: Tiny, faulty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = Study(tiny.study({"vanish": {"method": "faulty", "how": "vanish"}}))
+    monkeypatch.setattr(local, "_ran_out_of_memory", lambda child, kills, said: f"killed; {said[0]}")
+    with pytest.raises(OutOfMemory, match="killed; about to vanish"):
+        executor.inspect(study.spec, study.plan(), True)
 
 
 def test_a_failed_trial_is_repeated_and_its_first_attempt_kept(
@@ -198,6 +223,64 @@ def test_an_interrupt_in_the_listener_is_recorded_too(executor: SharedExecutor, 
     assert _records(prepared)["full"].status is Status.CANCELLED
 
 
+def test_a_trial_that_is_stopped_ends_when_it_is_asked_to(
+    executor: SharedExecutor, prepare: Prepare, faulty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "GRACE_SECONDS", 600.0)
+    prepared = prepare(_faults("stop"))
+
+    def listen(progress: Progress) -> None:
+        prepared.told.append(progress)
+        if progress.kind == "event" and progress.event.get("phase") == "train":
+            below = psutil.Process(executor.children._process.pid).children()  # type: ignore[attr-defined]
+            wait_until(lambda: any(p.status() == psutil.STATUS_STOPPED for p in below))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        executor.run(prepared.store, prepared.trials, listen)
+    assert _records(prepared)["stop"].status is Status.CANCELLED
+
+
+class StuckChildren:
+    """Children of a starter that tells nothing."""
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    def wake(self) -> None:
+        """It does not."""
+
+    def wait(self, child: Child, seconds: float) -> bool:
+        return False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize("pid", [None, 1 << 30])
+def test_a_starter_that_tells_nothing_is_given_up(
+    pid: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(local, "LOST_SECONDS", 0.1)
+    waiting: Any = LocalExecutor("cpu")
+    waiting._children = stuck = StuckChildren()
+    child = Child(tmp_path / "reply.json")
+    child.pid = pid
+    waiting._stop(child)
+    assert stuck.closed
+    assert waiting._children is None, "the next trial has a new one"
+
+
+def test_an_interrupt_while_one_is_heeded_tears_nothing() -> None:
+    with local._noted_interrupts() as again:
+        assert not again()
+        os.kill(os.getpid(), signal.SIGINT)
+        assert again()
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
 def test_a_second_interrupt_ends_a_stubborn_trial_at_once_and_records_it(
     executor: SharedExecutor, prepare: Prepare, faulty: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,9 +288,9 @@ def test_a_second_interrupt_ends_a_stubborn_trial_at_once_and_records_it(
     prepared = prepare(_faults("stubborn"))
     stop = executor._stop
 
-    def stop_and_press_again(child: Any) -> None:
+    def stop_and_press_again(*given: Any) -> None:
         threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
-        stop(child)
+        stop(*given)
 
     monkeypatch.setattr(executor, "_stop", stop_and_press_again)
     with pytest.raises(KeyboardInterrupt):

@@ -16,7 +16,8 @@ GONE = frozenset({errno.EPIPE, errno.EBADF, *([errno.EINVAL] if os.name == "nt" 
 
 
 class OutputGone(Exception):
-    """Nobody reads what is printed any more (`| head`, `>&-`): no failure, but nothing more to print either."""
+    """Nobody reads what is printed any more (`| head`, `>&-`, a closed terminal): no failure, but nothing more to print
+    either."""
 
 
 class OutputFailed(TuneoffError):
@@ -34,6 +35,8 @@ class Output:
     def __init__(self, stream: TextIO, silent: bool = False) -> None:
         self.stream = stream
         self.silent = silent
+        # Asked now: a terminal that was closed no longer says that it is one.
+        self._gone = GONE | {errno.EIO} if stream.isatty() else GONE
 
     def write(self, text: str) -> int:
         """Writes text; see the class for what it raises."""
@@ -72,7 +75,7 @@ class Output:
     def _fail(self, error: OSError) -> None:
         if self.silent:
             self.discard()
-        elif error.errno in GONE:
+        elif error.errno in self._gone:
             raise OutputGone from None
         else:
             raise OutputFailed(f"cannot write the output: {error.strerror or error}") from None

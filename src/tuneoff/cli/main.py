@@ -17,6 +17,7 @@ import click
 from tuneoff import __version__
 from tuneoff.cli._common import EXIT_CODES, INTERRUPTED, TRIAL_FAILED, State
 from tuneoff.cli._output import OutputFailed, OutputGone, guarded_streams
+from tuneoff.cli._signals import like_an_interrupt
 from tuneoff.errors import StudyError, TuneoffError, did_you_mean
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -101,7 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         cli.main(prog_name="tuneoff")  # a shell asks click for completions; this exits
     with guarded_streams() as out:
         try:
-            code = _run(arguments, state)
+            with like_an_interrupt():
+                code = _run(arguments, state)
         except OutputGone:
             code = state.exit_code  # the reader (`| head`) has seen enough
         try:

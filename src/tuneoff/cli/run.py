@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
@@ -106,9 +102,8 @@ def _train(study: Study, out: Path | None, state: State, stream: Stream, probe: 
             stream.hear(told)
 
         try:
-            with _terminate_like_interrupt():
-                foretell = outlook.run_listener(lambda line: board.say(line))
-                study.run(out, hear, probe=probe, foretell=foretell)
+            foretell = outlook.run_listener(lambda line: board.say(line))
+            study.run(out, hear, probe=probe, foretell=foretell)
         except KeyboardInterrupt:
             board.close()
             click.echo(
@@ -152,20 +147,3 @@ def _tell(study: Study, stream: Stream, state: State) -> None:
         click.echo(f"report: {path}", err=True)
         return
     terminal.render(store, _common.console(), study.asked)
-
-
-@contextmanager
-def _terminate_like_interrupt() -> Iterator[None]:
-    """A polite request to end (SIGTERM: a batch system, a container) ends the run as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread() or os.name == "nt":
-        yield
-        return
-
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -19,6 +19,9 @@ from typing import Any
 
 from tuneoff.errors import ExecutorError, Problem, StudyError, TuneoffError, by_name
 
+CLOSE_SECONDS = 8.0
+"""How long a warm parent may take to end its children and itself."""
+
 
 class Child:
     """One running request.
@@ -42,6 +45,12 @@ class Child:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
+    def stop(self) -> None:
+        """Asks it to end; one that is stopped (SIGSTOP) goes on so far that it hears that."""
+        self.signal(signal.SIGTERM)
+        if self.pid is not None and hasattr(signal, "SIGCONT"):
+            self.signal(signal.SIGCONT)
+
     def began(self, pid: int) -> None:
         """Notes that its process runs."""
         self.pid = pid
@@ -61,8 +70,9 @@ class Children(ABC):
     """Starts children. Closing it ends them all."""
 
     def __init__(self, environment: dict[str, str]) -> None:
-        self.environment = {**os.environ, **environment}
         self.scratch = tempfile.TemporaryDirectory(prefix="tuneoff-")
+        # What a child leaves half done, when it is killed, goes with the scratch folder.
+        self.environment = {**os.environ, **environment, "TMPDIR": self.scratch.name}
         self._numbers = itertools.count()
 
     def _request(self, verb: str, payload: dict[str, Any], log: Path | None) -> tuple[dict[str, Any], Child]:
@@ -89,6 +99,10 @@ class Children(ABC):
     def close(self) -> None:
         """Ends every child."""
 
+    def wake(self) -> None:
+        """Lets a warm parent that is stopped (SIGSTOP) go on."""
+        return
+
     def preload(self, modules: list[str]) -> None:
         """Tells a warm parent what its next children will need; without one there is nobody to tell."""
         return
@@ -102,7 +116,7 @@ class WarmParent(Children):
         self._errors = Path(self.scratch.name) / "parent.log"
         with self._errors.open("wb") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tuneoff.trial", "serve"],
+                [sys.executable, "-m", "tuneoff.trial", "serve", self.scratch.name],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -175,6 +189,10 @@ class WarmParent(Children):
             f"the process that starts trials died: {why}", hint="`tuneoff doctor` shows what is installed."
         )
 
+    def wake(self) -> None:
+        if hasattr(signal, "SIGCONT") and self._process.poll() is None:
+            self._process.send_signal(signal.SIGCONT)
+
     def close(self) -> None:
         if self._process.stdin is not None:
             with suppress(OSError):
@@ -182,8 +200,9 @@ class WarmParent(Children):
         if not self._ready.is_set():
             # It would go on importing for seconds before it saw that nobody asks any more.
             self._process.terminate()
+        self.wake()
         try:
-            self._process.wait(timeout=10)
+            self._process.wait(timeout=CLOSE_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -227,6 +246,8 @@ class Spawner(Children):
         for process in self._processes.values():
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
+                if hasattr(signal, "SIGCONT"):
+                    process.send_signal(signal.SIGCONT)
         for process in self._processes.values():
             try:
                 process.wait(timeout=5)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import threading
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,13 @@ from tuneoff.spec import StudySpec, TrialSpec
 from tuneoff.store import StudyStore, TrialStore
 
 POLL_SECONDS = 0.1
-GRACE_SECONDS = 10.0
+GRACE_SECONDS = 5.0
 """How long a trial that was asked to stop may take to do so."""
+LOST_SECONDS = 2.0
+"""How long it may take to hear that a killed trial has ended; then its starter is given up, too."""
+
+_NO_MEMORY = re.compile(r"memory allocation of \d+ bytes failed|bad_alloc|cannot allocate memory", re.IGNORECASE)
+"""What Rust, C++ and C libraries say before they abort for want of memory."""
 
 STATUS_OF = {
     OutOfMemory.__name__: Status.OUT_OF_MEMORY,
@@ -62,16 +69,20 @@ class LocalExecutor(Executor):
 
     def call(self, verb: str, payload: dict[str, Any]) -> Any:
         log = Path(self.children.scratch.name) / "call.log"
+        kills = _out_of_memory_kills()
         child = self.children.start(verb, payload, log)
         try:
             while not self.children.wait(child, 1.0):
                 pass
         except KeyboardInterrupt:
-            self._stop(child)
+            with _noted_interrupts() as again:
+                self._stop(child, again)
             raise
         reply = child.reply()
         if reply is None:
             said = last_line(log)
+            if ran_out := _ran_out_of_memory(child, kills, [said]):
+                raise OutOfMemory(f"{ran_out} (asked for {verb!r})", hint="Free memory on this machine.")
             raise ExecutorError(
                 f"the process for {verb!r} ended without an answer ({_ending(child)})" + (f": {said}" if said else "")
             )
@@ -123,20 +134,25 @@ class LocalExecutor(Executor):
         ended_by: Status | None = None
         try:
             listener(Progress("started", trial))
-            while not self.children.wait(child, POLL_SECONDS):
+            while ended_by is None and not self.children.wait(child, POLL_SECONDS):
                 offset = self._pass_on(place, trial, offset, listener)
                 if limit is not None and time.monotonic() - started > limit:
                     ended_by = Status.OVER_BUDGET
                     self._stop(child)
         except KeyboardInterrupt:
-            self._stop(child)
-            if place.record() is None:
-                place.write_record(self._failure(place, trial, child, Status.CANCELLED, limit, kills))
+            with _noted_interrupts() as again:
+                self._stop(child, again)
+                self._seal(place, trial, child, Status.CANCELLED, limit, kills)
             raise
         self._pass_on(place, trial, offset, listener)
+        return self._seal(place, trial, child, ended_by, limit, kills)
+
+    def _seal(self, place: TrialStore, trial: TrialSpec, child: Child, *ended: Any) -> TrialRecord:
+        """The record that the trial's process sealed; where there is none, one that says how it ended."""
         record = place.record()
         if record is None:
-            record = self._failure(place, trial, child, ended_by, limit, kills)
+            place.discard_scratch()
+            record = self._failure(place, trial, child, *ended)
             place.write_record(record)
         return record
 
@@ -146,17 +162,20 @@ class LocalExecutor(Executor):
             listener(Progress("event", trial, event=event))
         return offset
 
-    def _stop(self, child: Child) -> None:
-        """Asks a child to stop, and ends it if it does not, or at once if the user asks again."""
-        child.signal(signal.SIGTERM)
-        limit = time.monotonic() + GRACE_SECONDS
+    def _stop(self, child: Child, again: Callable[[], bool] = lambda: False) -> None:
+        """Asks a child to stop, and ends it if it does not, or at once if the user asks `again`."""
+        self.children.wake()
+        child.stop()
+        limit = time.monotonic() + (GRACE_SECONDS if child.pid is not None else 0.0)
         with suppress(ExecutorError):
-            while child.exit is None:
-                try:
-                    if not self.children.wait(child, POLL_SECONDS) and time.monotonic() > limit:
-                        child.signal(signal.SIGKILL)
-                except KeyboardInterrupt:
-                    limit = 0.0
+            while child.exit is None and time.monotonic() < limit + LOST_SECONDS:
+                if again():
+                    limit = min(limit, time.monotonic())
+                if not self.children.wait(child, POLL_SECONDS) and time.monotonic() > limit:
+                    child.signal(signal.SIGKILL)
+        if child.exit is None:
+            # Its starter still starts, or is stuck: what it started ends with it, and the next trial has a new one.
+            LocalExecutor.close(self)
 
     def _failure(
         self,
@@ -182,13 +201,34 @@ class LocalExecutor(Executor):
                 cause = error["message"]
             if error.get("killed") and (_out_of_memory_kills() or 0) > (kills or 0):
                 status, cause = Status.OUT_OF_MEMORY, f"{cause}: the machine ran out of memory"
-        elif child.exit == -signal.SIGKILL and (_out_of_memory_kills() or 0) > (kills or 0):
-            status, cause = Status.OUT_OF_MEMORY, "the kernel killed the trial: the machine ran out of memory"
+        elif ran_out := _ran_out_of_memory(child, kills, place.log_tail()):
+            status, cause = Status.OUT_OF_MEMORY, ran_out
         else:
             status, cause = Status.FAILED, f"the trial's process ended without a result ({_ending(child)})"
         tail = place.log_tail(rank=(error or {}).get("rank", 0)) or place.log_tail()
         findings = place.tracker_findings()
         return TrialRecord(spec=trial, status=status, cause=cause, log_tail=tail, findings=findings)
+
+
+@contextmanager
+def _noted_interrupts() -> Iterator[Callable[[], bool]]:
+    """While open, what would interrupt is noted and nothing is torn in the middle; gives whether it came."""
+    came = False
+
+    def note(*_: Any) -> None:
+        nonlocal came
+        came = True
+
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    main = threading.current_thread() is threading.main_thread()
+    before = {number: handler for number in numbers if main and callable(handler := signal.getsignal(number))}
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield lambda: came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _ending(child: Child) -> str:
@@ -197,6 +237,21 @@ def _ending(child: Child) -> str:
     if child.exit < 0:
         return f"killed by {signal.Signals(-child.exit).name}"
     return f"exit status {child.exit}"
+
+
+def _ran_out_of_memory(child: Child, kills: int | None, said: Sequence[str]) -> str:
+    """How a process that left no answer ran out of memory; empty where nothing tells that it did.
+
+    Args:
+        child: the process.
+        kills: what `_out_of_memory_kills` was before it.
+        said: the last lines of its log. Libraries that cannot raise an error say it there and abort.
+    """
+    if child.exit == -signal.SIGKILL and (_out_of_memory_kills() or 0) > (kills or 0):
+        return "the kernel killed the process: the machine ran out of memory"
+    words = next((line.strip() for line in reversed(said) if _NO_MEMORY.search(line)), "")
+    aborted = child.exit is not None and child.exit == -getattr(signal, "SIGABRT", 0)
+    return f"out of memory: {words}" if aborted and words else ""
 
 
 def _out_of_memory_kills() -> int | None:

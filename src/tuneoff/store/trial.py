@@ -106,6 +106,14 @@ class TrialStore:
         except OSError as error:
             raise StoreError(f"cannot set aside the earlier attempt in {self.folder}: {error.strerror}") from error
 
+    def discard_scratch(self) -> None:
+        """Removes what a process that is gone was in the middle of writing."""
+        for item in self.folder.glob(".*"):
+            if item.is_dir():
+                shutil.rmtree(item, ignore_errors=True)
+            else:
+                item.unlink(missing_ok=True)
+
     def write_record(self, record: TrialRecord) -> None:
         """Seals the trial's result.
 

@@ -32,6 +32,8 @@ SETTLE_SECONDS = 5.0
 """How long the next trial waits for trackers to close the last one's run, so that they do not disturb its timing."""
 FINISH_SECONDS = 20.0
 """How long trackers may take to finish at the end of a run."""
+HASTY_SECONDS = 4.0
+"""The same where the run was interrupted."""
 QUIET_SECONDS = 1.0
 """Waits longer than this are announced."""
 WAITING = 1000
@@ -202,7 +204,7 @@ class Outlets:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._finish()
+        self._finish(HASTY_SECONDS if kind is KeyboardInterrupt else FINISH_SECONDS)
 
     @property
     def following(self) -> list[Outlet]:
@@ -307,13 +309,13 @@ class Outlets:
         except StoreError as error:
             self.say(f"note: {error.message}")
 
-    def _finish(self) -> None:
-        """Gives the trackers their last seconds, ends their processes and writes down what became of them."""
+    def _finish(self, seconds: float) -> None:
+        """Gives the trackers their last `seconds`, ends their processes and writes down what became of them."""
         try:
             if self._store is not None:
                 for outlet in self.following:
                     outlet.tell("finish")
-                self._wait_for_the_end()
+                self._wait_for_the_end(seconds)
         except KeyboardInterrupt:
             for outlet in self.following:
                 outlet.give_up("it was interrupted while it finished")
@@ -324,13 +326,13 @@ class Outlets:
             self._note()
             self._keep("finished")
 
-    def _wait_for_the_end(self) -> None:
+    def _wait_for_the_end(self, seconds: float) -> None:
         late = self._late(self.following, QUIET_SECONDS)
         if late:
             names = ", ".join(outlet.name for outlet in late)
-            self.say(f"waiting at most {FINISH_SECONDS:g} s for trackers to finish: {names}")
-        for outlet in self._late(late, FINISH_SECONDS - QUIET_SECONDS):
-            outlet.give_up(f"it did not finish within {FINISH_SECONDS:g} s")
+            self.say(f"waiting at most {seconds:g} s for trackers to finish: {names}")
+        for outlet in self._late(late, seconds - QUIET_SECONDS):
+            outlet.give_up(f"it did not finish within {seconds:g} s")
 
 
 def _refuse_missing(names: Iterable[str]) -> None:

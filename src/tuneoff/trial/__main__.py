@@ -1,8 +1,9 @@
 """The child process. Three ways in:
 
 - `python -m tuneoff.trial once`: one request on standard input, as JSON; then it ends. Works everywhere.
-- `python -m tuneoff.trial serve`: a warm parent. It imports the heavy libraries once and forks a child for every
-  request, so that a trial starts in a fraction of a second, in a process of its own. Where there is `fork`.
+- `python -m tuneoff.trial serve SCRATCH`: a warm parent. It imports the heavy libraries once and forks a child for
+  every request, so that a trial starts in a fraction of a second, in a process of its own. Where there is `fork`. In
+  the end it removes the folder SCRATCH.
 - `python -m tuneoff.trial rank`: one of several processes of a trial, started by torchrun (see `agent`).
 
 A request is {"id", "verb", "payload", "reply", "log", "folder", "asker"}: the child goes to the folder, writes its
@@ -14,14 +15,16 @@ warm parent). The warm parent tells on standard output, a JSON line each, that i
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import importlib
 import json
 import os
 import select
+import shutil
 import signal
 import sys
 from typing import Any, TextIO
+
+from tuneoff.trial.parentage import die_with
 
 WARM = (
     "torch",
@@ -41,21 +44,24 @@ GRACE_SECONDS = 5.0
 
 def main() -> None:
     """Runs the way named by the one argument."""
-    if sys.argv[1:] == ["serve"]:
+    if sys.argv[1:2] == ["serve"]:
         serve()
+        # Whoever asked may have been killed, and could not.
+        for scratch in sys.argv[2:]:
+            shutil.rmtree(scratch, ignore_errors=True)
     elif sys.argv[1:] == ["once"]:
         request = json.loads(sys.stdin.read())
-        _die_with(request["asker"])
+        die_with(request["asker"])
         sys.exit(_child(request))
     elif sys.argv[1:] == ["rank"]:
         from tuneoff.trial.agent import request_of
 
         request = request_of(int(os.environ["RANK"]))
-        _die_with(request["asker"])
+        die_with(request["asker"])
         # At once: whatever was begun with a rank that is gone would be waited for.
         os._exit(_child(request))
     else:
-        sys.exit("usage: python -m tuneoff.trial once|serve|rank (started by tuneoff itself)")
+        sys.exit("usage: python -m tuneoff.trial once|serve SCRATCH|rank (started by tuneoff itself)")
 
 
 def serve() -> None:
@@ -104,7 +110,7 @@ def _serve_one(request: dict[str, Any], out: TextIO, running: dict[int, Any]) ->
         status = 70
         try:
             os.setsid()
-            _die_with(parent)
+            die_with(parent)
             status = _child(request)
         finally:
             os._exit(status)
@@ -136,15 +142,6 @@ def _child(request: dict[str, Any]) -> int:
     return 1 if "error" in reply else 0
 
 
-def _die_with(parent: int) -> None:
-    """Asks Linux to end this process when its parent dies, however that happens; ends it if that has happened."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(70)
-
-
 def _reap(out: TextIO, running: dict[int, Any]) -> None:
     for pid in list(running):
         done, status = os.waitpid(pid, os.WNOHANG)
@@ -158,6 +155,8 @@ def _end(running: dict[int, Any]) -> None:
     for pid in running:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
+            # One that is stopped would not hear it.
+            os.kill(pid, signal.SIGCONT)
     limit = time.monotonic() + GRACE_SECONDS
     while running and time.monotonic() < limit:
         for pid in list(running):

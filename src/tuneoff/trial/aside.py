@@ -7,6 +7,7 @@ is probed it would show in the figures, so it lives beside it.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
 import signal
 import sys
@@ -17,6 +18,7 @@ from typing import Any, Self
 from tuneoff.spec import TrialSpec
 from tuneoff.tasks.base import Batch, Task
 from tuneoff.trial.counting import Setup, States, Step, Twin
+from tuneoff.trial.parentage import die_with
 
 PATIENCE_SECONDS = 120.0
 """A count that takes longer is given up."""
@@ -37,7 +39,8 @@ class Aside:
         context: Any = multiprocessing.get_context("fork" if forks else "spawn")
         self._ours, theirs = context.Pipe()
         # A fork has our end too and must close it, or it would never see that we are gone.
-        self._process = context.Process(target=_serve, args=(theirs, self._ours if forks else None), daemon=True)
+        given = (theirs, self._ours if forks else None, os.getpid())
+        self._process = context.Process(target=_serve, args=given, daemon=True)
         self._process.start()
         theirs.close()
 
@@ -95,8 +98,10 @@ class Aside:
         return made
 
 
-def _serve(theirs: Connection, ours: Connection | None) -> None:
+def _serve(theirs: Connection, ours: Connection | None, asker: int) -> None:
     """Answers until the asker is gone."""
+    # A count may take long, and would see only afterwards that nobody waits for it.
+    die_with(asker)
     import torch
 
     if ours is not None:

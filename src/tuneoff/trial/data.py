@@ -16,6 +16,7 @@ from tuneoff.record import DataInfo, Finding, SplitInfo
 from tuneoff.sources import read_rows
 from tuneoff.spec import Protocol, TaskSpec
 from tuneoff.tasks.base import Example, Task
+from tuneoff.trial.exhaustion import loading
 
 CHOSEN_ON_TEST = "what was chosen on validation was chosen on test rows, so test scores flatter every method"
 
@@ -29,6 +30,7 @@ class TrialData:
     findings: tuple[Finding, ...]
 
 
+@loading("the rows")
 def load(task: Task, spec: TaskSpec, protocol: Protocol) -> TrialData:
     """Reads, checks, splits and subsets the rows. Depends on the protocol's `data_seed`, not on a trial's seed.
 

@@ -13,9 +13,16 @@ from types import FrameType
 from typing import Any
 
 from tuneoff.errors import Cancelled, OutOfMemory, StudyError, TuneoffError
+from tuneoff.trial.exhaustion import exhausted, said
 
 PRELOADED = ("torch", "transformers", "peft", "tokenizers", "safetensors", "gguf", "tuneoff")
 """Packages whose modules a warm parent may import: importing them starts no thread and touches no device."""
+
+
+LESS_MEMORY = (
+    "Raise protocol.gradient_accumulation_steps or set protocol.gradient_checkpointing=true (the same result in less "
+    "memory), or shorten max_length; an evaluation takes less with a lower protocol.evaluation_batch_size."
+)
 
 
 def answer(verb: str, payload: dict[str, Any]) -> dict[str, Any]:
@@ -109,21 +116,15 @@ def _describe(error: BaseException) -> dict[str, Any]:
     """An error as plain data; running out of memory is recognised in all its shapes."""
     if isinstance(described := getattr(error, "described", None), dict):
         return described
+    shortage = exhausted(error)
+    if shortage is not None and not isinstance(shortage, OutOfMemory):
+        return {"type": OutOfMemory.__name__, "message": f"out of memory{said(shortage)}", "hint": LESS_MEMORY}
     if isinstance(error, StudyError):
         problems = [[p.where, p.message, p.line] for p in error.problems]
         return {"type": "StudyError", "message": error.message, "hint": error.hint, "problems": problems}
     if isinstance(error, TuneoffError):
         return {"type": type(error).__name__, "message": error.message, "hint": error.hint}
-    name, text = type(error).__name__, str(error).strip()
-    line = text.splitlines()[0] if text else ""
-    if isinstance(error, MemoryError) or name == "OutOfMemoryError" or "can't allocate memory" in text:
-        return {
-            "type": OutOfMemory.__name__,
-            "message": f"out of memory: {line}" if line else "out of memory",
-            "hint": "Raise protocol.gradient_accumulation_steps or set protocol.gradient_checkpointing=true (the same "
-            "result in less memory), or shorten max_length.",
-        }
-    return {"type": name, "message": f"{name}: {line}" if line else name, "hint": ""}
+    return {"type": type(error).__name__, "message": f"{type(error).__name__}{said(error)}", "hint": ""}
 
 
 def write_reply(path: str, reply: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from tuneoff.spec import StudySpec, TrialSpec
 from tuneoff.tasks.base import Task
 from tuneoff.trial import data as trial_data
 from tuneoff.trial import model as trial_model
+from tuneoff.trial.exhaustion import loading
 from tuneoff.trial.lengths import check_length
 from tuneoff.trial.recomputation import recompute_blocks
 
@@ -41,7 +42,8 @@ def inspect_study(study: StudySpec, trials: Sequence[TrialSpec], require_data: b
         if trial.label not in by_row:
             by_row[trial.label] = {}
             try:
-                by_row[trial.label] = _count(task, trial)
+                with loading("the model without its weights"):
+                    by_row[trial.label] = _count(task, trial)
             except UnsupportedModel as error:
                 problems[str(error)].append(trial.label)
             except TuneoffError:

@@ -20,6 +20,7 @@ from tuneoff.sources import ModelFiles, find_model
 from tuneoff.spec import ModelSpec
 from tuneoff.tasks.base import Task
 from tuneoff.trial.config_limits import check_config_file
+from tuneoff.trial.exhaustion import loading
 from tuneoff.trial.gguf import dequantised
 from tuneoff.trial.head import Head, Loading, draw
 from tuneoff.trial.lengths import max_positions
@@ -98,6 +99,7 @@ def load_config(spec: ModelSpec, *, offline: bool = False) -> tuple[Any, ModelFi
     return config, files
 
 
+@loading("the base model")
 def load(
     spec: ModelSpec,
     task: Task,

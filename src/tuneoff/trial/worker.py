@@ -40,6 +40,7 @@ from tuneoff.trial import data as trial_data
 from tuneoff.trial import model as trial_model
 from tuneoff.trial.checkpoint import Checkpoint
 from tuneoff.trial.evaluate import Bench, measure_inference, predict, write
+from tuneoff.trial.exhaustion import loading
 from tuneoff.trial.findings import note_lengths, note_references, result_findings
 from tuneoff.trial.lengths import check_length
 from tuneoff.trial.loop import FIRST_STEPS, Training, train
@@ -194,7 +195,7 @@ def assemble(
 ) -> Assembled:
     """Loads and tokenizes the data, loads the model and attaches the method."""
     task = registry.tasks()[spec.task.name](spec.task.options)
-    with phases("load"):
+    with phases("load"), loading("the model"):
         data = trial_data.load(task, spec.task, spec.protocol)
         contents.verify_rows(spec)
         policy = apply_policy(spec.protocol.precision, device)
@@ -217,7 +218,7 @@ def assemble(
         counts = parameters.count(attached.module, before)
         if ranks.sharded:
             sharding.shard(attached, device, ranks)
-    with phases("tokenize"):
+    with phases("tokenize"), loading("the rows"):
         shown = demonstrations(method, data.splits["train"], spec.seed)
         features = {split: task.encode(rows, loaded.tokenizer, limit, shown) for split, rows in data.splits.items()}
     size = spec.protocol.evaluation_batch_size

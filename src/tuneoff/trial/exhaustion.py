@@ -1,0 +1,67 @@
+"""Running out of memory, in all the shapes that libraries give it."""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tuneoff.errors import OutOfMemory, TuneoffError
+
+_SAID = re.compile(
+    r"can't allocate memory|cannot allocate memory|out of memory|not enough memory|failed to allocate memory|bad_alloc"
+    r"|ALLOC_FAILED",
+    re.IGNORECASE,
+)
+"""What errors say that have no type of their own: torch's CPU allocator, the C++ library, files that cannot be mapped,
+CUDA's libraries."""
+
+
+def exhausted(error: BaseException) -> BaseException | None:
+    """The error by which memory ran out: this one, or one that it was raised upon; None where it was another cause.
+
+    Loaders turn whatever they meet into an error that says what could not be loaded; what they met is still there.
+    """
+    seen: set[int] = set()
+    at: BaseException | None = error
+    while at is not None and id(at) not in seen:
+        if _is_shortage(at):
+            return at
+        seen.add(id(at))
+        at = at.__cause__ or at.__context__
+    return None
+
+
+def _is_shortage(error: BaseException) -> bool:
+    if isinstance(error, (MemoryError, OutOfMemory)) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    # Ours quote the one that they were raised upon.
+    return not isinstance(error, TuneoffError) and _SAID.search(str(error)) is not None
+
+
+@contextmanager
+def loading(what: str) -> Iterator[None]:
+    """While open, running out of memory says what was being loaded.
+
+    Raises:
+        OutOfMemory: where memory ran out.
+    """
+    try:
+        yield
+    except Exception as error:
+        shortage = exhausted(error)
+        if shortage is None or isinstance(shortage, OutOfMemory):
+            raise
+        raise OutOfMemory(
+            f"out of memory while loading {what}{said(shortage)}",
+            hint="Free memory on this machine, or take a smaller model or fewer rows (protocol.train_rows).",
+        ) from error
+
+
+def said(error: BaseException) -> str:
+    """The first line of an error after a colon; empty where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return f": {lines[0]}" if lines else ""
