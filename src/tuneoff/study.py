@@ -23,6 +23,7 @@ from tuneoff.rounds import Search, outline
 from tuneoff.spec import StudySpec, TrialSpec
 from tuneoff.store import StudyStore
 from tuneoff.trackers.process import Outlets
+from tuneoff.trial import early
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,8 +112,10 @@ class Study:
 
     def inspect(self, trials: list[TrialSpec] | None = None, *, require_data: bool = False) -> Inspection:
         """Counts parameters and looks at the data in a child process; trains nothing."""
+        trials = self.plan() if trials is None else trials
+        early.refuse_study(self.spec, trials, require_data)
         with self._executor() as executor:
-            return executor.inspect(self.spec, self.plan() if trials is None else trials, require_data)
+            return executor.inspect(self.spec, trials, require_data)
 
     def forecast(
         self, *, probe: bool = True, memory_limit: int | None = None, listener: outlook.Listener | None = None
@@ -125,6 +128,7 @@ class Study:
             listener: told of each row before it is looked into.
         """
         to_come = ToCome(self.plan(), self.plan_search())
+        early.refuse_study(self.spec, to_come.verdict, required=True)
         with self._executor() as executor:
             return outlook.forecast(executor, to_come, probe=probe, memory_limit_bytes=memory_limit, listener=listener)
 
@@ -133,6 +137,7 @@ class Study:
     ) -> tuple[Inspection, StudyForecast | None]:
         """`inspect` and `forecast` in one; without a forecast where the rows of data cannot be read."""
         to_come = ToCome(self.plan(), self.plan_search())
+        early.refuse_study(self.spec, to_come.verdict, required=False)
         with self._executor() as executor:
             seen = executor.inspect(self.spec, to_come.verdict, False)
             if seen.data is None:
@@ -179,6 +184,7 @@ class Study:
             place.adopt(self.spec, trials, relatives)
             seen = None
             if missing := [trial for trial in trials if place.trial(trial.id).finished_record() is None]:
+                early.refuse_study(self.spec, missing, required=True)
                 seen = executor.inspect(self.spec, missing, require_data=True)
             if sought:
                 # The search's share of the data may be too small where the whole is not.
@@ -267,6 +273,10 @@ class Study:
         store = self._store()
         place, origin = store.find_trial(trial), store.origin()
         paths = {key: str(Path(value).resolve()) for key, value in payload.items() if key in ("file", "out")}
+        if verb == "export":
+            early.refuse_export(place, Path(payload["out"]), payload["merged"])
+        if verb == "predict":
+            early.rows_to_predict(place, paths["file"])
         where = {"folder": str(place.folder.resolve()), "origin": str(origin) if origin is not None else None}
         with self._executor() as executor:
             return executor.call(verb, {**where, "device": self.device, **payload, **paths})

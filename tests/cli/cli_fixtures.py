@@ -56,7 +56,11 @@ def make_record(trial: TrialSpec, status: Status = Status.COMPLETED, accuracy: f
         primary_metric="accuracy",
         parameters=Parameters(total=RoleCounts(base=100, head=10), trainable=RoleCounts(head=10)),
         timing=Timing(train_seconds=1.0, total_seconds=2.0),
-        data=DataInfo(splits={"train": SplitInfo(rows=8, fingerprint="a"), "test": SplitInfo(rows=2, fingerprint="b")}),
+        data=DataInfo(
+            splits={"train": SplitInfo(rows=8, fingerprint="a"), "test": SplitInfo(rows=2, fingerprint="b")},
+            labels=("bad", "good"),
+            columns={"text": "text", "label": "label"},
+        ),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tuneoff.cli.main import main
+from tuneoff.store import StudyStore
 from tuneoff.study import Study
 
 FakeExecutor = Any  # the class is in cli_fixtures.py, which pytest imports as a plug-in
@@ -24,7 +25,10 @@ PREDICTIONS = [
 @pytest.fixture
 def ran(small_study: Path, fake_executor: FakeExecutor) -> str:
     """A folder of results; the executor answers `export` and `predict`."""
-    Study(small_study).run("results")
+    study = Study(small_study).run("results")
+    for record in study.records():
+        if record.spec.learning_rate is not None:
+            StudyStore.open("results").trial(record.spec.id).weights.mkdir()
     fake_executor.answers = {
         "export": {"files": ["adapter_model.safetensors", "README.md"], "folder": "x", "kind": "a PEFT adapter"},
         "predict": {"predictions": PREDICTIONS, "columns": {"text": "text"}},
@@ -101,6 +105,38 @@ def test_predict_of_written_texts(ran: str, fake_executor: FakeExecutor, capsys:
     assert Path("texts.tsv").read_text(encoding="utf-8").startswith("index\toutput\tgenerated_tokens\n0\t")
     lines = Path("texts.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line) for line in lines] == texts
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["predict", "lora-s0", "renamed.csv"], "renamed.csv has no column 'text', the text that trial lora-s0-"),
+        (["predict", "lora-s0", "gap.csv"], "1 of 2 rows of"),
+        (["predict", "lora-s0", "empty.csv"], "is empty"),
+        (["predict", "lora-s0", "rows.xlsx"], "files ending in '.xlsx' cannot be read"),
+        (["predict", "majority-s0", "rows.csv"], "majority uses no model"),
+        (["predict", "full-s1", "rows.csv"], "kept no weights"),
+        (["export", "majority-s0", "out"], "there is nothing to export"),
+        (["export", "full-s1", "out"], "kept no weights"),
+        (["export", "virtual-s0", "out", "--merged"], "cannot be merged"),
+    ],
+)
+def test_what_needs_no_model_to_be_known_is_told_without_a_process(
+    arguments: list[str], hint: str, ran: str, fake_executor: FakeExecutor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Study("small.yaml", methods=["prompt_tuning"]).run("results")
+    (trial,) = StudyStore.open("results").root.glob("trials/prompt_tuning-s0-*")
+    (full,) = StudyStore.open("results").root.glob("trials/full-s1-*")
+    (full / "weights").rmdir()
+    Path("renamed.csv").write_text("body,kind\na text,one\n", encoding="utf-8")
+    Path("gap.csv").write_text("text,kind\na text,one\n,two\n", encoding="utf-8")
+    Path("empty.csv").touch()
+    Path("rows.xlsx").touch()
+    command, name, *rest = (trial.name if word == "virtual-s0" else word for word in arguments)
+    capsys.readouterr()
+    assert main([command, ran, name, *rest]) == 2
+    assert hint in capsys.readouterr().err
+    assert fake_executor.calls == []
 
 
 @pytest.mark.parametrize(

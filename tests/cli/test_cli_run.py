@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import signal
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from tuneoff.cli import plan_
 from tuneoff.cli.main import main
 from tuneoff.errors import DataError, StoreError
 from tuneoff.executors.base import Listener
+from tuneoff.executors.local import LocalExecutor
 from tuneoff.spec import TrialSpec
 from tuneoff.store import StudyStore
 from tuneoff.study import Study
@@ -304,6 +306,52 @@ def test_random_weights_are_said_loudly(
 ) -> None:
     assert main(["run", str(small_study), "--random-weights", "--seeds", "1"]) == 0
     assert "RANDOM WEIGHTS" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["run", "plan"])
+@pytest.mark.parametrize(
+    ("change", "hint"),
+    [
+        ("task.text=nosuch", "has no column 'nosuch'"),
+        ("task.label=text", "are the same column"),
+        ("task.data.test=other.csv", "(test) has no column 'label'"),
+        ("task.data.train=one_class.csv", "there is nothing to learn"),
+        ("task.data.train=gap.csv", "have no label"),
+        ("protocol.train_rows=1", "classes would have no training row left"),
+        ("task.name=generation", "majority predicts a class; the task generation asks for a text"),
+        ("methods.zero_shot.method=zero_shot", "zero_shot trains nothing, and this task puts a fresh head"),
+    ],
+)
+def test_what_needs_no_model_to_be_known_is_told_without_a_process(
+    command: str,
+    change: str,
+    hint: str,
+    small_study: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(LocalExecutor, "children", property(lambda _: pytest.fail("a process was started")))
+    Path("other.csv").write_text("text,kind\na text,one\n", encoding="utf-8")
+    Path("one_class.csv").write_text("text,label\na text,one\nanother,one\n", encoding="utf-8")
+    Path("gap.csv").write_text("text,label\na text,one\nanother,\n", encoding="utf-8")
+    if "generation" in change:
+        small_study.write_text(
+            small_study.read_text().replace("  text: text\n  label: label\n", "  source: text\n  target: label\n")
+        )
+    assert main([command, str(small_study), "--set", change]) == 2
+    assert hint in capsys.readouterr().err
+    assert not [path for path in Path("runs").glob("*/*") if path.name != "lock"]
+
+
+def test_what_is_asked_before_a_process_is_started_imports_no_torch(small_study: Path) -> None:
+    script = (
+        "import sys; from tuneoff.cli.main import main;"
+        "code = main(['run', 'small.yaml', '--set', 'task.text=nosuch']);"
+        "heavy = {'torch', 'transformers', 'peft', 'datasets'} & set(sys.modules);"
+        "assert (code, heavy) == (2, set()), heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_short_options_set_keys_and_set_has_the_last_word(small_study: Path, fake_executor: FakeExecutor) -> None:

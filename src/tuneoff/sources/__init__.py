@@ -2,6 +2,16 @@
 
 from tuneoff.checksums import sha256
 from tuneoff.sources._cache import cache_folder
-from tuneoff.sources.base import ModelFiles, Rows, find, find_model, fingerprint, read_rows
+from tuneoff.sources.base import ModelFiles, Rows, find, find_model, fingerprint, local_bytes, read_rows
 
-__all__ = ["ModelFiles", "Rows", "cache_folder", "find", "find_model", "fingerprint", "read_rows", "sha256"]
+__all__ = [
+    "ModelFiles",
+    "Rows",
+    "cache_folder",
+    "find",
+    "find_model",
+    "fingerprint",
+    "local_bytes",
+    "read_rows",
+    "sha256",
+]

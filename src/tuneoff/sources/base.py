@@ -97,6 +97,10 @@ class Source(ABC):
         """Changes when what the reference holds changes; empty where that cannot be without a new name."""
         return ""
 
+    def local_bytes(self, reference: str) -> int | None:
+        """Bytes of rows that lie in a file on this machine; None where they must be fetched or made first."""
+        return None
+
     def model_aliases(self) -> dict[str, str]:
         """Names of base models that this source is known to hold -> one line about each."""
         return {}
@@ -160,3 +164,9 @@ def fingerprint(reference: str) -> str:
     """The fingerprint of what a reference holds now; see `Source.fingerprint`."""
     source, rest = find(reference)
     return source.fingerprint(rest)
+
+
+def local_bytes(reference: str) -> int | None:
+    """Bytes of what a reference names where that is a file on this machine; see `Source.local_bytes`."""
+    source, rest = find(reference)
+    return source.local_bytes(rest)

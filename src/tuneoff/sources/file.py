@@ -67,6 +67,11 @@ class File(Source):
         check_weights(path, gguf_file, spec.source)
         return ModelFiles(str(path), gguf_file=gguf_file)
 
+    def local_bytes(self, reference: str) -> int | None:
+        """Bytes of the file; one that is not there is 0, and reading it says what is wrong."""
+        path = os.path.expanduser(reference)
+        return os.path.getsize(path) if os.path.isfile(path) else 0
+
     def fingerprint(self, reference: str) -> str:
         """SHA-256 of the file, or of a model folder's configuration, tokenizer and weights."""
         path = _existing(reference)

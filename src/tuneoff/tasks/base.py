@@ -150,6 +150,11 @@ class Task(ABC):
         """Whether the model's shape is known (without any row, where the options say enough)."""
         return bool(self.labels)
 
+    @property
+    def adds_head(self) -> bool:
+        """Whether it puts a fresh head on the model, whatever the model."""
+        return self.produces == "class"
+
     @abstractmethod
     def columns(self, rows: Rows) -> dict[str, str]:
         """role -> column, as given or guessed.

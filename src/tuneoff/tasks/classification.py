@@ -100,6 +100,10 @@ class Classification(Task):
     def labels(self) -> tuple[str, ...]:
         return self._labels
 
+    @property
+    def adds_head(self) -> bool:
+        return self._likelihood is None
+
     # --- rows -> examples
 
     def columns(self, rows: Rows) -> dict[str, str]:

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from tuneoff import registry
-from tuneoff.errors import StoreError
 from tuneoff.methods._peft import edit_config
 from tuneoff.methods.base import Method
 from tuneoff.sources import find_model, sha256
 from tuneoff.spec import ModelSpec
 from tuneoff.store import TrialStore, give_usual_modes, write_atomically
 from tuneoff.trial.card import Base, Exported, Kind, render
+from tuneoff.trial.early import refuse_export
 from tuneoff.trial.precision import choose_device
 from tuneoff.trial.use import restore
 
@@ -34,19 +34,7 @@ def export(place: TrialStore, out: Path, merged: bool, device: str) -> dict[str,
     """
     spec, record = place.spec(), place.record()
     kind_of = registry.methods()[spec.method]
-    if not kind_of.trains:
-        raise StoreError(
-            f"{spec.method} trains nothing, so there is nothing to export",
-            hint="Export a trial of a row that trains.",
-        )
-    if merged and not kind_of.mergeable:
-        mergeable = [name for name in registry.methods() if registry.methods()[name].mergeable]
-        raise StoreError(
-            f"{spec.method} cannot be merged into the base model's weights",
-            hint=f"Export it without --merged. Mergeable methods: {', '.join(mergeable)}.",
-        )
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise StoreError(f"{out} is there already and not an empty folder", hint="Name another folder.")
+    refuse_export(place, out, merged)
     task, attached, tokenizer, _ = restore(place, choose_device(device), whole=True)
     method = kind_of.create(spec.options)
     assert record is not None

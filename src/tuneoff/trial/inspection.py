@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from tuneoff import registry
-from tuneoff.errors import Problem, StudyError, TuneoffError, UnsupportedModel
+from tuneoff.errors import TuneoffError, UnsupportedModel
 from tuneoff.measure import parameters
-from tuneoff.methods.base import Baseline, Method
+from tuneoff.methods.base import Method
 from tuneoff.record import Finding, Parameters
 from tuneoff.spec import StudySpec, TrialSpec
 from tuneoff.tasks.base import Task
 from tuneoff.trial import data as trial_data
 from tuneoff.trial import model as trial_model
+from tuneoff.trial.early import misfits, refuse_rows
 from tuneoff.trial.exhaustion import loading
 from tuneoff.trial.lengths import check_length
 from tuneoff.trial.recomputation import recompute_blocks
@@ -37,8 +38,11 @@ def inspect_study(study: StudySpec, trials: Sequence[TrialSpec], require_data: b
     data, findings = _look_at_data(task, study, require_data or not task.settled)
     counted: dict[str, Any] = {}
     by_row: dict[str, dict[str, Any]] = {}
-    problems: dict[str, list[str]] = defaultdict(list)
+    problems: dict[str, list[str]] = defaultdict(list, misfits(task, trials))
+    unsuited = {label for labels in problems.values() for label in labels}
     for trial in trials:
+        if trial.label in unsuited:
+            continue
         if trial.label not in by_row:
             by_row[trial.label] = {}
             try:
@@ -53,12 +57,7 @@ def inspect_study(study: StudySpec, trials: Sequence[TrialSpec], require_data: b
                 traceback.print_exc()
                 problems[f"{trial.method} cannot be attached: {type(error).__name__}: {error}"].append(trial.label)
         counted[trial.id] = by_row[trial.label]
-    if problems:
-        left = [label for label in study.methods if by_row.get(label)]
-        hint = f"The others can run: --methods {','.join(left)}" if left else ""
-        # What is wrong with the model itself is said once for all rows that it stops.
-        found = [Problem(f"methods.{', '.join(labels)}", message) for message, labels in problems.items()]
-        raise StudyError(found, hint=hint)
+    refuse_rows(study, problems, [label for label in study.methods if by_row.get(label)])
     if require_data:
         # Weights are fetched now, so that a hub that is out of reach stops the study before the first trial.
         trial_model.load_config(study.model)
@@ -88,10 +87,6 @@ def _count(task: Task, trial: TrialSpec) -> dict[str, dict[str, int]]:
     """
     method = registry.methods()[trial.method].create(trial.options)
     counts = Parameters()
-    if isinstance(method, Baseline) and method.produces != task.produces:
-        raise UnsupportedModel(
-            f"{trial.method} predicts a {method.produces}; the task {trial.task.name} asks for a {task.produces}"
-        )
     if isinstance(method, Method):
         import torch
 

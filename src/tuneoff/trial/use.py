@@ -5,21 +5,20 @@ from __future__ import annotations
 import math
 import os
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 import torch
 
 from tuneoff import registry
-from tuneoff.errors import DataError, StoreError
+from tuneoff.errors import StoreError
 from tuneoff.methods.base import Attached, Method
 from tuneoff.record import Prediction, TrialRecord
-from tuneoff.sources import Rows, read_rows
-from tuneoff.spec import SourceSpec, TrialSpec
+from tuneoff.spec import TrialSpec
 from tuneoff.store import TrialStore
 from tuneoff.tasks.base import Example, Task
 from tuneoff.trial import contents
 from tuneoff.trial import data as trial_data
+from tuneoff.trial import early
 from tuneoff.trial import model as trial_model
 from tuneoff.trial.evaluate import Bench
 from tuneoff.trial.evaluate import predict as predict_examples
@@ -57,22 +56,11 @@ def restore(place: TrialStore, device: torch.device, whole: bool = False) -> tup
     Raises:
         StoreError: if its weights were not kept.
     """
-    spec, record = place.spec(), place.record()
-    if record is None or not record.status.finished or record.data is None:
-        raise StoreError(f"trial {spec.id} is not completed", hint="Run the study again to complete it.")
+    spec, record = early.finished(place)
     place.verify(record)
     method = registry.methods()[spec.method].create(spec.options)
-    if not isinstance(method, Method):
-        raise StoreError(f"{spec.label} uses no model")
-    if method.trains and spec.purpose == "search":
-        raise StoreError(f"trial {spec.id} belongs to the search, which keeps no weights", hint="Name another trial.")
-    if method.trains and not place.weights.is_dir():
-        raise StoreError(
-            f"trial {spec.id} kept no weights",
-            hint=f"Move {place.folder} away and run the study again with --set execution.keep_weights=true.",
-        )
-    labels = {"labels": list(record.data.labels)} if record.data.labels else {}
-    task = registry.tasks()[spec.task.name]({**spec.task.options, **labels})
+    assert isinstance(method, Method)
+    task = early.task_of(spec, record)
     policy = apply_policy(spec.protocol.precision, device)
     loaded = load_model(spec, task, device, policy.name)
     if record.model and record.model.checksum != loaded.info.checksum:
@@ -106,10 +94,9 @@ def predict(place: TrialStore, file: str, device: str) -> dict[str, Any]:
         SourceError, DataError: if the file cannot be read or has no text column.
     """
     task, _, tokenizer, bench = restore(place, choose_device(device))
+    columns, examples = early.rows_to_predict(place, file)
     spec, record = place.spec(), place.record()
     assert record is not None
-    rows, columns = _columns(task, read_rows(SourceSpec(source=file), "test"), record)
-    examples = _unanswered(task, rows, columns)
     shown = _demonstrations(task, spec, record)
     features = task.encode(examples, tokenizer, spec.protocol.max_length, shown)
     if task.produces == "text":
@@ -130,32 +117,6 @@ def predict(place: TrialStore, file: str, device: str) -> dict[str, Any]:
             for p in made
         ],
     }
-
-
-def _columns(task: Task, rows: Rows, record: TrialRecord) -> tuple[Rows, dict[str, str]]:
-    """The columns that are put in, by role. A file of one column holds what is put in, whatever it is called."""
-    assert record.data is not None
-    columns = {role: column for role, column in record.data.columns.items() if role != task.target_role}
-    absent = [column for column in columns.values() if column not in rows.columns]
-    if absent and len(columns) == len(rows.columns) == 1:
-        return rows, dict.fromkeys(columns, next(iter(rows.columns)))
-    if absent:
-        role = next(role for role, column in columns.items() if column == absent[0])
-        raise DataError(
-            f"{rows.origin} has no column {absent[0]!r}, the {role} that trial {record.spec.id} was trained on",
-            hint=f"Its columns: {', '.join(rows.columns)}.",
-        )
-    return rows, columns
-
-
-def _unanswered(task: Task, rows: Rows, columns: dict[str, str]) -> list[Example]:
-    """The rows as examples, checked by the task as in training; a stand-in fills the column of the right answers."""
-    target = "answer"
-    while target in rows.columns:
-        target += "_"
-    stand_in = task.labels[0] if task.labels else "?"
-    filled = replace(rows, columns={**rows.columns, target: [stand_in] * len(rows)}, class_names={})
-    return task.examples(filled, {**columns, task.target_role: target}, "to predict")
 
 
 def _demonstrations(task: Task, spec: TrialSpec, record: TrialRecord) -> list[Example]:

@@ -1,0 +1,178 @@
+"""What can be refused before torch is imported. A child process takes seconds to import it, so whoever starts one asks
+here first; the child asks again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from tuneoff import registry
+from tuneoff.errors import DataError, Problem, StoreError, StudyError, TuneoffError
+from tuneoff.methods.base import Baseline, Method
+from tuneoff.record import TrialRecord
+from tuneoff.sources import Rows, local_bytes, read_rows
+from tuneoff.spec import SourceSpec, StudySpec, TrialSpec
+from tuneoff.store import TrialStore
+from tuneoff.tasks.base import Example, Task
+from tuneoff.trial import data as trial_data
+
+SMALL_BYTES = 32 * 2**20
+"""Largest files that are read once more to know early what is wrong with them: about a second."""
+
+
+def refuse_study(study: StudySpec, trials: Sequence[TrialSpec], required: bool) -> None:
+    """Looks at rows in small local files and at which methods suit the task.
+
+    Args:
+        study: a checked study.
+        trials: those to come.
+        required: refuse rows that cannot be used even where the study declares its labels.
+
+    Raises:
+        SourceError, DataError: if the rows cannot be used.
+        StudyError: naming every method that does not suit the task.
+    """
+    task = registry.tasks()[study.task.name](study.task.options)
+    required = required or not task.settled
+    data = study.task.data
+    sizes = [local_bytes(part.source) for part in (data.train, data.validation, data.test) if part is not None]
+    if all(size is not None and size <= SMALL_BYTES for size in sizes):
+        try:
+            trial_data.load(task, study.task, study.protocol)
+        except TuneoffError:
+            if required:
+                raise
+    refuse_rows(study, misfits(task, trials), [])
+
+
+def misfits(task: Task, trials: Sequence[TrialSpec]) -> dict[str, list[str]]:
+    """Why a method does not suit a task, whatever the model -> the labels of its rows."""
+    found: dict[str, list[str]] = {}
+    for trial in {trial.label: trial for trial in trials}.values():
+        method = registry.methods()[trial.method]
+        reason = ""
+        if issubclass(method, Baseline) and method.produces != task.produces:
+            reason = (
+                f"{trial.method} predicts a {method.produces}; the task {trial.task.name} asks for a {task.produces}"
+            )
+        elif method.needs == "head" and not task.adds_head:
+            reason = f"{trial.method} trains the head that a task adds, and this task adds none: leave the row out"
+        elif method.needs == "no_head" and task.adds_head:
+            reason = (
+                f"{trial.method} trains nothing, and this task puts a fresh head on the model, which knows nothing "
+                "yet. For classification by a causal LM set task.scoring: likelihood, or leave this row out"
+            )
+        if reason:
+            found.setdefault(reason, []).append(trial.label)
+    return found
+
+
+def refuse_rows(study: StudySpec, problems: Mapping[str, Sequence[str]], left: Sequence[str]) -> None:
+    """Says what is wrong with rows, each reason once for all that it stops.
+
+    Args:
+        study: of the rows.
+        problems: reason -> labels.
+        left: labels of rows that are known to run; where none is named, all others may.
+
+    Raises:
+        StudyError: if there is any problem.
+    """
+    if not problems:
+        return
+    stopped = {label for labels in problems.values() for label in labels}
+    left = left or [label for label in study.methods if label not in stopped]
+    hint = f"The others can run: --methods {','.join(left)}" if left else ""
+    raise StudyError([Problem(f"methods.{', '.join(labels)}", why) for why, labels in problems.items()], hint=hint)
+
+
+def finished(place: TrialStore) -> tuple[TrialSpec, TrialRecord]:
+    """A trial whose model can be built again.
+
+    Raises:
+        StoreError: if it is not completed, has no model or kept no weights.
+    """
+    spec, record = place.spec(), place.record()
+    if record is None or not record.status.finished or record.data is None:
+        raise StoreError(f"trial {spec.id} is not completed", hint="Run the study again to complete it.")
+    method = registry.methods()[spec.method]
+    if not issubclass(method, Method):
+        raise StoreError(f"{spec.label} uses no model", hint="Name a trial of a row that does.")
+    if method.trains and spec.purpose == "search":
+        raise StoreError(f"trial {spec.id} belongs to the search, which keeps no weights", hint="Name another trial.")
+    if method.trains and not place.weights.is_dir():
+        raise StoreError(
+            f"trial {spec.id} kept no weights",
+            hint=f"Move {place.folder} away and run the study again with --set execution.keep_weights=true.",
+        )
+    return spec, record
+
+
+def refuse_export(place: TrialStore, out: Path, merged: bool) -> None:
+    """Whether a trial can be exported.
+
+    Raises:
+        StoreError: if nothing was trained or kept, the method cannot be merged, or `out` is not empty.
+    """
+    spec = place.spec()
+    method = registry.methods()[spec.method]
+    if not method.trains:
+        raise StoreError(
+            f"{spec.method} trains nothing, so there is nothing to export",
+            hint="Export a trial of a row that trains.",
+        )
+    if merged and not method.mergeable:
+        mergeable = [name for name in registry.methods() if registry.methods()[name].mergeable]
+        raise StoreError(
+            f"{spec.method} cannot be merged into the base model's weights",
+            hint=f"Export it without --merged. Mergeable methods: {', '.join(mergeable)}.",
+        )
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise StoreError(f"{out} is there already and not an empty folder", hint="Name another folder.")
+    finished(place)
+
+
+def task_of(spec: TrialSpec, record: TrialRecord) -> Task:
+    """The task as the trial knew it, classes included."""
+    labels = {"labels": list(record.data.labels)} if record.data and record.data.labels else {}
+    return registry.tasks()[spec.task.name]({**spec.task.options, **labels})
+
+
+def rows_to_predict(place: TrialStore, file: str) -> tuple[dict[str, str], list[Example]]:
+    """Role -> column that was read of a file, and its rows as examples; right answers need not be there.
+
+    Raises:
+        StoreError: as `finished`.
+        SourceError, DataError: if the file cannot be read or lacks what is put in.
+    """
+    spec, record = finished(place)
+    task = task_of(spec, record)
+    rows, columns = _columns(task, read_rows(SourceSpec(source=file), "test"), record)
+    return columns, _unanswered(task, rows, columns)
+
+
+def _columns(task: Task, rows: Rows, record: TrialRecord) -> tuple[Rows, dict[str, str]]:
+    """The columns that are put in, by role. A file of one column holds what is put in, whatever it is called."""
+    assert record.data is not None
+    columns = {role: column for role, column in record.data.columns.items() if role != task.target_role}
+    absent = [column for column in columns.values() if column not in rows.columns]
+    if absent and len(columns) == len(rows.columns) == 1:
+        return rows, dict.fromkeys(columns, next(iter(rows.columns)))
+    if absent:
+        role = next(role for role, column in columns.items() if column == absent[0])
+        raise DataError(
+            f"{rows.origin} has no column {absent[0]!r}, the {role} that trial {record.spec.id} was trained on",
+            hint=f"Its columns: {', '.join(rows.columns)}.",
+        )
+    return rows, columns
+
+
+def _unanswered(task: Task, rows: Rows, columns: dict[str, str]) -> list[Example]:
+    """The rows as examples, checked by the task as in training; a stand-in fills the column of the right answers."""
+    target = "answer"
+    while target in rows.columns:
+        target += "_"
+    stand_in = task.labels[0] if task.labels else "?"
+    filled = replace(rows, columns={**rows.columns, target: [stand_in] * len(rows)}, class_names={})
+    return task.examples(filled, {**columns, task.target_role: target}, "to predict")
