@@ -16,9 +16,8 @@ from tuneoff.record import Prediction, TrialRecord
 from tuneoff.spec import TrialSpec
 from tuneoff.store import TrialStore
 from tuneoff.tasks.base import Example, Task
-from tuneoff.trial import contents
+from tuneoff.trial import contents, early
 from tuneoff.trial import data as trial_data
-from tuneoff.trial import early
 from tuneoff.trial import model as trial_model
 from tuneoff.trial.evaluate import Bench
 from tuneoff.trial.evaluate import predict as predict_examples
