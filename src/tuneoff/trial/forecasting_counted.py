@@ -7,7 +7,7 @@ from typing import Any
 
 from tuneoff.forecast import RowForecast
 from tuneoff.tasks.base import Features, Task, computed_tokens
-from tuneoff.trial import probe
+from tuneoff.trial import kernels, probe
 from tuneoff.trial.common import Common
 from tuneoff.trial.counting import Step
 from tuneoff.trial.course import Micro
@@ -20,6 +20,8 @@ BYTES_PER_SECOND = 5e8
 """How fast weights are taken to be loaded and kept where none are."""
 PREFLIGHT_PASSES = 5 / 3
 """A preflight's passes in those of a training step: one forward and backward, and two forward."""
+COMPARING_PASSES = 4 / 3
+"""What it takes to compare two implementations of attention: four forward, of more examples."""
 
 
 class Counting(Forecaster):
@@ -77,6 +79,8 @@ class Counting(Forecaster):
             features: Sequence[Features] = row.material.features["train"]
             pair = 2 * max(len(f.input_ids) + len(f.target_ids) for f in features)
             begun["preflight"] = PREFLIGHT_PASSES * curve(pair)
+            if row.setup.evaluation not in (None, row.setup.attention):
+                begun["preflight"] += COMPARING_PASSES * curve(pair // 2 * min(kernels.EXAMPLES, len(features)))
         forward = _counted_once(self.count_forward(row.material.task, states.parameters), row.material.task)
         evaluations = Evaluations(row.material, costs, forward, states)
         seconds, sought = self.by_phase(row, begun, evaluations, train, stored / BYTES_PER_SECOND)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -39,7 +39,8 @@ SHORT = 256
 
 @dataclass(frozen=True)
 class Attending:
-    """The implementations of attention that every method gets.
+    """The implementations of attention that every method gets. They may differ only where both compute the same, which
+    every trial checks on its own rows (see `kernels`).
 
     Attributes:
         training: of training steps.
@@ -71,6 +72,17 @@ class Policy:
 
     name: PolicyName
     autocast: Callable[[], AbstractContextManager[object]]
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """While open, products of float32 are made in full, whatever policy is in force. Autocast is left as it is."""
+    products = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(products)
 
 
 def apply_policy(wanted: Precision, device: torch.device) -> Policy:

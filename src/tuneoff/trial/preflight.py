@@ -11,6 +11,7 @@ import torch
 from tuneoff.errors import UnsupportedModel
 from tuneoff.tasks.base import Features
 from tuneoff.trial.evaluate import Bench
+from tuneoff.trial.precision import full_precision
 
 PADDING_TOLERANCE = 1e-3
 """Allowed change of a logit by padding, relative to the logits' size and in plain float32, where rounding changes it
@@ -50,15 +51,10 @@ def check(bench: Bench, features: Sequence[Features], label: str) -> None:
 
 def _check_padding(bench: Bench, pair: list[Features], label: str) -> None:
     plain = replace(bench, autocast=nullcontext)
-    products = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        units = bench.task.units(pair[:1])
-        with bench.evaluating():
-            alone, padded = (plain.logits(batch)[:units].float() for batch in (pair[:1], pair))
-            moved = float((alone - padded).abs().max() / alone.abs().max().clamp(min=1e-3))
-    finally:
-        torch.set_float32_matmul_precision(products)
+    units = bench.task.units(pair[:1])
+    with full_precision(), bench.evaluating():
+        alone, padded = (plain.logits(batch)[:units].float() for batch in (pair[:1], pair))
+        moved = float((alone - padded).abs().max() / alone.abs().max().clamp(min=1e-3))
     if not moved <= PADDING_TOLERANCE:
         raise UnsupportedModel(
             f"{label}: an example's logits change by {moved:.1%} when it is padded, so scores would depend on its "

@@ -75,7 +75,8 @@ def restore(place: TrialStore, device: torch.device, whole: bool = False) -> tup
         narrow(attached)
     attached.module.to(device).eval()
     size = spec.protocol.evaluation_batch_size
-    kernel = loaded.info.evaluation_attention
+    # By what it was tested with: where implementations did not agree, that is training's.
+    kernel = (record.model.evaluation_attention if record.model else "") or loaded.info.evaluation_attention
     bench = Bench(
         task, attached, device, policy.autocast, loaded.pad_token_id, size, loaded.tokenizer, attention=kernel
     )

@@ -35,7 +35,7 @@ from tuneoff.record import (
 from tuneoff.spec import TrialSpec
 from tuneoff.store import TrialStore
 from tuneoff.tasks.base import Example, Features, Task
-from tuneoff.trial import allocator, contents, head, preflight, sharding
+from tuneoff.trial import allocator, contents, head, kernels, preflight, sharding
 from tuneoff.trial import data as trial_data
 from tuneoff.trial import model as trial_model
 from tuneoff.trial.checkpoint import Checkpoint
@@ -233,14 +233,19 @@ def assemble(
         ranks,
         attention=loaded.info.evaluation_attention,
     )
+    disagreeing: tuple[Finding, ...] = ()
+    if bench.attention != loaded.info.attention:
+        with phases("preflight"):
+            bench, disagreeing = kernels.settle(bench, features["train"], loaded.info.attention)
+    model = loaded.info.model_copy(update={"evaluation_attention": bench.attention})
     info, findings = note_lengths(data.info, features, limit, task.target_room)
     findings += note_references(task, data.splits["test"], loaded.tokenizer)
     told = [Finding(name=name, message=message) for name, message in attached.extra.get("findings", ())]
-    found = [*loaded.findings, *data.findings, *findings, *told]
+    found = [*loaded.findings, *data.findings, *findings, *told, *disagreeing]
     data = trial_data.TrialData(data.splits, info, data.findings)
     for finding in found:
         emit({"kind": "finding", **finding.model_dump()})
-    return Assembled(spec, task, method, data, features, bench, counts, loaded.info, found, policy.name)
+    return Assembled(spec, task, method, data, features, bench, counts, model, found, policy.name)
 
 
 def _run_model(
