@@ -8,6 +8,10 @@ A simulated study: every example has a difficulty, shared by all methods and in 
 shifts a model's quality, in part alike for all methods (same data order); the rest is chance. These are normal, and a
 prediction is right when their sum exceeds a threshold, so that the true accuracy is known exactly.
 
+Two more kinds of studies ask who is named the best. Five equal methods have one bad seed in ten: in two of them it
+diverges, in the others it ends at the floor; one of the two should be named in 40 % of studies. And of methods that do
+not differ some lack seeds that were easy for all: no other should be ahead of the named best on the seeds of both.
+
     python benchmarks/calibration.py [--studies 1000] [--out benchmarks/results/calibration.json]
 """
 
@@ -30,8 +34,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
-from tuneoff.analysis.inference import LEVEL, Sample, holm, verdict
-from tuneoff.analysis.inference.crossed import components
+from tuneoff.analysis.inference import LEVEL, Sample, holm, rank, verdict
+from tuneoff.analysis.inference.crossed import Components, components
+from tuneoff.analysis.outcomes import Outcomes
+from tuneoff.analysis.results import Results, Row
+from tuneoff.plan import plan
+from tuneoff.record import Metric, Status, TrialRecord
+from tuneoff.spec import TrialSpec
+from tuneoff.study_file import parse
 
 Array = NDArray[np.float64]
 ALPHA = 1 - LEVEL
@@ -96,6 +106,7 @@ NULL = (
 STRESS = (
     replace(BASE, seeds=3),
     replace(BASE, seeds=2),
+    replace(BASE, seeds=2, examples=1000, own=0.02, shared=0.0, deviation=0.005),
     replace(BASE, collapses=0.05),
 )
 """Beyond what the bars promise: too few seeds (nothing is called significant), and seeds that may fail altogether. The
@@ -108,6 +119,7 @@ SIDE_BY_SIDE = (
     replace(BASE, examples=200, deviation=0.005),
     replace(BASE, methods=4, examples=1000, deviation=0.03),
     replace(BASE, methods=2),
+    replace(BASE, seeds=2, examples=1000, own=0.02, shared=0.0, deviation=0.005),
 )
 
 
@@ -245,6 +257,7 @@ def _usual(samples: list[Sample], random: np.random.Generator) -> dict[str, list
         first = components(samples[one].at([0]).minus(samples[two].at([0])))
         tests = {
             "this": (parts.p_value(), abs(parts.mean) <= parts.half_width(LEVEL)),
+            "this, by the seeds' means alone": _seeds_alone(parts),
             "satterthwaite": _student(parts.mean, total, freedom),
             "hierarchical bootstrap, percentiles": (percentile, bool(low <= 0 <= high)),
             "t over seeds, examples fixed": _student(parts.mean, parts.by_seed, seeds),
@@ -253,6 +266,11 @@ def _usual(samples: list[Sample], random: np.random.Generator) -> dict[str, list
         for name, test in tests.items():
             found.setdefault(name, []).append(test)
     return found
+
+
+def _seeds_alone(parts: Components) -> tuple[float, bool]:
+    alone = replace(parts, by_rest=0.0)
+    return alone.p_value(), abs(alone.mean) <= alone.half_width(LEVEL)
 
 
 def _student(mean: float, variance: float, freedom: float) -> tuple[float, bool]:
@@ -270,6 +288,101 @@ def _bootstrap(samples: list[Sample], random: np.random.Generator) -> Array:
     by_seed = random.multinomial(seeds, np.full(seeds, 1 / seeds), size=RESAMPLES) / seeds
     means = (by_example @ values.reshape(-1, examples).T).reshape(RESAMPLES, methods, seeds)
     return np.asarray(np.einsum("rks,rs->rk", means, by_seed))
+
+
+class _Kept:
+    """Predictions of made-up trials, in the place of a study's folder."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, list[dict[str, Any]]] = {}
+
+    def trial(self, trial_id: str) -> _Kept:
+        self.asked = trial_id
+        return self
+
+    def prediction_rows(self, split: str) -> list[dict[str, Any]]:
+        return self.rows[self.asked]
+
+
+METHODS = ("full", "lora", "ia3", "bitfit", "adapter")
+DIVERGING = METHODS[:2]
+
+
+def diverging(studies: int, bad: float = 0.1, seeds: int = 6, examples: int = 60) -> dict[str, Any]:
+    """Five equal methods, of which a seed is bad now and then: how often one that then diverges is named the best."""
+    study = parse(
+        {
+            "name": "equal",
+            "model": "minilm",
+            "task": {"data": "reuters-r8"},
+            "methods": {label: {} for label in ("majority", *METHODS)},
+            "protocol": {"seeds": seeds},
+        }
+    )
+    trials, random = plan(study), np.random.default_rng(7)
+    named, without = [], []
+    for _ in range(studies):
+        kept = _Kept()
+        records = [_made_up(trial, kept, random, bad, examples) for trial in trials]
+        of = {label: [record for record in records if record.spec.label == label] for label in study.methods}
+        rows = tuple(Row(label, tuple(r.spec for r in own), tuple(own), ()) for label, own in of.items())
+        results = Results(kept, study, rows, ())  # type: ignore[arg-type]
+        assert results.primary is not None
+        best = Outcomes(results).best((row for row in rows if row.trains), results.primary)
+        named.append(best is not None and best.label in DIVERGING)
+        means = {
+            row.label: np.mean(list(row.scores("accuracy").values())) for row in rows if row.trains and row.completed
+        }
+        without.append(max(means, key=lambda label: means[label]) in DIVERGING)
+    return {"bad": bad, "seeds": seeds, "studies": studies} | _shares({"named": named, "named_without": without})
+
+
+def _made_up(trial: TrialSpec, kept: _Kept, random: np.random.Generator, bad: float, examples: int) -> TrialRecord:
+    """A trial that is right nine times in ten; a bad one diverges, or says one class for all."""
+    is_bad = trial.learning_rate is not None and random.random() < bad
+    if is_bad and trial.label in DIVERGING:
+        return TrialRecord(spec=trial, status=Status.DIVERGED)
+    target = np.arange(examples) % 4
+    right = random.random(examples) < 0.9 + 0.02 * random.standard_normal()
+    output = (
+        np.zeros(examples, int) if is_bad or trial.learning_rate is None else np.where(right, target, (target + 1) % 4)
+    )
+    kept.rows[trial.id] = [
+        {"index": at, "target": str(target[at]), "output": str(output[at])}
+        | {"scores": (), "values": {}, "loss": None, "target_tokens": None}
+        for at in range(examples)
+    ]
+    accuracy = float((target == output).mean())
+    metric = Metric(name="accuracy", value=accuracy, unit="fraction", direction="higher", split="test")
+    return TrialRecord(spec=trial, status=Status.COMPLETED, metrics=(metric,), primary_metric="accuracy")
+
+
+def lacking(studies: int, methods: int = 5, seeds: int = 8) -> dict[str, Any]:
+    """Methods without a true difference, of which some lack one to four seeds; two seeds are easy for all. How often
+    another is ahead of the named best on the seeds that both have, and of the one with the best mean of its own."""
+    random = np.random.default_rng(8)
+    ahead, ahead_of_mean = [], []
+    for _ in range(studies):
+        easy = np.where(np.arange(seeds) >= seeds - 2, 0.1, 0.0)
+        values = 0.8 + easy + 0.01 * random.standard_normal((methods, seeds))
+        scores = {
+            str(k): {
+                s: float(values[k, s]) for s in range(seeds - (random.integers(1, 5) if random.random() < 0.5 else 0))
+            }
+            for k in range(methods)
+        }
+        own = max(scores, key=lambda label: float(np.mean(list(scores[label].values()))))
+        ahead.append(_beaten(rank(scores, "higher").labels[0], scores))
+        ahead_of_mean.append(_beaten(own, scores))
+    return {"methods": methods, "seeds": seeds, "studies": studies} | _shares(
+        {"rival_ahead": ahead, "rival_ahead_of_own_mean": ahead_of_mean}
+    )
+
+
+def _beaten(label: str, scores: dict[str, dict[int, float]]) -> bool:
+    mine = scores[label]
+    gaps = [[mine[seed] - other[seed] for seed in mine.keys() & other.keys()] for other in scores.values()]
+    return any(np.mean(gap) < -1e-12 for gap in gaps if gap)
 
 
 def _shares(found: dict[str, list[float]]) -> dict[str, float | None]:
@@ -319,6 +432,10 @@ def main() -> None:
         for row in side_by_side(scenario, max(arguments.studies // 5, 1)):
             beside.append(row)
             print(_line(row), flush=True)
+    named = {"diverging": diverging(arguments.studies), "lacking": lacking(arguments.studies)}
+    print("\nWho is named the best")
+    for name, row in named.items():
+        print(name, {key: value for key, value in row.items() if not key.endswith("_error")}, flush=True)
     worst = {
         "false_winner": max(row["false_winner"] for row in null),
         "covered_mean": [min(row["covered_mean"] for row in null), max(row["covered_mean"] for row in null)],
@@ -340,6 +457,7 @@ def main() -> None:
         "beyond_the_bars": stress,
         "one_method_better": power,
         "side_by_side": beside,
+        "named_best": named,
         "environment": environment.describe("cpu", 1).model_dump(mode="json"),
     }
     arguments.out.parent.mkdir(parents=True, exist_ok=True)

@@ -120,6 +120,57 @@ def test_a_rival_that_is_ahead_on_shared_seeds_is_the_best(tmp_path: Path) -> No
     assert not answer(results(tmp_path / "equal", accuracies=accuracies)).unequal_seeds
 
 
+def test_a_diverged_seed_counts_as_doing_without_training(tmp_path: Path) -> None:
+    """Else the row that breaks at a seed would be the best of those that end low there."""
+    low = {("full", 3): 0.5, ("head", 3): 0.5}
+    levels = {**LEVELS, "full": Level(0.9, 30.0), "lora": Level(0.89, 8.0), "head": Level(0.9, 3.0)}
+    found = results(tmp_path, seeds=6, levels=levels, accuracies=low, fail={("lora", 3): Status.DIVERGED})
+    said = answer(found)
+    assert said.best in ("full", "head")
+    assert said.seeds == 6
+    metric = found.primary
+    assert metric is not None
+    outcomes = Outcomes(found)
+    lora, majority = (outcomes.figure(found.row(label), metric) for label in ("lora", "majority"))
+    assert lora is not None
+    assert majority is not None
+    assert lora.without is not None
+    assert (lora.diverged, lora.counted_as) == ((3,), "majority")
+    assert lora.scores[3] == majority.scores[3]
+    assert (lora.estimate.seeds, lora.without.seeds) == (6, 5)
+    assert lora.without.mean > 0.9
+    assert lora.estimate.mean == pytest.approx((5 * lora.without.mean + majority.scores[3]) / 6)
+    # Compared example by example, as the floor's own predictions are.
+    assert (said.to_best["lora"].test, said.to_best["lora"].seeds) == ("seeds and examples", 6)
+    message = next(caveat for caveat in said.caveats if "diverged at some seeds" in caveat)
+    assert "counts as doing without training (majority): lora at 1 of 6 seeds (3): " in message
+    assert f"{lora.estimate.mean:.4g} with them, {lora.without.mean:.4g} without" in message
+
+
+@pytest.mark.parametrize("status", [Status.OUT_OF_MEMORY, Status.CANCELLED, Status.OVER_BUDGET, Status.FAILED])
+def test_a_seed_that_ended_for_other_reasons_is_left_out(status: Status, tmp_path: Path) -> None:
+    found = results(tmp_path, seeds=6, fail={("lora", 3): status})
+    metric = found.primary
+    assert metric is not None
+    figure = Outcomes(found).figure(found.row("lora"), metric)
+    assert figure is not None
+    assert (figure.estimate.seeds, figure.diverged, figure.without) == (5, (), None)
+
+
+def test_a_row_that_diverged_at_every_seed_is_compared_and_never_the_best(tmp_path: Path) -> None:
+    levels = {**LEVELS, "full": Level(0.45), "head": Level(0.4)}
+    lost = {("lora", seed): Status.DIVERGED for seed in range(6)}
+    found = answer(results(tmp_path, seeds=6, levels=levels, fail=lost))
+    assert found.best == "full"
+    assert found.ahead == ("lora",), "the floor is ahead of what was trained"
+    ahead = answer(results(tmp_path / "good", seeds=6, fail=lost))
+    assert "lora" in ahead.behind
+    only = answer(
+        results(tmp_path / "none", fail={(label, seed): Status.DIVERGED for label in LEVELS for seed in (0, 1)})
+    )
+    assert only.best is None
+
+
 def test_no_winner_while_a_row_that_trains_has_no_score(tmp_path: Path) -> None:
     levels = {**LEVELS, "lora": Level(0.8)}
     assert answer(results(tmp_path / "all", seeds=6, levels=levels)).winner == "full"

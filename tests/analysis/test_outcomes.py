@@ -13,7 +13,7 @@ import pytest
 from synthetic_records import CLASSES, WRITERS, Level, World, build_store, small_study, writing_study
 from tuneoff.analysis.outcomes import Figure, Outcomes, over_seeds, within_range
 from tuneoff.analysis.results import Results, gather
-from tuneoff.record import Metric, Prediction
+from tuneoff.record import Metric, Prediction, Status, TrialRecord
 from tuneoff.store import StudyStore
 from tuneoff.tasks.classification import classification_metrics
 
@@ -161,6 +161,45 @@ def test_a_perplexity_beyond_all_bounds_has_a_mean_and_no_error(tmp_path: Path) 
         place.write_record(record.model_copy(update={"metrics": huge}))
     found = figure(gather(results.store), "perplexity")
     assert (found.estimate.mean, found.estimate.interval, found.sample) == (1e304, None, None)
+
+
+@pytest.mark.parametrize("name", ["accuracy", "macro_f1", "mcc", "loss"])
+def test_without_a_floor_a_diverged_seed_counts_as_the_most_frequent_class(name: str, tmp_path: Path) -> None:
+    results = classified(tmp_path)
+    lost = results.row("lora").records[1].spec.id
+    place = results.store.trial(lost)
+    record = place.record()
+    assert record is not None
+    kept = place.predictions("test") or []
+    place.record_path.unlink()
+    place.write_record(TrialRecord(spec=record.spec, status=Status.DIVERGED, cause="the loss became NaN"))
+    found = figure(gather(results.store), name)
+    # The training rows of made-up records hold as many of each class, and the first of these is named.
+    target = np.array([CLASSES.index(p.target) for p in kept])
+    expected = classification_metrics(target, np.zeros(len(target), dtype=int), len(CLASSES))
+    expected["loss"] = -math.log(2 / (1000 + len(CLASSES)))
+    assert found.scores[1] == pytest.approx(expected[name])
+    assert (found.diverged, found.counted_as) == ((1,), "always the most frequent class")
+    assert found.estimate.examples == 120
+
+
+@pytest.mark.parametrize(
+    ("name", "counted_as"), [("rouge_l", "a score of 0"), ("loss", "the worst of all completed trials")]
+)
+def test_of_texts_without_a_floor_it_counts_as_nothing_or_the_worst(name: str, counted_as: str, tmp_path: Path) -> None:
+    world = World(levels=WRITERS, test_rows=40, fail={("full", 0): Status.DIVERGED})
+    results = gather(build_store(tmp_path / "s", writing_study("lora", "full"), world))
+    found = figure(results, name, "full")
+    worst = max(v for label in LABELS for v in results.row(label).scores("loss").values())
+    assert found.scores[0] == (0.0 if name == "rouge_l" else worst)
+    assert (found.counted_as, found.estimate.examples) == (counted_as, 40)
+
+
+def test_the_floor_that_a_diverged_seed_counts_as_is_the_metrics_own_best(tmp_path: Path) -> None:
+    world = World(levels=WRITERS, test_rows=40, fail={("full", 0): Status.DIVERGED})
+    results = gather(build_store(tmp_path / "s", writing_study("lead", "zero_shot", "full"), world))
+    assert figure(results, "rouge_l", "full").counted_as == "lead"
+    assert figure(results, "loss", "full").counted_as == "zero_shot"
 
 
 def test_intervals_stay_where_the_metric_can_be() -> None:

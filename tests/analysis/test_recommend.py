@@ -257,6 +257,25 @@ def test_a_study_of_floors_recommends_nothing(tmp_path: Path) -> None:
     assert lines[0] == "No method that trains has a score that can be weighed, so there is nothing to recommend."
 
 
+def test_how_often_training_diverges_is_said_and_weighed(tmp_path: Path) -> None:
+    found = study(tmp_path, fail={("lora", 1): Status.DIVERGED, ("lora", 4): Status.DIVERGED})
+    said = asked(found)
+    lora = said.row("lora")
+    assert (lora.seeds, lora.diverged) == (6, 2)
+    assert lora.failure_rate == pytest.approx(1 / 3)
+    assert said.answer == "full"
+    assert lora.quality is not None
+    assert lora.quality < (said.row("full").quality or 0.0) - 0.1
+    assert asked(study(tmp_path / "sound")).answer == "lora"
+    body = as_data(found, said, {axis: {} for axis in AXES}, [])
+    row = next(row for row in body["rows"] if row["method"] == "lora")
+    assert (row["diverged"], row["failure_rate"]) == (2, pytest.approx(1 / 3))
+    assert "Training diverged: lora at 2 of 6 seeds (33 %)." in body["text"]
+    lost = {("lora", seed): Status.DIVERGED for seed in range(6)}
+    gone = asked(study(tmp_path / "gone", fail=lost)).row("lora")
+    assert (gone.quality, gone.reason, gone.failure_rate) == (None, "training diverged at every seed", 1.0)
+
+
 def test_a_row_that_is_significantly_ahead_of_the_answer_is_named(tmp_path: Path) -> None:
     """The preferred row is within a standard error of the best, yet behind a third by a narrower error."""
     found = study(tmp_path, levels={**LEVELS, "lora": Level(0.86, 8.0), "head": Level(0.86, 3.0)})

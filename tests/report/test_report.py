@@ -24,6 +24,7 @@ from synthetic_records import (
 from tuneoff import report
 from tuneoff.analysis.figures import metric_name
 from tuneoff.record import Inference, Memory, ModelInfo, Status
+from tuneoff.report.published import compare
 from tuneoff.spec import DataSpec, PublishedSpec
 from tuneoff.store import StudyStore
 from tuneoff.study_file import load
@@ -83,7 +84,8 @@ def test_data_follow_the_schema(tmp_path: Path) -> None:
     assert lora["statuses"] == {"completed": 2}
     estimate = {"mean", "std", "n", "interval_low", "interval_high", "interval_reason"}
     assert lora["metrics"]["accuracy"].keys() == {
-        *(*estimate, "interval_over", "examples", "ranked_mean", "ties", "note", "unit", "direction", "values")
+        *(*estimate, "interval_over", "examples", "ranked_mean", "ties", "note", "unit", "direction", "values"),
+        *("diverged_seeds", "counted_as", "without_diverged"),
     }
     assert lora["train_seconds"].keys() == estimate
     assert lora["trainable_parameters"] == 148_996
@@ -120,7 +122,12 @@ def test_a_row_of_failures_is_shown_with_its_cause_and_log(tmp_path: Path) -> No
     study = store(tmp_path, fail={("lora", 0): Status.DIVERGED, ("lora", 1): Status.OUT_OF_MEMORY})
     body = report.summary(study)
     lora = method(body, "lora")
-    assert lora["metrics"] == {}
+    # The seed that diverged counts as doing without training, and that is all that is known of the row.
+    majority, accuracy = (method(body, label)["metrics"]["accuracy"] for label in ("majority", "lora"))
+    assert accuracy["mean"] == majority["values"][0]
+    assert (accuracy["values"], accuracy["diverged_seeds"], accuracy["counted_as"]) == ([], [0], "majority")
+    assert (accuracy["without_diverged"], accuracy["ranked_mean"]) == (None, None)
+    assert accuracy["note"] == "training diverged at every seed"
     assert lora["statuses"] == {"out_of_memory": 1, "diverged": 1}
     assert [failure["status"] for failure in body["failures"]] == ["diverged", "out_of_memory"]
     text = report.write(study, plots=False).read_text()
@@ -312,6 +319,21 @@ def test_text_from_elsewhere_cannot_break_the_page(tmp_path: Path) -> None:
     assert "\n# b" not in text
 
 
+def test_diverged_seeds_are_marked_and_the_figure_without_them_is_told(tmp_path: Path) -> None:
+    study = store(tmp_path, seeds=3, fail={("lora", 1): Status.DIVERGED})
+    accuracy = method(report.summary(study), "lora")["metrics"]["accuracy"]
+    alone = accuracy["without_diverged"]
+    assert (accuracy["n"], alone["n"], accuracy["diverged_seeds"]) == (3, 2, [1])
+    assert alone["mean"] == pytest.approx(sum(accuracy["values"]) / 2)
+    assert accuracy["mean"] < alone["mean"] - 0.1
+    page = report.write(study, plots=False).read_text(encoding="utf-8")
+    assert "‡ Training diverged at some seeds, which count as doing without training: lora (seed 1; without: 0." in page
+    assert "of 2; counts as: majority)." in page
+    assert next(line for line in page.splitlines() if line.startswith("| lora |")).count("‡") >= 1
+    published = compare({"accuracy_percent": 93.0}, method(report.summary(study), "lora"))[0]
+    assert (published["n"], published["ours"]) == (2, pytest.approx(100 * alone["mean"]))
+
+
 def test_tables_are_csv(tmp_path: Path) -> None:
     folder = report.write(store(tmp_path, fail={("full", 1): Status.DIVERGED}), plots=False).parent
     trials = list(csv.DictReader((folder / "results.csv").read_text().splitlines()))
@@ -319,7 +341,7 @@ def test_tables_are_csv(tmp_path: Path) -> None:
     assert {row["accuracy"] == "" for row in trials if row["status"] == "diverged"} == {True}
     rows = {row["method"]: row for row in csv.DictReader((folder / "methods.csv").read_text().splitlines())}
     assert rows["full"]["statuses"] == "completed 1; diverged 1"
-    assert rows["full"]["accuracy_std"] == ""
+    assert float(rows["full"]["accuracy_std"]) > 0.2
     assert float(rows["lora"]["train_seconds_mean"]) > 0
     assert rows["lora"]["trainable_parameters"] == "148996"
 

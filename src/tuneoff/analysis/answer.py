@@ -84,7 +84,8 @@ def find_answer(results: Results, outcomes: Outcomes, warnings: list[Finding]) -
     best, floor = (outcomes.best(rows, metric) if metric else None for rows in (trained, floors))
     scored = {row.label for row in ranked}
     without_score = tuple(row.label for row in results.rows if row.trains and row.label not in scored)
-    unequal = len({frozenset(row.scores(metric.name)) for row in ranked}) > 1 if metric else False
+    figures = [outcomes.figure(row, metric) for row in ranked] if metric else []
+    unequal = len({frozenset(figure.scores) for figure in figures if figure}) > 1
     if best is None or metric is None:
         name = floor.label if floor else None
         return Answer(None, (), (), (), (), (), without_score, unequal, name, (), None, {}, 0, {}, {}, found, caveats)
@@ -113,7 +114,7 @@ def find_answer(results: Results, outcomes: Outcomes, warnings: list[Finding]) -
         not_above_floor=outcomes.not_above(trained, floor, metric),
         if_trained=among_trained(Scales(results, outcomes, metric)) if unproven else None,
         cheapest=_cheapest([best, *(results.row(label) for label in standing("tied"))]),
-        seeds=min(counted, default=len(best.completed)),
+        seeds=min(counted, default=len(best.completed) + len(best.diverged)),
         to_best=rivals | {row.label: against(row, best) for row in floors},
         to_floor=to_floor,
         verdict=found,

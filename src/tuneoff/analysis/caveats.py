@@ -13,6 +13,7 @@ LOUD = (
     "random_weights",
     "left_out_trials",
     "failed_trials",
+    "diverged_seeds",
     "missing_trials",
     "overlap",
     "unseen_targets",
@@ -71,10 +72,13 @@ def _trials(results: Results) -> list[Finding]:
         names = ", ".join(f"{row.label}: {count}" for row, count in waiting)
         message = f"{done} of {results.planned_count} trials so far; still without a record: {names}."
         found.append(Finding(name="missing_trials", message=message))
-    counts = {row.label: len(row.completed) for row in results.rows if row.completed}
-    if len(set(counts.values())) > 1:
+    seeds = {row.label: {*(r.spec.seed for r in row.completed), *row.diverged} for row in results.rows}
+    seeds = {label: own for label, own in seeds.items() if own}
+    if len({frozenset(own) for own in seeds.values()}) > 1:
+        counts = {label: len(own) for label, own in seeds.items()}
         names = ", ".join(f"{label} {count}" for label, count in counts.items())
-        message = f"Rows have different numbers of seeds ({names}); rows are compared on the seeds they share."
+        numbers = "numbers of seeds" if len(set(counts.values())) > 1 else "seeds"
+        message = f"Rows have different {numbers} ({names}); rows are compared on the seeds they share."
         found.append(Finding(name="unequal_seeds", message=message))
     if results.superseded:
         message = (

@@ -1,5 +1,5 @@
 """What the records of a whole study tell of its rows that no single trial can: training that ended too early or went on
-too long, seeds that collapse now and then, rows below the floor."""
+too long, seeds that diverge or collapse now and then, rows below the floor."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ POINTS_FOR_ROUGHNESS = 3
 
 
 def detect(results: Results, outcomes: Outcomes) -> list[Finding]:
-    """`still_improving`, `best_at_last`, `best_at_first`, `collapsed_seeds` and `below_floor`, each naming its rows."""
+    """`still_improving`, `best_at_last`, `best_at_first`, `diverged_seeds`, `collapsed_seeds` and `below_floor`, each
+    naming its rows."""
     trained = [row for row in results.rows if row.trains and row.completed]
     improving = {row.label: gain for row in trained if (gain := _still_improving(row))}
     found = []
@@ -33,7 +34,7 @@ def detect(results: Results, outcomes: Outcomes) -> list[Finding]:
         found.append(Finding(name="still_improving", message=message))
     found += _best_at_an_end([row for row in trained if row.label not in improving], last=True)
     found += _best_at_an_end(trained, last=False)
-    return found + _collapsed_seeds(results) + _below_floor(results, outcomes)
+    return [*found, *_diverged_seeds(results, outcomes), *_collapsed_seeds(results), *_below_floor(results, outcomes)]
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,29 @@ def _best_at_an_end(rows: list[Row], last: bool) -> list[Finding]:
         "learning rate may be too high, or the training too long."
     )
     return [Finding(name="best_at_first", message=message)]
+
+
+def _diverged_seeds(results: Results, outcomes: Outcomes) -> list[Finding]:
+    """Seeds that count as doing without training, because training diverged, and the rows' means without them."""
+    metric = results.primary
+    if metric is None:
+        return []
+    figures = [(row, figure) for row in results.rows if (figure := outcomes.figure(row, metric)) and figure.diverged]
+    if not figures:
+        return []
+    told = []
+    for row, figure in figures:
+        seeds = ", ".join(map(str, figure.diverged))
+        times = f"{row.label} at {len(figure.diverged)} of {figure.estimate.seeds} seeds ({seeds})"
+        if figure.without is None:
+            told.append(f"{times}: none is left")
+        else:
+            told.append(f"{times}: {figure.estimate.mean:.4g} with them, {figure.without.mean:.4g} without")
+    message = (
+        f"Training diverged at some seeds. In means of test {metric_name(metric.name)}, intervals and comparisons such "
+        f"a seed counts as doing without training ({figures[0][1].counted_as}): {'; '.join(told)}."
+    )
+    return [Finding(name="diverged_seeds", message=message)]
 
 
 def _collapsed_seeds(results: Results) -> list[Finding]:

@@ -1,36 +1,25 @@
-"""From records and their predictions to what the statistics take: one `Sample` per row and metric.
+"""What each row scored and how it compares: one estimate per row and test metric, and the verdict on all of them.
 
-A metric is known per example where the trial's predictions give the recorded value back; that is checked, so a figure
-is never told apart by values that it was not made of. Elsewhere only its seeds tell.
+Seeds at which training diverged count too (`diverged`). Where predictions do not tell a metric example by example
+(`predictions`), only seeds do.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tuneoff.analysis.diverged import Scored, StandIn, scored, stand_in
 from tuneoff.analysis.inference import Estimate, Ranking, Sample, Verdict, estimate, rank, verdict
 from tuneoff.analysis.inference.crossed import components
-from tuneoff.analysis.inference.sample import Statistic
+from tuneoff.analysis.predictions import Array, Predictions
 from tuneoff.analysis.results import Results, Row
-from tuneoff.errors import CorruptRecord
 from tuneoff.record import Metric, TrialRecord
 
-Array = NDArray[np.float64]
-Kind = Literal["mean", "classes", "per_token"]
-_Examples = tuple[tuple[int, str], ...]
-"""Index and target of each test example of a trial."""
-
-KINDS: dict[str, Kind] = {"macro_f1": "classes", "mcc": "classes", "perplexity": "per_token"}
-"""Metrics that are no mean over examples: functions of the counts of classes, or of nats and tokens. The loss is
-whichever its predictions give back."""
 RANGES: dict[str, tuple[float, float]] = {
     "accuracy": (0.0, 1.0),
     "macro_f1": (0.0, 1.0),
@@ -43,7 +32,8 @@ LARGEST = 1e100
 """Beyond it (the perplexity of a model that failed) squares are no numbers any more."""
 TOO_LARGE = "too large a value to tell its error"
 DIFFERENT_EXAMPLES = "tested on other examples than most trials"
-UNWEIGHED = (TOO_LARGE, DIFFERENT_EXAMPLES)
+ALL_DIVERGED = "training diverged at every seed"
+UNWEIGHED = (TOO_LARGE, DIFFERENT_EXAMPLES, ALL_DIVERGED)
 """Notes of figures whose mean must not stand beside others."""
 
 
@@ -67,32 +57,27 @@ class Figure:
     """A row's estimate of a metric.
 
     Attributes:
-        estimate: mean, spread, interval.
+        estimate: mean, spread, interval; of completed seeds and of those that diverged.
+        scores: seed -> what it counts as.
         sample: what it was made of; None where it takes no part in comparisons.
         note: why only seeds tell, or why it is not compared; else empty.
+        diverged: seeds at which training diverged, and which count as doing without training.
+        counted_as: what they count as: the floor's label, or words.
+        without: the estimate of the completed seeds alone; None where none diverged, or none completed.
         weighed: whether its mean may stand beside others: it is compared, or every seed scored alike.
     """
 
     estimate: Estimate
+    scores: Mapping[int, float]
     sample: Sample | None
     note: str = ""
+    diverged: tuple[int, ...] = ()
+    counted_as: str = ""
+    without: Estimate | None = None
 
     @property
     def weighed(self) -> bool:
         return self.note not in UNWEIGHED
-
-
-@dataclass(frozen=True)
-class _Told:
-    """A trial's test predictions as arrays, one entry per example."""
-
-    examples: _Examples
-    right: Array
-    target: NDArray[np.intp]
-    output: NDArray[np.intp]
-    values: dict[str, Array]
-    nats: Array | None
-    tokens: Array | None
 
 
 class Outcomes:
@@ -100,9 +85,8 @@ class Outcomes:
 
     def __init__(self, results: Results) -> None:
         self.results = results
-        self._told: dict[str, _Told | None] = {}
-        self._classes: dict[str, int] = {}
-        self._examples: dict[_Examples, _Examples] = {}
+        self._predictions = Predictions(results)
+        self._stand_ins: dict[str, StandIn | None] = {}
         self._figures: dict[tuple[str, str], Figure | None] = {}
         self._verdicts: dict[str, Verdict | None] = {}
         self._rankings: dict[str, Ranking | None] = {}
@@ -133,7 +117,7 @@ class Outcomes:
         """The weighed rows on the seeds that they share; the best is one that trains, where any does. None without."""
         if metric.name not in self._rankings:
             weighed = [row for row in self.results.rows if (figure := self.figure(row, metric)) and figure.weighed]
-            scores = {row.label: row.scores(metric.name) for row in weighed}
+            scores = {row.label: figure.scores for row in weighed if (figure := self.figure(row, metric))}
             trained = [row.label for row in weighed if row.trains]
             self._rankings[metric.name] = rank(scores, metric.direction, trained) if scores else None
         return self._rankings[metric.name]
@@ -196,25 +180,50 @@ class Outcomes:
         return False in shown and True not in shown
 
     def _figure(self, row: Row, metric: Metric) -> Figure | None:
-        scores = row.scores(metric.name)
-        if not scores:
-            return None
-        records = [record for record in row.completed if record.spec.seed in scores]
-        values = np.array([scores[record.spec.seed] for record in records])
+        trials = scored(row, metric, self._predictions)
+        elsewhere = {_test_print(record) for record in row.completed if record.spec.seed in trials} - {
+            None,
+            self._usual,
+        }
+        counted = self._stand_in(metric) if row.diverged else None
+        if counted is None:
+            return self._estimated(row.label, metric, trials, bool(elsewhere)) if trials else None
+        completed = self._estimated(row.label, metric, trials, bool(elsewhere)) if trials else None
+        trials |= {seed: counted.at(seed) for seed in row.diverged}
+        found = self._estimated(row.label, metric, dict(sorted(trials.items())), bool(elsewhere))
+        note, without = (found.note, completed.estimate) if completed else (ALL_DIVERGED, None)
+        return replace(found, note=note, diverged=row.diverged, counted_as=counted.name, without=without)
+
+    def _stand_in(self, metric: Metric) -> StandIn | None:
+        if metric.name not in self._stand_ins:
+            figures = [(row, self.figure(row, metric)) for row in self.results.rows if not row.trains]
+            floors = [(row, found.estimate.mean) for row, found in figures if found is not None and found.weighed]
+            sign = 1.0 if metric.direction == "higher" else -1.0
+            floor = max(floors, key=lambda pair: sign * pair[1])[0] if floors else None
+            self._stand_ins[metric.name] = stand_in(self.results, self._predictions, metric, floor)
+        return self._stand_ins[metric.name]
+
+    def _estimated(self, label: str, metric: Metric, trials: Mapping[int, Scored], elsewhere: bool) -> Figure:
+        """A row's figure of these trials; `elsewhere`: some were tested on other examples than most of the study's."""
+        seeds = list(trials)
+        values = np.array([trial.value for trial in trials.values()])
+        scores = dict(zip(seeds, values.tolist(), strict=True))
         if float(np.abs(values).max()) > LARGEST:
-            mean, seeds = float(values.mean()), len(values)
-            return Figure(Estimate(row.label, mean, None, None, seeds, None, TOO_LARGE), None, TOO_LARGE)
-        sample = self._from_predictions(row.label, metric, records, values)
+            bare = Estimate(label, float(values.mean()), None, None, len(values), None, TOO_LARGE)
+            return Figure(bare, scores, None, TOO_LARGE)
+        outputs = [trial.outputs for trial in trials.values()]
+        sample = self._predictions.sample(label, metric, seeds, outputs, values)
         note = "" if sample else f"predictions do not give {metric.name} example by example; compared by seeds alone"
-        sample = sample or Sample.from_scores(row.label, [r.spec.seed for r in records], values)
+        sample = sample or Sample.from_scores(label, seeds, values)
         found = within_range(estimate(sample, fraction=self._fraction(metric)), metric.name)
-        elsewhere = bool({_test_print(record) for record in records} - {None, self._usual})
         if sample.contributions is None and len(sample) > 1 and _equal(values):
             # A floor that knows no chance. That its seeds agree says nothing of other test examples.
             reason = "the same score at every seed and no values per example: nothing tells its error"
-            bare = Estimate(row.label, found.mean, found.std, None, found.seeds, None, reason)
-            return Figure(bare, None, DIFFERENT_EXAMPLES if elsewhere else reason)
-        return Figure(found, None, DIFFERENT_EXAMPLES) if elsewhere else Figure(found, sample, note)
+            bare = Estimate(label, found.mean, found.std, None, found.seeds, None, reason)
+            return Figure(bare, scores, None, DIFFERENT_EXAMPLES if elsewhere else reason)
+        if elsewhere:
+            return Figure(found, scores, None, DIFFERENT_EXAMPLES)
+        return Figure(found, scores, sample, note)
 
     def _fraction(self, metric: Metric) -> bool:
         """Whether the metric lies in [0, 1] by definition: it is known to, or a mean of examples' own values."""
@@ -222,144 +231,7 @@ class Outcomes:
             return False
         if metric.name in RANGES:
             return RANGES[metric.name] == (0.0, 1.0)
-        told = next((t for r in self.results.completed if (t := self._read(r)) and metric.name in t.values), None)
-        return told is not None and bool(((told.values[metric.name] >= 0) & (told.values[metric.name] <= 1)).all())
-
-    def _from_predictions(self, label: str, metric: Metric, records: list[TrialRecord], values: Array) -> Sample | None:
-        """From values per example; None unless every trial kept predictions, of the same examples as the study's
-        other trials, that give back what the record says."""
-        told = [found for record in records if (found := self._read(record)) is not None]
-        if len(told) < len(records) or len(told[0].right) < 2:
-            return None
-        if any(found.examples is not self._usual_examples for found in told):
-            return None
-        count = len(self._usual_examples)
-        seeds = [record.spec.seed for record in records]
-        kind = KINDS.get(metric.name, "mean")
-        if kind == "mean":
-            matrix = _means(metric.name, told)
-            if matrix is not None and _same(matrix.mean(axis=1), values):
-                return Sample.from_examples(label, seeds, matrix)
-            kind = "per_token"
-        statistic = _per_token(metric.name, told) if kind == "per_token" else self._by_class(metric.name, told)
-        if statistic is None or not _same(np.asarray(statistic(np.arange(count))), values):
-            return None
-        return Sample.from_statistic(label, seeds, statistic, count)
-
-    @cached_property
-    def _usual_examples(self) -> _Examples:
-        read = [found.examples for record in self.results.completed if (found := self._read(record))]
-        seen = Counter(map(id, read))
-        return max(read, key=lambda examples: seen[id(examples)])
-
-    def _by_class(self, name: str, told: list[_Told]) -> Statistic:
-        classes = len(self._classes)
-        score = {"macro_f1": _macro_f1, "mcc": _mcc}[name]
-
-        occurring = [np.union1d(found.target, found.output) for found in told]
-        # Each seed has numbers of its own for the classes, so that all seeds are counted at once; in `right` the number
-        # beyond them all stands for a wrong output.
-        shift = np.arange(len(told))[:, None] * classes
-        target = np.stack([found.target for found in told]) + shift
-        output = np.stack([found.output for found in told]) + shift
-        right = np.where(target == output, target, len(told) * classes)
-
-        def count(index: NDArray[np.intp]) -> Array:
-            """How often each class was right, wanted and said, shape (3, seeds, classes)."""
-            each = [np.bincount(n[:, index].ravel(), minlength=len(told) * classes) for n in (right, target, output)]
-            return np.stack([n[: len(told) * classes] for n in each]).reshape(3, len(told), classes).astype(np.float64)
-
-        whole = count(np.arange(target.shape[1]))
-
-        def statistic(index: NDArray[np.intp]) -> list[float]:
-            absent = np.ones(target.shape[1], dtype=np.bool_)
-            absent[index] = False
-            rest = np.flatnonzero(absent)
-            # The jackknife leaves out few examples at a time: it is quicker to take away than to count anew.
-            few = len(index) + len(rest) == len(absent) and len(rest) < len(index)
-            counts = whole - count(rest) if few else count(index)
-            return [score(*counts[:, seed, own]) for seed, own in enumerate(occurring)]
-
-        return statistic
-
-    def _read(self, record: TrialRecord) -> _Told | None:
-        if record.spec.id not in self._told:
-            try:
-                predictions = self.results.store.trial(record.spec.id).prediction_rows("test")
-            except CorruptRecord:
-                predictions = None
-            self._told[record.spec.id] = self._gather(record, predictions) if predictions else None
-        return self._told[record.spec.id]
-
-    def _gather(self, record: TrialRecord, predictions: list[dict[str, Any]]) -> _Told:
-        targets = [p["target"] for p in predictions]
-        target, output = self._numbers(targets), self._numbers([p["output"] for p in predictions])
-        own = [p["values"] for p in predictions]
-        names = set.intersection(*map(set, {tuple(values) for values in own}))
-        values = {name: np.array([given[name] for given in own]) for name in sorted(names)}
-        place = {label: at for at, label in enumerate(record.data.labels if record.data else ())}
-        scores = [p["scores"] for p in predictions]
-        if place.keys() >= set(targets) and {len(given) for given in scores} == {len(place)}:
-            own_loss = [given[place[label]] for given, label in zip(scores, targets, strict=True)]
-            values.setdefault("loss", -np.array(own_loss))
-        nats, tokens = [p["loss"] for p in predictions], [p["target_tokens"] for p in predictions]
-        every = None not in nats and all(tokens)
-        # One object for equal examples: later they are told apart without looking at each.
-        examples = tuple(zip([p["index"] for p in predictions], targets, strict=True))
-        return _Told(
-            examples=self._examples.setdefault(examples, examples),
-            right=(target == output).astype(np.float64),
-            target=target,
-            output=output,
-            values=values,
-            nats=np.array(nats) if every else None,
-            tokens=np.array(tokens, dtype=np.float64) if every else None,
-        )
-
-    def _numbers(self, texts: list[str]) -> NDArray[np.intp]:
-        """The texts as numbers; equal ones have the same number in all trials."""
-        for text in dict.fromkeys(texts):
-            self._classes.setdefault(text, len(self._classes))
-        return np.array([self._classes[text] for text in texts])
-
-
-def _means(name: str, told: list[_Told]) -> Array | None:
-    """The examples' own values, shape (seeds, examples): told under the metric's name, else whether each is right."""
-    if all(name in found.values for found in told):
-        return np.stack([found.values[name] for found in told])
-    if any(name in found.values for found in told) or name == "loss":
-        return None
-    return np.stack([found.right for found in told])
-
-
-def _per_token(name: str, told: list[_Told]) -> Statistic | None:
-    nats = [found.nats for found in told if found.nats is not None]
-    tokens = [found.tokens for found in told if found.tokens is not None]
-    if name not in ("loss", "perplexity") or len(nats) < len(told):
-        return None
-    all_nats, all_tokens = np.stack(nats), np.stack(tokens)
-    finish: Callable[[Array], Array] = np.exp if name == "perplexity" else np.asarray
-
-    def statistic(index: NDArray[np.intp]) -> Array:
-        mean = all_nats[:, index].sum(axis=1) / all_tokens[:, index].sum(axis=1)
-        return finish(np.minimum(mean, 700.0))
-
-    return statistic
-
-
-def _macro_f1(right: Array, true: Array, said: Array) -> float:
-    """Over the given classes; one that an examples' subset lost counts as 0."""
-    return float((2 * right / np.maximum(true + said, 1)).mean())
-
-
-def _mcc(right: Array, true: Array, said: Array) -> float:
-    total = true.sum()
-    spread = float((total**2 - (said**2).sum()) * (total**2 - (true**2).sum()))
-    return float(right.sum() * total - (true * said).sum()) / spread**0.5 if spread > 0 else 0.0
-
-
-def _same(found: Array, recorded: Array) -> bool:
-    return bool((np.abs(found - recorded) <= 1e-6 * np.maximum(1.0, np.abs(recorded))).all())
+        return self._predictions.fraction(metric.name)
 
 
 def _equal(values: Array) -> bool:

@@ -51,6 +51,8 @@ class Standing:
     Attributes:
         quality: mean of the metric; None where there is none, and `reason` says why the row is not weighed.
         shortfalls: limits that it does not keep, worst first.
+        seeds: number of its seeds that ended with a result or diverged.
+        diverged: how many of them diverged; they count as doing without training.
         probability: how often it would be the answer; None where that cannot be said.
         probability_fits: how often it keeps all limits; None likewise, and without limits.
     """
@@ -60,8 +62,15 @@ class Standing:
     quality: float | None
     reason: str
     shortfalls: tuple[Shortfall, ...]
+    seeds: int
+    diverged: int
     probability: float | None
     probability_fits: float | None
+
+    @property
+    def failure_rate(self) -> float | None:
+        """Share of its seeds at which training diverged; None without any seed."""
+        return self.diverged / self.seeds if self.seeds else None
 
     @property
     def fits(self) -> bool:
@@ -119,7 +128,7 @@ class Recommendation:
         none_probability: how often nothing fits; None where that cannot be said.
         unsure: why there are no probabilities; empty where there are.
         still: rows that the draws take at their means, because nothing tells their error.
-        seeds: fewest completed seeds of a row that trains.
+        seeds: fewest seeds of a row that trains, diverged ones included.
         caveats: what to know first, gravest first.
     """
 
@@ -181,7 +190,7 @@ def recommend(
     answer = _answer(scales, limits, prefer)
     unsure = _unsure(scales)
     shares = _shares(scales, limits, prefer) if not unsure else None
-    rows = tuple(_standing(scales, row.label, row.trains, limits, shares) for row in _ranked(results, scales))
+    rows = tuple(_standing(scales, row, limits, shares) for row in _ranked(results, scales))
     best = scales.trained[0] if scales.trained else None
     floor = next((row.label for row in rows if not row.trains and row.fits), next(iter(scales.floors), None))
     floor_row = results.row(floor) if floor else None
@@ -227,7 +236,7 @@ def recommend(
         none_probability=shares.get(None) if shares else None,
         unsure=unsure,
         still=tuple(label for label in scales.trained if label in scales.quality.still),
-        seeds=min((len(r.completed) for r in results.rows if r.label in scales.trained), default=0),
+        seeds=min((row.seeds for row in rows if row.label in scales.trained), default=0),
         caveats=tuple(finding.message for finding in loud),
     )
 
@@ -296,11 +305,11 @@ def _ranked(results: Results, scales: Scales) -> list[Row]:
     return sorted(results.rows, key=lambda row: order.get(row.label, len(order)))
 
 
-def _standing(
-    scales: Scales, label: str, trains: bool, limits: Sequence[Limit], shares: dict[str | None, float] | None
-) -> Standing:
+def _standing(scales: Scales, row: Row, limits: Sequence[Limit], shares: dict[str | None, float] | None) -> Standing:
+    label, trains = row.label, row.trains
+    seeds, diverged = len(row.completed) + len(row.diverged), len(row.diverged)
     if label not in scales.quality.means:
-        return Standing(label, trains, None, scales.quality.missing[label], (), None, None)
+        return Standing(label, trains, None, scales.quality.missing[label], (), seeds, diverged, None, None)
     shortfalls = []
     for limit in limits:
         scale = scales.of(limit)
@@ -313,7 +322,8 @@ def _standing(
     shortfalls.sort(key=lambda shortfall: -shortfall.relative)
     sure = float(keep(scales, [label], limits, means=False).mean()) if shares and limits else None
     share = shares[label] if shares else None
-    return Standing(label, trains, scales.quality.means[label], "", tuple(shortfalls), share, sure)
+    mean = scales.quality.means[label]
+    return Standing(label, trains, mean, "", tuple(shortfalls), seeds, diverged, share, sure)
 
 
 def _changes(

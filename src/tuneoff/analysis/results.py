@@ -51,6 +51,11 @@ class Row:
         return tuple(record for record in self.records if record.status is Status.COMPLETED)
 
     @property
+    def diverged(self) -> tuple[int, ...]:
+        """Seeds at which training diverged."""
+        return tuple(record.spec.seed for record in self.records if record.status is Status.DIVERGED)
+
+    @property
     def contended(self) -> bool:
         """Whether any timing of this row was taken on a busy machine."""
         return any(record.noise.contended for record in self.completed)

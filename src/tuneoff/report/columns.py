@@ -53,12 +53,15 @@ class Column:
         return found[0] if found else None
 
     def text(self, entry: Entry) -> str | None:
-        """The cell, with a dagger at a contended timing; None where there is no figure."""
+        """The cell, with its mark; None where there is no figure."""
         found = self.found(entry)
-        if found is None:
-            return None
-        mark = " †" if self.timing and entry["contended"] else ""
-        return self.spread(*found) + mark
+        return None if found is None else self.spread(*found) + self.mark(entry)
+
+    def mark(self, entry: Entry) -> str:
+        """` †` at a contended timing, ` ‡` at a metric with diverged seeds; else empty."""
+        if self.quality and entry["metrics"].get(self.key, {}).get("diverged_seeds"):
+            return " ‡"
+        return " †" if self.timing and entry["contended"] else ""
 
     def interval(self, entry: Entry) -> str | None:
         """`0.862 [0.841, 0.880]`; the mean alone where there is no interval or it rounds to the mean.
@@ -72,8 +75,7 @@ class Column:
         if place["interval_low"] is not None:
             ends = [self.spread(place[end], None) for end in ("interval_low", "interval_high")]
             text += f" [{', '.join(ends)}]" if set(ends) != {text} else ""
-        mark = " †" if self.timing and entry["contended"] else ""
-        return text + (f" {place['ties']}" if place.get("ties") else "") + mark
+        return text + (f" {place['ties']}" if place.get("ties") else "") + self.mark(entry)
 
     def why_missing(self, entry: Entry) -> str:
         """The reason for an empty cell."""
@@ -193,6 +195,11 @@ def difference(found: dict[str, Any], unit: str | None) -> str:
         return f"{_signed(found['difference'], unit)} (no interval)"
     said = [_signed(found[key], unit) for key in ("difference", "interval_low", "interval_high")]
     return f"{said[0]} [{said[1]}, {said[2]}]"
+
+
+def any_diverged(summary: dict[str, Any]) -> bool:
+    """Whether diverged seeds count in some metric."""
+    return any(metric["diverged_seeds"] for entry in summary["methods"] for metric in entry["metrics"].values())
 
 
 def grouped(summary: dict[str, Any]) -> bool:

@@ -134,7 +134,9 @@ def _method(results: Results, row: Row, answer: Answer, outcomes: Outcomes, test
         "ties": answer.verdict.letters.get(row.label, "") if answer.verdict else "",
         "to_best": {"relation": "best"} if row.label == answer.best else pair_data(answer.to_best.get(row.label)),
         "to_floor": pair_data(answer.to_floor.get(row.label)),
-        "missing": _missing(row, costs, [m.name for m in tested if m.name not in metrics], parameters is None),
+        "missing": _missing(
+            row, costs, [m.name for m in tested if m.name not in metrics], bool(metrics), parameters is None
+        ),
         "published": figures,
     }
     entry["published_comparison"] = published.compare(figures, entry, shown)
@@ -190,6 +192,9 @@ def _test_metrics(row: Row, outcomes: Outcomes, tested: list[Metric]) -> dict[st
             "examples": figure.estimate.examples,
             "ties": verdict.letters.get(row.label, "") if verdict else "",
             "note": figure.note,
+            "diverged_seeds": list(figure.diverged),
+            "counted_as": figure.counted_as,
+            "without_diverged": _estimate(figure.without) if figure.without else None,
             "ranked_mean": outcomes.mean(row, metric),
             "unit": metric.unit,
             "direction": metric.direction,
@@ -219,11 +224,13 @@ def _validation_metrics(records: Iterable[TrialRecord]) -> dict[str, Any]:
 
 
 def _missing(
-    row: Row, costs: dict[str, dict[str, Any]], metrics: list[str], no_parameters: bool
+    row: Row, costs: dict[str, dict[str, Any]], metrics: list[str], scored: bool, no_parameters: bool
 ) -> list[dict[str, str]]:
-    """Why a figure of this row is null; `metrics` are those that other rows have and this one has not."""
+    """Why a figure of this row is null; `metrics` are those that other rows have and this one has not, `scored` says
+    whether it has any."""
     if not row.completed:
-        figures = ["metrics", *(name for name, found in costs.items() if found["mean"] is None)]
+        figures = [name for name, found in costs.items() if found["mean"] is None]
+        figures = figures if scored else ["metrics", *figures]
         figures += [*_COUNTS] if no_parameters else []
         return [{"figure": name, "reason": "no trial of this row has completed"} for name in figures]
     places = {name: f"metrics.{name}" for name in metrics}

@@ -170,7 +170,25 @@ def _table(summary: Summary, shown: Sequence[Column], extra: bool = False) -> tu
     notes = [f"[{number}] {one_line(reason)}." for reason, number in reasons.items()]
     if any(column.timing and "†" in (column.text(e) or "") for column in shown for e in summary["methods"]):
         notes.append(DAGGER)
+    if any("‡" in (column.text(entry) or "") for column in shown for entry in summary["methods"]):
+        notes.append(_diverged(summary))
     return grid(heads, rows), ["  \n".join(notes)] if notes else []
+
+
+def _diverged(summary: Summary) -> str:
+    """What stands behind the double dagger, and the figures without it."""
+    told = []
+    for entry in summary["methods"]:
+        metric = entry["metrics"].get(summary["study"]["primary_metric"])
+        if metric is None or not metric["diverged_seeds"]:
+            continue
+        alone, unit = metric["without_diverged"], metric["unit"]
+        without = f"{columns.score(alone['mean'], alone['std'], unit)} of {alone['n']}" if alone else "none is left"
+        seeds = join([str(seed) for seed in metric["diverged_seeds"]])
+        told.append(
+            f"{cell(entry['method'])} (seed {seeds}; without: {without}; counts as: {cell(metric['counted_as'])})"
+        )
+    return f"‡ Training diverged at some seeds, which count as doing without training: {'; '.join(told)}."
 
 
 def _published(summary: Summary) -> str:

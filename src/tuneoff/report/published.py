@@ -138,6 +138,9 @@ def _compare_one(figure: str, value: float, method: dict[str, Any]) -> dict[str,
     if name in _COUNTS:
         mean = method[name]
         return {**found, "ours": mean, "ours_std": None, "n": None, "measured_as": name}
+    if ours is not None and ours.get("diverged_seeds"):
+        # Published figures are of trainings that came to an end.
+        ours = ours["without_diverged"] or {"mean": None, "std": None, "n": 0}
     ours = ours or (method[name] if isinstance(method.get(name), dict) and "mean" in method[name] else None)
     if ours is None:
         known = name in method and isinstance(method[name], dict)

@@ -39,7 +39,14 @@ Costs = dict[str, dict[str, float]]
 def lines(results: Results, found: Recommendation, costs: Costs) -> list[str]:
     """The answer in words, one thing per line, the answer itself first."""
     parts = [*_answer(found, costs), *_why(found), *_gives_up(found, costs), *_ahead(found), *_tied(found)]
-    parts += [*_close(found), *_changes(found), *_certainty(found), *_floor(found), *_seeds(results, found)]
+    parts += [
+        *_close(found),
+        *_changes(found),
+        *_certainty(found),
+        *_failures(found),
+        *_floor(found),
+        *_seeds(results, found),
+    ]
     return parts
 
 
@@ -252,6 +259,13 @@ def _certainty(found: Recommendation) -> list[str]:
     if found.still:
         parts.append(f"The draws take {join(found.still)} at the mean: one seed does not tell how much seeds differ.")
     return parts
+
+
+def _failures(found: Recommendation) -> list[str]:
+    """How often training diverges."""
+    rows = [row for row in found.rows if row.diverged and row.failure_rate is not None]
+    told = [f"{row.label} at {row.diverged} of {row.seeds} seeds ({_share(row.failure_rate or 0.0)})" for row in rows]
+    return [f"Training diverged: {join(told)}. Such a seed counts as doing without training."] if told else []
 
 
 def _floor(found: Recommendation) -> list[str]:

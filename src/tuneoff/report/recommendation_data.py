@@ -93,6 +93,8 @@ def _row_data(row: Standing, costs: Costs) -> dict[str, Any]:
         "quality": row.quality,
         "reason": row.reason,
         "fits": row.fits,
+        "diverged": row.diverged,
+        "failure_rate": row.failure_rate,
         "probability": row.probability,
         "probability_fits": row.probability_fits,
         **{AXES[axis].figure: figures.get(row.label) for axis, figures in costs.items()},

@@ -56,6 +56,8 @@ def print_answer(found: dict[str, Any], console: Console, notes: Sequence[str] =
     """What stands below a table: its marks, cautions (those of the answer, then `notes`), the answer and the ties."""
     if any(entry["contended"] for entry in found["methods"]):
         console.print(Text("† timed while something else used the machine", style="dim"))
+    if columns.any_diverged(found):
+        console.print(Text("‡ diverged seeds count as doing without training", style="dim"))
     console.print()
     for caution in (*found["answer"]["caveats"], *notes):
         console.print(Text(f"Caution: {caution}", style="yellow"))
@@ -134,9 +136,8 @@ def _short(column: Column, entry: dict[str, Any], with_interval: bool) -> str:
         place = entry["metrics"][column.key]
         if place["interval_low"] is not None:
             ends = [_end(column, place[name]) for name in ("interval_low", "interval_high")]
-            return f"{column.spread(figure[0], None)} [{','.join(ends)}]"
-    mark = "†" if column.timing and entry["contended"] else ""
-    return column.spread(figure[0], None) + mark
+            return f"{column.spread(figure[0], None)} [{','.join(ends)}]{column.mark(entry).strip()}"
+    return column.spread(figure[0], None) + column.mark(entry).strip()
 
 
 def _end(column: Column, value: float) -> str:

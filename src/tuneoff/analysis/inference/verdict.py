@@ -197,7 +197,7 @@ def verdict(
         fraction: whether values lie in [0, 1] by definition; then no method's interval leaves it.
         level: of the intervals; 1 - level is what Holm's correction keeps false claims of a study under.
         seeds_required: fewest seeds in common at which a difference may be called significant.
-        ranking: of these methods, perhaps among others; by default of all of them.
+        ranking: of these methods, those last that it does not name; by default of all of them.
 
     Raises:
         ValueError: if there is no sample, labels repeat, or two samples tell of different examples.
@@ -205,7 +205,8 @@ def verdict(
     if not samples or len({sample.label for sample in samples}) != len(samples):
         raise ValueError("samples under different labels, one at least")
     ranking = ranking or rank({sample.label: sample.by_seed for sample in samples}, direction)
-    ranked = sorted(samples, key=lambda sample: ranking.labels.index(sample.label))
+    place = {label: at for at, label in enumerate(ranking.labels)}
+    ranked = sorted(samples, key=lambda sample: place.get(sample.label, len(place)))
     compared = [_compare(pair, direction, level, fraction) for pair in itertools.combinations(ranked, 2)]
     tested = [pair for pair, _ in compared if pair.p is not None]
     corrected = iter(holm([pair.p for pair in tested if pair.p is not None]))

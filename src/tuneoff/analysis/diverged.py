@@ -1,0 +1,71 @@
+"""What a seed counts as at which training diverged: as doing without training.
+
+A trial that diverged (its loss, its gradients or its outputs stopped being finite) leaves no model, and whoever had
+drawn that seed would stand where no training stands. To leave such seeds out would favour methods that break over those
+that end low: of methods that are equally often bad, the one that breaks would seem to be the best. Trials that ended
+in any other way (out of memory, over the time limit, cancelled, failed by an error) tell of machines, limits and faults
+and not of how well a seed trains: they are left out of every mean, and named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tuneoff.analysis.predictions import Predictions, TrialOutputs
+from tuneoff.analysis.results import Results, Row
+from tuneoff.record import Metric
+
+MOST_FREQUENT = "always the most frequent class"
+ZERO = "a score of 0"
+WORST = "the worst of all completed trials"
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A trial's score of one metric, and its test predictions; None where it kept none."""
+
+    value: float
+    outputs: TrialOutputs | None
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """What diverged seeds count as on one metric.
+
+    Attributes:
+        name: label of the floor, or what it is in words.
+        trials: by seed; a seed that is not among them counts as the first.
+    """
+
+    name: str
+    trials: Mapping[int, Scored]
+
+    def at(self, seed: int) -> Scored:
+        return self.trials.get(seed) or next(iter(self.trials.values()))
+
+
+def scored(row: Row, metric: Metric, predictions: Predictions) -> dict[int, Scored]:
+    """A row's completed trials that have the metric, by seed."""
+    scores = row.scores(metric.name)
+    return {
+        record.spec.seed: Scored(scores[record.spec.seed], predictions.read(record))
+        for record in row.completed
+        if record.spec.seed in scores
+    }
+
+
+def stand_in(results: Results, predictions: Predictions, metric: Metric, floor: Row | None) -> StandIn | None:
+    """The floor where there is one. Else chance: the most frequent class, of texts and other fractions a score of 0; of
+    a metric without such a bound the worst completed trial. None where nothing is completed."""
+    if floor is not None:
+        return StandIn(floor.label, scored(floor, metric, predictions))
+    frequent = predictions.always_most_frequent()
+    value = predictions.score(metric.name, frequent) if frequent else None
+    if value is not None:
+        return StandIn(MOST_FREQUENT, {0: Scored(value, frequent)})
+    if metric.unit == "fraction":
+        return StandIn(ZERO, {0: Scored(0.0, predictions.always_zero(metric.name))})
+    every = [trial for row in results.rows for trial in scored(row, metric, predictions).values()]
+    sign = 1.0 if metric.direction == "higher" else -1.0
+    return StandIn(WORST, {0: min(every, key=lambda trial: sign * trial.value)}) if every else None
