@@ -218,7 +218,7 @@ def test_likelihood_and_options_of_methods_are_counted(folders: dict[str, Path],
     likely = Classification({"labels": ["sport", "trade"], "scoring": "likelihood"})
     folder = folders["gpt2-writer"]
     spec = trial_of(folder, data, "lora", {"dora": True, "targets": "attention"})
-    tokenizer = trial_model.load_tokenizer(spec.model)
+    tokenizer = trial_model.load_tokenizer(spec.model, likely)
     from tuneoff.tasks.base import Example
 
     rows = likely.encode([Example(f"word {i}", "sport", i, "row") for i in range(4)], tokenizer, 32)

@@ -103,16 +103,15 @@ class Prompt:
 def prompts(texts: Sequence[tuple[str, str, str]], tokenizer: Any, *, closed: bool) -> Iterator[Prompt]:
     """Tokenizes prompts as wholes, so that cutting one leaves all other tokens as they were.
 
-    A token that holds both source and instruction is the instruction's.
+    A token that holds both source and instruction is the instruction's. Where a text begins or ends with the very
+    special tokens that the tokenizer puts there (a template's `<s>`), these stand once.
 
     Args:
         texts: what stands before the source, the source, and what stands after it.
         tokenizer: a fast one; adds the special tokens that its model was pretrained with.
         closed: whether special tokens that it puts after a text stay: not where the model goes on with the text.
     """
-    added = tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]
-    opening = sum(takewhile(bool, added))
-    closing = sum(added) - opening
+    opening, closing = frame(tokenizer)
     dropped = 0 if closed else closing
     for start in range(0, len(texts), CHUNK):
         part = texts[start : start + CHUNK]
@@ -121,9 +120,32 @@ def prompts(texts: Sequence[tuple[str, str, str]], tokenizer: Any, *, closed: bo
             part, encoded["input_ids"], encoded["offset_mapping"], strict=True
         ):
             begin, end = len(before), len(before) + len(source)
-            inside = [i for i, (a, b) in enumerate(offsets) if begin <= a < b <= end]
+            whole = unique_frame(ids, opening, closing - dropped, dropped)
+            inside = [i for i, (a, b) in enumerate(offsets[whole]) if i >= opening and begin <= a < b <= end]
             first, last = (inside[0], inside[-1] + 1) if inside else (0, 0)
-            yield Prompt(ids[: len(ids) - dropped], first, last, opening, closing - dropped)
+            yield Prompt(ids[whole], first, last, opening, closing - dropped)
+
+
+def frame(tokenizer: Any, kind: str = "text") -> tuple[int, int]:
+    """How many special tokens a tokenizer puts before a text, and how many after it."""
+    added = tokenizer(**{kind: "a"}, return_special_tokens_mask=True)["special_tokens_mask"]
+    opening = sum(takewhile(bool, added))
+    return opening, sum(added) - opening
+
+
+def unique_frame(ids: list[int], opening: int, closing: int, dropped: int = 0) -> slice:
+    """What stays of a text's tokens so that the special ones at either end stand there once, if it has them itself.
+
+    Args:
+        ids: of the text and what the tokenizer put around it.
+        opening: tokens that it put before the text.
+        closing: tokens after it that stay, unless the text ends with them.
+        dropped: tokens at the end that go in any case.
+    """
+    end = len(ids) - dropped
+    start = opening if ids[:opening] == ids[opening : 2 * opening] else 0
+    last = end - closing
+    return slice(start, last if closing and ids[last:end] == ids[last - closing : last] else end)
 
 
 def plain_prompt(
@@ -149,17 +171,25 @@ def plain_prompt(
         elif name is not None:
             side = 1
     before, after = (" + ".join(parts) or '""' for parts in sides)
-    added = tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]
-    dropped = 0 if closed else sum(added) - sum(takewhile(bool, added))
-    end = f"[:-{dropped}]" if dropped else ""
+    opening, closing = frame(tokenizer)
+    end = f"[:-{closing}]" if closing and not closed else ""
+    once = "  # special tokens that the text has itself stand once"
+    unique = []
+    if opening:
+        unique += [f"    if ids[:{opening}] == ids[{opening}:{2 * opening}]:{once}"]
+        unique += [f"        ids, offsets = ids[{opening}:], offsets[{opening}:]"]
+    if closing and closed:
+        unique += [f"    if ids[-{closing}:] == ids[-{2 * closing}:-{closing}]:{once}"]
+        unique += [f"        ids, offsets = ids[:-{closing}], offsets[:-{closing}]"]
     return [
         "",
         f"def prompt({source}, **columns):",
         f"    before, after = {before}, {after}",
         f"    encoded = tokenizer(before + {source} + after, return_offsets_mapping=True)",
-        f'    ids = encoded["input_ids"]{end}',
+        f'    ids, offsets = encoded["input_ids"]{end}, encoded["offset_mapping"]',
+        *unique,
         f"    first, last = len(before), len(before + {source})",
-        '    inside = [i for i, (a, b) in enumerate(encoded["offset_mapping"]) if first <= a < b <= last]',
+        "    inside = [i for i, (a, b) in enumerate(offsets) if first <= a < b <= last]",
         f"    cut = max(0, len(ids) - {room})  # what is too long loses the end of its text",
         "    return ids[: inside[-1] + 1 - cut] + ids[inside[-1] + 1 :] if cut else ids",
         "",
@@ -212,6 +242,7 @@ class PairEncoder:
         encoder_decoder: whether the prompt is read apart from the target.
         decoder_positions: tokens a target may have in an encoder-decoder; None: no limit.
         target_room: tokens that may be written.
+        start_token_id: what an encoder-decoder's decoder starts from.
         cut_targets: whether a longer target loses its end, the end-of-text token included.
     """
 
@@ -222,6 +253,7 @@ class PairEncoder:
     encoder_decoder: bool
     decoder_positions: int | None
     target_room: int
+    start_token_id: int | None = None
     cut_targets: bool = False
 
     def features(self, examples: Sequence[Example], demonstrations: Sequence[Example]) -> list[Features]:
@@ -262,12 +294,20 @@ class PairEncoder:
         return prompts(texts, self.tokenizer, closed=self.encoder_decoder)
 
     def _targets(self, examples: Sequence[Example]) -> list[list[int]]:
-        """Targets as token ids, the end-of-text token last; an encoder-decoder's framed as it was pretrained."""
+        """Targets as token ids, the end-of-text token last; an encoder-decoder's framed as it was pretrained.
+
+        Special tokens at either end stand once: those that a target holds itself, and the one that a decoder starts
+        from, which it reads before the target.
+        """
         end = self.tokenizer.eos_token_id
         if self.encoder_decoder:
             framed = self.tokenizer(text_target=[example.target for example in examples], verbose=False)["input_ids"]
-            return [list(ids) if ids[-1:] == [end] else [*ids, end] for ids in framed]
-        return [[*ids, end] for ids in self._solutions(examples)]
+            around = frame(self.tokenizer, "text_target")
+            ids = [row[unique_frame(row, *around)] for row in map(list, framed)]
+            ids = [row[1:] if row[0] == self.start_token_id and len(row) > 1 else row for row in ids]
+        else:
+            ids = self._solutions(examples)
+        return [row if row[-1:] == [end] else [*row, end] for row in ids]
 
     def _solutions(self, examples: Sequence[Example]) -> list[list[int]]:
         """Targets as they follow their prompts in a text, the tokenizer's special tokens left out."""

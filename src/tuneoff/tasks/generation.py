@@ -261,6 +261,7 @@ class Generation(Task):
             encoder_decoder=self._kind.encoder_decoder,
             decoder_positions=self._kind.positions,
             target_room=self.target_room,
+            start_token_id=self._kind.start_token_id,
             cut_targets=self.options.long_targets == "cut",
         )
         features = encoder.features(examples, demonstrations)

@@ -57,7 +57,7 @@ def _load(spec: TrialSpec, method: Method[Any]) -> tuple[Material, Any, dict[str
     started = time.perf_counter()
     data = trial_data.load(task, spec.task, spec.protocol)
     model: Any = trial_model.build_empty(spec.model, task)[0]
-    tokenizer = trial_model.load_tokenizer(spec.model)
+    tokenizer = trial_model.load_tokenizer(spec.model, task)
     loaded = time.perf_counter()
     shown = demonstrations(method, data.splits["train"], spec.seed)
     features = {

@@ -60,7 +60,10 @@ def inspect_study(study: StudySpec, trials: Sequence[TrialSpec], require_data: b
     refuse_rows(study, problems, [label for label in study.methods if by_row.get(label)])
     if require_data:
         # Weights are fetched now, so that a hub that is out of reach stops the study before the first trial.
-        trial_model.load_config(study.model)
+        if any(issubclass(registry.methods()[trial.method], Method) for trial in trials):
+            trial_model.load_tokenizer(study.model, task)
+        else:
+            trial_model.load_config(study.model)
     return {
         "trials": counted,
         "labels": list(task.labels),

@@ -25,6 +25,7 @@ from tuneoff.trial.gguf import dequantised
 from tuneoff.trial.head import Head, Loading, draw
 from tuneoff.trial.lengths import max_positions
 from tuneoff.trial.precision import Kernel
+from tuneoff.trial.vocabulary import check_words, forget_padding_beyond, settle_padding
 
 BASE_SEED = 0
 """Seed of random base weights: the base model is the same for every trial of a study."""
@@ -139,6 +140,7 @@ def load(
             model, lacking = _from_files(files, config, task)
             checksum = files.checksum or _checksum(model, config, task)
         tokenizer = _tokenizer(spec, files, config)
+    check_words(tokenizer, config, spec.source, task.produces == "text")
     added = task.view(model).head
     head = Head.find(model, added, lacking)
     draw(model, head, seed)
@@ -149,8 +151,8 @@ def load(
             f"seed and every method trains them: {', '.join(outside[:3])}"
         )
         findings.append(Finding(name="fresh_weights", message=message))
-    own_pad = getattr(config, "pad_token_id", None)
-    pad = next((t for t in (tokenizer.pad_token_id, own_pad, tokenizer.eos_token_id) if t is not None), 0)
+    pad, replaced = settle_padding(tokenizer, config)
+    findings += replaced
     model.config.pad_token_id = pad
     if model.can_generate():
         model.generation_config = _plain_generation(model.config, tokenizer)
@@ -194,15 +196,17 @@ def build_empty(
     return model, replace(view, head=Head.find(model, view.head, lacking).modules)
 
 
-def load_tokenizer(spec: ModelSpec) -> Any:
-    """The model's tokenizer without its weights.
+def load_tokenizer(spec: ModelSpec, task: Task) -> Any:
+    """The model's tokenizer without its weights, for this task.
 
     Raises:
         SourceError, UnsupportedModel: if it cannot be had.
     """
     config, files = load_config(spec)
     with quiet():
-        return _tokenizer(spec, files, config)
+        tokenizer = _tokenizer(spec, files, config)
+    check_words(tokenizer, config, spec.source, task.produces == "text")
+    return tokenizer
 
 
 def view(task: Task, loaded: Loaded) -> TaskView:
@@ -252,6 +256,7 @@ def _set_up(config: Any, task: Task, dropout: float | None) -> None:
         if getattr(config, key, None) == "gelu_new":
             # The same function (GELU by tanh) as one kernel, which keeps one tensor for the backward pass, not six.
             setattr(config, key, "gelu_pytorch_tanh")
+    forget_padding_beyond(config)
     if dropout is None:
         return
     for key, value in list(vars(config).items()):

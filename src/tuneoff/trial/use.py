@@ -24,6 +24,7 @@ from tuneoff.trial.evaluate import predict as predict_examples
 from tuneoff.trial.evaluate import write as write_texts
 from tuneoff.trial.narrowing import narrow
 from tuneoff.trial.precision import apply_policy, choose_device
+from tuneoff.trial.vocabulary import check_tokens
 from tuneoff.trial.worker import demonstrations, load_model
 
 
@@ -99,6 +100,8 @@ def predict(place: TrialStore, file: str, device: str) -> dict[str, Any]:
     assert record is not None
     shown = _demonstrations(task, spec, record)
     features = task.encode(examples, tokenizer, spec.protocol.max_length, shown)
+    model: Any = bench.attached.model
+    check_tokens(features, tokenizer, model.config, spec.model.source)
     if task.produces == "text":
         blank = [Prediction(index=e.index, target=e.target, output="") for e in examples]
         written, _ = write_texts(bench, features, examples, blank)

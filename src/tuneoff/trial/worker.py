@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,7 @@ from tuneoff.trial.recomputation import recompute_blocks
 from tuneoff.trial.seed import seed_all
 from tuneoff.trial.selection import Selection
 from tuneoff.trial.together import Onlooker, combine
+from tuneoff.trial.vocabulary import check_tokens
 
 UNTRAINED = (
     "data.train_order_fingerprint",
@@ -221,6 +223,7 @@ def assemble(
     with phases("tokenize"), loading("the rows"):
         shown = demonstrations(method, data.splits["train"], spec.seed)
         features = {split: task.encode(rows, loaded.tokenizer, limit, shown) for split, rows in data.splits.items()}
+        check_tokens(chain(*features.values()), loaded.tokenizer, loaded.model.config, spec.model.source)
     size = spec.protocol.evaluation_batch_size
     bench = Bench(
         task,
