@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
+from io import BufferedReader
 from pathlib import Path
 
 _KINDS = {
@@ -11,6 +14,35 @@ _KINDS = {
     stat.S_IFBLK: "a device",
     stat.S_IFSOCK: "a socket",
 }
+
+
+NON_BLOCKING = getattr(os, "O_NONBLOCK", 0)
+"""Flag of `os.open` with which a named pipe does not wait for its other end; systems without it have no such pipes."""
+
+
+def open_file(path: Path) -> BufferedReader:
+    """Opens a file for reading bytes, and nothing but a file.
+
+    Raises:
+        OSError: if it cannot be opened, or is no file.
+    """
+    handle = os.open(path, os.O_RDONLY | NON_BLOCKING | getattr(os, "O_BINARY", 0))
+    mode = os.fstat(handle).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, f"it is {_KINDS.get(stat.S_IFMT(mode), 'a folder')}, not a file", str(path))
+    return os.fdopen(handle, "rb")
+
+
+def read_text(path: Path) -> str:
+    """Reads a file of UTF-8 text, and nothing but a file.
+
+    Raises:
+        OSError: if it cannot be opened, or is no file.
+        UnicodeDecodeError: if it is not UTF-8.
+    """
+    with open_file(path) as file:
+        return file.read().decode("utf-8")
 
 
 def special_kind(path: Path) -> str:

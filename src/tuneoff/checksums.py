@@ -11,6 +11,8 @@ import os
 import time
 from pathlib import Path
 
+from tuneoff._special import open_file
+
 SETTLED_SECONDS = 2.0
 """A file changed more lately than this is hashed anew each time: file systems count time in steps, and a second change
 within one step would not show."""
@@ -27,7 +29,7 @@ def sha256(path: Path) -> str:
     Raises:
         OSError: if the file cannot be read.
     """
-    with path.open("rb") as file:
+    with open_file(path) as file:
         key = _identity(os.fstat(file.fileno()))
         if (known := _KNOWN.get(key)) is not None:
             return known

@@ -20,7 +20,8 @@ from tuneoff.spec import SPEC_VERSION, MethodSpec, Protocol, Purpose, StudySpec,
 def content_hash(content: Any) -> str:
     """SHA-256 (hex) of plain data, independent of key order."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    # Half a surrogate pair, which only a damaged file holds, is content like any other here.
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
 def plan(

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tuneoff._special import read_text
 from tuneoff.errors import DataError, StoreError
 from tuneoff.imports.peft_findings import ONE_SEED
 from tuneoff.imports.peft_records import convert
@@ -86,8 +87,8 @@ def read(folder: Path) -> list[Run]:
     wrong: list[str] = []
     for path in files:
         try:
-            body = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None)
-        except (OSError, ValueError) as error:
+            body = json.loads(read_text(path), parse_constant=lambda _: None)
+        except (OSError, ValueError, RecursionError) as error:
             wrong.append(f"{path.name}: cannot be read as JSON ({error})")
             continue
         problems = _problems(body)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from tuneoff._special import read_text
 from tuneoff.checksums import sha256
 from tuneoff.errors import CorruptRecord, StoreError
 
@@ -81,10 +82,12 @@ def read_json(path: Path) -> Any:
         CorruptRecord: if it is missing or cannot be read.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_text(path))
     except FileNotFoundError:
         raise CorruptRecord(f"{path} is missing", hint=DAMAGED) from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise CorruptRecord(f"{path} cannot be read: {error.strerror or error}", hint=DAMAGED) from None
+    except (ValueError, RecursionError) as error:
         raise CorruptRecord(f"{path} cannot be read: {error}", hint=DAMAGED) from None
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from tuneoff._special import NON_BLOCKING
 from tuneoff.errors import StoreError
 
 PATIENCE_SECONDS = 0.5
@@ -68,7 +69,7 @@ else:
     def is_held(path: Path) -> bool:
         """Whether a run holds the lock now, here or on another machine that shares the folder. Writes nothing."""
         try:
-            handle = os.open(path, os.O_RDONLY)
+            handle = os.open(path, os.O_RDONLY | NON_BLOCKING)
         except OSError:
             return False
         try:

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from tuneoff._special import NON_BLOCKING, open_file
 from tuneoff.errors import CorruptRecord, RecordExists, StoreError
 from tuneoff.events import utc
 from tuneoff.plan import content_hash, trial_id
@@ -255,7 +256,7 @@ class TrialStore:
         written is lost, never the trial."""
         line = json.dumps({**event, "time": utc()}) + "\n"
         with suppress(OSError):
-            handle = os.open(self.events_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+            handle = os.open(self.events_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | NON_BLOCKING, 0o666)
             try:
                 os.write(handle, line.encode())
             finally:
@@ -264,16 +265,16 @@ class TrialStore:
     def events(self, offset: int = 0) -> tuple[list[Event], int]:
         """Whole lines from a byte offset on, and the offset after them."""
         try:
-            with self.events_path.open("rb") as file:
+            with open_file(self.events_path) as file:
                 file.seek(offset)
                 data = file.read()
-        except FileNotFoundError:
+        except OSError:  # none yet, or none that can be read: progress is lost, never the trial
             return [], 0
         end = data.rfind(b"\n") + 1
         events = []
         for line in data[:end].splitlines():
             # A line torn by a full disk is lost; the others count.
-            with suppress(ValueError):
+            with suppress(ValueError, RecursionError):
                 if isinstance(event := json.loads(line), dict):
                     events.append(event)
         return events, offset + end
@@ -302,10 +303,11 @@ class TrialStore:
     def log_tail(self, lines: int = 12, rank: int = 0) -> tuple[str, ...]:
         """The last lines the trial's process printed, or that one of its ranks."""
         path = self.rank_log(rank)
-        if not path.exists():
+        try:
+            with open_file(path) as file:
+                file.seek(max(0, path.stat().st_size - 16384))
+                text = file.read().decode("utf-8", "replace")
+        except OSError:  # none, or none that can be read
             return ()
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 16384))
-            text = file.read().decode("utf-8", "replace")
         kept = [line.rsplit("\r", 1)[-1].rstrip() for line in text.splitlines()]
         return tuple([line for line in kept if line][-lines:])
