@@ -205,6 +205,9 @@ class DataInfo(Frozen):
     overlap_exact: dict[str, int] = Field(default_factory=dict, description="of these, the same to the letter")
     overlap_removed: int = 0
     validation_removed: int = Field(0, description="validation rows dropped because they stand in test")
+    commits: dict[str, str] = Field(
+        default_factory=dict, description="role -> commit of the hub's data set that its rows were read at"
+    )
     train_order_fingerprint: str | None = Field(None, description="SHA-256 of the order of examples trained")
     examples_trained: int = 0
 
@@ -214,7 +217,11 @@ class ModelInfo(Frozen):
 
     source: str
     architecture: str = ""
-    checksum: str | None = Field(None, description="SHA-256 of the weights file(s) as loaded")
+    checksum: str | None = Field(None, description="SHA-256 of the weights as loaded: of their file or of all tensors")
+    commit: str | None = Field(None, description="of the hub's model, that everything was loaded at; null elsewhere")
+    files: dict[str, str] = Field(
+        default_factory=dict, description="file of configuration or tokenizer -> its SHA-256 as loaded"
+    )
     random_weights: bool = False
     hidden_size: int | None = None
     layers: int | None = None

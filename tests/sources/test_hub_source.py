@@ -1,67 +1,67 @@
-"""The hub: what it answers, and what happens when it does not answer."""
+"""The hub: the real client libraries against a stand-in on the loopback."""
 
 from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+import huggingface_hub
 import pytest
 
-from tuneoff.errors import DataError, SourceError, SourceNotFound, SourceUnreachable
-from tuneoff.sources import ModelFiles, Rows, find, find_model, read_rows
+from stand_in_hub import StandInHub, go_offline, send_to
+from tuneoff.errors import ChecksumMismatch, DataError, SourceError, SourceNotFound, SourceUnreachable
+from tuneoff.sources import ModelFiles, Rows, _hub_files, fetch_weights, find, find_model, read_rows
 from tuneoff.spec import ModelSpec, SourceSpec
 
-datasets = pytest.importorskip("datasets")
-huggingface_hub = pytest.importorskip("huggingface_hub")
+pytest_plugins = ("hub_fixtures",)
 
 
-class FakeHub:
-    """Answers in place of `HfApi` and `load_dataset`; either may be an exception."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.info: Any = SimpleNamespace(siblings=[], sha="c" * 40)
-        self.table: Any = None
-        self.asked: list[tuple[str, Any]] = []
-        self.offline: list[bool] = []
-        monkeypatch.setattr(huggingface_hub, "HfApi", lambda: self)
-        monkeypatch.setattr(datasets, "load_dataset", self._load)
-
-    def _answer(self, name: str, revision: str | None, timeout: float) -> Any:
-        assert timeout <= 10
-        self.asked.append((name, revision))
-        if isinstance(self.info, Exception):
-            raise self.info
-        return self.info
-
-    dataset_info = model_info = _answer
-
-    def holds(self, *names: str) -> None:
-        self.info.siblings = [SimpleNamespace(rfilename=name) for name in names]
-
-    def _load(self, path: str, **arguments: Any) -> Any:
-        assert arguments.get("trust_remote_code") is not True
-        self.offline.append(datasets.config.HF_HUB_OFFLINE)
-        if isinstance(self.table, Exception):
-            raise self.table
-        return self.table(arguments) if callable(self.table) else self.table
+def _safetensors(name: str, size: int = 0) -> bytes:
+    header = json.dumps({name: {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()
+    return len(header).to_bytes(8, "little") + header + bytes(size)
 
 
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> FakeHub:
-    return FakeHub(monkeypatch)
+MODEL: dict[str, bytes | str] = {
+    "config.json": "{}",
+    "tokenizer.json": '{"version": "1.0"}',
+    "README.md": "about",
+    "model.safetensors": _safetensors("a", 100_000),
+    "pytorch_model.bin": b"\x80\x02",
+    "onnx/model.onnx": b"onnx",
+}
+TABLE = "text,label\none,a\ntwo,b\n"
 
 
-def _http_error(kind: str, status: int) -> Exception:
-    response: Any = SimpleNamespace(status_code=status, headers={}, request=None)
-    error: Exception = getattr(huggingface_hub.errors, kind)("no", response=response)
-    return error
+def _find(**changes: Any) -> ModelFiles:
+    """Finds a model and its weights, as a trial does."""
+    spec = ModelSpec(source="org/model", **changes)
+    return fetch_weights(spec, find_model(spec))
 
 
-def _rows(**changes: Any) -> Rows:
-    return read_rows(SourceSpec(source="org/data", **changes), "train")
+def _rows(split: str = "train", **changes: Any) -> Rows:
+    return read_rows(SourceSpec(source="org/data", **changes), split)
+
+
+def _names(files: ModelFiles) -> set[str]:
+    return {path.name for path in Path(files.path).iterdir()}
+
+
+@pytest.fixture(params=["HF_HUB_OFFLINE", "down", "failing"])
+def away(request: pytest.FixtureRequest, hub: StandInHub, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Takes the hub away, in every way in which it can be."""
+
+    def take() -> None:
+        if request.param == "HF_HUB_OFFLINE":
+            go_offline(monkeypatch)
+        elif request.param == "down":
+            send_to("http://127.0.0.1:9", monkeypatch)
+        else:
+            hub.failing = 503
+
+    return take
 
 
 def test_only_ids_of_the_form_org_slash_name_are_the_hubs() -> None:
@@ -71,188 +71,415 @@ def test_only_ids_of_the_form_org_slash_name_are_the_hubs() -> None:
         find("gpt2")
 
 
-def test_rows_keep_their_values_and_class_names(hub: FakeHub) -> None:
-    features = datasets.Features(
-        {
-            "text": datasets.Value("string"),
-            "label": datasets.ClassLabel(names=["neg", "pos"]),
-            "n": datasets.Value("int64"),
-        }
-    )
-    hub.table = datasets.Dataset.from_dict({"text": ["a", "b", None], "label": [1, 0, -1], "n": [-1, 2, 3]}, features)
-    rows = _rows()
-    assert rows.columns == {"text": ["a", "b", None], "label": [1, 0, None], "n": [-1, 2, 3]}
-    assert rows.class_names == {"label": ("neg", "pos")}
-    assert rows.place(0) == "org/data train row 1"
+# --- models
 
 
-def test_rows_of_a_real_builder(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "a.csv").write_text("text,label\none,0\ntwo,1\n")
-    real = datasets.load.load_dataset
-    files = {"train": str(tmp_path / "a.csv")}
-    hub.table = lambda given: real("csv", data_files=files, split=given["split"], cache_dir=str(tmp_path / "cache"))
-    assert _rows().columns == {"text": ["one", "two"], "label": [0, 1]}
-    with pytest.raises(SourceNotFound, match=r"no split 'trian' \(did you mean 'train'\?\)") as caught:
-        _rows(split="trian")
-    assert "It has train." in caught.value.hint
+def test_a_model_is_fetched_at_the_commit_found_and_its_weights_come_last(hub: StandInHub) -> None:
+    commit = hub.put("models", "org/model", MODEL)
+    spec = ModelSpec(source="org/model")
+    files = find_model(spec)
+    assert (files.commit, files.hub_id, files.gguf_file) == (commit, "org/model", None)
+    assert _names(files) == {"config.json", "tokenizer.json"}
+    assert fetch_weights(spec, files).whole
+    assert _names(files) == {"config.json", "tokenizer.json", "model.safetensors"}, "and nothing else of the model"
 
 
-def test_split_configuration_and_revision_are_passed_on(hub: FakeHub) -> None:
-    given: list[dict[str, Any]] = []
-
-    def table(arguments: dict[str, Any]) -> Any:
-        given.append(arguments)
-        return datasets.Dataset.from_dict({"text": ["a"]})
-
-    hub.table = table
-    _rows(split="dev", config="3.0.0", revision="v1")
-    assert given == [{"name": "3.0.0", "split": "dev", "revision": "v1"}]
-    assert hub.asked == [("org/data", "v1")]
+def test_shards_are_fetched_as_their_index_lists_them(hub: StandInHub) -> None:
+    index = {"weight_map": {"a": "a.safetensors", "b": "b.safetensors"}}
+    shards: dict[str, bytes | str] = {
+        "a.safetensors": _safetensors("a"),
+        "b.safetensors": _safetensors("b"),
+        "c.safetensors": b"no part of it",
+    }
+    hub.put("models", "org/model", {"config.json": "{}", "model.safetensors.index.json": json.dumps(index), **shards})
+    assert _names(_find()) == {"config.json", "model.safetensors.index.json", "a.safetensors", "b.safetensors"}
 
 
-@pytest.mark.parametrize(
-    ("error", "kind", "says", "hint"),
-    [
-        (
-            ValueError("Config name is missing.\nPlease pick one among the available configs: ['1.0', '2.0']"),
-            SourceNotFound,
-            "several configurations",
-            "one of: 1.0, 2.0",
-        ),
-        (
-            RuntimeError("Dataset scripts are no longer supported, but found x.py"),
-            SourceNotFound,
-            "remote code",
-            "refs/",
-        ),
-        (
-            datasets.exceptions.DatasetNotFoundError("Dataset 'x' doesn't exist"),
-            SourceNotFound,
-            "doesn't exist",
-            "needs no hub",
-        ),
-        (ConnectionError("Couldn't reach"), SourceUnreachable, "Couldn't reach", "task.data.train=FILE.csv"),
-        (OSError(28, "No space left on device"), SourceError, "the disk is full", "HF_HOME"),
-        (KeyError("odd"), SourceError, "KeyError: 'odd'", ""),
-    ],
-)
-def test_what_goes_wrong_while_loading(
-    hub: FakeHub, error: Exception, kind: type[SourceError], says: str, hint: str
-) -> None:
-    hub.table = error
-    with pytest.raises(kind, match=says) as caught:
-        _rows()
-    assert hint in caught.value.hint
+def test_one_gguf_file(hub: StandInHub) -> None:
+    hub.put("models", "org/model", {"tiny.gguf": b"GGUF\x03", "README.md": ""})
+    files = _find()
+    assert files.gguf_file == "tiny.gguf"
+    assert _names(files) == {"tiny.gguf"}
 
 
-def test_an_unknown_configuration_names_the_nearest(hub: FakeHub) -> None:
-    hub.table = ValueError("BuilderConfig 'sst' not found. Available: ['sst2', 'cola']")
-    with pytest.raises(SourceNotFound, match=r"no configuration 'sst' \(did you mean 'sst2'\?\)"):
-        _rows(config="sst")
-
-
-def test_no_rows(hub: FakeHub) -> None:
-    hub.table = datasets.Dataset.from_dict({"text": []})
-    with pytest.raises(DataError, match="has no rows"):
-        _rows()
-
-
-@pytest.mark.parametrize(
-    ("error", "says"),
-    [
-        (_http_error("RepositoryNotFoundError", 404), "there is no dataset 'org/data'"),
-        (_http_error("GatedRepoError", 403), "there is no dataset 'org/data'"),
-        (_http_error("RevisionNotFoundError", 404), "has no revision 'v9'"),
-        (_http_error("HfHubHTTPError", 401), "the hub refuses"),
-    ],
-)
-def test_what_the_hub_refuses_is_not_found(hub: FakeHub, error: Exception, says: str) -> None:
-    hub.info = error
-    with pytest.raises(SourceNotFound, match=says):
-        _rows(revision="v9")
-    assert hub.offline == []
-
-
-def test_without_the_hub_its_cache_is_asked_and_switches_are_put_back(hub: FakeHub) -> None:
-    hub.info = ConnectionError("nobody there")
-    hub.table = datasets.Dataset.from_dict({"text": ["a"]})
-    before = datasets.config.HF_HUB_OFFLINE
-    assert len(_rows()) == 1
-    assert hub.offline == [True]
-    assert before == datasets.config.HF_HUB_OFFLINE
-    hub.table = ConnectionError("not in the cache")
-    with pytest.raises(SourceUnreachable, match="nobody there"):
-        _rows()
-    hub.info = _http_error("HfHubHTTPError", 503)
-    with pytest.raises(SourceUnreachable, match="HTTP 503"):
-        _rows()
-
-
-def test_without_the_hub_a_pinned_revision_is_not_guessed(hub: FakeHub) -> None:
-    hub.info = ConnectionError("nobody there")
-    hub.table = datasets.Dataset.from_dict({"text": ["a"]})
-    with pytest.raises(SourceUnreachable, match="at revision v1"):
-        _rows(revision="v1")
-
-
-def test_an_error_that_is_no_network_error_is_not_hidden(hub: FakeHub) -> None:
-    hub.info = ZeroDivisionError()
-    with pytest.raises(ZeroDivisionError):
-        _rows()
-
-
-def test_models_are_pinned_to_the_commit_found(hub: FakeHub) -> None:
-    hub.holds("config.json", "model.safetensors", "pytorch_model.bin")
-    assert find_model(ModelSpec(source="org/model")) == ModelFiles("org/model", "c" * 40)
-    hub.holds("config.json", "model.safetensors.index.json", "model-00001-of-00001.safetensors")
-    assert find_model(ModelSpec(source="org/model", revision="v1")).revision == "c" * 40
-    assert hub.asked[-1] == ("org/model", "v1")
-    hub.holds("tiny.gguf")
-    assert find_model(ModelSpec(source="org/model")).gguf_file == "tiny.gguf"
-    hub.holds("config.json")
-    assert find_model(ModelSpec(source="org/model", random_weights=True)).gguf_file is None
+def test_random_weights_need_a_configuration_alone(hub: StandInHub, away: Callable[[], None]) -> None:
+    hub.put("models", "org/model", {"config.json": "{}", "pytorch_model.bin": b"\x80"})
+    files = find_model(ModelSpec(source="org/model", random_weights=True))
+    assert _names(files) == {"config.json"}
+    away()
+    assert find_model(ModelSpec(source="org/model", random_weights=True)) == files
 
 
 @pytest.mark.parametrize(
     ("names", "says"),
     [
         (("config.json", "pytorch_model.bin"), r"only as pytorch_model\.bin"),
-        (("config.json",), "holds no weights"),
+        (("config.json", "tf_model.h5"), r"only as tf_model\.h5"),
+        (("config.json",), "no weights"),
         (("a.gguf", "b.gguf"), "2 GGUF files"),
+        (("config.json", "adapter_config.json", "adapter_model.safetensors"), "a trained adapter"),
+        (("README.md",), r"no config\.json"),
     ],
 )
-def test_models_without_safetensors(hub: FakeHub, names: tuple[str, ...], says: str) -> None:
-    hub.holds(*names)
-    with pytest.raises(SourceNotFound, match=says):
-        find_model(ModelSpec(source="org/model"))
-
-
-def test_without_the_hub_a_model_in_its_cache_is_used(
-    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_cannot_be_loaded_is_refused_before_anything_is_fetched(
+    hub: StandInHub, names: tuple[str, ...], says: str
 ) -> None:
-    hub.info = ConnectionError("nobody there")
-    config = tmp_path / "config.json"
-    config.write_text(json.dumps({}))
-    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: str(config))
+    hub.put("models", "org/model", dict.fromkeys(names, "{}"))
+    with pytest.raises(SourceNotFound, match=says):
+        _find()
+    assert hub.fetched("org/model") == []
+
+
+@pytest.mark.parametrize("shard", ["pytorch_model.bin", "../../other/weights.safetensors", "/etc/weights.safetensors"])
+def test_an_index_cannot_name_what_is_not_the_models(hub: StandInHub, shard: str) -> None:
+    index = json.dumps({"weight_map": {"a": shard}})
+    files: dict[str, bytes | str] = {"config.json": "{}", "model.safetensors.index.json": index}
+    hub.put("models", "org/model", files)
+    with pytest.raises(SourceError, match="names"):
+        _find()
+    assert set(hub.fetched("org/model")) == {"config.json", "model.safetensors.index.json"}
+
+
+def test_a_pickle_under_another_name_is_not_opened(hub: StandInHub) -> None:
+    hub.put("models", "org/model", {**MODEL, "model.safetensors": b"\x80\x04."})
+    with pytest.raises(SourceError, match="is a pickle"):
+        _find()
+
+
+# --- without the hub
+
+
+def test_what_was_fetched_is_found_again_without_the_hub(hub: StandInHub, away: Callable[[], None]) -> None:
+    hub.put("models", "org/model", MODEL)
+    hub.put("datasets", "org/data", {"train.csv": TABLE, "test.csv": TABLE})
+    files, rows, test = _find(), _rows(), _rows("test")
+    away()
+    assert _find() == files
+    assert (_rows(), _rows("test")) == (rows, test)
+
+
+def test_what_snapshot_download_fetched_is_found(hub: StandInHub, away: Callable[[], None]) -> None:
+    commit = hub.put("models", "org/model", MODEL)
+    data = hub.put("datasets", "org/data", {"train.csv": TABLE})
+    huggingface_hub.snapshot_download("org/model")
+    huggingface_hub.snapshot_download("org/data", repo_type="dataset")
+    away()
+    assert _find().commit == commit
+    assert _rows().commit == data
+
+
+@pytest.mark.parametrize("pin", ["branch", "tag", "commit", "refs/pr/1"])
+def test_pinned_revisions_are_told_apart_and_found_again(
+    hub: StandInHub, monkeypatch: pytest.MonkeyPatch, pin: str
+) -> None:
+    old = hub.put("models", "org/model", MODEL, "main", "branch", "tag", "refs/pr/1")
+    new = hub.put("models", "org/model", {**MODEL, "config.json": '{"new": true}'})
+    rows = hub.put("datasets", "org/data", {"train.csv": TABLE}, "main", "branch", "tag", "refs/pr/1")
+    hub.put("datasets", "org/data", {"train.csv": "text,label\nnew,a\n"})
+    revision = {"commit": old}.get(pin, pin)
+    found = [_find(revision=revision), _find()]
+    assert [files.commit for files in found] == [old, new]
+    revision_of_rows = {"commit": rows}.get(pin, pin)
+    texts = [_rows(revision=revision_of_rows).columns["text"], _rows().columns["text"]]
+    assert texts == [["one", "two"], ["new"]]
+    go_offline(monkeypatch)
+    assert [_find(revision=revision), _find()] == found
+    assert [_rows(revision=revision_of_rows).columns["text"], _rows().columns["text"]] == texts
+    with pytest.raises(SourceUnreachable, match="at revision v9"):
+        _find(revision="v9")
+    with pytest.raises(SourceUnreachable, match="at revision v9"):
+        _rows(revision="v9")
+
+
+def test_a_branch_that_moves_is_followed_and_the_last_whole_state_is_kept(
+    hub: StandInHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = hub.put("models", "org/model", MODEL)
+    assert _find().commit == old
+    new = hub.put("models", "org/model", {**MODEL, "model.safetensors": _safetensors("b")})
+    spec = ModelSpec(source="org/model")
+    files = find_model(spec)
+    assert files.commit == new
+    send_to("http://127.0.0.1:9", monkeypatch)
+    assert _find().commit == old, "the weights of the new one are not here"
+    send_to(hub.url, monkeypatch)
+    fetch_weights(spec, files)
+    go_offline(monkeypatch)
+    assert _find().commit == new
+
+
+def test_what_was_never_fetched_is_one_error_that_says_what_would_work(
+    hub: StandInHub, away: Callable[[], None]
+) -> None:
+    hub.put("models", "org/model", MODEL)
+    away()
     with pytest.raises(SourceUnreachable, match="its cache here does not hold it") as caught:
-        find_model(ModelSpec(source="org/model"))
+        _find()
     assert "minilm" in caught.value.hint
     assert "--random-weights" in caught.value.hint
-    (tmp_path / "model.safetensors").write_bytes(b"")
-    assert find_model(ModelSpec(source="org/model")) == ModelFiles(str(tmp_path))
-    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: None)
-    with pytest.raises(SourceUnreachable):
-        find_model(ModelSpec(source="org/model"))
-
-
-def test_a_hub_that_cannot_be_reached_fails_fast(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The real libraries, sent to a port where nobody listens."""
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: huggingface_hub.hf_api.HfApi("http://127.0.0.1:9"))
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
-    start = time.monotonic()
-    with pytest.raises(SourceUnreachable):
+    with pytest.raises(SourceUnreachable) as caught:
         _rows()
-    with pytest.raises(SourceUnreachable):
-        find_model(ModelSpec(source="org/model-that-is-in-no-cache"))
-    assert time.monotonic() - start < 60, "it gave up at once"
+    assert "task.data.train=FILE.csv" in caught.value.hint
+
+
+@pytest.mark.parametrize("gone", ["config.json", "model.safetensors"])
+def test_a_cache_that_is_not_whole_is_said(hub: StandInHub, away: Callable[[], None], gone: str) -> None:
+    hub.put("models", "org/model", MODEL)
+    (Path(_find().path) / gone).unlink()
+    away()
+    with pytest.raises(SourceUnreachable, match=f"does not hold it .{gone} is missing"):
+        _find()
+
+
+def test_a_commit_in_the_cache_without_a_reference_is_named(hub: StandInHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = hub.put("models", "org/model", MODEL)
+    _find(revision=commit)
+    go_offline(monkeypatch)
+    with pytest.raises(SourceUnreachable) as caught:
+        _find()
+    assert commit in caught.value.hint
+    assert _find(revision=commit).commit == commit
+
+
+def test_a_cache_that_may_only_be_read_is_enough(hub: StandInHub, hub_cache: Path, away: Callable[[], None]) -> None:
+    hub.put("models", "org/model", MODEL)
+    files = _find()
+    kept = hub_cache / "models--org--model" / "refs"
+    (kept / "main").write_text("0" * 40)
+    kept.chmod(0o500)
+    try:
+        assert _find() == files
+    finally:
+        kept.chmod(0o700)
+
+
+# --- what the hub refuses
+
+
+@pytest.mark.parametrize("kind", ["models", "datasets"])
+@pytest.mark.parametrize("token", [None, "hf_x"])
+def test_what_is_gated_says_so(hub: StandInHub, monkeypatch: pytest.MonkeyPatch, kind: str, token: str | None) -> None:
+    files = MODEL if kind == "models" else {"train.csv": TABLE, "README.md": ""}
+    hub.put(kind, "org/model" if kind == "models" else "org/data", files)
+    next(iter(hub.repositories.values())).gated = True
+    monkeypatch.setattr("huggingface_hub.utils._headers.get_token", lambda: token)
+    with pytest.raises(SourceNotFound, match=f"is gated: .*HTTP {403 if token else 401}") as caught:
+        (_find if kind == "models" else _rows)()
+    assert "hf auth login" in caught.value.hint
+    assert f"{hub.url}/" in caught.value.hint
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_what_is_refused_outright_says_so(hub: StandInHub, status: int) -> None:
+    hub.failing = status
+    for look in (_find, _rows):
+        with pytest.raises(SourceNotFound, match=r"there is no|the hub refuses") as caught:
+            look()
+        assert "hf auth login" in caught.value.hint
+
+
+def test_what_is_missing_says_what_is(hub: StandInHub) -> None:
+    with pytest.raises(SourceNotFound, match="there is no model 'org/model'"):
+        _find()
+    with pytest.raises(SourceNotFound, match="there is no dataset 'org/data'"):
+        _rows()
+    hub.put("models", "org/model", MODEL)
+    hub.put("datasets", "org/data", {"train.csv": TABLE})
+    with pytest.raises(SourceNotFound, match="has no revision 'v9'"):
+        _find(revision="v9")
+    with pytest.raises(SourceNotFound, match="has no revision 'v9'"):
+        _rows(revision="v9")
+
+
+@pytest.mark.parametrize("look", [_find, _rows])
+def test_a_hub_that_was_asked_too_often_is_asked_again_when_it_says(
+    hub: StandInHub, monkeypatch: pytest.MonkeyPatch, look: Callable[[], Any]
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(_hub_files, "sleep", waits.append)
+    hub.put("models", "org/model", MODEL)
+    hub.put("datasets", "org/data", {"train.csv": TABLE})
+    hub.limited = 2
+    assert look()
+    assert waits == [1.0, 1.0]
+    hub.limited = 100
+    found = look()
+    assert found, "what is in the cache"
+
+
+@pytest.mark.parametrize("look", [_find, _rows])
+def test_a_hub_that_goes_on_refusing_is_one_error(
+    hub: StandInHub, monkeypatch: pytest.MonkeyPatch, look: Callable[[], Any]
+) -> None:
+    monkeypatch.setattr(_hub_files, "sleep", lambda _: None)
+    hub.limited = 100
+    with pytest.raises(SourceUnreachable, match="asked too often, HTTP 429"):
+        look()
+
+
+def test_something_else_that_answers_is_not_taken_for_the_hub(hub: StandInHub) -> None:
+    hub.failing = 200
+    with pytest.raises(SourceUnreachable, match="does not answer"):
+        _find()
+
+
+# --- transfers
+
+
+def test_a_transfer_that_breaks_off_is_gone_on_with(hub: StandInHub) -> None:
+    hub.put("models", "org/model", MODEL)
+    hub.breaking = 1
+    files = _find()
+    assert (Path(files.path) / "model.safetensors").read_bytes() == MODEL["model.safetensors"]
+
+
+def test_a_transfer_that_keeps_breaking_off_is_one_error_and_a_later_run_heals_it(
+    hub: StandInHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    hub.put("models", "org/model", MODEL)
+    hub.breaking = 1000
+    with pytest.raises(SourceUnreachable, match="could not be fetched whole") as caught:
+        _find()
+    assert "Run it again" in caught.value.hint
+    hub.breaking = 0
+    assert (Path(_find().path) / "model.safetensors").read_bytes() == MODEL["model.safetensors"]
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_a_file_of_the_cache_that_was_changed_is_refused(hub: StandInHub, name: str) -> None:
+    hub.put("models", "org/model", MODEL)
+    place = Path(_find().path) / name
+    data = place.read_bytes()
+    place.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(ChecksumMismatch, match=f"{name} in the hub's cache is not what the hub gave") as caught:
+        _find()
+    place.resolve().unlink()
+    assert str(place.resolve()) in caught.value.hint
+    assert (Path(_find().path) / name).read_bytes() == data
+
+
+def test_rows_of_the_cache_that_were_changed_are_refused(hub: StandInHub) -> None:
+    hub.put("datasets", "org/data", {"train.csv": TABLE})
+    _rows()
+    (place,) = Path(huggingface_hub.constants.HF_HUB_CACHE).glob("datasets--org--data/snapshots/*/train.csv")
+    place.write_text(TABLE.replace("one", "won"))
+    with pytest.raises(ChecksumMismatch, match=r"train\.csv"):
+        _rows()
+
+
+# --- rows
+
+
+def _card(**head: Any) -> str:
+    return f"---\n{json.dumps(head)}\n---\n"
+
+
+def _config(name: str, **splits: str) -> dict[str, Any]:
+    return {"config_name": name, "data_files": [{"split": split, "path": path} for split, path in splits.items()]}
+
+
+def test_rows_keep_their_values_and_class_names(hub: StandInHub) -> None:
+    features = [
+        {"name": "text", "dtype": "string"},
+        {"name": "label", "dtype": {"class_label": {"names": {"0": "neg", "1": "pos"}}}},
+        {"name": "n", "dtype": "int64"},
+    ]
+    lines = [{"text": "a", "label": 1, "n": -1}, {"text": "b", "label": 0, "n": 2}, {"text": None, "label": -1, "n": 3}]
+    card = _card(dataset_info={"features": features})
+    hub.put("datasets", "org/data", {"README.md": card, "train.jsonl": "".join(json.dumps(x) + "\n" for x in lines)})
+    rows = _rows()
+    assert rows.columns == {"text": ["a", "b", None], "label": [1, 0, None], "n": [-1, 2, 3]}
+    assert rows.class_names == {"label": ("neg", "pos")}
+    assert rows.place(0) == "org/data train row 1"
+
+
+def test_splits_and_parts_of_them(hub: StandInHub) -> None:
+    hub.put("datasets", "org/data", {"train.csv": "text\na\nb\nc\n", "test.csv": "text\nd\n"})
+    assert _rows().columns == {"text": ["a", "b", "c"]}
+    assert _rows("test").columns == {"text": ["d"]}
+    assert _rows(split="train[:2]").columns == {"text": ["a", "b"]}
+    assert _rows(split="train[1:]+test").columns == {"text": ["b", "c", "d"]}
+    assert _rows(split="train[-1:]").columns == {"text": ["c"]}
+    with pytest.raises(SourceNotFound, match=r"no split 'trian' \(did you mean 'train'\?\)") as caught:
+        _rows(split="trian")
+    assert "It has train, test." in caught.value.hint
+    with pytest.raises(SourceNotFound, match="no split 'validation'") as caught:
+        _rows("validation")
+    assert "leave task.data.validation out" in caught.value.hint
+
+
+def test_only_the_configuration_that_is_wanted_is_fetched_and_read(hub: StandInHub, away: Callable[[], None]) -> None:
+    configs = [_config("first", train="first/a.csv"), _config("second", train="second/a.csv", test="second/b.csv")]
+    files = {
+        "README.md": _card(configs=configs),
+        "first/a.csv": "text\nfirst\n",
+        "second/a.csv": "text\nsecond\n",
+        "second/b.csv": "text\nheld out\n",
+    }
+    hub.put("datasets", "org/data", files)
+    with pytest.raises(SourceNotFound, match="several configurations, and none is named") as caught:
+        _rows()
+    assert "one of: first, second." in caught.value.hint
+    with pytest.raises(SourceNotFound, match=r"no configuration 'secnd' \(did you mean 'second'\?\)"):
+        _rows(config="secnd")
+    assert _rows(config="second").columns == {"text": ["second"]}
+    assert not {path for path in hub.fetched("org/data") if path.startswith("first")}
+    away()
+    assert _rows(config="second").columns == {"text": ["second"]}
+    assert _rows("test", config="second").columns == {"text": ["held out"]}
+    with pytest.raises(SourceError):
+        _rows(config="first")
+
+
+def test_a_default_configuration_need_not_be_named(hub: StandInHub) -> None:
+    configs = [_config("first", train="a.csv"), {**_config("second", train="b.csv"), "default": True}]
+    hub.put("datasets", "org/data", {"README.md": _card(configs=configs), "a.csv": "text\na\n", "b.csv": "text\nb\n"})
+    assert _rows().columns == {"text": ["b"]}
+    assert _rows(config="first").columns == {"text": ["a"]}
+
+
+def test_parquet_with_class_names_and_several_files(hub: StandInHub, tmp_path: Path) -> None:
+    import datasets
+
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["n", "p"])})
+    files: dict[str, bytes | str] = {}
+    for number, text in enumerate(["a", "b"]):
+        path = tmp_path / "part.parquet"
+        datasets.Dataset.from_dict({"text": [text], "label": [number]}, features).to_parquet(str(path))
+        files[f"data/train-0000{number}-of-00002.parquet"] = path.read_bytes()
+    hub.put("datasets", "org/data", files)
+    rows = _rows()
+    assert rows.columns == {"text": ["a", "b"], "label": [0, 1]}
+    assert rows.class_names == {"label": ("n", "p")}
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        ({"data.py": "raise SystemExit", "train.csv": TABLE}, "needs its own code"),
+        ({"train.pkl": b"\x80\x04."}, "no files of rows"),
+        ({"train.tar": b"x"}, "does not open"),
+        ({"train.npy": b"x", "README.md": ""}, "no files of rows"),
+        ({"README.md": _card(configs=[_config("default", train="https://example.org/x.csv")])}, "keeps rows elsewhere"),
+        ({"README.md": _card(configs=[_config("default", train="/etc/passwd")])}, "keeps rows elsewhere"),
+        ({"README.md": _card(configs=[_config("default", train="../x.csv")])}, "keeps rows elsewhere"),
+        ({"README.md": _card(configs=[_config("default", train="gone.csv")])}, r"it has no gone\.csv"),
+    ],
+)
+def test_rows_that_will_not_be_read_are_refused_before_they_are_fetched(
+    hub: StandInHub, files: dict[str, bytes | str], says: str
+) -> None:
+    hub.put("datasets", "org/data", files)
+    with pytest.raises(SourceError, match=says):
+        _rows()
+    assert not set(hub.fetched("org/data")) - {"README.md"}
+
+
+@pytest.mark.parametrize(
+    ("content", "says"), [("text\n", "has no rows"), ("", "cannot be read|no rows"), ('{"a": [}\n', "cannot be read")]
+)
+def test_files_without_rows(hub: StandInHub, content: str, says: str) -> None:
+    hub.put("datasets", "org/data", {"train.jsonl" if content.startswith("{") else "train.csv": content})
+    with pytest.raises((DataError, SourceError), match=says):
+        _rows()

@@ -34,7 +34,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 def test_other_weights_are_left_alone(made: list[Path]) -> None:
-    files = ModelFiles(path="org/name", revision="abc")
+    files = ModelFiles(path="folder", commit="abc")
     assert gguf.dequantised(files) is files
     assert not made
 

@@ -2,15 +2,28 @@
 
 from tuneoff.checksums import sha256
 from tuneoff.sources._cache import cache_folder
-from tuneoff.sources.base import ModelFiles, Rows, find, find_model, fingerprint, local_bytes, read_rows
+from tuneoff.sources._weights import describing_checksums, has_weights
+from tuneoff.sources.base import (
+    ModelFiles,
+    Rows,
+    fetch_weights,
+    find,
+    find_model,
+    fingerprint,
+    local_bytes,
+    read_rows,
+)
 
 __all__ = [
     "ModelFiles",
     "Rows",
     "cache_folder",
+    "describing_checksums",
+    "fetch_weights",
     "find",
     "find_model",
     "fingerprint",
+    "has_weights",
     "local_bytes",
     "read_rows",
     "sha256",

@@ -10,12 +10,15 @@ import json
 from collections.abc import Collection
 from pathlib import Path
 
+from tuneoff.checksums import sha256
 from tuneoff.errors import SourceError, SourceNotFound
 from tuneoff.sources._disguise import PICKLES, recognise
 
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
 ADAPTER_CONFIG = "adapter_config.json"
+DESCRIBING = (".json", ".txt", ".model", ".jinja", ".tiktoken")
+"""Endings of the files that configurations and tokenizers are made of."""
 _OTHERS = (*PICKLES, ".h5", ".msgpack")
 _NO_WEIGHTS = {"training_args.bin", "optimizer.bin", "optimizer.pt", "scheduler.pt", "scheduler.bin", "rng_state.pth"}
 """What trainers leave beside a model."""
@@ -97,6 +100,20 @@ def weight_names(folder: Path, gguf_file: str | None, model: str) -> list[str]:
     if not shards:
         raise SourceError(f"{model}: {WEIGHTS_INDEX} names no files")
     return shards
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether a model's folder holds safetensors, whole as far as their names tell."""
+    try:
+        return all((folder / name).is_file() for name in weight_names(folder, None, folder.name))
+    except SourceError:
+        return False
+
+
+def describing_checksums(folder: Path) -> dict[str, str]:
+    """Name of each file of configuration and tokenizer in a model's folder -> its SHA-256."""
+    described = (entry for entry in sorted(folder.iterdir()) if entry.suffix in DESCRIBING and entry.is_file())
+    return {entry.name: sha256(entry) for entry in described}
 
 
 def check_weights(folder: Path, gguf_file: str | None, model: str) -> None:

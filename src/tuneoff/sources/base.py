@@ -29,12 +29,14 @@ class Rows:
         origin: what to call it in a message, e.g. `train.csv`.
         class_names: column -> names of its integer codes, where the source declares them.
         lines: line numbers of the rows in a text file, for messages; empty where there are none.
+        commit: of the hub's data set, that the rows were read at; None where they come from elsewhere.
     """
 
     columns: dict[str, list[Any]]
     origin: str
     class_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     lines: tuple[int, ...] = ()
+    commit: str | None = None
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), []))
@@ -49,20 +51,22 @@ class ModelFiles:
     """Where transformers finds a base model.
 
     Attributes:
-        path: a folder, or a hub id that transformers resolves itself.
-        revision: commit or tag at the hub.
+        path: a folder on this machine.
         gguf_file: name of the GGUF file inside `path`, where the weights are one.
-        checksum: SHA-256 of the weights where it is known beforehand; else measured after loading.
+        checksum: SHA-256 of the weights where they were compared with it; else measured after loading.
+        commit: the hub's commit that they were fetched at; None where they come from elsewhere.
         hub_id: the id by which anybody finds the same files at the hub; None where there is none.
         hub_commit: the commit there; None where it is not known.
+        whole: whether its weights are known to be there; else `fetch_weights` sees to them.
     """
 
     path: str
-    revision: str | None = None
     gguf_file: str | None = None
     checksum: str | None = None
+    commit: str | None = None
     hub_id: str | None = None
     hub_commit: str | None = None
+    whole: bool = False
 
 
 class Source(ABC):
@@ -87,10 +91,18 @@ class Source(ABC):
 
     @abstractmethod
     def model(self, spec: ModelSpec) -> ModelFiles:
-        """Finds a base model, fetching it if need be.
+        """Finds a base model, fetching it if need be; its weights may be left to `fetch_weights`.
 
         Raises:
             SourceNotFound, SourceUnreachable, ChecksumMismatch: each says what would work.
+        """
+
+    def fetch_weights(self, spec: ModelSpec, files: ModelFiles) -> None:  # noqa: B027 (most have nothing left to do)
+        """Sees to it that the weights of what `model` found lie in its folder. Asked before they are loaded, once the
+        configuration is known to be one that can be used.
+
+        Raises:
+            SourceError: each says what would work.
         """
 
     def fingerprint(self, reference: str) -> str:
@@ -158,6 +170,14 @@ def find_model(spec: ModelSpec) -> ModelFiles:
     """Finds a base model through the source that claims it."""
     source, reference = find(spec.source)
     return source.model(spec.model_copy(update={"source": reference}))
+
+
+def fetch_weights(spec: ModelSpec, files: ModelFiles) -> ModelFiles:
+    """Fetches the weights of what `find_model` found through the same source, unless they are known to be there."""
+    if not files.whole:
+        source, reference = find(spec.source)
+        source.fetch_weights(spec.model_copy(update={"source": reference}), files)
+    return replace(files, whole=True)
 
 
 def fingerprint(reference: str) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from tuneoff.errors import DataError
 from tuneoff.record import DataInfo, Finding, SplitInfo
 from tuneoff.sources import read_rows
-from tuneoff.spec import Protocol, TaskSpec
+from tuneoff.spec import Protocol, SourceSpec, TaskSpec
 from tuneoff.tasks.base import Example, Task
 from tuneoff.trial.exhaustion import loading
 
@@ -41,9 +41,12 @@ def load(task: Task, spec: TaskSpec, protocol: Protocol) -> TrialData:
     rows = read_rows(spec.data.train, "train")
     columns = task.columns(rows)
     splits = {"train": task.examples(rows, columns, "train")}
+    commits = {"train": rows.commit} if rows.commit else {}
     for name, source in (("validation", spec.data.validation), ("test", spec.data.test)):
         if source is not None:
-            splits[name] = task.examples(read_rows(source, name), columns, name)
+            rows = read_rows(_at_commit(source, spec.data.train, commits), name)
+            splits[name] = task.examples(rows, columns, name)
+            commits |= {name: rows.commit} if rows.commit else {}
     task.settle(splits)
     strata = {task.stratum(example) for example in splits["train"]}
     for name, fraction in (("test", protocol.test_fraction), ("validation", protocol.validation_fraction)):
@@ -64,10 +67,17 @@ def load(task: Task, spec: TaskSpec, protocol: Protocol) -> TrialData:
         overlap_exact=_overlap(splits, _parts),
         overlap_removed=removed.get("train", 0),
         validation_removed=removed.get("validation", 0),
+        commits=commits,
     )
     if protocol.duplicates == "refuse":
         _refuse_overlap(info)
     return TrialData(splits, info, (*_findings(info, protocol), *task.findings()))
+
+
+def _at_commit(source: SourceSpec, train: SourceSpec, commits: dict[str, str]) -> SourceSpec:
+    """The same commit for all roles of one data set of the hub, should its branch move while they are read."""
+    alike = (source.source, source.revision) == (train.source, train.revision)
+    return source.model_copy(update={"revision": commits["train"]}) if alike and commits else source
 
 
 def subset(task: Task, examples: Sequence[Example], limit: int | None, seed: int, keep_back: int = 0) -> list[Example]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def dequantised(files: ModelFiles) -> ModelFiles:
                 _make(files, place)
     except PermissionError:
         return files
-    return ModelFiles(path=str(place), checksum=checksum)
+    return replace(files, path=str(place), gguf_file=None, checksum=checksum)
 
 
 def _make(files: ModelFiles, place: Path) -> None:

@@ -40,6 +40,9 @@ def inspect_study(study: StudySpec, trials: Sequence[TrialSpec], require_data: b
     by_row: dict[str, dict[str, Any]] = {}
     problems: dict[str, list[str]] = defaultdict(list, misfits(task, trials))
     unsuited = {label for labels in problems.values() for label in labels}
+    if require_data and not problems:
+        # Weights are fetched now, so that a hub that is out of reach stops the study before the first trial.
+        trial_model.fetch(study.model)
     for trial in trials:
         if trial.label in unsuited:
             continue
@@ -58,12 +61,9 @@ def inspect_study(study: StudySpec, trials: Sequence[TrialSpec], require_data: b
                 problems[f"{trial.method} cannot be attached: {type(error).__name__}: {error}"].append(trial.label)
         counted[trial.id] = by_row[trial.label]
     refuse_rows(study, problems, [label for label in study.methods if by_row.get(label)])
-    if require_data:
-        # Weights are fetched now, so that a hub that is out of reach stops the study before the first trial.
-        if any(issubclass(registry.methods()[trial.method], Method) for trial in trials):
-            trial_model.load_tokenizer(study.model, task)
-        else:
-            trial_model.load_config(study.model)
+    if require_data and any(issubclass(registry.methods()[trial.method], Method) for trial in trials):
+        # So that a tokenizer that does not fit stops the study before the first trial.
+        trial_model.load_tokenizer(study.model, task)
     return {
         "trials": counted,
         "labels": list(task.labels),

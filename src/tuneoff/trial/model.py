@@ -7,6 +7,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from tuneoff import architectures
 from tuneoff.errors import SourceUnreachable, TuneoffError, UnsupportedModel
 from tuneoff.methods.base import TaskView
 from tuneoff.record import Finding, ModelInfo
-from tuneoff.sources import ModelFiles, find_model
+from tuneoff.sources import ModelFiles, describing_checksums, fetch_weights, find_model, has_weights
 from tuneoff.spec import ModelSpec
 from tuneoff.tasks.base import Task
 from tuneoff.trial.config_limits import check_config_file
@@ -68,13 +69,14 @@ def load_config(spec: ModelSpec, *, offline: bool = False) -> tuple[Any, ModelFi
             raise SourceUnreachable(error.message, hint=f"Architectures that need no download: {known}.") from None
         raise
     try:
+        if files.gguf_file is not None:
+            # Its configuration stands in the same file.
+            files = fetch_weights(spec, files)
         with quiet():
             files = dequantised(files)
         check_config_file(files.path, spec.source)
         arguments: dict[str, Any] = {"gguf_file": files.gguf_file} if files.gguf_file else {}
-        config = AutoConfig.from_pretrained(
-            files.path, revision=files.revision or "main", trust_remote_code=False, **arguments
-        )
+        config = AutoConfig.from_pretrained(files.path, trust_remote_code=False, **arguments)
     except TuneoffError:
         raise
     except Exception as error:  # whatever transformers makes of a value that it does not expect
@@ -97,6 +99,18 @@ def load_config(spec: ModelSpec, *, offline: bool = False) -> tuple[Any, ModelFi
     for key in ("hidden_size", "num_hidden_layers"):
         if not isinstance(getattr(config, key), int) or getattr(config, key) < 1:
             raise UnsupportedModel(f"{spec.source}: its configuration says {key}: {getattr(config, key)!r}")
+    return config, files
+
+
+def fetch(spec: ModelSpec) -> tuple[Any, ModelFiles | None]:
+    """As `load_config`; then the weights are on this machine, too.
+
+    Raises:
+        SourceError, UnsupportedModel: if configuration or weights cannot be had or used.
+    """
+    config, files = load_config(spec)
+    if files is not None and not spec.random_weights:
+        files = fetch_weights(spec, files)
     return config, files
 
 
@@ -123,7 +137,7 @@ def load(
     Raises:
         SourceError, UnsupportedModel: if it cannot be had or does not fit the task.
     """
-    config, files = load_config(spec)
+    config, files = fetch(spec)
     _set_up(config, task, dropout)
     fused = _has_sdpa(task.model_class(config), config)
     config._attn_implementation = attention if fused else "eager"
@@ -138,7 +152,7 @@ def load(
             findings.append(Finding(name="random_weights", message=message))
         else:
             model, lacking = _from_files(files, config, task)
-            checksum = files.checksum or _checksum(model, config, task)
+            checksum = files.checksum or _checksum(model, task)
         tokenizer = _tokenizer(spec, files, config)
     check_words(tokenizer, config, spec.source, task.produces == "text")
     added = task.view(model).head
@@ -160,6 +174,8 @@ def load(
         source=spec.source,
         architecture=type(model).__name__,
         checksum=checksum,
+        commit=files.commit if files is not None else None,
+        files=describing_checksums(Path(files.path)) if files is not None else {},
         random_weights=spec.random_weights,
         hidden_size=config.hidden_size,
         layers=config.num_hidden_layers,
@@ -180,8 +196,8 @@ def build_empty(
 ) -> tuple[nn.Module, TaskView]:
     """The model on the meta device, shapes without memory, for counting; and what a method may know of the task.
 
-    Which tensors are the head's is read from the files' headers. Where an architecture ships, no files are asked for,
-    and the head is what the task's class has beside the pretrained transformer.
+    Which tensors are the head's is read from the files' headers. Where an architecture ships or the weights are not
+    here yet, none are asked for, and the head is what the task's class has beside the pretrained transformer.
     """
     config, files = load_config(spec, offline=True)
     _set_up(config, task, dropout)
@@ -190,7 +206,7 @@ def build_empty(
     with quiet(), torch.device("meta"):
         model: nn.Module = _from_config(config, task)
     view, lacking = task.view(model), None
-    if files is not None and files.gguf_file is None and not spec.random_weights:
+    if files is not None and has_weights(Path(files.path)) and not spec.random_weights:
         with quiet():
             _, lacking = _from_files(files, config, task, device_map="meta")
     return model, replace(view, head=Head.find(model, view.head, lacking).modules)
@@ -283,7 +299,6 @@ def _from_files(files: ModelFiles, config: Any, task: Task, **more: Any) -> tupl
         model, loading = task.model_class(config).from_pretrained(
             files.path,
             config=config,
-            revision=files.revision or "main",
             dtype=torch.float32,
             trust_remote_code=False,
             ignore_mismatched_sizes=True,
@@ -292,7 +307,11 @@ def _from_files(files: ModelFiles, config: Any, task: Task, **more: Any) -> tupl
             **more,
         )
     except (ValueError, OSError, RuntimeError, SafetensorError) as error:
-        raise UnsupportedModel(f"{files.path}: transformers cannot load it: {_first_line(error)}") from error
+        name = files.hub_id if files.commit else files.path
+        raise UnsupportedModel(f"{name}: transformers cannot load it: {_first_line(error)}") from error
+    if files.commit:
+        # By this name others find it; the folder is this machine's.
+        model.name_or_path = model.config._name_or_path = files.hub_id
     return model, Loading.of(loading)
 
 
@@ -313,11 +332,8 @@ def _plain_generation(config: Any, tokenizer: Any) -> Any:
     return GenerationConfig(**{n: getattr(tokenizer, n, None) if i is None else i for n, i in ids.items()})
 
 
-def _checksum(model: Any, config: Any, task: Task) -> str:
-    """The hub's commit where there is one, else a SHA-256 over all tensors as loaded, the task's head left out."""
-    commit = getattr(config, "_commit_hash", None)
-    if commit:
-        return f"commit:{commit}"
+def _checksum(model: Any, task: Task) -> str:
+    """SHA-256 over all tensors as loaded, the task's head left out."""
     tensors = model.base_model.state_dict()
     output = task.view(model).output
     if output is not None:
@@ -336,9 +352,7 @@ def _tokenizer(spec: ModelSpec, files: ModelFiles | None, config: Any) -> Any:
 
     arguments: dict[str, Any] = {"gguf_file": files.gguf_file} if files.gguf_file else {}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            files.path, revision=files.revision or "main", trust_remote_code=False, **arguments
-        )
+        tokenizer = AutoTokenizer.from_pretrained(files.path, trust_remote_code=False, **arguments)
     except (ValueError, OSError, KeyError) as error:
         raise UnsupportedModel(f"{spec.source}: its tokenizer cannot be loaded: {_first_line(error)}") from None
     if not tokenizer.is_fast:
