@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from tuneoff.executors._children import Child
 from tuneoff.executors.base import Progress
 from tuneoff.executors.local import LocalExecutor
 from tuneoff.record import Status, TrialRecord
+from tuneoff.store import StudyStore
 from tuneoff.study import Study
 
 pytest_plugins = ("running_fixtures",)
@@ -408,3 +410,27 @@ def test_a_call_answers_what_the_child_found(executor: SharedExecutor, prepare: 
     assert [p["index"] for p in answer["predictions"]] == [0, 1]
     with pytest.raises(TuneoffError, match=r"gone\.csv"):
         executor.call("predict", {**payload, "file": str(tmp_path / "gone.csv")})
+
+
+@pytest.mark.parametrize("gone", ["removed", "renamed"])
+def test_a_folder_that_goes_ends_the_run_with_one_sentence(
+    gone: str, executor: SharedExecutor, prepare: Prepare, faulty: str
+) -> None:
+    prepared = prepare({"majority": {}, **_faults("slow"), "head": {}})
+    root = prepared.store.root
+
+    def hear(told: Progress) -> None:
+        prepared.told.append(told)
+        if told.kind == "event" and told.trial.label == "slow" and (told.event or {}).get("phase") == "train":
+            shutil.rmtree(root) if gone == "removed" else root.rename(root.with_name("elsewhere"))
+
+    with (
+        pytest.raises(StoreError, match="study was removed or renamed while this run wrote to it"),
+        prepared.store.lock(),
+    ):
+        executor.run(prepared.store, prepared.trials, hear)
+    assert ("started", "head") not in prepared.kinds()
+    assert not root.exists()
+    if gone == "renamed":
+        kept = StudyStore.open(root.with_name("elsewhere"))
+        assert [record.spec.label for record in kept.records()] == ["majority"]

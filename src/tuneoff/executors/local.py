@@ -110,15 +110,18 @@ class LocalExecutor(Executor):
             else:
                 missing.append(trial)
         for trial in missing:
-            record = self._run_one(store.trial(trial.id), trial, listener)
+            store.refuse_lost()
+            record = self._run_one(store, trial, listener)
             listener(Progress("ended", trial, record=record))
 
-    def _run_one(self, place: TrialStore, trial: TrialSpec, listener: Listener) -> TrialRecord:
+    def _run_one(self, store: StudyStore, trial: TrialSpec, listener: Listener) -> TrialRecord:
         """Runs one trial; whatever happens to its process, it has a record afterwards.
 
         Raises:
             KeyboardInterrupt: after it was recorded as cancelled.
+            StoreError: after it was ended, if the study's folder is no longer there or cannot be written.
         """
+        place = store.trial(trial.id)
         damage = place.damage()
         place.begin_attempt()
         place.write_spec(trial)
@@ -135,6 +138,7 @@ class LocalExecutor(Executor):
         try:
             listener(Progress("started", trial))
             while ended_by is None and not self.children.wait(child, POLL_SECONDS):
+                store.refuse_lost()
                 offset = self._pass_on(place, trial, offset, listener)
                 if limit is not None and time.monotonic() - started > limit:
                     ended_by = Status.OVER_BUDGET
@@ -142,8 +146,13 @@ class LocalExecutor(Executor):
         except KeyboardInterrupt:
             with _noted_interrupts() as again:
                 self._stop(child, again)
+                store.refuse_lost()
                 self._seal(place, trial, child, Status.CANCELLED, limit, kills)
             raise
+        except StoreError:
+            self._stop(child)
+            raise
+        store.refuse_lost()
         self._pass_on(place, trial, offset, listener)
         return self._seal(place, trial, child, ended_by, limit, kills)
 

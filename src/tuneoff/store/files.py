@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,8 +28,28 @@ def _umask() -> int:
 _UMASK = _umask()
 
 
-def write_atomically(path: Path, data: str | bytes) -> None:
+_HALF_WRITTEN = re.compile(r"\..+\.[a-z0-9_]{8}")
+"""Names of the files that `write_atomically` writes before it puts them in their place."""
+
+
+def is_half_written(path: Path) -> bool:
+    """Whether a file is what `write_atomically` leaves when its process is killed."""
+    return _HALF_WRITTEN.fullmatch(path.name) is not None
+
+
+def sweep(folder: Path) -> None:
+    """Removes from a folder what killed processes left half written."""
+    for path in filter(is_half_written, folder.glob(".*")):
+        path.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, data: str | bytes, *, make_folder: bool = True) -> None:
     """Writes a file so that it is there whole, on disk, or not at all.
+
+    Args:
+        path: the file.
+        data: what it is to hold.
+        make_folder: makes its folder if need be; else a folder that is gone stays gone.
 
     Raises:
         StoreError: when the disk is full or the folder cannot be written; nothing else is lost.
@@ -36,7 +57,8 @@ def write_atomically(path: Path, data: str | bytes) -> None:
     payload = data.encode() if isinstance(data, str) else data
     temporary: str | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if make_folder:
+            path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         with os.fdopen(handle, "wb") as file:
             file.write(payload)
@@ -45,6 +67,10 @@ def write_atomically(path: Path, data: str | bytes) -> None:
         os.chmod(temporary, 0o666 & ~_UMASK)
         os.replace(temporary, path)
         temporary = None
+    except FileNotFoundError:
+        raise StoreError(
+            f"cannot write {path}: its folder is no longer there", hint="Run the same command again."
+        ) from None
     except OSError as error:
         raise StoreError(
             f"cannot write {path}: {error.strerror or error}",

@@ -17,17 +17,60 @@ PATIENCE_SECONDS = 0.5
 """Whoever looks at the lock takes it for a moment (`is_held`); a run that begins in that moment waits so long."""
 
 
+_HELD: dict[Path, tuple[int, int]] = {}
+"""Locks that this process holds -> what tells their folder from another of that name: device and inode."""
+
+
+def refuse_lost(path: Path) -> None:
+    """Refuses to go on where the folder of a lock that this process holds is no longer there.
+
+    Raises:
+        StoreError: if it was removed, renamed, or replaced by another.
+    """
+    before = _HELD.get(path.absolute())
+    if before is not None and before != _identity(path.parent):
+        raise StoreError(
+            f"{path.parent} was removed or renamed while this run wrote to it",
+            hint="What had finished lies where the folder is now; name that with --out to go on there.",
+        )
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+@contextmanager
+def _known(path: Path) -> Iterator[None]:
+    """While open, `refuse_lost` knows the folder of this lock again."""
+    if (found := _identity(path.parent)) is not None:
+        _HELD[path.absolute()] = found
+    handle = None
+    with suppress(OSError):  # a system that opens no folders
+        # As long as it is open, no other folder gets its number.
+        handle = os.open(path.parent, os.O_RDONLY)
+    try:
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
+        _HELD.pop(path.absolute(), None)
+
+
 @contextmanager
 def hold(path: Path) -> Iterator[None]:
     """Holds the lock; its file's time then says since when.
 
-    A folder that was made for the lock and holds nothing else at the end is taken away again.
+    Folders that were made for the lock and hold nothing else at the end are taken away again.
 
     Raises:
         StoreError: if another run holds it.
     """
     lock = FileLock(path, timeout=PATIENCE_SECONDS)
-    new = not path.parent.exists()
+    new = [folder for folder in path.parents if not folder.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
@@ -42,12 +85,14 @@ def hold(path: Path) -> Iterator[None]:
     try:
         with suppress(OSError):
             os.utime(path)
-        yield
+        with _known(path):
+            yield
     finally:
         with suppress(OSError):  # a system that removes no open file, or somebody removed the folder
             if new and os.listdir(path.parent) == [path.name]:
                 path.unlink()
-                path.parent.rmdir()
+                for folder in new:
+                    folder.rmdir()
         lock.release()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,7 +16,7 @@ from tuneoff.forecast import FORECAST_VERSION, StudyForecast
 from tuneoff.record import TrialRecord
 from tuneoff.spec import SPEC_VERSION, StudySpec, TrialSpec
 from tuneoff.store import lock
-from tuneoff.store.files import check_version, read_json, validated, write_atomically
+from tuneoff.store.files import check_version, is_half_written, read_json, sweep, validated, write_atomically
 from tuneoff.store.joining import joined, refuse_other
 from tuneoff.store.trackers import StudyTrackers
 from tuneoff.store.trial import TrialStore
@@ -76,8 +77,12 @@ class StudyStore:
         store = cls(Path(root))
         verdict = [trial.id for trial in trials if trial.purpose == "verdict"]
         searched = [trial.id for trial in trials if trial.purpose == "search"]
+        store.refuse_lost()
         store.check(study)
-        if store.is_there:
+        if not store.is_there:
+            # A run that was killed before it wrote study.json left these; `check` knows them.
+            shutil.rmtree(store.root / "trials", ignore_errors=True)
+        else:
             study = joined(store.study(), study)
             verdict = store._merged(study, trials)
             searched = list(dict.fromkeys([*store.search_ids(), *searched]))
@@ -122,8 +127,22 @@ class StudyStore:
         """
         if self.is_there:
             refuse_other(self.root, self.study(), study)
-        elif self.root.is_dir() and any(item.name != "lock" for item in self.root.iterdir()):
+        elif self.root.is_dir() and not self._is_begun():
             raise StoreError(f"{self.root} is not empty and not a study", hint="Name another folder with --out.")
+
+    def _is_begun(self) -> bool:
+        """Whether the folder is empty or holds what a run leaves that is killed before it has written study.json."""
+        rest = [item for item in self.root.iterdir() if item.name not in {"lock", "trials"}]
+        asked = [item for item in self.root.glob("trials/*/*") if item.name != "trial.json"]
+        return all(map(is_half_written, (*rest, *asked)))
+
+    def refuse_lost(self) -> None:
+        """Refuses to go on where the folder that a run of this process writes to is no longer there.
+
+        Raises:
+            StoreError: if it was removed, renamed, or replaced by another.
+        """
+        lock.refuse_lost(self._lock_path)
 
     @property
     def relatives(self) -> list[StudyStore]:
@@ -151,12 +170,13 @@ class StudyStore:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Held while a run writes to this folder.
+        """Held while a run writes to this folder. What an earlier one left half written goes.
 
         Raises:
             StoreError: if another run holds it.
         """
         with lock.hold(self._lock_path):
+            sweep(self.root)
             yield
 
     def running_since(self) -> float | None:
@@ -196,7 +216,8 @@ class StudyStore:
 
     def write_search(self, found: dict[str, Any]) -> None:
         """Keeps what the search tried, found and chose."""
-        write_atomically(self.root / "search.json", json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False))
+        text = json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False)
+        write_atomically(self.root / "search.json", text, make_folder=False)
 
     def search(self) -> dict[str, Any] | None:
         """What the search tried, found and chose, as described in docs/protocol.md; None where there was none.
@@ -210,7 +231,7 @@ class StudyStore:
 
     def write_forecast(self, forecast: StudyForecast) -> None:
         """Keeps what the study is expected to take."""
-        write_atomically(self.root / "forecast.json", forecast.model_dump_json(indent=1))
+        write_atomically(self.root / "forecast.json", forecast.model_dump_json(indent=1), make_folder=False)
 
     def forecast(self) -> StudyForecast | None:
         """What the study was expected to take, as described in docs/plan.md; None where no forecast was made.

@@ -32,7 +32,7 @@ class StudyTrackers:
     def write(self, key: str, found: Mapping[str, Mapping[str, Any]]) -> None:
         """Keeps what became of the trackers of a run, beside those of earlier runs; docs/trackers.md says what."""
         body = {"trackers_version": 1, "key": key, "trackers": {**self._read().get("trackers", {}), **found}}
-        write_atomically(self._path, json.dumps(body, indent=1, ensure_ascii=False))
+        write_atomically(self._path, json.dumps(body, indent=1, ensure_ascii=False), make_folder=False)
 
     def followed(self) -> tuple[str, dict[str, dict[str, int]]]:
         """A word that names this folder wherever it lies, and tracker -> trial -> the attempt that it followed."""

@@ -91,7 +91,8 @@ class TrialStore:
         record = self.finished_record()
         if record is not None:
             raise RecordExists(f"trial {record.spec.id} is finished; its record is immutable")
-        left = [item for item in self.folder.iterdir() if item.name not in {"trial.json", "attempts"}]
+        there = self.folder.iterdir() if self.folder.is_dir() else ()
+        left = [item for item in there if item.name not in {"trial.json", "attempts"}]
         if not left:
             return
         numbers = (item.name for item in (self.folder / "attempts").glob("*"))
@@ -125,7 +126,7 @@ class TrialStore:
             raise RecordExists(f"trial {record.spec.id} has a record already; records are immutable")
         body = record.model_dump(mode="json")
         sealed = {"sha256": content_hash(body), **body}
-        write_atomically(self.record_path, json.dumps(sealed, indent=1, ensure_ascii=False))
+        write_atomically(self.record_path, json.dumps(sealed, indent=1, ensure_ascii=False), make_folder=False)
 
     def record(self) -> TrialRecord | None:
         """The trial's result, or None where there is none yet.
@@ -222,7 +223,7 @@ class TrialStore:
         lines = [prediction.model_dump_json() for prediction in predictions]
         data = "".join(f"{line}\n" for line in lines).encode()
         name = f"predictions-{split}.jsonl"
-        write_atomically(self.folder / name, data)
+        write_atomically(self.folder / name, data, make_folder=False)
         return PredictionsInfo(file=name, sha256=hashlib.sha256(data).hexdigest(), rows=len(lines))
 
     def predictions(self, split: str = "test") -> list[Prediction] | None:
@@ -288,7 +289,7 @@ class TrialStore:
         """Leaves word of trackers that were given up, name -> why, for the record. A word that cannot be written is
         lost, never the trial."""
         with suppress(StoreError):
-            write_atomically(self.folder / "trackers.json", json.dumps(failures))
+            write_atomically(self.folder / "trackers.json", json.dumps(failures), make_folder=False)
 
     def tracker_findings(self) -> tuple[Finding, ...]:
         """A finding for each tracker that was given up before this trial ended."""

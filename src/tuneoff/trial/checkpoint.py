@@ -41,7 +41,7 @@ class Checkpoint:
         fresh = self.folder.with_name(f".{self.folder.name}.new")
         shutil.rmtree(fresh, ignore_errors=True)
         try:
-            fresh.mkdir(parents=True)
+            fresh.mkdir()
             if self.ranks.sharded:
                 sharding.save(self.attached, fresh)
             else:
