@@ -5,14 +5,20 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from tuneoff.cli import _common
+from tuneoff.cli import _common, outlook
+from tuneoff.cli.doubts import Undecided
 from tuneoff.cli.look import ROLES, TOKENS_PER_WORD, Look, look, task_named
-from tuneoff.errors import StoreError, StudyError
+from tuneoff.errors import StoreError, StudyError, TuneoffError
+
+if TYPE_CHECKING:
+    from tuneoff.forecast import StudyForecast
 
 MODELS = {"class": "minilm", "text": "smollm2-135m"}
 """What a task produces -> the base model where none is named."""
@@ -45,6 +51,8 @@ HINTED_KEYS = ("train_rows", "test_fraction", "validation_fraction", "learning_r
     help=f"Base model: alias, hub id or folder.  [default: {MODELS['class']}; to write text, {MODELS['text']}]",
 )
 @click.option("--force", is_flag=True, help="Write over a study file that is there already.")
+@click.option("--no-forecast", is_flag=True, help="Do not count what the study will take.")
+@_common.json_option("Print what was seen, the `study` file written, and the `forecast` (docs/plan.md) as JSON.")
 @_common.traceback_option
 def init_command(
     file: Path,
@@ -52,13 +60,16 @@ def init_command(
     out: Path | None,
     model: str | None,
     force: bool,
+    no_forecast: bool,
+    as_json: bool,
     **columns: str | None,
 ) -> None:
     """Write a commented study file after looking at a data file.
 
     FILE is the data (CSV, TSV, JSONL or Parquet), and the study file goes to --out; or FILE is the study file
     (.yaml), and the data is --data. A text and a class make a study of classification; two texts, such as an
-    article and its summary, make one of generation.
+    article and its summary, make one of generation. Where several columns could be meant, a terminal is asked, and
+    elsewhere the error says how to name them. At the end it tells what the study will take, by counting alone.
 
     \b
     Examples:
@@ -85,14 +96,61 @@ def init_command(
     out = out or Path(f"{_name(data)}.study.yaml")
     if out.exists() and not force:
         raise StoreError(f"{out} is there already", hint="Name another file with --out, or add --force.")
-    seen = look(data, **columns)
+    seen = _look(data, columns)
     written = render(data, seen, model or MODELS[task_named(seen.task).produces])
     study_file.parse(study_file.read_yaml(written, str(out))[0], origin=str(out))
     write_atomically(out, written)
-    for line in describe(seen):
-        click.echo(line)
     named = shlex.quote(str(out))
-    click.echo(f"\nwrote {out}; next: tuneoff plan {named}, then tuneoff run {named}")
+    if not as_json:
+        for line in [*describe(seen), "", f"wrote {out}; next: tuneoff plan {named}, then tuneoff run {named}"]:
+            click.echo(line)
+    forecast, told = (None, []) if no_forecast else _forecast(out)
+    if as_json:
+        body = forecast.model_dump(mode="json") if forecast is not None else None
+        _common.print_json({**asdict(seen), "study": str(out), "forecast": body})
+    for line in [] if as_json else told:
+        click.echo(line)
+
+
+def _look(data: Path, columns: dict[str, str | None]) -> Look:
+    """A look at the data; on a terminal the user is asked where it leaves open which column is meant.
+
+    Raises:
+        DataError: as `look`.
+    """
+    while True:
+        try:
+            return look(data, **columns)
+        except Undecided as doubt:
+            if columns.get(doubt.role) or not _is_asked():
+                raise
+            click.echo(doubt.message, err=True)
+            choice = click.Choice([*doubt.choices, "none of these"])
+            columns[doubt.role] = click.prompt(f"Which is the {doubt.role}?", type=choice, err=True)
+            if columns[doubt.role] == "none of these":
+                columns[doubt.role] = None
+                raise
+
+
+def _is_asked() -> bool:
+    """Whether somebody is there to answer."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _forecast(path: Path) -> tuple[StudyForecast | None, list[str]]:
+    """What the study will take, counted, and lines that say it; without where it cannot be counted here."""
+    from tuneoff.study import Study
+
+    study = Study(path)
+    rows, seeds = _common.count(len(study.spec.methods), "row"), _common.count(len(study.spec.protocol.seeds), "seed")
+    first = f"{rows} × {seeds} = {_common.count(len(study.plan()), 'trial')}"
+    try:
+        with outlook.progress(_common.console(stderr=True)) as listener:
+            found = study.forecast(probe=False, listener=listener)
+    except TuneoffError as error:
+        return None, [f"{first}; forecast: not known, because {error.message}"]
+    head, *rest = outlook.run_lines(found)
+    return found, [f"{first}; {head}", *rest]
 
 
 def describe(seen: Look) -> list[str]:
@@ -186,21 +244,21 @@ def _protocol(seen: Look) -> list[str]:
 
 
 def _methods(produces: str = "class") -> list[str]:
-    """All methods that suit a task that produces a class or a text, floors first; as comments those that need an
-    option set or may not suit the model."""
+    """All methods that suit a task that produces a class or a text, floors first; as comments those that most studies
+    do not begin with, that need an option set, or that may not suit the model."""
     from pydantic import ValidationError
 
     from tuneoff import registry
 
     suiting = {"class": ("", "head", "biases"), "text": ("", "no_head", "decoder")}[produces]
 
-    lines = ["methods:    # delete the rows you do not need; options: tuneoff show method NAME"]
+    lines = ["methods:    # take the # from rows to compare too; options: tuneoff show method NAME"]
     for name, method in sorted(registry.methods().items(), key=lambda item: (item[1].trains, item[0])):
         if getattr(method, "produces", produces) != produces:
             continue
         try:
             method.Options()
-            mark = "" if method.needs in suiting else "# "
+            mark = "" if method.usual and method.needs in suiting else "# "
         except ValidationError:
             mark = "# "
         lines.append(f"  {mark}{name}: {{}}    # {method.title}")

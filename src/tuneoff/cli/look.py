@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tuneoff.cli.doubts import ABOUT, Undecided, filled, is_written, may_be_class, mean_words, refuse_doubt
 from tuneoff.errors import DataError, StudyError, TuneoffError, did_you_mean
 
 if TYPE_CHECKING:
@@ -20,9 +21,6 @@ TOKENS_PER_WORD = 1.4
 
 ROLES = {"classification": ("text", "label"), "generation": ("source", "target")}
 """Tasks that can be told from a file, and the roles of its columns: what is put in and what is to come out."""
-
-WRITTEN_WORDS = 3
-"""Mean words from which a column's values may be texts to write; most of them must differ, too."""
 
 
 @dataclass(frozen=True)
@@ -148,59 +146,49 @@ def _find_task(rows: Rows, given: dict[str, str]) -> tuple[str, dict[str, str], 
             continue
         if set(given) == set(ROLES[name]):
             return name, columns, "as given"
-        if task_named(name).produces == "class" or given or _is_written(rows, columns["target"]):
+        if task_named(name).produces == "class" or given or is_written(filled(rows).get(columns["target"], [])):
+            refuse_doubt(rows, columns, given, named=True)
             return name, columns, "guessed from the names"
     by_content = {"classification": _text_and_class, "generation": _two_texts}
     for name in fitting:
         found = {**by_content[name](rows, given), **given}
         if set(found) == set(ROLES[name]):
+            refuse_doubt(rows, found, given, named=False)
             return name, task_named(name)(dict(found)).columns(rows), "guessed from what the columns hold: check them"
     refuse_chat(rows)
     options = " or ".join(" and ".join(f"--{role}" for role in ROLES[name] if role not in given) for name in fitting)
-    missing = " and the ".join(role for role in ROLES[fitting[0]] if role not in given)
-    raise DataError(
-        f"cannot tell which column of {rows.origin} holds the {missing}",
+    missing = [role for role in ROLES[fitting[0]] if role not in given]
+    raise Undecided(
+        missing[0],
+        list(rows.columns),
+        f"cannot tell which column of {rows.origin} holds the {' and the '.join(missing)}",
         hint=f"Its columns: {', '.join(rows.columns)}. Set {options}.",
     )
 
 
 def _free(rows: Rows, given: dict[str, str]) -> dict[str, list[str]]:
     """The values of the columns that have no role yet; those without any are left out."""
-    columns = {name: [str(v) for v in values if not _blank(v)] for name, values in rows.columns.items()}
-    return {name: values for name, values in columns.items() if values and name not in given.values()}
-
-
-def _mean_words(values: list[str]) -> float:
-    return statistics.fmean(len(value.split()) for value in values)
-
-
-def _is_written(rows: Rows, column: str) -> bool:
-    """Whether a column may hold texts to write: words, and most rows' differ."""
-    values = _free(rows, {}).get(column, [])
-    return bool(values) and _mean_words(values) >= WRITTEN_WORDS and len(set(values)) > len(values) / 2
+    return {name: values for name, values in filled(rows).items() if name not in given.values()}
 
 
 def _text_and_class(rows: Rows, given: dict[str, str]) -> dict[str, str]:
-    """The wordiest column is the text; the column with the fewest repeated values is the class."""
+    """The wordiest column is the text; the class is the column with the fewest repeated values, rather one that
+    does not tell where a text comes from."""
     free = _free(rows, given)
     found = {}
-    words = {name: _mean_words(values) for name, values in free.items()}
+    words = {name: mean_words(values) for name, values in free.items()}
     if "text" not in given and words and max(words.values()) >= 2:
         found["text"] = max(words, key=lambda name: words[name])
-    few = {
-        name: len(set(values))
-        for name, values in free.items()
-        if name != found.get("text") and 2 <= len(set(values)) <= max(2, min(200, len(values) // 4))
-    }
+    few = {name: values for name, values in free.items() if name != found.get("text") and may_be_class(values)}
     if "label" not in given and few:
-        found["label"] = min(few, key=lambda name: few[name])
+        found["label"] = min(few, key=lambda name: (ABOUT.fullmatch(name.lower()) is not None, len(set(few[name]))))
     return found
 
 
 def _two_texts(rows: Rows, given: dict[str, str]) -> dict[str, str]:
     """The wordiest column is what is put in, the next wordiest the text to write."""
     free = _free(rows, given)
-    wordy = sorted((n for n in free if _is_written(rows, n)), key=lambda name: -_mean_words(free[name]))
+    wordy = sorted((name for name in free if is_written(free[name])), key=lambda name: -mean_words(free[name]))
     return dict(zip((role for role in ROLES["generation"] if role not in given), wordy, strict=False))
 
 

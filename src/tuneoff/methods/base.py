@@ -130,6 +130,8 @@ class AnyMethod(ABC, Generic[O]):
     needs: ClassVar[Literal["", "head", "no_head", "decoder", "biases"]] = ""
     """What task or model must have: a head that the task adds, no such head, a decoder, biases inside the blocks (most
     decoders of today have none). `attach` refuses others; this is for whoever suggests methods without a model."""
+    usual: ClassVar[bool] = False
+    """Whether most studies begin with it: `init` writes a row of it that runs, and one of every other as a comment."""
     learning_rate: ClassVar[LearningRate] = LearningRate(0.0, 0.0, 0.0)
     prior: ClassVar[Prior | None] = None
     """Of quality, with the default options; None: none is stated. `tuneoff recommend --before` goes by it."""

@@ -15,6 +15,7 @@ class Full(Method[MethodOptions]):
 
     title = "Full fine-tuning"
     summary = "Trains every parameter: the reference for quality, and the dearest in memory and storage."
+    usual = True
     paper = "Devlin et al. 2019, BERT, https://arxiv.org/abs/1810.04805"
     mergeable = True
     shardable = True

@@ -17,6 +17,7 @@ class Head(Method[MethodOptions]):
 
     title = "Linear probe"
     summary = "Trains the task's head alone; says how much the frozen features already hold."
+    usual = True
     paper = "Alain & Bengio 2016, Understanding intermediate layers using linear classifier probes, https://arxiv.org/abs/1610.01644"
     needs = "head"
     mergeable = True

@@ -46,6 +46,7 @@ class Lead(Baseline[LeadOptions]):
 
     title = "Lead"
     summary = "No training and no model: the first sentences of the source."
+    usual = True
     paper = (
         "Nenkova 2005, Automatic Text Summarization of Newswire: Lessons Learned from the Document Understanding "
         "Conference"

@@ -75,6 +75,7 @@ class Lora(PeftMethod[LoraOptions]):
 
     title = "LoRA"
     summary = "Trains low-rank updates of frozen projections; merging leaves inference as fast as the base model."
+    usual = True
     paper = "Hu et al. 2022, LoRA, https://arxiv.org/abs/2106.09685"
     mergeable = True
     learning_rate = LearningRate(2e-3, 5e-5, 1e-2)

@@ -22,6 +22,7 @@ class Majority(Baseline[MethodOptions]):
 
     title = "Majority class"
     summary = "No training: always the most frequent class. What a trained method must beat."
+    usual = True
     paper = "none; the usual floor of a classification task"
     produces = "class"
 

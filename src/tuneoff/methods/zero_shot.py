@@ -16,6 +16,7 @@ class ZeroShot(Method[MethodOptions]):
 
     title = "Zero-shot"
     summary = "No training: the base model with the task's template."
+    usual = True
     paper = "Radford et al. 2019, Language Models are Unsupervised Multitask Learners, https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf"
     needs = "no_head"
     trains = False

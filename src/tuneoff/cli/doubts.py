@@ -1,0 +1,169 @@
+"""Where a data file leaves open which columns a study needs: then `init` asks, or refuses and says how to tell it."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tuneoff.errors import DataError
+from tuneoff.tasks.base import is_missing
+
+if TYPE_CHECKING:
+    from tuneoff.sources.base import Rows
+
+WRITTEN_WORDS = 3
+"""Mean words from which a column's values may be texts; most of them must differ, too."""
+MOST_CLASSES = 200
+MOST_NUMBERS = 20
+"""Different numbers from which on a column that nobody called a label rather holds amounts."""
+UNLIKE = 1.5
+"""How many times the words of the other a text must have to be the one that is put in."""
+ASIDE = frozenset({"title", "subject", "headline", "heading", "summary", "name", "url", "link", "author", "keywords"})
+"""Names of texts that stand beside the one that is meant."""
+ABOUT = re.compile(
+    r"(.*_)?(id|ids|idx|index|uid|uuid|guid|lang|language|locale|country|region|split|set|fold|partition|source|origin|"
+    r"dataset|date|year|month|day|time|timestamp|author|user|username|annotator|version|license)"
+)
+"""Names of columns that tell of a row where it comes from, not what it says."""
+FLAGS = frozenset({"0", "1", "true", "false", "yes", "no", "0.0", "1.0"})
+SEPARATORS = "|;,"
+
+
+class Undecided(DataError):
+    """Several columns could have a role.
+
+    Attributes:
+        role: which.
+        choices: the columns.
+    """
+
+    def __init__(self, role: str, choices: Sequence[str], message: str, hint: str = "") -> None:
+        super().__init__(message, hint or f"Name it with --{role}, one of: {', '.join(choices)}.")
+        self.role, self.choices = role, tuple(choices)
+
+
+def filled(rows: Rows) -> dict[str, list[str]]:
+    """column -> its values as text, empty ones left out; columns without any, or of lists and objects, are no part."""
+    columns = {
+        name: [str(v).strip() for v in values if not is_missing(v)]
+        for name, values in rows.columns.items()
+        if not any(isinstance(value, (list, tuple, dict, set)) for value in values)
+    }
+    return {name: values for name, values in columns.items() if values}
+
+
+def mean_words(values: Sequence[str]) -> float:
+    """Mean words of a column's values."""
+    return statistics.fmean(len(value.split()) for value in values)
+
+
+def is_written(values: Sequence[str]) -> bool:
+    """Whether they may be texts: words, and most differ."""
+    return bool(values) and mean_words(values) >= WRITTEN_WORDS and len(set(values)) > len(values) / 2
+
+
+def may_be_class(values: Sequence[str]) -> bool:
+    """Whether they may be classes: a few values that repeat."""
+    return 2 <= len(set(values)) <= max(2, min(MOST_CLASSES, len(values) // 4))
+
+
+def refuse_doubt(rows: Rows, columns: Mapping[str, str], given: Mapping[str, str], named: bool) -> None:
+    """Looks whether columns that were guessed are the only ones that could be meant.
+
+    Args:
+        rows: the data.
+        columns: role -> column, of classification or generation.
+        given: those that the user named.
+        named: whether the others were guessed from their names, not from what they hold.
+
+    Raises:
+        Undecided: the first role of which that is not known.
+    """
+    values = filled(rows)
+    if "label" in columns and "label" not in given:
+        for message in _doubts_of_label(values, columns, named):
+            choices = [name for name in values if name != columns["text"] and may_be_class(values[name])]
+            raise Undecided("label", choices or [columns["label"]], f"{rows.origin}: {message}")
+    role = "text" if "text" in columns else "source"
+    if role in given or columns[role] not in values:
+        return
+    answer = columns["label" if role == "text" else "target"]
+    texts = [
+        name
+        for name, found in values.items()
+        if name == columns[role] or (name != answer and is_written(found) and name.lower() not in ASIDE)
+    ]
+    if len(texts) > 1:
+        reads = f"{rows.origin}: columns {', '.join(texts)} all hold texts, and a study reads one"
+        name_it = f"Name it with --{role}, or join them into one column first."
+        if role == "source":
+            example = f'"{{{texts[-1]}}}\\n{{source}}"'
+            name_it = f"Name it with --source; task.template may put in others by name, e.g. {example}."
+        raise Undecided(role, texts, reads, name_it)
+    if role == "source" and not named and "target" not in given:
+        words = [mean_words(values[columns[name]]) for name in ("source", "target")]
+        if words[0] < UNLIKE * words[1]:
+            both = (columns["source"], columns["target"])
+            message = f"{rows.origin}: columns {both[0]} and {both[1]} hold texts of like length; which is put in?"
+            raise Undecided("source", both, message, "Name both with --source and --target.")
+
+
+def _doubts_of_label(values: Mapping[str, Sequence[str]], columns: Mapping[str, str], named: bool) -> Iterator[str]:
+    """What speaks against the column that was taken for the class."""
+    from tuneoff.tasks.classification import LABEL_NAMES
+
+    column = columns["label"]
+    found = values.get(column, [])
+    different = set(found)
+    others = [name for name in values if name not in columns.values() and may_be_class(values[name])]
+    flags = [name for name in (column, *others) if {value.lower() for value in values.get(name, ())} <= FLAGS]
+    if column in flags and len(flags) > 1 and column.lower() not in LABEL_NAMES:
+        yield (
+            f"columns {', '.join(flags)} hold yes or no each: several classes a row (multi-label), where a row has "
+            "one; a study of one of them says whether a text has it"
+        )
+    numbers = [number for number in map(_number, different) if number is not None]
+    if numbers and len(numbers) == len(different):
+        if any(number % 1 for number in numbers):
+            example = _a_fraction(different)
+            yield f"column {column!r} holds numbers with a fraction, such as {example}: amounts, not classes"
+        if not named and len(numbers) > MOST_NUMBERS:
+            yield f"column {column!r} holds {len(numbers)} different numbers: they look like amounts, not classes"
+    if several := _several(found):
+        yield f"column {column!r} names several classes a row, such as {several!r}, where a row has one"
+    if not named and ABOUT.fullmatch(column.lower()):
+        yield f"no column is called a label, and {column!r} tells of a text where it comes from"
+    if not named and (like := [name for name in others if not ABOUT.fullmatch(name.lower())]):
+        yield f"columns {', '.join((column, *like))} could all be the class"
+    if named and column.lower() not in ("label", "labels"):
+        called = [name for name in others if name.lower() in LABEL_NAMES]
+        if called:
+            yield f"columns {', '.join((column, *called))} could all be the class"
+
+
+def _several(values: Sequence[str]) -> str:
+    """A cell that names several classes, where cells of a column do: parts that are parted alike and recur."""
+    for mark in SEPARATORS:
+        parted = [value for value in values if mark in value]
+        parts = {part.strip() for value in values for part in value.split(mark)}
+        if (
+            len(parted) >= len(values) / 5
+            and len(parts) < len(set(values))
+            and all(mean_words([p]) <= 3 for p in parts)
+        ):
+            return parted[0]
+    return ""
+
+
+def _number(value: Any) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if number == number and abs(number) != float("inf") else None
+
+
+def _a_fraction(values: set[str]) -> str:
+    return min((value for value in values if (number := _number(value)) is not None and number % 1), key=len)
