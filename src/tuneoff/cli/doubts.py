@@ -112,14 +112,15 @@ def refuse_doubt(rows: Rows, columns: Mapping[str, str], given: Mapping[str, str
 
 def _doubts_of_label(values: Mapping[str, Sequence[str]], columns: Mapping[str, str], named: bool) -> Iterator[str]:
     """What speaks against the column that was taken for the class."""
-    from tuneoff.tasks.classification import LABEL_NAMES
+    from tuneoff import registry
 
+    names = registry.tasks()["classification"].guesses["label"]
     column = columns["label"]
     found = values.get(column, [])
     different = set(found)
     others = [name for name in values if name not in columns.values() and may_be_class(values[name])]
     flags = [name for name in (column, *others) if {value.lower() for value in values.get(name, ())} <= FLAGS]
-    if column in flags and len(flags) > 1 and column.lower() not in LABEL_NAMES:
+    if column in flags and len(flags) > 1 and column.lower() not in names:
         yield (
             f"columns {', '.join(flags)} hold yes or no each: several classes a row (multi-label), where a row has "
             "one; a study of one of them says whether a text has it"
@@ -138,7 +139,7 @@ def _doubts_of_label(values: Mapping[str, Sequence[str]], columns: Mapping[str, 
     if not named and (like := [name for name in others if not ABOUT.fullmatch(name.lower())]):
         yield f"columns {', '.join((column, *like))} could all be the class"
     if named and column.lower() not in ("label", "labels"):
-        called = [name for name in others if name.lower() in LABEL_NAMES]
+        called = [name for name in others if name.lower() in names]
         if called:
             yield f"columns {', '.join((column, *called))} could all be the class"
 
@@ -166,4 +167,8 @@ def _number(value: Any) -> float | None:
 
 
 def _a_fraction(values: set[str]) -> str:
-    return min((value for value in values if (number := _number(value)) is not None and number % 1), key=len)
+    return min((value for value in values if (number := _number(value)) is not None and number % 1), key=_shortest)
+
+
+def _shortest(value: str) -> tuple[int, str]:
+    return len(value), value

@@ -125,6 +125,8 @@ class Task(ABC):
     """The validation metric that selects a checkpoint where the protocol names none; None: the primary metric."""
     target_role: ClassVar[str] = "label"
     """The role of the column that `Example.target` comes from; rows to predict may lack it."""
+    guesses: ClassVar[Mapping[str, Sequence[str]]] = {}
+    """role -> names by which its column is guessed, the likeliest first."""
     produces: ClassVar[Literal["class", "text"]] = "class"
     written_metrics: ClassVar[frozenset[str]] = frozenset()
     """The metrics that `score` gives only where text was generated."""

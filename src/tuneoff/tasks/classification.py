@@ -85,6 +85,7 @@ class Classification(Task):
     title = "Classification"
     summary = "One text, one class: accuracy, macro-F1, Matthews correlation, cross-entropy."
     primary_metric = "accuracy"
+    guesses = {"text": TEXT_NAMES, "label": LABEL_NAMES}  # noqa: RUF012
     directions = {"accuracy": "higher", "macro_f1": "higher", "mcc": "higher", "loss": "lower"}  # noqa: RUF012
     Options = ClassificationOptions
 
@@ -107,7 +108,7 @@ class Classification(Task):
     # --- rows -> examples
 
     def columns(self, rows: Rows) -> dict[str, str]:
-        return choose_columns(rows, self.options, {"text": TEXT_NAMES, "label": LABEL_NAMES})
+        return choose_columns(rows, self.options, self.guesses)
 
     def examples(self, rows: Rows, columns: Mapping[str, str], split: str) -> list[Example]:
         require_columns(rows, columns, split)

@@ -109,6 +109,7 @@ class Generation(Task):
     title = "Generation"
     summary = "One text in, one text written: ROUGE, exact match, token F1, cross-entropy, perplexity."
     primary_metric = "rouge_l"
+    guesses = {"source": SOURCE_NAMES, "target": TARGET_NAMES}  # noqa: RUF012
     selection_metric = "loss"
     target_role = "target"
     produces = "text"
@@ -133,7 +134,7 @@ class Generation(Task):
     # --- rows -> examples
 
     def columns(self, rows: Rows) -> dict[str, str]:
-        chosen = choose_columns(rows, self.options, {"source": SOURCE_NAMES, "target": TARGET_NAMES})
+        chosen = choose_columns(rows, self.options, self.guesses)
         found = 0
         for name in self.template.names:
             if name in ("source", chosen["source"]):
