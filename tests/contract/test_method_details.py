@@ -174,12 +174,12 @@ def test_lora_plus_gives_the_second_matrix_its_own_rate() -> None:
 
 
 ATTENTION = {
-    "bert": {"attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"},
-    "gpt2": {"attn.c_attn", "attn.c_proj"},
-    "gpt_neo": {f"attn.attention.{part}_proj" for part in ("q", "k", "v", "out")},
-    "llama": {f"self_attn.{part}_proj" for part in "qkvo"},
-    "t5": {f"{kind}Attention.{part}" for kind in ("Self", "EncDec") for part in "qkvo"},
-    "bart": {f"{kind}_attn.{part}_proj" for kind in ("self", "encoder") for part in ("q", "k", "v", "out")},
+    "bert": ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"),
+    "gpt2": ("attn.c_attn", "attn.c_proj"),
+    "gpt_neo": tuple(f"attn.attention.{part}_proj" for part in ("q", "k", "v", "out")),
+    "llama": tuple(f"self_attn.{part}_proj" for part in "qkvo"),
+    "t5": tuple(f"{kind}Attention.{part}" for kind in ("Self", "EncDec") for part in "qkvo"),
+    "bart": tuple(f"{kind}_attn.{part}_proj" for kind in ("self", "encoder") for part in ("q", "k", "v", "out")),
 }
 
 
@@ -187,12 +187,16 @@ ATTENTION = {
 def test_targets_attention_are_all_projections_of_attention(architecture: str) -> None:
     setting = Setting("class" if architecture == "bert" else "text", architecture)
     _, attached = attach("lora", {"targets": "attention"}, setting)
-    config: Any = attached.module.peft_config["default"]  # type: ignore[index]
-    assert set(config.target_modules) == ATTENTION[architecture]
     changed = {n.rpartition(".lora_A")[0] for n, _ in attached.model.named_parameters() if ".lora_A" in n}
     suffixes = tuple(f".{name}" for name in ATTENTION[architecture])
-    plain = setting.model()
-    assert changed == {n for n, m in plain.named_modules() if n.endswith(suffixes)}
+    assert changed == {n for n, m in setting.model().named_modules() if n.endswith(suffixes)}
+
+
+def test_a_layer_that_is_not_there_is_named_with_the_nearest_and_those_that_are() -> None:
+    for name, options in (("lora", {"targets": ["c_atn"]}), ("ia3", {"targets": ["c_atn"], "feedforward": []})):
+        with pytest.raises(UnsupportedModel, match=r"has no layer named 'c_atn' \(did you mean 'c_attn'\?\)") as caught:
+            attach(name, options, GPT2)
+        assert "Its linear layers: c_attn, c_fc, c_proj, lm_head." in caught.value.hint
 
 
 def test_a_start_taken_from_tied_embeddings_is_refused() -> None:

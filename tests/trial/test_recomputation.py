@@ -15,7 +15,7 @@ from rank_tools import bench_for, examples, features
 from torch import nn
 from trial_tools import bench_of, make_study, some_features
 
-from tuneoff.errors import StudyError
+from tuneoff.errors import StudyError, UnsupportedModel
 from tuneoff.methods._modules import blocks
 from tuneoff.plan import plan
 from tuneoff.store import TrialStore
@@ -121,18 +121,19 @@ def test_dropout_draws_on_as_without() -> None:
     assert torch.equal(*draws)
 
 
-def test_a_model_whose_blocks_cannot_be_found_is_refused_before_it_is_trained(tmp_path: Path, news_csv: Path) -> None:
-    from transformers import AutoConfig, AutoModel
+def test_a_model_whose_blocks_cannot_be_found_is_refused_before_it_is_trained(
+    bert_folder: Path, news_csv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(part: nn.Module) -> list[nn.Module]:
+        raise UnsupportedModel(f"{type(part).__name__}: its transformer blocks cannot be found")
 
-    sizes = {"hidden_size": 32, "embedding_size": 16, "num_attention_heads": 4, "intermediate_size": 64}
-    config = AutoConfig.for_model("albert", vocab_size=300, num_hidden_layers=2, **sizes)
-    AutoModel.from_config(config).save_pretrained(tmp_path)
-    study = make_study(tmp_path, news_csv, ["full"], protocol={"gradient_checkpointing": True})
+    monkeypatch.setattr("tuneoff.trial.recomputation.blocks", none)
+    study = make_study(bert_folder, news_csv, ["full"], protocol={"gradient_checkpointing": True})
     with pytest.raises(StudyError) as caught:
         inspect_study(study, plan(study), require_data=False)
     (problem,) = caught.value.problems
     assert problem.where == "methods.full"
-    assert problem.message.startswith("protocol.gradient_checkpointing: Albert")
+    assert problem.message.startswith("protocol.gradient_checkpointing: Bert")
     assert "gradient_accumulation_steps saves memory" in problem.message
 
 
@@ -152,3 +153,16 @@ def test_a_trial_is_the_same_and_says_so_in_its_record(make_place: Callable[...,
     assert plain.spec.id != again.spec.id
     assert [m.value for m in again.metrics] == pytest.approx([m.value for m in plain.metrics], rel=1e-5)
     assert again.gradient_norm.per_step == pytest.approx(plain.gradient_norm.per_step, rel=1e-5)
+
+
+def test_a_block_that_serves_as_all_layers_is_wrapped_once() -> None:
+    """ALBERT's: gradients are those of a model that keeps all."""
+    gradients = []
+    for recomputes in (False, True):
+        bench, _ = bench_of("full", "albert", num_hidden_layers=3)
+        if recomputes:
+            recompute_blocks(bench.attached.model)
+        step(bench)
+        gradients.append([p.grad for p in bench.attached.module.parameters()])
+    for plain, again in zip(*gradients, strict=True):
+        torch.testing.assert_close(plain, again)

@@ -1,8 +1,7 @@
-"""What methods need to find inside a transformer: its blocks, their projections and its output layer."""
+"""What methods need to find inside a transformer: its blocks, its head and its output layer."""
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from tuneoff.errors import UnsupportedModel
@@ -11,32 +10,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from tuneoff.methods.base import TaskView
-
-ATTENTION_OUTPUTS = (
-    "attention.output.dense",
-    "attn.attention.out_proj",
-    "attn.c_proj",
-    "self_attn.o_proj",
-    "self_attn.out_proj",
-    "attention.out_lin",
-    "attention.dense",
-    "layer.0.SelfAttention.o",
-)
-"""Projection that ends a block's self-attention, by the family's own name: BERT and RoBERTa, GPT-Neo, GPT-2,
-Llama-like, OPT and BART, DistilBERT, GPT-NeoX, T5."""
-
-FEEDFORWARD_OUTPUTS = (
-    "mlp.c_proj",
-    "mlp.down_proj",
-    "mlp.dense_4h_to_h",
-    "output.dense",
-    "ffn.lin2",
-    "fc2",
-    "layer.1.DenseReluDense.wo",
-    "layer.2.DenseReluDense.wo",
-)
-"""Projection that ends a block's feed-forward part: GPT-2 and GPT-Neo, Llama-like, GPT-NeoX, BERT and RoBERTa,
-DistilBERT, OPT and BART, T5's encoder, T5's decoder."""
 
 
 def freeze(model: nn.Module) -> None:
@@ -65,75 +38,36 @@ def refuse_fresh_head(task: TaskView, method: str) -> None:
         )
 
 
-def decoder_layers(config: Any) -> int:
-    """Blocks of the decoder; of the whole model where there is but one stack."""
-    if not getattr(config, "is_encoder_decoder", False):
-        return int(config.num_hidden_layers)
-    named = (getattr(config, name, None) for name in ("num_decoder_layers", "decoder_layers"))
-    return int(next((layers for layers in named if layers is not None), config.num_hidden_layers))
-
-
 def blocks(model: nn.Module) -> list[nn.Module]:
-    """The transformer's blocks in order; an encoder-decoder's encoder comes first.
+    """The transformer's blocks in order; an encoder-decoder's encoder comes first. A block that serves as several
+    layers (ALBERT's) is there once.
 
     Raises:
-        UnsupportedModel: if no list of as many modules as the configuration has layers is found.
+        UnsupportedModel: if there is no list of blocks.
     """
-    model_any: Any = model
-    config = model_any.config
-    if not getattr(config, "is_encoder_decoder", False):
-        return _stack(model, config.num_hidden_layers)
-    found = [_stack(model_any.get_encoder(), config.num_hidden_layers)]
-    found.append(_stack(model_any.get_decoder(), decoder_layers(config)))
-    return [block for stack in found for block in stack]
+    whole: Any = model
+    if not getattr(whole.config, "is_encoder_decoder", False):
+        return _stack(whole.base_model)
+    return [*_stack(whole.get_encoder()), *_stack(whole.get_decoder())]
 
 
-def _stack(part: nn.Module, layers: int) -> list[nn.Module]:
+def _stack(part: nn.Module) -> list[nn.Module]:
+    """The list that holds most of a part's parameters; of several, the outermost."""
     from torch.nn import ModuleList
 
-    for module in part.modules():
-        if isinstance(module, ModuleList) and len(module) == layers:
-            return list(module)
-    raise UnsupportedModel(f"{type(part).__name__}: its transformer blocks cannot be found")
+    lists = [module for module in part.modules() if isinstance(module, ModuleList)]
+    if not lists:
+        raise UnsupportedModel(f"{type(part).__name__}: its transformer blocks cannot be found")
+    found = list(lists[max(range(len(lists)), key=lambda number: _size(lists[number]))])
+    inner = next((child for child in found[0].children() if isinstance(child, ModuleList)), None)
+    # Groups of blocks, and nothing in them besides (ALBERT's): not a block that lists its different parts (T5's).
+    if inner is not None and len({type(part) for part in inner}) == 1 and _size(inner) == _size(found[0]):
+        return [block for group in found for child in group.children() for block in child.children()]
+    return found
 
 
-def first_submodule(block: nn.Module, names: tuple[str, ...]) -> nn.Module:
-    """The first of these submodules that a block has.
-
-    Raises:
-        UnsupportedModel: if it has none.
-    """
-    present = {name for name, _ in block.named_modules()}
-    for name in names:
-        if name in present:
-            return block.get_submodule(name)
-    raise UnsupportedModel(f"{type(block).__name__} has none of the projections {', '.join(names)}")
-
-
-def attention_projections(model: nn.Module) -> list[str]:
-    """Names of all projections of attention, from the attention module's own name on (`attn.c_proj`,
-    `attention.self.query`, `SelfAttention.q`): every two-dimensional weight inside a block below a module that is
-    called attention. A module's full name ends with exactly one of them, if it is one.
-
-    Raises:
-        UnsupportedModel: if there is none.
-    """
-    names = set()
-    for block in blocks(model):
-        for name, module in block.named_modules():
-            inside = re.search(r"(?:^|\.)(\w*att(?:n|ention)\w*\..+)", name, re.IGNORECASE)
-            if inside and is_projection(module):
-                names.add(inside.group(1))
-    if not names:
-        raise UnsupportedModel(f"{type(model).__name__}: no projections of attention are found")
-    return sorted(names)
-
-
-def is_projection(module: nn.Module) -> bool:
-    """Whether a module is a linear layer, GPT-2's transposed ones included."""
-    from torch.nn import Linear
-
-    return isinstance(module, Linear) or type(module).__name__ == "Conv1D"
+def _size(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def is_encoder(model: nn.Module) -> bool:

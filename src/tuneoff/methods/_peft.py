@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,11 +22,18 @@ TAKE_OUTPUTS = {("peft.tuners.lora.layer", "Linear"), ("peft.tuners.ia3.layer", 
 """PEFT's layers that need nothing of the layer they are put around but what it makes."""
 
 
-def attach_peft(model: nn.Module, config: Any, task: TaskView) -> Attached:
+def attach_peft(model: nn.Module, config: Any, task: TaskView, *, theirs: bool = False) -> Attached:
     """Wraps a model with PEFT, which trains a copy of every module of the head and keeps it with the rest.
 
+    Args:
+        model: changed in place.
+        config: PEFT's configuration of the method.
+        task: knows the head.
+        theirs: whether the method's options are PEFT's parameters, so that it may speak of them.
+
     Raises:
-        UnsupportedModel: with PEFT's own words where it refuses.
+        UnsupportedModel: with PEFT's own words where it refuses, unless they speak of its parameters, which are no
+            options of ours.
     """
     from peft import get_peft_model
 
@@ -43,7 +51,10 @@ def attach_peft(model: nn.Module, config: Any, task: TaskView) -> Attached:
             module = get_peft_model(model, config)
     except (ValueError, NotImplementedError, TypeError) as error:
         method = str(getattr(config.peft_type, "value", config.peft_type)).lower()
-        raise UnsupportedModel(f"{method} cannot be attached to {type(model).__name__}: {error}") from None
+        told = str(error)
+        if not theirs and any("_" in word for word in re.findall(r"\w+", told) if hasattr(config, word)):
+            told = "PEFT finds no layer in it to change, or none outside the head, which every method trains anyway"
+        raise UnsupportedModel(f"{method} cannot be attached to {type(model).__name__}: {told}") from error
     return Attached(model=module.get_base_model(), module=module, reads=tuple(_read(module)))
 
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from tuneoff.errors import UnsupportedModel
-from tuneoff.methods._modules import decoder_layers, is_encoder
+from tuneoff.methods._layers import key_shape
 from tuneoff.methods._peft import PeftMethod, read_adapter
 from tuneoff.methods.base import Attached, MethodOptions, PlainCode, TaskView
 
@@ -83,28 +82,26 @@ def input_width(model: nn.Module) -> int:
     return int(whole.get_input_embeddings().weight.shape[1])
 
 
+def soft_prompt_shape(model: nn.Module) -> dict[str, int]:
+    """PEFT's settings for trained input embeddings: `token_dim`, and two numbers that it asks for and does not use."""
+    whole: Any = model
+    heads = getattr(whole.config, "num_attention_heads", None) or 1
+    return {"token_dim": input_width(model), "num_layers": whole.config.num_hidden_layers, "num_attention_heads": heads}
+
+
 def prefix_shape(model: nn.Module) -> dict[str, int]:
     """PEFT's settings for keys and values of every decoder layer: `num_layers`, `num_attention_heads` (those of keys
     and values) and `token_dim` (heads x width of a head).
 
     Raises:
-        UnsupportedModel: for encoders, which keep no keys and values between calls.
+        UnsupportedModel: for a model that keeps none between calls, as encoders do, or not the same in every layer.
     """
-    if is_encoder(model):
-        raise UnsupportedModel(
-            f"{type(model).__name__} is an encoder: it takes no keys and values from outside, which a prefix is",
-            hint="Use prompt_tuning or p_tuning, or a decoder.",
-        )
-    whole: Any = model
-    config = whole.config
-    if not getattr(config, "is_encoder_decoder", False):
-        config = config.get_text_config()
-    named = ("decoder_attention_heads", "num_attention_heads", "num_heads")
-    heads = next(int(getattr(config, name)) for name in named if getattr(config, name, None) is not None)
-    widths = (getattr(config, name, None) for name in ("head_dim", "d_kv"))
-    width = next((int(w) for w in widths if w is not None), int(config.hidden_size) // heads)
-    key_heads = int(getattr(config, "num_key_value_heads", None) or heads)
-    return {"num_layers": decoder_layers(config), "num_attention_heads": key_heads, "token_dim": key_heads * width}
+    shape = key_shape(model)
+    return {
+        "num_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "token_dim": shape.heads * shape.width,
+    }
 
 
 def rows(wrapped: Any) -> torch.Tensor:

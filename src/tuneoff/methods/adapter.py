@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from tuneoff.methods._modules import ATTENTION_OUTPUTS, FEEDFORWARD_OUTPUTS, blocks, first_submodule, freeze, train_head
+from tuneoff.methods._layers import attention_end, feedforward_end
+from tuneoff.methods._modules import blocks, freeze, train_head
 from tuneoff.methods.base import (
     WEIGHTS_FILE,
     Attached,
@@ -58,11 +59,13 @@ class Adapter(Method[AdapterOptions]):
     Options = AdapterOptions
 
     def attach(self, model: nn.Module, task: TaskView) -> Attached:
+        whole: Any = model
+        hidden = whole.config.hidden_size
         freeze(model)
         for block in blocks(model):
-            self._insert(first_submodule(block, FEEDFORWARD_OUTPUTS))
+            self._insert(feedforward_end(block, hidden), hidden)
             if self.options.placement == "houlsby":
-                self._insert(first_submodule(block, ATTENTION_OUTPUTS))
+                self._insert(attention_end(block), hidden)
         train_head(model, task)
         return Attached(model, model)
 
@@ -92,29 +95,27 @@ class Adapter(Method[AdapterOptions]):
         kinds: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
         return kinds[self.options.activation]()
 
-    def _insert(self, projection: nn.Module) -> None:
-        """Hangs a bottleneck on a projection's output. The projection's own weights keep their names, so the
-        base model's files still load."""
+    def _insert(self, end: nn.Module, hidden: int) -> None:
+        """Hangs a bottleneck on a module's output. The module's own weights keep their names, so the base model's
+        files still load."""
         from torch import nn
 
-        weight: Any = projection.weight
-        bias: Any = getattr(projection, "bias", None)
-        # Conv1D (GPT-2) stores (in, out), Linear (out, in).
-        hidden = int(weight.shape[1] if type(projection).__name__ == "Conv1D" else weight.shape[0])
         width = max(1, int(hidden / self.options.reduction_factor))
-        place = {"device": weight.device, "dtype": bias.dtype if bias is not None else weight.dtype}
+        # A bias, which comes last, keeps its type where weights do not.
+        last = list(end.parameters())[-1]
+        place: dict[str, Any] = {"device": last.device, "dtype": last.dtype}
         bottleneck = nn.Sequential(
             nn.Linear(hidden, width, **place), self._activation(), nn.Linear(width, hidden, **place)
         )
         nn.init.normal_(bottleneck[0].weight, std=0.02)  # type: ignore[arg-type]
         for tensor in (bottleneck[0].bias, bottleneck[2].weight, bottleneck[2].bias):
             nn.init.zeros_(tensor)  # type: ignore[arg-type]
-        projection.add_module("bottleneck", bottleneck)
-        projection.register_forward_hook(_through_bottleneck)
+        end.add_module("bottleneck", bottleneck)
+        end.register_forward_hook(_through_bottleneck)
 
 
-def _through_bottleneck(projection: nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
-    changed: torch.Tensor = output + projection.bottleneck(output)  # type: ignore[operator]
+def _through_bottleneck(end: nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
+    changed: torch.Tensor = output + end.bottleneck(output)  # type: ignore[operator]
     return changed
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
 
+from tuneoff.methods._layers import attention_inputs, feedforward_end, is_projection, names_of, require_names
+from tuneoff.methods._modules import blocks
 from tuneoff.methods._peft import PeftMethod, attach_peft, peft_task
 from tuneoff.methods.base import Attached, LearningRate, MethodOptions, Prior, TaskView
 
@@ -17,7 +19,9 @@ class IA3Options(MethodOptions):
     """Options of `ia3`."""
 
     targets: tuple[str, ...] | None = Field(
-        None, description="names of the modules to rescale; unset: PEFT's choice for the architecture"
+        None,
+        description="names of the modules to rescale; unset: PEFT's choice for the architecture, or else the "
+        "projections that make keys and values and those that end feed-forward parts",
     )
     feedforward: tuple[str, ...] | None = Field(
         None, description="those of `targets` that are rescaled at their input; unset: as for `targets`"
@@ -52,12 +56,49 @@ class IA3(PeftMethod[IA3Options]):
     def attach(self, model: nn.Module, task: TaskView) -> Attached:
         from peft import IA3Config
 
-        config = IA3Config(
-            task_type=peft_task(task),
-            target_modules=None if self.options.targets is None else list(self.options.targets),
-            feedforward_modules=None if self.options.feedforward is None else list(self.options.feedforward),
-        )
-        return attach_peft(model, config, task)
+        targets, feedforward, findings = self._layers(model)
+        config = IA3Config(task_type=peft_task(task), target_modules=targets, feedforward_modules=feedforward)
+        attached = attach_peft(model, config, task)
+        attached.extra["findings"] = findings
+        return attached
+
+    def _layers(self, model: nn.Module) -> tuple[list[str], list[str], list[tuple[str, str]]]:
+        """Names of what is rescaled, of those of them that are rescaled at their input, and what is to be told.
+
+        Where PEFT has a choice for the architecture, it is that, so that results can be compared with others'.
+
+        Raises:
+            UnsupportedModel: if the model has no such layers.
+        """
+        if self.options.targets is not None and self.options.feedforward is not None:
+            require_names(model, self.options.targets)
+            return list(self.options.targets), list(self.options.feedforward), []
+        known = _choice_of_peft(model)
+        if known is not None:
+            return *known, []
+        whole: Any = model
+        ends = [feedforward_end(block, whole.config.hidden_size) for block in blocks(model)]
+        layers = names_of(model, [end for end in ends if is_projection(end)])
+        findings = []
+        if not layers:
+            message = "experts keep their weights in no linear layers, so only keys and values are rescaled"
+            findings.append(("ia3_without_feedforward", message))
+        return names_of(model, attention_inputs(model, ("key", "value"))) + layers, layers, findings
+
+
+def _choice_of_peft(model: nn.Module) -> tuple[list[str], list[str]] | None:
+    """PEFT's targets and feed-forward modules for the architecture; None where it has none, or some are not there."""
+    from peft.utils.constants import (
+        TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING,
+        TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING,
+    )
+
+    whole: Any = model
+    targets = TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING.get(whole.config.model_type, ())
+    there = [name for name, _ in model.named_modules()]
+    if not targets or not all(any(name.endswith(f".{target}") for name in there) for target in targets):
+        return None
+    return list(targets), list(TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING[whole.config.model_type])
 
 
 plugin = IA3

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, field_validator
 
 from tuneoff.errors import UnsupportedModel, did_you_mean
-from tuneoff.methods._modules import attention_projections, is_projection, is_tied
+from tuneoff.methods._layers import (
+    attention_inputs,
+    attention_projections,
+    is_projection,
+    names_of,
+    require_names,
+)
+from tuneoff.methods._modules import is_tied
 from tuneoff.methods._peft import PeftMethod, attach_peft, edit_config, peft_task, read_adapter
 from tuneoff.methods.base import Attached, LearningRate, MethodOptions, Prior, TaskView
 
@@ -41,8 +48,8 @@ class LoraOptions(LowRankOptions):
 
     targets: str | tuple[str, ...] = Field(
         "default",
-        description="'default' (PEFT's choice for the architecture: query and value), 'attention' (all its "
-        "projections), 'all-linear', or module names",
+        description="'default' (the projections that make queries and values), 'attention' (all its projections), "
+        "'all-linear', or module names",
     )
     dora: bool = Field(False, description="DoRA: train each output's magnitude apart from its direction")
     rslora: bool = Field(False, description="rsLoRA: scale by alpha / sqrt(r)")
@@ -208,15 +215,24 @@ class Lora(PeftMethod[LoraOptions]):
         return first, second
 
 
-def lora_targets(targets: str | tuple[str, ...], model: nn.Module) -> str | list[str] | None:
-    """PEFT's `target_modules` for the option `targets`; None: PEFT's choice for the architecture."""
+def lora_targets(targets: str | tuple[str, ...], model: nn.Module) -> str | list[str]:
+    """PEFT's `target_modules` for the option `targets`.
+
+    Raises:
+        UnsupportedModel: if the model has no such layers.
+    """
     if targets == "default":
-        return None
+        return names_of(model, attention_inputs(model, ("query", "value")))
     if targets == "attention":
-        return attention_projections(model)
+        found = attention_projections(model)
+        if not found:
+            raise UnsupportedModel(f"{type(model).__name__}: no projections of attention are found")
+        return names_of(model, [projection.module for projection in found])
     if targets == "all-linear":
         return "all-linear"
-    return [targets] if isinstance(targets, str) else list(targets)
+    named = [targets] if isinstance(targets, str) else list(targets)
+    require_names(model, named)
+    return named
 
 
 def lora_layers(model: nn.Module) -> list[tuple[str, Any]]:

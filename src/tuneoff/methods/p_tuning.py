@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, model_validator
 
 from tuneoff.methods._peft import attach_peft, peft_task
-from tuneoff.methods._virtual import VirtualTokens, input_width, with_soft_prompt
+from tuneoff.methods._virtual import VirtualTokens, soft_prompt_shape, with_soft_prompt
 from tuneoff.methods.base import Attached, LearningRate, MethodOptions, Prior, TaskView
 
 if TYPE_CHECKING:
@@ -54,14 +54,14 @@ class PTuning(VirtualTokens[PTuningOptions]):
     def attach(self, model: nn.Module, task: TaskView) -> Attached:
         from peft import PromptEncoderConfig
 
-        width = input_width(model)
+        shape = soft_prompt_shape(model)
         config = PromptEncoderConfig(
             task_type=peft_task(task),
             num_virtual_tokens=self.options.tokens,
             num_transformer_submodules=1,
-            token_dim=width,
+            **shape,
             encoder_reparameterization_type=self.options.type.upper(),
-            encoder_hidden_size=self.options.hidden or width,
+            encoder_hidden_size=self.options.hidden or shape["token_dim"],
             encoder_num_layers=self.options.layers or 2,
         )
         return with_soft_prompt(attach_peft(model, config, task), self.options.tokens)

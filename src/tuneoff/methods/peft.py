@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import ConfigDict
 
 from tuneoff.errors import StoreError, UnsupportedModel, did_you_mean
+from tuneoff.methods._layers import attention_inputs, names_of
 from tuneoff.methods._peft import PeftMethod, attach_peft, peft_task
-from tuneoff.methods._virtual import VirtualTokens, input_width, prefix_shape, with_prefix, with_soft_prompt
+from tuneoff.methods._virtual import VirtualTokens, prefix_shape, soft_prompt_shape, with_prefix, with_soft_prompt
 from tuneoff.methods.base import Attached, LearningRate, MethodOptions, TaskView
 from tuneoff.methods.lora import INITS, NOT_OFFERED
 
@@ -106,13 +107,14 @@ class AnyPeft(PeftMethod[PeftOptions]):
         """
         import torch
 
+        _choose_targets(config, model)
         # Some types compute with tensors of their own while they are built, which the meta device cannot.
         with torch.device("cpu"), warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
             # BOFT computes the same without it.
             warnings.filterwarnings("ignore", message="Failed to load the CUDA extension")
             try:
-                attached = attach_peft(model, config, task)
+                attached = attach_peft(model, config, task, theirs=True)
             except (AttributeError, KeyError, RuntimeError) as error:
                 raise UnsupportedModel(
                     f"peft:{self.variant} cannot be attached to {type(model).__name__}: {error}"
@@ -170,7 +172,7 @@ class AnyVirtual(VirtualTokens[PeftOptions], AnyPeft):
         if self.variant in PREFIXES:
             config = self._config(task, {**settings, **prefix_shape(model)})
             return with_prefix(self._attached(model, config, task), self.virtual_tokens)
-        config = self._config(task, {**settings, "token_dim": input_width(model)})
+        config = self._config(task, {**settings, **soft_prompt_shape(model)})
         return with_soft_prompt(self._attached(model, config, task), self.virtual_tokens)
 
 
@@ -216,6 +218,19 @@ def _types() -> list[str]:
                 found = [target for item in node.body if isinstance(item, ast.Assign) for target in item.targets]
                 return sorted(name.id.lower() for name in found if isinstance(name, ast.Name))
     return []
+
+
+def _choose_targets(config: Any, model: nn.Module) -> None:
+    """Points a type at queries and values, as PEFT does where it knows the architecture, where it does not."""
+    from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
+    from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+
+    whole: Any = model
+    listed = getattr(PEFT_TYPE_TO_TUNER_MAPPING.get(config.peft_type), "target_module_mapping", None) or {}
+    as_lora = listed.get("bert") == TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING["bert"]
+    unset = getattr(config, "target_modules", ()) is None and getattr(config, "target_parameters", None) is None
+    if as_lora and unset and whole.config.model_type not in listed:
+        config.target_modules = names_of(model, attention_inputs(model, ("query", "value")))
 
 
 def _config_class(variant: str) -> Any:

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from tuneoff.errors import UnsupportedModel
 from tuneoff.methods._peft import attach_peft, peft_task
-from tuneoff.methods._virtual import VirtualTokens, input_width, with_soft_prompt
+from tuneoff.methods._virtual import VirtualTokens, soft_prompt_shape, with_soft_prompt
 from tuneoff.methods.base import Attached, LearningRate, MethodOptions, Prior, TaskView
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class PromptTuning(VirtualTokens[PromptTuningOptions]):
             task_type=peft_task(task),
             num_virtual_tokens=self.options.tokens,
             num_transformer_submodules=1,
-            token_dim=input_width(model),
+            **soft_prompt_shape(model),
             # PEFT draws from the vocabulary with its special tokens, and loads a tokenizer of its own for a text.
             prompt_tuning_init=PromptTuningInit.RANDOM,
         )

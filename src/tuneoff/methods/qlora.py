@@ -21,7 +21,7 @@ class QloraOptions(LowRankOptions):
     targets: str | tuple[str, ...] = Field(
         "all-linear",
         description="what gets an update: 'all-linear' (as in the paper: every layer in four bits), 'default' "
-        "(PEFT's choice for the architecture), 'attention' (all its projections), or module names",
+        "(the projections that make queries and values), 'attention' (all its projections), or module names",
     )
     quant_type: Literal["nf4", "fp4"] = Field("nf4", description="the sixteen values a weight can take")
     double_quantisation: bool = Field(True, description="quantise the blocks' scales, too, to eight bits")

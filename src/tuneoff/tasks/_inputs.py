@@ -44,6 +44,13 @@ def model_inputs(attached: Attached, ids: torch.Tensor, mask: torch.Tensor) -> d
         prompt = attached.soft_prompt(batch).to(words.dtype)
         inputs = {"inputs_embeds": torch.cat([prompt, words], dim=1)}
         before += prompt.shape[1]
+        if (
+            "global_attention_mask" in inspect.signature(model.forward).parameters
+            and not model.config.is_encoder_decoder
+        ):
+            # Longformer looks for token ids to make this of: its first position sees all others.
+            first = torch.arange(before + ids.shape[1], device=ids.device) == 0
+            inputs["global_attention_mask"] = first.long().expand(batch, -1)
     if attached.prefix is not None:
         inputs["past_key_values"] = cache = whole_cache(attached.prefix(batch))
         before += 0 if model.config.is_encoder_decoder else cache.get_seq_length()

@@ -204,7 +204,8 @@ def build_empty(
     if attention is not None:
         config._attn_implementation = attention if _has_sdpa(task.model_class(config), config) else "eager"
     with quiet(), torch.device("meta"):
-        model: nn.Module = _from_config(config, task)
+        # Some make a tensor where they like (XLNet).
+        model: nn.Module = _from_config(config, task).to("meta")
     view, lacking = task.view(model), None
     if files is not None and has_weights(Path(files.path)) and not spec.random_weights:
         with quiet():
