@@ -150,6 +150,8 @@ def _record(run: Run, spec: TrialSpec, findings: tuple[Finding, ...]) -> TrialRe
         "predictions": "the suite keeps no prediction of single examples",
         "model.checksum": "the file tells the revision of the base model, not a checksum of its weights",
     }
+    if run.model_sha is None:
+        missing["model.commit"] = "the file tells no revision of the base model"
     timing = _timing(run, missing)
     if status is not Status.COMPLETED:
         return TrialRecord(
@@ -285,7 +287,7 @@ def _parameters(run: Run, missing: dict[str, str]) -> Parameters | None:
 
 def _model_info(run: Run) -> ModelInfo:
     dtype = run.settings.get("dtype")
-    return ModelInfo(source=run.model, dtype=dtype if isinstance(dtype, str) else "")
+    return ModelInfo(source=run.model, commit=run.model_sha, dtype=dtype if isinstance(dtype, str) else "")
 
 
 def _precision(run: Run, missing: dict[str, str]) -> PrecisionInfo | None:

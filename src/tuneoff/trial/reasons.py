@@ -25,6 +25,8 @@ def null_reasons(record: TrialRecord, device: torch.device) -> dict[str, str]:
         reasons["environment.commit"] = "tuneoff did not run from a git checkout"
     if record.model is not None and record.model.checksum is None:
         reasons["model.checksum"] = "random weights come from no file"
+    if record.model is not None and record.model.commit is None:
+        reasons["model.commit"] = "the model was not fetched from the hub"
     if record.model is not None and record.model.max_positions is None:
         reasons["model.max_positions"] = "the model sets no limit"
     return reasons
