@@ -67,6 +67,32 @@ def test_lists_of_labels_are_told_to_be_several_classes_a_row() -> None:
     assert "task.label" in error.hint
 
 
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("[0, 1]", "lists, such as [0, 1]: several classes"),
+        ("['a', 'b']", "several classes"),
+        ('["a"]', "several classes"),
+        ("[0 1]", "several classes"),
+        ("('a', 'b')", "several classes"),
+        ("{'name': 'a'}", "objects"),
+        ("b'sport'", "bytes"),
+    ],
+)
+def test_what_a_table_of_text_writes_out_is_refused_likewise(written: str, said: str) -> None:
+    assert said in refused(Classification({}), table(text=["a", "b"], label=["x", written])).message
+    task = Classification({"labels": ["x", written]})
+    rows = table(text=["a", "b"], label=["x", written])
+    assert [e.target for e in task.examples(rows, task.columns(rows), "train")] == ["x", written]
+
+
+@pytest.mark.parametrize("name", ["[PAD]", "(other)", "[neutral]", "business", "b", "{x}", "(1)", "[", "B'x"])
+def test_names_in_brackets_are_names(name: str) -> None:
+    rows = table(text=["a", "b"], label=["x", name])
+    task = Classification({})
+    assert [e.target for e in task.examples(rows, task.columns(rows), "train")] == ["x", name]
+
+
 def test_parts_of_an_object_are_columns_and_the_plain_ones_are_offered() -> None:
     answer: dict[str, list[Any]] = {
         "answers": [{"text": ["x"], "best": "x", "score": 0.5}],

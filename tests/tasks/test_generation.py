@@ -611,7 +611,12 @@ def test_a_few_such_targets_are_told_and_the_metric_stays() -> None:
     assert task.tested_metric == "rouge_l"
     assert [finding.name for finding in task.findings()] == ["unseen_targets"]
     assert "compared by" not in task.findings()[0].message
-    assert settled_on("кот спит", "猫", "a cat", "a naïve man " + "like any other " * 20).findings() == ()
+    assert settled_on("кот спит", "猫猫", "a cat", "a naïve man " + "like any other " * 20).findings() == ()
+
+
+def test_targets_of_one_word_have_no_pairs_of_words() -> None:
+    assert [finding.name for finding in settled_on("sport", "trade", "a cat").findings()] == ["single_words"]
+    assert settled_on("sport", "a cat").findings() == ()
 
 
 def test_words_with_other_latin_letters_are_taken_whole_where_there_are_many() -> None:

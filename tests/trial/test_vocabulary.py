@@ -132,6 +132,12 @@ def test_an_end_beyond_is_refused_for_a_task_that_writes() -> None:
         check_words(tokenizer, config, "model", True)
 
 
+def test_a_decoders_start_beyond_is_refused() -> None:
+    config = tiny_config("t5", decoder_start_token_id=300)
+    with pytest.raises(UnsupportedModel, match="number 300, from which its decoder starts"):
+        check_words(byte_tokenizer(config), config, "model", True)
+
+
 @pytest.mark.parametrize("pad", [-1, 300, 10**6])
 def test_a_pad_token_of_the_configuration_beyond_is_not_used(gpt_folder: Path, tmp_path: Path, pad: int) -> None:
     import json

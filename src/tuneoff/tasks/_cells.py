@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from numbers import Real
 from typing import Any
 
 from tuneoff.errors import DataError
 from tuneoff.sources.base import Rows
 
+MOST_LETTERS = 2000
+"""Letters of a label up to which it is looked into."""
+_OPENING = ("[", "{", "(", "b")
+_NUMBERS = re.compile(r"\[[\d\s.]+\]")
+"""A row of numbers as NumPy writes it."""
 _SPEAKERS = {"role": "content", "from": "value"}
 """Keys of a chat's messages: who speaks -> what is said."""
 
@@ -27,12 +35,25 @@ def require_plain(rows: Rows, columns: Mapping[str, str], *, label: str | None =
         DataError: says where the first is, what it is, and what to do.
     """
     for role, column in columns.items():
-        for index, value in enumerate(rows.columns[column]):
+        for index, cell in enumerate(rows.columns[column]):
+            # Names that were declared are taken as they are.
+            value = _written_out(cell) if role == label and not fractions else cell
             if _is_plain(value, fractions or role != label):
                 continue
             what, hint = _explain(rows, role, column, value, role == label)
             holds = "holds" if role == label else "holds no text but"
             raise DataError(f"{rows.place(index)}: column {column!r} {holds} {what}", hint=hint)
+
+
+def _written_out(cell: Any) -> Any:
+    """What a text stands for that is a list, an object or bytes written out, as a table of text holds them."""
+    if isinstance(cell, str) and cell[:2].lstrip()[:1] in _OPENING and len(cell) <= MOST_LETTERS:
+        with suppress(Exception):
+            value = ast.literal_eval(cell.strip())
+            return cell if isinstance(value, (str, Real)) else value
+        if _NUMBERS.fullmatch(cell.strip()):
+            return cell.strip("[] ").split()
+    return cell
 
 
 def _is_plain(value: Any, fractions: bool) -> bool:

@@ -125,7 +125,7 @@ class Generation(Task):
         self._shows = False
         self._longest_target = (0, "")
         self._whole_words = False
-        self._unseen = self._looked_at = 0
+        self._unseen = self._single = self._looked_at = 0
 
     @property
     def settled(self) -> bool:
@@ -175,7 +175,8 @@ class Generation(Task):
         targets = [example.target for example in examples[:: math.ceil(len(examples) / LOOKED_AT)]]
         counts = [cut_words(target) for target in targets]
         self._whole_words = sum(cut for cut, _ in counts) > CUT_WORDS * sum(words for _, words in counts)
-        self._unseen = sum(not summary_words(target, whole=self._whole_words) for target in targets)
+        sizes = [len(summary_words(target, whole=self._whole_words)) for target in targets]
+        self._unseen, self._single = sizes.count(0), sizes.count(1)
         self._looked_at = len(targets)
 
     @property
@@ -198,6 +199,9 @@ class Generation(Task):
             if self.tested_metric != self.primary_metric:
                 message += f", so methods are compared by {self.tested_metric}"
             found.append(Finding(name="unseen_targets", message=message))
+        if 2 * self._single > self._looked_at:
+            message = f"{self._single} of {self._looked_at} targets are of one word, for which rouge_2 is always 0"
+            found.append(Finding(name="single_words", message=message))
         return tuple(found)
 
     # --- the model

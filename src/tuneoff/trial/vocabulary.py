@@ -36,6 +36,9 @@ def check_words(tokenizer: Any, config: Any, source: str, writes: bool) -> None:
         for word, number in tokenizer.get_vocab().items()
         if number >= size and (number not in special or number in read)
     }
+    start = getattr(config, "decoder_start_token_id", None)
+    if isinstance(start, int) and start >= size:
+        raise _beyond(f"number {start}, from which its decoder starts", tokenizer, size, source)
     if beyond:
         first = min(beyond)
         raise _beyond(f"{len(beyond)} of them, such as {beyond[first]!r} (number {first})", tokenizer, size, source)
