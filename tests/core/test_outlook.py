@@ -246,6 +246,7 @@ def test_a_short_run_has_no_forecast_unless_a_row_does_not_fit(to_come: ToCome, 
     for factor in (1.01, 0.99):
         rows = {label: row_forecast(label, seconds={"train": factor * LEAST / 4}) for label in ("lora", "full")}
         folder = tmp_path / str(factor)
+        folder.mkdir()
         told = foretell(to_come, folder, Forecasting(rows={"majority": FLOOR, **rows}))
         assert (folder / "forecast.json").exists() == (factor > 1)
         assert (len([one for one in told if isinstance(one, Asking)]) == 1) == (factor < 1)
@@ -266,6 +267,7 @@ def test_rows_that_take_long_to_count_need_a_longer_run(to_come: ToCome, tmp_pat
         seconds = {"train": factor * (LEAST + more) / 4}
         rows = {label: row_forecast(label, seconds=seconds) for label in ("lora", "full")}
         folder = tmp_path / str(factor)
+        folder.mkdir()
         foretell(to_come, folder, Slow(rows={"majority": FLOOR, **rows}))
         assert (folder / "forecast.json").exists() == (factor > 1)
 
