@@ -81,6 +81,16 @@ class Step(_OfTrial):
     learning_rate: float = Field(description="in force at this step")
     examples_per_second: float = Field(description="training speed so far")
     elapsed_seconds: float = Field(description="since training began, validations included")
+    validations: int | None = Field(None, description="how many there are in all; null in logs of earlier versions")
+
+
+class WritingProgress(_OfTrial):
+    """Texts are being written, of validation or test as the phase says: at most two a second."""
+
+    event: Literal["writing"]
+    texts: int = Field(description="texts written so far")
+    of: int = Field(description="of so many")
+    elapsed_seconds: float = Field(description="since the writing of this split began")
 
 
 class Validation(_OfTrial):
@@ -160,12 +170,21 @@ class StudyEnded(_OfAll):
 
 
 StreamEvent = Annotated[
-    StudyStarted | TrialStarted | Phase | Step | Validation | MachineUse | Found | TrialEnded | StudyEnded,
+    StudyStarted
+    | TrialStarted
+    | Phase
+    | Step
+    | Validation
+    | WritingProgress
+    | MachineUse
+    | Found
+    | TrialEnded
+    | StudyEnded,
     Field(discriminator="event"),
 ]
 """One line of the stream."""
 
-LOGGED = frozenset({"phase", "step", "validation", "machine", "finding"})
+LOGGED = frozenset({"phase", "step", "validation", "writing", "machine", "finding"})
 """Kinds of lines in a trial's event log."""
 
 

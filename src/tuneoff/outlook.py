@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from tuneoff import registry
 from tuneoff.errors import DataError, SourceError, StoreError, TuneoffError
 from tuneoff.executors.base import Executor, Inspection
 from tuneoff.forecast import How, RowForecast, StudyForecast, corrected, study_forecast
@@ -28,6 +29,8 @@ PROBE_SECONDS = 8.0
 """What probing a row takes, or less: loading, a few seconds of steps, an evaluation batch; and its counts."""
 PROBE_COUNTS = 5
 """What a probe counts, in what is counted for a row alone."""
+WRITING = 8
+"""A token that is written takes about so many times as long as one that is read: weights are fetched for few tokens."""
 SHORT_OPERATIONS = 2e13
 """Trials that compute no more than this are over in some twenty seconds on two cores: sooner than is worth while."""
 FIGURES = ("peak_memory_bytes", "train_seconds", "seconds", "search_seconds", "stored_bytes", "predictions_bytes")
@@ -302,8 +305,21 @@ def _is_short(to_come: ToCome, seen: Inspection) -> bool:
         trained = min(trained, protocol.max_steps * protocol.batch_size) if protocol.max_steps else trained
         read = protocol.epochs * protocol.evaluations_per_epoch * rows.get("validation", 0) + rows.get("test", 0)
         # Two operations for a weight and a token forward, twice that backward.
-        total += 2 * weights.get(trial.label, 0) * protocol.max_length * (3 * trained + read)
+        tokens = protocol.max_length * (3 * trained + read) + WRITING * _written(trial, rows)
+        total += 2 * weights.get(trial.label, 0) * tokens
     return total < SHORT_OPERATIONS
+
+
+def _written(trial: TrialSpec, rows: Mapping[str, int]) -> int:
+    """Tokens that a trial writes at most."""
+    task = registry.tasks()[trial.task.name](trial.task.options)
+    if task.produces != "text" or task.target_room is None:
+        return 0
+    protocol = trial.protocol
+    selects = task.selects(protocol.select_metric) in task.written_metrics
+    validations = protocol.epochs * protocol.evaluations_per_epoch if selects else 0
+    tests = 1 if trial.purpose == "verdict" else 0
+    return task.target_room * (tests * rows.get("test", 0) + validations * rows.get("validation", 0))
 
 
 def _heaviest(to_come: ToCome, seen: Inspection | None) -> str | None:

@@ -14,6 +14,7 @@ from rich.console import Console
 from synthetic_forecasts import row_forecast
 from tuneoff import outlook as forecasts
 from tuneoff.cli import outlook
+from tuneoff.cli.board import Board
 from tuneoff.cli.main import main
 from tuneoff.errors import ExecutorError, OutOfMemory
 from tuneoff.executors.base import Inspection
@@ -254,7 +255,7 @@ def test_a_listener_whose_stream_is_closed_lets_the_run_go_on() -> None:
     def say(_: str) -> None:
         raise BrokenPipeError
 
-    hear = outlook.run_listener(say)
+    hear = outlook.run_listener(Board([], say))
     hear(Asking("lora", 1, 1, "probed"))
     hear(study_forecast({"lora": row_forecast("lora")}, ["lora"]))
 

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from synthetic_forecasts import row_forecast
 from tuneoff.cli import progress
 from tuneoff.cli._common import seconds
 from tuneoff.cli.board import PREPARING, Board, RowSoFar, outcome
 from tuneoff.executors.base import Progress
+from tuneoff.forecast import study_forecast
 from tuneoff.record import Status, TrialRecord
 from tuneoff.spec import TrialSpec
 from tuneoff.study import Study
@@ -195,6 +197,65 @@ def test_time_left_counts_what_comes_after_training_where_it_is_known(
     clock.now += 5
     hear(board, full[1], **STEP)
     assert board.seconds_left() == pytest.approx(35)
+
+
+WRITER = {"load": 2.0, "train": 60.0, "validation": 10.0, "test": 100.0, "inference": 8.0}
+
+
+@pytest.fixture
+def foretold(writing_board: Board) -> Board:
+    """A floor and a row that trains, both of which write, with their forecast."""
+    floor = {"load": 2.0, "test": 40.0}
+    rows = {"lead": row_forecast("lead", seconds=floor), "lora": row_forecast("lora", seconds=WRITER)}
+    writing_board.forecast = study_forecast(rows, ["lead", "lora"])
+    return writing_board
+
+
+def test_live_view_and_forecast_agree_before_anything_is_known(foretold: Board) -> None:
+    assert foretold.forecast is not None
+    assert foretold.seconds_left() == foretold.forecast.total_seconds == 42 + 180
+
+
+def test_time_left_knows_of_the_writing_to_come(foretold: Board, clock: Clock) -> None:
+    lora = foretold.trials[1]
+    foretold.update(Progress("started", lora))
+    hear(foretold, lora, kind="phase", phase="train")
+    clock.now += 15
+    hear(foretold, lora, **{**STEP, "validations": 4})
+    # 45 s of training by its pace; validation, test and singles as foretold
+    assert foretold.seconds_left() == pytest.approx(45 + 10 + 100 + 8 + 42)
+    assert foretold.describe(foretold.running[lora.id])["left"] == "about 2 min 43 s left"
+    hear(foretold, lora, kind="phase", phase="validation")
+    clock.now += 4
+    hear(foretold, lora, kind="validation", step=10, metrics={"loss": 3.0})
+    # one of four validations took 4 s
+    assert foretold.seconds_left() == pytest.approx(45 + 12 + 100 + 8 + 42)
+
+
+def test_time_left_of_a_test_goes_by_the_texts_that_are_written(foretold: Board, clock: Clock) -> None:
+    lora = foretold.trials[1]
+    foretold.update(Progress("started", lora))
+    hear(foretold, lora, kind="phase", phase="test")
+    clock.now += 20
+    assert foretold.seconds_left() == pytest.approx(80 + 8 + 42), "training is over"
+    hear(foretold, lora, kind="writing", texts=10, of=40, elapsed_seconds=20.0)
+    assert foretold.seconds_left() == pytest.approx(60 + 8 + 42)
+    told = foretold.describe(foretold.running[lora.id])
+    assert (told["phase"], told["left"]) == ("test: writing texts, 10/40", "about 1 min 08 s left")
+    clock.now += 5
+    assert foretold.seconds_left() == pytest.approx(55 + 8 + 42)
+    hear(foretold, lora, kind="writing", texts=0, of=40, elapsed_seconds=20.0)
+    assert foretold.seconds_left() == pytest.approx(75 + 8 + 42), "a log that tells of no texts is no pace"
+
+
+def test_a_finished_row_corrects_the_forecast_of_the_others(
+    foretold: Board, clock: Clock, fake_record: RecordOf
+) -> None:
+    floor = foretold.trials[0]
+    foretold.update(Progress("started", floor))
+    clock.now += 21
+    foretold.update(Progress("ended", floor, record=fake_record(floor)))
+    assert foretold.seconds_left() == pytest.approx(90), "half of what was foretold, as the floor took"
 
 
 def test_stream_that_cannot_be_written_does_not_stop_the_run(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from synthetic_forecasts import Forecasting, Foreteller, row_forecast
+from synthetic_records import small_study, writing_study
 from tuneoff import outlook
 from tuneoff.errors import DataError, ExecutorError, OutOfMemory, SourceUnreachable, TuneoffError
 from tuneoff.executors.base import Inspection
@@ -290,6 +291,17 @@ def test_trials_that_compute_next_to_nothing_are_not_even_counted(to_come: ToCom
     assert asked(seen(0.99 * SHORT_OPERATIONS / operations), "short") == 0
     unread = Inspection({}, (), None, ())
     assert asked(unread, "unread") > 0
+
+
+def test_tokens_to_write_count_in_what_a_trial_computes() -> None:
+    (trial,) = plan(writing_study("lora", seeds=1))
+    rows = {"train": 100, "validation": 10, "test": 20}
+    room = 128
+    assert outlook._written(trial, rows) == 20 * room, "validation is chosen by its loss, which needs no text"
+    chosen = trial.protocol.model_copy(update={"select_metric": "rouge_l", "epochs": 3})
+    assert outlook._written(trial.model_copy(update={"protocol": chosen}), rows) == (20 + 3 * 10) * room
+    (classes,) = plan(small_study("lora", seeds=1))
+    assert outlook._written(classes, rows) == 0
 
 
 def test_a_row_keeps_its_first_forecast_and_new_rows_join(to_come: ToCome, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import count
 from types import SimpleNamespace
 from typing import Any
 
@@ -95,6 +96,36 @@ def test_more_singles_than_examples_are_all_examples() -> None:
     assert measure_inference(bench, some_features((4, 6)), 10).latency_examples == 2
 
 
+def test_no_single_example_is_timed_where_none_is_wanted() -> None:
+    bench, _ = bench_of("full", batch_size=4)
+    speed = measure_inference(bench, some_features(SIZES), 0)
+    assert (speed.latency_examples, speed.latency_seconds_median, speed.latency_seconds_p95) == (0, None, None)
+    assert speed.batched_examples_per_second is not None
+
+
+@pytest.mark.parametrize(("budget", "timed"), [(0.0, 3), (4.5, 5), (99.0, 8)])
+def test_single_examples_are_timed_as_far_as_the_budget_goes(
+    budget: float, timed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, _ = bench_of("full", batch_size=4)
+    ticks = count()
+    monkeypatch.setattr(evaluate, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
+    assert measure_inference(bench, some_features(SIZES), 8, None, budget).latency_examples == timed
+
+
+def test_the_first_singles_stand_for_all() -> None:
+    features = some_features(range(4, 28))
+    sizes = [len(feature.input_ids) for feature in evaluate.latency_examples(features, 24)]
+    assert sorted(sizes) == list(range(4, 28))
+    assert sizes == [len(feature.input_ids) for feature in evaluate.latency_examples(features, 24)]
+    assert 10 < sum(sizes[:6]) / 6 < 21, "not the beginning of the split"
+
+
+def test_a_budget_is_a_small_share_of_a_trial() -> None:
+    assert evaluate.latency_budget(2.0) == 1.0
+    assert evaluate.latency_budget(600.0) == 30.0
+
+
 def test_speeds_of_writing_are_those_of_the_whole_split(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
 
@@ -112,7 +143,12 @@ def test_speeds_of_writing_are_those_of_the_whole_split(monkeypatch: pytest.Monk
     examples = [Example(source, "t", i, f"row {i}") for i, source in enumerate(sources)]
     features = task.encode(examples, bench.tokenizer, 20)
     blank = [Prediction(index=e.index, target=e.target, output="") for e in examples]
-    predictions, writing = write(bench, features, examples, blank)
+    told: list[Any] = []
+    predictions, writing = write(bench, features, examples, blank, told.append)
+    assert told == [
+        {"kind": "writing", "texts": texts, "of": 5, "elapsed_seconds": 1.0 * texts if texts < 5 else 6.0}
+        for texts in (2, 4, 5)
+    ]
     assert [p.generated_tokens for p in predictions] == [1, 8, 3, 2, 6]
     speed = measure_inference(bench, features, 2, writing)
     # Five texts of 20 tokens in three batches; a single example takes as long as a batch here.

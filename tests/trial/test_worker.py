@@ -191,8 +191,13 @@ def test_a_repeated_trial_predicts_the_same_bit_for_bit(name: str, finished: Fin
 
 def test_latency_measurements_change_no_result(finished: Finished, make_place: MakePlace) -> None:
     _, first = finished["lora"]
-    again = finish(make_place("lora", execution={"latency_examples": 9}))
-    assert again.predictions["test"].sha256 == first.predictions["test"].sha256
+    for wanted in (9, 0):
+        again = finish(make_place("lora", execution={"latency_examples": wanted}))
+        assert again.predictions["test"].sha256 == first.predictions["test"].sha256
+        assert again.inference.latency_examples == wanted
+    for name in ("latency_seconds_median", "latency_seconds_p95"):
+        assert getattr(again.inference, name) is None
+        assert again.missing[f"inference.{name}"] == "execution.latency_examples is 0"
 
 
 @pytest.mark.parametrize("duplicates", ["warn", "remove"])

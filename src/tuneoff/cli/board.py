@@ -5,49 +5,21 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tuneoff.cli._common import seconds
+from tuneoff.cli.remaining import Running
 from tuneoff.record import Status
 
 if TYPE_CHECKING:
     from tuneoff.executors.base import Progress
+    from tuneoff.forecast import StudyForecast
     from tuneoff.record import TrialRecord
     from tuneoff.spec import TrialSpec
     from tuneoff.tasks.base import Task
 
 PREPARING = "preparing (loading libraries, model and data)"
-
-
-@dataclass
-class Running:
-    """A trial that runs now: when it started, and the newest of what it told."""
-
-    trial: TrialSpec
-    since: float
-    phase: str = ""
-    step: dict[str, Any] = field(default_factory=dict)
-    validation: dict[str, float | None] = field(default_factory=dict)
-    machine: dict[str, Any] = field(default_factory=dict)
-
-    def hear(self, event: dict[str, Any]) -> None:
-        """Takes in one line of the trial's event log."""
-        if event.get("kind") == "phase":
-            self.phase = str(event.get("phase", ""))
-        elif event.get("kind") == "step":
-            self.step = event
-        elif event.get("kind") == "validation":
-            self.validation = dict(event.get("metrics") or {})
-        elif event.get("kind") == "machine":
-            self.machine = event
-
-    def seconds_left(self) -> float | None:
-        """Training time left at the pace so far, or None before the first step."""
-        done, steps, spent = (self.step.get(key) for key in ("step", "steps", "elapsed_seconds"))
-        if not done or not steps or spent is None:
-            return None
-        return float(spent) / float(done) * max(0.0, float(steps) - float(done))
 
 
 @dataclass
@@ -84,6 +56,7 @@ class Board:
     Attributes:
         title: of the view; empty: none.
         active: whether somebody runs the study; where nobody does, there is no time left to tell.
+        forecast: what the study is expected to take, where that is known.
     """
 
     def __init__(
@@ -101,11 +74,13 @@ class Board:
         self.title = ""
         self.state = state
         self.active = True
+        self.forecast: StudyForecast | None = None
         self.begun_at = clock()
         self.began = False
         self.running: dict[str, Running] = {}
         self.records: dict[str, TrialRecord] = {}
         self._durations: dict[tuple[str, str], list[float]] = {}
+        self._spent: dict[str, float] = {}
         self._said_at = clock()
         self._findings: set[tuple[str, str]] = set()
         self._lines: list[str] = []
@@ -119,6 +94,11 @@ class Board:
             self._ids: dict[int, str] = {}
             self._position: dict[str, int] = {}
             self._places: dict[Kind, list[int]] = {}
+            self._most_steps: dict[str, int] = {}
+            for trial in self.trials:
+                if trial.purpose == "search":
+                    most = max(self._most_steps.get(trial.label, 0), trial.protocol.max_steps or 0)
+                    self._most_steps[trial.label] = most
             for number, trial in enumerate(self.trials, 1):
                 self._places.setdefault(_kind(trial), []).append(number)
             ids = {trial.id for trial in self.trials}
@@ -181,7 +161,7 @@ class Board:
                 self._lines.append(f"{self.name(trial)}: started")
                 self._said_at = self.clock()
         elif progress.kind == "event":
-            self._hear(progress)
+            self._hear(progress, now)
         elif progress.record is not None:
             self._end(trial, progress.record, now, earlier=progress.kind == "skipped")
 
@@ -197,12 +177,12 @@ class Board:
         self._position[trial.id] = places.pop(0)
         self._ids[self._position[trial.id]] = trial.id
 
-    def _hear(self, progress: Progress) -> None:
+    def _hear(self, progress: Progress, now: float) -> None:
         running = self.running.get(progress.trial.id)
         if running is None:
             return
         event = progress.event
-        running.hear(event)
+        running.hear(event, now)
         says = event.get("kind") == "phase" and running.phase == "test" and writes(running.trial)
         if event.get("kind") == "finding":
             found = (str(event.get("name", "")), str(event.get("message", "")))
@@ -222,6 +202,7 @@ class Board:
         spent = now - running.since if running else record.timing.total_seconds
         if spent is not None and record.status.finished:
             self._durations.setdefault((trial.purpose, trial.label), []).append(spent)
+            self._spent[trial.id] = spent
         self._lines.append(f"{self.name(trial)}: {outcome(record, spent, earlier)}{'' if earlier else self._left()}")
 
     def _left(self, before: str = "; ") -> str:
@@ -241,14 +222,16 @@ class Board:
         (`spent`, `left`), and its figures (`step`, `loss`, `validation`, `speed`). What is not known is not there."""
         step = running.step
         parts = {"phase": running.phase or "starting"}
-        if running.phase == "test" and writes(running.trial):
+        if running.writing:
+            parts["phase"] = f"{running.phase}: writing texts, {running.writing['texts']}/{running.writing['of']}"
+        elif running.phase == "test" and writes(running.trial):
             parts["phase"] = "test: writing texts"
         if step.get("epoch") is not None:
             epochs = f"/{step['epochs']:g}" if step.get("epochs") else ""
             parts["epoch"] = f"epoch {step['epoch']:.2g}{epochs}"
         parts["spent"] = seconds(self.clock() - running.since)
-        left = running.seconds_left()
-        if left is not None and running.phase == "train":
+        left = self.left_of(running)
+        if left is not None and running.phase:
             parts["left"] = f"about {seconds(left)} left"
         if step.get("step") is not None:
             steps = f"/{step['steps']}" if step.get("steps") else ""
@@ -269,36 +252,69 @@ class Board:
         return "" if value is None else f"validation {name} {value:.3f}"
 
     def seconds_left(self) -> float | None:
-        """Time left for the whole run, from what finished trials took; None while there is nothing to go by.
+        """Time left for the whole run; None while there is nothing to go by.
 
-        A row that has finished before is expected to take as long again; another, as long as the mean of all
-        that train, or while none has finished, as the running one will at its pace.
+        A row that has finished before is expected to take as long again. Another is expected to take what the forecast
+        says, times what finished rows were off it; without a forecast, as long as the mean of all that train, or while
+        none has finished, as the running one will at its pace.
         """
         now = self.clock()
         training = {(trial.purpose, trial.label) for trial in self.trials if trial.learning_rate is not None}
         trained = [spent for kind in training for spent in self._durations.get(kind, ())]
         if not trained:
-            paces = [(now - one.since, one.seconds_left()) for one in self.running.values()]
+            paces = [(now - one.since, self.left_of(one)) for one in self.running.values()]
             trained = [spent + left for spent, left in paces if left is not None]
+        off = self._off_forecast()
         total = 0.0
         for number, trial in enumerate(self.trials, 1):
             trial_id = self._ids.get(number, "")
             if trial_id in self.records:
                 continue
-            own = self._durations.get((trial.purpose, trial.label))
-            known = own or trained
             running = self.running.get(trial_id)
-            left = running.seconds_left() if running else None
-            if running and left is not None:
-                # The pace tells of training alone; what comes after it is known from an earlier trial of the row.
-                total += max(left, sum(own) / len(own) - (now - running.since)) if own else left
-            elif not known:
-                if trial.learning_rate is not None:
-                    return None
-            else:
+            if running and (left := self.left_of(running)) is not None:
+                total += left
+                continue
+            own = self._durations.get((trial.purpose, trial.label))
+            foretold = sum(self._foretold(trial).values()) * off
+            known = own or ([foretold] if foretold else trained)
+            if known:
                 expected = sum(known) / len(known)
                 total += max(0.0, expected - (now - running.since)) if running else expected
+            elif trial.learning_rate is not None:
+                return None
         return total
+
+    def left_of(self, running: Running) -> float | None:
+        """Time left of a running trial; None where nothing tells of it."""
+        now = self.clock()
+        own = self._durations.get((running.trial.purpose, running.trial.label))
+        if not own:
+            off = self._off_forecast()
+            foretold = {phase: off * spent for phase, spent in self._foretold(running.trial).items()}
+            return running.seconds_left(now, foretold or None)
+        left = running.seconds_left(now)
+        # The pace tells of what began; what comes after it is known from an earlier trial of the row.
+        return None if left is None else max(left, sum(own) / len(own) - (now - running.since))
+
+    def _foretold(self, trial: TrialSpec) -> dict[str, float]:
+        """Phase -> seconds that the forecast says of a trial; empty where it says nothing."""
+        row = self.forecast.rows.get(trial.label) if self.forecast is not None else None
+        if row is None:
+            return {}
+        if trial.purpose == "verdict":
+            return dict(row.seconds)
+        steps, most = trial.protocol.max_steps, self._most_steps.get(trial.label)
+        share = steps / most if steps and most else 1.0
+        return {phase: spent * (share if phase == "train" else 1.0) for phase, spent in row.search_seconds.items()}
+
+    def _off_forecast(self) -> float:
+        """How many times as long as the forecast said finished trials took."""
+        pairs = [
+            (self._spent[trial_id], foretold)
+            for trial_id, record in self.records.items()
+            if trial_id in self._spent and (foretold := sum(self._foretold(record.spec).values()))
+        ]
+        return sum(spent for spent, _ in pairs) / sum(foretold for _, foretold in pairs) if pairs else 1.0
 
     def rows(self) -> tuple[list[RowSoFar], str, str]:
         """What is known of each row, in the study's order; and the metrics of its test and validation scores, empty

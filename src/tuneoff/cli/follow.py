@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from tuneoff import outlook
 from tuneoff.errors import StoreError, StudyError
 from tuneoff.events import utc
 from tuneoff.executors.base import Progress
+from tuneoff.forecast import StudyForecast
 from tuneoff.record import Status
 from tuneoff.rounds import outline
 from tuneoff.spec import StudySpec, TrialSpec
@@ -45,6 +47,7 @@ class Look:
         told: what is new since the last look.
         lost: trials that were seen running, and neither run nor have a record now.
         missing: trials of the verdict that are still to be run.
+        forecast: what the study is expected to take; None where none was made, or none can be read.
         failed: trials of the verdict that ended without a result.
     """
 
@@ -56,6 +59,7 @@ class Look:
     lost: list[TrialSpec]
     missing: int
     failed: int
+    forecast: StudyForecast | None
 
     @property
     def is_over(self) -> bool:
@@ -122,6 +126,7 @@ class Follower:
             lost=self._lose([*searched, *verdict]) if since is None else [],
             missing=len(statuses) - len(ended),
             failed=sum(not status.finished for status in ended),
+            forecast=outlook.kept(self.store),
         )
 
     def _manifest(self) -> tuple[StudySpec, list[str], list[str]]:

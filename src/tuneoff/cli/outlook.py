@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from tuneoff.cli.board import Board
     from tuneoff.forecast import RowForecast, StudyForecast
     from tuneoff.outlook import Asking, Listener, RunListener
 
@@ -53,18 +54,19 @@ def progress(console: Console) -> Iterator[Listener]:
         yield lambda asking: status.update(asking_text(asking))
 
 
-def run_listener(say: Callable[[str], None]) -> RunListener:
-    """A listener for a run: a line before rows are probed, and what the whole comes to."""
+def run_listener(board: Board) -> RunListener:
+    """A listener for a run: a line before rows are probed, and what the whole comes to, which the time left goes by."""
     from tuneoff.forecast import StudyForecast
 
     def hear(told: Asking | StudyForecast) -> None:
         with suppress(OSError):  # nobody reads any more; the run goes on
             if isinstance(told, StudyForecast):
+                board.forecast = told
                 for line in run_lines(told):
-                    say(line)
+                    board.say(line)
             elif told.how == "probed" and told.number == 1:
                 which = f"{told.rows} rows" if told.rows > 1 else told.label
-                say(f"forecast: a few real steps of {which} first (--no-probe leaves them out)")
+                board.say(f"forecast: a few real steps of {which} first (--no-probe leaves them out)")
 
     return hear
 

@@ -106,8 +106,8 @@ def _two_lines(name: str, parts: dict[str, str], width: int) -> tuple[str, str]:
     """
     from rich.cells import cell_len
 
-    # The time left tells that it trains; without it the phase comes first.
-    order = IMPORTANCE if "left" in parts else ("phase", *IMPORTANCE)
+    # The time left tells enough of training; of anything else the phase comes first.
+    order = IMPORTANCE if "left" in parts and parts["phase"] == "train" else ("phase", *IMPORTANCE)
     shown: set[str] = set()
     lines = "", ""
     for wanted in order:

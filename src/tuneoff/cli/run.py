@@ -102,7 +102,7 @@ def _train(study: Study, out: Path | None, state: State, stream: Stream, probe: 
             stream.hear(told)
 
         try:
-            foretell = outlook.run_listener(lambda line: board.say(line))
+            foretell = outlook.run_listener(board)
             study.run(out, hear, probe=probe, foretell=foretell)
         except KeyboardInterrupt:
             board.close()

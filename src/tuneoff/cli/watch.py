@@ -109,6 +109,7 @@ def take_in(board: Board, look: Look, folder: Path) -> None:
             board.plan(look.trials)
         board.title = f"{look.study.name}: {look.study.model.source}, {look.study.task.name}"
         board.active = look.since is not None
+        board.forecast = look.forecast
         if look.since is not None:
             board.begun_at = board.clock() - max(0.0, time.time() - look.since)
     for told in look.told:

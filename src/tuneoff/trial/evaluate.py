@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -13,15 +14,24 @@ import torch
 
 from tuneoff.errors import Diverged
 from tuneoff.methods.base import Attached
-from tuneoff.record import Inference, Prediction
+from tuneoff.record import Event, Inference, Prediction
 from tuneoff.tasks.base import Batch, Example, Features, Task
 from tuneoff.trial.model import attending
 from tuneoff.trial.narrowing import turned_once
 from tuneoff.trial.ranks import ALONE, Ranks
 from tuneoff.trial.sharding import outer_gathered
 
+EVENT_INTERVAL_SECONDS = 0.5
+"""Least seconds between two events of progress."""
+
 WARM_UP = 2
 """Single examples that are run before any is timed; one, where that writes a text."""
+LATENCY_SHARE = 0.05
+"""Single examples are timed for at most this share of what the trial took before, or `LATENCY_SECONDS` where that is
+more: writing one text after another may else take longer than the training."""
+LATENCY_SECONDS = 1.0
+LATENCY_LEAST = 3
+"""So many are timed in any case."""
 
 
 @dataclass(frozen=True)
@@ -125,22 +135,31 @@ def predict(bench: Bench, features: Sequence[Features], examples: Sequence[Examp
 
 
 def write(
-    bench: Bench, features: Sequence[Features], examples: Sequence[Example], predictions: Sequence[Prediction]
+    bench: Bench,
+    features: Sequence[Features],
+    examples: Sequence[Example],
+    predictions: Sequence[Prediction],
+    emit: Callable[[Event], None] = lambda event: None,
 ) -> tuple[list[Prediction], Writing]:
     """Generates every example's text and adds it, with its scores, to the predictions.
 
-    The time is that of the whole split, until the last rank is done.
+    The time is that of the whole split, until the last rank is done. How far it is goes to `emit`, now and then.
     """
     written: dict[int, list[int]] = {}
     bench.ranks.wait()
     bench.synchronise()
-    started = time.perf_counter()
+    started = last = time.perf_counter()
     batches = like_batches([len(f.prompt_ids or f.input_ids) for f in features], bench.batch_size)
+    done = 0
     with bench.evaluating():
         for chosen, counts in bench.ranks.deal(batches):
             texts = bench.generate([features[i] for i in chosen])
             if counts:
                 written.update(zip(chosen, texts, strict=True))
+            done = min(len(features), done + len(chosen) * bench.ranks.size)
+            if (now := time.perf_counter()) - last >= EVENT_INTERVAL_SECONDS:
+                last = now
+                emit({"kind": "writing", "texts": done, "of": len(features), "elapsed_seconds": now - started})
     bench.synchronise()
     bench.ranks.wait()
     seconds = time.perf_counter() - started
@@ -169,17 +188,30 @@ def like_batches(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
         yield order[start : start + size]
 
 
+def latency_budget(spent: float) -> float:
+    """Seconds that the timing of single examples may take in a trial that took so many before."""
+    return max(LATENCY_SECONDS, LATENCY_SHARE * spent)
+
+
+def latency_examples(features: Sequence[Features], count: int) -> list[Features]:
+    """So many examples to time one by one, taken evenly and in an order in which the first ones stand for all: the time
+    may not suffice for every one."""
+    chosen = evenly(features, count)
+    return [chosen[i] for i in np.random.default_rng(0).permutation(len(chosen))]
+
+
 def evenly(features: Sequence[Features], count: int) -> list[Features]:
     """So many examples, or all where there are fewer, taken evenly from a split as it stands."""
     return [features[i] for i in np.linspace(0, len(features) - 1, min(count, len(features))).astype(int)]
 
 
 def measure_inference(
-    bench: Bench, features: Sequence[Features], singles: int, writing: Writing | None = None
+    bench: Bench, features: Sequence[Features], singles: int, writing: Writing | None = None, budget: float = math.inf
 ) -> Inference:
     """Times single examples one by one, then whole batches of the evaluation's size; warm-up not counted.
 
-    Examples are taken evenly from the split as it stands, so that lengths are the split's own. Where text is
+    Singles end where the seconds of the `budget` do, and their number says how many were timed; of none, no latency is
+    told. Examples are taken evenly from the split as it stands, so that lengths are the split's own. Where text is
     generated, an example's latency is that of its whole text, and the batched speed is that of `writing`.
 
     Of several ranks the first alone is timed while the others wait; sharded weights need them all.
@@ -187,25 +219,39 @@ def measure_inference(
     found = Inference()
     if bench.ranks.first or bench.ranks.sharded:
         with bench.evaluating():
-            found = _time_inference(bench, features, singles, writing)
+            found = _time_inference(bench, features, singles, writing, budget)
     bench.ranks.wait()
     return found
 
 
-def _time_inference(bench: Bench, features: Sequence[Features], singles: int, writing: Writing | None) -> Inference:
-    chosen = evenly(features, singles)
+def _time_singles(bench: Bench, features: Sequence[Features], singles: int, budget: float) -> list[float]:
+    """Seconds of single examples, as many as the budget allows."""
+    chosen = latency_examples(features, singles)
     for feature in chosen[: 1 if bench.writes else WARM_UP]:
         bench.logits([feature])
-    seconds = []
+    seconds: list[float] = []
     for feature in chosen:
         bench.synchronise()
         started = time.perf_counter()
         bench.use([feature])
         bench.synchronise()
         seconds.append(time.perf_counter() - started)
+        spent = sum(seconds)
+        if bench.ranks.sharded:
+            # All ranks must end together: the slowest decides.
+            spent = max(bench.ranks.gather(spent))
+        if spent >= budget and len(seconds) >= LATENCY_LEAST:
+            break
+    return seconds
+
+
+def _time_inference(
+    bench: Bench, features: Sequence[Features], singles: int, writing: Writing | None, budget: float
+) -> Inference:
+    seconds = _time_singles(bench, features, singles, budget) if singles else []
     single = Inference(
-        latency_seconds_median=float(np.median(seconds)),
-        latency_seconds_p95=float(np.quantile(seconds, 0.95)),
+        latency_seconds_median=float(np.median(seconds)) if seconds else None,
+        latency_seconds_p95=float(np.quantile(seconds, 0.95)) if seconds else None,
         latency_examples=len(seconds),
         batch_size=bench.batch_size,
     )

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 from tuneoff.spec import TrialSpec
 from tuneoff.tasks.base import Example, Features, Task
 from tuneoff.trial import probe
 from tuneoff.trial.counting import States, Step
 from tuneoff.trial.course import Lengths, Micro, evaluation_batches, reads_apart
-from tuneoff.trial.evaluate import WARM_UP, evenly
+from tuneoff.trial.evaluate import LATENCY_LEAST, WARM_UP, evenly, latency_budget, latency_examples
 from tuneoff.trial.probe import Read, Written
 from tuneoff.trial.speed import Costs, Curve
 from tuneoff.trial.worker import Assembled
@@ -43,6 +44,16 @@ class Material:
     def chosen(self, split: str, rows: Sequence[int]) -> list[Features]:
         """Some examples of a split."""
         return [self.features[split][row] for row in rows]
+
+
+def _within(budget: float, costs: Iterable[float]) -> float:
+    """What costs come to that are met one after another until the budget is reached, as in timing single examples."""
+    total = 0.0
+    for number, cost in enumerate(costs):
+        if total >= budget and number >= LATENCY_LEAST:
+            break
+        total += cost
+    return total
 
 
 class Evaluations:
@@ -109,12 +120,14 @@ class Evaluations:
         seconds = self._first * sum(self._forward(batch.cells) for batch in self._batches["test"])
         return seconds + (self._writing("test") if self._writes else 0.0)
 
-    def inference(self) -> float:
-        """Seconds of timing the trained model."""
-        wanted = evenly(self._material.features["test"], self._material.spec.execution.latency_examples)
+    def inference(self, before: float) -> float:
+        """Seconds of timing the trained model, in a trial that takes so many before."""
+        count = self._material.spec.execution.latency_examples
+        wanted = latency_examples(self._material.features["test"], count) if count else []
+        budget = latency_budget(before)
         if self._writes:
-            return sum(self._written(1, len(f.input_ids), self._steps([f])) for f in wanted)
-        singles = (len(wanted) + WARM_UP) * self._single
+            return _within(budget, (self._written(1, len(f.input_ids), self._steps([f])) for f in wanted))
+        singles = _within(budget, repeat(self._single, len(wanted))) + min(WARM_UP, len(wanted)) * self._single
         size = self._material.spec.protocol.evaluation_batch_size
         lengths = sorted(len(f.input_ids) for f in self._material.features["test"][: 2 * size])
         parts = [lengths[start : start + size] for start in range(0, len(lengths), size)]

@@ -185,11 +185,8 @@ class Forecaster:
         seconds = dict(begun)
         if train is not None:
             seconds |= {"train": train(row.steps), "checkpoint": times * checkpoint}
-        seconds |= {
-            "validation": evaluations.validation(times),
-            "test": evaluations.test(),
-            "inference": evaluations.inference(),
-        }
+        seconds |= {"validation": evaluations.validation(times), "test": evaluations.test()}
+        seconds["inference"] = evaluations.inference(sum(seconds.values()))
         found = self.searched(row)
         if found is None or train is None:
             return seconds, {}

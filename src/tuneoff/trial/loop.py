@@ -26,15 +26,13 @@ from tuneoff.record import CurvePoint, Event
 from tuneoff.spec import Protocol
 from tuneoff.tasks.base import Batch, Features, attention_masks, computed_tokens
 from tuneoff.trial import sharding
-from tuneoff.trial.evaluate import Bench
+from tuneoff.trial.evaluate import EVENT_INTERVAL_SECONDS, Bench
 from tuneoff.trial.optim import adamw, rate_factor
 from tuneoff.trial.phases import Phases
 from tuneoff.trial.reduction import Reducer
 
 FIRST_STEPS = 3
 """Steps reported apart: they hold allocation, autotuning and compilation."""
-
-EVENT_INTERVAL_SECONDS = 0.5
 
 Row = TypeVar("Row")
 
@@ -173,7 +171,8 @@ def train(
                 now = time.perf_counter()
                 if now - last_event >= EVENT_INTERVAL_SECONDS or step in points:
                     last_event = now
-                    emit(_progress(step, steps, seen, protocol, len(features), loss, rate, now - started, phases))
+                    progress = _progress(step, steps, seen, protocol, len(features), loss, rate, now - started, phases)
+                    emit({**progress, "validations": len(points)})
                 if step in points:
                     break
         ranks.rest()

@@ -33,7 +33,11 @@ def null_reasons(record: TrialRecord, device: torch.device) -> dict[str, str]:
 
 
 def _inference_reasons(record: TrialRecord) -> dict[str, str]:
+    reasons: dict[str, str] = {}
+    if not record.inference.latency_examples:
+        latency = ("inference.latency_seconds_median", "inference.latency_seconds_p95")
+        reasons = dict.fromkeys(latency, "execution.latency_examples is 0")
     if record.inference.generated_tokens_per_second is not None:
-        return {"inference.batched_tokens_per_second": "the speed is that of generated tokens"}
+        return {**reasons, "inference.batched_tokens_per_second": "the speed is that of generated tokens"}
     written = ("inference.generated_tokens_per_second", "inference.generated_tokens_mean")
-    return dict.fromkeys(written, "the task writes no text")
+    return {**reasons, **dict.fromkeys(written, "the task writes no text")}

@@ -48,7 +48,7 @@ class Selection:
         with self.phases("validation"):
             made = predict(self.bench, self.features, self.examples)
             if self.name in task.written_metrics:
-                made, _ = write(self.bench, self.features, self.examples, made)
+                made, _ = write(self.bench, self.features, self.examples, made, self.emit)
             metrics = task.score(made, "validation")
         values = {metric.name: metric.value for metric in metrics}
         self.emit({"kind": "validation", "step": step, "metrics": values})

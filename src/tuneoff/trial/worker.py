@@ -40,7 +40,7 @@ from tuneoff.trial import allocator, contents, head, kernels, preflight, shardin
 from tuneoff.trial import data as trial_data
 from tuneoff.trial import model as trial_model
 from tuneoff.trial.checkpoint import Checkpoint
-from tuneoff.trial.evaluate import Bench, measure_inference, predict, write
+from tuneoff.trial.evaluate import Bench, latency_budget, measure_inference, predict, write
 from tuneoff.trial.exhaustion import loading
 from tuneoff.trial.findings import note_lengths, note_references, result_findings
 from tuneoff.trial.lengths import check_length
@@ -331,9 +331,10 @@ def _test(trial: Assembled, selection: Selection, phases: Phases, place: TrialSt
     with phases("test"):
         predictions, writing = predict(trial.bench, test, examples), None
         if trial.bench.writes:
-            predictions, writing = write(trial.bench, test, examples, predictions)
+            predictions, writing = write(trial.bench, test, examples, predictions, place.append_event)
+    budget = latency_budget(sum(phases.watch.seconds.values()))
     with phases("inference"):
-        inference = measure_inference(trial.bench, test, trial.spec.execution.latency_examples, writing)
+        inference = measure_inference(trial.bench, test, trial.spec.execution.latency_examples, writing, budget)
     metrics = tuple(trial.task.score(predictions, "test"))
     findings = result_findings(trial.task, predictions, [*selection.metrics, *metrics], trial.data.info)
     return Tested(metrics, inference, {"test": place.write_predictions("test", predictions)}, tuple(findings))
