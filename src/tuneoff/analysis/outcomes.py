@@ -185,7 +185,8 @@ class Outcomes:
             None,
             self._usual,
         }
-        counted = self._stand_in(metric) if row.diverged else None
+        # A baseline is what stands in: one whose outputs are not finite has nothing to stand in for it.
+        counted = self._stand_in(metric) if row.diverged and row.trains else None
         if counted is None:
             return self._estimated(row.label, metric, trials, bool(elsewhere)) if trials else None
         completed = self._estimated(row.label, metric, trials, bool(elsewhere)) if trials else None
