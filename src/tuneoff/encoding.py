@@ -6,20 +6,28 @@ Markdown page, a spreadsheet or a chart. JSON, YAML and Python have escapes of t
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import re
+from collections.abc import Iterable
+from typing import Any
 
 # C0 and C1 controls (a terminal obeys them) without tab and line end, marks that turn the direction of the text around
 # them, separators that some programs take for line ends, and halves of surrogate pairs, which nothing can write.
 _HIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _MARKS = re.compile(
-    r"[\\`*\[\]<>|~$&#]|(?<![^\W_])_|_(?![^\W_])|(?<=\w):(?=//)|(?<=\bwww)\.|^[-+=](?=\s|$|[-+=])|(?<=^\d)[.)]",
+    r"[\\`*\[\]<>|~$&#]|(?<![^\W_])_|_(?![^\W_])|(?<=\w):(?=//)|(?<=\bwww)\.|^[-+=](?=\s|$|[-+=])",
     re.IGNORECASE,
 )
+_NUMBERED = re.compile(r"^(\d+)([.)])(?=\s|$)")
+_FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?%?")
 
 
 def visible(text: str) -> str:
-    """Text whose hidden characters are shown as Python's escapes; tabs and line ends stay."""
-    return _HIDDEN.sub(lambda found: found[0].encode("unicode_escape", "backslashreplace").decode(), str(text))
+    """Text for a terminal: hidden characters are shown as Python's escapes; tabs and line ends stay."""
+    return _HIDDEN.sub(lambda found: ascii(found[0])[1:-1], str(text))
 
 
 def one_line(text: str) -> str:
@@ -29,7 +37,7 @@ def one_line(text: str) -> str:
 
 def markdown(text: str) -> str:
     """Text on one line of a Markdown page, shown as it stands: nothing in it marks up, links, or ends a cell."""
-    return _MARKS.sub(r"\\\g<0>", one_line(text))
+    return _NUMBERED.sub(r"\1\\\2", _MARKS.sub(r"\\\g<0>", one_line(text)))
 
 
 def code(text: str) -> str:
@@ -38,3 +46,40 @@ def code(text: str) -> str:
     fence = "`" * (1 + max(map(len, re.findall("`+", shown)), default=0))
     pad = " " if shown.startswith("`") or shown.endswith("`") or not shown else ""
     return f"{fence}{pad}{shown}{pad}{fence}"
+
+
+def fenced(lines: Iterable[str], language: str) -> str:
+    """Lines as a block of code of a Markdown page, which nothing in them ends."""
+    shown = [visible(line) for line in lines]
+    fence = "`" * max(3, 1 + max((len(run) for line in shown for run in re.findall("`+", line)), default=0))
+    return "\n".join([f"{fence}{language}", *shown, fence])
+
+
+def csv_cell(value: Any) -> Any:
+    """A cell of a table that spreadsheets open: text that they would take for a formula gets an apostrophe before it.
+
+    What is no text, and text that is a number, stays as it is.
+    """
+    if not isinstance(value, str):
+        return value
+    return f"'{visible(value)}" if _FORMULA.match(value) and not _NUMBER.fullmatch(value) else visible(value)
+
+
+def csv_table(rows: Iterable[Iterable[Any]], separator: str = ",") -> str:
+    """Rows of cells, the heading first, as CSV; None is an empty cell."""
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=separator, lineterminator="\n")
+    writer.writerows([csv_cell(value) for value in row] for row in rows)
+    return text.getvalue()
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """Plain data as JSON that a terminal shows and does not obey; numbers that are not finite are refused."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    # Hidden characters stand in JSON's strings alone, which have an escape for each.
+    return _HIDDEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def chart_text(text: str) -> str:
+    """Text in a chart, on one line; without dollars that would begin a formula."""
+    return one_line(text).replace("$", r"\$")

@@ -21,7 +21,7 @@ from tuneoff.plan import content_hash, plan, question, selection
 from tuneoff.record import Status, TrialRecord
 from tuneoff.rounds import Search, outline
 from tuneoff.spec import StudySpec, TrialSpec
-from tuneoff.store import StudyStore
+from tuneoff.store import StudyStore, refuse_overwriting
 from tuneoff.trackers.process import Outlets
 from tuneoff.trial import early
 
@@ -273,6 +273,8 @@ class Study:
         store = self._store()
         place, origin = store.find_trial(trial), store.origin()
         paths = {key: str(Path(value).resolve()) for key, value in payload.items() if key in ("file", "out")}
+        if "out" in paths:
+            self.refuse_overwriting(paths["out"])
         if verb == "export":
             early.refuse_export(place, Path(payload["out"]), payload["merged"])
         if verb == "predict":
@@ -280,6 +282,19 @@ class Study:
         where = {"folder": str(place.folder.resolve()), "origin": str(origin) if origin is not None else None}
         with self._executor() as executor:
             return executor.call(verb, {**where, "device": self.device, **payload, **paths})
+
+    def refuse_overwriting(self, out: str | Path, *read: Path) -> None:
+        """Lets only pass what would replace nothing that is read: these files, and the study's own, its rows and its
+        base model.
+
+        Raises:
+            StoreError: says what it would replace.
+        """
+        store, data = self._store(), self.spec.task.data
+        named = [part.source for part in (data.train, data.validation, data.test) if part is not None]
+        origin = store.origin() or Path()
+        local = [origin / name.removeprefix("file:") for name in (*named, self.spec.model.source)]
+        refuse_overwriting(Path(out), [*read, store.root, *local])
 
     def _fingerprints(self) -> dict[str, str]:
         data = self.spec.task.data

@@ -592,10 +592,10 @@ def test_written_text_is_shown_as_it_stands_cut_and_empty_ones_named(tmp_path: P
     text = report.write(study, plots=False).read_text()
     shown = cells(text, "### Test example 6", "lora")["text"]
     assert "<script>" not in text.replace("\\<script\\>", "")
-    assert shown.startswith("a \\| b # \\*bold\\* \\_it\\_ \\<script\\>alert(1)")
+    assert shown.startswith("a \\| b \\# \\*bold\\* \\_it\\_ \\<script\\>alert(1)")
     assert "\x1b" not in text
     # Without its backslashes it is what the model wrote, on one line.
-    assert re.sub(r"\\(.)", r"\1", shown) == " ".join(HOSTILE.replace("\x1b", " ").split())
+    assert re.sub(r"\\(.)", r"\1", shown) == " ".join(HOSTILE.replace("\x1b", "\\x1b").split())
     assert cells(text, "### Test example 6", "full")["text"] == "*(empty)*"
     long = cells(text, "### Test example 6", "prompt_tuning")["text"]
     assert long.endswith("word …")

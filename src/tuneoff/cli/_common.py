@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +15,12 @@ import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
+from tuneoff.encoding import json_text, visible
 from tuneoff.errors import TuneoffError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.segment import Segment
 
     from tuneoff.study import Study
 
@@ -277,17 +279,34 @@ def _kept_study(reference: str) -> dict[str, Any] | None:
 
 
 def console(stderr: bool = False) -> Console:
-    """A console that prints plain text as it stands: no markup, no colouring of numbers."""
+    """A console that prints plain text as it stands: no markup, no colouring of numbers, nothing that a terminal would
+    obey but rich's own styles."""
     from rich.console import Console
+
+    class Plain(Console):
+        def render(self, *given: Any, **named: Any) -> Iterator[Segment]:
+            for segment in super().render(*given, **named):
+                yield segment if segment.control else segment._replace(text=visible(segment.text))
 
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() or "COLUMNS" in os.environ else WIDTH_OF_A_FILE
-    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=width)
+    return Plain(stderr=stderr, highlight=False, markup=False, emoji=False, width=width)
 
 
 def print_json(value: Any) -> None:
     """Prints plain data on stdout as JSON; non-finite numbers are refused, not written as NaN."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+    echo(json_text(value, indent=2))
+
+
+def echo(text: str, *, err: bool = False, nl: bool = True, style: str | None = None) -> None:
+    """Prints text, whatever a terminal would obey in it made visible.
+
+    Args:
+        err: on stderr.
+        nl: end the line.
+        style: its colour, for a terminal.
+    """
+    click.secho(visible(text), err=err, nl=nl, fg=style)
 
 
 def search_line(study: Study) -> str:

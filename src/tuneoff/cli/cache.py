@@ -76,7 +76,7 @@ def cache_command(names: tuple[str, ...], clear: bool, yes: bool, as_json: bool)
     if as_json:
         _common.print_json({"deleted": [asdict(entry) for entry in deleted], "bytes": _bytes(deleted)})
     else:
-        click.echo(f"deleted {_amount(deleted)}")
+        _common.echo(f"deleted {_amount(deleted)}")
 
 
 def cache_folders() -> dict[str, Path]:

@@ -274,7 +274,7 @@ def show_recipe(name: str, as_json: bool) -> None:
     if as_json:
         _common.print_json(study_file.load(name).model_dump(mode="json"))
         return
-    click.echo((study_file.RECIPES / f"{name}.yaml").read_text(encoding="utf-8"), nl=False)
+    _common.echo((study_file.RECIPES / f"{name}.yaml").read_text(encoding="utf-8"), nl=False)
 
 
 def _description(plugin: type) -> str:

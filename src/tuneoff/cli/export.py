@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
 from tuneoff.cli import _common
+from tuneoff.encoding import csv_table, json_text
 from tuneoff.errors import StoreError
 
 
@@ -46,9 +44,9 @@ def export_command(folder: Path, trial: str, out: Path, merged: bool, as_json: b
     if as_json:
         _common.print_json(answer)
         return
-    click.echo(f"wrote {answer['kind']} to {out}:")
+    _common.echo(f"wrote {answer['kind']} to {out}:")
     for name in answer["files"]:
-        click.echo(f"  {name}")
+        _common.echo(f"  {name}")
 
 
 @click.command("predict")
@@ -71,7 +69,8 @@ def predict_command(folder: Path, trial: str, file: Path, out: Path | None, devi
     texts. Prints CSV, a line for each row in the file's order: its index (from 0), the output and, for a class, its
     probability; for a written text, how many tokens were generated. As JSON: `columns` (role and column) and
     `predictions`, objects with `index`, `output` and either `probability` and `scores` (class and probability) or
-    `generated_tokens`.
+    `generated_tokens`. In CSV and TSV, text that a spreadsheet would take for a formula gets an apostrophe before it;
+    JSON has it as it is.
 
     \b
     Examples:
@@ -87,15 +86,17 @@ def predict_command(folder: Path, trial: str, file: Path, out: Path | None, devi
     if not file.is_file():
         raise StoreError(f"no file {str(file)!r}", hint="Name a CSV, TSV, JSONL or Parquet file.")
     study = Study.open(folder)
+    if out is not None:
+        study.refuse_overwriting(out, file)
     study.device = device
     answer = study.call("predict", trial, file=str(file.resolve()))
     if out is not None:
         write_atomically(out, WRITERS[out.suffix](answer["predictions"]))
-        click.echo(f"wrote {len(answer['predictions'])} predictions to {out}", err=True)
+        _common.echo(f"wrote {len(answer['predictions'])} predictions to {out}", err=True)
     if as_json:
         _common.print_json(answer)
     elif out is None:
-        click.echo(_table(answer["predictions"], ",", every_class=False), nl=False)
+        _common.echo(_table(answer["predictions"], ",", every_class=False), nl=False)
 
 
 def _table(predictions: list[dict[str, Any]], separator: str, every_class: bool = True) -> str:
@@ -103,18 +104,16 @@ def _table(predictions: list[dict[str, Any]], separator: str, every_class: bool 
     for the probability of each class."""
     written = bool(predictions) and "generated_tokens" in predictions[0]
     classes = list(predictions[0]["scores"]) if predictions and every_class and not written else []
-    text = io.StringIO()
-    writer = csv.writer(text, delimiter=separator, lineterminator="\n")
     figure = "generated_tokens" if written else "probability"
-    writer.writerow(["index", "output", figure, *(f"probability of {name}" for name in classes)])
+    rows = [["index", "output", figure, *(f"probability of {name}" for name in classes)]]
     for item in predictions:
         figures = [item[figure], *(item["scores"][name] for name in classes)]
-        writer.writerow([item["index"], item["output"], *(f"{value:.6g}" for value in figures)])
-    return text.getvalue()
+        rows.append([item["index"], item["output"], *(f"{value:.6g}" for value in figures)])
+    return csv_table(rows, separator)
 
 
 def _lines(predictions: list[dict[str, Any]]) -> str:
-    return "".join(json.dumps(item, ensure_ascii=False, allow_nan=False) + "\n" for item in predictions)
+    return "".join(json_text(item) + "\n" for item in predictions)
 
 
 WRITERS = {

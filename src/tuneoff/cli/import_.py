@@ -43,9 +43,9 @@ def peft_benchmark_command(folder: Path, out: Path, model: str | None) -> None:
     from tuneoff.imports.peft_benchmark import import_folder
 
     found = import_folder(folder, out, model)
-    click.echo(f"Imported {_common.count(found.results, 'result')} to {out}.")
+    _common.echo(f"Imported {_common.count(found.results, 'result')} to {out}.")
     if found.replaced:
-        click.echo(f"Left out, for a newer run of the same experiment is there: {', '.join(found.replaced)}.")
+        _common.echo(f"Left out, for a newer run of the same experiment is there: {', '.join(found.replaced)}.")
     if found.one_seed:
-        click.echo(found.one_seed)
-    click.echo(f"Next: tuneoff report {out}")
+        _common.echo(found.one_seed)
+    _common.echo(f"Next: tuneoff report {out}")

@@ -15,6 +15,7 @@ import click
 from tuneoff.cli import _common, outlook
 from tuneoff.cli.doubts import Undecided
 from tuneoff.cli.look import ROLES, TOKENS_PER_WORD, Look, look, task_named
+from tuneoff.encoding import json_text, one_line, visible
 from tuneoff.errors import StoreError, StudyError, TuneoffError
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def init_command(
       tuneoff init study.yaml --data reviews.csv
     """
     from tuneoff import study_file
-    from tuneoff.store import write_atomically
+    from tuneoff.store import refuse_overwriting, write_atomically
 
     if file.suffix in {".yaml", ".yml"}:
         if data is None:
@@ -94,6 +95,7 @@ def init_command(
             raise StudyError(f"two data files are named, {file} and {data}", hint="Name one.")
         data = file
     out = out or Path(f"{_name(data)}.study.yaml")
+    refuse_overwriting(out, [data])
     if out.exists() and not force:
         raise StoreError(f"{out} is there already", hint="Name another file with --out, or add --force.")
     seen = _look(data, columns)
@@ -103,13 +105,13 @@ def init_command(
     named = shlex.quote(str(out))
     if not as_json:
         for line in [*describe(seen), "", f"wrote {out}; next: tuneoff plan {named}, then tuneoff run {named}"]:
-            click.echo(line)
+            _common.echo(line)
     forecast, told = (None, []) if no_forecast else _forecast(out)
     if as_json:
         body = forecast.model_dump(mode="json") if forecast is not None else None
         _common.print_json({**asdict(seen), "study": str(out), "forecast": body})
     for line in [] if as_json else told:
-        click.echo(line)
+        _common.echo(line)
 
 
 def _look(data: Path, columns: dict[str, str | None]) -> Look:
@@ -124,11 +126,11 @@ def _look(data: Path, columns: dict[str, str | None]) -> Look:
         except Undecided as doubt:
             if columns.get(doubt.role) or not _is_asked():
                 raise
-            click.echo(doubt.message, err=True)
-            choice = click.Choice([*doubt.choices, "none of these"])
-            columns[doubt.role] = click.prompt(f"Which is the {doubt.role}?", type=choice, err=True)
-            if columns[doubt.role] == "none of these":
-                columns[doubt.role] = None
+            _common.echo(doubt.message, err=True)
+            shown = {visible(name): name for name in doubt.choices}
+            choice = click.Choice([*shown, "none of these"])
+            columns[doubt.role] = shown.get(click.prompt(f"Which is the {doubt.role}?", type=choice, err=True))
+            if columns[doubt.role] is None:
                 raise
 
 
@@ -188,15 +190,15 @@ def scalar(value: str) -> str:
     """Text as YAML: plain where that is safe, else quoted."""
     if re.fullmatch(r"[A-Za-z_./][A-Za-z0-9_./-]*", value) and value.lower() not in {"true", "false", "null", "y", "n"}:
         return value if not re.fullmatch(r"(?i)yes|no|on|off|\.(nan|inf)|\.[0-9]+", value) else json.dumps(value)
-    return json.dumps(value, ensure_ascii=False)
+    return json_text(value)
 
 
 def render(data: Path, seen: Look, model: str) -> str:
     """The study file's text."""
     head = [
         "# A study: one base model, one task, several methods, one protocol.",
-        f"# Written by `tuneoff init` after looking at {json.dumps(data.name, ensure_ascii=False)}:",
-        *(f"#   {' '.join(line.split())}" for line in describe(seen)),
+        f"# Written by `tuneoff init` after looking at {json_text(data.name)}:",
+        *(f"#   {one_line(line)}" for line in describe(seen)),
         "",
         f"name: {scalar(_name(data))}",
         f"model: {scalar(model)}    # alias (tuneoff list models), hub id (org/name) or folder",

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import click
 
 from tuneoff import __version__
-from tuneoff.cli._common import EXIT_CODES, INTERRUPTED, TRIAL_FAILED, State
+from tuneoff.cli._common import EXIT_CODES, INTERRUPTED, TRIAL_FAILED, State, echo
 from tuneoff.cli._output import OutputFailed, OutputGone, guarded_streams
 from tuneoff.cli._signals import like_an_interrupt
 from tuneoff.errors import StudyError, TuneoffError, did_you_mean
@@ -134,7 +134,7 @@ def _run(arguments: Sequence[str] | None, state: State) -> int:
         error.show()
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("\nInterrupted.", err=True)
+        echo("\nInterrupted.", err=True)
         return INTERRUPTED
     except TuneoffError as error:
         show_error(error, state.traceback)
@@ -148,9 +148,9 @@ def _run(arguments: Sequence[str] | None, state: State) -> int:
             show_error(TuneoffError(f"{place}: {error.strerror}", hint=SYSTEM_SAID), state.traceback, error)
             return state.error_code
         if state.traceback:
-            traceback.print_exc()
-        click.secho(f"Error: {type(error).__name__}: {error}", fg="red", err=True)
-        click.echo(
+            echo(traceback.format_exc(), err=True)
+        echo(f"Error: {type(error).__name__}: {error}", style="red", err=True)
+        echo(
             "This is a fault in tuneoff, not in what you typed. Please report it with the output of the same command "
             "with --traceback added.",
             err=True,
@@ -185,7 +185,7 @@ def _shortened(text: str) -> str:
 def show_error(error: TuneoffError, with_traceback: bool, cause: Exception | None = None) -> None:
     """Prints what is wrong and what to do about it on stderr."""
     if with_traceback:
-        traceback.print_exception(cause or error)
-    click.secho(f"Error: {error.message}", fg="red", err=True)
+        echo("".join(traceback.format_exception(cause or error)), err=True)
+    echo(f"Error: {error.message}", style="red", err=True)
     if error.hint:
-        click.echo(error.hint, err=True)
+        echo(error.hint, err=True)

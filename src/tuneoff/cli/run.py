@@ -106,11 +106,11 @@ def _train(study: Study, out: Path | None, state: State, stream: Stream, probe: 
             study.run(out, hear, probe=probe, foretell=foretell)
         except KeyboardInterrupt:
             board.close()
-            click.echo(
+            _common.echo(
                 f"\nInterrupted. {board.finished} of {len(board.trials)} trials are finished and kept in {folder};",
                 err=True,
             )
-            click.echo("the same command continues with the rest.", err=True)
+            _common.echo("the same command continues with the rest.", err=True)
             state.exit_code = INTERRUPTED
             return False
         finally:
@@ -144,6 +144,6 @@ def _tell(study: Study, stream: Stream, state: State) -> None:
     if stream.wanted:
         outcome: events.Outcome = "failed_trials" if state.exit_code == TRIAL_FAILED else "completed"
         stream.send(events.study_ended(outcome, report.summary(store, study.asked)))
-        click.echo(f"report: {path}", err=True)
+        _common.echo(f"report: {path}", err=True)
         return
     terminal.render(store, _common.console(), study.asked)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import queue
 import sys
 import threading
@@ -10,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
 from tuneoff.cli._output import OutputFailed, OutputGone
+from tuneoff.encoding import json_text
 
 if TYPE_CHECKING:
     from tuneoff.executors.base import Progress
@@ -53,7 +53,7 @@ class Stream:
         if event["event"] in ("study_started", "study_ended"):
             self.open = event["event"] == "study_started"
         if self.wanted and not self.broken:
-            self._lines.put(json.dumps(event, ensure_ascii=False, allow_nan=False) + "\n")
+            self._lines.put(json_text(event) + "\n")
 
     def hear(self, progress: Progress, time: str | None = None) -> None:
         """Writes what an executor tells, as of `time` (now where it is not given)."""

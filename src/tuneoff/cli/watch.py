@@ -98,7 +98,7 @@ def looks(follower: Follower, once: bool, wait: bool, interval: float) -> Iterat
             StudyStore.open(follower.store.root)
         elif not waits:
             waits = True
-            click.echo(f"waiting for a study in {follower.store.root}", err=True)
+            _common.echo(f"waiting for a study in {follower.store.root}", err=True)
         time.sleep(interval)
 
 

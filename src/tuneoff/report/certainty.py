@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from tuneoff.analysis.figures import metric_name
+from tuneoff.encoding import markdown as escaped
 from tuneoff.report import columns
-from tuneoff.report.markup import cell, grid, one_line
+from tuneoff.report.markup import grid
 
 Summary = dict[str, Any]
 PAIRS_SHOWN = 60
@@ -25,9 +26,9 @@ def intervals(summary: Summary) -> str:
         ("Costs", [*(c for c in columns.COSTS if c is not columns.TRAINABLE), *columns.SPEED]),
     ):
         kept = [c for c in shown if any("[" in (c.interval(entry) or "") for entry in summary["methods"])]
-        rows = [[cell(e["method"]), *(c.interval(e) or "–" for c in kept)] for e in summary["methods"] if e["seeds"]]
+        rows = [[escaped(e["method"]), *(c.interval(e) or "–" for c in kept)] for e in summary["methods"] if e["seeds"]]
         if kept:
-            parts += [f"### {title}", grid(["method", *(c.title for c in kept)], rows)]
+            parts += [f"### {title}", grid(["method", *(escaped(c.title) for c in kept)], rows)]
     if not parts:
         return ""
     about = (
@@ -61,16 +62,16 @@ def pairs(summary: Summary) -> str:
     )
     parts = ["## Pairs", grid(heads, [_pair_row(pair, verdict["unit"]) for pair in shown]), about]
     if cut:
-        parts.append(f"Pairs without {cell(best)}: pairs.csv.")
+        parts.append(f"Pairs without {escaped(best)}: pairs.csv.")
     return "\n\n".join(parts)
 
 
 def _pair_row(pair: dict[str, Any], unit: str) -> list[str]:
-    name = f"{cell(pair['first'])} – {cell(pair['second'])}"
+    name = f"{escaped(pair['first'])} – {escaped(pair['second'])}"
     if pair["p"] is None:
-        return [name, "–", "–", "–", "–", "–", f"not compared: {one_line(pair['reason'])}", "–"]
+        return [name, "–", "–", "–", "–", "–", f"not compared: {escaped(pair['reason'])}", "–"]
     effect = "–" if pair["effect"] is None else f"{pair['effect']:.2f}"
-    settle = pair["reason"] or "–" if pair["seeds_needed"] is None else str(pair["seeds_needed"])
+    settle = escaped(pair["reason"]) or "–" if pair["seeds_needed"] is None else str(pair["seeds_needed"])
     return [
         name,
         columns.difference(pair, unit),

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from tuneoff.analysis.results import Results, Row
+from tuneoff.encoding import markdown as escaped
 from tuneoff.record import Finding, RankFigures, TrialRecord
 from tuneoff.report import units
-from tuneoff.report.markup import cell, grid
+from tuneoff.report.markup import grid
 
 Summary = dict[str, Any]
 
@@ -109,9 +110,9 @@ def section(summary: Summary) -> str:
     heads = ["row", "devices", "beside", "train time", "on one", "speed-up", "efficiency", "memory per rank", "waits"]
     rows = [
         [
-            cell(entry["method"]),
+            escaped(entry["method"]),
             f"{entry['devices']}{', sharded' if entry['shard'] else ''}",
-            cell(entry["beside"]) if entry["beside"] else "–",
+            escaped(entry["beside"]) if entry["beside"] else "–",
             _text(entry["train_seconds"], units.seconds),
             _text(entry["one_device_train_seconds"], units.seconds),
             _text(entry["speed_up"], lambda value: f"{value:.2f}×") + _mark(entry),
@@ -127,7 +128,7 @@ def section(summary: Summary) -> str:
         "wait for data, least to greatest."
     )
     reasons = [
-        f"{cell(e['method'])}: no speed-up, because {e['speed_up_reason']}." for e in entries if e["speed_up_reason"]
+        f"{escaped(e['method'])}: no speed-up, because {e['speed_up_reason']}." for e in entries if e["speed_up_reason"]
     ]
     return "\n\n".join(["## Several devices", grid(heads, rows), about, *reasons])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
+from tuneoff.encoding import chart_text
 from tuneoff.report.charts import Axis, Chart, Series
 from tuneoff.report.placement import MARKER, Box, place, spread_out
 
@@ -29,7 +31,9 @@ FLOOR_GAP = 2.0
 
 def draw(chart: Chart) -> bytes:
     """The chart as a PNG; equal charts give equal bytes."""
-    with matplotlib.rc_context():
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        # A label in a script that the font lacks is drawn as boxes; the tables have it.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
         matplotlib.rcdefaults()
         figure = Figure(figsize=(8.0, 5.0), dpi=DPI, facecolor="white")
         FigureCanvasAgg(figure)  # measures text
@@ -38,10 +42,10 @@ def draw(chart: Chart) -> bytes:
             return _png(figure)
         right = 0.79 if chart.kind == "curve" else 0.97
         axes = figure.add_axes((0.105, 0.115, right - 0.105, 0.8))
-        axes.set_title(chart.title, loc="left", fontsize=11, fontweight="bold")
+        axes.set_title(chart_text(chart.title), loc="left", fontsize=11, fontweight="bold")
         _plain(axes)
-        axes.set_xlabel(chart.x.label)
-        axes.set_ylabel(chart.y.label)
+        axes.set_xlabel(chart_text(chart.x.label))
+        axes.set_ylabel(chart_text(chart.y.label))
         for series in chart.series:
             (_draw_curve if chart.kind == "curve" else _draw_point)(axes, series)
         _limits(axes, chart)
@@ -176,7 +180,7 @@ def _draw_floor(axes: Axes, chart: Chart) -> list[Box]:
         height = top if above else bottom
         text += ", above this axis" if above else ", below this axis"
     axes.axhline(height, color=FLOOR, linestyle=(0, (5, 3)), linewidth=1.4, zorder=1, clip_on=False)
-    label = axes.text(0, 0, text, color=FLOOR, fontsize=LABEL_SIZE, transform=None, va="bottom")
+    label = axes.text(0, 0, chart_text(text), color=FLOOR, fontsize=LABEL_SIZE, transform=None, va="bottom")
     extent = label.get_window_extent()
     line = float(axes.transData.transform((0, height))[1])
     frame = axes.get_window_extent()
@@ -202,7 +206,7 @@ def _floor_place(axes: Axes, chart: Chart, size: tuple[float, float], line: floa
 
 def _text_size(axes: Axes, text: str) -> tuple[float, float]:
     """Width and height of a label in pixels."""
-    probe = axes.text(0, 0, text, fontsize=LABEL_SIZE)
+    probe = axes.text(0, 0, chart_text(text), fontsize=LABEL_SIZE)
     extent = probe.get_window_extent()
     probe.remove()
     return extent.width, extent.height
@@ -216,7 +220,7 @@ def _label_curves(axes: Axes, chart: Chart, _: list[Box]) -> None:
     heights = spread_out([end[1] for end in ends], height, frame.y0, frame.y1)
     for series, end, at in zip(chart.series, ends, heights, strict=True):
         axes.annotate(
-            series.text,
+            chart_text(series.text),
             (end[0], end[1]),
             xycoords="figure pixels",
             xytext=(frame.x1 + 26, at),
@@ -254,7 +258,7 @@ def _label_points(axes: Axes, chart: Chart, taken: list[Box]) -> None:
         nearest = (min(max(point[0], box.x0), box.x1), min(max(point[1], box.y0), box.y1))
         far = math.dist(point, nearest) > 20
         axes.annotate(
-            series.text,
+            chart_text(series.text),
             point,
             xycoords="figure pixels",
             xytext=centre,
@@ -286,18 +290,18 @@ def _draw_search(figure: Figure, chart: Chart) -> None:
     figure.set_size_inches(width, height)
     top.set_position((0.84 / width, (line + strip + 0.12) / height, 5.48 / width, above / height))
     low = figure.add_axes((0.84 / width, line / height, 5.48 / width, strip / height), sharex=top)
-    top.set_title(chart.title, loc="left", fontsize=11, fontweight="bold")
+    top.set_title(chart_text(chart.title), loc="left", fontsize=11, fontweight="bold")
     for axes in (top, low):
         _plain(axes)
         axes.set_xscale(chart.x.scale)
-    top.set_ylabel(chart.y.label)
+    top.set_ylabel(chart_text(chart.y.label))
     if chart.y.scale == "log":
         top.set_yscale("log", subs=(1.5, 2, 3, 5, 7))
         top.grid(True, which="minor", axis="y", color="#e4e4e4", linewidth=0.7)
         for axis in (top.yaxis.set_major_formatter, top.yaxis.set_minor_formatter):
             axis(FuncFormatter(lambda value, _: f"{value:g}"))
     top.tick_params(axis="x", labelbottom=False)
-    low.set_xlabel(chart.x.label)
+    low.set_xlabel(chart_text(chart.x.label))
     low.set_ylim(-len(chart.series) + 0.4, 0.6)
     low.set_yticks([])
     low.spines["left"].set_visible(False)
@@ -354,4 +358,6 @@ def _draw_range(axes: Axes, series: Series, height: float) -> None:
     if series.chosen is not None:
         _ring(axes, series, series.x[series.chosen], height, 5.5)
     at_right = axes.get_yaxis_transform()
-    axes.text(1.015, height, series.text, color=_ink(series), fontsize=LABEL_SIZE, va="center", transform=at_right)
+    axes.text(
+        1.015, height, chart_text(series.text), color=_ink(series), fontsize=LABEL_SIZE, va="center", transform=at_right
+    )

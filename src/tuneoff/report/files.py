@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import yaml
 
 from tuneoff.analysis.results import Asked, Results, gather
 from tuneoff.analysis.table import trials_frame
+from tuneoff.encoding import csv_cell, csv_table
 from tuneoff.report import charts, markdown
 from tuneoff.report.data import summarise
 from tuneoff.store import StudyStore, write_atomically
@@ -35,7 +34,9 @@ def write_report(store: StudyStore, plots: bool, asked: Asked | None = None) -> 
         # A chart of an earlier report that this one has no points for would be out of date.
         if name not in current:
             (folder / name).unlink(missing_ok=True)
-    write_atomically(folder / "results.csv", trials_frame(results.records).to_csv(index=False, lineterminator="\n"))
+    trials = trials_frame(results.records)
+    trials.columns = trials.columns.map(csv_cell)
+    write_atomically(folder / "results.csv", trials.map(csv_cell).to_csv(index=False, lineterminator="\n"))
     write_atomically(folder / "methods.csv", methods_csv(summary))
     write_atomically(folder / "pairs.csv", pairs_csv(summary))
     write_atomically(folder / STUDY_FILE, study_yaml(results))
@@ -62,21 +63,13 @@ def methods_csv(summary: dict[str, Any]) -> str:
     """One line per row of the table; a nested figure becomes columns joined with underscores."""
     lines = [_flat(entry) for entry in summary["methods"]]
     columns = list(dict.fromkeys(key for line in lines for key in line))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return text.getvalue()
+    return csv_table([columns, *([line.get(column, "") for column in columns] for line in lines)])
 
 
 def pairs_csv(summary: dict[str, Any]) -> str:
     """One line per pair of rows on the primary metric; only the heading while nothing is compared."""
     pairs = summary["verdict"]["pairs"] if summary["verdict"] else []
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(pairs[0]) if pairs else ["first", "second"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({key: "" if value is None else value for key, value in pair.items()} for pair in pairs)
-    return text.getvalue()
+    return csv_table([list(pairs[0]) if pairs else ["first", "second"], *(pair.values() for pair in pairs)])
 
 
 def _flat(entry: dict[str, Any]) -> dict[str, Any]:

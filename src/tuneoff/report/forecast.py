@@ -8,11 +8,12 @@ from typing import Any
 
 from tuneoff.analysis.results import Results, Row
 from tuneoff.analysis.side_by_side import JoinedStore
+from tuneoff.encoding import markdown as escaped
 from tuneoff.errors import StoreError
 from tuneoff.forecast import RowForecast
 from tuneoff.record import TrialRecord
 from tuneoff.report import units
-from tuneoff.report.markup import cell, grid, one_line
+from tuneoff.report.markup import grid
 
 Summary = dict[str, Any]
 _MEASURED: dict[str, Callable[[TrialRecord], float | None]] = {
@@ -122,11 +123,11 @@ def section(summary: Summary) -> str:
     if found is None:
         return ""
     if found["reason"]:
-        return f"## Predicted and measured\n\nThe forecast cannot be read: {one_line(found['reason'])}."
+        return f"## Predicted and measured\n\nThe forecast cannot be read: {escaped(found['reason'])}."
     notes: dict[str, int] = {}
     rows = [_cells(row, notes) for row in found["rows"]]
     table = grid(["method", *(_NAMES[name] for name in _NAMES), "how"], rows)
-    told = [f"[{number}] {one_line(reason)}." for reason, number in notes.items()]
+    told = [f"[{number}] {escaped(reason)}." for reason, number in notes.items()]
     about = (
         "Each cell is predicted → measured, the mean over completed trials, with the relative error of the prediction. "
         "Predictions were made before the first trial (docs/plan.md): `probed` by a few real steps on this machine, "
@@ -134,7 +135,7 @@ def section(summary: Summary) -> str:
     )
     by = next((row["corrected_by"] for row in found["rows"] if row["corrected_by"]), None)
     if by is not None:
-        about += f" `corrected`: counted, and corrected by what counting missed of {cell(by)}, which was probed."
+        about += f" `corrected`: counted, and corrected by what counting missed of {escaped(by)}, which was probed."
     if summary["protocol"]["search"] is not None:
         about += " They are of the configuration that the search tried first."
     if any("†" in text for cells in rows for text in cells):
@@ -145,7 +146,7 @@ def section(summary: Summary) -> str:
 
 
 def _cells(row: dict[str, Any], notes: dict[str, int]) -> list[str]:
-    cells = [cell(row["method"])]
+    cells = [escaped(row["method"])]
     for name in _NAMES:
         figure, text = row[name], _TEXTS[name]
         if figure["relative_error"] is None:
@@ -165,7 +166,7 @@ def _accuracy_text(found: dict[str, Any]) -> str:
         if accuracy["median"] is not None:
             told.append(
                 f"{_NAMES[name]} off by {_percent(accuracy['median'])} at the median and "
-                f"{_percent(accuracy['worst'])} at the worst ({cell(accuracy['worst_method'])})"
+                f"{_percent(accuracy['worst'])} at the worst ({escaped(accuracy['worst_method'])})"
             )
     return f"Predictions: {'; '.join(told)}." if told else ""
 

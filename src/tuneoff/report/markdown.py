@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from tuneoff.analysis.figures import metric_name
+from tuneoff.encoding import code, fenced, visible
+from tuneoff.encoding import markdown as escaped
 from tuneoff.report import certainty, columns, devices, forecast, search, units
 from tuneoff.report.charts import Chart
 from tuneoff.report.columns import Column
-from tuneoff.report.markup import cell, escaped, grid, one_line, option
+from tuneoff.report.markup import grid, option
 from tuneoff.report.wording import after_caveats, groups_text, join
 
 Summary = dict[str, Any]
@@ -54,17 +56,18 @@ def render(summary: Summary, charts: Sequence[Chart], folder: str = "", report: 
 
 def _head(summary: Summary) -> str:
     study, answer = summary["study"], summary["answer"]
-    lines = [f"# {study['name']}"]
+    lines = [f"# {escaped(study['name'])}"]
     if study["description"]:
-        lines.append(study["description"].strip())
+        # May be several paragraphs, and marked up by whoever wrote the study, but no HTML.
+        lines.append(visible(study["description"].strip()).replace("<", "\\<"))
     data = _source(study["sources"]["train"], "train")
-    lines.append(f"Base model `{study['model']}`, task {study['task']}, data {data}.")
+    lines.append(f"Base model {code(study['model'])}, task {escaped(study['task'])}, data {data}.")
     lines.append("## Answer")
     if answer["caveats"]:
         lines.append(
-            "\n".join(f"> **Caution:** {one_line(caveat)}" + "\n>" for caveat in answer["caveats"]).rstrip(">\n")
+            "\n".join(f"> **Caution:** {escaped(caveat)}" + "\n>" for caveat in answer["caveats"]).rstrip(">\n")
         )
-    text = one_line(after_caveats(summary))
+    text = escaped(after_caveats(summary))
     lines.append(f"**{text}**" if answer["best"] is None else text)
     return "\n\n".join(lines)
 
@@ -80,9 +83,9 @@ def _warnings(summary: Summary) -> str:
         return ""
     lines = []
     for name, messages in by_name.items():
-        lines += [f"- `{name}`: {message}" for message in messages[:MESSAGES_SHOWN]]
+        lines += [f"- {code(name)}: {message}" for message in messages[:MESSAGES_SHOWN]]
         if len(messages) > MESSAGES_SHOWN:
-            lines.append(f"- `{name}`: {len(messages) - MESSAGES_SHOWN} more in report.json")
+            lines.append(f"- {code(name)}: {len(messages) - MESSAGES_SHOWN} more in report.json")
     return "## Warnings\n\n" + "\n".join(lines)
 
 
@@ -112,7 +115,7 @@ def _memory(summary: Summary) -> str:
         rows.setdefault(columns.MEMORY_KINDS.get(entry["memory_kind"], "that of training"), []).append(entry["method"])
     if not rows:
         return ""
-    kinds = list(rows) if len(rows) == 1 else [f"{kind} ({cell(join(labels))})" for kind, labels in rows.items()]
+    kinds = list(rows) if len(rows) == 1 else [f"{kind} ({escaped(join(labels))})" for kind, labels in rows.items()]
     floor = "; of a row that does not train, that of the test" if any(not e["trains"] for e in measured) else ""
     return f" Peak memory is {join(kinds)}{floor}."
 
@@ -149,11 +152,11 @@ def _table(summary: Summary, shown: Sequence[Column], extra: bool = False) -> tu
     best = {column.key: columns.best_rows(column, summary) for column in shown}
     reasons: dict[str, int] = {}
     arrows = {"higher": " ↑", "lower": " ↓", None: ""}
-    heads = ["method", *(column.title + arrows[column.better] for column in shown)]
+    heads = ["method", *(escaped(column.title) + arrows[column.better] for column in shown)]
     rows = []
     grouped = columns.grouped(summary)
     for entry in summary["methods"]:
-        cells = [cell(entry["method"])]
+        cells = [escaped(entry["method"])]
         for column in shown:
             text = column.text(entry)
             if text is None:
@@ -167,7 +170,7 @@ def _table(summary: Summary, shown: Sequence[Column], extra: bool = False) -> tu
             cells += [columns.standing(entry, summary["study"]["primary_unit"]), columns.trials(entry)]
         rows.append(cells)
     heads += (["ties"] if grouped else []) + (["vs. best", "seeds"] if extra else [])
-    notes = [f"[{number}] {one_line(reason)}." for reason, number in reasons.items()]
+    notes = [f"[{number}] {escaped(reason)}." for reason, number in reasons.items()]
     if any(column.timing and "†" in (column.text(e) or "") for column in shown for e in summary["methods"]):
         notes.append(DAGGER)
     if any("‡" in (column.text(entry) or "") for column in shown for entry in summary["methods"]):
@@ -196,7 +199,7 @@ def _published(summary: Summary) -> str:
     if told is None:
         return ""
     names = list(dict.fromkeys(c["figure"] for m in summary["methods"] for c in m["published_comparison"]))
-    lines = ["## Published figures beside ours", f"_{one_line(told['citation'])}_"]
+    lines = ["## Published figures beside ours", f"_{escaped(told['citation'])}_"]
     if summary["study"]["random_weights"]:
         lines.append("> **Caution:** ours was run on random weights, so its quality cannot be set beside theirs.")
     if names:
@@ -205,8 +208,8 @@ def _published(summary: Summary) -> str:
             by_name = {c["figure"]: c for c in entry["published_comparison"]}
             if by_name:
                 ties = [entry["ties"] or "–"] if columns.grouped(summary) else []
-                rows.append([cell(entry["method"]), *(_beside(by_name.get(name)) for name in names), *ties])
-        heads = ["method", *(name.replace("_", " ") for name in names)]
+                rows.append([escaped(entry["method"]), *(_beside(by_name.get(name)) for name in names), *ties])
+        heads = ["method", *(escaped(name.replace("_", " ")) for name in names)]
         lines.append(grid([*heads, "ties"] if columns.grouped(summary) else heads, rows))
         lines.append("Each cell is ours / published, ours in the published unit; – where nothing was published.")
         compared = [c for entry in summary["methods"] for c in entry["published_comparison"] if c["ours"] is not None]
@@ -215,9 +218,9 @@ def _published(summary: Summary) -> str:
         lines += [DAGGER] if any(c["contended"] for c in compared) else []
     notes = []
     for label, figures in told["without_a_row"].items():
-        listed = ", ".join(f"{name.replace('_', ' ')} {units.exact(value)}" for name, value in figures.items())
-        notes.append(f"- {label} (published only, no row here): {listed}")
-    notes += [f"- {one_line(note)}" for note in told["notes"]]
+        listed = ", ".join(f"{escaped(name.replace('_', ' '))} {units.exact(v)}" for name, v in figures.items())
+        notes.append(f"- {escaped(label)} (published only, no row here): {listed}")
+    notes += [f"- {escaped(note)}" for note in told["notes"]]
     return "\n\n".join([*lines, *(["\n".join(notes)] if notes else [])])
 
 
@@ -238,7 +241,7 @@ def _beside(found: dict[str, Any] | None) -> str:
 def _charts(charts: Sequence[Chart]) -> str:
     if not charts:
         return ""
-    figures = [f"![{chart.alt}]({chart.file})\n\n{chart.caption}" for chart in charts]
+    figures = [f"![{escaped(chart.alt)}]({chart.file})\n\n{escaped(chart.caption)}" for chart in charts]
     return "\n\n".join(["## Charts", *figures])
 
 
@@ -256,7 +259,7 @@ def _examples(summary: Summary) -> str:
         rows = [["*reference*", escaped(example["reference"]), ""]]
         for one in example["outputs"]:
             value = "–" if one["value"] is None else columns.score(one["value"], unit=summary["study"]["primary_unit"])
-            rows.append([cell(one["method"]), escaped(one["output"]) or "*(empty)*", value])
+            rows.append([escaped(one["method"]), escaped(one["output"]) or "*(empty)*", value])
         lines.append(f"### Test example {example['index']}\n\nSource: {escaped(example['source'])}")
         lines.append(grid(["row", "text", metric], rows, ":---"))
     return "\n\n".join(lines)
@@ -280,11 +283,11 @@ def _protocol(summary: Summary) -> str:
     if protocol["search"] is not None:
         kept["search"] = search.settings_text(protocol["search"])
     seeds = ", ".join(map(str, kept.pop("seeds")))
-    rows = [["seeds", seeds], *([key.replace("_", " "), f"{value}"] for key, value in kept.items())]
+    rows = [["seeds", seeds], *([key.replace("_", " "), escaped(f"{value}")] for key, value in kept.items())]
     for key, value in summary["study"]["task_options"].items():
         if value is not None:
             shown = json.dumps(value, ensure_ascii=False) if isinstance(value, str) else option(value)
-            rows.append([f"{summary['study']['task']}: {key.replace('_', ' ')}", escaped(shown)])
+            rows.append([escaped(f"{summary['study']['task']}: {key.replace('_', ' ')}"), escaped(shown)])
     return "## Protocol\n\nHeld equal for every method.\n\n" + grid(["setting", "value"], rows, ":---")
 
 
@@ -314,10 +317,11 @@ def _data(summary: Summary) -> str:
     ]
     if data["labels"]:
         facts.append(
-            f"- Classes: {', '.join(map(one_line, data['labels'][:20]))}{' …' if len(data['labels']) > 20 else ''}"
+            f"- Classes: {', '.join(map(escaped, data['labels'][:20]))}{' …' if len(data['labels']) > 20 else ''}"
         )
     if data["columns"]:
-        facts.append("- Columns: " + ", ".join(f"{role} from `{column}`" for role, column in data["columns"].items()))
+        columns_read = (f"{escaped(role)} from {code(column)}" for role, column in data["columns"].items())
+        facts.append(f"- Columns: {', '.join(columns_read)}")
     for pair, count in data["overlap"].items():
         one, _, other = pair.partition("/")
         facts.append(f"- {'Training' if one == 'train' else one.capitalize()} rows that also stand in {other}: {count}")
@@ -331,7 +335,7 @@ def _source(found: dict[str, Any] | None, role: str) -> str:
     if found is None:
         return "cut from train"
     told = {key: found[key] for key in ("config", "split", "revision") if found[key] not in (None, role)}
-    return ", ".join([cell(found["source"]), *(f"{key} {cell(value)}" for key, value in told.items())])
+    return ", ".join([escaped(found["source"]), *(f"{key} {escaped(value)}" for key, value in told.items())])
 
 
 def _environment(summary: Summary) -> str:
@@ -340,7 +344,7 @@ def _environment(summary: Summary) -> str:
         return ""
     lines = []
     for m in found["machines"]:
-        names = ", ".join(dict.fromkeys(name for name in (m["device_name"], m["processor"]) if name))
+        names = ", ".join(dict.fromkeys(escaped(name) for name in (m["device_name"], m["processor"]) if name))
         lines.append(
             f"- {m['device']}: {names}, {m['cores']} cores, {m['threads']} threads, "
             f"{units.size(m['memory_bytes'])} of memory; {m['platform']}, Python {m['python']}"
@@ -349,13 +353,15 @@ def _environment(summary: Summary) -> str:
     for policy in found["precision"]:
         error = policy["matmul_relative_error"]
         told = f"; measured error of a matrix product {error:.1e}" if error is not None else ""
-        lines.append(f"- Precision {policy['policy']}: {one_line(policy['description'])}{told}")
+        lines.append(f"- Precision {policy['policy']}: {escaped(policy['description'])}{told}")
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
     lines.append(f"- Versions: {versions}" + (f"; commit {found['commit']}" if found["commit"] else ""))
     model = (summary["data"] or {}).get("model")
     if model:
         source = "random weights" if model["random_weights"] else f"SHA-256 {model['checksum']}"
-        lines.append(f"- Model: {model['source']}, {model['architecture']}, {model['dtype']}, {source}")
+        lines.append(
+            f"- Model: {escaped(model['source'])}, {escaped(model['architecture'])}, {model['dtype']}, {source}"
+        )
     return "## Machine and software\n\n" + "\n".join(lines)
 
 
@@ -371,13 +377,13 @@ def _methods(summary: Summary) -> str:
         said = join(list(dict.fromkeys(finding["name"] for finding in entry["findings"])))
         rows.append(
             [
-                cell(entry["method"]),
-                entry["method_name"],
+                escaped(entry["method"]),
+                escaped(entry["method_name"]),
                 "– (nothing is trained)"
                 if rate is None
                 else f"{units.rate(rate)} ({_RATE_FROM[entry['learning_rate_from']]})",
-                cell(options) or "–",
-                said or "–",
+                escaped(options) or "–",
+                escaped(said) or "–",
             ]
         )
     return "## Methods\n\n" + grid(["row", "method", "learning rate", "options", "findings"], rows, ":---")
@@ -388,10 +394,10 @@ def _failures(summary: Summary) -> str:
         return ""
     lines = ["## Trials that did not complete"]
     for failure in summary["failures"]:
-        lines.append(f"### {failure['id']}\n\n{failure['status']}: {one_line(failure['cause']) or 'no cause recorded'}")
+        cause = escaped(failure["cause"]) or "no cause recorded"
+        lines.append(f"### {escaped(failure['id'])}\n\n{failure['status']}: {cause}")
         if failure["log_tail"]:
-            # Four backticks, so that a log that holds three cannot end the block.
-            lines.append("\n".join(["````text", *failure["log_tail"], "````"]))
+            lines.append(fenced(failure["log_tail"], "text"))
     return "\n\n".join(lines)
 
 
@@ -404,7 +410,7 @@ def _repeat(summary: Summary, folder: str, report: str) -> str:
         "## How to repeat\n\n"
         "`study.yaml` beside this page is the whole study, every default filled in. Paths in it are meant from the "
         f"folder where the study was run, so repeat it there{place}:\n\n"
-        f"```sh\ntuneoff run {study} --out repeated{device}\n```\n\n"
+        f"{fenced([f'tuneoff run {study} --out repeated{device}'], 'sh')}\n\n"
         "Per trial: `results.csv`. Per method: `methods.csv`. Per pair: `pairs.csv`. "
         "Everything here as data: `report.json`."
     )

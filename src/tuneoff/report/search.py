@@ -11,9 +11,10 @@ from typing import Any
 from tuneoff.analysis.figures import metric_name
 from tuneoff.analysis.results import Results, Row
 from tuneoff.analysis.side_by_side import JoinedStore
+from tuneoff.encoding import markdown as escaped
 from tuneoff.record import Finding
 from tuneoff.report import columns, units
-from tuneoff.report.markup import cell, grid, option
+from tuneoff.report.markup import grid, option
 from tuneoff.report.wording import join
 from tuneoff.search import LEARNING_RATE, SPREAD
 
@@ -229,7 +230,7 @@ def section(summary: Summary) -> str:
         return f"## Search\n\n{line}" if line else ""
     metric = metric_name(search["metric"])
     arrow = "↑" if search["direction"] == "higher" else "↓"
-    heads = ["row", "searched", "trials", "chosen", f"validation {metric} {arrow}", "median drop"]
+    heads = ["row", "searched", "trials", "chosen", f"validation {escaped(metric)} {arrow}", "median drop"]
     heads += ["train time, search", "train time, verdict"]
     rows = [_cells(row, search) for row in search["rows"]]
     told = [_equality(search), _how(search), *_halved(search), _spent(search)]
@@ -240,7 +241,7 @@ def section(summary: Summary) -> str:
         "Values taken blindly from the ranges cost at least that half of the time. Validation noise is part of it, and "
         f"a wider range gives a larger one; – with fewer than {TRIALS_FOR_MEDIAN} trials, or half of them failed.",
     ]
-    return "\n\n".join(["## Search", " ".join(told), grid(heads, rows), " ".join(about)])
+    return "\n\n".join(["## Search", escaped(" ".join(told)), grid(heads, rows), " ".join(about)])
 
 
 def _which(search: dict[str, Any]) -> str:
@@ -285,10 +286,10 @@ def _cells(row: dict[str, Any], search: dict[str, Any]) -> list[str]:
     if row["exhausted"]:
         count += " (all there are)"
     return [
-        cell(row["method"]),
-        cell(space) + (" (widened)" if row["grown"] else ""),
+        escaped(row["method"]),
+        escaped(space) + (" (widened)" if row["grown"] else ""),
         count,
-        cell(chosen) or "–",
+        escaped(chosen) or "–",
         "–" if row["score"] is None else columns.score(row["score"], unit=unit),
         "–" if row["median_drop"] is None else columns.score(row["median_drop"], unit=unit),
         units.seconds(row["train_seconds"]),
@@ -356,5 +357,5 @@ def _not_searched(summary: Summary, short: bool = False) -> str:
     if short:
         return "Learning rates were not searched; a guessed rate can decide a ranking."
     words = {"protocol": "one for all", "study": "set in the study", "default": "the method's default"}
-    told = [f"{cell(e['method'])} {units.rate(e['learning_rate'])} ({words[e['learning_rate_from']]})" for e in rows]
+    told = [f"{escaped(e['method'])} {units.rate(e['learning_rate'])} ({words[e['learning_rate_from']]})" for e in rows]
     return f"Learning rates were not searched, and a guessed rate can decide a ranking: {', '.join(told)}."

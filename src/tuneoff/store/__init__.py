@@ -32,8 +32,8 @@ Its modules:
     files.py      files that are there whole or not at all
 """
 
-from tuneoff.store.files import give_usual_modes, write_atomically
+from tuneoff.store.files import give_usual_modes, refuse_overwriting, write_atomically
 from tuneoff.store.study import StudyStore
 from tuneoff.store.trial import TrialStore
 
-__all__ = ["StudyStore", "TrialStore", "give_usual_modes", "write_atomically"]
+__all__ = ["StudyStore", "TrialStore", "give_usual_modes", "refuse_overwriting", "write_atomically"]

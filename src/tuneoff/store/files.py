@@ -6,6 +6,7 @@ import json
 import os
 import re
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -92,6 +93,23 @@ def checksum(path: Path) -> str:
         return sha256(path)
     except OSError as error:
         raise CorruptRecord(f"{path} cannot be read: {error.strerror or error}", hint=DAMAGED) from None
+
+
+def refuse_overwriting(out: Path, read: Iterable[Path]) -> None:
+    """Lets only pass what would replace nothing that is read.
+
+    Args:
+        out: what is to be written.
+        read: files and folders that are read.
+
+    Raises:
+        StoreError: if `out` is one of the files, under whatever name, or lies in one of the folders.
+    """
+    above = [place for place in (out.resolve(), *out.resolve().parents) if place.exists()]
+    for path in read:
+        if path.exists() and any(place.samefile(path) for place in above):
+            what = f"lies in {path}, which is read" if path.is_dir() else "is what is read"
+            raise StoreError(f"{out} {what}; nothing is written over it", hint="Name another place to write to.")
 
 
 def give_usual_modes(folder: Path) -> None:
