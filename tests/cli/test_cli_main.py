@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 from tuneoff import __main__ as entry
+from tuneoff.cli import _common
 from tuneoff.cli import main as main_module
 from tuneoff.cli._common import EXIT_CODES
 from tuneoff.cli.main import COMMANDS, cli, main
@@ -312,3 +314,9 @@ def test_the_streams_are_given_back() -> None:
     before = sys.stdout, sys.stderr
     main(["--version"])
     assert (sys.stdout, sys.stderr) == before
+
+
+def test_commands_print_through_what_makes_text_visible() -> None:
+    other = re.compile(r"click\.s?echo\(|\bConsole\(|(?<![\w.])print\((?!json\.dumps)")
+    for path in Path(_common.__file__).parent.glob("*.py"):
+        assert path.name == "_common.py" or not other.search(path.read_text(encoding="utf-8")), path.name

@@ -131,6 +131,7 @@ def _run(arguments: Sequence[str] | None, state: State) -> int:
             from tuneoff.cli._usage import unknown_option
 
             error = unknown_option(error)
+        error.message = visible(error.message)
         error.show()
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,9 @@ from tuneoff.trackers.base import StudyInfo, Tracker, TrialInfo, flatten
 RUN_TAG = "tuneoff.run"
 PARAMETERS_AT_ONCE = 100
 PARAMETER_LENGTH = 6000
+NAME_LENGTH = 250
+_UNNAMEABLE = re.compile(r"[^\w.\-/ :]")
+"""What MLflow allows in no parameter's name; a row's label, which is part of some, may hold it."""
 METRICS_AT_ONCE = 500
 WRITE_SECONDS = 5.0
 """Points are written together, at most so often: a transaction for each would take 2 % of a core."""
@@ -115,7 +119,9 @@ class MLflow(Tracker):
 
 
 def _parameters(configuration: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for key, value in flatten(configuration).items():
+    # Of two names that become the same here, MLflow takes one.
+    named = {_UNNAMEABLE.sub("_", key)[:NAME_LENGTH]: value for key, value in flatten(configuration).items()}
+    for key, value in named.items():
         # An empty value is none to MLflow's servers.
         if text := str(value)[:PARAMETER_LENGTH]:
             yield key, text

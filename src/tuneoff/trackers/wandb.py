@@ -11,6 +11,8 @@ from tuneoff.record import Status
 from tuneoff.trackers.base import StudyInfo, Tracker, TrialInfo
 
 PROJECT = "tuneoff"
+TAG_LENGTH = 64
+"""W&B refuses longer ones."""
 STEP = "step"
 """History key of the optimizer step. W&B's own step may not go back, which that of a repeated trial does."""
 QUIET = {
@@ -53,7 +55,11 @@ class WeightsAndBiases(Tracker):
 
     def begin_trial(self, trial: TrialInfo) -> None:
         self._runs[trial.id] = self._init(
-            trial.id, trial.name, trial.purpose, {**trial.configuration, "attempt": trial.attempt}, [trial.label]
+            trial.id,
+            trial.name,
+            trial.purpose,
+            {**trial.configuration, "attempt": trial.attempt},
+            [trial.label[:TAG_LENGTH]],
         )
 
     def log(self, trial: TrialInfo, step: int, metrics: Mapping[str, float]) -> None:

@@ -172,7 +172,7 @@ def _base(done: Exported, loader: str) -> list[str]:
     lines = [f"BASE = {base.name!r}" + ("" if base.at_hub else "  # the folder of the base model")]
     for name, checksum in base.checksums:
         lines += [
-            f'with open(f"{{BASE}}/" + {name!r}, "rb") as file:',
+            f'with open(BASE + {f"/{name}"!r}, "rb") as file:',
             f'    assert hashlib.file_digest(file, "sha256").hexdigest() == "{checksum}", "another base model"',
         ]
     return [*lines, config, f"model = {loader}.from_pretrained({', '.join(arguments)})"]

@@ -1,0 +1,162 @@
+"""Class names, texts, arms and file names that try terminals, pages, spreadsheets and charts: shown, never obeyed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import yaml
+from markdown_it import MarkdownIt
+
+from running import Ended, Tiny, write_rows
+from tuneoff.encoding import visible
+
+pytest_plugins = ("running_fixtures",)
+
+Run = Callable[..., Ended]
+CLASSES = (
+    "=cmd|' /C calc'!A0",
+    "\x1b[31mred\x1b]0;title\x07 `q`",
+    "<script>alert(1)</script>|[x](http://evil.example)",
+    "\u202eevil $x_1$ \x9b2J ```",
+)
+ARMS = {"=1+1|<b>": "head", r"$\frac$ `x`_y_": "majority"}
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of rows with a name of its kind."""
+    path = tmp_path_factory.mktemp("rows") / "=rows <b>|`$x$ [a](b).csv"
+    return write_rows(path, [(f"word {i} {CLASSES[i % 4]}", CLASSES[i % 4]) for i in range(60)])
+
+
+def assert_shown(text: str) -> None:
+    """Nothing in a text moves a terminal's cursor, changes its colours or turns what follows."""
+    assert visible(text) == text
+
+
+def test_no_output_obeys_what_it_shows(
+    tiny: Tiny, rows: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    raw = tiny.study({label: {"method": method} for label, method in ARMS.items()})
+    raw["task"] = {"data": {"train": str(rows)}}
+    Path("study.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
+    told = [
+        run("run", "study.yaml", "--out", "out", "--no-probe"),
+        run("report", "out"),
+        run("recommend", "out"),
+        run("plan", "study.yaml", "--no-probe"),
+        run("watch", "out"),
+        run("predict", "out", "_1_1", rows),
+        run("predict", "out", "_1_1", rows, "--out", "p.csv"),
+        run("export", "out", "_1_1", "exported"),
+        run("init", rows, "--out", "made.yaml"),
+    ]
+    assert [ended.code for ended in told] == [0] * len(told), "".join(ended.err for ended in told if ended.code)
+    as_json = [
+        run(*words, "--json") for words in (("report", "out"), ("predict", "out", "_1_1", rows), ("watch", "out"))
+    ]
+    for ended in [*told, *as_json]:
+        assert_shown(ended.out + ended.err)
+    predicted = json.loads(as_json[1].out)["predictions"]
+    assert set(predicted[0]["scores"]) == set(CLASSES)
+
+    written = [*Path("out/report").iterdir(), *Path("exported").iterdir(), Path("p.csv"), Path("made.yaml")]
+    shown = [path for path in written if path.suffix in {".md", ".csv", ".yaml"}]
+    assert len(shown) == 8
+    for path in shown:
+        assert_shown(path.read_text(encoding="utf-8"))
+    for path in (path for path in shown if path.suffix == ".csv"):
+        for line in csv.reader(io.StringIO(path.read_text(encoding="utf-8"), newline="")):
+            assert not [cell for cell in line if cell[:1] in "=+-@\t\r" and cell and not _is_number(cell)], path
+    for page in ("out/report/report.md", "exported/README.md"):
+        _check_page(Path(page).read_text(encoding="utf-8"))
+    assert sum(path.suffix == ".png" for path in written) > 3
+    made = yaml.safe_load(Path("made.yaml").read_text(encoding="utf-8"))
+    assert made["task"]["data"]["train"] == str(rows)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_page(text: str) -> None:
+    """No HTML, no link, no image but the page's own, no formula, and as many cells in every row as in its head."""
+    text = text.removeprefix("---\n").partition("\n---\n")[2] if text.startswith("---\n") else text
+    parsed = MarkdownIt("gfm-like", {"linkify": False, "html": True}).parse(text)
+    tokens = [token for outer in parsed for token in (outer, *(outer.children or ()))]
+    assert not {token.type for token in tokens} & {"html_inline", "html_block", "link_open", "code_block"}
+    images = [str(token.attrs["src"]) for token in tokens if token.type == "image"]
+    assert all(source.endswith(".png") and "/" not in source for source in images)
+    assert all("$" not in line.replace("\\$", "") for line in text.splitlines() if line.startswith("|"))
+    lines = [line.replace("\\|", "") for line in text.splitlines()]
+    for before, after in pairwise(lines):
+        if before.startswith("|") and after.startswith("|"):
+            assert before.count("|") == after.count("|")
+
+
+def test_errors_show_what_was_typed(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for words in (("run", "no\x1b[31m.yaml"), ("\x1b]0;x\x07",), ("run", "x", "--\x1b[31m"), ("report", "\u202eno")):
+        ended = run(*words)
+        assert ended.code == 2
+        assert_shown(ended.out + ended.err)
+        assert "\\x1b" in ended.err or "\\u202e" in ended.err
+
+
+# --- nothing that is read is written over
+
+
+@pytest.fixture(scope="module")
+def study(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study's folder with a trial that never ran: what is refused is refused before anything is loaded."""
+    from tuneoff.plan import plan
+    from tuneoff.store import StudyStore
+    from tuneoff.study import Study
+
+    spec = Study(tiny.study(("head",))).spec
+    return StudyStore.create(tmp_path_factory.mktemp("study") / "out", spec, plan(spec)).root
+
+
+def test_predictions_replace_nothing_that_is_read(tiny: Tiny, study: Path, run: Run, tmp_path: Path) -> None:
+    given = write_rows(tmp_path / "given.csv", [("some text", "cats")])
+    (tmp_path / "soft.csv").symlink_to(given)
+    os.link(given, tmp_path / "hard.csv")
+    (tmp_path / "folder").symlink_to(tmp_path)
+    held = given.read_bytes()
+    same = ["given.csv", "soft.csv", "hard.csv", "folder/given.csv", "folder/../" + tmp_path.name + "/given.csv"]
+    for name in same:
+        ended = run("predict", study, "head", given, "--out", tmp_path / name)
+        assert ended.code == 2
+        assert "is what is read; nothing is written over it" in ended.err, name
+    for out in (study / "new.csv", study / "report" / "results.csv", tiny.model / "new.csv", tiny.train):
+        ended = run("predict", study, "head", given, "--out", out)
+        assert ended.code == 2
+        assert "which is read" in ended.err or "is what is read" in ended.err, out
+    assert given.read_bytes() == held
+    assert (tmp_path / "soft.csv").is_symlink()
+
+
+def test_exports_and_study_files_neither(study: Path, run: Run, tmp_path: Path) -> None:
+    ended = run("export", study, "head", study / "exported")
+    assert ended.code == 2
+    assert f"lies in {study}, which is read" in ended.err
+    rows = write_rows(tmp_path / "rows.csv", [("some text", "cats")] * 3)
+    held = rows.read_bytes()
+    (tmp_path / "soft.yaml").symlink_to(rows)
+    for out in ("rows.csv", "soft.yaml"):
+        ended = run("init", rows, "--out", tmp_path / out, "--force")
+        assert ended.code == 2
+        assert "is what is read" in ended.err
+    assert rows.read_bytes() == held
