@@ -18,6 +18,7 @@ from tuneoff import __version__
 from tuneoff.cli._common import EXIT_CODES, INTERRUPTED, TRIAL_FAILED, State, echo
 from tuneoff.cli._output import OutputFailed, OutputGone, guarded_streams
 from tuneoff.cli._signals import like_an_interrupt
+from tuneoff.encoding import visible
 from tuneoff.errors import StudyError, TuneoffError, did_you_mean
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -131,7 +132,8 @@ def _run(arguments: Sequence[str] | None, state: State) -> int:
             from tuneoff.cli._usage import unknown_option
 
             error = unknown_option(error)
-        error.message = visible(error.message)
+        # Declared final; what was typed is in it.
+        vars(error)["message"] = visible(error.message)
         error.show()
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):

@@ -189,7 +189,7 @@ def _diverged(summary: Summary) -> str:
         without = f"{columns.score(alone['mean'], alone['std'], unit)} of {alone['n']}" if alone else "none is left"
         seeds = join([str(seed) for seed in metric["diverged_seeds"]])
         told.append(
-            f"{cell(entry['method'])} (seed {seeds}; without: {without}; counts as: {cell(metric['counted_as'])})"
+            f"{escaped(entry['method'])} (seed {seeds}; without: {without}; counts as: {escaped(metric['counted_as'])})"
         )
     return f"‡ Training diverged at some seeds, which count as doing without training: {'; '.join(told)}."
 
