@@ -9,7 +9,7 @@ import pytest
 import torch
 from trial_tools import tiny_config
 
-from tiny_shapes import random_model
+from tiny_shapes import random_model, shape
 from tuneoff import architectures, registry
 from tuneoff.errors import DataError, TuneoffError, UnsupportedModel
 from tuneoff.methods.base import Method
@@ -26,6 +26,15 @@ def shipped(name: str) -> Any:
     return AutoConfig.for_model(**(architectures.find(name) or {"model_type": name}))
 
 
+def empty(config: Any) -> torch.nn.Module:
+    """A model of this configuration without weights."""
+    from transformers import AutoModel
+
+    with torch.device("meta"):
+        model: torch.nn.Module = AutoModel.from_config(config)
+    return model
+
+
 def method_of(name: str, **options: Any) -> Method[Any]:
     method = registry.methods()[name].create(options)
     assert isinstance(method, Method)
@@ -36,17 +45,17 @@ def writes(model: str, length: int, target: int, method: str, **options: Any) ->
     """Checks a study that writes."""
     config, task = shipped(model), Generation({"max_target_length": target})
     task.model_class(config)
-    check_length(config, task, length, method_of(method, **options), method)
+    check_length(empty(config), task, length, method_of(method, **options), method)
 
 
 @pytest.mark.parametrize(
     ("name", "limit"), [("roberta-base", 512), ("gpt2", 1024), ("minilm", 512), ("gpt-neo-125m", 2048)]
 )
 def test_positions_that_can_be_used(name: str, limit: int) -> None:
-    assert max_positions(shipped(name)) == limit
-    check_length(shipped(name), CLASSES, limit, method_of("full"), "full")
+    assert max_positions(empty(shipped(name))) == limit
+    check_length(empty(shipped(name)), CLASSES, limit, method_of("full"), "full")
     with pytest.raises(DataError, match=f"protocol.max_length {limit + 1} is more than the model's {limit} positions"):
-        check_length(shipped(name), CLASSES, limit + 1, method_of("full"), "full")
+        check_length(empty(shipped(name)), CLASSES, limit + 1, method_of("full"), "full")
 
 
 def test_a_roberta_of_the_full_length_runs() -> None:
@@ -57,21 +66,45 @@ def test_a_roberta_of_the_full_length_runs() -> None:
         vocab_size=30, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
     )
     config.max_position_embeddings = 12
-    limit = max_positions(config)
-    assert limit == 10
     model = RobertaModel(config).eval()
+    limit = max_positions(model)
+    assert limit == 10
     assert model(torch.full((1, limit), 5)).last_hidden_state.shape == (1, 10, 8)
     with pytest.raises((IndexError, RuntimeError)):
         model(torch.full((1, limit + 1), 5))
 
 
+@pytest.mark.parametrize("architecture", ["mpnet", "longformer", "xlm-roberta", "opt", "bart", "distilbert"])
+def test_the_positions_of_an_architecture_are_found_in_its_tables(architecture: str) -> None:
+    from transformers import AutoConfig, AutoModel
+
+    config = AutoConfig.for_model(architecture, vocab_size=64, **shape(architecture, 16))
+    torch.manual_seed(0)
+    model = AutoModel.from_config(config).eval()
+    assert max_positions(model) == 16
+    inputs: dict[str, Any] = {"global_attention_mask": torch.zeros(1, 16)} if architecture == "longformer" else {}
+    assert torch.isfinite(model(torch.full((1, 16), 5), **inputs).last_hidden_state).all()
+    if architecture != "longformer":  # pads to whole windows
+        with pytest.raises((IndexError, RuntimeError)):
+            model(torch.full((1, 17), 5))
+
+
+def test_no_limit_may_be_said_by_a_negative_number() -> None:
+    from transformers import AutoConfig
+
+    config = AutoConfig.for_model("xlnet", vocab_size=64, **shape("xlnet", 16))
+    assert config.max_position_embeddings == -1
+    assert max_positions(empty(config)) is None
+    check_length(empty(config), CLASSES, 5000, method_of("full"), "full")
+
+
 def test_virtual_tokens_count_against_the_positions() -> None:
     prompts = method_of("prompt_tuning")
-    check_length(shipped("minilm"), CLASSES, 492, prompts, "prompt_tuning")
+    check_length(empty(shipped("minilm")), CLASSES, 492, prompts, "prompt_tuning")
     with pytest.raises(
         UnsupportedModel, match=r"max_length 500 \+ 20 virtual tokens of prompts is more than"
     ) as caught:
-        check_length(shipped("minilm"), CLASSES, 500, prompts, "prompts")
+        check_length(empty(shipped("minilm")), CLASSES, 500, prompts, "prompts")
     assert "prompts's virtual tokens to 12 or less" in caught.value.hint
     assert "protocol.max_length to 492 or less" in caught.value.hint
 

@@ -35,7 +35,7 @@ def test_encoder_decoders_get_their_frame_of_bytes() -> None:
 def test_what_the_record_says_of_the_model(architecture: str, limit: int | None, tmp_path: Path) -> None:
     loaded = load(save_writer(tmp_path, architecture))
     assert (loaded.info.hidden_size, loaded.info.layers, loaded.info.max_positions) == (32, 2, limit)
-    assert max_positions(loaded.model.config) == limit
+    assert max_positions(loaded.model) == limit
     assert loaded.pad_token_id == {"t5": 0, "bart": 1, "gpt2": 299}[architecture]
 
 

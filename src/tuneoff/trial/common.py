@@ -39,8 +39,8 @@ class Common:
         key = repr((spec.model, spec.task, spec.protocol.model_copy(update={"seeds": (0,)}), shown))
         if key not in self._materials:
             self._materials[key] = _load(spec, method)
-        material, config, begun = self._materials[key]
-        check_length(config, material.task, spec.protocol.max_length, method, spec.label)
+        material, model, begun = self._materials[key]
+        check_length(model, material.task, spec.protocol.max_length, method, spec.label)
         return replace(material, spec=spec, trains=method.trains), begun
 
     def speed(self, device: torch.device, policy: Policy) -> Speed:
@@ -52,7 +52,7 @@ class Common:
 
 
 def _load(spec: TrialSpec, method: Method[Any]) -> tuple[Material, Any, dict[str, float]]:
-    """What a trial works on, the model's configuration, and the seconds that loading and tokenizing took."""
+    """What a trial works on, its model without weights, and the seconds that loading and tokenizing took."""
     task = registry.tasks()[spec.task.name](spec.task.options)
     started = time.perf_counter()
     data = trial_data.load(task, spec.task, spec.protocol)
@@ -64,4 +64,4 @@ def _load(spec: TrialSpec, method: Method[Any]) -> tuple[Material, Any, dict[str
         split: task.encode(rows, tokenizer, spec.protocol.max_length, shown) for split, rows in data.splits.items()
     }
     begun = {"load": loaded - started, "tokenize": time.perf_counter() - loaded}
-    return Material(spec, task, data.splits, features, method.trains), model.config, begun
+    return Material(spec, task, data.splits, features, method.trains), model, begun

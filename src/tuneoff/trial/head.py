@@ -17,6 +17,7 @@ from torch import nn
 from tuneoff.errors import UnsupportedModel
 from tuneoff.measure.parameters import running
 from tuneoff.methods.base import Attached, TaskView
+from tuneoff.record import Finding
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,17 @@ class Head:
                 hint="Use the configuration and the weights of one model.",
             )
         return cls(modules, frozenset(tensors))
+
+    def findings(self, added: Collection[str]) -> list[Finding]:
+        """What is to be told of tensors that start fresh outside the modules that the task's class adds."""
+        outside = sorted(n for n in self.tensors if not n.startswith(tuple(f"{module}." for module in added)))
+        if not outside:
+            return []
+        message = (
+            f"{len(outside)} tensors are not in the files in their shape; like the head, they start from the trial's "
+            f"seed and every method trains them: {', '.join(outside[:3])}"
+        )
+        return [Finding(name="fresh_weights", message=message)]
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ def _count(task: Task, trial: TrialSpec) -> dict[str, dict[str, int]]:
         import torch
 
         model, view = trial_model.build_empty(trial.model, task)
-        check_length(model.config, task, trial.protocol.max_length, method, trial.label)
+        check_length(model, task, trial.protocol.max_length, method, trial.label)
         before = parameters.BaseIdentity.of(model, view)
         with torch.device("meta"):
             attached = method.attach(model, view)

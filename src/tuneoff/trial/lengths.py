@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from torch import nn
+
 from tuneoff.errors import DataError, UnsupportedModel
 from tuneoff.methods.base import Method
 from tuneoff.tasks.base import Task
@@ -14,18 +16,22 @@ Settings = list[tuple[str, int]]
 """Names of settings, and what each may be at most; not above 0 where it alone cannot help."""
 
 
-def max_positions(config: Any) -> int | None:
+def max_positions(model: nn.Module) -> int | None:
     """Tokens the model can take, or None where it has no limit."""
-    limit = getattr(config, "max_position_embeddings", None)
-    if limit is None:
+    whole: Any = model
+    limit = getattr(whole.config, "max_position_embeddings", None)
+    # XLNet says -1 for none.
+    if limit is None or limit < 0:
         return None
-    # The RoBERTa family counts positions from the padding index on.
-    if config.model_type in {"roberta", "xlm-roberta", "camembert", "longformer"}:
-        return int(limit) - int(config.pad_token_id) - 1
+    words = whole.get_input_embeddings()
+    for table in model.modules():
+        if isinstance(table, nn.Embedding) and table is not words and table.num_embeddings == limit:
+            # The RoBERTa family and MPNet count from the position after the one that stands for padding.
+            return int(limit) - (0 if table.padding_idx is None else table.padding_idx + 1)
     return int(limit)
 
 
-def check_length(config: Any, task: Task, max_length: int, method: Method[Any], label: str) -> None:
+def check_length(model: nn.Module, task: Task, max_length: int, method: Method[Any], label: str) -> None:
     """Refuses inputs that the model has no positions for; says which settings would fit.
 
     Of an encoder-decoder that writes, either side is held against its own positions.
@@ -34,9 +40,10 @@ def check_length(config: Any, task: Task, max_length: int, method: Method[Any], 
         DataError: if there is no room for what the study sets for all methods.
         UnsupportedModel: if there is, but not for this method's examples or virtual tokens beside it.
     """
-    limit = max_positions(config)
+    limit = max_positions(model)
     if limit is None:
         return
+    config: Any = model.config
     target, virtual = task.target_room or 0, method.virtual_tokens
     apart = config.is_encoder_decoder and target > 0
     if apart:

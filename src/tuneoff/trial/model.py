@@ -26,6 +26,7 @@ from tuneoff.trial.gguf import dequantised
 from tuneoff.trial.head import Head, Loading, draw
 from tuneoff.trial.lengths import max_positions
 from tuneoff.trial.precision import Kernel
+from tuneoff.trial.requirements import check_masks, check_order
 from tuneoff.trial.vocabulary import check_words, forget_padding_beyond, settle_padding
 
 BASE_SEED = 0
@@ -155,16 +156,12 @@ def load(
             checksum = files.checksum or _checksum(model, task)
         tokenizer = _tokenizer(spec, files, config)
     check_words(tokenizer, config, spec.source, task.produces == "text")
+    check_masks(model)
+    check_order(model, task.view(model))
     added = task.view(model).head
     head = Head.find(model, added, lacking)
     draw(model, head, seed)
-    outside = sorted(name for name in head.tensors if not name.startswith(tuple(f"{module}." for module in added)))
-    if outside:
-        message = (
-            f"{len(outside)} tensors are not in the files in their shape; like the head, they start from the trial's "
-            f"seed and every method trains them: {', '.join(outside[:3])}"
-        )
-        findings.append(Finding(name="fresh_weights", message=message))
+    findings += head.findings(added)
     pad, replaced = settle_padding(tokenizer, config)
     findings += replaced
     model.config.pad_token_id = pad
@@ -179,7 +176,7 @@ def load(
         random_weights=spec.random_weights,
         hidden_size=config.hidden_size,
         layers=config.num_hidden_layers,
-        max_positions=max_positions(config),
+        max_positions=max_positions(model),
         dtype=str(model.dtype).removeprefix("torch."),
         attention=model.config._attn_implementation,
         evaluation_attention=(evaluation or attention) if fused else "eager",
@@ -206,6 +203,7 @@ def build_empty(
     with quiet(), torch.device("meta"):
         # Some make a tensor where they like (XLNet).
         model: nn.Module = _from_config(config, task).to("meta")
+    check_masks(model)
     view, lacking = task.view(model), None
     if files is not None and has_weights(Path(files.path)) and not spec.random_weights:
         with quiet():

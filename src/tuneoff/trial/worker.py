@@ -204,7 +204,7 @@ def assemble(
         loaded = load_model(spec, task, device, policy.name)
         contents.verify_model(spec)
         limit = spec.protocol.max_length
-        check_length(loaded.model.config, task, limit, method, spec.label)
+        check_length(loaded.model, task, limit, method, spec.label)
         view = trial_model.view(task, loaded)
         before = parameters.BaseIdentity.of(loaded.model, view)
         started = head.values(loaded.model, view) if method.trains else {}

@@ -1,0 +1,54 @@
+"""What a model must do before anything can be compared on it: heed padding, and read in order where it writes."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import nn
+
+from tuneoff.errors import UnsupportedModel
+from tuneoff.methods.base import TaskView
+
+TOLERANCE = 1e-3
+"""Allowed change of a hidden state by what follows it, relative to its size; rounding changes it by about 1e-6."""
+
+
+def check_masks(model: nn.Module) -> None:
+    """Makes sure that a model takes an attention mask.
+
+    Raises:
+        UnsupportedModel: for one without (FNet), whose scores would depend on an example's neighbours in its batch.
+    """
+    if "attention_mask" not in inspect.signature(model.forward).parameters:
+        raise UnsupportedModel(
+            f"{type(model).__name__} takes no attention mask, so padding would change its outputs",
+            hint="Use another model.",
+        )
+
+
+def check_order(model: nn.Module, task: TaskView) -> None:
+    """Makes sure that a causal language model's hidden states know nothing of the tokens that follow.
+
+    Raises:
+        UnsupportedModel: for one that reads both ways (XLNet), which would see the words that it is to predict.
+    """
+    whole: Any = model
+    if task.output is None or whole.config.is_encoder_decoder:
+        return
+    ids = torch.tensor([[0, 1]])
+    training = model.training
+    model.eval()
+    with torch.no_grad():
+        alone, followed = (
+            whole.base_model(input_ids=part, attention_mask=torch.ones_like(part), use_cache=False)[0][:, 0]
+            for part in (ids[:, :1], ids)
+        )
+    model.train(training)
+    moved = float((alone - followed).abs().max() / alone.abs().max().clamp(min=1e-3))
+    if not moved <= TOLERANCE:
+        raise UnsupportedModel(
+            f"{type(model).__name__} reads a text both ways, so it would see the words that it is to predict",
+            hint="Use a causal language model (GPT-2, Llama, Gemma, …).",
+        )
