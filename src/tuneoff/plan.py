@@ -212,6 +212,9 @@ def task_options(study: StudySpec) -> dict[str, Any]:
     """The task's options with defaults filled in."""
     task = registry.tasks()[study.task.name]
     options: dict[str, Any] = task.Options.model_validate(study.task.options).model_dump(mode="json")
+    if options["missing"] == "refuse":
+        # The key came later: without it trials and folders keep their ids.
+        del options["missing"]
     return options
 
 

@@ -205,6 +205,9 @@ class DataInfo(Frozen):
     overlap_exact: dict[str, int] = Field(default_factory=dict, description="of these, the same to the letter")
     overlap_removed: int = 0
     validation_removed: int = Field(0, description="validation rows dropped because they stand in test")
+    skipped: dict[str, int] = Field(
+        default_factory=dict, description="role -> rows left out for an empty cell; roles without any are no part"
+    )
     commits: dict[str, str] = Field(
         default_factory=dict, description="role -> commit of the hub's data set that its rows were read at"
     )

@@ -10,6 +10,7 @@ import pytest
 from trial_tools import Rows, news, write_csv
 
 from tuneoff.errors import DataError
+from tuneoff.sources.base import Rows as TableRows
 from tuneoff.spec import Protocol, TaskSpec
 from tuneoff.tasks.base import Example
 from tuneoff.tasks.classification import Classification
@@ -25,6 +26,12 @@ def load_files(folder: Path, options: dict[str, Any] | None = None, /, **files: 
     """Loads splits from CSV files with these rows; `options` are the protocol's."""
     data = {name: {"source": str(write_csv(folder / f"{name}.csv", rows))} for name, rows in files.items()}
     return load(Classification({}), TaskSpec.model_validate({"data": data}), Protocol.model_validate(options or {}))
+
+
+def load_skipping(folder: Path, **files: Rows) -> TrialData:
+    """The same for a task that leaves out rows with empty cells."""
+    data = {name: {"source": str(write_csv(folder / f"{name}.csv", rows))} for name, rows in files.items()}
+    return load(Classification({"missing": "skip"}), TaskSpec.model_validate({"data": data}), Protocol())
 
 
 def texts(data: TrialData, split: str) -> list[str]:
@@ -238,6 +245,28 @@ def test_splits_that_share_nothing_are_not_refused(tmp_path: Path) -> None:
 
 
 # --- tiny data
+
+
+def test_rows_with_empty_cells_are_left_out_and_counted_where_the_task_says_so(tmp_path: Path) -> None:
+    whole = news(30)
+    gaps: Rows = [whole[0], ("", "sport"), *whole[1:20], ("a text without a label", " "), *whole[20:]]
+    with pytest.raises(DataError, match="have no text") as caught:
+        load_files(tmp_path, train=gaps)
+    assert "task.missing: skip" in caught.value.hint
+    data = load_skipping(tmp_path, train=gaps, test=[*whole[:5], ("", "")])
+    assert data.info.skipped == {"train": 2, "test": 1}
+    assert "2 of train, 1 of test" in next(f.message for f in data.findings if f.name == "rows_skipped")
+    assert sum(split.rows for split in data.info.splits.values()) == 35
+    assert load_skipping(tmp_path, train=whole).info.skipped == {}
+    with pytest.raises(DataError, match="lacks a value in text, label"):
+        load_skipping(tmp_path, train=[("", "sport")] * 9)
+
+
+def test_rows_that_were_kept_are_named_by_their_place_in_the_source(tmp_path: Path) -> None:
+    plain = TableRows({"text": ["a", None, "c"]}, "org/name train")
+    assert plain.only([0, 2]).only([1]).place(0) == "org/name train row 3"
+    lined = TableRows({"text": ["a", None, "c"]}, "x.csv", lines=(2, 3, 5))
+    assert lined.only([2]).place(0) == "x.csv line 5"
 
 
 def test_too_few_rows_to_cut(tmp_path: Path) -> None:

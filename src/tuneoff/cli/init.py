@@ -210,6 +210,7 @@ def render(data: Path, seen: Look, model: str) -> str:
         "    # validation: FILE    # where not given, rows are cut off train, the same for every method",
         "    # test: FILE",
         *(f"  {role}: {scalar(column)}" for role, column in seen.columns.items()),
+        "  # missing: skip    # rows with an empty cell: left out and counted; refused where not given",
         *_task_options(seen),
         "",
         "protocol:    # what is held equal for every method",

@@ -322,6 +322,7 @@ def _data(summary: Summary) -> str:
     if data["columns"]:
         columns_read = (f"{escaped(role)} from {code(column)}" for role, column in data["columns"].items())
         facts.append(f"- Columns: {', '.join(columns_read)}")
+    facts += [f"- Left out of {split} for an empty cell: {count}" for split, count in data["skipped"].items()]
     for pair, count in data["overlap"].items():
         one, _, other = pair.partition("/")
         facts.append(f"- {'Training' if one == 'train' else one.capitalize()} rows that also stand in {other}: {count}")

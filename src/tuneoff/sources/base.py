@@ -8,7 +8,7 @@ A source is one file whose attribute `plugin` is a subclass of `Source`. Sources
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -30,6 +30,7 @@ class Rows:
         class_names: column -> names of its integer codes, where the source declares them.
         lines: line numbers of the rows in a text file, for messages; empty where there are none.
         commit: of the hub's data set, that the rows were read at; None where they come from elsewhere.
+        numbers: numbers of the rows in their source, for messages; empty where none was left out.
     """
 
     columns: dict[str, list[Any]]
@@ -37,13 +38,25 @@ class Rows:
     class_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     lines: tuple[int, ...] = ()
     commit: str | None = None
+    numbers: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), []))
 
     def place(self, index: int) -> str:
         """Where a row stands, for a message: `train.csv line 17` or `org/name row 17`."""
-        return f"{self.origin} line {self.lines[index]}" if self.lines else f"{self.origin} row {index + 1}"
+        if self.lines:
+            return f"{self.origin} line {self.lines[index]}"
+        return f"{self.origin} row {self.numbers[index] if self.numbers else index + 1}"
+
+    def only(self, indices: Sequence[int]) -> Rows:
+        """These rows alone, each still at its place in the source."""
+        return replace(
+            self,
+            columns={name: [values[i] for i in indices] for name, values in self.columns.items()},
+            lines=tuple(self.lines[i] for i in indices) if self.lines else (),
+            numbers=tuple(self.numbers[i] if self.numbers else i + 1 for i in indices),
+        )
 
 
 @dataclass(frozen=True)

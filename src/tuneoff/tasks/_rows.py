@@ -80,7 +80,7 @@ def require_cells(rows: Rows, columns: Mapping[str, str], split: str, **kinds: A
             raise DataError(
                 f"{len(empty)} of {len(rows)} rows of {rows.origin} ({split}) have no {role}; "
                 f"the first is {rows.place(empty[0])}",
-                hint=f"Remove those rows or fill in column {column!r}.",
+                hint=f"Remove those rows or fill in column {column!r}; in a study task.missing: skip leaves them out.",
             )
     for column in columns.values():
         broken = _first(rows.columns[column], has_lone_surrogate)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from tuneoff.methods.base import Attached, TaskView
 from tuneoff.record import Finding, Metric, Prediction
@@ -49,6 +49,11 @@ class TaskOptions(BaseModel):
     """Base of a task's options: frozen, unknown keys refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    missing: Literal["refuse", "skip"] = Field(
+        "refuse",
+        description="rows with an empty cell in a column that the task reads: refuse the data, or leave those rows out",
+    )
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ import numpy as np
 
 from tuneoff.errors import DataError
 from tuneoff.record import DataInfo, Finding, SplitInfo
-from tuneoff.sources import read_rows
+from tuneoff.sources import Rows, read_rows
 from tuneoff.spec import Protocol, SourceSpec, TaskSpec
-from tuneoff.tasks.base import Example, Task
+from tuneoff.tasks.base import Example, Task, is_missing
 from tuneoff.trial.exhaustion import loading
 
 CHOSEN_ON_TEST = "what was chosen on validation was chosen on test rows, so test scores flatter every method"
@@ -40,12 +40,13 @@ def load(task: Task, spec: TaskSpec, protocol: Protocol) -> TrialData:
     """
     rows = read_rows(spec.data.train, "train")
     columns = task.columns(rows)
-    splits = {"train": task.examples(rows, columns, "train")}
+    skipped: dict[str, int] = {}
+    splits = {"train": _examples(task, rows, columns, "train", skipped)}
     commits = {"train": rows.commit} if rows.commit else {}
     for name, source in (("validation", spec.data.validation), ("test", spec.data.test)):
         if source is not None:
             rows = read_rows(_at_commit(source, spec.data.train, commits), name)
-            splits[name] = task.examples(rows, columns, name)
+            splits[name] = _examples(task, rows, columns, name, skipped)
             commits |= {name: rows.commit} if rows.commit else {}
     task.settle(splits)
     strata = {task.stratum(example) for example in splits["train"]}
@@ -67,11 +68,25 @@ def load(task: Task, spec: TaskSpec, protocol: Protocol) -> TrialData:
         overlap_exact=_overlap(splits, _parts),
         overlap_removed=removed.get("train", 0),
         validation_removed=removed.get("validation", 0),
+        skipped=skipped,
         commits=commits,
     )
     if protocol.duplicates == "refuse":
         _refuse_overlap(info)
     return TrialData(splits, info, (*_findings(info, protocol), *task.findings()))
+
+
+def _examples(task: Task, rows: Rows, columns: dict[str, str], split: str, skipped: dict[str, int]) -> list[Example]:
+    """The rows as examples, without those that lack something where the task says so; `skipped` counts these."""
+    read = [rows.columns[column] for column in columns.values() if column in rows.columns]
+    if task.options.missing == "skip":
+        whole = [index for index in range(len(rows)) if not any(is_missing(values[index]) for values in read)]
+        if len(rows) and not whole:
+            raise DataError(f"every row of {rows.origin} ({split}) lacks a value in {', '.join(columns.values())}")
+        if len(whole) < len(rows):
+            skipped[split] = len(rows) - len(whole)
+            rows = rows.only(whole)
+    return task.examples(rows, columns, split)
 
 
 def _at_commit(source: SourceSpec, train: SourceSpec, commits: dict[str, str]) -> SourceSpec:
@@ -217,6 +232,10 @@ def _refuse_overlap(info: DataInfo) -> None:
 
 def _findings(info: DataInfo, protocol: Protocol) -> tuple[Finding, ...]:
     found = []
+    if info.skipped:
+        counts = ", ".join(f"{count} of {split}" for split, count in info.skipped.items())
+        message = f"rows with an empty cell were left out (task.missing: skip): {counts}"
+        found.append(Finding(name="rows_skipped", message=message))
     for rows, elsewhere, count in (
         ("training", "validation or test", info.overlap_removed),
         ("validation", "test", info.validation_removed),
