@@ -320,3 +320,20 @@ def test_labels_that_look_alike_are_noted(capsys: pytest.CaptureFixture[str]) ->
     write_rows(Path("reviews.csv"), "review,label", extra="one more of them,Good\n")
     assert main(["init", "reviews.csv"]) == 0
     assert "look alike" in capsys.readouterr().out
+
+
+def test_scripts_without_spaces_are_counted_by_letters(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"文章": f"我爱北京天安门{i}。" * 20, "摘要": f"我爱北京天安门{i}。"} for i in range(40)]
+    Path("zh.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    assert main(["init", "zh.jsonl"]) == 0
+    study = study_file.load("zh.study.yaml")
+    assert study.task.options["source"] == "文章"
+    assert study.task.options["max_target_length"] >= 10
+    assert study.protocol.max_length >= 200
+
+
+def test_lists_written_out_in_a_table_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = "".join(f'some text {i},"[0, {i % 3}]"\n' for i in range(30))
+    Path("multi.csv").write_text("text,labels\n" + lines, encoding="utf-8")
+    assert main(["init", "multi.csv"]) != 0
+    assert "several" in capsys.readouterr().err

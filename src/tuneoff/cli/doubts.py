@@ -56,7 +56,9 @@ def filled(rows: Rows) -> dict[str, list[str]]:
 
 def mean_words(values: Sequence[str]) -> float:
     """Mean words of a column's values."""
-    return statistics.fmean(len(value.split()) for value in values)
+    from tuneoff.tasks._words import count_words
+
+    return statistics.fmean(map(count_words, values))
 
 
 def is_written(values: Sequence[str]) -> bool:

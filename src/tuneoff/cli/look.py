@@ -7,7 +7,7 @@ import statistics
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tuneoff.cli.doubts import ABOUT, Undecided, filled, is_written, may_be_class, mean_words, refuse_doubt
 from tuneoff.errors import DataError, StudyError, TuneoffError, did_you_mean
@@ -78,14 +78,15 @@ def look(data: Path, **given: str | None) -> Look:
     from tuneoff.sources.base import read_rows
     from tuneoff.spec import SourceSpec
     from tuneoff.tasks._cells import require_plain
+    from tuneoff.tasks.base import is_missing
 
     rows = read_rows(SourceSpec.model_validate({"source": f"file:{data}"}), "train")
     if not len(rows):
         raise DataError(f"{data} has no rows")
     name, columns, guessed = _find_task(rows, {role: column for role, column in given.items() if column is not None})
-    require_plain(rows, columns, label="label", fractions=True)
+    require_plain(rows, columns, label="label")
     texts, answers = (
-        [str(value).strip() for value in rows.columns[columns[role]] if not _blank(value)] for role in ROLES[name]
+        [str(value).strip() for value in rows.columns[columns[role]] if not is_missing(value)] for role in ROLES[name]
     )
     writes = task_named(name).produces == "text"
     classes = Counter[str]() if writes else Counter(answers)
@@ -112,12 +113,10 @@ def task_named(name: str) -> type[Task]:
 
 def _word_counts(texts: list[str]) -> tuple[int, int, int]:
     """Words per text: median, 95th percentile, maximum."""
-    counts = sorted(len(text.split()) for text in texts) or [0]
+    from tuneoff.tasks._words import count_words
+
+    counts = sorted(map(count_words, texts)) or [0]
     return round(statistics.median(counts)), counts[math.ceil(0.95 * len(counts)) - 1], counts[-1]
-
-
-def _blank(value: Any) -> bool:
-    return value is None or value != value or not str(value).strip()
 
 
 def _find_task(rows: Rows, given: dict[str, str]) -> tuple[str, dict[str, str], str]:

@@ -57,6 +57,11 @@ def answer_words(text: str) -> list[str]:
     return _ARTICLE.sub(" ", bare).split() or bare.split() or lower.split()
 
 
+def count_words(text: str) -> int:
+    """Words between spaces, and letters of scripts that put none."""
+    return len((text if text.isascii() else _LETTER.sub(r" \g<0> ", text)).split())
+
+
 def same_form(text: str) -> str:
     """A text without what makes equal ones differ to a program alone: case, Unicode's form of writing it, joiners."""
     return text if text.isascii() else _JOINER.sub("", unicodedata.normalize("NFKC", text)).casefold()
