@@ -66,9 +66,11 @@ def _trials(results: Results) -> list[Finding]:
         names = ", ".join(f"{_name(results, r)}: {r.status.value}" for r in ended)
         message = f"{len(ended)} of {results.planned_count} trials did not complete ({names})."
         found.append(Finding(name="failed_trials", message=message))
-    waiting = [(row, len(row.unfinished)) for row in results.rows if row.unfinished]
+    there = {record.spec.id for record in results.records} | results.left_out.keys()
+    missing = {row.label: sum(trial.id not in there for trial in row.trials) for row in results.rows}
+    waiting = [(row, missing[row.label]) for row in results.rows if missing[row.label]]
     if waiting:
-        done = results.planned_count - sum(count for _, count in waiting)
+        done = results.planned_count - sum(missing.values())
         names = ", ".join(f"{row.label}: {count}" for row, count in waiting)
         message = f"{done} of {results.planned_count} trials so far; still without a record: {names}."
         found.append(Finding(name="missing_trials", message=message))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from tuneoff import outlook
-from tuneoff.errors import StoreError, StudyError
+from tuneoff.errors import CorruptRecord, StoreError, StudyError
 from tuneoff.events import utc
 from tuneoff.executors.base import Progress
 from tuneoff.forecast import StudyForecast
@@ -136,7 +136,7 @@ class Follower:
         """The trials' specifications, without those whose folder is not there."""
         for trial_id in ids:
             place = self.store.trial(trial_id)
-            if trial_id not in self._specs and (spec := _there(place.spec, place.spec_path.exists)):
+            if trial_id not in self._specs and (spec := _undamaged(place.spec)):
                 self._specs[trial_id] = spec
         return [self._specs[trial_id] for trial_id in ids if trial_id in self._specs]
 
@@ -158,7 +158,7 @@ class Follower:
             if runs or seen.began or (self.history and touched is not None):
                 yield from self._attempt(place, spec, seen, touched)
             return
-        ended = _there(place.record, place.record_path.exists)
+        ended = _undamaged(place.record)
         if ended is None:
             return
         skipped = self._first and not self.history
@@ -197,6 +197,15 @@ def _there(read: Callable[[], T], is_there: Callable[[], bool]) -> T | None:
     except StoreError:
         if is_there():
             raise
+        return None
+
+
+def _undamaged(read: Callable[[], T | None]) -> T | None:
+    """What a file of one trial holds; None also where it is damaged: the next run repeats the trial, and reports name
+    it."""
+    try:
+        return read()
+    except CorruptRecord:
         return None
 
 
