@@ -317,6 +317,13 @@ class TrialRecord(Frozen):
     findings: tuple[Finding, ...] = ()
     missing: dict[str, str] = Field(default_factory=dict, description="dotted name -> why it is null")
 
+    @property
+    def contents(self) -> dict[str, str]:
+        """What the trial loaded, as far as known: split -> fingerprint of its rows, `model` -> its hub commit."""
+        rows = {name: split.fingerprint for name, split in self.data.splits.items()} if self.data else {}
+        commit = self.model.commit if self.model else None
+        return rows if commit is None else {**rows, "model": commit}
+
     def metric(self, name: str, split: str = "test") -> float | None:
         """The value of a metric, or None where it was not measured."""
         for metric in self.metrics:

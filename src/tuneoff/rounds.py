@@ -102,6 +102,7 @@ class Search:
         self.metric, self.sign = selection_metric(study)
         self.rows: dict[str, RowSearch] = {}
         self.complete = False
+        self.contents: dict[str, str] = {}
 
     def run(self, executor: Executor, listener: Listener, relatives: Sequence[StudyStore] = ()) -> None:
         """Runs what is missing of the search; writes down what was found for all rows of the folder, however it ends.
@@ -127,7 +128,8 @@ class Search:
                         listener(Progress("skipped", trial, record=record))
                     else:
                         open_trials.append(trial)
-                executor.run(self.store, open_trials, listener)
+                expecting = [trial.model_copy(update={"contents": self.contents}) for trial in open_trials]
+                executor.run(self.store, expecting, listener)
         finally:
             if self.store.is_there:
                 # The folder's study may have rows that this run was not asked for; they were searched as well.
@@ -155,6 +157,7 @@ class Search:
         Raises:
             StudyError: if there are fewer steps than its rungs count on.
         """
+        self.contents = dict(seen.contents)
         if seen.data is not None:
             check_rows(self.study.protocol, seen.data["splits"]["train"]["rows"])
 

@@ -429,3 +429,8 @@ class TrialSpec(Frozen):
         description="source -> SHA-256 of what it held when the trial was planned; part of the id. Null where the id "
         "cannot be derived from the rest: imported, or of a record of version 1",
     )
+    contents: dict[str, str] = Field(
+        default_factory=dict,
+        description="split -> fingerprint of its rows, `model` -> its commit at the hub, as the run saw them before "
+        "its first trial; no part of the id",
+    )

@@ -186,6 +186,7 @@ class Study:
             if missing := [trial for trial in trials if place.trial(trial.id).finished_record() is None]:
                 early.refuse_study(self.spec, missing, required=True)
                 seen = executor.inspect(self.spec, missing, require_data=True)
+                missing += _repeat_changed(place, trials, seen, listener)
             if sought:
                 # The search's share of the data may be too small where the whole is not.
                 search.check(executor.inspect(search.study_of_trials(), sought, require_data=True))
@@ -199,7 +200,9 @@ class Study:
             self._planned = trials = plan(self.spec, prints, search.chosen)
             store = StudyStore.create(self.folder, self.spec, [*trials, *search.others()])
             store.adopt(self.spec, trials, relatives)
-            self._run_verdict(store, trials, search.hopeless, executor, listener)
+            contents = dict(seen.contents) if seen is not None else {}
+            expecting = [trial.model_copy(update={"contents": contents}) for trial in trials]
+            self._run_verdict(store, expecting, search.hopeless, executor, listener)
             outlets.artifacts(self.report)
         return self
 
@@ -316,3 +319,24 @@ class Study:
         from tuneoff.executors.local import LocalExecutor
 
         return LocalExecutor(self.device)
+
+
+def _repeat_changed(
+    place: StudyStore, trials: Iterable[TrialSpec], seen: Inspection, listener: Listener
+) -> list[TrialSpec]:
+    """Sets aside finished trials that loaded something else than is there now, and returns them.
+
+    What is no part of their ids is meant: rows and weights of a hub, whose names stay while they move on.
+    """
+    changed = []
+    for trial in trials:
+        record = place.trial(trial.id).finished_record()
+        if record is None or record.spec.fingerprints is None:
+            continue
+        if any(seen.contents.get(name, content) != content for name, content in record.contents.items()):
+            message = "rows or base model have moved on since it was run; it is set aside and run again"
+            finding = {"kind": "finding", "name": "changed_content", "message": message}
+            listener(Progress("event", trial, event=finding))
+            place.trial(trial.id).begin_attempt(again=True)
+            changed.append(trial)
+    return changed

@@ -7,7 +7,7 @@ imports `tuneoff.trial`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -48,12 +48,14 @@ class Inspection:
         labels: the classes, in order of their numbers; empty for a task without.
         data: what the rows hold (`record.DataInfo` as plain data), or None if they were not looked at.
         warnings: findings as {"name", "message"} that a person should see before training.
+        contents: split -> fingerprint of its rows, `model` -> its commit at the hub, where they were looked at.
     """
 
     trials: dict[str, dict[str, dict[str, int]]]
     labels: tuple[str, ...]
     data: dict[str, Any] | None
     warnings: tuple[dict[str, str], ...]
+    contents: Mapping[str, str] = field(default_factory=dict)
 
 
 class Executor(ABC):

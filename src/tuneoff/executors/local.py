@@ -99,7 +99,8 @@ class LocalExecutor(Executor):
             "device": self.device,
         }
         found = self.call("inspect", payload)
-        return Inspection(found["trials"], tuple(found["labels"]), found["data"], tuple(found["warnings"]))
+        labels, warnings = tuple(found["labels"]), tuple(found["warnings"])
+        return Inspection(found["trials"], labels, found["data"], warnings, found["contents"])
 
     def run(self, store: StudyStore, trials: Sequence[TrialSpec], listener: Listener) -> None:
         missing = []

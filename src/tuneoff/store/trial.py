@@ -81,15 +81,18 @@ class TrialStore:
         if spec.fingerprints is not None and trial_id(spec) != spec.id:
             raise CorruptRecord(f"{path} was changed: what it asks for is not what {spec.id} was made of", hint=DAMAGED)
 
-    def begin_attempt(self) -> None:
+    def begin_attempt(self, *, again: bool = False) -> None:
         """Moves what an unfinished attempt left out of the way, keeping it.
+
+        Args:
+            again: that of a finished one too, weights included, so that the trial is to be run once more.
 
         Raises:
             RecordExists: if the trial is finished and nothing of it is damaged.
             StoreError: if the folder cannot be written.
         """
         record = self.finished_record()
-        if record is not None:
+        if record is not None and not again:
             raise RecordExists(f"trial {record.spec.id} is finished; its record is immutable")
         there = self.folder.iterdir() if self.folder.is_dir() else ()
         left = [item for item in there if item.name not in {"trial.json", "attempts"}]
@@ -101,7 +104,7 @@ class TrialStore:
         try:
             attempt.mkdir(parents=True)
             for item in left:
-                if item.name == "weights" or item.name.startswith("."):
+                if (item.name == "weights" and not again) or item.name.startswith("."):
                     shutil.rmtree(item) if item.is_dir() else item.unlink()
                 else:
                     os.replace(item, attempt / item.name)
@@ -160,7 +163,7 @@ class TrialStore:
         Raises:
             CorruptRecord: naming the first file that is not what it was.
         """
-        apart = {"execution", "fingerprints"}
+        apart = {"execution", "fingerprints", "contents"}
         if self.spec().model_dump(exclude=apart) != record.spec.model_dump(exclude=apart):
             raise CorruptRecord(f"{self.spec_path} does not ask for what its record tells of", hint=DAMAGED)
         for info in record.predictions.values():

@@ -61,14 +61,19 @@ def inspect_study(study: StudySpec, trials: Sequence[TrialSpec], require_data: b
                 problems[f"{trial.method} cannot be attached: {type(error).__name__}: {error}"].append(trial.label)
         counted[trial.id] = by_row[trial.label]
     refuse_rows(study, problems, [label for label in study.methods if by_row.get(label)])
+    contents = {name: split["fingerprint"] for name, split in data["splits"].items()} if data is not None else {}
     if require_data and any(issubclass(registry.methods()[trial.method], Method) for trial in trials):
         # So that a tokenizer that does not fit stops the study before the first trial.
         trial_model.load_tokenizer(study.model, task)
+        _, files = trial_model.load_config(study.model)
+        if files is not None and files.commit is not None:
+            contents["model"] = files.commit
     return {
         "trials": counted,
         "labels": list(task.labels),
         "data": data,
         "warnings": [finding.model_dump() for finding in findings],
+        "contents": contents,
     }
 
 

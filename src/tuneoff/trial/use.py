@@ -83,7 +83,7 @@ def restore(place: TrialStore, device: torch.device, whole: bool = False) -> tup
             f"{spec.model.source} now holds other weights than trial {spec.id} was trained on",
             hint="Name the revision that was used, or restore the folder.",
         )
-    contents.verify_model(spec)
+    contents.verify_model(spec, loaded.info)
     attached = method.attach(loaded.model, trial_model.view(task, loaded))
     if method.trains:
         method.load(attached, place.weights)

@@ -140,7 +140,7 @@ def _run_baseline(spec: TrialSpec, method: Baseline[Any], place: TrialStore, pha
     task = registry.tasks()[spec.task.name](spec.task.options)
     with phases("load"):
         data = trial_data.load(task, spec.task, spec.protocol)
-        contents.verify_rows(spec)
+        contents.verify_rows(spec, data.info)
     for finding in data.findings:
         place.append_event({"kind": "finding", **finding.model_dump()})
     with phases("test"):
@@ -199,10 +199,10 @@ def assemble(
     task = registry.tasks()[spec.task.name](spec.task.options)
     with phases("load"), loading("the model"):
         data = trial_data.load(task, spec.task, spec.protocol)
-        contents.verify_rows(spec)
+        contents.verify_rows(spec, data.info)
         policy = apply_policy(spec.protocol.precision, device)
         loaded = load_model(spec, task, device, policy.name)
-        contents.verify_model(spec)
+        contents.verify_model(spec, loaded.info)
         limit = spec.protocol.max_length
         check_length(loaded.model, task, limit, method, spec.label)
         view = trial_model.view(task, loaded)
