@@ -341,7 +341,14 @@ def upgraded(body: dict[str, Any]) -> dict[str, Any]:
         return body
     reason = "written by an earlier version of tuneoff, which did not keep it"
     missing = {**body.get("missing", {}), **dict.fromkeys(("kept_files", "spec.fingerprints"), reason)}
-    return {**body, "record_version": 2, "kept_files": None, "missing": missing}
+    body = {**body, "record_version": 2, "kept_files": None, "missing": missing}
+    model = body.get("model") or {}
+    checksum = str(model.get("checksum"))
+    if checksum.startswith("commit:"):
+        # Of a model of the hub version 1 kept the commit in the place of a checksum.
+        body["model"] = {**model, "checksum": None, "commit": checksum.removeprefix("commit:")}
+        missing["model.checksum"] = reason
+    return body
 
 
 class Prediction(Frozen):

@@ -6,17 +6,20 @@ import json
 from pathlib import Path
 
 import pytest
-from trial_tools import MakePlace, news, write_csv
+from trial_tools import MakePlace, make_study, news, write_csv
 
 from stand_in_hub import StandInHub, go_offline
 from tuneoff import sources
 from tuneoff.errors import SourceUnreachable, UnsupportedModel
-from tuneoff.spec import ModelSpec
+from tuneoff.plan import plan
+from tuneoff.record import TrialRecord, upgraded
+from tuneoff.spec import ModelSpec, TrialSpec
+from tuneoff.store import TrialStore
 from tuneoff.tasks.classification import Classification
 from tuneoff.trial import model as trial_model
 from tuneoff.trial.export import export
 from tuneoff.trial.model import Loaded
-from tuneoff.trial.use import at_commit, predict
+from tuneoff.trial.use import predict
 from tuneoff.trial.worker import run
 
 pytest_plugins = ("trial_fixtures", "hub_fixtures")
@@ -87,10 +90,35 @@ def test_a_trained_trial_is_used_with_the_commit_it_was_trained_on(
     go_offline(monkeypatch)
     export(place, tmp_path / "exported", merged=False, device="cpu")
     adapter = json.loads((tmp_path / "exported" / "adapter_config.json").read_text())
-    revisions = at_commit(place.spec(), record)
-    assert revisions.model.revision == commits[0]
-    assert revisions.task.data.train.revision == commits[1]
     assert (adapter["base_model_name_or_path"], adapter["revision"]) == ("org/model", commits[0])
+
+
+@pytest.mark.parametrize("method", ["bitfit", "majority"])
+def test_later_trials_of_a_study_keep_to_the_commits_of_the_first(
+    hub: StandInHub, bert_folder: Path, tmp_path: Path, method: str
+) -> None:
+    table = "text,label\n" + "".join(f"word {number},{'ab'[number % 2]}\n" for number in range(40))
+    model = hub.put("models", "org/model", _files(bert_folder))
+    data = hub.put("datasets", "org/data", {"train.csv": table, "test.csv": table.replace("word", "other")})
+    study = make_study(
+        Path("org/model"), Path("org/data"), ["majority", "bitfit"], protocol={"seeds": 2, "max_steps": 1}
+    )
+    trials = {(trial.label, trial.seed): trial for trial in plan(study)}
+
+    def begin(spec: TrialSpec) -> TrialRecord:
+        place = TrialStore(tmp_path / "trials" / spec.id)
+        place.write_spec(spec)
+        return run(place, "cpu", 0.0)
+
+    begin(trials[method, 0])
+    moved = hub.put("models", "org/model", {**_files(bert_folder), "README.md": "changed"})
+    hub.put("datasets", "org/data", {"train.csv": table.replace("word", "changed"), "test.csv": table})
+    record = begin(trials["bitfit", 1])
+    assert record.spec == trials["bitfit", 1]
+    assert record.data is not None
+    assert record.model is not None
+    assert record.data.commits == {"train": data, "test": data}
+    assert record.model.commit == (moved if method == "majority" else model), "a floor loads no model"
 
 
 def test_a_branch_that_moves_while_rows_are_read_gives_all_roles_one_commit(
@@ -123,3 +151,9 @@ def test_weights_that_are_out_of_reach_stop_a_study_before_its_first_trial(
     go_offline(monkeypatch)
     with pytest.raises(SourceUnreachable):
         trial_model.fetch(ModelSpec(source="org/model"))
+
+
+def test_records_of_version_1_kept_the_commit_in_the_place_of_a_checksum() -> None:
+    body = upgraded({"record_version": 1, "model": {"source": "org/model", "checksum": "commit:abc"}})
+    assert body["model"] == {"source": "org/model", "checksum": None, "commit": "abc"}
+    assert body["missing"]["model.checksum"]

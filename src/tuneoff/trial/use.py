@@ -19,6 +19,7 @@ from tuneoff.tasks.base import Example, Task
 from tuneoff.trial import contents, early
 from tuneoff.trial import data as trial_data
 from tuneoff.trial import model as trial_model
+from tuneoff.trial.commits import at_commits
 from tuneoff.trial.evaluate import Bench
 from tuneoff.trial.evaluate import predict as predict_examples
 from tuneoff.trial.evaluate import write as write_texts
@@ -26,9 +27,6 @@ from tuneoff.trial.narrowing import narrow
 from tuneoff.trial.precision import apply_policy, choose_device
 from tuneoff.trial.vocabulary import check_tokens
 from tuneoff.trial.worker import demonstrations, load_model
-
-_COMMIT = "commit:"
-"""Begins the checksum of a hub model in records that kept nothing else of it."""
 
 
 def go_to_origin(spec: TrialSpec, origin: str | None) -> None:
@@ -48,18 +46,6 @@ def go_to_origin(spec: TrialSpec, origin: str | None) -> None:
             os.chdir(origin)
 
 
-def at_commit(spec: TrialSpec, record: TrialRecord) -> TrialSpec:
-    """The trial with the commits of its hub model and data as their revisions: branches may have moved since."""
-    info, task, model = record.model, spec.task, spec.model
-    if info is not None and (info.commit or (info.checksum or "").startswith(_COMMIT)):
-        commit = info.commit or (info.checksum or "").removeprefix(_COMMIT)
-        model = model.model_copy(update={"revision": commit})
-    for role, commit in (record.data.commits if record.data else {}).items():
-        source = getattr(task.data, role).model_copy(update={"revision": commit})
-        task = task.model_copy(update={"data": task.data.model_copy(update={role: source})})
-    return spec.model_copy(update={"model": model, "task": task})
-
-
 def restore(place: TrialStore, device: torch.device, whole: bool = False) -> tuple[Task, Attached, Any, Bench]:
     """Rebuilds a finished trial's trained model; returns its task, model, tokenizer and bench.
 
@@ -77,8 +63,8 @@ def restore(place: TrialStore, device: torch.device, whole: bool = False) -> tup
     assert isinstance(method, Method)
     task = early.task_of(spec, record)
     policy = apply_policy(spec.protocol.precision, device)
-    loaded = load_model(at_commit(spec, record), task, device, policy.name)
-    if record.model and record.model.checksum not in (loaded.info.checksum, f"{_COMMIT}{loaded.info.commit}"):
+    loaded = load_model(at_commits(spec, record), task, device, policy.name)
+    if record.model and record.model.checksum and record.model.checksum != loaded.info.checksum:
         raise StoreError(
             f"{spec.model.source} now holds other weights than trial {spec.id} was trained on",
             hint="Name the revision that was used, or restore the folder.",
@@ -146,7 +132,7 @@ def _demonstrations(task: Task, spec: TrialSpec, record: TrialRecord) -> list[Ex
     method = registry.methods()[spec.method].create(spec.options)
     if not isinstance(method, Method) or not method.demonstrations:
         return []
-    data = trial_data.load(task, at_commit(spec, record).task, spec.protocol)
+    data = trial_data.load(task, at_commits(spec, record).task, spec.protocol)
     before = record.data.splits["train"].fingerprint if record.data else None
     if data.info.splits["train"].fingerprint != before:
         raise StoreError(

@@ -36,7 +36,7 @@ from tuneoff.record import (
 from tuneoff.spec import TrialSpec
 from tuneoff.store import TrialStore
 from tuneoff.tasks.base import Example, Features, Task
-from tuneoff.trial import allocator, contents, head, kernels, preflight, sharding
+from tuneoff.trial import allocator, commits, contents, head, kernels, preflight, sharding
 from tuneoff.trial import data as trial_data
 from tuneoff.trial import model as trial_model
 from tuneoff.trial.checkpoint import Checkpoint
@@ -117,18 +117,19 @@ def run(
     released, found = allocator.settle(spec.execution, device, place.append_event)
     with Sampler(device=device, emit=place.append_event, others=ranks.others) as sampler:
         phases = Phases(device, sampler, ranks.noting(place.append_event))
+        settled = commits.settle(spec, place)
         if isinstance(method, Baseline):
-            record = _run_baseline(spec, method, place, phases)
+            record = _run_baseline(settled, method, place, phases)
         else:
             assert isinstance(method, Method)
-            record = _run_model(spec, method, place, phases, sampler, device, ranks)
+            record = _run_model(settled, method, place, phases, sampler, device, ranks)
         record = combine(record, ranks, device, phases.cpu_seconds)
     machine = environment.describe(str(device), torch.get_num_threads(), commit=commit, release_memory=released)
     timing = record.timing.model_copy(update={"total_seconds": time.perf_counter() - started})
     findings = (*record.findings, *found, *place.tracker_findings())
     kept = place.weight_checksums() if ranks.first else {}
     complete = record.model_copy(
-        update={"environment": machine, "timing": timing, "findings": findings, "kept_files": kept}
+        update={"spec": spec, "environment": machine, "timing": timing, "findings": findings, "kept_files": kept}
     )
     complete = complete.model_copy(update={"missing": {**null_reasons(complete, device), **complete.missing}})
     place.write_record(complete)
