@@ -89,7 +89,7 @@ def test_a_real_runs_stream_is_as_documented_and_what_watch_tells(tiny: Tiny, ru
 
 def test_report_as_json_has_the_shape_that_others_read(folder: Path, run: Run) -> None:
     body = _json(run("report", folder / "out", "--json"))
-    assert body["schema_version"] == 2
+    assert body["schema_version"] == 3
     methods = {entry["method"]: entry for entry in body["methods"]}
     assert list(methods) == list(METHODS)
     for entry in methods.values():
@@ -117,7 +117,7 @@ def test_report_shows_every_row_in_the_terminal(folder: Path, run: Run) -> None:
 
 def test_plan_as_json_names_every_trial_and_trains_nothing(folder: Path, run: Run) -> None:
     body = _json(run("plan", folder / "study.yaml", "--json"))
-    assert body["schema_version"] == 2
+    assert body["schema_version"] == 3
     trials = body["trials"]
     assert [(t["method"], t["seed"]) for t in trials] == [(name, seed) for seed in (0, 1) for name in METHODS]
     assert {t["id"] for t in trials} == {path.name for path in (folder / "out" / "trials").iterdir()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 import shlex
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from synthetic_records import (
     WRITERS,
@@ -24,6 +26,7 @@ from synthetic_records import (
 from tuneoff import report
 from tuneoff.analysis.figures import metric_name
 from tuneoff.record import Inference, Memory, ModelInfo, Status
+from tuneoff.report import terminal
 from tuneoff.report.published import compare
 from tuneoff.spec import DataSpec, PublishedSpec
 from tuneoff.store import StudyStore
@@ -78,7 +81,7 @@ def test_without_plots_old_ones_do_not_stay(tmp_path: Path) -> None:
 def test_data_follow_the_schema(tmp_path: Path) -> None:
     body = report.summary(store(tmp_path))
     json.dumps(body, allow_nan=False)
-    assert body["schema_version"] == 2
+    assert body["schema_version"] == 3
     lora = method(body, "lora")
     assert lora["seeds"] == [0, 1]
     assert lora["statuses"] == {"completed": 2}
@@ -154,11 +157,10 @@ def test_the_answer_names_best_ties_costs_and_floor(tmp_path: Path) -> None:
     body = report.summary(store(tmp_path))
     text = body["answer"]["text"]
     assert f"{body['answer']['best']} has the highest test accuracy" in text
-    assert "cannot be told apart from" in text
-    assert "2 seeds are too few to call" in text
-    assert "(6 needed)" in text
+    assert re.search(r"Whether it is better than \w+ and \w+ is open: 2 seeds are too few to tell \(6 needed\)\.", text)
+    assert "told apart from" not in text
     assert re.search(r"telling it apart takes about \d+ seeds from", text)
-    assert "trains fastest" in text
+    assert re.search(r"It trains in .* s, needs .* of memory and stores", text)
     assert "The floor, majority (no training), is at" in text
 
 
@@ -171,7 +173,7 @@ def test_with_six_seeds_it_may_be_significant(tmp_path: Path) -> None:
 def test_between_two_and_six_seeds_a_plain_difference_is_said_to_want_seeds(tmp_path: Path) -> None:
     body = report.summary(store(tmp_path, seeds=5))
     text = body["answer"]["text"]
-    assert "It is ahead of head in this sample; 5 seeds are too few to call it significant (6 needed)" in text
+    assert "5 seeds are too few to tell (6 needed)" in text
     assert "about 6 seeds from head" in text
     assert body["answer"]["to_settle"][-1] == {"method": "head", "seeds": 6, "reason": ""}
     assert (body["answer"]["behind"], body["answer"]["winner"]) == ([], None)
@@ -179,7 +181,7 @@ def test_between_two_and_six_seeds_a_plain_difference_is_said_to_want_seeds(tmp_
 
 def test_one_seed_tells_nothing_of_the_seeds_it_would_take(tmp_path: Path) -> None:
     text = report.summary(store(tmp_path, seeds=1))["answer"]["text"]
-    assert "1 seed is too few to call it significant (6 needed)" in text
+    assert "1 seed is too few to tell (6 needed)" in text
     assert "cannot be said: one seed does not tell how much seeds differ" in text
 
 
@@ -203,7 +205,68 @@ def test_ties_stand_in_every_table_and_chart(tmp_path: Path) -> None:
 def test_without_two_groups_no_letters_are_shown(tmp_path: Path) -> None:
     text = report.write(store(tmp_path), plots=False).read_text()
     assert "ties" not in cells(text, "## Results", "lora")
+    assert "All is open by accuracy: it takes 6 seeds to tell rows apart." in text
+    equal = dict.fromkeys(LEVELS, LEVELS["lora"])
+    text = report.write(store(tmp_path / "six", seeds=6, levels=equal), plots=False).read_text()
+    assert "ties" not in cells(text, "## Results", "lora")
     assert "No two rows can be told apart by accuracy." in text
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 5])
+def test_under_six_seeds_the_word_is_open_everywhere(seeds: int, tmp_path: Path) -> None:
+    """However large a difference is, and however small: 0.5 is not tied with 0.98."""
+    found = store(tmp_path, seeds=seeds)
+    body = report.summary(found)
+    assert {pair["relation"] for pair in body["verdict"]["pairs"]} == {"open"}
+    assert (body["verdict"]["groups"], {m["ties"] for m in body["methods"]}) == ([], {""})
+    page = report.write(found, plots=False).read_text(encoding="utf-8")
+    tables = "\n".join(line for line in page.splitlines() if line.startswith("|"))
+    assert "tied" not in tables
+    assert " a |" not in tables
+    assert cells(page, "## Results", "head")["vs. best"].endswith("(open)")
+    assert "open" in cells(page, "## Pairs", "head – majority")["relation"]
+    console = Console(width=100, record=True, file=io.StringIO())
+    terminal.render(found, console)
+    said = console.export_text()
+    assert "tied" not in said
+    assert "told apart from" not in said
+    assert len(re.findall(r"\bopen\b", said)) >= 3
+
+
+def test_macro_f1_goes_through_the_same_rules(tmp_path: Path) -> None:
+    columns_of = method(report.summary(store(tmp_path, seeds=2)), "lora")["metrics"]
+    assert {metric["ties"] for metric in columns_of.values()} == {""}
+
+
+def test_the_best_below_a_floor_is_the_best_of_the_rows_that_train(tmp_path: Path) -> None:
+    levels = {**LEVELS, "majority": Level(0.93, head=0)}
+    body = report.summary(store(tmp_path, seeds=6, levels=levels | {"full": Level(0.8), "lora": Level(0.7)}))
+    assert "full has the highest test accuracy of the rows that train: 0." in body["answer"]["text"]
+    above = report.summary(store(tmp_path / "above", seeds=6))
+    assert "of the rows that train:" not in above["answer"]["text"]
+
+
+def test_that_nothing_was_learned_comes_first_with_what_to_do(tmp_path: Path) -> None:
+    levels = {"majority": Level(0.6, head=0), "full": Level(0.5), "lora": Level(0.5), "head": Level(0.5)}
+    found = store(tmp_path, levels=levels, contended=frozenset({"head"}))
+    body = report.summary(found)
+    assert body["answer"]["caveats"]
+    doubt = body["answer"]["doubt"]
+    assert body["answer"]["text"].startswith(doubt)
+    assert "nothing was learned" in doubt
+    assert "labels and texts belong together" in doubt
+    page = report.write(found, plots=False).read_text(encoding="utf-8")
+    assert page.index("nothing was learned") < page.index("**Caution:**")
+    assert page.count("nothing was learned") == 1
+    console = Console(width=100, record=True, file=io.StringIO())
+    terminal.render(found, console)
+    said = " ".join(console.export_text().split())
+    assert said.index("nothing was learned") < said.index("Caution:")
+    assert said.count("nothing was learned") == 1
+    assert report.summary(store(tmp_path / "good"))["answer"]["doubt"] == ""
+    doubtful = report.summary(store(tmp_path / "near", levels=levels | {"full": Level(0.61)}))["answer"]["doubt"]
+    assert "nothing was learned" not in doubtful
+    assert "More test rows or seeds" in doubtful
 
 
 def test_every_pair_is_in_the_page_and_in_csv(tmp_path: Path) -> None:
@@ -518,7 +581,7 @@ def test_the_answer_of_a_text_study_names_its_best_floor(tmp_path: Path) -> None
     text = body["answer"]["text"]
     assert (body["answer"]["floor"], body["answer"]["not_above_floor"]) == ("lead", [])
     assert "full has the highest test ROUGE-L: 0." in text
-    assert "It cannot be told apart from lora" in text
+    assert "Whether it is better than lora and prompt_tuning is open: 2 seeds are too few to tell" in text
     assert "The floor, lead (the best of 2 rows without training), is at 0." in text
     assert method(body, "prompt_tuning")["to_best"]["examples"] == 60
 

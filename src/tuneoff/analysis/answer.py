@@ -24,8 +24,8 @@ class Answer:
     Attributes:
         best: label of the trained row with the best mean of the primary metric, on the seeds that rows share (`rank`);
             None while none can be weighed.
-        tied_with: labels that cannot be told apart from it.
-        too_few_seeds: labels that could be, were there the seeds required; the difference is beyond the noise.
+        tied_with: labels that cannot be told apart from it, by as many seeds as are required.
+        open: labels that share fewer seeds with it than are required to tell, whatever the difference.
         behind: labels that are significantly worse.
         ahead: labels that are significantly better on the seeds that they share with it: only where rows have different
             seeds and each is behind another (`rank`).
@@ -45,7 +45,7 @@ class Answer:
 
     best: str | None
     tied_with: tuple[str, ...]
-    too_few_seeds: tuple[str, ...]
+    open: tuple[str, ...]
     behind: tuple[str, ...]
     ahead: tuple[str, ...]
     not_compared: tuple[str, ...]
@@ -69,7 +69,7 @@ class Answer:
     @property
     def winner(self) -> str | None:
         """The best, if it is significantly ahead of every other row that trains."""
-        others = (self.tied_with, self.too_few_seeds, self.ahead, self.not_compared, self.without_score)
+        others = (self.tied_with, self.open, self.ahead, self.not_compared, self.without_score)
         return self.best if self.behind and not any(others) else None
 
 
@@ -104,7 +104,7 @@ def find_answer(results: Results, outcomes: Outcomes, warnings: list[Finding]) -
     return Answer(
         best=best.label,
         tied_with=standing("tied"),
-        too_few_seeds=standing("too_few_seeds"),
+        open=standing("open"),
         behind=standing("behind"),
         ahead=standing("ahead"),
         not_compared=standing("not_compared"),

@@ -114,8 +114,7 @@ class Recommendation:
         by_means: likewise those of which nothing tells a standard error.
         tied_with: rows that train and cannot be told apart from the answer.
         ahead: rows that train, other than `best`, and are significantly better than the answer.
-        open_pairs: the answer against those, and against rows that train and stand apart from it in this sample, but
-            for too few seeds to call that significant.
+        open_pairs: the answer against those, and against rows that train and share too few seeds with it to tell.
         to_best: the answer against `best`; None where they are the same or not comparable.
         to_floor: the answer against the best floor; None without one.
         floor: label of the best row that does not train, of those that keep the limits where any does.
@@ -210,7 +209,7 @@ def recommend(
         except KeyError:
             return None
 
-    waiting = [p for label in scales.trained if (p := pair(label)) and p.relation in ("tied", "too_few_seeds")]
+    waiting = [p for label in scales.trained if (p := pair(label)) and p.relation in ("tied", "open")]
     loud = sorted((f for f in caveats(results, outcomes) if f.name in LOUD), key=lambda f: LOUD.index(f.name))
     return Recommendation(
         metric=metric,

@@ -81,9 +81,9 @@ def recommend_command(
 ) -> None:
     """Say which method of DIR to use, under limits where there are any.
 
-    Says why, what it gives up, what it is tied with, what came close, what would change the answer, and how often draws
-    of all true figures would give it. Rows that do not train are never recommended unless nothing beats them. Where no
-    row keeps the limits the exit code is 3, so that a script does not go on.
+    Says why, what it gives up, what it is tied with or open against, what came close, what would change the answer, and
+    how often draws of all true figures would give it. Rows that do not train are never recommended unless nothing beats
+    them. Where no row keeps the limits the exit code is 3, so that a script does not go on.
 
     What changes or narrows a study (--set, --methods, --seeds and the like) is for --before with a STUDY: results are
     what was measured.
@@ -184,9 +184,11 @@ def _show(results: Results, found: Recommendation, fronts: list[Front], as_json:
         _common.print_json(as_data(results, found, costs, fronts))
         return
     console = _common.console()
-    for caveat in found.caveats:
-        console.print(Text(f"Caution: {caveat}", style="yellow"))
     answer, *rest = recommendation.lines(results, found, costs)
-    console.print(Text(answer, style="bold"))
+    first = [Text(f"Caution: {caveat}", style="yellow") for caveat in found.caveats]
+    # That it is not shown that training helps comes before all cautions.
+    first.insert(len(first) if found.if_trained is None else 0, Text(answer, style="bold"))
+    for text in first:
+        console.print(text)
     for line in [*rest, *(recommendation.front_text(front) for front in fronts)]:
         console.print(Text(line))

@@ -34,8 +34,9 @@ def intervals(summary: Summary) -> str:
     about = (
         f"Means with {level(summary)} intervals. A metric's lets seeds and test examples vary (one seed: the examples "
         "alone; where predictions do not tell it example by example: the seeds alone), a cost's lets seeds vary, by "
-        "Student's t. Behind a metric stand the letters of its own ties: rows that share one cannot be told apart by "
-        "it. A mean without an interval has one seed, an interval that rounds to it, or nothing to tell its error."
+        "Student's t. Letters behind a metric are of its own ties: rows that share one cannot be told apart by it, or "
+        "share too few seeds to tell. A mean without an interval has one seed, an interval that rounds to it, or "
+        "nothing to tell its error."
     )
     return "\n\n".join([f"## {level(summary)} intervals", *parts, about])
 
@@ -58,7 +59,7 @@ def pairs(summary: Summary) -> str:
         "seeds at which the first is the better one, of two seeds or more. "
         "“Seeds to settle” is how many would tell the pair apart with 80% "
         f"probability, if difference and spread are what they seem. Under {summary['answer']['seeds_required']} seeds "
-        "nothing is called significant."
+        "every pair is open."
     )
     parts = ["## Pairs", grid(heads, [_pair_row(pair, verdict["unit"]) for pair in shown]), about]
     if cut:
@@ -69,7 +70,9 @@ def pairs(summary: Summary) -> str:
 def _pair_row(pair: dict[str, Any], unit: str) -> list[str]:
     name = f"{escaped(pair['first'])} – {escaped(pair['second'])}"
     if pair["p"] is None:
-        return [name, "–", "–", "–", "–", "–", f"not compared: {escaped(pair['reason'])}", "–"]
+        difference = "–" if pair["difference"] is None else columns.difference(pair, unit)
+        relation = f"{pair['relation'].replace('_', ' ')}: {escaped(pair['reason'])}"
+        return [name, difference, "–", "–", "–", "–", relation, "–"]
     effect = "–" if pair["effect"] is None else f"{pair['effect']:.2f}"
     settle = escaped(pair["reason"]) or "–" if pair["seeds_needed"] is None else str(pair["seeds_needed"])
     return [

@@ -17,6 +17,7 @@ from tuneoff.record import CurvePoint
 from tuneoff.report import columns, units
 from tuneoff.report.columns import Column
 from tuneoff.report.search import rung_of
+from tuneoff.report.wording import ties_text
 from tuneoff.search import LEARNING_RATE
 
 
@@ -351,10 +352,8 @@ def _half_width(figure: Any) -> float:
 
 
 def _ties_told(summary: dict[str, Any]) -> str:
-    metric = metric_name(summary["study"]["primary_metric"])
-    if columns.grouped(summary):
-        return f" Rows that share a letter cannot be told apart by test {metric}."
-    return f" No two rows can be told apart by test {metric}." if summary["verdict"]["pairs"] else ""
+    told = ties_text(summary, f"test {metric_name(summary['study']['primary_metric'])}")
+    return f" {told}" if told else ""
 
 
 def _alt(text: str, floor: Floor | None) -> str:

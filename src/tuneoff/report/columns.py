@@ -178,7 +178,8 @@ def best_rows(column: Column, summary: dict[str, Any]) -> set[str]:
 
 
 def standing(entry: Entry, unit: str | None) -> str:
-    """How a row stands to the best: `best`, `tied`, or the difference with its interval, in the metric's unit."""
+    """How a row stands to the best: `best`, `tied`, or the difference with its interval, in the metric's unit; `(open)`
+    behind it where seeds are too few to tell."""
     found = entry["to_best"]
     if found is None:
         return "–"
@@ -186,7 +187,7 @@ def standing(entry: Entry, unit: str | None) -> str:
         return str(found["relation"])
     if found["difference"] is None:
         return "not compared"
-    return difference(found, unit) + (" (too few seeds)" if found["relation"] == "too_few_seeds" else "")
+    return difference(found, unit) + (" (open)" if found["relation"] == "open" else "")
 
 
 def difference(found: dict[str, Any], unit: str | None) -> str:

@@ -19,10 +19,10 @@ from tuneoff.report.devices import device_warnings, devices_data
 from tuneoff.report.examples import examples
 from tuneoff.report.forecast import forecast_data
 from tuneoff.report.search import rate_from, search_data, search_warnings
-from tuneoff.report.wording import answer_text
+from tuneoff.report.wording import answer_text, doubt
 from tuneoff.spec import DATA_SUFFIXES, DataSpec
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 EFFECT_SIZE = "Hedges' g"
 INCOMPARABLE = ("different_hardware", "different_versions", "different_release_memory", "contended")
 """Warnings after which times and memory of different rows do not compare."""
@@ -73,6 +73,7 @@ def summarise(results: Results) -> dict[str, Any]:
         "protocol": results.study.protocol.model_dump(mode="json"),
         "data": _data(results),
     }
+    body["answer"]["doubt"] = doubt(body)
     body["answer"]["text"] = answer_text(body)
     return body
 
@@ -292,7 +293,7 @@ def _answer(answer: Answer) -> dict[str, Any]:
         "best": answer.best,
         "winner": answer.winner,
         "tied_with": list(answer.tied_with),
-        "too_few_seeds": list(answer.too_few_seeds),
+        "open": list(answer.open),
         "behind": list(answer.behind),
         "ahead": list(answer.ahead),
         "not_compared": list(answer.not_compared),
@@ -312,8 +313,8 @@ def _answer(answer: Answer) -> dict[str, Any]:
 
 
 def _to_settle(answer: Answer) -> list[dict[str, Any]]:
-    """For every row that trains and stands open with the best: seeds that would settle it, or why none is named."""
-    waiting = {*answer.tied_with, *answer.too_few_seeds}
+    """For every row that trains and is open or tied with the best: seeds that would settle it, or why none is named."""
+    waiting = {*answer.tied_with, *answer.open}
     return [
         {"method": label, "seeds": pair.seeds_needed, "reason": pair.reason}
         for label, pair in answer.to_best.items()

@@ -63,6 +63,8 @@ def _head(summary: Summary) -> str:
     data = _source(study["sources"]["train"], "train")
     lines.append(f"Base model {code(study['model'])}, task {escaped(study['task'])}, data {data}.")
     lines.append("## Answer")
+    if answer["doubt"]:
+        lines.append(f"**{escaped(answer['doubt'])}**")
     if answer["caveats"]:
         lines.append(
             "\n".join(f"> **Caution:** {escaped(caveat)}" + "\n>" for caveat in answer["caveats"]).rstrip(">\n")
@@ -95,7 +97,8 @@ def _results(summary: Summary) -> str:
     about = (
         "Mean ± standard deviation over seeds, on the test split; the best of a column in bold. "
         f"“vs. best” is the difference of {metric_name(summary['study']['primary_metric'] or 'the primary metric')} to "
-        f"the best row with its {certainty.level(summary)} interval, “tied” where they cannot be told apart. "
+        f"the best row with its {certainty.level(summary)} interval, “tied” where they cannot be told apart, “open” "
+        f"under {summary['answer']['seeds_required']} seeds, which are too few to tell. "
         "Trainable parameters include the head."
     )
     about += _memory(summary)

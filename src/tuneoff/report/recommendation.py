@@ -12,7 +12,7 @@ from tuneoff.analysis.pareto import Front
 from tuneoff.analysis.recommend import Change, Recommendation, Shortfall
 from tuneoff.analysis.results import Results
 from tuneoff.report import columns, units
-from tuneoff.report.wording import NO_SCORE, all_the_same, join, unproven
+from tuneoff.report.wording import NO_SCORE, all_the_same, join, unproven, what_to_do
 
 SHOWN = 4
 """Most rows that came close, and probabilities, that the words name; the data hold all."""
@@ -118,8 +118,16 @@ def _answer(found: Recommendation, costs: Costs) -> list[str]:
     use = all_the_same(found.if_trained)
     if found.is_floor:
         text = f"Do without training{under}: {row.label} ({figures[0]}); nothing that trains beats it."
-        return [text, f"{doubt} {use}{under}."]
-    return [f"{doubt} {use}{under}: {', '.join(figures)}."]
+        return [text, f"{doubt} {use}{under}.", what_to_do(_learned(found))]
+    return [f"{doubt} {use}{under}: {', '.join(figures)}.", what_to_do(_learned(found))]
+
+
+def _learned(found: Recommendation) -> bool:
+    """Whether some row that trains and keeps the limits scores better than the floor."""
+    floor = found.row(found.floor).quality if found.floor else None
+    sign = 1 if found.metric.direction == "higher" else -1
+    fitting = [row.quality for row in found.rows if row.trains and row.fits and row.quality is not None]
+    return floor is None or any(sign * quality > sign * floor for quality in fitting)
 
 
 def _nearest(found: Recommendation) -> list[str]:
@@ -179,21 +187,29 @@ def _ahead(found: Recommendation) -> list[str]:
 
 
 def _tied(found: Recommendation) -> list[str]:
-    if not found.tied_with:
-        return []
-    fitting = {row.label for row in found.rows if row.fits}
-    inside = [label for label in found.tied_with if label in fitting]
-    outside = [label for label in found.tied_with if label not in fitting]
-    whom = join(inside) if inside else ""
-    if outside:
-        whom += f"{'; nor from ' if inside else ''}{join(outside)} outside the limits"
+    """From whom the answer cannot be told, against whom it is open, and how many seeds would tell."""
+    parts = []
+    if found.tied_with:
+        parts.append(f"By {_metric(found)} it cannot be told apart from {_inside(found, found.tied_with)}.")
+    waiting = [pair.second for pair in found.open_pairs if pair.relation == "open"]
+    if waiting:
+        parts.append(f"By {_metric(found)} it is open against {_inside(found, waiting)}.")
     settled: dict[int, list[str]] = {}
     for pair in found.open_pairs:
         if pair.seeds_needed is not None:
             settled.setdefault(pair.seeds_needed, []).append(pair.second)
     told = [f"about {count} seeds from {join(labels)}" for count, labels in sorted(settled.items())]
-    text = f"If differences and spreads are what they seem, telling it apart takes {'; '.join(told)}."
-    return [f"By {_metric(found)} it cannot be told apart from {whom}.", *([text] if told else [])]
+    if told:
+        parts.append(f"If differences and spreads are what they seem, telling it apart takes {'; '.join(told)}.")
+    return parts
+
+
+def _inside(found: Recommendation, labels: Sequence[str]) -> str:
+    """The labels, those that the limits keep out last and named as such."""
+    fitting = {row.label for row in found.rows if row.fits}
+    inside, outside = ([label for label in labels if (label in fitting) is fits] for fits in (True, False))
+    told = [join(inside)] if inside else []
+    return "; nor from ".join([*told, f"{join(outside)} outside the limits"] if outside else told)
 
 
 def _close(found: Recommendation) -> list[str]:
@@ -295,7 +311,7 @@ def _relation(pair: Pair) -> str:
         "ahead": "significant",
         "behind": "significant",
         "tied": "cannot be told apart",
-        "too_few_seeds": "beyond the noise, but too few seeds to call it significant",
+        "open": "open, for want of seeds",
         "not_compared": "not compared",
     }
     return words[pair.relation]

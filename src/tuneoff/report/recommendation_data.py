@@ -14,7 +14,7 @@ from tuneoff.analysis.results import Results
 from tuneoff.report.data import pair_data
 from tuneoff.report.recommendation import Costs, lines, rule_text
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 PAIR_KEYS = ("difference", "interval_low", "interval_high", "p_holm", "relation", "seeds_needed", "reason")
 """What of a comparison is told here."""
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 WARNINGS_SHOWN = 6
 LABEL, SHORT_LABEL = 28, 16
 """Columns that labels keep while there is a further metric, and while there is a cost to do without."""
-_RELATIONS = {"not_compared": "?", "too_few_seeds": "too few"}
+_RELATIONS = {"not_compared": "?"}
 
 
 def render(store: StudyStore, console: Console, asked: Asked | None = None) -> None:
@@ -53,12 +53,15 @@ def render(store: StudyStore, console: Console, asked: Asked | None = None) -> N
 
 
 def print_answer(found: dict[str, Any], console: Console, notes: Sequence[str] = ()) -> None:
-    """What stands below a table: its marks, cautions (those of the answer, then `notes`), the answer and the ties."""
+    """What stands below a table: its marks, whether anything was learned, cautions (those of the answer, then `notes`),
+    the answer and the ties."""
     if any(entry["contended"] for entry in found["methods"]):
         console.print(Text("† timed while something else used the machine", style="dim"))
     if columns.any_diverged(found):
         console.print(Text("‡ diverged seeds count as doing without training", style="dim"))
     console.print()
+    if found["answer"]["doubt"]:
+        console.print(Text(found["answer"]["doubt"], style="bold"))
     for caution in (*found["answer"]["caveats"], *notes):
         console.print(Text(f"Caution: {caution}", style="yellow"))
     console.print(Text(wording.after_caveats(found), style="bold"))

@@ -34,6 +34,20 @@ def unproven(floor: str, kept: bool | None = None) -> str:
     return f"It is not shown that training helps: no {among} is clearly better than {floor}, {whose}."
 
 
+def what_to_do(learned: bool) -> str:
+    """What may help where it is not shown that training does; `learned`: whether some row at least scores better."""
+    if learned:
+        return (
+            "More test rows or seeds (`--seeds`) may show it, or more learning: a search of learning rates "
+            "(`--search 8`), a longer training (`protocol.epochs`), more training rows (`protocol.train_rows`)."
+        )
+    return (
+        "No method even scores better than that, so nothing was learned. Before you compare methods, see that labels "
+        "and texts belong together, search the learning rates (`--search 8`), and train longer or on more rows "
+        "(`protocol.epochs`, `protocol.train_rows`)."
+    )
+
+
 def all_the_same(choice: str) -> str:
     """What follows it: the start of a sentence on the row to take nevertheless."""
     return f"If you train all the same, use {choice}"
@@ -42,22 +56,31 @@ def all_the_same(choice: str) -> str:
 def answer_text(summary: dict[str, Any]) -> str:
     """A few sentences: whether training helps, the best row, who is tied, what is cheapest of these, and the floor."""
     answer, trials = summary["answer"], summary["trials"]
-    parts = []
+    parts = [answer["doubt"]] if answer["doubt"] else []
     if summary["study"]["random_weights"]:
         parts.append(RANDOM_WEIGHTS)
     if trials["recorded"] < trials["planned"]:
         parts.append(f"So far, with {trials['recorded']} of {trials['planned']} trials:")
     if answer["best"] is None:
         return " ".join([*parts, NO_SCORE])
-    if answer["if_trained"] is not None:
-        parts += [unproven(answer["floor"]), f"{all_the_same(answer['if_trained'])} (`tuneoff recommend` says why)."]
     parts += [_best(summary), *_rivals(summary), *_thrift(summary), *_floor(summary)]
     return " ".join(parts)
 
 
+def doubt(summary: dict[str, Any]) -> str:
+    """That it is not shown that training helps, and what to do: it comes before all else. Else empty, as where weights
+    are random and quality means nothing."""
+    answer = summary["answer"]
+    if answer["if_trained"] is None or summary["study"]["random_weights"]:
+        return ""
+    use = f"{all_the_same(answer['if_trained'])} (`tuneoff recommend` says why)."
+    learned = _better(_score(summary, answer["best"]), _score(summary, answer["floor"]))
+    return " ".join([unproven(answer["floor"]), use, what_to_do(learned)])
+
+
 def after_caveats(summary: dict[str, Any]) -> str:
-    """The answer where its caveats stand before it anyway: none is said twice."""
-    text: str = summary["answer"]["text"]
+    """The answer where its doubt and its caveats stand before it anyway: none is said twice."""
+    text: str = summary["answer"]["text"].removeprefix(summary["answer"]["doubt"]).strip()
     for caveat in summary["answer"]["caveats"]:
         text = text.removeprefix(caveat).strip()
     return text
@@ -80,14 +103,29 @@ def groups_text(summary: dict[str, Any]) -> str:
         return ""
     metric = metric_name(verdict["metric"])
     if not columns.grouped(summary):
-        return f"No two rows can be told apart by {metric}."
+        return ties_text(summary, metric)
     letters = {method["method"]: method["ties"] for method in summary["methods"]}
     told = []
     for group in verdict["groups"]:
         shared = set.intersection(*(set(re.findall(r"[a-z]\d*", letters[label])) for label in group))
         told.append((min(shared, key=lambda letter: (letter[1:], letter)), ", ".join(group)))
     lines = "; ".join(f"{letter}: {names}" for letter, names in told)
-    return f"Rows that share a letter cannot be told apart by {metric}. {lines}."
+    return f"{ties_text(summary, metric)} {lines}."
+
+
+def ties_text(summary: dict[str, Any], metric: str) -> str:
+    """What the letters of groups say; without groups, that no two rows were told apart: because seeds are too few, or
+    although there are enough. Empty where nothing is compared."""
+    if columns.grouped(summary):
+        is_open = any(pair["relation"] == "open" for pair in summary["verdict"]["pairs"])
+        too_few = " or share too few seeds to tell" if is_open else ""
+        return f"Rows that share a letter cannot be told apart by {metric}{too_few}."
+    relations = {pair["relation"] for pair in summary["verdict"]["pairs"]}
+    required = summary["answer"]["seeds_required"]
+    if "tied" not in relations:
+        return f"All is open by {metric}: it takes {required} seeds to tell rows apart." if "open" in relations else ""
+    few = f"; pairs of fewer than {required} seeds are open" if "open" in relations else ""
+    return f"No two rows can be told apart by {metric}{few}."
 
 
 def _best(summary: dict[str, Any]) -> str:
@@ -99,7 +137,10 @@ def _best(summary: dict[str, Any]) -> str:
     if score["interval_low"] is not None:
         ends = [columns.score(score[end], unit=score["unit"]) for end in ("interval_low", "interval_high")]
         figure += f", {_level(summary)} interval {ends[0]} to {ends[1]}"
-    where = " on the seeds that rows share" if summary["answer"]["unequal_seeds"] else ""
+    floor = summary["answer"]["floor"]
+    below = floor is not None and not _better(score, _score(summary, floor))
+    where = " of the rows that train" if below else ""
+    where += " on the seeds that rows share" if summary["answer"]["unequal_seeds"] else ""
     return f"{best} has the {adjective} test {metric_name(metric)}{where}: {figure} ({_seeds(score['n'])}{way})."
 
 
@@ -116,19 +157,17 @@ def _figure(score: dict[str, Any], with_std: bool = False) -> str:
 
 
 def _rivals(summary: dict[str, Any]) -> list[str]:
-    """Who is tied with the best, who is behind, and what it would take to know the rest."""
+    """Who is tied with the best, who is behind, against whom it is open, and what it would take to know."""
     answer = summary["answer"]
-    seeds, required = answer["seeds"], answer["seeds_required"]
-    few = f"{_seeds(seeds)} {'are' if seeds != 1 else 'is'} too few to call "
     parts = []
     if answer["tied_with"]:
         parts.append(f"It cannot be told apart from {join(answer['tied_with'])}.")
-    if answer["too_few_seeds"]:
-        whom = join(answer["too_few_seeds"])
-        parts.append(f"It is ahead of {whom} in this sample; {few}it significant ({required} needed).")
-    elif answer["tied_with"] and seeds < required:
-        parts.append(f"{few[0].upper()}{few[1:]}anything significant ({required} needed).")
+    if answer["open"]:
+        seeds = _fewest(summary, answer["open"])
+        few = f"{_seeds(seeds)} {'are' if seeds != 1 else 'is'} too few to tell ({answer['seeds_required']} needed)"
+        parts.append(f"Whether it is better than {join(answer['open'])} is open: {few}.")
     if answer["behind"]:
+        seeds = _fewest(summary, answer["behind"])
         whom = "every other row that trains" if answer["winner"] else join(answer["behind"])
         pairs = sum(pair["p"] is not None for pair in summary["verdict"]["pairs"])
         error = f"{1 - answer['interval_level']:.0%}"
@@ -144,8 +183,18 @@ def _rivals(summary: dict[str, Any]) -> list[str]:
     return [*parts, *_to_settle(answer["to_settle"])]
 
 
+def _fewest(summary: dict[str, Any], labels: Sequence[str]) -> int:
+    """Seeds of these rows' comparisons to the best, of the one that has the fewest."""
+    return min(int(_by_label(summary, label)["to_best"]["seeds"]) for label in labels)
+
+
+def _better(score: dict[str, Any], other: dict[str, Any]) -> bool:
+    sign = 1.0 if score["direction"] == "higher" else -1.0
+    return bool(sign * score["ranked_mean"] > sign * other["ranked_mean"])
+
+
 def _to_settle(waiting: list[dict[str, Any]]) -> list[str]:
-    """How many seeds would tell the best from those that stand open, fewest first, and why for some none is named."""
+    """How many seeds would tell the best from rows that are open or tied with it, and why for some none is named."""
     by_seeds: dict[int, list[str]] = {}
     by_reason: dict[str, list[str]] = {}
     for item in waiting:

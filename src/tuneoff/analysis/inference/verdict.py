@@ -31,7 +31,7 @@ MOST_SEEDS = 100
 
 Direction = Literal["higher", "lower"]
 Over = Literal["seeds", "examples", "seeds and examples"]
-Relation = Literal["ahead", "behind", "tied", "too_few_seeds", "not_compared"]
+Relation = Literal["ahead", "behind", "tied", "open", "not_compared"]
 Test = Literal["seeds and examples", "seeds", "mcnemar", "examples"]
 
 
@@ -85,12 +85,12 @@ class Pair:
             P(A > B) that Bouthillier et al., Accounting for variance in machine learning benchmarks, MLSys 2021,
             ask for. None when not compared.
         test: what the test lets vary; `mcnemar` and `examples` speak of two trained models, one seed each.
-        relation: `ahead` and `behind` follow the metric's direction and are significant; `tied`: cannot be told
-            apart; `too_few_seeds`: it would be significant, were there the seeds required; `not_compared`.
+        relation: `open`: fewer seeds than required, whatever the difference. Else `ahead` and `behind` follow the
+            metric's direction and are significant; `tied`: cannot be told apart; `not_compared`.
         seeds: seeds that both have.
         examples: test examples compared; None when only scores were.
-        seeds_needed: of an open pair, the number of seeds that would settle it with probability `POWER` if the
-            difference and its spread are what they seem; None when settled or when no number would.
+        seeds_needed: of a pair that is open or tied, the number of seeds that would settle it with probability `POWER`
+            if the difference and its spread are what they seem; None when settled or when no number would.
         reason: why not compared, or why no number of seeds would settle it; else empty.
     """
 
@@ -137,8 +137,9 @@ class Verdict:
         direction: which values are better.
         estimates: per method, best first (`rank`).
         pairs: every pair once, the better of the two by rank first.
-        groups: the largest groups within which nothing could be told apart, best first.
-        letters: label -> letters of its groups; methods that share one could not be told apart.
+        groups: the largest groups within which nothing could be told apart, best first; none while every pair is open
+            or not compared.
+        letters: label -> letters of its groups; methods that share one could not be told apart. Empty without groups.
     """
 
     direction: Direction
@@ -177,7 +178,7 @@ class Verdict:
     def tied_with(self, label: str) -> tuple[str, ...]:
         """Methods that cannot be told apart from this one, best first."""
         others = [found.label for found in self.estimates if found.label != label]
-        return tuple(other for other in others if not self.pair(label, other).significant)
+        return tuple(other for other in others if self.pair(label, other).relation == "tied")
 
 
 def verdict(
@@ -211,13 +212,14 @@ def verdict(
     tested = [pair for pair, _ in compared if pair.p is not None]
     corrected = iter(holm([pair.p for pair in tested if pair.p is not None]))
     decided = [
-        (pair if pair.p is None else _decide(pair, next(corrected), direction, 1 - level, seeds_required), parts)
+        (_decide(pair, None if pair.p is None else next(corrected), direction, 1 - level, seeds_required), parts)
         for pair, parts in compared
     ]
     still_open = sum(pair.p is not None and not pair.significant for pair, _ in decided)
     pairs = tuple(_project(pair, parts, (1 - level) / max(still_open, 1), seeds_required) for pair, parts in decided)
+    told = any(pair.relation not in ("open", "not_compared") for pair in pairs) or len(ranked) == 1
     groups = tie_groups(
-        [sample.label for sample in ranked], [(pair.first, pair.second) for pair in pairs if pair.significant]
+        [sample.label for sample in ranked if told], [(pair.first, pair.second) for pair in pairs if pair.significant]
     )
     estimates = tuple(estimate(sample, fraction=fraction, level=level) for sample in ranked)
     return Verdict(direction, estimates, pairs, groups, letters(groups))
@@ -298,11 +300,15 @@ def _difference_interval(parts: Components, level: float, fraction: bool) -> Int
     return Interval(mean - share * (1 + mean), mean + share * (1 - mean), _over(parts))
 
 
-def _decide(pair: Pair, p_holm: float, direction: Direction, alpha: float, seeds_required: int) -> Pair:
+def _decide(pair: Pair, p_holm: float | None, direction: Direction, alpha: float, seeds_required: int) -> Pair:
+    if pair.difference is None:
+        return pair
+    if pair.seeds < seeds_required:
+        return replace(pair, p_holm=p_holm, relation="open")
+    if p_holm is None:
+        return pair
     relation: Relation = "tied"
-    if p_holm <= alpha and pair.seeds < seeds_required:
-        relation = "too_few_seeds"
-    elif p_holm <= alpha and pair.difference is not None:
+    if p_holm <= alpha:
         relation = "ahead" if (pair.difference > 0) == (direction == "higher") else "behind"
     return replace(pair, p_holm=p_holm, relation=relation)
 
