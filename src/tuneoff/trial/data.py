@@ -175,7 +175,7 @@ def _remove_duplicates(splits: dict[str, list[Example]]) -> dict[str, int]:
         DataError: if that leaves none.
     """
     removed = {}
-    for name, later in (("validation", ("test",)), ("train", ("validation", "test"))):
+    for name, later in (("train", ("validation", "test")), ("validation", ("test",))):
         elsewhere = {_key(example) for other in later for example in splits[other]}
         kept = [example for example in splits[name] if _key(example) not in elsewhere]
         if not kept:
