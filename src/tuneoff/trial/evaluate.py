@@ -28,10 +28,8 @@ WARM_UP = 2
 """Single examples that are run before any is timed; one, where that writes a text."""
 LATENCY_SHARE = 0.05
 """Single examples are timed for at most this share of what the trial took before, or `LATENCY_SECONDS` where that is
-more: writing one text after another may else take longer than the training."""
-LATENCY_SECONDS = 1.0
-LATENCY_LEAST = 3
-"""So many are timed in any case."""
+more, and one in any case: writing one text after another may else take longer than the training."""
+LATENCY_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -225,7 +223,7 @@ def measure_inference(
 
 
 def _time_singles(bench: Bench, features: Sequence[Features], singles: int, budget: float) -> list[float]:
-    """Seconds of single examples, as many as the budget allows."""
+    """Seconds of single examples: one, and as many more as the budget is expected to hold."""
     chosen = latency_examples(features, singles)
     for feature in chosen[: 1 if bench.writes else WARM_UP]:
         bench.logits([feature])
@@ -240,7 +238,7 @@ def _time_singles(bench: Bench, features: Sequence[Features], singles: int, budg
         if bench.ranks.sharded:
             # All ranks must end together: the slowest decides.
             spent = max(bench.ranks.gather(spent))
-        if spent >= budget and len(seconds) >= LATENCY_LEAST:
+        if spent + spent / len(seconds) > budget:
             break
     return seconds
 

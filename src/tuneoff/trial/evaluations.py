@@ -11,7 +11,7 @@ from tuneoff.tasks.base import Example, Features, Task
 from tuneoff.trial import probe
 from tuneoff.trial.counting import States, Step
 from tuneoff.trial.course import Lengths, Micro, evaluation_batches, reads_apart
-from tuneoff.trial.evaluate import LATENCY_LEAST, WARM_UP, evenly, latency_budget, latency_examples
+from tuneoff.trial.evaluate import WARM_UP, evenly, latency_budget, latency_examples
 from tuneoff.trial.probe import Read, Written
 from tuneoff.trial.speed import Costs, Curve
 from tuneoff.trial.worker import Assembled
@@ -47,10 +47,10 @@ class Material:
 
 
 def _within(budget: float, costs: Iterable[float]) -> float:
-    """What costs come to that are met one after another until the budget is reached, as in timing single examples."""
+    """What the first of some costs comes to, and as many more as the budget holds, as in timing single examples."""
     total = 0.0
-    for number, cost in enumerate(costs):
-        if total >= budget and number >= LATENCY_LEAST:
+    for cost in costs:
+        if total and total + cost > budget:
             break
         total += cost
     return total

@@ -19,6 +19,8 @@ PRELOADED = ("torch", "transformers", "peft", "tokenizers", "safetensors", "gguf
 """Packages whose modules a warm parent may import: importing them starts no thread and touches no device."""
 
 
+TRAINING = frozenset({"trial", "ranks", "rank"})
+MORE_MEMORY = "Free memory on this machine, or use another with more."
 LESS_MEMORY = (
     "Raise protocol.gradient_accumulation_steps or set protocol.gradient_checkpointing=true (the same result in less "
     "memory), or shorten max_length; an evaluation takes less with a lower protocol.evaluation_batch_size."
@@ -35,7 +37,7 @@ def answer(verb: str, payload: dict[str, Any]) -> dict[str, Any]:
         result = _do(verb, payload, started)
     except BaseException as error:
         traceback.print_exc()
-        return {"error": _describe(error)}
+        return {"error": _describe(error, LESS_MEMORY if verb in TRAINING else MORE_MEMORY)}
     modules = [name for name in list(sys.modules) if name.partition(".")[0] in PRELOADED]
     return {"result": result, "modules": modules}
 
@@ -112,13 +114,13 @@ def _do(verb: str, payload: dict[str, Any], started: float) -> Any:
     raise ValueError(f"unknown verb {verb!r}")
 
 
-def _describe(error: BaseException) -> dict[str, Any]:
-    """An error as plain data; running out of memory is recognised in all its shapes."""
+def _describe(error: BaseException, remedy: str = MORE_MEMORY) -> dict[str, Any]:
+    """An error as plain data; running out of memory is recognised in all its shapes, and has its remedy."""
     if isinstance(described := getattr(error, "described", None), dict):
         return described
     shortage = exhausted(error)
     if shortage is not None and not isinstance(shortage, OutOfMemory):
-        return {"type": OutOfMemory.__name__, "message": f"out of memory{said(shortage)}", "hint": LESS_MEMORY}
+        return {"type": OutOfMemory.__name__, "message": f"out of memory{said(shortage)}", "hint": remedy}
     if isinstance(error, StudyError):
         problems = [[p.where, p.message, p.line] for p in error.problems]
         return {"type": "StudyError", "message": error.message, "hint": error.hint, "problems": problems}
