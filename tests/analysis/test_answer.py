@@ -254,8 +254,8 @@ def test_without_a_completed_trial_there_is_no_best(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("world", "name", "words"),
     [
-        ({"contended": frozenset({"lora"})}, "contended", "lora seed 0, lora seed 1"),
-        ({"fail": {("lora", 1): Status.OUT_OF_MEMORY}}, "failed_trials", "lora seed 1: out_of_memory"),
+        ({"contended": frozenset({"lora"})}, "contended", "are marked †: 2 of lora"),
+        ({"fail": {("lora", 1): Status.OUT_OF_MEMORY}}, "failed_trials", "out_of_memory: lora seed 1"),
         ({"skip": frozenset({("full", 0)})}, "missing_trials", "7 of 8 trials so far"),
         ({"skip": frozenset({("full", 0)})}, "unequal_seeds", "full 1"),
         ({"changes": {"head": {"environment": environment(processor="EPYC")}}}, "different_hardware", "EPYC"),
@@ -263,7 +263,7 @@ def test_without_a_completed_trial_there_is_no_best(tmp_path: Path) -> None:
         (
             {"changes": {"head": {"environment": environment(release_memory=True)}}},
             "different_release_memory",
-            "head seed 0, head seed 1",
+            "2 of head",
         ),
         (
             {"changes": {"head": {"environment": environment(versions={"torch": "2.6.0"})}}},
@@ -275,12 +275,33 @@ def test_without_a_completed_trial_there_is_no_best(tmp_path: Path) -> None:
             "different_order",
             "different order",
         ),
-        ({"changes": {"head": {"findings": finding("collapsed", "one class only")}}}, "collapsed", "head seed 0"),
+        (
+            {"changes": {"head": {"findings": finding("collapsed", "one class only")}}},
+            "collapsed",
+            "one class only (2 of head)",
+        ),
     ],
 )
 def test_what_makes_rows_unequal_is_said(tmp_path: Path, world: dict[str, Any], name: str, words: str) -> None:
     found = {warning.name: warning.message for warning in caveats(results(tmp_path, **world))}
     assert words in found[name]
+
+
+def test_findings_of_a_kind_are_one_caution_with_its_trials_counted(tmp_path: Path) -> None:
+    found = results(
+        tmp_path,
+        seeds=6,
+        changes={
+            "head": {"findings": finding("empty_outputs", "3 of 40 texts are empty")},
+            "lora": {"findings": finding("empty_outputs", "9 of 40 texts are empty")},
+        },
+        fail={("full", seed): Status.DIVERGED for seed in range(4)},
+    )
+    told = {warning.name: [w.message for w in caveats(found) if w.name == warning.name] for warning in caveats(found)}
+    like = "the like, in other words or figures, in 6 of lora"
+    assert told["empty_outputs"] == [f"3 of 40 texts are empty (6 of head); {like}"]
+    assert "diverged: 4 of full" in told["failed_trials"][0]
+    assert not any("seed 3" in message for messages in told.values() for message in messages)
 
 
 def test_unequal_numbers_of_examples_are_said(tmp_path: Path) -> None:

@@ -196,7 +196,7 @@ def test_one_seed_has_an_answer_but_no_probability(tmp_path: Path) -> None:
 def test_few_seeds_failures_random_weights_and_busy_times_are_said(tmp_path: Path) -> None:
     found = study(tmp_path, seeds=3, fail={("head", 1): Status.DIVERGED}, contended=frozenset({"lora"}))
     said = asked(found, time("1h"))
-    assert any("did not complete (head seed 1: diverged)" in caveat for caveat in said.caveats)
+    assert any("did not complete (diverged: head seed 1)" in caveat for caveat in said.caveats)
     text = " ".join(recommendation.lines(found, said, {axis: {} for axis in AXES}))
     assert "too few to call any difference significant (6 needed)" in text
     assert "those of lora were taken on a busy machine" in text

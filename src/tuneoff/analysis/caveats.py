@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Sequence
 
 from tuneoff.analysis.detectors import detect
 from tuneoff.analysis.outcomes import Outcomes
@@ -63,8 +64,9 @@ def _trials(results: Results) -> list[Finding]:
         found.append(Finding(name="left_out_trials", message=message))
     ended = [r for r in results.records if r.status is not Status.COMPLETED]
     if ended:
-        names = ", ".join(f"{_name(results, r)}: {r.status.value}" for r in ended)
-        message = f"{len(ended)} of {results.planned_count} trials did not complete ({names})."
+        statuses = {status.value: [r for r in ended if r.status is status] for status in Status}
+        told = "; ".join(f"{status}: {tally(results, of)}" for status, of in statuses.items() if of)
+        message = f"{len(ended)} of {results.planned_count} trials did not complete ({told})."
         found.append(Finding(name="failed_trials", message=message))
     there = {record.spec.id for record in results.records} | results.left_out.keys()
     missing = {row.label: sum(trial.id not in there for trial in row.trials) for row in results.rows}
@@ -137,7 +139,7 @@ def _machines(results: Results) -> list[Finding]:
         found.append(Finding(name="different_versions", message=f"Trials ran with different software: {parts}."))
     released = [r for r in results.completed if r.environment and r.environment.release_memory]
     if released and len(released) < len(environments):
-        names = ", ".join(_name(results, r) for r in released)
+        names = tally(results, released)
         message = (
             "Freed memory went back to the system at once in some trials and not in others (execution.release_memory), "
             f"so peaks of memory and times are not comparable between them; it did in: {names}."
@@ -145,7 +147,7 @@ def _machines(results: Results) -> list[Finding]:
         found.append(Finding(name="different_release_memory", message=message))
     busy = [r for r in results.completed if r.noise.contended]
     if busy:
-        names = ", ".join(_name(results, r) for r in busy)
+        names = tally(results, busy)
         reasons = list(dict.fromkeys(r.noise.reason for r in busy if r.noise.reason))
         why = f" ({reasons[0]})" if len(reasons) == 1 else ""
         share = f"{len(busy)} of {len(results.completed)} completed trials"
@@ -172,25 +174,37 @@ def _machine(environment: Environment) -> str:
 
 
 def _own_findings(results: Results, told: set[str]) -> list[Finding]:
-    """The records' findings, those with the same words once, with the trials they concern."""
-    grouped: dict[tuple[str, str], list[str]] = {}
+    """The records' findings, one for each kind with the trials counted that it concerns, in the words of the first. The
+    report's `methods[].findings` tell all."""
+    kinds: dict[str, dict[str, list[TrialRecord]]] = {}
     for record in results.records:
         for finding in record.findings:
             if finding.name not in told:
-                grouped.setdefault((finding.name, finding.message), []).append(_name(results, record))
-    groups = {
-        "all trials": {_name(results, record) for record in results.records},
-        "all trials that use a model": {_name(results, record) for record in results.records if record.model},
-        "all trials that train": {
-            _name(results, record) for record in results.records if record.spec.learning_rate is not None
-        },
-    }
+                kinds.setdefault(finding.name, {}).setdefault(finding.message, []).append(record)
     found = []
-    for (name, message), trials in grouped.items():
-        whole = next((who for who, members in groups.items() if len(trials) > 1 and set(trials) == members), None)
-        who = whole or ", ".join(trials)
-        found.append(Finding(name=name, message=f"{message} ({who})"))
+    for name, messages in kinds.items():
+        first, *others = messages.items()
+        message = f"{first[0]} ({tally(results, first[1])})"
+        rest = {record.spec.id: record for _, records in others for record in records}
+        if rest:
+            message += f"; the like, in other words or figures, in {tally(results, list(rest.values()))}"
+        found.append(Finding(name=name, message=message))
     return found
+
+
+def tally(results: Results, records: Sequence[TrialRecord]) -> str:
+    """Trials by their rows: `lora seed 0`, `2 of lora, 1 of full`, `all trials that train`."""
+    if len(records) == 1:
+        return f"{results.label_of(records[0])} seed {records[0].spec.seed}"
+    ids = {record.spec.id for record in records}
+    groups = {
+        "all trials": {r.spec.id for r in results.records},
+        "all trials that use a model": {r.spec.id for r in results.records if r.model},
+        "all trials that train": {r.spec.id for r in results.records if r.spec.learning_rate is not None},
+    }
+    whole = next((who for who, members in groups.items() if ids == members), None)
+    counts = Counter(map(results.label_of, records))
+    return whole or ", ".join(f"{count} of {label}" for label, count in counts.items())
 
 
 def _trackers(results: Results) -> list[Finding]:
@@ -217,7 +231,3 @@ def _print_of(split: str) -> Callable[[TrialRecord], tuple[int, str | None]]:
         return record.spec.seed, found.fingerprint if found else None
 
     return read
-
-
-def _name(results: Results, record: TrialRecord) -> str:
-    return f"{results.label_of(record)} seed {record.spec.seed}"
