@@ -298,8 +298,8 @@ def test_findings_of_a_kind_are_one_caution_with_its_trials_counted(tmp_path: Pa
         fail={("full", seed): Status.DIVERGED for seed in range(4)},
     )
     told = {warning.name: [w.message for w in caveats(found) if w.name == warning.name] for warning in caveats(found)}
-    like = "the like, in other words or figures, in 6 of lora"
-    assert told["empty_outputs"] == [f"3 of 40 texts are empty (6 of head); {like}"]
+    like = "the like, in other words or figures, in 6 of head"
+    assert told["empty_outputs"] == [f"9 of 40 texts are empty (6 of lora); {like}"]
     assert "diverged: 4 of full" in told["failed_trials"][0]
     assert not any("seed 3" in message for messages in told.values() for message in messages)
 
