@@ -431,6 +431,6 @@ class TrialSpec(Frozen):
     )
     contents: dict[str, str] = Field(
         default_factory=dict,
-        description="split -> fingerprint of its rows, `model` -> its commit at the hub, as the run saw them before "
-        "its first trial; no part of the id",
+        description="split -> fingerprint of its rows, `train commit` and the like and `model` -> commit at the hub, "
+        "as the run saw them before its first trial; no part of the id",
     )

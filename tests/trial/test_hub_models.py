@@ -12,12 +12,13 @@ from stand_in_hub import StandInHub, go_offline
 from tuneoff import sources
 from tuneoff.errors import SourceUnreachable, UnsupportedModel
 from tuneoff.plan import plan
-from tuneoff.record import TrialRecord, upgraded
-from tuneoff.spec import ModelSpec, TrialSpec
+from tuneoff.record import upgraded
+from tuneoff.spec import ModelSpec
 from tuneoff.store import TrialStore
 from tuneoff.tasks.classification import Classification
 from tuneoff.trial import model as trial_model
 from tuneoff.trial.export import export
+from tuneoff.trial.inspection import inspect_study
 from tuneoff.trial.model import Loaded
 from tuneoff.trial.use import predict
 from tuneoff.trial.worker import run
@@ -94,31 +95,24 @@ def test_a_trained_trial_is_used_with_the_commit_it_was_trained_on(
 
 
 @pytest.mark.parametrize("method", ["bitfit", "majority"])
-def test_later_trials_of_a_study_keep_to_the_commits_of_the_first(
+def test_trials_read_the_commits_that_their_run_saw_before_the_first(
     hub: StandInHub, bert_folder: Path, tmp_path: Path, method: str
 ) -> None:
     table = "text,label\n" + "".join(f"word {number},{'ab'[number % 2]}\n" for number in range(40))
     model = hub.put("models", "org/model", _files(bert_folder))
     data = hub.put("datasets", "org/data", {"train.csv": table, "test.csv": table.replace("word", "other")})
-    study = make_study(
-        Path("org/model"), Path("org/data"), ["majority", "bitfit"], protocol={"seeds": 2, "max_steps": 1}
-    )
-    trials = {(trial.label, trial.seed): trial for trial in plan(study)}
-
-    def begin(spec: TrialSpec) -> TrialRecord:
-        place = TrialStore(tmp_path / "trials" / spec.id)
-        place.write_spec(spec)
-        return run(place, "cpu", 0.0)
-
-    begin(trials[method, 0])
-    moved = hub.put("models", "org/model", {**_files(bert_folder), "README.md": "changed"})
-    hub.put("datasets", "org/data", {"train.csv": table.replace("word", "changed"), "test.csv": table})
-    record = begin(trials["bitfit", 1])
-    assert record.spec == trials["bitfit", 1]
+    study = make_study(Path("org/model"), Path("org/data"), [method], protocol={"seeds": 1, "max_steps": 1})
+    (spec,) = plan(study)
+    seen = inspect_study(study, [spec], require_data=True)["contents"]
+    hub.put("models", "org/model", {**_files(bert_folder), "config.json": "moved on"})
+    hub.put("datasets", "org/data", {"train.csv": "moved\non\n"})
+    place = TrialStore(tmp_path / "trials" / spec.id)
+    place.write_spec(spec.model_copy(update={"contents": seen}))
+    record = run(place, "cpu", 0.0)
+    assert record.spec.model.revision is None, "what was asked for"
     assert record.data is not None
-    assert record.model is not None
     assert record.data.commits == {"train": data, "test": data}
-    assert record.model.commit == (moved if method == "majority" else model), "a floor loads no model"
+    assert method == "majority" or (record.model is not None and record.model.commit == model)
 
 
 def test_a_branch_that_moves_while_rows_are_read_gives_all_roles_one_commit(

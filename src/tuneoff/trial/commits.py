@@ -1,42 +1,41 @@
-"""Which commits of the hub's models and data sets a trial reads: those that its study began with.
+"""Which commits of the hub's models and data sets a trial reads.
 
-A branch may move while a study runs, or between two runs of it. The first trial that is finished settles what the
-branches stand for; what comes later asks for the same commits, so that a row never mixes two of them.
+A branch may move while a study runs: what its run saw before the first trial is what all of its trials read. And it may
+have moved when a trained model is used: then what that trial read is read again.
 """
 
 from __future__ import annotations
 
-from tuneoff.errors import CorruptRecord
+from collections.abc import Mapping
+
 from tuneoff.record import TrialRecord
 from tuneoff.spec import TrialSpec
-from tuneoff.store import TrialStore
+
+_ROLES = ("train", "validation", "test")
 
 
-def at_commits(spec: TrialSpec, record: TrialRecord) -> TrialSpec:
-    """The trial with the commits that a record names as the revisions of what both read."""
+def commit_of_rows(role: str) -> str:
+    """The key of `TrialSpec.contents` under which the commit of a role's rows stands."""
+    return f"{role} commit"
+
+
+def as_seen(spec: TrialSpec) -> TrialSpec:
+    """The trial with the commits that its run saw as the revisions; as it is where they come from no hub."""
+    rows = {role: spec.contents[key] for role in _ROLES if (key := commit_of_rows(role)) in spec.contents}
+    return _at(spec, spec.contents.get("model"), rows)
+
+
+def as_recorded(spec: TrialSpec, record: TrialRecord) -> TrialSpec:
+    """The trial with the commits that its record names as the revisions."""
+    return _at(spec, record.model.commit if record.model else None, record.data.commits if record.data else {})
+
+
+def _at(spec: TrialSpec, model_commit: str | None, row_commits: Mapping[str, str]) -> TrialSpec:
     model, data = spec.model, spec.task.data
-    if record.model is not None and record.model.commit and model == record.spec.model:
-        model = model.model_copy(update={"revision": record.model.commit})
-    pinned = {}
-    for role, commit in (record.data.commits if record.data is not None else {}).items():
+    if model_commit is not None:
+        model = model.model_copy(update={"revision": model_commit})
+    for role, commit in row_commits.items():
         source = getattr(data, role)
-        if source == getattr(record.spec.task.data, role):
-            pinned[role] = source.model_copy(update={"revision": commit})
-    task = spec.task.model_copy(update={"data": data.model_copy(update=pinned)})
-    return spec.model_copy(update={"model": model, "task": task})
-
-
-def settle(spec: TrialSpec, place: TrialStore) -> TrialSpec:
-    """The trial with the commits that finished trials beside it in its study were run with; as it is where there are
-    none."""
-    for folder in sorted(place.folder.parent.iterdir()):
-        try:
-            record = TrialStore(folder).record() if folder != place.folder else None
-        except CorruptRecord:
-            continue
-        if record is None or not record.status.finished or record.data is None:
-            continue
-        spec = at_commits(spec, record)
-        if record.model is not None:
-            break
-    return spec
+        if source is not None:
+            data = data.model_copy(update={role: source.model_copy(update={"revision": commit})})
+    return spec.model_copy(update={"model": model, "task": spec.task.model_copy(update={"data": data})})

@@ -14,7 +14,7 @@ from tuneoff.sources import find_model, sha256
 from tuneoff.spec import ModelSpec
 from tuneoff.store import TrialStore, give_usual_modes, write_atomically
 from tuneoff.trial.card import Base, Exported, Kind, render
-from tuneoff.trial.commits import at_commits
+from tuneoff.trial.commits import as_recorded
 from tuneoff.trial.early import refuse_export
 from tuneoff.trial.precision import choose_device
 from tuneoff.trial.use import restore
@@ -51,7 +51,7 @@ def export(place: TrialStore, out: Path, merged: bool, device: str) -> dict[str,
         if model.can_generate() and (settings := task.generation_config(model, tokenizer)) is not None:
             model.generation_config = settings
         tokenizer.save_pretrained(str(fresh))
-        base = _base(at_commits(spec, record).model)
+        base = _base(as_recorded(spec, record).model)
         if plain:
             model.save_pretrained(str(fresh))
             kind: Kind = "merged model" if merged else "plain model"

@@ -12,10 +12,12 @@ from tuneoff.errors import TuneoffError, UnsupportedModel
 from tuneoff.measure import parameters
 from tuneoff.methods.base import Method
 from tuneoff.record import Finding, Parameters
+from tuneoff.sources import ModelFiles
 from tuneoff.spec import StudySpec, TrialSpec
 from tuneoff.tasks.base import Task
 from tuneoff.trial import data as trial_data
 from tuneoff.trial import model as trial_model
+from tuneoff.trial.commits import commit_of_rows
 from tuneoff.trial.early import misfits, refuse_rows
 from tuneoff.trial.exhaustion import loading
 from tuneoff.trial.lengths import check_length
@@ -40,9 +42,10 @@ def inspect_study(study: StudySpec, trials: Sequence[TrialSpec], require_data: b
     by_row: dict[str, dict[str, Any]] = {}
     problems: dict[str, list[str]] = defaultdict(list, misfits(task, trials))
     unsuited = {label for labels in problems.values() for label in labels}
+    files = None
     if require_data and not problems:
         # Weights are fetched now, so that a hub that is out of reach stops the study before the first trial.
-        trial_model.fetch(study.model)
+        _, files = trial_model.fetch(study.model)
     for trial in trials:
         if trial.label in unsuited:
             continue
@@ -61,13 +64,10 @@ def inspect_study(study: StudySpec, trials: Sequence[TrialSpec], require_data: b
                 problems[f"{trial.method} cannot be attached: {type(error).__name__}: {error}"].append(trial.label)
         counted[trial.id] = by_row[trial.label]
     refuse_rows(study, problems, [label for label in study.methods if by_row.get(label)])
-    contents = {name: split["fingerprint"] for name, split in data["splits"].items()} if data is not None else {}
+    contents = _contents(data, files)
     if require_data and any(issubclass(registry.methods()[trial.method], Method) for trial in trials):
         # So that a tokenizer that does not fit stops the study before the first trial.
         trial_model.load_tokenizer(study.model, task)
-        _, files = trial_model.load_config(study.model)
-        if files is not None and files.commit is not None:
-            contents["model"] = files.commit
     return {
         "trials": counted,
         "labels": list(task.labels),
@@ -75,6 +75,17 @@ def inspect_study(study: StudySpec, trials: Sequence[TrialSpec], require_data: b
         "warnings": [finding.model_dump() for finding in findings],
         "contents": contents,
     }
+
+
+def _contents(data: dict[str, Any] | None, files: ModelFiles | None) -> dict[str, str]:
+    """What trials are to load, too, as `TrialSpec.contents`."""
+    contents = {}
+    if data is not None:
+        contents = {name: split["fingerprint"] for name, split in data["splits"].items()}
+        contents |= {commit_of_rows(role): commit for role, commit in data["commits"].items()}
+    if files is not None and files.commit is not None:
+        contents["model"] = files.commit
+    return contents
 
 
 def _look_at_data(task: Task, study: StudySpec, required: bool) -> tuple[dict[str, Any] | None, list[Finding]]:

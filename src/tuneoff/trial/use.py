@@ -19,7 +19,7 @@ from tuneoff.tasks.base import Example, Task
 from tuneoff.trial import contents, early
 from tuneoff.trial import data as trial_data
 from tuneoff.trial import model as trial_model
-from tuneoff.trial.commits import at_commits
+from tuneoff.trial.commits import as_recorded
 from tuneoff.trial.evaluate import Bench
 from tuneoff.trial.evaluate import predict as predict_examples
 from tuneoff.trial.evaluate import write as write_texts
@@ -63,7 +63,7 @@ def restore(place: TrialStore, device: torch.device, whole: bool = False) -> tup
     assert isinstance(method, Method)
     task = early.task_of(spec, record)
     policy = apply_policy(spec.protocol.precision, device)
-    loaded = load_model(at_commits(spec, record), task, device, policy.name)
+    loaded = load_model(as_recorded(spec, record), task, device, policy.name)
     if record.model and record.model.checksum and record.model.checksum != loaded.info.checksum:
         raise StoreError(
             f"{spec.model.source} now holds other weights than trial {spec.id} was trained on",
@@ -132,7 +132,7 @@ def _demonstrations(task: Task, spec: TrialSpec, record: TrialRecord) -> list[Ex
     method = registry.methods()[spec.method].create(spec.options)
     if not isinstance(method, Method) or not method.demonstrations:
         return []
-    data = trial_data.load(task, at_commits(spec, record).task, spec.protocol)
+    data = trial_data.load(task, as_recorded(spec, record).task, spec.protocol)
     before = record.data.splits["train"].fingerprint if record.data else None
     if data.info.splits["train"].fingerprint != before:
         raise StoreError(

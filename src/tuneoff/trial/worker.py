@@ -117,12 +117,12 @@ def run(
     released, found = allocator.settle(spec.execution, device, place.append_event)
     with Sampler(device=device, emit=place.append_event, others=ranks.others) as sampler:
         phases = Phases(device, sampler, ranks.noting(place.append_event))
-        settled = commits.settle(spec, place)
+        seen = commits.as_seen(spec)
         if isinstance(method, Baseline):
-            record = _run_baseline(settled, method, place, phases)
+            record = _run_baseline(seen, method, place, phases)
         else:
             assert isinstance(method, Method)
-            record = _run_model(settled, method, place, phases, sampler, device, ranks)
+            record = _run_model(seen, method, place, phases, sampler, device, ranks)
         record = combine(record, ranks, device, phases.cpu_seconds)
     machine = environment.describe(str(device), torch.get_num_threads(), commit=commit, release_memory=released)
     timing = record.timing.model_copy(update={"total_seconds": time.perf_counter() - started})
