@@ -59,6 +59,25 @@ def test_the_first_sentences_are_the_answer_and_are_scored() -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "кот спит дома. собака бежит.",
+        "我爱北京天安门。他们在学校里读书。",
+        "राम घर गया। वह सो गया।",
+        "هل نام القط؟ نعم نام.",
+    ],
+)
+def test_a_first_sentence_that_is_the_target_scores_one_in_every_script(text: str) -> None:
+    lead = registry.methods()["lead"].create({"sentences": 1})
+    assert isinstance(lead, Baseline)
+    task = Generation({})
+    example = Example(text, sentences(text)[0], 0, "row 1")
+    task.settle({"train": [example]})
+    metrics = {metric.name: metric.value for metric in task.score(lead.predict(task, [], [example]), "test")}
+    assert metrics == dict.fromkeys(("rouge_l", "rouge_1", "rouge_2", "rouge_lsum", "exact_match", "token_f1"), 1.0)
+
+
+@pytest.mark.parametrize(
     "text", ["a" * 200_000 + ". B", "." * 200_000, "Mr. " * 50_000], ids=["word", "dots", "titles"]
 )
 def test_odd_texts_take_no_time(text: str) -> None:

@@ -16,6 +16,7 @@ _WORD = regex.compile(
 )
 """One such letter, or a run of other letters, marks and digits; joiners and soft hyphens do not end it."""
 _BEYOND_LATIN = regex.compile(r"(?V1)[[\p{L}\p{Nd}]--[\p{Latin}\p{Common}\p{Inherited}]]|[\p{Nd}--0-9]")
+_PICTURE = regex.compile(r"\p{Extended_Pictographic}[\p{M}\p{Emoji_Modifier}]*")
 _JOINER = regex.compile("[\u00ad\u200c\u200d]")
 _PUNCTUATION = regex.compile(r"[\p{P}$+<=>^`|~]+")
 """ASCII's, as in SQuAD's script, and all that Unicode calls so, as in that of MLQA."""
@@ -49,11 +50,11 @@ def summary_words(text: str, *, whole: bool = False) -> list[str]:
 def answer_words(text: str) -> list[str]:
     """The words that exact match and token F1 compare: no case, punctuation or English articles, as in SQuAD.
 
-    Letters of scripts without spaces are words of their own, as in MLQA. A text of which nothing would be left keeps
-    its articles (an answer `A`), and one of punctuation alone keeps that (a smiley).
+    Letters of scripts without spaces are words of their own, as in MLQA, and so are emoji. A text of which nothing
+    would be left keeps its articles (an answer `A`), and one of punctuation alone keeps that (a smiley).
     """
     lower = same_form(text.lower())
-    bare = _LETTER.sub(r" \g<0> ", _PUNCTUATION.sub("", lower))
+    bare = _PICTURE.sub(r" \g<0> ", _LETTER.sub(r" \g<0> ", _PUNCTUATION.sub("", lower)))
     return _ARTICLE.sub(" ", bare).split() or bare.split() or lower.split()
 
 

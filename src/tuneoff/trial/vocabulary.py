@@ -89,7 +89,7 @@ def settle_padding(tokenizer: Any, config: Any) -> tuple[int, tuple[Finding, ...
         return isinstance(number, int) and number >= 0 and (size is None or number < size)
 
     own = tokenizer.pad_token_id
-    known = (own, config.pad_token_id, tokenizer.eos_token_id, *tokenizer.all_special_ids)
+    known = (own, getattr(config, "pad_token_id", None), tokenizer.eos_token_id, *tokenizer.all_special_ids)
     pad = next(filter(fits, known), 0)
     if own is None or fits(own):
         return pad, ()
