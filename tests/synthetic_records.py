@@ -32,7 +32,7 @@ from tuneoff.record import (
     Timing,
     TrialRecord,
 )
-from tuneoff.rounds import Search
+from tuneoff.rounds import Search, recorded
 from tuneoff.search import spaces
 from tuneoff.spec import StudySpec, TrialSpec
 from tuneoff.store import StudyStore
@@ -331,7 +331,9 @@ def build_store(root: Path, study: StudySpec, world: World | None = None, **sear
     trials = plan(study)
     store = StudyStore.create(root, study, trials)
     if study.protocol.search is not None:
-        chosen = {label: row["choice"] for label, row in (build_search(store, **search).search() or {})["rows"].items()}
+        chosen = {
+            label: row["choice"] for label, row in (recorded(build_search(store, **search)) or {})["rows"].items()
+        }
         trials = plan(study, chosen={label: choice for label, choice in chosen.items() if choice})
         store = StudyStore.create(root, study, trials)
     for spec in trials:

@@ -11,11 +11,10 @@ from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tuneoff import registry
 from tuneoff.errors import CorruptRecord
-from tuneoff.executors.base import Executor, Inspection, Listener, Progress
 from tuneoff.halving import check_rows, promoted, rungs
 from tuneoff.plan import plan, search_protocol, search_trial
 from tuneoff.record import Status, TrialRecord
@@ -35,6 +34,9 @@ from tuneoff.search import (
 )
 from tuneoff.spec import SearchSpec, StudySpec, TrialSpec
 from tuneoff.store import StudyStore
+
+if TYPE_CHECKING:
+    from tuneoff.executors.base import Executor, Inspection, Listener
 
 SEARCH_VERSION = 1
 
@@ -80,7 +82,7 @@ class RowSearch:
 
 
 class Search:
-    """Derives a study's search from the records in its folder.
+    """Derives a study's search from the records in its folder, and runs what is missing.
 
     Where ranges may grow, the search is one of all rows of the folder, those of earlier runs too: whether they grow
     hangs on every row, and must not hang on which rows a run was asked for.
@@ -125,7 +127,7 @@ class Search:
                 for trial in trials:
                     record = self.store.trial(trial.id).intact_record()
                     if record is not None and record.status in ANSWERS:
-                        listener(Progress("skipped", trial, record=record))
+                        executor.skip(trial, record, listener)
                     else:
                         open_trials.append(trial)
                 expecting = [trial.model_copy(update={"contents": self.contents}) for trial in open_trials]
@@ -264,12 +266,17 @@ class Search:
                 label: values
                 for label, row in self.rows.items()
                 if label not in stopped
-                and (values := next(better[label], None) if rung else self._suggestion(row)) is not None
+                and (values := next(better[label], None) if rung else self._suggestion(label)) is not None
             }
             trials = {
-                label: search_trial(self.study, label, values, self.fingerprints, steps)
+                label: trial
                 for label, values in tried.items()
+                if (trial := self._trial(label, values, steps)) is not None
             }
+            stopped |= tried.keys() - trials.keys()
+            if not rung:
+                left = {label for label, row in self.rows.items() if len(row.history) < size(row.space)}
+                stopped |= left - tried.keys()
             yield list(trials.values())
             records = {label: self.store.trial(trial.id).intact_record() for label, trial in trials.items()}
             for label, record in records.items():
@@ -280,7 +287,13 @@ class Search:
                     self.rows[label].records.append(record)
         return not stopped
 
-    def _suggestion(self, row: RowSearch) -> Values | None:
+    def _trial(self, label: str, values: Values, steps: int | None) -> TrialSpec | None:
+        """The trial that tries these values; None where it is not known."""
+        return search_trial(self.study, label, values, self.fingerprints, steps)
+
+    def _suggestion(self, label: str) -> Values | None:
+        """What to try next; None where nothing is left, or nothing is known."""
+        row = self.rows[label]
         if len(row.history) >= size(row.space):
             return None
         return suggest(row.space, row.history, self.spec.seed, self.spec.sampler)
@@ -289,6 +302,43 @@ class Search:
         score = record.metric(self.metric, "validation") if record.status is Status.COMPLETED else None
         loss = record.metric("loss", "validation")
         return Outcome(values, None if score is None else self.sign * score, loss, rung)
+
+
+class _Recorded(Search):
+    """A search as its records tell it: what was tried is read from them; nothing is suggested and nothing run."""
+
+    def __init__(self, store: StudyStore) -> None:
+        super().__init__(store.study(), {}, store)
+        specs = [spec for spec in map(self._spec, store.search_ids()) if spec is not None]
+        # Where the rows or the base model were changed, what was searched last counts.
+        self._specs = [spec for spec in specs if spec.fingerprints == specs[-1].fingerprints]
+
+    def _trial(self, label: str, values: Values, steps: int | None) -> TrialSpec | None:
+        tried = (spec for spec in self._tried(label, steps) if self._values(spec) == values)
+        return next(tried, None)
+
+    def _suggestion(self, label: str) -> Values | None:
+        tried = self._tried(label, self.rungs[0].steps)
+        done = len(self.rows[label].history)
+        return self._values(tried[done]) if done < len(tried) else None
+
+    def _tried(self, label: str, steps: int | None) -> list[TrialSpec]:
+        specs = [spec for spec in self._specs if spec.label == label]
+        return specs if steps is None else [spec for spec in specs if spec.protocol.max_steps == steps]
+
+    def _values(self, spec: TrialSpec) -> Values:
+        given = {**spec.options, LEARNING_RATE: spec.learning_rate}
+        return {dimension.name: given[dimension.name] for dimension in self.rows[spec.label].space}
+
+
+def recorded(store: StudyStore) -> dict[str, Any] | None:
+    """What the search of a study's folder tried, found and chose, derived from its records as `Search.found` tells it;
+    None where none was begun.
+
+    Raises:
+        StudyError: if a method of the study is not installed here.
+    """
+    return _Recorded(store).found() if store.search_ids() else None
 
 
 def _whole(study: StudySpec, store: StudyStore) -> StudySpec:

@@ -19,7 +19,7 @@ from tuneoff.forecast import StudyForecast
 from tuneoff.outlook import ToCome
 from tuneoff.plan import content_hash, plan, question, selection
 from tuneoff.record import Status, TrialRecord
-from tuneoff.rounds import Search, outline
+from tuneoff.rounds import Search, outline, recorded
 from tuneoff.spec import StudySpec, TrialSpec
 from tuneoff.store import StudyStore, refuse_overwriting
 from tuneoff.trackers.process import Outlets
@@ -106,7 +106,8 @@ class Study:
     @property
     def chosen(self) -> dict[str, dict[str, Any]]:
         """label -> what the search chose: option or `learning_rate` -> value. Empty before a search is over."""
-        found = StudyStore(self.folder).search() if self.folder is not None else None
+        place = StudyStore(self.folder) if self.folder is not None else None
+        found = recorded(place) if place is not None and place.is_there else None
         rows = found["rows"] if found is not None else {}
         return {label: row["choice"] for label, row in rows.items() if row["choice"] and label in self.spec.methods}
 

@@ -13,7 +13,7 @@ from tuneoff.errors import ExecutorError, StudyError
 from tuneoff.executors.base import Executor, Inspection, Listener, Progress
 from tuneoff.plan import plan
 from tuneoff.record import Metric, Status, Timing, TrialRecord
-from tuneoff.rounds import Search, outline
+from tuneoff.rounds import Search, outline, recorded
 from tuneoff.search import size
 from tuneoff.spec import StudySpec, TrialSpec
 from tuneoff.store import StudyStore
@@ -114,7 +114,7 @@ def test_a_search_stopped_anywhere_goes_on_as_if_it_had_not(study: StudySpec, tm
         folder = tmp_path / str(stop)
         with pytest.raises(KeyboardInterrupt):
             search(study, folder, Pretender(stop=stop))
-        data = StudyStore.open(folder).search()
+        data = recorded(StudyStore.open(folder))
         assert data is not None
         assert not data["complete"]
         assert sum(len(row["tried"]) for row in data["rows"].values()) == stop
@@ -137,24 +137,24 @@ def test_more_trials_keep_those_that_there_are(study: StudySpec, tmp_path: Path)
 
 def test_a_run_of_some_rows_keeps_what_was_found_of_the_others(study: StudySpec, tmp_path: Path) -> None:
     search(study, tmp_path)
-    before = StudyStore.open(tmp_path).search()
+    before = recorded(StudyStore.open(tmp_path))
     assert before is not None
     assert before["rows"].keys() == {"lora", "full"}
     _, ran = search(narrow(study, methods=["full"]), tmp_path)
     assert ran == []
-    assert StudyStore.open(tmp_path).search() == before
+    assert recorded(StudyStore.open(tmp_path)) == before
 
 
 def test_a_row_that_ran_on_alone_is_told_whole_in_a_search_that_is_not_over(study: StudySpec, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         search(study, tmp_path, Pretender(stop=2))
     search(narrow(study, methods=["full"]), tmp_path)
-    data = StudyStore.open(tmp_path).search()
+    data = recorded(StudyStore.open(tmp_path))
     assert data is not None
     assert {label: len(row["tried"]) for label, row in data["rows"].items()} == {"lora": 1, "full": 10}
     assert (data["complete"], data["equal"]) == (False, False)
     search(study, tmp_path)
-    assert StudyStore.open(tmp_path).search() == search(study, tmp_path / "whole")[0].found()
+    assert recorded(StudyStore.open(tmp_path)) == search(study, tmp_path / "whole")[0].found()
 
 
 def test_the_choice_is_the_best_on_validation_and_the_verdict_stands_at_it(study: StudySpec, tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_growth_does_not_hang_on_which_rows_a_run_was_asked_for(
         counts.append(len(ran))
     # The row at the edge grows by itself; the other gets its further trials as soon as the folder has both.
     assert counts == ([12, 12] if order[0] == "low" else [8, 16])
-    data = StudyStore.open(tmp_path / "parts").search()
+    data = recorded(StudyStore.open(tmp_path / "parts"))
     assert data is not None
     expected = whole.found()
     assert data | {"rows": None} == expected | {"rows": None}
@@ -302,7 +302,7 @@ def test_rows_that_choose_otherwise_once_the_search_grew_wait_for_their_verdict(
     store = StudyStore.open(tmp_path)
     (before,) = store.records()
     run(narrow(growing, methods=["low"]), tmp_path, monkeypatch)
-    chosen = (store.search() or {})["rows"]["wide"]["choice"]["learning_rate"]
+    chosen = (recorded(store) or {})["rows"]["wide"]["choice"]["learning_rate"]
     assert chosen != before.spec.learning_rate, "four trials more found a better rate"
     rates = {spec.label: spec.learning_rate for spec in (store.trial(i).spec() for i in store.trial_ids())}
     assert rates["wide"] == chosen
@@ -344,7 +344,7 @@ def test_the_better_half_of_every_row_goes_on_with_twice_the_steps(pruned: Study
             best = sorted(ended, key=lambda o: -(o.score or 0))[: len(ended) // 2]
             assert [o.values for o in row.history if o.rung == rung + 1] == [o.values for o in best]
         assert found.chosen[label] == row.history[-1].values
-    data = StudyStore.open(tmp_path).search()
+    data = recorded(StudyStore.open(tmp_path))
     assert data is not None
     assert data["rungs"] == [{"trials": trials, "steps": steps} for trials, steps in RUNGS]
     assert (data["equal"], data["search"]["prune"]) == (True, "halving")
@@ -422,7 +422,7 @@ def test_some_rows_alone_are_pruned_like_all(pruned: StudySpec, tmp_path: Path) 
     for label in ("full", "lora"):
         _, ran = search(narrow(pruned, methods=[label]), tmp_path / "parts")
         assert len(ran) == 15
-    assert StudyStore.open(tmp_path / "parts").search() == whole.found()
+    assert recorded(StudyStore.open(tmp_path / "parts")) == whole.found()
 
 
 def test_rows_too_few_for_the_rungs_are_refused_before_anything_is_written(

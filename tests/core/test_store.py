@@ -439,9 +439,6 @@ def test_search_trials_are_kept_apart(tmp_path: Path, make_study: MakeStudy) -> 
     assert store.search_ids() == [trial.id for trial in tried]
     assert (store.trial_ids(), store.records()) == ([], [])
     assert store.find_trial(tried[0].id[:-2]).spec() == tried[0]
-    assert store.search() is None
-    store.write_search({"rows": {}})
-    assert store.search() == {"rows": {}}
 
 
 def test_a_longer_search_of_some_rows_alone_is_refused(tmp_path: Path, make_study: MakeStudy) -> None:

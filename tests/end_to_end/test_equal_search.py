@@ -15,6 +15,7 @@ from running import Ended, SharedExecutor, Tiny, tiny_rows, write_rows
 from tuneoff.errors import DataError, StoreError
 from tuneoff.executors.base import Listener, Progress
 from tuneoff.record import Status, TrialRecord
+from tuneoff.rounds import recorded
 from tuneoff.spec import TrialSpec
 from tuneoff.store import StudyStore
 from tuneoff.study import Study
@@ -54,7 +55,7 @@ def search_records(folder: Path) -> list[TrialRecord]:
 
 
 def found(folder: Path) -> dict[str, Any]:
-    data = StudyStore.open(folder).search()
+    data = recorded(StudyStore.open(folder))
     assert data is not None
     return data
 

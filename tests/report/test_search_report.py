@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,25 @@ from rich.console import Console
 from synthetic_records import Level, World, build_search, build_store, small_study
 from tuneoff import report
 from tuneoff.analysis.results import gather
+from tuneoff.plan import plan
 from tuneoff.report import terminal
 from tuneoff.report.charts import SENSITIVITY, Chart, build
 from tuneoff.report.data import summarise
 from tuneoff.report.drawing import draw
+from tuneoff.rounds import recorded
 from tuneoff.store import StudyStore
 
 LEVELS = {"majority": Level(0.5, head=0), "full": Level(0.93, 30.0), "lora": Level(0.93, 8.0), "head": Level(0.6, 3.0)}
+TOLD: dict[Path, dict[str, Any]] = {}
+"""Study folder -> what the report is to take for what its search found, where a test makes that up."""
 ROWS: dict[str, Any] = {"full": {}, "lora": {"r": {"search": [4, 8, 16]}}, "head": {}}
+
+
+@pytest.fixture(autouse=True)
+def made_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr("tuneoff.analysis.results.recorded", lambda store: TOLD.get(store.root) or recorded(store))
+    yield
+    TOLD.clear()
 
 
 def searched(folder: Path, search: Any = 8, rows: Any = None, seeds: int = 2, **found: Any) -> StudyStore:
@@ -55,7 +67,7 @@ def sensitivity(store: StudyStore) -> Chart | None:
 def drop_of(tmp_path: Path, scores: list[float | None], **changes: Any) -> dict[str, Any]:
     """`full`'s row of the report where its search trials had these scores."""
     store = searched(tmp_path, len(scores), {"full": {}})
-    found = store.search()
+    found = recorded(store)
     assert found is not None
     row = found["rows"]["full"]
     for tried, score in zip(row["tried"], scores, strict=True):
@@ -66,7 +78,7 @@ def drop_of(tmp_path: Path, scores: list[float | None], **changes: Any) -> dict[
     found["metric"]["direction"] = changes.get("direction", "higher")
     if changes.get("direction") == "lower" and known:
         row["best"] = min(known, key=lambda tried: tried["score"])["trial"]
-    store.write_search(found)
+    TOLD[store.root] = found
     return rows(report.summary(store))["full"]
 
 
@@ -144,7 +156,7 @@ def test_a_median_drop_that_would_say_nothing_is_null_with_its_reason(
 def test_a_best_value_at_an_edge_is_a_warning(tmp_path: Path) -> None:
     assert "best_at_edge" not in named(report.summary(searched(tmp_path / "inside", rows={"full": {}, "head": {}})))
     store = searched(tmp_path, rows={"full": {}, "lora": {"r": {"search": [4, 8, 16]}}}, peaks={"full": 1.0})
-    found = store.search()
+    found = recorded(store)
     assert found is not None
     best = found["rows"]["full"]["choice"]["learning_rate"]
     message = named(report.summary(store))["best_at_edge"]
@@ -177,11 +189,11 @@ def test_a_search_that_is_not_over_says_so_and_chooses_nothing(tmp_path: Path) -
 
 def test_rows_that_were_searched_unequally_are_told_in_the_answer(tmp_path: Path) -> None:
     store = searched(tmp_path)
-    found = store.search()
+    found = recorded(store)
     assert found is not None
     found["rows"]["full"]["tried"].pop()
     del found["rows"]["head"]
-    store.write_search(found)
+    TOLD[store.root] = found
     body = report.summary(store)
     message = "Rows were not searched equally (search trials: full 7, lora 8, head 0), so their ranking is not fair."
     assert message in body["answer"]["caveats"]
@@ -240,12 +252,12 @@ def test_what_was_pruned_and_what_it_took_is_said(tmp_path: Path) -> None:
 
 def test_the_median_drop_of_a_pruned_row_holds_equal_steps_against_one_another(tmp_path: Path) -> None:
     store = searched(tmp_path, HALVED, {"full": {}})
-    found = store.search()
+    found = recorded(store)
     assert found is not None
     tried = found["rows"]["full"]["tried"]
     for one, score in zip(tried, [0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, *[0.99] * 7], strict=True):
         one["score"] = score
-    store.write_search(found)
+    TOLD[store.root] = found
     row = rows(report.summary(store))["full"]
     assert row["median_drop"] == pytest.approx(0.8 - 0.45)
     assert row["score"] == 0.99
@@ -259,10 +271,10 @@ def test_pruned_rows_are_unequal_only_where_configurations_are(tmp_path: Path) -
     body = report.summary(store)
     assert [row["tried_count"] for row in body["search"]["rows"]] == [8, 15]
     assert "unequal_search" not in named(body)
-    found = store.search()
+    found = recorded(store)
     assert found is not None
     found["rows"]["full"]["tried"].pop()
-    store.write_search(found)
+    TOLD[store.root] = found
     assert "full 7, lora 8" in named(report.summary(store))["unequal_search"]
 
 
@@ -283,24 +295,6 @@ def test_the_chart_marks_what_was_pruned(tmp_path: Path) -> None:
     assert plain is not None
     assert "Hollow" not in plain.caption
     assert {s.early for s in plain.series} == {()}
-
-
-def test_a_search_of_before_there_was_pruning_is_still_told(tmp_path: Path) -> None:
-    store = searched(tmp_path)
-    now = report.summary(store)["search"]
-    found = store.search()
-    assert found is not None
-    del found["rungs"]
-    for row in found["rows"].values():
-        for tried in row["tried"]:
-            del tried["rung"], tried["steps"]
-    store.write_search(found)
-    before = report.summary(store)["search"]
-    assert {**before, "rows": 0} == {**now, "rows": 0}
-    assert [row["median_drop"] for row in before["rows"]] == [row["median_drop"] for row in now["rows"]]
-
-
-# --- for people
 
 
 def test_the_page_says_what_was_searched_how_equally_and_at_what_cost(tmp_path: Path) -> None:
@@ -357,8 +351,8 @@ def test_floors_alone_have_nothing_to_search(tmp_path: Path) -> None:
 
 
 def test_a_search_that_was_only_asked_for_has_not_begun(tmp_path: Path) -> None:
-    store = searched(tmp_path)
-    (store.root / "search.json").unlink()
+    study = small_study("majority", rows=ROWS, search=8)
+    store = StudyStore.create(tmp_path / "study", study, plan(study))
     assert section(report.write(store, plots=False).read_text()).strip() == "The search has not begun."
 
 
@@ -419,12 +413,12 @@ def test_rows_whose_rate_was_not_searched_are_not_in_the_chart(tmp_path: Path) -
 
 def test_a_metric_over_several_magnitudes_has_a_logarithmic_axis(tmp_path: Path) -> None:
     store = searched(tmp_path, rows={"full": {}})
-    found = store.search()
+    found = recorded(store)
     assert found is not None
     found["metric"] = {"name": "loss", "direction": "lower", "split": "validation"}
     for at, tried in enumerate(found["rows"]["full"]["tried"]):
         tried["score"] = 2.0 + at**2
-    store.write_search(found)
+    TOLD[store.root] = found
     chart = sensitivity(store)
     assert chart is not None
     assert (chart.y.scale, chart.y.label) == ("log", "validation loss (lower is better)")
@@ -435,4 +429,4 @@ def test_the_chart_is_there_before_the_verdict(tmp_path: Path) -> None:
     everything = frozenset({("full", 0), ("full", 1)})
     store = build_store(tmp_path / "s", study, World(levels=LEVELS, skip=everything))
     assert f"{SENSITIVITY}.png" in report.write(store).read_text()
-    assert build_search(store).search() == store.search()
+    assert json.loads((store.root / "search.json").read_text()) == recorded(build_search(store))

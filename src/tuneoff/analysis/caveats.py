@@ -68,6 +68,9 @@ def _trials(results: Results) -> list[Finding]:
         told = "; ".join(f"{status}: {tally(results, of)}" for status, of in statuses.items() if of)
         message = f"{len(ended)} of {results.planned_count} trials did not complete ({told})."
         found.append(Finding(name="failed_trials", message=message))
+    if results.search_trouble:
+        message = f"What the search found cannot be told here: {results.search_trouble}"
+        found.append(Finding(name="search_untold", message=message))
     there = {record.spec.id for record in results.records} | results.left_out.keys()
     missing = {row.label: sum(trial.id not in there for trial in row.trials) for row in results.rows}
     waiting = [(row, missing[row.label]) for row in results.rows if missing[row.label]]

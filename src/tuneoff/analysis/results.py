@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tuneoff.errors import CorruptRecord
+from tuneoff.errors import CorruptRecord, StudyError
 from tuneoff.plan import content_hash
 from tuneoff.record import Metric, Status, TrialRecord
+from tuneoff.rounds import recorded
 from tuneoff.spec import StudySpec, TrialSpec
 from tuneoff.store import StudyStore, TrialStore
 
@@ -80,7 +81,8 @@ class Results:
         study: what was asked.
         rows: in the study's order.
         superseded: ids of trials that a later trial of the same row and seed replaced (their data changed).
-        search: what the search tried, found and chose, as `search.json` tells it; None where there was none.
+        search: what the search tried, found and chose, derived from its records; None where there was none.
+        search_trouble: why that cannot be told here; else empty.
         others: trials of the folder that were not asked for.
         left_out: trial -> why its record is not used: something of it is damaged, or it saw other contents than the
             rest of its row. Such a trial counts as one that has not been run.
@@ -93,6 +95,7 @@ class Results:
     search: dict[str, Any] | None = None
     others: tuple[TrialSpec, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
+    search_trouble: str = ""
 
     @property
     def report_folder(self) -> Path:
@@ -195,7 +198,14 @@ def gather(store: StudyStore, asked: Asked | None = None) -> Results:
         left_out |= strange
         records = {trial_id: record for trial_id, record in records.items() if trial_id not in strange}
     rows = tuple(_row(store, name, groups[key], records, left_out) for key, name in zip(keys, names, strict=True))
-    return Results(store, study, rows, tuple(superseded), store.search(), tuple(others), left_out)
+    for trial_id in store.search_ids():
+        if damage := store.trial(trial_id).damage():
+            left_out[trial_id] = damage.replace(f"{store.root}/", "")
+    try:
+        search, trouble = recorded(store), ""
+    except StudyError as error:
+        search, trouble = None, error.message
+    return Results(store, study, rows, tuple(superseded), search, tuple(others), left_out, trouble)
 
 
 def _of_other_contents(records: Sequence[TrialRecord]) -> dict[str, str]:

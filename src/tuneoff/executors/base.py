@@ -143,6 +143,10 @@ class Executor(ABC):
         except ValidationError as error:
             raise ExecutorError(f"the answer to 'count' is none: {error}") from None
 
+    def skip(self, trial: TrialSpec, record: TrialRecord, listener: Listener) -> None:
+        """Tells that a trial need not run: it has its record already."""
+        listener(Progress("skipped", trial, record=record))
+
     @abstractmethod
     def run(self, store: StudyStore, trials: Sequence[TrialSpec], listener: Listener) -> None:
         """Runs the trials that have no finished record, in order; returns when each has a record. Whether they

@@ -107,7 +107,7 @@ class LocalExecutor(Executor):
         for trial in trials:
             record = store.trial(trial.id).finished_record()
             if record is not None:
-                listener(Progress("skipped", trial, record=record))
+                self.skip(trial, record, listener)
             else:
                 missing.append(trial)
         for trial in missing:

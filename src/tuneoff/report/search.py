@@ -39,7 +39,7 @@ def search_data(results: Results) -> dict[str, Any] | None:
     units_of = [m.unit for r in results.completed for m in r.metrics if (m.name, m.split) == (name, "validation")]
     return {
         **asked.model_dump(mode="json", include={"trials", "seed", "sampler", "grow", "prune"}),
-        "rungs": found.get("rungs", []),
+        "rungs": found["rungs"],
         **{
             key: getattr(protocol, key) if getattr(asked, key) is None else getattr(asked, key)
             for key in ("train_rows", "epochs", "max_steps")
@@ -88,7 +88,7 @@ def _row(row: Row, found: dict[str, Any], sign: float, search: dict[str, Any]) -
 
 def rung_of(tried: dict[str, Any]) -> int:
     """Which share of the steps a trial had, from 0; always 0 without pruning."""
-    return int(tried.get("rung", 0))
+    return int(tried["rung"])
 
 
 def _best(tried: list[dict[str, Any]], sign: float) -> dict[str, Any] | None:

@@ -85,7 +85,7 @@ class StudyStore:
         else:
             study = joined(store.study(), study)
             verdict = store._merged(study, trials)
-            searched = list(dict.fromkeys([*store.search_ids(), *searched]))
+            searched = [*(trial_id for trial_id in store.search_ids() if trial_id not in searched), *searched]
         for trial in trials:
             place = store.trial(trial.id)
             try:
@@ -215,19 +215,9 @@ class StudyStore:
         return list(self._manifest().get("search_trials", ()))
 
     def write_search(self, found: dict[str, Any]) -> None:
-        """Keeps what the search tried, found and chose."""
+        """Keeps what the search tried, found and chose, for whoever opens the folder; nothing here reads it back."""
         text = json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False)
         write_atomically(self.root / "search.json", text, make_folder=False)
-
-    def search(self) -> dict[str, Any] | None:
-        """What the search tried, found and chose, as described in docs/protocol.md; None where there was none.
-
-        Raises:
-            CorruptRecord: if it cannot be read.
-        """
-        path = self.root / "search.json"
-        found: dict[str, Any] | None = read_json(path) if path.exists() else None
-        return found
 
     def write_forecast(self, forecast: StudyForecast) -> None:
         """Keeps what the study is expected to take."""
