@@ -151,8 +151,19 @@ def test_a_part_of_the_transformer_that_is_missing_is_trained_by_all_and_one_of_
 # --- every method
 
 
+ENCODERS = {name for name in HEADS if name not in ("bart", "gpt2", "opt", "t5")}
+REFUSED = {
+    *(("prefix_tuning", name) for name in ENCODERS),
+    *(("bitfit", name) for name in ("modernbert", "t5")),
+    *((name, "xlnet") for name in ("lora", "ia3")),
+}
+"""Other tests say why."""
 CASES = [
-    (name, architecture) for architecture in ("bert", "deberta-v2") for name in TRAINABLE if name != "prefix_tuning"
+    pytest.param(name, architecture, marks=() if quick else pytest.mark.slow)
+    for architecture in HEADS
+    for name in TRAINABLE
+    for quick in [architecture in ("bert", "deberta-v2") or name in ("lora", "prompt_tuning")]
+    if (name, architecture) not in REFUSED
 ]
 
 
