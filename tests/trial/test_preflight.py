@@ -9,6 +9,7 @@ import torch
 from trial_tools import bench_of, some_features
 
 from tuneoff.errors import UnsupportedModel
+from tuneoff.measure.parameters import BaseIdentity
 from tuneoff.methods.base import Attached
 from tuneoff.spec import Precision, Protocol
 from tuneoff.tasks.base import Batch, Features
@@ -76,6 +77,20 @@ def test_a_part_cut_off_the_graph_is_named() -> None:
     with pytest.raises(UnsupportedModel, match=r"trained parameters get no gradient, e.g. bert\.embeddings"):
         preflight.check(bench, FEATURES, "full")
     assert all(p.grad is None for p in model.parameters())
+
+
+def test_a_few_tensors_that_other_tasks_use_stay_as_they_are() -> None:
+    bench, _ = bench_of("full", "xlnet")
+    before = BaseIdentity.of(bench.attached.model, bench.task.view(bench.attached.model))
+    idle = preflight.check(bench, FEATURES, "full", before)
+    assert "transformer.mask_emb" in idle
+    assert all(name.startswith("transformer.") for name in idle)
+    with pytest.raises(UnsupportedModel, match=r"e\.g\. transformer\.mask_emb"):
+        preflight.check(bench, FEATURES, "full")
+    model: Any = bench.attached.model
+    model.transformer.word_embedding.register_forward_hook(lambda module, inputs, output: output.detach())
+    with pytest.raises(UnsupportedModel, match="trained parameters get no gradient"):
+        preflight.check(bench, FEATURES, "full", before)
 
 
 def test_a_frozen_parameter_with_gradient_is_named() -> None:

@@ -32,6 +32,10 @@ class BaseIdentity:
         head = {id(p): ref(p) for name in task.head for p in model.get_submodule(name).parameters()}
         return cls({id(p): ref(p) for p in model.parameters() if id(p) not in head}, head, task.output)
 
+    def is_base(self, parameter: nn.Parameter) -> bool:
+        """Whether a parameter is one of the pretrained model's own."""
+        return _among(self.base, parameter)
+
 
 def _among(known: Mapping[int, ReferenceType[nn.Parameter]], parameter: nn.Parameter) -> bool:
     found = known.get(id(parameter))
@@ -73,7 +77,7 @@ def count(module: nn.Module, before: BaseIdentity) -> Parameters:
     trainable = dict(total)
     for name, parameter, copied in running(module):
         output = before.output is not None and name.rpartition(".")[0] == before.output
-        if _among(before.base, parameter) or hasattr(parameter, "quant_state"):
+        if before.is_base(parameter) or hasattr(parameter, "quant_state"):
             role = "base"
         else:
             role = "head" if copied or _among(before.head, parameter) or output else "adapter"

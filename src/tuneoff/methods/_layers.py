@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 ATTENTION = re.compile(r"(?:^|\.)(\w*att(?:n|ention)\w*)(?=\.|$)", re.IGNORECASE)
 PARTS = {"query": {"q", "query", "wq"}, "key": {"k", "key", "wk"}, "value": {"v", "value", "wv"}}
-BESIDE = {"proj", "projection", "lin", "linear", "layer", "dense", "w"}
+BESIDE = {"proj", "projection", "lin", "linear", "layer", "dense", "head", "w"}
 """What else a query's, key's or value's projection may be called: `q_proj`, `query_layer`. Others are no projections of
 the tokens themselves: DeBERTa's `pos_key_proj`, Longformer's `query_global`."""
 

@@ -59,6 +59,8 @@ def _stack(part: nn.Module) -> list[nn.Module]:
     if not lists:
         raise UnsupportedModel(f"{type(part).__name__}: its transformer blocks cannot be found")
     found = list(lists[max(range(len(lists)), key=lambda number: _size(lists[number]))])
+    while all(isinstance(block, ModuleList) for block in found):
+        found = [block for stage in found for block in stage.children()]
     inner = next((child for child in found[0].children() if isinstance(child, ModuleList)), None)
     # Groups of blocks, and nothing in them besides (ALBERT's): not a block that lists its different parts (T5's).
     if inner is not None and len({type(part) for part in inner}) == 1 and _size(inner) == _size(found[0]):

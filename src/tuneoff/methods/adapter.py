@@ -75,6 +75,11 @@ class Adapter(Method[AdapterOptions]):
         return PlainCode(
             imports=("from torch import nn", *code.imports),
             lines=(
+                "def through_bottleneck(end, inputs, output):",
+                "    if isinstance(output, tuple):",
+                "        return through_bottleneck(end, inputs, output[0]), *output[1:]",
+                "    return output + end.bottleneck(output)",
+                "",
                 f'kept = load_file(f"{{FOLDER}}/{WEIGHTS_FILE}")',
                 'for name in [name for name in kept if name.endswith(".bottleneck.0.weight")]:',
                 '    projection = model.get_submodule(name.removesuffix(".bottleneck.0.weight"))',
@@ -82,9 +87,7 @@ class Adapter(Method[AdapterOptions]):
                 "    projection.bottleneck = nn.Sequential(",
                 f"        nn.Linear(hidden, width), nn.{activation}(), nn.Linear(width, hidden)",
                 "    )",
-                "    projection.register_forward_hook(",
-                "        lambda projection, inputs, output: output + projection.bottleneck(output)",
-                "    )",
+                "    projection.register_forward_hook(through_bottleneck)",
                 *code.lines,
             ),
         )
@@ -114,7 +117,9 @@ class Adapter(Method[AdapterOptions]):
         end.register_forward_hook(_through_bottleneck)
 
 
-def _through_bottleneck(end: nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
+def _through_bottleneck(end: nn.Module, inputs: Any, output: Any) -> Any:
+    if isinstance(output, tuple):  # experts may tell their router's choices too
+        return _through_bottleneck(end, inputs, output[0]), *output[1:]
     changed: torch.Tensor = output + end.bottleneck(output)  # type: ignore[operator]
     return changed
 

@@ -172,7 +172,7 @@ class Probing(Forecaster):
         checkpoint, stored = 0.0, 0
         if self.method.trains:
             with phases("preflight"):
-                preflight.check(trial.bench, trial.features["train"], self.spec.label)
+                preflight.check(trial.bench, trial.features["train"], self.spec.label, trial.before)
             rungs, train = self._climb(trial, phases, row, costs, largest)
         states = row.states or States(4 * weights, weights, 0, 0)
         evaluations = Evaluations(material, costs, forward, states)

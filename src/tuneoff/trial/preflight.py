@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 
 from tuneoff.errors import UnsupportedModel
+from tuneoff.measure.parameters import BaseIdentity
 from tuneoff.tasks.base import Features
 from tuneoff.trial.evaluate import Bench
 from tuneoff.trial.precision import full_precision
@@ -18,9 +19,23 @@ PADDING_TOLERANCE = 1e-3
 by about 1e-6. A wrong token or a mask left out may change it by no more than a few hundredths: an untrained head tells
 texts apart but little, so that under reduced precision the two could not be told apart."""
 
+IDLE_SHARE = 0.1
+"""How large parameters of the pretrained model without a gradient may be, to those with one. More of them would say
+that something cuts the graph."""
 
-def check(bench: Bench, features: Sequence[Features], label: str) -> None:
+
+def check(bench: Bench, features: Sequence[Features], label: str, before: BaseIdentity | None = None) -> list[str]:
     """Runs two examples forward and backward and leaves no trace.
+
+    Args:
+        bench: the model with its method.
+        features: of the training rows.
+        label: of the row, for messages.
+        before: which parameters are the pretrained model's own. A few of those may get no gradient: they serve other
+            tasks (XLNet's mask embedding), or are fixed (Pegasus's positions), and stay as they are.
+
+    Returns:
+        The names of these.
 
     Raises:
         UnsupportedModel: if a trainable parameter gets no gradient, a frozen one does, or logits move with padding.
@@ -34,19 +49,27 @@ def check(bench: Bench, features: Sequence[Features], label: str) -> None:
     with bench.autocast():
         logits = bench.task.forward(bench.attached, batch)
     bench.task.loss(logits, batch).backward()  # type: ignore[no-untyped-call]
-    starved, leaking = [], []
+    starved, leaking, idle, sizes = [], [], [], {True: 0, False: 0}
     for name, parameter in module.named_parameters():
-        if parameter.requires_grad and parameter.grad is None and "original_module" not in name.split("."):
+        starves = parameter.requires_grad and parameter.grad is None
+        if starves and "original_module" not in name.split("."):
             starved.append(name)
+        if before is not None and parameter.requires_grad and before.is_base(parameter):
+            sizes[starves] += parameter.numel()
+            idle += [name] if starves else []
         if not parameter.requires_grad and parameter.grad is not None:
             leaking.append(name)
         parameter.grad = None
     torch.random.set_rng_state(state)
+    if sizes[True] > IDLE_SHARE * sizes[False]:
+        idle = []
+    starved = [name for name in starved if name not in idle]
     if starved:
         raise UnsupportedModel(f"{label}: {len(starved)} trained parameters get no gradient, e.g. {starved[0]}")
     if leaking:
         raise UnsupportedModel(f"{label}: {len(leaking)} frozen parameters get a gradient, e.g. {leaking[0]}")
     _check_padding(bench, pair, label)
+    return idle
 
 
 def _check_padding(bench: Bench, pair: list[Features], label: str) -> None:

@@ -92,6 +92,7 @@ class Assembled:
     model: ModelInfo
     findings: list[Finding]
     policy: PolicyName
+    before: parameters.BaseIdentity
 
 
 def run(
@@ -249,7 +250,7 @@ def assemble(
     data = trial_data.TrialData(data.splits, info, data.findings)
     for finding in found:
         emit({"kind": "finding", **finding.model_dump()})
-    return Assembled(spec, task, method, data, features, bench, counts, model, found, policy.name)
+    return Assembled(spec, task, method, data, features, bench, counts, model, found, policy.name, before)
 
 
 def _run_model(
@@ -348,7 +349,11 @@ Completion = Callable[[TrialRecord], TrialRecord]
 def _train(trial: Assembled, selection: Selection, phases: Phases, place: TrialStore) -> Completion:
     spec = trial.spec
     with phases("preflight"):
-        preflight.check(trial.bench, trial.features["train"], spec.label)
+        idle = preflight.check(trial.bench, trial.features["train"], spec.label, trial.before)
+    if idle:
+        message = f"{len(idle)} of the model's tensors take no part in this task and stay as they are, e.g. {idle[0]}"
+        trial.findings.append(Finding(name="idle_parameters", message=message))
+        place.append_event({"kind": "finding", **trial.findings[-1].model_dump()})
     joules = energy.EnergyMeter(trial.bench.device)
     trial.bench.ranks.seed(spec.seed)
     assert spec.learning_rate is not None
