@@ -66,6 +66,7 @@ def trainable(*without: str) -> list[str]:
         ("bert", "head", trainable("prefix_tuning")),
         pytest.param("gpt2", "head", trainable(), marks=pytest.mark.slow),
         pytest.param("gpt2", "likelihood", trainable("head"), marks=pytest.mark.slow),
+        pytest.param("t5", "head", ["lora", "prompt_tuning", "prefix_tuning"], marks=pytest.mark.slow),
     ],
 )
 def test_every_method_of_a_classifier_is_loaded_without_tuneoff(
@@ -75,9 +76,10 @@ def test_every_method_of_a_classifier_is_loaded_without_tuneoff(
     make_place: MakePlace,
     bert_folder: Path,
     gpt_folder: Path,
+    t5_folder: Path,
     tmp_path: Path,
 ) -> None:
-    folder = bert_folder if architecture == "bert" else gpt_folder
+    folder = {"bert": bert_folder, "gpt2": gpt_folder, "t5": t5_folder}[architecture]
     # The last one is cut.
     texts = [text for text, _ in news(9, 500)] + ["goal oil " * 20]
     rows = write_csv(tmp_path / "rows.csv", [(text, "") for text in texts])

@@ -21,6 +21,52 @@ O = TypeVar("O", bound=MethodOptions)  # noqa: E741 - as in base
 
 REPARAMETRISATIONS = ("transform", "mlp_head", "lstm_head")
 
+WITH_PROMPT = (
+    "",
+    "",
+    "def with_prompt(module, arguments, given):",
+    '    """Puts the trained embeddings before what the encoder reads."""',
+    "    ids, mask = arguments[0], given['attention_mask']",
+    "    start = torch.full_like(ids[:, :1], module.config.decoder_start_token_id)",
+    "    given['decoder_input_ids'] = torch.cat([start, ids[:, :-1]], dim=1)",
+    "    given['inputs_embeds'] = torch.cat([prompt[None], module.get_input_embeddings()(ids)], dim=1)",
+    "    given['attention_mask'] = torch.cat([mask.new_ones(1, len(prompt)), mask], dim=1)",
+    "    return (None,), given",
+    "",
+    "",
+    "model.base_model.register_forward_pre_hook(with_prompt, with_kwargs=True)",
+)
+READ_WITH_PREFIX = (
+    "",
+    "from transformers import DynamicCache, EncoderDecoderCache",
+    "",
+    "",
+    "def with_prefix(module, arguments, given):",
+    '    """Puts the trained keys and values before what the decoder reads."""',
+    "    kept = DynamicCache()",
+    "    for layer, (keys, values) in enumerate(prefix):",
+    "        kept.update(keys, values, layer)",
+    "    return arguments, {**given, 'past_key_values': EncoderDecoderCache(kept, DynamicCache())}",
+    "",
+    "",
+    "model.base_model.register_forward_pre_hook(with_prefix, with_kwargs=True)",
+)
+WRITE_WITH_PREFIX = (
+    "plain_generate = model.generate",
+    "",
+    "",
+    "def generate(past_key_values, generation_config, **given):",
+    '    """Writes with the trained keys and values in the cache, which is given empty."""',
+    "    for layer, (keys, values) in enumerate(prefix):",
+    "        past_key_values.self_attention_cache.update(keys, values, layer)",
+    "    past_key_values.batch_repeat_interleave(generation_config.num_beams)",
+    "    return plain_generate(past_key_values=past_key_values, generation_config=generation_config, **given)",
+    "",
+    "",
+    "model.generate = generate",
+)
+"""How an encoder-decoder is used with virtual tokens without PEFT, one text at a time; see `Method.plain_code`."""
+
 
 class VirtualTokens(PeftMethod[O]):
     """A PEFT method whose trained part is virtual tokens before the input."""
@@ -33,31 +79,23 @@ class VirtualTokens(PeftMethod[O]):
             super().save(attached, folder)
 
     def plain_code(self, attached: Attached, task: TaskView) -> PlainCode:
-        model: Any = attached.model
-        if attached.prefix is None or not model.config.is_encoder_decoder:
+        classifies = task.peft_task_type == "SEQ_CLS"
+        if not cast(Any, attached.model).config.is_encoder_decoder or (attached.prefix is None and not classifies):
             return super().plain_code(attached, task)
-        # PEFT gives a prefix to encoder-decoders in another way: of some layers it drops what was trained.
+        # PEFT gives a prefix to encoder-decoders in another way (of some layers it drops what was trained), and
+        # transformers' classifiers of this kind take no embeddings.
         config = cast(Any, attached.module).peft_config["default"]
-        shape = f"{attached.virtual_tokens}, {config.num_layers}, 2, {config.num_attention_heads}, -1"
-        return PlainCode(
-            imports=("from safetensors.torch import load_file",),
-            lines=(
-                f'prefix = load_file(f"{{FOLDER}}/adapter_model.safetensors")["prompt_embeddings"].view({shape})',
-                "plain_generate = model.generate",
-                "",
-                "",
-                "def generate(past_key_values, generation_config, **given):",
-                '    """Writes with the trained keys and values in the cache, which is given empty."""',
-                "    for layer, (keys, values) in enumerate(prefix.permute(1, 2, 3, 0, 4)[:, :, None]):",
-                "        past_key_values.self_attention_cache.update(keys, values, layer)",
-                "    past_key_values.batch_repeat_interleave(generation_config.num_beams)",
-                "    given |= {'past_key_values': past_key_values, 'generation_config': generation_config}",
-                "    return plain_generate(**given)",
-                "",
-                "",
-                "model.generate = generate",
-            ),
-        )
+        lines = ['kept = load_file(f"{FOLDER}/adapter_model.safetensors")']
+        if task.head:
+            head = "{name.removeprefix('base_model.'): kept[name] for name in kept if name != 'prompt_embeddings'}"
+            lines += [f"odd = model.load_state_dict({head}, strict=False).unexpected_keys", "assert not odd, odd"]
+        if attached.prefix is None:
+            lines += ['prompt = kept["prompt_embeddings"]', *WITH_PROMPT]
+        else:
+            shape = f"{attached.virtual_tokens}, {config.num_layers}, 2, {config.num_attention_heads}, -1"
+            lines.append(f'prefix = kept["prompt_embeddings"].view({shape}).permute(1, 2, 3, 0, 4)[:, :, None]')
+            lines += READ_WITH_PREFIX if classifies else WRITE_WITH_PREFIX
+        return PlainCode(imports=("from safetensors.torch import load_file",), lines=tuple(lines))
 
     def load(self, attached: Attached, folder: Path) -> None:
         from torch.nn import Embedding
