@@ -128,15 +128,19 @@ def _speed(summary: Summary) -> str:
     if not shown:
         return ""
     table, notes = _table(summary, shown)
-    latency = _latency(summary)
-    if columns.LENGTH in shown:
-        latency += ", of its whole text; “written” are the tokens that were generated for the test split, in batches"
-    about = (
-        "“One step” is the median of steps after the first ones, its data wait included; “memory over base” is peak "
-        "memory less what the process held before data and model, its libraries. "
-        f"Tokens are real ones, padding not counted; {latency}. “Whole trial” includes "
-        "loading, evaluation and checkpoints. Gradient norms are of the whole gradient, before clipping."
-    )
+    keys = {column.key for column in shown}
+    latency = _latency(summary) + (", of its whole text" if columns.LENGTH in shown else "")
+    said = {
+        "step_seconds": "“One step” is the median of steps after the first ones, its data wait included.",
+        "peak_over_base_bytes": "“Memory over base” is peak memory less what the process held before data and model, "
+        "its libraries.",
+        "tokens_per_second": "Tokens are real ones, padding not counted.",
+        columns.LATENCY.key: f"{latency[0].upper()}{latency[1:]}.",
+        columns.LENGTH.key: "“Written” are the tokens that were generated for the test split, in batches.",
+        "total_seconds": "“Whole trial” includes loading, evaluation and checkpoints.",
+        "gradient_norm_mean": "Gradient norms are of the whole gradient, before clipping.",
+    }
+    about = " ".join(text for key, text in said.items() if key in keys)
     return "\n\n".join(["## Speed and gradients", table, *notes, about])
 
 
