@@ -264,6 +264,12 @@ def test_that_nothing_was_learned_comes_first_with_what_to_do(tmp_path: Path) ->
     assert said.index("nothing was learned") < said.index("Caution:")
     assert said.count("nothing was learned") == 1
     assert report.summary(store(tmp_path / "good"))["answer"]["doubt"] == ""
+    lost = {(label, seed): Status.DIVERGED for label in ("full", "lora", "head") for seed in (0, 1)}
+    gone = report.summary(store(tmp_path / "gone", fail=lost))["answer"]
+    assert gone["text"].startswith("Nothing was learned: training diverged at every seed of every method. Lower the")
+    assert gone["text"].endswith(
+        "No method that trains has a score that can be weighed, so there is nothing to recommend."
+    )
     doubtful = report.summary(store(tmp_path / "near", levels=levels | {"full": Level(0.61)}))["answer"]["doubt"]
     assert "nothing was learned" not in doubtful
     assert "More test rows or seeds" in doubtful

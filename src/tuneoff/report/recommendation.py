@@ -12,7 +12,7 @@ from tuneoff.analysis.pareto import Front
 from tuneoff.analysis.recommend import Change, Recommendation, Shortfall
 from tuneoff.analysis.results import Results
 from tuneoff.report import columns, units
-from tuneoff.report.wording import NO_SCORE, all_the_same, join, unproven, what_to_do
+from tuneoff.report.wording import NO_SCORE, all_the_same, capitalised, join, unproven, what_to_do
 
 SHOWN = 4
 """Most rows that came close, and probabilities, that the words name; the data hold all."""
@@ -106,7 +106,7 @@ def _answer(found: Recommendation, costs: Costs) -> list[str]:
     if found.answer is None:
         trained = [row for row in found.rows if row.trains and row.quality is not None]
         if not trained:
-            return [f"{NO_SCORE[0].upper()}{NO_SCORE[1:]}"]
+            return [capitalised(NO_SCORE)]
         text = f"None fits: no method that trains keeps {join([limit_text(limit) for limit in found.limits])}."
         return [text, *_nearest(found)]
     row = found.row(found.answer)

@@ -8,7 +8,7 @@ from typing import Any
 
 from tuneoff.analysis.caveats import RANDOM_WEIGHTS
 from tuneoff.analysis.figures import metric_name
-from tuneoff.analysis.outcomes import UNWEIGHED
+from tuneoff.analysis.outcomes import ALL_DIVERGED, UNWEIGHED
 from tuneoff.report import columns, units
 
 _CHEAPEST = {
@@ -19,6 +19,11 @@ _CHEAPEST = {
 _TEXT = {"train_seconds": units.seconds, "peak_memory_bytes": units.size, "stored_bytes": units.size}
 NO_SCORE = "no method that trains has a score that can be weighed, so there is nothing to recommend."
 """The start or the whole of a sentence of the report and the recommendation."""
+
+
+def capitalised(text: str) -> str:
+    """The text as a sentence begins."""
+    return text[:1].upper() + text[1:]
 
 
 def join(words: Sequence[str]) -> str:
@@ -62,7 +67,7 @@ def answer_text(summary: dict[str, Any]) -> str:
     if trials["recorded"] < trials["planned"]:
         parts.append(f"So far, with {trials['recorded']} of {trials['planned']} trials:")
     if answer["best"] is None:
-        return " ".join([*parts, NO_SCORE])
+        return " ".join([*parts, NO_SCORE if parts and parts[-1].endswith(":") else capitalised(NO_SCORE)])
     parts += [_best(summary), *_rivals(summary), *_thrift(summary), *_floor(summary)]
     return " ".join(parts)
 
@@ -70,7 +75,13 @@ def answer_text(summary: dict[str, Any]) -> str:
 def doubt(summary: dict[str, Any]) -> str:
     """That it is not shown that training helps, and what to do: it comes before all else. Else empty, as where weights
     are random and quality means nothing."""
-    answer = summary["answer"]
+    answer, metric = summary["answer"], summary["study"]["primary_metric"]
+    scores = [m["metrics"][metric] for m in summary["methods"] if m["trains"] and metric in m["metrics"]]
+    if scores and all(score["note"] == ALL_DIVERGED for score in scores):
+        return (
+            "Nothing was learned: training diverged at every seed of every method. Lower the learning rates or search "
+            "them (`--search 8`), and lengthen the warm-up (`protocol.warmup_ratio`)."
+        )
     if answer["if_trained"] is None or summary["study"]["random_weights"]:
         return ""
     use = f"{all_the_same(answer['if_trained'])} (`tuneoff recommend` says why)."
