@@ -346,6 +346,23 @@ def test_a_transfer_that_keeps_breaking_off_is_one_error_and_a_later_run_heals_i
     assert (Path(_find().path) / "model.safetensors").read_bytes() == MODEL["model.safetensors"]
 
 
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [(OSError(28, "No space left on device"), "the disk is full"), (PermissionError(13, "no"), "cannot be written")],
+)
+def test_a_cache_that_takes_no_more_is_one_error(
+    hub: StandInHub, monkeypatch: pytest.MonkeyPatch, error: OSError, says: str
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise RuntimeError("a thread failed") from error
+
+    hub.put("models", "org/model", MODEL)
+    monkeypatch.setattr(huggingface_hub.HfApi, "snapshot_download", refuse)
+    with pytest.raises(SourceError, match=says) as caught:
+        _find()
+    assert "HF_HOME" in caught.value.hint
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
 def test_a_file_of_the_cache_that_was_changed_is_refused(hub: StandInHub, name: str) -> None:
     hub.put("models", "org/model", MODEL)

