@@ -38,6 +38,22 @@ def test_a_prompt_begins_once_whoever_puts_the_token_there(frame: str) -> None:
     assert feature.length == len(feature.input_ids)
 
 
+@pytest.mark.parametrize("begin", ["", "<two>", "<one><two>"])
+def test_a_frame_of_several_tokens_stands_once_even_where_a_text_has_a_part_of_it(begin: str) -> None:
+    for architecture, frame, close in (
+        ("llama", "<one> <two> $A", ""),
+        ("bart", "<one> <two> $A <two> <one>", "<two>"),
+    ):
+        task = Generation({"template": f"{begin}{{source}}:{close}"})
+        config = tiny_config(architecture, bos_token_id=1, eos_token_id=2)
+        task.model_class(config)
+        tokenizer = byte_tokenizer(config)
+        tokenizer.add_special_tokens({"additional_special_tokens": ["<one>", "<two>"]})
+        (feature,) = task.encode([pair("q", "a")], framed(tokenizer, frame), 60)
+        end = "<two><one>" if architecture == "bart" else ""
+        assert tokenizer.decode(feature.input_ids) == f"<one><two>q:{end}"
+
+
 def test_the_loss_is_the_models_own_on_that_sequence() -> None:
     task, tokenizer = of("llama", "<bos> $A", template=TEMPLATE)
     model, _ = tiny_writer("llama", task, bos_token_id=1, eos_token_id=2)
@@ -110,7 +126,9 @@ def test_scoring_by_words_begins_once() -> None:
         assert tokenizer.decode(feature.input_ids) == f"<bos>{begun}q\nLabel:"
 
 
-@pytest.mark.parametrize(("architecture", "frame"), [("llama", "<bos> $A <eos>"), ("bart", "<bos> $A <eos>")])
+@pytest.mark.parametrize(
+    ("architecture", "frame"), [("llama", "<bos> $A <eos>"), ("bart", "<bos> $A <eos>"), ("llama", "$A")]
+)
 @pytest.mark.parametrize("source", ["q", "<bos>q<eos>", "a long text that is cut"])
 @pytest.mark.parametrize("template", ["{source}\n", "<bos>{source}:<eos>"])
 def test_exported_code_puts_in_the_same(architecture: str, frame: str, source: str, template: str) -> None:

@@ -120,10 +120,11 @@ def prompts(texts: Sequence[tuple[str, str, str]], tokenizer: Any, *, closed: bo
             part, encoded["input_ids"], encoded["offset_mapping"], strict=True
         ):
             begin, end = len(before), len(before) + len(source)
-            whole = unique_frame(ids, opening, closing - dropped, dropped)
-            inside = [i for i, (a, b) in enumerate(offsets[whole]) if i >= opening and begin <= a < b <= end]
+            kept = unique_frame(ids, opening, closing - dropped, dropped)
+            spans = enumerate(offsets[i] for i in kept)
+            inside = [i for i, (a, b) in spans if i >= opening and begin <= a < b <= end]
             first, last = (inside[0], inside[-1] + 1) if inside else (0, 0)
-            yield Prompt(ids[whole], first, last, opening, closing - dropped)
+            yield Prompt([ids[i] for i in kept], first, last, opening, closing - dropped)
 
 
 def frame(tokenizer: Any, kind: str = "text") -> tuple[int, int]:
@@ -133,8 +134,8 @@ def frame(tokenizer: Any, kind: str = "text") -> tuple[int, int]:
     return opening, sum(added) - opening
 
 
-def unique_frame(ids: list[int], opening: int, closing: int, dropped: int = 0) -> slice:
-    """What stays of a text's tokens so that the special ones at either end stand there once, if it has them itself.
+def unique_frame(ids: list[int], opening: int, closing: int, dropped: int = 0) -> list[int]:
+    """Which of a text's tokens stay so that special ones at either end stand there once, if the text has them itself.
 
     Args:
         ids: of the text and what the tokenizer put around it.
@@ -143,9 +144,10 @@ def unique_frame(ids: list[int], opening: int, closing: int, dropped: int = 0) -
         dropped: tokens at the end that go in any case.
     """
     end = len(ids) - dropped
-    start = opening if ids[:opening] == ids[opening : 2 * opening] else 0
-    last = end - closing
-    return slice(start, last if closing and ids[last:end] == ids[last - closing : last] else end)
+    first, last = opening, end - closing
+    before = max(k for k in range(opening + 1) if ids[first - k : first] == ids[first:last][:k])
+    after = max(k for k in range(closing + 1) if ids[last : last + k] == ids[first:last][last - first - k :])
+    return [*range(first - before), *range(first, last), *range(last + after, end)]
 
 
 def plain_prompt(
@@ -173,14 +175,15 @@ def plain_prompt(
     before, after = (" + ".join(parts) or '""' for parts in sides)
     opening, closing = frame(tokenizer)
     end = f"[:-{closing}]" if closing and not closed else ""
-    once = "  # special tokens that the text has itself stand once"
-    unique = []
-    if opening:
-        unique += [f"    if ids[:{opening}] == ids[{opening}:{2 * opening}]:{once}"]
-        unique += [f"        ids, offsets = ids[{opening}:], offsets[{opening}:]"]
-    if closing and closed:
-        unique += [f"    if ids[-{closing}:] == ids[-{2 * closing}:-{closing}]:{once}"]
-        unique += [f"        ids, offsets = ids[:-{closing}], offsets[:-{closing}]"]
+    unique = [
+        f"    start, end = {opening}, len(ids) - {closing if closed else 0}  # what the text has itself stands once",
+        f"    twice = max(k for k in range({opening + 1}) if ids[start - k : start] == ids[start:end][:k])",
+        f"    again = max(k for k in range({closing + 1 if closed else 1}) "
+        "if ids[end : end + k] == ids[start:end][end - start - k :])",
+        "    kept = [*range(start - twice), *range(start, end), *range(end + again, len(ids))]",
+        "    ids, offsets = [ids[i] for i in kept], [offsets[i] for i in kept]",
+    ]
+    unique = unique if opening or (closing and closed) else []
     return [
         "",
         f"def prompt({source}, **columns):",
@@ -303,7 +306,7 @@ class PairEncoder:
         if self.encoder_decoder:
             framed = self.tokenizer(text_target=[example.target for example in examples], verbose=False)["input_ids"]
             around = frame(self.tokenizer, "text_target")
-            ids = [row[unique_frame(row, *around)] for row in map(list, framed)]
+            ids = [[row[i] for i in unique_frame(row, *around)] for row in map(list, framed)]
             ids = [row[1:] if row[0] == self.start_token_id and len(row) > 1 else row for row in ids]
         else:
             ids = self._solutions(examples)
