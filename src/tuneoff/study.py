@@ -178,6 +178,7 @@ class Study:
         outlets = Outlets(self.spec.trackers)
         listener = outlets.follow(listener)
         with place.lock(), self._executor() as executor, outlets:
+            place.set_aside_damage()
             place.check(self.spec)
             # Looked at before anything is written, so that a study that cannot be leaves nothing to clean up.
             sought = search.missing()

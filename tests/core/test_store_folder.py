@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tuneoff.errors import StoreError
+from tuneoff.errors import CorruptRecord, StoreError
 from tuneoff.plan import plan
 from tuneoff.record import Status, TrialRecord
 from tuneoff.spec import StudySpec
@@ -108,3 +109,36 @@ def test_a_folder_that_is_gone_is_not_made_again_by_the_run_that_wrote_there(
     if lose is not remove:
         kept = StudyStore.open(tmp_path / "elsewhere")
         assert kept.trial(kept.trial_ids()[0]).spec() == record.spec, "what was there went along"
+
+
+def torn(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def a_trial_less(path: Path) -> None:
+    body = json.loads(path.read_text())
+    body["trials"].pop()
+    path.write_text(json.dumps(body))
+
+
+@pytest.mark.parametrize("damage", [torn, a_trial_less])
+def test_a_damaged_study_is_refused_and_made_anew_by_a_run_with_all_that_was_trained(
+    damage: Callable[[Path], None], tmp_path: Path, make_study: MakeStudy
+) -> None:
+    study, more = make_study(), make_study(methods={"bitfit": {}})
+    store = StudyStore.create(tmp_path / "study", study, plan(study))
+    StudyStore.create(store.root, more, plan(more))
+    before = store.trial_ids()
+    other = plan(make_study(model="smollm2-135m"))[0]
+    store.trial(other.id).write_spec(other)
+    damage(store.root / "study.json")
+    with pytest.raises(CorruptRecord, match=r"study\.json") as caught:
+        store.trial_ids()
+    if damage is a_trial_less:
+        assert "makes study.json anew" in caught.value.hint
+    store.set_aside_damage()
+    StudyStore.create(store.root, study, plan(study))
+    assert sorted(store.trial_ids()) == sorted(before), "not those of another question"
+    assert (store.root / "study.json.damaged").is_file()
+    store.set_aside_damage()
+    assert store.is_there

@@ -13,6 +13,7 @@ from typing import Any
 
 from tuneoff.errors import CorruptRecord, StoreError
 from tuneoff.forecast import FORECAST_VERSION, StudyForecast
+from tuneoff.plan import content_hash
 from tuneoff.record import TrialRecord
 from tuneoff.spec import SPEC_VERSION, StudySpec, TrialSpec
 from tuneoff.store import lock
@@ -20,6 +21,8 @@ from tuneoff.store.files import check_version, is_half_written, read_json, sweep
 from tuneoff.store.joining import joined, refuse_other
 from tuneoff.store.trackers import StudyTrackers
 from tuneoff.store.trial import TrialStore
+
+_ANEW = "Run the study file into this folder again (--out): it makes study.json anew and keeps what was trained."
 
 
 class StudyStore:
@@ -79,7 +82,9 @@ class StudyStore:
         searched = [trial.id for trial in trials if trial.purpose == "search"]
         store.refuse_lost()
         store.check(study)
-        if not store.is_there:
+        if not store.is_there and store._damaged_path.exists():
+            verdict = [*store._recovered(trials), *verdict]
+        elif not store.is_there:
             # A run that was killed before it wrote study.json left these; `check` knows them.
             shutil.rmtree(store.root / "trials", ignore_errors=True)
         else:
@@ -97,8 +102,31 @@ class StudyStore:
             body["search_trials"] = searched
         with suppress(OSError, ValueError):  # another drive has no relative path, a folder that is gone no path at all
             body["origin"] = Path(os.path.relpath(Path.cwd(), store.root.resolve())).as_posix()
-        write_atomically(store._manifest_path, json.dumps(body, indent=1, ensure_ascii=False))
+        sealed = {"sha256": content_hash(body), **body}
+        write_atomically(store._manifest_path, json.dumps(sealed, indent=1, ensure_ascii=False))
         return store
+
+    def set_aside_damage(self) -> None:
+        """Sets a damaged study.json aside; `create` then makes it anew, and finds the trials in their folders."""
+        if self.is_there:
+            try:
+                self.study()
+            except CorruptRecord:
+                os.replace(self._manifest_path, self._damaged_path)
+
+    def _recovered(self, trials: list[TrialSpec]) -> list[str]:
+        """Ids of trials in this folder, besides these, that answer the same question."""
+
+        def question(spec: TrialSpec) -> tuple[Any, ...]:
+            return spec.purpose, spec.model, spec.task, spec.protocol.model_copy(update={"seeds": ()})
+
+        known, asked = {trial.id for trial in trials}, [question(trial) for trial in trials]
+        found = []
+        for place in map(self.trial, sorted(folder.name for folder in self.root.glob("trials/*"))):
+            with suppress(CorruptRecord):
+                if place.folder.name not in known and question(place.spec()) in asked:
+                    found.append(place.folder.name)
+        return found
 
     def _merged(self, study: StudySpec, trials: list[TrialSpec]) -> list[str]:
         """Ids of the trials so far and then of those asked for now, so that of one row and seed the last is what was
@@ -127,7 +155,7 @@ class StudyStore:
         """
         if self.is_there:
             refuse_other(self.root, self.study(), study)
-        elif self.root.is_dir() and not self._is_begun():
+        elif self.root.is_dir() and not (self._is_begun() or self._damaged_path.exists()):
             raise StoreError(f"{self.root} is not empty and not a study", hint="Name another folder with --out.")
 
     def _is_begun(self) -> bool:
@@ -195,6 +223,10 @@ class StudyStore:
     def _manifest_path(self) -> Path:
         return self.root / "study.json"
 
+    @property
+    def _damaged_path(self) -> Path:
+        return self.root / "study.json.damaged"
+
     def study(self) -> StudySpec:
         """The study as it was last run, with the rows and seeds of earlier runs."""
         return validated(StudySpec, self._manifest()["study"], self._manifest_path, "a study")
@@ -243,7 +275,11 @@ class StudyStore:
         if isinstance(body, dict):
             check_version(self.root, "study", body.get("spec_version", SPEC_VERSION), SPEC_VERSION)
         if not isinstance(body, dict) or not {"study", "trials"} <= body.keys():
-            raise CorruptRecord(f"{self._manifest_path} is not a study's manifest")
+            raise CorruptRecord(f"{self._manifest_path} is not a study's manifest", hint=_ANEW)
+        # Older ones have no seal.
+        seal = body.pop("sha256", None)
+        if seal not in (None, content_hash(body)):
+            raise CorruptRecord(f"{self._manifest_path} does not match its checksum", hint=_ANEW)
         return body
 
     def trial(self, trial_id: str) -> TrialStore:
