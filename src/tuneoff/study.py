@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuneoff import outlook, sources, study_file
+from tuneoff import notebook, outlook, sources, study_file
 from tuneoff.errors import StoreError
 from tuneoff.executors.base import Executor, Inspection, Listener, Progress
 from tuneoff.forecast import StudyForecast
@@ -27,8 +27,10 @@ from tuneoff.trial import early
 
 if TYPE_CHECKING:
     import pandas as pd
+    from rich.console import RenderableType
 
     from tuneoff.analysis.results import Asked
+    from tuneoff.report.advice import Advice
 
 
 class Study:
@@ -153,6 +155,7 @@ class Study:
         *,
         probe: bool = True,
         foretell: outlook.RunListener | None = None,
+        progress: bool | None = None,
     ) -> Study:
         """Runs the search, if there is one, and then every trial that has no finished record.
 
@@ -164,13 +167,17 @@ class Study:
             listener: told what the trials do.
             probe: let the forecast before it probe where that pays; else it only counts (docs/plan.md).
             foretell: told of each row that is forecast, and then of the whole forecast.
+            progress: show a bar; where unset, in a notebook and without a listener of one's own.
 
         Raises:
             TuneoffError: anything that makes the study impossible, before training.
             KeyboardInterrupt: after running trials were recorded as cancelled.
         """
         self.folder = Path(out) if out is not None else self.default_folder
-        listener = listener or (lambda _: None)
+        if listener is None:
+            total = len(self.plan_search()) + len(self.spec.methods) * len(self.spec.protocol.seeds)
+            with notebook.bar(total, notebook.in_notebook() if progress is None else progress) as shown:
+                return self.run(out, shown, probe=probe, foretell=foretell)
         prints = self._fingerprints()
         place = StudyStore(self.folder)
         relatives = place.relatives if out is None else []
@@ -268,6 +275,97 @@ class Study:
         from tuneoff import report
 
         return report.write(self._store(), plots=plots, asked=self.asked)
+
+    def recommend(
+        self,
+        *,
+        max_memory: str | None = None,
+        max_train_time: str | None = None,
+        max_stored: str | None = None,
+        max_latency: str | None = None,
+        at_least: Mapping[str, float] | None = None,
+        at_most: Mapping[str, float] | None = None,
+        metric: str | None = None,
+        prefer: str = "time",
+        pareto: Iterable[str] = (),
+    ) -> Advice:
+        """Which row to use, of those that the last run asked for; docs/recommend.md says how. Print it for the words.
+
+        Args:
+            max_memory, max_train_time, max_stored, max_latency: limits with their units, e.g. `4GB` or `15m`.
+            at_least, at_most: test metric -> limit.
+            metric: what quality is judged by; the primary metric where unset.
+            prefer: the cost that decides among rows that are equally good.
+            pareto: axes of each front to find, e.g. `quality,memory`.
+
+        Raises:
+            StoreError: if no trial is completed.
+            StudyError: if a limit, the metric or an axis cannot be read.
+        """
+        from tuneoff.report.advice import advise
+
+        costs = {"memory": max_memory, "time": max_train_time, "stored": max_stored, "latency": max_latency}
+        least, most = ([f"{name}={value}" for name, value in (of or {}).items()] for of in (at_least, at_most))
+        return advise(self._store(), costs, least, most, metric, prefer, tuple(pareto), self.asked)
+
+    def export(self, trial: str, out: str | Path, *, merged: bool = False) -> Path:
+        """Writes a trained trial as files that PEFT or transformers load; returns their folder.
+
+        Args:
+            trial: its id, or the beginning of it.
+            out: a new folder.
+            merged: fold the method into the base model and write a plain model.
+
+        Raises:
+            StoreError: if there is no such trial, it cannot be exported, or `out` is not empty.
+        """
+        return Path(self.call("export", trial, out=str(out), merged=merged)["folder"])
+
+    def predict(self, trial: str, file: str | Path) -> pd.DataFrame:
+        """Predicts every row of a file: `index`, `output`, and for classes `probability` and `scores` (class ->
+        probability), for written text `generated_tokens`.
+
+        Args:
+            trial: its id, or the beginning of it.
+            file: CSV, TSV, JSONL or Parquet with the columns that the study puts in.
+
+        Raises:
+            StoreError: if there is no such trial, or it kept no weights.
+            SourceError, DataError: if the file cannot be read or lacks a column.
+        """
+        import pandas as pd
+
+        return pd.DataFrame(self.call("predict", trial, file=str(file))["predictions"])
+
+    def __repr__(self) -> str:
+        rows, seeds = len(self.spec.methods), len(self.spec.protocol.seeds)
+        place = f", folder {str(self.folder)!r}" if self.folder is not None else ""
+        return f"<Study {self.spec.name!r}: {self.spec.model.source}, {rows} rows × {seeds} seeds{place}>"
+
+    def __rich__(self) -> RenderableType:
+        """What it asks, and where it was run the table of results."""
+        from rich.console import Group
+        from rich.text import Text
+
+        head = Text(repr(self), style="bold")
+        if self.folder is None or not StudyStore(self.folder).is_there:
+            return Group(head, Text(f"rows: {', '.join(self.spec.methods)}"))
+        from tuneoff import report
+        from tuneoff.report import terminal
+
+        found = report.summary(self._store(), self.asked)
+        return Group(head, terminal.table(found, terminal.WIDTH_ELSEWHERE), Text(found["answer"]["text"]))
+
+    def _repr_html_(self) -> str:
+        import io
+
+        from rich.console import Console
+
+        from tuneoff.report.terminal import WIDTH_ELSEWHERE
+
+        console = Console(record=True, file=io.StringIO(), width=WIDTH_ELSEWHERE, force_jupyter=False)
+        console.print(self)
+        return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
 
     def call(self, verb: str, trial: str, **payload: Any) -> Any:
         """Asks a child process for `export` or `predict` of one trial (its id or the beginning of it).

@@ -9,15 +9,10 @@ import click
 
 from tuneoff.analysis.axes import AXES
 from tuneoff.cli import _common, outlook
-from tuneoff.errors import StoreError, StudyError, did_you_mean
+from tuneoff.errors import StudyError
 
 if TYPE_CHECKING:
-    from tuneoff.analysis.limits import Limit
-    from tuneoff.analysis.outcomes import Outcomes
-    from tuneoff.analysis.pareto import Front
-    from tuneoff.analysis.recommend import Recommendation
-    from tuneoff.analysis.results import Results
-    from tuneoff.record import Metric
+    pass
 
 
 @click.command("recommend")
@@ -96,22 +91,15 @@ def recommend_command(
       tuneoff recommend --before reviews.study.yaml --max-memory 2GB
       tuneoff recommend --before quickstart --set protocol.batch_size=4 --methods full,lora
     """
-    from tuneoff.analysis.limits import cost_limit, metric_limit
-    from tuneoff.analysis.outcomes import Outcomes
-    from tuneoff.analysis.recommend import recommend
-    from tuneoff.analysis.results import gather
-    from tuneoff.store import StudyStore
-
     given = {"memory": max_memory, "time": max_train_time, "stored": max_stored, "latency": max_latency}
-    spelt = {"memory": "--max-memory", "time": "--max-train-time", "stored": "--max-stored"}
-    limits: list[Limit] = [
-        cost_limit(axis, text, spelt.get(axis, f"--max-{axis}")) for axis, text in given.items() if text is not None
-    ]
     if before:
+        from tuneoff.analysis.limits import cost_limit
         from tuneoff.cli.before import recommend_before, refuse_measured
+        from tuneoff.report.advice import SPELT
 
         measured = {"--max-latency": max_latency, "--min": at_least, "--max": at_most}
         refuse_measured({**measured, "--metric": metric, "--pareto": pareto})
+        limits = [cost_limit(axis, text, SPELT[axis]) for axis, text in given.items() if text is not None]
         if not recommend_before(folder, options, limits, prefer, priors, not no_probe, as_json):
             ctx.ensure_object(_common.State).exit_code = _common.NOTHING_FITS
         return
@@ -123,72 +111,13 @@ def recommend_command(
             f"{changing} is for --before: results that were measured do not change with it",
             hint=f"Leave it out, or ask `tuneoff recommend --before STUDY {changing} …` with a study file or a recipe.",
         )
-    results = gather(StudyStore.open(folder))
-    tested = {m.name: m for record in results.completed for m in record.metrics if m.split == "test"}
-    chosen = _metric(metric, results.primary, tested, folder)
-    limits += [metric_limit(text, "--min", tested.values()) for text in at_least]
-    limits += [metric_limit(text, "--max", tested.values()) for text in at_most]
-    outcomes = Outcomes(results)
-    fronts = [_front(results, outcomes, chosen, axes) for axes in pareto or ("quality,time",)]
-    found = recommend(results, outcomes, chosen, limits, prefer)
-    _show(results, found, fronts, as_json)
-    if found.answer is None:
-        ctx.ensure_object(_common.State).exit_code = _common.NOTHING_FITS
+    from tuneoff.report.advice import advise
+    from tuneoff.store import StudyStore
 
-
-def _metric(name: str | None, primary: Metric | None, tested: dict[str, Metric], folder: Path) -> Metric:
-    """The metric that quality is judged by.
-
-    Raises:
-        StoreError: if no trial is completed.
-        StudyError: if no trial has that metric.
-    """
-    if primary is None:
-        raise StoreError(f"no trial of {folder} is completed yet", hint="Run the study first, or let it go on.")
-    if name is not None and name not in tested:
-        raise StudyError(
-            f"--metric: no test metric {name!r}{did_you_mean(name, tested)}",
-            hint=f"Test metrics of this study: {', '.join(tested)}.",
-        )
-    return tested[name] if name else primary
-
-
-def _front(results: Results, outcomes: Outcomes, metric: Metric, text: str) -> Front:
-    """The Pareto front that a list of axes names.
-
-    Raises:
-        StudyError: if it does not name two or three axes, each once.
-    """
-    from tuneoff.analysis.axes import QUALITY, axis_named
-    from tuneoff.analysis.pareto import cost_draws, find_front, quality_draws
-
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    axes = [axis_named(name) for name in names]
-    if len(set(names)) != len(names) or not 2 <= len(names) <= 3:
-        raise StudyError(
-            f"--pareto: {text!r} does not name two or three different axes", hint="For example --pareto quality,memory."
-        )
-    drawn = [quality_draws(results, outcomes, metric) if a is None else cost_draws(results, a) for a in axes]
-    return find_front(drawn, {QUALITY: metric.direction})
-
-
-def _show(results: Results, found: Recommendation, fronts: list[Front], as_json: bool) -> None:
-    from rich.text import Text
-
-    from tuneoff.analysis.pareto import cost_draws
-    from tuneoff.report import recommendation
-    from tuneoff.report.recommendation_data import as_data
-
-    costs = {name: cost_draws(results, axis, draws=1).means for name, axis in AXES.items()}
+    advice = advise(StudyStore.open(folder), given, at_least, at_most, metric, prefer, pareto)
     if as_json:
-        _common.print_json(as_data(results, found, costs, fronts))
-        return
-    console = _common.console()
-    answer, *rest = recommendation.lines(results, found, costs)
-    first = [Text(f"Caution: {caveat}", style="yellow") for caveat in found.caveats]
-    # That it is not shown that training helps comes before all cautions.
-    first.insert(len(first) if found.if_trained is None else 0, Text(answer, style="bold"))
-    for text in first:
-        console.print(text)
-    for line in [*rest, *(recommendation.front_text(front) for front in fronts)]:
-        console.print(Text(line))
+        _common.print_json(advice.as_data())
+    else:
+        _common.console().print(advice)
+    if advice.answer is None:
+        ctx.ensure_object(_common.State).exit_code = _common.NOTHING_FITS

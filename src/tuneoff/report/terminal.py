@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 WARNINGS_SHOWN = 6
 LABEL, SHORT_LABEL = 28, 16
 """Columns that labels keep while there is a further metric, and while there is a cost to do without."""
+WIDTH_ELSEWHERE = 110
+"""Columns of a table where nothing says how wide it may be."""
 _RELATIONS = {"not_compared": "?"}
 
 

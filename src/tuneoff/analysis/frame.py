@@ -1,0 +1,53 @@
+"""A data frame of trials that prints as a few columns in readable units, and holds all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+METRICS_SHOWN = 3
+SHORT = {
+    "train_seconds": ("train s", 1.0, 1),
+    "peak_memory_bytes": ("memory MiB", 2**20, 0),
+    "stored_bytes": ("stored MiB", 2**20, 2),
+    "latency_seconds": ("latency ms", 1e-3, 1),
+    "trainable_parameters": ("trained", 1.0, 0),
+}
+"""Column -> its heading when printed, what it is divided by, and digits after the point."""
+
+
+class TrialsFrame(pd.DataFrame):
+    """Trials as `table.trials_frame` makes them; what is cut or computed out of it is a plain data frame."""
+
+    @property
+    def _constructor(self) -> Any:
+        return pd.DataFrame
+
+    def short(self, metrics: list[str]) -> pd.DataFrame:
+        """The columns that are printed: what each trial is, these metrics, and the costs, in readable units."""
+        plain = pd.DataFrame(self)
+        found = plain[[name for name in ("label", "seed", "status", *metrics) if name in plain]].copy()
+        for name in metrics:
+            found[name] = found[name].astype("Float64").round(4)
+        for name, (heading, divisor, digits) in SHORT.items():
+            if name in plain and plain[name].notna().any():
+                figures = (plain[name].astype("Float64") / divisor).round(digits)
+                found[heading] = figures if digits else figures.astype("Int64")
+        return found
+
+    def _shown(self) -> tuple[pd.DataFrame, str]:
+        short = self.short(list(self.attrs.get("metrics", ()))[:METRICS_SHOWN])
+        more = len(self.columns) - len(short.columns)
+        return short, f"[{len(self)} trials; {more} more columns in .columns]" if more > 0 else ""
+
+    def __repr__(self) -> str:
+        short, more = self._shown()
+        text = short.to_string(index=False, na_rep="–")
+        return f"{text}\n{more}" if more else text
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        short, more = self._shown()
+        return f"{short.to_html(index=False, na_rep='–', escape=True, border=0)}<p>{more}</p>"

@@ -1,0 +1,45 @@
+"""How a run gets on, shown where Python is used by hand: a bar in a notebook or a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tuneoff.executors.base import Listener, Progress
+
+
+def in_notebook() -> bool:
+    """Whether this runs in a notebook's kernel."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return type(shell).__name__ == "ZMQInteractiveShell"
+
+
+@contextmanager
+def bar(total: int, wanted: bool) -> Iterator[Listener]:
+    """A listener that moves a bar of so many trials until the block ends; does nothing where it is not wanted."""
+    if not wanted:
+        yield lambda _: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
+
+    # No markup: labels are somebody's text.
+    told = TextColumn("{task.description}", markup=False)
+    with Bars(BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), told) as bars:
+        task = bars.add_task("preparing", total=total)
+
+        def hear(progress: Progress) -> None:
+            name = f"{progress.trial.label} seed {progress.trial.seed}"
+            if progress.kind in ("ended", "skipped"):
+                bars.update(
+                    task, advance=1, description=f"{name}: {progress.record.status.value if progress.record else ''}"
+                )
+            elif progress.event.get("kind") == "step":
+                steps = f"{progress.event['step']}/{progress.event['steps']}"
+                bars.update(task, description=f"{name}: step {steps}")
+            elif progress.kind == "started":
+                bars.update(task, description=name)
+
+        yield hear

@@ -1,0 +1,144 @@
+"""What to use, of a study's folder: the recommendation, its Pareto fronts, and both in words and as data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tuneoff.analysis.axes import AXES, QUALITY, axis_named
+from tuneoff.analysis.limits import cost_limit, metric_limit
+from tuneoff.analysis.outcomes import Outcomes
+from tuneoff.analysis.pareto import Front, cost_draws, find_front, quality_draws
+from tuneoff.analysis.recommend import Recommendation, recommend
+from tuneoff.analysis.results import Asked, Results, gather
+from tuneoff.errors import StoreError, StudyError, did_you_mean
+from tuneoff.record import Metric
+from tuneoff.report import recommendation, recommendation_data
+from tuneoff.store import StudyStore
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+SPELT = {"memory": "--max-memory", "time": "--max-train-time", "stored": "--max-stored", "latency": "--max-latency"}
+"""Cost that may be limited -> its option."""
+
+
+@dataclass(frozen=True)
+class Advice:
+    """An answer that prints as words.
+
+    Attributes:
+        results: what it is of.
+        found: the recommendation.
+        fronts: the Pareto fronts that were asked for.
+    """
+
+    results: Results
+    found: Recommendation
+    fronts: tuple[Front, ...]
+
+    @property
+    def answer(self) -> str | None:
+        """The row to use; None where none keeps the limits."""
+        return self.found.answer
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """What to know first."""
+        return tuple(self.found.caveats)
+
+    @property
+    def _costs(self) -> dict[str, Any]:
+        return {name: cost_draws(self.results, axis, draws=1).means for name, axis in AXES.items()}
+
+    def lines(self) -> list[str]:
+        """The answer, then why and what else there is to say of it."""
+        told = recommendation.lines(self.results, self.found, self._costs)
+        return [*told, *(recommendation.front_text(front) for front in self.fronts)]
+
+    def as_data(self) -> dict[str, Any]:
+        """Plain data, as docs/recommend.md describes it."""
+        return recommendation_data.as_data(self.results, self.found, self._costs, self.fronts)
+
+    def __str__(self) -> str:
+        return "\n".join([*(f"Caution: {caution}" for caution in self.cautions), *self.lines()])
+
+    def __rich__(self) -> RenderableType:
+        from rich.console import Group
+        from rich.text import Text
+
+        answer, *rest = self.lines()
+        first = [Text(f"Caution: {caution}", style="yellow") for caution in self.cautions]
+        # That it is not shown that training helps comes before all cautions.
+        first.insert(len(first) if self.found.if_trained is None else 0, Text(answer, style="bold"))
+        return Group(*first, *map(Text, rest))
+
+
+def advise(
+    store: StudyStore,
+    costs: Mapping[str, str | None],
+    at_least: Iterable[str] = (),
+    at_most: Iterable[str] = (),
+    metric: str | None = None,
+    prefer: str = "time",
+    pareto: Sequence[str] = (),
+    asked: Asked | None = None,
+) -> Advice:
+    """Which row to use.
+
+    Args:
+        store: the study's folder.
+        costs: axis (memory, time, stored, latency) -> the most it may be, with its unit.
+        at_least, at_most: limits of test metrics, as `accuracy=0.9`.
+        metric: what quality is judged by; the primary metric where unset.
+        prefer: the cost that decides among rows that are equally good.
+        pareto: axes of each front to find, e.g. `quality,memory`; quality and time where none is named.
+        asked: the rows and seeds to weigh; all where unset.
+
+    Raises:
+        StoreError: if no trial is completed.
+        StudyError: if a limit, the metric or an axis cannot be read.
+    """
+    limits = [cost_limit(axis, text, SPELT[axis]) for axis, text in costs.items() if text is not None]
+    results = gather(store, asked)
+    tested = {m.name: m for record in results.completed for m in record.metrics if m.split == "test"}
+    chosen = _metric(metric, results.primary, tested, store)
+    limits += [metric_limit(text, "--min", tested.values()) for text in at_least]
+    limits += [metric_limit(text, "--max", tested.values()) for text in at_most]
+    outcomes = Outcomes(results)
+    fronts = tuple(_front(results, outcomes, chosen, axes) for axes in pareto or ("quality,time",))
+    return Advice(results, recommend(results, outcomes, chosen, limits, prefer), fronts)
+
+
+def _metric(name: str | None, primary: Metric | None, tested: dict[str, Metric], store: StudyStore) -> Metric:
+    """The metric that quality is judged by.
+
+    Raises:
+        StoreError: if no trial is completed.
+        StudyError: if no trial has that metric.
+    """
+    if primary is None:
+        raise StoreError(f"no trial of {store.root} is completed yet", hint="Run the study first, or let it go on.")
+    if name is not None and name not in tested:
+        raise StudyError(
+            f"--metric: no test metric {name!r}{did_you_mean(name, tested)}",
+            hint=f"Test metrics of this study: {', '.join(tested)}.",
+        )
+    return tested[name] if name else primary
+
+
+def _front(results: Results, outcomes: Outcomes, metric: Metric, text: str) -> Front:
+    """The Pareto front that a list of axes names.
+
+    Raises:
+        StudyError: if it does not name two or three axes, each once.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    axes = [axis_named(name) for name in names]
+    if len(set(names)) != len(names) or not 2 <= len(names) <= 3:
+        raise StudyError(
+            f"--pareto: {text!r} does not name two or three different axes", hint="For example --pareto quality,memory."
+        )
+    drawn = [quality_draws(results, outcomes, metric) if a is None else cost_draws(results, a) for a in axes]
+    return find_front(drawn, {QUALITY: metric.direction})
