@@ -47,6 +47,13 @@ def test_tied_weights_are_not_missing(architecture: str, tmp_path: Path) -> None
     assert loaded.findings == ()
 
 
+def test_what_the_architecture_holds_fixed_stays_so(tmp_path: Path) -> None:
+    """Else full fine-tuning would train Pegasus's positions, which get no gradient."""
+    loaded = load(save_writer(tmp_path, "pegasus"))
+    fixed = {name for name, parameter in loaded.model.named_parameters() if not parameter.requires_grad}
+    assert fixed == {f"model.{part}.embed_positions.weight" for part in ("encoder", "decoder")}
+
+
 def test_an_output_layer_that_the_files_lack_is_reported(tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 

@@ -30,7 +30,7 @@ ENDS = {"bos_token_id": 299, "eos_token_id": 299}
 SIZES: dict[str, dict[str, Any]] = {
     "bert": {**shape("bert", 64), "max_position_embeddings": 64},
     **{name: {**shape(name, 64), **ENDS} for name in ("gpt2", "gpt_neo")},
-    **{name: shape(name, 64) for name in ("albert", "bart", "llama", "t5", "xlnet")},
+    **{name: shape(name, 64) for name in ("albert", "bart", "llama", "pegasus", "t5", "xlnet")},
 }
 WORDS = {"sport": ("goal", "match", "team", "score"), "trade": ("oil", "price", "export", "tariff")}
 

@@ -26,7 +26,7 @@ from tuneoff.trial.gguf import dequantised
 from tuneoff.trial.head import Head, Loading, draw
 from tuneoff.trial.lengths import max_positions
 from tuneoff.trial.precision import Kernel
-from tuneoff.trial.requirements import check_masks, check_order
+from tuneoff.trial.requirements import check_masks, check_order, keep_fixed
 from tuneoff.trial.vocabulary import check_words, forget_padding_beyond, settle_padding
 
 BASE_SEED = 0
@@ -153,6 +153,8 @@ def load(
             findings.append(Finding(name="random_weights", message=message))
         else:
             model, lacking = _from_files(files, config, task)
+            with torch.device("meta"):
+                keep_fixed(model, _from_config(config, task))
             checksum = files.checksum or _checksum(model, task)
         tokenizer = _tokenizer(spec, files, config)
     check_words(tokenizer, config, spec.source, task.produces == "text")

@@ -1,4 +1,5 @@
-"""What a model must do before anything can be compared on it: heed padding, and read in order where it writes."""
+"""What a model must do before anything can be compared on it: heed padding, read in order where it writes, and hold
+fixed what its architecture does."""
 
 from __future__ import annotations
 
@@ -13,6 +14,19 @@ from tuneoff.methods.base import TaskView
 
 TOLERANCE = 1e-3
 """Allowed change of a hidden state by what follows it, relative to its size; rounding changes it by about 1e-6."""
+
+
+def keep_fixed(model: nn.Module, built: nn.Module) -> None:
+    """Freezes what an architecture holds fixed (Pegasus's positions), which transformers thaws as it loads files.
+
+    Args:
+        model: loaded from files.
+        built: the same without weights.
+    """
+    fixed = {name for name, parameter in built.named_parameters() if not parameter.requires_grad}
+    for name, parameter in model.named_parameters():
+        if name in fixed:
+            parameter.requires_grad_(False)
 
 
 def check_masks(model: nn.Module) -> None:
