@@ -195,3 +195,14 @@ def by_name(name: str) -> type[TuneoffError]:
             return kind
         pending.extend(kind.__subclasses__())
     return TuneoffError
+
+
+MAX_LISTED = 30
+"""Names that a message lists; it counts the others."""
+
+
+def listed(names: Iterable[str]) -> str:
+    """Lists names with commas between, the first ones of many."""
+    every = list(names)
+    shown = ", ".join(every[:MAX_LISTED])
+    return f"{shown}, … ({len(every)} in all)" if len(every) > MAX_LISTED else shown

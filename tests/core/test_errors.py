@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tuneoff import errors
-from tuneoff.errors import Problem, StudyError, TuneoffError, by_name, did_you_mean
+from tuneoff.errors import Problem, StudyError, TuneoffError, by_name, did_you_mean, listed
 
 TREE = {
     "TuneoffError": "Exception",
@@ -103,3 +103,8 @@ def test_one_problem_is_a_line_and_several_are_a_list() -> None:
 )
 def test_did_you_mean(word: str, known: list[str], answer: str) -> None:
     assert did_you_mean(word, known) == answer
+
+
+def test_of_many_names_the_first_are_listed() -> None:
+    assert listed(["text", "label"]) == "text, label"
+    assert listed(f"c{number}" for number in range(2500)).endswith("c29, … (2500 in all)")

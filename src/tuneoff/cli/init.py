@@ -16,7 +16,7 @@ from tuneoff.cli import _common, outlook
 from tuneoff.cli.doubts import Undecided
 from tuneoff.cli.look import ROLES, TOKENS_PER_WORD, Look, look, task_named
 from tuneoff.encoding import json_text, one_line, visible
-from tuneoff.errors import StoreError, StudyError, TuneoffError
+from tuneoff.errors import StoreError, StudyError, TuneoffError, listed
 
 if TYPE_CHECKING:
     from tuneoff.forecast import StudyForecast
@@ -160,7 +160,7 @@ def describe(seen: Look) -> list[str]:
     put_in, answer = ROLES[seen.task]
     roles = "; ".join(f"{role}: column {column}" for role, column in seen.columns.items())
     lines = [
-        f"{_common.count(seen.rows, 'row')}; columns: {', '.join(seen.all_columns)}",
+        f"{_common.count(seen.rows, 'row')}; columns: {listed(seen.all_columns)}",
         f"{roles} ({seen.guessed})",
         _describe_words(put_in, seen.words),
     ]

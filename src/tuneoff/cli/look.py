@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tuneoff.cli.doubts import ABOUT, Undecided, filled, is_written, may_be_class, mean_words, refuse_doubt
-from tuneoff.errors import DataError, StudyError, TuneoffError, did_you_mean
+from tuneoff.errors import DataError, StudyError, TuneoffError, did_you_mean, listed
 
 if TYPE_CHECKING:
     from tuneoff.sources.base import Rows
@@ -130,7 +130,7 @@ def _find_task(rows: Rows, given: dict[str, str]) -> tuple[str, dict[str, str], 
         if column not in rows.columns:
             raise DataError(
                 f"{rows.origin} has no column {column!r}{did_you_mean(column, rows.columns)}",
-                hint=f"Its columns: {', '.join(rows.columns)}. Set --{role}.",
+                hint=f"Its columns: {listed(rows.columns)}. Set --{role}.",
             )
     fitting = [name for name, roles in ROLES.items() if set(given) <= set(roles)]
     if not fitting:
@@ -161,7 +161,7 @@ def _find_task(rows: Rows, given: dict[str, str]) -> tuple[str, dict[str, str], 
         missing[0],
         list(rows.columns),
         f"cannot tell which column of {rows.origin} holds the {' and the '.join(missing)}",
-        hint=f"Its columns: {', '.join(rows.columns)}. Set {options}.",
+        hint=f"Its columns: {listed(rows.columns)}. Set {options}.",
     )
 
 

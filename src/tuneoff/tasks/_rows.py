@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tuneoff.errors import DataError, did_you_mean
+from tuneoff.errors import DataError, did_you_mean, listed
 from tuneoff.sources.base import Rows
 from tuneoff.tasks._cells import refuse_chat, require_plain
 from tuneoff.tasks.base import has_lone_surrogate, is_missing
@@ -35,7 +35,7 @@ def _column(rows: Rows, role: str, given: str | None, names: Sequence[str]) -> s
     if given is not None:
         raise DataError(
             f"{rows.origin} has no column {given!r}{did_you_mean(given, rows.columns)}",
-            hint=f"Its columns: {', '.join(rows.columns)}. Set task.{role}.",
+            hint=f"Its columns: {listed(rows.columns)}. Set task.{role}.",
         )
     lower = {column.lower().strip(): column for column in rows.columns}
     for name in names:
@@ -44,7 +44,7 @@ def _column(rows: Rows, role: str, given: str | None, names: Sequence[str]) -> s
     refuse_chat(rows)
     raise DataError(
         f"cannot tell which column of {rows.origin} holds the {role}",
-        hint=f"Set task.{role} to one of: {', '.join(rows.columns)}.",
+        hint=f"Set task.{role} to one of: {listed(rows.columns)}.",
     )
 
 
@@ -58,7 +58,7 @@ def require_columns(rows: Rows, columns: Mapping[str, str], split: str) -> None:
         if column not in rows.columns:
             raise DataError(
                 f"{rows.origin} ({split}) has no column {column!r} for the {role}, unlike the training rows",
-                hint=f"Its columns: {', '.join(rows.columns)}.",
+                hint=f"Its columns: {listed(rows.columns)}.",
             )
     if not len(rows):
         raise DataError(f"{rows.origin} ({split}) has no rows")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from tuneoff.errors import DataError, UnsupportedModel, did_you_mean
+from tuneoff.errors import DataError, UnsupportedModel, did_you_mean, listed
 from tuneoff.methods.base import Attached, TaskView
 from tuneoff.record import Finding, Metric, Prediction
 from tuneoff.sources.base import Rows
@@ -147,7 +147,7 @@ class Generation(Task):
                 raise DataError(
                     f"task.template names {name!r}, which {rows.origin} does not have"
                     f"{did_you_mean(name, ['source', *rows.columns])}",
-                    hint=f"Its columns: {', '.join(rows.columns)}; {{source}} is {chosen['source']!r}.",
+                    hint=f"Its columns: {listed(rows.columns)}; {{source}} is {chosen['source']!r}.",
                 )
         if found != 1:
             raise DataError(f"task.template must hold {{source}} once; it holds it {found or 'no'} times")

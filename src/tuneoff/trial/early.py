@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tuneoff import registry
-from tuneoff.errors import DataError, Problem, StoreError, StudyError, TuneoffError
+from tuneoff.errors import DataError, Problem, StoreError, StudyError, TuneoffError, listed
 from tuneoff.methods.base import Baseline, Method
 from tuneoff.record import TrialRecord
 from tuneoff.sources import Rows, local_bytes, read_rows
@@ -163,7 +163,7 @@ def _columns(task: Task, rows: Rows, record: TrialRecord) -> tuple[Rows, dict[st
         role = next(role for role, column in columns.items() if column == absent[0])
         raise DataError(
             f"{rows.origin} has no column {absent[0]!r}, the {role} that trial {record.spec.id} was trained on",
-            hint=f"Its columns: {', '.join(rows.columns)}.",
+            hint=f"Its columns: {listed(rows.columns)}.",
         )
     return rows, columns
 
