@@ -283,6 +283,7 @@ def test_so_is_sharded_training_that_computes_activations_again(kind: str, archi
 def _kept(folder: Path, ranks: Ranks) -> Any:
     bench, method = bench_for("full", "text", "gpt2", ranks)
     rows, texts = features("text"), examples("text")
+    folder.mkdir(exist_ok=True)
     checkpoint = Checkpoint(folder / "weights", method, bench.attached, ranks)
     before = predict(bench, rows, texts)
     checkpoint.save(1)
@@ -316,6 +317,7 @@ def test_sharded_weights_are_kept_and_put_back_as_one_file(tmp_path: Path) -> No
 
 def _checkpoints(folder: Path, ranks: Ranks) -> Any:
     bench, method = bench_for("lora", "class", "bert", ranks)
+    folder.mkdir(exist_ok=True)
     checkpoint = Checkpoint(folder / "weights", method, bench.attached, ranks)
     checkpoint.save(3)
     with torch.no_grad():
