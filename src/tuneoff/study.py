@@ -8,7 +8,7 @@ print(study.results())
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ from tuneoff.trial import early
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.console import RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType
 
     from tuneoff.analysis.results import Asked
     from tuneoff.report.advice import Advice
@@ -338,23 +338,25 @@ class Study:
         return pd.DataFrame(self.call("predict", trial, file=str(file))["predictions"])
 
     def __repr__(self) -> str:
-        rows, seeds = len(self.spec.methods), len(self.spec.protocol.seeds)
+        counts = {"row": len(self.spec.methods), "seed": len(self.spec.protocol.seeds)}
+        size = " × ".join(f"{count} {noun}{'s' if count > 1 else ''}" for noun, count in counts.items())
         place = f", folder {str(self.folder)!r}" if self.folder is not None else ""
-        return f"<Study {self.spec.name!r}: {self.spec.model.source}, {rows} rows × {seeds} seeds{place}>"
+        return f"<Study {self.spec.name!r}: {self.spec.model.source}, {size}{place}>"
 
-    def __rich__(self) -> RenderableType:
-        """What it asks, and where it was run the table of results."""
-        from rich.console import Group
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        """What it asks, and where it was run the table of results and the answer."""
         from rich.text import Text
 
-        head = Text(repr(self), style="bold")
+        yield Text(repr(self), style="bold")
         if self.folder is None or not StudyStore(self.folder).is_there:
-            return Group(head, Text(f"rows: {', '.join(self.spec.methods)}"))
+            yield Text(f"rows: {', '.join(self.spec.methods)}")
+            return
         from tuneoff import report
         from tuneoff.report import terminal
 
         found = report.summary(self._store(), self.asked)
-        return Group(head, terminal.table(found, terminal.WIDTH_ELSEWHERE), Text(found["answer"]["text"]))
+        yield terminal.table(found, options.max_width)
+        yield Text(found["answer"]["text"])
 
     def _repr_html_(self) -> str:
         import io

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from synthetic_records import World, build_store, small_study
 from tuneoff.errors import StudyError
@@ -30,6 +32,7 @@ def test_results_print_as_few_columns_and_hold_all(study: Study) -> None:
     assert "memory MiB" in lines[0]
     assert max(map(len, lines)) <= 110
     assert "18 trials; " in lines[-1]
+    assert "<NA>" not in str(found)
     assert "<table" in found._repr_html_()
     assert {"id", "method", "peak_memory_bytes", "train_seconds", "findings"} <= set(found.columns)
     assert type(found[["label", "seed"]]).__name__ == "DataFrame"
@@ -39,6 +42,10 @@ def test_results_print_as_few_columns_and_hold_all(study: Study) -> None:
 def test_a_study_shows_what_it_asks_and_what_was_found(study: Study) -> None:
     assert "3 rows × 6 seeds" in repr(study)
     assert "lora" in study._repr_html_()
+    shown = io.StringIO()
+    Console(file=shown, width=80).print(study)
+    assert "majority" in shown.getvalue()
+    assert "…" not in shown.getvalue()
     asked = Study(small_study("full"))
     assert "rows: full" in asked._repr_html_()
 

@@ -34,7 +34,7 @@ class TrialsFrame(pd.DataFrame):
             if name in plain and plain[name].notna().any():
                 figures = (plain[name].astype("Float64") / divisor).round(digits)
                 found[heading] = figures if digits else figures.astype("Int64")
-        return found
+        return found.astype(object).where(found.notna(), "–")
 
     def _shown(self) -> tuple[pd.DataFrame, str]:
         short = self.short(list(self.attrs.get("metrics", ()))[:METRICS_SHOWN])
@@ -43,11 +43,11 @@ class TrialsFrame(pd.DataFrame):
 
     def __repr__(self) -> str:
         short, more = self._shown()
-        text = short.to_string(index=False, na_rep="–")
+        text = short.to_string(index=False)
         return f"{text}\n{more}" if more else text
 
     __str__ = __repr__
 
     def _repr_html_(self) -> str:
         short, more = self._shown()
-        return f"{short.to_html(index=False, na_rep='–', escape=True, border=0)}<p>{more}</p>"
+        return f"{short.to_html(index=False, escape=True, border=0)}<p>{more}</p>"
