@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from tuneoff import registry
+from tuneoff.encoding import visible
 from tuneoff.errors import StoreError, StudyError
 from tuneoff.store import StudyStore
 
@@ -170,7 +171,7 @@ def _ending(status: int) -> str:
 
 def _say(line: str) -> None:
     with suppress(OSError, ValueError):
-        print(line, file=sys.stderr, flush=True)
+        print(visible(line), file=sys.stderr, flush=True)
 
 
 class Outlets:
