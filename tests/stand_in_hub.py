@@ -43,6 +43,8 @@ class StandInHub:
         """How many of the next requests are answered with "too many requests"."""
         self.breaking = 0
         """How many of the next transfers of large files break off half way."""
+        self.resumed = 0
+        """How many transfers asked for the rest of a file alone."""
         self.failing = 0
         """With which status every request is answered; 0: as usual."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -185,6 +187,7 @@ def _handler(hub: StandInHub) -> type[BaseHTTPRequestHandler]:
             self.send_header("X-Repo-Commit", commit)
             self.send_header("Accept-Ranges", "bytes")
             if "Range" in self.headers:
+                hub.resumed += start > 0
                 self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
             self.end_headers()
             if self.command == "HEAD":

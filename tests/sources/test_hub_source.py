@@ -168,13 +168,13 @@ def test_what_snapshot_download_fetched_is_found(hub: StandInHub, away: Callable
     assert _rows().commit == data
 
 
-@pytest.mark.parametrize("pin", ["branch", "tag", "commit", "refs/pr/1"])
+@pytest.mark.parametrize("pin", ["tag", "commit", "refs/pr/1"])
 def test_pinned_revisions_are_told_apart_and_found_again(
     hub: StandInHub, monkeypatch: pytest.MonkeyPatch, pin: str
 ) -> None:
-    old = hub.put("models", "org/model", MODEL, "main", "branch", "tag", "refs/pr/1")
+    old = hub.put("models", "org/model", MODEL, "main", "tag", "refs/pr/1")
     new = hub.put("models", "org/model", {**MODEL, "config.json": '{"new": true}'})
-    rows = hub.put("datasets", "org/data", {"train.csv": TABLE}, "main", "branch", "tag", "refs/pr/1")
+    rows = hub.put("datasets", "org/data", {"train.csv": TABLE}, "main", "tag", "refs/pr/1")
     hub.put("datasets", "org/data", {"train.csv": "text,label\nnew,a\n"})
     revision = {"commit": old}.get(pin, pin)
     found = [_find(revision=revision), _find()]
@@ -326,10 +326,12 @@ def test_something_else_that_answers_is_not_taken_for_the_hub(hub: StandInHub) -
 # --- transfers
 
 
-def test_a_transfer_that_breaks_off_is_gone_on_with(hub: StandInHub) -> None:
+def test_a_transfer_that_breaks_off_is_gone_on_with(hub: StandInHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: None)
     hub.put("models", "org/model", MODEL)
     hub.breaking = 1
     files = _find()
+    assert hub.resumed == 1
     assert (Path(files.path) / "model.safetensors").read_bytes() == MODEL["model.safetensors"]
 
 
