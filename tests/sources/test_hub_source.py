@@ -328,6 +328,7 @@ def test_something_else_that_answers_is_not_taken_for_the_hub(hub: StandInHub) -
 
 def test_a_transfer_that_breaks_off_is_gone_on_with(hub: StandInHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "sleep", lambda _: None)
+    monkeypatch.setattr(huggingface_hub.constants, "DOWNLOAD_CHUNK_SIZE", 1000)
     hub.put("models", "org/model", MODEL)
     hub.breaking = 1
     files = _find()
