@@ -177,6 +177,12 @@ def test_refusals_never_speak_of_pefts_own_parameters(method: str, options: dict
     assert not re.search(r"target_modules|num_attention_heads|modules_to_save|peft_config|_modules", str(caught.value))
 
 
+def test_a_type_of_peft_without_a_choice_of_layers_says_which_option_names_them() -> None:
+    with pytest.raises(UnsupportedModel, match="PEFT has no choice of layers for it") as caught:
+        attach("peft:ln_tuning", {}, Setting("class", "distilbert"))
+    assert caught.value.hint == "Name the layers by the option target_modules."
+
+
 @pytest.mark.parametrize("variant", ["vera", "boft"])
 def test_other_types_of_peft_go_by_queries_and_values_too(variant: str) -> None:
     setting = Setting("class", "distilbert")

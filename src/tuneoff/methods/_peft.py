@@ -51,10 +51,12 @@ def attach_peft(model: nn.Module, config: Any, task: TaskView, *, theirs: bool =
             module = get_peft_model(model, config)
     except (ValueError, NotImplementedError, TypeError) as error:
         method = str(getattr(config.peft_type, "value", config.peft_type)).lower()
-        told = str(error)
+        told, hint = str(error), ""
         if not theirs and any("_" in word for word in re.findall(r"\w+", told) if hasattr(config, word)):
             told = "PEFT finds no layer in it to change, or none outside the head, which every method trains anyway"
-        raise UnsupportedModel(f"{method} cannot be attached to {type(model).__name__}: {told}") from error
+        if told.startswith("Please specify `target_modules`"):
+            told, hint = "PEFT has no choice of layers for it", "Name the layers by the option target_modules."
+        raise UnsupportedModel(f"{method} cannot be attached to {type(model).__name__}: {told}", hint=hint) from error
     return Attached(model=module.get_base_model(), module=module, reads=tuple(_read(module)))
 
 
