@@ -120,7 +120,7 @@ def test_an_option_that_there_is_not_says_what_to_type(
     typed: str, told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["run", "quickstart", typed, "1"]) == 2
-    assert f"no option {typed}: " in (shown := capsys.readouterr().err)
+    assert f"No such option: {typed}; " in (shown := capsys.readouterr().err)
     assert told in shown
 
 

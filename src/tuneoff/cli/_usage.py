@@ -32,7 +32,7 @@ def unknown_option(error: click.NoSuchOption) -> click.UsageError:
         told = f"set {keys[key]} with --set {keys[key]}=VALUE"
     else:
         told = "--help lists the options that there are"
-    return click.UsageError(f"no option {error.option_name}: {told}", context)
+    return click.UsageError(f"No such option: {error.option_name}; {told}", context)
 
 
 def study_keys() -> dict[str, str]:
