@@ -34,14 +34,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
-from tuneoff.analysis.inference import LEVEL, Sample, holm, rank, verdict
-from tuneoff.analysis.inference.crossed import Components, components
 from tuneoff.analysis.outcomes import Outcomes
 from tuneoff.analysis.results import Results, Row
-from tuneoff.plan import plan
-from tuneoff.record import Metric, Status, TrialRecord
-from tuneoff.spec import TrialSpec
-from tuneoff.study_file import parse
+from tuneoff.analysis.statistics import LEVEL, Sample, holm, rank, verdict
+from tuneoff.analysis.statistics.crossed import Components, components
+from tuneoff.config.spec import TrialSpec
+from tuneoff.planning.loading import parse
+from tuneoff.planning.plan import plan
+from tuneoff.records.record import Metric, Status, TrialRecord
 
 Array = NDArray[np.float64]
 ALPHA = 1 - LEVEL

@@ -24,7 +24,7 @@ from typing import Any
 
 from tuneoff import Study
 from tuneoff.measure.machine import core_count
-from tuneoff.record import Status, TrialRecord
+from tuneoff.records.record import Status, TrialRecord
 
 BATCH = 16
 

@@ -28,11 +28,11 @@ from tuneoff.errors import TuneoffError
 from tuneoff.executors.local import LocalExecutor
 from tuneoff.measure import environment
 from tuneoff.measure.machine import core_count
-from tuneoff.plan import plan
-from tuneoff.record import Status
+from tuneoff.planning.loading import parse
+from tuneoff.planning.plan import plan
+from tuneoff.records.record import Status
 from tuneoff.store import StudyStore
-from tuneoff.study_file import parse
-from tuneoff.trial.model import byte_tokenizer
+from tuneoff.trial.modeling.load import byte_tokenizer
 
 BATCHES = (4, 8, 16, 32)
 LENGTHS = (64, 128, 256, 512)

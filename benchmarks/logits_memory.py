@@ -32,15 +32,15 @@ from tuneoff import registry
 from tuneoff.measure import environment
 from tuneoff.measure.memory import MemoryMeter
 from tuneoff.methods.base import Attached, Method
-from tuneoff.plan import plan
-from tuneoff.study_file import parse
+from tuneoff.planning.loading import parse
+from tuneoff.planning.plan import plan
 from tuneoff.tasks.base import Batch, Features
 from tuneoff.tasks.generation import Generation
-from tuneoff.trial import allocator
-from tuneoff.trial import model as trial_model
-from tuneoff.trial.counting import Setup, Twin
-from tuneoff.trial.narrowing import narrow
-from tuneoff.trial.precision import PolicyName, apply_policy
+from tuneoff.trial.estimate.step_cost import Setup, Twin
+from tuneoff.trial.modeling import allocator
+from tuneoff.trial.modeling import load as trial_model
+from tuneoff.trial.modeling.frozen_bf16 import narrow
+from tuneoff.trial.modeling.precision import PolicyName, apply_policy
 
 POLICIES: tuple[PolicyName, ...] = ("fp32", "bf16")
 WAYS = ("process", "released")

@@ -35,14 +35,14 @@ import torch
 from tuneoff import registry
 from tuneoff.measure import environment
 from tuneoff.methods.base import Attached, Method
-from tuneoff.plan import plan
-from tuneoff.study_file import parse
+from tuneoff.planning.loading import parse
+from tuneoff.planning.plan import plan
 from tuneoff.tasks.base import Batch, Features
 from tuneoff.tasks.generation import Generation
-from tuneoff.trial import model as trial_model
-from tuneoff.trial.evaluate import Bench
-from tuneoff.trial.narrowing import narrow
-from tuneoff.trial.precision import apply_policy
+from tuneoff.trial.modeling import load as trial_model
+from tuneoff.trial.modeling.frozen_bf16 import narrow
+from tuneoff.trial.modeling.precision import apply_policy
+from tuneoff.trial.training.evaluate import Bench
 
 MODELS = ("gpt2", "smollm2-135m")
 BATCH, SOURCE, TARGET, WRITTEN = 4, 128, 16, 16

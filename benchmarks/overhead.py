@@ -36,7 +36,7 @@ from tuneoff import Study, registry
 from tuneoff.analysis.outcomes import over_seeds
 from tuneoff.executors.base import Progress
 from tuneoff.measure.machine import core_count
-from tuneoff.record import Status, TrialRecord
+from tuneoff.records.record import Status, TrialRecord
 
 BAR = 0.02
 """A tracker is to make training by less than this share longer."""

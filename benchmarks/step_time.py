@@ -19,11 +19,11 @@ from typing import Any, get_args
 
 import torch
 
+from tuneoff.config.spec import ModelSpec
 from tuneoff.measure import environment
-from tuneoff.spec import ModelSpec
 from tuneoff.tasks.classification import Classification
-from tuneoff.trial import model as trial_model
-from tuneoff.trial.precision import PolicyName, apply_policy
+from tuneoff.trial.modeling import load as trial_model
+from tuneoff.trial.modeling.precision import PolicyName, apply_policy
 
 BATCH = 8
 CPU = torch.device("cpu")

@@ -12,21 +12,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tuneoff.config.spec import StudySpec, TrialSpec
     from tuneoff.errors import TuneoffError
-    from tuneoff.record import Status, TrialRecord
-    from tuneoff.spec import StudySpec, TrialSpec
-    from tuneoff.study import Study
+    from tuneoff.records.record import Status, TrialRecord
+    from tuneoff.study.study import Study
 
 __version__ = "0.1.0"
 
 __all__ = ["Status", "Study", "StudySpec", "TrialRecord", "TrialSpec", "TuneoffError", "__version__"]
 
 _HOMES = {
-    "Status": "tuneoff.record",
-    "Study": "tuneoff.study",
-    "StudySpec": "tuneoff.spec",
-    "TrialRecord": "tuneoff.record",
-    "TrialSpec": "tuneoff.spec",
+    "Status": "tuneoff.records.record",
+    "Study": "tuneoff.study.study",
+    "StudySpec": "tuneoff.config.spec",
+    "TrialRecord": "tuneoff.records.record",
+    "TrialSpec": "tuneoff.config.spec",
     "TuneoffError": "tuneoff.errors",
 }
 

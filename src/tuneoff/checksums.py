@@ -11,7 +11,7 @@ import os
 import time
 from pathlib import Path
 
-from tuneoff._special import open_file
+from tuneoff.files import open_file
 
 SETTLED_SECONDS = 2.0
 """A file changed more lately than this is hashed anew each time: file systems count time in steps, and a second change

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from synthetic_records import CLASSES, WRITERS, Level, World, build_store, small_study, writing_study
+
 from tuneoff.analysis.outcomes import Figure, Outcomes, over_seeds, within_range
 from tuneoff.analysis.results import Results, gather
-from tuneoff.record import Metric, Prediction, Status, TrialRecord
+from tuneoff.records.record import Metric, Prediction, Status, TrialRecord
 from tuneoff.store import StudyStore
 from tuneoff.tasks.classification import classification_metrics
 

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from synthetic_records import World, build_store, environment, small_study
+
 from tuneoff.analysis.results import gather
-from tuneoff.plan import plan
-from tuneoff.record import ModelInfo, SplitInfo, Status
+from tuneoff.planning.plan import plan
+from tuneoff.records.record import ModelInfo, SplitInfo, Status
 from tuneoff.store import StudyStore
 
 

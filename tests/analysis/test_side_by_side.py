@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from synthetic_records import Level, World, build_store, data, small_study
+
 from tuneoff.analysis.outcomes import Outcomes
 from tuneoff.analysis.side_by_side import join
+from tuneoff.config.spec import StudySpec
 from tuneoff.errors import StoreError, StudyError
-from tuneoff.record import ModelInfo
+from tuneoff.records.record import ModelInfo
 from tuneoff.report.data import summarise
-from tuneoff.spec import StudySpec
 
 LEVELS = {"majority": Level(0.5), "full": Level(0.95, 30.0), "lora": Level(0.9, 8.0), "head": Level(0.6, 3.0)}
 

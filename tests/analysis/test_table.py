@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-
 from synthetic_records import World, build_store, make_record, small_study
+
 from tuneoff.analysis.figures import train_loss, why_missing
 from tuneoff.analysis.table import trials_frame
-from tuneoff.plan import plan
-from tuneoff.record import CurvePoint, Status, TrialRecord
+from tuneoff.planning.plan import plan
+from tuneoff.records.record import CurvePoint, Status, TrialRecord
 
 
 def test_one_row_per_trial_with_blanks_where_nothing_was_measured(tmp_path: Path) -> None:

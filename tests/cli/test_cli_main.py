@@ -23,7 +23,7 @@ from tuneoff.cli import main as main_module
 from tuneoff.cli._common import EXIT_CODES
 from tuneoff.cli.main import COMMANDS, cli, main
 from tuneoff.errors import StudyError
-from tuneoff.study import Study
+from tuneoff.study.study import Study
 
 pytest_plugins = ("cli_fixtures",)
 

@@ -9,18 +9,18 @@ from typing import Any
 import pytest
 import torch
 from conftest import LABELS, SIZES, Setting, features, logits, step
+from tiny_shapes import pretraining_model, random_model, shape
 from transformers import AutoConfig
 
-from tiny_shapes import pretraining_model, random_model, shape
 from tuneoff import registry
+from tuneoff.config.spec import ModelSpec
 from tuneoff.errors import UnsupportedModel
 from tuneoff.measure.parameters import BaseIdentity, count, running
 from tuneoff.methods.base import Attached, Method
-from tuneoff.spec import ModelSpec
 from tuneoff.tasks.classification import Classification
-from tuneoff.trial import head as trial_head
-from tuneoff.trial import model as trial_model
-from tuneoff.trial.model import Loaded, byte_tokenizer
+from tuneoff.trial.modeling import head as trial_head
+from tuneoff.trial.modeling import load as trial_model
+from tuneoff.trial.modeling.load import Loaded, byte_tokenizer
 
 TASK = Classification({"labels": LABELS})
 HEADS = {

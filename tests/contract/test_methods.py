@@ -15,7 +15,7 @@ from tuneoff import registry
 from tuneoff.errors import UnsupportedModel
 from tuneoff.measure.parameters import BaseIdentity, count
 from tuneoff.methods.base import Attached, Method
-from tuneoff.record import Parameters
+from tuneoff.records.record import Parameters
 from tuneoff.tasks.classification import Classification
 
 TRAINABLE = [name for name in registry.methods() if registry.methods()[name].trains]

@@ -17,9 +17,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tuneoff import registry
 from tuneoff.methods.base import Attached, Method
 from tuneoff.tasks.generation import Generation
-from tuneoff.trial.evaluate import Bench
-from tuneoff.trial.narrowing import NARROW, narrow
-from tuneoff.trial.precision import apply_policy
+from tuneoff.trial.modeling.frozen_bf16 import NARROW, narrow
+from tuneoff.trial.modeling.precision import apply_policy
+from tuneoff.trial.training.evaluate import Bench
 
 CPU = torch.device("cpu")
 

@@ -13,8 +13,8 @@ from test_peft_types import options_of
 from torch import nn
 
 from tuneoff.methods.base import Attached
-from tuneoff.trial.counting import Ledger
-from tuneoff.trial.recomputation import recompute_blocks
+from tuneoff.trial.estimate.step_cost import Ledger
+from tuneoff.trial.modeling.activation_checkpointing import recompute_blocks
 
 QUICK = {Setting("class", "bert"), Setting("text", "gpt2"), Setting("text", "t5")}
 OTHERS = {"p_tuning": {"type": "lstm", "hidden": 8, "layers": 1}, "prefix_tuning": {"projection": True, "hidden": 8}}

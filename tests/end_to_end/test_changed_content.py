@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from running import SharedExecutor, Tiny, tiny_rows, write_rows
-from tuneoff.analysis.caveats import caveats
+
+from tuneoff.analysis.checks.caveats import caveats
 from tuneoff.analysis.results import gather
 from tuneoff.executors.base import Progress
-from tuneoff.record import Status, TrialRecord
+from tuneoff.records.record import Status, TrialRecord
 from tuneoff.store import StudyStore
-from tuneoff.study import Study
+from tuneoff.study.study import Study
 
 pytest_plugins = ("running_fixtures",)
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import yaml
 from pydantic import TypeAdapter
-
 from running import Ended, SharedExecutor, Tiny, tiny_rows, write_rows
+
 from tuneoff.cli.main import main
-from tuneoff.events import StreamEvent
-from tuneoff.study import Study
-from tuneoff.study_file import load
+from tuneoff.planning.loading import load
+from tuneoff.records.events import StreamEvent
+from tuneoff.study.study import Study
 
 pytest_plugins = ("running_fixtures",)
 

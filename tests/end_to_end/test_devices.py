@@ -16,14 +16,14 @@ from typing import Any
 import psutil
 import pytest
 import yaml
-
 from running import Ended, Prepared, SharedExecutor, Tiny, wait_until
+
 from tuneoff.errors import ExecutorError
 from tuneoff.executors.base import Progress
 from tuneoff.measure.machine import core_count
-from tuneoff.record import Status, TrialRecord
+from tuneoff.records.record import Status, TrialRecord
 from tuneoff.store import StudyStore
-from tuneoff.study import Study
+from tuneoff.study.study import Study
 
 pytest_plugins = ("running_fixtures",)
 pytestmark = pytest.mark.skipif(core_count() < 2, reason="there is but one core")

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from running import SharedExecutor, Tiny
+
 from tuneoff.errors import TuneoffError
 from tuneoff.store import StudyStore
-from tuneoff.study import Study
+from tuneoff.study.study import Study
 
 pytest_plugins = ("running_fixtures",)
 MODEL = "models/tiny"

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 import yaml
-
 from running import Ended, SharedExecutor, Tiny, tiny_rows, write_rows
+
+from tuneoff.analysis.search_rounds import recorded
+from tuneoff.config.spec import TrialSpec
 from tuneoff.errors import DataError, StoreError
 from tuneoff.executors.base import Listener, Progress
-from tuneoff.record import Status, TrialRecord
-from tuneoff.rounds import recorded
-from tuneoff.spec import TrialSpec
+from tuneoff.records.record import Status, TrialRecord
 from tuneoff.store import StudyStore
-from tuneoff.study import Study
+from tuneoff.study.study import Study
 
 pytest_plugins = ("running_fixtures",)
 pytestmark = pytest.mark.usefixtures("shared")

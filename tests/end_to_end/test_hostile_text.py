@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 from markdown_it import MarkdownIt
-
 from running import Ended, Tiny, write_rows
+
 from tuneoff.encoding import visible
 
 pytest_plugins = ("running_fixtures",)
@@ -121,9 +121,9 @@ def test_errors_show_what_was_typed(run: Run, tmp_path: Path, monkeypatch: pytes
 @pytest.fixture(scope="module")
 def study(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study's folder with a trial that never ran: what is refused is refused before anything is loaded."""
-    from tuneoff.plan import plan
+    from tuneoff.planning.plan import plan
     from tuneoff.store import StudyStore
-    from tuneoff.study import Study
+    from tuneoff.study.study import Study
 
     spec = Study(tiny.study(("head",))).spec
     return StudyStore.create(tmp_path_factory.mktemp("study") / "out", spec, plan(spec)).root

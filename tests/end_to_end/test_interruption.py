@@ -15,12 +15,12 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
-
 from running import Ended, Tiny, wait_until
+
 from tuneoff.errors import StoreError
-from tuneoff.record import Status, TrialRecord
+from tuneoff.records.record import Status, TrialRecord
 from tuneoff.store import StudyStore
-from tuneoff.study import Study
+from tuneoff.study.study import Study
 
 pytest_plugins = ("running_fixtures",)
 

@@ -13,14 +13,15 @@ from typing import Any
 import psutil
 import pytest
 import yaml
-
 from running import SharedExecutor, Tiny, wait_until
-from tuneoff import outlook, report
+
+from tuneoff import report
 from tuneoff.cli.main import main
-from tuneoff.forecast import StudyForecast
-from tuneoff.record import TrialRecord
+from tuneoff.records.forecast import StudyForecast
+from tuneoff.records.record import TrialRecord
 from tuneoff.store import StudyStore
-from tuneoff.study import Study
+from tuneoff.study import forecast_planner
+from tuneoff.study.study import Study
 
 pytest_plugins = ("running_fixtures",)
 
@@ -34,8 +35,8 @@ def ran(tiny: Tiny, executor: SharedExecutor, tmp_path_factory: pytest.TempPathF
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Study, "_executor", lambda _: executor)
         # So small a study is left alone else.
-        patch.setattr(outlook, "SHORT_OPERATIONS", 0.0)
-        patch.setattr(outlook, "PAYS", 0.0)
+        patch.setattr(forecast_planner, "SHORT_OPERATIONS", 0.0)
+        patch.setattr(forecast_planner, "PAYS", 0.0)
         Study(tiny.study(ROWS)).run(folder)
     return folder
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-
 from running import Prepared, SharedExecutor
-from tuneoff.record import TrialRecord
-from tuneoff.trial import allocator
+
+from tuneoff.records.record import TrialRecord
+from tuneoff.trial.modeling import allocator
 
 pytest_plugins = ("running_fixtures",)
 pytestmark = pytest.mark.skipif(allocator._glibc() is None, reason="the C library is not glibc")

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from tuneoff import registry
+from tuneoff.config.spec import ModelSpec
 from tuneoff.errors import SourceUnreachable
-from tuneoff.record import Status
+from tuneoff.records.record import Status
 from tuneoff.sources import find_model
-from tuneoff.spec import ModelSpec
-from tuneoff.study import Study
+from tuneoff.study.study import Study
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 

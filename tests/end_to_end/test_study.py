@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from running import SharedExecutor, Tiny, tiny_rows, write_rows
+
 from tuneoff.errors import DataError, StoreError, TuneoffError
 from tuneoff.executors.base import Progress
-from tuneoff.record import Status
+from tuneoff.records.record import Status
 from tuneoff.store import StudyStore
-from tuneoff.study import Study
+from tuneoff.study.study import Study
 
 pytest_plugins = ("running_fixtures",)
 pytestmark = pytest.mark.usefixtures("shared")

@@ -10,8 +10,8 @@ from typing import Any
 
 import psutil
 import pytest
-
 from running import SharedExecutor, Tiny, wait_until
+
 from tuneoff.errors import (
     Cancelled,
     DataError,
@@ -97,7 +97,7 @@ def test_waiting_gives_up_after_the_time_given(children: Children, tiny: Tiny) -
 
 
 def _inspection(tiny: Tiny) -> dict[str, Any]:
-    from tuneoff.study import Study
+    from tuneoff.study.study import Study
 
     study = Study(tiny.study())
     trials = [trial.model_dump(mode="json") for trial in study.plan()]

@@ -13,16 +13,16 @@ from typing import Any
 
 import psutil
 import pytest
-
 from running import Prepared, SharedExecutor, Tiny, wait_until
+
 from tuneoff.errors import ExecutorError, OutOfMemory, StoreError, StudyError, TuneoffError
 from tuneoff.executors import local
 from tuneoff.executors._children import Child
 from tuneoff.executors.base import Progress
 from tuneoff.executors.local import LocalExecutor
-from tuneoff.record import Status, TrialRecord
+from tuneoff.records.record import Status, TrialRecord
 from tuneoff.store import StudyStore
-from tuneoff.study import Study
+from tuneoff.study.study import Study
 
 pytest_plugins = ("running_fixtures",)
 

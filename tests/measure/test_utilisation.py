@@ -18,7 +18,7 @@ from tuneoff.measure import nvml, utilisation
 from tuneoff.measure.machine import Machine, Reading
 from tuneoff.measure.nvml import GpuReading
 from tuneoff.measure.utilisation import MOST_SAMPLES, Sampler
-from tuneoff.record import Event
+from tuneoff.records.record import Event
 
 NEVER = 3600.0
 

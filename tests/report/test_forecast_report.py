@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-
 from synthetic_forecasts import row_forecast
 from synthetic_records import Level, World, build_store, small_study
+
 from tuneoff import report
 from tuneoff.analysis.side_by_side import join
-from tuneoff.forecast import RowForecast, study_forecast
-from tuneoff.record import Status
+from tuneoff.records.forecast import RowForecast, study_forecast
+from tuneoff.records.record import Status
 from tuneoff.report import markdown, terminal
 from tuneoff.report.data import summarise
 from tuneoff.store import StudyStore

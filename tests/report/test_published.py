@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from synthetic_records import environment, make_record, small_study
-from tuneoff.plan import plan
-from tuneoff.record import Environment, Timing, TrialRecord, Utilisation
+
+from tuneoff.planning.plan import plan
+from tuneoff.records.record import Environment, Timing, TrialRecord, Utilisation
 from tuneoff.report.published import compare, our_name
 
 GPU = environment(cores=4, device="cuda", device_memory_bytes=16_000)

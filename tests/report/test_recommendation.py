@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from synthetic_records import WRITERS, Level, World, build_store, data, small_study, writing_study
+
 from tuneoff import report
 from tuneoff.analysis.axes import AXES
-from tuneoff.analysis.limits import cost_limit
+from tuneoff.analysis.decisions.limits import cost_limit
+from tuneoff.analysis.decisions.pareto import cost_draws
+from tuneoff.analysis.decisions.recommend import recommend
 from tuneoff.analysis.outcomes import Outcomes
-from tuneoff.analysis.pareto import cost_draws
-from tuneoff.analysis.recommend import recommend
 from tuneoff.analysis.results import gather
-from tuneoff.record import DataInfo, Metric
+from tuneoff.records.record import DataInfo, Metric
 from tuneoff.report.recommendation_data import as_data
 from tuneoff.store import StudyStore
 

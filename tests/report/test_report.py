@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-
 from synthetic_records import (
     WRITERS,
     Level,
@@ -23,14 +22,15 @@ from synthetic_records import (
     writing_study,
     written_predictions,
 )
+
 from tuneoff import report
 from tuneoff.analysis.figures import metric_name
-from tuneoff.record import Inference, Memory, ModelInfo, Status
+from tuneoff.config.spec import DataSpec, PublishedSpec
+from tuneoff.planning.loading import load
+from tuneoff.records.record import Inference, Memory, ModelInfo, Status
 from tuneoff.report import terminal
 from tuneoff.report.published import compare
-from tuneoff.spec import DataSpec, PublishedSpec
 from tuneoff.store import StudyStore
-from tuneoff.study_file import load
 
 HOSTILE = "a | b\n# *bold* _it_ <script>alert(1)</script> [x](http://y) `code` $m$ ~~s~~ \x1b[31m __init__"
 LEVELS = {

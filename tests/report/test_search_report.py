@@ -12,16 +12,16 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-
 from synthetic_records import Level, World, build_search, build_store, small_study
+
 from tuneoff import report
 from tuneoff.analysis.results import gather
-from tuneoff.plan import plan
+from tuneoff.analysis.search_rounds import recorded
+from tuneoff.planning.plan import plan
 from tuneoff.report import terminal
 from tuneoff.report.charts import SENSITIVITY, Chart, build
 from tuneoff.report.data import summarise
 from tuneoff.report.drawing import draw
-from tuneoff.rounds import recorded
 from tuneoff.store import StudyStore
 
 LEVELS = {"majority": Level(0.5, head=0), "full": Level(0.93, 30.0), "lora": Level(0.93, 8.0), "head": Level(0.6, 3.0)}

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-
 from synthetic_records import QUICKSTART, WRITERS, Level, World, build_store, small_study, writing_study
+
 from tuneoff import report
-from tuneoff.record import Status
+from tuneoff.records.record import Status
 from tuneoff.report import terminal
 from tuneoff.store import StudyStore
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tuneoff.config.spec import ModelSpec, SourceSpec
 from tuneoff.errors import DataError, SourceNotFound
 from tuneoff.sources import _docstrings, base
 from tuneoff.sources.docstrings import FEWEST_ROWS, SHARES, Docstrings, split_of
-from tuneoff.spec import ModelSpec, SourceSpec
 
 GOOD = """Return the masked copy of a matrix.
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tuneoff.config.spec import ModelSpec, SourceSpec
 from tuneoff.errors import DataError, SourceError, SourceNotFound
 from tuneoff.sources import ModelFiles, Rows, find, find_model, fingerprint, read_rows
-from tuneoff.spec import ModelSpec, SourceSpec
 
 Content = str | bytes
 

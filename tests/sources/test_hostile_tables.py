@@ -8,9 +8,9 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from tuneoff.config.spec import SourceSpec
 from tuneoff.errors import DataError
 from tuneoff.sources.file import File
-from tuneoff.spec import SourceSpec
 
 ROW = '{"text": "a", "label": "b"}\n'
 

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from tuneoff.config.spec import SourceSpec
 from tuneoff.errors import DataError
 from tuneoff.sources.base import Rows, read_rows
-from tuneoff.spec import SourceSpec
 from tuneoff.tasks.base import Task
 from tuneoff.tasks.classification import Classification
 from tuneoff.tasks.generation import Generation

@@ -10,11 +10,11 @@ import torch
 from pydantic import ValidationError
 
 from tuneoff.errors import DataError
-from tuneoff.record import Prediction
+from tuneoff.records.record import Prediction
 from tuneoff.sources.base import Rows
 from tuneoff.tasks.base import Example
 from tuneoff.tasks.classification import Classification, classification_metrics
-from tuneoff.trial.model import byte_tokenizer
+from tuneoff.trial.modeling.load import byte_tokenizer
 
 
 def table(**columns: list[Any]) -> Rows:

@@ -20,12 +20,12 @@ from generation_tools import (
 from pydantic import ValidationError
 
 from tuneoff.errors import DataError, UnsupportedModel
-from tuneoff.record import Prediction
+from tuneoff.records.record import Prediction
 from tuneoff.sources.base import Rows
 from tuneoff.tasks._prompts import separator
 from tuneoff.tasks.base import Example, Features
 from tuneoff.tasks.generation import SOURCES_KEPT, WRITTEN_METRICS, Generation
-from tuneoff.trial.model import byte_tokenizer
+from tuneoff.trial.modeling.load import byte_tokenizer
 
 END = 299
 

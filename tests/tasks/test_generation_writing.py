@@ -9,7 +9,7 @@ import torch
 from generation_tools import ARCHITECTURES, KINDS, WAYS, attached_to, some_features, tiny_writer
 
 from tuneoff.methods.base import Attached
-from tuneoff.record import Prediction
+from tuneoff.records.record import Prediction
 from tuneoff.tasks.base import Example, Features
 from tuneoff.tasks.generation import Generation
 

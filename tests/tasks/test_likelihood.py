@@ -11,21 +11,21 @@ import pytest
 import torch
 from generation_tools import framed
 from pydantic import ValidationError
+from tiny_shapes import random_model, shape
 from torch import nn
 
-from tiny_shapes import random_model, shape
 from tuneoff import registry
 from tuneoff.errors import DataError, UnsupportedModel
 from tuneoff.methods.base import Attached, Method, TaskView
-from tuneoff.plan import plan
+from tuneoff.planning.loading import parse
+from tuneoff.planning.plan import plan
 from tuneoff.store import TrialStore
-from tuneoff.study_file import parse
 from tuneoff.tasks._likelihood import Words
 from tuneoff.tasks.base import Batch, Example
 from tuneoff.tasks.classification import Classification
-from tuneoff.trial.model import byte_tokenizer
-from tuneoff.trial.use import predict
-from tuneoff.trial.worker import run
+from tuneoff.trial.inference import predict
+from tuneoff.trial.modeling.load import byte_tokenizer
+from tuneoff.trial.run import run
 
 SIZES = {name: shape(name, 128) for name in ("gpt2", "gpt_neo", "llama")}
 TEXTS = ("oil up", "a goal in the last minute", "x", "the match is off")

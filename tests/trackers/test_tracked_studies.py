@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from running import SharedExecutor, Tiny
 from tracker_tools import calls, tracked
+
 from tuneoff import registry
 from tuneoff.cli.main import main
 from tuneoff.errors import StudyError
-from tuneoff.plan import plan, question
-from tuneoff.record import TrialRecord
+from tuneoff.planning.loading import parse
+from tuneoff.planning.plan import plan, question
+from tuneoff.records.record import TrialRecord
 from tuneoff.store import StudyStore
-from tuneoff.study import Study
-from tuneoff.study_file import parse
+from tuneoff.study.study import Study
 
 pytest_plugins = ("running_fixtures", "tracker_fixtures")
 pytestmark = pytest.mark.usefixtures("doubles", "no_outlets")

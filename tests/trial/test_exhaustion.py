@@ -12,8 +12,8 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from tuneoff.errors import OutOfMemory, UnsupportedModel
-from tuneoff.trial import data as trial_data
-from tuneoff.trial import handlers
+from tuneoff.trial import requests
+from tuneoff.trial.data import load as trial_data
 from tuneoff.trial.exhaustion import exhausted, loading
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def test_every_shape_is_recognised_and_survives_its_way(error: BaseException) ->
     assert exhausted(error) is error
     for suppressed in (False, True):
         assert exhausted(wrapped(error, suppressed)) is error
-    assert handlers._describe(wrapped(error, True))["type"] == "OutOfMemory"
+    assert requests._describe(wrapped(error, True))["type"] == "OutOfMemory"
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_a_trial_that_runs_out_while_loading_says_so(
         monkeypatch.setattr(AutoModelForSequenceClassification, "from_pretrained", fail)
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        reply = handlers.answer("trial", {"folder": str(place.folder), "device": "cpu"})
+        reply = requests.answer("trial", {"folder": str(place.folder), "device": "cpu"})
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -32,8 +32,8 @@ from tuneoff.errors import CorruptRecord, StoreError
 from tuneoff.store import TrialStore
 from tuneoff.store.files import read_json
 from tuneoff.trial.export import NO_HUB_ID, export
-from tuneoff.trial.use import predict, restore
-from tuneoff.trial.worker import run
+from tuneoff.trial.inference import predict, restore
+from tuneoff.trial.run import run
 
 pytest_plugins = ("trial_fixtures",)
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -45,7 +45,7 @@ LEARNING = {"learning_rate": 0.02, "epochs": 1, "max_steps": 4}
 def elsewhere(asked: dict[Path, list[dict[str, str]]]) -> dict[Path, list[tuple[str, dict[str, float]]]]:
     """What the code of each export's card gives for rows of texts, in a fresh process: outputs and scores."""
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", str(Path(__file__).with_name("card_code.py"))],
+        [sys.executable, "-W", "ignore", str(Path(__file__).parents[1] / "helpers" / "card_code.py")],
         input=json.dumps({str(folder): rows for folder, rows in asked.items()}),
         env={**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"},
         capture_output=True,

@@ -7,19 +7,19 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_shapes import shape
 from trial_tools import make_study, save_writer
 
-from tiny_shapes import shape
+from tuneoff.config.spec import ModelSpec, StudySpec
 from tuneoff.errors import DataError, StudyError
 from tuneoff.methods.base import Attached
-from tuneoff.plan import plan
-from tuneoff.spec import ModelSpec, StudySpec
+from tuneoff.planning.plan import plan
 from tuneoff.tasks.base import Example
 from tuneoff.tasks.classification import Classification
 from tuneoff.tasks.generation import Generation
-from tuneoff.trial import model as trial_model
 from tuneoff.trial.inspection import inspect_study
-from tuneoff.trial.model import byte_tokenizer
+from tuneoff.trial.modeling import load as trial_model
+from tuneoff.trial.modeling.load import byte_tokenizer
 
 pytest_plugins = ("trial_fixtures",)
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -9,7 +9,7 @@ from tuneoff.analysis.figures import COSTS
 from tuneoff.errors import StudyError, did_you_mean
 
 if TYPE_CHECKING:
-    from tuneoff.record import TrialRecord
+    from tuneoff.records.record import TrialRecord
 
 Unit = Literal["seconds", "bytes", "count", "joules"]
 QUALITY = "quality"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from tuneoff.analysis.predictions import Predictions, TrialOutputs
 from tuneoff.analysis.results import Results, Row
-from tuneoff.record import Metric
+from tuneoff.records.record import Metric
 
 MOST_FREQUENT = "always the most frequent class"
 ZERO = "a score of 0"

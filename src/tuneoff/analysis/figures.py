@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tuneoff.record import TrialRecord
+    from tuneoff.records.record import TrialRecord
 
 
 @dataclass(frozen=True)

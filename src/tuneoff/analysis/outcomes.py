@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tuneoff.analysis.diverged import Scored, StandIn, scored, stand_in
-from tuneoff.analysis.inference import Estimate, Ranking, Sample, Verdict, estimate, rank, verdict
-from tuneoff.analysis.inference.crossed import components
 from tuneoff.analysis.predictions import Array, Predictions
 from tuneoff.analysis.results import Results, Row
-from tuneoff.record import Metric, TrialRecord
+from tuneoff.analysis.statistics import Estimate, Ranking, Sample, Verdict, estimate, rank, verdict
+from tuneoff.analysis.statistics.crossed import components
+from tuneoff.records.record import Metric, TrialRecord
 
 RANGES: dict[str, tuple[float, float]] = {
     "accuracy": (0.0, 1.0),

@@ -16,11 +16,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tuneoff.analysis.inference import Sample
-from tuneoff.analysis.inference.sample import Statistic
 from tuneoff.analysis.results import Results
+from tuneoff.analysis.statistics import Sample
+from tuneoff.analysis.statistics.sample import Statistic
 from tuneoff.errors import CorruptRecord
-from tuneoff.record import Metric, TrialRecord
+from tuneoff.records.record import Metric, TrialRecord
 
 Array = NDArray[np.float64]
 Kind = Literal["mean", "classes", "per_token"]

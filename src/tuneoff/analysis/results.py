@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tuneoff.analysis.search_rounds import recorded
+from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.errors import CorruptRecord, StudyError
-from tuneoff.plan import content_hash
-from tuneoff.record import Metric, Status, TrialRecord
-from tuneoff.rounds import recorded
-from tuneoff.spec import StudySpec, TrialSpec
+from tuneoff.planning.plan import content_hash
+from tuneoff.records.record import Metric, Status, TrialRecord
 from tuneoff.store import StudyStore, TrialStore
 
 

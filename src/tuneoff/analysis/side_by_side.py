@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tuneoff.analysis.results import Results, Row, gather
+from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.errors import StudyError
-from tuneoff.plan import difference
-from tuneoff.record import TrialRecord
-from tuneoff.spec import StudySpec, TrialSpec
+from tuneoff.planning.plan import difference
+from tuneoff.records.record import TrialRecord
 from tuneoff.store import StudyStore, TrialStore
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from tuneoff.analysis.figures import COSTS
-from tuneoff.record import TrialRecord
+from tuneoff.records.record import TrialRecord
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.segment import Segment
 
-    from tuneoff.study import Study
+    from tuneoff.study.study import Study
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -78,7 +78,7 @@ def completer(names: Callable[[click.Context], Iterable[str]], files: bool = Fal
 
 def recipes(ctx: click.Context | None = None) -> list[str]:
     """The recipes' names; nothing is imported before they are asked for."""
-    from tuneoff.study_file import recipe_names
+    from tuneoff.planning.loading import recipe_names
 
     return recipe_names()
 
@@ -236,7 +236,7 @@ def open_study(reference: str, options: StudyOptions) -> Study:
         StudyError: with every problem of it.
     """
     from tuneoff.errors import StudyError
-    from tuneoff.study import Study
+    from tuneoff.study.study import Study
 
     names = [name.strip() for text in options["methods"] for name in text.split(",") if name.strip()]
     if options["methods"] and not names:
@@ -265,8 +265,8 @@ def open_study(reference: str, options: StudyOptions) -> Study:
 
 def folder_of(reference: str) -> Path | None:
     """The folder of an earlier run by which a command line names its study; None for a recipe or a study file."""
+    from tuneoff.planning.loading import recipe_names
     from tuneoff.store import StudyStore
-    from tuneoff.study_file import recipe_names
 
     return Path(reference) if StudyStore(Path(reference)).is_there and reference not in recipe_names() else None
 

@@ -41,7 +41,7 @@ def study_keys() -> dict[str, str]:
     Of a name that stands in several places the first counts: the protocol, the study, its task, its methods.
     """
     from tuneoff import registry
-    from tuneoff.spec import DataSpec, ExecutionSpec, ModelSpec, Protocol, StudySpec
+    from tuneoff.config.spec import DataSpec, ExecutionSpec, ModelSpec, Protocol, StudySpec
 
     found: dict[str, str] = {}
     places: list[tuple[str, type[BaseModel]]] = [

@@ -23,9 +23,9 @@ from tuneoff.errors import StudyError, TuneoffError, did_you_mean
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("run", "Fine-tune with every method of STUDY under one protocol and report."),
-    "plan": ("plan_", "Show the trials of STUDY, what each would train and what it would take; keeps nothing."),
+    "plan": ("plan", "Show the trials of STUDY, what each would train and what it would take; keeps nothing."),
     "watch": ("watch", "Show from another terminal how the study in DIR gets on."),
-    "report": ("report_", "Show the results in DIR and write its report anew."),
+    "report": ("report", "Show the results in DIR and write its report anew."),
     "recommend": ("recommend", "Say which method of DIR to use, under limits where there are any."),
     "compare": ("compare", "Show studies that answer the same question side by side."),
     "import": ("import_", "Read results that somebody else's suite measured."),
@@ -49,7 +49,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"tuneoff.cli.{COMMANDS[cmd_name][0]}")
+        module = importlib.import_module(f"tuneoff.cli.commands.{COMMANDS[cmd_name][0]}")
         command: click.Command = getattr(module, f"{cmd_name}_command")
         return command
 

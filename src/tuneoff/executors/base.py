@@ -14,11 +14,11 @@ from typing import Any, Literal, Self
 
 from pydantic import ValidationError
 
+from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.errors import ExecutorError, TuneoffError
 from tuneoff.executors._children import rebuild_error
-from tuneoff.forecast import RowForecast
-from tuneoff.record import Event, TrialRecord
-from tuneoff.spec import StudySpec, TrialSpec
+from tuneoff.records.forecast import RowForecast
+from tuneoff.records.record import Event, TrialRecord
 from tuneoff.store import StudyStore
 
 

@@ -12,11 +12,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.errors import Cancelled, Diverged, ExecutorError, OutOfMemory, StoreError
 from tuneoff.executors._children import Child, Children, Spawner, WarmParent, last_line, rebuild_error
 from tuneoff.executors.base import Executor, Inspection, Listener, Progress
-from tuneoff.record import Status, TrialRecord
-from tuneoff.spec import StudySpec, TrialSpec
+from tuneoff.records.record import Status, TrialRecord
 from tuneoff.store import StudyStore, TrialStore
 
 POLL_SECONDS = 0.1

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tuneoff.measure.machine import core_count
-from tuneoff.record import Environment, PrecisionInfo
+from tuneoff.records.record import Environment, PrecisionInfo
 
 if TYPE_CHECKING:
     import torch

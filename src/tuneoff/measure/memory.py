@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tuneoff.record import Memory, PhaseMemory
+from tuneoff.records.record import Memory, PhaseMemory
 
 if TYPE_CHECKING:
     import torch

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from weakref import ReferenceType, ref
 
-from tuneoff.record import Parameters, RoleCounts
+from tuneoff.records.record import Parameters, RoleCounts
 
 if TYPE_CHECKING:
     from torch import nn

@@ -7,7 +7,7 @@ from contextlib import suppress
 from time import perf_counter
 from types import TracebackType
 
-from tuneoff.record import Timing
+from tuneoff.records.record import Timing
 
 DEVICE_PHASES = frozenset({"load", "preflight", "train_step", "validation", "test", "inference", "checkpoint"})
 """Phases that queue work on a device: their end waits for that work, so that no later phase pays for it."""

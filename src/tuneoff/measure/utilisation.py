@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from tuneoff.measure.machine import Machine, Reading, core_count
 from tuneoff.measure.nvml import GpuReading, connect
-from tuneoff.record import Event, Noise, Utilisation
+from tuneoff.records.record import Event, Noise, Utilisation
 
 if TYPE_CHECKING:
     import torch

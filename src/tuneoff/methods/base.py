@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from tuneoff.forecast import Prior as Prior
+from tuneoff.records.forecast import Prior as Prior
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from tuneoff.record import Prediction
+    from tuneoff.records.record import Prediction
     from tuneoff.tasks.base import Example, Task
 
 WEIGHTS_FILE = "trained.safetensors"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from tuneoff.methods.base import Baseline, MethodOptions
-from tuneoff.record import Prediction
+from tuneoff.records.record import Prediction
 
 if TYPE_CHECKING:
     from tuneoff.tasks.base import Example, Task

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tuneoff.methods.base import Baseline, MethodOptions
-from tuneoff.record import Prediction
+from tuneoff.records.record import Prediction
 
 if TYPE_CHECKING:
     from tuneoff.tasks.base import Example, Task

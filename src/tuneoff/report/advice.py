@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tuneoff.analysis.axes import AXES, QUALITY, axis_named
-from tuneoff.analysis.limits import cost_limit, metric_limit
+from tuneoff.analysis.decisions.limits import cost_limit, metric_limit
+from tuneoff.analysis.decisions.pareto import Front, cost_draws, find_front, quality_draws
+from tuneoff.analysis.decisions.recommend import Recommendation, recommend
 from tuneoff.analysis.outcomes import Outcomes
-from tuneoff.analysis.pareto import Front, cost_draws, find_front, quality_draws
-from tuneoff.analysis.recommend import Recommendation, recommend
 from tuneoff.analysis.results import Asked, Results, gather
 from tuneoff.errors import StoreError, StudyError, did_you_mean
-from tuneoff.record import Metric
+from tuneoff.records.record import Metric
 from tuneoff.report import recommendation, recommendation_data
 from tuneoff.store import StudyStore
 

@@ -13,12 +13,12 @@ from typing import Any, Literal
 
 from tuneoff.analysis.figures import metric_name
 from tuneoff.analysis.results import Results, Row
-from tuneoff.record import CurvePoint
+from tuneoff.records.record import CurvePoint
 from tuneoff.report import columns, units
 from tuneoff.report.columns import Column
 from tuneoff.report.search import rung_of
 from tuneoff.report.wording import ties_text
-from tuneoff.search import LEARNING_RATE
+from tuneoff.search.space import LEARNING_RATE
 
 
 @dataclass(frozen=True)

@@ -6,21 +6,21 @@ from collections.abc import Iterable
 from pathlib import PureWindowsPath
 from typing import Any
 
-from tuneoff.analysis.answer import Answer, find_answer
-from tuneoff.analysis.caveats import caveats, version_differences
-from tuneoff.analysis.detectors import selecting_metric
+from tuneoff.analysis.checks.caveats import caveats, version_differences
+from tuneoff.analysis.checks.detectors import selecting_metric
+from tuneoff.analysis.decisions.answer import Answer, find_answer
 from tuneoff.analysis.figures import COSTS, why_missing
-from tuneoff.analysis.inference import LEVEL, SEEDS_REQUIRED, Estimate, Pair
 from tuneoff.analysis.outcomes import Outcomes, over_seeds, within_range
 from tuneoff.analysis.results import Results, Row
-from tuneoff.record import Metric, Status, TrialRecord
+from tuneoff.analysis.statistics import LEVEL, SEEDS_REQUIRED, Estimate, Pair
+from tuneoff.config.spec import DATA_SUFFIXES, DataSpec
+from tuneoff.records.record import Metric, Status, TrialRecord
 from tuneoff.report import published
 from tuneoff.report.devices import device_warnings, devices_data
 from tuneoff.report.examples import examples
 from tuneoff.report.forecast import forecast_data
 from tuneoff.report.search import rate_from, search_data, search_warnings
 from tuneoff.report.wording import answer_text, doubt
-from tuneoff.spec import DATA_SUFFIXES, DataSpec
 
 SCHEMA_VERSION = 3
 EFFECT_SIZE = "Hedges' g"

@@ -8,7 +8,7 @@ from typing import Any
 
 from tuneoff.analysis.results import Results, Row
 from tuneoff.encoding import markdown as escaped
-from tuneoff.record import Finding, RankFigures, TrialRecord
+from tuneoff.records.record import Finding, RankFigures, TrialRecord
 from tuneoff.report import units
 from tuneoff.report.markup import grid
 

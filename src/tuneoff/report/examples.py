@@ -6,7 +6,7 @@ from typing import Any
 
 from tuneoff.analysis.results import Results
 from tuneoff.errors import CorruptRecord
-from tuneoff.record import TrialRecord
+from tuneoff.records.record import TrialRecord
 
 Row = dict[str, Any]
 """A `record.Prediction` as plain data."""

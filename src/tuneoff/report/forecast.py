@@ -10,8 +10,8 @@ from tuneoff.analysis.results import Results, Row
 from tuneoff.analysis.side_by_side import JoinedStore
 from tuneoff.encoding import markdown as escaped
 from tuneoff.errors import StoreError
-from tuneoff.forecast import RowForecast
-from tuneoff.record import TrialRecord
+from tuneoff.records.forecast import RowForecast
+from tuneoff.records.record import TrialRecord
 from tuneoff.report import units
 from tuneoff.report.markup import grid
 

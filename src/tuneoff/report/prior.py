@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from tuneoff.analysis.axes import AXES
-from tuneoff.analysis.prior import COSTS, NO_PRIOR, TOLERANCE, Advice, Prospect
-from tuneoff.analysis.recommend import Shortfall
-from tuneoff.forecast import Prior, StudyForecast
+from tuneoff.analysis.decisions.prior import COSTS, NO_PRIOR, TOLERANCE, Advice, Prospect
+from tuneoff.analysis.decisions.recommend import Shortfall
+from tuneoff.records.forecast import Prior, StudyForecast
 from tuneoff.report.recommendation import COST_NAMES, cheapest_text, figure_text, limit_text, winner_text
 from tuneoff.report.recommendation_data import limit_data, shortfall_data
 from tuneoff.report.wording import join

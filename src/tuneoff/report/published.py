@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tuneoff.analysis.outcomes import over_seeds
-from tuneoff.record import TrialRecord
+from tuneoff.records.record import TrialRecord
 from tuneoff.report import columns
 
 _UNITS: dict[str, tuple[str, float]] = {

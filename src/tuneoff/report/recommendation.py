@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tuneoff.analysis.axes import AXES, Axis
+from tuneoff.analysis.decisions.limits import Limit
+from tuneoff.analysis.decisions.pareto import Front
+from tuneoff.analysis.decisions.recommend import Change, Recommendation, Shortfall
 from tuneoff.analysis.figures import metric_name
-from tuneoff.analysis.inference import SEEDS_REQUIRED, Pair
-from tuneoff.analysis.limits import Limit
-from tuneoff.analysis.pareto import Front
-from tuneoff.analysis.recommend import Change, Recommendation, Shortfall
 from tuneoff.analysis.results import Results
+from tuneoff.analysis.statistics import SEEDS_REQUIRED, Pair
 from tuneoff.report import columns, units
 from tuneoff.report.wording import NO_SCORE, all_the_same, capitalised, join, unproven, what_to_do
 

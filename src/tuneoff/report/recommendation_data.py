@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from tuneoff.analysis.axes import AXES
-from tuneoff.analysis.inference import SEEDS_REQUIRED, Pair
-from tuneoff.analysis.limits import Limit
-from tuneoff.analysis.pareto import Front
-from tuneoff.analysis.recommend import Change, Recommendation, Shortfall, Standing
+from tuneoff.analysis.decisions.limits import Limit
+from tuneoff.analysis.decisions.pareto import Front
+from tuneoff.analysis.decisions.recommend import Change, Recommendation, Shortfall, Standing
 from tuneoff.analysis.results import Results
+from tuneoff.analysis.statistics import SEEDS_REQUIRED, Pair
 from tuneoff.report.data import pair_data
 from tuneoff.report.recommendation import Costs, lines, rule_text
 

@@ -12,11 +12,11 @@ from tuneoff.analysis.figures import metric_name
 from tuneoff.analysis.results import Results, Row
 from tuneoff.analysis.side_by_side import JoinedStore
 from tuneoff.encoding import markdown as escaped
-from tuneoff.record import Finding
+from tuneoff.records.record import Finding
 from tuneoff.report import columns, units
 from tuneoff.report.markup import grid, option
 from tuneoff.report.wording import join
-from tuneoff.search import LEARNING_RATE, SPREAD
+from tuneoff.search.space import LEARNING_RATE, SPREAD
 
 Summary = dict[str, Any]
 TRIALS_FOR_MEDIAN = 5

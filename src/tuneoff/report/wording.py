@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from tuneoff.analysis.caveats import RANDOM_WEIGHTS
+from tuneoff.analysis.checks.caveats import RANDOM_WEIGHTS
 from tuneoff.analysis.figures import metric_name
 from tuneoff.analysis.outcomes import ALL_DIVERGED, UNWEIGHED
 from tuneoff.report import columns, units

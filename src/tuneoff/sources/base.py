@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from tuneoff import registry
+from tuneoff.config.spec import ModelSpec, SourceSpec
 from tuneoff.errors import SourceNotFound, did_you_mean
-from tuneoff.spec import ModelSpec, SourceSpec
 
 MOST_PARTS = 32
 """Keys of a column's objects up to which each is a column: more are data, not a form."""

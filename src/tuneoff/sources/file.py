@@ -7,14 +7,14 @@ import json
 import os
 from pathlib import Path
 
-from tuneoff._special import special_kind
 from tuneoff.checksums import sha256
+from tuneoff.config.spec import ModelSpec, SourceSpec
 from tuneoff.errors import DataError, SourceNotFound, did_you_mean
+from tuneoff.files import special_kind
 from tuneoff.sources._disguise import PICKLES
 from tuneoff.sources._tables import READERS, read_table
 from tuneoff.sources._weights import check_weights, find_weights
 from tuneoff.sources.base import ModelFiles, Rows, Source
-from tuneoff.spec import ModelSpec, SourceSpec
 
 _MODEL_SUFFIXES = (".gguf", ".safetensors", *PICKLES)
 

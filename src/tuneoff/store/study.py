@@ -11,11 +11,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from tuneoff.config.spec import SPEC_VERSION, StudySpec, TrialSpec
 from tuneoff.errors import CorruptRecord, StoreError
-from tuneoff.forecast import FORECAST_VERSION, StudyForecast
-from tuneoff.plan import content_hash
-from tuneoff.record import TrialRecord
-from tuneoff.spec import SPEC_VERSION, StudySpec, TrialSpec
+from tuneoff.planning.plan import content_hash
+from tuneoff.records.forecast import FORECAST_VERSION, StudyForecast
+from tuneoff.records.record import TrialRecord
 from tuneoff.store import lock
 from tuneoff.store.files import check_version, is_half_written, read_json, sweep, validated, write_atomically
 from tuneoff.store.joining import joined, refuse_other

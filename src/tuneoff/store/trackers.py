@@ -10,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from tuneoff.errors import StoreError
-from tuneoff.record import Finding
+from tuneoff.records.record import Finding
 from tuneoff.store.files import read_json, write_atomically
 
 

@@ -13,12 +13,12 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from tuneoff._special import NON_BLOCKING, open_file
+from tuneoff.config.spec import TrialSpec
 from tuneoff.errors import CorruptRecord, RecordExists, StoreError
-from tuneoff.events import utc
-from tuneoff.plan import content_hash, trial_id
-from tuneoff.record import RECORD_VERSION, Event, Finding, Prediction, PredictionsInfo, TrialRecord, upgraded
-from tuneoff.spec import TrialSpec
+from tuneoff.files import NON_BLOCKING, open_file
+from tuneoff.planning.plan import content_hash, trial_id
+from tuneoff.records.events import utc
+from tuneoff.records.record import RECORD_VERSION, Event, Finding, Prediction, PredictionsInfo, TrialRecord, upgraded
 from tuneoff.store.files import DAMAGED, check_version, checksum, read_json, validated, write_atomically
 from tuneoff.store.trackers import given_up
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from tuneoff.methods.base import Attached, TaskView
-from tuneoff.record import Finding, Metric, Prediction
+from tuneoff.records.record import Finding, Metric, Prediction
 from tuneoff.sources.base import Rows
 
 if TYPE_CHECKING:

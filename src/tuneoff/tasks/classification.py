@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from tuneoff.errors import DataError, UnsupportedModel, did_you_mean
 from tuneoff.methods.base import Attached, TaskView
-from tuneoff.record import Finding, Metric, Prediction
+from tuneoff.records.record import Finding, Metric, Prediction
 from tuneoff.sources.base import Rows
 from tuneoff.tasks._inputs import added_modules, is_causal, model_inputs, padded_left, shifted
 from tuneoff.tasks._labels import note_labels

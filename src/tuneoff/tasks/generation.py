@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from tuneoff.errors import DataError, UnsupportedModel, did_you_mean, listed
 from tuneoff.methods.base import Attached, TaskView
-from tuneoff.record import Finding, Metric, Prediction
+from tuneoff.records.record import Finding, Metric, Prediction
 from tuneoff.sources.base import Rows
 from tuneoff.tasks._inputs import is_causal, logits_at, model_inputs, output_layer
 from tuneoff.tasks._prompts import SEPARATOR, PairEncoder, Template, plain_prompt, read_back

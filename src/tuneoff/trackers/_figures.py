@@ -7,8 +7,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tuneoff.record import Event, TrialRecord
-from tuneoff.spec import StudySpec, TrialSpec
+from tuneoff.config.spec import StudySpec, TrialSpec
+from tuneoff.records.record import Event, TrialRecord
 from tuneoff.trackers.base import StudyInfo, TrialInfo
 
 STEP = ("loss", "learning_rate", "gradient_norm", "examples_per_second", "epoch")

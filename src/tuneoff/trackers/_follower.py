@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tuneoff import registry
-from tuneoff.record import Event, Status
+from tuneoff.records.record import Event, Status
 from tuneoff.store import StudyStore
 from tuneoff.trackers._figures import final_metrics, metrics_of, step_of, study_info, trial_info
 from tuneoff.trackers.base import TrialInfo

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tuneoff.record import Status
+from tuneoff.records.record import Status
 from tuneoff.trackers.base import StudyInfo, Tracker, TrialInfo, flatten
 
 RUN_TAG = "tuneoff.run"

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tuneoff.record import Status
+from tuneoff.records.record import Status
 from tuneoff.trackers.base import StudyInfo, Tracker, TrialInfo, flatten
 
 STUDY_RUN = "study"

@@ -34,10 +34,10 @@ WARM = (
     "transformers.models.auto.tokenization_auto",
     "peft",
     "tuneoff.trial.export",
-    "tuneoff.trial.handlers",
+    "tuneoff.trial.requests",
     "tuneoff.trial.inspection",
-    "tuneoff.trial.use",
-    "tuneoff.trial.worker",
+    "tuneoff.trial.inference",
+    "tuneoff.trial.run",
 )
 GRACE_SECONDS = 5.0
 
@@ -54,7 +54,7 @@ def main() -> None:
         die_with(request["asker"])
         sys.exit(_child(request))
     elif sys.argv[1:] == ["rank"]:
-        from tuneoff.trial.agent import request_of
+        from tuneoff.trial.launcher import request_of
 
         request = request_of(int(os.environ["RANK"]))
         die_with(request["asker"])
@@ -128,7 +128,7 @@ def _child(request: dict[str, Any]) -> int:
         os.chdir(request["folder"])
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
-    from tuneoff.trial.handlers import answer, write_reply
+    from tuneoff.trial.requests import answer, write_reply
 
     reply = answer(request["verb"], request["payload"])
     sys.stdout.flush()

@@ -11,9 +11,9 @@ from torch import nn
 
 from tuneoff.encoding import code, markdown
 from tuneoff.methods.base import PlainCode
-from tuneoff.record import TrialRecord
+from tuneoff.records.record import TrialRecord
 from tuneoff.tasks.base import Task
-from tuneoff.trial.model import BASE_SEED
+from tuneoff.trial.modeling.load import BASE_SEED
 
 Kind = Literal["plain model", "merged model", "PEFT adapter", "trained weights"]
 

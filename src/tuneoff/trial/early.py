@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from tuneoff import registry
+from tuneoff.config.spec import SourceSpec, StudySpec, TrialSpec
 from tuneoff.errors import DataError, Problem, StoreError, StudyError, TuneoffError, listed
 from tuneoff.methods.base import Baseline, Method
-from tuneoff.record import TrialRecord
+from tuneoff.records.record import TrialRecord
 from tuneoff.sources import Rows, local_bytes, read_rows
-from tuneoff.spec import SourceSpec, StudySpec, TrialSpec
 from tuneoff.store import TrialStore
 from tuneoff.tasks.base import Example, Task
-from tuneoff.trial import data as trial_data
+from tuneoff.trial.data import load as trial_data
 
 SMALL_BYTES = 32 * 2**20
 """Largest files that are read once more to know early what is wrong with them: about a second."""

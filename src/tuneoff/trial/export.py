@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from tuneoff import registry
+from tuneoff.config.spec import ModelSpec
 from tuneoff.methods._peft import edit_config
 from tuneoff.methods.base import Method
 from tuneoff.sources import find_model, sha256
-from tuneoff.spec import ModelSpec
 from tuneoff.store import TrialStore, give_usual_modes, write_atomically
 from tuneoff.trial.card import Base, Exported, Kind, render
-from tuneoff.trial.commits import as_recorded
+from tuneoff.trial.data.commits import as_recorded
 from tuneoff.trial.early import refuse_export
-from tuneoff.trial.precision import choose_device
-from tuneoff.trial.use import restore
+from tuneoff.trial.inference import restore
+from tuneoff.trial.modeling.precision import choose_device
 
 NO_HUB_ID = "FOLDER-OF-THE-BASE-MODEL-see-README.md"
 """In an adapter's configuration, where a hub id would stand: the base model is no model of the hub."""

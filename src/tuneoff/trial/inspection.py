@@ -8,20 +8,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from tuneoff import registry
+from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.errors import TuneoffError, UnsupportedModel
 from tuneoff.measure import parameters
 from tuneoff.methods.base import Method
-from tuneoff.record import Finding, Parameters
+from tuneoff.records.record import Finding, Parameters
 from tuneoff.sources import ModelFiles
-from tuneoff.spec import StudySpec, TrialSpec
 from tuneoff.tasks.base import Task
-from tuneoff.trial import data as trial_data
-from tuneoff.trial import model as trial_model
-from tuneoff.trial.commits import commit_of_rows
+from tuneoff.trial.data import load as trial_data
+from tuneoff.trial.data.commits import commit_of_rows
+from tuneoff.trial.data.lengths import check_length
 from tuneoff.trial.early import misfits, refuse_rows
 from tuneoff.trial.exhaustion import loading
-from tuneoff.trial.lengths import check_length
-from tuneoff.trial.recomputation import recompute_blocks
+from tuneoff.trial.modeling import load as trial_model
+from tuneoff.trial.modeling.activation_checkpointing import recompute_blocks
 
 
 def inspect_study(study: StudySpec, trials: Sequence[TrialSpec], require_data: bool) -> dict[str, Any]:

@@ -1,0 +1,183 @@
+"""What the records of a whole study tell of its rows that no single trial can: training that ended too early or went on
+too long, seeds that diverge or collapse now and then, rows below the floor."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from tuneoff.analysis.figures import metric_name
+from tuneoff.analysis.outcomes import DIFFERENT_EXAMPLES, Outcomes
+from tuneoff.analysis.results import Results, Row
+from tuneoff.analysis.statistics import Sample, estimate
+from tuneoff.records.record import Finding, TrialRecord
+
+SEEDS_FOR_SPREAD = 3
+"""Fewest seeds whose gains tell their own noise; below, the curves' roughness does."""
+POINTS_FOR_ROUGHNESS = 3
+
+
+def detect(results: Results, outcomes: Outcomes) -> list[Finding]:
+    """`still_improving`, `best_at_last`, `best_at_first`, `diverged_seeds`, `collapsed_seeds` and `below_floor`, each
+    naming its rows."""
+    trained = [row for row in results.rows if row.trains and row.completed]
+    improving = {row.label: gain for row in trained if (gain := _still_improving(row))}
+    found = []
+    if improving:
+        told = "; ".join(
+            f"{label} by {gain.value:.3g} in {metric_name(gain.metric)}" for label, gain in improving.items()
+        )
+        message = (
+            "Still improving at the end of the budget: the last validation is the best by more than its noise "
+            f"({told}). A longer training may rank the rows differently."
+        )
+        found.append(Finding(name="still_improving", message=message))
+    found += _best_at_an_end([row for row in trained if row.label not in improving], last=True)
+    found += _best_at_an_end(trained, last=False)
+    return [*found, *_diverged_seeds(results, outcomes), *_collapsed_seeds(results), *_below_floor(results, outcomes)]
+
+
+@dataclass(frozen=True)
+class _Gain:
+    metric: str
+    value: float
+
+
+def _still_improving(row: Row) -> _Gain | None:
+    """How much better the last validation is than the best before it, when that is more than noise; else None.
+
+    Noise is the spread of these gains over the seeds, where there are enough of them and they differ. Else it is the
+    roughness of the curves: the variance of white noise is a sixth of that of its second differences. A bend counts as
+    noise too, so little is claimed of short curves.
+    """
+    curves = [curve for record in row.completed if (curve := _validation_curve(record)) is not None]
+    curves = [curve for curve in curves if len(curve.values) > 1 and curve.metric == curves[0].metric]
+    if not curves:
+        return None
+    gains = [curve.values[-1] - max(curve.values[:-1]) for curve in curves]
+    gain = math.fsum(gains) / len(gains)
+    interval = estimate(Sample.from_scores(row.label, range(len(gains)), gains)).interval
+    if interval is not None and len(gains) >= SEEDS_FOR_SPREAD:
+        noise = gain - interval.low
+    else:
+        bends = [
+            curve.values[at - 1] - 2 * curve.values[at] + curve.values[at + 1]
+            for curve in curves
+            if len(curve.values) >= POINTS_FOR_ROUGHNESS
+            for at in range(1, len(curve.values) - 1)
+        ]
+        if not bends:
+            return None
+        sigma = math.sqrt(math.fsum(bend**2 for bend in bends) / (6 * len(bends)))
+        # Of a difference of two values, averaged over the seeds, at three standard errors: sigma is a rough guess.
+        noise = 3 * sigma * math.sqrt(2 / len(gains))
+    return _Gain(curves[0].metric, gain) if gain > max(noise, 1e-9) else None
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """Validations in order; greater is better."""
+
+    metric: str
+    values: tuple[float, ...]
+
+
+def selecting_metric(record: TrialRecord) -> str | None:
+    """The validation metric that selects, as far as a record tells it: the protocol's, else the primary one where it is
+    scored while training, else loss; None where none of them is."""
+    named = (record.spec.protocol.select_metric, record.primary_metric, "loss")
+    points = [point.validation for point in record.curve]
+    return next((name for name in named if name and points and all(name in values for values in points)), None)
+
+
+def _validation_curve(record: TrialRecord) -> _Curve | None:
+    name = selecting_metric(record)
+    direction = next((m.direction for m in record.metrics if m.name == name), None)
+    if name is None or direction is None:
+        return None
+    sign = 1.0 if direction == "higher" else -1.0
+    return _Curve(name, tuple(sign * point.validation[name] for point in record.curve))
+
+
+def _best_at_an_end(rows: list[Row], last: bool) -> list[Finding]:
+    """Rows whose tested checkpoint is the first, or the last, of several validations at every seed."""
+    named = []
+    for row in rows:
+        chosen = [r for r in row.completed if r.spec.protocol.select == "best" and len(r.curve) > 1]
+        steps = [(r.selected_step, r.curve[-1 if last else 0].step) for r in chosen]
+        if steps and all(selected == end for selected, end in steps):
+            named.append(row.label)
+    if not named:
+        return []
+    rows_named = ", ".join(named)
+    if last:
+        message = f"The last validation was the best at every seed ({rows_named}): more training might still help."
+        return [Finding(name="best_at_last", message=message)]
+    message = (
+        f"The first validation was the best at every seed ({rows_named}): what came after made it worse; the "
+        "learning rate may be too high, or the training too long."
+    )
+    return [Finding(name="best_at_first", message=message)]
+
+
+def _diverged_seeds(results: Results, outcomes: Outcomes) -> list[Finding]:
+    """Seeds that count as doing without training, because training diverged, and the rows' means without them."""
+    metric = results.primary
+    if metric is None:
+        return []
+    figures = [(row, figure) for row in results.rows if (figure := outcomes.figure(row, metric)) and figure.diverged]
+    if not figures:
+        return []
+    told = []
+    for row, figure in figures:
+        seeds = ", ".join(map(str, figure.diverged))
+        times = f"{row.label} at {len(figure.diverged)} of {figure.estimate.seeds} seeds ({seeds})"
+        if figure.without is None:
+            told.append(f"{times}: none is left")
+        else:
+            told.append(f"{times}: {figure.estimate.mean:.4g} with them, {figure.without.mean:.4g} without")
+    message = (
+        f"Training diverged at some seeds. In means of test {metric_name(metric.name)}, intervals and comparisons such "
+        f"a seed counts as doing without training ({figures[0][1].counted_as}): {'; '.join(told)}."
+    )
+    return [Finding(name="diverged_seeds", message=message)]
+
+
+def _collapsed_seeds(results: Results) -> list[Finding]:
+    """Rows of which some seeds collapsed and others did not: two outcomes, of which a mean and interval tell little."""
+    told = []
+    for row in results.rows:
+        collapsed = [r for r in row.completed if any(finding.name == "collapsed" for finding in r.findings)]
+        if 0 < len(collapsed) < len(row.completed):
+            told.append(f"{row.label} at {len(collapsed)} of {len(row.completed)}")
+    if not told:
+        return []
+    message = (
+        f"Some seeds collapsed and others did not ({', '.join(told)}): such scores are of two kinds, so these rows' "
+        "means, intervals and comparisons can be trusted less than the rest."
+    )
+    return [Finding(name="collapsed_seeds", message=message)]
+
+
+def _below_floor(results: Results, outcomes: Outcomes) -> list[Finding]:
+    """Trained rows whose mean is no better than that of the best row without training."""
+    metric = results.primary
+    floor = outcomes.best((row for row in results.rows if not row.trains), metric) if metric else None
+    level = outcomes.mean(floor, metric) if floor and metric else None
+    if metric is None or floor is None or level is None:
+        return []
+    sign = 1.0 if metric.direction == "higher" else -1.0
+    trained = [(row, figure) for row in results.rows if row.trains and (figure := outcomes.figure(row, metric))]
+    # A value too large to be weighed is none that stands beside others; that it is no better can be said.
+    means = {
+        row.label: figure.estimate.mean if (mean := outcomes.mean(row, metric)) is None else mean
+        for row, figure in trained
+        if figure.note != DIFFERENT_EXAMPLES
+    }
+    told = [f"{label} {mean:.4g}" for label, mean in means.items() if sign * mean <= sign * level]
+    if not told:
+        return []
+    message = (
+        f"Test {metric_name(metric.name)} is no better than that of {floor.label}, without training, {level:.4g}: "
+    )
+    return [Finding(name="below_floor", message=message + ", ".join(told) + ".")]

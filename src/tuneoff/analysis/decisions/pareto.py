@@ -1,0 +1,162 @@
+"""Where rows stand on the axes, and the Pareto front: the methods that no other beats in everything at once.
+
+A method is on the front when no other is at least as good on every axis and better on one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tuneoff.analysis.axes import QUALITY, Axis
+from tuneoff.analysis.figures import why_missing
+from tuneoff.analysis.outcomes import Outcomes
+from tuneoff.analysis.results import Results, Row
+from tuneoff.analysis.statistics import Sample, draw_means
+from tuneoff.analysis.statistics.joint import DRAWS
+from tuneoff.records.record import Metric
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Figures of all rows on one axis, and where their true means may lie.
+
+    Attributes:
+        axis: `quality` or a cost's name.
+        means: label -> mean over seeds; of quality set beside the others' (`rank`).
+        missing: label -> why there is none.
+        drawn: label -> draws of the true mean, shape (draws,); the draws of quality are joint. A row whose error
+            nothing tells stands still, and is named in `still`.
+        still: labels whose error nothing tells.
+    """
+
+    axis: str
+    means: dict[str, float]
+    missing: dict[str, str]
+    drawn: dict[str, Array]
+    still: tuple[str, ...]
+
+
+def quality_draws(results: Results, outcomes: Outcomes, metric: Metric, draws: int = DRAWS) -> Draws:
+    """Of a test metric. Rows that take no part in its comparisons are missing, with the reason."""
+    means: dict[str, float] = {}
+    missing: dict[str, str] = {}
+    samples: list[Sample] = []
+    for row in results.rows:
+        figure = outcomes.figure(row, metric)
+        if figure is None:
+            missing[row.label] = _why_no_metric(row, metric)
+        elif not figure.weighed:
+            missing[row.label] = figure.note
+        else:
+            mean = outcomes.mean(row, metric)
+            assert mean is not None  # it is weighed
+            means[row.label] = mean
+            if figure.sample is not None and len(figure.sample) > 1:
+                samples.append(figure.sample)
+    drawn: dict[str, Array] = {}
+    if samples:
+        found = draw_means(samples, draws, ranking=outcomes.ranking(metric))
+        drawn = {sample.label: found[:, at] for at, sample in enumerate(samples)}
+    still = tuple(label for label in means if label not in drawn)
+    drawn |= {label: np.full(draws, means[label]) for label in still}
+    return Draws(QUALITY, means, missing, drawn, still)
+
+
+def cost_draws(results: Results, axis: Axis, draws: int = DRAWS) -> Draws:
+    """Of a cost. Each row's error is Student's over its seeds, and no draw is negative.
+
+    A row that does not train costs nothing of what only training costs.
+    """
+    means, missing, drawn, still = {}, {}, {}, []
+    for at, row in enumerate(results.rows):
+        values = [value for record in row.completed if (value := axis.of(record)) is not None]
+        if not values and not row.trains and row.completed and axis.training:
+            values = [0.0] * max(len(row.completed), 2)
+        if not values:
+            reasons = dict.fromkeys(why_missing(record, axis.place) for record in row.completed)
+            missing[row.label] = "; ".join(reasons) or "no trial of this row has completed"
+            continue
+        means[row.label] = float(np.mean(values))
+        if len(values) > 1:
+            sample = Sample.from_scores(row.label, range(len(values)), values)
+            drawn[row.label] = np.maximum(draw_means([sample], draws, seed=at + 1)[:, 0], 0.0)
+        else:
+            drawn[row.label] = np.full(draws, means[row.label])
+            # Bytes that a method stores and parameters that it trains are the same at every seed.
+            if axis.name not in ("stored", "parameters"):
+                still.append(row.label)
+    return Draws(axis.name, means, missing, drawn, tuple(still))
+
+
+@dataclass(frozen=True)
+class Front:
+    """Who is on the Pareto front.
+
+    Attributes:
+        axes: what was weighed.
+        labels: rows on the front by their means, best quality (or first axis) first.
+        probabilities: label -> how often the row is on the front over draws of all true means; every row weighed.
+            None where on some axis nothing tells the error of any row.
+        left_out: label -> why it was not weighed.
+    """
+
+    axes: tuple[str, ...]
+    labels: tuple[str, ...]
+    probabilities: dict[str, float] | None
+    left_out: dict[str, str]
+
+
+def find_front(drawn: Sequence[Draws], directions: Mapping[str, Literal["higher", "lower"]]) -> Front:
+    """The front over two axes or three.
+
+    Args:
+        drawn: one per axis, all of the same rows and with equally many draws.
+        directions: axis -> which values are better; less is better where it is not named.
+
+    Raises:
+        ValueError: if there are fewer than two axes or more than three.
+    """
+    if not 2 <= len(drawn) <= 3:
+        raise ValueError(f"a Pareto front has two axes or three, not {len(drawn)}")
+    left_out: dict[str, str] = {}
+    for axis in drawn:
+        for label, reason in axis.missing.items():
+            left_out.setdefault(label, f"{axis.axis}: {reason}")
+    labels = [label for label in drawn[0].means if label not in left_out]
+    if not labels:
+        return Front(tuple(axis.axis for axis in drawn), (), None, left_out)
+    signs = [-1.0 if directions.get(axis.axis, "lower") == "higher" else 1.0 for axis in drawn]
+    means = np.array([[sign * axis.means[label] for label in labels] for sign, axis in zip(signs, drawn, strict=True)])
+    on_front = _undominated(means[:, :, None])[:, 0]
+    ranked = sorted((float(means[0, at]), label) for at, label in enumerate(labels) if on_front[at])
+    probabilities = None
+    if not any(set(labels) <= set(axis.still) for axis in drawn):
+        points = np.stack(
+            [np.stack([sign * axis.drawn[label] for label in labels]) for sign, axis in zip(signs, drawn, strict=True)]
+        )
+        probabilities = dict(zip(labels, _undominated(points).mean(axis=1).tolist(), strict=True))
+    return Front(tuple(a.axis for a in drawn), tuple(label for _, label in ranked), probabilities, left_out)
+
+
+def _undominated(points: Array) -> NDArray[np.bool_]:
+    """Whether no other row is as good everywhere and better somewhere; `points` has shape (axes, rows, draws), less is
+    better; the result (rows, draws)."""
+    front = np.ones(points.shape[1:], dtype=np.bool_)
+    for at in range(points.shape[1]):
+        mine = points[:, at : at + 1]
+        no_worse, better = (points <= mine).all(axis=0), (points < mine).any(axis=0)
+        front[at] = ~(no_worse & better).any(axis=0)
+    return front
+
+
+def _why_no_metric(row: Row, metric: Metric) -> str:
+    if not row.completed:
+        return "no trial of this row has completed"
+    return "; ".join(dict.fromkeys(why_missing(record, f"metrics.{metric.name}") for record in row.completed))

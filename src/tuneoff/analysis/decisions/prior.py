@@ -1,0 +1,147 @@
+"""Which method to use, before anything is trained: from a forecast of costs and stated priors of quality alone.
+
+A prior is an interval for the share of full fine-tuning's gain over the floor that a method is expected to reach, read
+out of published comparisons. Rows whose intervals overlap that of the best one, and that are not expected to give up
+much more of the gain, count as equally good before a run, so the cheapest of them is the answer. Measured results have
+no part in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tuneoff.analysis.axes import AXES
+from tuneoff.analysis.decisions.limits import Limit
+from tuneoff.analysis.decisions.recommend import Shortfall
+from tuneoff.records.forecast import Prior, StudyForecast
+
+COSTS = ("time", "memory", "stored")
+"""The costs that a forecast knows, by their names in `AXES`."""
+NO_PRIOR = "no prior is stated"
+TOLERANCE = 0.2
+"""Share of the gain that the middle of a row's prior may lie below that of the best. Overlap alone would let a wide
+interval, of which nothing is known but that it may turn out well, win by cheapness over one that is near the best."""
+
+
+@dataclass(frozen=True)
+class Prospect:
+    """A row before it is trained.
+
+    Attributes:
+        trains: whether it is more than a floor.
+        prior: what is expected of its quality; None where nothing is stated.
+        figures: cost -> its forecast.
+        missing: cost -> why there is none.
+        shortfalls: limits that it is not expected to keep, worst first.
+    """
+
+    label: str
+    trains: bool
+    prior: Prior | None
+    figures: Mapping[str, float]
+    missing: Mapping[str, str]
+    shortfalls: tuple[Shortfall, ...]
+
+    @property
+    def fits(self) -> bool:
+        """Whether it keeps all limits by its forecast."""
+        return not self.shortfalls
+
+
+@dataclass(frozen=True)
+class Advice:
+    """The answer before a run.
+
+    Attributes:
+        limits: that were given.
+        prefer: the cost by which the cheapest is found; empty where none is forecast of all of `as_good`.
+        answer: label; None where no row that trains and has a prior keeps the limits.
+        best: label of the row with the best prior of those that keep the limits.
+        as_good: rows that keep the limits and are as good as `best` before a run, itself included, best first.
+        nearest: where nothing fits: the row whose worst shortfall is least; None where every row lacks a figure.
+        rows: every row, best prior first, floors last.
+    """
+
+    limits: tuple[Limit, ...]
+    prefer: str
+    answer: str | None
+    best: str | None
+    as_good: tuple[str, ...]
+    nearest: Prospect | None
+    rows: tuple[Prospect, ...]
+
+    def row(self, label: str) -> Prospect:
+        """Raises StopIteration at an unknown label."""
+        return next(row for row in self.rows if row.label == label)
+
+
+def advise(
+    forecast: StudyForecast,
+    priors: Mapping[str, Prior | None],
+    floors: Sequence[str] = (),
+    limits: Sequence[Limit] = (),
+    prefer: str = "time",
+) -> Advice:
+    """Applies limits to the forecast and priors to what keeps them.
+
+    Args:
+        forecast: of every row.
+        priors: label -> prior, of every row.
+        floors: labels of rows that do not train; they are never the answer.
+        limits: of costs in `COSTS`.
+        prefer: the cost by which the cheapest is found; where a row lacks it, the next of `COSTS` that all have.
+    """
+    rows = [_prospect(forecast, label, prior, label not in floors, limits) for label, prior in priors.items()]
+    rows.sort(key=lambda row: (not row.trains, -_middle(row.prior)))
+    weighed = [row for row in rows if row.trains and row.prior is not None]
+    fitting = [row for row in weighed if row.fits]
+    known = [row for row in weighed if row.shortfalls and row.shortfalls[0].excess is not None]
+    nearest = min(known, key=lambda row: row.shortfalls[0].relative) if known and not fitting else None
+    if not fitting:
+        return Advice(tuple(limits), "", None, None, (), nearest, tuple(rows))
+    best = fitting[0]
+    as_good = [row for row in fitting if _as_good(row.prior, best.prior)]
+    order = (prefer, *(axis for axis in COSTS if axis != prefer))
+    by = next((axis for axis in order if all(axis in row.figures for row in as_good)), "")
+    answer = min(as_good, key=lambda row: row.figures[by]) if by else best
+    return Advice(tuple(limits), by, answer.label, best.label, tuple(row.label for row in as_good), None, tuple(rows))
+
+
+def _prospect(
+    forecast: StudyForecast, label: str, prior: Prior | None, trains: bool, limits: Sequence[Limit]
+) -> Prospect:
+    row = forecast.rows[label]
+    figures: dict[str, float] = {}
+    missing: dict[str, str] = {}
+    for axis in COSTS:
+        name = AXES[axis].figure
+        value = getattr(row, name)
+        if value is None:
+            missing[axis] = row.missing.get(name, "not forecast")
+        else:
+            figures[axis] = float(value)
+    shortfalls = [found for limit in limits if (found := _shortfall(limit, figures, missing)) is not None]
+    shortfalls.sort(key=lambda shortfall: -shortfall.relative)
+    return Prospect(label, trains, prior, figures, missing, tuple(shortfalls))
+
+
+def _shortfall(limit: Limit, figures: Mapping[str, float], missing: Mapping[str, str]) -> Shortfall | None:
+    assert limit.axis is not None  # metrics are refused before a run
+    axis = limit.axis.name
+    if axis not in figures:
+        return Shortfall(limit, None, None, missing[axis])
+    excess = limit.excess(figures[axis])
+    return Shortfall(limit, figures[axis], excess, "") if excess > 0 else None
+
+
+def _middle(prior: Prior | None) -> float:
+    return float("-inf") if prior is None else (prior.low + prior.high) / 2
+
+
+def _as_good(prior: Prior | None, best: Prior | None) -> bool:
+    """Whether a prior overlaps the best one, and its middle lies at most `TOLERANCE` below."""
+    if prior is None or best is None:
+        return False
+    # Rounded, because 0.9 - 0.7 is a little more than 0.2.
+    return prior.high >= best.low and round(_middle(best) - _middle(prior), 9) <= TOLERANCE

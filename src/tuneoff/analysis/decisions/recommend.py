@@ -1,0 +1,372 @@
+"""Which method to use under limits, how often draws of all true figures would give it, and what it hangs on.
+
+`rule.py` says by which rule. Applied to the means it gives the answer; applied to draws of all true means (quality
+jointly, costs each by itself), the probabilities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from tuneoff.analysis.axes import AXES
+from tuneoff.analysis.checks.caveats import LOUD, caveats
+from tuneoff.analysis.decisions.limits import Limit
+from tuneoff.analysis.decisions.rule import NONE, Scales, choose, keep
+from tuneoff.analysis.outcomes import Outcomes
+from tuneoff.analysis.results import Results, Row
+from tuneoff.analysis.statistics import SEEDS_REQUIRED, Pair
+from tuneoff.records.record import Metric
+
+
+@dataclass(frozen=True)
+class Shortfall:
+    """A limit that a row does not keep.
+
+    Attributes:
+        figure: the row's mean; None where it was not measured, and `reason` says why.
+        excess: by how much it is beyond the bound.
+    """
+
+    limit: Limit
+    figure: float | None
+    excess: float | None
+    reason: str
+
+    @property
+    def relative(self) -> float:
+        """The excess in units of the bound; infinite where the figure is not known."""
+        if self.excess is None:
+            return float("inf")
+        return self.excess / max(abs(self.limit.bound), 1e-12)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How one row stands to the limits and to the answer.
+
+    Attributes:
+        quality: mean of the metric; None where there is none, and `reason` says why the row is not weighed.
+        shortfalls: limits that it does not keep, worst first.
+        seeds: number of its seeds that ended with a result or diverged.
+        diverged: how many of them diverged; they count as doing without training.
+        probability: how often it would be the answer; None where that cannot be said.
+        probability_fits: how often it keeps all limits; None likewise, and without limits.
+    """
+
+    label: str
+    trains: bool
+    quality: float | None
+    reason: str
+    shortfalls: tuple[Shortfall, ...]
+    seeds: int
+    diverged: int
+    probability: float | None
+    probability_fits: float | None
+
+    @property
+    def failure_rate(self) -> float | None:
+        """Share of its seeds at which training diverged; None without any seed."""
+        return self.diverged / self.seeds if self.seeds else None
+
+    @property
+    def fits(self) -> bool:
+        return self.quality is not None and not self.shortfalls
+
+
+@dataclass(frozen=True)
+class Change:
+    """Something that would change the answer.
+
+    Attributes:
+        kind: `relax` or `tighten` a limit; `prefer` another cost among rows as good; `quality_alone`: without the rule
+            that a cheaper row of equal standing wins.
+        to: the answer then; None where nothing would fit.
+        limit: which limit.
+        bound: its bound then (for `tighten`: anything below it, or above it where the limit is a minimum).
+        prefer: which cost.
+    """
+
+    kind: Literal["relax", "tighten", "prefer", "quality_alone"]
+    to: str | None
+    limit: Limit | None = None
+    bound: float | None = None
+    prefer: str = ""
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """The answer and everything said about it.
+
+    Attributes:
+        metric: by which quality is judged.
+        limits: that were given.
+        prefer: the cost by which the cheapest of rows as good is found; empty where none is known of all of them.
+        answer: label; None where no row that trains keeps the limits.
+        best: label of the row that trains with the best mean, whether it keeps the limits or not; None without any.
+        best_fitting: likewise among those that keep the limits.
+        as_good: rows that keep the limits within one standard error of `best_fitting`, itself included.
+        by_examples: rows that keep the limits and whose standard error to `best_fitting` is over test examples alone,
+            because one of the two has one seed.
+        by_means: likewise those of which nothing tells a standard error.
+        tied_with: rows that train and cannot be told apart from the answer.
+        ahead: rows that train, other than `best`, and are significantly better than the answer.
+        open_pairs: the answer against those, and against rows that train and share too few seeds with it to tell.
+        to_best: the answer against `best`; None where they are the same or not comparable.
+        to_floor: the answer against the best floor; None without one.
+        floor: label of the best row that does not train, of those that keep the limits where any does.
+        not_above_floor: rows that train and are not clearly better than `floor` (`Outcomes.above`).
+        if_trained: where it is not shown that training helps (no row that trains and keeps the limits is clearly
+            better than `floor`), what the rule gives among those rows; else None.
+        rows: every row, best mean first.
+        nearest: where nothing fits: the row whose worst shortfall is least; None where every row lacks a figure.
+        changes: what would change the answer.
+        none_probability: how often nothing fits; None where that cannot be said.
+        unsure: why there are no probabilities; empty where there are.
+        still: rows that the draws take at their means, because nothing tells their error.
+        seeds: fewest seeds of a row that trains, diverged ones included.
+        caveats: what to know first, gravest first.
+    """
+
+    metric: Metric
+    limits: tuple[Limit, ...]
+    prefer: str
+    answer: str | None
+    best: str | None
+    best_fitting: str | None
+    as_good: tuple[str, ...]
+    by_examples: tuple[str, ...]
+    by_means: tuple[str, ...]
+    tied_with: tuple[str, ...]
+    ahead: tuple[str, ...]
+    open_pairs: tuple[Pair, ...]
+    to_best: Pair | None
+    to_floor: Pair | None
+    floor: str | None
+    not_above_floor: tuple[str, ...]
+    if_trained: str | None
+    rows: tuple[Standing, ...]
+    nearest: Standing | None
+    changes: tuple[Change, ...]
+    none_probability: float | None
+    unsure: str
+    still: tuple[str, ...]
+    seeds: int
+    caveats: tuple[str, ...]
+
+    @property
+    def is_floor(self) -> bool:
+        """Whether the answer is to do without training."""
+        return self.answer is not None and self.answer == self.floor
+
+    def row(self, label: str) -> Standing:
+        """Raises StopIteration at an unknown label."""
+        return next(row for row in self.rows if row.label == label)
+
+    @property
+    def enough_seeds(self) -> bool:
+        """Whether a difference may be called significant."""
+        return self.seeds >= SEEDS_REQUIRED
+
+
+def recommend(
+    results: Results, outcomes: Outcomes, metric: Metric, limits: Sequence[Limit] = (), prefer: str = "time"
+) -> Recommendation:
+    """Applies the rule, and asks what it hangs on.
+
+    Args:
+        metric: a test metric of the study.
+        limits: what the answer must keep.
+        prefer: the cost by which the cheapest of equally good rows is found (a name in `AXES`); where a row among
+            them lacks it, the next of them that all have.
+    """
+    scales = Scales(results, outcomes, metric)
+    as_good = _as_good(scales, limits)
+    prefer = _usable(scales, as_good, prefer)
+    answer = _answer(scales, limits, prefer)
+    unsure = _unsure(scales)
+    shares = _shares(scales, limits, prefer) if not unsure else None
+    rows = tuple(_standing(scales, row, limits, shares) for row in _ranked(results, scales))
+    best = scales.trained[0] if scales.trained else None
+    floor = next((row.label for row in rows if not row.trains and row.fits), next(iter(scales.floors), None))
+    floor_row = results.row(floor) if floor else None
+    fitting = [row.label for row in rows if row.trains and row.fits]
+    unproven = outcomes.unproven(map(results.row, fitting), floor_row, metric)
+    by_means, by_examples = _errors_told(scales, fitting)
+    trained = [row for row in rows if row.trains]
+    known = [row for row in trained if row.shortfalls and row.shortfalls[0].excess is not None]
+    nearest = min(known, key=lambda row: row.shortfalls[0].relative) if answer is None and known else None
+    found = outcomes.verdict(metric)
+
+    def pair(other: str | None) -> Pair | None:
+        if answer is None or other is None or other == answer or found is None:
+            return None
+        try:
+            return found.pair(answer, other)
+        except KeyError:
+            return None
+
+    waiting = [p for label in scales.trained if (p := pair(label)) and p.relation in ("tied", "open")]
+    loud = sorted((f for f in caveats(results, outcomes) if f.name in LOUD), key=lambda f: LOUD.index(f.name))
+    return Recommendation(
+        metric=metric,
+        limits=tuple(limits),
+        prefer=prefer,
+        answer=answer,
+        best=best,
+        best_fitting=as_good[0] if as_good else None,
+        as_good=as_good,
+        by_examples=by_examples,
+        by_means=by_means,
+        tied_with=tuple(p.second for p in waiting if p.relation == "tied"),
+        ahead=tuple(x for x in scales.trained if x != best and (p := pair(x)) and p.relation == "behind"),
+        open_pairs=tuple(waiting),
+        to_best=pair(best),
+        to_floor=pair(floor),
+        floor=floor,
+        not_above_floor=outcomes.not_above(map(results.row, scales.trained), floor_row, metric),
+        if_trained=_answer(scales, limits, prefer, floors=False) if unproven else None,
+        rows=rows,
+        nearest=nearest,
+        changes=tuple(_changes(scales, limits, prefer, answer, as_good)),
+        none_probability=shares.get(None) if shares else None,
+        unsure=unsure,
+        still=tuple(label for label in scales.trained if label in scales.quality.still),
+        seeds=min((row.seeds for row in rows if row.label in scales.trained), default=0),
+        caveats=tuple(finding.message for finding in loud),
+    )
+
+
+def among_trained(scales: Scales) -> str | None:
+    """What the rule gives without limits among the rows that train; None without any."""
+    return _answer(scales, (), _usable(scales, _as_good(scales, ()), "time"), floors=False)
+
+
+def _named(scales: Scales, index: int) -> str | None:
+    return None if index == NONE else [*scales.trained, *scales.floors][index]
+
+
+def _answer(scales: Scales, limits: Sequence[Limit], prefer: str, floors: bool = True) -> str | None:
+    return _named(scales, int(choose(scales, limits, prefer, means=True, floors=floors)[0]))
+
+
+def _as_good(scales: Scales, limits: Sequence[Limit]) -> tuple[str, ...]:
+    """Rows that train and fit, within one standard error of the best of them; best first."""
+    fits = keep(scales, scales.trained, limits, means=True)[:, 0] if scales.trained else np.array([])
+    fitting = [at for at, does in enumerate(fits) if does]
+    if not fitting:
+        return ()
+    quality = scales.good(scales.trained, means=True)[:, 0]
+    best = fitting[0]
+    return tuple(scales.trained[at] for at in fitting if quality[at] >= quality[best] - scales.margins[at, best])
+
+
+def _errors_told(scales: Scales, labels: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Which of these rows, best first, have no standard error to the first, and which one over examples alone."""
+    if not labels:
+        return (), ()
+    best, *others = labels
+    errors = dict(zip(scales.trained, scales.errors[scales.trained.index(best)], strict=True))
+    by_means = tuple(label for label in others if np.isnan(errors[label]))
+    still = [label for label in others if {label, best} & set(scales.quality.still)]
+    return by_means, tuple(label for label in still if label not in by_means)
+
+
+def _usable(scales: Scales, labels: Sequence[str], prefer: str) -> str:
+    """The preferred cost, or the next that all rows have; empty without one."""
+    for axis in (prefer, *(name for name in AXES if name != prefer)):
+        if all(label in scales.cost(axis).means for label in labels):
+            return axis
+    return ""
+
+
+def _unsure(scales: Scales) -> str:
+    """Why there are no probabilities; empty where there are."""
+    if not scales.trained:
+        return "no row that trains can be weighed"
+    if all(label in scales.quality.still for label in scales.trained):
+        return "one seed does not tell how much seeds differ"
+    return ""
+
+
+def _shares(scales: Scales, limits: Sequence[Limit], prefer: str) -> dict[str | None, float]:
+    chosen = choose(scales, limits, prefer, means=False)
+    names = [None, *scales.trained, *scales.floors]
+    counts = np.bincount(chosen - NONE, minlength=len(names))
+    return {name: float(count) / len(chosen) for name, count in zip(names, counts, strict=True)}
+
+
+def _ranked(results: Results, scales: Scales) -> list[Row]:
+    order = {label: at for at, label in enumerate([*scales.trained, *scales.floors])}
+    return sorted(results.rows, key=lambda row: order.get(row.label, len(order)))
+
+
+def _standing(scales: Scales, row: Row, limits: Sequence[Limit], shares: dict[str | None, float] | None) -> Standing:
+    label, trains = row.label, row.trains
+    seeds, diverged = len(row.completed) + len(row.diverged), len(row.diverged)
+    if label not in scales.quality.means:
+        return Standing(label, trains, None, scales.quality.missing[label], (), seeds, diverged, None, None)
+    shortfalls = []
+    for limit in limits:
+        scale = scales.of(limit)
+        if label in scale.means:
+            excess = limit.excess(scale.means[label])
+            if excess > 0:
+                shortfalls.append(Shortfall(limit, scale.means[label], excess, ""))
+        elif trains or limit.axis is None:
+            shortfalls.append(Shortfall(limit, None, None, scale.missing[label]))
+    shortfalls.sort(key=lambda shortfall: -shortfall.relative)
+    sure = float(keep(scales, [label], limits, means=False).mean()) if shares and limits else None
+    share = shares[label] if shares else None
+    mean = scales.quality.means[label]
+    return Standing(label, trains, mean, "", tuple(shortfalls), seeds, diverged, share, sure)
+
+
+def _changes(
+    scales: Scales, limits: Sequence[Limit], prefer: str, answer: str | None, as_good: Sequence[str]
+) -> list[Change]:
+    """Other limits, another preference and no preference, each by itself, wherever the answer is another then."""
+    found = []
+    for at, limit in enumerate(limits):
+        found += _relaxed(scales, limits, at, prefer, answer)
+        if answer is not None and answer in scales.of(limit).means:
+            found += _tightened(scales, limits, at, prefer, answer)
+    if answer is None or answer in scales.floors:
+        return found
+    for axis in AXES:
+        if axis != prefer and all(label in scales.cost(axis).means for label in as_good):
+            to = _answer(scales, limits, axis)
+            if to != answer:
+                found.append(Change("prefer", to, prefer=axis))
+    if as_good and as_good[0] != answer:
+        found.append(Change("quality_alone", as_good[0]))
+    return found
+
+
+def _relaxed(scales: Scales, limits: Sequence[Limit], at: int, prefer: str, answer: str | None) -> list[Change]:
+    """The smallest relaxation of one limit that changes the answer."""
+    limit = limits[at]
+    beyond = {figure for figure in scales.of(limit).means.values() if limit.excess(figure) > 0}
+    for bound in sorted(beyond, key=limit.excess):
+        to = _answer(scales, _with_bound(limits, at, bound), prefer)
+        if to != answer:
+            return [Change("relax", to, limit, bound)]
+    return []
+
+
+def _tightened(scales: Scales, limits: Sequence[Limit], at: int, prefer: str, answer: str) -> list[Change]:
+    """What would be the answer if one limit kept the present answer out."""
+    limit = limits[at]
+    figure = scales.of(limit).means[answer]
+    if figure <= 0 and not limit.at_least:
+        return []
+    bound = float(np.nextafter(figure, np.inf if limit.at_least else -np.inf))
+    to = _answer(scales, _with_bound(limits, at, bound), prefer)
+    return [Change("tighten", to, limit, figure)] if to != answer else []
+
+
+def _with_bound(limits: Sequence[Limit], at: int, bound: float) -> list[Limit]:
+    return [replace(limit, bound=bound) if index == at else limit for index, limit in enumerate(limits)]

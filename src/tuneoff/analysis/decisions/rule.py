@@ -1,0 +1,145 @@
+"""The rule by which a recommendation is made, over the means or over draws of all true means.
+
+Of the rows that train and keep every limit, take the one with the best quality. Rows within one standard error of it
+(of the difference between the two) count as good; of these the cheapest wins. That is the one-standard-error rule of
+Breiman, Friedman, Olshen & Stone, Classification and Regression Trees, 1984, section 3.4.3. A row that does not train
+(a floor) is only the answer where it keeps the limits and no row that trains and keeps them beats it. Where none
+clearly does (`Outcomes.unproven`), it is said that training is not shown to help, and what the rule gives nevertheless.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tuneoff.analysis.axes import AXES
+from tuneoff.analysis.decisions.limits import Limit
+from tuneoff.analysis.decisions.pareto import Draws, cost_draws, quality_draws
+from tuneoff.analysis.outcomes import Outcomes
+from tuneoff.analysis.results import Results
+from tuneoff.records.record import Metric
+
+Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+NONE = -1
+
+
+class Scales:
+    """All rows on all scales that a question about them needs; each is drawn once."""
+
+    def __init__(self, results: Results, outcomes: Outcomes, metric: Metric) -> None:
+        self.results = results
+        self.outcomes = outcomes
+        self.metric = metric
+        self.quality = quality_draws(results, outcomes, metric)
+        self._costs: dict[str, Draws] = {}
+        self._metrics: dict[str, Draws] = {metric.name: self.quality}
+        ranked = [row for row in outcomes.ranked(results.rows, metric) if row.label in self.quality.means]
+        self.trained = [row.label for row in ranked if row.trains]
+        self.floors = [row.label for row in ranked if not row.trains]
+        self.sign = 1.0 if metric.direction == "higher" else -1.0
+
+    def cost(self, axis: str) -> Draws:
+        if axis not in self._costs:
+            self._costs[axis] = cost_draws(self.results, AXES[axis])
+        return self._costs[axis]
+
+    def of(self, limit: Limit) -> Draws:
+        """The scale that a limit is on."""
+        if limit.axis is not None:
+            return self.cost(limit.axis.name)
+        assert limit.metric is not None
+        if limit.metric.name not in self._metrics:
+            self._metrics[limit.metric.name] = quality_draws(self.results, self.outcomes, limit.metric)
+        return self._metrics[limit.metric.name]
+
+    def good(self, labels: Sequence[str], means: bool) -> Array:
+        """Quality with more for better: of the means, shape (rows, 1), or of the draws, shape (rows, draws)."""
+        if means:
+            return self.sign * np.array([[self.quality.means[label]] for label in labels]).reshape(len(labels), 1)
+        return self.sign * np.array([self.quality.drawn[label] for label in labels])
+
+    @cached_property
+    def errors(self) -> Array:
+        """Standard error of the difference of two rows that train: half of the middle 68 % of its draws, for those
+        of few seeds have tails that no standard deviation survives; where one of them has one seed, over test examples
+        alone; NaN where nothing tells it. Shape (rows, rows)."""
+        values = self.good(self.trained, means=False)
+        found = np.zeros((len(values), len(values)))
+        moving = [at for at, label in enumerate(self.trained) if label not in self.quality.still]
+        for at in moving:
+            low, high = np.percentile(values[moving] - values[at], (15.865, 84.135), axis=1)
+            found[at, moving] = (high - low) / 2
+        for at, other in itertools.combinations(range(len(values)), 2):
+            if at not in moving or other not in moving:
+                first, second = (self.results.row(self.trained[index]) for index in (at, other))
+                error = self.outcomes.standard_error(first, second, self.metric)
+                found[at, other] = found[other, at] = np.nan if error is None else error
+        return found
+
+    @property
+    def margins(self) -> Array:
+        """By how much one row may be worse than another and count as good: `errors`, 0 where there is none."""
+        return np.nan_to_num(self.errors)
+
+
+def choose(scales: Scales, limits: Sequence[Limit], prefer: str, means: bool, floors: bool = True) -> NDArray[np.intp]:
+    """The rule. Index into the rows that train, then the floors; `NONE` where no row that trains fits.
+
+    Args:
+        prefer: the cost that decides among rows as good; empty: the better quality does.
+        means: apply it to the means, else to each draw.
+        floors: let a floor be the answer.
+    """
+    trained = scales.trained
+    if not trained:
+        return np.array([NONE])
+    quality = scales.good(trained, means)
+    fits = keep(scales, trained, limits, means)
+    best = np.where(fits, quality, -np.inf).argmax(axis=0)
+    top = quality[best, np.arange(quality.shape[1])]
+    near = fits & (quality >= top - scales.margins[:, best])
+    price = _price(scales, trained, prefer, means)
+    price = np.where(near, np.broadcast_to(price, near.shape), np.inf)
+    chosen = np.where(np.isfinite(price).any(axis=0), price.argmin(axis=0), best)
+    if floors and scales.floors:
+        kept = keep(scales, scales.floors, limits, means)
+        standing = np.where(kept, scales.good(scales.floors, means), -np.inf)
+        over = standing.max(axis=0) >= top
+        chosen = np.where(over, len(trained) + standing.argmax(axis=0), chosen)
+    return np.where(fits.any(axis=0), chosen, NONE)
+
+
+def keep(scales: Scales, labels: Sequence[str], limits: Iterable[Limit], means: bool) -> Flags:
+    """Whether each row keeps every limit; shape (rows, 1) or (rows, draws). A row that lacks a limited figure does
+    not; a floor that has none of a cost (no model, so no latency) does."""
+    count = 1 if means else len(next(iter(scales.quality.drawn.values())))
+    fits = np.ones((len(labels), count), dtype=np.bool_)
+    for limit in limits:
+        scale = scales.of(limit)
+        for at, label in enumerate(labels):
+            if label not in scale.means:
+                fits[at] &= limit.axis is not None and label in scales.floors
+                continue
+            figure = np.array([scale.means[label]]) if means else scale.drawn[label]
+            fits[at] &= (figure >= limit.bound) if limit.at_least else (figure <= limit.bound)
+    return fits
+
+
+def _price(scales: Scales, labels: Sequence[str], prefer: str, means: bool) -> Array:
+    """The preferred cost, infinite where it is not known; shape (rows, 1) or (rows, draws)."""
+    if not prefer:
+        return np.full((len(labels), 1), np.inf)
+    scale = scales.cost(prefer)
+    unknown = np.full(1 if means else len(next(iter(scales.quality.drawn.values()))), np.inf)
+
+    def figure(label: str) -> Array:
+        if label not in scale.means:
+            return unknown
+        return np.array([scale.means[label]]) if means else scale.drawn[label]
+
+    return np.stack([figure(label) for label in labels])

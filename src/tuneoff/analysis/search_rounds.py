@@ -1,0 +1,387 @@
+"""The search of one study: round after round, a trial of every row in each, so that it is equal wherever it stops.
+A pruned search has its rounds in every rung (see `halving.py`).
+
+The records are all the memory there is. What a search found and what comes next is derived from them anew each time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tuneoff import registry
+from tuneoff.config.spec import SearchSpec, StudySpec, TrialSpec
+from tuneoff.errors import CorruptRecord
+from tuneoff.planning.plan import plan, search_protocol, search_trial
+from tuneoff.records.record import Status, TrialRecord
+from tuneoff.search.halving import check_rows, promoted, rungs
+from tuneoff.search.space import (
+    LEARNING_RATE,
+    Dimension,
+    Outcome,
+    Space,
+    Values,
+    at_edge,
+    best,
+    first,
+    grow,
+    size,
+    spaces,
+    suggest,
+)
+from tuneoff.store import StudyStore
+
+if TYPE_CHECKING:
+    from tuneoff.executors.base import Executor, Inspection, Listener
+
+SEARCH_VERSION = 1
+
+ANSWERS = frozenset({Status.COMPLETED, Status.DIVERGED})
+"""Statuses that tell of the configuration; a trial that ended in any other way is run again by the next run."""
+EDGES = {-1: "lower", 1: "upper"}
+
+
+@dataclass
+class RowSearch:
+    """One row's search so far.
+
+    Attributes:
+        space: what is searched, widened once it has grown.
+        grown: whether it has.
+        history: what was tried and what came of it, and `records` the records of that, in order, rung after rung.
+    """
+
+    space: Space
+    grown: bool = False
+    history: list[Outcome] = field(default_factory=list)
+    records: list[TrialRecord] = field(default_factory=list)
+
+    @property
+    def best(self) -> int | None:
+        """Position of the best trial, or None while none completed."""
+        return best(self.history)
+
+    @property
+    def choice(self) -> Values | None:
+        """What the best trial had tried."""
+        return None if self.best is None else self.history[self.best].values
+
+    @property
+    def at_edge(self) -> dict[str, int]:
+        """What of that lies at an edge (see `search.at_edge`)."""
+        return {} if self.choice is None else at_edge(self.space, self.choice)
+
+    @property
+    def configurations(self) -> int:
+        """How many were tried; with pruning a trial that goes on is another trial of the same one."""
+        return sum(outcome.rung == 0 for outcome in self.history)
+
+
+class Search:
+    """Derives a study's search from the records in its folder, and runs what is missing.
+
+    Where ranges may grow, the search is one of all rows of the folder, those of earlier runs too: whether they grow
+    hangs on every row, and must not hang on which rows a run was asked for.
+
+    Args:
+        study: a checked study; without `protocol.search` there is nothing to search.
+        fingerprints: of its sources (see `plan`).
+        store: its folder, whether it is there yet or not.
+
+    Raises:
+        StudyError: if its search is to be pruned and cannot be (see `halving.rungs`).
+    """
+
+    def __init__(self, study: StudySpec, fingerprints: Mapping[str, str], store: StudyStore) -> None:
+        self.asked = frozenset(study.methods)
+        self.study, self.fingerprints, self.store = _whole(study, store), fingerprints, store
+        self.spec = study.protocol.search or SearchSpec()
+        self.rungs = rungs(study.protocol)
+        self.metric, self.sign = selection_metric(study)
+        self.rows: dict[str, RowSearch] = {}
+        self.complete = False
+        self.contents: dict[str, str] = {}
+
+    def run(self, executor: Executor, listener: Listener, relatives: Sequence[StudyStore] = ()) -> None:
+        """Runs what is missing of the search; writes down what was found for all rows of the folder, however it ends.
+
+        Args:
+            executor: runs trials.
+            listener: told what they do.
+            relatives: folders from which finished trials are taken over.
+
+        Raises:
+            KeyboardInterrupt: after running trials were recorded as cancelled.
+        """
+        if not spaces(self.study):
+            return
+        try:
+            for trials in self._rounds():
+                StudyStore.create(self.store.root, self.study, trials)
+                self.store.adopt(self.study, trials, relatives)
+                open_trials = []
+                for trial in trials:
+                    record = self.store.trial(trial.id).intact_record()
+                    if record is not None and record.status in ANSWERS:
+                        executor.skip(trial, record, listener)
+                    else:
+                        open_trials.append(trial)
+                expecting = [trial.model_copy(update={"contents": self.contents}) for trial in open_trials]
+                executor.run(self.store, expecting, listener)
+        finally:
+            if self.store.is_there:
+                # The folder's study may have rows that this run was not asked for; they were searched as well.
+                whole = Search(self.store.study(), self.fingerprints, self.store)
+                self.store.write_search(whole.found())
+
+    def missing(self) -> list[TrialSpec]:
+        """The trials to run of the first round that lacks some; none where the search is over."""
+        for trials in self._rounds():
+            records = [self.store.trial(trial.id).intact_record() for trial in trials]
+            missing = [
+                t for t, record in zip(trials, records, strict=True) if record is None or record.status not in ANSWERS
+            ]
+            if missing:
+                return missing
+        return []
+
+    def study_of_trials(self) -> StudySpec:
+        """The study with the share of data and steps that its search gives to each trial."""
+        return self.study.model_copy(update={"protocol": search_protocol(self.study)})
+
+    def check(self, seen: Inspection) -> None:
+        """Whether the data is enough for the search; `seen` is what `study_of_trials` found.
+
+        Raises:
+            StudyError: if there are fewer steps than its rungs count on.
+        """
+        self.contents = dict(seen.contents)
+        if seen.data is not None:
+            check_rows(self.study.protocol, seen.data["splits"]["train"]["rows"])
+
+    def others(self) -> list[TrialSpec]:
+        """Trials of the verdict of rows that the folder has and this run was not asked for, at what the search chose.
+
+        Empty where the search is of this run's rows alone. A search that grew may choose otherwise for them than
+        before; then these trials take the place of those that there are, and wait for a run of their rows.
+        """
+        labels = [label for label in self.study.methods if label not in self.asked]
+        if not labels or not self.complete:
+            return []
+        planned = {(spec.label, spec.seed) for spec in map(self._spec, self.store.trial_ids()) if spec is not None}
+        whole = self.store.study()
+        rest = whole.model_copy(update={"methods": {label: whole.methods[label] for label in labels}})
+        trials = plan(rest, self.fingerprints, self.chosen)
+        return [trial for trial in trials if (trial.label, trial.seed) in planned]
+
+    def _spec(self, trial_id: str) -> TrialSpec | None:
+        with suppress(CorruptRecord):
+            return self.store.trial(trial_id).spec()
+        return None
+
+    @property
+    def chosen(self) -> dict[str, Values]:
+        """label -> the best configuration; empty while the search is not over, without rows of which none completed."""
+        return {label: row.choice for label, row in self.rows.items() if self.complete and row.choice is not None}
+
+    @property
+    def hopeless(self) -> dict[str, str]:
+        """label -> why, for rows none of whose trials completed; empty while the search is not over."""
+        return {label: _why(row.records) for label, row in self.rows.items() if self.complete and row.choice is None}
+
+    def found(self) -> dict[str, Any]:
+        """What the search tried, found and chose so far, as plain data; docs/protocol.md describes it."""
+        deque(self._rounds(), maxlen=0)
+        return {
+            "search_version": SEARCH_VERSION,
+            "search": self.spec.model_dump(mode="json"),
+            "metric": {"name": self.metric, "direction": "higher" if self.sign > 0 else "lower", "split": "validation"},
+            "rungs": [asdict(rung) for rung in self.rungs] if self._pruned else [],
+            "complete": self.complete,
+            "equal": len({row.configurations for row in self.rows.values()}) == 1,
+            "rows": {label: self._row_found(row) for label, row in self.rows.items()},
+        }
+
+    @property
+    def _pruned(self) -> bool:
+        return self.spec.prune != "none"
+
+    def _row_found(self, row: RowSearch) -> dict[str, Any]:
+        tried = [
+            {
+                "trial": record.spec.id,
+                "values": outcome.values,
+                "rung": outcome.rung,
+                "steps": record.steps if record.status is Status.COMPLETED else None,
+                "status": record.status.value,
+                "score": None if outcome.score is None else self.sign * outcome.score,
+                "loss": outcome.loss,
+                "train_seconds": record.timing.train_seconds,
+                "total_seconds": record.timing.total_seconds,
+            }
+            for record, outcome in zip(row.records, row.history, strict=True)
+        ]
+        return {
+            "space": {dimension.name: _plain(dimension) for dimension in row.space},
+            "grown": row.grown,
+            "tried": tried,
+            "best": None if row.best is None else row.records[row.best].spec.id,
+            "choice": row.choice if self.complete else None,
+            "at_edge": {name: EDGES[edge] for name, edge in row.at_edge.items()},
+            "failed": sum(outcome.score is None for outcome in row.history),
+            "train_seconds": sum(record.timing.train_seconds or 0.0 for record in row.records),
+            "total_seconds": sum(record.timing.total_seconds or 0.0 for record in row.records),
+        }
+
+    def _rounds(self) -> Iterator[list[TrialSpec]]:
+        """The trials of each round, from the first on. Whoever takes a round runs it before asking for the next; ends
+        early where trials have no outcome."""
+        self.complete = False
+        self.rows = {label: RowSearch(space) for label, space in spaces(self.study).items()}
+        for number, rung in enumerate(self.rungs):
+            if not (yield from self._phase(rung.trials, number)):
+                return
+        if self.spec.grow and any(LEARNING_RATE in row.at_edge for row in self.rows.values()):
+            for row in self.rows.values():
+                wider = grow(row.space, row.history)
+                row.grown, row.space = wider != row.space, wider
+            if not (yield from self._phase(math.ceil(self.spec.trials / 2))):
+                return
+        self.complete = True
+
+    def _phase(self, count: int, rung: int = 0) -> Generator[list[TrialSpec], None, bool]:
+        """So many rounds, and then whether all had outcomes.
+
+        A row stands aside that has nothing left to try, or whose last trial has no outcome to go on from.
+        """
+        stopped: set[str] = set()
+        steps = self.rungs[rung].steps
+        better = {label: iter(promoted(row.history, rung - 1, count)) for label, row in self.rows.items()}
+        for _ in range(count):
+            tried = {
+                label: values
+                for label, row in self.rows.items()
+                if label not in stopped
+                and (values := next(better[label], None) if rung else self._suggestion(label)) is not None
+            }
+            trials = {
+                label: trial
+                for label, values in tried.items()
+                if (trial := self._trial(label, values, steps)) is not None
+            }
+            stopped |= tried.keys() - trials.keys()
+            if not rung:
+                left = {label for label, row in self.rows.items() if len(row.history) < size(row.space)}
+                stopped |= left - tried.keys()
+            yield list(trials.values())
+            records = {label: self.store.trial(trial.id).intact_record() for label, trial in trials.items()}
+            for label, record in records.items():
+                if record is None or record.status is Status.CANCELLED:
+                    stopped.add(label)
+                else:
+                    self.rows[label].history.append(self._outcome(tried[label], record, rung))
+                    self.rows[label].records.append(record)
+        return not stopped
+
+    def _trial(self, label: str, values: Values, steps: int | None) -> TrialSpec | None:
+        """The trial that tries these values; None where it is not known."""
+        return search_trial(self.study, label, values, self.fingerprints, steps)
+
+    def _suggestion(self, label: str) -> Values | None:
+        """What to try next; None where nothing is left, or nothing is known."""
+        row = self.rows[label]
+        if len(row.history) >= size(row.space):
+            return None
+        return suggest(row.space, row.history, self.spec.seed, self.spec.sampler)
+
+    def _outcome(self, values: Values, record: TrialRecord, rung: int) -> Outcome:
+        score = record.metric(self.metric, "validation") if record.status is Status.COMPLETED else None
+        loss = record.metric("loss", "validation")
+        return Outcome(values, None if score is None else self.sign * score, loss, rung)
+
+
+class _Recorded(Search):
+    """A search as its records tell it: what was tried is read from them; nothing is suggested and nothing run."""
+
+    def __init__(self, store: StudyStore) -> None:
+        super().__init__(store.study(), {}, store)
+        specs = [spec for spec in map(self._spec, store.search_ids()) if spec is not None]
+        # Where the rows or the base model were changed, what was searched last counts.
+        self._specs = [spec for spec in specs if spec.fingerprints == specs[-1].fingerprints]
+
+    def _trial(self, label: str, values: Values, steps: int | None) -> TrialSpec | None:
+        tried = (spec for spec in self._tried(label, steps) if self._values(spec) == values)
+        return next(tried, None)
+
+    def _suggestion(self, label: str) -> Values | None:
+        tried = self._tried(label, self.rungs[0].steps)
+        done = len(self.rows[label].history)
+        return self._values(tried[done]) if done < len(tried) else None
+
+    def _tried(self, label: str, steps: int | None) -> list[TrialSpec]:
+        specs = [spec for spec in self._specs if spec.label == label]
+        return specs if steps is None else [spec for spec in specs if spec.protocol.max_steps == steps]
+
+    def _values(self, spec: TrialSpec) -> Values:
+        given = {**spec.options, LEARNING_RATE: spec.learning_rate}
+        return {dimension.name: given[dimension.name] for dimension in self.rows[spec.label].space}
+
+
+def recorded(store: StudyStore) -> dict[str, Any] | None:
+    """What the search of a study's folder tried, found and chose, derived from its records as `Search.found` tells it;
+    None where none was begun.
+
+    Raises:
+        StudyError: if a method of the study is not installed here.
+    """
+    return _Recorded(store).found() if store.search_ids() else None
+
+
+def _whole(study: StudySpec, store: StudyStore) -> StudySpec:
+    """The study with the rows that its folder has already, where they are searched together."""
+    if study.protocol.search is None or not study.protocol.search.grow or not store.is_there:
+        return study
+    return study.model_copy(update={"methods": {**store.study().methods, **study.methods}})
+
+
+def outline(study: StudySpec) -> list[TrialSpec]:
+    """A trial for each that a study's search has before it grows, round by round.
+
+    All stand at the configuration that is tried first: what comes after it depends on outcomes.
+    """
+    found = []
+    for rung in rungs(study.protocol):
+        tries = [
+            (search_trial(study, label, first(s), steps=rung.steps), size(s)) for label, s in spaces(study).items()
+        ]
+        found += [trial for index in range(rung.trials) for trial, most in tries if index < most]
+    return found
+
+
+def selection_metric(study: StudySpec) -> tuple[str, float]:
+    """The validation metric that the search goes by, which is the one that selects checkpoints.
+
+    With it 1 where higher is better, -1 where lower is.
+    """
+    task = registry.tasks()[study.task.name]
+    name = task.selects(study.protocol.select_metric)
+    return name, 1.0 if task.directions[name] == "higher" else -1.0
+
+
+def _plain(dimension: Dimension) -> dict[str, Any]:
+    if dimension.choices:
+        return {"choices": list(dimension.choices), "first": dimension.first}
+    return {"low": dimension.low, "high": dimension.high, "log": dimension.log, "first": dimension.first}
+
+
+def _why(records: list[TrialRecord]) -> str:
+    last = records[-1]
+    cause = last.cause.strip().splitlines()
+    told = f"; the last ended as {last.status.value}" + (f": {cause[0]}" if cause else "")
+    return (
+        f"none of the {len(records)} search trials of {last.spec.label!r} completed, so there is nothing to test{told}"
+    )

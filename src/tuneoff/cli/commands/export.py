@@ -1,0 +1,124 @@
+"""`tuneoff export` and `tuneoff predict`: what a trained trial is good for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tuneoff.cli import _common
+from tuneoff.encoding import csv_table, json_text
+from tuneoff.errors import StoreError
+
+
+@click.command("export")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("trial", shell_complete=_common.completer(_common.trials))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--merged", is_flag=True, help="Fold the method into the base model and write a plain model.")
+@_common.json_option("Print what was written as JSON.")
+@_common.traceback_option
+def export_command(folder: Path, trial: str, out: Path, merged: bool, as_json: bool) -> None:
+    """Write a trained trial as files that PEFT or transformers load.
+
+    TRIAL is the id of a trial in DIR, or the beginning of one. OUT becomes a folder with an adapter in PEFT's layout,
+    the head included, or a plain transformers model where the method trains the model's own weights (full, bitfit,
+    head, last_block) and with --merged. Tokenizer, labels and settings of writing are in it, and README.md holds
+    Python that loads and uses it with transformers and PEFT alone.
+
+    An adapter names its base model by hub id and commit. Where that is no model of the hub, its place in
+    adapter_config.json holds FOLDER-OF-THE-BASE-MODEL-see-README.md, and README.md has the folder that the base model
+    was in and the checksums of its weights.
+
+    \b
+    Examples:
+      tuneoff export runs/quickstart-1a2b3c lora-s0 my-adapter
+      tuneoff export runs/quickstart-1a2b3c lora-s0 my-model --merged
+    """
+    from tuneoff.study.study import Study
+
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise StoreError(f"{out} is there already and not an empty folder", hint="Name a new folder.")
+    answer = Study.open(folder).call("export", trial, out=str(out.resolve()), merged=merged)
+    if as_json:
+        _common.print_json(answer)
+        return
+    _common.echo(f"wrote {answer['kind']} to {out}:")
+    for name in answer["files"]:
+        _common.echo(f"  {name}")
+
+
+@click.command("predict")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("trial", shell_complete=_common.completer(_common.trials))
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write a .csv, .tsv or .jsonl file instead of printing; for classes with the probability of each.",
+)
+@_common.device_option
+@_common.json_option("Print all predictions as JSON; for classes with the probability of each.")
+@_common.traceback_option
+def predict_command(folder: Path, trial: str, file: Path, out: Path | None, device: str, as_json: bool) -> None:
+    """Predict every row of FILE with a trained trial.
+
+    FILE is CSV, TSV, JSONL or Parquet and has the columns that the study puts in; it needs no labels and no target
+    texts. Prints CSV, a line for each row in the file's order: its index (from 0), the output and, for a class, its
+    probability; for a written text, how many tokens were generated. As JSON: `columns` (role and column) and
+    `predictions`, objects with `index`, `output` and either `probability` and `scores` (class and probability) or
+    `generated_tokens`. In CSV and TSV, text that a spreadsheet would take for a formula gets an apostrophe before it;
+    JSON has it as it is.
+
+    \b
+    Examples:
+      tuneoff predict runs/quickstart-1a2b3c lora-s0 new.csv
+      tuneoff predict runs/quickstart-summarize-1a2b3c zero_shot-s0 articles.jsonl --json
+      tuneoff predict runs/quickstart-1a2b3c lora-s0 new.csv --out predicted.jsonl
+    """
+    from tuneoff.store import write_atomically
+    from tuneoff.study.study import Study
+
+    if out is not None and out.suffix not in WRITERS:
+        raise StoreError(f"{out}: cannot write {out.suffix or 'a file without a suffix'}", hint=f"{_KNOWN} can be.")
+    if not file.is_file():
+        raise StoreError(f"no file {str(file)!r}", hint="Name a CSV, TSV, JSONL or Parquet file.")
+    study = Study.open(folder)
+    if out is not None:
+        study.refuse_overwriting(out, file)
+    study.device = device
+    answer = study.call("predict", trial, file=str(file.resolve()))
+    if out is not None:
+        write_atomically(out, WRITERS[out.suffix](answer["predictions"]))
+        _common.echo(f"wrote {len(answer['predictions'])} predictions to {out}", err=True)
+    if as_json:
+        _common.print_json(answer)
+    elif out is None:
+        _common.echo(_table(answer["predictions"], ",", every_class=False), nl=False)
+
+
+def _table(predictions: list[dict[str, Any]], separator: str, every_class: bool = True) -> str:
+    """Rows with a header: index, output, and a written text's tokens or a class's probability; if wanted, one column
+    for the probability of each class."""
+    written = bool(predictions) and "generated_tokens" in predictions[0]
+    classes = list(predictions[0]["scores"]) if predictions and every_class and not written else []
+    figure = "generated_tokens" if written else "probability"
+    rows = [["index", "output", figure, *(f"probability of {name}" for name in classes)]]
+    for item in predictions:
+        figures = [item[figure], *(item["scores"][name] for name in classes)]
+        rows.append([item["index"], item["output"], *(f"{value:.6g}" for value in figures)])
+    return csv_table(rows, separator)
+
+
+def _lines(predictions: list[dict[str, Any]]) -> str:
+    return "".join(json_text(item) + "\n" for item in predictions)
+
+
+WRITERS = {
+    ".csv": lambda predictions: _table(predictions, ","),
+    ".tsv": lambda predictions: _table(predictions, "\t"),
+    ".jsonl": _lines,
+}
+_KNOWN = ", ".join(WRITERS)

@@ -1,0 +1,269 @@
+"""`tuneoff init`: from a data file to a commented study file."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tuneoff.cli import _common
+from tuneoff.cli.commands import forecast as outlook
+from tuneoff.cli.data_inspection import ROLES, TOKENS_PER_WORD, Look, look, task_named
+from tuneoff.cli.doubts import Undecided
+from tuneoff.encoding import json_text, one_line, visible
+from tuneoff.errors import StoreError, StudyError, TuneoffError, listed
+
+if TYPE_CHECKING:
+    from tuneoff.records.forecast import StudyForecast
+
+MODELS = {"class": "minilm", "text": "smollm2-135m"}
+"""What a task produces -> the base model where none is named."""
+
+SHOWN_KEYS = ("seeds", "epochs", "batch_size", "max_length", "duplicates", "precision")
+HINTED_KEYS = ("train_rows", "test_fraction", "validation_fraction", "learning_rate", "select_metric")
+
+
+@click.command("init")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    metavar="DATAFILE",
+    help="The data file, where FILE is the study file to write.",
+)
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="STUDY",
+    help="The study file to write; NAME.study.yaml here where not given.",
+)
+@click.option("--text", metavar="COLUMN", help="Column of the text, where it cannot be guessed.")
+@click.option("--label", metavar="COLUMN", help="Column of the class, where it cannot be guessed.")
+@click.option("--source", metavar="COLUMN", help="Column of the text put in, for a study that writes text.")
+@click.option("--target", metavar="COLUMN", help="Column of the text to write, for a study that writes text.")
+@click.option(
+    "--model",
+    metavar="MODEL",
+    help=f"Base model: alias, hub id or folder.  [default: {MODELS['class']}; to write text, {MODELS['text']}]",
+)
+@click.option("--force", is_flag=True, help="Write over a study file that is there already.")
+@click.option("--no-forecast", is_flag=True, help="Do not count what the study will take.")
+@_common.json_option("Print what was seen, the `study` file written, and the `forecast` (docs/plan.md) as JSON.")
+@_common.traceback_option
+def init_command(
+    file: Path,
+    data: Path | None,
+    out: Path | None,
+    model: str | None,
+    force: bool,
+    no_forecast: bool,
+    as_json: bool,
+    **columns: str | None,
+) -> None:
+    """Write a commented study file after looking at a data file.
+
+    FILE is the data (CSV, TSV, JSONL or Parquet), and the study file goes to --out; or FILE is the study file
+    (.yaml), and the data is --data. A text and a class make a study of classification; two texts, such as an
+    article and its summary, make one of generation. Where several columns could be meant, a terminal is asked, and
+    elsewhere the error says how to name them. At the end it tells what the study will take, by counting alone.
+
+    \b
+    Examples:
+      tuneoff init reviews.csv
+      tuneoff init reviews.csv --text body --label stars --out stars.yaml
+      tuneoff init news.jsonl --source article --target highlights
+      tuneoff init study.yaml --data reviews.csv
+    """
+    from tuneoff.planning import loading
+    from tuneoff.store import refuse_overwriting, write_atomically
+
+    if file.suffix in {".yaml", ".yml"}:
+        if data is None:
+            raise StudyError(
+                f"{file} is the study file to write", hint=f"Name the data: tuneoff init {file} --data FILE"
+            )
+        if out is not None:
+            raise StudyError(f"two study files are named, {file} and {out}", hint="Name one.")
+        out = file
+    else:
+        if data is not None:
+            raise StudyError(f"two data files are named, {file} and {data}", hint="Name one.")
+        data = file
+    out = out or Path(f"{_name(data)}.study.yaml")
+    refuse_overwriting(out, [data])
+    if out.exists() and not force:
+        raise StoreError(f"{out} is there already", hint="Name another file with --out, or add --force.")
+    seen = _look(data, columns)
+    written = render(data, seen, model or MODELS[task_named(seen.task).produces])
+    loading.parse(loading.read_yaml(written, str(out))[0], origin=str(out))
+    write_atomically(out, written)
+    named = shlex.quote(str(out))
+    if not as_json:
+        for line in [*describe(seen), "", f"wrote {out}; next: tuneoff plan {named}, then tuneoff run {named}"]:
+            _common.echo(line)
+    forecast, told = (None, []) if no_forecast else _forecast(out)
+    if as_json:
+        body = forecast.model_dump(mode="json") if forecast is not None else None
+        _common.print_json({**asdict(seen), "study": str(out), "forecast": body})
+    for line in [] if as_json else told:
+        _common.echo(line)
+
+
+def _look(data: Path, columns: dict[str, str | None]) -> Look:
+    """A look at the data; on a terminal the user is asked where it leaves open which column is meant.
+
+    Raises:
+        DataError: as `look`.
+    """
+    while True:
+        try:
+            return look(data, **columns)
+        except Undecided as doubt:
+            if columns.get(doubt.role) or not _is_asked():
+                raise
+            _common.echo(doubt.message, err=True)
+            shown = {visible(name): name for name in doubt.choices}
+            choice = click.Choice([*shown, "none of these"])
+            columns[doubt.role] = shown.get(click.prompt(f"Which is the {doubt.role}?", type=choice, err=True))
+            if columns[doubt.role] is None:
+                raise
+
+
+def _is_asked() -> bool:
+    """Whether somebody is there to answer."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _forecast(path: Path) -> tuple[StudyForecast | None, list[str]]:
+    """What the study will take, counted, and lines that say it; without where it cannot be counted here."""
+    from tuneoff.study.study import Study
+
+    study = Study(path)
+    rows, seeds = _common.count(len(study.spec.methods), "row"), _common.count(len(study.spec.protocol.seeds), "seed")
+    first = f"{rows} × {seeds} = {_common.count(len(study.plan()), 'trial')}"
+    try:
+        with outlook.progress(_common.console(stderr=True)) as listener:
+            found = study.forecast(probe=False, listener=listener)
+    except TuneoffError as error:
+        return None, [f"{first}; forecast: not known, because {error.message}"]
+    head, *rest = outlook.run_lines(found)
+    return found, [f"{first}; {head}", *rest]
+
+
+def describe(seen: Look) -> list[str]:
+    """Lines that say what the file holds."""
+    put_in, answer = ROLES[seen.task]
+    roles = "; ".join(f"{role}: column {column}" for role, column in seen.columns.items())
+    lines = [
+        f"{_common.count(seen.rows, 'row')}; columns: {listed(seen.all_columns)}",
+        f"{roles} ({seen.guessed})",
+        _describe_words(put_in, seen.words),
+    ]
+    if seen.target_words:
+        lines.append(_describe_words(answer, seen.target_words))
+    else:
+        shown = [f"{name} ({count:,})" for name, count in list(seen.classes.items())[:8]]
+        more = f", and {len(seen.classes) - 8} more" if len(seen.classes) > 8 else ""
+        number = "1 class" if len(seen.classes) == 1 else f"{len(seen.classes):,} classes"
+        lines.insert(2, f"{number}: {', '.join(shown)}{more}")
+    if seen.repeated:
+        lines.append(f"{_common.count(seen.repeated, 'row')} with the {put_in} of an earlier row")
+    return [*lines, *(f"note: {concern}" for concern in seen.concerns)]
+
+
+def _describe_words(role: str, words: tuple[int, int, int]) -> str:
+    median, long, longest = words
+    return f"words per {role}: median {median:,}, 95 % have at most {long:,}, longest {longest:,}"
+
+
+def _name(data: Path) -> str:
+    """A study's name from its data file's."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", data.stem).strip("-._") or "study"
+
+
+def scalar(value: str) -> str:
+    """Text as YAML: plain where that is safe, else quoted."""
+    if re.fullmatch(r"[A-Za-z_./][A-Za-z0-9_./-]*", value) and value.lower() not in {"true", "false", "null", "y", "n"}:
+        return value if not re.fullmatch(r"(?i)yes|no|on|off|\.(nan|inf)|\.[0-9]+", value) else json.dumps(value)
+    return json_text(value)
+
+
+def render(data: Path, seen: Look, model: str) -> str:
+    """The study file's text."""
+    head = [
+        "# A study: one base model, one task, several methods, one protocol.",
+        f"# Written by `tuneoff init` after looking at {json_text(data.name)}:",
+        *(f"#   {one_line(line)}" for line in describe(seen)),
+        "",
+        f"name: {scalar(_name(data))}",
+        f"model: {scalar(model)}    # alias (tuneoff list models), hub id (org/name) or folder",
+        "",
+        "task:",
+        f"  name: {seen.task}",
+        "  data:",
+        f"    train: {scalar(str(data))}    # a relative path counts from where tuneoff is started",
+        "    # validation: FILE    # where not given, rows are cut off train, the same for every method",
+        "    # test: FILE",
+        *(f"  {role}: {scalar(column)}" for role, column in seen.columns.items()),
+        "  # missing: skip    # rows with an empty cell: left out and counted; refused where not given",
+        *_task_options(seen),
+        "",
+        "protocol:    # what is held equal for every method",
+    ]
+    return "\n".join([*head, *_protocol(seen), "", *_methods(task_named(seen.task).produces)]) + "\n"
+
+
+def _task_options(seen: Look) -> list[str]:
+    """The options without which a study that writes text cannot be read; none for classes."""
+    if seen.target_words is None:
+        return []
+    fields = task_named(seen.task).Options.model_fields
+    values = {"template": json.dumps("{source}\n\nAnswer: "), "max_target_length": seen.max_target_length}
+    return [f"  {key}: {value}    # {fields[key].description}" for key, value in values.items()]
+
+
+def _protocol(seen: Look) -> list[str]:
+    from tuneoff.config.spec import Protocol
+
+    fields = Protocol.model_fields
+    values: dict[str, Any] = {key: fields[key].default for key in (*SHOWN_KEYS, *HINTED_KEYS)}
+    values["seeds"] = len(fields["seeds"].default)
+    values["max_length"] = seen.max_length
+    values["train_rows"] = min(2000, seen.rows)
+    values["select_metric"] = "macro_f1" if seen.target_words is None else "perplexity"
+    values["learning_rate"] = "2e-4"
+    estimate = seen.words[1] * TOKENS_PER_WORD
+    kept = "an estimate that keeps 95 % of the texts whole"
+    if estimate > seen.max_length:
+        kept = f"texts beyond are cut; 95 % of them would be whole at about {estimate:,.0f}"
+    notes = {"max_length": f"; {kept} ({TOKENS_PER_WORD} tokens a word)"}
+    lines = [f"  {key}: {values[key]}    # {fields[key].description}{notes.get(key, '')}" for key in SHOWN_KEYS]
+    return [*lines, *(f"  # {key}: {values[key]}    # {fields[key].description}" for key in HINTED_KEYS)]
+
+
+def _methods(produces: str = "class") -> list[str]:
+    """All methods that suit a task that produces a class or a text, floors first; as comments those that most studies
+    do not begin with, that need an option set, or that may not suit the model."""
+    from pydantic import ValidationError
+
+    from tuneoff import registry
+
+    suiting = {"class": ("", "head", "biases"), "text": ("", "no_head", "decoder")}[produces]
+
+    lines = ["methods:    # take the # from rows to compare too; options: tuneoff show method NAME"]
+    for name, method in sorted(registry.methods().items(), key=lambda item: (item[1].trains, item[0])):
+        if getattr(method, "produces", produces) != produces:
+            continue
+        try:
+            method.Options()
+            mark = "" if method.usual and method.needs in suiting else "# "
+        except ValidationError:
+            mark = "# "
+        lines.append(f"  {mark}{name}: {{}}    # {method.title}")
+    return lines

@@ -1,0 +1,229 @@
+"""`tuneoff plan`."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Unpack
+
+import click
+
+from tuneoff.cli import _common
+from tuneoff.cli.commands import forecast as outlook
+
+if TYPE_CHECKING:
+    from tuneoff.config.spec import TrialSpec
+    from tuneoff.executors.base import Inspection
+    from tuneoff.records.forecast import StudyForecast
+    from tuneoff.study.study import Study
+
+SCHEMA_VERSION = 2
+
+KEYS = {
+    "schema_version": "version of this schema; grows when a key changes its meaning or goes",
+    "study": "`name`, `description`, `model`, `random_weights`, `task`, `task_options` (defaults filled in), "
+    "`primary_metric`, `seeds`, `rows` (labels)",
+    "trials[].id": "the trial's id, which names its content; the same in every study and on every machine",
+    "trials[].method": "label of the row",
+    "trials[].method_name": "the method's own name",
+    "trials[].seed": "its seed",
+    "trials[].configuration": "all that the trial does: `learning_rate` (null for a row that does not train), the "
+    "method's `options` with defaults filled in, `model`, `task`, `protocol`",
+    "trials[].trainable_parameters": "how many parameters it trains; null where they could not be counted",
+    "trials[].total_parameters": "how many parameters its model has, the method's own included; null likewise",
+    "trials[].trainable_parameters_by_role": "the same by role: `head`, `adapter`, `base`",
+    "trials[].total_parameters_by_role": "the same by role",
+    "search_trials": "row -> number of trials of its search, which come before those of `trials`; empty without a "
+    "search. Rows that are searched stand at the configuration that is tried first",
+    "labels": "the classes, in order of their numbers; empty for a task without",
+    "data": "what the rows hold (`splits`, `labels`, `columns`, `overlap`, as in docs/record.md); null where the "
+    "data was not read",
+    "forecast": "what all trials will take: `rows` (memory, seconds and disk of one trial of each), `total_seconds`, "
+    "`disk_bytes` and more, key by key in docs/plan.md; null where the data was not read",
+    "warnings": "list of `name` and `message`: what a person should know before training",
+}
+"""What `plan --json` prints, key by key; docs/cli.md shows it."""
+
+
+@click.command("plan")
+@click.argument("study", shell_complete=_common.completer(_common.recipes, files=True))
+@outlook.no_probe_option
+@click.option(
+    "--gpu-memory",
+    metavar="SIZE",
+    help="Say what would fit into a GPU with this memory, e.g. 8GB or 8GiB, and what would make the rest fit.",
+)
+@_common.study_options
+@_common.json_option("Print the plan as JSON (schema in docs/cli.md).")
+@_common.traceback_option
+def plan_command(
+    study: str, no_probe: bool, gpu_memory: str | None, as_json: bool, **options: Unpack[_common.StudyOptions]
+) -> None:
+    """Show the trials of STUDY, what each would train and what it would take; keeps nothing.
+
+    Reads the data where it can be had, counts parameters without loading weights, and forecasts memory, time and disk
+    of every row: with a few real steps on this machine, or by counting alone (--no-probe).
+
+    \b
+    Examples:
+      tuneoff plan quickstart
+      tuneoff plan quickstart-summarize --no-probe --gpu-memory 8GB
+      tuneoff plan roberta-base-binary --random-weights --json
+    """
+    opened = _common.open_study(study, options)
+    limit = _size(gpu_memory)
+    trials = opened.plan()
+    with outlook.progress(_common.console(stderr=True)) as listener:
+        inspection, forecast = opened.preview(probe=not no_probe, memory_limit=limit, listener=listener)
+    if as_json:
+        _common.print_json(as_data(opened, trials, inspection, forecast))
+    else:
+        _show(opened, trials, inspection, forecast)
+
+
+def _size(text: str | None) -> int | None:
+    """Bytes of `--gpu-memory`.
+
+    Raises:
+        StudyError: if it is no size.
+    """
+    if text is None:
+        return None
+    from tuneoff.analysis.decisions.limits import size
+
+    return int(size(text, "--gpu-memory"))
+
+
+def as_data(
+    study: Study, trials: Sequence[TrialSpec], inspection: Inspection, forecast: StudyForecast | None
+) -> dict[str, Any]:
+    """The plan as plain data (see `KEYS`)."""
+    from tuneoff import registry
+    from tuneoff.planning.plan import task_options
+
+    spec = study.spec
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "study": {
+            "name": spec.name,
+            "description": spec.description,
+            "model": spec.model.source,
+            "random_weights": spec.model.random_weights,
+            "task": spec.task.name,
+            "task_options": task_options(spec),
+            "primary_metric": registry.tasks()[spec.task.name].primary_metric,
+            "seeds": list(spec.protocol.seeds),
+            "rows": list(spec.methods),
+        },
+        "trials": [_trial(trial, inspection.trials.get(trial.id)) for trial in trials],
+        "search_trials": dict(Counter(trial.label for trial in study.plan_search())),
+        "labels": list(inspection.labels),
+        "data": inspection.data,
+        "forecast": None if forecast is None else forecast.model_dump(mode="json"),
+        "warnings": [dict(warning) for warning in inspection.warnings],
+    }
+
+
+def _trial(trial: TrialSpec, counts: dict[str, dict[str, int]] | None) -> dict[str, Any]:
+    plain = trial.model_dump(mode="json")
+    data: dict[str, Any] = {
+        "id": trial.id,
+        "method": trial.label,
+        "method_name": trial.method,
+        "seed": trial.seed,
+        "configuration": {key: plain[key] for key in ("learning_rate", "options", "model", "task", "protocol")},
+    }
+    for key in ("trainable_parameters", "total_parameters"):
+        by_role = counts[key] if counts else None
+        data[key] = None if by_role is None else sum(by_role.values())
+        data[f"{key}_by_role"] = by_role
+    return data
+
+
+def _show(study: Study, trials: Sequence[TrialSpec], inspection: Inspection, forecast: StudyForecast | None) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from tuneoff.planning.plan import task_options
+
+    console = _common.console()
+    spec, protocol = study.spec, study.spec.protocol
+    console.print(Text(spec.name, style="bold") + Text(f": {spec.description.strip()}" if spec.description else ""))
+    weights = " (random weights: quality means nothing)" if spec.model.random_weights else ""
+    console.print(f"model {spec.model.source}{weights} · {spec.task.name} on {spec.task.data.train.source}")
+    count = _common.count
+    budget = f"at most {count(protocol.max_steps, 'step')}" if protocol.max_steps else count(protocol.epochs, "epoch")
+    console.print(
+        f"{count(len(spec.methods), 'row')} × {count(len(protocol.seeds), 'seed')} = {count(len(trials), 'trial')} · "
+        f"{budget} · {count(protocol.batch_size, 'example')} per step · at most {protocol.max_length} tokens each"
+    )
+    settings = [f"{key} {_setting(value)}" for key, value in task_options(spec).items() if value is not None]
+    if settings:
+        console.print(Text(f"{spec.task.name}: {', '.join(settings)}"))
+    if line := _common.search_line(study):
+        console.print(line)
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column("method", overflow="fold")
+    for heading in ("trained", "of the model", "learning rate"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("options", overflow="fold", ratio=1)
+    for trial in trials:
+        if trial.seed == protocol.seeds[0]:
+            table.add_row(*_cells(trial, _trial(trial, inspection.trials.get(trial.id))))
+    console.print()
+    console.print(table)
+    console.print()
+    for line in _data_lines(inspection):
+        console.print(line)
+    if forecast is not None:
+        console.print()
+        console.print(outlook.table(forecast))
+        console.print()
+        unfit = outlook.fit_lines(forecast)
+        for line in outlook.lines(forecast):
+            console.print(Text(line, style="yellow" if line in unfit else ""))
+    for warning in inspection.warnings:
+        console.print(Text(f"note: {warning['message']}", style="yellow"))
+
+
+def _cells(trial: TrialSpec, data: dict[str, Any]) -> list[str]:
+    trained, total = data["trainable_parameters"], data["total_parameters"]
+    options = ", ".join(f"{key}={_short(value)}" for key, value in trial.options.items())
+    name = trial.label if trial.label == trial.method else f"{trial.label} ({trial.method})"
+    return [
+        name,
+        "–" if trained is None else f"{trained:,}",
+        "–" if not total else f"{100 * trained / total:.2f} %",
+        "–" if trial.learning_rate is None else f"{trial.learning_rate:g}",
+        options,
+    ]
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(map(_short, value))
+    return "null" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _setting(value: Any) -> str:
+    """An option of the task: text in quotes, so that spaces and line breaks in a template are seen."""
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_setting, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _data_lines(inspection: Inspection) -> list[str]:
+    if inspection.data is None:
+        return ["the data was not read"]
+    lines = []
+    for name, split in inspection.data.get("splits", {}).items():
+        truncated = f", {split['truncated']:,} longer than max_length" if split.get("truncated") else ""
+        lines.append(f"{name}: {split['rows']:,} rows{truncated}")
+    columns = inspection.data.get("columns") or {}
+    if columns:
+        lines.append("columns: " + ", ".join(f"{role} from {column}" for role, column in columns.items()))
+    if inspection.labels:
+        shown = ", ".join(inspection.labels[:12]) + (", …" if len(inspection.labels) > 12 else "")
+        lines.append(f"{len(inspection.labels)} classes: {shown}")
+    return lines

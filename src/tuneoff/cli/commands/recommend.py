@@ -1,0 +1,124 @@
+"""`tuneoff recommend`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Unpack
+
+import click
+
+from tuneoff.analysis.axes import AXES
+from tuneoff.cli import _common
+from tuneoff.cli.commands import forecast
+from tuneoff.errors import StudyError
+
+if TYPE_CHECKING:
+    pass
+
+
+@click.command("recommend")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--before",
+    is_flag=True,
+    help="Answer before anything is trained, from a forecast and stated priors alone; DIR may be a STUDY as for `run`.",
+)
+@click.option(
+    "--prior",
+    "priors",
+    multiple=True,
+    metavar="NAME=LOW..HIGH",
+    help="With --before: the share of full fine-tuning's gain over the floor that a row is expected to reach, e.g. "
+    "lora=0.8..1; in place of its method's. May be repeated.",
+)
+@forecast.no_probe_option
+@_common.study_options
+@click.option("--max-memory", metavar="SIZE", help="Peak memory of training at most this, e.g. 4GB or 4GiB.")
+@click.option("--max-train-time", metavar="TIME", help="Train time at most this, e.g. 15m or 1h30m.")
+@click.option("--max-stored", metavar="SIZE", help="What is kept beside the base model at most this, e.g. 20MB.")
+@click.option("--max-latency", metavar="TIME", help="Median latency of one example at most this, e.g. 20ms.")
+@click.option("--min", "at_least", multiple=True, metavar="METRIC=VALUE", help="A test metric at least this.")
+@click.option("--max", "at_most", multiple=True, metavar="METRIC=VALUE", help="A metric of which less is better.")
+@click.option("--metric", metavar="NAME", help="Judge quality by this test metric; the primary one otherwise.")
+@click.option(
+    "--prefer",
+    type=click.Choice(list(AXES)),
+    default="time",
+    show_default=True,
+    help="The cost that decides among equally good rows.",
+)
+@click.option(
+    "--pareto",
+    multiple=True,
+    metavar="AXES",
+    help="Show the Pareto front of two or three of quality, time, memory, stored, parameters, latency and energy, e.g. "
+    "quality,memory; may be repeated. quality,time where none is named.",
+)
+@_common.json_option("Print the recommendation as JSON (docs/recommend.md).")
+@_common.traceback_option
+@click.pass_context
+def recommend_command(
+    ctx: click.Context,
+    folder: Path,
+    before: bool,
+    priors: tuple[str, ...],
+    no_probe: bool,
+    max_memory: str | None,
+    max_train_time: str | None,
+    max_stored: str | None,
+    max_latency: str | None,
+    at_least: tuple[str, ...],
+    at_most: tuple[str, ...],
+    metric: str | None,
+    prefer: str,
+    pareto: tuple[str, ...],
+    as_json: bool,
+    **options: Unpack[_common.StudyOptions],
+) -> None:
+    """Say which method of DIR to use, under limits where there are any.
+
+    Says why, what it gives up, what it is tied with or open against, what came close, what would change the answer, and
+    how often draws of all true figures would give it. Rows that do not train are never recommended unless nothing beats
+    them. Where no row keeps the limits the exit code is 3, so that a script does not go on.
+
+    What changes or narrows a study (--set, --methods, --seeds and the like) is for --before with a STUDY: results are
+    what was measured.
+
+    \b
+    Examples:
+      tuneoff recommend runs/quickstart-1a2b3c
+      tuneoff recommend runs/quickstart-1a2b3c --max-memory 4GB --max-train-time 15m
+      tuneoff recommend runs/quickstart-1a2b3c --min accuracy=0.9 --prefer stored --pareto quality,stored,latency
+      tuneoff recommend --before reviews.study.yaml --max-memory 2GB
+      tuneoff recommend --before quickstart --set protocol.batch_size=4 --methods full,lora
+    """
+    given = {"memory": max_memory, "time": max_train_time, "stored": max_stored, "latency": max_latency}
+    if before:
+        from tuneoff.analysis.decisions.limits import cost_limit
+        from tuneoff.cli.commands.recommend_before import recommend_before, refuse_measured
+        from tuneoff.report.advice import SPELT
+
+        measured = {"--max-latency": max_latency, "--min": at_least, "--max": at_most}
+        refuse_measured({**measured, "--metric": metric, "--pareto": pareto})
+        limits = [cost_limit(axis, text, SPELT[axis]) for axis, text in given.items() if text is not None]
+        if not recommend_before(folder, options, limits, prefer, priors, not no_probe, as_json):
+            ctx.ensure_object(_common.State).exit_code = _common.NOTHING_FITS
+        return
+    if priors or no_probe:
+        option = "--prior" if priors else "--no-probe"
+        raise StudyError(f"{option} is for --before: measured results need no prior and no forecast")
+    if changing := _common.study_option_given():
+        raise StudyError(
+            f"{changing} is for --before: results that were measured do not change with it",
+            hint=f"Leave it out, or ask `tuneoff recommend --before STUDY {changing} …` with a study file or a recipe.",
+        )
+    from tuneoff.report.advice import advise
+    from tuneoff.store import StudyStore
+
+    advice = advise(StudyStore.open(folder), given, at_least, at_most, metric, prefer, pareto)
+    if as_json:
+        _common.print_json(advice.as_data())
+    else:
+        _common.console().print(advice)
+    if advice.answer is None:
+        ctx.ensure_object(_common.State).exit_code = _common.NOTHING_FITS

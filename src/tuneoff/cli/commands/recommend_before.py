@@ -1,0 +1,178 @@
+"""`tuneoff recommend --before`: the answer from a forecast and stated priors, before anything is trained."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tuneoff.cli import _common
+from tuneoff.cli.commands import forecast as outlook
+from tuneoff.errors import StudyError, did_you_mean
+
+if TYPE_CHECKING:
+    from tuneoff.analysis.decisions.limits import Limit
+    from tuneoff.records.forecast import Prior, StudyForecast
+    from tuneoff.study.study import Study
+
+_NUMBER = r"\d+(?:\.\d+)?"
+
+
+def refuse_measured(options: Mapping[str, object]) -> None:
+    """Options that only measured results can answer.
+
+    Raises:
+        StudyError: if one of them was given.
+    """
+    for option, given in options.items():
+        if given:
+            raise StudyError(
+                f"{option} needs measured results, and with --before there are none",
+                hint="Leave it out, or run the study and ask `tuneoff recommend DIR`.",
+            )
+
+
+def recommend_before(
+    reference: Path,
+    options: _common.StudyOptions,
+    limits: Sequence[Limit],
+    prefer: str,
+    stated: Iterable[str],
+    probe: bool,
+    as_json: bool,
+) -> bool:
+    """Answers for a study, or for the study in a folder; false where no row is the answer.
+
+    Args:
+        reference: a recipe's name, a study file, or a study's folder.
+        options: what changes or narrows a recipe or a study file.
+        limits: of costs that a forecast knows.
+        prefer: the cost that decides among rows that cannot be told apart.
+        stated: priors as `NAME=LOW..HIGH`, over those of the methods.
+        probe: let the forecast probe; a folder's own forecast is used where it has one of every row.
+        as_json: print plain data.
+
+    Raises:
+        StudyError: if the cost is not forecast, a prior cannot be read, or a folder's study is to be changed.
+        StoreError: if the folder holds no study.
+    """
+    from tuneoff import registry
+    from tuneoff.analysis.decisions.prior import COSTS, advise
+    from tuneoff.report import prior as words
+
+    if prefer not in COSTS:
+        raise StudyError(
+            f"--prefer {prefer} needs measured results, and with --before there are none",
+            hint=f"A forecast knows {', '.join(COSTS)}.",
+        )
+    study = _open(reference, options)
+    methods = {label: registry.methods()[row.method] for label, row in study.spec.methods.items()}
+    priors = {label: method.prior for label, method in methods.items()} | read_priors(stated, list(methods))
+    forecast = _forecast(study, probe)
+    floors = [label for label, method in methods.items() if not method.trains]
+    found = advise(forecast, priors, floors, limits, prefer)
+    notes = _notes(study, forecast)
+    if as_json:
+        _common.print_json(words.as_data(study.spec.name, found, forecast, notes))
+    else:
+        _show(words.lines(found), [words.WARNING, *notes])
+    return found.answer is not None
+
+
+def read_priors(texts: Iterable[str], labels: Sequence[str]) -> dict[str, Prior]:
+    """Priors as they are given on the command line.
+
+    Raises:
+        StudyError: if one is not `NAME=LOW..HIGH`, is no interval, or names no row.
+    """
+    from tuneoff.records.forecast import Prior
+
+    found = {}
+    for text in texts:
+        label, _, span = (part.strip() for part in text.rpartition("="))
+        match = re.fullmatch(rf"({_NUMBER})\.\.({_NUMBER})", span)
+        if match is None or not label:
+            example = f"--prior '{_meant(label or span, labels)}=0.8..1'"
+            raise StudyError(
+                f"--prior: {text!r} is not NAME=LOW..HIGH",
+                hint=f"Shares of full fine-tuning's gain over the floor, e.g. {example}.",
+            )
+        if label not in labels:
+            raise StudyError(
+                f"--prior: no row {label!r}{did_you_mean(label, labels)}", hint=f"Rows: {', '.join(labels)}."
+            )
+        try:
+            found[label] = Prior(float(match[1]), float(match[2]), "stated on the command line")
+        except ValueError as error:
+            raise StudyError(f"--prior {text}: {error}", hint="The lower end comes first.") from None
+    return found
+
+
+def _meant(label: str, labels: Sequence[str]) -> str:
+    """The row that was meant where there is one of that name, else the last: the first is often a floor."""
+    return label if label in labels else labels[-1]
+
+
+def _open(reference: Path, options: _common.StudyOptions) -> Study:
+    """The study of a folder as it is, or that of a file or a recipe with the options applied.
+
+    Raises:
+        StoreError: if it is a folder without a study.
+        StudyError: if there is no such study, it has problems, or a folder's is to be changed.
+    """
+    from tuneoff.planning import loading
+    from tuneoff.store import StudyStore
+    from tuneoff.study.study import Study
+
+    # A folder that happens to be called like a recipe is no study.
+    named = str(reference) in loading.recipe_names() and not StudyStore(reference).is_there
+    if named or not reference.is_dir():
+        return _common.open_study(str(reference), options)
+    study = Study.open(reference)
+    if option := _common.study_option_given():
+        raise StudyError(
+            f"{option} does not change the study of a folder: {reference} is asked about as it was run",
+            hint=f"Leave it out, or give a study file or a recipe in place of the folder, with {option}.",
+        )
+    return study
+
+
+def _forecast(study: Study, probe: bool) -> StudyForecast:
+    """That of the study's folder where it tells of every row, else a new one."""
+    from tuneoff.store import StudyStore
+    from tuneoff.study.forecast_planner import kept
+
+    known = kept(StudyStore(study.folder)) if study.folder is not None else None
+    if known is not None and study.spec.methods.keys() <= known.rows.keys():
+        return known
+    with outlook.progress(_common.console(stderr=True)) as listener:
+        return study.forecast(probe=probe, listener=listener)
+
+
+def _notes(study: Study, forecast: StudyForecast) -> list[str]:
+    """Where measured results are, and how the forecast was had."""
+    notes = []
+    if study.folder is not None:
+        done = sum(record.status.finished for record in study.records())
+        if done:
+            notes.append(
+                f"{study.folder} holds measured results ({_common.count(done, 'completed trial')}). They have no "
+                f"part in this answer; `tuneoff recommend {study.folder}` goes by them."
+            )
+    counted = [label for label in study.spec.methods if forecast.rows[label].how == "counted"]
+    if counted:
+        notes.append(f"Counted and not probed, so times are rough: {', '.join(counted)}.")
+    return notes
+
+
+def _show(lines: Sequence[str], notes: Sequence[str]) -> None:
+    from rich.text import Text
+
+    console = _common.console()
+    for note in notes:
+        console.print(Text(f"Caution: {note}", style="yellow"))
+    answer, *rest = lines
+    console.print(Text(answer, style="bold"))
+    for line in rest:
+        console.print(Text(line))

@@ -1,0 +1,151 @@
+"""`tuneoff run`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Unpack
+
+import click
+
+from tuneoff.cli import _common
+from tuneoff.cli._common import INTERRUPTED, TRIAL_FAILED, State
+from tuneoff.cli.commands import forecast
+
+if TYPE_CHECKING:
+    from tuneoff.cli.live.stream import Stream
+    from tuneoff.config.spec import TrialSpec
+    from tuneoff.executors.base import Progress
+    from tuneoff.study.study import Study
+
+
+@click.command("run")
+@click.argument("study", shell_complete=_common.completer(_common.recipes, files=True))
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Folder of the results; runs/NAME-xxxxxx where not given.",
+)
+@forecast.no_probe_option
+@_common.study_options
+@_common.json_option(
+    "Print every event as a line of JSON on stdout, the last one with the report (docs/events.md); progress for people "
+    "goes to stderr."
+)
+@_common.traceback_option
+@click.pass_context
+def run_command(
+    ctx: click.Context,
+    study: str,
+    out: Path | None,
+    no_probe: bool,
+    as_json: bool,
+    **options: Unpack[_common.StudyOptions],
+) -> None:
+    """Fine-tune with every method of STUDY under one protocol and report.
+
+    STUDY is the name of a recipe (`tuneoff list recipes`), a study file in YAML, or the folder of an earlier run, which
+    goes on. Finished trials are kept: the same command runs what is missing and nothing else. Other rows or seeds get a
+    folder of their own, which takes over the trials that are finished already.
+
+    \b
+    Examples:
+      tuneoff run quickstart
+      tuneoff run quickstart --methods lora,full --seeds 6
+      tuneoff run quickstart --search 8
+      tuneoff run quickstart-summarize
+      tuneoff run reviews.study.yaml --set protocol.epochs=1 --set methods.lora.r=4
+      tuneoff run gpt2-ag-news --random-weights --set protocol.max_steps=20
+      tuneoff run runs/quickstart-1a2b3c
+    """
+    from tuneoff.cli.live.stream import Stream
+    from tuneoff.records import events
+    from tuneoff.store import StudyStore
+
+    opened = _common.open_study(study, options)
+    out = out or _common.folder_of(study)
+    state = ctx.ensure_object(State)
+    with Stream(as_json) as stream:
+        try:
+            if not _train(opened, out, state, stream, probe=not no_probe):
+                stream.send(events.study_ended("interrupted"))
+                return
+            # Planned anew, because a search has chosen the configurations.
+            assert opened.folder is not None
+            store = StudyStore.open(opened.folder)
+            if any(store.trial(trial.id).finished_record() is None for trial in opened.plan()):
+                state.exit_code = TRIAL_FAILED
+            _tell(opened, stream, state)
+        except Exception as error:
+            if stream.open:
+                stream.send(events.study_ended("error", error=str(error) or type(error).__name__))
+            raise
+
+
+def _train(study: Study, out: Path | None, state: State, stream: Stream, probe: bool) -> bool:
+    """Runs what is missing and shows how it goes; false where it was interrupted."""
+    from tuneoff.cli.live import view
+    from tuneoff.records.events import study_started
+
+    folder = out or study.default_folder
+    trials, search = study.plan(), study.plan_search()
+    console = _common.console(stderr=True)
+    for line in announcement(study, trials, folder):
+        console.print(line, soft_wrap=True)
+    stream.send(study_started(study.spec, str(folder), len(search), len(trials)))
+    # A live view would be drawn over what else goes to the same terminal.
+    with view.show([*search, *trials], console, plain=stream.wanted and sys.stdout.isatty()) as board:
+
+        def hear(told: Progress) -> None:
+            board.update(told)
+            stream.hear(told)
+
+        try:
+            foretell = forecast.run_listener(board)
+            study.run(out, hear, probe=probe, foretell=foretell)
+        except KeyboardInterrupt:
+            board.close()
+            _common.echo(
+                f"\nInterrupted. {board.finished} of {len(board.trials)} trials are finished and kept in {folder};",
+                err=True,
+            )
+            _common.echo("the same command continues with the rest.", err=True)
+            state.exit_code = INTERRUPTED
+            return False
+        finally:
+            if board.began:
+                state.error_code = TRIAL_FAILED
+    return True
+
+
+def announcement(study: Study, trials: Sequence[TrialSpec], folder: Path) -> Iterator[str]:
+    """Lines that say what will happen."""
+    spec = study.spec
+    yield f"study {spec.name}: {spec.model.source}, {spec.task.name} on {spec.task.data.train.source}"
+    rows, seeds = _common.count(len(spec.methods), "row"), _common.count(len(spec.protocol.seeds), "seed")
+    yield f"{rows} × {seeds} = {_common.count(len(trials), 'trial')}, device {study.device}, results in {folder}"
+    yield f"rows: {', '.join(spec.methods)}"
+    if line := _common.search_line(study):
+        yield line
+    if spec.model.random_weights:
+        yield "RANDOM WEIGHTS: the base model is not pretrained. Times and sizes are real, quality means nothing."
+
+
+def _tell(study: Study, stream: Stream, state: State) -> None:
+    """Writes the report and shows it on stdout."""
+    from tuneoff import report
+    from tuneoff.records import events
+    from tuneoff.report import terminal
+    from tuneoff.store import StudyStore
+
+    path = study.report()
+    assert study.folder is not None  # it was run
+    store = StudyStore.open(study.folder)
+    if stream.wanted:
+        outcome: events.Outcome = "failed_trials" if state.exit_code == TRIAL_FAILED else "completed"
+        stream.send(events.study_ended(outcome, report.summary(store, study.asked)))
+        _common.echo(f"report: {path}", err=True)
+        return
+    terminal.render(store, _common.console(), study.asked)

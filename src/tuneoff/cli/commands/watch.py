@@ -1,0 +1,198 @@
+"""`tuneoff watch`."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tuneoff.cli import _common
+from tuneoff.cli._common import INTERRUPTED, TRIAL_FAILED, State
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tuneoff.cli.live.follow import Follower, Look
+    from tuneoff.cli.live.run_progress import Board
+
+LOOK_SECONDS = 1.0
+
+
+@click.command("watch")
+@click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--once", is_flag=True, help="Show where the study stands now, and end.")
+@click.option("--wait", is_flag=True, help="Wait for DIR while no study is there.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(min=0.1),
+    metavar="S",
+    help="Seconds between two looks at DIR (1 where not given); without a terminal between two lines about what runs "
+    "(10 where not given).",
+)
+@_common.json_option("Print what happened and happens as lines of JSON, like `run --json` (docs/events.md).")
+@_common.traceback_option
+@click.pass_context
+def watch_command(
+    ctx: click.Context, folder: Path, once: bool, wait: bool, interval: float | None, as_json: bool
+) -> None:
+    """Show from another terminal how the study in DIR gets on.
+
+    DIR is a folder that `tuneoff run` made or will make (--wait). Shows the same as the run itself, reads only, and
+    ends when the study does; where a run broke off it says so and waits for the next. Ctrl-C ends the watching alone.
+
+    \b
+    Examples:
+      tuneoff watch runs/quickstart-1a2b3c
+      tuneoff watch runs/quickstart-1a2b3c --once
+      tuneoff watch runs/mine --wait --json
+    """
+    from tuneoff.cli.live.follow import Follower
+    from tuneoff.store import StudyStore
+
+    console = _common.console()
+    lines = not (as_json or (console.is_terminal and not console.is_dumb_terminal))
+    pause = interval or LOOK_SECONDS
+    follower = Follower(StudyStore(folder), history=as_json)
+    # Lines tell at once what begins and ends, however seldom they tell what runs.
+    seen = looks(follower, once, wait, min(pause, LOOK_SECONDS) if lines else pause)
+    try:
+        if as_json:
+            last = _stream(seen, folder)
+        elif once:
+            last = _show_once(seen, folder, console)
+        else:
+            last = _show(seen, folder, console, interval)
+    except KeyboardInterrupt:
+        ctx.exit(INTERRUPTED)
+    if last is not None and last.is_over and last.failed:
+        ctx.ensure_object(State).exit_code = TRIAL_FAILED
+
+
+def looks(follower: Follower, once: bool, wait: bool, interval: float) -> Iterator[Look]:
+    """Looks until the study is over, or once.
+
+    Args:
+        follower: looks.
+        once: only once, however it stands.
+        wait: wait where no study is there.
+        interval: seconds between two looks.
+
+    Raises:
+        StoreError: where no study is there, and nobody wants to wait for it.
+    """
+    from tuneoff.store import StudyStore
+
+    waits = False
+    while True:
+        look = follower.look()
+        if look is not None:
+            yield look
+            if once or look.is_over:
+                return
+        elif not wait:
+            StudyStore.open(follower.store.root)
+        elif not waits:
+            waits = True
+            _common.echo(f"waiting for a study in {follower.store.root}", err=True)
+        time.sleep(interval)
+
+
+def take_in(board: Board, look: Look, folder: Path) -> None:
+    """Brings a board up to what a look found."""
+    with board.lock:
+        if [trial.id for trial in board.trials] != [trial.id for trial in look.trials]:
+            board.plan(look.trials)
+        board.title = f"{look.study.name}: {look.study.model.source}, {look.study.task.name}"
+        board.active = look.since is not None
+        board.forecast = look.forecast
+        if look.since is not None:
+            board.begun_at = board.clock() - max(0.0, time.time() - look.since)
+    for told in look.told:
+        board.update(told.progress, _seconds_ago(told.time))
+    for trial in look.lost:
+        board.lose(trial)
+    before, board.state = board.state, standing(look, folder)
+    if board.state != before and board.interval is not None and not (board.running or look.is_over):
+        board.say(board.state)
+
+
+def standing(look: Look, folder: Path) -> str:
+    """What to say while no trial runs."""
+    from tuneoff.cli.live.run_progress import PREPARING
+
+    if look.since is not None:
+        return PREPARING
+    place = shlex.quote(str(folder))
+    if look.missing:
+        missing = _common.count(look.missing, "trial")
+        return f"stopped: no run is on, and {missing} of the verdict still to come. Continue: tuneoff run {place}"
+    failed = f", {_common.count(look.failed, 'trial')} of the verdict failed" if look.failed else ""
+    return f"finished{failed}. Results: tuneoff report {place}"
+
+
+def _seconds_ago(told: str | None) -> float:
+    if told is None:
+        return 0.0
+    try:
+        return max(0.0, (datetime.now(UTC) - datetime.fromisoformat(told)).total_seconds())
+    except (TypeError, ValueError):
+        return 0.0
+
+
+def _show(seen: Iterator[Look], folder: Path, console: Console, interval: float | None) -> Look | None:
+    """The live view, or lines, until the study is over; at last what `--once` shows."""
+    from tuneoff.cli.live import view
+
+    last: Look | None = None
+    every = interval or view.PLAIN_INTERVAL_SECONDS
+    with view.show([], console, interval=every, state="") as board:
+        for last in seen:
+            take_in(board, last, folder)
+    console.print(view.view(board, console.width))
+    return last
+
+
+def _show_once(seen: Iterator[Look], folder: Path, console: Console) -> Look | None:
+    from tuneoff.cli.live import view
+    from tuneoff.cli.live.run_progress import Board
+
+    board = Board([], lambda _: None)
+    last: Look | None = None
+    for last in seen:
+        take_in(board, last, folder)
+    console.print(view.view(board, console.width))
+    return last
+
+
+def _stream(seen: Iterator[Look], folder: Path) -> Look | None:
+    """Events as a run streams them: all since the study's first trial, then what happens."""
+    from tuneoff import report
+    from tuneoff.cli.live.stream import Stream
+    from tuneoff.records import events
+    from tuneoff.store import StudyStore
+
+    last: Look | None = None
+    newest: str | None = None
+    with Stream() as stream:
+        for look in seen:
+            if last is None or (look.since is not None and look.since != last.since):
+                sizes = look.searched, len(look.trials) - look.searched
+                began = events.utc(look.since) if look.since is not None else None
+                stream.send({**events.study_started(look.study, str(folder), *sizes), "time": began})
+            for told in look.told:
+                newest = told.time or newest
+                stream.hear(told.progress, told.time)
+            if stream.open and look.since is None:
+                outcome: events.Outcome = "failed_trials" if look.failed else "completed"
+                outcome = outcome if look.is_over else "stopped"
+                found = report.summary(StudyStore(folder)) if look.is_over else None
+                stream.send({**events.study_ended(outcome, found), "time": newest})
+            last = look
+            if stream.broken:
+                break
+    return last

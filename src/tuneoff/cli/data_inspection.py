@@ -1,0 +1,207 @@
+"""A look at a data file: which task its columns suit, and what a study of it needs."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tuneoff.cli.doubts import ABOUT, Undecided, filled, is_written, may_be_class, mean_words, refuse_doubt
+from tuneoff.errors import DataError, StudyError, TuneoffError, did_you_mean, listed
+
+if TYPE_CHECKING:
+    from tuneoff.sources.base import Rows
+    from tuneoff.tasks.base import Task
+
+TOKENS_PER_WORD = 1.4
+"""Of English text in a usual subword vocabulary; a guess, and the study file says so."""
+
+ROLES = {"classification": ("text", "label"), "generation": ("source", "target")}
+"""Tasks that can be told from a file, and the roles of its columns: what is put in and what is to come out."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a look at a data file found.
+
+    Attributes:
+        task: name of the task that its columns suit.
+        columns: role -> column.
+        guessed: how the columns were found, for a person.
+        classes: label -> rows, most frequent first; empty for a task that writes text.
+        words: words per text that is put in: median, 95th percentile, maximum.
+        target_words: the same of the texts to write; None for a task with classes.
+        repeated: rows whose text stands in an earlier row too.
+        concerns: what should be mended or known before a run.
+    """
+
+    task: str
+    rows: int
+    all_columns: tuple[str, ...]
+    columns: dict[str, str]
+    guessed: str
+    classes: dict[str, int]
+    words: tuple[int, int, int]
+    target_words: tuple[int, int, int] | None
+    repeated: int
+    concerns: tuple[str, ...]
+
+    @property
+    def max_length(self) -> int:
+        """Tokens that hold 95 % of the texts whole, by estimate: a multiple of 32 from 32 to 512."""
+        return _tokens(self.words[1], 32)
+
+    @property
+    def max_target_length(self) -> int:
+        """The same for the texts to write: a multiple of 16 from 16 to 512."""
+        return _tokens(self.target_words[1] if self.target_words else 0, 16)
+
+
+def _tokens(words: int, step: int) -> int:
+    return min(512, max(step, step * math.ceil(words * TOKENS_PER_WORD / step)))
+
+
+def look(data: Path, **given: str | None) -> Look:
+    """Reads a data file and finds what a study of it needs.
+
+    Args:
+        data: the file.
+        given: role (text, label, source, target) -> column, where the user names it.
+
+    Raises:
+        SourceNotFound, DataError: if it cannot be read, or its columns cannot be told apart.
+        StudyError: if roles of two tasks are given.
+    """
+    from tuneoff.config.spec import SourceSpec
+    from tuneoff.sources.base import read_rows
+    from tuneoff.tasks._cells import require_plain
+    from tuneoff.tasks.base import is_missing
+
+    rows = read_rows(SourceSpec.model_validate({"source": f"file:{data}"}), "train")
+    if not len(rows):
+        raise DataError(f"{data} has no rows")
+    name, columns, guessed = _find_task(rows, {role: column for role, column in given.items() if column is not None})
+    require_plain(rows, columns, label="label")
+    texts, answers = (
+        [str(value).strip() for value in rows.columns[columns[role]] if not is_missing(value)] for role in ROLES[name]
+    )
+    writes = task_named(name).produces == "text"
+    classes = Counter[str]() if writes else Counter(answers)
+    return Look(
+        task=name,
+        rows=len(rows),
+        all_columns=tuple(rows.columns),
+        columns=columns,
+        guessed=guessed,
+        classes=dict(classes.most_common()),
+        words=_word_counts(texts),
+        target_words=_word_counts(answers) if writes else None,
+        repeated=len(texts) - len(set(texts)),
+        concerns=tuple(_concerns(name, rows, columns, classes)),
+    )
+
+
+def task_named(name: str) -> type[Task]:
+    """A task, imported when it is asked for."""
+    from tuneoff import registry
+
+    return registry.tasks()[name]
+
+
+def _word_counts(texts: list[str]) -> tuple[int, int, int]:
+    """Words per text: median, 95th percentile, maximum."""
+    from tuneoff.tasks._words import count_words
+
+    counts = sorted(map(count_words, texts)) or [0]
+    return round(statistics.median(counts)), counts[math.ceil(0.95 * len(counts)) - 1], counts[-1]
+
+
+def _find_task(rows: Rows, given: dict[str, str]) -> tuple[str, dict[str, str], str]:
+    """Task, role -> column, and how they were found: as given, by the task's own guess from the names, or by content.
+
+    A class is looked for before a text to write, at each step.
+    """
+    from tuneoff.tasks._cells import refuse_chat
+
+    for role, column in given.items():
+        if column not in rows.columns:
+            raise DataError(
+                f"{rows.origin} has no column {column!r}{did_you_mean(column, rows.columns)}",
+                hint=f"Its columns: {listed(rows.columns)}. Set --{role}.",
+            )
+    fitting = [name for name, roles in ROLES.items() if set(given) <= set(roles)]
+    if not fitting:
+        raise StudyError(
+            f"{' and '.join('--' + role for role in given)} belong to different tasks",
+            hint="Give --text and --label for classes, or --source and --target for text to write.",
+        )
+    for name in fitting:
+        try:
+            columns = task_named(name)(dict(given)).columns(rows)
+        except DataError:
+            continue
+        if set(given) == set(ROLES[name]):
+            return name, columns, "as given"
+        if task_named(name).produces == "class" or given or is_written(filled(rows).get(columns["target"], [])):
+            refuse_doubt(rows, columns, given, named=True)
+            return name, columns, "guessed from the names"
+    by_content = {"classification": _text_and_class, "generation": _two_texts}
+    for name in fitting:
+        found = {**by_content[name](rows, given), **given}
+        if set(found) == set(ROLES[name]):
+            refuse_doubt(rows, found, given, named=False)
+            return name, task_named(name)(dict(found)).columns(rows), "guessed from what the columns hold: check them"
+    refuse_chat(rows)
+    options = " or ".join(" and ".join(f"--{role}" for role in ROLES[name] if role not in given) for name in fitting)
+    missing = [role for role in ROLES[fitting[0]] if role not in given]
+    raise Undecided(
+        missing[0],
+        list(rows.columns),
+        f"cannot tell which column of {rows.origin} holds the {' and the '.join(missing)}",
+        hint=f"Its columns: {listed(rows.columns)}. Set {options}.",
+    )
+
+
+def _free(rows: Rows, given: dict[str, str]) -> dict[str, list[str]]:
+    """The values of the columns that have no role yet; those without any are left out."""
+    return {name: values for name, values in filled(rows).items() if name not in given.values()}
+
+
+def _text_and_class(rows: Rows, given: dict[str, str]) -> dict[str, str]:
+    """The wordiest column is the text; the class is the column with the fewest repeated values, rather one that
+    does not tell where a text comes from."""
+    free = _free(rows, given)
+    found = {}
+    words = {name: mean_words(values) for name, values in free.items()}
+    if "text" not in given and words and max(words.values()) >= 2:
+        found["text"] = max(words, key=lambda name: words[name])
+    few = {name: values for name, values in free.items() if name != found.get("text") and may_be_class(values)}
+    if "label" not in given and few:
+        found["label"] = min(few, key=lambda name: (ABOUT.fullmatch(name.lower()) is not None, len(set(few[name]))))
+    return found
+
+
+def _two_texts(rows: Rows, given: dict[str, str]) -> dict[str, str]:
+    """The wordiest column is what is put in, the next wordiest the text to write."""
+    free = _free(rows, given)
+    wordy = sorted((name for name in free if is_written(free[name])), key=lambda name: -mean_words(free[name]))
+    return dict(zip((role for role in ROLES["generation"] if role not in given), wordy, strict=False))
+
+
+def _concerns(name: str, rows: Rows, columns: dict[str, str], classes: Counter[str]) -> list[str]:
+    """What a run would refuse or a reader should know, from the task's own checks."""
+    found = []
+    task = task_named(name)(dict(columns))
+    try:
+        task.settle({"train": task.examples(rows, columns, "train")})
+    except TuneoffError as error:
+        found.append(f"a run will refuse this data: {error.message.rstrip('.')}. {error.hint}".strip())
+    found += [finding.message for finding in task.findings()]
+    rare = [label for label, count in classes.items() if count < 5]
+    if rare and len(classes) > 1:
+        more = f" and {len(rare) - 5} more" if len(rare) > 5 else ""
+        found.append(f"fewer than 5 rows: {', '.join(rare[:5])}{more}; too few to be in train, validation and test")
+    return found

@@ -1,0 +1,235 @@
+"""A study's progress as its folder tells it: what a run would tell, found in the files that it leaves. Writes nothing.
+
+Files appear and vanish while this looks: trials begin, end, and are set aside to be repeated. What cannot be read at
+the moment is looked at again the next time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from tuneoff.analysis.search_rounds import outline
+from tuneoff.config.spec import StudySpec, TrialSpec
+from tuneoff.errors import CorruptRecord, StoreError, StudyError
+from tuneoff.executors.base import Progress
+from tuneoff.records.events import utc
+from tuneoff.records.forecast import StudyForecast
+from tuneoff.records.record import Status
+from tuneoff.store import StudyStore, TrialStore
+from tuneoff.study import forecast_planner
+
+T = TypeVar("T")
+
+CLOCK_SECONDS = 0.001
+"""File times are compared as coarsely as this: a process's start takes longer."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What happened, and when (UTC, ISO 8601), where somebody noted it."""
+
+    progress: Progress
+    time: str | None
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one look found.
+
+    Attributes:
+        study: the study as it was last run.
+        trials: those of search and verdict, as a `Board` takes them.
+        searched: how many of them are of the search.
+        since: when the run that is on now began, in seconds since 1970; None where none is.
+        told: what is new since the last look.
+        lost: trials that were seen running, and neither run nor have a record now.
+        missing: trials of the verdict that are still to be run.
+        forecast: what the study is expected to take; None where none was made, or none can be read.
+        failed: trials of the verdict that ended without a result.
+    """
+
+    study: StudySpec
+    trials: list[TrialSpec]
+    searched: int
+    since: float | None
+    told: list[Told]
+    lost: list[TrialSpec]
+    missing: int
+    failed: int
+    forecast: StudyForecast | None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every trial of the verdict has ended and no run is on."""
+        return self.since is None and not self.missing
+
+
+Mark = tuple[int, float, int]
+"""A file's number, the time of its last change (seconds since 1970) and its size in bytes."""
+
+
+@dataclass
+class _Seen:
+    """What was seen of a trial's present attempt. `events` and `record` are the files' numbers: another attempt has
+    others, because the files of the one before it are kept."""
+
+    began: bool = False
+    lost: bool = False
+    events: int | None = None
+    offset: int = 0
+    record: int | None = None
+    status: Status | None = None
+
+
+class Follower:
+    """Looks at a study's folder again and again.
+
+    Args:
+        store: the folder, whether a study is there yet or not.
+        history: tell also what had happened before the first look; else of a trial that had ended only that it had.
+    """
+
+    def __init__(self, store: StudyStore, history: bool = False) -> None:
+        self.store = store
+        self.history = history
+        self._specs: dict[str, TrialSpec] = {}
+        self._seen: dict[str, _Seen] = {}
+        self._first = True
+
+    def look(self) -> Look | None:
+        """What is new; None while no study is there.
+
+        Raises:
+            StoreError: for a file of the study that is there and cannot be read.
+        """
+        # Asked first: where no run is on by now, the files are as it left them.
+        since = self.store.running_since()
+        found = _there(self._manifest, lambda: self.store.is_there)
+        if found is None:
+            return None
+        study, search_ids, verdict_ids = found
+        searched, verdict = self._read_specs(search_ids), self._read_specs(verdict_ids)
+        told = [each for spec in (*searched, *verdict) for each in self._news(spec, since)]
+        self._first = False
+        statuses = [self._seen[spec.id].status for spec in verdict]
+        ended = [status for status in statuses if status is not None and status is not Status.CANCELLED]
+        planned = _planned_search(study, searched)
+        return Look(
+            study=study,
+            trials=[*planned, *verdict],
+            searched=len(planned),
+            since=since,
+            told=told,
+            lost=self._lose([*searched, *verdict]) if since is None else [],
+            missing=len(statuses) - len(ended),
+            failed=sum(not status.finished for status in ended),
+            forecast=forecast_planner.kept(self.store),
+        )
+
+    def _manifest(self) -> tuple[StudySpec, list[str], list[str]]:
+        return self.store.study(), self.store.search_ids(), self.store.trial_ids()
+
+    def _read_specs(self, ids: list[str]) -> list[TrialSpec]:
+        """The trials' specifications, without those whose folder is not there."""
+        for trial_id in ids:
+            place = self.store.trial(trial_id)
+            if trial_id not in self._specs and (spec := _undamaged(place.spec)):
+                self._specs[trial_id] = spec
+        return [self._specs[trial_id] for trial_id in ids if trial_id in self._specs]
+
+    def _news(self, spec: TrialSpec, since: float | None) -> Iterator[Told]:
+        """What is new of one trial."""
+        place, seen = self.store.trial(spec.id), self._seen.setdefault(spec.id, _Seen())
+        # Looked for before the events are read: all events of a trial are there when its record is.
+        record, events, log = _mark(place.record_path), _mark(place.events_path), _mark(place.log_path)
+        touched = max((mark[1] for mark in (events, log) if mark is not None), default=None)
+        # What a run that is over left of a trial is no sign that it runs now.
+        runs = touched is not None and since is not None and touched >= since - CLOCK_SECONDS
+        if record is None and seen.lost and not runs:
+            return
+        if record is not None and record[0] == seen.record:
+            return
+        if seen.lost or _set_aside(seen, record, events):
+            seen = self._seen[spec.id] = _Seen()
+        if record is None:
+            if runs or seen.began or (self.history and touched is not None):
+                yield from self._attempt(place, spec, seen, touched)
+            return
+        ended = _undamaged(place.record)
+        if ended is None:
+            return
+        skipped = self._first and not self.history
+        if not skipped:
+            yield from self._attempt(place, spec, seen, touched)
+        seen.record, seen.status = record[0], ended.status
+        yield Told(Progress("skipped" if skipped else "ended", spec, record=ended), utc(record[1]))
+
+    def _attempt(self, place: TrialStore, spec: TrialSpec, seen: _Seen, touched: float | None) -> Iterator[Told]:
+        """That an attempt began, and what it has logged since the last look."""
+        events = _mark(place.events_path)
+        lines, offset = place.events(seen.offset)
+        if not seen.began and touched is not None:
+            seen.began = True
+            first = lines[0].get("time") if lines else None
+            yield Told(Progress("started", spec), first or utc(touched))
+        seen.events, seen.offset = events[0] if events is not None else None, offset
+        for line in lines:
+            yield Told(Progress("event", spec, event=line), line.get("time"))
+
+    def _lose(self, specs: list[TrialSpec]) -> list[TrialSpec]:
+        """The trials that began and have no record, each once; the next run begins them anew."""
+        lost = []
+        for spec in specs:
+            seen = self._seen[spec.id]
+            if seen.began and seen.record is None and not seen.lost:
+                seen.lost = True
+                lost.append(spec)
+        return lost
+
+
+def _there(read: Callable[[], T], is_there: Callable[[], bool]) -> T | None:
+    """What a file holds, or None where it is not there (any more, or yet)."""
+    try:
+        return read()
+    except StoreError:
+        if is_there():
+            raise
+        return None
+
+
+def _undamaged(read: Callable[[], T | None]) -> T | None:
+    """What a file of one trial holds; None also where it is damaged: the next run repeats the trial, and reports name
+    it."""
+    try:
+        return read()
+    except CorruptRecord:
+        return None
+
+
+def _mark(path: Path) -> Mark | None:
+    """None where the file is not there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime, found.st_size
+
+
+def _set_aside(seen: _Seen, record: Mark | None, events: Mark | None) -> bool:
+    """Whether what was seen belongs to an attempt that is no longer there."""
+    if seen.record is not None:
+        return record is None or record[0] != seen.record
+    if seen.events is None:
+        return False
+    return events is None or events[0] != seen.events or events[2] < seen.offset
+
+
+def _planned_search(study: StudySpec, searched: list[TrialSpec]) -> list[TrialSpec]:
+    """A trial for each that the search has; only those tried so far where a row's method is not installed here."""
+    try:
+        return outline(study)
+    except StudyError:
+        return searched

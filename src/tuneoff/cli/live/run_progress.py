@@ -1,0 +1,399 @@
+"""Where a study stands, as bookkeeping: `run` feeds it with what an executor tells, `watch` from the study's folder."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tuneoff.cli._common import seconds
+from tuneoff.cli.live.remaining import Running
+from tuneoff.records.record import Status
+
+if TYPE_CHECKING:
+    from tuneoff.config.spec import TrialSpec
+    from tuneoff.executors.base import Progress
+    from tuneoff.records.forecast import StudyForecast
+    from tuneoff.records.record import TrialRecord
+    from tuneoff.tasks.base import Task
+
+PREPARING = "preparing (loading libraries, model and data)"
+
+
+@dataclass
+class RowSoFar:
+    """What is known of one row of the study.
+
+    Attributes:
+        planned, done, failed: numbers of its trials of the verdict: all, completed, and ended in any other way.
+        score: mean of the primary metric on test over the completed ones.
+        to_try, tried: numbers of its search trials: all, and those with a record.
+        best: the best validation score among these.
+    """
+
+    label: str
+    planned: int = 0
+    done: int = 0
+    failed: int = 0
+    score: float | None = None
+    to_try: int = 0
+    tried: int = 0
+    best: float | None = None
+
+
+class Board:
+    """Pure bookkeeping: what it says goes to `say`, one line at a time. Another thread may read it under its `lock`.
+
+    Args:
+        trials: all trials of the run, in order.
+        say: shows one permanent line.
+        interval: least seconds between two lines about running trials; None: no such lines.
+        clock: seconds from any start, monotonic.
+        state: what is said while no trial runs.
+
+    Attributes:
+        title: of the view; empty: none.
+        active: whether somebody runs the study; where nobody does, there is no time left to tell.
+        forecast: what the study is expected to take, where that is known.
+    """
+
+    def __init__(
+        self,
+        trials: Sequence[TrialSpec],
+        say: Callable[[str], None],
+        interval: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        state: str = PREPARING,
+    ) -> None:
+        self.say = say
+        self.interval = interval
+        self.clock = clock
+        self.lock = threading.RLock()
+        self.title = ""
+        self.state = state
+        self.active = True
+        self.forecast: StudyForecast | None = None
+        self.begun_at = clock()
+        self.began = False
+        self.running: dict[str, Running] = {}
+        self.records: dict[str, TrialRecord] = {}
+        self._durations: dict[tuple[str, str], list[float]] = {}
+        self._spent: dict[str, float] = {}
+        self._said_at = clock()
+        self._findings: set[tuple[str, str]] = set()
+        self._lines: list[str] = []
+        self.close: Callable[[], None] = lambda: None
+        self.plan(trials)
+
+    def plan(self, trials: Sequence[TrialSpec]) -> None:
+        """Says which trials there are, in order. Those of the verdict that are no longer among them are forgotten."""
+        with self.lock:
+            self.trials = list(trials)
+            self._ids: dict[int, str] = {}
+            self._position: dict[str, int] = {}
+            self._places: dict[Kind, list[int]] = {}
+            self._most_steps: dict[str, int] = {}
+            for trial in self.trials:
+                if trial.purpose == "search":
+                    most = max(self._most_steps.get(trial.label, 0), trial.protocol.max_steps or 0)
+                    self._most_steps[trial.label] = most
+            for number, trial in enumerate(self.trials, 1):
+                self._places.setdefault(_kind(trial), []).append(number)
+            ids = {trial.id for trial in self.trials}
+            heard = [*(record.spec for record in self.records.values()), *(one.trial for one in self.running.values())]
+            for trial in heard:
+                if trial.purpose == "verdict" and trial.id not in ids:
+                    self.records.pop(trial.id, None)
+                    self.running.pop(trial.id, None)
+                else:
+                    self._find_place(trial)
+
+    @property
+    def finished(self) -> int:
+        """Trials that completed, in this run or an earlier one."""
+        return sum(record.status.finished for record in list(self.records.values()))
+
+    @property
+    def failed(self) -> int:
+        """Trials that ended in any other way."""
+        return len(self.records) - self.finished
+
+    @property
+    def waiting(self) -> int:
+        """Trials that have not started."""
+        return max(0, len(self.trials) - len(self.records) - len(self.running))
+
+    @property
+    def machine(self) -> dict[str, Any]:
+        """The newest `machine` event of a trial that runs; empty before the first."""
+        return next((one.machine for one in reversed(list(self.running.values())) if one.machine), {})
+
+    def update(self, progress: Progress, ago: float = 0.0) -> None:
+        """Takes in what an executor tells, so many seconds after it happened.
+
+        Never raises for a stream that cannot be written: the run goes on.
+        """
+        with self.lock:
+            self._update(progress, self.clock() - ago)
+            lines, self._lines = self._lines, []
+        # Said without the lock: what shows a line may be waiting for the lock to draw the rest.
+        try:
+            for line in lines:
+                self.say(line)
+        except OSError:
+            self.say = lambda _: None
+
+    def lose(self, trial: TrialSpec) -> None:
+        """A trial that ran no longer does, and left no record: it waits again."""
+        with self.lock:
+            self.running.pop(trial.id, None)
+
+    def _update(self, progress: Progress, now: float) -> None:
+        trial = progress.trial
+        self._find_place(trial)
+        if progress.kind == "started":
+            self.began = True
+            self.records.pop(trial.id, None)
+            self.running[trial.id] = Running(trial, now)
+            if self.interval is not None:
+                self._lines.append(f"{self.name(trial)}: started")
+                self._said_at = self.clock()
+        elif progress.kind == "event":
+            self._hear(progress, now)
+        elif progress.record is not None:
+            self._end(trial, progress.record, now, earlier=progress.kind == "skipped")
+
+    def _find_place(self, trial: TrialSpec) -> None:
+        """Gives a trial its number, that of the next planned one of its kind: what a search chooses is not known
+        before. A search that grows adds trials of which nobody knew."""
+        if trial.id in self._position:
+            return
+        places = self._places.get(_kind(trial))
+        if not places:
+            self.trials.append(trial)
+            places = [len(self.trials)]
+        self._position[trial.id] = places.pop(0)
+        self._ids[self._position[trial.id]] = trial.id
+
+    def _hear(self, progress: Progress, now: float) -> None:
+        running = self.running.get(progress.trial.id)
+        if running is None:
+            return
+        event = progress.event
+        running.hear(event, now)
+        says = event.get("kind") == "phase" and running.phase == "test" and writes(running.trial)
+        if event.get("kind") == "finding":
+            found = (str(event.get("name", "")), str(event.get("message", "")))
+            if found not in self._findings:
+                self._findings.add(found)
+                self._lines.append(f"{self.name(progress.trial)}: note: {found[1] or found[0]}")
+        elif self.interval is not None and (says or self.clock() - self._said_at >= self.interval):
+            # Writing the test's texts may take minutes in which nothing more is heard, so it is told at once.
+            self._said_at = self.clock()
+            told = ", ".join(self.describe(running).values())
+            self._lines.append(f"{self.name(progress.trial)}: {told}{self._left('; all: ')}")
+
+    def _end(self, trial: TrialSpec, record: TrialRecord, now: float, earlier: bool) -> None:
+        running = self.running.pop(trial.id, None)
+        if record.status is not Status.CANCELLED:  # what was interrupted waits for the next run
+            self.records[trial.id] = record
+        spent = now - running.since if running else record.timing.total_seconds
+        if spent is not None and record.status.finished:
+            self._durations.setdefault((trial.purpose, trial.label), []).append(spent)
+            self._spent[trial.id] = spent
+        self._lines.append(f"{self.name(trial)}: {outcome(record, spent, earlier)}{'' if earlier else self._left()}")
+
+    def _left(self, before: str = "; ") -> str:
+        left = self.seconds_left()
+        return f"{before}about {seconds(left)} left" if left and (self.waiting or self.running) else ""
+
+    def name(self, trial: TrialSpec) -> str:
+        """`[3/18] lora seed 1`, or `[3/18] search lora, rate 0.0004`."""
+        self._find_place(trial)
+        what = f"{trial.label} seed {trial.seed}"
+        if trial.purpose == "search":
+            what = f"search {trial.label}, rate {trial.learning_rate:.2g}"
+        return f"[{self._position[trial.id]}/{len(self.trials)}] {what}"
+
+    def describe(self, running: Running) -> dict[str, str]:
+        """What a running trial is doing, in short parts by name: where it is (`phase`, `epoch`) with its times
+        (`spent`, `left`), and its figures (`step`, `loss`, `validation`, `speed`). What is not known is not there."""
+        step = running.step
+        parts = {"phase": running.phase or "starting"}
+        if running.writing:
+            parts["phase"] = f"{running.phase}: writing texts, {running.writing['texts']}/{running.writing['of']}"
+        elif running.phase == "test" and writes(running.trial):
+            parts["phase"] = "test: writing texts"
+        if step.get("epoch") is not None:
+            epochs = f"/{step['epochs']:g}" if step.get("epochs") else ""
+            parts["epoch"] = f"epoch {step['epoch']:.2g}{epochs}"
+        parts["spent"] = seconds(self.clock() - running.since)
+        left = self.left_of(running)
+        if left is not None and running.phase:
+            parts["left"] = f"about {seconds(left)} left"
+        if step.get("step") is not None:
+            steps = f"/{step['steps']}" if step.get("steps") else ""
+            parts["step"] = f"step {step['step']}{steps}"
+        if step.get("loss") is not None:
+            parts["loss"] = f"loss {step['loss']:.3f}"
+        if metric := self._validation(running):
+            parts["validation"] = metric
+        if step.get("examples_per_second") is not None:
+            parts["speed"] = f"{step['examples_per_second']:.0f} examples/s"
+        return parts
+
+    def _validation(self, running: Running) -> str:
+        metrics = running.validation
+        wanted = selects(running.trial)
+        name = wanted if wanted in metrics else next(iter(metrics), "")
+        value = metrics.get(name)
+        return "" if value is None else f"validation {name} {value:.3f}"
+
+    def seconds_left(self) -> float | None:
+        """Time left for the whole run; None while there is nothing to go by.
+
+        A row that has finished before is expected to take as long again. Another is expected to take what the forecast
+        says, times what finished rows were off it; without a forecast, as long as the mean of all that train, or while
+        none has finished, as the running one will at its pace.
+        """
+        now = self.clock()
+        training = {(trial.purpose, trial.label) for trial in self.trials if trial.learning_rate is not None}
+        trained = [spent for kind in training for spent in self._durations.get(kind, ())]
+        if not trained:
+            paces = [(now - one.since, self.left_of(one)) for one in self.running.values()]
+            trained = [spent + left for spent, left in paces if left is not None]
+        off = self._off_forecast()
+        total = 0.0
+        for number, trial in enumerate(self.trials, 1):
+            trial_id = self._ids.get(number, "")
+            if trial_id in self.records:
+                continue
+            running = self.running.get(trial_id)
+            if running and (left := self.left_of(running)) is not None:
+                total += left
+                continue
+            own = self._durations.get((trial.purpose, trial.label))
+            foretold = sum(self._foretold(trial).values()) * off
+            known = own or ([foretold] if foretold else trained)
+            if known:
+                expected = sum(known) / len(known)
+                total += max(0.0, expected - (now - running.since)) if running else expected
+            elif trial.learning_rate is not None:
+                return None
+        return total
+
+    def left_of(self, running: Running) -> float | None:
+        """Time left of a running trial; None where nothing tells of it."""
+        now = self.clock()
+        own = self._durations.get((running.trial.purpose, running.trial.label))
+        if not own:
+            off = self._off_forecast()
+            foretold = {phase: off * spent for phase, spent in self._foretold(running.trial).items()}
+            return running.seconds_left(now, foretold or None)
+        left = running.seconds_left(now)
+        # The pace tells of what began; what comes after it is known from an earlier trial of the row.
+        return None if left is None else max(left, sum(own) / len(own) - (now - running.since))
+
+    def _foretold(self, trial: TrialSpec) -> dict[str, float]:
+        """Phase -> seconds that the forecast says of a trial; empty where it says nothing."""
+        row = self.forecast.rows.get(trial.label) if self.forecast is not None else None
+        if row is None:
+            return {}
+        if trial.purpose == "verdict":
+            return dict(row.seconds)
+        steps, most = trial.protocol.max_steps, self._most_steps.get(trial.label)
+        share = steps / most if steps and most else 1.0
+        return {phase: spent * (share if phase == "train" else 1.0) for phase, spent in row.search_seconds.items()}
+
+    def _off_forecast(self) -> float:
+        """How many times as long as the forecast said finished trials took."""
+        pairs = [
+            (self._spent[trial_id], foretold)
+            for trial_id, record in self.records.items()
+            if trial_id in self._spent and (foretold := sum(self._foretold(record.spec).values()))
+        ]
+        return sum(spent for spent, _ in pairs) / sum(foretold for _, foretold in pairs) if pairs else 1.0
+
+    def rows(self) -> tuple[list[RowSoFar], str, str]:
+        """What is known of each row, in the study's order; and the metrics of its test and validation scores, empty
+        before the first of them."""
+        rows: dict[str, RowSoFar] = {}
+        # The verdict has all rows in the study's order; the search goes before it and lacks those without training.
+        for trial in sorted(self.trials, key=lambda trial: trial.purpose == "search"):
+            row = rows.setdefault(trial.label, RowSoFar(trial.label))
+            if trial.purpose == "search":
+                row.to_try += 1
+            else:
+                row.planned += 1
+        tested, searched = "", ""
+        scores: dict[str, list[float]] = {}
+        for record in self.records.values():
+            row = rows[record.spec.label]
+            if record.spec.purpose == "search":
+                row.tried += 1
+                searched = _note_best(row, record) or searched
+                continue
+            row.done += record.status.finished
+            row.failed += not record.status.finished
+            score = record.metric(record.primary_metric or "")
+            if record.status.finished and score is not None:
+                tested = record.primary_metric or ""
+                scores.setdefault(row.label, []).append(score)
+        for label, values in scores.items():
+            rows[label].score = sum(values) / len(values)
+        return list(rows.values()), tested, searched
+
+
+Kind = tuple[str, str, int]
+
+
+def _kind(trial: TrialSpec) -> Kind:
+    return trial.purpose, trial.label, trial.seed
+
+
+def _note_best(row: RowSoFar, record: TrialRecord) -> str:
+    """Keeps a search trial's validation score if it is the row's best; the metric's name, empty without a score."""
+    name = selects(record.spec)
+    found = next((m for m in record.metrics if m.split == "validation" and m.name == (name or m.name)), None)
+    if found is None or not record.status.finished:
+        return ""
+    better = max if found.direction == "higher" else min
+    row.best = found.value if row.best is None else better(row.best, found.value)
+    return found.name
+
+
+def selects(trial: TrialSpec) -> str:
+    """The validation metric that selects the trial's checkpoint; empty where its task is not installed here."""
+    task = _task(trial)
+    return trial.protocol.select_metric or "" if task is None else task.selects(trial.protocol.select_metric)
+
+
+def writes(trial: TrialSpec) -> bool:
+    """Whether the trial's test generates text."""
+    task = _task(trial)
+    return task is not None and task.produces == "text"
+
+
+def _task(trial: TrialSpec) -> type[Task] | None:
+    from tuneoff import registry
+    from tuneoff.errors import StudyError
+
+    try:
+        return registry.tasks()[trial.task.name]
+    except StudyError:
+        # A third party's, which whoever watches need not have.
+        return None
+
+
+def outcome(record: TrialRecord, spent: float | None, earlier: bool) -> str:
+    """What became of a trial, in one line."""
+    if not record.status.finished:
+        cause = record.cause.strip().splitlines()
+        return f"{record.status.value} after {seconds(spent)}" + (f": {cause[0]}" if cause else "")
+    search = record.spec.purpose == "search"
+    name, split = (selects(record.spec), "validation") if search else (record.primary_metric, "test")
+    score = None if name is None else record.metric(name, split)
+    told = "" if score is None else f", {split} {name} {score:.3f}"
+    return f"finished earlier{told}" if earlier else f"completed in {seconds(spent)}{told}"

@@ -1,0 +1,203 @@
+"""What `run` and `watch` show: one live view in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from tuneoff.cli._common import seconds
+from tuneoff.cli.live.run_progress import PREPARING, Board, RowSoFar
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.live import Live
+    from rich.table import Table
+
+    from tuneoff.config.spec import TrialSpec
+
+PLAIN_INTERVAL_SECONDS = 10.0
+REFRESHES_PER_SECOND = 4
+LABEL_LEAST = 11
+"""Columns that labels of rows keep: the width of their heading."""
+IMPORTANCE = ("left", "loss", "step", "phase", "validation", "epoch", "spent", "speed")
+"""The parts of `Board.describe`, the most important first: a narrow terminal has no room for all."""
+FIGURES = ("step", "loss", "validation", "speed")
+"""The parts that have a line of their own."""
+
+
+@contextmanager
+def show(
+    trials: Sequence[TrialSpec],
+    console: Console,
+    *,
+    plain: bool = False,
+    interval: float = PLAIN_INTERVAL_SECONDS,
+    state: str = PREPARING,
+) -> Iterator[Board]:
+    """A board whose `update` is an executor's listener, shown on a console until the block ends.
+
+    Args:
+        trials: all trials, in order.
+        console: where to show it.
+        plain: lines even in a terminal.
+        interval: seconds between two lines about what runs.
+        state: the board's; empty: nothing is said before the first trial.
+    """
+    from rich.live import Live
+    from rich.text import Text
+
+    if plain or not console.is_terminal or console.is_dumb_terminal:
+        board = Board(trials, lambda line: console.print(Text(line), soft_wrap=True), interval, state=state)
+        if state:
+            board.say(state)
+        yield board
+        return
+
+    live: Live
+    board = Board(trials, lambda line: live.console.print(Text(line)), state=state)
+    # Only stderr is drawn around: what goes to stdout meanwhile may be for a program.
+    live = Live(
+        get_renderable=lambda: view(board, console.width),
+        console=console,
+        refresh_per_second=REFRESHES_PER_SECOND,
+        transient=True,
+        redirect_stdout=False,
+    )
+
+    def close() -> None:
+        with suppress(OSError):  # a terminal that has gone
+            live.stop()
+
+    board.close = close
+    live.start()
+    try:
+        yield board
+    finally:
+        close()
+
+
+def view(board: Board, width: int) -> RenderableType:
+    """The live view for so many columns: how far the study is, what runs, what it takes of the machine, and the best
+    of each row."""
+    from rich.console import Group
+    from rich.text import Text
+
+    with board.lock:
+        lines: list[RenderableType] = [Text(board.title, style="bold", overflow="ellipsis")] if board.title else []
+        lines += _head(board) if board.trials else []
+        if not board.running and (board.waiting or not board.active):
+            lines.append(Text(board.state, style="dim" if board.active else "yellow"))
+        for running in board.running.values():
+            name = board.name(running.trial)
+            for start, told in zip((name, ""), _two_lines(name, board.describe(running), width), strict=True):
+                line = Text(start, style="bold", no_wrap=True, overflow="ellipsis")
+                lines.append(line.append(f"  {told}", style="not bold cyan"))
+        if machine := _machine(board):
+            lines.append(Text(machine, style="dim", no_wrap=True, overflow="ellipsis"))
+        lines += _rows(board, width)
+    return Group(*lines)
+
+
+def _two_lines(name: str, parts: dict[str, str], width: int) -> tuple[str, str]:
+    """What is told of a running trial after its name and on the line below: where it is, and its figures.
+
+    Parts that have no room are left out, and those for which the first line has none begin the second.
+    """
+    from rich.cells import cell_len
+
+    # The time left tells enough of training; of anything else the phase comes first.
+    order = IMPORTANCE if "left" in parts and parts["phase"] == "train" else ("phase", *IMPORTANCE)
+    shown: set[str] = set()
+    lines = "", ""
+    for wanted in order:
+        kept = {key: text for key, text in parts.items() if key in shown | {wanted}}
+        below = [text for key, text in kept.items() if key in FIGURES]
+        beside = [text for key, text in kept.items() if key not in FIGURES]
+        while beside and cell_len(f"{name}  {' · '.join(beside)}") > width:
+            below.insert(0, beside.pop())
+        if cell_len(f"  {' · '.join(below)}") <= width:
+            shown, lines = set(kept), (" · ".join(beside), " · ".join(below))
+    return lines
+
+
+def _head(board: Board) -> list[RenderableType]:
+    """How many trials are where, and a bar with the time."""
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    done = len(board.records)
+    counts = [f"{done}/{len(board.trials)} done", f"{len(board.running)} running", f"{board.waiting} waiting"]
+    if board.failed:
+        counts.insert(1, f"{board.failed} failed")
+    line = Table.grid(padding=(0, 2), expand=True)
+    line.add_column(ratio=1)
+    line.add_column(no_wrap=True)
+    left = board.seconds_left() if board.active else None
+    clock = seconds(board.clock() - board.begun_at) if board.active else ""
+    clock += f", about {seconds(left)} left" if left else ""
+    line.add_row(ProgressBar(total=max(1, len(board.trials)), completed=done), clock)
+    return [Text(" · ".join(counts), no_wrap=True, overflow="ellipsis"), line]
+
+
+def _machine(board: Board) -> str:
+    """What the running trial and others use; empty while nobody tells."""
+    from tuneoff.report import units
+
+    used = board.machine
+    if not used:
+        return ""
+    parts = []
+    if "cpu_percent" in used:
+        others = f" (others {used['other_cpu_percent'] / 100:.2f})" if "other_cpu_percent" in used else ""
+        parts.append(f"{used['cpu_percent'] / 100:.2f} CPU cores{others}")
+    if "resident_bytes" in used:
+        parts.append(f"memory {units.size(used['resident_bytes'])}")
+    gpu = [f"{used['gpu_percent']:.0f} %"] if "gpu_percent" in used else []
+    gpu += [units.size(used["gpu_memory_bytes"])] if "gpu_memory_bytes" in used else []
+    if gpu:
+        parts.append(f"GPU {', '.join(gpu)}")
+    return "machine: " + " · ".join(parts)
+
+
+def _rows(board: Board, width: int) -> list[RenderableType]:
+    """A table of the rows with their scores so far; nothing before the first score."""
+    from rich.text import Text
+
+    from tuneoff.report.fitting import fitted
+
+    rows, tested, searched = board.rows()
+    if not (tested or searched):
+        return []
+    columns: dict[str, list[RenderableType]] = {"trials": [_trials(row) for row in rows]}
+    if tested:
+        columns[f"test {tested}"] = [Text("–" if row.score is None else f"{row.score:.3f}") for row in rows]
+    if searched:
+        tried = [f" ({row.tried}/{row.to_try})" if row.to_try else "" for row in rows]
+        best = ["–" if row.best is None else f"{row.best:.3f}" for row in rows]
+        columns[f"search: {searched}"] = [Text(text) for text in map(str.__add__, best, tried)]
+    labels, heads = [row.label for row in rows], list(columns)
+    # Without room, the search goes first: once the verdict has scores, it is over.
+    kept = (heads, heads[:2], heads[1:2])
+    return [fitted([_table(labels, {head: columns[head] for head in some}) for some in kept], width)]
+
+
+def _table(labels: Sequence[str], columns: dict[str, list[RenderableType]]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    table.add_column("best so far", no_wrap=True, overflow="ellipsis", min_width=LABEL_LEAST)
+    for head in columns:
+        table.add_column(head, no_wrap=True, justify="left" if head == "trials" else "right")
+    for label, *cells in zip(labels, *columns.values(), strict=True):
+        table.add_row(Text(label), *cells)
+    return table
+
+
+def _trials(row: RowSoFar) -> RenderableType:
+    from rich.text import Text
+
+    text = Text(f"{row.done}/{row.planned}")
+    return text.append(f", {row.failed} failed", style="red") if row.failed else text

@@ -1,0 +1,300 @@
+"""From runs of PEFT's `method_comparison` suite to a study and its records.
+
+What a file does not tell is null, with the reason. Three of its figures are not what their names suggest:
+
+- `train_time` is the time of all but validation: the test and the loading of data are in it. Our train time is the
+  steps alone, which a file tells for the steps up to its last validation; it is null unless these are all steps.
+- `accelerator_memory_max` is what the allocator reserved at most, in most files over the whole run.
+- `file_size` is 99999999 where the suite could not save the weights, and computed for full fine-tuning.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from tuneoff.config.spec import DataSpec, MethodSpec, ModelSpec, Protocol, SourceSpec, StudySpec, TaskSpec, TrialSpec
+from tuneoff.importers.peft_findings import IMPORTED, findings_of
+from tuneoff.importers.peft_run import METRICS, Run, finite
+from tuneoff.planning.plan import content_hash
+from tuneoff.records.record import (
+    Finding,
+    Memory,
+    Metric,
+    ModelInfo,
+    Parameters,
+    PrecisionInfo,
+    RoleCounts,
+    Status,
+    Throughput,
+    Timing,
+    TrialRecord,
+)
+
+NOT_SAVED = 99_999_999
+SIDE_METRICS: dict[str, tuple[str, Literal["higher", "lower"]]] = {
+    "forgetting": ("nats", "lower"),
+    "drift": ("as reported", "lower"),
+}
+PRECISIONS: dict[str, Literal["fp32", "bf16"]] = {"float32": "fp32", "bfloat16": "bf16"}
+
+
+def convert(runs: Sequence[Run], name: str) -> tuple[StudySpec, list[TrialRecord]]:
+    """The study that these runs are, and their records. All are of one base model and judged by one metric."""
+    labels = _labels(runs)
+    settings = [_settings(run) for run in runs]
+    primary = next(run.primary for run in runs if run.primary)
+    model = _model(runs)
+    task = TaskSpec(name=METRICS[primary][0], data=_data(runs[0], primary))
+    findings = findings_of(runs)
+    common = Counter(json.dumps(one, sort_keys=True) for one in settings).most_common(1)[0][0]
+    study = StudySpec(
+        name=name,
+        description=IMPORTED,
+        model=model,
+        task=task,
+        protocol=Protocol.model_validate({**json.loads(common), "seeds": sorted({run.seed for run in runs})}),
+        methods={label: _method(run) for label, run in zip(labels, runs, strict=True)},
+    )
+    records = []
+    for run, label, own in zip(runs, labels, settings, strict=True):
+        protocol = Protocol.model_validate({**own, "seeds": [run.seed]})
+        records.append(_record(run, _trial(run, study, label, protocol), findings))
+    return study, records
+
+
+def _labels(runs: Sequence[Run]) -> list[str]:
+    """The experiments' names, without the base model's, which all share: `lora/rank64`."""
+    short = []
+    for run in runs:
+        method, slash, rest = run.experiment.partition("/")
+        prefix = run.model.rpartition("/")[2].lower() + "-"
+        rest = rest[len(prefix) :] if rest.lower().startswith(prefix) else rest
+        short.append(f"{method}{slash}{rest}")
+    distinct = {label: run.experiment for label, run in zip(short, runs, strict=True)}
+    return short if len(distinct) == len({run.experiment for run in runs}) else [run.experiment for run in runs]
+
+
+def _method(run: Run) -> MethodSpec:
+    options = {key: value for key, value in (run.run["peft_config"] or {}).items() if value is not None}
+    rate = float(run.settings["optimizer_kwargs"]["lr"])
+    return MethodSpec(method=run.experiment.partition("/")[0], learning_rate=rate, options=options)
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    """What the protocol says of a run, as far as the file tells."""
+    told = run.settings
+    found: dict[str, Any] = {"epochs": 1, "schedule": "cosine" if told.get("lr_scheduler") == "cosine" else "constant"}
+    for ours, theirs in (("batch_size", "batch_size"), ("max_steps", "max_steps"), ("max_length", "max_seq_length")):
+        if isinstance(told.get(theirs), int) and told[theirs] > 0:
+            found[ours] = told[theirs]
+    if isinstance(told.get("batch_size_eval"), int) and told["batch_size_eval"] > 0:
+        found["evaluation_batch_size"] = told["batch_size_eval"]
+    decay = finite(told["optimizer_kwargs"].get("weight_decay"))
+    if decay is not None and decay >= 0:
+        found["weight_decay"] = decay
+    if "grad_norm_clip" in told:
+        found["clip_norm"] = finite(told["grad_norm_clip"]) or None
+    if told.get("dtype") in PRECISIONS:
+        found["precision"] = PRECISIONS[told["dtype"]]
+    return found
+
+
+def _model(runs: Sequence[Run]) -> ModelSpec:
+    """The base model, at the revision that most runs used."""
+    revisions = Counter(sha for run in runs if (sha := run.model_sha))
+    return ModelSpec(source=runs[0].model, revision=revisions.most_common(1)[0][0] if revisions else None)
+
+
+def _data(run: Run, primary: str) -> DataSpec:
+    """Where the rows came from: as the file says, else what the suite's task of that metric uses."""
+    told = run.settings.get("dataset_id")
+    if isinstance(told, str) and told:
+        return DataSpec(train=SourceSpec(source=told))
+    if primary == "accuracy":
+        train, test = SourceSpec(source="meta-math/MetaMathQA"), SourceSpec(source="openai/gsm8k")
+        return DataSpec(train=train, validation=test.model_copy(update={"split": "train"}), test=test)
+    return DataSpec(train=SourceSpec(source="not told"))
+
+
+def _trial(run: Run, study: StudySpec, label: str, protocol: Protocol) -> TrialSpec:
+    row = study.methods[label]
+    content = {"file": run.run, "model": study.model.model_dump(mode="json")}
+    slug = "".join(c if c.isalnum() or c in "_." else "_" for c in label)
+    return TrialSpec(
+        id=f"{slug}-s{run.seed}-{content_hash(content)[:10]}",
+        study=study.name,
+        label=label,
+        method=row.method,
+        options=row.options,
+        learning_rate=row.learning_rate,
+        seed=run.seed,
+        model=study.model.model_copy(update={"revision": run.model_sha}),
+        task=study.task,
+        protocol=protocol,
+    )
+
+
+def _record(run: Run, spec: TrialSpec, findings: tuple[Finding, ...]) -> TrialRecord:
+    """Everything the file tells; `missing` says what it does not."""
+    status, cause = _status(run)
+    missing = {
+        "curve": "the file tells neither epoch nor learning rate of its validations",
+        "environment": "the file tells no cores, memory and threads of the machine",
+        "data": "the file tells no counts and fingerprints of the rows",
+        "inference": "the suite does not measure the speed of the trained model",
+        "energy_joules": "the suite does not measure energy",
+        "gradient_norm": "the suite does not keep gradient norms",
+        "predictions": "the suite keeps no prediction of single examples",
+        "model.checksum": "the file tells the revision of the base model, not a checksum of its weights",
+    }
+    if run.model_sha is None:
+        missing["model.commit"] = "the file tells no revision of the base model"
+    timing = _timing(run, missing)
+    if status is not Status.COMPLETED:
+        return TrialRecord(
+            spec=spec,
+            status=status,
+            cause=cause,
+            timing=timing,
+            model=_model_info(run),
+            findings=findings,
+            missing=missing,
+        )
+    samples, tokens = finite(run.last.get("train samples")), finite(run.last.get("train total tokens"))
+    seconds = timing.train_seconds
+    if tokens is None:
+        missing["throughput.tokens_per_second"] = "the file tells no number of tokens"
+    if seconds is None:
+        missing["throughput"] = missing["timing.train_seconds"]
+    return TrialRecord(
+        spec=spec,
+        status=status,
+        metrics=tuple(_metrics(run)),
+        primary_metric=run.primary,
+        steps=int(finite(run.last.get("step")) or 0),
+        parameters=_parameters(run, missing),
+        timing=timing,
+        memory=_memory(run, missing),
+        throughput=Throughput(
+            examples_per_second=samples / seconds if samples and seconds else None,
+            tokens_per_second=tokens / seconds if tokens and seconds else None,
+        ),
+        stored_bytes=_stored(run, missing),
+        model=_model_info(run),
+        precision=_precision(run, missing),
+        findings=findings,
+        missing=missing,
+    )
+
+
+def _status(run: Run) -> tuple[Status, str]:
+    """Its status and cause. The suite calls everything that ended a training early canceled, and says why."""
+    cause = str(run.run.get("error_msg") or "")
+    if run.train["status"] == "success":
+        return Status.COMPLETED, ""
+    if "out of memory" in cause.lower():
+        return Status.OUT_OF_MEMORY, cause
+    if run.train["status"] == "canceled" and cause in ("", "manually canceled"):
+        return Status.CANCELLED, cause or "canceled"
+    return Status.FAILED, cause or "the file gives no cause"
+
+
+def _metrics(run: Run) -> list[Metric]:
+    """Test metrics, the last validation's, and the training loss at the end."""
+    found = []
+    validations = [entry for entry in run.train["metrics"] if any(f"valid {name}" in entry for name in METRICS)]
+    for name, (_, unit, direction) in METRICS.items():
+        last = validations[-1].get(f"valid {name}") if validations else None
+        for split, value in (("test", finite(run.last.get(f"test {name}"))), ("validation", finite(last))):
+            if value is not None:
+                found.append(
+                    Metric.model_validate(
+                        {"name": name, "value": value, "unit": unit, "direction": direction, "split": split}
+                    )
+                )
+    for name, (unit, direction) in SIDE_METRICS.items():
+        if (value := finite(run.last.get(name))) is not None:
+            found.append(Metric(name=name, value=value, unit=unit, direction=direction, split="test"))
+    if (loss := finite(run.last.get("train loss"))) is not None:
+        unit = "nats" if run.primary == "accuracy" else "as reported"
+        found.append(Metric(name="loss", value=loss, unit=unit, direction="lower", split="train"))
+    return found
+
+
+def _timing(run: Run, missing: dict[str, str]) -> Timing:
+    entries = [entry for entry in run.train["metrics"] if finite(entry.get("train time")) is not None]
+    steps = max((finite(entry.get("step")) or 0 for entry in entries), default=0)
+    asked = finite(run.settings.get("max_steps"))
+    whole = finite(run.train.get("train_time"))
+    told = "" if whole is None else f"; its train_time of {whole:.1f} s also holds the test and the loading of data"
+    seconds = None
+    if not entries:
+        missing["timing.train_seconds"] = f"the file tells no duration of the steps{told}"
+    elif asked is None or steps < asked:
+        of = "" if asked is None else f" of {asked:.0f}"
+        missing["timing.train_seconds"] = f"the file tells the duration of the first {steps:.0f} steps{of} only{told}"
+    else:
+        seconds = sum(finite(entry["train time"]) or 0.0 for entry in entries)
+    validation = [value for entry in entries if (value := finite(entry.get("eval time"))) is not None]
+    total = finite(run.run.get("total_time"))
+    if total is None:
+        missing["timing.total_seconds"] = "the file tells no total_time"
+    missing["timing"] = "the file does not split its times further"
+    return Timing(
+        train_seconds=seconds,
+        train_step_seconds=seconds,
+        validation_seconds=sum(validation) if validation else None,
+        total_seconds=total,
+    )
+
+
+def _memory(run: Run, missing: dict[str, str]) -> Memory:
+    missing["memory.base_bytes"] = missing["memory.peak_over_base_bytes"] = "the file tells no memory before training"
+    peak = next((v for key in ("accelerator", "cuda") if (v := finite(run.train.get(f"{key}_memory_max")))), None)
+    if peak is None or peak <= 0:
+        missing["memory.peak_memory_bytes"] = "the file tells no peak of memory"
+        return Memory()
+    return Memory(peak_memory_bytes=int(peak), kind="cuda_reserved")
+
+
+def _stored(run: Run, missing: dict[str, str]) -> int | None:
+    size = finite(run.train.get("file_size"))
+    if size is None or size <= 0:
+        missing["stored_bytes"] = "the file tells no file_size"
+    elif size == NOT_SAVED:
+        missing["stored_bytes"] = "the suite could not save the weights"
+    else:
+        return int(size)
+    return None
+
+
+def _parameters(run: Run, missing: dict[str, str]) -> Parameters | None:
+    """Trained ones count as the adapter's, or without one as the base model's: the file knows no finer roles."""
+    trained = finite(run.train.get("num_trainable_params"))
+    total = finite(run.train.get("num_total_params"))
+    if trained is None or total is None or not 0 <= trained <= total:
+        missing["parameters"] = "the file tells no numbers of parameters"
+        return None
+    if run.run["peft_config"] is None:
+        return Parameters(total=RoleCounts(base=int(total)), trainable=RoleCounts(base=int(trained)))
+    return Parameters(
+        total=RoleCounts(adapter=int(trained), base=int(total - trained)), trainable=RoleCounts(adapter=int(trained))
+    )
+
+
+def _model_info(run: Run) -> ModelInfo:
+    dtype = run.settings.get("dtype")
+    return ModelInfo(source=run.model, commit=run.model_sha, dtype=dtype if isinstance(dtype, str) else "")
+
+
+def _precision(run: Run, missing: dict[str, str]) -> PrecisionInfo | None:
+    dtype = run.settings.get("dtype")
+    if not isinstance(dtype, str):
+        missing["precision"] = "the file tells no dtype"
+        return None
+    missing["precision.matmul_relative_error"] = "the suite does not measure it"
+    amp = " with autocast" if run.settings.get("use_amp") else ""
+    return PrecisionInfo(policy=f"{dtype}{amp}", description=f"base weights in {dtype}{amp}, as the file says")

@@ -1,0 +1,444 @@
+"""From a study file, a recipe or plain Python data to a checked `StudySpec`.
+
+All problems of a study are reported at once, with line numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from tuneoff import registry
+from tuneoff.config.spec import (
+    DATA_SUFFIXES,
+    MAX_SEEDS,
+    Candidates,
+    DataSpec,
+    ExecutionSpec,
+    MethodSpec,
+    ModelSpec,
+    Protocol,
+    PublishedSpec,
+    SearchSpec,
+    SourceSpec,
+    StudySpec,
+    TaskSpec,
+)
+from tuneoff.errors import Problem, StudyError, did_you_mean
+from tuneoff.files import special_kind
+from tuneoff.planning.yaml import Lines
+from tuneoff.planning.yaml import read_yaml as read_yaml
+from tuneoff.search.halving import rungs
+from tuneoff.search.space import LEARNING_RATE, is_number
+
+RECIPES = files("tuneoff.recipes")
+MAX_NUMBER = 2**53
+"""Greatest whole number taken: up to it a float holds every one exactly."""
+_UNREADABLE = re.compile(r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\U0010ffff]")
+"""Control characters and halves of surrogate pairs."""
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that ship with the package."""
+    return sorted(entry.name[:-5] for entry in RECIPES.iterdir() if entry.name.endswith(".yaml"))
+
+
+def load(reference: str | Path, overrides: Iterable[str] | Mapping[str, Any] = (), **changes: Any) -> StudySpec:
+    """Reads a recipe (by name) or a study file (by path), applies overrides and checks the whole.
+
+    Args:
+        reference: a recipe's name or the path of a YAML file.
+        overrides: `dotted.key=value` texts; values are read as YAML.
+        changes: passed to `narrow` (`methods`, `seeds`, `random_weights`).
+
+    Raises:
+        StudyError: with every problem found, each with its line.
+    """
+    text, origin = _read(str(reference))
+    raw, lines = read_yaml(text, origin)
+    if not isinstance(raw, dict):
+        raise StudyError(
+            "a study file is a mapping with at least `model`, `task` and `methods`"
+            + (", and this one is empty" if raw is None else ""),
+            hint="`tuneoff init FILE` writes one after looking at a data file.",
+            origin=origin,
+        )
+    if "name" not in raw:
+        raw["name"] = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(str(reference)).stem).strip("-._") or "study"
+    return narrow(parse(override(raw, overrides), lines, origin), **changes)
+
+
+def _read(reference: str) -> tuple[str, str]:
+    names = recipe_names()
+    path = Path(reference)
+    looks_like_path = path.suffix in {".yaml", ".yml"} or path.is_file()
+    if reference in names and not path.is_file():
+        return (RECIPES / f"{reference}.yaml").read_text(encoding="utf-8"), f"recipe {reference}"
+    if kind := special_kind(path):
+        raise StudyError(f"{reference} is {kind}, not a file", hint="Write the study to a file and name that.")
+    if os.path.isdir(path):  # unlike Path.is_dir, False for what is no path at all
+        raise StudyError(
+            f"{reference} is a folder that holds no study",
+            hint="Name a study file (.yaml), a recipe, or the folder that `tuneoff run` printed.",
+        )
+    rows = path.suffix.lower() in DATA_SUFFIXES
+    if rows and os.path.isfile(path) and not _is_json_object(path):
+        raise StudyError(
+            f"{reference} is data, not a study",
+            hint=f"Write a study of it first: tuneoff init {shlex.quote(reference)}",
+        )
+    if not looks_like_path and not rows:
+        beside = [f"{reference}{end}" for end in (".study.yaml", ".yaml") if os.path.isfile(f"{reference}{end}")]
+        raise StudyError(
+            f"no recipe called {reference!r}{did_you_mean(reference, beside or names)}",
+            hint=f"Recipes: {', '.join(names)}. A study file's name ends in .yaml.",
+        )
+    try:
+        return path.read_text(encoding="utf-8"), str(path)
+    except FileNotFoundError:
+        near = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+        raise StudyError(f"no file {reference!r}{did_you_mean(path.name, near)}") from None
+    except UnicodeDecodeError as error:
+        raise StudyError(
+            f"{reference} is not UTF-8 text (byte {error.start})", hint="A study is a text file in YAML."
+        ) from None
+    except OSError as error:
+        raise StudyError(f"{reference} cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise StudyError(f"no file {reference!r}: no name of a file holds a NUL character") from None
+
+
+def _is_json_object(path: Path) -> bool:
+    """Whether a file is one object of JSON, which may be a study; rows are a list, or several objects."""
+    if path.suffix.lower() != ".json":
+        return False
+    with suppress(OSError, ValueError, RecursionError):
+        return isinstance(json.loads(path.read_text(encoding="utf-8")), dict)
+    return False
+
+
+def override(raw: dict[str, Any], overrides: Iterable[str] | Mapping[str, Any]) -> dict[str, Any]:
+    """Plain study data with `dotted.key=value` texts (values read as YAML) or dotted keys laid over it.
+
+    Raises:
+        StudyError: for a text that is not of that form, or a key below a plain value.
+    """
+    if isinstance(overrides, Mapping):
+        for key, value in overrides.items():
+            raw = _put(raw, key, value)
+        return raw
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise StudyError(f"--set {text!r}: expected dotted.key=value, e.g. protocol.epochs=2")
+        raw = _put(raw, key.strip(), read_yaml(value, f"--set {key}")[0])
+    return raw
+
+
+def _put(raw: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    root = dict(raw)
+    place = root
+    steps = key.split(".")
+    for done, step in enumerate(steps[:-1]):
+        child = place.get(step)
+        if isinstance(child, str) and step in {"model", "data", "train", "validation", "test"}:
+            child = DataSpec.model_validate(child).model_dump() if step == "data" else {"source": child}
+        elif isinstance(child, (list, str)) and step == "methods":
+            child = [child] if isinstance(child, str) else child
+            child = {k: v for item in child for k, v in (item if isinstance(item, dict) else {item: {}}).items()}
+        elif isinstance(child, int) and steps[: done + 1] == ["protocol", "search"]:
+            child = {"trials": child}
+        elif child is None:
+            child = {}
+        elif not isinstance(child, dict):
+            where = ".".join(steps[: done + 1])
+            raise StudyError(f"cannot set {key}: {where} is a value, it has no keys of its own")
+        place[step] = dict(child)
+        place = place[step]
+    place[steps[-1]] = value
+    return root
+
+
+def parse(raw: Mapping[str, Any], lines: Lines | None = None, origin: str = "") -> StudySpec:
+    """Checks plain data (as from YAML) and returns the study.
+
+    Raises:
+        StudyError: with every problem found, plug-ins' options included.
+    """
+    lines = lines or {}
+    problems = list(_unreadable_values(raw, "", lines))
+    if problems:
+        raise StudyError(_in_order(problems), origin=origin)
+    study: StudySpec | None = None
+    try:
+        study = StudySpec.model_validate(dict(raw))
+    except ValidationError as error:
+        problems += _problems(error, "", lines, _known_keys)
+    task, methods = (study.task, study.methods) if study is not None else _sound_parts(raw)
+    problems += _plugin_problems(task, methods, lines)
+    if study is not None:
+        problems += _tracker_problems(study, lines)
+        problems += _metric_problems(study, lines)
+        problems += _search_problems(study, lines)
+    if problems or study is None:
+        raise StudyError(_in_order(problems), origin=origin)
+    return study
+
+
+def _unreadable_values(value: Any, where: str, lines: Lines) -> Iterator[Problem]:
+    """Yields a problem for each text or number, keys included, that no file, model or terminal could take."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            place = f"{where}.{key}" if where else str(key)
+            yield from _unreadable_values(key, place, lines)
+            yield from _unreadable_values(item, place, lines)
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from _unreadable_values(item, f"{where}.{index}", lines)
+    elif isinstance(value, str) and (unreadable := _UNREADABLE.search(value)):
+        yield _problem(where, f"holds the character {unreadable[0]!r}, which no text should", lines)
+    elif isinstance(value, int) and abs(value) > MAX_NUMBER:
+        yield _problem(where, f"the number is greater than {MAX_NUMBER:,}", lines)
+
+
+def _in_order(problems: list[Problem]) -> list[Problem]:
+    return sorted(dict.fromkeys(problems), key=lambda problem: (problem.line or 0, problem.where))
+
+
+def _sound_parts(raw: Mapping[str, Any]) -> tuple[TaskSpec | None, dict[str, MethodSpec]]:
+    """The task and the rows of a study that is wrong elsewhere, so that their own problems are told too."""
+    task: TaskSpec | None = None
+    if isinstance(raw.get("task"), Mapping):
+        # Stands in for data that is missing or wrong, which is a problem of its own.
+        with suppress(ValidationError):
+            task = TaskSpec.model_validate({**raw["task"], "data": "-"})
+    methods: dict[str, MethodSpec] = {}
+    with suppress(ValueError):
+        rows = StudySpec._rows(raw.get("methods"))
+        for label, body in rows.items() if isinstance(rows, Mapping) else ():
+            with suppress(ValidationError):
+                methods[str(label)] = MethodSpec.model_validate(body)
+    return task, methods
+
+
+def _plugin_problems(task: TaskSpec | None, methods: Mapping[str, MethodSpec], lines: Lines) -> list[Problem]:
+    """What the task and the methods named have to say about their own keys."""
+    problems: list[Problem] = []
+    if task is not None and task.name in registry.tasks():
+        problems += _options_problems(
+            registry.tasks()[task.name].Options, task.options, "task", lines, extra=("name", "data")
+        )
+    elif task is not None:
+        message = f"unknown task {task.name!r}{did_you_mean(task.name, registry.tasks())}"
+        problems.append(_problem("task.name", message, lines))
+    for label, row in methods.items():
+        where = f"methods.{label}"
+        if row.method not in registry.methods():
+            problems.append(_problem(where, registry.methods().why_unknown(row.method), lines))
+            continue
+        options = registry.methods()[row.method].Options
+        extra = ("learning_rate", "method")
+        problems += _options_problems(options, _plain_options(row, options), where, lines, extra)
+        problems += _candidate_problems(options, row, where, lines, extra)
+    return problems
+
+
+def _tracker_problems(study: StudySpec, lines: Lines) -> list[Problem]:
+    """Trackers that there are not; whether they are installed is asked when the study is run."""
+    unknown = [name for name in study.trackers if name not in registry.trackers()]
+    return [_problem("trackers", registry.trackers().why_unknown(name), lines) for name in unknown]
+
+
+def _metric_problems(study: StudySpec, lines: Lines) -> list[Problem]:
+    """Whether the task has the metric that selects the checkpoint."""
+    name = study.protocol.select_metric
+    if name is None or study.task.name not in registry.tasks():
+        return []
+    known = registry.tasks()[study.task.name].directions
+    if name in known:
+        return []
+    message = f"unknown metric {name!r}{did_you_mean(name, known)}; known: {', '.join(known)}"
+    return [_problem("protocol.select_metric", message, lines)]
+
+
+def _search_problems(study: StudySpec, lines: Lines) -> list[Problem]:
+    """Whether what is to be searched can be, and is not said otherwise elsewhere."""
+    problems: list[Problem] = []
+    searched = [label for label, row in study.methods.items() if set(row.search) - {LEARNING_RATE}]
+    if study.protocol.search is not None and study.protocol.learning_rate is not None and not searched:
+        message = "one rate for all leaves nothing to search: remove it, or protocol.search, or search other options"
+        problems.append(_problem(f"protocol.{LEARNING_RATE}", message, lines))
+    try:
+        rungs(study.protocol)
+    except StudyError as error:
+        problems += [_problem(problem.where, problem.message, lines) for problem in error.problems]
+    told = False
+    for label, row in study.methods.items():
+        if row.method not in registry.methods():
+            continue
+        for name in row.search:
+            message = ""
+            if not registry.methods()[row.method].trains:
+                message = f"{row.method} does not train, so nothing of it is searched"
+            elif study.protocol.search is None:
+                if not told:
+                    message = "is to be searched, but the protocol has no search: set protocol.search.trials, e.g. to 8"
+                told = True
+            elif name == LEARNING_RATE and study.protocol.learning_rate is not None:
+                message = "cannot be searched while protocol.learning_rate sets one rate for all"
+            if message:
+                problems.append(_problem(f"methods.{label}.{name}", message, lines))
+    return problems
+
+
+def _candidate_problems(
+    model: type[BaseModel], row: MethodSpec, where: str, lines: Lines, extra: tuple[str, ...]
+) -> list[Problem]:
+    """What the method has to say about each value that is to be tried."""
+    problems: list[Problem] = []
+    for name, candidates in row.search.items():
+        place = f"{where}.{name}"
+        if name == LEARNING_RATE:
+            wrong = [at for at, value in _values(candidates) if not is_number(value) or value <= 0]
+            problems += [_problem(f"{place}.search.{at}", "a learning rate is a number above 0", lines) for at in wrong]
+            continue
+        if name not in model.model_fields:
+            known = [*model.model_fields, *extra]
+            problems.append(
+                _problem(place, f"unknown key {name!r}{did_you_mean(name, known)}; known: {', '.join(known)}", lines)
+            )
+            continue
+        for at, value in _values(candidates):
+            for problem in _options_problems(model, {**_plain_options(row, model), name: value}, where, {}):
+                if problem.where.startswith(place):
+                    problems.append(_problem(f"{place}.search.{at}", problem.message, lines))
+    return problems
+
+
+def _plain_options(row: MethodSpec, model: type[BaseModel]) -> dict[str, Any]:
+    """The row's options, with a first value for each that is searched and required."""
+    required = {name for name, field in model.model_fields.items() if field.is_required()}
+    stand_ins = {name: _values(found)[0][1] for name, found in row.search.items() if name in required}
+    return {**stand_ins, **row.options}
+
+
+def _values(candidates: Candidates) -> list[tuple[str, Any]]:
+    """Where each value stands below `search`, and the value; of a range both ends."""
+    if candidates.choices is not None:
+        return [(str(index), choice) for index, choice in enumerate(candidates.choices)]
+    return [("low", candidates.low), ("high", candidates.high)]
+
+
+def _options_problems(
+    model: type[BaseModel], options: Mapping[str, Any], where: str, lines: Lines, extra: tuple[str, ...] = ()
+) -> list[Problem]:
+    try:
+        model.model_validate(dict(options))
+    except ValidationError as error:
+        return _problems(error, where, lines, lambda _: [*model.model_fields, *extra])
+    return []
+
+
+def _problems(
+    error: ValidationError, prefix: str, lines: Lines, known: Callable[[tuple[str, ...]], Iterable[str]]
+) -> list[Problem]:
+    found = []
+    for item in error.errors():
+        steps = tuple(str(step) for step in item["loc"])
+        where = ".".join(part for part in (prefix, *steps) if part)
+        message = str(item["msg"]).removeprefix("Value error, ")
+        message = re.sub(r"valid dictionary or instance of \w+", "mapping", message[:1].lower() + message[1:])
+        if item["type"] == "extra_forbidden":
+            keys = list(known(steps[:-1]))
+            message = f"unknown key {steps[-1]!r}{did_you_mean(steps[-1], keys)}; known: {', '.join(keys)}"
+        elif item["type"] == "missing":
+            message = "is required"
+        elif not isinstance(item["input"], (dict, list)):
+            message += f", not {item['input']!r}"
+        found.append(_problem(where, message, lines))
+    return found
+
+
+def _problem(where: str, message: str, lines: Lines) -> Problem:
+    """Finds the line of `where`, or of the nearest enclosing key."""
+    steps = where.split(".")
+    if steps[0] == "methods" and steps[2:3] == ["search"] and ".".join(steps[:3]) not in lines:
+        # The candidates of an option stand below the option's name.
+        steps = [*steps[:2], *steps[3:4], "search", *steps[4:]]
+        where = ".".join(steps)
+    while steps and ".".join(steps) not in lines:
+        steps.pop()
+    return Problem(where, message, lines.get(".".join(steps)))
+
+
+_SHAPES: dict[tuple[str, ...], type[BaseModel]] = {
+    (): StudySpec,
+    ("model",): ModelSpec,
+    ("task",): TaskSpec,
+    ("task", "data"): DataSpec,
+    ("protocol",): Protocol,
+    ("protocol", "search"): SearchSpec,
+    ("execution",): ExecutionSpec,
+    ("published",): PublishedSpec,
+}
+
+
+def _known_keys(place: tuple[str, ...]) -> list[str]:
+    candidates = place[:1] == ("methods",) and place[2:3] == ("search",)
+    other = SourceSpec if place[:2] == ("task", "data") else Candidates if candidates else MethodSpec
+    shape: type[BaseModel] = _SHAPES.get(place, other)
+    return list(shape.model_fields)
+
+
+def narrow(
+    study: StudySpec,
+    methods: Iterable[str] | None = None,
+    seeds: int | None = None,
+    random_weights: bool = False,
+) -> StudySpec:
+    """The same study with fewer (or other) methods, another number of seeds, or random weights.
+
+    `methods` names rows of the study by label; a method that the study has no row for is added with its
+    defaults.
+
+    Raises:
+        StudyError: for a name that is neither a row nor a method, or for no seed.
+    """
+    changes: dict[str, Any] = {}
+    if methods is not None:
+        rows: dict[str, MethodSpec] = {}
+        problems: list[Problem] = []
+        for name in [methods] if isinstance(methods, str) else methods:
+            if name in study.methods:
+                rows[name] = study.methods[name]
+            elif name in registry.methods():
+                rows[name] = MethodSpec(method=name)
+            else:
+                known = [*study.methods, *registry.methods()]
+                problems.append(Problem("--methods", f"unknown method {name!r}{did_you_mean(name, known)}"))
+        if problems or not rows:
+            raise StudyError(problems or "--methods names no method", hint=f"Rows: {', '.join(study.methods)}.")
+        changes["methods"] = rows
+    if seeds is not None:
+        if not 1 <= seeds <= MAX_SEEDS:
+            raise StudyError(f"--seeds must be 1 or more, and at most {MAX_SEEDS:,}")
+        changes["protocol"] = study.protocol.model_copy(update={"seeds": tuple(range(seeds))})
+    search = study.protocol.search
+    if search is not None and seeds is not None and search.seed < seeds:
+        raise StudyError(
+            f"--seeds {seeds} takes in protocol.search.seed {search.seed}; a seed of the search is never used for the "
+            "verdict",
+            hint="Give the search another seed.",
+        )
+    if random_weights:
+        changes["model"] = study.model.model_copy(update={"random_weights": True})
+    return study.model_copy(update=changes) if changes else study

@@ -1,0 +1,260 @@
+"""From a study to its trials; pure.
+
+A trial's id says what it is and names its content: two trials with the same id are the same trial, whatever
+study, folder or machine they come from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tuneoff import registry
+from tuneoff.config.spec import SPEC_VERSION, MethodSpec, Protocol, Purpose, StudySpec, TrialSpec
+from tuneoff.errors import Problem, StudyError
+from tuneoff.search import space as search
+from tuneoff.search.space import Values
+
+
+def content_hash(content: Any) -> str:
+    """SHA-256 (hex) of plain data, independent of key order."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    # Half a surrogate pair, which only a damaged file holds, is content like any other here.
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+
+
+def plan(
+    study: StudySpec, fingerprints: Mapping[str, str] | None = None, chosen: Mapping[str, Values] | None = None
+) -> list[TrialSpec]:
+    """The trials of a study's verdict in the order in which they run: every method at every seed, seeds first.
+
+    At the first seed the rows stand in the study's order. At each further one the row that stood first goes last, so
+    that no row always runs first, on a cool machine, or always last.
+
+    Args:
+        study: a checked study.
+        fingerprints: source name -> fingerprint of what it holds now (see `sources.base`). They enter the
+            ids, so that a changed file is a different trial.
+        chosen: label -> what the search chose; a row that is searched and not named here stands at the configuration
+            that its search tries first.
+
+    Raises:
+        StudyError: if two rows are the same method with the same configuration.
+    """
+    _refuse_twins(study)
+    _refuse_devices(study)
+    sought = {label: search.first(space) for label, space in search.spaces(study).items()} | dict(chosen or {})
+    protocol = study.protocol.model_copy(update={"learning_rate": None, "search": None})
+    labels = list(study.methods)
+    return [
+        _trial(study, label, sought.get(label, {}), protocol, seed, fingerprints)
+        for turn, seed in enumerate(study.protocol.seeds)
+        for label in _rotated(labels, turn)
+    ]
+
+
+def _rotated(labels: Sequence[str], turn: int) -> list[str]:
+    start = turn % len(labels)
+    return [*labels[start:], *labels[:start]]
+
+
+def search_trial(
+    study: StudySpec,
+    label: str,
+    values: Values,
+    fingerprints: Mapping[str, str] | None = None,
+    steps: int | None = None,
+) -> TrialSpec:
+    """The trial that tries a suggestion for one row, on the share of data and steps that the search gives to all; with
+    at most so many `steps`, where it is pruned."""
+    assert study.protocol.search is not None
+    protocol = search_protocol(study, steps)
+    return _trial(study, label, values, protocol, study.protocol.search.seed, fingerprints, "search")
+
+
+def search_protocol(study: StudySpec, steps: int | None = None) -> Protocol:
+    """The protocol of a search's trials: the study's own with the share of data and steps that the search gives."""
+    assert study.protocol.search is not None
+    given = study.protocol.search.model_dump(include={"train_rows", "epochs", "max_steps"}, exclude_none=True)
+    if steps is not None:
+        given["max_steps"] = steps
+    return study.protocol.model_copy(update={"learning_rate": None, "search": None, **given})
+
+
+def _trial(
+    study: StudySpec,
+    label: str,
+    values: Values,
+    protocol: Protocol,
+    seed: int,
+    fingerprints: Mapping[str, str] | None,
+    purpose: Purpose = "verdict",
+) -> TrialSpec:
+    row = study.methods[label]
+    task = study.task.model_copy(update={"options": task_options(study)})
+    options, rate = _configuration(study, row, values)
+    devices, shard = devices_of(study, row)
+    protocol = protocol.model_copy(update={"seeds": (seed,)})
+    trial = TrialSpec(
+        id="",
+        study=study.name,
+        label=label,
+        purpose=purpose,
+        method=row.method,
+        options=options,
+        learning_rate=rate,
+        seed=seed,
+        model=study.model,
+        task=task,
+        protocol=protocol,
+        devices=devices,
+        shard=shard,
+        execution=study.execution,
+        fingerprints=dict(fingerprints or {}),
+    )
+    return trial.model_copy(update={"id": trial_id(trial)})
+
+
+def trial_id(trial: TrialSpec) -> str:
+    """The id that a trial's content gives it: `ROW-sSEED-HASH`, of a search `ROW-search-sSEED-HASH`."""
+    content = {
+        "version": SPEC_VERSION,
+        "model": trial.model.model_dump(mode="json"),
+        "task": trial.task.model_dump(mode="json"),
+        # A trial is the same trial whether a search led to it or not, so `search` is no part of what it is.
+        "protocol": _without_later_keys(trial.protocol.model_dump(mode="json", exclude={"search"})),
+        "method": trial.method,
+        "options": trial.options,
+        "learning_rate": trial.learning_rate,
+        "fingerprints": trial.fingerprints or {},
+    }
+    content |= _spread(trial.devices, trial.shard)
+    name = _slug(trial.label)
+    if trial.purpose != "verdict":
+        content["purpose"] = trial.purpose
+        name = f"{name}-{trial.purpose}"
+    return f"{name}-s{trial.seed}-{content_hash(content)[:10]}"
+
+
+def _refuse_twins(study: StudySpec) -> None:
+    """Two rows that are the same method, configured and searched alike, would be the same row twice."""
+    problems: list[Problem] = []
+    seen: dict[str, str] = {}
+    spaces = search.spaces(study)
+    for label, row in study.methods.items():
+        space = spaces.get(label, ())
+        options, rate = _configuration(study, row, search.first(space))
+        spread = _spread(*devices_of(study, row))
+        content = content_hash([row.method, options, rate, [repr(dimension) for dimension in space], spread])
+        if content in seen:
+            problems.append(Problem(f"methods.{label}", f"has the same method and configuration as {seen[content]!r}"))
+        seen[content] = label
+    if problems:
+        raise StudyError(problems)
+
+
+def devices_of(study: StudySpec, row: MethodSpec) -> tuple[int, bool]:
+    """On how many devices a row's trials run, and whether its weights are spread over them. What uses no model runs on
+    one, and what is not trained is not spread."""
+    method = registry.methods()[row.method]
+    if not method.uses_model:
+        return 1, False
+    shard = study.shard if row.shard is None else row.shard
+    return row.devices or study.devices, bool(shard and method.trains)
+
+
+def _spread(devices: int, shard: bool) -> dict[str, Any]:
+    """Devices as part of what a trial is: one device is no part, so that ids are what they were."""
+    return {**({"devices": devices} if devices > 1 else {}), **({"shard": True} if shard else {})}
+
+
+def _without_later_keys(protocol: dict[str, Any]) -> dict[str, Any]:
+    """A protocol without what came later and stands at its default: ids and folders are what they were."""
+    return {key: value for key, value in protocol.items() if (key, value) != ("gradient_checkpointing", False)}
+
+
+def _refuse_devices(study: StudySpec) -> None:
+    """Weights are spread over two devices or more, and only where the method leaves the model's modules alone."""
+    problems = []
+    for label, row in study.methods.items():
+        devices, shard = devices_of(study, row)
+        if shard and devices == 1:
+            problems.append(Problem(f"methods.{label}", "shard spreads weights over several devices; set devices too"))
+        elif shard and not registry.methods()[row.method].shardable:
+            able = [name for name, method in registry.methods().items() if method.shardable]
+            reason = f"{row.method} cannot be sharded; {', '.join(able)} can: set shard there, not for the study"
+            problems.append(Problem(f"methods.{label}", reason))
+    if problems:
+        raise StudyError(problems)
+
+
+def _configuration(study: StudySpec, row: MethodSpec, values: Values) -> tuple[dict[str, Any], float | None]:
+    """The row's options, defaults filled in, and its learning rate, null for a method that does not train.
+
+    What the search suggests comes before the protocol's one rate for all, that before the row's own rate, and that
+    before the method's default.
+    """
+    method = registry.methods()[row.method]
+    sought = {key: value for key, value in values.items() if key != search.LEARNING_RATE}
+    options: dict[str, Any] = method.Options.model_validate({**row.options, **sought}).model_dump(mode="json")
+    if not method.trains:
+        return options, None
+    rate = values.get(search.LEARNING_RATE) or study.protocol.learning_rate or row.learning_rate
+    return options, rate if rate is not None else method.learning_rate.center
+
+
+def _slug(label: str) -> str:
+    return "".join(c if c.isalnum() or c in "_." else "_" for c in label)
+
+
+def task_options(study: StudySpec) -> dict[str, Any]:
+    """The task's options with defaults filled in."""
+    task = registry.tasks()[study.task.name]
+    options: dict[str, Any] = task.Options.model_validate(study.task.options).model_dump(mode="json")
+    if options["missing"] == "refuse":
+        # The key came later: without it trials and folders keep their ids.
+        del options["missing"]
+    return options
+
+
+def question(study: StudySpec) -> dict[str, Any]:
+    """What a study asks apart from which methods, how many seeds and how many search trials: studies with equal
+    questions may share a folder and a table."""
+    protocol = study.protocol.model_dump(mode="json", exclude={"seeds": True, "search": {"trials"}})
+    protocol = _without_later_keys(protocol)
+    if study.protocol.search is None:
+        del protocol["search"]
+    elif study.protocol.search.prune == "none":
+        # The key came later: without it folders keep their names.
+        del protocol["search"]["prune"]
+    return {
+        "model": study.model.model_dump(mode="json"),
+        "task": {**study.task.model_dump(mode="json"), "options": task_options(study)},
+        "protocol": protocol,
+        **_spread(study.devices, study.shard),
+    }
+
+
+def selection(study: StudySpec) -> list[Any]:
+    """The rows and seeds, in which studies of one question may differ."""
+    rows = {label: row.model_dump(mode="json", exclude_defaults=True) for label, row in study.methods.items()}
+    return [rows, sorted(study.protocol.seeds)]
+
+
+def difference(before: StudySpec, after: StudySpec) -> str:
+    """The first few keys in which two studies' questions differ, in words."""
+    old, new = _flat(question(before)), _flat(question(after))
+    keys = [key for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key)]
+    shown = [f"{key}: {old.get(key)} there, {new.get(key)} here" for key in keys[:3]]
+    return "; ".join(shown) + ("; …" if len(keys) > 3 else "")
+
+
+def _flat(value: Any, path: str = "") -> dict[str, Any]:
+    if isinstance(value, dict) and value:
+        flat: dict[str, Any] = {}
+        for key, item in value.items():
+            flat |= _flat(item, f"{path}.{key}" if path else str(key))
+        return flat
+    return {path: value}

@@ -1,0 +1,269 @@
+"""What a study will take, before it is trained: memory, seconds and disk of each row.
+
+Model states and activations are counted without running anything; a probe of a few real steps says what this machine
+adds to that. `trial/estimate` makes a row's forecast in a process of its own; what is here is plain data and
+the sums over it. docs/plan.md describes every key.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import Field
+
+from tuneoff.config.spec import Frozen
+from tuneoff.records.record import Prediction
+
+FORECAST_VERSION = 1
+TOO_SHORT_SECONDS = 0.1
+"""A counted phase below this has no factor: what is off there is overhead, whatever it is of."""
+
+How = Literal["probed", "counted"]
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What the literature leads one to expect of a method before a run: an interval, wide rather than narrow.
+
+    Attributes:
+        low, high: share of full fine-tuning's gain over the floor, in models of up to a few billion parameters.
+        source: what was published, with its year; the interval is our reading of it.
+
+    Raises:
+        ValueError: if the interval is none.
+    """
+
+    low: float
+    high: float
+    source: str
+
+    def __post_init__(self) -> None:
+        if not -math.inf < self.low <= self.high < math.inf:
+            raise ValueError(f"{self.low} to {self.high} is no interval")
+
+
+class Shape(Frozen):
+    """A micro-batch as it is computed, padding included."""
+
+    examples: int
+    tokens: int = Field(description="of each example: what is put in, padded to the longest")
+    targets: int = Field(0, description="positions of the micro-batch whose logits are computed; 0 for a class head")
+
+
+class Counted(Frozen):
+    """One training step at one shape, counted without running it."""
+
+    shape: Shape
+    activations_bytes: int = Field(description="greatest sum of live tensors above weights, gradients and optimizer")
+    operations: int = Field(description="floating-point operations of forward and backward pass")
+
+
+class Probed(Frozen):
+    """Real training steps at one shape."""
+
+    shape: Shape
+    steps: int = Field(description="steps that were timed, the first ones at this shape not among them")
+    seconds: float = Field(description="median of one step")
+    peak_bytes: int | None = Field(None, description="peak of the process (CPU) or the allocator (CUDA) until then")
+
+
+class Remedy(Frozen):
+    """A change under which a row that does not fit would fit."""
+
+    change: str = Field(description="as it is given to --set, e.g. `protocol.gradient_accumulation_steps=4`")
+    peak_memory_bytes: int
+    same_result: bool = Field(description="whether the row computes the same, apart from rounding")
+
+
+class RowForecast(Frozen):
+    """What one trial of a row will take. A figure that cannot be told is null, and `missing` says why."""
+
+    label: str
+    trial: str = Field("", description="id of the trial of the verdict that it is of")
+    how: How
+    corrected_by: str | None = Field(
+        None, description="of a row that was counted: the probed row by which its figures were corrected"
+    )
+    device: str
+    peak_memory_bytes: int | None = None
+    memory: dict[str, int] = Field(
+        default_factory=dict,
+        description="its parts in bytes: `process` (interpreter, libraries, data), `weights`, `gradients`, "
+        "`optimizer`, `activations`",
+    )
+    train_seconds: float | None = None
+    seconds: dict[str, float] = Field(
+        default_factory=dict,
+        description="by phase, of a trial of the verdict: load, tokenize, preflight, train, validation, test, "
+        "inference, checkpoint",
+    )
+    search_seconds: dict[str, float] = Field(
+        default_factory=dict, description="the same of a trial of the search; empty without one"
+    )
+    stored_bytes: int | None = None
+    predictions_bytes: int | None = Field(
+        None, description="predictions that a trial of the verdict keeps (see `predictions_size`)"
+    )
+    largest: Shape | None = Field(None, description="the micro-batch that takes the most memory")
+    counted: tuple[Counted, ...] = ()
+    probed: tuple[Probed, ...] = ()
+    forecast_seconds: float = Field(0.0, description="what this forecast took")
+    available_bytes: int | None = Field(
+        None, description="the memory that `fits` is about: what was asked about, else what this machine has for it"
+    )
+    fits: bool | None = Field(None, description="whether the peak is within `available_bytes`; null where unknown")
+    remedies: tuple[Remedy, ...] = Field((), description="what would make it fit; empty where it fits or nothing would")
+    missing: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def trial_seconds(self) -> float | None:
+        """A whole trial of the verdict; None where its phases are not known."""
+        return sum(self.seconds.values()) if self.seconds else None
+
+    def search_trial_seconds(self, share: float = 1.0) -> float:
+        """A trial of the search that takes this share of the steps; 0 where the row is not searched."""
+        return sum(self.search_seconds.values()) - (1 - share) * self.search_seconds.get("train", 0.0)
+
+
+class StudyForecast(Frozen):
+    """What the trials of a study will take that were to come when it was made."""
+
+    forecast_version: int = FORECAST_VERSION
+    rows: dict[str, RowForecast]
+    total_seconds: float | None = Field(None, description="all trials of search and verdict, one after another")
+    disk_bytes: int | None = Field(None, description="kept weights and predictions of all trials of the verdict")
+    memory_limit_bytes: int | None = Field(None, description="the memory that was asked about; null: this machine's")
+    missing: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def forecast_seconds(self) -> float:
+        """What making it took."""
+        return sum(row.forecast_seconds for row in self.rows.values())
+
+    @property
+    def unfit(self) -> list[RowForecast]:
+        """The rows that do not fit into the memory there is."""
+        return [row for row in self.rows.values() if row.fits is False]
+
+
+def corrected(row: RowForecast, counted: RowForecast, probed: RowForecast) -> RowForecast:
+    """A counted row, corrected by what counting another one missed.
+
+    Machine, model and data are the same for both: each phase is taken to be off by the same factor (a very short one
+    by as many seconds), and what the process holds besides its tensors by as many bytes.
+
+    Args:
+        row: the row, counted.
+        counted, probed: the other one, counted with it and probed.
+    """
+    before, after = counted.seconds, probed.seconds
+    usual = after["train"] / before["train"] if before.get("train") and "train" in after else 1.0
+
+    def mended(phase: str, value: float) -> float:
+        if phase not in before or phase not in after:
+            return value * usual
+        if before[phase] < TOO_SHORT_SECONDS:
+            return max(0.0, value + after[phase] - before[phase])
+        return value * after[phase] / before[phase]
+
+    def scaled(seconds: Mapping[str, float]) -> dict[str, float]:
+        return {phase: mended(phase, value) for phase, value in seconds.items()}
+
+    changed: dict[str, Any] = {"seconds": scaled(row.seconds), "search_seconds": scaled(row.search_seconds)}
+    if row.train_seconds is not None:
+        changed["train_seconds"] = row.train_seconds * usual
+    own, less, more = row.peak_memory_bytes, counted.peak_memory_bytes, probed.peak_memory_bytes
+    if own is not None and less is not None and more is not None and row.memory:
+        missed = more - less
+        peak = max(0, own + missed)
+        fits = row.fits if row.available_bytes is None else peak <= row.available_bytes
+        memory = {**row.memory, "process": max(0, row.memory.get("process", 0) + missed)}
+        changed |= {"memory": memory, "peak_memory_bytes": peak, "fits": fits}
+        if fits is False and row.fits:
+            changed["missing"] = {**row.missing, "remedies": "by its count alone it fits, so none were tried"}
+    return row.model_copy(update={**changed, "corrected_by": probed.label})
+
+
+def study_forecast(
+    rows: Mapping[str, RowForecast],
+    verdict: Sequence[str],
+    search: Sequence[str] = (),
+    *,
+    search_shares: Sequence[float] = (),
+    keep_weights: bool = True,
+    memory_limit_bytes: int | None = None,
+) -> StudyForecast:
+    """Adds up the rows.
+
+    Args:
+        rows: label -> forecast of one of its trials.
+        verdict: the label of every trial of the verdict.
+        search: the label of every trial of the search, which keeps neither weights nor predictions.
+        search_shares: of the steps of its row's forecast, what each of these takes; all of them where not given.
+        keep_weights: whether trained weights stay after the trial.
+        memory_limit_bytes: the memory that was asked about.
+    """
+    missing: dict[str, str] = {}
+    unknown = [label for label in verdict if not rows[label].seconds]
+    unknown += [label for label in search if not rows[label].search_seconds]
+    total: float | None = None
+    if unknown:
+        missing["total_seconds"] = f"no time is known of {', '.join(dict.fromkeys(unknown))}"
+    else:
+        total = sum(sum(rows[label].seconds.values()) for label in verdict)
+        shares = search_shares or [1.0] * len(search)
+        total += sum(rows[label].search_trial_seconds(share) for label, share in zip(search, shares, strict=True))
+    kept = {label: _kept(rows[label], keep_weights) for label in verdict}
+    lacking = [label for label, size in kept.items() if size is None]
+    disk = None if lacking else sum(kept[label] or 0 for label in verdict)
+    if lacking:
+        missing["disk_bytes"] = f"what is kept is not known of {', '.join(lacking)}"
+    return StudyForecast(
+        rows=dict(rows),
+        total_seconds=total,
+        disk_bytes=disk,
+        memory_limit_bytes=memory_limit_bytes,
+        missing=missing,
+    )
+
+
+def _kept(row: RowForecast, weights: bool) -> int | None:
+    """Bytes that a trial of the verdict leaves; None where a part of them is not known."""
+    if row.predictions_bytes is None or (weights and row.stored_bytes is None):
+        return None
+    return row.predictions_bytes + ((row.stored_bytes or 0) if weights else 0)
+
+
+def predictions_size(
+    targets: Iterable[str], labels: Sequence[str] = (), sources: Iterable[str] = (), metrics: int = 0
+) -> int:
+    """Bytes of the predictions that a trial will keep of a split, before there are any.
+
+    A line holds index, target and output, with a score for each class or the task's values for a text. An output is
+    taken to be as long as its target.
+
+    Args:
+        targets: of every example of the split, in order.
+        labels: the classes; empty for a task that writes.
+        sources: inputs that are kept with the first examples, in order.
+        metrics: how many values of its own an example of a task that writes has.
+    """
+    told = list(sources)
+    size = 0
+    for index, target in enumerate(targets):
+        line = Prediction(
+            index=index,
+            target=target,
+            output=target,
+            scores=(-1.234567,) * len(labels),
+            values={f"metric_{number}": 0.1234567890123456 for number in range(metrics)},
+            loss=None if labels else 12.34567890123456,
+            target_tokens=None if labels else 10,
+            generated_tokens=None if labels else 10,
+            source=told[index] if index < len(told) else "",
+        )
+        size += len(line.model_dump_json().encode()) + 1
+    return size

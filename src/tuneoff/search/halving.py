@@ -1,0 +1,108 @@
+"""Successive halving: few steps for all configurations of a row, and twice as many for the better half, rung by rung.
+
+Every rung costs a row about as much as any other, so most is spent on what looks good: Jamieson & Talwalkar,
+Non-stochastic best arm identification and hyperparameter optimization, AISTATS 2016; Li et al., Hyperband, J Mach Learn
+Res 18, 2018, of which this is one bracket. Rungs and steps are equal for all rows and depend on the protocol alone.
+
+A trial that goes on begins anew: its schedule runs its course within its own steps, so the first half of a long trial
+is not a short trial.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tuneoff.config.spec import Protocol
+from tuneoff.errors import Problem, StudyError
+from tuneoff.search.space import Outcome, Values
+
+FEWEST_STEPS = 10
+"""Of the first rung: with fewer, its scores tell of the first updates and of little else."""
+WHERE = "protocol.search.prune"
+
+
+@dataclass(frozen=True)
+class Rung:
+    """What every row gets at one stage of its search.
+
+    Attributes:
+        trials: the most trials of a row; where it has fewer configurations left, all of them.
+        steps: the most optimizer steps of each; None: what the protocol gives a search trial.
+    """
+
+    trials: int
+    steps: int | None
+
+
+def rungs(protocol: Protocol) -> tuple[Rung, ...]:
+    """The stages of the protocol's search, first to last: one without pruning, none without a search.
+
+    Halving has as many rungs as it can until one trial of a row is left or the first rung would have fewer than
+    `FEWEST_STEPS` steps (or less than twice the warm-up). The last has the whole share of steps.
+
+    Raises:
+        StudyError: if the protocol does not tell the steps, or there is nothing to halve.
+    """
+    search = protocol.search
+    if search is None:
+        return ()
+    if search.prune == "none":
+        return (Rung(search.trials, None),)
+    whole = _most_steps(protocol)
+    if whole is None:
+        message = "halving needs to know the steps of a search trial: set protocol.search.max_steps, e.g. to 200"
+        raise StudyError([Problem(WHERE, message)])
+    fewest = max(FEWEST_STEPS, 2 * (protocol.warmup_steps or 0))
+    count = 1
+    while search.trials >> count and whole >> count >= fewest:
+        count += 1
+    if count == 1:
+        message = (
+            f"halving takes 2 trials and {2 * fewest} steps at least, and the search has "
+            f"{search.trials} and {whole}: give it more, or set {WHERE}=none"
+        )
+        raise StudyError([Problem(WHERE, message)])
+    return tuple(Rung(search.trials >> index, whole >> (count - 1 - index)) for index in range(count))
+
+
+def check_rows(protocol: Protocol, rows: int) -> None:
+    """Whether the training rows of a search trial last for the steps that its rungs count on.
+
+    Raises:
+        StudyError: if not: then even trials of the lower rungs might take all the steps that there are.
+    """
+    search = protocol.search
+    if search is None or search.prune == "none":
+        return
+    counted = rungs(protocol)[-1].steps
+    epochs = search.epochs or protocol.epochs
+    found = _steps(rows, epochs, protocol)
+    if counted is not None and found < counted:
+        message = (
+            f"halving counts on {counted:,} steps of a search trial, but {rows:,} training rows give {found:,} in "
+            f"{epochs} epoch{'s' if epochs != 1 else ''}: set protocol.search.max_steps to {found} or less"
+        )
+        raise StudyError([Problem(WHERE, message)])
+
+
+def promoted(history: Sequence[Outcome], rung: int, count: int) -> list[Values]:
+    """The configurations of the `count` best outcomes of a rung, best first; none that did not complete."""
+    completed = [outcome for outcome in history if outcome.rung == rung and outcome.score is not None]
+    # Sorting keeps the order of equals, so that the earlier one goes on.
+    return [outcome.values for outcome in sorted(completed, key=lambda o: o.merit, reverse=True)[:count]]
+
+
+def _most_steps(protocol: Protocol) -> int | None:
+    """Optimizer steps of a search trial at most, as far as the protocol alone tells."""
+    search = protocol.search
+    assert search is not None
+    rows = search.train_rows or protocol.train_rows
+    limits = [search.max_steps or protocol.max_steps]
+    limits.append(_steps(rows, search.epochs or protocol.epochs, protocol) if rows else None)
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _steps(rows: int, epochs: int, protocol: Protocol) -> int:
+    return epochs * math.ceil(rows / protocol.batch_size)

@@ -1,0 +1,355 @@
+"""The equal search, as pure functions: what may be chosen, what to try next, and what came out best.
+
+What to try next depends on the space, the outcomes so far and the seed, and on nothing that is kept elsewhere: an
+interrupted search goes on with the very suggestions it would have made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from tuneoff import registry
+from tuneoff.config.spec import Candidates, MethodSpec, Sampler, StudySpec
+
+if TYPE_CHECKING:
+    import optuna
+
+LEARNING_RATE = "learning_rate"
+SPREAD = 8
+"""Suggestions of `tpe` that are spread evenly over the space before the scores are used. On simulated curves of a score
+over the learning rate, so many well-spread points find a better rate than a sampler that learns from half of them."""
+EDGE = 0.1
+"""Share of a range, at either end, that counts as its edge."""
+GROWTH = 10.0
+"""Factor by which a range of learning rates grows, the same for every row."""
+
+Values = dict[str, Any]
+"""What a trial of the search sets: option or `learning_rate` -> value."""
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One thing that is searched.
+
+    Attributes:
+        name: an option's, or `learning_rate`.
+        first: the value tried first.
+        choices: the values to choose from, numbers in ascending order; empty for a range.
+        low, high: ends of a range, both included.
+        log: whether the range is searched on a logarithmic scale.
+    """
+
+    name: str
+    first: Any
+    choices: tuple[Any, ...] = ()
+    low: float = 0.0
+    high: float = 0.0
+    log: bool = False
+
+    @property
+    def ordered(self) -> bool:
+        """Whether the values lie in an order: a range, or a list of numbers."""
+        return all(is_number(choice) for choice in self.choices)
+
+    @property
+    def whole(self) -> bool:
+        """Whether a range holds whole numbers only."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+    @property
+    def size(self) -> float:
+        """How many values there are; infinite for a range of fractions."""
+        if self.choices:
+            return len(self.choices)
+        return self.high - self.low + 1 if self.whole else math.inf
+
+    def at(self, share: float) -> Any:
+        """The value at a share (0 to 1) of the way through; of a range of fractions, to four significant digits."""
+        if self.choices:
+            return self.choices[min(int(share * len(self.choices)), len(self.choices) - 1)]
+        low, high = (math.log(self.low), math.log(self.high)) if self.log else (self.low, self.high)
+        value = low + share * (high - low)
+        return self.fit(math.exp(value) if self.log else value)
+
+    def fit(self, value: float) -> float:
+        """The nearest value of the range, short enough to be read."""
+        value = round(value) if self.whole else float(f"{value:.4g}")
+        return min(max(value, self.low), self.high)
+
+    def share(self, value: Any) -> float:
+        """How far (0 to 1) through the range or the list a value lies."""
+        if self.choices:
+            return (self.position(value) + 0.5) / len(self.choices)
+        if self.log:
+            return math.log(value / self.low) / math.log(self.high / self.low)
+        return float((value - self.low) / (self.high - self.low))
+
+    def position(self, value: Any) -> int:
+        """Where in the list a value stands."""
+        # Told by repr, because 1 and true are equal.
+        return [repr(choice) for choice in self.choices].index(repr(value))
+
+    def edge(self, value: Any) -> int:
+        """-1 or 1 where a value lies at the lower or upper edge, else 0.
+
+        The edge is the outer tenth of a range, or the least or greatest of three or more numbers.
+        """
+        if not self.ordered:
+            return 0
+        if self.choices:
+            ends = {self.choices[0]: -1, self.choices[-1]: 1} if len(self.choices) > 2 else {}
+            return ends.get(value, 0)
+        share = self.share(value)
+        return -1 if share < EDGE else 1 if share > 1 - EDGE else 0
+
+    def distribution(self) -> optuna.distributions.BaseDistribution:
+        """The dimension as Optuna knows it; values of a list stand for themselves by their position."""
+        from optuna import distributions
+
+        if self.choices:
+            last = len(self.choices) - 1
+            return (
+                distributions.IntDistribution(0, last)
+                if self.ordered
+                else distributions.CategoricalDistribution(range(last + 1))
+            )
+        if self.whole:
+            return distributions.IntDistribution(int(self.low), int(self.high), log=self.log)
+        return distributions.FloatDistribution(self.low, self.high, log=self.log)
+
+
+Space = tuple[Dimension, ...]
+"""All that is searched of one row."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one suggestion.
+
+    Attributes:
+        values: the suggestion.
+        score: on validation, greater is better; None where the trial did not complete, which is the worst of all.
+        loss: on validation; decides between equal scores.
+        rung: which share of the steps it had; 0 without pruning (see `halving.py`).
+    """
+
+    values: Values
+    score: float | None
+    loss: float | None = None
+    rung: int = 0
+
+    @property
+    def merit(self) -> tuple[float, float]:
+        """Greater is better: the score, then the lower loss."""
+        return -math.inf if self.score is None else self.score, -math.inf if self.loss is None else -self.loss
+
+
+def spaces(study: StudySpec) -> dict[str, Space]:
+    """What is searched of each row, by label; rows of which nothing is searched are left out."""
+    if study.protocol.search is None:
+        return {}
+    found = {label: space(row, study.protocol.learning_rate) for label, row in study.methods.items()}
+    return {label: dimensions for label, dimensions in found.items() if dimensions}
+
+
+def space(row: MethodSpec, rate_for_all: float | None = None) -> Space:
+    """What is searched of one row: its learning rate, unless one is set for all, and the options that ask for it."""
+    method = registry.methods()[row.method]
+    if not method.trains:
+        return ()
+    dimensions = []
+    if rate_for_all is None:
+        own = method.learning_rate
+        center = row.learning_rate or own.center
+        # A range of its own that a row's rate lies outside of reaches as far as that rate.
+        widest = Candidates(low=min(own.low, center), high=max(own.high, center))
+        candidates = row.search.get(LEARNING_RATE, widest)
+        dimensions.append(_dimension(LEARNING_RATE, candidates, center))
+    defaults = {key: field.default for key, field in method.Options.model_fields.items()}
+    for name, candidates in row.search.items():
+        if name != LEARNING_RATE:
+            dimensions.append(_dimension(name, candidates, row.options.get(name, defaults.get(name))))
+    return tuple(dimensions)
+
+
+def _dimension(name: str, candidates: Candidates, wanted: Any) -> Dimension:
+    """`wanted` is tried first where it is one of the candidates, else the middle one."""
+    if candidates.choices is not None:
+        choices = candidates.choices
+        if all(is_number(choice) for choice in choices):
+            choices = tuple(sorted(choices))
+        same = [
+            choice for choice in choices if choice == wanted and isinstance(choice, bool) == isinstance(wanted, bool)
+        ]
+        return Dimension(name, same[0] if same else choices[(len(choices) - 1) // 2], choices)
+    assert candidates.low is not None
+    assert candidates.high is not None
+    low, high, log = candidates.low, candidates.high, candidates.log
+    if name == LEARNING_RATE:
+        low, high, log = float(low), float(high), True
+    made = Dimension(name, None, (), low, high, log)
+    inside = is_number(wanted) and low <= wanted <= high
+    return replace(made, first=wanted if inside else made.at(0.5))
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a number; true and false are none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def size(space: Space) -> float:
+    """How many configurations there are; infinite where a range holds fractions."""
+    return math.prod(dimension.size for dimension in space)
+
+
+def first(space: Space) -> Values:
+    """The configuration tried first."""
+    return {dimension.name: dimension.first for dimension in space}
+
+
+def suggest(space: Space, history: Sequence[Outcome], seed: int, sampler: Sampler = "tpe") -> Values:
+    """What to try after `history`; a pure function of its arguments.
+
+    The first configuration comes first, then (for `tpe`) points spread evenly over the space, at the same places of
+    every row's ranges, then what the sampler makes of the scores. Nothing is suggested twice while anything is left.
+
+    Raises:
+        ValueError: if all configurations were tried.
+    """
+    tried = [outcome.values for outcome in history]
+    if (start := first(space)) not in tried:
+        return start
+    if len(history) >= size(space):
+        raise ValueError("every configuration was tried")
+    for attempt in range(8):
+        if sampler == "tpe" and len(history) < SPREAD:
+            values = _spread(space, len(history) + attempt * SPREAD, seed)
+        else:
+            values = _ask(space, history, _seed(seed, len(history), attempt), sampler)
+        if values not in tried:
+            return values
+    return _untried(space, tried, random.Random(_seed(seed, len(history), 0)))
+
+
+def _seed(*parts: int) -> int:
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "big")
+
+
+def _spread(space: Space, index: int, seed: int) -> Values:
+    """Point `index` (from 1) of a sequence that fills the unit cube evenly at any length (Roberts' R sequence).
+
+    The seed shifts it; points that would nearly repeat the first configuration are left out.
+    """
+    ratio = 2.0
+    for _ in range(60):
+        ratio = (1 + ratio) ** (1 / (len(space) + 1))
+    chance = random.Random(_seed(seed))
+    shifts = [chance.random() for _ in space]
+    start = [dimension.share(dimension.first) for dimension in space]
+    left = index
+    for number in itertools.count(1):
+        point = [(shift + number * ratio ** -(place + 1)) % 1.0 for place, shift in enumerate(shifts)]
+        left -= max(abs(one - other) for one, other in zip(point, start, strict=True)) > 0.5 / SPREAD
+        if left == 0:
+            break
+    return {dimension.name: dimension.at(share) for dimension, share in zip(space, point, strict=True)}
+
+
+def _ask(space: Space, history: Sequence[Outcome], seed: int, sampler: Sampler) -> Values:
+    """What Optuna suggests: a study of its own gets the whole history, then is asked once."""
+    import optuna
+
+    with _quiet():
+        made: optuna.samplers.BaseSampler = (
+            optuna.samplers.RandomSampler(seed)
+            if sampler == "random"
+            else optuna.samplers.TPESampler(seed=seed, n_startup_trials=1, multivariate=len(space) > 1)
+        )
+        study = optuna.create_study(direction="maximize", sampler=made)
+        distributions = {dimension.name: dimension.distribution() for dimension in space}
+        for outcome in history:
+            params = {
+                d.name: d.position(outcome.values[d.name]) if d.choices else outcome.values[d.name] for d in space
+            }
+            score = -math.inf if outcome.score is None else outcome.score
+            study.add_trial(optuna.trial.create_trial(params=params, distributions=distributions, value=score))
+        asked = study.ask(distributions).params
+    return {d.name: d.choices[asked[d.name]] if d.choices else d.fit(asked[d.name]) for d in space}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Optuna tells of every study it makes; ours are made by the dozen."""
+    import optuna
+
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
+def _untried(space: Space, tried: Sequence[Values], chance: random.Random) -> Values:
+    """A configuration of a space that is nearly exhausted, or whose values are too near one another to round."""
+    if size(space) < math.inf:
+        each = [d.choices or range(int(d.low), int(d.high) + 1) for d in space]
+        names = [d.name for d in space]
+        left = [
+            v
+            for combination in itertools.product(*each)
+            if (v := dict(zip(names, combination, strict=True))) not in tried
+        ]
+        return chance.choice(left)
+    return {d.name: d.at(chance.random()) if d.size < math.inf else chance.uniform(d.low, d.high) for d in space}
+
+
+def best(history: Sequence[Outcome]) -> int | None:
+    """Position of the best outcome: highest rung, greatest score, then least loss, then first; None where none
+    completed. A configuration that failed in a rung is not chosen for what it did in a lower one."""
+    lost = [outcome for outcome in history if outcome.score is None]
+    ranked = [
+        (outcome.rung, outcome.merit, -index)
+        for index, outcome in enumerate(history)
+        if outcome.score is not None
+        and not any(later.rung > outcome.rung and later.values == outcome.values for later in lost)
+    ]
+    return -max(ranked)[2] if ranked else None
+
+
+def at_edge(space: Space, values: Mapping[str, Any]) -> dict[str, int]:
+    """What of a configuration lies at an edge: name -> -1 for the lower, 1 for the upper (see `Dimension.edge`)."""
+    edges = {dimension.name: dimension.edge(values[dimension.name]) for dimension in space}
+    return {name: edge for name, edge in edges.items() if edge}
+
+
+def grow(space: Space, history: Sequence[Outcome]) -> Space:
+    """The space with its range of learning rates widened by `GROWTH` on the side where the best rate lies at the edge.
+
+    The rate tried first is then the middle of what was added, with the best values of all else. Where the best rate
+    lies at no edge, or nothing completed, the space stays as it is.
+    """
+    index = best(history)
+    if index is None:
+        return space
+    values = history[index].values
+    ranges = tuple(d for d in space if d.name == LEARNING_RATE and not d.choices)  # a list names all that is wanted
+    edge = at_edge(ranges, values).get(LEARNING_RATE)
+    return tuple(_widened(d, values, edge) if edge else d for d in space)
+
+
+def _widened(dimension: Dimension, values: Values, edge: int) -> Dimension:
+    if dimension.name != LEARNING_RATE:
+        return replace(dimension, first=values[dimension.name])
+    if edge > 0:
+        high = dimension.high * GROWTH
+        return replace(dimension, high=high, first=float(f"{math.sqrt(dimension.high * high):.4g}"))
+    low = dimension.low / GROWTH
+    return replace(dimension, low=low, first=float(f"{math.sqrt(dimension.low * low):.4g}"))

@@ -1,0 +1,393 @@
+"""The forecast of a study, row by row: each in a process of its own, with a way out wherever one fails.
+
+`Executor.forecast` and `Executor.count` make a row's; here it is decided what is asked for, and what stands where
+nothing can be told.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from tuneoff import registry
+from tuneoff.config.spec import TrialSpec
+from tuneoff.errors import DataError, SourceError, StoreError, TuneoffError
+from tuneoff.executors.base import Executor, Inspection
+from tuneoff.records.forecast import How, RowForecast, StudyForecast, corrected, study_forecast
+from tuneoff.store import StudyStore
+
+PAYS = 10.0
+"""Before a run a forecast is made where all trials to come take at least this many times as long."""
+TOO_HIGH = 2.0
+"""Times that are only counted were seen to be about so many times too long."""
+COUNT_SECONDS = 3.0
+"""What counting takes besides what it takes for each row: libraries and data."""
+PROBE_SECONDS = 8.0
+"""What probing a row takes, or less: loading, a few seconds of steps, an evaluation batch; and its counts."""
+PROBE_COUNTS = 5
+"""What a probe counts, in what is counted for a row alone."""
+WRITING = 8
+"""A token that is written takes about so many times as long as one that is read: weights are fetched for few tokens."""
+SHORT_OPERATIONS = 2e13
+"""Trials that compute no more than this are over in some twenty seconds on two cores: sooner than is worth while."""
+FIGURES = ("peak_memory_bytes", "train_seconds", "seconds", "search_seconds", "stored_bytes", "predictions_bytes")
+"""What is missing of a row of which nothing can be told."""
+
+
+@dataclass(frozen=True)
+class Asking:
+    """Which row is being looked into, the `number`-th of `rows`, and how; no `label`: all of them at once."""
+
+    label: str | None
+    number: int
+    rows: int
+    how: How
+
+
+@dataclass(frozen=True)
+class ToCome:
+    """Trials that are to be run.
+
+    Attributes:
+        verdict: those of the verdict.
+        search: those of the search. What they try depends on outcomes, so all of a row stand at what it tries first.
+    """
+
+    verdict: Sequence[TrialSpec]
+    search: Sequence[TrialSpec] = ()
+
+    @property
+    def labels(self) -> list[str]:
+        """The rows that have trials of the verdict to come, in order."""
+        return list(dict.fromkeys(trial.label for trial in self.verdict))
+
+    def only(self, labels: Sequence[str]) -> ToCome:
+        """Those of some rows."""
+        return ToCome(
+            [trial for trial in self.verdict if trial.label in labels],
+            [trial for trial in self.search if trial.label in labels],
+        )
+
+    def longest(self, label: str) -> TrialSpec | None:
+        """The trial of a row's search that has the most steps; None where the row has none."""
+        tries = [trial for trial in self.search if trial.label == label]
+        return max(tries, key=lambda trial: trial.protocol.max_steps or math.inf, default=None)
+
+    @property
+    def search_shares(self) -> list[float]:
+        """For every trial of the search its steps, of those of its row's longest: pruning gives some fewer."""
+        longest = {label: self.longest(label) for label in {trial.label for trial in self.search}}
+        most = {label: trial.protocol.max_steps for label, trial in longest.items() if trial is not None}
+        pairs = [(trial.protocol.max_steps, most[trial.label]) for trial in self.search]
+        return [steps / whole if steps and whole else 1.0 for steps, whole in pairs]
+
+    def total(self, rows: Mapping[str, RowForecast], memory_limit_bytes: int | None = None) -> StudyForecast:
+        """The sums over these trials; `rows` has a forecast of each row, and perhaps of others."""
+        searched = self.only(self.labels)
+        return study_forecast(
+            {label: rows[label] for label in self.labels},
+            [trial.label for trial in self.verdict],
+            [trial.label for trial in searched.search],
+            search_shares=searched.search_shares,
+            keep_weights=any(trial.execution.keep_weights for trial in self.verdict),
+            memory_limit_bytes=memory_limit_bytes,
+        )
+
+
+Listener = Callable[[Asking], None]
+RunListener = Callable[[Asking | StudyForecast], None]
+
+
+class Forecaster:
+    """Forecasts the rows of some trials. One that cannot be probed is counted; `missing` says why.
+
+    Args:
+        executor: asks a process of its own about each row.
+        to_come: the trials.
+        memory_limit_bytes: of another device, to know what would fit there; this machine's where unset.
+        listener: told of each row before it is looked into.
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        to_come: ToCome,
+        memory_limit_bytes: int | None = None,
+        listener: Listener | None = None,
+    ) -> None:
+        self.executor, self.to_come, self.memory_limit_bytes = executor, to_come, memory_limit_bytes
+        self.listener = listener or (lambda _: None)
+        self._out_of_reach: dict[How, str] = {}
+
+    def rows(self, labels: Sequence[str], probe: bool) -> dict[str, RowForecast]:
+        """label -> forecast.
+
+        Raises:
+            KeyboardInterrupt: after the process at work was ended.
+        """
+        if not probe:
+            with suppress(TuneoffError):  # a process that fails for all may do for one
+                return self._count(labels)
+        how: How = "probed" if probe else "counted"
+        return {label: self.row(Asking(label, number, len(labels), how)) for number, label in enumerate(labels, 1)}
+
+    def row(self, asking: Asking) -> RowForecast:
+        """One row's; without figures, and with the reason, where none can be had."""
+        assert asking.label is not None
+        self.listener(asking)
+        begun = time.monotonic()
+        trial, search_trial = self._pair(asking.label)
+        ways: tuple[How, ...] = ("probed", "counted") if asking.how == "probed" else ("counted",)
+        found = self._unknown(trial)
+        missing: dict[str, str] = {}
+        for way in ways:
+            try:
+                found = self._ask(trial, search_trial, way)
+                missing |= found.missing
+                break
+            except TuneoffError as error:
+                missing |= _lacking(error, search_trial) if way == "counted" else {"probed": _reason(error)}
+        told = {"trial": trial.id, "missing": missing, "forecast_seconds": time.monotonic() - begun}
+        return found.model_copy(update=told)
+
+    def _count(self, labels: Sequence[str]) -> dict[str, RowForecast]:
+        """The counts of many rows, made by one process.
+
+        Raises:
+            TuneoffError: if it failed.
+        """
+        self.listener(Asking(None, 1, len(labels), "counted"))
+        pairs = [self._pair(label) for label in labels]
+        answers = self.executor.count(pairs, memory_limit_bytes=self.memory_limit_bytes)
+        rows = {}
+        for label, (trial, search_trial), answer in zip(labels, pairs, answers, strict=True):
+            if isinstance(answer, TuneoffError):
+                answer = self._unknown(trial).model_copy(update={"missing": _lacking(answer, search_trial)})
+            rows[label] = answer.model_copy(update={"trial": trial.id})
+        return rows
+
+    def _pair(self, label: str) -> tuple[TrialSpec, TrialSpec | None]:
+        """What stands for a row: its first trial of the verdict, and the longest of its search."""
+        return next(trial for trial in self.to_come.verdict if trial.label == label), self.to_come.longest(label)
+
+    def _unknown(self, trial: TrialSpec) -> RowForecast:
+        return RowForecast(label=trial.label, trial=trial.id, how="counted", device=self.executor.device)
+
+    def _ask(self, trial: TrialSpec, search_trial: TrialSpec | None, way: How) -> RowForecast:
+        """Asks the executor; rows or weights that were out of reach for one row are not tried again for the next.
+
+        Raises:
+            TuneoffError: if there is no such forecast.
+        """
+        if way in self._out_of_reach:
+            raise TuneoffError(self._out_of_reach[way])
+        try:
+            if way == "probed":
+                return self.executor.forecast(trial, search_trial, memory_limit_bytes=self.memory_limit_bytes)
+            (found,) = self.executor.count([(trial, search_trial)], memory_limit_bytes=self.memory_limit_bytes)
+            if isinstance(found, TuneoffError):
+                raise found
+            return found
+        except (SourceError, DataError) as error:
+            self._out_of_reach[way] = error.message
+            raise
+
+
+def _reason(error: TuneoffError) -> str:
+    return " ".join(error.message.split())
+
+
+def _lacking(error: TuneoffError, search_trial: TrialSpec | None) -> dict[str, str]:
+    """Why a row of which nothing can be told has no figures."""
+    lacking = [figure for figure in FIGURES if figure != "search_seconds" or search_trial is not None]
+    return dict.fromkeys(lacking, _reason(error))
+
+
+def forecast(
+    executor: Executor,
+    to_come: ToCome,
+    *,
+    probe: bool = True,
+    memory_limit_bytes: int | None = None,
+    listener: Listener | None = None,
+) -> StudyForecast:
+    """What trials to come will take.
+
+    Args:
+        executor, to_come, memory_limit_bytes, listener: see `Forecaster`.
+        probe: run a few real steps of each row on this machine; else nothing is run, and times are rough.
+
+    Raises:
+        KeyboardInterrupt: after the process at work was ended.
+    """
+    rows = Forecaster(executor, to_come, memory_limit_bytes, listener).rows(to_come.labels, probe)
+    return to_come.total(rows, memory_limit_bytes)
+
+
+def foretell(
+    executor: Executor,
+    store: StudyStore,
+    to_come: ToCome,
+    seen: Inspection | None = None,
+    *,
+    probe: bool = True,
+    listener: RunListener | None = None,
+) -> None:
+    """Makes the forecast of a run, keeps it in the study's folder and tells what the trials to come will take.
+
+    It must cost little beside the run: see `PAYS` and `SHORT_OPERATIONS`. A row that has a forecast from an earlier run
+    keeps it. No failure of a forecast fails the run.
+
+    Args:
+        executor, to_come: see `Forecaster`.
+        store: the study's folder, which is there.
+        seen: what was found of the trials before.
+        probe: probe where that pays; else count at most.
+        listener: told of each row before it is looked into, and at last of the whole, if there is one.
+
+    Raises:
+        KeyboardInterrupt: after the process at work was ended.
+    """
+    listener = listener or (lambda _: None)
+    before = kept(store)
+    rows = dict(before.rows) if before is not None else {}
+    new = [label for label in to_come.labels if label not in rows]
+    if new and not (seen is not None and _is_short(to_come, seen)):
+        added = to_come.only(new)
+        made = _rows_of_a_run(Forecaster(executor, added, listener=listener), new, _heaviest(added, seen), probe)
+        if made:
+            rows |= made
+            found = added.total(rows)
+            with suppress(StoreError):  # a full disk: the run will say so itself
+                store.write_forecast(found if before is None else together(before, found))
+    if to_come.labels and rows.keys() >= set(to_come.labels):
+        listener(to_come.total(rows))
+
+
+def kept(store: StudyStore) -> StudyForecast | None:
+    """The forecast in a study's folder; None where there is none that can be read."""
+    try:
+        return store.forecast()
+    except StoreError:
+        return None
+
+
+def together(before: StudyForecast, added: StudyForecast) -> StudyForecast:
+    """An earlier forecast and one of other rows, as one."""
+    missing = {**added.missing, **before.missing}
+    total = (before.total_seconds or 0.0) + (added.total_seconds or 0.0)
+    disk = (before.disk_bytes or 0) + (added.disk_bytes or 0)
+    return StudyForecast(
+        rows={**before.rows, **added.rows},
+        total_seconds=None if "total_seconds" in missing else total,
+        disk_bytes=None if "disk_bytes" in missing else disk,
+        missing=missing,
+    )
+
+
+def _is_short(to_come: ToCome, seen: Inspection) -> bool:
+    """Whether trials compute so little that they are over before a forecast is, by parameters, rows and most tokens."""
+    if seen.data is None:
+        return False
+    rows = {split: found["rows"] for split, found in seen.data["splits"].items()}
+    weights = {
+        trial.label: sum(seen.trials[trial.id]["total_parameters"].values())
+        for trial in to_come.verdict
+        if seen.trials.get(trial.id)
+    }
+    total = 0.0
+    for trial in (*to_come.verdict, *to_come.search):
+        protocol = trial.protocol
+        trained = protocol.epochs * min(rows["train"], protocol.train_rows or rows["train"])
+        trained = min(trained, protocol.max_steps * protocol.batch_size) if protocol.max_steps else trained
+        read = protocol.epochs * protocol.evaluations_per_epoch * rows.get("validation", 0) + rows.get("test", 0)
+        # Two operations for a weight and a token forward, twice that backward.
+        tokens = protocol.max_length * (3 * trained + read) + WRITING * _written(trial, rows)
+        total += 2 * weights.get(trial.label, 0) * tokens
+    return total < SHORT_OPERATIONS
+
+
+def _written(trial: TrialSpec, rows: Mapping[str, int]) -> int:
+    """Tokens that a trial writes at most."""
+    task = registry.tasks()[trial.task.name](trial.task.options)
+    if task.produces != "text" or task.target_room is None:
+        return 0
+    protocol = trial.protocol
+    selects = task.selects(protocol.select_metric) in task.written_metrics
+    validations = protocol.epochs * protocol.evaluations_per_epoch if selects else 0
+    tests = 1 if trial.purpose == "verdict" else 0
+    return task.target_room * (tests * rows.get("test", 0) + validations * rows.get("validation", 0))
+
+
+def _heaviest(to_come: ToCome, seen: Inspection | None) -> str | None:
+    """The row that trains the most parameters, which is the likeliest not to fit; the first one where that is not
+    known, and None where no row trains."""
+    counts = seen.trials if seen is not None else {}
+
+    def trained(trial: TrialSpec) -> int:
+        return sum(counts[trial.id]["trainable_parameters"].values()) if trial.id in counts else 0
+
+    trains = [trial for trial in to_come.verdict if trial.learning_rate is not None]
+    return max(trains, key=trained).label if trains else None
+
+
+def _rows_of_a_run(
+    forecaster: Forecaster, labels: Sequence[str], first: str | None, probe: bool
+) -> dict[str, RowForecast]:
+    """Counts one row, to know what pays; then all; probes one and corrects the others by it, or probes all.
+
+    Args:
+        forecaster: of the trials to come.
+        labels: the rows.
+        first: the one that is counted first; None where none trains.
+        probe: run real steps.
+
+    Returns:
+        Forecasts of these rows; of none where the trials to come take too little time and the row fits.
+    """
+    if first is None:
+        return {}
+    to_come = forecaster.to_come
+    rows = forecaster.rows([first], probe=False)
+    if not _pays(to_come, rows[first], len(labels), probe):
+        return {}
+    if rest := [label for label in labels if label != first]:
+        rows |= forecaster.rows(rest, probe=False)
+    # Rows on several devices are never probed.
+    devices = {trial.label: trial.devices for trial in to_come.verdict}
+    alone = [label for label in labels if devices[label] == 1]
+    if not probe or not alone:
+        return rows
+    trains = sorted((rows[label] for label in alone if rows[label].train_seconds is not None), key=_train_seconds)
+    if not trains:
+        # Of a model that cannot be counted, steps that are run tell nevertheless.
+        return forecaster.rows(labels, probe=True)
+    middle = trains[len(trains) // 2]
+    probed = forecaster.row(Asking(middle.label, 1, 1, "probed"))
+    if probed.how != "probed" or not probed.seconds:
+        return {**rows, middle.label: probed}
+    rest = [label for label in alone if rows[label].how == "counted" and label != middle.label]
+    rows |= {label: corrected(rows[label], middle, probed) for label in rest}
+    rows[middle.label] = probed
+    seconds = to_come.total(rows).total_seconds
+    if seconds is None or seconds >= PAYS * max(PROBE_SECONDS, probed.forecast_seconds) * len(rest):
+        rows |= forecaster.rows(rest, probe=True)
+    return rows
+
+
+def _pays(to_come: ToCome, first: RowForecast, rows: int, probe: bool) -> bool:
+    """Whether forecasting so many rows takes little beside running them, if all are like one that was counted."""
+    if first.trial_seconds is None or first.fits is False:
+        return True
+    trials = sum(trial.learning_rate is not None for trial in to_come.verdict)
+    expected = first.trial_seconds * trials + sum(map(first.search_trial_seconds, to_come.search_shares))
+    own = max(0.0, first.forecast_seconds - COUNT_SECONDS)
+    cost = 2 * COUNT_SECONDS + own * rows + (PROBE_SECONDS + PROBE_COUNTS * own if probe else 0.0)
+    return expected / TOO_HIGH >= PAYS * cost
+
+
+def _train_seconds(row: RowForecast) -> float:
+    return row.train_seconds or 0.0

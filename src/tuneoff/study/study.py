@@ -1,0 +1,450 @@
+"""The whole way through, from Python: plan, run, results, report.
+
+study = tuneoff.Study("quickstart", methods=["lora", "full"], seeds=3)
+study.run("runs/quickstart")
+print(study.results())
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tuneoff import sources
+from tuneoff.analysis.search_rounds import Search, outline, recorded
+from tuneoff.config.spec import StudySpec, TrialSpec
+from tuneoff.errors import StoreError
+from tuneoff.executors.base import Executor, Inspection, Listener, Progress
+from tuneoff.planning import loading
+from tuneoff.planning.plan import content_hash, plan, question, selection
+from tuneoff.records.forecast import StudyForecast
+from tuneoff.records.record import Status, TrialRecord
+from tuneoff.store import StudyStore, refuse_overwriting
+from tuneoff.study import forecast_planner, notebook
+from tuneoff.study.forecast_planner import ToCome
+from tuneoff.trackers.process import Outlets
+from tuneoff.trial import early
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console, ConsoleOptions, RenderableType
+
+    from tuneoff.analysis.results import Asked
+    from tuneoff.report.advice import Advice
+
+
+class Study:
+    """A question, and where its answers are kept.
+
+    Args:
+        study: a recipe's name, the path of a study file, a mapping of study keys, or a `StudySpec`.
+        overrides: `dotted.key=value` texts or a mapping of dotted keys to values.
+        methods: rows or methods to run instead of the study's own.
+        seeds: number of seeds instead of the study's own.
+        random_weights: build the base model's architecture alone; quality then means nothing.
+        device: `auto`, `cpu` or `cuda`.
+
+    Raises:
+        StudyError: with every problem of the study.
+    """
+
+    def __init__(
+        self,
+        study: str | Path | Mapping[str, Any] | StudySpec,
+        *,
+        overrides: Iterable[str] | Mapping[str, Any] = (),
+        methods: Iterable[str] | None = None,
+        seeds: int | None = None,
+        random_weights: bool = False,
+        device: str = "auto",
+    ) -> None:
+        changes: dict[str, Any] = {"methods": methods, "seeds": seeds, "random_weights": random_weights}
+        if isinstance(study, StudySpec):
+            self.spec = loading.narrow(study, **changes)
+        elif isinstance(study, Mapping):
+            self.spec = loading.narrow(loading.parse(loading.override(dict(study), overrides)), **changes)
+        else:
+            self.spec = loading.load(study, overrides, **changes)
+        self.device = device
+        self.folder: Path | None = None
+        self._planned: list[TrialSpec] = []
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Study:
+        """A study that was run before.
+
+        Raises:
+            StoreError: if the folder holds none.
+        """
+        study = cls(StudyStore.open(folder).study())
+        study.folder = Path(folder)
+        return study
+
+    @property
+    def default_folder(self) -> Path:
+        """`runs/NAME-xxxxxx`: one for each question, its rows and its seeds. A re-run continues where it stopped, and a
+        folder's report is of what was asked for."""
+        asked = [question(self.spec), selection(self.spec)]
+        return Path("runs") / f"{self.spec.name}-{content_hash(asked)[:6]}"
+
+    def plan(self) -> list[TrialSpec]:
+        """The trials of the verdict, without looking at weights; local files are read for their fingerprints only.
+
+        Rows that are searched stand at the configuration that their search chose, or before it is over at the one
+        that it tries first.
+
+        Raises:
+            SourceNotFound: if a local file is not there.
+        """
+        return plan(self.spec, self._fingerprints(), self.chosen)
+
+    def plan_search(self) -> list[TrialSpec]:
+        """A trial for each that the search has before it grows, round by round; empty for a study without one.
+
+        All stand at the configuration that is tried first, because what comes after it depends on outcomes.
+        """
+        return outline(self.spec)
+
+    @property
+    def chosen(self) -> dict[str, dict[str, Any]]:
+        """label -> what the search chose: option or `learning_rate` -> value. Empty before a search is over."""
+        place = StudyStore(self.folder) if self.folder is not None else None
+        found = recorded(place) if place is not None and place.is_there else None
+        rows = found["rows"] if found is not None else {}
+        return {label: row["choice"] for label, row in rows.items() if row["choice"] and label in self.spec.methods}
+
+    def inspect(self, trials: list[TrialSpec] | None = None, *, require_data: bool = False) -> Inspection:
+        """Counts parameters and looks at the data in a child process; trains nothing."""
+        trials = self.plan() if trials is None else trials
+        early.refuse_study(self.spec, trials, require_data)
+        with self._executor() as executor:
+            return executor.inspect(self.spec, trials, require_data)
+
+    def forecast(
+        self, *, probe: bool = True, memory_limit: int | None = None, listener: forecast_planner.Listener | None = None
+    ) -> StudyForecast:
+        """What all trials of the study will take, found out row by row in child processes; docs/plan.md says how.
+
+        Args:
+            probe: run a few real steps of each row on this machine; else nothing is run, and times are rough.
+            memory_limit: bytes of another device, to know what would fit there; this machine's where unset.
+            listener: told of each row before it is looked into.
+        """
+        to_come = ToCome(self.plan(), self.plan_search())
+        early.refuse_study(self.spec, to_come.verdict, required=True)
+        with self._executor() as executor:
+            return forecast_planner.forecast(
+                executor, to_come, probe=probe, memory_limit_bytes=memory_limit, listener=listener
+            )
+
+    def preview(
+        self, *, probe: bool = True, memory_limit: int | None = None, listener: forecast_planner.Listener | None = None
+    ) -> tuple[Inspection, StudyForecast | None]:
+        """`inspect` and `forecast` in one; without a forecast where the rows of data cannot be read."""
+        to_come = ToCome(self.plan(), self.plan_search())
+        early.refuse_study(self.spec, to_come.verdict, required=False)
+        with self._executor() as executor:
+            seen = executor.inspect(self.spec, to_come.verdict, False)
+            if seen.data is None:
+                return seen, None
+            found = forecast_planner.forecast(
+                executor, to_come, probe=probe, memory_limit_bytes=memory_limit, listener=listener
+            )
+        return seen, found
+
+    def run(
+        self,
+        out: str | Path | None = None,
+        listener: Listener | None = None,
+        *,
+        probe: bool = True,
+        foretell: forecast_planner.RunListener | None = None,
+        progress: bool | None = None,
+    ) -> Study:
+        """Runs the search, if there is one, and then every trial that has no finished record.
+
+        Failed trials are in the records, not raised.
+
+        Args:
+            out: the study's folder; where unset `default_folder`, which takes over what folders beside it have finished
+                of the same trials.
+            listener: told what the trials do.
+            probe: let the forecast before it probe where that pays; else it only counts (docs/plan.md).
+            foretell: told of each row that is forecast, and then of the whole forecast.
+            progress: show a bar; where unset, in a notebook and without a listener of one's own.
+
+        Raises:
+            TuneoffError: anything that makes the study impossible, before training.
+            KeyboardInterrupt: after running trials were recorded as cancelled.
+        """
+        self.folder = Path(out) if out is not None else self.default_folder
+        if listener is None:
+            total = len(self.plan_search()) + len(self.spec.methods) * len(self.spec.protocol.seeds)
+            with notebook.bar(total, notebook.in_notebook() if progress is None else progress) as shown:
+                return self.run(out, shown, probe=probe, foretell=foretell)
+        prints = self._fingerprints()
+        place = StudyStore(self.folder)
+        relatives = place.relatives if out is None else []
+        search = Search(self.spec, prints, place)
+        outlets = Outlets(self.spec.trackers)
+        listener = outlets.follow(listener)
+        with place.lock(), self._executor() as executor, outlets:
+            place.set_aside_damage()
+            place.check(self.spec)
+            # Looked at before anything is written, so that a study that cannot be leaves nothing to clean up.
+            sought = search.missing()
+            self._planned = trials = plan(self.spec, prints, search.chosen)
+            place.adopt(self.spec, trials, relatives)
+            seen = None
+            if missing := [trial for trial in trials if place.trial(trial.id).finished_record() is None]:
+                early.refuse_study(self.spec, missing, required=True)
+                seen = executor.inspect(self.spec, missing, require_data=True)
+                missing += _repeat_changed(place, trials, seen, listener)
+            if sought:
+                # The search's share of the data may be too small where the whole is not.
+                search.check(executor.inspect(search.study_of_trials(), sought, require_data=True))
+            if not place.is_there:
+                # What is to come, until the search chooses; a search that goes on leaves what was chosen before.
+                StudyStore.create(self.folder, self.spec, trials)
+            outlets.open(place)
+            to_come = ToCome(missing, self._search_to_come(search) if sought else [])
+            forecast_planner.foretell(executor, place, to_come, seen, probe=probe, listener=foretell)
+            search.run(executor, listener, relatives)
+            self._planned = trials = plan(self.spec, prints, search.chosen)
+            store = StudyStore.create(self.folder, self.spec, [*trials, *search.others()])
+            store.adopt(self.spec, trials, relatives)
+            contents = dict(seen.contents) if seen is not None else {}
+            expecting = [trial.model_copy(update={"contents": contents}) for trial in trials]
+            self._run_verdict(store, expecting, search.hopeless, executor, listener)
+            outlets.artifacts(self.report)
+        return self
+
+    def _search_to_come(self, search: Search) -> list[TrialSpec]:
+        """A trial for each that the search has still to run, as far as can be told; see `plan_search`."""
+        done = Counter({label: len(row.records) for label, row in search.rows.items()})
+        left = []
+        for trial in self.plan_search():
+            if done[trial.label] > 0:
+                done[trial.label] -= 1
+            else:
+                left.append(trial)
+        return left
+
+    def _run_verdict(
+        self,
+        store: StudyStore,
+        trials: list[TrialSpec],
+        hopeless: Mapping[str, str],
+        executor: Executor,
+        listener: Listener,
+    ) -> None:
+        """Runs the trials, those aside whose search found nothing; these get a record that says so."""
+        lost = [
+            trial for trial in trials if trial.label in hopeless and store.trial(trial.id).finished_record() is None
+        ]
+        for trial in lost:
+            record = TrialRecord(spec=trial, status=Status.FAILED, cause=hopeless[trial.label])
+            store.trial(trial.id).begin_attempt()
+            store.trial(trial.id).write_record(record)
+            listener(Progress("ended", trial, record=record))
+        executor.run(store, [trial for trial in trials if trial not in lost], listener)
+
+    def records(self) -> list[TrialRecord]:
+        """The records there are of the rows and seeds asked for; not those of the search.
+
+        Raises:
+            StoreError: if the study has not been run.
+        """
+        wanted = {trial.id for trial in self._planned}
+        return [record for record in self._store().records() if not wanted or record.spec.id in wanted]
+
+    @property
+    def asked(self) -> Asked | None:
+        """What the last run asked for, of a folder that may hold more; None for a study that was opened."""
+        from tuneoff.analysis.results import Asked
+
+        return Asked(self.spec, tuple(self._planned)) if self._planned else None
+
+    def results(self) -> pd.DataFrame:
+        """One row per trial: label, method, seed, status, every test metric and every cost."""
+        from tuneoff.analysis import table
+
+        return table.trials_frame(self.records())
+
+    def report(self, *, plots: bool = True) -> Path:
+        """Writes `report/` inside the study's folder and returns the path of `report.md`.
+
+        Where the folder holds rows or seeds that the last run did not ask for, those that it did go to a folder beside.
+        """
+        from tuneoff import report
+
+        return report.write(self._store(), plots=plots, asked=self.asked)
+
+    def recommend(
+        self,
+        *,
+        max_memory: str | None = None,
+        max_train_time: str | None = None,
+        max_stored: str | None = None,
+        max_latency: str | None = None,
+        at_least: Mapping[str, float] | None = None,
+        at_most: Mapping[str, float] | None = None,
+        metric: str | None = None,
+        prefer: str = "time",
+        pareto: Iterable[str] = (),
+    ) -> Advice:
+        """Which row to use, of those that the last run asked for; docs/recommend.md says how. Print it for the words.
+
+        Args:
+            max_memory, max_train_time, max_stored, max_latency: limits with their units, e.g. `4GB` or `15m`.
+            at_least, at_most: test metric -> limit.
+            metric: what quality is judged by; the primary metric where unset.
+            prefer: the cost that decides among rows that are equally good.
+            pareto: axes of each front to find, e.g. `quality,memory`.
+
+        Raises:
+            StoreError: if no trial is completed.
+            StudyError: if a limit, the metric or an axis cannot be read.
+        """
+        from tuneoff.report.advice import advise
+
+        costs = {"memory": max_memory, "time": max_train_time, "stored": max_stored, "latency": max_latency}
+        least, most = ([f"{name}={value}" for name, value in (of or {}).items()] for of in (at_least, at_most))
+        return advise(self._store(), costs, least, most, metric, prefer, tuple(pareto), self.asked)
+
+    def export(self, trial: str, out: str | Path, *, merged: bool = False) -> Path:
+        """Writes a trained trial as files that PEFT or transformers load; returns their folder.
+
+        Args:
+            trial: its id, or the beginning of it.
+            out: a new folder.
+            merged: fold the method into the base model and write a plain model.
+
+        Raises:
+            StoreError: if there is no such trial, it cannot be exported, or `out` is not empty.
+        """
+        return Path(self.call("export", trial, out=str(out), merged=merged)["folder"])
+
+    def predict(self, trial: str, file: str | Path) -> pd.DataFrame:
+        """Predicts every row of a file: `index`, `output`, and for classes `probability` and `scores` (class ->
+        probability), for written text `generated_tokens`.
+
+        Args:
+            trial: its id, or the beginning of it.
+            file: CSV, TSV, JSONL or Parquet with the columns that the study puts in.
+
+        Raises:
+            StoreError: if there is no such trial, or it kept no weights.
+            SourceError, DataError: if the file cannot be read or lacks a column.
+        """
+        import pandas as pd
+
+        return pd.DataFrame(self.call("predict", trial, file=str(file))["predictions"])
+
+    def __repr__(self) -> str:
+        counts = {"row": len(self.spec.methods), "seed": len(self.spec.protocol.seeds)}
+        size = " × ".join(f"{count} {noun}{'s' if count > 1 else ''}" for noun, count in counts.items())
+        place = f", folder {str(self.folder)!r}" if self.folder is not None else ""
+        return f"<Study {self.spec.name!r}: {self.spec.model.source}, {size}{place}>"
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        """What it asks, and where it was run the table of results and the answer."""
+        from rich.text import Text
+
+        yield Text(repr(self), style="bold")
+        if self.folder is None or not StudyStore(self.folder).is_there:
+            yield Text(f"rows: {', '.join(self.spec.methods)}")
+            return
+        from tuneoff import report
+        from tuneoff.report import terminal
+
+        found = report.summary(self._store(), self.asked)
+        yield terminal.table(found, options.max_width)
+        yield Text(found["answer"]["text"])
+
+    def _repr_html_(self) -> str:
+        import io
+
+        from rich.console import Console
+
+        from tuneoff.report.terminal import WIDTH_ELSEWHERE
+
+        console = Console(record=True, file=io.StringIO(), width=WIDTH_ELSEWHERE, force_jupyter=False)
+        console.print(self)
+        return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
+
+    def call(self, verb: str, trial: str, **payload: Any) -> Any:
+        """Asks a child process for `export` or `predict` of one trial (its id or the beginning of it).
+
+        What it is given as `file` or `out` is meant from the current folder, as everywhere; the paths that the study
+        names, of its base model and its rows, from the folder that it was run from.
+        """
+        store = self._store()
+        place, origin = store.find_trial(trial), store.origin()
+        paths = {key: str(Path(value).resolve()) for key, value in payload.items() if key in ("file", "out")}
+        if "out" in paths:
+            self.refuse_overwriting(paths["out"])
+        if verb == "export":
+            early.refuse_export(place, Path(payload["out"]), payload["merged"])
+        if verb == "predict":
+            early.rows_to_predict(place, paths["file"])
+        where = {"folder": str(place.folder.resolve()), "origin": str(origin) if origin is not None else None}
+        with self._executor() as executor:
+            return executor.call(verb, {**where, "device": self.device, **payload, **paths})
+
+    def refuse_overwriting(self, out: str | Path, *read: Path) -> None:
+        """Lets only pass what would replace nothing that is read: these files, and the study's own, its rows and its
+        base model.
+
+        Raises:
+            StoreError: says what it would replace.
+        """
+        store, data = self._store(), self.spec.task.data
+        named = [part.source for part in (data.train, data.validation, data.test) if part is not None]
+        origin = store.origin() or Path()
+        local = [origin / name.removeprefix("file:") for name in (*named, self.spec.model.source)]
+        refuse_overwriting(Path(out), [*read, store.root, *local])
+
+    def _fingerprints(self) -> dict[str, str]:
+        data = self.spec.task.data
+        references = [part.source for part in (data.train, data.validation, data.test) if part is not None]
+        if not self.spec.model.random_weights:
+            references.append(self.spec.model.source)
+        prints: dict[str, str] = {}
+        for reference in references:
+            if found := sources.fingerprint(reference):
+                prints[reference] = found
+        return prints
+
+    def _store(self) -> StudyStore:
+        if self.folder is None:
+            raise StoreError("this study has not been run yet", hint="Call run() or Study.open(folder).")
+        return StudyStore.open(self.folder)
+
+    def _executor(self) -> Executor:
+        from tuneoff.executors.local import LocalExecutor
+
+        return LocalExecutor(self.device)
+
+
+def _repeat_changed(
+    place: StudyStore, trials: Iterable[TrialSpec], seen: Inspection, listener: Listener
+) -> list[TrialSpec]:
+    """Sets aside finished trials that loaded something else than is there now, and returns them.
+
+    What is no part of their ids is meant: rows and weights of a hub, whose names stay while they move on.
+    """
+    changed = []
+    for trial in trials:
+        record = place.trial(trial.id).finished_record()
+        if record is None or record.spec.fingerprints is None:
+            continue
+        if any(seen.contents.get(name, content) != content for name, content in record.contents.items()):
+            message = "rows or base model have moved on since it was run; it is set aside and run again"
+            finding = {"kind": "finding", "name": "changed_content", "message": message}
+            listener(Progress("event", trial, event=finding))
+            place.trial(trial.id).begin_attempt(again=True)
+            changed.append(trial)
+    return changed

@@ -1,0 +1,50 @@
+"""Whether what a trial loaded is what its id was made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tuneoff import sources
+from tuneoff.config.spec import TrialSpec
+from tuneoff.errors import ContentChanged
+from tuneoff.records.record import DataInfo, ModelInfo
+
+_AGAIN = "Run the study again: it is planned anew with what is there then, and contents are never mixed."
+
+
+def verify_rows(spec: TrialSpec, loaded: DataInfo) -> None:
+    """Checks the rows, once they are read: a file that was replaced before or meanwhile shows, and so does a data set
+    that moved on at the hub.
+
+    Raises:
+        ContentChanged: naming what changed since the trial was planned.
+    """
+    data = spec.task.data
+    _verify(spec, (part.source for part in (data.train, data.validation, data.test) if part is not None))
+    for name, split in loaded.splits.items():
+        if spec.contents.get(name, split.fingerprint) != split.fingerprint:
+            raise ContentChanged(f"the {name} rows are not those that this run saw before its first trial", hint=_AGAIN)
+
+
+def verify_model(spec: TrialSpec, loaded: ModelInfo) -> None:
+    """Checks the base model, once it is loaded.
+
+    Raises:
+        ContentChanged: likewise.
+    """
+    _verify(spec, (spec.model.source,))
+    before = spec.contents.get("model")
+    if None not in (before, loaded.commit) and before != loaded.commit:
+        raise ContentChanged(
+            f"{spec.model.source} moved from commit {before} to {loaded.commit} since this run began", hint=_AGAIN
+        )
+
+
+def _verify(spec: TrialSpec, references: Iterable[str]) -> None:
+    planned = spec.fingerprints or {}
+    for reference in dict.fromkeys(references):
+        if reference in planned and sources.fingerprint(reference) != planned[reference]:
+            raise ContentChanged(
+                f"{reference} holds something else than when this trial was planned",
+                hint=_AGAIN,
+            )

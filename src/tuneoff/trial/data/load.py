@@ -1,0 +1,251 @@
+"""Rows -> the same examples in the same splits for every trial of a study."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+
+from tuneoff.config.spec import Protocol, SourceSpec, TaskSpec
+from tuneoff.errors import DataError
+from tuneoff.records.record import DataInfo, Finding, SplitInfo
+from tuneoff.sources import Rows, read_rows
+from tuneoff.tasks.base import Example, Task, is_missing
+from tuneoff.trial.exhaustion import loading
+
+CHOSEN_ON_TEST = "what was chosen on validation was chosen on test rows, so test scores flatter every method"
+
+
+@dataclass(frozen=True)
+class TrialData:
+    """The examples of each split, and what the record says of them."""
+
+    splits: dict[str, list[Example]]
+    info: DataInfo
+    findings: tuple[Finding, ...]
+
+
+@loading("the rows")
+def load(task: Task, spec: TaskSpec, protocol: Protocol) -> TrialData:
+    """Reads, checks, splits and subsets the rows. Depends on the protocol's `data_seed`, not on a trial's seed.
+
+    Raises:
+        SourceError, DataError: the first thing that makes the rows unusable; with `duplicates: refuse`, rows that stand
+            in two splits.
+    """
+    rows = read_rows(spec.data.train, "train")
+    columns = task.columns(rows)
+    skipped: dict[str, int] = {}
+    splits = {"train": _examples(task, rows, columns, "train", skipped)}
+    commits = {"train": rows.commit} if rows.commit else {}
+    for name, source in (("validation", spec.data.validation), ("test", spec.data.test)):
+        if source is not None:
+            rows = read_rows(_at_commit(source, spec.data.train, commits), name)
+            splits[name] = _examples(task, rows, columns, name, skipped)
+            commits |= {name: rows.commit} if rows.commit else {}
+    task.settle(splits)
+    strata = {task.stratum(example) for example in splits["train"]}
+    for name, fraction in (("test", protocol.test_fraction), ("validation", protocol.validation_fraction)):
+        if name not in splits:
+            splits["train"], splits[name] = _cut(task, splits["train"], fraction, protocol.data_seed, name)
+    limits = {"validation": protocol.validation_rows, "test": protocol.test_rows}
+    for name, limit in limits.items():
+        splits[name] = subset(task, splits[name], limit, protocol.data_seed)
+    removed = _remove_duplicates(splits) if protocol.duplicates == "remove" else {}
+    splits["train"] = subset(task, splits["train"], protocol.train_rows, protocol.data_seed)
+    _refuse_lost(strata, {task.stratum(example) for example in splits["train"]}, protocol)
+    splits = {name: [replace(e, index=i) for i, e in enumerate(splits[name])] for name in ("train", *limits)}
+    info = DataInfo(
+        splits={name: _describe(task, examples) for name, examples in splits.items()},
+        labels=task.labels,
+        columns=columns,
+        overlap=_overlap(splits, _key),
+        overlap_exact=_overlap(splits, _parts),
+        overlap_removed=removed.get("train", 0),
+        validation_removed=removed.get("validation", 0),
+        skipped=skipped,
+        commits=commits,
+    )
+    if protocol.duplicates == "refuse":
+        _refuse_overlap(info)
+    return TrialData(splits, info, (*_findings(info, protocol), *task.findings()))
+
+
+def _examples(task: Task, rows: Rows, columns: dict[str, str], split: str, skipped: dict[str, int]) -> list[Example]:
+    """The rows as examples, without those that lack something where the task says so; `skipped` counts these."""
+    read = [rows.columns[column] for column in columns.values() if column in rows.columns]
+    if task.options.missing == "skip":
+        whole = [index for index in range(len(rows)) if not any(is_missing(values[index]) for values in read)]
+        if len(rows) and not whole:
+            raise DataError(f"every row of {rows.origin} ({split}) lacks a value in {', '.join(columns.values())}")
+        if len(whole) < len(rows):
+            skipped[split] = len(rows) - len(whole)
+            rows = rows.only(whole)
+    return task.examples(rows, columns, split)
+
+
+def _at_commit(source: SourceSpec, train: SourceSpec, commits: dict[str, str]) -> SourceSpec:
+    """The same commit for all roles of one data set of the hub, should its branch move while they are read."""
+    alike = (source.source, source.revision) == (train.source, train.revision)
+    return source.model_copy(update={"revision": commits["train"]}) if alike and commits else source
+
+
+def subset(task: Task, examples: Sequence[Example], limit: int | None, seed: int, keep_back: int = 0) -> list[Example]:
+    """At most `limit` examples in their own order, every stratum in proportion.
+
+    None is left out unless there are more strata than `limit`; the largest go first then. Of each stratum,
+    `keep_back` examples are never taken.
+    """
+    if not keep_back and (limit is None or limit >= len(examples)):
+        return list(examples)
+    strata: dict[str, list[int]] = defaultdict(list)
+    for position, example in enumerate(examples):
+        strata[task.stratum(example)].append(position)
+    sizes = {name: len(members) for name, members in strata.items()}
+    counts = _apportion(sizes, len(examples) if limit is None else limit, keep_back)
+    rng = np.random.default_rng(seed)
+    chosen = [int(p) for name in sorted(strata) for p in rng.permutation(strata[name])[: counts[name]]]
+    return [examples[position] for position in sorted(chosen)]
+
+
+def _apportion(sizes: dict[str, int], limit: int, keep_back: int) -> dict[str, int]:
+    """How many of each stratum to take: its share, by largest remainder, and at least one where it can be had."""
+    room = {name: size - keep_back for name, size in sizes.items() if size > keep_back}
+    limit = min(limit, sum(room.values()))
+    exact = {name: limit * sizes[name] / sum(sizes.values()) for name in room}
+    counts = {name: min(room[name], max(1, int(share))) for name, share in exact.items()}
+    by_remainder = sorted(room, key=lambda name: (counts[name] - exact[name], name))
+    while sum(counts.values()) < limit:
+        for name in by_remainder:
+            if sum(counts.values()) < limit and counts[name] < room[name]:
+                counts[name] += 1
+    for _ in range(sum(counts.values()) - limit):
+        # The small ones' single examples are paid for by those that can spare one.
+        most = max(counts, key=lambda name: (counts[name] > 1, counts[name] and counts[name] / exact[name], name))
+        counts[most] -= 1
+    return {name: counts.get(name, 0) for name in sizes}
+
+
+def _cut(
+    task: Task, examples: list[Example], fraction: float, seed: int, name: str
+) -> tuple[list[Example], list[Example]]:
+    """Cuts a stratified share off the training rows, which keep at least one row of every stratum."""
+    part = subset(task, examples, max(1, round(fraction * len(examples))), seed, keep_back=1)
+    if not part:
+        raise DataError(
+            f"{len(examples)} training rows are too few to cut {name} rows from",
+            hint=f"Set task.data.{name} to a file of its own, or give more rows.",
+        )
+    taken = {id(example) for example in part}
+    return [e for e in examples if id(e) not in taken], part
+
+
+def _refuse_lost(before: set[str], after: set[str], protocol: Protocol) -> None:
+    """Every class must keep a training row through the removal of duplicates and the choice of a subset."""
+    lost = sorted(before - after)
+    if not lost:
+        return
+    rows = protocol.train_rows
+    few = f"Set protocol.train_rows to {len(before)} or more."
+    raise DataError(
+        f"{len(lost)} of {len(before)} classes would have no training row left, e.g. {lost[0]!r}",
+        hint=few if rows is not None and rows < len(before) else "Set protocol.duplicates to warn.",
+    )
+
+
+def _parts(example: Example) -> tuple[str, ...]:
+    """All that is put in: the text, and the names and values of the template's other columns."""
+    return (example.text, *(part for item in sorted(example.fields.items()) for part in item))
+
+
+def _key(example: Example) -> tuple[str, ...]:
+    """What is put in, the same for texts that differ in case, spaces or the way Unicode writes them."""
+    return tuple(" ".join(unicodedata.normalize("NFKC", part).casefold().split()) for part in _parts(example))
+
+
+def _remove_duplicates(splits: dict[str, list[Example]]) -> dict[str, int]:
+    """Takes out of each split what also stands in a later one, so that test stays whole; returns how many of each.
+
+    Raises:
+        DataError: if that leaves none.
+    """
+    removed = {}
+    for name, later in (("train", ("validation", "test")), ("validation", ("test",))):
+        elsewhere = {_key(example) for other in later for example in splits[other]}
+        kept = [example for example in splits[name] if _key(example) not in elsewhere]
+        if not kept:
+            what = "training row" if name == "train" else "validation row"
+            raise DataError(
+                f"every {what} also stands in {' or '.join(later)}; removing them leaves none",
+                hint=f"Give task.data.{name} rows of its own"
+                + ("." if name == "train" else ", or leave it out: its rows are then cut off train."),
+            )
+        removed[name] = len(splits[name]) - len(kept)
+        splits[name] = kept
+    return removed
+
+
+def _overlap(splits: dict[str, list[Example]], key: Callable[[Example], tuple[str, ...]]) -> dict[str, int]:
+    """'train/test' -> rows of the first split that also stand in the second, for every pair of splits."""
+    keys = {name: [key(example) for example in examples] for name, examples in splits.items()}
+    return {
+        f"{one}/{other}": sum(map(set(keys[other]).__contains__, keys[one])) for one, other in combinations(keys, 2)
+    }
+
+
+def _describe(task: Task, examples: Sequence[Example]) -> SplitInfo:
+    digest = hashlib.sha256()
+    for example in examples:
+        text, *others = _parts(example)
+        digest.update(("\x00".join([text, example.target, *others]) + "\x01").encode())
+    classes = Counter(task.stratum(example) for example in examples) if task.labels else Counter[str]()
+    ordered = {label: classes[label] for label in task.labels}
+    return SplitInfo(rows=len(examples), fingerprint=digest.hexdigest(), classes=ordered)
+
+
+def _shared(info: DataInfo) -> dict[str, str]:
+    """What is said of each pair of splits that share rows."""
+    told = {}
+    for pair, count in info.overlap.items():
+        one, _, other = pair.partition("/")
+        if count:
+            name, rows = "training" if one == "train" else one, info.splits[one].rows
+            told[pair] = (
+                f"{count} {name} rows also stand in {other} (of {rows}; {info.overlap_exact[pair]} to the letter)"
+            )
+    return told
+
+
+def _refuse_overlap(info: DataInfo) -> None:
+    shared = _shared(info)
+    if shared:
+        raise DataError(
+            f"splits share rows, which protocol.duplicates refuses: {'; '.join(shared.values())}",
+            hint="Set protocol.duplicates to remove, or give each split rows of its own.",
+        )
+
+
+def _findings(info: DataInfo, protocol: Protocol) -> tuple[Finding, ...]:
+    found = []
+    if info.skipped:
+        counts = ", ".join(f"{count} of {split}" for split, count in info.skipped.items())
+        message = f"rows with an empty cell were left out (task.missing: skip): {counts}"
+        found.append(Finding(name="rows_skipped", message=message))
+    for rows, elsewhere, count in (
+        ("training", "validation or test", info.overlap_removed),
+        ("validation", "test", info.validation_removed),
+    ):
+        if count:
+            message = f"{count} {rows} rows also stood in {elsewhere} and were removed"
+            found.append(Finding(name="overlap_removed", message=message))
+    for pair, shared in _shared(info).items():
+        message = f"{shared}; {CHOSEN_ON_TEST if pair == 'validation/test' else 'its scores flatter every method'}"
+        if protocol.duplicates == "warn":
+            message += f". Set protocol.duplicates to remove to drop them from {pair.partition('/')[0]}"
+        found.append(Finding(name="overlap", message=message))
+    return tuple(found)

@@ -1,0 +1,379 @@
+"""What probing and counting a row share: the micro-batches to come, seconds by phase, what fits and what would."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import torch
+
+from tuneoff.config.spec import Protocol, TrialSpec
+from tuneoff.methods.base import Method
+from tuneoff.records.forecast import Counted, How, Probed, Remedy, RowForecast, Shape, predictions_size
+from tuneoff.tasks.base import Example, Features, Task, computed_tokens
+from tuneoff.trial.data import load as trial_data
+from tuneoff.trial.estimate import profiler
+from tuneoff.trial.estimate.evaluations import Evaluations, Material
+from tuneoff.trial.estimate.process import Aside, NotCounted
+from tuneoff.trial.estimate.schedule import Lengths, Micro, candidates, course
+from tuneoff.trial.estimate.step_cost import Setup, States, Step
+from tuneoff.trial.estimate.time_model import Curve
+from tuneoff.trial.modeling.precision import PolicyName, choose_attention
+from tuneoff.trial.training.trainer import evaluation_steps
+
+GPU_RESERVE_BYTES = 768 * 2**20
+"""What a GPU needs besides a trial's tensors: the CUDA context and its libraries' workspaces (300 to 500 MB by what
+others report) and what the allocator cannot use of what it holds. Not measured here."""
+SHORTEST = 16
+"""Tokens below which no shorter inputs are suggested."""
+
+
+@dataclass
+class Row:
+    """What is known of a row so far.
+
+    Attributes:
+        material: what a trial of the verdict works on.
+        setup: how it computes.
+        steps: the micro-batches of every step.
+        count: counts a micro-batch; raises `NotCounted`.
+        states: what it holds between steps; None where it could not be counted.
+        missing: figure -> why it is null.
+    """
+
+    material: Material
+    setup: Setup
+    steps: list[list[Micro]]
+    count: Callable[[Micro], Step]
+    states: States | None = None
+    missing: dict[str, str] = field(default_factory=dict)
+
+
+class Forecaster:
+    """What probing and counting share.
+
+    Args:
+        spec, search: trials of verdict and search.
+        method: the method.
+        device: where a trial runs.
+        limit: memory of a GPU that is asked about.
+        aside: counts.
+    """
+
+    how: How
+
+    def __init__(
+        self,
+        spec: TrialSpec,
+        search: TrialSpec | None,
+        method: Method[Any],
+        device: torch.device,
+        limit: int | None,
+        aside: Aside,
+    ) -> None:
+        self.spec, self.search, self.method, self.device = spec, search, method, device
+        self.limit, self.aside = limit, aside
+        # What this process holds now is free for a trial's.
+        self.resident = profiler.resident_bytes()
+        self.free = profiler.free_bytes(device) + (self.resident if device.type == "cpu" else 0)
+
+    def forecast(self) -> RowForecast:
+        """The row's forecast."""
+        raise NotImplementedError
+
+    # --- counting
+
+    def begin(self, material: Material, setup: Setup) -> Row:
+        """The micro-batches to come, and what the trial holds."""
+        train = material.lengths("train")
+        accumulates = self.spec.protocol.gradient_accumulation_steps > 1
+        steps = self.course(train, self.spec.protocol, self.spec.seed) if self.method.trains else []
+        row = Row(material, setup, steps, self.counter(material.task, material.features["train"], accumulates))
+        try:
+            row.states = self.aside.build(self.spec, material.task, setup)
+        except NotCounted as error:
+            row.missing["counted"] = f"this row cannot be counted: {error}"
+        return row
+
+    def course(self, lengths: Lengths, protocol: Protocol, seed: int) -> list[list[Micro]]:
+        """The micro-batches of every step of a trial."""
+        return course(lengths, protocol, seed)
+
+    def counter(self, task: Task, features: Sequence[Features], accumulates: bool) -> Callable[[Micro], Step]:
+        """Counts micro-batches, each shape once."""
+        known: dict[tuple[int, int, int], Step] = {}
+
+        def count(micro: Micro) -> Step:
+            key = (*micro.size, micro.targets)
+            if key not in known:
+                chosen = [features[row] for row in micro.rows]
+                known[key] = self.aside.step(task.collate(chosen, 0), task.units(chosen), accumulates=accumulates)
+            return known[key]
+
+        return count
+
+    def count_forward(self, task: Task, weights: int) -> Callable[[Sequence[Features]], Step]:
+        """Counts forward passes of an evaluation; where that cannot be, by the rule of thumb for so many weights."""
+
+        def count(features: Sequence[Features]) -> Step:
+            batch = task.collate(features, 0)
+            try:
+                return self.aside.evaluation(batch)
+            except NotCounted:
+                return by_rule(weights, computed_tokens(batch))
+
+        return count
+
+    def largest(self, row: Row) -> tuple[Micro, Step] | None:
+        """The micro-batch that takes the most memory; None where it cannot be counted."""
+        if row.states is None or not row.steps:
+            return None
+        try:
+            counted = [(micro, row.count(micro)) for micro in candidates(row.steps)]
+        except NotCounted as error:
+            row.missing["counted"] = f"a step cannot be counted: {error}"
+            row.states = None
+            return None
+        return max(counted, key=lambda pair: pair[1].activations)
+
+    # --- seconds
+
+    def train_seconds(self, steps: Sequence[Sequence[Micro]], curve: Curve, update: float, first: float) -> float:
+        """Seconds of training: every micro-batch, every update, and once for each shape the making of its kernels."""
+        every = [micro for step in steps for micro in step]
+        shapes = {micro.size for micro in every}
+        return sum(curve(micro.cells) for micro in every) + update * len(steps) + first * len(shapes)
+
+    def searched(self, row: Row) -> tuple[Protocol, list[list[Micro]], float, int] | None:
+        """Of a trial of the search: its protocol, its micro-batches, its rows as a share of the verdict's, and how many
+        of them are trained on."""
+        if self.search is None or not self.method.trains:
+            return None
+        material, protocol = row.material, self.search.protocol
+        train = trial_data.subset(material.task, material.examples["train"], protocol.train_rows, protocol.data_seed)
+        features = [material.features["train"][example.index] for example in train]
+        rest = sum(len(material.features[split]) for split in ("validation", "test"))
+        share = (len(features) + rest) / (len(material.features["train"]) + rest)
+        apart = material.lengths("train").apart
+        steps = self.course(Lengths(features, apart), protocol, self.search.seed)
+        return protocol, steps, share, len(features)
+
+    def by_phase(
+        self,
+        row: Row,
+        begun: dict[str, float],
+        evaluations: Evaluations,
+        train: Callable[[list[list[Micro]]], float] | None,
+        checkpoint: float,
+    ) -> tuple[dict[str, float], dict[str, float]]:
+        """Seconds by phase of a trial of the verdict and of one of the search.
+
+        Args:
+            row: the row.
+            begun: load, tokenize and preflight.
+            evaluations: of the verdict's splits.
+            train: seconds of training on these micro-batches; None where they are not known.
+            checkpoint: seconds to keep the weights once.
+        """
+        if self.method.trains and train is None:
+            return {}, {}
+        rows = len(row.material.features["train"])
+        times = len(evaluation_steps(rows, self.spec.protocol)) if self.method.trains else 1
+        seconds = dict(begun)
+        if train is not None:
+            seconds |= {"train": train(row.steps), "checkpoint": times * checkpoint}
+        seconds |= {"validation": evaluations.validation(times), "test": evaluations.test()}
+        seconds["inference"] = evaluations.inference(sum(seconds.values()))
+        found = self.searched(row)
+        if found is None or train is None:
+            return seconds, {}
+        protocol, steps, share, size = found
+        points = len(evaluation_steps(size, protocol))
+        sought = {**begun, "tokenize": share * begun["tokenize"], "train": train(steps)}
+        sought |= {"validation": evaluations.validation(points), "checkpoint": points * checkpoint}
+        return seconds, sought
+
+    def setup(self, policy: PolicyName, device: torch.device) -> Setup:
+        """How a trial of the row would compute there."""
+        protocol = self.spec.protocol
+        ways = choose_attention(protocol.attention, device, protocol.max_length, policy)
+        return Setup(policy, ways.training, device.type == "cuda", ways.evaluation)
+
+    # --- memory
+
+    def on_gpu(self, row: Row) -> dict[str, Any]:
+        """The figures of memory for the GPU that is asked about."""
+        assert self.limit is not None
+        wanted = self.spec.protocol.precision
+        policy: PolicyName = "bf16" if wanted == "auto" else wanted
+        there = self.begin(row.material, self.setup(policy, torch.device("cuda")))
+        step = self.peak_step(there)
+        if there.states is None or step is None:
+            return self.unknown(row, there.missing["counted"])
+        row.missing["memory.reserve"] = (
+            f"not measured: {GPU_RESERVE_BYTES / 2**20:.0f} MiB are kept back for the CUDA context and fragmentation"
+        )
+        parts = {"reserve": GPU_RESERVE_BYTES, **parts_of(there.states, step.activations)}
+        return self.judge(there, sum(parts.values()), parts, step, self.limit)
+
+    def unknown(self, row: Row, reason: str) -> dict[str, Any]:
+        """The figures of memory where the peak is not known."""
+        row.missing |= dict.fromkeys(("peak_memory_bytes", "fits"), reason)
+        return {"available_bytes": self.limit if self.limit is not None else self.available()}
+
+    def peak_step(self, row: Row) -> Step | None:
+        """The step of the greatest peak: of training, or of an evaluation where nothing is trained."""
+        if self.method.trains:
+            found = self.largest(row)
+            return found[1] if found is not None else None
+        material = row.material
+        widest = max(material.features["test"], key=lambda f: len(f.input_ids) + len(f.target_ids))
+        size = min(len(material.features["test"]), self.spec.protocol.evaluation_batch_size)
+        try:
+            return self.aside.evaluation(material.task.collate([widest] * size, 0))
+        except NotCounted as error:
+            row.missing["counted"] = f"a forward pass cannot be counted: {error}"
+            return None
+
+    def judge(self, row: Row, peak: int, parts: dict[str, int], step: Step | None, available: int) -> dict[str, Any]:
+        """Peak, its parts, whether it fits, and what would make it fit."""
+        fits = peak <= available
+        found: list[Remedy] = []
+        if not fits and step is not None and self.method.trains:
+            try:
+                found = self._remedies(row, peak - step.activations, available)
+            except NotCounted as error:
+                row.missing["remedies"] = f"changes cannot be counted: {error}"
+        return {
+            "peak_memory_bytes": peak,
+            "memory": parts,
+            "available_bytes": available,
+            "fits": fits,
+            "remedies": tuple(found),
+        }
+
+    def _remedies(self, row: Row, base: int, available: int) -> list[Remedy]:
+        """The smallest change of each kind that fits; the one that keeps the result first."""
+        found = []
+        features = row.material.features["train"]
+        protocol = self.spec.protocol
+        parts = protocol.gradient_accumulation_steps
+        while parts < protocol.batch_size:
+            parts = min(2 * parts, protocol.batch_size)
+            changed = protocol.model_copy(update={"gradient_accumulation_steps": parts})
+            peak = base + self._activations(row, features, changed)
+            if peak <= available:
+                change = f"protocol.gradient_accumulation_steps={parts}"
+                found.append(Remedy(change=change, peak_memory_bytes=peak, same_result=True))
+                break
+        if not protocol.gradient_checkpointing:
+            # There are models whose blocks cannot be found.
+            with suppress(NotCounted):
+                peak = base + self._recomputed(row, features)
+                if peak <= available:
+                    change = "protocol.gradient_checkpointing=true"
+                    found.append(Remedy(change=change, peak_memory_bytes=peak, same_result=True))
+        room = protocol.max_length // 2
+        while room >= SHORTEST:
+            cut = [replace(f, input_ids=f.input_ids[:room], prompt_ids=()) for f in features]
+            peak = base + self._activations(row, cut, protocol)
+            if peak <= available:
+                change = f"protocol.max_length={room}"
+                found.append(Remedy(change=change, peak_memory_bytes=peak, same_result=False))
+                break
+            room //= 2
+        return found
+
+    def _recomputed(self, row: Row, features: Sequence[Features]) -> int:
+        """Activations of the largest micro-batch with gradient checkpointing."""
+        changed = self.spec.protocol.model_copy(update={"gradient_checkpointing": True})
+        task = row.material.task
+        try:
+            self.aside.build(self.spec.model_copy(update={"protocol": changed}), task, row.setup)
+            return self._activations(row, features, changed)
+        finally:
+            self.aside.build(self.spec, task, row.setup)
+
+    def _activations(self, row: Row, features: Sequence[Features], protocol: Protocol) -> int:
+        """Activations of the largest micro-batch under another protocol."""
+        task, accumulates = row.material.task, protocol.gradient_accumulation_steps > 1
+        steps = self.course(Lengths(features, row.material.lengths("train").apart), protocol, self.spec.seed)
+        count = self.counter(task, features, accumulates)
+        return max(count(micro).activations for micro in candidates(steps))
+
+    def available(self) -> int:
+        """Memory that this machine has for a trial."""
+        if self.device.type == "cuda":
+            return int(torch.cuda.get_device_properties(self.device).total_memory) - GPU_RESERVE_BYTES
+        return self.free
+
+    # --- the answer
+
+    def answer(
+        self, row: Row, largest: tuple[Micro, Step] | None, rungs: Sequence[profiler.Rung], **figures: Any
+    ) -> RowForecast:
+        """The forecast of what was found."""
+        shape = partial(_shape, row.material)
+        counted = {rung.micro: rung.counted for rung in rungs if row.states is not None}
+        if largest is not None:
+            counted[largest[0]] = largest[1]
+        missing = {key: reason for key, reason in row.missing.items() if figures.get(key) is None}
+        if not self.method.trains:
+            missing |= dict.fromkeys(("train_seconds", "largest"), "this method does not train")
+        return RowForecast(
+            label=self.spec.label,
+            trial=self.spec.id,
+            how=self.how,
+            device=str(self.device),
+            largest=shape(largest[0]) if largest is not None else None,
+            counted=tuple(
+                Counted(shape=shape(micro), activations_bytes=step.activations, operations=step.operations)
+                for micro, step in counted.items()
+            ),
+            probed=tuple(
+                Probed(
+                    shape=shape(rung.micro),
+                    steps=rung.steps,
+                    seconds=rung.seconds + rung.update_seconds,
+                    peak_bytes=rung.peak_bytes,
+                )
+                for rung in rungs
+            ),
+            predictions_bytes=predictions_bytes(row.material.task, row.material.examples["test"]),
+            missing=missing,
+            **figures,
+        )
+
+
+def _shape(material: Material, micro: Micro) -> Shape:
+    features = material.chosen("train", micro.rows)
+    ids = material.task.collate(features, 0)["input_ids"]
+    return Shape(examples=len(micro.rows), tokens=int(ids.shape[1]), targets=micro.targets)
+
+
+def parts_of(states: States, activations: int) -> dict[str, int]:
+    """The parts of a peak that can be counted, in bytes."""
+    return {
+        "weights": states.weights,
+        "gradients": states.gradients,
+        "optimizer": states.optimizer,
+        "activations": activations,
+    }
+
+
+def by_rule(weights: int, cells: int) -> Step:
+    """A forward pass by the rule of thumb of two operations for each weight and token."""
+    return Step(0, 2 * weights * cells, 0, 0)
+
+
+def predictions_bytes(task: Task, test: Sequence[Example]) -> int:
+    """Bytes of the predictions that a trial keeps of its test split."""
+    return predictions_size(
+        [example.target for example in test],
+        task.labels,
+        [example.put_in for example in test[: task.sources_kept]],
+        len(task.written_metrics),
+    )

@@ -1,0 +1,67 @@
+"""What the rows of a study have in common when they are counted: rows of data, tokens, and the machine's speed."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from tuneoff import registry
+from tuneoff.config.spec import TrialSpec
+from tuneoff.methods.base import Method
+from tuneoff.trial.data import load as trial_data
+from tuneoff.trial.data.lengths import check_length
+from tuneoff.trial.estimate import time_model as speed
+from tuneoff.trial.estimate.evaluations import Material
+from tuneoff.trial.estimate.time_model import Speed
+from tuneoff.trial.modeling import load as trial_model
+from tuneoff.trial.modeling.precision import Policy
+from tuneoff.trial.run import demonstrations
+
+
+class Common:
+    """Finds each of these out once."""
+
+    def __init__(self) -> None:
+        self._materials: dict[str, tuple[Material, Any, dict[str, float]]] = {}
+        self._speeds: dict[str, Speed] = {}
+
+    def material(self, spec: TrialSpec, method: Method[Any]) -> tuple[Material, dict[str, float]]:
+        """What a trial works on, and the seconds that it takes to load and to tokenize.
+
+        Raises:
+            TuneoffError: if data or model cannot be had, or what is read is too long for the model.
+        """
+        # Demonstrations are drawn by a trial's own seed and stand in every prompt.
+        shown = (method.demonstrations, spec.seed) if method.demonstrations else None
+        key = repr((spec.model, spec.task, spec.protocol.model_copy(update={"seeds": (0,)}), shown))
+        if key not in self._materials:
+            self._materials[key] = _load(spec, method)
+        material, model, begun = self._materials[key]
+        check_length(model, material.task, spec.protocol.max_length, method, spec.label)
+        return replace(material, spec=spec, trains=method.trains), begun
+
+    def speed(self, device: torch.device, policy: Policy) -> Speed:
+        """How fast the device computes under a policy."""
+        key = f"{device} {policy.name}"
+        if key not in self._speeds:
+            self._speeds[key] = speed.measure(device, policy.autocast)
+        return self._speeds[key]
+
+
+def _load(spec: TrialSpec, method: Method[Any]) -> tuple[Material, Any, dict[str, float]]:
+    """What a trial works on, its model without weights, and the seconds that loading and tokenizing took."""
+    task = registry.tasks()[spec.task.name](spec.task.options)
+    started = time.perf_counter()
+    data = trial_data.load(task, spec.task, spec.protocol)
+    model: Any = trial_model.build_empty(spec.model, task)[0]
+    tokenizer = trial_model.load_tokenizer(spec.model, task)
+    loaded = time.perf_counter()
+    shown = demonstrations(method, data.splits["train"], spec.seed)
+    features = {
+        split: task.encode(rows, tokenizer, spec.protocol.max_length, shown) for split, rows in data.splits.items()
+    }
+    begun = {"load": loaded - started, "tokenize": time.perf_counter() - loaded}
+    return Material(spec, task, data.splits, features, method.trains), model, begun

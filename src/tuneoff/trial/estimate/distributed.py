@@ -1,0 +1,131 @@
+"""What one rank of a trial on several devices will hold, and how long it will take: counted, never probed.
+
+A rank computes its share of every micro-batch. It holds the whole model and copies of the gradients on their way to the
+others; or its part of a sharded model, and what is gathered of it for a while. A step takes as long as its slowest
+rank, and then the sums of gradients; how much of these the backward pass hides is not told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from tuneoff.config.spec import Protocol
+from tuneoff.measure.machine import core_count
+from tuneoff.tasks.base import Features, Task
+from tuneoff.trial.distributed.context import Ranks
+from tuneoff.trial.distributed.fsdp import gathered_bytes
+from tuneoff.trial.distributed.gradient_sync import copied_bytes
+from tuneoff.trial.estimate.base import Row
+from tuneoff.trial.estimate.common import Common
+from tuneoff.trial.estimate.counted import Counting
+from tuneoff.trial.estimate.evaluations import Material
+from tuneoff.trial.estimate.schedule import Lengths, Micro
+from tuneoff.trial.estimate.step_cost import Setup, States, Step
+from tuneoff.trial.estimate.time_model import Curve, Speed
+from tuneoff.trial.modeling import load as trial_model
+from tuneoff.trial.modeling.precision import Policy
+
+RANK_BYTES = 48 * 2**20
+"""What a rank's process holds more than that of a trial on one device, for it is no fork of a warm parent and takes
+part in a process group: 25 to 79 MiB were seen."""
+START_SECONDS = 10.0
+"""What starting the ranks takes: fresh interpreters, where a trial on one device forks a warm parent. About so much was
+seen with two."""
+SUM_BYTES_PER_SECOND = {"cpu": 5e8, "cuda": 1e10}
+"""Bytes of gradients that two ranks sum in a second: gloo was seen to do 2e8 to 6e8 on two busy cores, in buckets of
+8 MiB and more; for NCCL what GPUs without a link of their own may do is taken, not measured."""
+NO_TIME = "no times are told of sharded weights: how long they take to be gathered is not known without running them"
+NOT_PROBED = "a trial on several devices is counted, not probed"
+
+
+class Sharing(Counting):
+    """The forecast of a row on several devices: that of its largest rank."""
+
+    extra_bytes = RANK_BYTES
+
+    def __init__(self, *given: Any, common: Common) -> None:
+        super().__init__(*given, common=common)
+        self.copies = self.gradients = 0
+
+    def figures(
+        self, row: Row, largest: tuple[Micro, Step] | None, policy: Policy, begun: dict[str, float]
+    ) -> dict[str, Any]:
+        """Of sharded weights what is kept alone."""
+        if self.spec.shard:
+            return {"stored_bytes": self.gradients}
+        return super().figures(row, largest, policy, {**begun, "load": begun["load"] + START_SECONDS})
+
+    def speed(self, policy: Policy) -> Speed:
+        """On a CPU that of a share of the cores: all ranks are at work at once."""
+        whole = super().speed(policy)
+        if self.device.type != "cpu":
+            return whole
+        # This process may have been given fewer threads than there are cores, as each rank will be.
+        share = min(1.0, core_count() / self.spec.devices / torch.get_num_threads())
+        return replace(whole, operations=share * whole.operations, traffic=share * whole.traffic)
+
+    def train_seconds(self, steps: Sequence[Sequence[Micro]], curve: Curve, update: float, first: float) -> float:
+        """Seconds of training: in every step those of the slowest rank, of the sums of gradients and of the update."""
+        size = self.spec.devices
+        ranks = [super(Sharing, self).train_seconds([own], curve, 0.0, 0.0) for own in steps]
+        slowest = [max(ranks[start : start + size]) for start in range(0, len(ranks), size)]
+        # Summed in a ring, each part of the gradients goes round twice.
+        sent = 2 * (size - 1) / size * self.gradients
+        return sum(slowest) + len(slowest) * (sent / SUM_BYTES_PER_SECOND[self.device.type] + update)
+
+    def begin(self, material: Material, setup: Setup) -> Row:
+        row = super().begin(material, setup)
+        row.missing["probed"] = NOT_PROBED
+        if self.spec.shard:
+            searched = ["search_seconds"] if self.search is not None else []
+            row.missing |= dict.fromkeys(("train_seconds", "seconds", *searched), NO_TIME)
+        if row.states is not None:
+            self.gradients = row.states.gradients
+            row.states = self._of_a_rank(row.states, material.task)
+        return row
+
+    def _of_a_rank(self, states: States, task: Task) -> States:
+        """What one rank holds of the states of them all."""
+        model, view = trial_model.build_empty(self.spec.model, task)
+        with torch.device("meta"):
+            attached = self.method.attach(model, view)
+        if not self.spec.shard:
+            groups = self.method.parameter_groups(attached, 0.0) if self.method.trains else []
+            self.copies = copied_bytes(parameter for group in groups for parameter in group["params"])
+            return states
+        weights, gradients, optimizer = (
+            -(-held // self.spec.devices) for held in (states.weights, states.gradients, states.optimizer)
+        )
+        return States(weights + gathered_bytes(attached.model), states.parameters, gradients, optimizer)
+
+    def course(self, lengths: Lengths, protocol: Protocol, seed: int) -> list[list[Micro]]:
+        """The micro-batches of every rank in every step: of all ranks in the first, in order, then in the second."""
+        ranks = [Ranks(number, self.spec.devices) for number in range(self.spec.devices)]
+        return [
+            [lengths.micro(share) for micro in step if (share := rank.share(micro.rows))]
+            for step in super().course(lengths, protocol, seed)
+            for rank in ranks
+        ]
+
+    def counter(self, task: Task, features: Sequence[Features], accumulates: bool) -> Callable[[Micro], Step]:
+        """Copies of gradients come when activations go, so that the greater of both counts.
+
+        Of a sharded model's gradients a part is there at a time; activations are counted without them, as in
+        a micro-batch that adds to gradients.
+        """
+        count = super().counter(task, features, accumulates or self.spec.shard)
+
+        def shared(micro: Micro) -> Step:
+            step = count(micro)
+            return replace(step, activations=max(step.activations, self.copies))
+
+        return shared
+
+    def available(self) -> int:
+        """Of the machine's memory an equal part for every rank; a GPU's whole."""
+        whole = super().available()
+        return whole // self.spec.devices if self.device.type == "cpu" else whole

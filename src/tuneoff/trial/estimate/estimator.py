@@ -1,0 +1,285 @@
+"""What one trial of a row will take: memory, seconds and disk, before it is trained.
+
+data -> tokens -> the micro-batches to come -> counts -> a few real steps -> forecast
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from tuneoff import registry
+from tuneoff.config.spec import TrialSpec
+from tuneoff.errors import Cancelled
+from tuneoff.measure.utilisation import Sampler
+from tuneoff.methods.base import Baseline, Method
+from tuneoff.records.forecast import RowForecast
+from tuneoff.trial.data import load as trial_data
+from tuneoff.trial.estimate import profiler, time_model
+from tuneoff.trial.estimate.base import Forecaster, Row, by_rule, parts_of, predictions_bytes
+from tuneoff.trial.estimate.common import Common
+from tuneoff.trial.estimate.counted import Counting
+from tuneoff.trial.estimate.distributed import Sharing
+from tuneoff.trial.estimate.evaluations import Evaluations, Material
+from tuneoff.trial.estimate.process import Aside
+from tuneoff.trial.estimate.schedule import Micro, candidates, representatives
+from tuneoff.trial.estimate.step_cost import States, Step
+from tuneoff.trial.estimate.time_model import Costs, Curve
+from tuneoff.trial.modeling import allocator
+from tuneoff.trial.modeling.precision import choose_device
+from tuneoff.trial.randomness import seed_all
+from tuneoff.trial.run import Assembled, assemble
+from tuneoff.trial.training import preflight
+from tuneoff.trial.training.phases import Phases
+
+FLOOR_ROWS = 64
+"""Rows of a split that a floor without a model predicts to know how long it takes."""
+BUDGET_SHARE = 0.02
+MOST_BUDGET_SECONDS = 15.0
+"""Real steps may take more than `probe.STEP_SECONDS` where training is long: this share of it, up to this."""
+
+HOLES_SHARE = 0.35
+"""What a process's heap takes beyond the tensors in it, at the most that was seen: of shapes too large to be run, and
+of all that it grows by with ever new shapes."""
+GROWTH_SHARE = 0.014
+"""Share of its peak by which a process grows with a new shape, where none could be tried; seen with 135M parameters."""
+EVEN_SHAPES = 12
+"""Shapes up to which a process was seen to grow evenly."""
+KERNEL_BYTES = 4 * 2**20
+"""What a new shape's kernels are taken to need at most: a few shapes that were run tell little of many."""
+
+
+def forecast_row(
+    verdict: TrialSpec, search: TrialSpec | None, device: str, memory_limit_bytes: int | None
+) -> RowForecast:
+    """The forecast of a row by a few real steps of one of its trials; one on several devices is counted.
+
+    Args:
+        verdict: a trial of the verdict.
+        search: a trial of the search, where the row is searched.
+        device: auto, cpu or cuda.
+        memory_limit_bytes: memory of a GPU, to know whether the row would fit there.
+
+    Raises:
+        TuneoffError: if data or model cannot be had, or the method does not fit.
+    """
+    # Before anything is loaded and any thread is started.
+    with Aside() as aside:
+        return _forecast(verdict, search, device, memory_limit_bytes, aside, None)
+
+
+def count_rows(
+    pairs: Sequence[tuple[TrialSpec, TrialSpec | None]], device: str, memory_limit_bytes: int | None
+) -> Iterator[RowForecast | Exception]:
+    """The forecasts of rows by counting: no weights are loaded, nothing is run, and what they share is loaded once.
+
+    Args:
+        pairs: of every row what `forecast_row` takes.
+        device, memory_limit_bytes: as `forecast_row`.
+
+    Yields:
+        For every row its forecast, or why there is none.
+
+    Raises:
+        Cancelled: if that was asked for.
+    """
+    common = Common()
+    with Aside() as aside:
+        for verdict, search in pairs:
+            try:
+                yield _forecast(verdict, search, device, memory_limit_bytes, aside, common)
+            except Cancelled:
+                raise
+            except Exception as error:
+                # Any method's or model's own code may fail; the other rows are not to suffer.
+                yield error
+
+
+def _forecast(
+    verdict: TrialSpec,
+    search: TrialSpec | None,
+    device: str,
+    limit: int | None,
+    aside: Aside,
+    common: Common | None,
+) -> RowForecast:
+    """A row's forecast: counted where there is something in common with others, else probed."""
+    started = time.perf_counter()
+    method = registry.methods()[verdict.method].create(verdict.options)
+    if isinstance(method, Baseline):
+        row = _floor(verdict, method, device)
+    else:
+        assert isinstance(method, Method)
+        given = (verdict, search, method, choose_device(device), limit, aside)
+        if common is None and verdict.devices == 1:
+            row = Probing(*given).forecast()
+        else:
+            kind = Sharing if verdict.devices > 1 else Counting
+            row = kind(*given, common=common or Common()).forecast()
+    return row.model_copy(update={"forecast_seconds": time.perf_counter() - started})
+
+
+def _floor(spec: TrialSpec, method: Baseline[Any], device: str) -> RowForecast:
+    """A floor without a model: a few rows are predicted."""
+    task = registry.tasks()[spec.task.name](spec.task.options)
+    started = time.perf_counter()
+    data = trial_data.load(task, spec.task, spec.protocol)
+    loaded = time.perf_counter()
+    seconds = 0.0
+    for split in ("validation", "test"):
+        rows = data.splits[split]
+        before = time.perf_counter()
+        task.score(method.predict(task, data.splits["train"], rows[:FLOOR_ROWS]), split)
+        seconds += (time.perf_counter() - before) * len(rows) / min(len(rows), FLOOR_ROWS)
+    unknown = ("peak_memory_bytes", "train_seconds", "largest", "available_bytes", "fits")
+    return RowForecast(
+        label=spec.label,
+        trial=spec.id,
+        how="probed",
+        device=str(choose_device(device)),
+        seconds={"load": loaded - started, "test": seconds},
+        stored_bytes=0,
+        predictions_bytes=predictions_bytes(task, data.splits["test"]),
+        missing=dict.fromkeys(unknown, "this method uses no model"),
+    )
+
+
+class Probing(Forecaster):
+    """A forecast by real steps, in a process that did what a trial does before them."""
+
+    how = "probed"
+    growth: float | None = 0.0
+    """Bytes that each new shape adds; None where no second shape could be run."""
+
+    def forecast(self) -> RowForecast:
+        seed_all(self.spec.seed)
+        with Sampler(device=self.device) as sampler:
+            return self._probe(Phases(self.device, sampler, lambda event: None))
+
+    def _probe(self, phases: Phases) -> RowForecast:
+        trial = assemble(self.spec, self.method, phases, self.device, lambda event: None)
+        material = Material(self.spec, trial.task, trial.data.splits, trial.features, self.method.trains)
+        row = self.begin(material, self.setup(trial.policy, self.device))
+        largest = self.largest(row)
+        weights = trial.counts.total.total
+        forward = self.count_forward(trial.task, weights)
+        if row.states is None:
+            row.count = lambda micro: by_rule(3 * weights, micro.cells)
+        costs = Costs(time_model.measure(self.device, trial.bench.autocast))
+        rungs: list[profiler.Rung] = []
+        train: Callable[[list[list[Micro]]], float] | None = None
+        checkpoint, stored = 0.0, 0
+        if self.method.trains:
+            with phases("preflight"):
+                preflight.check(trial.bench, trial.features["train"], self.spec.label, trial.before)
+            rungs, train = self._climb(trial, phases, row, costs, largest)
+        states = row.states or States(4 * weights, weights, 0, 0)
+        evaluations = Evaluations(material, costs, forward, states)
+        if not self.method.trains:
+            allocator.trim(self.device)
+        with phases.meter.phase("test"):
+            read = evaluations.probe(trial)
+        if self.method.trains:
+            figures = self._train_memory(row, largest, rungs)
+            checkpoint, stored = profiler.keep(trial)
+        else:
+            figures = self._test_memory(
+                row, phases, evaluations.largest, forward(material.chosen("validation", read.micro.rows))
+            )
+        known = ("load", "tokenize", "preflight")
+        begun: dict[str, float] = {name: s for name, s in phases.watch.seconds.items() if name in known}
+        seconds, sought = self.by_phase(row, begun, evaluations, train, checkpoint)
+        if self.limit is not None:
+            figures = self.on_gpu(row)
+        return self.answer(
+            row,
+            largest,
+            rungs,
+            train_seconds=seconds.get("train"),
+            seconds=seconds,
+            search_seconds=sought,
+            stored_bytes=stored,
+            **figures,
+        )
+
+    def _climb(
+        self, trial: Assembled, phases: Phases, row: Row, costs: Costs, largest: tuple[Micro, Step] | None
+    ) -> tuple[list[profiler.Rung], Callable[[list[list[Micro]]], float]]:
+        """Runs real steps; returns them and what training on given micro-batches takes."""
+        shapes = representatives(row.steps)
+        last = largest[0] if largest is not None else candidates(row.steps)[0]
+        shapes = [shape for shape in shapes if shape.size != last.size]
+        curve = self._curve(row, [*shapes, last], costs)
+        expected = self.train_seconds(row.steps, curve, 0.0, 0.0)
+        budget = max(profiler.STEP_SECONDS, min(MOST_BUDGET_SECONDS, BUDGET_SHARE * expected))
+        states = row.states.gradients + row.states.optimizer if row.states is not None else 0
+        climb = profiler.Climb(trial, phases, row.count, costs, states)
+        allocator.trim(self.device)
+        climb.climb([*shapes, last], budget)
+        if climb.unfit is not None:
+            row.missing["probed"] = climb.unfit
+        every = [micro for step in row.steps for micro in step]
+        self.growth = climb.growth(every, profiler.MORE_SECONDS)
+        curve = self._curve(row, [*shapes, last], costs)
+        rungs = climb.rungs
+        # The first of all also wakes what later shapes find awake.
+        firsts = [rung.first_seconds for rung in (rungs[1:] or rungs)]
+        first = statistics.median(firsts) if firsts else 0.0
+        gradients = 4 * trial.counts.trainable.total
+        update = statistics.median(rung.update_seconds for rung in rungs) if rungs else costs.update(gradients)
+        return rungs, lambda steps: self.train_seconds(steps, curve, update, first)
+
+    def _curve(self, row: Row, shapes: Sequence[Micro], costs: Costs) -> Curve:
+        return Curve([(shape.cells, costs.seconds(row.count(shape))) for shape in shapes])
+
+    def _train_memory(
+        self, row: Row, largest: tuple[Micro, Step] | None, rungs: Sequence[profiler.Rung]
+    ) -> dict[str, Any]:
+        """The measured peak of the largest shape that was run, and what was counted from there on."""
+        top = max(rungs, key=lambda rung: (rung.counted.activations, rung.micro.cells), default=None)
+        if top is None or top.peak_bytes is None:
+            return self.unknown(row, row.missing.get("probed", "no peak of memory can be measured here"))
+        if largest is None or row.states is None:
+            if top.micro.size != candidates(row.steps)[0].size:
+                return self.unknown(row, row.missing["counted"])
+            return self.judge(row, top.peak_bytes, {"process": top.peak_bytes}, None, self.available())
+        step = largest[1]
+        returned = self.device.type != "cpu" or self.spec.execution.release_memory
+        holes = 1.0 if returned else 1 + HOLES_SHARE
+        more = round(holes * max(0, step.activations - top.counted.activations))
+        peak = top.peak_bytes + more + self._grown(row, top, step.activations, len(rungs))
+        return self.judge(row, peak, _with_rest(peak, row.states, step.activations), step, self.available())
+
+    def _grown(self, row: Row, top: profiler.Rung, activations: int, run: int) -> int:
+        """Bytes by which the process will have grown at the end of training, by all shapes that are still to come."""
+        assert top.peak_bytes is not None
+        untried = 0.0 if self.spec.execution.release_memory else GROWTH_SHARE * top.peak_bytes
+        growth = untried if self.growth is None else self.growth
+        shapes = len({micro.size for step in row.steps for micro in step})
+        new = max(0.0, _slowing(shapes) - _slowing(run))
+        return round(min(growth * new, HOLES_SHARE * activations + KERNEL_BYTES * new))
+
+    def _test_memory(self, row: Row, phases: Phases, largest: Step, run: Step) -> dict[str, Any]:
+        """The same of the test, for a method without training."""
+        made = phases.meter.memory().phases["test"]
+        measured = made.allocated_bytes if phases.meter.cuda else made.resident_bytes
+        if measured is None:
+            return self.unknown(row, "no peak of memory can be measured here")
+        if row.states is None:
+            return self.unknown(row, row.missing["counted"])
+        peak = measured + max(0, largest.activations - run.activations)
+        return self.judge(row, peak, _with_rest(peak, row.states, largest.activations), None, self.available())
+
+
+def _slowing(shapes: int) -> float:
+    """What so many shapes add, in those of one: what the first leave behind serves later ones more and more."""
+    return shapes if shapes <= EVEN_SHAPES else EVEN_SHAPES * (1 + math.log(shapes / EVEN_SHAPES))
+
+
+def _with_rest(peak: int, states: States, activations: int) -> dict[str, int]:
+    """The parts of a peak; what is not counted is the process's."""
+    parts = parts_of(states, activations)
+    return {"process": max(0, peak - sum(parts.values())), **parts}

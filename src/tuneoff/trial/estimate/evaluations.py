@@ -1,0 +1,174 @@
+"""How long the evaluations of a trial will take: validation, test, single examples, and writing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import repeat
+
+from tuneoff.config.spec import TrialSpec
+from tuneoff.tasks.base import Example, Features, Task
+from tuneoff.trial.estimate import profiler as probe
+from tuneoff.trial.estimate.profiler import Read, Written
+from tuneoff.trial.estimate.schedule import Lengths, Micro, evaluation_batches, reads_apart
+from tuneoff.trial.estimate.step_cost import States, Step
+from tuneoff.trial.estimate.time_model import Costs, Curve
+from tuneoff.trial.run import Assembled
+from tuneoff.trial.training.evaluate import WARM_UP, evenly, latency_budget, latency_examples
+
+SINGLES = 3
+"""Single examples that are run to know what one takes."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a trial works on, tokenized.
+
+    Attributes:
+        spec: the trial.
+        task: its task.
+        examples, features: of every split.
+        trains: whether its method trains.
+    """
+
+    spec: TrialSpec
+    task: Task
+    examples: dict[str, list[Example]]
+    features: dict[str, list[Features]]
+    trains: bool
+
+    def lengths(self, split: str) -> Lengths:
+        """The lengths of a split."""
+        return Lengths(self.features[split], reads_apart(self.task, self.features[split]))
+
+    def chosen(self, split: str, rows: Sequence[int]) -> list[Features]:
+        """Some examples of a split."""
+        return [self.features[split][row] for row in rows]
+
+
+def _within(budget: float, costs: Iterable[float]) -> float:
+    """What the first of some costs comes to, and as many more as the budget holds, as in timing single examples."""
+    total = 0.0
+    for cost in costs:
+        if total and total + cost > budget:
+            break
+        total += cost
+    return total
+
+
+class Evaluations:
+    """Seconds of a trial's evaluations.
+
+    Args:
+        material: what it works on.
+        costs: of steps; from training, where there was any.
+        count: counts the forward pass of some examples.
+        states: what the model holds.
+    """
+
+    def __init__(
+        self, material: Material, costs: Costs, count: Callable[[Sequence[Features]], Step], states: States
+    ) -> None:
+        self._material, self._costs, self._states = material, costs, states
+        self._batches = {split: self._dealt(split) for split in ("validation", "test")}
+        every = [(split, batch) for split, batches in self._batches.items() for batch in batches]
+        # Batches of fewer examples are the rest of a split.
+        usual = max(len(batch.rows) for _, batch in every)
+        full = sorted((pair for pair in every if len(pair[1].rows) == usual), key=lambda pair: pair[1].cells)
+        ends = {batch.cells: count(material.chosen(split, batch.rows)) for split, batch in (full[0], full[-1])}
+        self.largest = ends[full[-1][1].cells]
+        self._forward = Curve([(cells, costs.seconds(step)) for cells, step in ends.items()])
+        middle = material.features["test"][len(material.features["test"]) // 2]
+        self._single, self._calls = costs.seconds(count([middle])), self.largest.calls
+        self._first = self._again = 1.0
+        self._alone: Written | None = None
+        self._together: Written | None = None
+
+    def probe(self, trial: Assembled) -> Read:
+        """Runs a real batch, a few single examples and, where the task writes, a few tokens; returns the batch."""
+        batches = self._batches["validation"]
+        batch = self._cut(batches[len(batches) // 2])
+        read = probe.evaluate(trial, "validation", batch)
+        least = self._forward(batch.cells)
+        self._first, self._again = read.first_seconds / least, read.seconds / least
+        if trial.bench.writes:
+            rows = batch.rows
+            self._alone = probe.write(trial, self._material.chosen("validation", rows[:1]))
+            self._together = probe.write(trial, self._material.chosen("validation", rows)) if rows[1:] else self._alone
+        else:
+            self._single = probe.single(trial, evenly(self._material.features["test"], SINGLES))
+        return read
+
+    def _cut(self, batch: Micro) -> Micro:
+        """As many of a batch's examples as the budget of one batch allows."""
+        count = len(batch.rows)
+        while count > 1 and self._forward(batch.cells) * count / len(batch.rows) > probe.OTHER_SECONDS:
+            count //= 2
+        return Micro(batch.rows[:count], batch.cells // len(batch.rows) * count, batch.targets)
+
+    def validation(self, times: int) -> float:
+        """Seconds of so many validations; the first prepares kernels for its shapes."""
+        seconds = sum(self._forward(batch.cells) for batch in self._batches["validation"])
+        total = seconds * (self._first + (times - 1) * self._again)
+        task, protocol = self._material.task, self._material.spec.protocol
+        if task.selects(protocol.select_metric) in task.written_metrics:
+            total += times * self._writing("validation")
+        return total
+
+    def test(self) -> float:
+        """Seconds of the test."""
+        seconds = self._first * sum(self._forward(batch.cells) for batch in self._batches["test"])
+        return seconds + (self._writing("test") if self._writes else 0.0)
+
+    def inference(self, before: float) -> float:
+        """Seconds of timing the trained model, in a trial that takes so many before."""
+        count = self._material.spec.execution.latency_examples
+        wanted = latency_examples(self._material.features["test"], count) if count else []
+        budget = latency_budget(before)
+        if self._writes:
+            return _within(budget, (self._written(1, len(f.input_ids), self._steps([f])) for f in wanted))
+        singles = _within(budget, repeat(self._single, len(wanted))) + min(WARM_UP, len(wanted)) * self._single
+        size = self._material.spec.protocol.evaluation_batch_size
+        lengths = sorted(len(f.input_ids) for f in self._material.features["test"][: 2 * size])
+        parts = [lengths[start : start + size] for start in range(0, len(lengths), size)]
+        return singles + self._again * sum(self._forward(len(part) * part[-1]) for part in [parts[0], *parts])
+
+    @property
+    def _writes(self) -> bool:
+        return self._material.task.produces == "text"
+
+    def _steps(self, features: Sequence[Features]) -> int:
+        """Tokens written for a batch: a trained model is taken to write as much as the targets hold, any other to go
+        on to the end."""
+        room = self._material.task.target_room or 1
+        return min(room, max(len(f.target_ids) for f in features)) if self._material.trains else room
+
+    def _writing(self, split: str) -> float:
+        features = self._material.features[split]
+        prompts = [len(f.prompt_ids or f.input_ids) for f in features]
+        return sum(
+            self._written(len(batch.rows), batch.cells, self._steps(self._material.chosen(split, batch.rows)))
+            for batch in self._dealt(split, prompts)
+        )
+
+    def _dealt(self, split: str, prompts: Sequence[int] | None = None) -> list[Micro]:
+        """A split's batches; of several ranks those of the first, which has the most, and the longest."""
+        spec = self._material.spec
+        made = evaluation_batches(self._material.lengths(split), spec.protocol.evaluation_batch_size, prompts)
+        return made[:: spec.devices]
+
+    def _written(self, examples: int, cells: int, steps: int) -> float:
+        """Seconds to write for a batch."""
+        return self._forward(cells) * self._again + (steps - 1) * self._token(examples)
+
+    def _token(self, examples: int) -> float:
+        """Seconds of one more token for so many examples."""
+        if self._alone is None or self._together is None:
+            # Every weight is read, and used once for each example.
+            operations = 2 * self._states.parameters * examples
+            return self._costs.seconds(Step(0, operations, self._states.weights, self._calls))
+        one, many = self._alone, self._together
+        if many.examples == one.examples:
+            return one.token_seconds * examples
+        slope = max(0.0, many.token_seconds - one.token_seconds) / (many.examples - one.examples)
+        return one.token_seconds + slope * (examples - one.examples)

@@ -1,0 +1,301 @@
+"""A few real steps of a trial, timed: training, evaluation, single examples, writing, keeping weights.
+
+Small shapes come first, and none is run that would not fit into the memory that is free. What is too slow to be run
+within the budget is left to extrapolation.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from tuneoff.tasks.base import Features
+from tuneoff.trial.estimate.schedule import Micro
+from tuneoff.trial.estimate.step_cost import Step
+from tuneoff.trial.estimate.time_model import Costs
+from tuneoff.trial.run import Assembled
+from tuneoff.trial.training.checkpoint import Checkpoint
+from tuneoff.trial.training.evaluate import predict
+from tuneoff.trial.training.optim import adamw
+from tuneoff.trial.training.phases import Phases
+from tuneoff.trial.training.trainer import accumulate, clip
+
+STEP_SECONDS = 3.0
+"""Budget of real training steps."""
+LARGEST_SECONDS = 8.0
+"""What the largest shape of all may take beyond that: no count tells its memory as well as its first two steps do."""
+MORE_SECONDS = 2.0
+"""Budget of further shapes, which show how the process grows with their number."""
+OTHER_SECONDS = 1.0
+"""Budget of one real batch of an evaluation, and of the reading of one batch to write from."""
+MOST_REPEATS = 5
+WRITTEN = 8
+"""Tokens that are written to know what one takes."""
+MARGIN = 1.2
+"""A shape is run where so many times its counted memory is free."""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """Real optimizer steps at one shape.
+
+    Attributes:
+        micro: what went through the model.
+        counted: the same, counted.
+        steps: how many were timed, the first not among them.
+        seconds: median of one micro-batch, collating included.
+        first_seconds: what the first of this shape took beyond that.
+        update_seconds: median of clipping and optimizer.
+        peak_bytes: peak of the process (CPU) or of the allocator (CUDA) while these ran.
+    """
+
+    micro: Micro
+    counted: Step
+    steps: int
+    seconds: float
+    first_seconds: float
+    update_seconds: float
+    peak_bytes: int | None
+
+
+class Climb:
+    """Real training steps of an assembled trial, from small shapes to large.
+
+    Args:
+        trial: ready to train.
+        phases: its clocks and peaks.
+        count: gives the count of a micro-batch.
+        costs: learns from every rung.
+        states_bytes: gradients and optimizer states, which the first step makes.
+    """
+
+    def __init__(
+        self,
+        trial: Assembled,
+        phases: Phases,
+        count: Callable[[Micro], Step],
+        costs: Costs,
+        states_bytes: int,
+    ) -> None:
+        protocol = trial.spec.protocol
+        self._trial, self._phases, self._count, self._costs = trial, phases, count, costs
+        self._states_bytes = states_bytes
+        groups = trial.method.parameter_groups(trial.bench.attached, protocol.weight_decay)
+        self._trained = [parameter for group in groups for parameter in group["params"]]
+        # At rate 0 an optimizer works as much and changes nothing.
+        self._optimizer = adamw(groups, protocol, 0.0)
+        self._passes = 2 if protocol.gradient_accumulation_steps > 1 else 1
+        self.rungs: list[Rung] = []
+        self.unfit: str | None = None
+
+    def climb(self, shapes: Sequence[Micro], budget: float, for_last: float = LARGEST_SECONDS) -> None:
+        """Runs what the budget affords of these shapes, which grow; of one that is too dear, fewer of its examples.
+
+        The last is the most telling: time for it is kept back, where there is enough, and it may take `for_last`
+        seconds whatever is left. One shape is run in any case.
+        """
+        left = budget
+        for number, shape in enumerate(shapes):
+            last = number == len(shapes) - 1
+            kept = 0.0 if last else self._price(shapes[-1])
+            kept = kept if kept < left / 2 else 0.0
+            if last:
+                left = max(left, for_last)
+            chosen = self._affordable(shape, left - kept)
+            if chosen is None or any(rung.micro.size == chosen.size for rung in self.rungs):
+                continue
+            counted = self._count(chosen)
+            if not self._fits(counted):
+                return
+            share = (left - kept) / (len(shapes) - number)
+            started = time.perf_counter()
+            self._run(chosen, counted, share)
+            left -= time.perf_counter() - started
+
+    def growth(self, shapes: Sequence[Micro], budget: float) -> float | None:
+        """Bytes by which each new shape lets the process grow, beyond what its tensors take; None where none is run.
+
+        On a CPU every shape leaves its kernels behind, and holes in the heap. Shapes are run in this order, one step
+        each, while the budget lasts; none is larger than what was run before, so that what grows is not the tensors.
+        """
+        if self._phases.meter.cuda or not self.rungs:
+            return 0.0
+        limit, left, new = max(rung.micro.cells for rung in self.rungs), budget, 0
+        seen = {rung.micro.size for rung in self.rungs}
+        before = resident_bytes()
+        for shape in shapes:
+            price = self._costs.seconds(self.rungs[-1].counted) * shape.cells / self.rungs[-1].micro.cells
+            if shape.size in seen or shape.cells > limit or price * self._passes > left:
+                continue
+            seen.add(shape.size)
+            left -= sum(self._step(shape))
+            new += 1
+        return max(0.0, (resident_bytes() - before) / new) if new else None
+
+    def _price(self, shape: Micro) -> float:
+        """Seconds of the first step of a shape and one more."""
+        return 2 * self._passes * self._costs.seconds(self._count(shape))
+
+    def _affordable(self, shape: Micro, seconds: float) -> Micro | None:
+        """The most of a shape's examples that the seconds allow, or None; one example where nothing was run yet."""
+        price, count = self._price(shape), len(shape.rows)
+        while count > 1 and price * count / len(shape.rows) > seconds:
+            count = count // 2
+        if price * count / len(shape.rows) > seconds and self.rungs:
+            return None
+        if count == len(shape.rows):
+            return shape
+        # The longest of its examples, so that the width stays.
+        features = self._trial.features["train"]
+        rows = sorted(shape.rows, key=lambda i: -len(features[i].input_ids) - len(features[i].target_ids))[:count]
+        targets = sum(len(features[i].target_ids) for i in rows)
+        return Micro(tuple(rows), shape.cells // len(shape.rows) * count, targets)
+
+    def _fits(self, counted: Step) -> bool:
+        new = 0 if self.rungs else self._states_bytes
+        needed, free = MARGIN * (counted.activations + new), free_bytes(self._trial.bench.device)
+        if needed <= free:
+            return True
+        self.unfit = (
+            f"larger steps were not run: about {needed / 1e9:.1f} GB would be needed, {free / 1e9:.1f} GB are free"
+        )
+        return False
+
+    def _run(self, shape: Micro, counted: Step, share: float) -> None:
+        name = f"probe {len(self.rungs)}"
+        with self._phases.meter.phase(name):
+            first, updates = self._step(shape)
+            repeats = max(1, min(MOST_REPEATS, int(share / max(first * self._passes + updates, 1e-9)) - 1))
+            timed = [self._step(shape) for _ in range(repeats)]
+        seconds = statistics.median(micro for micro, _ in timed)
+        peaks = self._phases.meter.memory().phases[name]
+        self._costs.saw(counted, seconds)
+        self.rungs.append(
+            Rung(
+                micro=shape,
+                counted=counted,
+                steps=repeats,
+                seconds=seconds,
+                first_seconds=max(0.0, first - seconds),
+                update_seconds=statistics.median(update for _, update in timed),
+                peak_bytes=peaks.allocated_bytes if self._phases.meter.cuda else peaks.resident_bytes,
+            )
+        )
+
+    def _step(self, shape: Micro) -> tuple[float, float]:
+        """An optimizer step as `loop.train` does it; seconds of a micro-batch, and of what follows them."""
+        bench, spec = self._trial.bench, self._trial.spec
+        features = [self._trial.features["train"][row] for row in shape.rows]
+        bench.attached.module.train()
+        started = time.perf_counter()
+        accumulate(bench, [bench.batch(features) for _ in range(self._passes)], bench.task.units(features))
+        bench.synchronise()
+        between = time.perf_counter()
+        clip(bench, self._trained, spec.protocol.clip_norm)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        bench.synchronise()
+        return (between - started) / self._passes, time.perf_counter() - between
+
+
+def resident_bytes() -> int:
+    """Resident set of this process."""
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that is free where the model is."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
+@dataclass(frozen=True)
+class Read:
+    """A real batch of an evaluation.
+
+    Attributes:
+        micro: what went through.
+        first_seconds: the first time, when kernels are prepared for its shape.
+        seconds: the second time.
+    """
+
+    micro: Micro
+    first_seconds: float
+    seconds: float
+
+
+def evaluate(trial: Assembled, split: str, batch: Micro) -> Read:
+    """Times the predictions of a batch of a split, after one example that wakes the model."""
+    features, examples = trial.features[split], trial.data.splits[split]
+
+    def once(rows: Sequence[int]) -> float:
+        started = time.perf_counter()
+        predict(trial.bench, [features[i] for i in rows], [examples[i] for i in rows])
+        return time.perf_counter() - started
+
+    once(batch.rows[-1:])
+    return Read(batch, once(batch.rows), once(batch.rows))
+
+
+def single(trial: Assembled, features: Sequence[Features]) -> float:
+    """Mean seconds of one example through the model alone, each of a shape of its own."""
+    with trial.bench.evaluating():
+        started = time.perf_counter()
+        for feature in features:
+            trial.bench.logits([feature])
+        trial.bench.synchronise()
+        return (time.perf_counter() - started) / len(features)
+
+
+@dataclass(frozen=True)
+class Written:
+    """A real batch that a text was written for.
+
+    Attributes:
+        examples: of the batch.
+        read_seconds: to read the prompts and write the first token.
+        token_seconds: for each further token, of all examples at once.
+    """
+
+    examples: int
+    read_seconds: float
+    token_seconds: float
+
+
+def write(trial: Assembled, features: Sequence[Features]) -> Written:
+    """Times the writing of a few tokens for a batch."""
+    bench = trial.bench
+
+    def once(limit: int) -> tuple[float, int]:
+        bench.synchronise()
+        started = time.perf_counter()
+        made = bench.generate(features, limit)
+        bench.synchronise()
+        # The end-of-text token is written too, and not returned.
+        return time.perf_counter() - started, min(limit, max(map(len, made)) + 1)
+
+    with bench.evaluating():
+        once(1)
+        read, _ = once(1)
+        both, steps = once(1 + WRITTEN)
+    return Written(len(features), read, max(0.0, both - read) / max(1, steps - 1))
+
+
+def keep(trial: Assembled) -> tuple[float, int]:
+    """Seconds to keep the trained weights once, and their size in bytes."""
+    with tempfile.TemporaryDirectory(prefix="tuneoff-") as folder:
+        checkpoint = Checkpoint(Path(folder) / "weights", trial.method, trial.bench.attached)
+        started = time.perf_counter()
+        checkpoint.save(0)
+        return time.perf_counter() - started, checkpoint.stored_bytes()

@@ -1,0 +1,108 @@
+"""What a trial will compute, known before it is trained: its micro-batches are a function of rows and seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tuneoff.config.spec import Protocol
+from tuneoff.tasks.base import Features, Task, attention_masks
+from tuneoff.trial.training.evaluate import like_batches
+from tuneoff.trial.training.trainer import batches, micro_batches, total_steps
+
+REPRESENTATIVES = 4
+"""Micro-batches that stand for all, at even quantiles of their size."""
+
+
+@dataclass(frozen=True)
+class Micro:
+    """Examples that go through the model together.
+
+    Attributes:
+        rows: their positions in the split.
+        cells: tokens that are computed, padding included.
+        targets: tokens of their targets.
+    """
+
+    rows: tuple[int, ...]
+    cells: int
+    targets: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """What the kernels see of it: examples and cells."""
+        return len(self.rows), self.cells
+
+
+class Lengths:
+    """The tokens of a split's examples.
+
+    Args:
+        features: the examples.
+        apart: whether targets are padded apart from what is put in, as an encoder-decoder's are.
+    """
+
+    def __init__(self, features: Sequence[Features], apart: bool) -> None:
+        self.inputs = np.array([len(f.input_ids) for f in features], dtype=np.int64)
+        self.targets = np.array([len(f.target_ids) for f in features], dtype=np.int64)
+        self.apart = apart
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def micro(self, rows: Sequence[int]) -> Micro:
+        """These examples as one batch."""
+        chosen = np.asarray(rows, dtype=np.int64)
+        inputs, targets = self.inputs[chosen], self.targets[chosen]
+        width = int(inputs.max() + targets.max()) if self.apart else int((inputs + targets).max())
+        return Micro(tuple(int(row) for row in rows), len(rows) * width, int(targets.sum()))
+
+
+def reads_apart(task: Task, features: Sequence[Features]) -> bool:
+    """Whether a task's batches pad targets apart: they have a mask of their own then."""
+    return len(attention_masks(task.collate(features[:1], 0))) > 1
+
+
+def course(lengths: Lengths, protocol: Protocol, seed: int) -> list[list[Micro]]:
+    """The micro-batches of every optimizer step."""
+    steps: list[list[Micro]] = []
+    wanted = total_steps(len(lengths), protocol)
+    for chosen in batches(len(lengths), protocol, seed):
+        if len(steps) == wanted:
+            break
+        steps.append([lengths.micro(rows) for rows in micro_batches(chosen, protocol.gradient_accumulation_steps)])
+    return steps
+
+
+def representatives(steps: Sequence[Sequence[Micro]], count: int = REPRESENTATIVES) -> list[Micro]:
+    """Micro-batches of the usual number of examples, at even quantiles of their cells, the fewest first."""
+    every = [micro for step in steps for micro in step]
+    usual = max(len(micro.rows) for micro in every)
+    full = sorted((micro for micro in every if len(micro.rows) == usual), key=lambda micro: micro.cells)
+    places = np.linspace(0, len(full) - 1, count).round().astype(int)
+    return list({full[place].cells: full[place] for place in places}.values())
+
+
+def candidates(steps: Sequence[Sequence[Micro]]) -> list[Micro]:
+    """The micro-batches one of which takes the most memory: that of the most cells and that of the most targets."""
+    every = [micro for step in steps for micro in step]
+    found = [max(every, key=lambda micro: (micro.cells, micro.targets))]
+    found.append(max(every, key=lambda micro: (micro.targets, micro.cells)))
+    return list(dict.fromkeys(found))
+
+
+def evaluation_batches(lengths: Lengths, size: int, prompts: Sequence[int] | None = None) -> list[Micro]:
+    """The batches of an evaluation: of like length, the longest first.
+
+    Args:
+        lengths: of the split.
+        size: examples of a batch.
+        prompts: tokens of each prompt, where it is prompts that are read and not whole examples.
+    """
+    keys = lengths.inputs + lengths.targets if prompts is None else np.asarray(prompts, dtype=np.int64)
+    made = [lengths.micro(rows) for rows in like_batches([int(key) for key in keys], size)]
+    if prompts is None:
+        return made
+    return [replace(micro, cells=len(micro.rows) * int(keys[list(micro.rows)].max())) for micro in made]

@@ -1,0 +1,362 @@
+"""One training step of a trial, counted without running it.
+
+The model is built and its method attached without weights, and a step is taken on tensors that have a shape and no
+memory (PyTorch's fake tensors). A ledger of their storages gives the peak; the products' shapes give the operations.
+Layers kept in four bits have no kernels for such tensors: a stand-in unpacks a full weight for each product and keeps
+none, as they do.
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from types import MethodType
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import nn
+from torch.nn.functional import linear
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from tuneoff import registry
+from tuneoff.config.spec import TrialSpec
+from tuneoff.methods.base import Attached, Method
+from tuneoff.tasks.base import Batch, Task, attention_masks
+from tuneoff.trial.estimate.gpu_emulation import AsOnGpu
+from tuneoff.trial.modeling import load as trial_model
+from tuneoff.trial.modeling.activation_checkpointing import recompute_blocks
+from tuneoff.trial.modeling.frozen_bf16 import narrow, turned_once
+from tuneoff.trial.modeling.precision import Kernel, PolicyName
+
+GPU_GRANULE = 512
+"""CUDA's allocator gives memory in multiples of this many bytes."""
+BLOCKS_PER_SCALE = 256
+"""Quantised layers whose scales are quantised too keep one full scale for so many blocks."""
+
+
+@dataclass(frozen=True)
+class States:
+    """What a trial holds between its steps, in bytes.
+
+    Attributes:
+        weights: parameters and buffers, frozen ones too.
+        parameters: how many numbers they stand for, whatever they are packed in.
+        gradients: of what is trained.
+        optimizer: AdamW's two moments of what is trained, in its type.
+    """
+
+    weights: int
+    parameters: int
+    gradients: int
+    optimizer: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.gradients + self.optimizer
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step at one shape.
+
+    Attributes:
+        activations: bytes by which the greatest sum of live tensors exceeds weights, gradients and optimizer. Where the
+            peak comes before there are gradients, these make room for as much of it.
+        operations: floating-point operations of all matrix products.
+        traffic: bytes that operations read and write, views not counted.
+        calls: operations that were called.
+    """
+
+    activations: int
+    operations: int
+    traffic: int
+    calls: int
+
+    def scaled(self, factor: float) -> Step:
+        """About the step at a shape of so many times as many cells: as many operations, each on so much more."""
+        activations, operations, traffic = (
+            round(factor * size) for size in (self.activations, self.operations, self.traffic)
+        )
+        return Step(activations, operations, traffic, self.calls)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How a trial computes.
+
+    Attributes:
+        policy: the precision in force.
+        attention: the implementation of attention in training steps.
+        gpu: whether it computes on a GPU.
+        evaluation: the implementation of attention in evaluations, if another.
+    """
+
+    policy: PolicyName
+    attention: Kernel
+    gpu: bool = False
+    evaluation: Kernel | None = None
+
+
+class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Keeps the sum of live storages, its peak, and what operations cost, while entered.
+
+    Args:
+        states: tensors that were there before and are not counted.
+        granule: a storage counts as the next multiple of so many bytes.
+    """
+
+    def __init__(self, states: Iterable[torch.Tensor], granule: int = 1) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.live = self.peak = self.operations = self.traffic = self.calls = 0
+        self._granule = granule
+        self._known = {tensor.untyped_storage()._cdata for tensor in states}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        made = func(*args, **(kwargs or {}))
+        self.calls += 1
+        self.operations += _operations(func, args, kwargs or {}, made)
+        written = [self._note(tensor) for tensor in tree_leaves(made) if isinstance(tensor, torch.Tensor)]
+        if any(written) or func._schema.is_mutable:
+            given = tree_leaves((args, kwargs or {}))
+            self.traffic += sum(written) + sum(_size(tensor) for tensor in given if isinstance(tensor, torch.Tensor))
+        return made
+
+    def _note(self, tensor: torch.Tensor) -> int:
+        """Bytes of a tensor that is new; 0 for a view of one that is known."""
+        storage = tensor.untyped_storage()
+        key, size = storage._cdata, -(-storage.nbytes() // self._granule) * self._granule
+        if key in self._known:
+            return 0
+        self._known.add(key)
+        self.live += size
+        self.peak = max(self.peak, self.live)
+        weakref.finalize(storage, self._free, key, size)
+        return size
+
+    def _free(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.live -= size
+
+
+def _size(tensor: torch.Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _operations(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], made: Any) -> int:
+    """Floating-point operations of one call, by PyTorch's own formulas; 0 where it has none."""
+    from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
+
+    aten, packet = torch.ops.aten, func._overloadpacket
+    if packet in flop_registry:
+        return int(flop_registry[packet](*args, **kwargs, out_val=made))
+    if packet is aten._scaled_dot_product_flash_attention_for_cpu:
+        return int(sdpa_flop_count(*(tensor.shape for tensor in args[:3])))  # type: ignore[no-untyped-call]
+    if packet is aten._scaled_dot_product_flash_attention_for_cpu_backward:
+        return int(sdpa_backward_flop_count(*(tensor.shape for tensor in args[:4])))  # type: ignore[no-untyped-call]
+    return 0
+
+
+class Twin:
+    """A trial's model and method, without memory.
+
+    Args:
+        spec: the trial.
+        task: its task, settled on the rows' classes.
+        setup: how it computes.
+
+    Raises:
+        TuneoffError: if the model cannot be built or the method does not fit it.
+    """
+
+    def __init__(self, spec: TrialSpec, task: Task, setup: Setup) -> None:
+        from torch._subclasses.fake_tensor import FakeTensorMode
+
+        self.spec, self.task, self.setup = spec, task, setup
+        method = registry.methods()[spec.method].create(spec.options)
+        assert isinstance(method, Method)
+        model, view = trial_model.build_empty(
+            spec.model, task, dropout=spec.protocol.dropout, attention=setup.attention
+        )
+        with torch.device("meta"):
+            self.attached: Attached = method.attach(model, view)
+        if setup.policy == "bf16" and not spec.shard:
+            narrow(self.attached)
+        if spec.protocol.gradient_checkpointing:
+            # A mode for functions is off within `backward`, which is a function too.
+            recompute_blocks(self.attached.model, AsOnGpu if setup.gpu else nullcontext)
+        self._method, self._mode = method, FakeTensorMode(allow_non_fake_inputs=True)
+        numbers = sum(parameter.numel() for parameter in self.attached.module.parameters())
+        with self._mode:
+            scales = _without_memory(self.attached.module)
+        trained = sum(_size(parameter) for parameter in self._trained)
+        kept = {tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in self._states}
+        self.states = States(sum(kept.values()) + scales, numbers, trained, 2 * trained)
+
+    @property
+    def _states(self) -> list[torch.Tensor]:
+        module = self.attached.module
+        return [*module.parameters(), *module.buffers()]
+
+    @property
+    def _trained(self) -> list[torch.Tensor]:
+        """What the optimizer gets."""
+        return [p for group in self._method.parameter_groups(self.attached, 0.0) for p in group["params"]]
+
+    def step(self, batch: Batch, units: int, *, accumulates: bool = False) -> Step:
+        """Forward and backward pass of a micro-batch and the clipping of gradients.
+
+        Args:
+            batch: as collated, on the CPU.
+            units: what the loss is divided by.
+            accumulates: there are gradients already, of the micro-batches before.
+        """
+        self.attached.module.train()
+        with self._ready(batch) as inputs:
+            if accumulates:
+                for parameter in self._trained:
+                    parameter.grad = torch.zeros_like(parameter)
+            grown = [p.grad for p in self._trained if p.grad is not None]
+            with self._ledger([*grown, *inputs.values()]) as ledger:
+                with self._autocast():
+                    logits = self.task.forward(self.attached, inputs)
+                (self.task.loss(logits, inputs) / units).backward()  # type: ignore[no-untyped-call]
+                # The optimizer's own step, fused, makes no tensor.
+                torch.nn.utils.clip_grad_norm_(self._trained, self.spec.protocol.clip_norm or math.inf)
+            for parameter in self.attached.module.parameters():
+                parameter.grad = None
+        above = ledger.peak if accumulates else max(0, ledger.peak - self.states.gradients)
+        return Step(above, ledger.operations, ledger.traffic, ledger.calls)
+
+    def evaluation(self, batch: Batch) -> Step:
+        """The forward pass of an evaluation."""
+        self.attached.module.eval()
+        kernel = self.setup.evaluation or self.setup.attention
+        with ExitStack() as stack:
+            inputs = stack.enter_context(self._ready(batch))
+            stack.enter_context(trial_model.attending(self.attached.model, kernel))
+            ledger = stack.enter_context(self._ledger(inputs.values()))
+            stack.enter_context(turned_once(self.attached.module))
+            stack.enter_context(self._autocast())
+            self.task.forward(self.attached, inputs)
+        return Step(ledger.peak, ledger.operations, ledger.traffic, ledger.calls)
+
+    @contextmanager
+    def _ready(self, batch: Batch) -> Iterator[Batch]:
+        """The batch without memory, and all that makes the pass compute as the trial does."""
+        padded = not all(bool(mask.all()) for mask in attention_masks(batch))
+        with ExitStack() as stack:
+            stack.enter_context(_known_padding(padded))
+            inputs: Batch = {name: self._mode.from_tensor(tensor) for name, tensor in batch.items()}
+            stack.enter_context(self._mode)
+            if self.setup.gpu:
+                stack.enter_context(AsOnGpu())
+            yield inputs
+
+    def _ledger(self, others: Iterable[torch.Tensor]) -> Ledger:
+        return Ledger([*self._states, *others], GPU_GRANULE if self.setup.gpu else 1)
+
+    def _autocast(self) -> Any:
+        return torch.autocast("cpu", dtype=torch.bfloat16) if self.setup.policy == "bf16" else nullcontext()
+
+
+def _without_memory(module: nn.Module) -> int:
+    """Gives every tensor of a module a twin without memory, on the CPU; call it in the mode that makes such tensors.
+
+    Returns:
+        Bytes of what quantised layers keep beside their packed weights.
+    """
+    made: dict[int, tuple[torch.Tensor, Any]] = {}
+
+    def fake(tensor: torch.Tensor) -> Any:
+        if id(tensor) not in made:
+            twin = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device="cpu")
+            if isinstance(tensor, nn.Parameter):
+                twin = nn.Parameter(twin, requires_grad=tensor.requires_grad)
+            # The original is kept too, so that no other tensor can get its number.
+            made[id(tensor)] = tensor, twin
+        return made[id(tensor)][1]
+
+    scales = 0
+    for part in module.modules():
+        if hasattr(part._parameters.get("weight"), "quant_state"):
+            scales += _unpacked_each_time(part)
+        for name, parameter in part._parameters.items():
+            if parameter is not None:
+                part._parameters[name] = fake(parameter)
+        for name, buffer in part._buffers.items():
+            if buffer is not None:
+                part._buffers[name] = fake(buffer)
+        for name, value in list(vars(part).items()):
+            # Tensors that are neither (numbers of virtual tokens, indices), or once more (an LSTM's list of weights).
+            if isinstance(value, torch.Tensor):
+                vars(part)[name] = fake(value)
+            elif isinstance(value, list) and any(isinstance(item, torch.Tensor) for item in value):
+                vars(part)[name] = [fake(item) if isinstance(item, torch.Tensor) else item for item in value]
+            elif isinstance(value, dict) and not name.startswith("_"):
+                value.update({key: fake(item) for key, item in value.items() if isinstance(item, torch.Tensor)})
+    return scales
+
+
+class _Unpacking(torch.autograd.Function):
+    """A product with a frozen weight that is unpacked for it, and again for the gradient, and kept by neither."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, outputs: int, inputs: int) -> torch.Tensor:
+        ctx.shape = (outputs, inputs)
+        return linear(x, _full(ctx.shape, x))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        return gradient @ _full(ctx.shape, gradient), None, None
+
+
+def _full(shape: tuple[int, int], like: torch.Tensor) -> torch.Tensor:
+    return torch.empty(shape, dtype=torch.float32, device=like.device).to(like.dtype)
+
+
+def _unpacked_each_time(layer: Any) -> int:
+    """Turns a layer in four bits, its weight still of full shape, into its stand-in.
+
+    Returns:
+        Bytes of its weights' scales.
+    """
+    outputs, inputs = layer.weight.shape
+    blocks = math.ceil(outputs * inputs / layer.weight.blocksize)
+    scales: int = blocks * 4
+    if layer.weight.compress_statistics:
+        scales = blocks + math.ceil(blocks / BLOCKS_PER_SCALE) * 4
+
+    def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+        made: torch.Tensor = _Unpacking.apply(x.to(dtype), outputs, inputs)  # type: ignore[no-untyped-call]
+        return made if self.bias is None else made + self.bias.to(dtype)
+
+    packed = torch.empty((outputs * inputs + 1) // 2, 1, dtype=torch.int8)
+    layer._parameters["weight"] = nn.Parameter(packed, requires_grad=False)
+    layer.forward = MethodType(forward, layer)
+    return scales
+
+
+@contextmanager
+def _known_padding(padded: bool) -> Iterator[None]:
+    """Lets transformers know whether a batch has padding: it looks at the mask's values, which fake tensors lack, and
+    makes no mask for fused attention where all tokens are real."""
+    from transformers import masking_utils
+
+    def knowing(original: Callable[..., bool]) -> Callable[..., bool]:
+        return lambda mask, *args, **kwargs: original(mask if padded else None, *args, **kwargs)
+
+    with ExitStack() as stack:
+        for name in ("_ignore_causal_mask_sdpa", "_ignore_bidirectional_mask_sdpa"):
+            original = getattr(masking_utils, name, None)
+            if original is not None:
+                stack.enter_context(mock.patch.object(masking_utils, name, knowing(original)))
+        yield

@@ -1,0 +1,122 @@
+"""From what was counted to seconds: this machine's speed, and what real steps say of it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from tuneoff.trial.estimate.step_cost import Step
+
+CALL_SECONDS = {"cpu": 8e-6, "cuda": 6e-6}
+"""What calling an operation takes besides computing: Python, autograd and the dispatcher. Of the order of what was
+seen; tiny models are all calls."""
+EFFICIENCY = 0.5
+"""Share of the speed of one large matrix product, and of copying, that a training step reaches. Rough: between 0.3 and
+0.8 was seen. Only used where no step is run."""
+CALIBRATION_SECONDS = 0.3
+UPDATE_PASSES = 7
+"""Times that AdamW passes over a trained tensor's size: it reads weight, gradient and two moments and writes three."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What a machine can do at best.
+
+    Attributes:
+        operations: floating-point operations a second, in large matrix products under the trial's precision.
+        traffic: bytes read and written a second.
+        call: seconds to call an operation.
+    """
+
+    operations: float
+    traffic: float
+    call: float
+
+    def seconds(self, step: Step) -> float:
+        """The least that a step could take: calls, products and traffic one after the other."""
+        return step.calls * self.call + step.operations / self.operations + step.traffic / self.traffic
+
+
+def measure(device: torch.device, autocast: Callable[[], AbstractContextManager[object]]) -> Speed:
+    """Measures matrix products and copies for `CALIBRATION_SECONDS` in all."""
+    size = 4096 if device.type == "cuda" else 1024
+    left, right = (torch.randn(size, size, device=device) for _ in range(2))
+    with autocast(), torch.no_grad():
+        product = _best(lambda: left @ right, device)
+    copies = torch.empty_like(left)
+    copied = _best(lambda: copies.copy_(left), device)
+    moved = 2 * left.numel() * left.element_size()
+    return Speed(2 * size**3 / product, moved / copied, CALL_SECONDS[device.type])
+
+
+def _best(work: Callable[[], object], device: torch.device) -> float:
+    """Least seconds of one run, over half the time of a calibration."""
+    seconds: list[float] = []
+    limit = time.perf_counter() + CALIBRATION_SECONDS / 2
+    # The first run prepares kernels.
+    while len(seconds) < 3 or time.perf_counter() < limit:
+        started = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - started)
+    return min(seconds)
+
+
+@dataclass
+class Costs:
+    """Seconds of steps from what was counted, corrected by those that were run.
+
+    A step's least seconds are corrected by the factor that steps of about its size showed; between two of them it
+    changes evenly with the logarithm of the size, beyond them it stays.
+    """
+
+    speed: Speed
+    _seen: list[tuple[float, float]] = field(default_factory=list)
+
+    def saw(self, step: Step, seconds: float) -> None:
+        """A step was run."""
+        least = self.speed.seconds(step)
+        self._seen.append((math.log(least), math.log(seconds / least)))
+        self._seen.sort()
+
+    def seconds(self, step: Step) -> float:
+        """What such a step takes."""
+        least = self.speed.seconds(step)
+        return least * self._factor(least)
+
+    def _factor(self, least: float) -> float:
+        if not self._seen:
+            return 1 / EFFICIENCY
+        sizes, factors = zip(*self._seen, strict=True)
+        return math.exp(float(np.interp(math.log(least), sizes, factors)))
+
+    def update(self, trained_bytes: int) -> float:
+        """Seconds of an optimizer step that was not run."""
+        return UPDATE_PASSES * trained_bytes / self.speed.traffic / EFFICIENCY
+
+
+class Curve:
+    """A line through points, by cells: what a batch takes that is like those.
+
+    Args:
+        points: (cells, value) of some batches.
+    """
+
+    def __init__(self, points: Sequence[tuple[int, float]]) -> None:
+        self._points = sorted(dict(points).items())
+
+    def __call__(self, cells: int) -> float:
+        """The value at so many cells; beyond the points in proportion to the nearest."""
+        xs, ys = zip(*self._points, strict=True)
+        if cells <= xs[0]:
+            return float(ys[0] * cells / xs[0])
+        if cells >= xs[-1]:
+            return float(ys[-1] * cells / xs[-1])
+        return float(np.interp(cells, xs, ys))

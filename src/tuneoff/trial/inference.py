@@ -1,0 +1,143 @@
+"""A trained model put to use: built again, or asked for predictions."""
+
+from __future__ import annotations
+
+import math
+import os
+from contextlib import suppress
+from typing import Any
+
+import torch
+
+from tuneoff import registry
+from tuneoff.config.spec import TrialSpec
+from tuneoff.errors import StoreError
+from tuneoff.methods.base import Attached, Method
+from tuneoff.records.record import Prediction, TrialRecord
+from tuneoff.store import TrialStore
+from tuneoff.tasks.base import Example, Task
+from tuneoff.trial import early
+from tuneoff.trial.data import contents
+from tuneoff.trial.data import load as trial_data
+from tuneoff.trial.data.commits import as_recorded
+from tuneoff.trial.modeling import load as trial_model
+from tuneoff.trial.modeling.frozen_bf16 import narrow
+from tuneoff.trial.modeling.precision import apply_policy, choose_device
+from tuneoff.trial.modeling.vocabulary import check_tokens
+from tuneoff.trial.run import demonstrations, load_model
+from tuneoff.trial.training.evaluate import Bench
+from tuneoff.trial.training.evaluate import predict as predict_examples
+from tuneoff.trial.training.evaluate import write as write_texts
+
+
+def go_to_origin(spec: TrialSpec, origin: str | None) -> None:
+    """Goes to the folder that the study was run from, which the paths that it names are meant from; for a process of
+    its own.
+
+    Stays where it is if they are found here and not there: that folder may have been moved, or be another by now.
+    """
+    if origin is None:
+        return
+    data = spec.task.data
+    sources = [part.source for part in (data.train, data.validation, data.test) if part is not None]
+    paths = [name.removeprefix("file:") for name in (spec.model.source, *sources)]
+    there, here = (any(os.path.exists(os.path.join(folder, path)) for path in paths) for folder in (origin, os.curdir))
+    if there or not here:
+        with suppress(OSError):
+            os.chdir(origin)
+
+
+def restore(place: TrialStore, device: torch.device, whole: bool = False) -> tuple[Task, Attached, Any, Bench]:
+    """Rebuilds a finished trial's trained model; returns its task, model, tokenizer and bench.
+
+    Args:
+        place: the trial.
+        device: where the model is put.
+        whole: keeps all weights in float32, for merging; otherwise they are as they were in training.
+
+    Raises:
+        StoreError: if its weights were not kept.
+    """
+    spec, record = early.finished(place)
+    place.verify(record)
+    method = registry.methods()[spec.method].create(spec.options)
+    assert isinstance(method, Method)
+    task = early.task_of(spec, record)
+    policy = apply_policy(spec.protocol.precision, device)
+    loaded = load_model(as_recorded(spec, record), task, device, policy.name)
+    if record.model and record.model.checksum and record.model.checksum != loaded.info.checksum:
+        raise StoreError(
+            f"{spec.model.source} now holds other weights than trial {spec.id} was trained on",
+            hint="Name the revision that was used, or restore the folder.",
+        )
+    contents.verify_model(spec, loaded.info)
+    attached = method.attach(loaded.model, trial_model.view(task, loaded))
+    if method.trains:
+        method.load(attached, place.weights)
+    if policy.name == "bf16" and not whole:
+        narrow(attached)
+    attached.module.to(device).eval()
+    size = spec.protocol.evaluation_batch_size
+    # By what it was tested with: where implementations did not agree, that is training's.
+    kernel = (record.model.evaluation_attention if record.model else "") or loaded.info.evaluation_attention
+    bench = Bench(
+        task, attached, device, policy.autocast, loaded.pad_token_id, size, loaded.tokenizer, attention=kernel
+    )
+    return task, attached, loaded.tokenizer, bench
+
+
+def predict(place: TrialStore, file: str, device: str) -> dict[str, Any]:
+    """One prediction per row of a file; the column of the right answers need not be there.
+
+    Returns:
+        `columns` (role -> column that was read) and `predictions`, in the file's order: `index` and `output`, and for
+        classes `probability` and `scores` (class -> probability), for written text `generated_tokens`.
+
+    Raises:
+        SourceError, DataError: if the file cannot be read or has no text column.
+    """
+    task, _, tokenizer, bench = restore(place, choose_device(device))
+    columns, examples = early.rows_to_predict(place, file)
+    spec, record = place.spec(), place.record()
+    assert record is not None
+    shown = _demonstrations(task, spec, record)
+    features = task.encode(examples, tokenizer, spec.protocol.max_length, shown)
+    model: Any = bench.attached.model
+    check_tokens(features, tokenizer, model.config, spec.model.source)
+    if task.produces == "text":
+        blank = [Prediction(index=e.index, target=e.target, output="") for e in examples]
+        written, _ = write_texts(bench, features, examples, blank)
+        found = [{"index": p.index, "output": p.output, "generated_tokens": p.generated_tokens} for p in written]
+        return {"columns": columns, "predictions": found}
+    made = predict_examples(bench, features, examples)
+    return {
+        "columns": columns,
+        "predictions": [
+            {
+                "index": p.index,
+                "output": p.output,
+                "probability": math.exp(max(p.scores)),
+                "scores": {label: math.exp(score) for label, score in zip(task.labels, p.scores, strict=True)},
+            }
+            for p in made
+        ],
+    }
+
+
+def _demonstrations(task: Task, spec: TrialSpec, record: TrialRecord) -> list[Example]:
+    """The solved examples that the trial's method showed, read again from its training rows.
+
+    Raises:
+        StoreError: if those rows have changed since.
+    """
+    method = registry.methods()[spec.method].create(spec.options)
+    if not isinstance(method, Method) or not method.demonstrations:
+        return []
+    data = trial_data.load(task, as_recorded(spec, record).task, spec.protocol)
+    before = record.data.splits["train"].fingerprint if record.data else None
+    if data.info.splits["train"].fingerprint != before:
+        raise StoreError(
+            f"the training rows that trial {spec.id} took its examples from have changed",
+            hint="Restore them, or run the study again.",
+        )
+    return demonstrations(method, data.splits["train"], spec.seed)

@@ -1,0 +1,106 @@
+"""What becomes of memory that a trial frees on the CPU: the C library keeps most of it, unless it is told otherwise.
+
+glibc serves tensors from a heap, where blocks of unlike sizes leave holes, and from a size on that grows to 32 MiB by
+itself it maps a block alone, which goes back to the system when it is freed. A process therefore holds more than its
+tensors. Elsewhere (other C libraries, other systems, CUDA, whose allocator has counters of its own) nothing is changed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import mmap
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from tuneoff.config.spec import ExecutionSpec
+from tuneoff.records.record import Event, Finding
+
+if TYPE_CHECKING:
+    import torch
+
+RELEASED_BYTES = 2 * 2**20
+"""Blocks from this size on are mapped alone where `execution.release_memory` is set."""
+
+_M_MMAP_THRESHOLD = -3
+
+
+def settle(
+    execution: ExecutionSpec, device: torch.device, emit: Callable[[Event], None]
+) -> tuple[bool, tuple[Finding, ...]]:
+    """Does what a trial's `execution.release_memory` asks for.
+
+    Returns:
+        Whether freed memory goes back at once, and what is to be told where that was asked for in vain.
+    """
+    if not execution.release_memory:
+        return False, ()
+    reason = release_freed_blocks(device)
+    if not reason:
+        return True, ()
+    found = Finding(name="memory_not_released", message=f"execution.release_memory had no effect: {reason}.")
+    emit({"kind": "finding", **found.model_dump()})
+    return False, (found,)
+
+
+def release_freed_blocks(device: torch.device) -> str:
+    """Lets freed blocks of 2 MiB and more go back to the system at once, for the rest of this process.
+
+    Its peak is then lower and its steps slower, because every such block begins as pages that are not there yet. No
+    figure that is computed changes.
+
+    Args:
+        device: where the trial computes.
+
+    Returns:
+        Why it has no effect here; empty where it has.
+    """
+    if device.type != "cpu":
+        return f"the trial ran on {device.type}, whose memory the C library does not manage"
+    libc = _glibc()
+    if libc is None:
+        return "this system's C library is not glibc"
+    # A threshold that is set stays: glibc no longer raises it when larger blocks are freed.
+    if not libc.mallopt(_M_MMAP_THRESHOLD, RELEASED_BYTES) or not _goes_back(libc):
+        return "another allocator stands in the place of glibc's, or refuses the setting"
+    return ""
+
+
+def trim(device: torch.device) -> None:
+    """Gives back what was freed so far, so that what follows has a peak of its own.
+
+    On the CPU that needs glibc; on CUDA it is what the allocator keeps for later. Objects that hold one another are
+    freed first.
+    """
+    gc.collect()
+    if device.type == "cuda":
+        import torch
+
+        torch.cuda.empty_cache()
+    libc = _glibc()
+    if libc is not None:
+        libc.malloc_trim(0)
+
+
+def _glibc() -> Any:
+    """This process's C library, or None where it is not glibc."""
+    if sys.platform != "linux":
+        return None
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "gnu_get_libc_version"):
+        return None
+    libc.malloc.restype = ctypes.c_void_p
+    libc.malloc.argtypes = libc.malloc_trim.argtypes = [ctypes.c_size_t]
+    libc.free.argtypes = [ctypes.c_void_p]
+    libc.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p]
+    return libc
+
+
+def _goes_back(libc: Any) -> bool:
+    """Whether a freed block is no longer mapped: an allocator that was preloaded takes no notice of glibc's options."""
+    block = libc.malloc(RELEASED_BYTES)
+    page = (block // mmap.PAGESIZE + 1) * mmap.PAGESIZE
+    libc.free(block)
+    resident = ctypes.c_ubyte()
+    return bool(libc.mincore(page, mmap.PAGESIZE, ctypes.byref(resident)) != 0)

@@ -1,0 +1,408 @@
+"""From a model's name to a loaded base model with the task's head."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from tuneoff import architectures
+from tuneoff.config.spec import ModelSpec
+from tuneoff.errors import SourceUnreachable, TuneoffError, UnsupportedModel
+from tuneoff.methods.base import TaskView
+from tuneoff.records.record import Finding, ModelInfo
+from tuneoff.sources import ModelFiles, describing_checksums, fetch_weights, find_model, has_weights
+from tuneoff.tasks.base import Task
+from tuneoff.trial.data.lengths import max_positions
+from tuneoff.trial.exhaustion import loading
+from tuneoff.trial.modeling.config_limits import check_config_file
+from tuneoff.trial.modeling.gguf import dequantised
+from tuneoff.trial.modeling.head import Head, Loading, draw
+from tuneoff.trial.modeling.precision import Kernel
+from tuneoff.trial.modeling.requirements import check_masks, check_order, keep_fixed
+from tuneoff.trial.modeling.vocabulary import check_words, forget_padding_beyond, settle_padding
+
+BASE_SEED = 0
+"""Seed of random base weights: the base model is the same for every trial of a study."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A base model with the task's head, its tokenizer and what the record says of them."""
+
+    model: nn.Module
+    tokenizer: Any
+    pad_token_id: int
+    info: ModelInfo
+    findings: tuple[Finding, ...]
+    head: tuple[str, ...] = ()
+    """Names of the modules that start from the trial's seed; see `head.Head`."""
+
+
+def load_config(spec: ModelSpec, *, offline: bool = False) -> tuple[Any, ModelFiles | None]:
+    """The model's configuration and, unless its weights are random, where its files are.
+
+    Args:
+        spec: the model.
+        offline: prefer a configuration that ships with the package to any download.
+
+    Raises:
+        SourceError: if it cannot be had; says what would work.
+        UnsupportedModel: if transformers cannot read it, or it is not of one text model.
+    """
+    from transformers import AutoConfig
+
+    shipped = architectures.find(spec.source)
+    if shipped is not None and (spec.random_weights or offline):
+        return AutoConfig.for_model(**shipped), None
+    try:
+        files = find_model(spec)
+    except SourceUnreachable as error:
+        if spec.random_weights:
+            known = ", ".join(architectures.names())
+            raise SourceUnreachable(error.message, hint=f"Architectures that need no download: {known}.") from None
+        raise
+    try:
+        if files.gguf_file is not None:
+            # Its configuration stands in the same file.
+            files = fetch_weights(spec, files)
+        with quiet():
+            files = dequantised(files)
+        check_config_file(files.path, spec.source)
+        arguments: dict[str, Any] = {"gguf_file": files.gguf_file} if files.gguf_file else {}
+        config = AutoConfig.from_pretrained(files.path, trust_remote_code=False, **arguments)
+    except TuneoffError:
+        raise
+    except Exception as error:  # whatever transformers makes of a value that it does not expect
+        raise UnsupportedModel(
+            f"{spec.source}: transformers cannot read its configuration: {' '.join(str(error).split())[:300]}",
+            hint="Only architectures that transformers itself has are supported; remote code is never run.",
+        ) from None
+    if not (hasattr(config, "hidden_size") and hasattr(config, "num_hidden_layers")):
+        # Those of text and images keep a size for each part, and methods would count and train the idle parts too.
+        raise UnsupportedModel(
+            f"{spec.source}: a {config.model_type} model is put together of several, each with sizes of its own",
+            hint="Use a model of text alone; of Gemma 3, those with 270M and 1B are.",
+        )
+    if getattr(config, "transformers_weights", None) is not None:
+        # transformers would load that file in the place of the one that was looked at.
+        raise UnsupportedModel(
+            f"{spec.source}: its config.json names other weights by `transformers_weights`",
+            hint="Take that key out of config.json, and name the weights model.safetensors.",
+        )
+    for key in ("hidden_size", "num_hidden_layers"):
+        if not isinstance(getattr(config, key), int) or getattr(config, key) < 1:
+            raise UnsupportedModel(f"{spec.source}: its configuration says {key}: {getattr(config, key)!r}")
+    return config, files
+
+
+def fetch(spec: ModelSpec) -> tuple[Any, ModelFiles | None]:
+    """As `load_config`; then the weights are on this machine, too.
+
+    Raises:
+        SourceError, UnsupportedModel: if configuration or weights cannot be had or used.
+    """
+    config, files = load_config(spec)
+    if files is not None and not spec.random_weights:
+        files = fetch_weights(spec, files)
+    return config, files
+
+
+@loading("the base model")
+def load(
+    spec: ModelSpec,
+    task: Task,
+    *,
+    seed: int,
+    dropout: float | None,
+    attention: Kernel,
+    evaluation: Kernel | None = None,
+) -> Loaded:
+    """Loads the base model in float32 on the CPU and gives it a head drawn from `seed`.
+
+    Args:
+        spec: the model.
+        task: what it is to do.
+        seed: of the head.
+        dropout: of all its parts; None leaves them as they are.
+        attention: the implementation that it attends by, if it has it.
+        evaluation: the one that `attending` is to put in its place in evaluations, if another.
+
+    Raises:
+        SourceError, UnsupportedModel: if it cannot be had or does not fit the task.
+    """
+    config, files = fetch(spec)
+    _set_up(config, task, dropout)
+    fused = _has_sdpa(task.model_class(config), config)
+    config._attn_implementation = attention if fused else "eager"
+    findings: list[Finding] = []
+    with quiet():
+        # Also where there are files: tensors that they lack start random.
+        torch.manual_seed(BASE_SEED)
+        if spec.random_weights or files is None:
+            model: Any = _from_config(config, task)
+            lacking, checksum = None, None
+            message = "the base model has random weights: costs are real, quality means nothing"
+            findings.append(Finding(name="random_weights", message=message))
+        else:
+            model, lacking = _from_files(files, config, task)
+            with torch.device("meta"):
+                keep_fixed(model, _from_config(config, task))
+            checksum = files.checksum or _checksum(model, task)
+        tokenizer = _tokenizer(spec, files, config)
+    check_words(tokenizer, config, spec.source, task.produces == "text")
+    check_masks(model)
+    check_order(model, task.view(model))
+    added = task.view(model).head
+    head = Head.find(model, added, lacking)
+    draw(model, head, seed)
+    findings += head.findings(added)
+    pad, replaced = settle_padding(tokenizer, config)
+    findings += replaced
+    model.config.pad_token_id = pad
+    if model.can_generate():
+        model.generation_config = _plain_generation(model.config, tokenizer)
+    info = ModelInfo(
+        source=spec.source,
+        architecture=type(model).__name__,
+        checksum=checksum,
+        commit=files.commit if files is not None else None,
+        files=describing_checksums(Path(files.path)) if files is not None else {},
+        random_weights=spec.random_weights,
+        hidden_size=config.hidden_size,
+        layers=config.num_hidden_layers,
+        max_positions=max_positions(model),
+        dtype=str(model.dtype).removeprefix("torch."),
+        attention=model.config._attn_implementation,
+        evaluation_attention=(evaluation or attention) if fused else "eager",
+    )
+    return Loaded(model, tokenizer, pad, info, tuple(findings), head.modules)
+
+
+def build_empty(
+    spec: ModelSpec,
+    task: Task,
+    *,
+    dropout: float | None = None,
+    attention: Kernel | None = None,
+) -> tuple[nn.Module, TaskView]:
+    """The model on the meta device, shapes without memory, for counting; and what a method may know of the task.
+
+    Which tensors are the head's is read from the files' headers. Where an architecture ships or the weights are not
+    here yet, none are asked for, and the head is what the task's class has beside the pretrained transformer.
+    """
+    config, files = load_config(spec, offline=True)
+    _set_up(config, task, dropout)
+    if attention is not None:
+        config._attn_implementation = attention if _has_sdpa(task.model_class(config), config) else "eager"
+    with quiet(), torch.device("meta"):
+        # Some make a tensor where they like (XLNet).
+        model: nn.Module = _from_config(config, task).to("meta")
+    check_masks(model)
+    view, lacking = task.view(model), None
+    if files is not None and has_weights(Path(files.path)) and not spec.random_weights:
+        with quiet():
+            _, lacking = _from_files(files, config, task, device_map="meta")
+    return model, replace(view, head=Head.find(model, view.head, lacking).modules)
+
+
+def load_tokenizer(spec: ModelSpec, task: Task) -> Any:
+    """The model's tokenizer without its weights, for this task.
+
+    Raises:
+        SourceError, UnsupportedModel: if it cannot be had.
+    """
+    config, files = load_config(spec)
+    with quiet():
+        tokenizer = _tokenizer(spec, files, config)
+    check_words(tokenizer, config, spec.source, task.produces == "text")
+    return tokenizer
+
+
+def view(task: Task, loaded: Loaded) -> TaskView:
+    """What a method may know of the task, the tokenizer included."""
+    tokenizer = loaded.tokenizer
+    return replace(
+        task.view(loaded.model),
+        head=loaded.head,
+        tokenize=lambda text: list(tokenizer(text, add_special_tokens=False)["input_ids"]),
+    )
+
+
+@contextlib.contextmanager
+def attending(model: nn.Module, kernel: str) -> Iterator[None]:
+    """While open, the model attends by this implementation, if it has any but plain attention."""
+    whole: Any = model
+    # Parts may have copies of the configuration: an encoder-decoder's stacks.
+    every = [part.config for part in whole.modules() if hasattr(part, "config")] if whole._supports_sdpa else []
+    before = [(config, config._attn_implementation) for config in {id(config): config for config in every}.values()]
+    try:
+        for config, _ in before:
+            config._attn_implementation = kernel
+        yield
+    finally:
+        for config, own in before:
+            config._attn_implementation = own
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps transformers from reporting a fresh head as if it were news."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def _set_up(config: Any, task: Task, dropout: float | None) -> None:
+    for key, value in task.model_arguments().items():
+        setattr(config, key, value)
+    for key in ("activation_function", "hidden_act"):
+        if getattr(config, key, None) == "gelu_new":
+            # The same function (GELU by tanh) as one kernel, which keeps one tensor for the backward pass, not six.
+            setattr(config, key, "gelu_pytorch_tanh")
+    forget_padding_beyond(config)
+    if dropout is None:
+        return
+    for key, value in list(vars(config).items()):
+        if re.search(r"dropout(_prob|_rate)?$|_pdrop$", key) and (value is None or isinstance(value, (int, float))):
+            setattr(config, key, dropout)
+
+
+def _from_config(config: Any, task: Task) -> Any:
+    try:
+        return task.model_class(config).from_config(config, trust_remote_code=False)
+    except ValueError as error:
+        raise UnsupportedModel(f"a {config.model_type} model cannot do this task: {_first_line(error)}") from None
+    except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
+        why = f"{type(error).__name__}: {_first_line(error)}"
+        raise UnsupportedModel(f"no {config.model_type} model can be built from this configuration: {why}") from None
+
+
+def _from_files(files: ModelFiles, config: Any, task: Task, **more: Any) -> tuple[Any, Loading]:
+    """Loads safetensors or GGUF, never pickles or remote code; returns the model and what the files had not for it."""
+    from safetensors import SafetensorError
+
+    arguments: dict[str, Any] = {"gguf_file": files.gguf_file} if files.gguf_file else {"use_safetensors": True}
+    try:
+        model, loading = task.model_class(config).from_pretrained(
+            files.path,
+            config=config,
+            dtype=torch.float32,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **arguments,
+            **more,
+        )
+    except (ValueError, OSError, RuntimeError, SafetensorError) as error:
+        name = files.hub_id if files.commit else files.path
+        raise UnsupportedModel(f"{name}: transformers cannot load it: {_first_line(error)}") from error
+    if files.commit:
+        # By this name others find it; the folder is this machine's.
+        model.name_or_path = model.config._name_or_path = files.hub_id
+    return model, Loading.of(loading)
+
+
+def _has_sdpa(auto: Any, config: Any) -> bool:
+    """Whether transformers has the fused attention for this architecture; GPT-Neo and Gemma 2 have none."""
+    try:
+        return bool(auto._model_mapping[type(config)]._supports_sdpa)
+    except KeyError:
+        return True  # Building the model says what is wrong with it.
+
+
+def _plain_generation(config: Any, tokenizer: Any) -> Any:
+    """A generation configuration of token ids alone: what a model's authors chose would favour nobody's question."""
+    from transformers import GenerationConfig
+
+    names = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+    ids = {name: getattr(config, name, None) for name in names}
+    return GenerationConfig(**{n: getattr(tokenizer, n, None) if i is None else i for n, i in ids.items()})
+
+
+def _checksum(model: Any, task: Task) -> str:
+    """SHA-256 over all tensors as loaded, the task's head left out."""
+    tensors = model.base_model.state_dict()
+    output = task.view(model).output
+    if output is not None:
+        tensors |= {f"{output}.{name}": tensor for name, tensor in model.get_submodule(output).state_dict().items()}
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _tokenizer(spec: ModelSpec, files: ModelFiles | None, config: Any) -> Any:
+    if files is None:
+        return byte_tokenizer(config)
+    from transformers import AutoTokenizer
+
+    arguments: dict[str, Any] = {"gguf_file": files.gguf_file} if files.gguf_file else {}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(files.path, trust_remote_code=False, **arguments)
+    except (ValueError, OSError, KeyError) as error:
+        raise UnsupportedModel(f"{spec.source}: its tokenizer cannot be loaded: {_first_line(error)}") from None
+    if not tokenizer.is_fast:
+        raise UnsupportedModel(f"{spec.source} has no fast tokenizer (tokenizer.json), which tuneoff needs")
+    if len(set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids)) < 2:
+        # Where the files are missing, transformers makes one that knows no word and reads every text as unknown.
+        raise UnsupportedModel(
+            f"{spec.source} holds no tokenizer",
+            hint="Save it beside the weights with `tokenizer.save_pretrained`.",
+        )
+    tokenizer.padding_side = "right"
+    tokenizer.truncation_side = "right"
+    return tokenizer
+
+
+def byte_tokenizer(config: Any) -> Any:
+    """A tokenizer of bytes for a model without weights: 256 ids that the model's own special tokens leave free.
+
+    Encoders get their usual frame (a first and a last special token); decoders get none, as GPT-2's has none;
+    encoder-decoders get an end-of-text token, and a first one where they have one, as T5 and BART do.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    special = {
+        name: value
+        for name in ("bos", "eos", "pad", "cls", "sep", "unk")
+        if isinstance(value := getattr(config, f"{name}_token_id", None), int)
+    }
+    encoder = config.model_type in {"bert", "roberta", "distilbert", "electra", "deberta-v2", "xlm-roberta"}
+    if encoder and "bos" not in special:
+        special |= {"cls": 101, "sep": 102, "pad": special.get("pad", 0)}
+        special.pop("eos", None)
+    free = (i for i in range(config.vocab_size) if i not in special.values())
+    vocabulary = {letter: next(free) for letter in sorted(pre_tokenizers.ByteLevel.alphabet())}
+    names = {number: f"<{name}>" for name, number in reversed(special.items())}
+    vocabulary |= {name: number for number, name in names.items()}
+    core = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    core.decoder = decoders.ByteLevel()
+    first, last = ("cls", "sep") if "cls" in special else ("bos", "eos")
+    if encoder or (config.is_encoder_decoder and "eos" in special):
+        frame = f"{names[special[first]]} $A" if first in special else "$A"
+        frame += f" {names[special[last]]}"
+        tokens = [(names[special[part]], special[part]) for part in dict.fromkeys((first, last)) if part in special]
+        core.post_processor = processors.TemplateProcessing(single=frame, special_tokens=tokens)
+    given = {f"{name}_token": names[number] for name, number in special.items()}
+    return PreTrainedTokenizerFast(tokenizer_object=core, padding_side="right", **given)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,102 @@
+"""The device a trial runs on and the precision policy it runs under."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from tuneoff.config.spec import Attention, Precision
+from tuneoff.errors import ExecutorError
+
+
+def choose_device(wanted: str) -> torch.device:
+    """`auto` is CUDA where there is one, else the CPU.
+
+    Raises:
+        ExecutorError: for a device that is not there.
+    """
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise ExecutorError(
+            "no CUDA device is visible to PyTorch here", hint="Use --device cpu, or see `tuneoff doctor`."
+        )
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(wanted)
+
+
+PolicyName = Literal["fp32", "fp32-medium", "bf16"]
+Kernel = Literal["eager", "sdpa"]
+"""An implementation of attention: product by product, or fused."""
+
+SHORT = 256
+"""Tokens up to which attention is mostly faster product by product than fused on a CPU, but for evaluations in bf16
+(see benchmarks/step_time.py)."""
+
+
+@dataclass(frozen=True)
+class Attending:
+    """The implementations of attention that every method gets. They may differ only where both compute the same, which
+    every trial checks on its own rows (see `kernels`).
+
+    Attributes:
+        training: of training steps.
+        evaluation: of what needs no gradients: scores, written text, timed examples.
+    """
+
+    training: Kernel
+    evaluation: Kernel
+
+
+def choose_attention(wanted: Attention, device: torch.device, max_length: int, policy: PolicyName) -> Attending:
+    """`auto` is the faster for this device, length and precision."""
+    if wanted != "auto":
+        return Attending(wanted, wanted)
+    if device.type != "cpu" or max_length > SHORT:
+        return Attending("sdpa", "sdpa")
+    return Attending("eager", "sdpa" if policy == "bf16" else "eager")
+
+
+def _has_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "cpu" and bool(torch.cpu._is_amx_tile_supported())
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A precision policy in force: its name and the context every forward pass runs in."""
+
+    name: PolicyName
+    autocast: Callable[[], AbstractContextManager[object]]
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """While open, products of float32 are made in full, whatever policy is in force. Autocast is left as it is."""
+    products = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(products)
+
+
+def apply_policy(wanted: Precision, device: torch.device) -> Policy:
+    """Puts a precision policy in force for this process.
+
+    `auto` is bf16 autocast where the hardware multiplies bfloat16 matrices (GPUs from Ampere on, CPUs with AMX),
+    `fp32-medium` on other CPUs and fp32 on other GPUs. What is trained, its gradients and optimizer states are float32
+    under every policy; frozen weights are bfloat16 under bf16 where that changes no product (see `narrowing`).
+    """
+    if wanted == "auto":
+        chosen: PolicyName = "bf16" if _has_bf16(device) else "fp32-medium" if device.type == "cpu" else "fp32"
+    else:
+        chosen = wanted
+    torch.set_float32_matmul_precision("medium" if chosen == "fp32-medium" else "highest")
+    if chosen == "bf16":
+        return Policy(chosen, lambda: torch.autocast(device.type, dtype=torch.bfloat16))
+    return Policy(chosen, nullcontext)

@@ -1,0 +1,137 @@
+"""What a child process can be asked for, and how it answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from tuneoff.errors import Cancelled, OutOfMemory, StudyError, TuneoffError
+from tuneoff.trial.exhaustion import exhausted, said
+
+PRELOADED = ("torch", "transformers", "peft", "tokenizers", "safetensors", "gguf", "tuneoff")
+"""Packages whose modules a warm parent may import: importing them starts no thread and touches no device."""
+
+
+TRAINING = frozenset({"trial", "ranks", "rank"})
+MORE_MEMORY = "Free memory on this machine, or use another with more."
+LESS_MEMORY = (
+    "Raise protocol.gradient_accumulation_steps or set protocol.gradient_checkpointing=true (the same result in less "
+    "memory), or shorten max_length; an evaluation takes less with a lower protocol.evaluation_batch_size."
+)
+
+
+def answer(verb: str, payload: dict[str, Any]) -> dict[str, Any]:
+    """Does what is asked; returns {"result": …} or {"error": {"type", "message", "hint"}}. Never raises."""
+    started = time.perf_counter()
+    # A rank has nothing to clean up, and may wait where no handler would run.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL if verb == "rank" else _terminate)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        result = _do(verb, payload, started)
+    except BaseException as error:
+        traceback.print_exc()
+        return {"error": _describe(error, LESS_MEMORY if verb in TRAINING else MORE_MEMORY)}
+    modules = [name for name in list(sys.modules) if name.partition(".")[0] in PRELOADED]
+    return {"result": result, "modules": modules}
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Cancelled("the trial was asked to stop")
+
+
+def _do(verb: str, payload: dict[str, Any], started: float) -> Any:
+    from tuneoff.store import TrialStore
+
+    if verb == "inspect":
+        from tuneoff.config.spec import StudySpec, TrialSpec
+        from tuneoff.trial.inspection import inspect_study
+
+        trials = [TrialSpec.model_validate(trial) for trial in payload["trials"]]
+        if payload["require_data"]:
+            from tuneoff.trial.distributed.context import check_devices
+
+            check_devices(trials, payload["device"])
+        return inspect_study(StudySpec.model_validate(payload["study"]), trials, payload["require_data"])
+    if verb == "forecast":
+        from tuneoff.config.spec import TrialSpec
+        from tuneoff.trial.estimate.estimator import forecast_row
+        from tuneoff.trial.modeling.allocator import release_freed_blocks
+        from tuneoff.trial.modeling.precision import choose_device
+
+        verdict, search = (
+            TrialSpec.model_validate(payload[key]) if payload[key] is not None else None
+            for key in ("trial", "search_trial")
+        )
+        assert verdict is not None
+        if verdict.execution.release_memory:
+            release_freed_blocks(choose_device(payload["device"]))
+        row = forecast_row(verdict, search, payload["device"], payload["memory_limit_bytes"])
+        return row.model_dump(mode="json")
+    if verb == "count":
+        from tuneoff.config.spec import TrialSpec
+        from tuneoff.trial.estimate.estimator import count_rows
+
+        pairs = [
+            (TrialSpec.model_validate(verdict), TrialSpec.model_validate(search) if search is not None else None)
+            for verdict, search in payload["pairs"]
+        ]
+        return [
+            {"error": _describe(row)} if isinstance(row, Exception) else {"row": row.model_dump(mode="json")}
+            for row in count_rows(pairs, payload["device"], payload["memory_limit_bytes"])
+        ]
+    place = TrialStore(Path(payload["folder"]))
+    if verb == "trial":
+        from tuneoff.trial.run import run
+
+        record = run(place, payload["device"], started, payload.get("commit"))
+        return {"status": record.status}
+    if verb == "ranks":
+        from tuneoff.trial.launcher import launch
+
+        return launch(place, payload)
+    if verb == "rank":
+        from tuneoff.trial.launcher import serve_rank
+
+        return serve_rank(place, payload, started)
+    if verb == "export":
+        from tuneoff.trial.export import export
+        from tuneoff.trial.inference import go_to_origin
+
+        go_to_origin(place.spec(), payload.get("origin"))
+        return export(place, Path(payload["out"]), payload["merged"], payload["device"])
+    if verb == "predict":
+        from tuneoff.trial.inference import go_to_origin, predict
+
+        go_to_origin(place.spec(), payload.get("origin"))
+        return predict(place, payload["file"], payload["device"])
+    raise ValueError(f"unknown verb {verb!r}")
+
+
+def _describe(error: BaseException, remedy: str = MORE_MEMORY) -> dict[str, Any]:
+    """An error as plain data; running out of memory is recognised in all its shapes, and has its remedy."""
+    if isinstance(described := getattr(error, "described", None), dict):
+        return described
+    shortage = exhausted(error)
+    if shortage is not None and not isinstance(shortage, OutOfMemory):
+        return {"type": OutOfMemory.__name__, "message": f"out of memory{said(shortage)}", "hint": remedy}
+    if isinstance(error, StudyError):
+        problems = [[p.where, p.message, p.line] for p in error.problems]
+        return {"type": "StudyError", "message": error.message, "hint": error.hint, "problems": problems}
+    if isinstance(error, TuneoffError):
+        return {"type": type(error).__name__, "message": error.message, "hint": error.hint}
+    return {"type": type(error).__name__, "message": f"{type(error).__name__}{said(error)}", "hint": ""}
+
+
+def write_reply(path: str, reply: dict[str, Any]) -> None:
+    """Leaves the reply where the asker looks for it, whole or not at all."""
+    fresh = f"{path}.new"
+    with open(fresh, "w", encoding="utf-8") as file:
+        json.dump(reply, file)
+    os.replace(fresh, path)

@@ -1,0 +1,107 @@
+"""Whether evaluations may attend by another implementation than training: only where both compute the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from tuneoff.records.record import Finding
+from tuneoff.tasks.base import Features
+from tuneoff.trial.exhaustion import exhausted, said
+from tuneoff.trial.modeling.precision import full_precision
+from tuneoff.trial.training.evaluate import Bench
+
+EXAMPLES = 8
+"""Examples that are compared, of all lengths that there are, in one padded batch."""
+TOLERANCE = 1e-3
+"""Allowed difference of a logit in plain float32, relative to the logits' size. Rounding makes about 1e-6; a mask, a
+window or a bias that one implementation leaves out makes more."""
+PRECISION_ERRORS = 4.0
+"""Allowed difference under the trial's precision, in what that precision itself changes of the logits (root mean
+squares). Two implementations that round on their own differ by about 1.4 of it."""
+WRITTEN = 4
+"""Tokens that both write, where the task writes: then they attend to what is cached."""
+
+
+def settle(bench: Bench, features: Sequence[Features], training: str) -> tuple[Bench, tuple[Finding, ...]]:
+    """A bench that evaluates by its own implementation of attention where it agrees with training's, else by that one.
+
+    Args:
+        bench: with a method attached; leaves no trace on it.
+        features: examples of the training split.
+        training: the implementation in training steps.
+
+    Returns:
+        The bench, and what is to be told where the two do not agree.
+    """
+    state = torch.random.get_rng_state()
+    try:
+        reason = difference(bench, _spread(features), training)
+    finally:
+        torch.random.set_rng_state(state)
+    # Ranks must not evaluate unlike one another.
+    if bench.ranks.sum([float(bool(reason))])[0] == 0:
+        return bench, ()
+    message = (
+        f"evaluations attend as training does ({training}), because {bench.attention} does not compute the same here: "
+        f"{reason or 'another rank found a difference'}"
+    )
+    return replace(bench, attention=training), (Finding(name="kernels_disagree", message=message),)
+
+
+def difference(bench: Bench, features: Sequence[Features], training: str) -> str:
+    """How what the bench's implementation of attention computes differs from training's here; empty if it does not."""
+    own = replace(bench, attention=training)
+    exact, used = _exact_logits(own, features), _logits(own, features)
+    try:
+        exact_other, used_other = _exact_logits(bench, features), _logits(bench, features)
+        texts = [_written(one, features) for one in (own, bench)] if bench.writes else []
+    except Exception as error:
+        if exhausted(error):
+            raise
+        # An implementation may refuse what a configuration asks for.
+        return f"{type(error).__name__}{said(error)}"
+    size = exact.abs().max().clamp(min=1e-3)
+    moved = float((exact_other - exact).abs().max() / size)
+    if not moved <= TOLERANCE:
+        return f"logits of {len(features)} padded examples differ by {moved:.2%} of their size in float32"
+    rounding, apart = _mean_square(used - exact), _mean_square(used_other - used)
+    if not apart <= PRECISION_ERRORS * rounding + TOLERANCE * float(size):
+        return (
+            f"logits of {len(features)} padded examples differ by {apart / float(size):.2%} of their size, where the "
+            f"precision itself changes them by {rounding / float(size):.2%}"
+        )
+    if texts and texts[0] != texts[1]:
+        return f"after {len(features)} prompts other tokens are written in float32"
+    return ""
+
+
+def _spread(features: Sequence[Features]) -> list[Features]:
+    """Examples from the shortest to the longest."""
+    by_length = sorted(features, key=lambda f: len(f.input_ids) + len(f.target_ids))
+    places = np.linspace(0, len(by_length) - 1, min(EXAMPLES, len(by_length))).round().astype(int)
+    return [by_length[place] for place in places]
+
+
+def _logits(bench: Bench, features: Sequence[Features]) -> torch.Tensor:
+    with bench.evaluating():
+        return bench.logits(features).float()
+
+
+def _exact_logits(bench: Bench, features: Sequence[Features]) -> torch.Tensor:
+    with full_precision():
+        return _logits(replace(bench, autocast=nullcontext), features)
+
+
+def _written(bench: Bench, features: Sequence[Features]) -> list[list[int]]:
+    with full_precision(), bench.evaluating():
+        return replace(bench, autocast=nullcontext).generate(features, WRITTEN)
+
+
+def _mean_square(difference: torch.Tensor) -> float:
+    """Root of the mean square."""
+    return float(difference.square().mean().sqrt())

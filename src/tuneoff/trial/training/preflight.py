@@ -1,0 +1,85 @@
+"""Checks before training: gradients reach what is declared and nothing else; padding hides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+
+import torch
+
+from tuneoff.errors import UnsupportedModel
+from tuneoff.measure.parameters import BaseIdentity
+from tuneoff.tasks.base import Features
+from tuneoff.trial.modeling.precision import full_precision
+from tuneoff.trial.training.evaluate import Bench
+
+PADDING_TOLERANCE = 1e-3
+"""Allowed change of a logit by padding, relative to the logits' size and in plain float32, where rounding changes it
+by about 1e-6. A wrong token or a mask left out may change it by no more than a few hundredths: an untrained head tells
+texts apart but little, so that under reduced precision the two could not be told apart."""
+
+IDLE_SHARE = 0.1
+"""How large parameters of the pretrained model without a gradient may be, to those with one. More of them would say
+that something cuts the graph."""
+
+
+def check(bench: Bench, features: Sequence[Features], label: str, before: BaseIdentity | None = None) -> list[str]:
+    """Runs two examples forward and backward and leaves no trace.
+
+    Args:
+        bench: the model with its method.
+        features: of the training rows.
+        label: of the row, for messages.
+        before: which parameters are the pretrained model's own. A few of those may get no gradient: they serve other
+            tasks (XLNet's mask embedding), or are fixed (Pegasus's positions), and stay as they are.
+
+    Returns:
+        The names of these.
+
+    Raises:
+        UnsupportedModel: if a trainable parameter gets no gradient, a frozen one does, or logits move with padding.
+    """
+    module = bench.attached.module
+    by_length = sorted(features, key=lambda f: len(f.input_ids))
+    pair = [by_length[0], by_length[-1]]
+    state = torch.random.get_rng_state()
+    module.train()
+    batch = bench.to_device(bench.task.collate(pair, bench.pad_token_id))
+    with bench.autocast():
+        logits = bench.task.forward(bench.attached, batch)
+    bench.task.loss(logits, batch).backward()  # type: ignore[no-untyped-call]
+    starved, leaking, idle, sizes = [], [], [], {True: 0, False: 0}
+    for name, parameter in module.named_parameters():
+        starves = parameter.requires_grad and parameter.grad is None
+        if starves and "original_module" not in name.split("."):
+            starved.append(name)
+        if before is not None and parameter.requires_grad and before.is_base(parameter):
+            sizes[starves] += parameter.numel()
+            idle += [name] if starves else []
+        if not parameter.requires_grad and parameter.grad is not None:
+            leaking.append(name)
+        parameter.grad = None
+    torch.random.set_rng_state(state)
+    if sizes[True] > IDLE_SHARE * sizes[False]:
+        idle = []
+    starved = [name for name in starved if name not in idle]
+    if starved:
+        raise UnsupportedModel(f"{label}: {len(starved)} trained parameters get no gradient, e.g. {starved[0]}")
+    if leaking:
+        raise UnsupportedModel(f"{label}: {len(leaking)} frozen parameters get a gradient, e.g. {leaking[0]}")
+    _check_padding(bench, pair, label)
+    return idle
+
+
+def _check_padding(bench: Bench, pair: list[Features], label: str) -> None:
+    plain = replace(bench, autocast=nullcontext)
+    units = bench.task.units(pair[:1])
+    with full_precision(), bench.evaluating():
+        alone, padded = (plain.logits(batch)[:units].float() for batch in (pair[:1], pair))
+        moved = float((alone - padded).abs().max() / alone.abs().max().clamp(min=1e-3))
+    if not moved <= PADDING_TOLERANCE:
+        raise UnsupportedModel(
+            f"{label}: an example's logits change by {moved:.1%} when it is padded, so scores would depend on its "
+            "neighbours in the batch"
+        )

@@ -1,0 +1,68 @@
+"""Which of the weights passed on the way are tested."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from tuneoff.config.spec import Protocol
+from tuneoff.records.record import Event, Metric
+from tuneoff.tasks.base import Example, Features
+from tuneoff.trial.training.checkpoint import Checkpoint
+from tuneoff.trial.training.evaluate import Bench, predict, write
+from tuneoff.trial.training.phases import Phases
+
+
+class Selection:
+    """Scores validation while training and keeps the checkpoint that the protocol selects.
+
+    Args:
+        bench: the model and its task.
+        protocol: names the metric and the rule.
+        features, examples: of the validation split.
+        checkpoint: where the weights are kept; None for a method that trains none.
+        phases: clocks and peaks.
+        emit: takes events.
+    """
+
+    def __init__(
+        self,
+        bench: Bench,
+        protocol: Protocol,
+        features: Sequence[Features],
+        examples: Sequence[Example],
+        checkpoint: Checkpoint | None,
+        phases: Phases,
+        emit: Callable[[Event], None],
+    ) -> None:
+        self.bench, self.protocol, self.features, self.examples = bench, protocol, features, examples
+        self.checkpoint, self.phases, self.emit = checkpoint, phases, emit
+        self.name = bench.task.selects(protocol.select_metric)
+        self.sign = 1.0 if bench.task.directions[self.name] == "higher" else -1.0
+        self.metrics: list[Metric] = []
+        self.best: tuple[float, float] | None = None
+        self.last_step = 0
+
+    def validate(self, step: int) -> dict[str, float]:
+        """Scores validation; a better score, or an equal one at a lower loss, is kept."""
+        task = self.bench.task
+        with self.phases("validation"):
+            made = predict(self.bench, self.features, self.examples)
+            if self.name in task.written_metrics:
+                made, _ = write(self.bench, self.features, self.examples, made, self.emit)
+            metrics = task.score(made, "validation")
+        values = {metric.name: metric.value for metric in metrics}
+        self.emit({"kind": "validation", "step": step, "metrics": values})
+        rank = (self.sign * values[self.name], -values.get("loss", 0.0))
+        self.last_step = step
+        if self.protocol.select == "last" or self.best is None or rank > self.best:
+            self.best, self.metrics = rank, metrics
+            if self.checkpoint is not None:
+                with self.phases("checkpoint"):
+                    self.checkpoint.save(step)
+        return values
+
+    def finish(self) -> None:
+        """Leaves the selected weights in the model."""
+        if self.checkpoint is not None and self.checkpoint.step != self.last_step:
+            with self.phases("checkpoint"):
+                self.checkpoint.restore()

@@ -1,0 +1,438 @@
+"""The search of a study over its folder, with an executor that trains nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tuneoff.analysis.search_rounds import Search, outline, recorded
+from tuneoff.config.spec import StudySpec, TrialSpec
+from tuneoff.errors import ExecutorError, StudyError
+from tuneoff.executors.base import Executor, Inspection, Listener, Progress
+from tuneoff.planning.loading import narrow, override, parse
+from tuneoff.planning.plan import plan
+from tuneoff.records.record import Metric, Status, Timing, TrialRecord
+from tuneoff.search.space import size
+from tuneoff.store import StudyStore
+from tuneoff.study.study import Study
+
+pytest_plugins = ("core_fixtures",)
+
+ROWS = 640
+"""Training rows that there are said to be."""
+MakeStudy = Callable[..., StudySpec]
+Ending = Callable[[TrialSpec], Status]
+
+
+class Pretender(Executor):
+    """Seals a record at once: accuracy falls with the distance of the rate from 3e-3, whatever the steps.
+
+    Args:
+        ending: what becomes of a trial.
+        stop: interrupts the run before this trial (counted from 0).
+    """
+
+    def __init__(self, ending: Ending = lambda _: Status.COMPLETED, stop: int = -1) -> None:
+        self.ending, self.stop = ending, stop
+        self.ran: list[str] = []
+
+    def close(self) -> None: ...
+
+    def inspect(self, study: StudySpec, trials: Sequence[TrialSpec], require_data: bool) -> Inspection:
+        return Inspection({}, (), {"splits": {"train": {"rows": ROWS}}}, ())
+
+    def call(self, verb: str, payload: dict[str, Any]) -> Any:
+        raise ExecutorError("it answers nothing")
+
+    def run(self, store: StudyStore, trials: Sequence[TrialSpec], listener: Listener) -> None:
+        for trial in trials:
+            place = store.trial(trial.id)
+            if (done := place.record()) is not None and done.status.finished:
+                listener(Progress("skipped", trial, record=done))
+                continue
+            place.begin_attempt()
+            if len(self.ran) == self.stop:
+                place.write_record(TrialRecord(spec=trial, status=Status.CANCELLED))
+                raise KeyboardInterrupt
+            self.ran.append(trial.id)
+            record = TrialRecord(
+                spec=trial,
+                status=self.ending(trial),
+                cause="so it is",
+                steps=trial.protocol.max_steps or 0,
+                timing=Timing(train_seconds=2),
+            )
+            if record.status is Status.COMPLETED:
+                record = record.model_copy(update={"metrics": scores(trial)})
+            place.write_record(record)
+            listener(Progress("ended", trial, record=record))
+
+
+def scores(trial: TrialSpec) -> tuple[Metric, ...]:
+    off = abs(math.log10((trial.learning_rate or 1) / 3e-3))
+    values = (("accuracy", 1 - off / 10, "higher"), ("loss", off, "lower"))
+    return tuple(
+        Metric(name=name, value=value, unit="", direction=direction, split="validation")
+        for name, value, direction in values
+    )
+
+
+@pytest.fixture
+def study(make_study: MakeStudy) -> StudySpec:
+    return make_study(
+        methods={"lora": {"r": {"search": [2, 4, 8]}}, "full": {}, "majority": {}}, protocol={"search": {"trials": 10}}
+    )
+
+
+def search(
+    study: StudySpec, folder: Path, executor: Pretender | None = None, told: list[Progress] | None = None
+) -> tuple[Search, list[str]]:
+    """Runs a search; returns it and the ids that were run."""
+    executor = executor or Pretender()
+    found = Search(study, {}, StudyStore(folder))
+    found.run(executor, (told if told is not None else []).append)
+    return found, executor.ran
+
+
+def test_rounds_go_over_all_rows_that_train(study: StudySpec, tmp_path: Path) -> None:
+    found, ran = search(study, tmp_path)
+    assert [trial_id.split("-")[0] for trial_id in ran] == ["lora", "full"] * 10
+    assert StudyStore.open(tmp_path).search_ids() == ran
+    assert len(set(ran)) == 20
+    assert found.complete
+    assert found.missing() == []
+    assert [trial.label for trial in outline(study)] == ["lora", "full"] * 10
+
+
+def test_a_search_stopped_anywhere_goes_on_as_if_it_had_not(study: StudySpec, tmp_path: Path) -> None:
+    whole, ids = search(study, tmp_path / "whole")
+    for stop in (0, 1, 6, 15, 16, 17, 19):
+        folder = tmp_path / str(stop)
+        with pytest.raises(KeyboardInterrupt):
+            search(study, folder, Pretender(stop=stop))
+        data = recorded(StudyStore.open(folder))
+        assert data is not None
+        assert not data["complete"]
+        assert sum(len(row["tried"]) for row in data["rows"].values()) == stop
+        assert Search(study, {}, StudyStore(folder)).chosen == {}
+        rest, ran = search(study, folder)
+        assert ran == ids[stop:], f"stopped before trial {stop}"
+        assert rest.chosen == whole.chosen
+        assert rest.found() == whole.found()
+
+
+def test_more_trials_keep_those_that_there_are(study: StudySpec, tmp_path: Path) -> None:
+    _, ids = search(study, tmp_path)
+    longer = parse(override(study.model_dump(mode="json"), {"protocol.search.trials": 12}))
+    told: list[Progress] = []
+    _, ran = search(longer, tmp_path, told=told)
+    assert len(ran) == 4
+    assert not set(ran) & set(ids)
+    assert [p.trial.id for p in told if p.kind == "skipped"] == ids
+
+
+def test_a_run_of_some_rows_keeps_what_was_found_of_the_others(study: StudySpec, tmp_path: Path) -> None:
+    search(study, tmp_path)
+    before = recorded(StudyStore.open(tmp_path))
+    assert before is not None
+    assert before["rows"].keys() == {"lora", "full"}
+    _, ran = search(narrow(study, methods=["full"]), tmp_path)
+    assert ran == []
+    assert recorded(StudyStore.open(tmp_path)) == before
+
+
+def test_a_row_that_ran_on_alone_is_told_whole_in_a_search_that_is_not_over(study: StudySpec, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        search(study, tmp_path, Pretender(stop=2))
+    search(narrow(study, methods=["full"]), tmp_path)
+    data = recorded(StudyStore.open(tmp_path))
+    assert data is not None
+    assert {label: len(row["tried"]) for label, row in data["rows"].items()} == {"lora": 1, "full": 10}
+    assert (data["complete"], data["equal"]) == (False, False)
+    search(study, tmp_path)
+    assert recorded(StudyStore.open(tmp_path)) == search(study, tmp_path / "whole")[0].found()
+
+
+def test_the_choice_is_the_best_on_validation_and_the_verdict_stands_at_it(study: StudySpec, tmp_path: Path) -> None:
+    found, _ = search(study, tmp_path)
+    for label, row in found.rows.items():
+        offs = [abs(math.log10(outcome.values["learning_rate"] / 3e-3)) for outcome in row.history]
+        assert found.chosen[label] == row.history[offs.index(min(offs))].values
+    trials = {trial.label: trial for trial in plan(study, {}, found.chosen)}
+    assert trials["lora"].learning_rate == found.chosen["lora"]["learning_rate"]
+    assert trials["lora"].options["r"] == found.chosen["lora"]["r"]
+    assert found.found()["rows"]["lora"]["train_seconds"] == 20.0
+
+
+def test_a_metric_to_be_lowered_is_lowered(make_study: MakeStudy, tmp_path: Path) -> None:
+    study = make_study(methods={"lora": {}}, protocol={"search": 6, "select_metric": "loss"})
+    found, _ = search(study, tmp_path)
+    data = found.found()
+    assert data["metric"] == {"name": "loss", "direction": "lower", "split": "validation"}
+    tried = data["rows"]["lora"]["tried"]
+    assert data["rows"]["lora"]["best"] == min(tried, key=lambda one: float(one["score"]))["trial"]
+    assert min(one["score"] for one in tried) >= 0
+
+
+def test_divergence_is_an_answer_and_another_failure_is_tried_again(study: StudySpec, tmp_path: Path) -> None:
+    def ending(trial: TrialSpec) -> Status:
+        if (trial.learning_rate or 0) > 4e-3:
+            return Status.DIVERGED
+        return Status.FAILED if trial.label == "full" and trial.learning_rate == 5e-5 else Status.COMPLETED
+
+    _, ran = search(study, tmp_path, Pretender(ending))
+    assert len(ran) == 20
+    statuses = [record.status for i in ran if (record := StudyStore(tmp_path).trial(i).record())]
+    assert Status.DIVERGED in statuses
+    told: list[Progress] = []
+    _, again = search(study, tmp_path, Pretender(ending), told)
+    assert again == [i for i, status in zip(ran, statuses, strict=True) if status is Status.FAILED]
+    assert len(again) == 1
+    assert sum(p.kind == "skipped" for p in told) == 19
+
+
+def test_a_row_without_any_result_says_why(study: StudySpec, tmp_path: Path) -> None:
+    ending: Ending = lambda trial: Status.DIVERGED if trial.label == "full" else Status.COMPLETED  # noqa: E731
+    found, ran = search(study, tmp_path, Pretender(ending))
+    assert len(ran) == 20, "it gets as many as the others"
+    assert found.chosen.keys() == {"lora"}
+    assert found.hopeless.keys() == {"full"}
+    assert found.hopeless["full"].startswith("none of the 10 search trials of 'full' completed")
+    assert found.hopeless["full"].endswith("the last ended as diverged: so it is")
+    row = found.found()["rows"]["full"]
+    assert (row["choice"], row["best"], row["failed"]) == (None, None, 10)
+
+
+def test_growing_gives_every_row_as_many_more(make_study: MakeStudy, tmp_path: Path) -> None:
+    rows = {
+        "low": {"method": "lora", "learning_rate": {"search": {"low": 1e-5, "high": 3e-3}}},
+        "wide": {"method": "lora", "learning_rate": {"search": {"low": 1e-4, "high": 1e-1}}},
+    }
+    study = make_study(methods=rows, protocol={"search": {"trials": 8, "grow": True}})
+    found, ran = search(study, tmp_path)
+    assert found.complete
+    assert [trial_id.split("-")[0] for trial_id in ran] == ["low", "wide"] * 12
+    data = found.found()["rows"]
+    assert (data["low"]["grown"], data["wide"]["grown"]) == (True, False)
+    assert data["low"]["space"]["learning_rate"]["high"] == pytest.approx(3e-2)
+    assert data["low"]["tried"][8]["values"]["learning_rate"] == pytest.approx(math.sqrt(3e-3 * 3e-2), rel=1e-3)
+    assert search(study, tmp_path)[1] == [], "derived from the records, it grows the same"
+
+
+def test_nothing_grows_without_an_edge_and_the_edge_is_told(make_study: MakeStudy, tmp_path: Path) -> None:
+    rows = {"wide": {"method": "lora", "learning_rate": {"search": {"low": 1e-4, "high": 1e-1}}}}
+    found, ran = search(make_study(methods=rows, protocol={"search": {"trials": 8, "grow": True}}), tmp_path / "a")
+    assert len(ran) == 8
+    assert found.found()["rows"]["wide"]["at_edge"] == {}
+    rows["wide"]["learning_rate"] = {"search": {"low": 1e-5, "high": 1e-3}}
+    found, ran = search(make_study(methods=rows, protocol={"search": {"trials": 8}}), tmp_path / "b")
+    assert len(ran) == 8, "it does not grow unasked"
+    assert found.found()["rows"]["wide"]["at_edge"] == {"learning_rate": "upper"}
+
+
+def test_a_small_row_is_tried_completely(make_study: MakeStudy, tmp_path: Path) -> None:
+    rows = {"lora": {"r": {"search": [2, 4]}}, "bitfit": {}}
+    study = make_study(methods=rows, protocol={"search": 5, "learning_rate": 1e-3})
+    found, ran = search(study, tmp_path)
+    assert found.rows.keys() == {"lora"}, "nothing of the other is left to search"
+    assert len(ran) == 2 == size(found.rows["lora"].space)
+    assert found.complete
+
+
+# --- ranges that grow, and runs of some rows
+
+
+GROWING = {
+    "low": {"method": "lora", "learning_rate": {"search": {"low": 1e-5, "high": 3e-3}}},
+    "wide": {"method": "lora", "learning_rate": {"search": {"low": 1e-4, "high": 0.5}}},
+}
+
+
+@pytest.fixture
+def growing(make_study: MakeStudy) -> StudySpec:
+    """A study of which one row alone has its best rate at an edge."""
+    return make_study(methods=GROWING, protocol={"seeds": 1, "search": {"trials": 8, "grow": True}})
+
+
+@pytest.mark.parametrize("order", [["low", "wide"], ["wide", "low"]])
+def test_growth_does_not_hang_on_which_rows_a_run_was_asked_for(
+    growing: StudySpec, tmp_path: Path, order: list[str]
+) -> None:
+    whole, _ = search(growing, tmp_path / "whole")
+    counts = []
+    for label in order:
+        found, ran = search(narrow(growing, methods=[label]), tmp_path / "parts")
+        assert found.complete
+        counts.append(len(ran))
+    # The row at the edge grows by itself; the other gets its further trials as soon as the folder has both.
+    assert counts == ([12, 12] if order[0] == "low" else [8, 16])
+    data = recorded(StudyStore.open(tmp_path / "parts"))
+    assert data is not None
+    expected = whole.found()
+    assert data | {"rows": None} == expected | {"rows": None}
+    assert data["rows"] == expected["rows"]
+    assert found.chosen == whole.chosen
+
+
+def test_a_run_of_some_rows_first_ends_the_search_of_all(growing: StudySpec, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        search(growing, tmp_path, Pretender(stop=5))
+    found, ran = search(narrow(growing, methods=["wide"]), tmp_path)
+    assert len(ran) == 24 - 5
+    assert found.complete
+    assert found.chosen == search(growing, tmp_path / "whole")[0].chosen
+    assert search(narrow(growing, methods=["low"]), tmp_path)[1] == []
+
+
+def run(study: StudySpec, folder: Path, monkeypatch: pytest.MonkeyPatch, executor: Pretender | None = None) -> Study:
+    """Runs search and verdict."""
+    executor = executor or Pretender()
+    monkeypatch.setattr(Study, "_executor", lambda _: executor)
+    return Study(study).run(folder)
+
+
+def test_rows_that_choose_otherwise_once_the_search_grew_wait_for_their_verdict(
+    growing: StudySpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(narrow(growing, methods=["wide"]), tmp_path, monkeypatch)
+    store = StudyStore.open(tmp_path)
+    (before,) = store.records()
+    run(narrow(growing, methods=["low"]), tmp_path, monkeypatch)
+    chosen = (recorded(store) or {})["rows"]["wide"]["choice"]["learning_rate"]
+    assert chosen != before.spec.learning_rate, "four trials more found a better rate"
+    rates = {spec.label: spec.learning_rate for spec in (store.trial(i).spec() for i in store.trial_ids())}
+    assert rates["wide"] == chosen
+    assert {record.spec.label for record in store.records()} == {"low"}, "its verdict at the old rate counts no more"
+    run(growing, tmp_path, monkeypatch)
+    assert {record.spec.label for record in store.records()} == {"low", "wide"}
+    last = Pretender()
+    run(narrow(growing, methods=["wide"]), tmp_path, monkeypatch, last)
+    assert last.ran == [], "nothing is left to do, and nothing is undone"
+    assert len(store.trial_ids()) == 2
+
+
+# --- pruning
+
+
+@pytest.fixture
+def pruned(make_study: MakeStudy) -> StudySpec:
+    return make_study(
+        methods={"lora": {"r": {"search": [2, 4, 8]}}, "full": {}, "majority": {}},
+        protocol={"search": {"trials": 8, "max_steps": 80, "prune": "halving"}},
+    )
+
+
+RUNGS = [(8, 10), (4, 20), (2, 40), (1, 80)]
+
+
+def test_the_better_half_of_every_row_goes_on_with_twice_the_steps(pruned: StudySpec, tmp_path: Path) -> None:
+    found, ran = search(pruned, tmp_path)
+    assert found.complete
+    specs = [StudyStore(tmp_path).trial(trial_id).spec() for trial_id in ran]
+    expected = [(label, steps) for count, steps in RUNGS for _ in range(count) for label in ("lora", "full")]
+    assert [(spec.label, spec.protocol.max_steps) for spec in specs] == expected
+    assert len(set(ran)) == 30
+    assert {spec.seed for spec in specs} == {1000}
+    assert [(t.label, t.protocol.max_steps) for t in outline(pruned)] == expected
+    for label, row in found.rows.items():
+        for rung in range(3):
+            ended = [o for o in row.history if o.rung == rung]
+            best = sorted(ended, key=lambda o: -(o.score or 0))[: len(ended) // 2]
+            assert [o.values for o in row.history if o.rung == rung + 1] == [o.values for o in best]
+        assert found.chosen[label] == row.history[-1].values
+    data = recorded(StudyStore.open(tmp_path))
+    assert data is not None
+    assert data["rungs"] == [{"trials": trials, "steps": steps} for trials, steps in RUNGS]
+    assert (data["equal"], data["search"]["prune"]) == (True, "halving")
+    assert [(one["rung"], one["steps"]) for one in data["rows"]["full"]["tried"]] == [
+        (rung, steps) for rung, (count, steps) in enumerate(RUNGS) for _ in range(count)
+    ]
+    assert data["rows"]["full"]["best"] == data["rows"]["full"]["tried"][-1]["trial"]
+
+
+def test_a_search_without_pruning_is_what_it_was(study: StudySpec, tmp_path: Path) -> None:
+    found, ran = search(study, tmp_path)
+    assert {StudyStore(tmp_path).trial(trial_id).spec().protocol.max_steps for trial_id in ran} == {None}
+    data = found.found()
+    assert data["rungs"] == []
+    assert {one["rung"] for row in data["rows"].values() for one in row["tried"]} == {0}
+
+
+def test_a_pruned_search_stopped_anywhere_goes_on_as_if_it_had_not(pruned: StudySpec, tmp_path: Path) -> None:
+    whole, ids = search(pruned, tmp_path / "whole")
+    for stop in (3, 15, 16, 17, 23, 24, 29):
+        folder = tmp_path / str(stop)
+        with pytest.raises(KeyboardInterrupt):
+            search(pruned, folder, Pretender(stop=stop))
+        assert Search(pruned, {}, StudyStore(folder)).missing()[0].id == ids[stop]
+        rest, ran = search(pruned, folder)
+        assert ran == ids[stop:], f"stopped before trial {stop}"
+        assert rest.found() == whole.found()
+    assert search(pruned, tmp_path / "whole")[1] == []
+
+
+def test_a_row_with_few_configurations_keeps_them_as_long_as_a_rung_has_room(
+    make_study: MakeStudy, tmp_path: Path
+) -> None:
+    rows = {"few": {"method": "lora", "learning_rate": {"search": [1e-3, 2e-3, 3e-3]}}, "full": {}}
+    study = make_study(methods=rows, protocol={"search": {"trials": 8, "max_steps": 80, "prune": "halving"}})
+    found, _ = search(study, tmp_path)
+    assert [o.rung for o in found.rows["few"].history] == [0, 0, 0, 1, 1, 1, 2, 2, 3]
+    assert found.chosen["few"] == {"learning_rate": 3e-3}
+    assert [t.label for t in outline(study)].count("few") == 9
+
+
+def test_what_failed_does_not_go_on_and_the_choice_falls_to_what_came_furthest(
+    make_study: MakeStudy, tmp_path: Path
+) -> None:
+    study = make_study(
+        methods={"full": {}, "lora": {}}, protocol={"search": {"trials": 8, "max_steps": 80, "prune": "halving"}}
+    )
+
+    def ending(trial: TrialSpec) -> Status:
+        lost = trial.label == "full" and trial.protocol.max_steps == 80
+        return Status.DIVERGED if lost or (trial.learning_rate or 0) > 4e-3 else Status.COMPLETED
+
+    found, _ = search(study, tmp_path, Pretender(ending))
+    row = found.rows["full"]
+    assert row.history[-1].score is None
+    runner_up = next(o for o in reversed(row.history) if o.rung == 2)
+    assert found.chosen["full"] == runner_up.values != row.history[-1].values
+    high = [o for o in found.rows["lora"].history if o.values["learning_rate"] > 4e-3]
+    assert high
+    assert {o.rung for o in high} == {0}
+    assert search(study, tmp_path, Pretender(ending))[1] == [], "divergence is an answer"
+    assert found.found()["equal"], "as many configurations of each"
+
+
+def test_a_pruned_row_without_any_result_says_why(pruned: StudySpec, tmp_path: Path) -> None:
+    ending: Ending = lambda trial: Status.DIVERGED if trial.label == "full" else Status.COMPLETED  # noqa: E731
+    found, ran = search(pruned, tmp_path, Pretender(ending))
+    assert [trial_id.split("-")[0] for trial_id in ran].count("full") == 8, "nothing of it goes on"
+    assert found.complete
+    assert found.hopeless["full"].startswith("none of the 8 search trials of 'full' completed")
+
+
+def test_some_rows_alone_are_pruned_like_all(pruned: StudySpec, tmp_path: Path) -> None:
+    whole, _ = search(pruned, tmp_path / "whole")
+    for label in ("full", "lora"):
+        _, ran = search(narrow(pruned, methods=[label]), tmp_path / "parts")
+        assert len(ran) == 15
+    assert recorded(StudyStore.open(tmp_path / "parts")) == whole.found()
+
+
+def test_rows_too_few_for_the_rungs_are_refused_before_anything_is_written(
+    pruned: StudySpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = parse(override(pruned.model_dump(mode="json"), {"protocol.search.max_steps": 200}))
+    with pytest.raises(
+        StudyError, match=r"640 training rows give 120 in 3 epochs: set protocol\.search\.max_steps to 120"
+    ):
+        run(long, tmp_path / "long", monkeypatch)
+    assert not (tmp_path / "long" / "study.json").exists()
+    run(pruned, tmp_path / "short", monkeypatch)
+    assert {r.spec.label for r in Study.open(tmp_path / "short").records()} == {"lora", "full", "majority"}

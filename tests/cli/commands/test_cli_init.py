@@ -1,0 +1,340 @@
+"""`tuneoff init`: from a data file to a study file that loads."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tuneoff import registry
+from tuneoff.cli.commands.init import scalar
+from tuneoff.cli.data_inspection import look
+from tuneoff.cli.main import main
+from tuneoff.planning import loading
+
+
+def write_rows(path: Path, header: str = "review,stars", rows: int = 40, extra: str = "") -> Path:
+    lines = [f"this is text number {i} of them,{'good' if i % 4 else 'bad'}" for i in range(rows)]
+    path.write_text("\n".join([header, *lines]) + "\n" + extra, encoding="utf-8")
+    return path
+
+
+FakeExecutor = Any  # the class is in cli_fixtures.py, which pytest imports as a plug-in
+pytest_plugins = ("cli_fixtures",)
+
+
+@pytest.fixture(autouse=True)
+def _there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake_executor: FakeExecutor) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tuneoff.study.study.early.refuse_study", lambda *_, **__: None)  # small data are fine
+    monkeypatch.setattr("tuneoff.sources.fingerprint", lambda _: "")  # no model is fetched for its checksum
+
+
+def test_study_file_loads_and_says_what_was_seen(capsys: pytest.CaptureFixture[str]) -> None:
+    write_rows(Path("reviews.csv"), "review,label")
+    assert main(["init", "reviews.csv"]) == 0
+    study = loading.load("reviews.study.yaml")
+    assert study.task.data.train.source == "reviews.csv"
+    assert study.task.options == {"text": "review", "label": "label"}
+    assert list(study.methods) == sorted(study.methods, key=lambda n: (registry.methods()[n].trains, n))
+    assert set(study.methods) == {"majority", "head", "lora", "full"}
+    written = Path("reviews.study.yaml").read_text(encoding="utf-8")
+    assert all(f"  # {name}: " in written for name in ("ia3", "bitfit", "prompt_tuning", "adapter"))
+    shown = capsys.readouterr().out
+    assert "40 rows; columns: review, label" in shown
+    assert "2 classes: good (30), bad (10)" in shown
+    assert "# " + "2 classes: good (30), bad (10)" in Path("reviews.study.yaml").read_text().replace("#   ", "# ")
+
+
+def test_one_row_and_one_class_are_told_as_such(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("one.csv").write_text("text,label\nhello,a\n", encoding="utf-8")
+    assert main(["init", "one.csv"]) == 0
+    shown = capsys.readouterr().out
+    assert "1 row; columns: text, label" in shown
+    assert "1 class: a (1)" in shown
+
+
+def test_columns_with_odd_names_are_guessed_from_what_they_hold() -> None:
+    write_rows(Path("odd.csv"), "was gesagt: wurde,yes")
+    assert main(["init", "odd.csv"]) == 0
+    assert loading.load("odd.study.yaml").task.options == {"text": "was gesagt: wurde", "label": "yes"}
+
+
+def test_columns_may_be_named() -> None:
+    Path("two.jsonl").write_text(
+        "".join(
+            json.dumps({"text": "a b c d", "title": f"word {i} here", "label": i % 2, "kind": i % 3}) + "\n"
+            for i in range(30)
+        )
+    )
+    assert main(["init", "two.jsonl", "--text", "title", "--label", "kind"]) == 0
+    assert loading.load("two.study.yaml").task.options == {"text": "title", "label": "kind"}
+
+
+def write_pairs(path: Path, source: str, target: str, rows: int = 40) -> Path:
+    lines = [
+        json.dumps({"id": f"r{i}", source: f"a long text of many words {i} " * 30, target: f"in short it is {i}"})
+        for i in range(rows)
+    ]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("columns", "guessed"),
+    [(("article", "highlights"), "from the names"), (("langer Text", "kurz"), "from what the columns hold")],
+)
+def test_two_texts_make_a_study_that_writes(
+    columns: tuple[str, str], guessed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_pairs(Path("news.jsonl"), *columns)
+    assert main(["init", "news.jsonl"]) == 0
+    study = loading.load("news.study.yaml")
+    assert (study.task.name, study.model.source) == ("generation", "smollm2-135m")
+    assert study.task.options == {
+        "source": columns[0],
+        "target": columns[1],
+        "template": "{source}\n\nAnswer: ",
+        "max_target_length": 16,
+    }
+    assert set(study.methods) == {"lead", "zero_shot", "lora", "full"}
+    shown = capsys.readouterr().out
+    assert f"guessed {guessed}" in shown
+    assert "words per target: median 5" in shown
+    assert "classes" not in shown
+
+
+def test_a_length_that_cuts_most_texts_says_so() -> None:
+    write_rows(Path("short.csv"), "review,label")
+    assert main(["init", "short.csv"]) == 0
+    assert "an estimate that keeps 95 % of the texts whole" in Path("short.study.yaml").read_text(encoding="utf-8")
+    lines = [f"{'word ' * 1000}{i},{'good' if i % 2 else 'bad'}" for i in range(40)]
+    Path("long.csv").write_text("\n".join(["review,label", *lines]) + "\n", encoding="utf-8")
+    assert main(["init", "long.csv"]) == 0
+    written = Path("long.study.yaml").read_text(encoding="utf-8")
+    assert "max_length: 512" in written
+    assert "texts beyond are cut; 95 % of them would be whole at about 1,401 (1.4 tokens a word)" in written
+    assert "keeps 95 %" not in written
+
+
+def test_columns_that_are_named_say_which_task_it_is() -> None:
+    write_pairs(Path("news.jsonl"), "text", "label")
+    assert main(["init", "news.jsonl", "--source", "label", "--target", "text", "--model", "gpt2"]) == 0
+    study = loading.load("news.study.yaml")
+    assert (study.task.name, study.model.source) == ("generation", "gpt2")
+    assert (study.task.options["source"], study.task.options["target"]) == ("label", "text")
+
+
+def test_a_class_is_looked_for_before_a_text_to_write() -> None:
+    rows = [f"is it number {i} or not,{'yes it surely is' if i % 4 else 'no it is not'}" for i in range(40)]
+    Path("answers.csv").write_text("\n".join(["question,answer", *rows]) + "\n", encoding="utf-8")
+    assert main(["init", "answers.csv"]) == 0
+    study = loading.load("answers.study.yaml")
+    assert (study.task.name, study.task.options) == ("classification", {"text": "question", "label": "answer"})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["rows.csv", "--text", "reviw"], "did you mean 'review'"),
+        (["nosuch.csv"], "nosuch.csv"),
+        (["study.yaml"], "--data FILE"),
+        (["study.yaml", "--data", "rows.csv", "--out", "b.yaml"], "two study files"),
+        (["rows.csv", "--data", "rows.csv"], "two data files"),
+        (["numbers.csv"], "Set --text and --label or --source and --target"),
+        (["numbers.csv", "--target", "b"], "Set --source."),
+        (["rows.csv", "--text", "review", "--target", "stars"], "belong to different tasks"),
+        (["empty.csv"], "empty.csv"),
+    ],
+)
+def test_bad_input_is_one_error_and_no_file(
+    arguments: list[str], hint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_rows(Path("rows.csv"))
+    Path("numbers.csv").write_text("a,b\n" + "".join(f"{i},{i + 1}\n" for i in range(50)))
+    Path("empty.csv").write_text("text,label\n")
+    assert main(["init", *arguments]) == 2
+    assert hint in capsys.readouterr().err
+    assert not list(tmp_path.glob("*.yaml"))
+
+
+def write_table(name: str, columns: dict[str, list[str]]) -> Path:
+    with Path(name).open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([columns, *zip(*columns.values(), strict=True)])
+    return Path(name)
+
+
+TEXTS = [f"this is text number {i} of them" for i in range(40)]
+OTHERS = [f"and another one is number {i} here" for i in range(40)]
+KINDS = [("sport", "news", "art")[i % 3] for i in range(40)]
+LANGUAGES = ["en" if i % 2 else "de" for i in range(40)]
+FLAGS = [str(i % 2) for i in range(40)]
+
+
+@pytest.mark.parametrize(
+    ("columns", "role", "told"),
+    [
+        ({"body": TEXTS, "language": LANGUAGES}, "label", "tells of a text where it comes from"),
+        ({"body": TEXTS, "mood": LANGUAGES, "matter": KINDS}, "label", "mood, matter could all be the class"),
+        ({"text": TEXTS, "sentiment": LANGUAGES, "topic": KINDS}, "label", "topic, sentiment could all be the class"),
+        ({"premise": TEXTS, "hypothesis": OTHERS, "label": KINDS}, "text", "premise, hypothesis all hold texts"),
+        ({"question": TEXTS, "passage": OTHERS, "label": FLAGS}, "text", "question, passage all hold texts"),
+        (
+            {"text": TEXTS, "toxic": FLAGS, "rude": FLAGS[::-1], "sad": FLAGS},
+            "label",
+            "several classes a row (multi-label)",
+        ),
+        (
+            {"text": TEXTS, "label": [str(i % 10 / 4) for i in range(40)]},
+            "label",
+            "a fraction, such as 0.5: amounts",
+        ),
+        (
+            {"text": TEXTS, "genre": ["a|b", "a", "b", "b|a|c"] * 10},
+            "label",
+            "names several classes a row, such as 'a|b'",
+        ),
+        ({"context": TEXTS, "question": OTHERS, "answer": [t[8:] for t in OTHERS]}, "source", "all hold texts"),
+        ({"de": TEXTS, "en": OTHERS}, "source", "hold texts of like length; which is put in?"),
+        ({"text": TEXTS, "user_id": [str(i % 5) for i in range(40)]}, "label", "where it comes from"),
+    ],
+)
+def test_what_is_not_known_is_refused_with_the_way_out_and_asked_on_a_terminal(
+    columns: dict[str, list[str]],
+    role: str,
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_table("rows.csv", columns)
+    assert main(["init", "rows.csv"]) == 2
+    shown = capsys.readouterr().err
+    assert told in shown
+    assert f"--{role}" in shown
+    assert not Path("rows.study.yaml").exists()
+
+    def answer(_: str, **options: Any) -> str:
+        return next(name for name in reversed(columns) if name in options["type"].choices)
+
+    monkeypatch.setattr("tuneoff.cli.commands.init._is_asked", lambda: True)
+    monkeypatch.setattr("click.prompt", answer)
+    assert main(["init", "rows.csv"]) == 0
+    assert Path("rows.study.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("columns", "options"),
+    [
+        ({"language": LANGUAGES, "body": TEXTS, "kind": KINDS}, {"text": "body", "label": "kind"}),
+        ({"text": TEXTS, "label": KINDS, "language": LANGUAGES, "id": FLAGS}, {"text": "text", "label": "label"}),
+        ({"title": OTHERS, "text": TEXTS, "label": KINDS}, {"text": "text", "label": "label"}),
+        ({"text": TEXTS, "label": FLAGS, "is_long": FLAGS}, {"text": "text", "label": "label"}),
+    ],
+)
+def test_what_is_known_is_not_asked(columns: dict[str, list[str]], options: dict[str, str]) -> None:
+    write_table("rows.csv", columns)
+    assert main(["init", "rows.csv"]) == 0
+    assert loading.load("rows.study.yaml").task.options == options
+
+
+def test_it_ends_with_the_forecast(fake_executor: FakeExecutor, capsys: pytest.CaptureFixture[str]) -> None:
+    write_rows(Path("rows.csv"), "text,label")
+    assert main(["init", "rows.csv"]) == 0
+    shown = capsys.readouterr().out
+    assert "4 rows × 2 seeds = 8 trials; forecast: about " in shown
+    assert {probe for _, probe, _ in fake_executor.forecasting.asked} == {False}
+    assert main(["init", "rows.csv", "--force", "--no-forecast"]) == 0
+    assert "forecast" not in capsys.readouterr().out
+    assert main(["init", "rows.csv", "--force", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["columns"], found["study"]) == ({"text": "text", "label": "label"}, "rows.study.yaml")
+    assert found["forecast"]["rows"].keys() == {"majority", "head", "lora", "full"}
+
+
+def test_study_file_first_and_data_as_an_option() -> None:
+    write_rows(Path("rows.csv"))
+    assert main(["init", "mine.yaml", "--data", "rows.csv"]) == 0
+    assert loading.load("mine.yaml").name == "rows"
+
+
+def test_nothing_is_written_over_unless_forced(capsys: pytest.CaptureFixture[str]) -> None:
+    write_rows(Path("rows.csv"))
+    Path("rows.study.yaml").write_text("mine")
+    assert main(["init", "rows.csv"]) == 2
+    assert "--force" in capsys.readouterr().err
+    assert Path("rows.study.yaml").read_text() == "mine"
+    assert main(["init", "rows.csv", "--force"]) == 0
+    assert loading.load("rows.study.yaml").methods
+
+
+def test_odd_file_names_give_a_study_name_and_a_quoted_path(capsys: pytest.CaptureFixture[str]) -> None:
+    write_rows(Path("my: reviews #1.csv"))
+    assert main(["init", "my: reviews #1.csv"]) == 0
+    study = loading.load("my-reviews-1.study.yaml")
+    assert (study.name, study.task.data.train.source) == ("my-reviews-1", "my: reviews #1.csv")
+
+
+def test_what_a_run_would_refuse_is_told() -> None:
+    write_rows(Path("gap.csv"), extra="no label here,\n")
+    seen = look(Path("gap.csv"))
+    assert any("have no label" in concern for concern in seen.concerns)
+    write_rows(Path("rare.csv"), extra="one more,strange\n")
+    assert any("fewer than 5 rows: strange" in concern for concern in look(Path("rare.csv")).concerns)
+
+
+@pytest.mark.parametrize(("words", "length"), [(1, 32), (40, 64), (90, 128), (5000, 512)])
+def test_length_is_estimated_from_the_words(words: int, length: int) -> None:
+    Path("long.csv").write_text("text,label\n" + "".join(f"{'w ' * words},{i % 2}\n" for i in range(20)))
+    assert look(Path("long.csv")).max_length == length
+
+
+@pytest.mark.parametrize(
+    "value", ["plain", "no", "true", "null", "1e-4", "12", "a: b", "#x", "it's", 'say "x"', "./a/b.csv", "~", "é", "-"]
+)
+def test_text_stays_text_in_yaml(value: str) -> None:
+    assert loading.read_yaml(f"key: {scalar(value)}    # comment")[0] == {"key": value}
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"text": "a b c", "labels": [0, 1]}, ["several classes a row", "--label"]),
+        ({"text": "a b c", "label": {"name": "x", "id": 0}}, ["label.name or label.id could be meant", "--label"]),
+        ({"messages": [{"role": "user", "content": "a"}]}, ["holds chats", "jq -c", "data.jsonl > pairs.jsonl"]),
+    ],
+)
+def test_columns_that_no_task_can_take_are_refused(
+    row: dict[str, object], said: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("data.jsonl").write_text((json.dumps(row) + "\n") * 20, encoding="utf-8")
+    assert main(["init", "data.jsonl"]) != 0
+    shown = capsys.readouterr().err
+    for part in said:
+        assert part in shown
+    assert not Path("data.study.yaml").exists()
+
+
+def test_labels_that_look_alike_are_noted(capsys: pytest.CaptureFixture[str]) -> None:
+    write_rows(Path("reviews.csv"), "review,label", extra="one more of them,Good\n")
+    assert main(["init", "reviews.csv"]) == 0
+    assert "look alike" in capsys.readouterr().out
+
+
+def test_scripts_without_spaces_are_counted_by_letters(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"文章": f"我爱北京天安门{i}。" * 20, "摘要": f"我爱北京天安门{i}。"} for i in range(40)]
+    Path("zh.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    assert main(["init", "zh.jsonl"]) == 0
+    study = loading.load("zh.study.yaml")
+    assert study.task.options["source"] == "文章"
+    assert study.task.options["max_target_length"] >= 10
+    assert study.protocol.max_length >= 200
+
+
+def test_lists_written_out_in_a_table_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = "".join(f'some text {i},"[0, {i % 3}]"\n' for i in range(30))
+    Path("multi.csv").write_text("text,labels\n" + lines, encoding="utf-8")
+    assert main(["init", "multi.csv"]) != 0
+    assert "several" in capsys.readouterr().err

@@ -1,0 +1,96 @@
+"""Made-up forecasts, and an executor that makes them without looking at anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tuneoff.config.spec import TrialSpec
+from tuneoff.errors import TuneoffError
+from tuneoff.executors.base import Executor, Inspection
+from tuneoff.records.forecast import RowForecast
+
+
+def row_forecast(label: str, **changes: Any) -> RowForecast:
+    """A row's forecast: 600 MiB, 10 s of training in a trial of 15 s, 1 MiB kept and 2,000 bytes of predictions."""
+    body: dict[str, Any] = {
+        "label": label,
+        "how": "probed",
+        "device": "cpu",
+        "peak_memory_bytes": 600 << 20,
+        "memory": {"process": 300 << 20, "weights": 100 << 20, "activations": 200 << 20},
+        "train_seconds": 10.0,
+        "seconds": {"load": 1.0, "train": 10.0, "validation": 1.5, "test": 2.5},
+        "stored_bytes": 1 << 20,
+        "predictions_bytes": 2000,
+        "fits": True,
+    }
+    return RowForecast(**{**body, **changes})
+
+
+@dataclass
+class Forecasting:
+    """What an executor is to forecast.
+
+    Attributes:
+        rows: label -> forecast, or the error that is raised; a row that is not named gets `row_forecast`.
+        unprobed: label -> the error that is raised where it is to be probed.
+        asked: (label, whether to probe, memory asked about), in order.
+    """
+
+    rows: dict[str, RowForecast | TuneoffError] = field(default_factory=dict)
+    unprobed: Mapping[str, BaseException] = field(default_factory=dict)
+    asked: list[tuple[str, bool, int | None]] = field(default_factory=list)
+
+    def make(self, trial: TrialSpec, search_trial: TrialSpec | None, probe: bool, limit: int | None) -> RowForecast:
+        """One forecast."""
+        self.asked.append((trial.label, probe, limit))
+        if probe and trial.label in self.unprobed:
+            raise self.unprobed[trial.label]
+        made = self.rows.get(trial.label) or row_forecast(trial.label)
+        if isinstance(made, TuneoffError):
+            raise made
+        told: dict[str, Any] = {"how": "probed" if probe else "counted"}
+        if search_trial is not None and not made.search_seconds:
+            told["search_seconds"] = {"load": 1.0, "train": 3.0}
+        return made.model_copy(update=told)
+
+
+@dataclass
+class Foreteller(Executor):
+    """Forecasts and does nothing else.
+
+    Attributes:
+        forecasting: what it forecasts.
+    """
+
+    forecasting: Forecasting = field(default_factory=Forecasting)
+    device: str = "cpu"
+
+    def close(self) -> None: ...
+
+    def inspect(self, *_: Any, **__: Any) -> Inspection:
+        raise NotImplementedError
+
+    def run(self, *_: Any, **__: Any) -> None:
+        raise NotImplementedError
+
+    def call(self, verb: str, payload: dict[str, Any]) -> Any:
+        raise NotImplementedError
+
+    def forecast(
+        self, trial: TrialSpec, search_trial: TrialSpec | None = None, *, memory_limit_bytes: int | None = None
+    ) -> RowForecast:
+        return self.forecasting.make(trial, search_trial, True, memory_limit_bytes)
+
+    def count(
+        self, pairs: Sequence[tuple[TrialSpec, TrialSpec | None]], *, memory_limit_bytes: int | None = None
+    ) -> list[RowForecast | TuneoffError]:
+        made: list[RowForecast | TuneoffError] = []
+        for trial, search_trial in pairs:
+            try:
+                made.append(self.forecasting.make(trial, search_trial, False, memory_limit_bytes))
+            except TuneoffError as error:
+                made.append(error)
+        return made

@@ -1,0 +1,382 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tuneoff.config.spec import StudySpec
+from tuneoff.errors import StudyError
+from tuneoff.planning.loading import load, narrow, override, parse, read_yaml, recipe_names
+
+pytest_plugins = ("core_fixtures",)
+
+Write = Callable[..., Path]
+
+GOOD = """\
+model: minilm
+task:
+  data: reuters-r8
+methods:
+  lora: {r: 4}
+  full:
+protocol:
+  seeds: 2
+  learning_rate: 1e-4
+"""
+
+BAD = """\
+modle: minilm
+task:
+  data: reuters-r8
+  txt: body
+methods:
+  lorra:
+  lora:
+    rr: 4
+    r: no
+  slim: {method: lora, r: 0}
+protocol:
+  epoch: 3
+  seeds: 0
+"""
+
+
+def problems(path: Path | str, overrides: Any = ()) -> dict[str, tuple[int | None, str]]:
+    """Dotted key -> line and message of every problem found."""
+    with pytest.raises(StudyError) as caught:
+        load(path, overrides)
+    return {problem.where: (problem.line, problem.message) for problem in caught.value.problems}
+
+
+def test_a_good_file(study_path: Write) -> None:
+    study = load(study_path(GOOD, "my topics.yaml"))
+    assert study.name == "my-topics", "the file's name, where it gives none"
+    assert study.model.source == "minilm"
+    assert study.methods["lora"].options == {"r": 4}
+    assert study.methods["full"].method == "full"
+    assert study.protocol.seeds == (0, 1)
+    assert study.protocol.learning_rate == 1e-4
+
+
+def test_all_problems_at_once_each_with_its_line(study_path: Write) -> None:
+    found = problems(study_path(BAD))
+    assert {where: line for where, (line, _) in found.items()} == {
+        "model": None,
+        "modle": 1,
+        "task.txt": 4,
+        "methods.lorra": 6,
+        "methods.lora.rr": 8,
+        "methods.lora.r": 9,
+        "methods.slim.r": 10,
+        "protocol.epoch": 12,
+        "protocol.seeds": 13,
+    }
+    assert found["model"][1] == "is required"
+    for where, near in [("modle", "model"), ("task.txt", "text"), ("methods.lorra", "lora"), ("methods.lora.rr", "r")]:
+        assert f"did you mean {near!r}?" in found[where][1]
+    assert "did you mean 'epochs'?" in found["protocol.epoch"][1]
+    assert "not 'no'" in found["methods.lora.r"][1], "`no` is a word in YAML 1.2, not false"
+
+
+def test_the_message_lists_problems_in_the_files_order(study_path: Write) -> None:
+    with pytest.raises(StudyError) as caught:
+        load(study_path(BAD))
+    lines = [problem.line or 0 for problem in caught.value.problems]
+    assert lines == sorted(lines)
+    assert "study.yaml has 9 problems:" in str(caught.value)
+
+
+def test_a_misspelt_task_and_its_missing_data(study_path: Write) -> None:
+    found = problems(study_path("model: m\ntask:\n  name: clasification\n  dta: x\nmethods: lora\n"))
+    assert "did you mean 'classification'?" in found["task.name"][1]
+    assert found["task.data"] == (2, "is required")
+
+
+def test_a_misspelt_data_key_is_known_by_its_neighbours(study_path: Write) -> None:
+    found = problems(study_path("model: m\ntask:\n  dta: x\nmethods: lora\n"))
+    assert "did you mean 'data'?" in found["task.dta"][1]
+
+
+def test_a_misspelt_role_of_the_data(study_path: Write) -> None:
+    found = problems(study_path("model: m\ntask:\n  data:\n    train: x\n    tests: y\nmethods: lora\n"))
+    assert found["task.data.tests"][0] == 5
+    assert "did you mean 'test'?" in found["task.data.tests"][1]
+
+
+def test_an_option_of_a_published_comparison(study_path: Write) -> None:
+    found = problems(study_path(GOOD + "published:\n  citation: someone\n  figures: {lora: {accuracy: high}}\n"))
+    assert found["published.figures.lora.accuracy"][0] == 12
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-4", 1e-4),
+        ("1E5", 1e5),
+        (".5", 0.5),
+        ("2.", 2.0),
+        ("-3.5e+2", -350.0),
+        ("3", 3),
+        ("no", "no"),
+        ("Yes", "Yes"),
+        ("off", "off"),
+        ("true", True),
+        ("False", False),
+        ("2024-01-01", "2024-01-01"),
+        ("null", None),
+        ("", None),
+        ("'1e-4'", "1e-4"),
+        ("[1, 2e-3]", [1, 2e-3]),
+    ],
+)
+def test_plain_values(text: str, value: Any) -> None:
+    found, _ = read_yaml(f"key: {text}")
+    assert found == {"key": value}
+    assert type(found["key"]) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "this one is empty"),
+        ("# nothing but a comment\n", "this one is empty"),
+        ("- a\n- b\n", "a study file is a mapping"),
+        ("just words", "a study file is a mapping"),
+        ("model: a\nmodel: b\n", "line 2, model: stands twice (first on line 1)"),
+        ("protocol:\n  epochs: 1\n  epochs: 2\n", "line 3, protocol.epochs: stands twice (first on line 2)"),
+        ("model: [a\n", "not valid YAML"),
+        ("a: b: c\n", "line 1: not valid YAML"),
+        ("a: !!python/object:os.system x\n", "line 1, a: the tag '!!python/object:os.system' is not read here"),
+        ("a: &here {b: *here}\n", "stands inside what it names"),
+        ("a: \x00\n", "not valid YAML"),
+        ("1: 2\n" + GOOD, "keys should be strings"),
+        ("model: m\ntask: {data: d}\nmethods: [lora, lora]\n", "'lora' stands twice"),
+        ("model: m\ntask: {data: d}\nmethods: []\n", "at least 1 item"),
+        ("model: m\ntask: {data: d}\nmethods: {lora: 5}\n", "line 3, methods.lora: input should be a mapping, not 5"),
+    ],
+)
+def test_files_that_are_no_study(study_path: Write, text: str, message: str) -> None:
+    path = study_path(text)
+    with pytest.raises(StudyError) as caught:
+        load(path)
+    assert message in str(caught.value)
+    assert str(path) in str(caught.value), "the message names the file"
+
+
+def test_a_file_in_another_encoding(study_path: Write) -> None:
+    with pytest.raises(StudyError, match=r"is not UTF-8 text \(byte 6\)"):
+        load(study_path("name: café".encode("latin-1")[:6] + b"\xe9 model: m\n"))
+
+
+def test_a_byte_order_mark_is_no_part_of_a_key(study_path: Write) -> None:
+    assert load(study_path(b"\xef\xbb\xbf" + GOOD.encode())).model.source == "minilm"
+
+
+def test_names_of_files_and_recipes(study_path: Write, tmp_path: Path) -> None:
+    study_path(GOOD, "topics.yaml")
+    with pytest.raises(StudyError, match=r"did you mean 'topics.yaml'\?"):
+        load(tmp_path / "topic.yaml")
+    (tmp_path / "folder.yaml").mkdir()
+    with pytest.raises(StudyError, match="a folder that holds no study"):
+        load(tmp_path / "folder.yaml")
+    with pytest.raises(StudyError, match=r"no recipe called 'gpt2-agnews' \(did you mean 'gpt2-ag-news'\?\)") as caught:
+        load("gpt2-agnews")
+    assert all(name in caught.value.hint for name in recipe_names())
+
+
+# --- overrides
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "value"),
+    [
+        ("protocol.epochs=2", "protocol.epochs", 2),
+        ("protocol.learning_rate=3e-5", "protocol.learning_rate", 3e-5),
+        ("protocol.seeds=[3, 5]", "protocol.seeds", (3, 5)),
+        ("protocol.clip_norm=", "protocol.clip_norm", None),
+        ("protocol.dropout=0.1", "protocol.dropout", 0.1),
+        ("model=gpt2", "model.source", "gpt2"),
+        ("model.random_weights=true", "model.random_weights", True),
+        ("model.revision=main", "model.revision", "main"),
+        ("task.text=body", "task.options.text", "body"),
+        ("task.data=other", "task.data.test.source", "other"),
+        ("task.data.train=./a=b.csv", "task.data.train.source", "./a=b.csv"),
+        ("task.data.train.split=unlabelled", "task.data.train.split", "unlabelled"),
+        ("task.data.validation=v.csv", "task.data.validation.source", "v.csv"),
+        ("methods.lora.r=64", "methods.lora.options.r", 64),
+        ("methods.full.learning_rate=1e-5", "methods.full.learning_rate", 1e-5),
+        ("methods.wide={method: lora, r: 32}", "methods.wide.options.r", 32),
+        (" protocol.epochs = 2 ", "protocol.epochs", 2),
+    ],
+)
+@pytest.mark.parametrize("methods", ["{lora: {r: 4}, full: {}}", "[lora: {r: 4}, full]"])
+def test_an_override(study_path: Write, methods: str, text: str, where: str, value: Any) -> None:
+    study = load(study_path(f"model: minilm\ntask: {{data: reuters-r8}}\nmethods: {methods}\n"), [text])
+    place: Any = study.model_dump()
+    for step in where.split("."):
+        place = place[step]
+    assert place == value
+
+
+def test_an_override_below_a_short_form_keeps_what_it_said(study_path: Write) -> None:
+    study = load(study_path(GOOD), ["model.revision=main", "task.data.train=mine.csv", "protocol.epochs=9"])
+    assert (study.model.source, study.model.revision) == ("minilm", "main")
+    assert study.task.data.test is not None
+    assert (study.task.data.train.source, study.task.data.test.source) == ("mine.csv", "reuters-r8")
+    assert (study.protocol.epochs, study.protocol.seeds) == (9, (0, 1))
+
+
+def test_a_row_added_to_a_single_method(study_path: Write) -> None:
+    path = study_path("model: m\ntask: {data: d}\nmethods: lora\n")
+    assert list(load(path, ["methods.full.learning_rate=1e-5"]).methods) == ["lora", "full"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("protocol.epochs", "expected dotted.key=value"),
+        ("=3", "expected dotted.key=value"),
+        ("protocol.epochs=0", "greater than or equal to 1"),
+        ("protocol.epoch=3", r"did you mean 'epochs'\?"),
+        ("protocol.seeds.first=3", "protocol.seeds is a value"),
+        ("protocol.seeds=[1", "not valid YAML"),
+        ("methods.lora.rank=3", "unknown key 'rank'"),
+        ("methods.lorra.r=3", r"did you mean 'lora'\?"),
+    ],
+)
+def test_an_override_that_cannot_be(study_path: Write, text: str, message: str) -> None:
+    with pytest.raises(StudyError, match=message):
+        load(study_path(GOOD), [text])
+
+
+def test_overrides_leave_the_callers_data_alone() -> None:
+    raw = {"model": "m", "task": {"data": "d"}, "methods": ["lora"], "protocol": {"epochs": 1}}
+    changed = override(raw, {"protocol.epochs": 2, "methods.lora.r": 4})
+    assert changed["protocol"] == {"epochs": 2}
+    assert changed["methods"] == {"lora": {"r": 4}}
+    assert raw == {"model": "m", "task": {"data": "d"}, "methods": ["lora"], "protocol": {"epochs": 1}}
+
+
+# --- narrowing
+
+
+def test_narrow_to_some_rows_seeds_and_random_weights(make_study: Callable[..., StudySpec]) -> None:
+    study = make_study(methods={"small": {"method": "lora", "r": 2}, "full": {}})
+    less = narrow(study, methods=["full", "small"], seeds=3, random_weights=True)
+    assert list(less.methods) == ["full", "small"]
+    assert less.methods["small"] == study.methods["small"]
+    assert less.protocol.seeds == (0, 1, 2)
+    assert less.model.random_weights
+    assert narrow(study) is study
+
+
+def test_narrow_adds_a_method_that_has_no_row(make_study: Callable[..., StudySpec]) -> None:
+    assert narrow(make_study(), methods=["bitfit"]).methods["bitfit"].method == "bitfit"
+    assert list(narrow(make_study(), methods="lora").methods) == ["lora"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"methods": ["lorra", "ful"]}, r"2 problems(.|\n)*did you mean 'lora'(.|\n)*did you mean 'full'"),
+        ({"methods": []}, "names no method"),
+        ({"seeds": 0}, "1 or more"),
+    ],
+)
+def test_narrow_to_what_is_not_there(
+    make_study: Callable[..., StudySpec], changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(StudyError, match=message):
+        narrow(make_study(), **changes)
+
+
+def test_a_parsed_study_survives_its_own_dump(make_study: Callable[..., StudySpec]) -> None:
+    study = make_study(protocol={"seeds": [3, 1], "learning_rate": 1e-4})
+    assert parse(study.model_dump(mode="json")) == study
+
+
+def test_a_misspelt_metric_is_refused_before_anything_is_trained() -> None:
+    with pytest.raises(
+        StudyError, match=r"protocol\.select_metric: unknown metric 'acuracy' \(did you mean 'accuracy'"
+    ):
+        load("quickstart", ["protocol.select_metric=acuracy"])
+    assert load("quickstart", ["protocol.select_metric=loss"]).protocol.select_metric == "loss"
+
+
+SEARCHED = """\
+model: minilm
+task: {data: reuters-r8}
+methods:
+  lora:
+    r:
+      search: [4, 0, x]
+    rank: {search: [1, 2]}
+    alpha: {search: {low: 0, high: 32}}
+  full:
+    learning_rate:
+      search: [1e-5, -3]
+  majority: {learning_rate: {search: [1, 2]}}
+protocol:
+  search: {trials: 4}
+"""
+
+
+def test_every_candidate_is_checked_by_its_method_where_it_stands(study_path: Write) -> None:
+    found = problems(study_path(SEARCHED))
+    assert {where: line for where, (line, _) in found.items()} == {
+        "methods.lora.r.search.1": 6,
+        "methods.lora.r.search.2": 6,
+        "methods.lora.rank": 7,
+        "methods.lora.alpha.search.low": 8,
+        "methods.full.learning_rate.search.1": 11,
+        "methods.majority.learning_rate": 12,
+    }
+    assert "greater than or equal to 1, not 0" in found["methods.lora.r.search.1"][1]
+    assert "unknown key 'rank'" in found["methods.lora.rank"][1]
+    assert "does not train" in found["methods.majority.learning_rate"][1]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "where", "line", "message"),
+    [
+        ("trials: 4", "trails: 4", "protocol.search.trails", 14, "did you mean 'trials'?"),
+        ("{trials: 4}", "{seed: 1}", "protocol", 13, "search.seed 1 is one of the study's seeds"),
+        ("high: 32", "hgh: 32", "methods.lora.alpha.search.hgh", 8, "did you mean 'high'?"),
+        ("low: 0", "low: 64", "methods.lora.alpha.search", 8, "low 64 is not below high 32"),
+        ("[4, 0, x]", "[4]", "methods.lora.r.search", 6, "two or more values"),
+        ("trials: 4", "trials: 4, prune: halving", "protocol.search.prune", 14, "set protocol.search.max_steps"),
+        ("trials: 4", "prune: halving, max_steps: 8", "protocol.search.prune", 14, "takes 2 trials and 20 steps"),
+    ],
+)
+def test_a_search_that_cannot_be(study_path: Write, old: str, new: str, where: str, line: int, message: str) -> None:
+    found = problems(study_path(SEARCHED.replace(old, new)))
+    assert where in found
+    assert found[where][0] == line
+    assert message in found[where][1]
+
+
+def test_candidates_without_a_search_are_told_once(study_path: Write) -> None:
+    text = GOOD.replace("{r: 4}", "{r: {search: [4, 8]}, alpha: {search: [4, 8]}}")
+    (message,) = problems(study_path(text)).values()
+    assert message[0] == 5
+    assert "set protocol.search.trials" in message[1]
+
+
+def test_one_rate_for_all_contradicts_a_search_of_rates(study_path: Write) -> None:
+    searched = GOOD + "  search: 4\n"
+    assert "one rate for all" in problems(study_path(searched))["protocol.learning_rate"][1]
+    with_rank = searched.replace("{r: 4}", "{r: {search: [4, 8]}}")
+    assert load(study_path(with_rank)).protocol.learning_rate == 1e-4
+    with_rate = searched.replace("{r: 4}", "{r: {search: [4, 8]}, learning_rate: {search: [1e-4, 1e-3]}}")
+    assert "one rate for all" in problems(study_path(with_rate))["methods.lora.learning_rate"][1]
+
+
+def test_a_search_is_set_from_outside(study_path: Write) -> None:
+    path = study_path(GOOD.replace("  learning_rate: 1e-4\n", ""))
+    search = load(path, ["protocol.search=3", "protocol.search.trials=5", "protocol.search.grow=true"]).protocol.search
+    assert search is not None
+    assert (search.trials, search.grow) == (5, True)
+    with pytest.raises(StudyError, match=r"takes in protocol\.search\.seed 7"):
+        load(path, ["protocol.search.seed=7"], seeds=8)

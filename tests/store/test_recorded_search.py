@@ -1,0 +1,105 @@
+"""What a search found is derived from its records: search.json is written for people and never read back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from synthetic_records import build_search, small_study
+
+from tuneoff import registry, report
+from tuneoff.analysis.results import gather
+from tuneoff.analysis.search_rounds import Search, recorded
+from tuneoff.errors import StudyError
+from tuneoff.planning.plan import plan
+from tuneoff.store import StudyStore
+from tuneoff.study.study import Study
+
+SEARCHES: dict[str, Any] = {
+    "plain": 6,
+    "random": {"trials": 6, "sampler": "random"},
+    "grown": {"trials": 4, "grow": True},
+    "pruned": {"trials": 8, "max_steps": 80, "prune": "halving"},
+}
+
+
+def searched(folder: Path, search: Any = 6, rounds: int | None = None) -> StudyStore:
+    """Two rows searched, one with its best rate at an edge; no verdict yet."""
+    study = small_study("majority", rows={"full": {}, "lora": {"r": {"search": [4, 8]}}}, search=search)
+    store = StudyStore.create(folder / "study", study, plan(study))
+    return build_search(store, peaks={"full": 1.0}, broken=frozenset({("lora", 2)}), rounds=rounds)
+
+
+def no_suggestions(*_: Any) -> Any:
+    raise AssertionError("nothing is suggested anew: another version of the sampler would suggest otherwise")
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+@pytest.mark.parametrize("rounds", [None, 3])
+def test_what_was_found_is_read_out_of_the_records(
+    search: str, rounds: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = searched(tmp_path, SEARCHES[search], rounds)
+    expected = Search(store.study(), {}, store).found()
+    assert expected["complete"] == (rounds is None)
+    monkeypatch.setattr("tuneoff.analysis.search_rounds.suggest", no_suggestions)
+    assert recorded(store) == expected
+    assert json.loads((store.root / "search.json").read_text()) == expected
+
+
+def removed(path: Path) -> None:
+    path.unlink()
+
+
+def torn(path: Path) -> None:
+    path.write_text('{"rows": {')
+
+
+def forged(path: Path) -> None:
+    body = json.loads(path.read_text())
+    row = body["rows"]["full"]
+    row["choice"] = {"learning_rate": 0.25}
+    row["tried"].pop()
+    path.write_text(json.dumps(body))
+
+
+@pytest.mark.parametrize("damage", [removed, torn, forged])
+def test_nothing_is_taken_from_the_file(damage: Callable[[Path], None], tmp_path: Path) -> None:
+    store = searched(tmp_path)
+    before, chosen = report.summary(store)["search"], Study.open(store.root).chosen
+    damage(store.root / "search.json")
+    assert report.summary(store)["search"] == before
+    assert Study.open(store.root).chosen == chosen
+    assert set(chosen) == {"full", "lora"}
+
+
+def test_a_damaged_search_trial_is_named_and_its_search_not_over(tmp_path: Path) -> None:
+    store = searched(tmp_path)
+    place = store.trial(store.search_ids()[4])
+    place.record_path.write_text("{}")
+    results = gather(store)
+    assert list(results.left_out) == [place.folder.name]
+    assert results.search is not None
+    assert not results.search["complete"]
+    names = [warning["name"] for warning in report.summary(store)["warnings"]]
+    assert {"left_out_trials", "search_unfinished"} <= set(names)
+
+
+def test_a_study_whose_methods_are_not_here_is_reported_without_its_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = searched(tmp_path)
+
+    def methods() -> Any:
+        raise StudyError("there is no method 'full' here")
+
+    monkeypatch.setattr(registry, "methods", methods)
+    results = gather(store)
+    assert results.search is None
+    assert results.search_trouble == "there is no method 'full' here"
+    body = report.summary(store)
+    assert body["search"] is None
+    assert "search_untold" in [warning["name"] for warning in body["warnings"]]

@@ -1,0 +1,377 @@
+"""The forecast of a study, row by row, with an executor that makes them up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from synthetic_forecasts import Forecasting, Foreteller, row_forecast
+from synthetic_records import small_study, writing_study
+
+from tuneoff.analysis.search_rounds import outline
+from tuneoff.config.spec import StudySpec, TrialSpec
+from tuneoff.errors import DataError, ExecutorError, OutOfMemory, SourceUnreachable, TuneoffError
+from tuneoff.executors.base import Inspection
+from tuneoff.planning.plan import plan
+from tuneoff.records.forecast import RowForecast, StudyForecast
+from tuneoff.store import StudyStore
+from tuneoff.study import forecast_planner
+from tuneoff.study.forecast_planner import (
+    COUNT_SECONDS,
+    PAYS,
+    PROBE_COUNTS,
+    PROBE_SECONDS,
+    SHORT_OPERATIONS,
+    TOO_HIGH,
+    Asking,
+    ToCome,
+)
+
+pytest_plugins = ("core_fixtures",)
+
+MakeStudy = Callable[..., StudySpec]
+METHODS = {"majority": {}, "lora": {"r": 4}, "full": {}}
+FLOOR = row_forecast("majority", seconds={"test": 0.1}, train_seconds=None, peak_memory_bytes=None, fits=None)
+
+
+@pytest.fixture
+def to_come(make_study: MakeStudy) -> ToCome:
+    return ToCome(plan(make_study(methods=METHODS)))
+
+
+LEAST = TOO_HIGH * PAYS * (2 * COUNT_SECONDS + PROBE_SECONDS)
+"""Counted seconds of a study from which on it is forecast with a probe, where counting a row takes next to nothing."""
+
+
+def slow(label: str) -> Any:
+    """A row so slow that probing all rows pays."""
+    return row_forecast(label, seconds={"train": 10 * LEAST}, train_seconds=10 * LEAST)
+
+
+def heard(told: list[Any]) -> list[tuple[str | None, str]]:
+    return [(one.label, one.how) for one in told if isinstance(one, Asking)]
+
+
+# --- all rows at once
+
+
+def test_each_row_is_asked_for_once_with_one_of_its_trials(to_come: ToCome) -> None:
+    forecasting, told = Forecasting(), list[Asking]()
+    found = forecast_planner.forecast(Foreteller(forecasting), to_come, memory_limit_bytes=8_000, listener=told.append)
+    assert forecasting.asked == [(label, True, 8_000) for label in METHODS]
+    assert [(one.label, one.number, one.rows, one.how) for one in told] == [
+        (label, number, 3, "probed") for number, label in enumerate(METHODS, 1)
+    ]
+    assert found.total_seconds == pytest.approx(6 * 15)
+    assert found.memory_limit_bytes == 8_000
+    assert {label: row.trial for label, row in found.rows.items()} == {
+        trial.label: trial.id for trial in to_come.verdict if trial.seed == 0
+    }
+
+
+def test_a_search_is_asked_for_and_counted_too(make_study: MakeStudy) -> None:
+    study = make_study(methods=METHODS, protocol={"seeds": 2, "search": {"trials": 5}})
+    found = forecast_planner.forecast(Foreteller(), ToCome(plan(study), outline(study)), probe=False)
+    assert found.total_seconds == pytest.approx(6 * 15 + 10 * 4)
+    assert found.rows["majority"].search_seconds == {}
+
+
+def test_a_pruned_search_is_asked_for_by_its_longest_trial(make_study: MakeStudy) -> None:
+    pruned = {"trials": 4, "max_steps": 40, "prune": "halving"}
+    study = make_study(methods=METHODS, protocol={"seeds": 2, "search": pruned})
+    coming = ToCome(plan(study), outline(study))
+    longest = coming.longest("lora")
+    assert longest is not None
+    assert longest.protocol.max_steps == 40
+    assert coming.longest("majority") is None
+    whole = {label: row_forecast(label, search_seconds={"train": 40.0}) for label in METHODS}
+    searched = coming.total(whole).total_seconds
+    assert searched == pytest.approx(6 * 15 + sum(t.protocol.max_steps or 0 for t in coming.search))
+
+
+def test_a_row_that_cannot_be_probed_is_counted_and_says_why(to_come: ToCome) -> None:
+    forecasting = Forecasting(unprobed={"full": OutOfMemory("out of memory:\n  too much")})
+    found = forecast_planner.forecast(Foreteller(forecasting), to_come)
+    assert [row.how for row in found.rows.values()] == ["probed", "probed", "counted"]
+    assert found.rows["full"].missing == {"probed": "out of memory: too much"}
+    assert [asked for asked in forecasting.asked if asked[0] == "full"] == [("full", True, None), ("full", False, None)]
+    assert found.total_seconds is not None
+
+
+def test_a_row_of_which_nothing_can_be_told_has_reasons_and_no_figures(to_come: ToCome) -> None:
+    forecasting = Forecasting(rows={"lora": ExecutorError("it vanished")})
+    found = forecast_planner.forecast(Foreteller(forecasting), to_come)
+    row = found.rows["lora"]
+    assert (row.peak_memory_bytes, row.train_seconds, row.trial_seconds, row.fits) == (None, None, None, None)
+    assert row.missing["peak_memory_bytes"] == row.missing["probed"] == "it vanished"
+    assert "search_seconds" not in row.missing
+    assert found.total_seconds is None
+    assert found.rows["full"].train_seconds == 10
+
+
+@pytest.mark.parametrize("error", [SourceUnreachable("the hub does not answer"), DataError("one class alone")])
+def test_what_is_out_of_reach_is_tried_once(error: Exception, to_come: ToCome) -> None:
+    forecasting = Forecasting(unprobed=dict.fromkeys(METHODS, error))
+    found = forecast_planner.forecast(Foreteller(forecasting), to_come)
+    assert [probe for _, probe, _ in forecasting.asked] == [True, False, False, False]
+    assert {row.missing["probed"] for row in found.rows.values()} == {str(error)}
+
+
+def test_an_interrupt_is_no_reason_to_go_on(to_come: ToCome) -> None:
+    forecasting = Forecasting(unprobed={"lora": KeyboardInterrupt()})
+    with pytest.raises(KeyboardInterrupt):
+        forecast_planner.forecast(Foreteller(forecasting), to_come)
+    assert [label for label, _, _ in forecasting.asked] == ["majority", "lora"]
+
+
+# --- before a run
+
+
+def foretell(to_come: ToCome, folder: Path, forecasting: Forecasting | None = None, probe: bool = True) -> list[Any]:
+    told: list[Any] = []
+    # Long enough for a forecast.
+    rows = {label: row_forecast(label, seconds={"train": LEAST / 3}) for label in to_come.labels}
+    executor = Foreteller(forecasting or Forecasting(rows=dict(rows)))
+    forecast_planner.foretell(executor, StudyStore(folder), to_come, probe=probe, listener=told.append)
+    return told
+
+
+def test_rows_are_probed_where_that_takes_little_beside_the_run(to_come: ToCome, tmp_path: Path) -> None:
+    told = foretell(to_come, tmp_path, Forecasting(rows={"lora": slow("lora")}))
+    assert [how for _, how in heard(told)] == ["counted", "counted", "probed", "probed", "probed"]
+    assert {label for label, how in heard(told) if how == "probed"} == set(METHODS)
+    assert isinstance(told[-1], StudyForecast)
+    assert told[-1] == StudyStore(tmp_path).forecast()
+    assert {row.how for row in told[-1].rows.values()} == {"probed"}
+
+
+class Half(Forecasting):
+    """Probes that take a minute, and find every phase twice as long as its count, 30 s of training and 50 MiB more
+    memory."""
+
+    def make(self, trial: TrialSpec, search_trial: TrialSpec | None, probe: bool, limit: int | None) -> RowForecast:
+        made = super().make(trial, search_trial, probe, limit)
+        if not probe:
+            return made
+        seconds = {phase: 2 * value for phase, value in made.seconds.items()} | {"train": 30.0}
+        memory = {**made.memory, "process": made.memory["process"] + (50 << 20)}
+        peak = {"memory": memory, "peak_memory_bytes": 650 << 20}
+        return made.model_copy(update={"seconds": seconds, "train_seconds": 30.0, "forecast_seconds": 60.0, **peak})
+
+
+def test_a_middling_run_is_counted_and_corrected_by_one_row(
+    make_study: MakeStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forecast_planner, "TOO_HIGH", 0.1)
+    methods: dict[str, Any] = {"majority": {}, "lora": {}, "full": {}, "head": {}}
+    counts = {
+        "majority": FLOOR,
+        "lora": row_forecast("lora", train_seconds=20.0, seconds={"load": 1.0, "train": 20.0}, available_bytes=1 << 30),
+        "full": row_forecast("full", train_seconds=25.0, seconds={"train": 25.0}, available_bytes=610 << 20),
+    }
+    study = make_study(methods=methods, protocol={"seeds": 2, "search": 2})
+    coming = ToCome(plan(study), outline(study))
+    told = foretell(coming, tmp_path, Half(rows=dict(counts)))
+    # One is counted to know what pays, then the others; the one in the middle by its counted time is probed.
+    assert heard(told) == [(None, "counted"), (None, "counted"), ("lora", "probed")]
+    rows = told[-1].rows
+    assert {label: (row.how, row.corrected_by) for label, row in rows.items()} == {
+        "majority": ("counted", "lora"),
+        "lora": ("probed", None),
+        "full": ("counted", "lora"),
+        "head": ("counted", "lora"),
+    }
+    # lora took 2 s and 30 s where 1 s and 20 s were counted; of other phases training's factor is taken.
+    assert rows["full"].train_seconds == pytest.approx(37.5)
+    assert rows["head"].seconds == pytest.approx({"load": 2.0, "train": 15.0, "validation": 2.25, "test": 3.75})
+    assert rows["head"].search_seconds == pytest.approx({"load": 2.0, "train": 4.5})
+    assert rows["head"].peak_memory_bytes == 650 << 20
+    assert rows["head"].memory["process"] == 350 << 20
+    assert rows["full"].fits is False
+    assert "remedies" in rows["full"].missing
+    assert rows["head"].fits is True
+    assert told[-1] == StudyStore(tmp_path).forecast()
+
+
+@pytest.mark.parametrize(("methods", "probed"), [({"lora": {}, "full": {"devices": 2}}, ["lora"]), ({}, [])])
+def test_rows_on_several_devices_are_never_probed_nor_corrected(
+    methods: dict[str, Any], probed: list[str], make_study: MakeStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forecast_planner, "TOO_HIGH", 0.1)
+    methods = methods or {"lora": {"devices": 2}, "full": {"devices": 2}}
+    told = foretell(ToCome(plan(make_study(methods=methods))), tmp_path, Half())
+    assert [label for label, how in heard(told) if how == "probed"] == probed
+    rows = told[-1].rows
+    assert {label: (row.how, row.corrected_by) for label, row in rows.items()} == {
+        label: ("probed" if label in probed else "counted", None) for label in methods
+    }
+
+
+def test_a_row_whose_probe_fails_leaves_the_counts_as_they_are(to_come: ToCome, tmp_path: Path) -> None:
+    rows = {label: slow(label) for label in METHODS}
+    unprobed = dict.fromkeys(METHODS, OutOfMemory("too much"))
+    told = foretell(to_come, tmp_path, Forecasting(rows=dict(rows), unprobed=unprobed))
+    assert {(row.how, row.corrected_by) for row in told[-1].rows.values()} == {("counted", None)}
+    assert [label for label, row in told[-1].rows.items() if "probed" in row.missing] == ["lora"]
+
+
+def test_rows_are_counted_one_by_one_where_one_process_cannot_do_all(to_come: ToCome, tmp_path: Path) -> None:
+    class Failing(Foreteller):
+        def count(self, pairs: Any, **how: Any) -> list[RowForecast | TuneoffError]:
+            if len(pairs) > 1:
+                raise ExecutorError("killed")
+            return super().count(pairs, **how)
+
+    rows = {label: slow(label) for label in METHODS}
+    forecasting, told = Forecasting(rows=dict(rows)), list[Any]()
+    forecast_planner.foretell(Failing(forecasting), StudyStore(tmp_path), to_come, probe=False, listener=told.append)
+    named = [label for label, _ in heard(told)]
+    assert named == [None, None, "majority", "full"]
+    assert told[-1].total_seconds == pytest.approx(6 * 10 * LEAST)
+
+
+def test_without_probing_all_is_counted_however_long_the_run(to_come: ToCome, tmp_path: Path) -> None:
+    told = foretell(to_come, tmp_path, Forecasting(rows={"lora": slow("lora")}), probe=False)
+    assert heard(told) == [(None, "counted"), (None, "counted")]
+    assert {row.how for row in told[-1].rows.values()} == {"counted"}
+
+
+def test_where_counting_tells_no_time_rows_are_probed(to_come: ToCome, tmp_path: Path) -> None:
+    uncounted = {label: row_forecast(label, seconds={}, train_seconds=None) for label in METHODS}
+    told = foretell(to_come, tmp_path, Forecasting(rows=dict(uncounted)))
+    assert heard(told)[2:] == [(label, "probed") for label in METHODS]
+
+
+def test_floors_alone_are_not_forecast(make_study: MakeStudy, tmp_path: Path) -> None:
+    told = foretell(ToCome(plan(make_study(methods={"majority": {}}))), tmp_path, Forecasting(rows={"majority": FLOOR}))
+    assert not [one for one in told if isinstance(one, StudyForecast)]
+    assert not (tmp_path / "forecast.json").exists()
+
+
+def test_a_short_run_has_no_forecast_unless_a_row_does_not_fit(to_come: ToCome, tmp_path: Path) -> None:
+    # Four trials train: just enough, and just not enough.
+    for factor in (1.01, 0.99):
+        rows = {label: row_forecast(label, seconds={"train": factor * LEAST / 4}) for label in ("lora", "full")}
+        folder = tmp_path / str(factor)
+        folder.mkdir()
+        told = foretell(to_come, folder, Forecasting(rows={"majority": FLOOR, **rows}))
+        assert (folder / "forecast.json").exists() == (factor > 1)
+        assert (len([one for one in told if isinstance(one, Asking)]) == 1) == (factor < 1)
+    unfit = row_forecast("lora", seconds={"train": 1.0}, fits=False)
+    rows = {"majority": FLOOR, "full": row_forecast("full", seconds={"train": 1.0}), "lora": unfit}
+    told = foretell(to_come, tmp_path / "unfit", Forecasting(rows=dict(rows)))
+    assert told[-1].unfit
+
+
+def test_rows_that_take_long_to_count_need_a_longer_run(to_come: ToCome, tmp_path: Path) -> None:
+    class Slow(Forecasting):
+        def make(self, *given: Any) -> RowForecast:
+            return super().make(*given).model_copy(update={"forecast_seconds": COUNT_SECONDS + 1})
+
+    # Three rows and what a probe counts: a second each.
+    more = TOO_HIGH * PAYS * (3 + PROBE_COUNTS)
+    for factor in (1.01, 0.99):
+        seconds = {"train": factor * (LEAST + more) / 4}
+        rows = {label: row_forecast(label, seconds=seconds) for label in ("lora", "full")}
+        folder = tmp_path / str(factor)
+        folder.mkdir()
+        foretell(to_come, folder, Slow(rows={"majority": FLOOR, **rows}))
+        assert (folder / "forecast.json").exists() == (factor > 1)
+
+
+def test_trials_that_compute_next_to_nothing_are_not_even_counted(to_come: ToCome, tmp_path: Path) -> None:
+    def seen(weights: float) -> Inspection:
+        counts = {"total_parameters": {"base": int(weights), "head": 0}, "trainable_parameters": {}}
+        data = {"splits": {"train": {"rows": 100}, "validation": {"rows": 10}, "test": {"rows": 20}}}
+        return Inspection({t.id: counts for t in to_come.verdict if t.learning_rate}, (), data, ())
+
+    def asked(found: Inspection, folder: str) -> int:
+        forecasting = Forecasting()
+        executor, store = Foreteller(forecasting), StudyStore(tmp_path / folder)
+        forecast_planner.foretell(executor, store, to_come, found)
+        return len(forecasting.asked)
+
+    # Four trials that train: 3 epochs of 100 rows forward and backward, three validations and a test, 128 tokens each.
+    operations = 4 * 2 * 128 * (3 * 3 * 100 + 3 * 10 + 20)
+    assert asked(seen(1.01 * SHORT_OPERATIONS / operations), "long") > 0
+    assert asked(seen(0.99 * SHORT_OPERATIONS / operations), "short") == 0
+    unread = Inspection({}, (), None, ())
+    assert asked(unread, "unread") > 0
+
+
+def test_tokens_to_write_count_in_what_a_trial_computes() -> None:
+    (trial,) = plan(writing_study("lora", seeds=1))
+    rows = {"train": 100, "validation": 10, "test": 20}
+    room = 128
+    assert forecast_planner._written(trial, rows) == 20 * room, "validation is chosen by its loss, which needs no text"
+    chosen = trial.protocol.model_copy(update={"select_metric": "rouge_l", "epochs": 3})
+    assert forecast_planner._written(trial.model_copy(update={"protocol": chosen}), rows) == (20 + 3 * 10) * room
+    (classes,) = plan(small_study("lora", seeds=1))
+    assert forecast_planner._written(classes, rows) == 0
+
+
+def test_a_row_keeps_its_first_forecast_and_new_rows_join(to_come: ToCome, tmp_path: Path) -> None:
+    foretell(to_come.only(["lora"]), tmp_path, Forecasting(rows={"lora": slow("lora")}))
+    first = StudyStore(tmp_path).forecast()
+    assert first is not None
+    changed = {label: slow(label) for label in METHODS}
+    told = foretell(to_come, tmp_path, Forecasting(rows=dict(changed)))
+    assert "lora" not in {label for label, _ in heard(told)}
+    kept = StudyStore(tmp_path).forecast()
+    assert kept is not None
+    assert kept.rows["lora"] == first.rows["lora"]
+    assert kept.rows.keys() == set(METHODS)
+    assert kept.total_seconds == pytest.approx((first.total_seconds or 0.0) * 3)
+    assert told[-1].total_seconds == kept.total_seconds
+
+
+def test_a_run_that_goes_on_tells_what_is_left_and_asks_nothing(to_come: ToCome, tmp_path: Path) -> None:
+    foretell(to_come, tmp_path)
+    before = (tmp_path / "forecast.json").read_bytes()
+    left = ToCome([trial for trial in to_come.verdict if trial.seed == 1 and trial.label == "full"])
+    told = foretell(left, tmp_path)
+    assert len(told) == 1
+    assert told[0].total_seconds == pytest.approx(LEAST / 3)
+    assert list(told[0].rows) == ["full"]
+    assert (tmp_path / "forecast.json").read_bytes() == before
+
+
+def test_a_finished_study_gets_none(tmp_path: Path) -> None:
+    assert foretell(ToCome([]), tmp_path) == []
+    assert not (tmp_path / "forecast.json").exists()
+
+
+def test_a_damaged_forecast_is_made_anew(to_come: ToCome, tmp_path: Path) -> None:
+    (tmp_path / "forecast.json").write_text("{")
+    foretell(to_come, tmp_path)
+    made = StudyStore(tmp_path).forecast()
+    assert made is not None
+    assert made.rows.keys() == set(METHODS)
+
+
+def test_no_failure_stops_the_run(to_come: ToCome, tmp_path: Path) -> None:
+    lost = Forecasting(rows={label: ExecutorError("no") for label in METHODS})
+    told = foretell(to_come, tmp_path, lost)
+    assert told[-1].total_seconds is None
+    (tmp_path / "file").write_text("")
+    # A folder that cannot be written: the forecast is told all the same.
+    assert isinstance(foretell(to_come, tmp_path / "file")[-1], StudyForecast)
+
+
+def test_sums_of_two_runs_are_unknown_where_one_is(to_come: ToCome) -> None:
+    known = to_come.only(["lora"]).total({"lora": row_forecast("lora")})
+    unknown = to_come.only(["full"]).total({"full": row_forecast("full", seconds={}, predictions_bytes=None)})
+    both = forecast_planner.together(known, unknown)
+    assert (both.total_seconds, both.disk_bytes) == (None, None)
+    assert both.missing == unknown.missing
+    assert forecast_planner.together(known, known).total_seconds == 2 * (known.total_seconds or 0)
+
+
+def test_only_keeps_the_order_and_leaves_other_rows_out(make_study: MakeStudy) -> None:
+    study = make_study(methods=METHODS, protocol={"seeds": 1, "search": {"trials": 2}})
+    some = replace(ToCome(plan(study), outline(study))).only(["full", "lora"])
+    assert some.labels == ["lora", "full"]
+    assert [trial.label for trial in some.search] == ["lora", "full", "lora", "full"]

@@ -1,0 +1,91 @@
+"""tuneoff.Study as people use it by hand."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+from synthetic_records import World, build_store, small_study
+
+from tuneoff.errors import StudyError
+from tuneoff.study.study import Study
+
+FakeExecutor = Any  # the class is in cli_fixtures.py, which pytest imports as a plug-in
+pytest_plugins = ("cli_fixtures",)
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    """A study that was run, with made-up results."""
+    return Study.open(build_store(tmp_path / "s", small_study("majority", "full", "lora", seeds=6), World()).root)
+
+
+def test_results_print_as_few_columns_and_hold_all(study: Study) -> None:
+    found: Any = study.results()
+    lines = str(found).splitlines()
+    assert lines[0].split()[:4] == ["label", "seed", "status", "accuracy"]
+    assert "memory MiB" in lines[0]
+    assert max(map(len, lines)) <= 110
+    assert "18 trials; " in lines[-1]
+    assert "<NA>" not in str(found)
+    assert "<table" in found._repr_html_()
+    assert {"id", "method", "peak_memory_bytes", "train_seconds", "findings"} <= set(found.columns)
+    assert type(found[["label", "seed"]]).__name__ == "DataFrame"
+    assert found["accuracy"].mean() > 0.5
+
+
+def test_a_study_shows_what_it_asks_and_what_was_found(study: Study) -> None:
+    assert "3 rows × 6 seeds" in repr(study)
+    assert "lora" in study._repr_html_()
+    shown = io.StringIO()
+    Console(file=shown, width=80).print(study)
+    assert "majority" in shown.getvalue()
+    assert "…" not in shown.getvalue()
+    asked = Study(small_study("full"))
+    assert "rows: full" in asked._repr_html_()
+
+
+def test_recommend_answers_under_limits_and_prints_as_words(study: Study) -> None:
+    found = study.recommend(at_least={"accuracy": 0.1})
+    assert found.answer in ("full", "lora")
+    assert found.answer in str(found)
+    assert study.recommend(max_memory="1MB").answer is None
+    assert found.as_data()["answer"] == found.answer
+    with pytest.raises(StudyError, match="--max-memory"):
+        study.recommend(max_memory="much")
+
+
+def test_a_narrower_run_recommends_among_its_own_rows(small_study: Path, fake_executor: FakeExecutor) -> None:
+    Study(small_study).run("results")
+    assert {row.label for row in Study(small_study, methods=["lora"]).run("results").recommend().results.rows} == {
+        "lora"
+    }
+
+
+def test_export_and_predict_ask_for_a_trial(
+    small_study: Path, fake_executor: FakeExecutor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made = Study(small_study).run("results")
+    monkeypatch.setattr("tuneoff.study.study.early.refuse_export", lambda *_: None)
+    monkeypatch.setattr("tuneoff.study.study.early.rows_to_predict", lambda *_: None)
+    predictions = [{"index": 0, "output": "good", "probability": 0.75, "scores": {"good": 0.75, "bad": 0.25}}]
+    fake_executor.answers = {"export": {"folder": "out"}, "predict": {"predictions": predictions}}
+    assert made.export("lora-s0", "out") == Path("out")
+    assert list(made.predict("lora-s0", "rows.csv")["output"]) == ["good"]
+    assert [verb for verb, _ in fake_executor.calls] == ["export", "predict"]
+
+
+@pytest.mark.parametrize("how", ["asked", "notebook", "neither"])
+def test_a_bar_is_shown_in_a_notebook_or_where_it_is_asked_for(
+    how: str, small_study: Path, fake_executor: FakeExecutor, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    shell = type("ZMQInteractiveShell", (), {})()
+    if how == "notebook":
+        monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    Study(small_study).run("results", progress=True if how == "asked" else None)
+    assert ("6/6" in capsys.readouterr().out) == (how != "neither")

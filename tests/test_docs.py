@@ -1,0 +1,213 @@
+"""What the documentation says is true: examples run, every key is described."""
+
+from __future__ import annotations
+
+import re
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from pydantic import BaseModel
+
+from tuneoff import registry
+from tuneoff.config import spec
+from tuneoff.methods.base import Method, TaskView
+from tuneoff.planning import loading
+from tuneoff.records import record
+from tuneoff.registry import Registry
+from tuneoff.sources.base import Rows
+from tuneoff.tasks.base import Task
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """The code blocks of a page in one language."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def install(page: str, name: str, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes a page's example a third party's plug-in, through a faked entry point."""
+    module = f"example_{name}"
+    (tmp_path / f"{module}.py").write_text(blocks(page, "python")[0], encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    point = EntryPoint(name, f"{module}:plugin", f"tuneoff.{folder}")
+    monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == point.group else [])
+    monkeypatch.delitem(sys.modules, module, raising=False)
+
+
+def tiny_bert(labels: int) -> Any:
+    from transformers import BertConfig, BertForSequenceClassification
+
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=60,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=40,
+        num_labels=labels,
+    )
+    return BertForSequenceClassification(config).eval()
+
+
+def test_the_example_method_attaches_to_a_tiny_bert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install("add-a-method.md", "norms", "methods", tmp_path, monkeypatch)
+    methods: Registry[type[Method[Any]]] = Registry("methods", "method")
+    assert "norms" in methods
+    model = tiny_bert(3)
+    scales = 5 * 16  # two norms per block and one after the embeddings
+    head = 16 * 3 + 3
+    for shifts, expected in ((True, 2 * scales + head), (False, scales + head)):
+        attached = methods["norms"].create({"shifts": shifts}).attach(model, TaskView(("classifier",), "SEQ_CLS"))  # type: ignore[attr-defined]
+        trained = {name: p for name, p in attached.module.named_parameters() if p.requires_grad}
+        assert sum(p.numel() for p in trained.values()) == expected
+        assert all("LayerNorm" in name or name.startswith("classifier.") for name in trained)
+
+
+def test_the_example_method_saves_and_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install("add-a-method.md", "norms", "methods", tmp_path, monkeypatch)
+    method: Any = Registry[Any]("methods", "method")["norms"].create({})
+    view = TaskView(("classifier",), "SEQ_CLS")
+    ids = torch.tensor([[2, 5, 7, 3]])
+    trained = method.attach(tiny_bert(3), view)
+    with torch.no_grad():
+        for parameter in trained.module.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1)
+    (tmp_path / "weights").mkdir()
+    method.save(trained, tmp_path / "weights")
+    fresh = method.attach(tiny_bert(3), view)
+    before = fresh.model(input_ids=ids).logits
+    method.load(fresh, tmp_path / "weights")
+    assert torch.equal(fresh.model(input_ids=ids).logits, trained.model(input_ids=ids).logits)
+    assert not torch.equal(before, trained.model(input_ids=ids).logits)
+
+
+class Words:
+    """A tokenizer of words, each its length."""
+
+    def __call__(self, text: str, truncation: bool = False, max_length: int = 0) -> dict[str, list[int]]:
+        ids = [2, *(4 + min(len(word), 50) for word in text.split()), 3]
+        return {"input_ids": ids[:max_length] if truncation else ids}
+
+
+def test_the_example_task_goes_its_whole_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install("add-a-task.md", "ordinal", "tasks", tmp_path, monkeypatch)
+    tasks: Registry[type[Task]] = Registry("tasks", "task")
+    task = tasks["ordinal"]({"text": "review", "grade": "stars"})
+    rows = Rows({"review": ["good stuff", "bad", "very very good stuff"], "stars": ["5", "1", "10"]}, "reviews.csv")
+    examples = task.examples(rows, task.columns(rows), "train")
+    task.settle({"train": examples})
+    assert task.labels == ("1", "5", "10")
+    model = tiny_bert(3)
+    method: Any = Registry[Any]("methods", "method")["head"].create({})
+    attached = method.attach(model, task.view(model))
+    features = task.encode(examples, Words(), 5)
+    assert [(len(f.input_ids), f.length) for f in features] == [(4, 4), (3, 3), (5, 6)]
+    batch = task.collate(features, 0)
+    logits = task.forward(attached, batch)
+    assert torch.allclose(logits[1:2], task.forward(attached, task.collate(features[1:2], 0)), atol=1e-5)
+    predictions = task.outcome(logits, {}, examples)
+    metrics = {metric.name: metric for metric in task.score(predictions, "test")}
+    assert list(metrics) == list(task.directions)
+    assert metrics["loss"].value == pytest.approx(float(task.loss(logits, batch).detach()) / 3, abs=1e-5)
+    wrong = [abs(int(p.output) - int(p.target)) for p in predictions]
+    assert metrics["mean_absolute_error"].value == pytest.approx(sum(wrong) / 3)
+
+
+def test_the_study_of_the_example_task_is_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install("add-a-task.md", "ordinal", "tasks", tmp_path, monkeypatch)
+    monkeypatch.setattr(registry, "tasks", lambda: Registry("tasks", "task"))
+    study = loading.parse(yaml.safe_load(blocks("add-a-task.md", "yaml")[0]))
+    assert study.task.options == {"text": "review", "grade": "stars"}
+
+
+def models_within(model: type[BaseModel]) -> set[type[BaseModel]]:
+    """A model and every model that its fields hold."""
+    found, pending = set(), [model]
+    while pending:
+        now = pending.pop()
+        if now in found:
+            continue
+        found.add(now)
+        for field in now.model_fields.values():
+            text = str(field.annotation)
+            pending += [k for home in (record, spec) for n, k in vars(home).items() if _is_model(k) and _names(n, text)]
+    return found
+
+
+def _name(model: type[BaseModel]) -> str:
+    return model.__name__
+
+
+def _is_model(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, BaseModel)
+
+
+def _names(name: str, text: str) -> bool:
+    return re.search(rf"\b{name}\b", text) is not None
+
+
+MODELS: list[type[BaseModel]] = sorted(models_within(record.TrialRecord), key=_name)
+
+
+@pytest.mark.parametrize("model", MODELS, ids=_name)
+def test_every_key_of_the_record_is_described(model: type[BaseModel]) -> None:
+    page = "protocol.md" if model is spec.Protocol else "record.md"
+    text = (DOCS / page).read_text(encoding="utf-8")
+    if page == "record.md":
+        text = text.partition(f"### {model.__name__}\n")[2].partition("\n### ")[0]
+    described = set(re.findall(r"^\| `(\w+)` \|", text, flags=re.MULTILINE))
+    assert described >= set(model.model_fields), f"{page} lacks keys of {model.__name__}"
+    if page == "record.md":
+        assert described - set(model.model_fields) <= {"phase", "step", "validation", "finding"}
+
+
+def test_the_records_models_are_all_found() -> None:
+    assert len(MODELS) > 20
+
+
+def test_every_execution_key_and_protocol_default_is_described() -> None:
+    text = (DOCS / "protocol.md").read_text(encoding="utf-8")
+    defaults = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", text, flags=re.MULTILINE))
+    assert set(spec.ExecutionSpec.model_fields) <= defaults.keys()
+    for model in (spec.Protocol(), spec.ExecutionSpec()):
+        for key, value in model:
+            shown = defaults[key].strip("` ")
+            if isinstance(value, bool):
+                assert shown == str(value).lower(), key
+            elif isinstance(value, (int, float)):
+                assert float(shown) == value, key
+            elif isinstance(value, str):
+                assert shown == value, key
+
+
+@pytest.mark.parametrize("page", sorted([*DOCS.glob("*.md"), *ROOT.glob("*.md")]), ids=lambda p: p.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
+
+
+def test_the_readmes_studies_are_studies() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    examples = re.findall(r"^```yaml\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+    classes, texts = (loading.parse(loading.read_yaml(example)[0]) for example in examples)
+    assert classes.methods["lora wide"].learning_rate == 5e-4
+    assert classes.task.data.test is None
+    assert texts.task.options["template"] == "{source}\n\nSummary: "
+
+
+def test_the_readme_lists_every_method_and_recipe() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^\| `([\w-]+)` \|", text, flags=re.MULTILINE))
+    assert listed == {*registry.methods(), *loading.recipe_names()} - {"quickstart", "quickstart-summarize"}
+    assert "make quickstart" in text
+    assert "tuneoff run quickstart-summarize" in text

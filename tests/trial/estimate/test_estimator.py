@@ -1,0 +1,348 @@
+"""A row's forecast: all its figures or why they are missing, by real steps and by counting alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from trial_tools import foreseen, make_study, save_writer, write_csv
+
+from tuneoff.analysis.search_rounds import outline
+from tuneoff.config.spec import StudySpec, TrialSpec
+from tuneoff.errors import Cancelled, DataError
+from tuneoff.executors.local import LocalExecutor
+from tuneoff.planning.plan import plan
+from tuneoff.records.forecast import RowForecast
+from tuneoff.trial import requests
+from tuneoff.trial.data import load as trial_data
+from tuneoff.trial.estimate import base, estimator
+from tuneoff.trial.estimate.estimator import count_rows
+from tuneoff.trial.estimate.evaluations import _within
+from tuneoff.trial.modeling import load as trial_model
+
+pytest_plugins = ("trial_fixtures",)
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+PHASES = {"load", "tokenize", "preflight", "train", "validation", "checkpoint", "test", "inference"}
+PARTS = {"process", "weights", "gradients", "optimizer", "activations"}
+
+
+def study(model: Path, data: Path, method: str, **changes: Any) -> StudySpec:
+    protocol = {"seeds": 1, "epochs": 2, "batch_size": 8, "max_length": 24, "precision": "fp32"}
+    given = {**changes, "protocol": {**protocol, **changes.get("protocol", {})}}
+    return make_study(model, data, {method: {}}, **given)
+
+
+def trial(model: Path, data: Path, method: str, **changes: Any) -> TrialSpec:
+    (spec,) = plan(study(model, data, method, **changes))
+    return spec
+
+
+@pytest.fixture(scope="module")
+def writer(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A model that writes and pairs of texts."""
+    folder = tmp_path_factory.mktemp("writer")
+    save_writer(folder / "gpt2", "gpt2", n_positions=128)
+    data = folder / "pairs.jsonl"
+    data.write_text("".join(json.dumps({"text": f"say {i} " * (i % 5 + 1), "title": f"{i}"}) + "\n" for i in range(40)))
+    return folder / "gpt2", data
+
+
+TEXT: dict[str, Any] = {"name": "generation", "source": "text", "target": "title", "max_target_length": 20}
+
+
+def writing(writer: tuple[Path, Path], method: str) -> TrialSpec:
+    model, data = writer
+    return trial(model, data, method, task={**TEXT, "data": str(data)}, protocol={"max_length": 64})
+
+
+def check(row: RowForecast) -> None:
+    """What every forecast keeps: null figures have reasons, parts add up."""
+    values = row.model_dump()
+    for name in ("peak_memory_bytes", "train_seconds", "stored_bytes", "predictions_bytes", "largest", "fits"):
+        assert (values[name] is None) == (name in row.missing), (name, row.missing)
+    if row.memory:
+        assert row.peak_memory_bytes == sum(row.memory.values())
+    if row.train_seconds is not None:
+        assert row.seconds["train"] == row.train_seconds > 0
+    assert all(seconds >= 0 for seconds in [*row.seconds.values(), *row.search_seconds.values()])
+    assert row.forecast_seconds > 0
+
+
+@pytest.mark.parametrize("probe", [True, False])
+def test_a_row_that_trains_has_every_figure(probe: bool, bert_folder: Path, news_csv: Path) -> None:
+    spec = trial(bert_folder, news_csv, "lora")
+    row = foreseen(spec, probe)
+    check(row)
+    assert (row.label, row.trial, row.how, row.device) == ("lora", spec.id, "probed" if probe else "counted", "cpu")
+    assert row.seconds.keys() == PHASES
+    assert row.memory.keys() == PARTS
+    assert row.search_seconds == {}
+    assert row.memory["optimizer"] == 2 * row.memory["gradients"] > 0
+    assert row.memory["process"] > 100e6
+    assert row.fits is True
+    assert row.remedies == ()
+    assert row.largest is not None
+    assert row.largest.examples == 8
+    assert row.largest in [counted.shape for counted in row.counted]
+    assert bool(row.probed) == probe
+    assert row.available_bytes is not None
+    assert row.peak_memory_bytes is not None
+    assert row.available_bytes > row.peak_memory_bytes
+    # The adapter and the head.
+    assert row.stored_bytes == pytest.approx(row.memory["gradients"], rel=0.5)
+
+
+def test_counting_loads_no_weights_and_runs_nothing(
+    bert_folder: Path, news_csv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        raise AssertionError("weights were loaded")
+
+    monkeypatch.setattr(trial_model, "load", refuse)
+    monkeypatch.setattr(estimator, "assemble", refuse)
+    assert foreseen(trial(bert_folder, news_csv, "full")).train_seconds
+
+
+def test_a_trial_of_the_search_takes_less(bert_folder: Path, news_csv: Path) -> None:
+    asked = study(bert_folder, news_csv, "lora", protocol={"search": {"trials": 2, "max_steps": 2}})
+    (verdict,) = plan(asked)
+    row = foreseen(verdict, True, search=outline(asked)[0])
+    check(row)
+    assert row.search_seconds.keys() == PHASES - {"test", "inference"}
+    assert row.search_seconds["train"] < 0.5 * row.seconds["train"]
+
+
+def test_the_timing_of_single_examples_is_bounded_as_in_a_trial(writer: tuple[Path, Path]) -> None:
+    assert _within(2.5, [1.0] * 9) == 2.0
+    assert _within(0.0, [1.0] * 9) == 1.0
+    assert _within(99.0, [1.0] * 9) == 9.0
+    spec = writing(writer, "zero_shot")
+    execution = spec.execution.model_copy(update={"latency_examples": 0})
+    assert foreseen(spec.model_copy(update={"execution": execution})).seconds["inference"] == 0
+
+
+@pytest.mark.parametrize("probe", [True, False])
+@pytest.mark.parametrize("method", ["prompt_tuning", "zero_shot"])
+def test_rows_that_write(method: str, probe: bool, writer: tuple[Path, Path]) -> None:
+    row = foreseen(writing(writer, method), probe)
+    check(row)
+    assert row.seconds["test"] > 0
+    assert row.predictions_bytes is not None
+    assert row.predictions_bytes > 100
+    if method == "zero_shot":
+        assert row.stored_bytes == 0
+        assert row.memory["gradients"] == 0
+        assert "train" not in row.seconds
+        assert row.missing["train_seconds"] == "this method does not train"
+    else:
+        assert row.largest is not None
+        assert row.largest.targets > 0
+
+
+def test_a_floor_without_a_model_is_cheap(bert_folder: Path, news_csv: Path) -> None:
+    row = foreseen(trial(bert_folder, news_csv, "majority"), True)
+    check(row)
+    assert row.stored_bytes == 0
+    assert row.seconds.keys() == {"load", "test"}
+    assert row.missing["peak_memory_bytes"] == "this method uses no model"
+
+
+# --- memory of another device
+
+
+@pytest.mark.parametrize("probe", [True, False])
+def test_a_gpu_that_is_asked_about(probe: bool, bert_folder: Path, news_csv: Path) -> None:
+    row = foreseen(trial(bert_folder, news_csv, "full"), probe, 8 * 10**9)
+    check(row)
+    assert row.memory.keys() == {"reserve", *PARTS} - {"process"}
+    assert row.memory["reserve"] == base.GPU_RESERVE_BYTES
+    assert row.available_bytes == 8 * 10**9
+    assert row.fits is True
+    assert "not measured" in row.missing["memory.reserve"]
+
+
+def test_what_does_not_fit_is_told_what_would_help(bert_folder: Path, news_csv: Path) -> None:
+    spec = trial(bert_folder, news_csv, "lora", protocol={"max_length": 48})
+    whole = foreseen(spec, limit=8 * 10**9)
+    assert whole.peak_memory_bytes is not None
+    limit = whole.peak_memory_bytes - whole.memory["activations"] // 3
+    row = foreseen(spec, limit=limit)
+    assert row.fits is False
+    first = row.remedies[0]
+    assert (first.change, first.same_result) == ("protocol.gradient_accumulation_steps=2", True)
+    assert all(remedy.peak_memory_bytes <= limit for remedy in row.remedies)
+    tight = whole.memory["activations"] // 7
+    row = foreseen(spec, limit=whole.peak_memory_bytes - whole.memory["activations"] + tight)
+    changes = [remedy.change for remedy in row.remedies if remedy.same_result]
+    assert changes == ["protocol.gradient_accumulation_steps=8"]
+
+
+def test_computing_activations_again_is_suggested_where_it_is_enough(bert_folder: Path, news_csv: Path) -> None:
+    change = {"gradient_checkpointing": True}
+    spec, again = (
+        trial(bert_folder, news_csv, "full", protocol={"max_length": 48, **changes}) for changes in ({}, change)
+    )
+    whole, less = (foreseen(one, limit=8 * 10**9) for one in (spec, again))
+    assert whole.peak_memory_bytes is not None
+    assert less.peak_memory_bytes is not None
+    assert less.peak_memory_bytes < whole.peak_memory_bytes
+    row = foreseen(spec, limit=less.peak_memory_bytes)
+    found = {remedy.change: remedy for remedy in row.remedies}
+    assert list(found)[:2] == ["protocol.gradient_accumulation_steps=2", "protocol.gradient_checkpointing=true"]
+    remedy = found["protocol.gradient_checkpointing=true"]
+    assert (remedy.peak_memory_bytes, remedy.same_result) == (less.peak_memory_bytes, True)
+    tighter = foreseen(again, limit=less.peak_memory_bytes - 1)
+    assert tighter.fits is False
+    assert "protocol.gradient_checkpointing=true" not in [remedy.change for remedy in tighter.remedies]
+
+
+def test_nothing_is_suggested_where_nothing_helps(bert_folder: Path, news_csv: Path) -> None:
+    row = foreseen(trial(bert_folder, news_csv, "full"), limit=1000)
+    check(row)
+    assert row.fits is False
+    assert row.remedies == ()
+
+
+def test_this_machines_own_memory_decides_otherwise(
+    bert_folder: Path, news_csv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tuneoff.trial.estimate import profiler as probe
+
+    monkeypatch.setattr(probe, "resident_bytes", lambda: 0)
+    monkeypatch.setattr(probe, "free_bytes", lambda device: 10**6)
+    row = foreseen(trial(bert_folder, news_csv, "full"))
+    assert row.available_bytes == 10**6
+    assert row.fits is False
+
+
+# --- what cannot be known
+
+
+def test_a_step_that_cannot_be_counted_is_probed_all_the_same(
+    bert_folder: Path, news_csv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tuneoff.trial.estimate.process import Aside, NotCounted
+
+    def fail(*args: Any, **kwargs: Any) -> Any:
+        raise NotCounted("no kernels")
+
+    monkeypatch.setattr(Aside, "build", fail)
+    spec = trial(bert_folder, news_csv, "lora")
+    probed = foreseen(spec, True)
+    assert probed.train_seconds is not None
+    # Its largest shape was run.
+    assert probed.peak_memory_bytes is not None
+    assert "no kernels" in probed.missing["counted"]
+    counted = foreseen(spec)
+    check(counted)
+    assert counted.peak_memory_bytes is None
+    assert "no kernels" in counted.missing["peak_memory_bytes"]
+    limited = foreseen(spec, True, 10**9)
+    assert limited.peak_memory_bytes is None
+    assert limited.fits is None
+    assert limited.available_bytes == 10**9
+
+
+def test_too_long_a_protocol_is_refused_as_in_a_trial(bert_folder: Path, news_csv: Path) -> None:
+    with pytest.raises(DataError, match="positions"):
+        foreseen(trial(bert_folder, news_csv, "lora", protocol={"max_length": 600}))
+
+
+# --- asked of a child process
+
+
+def test_the_verb_answers_plain_data(bert_folder: Path, news_csv: Path) -> None:
+    spec = trial(bert_folder, news_csv, "head")
+    asked = {"trial": spec.model_dump(mode="json"), "search_trial": None, "device": "cpu", "memory_limit_bytes": None}
+    answer = json.loads(json.dumps(requests._do("forecast", asked, 0.0)))
+    row = RowForecast.model_validate(answer)
+    assert (row.trial, row.how) == (spec.id, "probed")
+    check(row)
+
+
+@pytest.mark.slow
+def test_a_forecast_comes_true(tmp_path: Path, bert_folder: Path) -> None:
+    from tuneoff.store import StudyStore
+
+    rows = [(f"{'goal match team score ' * (i % 6 + 1)}{i}", ("sport", "trade")[i % 2]) for i in range(400)]
+    data = write_csv(tmp_path / "rows.csv", rows)
+    asked = study(bert_folder, data, "full", protocol={"epochs": 4})
+    trials = plan(asked)
+    with LocalExecutor("cpu") as executor:
+        forecast = executor.forecast(trials[0])
+        store = StudyStore.create(tmp_path / "study", asked, trials)
+        executor.run(store, trials, lambda progress: None)
+    (record,) = store.records()
+    assert forecast.peak_memory_bytes == pytest.approx(record.memory.peak_memory_bytes, rel=0.15)
+    # Others may use the machine while tests run.
+    assert forecast.train_seconds == pytest.approx(record.timing.train_seconds, rel=0.6)
+    assert forecast.stored_bytes == record.stored_bytes
+
+
+# --- many rows at once
+
+
+@pytest.mark.parametrize(("error", "goes_on"), [(Cancelled("enough"), False), (DataError("no such column"), True)])
+def test_an_interrupt_ends_the_counting_of_rows_and_a_failure_does_not(
+    error: Exception, goes_on: bool, bert_folder: Path, news_csv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> RowForecast:
+        raise error
+
+    monkeypatch.setattr(estimator, "_forecast", fails)
+    rows = count_rows([(trial(bert_folder, news_csv, "lora"), None)] * 2, "cpu", None)
+    if goes_on:
+        assert list(rows) == [error, error]
+    else:
+        with pytest.raises(Cancelled):
+            next(rows)
+
+
+def test_rows_counted_together_are_those_counted_alone(
+    bert_folder: Path, news_csv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads: list[Any] = []
+    load = trial_data.load
+
+    def noted(*given: Any) -> trial_data.TrialData:
+        loads.append(given)
+        return load(*given)
+
+    monkeypatch.setattr(trial_data, "load", noted)
+    methods = ("lora", "full", "prompt_tuning", "majority")
+    pairs = [(trial(bert_folder, news_csv, method), None) for method in methods]
+    together = list(count_rows(pairs, "cpu", None))
+    # Once for the rows with a model, once for the floor without.
+    assert len(loads) == 2
+    for (spec, _), row in zip(pairs, together, strict=True):
+        assert isinstance(row, RowForecast)
+        alone = foreseen(spec)
+        assert (row.label, row.trial, row.how) == (alone.label, alone.trial, alone.how)
+        assert row.counted == alone.counted
+        assert row.stored_bytes == alone.stored_bytes
+        assert {part: size for part, size in row.memory.items() if part != "process"} == {
+            part: size for part, size in alone.memory.items() if part != "process"
+        }
+        assert row.seconds.keys() == alone.seconds.keys()
+
+
+def test_a_row_that_cannot_be_leaves_the_others_theirs(bert_folder: Path, news_csv: Path) -> None:
+    long = trial(bert_folder, news_csv, "lora", protocol={"max_length": 600})
+    pairs = [[spec.model_dump(mode="json"), None] for spec in (long, trial(bert_folder, news_csv, "head"))]
+    asked = {"pairs": pairs, "device": "cpu", "memory_limit_bytes": 10**9}
+    failed, made = json.loads(json.dumps(requests._do("count", asked, 0.0)))
+    assert failed["error"]["type"] == "DataError"
+    assert "positions" in failed["error"]["message"]
+    row = RowForecast.model_validate(made["row"])
+    assert (row.label, row.how, row.available_bytes) == ("head", "counted", 10**9)
+    check(row)
+
+
+def test_an_executor_gives_errors_as_what_they_were(bert_folder: Path, news_csv: Path) -> None:
+    long = trial(bert_folder, news_csv, "lora", protocol={"max_length": 600})
+    with LocalExecutor("cpu", warm=False) as executor:
+        (found,) = executor.count([(long, None)])
+    assert isinstance(found, DataError)

@@ -1,0 +1,271 @@
+"""Real steps of a probe: which shapes are run, what is learnt from them, and what is left as it was."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from trial_tools import make_study, save_writer
+
+from tuneoff import registry
+from tuneoff.config.spec import Protocol
+from tuneoff.measure.utilisation import Sampler
+from tuneoff.methods.base import Method
+from tuneoff.planning.plan import plan
+from tuneoff.tasks.base import Features
+from tuneoff.trial.estimate import profiler, time_model
+from tuneoff.trial.estimate.profiler import Climb
+from tuneoff.trial.estimate.schedule import Lengths, Micro, candidates, course, evaluation_batches, representatives
+from tuneoff.trial.estimate.step_cost import Step
+from tuneoff.trial.estimate.time_model import Costs, Curve, Speed
+from tuneoff.trial.randomness import seed_all
+from tuneoff.trial.run import Assembled, assemble
+from tuneoff.trial.training.phases import Phases
+from tuneoff.trial.training.trainer import total_steps
+
+pytest_plugins = ("trial_fixtures",)
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+CPU = torch.device("cpu")
+SPEED = Speed(operations=1e9, traffic=1e9, call=1e-5)
+Open = Callable[..., Any]
+
+
+def rows_of(*lengths: int, targets: int = 0) -> list[Features]:
+    return [Features([7] * n, 0, n, target_ids=[8] * targets) for n in lengths]
+
+
+def by_cells(micro: Micro) -> Step:
+    """A count that grows with the cells, a hundredth of a second for each by `SPEED`."""
+    return Step(1000 * micro.cells, 10_000_000 * micro.cells, 0, 0)
+
+
+@pytest.fixture
+def assembled(bert_folder: Path, news_csv: Path) -> Open:
+    """A trial ready to train, as a context manager that ends its sampler."""
+
+    @contextmanager
+    def make(method: str = "lora", **protocol: Any) -> Iterator[tuple[Assembled, Phases]]:
+        settings = {"seeds": 1, "epochs": 1, "batch_size": 8, "max_length": 24, "precision": "fp32", **protocol}
+        (spec,) = plan(make_study(bert_folder, news_csv, {method: {}}, protocol=settings))
+        made = registry.methods()[method].create(spec.options)
+        assert isinstance(made, Method)
+        seed_all(0)
+        with Sampler() as sampler:
+            phases = Phases(CPU, sampler, lambda event: None)
+            yield assemble(spec, made, phases, CPU, lambda event: None), phases
+
+    return make
+
+
+# --- the course of a trial
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_the_course_is_that_of_the_loop(parts: int) -> None:
+    protocol = Protocol(batch_size=8, epochs=2, gradient_accumulation_steps=parts, max_steps=7)
+    lengths = Lengths(rows_of(*range(1, 38)), apart=False)
+    steps = course(lengths, protocol, 3)
+    assert len(steps) == total_steps(37, protocol) == 7
+    seen = [row for step in steps[:5] for micro in step for row in micro.rows]
+    assert sorted(seen) == list(range(37))
+    for micro in steps[0]:
+        assert micro.cells == len(micro.rows) * (max(micro.rows) + 1)
+    # The last batch of an epoch holds the five that are left.
+    assert [len(micro.rows) for micro in steps[4]] == ([5] if parts == 1 else [2, 2, 1])
+
+
+def test_targets_widen_a_batch_together_or_apart() -> None:
+    features = [*rows_of(10, targets=1), *rows_of(3, targets=6)]
+    assert Lengths(features, apart=False).micro([0, 1]) == Micro((0, 1), 2 * 11, 7)
+    assert Lengths(features, apart=True).micro([0, 1]) == Micro((0, 1), 2 * 16, 7)
+
+
+def test_representatives_are_full_batches_from_the_least_to_the_greatest() -> None:
+    protocol = Protocol(batch_size=4, epochs=1)
+    steps = course(Lengths(rows_of(*range(1, 43)), apart=False), protocol, 0)
+    chosen = representatives(steps)
+    every = [micro for step in steps for micro in step if len(micro.rows) == 4]
+    assert chosen[0].cells == min(micro.cells for micro in every)
+    assert chosen[-1].cells == max(micro.cells for micro in every)
+    assert [micro.cells for micro in chosen] == sorted({micro.cells for micro in chosen})
+    # Where all are alike, one stands for all.
+    alike = course(Lengths(rows_of(*[5] * 12), apart=False), protocol, 0)
+    assert len(representatives(alike)) == 1
+
+
+def test_what_takes_the_most_memory_is_the_widest_or_has_the_most_targets() -> None:
+    features = [*rows_of(30, 30, targets=1), *rows_of(5, 5, targets=20)]
+    steps = [[Lengths(features, apart=False).micro([0, 1])], [Lengths(features, apart=False).micro([2, 3])]]
+    assert [micro.rows for micro in candidates(steps)] == [(0, 1), (2, 3)]
+    assert len(candidates(steps[:1])) == 1
+
+
+def test_evaluations_read_like_with_like() -> None:
+    lengths = Lengths(rows_of(3, 9, 5, 12, 1), apart=False)
+    assert [(micro.rows, micro.cells) for micro in evaluation_batches(lengths, 2)] == [
+        ((3, 1), 24),
+        ((2, 0), 10),
+        ((4,), 1),
+    ]
+    assert [micro.cells for micro in evaluation_batches(lengths, 2, [1, 1, 1, 1, 8])] == [16, 2, 1]
+
+
+# --- from counts to seconds
+
+
+def test_costs_go_through_what_was_seen_and_keep_its_factor_beyond() -> None:
+    costs = Costs(SPEED)
+    small, middle, large, huge = (Step(0, 10**9 * n, 0, 0) for n in (1, 10, 100, 1000))
+    assert costs.seconds(small) == pytest.approx(1 / time_model.EFFICIENCY)
+    costs.saw(small, 4.0)
+    assert costs.seconds(huge) == pytest.approx(4000)
+    costs.saw(large, 100.0)
+    assert costs.seconds(small) == pytest.approx(4.0)
+    assert costs.seconds(large) == pytest.approx(100.0)
+    assert costs.seconds(middle) == pytest.approx(20.0)
+    assert costs.seconds(huge) == pytest.approx(1000.0)
+
+
+def test_a_curve_goes_on_in_proportion() -> None:
+    curve = Curve([(10, 1.0), (30, 5.0)])
+    assert [curve(cells) for cells in (5, 10, 20, 30, 60)] == pytest.approx([0.5, 1.0, 3.0, 5.0, 10.0])
+
+
+def test_a_machine_is_faster_than_a_pocket_calculator() -> None:
+    from contextlib import nullcontext
+
+    found = time_model.measure(CPU, nullcontext)
+    assert 1e8 < found.operations < 1e15
+    assert 1e7 < found.traffic < 1e13
+
+
+# --- real steps
+
+
+def test_a_climb_runs_every_shape_that_it_can_pay_for(assembled: Open) -> None:
+    with assembled() as (trial, phases):
+        steps = course(Lengths(trial.features["train"], apart=False), trial.spec.protocol, 0)
+        shapes = representatives(steps)
+        climb = Climb(trial, phases, by_cells, Costs(Speed(1e15, 1e15, 1e-9)), 0)
+        climb.climb(shapes, 60.0)
+        assert [rung.micro for rung in climb.rungs] == shapes
+        assert all(1 <= rung.steps <= profiler.MOST_REPEATS for rung in climb.rungs)
+        assert all(rung.seconds > 0 and rung.update_seconds > 0 for rung in climb.rungs)
+        assert climb.unfit is None
+        for rung in climb.rungs:
+            assert rung.peak_bytes is not None
+            assert rung.peak_bytes > 100e6
+
+
+def test_what_is_too_dear_is_cut_to_fewer_examples_of_the_same_width(assembled: Open) -> None:
+    with assembled() as (trial, phases):
+        lengths = Lengths(trial.features["train"], apart=False)
+        shape = lengths.micro(range(8))
+        # By these costs a step of eight takes 0.08 s a cell.
+        costs = Costs(SPEED)
+        climb = Climb(trial, phases, by_cells, costs, 0)
+        price = 2 * costs.seconds(by_cells(shape))
+        climb.climb([shape], price / 3, for_last=0.0)
+        (rung,) = climb.rungs
+        assert len(rung.micro.rows) == 2
+        assert rung.micro.cells * 4 == shape.cells
+        assert max(lengths.inputs[list(rung.micro.rows)]) * 2 == rung.micro.cells
+
+
+def test_the_largest_shape_may_take_longer_than_the_rest(assembled: Open) -> None:
+    with assembled() as (trial, phases):
+        shape = Lengths(trial.features["train"], apart=False).micro(range(8))
+        climb = Climb(trial, phases, by_cells, Costs(SPEED), 0)
+        climb.climb([shape], 1e-9, for_last=1000.0)
+        assert [rung.micro for rung in climb.rungs] == [shape]
+
+
+def test_a_process_grows_with_every_new_shape_that_it_can_pay_for(assembled: Open) -> None:
+    with assembled() as (trial, phases):
+        lengths = Lengths(trial.features["train"], apart=False)
+        climb = Climb(trial, phases, by_cells, Costs(Speed(1e15, 1e15, 1e-9)), 0)
+        assert climb.growth([lengths.micro([0])], 1.0) == 0.0
+        climb.climb([lengths.micro(range(8))], 1.0)
+        grown = climb.growth([lengths.micro(range(count)) for count in range(1, 8)], 5.0)
+        assert grown is not None
+        assert 0 <= grown < 50e6
+        assert climb.growth([lengths.micro(range(3))], 0.0) is None
+
+
+def test_one_example_is_run_whatever_it_costs(assembled: Open) -> None:
+    with assembled() as (trial, phases):
+        lengths = Lengths(trial.features["train"], apart=False)
+        climb = Climb(trial, phases, by_cells, Costs(SPEED), 0)
+        climb.climb([lengths.micro(range(8)), lengths.micro(range(8, 16))], 1e-9, for_last=0.0)
+        assert [len(rung.micro.rows) for rung in climb.rungs] == [1]
+
+
+def test_nothing_is_run_that_does_not_fit_into_memory(assembled: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(profiler, "free_bytes", lambda device: 5_000)
+    with assembled() as (trial, phases):
+        lengths = Lengths(trial.features["train"], apart=False)
+        climb = Climb(trial, phases, by_cells, Costs(SPEED), 0)
+        climb.climb([lengths.micro([0]), lengths.micro(range(8))], 60.0)
+        assert climb.rungs == []
+        assert climb.unfit is not None
+        assert "were not run" in climb.unfit
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_climb_changes_no_weight(method: str, assembled: Open) -> None:
+    with assembled(method, gradient_accumulation_steps=2) as (trial, phases):
+        module = trial.bench.attached.module
+        before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+        climb = Climb(trial, phases, by_cells, Costs(Speed(1e15, 1e15, 1e-9)), 0)
+        climb.climb([Lengths(trial.features["train"], apart=False).micro(range(4))], 1.0)
+        assert climb.rungs
+        assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
+        assert all(parameter.grad is None for parameter in module.parameters())
+
+
+def test_an_evaluation_a_single_example_and_what_is_kept(assembled: Open) -> None:
+    with assembled("full") as (trial, _):
+        lengths = Lengths(trial.features["validation"], apart=False)
+        read = profiler.evaluate(trial, "validation", lengths.micro([0, 1, 2]))
+        assert read.seconds > 0
+        assert read.first_seconds > 0
+        assert profiler.single(trial, trial.features["test"][:2]) > 0
+        seconds, stored = profiler.keep(trial)
+        assert seconds > 0
+        assert stored == pytest.approx(4 * trial.counts.trainable.total, rel=0.05)
+
+
+def test_writing_is_timed_by_a_few_tokens(tmp_path: Path) -> None:
+    import json
+
+    save_writer(tmp_path / "gpt2", "gpt2", n_positions=128)
+    data = tmp_path / "pairs.jsonl"
+    data.write_text("".join(json.dumps({"text": f"say {i} " * 4, "title": f"{i}"}) + "\n" for i in range(40)))
+    task = {"name": "generation", "data": str(data), "source": "text", "target": "title", "max_target_length": 30}
+    protocol = {"max_length": 64, "precision": "fp32"}
+    (spec,) = plan(make_study(tmp_path / "gpt2", data, {"lora": {}}, task=task, protocol=protocol))
+    method = registry.methods()["lora"].create(spec.options)
+    assert isinstance(method, Method)
+    with Sampler() as sampler:
+        trial = assemble(spec, method, Phases(CPU, sampler, lambda event: None), CPU, lambda event: None)
+        lengths: list[int] = []
+        original = trial.task.generate
+
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            made = original(*args, **kwargs)
+            lengths.extend(map(len, made))
+            return made
+
+        trial.task.generate = watched  # type: ignore[method-assign]
+        written = profiler.write(trial, trial.features["test"][:3])
+    assert written.examples == 3
+    assert written.read_seconds > 0
+    assert written.token_seconds > 0
+    assert max(lengths) <= 1 + profiler.WRITTEN
+    assert not math.isnan(written.token_seconds)

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from tiny_shapes import random_model
+from trial_tools import tiny_config
+
+from tuneoff.tasks.classification import Classification
+from tuneoff.tasks.generation import Generation
+from tuneoff.trial.modeling import load as trial_model
+from tuneoff.trial.modeling.precision import SHORT, Attending, Kernel, PolicyName, choose_attention
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("device", "length", "policy", "expected"),
+    [
+        (CPU, SHORT, "fp32", Attending("eager", "eager")),
+        (CPU, SHORT, "fp32-medium", Attending("eager", "eager")),
+        (CPU, SHORT, "bf16", Attending("eager", "sdpa")),
+        (CPU, SHORT + 1, "fp32", Attending("sdpa", "sdpa")),
+        (CPU, SHORT + 1, "bf16", Attending("sdpa", "sdpa")),
+        (GPU, 8, "bf16", Attending("sdpa", "sdpa")),
+        (GPU, 8, "fp32", Attending("sdpa", "sdpa")),
+    ],
+)
+def test_attention_is_the_faster_for_device_length_and_precision(
+    device: torch.device, length: int, policy: PolicyName, expected: Attending
+) -> None:
+    assert choose_attention("auto", device, length, policy) == expected
+
+
+@pytest.mark.parametrize("wanted", ["eager", "sdpa"])
+def test_attention_that_is_asked_for_holds_everywhere(wanted: Kernel) -> None:
+    assert choose_attention(wanted, CPU, 8, "bf16") == Attending(wanted, wanted)
+
+
+def kernels(model: Any) -> set[str]:
+    return {part.config._attn_implementation for part in model.modules() if hasattr(part, "config")}
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "bart", "llama", "t5"])
+def test_every_part_attends_as_told_and_as_before_afterwards(architecture: str) -> None:
+    config = tiny_config(architecture)
+    config._attn_implementation = "eager"
+    model = random_model(config, Generation({}))
+    assert kernels(model) == {"eager"}
+    with trial_model.attending(model, "sdpa"):
+        assert kernels(model) == {"sdpa"}
+    assert kernels(model) == {"eager"}
+    with pytest.raises(RuntimeError), trial_model.attending(model, "sdpa"):
+        raise RuntimeError
+    assert kernels(model) == {"eager"}
+
+
+def test_a_model_without_the_fused_kernel_keeps_its_own() -> None:
+    config = tiny_config("gpt_neo")
+    config._attn_implementation = "eager"
+    model = random_model(config, Classification({"labels": ["a", "b"]}))
+    with trial_model.attending(model, "sdpa"):
+        assert kernels(model) == {"eager"}
