@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from synthetic_records import Level, World, build_store, data, small_study
 
+from synthetic_records import Level, World, build_store, data, small_study
 from tuneoff.analysis.outcomes import Outcomes
 from tuneoff.analysis.side_by_side import join
 from tuneoff.config.spec import StudySpec

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 from conftest import END, SIZES, Setting, attach, step
-from tiny_shapes import shape
 
+from tiny_shapes import shape
 from tuneoff import registry
 from tuneoff.errors import UnsupportedModel
 from tuneoff.measure.parameters import BaseIdentity, count

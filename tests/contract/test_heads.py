@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 from conftest import LABELS, SIZES, Setting, features, logits, step
-from tiny_shapes import pretraining_model, random_model, shape
 from transformers import AutoConfig
 
+from tiny_shapes import pretraining_model, random_model, shape
 from tuneoff import registry
 from tuneoff.config.spec import ModelSpec
 from tuneoff.errors import UnsupportedModel
@@ -106,7 +106,7 @@ def test_the_head_is_drawn_from_the_seed_and_the_rest_is_the_files(architecture:
 
 
 def test_a_head_that_was_trained_before_is_drawn_anew_with_all_its_layers(tmp_path: Path) -> None:
-    config = AutoConfig.for_model("modernbert", **{"vocab_size": 300, **OTHERS["modernbert"]})
+    config = AutoConfig.for_model("modernbert", **{"vocab_size": 300, **(SIZES | OTHERS)["modernbert"]})
     model: Any = random_model(config, TASK)
     model.save_pretrained(str(tmp_path))
     byte_tokenizer(config).save_pretrained(str(tmp_path))

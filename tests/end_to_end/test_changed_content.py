@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running import SharedExecutor, Tiny, tiny_rows, write_rows
 
+from running import SharedExecutor, Tiny, tiny_rows, write_rows
 from tuneoff.analysis.checks.caveats import caveats
 from tuneoff.analysis.results import gather
 from tuneoff.executors.base import Progress

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 from pydantic import TypeAdapter
-from running import Ended, SharedExecutor, Tiny, tiny_rows, write_rows
 
+from running import Ended, SharedExecutor, Tiny, tiny_rows, write_rows
 from tuneoff.cli.main import main
 from tuneoff.planning.loading import load
 from tuneoff.records.events import StreamEvent

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 from markdown_it import MarkdownIt
-from running import Ended, Tiny, write_rows
 
+from running import Ended, Tiny, write_rows
 from tuneoff.encoding import visible
 
 pytest_plugins = ("running_fixtures",)

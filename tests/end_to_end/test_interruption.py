@@ -15,8 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
-from running import Ended, Tiny, wait_until
 
+from running import Ended, Tiny, wait_until
 from tuneoff.errors import StoreError
 from tuneoff.records.record import Status, TrialRecord
 from tuneoff.store import StudyStore

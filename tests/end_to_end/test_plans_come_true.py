@@ -13,8 +13,8 @@ from typing import Any
 import psutil
 import pytest
 import yaml
-from running import SharedExecutor, Tiny, wait_until
 
+from running import SharedExecutor, Tiny, wait_until
 from tuneoff import report
 from tuneoff.cli.main import main
 from tuneoff.records.forecast import StudyForecast

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from running import Prepared, SharedExecutor
 
+from running import Prepared, SharedExecutor
 from tuneoff.records.record import TrialRecord
 from tuneoff.trial.modeling import allocator
 

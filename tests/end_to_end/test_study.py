@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running import SharedExecutor, Tiny, tiny_rows, write_rows
 
+from running import SharedExecutor, Tiny, tiny_rows, write_rows
 from tuneoff.errors import DataError, StoreError, TuneoffError
 from tuneoff.executors.base import Progress
 from tuneoff.records.record import Status

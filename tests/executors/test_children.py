@@ -10,8 +10,8 @@ from typing import Any
 
 import psutil
 import pytest
-from running import SharedExecutor, Tiny, wait_until
 
+from running import SharedExecutor, Tiny, wait_until
 from tuneoff.errors import (
     Cancelled,
     DataError,

@@ -13,8 +13,8 @@ from typing import Any
 
 import psutil
 import pytest
-from running import Prepared, SharedExecutor, Tiny, wait_until
 
+from running import Prepared, SharedExecutor, Tiny, wait_until
 from tuneoff.errors import ExecutorError, OutOfMemory, StoreError, StudyError, TuneoffError
 from tuneoff.executors import local
 from tuneoff.executors._children import Child

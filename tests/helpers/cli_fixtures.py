@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from synthetic_forecasts import Foreteller
 
+from synthetic_forecasts import Foreteller
 from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.errors import TuneoffError
 from tuneoff.executors.base import Executor, Inspection, Listener, Progress

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from tiny_shapes import random_model, shape
 
+from tiny_shapes import random_model, shape
 from tuneoff.methods.base import Attached
 from tuneoff.tasks.base import Features
 from tuneoff.tasks.generation import Generation

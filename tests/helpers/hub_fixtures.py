@@ -8,6 +8,7 @@ from pathlib import Path
 import datasets
 import pytest
 from huggingface_hub import constants
+
 from stand_in_hub import StandInHub, send_to, serving
 
 

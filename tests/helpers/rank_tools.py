@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_shapes import random_model, shape
 from torch import nn
 
+from tiny_shapes import random_model, shape
 from tuneoff import registry
 from tuneoff.config.spec import Protocol
 from tuneoff.measure.energy import EnergyMeter

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running import Ended, Prepared, SharedExecutor, Tiny, tiny_rows, write_rows
 
+from running import Ended, Prepared, SharedExecutor, Tiny, tiny_rows, write_rows
 from tuneoff.cli.main import main
 from tuneoff.executors.base import Executor
 from tuneoff.planning.plan import plan

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from synthetic_records import make_record, small_study
 
+from synthetic_records import make_record, small_study
 from tuneoff.config.spec import TrialSpec
 from tuneoff.executors.base import Listener, Progress
 from tuneoff.planning.plan import plan

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tiny_shapes import pretraining_model, random_model, shape
 from torch import nn
 
+from tiny_shapes import pretraining_model, random_model, shape
 from tuneoff import registry
 from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.methods.base import Attached, Method

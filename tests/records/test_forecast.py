@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
-from synthetic_forecasts import row_forecast
 
+from synthetic_forecasts import row_forecast
 from tuneoff.errors import CorruptRecord, StoreError
 from tuneoff.records import forecast
 from tuneoff.records.forecast import (

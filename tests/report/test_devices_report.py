@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from synthetic_records import Level, World, build_store, small_study
 
+from synthetic_records import Level, World, build_store, small_study
 from tuneoff import report
 from tuneoff.records.record import RankFigures
 from tuneoff.store import StudyStore

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+
 from synthetic_forecasts import row_forecast
 from synthetic_records import Level, World, build_store, small_study
-
 from tuneoff import report
 from tuneoff.analysis.side_by_side import join
 from tuneoff.records.forecast import RowForecast, study_forecast

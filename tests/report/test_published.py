@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from synthetic_records import environment, make_record, small_study
 
+from synthetic_records import environment, make_record, small_study
 from tuneoff.planning.plan import plan
 from tuneoff.records.record import Environment, Timing, TrialRecord, Utilisation
 from tuneoff.report.published import compare, our_name

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+
 from synthetic_records import (
     WRITERS,
     Level,
@@ -22,7 +23,6 @@ from synthetic_records import (
     writing_study,
     written_predictions,
 )
-
 from tuneoff import report
 from tuneoff.analysis.figures import metric_name
 from tuneoff.config.spec import DataSpec, PublishedSpec

@@ -10,8 +10,8 @@ from typing import Any
 
 import huggingface_hub
 import pytest
-from stand_in_hub import StandInHub, go_offline, send_to
 
+from stand_in_hub import StandInHub, go_offline, send_to
 from tuneoff.config.spec import ModelSpec, SourceSpec
 from tuneoff.errors import ChecksumMismatch, DataError, SourceError, SourceNotFound, SourceUnreachable
 from tuneoff.sources import ModelFiles, Rows, _hub_files, fetch_weights, find, find_model, read_rows

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from synthetic_records import Level, World, build_store, small_study
 
+from synthetic_records import Level, World, build_store, small_study
 from tuneoff.analysis.results import gather
 from tuneoff.errors import RecordExists
 from tuneoff.planning.plan import content_hash, plan, trial_id

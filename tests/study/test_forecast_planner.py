@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from synthetic_forecasts import Forecasting, Foreteller, row_forecast
 from synthetic_records import small_study, writing_study
-
 from tuneoff.analysis.search_rounds import outline
 from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.errors import DataError, ExecutorError, OutOfMemory, SourceUnreachable, TuneoffError

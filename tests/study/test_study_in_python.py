@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from synthetic_records import World, build_store, small_study
 
+from synthetic_records import World, build_store, small_study
 from tuneoff.errors import StudyError
 from tuneoff.study.study import Study
 

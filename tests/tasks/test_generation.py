@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
+
 from generation_tools import (
     ARCHITECTURES,
     KINDS,
@@ -17,8 +19,6 @@ from generation_tools import (
     tiny_config,
     tiny_writer,
 )
-from pydantic import ValidationError
-
 from tuneoff.errors import DataError, UnsupportedModel
 from tuneoff.records.record import Prediction
 from tuneoff.sources.base import Rows

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from generation_tools import ARCHITECTURES, KINDS, WAYS, attached_to, some_features, tiny_writer
 
+from generation_tools import ARCHITECTURES, KINDS, WAYS, attached_to, some_features, tiny_writer
 from tuneoff.methods.base import Attached
 from tuneoff.records.record import Prediction
 from tuneoff.tasks.base import Example, Features

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from generation_tools import framed
 from pydantic import ValidationError
-from tiny_shapes import random_model, shape
 from torch import nn
 
+from generation_tools import framed
+from tiny_shapes import random_model, shape
 from tuneoff import registry
 from tuneoff.errors import DataError, UnsupportedModel
 from tuneoff.methods.base import Attached, Method, TaskView

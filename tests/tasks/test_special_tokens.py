@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from generation_tools import framed, tiny_config, tiny_writer
 
+from generation_tools import framed, tiny_config, tiny_writer
 from tuneoff.methods.base import Attached
 from tuneoff.tasks.base import Example
 from tuneoff.tasks.classification import Classification

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from running import SharedExecutor, Tiny
 from tracker_tools import calls, tracked
-
 from tuneoff import registry
 from tuneoff.cli.main import main
 from tuneoff.errors import StudyError

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from trial_tools import (
     MakePlace,
     Trained,
@@ -26,7 +27,6 @@ from trial_tools import (
     save_writer,
     write_csv,
 )
-
 from tuneoff import registry
 from tuneoff.errors import CorruptRecord, StoreError
 from tuneoff.store import TrialStore

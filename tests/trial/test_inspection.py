@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+
 from tiny_shapes import shape
 from trial_tools import make_study, save_writer
-
 from tuneoff.config.spec import ModelSpec, StudySpec
 from tuneoff.errors import DataError, StudyError
 from tuneoff.methods.base import Attached

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from synthetic_records import (
     WRITERS,
     Level,
@@ -17,7 +18,6 @@ from synthetic_records import (
     small_study,
     writing_study,
 )
-
 from tuneoff.analysis.checks.caveats import caveats
 from tuneoff.analysis.decisions.answer import Answer, find_answer
 from tuneoff.analysis.outcomes import Outcomes

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from synthetic_forecasts import row_forecast
 
+from synthetic_forecasts import row_forecast
 from tuneoff.analysis.decisions.limits import Limit, cost_limit
 from tuneoff.analysis.decisions.prior import Advice, advise
 from tuneoff.records.forecast import Prior, RowForecast, StudyForecast

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from peft_files import usual, write
 from synthetic_records import Level, World, build_store, small_study
-
 from tuneoff.cli.main import main
 
 LEVELS = {

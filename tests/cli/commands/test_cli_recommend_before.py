@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from synthetic_forecasts import row_forecast
 
+from synthetic_forecasts import row_forecast
 from tuneoff.cli.main import main
 from tuneoff.config.spec import TrialSpec
 from tuneoff.errors import ExecutorError

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from synthetic_forecasts import row_forecast
 
+from synthetic_forecasts import row_forecast
 from tuneoff.cli._common import seconds
 from tuneoff.cli.live import view
 from tuneoff.cli.live.run_progress import PREPARING, Board, RowSoFar, outcome

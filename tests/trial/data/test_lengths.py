@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+
 from tiny_shapes import random_model, shape
 from trial_tools import tiny_config
-
 from tuneoff import architectures, registry
 from tuneoff.errors import DataError, TuneoffError, UnsupportedModel
 from tuneoff.methods.base import Method

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from rank_tools import forked_ranks, run_ranks
 
+from rank_tools import forked_ranks, run_ranks
 from tuneoff.records.record import TrialRecord
 from tuneoff.store import TrialStore
 from tuneoff.trial.distributed.aggregation import Onlooker, combine

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
+
 from rank_tools import (
     assert_same_training,
     bench_for,
@@ -19,8 +21,6 @@ from rank_tools import (
     run_ranks,
     trained,
 )
-from torch import nn
-
 from tuneoff import registry
 from tuneoff.config.spec import TrialSpec
 from tuneoff.errors import ExecutorError, TrialError

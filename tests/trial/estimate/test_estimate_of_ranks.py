@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from trial_tools import foreseen, make_study, tiny_model
 
+from trial_tools import foreseen, make_study, tiny_model
 from tuneoff.config.spec import TrialSpec
 from tuneoff.methods._modules import blocks
 from tuneoff.planning.plan import plan

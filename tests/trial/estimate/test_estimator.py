@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trial_tools import foreseen, make_study, save_writer, write_csv
 
+from trial_tools import foreseen, make_study, save_writer, write_csv
 from tuneoff.analysis.search_rounds import outline
 from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.errors import Cancelled, DataError

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from trial_tools import make_study, save_writer
 
+from trial_tools import make_study, save_writer
 from tuneoff import registry
 from tuneoff.config.spec import Protocol
 from tuneoff.measure.utilisation import Sampler

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import pytest
 import torch
 from torch import nn
-from trial_tools import make_study, news, save_folder, save_writer, write_csv
 
+from trial_tools import make_study, news, save_folder, save_writer, write_csv
 from tuneoff import registry
 from tuneoff.config.spec import TrialSpec
 from tuneoff.methods.base import Method

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 import torch
-from rank_tools import bench_for, examples, features
 from torch import nn
-from trial_tools import bench_of, make_study, some_features
 
+from rank_tools import bench_for, examples, features
+from trial_tools import bench_of, make_study, some_features
 from tuneoff.errors import StudyError, UnsupportedModel
 from tuneoff.methods._modules import blocks
 from tuneoff.planning.plan import plan

@@ -27,7 +27,8 @@ BERT = {
 def build(folder: Path, text: str) -> Any:
     (folder / "config.json").write_text(text)
     task = Classification({"labels": ["a", "b"]})
-    return build_empty(ModelSpec(source=str(folder), random_weights=True), task)
+    model, _ = build_empty(ModelSpec(source=str(folder), random_weights=True), task)
+    return model
 
 
 def test_a_plain_configuration_is_built(tmp_path: Path) -> None:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_shapes import random_model, shape
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
+from tiny_shapes import random_model, shape
 from tuneoff.errors import UnsupportedModel
 from tuneoff.methods.base import TaskView
 from tuneoff.tasks.generation import Generation

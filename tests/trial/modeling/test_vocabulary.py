@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from trial_tools import save_folder, tiny_config
 
+from trial_tools import save_folder, tiny_config
 from tuneoff.config.spec import ModelSpec
 from tuneoff.errors import UnsupportedModel
 from tuneoff.methods.base import Attached

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from trial_tools import bench_of, some_features
 
+from trial_tools import bench_of, some_features
 from tuneoff.errors import StoreError
 from tuneoff.methods.base import Attached
 from tuneoff.trial.training.checkpoint import Checkpoint

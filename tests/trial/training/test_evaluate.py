@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from trial_tools import bench_of, some_features
 
+from trial_tools import bench_of, some_features
 from tuneoff.errors import Diverged
 from tuneoff.records.record import Prediction
 from tuneoff.tasks.base import Example

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-from trial_tools import MakePlace, bench_of, some_features
 
+from trial_tools import MakePlace, bench_of, some_features
 from tuneoff.tasks.base import Features
 from tuneoff.tasks.generation import Generation
 from tuneoff.trial import inference, run

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from trial_tools import bench_of, some_features
 
+from trial_tools import bench_of, some_features
 from tuneoff.config.spec import Precision, Protocol
 from tuneoff.errors import UnsupportedModel
 from tuneoff.measure.parameters import BaseIdentity
