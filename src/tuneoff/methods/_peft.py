@@ -19,29 +19,32 @@ if TYPE_CHECKING:
 O = TypeVar("O", bound=MethodOptions)  # noqa: E741 - as in base
 
 TAKE_OUTPUTS = {("peft.tuners.lora.layer", "Linear"), ("peft.tuners.ia3.layer", "Linear")}
-"""PEFT's layers that need nothing of the layer they are put around but what it makes."""
+"""PEFT's layers that need only the output of the layer they wrap."""
 
 
 def attach_peft(model: nn.Module, config: Any, task: TaskView, *, theirs: bool = False) -> Attached:
-    """Wraps a model with PEFT, which trains a copy of every module of the head and keeps it with the rest.
+    """Wraps a model with PEFT, which trains a copy of every module of the head and saves it with the adapter.
 
     Args:
         model: changed in place.
         config: PEFT's configuration of the method.
         task: knows the head.
-        theirs: whether the method's options are PEFT's parameters, so that it may speak of them.
+        theirs: whether the method's options are PEFT's parameters, so that PEFT's error may name them.
 
     Raises:
-        UnsupportedModel: with PEFT's own words where it refuses, unless they speak of its parameters, which are no
-            options of ours.
+        UnsupportedModel: with PEFT's own message where it refuses, unless that names its parameters, which are not
+            the method's options.
     """
     from peft import get_peft_model
 
     # PEFT itself adds, for its task type, the names that most classifiers have.
-    own = {"classifier", "score"} if task.peft_task_type == "SEQ_CLS" else set()
-    wanted = [*(getattr(config, "modules_to_save", None) or ()), *(name for name in task.head if name not in own)]
-    if wanted and hasattr(config, "modules_to_save"):
-        config.modules_to_save = list(dict.fromkeys(wanted))
+    default_names = {"classifier", "score"} if task.peft_task_type == "SEQ_CLS" else set()
+    modules_to_save = [
+        *(getattr(config, "modules_to_save", None) or ()),
+        *(name for name in task.head if name not in default_names),
+    ]
+    if modules_to_save and hasattr(config, "modules_to_save"):
+        config.modules_to_save = list(dict.fromkeys(modules_to_save))
     try:
         with warnings.catch_warnings():
             # PEFT sets it right by itself for GPT-2's transposed projections, and says so each time.
@@ -51,24 +54,26 @@ def attach_peft(model: nn.Module, config: Any, task: TaskView, *, theirs: bool =
             module = get_peft_model(model, config)
     except (ValueError, NotImplementedError, TypeError) as error:
         method = str(getattr(config.peft_type, "value", config.peft_type)).lower()
-        told, hint = str(error), ""
-        if not theirs and any("_" in word for word in re.findall(r"\w+", told) if hasattr(config, word)):
-            told = "PEFT finds no layer in it to change, or none outside the head, which every method trains anyway"
-        if told.startswith("Please specify `target_modules`"):
-            told, hint = "PEFT has no choice of layers for it", "Name the layers by the option target_modules."
-        raise UnsupportedModel(f"{method} cannot be attached to {type(model).__name__}: {told}", hint=hint) from error
-    return Attached(model=module.get_base_model(), module=module, reads=tuple(_read(module)))
+        message, hint = str(error), ""
+        if not theirs and any("_" in word for word in re.findall(r"\w+", message) if hasattr(config, word)):
+            message = "PEFT finds no layer in it to change, or none outside the head, which every method trains anyway"
+        if message.startswith("Please specify `target_modules`"):
+            message, hint = "PEFT has no choice of layers for it", "Name the layers by the option target_modules."
+        raise UnsupportedModel(
+            f"{method} cannot be attached to {type(model).__name__}: {message}", hint=hint
+        ) from error
+    return Attached(model=module.get_base_model(), module=module, reads=tuple(_find_read_layers(module)))
 
 
-def _read(module: nn.Module) -> Iterator[nn.Module]:
-    """Layers whose weights PEFT computes with, instead of taking what they make."""
+def _find_read_layers(module: nn.Module) -> Iterator[nn.Module]:
+    """Yields layers whose weights PEFT reads itself, instead of using their output only."""
     layer: Any
     for layer in module.modules():
-        kind = type(layer)
-        if not kind.__module__.startswith("peft.") or not hasattr(layer, "base_layer"):
+        layer_class = type(layer)
+        if not layer_class.__module__.startswith("peft.") or not hasattr(layer, "base_layer"):
             continue
         # DoRA and the like are variants.
-        if (kind.__module__, kind.__name__) not in TAKE_OUTPUTS or getattr(layer, "lora_variant", None):
+        if (layer_class.__module__, layer_class.__name__) not in TAKE_OUTPUTS or getattr(layer, "lora_variant", None):
             yield from layer.base_layer.modules()
 
 
@@ -76,10 +81,10 @@ class PeftMethod(Method[O]):
     """A method kept in PEFT's own layout, so that PEFT loads what we save."""
 
     def save(self, attached: Attached, folder: Path) -> None:
-        wrapped: Any = attached.module
-        wrapped.save_pretrained(str(folder), save_embedding_layers=False)
+        peft_model: Any = attached.module
+        peft_model.save_pretrained(str(folder), save_embedding_layers=False)
         # PEFT writes sets in the order of their hashes, which no two processes share.
-        fields = vars(wrapped.peft_config["default"])
+        fields = vars(peft_model.peft_config["default"])
         edit_config(folder, {name: sorted(value) for name, value in fields.items() if isinstance(value, set)})
 
     def plain_code(self, attached: Attached, task: TaskView) -> PlainCode:
@@ -91,21 +96,21 @@ class PeftMethod(Method[O]):
         self.put(attached, read_adapter(folder), folder)
 
     def put(self, attached: Attached, weights: dict[str, Any], folder: Path) -> None:
-        """Puts weights in PEFT's layout into the model; `folder` is where they were read, for the error."""
+        """Loads weights in PEFT's layout into the model; `folder` is where they were read, for the error message."""
         from peft import set_peft_model_state_dict
 
-        wrapped: Any = attached.module
-        result = set_peft_model_state_dict(wrapped, weights)
+        peft_model: Any = attached.module
+        result = set_peft_model_state_dict(peft_model, weights)
         # PEFT puts a soft prompt into its place by hand and still reports its key.
-        odd = [key for key in result.unexpected_keys if key != "prompt_embeddings"]
-        if odd:
-            raise StoreError(f"{folder} does not fit this model and method: {', '.join(odd[:3])}")
+        unexpected = [key for key in result.unexpected_keys if key != "prompt_embeddings"]
+        if unexpected:
+            raise StoreError(f"{folder} does not fit this model and method: {', '.join(unexpected[:3])}")
 
     def merge(self, attached: Attached) -> nn.Module:
         from peft.utils import ModulesToSaveWrapper
 
-        wrapped: Any = attached.module
-        base = wrapped.get_base_model()
+        peft_model: Any = attached.module
+        base = peft_model.get_base_model()
         # PEFT's own unwrapping fails for IA3 on a head of several layers (RoBERTa's), so it is done here.
         for name, module in list(base.named_modules()):
             if isinstance(module, ModulesToSaveWrapper):
@@ -114,20 +119,20 @@ class PeftMethod(Method[O]):
         if is_tied(base) and hasattr(base.get_output_embeddings(), "base_layer"):
             # Merging into a weight that is the embeddings too would change the input.
             untie(base)
-        said_tied = base.config.tie_word_embeddings
+        was_tied = base.config.tie_word_embeddings
         with warnings.catch_warnings():
             warnings.filterwarnings(
                 "ignore", message="Model with `tie_word_embeddings=True`|Input and output embeddings"
             )
-            merged: nn.Module = wrapped.merge_and_unload()
+            merged: nn.Module = peft_model.merge_and_unload()
         if getattr(base.config, "is_encoder_decoder", False):
             # As `untie` explains.
-            base.config.tie_word_embeddings = said_tied
+            base.config.tie_word_embeddings = was_tied
         return merged
 
 
 def read_adapter(folder: Path, device: str = "cpu") -> dict[str, Any]:
-    """The weights that PEFT saved in a folder.
+    """Reads the weights that PEFT saved in a folder.
 
     Raises:
         StoreError: if they are not there as safetensors; PEFT itself would open a pickle instead, or ask the hub.
@@ -142,14 +147,14 @@ def read_adapter(folder: Path, device: str = "cpu") -> dict[str, Any]:
 
 
 def edit_config(folder: Path, changes: dict[str, Any]) -> None:
-    """Changes fields of the configuration that PEFT wrote into a folder."""
+    """Changes fields of the configuration file that PEFT wrote into a folder."""
     file = folder / "adapter_config.json"
     config = {**json.loads(file.read_text(encoding="utf-8")), **changes}
     file.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
 
 
 def peft_task(task: TaskView) -> Any:
-    """PEFT's enumeration value for the task."""
+    """Returns PEFT's enumeration value for the task."""
     from peft import TaskType
 
     return TaskType[task.peft_task_type]

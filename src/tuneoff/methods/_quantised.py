@@ -39,8 +39,8 @@ class QuantisedLinear(bitsandbytes.nn.Linear4bit):  # type: ignore[misc]
     transposed = False
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        kind = x.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+        device_type = x.device.type
+        dtype = torch.get_autocast_dtype(device_type) if torch.is_autocast_enabled(device_type) else x.dtype
         bias = None if self.bias is None else self.bias.to(dtype)
         if self.in_features % self.weight.blocksize:
             return linear(x.to(dtype), self.unpacked().to(dtype), bias)
@@ -50,7 +50,7 @@ class QuantisedLinear(bitsandbytes.nn.Linear4bit):  # type: ignore[misc]
         return out
 
     def unpacked(self) -> torch.Tensor:
-        """The rounded weight in full precision, shape (out, in)."""
+        """Returns the dequantised weight in full precision, shape (out, in)."""
         state = copy.copy(self.weight.quant_state)
         # As one long row: where a row is no whole number of blocks, bitsandbytes' CPU kernel takes the wrong scales.
         state.shape = torch.Size((1, state.shape.numel()))
@@ -59,22 +59,22 @@ class QuantisedLinear(bitsandbytes.nn.Linear4bit):  # type: ignore[misc]
 
 
 def quantise(model: nn.Module, kept: Collection[str], *, quant_type: Literal["nf4", "fp4"], double: bool) -> list[str]:
-    """Replaces every linear layer in place, `kept` modules and all below them excepted; frees the full weights.
+    """Replaces every linear layer in place, except `kept` modules and all inside them; frees the full weights.
 
-    They are quantised where they lie, before they move to another device, so that every device gets the same. On the
-    meta device the layers keep their shape and are not packed.
+    They are quantised on the device where they are, before a move to another one, so that every device gets the same
+    values. On the meta device the layers keep their shape and are not quantised.
 
     Returns:
         The names of the replaced layers, in order.
     """
-    done = []
+    replaced = []
     for name, module in list(model.named_modules()):
-        if not isinstance(module, (nn.Linear, Conv1D)) or any((f"{name}.").startswith(f"{k}.") for k in kept):
+        if not isinstance(module, (nn.Linear, Conv1D)) or any((f"{name}.").startswith(f"{prefix}.") for prefix in kept):
             continue
         parent, _, last = name.rpartition(".")
         setattr(model.get_submodule(parent), last, _packed(module, quant_type, double))
-        done.append(name)
-    return done
+        replaced.append(name)
+    return replaced
 
 
 def _packed(module: nn.Linear | Conv1D, quant_type: str, double: bool) -> QuantisedLinear:
@@ -100,7 +100,7 @@ def _packed(module: nn.Linear | Conv1D, quant_type: str, double: bool) -> Quanti
 
 
 def dequantised(layer: QuantisedLinear, update: torch.Tensor | None = None) -> nn.Module:
-    """The layer in full precision, of the class that it was made from.
+    """Returns the layer in full precision, of the class that it was before quantisation.
 
     Args:
         layer: a packed layer.

@@ -1,7 +1,7 @@
-"""What methods with virtual tokens share: soft prompts, trained prefixes, and how both are kept.
+"""What methods with virtual tokens share: soft prompts, trained prefixes, and how both are saved.
 
-A reparametrisation (an MLP or an LSTM that the virtual tokens pass through) serves training alone. What is kept, as
-in PEFT's own layout, are the rows that come out of it.
+A reparametrisation (an MLP or an LSTM that the virtual tokens pass through) is used in training alone. What is saved,
+as in PEFT's own layout, is its output.
 """
 
 from __future__ import annotations
@@ -100,36 +100,44 @@ class VirtualTokens(PeftMethod[O]):
     def load(self, attached: Attached, folder: Path) -> None:
         from torch.nn import Embedding
 
-        wrapped: Any = attached.module
-        encoder = wrapped.prompt_encoder["default"]
-        parts = [name for name in REPARAMETRISATIONS if hasattr(encoder, name)]
-        if parts:
+        peft_model: Any = attached.module
+        encoder = peft_model.prompt_encoder["default"]
+        networks = [name for name in REPARAMETRISATIONS if hasattr(encoder, name)]
+        if networks:
             device = encoder.embedding.weight.device
-            kept = read_adapter(folder, str(device))["prompt_embeddings"]
-            encoder.embedding = Embedding(len(kept), kept.shape[1], _weight=kept.clone())
-            for name in parts:
+            embeddings = read_adapter(folder, str(device))["prompt_embeddings"]
+            encoder.embedding = Embedding(len(embeddings), embeddings.shape[1], _weight=embeddings.clone())
+            for name in networks:
                 delattr(encoder, name)
-            # PEFT's word for: the rows are the result, nothing is computed from them.
-            wrapped.peft_config["default"].inference_mode = True
+            # Makes PEFT return the rows of the embedding as they are.
+            peft_model.peft_config["default"].inference_mode = True
         super().load(attached, folder)
 
 
 def input_width(model: nn.Module) -> int:
-    """Width of the input embeddings (ALBERT's and ELECTRA's is not the hidden size)."""
-    whole: Any = model
-    return int(whole.get_input_embeddings().weight.shape[1])
+    """Returns the width of the input embeddings (ALBERT's and ELECTRA's is not the hidden size)."""
+    any_model: Any = model
+    return int(any_model.get_input_embeddings().weight.shape[1])
 
 
 def soft_prompt_shape(model: nn.Module) -> dict[str, int]:
-    """PEFT's settings for trained input embeddings: `token_dim`, and two numbers that it asks for and does not use."""
-    whole: Any = model
-    heads = getattr(whole.config, "num_attention_heads", None) or 1
-    return {"token_dim": input_width(model), "num_layers": whole.config.num_hidden_layers, "num_attention_heads": heads}
+    """Returns PEFT's settings for trained input embeddings.
+
+    These are `token_dim`, and two numbers that PEFT requires but does not use.
+    """
+    any_model: Any = model
+    heads = getattr(any_model.config, "num_attention_heads", None) or 1
+    return {
+        "token_dim": input_width(model),
+        "num_layers": any_model.config.num_hidden_layers,
+        "num_attention_heads": heads,
+    }
 
 
 def prefix_shape(model: nn.Module) -> dict[str, int]:
-    """PEFT's settings for keys and values of every decoder layer: `num_layers`, `num_attention_heads` (those of keys
-    and values) and `token_dim` (heads x width of a head).
+    """Returns PEFT's settings for keys and values of every decoder layer.
+
+    These are `num_layers`, `num_attention_heads` (those of keys and values) and `token_dim` (heads x width of a head).
 
     Raises:
         UnsupportedModel: for a model that keeps none between calls, as encoders do, or not the same in every layer.
@@ -142,19 +150,19 @@ def prefix_shape(model: nn.Module) -> dict[str, int]:
     }
 
 
-def rows(wrapped: Any) -> torch.Tensor:
-    """What the virtual tokens stand for, shape (tokens, width), through their reparametrisation in training."""
-    encoder = wrapped.prompt_encoder["default"]
-    if wrapped.peft_config["default"].inference_mode:
-        kept: torch.Tensor = encoder.embedding.weight
-        return kept
-    numbers = wrapped.prompt_tokens["default"].to(encoder.embedding.weight.device)
-    made: torch.Tensor = encoder(numbers[None])[0]
-    return made
+def rows(peft_model: Any) -> torch.Tensor:
+    """Returns the virtual tokens' values, shape (tokens, width); in training, what their reparametrisation gives."""
+    encoder = peft_model.prompt_encoder["default"]
+    if peft_model.peft_config["default"].inference_mode:
+        embeddings: torch.Tensor = encoder.embedding.weight
+        return embeddings
+    indices = peft_model.prompt_tokens["default"].to(encoder.embedding.weight.device)
+    output: torch.Tensor = encoder(indices[None])[0]
+    return output
 
 
 def with_soft_prompt(attached: Attached, tokens: int) -> Attached:
-    """Announces a wrapped PEFT model's prompt encoder as a soft prompt."""
+    """Sets the prompt encoder of a PEFT model as the soft prompt."""
 
     def soft_prompt(batch_size: int) -> torch.Tensor:
         return rows(attached.module).expand(batch_size, -1, -1)
@@ -165,9 +173,9 @@ def with_soft_prompt(attached: Attached, tokens: int) -> Attached:
 
 
 def with_prefix(attached: Attached, tokens: int) -> Attached:
-    """Announces a wrapped PEFT model's prefix encoder as keys and values before the decoder's input."""
-    wrapped: Any = attached.module
-    config = wrapped.peft_config["default"]
+    """Sets the prefix encoder of a PEFT model as the prefix: keys and values before the decoder's input."""
+    peft_model: Any = attached.module
+    config = peft_model.peft_config["default"]
     heads = config.num_attention_heads
 
     def prefix(batch_size: int) -> Any:
@@ -175,10 +183,10 @@ def with_prefix(attached: Attached, tokens: int) -> Attached:
 
         model_config: Any = attached.model.config
         # Layer by layer first the keys, then the values: PEFT's order.
-        both = rows(wrapped).view(tokens, config.num_layers, 2, heads, config.token_dim // heads)
+        keys_values = rows(peft_model).view(tokens, config.num_layers, 2, heads, config.token_dim // heads)
         # Without the configuration: a layer of sliding attention must not drop any of them here.
         cache = DynamicCache()
-        for layer, (keys, values) in enumerate(both.permute(1, 2, 3, 0, 4)):
+        for layer, (keys, values) in enumerate(keys_values.permute(1, 2, 3, 0, 4)):
             cache.update(keys.expand(batch_size, -1, -1, -1), values.expand(batch_size, -1, -1, -1), layer)
         if not getattr(model_config, "is_encoder_decoder", False):
             return cache

@@ -59,8 +59,8 @@ class Adapter(Method[AdapterOptions]):
     Options = AdapterOptions
 
     def attach(self, model: nn.Module, task: TaskView) -> Attached:
-        whole: Any = model
-        hidden = whole.config.hidden_size
+        any_model: Any = model
+        hidden = any_model.config.hidden_size
         freeze(model)
         for block in blocks(model):
             self._insert(feedforward_end(block, hidden), hidden)
@@ -98,30 +98,32 @@ class Adapter(Method[AdapterOptions]):
         kinds: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
         return kinds[self.options.activation]()
 
-    def _insert(self, end: nn.Module, hidden: int) -> None:
-        """Hangs a bottleneck on a module's output. The module's own weights keep their names, so the base model's
-        files still load."""
+    def _insert(self, module: nn.Module, hidden: int) -> None:
+        """Adds a bottleneck after a module's output.
+
+        The module's own weights keep their names, so the base model's files still load.
+        """
         from torch import nn
 
         width = max(1, int(hidden / self.options.reduction_factor))
         # A bias, which comes last, keeps its type where weights do not.
-        last = list(end.parameters())[-1]
-        place: dict[str, Any] = {"device": last.device, "dtype": last.dtype}
+        last = list(module.parameters())[-1]
+        factory: dict[str, Any] = {"device": last.device, "dtype": last.dtype}
         bottleneck = nn.Sequential(
-            nn.Linear(hidden, width, **place), self._activation(), nn.Linear(width, hidden, **place)
+            nn.Linear(hidden, width, **factory), self._activation(), nn.Linear(width, hidden, **factory)
         )
         nn.init.normal_(bottleneck[0].weight, std=0.02)  # type: ignore[arg-type]
         for tensor in (bottleneck[0].bias, bottleneck[2].weight, bottleneck[2].bias):
             nn.init.zeros_(tensor)  # type: ignore[arg-type]
-        end.add_module("bottleneck", bottleneck)
-        end.register_forward_hook(_through_bottleneck)
+        module.add_module("bottleneck", bottleneck)
+        module.register_forward_hook(_through_bottleneck)
 
 
-def _through_bottleneck(end: nn.Module, inputs: Any, output: Any) -> Any:
+def _through_bottleneck(module: nn.Module, inputs: Any, output: Any) -> Any:
     if isinstance(output, tuple):  # experts may tell their router's choices too
-        return _through_bottleneck(end, inputs, output[0]), *output[1:]
-    changed: torch.Tensor = output + end.bottleneck(output)  # type: ignore[operator]
-    return changed
+        return _through_bottleneck(module, inputs, output[0]), *output[1:]
+    adapted: torch.Tensor = output + module.bottleneck(output)  # type: ignore[operator]
+    return adapted
 
 
 plugin = Adapter

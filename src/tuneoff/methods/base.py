@@ -53,8 +53,8 @@ class TaskView:
     """What a method may know of the task.
 
     Attributes:
-        head: names of the model's modules that start fresh: what the task adds (`pooler`, `classifier`), and what the
-            base model's files lack. Trained by all; no two of them lie inside one another.
+        head: names of the model's newly initialised modules: those that the task adds (`pooler`, `classifier`), and
+            those that the base model's files lack. Every method trains them; none of them is inside another.
         peft_task_type: PEFT's name for the task: `SEQ_CLS`, `CAUSAL_LM` or `SEQ_2_SEQ_LM`.
         output: name of the pretrained module that turns hidden states into logits over the vocabulary; None for
             a task without.
@@ -97,7 +97,7 @@ class Attached:
         reads: linear layers whose frozen weights the method computes with itself, besides what the layers do; they
             stay in float32, where others may be kept in what they are multiplied in.
         extra: whatever the method itself needs later. Under `findings`, pairs (name, message) that the record
-            and the report must tell of.
+            and the report must show.
     """
 
     model: nn.Module
@@ -142,17 +142,17 @@ class AnyMethod(ABC, Generic[O]):
 
     @classmethod
     def create(cls, options: dict[str, Any]) -> AnyMethod[Any]:
-        """The method with these options, checked."""
+        """Returns the method with these options, after checking them."""
         return cls(cls.Options.model_validate(options))  # type: ignore[arg-type]
 
     @property
     def virtual_tokens(self) -> int:
-        """Positions of the model that the method uses itself."""
+        """Returns how many positions of the model the method itself takes."""
         return 0
 
     @property
     def demonstrations(self) -> int:
-        """Solved training examples that are shown before each example."""
+        """Returns how many solved training examples are shown before each example."""
         return 0
 
 
@@ -166,7 +166,7 @@ class Baseline(AnyMethod[O]):
 
     @abstractmethod
     def predict(self, task: Task, train: Sequence[Example], examples: Sequence[Example]) -> list[Prediction]:
-        """One prediction per example, in order."""
+        """Returns one prediction per example, in order."""
 
 
 class Method(AnyMethod[O]):
@@ -179,7 +179,7 @@ class Method(AnyMethod[O]):
 
     @abstractmethod
     def attach(self, model: nn.Module, task: TaskView) -> Attached:
-        """Adds what is trained and sets `requires_grad` on exactly that.
+        """Adds the trained parameters and sets `requires_grad` on exactly these.
 
         Must work on the meta device, where parameters are counted.
 
@@ -188,7 +188,7 @@ class Method(AnyMethod[O]):
         """
 
     def parameter_groups(self, attached: Attached, weight_decay: float) -> list[dict[str, Any]]:
-        """Groups for AdamW. Biases, norms and other vectors are not decayed.
+        """Returns the parameter groups for AdamW. Biases, norms and other vectors get no weight decay.
 
         A group may carry `learning_rate_ratio`: its rate is that multiple of the trial's.
         """
@@ -199,16 +199,16 @@ class Method(AnyMethod[O]):
         ]
 
     def after_step(self, attached: Attached, step: int, total_steps: int) -> None:
-        """Called after each optimizer step (1-based), for schedules of rank and the like."""
+        """Runs after each optimizer step (`step` counts from 1), for schedules of the rank and the like."""
 
     def save(self, attached: Attached, folder: Path) -> None:
-        """Writes all that must be kept beside the base model; `folder` exists and is empty."""
+        """Writes all that must be stored besides the base model; `folder` exists and is empty."""
         save_weights(
             {n: p.detach().cpu().contiguous() for n, p in attached.module.named_parameters() if p.requires_grad}, folder
         )
 
     def load(self, attached: Attached, folder: Path) -> None:
-        """Puts what `save` wrote into a freshly attached model.
+        """Loads what `save` wrote into a freshly attached model.
 
         Raises:
             StoreError: if the files do not fit the model.
@@ -217,19 +217,22 @@ class Method(AnyMethod[O]):
 
         from tuneoff.errors import StoreError
 
-        kept = load_file(folder / WEIGHTS_FILE)
+        saved = load_file(folder / WEIGHTS_FILE)
         trained = {n: p for n, p in attached.module.named_parameters() if p.requires_grad}
-        if kept.keys() != trained.keys():
-            odd = sorted(kept.keys() ^ trained.keys())[:3]
-            raise StoreError(f"{folder} does not fit this model and method: {', '.join(odd)}")
+        if saved.keys() != trained.keys():
+            mismatched = sorted(saved.keys() ^ trained.keys())[:3]
+            raise StoreError(f"{folder} does not fit this model and method: {', '.join(mismatched)}")
         import torch
 
         with torch.no_grad():
             for name, parameter in trained.items():
-                parameter.copy_(kept[name])
+                parameter.copy_(saved[name])
 
     def plain_code(self, attached: Attached, task: TaskView) -> PlainCode:
-        """How to load without tuneoff what `save` wrote, for the card of an export; by default tensors by name."""
+        """Returns code that loads what `save` wrote without tuneoff, for an export's card.
+
+        By default it loads tensors by name.
+        """
         return PlainCode(
             imports=("from safetensors.torch import load_file",),
             lines=(
@@ -239,12 +242,12 @@ class Method(AnyMethod[O]):
         )
 
     def merge(self, attached: Attached) -> nn.Module:
-        """The plain transformer with the method's effect folded into its weights; only if `mergeable`."""
+        """Returns the plain transformer with the method's update merged into its weights; only if `mergeable`."""
         return attached.model
 
 
 def save_weights(trained: dict[str, torch.Tensor], folder: Path) -> None:
-    """Writes tensors by name as `Method.load` reads them; they lie on the CPU, contiguous."""
+    """Writes tensors by name, as `Method.load` reads them; they must be contiguous and on the CPU."""
     from safetensors.torch import save_file
 
     save_file(trained, folder / WEIGHTS_FILE)

@@ -56,14 +56,14 @@ class IA3(PeftMethod[IA3Options]):
     def attach(self, model: nn.Module, task: TaskView) -> Attached:
         from peft import IA3Config
 
-        targets, feedforward, findings = self._layers(model)
+        targets, feedforward, findings = self._choose_layers(model)
         config = IA3Config(task_type=peft_task(task), target_modules=targets, feedforward_modules=feedforward)
         attached = attach_peft(model, config, task)
         attached.extra["findings"] = findings
         return attached
 
-    def _layers(self, model: nn.Module) -> tuple[list[str], list[str], list[tuple[str, str]]]:
-        """Names of what is rescaled, of those of them that are rescaled at their input, and what is to be told.
+    def _choose_layers(self, model: nn.Module) -> tuple[list[str], list[str], list[tuple[str, str]]]:
+        """Returns names of the rescaled modules, of those rescaled at their input, and findings to report.
 
         Where PEFT has a choice for the architecture, it is that, so that results can be compared with others'.
 
@@ -73,11 +73,11 @@ class IA3(PeftMethod[IA3Options]):
         if self.options.targets is not None and self.options.feedforward is not None:
             require_names(model, self.options.targets)
             return list(self.options.targets), list(self.options.feedforward), []
-        known = _choice_of_peft(model)
-        if known is not None:
-            return *known, []
-        whole: Any = model
-        ends = [feedforward_end(block, whole.config.hidden_size) for block in blocks(model)]
+        choice = _choice_of_peft(model)
+        if choice is not None:
+            return *choice, []
+        any_model: Any = model
+        ends = [feedforward_end(block, any_model.config.hidden_size) for block in blocks(model)]
         layers = names_of(model, [end for end in ends if is_projection(end)])
         findings = []
         if not layers:
@@ -87,18 +87,18 @@ class IA3(PeftMethod[IA3Options]):
 
 
 def _choice_of_peft(model: nn.Module) -> tuple[list[str], list[str]] | None:
-    """PEFT's targets and feed-forward modules for the architecture; None where it has none, or some are not there."""
+    """Returns PEFT's targets and feed-forward modules for the architecture; None where any is missing."""
     from peft.utils.constants import (
         TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING,
         TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING,
     )
 
-    whole: Any = model
-    targets = TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING.get(whole.config.model_type, ())
-    there = [name for name, _ in model.named_modules()]
-    if not targets or not all(any(name.endswith(f".{target}") for name in there) for target in targets):
+    any_model: Any = model
+    targets = TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING.get(any_model.config.model_type, ())
+    names = [name for name, _ in model.named_modules()]
+    if not targets or not all(any(name.endswith(f".{target}") for name in names) for target in targets):
         return None
-    return list(targets), list(TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING[whole.config.model_type])
+    return list(targets), list(TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING[any_model.config.model_type])
 
 
 plugin = IA3

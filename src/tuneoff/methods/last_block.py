@@ -47,25 +47,25 @@ class LastBlock(Method[LastBlockOptions]):
     Options = LastBlockOptions
 
     def attach(self, model: nn.Module, task: TaskView) -> Attached:
-        found = blocks(model)
-        if self.options.blocks > len(found):
+        all_blocks = blocks(model)
+        if self.options.blocks > len(all_blocks):
             raise UnsupportedModel(
-                f"last_block: {self.options.blocks} blocks asked for, {type(model).__name__} has {len(found)}"
+                f"last_block: {self.options.blocks} blocks asked for, {type(model).__name__} has {len(all_blocks)}"
             )
         freeze(model)
-        for block in found[-self.options.blocks :]:
+        for block in all_blocks[-self.options.blocks :]:
             for parameter in block.parameters():
                 parameter.requires_grad_(True)
         train_head(model, task)
         attached = Attached(model, model)
         if self.options.lm_head and task.output is not None:
-            added = untie(model)
+            added_parameters = untie(model)
             for parameter in model.get_submodule(task.output).parameters():
                 parameter.requires_grad_(True)
-            if added:
+            if added_parameters:
                 message = (
                     "the output layer is tied to the embeddings; it was given weights of its own: "
-                    f"{added:,} more parameters"
+                    f"{added_parameters:,} more parameters"
                 )
                 attached.extra["findings"] = [("untied_head", message)]
         return attached

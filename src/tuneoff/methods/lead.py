@@ -55,36 +55,36 @@ class Lead(Baseline[LeadOptions]):
     Options = LeadOptions
 
     def predict(self, task: Task, train: Sequence[Example], examples: Sequence[Example]) -> list[Prediction]:
-        made = []
+        predictions = []
         for example in examples:
-            written = "\n".join(sentences(example.text)[: self.options.sentences])
+            first_sentences = "\n".join(sentences(example.text)[: self.options.sentences])
             prediction = Prediction(index=example.index, target=example.target, output="")
-            answered = task.answer(prediction, example, written, 0)
-            made.append(answered.model_copy(update={"generated_tokens": None}))
-        return made
+            scored = task.answer(prediction, example, first_sentences, 0)
+            predictions.append(scored.model_copy(update={"generated_tokens": None}))
+        return predictions
 
 
 def sentences(text: str) -> list[str]:
-    """The sentences of a text, line breaks inside them made spaces.
+    """Splits a text into sentences; line breaks inside them become spaces.
 
     A sentence ends at a full stop, question or exclamation mark that is followed by space and by no small letter, but
     not after an abbreviation or an initial; and at a blank line.
     """
-    found = []
+    pieces = []
     for paragraph in re.split(r"\n\s*\n", text):
         line, start = " ".join(paragraph.split()), 0
         for end in _END.finditer(line):
             word = line[line.rfind(" ", 0, end.start()) + 1 : end.start()]
             if end["mark"] == "." and not end["close"] and _abbreviates(word):
                 continue
-            found.append(line[start : end.end()].strip())
+            pieces.append(line[start : end.end()].strip())
             start = end.end()
-        found.append(line[start:].strip())
-    return [sentence for sentence in found if sentence]
+        pieces.append(line[start:].strip())
+    return [sentence for sentence in pieces if sentence]
 
 
 def _abbreviates(word: str) -> bool:
-    """Whether a full stop after this word belongs to the word: Mr, U.S, e.g, the J of J. Smith."""
+    """Tells whether a full stop after this word belongs to the word: Mr, U.S, e.g, the J of J. Smith."""
     word = word.lstrip("\"'“‘«([").lower()
     return word in ABBREVIATIONS or re.fullmatch(r"(?:[^\W\d_]\.)*[^\W\d_]", word) is not None
 

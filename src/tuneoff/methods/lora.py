@@ -36,7 +36,7 @@ NOT_OFFERED = {
 
 
 class LowRankOptions(MethodOptions):
-    """What every low-rank update has."""
+    """Options of every low-rank update."""
 
     r: int = Field(8, ge=1, description="rank of the update")
     alpha: float = Field(16, gt=0, description="the update is scaled by alpha / r")
@@ -98,32 +98,32 @@ class Lora(PeftMethod[LoraOptions]):
     def attach(self, model: nn.Module, task: TaskView) -> Attached:
         from peft import LoraConfig
 
-        chosen = self.options
-        own = chosen.init in {"gaussian", "orthogonal", "mica"}
+        options = self.options
+        peft_init = options.init in {"gaussian", "orthogonal", "mica"}
         config = LoraConfig(
             task_type=peft_task(task),
-            r=chosen.r,
-            lora_alpha=chosen.alpha,
-            lora_dropout=chosen.dropout,
-            target_modules=lora_targets(chosen.targets, model),
-            use_dora=chosen.dora,
-            use_rslora=chosen.rslora,
-            init_lora_weights=chosen.init if own else True,
+            r=options.r,
+            lora_alpha=options.alpha,
+            lora_dropout=options.dropout,
+            target_modules=lora_targets(options.targets, model),
+            use_dora=options.dora,
+            use_rslora=options.rslora,
+            init_lora_weights=options.init if peft_init else True,
         )
         tied = is_tied(model)
         attached = attach_peft(model, config, task)
-        if chosen.init not in {"default", "gaussian", "orthogonal", "mica"}:
-            self._take_from_base(attached, tied)
+        if options.init not in {"default", "gaussian", "orthogonal", "mica"}:
+            self._init_from_base(attached, tied)
         return attached
 
-    def _take_from_base(self, attached: Attached, tied: bool) -> None:
-        """Starts the matrices from the frozen weights and takes that start out of them (PiSSA, OLoRA).
+    def _init_from_base(self, attached: Attached, tied: bool) -> None:
+        """Initialises the matrices from the frozen weights and subtracts that start from them (PiSSA, OLoRA).
 
         Done here and not by PEFT's configuration, so that it also suits GPT-2's transposed weights, for which
         PEFT's OLoRA is wrong, and so that PEFT never changes the weights a second time when it loads the result.
         """
         starts: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
-        whole: Any = attached.model
+        any_model: Any = attached.model
         for name, layer in lora_layers(attached.model):
             if not is_projection(layer.get_base_layer()):
                 raise UnsupportedModel(
@@ -131,7 +131,7 @@ class Lora(PeftMethod[LoraOptions]):
                     f"({type(layer.get_base_layer()).__name__})",
                     hint="Leave it out of targets, or use init: default.",
                 )
-            if tied and layer is whole.get_output_embeddings():
+            if tied and layer is any_model.get_output_embeddings():
                 raise UnsupportedModel(
                     f"lora: init {self.options.init} changes the weights of {name}, which are the embeddings too",
                     hint="Leave it out of targets, or use init: default.",
@@ -157,14 +157,14 @@ class Lora(PeftMethod[LoraOptions]):
         groups = super().parameter_groups(attached, weight_decay)
         if self.options.lora_plus_ratio == 1:
             return groups
-        named = attached.module.named_parameters()
-        faster = {id(p) for name, p in named if {"lora_B", "lora_embedding_B"} & set(name.split("."))}
-        split = []
+        parameters = attached.module.named_parameters()
+        faster = {id(p) for name, p in parameters if {"lora_B", "lora_embedding_B"} & set(name.split("."))}
+        new_groups = []
         for group in groups:
-            split.append({**group, "params": [p for p in group["params"] if id(p) not in faster]})
+            new_groups.append({**group, "params": [p for p in group["params"] if id(p) not in faster]})
             chosen = [p for p in group["params"] if id(p) in faster]
-            split.append({**group, "params": chosen, "learning_rate_ratio": self.options.lora_plus_ratio})
-        return split
+            new_groups.append({**group, "params": chosen, "learning_rate_ratio": self.options.lora_plus_ratio})
+        return new_groups
 
     def save(self, attached: Attached, folder: Path) -> None:
         super().save(attached, folder)
@@ -175,12 +175,12 @@ class Lora(PeftMethod[LoraOptions]):
         from safetensors.torch import load_file, save_file
 
         file = folder / "adapter_model.safetensors"
-        kept = load_file(file)
+        tensors = load_file(file)
         for name, (first, second) in starts.items():
             for part, start, axis in (("lora_A", first, 0), ("lora_B", -second, 1)):
                 key = f"base_model.model.{name}.{part}.weight"
-                kept[key] = torch.cat([kept[key], start.cpu()], dim=axis).contiguous()
-        save_file(kept, file, metadata={"format": "pt"})
+                tensors[key] = torch.cat([tensors[key], start.cpu()], dim=axis).contiguous()
+        save_file(tensors, file, metadata={"format": "pt"})
         # The scale, alpha / r or alpha / sqrt(r), must stay.
         alpha = self.options.alpha * (2**0.5 if self.options.rslora else 2)
         edit_config(folder, {"r": 2 * self.options.r, "lora_alpha": alpha})
@@ -190,33 +190,37 @@ class Lora(PeftMethod[LoraOptions]):
         if not starts:
             super().load(attached, folder)
             return
-        kept = read_adapter(folder)
+        tensors = read_adapter(folder)
         for name, layer in lora_layers(attached.model):
             saved = []
             for part, axis in (("lora_A", 0), ("lora_B", 1)):
                 key = f"base_model.model.{name}.{part}.weight"
-                kept[key], start = kept[key].chunk(2, dim=axis)
+                tensors[key], start = tensors[key].chunk(2, dim=axis)
                 saved.append(start if axis == 0 else -start)
             starts[name] = self._move_start(layer, starts[name], (saved[0], saved[1]))
-        self.put(attached, kept, folder)
+        self.put(attached, tensors, folder)
 
     def _move_start(
-        self, layer: Any, ours: tuple[torch.Tensor, torch.Tensor], saved: tuple[torch.Tensor, torch.Tensor]
+        self, layer: Any, current: tuple[torch.Tensor, torch.Tensor], saved: tuple[torch.Tensor, torch.Tensor]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Makes the frozen weights lack the saved start in place of ours; they differ where the decomposition does
-        (another machine, or a random one)."""
+        """Changes the frozen weights so that the saved start is subtracted from them instead of the current one.
+
+        The two starts differ where the decomposition gives another result (on another machine, or a random one).
+        """
         import torch
 
         base = layer.get_base_layer().weight
         first, second = (matrix.to(base.device) for matrix in saved)
-        if not (torch.equal(first, ours[0].to(base.device)) and torch.equal(second, ours[1].to(base.device))):
-            change = layer.scaling["default"] * (ours[1].to(base.device) @ ours[0].to(base.device) - second @ first)
+        if not (torch.equal(first, current[0].to(base.device)) and torch.equal(second, current[1].to(base.device))):
+            change = layer.scaling["default"] * (
+                current[1].to(base.device) @ current[0].to(base.device) - second @ first
+            )
             base.data += change.T if layer.fan_in_fan_out else change
         return first, second
 
 
 def lora_targets(targets: str | tuple[str, ...], model: nn.Module) -> str | list[str]:
-    """PEFT's `target_modules` for the option `targets`.
+    """Returns PEFT's `target_modules` for the option `targets`.
 
     Raises:
         UnsupportedModel: if the model has no such layers.
@@ -224,19 +228,19 @@ def lora_targets(targets: str | tuple[str, ...], model: nn.Module) -> str | list
     if targets == "default":
         return names_of(model, attention_inputs(model, ("query", "value")))
     if targets == "attention":
-        found = attention_projections(model)
-        if not found:
+        projections = attention_projections(model)
+        if not projections:
             raise UnsupportedModel(f"{type(model).__name__}: no projections of attention are found")
-        return names_of(model, [projection.module for projection in found])
+        return names_of(model, [projection.module for projection in projections])
     if targets == "all-linear":
         return "all-linear"
-    named = [targets] if isinstance(targets, str) else list(targets)
-    require_names(model, named)
-    return named
+    names = [targets] if isinstance(targets, str) else list(targets)
+    require_names(model, names)
+    return names
 
 
 def lora_layers(model: nn.Module) -> list[tuple[str, Any]]:
-    """Every module that has an update, with its name."""
+    """Returns every module that has an update, with its name."""
     from peft.tuners.lora import LoraLayer
 
     return [(name, module) for name, module in model.named_modules() if isinstance(module, LoraLayer)]

@@ -100,7 +100,7 @@ class AnyPeft(PeftMethod[PeftOptions]):
             raise StoreError(f"PEFT cannot merge {self.variant}: {error}") from None
 
     def _attached(self, model: nn.Module, config: Any, task: TaskView) -> Attached:
-        """The wrapped model.
+        """Returns the model wrapped by PEFT.
 
         Raises:
             UnsupportedModel: if PEFT refuses the model, finds nothing in it to train, or leaves out the task's head.
@@ -109,7 +109,7 @@ class AnyPeft(PeftMethod[PeftOptions]):
 
         _choose_targets(config, model)
         # Some types compute with tensors of their own while they are built, which the meta device cannot.
-        with torch.device("cpu"), warnings.catch_warnings(record=True) as warned:
+        with torch.device("cpu"), warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             # BOFT computes the same without it.
             warnings.filterwarnings("ignore", message="Failed to load the CUDA extension")
@@ -119,8 +119,8 @@ class AnyPeft(PeftMethod[PeftOptions]):
                 raise UnsupportedModel(
                     f"peft:{self.variant} cannot be attached to {type(model).__name__}: {error}"
                 ) from error
-        told = [str(warning.message) for warning in warned if not issubclass(warning.category, FutureWarning)]
-        attached.extra["findings"] = [("peft_warning", message) for message in dict.fromkeys(told)]
+        messages = [str(warning.message) for warning in caught if not issubclass(warning.category, FutureWarning)]
+        attached.extra["findings"] = [("peft_warning", message) for message in dict.fromkeys(messages)]
         head = {id(p) for name in task.head for p in attached.model.get_submodule(name).parameters() if p.requires_grad}
         if task.head and not head:
             raise UnsupportedModel(f"peft:{self.variant} does not train the head that the task adds")
@@ -132,30 +132,30 @@ class AnyPeft(PeftMethod[PeftOptions]):
         return attached
 
     def _config(self, task: TaskView, settings: dict[str, Any]) -> Any:
-        """PEFT's configuration of the options, over these settings.
+        """Returns PEFT's configuration from `settings` and the options, which come first.
 
         Raises:
             UnsupportedModel: for an option that PEFT does not know, or in PEFT's words for a wrong value.
         """
-        kind = _config_class(self.variant)
-        known = [name for name in kind.__dataclass_fields__ if name not in OURS]
-        given: dict[str, Any] = dict(self.options.model_extra or {})
-        for name in given:
-            if name not in known:
+        config_class = _config_class(self.variant)
+        names = [name for name in config_class.__dataclass_fields__ if name not in OURS]
+        options: dict[str, Any] = dict(self.options.model_extra or {})
+        for name in options:
+            if name not in names:
                 raise UnsupportedModel(
-                    f"unknown option {name!r} of peft:{self.variant}{did_you_mean(name, known)}",
-                    hint=f"Those of PEFT's {kind.__name__}: {', '.join(sorted(known))}.",
+                    f"unknown option {name!r} of peft:{self.variant}{did_you_mean(name, names)}",
+                    hint=f"Those of PEFT's {config_class.__name__}: {', '.join(sorted(names))}.",
                 )
-        start = given.get("init_lora_weights", True)
-        if isinstance(start, str) and start not in {"gaussian", "orthogonal"}:
+        init = options.get("init_lora_weights", True)
+        if isinstance(init, str) and init not in {"gaussian", "orthogonal"}:
             raise UnsupportedModel(
-                f"peft:{self.variant}: init_lora_weights {start} is not offered here"
+                f"peft:{self.variant}: init_lora_weights {init} is not offered here"
                 # Most others change the frozen weights, which PEFT's own layout does not keep.
-                + (f": {NOT_OFFERED[start]}" if start in NOT_OFFERED else ""),
+                + (f": {NOT_OFFERED[init]}" if init in NOT_OFFERED else ""),
                 hint=f"Leave it out, or use lora's option init, which has {', '.join(INITS)}.",
             )
         try:
-            return kind(task_type=peft_task(task), **{**settings, **given})
+            return config_class(task_type=peft_task(task), **{**settings, **options})
         except (ValueError, TypeError, ImportError) as error:
             raise UnsupportedModel(f"peft:{self.variant}: {error}") from None
 
@@ -183,11 +183,11 @@ class PeftFamily:
     summary = "Any method of the installed PEFT by its type, e.g. peft:vera, peft:boft, peft:ln_tuning."
 
     def variants(self) -> list[str]:
-        """The types that the installed PEFT names, without importing it."""
+        """Lists the types that the installed PEFT names, without importing it."""
         return _types()
 
     def get(self, variant: str) -> type[AnyPeft]:
-        """The method of that type; nothing is imported. A type that PEFT cannot attach says so when it is attached."""
+        """Returns the method of that type, without importing PEFT. An unusable type is refused when it is attached."""
         return _method(variant.lower())
 
 
@@ -195,7 +195,7 @@ class PeftFamily:
 def _method(variant: str) -> type[AnyPeft]:
     virtual = variant in SOFT_PROMPTS | PREFIXES
     center = CENTERS.get(variant, CENTER)
-    body = {
+    attributes = {
         "__doc__": AnyPeft.__doc__,
         "__module__": __name__,
         "variant": variant,
@@ -204,32 +204,32 @@ def _method(variant: str) -> type[AnyPeft]:
         "prefix": variant in PREFIXES,
         "learning_rate": LearningRate(center, center / 20, center * 20),
     }
-    return type(f"Peft_{variant}", (AnyVirtual if virtual else AnyPeft,), body)
+    return type(f"Peft_{variant}", (AnyVirtual if virtual else AnyPeft,), attributes)
 
 
 @cache
 def _types() -> list[str]:
-    """Members of PEFT's enumeration of types, read from its source: importing it takes seconds."""
+    """Reads the members of PEFT's enumeration of types from its source, since importing PEFT takes seconds."""
     package = find_spec("peft")
     for folder in (package.submodule_search_locations or []) if package is not None else []:
         source = Path(folder) / "utils" / "peft_types.py"
         for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ClassDef) and node.name == "PeftType":
-                found = [target for item in node.body if isinstance(item, ast.Assign) for target in item.targets]
-                return sorted(name.id.lower() for name in found if isinstance(name, ast.Name))
+                targets = [target for item in node.body if isinstance(item, ast.Assign) for target in item.targets]
+                return sorted(name.id.lower() for name in targets if isinstance(name, ast.Name))
     return []
 
 
 def _choose_targets(config: Any, model: nn.Module) -> None:
-    """Points a type at queries and values, as PEFT does where it knows the architecture, where it does not."""
+    """Sets `target_modules` to queries and values, PEFT's usual choice, where PEFT does not know the architecture."""
     from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
     from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 
-    whole: Any = model
-    listed = getattr(PEFT_TYPE_TO_TUNER_MAPPING.get(config.peft_type), "target_module_mapping", None) or {}
-    as_lora = listed.get("bert") == TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING["bert"]
+    any_model: Any = model
+    mapping = getattr(PEFT_TYPE_TO_TUNER_MAPPING.get(config.peft_type), "target_module_mapping", None) or {}
+    as_lora = mapping.get("bert") == TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING["bert"]
     unset = getattr(config, "target_modules", ()) is None and getattr(config, "target_parameters", None) is None
-    if as_lora and unset and whole.config.model_type not in listed:
+    if as_lora and unset and any_model.config.model_type not in mapping:
         config.target_modules = names_of(model, attention_inputs(model, ("query", "value")))
 
 
@@ -240,11 +240,11 @@ def _config_class(variant: str) -> Any:
     if variant in REFUSED:
         raise UnsupportedModel(f"peft:{variant} is not supported: {REFUSED[variant]}")
     members = PeftType.__members__
-    kind = PEFT_TYPE_TO_CONFIG_MAPPING.get(members[variant.upper()]) if variant.upper() in members else None
-    if kind is None:
-        near = did_you_mean(variant, [name.lower() for name in members])
-        raise UnsupportedModel(f"the installed PEFT has no method {variant!r}{near}")
-    return kind
+    config_class = PEFT_TYPE_TO_CONFIG_MAPPING.get(members[variant.upper()]) if variant.upper() in members else None
+    if config_class is None:
+        suggestion = did_you_mean(variant, [name.lower() for name in members])
+        raise UnsupportedModel(f"the installed PEFT has no method {variant!r}{suggestion}")
+    return config_class
 
 
 family = PeftFamily()

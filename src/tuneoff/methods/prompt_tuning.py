@@ -75,8 +75,8 @@ class PromptTuning(VirtualTokens[PromptTuningOptions]):
             prompt_tuning_init=PromptTuningInit.RANDOM,
         )
         attached = attach_peft(model, config, task)
-        wrapped: Any = attached.module
-        weight = wrapped.prompt_encoder["default"].embedding.weight
+        peft_model: Any = attached.module
+        weight = peft_model.prompt_encoder["default"].embedding.weight
         if weight.device.type != "meta":
             self._initialise(weight, model, task)
         return with_soft_prompt(attached, self.options.tokens)
@@ -84,28 +84,32 @@ class PromptTuning(VirtualTokens[PromptTuningOptions]):
     def _initialise(self, weight: nn.Parameter, model: nn.Module, task: TaskView) -> None:
         import torch
 
-        whole: Any = model
+        any_model: Any = model
         with torch.no_grad():
             if self.options.init == "uniform":
                 weight.uniform_(-self.options.init_range, self.options.init_range)
                 return
-            words = self._of_text(task) if self.options.init == "text" else self._of_vocabulary(whole.config)
+            ids = (
+                self._tokenize_text(task)
+                if self.options.init == "text"
+                else self._draw_from_vocabulary(any_model.config)
+            )
             # Through the layer, not from its table: some models scale embeddings there.
-            embeddings = whole.get_input_embeddings()
-            weight.copy_(embeddings(words.to(embeddings.weight.device)).to(weight))
+            embeddings = any_model.get_input_embeddings()
+            weight.copy_(embeddings(ids.to(embeddings.weight.device)).to(weight))
 
-    def _of_vocabulary(self, config: Any) -> torch.Tensor:
-        """Tokens drawn from the vocabulary without those that the configuration calls special."""
+    def _draw_from_vocabulary(self, config: Any) -> torch.Tensor:
+        """Draws tokens from the vocabulary, except those that the configuration calls special."""
         import torch
 
         special: set[int] = set()
         for name in SPECIAL:
             ids = getattr(config, f"{name}_token_id", None)
             special.update(ids if isinstance(ids, (list, tuple)) else [ids] if ids is not None else [])
-        plain = torch.tensor([i for i in range(config.get_text_config().vocab_size) if i not in special])
-        return plain[torch.randint(len(plain), (self.options.tokens,))]
+        ordinary = torch.tensor([i for i in range(config.get_text_config().vocab_size) if i not in special])
+        return ordinary[torch.randint(len(ordinary), (self.options.tokens,))]
 
-    def _of_text(self, task: TaskView) -> torch.Tensor:
+    def _tokenize_text(self, task: TaskView) -> torch.Tensor:
         import torch
 
         assert self.options.init_text is not None

@@ -61,9 +61,9 @@ class Qlora(PeftMethod[QloraOptions]):
 
         from tuneoff.methods._quantised import quantise
 
-        full = dict(model.named_modules()) if self.options.init == "loftq" else {}
+        full_modules = dict(model.named_modules()) if self.options.init == "loftq" else {}
         packed = quantise(
-            model, _kept(task), quant_type=self.options.quant_type, double=self.options.double_quantisation
+            model, _list_unpacked(task), quant_type=self.options.quant_type, double=self.options.double_quantisation
         )
         any_model: Any = model
         any_model.is_loaded_in_4bit = True  # by this PEFT knows that it meets four-bit layers
@@ -76,26 +76,26 @@ class Qlora(PeftMethod[QloraOptions]):
             target_modules=packed if targets == "all-linear" else targets,
         )
         attached = attach_peft(model, config, task)
-        for name, layer in lora_layers(attached.model) if full else ():
+        for name, layer in lora_layers(attached.model) if full_modules else ():
             if name in packed:
-                _start_from_loss(layer, full.pop(name).weight)
+                _init_from_rounding_error(layer, full_modules.pop(name).weight)
         return attached
 
     def plain_code(self, attached: Attached, task: TaskView) -> PlainCode:
-        code, chosen = super().plain_code(attached, task), self.options
+        code, options = super().plain_code(attached, task), self.options
         return PlainCode(
             imports=("from bitsandbytes.functional import dequantize_4bit, quantize_4bit", *code.imports),
             lines=(
                 "# Rounded to the 4-bit values it was trained on. For less memory, on a GPU, load it with a",
                 "# BitsAndBytesConfig in the place of this loop; outputs then differ slightly.",
                 "for name, layer in model.named_modules():",
-                f"    kept = any(f'{{name}}.'.startswith(f'{{other}}.') for other in {_kept(task)!r})",
+                f"    kept = any(f'{{name}}.'.startswith(f'{{other}}.') for other in {_list_unpacked(task)!r})",
                 '    if type(layer).__name__ not in ("Linear", "Conv1D") or kept:',
                 "        continue",
                 '    weight = layer.weight.data.T if type(layer).__name__ == "Conv1D" else layer.weight.data',
                 "    packed, state = quantize_4bit(",
-                f'        weight.contiguous(), quant_type="{chosen.quant_type}", '
-                f"compress_statistics={chosen.double_quantisation}",
+                f'        weight.contiguous(), quant_type="{options.quant_type}", '
+                f"compress_statistics={options.double_quantisation}",
                 "    )",
                 "    state.shape = torch.Size((1, weight.numel()))",
                 "    weight.copy_(dequantize_4bit(packed, state).reshape(weight.shape))",
@@ -125,25 +125,25 @@ class Qlora(PeftMethod[QloraOptions]):
         return super().merge(attached)
 
 
-def _kept(task: TaskView) -> list[str]:
-    """Modules that are not packed."""
+def _list_unpacked(task: TaskView) -> list[str]:
+    """Returns the names of the modules that are not quantised."""
     return [*task.head, *([task.output] if task.output else [])]
 
 
-def _start_from_loss(layer: Any, full: torch.Tensor) -> None:
-    """Starts an update as the best one of its rank for what packing took from the weight `full`."""
+def _init_from_rounding_error(layer: Any, full: torch.Tensor) -> None:
+    """Initialises an update as the best one of its rank for the quantisation error of the weight `full`."""
     import torch
 
     first, second = layer.lora_A["default"].weight.data, layer.lora_B["default"].weight.data
     if first.device.type == "meta":
         return
     base = layer.get_base_layer()
-    lost = (full.detach().T if base.transposed else full.detach()) - base.unpacked()
-    left, sizes, right = torch.linalg.svd(lost, full_matrices=False)
-    rank = min(len(first), len(sizes))
-    roots = (sizes[:rank] / layer.scaling["default"]).sqrt()
-    first[:rank] = roots[:, None] * right[:rank]
-    second[:, :rank] = left[:, :rank] * roots
+    residual = (full.detach().T if base.transposed else full.detach()) - base.unpacked()
+    u, singular_values, vh = torch.linalg.svd(residual, full_matrices=False)
+    rank = min(len(first), len(singular_values))
+    roots = (singular_values[:rank] / layer.scaling["default"]).sqrt()
+    first[:rank] = roots[:, None] * vh[:rank]
+    second[:, :rank] = u[:, :rank] * roots
 
 
 plugin = Qlora
