@@ -1,7 +1,7 @@
-"""Result files of PEFT's `method_comparison` suite: which are there, and a study folder made of them.
+"""Finds result files of PEFT's `method_comparison` suite and makes a study folder of them.
 
-One JSON file is one run: `run_info` (what was run), `train_info` (what it gave), `meta_info` (with what). What becomes
-of its figures is told in `peft_records.py`.
+One JSON file is one run: `run_info` (what was run), `train_info` (what it gave), `meta_info` (with what).
+`peft_records.py` says what becomes of its figures.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ PARTS = ("run_info", "train_info", "meta_info")
 
 @dataclass(frozen=True)
 class Imported:
-    """What was imported: the study's folder, the number of results, files that a newer run of the same replaces, and
-    what it means where every row has one seed (else empty)."""
+    """What was imported: the study's folder, the number of results, the files that a newer run of the same experiment
+    and seed replaces, and a note where every row has one seed (else empty)."""
 
     store: StudyStore
     results: int
@@ -49,9 +49,9 @@ def import_folder(folder: Path, out: Path, model: str | None = None) -> Imported
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise StoreError(f"{out} is there already", hint="Name a new folder with --out.")
-    runs = _of_one_question(read(folder), model)
-    kept, replaced = _newest(runs)
-    study, records = convert(kept, _study_name(folder))
+    runs = _select_runs(read(folder), model)
+    newest, replaced = _newest(runs)
+    study, records = convert(newest, _study_name(folder))
     partial = out.with_name(f".{out.name}.partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)
@@ -71,7 +71,7 @@ def import_folder(folder: Path, out: Path, model: str | None = None) -> Imported
 
 
 def read(folder: Path) -> list[Run]:
-    """Every result file of a folder, by name.
+    """Reads every result file of a folder, in the order of their names.
 
     Raises:
         DataError: naming every file that is none, and why.
@@ -79,38 +79,38 @@ def read(folder: Path) -> list[Run]:
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder", hint="Name the folder that holds the result files.")
     files = sorted(folder.glob("*.json"))
-    inner = folder / "results"
-    hint = f"Result files are often in {inner}: name that folder." if inner.is_dir() else ""
+    subfolder = folder / "results"
+    hint = f"Result files are often in {subfolder}: name that folder." if subfolder.is_dir() else ""
     if not files:
         raise DataError(f"{folder} holds no result file (*.json)", hint=hint)
     runs: list[Run] = []
-    wrong: list[str] = []
+    errors: list[str] = []
     for path in files:
         try:
             body = json.loads(read_text(path), parse_constant=lambda _: None)
         except (OSError, ValueError, RecursionError) as error:
-            wrong.append(f"{path.name}: cannot be read as JSON ({error})")
+            errors.append(f"{path.name}: cannot be read as JSON ({error})")
             continue
         problems = _problems(body)
         if problems:
-            wrong.append(f"{path.name}: {'; '.join(problems)}")
+            errors.append(f"{path.name}: {'; '.join(problems)}")
         else:
             runs.append(Run(path.name, *(body[part] for part in PARTS)))
-    if wrong:
-        lines = "".join(f"\n  - {line}" for line in wrong)
+    if errors:
+        lines = "".join(f"\n  - {line}" for line in errors)
         raise DataError(
-            f"{len(wrong)} of {len(files)} files in {folder} are no result files of PEFT's method comparison:{lines}",
+            f"{len(errors)} of {len(files)} files in {folder} are no result files of PEFT's method comparison:{lines}",
             hint=hint or "Move them elsewhere; nothing was imported.",
         )
     return runs
 
 
 def _problems(body: Any) -> list[str]:
-    """Why this is no result file; empty where it is."""
+    """Returns why this is no result file; empty where it is one."""
     if not isinstance(body, dict) or not all(isinstance(body.get(part), dict) for part in PARTS):
         return [f"not an object with {', '.join(PARTS)}"]
-    found = []
-    wanted: list[tuple[str, Callable[[Any], bool]]] = [
+    problems = []
+    checks: list[tuple[str, Callable[[Any], bool]]] = [
         ("run_info.experiment_name", lambda v: isinstance(v, str) and v != ""),
         ("run_info.train_config.model_id", lambda v: isinstance(v, str) and v != ""),
         ("run_info.train_config.seed", lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 0),
@@ -119,22 +119,22 @@ def _problems(body: Any) -> list[str]:
         ("train_info.status", lambda v: v in ("success", "failed", "canceled")),
         ("train_info.metrics", lambda v: isinstance(v, list) and all(isinstance(item, dict) for item in v)),
     ]
-    for place, good in wanted:
+    for path, is_valid in checks:
         value: Any = body
-        for step in place.split("."):
+        for step in path.split("."):
             value = value.get(step) if isinstance(value, dict) else None
-        if not good(value):
-            found.append(f"{place} is {json.dumps(value)[:40]}")
-    if found or body["train_info"]["status"] != "success":
-        return found
+        if not is_valid(value):
+            problems.append(f"{path} is {json.dumps(value)[:40]}")
+    if problems or body["train_info"]["status"] != "success":
+        return problems
     metrics = body["train_info"]["metrics"]
     if not metrics or not any(finite(metrics[-1].get(f"test {name}")) is not None for name in METRICS):
         return [f"the last entry of train_info.metrics has no {' and no '.join(f'test {name}' for name in METRICS)}"]
     return []
 
 
-def _of_one_question(runs: list[Run], model: str | None) -> list[Run]:
-    """The runs of one base model that are judged alike.
+def _select_runs(runs: list[Run], model: str | None) -> list[Run]:
+    """Returns the runs of one base model, all judged by one metric.
 
     Raises:
         DataError: if there are several models and none was named, or several metrics.
@@ -147,21 +147,21 @@ def _of_one_question(runs: list[Run], model: str | None) -> list[Run]:
             f"the results are of {len(models)} base models, and a study has one: {', '.join(models)}",
             hint="Name one with --model, and import each into a folder of its own.",
         )
-    kept = [run for run in runs if model in (None, run.model)]
-    metrics = list(dict.fromkeys(run.primary for run in kept if run.primary))
+    selected = [run for run in runs if model in (None, run.model)]
+    metrics = list(dict.fromkeys(run.primary for run in selected if run.primary))
     if len(metrics) > 1:
-        files = [next(run.file for run in kept if run.primary == name) for name in metrics]
+        files = [next(run.file for run in selected if run.primary == name) for name in metrics]
         raise DataError(
             f"the results are judged by different metrics: {metrics[0]} in {files[0]}, {metrics[1]} in {files[1]}",
             hint="Put the results of different tasks into different folders.",
         )
     if not metrics:
         raise DataError("no run came to its end, so there is no score to show")
-    return kept
+    return selected
 
 
 def _newest(runs: Iterable[Run]) -> tuple[list[Run], list[Run]]:
-    """The newest run of each experiment and seed, and those that it replaces."""
+    """Returns the newest run of each experiment and seed, and the runs that it replaces."""
     newest: dict[tuple[str, int], Run] = {}
     replaced = []
     for run in sorted(runs, key=lambda run: (str(run.run.get("created_at", "")), run.file)):
@@ -173,7 +173,7 @@ def _newest(runs: Iterable[Run]) -> tuple[list[Run], list[Run]]:
 
 
 def _study_name(folder: Path) -> str:
-    """After the suite's task, whose folder holds `results`: `peft-MetaMathQA`."""
+    """Returns the study's name, after the suite's task, whose folder holds `results`: `peft-MetaMathQA`."""
     resolved = folder.resolve()
     name = resolved.parent.name if resolved.name == "results" else resolved.name
     return "peft-" + "".join(c if (c.isalnum() and c.isascii()) or c in "._-" else "_" for c in name)

@@ -1,4 +1,4 @@
-"""What holds of all runs of an import together: where they are from, and in what they are not alike."""
+"""Findings about all runs of an import together: where they come from, and in what they differ."""
 
 from __future__ import annotations
 
@@ -24,45 +24,45 @@ ONE_SEED = "Every row has one seed: there are no intervals, and nothing can be c
 
 
 def findings_of(runs: Sequence[Run]) -> tuple[Finding, ...]:
-    """What holds of the whole folder; every record carries it, in the same words."""
-    found = [Finding(name="imported", message=IMPORTED)]
+    """Returns the findings about the whole folder; every record carries them, in the same words."""
+    findings = [Finding(name="imported", message=IMPORTED)]
     if len({run.experiment for run in runs}) == len(runs):
-        found.append(Finding(name="one_seed", message=ONE_SEED))
-    machines = _unlike(runs, [run.machine for run in runs])
+        findings.append(Finding(name="one_seed", message=ONE_SEED))
+    machines = _describe_differences(runs, [run.machine for run in runs])
     if machines:
         message = f"Runs are from different machines, so times and memory are not comparable: {machines}."
-        found.append(Finding(name="different_hardware", message=message))
+        findings.append(Finding(name="different_hardware", message=message))
     versions = []
     for package in ("torch", "transformers", "peft"):
-        told = [run.version(package) for run in runs]
-        if unlike := _unlike(runs, told):
-            versions.append(f"{package} {unlike}")
+        values = [run.version(package) for run in runs]
+        if differences := _describe_differences(runs, values):
+            versions.append(f"{package} {differences}")
     if versions:
         message = f"Runs are with different software: {'; '.join(versions)}."
-        found.append(Finding(name="different_versions", message=message))
-    if unlike := _unlike(runs, [run.model_sha for run in runs]):
-        message = f"Runs started from different revisions of the base model: {unlike}."
-        found.append(Finding(name="different_model", message=message))
+        findings.append(Finding(name="different_versions", message=message))
+    if differences := _describe_differences(runs, [run.model_sha for run in runs]):
+        message = f"Runs started from different revisions of the base model: {differences}."
+        findings.append(Finding(name="different_model", message=message))
     settings = []
     for key in EQUAL:
-        told = [json.dumps(run.settings[key], sort_keys=True) if key in run.settings else None for run in runs]
-        if unlike := _unlike(runs, told):
-            settings.append(f"{key} {unlike}")
+        values = [json.dumps(run.settings[key], sort_keys=True) if key in run.settings else None for run in runs]
+        if differences := _describe_differences(runs, values):
+            settings.append(f"{key} {differences}")
     if settings:
         message = f"Not all were trained alike: {'; '.join(settings)}."
-        found.append(Finding(name="different_protocol", message=message))
-    return tuple(found)
+        findings.append(Finding(name="different_protocol", message=message))
+    return tuple(findings)
 
 
-def _unlike(runs: Sequence[Run], told: Sequence[str | None]) -> str:
-    """`A in most (38 runs), B in lora/rank32`; empty where all that is told is the same."""
-    counts = Counter(value for value in told if value is not None)
+def _describe_differences(runs: Sequence[Run], values: Sequence[str | None]) -> str:
+    """Returns which values differ: `A in 38 runs, B in lora/rank32`; empty where all known values are equal."""
+    counts = Counter(value for value in values if value is not None)
     if len(counts) < 2:
         return ""
-    (usual, number), *others = counts.most_common()
-    texts = [f"{usual} in {number} run{'s' if number > 1 else ''}"]
+    (common_value, count), *others = counts.most_common()
+    texts = [f"{common_value} in {count} run{'s' if count > 1 else ''}"]
     for value, _ in others:
-        names = [run.experiment for run, own in zip(runs, told, strict=True) if own == value]
+        names = [run.experiment for run, run_value in zip(runs, values, strict=True) if run_value == value]
         more = f" and {len(names) - 2} more" if len(names) > 2 else ""
         texts.append(f"{value} in {', '.join(names[:2])}{more}")
     return ", ".join(texts)

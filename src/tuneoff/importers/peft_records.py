@@ -1,6 +1,6 @@
-"""From runs of PEFT's `method_comparison` suite to a study and its records.
+"""Turns runs of PEFT's `method_comparison` suite into a study and its records.
 
-What a file does not tell is null, with the reason. Three of its figures are not what their names suggest:
+What a file does not hold is null, with the reason. Three of its figures are not what their names suggest:
 
 - `train_time` is the time of all but validation: the test and the loading of data are in it. Our train time is the
   steps alone, which a file tells for the steps up to its last validation; it is null unless these are all steps.
@@ -42,14 +42,15 @@ PRECISIONS: dict[str, Literal["fp32", "bf16"]] = {"float32": "fp32", "bfloat16":
 
 
 def convert(runs: Sequence[Run], name: str) -> tuple[StudySpec, list[TrialRecord]]:
-    """The study that these runs are, and their records. All are of one base model and judged by one metric."""
+    """Returns the study that these runs are, and their records. All runs are of one base model and judged by one
+    metric."""
     labels = _labels(runs)
     settings = [_settings(run) for run in runs]
     primary = next(run.primary for run in runs if run.primary)
     model = _model(runs)
     task = TaskSpec(name=METRICS[primary][0], data=_data(runs[0], primary))
     findings = findings_of(runs)
-    common = Counter(json.dumps(one, sort_keys=True) for one in settings).most_common(1)[0][0]
+    common = Counter(json.dumps(item, sort_keys=True) for item in settings).most_common(1)[0][0]
     study = StudySpec(
         name=name,
         description=IMPORTED,
@@ -59,22 +60,22 @@ def convert(runs: Sequence[Run], name: str) -> tuple[StudySpec, list[TrialRecord
         methods={label: _method(run) for label, run in zip(labels, runs, strict=True)},
     )
     records = []
-    for run, label, own in zip(runs, labels, settings, strict=True):
-        protocol = Protocol.model_validate({**own, "seeds": [run.seed]})
+    for run, label, run_settings in zip(runs, labels, settings, strict=True):
+        protocol = Protocol.model_validate({**run_settings, "seeds": [run.seed]})
         records.append(_record(run, _trial(run, study, label, protocol), findings))
     return study, records
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:
-    """The experiments' names, without the base model's, which all share: `lora/rank64`."""
-    short = []
+    """Returns the experiments' names without the base model's name, which all share: `lora/rank64`."""
+    labels = []
     for run in runs:
         method, slash, rest = run.experiment.partition("/")
         prefix = run.model.rpartition("/")[2].lower() + "-"
         rest = rest[len(prefix) :] if rest.lower().startswith(prefix) else rest
-        short.append(f"{method}{slash}{rest}")
-    distinct = {label: run.experiment for label, run in zip(short, runs, strict=True)}
-    return short if len(distinct) == len({run.experiment for run in runs}) else [run.experiment for run in runs]
+        labels.append(f"{method}{slash}{rest}")
+    distinct = {label: run.experiment for label, run in zip(labels, runs, strict=True)}
+    return labels if len(distinct) == len({run.experiment for run in runs}) else [run.experiment for run in runs]
 
 
 def _method(run: Run) -> MethodSpec:
@@ -84,35 +85,38 @@ def _method(run: Run) -> MethodSpec:
 
 
 def _settings(run: Run) -> dict[str, Any]:
-    """What the protocol says of a run, as far as the file tells."""
-    told = run.settings
-    found: dict[str, Any] = {"epochs": 1, "schedule": "cosine" if told.get("lr_scheduler") == "cosine" else "constant"}
-    for ours, theirs in (("batch_size", "batch_size"), ("max_steps", "max_steps"), ("max_length", "max_seq_length")):
-        if isinstance(told.get(theirs), int) and told[theirs] > 0:
-            found[ours] = told[theirs]
-    if isinstance(told.get("batch_size_eval"), int) and told["batch_size_eval"] > 0:
-        found["evaluation_batch_size"] = told["batch_size_eval"]
-    decay = finite(told["optimizer_kwargs"].get("weight_decay"))
+    """Returns the settings of the protocol that a run's file states."""
+    config = run.settings
+    settings: dict[str, Any] = {
+        "epochs": 1,
+        "schedule": "cosine" if config.get("lr_scheduler") == "cosine" else "constant",
+    }
+    for name, key in (("batch_size", "batch_size"), ("max_steps", "max_steps"), ("max_length", "max_seq_length")):
+        if isinstance(config.get(key), int) and config[key] > 0:
+            settings[name] = config[key]
+    if isinstance(config.get("batch_size_eval"), int) and config["batch_size_eval"] > 0:
+        settings["evaluation_batch_size"] = config["batch_size_eval"]
+    decay = finite(config["optimizer_kwargs"].get("weight_decay"))
     if decay is not None and decay >= 0:
-        found["weight_decay"] = decay
-    if "grad_norm_clip" in told:
-        found["clip_norm"] = finite(told["grad_norm_clip"]) or None
-    if told.get("dtype") in PRECISIONS:
-        found["precision"] = PRECISIONS[told["dtype"]]
-    return found
+        settings["weight_decay"] = decay
+    if "grad_norm_clip" in config:
+        settings["clip_norm"] = finite(config["grad_norm_clip"]) or None
+    if config.get("dtype") in PRECISIONS:
+        settings["precision"] = PRECISIONS[config["dtype"]]
+    return settings
 
 
 def _model(runs: Sequence[Run]) -> ModelSpec:
-    """The base model, at the revision that most runs used."""
+    """Returns the base model, at the revision that most runs used."""
     revisions = Counter(sha for run in runs if (sha := run.model_sha))
     return ModelSpec(source=runs[0].model, revision=revisions.most_common(1)[0][0] if revisions else None)
 
 
 def _data(run: Run, primary: str) -> DataSpec:
-    """Where the rows came from: as the file says, else what the suite's task of that metric uses."""
-    told = run.settings.get("dataset_id")
-    if isinstance(told, str) and told:
-        return DataSpec(train=SourceSpec(source=told))
+    """Returns the source of the rows: the one in the file, else the one that the suite's task of that metric uses."""
+    dataset = run.settings.get("dataset_id")
+    if isinstance(dataset, str) and dataset:
+        return DataSpec(train=SourceSpec(source=dataset))
     if primary == "accuracy":
         train, test = SourceSpec(source="meta-math/MetaMathQA"), SourceSpec(source="openai/gsm8k")
         return DataSpec(train=train, validation=test.model_copy(update={"split": "train"}), test=test)
@@ -138,7 +142,7 @@ def _trial(run: Run, study: StudySpec, label: str, protocol: Protocol) -> TrialS
 
 
 def _record(run: Run, spec: TrialSpec, findings: tuple[Finding, ...]) -> TrialRecord:
-    """Everything the file tells; `missing` says what it does not."""
+    """Returns a record of everything in the file; `missing` says what the file does not hold."""
     status, cause = _status(run)
     missing = {
         "curve": "the file tells neither epoch nor learning rate of its validations",
@@ -191,7 +195,7 @@ def _record(run: Run, spec: TrialSpec, findings: tuple[Finding, ...]) -> TrialRe
 
 
 def _status(run: Run) -> tuple[Status, str]:
-    """Its status and cause. The suite calls everything that ended a training early canceled, and says why."""
+    """Returns a run's status and cause. The suite calls a training canceled whenever it ended early, and says why."""
     cause = str(run.run.get("error_msg") or "")
     if run.train["status"] == "success":
         return Status.COMPLETED, ""
@@ -203,39 +207,45 @@ def _status(run: Run) -> tuple[Status, str]:
 
 
 def _metrics(run: Run) -> list[Metric]:
-    """Test metrics, the last validation's, and the training loss at the end."""
-    found = []
+    """Returns test metrics, the metrics of the last validation, and the training loss at the end."""
+    metrics = []
     validations = [entry for entry in run.train["metrics"] if any(f"valid {name}" in entry for name in METRICS)]
     for name, (_, unit, direction) in METRICS.items():
         last = validations[-1].get(f"valid {name}") if validations else None
         for split, value in (("test", finite(run.last.get(f"test {name}"))), ("validation", finite(last))):
             if value is not None:
-                found.append(
+                metrics.append(
                     Metric.model_validate(
                         {"name": name, "value": value, "unit": unit, "direction": direction, "split": split}
                     )
                 )
     for name, (unit, direction) in SIDE_METRICS.items():
         if (value := finite(run.last.get(name))) is not None:
-            found.append(Metric(name=name, value=value, unit=unit, direction=direction, split="test"))
+            metrics.append(Metric(name=name, value=value, unit=unit, direction=direction, split="test"))
     if (loss := finite(run.last.get("train loss"))) is not None:
         unit = "nats" if run.primary == "accuracy" else "as reported"
-        found.append(Metric(name="loss", value=loss, unit=unit, direction="lower", split="train"))
-    return found
+        metrics.append(Metric(name="loss", value=loss, unit=unit, direction="lower", split="train"))
+    return metrics
 
 
 def _timing(run: Run, missing: dict[str, str]) -> Timing:
     entries = [entry for entry in run.train["metrics"] if finite(entry.get("train time")) is not None]
     steps = max((finite(entry.get("step")) or 0 for entry in entries), default=0)
-    asked = finite(run.settings.get("max_steps"))
-    whole = finite(run.train.get("train_time"))
-    told = "" if whole is None else f"; its train_time of {whole:.1f} s also holds the test and the loading of data"
+    max_steps = finite(run.settings.get("max_steps"))
+    suite_seconds = finite(run.train.get("train_time"))
+    note = (
+        ""
+        if suite_seconds is None
+        else f"; its train_time of {suite_seconds:.1f} s also holds the test and the loading of data"
+    )
     seconds = None
     if not entries:
-        missing["timing.train_seconds"] = f"the file tells no duration of the steps{told}"
-    elif asked is None or steps < asked:
-        of = "" if asked is None else f" of {asked:.0f}"
-        missing["timing.train_seconds"] = f"the file tells the duration of the first {steps:.0f} steps{of} only{told}"
+        missing["timing.train_seconds"] = f"the file tells no duration of the steps{note}"
+    elif max_steps is None or steps < max_steps:
+        limit = "" if max_steps is None else f" of {max_steps:.0f}"
+        missing["timing.train_seconds"] = (
+            f"the file tells the duration of the first {steps:.0f} steps{limit} only{note}"
+        )
     else:
         seconds = sum(finite(entry["train time"]) or 0.0 for entry in entries)
     validation = [value for entry in entries if (value := finite(entry.get("eval time"))) is not None]
@@ -272,7 +282,8 @@ def _stored(run: Run, missing: dict[str, str]) -> int | None:
 
 
 def _parameters(run: Run, missing: dict[str, str]) -> Parameters | None:
-    """Trained ones count as the adapter's, or without one as the base model's: the file knows no finer roles."""
+    """Counts parameters. Trained ones count as the adapter's, or without an adapter as the base model's: the file knows
+    no finer roles."""
     trained = finite(run.train.get("num_trainable_params"))
     total = finite(run.train.get("num_total_params"))
     if trained is None or total is None or not 0 <= trained <= total:

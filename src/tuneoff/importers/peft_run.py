@@ -1,4 +1,4 @@
-"""One result file of PEFT's `method_comparison` suite, as it tells of itself."""
+"""One result file of PEFT's `method_comparison` suite."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Run:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = self.run["train_config"]
-        return found
+        config: Mapping[str, Any] = self.run["train_config"]
+        return config
 
     @property
     def experiment(self) -> str:
@@ -42,9 +42,9 @@ class Run:
 
     @property
     def last(self) -> Mapping[str, Any]:
-        """The last entry of its log; of a run that came to its end, the one with the test."""
-        found: Mapping[str, Any] = self.train["metrics"][-1] if self.train["metrics"] else {}
-        return found
+        """Returns the last entry of the run's log; where the run came to its end, this entry holds the test metrics."""
+        entry: Mapping[str, Any] = self.train["metrics"][-1] if self.train["metrics"] else {}
+        return entry
 
     @property
     def primary(self) -> str | None:
@@ -52,27 +52,27 @@ class Run:
 
     @property
     def model_sha(self) -> str | None:
-        """The revision of the base model; None where the file does not tell it."""
+        """Returns the revision of the base model; None where the file does not state it."""
         info = self.meta.get("model_info")
         sha = info.get("sha") if isinstance(info, dict) else self.meta.get("model_sha")
         return sha if isinstance(sha, str) and sha else None
 
     @property
     def machine(self) -> str | None:
-        """The accelerator; None likewise."""
+        """Returns the name of the accelerator; None where the file does not state it."""
         system = self.meta.get("system_info")
-        found = (system.get("accelerator") or system.get("gpu")) if isinstance(system, dict) else None
-        return found if isinstance(found, str) else None
+        accelerator = (system.get("accelerator") or system.get("gpu")) if isinstance(system, dict) else None
+        return accelerator if isinstance(accelerator, str) else None
 
     def version(self, package: str) -> str | None:
-        """Of a package; None likewise."""
+        """Returns the version of a package; None where the file does not state it."""
         packages = self.meta.get("package_info")
-        found = packages.get(f"{package}-version") if isinstance(packages, dict) else None
-        return found if isinstance(found, str) else None
+        package_version = packages.get(f"{package}-version") if isinstance(packages, dict) else None
+        return package_version if isinstance(package_version, str) else None
 
 
 def finite(value: Any) -> float | None:
-    """A finite number, or None."""
+    """Returns the value as a float where it is a finite number, else None."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         return None
     return float(value)

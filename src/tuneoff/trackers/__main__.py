@@ -39,13 +39,14 @@ def main() -> None:
 
 
 def _take_over_pipes() -> tuple[IO[str], IO[str]]:
-    """The pipes to the run; the tracker gets an empty input, so that nothing can ask, and output that leads nowhere."""
+    """Returns the pipes to the run. The tracker gets an empty input, so that nothing can ask, and its output goes
+    nowhere."""
     inbox = os.fdopen(os.dup(0), "r", encoding="utf-8")
     out = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    os.dup2(nowhere, 0)
-    os.dup2(nowhere, 1)
-    os.close(nowhere)
+    devnull = os.open(os.devnull, os.O_RDWR)
+    os.dup2(devnull, 0)
+    os.dup2(devnull, 1)
+    os.close(devnull)
     return inbox, out
 
 
@@ -56,9 +57,9 @@ def _read(inbox: IO[str], messages: queue.Queue[Message | None]) -> None:
             messages.put(json.loads(line))
     messages.put(None)
     # The tracker may hang; nothing may be left behind.
-    limit = threading.Timer(FINISH_SECONDS, os._exit, (1,))
-    limit.daemon = True
-    limit.start()
+    timer = threading.Timer(FINISH_SECONDS, os._exit, (1,))
+    timer.daemon = True
+    timer.start()
 
 
 def _follow(name: str, messages: queue.Queue[Message | None], out: IO[str]) -> None:
@@ -70,19 +71,20 @@ def _follow(name: str, messages: queue.Queue[Message | None], out: IO[str]) -> N
                 send_output_to(StudyStore(message["study"]).trackers.folder(name) / "log.txt")
             follower.take(message)
             if message["do"] == "start":
-                _step_back()
+                _lower_priority()
             finished = message["do"] == "finish"
-            _tell(out, {"done": message["n"]})
+            _send(out, {"done": message["n"]})
         if not finished:
             follower.finish()
     except BaseException as error:  # a tracker may well raise SystemExit
         traceback.print_exc()
-        _tell(out, {"failed": _describe(error)})
-        _leave()
+        _send(out, {"failed": _describe(error)})
+        _exit_now()
 
 
-def _step_back() -> None:
-    """Once started, which runs wait for, it leaves the processor to the trials."""
+def _lower_priority() -> None:
+    """Lowers the priority of this process, so that trials get the processor. Called after the start, which runs wait
+    for."""
     if hasattr(os, "nice"):
         with contextlib.suppress(OSError):
             os.nice(NICENESS)
@@ -95,13 +97,13 @@ def _describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
-def _tell(out: IO[str], message: dict[str, Any]) -> None:
+def _send(out: IO[str], message: dict[str, Any]) -> None:
     with contextlib.suppress(OSError):
         out.write(json.dumps(message) + "\n")
 
 
-def _leave() -> NoReturn:
-    """Ends at once: threads of a broken tracker, and what it does at exit, are not waited for."""
+def _exit_now() -> NoReturn:
+    """Ends the process at once: it waits neither for threads of a broken tracker nor for its exit handlers."""
     sys.stderr.flush()
     if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
         # Processes that it started are in its group.

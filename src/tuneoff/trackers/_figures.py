@@ -1,4 +1,4 @@
-"""From what trials tell to what trackers are given: names of metrics, configurations, final figures."""
+"""Turns trials and their events into what trackers are given: names of metrics, configurations, final figures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GROUP_LENGTH = 6
 
 
 def study_info(spec: StudySpec, key: str) -> StudyInfo:
-    """What trackers are told of a study; `key` names its folder (see `StudyStore.tracked`)."""
+    """Returns what trackers are told of a study; `key` names its folder (see `StudyTrackers.followed`)."""
     return StudyInfo(
         name=spec.name,
         group=f"{spec.name}-{key[:GROUP_LENGTH]}",
@@ -30,7 +30,7 @@ def study_info(spec: StudySpec, key: str) -> StudyInfo:
 
 
 def trial_info(spec: TrialSpec, key: str, attempt: int) -> TrialInfo:
-    """What trackers are told of a trial. How it is run (`execution`) is no part of what it is."""
+    """Returns what trackers are told of a trial. How it is run (`execution`) is no part of what it is."""
     return TrialInfo(
         id=run_id(key, spec.id),
         name=spec.id,
@@ -43,26 +43,26 @@ def trial_info(spec: TrialSpec, key: str, attempt: int) -> TrialInfo:
 
 
 def run_id(key: str, name: str) -> str:
-    """The id of a run: equal for equal folders and trials."""
+    """Returns the id of a run: equal for equal folders and trials."""
     return hashlib.sha256(f"{key}/{name}".encode()).hexdigest()[:ID_LENGTH]
 
 
 def metrics_of(event: Event) -> dict[str, float]:
-    """What one line of a trial's event log adds to its run; empty for a line without figures."""
+    """Returns the metrics that one line of a trial's event log adds to its run; empty for a line without figures."""
     kind = event.get("kind")
     if kind == "step":
-        found = {f"train/{name}": event.get(name) for name in STEP}
+        metrics = {f"train/{name}": event.get(name) for name in STEP}
     elif kind == "validation":
-        found = {f"validation/{name}": value for name, value in dict(event.get("metrics") or {}).items()}
+        metrics = {f"validation/{name}": value for name, value in dict(event.get("metrics") or {}).items()}
     elif kind == "machine":
-        found = {f"system/{name}": value for name, value in event.items() if name.endswith(MACHINE)}
+        metrics = {f"system/{name}": value for name, value in event.items() if name.endswith(MACHINE)}
     else:
-        found = {}
-    return _finite(found.items())
+        metrics = {}
+    return _finite(metrics.items())
 
 
 def final_metrics(record: TrialRecord) -> dict[str, float]:
-    """The scores and costs of a trial; what is null in its record is left out."""
+    """Returns the scores and costs of a trial; what is null in its record is left out."""
     scores = [(f"final/{metric.split}/{metric.name}", metric.value) for metric in record.metrics]
     parameters = record.parameters
     costs: dict[str, Any] = {
@@ -91,7 +91,7 @@ def _finite(items: Iterable[tuple[str, Any]]) -> dict[str, float]:
     }
 
 
-def step_of(event: Mapping[str, Any], before: int) -> int:
-    """The optimizer step that an event belongs to: its own, or the one before."""
+def step_of(event: Mapping[str, Any], previous: int) -> int:
+    """Returns the optimizer step that an event belongs to: its own, or the previous one."""
     step = event.get("step")
-    return step if isinstance(step, int) and not isinstance(step, bool) else before
+    return step if isinstance(step, int) and not isinstance(step, bool) else previous

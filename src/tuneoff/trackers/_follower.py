@@ -1,4 +1,4 @@
-"""What one tracker's process does with what a run tells it."""
+"""Turns the messages of a run into the calls of one tracker, inside the tracker's process."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Followed:
 
 
 class Follower:
-    """Turns what a run tells into the calls of one tracker.
+    """Turns the messages of a run into the calls of one tracker.
 
     Raises:
         StudyError: if there is no such tracker.
@@ -42,7 +42,7 @@ class Follower:
 
     @property
     def store(self) -> StudyStore:
-        """The study's folder, named by `start`, which comes first."""
+        """Returns the study's folder, which the message `start` names; `start` comes first."""
         assert self._store is not None
         return self._store
 
@@ -52,26 +52,26 @@ class Follower:
         Raises:
             Exception: whatever the tracker raises.
         """
-        what = message["do"]
-        if what == "ready":
+        action = message["do"]
+        if action == "ready":
             return
-        if what == "start":
+        if action == "start":
             self._start(Path(message["study"]), message["key"])
-        elif what == "started":
+        elif action == "started":
             self._begin(message["trial"])
-        elif what == "event":
-            self._hear(message["trial"], message["event"])
-        elif what == "ended":
+        elif action == "event":
+            self._log_event(message["trial"], message["event"])
+        elif action == "ended":
             self._end(message["trial"])
-        elif what == "replay":
+        elif action == "replay":
             self._replay(message["trial"])
-        elif what == "artifacts":
+        elif action == "artifacts":
             folder = Path(message["folder"])
             self.tracker.artifacts(sorted(path for path in folder.iterdir() if path.is_file()))
-        elif what == "finish":
+        elif action == "finish":
             self.finish()
         else:
-            raise ValueError(f"unknown message {what!r}")
+            raise ValueError(f"unknown message {action!r}")
 
     def _start(self, root: Path, key: str) -> None:
         self._store, self._key = StudyStore.open(root), key
@@ -86,7 +86,7 @@ class Follower:
         self._open[trial] = followed
         return followed
 
-    def _hear(self, trial: str, event: Event) -> None:
+    def _log_event(self, trial: str, event: Event) -> None:
         followed = self._open.get(trial) or self._begin(trial)
         followed.step = step_of(event, followed.step)
         if metrics := metrics_of(event):
@@ -105,14 +105,14 @@ class Follower:
         del self._open[trial]
 
     def _replay(self, trial: str) -> None:
-        """Tells of a trial that ended in an earlier run, which this tracker did not follow to its end."""
+        """Passes on a whole trial that ended in an earlier run, which this tracker did not follow to its end."""
         self._begin(trial)
         for event in self.store.trial(trial).events()[0]:
-            self._hear(trial, event)
+            self._log_event(trial, event)
         self._end(trial)
 
     def finish(self) -> None:
-        """Ends the runs that are open, as those of a run that was interrupted are, and closes the tracker."""
+        """Ends the runs that are still open, as after an interruption, and closes the tracker."""
         if self._store is not None:
             for trial in list(self._open):
                 self._end(trial)
@@ -120,7 +120,7 @@ class Follower:
 
 
 def send_output_to(path: Path) -> None:
-    """From now on everything that this process prints goes to a file."""
+    """Sends everything that this process prints from now on to a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(log, 1)

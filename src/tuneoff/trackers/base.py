@@ -76,7 +76,7 @@ class Tracker(ABC):
 
     @classmethod
     def lacks(cls) -> list[str]:
-        """Those of the modules that are not installed; imports none."""
+        """Returns the required modules that are not installed; imports none."""
         return [module for module in cls.requires if importlib.util.find_spec(module) is None]
 
     @abstractmethod
@@ -117,11 +117,11 @@ class Tracker(ABC):
         """Writes down what is not written yet and closes the outlet."""
 
 
-def flatten(value: Mapping[str, Any], before: str = "") -> dict[str, Scalar]:
-    """Nested plain data as dotted names -> scalars: lists as JSON, nulls and empty mappings left out."""
+def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Scalar]:
+    """Flattens nested plain data to dotted names -> scalars: lists as JSON, nulls and empty mappings left out."""
     flat: dict[str, Scalar] = {}
     for key, item in value.items():
-        name = f"{before}{key}"
+        name = f"{prefix}{key}"
         if isinstance(item, Mapping):
             flat |= flatten(item, f"{name}.")
         elif isinstance(item, (list, tuple)):

@@ -16,7 +16,7 @@ RUN_TAG = "tuneoff.run"
 PARAMETERS_AT_ONCE = 100
 PARAMETER_LENGTH = 6000
 NAME_LENGTH = 250
-_UNNAMEABLE = re.compile(r"[^\w.\-/ :]")
+_FORBIDDEN_CHARACTERS = re.compile(r"[^\w.\-/ :]")
 """What MLflow allows in no parameter's name; a row's label, which is part of some, may hold it."""
 METRICS_AT_ONCE = 500
 WRITE_SECONDS = 5.0
@@ -36,27 +36,27 @@ class MLflow(Tracker):
     def start(self, study: StudyInfo, folder: Path) -> None:
         for name in ("MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK"):
             os.environ.setdefault(name, "true")
-        elsewhere = os.environ.get("MLFLOW_TRACKING_URI")
+        tracking_uri = os.environ.get("MLFLOW_TRACKING_URI")
         from mlflow.tracking import MlflowClient
 
-        self._client: Any = MlflowClient(tracking_uri=elsewhere or f"sqlite:///{(folder / 'mlflow.db').as_posix()}")
+        self._client: Any = MlflowClient(tracking_uri=tracking_uri or f"sqlite:///{(folder / 'mlflow.db').as_posix()}")
         self._study = study
         self._runs: dict[str, str] = {}
         self._waiting: dict[str, list[Any]] = {}
         self._written = time.monotonic()
-        location = None if elsewhere else (folder / "artifacts").as_uri()
-        found = self._client.get_experiment_by_name(study.group)
-        if found is None:
+        location = None if tracking_uri else (folder / "artifacts").as_uri()
+        experiment = self._client.get_experiment_by_name(study.group)
+        if experiment is None:
             self._experiment = self._client.create_experiment(study.group, artifact_location=location)
-        elif location is not None and found.artifact_location != location:
+        elif location is not None and experiment.artifact_location != location:
             # It keeps absolute paths, and would write to where the study was.
             raise RuntimeError(f"the study was moved after MLflow began to follow it; remove {folder} to begin anew")
         else:
-            self._experiment = found.experiment_id
+            self._experiment = experiment.experiment_id
 
     def begin_trial(self, trial: TrialInfo) -> None:
-        about = {"label": trial.label, "purpose": trial.purpose, "seed": trial.seed, "attempt": trial.attempt}
-        self._runs[trial.id] = self._open(trial.id, trial.name, about, trial.configuration)
+        properties = {"label": trial.label, "purpose": trial.purpose, "seed": trial.seed, "attempt": trial.attempt}
+        self._runs[trial.id] = self._open(trial.id, trial.name, properties, trial.configuration)
 
     def log(self, trial: TrialInfo, step: int, metrics: Mapping[str, float]) -> None:
         from mlflow.entities import Metric
@@ -98,30 +98,32 @@ class MLflow(Tracker):
         self._waiting.clear()
         self._written = time.monotonic()
 
-    def _open(self, run_id: str, name: str, about: Mapping[str, Any], configuration: Mapping[str, Any]) -> str:
-        """MLflow's own id of a run: of the one that has this tag, or of a new one."""
+    def _open(self, run_id: str, name: str, properties: Mapping[str, Any], configuration: Mapping[str, Any]) -> str:
+        """Returns MLflow's own id of a run: of the run that has this tag, or of a new one."""
         from mlflow.entities import Param
 
-        tags = {RUN_TAG: run_id, **{f"tuneoff.{key}": str(value) for key, value in about.items()}}
-        found = self._client.search_runs([self._experiment], f"tags.`{RUN_TAG}` = '{run_id}'", max_results=1)
-        run = found[0] if found else self._client.create_run(self._experiment, tags=tags, run_name=name)
-        opened: str = run.info.run_id
-        if found:
-            self._client.update_run(opened, status="RUNNING")
+        tags = {RUN_TAG: run_id, **{f"tuneoff.{key}": str(value) for key, value in properties.items()}}
+        runs = self._client.search_runs([self._experiment], f"tags.`{RUN_TAG}` = '{run_id}'", max_results=1)
+        run = runs[0] if runs else self._client.create_run(self._experiment, tags=tags, run_name=name)
+        mlflow_id: str = run.info.run_id
+        if runs:
+            self._client.update_run(mlflow_id, status="RUNNING")
             for key, value in tags.items():
-                self._client.set_tag(opened, key, value)
+                self._client.set_tag(mlflow_id, key, value)
         # A parameter may be written once.
-        new = [item for item in _parameters(configuration) if item[0] not in run.data.params]
-        for start in range(0, len(new), PARAMETERS_AT_ONCE):
-            some = new[start : start + PARAMETERS_AT_ONCE]
-            self._client.log_batch(opened, params=[Param(*item) for item in some])
-        return opened
+        parameters = [item for item in _parameters(configuration) if item[0] not in run.data.params]
+        for start in range(0, len(parameters), PARAMETERS_AT_ONCE):
+            batch = parameters[start : start + PARAMETERS_AT_ONCE]
+            self._client.log_batch(mlflow_id, params=[Param(*item) for item in batch])
+        return mlflow_id
 
 
 def _parameters(configuration: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     # Of two names that become the same here, MLflow takes one.
-    named = {_UNNAMEABLE.sub("_", key)[:NAME_LENGTH]: value for key, value in flatten(configuration).items()}
-    for key, value in named.items():
+    parameters = {
+        _FORBIDDEN_CHARACTERS.sub("_", key)[:NAME_LENGTH]: value for key, value in flatten(configuration).items()
+    }
+    for key, value in parameters.items():
         # An empty value is none to MLflow's servers.
         if text := str(value)[:PARAMETER_LENGTH]:
             yield key, text

@@ -1,4 +1,4 @@
-"""The run's side of its trackers: a process for each, told what happens, never waited for while a trial runs."""
+"""The run's side of its trackers: one process for each, which gets messages; a running trial never waits for it."""
 
 from __future__ import annotations
 
@@ -101,11 +101,11 @@ class Outlet:
 
     @property
     def done(self) -> int:
-        """Number of the newest message that it took in."""
+        """Returns the number of the newest message that the tracker took in."""
         return self._done
 
     def tell(self, do: str, **more: Any) -> int:
-        """Passes on a message; never waits. Returns its number, or 0 for a tracker that was given up."""
+        """Sends a message; never waits. Returns the message's number, or 0 for a tracker that was given up."""
         if self.reason or self._hangs():
             return 0
         with self._news:
@@ -126,14 +126,15 @@ class Outlet:
         return bool(self.reason)
 
     def settle(self, seconds: float) -> bool:
-        """Waits until it took in all that it was told, at most so long; False if it did not, or was given up."""
+        """Waits at most `seconds` until the tracker took in all messages. Returns False if it did not, or was given
+        up."""
         limit = time.monotonic() + seconds
         with self._news:
             while not self.reason and self._done < self._sent:
-                left = limit - time.monotonic()
-                if left <= 0:
+                remaining = limit - time.monotonic()
+                if remaining <= 0:
                     return False
-                self._news.wait(left)
+                self._news.wait(remaining)
         return not self.reason
 
     def give_up(self, reason: str) -> None:
@@ -152,7 +153,7 @@ class Outlet:
                 self._process.kill()
 
     def close(self, seconds: float) -> None:
-        """Ends its process, which may take so long to leave of itself."""
+        """Ends the process, which gets `seconds` to end by itself."""
         self._ending = True
         with suppress(queue.Full):
             self._lines.put_nowait(None)
@@ -209,11 +210,11 @@ class Outlets:
 
     @property
     def following(self) -> list[Outlet]:
-        """Those that were not given up."""
+        """Returns the trackers that were not given up."""
         return [outlet for outlet in self._outlets if not outlet.reason]
 
     def open(self, store: StudyStore) -> None:
-        """Opens the outlets of a study whose folder is there, and waits until they are; once."""
+        """Opens the trackers for a study whose folder is there, and waits until they have started; does so once."""
         if self._store is not None or not self._outlets:
             return
         self._store = store
@@ -227,15 +228,15 @@ class Outlets:
         self._keep("following")
 
     def follow(self, listener: Listener) -> Listener:
-        """A listener that tells the trackers too, after the given one."""
+        """Returns a listener that calls the given one and then tells the trackers."""
         if not self.names:
             return listener
 
-        def both(progress: Progress) -> None:
+        def tell_both(progress: Progress) -> None:
             listener(progress)
             self._pass_on(progress)
 
-        return both
+        return tell_both
 
     def _pass_on(self, progress: Progress) -> None:
         if self._store is None:
@@ -246,22 +247,23 @@ class Outlets:
             self._keep_failures([trial])
         elif progress.kind == "ended":
             self._running.discard(trial)
-        what = "replay" if progress.kind == "skipped" else progress.kind
-        more = {"event": progress.event} if progress.kind == "event" else {}
+        kind = "replay" if progress.kind == "skipped" else progress.kind
+        content = {"event": progress.event} if progress.kind == "event" else {}
         attempt = self._store.trial(trial).attempts + 1 if progress.record else 0
         for outlet in self.following:
-            if what == "replay" and self._took.get(outlet.name, {}).get(trial) == attempt:
+            if kind == "replay" and self._took.get(outlet.name, {}).get(trial) == attempt:
                 continue
-            number = outlet.tell(what, trial=trial, **more)
+            number = outlet.tell(kind, trial=trial, **content)
             if number and attempt:
                 self._ended[outlet.name].append((number, trial, attempt))
-        if what in ("ended", "replay"):
+        if kind in ("ended", "replay"):
             self._late(self.following, SETTLE_SECONDS)
             self._keep("following")
         self._note()
 
     def artifacts(self, write: Callable[[], Path]) -> None:
-        """Hands over the report that `write` writes; a report that cannot be written is told by whoever asks next."""
+        """Hands over the report that `write` writes. A report that cannot be written is left to the next caller to
+        report."""
         if not self.following:
             return
         try:
@@ -273,12 +275,13 @@ class Outlets:
             outlet.tell("artifacts", folder=str(page.parent.resolve()))
 
     def _late(self, outlets: list[Outlet], seconds: float) -> list[Outlet]:
-        """Waits for several outlets, at most so long for all together; those that were not done by then."""
+        """Waits for several trackers, at most `seconds` for all together. Returns those that were not done by then."""
         limit = time.monotonic() + seconds
         return [outlet for outlet in outlets if not outlet.settle(limit - time.monotonic()) and not outlet.reason]
 
     def _note(self) -> None:
-        """Tells the person, the running trials' folders and the study's folder of trackers given up since."""
+        """Reports trackers given up since the last call: to the person, in the running trials' folders and in the
+        study's folder."""
         failed = [outlet for outlet in self._outlets if outlet.reason and outlet.name not in self._told]
         for outlet in failed:
             self._told.add(outlet.name)
@@ -288,7 +291,7 @@ class Outlets:
             self._keep("following")
 
     def _keep_failures(self, trials: Iterable[str]) -> None:
-        """Leaves word in the folders of trials, so that their records name the trackers that were given up."""
+        """Writes into the folders of trials which trackers were given up, so that their records name them."""
         failures = {outlet.name: outlet.reason for outlet in self._outlets if outlet.reason}
         if self._store is not None and failures:
             for trial in trials:
@@ -297,16 +300,16 @@ class Outlets:
     def _keep(self, state: str) -> None:
         if self._store is None:
             return
-        found = {}
+        states = {}
         for outlet in self._outlets:
-            took = {trial: attempt for number, trial, attempt in self._ended[outlet.name] if number <= outlet.done}
-            found[outlet.name] = {
+            attempts = {trial: attempt for number, trial, attempt in self._ended[outlet.name] if number <= outlet.done}
+            states[outlet.name] = {
                 "state": "failed" if outlet.reason else state,
                 "reason": outlet.reason or None,
-                "trials": self._took.get(outlet.name, {}) | took,
+                "trials": self._took.get(outlet.name, {}) | attempts,
             }
         try:
-            self._store.trackers.write(self._key, found)
+            self._store.trackers.write(self._key, states)
         except StoreError as error:
             self.say(f"note: {error.message}")
 
@@ -337,11 +340,11 @@ class Outlets:
 
 
 def _refuse_missing(names: Iterable[str]) -> None:
-    lacking = {name: registry.trackers()[name].lacks() for name in names}
-    lacking = {name: modules for name, modules in lacking.items() if modules}
-    if lacking:
-        missing = "; ".join(f"{name} needs {', '.join(modules)}" for name, modules in lacking.items())
-        extras = " ".join(registry.trackers()[name].extra for name in lacking)
+    missing_modules = {name: registry.trackers()[name].lacks() for name in names}
+    missing_modules = {name: modules for name, modules in missing_modules.items() if modules}
+    if missing_modules:
+        missing = "; ".join(f"{name} needs {', '.join(modules)}" for name, modules in missing_modules.items())
+        extras = " ".join(registry.trackers()[name].extra for name in missing_modules)
         raise StudyError(
             f"trackers that are not installed: {missing}",
             hint=f"pip install {extras}" if extras.strip() else "Install the package that it comes with.",

@@ -59,7 +59,7 @@ class TensorBoard(Tracker):
         self._writers.pop(trial.id).close()
 
     def artifacts(self, files: Sequence[Path]) -> None:
-        """The plots as images, the report as text; other files have no place in TensorBoard."""
+        """Writes the plots as images and the report as text; other files have no place in TensorBoard."""
         self._writers[STUDY_RUN] = self._writer(STUDY_RUN)
         for file in files:
             if file.suffix == ".png":
@@ -85,14 +85,16 @@ class TensorBoard(Tracker):
 
 
 def _session_end(completed: bool) -> Any:
-    """What tells the HParams dashboard that a trial has ended, and how."""
+    """Returns the summary that tells the HParams dashboard that a trial has ended, and how."""
     from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 
     status = api_pb2.Status.Value("STATUS_SUCCESS" if completed else "STATUS_FAILURE")
-    ended = plugin_data_pb2.SessionEndInfo(status=status, end_time_secs=time.time())
-    about = metadata.create_summary_metadata(plugin_data_pb2.HParamsPluginData(session_end_info=ended))
-    value = Summary.Value(tag=metadata.SESSION_END_INFO_TAG, metadata=about, tensor=metadata.NULL_TENSOR)
+    session_info = plugin_data_pb2.SessionEndInfo(status=status, end_time_secs=time.time())
+    summary_metadata = metadata.create_summary_metadata(
+        plugin_data_pb2.HParamsPluginData(session_end_info=session_info)
+    )
+    value = Summary.Value(tag=metadata.SESSION_END_INFO_TAG, metadata=summary_metadata, tensor=metadata.NULL_TENSOR)
     return Summary(value=[value])
 
 

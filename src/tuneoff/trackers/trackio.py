@@ -56,7 +56,7 @@ class Trackio(Tracker):
         run = self._runs.pop(trial.id)
         run.log({"final/status": status, **metrics}, step=step)
         if record is not None:
-            self._keep(run, f"record-{trial.id}", "record", [record])
+            self._log_artifact(run, f"record-{trial.id}", "record", [record])
         run.finish()
         self._check()
 
@@ -64,7 +64,7 @@ class Trackio(Tracker):
         run = self._init(self._study.group, self._study.configuration)
         plots = {f"report/{f.stem}": self._trackio.Image(str(f)) for f in files if f.suffix == ".png"}
         run.log({"report/files": len(files), **plots}, step=0)
-        self._keep(run, f"report-{self._study.id}", "report", files)
+        self._log_artifact(run, f"report-{self._study.id}", "report", files)
         run.finish()
         self._check()
 
@@ -87,22 +87,22 @@ class Trackio(Tracker):
         self._check()
         return run
 
-    def _keep(self, run: Any, name: str, kind: str, files: Sequence[Path]) -> None:
+    def _log_artifact(self, run: Any, name: str, kind: str, files: Sequence[Path]) -> None:
         artifact = self._trackio.Artifact(name=name, type=kind)
         for file in files:
             artifact.add_file(str(file), name=file.name)
         run.log_artifact(artifact)
 
     def _listen_to_warnings(self) -> None:
-        """What goes wrong in trackio is no exception but a warning, perhaps in a thread of its own."""
-        before = warnings.showwarning
+        """Collects trackio's warnings: its errors raise no exception but warn, perhaps in another thread."""
+        original_show = warnings.showwarning
 
         def show(
             message: Warning | str, category: type[Warning], filename: str, lineno: int, *more: Any, **others: Any
         ) -> None:
             if issubclass(category, UserWarning) and PACKAGE in Path(filename).parts:
                 self._mishaps.append(str(message))
-            before(message, category, filename, lineno, *more, **others)
+            original_show(message, category, filename, lineno, *more, **others)
 
         warnings.showwarning = show
         warnings.filterwarnings("always", category=UserWarning)

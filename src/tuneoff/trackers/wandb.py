@@ -71,7 +71,7 @@ class WeightsAndBiases(Tracker):
         run = self._runs.pop(trial.id)
         run.summary.update({"status": status, STEP: step, **metrics})
         if record is not None:
-            _keep(run, f"record-{trial.id}", "record", [record])
+            _log_artifact(run, f"record-{trial.id}", "record", [record])
         run.finish(exit_code=0 if status == Status.COMPLETED.value else 1)
 
     def artifacts(self, files: Sequence[Path]) -> None:
@@ -81,7 +81,7 @@ class WeightsAndBiases(Tracker):
         run = self._init(study.id, study.group, "study", dict(study.configuration), [])
         if plots := {f"report/{file.stem}": wandb.Image(str(file)) for file in files if file.suffix == ".png"}:
             run.log(plots)
-        _keep(run, f"report-{study.id}", "report", files)
+        _log_artifact(run, f"report-{study.id}", "report", files)
         run.finish(exit_code=0)
 
     def finish(self) -> None:
@@ -111,7 +111,7 @@ class WeightsAndBiases(Tracker):
         return run
 
 
-def _keep(run: Any, name: str, kind: str, files: Sequence[Path]) -> None:
+def _log_artifact(run: Any, name: str, kind: str, files: Sequence[Path]) -> None:
     import wandb
 
     artifact = wandb.Artifact(name, type=kind)
