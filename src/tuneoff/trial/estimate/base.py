@@ -104,14 +104,16 @@ class Forecaster:
 
     def counter(self, task: Task, features: Sequence[Features], accumulates: bool) -> Callable[[Micro], Step]:
         """Counts micro-batches, each shape once."""
-        known: dict[tuple[int, int, int], Step] = {}
+        steps_by_shape: dict[tuple[int, int, int], Step] = {}
 
         def count(micro: Micro) -> Step:
             key = (*micro.size, micro.targets)
-            if key not in known:
-                chosen = [features[row] for row in micro.rows]
-                known[key] = self.aside.step(task.collate(chosen, 0), task.units(chosen), accumulates=accumulates)
-            return known[key]
+            if key not in steps_by_shape:
+                batch_features = [features[row] for row in micro.rows]
+                steps_by_shape[key] = self.aside.step(
+                    task.collate(batch_features, 0), task.units(batch_features), accumulates=accumulates
+                )
+            return steps_by_shape[key]
 
         return count
 
@@ -143,9 +145,9 @@ class Forecaster:
 
     def train_seconds(self, steps: Sequence[Sequence[Micro]], curve: Curve, update: float, first: float) -> float:
         """Seconds of training: every micro-batch, every update, and once for each shape the making of its kernels."""
-        every = [micro for step in steps for micro in step]
-        shapes = {micro.size for micro in every}
-        return sum(curve(micro.cells) for micro in every) + update * len(steps) + first * len(shapes)
+        micro_batches = [micro for step in steps for micro in step]
+        shapes = {micro.size for micro in micro_batches}
+        return sum(curve(micro.cells) for micro in micro_batches) + update * len(steps) + first * len(shapes)
 
     def searched(self, row: Row) -> tuple[Protocol, list[list[Micro]], float, int] | None:
         """Of a trial of the search: its protocol, its micro-batches, its rows as a share of the verdict's, and how many
@@ -155,8 +157,8 @@ class Forecaster:
         material, protocol = row.material, self.search.protocol
         train = trial_data.subset(material.task, material.examples["train"], protocol.train_rows, protocol.data_seed)
         features = [material.features["train"][example.index] for example in train]
-        rest = sum(len(material.features[split]) for split in ("validation", "test"))
-        share = (len(features) + rest) / (len(material.features["train"]) + rest)
+        evaluation_rows = sum(len(material.features[split]) for split in ("validation", "test"))
+        share = (len(features) + evaluation_rows) / (len(material.features["train"]) + evaluation_rows)
         apart = material.lengths("train").apart
         steps = self.course(Lengths(features, apart), protocol, self.search.seed)
         return protocol, steps, share, len(features)
@@ -164,7 +166,7 @@ class Forecaster:
     def by_phase(
         self,
         row: Row,
-        begun: dict[str, float],
+        startup_seconds: dict[str, float],
         evaluations: Evaluations,
         train: Callable[[list[list[Micro]]], float] | None,
         checkpoint: float,
@@ -181,43 +183,46 @@ class Forecaster:
         if self.method.trains and train is None:
             return {}, {}
         rows = len(row.material.features["train"])
-        times = len(evaluation_steps(rows, self.spec.protocol)) if self.method.trains else 1
-        seconds = dict(begun)
+        validations = len(evaluation_steps(rows, self.spec.protocol)) if self.method.trains else 1
+        seconds = dict(startup_seconds)
         if train is not None:
-            seconds |= {"train": train(row.steps), "checkpoint": times * checkpoint}
-        seconds |= {"validation": evaluations.validation(times), "test": evaluations.test()}
+            seconds |= {"train": train(row.steps), "checkpoint": validations * checkpoint}
+        seconds |= {"validation": evaluations.validation(validations), "test": evaluations.test()}
         seconds["inference"] = evaluations.inference(sum(seconds.values()))
-        found = self.searched(row)
-        if found is None or train is None:
+        search = self.searched(row)
+        if search is None or train is None:
             return seconds, {}
-        protocol, steps, share, size = found
-        points = len(evaluation_steps(size, protocol))
-        sought = {**begun, "tokenize": share * begun["tokenize"], "train": train(steps)}
-        sought |= {"validation": evaluations.validation(points), "checkpoint": points * checkpoint}
-        return seconds, sought
+        protocol, steps, share, size = search
+        search_validations = len(evaluation_steps(size, protocol))
+        search_seconds = {**startup_seconds, "tokenize": share * startup_seconds["tokenize"], "train": train(steps)}
+        search_seconds |= {
+            "validation": evaluations.validation(search_validations),
+            "checkpoint": search_validations * checkpoint,
+        }
+        return seconds, search_seconds
 
     def setup(self, policy: PolicyName, device: torch.device) -> Setup:
         """How a trial of the row would compute there."""
         protocol = self.spec.protocol
-        ways = choose_attention(protocol.attention, device, protocol.max_length, policy)
-        return Setup(policy, ways.training, device.type == "cuda", ways.evaluation)
+        attention = choose_attention(protocol.attention, device, protocol.max_length, policy)
+        return Setup(policy, attention.training, device.type == "cuda", attention.evaluation)
 
     # --- memory
 
     def on_gpu(self, row: Row) -> dict[str, Any]:
         """The figures of memory for the GPU that is asked about."""
         assert self.limit is not None
-        wanted = self.spec.protocol.precision
-        policy: PolicyName = "bf16" if wanted == "auto" else wanted
-        there = self.begin(row.material, self.setup(policy, torch.device("cuda")))
-        step = self.peak_step(there)
-        if there.states is None or step is None:
-            return self.unknown(row, there.missing["counted"])
+        precision = self.spec.protocol.precision
+        policy: PolicyName = "bf16" if precision == "auto" else precision
+        gpu_row = self.begin(row.material, self.setup(policy, torch.device("cuda")))
+        step = self.peak_step(gpu_row)
+        if gpu_row.states is None or step is None:
+            return self.unknown(row, gpu_row.missing["counted"])
         row.missing["memory.reserve"] = (
             f"not measured: {GPU_RESERVE_BYTES / 2**20:.0f} MiB are kept back for the CUDA context and fragmentation"
         )
-        parts = {"reserve": GPU_RESERVE_BYTES, **parts_of(there.states, step.activations)}
-        return self.judge(there, sum(parts.values()), parts, step, self.limit)
+        parts = {"reserve": GPU_RESERVE_BYTES, **parts_of(gpu_row.states, step.activations)}
+        return self.judge(gpu_row, sum(parts.values()), parts, step, self.limit)
 
     def unknown(self, row: Row, reason: str) -> dict[str, Any]:
         """The figures of memory where the peak is not known."""
@@ -227,13 +232,13 @@ class Forecaster:
     def peak_step(self, row: Row) -> Step | None:
         """The step of the greatest peak: of training, or of an evaluation where nothing is trained."""
         if self.method.trains:
-            found = self.largest(row)
-            return found[1] if found is not None else None
+            largest = self.largest(row)
+            return largest[1] if largest is not None else None
         material = row.material
-        widest = max(material.features["test"], key=lambda f: len(f.input_ids) + len(f.target_ids))
+        longest = max(material.features["test"], key=lambda f: len(f.input_ids) + len(f.target_ids))
         size = min(len(material.features["test"]), self.spec.protocol.evaluation_batch_size)
         try:
-            return self.aside.evaluation(material.task.collate([widest] * size, 0))
+            return self.aside.evaluation(material.task.collate([longest] * size, 0))
         except NotCounted as error:
             row.missing["counted"] = f"a forward pass cannot be counted: {error}"
             return None
@@ -241,10 +246,10 @@ class Forecaster:
     def judge(self, row: Row, peak: int, parts: dict[str, int], step: Step | None, available: int) -> dict[str, Any]:
         """Peak, its parts, whether it fits, and what would make it fit."""
         fits = peak <= available
-        found: list[Remedy] = []
+        remedies: list[Remedy] = []
         if not fits and step is not None and self.method.trains:
             try:
-                found = self._remedies(row, peak - step.activations, available)
+                remedies = self._remedies(row, peak - step.activations, available)
             except NotCounted as error:
                 row.missing["remedies"] = f"changes cannot be counted: {error}"
         return {
@@ -252,22 +257,22 @@ class Forecaster:
             "memory": parts,
             "available_bytes": available,
             "fits": fits,
-            "remedies": tuple(found),
+            "remedies": tuple(remedies),
         }
 
     def _remedies(self, row: Row, base: int, available: int) -> list[Remedy]:
         """The smallest change of each kind that fits; the one that keeps the result first."""
-        found = []
+        remedies = []
         features = row.material.features["train"]
         protocol = self.spec.protocol
-        parts = protocol.gradient_accumulation_steps
-        while parts < protocol.batch_size:
-            parts = min(2 * parts, protocol.batch_size)
-            changed = protocol.model_copy(update={"gradient_accumulation_steps": parts})
-            peak = base + self._activations(row, features, changed)
+        accumulation_steps = protocol.gradient_accumulation_steps
+        while accumulation_steps < protocol.batch_size:
+            accumulation_steps = min(2 * accumulation_steps, protocol.batch_size)
+            changed_protocol = protocol.model_copy(update={"gradient_accumulation_steps": accumulation_steps})
+            peak = base + self._activations(row, features, changed_protocol)
             if peak <= available:
-                change = f"protocol.gradient_accumulation_steps={parts}"
-                found.append(Remedy(change=change, peak_memory_bytes=peak, same_result=True))
+                change = f"protocol.gradient_accumulation_steps={accumulation_steps}"
+                remedies.append(Remedy(change=change, peak_memory_bytes=peak, same_result=True))
                 break
         if not protocol.gradient_checkpointing:
             # There are models whose blocks cannot be found.
@@ -275,25 +280,25 @@ class Forecaster:
                 peak = base + self._recomputed(row, features)
                 if peak <= available:
                     change = "protocol.gradient_checkpointing=true"
-                    found.append(Remedy(change=change, peak_memory_bytes=peak, same_result=True))
-        room = protocol.max_length // 2
-        while room >= SHORTEST:
-            cut = [replace(f, input_ids=f.input_ids[:room], prompt_ids=()) for f in features]
-            peak = base + self._activations(row, cut, protocol)
+                    remedies.append(Remedy(change=change, peak_memory_bytes=peak, same_result=True))
+        max_length = protocol.max_length // 2
+        while max_length >= SHORTEST:
+            truncated = [replace(f, input_ids=f.input_ids[:max_length], prompt_ids=()) for f in features]
+            peak = base + self._activations(row, truncated, protocol)
             if peak <= available:
-                change = f"protocol.max_length={room}"
-                found.append(Remedy(change=change, peak_memory_bytes=peak, same_result=False))
+                change = f"protocol.max_length={max_length}"
+                remedies.append(Remedy(change=change, peak_memory_bytes=peak, same_result=False))
                 break
-            room //= 2
-        return found
+            max_length //= 2
+        return remedies
 
     def _recomputed(self, row: Row, features: Sequence[Features]) -> int:
         """Activations of the largest micro-batch with gradient checkpointing."""
-        changed = self.spec.protocol.model_copy(update={"gradient_checkpointing": True})
+        protocol = self.spec.protocol.model_copy(update={"gradient_checkpointing": True})
         task = row.material.task
         try:
-            self.aside.build(self.spec.model_copy(update={"protocol": changed}), task, row.setup)
-            return self._activations(row, features, changed)
+            self.aside.build(self.spec.model_copy(update={"protocol": protocol}), task, row.setup)
+            return self._activations(row, features, protocol)
         finally:
             self.aside.build(self.spec, task, row.setup)
 

@@ -35,13 +35,13 @@ class Common:
             TuneoffError: if data or model cannot be had, or what is read is too long for the model.
         """
         # Demonstrations are drawn by a trial's own seed and stand in every prompt.
-        shown = (method.demonstrations, spec.seed) if method.demonstrations else None
-        key = repr((spec.model, spec.task, spec.protocol.model_copy(update={"seeds": (0,)}), shown))
+        demonstration_key = (method.demonstrations, spec.seed) if method.demonstrations else None
+        key = repr((spec.model, spec.task, spec.protocol.model_copy(update={"seeds": (0,)}), demonstration_key))
         if key not in self._materials:
             self._materials[key] = _load(spec, method)
-        material, model, begun = self._materials[key]
+        material, model, startup_seconds = self._materials[key]
         check_length(model, material.task, spec.protocol.max_length, method, spec.label)
-        return replace(material, spec=spec, trains=method.trains), begun
+        return replace(material, spec=spec, trains=method.trains), startup_seconds
 
     def speed(self, device: torch.device, policy: Policy) -> Speed:
         """How fast the device computes under a policy."""
@@ -59,9 +59,10 @@ def _load(spec: TrialSpec, method: Method[Any]) -> tuple[Material, Any, dict[str
     model: Any = trial_model.build_empty(spec.model, task)[0]
     tokenizer = trial_model.load_tokenizer(spec.model, task)
     loaded = time.perf_counter()
-    shown = demonstrations(method, data.splits["train"], spec.seed)
+    solved_examples = demonstrations(method, data.splits["train"], spec.seed)
     features = {
-        split: task.encode(rows, tokenizer, spec.protocol.max_length, shown) for split, rows in data.splits.items()
+        split: task.encode(rows, tokenizer, spec.protocol.max_length, solved_examples)
+        for split, rows in data.splits.items()
     }
-    begun = {"load": loaded - started, "tokenize": time.perf_counter() - loaded}
-    return Material(spec, task, data.splits, features, method.trains), model, begun
+    startup_seconds = {"load": loaded - started, "tokenize": time.perf_counter() - loaded}
+    return Material(spec, task, data.splits, features, method.trains), model, startup_seconds

@@ -32,82 +32,87 @@ class Counting(Forecaster):
     extra_bytes = 0
     """What its process holds more than one that counts."""
 
-    def __init__(self, *given: Any, common: Common) -> None:
-        super().__init__(*given)
+    def __init__(self, *arguments: Any, common: Common) -> None:
+        super().__init__(*arguments)
         self.common = common
 
     def forecast(self) -> RowForecast:
         protocol = self.spec.protocol
-        material, begun = self.common.material(self.spec, self.method)
+        material, startup_seconds = self.common.material(self.spec, self.method)
         process = max(self.resident, profiler.resident_bytes()) + self.extra_bytes
         policy = apply_policy(protocol.precision, self.device)
         row = self.begin(material, self.setup(policy.name, self.device))
         largest = self.largest(row)
         step = self.peak_step(row)
         if row.states is None or step is None:
-            return self._nothing(row)
-        figures = self.figures(row, largest, policy, begun)
+            return self._forecast_uncounted(row)
+        figures = self.figures(row, largest, policy, startup_seconds)
         if self.limit is not None:
             return self.answer(row, largest, (), **figures, **self.on_gpu(row))
         parts = parts_of(row.states, step.activations)
         if self.device.type == "cpu":
             parts = {"process": process, **parts}
-        judged = self.judge(row, sum(parts.values()), parts, step, self.available())
-        return self.answer(row, largest, (), **figures, **judged)
+        memory_figures = self.judge(row, sum(parts.values()), parts, step, self.available())
+        return self.answer(row, largest, (), **figures, **memory_figures)
 
     def speed(self, policy: Policy) -> Speed:
         """How fast its process computes."""
         return self.common.speed(self.device, policy)
 
-    def _nothing(self, row: Row) -> RowForecast:
+    def _forecast_uncounted(self, row: Row) -> RowForecast:
         reason = row.missing["counted"]
         row.missing = {**dict.fromkeys(("train_seconds", "stored_bytes", "largest"), reason), **row.missing}
         return self.answer(row, None, (), **self.unknown(row, reason))
 
     def figures(
-        self, row: Row, largest: tuple[Micro, Step] | None, policy: Policy, begun: dict[str, float]
+        self, row: Row, largest: tuple[Micro, Step] | None, policy: Policy, startup_seconds: dict[str, float]
     ) -> dict[str, Any]:
         """Seconds and stored bytes; what is kept is taken to be what is trained."""
         assert row.states is not None
         costs = Costs(self.speed(policy))
         states, train = row.states, None
         stored = states.gradients if self.method.trains else 0
-        begun = {**begun, "load": begun["load"] + 4 * states.parameters / BYTES_PER_SECOND}
+        startup_seconds = {
+            **startup_seconds,
+            "load": startup_seconds["load"] + 4 * states.parameters / BYTES_PER_SECOND,
+        }
         if self.method.trains and largest is not None:
             curve = _line(largest[1], largest[0].cells, [micro.cells for step in row.steps for micro in step], costs)
             update = costs.update(states.gradients)
             train = lambda steps: self.train_seconds(steps, curve, update, 0.0)  # noqa: E731
             features: Sequence[Features] = row.material.features["train"]
-            pair = 2 * max(len(f.input_ids) + len(f.target_ids) for f in features)
-            begun["preflight"] = PREFLIGHT_PASSES * curve(pair)
+            pair_cells = 2 * max(len(f.input_ids) + len(f.target_ids) for f in features)
+            startup_seconds["preflight"] = PREFLIGHT_PASSES * curve(pair_cells)
             if row.setup.evaluation not in (None, row.setup.attention):
-                begun["preflight"] += COMPARING_PASSES * curve(pair // 2 * min(kernels.EXAMPLES, len(features)))
+                startup_seconds["preflight"] += COMPARING_PASSES * curve(
+                    pair_cells // 2 * min(kernels.EXAMPLES, len(features))
+                )
         forward = _counted_once(self.count_forward(row.material.task, states.parameters), row.material.task)
         evaluations = Evaluations(row.material, costs, forward, states)
-        seconds, sought = self.by_phase(row, begun, evaluations, train, stored / BYTES_PER_SECOND)
+        seconds, search_seconds = self.by_phase(row, startup_seconds, evaluations, train, stored / BYTES_PER_SECOND)
         return {
             "train_seconds": seconds.get("train"),
             "seconds": seconds,
-            "search_seconds": sought,
+            "search_seconds": search_seconds,
             "stored_bytes": stored,
         }
 
 
-def _line(step: Step, at: int, cells: Sequence[int], costs: Costs) -> Curve:
+def _line(step: Step, step_cells: int, cells: Sequence[int], costs: Costs) -> Curve:
     """Seconds by cells from one step, counted at so many: rough as the times are, more counts would not mend them."""
-    return Curve([(size, costs.seconds(step.scaled(size / at))) for size in {min(cells), at}])
+    return Curve([(size, costs.seconds(step.scaled(size / step_cells))) for size in {min(cells), step_cells}])
 
 
 def _counted_once(count: Callable[[Sequence[Features]], Step], task: Task) -> Callable[[Sequence[Features]], Step]:
     """Counts the first batch that it is asked about, and takes others to cost in proportion."""
-    known: list[tuple[int, Step]] = []
+    first_batch: list[tuple[int, Step]] = []
 
     def scaled(features: Sequence[Features]) -> Step:
         batch = task.collate(features, 0)
         cells = computed_tokens(batch)
-        if not known:
-            known.append((cells, count(features)))
-        at, step = known[0]
-        return step.scaled(cells / at)
+        if not first_batch:
+            first_batch.append((cells, count(features)))
+        first_cells, step = first_batch[0]
+        return step.scaled(cells / first_cells)
 
     return scaled

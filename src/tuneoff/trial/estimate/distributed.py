@@ -47,35 +47,39 @@ class Sharing(Counting):
 
     extra_bytes = RANK_BYTES
 
-    def __init__(self, *given: Any, common: Common) -> None:
-        super().__init__(*given, common=common)
+    def __init__(self, *arguments: Any, common: Common) -> None:
+        super().__init__(*arguments, common=common)
         self.copies = self.gradients = 0
 
     def figures(
-        self, row: Row, largest: tuple[Micro, Step] | None, policy: Policy, begun: dict[str, float]
+        self, row: Row, largest: tuple[Micro, Step] | None, policy: Policy, startup_seconds: dict[str, float]
     ) -> dict[str, Any]:
         """Of sharded weights what is kept alone."""
         if self.spec.shard:
             return {"stored_bytes": self.gradients}
-        return super().figures(row, largest, policy, {**begun, "load": begun["load"] + START_SECONDS})
+        return super().figures(
+            row, largest, policy, {**startup_seconds, "load": startup_seconds["load"] + START_SECONDS}
+        )
 
     def speed(self, policy: Policy) -> Speed:
         """On a CPU that of a share of the cores: all ranks are at work at once."""
-        whole = super().speed(policy)
+        machine_speed = super().speed(policy)
         if self.device.type != "cpu":
-            return whole
+            return machine_speed
         # This process may have been given fewer threads than there are cores, as each rank will be.
         share = min(1.0, core_count() / self.spec.devices / torch.get_num_threads())
-        return replace(whole, operations=share * whole.operations, traffic=share * whole.traffic)
+        return replace(
+            machine_speed, operations=share * machine_speed.operations, traffic=share * machine_speed.traffic
+        )
 
     def train_seconds(self, steps: Sequence[Sequence[Micro]], curve: Curve, update: float, first: float) -> float:
         """Seconds of training: in every step those of the slowest rank, of the sums of gradients and of the update."""
         size = self.spec.devices
-        ranks = [super(Sharing, self).train_seconds([own], curve, 0.0, 0.0) for own in steps]
-        slowest = [max(ranks[start : start + size]) for start in range(0, len(ranks), size)]
+        rank_seconds = [super(Sharing, self).train_seconds([rank_step], curve, 0.0, 0.0) for rank_step in steps]
+        slowest = [max(rank_seconds[start : start + size]) for start in range(0, len(rank_seconds), size)]
         # Summed in a ring, each part of the gradients goes round twice.
-        sent = 2 * (size - 1) / size * self.gradients
-        return sum(slowest) + len(slowest) * (sent / SUM_BYTES_PER_SECOND[self.device.type] + update)
+        sent_bytes = 2 * (size - 1) / size * self.gradients
+        return sum(slowest) + len(slowest) * (sent_bytes / SUM_BYTES_PER_SECOND[self.device.type] + update)
 
     def begin(self, material: Material, setup: Setup) -> Row:
         row = super().begin(material, setup)
@@ -85,10 +89,10 @@ class Sharing(Counting):
             row.missing |= dict.fromkeys(("train_seconds", "seconds", *searched), NO_TIME)
         if row.states is not None:
             self.gradients = row.states.gradients
-            row.states = self._of_a_rank(row.states, material.task)
+            row.states = self._divide_states(row.states, material.task)
         return row
 
-    def _of_a_rank(self, states: States, task: Task) -> States:
+    def _divide_states(self, states: States, task: Task) -> States:
         """What one rank holds of the states of them all."""
         model, view = trial_model.build_empty(self.spec.model, task)
         with torch.device("meta"):
@@ -98,7 +102,7 @@ class Sharing(Counting):
             self.copies = copied_bytes(parameter for group in groups for parameter in group["params"])
             return states
         weights, gradients, optimizer = (
-            -(-held // self.spec.devices) for held in (states.weights, states.gradients, states.optimizer)
+            -(-total_bytes // self.spec.devices) for total_bytes in (states.weights, states.gradients, states.optimizer)
         )
         return States(weights + gathered_bytes(attached.model), states.parameters, gradients, optimizer)
 
@@ -127,5 +131,5 @@ class Sharing(Counting):
 
     def available(self) -> int:
         """Of the machine's memory an equal part for every rank; a GPU's whole."""
-        whole = super().available()
-        return whole // self.spec.devices if self.device.type == "cpu" else whole
+        available_bytes = super().available()
+        return available_bytes // self.spec.devices if self.device.type == "cpu" else available_bytes

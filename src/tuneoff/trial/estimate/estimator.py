@@ -110,19 +110,19 @@ def _forecast(
     started = time.perf_counter()
     method = registry.methods()[verdict.method].create(verdict.options)
     if isinstance(method, Baseline):
-        row = _floor(verdict, method, device)
+        row = _forecast_baseline(verdict, method, device)
     else:
         assert isinstance(method, Method)
-        given = (verdict, search, method, choose_device(device), limit, aside)
+        arguments = (verdict, search, method, choose_device(device), limit, aside)
         if common is None and verdict.devices == 1:
-            row = Probing(*given).forecast()
+            row = Probing(*arguments).forecast()
         else:
-            kind = Sharing if verdict.devices > 1 else Counting
-            row = kind(*given, common=common or Common()).forecast()
+            forecaster = Sharing if verdict.devices > 1 else Counting
+            row = forecaster(*arguments, common=common or Common()).forecast()
     return row.model_copy(update={"forecast_seconds": time.perf_counter() - started})
 
 
-def _floor(spec: TrialSpec, method: Baseline[Any], device: str) -> RowForecast:
+def _forecast_baseline(spec: TrialSpec, method: Baseline[Any], device: str) -> RowForecast:
     """A floor without a model: a few rows are predicted."""
     task = registry.tasks()[spec.task.name](spec.task.options)
     started = time.perf_counter()
@@ -134,7 +134,7 @@ def _floor(spec: TrialSpec, method: Baseline[Any], device: str) -> RowForecast:
         before = time.perf_counter()
         task.score(method.predict(task, data.splits["train"], rows[:FLOOR_ROWS]), split)
         seconds += (time.perf_counter() - before) * len(rows) / min(len(rows), FLOOR_ROWS)
-    unknown = ("peak_memory_bytes", "train_seconds", "largest", "available_bytes", "fits")
+    missing_fields = ("peak_memory_bytes", "train_seconds", "largest", "available_bytes", "fits")
     return RowForecast(
         label=spec.label,
         trial=spec.id,
@@ -143,7 +143,7 @@ def _floor(spec: TrialSpec, method: Baseline[Any], device: str) -> RowForecast:
         seconds={"load": loaded - started, "test": seconds},
         stored_bytes=0,
         predictions_bytes=predictions_bytes(task, data.splits["test"]),
-        missing=dict.fromkeys(unknown, "this method uses no model"),
+        missing=dict.fromkeys(missing_fields, "this method uses no model"),
     )
 
 
@@ -181,17 +181,19 @@ class Probing(Forecaster):
         if not self.method.trains:
             allocator.trim(self.device)
         with phases.meter.phase("test"):
-            read = evaluations.probe(trial)
+            real_batch = evaluations.probe(trial)
         if self.method.trains:
             figures = self._train_memory(row, largest, rungs)
             checkpoint, stored = profiler.keep(trial)
         else:
             figures = self._test_memory(
-                row, phases, evaluations.largest, forward(material.chosen("validation", read.micro.rows))
+                row, phases, evaluations.largest, forward(material.chosen("validation", real_batch.micro.rows))
             )
-        known = ("load", "tokenize", "preflight")
-        begun: dict[str, float] = {name: s for name, s in phases.watch.seconds.items() if name in known}
-        seconds, sought = self.by_phase(row, begun, evaluations, train, checkpoint)
+        startup_phases = ("load", "tokenize", "preflight")
+        startup_seconds: dict[str, float] = {
+            name: s for name, s in phases.watch.seconds.items() if name in startup_phases
+        }
+        seconds, search_seconds = self.by_phase(row, startup_seconds, evaluations, train, checkpoint)
         if self.limit is not None:
             figures = self.on_gpu(row)
         return self.answer(
@@ -200,7 +202,7 @@ class Probing(Forecaster):
             rungs,
             train_seconds=seconds.get("train"),
             seconds=seconds,
-            search_seconds=sought,
+            search_seconds=search_seconds,
             stored_bytes=stored,
             **figures,
         )
@@ -210,27 +212,27 @@ class Probing(Forecaster):
     ) -> tuple[list[profiler.Rung], Callable[[list[list[Micro]]], float]]:
         """Runs real steps; returns them and what training on given micro-batches takes."""
         shapes = representatives(row.steps)
-        last = largest[0] if largest is not None else candidates(row.steps)[0]
-        shapes = [shape for shape in shapes if shape.size != last.size]
-        curve = self._curve(row, [*shapes, last], costs)
+        largest_shape = largest[0] if largest is not None else candidates(row.steps)[0]
+        shapes = [shape for shape in shapes if shape.size != largest_shape.size]
+        curve = self._curve(row, [*shapes, largest_shape], costs)
         expected = self.train_seconds(row.steps, curve, 0.0, 0.0)
         budget = max(profiler.STEP_SECONDS, min(MOST_BUDGET_SECONDS, BUDGET_SHARE * expected))
-        states = row.states.gradients + row.states.optimizer if row.states is not None else 0
-        climb = profiler.Climb(trial, phases, row.count, costs, states)
+        states_bytes = row.states.gradients + row.states.optimizer if row.states is not None else 0
+        climb = profiler.Climb(trial, phases, row.count, costs, states_bytes)
         allocator.trim(self.device)
-        climb.climb([*shapes, last], budget)
+        climb.climb([*shapes, largest_shape], budget)
         if climb.unfit is not None:
             row.missing["probed"] = climb.unfit
-        every = [micro for step in row.steps for micro in step]
-        self.growth = climb.growth(every, profiler.MORE_SECONDS)
-        curve = self._curve(row, [*shapes, last], costs)
+        micro_batches = [micro for step in row.steps for micro in step]
+        self.growth = climb.growth(micro_batches, profiler.MORE_SECONDS)
+        curve = self._curve(row, [*shapes, largest_shape], costs)
         rungs = climb.rungs
         # The first of all also wakes what later shapes find awake.
-        firsts = [rung.first_seconds for rung in (rungs[1:] or rungs)]
-        first = statistics.median(firsts) if firsts else 0.0
+        first_times = [rung.first_seconds for rung in (rungs[1:] or rungs)]
+        first_seconds = statistics.median(first_times) if first_times else 0.0
         gradients = 4 * trial.counts.trainable.total
         update = statistics.median(rung.update_seconds for rung in rungs) if rungs else costs.update(gradients)
-        return rungs, lambda steps: self.train_seconds(steps, curve, update, first)
+        return rungs, lambda steps: self.train_seconds(steps, curve, update, first_seconds)
 
     def _curve(self, row: Row, shapes: Sequence[Micro], costs: Costs) -> Curve:
         return Curve([(shape.cells, costs.seconds(row.count(shape))) for shape in shapes])
@@ -239,47 +241,51 @@ class Probing(Forecaster):
         self, row: Row, largest: tuple[Micro, Step] | None, rungs: Sequence[profiler.Rung]
     ) -> dict[str, Any]:
         """The measured peak of the largest shape that was run, and what was counted from there on."""
-        top = max(rungs, key=lambda rung: (rung.counted.activations, rung.micro.cells), default=None)
-        if top is None or top.peak_bytes is None:
+        largest_rung = max(rungs, key=lambda rung: (rung.counted.activations, rung.micro.cells), default=None)
+        if largest_rung is None or largest_rung.peak_bytes is None:
             return self.unknown(row, row.missing.get("probed", "no peak of memory can be measured here"))
         if largest is None or row.states is None:
-            if top.micro.size != candidates(row.steps)[0].size:
+            if largest_rung.micro.size != candidates(row.steps)[0].size:
                 return self.unknown(row, row.missing["counted"])
-            return self.judge(row, top.peak_bytes, {"process": top.peak_bytes}, None, self.available())
+            return self.judge(
+                row, largest_rung.peak_bytes, {"process": largest_rung.peak_bytes}, None, self.available()
+            )
         step = largest[1]
-        returned = self.device.type != "cpu" or self.spec.execution.release_memory
-        holes = 1.0 if returned else 1 + HOLES_SHARE
-        more = round(holes * max(0, step.activations - top.counted.activations))
-        peak = top.peak_bytes + more + self._grown(row, top, step.activations, len(rungs))
-        return self.judge(row, peak, _with_rest(peak, row.states, step.activations), step, self.available())
+        memory_returned = self.device.type != "cpu" or self.spec.execution.release_memory
+        heap_factor = 1.0 if memory_returned else 1 + HOLES_SHARE
+        extra_bytes = round(heap_factor * max(0, step.activations - largest_rung.counted.activations))
+        peak = (
+            largest_rung.peak_bytes + extra_bytes + self._growth_bytes(row, largest_rung, step.activations, len(rungs))
+        )
+        return self.judge(row, peak, _peak_parts(peak, row.states, step.activations), step, self.available())
 
-    def _grown(self, row: Row, top: profiler.Rung, activations: int, run: int) -> int:
+    def _growth_bytes(self, row: Row, largest_rung: profiler.Rung, activations: int, run_shapes: int) -> int:
         """Bytes by which the process will have grown at the end of training, by all shapes that are still to come."""
-        assert top.peak_bytes is not None
-        untried = 0.0 if self.spec.execution.release_memory else GROWTH_SHARE * top.peak_bytes
-        growth = untried if self.growth is None else self.growth
+        assert largest_rung.peak_bytes is not None
+        default_growth = 0.0 if self.spec.execution.release_memory else GROWTH_SHARE * largest_rung.peak_bytes
+        growth = default_growth if self.growth is None else self.growth
         shapes = len({micro.size for step in row.steps for micro in step})
-        new = max(0.0, _slowing(shapes) - _slowing(run))
-        return round(min(growth * new, HOLES_SHARE * activations + KERNEL_BYTES * new))
+        new_shapes = max(0.0, _even_shapes(shapes) - _even_shapes(run_shapes))
+        return round(min(growth * new_shapes, HOLES_SHARE * activations + KERNEL_BYTES * new_shapes))
 
     def _test_memory(self, row: Row, phases: Phases, largest: Step, run: Step) -> dict[str, Any]:
         """The same of the test, for a method without training."""
-        made = phases.meter.memory().phases["test"]
-        measured = made.allocated_bytes if phases.meter.cuda else made.resident_bytes
-        if measured is None:
+        peaks = phases.meter.memory().phases["test"]
+        measured_peak = peaks.allocated_bytes if phases.meter.cuda else peaks.resident_bytes
+        if measured_peak is None:
             return self.unknown(row, "no peak of memory can be measured here")
         if row.states is None:
             return self.unknown(row, row.missing["counted"])
-        peak = measured + max(0, largest.activations - run.activations)
-        return self.judge(row, peak, _with_rest(peak, row.states, largest.activations), None, self.available())
+        peak = measured_peak + max(0, largest.activations - run.activations)
+        return self.judge(row, peak, _peak_parts(peak, row.states, largest.activations), None, self.available())
 
 
-def _slowing(shapes: int) -> float:
+def _even_shapes(shapes: int) -> float:
     """What so many shapes add, in those of one: what the first leave behind serves later ones more and more."""
     return shapes if shapes <= EVEN_SHAPES else EVEN_SHAPES * (1 + math.log(shapes / EVEN_SHAPES))
 
 
-def _with_rest(peak: int, states: States, activations: int) -> dict[str, int]:
+def _peak_parts(peak: int, states: States, activations: int) -> dict[str, int]:
     """The parts of a peak; what is not counted is the process's."""
     parts = parts_of(states, activations)
     return {"process": max(0, peak - sum(parts.values())), **parts}

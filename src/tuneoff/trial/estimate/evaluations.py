@@ -70,14 +70,19 @@ class Evaluations:
         self, material: Material, costs: Costs, count: Callable[[Sequence[Features]], Step], states: States
     ) -> None:
         self._material, self._costs, self._states = material, costs, states
-        self._batches = {split: self._dealt(split) for split in ("validation", "test")}
-        every = [(split, batch) for split, batches in self._batches.items() for batch in batches]
+        self._batches = {split: self._rank_batches(split) for split in ("validation", "test")}
+        all_batches = [(split, batch) for split, batches in self._batches.items() for batch in batches]
         # Batches of fewer examples are the rest of a split.
-        usual = max(len(batch.rows) for _, batch in every)
-        full = sorted((pair for pair in every if len(pair[1].rows) == usual), key=lambda pair: pair[1].cells)
-        ends = {batch.cells: count(material.chosen(split, batch.rows)) for split, batch in (full[0], full[-1])}
-        self.largest = ends[full[-1][1].cells]
-        self._forward = Curve([(cells, costs.seconds(step)) for cells, step in ends.items()])
+        usual_size = max(len(batch.rows) for _, batch in all_batches)
+        full_batches = sorted(
+            (pair for pair in all_batches if len(pair[1].rows) == usual_size), key=lambda pair: pair[1].cells
+        )
+        steps_by_cells = {
+            batch.cells: count(material.chosen(split, batch.rows))
+            for split, batch in (full_batches[0], full_batches[-1])
+        }
+        self.largest = steps_by_cells[full_batches[-1][1].cells]
+        self._forward = Curve([(cells, costs.seconds(step)) for cells, step in steps_by_cells.items()])
         middle = material.features["test"][len(material.features["test"]) // 2]
         self._single, self._calls = costs.seconds(count([middle])), self.largest.calls
         self._first = self._again = 1.0
@@ -87,19 +92,19 @@ class Evaluations:
     def probe(self, trial: Assembled) -> Read:
         """Runs a real batch, a few single examples and, where the task writes, a few tokens; returns the batch."""
         batches = self._batches["validation"]
-        batch = self._cut(batches[len(batches) // 2])
-        read = probe.evaluate(trial, "validation", batch)
-        least = self._forward(batch.cells)
-        self._first, self._again = read.first_seconds / least, read.seconds / least
+        batch = self._shorten_batch(batches[len(batches) // 2])
+        real_batch = probe.evaluate(trial, "validation", batch)
+        counted_seconds = self._forward(batch.cells)
+        self._first, self._again = real_batch.first_seconds / counted_seconds, real_batch.seconds / counted_seconds
         if trial.bench.writes:
             rows = batch.rows
             self._alone = probe.write(trial, self._material.chosen("validation", rows[:1]))
             self._together = probe.write(trial, self._material.chosen("validation", rows)) if rows[1:] else self._alone
         else:
             self._single = probe.single(trial, evenly(self._material.features["test"], SINGLES))
-        return read
+        return real_batch
 
-    def _cut(self, batch: Micro) -> Micro:
+    def _shorten_batch(self, batch: Micro) -> Micro:
         """As many of a batch's examples as the budget of one batch allows."""
         count = len(batch.rows)
         while count > 1 and self._forward(batch.cells) * count / len(batch.rows) > probe.OTHER_SECONDS:
@@ -123,15 +128,18 @@ class Evaluations:
     def inference(self, before: float) -> float:
         """Seconds of timing the trained model, in a trial that takes so many before."""
         count = self._material.spec.execution.latency_examples
-        wanted = latency_examples(self._material.features["test"], count) if count else []
+        timed_examples = latency_examples(self._material.features["test"], count) if count else []
         budget = latency_budget(before)
         if self._writes:
-            return _within(budget, (self._written(1, len(f.input_ids), self._steps([f])) for f in wanted))
-        singles = _within(budget, repeat(self._single, len(wanted))) + min(WARM_UP, len(wanted)) * self._single
+            return _within(budget, (self._written(1, len(f.input_ids), self._steps([f])) for f in timed_examples))
+        singles = (
+            _within(budget, repeat(self._single, len(timed_examples)))
+            + min(WARM_UP, len(timed_examples)) * self._single
+        )
         size = self._material.spec.protocol.evaluation_batch_size
         lengths = sorted(len(f.input_ids) for f in self._material.features["test"][: 2 * size])
-        parts = [lengths[start : start + size] for start in range(0, len(lengths), size)]
-        return singles + self._again * sum(self._forward(len(part) * part[-1]) for part in [parts[0], *parts])
+        batches = [lengths[start : start + size] for start in range(0, len(lengths), size)]
+        return singles + self._again * sum(self._forward(len(batch) * batch[-1]) for batch in [batches[0], *batches])
 
     @property
     def _writes(self) -> bool:
@@ -148,14 +156,14 @@ class Evaluations:
         prompts = [len(f.prompt_ids or f.input_ids) for f in features]
         return sum(
             self._written(len(batch.rows), batch.cells, self._steps(self._material.chosen(split, batch.rows)))
-            for batch in self._dealt(split, prompts)
+            for batch in self._rank_batches(split, prompts)
         )
 
-    def _dealt(self, split: str, prompts: Sequence[int] | None = None) -> list[Micro]:
+    def _rank_batches(self, split: str, prompts: Sequence[int] | None = None) -> list[Micro]:
         """A split's batches; of several ranks those of the first, which has the most, and the longest."""
         spec = self._material.spec
-        made = evaluation_batches(self._material.lengths(split), spec.protocol.evaluation_batch_size, prompts)
-        return made[:: spec.devices]
+        batches = evaluation_batches(self._material.lengths(split), spec.protocol.evaluation_batch_size, prompts)
+        return batches[:: spec.devices]
 
     def _written(self, examples: int, cells: int, steps: int) -> float:
         """Seconds to write for a batch."""

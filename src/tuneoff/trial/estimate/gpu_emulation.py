@@ -52,10 +52,10 @@ def _attention(
     if attn_mask is not None:
         bias = attn_mask.to(query.dtype)
         bias = bias.expand(query.shape[0], query.shape[1], query.shape[2], key.shape[2])
-    made: torch.Tensor = torch.ops.aten._scaled_dot_product_efficient_attention(
+    output: torch.Tensor = torch.ops.aten._scaled_dot_product_efficient_attention(
         query, key, value, bias, True, dropout_p, is_causal, scale=scale
     )[0]
-    return made
+    return output
 
 
 REPLACED: dict[Any, Callable[..., torch.Tensor]] = {

@@ -35,14 +35,14 @@ class Aside:
     """
 
     def __init__(self) -> None:
-        forks = "fork" in multiprocessing.get_all_start_methods()
-        context: Any = multiprocessing.get_context("fork" if forks else "spawn")
-        self._ours, theirs = context.Pipe()
+        can_fork = "fork" in multiprocessing.get_all_start_methods()
+        context: Any = multiprocessing.get_context("fork" if can_fork else "spawn")
+        self._ours, child_end = context.Pipe()
         # A fork has our end too and must close it, or it would never see that we are gone.
-        given = (theirs, self._ours if forks else None, os.getpid())
-        self._process = context.Process(target=_serve, args=given, daemon=True)
+        arguments = (child_end, self._ours if can_fork else None, os.getpid())
+        self._process = context.Process(target=_serve, args=arguments, daemon=True)
         self._process.start()
-        theirs.close()
+        child_end.close()
 
     def __enter__(self) -> Self:
         return self
@@ -62,8 +62,8 @@ class Aside:
         Raises:
             NotCounted: if it cannot be.
         """
-        made: States = self._ask("build", spec, task, setup)
-        return made
+        states: States = self._ask("build", spec, task, setup)
+        return states
 
     def step(self, batch: Batch, units: int, *, accumulates: bool = False) -> Step:
         """As `Twin.step`.
@@ -71,8 +71,8 @@ class Aside:
         Raises:
             NotCounted: if this model's step cannot be counted.
         """
-        made: Step = self._ask("step", batch, units, accumulates)
-        return made
+        step: Step = self._ask("step", batch, units, accumulates)
+        return step
 
     def evaluation(self, batch: Batch) -> Step:
         """As `Twin.evaluation`.
@@ -80,62 +80,62 @@ class Aside:
         Raises:
             NotCounted: if this model's forward pass cannot be counted.
         """
-        made: Step = self._ask("evaluation", batch)
-        return made
+        step: Step = self._ask("evaluation", batch)
+        return step
 
-    def _ask(self, what: str, *given: Any) -> Any:
+    def _ask(self, request: str, *arguments: Any) -> Any:
         try:
             # Pickled here: the connection's own way would put tensors into shared memory.
-            self._ours.send_bytes(pickle.dumps((what, given)))
+            self._ours.send_bytes(pickle.dumps((request, arguments)))
             if not self._ours.poll(PATIENCE_SECONDS):
                 self._process.kill()
                 raise NotCounted(f"it took longer than {PATIENCE_SECONDS:.0f} s")
-            made = pickle.loads(self._ours.recv_bytes())
+            answer = pickle.loads(self._ours.recv_bytes())
         except (EOFError, OSError) as error:
             raise NotCounted(f"the process that counts has ended: {error or type(error).__name__}") from None
-        if isinstance(made, NotCounted):
-            raise made
-        return made
+        if isinstance(answer, NotCounted):
+            raise answer
+        return answer
 
 
-def _serve(theirs: Connection, ours: Connection | None, asker: int) -> None:
+def _serve(child_end: Connection, parent_end: Connection | None, parent_pid: int) -> None:
     """Answers until the asker is gone."""
     # A count may take long, and would see only afterwards that nobody waits for it.
-    die_with(asker)
+    die_with(parent_pid)
     import torch
 
-    if ours is not None:
-        ours.close()
+    if parent_end is not None:
+        parent_end.close()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     # A fork must not use threads that the asker may have started.
     torch.set_num_threads(1)
-    kept: dict[str, Twin] = {}
+    twins: dict[str, Twin] = {}
     while True:
         try:
-            what, given = pickle.loads(theirs.recv_bytes())
+            request, arguments = pickle.loads(child_end.recv_bytes())
         except (EOFError, OSError):
             return
-        made: Any
+        answer: Any
         try:
-            made = _answer(what, given, kept)
+            answer = _answer(request, arguments, twins)
         except Exception as error:
             # Any model, method or third party's code may fail on tensors without memory: it is not counted then.
             text = str(error).strip()
             line = text.splitlines()[0] if text else ""
             print(f"not counted: {type(error).__name__}: {text}", file=sys.stderr, flush=True)
-            made = NotCounted(f"{type(error).__name__}: {line}" if line else type(error).__name__)
+            answer = NotCounted(f"{type(error).__name__}: {line}" if line else type(error).__name__)
         try:
-            theirs.send_bytes(pickle.dumps(made))
+            child_end.send_bytes(pickle.dumps(answer))
         except OSError:
             return
 
 
-def _answer(what: str, given: tuple[Any, ...], kept: dict[str, Twin]) -> States | Step:
-    if what == "build":
-        kept.clear()
-        kept["twin"] = Twin(*given)
-        return kept["twin"].states
-    if what == "step":
-        batch, units, accumulates = given
-        return kept["twin"].step(batch, units, accumulates=accumulates)
-    return kept["twin"].evaluation(*given)
+def _answer(request: str, arguments: tuple[Any, ...], twins: dict[str, Twin]) -> States | Step:
+    if request == "build":
+        twins.clear()
+        twins["twin"] = Twin(*arguments)
+        return twins["twin"].states
+    if request == "step":
+        batch, units, accumulates = arguments
+        return twins["twin"].step(batch, units, accumulates=accumulates)
+    return twins["twin"].evaluation(*arguments)

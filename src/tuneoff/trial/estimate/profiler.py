@@ -100,23 +100,23 @@ class Climb:
         The last is the most telling: time for it is kept back, where there is enough, and it may take `for_last`
         seconds whatever is left. One shape is run in any case.
         """
-        left = budget
+        remaining = budget
         for number, shape in enumerate(shapes):
-            last = number == len(shapes) - 1
-            kept = 0.0 if last else self._price(shapes[-1])
-            kept = kept if kept < left / 2 else 0.0
-            if last:
-                left = max(left, for_last)
-            chosen = self._affordable(shape, left - kept)
-            if chosen is None or any(rung.micro.size == chosen.size for rung in self.rungs):
+            is_last = number == len(shapes) - 1
+            reserved = 0.0 if is_last else self._step_price(shapes[-1])
+            reserved = reserved if reserved < remaining / 2 else 0.0
+            if is_last:
+                remaining = max(remaining, for_last)
+            affordable = self._affordable(shape, remaining - reserved)
+            if affordable is None or any(rung.micro.size == affordable.size for rung in self.rungs):
                 continue
-            counted = self._count(chosen)
+            counted = self._count(affordable)
             if not self._fits(counted):
                 return
-            share = (left - kept) / (len(shapes) - number)
+            share = (remaining - reserved) / (len(shapes) - number)
             started = time.perf_counter()
-            self._run(chosen, counted, share)
-            left -= time.perf_counter() - started
+            self._run(affordable, counted, share)
+            remaining -= time.perf_counter() - started
 
     def growth(self, shapes: Sequence[Micro], budget: float) -> float | None:
         """Bytes by which each new shape lets the process grow, beyond what its tensors take; None where none is run.
@@ -126,25 +126,25 @@ class Climb:
         """
         if self._phases.meter.cuda or not self.rungs:
             return 0.0
-        limit, left, new = max(rung.micro.cells for rung in self.rungs), budget, 0
-        seen = {rung.micro.size for rung in self.rungs}
-        before = resident_bytes()
+        max_cells, remaining, new_shapes = max(rung.micro.cells for rung in self.rungs), budget, 0
+        tried_sizes = {rung.micro.size for rung in self.rungs}
+        bytes_before = resident_bytes()
         for shape in shapes:
             price = self._costs.seconds(self.rungs[-1].counted) * shape.cells / self.rungs[-1].micro.cells
-            if shape.size in seen or shape.cells > limit or price * self._passes > left:
+            if shape.size in tried_sizes or shape.cells > max_cells or price * self._passes > remaining:
                 continue
-            seen.add(shape.size)
-            left -= sum(self._step(shape))
-            new += 1
-        return max(0.0, (resident_bytes() - before) / new) if new else None
+            tried_sizes.add(shape.size)
+            remaining -= sum(self._step(shape))
+            new_shapes += 1
+        return max(0.0, (resident_bytes() - bytes_before) / new_shapes) if new_shapes else None
 
-    def _price(self, shape: Micro) -> float:
+    def _step_price(self, shape: Micro) -> float:
         """Seconds of the first step of a shape and one more."""
         return 2 * self._passes * self._costs.seconds(self._count(shape))
 
     def _affordable(self, shape: Micro, seconds: float) -> Micro | None:
         """The most of a shape's examples that the seconds allow, or None; one example where nothing was run yet."""
-        price, count = self._price(shape), len(shape.rows)
+        price, count = self._step_price(shape), len(shape.rows)
         while count > 1 and price * count / len(shape.rows) > seconds:
             count = count // 2
         if price * count / len(shape.rows) > seconds and self.rungs:
@@ -158,8 +158,11 @@ class Climb:
         return Micro(tuple(rows), shape.cells // len(shape.rows) * count, targets)
 
     def _fits(self, counted: Step) -> bool:
-        new = 0 if self.rungs else self._states_bytes
-        needed, free = MARGIN * (counted.activations + new), free_bytes(self._trial.bench.device)
+        states_bytes = 0 if self.rungs else self._states_bytes
+        needed, free = (
+            MARGIN * (counted.activations + states_bytes),
+            free_bytes(self._trial.bench.device),
+        )
         if needed <= free:
             return True
         self.unfit = (
@@ -172,9 +175,9 @@ class Climb:
         with self._phases.meter.phase(name):
             first, updates = self._step(shape)
             repeats = max(1, min(MOST_REPEATS, int(share / max(first * self._passes + updates, 1e-9)) - 1))
-            timed = [self._step(shape) for _ in range(repeats)]
-        seconds = statistics.median(micro for micro, _ in timed)
-        peaks = self._phases.meter.memory().phases[name]
+            timings = [self._step(shape) for _ in range(repeats)]
+        seconds = statistics.median(micro for micro, _ in timings)
+        peak_memory = self._phases.meter.memory().phases[name]
         self._costs.saw(counted, seconds)
         self.rungs.append(
             Rung(
@@ -183,8 +186,8 @@ class Climb:
                 steps=repeats,
                 seconds=seconds,
                 first_seconds=max(0.0, first - seconds),
-                update_seconds=statistics.median(update for _, update in timed),
-                peak_bytes=peaks.allocated_bytes if self._phases.meter.cuda else peaks.resident_bytes,
+                update_seconds=statistics.median(update for _, update in timings),
+                peak_bytes=peak_memory.allocated_bytes if self._phases.meter.cuda else peak_memory.resident_bytes,
             )
         )
 
@@ -196,12 +199,12 @@ class Climb:
         started = time.perf_counter()
         accumulate(bench, [bench.batch(features) for _ in range(self._passes)], bench.task.units(features))
         bench.synchronise()
-        between = time.perf_counter()
+        gradients_ready = time.perf_counter()
         clip(bench, self._trained, spec.protocol.clip_norm)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         bench.synchronise()
-        return (between - started) / self._passes, time.perf_counter() - between
+        return (gradients_ready - started) / self._passes, time.perf_counter() - gradients_ready
 
 
 def resident_bytes() -> int:
@@ -280,16 +283,16 @@ def write(trial: Assembled, features: Sequence[Features]) -> Written:
     def once(limit: int) -> tuple[float, int]:
         bench.synchronise()
         started = time.perf_counter()
-        made = bench.generate(features, limit)
+        token_lists = bench.generate(features, limit)
         bench.synchronise()
         # The end-of-text token is written too, and not returned.
-        return time.perf_counter() - started, min(limit, max(map(len, made)) + 1)
+        return time.perf_counter() - started, min(limit, max(map(len, token_lists)) + 1)
 
     with bench.evaluating():
         once(1)
-        read, _ = once(1)
-        both, steps = once(1 + WRITTEN)
-    return Written(len(features), read, max(0.0, both - read) / max(1, steps - 1))
+        read_seconds, _ = once(1)
+        total_seconds, steps = once(1 + WRITTEN)
+    return Written(len(features), read_seconds, max(0.0, total_seconds - read_seconds) / max(1, steps - 1))
 
 
 def keep(trial: Assembled) -> tuple[float, int]:

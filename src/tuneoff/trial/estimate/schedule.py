@@ -54,8 +54,8 @@ class Lengths:
 
     def micro(self, rows: Sequence[int]) -> Micro:
         """These examples as one batch."""
-        chosen = np.asarray(rows, dtype=np.int64)
-        inputs, targets = self.inputs[chosen], self.targets[chosen]
+        indices = np.asarray(rows, dtype=np.int64)
+        inputs, targets = self.inputs[indices], self.targets[indices]
         width = int(inputs.max() + targets.max()) if self.apart else int((inputs + targets).max())
         return Micro(tuple(int(row) for row in rows), len(rows) * width, int(targets.sum()))
 
@@ -68,29 +68,31 @@ def reads_apart(task: Task, features: Sequence[Features]) -> bool:
 def course(lengths: Lengths, protocol: Protocol, seed: int) -> list[list[Micro]]:
     """The micro-batches of every optimizer step."""
     steps: list[list[Micro]] = []
-    wanted = total_steps(len(lengths), protocol)
-    for chosen in batches(len(lengths), protocol, seed):
-        if len(steps) == wanted:
+    step_count = total_steps(len(lengths), protocol)
+    for batch_rows in batches(len(lengths), protocol, seed):
+        if len(steps) == step_count:
             break
-        steps.append([lengths.micro(rows) for rows in micro_batches(chosen, protocol.gradient_accumulation_steps)])
+        steps.append([lengths.micro(rows) for rows in micro_batches(batch_rows, protocol.gradient_accumulation_steps)])
     return steps
 
 
 def representatives(steps: Sequence[Sequence[Micro]], count: int = REPRESENTATIVES) -> list[Micro]:
     """Micro-batches of the usual number of examples, at even quantiles of their cells, the fewest first."""
-    every = [micro for step in steps for micro in step]
-    usual = max(len(micro.rows) for micro in every)
-    full = sorted((micro for micro in every if len(micro.rows) == usual), key=lambda micro: micro.cells)
-    places = np.linspace(0, len(full) - 1, count).round().astype(int)
-    return list({full[place].cells: full[place] for place in places}.values())
+    all_batches = [micro for step in steps for micro in step]
+    usual_size = max(len(micro.rows) for micro in all_batches)
+    full_batches = sorted(
+        (micro for micro in all_batches if len(micro.rows) == usual_size), key=lambda micro: micro.cells
+    )
+    positions = np.linspace(0, len(full_batches) - 1, count).round().astype(int)
+    return list({full_batches[position].cells: full_batches[position] for position in positions}.values())
 
 
 def candidates(steps: Sequence[Sequence[Micro]]) -> list[Micro]:
     """The micro-batches one of which takes the most memory: that of the most cells and that of the most targets."""
-    every = [micro for step in steps for micro in step]
-    found = [max(every, key=lambda micro: (micro.cells, micro.targets))]
-    found.append(max(every, key=lambda micro: (micro.targets, micro.cells)))
-    return list(dict.fromkeys(found))
+    all_batches = [micro for step in steps for micro in step]
+    largest = [max(all_batches, key=lambda micro: (micro.cells, micro.targets))]
+    largest.append(max(all_batches, key=lambda micro: (micro.targets, micro.cells)))
+    return list(dict.fromkeys(largest))
 
 
 def evaluation_batches(lengths: Lengths, size: int, prompts: Sequence[int] | None = None) -> list[Micro]:
@@ -102,7 +104,7 @@ def evaluation_batches(lengths: Lengths, size: int, prompts: Sequence[int] | Non
         prompts: tokens of each prompt, where it is prompts that are read and not whole examples.
     """
     keys = lengths.inputs + lengths.targets if prompts is None else np.asarray(prompts, dtype=np.int64)
-    made = [lengths.micro(rows) for rows in like_batches([int(key) for key in keys], size)]
+    split_batches = [lengths.micro(rows) for rows in like_batches([int(key) for key in keys], size)]
     if prompts is None:
-        return made
-    return [replace(micro, cells=len(micro.rows) * int(keys[list(micro.rows)].max())) for micro in made]
+        return split_batches
+    return [replace(micro, cells=len(micro.rows) * int(keys[list(micro.rows)].max())) for micro in split_batches]

@@ -120,14 +120,16 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        made = func(*args, **(kwargs or {}))
+        outputs = func(*args, **(kwargs or {}))
         self.calls += 1
-        self.operations += _operations(func, args, kwargs or {}, made)
-        written = [self._note(tensor) for tensor in tree_leaves(made) if isinstance(tensor, torch.Tensor)]
-        if any(written) or func._schema.is_mutable:
-            given = tree_leaves((args, kwargs or {}))
-            self.traffic += sum(written) + sum(_size(tensor) for tensor in given if isinstance(tensor, torch.Tensor))
-        return made
+        self.operations += _operations(func, args, kwargs or {}, outputs)
+        written_bytes = [self._note(tensor) for tensor in tree_leaves(outputs) if isinstance(tensor, torch.Tensor)]
+        if any(written_bytes) or func._schema.is_mutable:
+            inputs = tree_leaves((args, kwargs or {}))
+            self.traffic += sum(written_bytes) + sum(
+                _size(tensor) for tensor in inputs if isinstance(tensor, torch.Tensor)
+            )
+        return outputs
 
     def _note(self, tensor: torch.Tensor) -> int:
         """Bytes of a tensor that is new; 0 for a view of one that is known."""
@@ -150,13 +152,13 @@ def _size(tensor: torch.Tensor) -> int:
     return tensor.numel() * tensor.element_size()
 
 
-def _operations(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], made: Any) -> int:
+def _operations(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any) -> int:
     """Floating-point operations of one call, by PyTorch's own formulas; 0 where it has none."""
     from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
     aten, packet = torch.ops.aten, func._overloadpacket
     if packet in flop_registry:
-        return int(flop_registry[packet](*args, **kwargs, out_val=made))
+        return int(flop_registry[packet](*args, **kwargs, out_val=outputs))
     if packet is aten._scaled_dot_product_flash_attention_for_cpu:
         return int(sdpa_flop_count(*(tensor.shape for tensor in args[:3])))  # type: ignore[no-untyped-call]
     if packet is aten._scaled_dot_product_flash_attention_for_cpu_backward:
@@ -193,12 +195,14 @@ class Twin:
             # A mode for functions is off within `backward`, which is a function too.
             recompute_blocks(self.attached.model, AsOnGpu if setup.gpu else nullcontext)
         self._method, self._mode = method, FakeTensorMode(allow_non_fake_inputs=True)
-        numbers = sum(parameter.numel() for parameter in self.attached.module.parameters())
+        parameter_count = sum(parameter.numel() for parameter in self.attached.module.parameters())
         with self._mode:
-            scales = _without_memory(self.attached.module)
-        trained = sum(_size(parameter) for parameter in self._trained)
-        kept = {tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in self._states}
-        self.states = States(sum(kept.values()) + scales, numbers, trained, 2 * trained)
+            scale_bytes = _without_memory(self.attached.module)
+        trained_bytes = sum(_size(parameter) for parameter in self._trained)
+        storage_bytes = {tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in self._states}
+        self.states = States(
+            sum(storage_bytes.values()) + scale_bytes, parameter_count, trained_bytes, 2 * trained_bytes
+        )
 
     @property
     def _states(self) -> list[torch.Tensor]:
@@ -223,8 +227,8 @@ class Twin:
             if accumulates:
                 for parameter in self._trained:
                     parameter.grad = torch.zeros_like(parameter)
-            grown = [p.grad for p in self._trained if p.grad is not None]
-            with self._ledger([*grown, *inputs.values()]) as ledger:
+            gradients = [p.grad for p in self._trained if p.grad is not None]
+            with self._ledger([*gradients, *inputs.values()]) as ledger:
                 with self._autocast():
                     logits = self.task.forward(self.attached, inputs)
                 (self.task.loss(logits, inputs) / units).backward()  # type: ignore[no-untyped-call]
@@ -232,19 +236,19 @@ class Twin:
                 torch.nn.utils.clip_grad_norm_(self._trained, self.spec.protocol.clip_norm or math.inf)
             for parameter in self.attached.module.parameters():
                 parameter.grad = None
-        above = ledger.peak if accumulates else max(0, ledger.peak - self.states.gradients)
-        return Step(above, ledger.operations, ledger.traffic, ledger.calls)
+        activations = ledger.peak if accumulates else max(0, ledger.peak - self.states.gradients)
+        return Step(activations, ledger.operations, ledger.traffic, ledger.calls)
 
     def evaluation(self, batch: Batch) -> Step:
         """The forward pass of an evaluation."""
         self.attached.module.eval()
         kernel = self.setup.evaluation or self.setup.attention
-        with ExitStack() as stack:
-            inputs = stack.enter_context(self._ready(batch))
-            stack.enter_context(trial_model.attending(self.attached.model, kernel))
-            ledger = stack.enter_context(self._ledger(inputs.values()))
-            stack.enter_context(turned_once(self.attached.module))
-            stack.enter_context(self._autocast())
+        with ExitStack() as contexts:
+            inputs = contexts.enter_context(self._ready(batch))
+            contexts.enter_context(trial_model.attending(self.attached.model, kernel))
+            ledger = contexts.enter_context(self._ledger(inputs.values()))
+            contexts.enter_context(turned_once(self.attached.module))
+            contexts.enter_context(self._autocast())
             self.task.forward(self.attached, inputs)
         return Step(ledger.peak, ledger.operations, ledger.traffic, ledger.calls)
 
@@ -252,12 +256,12 @@ class Twin:
     def _ready(self, batch: Batch) -> Iterator[Batch]:
         """The batch without memory, and all that makes the pass compute as the trial does."""
         padded = not all(bool(mask.all()) for mask in attention_masks(batch))
-        with ExitStack() as stack:
-            stack.enter_context(_known_padding(padded))
+        with ExitStack() as contexts:
+            contexts.enter_context(_patch_padding_checks(padded))
             inputs: Batch = {name: self._mode.from_tensor(tensor) for name, tensor in batch.items()}
-            stack.enter_context(self._mode)
+            contexts.enter_context(self._mode)
             if self.setup.gpu:
-                stack.enter_context(AsOnGpu())
+                contexts.enter_context(AsOnGpu())
             yield inputs
 
     def _ledger(self, others: Iterable[torch.Tensor]) -> Ledger:
@@ -273,21 +277,21 @@ def _without_memory(module: nn.Module) -> int:
     Returns:
         Bytes of what quantised layers keep beside their packed weights.
     """
-    made: dict[int, tuple[torch.Tensor, Any]] = {}
+    twins: dict[int, tuple[torch.Tensor, Any]] = {}
 
     def fake(tensor: torch.Tensor) -> Any:
-        if id(tensor) not in made:
+        if id(tensor) not in twins:
             twin = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device="cpu")
             if isinstance(tensor, nn.Parameter):
                 twin = nn.Parameter(twin, requires_grad=tensor.requires_grad)
             # The original is kept too, so that no other tensor can get its number.
-            made[id(tensor)] = tensor, twin
-        return made[id(tensor)][1]
+            twins[id(tensor)] = tensor, twin
+        return twins[id(tensor)][1]
 
-    scales = 0
+    scale_bytes = 0
     for part in module.modules():
         if hasattr(part._parameters.get("weight"), "quant_state"):
-            scales += _unpacked_each_time(part)
+            scale_bytes += _emulate_four_bits(part)
         for name, parameter in part._parameters.items():
             if parameter is not None:
                 part._parameters[name] = fake(parameter)
@@ -302,7 +306,7 @@ def _without_memory(module: nn.Module) -> int:
                 vars(part)[name] = [fake(item) if isinstance(item, torch.Tensor) else item for item in value]
             elif isinstance(value, dict) and not name.startswith("_"):
                 value.update({key: fake(item) for key, item in value.items() if isinstance(item, torch.Tensor)})
-    return scales
+    return scale_bytes
 
 
 class _Unpacking(torch.autograd.Function):
@@ -322,7 +326,7 @@ def _full(shape: tuple[int, int], like: torch.Tensor) -> torch.Tensor:
     return torch.empty(shape, dtype=torch.float32, device=like.device).to(like.dtype)
 
 
-def _unpacked_each_time(layer: Any) -> int:
+def _emulate_four_bits(layer: Any) -> int:
     """Turns a layer in four bits, its weight still of full shape, into its stand-in.
 
     Returns:
@@ -330,33 +334,33 @@ def _unpacked_each_time(layer: Any) -> int:
     """
     outputs, inputs = layer.weight.shape
     blocks = math.ceil(outputs * inputs / layer.weight.blocksize)
-    scales: int = blocks * 4
+    scale_bytes: int = blocks * 4
     if layer.weight.compress_statistics:
-        scales = blocks + math.ceil(blocks / BLOCKS_PER_SCALE) * 4
+        scale_bytes = blocks + math.ceil(blocks / BLOCKS_PER_SCALE) * 4
 
     def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
-        made: torch.Tensor = _Unpacking.apply(x.to(dtype), outputs, inputs)  # type: ignore[no-untyped-call]
-        return made if self.bias is None else made + self.bias.to(dtype)
+        output: torch.Tensor = _Unpacking.apply(x.to(dtype), outputs, inputs)  # type: ignore[no-untyped-call]
+        return output if self.bias is None else output + self.bias.to(dtype)
 
     packed = torch.empty((outputs * inputs + 1) // 2, 1, dtype=torch.int8)
     layer._parameters["weight"] = nn.Parameter(packed, requires_grad=False)
     layer.forward = MethodType(forward, layer)
-    return scales
+    return scale_bytes
 
 
 @contextmanager
-def _known_padding(padded: bool) -> Iterator[None]:
+def _patch_padding_checks(padded: bool) -> Iterator[None]:
     """Lets transformers know whether a batch has padding: it looks at the mask's values, which fake tensors lack, and
     makes no mask for fused attention where all tokens are real."""
     from transformers import masking_utils
 
-    def knowing(original: Callable[..., bool]) -> Callable[..., bool]:
+    def patched(original: Callable[..., bool]) -> Callable[..., bool]:
         return lambda mask, *args, **kwargs: original(mask if padded else None, *args, **kwargs)
 
-    with ExitStack() as stack:
+    with ExitStack() as patches:
         for name in ("_ignore_causal_mask_sdpa", "_ignore_bidirectional_mask_sdpa"):
             original = getattr(masking_utils, name, None)
             if original is not None:
-                stack.enter_context(mock.patch.object(masking_utils, name, knowing(original)))
+                patches.enter_context(mock.patch.object(masking_utils, name, patched(original)))
         yield

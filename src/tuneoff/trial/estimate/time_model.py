@@ -48,11 +48,11 @@ def measure(device: torch.device, autocast: Callable[[], AbstractContextManager[
     size = 4096 if device.type == "cuda" else 1024
     left, right = (torch.randn(size, size, device=device) for _ in range(2))
     with autocast(), torch.no_grad():
-        product = _best(lambda: left @ right, device)
+        product_seconds = _best(lambda: left @ right, device)
     copies = torch.empty_like(left)
-    copied = _best(lambda: copies.copy_(left), device)
-    moved = 2 * left.numel() * left.element_size()
-    return Speed(2 * size**3 / product, moved / copied, CALL_SECONDS[device.type])
+    copy_seconds = _best(lambda: copies.copy_(left), device)
+    bytes_moved = 2 * left.numel() * left.element_size()
+    return Speed(2 * size**3 / product_seconds, bytes_moved / copy_seconds, CALL_SECONDS[device.type])
 
 
 def _best(work: Callable[[], object], device: torch.device) -> float:
@@ -82,20 +82,20 @@ class Costs:
 
     def saw(self, step: Step, seconds: float) -> None:
         """A step was run."""
-        least = self.speed.seconds(step)
-        self._seen.append((math.log(least), math.log(seconds / least)))
+        least_seconds = self.speed.seconds(step)
+        self._seen.append((math.log(least_seconds), math.log(seconds / least_seconds)))
         self._seen.sort()
 
     def seconds(self, step: Step) -> float:
         """What such a step takes."""
-        least = self.speed.seconds(step)
-        return least * self._factor(least)
+        least_seconds = self.speed.seconds(step)
+        return least_seconds * self._factor(least_seconds)
 
-    def _factor(self, least: float) -> float:
+    def _factor(self, least_seconds: float) -> float:
         if not self._seen:
             return 1 / EFFICIENCY
         sizes, factors = zip(*self._seen, strict=True)
-        return math.exp(float(np.interp(math.log(least), sizes, factors)))
+        return math.exp(float(np.interp(math.log(least_seconds), sizes, factors)))
 
     def update(self, trained_bytes: int) -> float:
         """Seconds of an optimizer step that was not run."""
