@@ -33,10 +33,11 @@ def verify_model(spec: TrialSpec, loaded: ModelInfo) -> None:
         ContentChanged: likewise.
     """
     _verify(spec, (spec.model.source,))
-    before = spec.contents.get("model")
-    if None not in (before, loaded.commit) and before != loaded.commit:
+    planned_commit = spec.contents.get("model")
+    if None not in (planned_commit, loaded.commit) and planned_commit != loaded.commit:
         raise ContentChanged(
-            f"{spec.model.source} moved from commit {before} to {loaded.commit} since this run began", hint=_AGAIN
+            f"{spec.model.source} moved from commit {planned_commit} to {loaded.commit} since this run began",
+            hint=_AGAIN,
         )
 
 

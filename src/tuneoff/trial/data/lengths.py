@@ -18,14 +18,14 @@ Settings = list[tuple[str, int]]
 
 def max_positions(model: nn.Module) -> int | None:
     """Tokens the model can take, or None where it has no limit."""
-    whole: Any = model
-    limit = getattr(whole.config, "max_position_embeddings", None)
+    any_model: Any = model
+    limit = getattr(any_model.config, "max_position_embeddings", None)
     # XLNet says -1 for none.
     if limit is None or limit < 0:
         return None
-    words = whole.get_input_embeddings()
+    word_embeddings = any_model.get_input_embeddings()
     for table in model.modules():
-        if isinstance(table, nn.Embedding) and table is not words and table.num_embeddings == limit:
+        if isinstance(table, nn.Embedding) and table is not word_embeddings and table.num_embeddings == limit:
             # The RoBERTa family and MPNet count from the position after the one that stands for padding.
             return int(limit) - (0 if table.padding_idx is None else table.padding_idx + 1)
     return int(limit)
@@ -45,25 +45,29 @@ def check_length(model: nn.Module, task: Task, max_length: int, method: Method[A
         return
     config: Any = model.config
     target, virtual = task.target_room or 0, method.virtual_tokens
-    apart = config.is_encoder_decoder and target > 0
-    if apart:
+    separate_sides = config.is_encoder_decoder and target > 0
+    if separate_sides:
         prefix, virtual = (virtual, 0) if method.prefix else (0, virtual)
         decoder = _Side("decoder", limit, f"task.max_target_length {target}", target, label, virtual=prefix)
         decoder.check(lambda _, virtual: [("task.max_target_length", limit - virtual)])
 
-    def needed(length: int, shown: int, virtual: int) -> int:
-        return (length if apart else task.positions(length)) + shown * task.positions(length) + virtual
+    def needed(length: int, demonstrations: int, virtual: int) -> int:
+        return (
+            (length if separate_sides else task.positions(length)) + demonstrations * task.positions(length) + virtual
+        )
 
-    def fitting(shown: int, virtual: int) -> Settings:
-        longest = max((n for n in range(1, max_length) if needed(n, shown, virtual) <= limit), default=0)
-        room = 0 if apart else (limit - virtual) // (1 + shown) - max_length
+    def fitting(demonstrations: int, virtual: int) -> Settings:
+        longest = max((n for n in range(1, max_length) if needed(n, demonstrations, virtual) <= limit), default=0)
+        room = 0 if separate_sides else (limit - virtual) // (1 + demonstrations) - max_length
         return [("protocol.max_length", longest), ("task.max_target_length", room)]
 
-    own, words = needed(max_length, 0, 0), f"protocol.max_length {max_length}"
-    if own > max_length:
-        words += f" + {own - max_length} tokens of target"
-    side = "encoder" if apart else "model"
-    _Side(side, limit, words, own, label, method.demonstrations, task.positions(max_length), virtual).check(fitting)
+    input_tokens, length_settings = needed(max_length, 0, 0), f"protocol.max_length {max_length}"
+    if input_tokens > max_length:
+        length_settings += f" + {input_tokens - max_length} tokens of target"
+    side = "encoder" if separate_sides else "model"
+    _Side(
+        side, limit, length_settings, input_tokens, label, method.demonstrations, task.positions(max_length), virtual
+    ).check(fitting)
 
 
 @dataclass(frozen=True)
@@ -98,10 +102,10 @@ class _Side:
         """
         positions = f"is more than the {self.name}'s {self.limit} positions"
         if self.own > self.limit:
-            hint = _told(fitting(0, 0)) or f"set both so that together they are {self.limit} or less"
+            hint = _join_changes(fitting(0, 0)) or f"set both so that together they are {self.limit} or less"
             raise DataError(f"{self.words} {positions}", hint=f"For all methods, {hint}.")
-        beside = self.shown * self.example
-        if self.own + beside + self.virtual <= self.limit:
+        demonstration_tokens = self.shown * self.example
+        if self.own + demonstration_tokens + self.virtual <= self.limit:
             return
         parts, options = [self.words], []
         if self.shown:
@@ -109,13 +113,16 @@ class _Side:
             options.append((f"{self.label}'s examples", (self.limit - self.own - self.virtual) // self.example))
         if self.virtual:
             parts.append(f"{self.virtual} virtual tokens of {self.label}")
-            options.append((f"{self.label}'s virtual tokens", self.limit - self.own - beside))
-        hint, others = _told(options) or f"leave {self.label} out", _told(fitting(self.shown, self.virtual))
+            options.append((f"{self.label}'s virtual tokens", self.limit - self.own - demonstration_tokens))
+        hint, others = (
+            _join_changes(options) or f"leave {self.label} out",
+            _join_changes(fitting(self.shown, self.virtual)),
+        )
         hint = hint[0].upper() + hint[1:] + (f"; or, for all methods, {others}" if others else "")
         raise UnsupportedModel(f"{' + '.join(parts)} {positions}", hint=f"{hint}.")
 
 
-def _told(settings: Settings) -> str:
+def _join_changes(settings: Settings) -> str:
     """What to set to what, any of which would do; empty where nothing would."""
-    said = " or ".join(f"{name} to {most} or less" for name, most in settings if most > 0)
-    return said and f"set {said}"
+    changes = " or ".join(f"{name} to {most} or less" for name, most in settings if most > 0)
+    return changes and f"set {changes}"

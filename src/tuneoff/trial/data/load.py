@@ -78,21 +78,23 @@ def load(task: Task, spec: TaskSpec, protocol: Protocol) -> TrialData:
 
 def _examples(task: Task, rows: Rows, columns: dict[str, str], split: str, skipped: dict[str, int]) -> list[Example]:
     """The rows as examples, without those that lack something where the task says so; `skipped` counts these."""
-    read = [rows.columns[column] for column in columns.values() if column in rows.columns]
+    used_columns = [rows.columns[column] for column in columns.values() if column in rows.columns]
     if task.options.missing == "skip":
-        whole = [index for index in range(len(rows)) if not any(is_missing(values[index]) for values in read)]
-        if len(rows) and not whole:
+        complete_rows = [
+            index for index in range(len(rows)) if not any(is_missing(values[index]) for values in used_columns)
+        ]
+        if len(rows) and not complete_rows:
             raise DataError(f"every row of {rows.origin} ({split}) lacks a value in {', '.join(columns.values())}")
-        if len(whole) < len(rows):
-            skipped[split] = len(rows) - len(whole)
-            rows = rows.only(whole)
+        if len(complete_rows) < len(rows):
+            skipped[split] = len(rows) - len(complete_rows)
+            rows = rows.only(complete_rows)
     return task.examples(rows, columns, split)
 
 
 def _at_commit(source: SourceSpec, train: SourceSpec, commits: dict[str, str]) -> SourceSpec:
     """The same commit for all roles of one data set of the hub, should its branch move while they are read."""
-    alike = (source.source, source.revision) == (train.source, train.revision)
-    return source.model_copy(update={"revision": commits["train"]}) if alike and commits else source
+    same_source = (source.source, source.revision) == (train.source, train.revision)
+    return source.model_copy(update={"revision": commits["train"]}) if same_source and commits else source
 
 
 def subset(task: Task, examples: Sequence[Example], limit: int | None, seed: int, keep_back: int = 0) -> list[Example]:
@@ -107,27 +109,29 @@ def subset(task: Task, examples: Sequence[Example], limit: int | None, seed: int
     for position, example in enumerate(examples):
         strata[task.stratum(example)].append(position)
     sizes = {name: len(members) for name, members in strata.items()}
-    counts = _apportion(sizes, len(examples) if limit is None else limit, keep_back)
+    quotas = _apportion(sizes, len(examples) if limit is None else limit, keep_back)
     rng = np.random.default_rng(seed)
-    chosen = [int(p) for name in sorted(strata) for p in rng.permutation(strata[name])[: counts[name]]]
-    return [examples[position] for position in sorted(chosen)]
+    positions = [int(p) for name in sorted(strata) for p in rng.permutation(strata[name])[: quotas[name]]]
+    return [examples[position] for position in sorted(positions)]
 
 
 def _apportion(sizes: dict[str, int], limit: int, keep_back: int) -> dict[str, int]:
     """How many of each stratum to take: its share, by largest remainder, and at least one where it can be had."""
-    room = {name: size - keep_back for name, size in sizes.items() if size > keep_back}
-    limit = min(limit, sum(room.values()))
-    exact = {name: limit * sizes[name] / sum(sizes.values()) for name in room}
-    counts = {name: min(room[name], max(1, int(share))) for name, share in exact.items()}
-    by_remainder = sorted(room, key=lambda name: (counts[name] - exact[name], name))
+    available = {name: size - keep_back for name, size in sizes.items() if size > keep_back}
+    limit = min(limit, sum(available.values()))
+    exact_shares = {name: limit * sizes[name] / sum(sizes.values()) for name in available}
+    counts = {name: min(available[name], max(1, int(share))) for name, share in exact_shares.items()}
+    by_remainder = sorted(available, key=lambda name: (counts[name] - exact_shares[name], name))
     while sum(counts.values()) < limit:
         for name in by_remainder:
-            if sum(counts.values()) < limit and counts[name] < room[name]:
+            if sum(counts.values()) < limit and counts[name] < available[name]:
                 counts[name] += 1
     for _ in range(sum(counts.values()) - limit):
         # The small ones' single examples are paid for by those that can spare one.
-        most = max(counts, key=lambda name: (counts[name] > 1, counts[name] and counts[name] / exact[name], name))
-        counts[most] -= 1
+        largest = max(
+            counts, key=lambda name: (counts[name] > 1, counts[name] and counts[name] / exact_shares[name], name)
+        )
+        counts[largest] -= 1
     return {name: counts.get(name, 0) for name in sizes}
 
 
@@ -135,26 +139,26 @@ def _cut(
     task: Task, examples: list[Example], fraction: float, seed: int, name: str
 ) -> tuple[list[Example], list[Example]]:
     """Cuts a stratified share off the training rows, which keep at least one row of every stratum."""
-    part = subset(task, examples, max(1, round(fraction * len(examples))), seed, keep_back=1)
-    if not part:
+    cut_examples = subset(task, examples, max(1, round(fraction * len(examples))), seed, keep_back=1)
+    if not cut_examples:
         raise DataError(
             f"{len(examples)} training rows are too few to cut {name} rows from",
             hint=f"Set task.data.{name} to a file of its own, or give more rows.",
         )
-    taken = {id(example) for example in part}
-    return [e for e in examples if id(e) not in taken], part
+    cut_ids = {id(example) for example in cut_examples}
+    return [e for e in examples if id(e) not in cut_ids], cut_examples
 
 
 def _refuse_lost(before: set[str], after: set[str], protocol: Protocol) -> None:
     """Every class must keep a training row through the removal of duplicates and the choice of a subset."""
-    lost = sorted(before - after)
-    if not lost:
+    lost_classes = sorted(before - after)
+    if not lost_classes:
         return
-    rows = protocol.train_rows
-    few = f"Set protocol.train_rows to {len(before)} or more."
+    train_rows = protocol.train_rows
+    more_rows = f"Set protocol.train_rows to {len(before)} or more."
     raise DataError(
-        f"{len(lost)} of {len(before)} classes would have no training row left, e.g. {lost[0]!r}",
-        hint=few if rows is not None and rows < len(before) else "Set protocol.duplicates to warn.",
+        f"{len(lost_classes)} of {len(before)} classes would have no training row left, e.g. {lost_classes[0]!r}",
+        hint=more_rows if train_rows is not None and train_rows < len(before) else "Set protocol.duplicates to warn.",
     )
 
 
@@ -176,17 +180,17 @@ def _remove_duplicates(splits: dict[str, list[Example]]) -> dict[str, int]:
     """
     removed = {}
     for name, later in (("train", ("validation", "test")), ("validation", ("test",))):
-        elsewhere = {_key(example) for other in later for example in splits[other]}
-        kept = [example for example in splits[name] if _key(example) not in elsewhere]
-        if not kept:
-            what = "training row" if name == "train" else "validation row"
+        later_keys = {_key(example) for later_split in later for example in splits[later_split]}
+        remaining = [example for example in splits[name] if _key(example) not in later_keys]
+        if not remaining:
+            row_kind = "training row" if name == "train" else "validation row"
             raise DataError(
-                f"every {what} also stands in {' or '.join(later)}; removing them leaves none",
+                f"every {row_kind} also stands in {' or '.join(later)}; removing them leaves none",
                 hint=f"Give task.data.{name} rows of its own"
                 + ("." if name == "train" else ", or leave it out: its rows are then cut off train."),
             )
-        removed[name] = len(splits[name]) - len(kept)
-        splits[name] = kept
+        removed[name] = len(splits[name]) - len(remaining)
+        splits[name] = remaining
     return removed
 
 
@@ -210,15 +214,15 @@ def _describe(task: Task, examples: Sequence[Example]) -> SplitInfo:
 
 def _shared(info: DataInfo) -> dict[str, str]:
     """What is said of each pair of splits that share rows."""
-    told = {}
+    messages = {}
     for pair, count in info.overlap.items():
         one, _, other = pair.partition("/")
         if count:
             name, rows = "training" if one == "train" else one, info.splits[one].rows
-            told[pair] = (
+            messages[pair] = (
                 f"{count} {name} rows also stand in {other} (of {rows}; {info.overlap_exact[pair]} to the letter)"
             )
-    return told
+    return messages
 
 
 def _refuse_overlap(info: DataInfo) -> None:
@@ -231,21 +235,21 @@ def _refuse_overlap(info: DataInfo) -> None:
 
 
 def _findings(info: DataInfo, protocol: Protocol) -> tuple[Finding, ...]:
-    found = []
+    findings = []
     if info.skipped:
         counts = ", ".join(f"{count} of {split}" for split, count in info.skipped.items())
         message = f"rows with an empty cell were left out (task.missing: skip): {counts}"
-        found.append(Finding(name="rows_skipped", message=message))
-    for rows, elsewhere, count in (
+        findings.append(Finding(name="rows_skipped", message=message))
+    for rows, other_splits, count in (
         ("training", "validation or test", info.overlap_removed),
         ("validation", "test", info.validation_removed),
     ):
         if count:
-            message = f"{count} {rows} rows also stood in {elsewhere} and were removed"
-            found.append(Finding(name="overlap_removed", message=message))
+            message = f"{count} {rows} rows also stood in {other_splits} and were removed"
+            findings.append(Finding(name="overlap_removed", message=message))
     for pair, shared in _shared(info).items():
         message = f"{shared}; {CHOSEN_ON_TEST if pair == 'validation/test' else 'its scores flatter every method'}"
         if protocol.duplicates == "warn":
             message += f". Set protocol.duplicates to remove to drop them from {pair.partition('/')[0]}"
-        found.append(Finding(name="overlap", message=message))
-    return tuple(found)
+        findings.append(Finding(name="overlap", message=message))
+    return tuple(findings)
