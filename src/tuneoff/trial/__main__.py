@@ -126,8 +126,8 @@ def _child(request: dict[str, Any]) -> int:
         os.dup2(log, 2)
     with contextlib.suppress(OSError):
         os.chdir(request["folder"])
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
+    null_input = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null_input, 0)
     from tuneoff.trial.requests import answer, write_reply
 
     reply = answer(request["verb"], request["payload"])
@@ -144,8 +144,8 @@ def _child(request: dict[str, Any]) -> int:
 
 def _reap(out: TextIO, running: dict[int, Any]) -> None:
     for pid in list(running):
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
+        ended_pid, status = os.waitpid(pid, os.WNOHANG)
+        if ended_pid:
             _tell(out, {"id": running.pop(pid), "exit": os.waitstatus_to_exitcode(status)})
 
 
@@ -157,8 +157,8 @@ def _end(running: dict[int, Any]) -> None:
             os.kill(pid, signal.SIGTERM)
             # One that is stopped would not hear it.
             os.kill(pid, signal.SIGCONT)
-    limit = time.monotonic() + GRACE_SECONDS
-    while running and time.monotonic() < limit:
+    deadline = time.monotonic() + GRACE_SECONDS
+    while running and time.monotonic() < deadline:
         for pid in list(running):
             if os.waitpid(pid, os.WNOHANG)[0]:
                 running.pop(pid)

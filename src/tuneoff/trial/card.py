@@ -60,28 +60,28 @@ class Exported:
     notes: Sequence[str] = ()
 
 
-def render(done: Exported) -> str:
+def render(card: Exported) -> str:
     """README.md, with metadata that the hub reads."""
-    record, spec = done.record, done.record.spec
-    front = {"library_name": "peft" if done.kind == "PEFT adapter" else "transformers"}
-    if done.base.at_hub:
-        front = {"base_model": done.base.name, **front}
+    record, spec = card.record, card.record.spec
+    metadata = {"library_name": "peft" if card.kind == "PEFT adapter" else "transformers"}
+    if card.base.at_hub:
+        metadata = {"base_model": card.base.name, **metadata}
     # Strings of JSON are strings of YAML.
-    head = "\n".join(f"{key}: {json.dumps(value)}" for key, value in front.items())
-    random = bool(record.model and record.model.random_weights)
+    front_matter = "\n".join(f"{key}: {json.dumps(value)}" for key, value in metadata.items())
+    random_weights = bool(record.model and record.model.random_weights)
     rows = [f"| {markdown(m.name)} | {m.value:.4f} | {markdown(m.unit)} |" for m in record.metrics if m.split == "test"]
-    lines = _python(done)
+    code_lines = _python(card)
     sections = [
-        f"---\n{head}\n---",
+        f"---\n{front_matter}\n---",
         f"# {markdown(spec.label)} on {markdown(spec.model.source)}",
-        f"A {done.kind} made by tuneoff: study {code(spec.study)}, trial {code(spec.id)}, method {code(spec.method)}, "
+        f"A {card.kind} made by tuneoff: study {code(spec.study)}, trial {code(spec.id)}, method {code(spec.method)}, "
         f"seed {spec.seed}.",
-        "**The base model has random weights: these predictions mean nothing.**" if random else "",
-        "\n".join(f"- {line}" for line in [*_facts(done), *done.notes]),
+        "**The base model has random weights: these predictions mean nothing.**" if random_weights else "",
+        "\n".join(f"- {line}" for line in [*_facts(card), *card.notes]),
         "## Use",
         "Run this in the folder of this page, or set `FOLDER`. It needs torch, transformers"
-        f"{' and PEFT' if done.kind == 'PEFT adapter' else ''}, not tuneoff.",
-        "\n".join(["```python", *lines, "```"]),
+        f"{' and PEFT' if card.kind == 'PEFT adapter' else ''}, not tuneoff.",
+        "\n".join(["```python", *code_lines, "```"]),
         "## Quality",
         "\n".join(["| test metric | value | unit |", "|---|---|---|", *rows]),
         "One trial of one seed; the study's report says how sure these figures are.",
@@ -89,49 +89,53 @@ def render(done: Exported) -> str:
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def _facts(done: Exported) -> list[str]:
+def _facts(card: Exported) -> list[str]:
     """What the card says of the method, inputs and outputs, as lines of Markdown."""
-    spec = done.record.spec
-    told = {key: value for key, value in spec.options.items() if value is not None}
+    spec = card.record.spec
+    method_options = {key: value for key, value in spec.options.items() if value is not None}
     facts = (
-        [f"Method options: {', '.join(f'{key} {markdown(str(value))}' for key, value in told.items())}"] if told else []
+        [f"Method options: {', '.join(f'{key} {markdown(str(value))}' for key, value in method_options.items())}"]
+        if method_options
+        else []
     )
-    if done.task.labels:
-        facts.append(f"Classes, in order: {', '.join(map(markdown, done.task.labels))}")
+    if card.task.labels:
+        facts.append(f"Classes, in order: {', '.join(map(markdown, card.task.labels))}")
     settings = {key: value for key, value in spec.task.options.items() if value is not None}
     if settings:
-        shown = ", ".join(f"{key} {code(json.dumps(value, ensure_ascii=False))}" for key, value in settings.items())
-        facts.append(f"Settings of the task: {shown}")
-    what = "prompt" if done.task.produces == "text" else "text"
-    facts.append(f"At most {spec.protocol.max_length} tokens of {what}")
-    if done.kind in ("PEFT adapter", "trained weights") and not done.base.at_hub and done.base.name:
+        task_settings = ", ".join(
+            f"{key} {code(json.dumps(value, ensure_ascii=False))}" for key, value in settings.items()
+        )
+        facts.append(f"Settings of the task: {task_settings}")
+    input_kind = "prompt" if card.task.produces == "text" else "text"
+    facts.append(f"At most {spec.protocol.max_length} tokens of {input_kind}")
+    if card.kind in ("PEFT adapter", "trained weights") and not card.base.at_hub and card.base.name:
         facts.append(
-            f"The base model is no model of the hub: `BASE` below is the folder where it was, {code(done.base.name)}; "
+            f"The base model is no model of the hub: `BASE` below is the folder where it was, {code(card.base.name)}; "
             "set it to where yours is"
             + (
                 ", here and in `adapter_config.json`, whose `base_model_name_or_path` can name none."
-                if done.kind == "PEFT adapter"
+                if card.kind == "PEFT adapter"
                 else "."
             )
         )
     return facts
 
 
-def _python(done: Exported) -> list[str]:
+def _python(card: Exported) -> list[str]:
     """The code block: `model` and `tokenizer`, and `predict` where the task says how."""
-    loader = done.task.model_class(done.model.config).__name__
-    plain = done.kind in ("plain model", "merged model")
-    attaching = PlainCode((), ()) if plain else done.attaching
+    loader = card.task.model_class(card.model.config).__name__
+    plain = card.kind in ("plain model", "merged model")
+    attaching = PlainCode((), ()) if plain else card.attaching
     names = ["AutoTokenizer", loader] if plain else ["AutoConfig", "AutoTokenizer", loader]
     imports = ["import torch", *attaching.imports, f"from transformers import {', '.join(sorted(names))}"]
-    loading = [f"model = {loader}.from_pretrained(FOLDER, dtype=torch.float32)"] if plain else _base(done, loader)
-    if done.base.checksums and not plain:
+    loading = [f"model = {loader}.from_pretrained(FOLDER, dtype=torch.float32)"] if plain else _base(card, loader)
+    if card.base.checksums and not plain:
         imports.insert(0, "import hashlib")
-    using = done.task.plain_code(
-        done.model,
-        done.tokenizer,
-        dict(done.record.data.columns) if done.record.data else {},
-        done.record.spec.protocol.max_length,
+    usage = card.task.plain_code(
+        card.model,
+        card.tokenizer,
+        dict(card.record.data.columns) if card.record.data else {},
+        card.record.spec.protocol.max_length,
     )
     return [
         *imports,
@@ -142,21 +146,21 @@ def _python(done: Exported) -> list[str]:
         "model.eval()",
         "tokenizer = AutoTokenizer.from_pretrained(FOLDER)",
         "torch.set_grad_enabled(False)",
-        *using,
-        *_in_bf16(done, using),
+        *usage,
+        *_in_bf16(card, usage),
     ]
 
 
-def _in_bf16(done: Exported, using: Sequence[str]) -> list[str]:
+def _in_bf16(card: Exported, usage: Sequence[str]) -> list[str]:
     """Lines by which `predict` computes in bfloat16, if the trial did."""
-    if not using or done.record.precision is None or done.record.precision.policy != "bf16":
+    if not usage or card.record.precision is None or card.record.precision.policy != "bf16":
         return []
     return ["", "", "predict = torch.autocast(model.device.type, torch.bfloat16)(predict)  # as it was tested"]
 
 
-def _base(done: Exported, loader: str) -> list[str]:
+def _base(card: Exported, loader: str) -> list[str]:
     """Lines that load the base model with the task's head."""
-    base = done.base
+    base = card.base
     config = "config = AutoConfig.from_pretrained(FOLDER)"
     if not base.name:
         return [
@@ -168,7 +172,7 @@ def _base(done: Exported, loader: str) -> list[str]:
     arguments += [f"revision={base.revision!r}"] if base.revision else []
     arguments += [f"gguf_file={base.gguf_file!r}"] if base.gguf_file else []
     # The base model's own head, if it has one, may be of another size.
-    arguments += ["ignore_mismatched_sizes=True"] if done.task.view(done.model).head else []
+    arguments += ["ignore_mismatched_sizes=True"] if card.task.view(card.model).head else []
     lines = [f"BASE = {base.name!r}" + ("" if base.at_hub else "  # the folder of the base model")]
     for name, checksum in base.checksums:
         lines += [

@@ -48,7 +48,7 @@ def refuse_study(study: StudySpec, trials: Sequence[TrialSpec], required: bool) 
 
 def misfits(task: Task, trials: Sequence[TrialSpec]) -> dict[str, list[str]]:
     """Why a method does not suit a task, whatever the model -> the labels of its rows."""
-    found: dict[str, list[str]] = {}
+    problems: dict[str, list[str]] = {}
     for trial in {trial.label: trial for trial in trials}.values():
         method = registry.methods()[trial.method]
         reason = ""
@@ -64,11 +64,11 @@ def misfits(task: Task, trials: Sequence[TrialSpec]) -> dict[str, list[str]]:
                 "yet. For classification by a causal LM set task.scoring: likelihood, or leave this row out"
             )
         if reason:
-            found.setdefault(reason, []).append(trial.label)
-    return found
+            problems.setdefault(reason, []).append(trial.label)
+    return problems
 
 
-def refuse_rows(study: StudySpec, problems: Mapping[str, Sequence[str]], left: Sequence[str]) -> None:
+def refuse_rows(study: StudySpec, problems: Mapping[str, Sequence[str]], runnable: Sequence[str]) -> None:
     """Says what is wrong with rows, each reason once for all that it stops.
 
     Args:
@@ -81,9 +81,9 @@ def refuse_rows(study: StudySpec, problems: Mapping[str, Sequence[str]], left: S
     """
     if not problems:
         return
-    stopped = {label for labels in problems.values() for label in labels}
-    left = left or [label for label in study.methods if label not in stopped]
-    hint = f"The others can run: --methods {','.join(left)}" if left else ""
+    stopped_labels = {label for labels in problems.values() for label in labels}
+    runnable = runnable or [label for label in study.methods if label not in stopped_labels]
+    hint = f"The others can run: --methods {','.join(runnable)}" if runnable else ""
     raise StudyError([Problem(f"methods.{', '.join(labels)}", why) for why, labels in problems.items()], hint=hint)
 
 

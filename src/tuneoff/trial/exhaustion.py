@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from tuneoff.errors import OutOfMemory, TuneoffError
 
-_SAID = re.compile(
+_MEMORY_MESSAGES = re.compile(
     r"can't allocate memory|cannot allocate memory|out of memory|not enough memory|failed to allocate memory|bad_alloc"
     r"|ALLOC_FAILED",
     re.IGNORECASE,
@@ -23,13 +23,13 @@ def exhausted(error: BaseException) -> BaseException | None:
 
     Loaders turn whatever they meet into an error that says what could not be loaded; what they met is still there.
     """
-    seen: set[int] = set()
-    at: BaseException | None = error
-    while at is not None and id(at) not in seen:
-        if _is_shortage(at):
-            return at
-        seen.add(id(at))
-        at = at.__cause__ or at.__context__
+    visited: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in visited:
+        if _is_shortage(current):
+            return current
+        visited.add(id(current))
+        current = current.__cause__ or current.__context__
     return None
 
 
@@ -39,7 +39,7 @@ def _is_shortage(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
         return True
     # Ours quote the one that they were raised upon.
-    return not isinstance(error, TuneoffError) and _SAID.search(str(error)) is not None
+    return not isinstance(error, TuneoffError) and _MEMORY_MESSAGES.search(str(error)) is not None
 
 
 @contextmanager

@@ -34,31 +34,31 @@ def export(place: TrialStore, out: Path, merged: bool, device: str) -> dict[str,
         StoreError: if `out` is not empty, nothing was trained, no weights were kept, or the method cannot be merged.
     """
     spec, record = place.spec(), place.record()
-    kind_of = registry.methods()[spec.method]
+    method_class = registry.methods()[spec.method]
     refuse_export(place, out, merged)
     task, attached, tokenizer, _ = restore(place, choose_device(device), whole=True)
-    method = kind_of.create(spec.options)
+    method = method_class.create(spec.options)
     assert record is not None
     assert isinstance(method, Method)
-    plain = merged or (kind_of.mergeable and attached.module is attached.model)
+    plain = merged or (method_class.mergeable and attached.module is attached.model)
     four_bits = bool(getattr(attached.model, "is_loaded_in_4bit", False))
     out.parent.mkdir(parents=True, exist_ok=True)
     # Whole or not at all, so that after a failure the same command may be given again.
-    fresh = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    temporary_folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
         attaching = method.plain_code(attached, task.view(attached.model))
         model: Any = method.merge(attached) if plain else attached.model
         if model.can_generate() and (settings := task.generation_config(model, tokenizer)) is not None:
             model.generation_config = settings
-        tokenizer.save_pretrained(str(fresh))
+        tokenizer.save_pretrained(str(temporary_folder))
         base = _base(as_recorded(spec, record).model)
         if plain:
-            model.save_pretrained(str(fresh))
+            model.save_pretrained(str(temporary_folder))
             kind: Kind = "merged model" if merged else "plain model"
         else:
             kind = "PEFT adapter" if attaching.peft else "trained weights"
-            _write_trained(place, model, base, fresh, adapter=attaching.peft)
-        done = Exported(
+            _write_trained(place, model, base, temporary_folder, adapter=attaching.peft)
+        exported = Exported(
             kind=kind,
             record=record,
             task=task,
@@ -68,12 +68,12 @@ def export(place: TrialStore, out: Path, merged: bool, device: str) -> dict[str,
             attaching=attaching,
             notes=_notes(four_bits, plain),
         )
-        write_atomically(fresh / "README.md", render(done))
-        write_atomically(fresh / "tuneoff-trial.json", spec.model_dump_json(indent=1))
-        give_usual_modes(fresh)
-        fresh.replace(out)
+        write_atomically(temporary_folder / "README.md", render(exported))
+        write_atomically(temporary_folder / "tuneoff-trial.json", spec.model_dump_json(indent=1))
+        give_usual_modes(temporary_folder)
+        temporary_folder.replace(out)
     finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.rmtree(temporary_folder, ignore_errors=True)
     files = sorted(str(f.relative_to(out)) for f in out.rglob("*") if f.is_file())
     return {"files": files, "folder": str(out), "kind": kind}
 

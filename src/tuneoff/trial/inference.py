@@ -41,8 +41,10 @@ def go_to_origin(spec: TrialSpec, origin: str | None) -> None:
     data = spec.task.data
     sources = [part.source for part in (data.train, data.validation, data.test) if part is not None]
     paths = [name.removeprefix("file:") for name in (spec.model.source, *sources)]
-    there, here = (any(os.path.exists(os.path.join(folder, path)) for path in paths) for folder in (origin, os.curdir))
-    if there or not here:
+    at_origin, at_current = (
+        any(os.path.exists(os.path.join(folder, path)) for path in paths) for folder in (origin, os.curdir)
+    )
+    if at_origin or not at_current:
         with suppress(OSError):
             os.chdir(origin)
 
@@ -100,16 +102,18 @@ def predict(place: TrialStore, file: str, device: str) -> dict[str, Any]:
     columns, examples = early.rows_to_predict(place, file)
     spec, record = place.spec(), place.record()
     assert record is not None
-    shown = _demonstrations(task, spec, record)
-    features = task.encode(examples, tokenizer, spec.protocol.max_length, shown)
+    solved_examples = _demonstrations(task, spec, record)
+    features = task.encode(examples, tokenizer, spec.protocol.max_length, solved_examples)
     model: Any = bench.attached.model
     check_tokens(features, tokenizer, model.config, spec.model.source)
     if task.produces == "text":
-        blank = [Prediction(index=e.index, target=e.target, output="") for e in examples]
-        written, _ = write_texts(bench, features, examples, blank)
-        found = [{"index": p.index, "output": p.output, "generated_tokens": p.generated_tokens} for p in written]
-        return {"columns": columns, "predictions": found}
-    made = predict_examples(bench, features, examples)
+        empty_predictions = [Prediction(index=e.index, target=e.target, output="") for e in examples]
+        text_predictions, _ = write_texts(bench, features, examples, empty_predictions)
+        outputs = [
+            {"index": p.index, "output": p.output, "generated_tokens": p.generated_tokens} for p in text_predictions
+        ]
+        return {"columns": columns, "predictions": outputs}
+    predictions = predict_examples(bench, features, examples)
     return {
         "columns": columns,
         "predictions": [
@@ -119,7 +123,7 @@ def predict(place: TrialStore, file: str, device: str) -> dict[str, Any]:
                 "probability": math.exp(max(p.scores)),
                 "scores": {label: math.exp(score) for label, score in zip(task.labels, p.scores, strict=True)},
             }
-            for p in made
+            for p in predictions
         ],
     }
 
@@ -134,8 +138,8 @@ def _demonstrations(task: Task, spec: TrialSpec, record: TrialRecord) -> list[Ex
     if not isinstance(method, Method) or not method.demonstrations:
         return []
     data = trial_data.load(task, as_recorded(spec, record).task, spec.protocol)
-    before = record.data.splits["train"].fingerprint if record.data else None
-    if data.info.splits["train"].fingerprint != before:
+    fingerprint = record.data.splits["train"].fingerprint if record.data else None
+    if data.info.splits["train"].fingerprint != fingerprint:
         raise StoreError(
             f"the training rows that trial {spec.id} took its examples from have changed",
             hint="Restore them, or run the study again.",

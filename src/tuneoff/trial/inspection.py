@@ -38,22 +38,22 @@ def inspect_study(study: StudySpec, trials: Sequence[TrialSpec], require_data: b
     """
     task = registry.tasks()[study.task.name](study.task.options)
     data, findings = _look_at_data(task, study, require_data or not task.settled)
-    counted: dict[str, Any] = {}
-    by_row: dict[str, dict[str, Any]] = {}
+    counts_by_trial: dict[str, Any] = {}
+    counts_by_row: dict[str, dict[str, Any]] = {}
     problems: dict[str, list[str]] = defaultdict(list, misfits(task, trials))
-    unsuited = {label for labels in problems.values() for label in labels}
+    unsuited_labels = {label for labels in problems.values() for label in labels}
     files = None
     if require_data and not problems:
         # Weights are fetched now, so that a hub that is out of reach stops the study before the first trial.
         _, files = trial_model.fetch(study.model)
     for trial in trials:
-        if trial.label in unsuited:
+        if trial.label in unsuited_labels:
             continue
-        if trial.label not in by_row:
-            by_row[trial.label] = {}
+        if trial.label not in counts_by_row:
+            counts_by_row[trial.label] = {}
             try:
                 with loading("the model without its weights"):
-                    by_row[trial.label] = _count(task, trial)
+                    counts_by_row[trial.label] = _count(task, trial)
             except UnsupportedModel as error:
                 problems[str(error)].append(trial.label)
             except TuneoffError:
@@ -62,14 +62,14 @@ def inspect_study(study: StudySpec, trials: Sequence[TrialSpec], require_data: b
                 # A fault in a method, perhaps a third party's: name the row, keep the rest for the log.
                 traceback.print_exc()
                 problems[f"{trial.method} cannot be attached: {type(error).__name__}: {error}"].append(trial.label)
-        counted[trial.id] = by_row[trial.label]
-    refuse_rows(study, problems, [label for label in study.methods if by_row.get(label)])
+        counts_by_trial[trial.id] = counts_by_row[trial.label]
+    refuse_rows(study, problems, [label for label in study.methods if counts_by_row.get(label)])
     contents = _contents(data, files)
     if require_data and any(issubclass(registry.methods()[trial.method], Method) for trial in trials):
         # So that a tokenizer that does not fit stops the study before the first trial.
         trial_model.load_tokenizer(study.model, task)
     return {
-        "trials": counted,
+        "trials": counts_by_trial,
         "labels": list(task.labels),
         "data": data,
         "warnings": [finding.model_dump() for finding in findings],
@@ -111,12 +111,12 @@ def _count(task: Task, trial: TrialSpec) -> dict[str, dict[str, int]]:
 
         model, view = trial_model.build_empty(trial.model, task)
         check_length(model, task, trial.protocol.max_length, method, trial.label)
-        before = parameters.BaseIdentity.of(model, view)
+        base_identity = parameters.BaseIdentity.of(model, view)
         with torch.device("meta"):
             attached = method.attach(model, view)
         if trial.protocol.gradient_checkpointing:
             recompute_blocks(attached.model)
-        counts = parameters.count(attached.module, before)
+        counts = parameters.count(attached.module, base_identity)
     return {
         "trainable_parameters": counts.trainable.model_dump(),
         "total_parameters": counts.total.model_dump(),

@@ -111,12 +111,12 @@ def reply_path(folder: Path, rank: int) -> Path:
 def request_of(rank: int) -> dict[str, Any]:
     """What this process was started for, as `__main__` answers it: it is a rank, told by its environment."""
     folder = Path(os.environ[REQUEST])
-    asked = json.loads((folder / "request.json").read_text(encoding="utf-8"))
-    place = TrialStore(Path(asked["payload"]["folder"]))
+    request = json.loads((folder / "request.json").read_text(encoding="utf-8"))
+    place = TrialStore(Path(request["payload"]["folder"]))
     return {
         "verb": "rank",
-        "payload": asked["payload"],
-        "asker": asked["agent"],
+        "payload": request["payload"],
+        "asker": request["agent"],
         "folder": os.getcwd(),
         "reply": str(reply_path(folder, rank)),
         # The first rank prints where a trial of one process would.
@@ -141,8 +141,8 @@ def serve_rank(place: TrialStore, payload: dict[str, Any], started: float) -> An
 
     torch.set_num_threads(context.threads_each(size))
     device = context.device_of(payload["device"], number)
-    with context.joined(number, size, device, sharded=place.spec().shard, beat=beat) as us:
-        record = worker.run(place, str(device), started, payload.get("commit"), us)
+    with context.joined(number, size, device, sharded=place.spec().shard, beat=beat) as ranks:
+        record = worker.run(place, str(device), started, payload.get("commit"), ranks)
     return {"status": record.status}
 
 
@@ -175,7 +175,7 @@ def explain(
     """
     if deadlock:
         return _explain_deadlock(deadlock, place)
-    seen = list(failures)
+    failed_ranks = list(failures)
 
     def gravity(rank: int) -> tuple[int, float]:
         error = replies.get(rank, {}).get("error")
@@ -187,51 +187,53 @@ def explain(
             return (5 if error["type"] == "LostRank" else 2), replies[rank]["at"]
         # What is ended because another failed gets SIGTERM.
         kind = 1 if code < 0 and code != -signal.SIGTERM else 3 if code > 0 else 4
-        return kind, seen.index(rank) if rank in seen else size
+        return kind, failed_ranks.index(rank) if rank in failed_ranks else size
 
     rank = min(range(size), key=gravity)
-    named = f"rank {rank} of {size}"
+    rank_name = f"rank {rank} of {size}"
     error = replies.get(rank, {}).get("error")
     if rank in hung:
-        message = f"{named} hung{_where(place, rank)}: it kept the others waiting for {hung[rank]:.0f} s"
+        message = f"{rank_name} hung{_where(place, rank)}: it kept the others waiting for {hung[rank]:.0f} s"
         return _described(TrialError.__name__, message, rank)
     if error is not None:
-        said = [reply.get("error", {}).get("message") for reply in replies.values()]
-        alike = len(said) == size and len(set(said)) == 1
+        messages = [reply.get("error", {}).get("message") for reply in replies.values()]
+        all_same = len(messages) == size and len(set(messages)) == 1
         # Losses and gradients are the same on all ranks, so no single one diverges.
-        if alike or error["type"] == Diverged.__name__:
+        if all_same or error["type"] == Diverged.__name__:
             return {**error, "rank": rank}
-        return {**error, "message": f"{named}: {error['message']}", "rank": rank}
+        return {**error, "message": f"{rank_name}: {error['message']}", "rank": rank}
     code = failures[rank].exitcode if rank in failures else 0
     if code < 0:
-        described = _described(TrialError.__name__, f"{named} was killed by {signal.Signals(-code).name}", rank)
+        described = _described(TrialError.__name__, f"{rank_name} was killed by {signal.Signals(-code).name}", rank)
         return {**described, "killed": code == -signal.SIGKILL}
-    last = place.log_tail(1, rank)
-    ended = f"{named} ended without a result (exit status {code})" + (f": {last[-1]}" if last else "")
-    return _described(TrialError.__name__, ended, rank)
+    last_lines = place.log_tail(1, rank)
+    ending = f"{rank_name} ended without a result (exit status {code})" + (f": {last_lines[-1]}" if last_lines else "")
+    return _described(TrialError.__name__, ending, rank)
 
 
 def _explain_deadlock(pulses: Sequence[Pulse], place: TrialStore) -> dict[str, Any]:
     """That all ranks waited for one another, and where each of them stood."""
-    stood, silent = [], []
+    positions, silent_ranks = [], []
     for rank, pulse in enumerate(pulses):
         where = _where(place, rank)
-        silent += [] if where else [rank]
-        doing = f"inside {pulse.collective}" if pulse.collective else "inside no collective"
-        after = f" after step {pulse.steps}" if pulse.steps else ""
-        stood.append(f"rank {rank} {doing}{where or ' (no answer)'}, phase {pulse.phase or 'start'}{after}")
+        silent_ranks += [] if where else [rank]
+        collective = f"inside {pulse.collective}" if pulse.collective else "inside no collective"
+        last_step = f" after step {pulse.steps}" if pulse.steps else ""
+        positions.append(
+            f"rank {rank} {collective}{where or ' (no answer)'}, phase {pulse.phase or 'start'}{last_step}"
+        )
     # One that did not answer is the one to look at first, then one that was in no collective of ours.
-    rank = next(iter([*silent, *(rank for rank, pulse in enumerate(pulses) if not pulse.collective), 0]))
-    message = f"all {len(pulses)} ranks waited for one another and did nothing else: {'; '.join(stood)}"
+    rank = next(iter([*silent_ranks, *(rank for rank, pulse in enumerate(pulses) if not pulse.collective), 0]))
+    message = f"all {len(pulses)} ranks waited for one another and did nothing else: {'; '.join(positions)}"
     hint = "Every rank must come to the same collectives in the same order; the ranks' logs say where each stood."
     return {**_described(TrialError.__name__, message, rank), "hint": hint}
 
 
 def _where(place: TrialStore, rank: int) -> str:
     """Where a hung rank said that it was, in words; empty where it said nothing."""
-    said = "\n".join(place.log_tail(200, rank)).rpartition("(most recent call first):")[2]
-    found = re.search(r'File "(.+)", line (\d+) in (\S+)', said)
-    return f" in {found[3]} ({Path(found[1]).name}, line {found[2]})" if found else ""
+    stack = "\n".join(place.log_tail(200, rank)).rpartition("(most recent call first):")[2]
+    frame = re.search(r'File "(.+)", line (\d+) in (\S+)', stack)
+    return f" in {frame[3]} ({Path(frame[1]).name}, line {frame[2]})" if frame else ""
 
 
 def _described(kind: str, message: str, rank: int) -> dict[str, Any]:

@@ -131,7 +131,7 @@ def _describe(error: BaseException, remedy: str = MORE_MEMORY) -> dict[str, Any]
 
 def write_reply(path: str, reply: dict[str, Any]) -> None:
     """Leaves the reply where the asker looks for it, whole or not at all."""
-    fresh = f"{path}.new"
-    with open(fresh, "w", encoding="utf-8") as file:
+    temporary_path = f"{path}.new"
+    with open(temporary_path, "w", encoding="utf-8") as file:
         json.dump(reply, file)
-    os.replace(fresh, path)
+    os.replace(temporary_path, path)

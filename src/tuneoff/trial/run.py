@@ -118,22 +118,30 @@ def run(
     device = choose_device(wanted_device)
     seed_all(spec.seed)
     place = place if ranks.first else Onlooker(place.folder)
-    released, found = allocator.settle(spec.execution, device, place.append_event)
+    released, allocator_findings = allocator.settle(spec.execution, device, place.append_event)
     with Sampler(device=device, emit=place.append_event, others=ranks.others) as sampler:
         phases = Phases(device, sampler, ranks.noting(place.append_event))
-        seen = commits.as_seen(spec)
+        pinned_spec = commits.as_seen(spec)
         if isinstance(method, Baseline):
-            record = _run_baseline(seen, method, place, phases)
+            record = _run_baseline(pinned_spec, method, place, phases)
         else:
             assert isinstance(method, Method)
-            record = _run_model(seen, method, place, phases, sampler, device, ranks)
+            record = _run_model(pinned_spec, method, place, phases, sampler, device, ranks)
         record = combine(record, ranks, device, phases.cpu_seconds)
-    machine = environment.describe(str(device), torch.get_num_threads(), commit=commit, release_memory=released)
+    environment_info = environment.describe(
+        str(device), torch.get_num_threads(), commit=commit, release_memory=released
+    )
     timing = record.timing.model_copy(update={"total_seconds": time.perf_counter() - started})
-    findings = (*record.findings, *found, *place.tracker_findings())
-    kept = place.weight_checksums() if ranks.first else {}
+    findings = (*record.findings, *allocator_findings, *place.tracker_findings())
+    checksums = place.weight_checksums() if ranks.first else {}
     complete = record.model_copy(
-        update={"spec": spec, "environment": machine, "timing": timing, "findings": findings, "kept_files": kept}
+        update={
+            "spec": spec,
+            "environment": environment_info,
+            "timing": timing,
+            "findings": findings,
+            "kept_files": checksums,
+        }
     )
     complete = complete.model_copy(update={"missing": {**null_reasons(complete, device), **complete.missing}})
     place.write_record(complete)
@@ -150,7 +158,9 @@ def _run_baseline(spec: TrialSpec, method: Baseline[Any], place: TrialStore, pha
         place.append_event({"kind": "finding", **finding.model_dump()})
     with phases("test"):
         predictions = {s: method.predict(task, data.splits["train"], data.splits[s]) for s in ("validation", "test")}
-    metrics = [metric for split, made in predictions.items() for metric in task.score(made, split)]
+    metrics = [
+        metric for split, split_predictions in predictions.items() for metric in task.score(split_predictions, split)
+    ]
     memory = phases.meter.memory("train")
     return TrialRecord(
         spec=spec,
@@ -181,14 +191,14 @@ def demonstrations(method: Method[Any], train: Sequence[Example], seed: int) -> 
 def load_model(spec: TrialSpec, task: Task, device: torch.device, policy: PolicyName) -> trial_model.Loaded:
     """The base model as the trial's protocol wants it on this device."""
     protocol = spec.protocol
-    ways = choose_attention(protocol.attention, device, protocol.max_length, policy)
+    attention = choose_attention(protocol.attention, device, protocol.max_length, policy)
     return trial_model.load(
         spec.model,
         task,
         seed=spec.seed,
         dropout=protocol.dropout,
-        attention=ways.training,
-        evaluation=ways.evaluation,
+        attention=attention.training,
+        evaluation=attention.evaluation,
     )
 
 
@@ -211,23 +221,25 @@ def assemble(
         limit = spec.protocol.max_length
         check_length(loaded.model, task, limit, method, spec.label)
         view = trial_model.view(task, loaded)
-        before = parameters.BaseIdentity.of(loaded.model, view)
-        started = head.values(loaded.model, view) if method.trains else {}
+        base_identity = parameters.BaseIdentity.of(loaded.model, view)
+        head_values = head.values(loaded.model, view) if method.trains else {}
         seed_all(spec.seed)
         attached = method.attach(loaded.model, view)
-        head.check(attached, started, spec.label)
+        head.check(attached, head_values, spec.label)
         if policy.name == "bf16" and not ranks.sharded:
             narrow(attached)
         if spec.protocol.gradient_checkpointing:
             recompute_blocks(attached.model)
         if not ranks.sharded:
             attached.module.to(device)
-        counts = parameters.count(attached.module, before)
+        counts = parameters.count(attached.module, base_identity)
         if ranks.sharded:
             fsdp.shard(attached, device, ranks)
     with phases("tokenize"), loading("the rows"):
-        shown = demonstrations(method, data.splits["train"], spec.seed)
-        features = {split: task.encode(rows, loaded.tokenizer, limit, shown) for split, rows in data.splits.items()}
+        solved_examples = demonstrations(method, data.splits["train"], spec.seed)
+        features = {
+            split: task.encode(rows, loaded.tokenizer, limit, solved_examples) for split, rows in data.splits.items()
+        }
         check_tokens(chain(*features.values()), loaded.tokenizer, loaded.model.config, spec.model.source)
     size = spec.protocol.evaluation_batch_size
     bench = Bench(
@@ -241,19 +253,19 @@ def assemble(
         ranks,
         attention=loaded.info.evaluation_attention,
     )
-    disagreeing: tuple[Finding, ...] = ()
+    kernel_findings: tuple[Finding, ...] = ()
     if bench.attention != loaded.info.attention:
         with phases("preflight"):
-            bench, disagreeing = kernels.settle(bench, features["train"], loaded.info.attention)
+            bench, kernel_findings = kernels.settle(bench, features["train"], loaded.info.attention)
     model = loaded.info.model_copy(update={"evaluation_attention": bench.attention})
     info, findings = note_lengths(data.info, features, limit, task.target_room)
     findings += note_references(task, data.splits["test"], loaded.tokenizer)
-    told = [Finding(name=name, message=message) for name, message in attached.extra.get("findings", ())]
-    found = [*loaded.findings, *data.findings, *findings, *told, *disagreeing]
+    method_findings = [Finding(name=name, message=message) for name, message in attached.extra.get("findings", ())]
+    all_findings = [*loaded.findings, *data.findings, *findings, *method_findings, *kernel_findings]
     data = trial_data.TrialData(data.splits, info, data.findings)
-    for finding in found:
+    for finding in all_findings:
         emit({"kind": "finding", **finding.model_dump()})
-    return Assembled(spec, task, method, data, features, bench, counts, model, found, policy.name, before)
+    return Assembled(spec, task, method, data, features, bench, counts, model, all_findings, policy.name, base_identity)
 
 
 def _run_model(
@@ -284,7 +296,7 @@ def _run_model(
     findings = [*trial.findings, *tested.findings]
     if noise.contended:
         findings.append(Finding(name="contended", message=noise.reason))
-    stored = checkpoint.stored_bytes() if checkpoint is not None and ranks.first else 0
+    stored_bytes = checkpoint.stored_bytes() if checkpoint is not None and ranks.first else 0
     if checkpoint is not None and ranks.first and not (verdict and spec.execution.keep_weights):
         checkpoint.discard()
     # The figures of training are null for a method without it, with their reasons in `trained`.
@@ -300,7 +312,7 @@ def _run_model(
         inference=tested.inference,
         utilisation=sampler.utilisation(),
         noise=noise,
-        stored_bytes=stored,
+        stored_bytes=stored_bytes,
         data=trial.data.info,
         model=trial.model,
         precision=environment.precision(trial.policy, device),
@@ -337,9 +349,9 @@ def _test(trial: Assembled, selection: Selection, phases: Phases, place: TrialSt
         predictions, writing = predict(trial.bench, test, examples), None
         if trial.bench.writes:
             predictions, writing = write(trial.bench, test, examples, predictions, place.append_event)
-    budget = latency_budget(sum(phases.watch.seconds.values()))
+    budget_seconds = latency_budget(sum(phases.watch.seconds.values()))
     with phases("inference"):
-        inference = measure_inference(trial.bench, test, trial.spec.execution.latency_examples, writing, budget)
+        inference = measure_inference(trial.bench, test, trial.spec.execution.latency_examples, writing, budget_seconds)
     metrics = tuple(trial.task.score(predictions, "test"))
     findings = result_findings(trial.task, predictions, [*selection.metrics, *metrics], trial.data.info)
     return Tested(metrics, inference, {"test": place.write_predictions("test", predictions)}, tuple(findings))
@@ -378,8 +390,8 @@ def _train(trial: Assembled, selection: Selection, phases: Phases, place: TrialS
     def add(record: TrialRecord) -> TrialRecord:
         assert selection.checkpoint is not None
         assert record.data is not None
-        seen = {"train_order_fingerprint": training.order.hexdigest(), "examples_trained": training.examples}
-        first = {
+        data_fields = {"train_order_fingerprint": training.order.hexdigest(), "examples_trained": training.examples}
+        timing_fields = {
             "first_steps": min(FIRST_STEPS, training.steps),
             "first_steps_seconds": training.first_steps_seconds,
             "step_seconds_median": training.step_seconds_median,
@@ -391,12 +403,12 @@ def _train(trial: Assembled, selection: Selection, phases: Phases, place: TrialS
             update={
                 "selected_step": selection.checkpoint.step,
                 "steps": training.steps,
-                "timing": record.timing.model_copy(update=first),
+                "timing": record.timing.model_copy(update=timing_fields),
                 "gradient_norm": _norms(training),
                 "curve": tuple(training.curve),
                 "throughput": _throughput(training, phases.train_seconds),
                 "energy_joules": joules.joules,
-                "data": record.data.model_copy(update=seen),
+                "data": record.data.model_copy(update=data_fields),
                 "missing": {**record.missing, **missing},
             }
         )
