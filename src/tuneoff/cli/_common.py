@@ -69,9 +69,9 @@ def completer(names: Callable[[click.Context], Iterable[str]], files: bool = Fal
     """For the shell: names that go on from what follows the last comma typed; else, if wanted, files and folders."""
 
     def complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        before, comma, last = incomplete.rpartition(",")
-        found = [CompletionItem(before + comma + name) for name in names(ctx) if name.startswith(last)]
-        return found or ([CompletionItem(incomplete, type="file")] if files else [])
+        prefix, comma, word = incomplete.rpartition(",")
+        items = [CompletionItem(prefix + comma + name) for name in names(ctx) if name.startswith(word)]
+        return items or ([CompletionItem(incomplete, type="file")] if files else [])
 
     return complete
 

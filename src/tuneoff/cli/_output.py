@@ -64,10 +64,10 @@ class Output:
             descriptor = self.stream.fileno()
         except (OSError, ValueError):
             return  # it stands in for a file, as in tests
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, descriptor)
-        if nowhere != descriptor:
-            os.close(nowhere)
+        null_device = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null_device, descriptor)
+        if null_device != descriptor:
+            os.close(null_device)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
@@ -84,10 +84,10 @@ class Output:
 @contextmanager
 def guarded_streams() -> Iterator[Output]:
     """Both standard streams guarded until the block ends; gives stdout. Messages on stderr are lost without a word."""
-    before = sys.stdout, sys.stderr
+    streams = sys.stdout, sys.stderr
     out, messages = Output(sys.stdout), Output(sys.stderr, silent=True)
     sys.stdout, sys.stderr = cast("TextIO", out), cast("TextIO", messages)
     try:
         yield out
     finally:
-        sys.stdout, sys.stderr = before
+        sys.stdout, sys.stderr = streams

@@ -21,21 +21,21 @@ def like_an_interrupt() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    asked = False
+    interrupted = False
 
     def interrupt(*_: Any) -> None:
-        nonlocal asked
-        if not asked:
-            asked = True
+        nonlocal interrupted
+        if not interrupted:
+            interrupted = True
             raise KeyboardInterrupt
 
     numbers = [getattr(signal, name) for name in POLITE if hasattr(signal, name)]
-    before = {number: signal.getsignal(number) for number in numbers}
-    heard = [number for number in numbers if before[number] is not signal.SIG_IGN]
-    for number in heard:
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    handled = [number for number in numbers if handlers[number] is not signal.SIG_IGN]
+    for number in handled:
         signal.signal(number, interrupt)
     try:
         yield
     finally:
-        for number in heard:
-            signal.signal(number, before[number])
+        for number in handled:
+            signal.signal(number, handlers[number])

@@ -25,14 +25,14 @@ def unknown_option(error: click.NoSuchOption) -> click.UsageError:
     }
     takes_study = context is not None and any(p.name == "overrides" for p in context.command.params)
     keys = study_keys() if takes_study else {}
-    meant = None if typed in keys else nearest(typed, options)
-    if meant is not None:
-        told = f"did you mean {options[meant]}?"
+    similar = None if typed in keys else nearest(typed, options)
+    if similar is not None:
+        advice = f"did you mean {options[similar]}?"
     elif (key := nearest(typed, keys)) is not None:
-        told = f"set {keys[key]} with --set {keys[key]}=VALUE"
+        advice = f"set {keys[key]} with --set {keys[key]}=VALUE"
     else:
-        told = "--help lists the options that there are"
-    return click.UsageError(f"No such option: {error.option_name}; {told}", context)
+        advice = "--help lists the options that there are"
+    return click.UsageError(f"No such option: {error.option_name}; {advice}", context)
 
 
 def study_keys() -> dict[str, str]:
@@ -43,8 +43,8 @@ def study_keys() -> dict[str, str]:
     from tuneoff import registry
     from tuneoff.config.spec import DataSpec, ExecutionSpec, ModelSpec, Protocol, StudySpec
 
-    found: dict[str, str] = {}
-    places: list[tuple[str, type[BaseModel]]] = [
+    keys: dict[str, str] = {}
+    sections: list[tuple[str, type[BaseModel]]] = [
         ("protocol", Protocol),
         ("", StudySpec),
         ("model", ModelSpec),
@@ -53,8 +53,8 @@ def study_keys() -> dict[str, str]:
         ("task.data", DataSpec),
         *((f"methods.{name}", method.Options) for name, method in registry.methods().items()),
     ]
-    for place, shape in places:
-        for name in shape.model_fields:
+    for section, spec in sections:
+        for name in spec.model_fields:
             if name not in StudyOptions.__annotations__:
-                found.setdefault(name, f"{place}.{name}" if place else name)
-    return found
+                keys.setdefault(name, f"{section}.{name}" if section else name)
+    return keys

@@ -64,7 +64,7 @@ def _tokens(words: int, step: int) -> int:
     return min(512, max(step, step * math.ceil(words * TOKENS_PER_WORD / step)))
 
 
-def look(data: Path, **given: str | None) -> Look:
+def look(data: Path, **user_columns: str | None) -> Look:
     """Reads a data file and finds what a study of it needs.
 
     Args:
@@ -83,13 +83,15 @@ def look(data: Path, **given: str | None) -> Look:
     rows = read_rows(SourceSpec.model_validate({"source": f"file:{data}"}), "train")
     if not len(rows):
         raise DataError(f"{data} has no rows")
-    name, columns, guessed = _find_task(rows, {role: column for role, column in given.items() if column is not None})
+    name, columns, guessed = _find_task(
+        rows, {role: column for role, column in user_columns.items() if column is not None}
+    )
     require_plain(rows, columns, label="label")
     texts, answers = (
         [str(value).strip() for value in rows.columns[columns[role]] if not is_missing(value)] for role in ROLES[name]
     )
-    writes = task_named(name).produces == "text"
-    classes = Counter[str]() if writes else Counter(answers)
+    writes_text = task_named(name).produces == "text"
+    classes = Counter[str]() if writes_text else Counter(answers)
     return Look(
         task=name,
         rows=len(rows),
@@ -98,7 +100,7 @@ def look(data: Path, **given: str | None) -> Look:
         guessed=guessed,
         classes=dict(classes.most_common()),
         words=_word_counts(texts),
-        target_words=_word_counts(answers) if writes else None,
+        target_words=_word_counts(answers) if writes_text else None,
         repeated=len(texts) - len(set(texts)),
         concerns=tuple(_concerns(name, rows, columns, classes)),
     )
@@ -119,44 +121,46 @@ def _word_counts(texts: list[str]) -> tuple[int, int, int]:
     return round(statistics.median(counts)), counts[math.ceil(0.95 * len(counts)) - 1], counts[-1]
 
 
-def _find_task(rows: Rows, given: dict[str, str]) -> tuple[str, dict[str, str], str]:
+def _find_task(rows: Rows, user_columns: dict[str, str]) -> tuple[str, dict[str, str], str]:
     """Task, role -> column, and how they were found: as given, by the task's own guess from the names, or by content.
 
     A class is looked for before a text to write, at each step.
     """
     from tuneoff.tasks._cells import refuse_chat
 
-    for role, column in given.items():
+    for role, column in user_columns.items():
         if column not in rows.columns:
             raise DataError(
                 f"{rows.origin} has no column {column!r}{did_you_mean(column, rows.columns)}",
                 hint=f"Its columns: {listed(rows.columns)}. Set --{role}.",
             )
-    fitting = [name for name, roles in ROLES.items() if set(given) <= set(roles)]
-    if not fitting:
+    tasks = [name for name, roles in ROLES.items() if set(user_columns) <= set(roles)]
+    if not tasks:
         raise StudyError(
-            f"{' and '.join('--' + role for role in given)} belong to different tasks",
+            f"{' and '.join('--' + role for role in user_columns)} belong to different tasks",
             hint="Give --text and --label for classes, or --source and --target for text to write.",
         )
-    for name in fitting:
+    for name in tasks:
         try:
-            columns = task_named(name)(dict(given)).columns(rows)
+            columns = task_named(name)(dict(user_columns)).columns(rows)
         except DataError:
             continue
-        if set(given) == set(ROLES[name]):
+        if set(user_columns) == set(ROLES[name]):
             return name, columns, "as given"
-        if task_named(name).produces == "class" or given or is_written(filled(rows).get(columns["target"], [])):
-            refuse_doubt(rows, columns, given, named=True)
+        if task_named(name).produces == "class" or user_columns or is_written(filled(rows).get(columns["target"], [])):
+            refuse_doubt(rows, columns, user_columns, named=True)
             return name, columns, "guessed from the names"
     by_content = {"classification": _text_and_class, "generation": _two_texts}
-    for name in fitting:
-        found = {**by_content[name](rows, given), **given}
-        if set(found) == set(ROLES[name]):
-            refuse_doubt(rows, found, given, named=False)
-            return name, task_named(name)(dict(found)).columns(rows), "guessed from what the columns hold: check them"
+    for name in tasks:
+        guesses = {**by_content[name](rows, user_columns), **user_columns}
+        if set(guesses) == set(ROLES[name]):
+            refuse_doubt(rows, guesses, user_columns, named=False)
+            return name, task_named(name)(dict(guesses)).columns(rows), "guessed from what the columns hold: check them"
     refuse_chat(rows)
-    options = " or ".join(" and ".join(f"--{role}" for role in ROLES[name] if role not in given) for name in fitting)
-    missing = [role for role in ROLES[fitting[0]] if role not in given]
+    options = " or ".join(
+        " and ".join(f"--{role}" for role in ROLES[name] if role not in user_columns) for name in tasks
+    )
+    missing = [role for role in ROLES[tasks[0]] if role not in user_columns]
     raise Undecided(
         missing[0],
         list(rows.columns),
@@ -165,43 +169,47 @@ def _find_task(rows: Rows, given: dict[str, str]) -> tuple[str, dict[str, str], 
     )
 
 
-def _free(rows: Rows, given: dict[str, str]) -> dict[str, list[str]]:
+def _free(rows: Rows, user_columns: dict[str, str]) -> dict[str, list[str]]:
     """The values of the columns that have no role yet; those without any are left out."""
-    return {name: values for name, values in filled(rows).items() if name not in given.values()}
+    return {name: values for name, values in filled(rows).items() if name not in user_columns.values()}
 
 
-def _text_and_class(rows: Rows, given: dict[str, str]) -> dict[str, str]:
+def _text_and_class(rows: Rows, user_columns: dict[str, str]) -> dict[str, str]:
     """The wordiest column is the text; the class is the column with the fewest repeated values, rather one that
     does not tell where a text comes from."""
-    free = _free(rows, given)
-    found = {}
+    free = _free(rows, user_columns)
+    columns = {}
     words = {name: mean_words(values) for name, values in free.items()}
-    if "text" not in given and words and max(words.values()) >= 2:
-        found["text"] = max(words, key=lambda name: words[name])
-    few = {name: values for name, values in free.items() if name != found.get("text") and may_be_class(values)}
-    if "label" not in given and few:
-        found["label"] = min(few, key=lambda name: (ABOUT.fullmatch(name.lower()) is not None, len(set(few[name]))))
-    return found
+    if "text" not in user_columns and words and max(words.values()) >= 2:
+        columns["text"] = max(words, key=lambda name: words[name])
+    candidates = {name: values for name, values in free.items() if name != columns.get("text") and may_be_class(values)}
+    if "label" not in user_columns and candidates:
+        columns["label"] = min(
+            candidates, key=lambda name: (ABOUT.fullmatch(name.lower()) is not None, len(set(candidates[name])))
+        )
+    return columns
 
 
-def _two_texts(rows: Rows, given: dict[str, str]) -> dict[str, str]:
+def _two_texts(rows: Rows, user_columns: dict[str, str]) -> dict[str, str]:
     """The wordiest column is what is put in, the next wordiest the text to write."""
-    free = _free(rows, given)
-    wordy = sorted((name for name in free if is_written(free[name])), key=lambda name: -mean_words(free[name]))
-    return dict(zip((role for role in ROLES["generation"] if role not in given), wordy, strict=False))
+    free = _free(rows, user_columns)
+    candidates = sorted((name for name in free if is_written(free[name])), key=lambda name: -mean_words(free[name]))
+    return dict(zip((role for role in ROLES["generation"] if role not in user_columns), candidates, strict=False))
 
 
 def _concerns(name: str, rows: Rows, columns: dict[str, str], classes: Counter[str]) -> list[str]:
     """What a run would refuse or a reader should know, from the task's own checks."""
-    found = []
+    concerns = []
     task = task_named(name)(dict(columns))
     try:
         task.settle({"train": task.examples(rows, columns, "train")})
     except TuneoffError as error:
-        found.append(f"a run will refuse this data: {error.message.rstrip('.')}. {error.hint}".strip())
-    found += [finding.message for finding in task.findings()]
-    rare = [label for label, count in classes.items() if count < 5]
-    if rare and len(classes) > 1:
-        more = f" and {len(rare) - 5} more" if len(rare) > 5 else ""
-        found.append(f"fewer than 5 rows: {', '.join(rare[:5])}{more}; too few to be in train, validation and test")
-    return found
+        concerns.append(f"a run will refuse this data: {error.message.rstrip('.')}. {error.hint}".strip())
+    concerns += [finding.message for finding in task.findings()]
+    rare_classes = [label for label, count in classes.items() if count < 5]
+    if rare_classes and len(classes) > 1:
+        others = f" and {len(rare_classes) - 5} more" if len(rare_classes) > 5 else ""
+        concerns.append(
+            f"fewer than 5 rows: {', '.join(rare_classes[:5])}{others}; too few to be in train, validation and test"
+        )
+    return concerns

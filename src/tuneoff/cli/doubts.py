@@ -18,9 +18,11 @@ WRITTEN_WORDS = 3
 MOST_CLASSES = 200
 MOST_NUMBERS = 20
 """Different numbers from which on a column that nobody called a label rather holds amounts."""
-UNLIKE = 1.5
+_MIN_LENGTH_RATIO = 1.5
 """How many times the words of the other a text must have to be the one that is put in."""
-ASIDE = frozenset({"title", "subject", "headline", "heading", "summary", "name", "url", "link", "author", "keywords"})
+_SIDE_TEXT_NAMES = frozenset(
+    {"title", "subject", "headline", "heading", "summary", "name", "url", "link", "author", "keywords"}
+)
 """Names of texts that stand beside the one that is meant."""
 ABOUT = re.compile(
     r"(.*_)?(id|ids|idx|index|uid|uuid|guid|lang|language|locale|country|region|split|set|fold|partition|source|origin|"
@@ -71,7 +73,7 @@ def may_be_class(values: Sequence[str]) -> bool:
     return 2 <= len(set(values)) <= max(2, min(MOST_CLASSES, len(values) // 4))
 
 
-def refuse_doubt(rows: Rows, columns: Mapping[str, str], given: Mapping[str, str], named: bool) -> None:
+def refuse_doubt(rows: Rows, columns: Mapping[str, str], user_columns: Mapping[str, str], named: bool) -> None:
     """Looks whether columns that were guessed are the only ones that could be meant.
 
     Args:
@@ -84,79 +86,80 @@ def refuse_doubt(rows: Rows, columns: Mapping[str, str], given: Mapping[str, str
         Undecided: the first role of which that is not known.
     """
     values = filled(rows)
-    if "label" in columns and "label" not in given:
+    if "label" in columns and "label" not in user_columns:
         for message in _doubts_of_label(values, columns, named):
             choices = [name for name in values if name != columns["text"] and may_be_class(values[name])]
             raise Undecided("label", choices or [columns["label"]], f"{rows.origin}: {message}")
     role = "text" if "text" in columns else "source"
-    if role in given or columns[role] not in values:
+    if role in user_columns or columns[role] not in values:
         return
-    answer = columns["label" if role == "text" else "target"]
+    answer_column = columns["label" if role == "text" else "target"]
     texts = [
         name
-        for name, found in values.items()
-        if name == columns[role] or (name != answer and is_written(found) and name.lower() not in ASIDE)
+        for name, cells in values.items()
+        if name == columns[role]
+        or (name != answer_column and is_written(cells) and name.lower() not in _SIDE_TEXT_NAMES)
     ]
     if len(texts) > 1:
-        reads = f"{rows.origin}: columns {', '.join(texts)} all hold texts, and a study reads one"
-        name_it = f"Name it with --{role}, or join them into one column first."
+        problem = f"{rows.origin}: columns {', '.join(texts)} all hold texts, and a study reads one"
+        hint = f"Name it with --{role}, or join them into one column first."
         if role == "source":
             example = f'"{{{texts[-1]}}}\\n{{source}}"'
-            name_it = f"Name it with --source; task.template may put in others by name, e.g. {example}."
-        raise Undecided(role, texts, reads, name_it)
-    if role == "source" and not named and "target" not in given:
-        words = [mean_words(values[columns[name]]) for name in ("source", "target")]
-        if words[0] < UNLIKE * words[1]:
-            both = (columns["source"], columns["target"])
-            message = f"{rows.origin}: columns {both[0]} and {both[1]} hold texts of like length; which is put in?"
-            raise Undecided("source", both, message, "Name both with --source and --target.")
+            hint = f"Name it with --source; task.template may put in others by name, e.g. {example}."
+        raise Undecided(role, texts, problem, hint)
+    if role == "source" and not named and "target" not in user_columns:
+        lengths = [mean_words(values[columns[name]]) for name in ("source", "target")]
+        if lengths[0] < _MIN_LENGTH_RATIO * lengths[1]:
+            pair = (columns["source"], columns["target"])
+            message = f"{rows.origin}: columns {pair[0]} and {pair[1]} hold texts of like length; which is put in?"
+            raise Undecided("source", pair, message, "Name both with --source and --target.")
 
 
 def _doubts_of_label(values: Mapping[str, Sequence[str]], columns: Mapping[str, str], named: bool) -> Iterator[str]:
     """What speaks against the column that was taken for the class."""
     from tuneoff import registry
 
-    names = registry.tasks()["classification"].guesses["label"]
+    label_names = registry.tasks()["classification"].guesses["label"]
     column = columns["label"]
-    found = values.get(column, [])
-    different = set(found)
+    cells = values.get(column, [])
+    distinct = set(cells)
     others = [name for name in values if name not in columns.values() and may_be_class(values[name])]
     flags = [name for name in (column, *others) if {value.lower() for value in values.get(name, ())} <= FLAGS]
-    if column in flags and len(flags) > 1 and column.lower() not in names:
+    if column in flags and len(flags) > 1 and column.lower() not in label_names:
         yield (
             f"columns {', '.join(flags)} hold yes or no each: several classes a row (multi-label), where a row has "
             "one; a study of one of them says whether a text has it"
         )
-    numbers = [number for number in map(_number, different) if number is not None]
-    if numbers and len(numbers) == len(different):
+    numbers = [number for number in map(_number, distinct) if number is not None]
+    if numbers and len(numbers) == len(distinct):
         if any(number % 1 for number in numbers):
-            example = _a_fraction(different)
+            example = _shortest_fraction(distinct)
             yield f"column {column!r} holds numbers with a fraction, such as {example}: amounts, not classes"
         if not named and len(numbers) > MOST_NUMBERS:
             yield f"column {column!r} holds {len(numbers)} different numbers: they look like amounts, not classes"
-    if several := _several(found):
-        yield f"column {column!r} names several classes a row, such as {several!r}, where a row has one"
+    if multi_label := _multi_label_cell(cells):
+        yield f"column {column!r} names several classes a row, such as {multi_label!r}, where a row has one"
     if not named and ABOUT.fullmatch(column.lower()):
         yield f"no column is called a label, and {column!r} tells of a text where it comes from"
-    if not named and (like := [name for name in others if not ABOUT.fullmatch(name.lower())]):
-        yield f"columns {', '.join((column, *like))} could all be the class"
+    if not named and (alternatives := [name for name in others if not ABOUT.fullmatch(name.lower())]):
+        yield f"columns {', '.join((column, *alternatives))} could all be the class"
     if named and column.lower() not in ("label", "labels"):
-        called = [name for name in others if name.lower() in names]
-        if called:
-            yield f"columns {', '.join((column, *called))} could all be the class"
+        label_columns = [name for name in others if name.lower() in label_names]
+        if label_columns:
+            yield f"columns {', '.join((column, *label_columns))} could all be the class"
 
 
-def _several(values: Sequence[str]) -> str:
+def _multi_label_cell(values: Sequence[str]) -> str:
     """A cell that names several classes, where cells of a column do: parts that are parted alike and recur."""
-    for mark in SEPARATORS:
-        parted = [value for value in values if mark in value]
-        parts = {part.strip() for value in values for part in value.split(mark)}
+    for separator in SEPARATORS:
+        split_cells = [value for value in values if separator in value]
+        parts = {part.strip() for value in values for part in value.split(separator)}
         if (
-            len(parted) >= len(values) / 5
+            len(split_cells) >= len(values) / 5
             and len(parts) < len(set(values))
             and all(mean_words([p]) <= 3 for p in parts)
         ):
-            return parted[0]
+            return split_cells[0]
     return ""
 
 
@@ -168,7 +171,7 @@ def _number(value: Any) -> float | None:
     return number if number == number and abs(number) != float("inf") else None
 
 
-def _a_fraction(values: set[str]) -> str:
+def _shortest_fraction(values: set[str]) -> str:
     return min((value for value in values if (number := _number(value)) is not None and number % 1), key=_shortest)
 
 

@@ -146,9 +146,9 @@ def _run(arguments: Sequence[str] | None, state: State) -> int:
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.filename:
-            # A name that is too long, a folder that was taken away, a full disk: the system's word, no fault of ours.
+            # A name that is too long, a folder that was taken away, a full disk: an error of the system, not ours.
             place = _shortened(os.fsdecode(error.filename))
-            show_error(TuneoffError(f"{place}: {error.strerror}", hint=SYSTEM_SAID), state.traceback, error)
+            show_error(TuneoffError(f"{place}: {error.strerror}", hint=_SYSTEM_ERROR_HINT), state.traceback, error)
             return state.error_code
         if state.traceback:
             echo(traceback.format_exc(), err=True)
@@ -162,20 +162,22 @@ def _run(arguments: Sequence[str] | None, state: State) -> int:
     return state.exit_code
 
 
-SYSTEM_SAID = "The system said so. Name another file or folder, or mend this one, and give the same command again."
+_SYSTEM_ERROR_HINT = (
+    "The system said so. Name another file or folder, or mend this one, and give the same command again."
+)
 
 
-def _refuse_bytes(words: Sequence[str]) -> None:
+def _refuse_bytes(arguments: Sequence[str]) -> None:
     """Refuses words that are not text: what is typed is kept in files of UTF-8.
 
     Raises:
         StudyError: names the first such word.
     """
-    for word in words:
+    for argument in arguments:
         try:
-            word.encode()
+            argument.encode()
         except UnicodeEncodeError:
-            shown = _shortened(word.encode(errors="backslashreplace").decode())
+            shown = _shortened(argument.encode(errors="backslashreplace").decode())
             raise StudyError(
                 f"{shown} holds bytes that are not UTF-8 text", hint="Rename the file, or type the name in UTF-8."
             ) from None

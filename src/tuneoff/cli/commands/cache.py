@@ -64,15 +64,17 @@ def cache_command(names: tuple[str, ...], clear: bool, yes: bool, as_json: bool)
       tuneoff cache --clear
       tuneoff cache hub/models--openai-community--gpt2 --clear --yes
     """
-    found = [look(name, folder) for name, folder in cache_folders().items()]
-    chosen = _chosen(found, names or ((OWN,) if clear else tuple(cache.name for cache in found)))
+    caches = [look(name, folder) for name, folder in cache_folders().items()]
+    entries = _chosen(caches, names or ((OWN,) if clear else tuple(cache.name for cache in caches)))
     if not clear:
-        kept = [cache for cache in found if not names or any(one in cache.entries for one in chosen)]
-        _print_caches(kept, as_json)
+        selection = [
+            cache for cache in caches if not names or any(chosen_entry in cache.entries for chosen_entry in entries)
+        ]
+        _print_caches(selection, as_json)
         return
     if not yes:
-        _ask(chosen)
-    deleted = [entry for entry in chosen if _delete(entry)]
+        _ask(entries)
+    deleted = [entry for entry in entries if _delete(entry)]
     if as_json:
         _common.print_json({"deleted": [asdict(entry) for entry in deleted], "bytes": _bytes(deleted)})
     else:
@@ -134,15 +136,15 @@ def _chosen(caches: Sequence[Cache], names: Sequence[str]) -> list[Entry]:
     Raises:
         StudyError: for a name that means none.
     """
-    known = {cache.name: list(cache.entries) for cache in caches}
-    known |= {entry.name: [entry] for cache in caches for entry in cache.entries}
+    entries_by_name = {cache.name: list(cache.entries) for cache in caches}
+    entries_by_name |= {entry.name: [entry] for cache in caches for entry in cache.entries}
     for name in names:
-        if name not in known:
+        if name not in entries_by_name:
             raise StudyError(
-                f"no cache and nothing in one is called {name!r}{did_you_mean(name, known)}",
+                f"no cache and nothing in one is called {name!r}{did_you_mean(name, entries_by_name)}",
                 hint=f"Caches: {', '.join(cache.name for cache in caches)}. `tuneoff cache` names what is in them.",
             )
-    return list({entry.name: entry for name in names for entry in known[name]}.values())
+    return list({entry.name: entry for name in names for entry in entries_by_name[name]}.values())
 
 
 def _ask(entries: Sequence[Entry]) -> None:

@@ -22,10 +22,10 @@ Item = dict[str, Any]
 def _methods() -> list[Item]:
     from tuneoff import registry
 
-    found = []
+    items = []
     for name, method in registry.methods().items():
         rate = method.learning_rate.center if method.trains else None
-        found.append(
+        items.append(
             {
                 "name": name,
                 "title": method.title,
@@ -37,7 +37,7 @@ def _methods() -> list[Item]:
             }
         )
     for name, family in registry.methods().families().items():
-        found.append(
+        items.append(
             {
                 "name": f"{name}:<variant>",
                 "title": family.title,
@@ -49,7 +49,7 @@ def _methods() -> list[Item]:
                 "variants": [f"{name}:{variant}" for variant in family.variants()],
             }
         )
-    return sorted(found, key=lambda item: bool(item["trains"]))
+    return sorted(items, key=lambda item: bool(item["trains"]))
 
 
 def _tasks() -> list[Item]:
@@ -64,10 +64,10 @@ def _tasks() -> list[Item]:
 def _recipes() -> list[Item]:
     from tuneoff.planning import loading
 
-    found = []
+    items = []
     for name in loading.recipe_names():
         study = loading.load(name)
-        found.append(
+        items.append(
             {
                 "name": name,
                 "summary": " ".join(study.description.split()),
@@ -79,7 +79,7 @@ def _recipes() -> list[Item]:
                 "published": study.published.citation if study.published else None,
             }
         )
-    return found
+    return items
 
 
 def _sources() -> list[Item]:
@@ -92,13 +92,13 @@ def _sources() -> list[Item]:
 def _trackers() -> list[Item]:
     from tuneoff import registry
 
-    found = []
+    items = []
     for name, tracker in registry.trackers().items():
         lacks = tracker.lacks()
         line = tracker.summary + (f" Not installed: pip install {tracker.extra}" if lacks and tracker.extra else "")
         item = {"name": name, "title": tracker.title, "summary": line, "installed": not lacks, "extra": tracker.extra}
-        found.append(item)
-    return found
+        items.append(item)
+    return items
 
 
 def _aliases(kind: Literal["model_aliases", "dataset_aliases"]) -> list[Item]:
@@ -114,14 +114,14 @@ def _aliases(kind: Literal["model_aliases", "dataset_aliases"]) -> list[Item]:
 def _models() -> list[Item]:
     from tuneoff import architectures
 
-    found = [{**item, "random_weights": False} for item in _aliases("model_aliases")]
+    items = [{**item, "random_weights": False} for item in _aliases("model_aliases")]
     for name in architectures.names():
         ids = ", ".join(architectures.KNOWN_AS[name])
-        same = next((item for item in found if item["name"] == name), None)
-        if same is not None:
-            same["random_weights"] = True
+        listed_model = next((item for item in items if item["name"] == name), None)
+        if listed_model is not None:
+            listed_model["random_weights"] = True
         else:
-            found.append(
+            items.append(
                 {
                     "name": name,
                     "summary": f"Configuration of {ids}; without its weights only with --random-weights.",
@@ -129,7 +129,7 @@ def _models() -> list[Item]:
                     "random_weights": True,
                 }
             )
-    return found
+    return items
 
 
 KINDS: dict[str, Callable[[], list[Item]]] = {

@@ -31,15 +31,15 @@ def compare_command(folders: tuple[Path, ...], as_json: bool) -> None:
     from tuneoff.report.data import summarise
 
     joined = join(folders)
-    found = summarise(joined.results)
-    for entry in found["methods"]:
+    summary = summarise(joined.results)
+    for entry in summary["methods"]:
         entry["study"] = joined.studies[entry["method"]]
     if as_json:
-        _common.print_json({**found, "notes": list(joined.notes)})
+        _common.print_json({**summary, "notes": list(joined.notes)})
         return
     console = _common.console()
-    trials = f"{found['trials']['completed']} of {found['trials']['planned']} trials completed"
-    console.print(Text(f"{found['study']['name']}: {found['study']['model']}; {trials}", style="bold"))
-    console.print(terminal.table(found, console.width))
-    terminal.print_answer(found, console, joined.notes)
-    terminal.print_warnings(found, console, "with --json")
+    trials = f"{summary['trials']['completed']} of {summary['trials']['planned']} trials completed"
+    console.print(Text(f"{summary['study']['name']}: {summary['study']['model']}; {trials}", style="bold"))
+    console.print(terminal.table(summary, console.width))
+    terminal.print_answer(summary, console, joined.notes)
+    terminal.print_warnings(summary, console, "with --json")

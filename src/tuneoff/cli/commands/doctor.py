@@ -27,7 +27,7 @@ CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8", "neon", "
 OPTIONAL = {"nvidia-ml-py": "GPU use and energy in records: pip install 'tuneoff[gpu]'"}
 LEAST_FREE_BYTES = 2 * 1024**3
 NETWORK_SECONDS = 8
-ASKED_FOR = "filelock"
+_PROBE_PACKAGE = "filelock"
 TORCH_SECONDS = 90
 TORCH_PROBE = """
 import json, torch
@@ -137,18 +137,18 @@ def _nvidia_smi() -> list[str] | None:
         return None
     query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
     try:
-        done = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
+        process = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.SubprocessError):
         return None
-    return [line.strip() for line in done.stdout.splitlines() if line.strip()] if done.returncode == 0 else None
+    return [line.strip() for line in process.stdout.splitlines() if line.strip()] if process.returncode == 0 else None
 
 
 def versions() -> dict[str, str | None]:
     """Versions of Python, tuneoff and everything it needs, without importing any of it; null: not installed."""
-    found: dict[str, str | None] = {"python": platform.python_version(), "tuneoff": _version("tuneoff")}
+    installed: dict[str, str | None] = {"python": platform.python_version(), "tuneoff": _version("tuneoff")}
     for name in [*_requirements(), *OPTIONAL]:
-        found[name] = _version(name)
-    return found
+        installed[name] = _version(name)
+    return installed
 
 
 def trackers() -> dict[str, bool]:
@@ -171,36 +171,36 @@ def _requirements() -> dict[str, str]:
         lines = metadata.requires("tuneoff") or []
     except metadata.PackageNotFoundError:
         return {}
-    found = {}
+    requirements = {}
     for line in lines:
         name = re.match(r"[A-Za-z0-9._-]+", line)
         if name and "extra ==" not in line:
-            found[name.group()] = line[name.end() :].partition(";")[0].strip()
-    return found
+            requirements[name.group()] = line[name.end() :].partition(";")[0].strip()
+    return requirements
 
 
 def _torch() -> Report:
     """What torch sees, asked in a process of its own: here nothing may load it."""
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", TORCH_PROBE], capture_output=True, text=True, timeout=TORCH_SECONDS, check=False
     )
-    if done.returncode != 0:
-        return {"ok": False, "message": _last_line(done.stderr) or f"ended with code {done.returncode}"}
-    return {"ok": True, **json.loads(done.stdout)}
+    if process.returncode != 0:
+        return {"ok": False, "message": _last_line(process.stderr) or f"ended with code {process.returncode}"}
+    return {"ok": True, **json.loads(process.stdout)}
 
 
 def _package_index() -> Report:
     """Whether pip, as it is configured here, gets an answer from its index."""
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--timeout", "4", "--retries", "0"]
     try:
-        done = subprocess.run(
-            [*pip, "index", "versions", ASKED_FOR], capture_output=True, text=True, timeout=30, check=False
+        process = subprocess.run(
+            [*pip, "index", "versions", _PROBE_PACKAGE], capture_output=True, text=True, timeout=30, check=False
         )
     except subprocess.TimeoutExpired:
         return {"ok": False, "message": "no answer within 30 s"}
-    if done.returncode == 0:
+    if process.returncode == 0:
         return {"ok": True, "message": "answers"}
-    return {"ok": False, "message": _last_line(done.stderr) or f"pip ended with code {done.returncode}"}
+    return {"ok": False, "message": _last_line(process.stderr) or f"pip ended with code {process.returncode}"}
 
 
 def _hub() -> Report:
@@ -226,35 +226,39 @@ def _last_line(text: str) -> str:
 
 def _cache(name: str, folder: Path) -> Report:
     """A cache and its size, without what is in it."""
-    found = asdict(cache.look(name, folder))
-    del found["entries"]
-    return found
+    report = asdict(cache.look(name, folder))
+    del report["entries"]
+    return report
 
 
 def _disk() -> list[Report]:
     """Free space where results and caches go."""
-    found = []
+    disks = []
     for name, folder in {"here": Path.cwd(), **cache.cache_folders()}.items():
-        there = next(place for place in (folder, *folder.parents) if place.exists())
-        usage = shutil.disk_usage(there)
-        writable = os.access(there, os.W_OK)
-        found.append({"name": name, "folder": str(there), "free_bytes": usage.free, "writable": writable})
-    return found
+        existing = next(place for place in (folder, *folder.parents) if place.exists())
+        usage = shutil.disk_usage(existing)
+        writable = os.access(existing, os.W_OK)
+        disks.append({"name": name, "folder": str(existing), "free_bytes": usage.free, "writable": writable})
+    return disks
 
 
 def missing(report: Report) -> list[Report]:
     """What is not there: what it is, how to get it, and whether tuneoff can do without."""
-    found: list[Report] = []
+    gaps: list[Report] = []
 
     def lack(what: str, remedy: str, essential: bool = False) -> None:
-        found.append({"what": what, "remedy": remedy, "essential": essential})
+        gaps.append({"what": what, "remedy": remedy, "essential": essential})
 
-    for name, asked in _requirements().items():
+    for name, requirement in _requirements().items():
         version = report["versions"].get(name)
         if version is None:
-            lack(f"{name} is not installed", f"pip install '{name}{asked}'", essential=True)
-        elif not _fits(version, asked):
-            lack(f"{name} {version} is installed, {asked} is needed", f"pip install '{name}{asked}'", essential=True)
+            lack(f"{name} is not installed", f"pip install '{name}{requirement}'", essential=True)
+        elif not _fits(version, requirement):
+            lack(
+                f"{name} {version} is installed, {requirement} is needed",
+                f"pip install '{name}{requirement}'",
+                essential=True,
+            )
     if report["versions"].get("torch") and not report["torch"]["ok"]:
         lack(f"torch cannot be loaded: {report['torch']['message']}", "install torch again", essential=True)
     if report["machine"]["nvidia_smi"] and report["torch"].get("cuda_available") is False:
@@ -278,15 +282,15 @@ def missing(report: Report) -> list[Report]:
             lack(f"{disk['folder']} ({disk['name']}) cannot be written", "use another folder")
         elif disk["free_bytes"] < LEAST_FREE_BYTES:
             lack(f"only {size(disk['free_bytes'])} are free in {disk['folder']}", "free some space")
-    return found
+    return gaps
 
 
-def _fits(version: str, asked: str) -> bool:
+def _fits(version: str, requirement: str) -> bool:
     try:
         from packaging.specifiers import SpecifierSet
     except ImportError:  # it comes with transformers; without it that one is missing, which is said
         return True
-    return SpecifierSet(asked).contains(version, prereleases=True)
+    return SpecifierSet(requirement).contains(version, prereleases=True)
 
 
 def _show(report: Report) -> None:
@@ -297,7 +301,10 @@ def _show(report: Report) -> None:
     sections = {
         "machine": _machine_lines(report),
         "versions": [(name, version or "–") for name, version in report["versions"].items()],
-        "trackers": [(name, "installed" if there else "not installed") for name, there in report["trackers"].items()],
+        "trackers": [
+            (name, "installed" if is_installed else "not installed")
+            for name, is_installed in report["trackers"].items()
+        ],
         "caches": [
             (item["name"], f"{size(item['bytes'])} in {item['folder']}" if item["exists"] else "empty")
             for item in report["caches"]
@@ -324,20 +331,24 @@ def _show(report: Report) -> None:
 
 
 def _machine_lines(report: Report) -> list[tuple[str, str]]:
-    found, torch = report["machine"], report["torch"]
-    limit = "" if found["core_limit"] is None else f", limited to {found['core_limit']:g}"
-    flags = "unknown" if found["cpu_flags"] is None else ", ".join(found["cpu_flags"]) or "none of those known to help"
+    hardware, torch = report["machine"], report["torch"]
+    limit = "" if hardware["core_limit"] is None else f", limited to {hardware['core_limit']:g}"
+    flags = (
+        "unknown"
+        if hardware["cpu_flags"] is None
+        else ", ".join(hardware["cpu_flags"]) or "none of those known to help"
+    )
     gpus = [f"{gpu['name']}, {size(gpu['memory_bytes'])}" for gpu in torch.get("gpus", [])]
-    load = "" if found["load_1_minute"] is None else f" (load {found['load_1_minute']:.1f} over the last minute)"
+    load = "" if hardware["load_1_minute"] is None else f" (load {hardware['load_1_minute']:.1f} over the last minute)"
     return [
-        ("platform", found["platform"]),
-        ("processor", found["processor"]),
-        ("cores", f"{found['cores']}{limit}{load}"),
+        ("platform", hardware["platform"]),
+        ("processor", hardware["processor"]),
+        ("cores", f"{hardware['cores']}{limit}{load}"),
         ("instructions", flags),
         (
             "memory",
-            f"{size(found['memory_bytes'])}, {size(found['memory_available_bytes'])} available",
+            f"{size(hardware['memory_bytes'])}, {size(hardware['memory_available_bytes'])} available",
         ),
         ("GPUs for torch", "; ".join(gpus) or ("none" if torch["ok"] else f"unknown: {torch['message']}")),
-        ("GPUs of the driver", "; ".join(found["nvidia_smi"] or []) or "none"),
+        ("GPUs of the driver", "; ".join(hardware["nvidia_smi"] or []) or "none"),
     ]

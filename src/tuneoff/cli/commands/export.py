@@ -82,7 +82,7 @@ def predict_command(folder: Path, trial: str, file: Path, out: Path | None, devi
     from tuneoff.study.study import Study
 
     if out is not None and out.suffix not in WRITERS:
-        raise StoreError(f"{out}: cannot write {out.suffix or 'a file without a suffix'}", hint=f"{_KNOWN} can be.")
+        raise StoreError(f"{out}: cannot write {out.suffix or 'a file without a suffix'}", hint=f"{_SUFFIXES} can be.")
     if not file.is_file():
         raise StoreError(f"no file {str(file)!r}", hint="Name a CSV, TSV, JSONL or Parquet file.")
     study = Study.open(folder)
@@ -102,9 +102,9 @@ def predict_command(folder: Path, trial: str, file: Path, out: Path | None, devi
 def _table(predictions: list[dict[str, Any]], separator: str, every_class: bool = True) -> str:
     """Rows with a header: index, output, and a written text's tokens or a class's probability; if wanted, one column
     for the probability of each class."""
-    written = bool(predictions) and "generated_tokens" in predictions[0]
-    classes = list(predictions[0]["scores"]) if predictions and every_class and not written else []
-    figure = "generated_tokens" if written else "probability"
+    writes_text = bool(predictions) and "generated_tokens" in predictions[0]
+    classes = list(predictions[0]["scores"]) if predictions and every_class and not writes_text else []
+    figure = "generated_tokens" if writes_text else "probability"
     rows = [["index", "output", figure, *(f"probability of {name}" for name in classes)]]
     for item in predictions:
         figures = [item[figure], *(item["scores"][name] for name in classes)]
@@ -121,4 +121,4 @@ WRITERS = {
     ".tsv": lambda predictions: _table(predictions, "\t"),
     ".jsonl": _lines,
 }
-_KNOWN = ", ".join(WRITERS)
+_SUFFIXES = ", ".join(WRITERS)

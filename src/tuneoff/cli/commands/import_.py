@@ -42,10 +42,10 @@ def peft_benchmark_command(folder: Path, out: Path, model: str | None) -> None:
     """
     from tuneoff.importers.peft_benchmark import import_folder
 
-    found = import_folder(folder, out, model)
-    _common.echo(f"Imported {_common.count(found.results, 'result')} to {out}.")
-    if found.replaced:
-        _common.echo(f"Left out, for a newer run of the same experiment is there: {', '.join(found.replaced)}.")
-    if found.one_seed:
-        _common.echo(found.one_seed)
+    imported = import_folder(folder, out, model)
+    _common.echo(f"Imported {_common.count(imported.results, 'result')} to {out}.")
+    if imported.replaced:
+        _common.echo(f"Left out, for a newer run of the same experiment is there: {', '.join(imported.replaced)}.")
+    if imported.one_seed:
+        _common.echo(imported.one_seed)
     _common.echo(f"Next: tuneoff report {out}")

@@ -99,19 +99,19 @@ def init_command(
     refuse_overwriting(out, [data])
     if out.exists() and not force:
         raise StoreError(f"{out} is there already", hint="Name another file with --out, or add --force.")
-    seen = _look(data, columns)
-    written = render(data, seen, model or MODELS[task_named(seen.task).produces])
-    loading.parse(loading.read_yaml(written, str(out))[0], origin=str(out))
-    write_atomically(out, written)
-    named = shlex.quote(str(out))
+    overview = _look(data, columns)
+    text = render(data, overview, model or MODELS[task_named(overview.task).produces])
+    loading.parse(loading.read_yaml(text, str(out))[0], origin=str(out))
+    write_atomically(out, text)
+    quoted = shlex.quote(str(out))
     if not as_json:
-        for line in [*describe(seen), "", f"wrote {out}; next: tuneoff plan {named}, then tuneoff run {named}"]:
+        for line in [*describe(overview), "", f"wrote {out}; next: tuneoff plan {quoted}, then tuneoff run {quoted}"]:
             _common.echo(line)
-    forecast, told = (None, []) if no_forecast else _forecast(out)
+    forecast, lines = (None, []) if no_forecast else _forecast(out)
     if as_json:
         body = forecast.model_dump(mode="json") if forecast is not None else None
-        _common.print_json({**asdict(seen), "study": str(out), "forecast": body})
-    for line in [] if as_json else told:
+        _common.print_json({**asdict(overview), "study": str(out), "forecast": body})
+    for line in [] if as_json else lines:
         _common.echo(line)
 
 
@@ -149,32 +149,32 @@ def _forecast(path: Path) -> tuple[StudyForecast | None, list[str]]:
     first = f"{rows} × {seeds} = {_common.count(len(study.plan()), 'trial')}"
     try:
         with outlook.progress(_common.console(stderr=True)) as listener:
-            found = study.forecast(probe=False, listener=listener)
+            forecast = study.forecast(probe=False, listener=listener)
     except TuneoffError as error:
         return None, [f"{first}; forecast: not known, because {error.message}"]
-    head, *rest = outlook.run_lines(found)
-    return found, [f"{first}; {head}", *rest]
+    head, *rest = outlook.run_lines(forecast)
+    return forecast, [f"{first}; {head}", *rest]
 
 
-def describe(seen: Look) -> list[str]:
+def describe(overview: Look) -> list[str]:
     """Lines that say what the file holds."""
-    put_in, answer = ROLES[seen.task]
-    roles = "; ".join(f"{role}: column {column}" for role, column in seen.columns.items())
+    put_in, answer = ROLES[overview.task]
+    roles = "; ".join(f"{role}: column {column}" for role, column in overview.columns.items())
     lines = [
-        f"{_common.count(seen.rows, 'row')}; columns: {listed(seen.all_columns)}",
-        f"{roles} ({seen.guessed})",
-        _describe_words(put_in, seen.words),
+        f"{_common.count(overview.rows, 'row')}; columns: {listed(overview.all_columns)}",
+        f"{roles} ({overview.guessed})",
+        _describe_words(put_in, overview.words),
     ]
-    if seen.target_words:
-        lines.append(_describe_words(answer, seen.target_words))
+    if overview.target_words:
+        lines.append(_describe_words(answer, overview.target_words))
     else:
-        shown = [f"{name} ({count:,})" for name, count in list(seen.classes.items())[:8]]
-        more = f", and {len(seen.classes) - 8} more" if len(seen.classes) > 8 else ""
-        number = "1 class" if len(seen.classes) == 1 else f"{len(seen.classes):,} classes"
-        lines.insert(2, f"{number}: {', '.join(shown)}{more}")
-    if seen.repeated:
-        lines.append(f"{_common.count(seen.repeated, 'row')} with the {put_in} of an earlier row")
-    return [*lines, *(f"note: {concern}" for concern in seen.concerns)]
+        shown = [f"{name} ({count:,})" for name, count in list(overview.classes.items())[:8]]
+        others = f", and {len(overview.classes) - 8} more" if len(overview.classes) > 8 else ""
+        number = "1 class" if len(overview.classes) == 1 else f"{len(overview.classes):,} classes"
+        lines.insert(2, f"{number}: {', '.join(shown)}{others}")
+    if overview.repeated:
+        lines.append(f"{_common.count(overview.repeated, 'row')} with the {put_in} of an earlier row")
+    return [*lines, *(f"note: {concern}" for concern in overview.concerns)]
 
 
 def _describe_words(role: str, words: tuple[int, int, int]) -> str:
@@ -194,55 +194,55 @@ def scalar(value: str) -> str:
     return json_text(value)
 
 
-def render(data: Path, seen: Look, model: str) -> str:
+def render(data: Path, overview: Look, model: str) -> str:
     """The study file's text."""
     head = [
         "# A study: one base model, one task, several methods, one protocol.",
         f"# Written by `tuneoff init` after looking at {json_text(data.name)}:",
-        *(f"#   {one_line(line)}" for line in describe(seen)),
+        *(f"#   {one_line(line)}" for line in describe(overview)),
         "",
         f"name: {scalar(_name(data))}",
         f"model: {scalar(model)}    # alias (tuneoff list models), hub id (org/name) or folder",
         "",
         "task:",
-        f"  name: {seen.task}",
+        f"  name: {overview.task}",
         "  data:",
         f"    train: {scalar(str(data))}    # a relative path counts from where tuneoff is started",
         "    # validation: FILE    # where not given, rows are cut off train, the same for every method",
         "    # test: FILE",
-        *(f"  {role}: {scalar(column)}" for role, column in seen.columns.items()),
+        *(f"  {role}: {scalar(column)}" for role, column in overview.columns.items()),
         "  # missing: skip    # rows with an empty cell: left out and counted; refused where not given",
-        *_task_options(seen),
+        *_task_options(overview),
         "",
         "protocol:    # what is held equal for every method",
     ]
-    return "\n".join([*head, *_protocol(seen), "", *_methods(task_named(seen.task).produces)]) + "\n"
+    return "\n".join([*head, *_protocol(overview), "", *_methods(task_named(overview.task).produces)]) + "\n"
 
 
-def _task_options(seen: Look) -> list[str]:
+def _task_options(overview: Look) -> list[str]:
     """The options without which a study that writes text cannot be read; none for classes."""
-    if seen.target_words is None:
+    if overview.target_words is None:
         return []
-    fields = task_named(seen.task).Options.model_fields
-    values = {"template": json.dumps("{source}\n\nAnswer: "), "max_target_length": seen.max_target_length}
+    fields = task_named(overview.task).Options.model_fields
+    values = {"template": json.dumps("{source}\n\nAnswer: "), "max_target_length": overview.max_target_length}
     return [f"  {key}: {value}    # {fields[key].description}" for key, value in values.items()]
 
 
-def _protocol(seen: Look) -> list[str]:
+def _protocol(overview: Look) -> list[str]:
     from tuneoff.config.spec import Protocol
 
     fields = Protocol.model_fields
     values: dict[str, Any] = {key: fields[key].default for key in (*SHOWN_KEYS, *HINTED_KEYS)}
     values["seeds"] = len(fields["seeds"].default)
-    values["max_length"] = seen.max_length
-    values["train_rows"] = min(2000, seen.rows)
-    values["select_metric"] = "macro_f1" if seen.target_words is None else "perplexity"
+    values["max_length"] = overview.max_length
+    values["train_rows"] = min(2000, overview.rows)
+    values["select_metric"] = "macro_f1" if overview.target_words is None else "perplexity"
     values["learning_rate"] = "2e-4"
-    estimate = seen.words[1] * TOKENS_PER_WORD
-    kept = "an estimate that keeps 95 % of the texts whole"
-    if estimate > seen.max_length:
-        kept = f"texts beyond are cut; 95 % of them would be whole at about {estimate:,.0f}"
-    notes = {"max_length": f"; {kept} ({TOKENS_PER_WORD} tokens a word)"}
+    estimate = overview.words[1] * TOKENS_PER_WORD
+    estimate_note = "an estimate that keeps 95 % of the texts whole"
+    if estimate > overview.max_length:
+        estimate_note = f"texts beyond are cut; 95 % of them would be whole at about {estimate:,.0f}"
+    notes = {"max_length": f"; {estimate_note} ({TOKENS_PER_WORD} tokens a word)"}
     lines = [f"  {key}: {values[key]}    # {fields[key].description}{notes.get(key, '')}" for key in SHOWN_KEYS]
     return [*lines, *(f"  # {key}: {values[key]}    # {fields[key].description}" for key in HINTED_KEYS)]
 
@@ -254,7 +254,7 @@ def _methods(produces: str = "class") -> list[str]:
 
     from tuneoff import registry
 
-    suiting = {"class": ("", "head", "biases"), "text": ("", "no_head", "decoder")}[produces]
+    suitable_needs = {"class": ("", "head", "biases"), "text": ("", "no_head", "decoder")}[produces]
 
     lines = ["methods:    # take the # from rows to compare too; options: tuneoff show method NAME"]
     for name, method in sorted(registry.methods().items(), key=lambda item: (item[1].trains, item[0])):
@@ -262,7 +262,7 @@ def _methods(produces: str = "class") -> list[str]:
             continue
         try:
             method.Options()
-            mark = "" if method.usual and method.needs in suiting else "# "
+            mark = "" if method.usual and method.needs in suitable_needs else "# "
         except ValidationError:
             mark = "# "
         lines.append(f"  {mark}{name}: {{}}    # {method.title}")

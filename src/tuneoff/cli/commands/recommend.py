@@ -92,7 +92,7 @@ def recommend_command(
       tuneoff recommend --before reviews.study.yaml --max-memory 2GB
       tuneoff recommend --before quickstart --set protocol.batch_size=4 --methods full,lora
     """
-    given = {"memory": max_memory, "time": max_train_time, "stored": max_stored, "latency": max_latency}
+    cost_limits = {"memory": max_memory, "time": max_train_time, "stored": max_stored, "latency": max_latency}
     if before:
         from tuneoff.analysis.decisions.limits import cost_limit
         from tuneoff.cli.commands.recommend_before import recommend_before, refuse_measured
@@ -100,22 +100,23 @@ def recommend_command(
 
         measured = {"--max-latency": max_latency, "--min": at_least, "--max": at_most}
         refuse_measured({**measured, "--metric": metric, "--pareto": pareto})
-        limits = [cost_limit(axis, text, SPELT[axis]) for axis, text in given.items() if text is not None]
+        limits = [cost_limit(axis, text, SPELT[axis]) for axis, text in cost_limits.items() if text is not None]
         if not recommend_before(folder, options, limits, prefer, priors, not no_probe, as_json):
             ctx.ensure_object(_common.State).exit_code = _common.NOTHING_FITS
         return
     if priors or no_probe:
         option = "--prior" if priors else "--no-probe"
         raise StudyError(f"{option} is for --before: measured results need no prior and no forecast")
-    if changing := _common.study_option_given():
+    if option_name := _common.study_option_given():
         raise StudyError(
-            f"{changing} is for --before: results that were measured do not change with it",
-            hint=f"Leave it out, or ask `tuneoff recommend --before STUDY {changing} …` with a study file or a recipe.",
+            f"{option_name} is for --before: results that were measured do not change with it",
+            hint=f"Leave it out, or ask `tuneoff recommend --before STUDY {option_name} …` with a study file or a "
+            "recipe.",
         )
     from tuneoff.report.advice import advise
     from tuneoff.store import StudyStore
 
-    advice = advise(StudyStore.open(folder), given, at_least, at_most, metric, prefer, pareto)
+    advice = advise(StudyStore.open(folder), cost_limits, at_least, at_most, metric, prefer, pareto)
     if as_json:
         _common.print_json(advice.as_data())
     else:

@@ -25,8 +25,8 @@ def refuse_measured(options: Mapping[str, object]) -> None:
     Raises:
         StudyError: if one of them was given.
     """
-    for option, given in options.items():
-        if given:
+    for option, value in options.items():
+        if value:
             raise StudyError(
                 f"{option} needs measured results, and with --before there are none",
                 hint="Leave it out, or run the study and ask `tuneoff recommend DIR`.",
@@ -70,14 +70,14 @@ def recommend_before(
     methods = {label: registry.methods()[row.method] for label, row in study.spec.methods.items()}
     priors = {label: method.prior for label, method in methods.items()} | read_priors(stated, list(methods))
     forecast = _forecast(study, probe)
-    floors = [label for label, method in methods.items() if not method.trains]
-    found = advise(forecast, priors, floors, limits, prefer)
+    baselines = [label for label, method in methods.items() if not method.trains]
+    advice = advise(forecast, priors, baselines, limits, prefer)
     notes = _notes(study, forecast)
     if as_json:
-        _common.print_json(words.as_data(study.spec.name, found, forecast, notes))
+        _common.print_json(words.as_data(study.spec.name, advice, forecast, notes))
     else:
-        _show(words.lines(found), [words.WARNING, *notes])
-    return found.answer is not None
+        _show(words.lines(advice), [words.WARNING, *notes])
+    return advice.answer is not None
 
 
 def read_priors(texts: Iterable[str], labels: Sequence[str]) -> dict[str, Prior]:
@@ -88,12 +88,12 @@ def read_priors(texts: Iterable[str], labels: Sequence[str]) -> dict[str, Prior]
     """
     from tuneoff.records.forecast import Prior
 
-    found = {}
+    priors = {}
     for text in texts:
         label, _, span = (part.strip() for part in text.rpartition("="))
         match = re.fullmatch(rf"({_NUMBER})\.\.({_NUMBER})", span)
         if match is None or not label:
-            example = f"--prior '{_meant(label or span, labels)}=0.8..1'"
+            example = f"--prior '{_example_label(label or span, labels)}=0.8..1'"
             raise StudyError(
                 f"--prior: {text!r} is not NAME=LOW..HIGH",
                 hint=f"Shares of full fine-tuning's gain over the floor, e.g. {example}.",
@@ -103,13 +103,13 @@ def read_priors(texts: Iterable[str], labels: Sequence[str]) -> dict[str, Prior]
                 f"--prior: no row {label!r}{did_you_mean(label, labels)}", hint=f"Rows: {', '.join(labels)}."
             )
         try:
-            found[label] = Prior(float(match[1]), float(match[2]), "stated on the command line")
+            priors[label] = Prior(float(match[1]), float(match[2]), "stated on the command line")
         except ValueError as error:
             raise StudyError(f"--prior {text}: {error}", hint="The lower end comes first.") from None
-    return found
+    return priors
 
 
-def _meant(label: str, labels: Sequence[str]) -> str:
+def _example_label(label: str, labels: Sequence[str]) -> str:
     """The row that was meant where there is one of that name, else the last: the first is often a floor."""
     return label if label in labels else labels[-1]
 
@@ -143,9 +143,9 @@ def _forecast(study: Study, probe: bool) -> StudyForecast:
     from tuneoff.store import StudyStore
     from tuneoff.study.forecast_planner import kept
 
-    known = kept(StudyStore(study.folder)) if study.folder is not None else None
-    if known is not None and study.spec.methods.keys() <= known.rows.keys():
-        return known
+    saved = kept(StudyStore(study.folder)) if study.folder is not None else None
+    if saved is not None and study.spec.methods.keys() <= saved.rows.keys():
+        return saved
     with outlook.progress(_common.console(stderr=True)) as listener:
         return study.forecast(probe=probe, listener=listener)
 

@@ -98,9 +98,9 @@ def _train(study: Study, out: Path | None, state: State, stream: Stream, probe: 
     # A live view would be drawn over what else goes to the same terminal.
     with view.show([*search, *trials], console, plain=stream.wanted and sys.stdout.isatty()) as board:
 
-        def hear(told: Progress) -> None:
-            board.update(told)
-            stream.hear(told)
+        def hear(progress: Progress) -> None:
+            board.update(progress)
+            stream.hear(progress)
 
         try:
             foretell = forecast.run_listener(board)

@@ -59,14 +59,14 @@ def watch_command(
     pause = interval or LOOK_SECONDS
     follower = Follower(StudyStore(folder), history=as_json)
     # Lines tell at once what begins and ends, however seldom they tell what runs.
-    seen = looks(follower, once, wait, min(pause, LOOK_SECONDS) if lines else pause)
+    updates = looks(follower, once, wait, min(pause, LOOK_SECONDS) if lines else pause)
     try:
         if as_json:
-            last = _stream(seen, folder)
+            last = _stream(updates, folder)
         elif once:
-            last = _show_once(seen, folder, console)
+            last = _show_once(updates, folder, console)
         else:
-            last = _show(seen, folder, console, interval)
+            last = _show(updates, folder, console, interval)
     except KeyboardInterrupt:
         ctx.exit(INTERRUPTED)
     if last is not None and last.is_over and last.failed:
@@ -87,7 +87,7 @@ def looks(follower: Follower, once: bool, wait: bool, interval: float) -> Iterat
     """
     from tuneoff.store import StudyStore
 
-    waits = False
+    is_waiting = False
     while True:
         look = follower.look()
         if look is not None:
@@ -96,8 +96,8 @@ def looks(follower: Follower, once: bool, wait: bool, interval: float) -> Iterat
                 return
         elif not wait:
             StudyStore.open(follower.store.root)
-        elif not waits:
-            waits = True
+        elif not is_waiting:
+            is_waiting = True
             _common.echo(f"waiting for a study in {follower.store.root}", err=True)
         time.sleep(interval)
 
@@ -112,12 +112,12 @@ def take_in(board: Board, look: Look, folder: Path) -> None:
         board.forecast = look.forecast
         if look.since is not None:
             board.begun_at = board.clock() - max(0.0, time.time() - look.since)
-    for told in look.told:
-        board.update(told.progress, _seconds_ago(told.time))
+    for item in look.told:
+        board.update(item.progress, _seconds_ago(item.time))
     for trial in look.lost:
         board.lose(trial)
-    before, board.state = board.state, standing(look, folder)
-    if board.state != before and board.interval is not None and not (board.running or look.is_over):
+    previous_state, board.state = board.state, standing(look, folder)
+    if board.state != previous_state and board.interval is not None and not (board.running or look.is_over):
         board.say(board.state)
 
 
@@ -127,49 +127,49 @@ def standing(look: Look, folder: Path) -> str:
 
     if look.since is not None:
         return PREPARING
-    place = shlex.quote(str(folder))
+    quoted = shlex.quote(str(folder))
     if look.missing:
         missing = _common.count(look.missing, "trial")
-        return f"stopped: no run is on, and {missing} of the verdict still to come. Continue: tuneoff run {place}"
+        return f"stopped: no run is on, and {missing} of the verdict still to come. Continue: tuneoff run {quoted}"
     failed = f", {_common.count(look.failed, 'trial')} of the verdict failed" if look.failed else ""
-    return f"finished{failed}. Results: tuneoff report {place}"
+    return f"finished{failed}. Results: tuneoff report {quoted}"
 
 
-def _seconds_ago(told: str | None) -> float:
-    if told is None:
+def _seconds_ago(moment: str | None) -> float:
+    if moment is None:
         return 0.0
     try:
-        return max(0.0, (datetime.now(UTC) - datetime.fromisoformat(told)).total_seconds())
+        return max(0.0, (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds())
     except (TypeError, ValueError):
         return 0.0
 
 
-def _show(seen: Iterator[Look], folder: Path, console: Console, interval: float | None) -> Look | None:
+def _show(updates: Iterator[Look], folder: Path, console: Console, interval: float | None) -> Look | None:
     """The live view, or lines, until the study is over; at last what `--once` shows."""
     from tuneoff.cli.live import view
 
     last: Look | None = None
-    every = interval or view.PLAIN_INTERVAL_SECONDS
-    with view.show([], console, interval=every, state="") as board:
-        for last in seen:
+    line_interval = interval or view.PLAIN_INTERVAL_SECONDS
+    with view.show([], console, interval=line_interval, state="") as board:
+        for last in updates:
             take_in(board, last, folder)
     console.print(view.view(board, console.width))
     return last
 
 
-def _show_once(seen: Iterator[Look], folder: Path, console: Console) -> Look | None:
+def _show_once(updates: Iterator[Look], folder: Path, console: Console) -> Look | None:
     from tuneoff.cli.live import view
     from tuneoff.cli.live.run_progress import Board
 
     board = Board([], lambda _: None)
     last: Look | None = None
-    for last in seen:
+    for last in updates:
         take_in(board, last, folder)
     console.print(view.view(board, console.width))
     return last
 
 
-def _stream(seen: Iterator[Look], folder: Path) -> Look | None:
+def _stream(updates: Iterator[Look], folder: Path) -> Look | None:
     """Events as a run streams them: all since the study's first trial, then what happens."""
     from tuneoff import report
     from tuneoff.cli.live.stream import Stream
@@ -177,21 +177,21 @@ def _stream(seen: Iterator[Look], folder: Path) -> Look | None:
     from tuneoff.store import StudyStore
 
     last: Look | None = None
-    newest: str | None = None
+    newest_time: str | None = None
     with Stream() as stream:
-        for look in seen:
+        for look in updates:
             if last is None or (look.since is not None and look.since != last.since):
                 sizes = look.searched, len(look.trials) - look.searched
-                began = events.utc(look.since) if look.since is not None else None
-                stream.send({**events.study_started(look.study, str(folder), *sizes), "time": began})
-            for told in look.told:
-                newest = told.time or newest
-                stream.hear(told.progress, told.time)
+                start_time = events.utc(look.since) if look.since is not None else None
+                stream.send({**events.study_started(look.study, str(folder), *sizes), "time": start_time})
+            for item in look.told:
+                newest_time = item.time or newest_time
+                stream.hear(item.progress, item.time)
             if stream.open and look.since is None:
                 outcome: events.Outcome = "failed_trials" if look.failed else "completed"
                 outcome = outcome if look.is_over else "stopped"
-                found = report.summary(StudyStore(folder)) if look.is_over else None
-                stream.send({**events.study_ended(outcome, found), "time": newest})
+                summary = report.summary(StudyStore(folder)) if look.is_over else None
+                stream.send({**events.study_ended(outcome, summary), "time": newest_time})
             last = look
             if stream.broken:
                 break

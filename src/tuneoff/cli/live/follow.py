@@ -28,7 +28,7 @@ CLOCK_SECONDS = 0.001
 
 
 @dataclass(frozen=True)
-class Told:
+class TimedProgress:
     """What happened, and when (UTC, ISO 8601), where somebody noted it."""
 
     progress: Progress
@@ -55,7 +55,7 @@ class Look:
     trials: list[TrialSpec]
     searched: int
     since: float | None
-    told: list[Told]
+    told: list[TimedProgress]
     lost: list[TrialSpec]
     missing: int
     failed: int
@@ -72,7 +72,7 @@ Mark = tuple[int, float, int]
 
 
 @dataclass
-class _Seen:
+class _AttemptState:
     """What was seen of a trial's present attempt. `events` and `record` are the files' numbers: another attempt has
     others, because the files of the one before it are kept."""
 
@@ -96,7 +96,7 @@ class Follower:
         self.store = store
         self.history = history
         self._specs: dict[str, TrialSpec] = {}
-        self._seen: dict[str, _Seen] = {}
+        self._seen: dict[str, _AttemptState] = {}
         self._first = True
 
     def look(self) -> Look | None:
@@ -107,12 +107,12 @@ class Follower:
         """
         # Asked first: where no run is on by now, the files are as it left them.
         since = self.store.running_since()
-        found = _there(self._manifest, lambda: self.store.is_there)
-        if found is None:
+        manifest = _read_if_there(self._manifest, lambda: self.store.is_there)
+        if manifest is None:
             return None
-        study, search_ids, verdict_ids = found
+        study, search_ids, verdict_ids = manifest
         searched, verdict = self._read_specs(search_ids), self._read_specs(verdict_ids)
-        told = [each for spec in (*searched, *verdict) for each in self._news(spec, since)]
+        news = [item for spec in (*searched, *verdict) for item in self._news(spec, since)]
         self._first = False
         statuses = [self._seen[spec.id].status for spec in verdict]
         ended = [status for status in statuses if status is not None and status is not Status.CANCELLED]
@@ -122,7 +122,7 @@ class Follower:
             trials=[*planned, *verdict],
             searched=len(planned),
             since=since,
-            told=told,
+            told=news,
             lost=self._lose([*searched, *verdict]) if since is None else [],
             missing=len(statuses) - len(ended),
             failed=sum(not status.finished for status in ended),
@@ -135,62 +135,68 @@ class Follower:
     def _read_specs(self, ids: list[str]) -> list[TrialSpec]:
         """The trials' specifications, without those whose folder is not there."""
         for trial_id in ids:
-            place = self.store.trial(trial_id)
-            if trial_id not in self._specs and (spec := _undamaged(place.spec)):
+            trial_store = self.store.trial(trial_id)
+            if trial_id not in self._specs and (spec := _read_undamaged(trial_store.spec)):
                 self._specs[trial_id] = spec
         return [self._specs[trial_id] for trial_id in ids if trial_id in self._specs]
 
-    def _news(self, spec: TrialSpec, since: float | None) -> Iterator[Told]:
+    def _news(self, spec: TrialSpec, since: float | None) -> Iterator[TimedProgress]:
         """What is new of one trial."""
-        place, seen = self.store.trial(spec.id), self._seen.setdefault(spec.id, _Seen())
+        trial_store, state = self.store.trial(spec.id), self._seen.setdefault(spec.id, _AttemptState())
         # Looked for before the events are read: all events of a trial are there when its record is.
-        record, events, log = _mark(place.record_path), _mark(place.events_path), _mark(place.log_path)
-        touched = max((mark[1] for mark in (events, log) if mark is not None), default=None)
+        record, events, log = (
+            _mark(trial_store.record_path),
+            _mark(trial_store.events_path),
+            _mark(trial_store.log_path),
+        )
+        last_write = max((mark[1] for mark in (events, log) if mark is not None), default=None)
         # What a run that is over left of a trial is no sign that it runs now.
-        runs = touched is not None and since is not None and touched >= since - CLOCK_SECONDS
-        if record is None and seen.lost and not runs:
+        is_running = last_write is not None and since is not None and last_write >= since - CLOCK_SECONDS
+        if record is None and state.lost and not is_running:
             return
-        if record is not None and record[0] == seen.record:
+        if record is not None and record[0] == state.record:
             return
-        if seen.lost or _set_aside(seen, record, events):
-            seen = self._seen[spec.id] = _Seen()
+        if state.lost or _set_aside(state, record, events):
+            state = self._seen[spec.id] = _AttemptState()
         if record is None:
-            if runs or seen.began or (self.history and touched is not None):
-                yield from self._attempt(place, spec, seen, touched)
+            if is_running or state.began or (self.history and last_write is not None):
+                yield from self._attempt(trial_store, spec, state, last_write)
             return
-        ended = _undamaged(place.record)
-        if ended is None:
+        trial_record = _read_undamaged(trial_store.record)
+        if trial_record is None:
             return
-        skipped = self._first and not self.history
-        if not skipped:
-            yield from self._attempt(place, spec, seen, touched)
-        seen.record, seen.status = record[0], ended.status
-        yield Told(Progress("skipped" if skipped else "ended", spec, record=ended), utc(record[1]))
+        is_skipped = self._first and not self.history
+        if not is_skipped:
+            yield from self._attempt(trial_store, spec, state, last_write)
+        state.record, state.status = record[0], trial_record.status
+        yield TimedProgress(Progress("skipped" if is_skipped else "ended", spec, record=trial_record), utc(record[1]))
 
-    def _attempt(self, place: TrialStore, spec: TrialSpec, seen: _Seen, touched: float | None) -> Iterator[Told]:
+    def _attempt(
+        self, trial_store: TrialStore, spec: TrialSpec, state: _AttemptState, last_write: float | None
+    ) -> Iterator[TimedProgress]:
         """That an attempt began, and what it has logged since the last look."""
-        events = _mark(place.events_path)
-        lines, offset = place.events(seen.offset)
-        if not seen.began and touched is not None:
-            seen.began = True
-            first = lines[0].get("time") if lines else None
-            yield Told(Progress("started", spec), first or utc(touched))
-        seen.events, seen.offset = events[0] if events is not None else None, offset
+        events = _mark(trial_store.events_path)
+        lines, offset = trial_store.events(state.offset)
+        if not state.began and last_write is not None:
+            state.began = True
+            first_time = lines[0].get("time") if lines else None
+            yield TimedProgress(Progress("started", spec), first_time or utc(last_write))
+        state.events, state.offset = events[0] if events is not None else None, offset
         for line in lines:
-            yield Told(Progress("event", spec, event=line), line.get("time"))
+            yield TimedProgress(Progress("event", spec, event=line), line.get("time"))
 
     def _lose(self, specs: list[TrialSpec]) -> list[TrialSpec]:
         """The trials that began and have no record, each once; the next run begins them anew."""
         lost = []
         for spec in specs:
-            seen = self._seen[spec.id]
-            if seen.began and seen.record is None and not seen.lost:
-                seen.lost = True
+            state = self._seen[spec.id]
+            if state.began and state.record is None and not state.lost:
+                state.lost = True
                 lost.append(spec)
         return lost
 
 
-def _there(read: Callable[[], T], is_there: Callable[[], bool]) -> T | None:
+def _read_if_there(read: Callable[[], T], is_there: Callable[[], bool]) -> T | None:
     """What a file holds, or None where it is not there (any more, or yet)."""
     try:
         return read()
@@ -200,7 +206,7 @@ def _there(read: Callable[[], T], is_there: Callable[[], bool]) -> T | None:
         return None
 
 
-def _undamaged(read: Callable[[], T | None]) -> T | None:
+def _read_undamaged(read: Callable[[], T | None]) -> T | None:
     """What a file of one trial holds; None also where it is damaged: the next run repeats the trial, and reports name
     it."""
     try:
@@ -212,19 +218,19 @@ def _undamaged(read: Callable[[], T | None]) -> T | None:
 def _mark(path: Path) -> Mark | None:
     """None where the file is not there."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_ino, found.st_mtime, found.st_size
+    return status.st_ino, status.st_mtime, status.st_size
 
 
-def _set_aside(seen: _Seen, record: Mark | None, events: Mark | None) -> bool:
+def _set_aside(state: _AttemptState, record: Mark | None, events: Mark | None) -> bool:
     """Whether what was seen belongs to an attempt that is no longer there."""
-    if seen.record is not None:
-        return record is None or record[0] != seen.record
-    if seen.events is None:
+    if state.record is not None:
+        return record is None or record[0] != state.record
+    if state.events is None:
         return False
-    return events is None or events[0] != seen.events or events[2] < seen.offset
+    return events is None or events[0] != state.events or events[2] < state.offset
 
 
 def _planned_search(study: StudySpec, searched: list[TrialSpec]) -> list[TrialSpec]:

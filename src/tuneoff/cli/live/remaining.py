@@ -73,9 +73,9 @@ class Running:
         """
         spent = self.spent(now)
         stage = _STAGE.get(self.phase, -1)
-        left = {
-            phase: max(0.0, whole - spent.get(phase, 0.0))
-            for phase, whole in (expected or {}).items()
+        remaining = {
+            phase: max(0.0, total - spent.get(phase, 0.0))
+            for phase, total in (expected or {}).items()
             if _STAGE.get(phase, len(STAGES)) >= stage
         }
         measured = {
@@ -83,24 +83,24 @@ class Running:
             "validation": self._validation_left(spent.get("validation", 0.0)),
             "test": self._writing_left(now) if self.phase == "test" else None,
         }
-        left |= {p: s for p, s in measured.items() if s is not None and _STAGE[p] >= stage}
-        return sum(left.values()) if left else None
+        remaining |= {p: s for p, s in measured.items() if s is not None and _STAGE[p] >= stage}
+        return sum(remaining.values()) if remaining else None
 
     def _training_left(self, now: float) -> float | None:
-        done, steps = (self.step.get(key) for key in ("step", "steps"))
-        if not done or not steps or not self._trained:
+        step, steps = (self.step.get(key) for key in ("step", "steps"))
+        if not step or not steps or not self._trained:
             return None
-        since = now - self._told_at if self.phase == "train" else 0.0
-        return max(0.0, self._trained / float(done) * (float(steps) - float(done)) - since)
+        elapsed = now - self._told_at if self.phase == "train" else 0.0
+        return max(0.0, self._trained / float(step) * (float(steps) - float(step)) - elapsed)
 
     def _validation_left(self, spent: float) -> float | None:
         """By the validations that are over, or the texts that the first one has written."""
         count = self.step.get("validations")
         if self._validated:
-            each: float | None = self._validating / self._validated
+            seconds_each: float | None = self._validating / self._validated
         else:
-            each = self._writing_seconds() if self.phase == "validation" else None
-        return None if not count or each is None else max(0.0, each * count - spent)
+            seconds_each = self._writing_seconds() if self.phase == "validation" else None
+        return None if not count or seconds_each is None else max(0.0, seconds_each * count - spent)
 
     def _writing_seconds(self) -> float | None:
         """What a split's texts take at the pace so far."""
@@ -109,7 +109,7 @@ class Running:
         return float(self.writing["elapsed_seconds"]) / float(self.writing["texts"]) * float(self.writing["of"])
 
     def _writing_left(self, now: float) -> float | None:
-        whole = self._writing_seconds()
-        if whole is None:
+        total = self._writing_seconds()
+        if total is None:
             return None
-        return max(0.0, whole - float(self.writing["elapsed_seconds"]) - (now - self._told_at))
+        return max(0.0, total - float(self.writing["elapsed_seconds"]) - (now - self._told_at))

@@ -97,13 +97,16 @@ class Board:
             self._most_steps: dict[str, int] = {}
             for trial in self.trials:
                 if trial.purpose == "search":
-                    most = max(self._most_steps.get(trial.label, 0), trial.protocol.max_steps or 0)
-                    self._most_steps[trial.label] = most
+                    max_steps = max(self._most_steps.get(trial.label, 0), trial.protocol.max_steps or 0)
+                    self._most_steps[trial.label] = max_steps
             for number, trial in enumerate(self.trials, 1):
                 self._places.setdefault(_kind(trial), []).append(number)
             ids = {trial.id for trial in self.trials}
-            heard = [*(record.spec for record in self.records.values()), *(one.trial for one in self.running.values())]
-            for trial in heard:
+            current = [
+                *(record.spec for record in self.records.values()),
+                *(running.trial for running in self.running.values()),
+            ]
+            for trial in current:
                 if trial.purpose == "verdict" and trial.id not in ids:
                     self.records.pop(trial.id, None)
                     self.running.pop(trial.id, None)
@@ -128,7 +131,7 @@ class Board:
     @property
     def machine(self) -> dict[str, Any]:
         """The newest `machine` event of a trial that runs; empty before the first."""
-        return next((one.machine for one in reversed(list(self.running.values())) if one.machine), {})
+        return next((running.machine for running in reversed(list(self.running.values())) if running.machine), {})
 
     def update(self, progress: Progress, ago: float = 0.0) -> None:
         """Takes in what an executor tells, so many seconds after it happened.
@@ -183,17 +186,17 @@ class Board:
             return
         event = progress.event
         running.hear(event, now)
-        says = event.get("kind") == "phase" and running.phase == "test" and writes(running.trial)
+        is_test_writing = event.get("kind") == "phase" and running.phase == "test" and writes(running.trial)
         if event.get("kind") == "finding":
-            found = (str(event.get("name", "")), str(event.get("message", "")))
-            if found not in self._findings:
-                self._findings.add(found)
-                self._lines.append(f"{self.name(progress.trial)}: note: {found[1] or found[0]}")
-        elif self.interval is not None and (says or self.clock() - self._said_at >= self.interval):
+            finding = (str(event.get("name", "")), str(event.get("message", "")))
+            if finding not in self._findings:
+                self._findings.add(finding)
+                self._lines.append(f"{self.name(progress.trial)}: note: {finding[1] or finding[0]}")
+        elif self.interval is not None and (is_test_writing or self.clock() - self._said_at >= self.interval):
             # Writing the test's texts may take minutes in which nothing more is heard, so it is told at once.
             self._said_at = self.clock()
-            told = ", ".join(self.describe(running).values())
-            self._lines.append(f"{self.name(progress.trial)}: {told}{self._left('; all: ')}")
+            description = ", ".join(self.describe(running).values())
+            self._lines.append(f"{self.name(progress.trial)}: {description}{self._left('; all: ')}")
 
     def _end(self, trial: TrialSpec, record: TrialRecord, now: float, earlier: bool) -> None:
         running = self.running.pop(trial.id, None)
@@ -206,8 +209,8 @@ class Board:
         self._lines.append(f"{self.name(trial)}: {outcome(record, spent, earlier)}{'' if earlier else self._left()}")
 
     def _left(self, before: str = "; ") -> str:
-        left = self.seconds_left()
-        return f"{before}about {seconds(left)} left" if left and (self.waiting or self.running) else ""
+        remaining = self.seconds_left()
+        return f"{before}about {seconds(remaining)} left" if remaining and (self.waiting or self.running) else ""
 
     def name(self, trial: TrialSpec) -> str:
         """`[3/18] lora seed 1`, or `[3/18] search lora, rate 0.0004`."""
@@ -230,9 +233,9 @@ class Board:
             epochs = f"/{step['epochs']:g}" if step.get("epochs") else ""
             parts["epoch"] = f"epoch {step['epoch']:.2g}{epochs}"
         parts["spent"] = seconds(self.clock() - running.since)
-        left = self.left_of(running)
-        if left is not None and running.phase:
-            parts["left"] = f"about {seconds(left)} left"
+        remaining = self.left_of(running)
+        if remaining is not None and running.phase:
+            parts["left"] = f"about {seconds(remaining)} left"
         if step.get("step") is not None:
             steps = f"/{step['steps']}" if step.get("steps") else ""
             parts["step"] = f"step {step['step']}{steps}"
@@ -246,8 +249,8 @@ class Board:
 
     def _validation(self, running: Running) -> str:
         metrics = running.validation
-        wanted = selects(running.trial)
-        name = wanted if wanted in metrics else next(iter(metrics), "")
+        selecting_metric = selects(running.trial)
+        name = selecting_metric if selecting_metric in metrics else next(iter(metrics), "")
         value = metrics.get(name)
         return "" if value is None else f"validation {name} {value:.3f}"
 
@@ -260,25 +263,27 @@ class Board:
         """
         now = self.clock()
         training = {(trial.purpose, trial.label) for trial in self.trials if trial.learning_rate is not None}
-        trained = [spent for kind in training for spent in self._durations.get(kind, ())]
-        if not trained:
-            paces = [(now - one.since, self.left_of(one)) for one in self.running.values()]
-            trained = [spent + left for spent, left in paces if left is not None]
-        off = self._off_forecast()
+        durations = [spent for kind in training for spent in self._durations.get(kind, ())]
+        if not durations:
+            paces = [
+                (now - running_trial.since, self.left_of(running_trial)) for running_trial in self.running.values()
+            ]
+            durations = [spent + remaining for spent, remaining in paces if remaining is not None]
+        factor = self._forecast_factor()
         total = 0.0
         for number, trial in enumerate(self.trials, 1):
             trial_id = self._ids.get(number, "")
             if trial_id in self.records:
                 continue
             running = self.running.get(trial_id)
-            if running and (left := self.left_of(running)) is not None:
-                total += left
+            if running and (remaining := self.left_of(running)) is not None:
+                total += remaining
                 continue
-            own = self._durations.get((trial.purpose, trial.label))
-            foretold = sum(self._foretold(trial).values()) * off
-            known = own or ([foretold] if foretold else trained)
-            if known:
-                expected = sum(known) / len(known)
+            row_durations = self._durations.get((trial.purpose, trial.label))
+            forecast_seconds = sum(self._forecast_phases(trial).values()) * factor
+            estimates = row_durations or ([forecast_seconds] if forecast_seconds else durations)
+            if estimates:
+                expected = sum(estimates) / len(estimates)
                 total += max(0.0, expected - (now - running.since)) if running else expected
             elif trial.learning_rate is not None:
                 return None
@@ -287,34 +292,40 @@ class Board:
     def left_of(self, running: Running) -> float | None:
         """Time left of a running trial; None where nothing tells of it."""
         now = self.clock()
-        own = self._durations.get((running.trial.purpose, running.trial.label))
-        if not own:
-            off = self._off_forecast()
-            foretold = {phase: off * spent for phase, spent in self._foretold(running.trial).items()}
-            return running.seconds_left(now, foretold or None)
-        left = running.seconds_left(now)
+        row_durations = self._durations.get((running.trial.purpose, running.trial.label))
+        if not row_durations:
+            factor = self._forecast_factor()
+            forecast_phases = {phase: factor * spent for phase, spent in self._forecast_phases(running.trial).items()}
+            return running.seconds_left(now, forecast_phases or None)
+        remaining = running.seconds_left(now)
         # The pace tells of what began; what comes after it is known from an earlier trial of the row.
-        return None if left is None else max(left, sum(own) / len(own) - (now - running.since))
+        return (
+            None
+            if remaining is None
+            else max(remaining, sum(row_durations) / len(row_durations) - (now - running.since))
+        )
 
-    def _foretold(self, trial: TrialSpec) -> dict[str, float]:
+    def _forecast_phases(self, trial: TrialSpec) -> dict[str, float]:
         """Phase -> seconds that the forecast says of a trial; empty where it says nothing."""
         row = self.forecast.rows.get(trial.label) if self.forecast is not None else None
         if row is None:
             return {}
         if trial.purpose == "verdict":
             return dict(row.seconds)
-        steps, most = trial.protocol.max_steps, self._most_steps.get(trial.label)
-        share = steps / most if steps and most else 1.0
+        steps, max_steps = trial.protocol.max_steps, self._most_steps.get(trial.label)
+        share = steps / max_steps if steps and max_steps else 1.0
         return {phase: spent * (share if phase == "train" else 1.0) for phase, spent in row.search_seconds.items()}
 
-    def _off_forecast(self) -> float:
+    def _forecast_factor(self) -> float:
         """How many times as long as the forecast said finished trials took."""
         pairs = [
-            (self._spent[trial_id], foretold)
+            (self._spent[trial_id], forecast_seconds)
             for trial_id, record in self.records.items()
-            if trial_id in self._spent and (foretold := sum(self._foretold(record.spec).values()))
+            if trial_id in self._spent and (forecast_seconds := sum(self._forecast_phases(record.spec).values()))
         ]
-        return sum(spent for spent, _ in pairs) / sum(foretold for _, foretold in pairs) if pairs else 1.0
+        return (
+            sum(spent for spent, _ in pairs) / sum(forecast_seconds for _, forecast_seconds in pairs) if pairs else 1.0
+        )
 
     def rows(self) -> tuple[list[RowSoFar], str, str]:
         """What is known of each row, in the study's order; and the metrics of its test and validation scores, empty
@@ -356,12 +367,12 @@ def _kind(trial: TrialSpec) -> Kind:
 def _note_best(row: RowSoFar, record: TrialRecord) -> str:
     """Keeps a search trial's validation score if it is the row's best; the metric's name, empty without a score."""
     name = selects(record.spec)
-    found = next((m for m in record.metrics if m.split == "validation" and m.name == (name or m.name)), None)
-    if found is None or not record.status.finished:
+    metric = next((m for m in record.metrics if m.split == "validation" and m.name == (name or m.name)), None)
+    if metric is None or not record.status.finished:
         return ""
-    better = max if found.direction == "higher" else min
-    row.best = found.value if row.best is None else better(row.best, found.value)
-    return found.name
+    better = max if metric.direction == "higher" else min
+    row.best = metric.value if row.best is None else better(row.best, metric.value)
+    return metric.name
 
 
 def selects(trial: TrialSpec) -> str:
@@ -395,5 +406,5 @@ def outcome(record: TrialRecord, spent: float | None, earlier: bool) -> str:
     search = record.spec.purpose == "search"
     name, split = (selects(record.spec), "validation") if search else (record.primary_metric, "test")
     score = None if name is None else record.metric(name, split)
-    told = "" if score is None else f", {split} {name} {score:.3f}"
-    return f"finished earlier{told}" if earlier else f"completed in {seconds(spent)}{told}"
+    score_text = "" if score is None else f", {split} {name} {score:.3f}"
+    return f"finished earlier{score_text}" if earlier else f"completed in {seconds(spent)}{score_text}"

@@ -90,9 +90,9 @@ def view(board: Board, width: int) -> RenderableType:
             lines.append(Text(board.state, style="dim" if board.active else "yellow"))
         for running in board.running.values():
             name = board.name(running.trial)
-            for start, told in zip((name, ""), _two_lines(name, board.describe(running), width), strict=True):
-                line = Text(start, style="bold", no_wrap=True, overflow="ellipsis")
-                lines.append(line.append(f"  {told}", style="not bold cyan"))
+            for label, text in zip((name, ""), _two_lines(name, board.describe(running), width), strict=True):
+                line = Text(label, style="bold", no_wrap=True, overflow="ellipsis")
+                lines.append(line.append(f"  {text}", style="not bold cyan"))
         if machine := _machine(board):
             lines.append(Text(machine, style="dim", no_wrap=True, overflow="ellipsis"))
         lines += _rows(board, width)
@@ -110,14 +110,14 @@ def _two_lines(name: str, parts: dict[str, str], width: int) -> tuple[str, str]:
     order = IMPORTANCE if "left" in parts and parts["phase"] == "train" else ("phase", *IMPORTANCE)
     shown: set[str] = set()
     lines = "", ""
-    for wanted in order:
-        kept = {key: text for key, text in parts.items() if key in shown | {wanted}}
-        below = [text for key, text in kept.items() if key in FIGURES]
-        beside = [text for key, text in kept.items() if key not in FIGURES]
-        while beside and cell_len(f"{name}  {' · '.join(beside)}") > width:
-            below.insert(0, beside.pop())
-        if cell_len(f"  {' · '.join(below)}") <= width:
-            shown, lines = set(kept), (" · ".join(beside), " · ".join(below))
+    for part in order:
+        selection = {key: text for key, text in parts.items() if key in shown | {part}}
+        second_line = [text for key, text in selection.items() if key in FIGURES]
+        first_line = [text for key, text in selection.items() if key not in FIGURES]
+        while first_line and cell_len(f"{name}  {' · '.join(first_line)}") > width:
+            second_line.insert(0, first_line.pop())
+        if cell_len(f"  {' · '.join(second_line)}") <= width:
+            shown, lines = set(selection), (" · ".join(first_line), " · ".join(second_line))
     return lines
 
 
@@ -134,9 +134,9 @@ def _head(board: Board) -> list[RenderableType]:
     line = Table.grid(padding=(0, 2), expand=True)
     line.add_column(ratio=1)
     line.add_column(no_wrap=True)
-    left = board.seconds_left() if board.active else None
+    remaining = board.seconds_left() if board.active else None
     clock = seconds(board.clock() - board.begun_at) if board.active else ""
-    clock += f", about {seconds(left)} left" if left else ""
+    clock += f", about {seconds(remaining)} left" if remaining else ""
     line.add_row(ProgressBar(total=max(1, len(board.trials)), completed=done), clock)
     return [Text(" · ".join(counts), no_wrap=True, overflow="ellipsis"), line]
 
@@ -145,17 +145,17 @@ def _machine(board: Board) -> str:
     """What the running trial and others use; empty while nobody tells."""
     from tuneoff.report import units
 
-    used = board.machine
-    if not used:
+    usage = board.machine
+    if not usage:
         return ""
     parts = []
-    if "cpu_percent" in used:
-        others = f" (others {used['other_cpu_percent'] / 100:.2f})" if "other_cpu_percent" in used else ""
-        parts.append(f"{used['cpu_percent'] / 100:.2f} CPU cores{others}")
-    if "resident_bytes" in used:
-        parts.append(f"memory {units.size(used['resident_bytes'])}")
-    gpu = [f"{used['gpu_percent']:.0f} %"] if "gpu_percent" in used else []
-    gpu += [units.size(used["gpu_memory_bytes"])] if "gpu_memory_bytes" in used else []
+    if "cpu_percent" in usage:
+        others = f" (others {usage['other_cpu_percent'] / 100:.2f})" if "other_cpu_percent" in usage else ""
+        parts.append(f"{usage['cpu_percent'] / 100:.2f} CPU cores{others}")
+    if "resident_bytes" in usage:
+        parts.append(f"memory {units.size(usage['resident_bytes'])}")
+    gpu = [f"{usage['gpu_percent']:.0f} %"] if "gpu_percent" in usage else []
+    gpu += [units.size(usage["gpu_memory_bytes"])] if "gpu_memory_bytes" in usage else []
     if gpu:
         parts.append(f"GPU {', '.join(gpu)}")
     return "machine: " + " · ".join(parts)
@@ -174,13 +174,13 @@ def _rows(board: Board, width: int) -> list[RenderableType]:
     if tested:
         columns[f"test {tested}"] = [Text("–" if row.score is None else f"{row.score:.3f}") for row in rows]
     if searched:
-        tried = [f" ({row.tried}/{row.to_try})" if row.to_try else "" for row in rows]
+        counts = [f" ({row.tried}/{row.to_try})" if row.to_try else "" for row in rows]
         best = ["–" if row.best is None else f"{row.best:.3f}" for row in rows]
-        columns[f"search: {searched}"] = [Text(text) for text in map(str.__add__, best, tried)]
+        columns[f"search: {searched}"] = [Text(text) for text in map(str.__add__, best, counts)]
     labels, heads = [row.label for row in rows], list(columns)
     # Without room, the search goes first: once the verdict has scores, it is over.
-    kept = (heads, heads[:2], heads[1:2])
-    return [fitted([_table(labels, {head: columns[head] for head in some}) for some in kept], width)]
+    selections = (heads, heads[:2], heads[1:2])
+    return [fitted([_table(labels, {head: columns[head] for head in selection}) for selection in selections], width)]
 
 
 def _table(labels: Sequence[str], columns: dict[str, list[RenderableType]]) -> Table:
