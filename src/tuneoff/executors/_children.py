@@ -158,9 +158,9 @@ class WarmParent(Children):
 
     def wait(self, child: Child, seconds: float) -> bool:
         limit = time.monotonic() + seconds
-        while child.exit is None and (left := limit - time.monotonic()) > 0:
+        while child.exit is None and (remaining := limit - time.monotonic()) > 0:
             try:
-                message = self._messages.get(timeout=left)
+                message = self._messages.get(timeout=remaining)
             except queue.Empty:
                 break
             if message is None:
@@ -184,9 +184,9 @@ class WarmParent(Children):
                 f"the process that starts trials was killed by {signal.Signals(-status).name}",
                 hint="Run the same command again: finished trials are kept.",
             )
-        why = last_line(self._errors) or f"exit status {status}"
+        reason = last_line(self._errors) or f"exit status {status}"
         return ExecutorError(
-            f"the process that starts trials died: {why}", hint="`tuneoff doctor` shows what is installed."
+            f"the process that starts trials died: {reason}", hint="`tuneoff doctor` shows what is installed."
         )
 
     def wake(self) -> None:
@@ -266,8 +266,8 @@ def last_line(path: Path) -> str:
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
-def rebuild_error(described: dict[str, Any]) -> TuneoffError:
+def rebuild_error(description: dict[str, Any]) -> TuneoffError:
     """A child's error as the error it was; one that tuneoff did not raise becomes a `TuneoffError`."""
-    if described["type"] == "StudyError":
-        return StudyError([Problem(*problem) for problem in described["problems"]], hint=described["hint"])
-    return by_name(described["type"])(described["message"], described["hint"])
+    if description["type"] == "StudyError":
+        return StudyError([Problem(*problem) for problem in description["problems"]], hint=description["hint"])
+    return by_name(description["type"])(description["message"], description["hint"])

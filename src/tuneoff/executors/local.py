@@ -75,16 +75,17 @@ class LocalExecutor(Executor):
             while not self.children.wait(child, 1.0):
                 pass
         except KeyboardInterrupt:
-            with _noted_interrupts() as again:
-                self._stop(child, again)
+            with _noted_interrupts() as is_interrupted:
+                self._stop(child, is_interrupted)
             raise
         reply = child.reply()
         if reply is None:
-            said = last_line(log)
-            if ran_out := _ran_out_of_memory(child, kills, [said]):
-                raise OutOfMemory(f"{ran_out} (asked for {verb!r})", hint="Free memory on this machine.")
+            log_line = last_line(log)
+            if memory_cause := _ran_out_of_memory(child, kills, [log_line]):
+                raise OutOfMemory(f"{memory_cause} (asked for {verb!r})", hint="Free memory on this machine.")
             raise ExecutorError(
-                f"the process for {verb!r} ended without an answer ({_ending(child)})" + (f": {said}" if said else "")
+                f"the process for {verb!r} ended without an answer ({_ending(child)})"
+                + (f": {log_line}" if log_line else "")
             )
         if "error" in reply:
             raise rebuild_error(reply["error"])
@@ -98,19 +99,19 @@ class LocalExecutor(Executor):
             "require_data": require_data,
             "device": self.device,
         }
-        found = self.call("inspect", payload)
-        labels, warnings = tuple(found["labels"]), tuple(found["warnings"])
-        return Inspection(found["trials"], labels, found["data"], warnings, found["contents"])
+        answer = self.call("inspect", payload)
+        labels, warnings = tuple(answer["labels"]), tuple(answer["warnings"])
+        return Inspection(answer["trials"], labels, answer["data"], warnings, answer["contents"])
 
     def run(self, store: StudyStore, trials: Sequence[TrialSpec], listener: Listener) -> None:
-        missing = []
+        unfinished = []
         for trial in trials:
             record = store.trial(trial.id).finished_record()
             if record is not None:
                 self.skip(trial, record, listener)
             else:
-                missing.append(trial)
-        for trial in missing:
+                unfinished.append(trial)
+        for trial in unfinished:
             store.refuse_lost()
             record = self._run_one(store, trial, listener)
             listener(Progress("ended", trial, record=record))
@@ -122,17 +123,21 @@ class LocalExecutor(Executor):
             KeyboardInterrupt: after it was recorded as cancelled.
             StoreError: after it was ended, if the study's folder is no longer there or cannot be written.
         """
-        place = store.trial(trial.id)
-        damage = place.damage()
-        place.begin_attempt()
-        place.write_spec(trial)
-        if damage:
-            message = f"what an earlier run left was damaged and is set aside: {damage}"
-            place.append_event({"kind": "finding", "name": "damaged_trial", "message": message})
+        trial_store = store.trial(trial.id)
+        damage_message = trial_store.damage()
+        trial_store.begin_attempt()
+        trial_store.write_spec(trial)
+        if damage_message:
+            message = f"what an earlier run left was damaged and is set aside: {damage_message}"
+            trial_store.append_event({"kind": "finding", "name": "damaged_trial", "message": message})
         kills = _out_of_memory_kills()
         started = time.monotonic()
-        payload = {"folder": str(place.folder.resolve()), "device": self.device, "scratch": self.children.scratch.name}
-        child = self.children.start("trial" if trial.devices == 1 else "ranks", payload, place.log_path)
+        payload = {
+            "folder": str(trial_store.folder.resolve()),
+            "device": self.device,
+            "scratch": self.children.scratch.name,
+        }
+        child = self.children.start("trial" if trial.devices == 1 else "ranks", payload, trial_store.log_path)
         offset = 0
         limit = trial.execution.timeout_seconds
         ended_by: Status | None = None
@@ -140,46 +145,46 @@ class LocalExecutor(Executor):
             listener(Progress("started", trial))
             while ended_by is None and not self.children.wait(child, POLL_SECONDS):
                 store.refuse_lost()
-                offset = self._pass_on(place, trial, offset, listener)
+                offset = self._pass_on(trial_store, trial, offset, listener)
                 if limit is not None and time.monotonic() - started > limit:
                     ended_by = Status.OVER_BUDGET
                     self._stop(child)
         except KeyboardInterrupt:
-            with _noted_interrupts() as again:
-                self._stop(child, again)
+            with _noted_interrupts() as is_interrupted:
+                self._stop(child, is_interrupted)
                 store.refuse_lost()
-                self._seal(place, trial, child, Status.CANCELLED, limit, kills)
+                self._seal(trial_store, trial, child, Status.CANCELLED, limit, kills)
             raise
         except StoreError:
             self._stop(child)
             raise
         store.refuse_lost()
-        self._pass_on(place, trial, offset, listener)
-        return self._seal(place, trial, child, ended_by, limit, kills)
+        self._pass_on(trial_store, trial, offset, listener)
+        return self._seal(trial_store, trial, child, ended_by, limit, kills)
 
-    def _seal(self, place: TrialStore, trial: TrialSpec, child: Child, *ended: Any) -> TrialRecord:
+    def _seal(self, trial_store: TrialStore, trial: TrialSpec, child: Child, *ending: Any) -> TrialRecord:
         """The record that the trial's process sealed; where there is none, one that says how it ended."""
-        record = place.record()
+        record = trial_store.record()
         if record is None:
-            place.discard_scratch()
-            record = self._failure(place, trial, child, *ended)
-            place.write_record(record)
+            trial_store.discard_scratch()
+            record = self._failure(trial_store, trial, child, *ending)
+            trial_store.write_record(record)
         return record
 
-    def _pass_on(self, place: TrialStore, trial: TrialSpec, offset: int, listener: Listener) -> int:
-        events, offset = place.events(offset)
+    def _pass_on(self, trial_store: TrialStore, trial: TrialSpec, offset: int, listener: Listener) -> int:
+        events, offset = trial_store.events(offset)
         for event in events:
             listener(Progress("event", trial, event=event))
         return offset
 
-    def _stop(self, child: Child, again: Callable[[], bool] = lambda: False) -> None:
+    def _stop(self, child: Child, is_interrupted: Callable[[], bool] = lambda: False) -> None:
         """Asks a child to stop, and ends it if it does not, or at once if the user asks `again`."""
         self.children.wake()
         child.stop()
         limit = time.monotonic() + (GRACE_SECONDS if child.pid is not None else 0.0)
         with suppress(ExecutorError):
             while child.exit is None and time.monotonic() < limit + LOST_SECONDS:
-                if again():
+                if is_interrupted():
                     limit = min(limit, time.monotonic())
                 if not self.children.wait(child, POLL_SECONDS) and time.monotonic() > limit:
                     child.signal(signal.SIGKILL)
@@ -189,7 +194,7 @@ class LocalExecutor(Executor):
 
     def _failure(
         self,
-        place: TrialStore,
+        trial_store: TrialStore,
         trial: TrialSpec,
         child: Child,
         ended_by: Status | None,
@@ -211,33 +216,35 @@ class LocalExecutor(Executor):
                 cause = error["message"]
             if error.get("killed") and (_out_of_memory_kills() or 0) > (kills or 0):
                 status, cause = Status.OUT_OF_MEMORY, f"{cause}: the machine ran out of memory"
-        elif ran_out := _ran_out_of_memory(child, kills, place.log_tail()):
-            status, cause = Status.OUT_OF_MEMORY, ran_out
+        elif memory_cause := _ran_out_of_memory(child, kills, trial_store.log_tail()):
+            status, cause = Status.OUT_OF_MEMORY, memory_cause
         else:
             status, cause = Status.FAILED, f"the trial's process ended without a result ({_ending(child)})"
-        tail = place.log_tail(rank=(error or {}).get("rank", 0)) or place.log_tail()
-        findings = place.tracker_findings()
+        tail = trial_store.log_tail(rank=(error or {}).get("rank", 0)) or trial_store.log_tail()
+        findings = trial_store.tracker_findings()
         return TrialRecord(spec=trial, status=status, cause=cause, log_tail=tail, findings=findings)
 
 
 @contextmanager
 def _noted_interrupts() -> Iterator[Callable[[], bool]]:
     """While open, what would interrupt is noted and nothing is torn in the middle; gives whether it came."""
-    came = False
+    interrupted = False
 
     def note(*_: Any) -> None:
-        nonlocal came
-        came = True
+        nonlocal interrupted
+        interrupted = True
 
     numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    main = threading.current_thread() is threading.main_thread()
-    before = {number: handler for number in numbers if main and callable(handler := signal.getsignal(number))}
-    for number in before:
+    is_main_thread = threading.current_thread() is threading.main_thread()
+    handlers = {
+        number: handler for number in numbers if is_main_thread and callable(handler := signal.getsignal(number))
+    }
+    for number in handlers:
         signal.signal(number, note)
     try:
-        yield lambda: came
+        yield lambda: interrupted
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
 
 
@@ -249,7 +256,7 @@ def _ending(child: Child) -> str:
     return f"exit status {child.exit}"
 
 
-def _ran_out_of_memory(child: Child, kills: int | None, said: Sequence[str]) -> str:
+def _ran_out_of_memory(child: Child, kills: int | None, log_lines: Sequence[str]) -> str:
     """How a process that left no answer ran out of memory; empty where nothing tells that it did.
 
     Args:
@@ -259,9 +266,9 @@ def _ran_out_of_memory(child: Child, kills: int | None, said: Sequence[str]) -> 
     """
     if child.exit == -signal.SIGKILL and (_out_of_memory_kills() or 0) > (kills or 0):
         return "the kernel killed the process: the machine ran out of memory"
-    words = next((line.strip() for line in reversed(said) if _NO_MEMORY.search(line)), "")
-    aborted = child.exit is not None and child.exit == -getattr(signal, "SIGABRT", 0)
-    return f"out of memory: {words}" if aborted and words else ""
+    message = next((line.strip() for line in reversed(log_lines) if _NO_MEMORY.search(line)), "")
+    is_aborted = child.exit is not None and child.exit == -getattr(signal, "SIGABRT", 0)
+    return f"out of memory: {message}" if is_aborted and message else ""
 
 
 def _out_of_memory_kills() -> int | None:

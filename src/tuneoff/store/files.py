@@ -105,9 +105,9 @@ def refuse_overwriting(out: Path, read: Iterable[Path]) -> None:
     Raises:
         StoreError: if `out` is one of the files, under whatever name, or lies in one of the folders.
     """
-    above = [place for place in (out.resolve(), *out.resolve().parents) if place.exists()]
+    ancestors = [place for place in (out.resolve(), *out.resolve().parents) if place.exists()]
     for path in read:
-        if path.exists() and any(place.samefile(path) for place in above):
+        if path.exists() and any(place.samefile(path) for place in ancestors):
             what = f"lies in {path}, which is read" if path.is_dir() else "is what is read"
             raise StoreError(f"{out} {what}; nothing is written over it", hint="Name another place to write to.")
 
@@ -135,7 +135,7 @@ def read_json(path: Path) -> Any:
         raise CorruptRecord(f"{path} cannot be read: {error}", hint=DAMAGED) from None
 
 
-def check_version(path: Path, what: str, found: Any, known: int) -> None:
+def check_version(path: Path, what: str, version: Any, supported: int) -> None:
     """Lets pass only what this version of tuneoff can read.
 
     Args:
@@ -147,9 +147,9 @@ def check_version(path: Path, what: str, found: Any, known: int) -> None:
     Raises:
         StoreError: if the two differ.
     """
-    if found != known:
+    if version != supported:
         raise StoreError(
-            f"{path} has {what} version {found}, this tuneoff reads {known}",
+            f"{path} has {what} version {version}, this tuneoff reads {supported}",
             hint="Install the version of tuneoff that wrote it.",
         )
 

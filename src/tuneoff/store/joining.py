@@ -21,12 +21,12 @@ def refuse_other(root: Path, before: StudySpec, study: StudySpec) -> None:
             f"{root} holds a study that asks something else ({difference(before, study)})",
             hint="Name another folder with --out: results of different questions are never mixed.",
         )
-    asked, had = study.protocol.search, before.protocol.search
+    new_search, old_search = study.protocol.search, before.protocol.search
     others = [label for label in spaces(before) if label not in study.methods]
-    if asked is not None and had is not None and asked.trials != had.trials and others:
+    if new_search is not None and old_search is not None and new_search.trials != old_search.trials and others:
         raise StoreError(
-            f"the search of {root} gave every row {had.trials} trials; {asked.trials} for some rows alone would not be "
-            "equal",
+            f"the search of {root} gave every row {old_search.trials} trials; {new_search.trials} for some rows "
+            "alone would not be equal",
             hint=f"Run all rows with that number, {', '.join(others)} too, or name another folder with --out.",
         )
 

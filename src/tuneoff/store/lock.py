@@ -27,8 +27,8 @@ def refuse_lost(path: Path) -> None:
     Raises:
         StoreError: if it was removed, renamed, or replaced by another.
     """
-    before = _HELD.get(path.absolute())
-    if before is not None and before != _identity(path.parent):
+    identity = _HELD.get(path.absolute())
+    if identity is not None and identity != _identity(path.parent):
         raise StoreError(
             f"{path.parent} was removed or renamed while this run wrote to it",
             hint="What had finished lies where the folder is now; name that with --out to go on there.",
@@ -37,17 +37,17 @@ def refuse_lost(path: Path) -> None:
 
 def _identity(folder: Path) -> tuple[int, int] | None:
     try:
-        found = folder.stat()
+        status = folder.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 @contextmanager
-def _known(path: Path) -> Iterator[None]:
+def _registered(path: Path) -> Iterator[None]:
     """While open, `refuse_lost` knows the folder of this lock again."""
-    if (found := _identity(path.parent)) is not None:
-        _HELD[path.absolute()] = found
+    if (identity := _identity(path.parent)) is not None:
+        _HELD[path.absolute()] = identity
     handle = None
     with suppress(OSError):  # a system that opens no folders
         # As long as it is open, no other folder gets its number.
@@ -70,7 +70,7 @@ def hold(path: Path) -> Iterator[None]:
         StoreError: if another run holds it.
     """
     lock = FileLock(path, timeout=PATIENCE_SECONDS)
-    new = [folder for folder in path.parents if not folder.exists()]
+    new_folders = [folder for folder in path.parents if not folder.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
@@ -85,13 +85,13 @@ def hold(path: Path) -> Iterator[None]:
     try:
         with suppress(OSError):
             os.utime(path)
-        with _known(path):
+        with _registered(path):
             yield
     finally:
         with suppress(OSError):  # a system that removes no open file, or somebody removed the folder
-            if new and os.listdir(path.parent) == [path.name]:
+            if new_folders and os.listdir(path.parent) == [path.name]:
                 path.unlink()
-                for folder in new:
+                for folder in new_folders:
                     folder.rmdir()
         lock.release()
 

@@ -22,7 +22,7 @@ from tuneoff.store.joining import joined, refuse_other
 from tuneoff.store.trackers import StudyTrackers
 from tuneoff.store.trial import TrialStore
 
-_ANEW = "Run the study file into this folder again (--out): it makes study.json anew and keeps what was trained."
+_RERUN_HINT = "Run the study file into this folder again (--out): it makes study.json anew and keeps what was trained."
 
 
 class StudyStore:
@@ -54,10 +54,10 @@ class StudyStore:
         """
         store = cls(Path(root))
         if not store.is_there:
-            what = "is not a study folder (no study.json)" if store.root.is_dir() else "is not there"
-            kept = ", ".join(str(folder) for folder in store._of_that_name())
-            there = f" Of that name there is {kept}." if kept else ""
-            raise StoreError(f"{root} {what}", hint=f"Name the folder that `tuneoff run` printed.{there}")
+            problem = "is not a study folder (no study.json)" if store.root.is_dir() else "is not there"
+            matches = ", ".join(str(folder) for folder in store._of_that_name())
+            note = f" Of that name there is {matches}." if matches else ""
+            raise StoreError(f"{root} {problem}", hint=f"Name the folder that `tuneoff run` printed.{note}")
         return store
 
     def _of_that_name(self) -> list[Path]:
@@ -92,11 +92,11 @@ class StudyStore:
             verdict = store._merged(study, trials)
             searched = [*(trial_id for trial_id in store.search_ids() if trial_id not in searched), *searched]
         for trial in trials:
-            place = store.trial(trial.id)
+            trial_store = store.trial(trial.id)
             try:
-                place.spec()
+                trial_store.spec()
             except CorruptRecord:
-                place.write_spec(trial)
+                trial_store.write_spec(trial)
         body = {"spec_version": SPEC_VERSION, "study": study.model_dump(mode="json"), "trials": verdict}
         if searched:
             body["search_trials"] = searched
@@ -120,13 +120,13 @@ class StudyStore:
         def question(spec: TrialSpec) -> tuple[Any, ...]:
             return spec.purpose, spec.model, spec.task, spec.protocol.model_copy(update={"seeds": ()})
 
-        known, asked = {trial.id for trial in trials}, [question(trial) for trial in trials]
-        found = []
-        for place in map(self.trial, sorted(folder.name for folder in self.root.glob("trials/*"))):
+        ids, questions = {trial.id for trial in trials}, [question(trial) for trial in trials]
+        recovered = []
+        for trial_store in map(self.trial, sorted(folder.name for folder in self.root.glob("trials/*"))):
             with suppress(CorruptRecord):
-                if place.folder.name not in known and question(place.spec()) in asked:
-                    found.append(place.folder.name)
-        return found
+                if trial_store.folder.name not in ids and question(trial_store.spec()) in questions:
+                    recovered.append(trial_store.folder.name)
+        return recovered
 
     def _merged(self, study: StudySpec, trials: list[TrialSpec]) -> list[str]:
         """Ids of the trials so far and then of those asked for now, so that of one row and seed the last is what was
@@ -135,17 +135,21 @@ class StudyStore:
         if study.protocol.search is None:
             return [*(trial_id for trial_id in self.trial_ids() if trial_id not in verdict), *verdict]
         chosen = {trial.label: trial for trial in verdict.values()}
-        kept = []
+        merged = []
         for trial_id in (trial_id for trial_id in self.trial_ids() if trial_id not in verdict):
             try:
                 spec = self.trial(trial_id).spec()
             except CorruptRecord:
-                kept.append(trial_id)  # It cannot tell what it is; reports name it.
+                merged.append(trial_id)  # It cannot tell what it is; reports name it.
                 continue
-            now = chosen.get(spec.label, spec)
-            if (now.method, now.options, now.learning_rate) == (spec.method, spec.options, spec.learning_rate):
-                kept.append(trial_id)
-        return [*kept, *verdict]
+            chosen_trial = chosen.get(spec.label, spec)
+            if (chosen_trial.method, chosen_trial.options, chosen_trial.learning_rate) == (
+                spec.method,
+                spec.options,
+                spec.learning_rate,
+            ):
+                merged.append(trial_id)
+        return [*merged, *verdict]
 
     def check(self, study: StudySpec) -> None:
         """Whether a study may be kept here; changes nothing.
@@ -160,9 +164,9 @@ class StudyStore:
 
     def _is_begun(self) -> bool:
         """Whether the folder is empty or holds what a run leaves that is killed before it has written study.json."""
-        rest = [item for item in self.root.iterdir() if item.name not in {"lock", "trials"}]
-        asked = [item for item in self.root.glob("trials/*/*") if item.name != "trial.json"]
-        return all(map(is_half_written, (*rest, *asked)))
+        items = [item for item in self.root.iterdir() if item.name not in {"lock", "trials"}]
+        trial_files = [item for item in self.root.glob("trials/*/*") if item.name != "trial.json"]
+        return all(map(is_half_written, (*items, *trial_files)))
 
     def refuse_lost(self) -> None:
         """Refuses to go on where the folder that a run of this process writes to is no longer there.
@@ -186,15 +190,15 @@ class StudyStore:
             StoreError: if this folder cannot be written.
         """
         missing = {trial.id for trial in trials if self.trial(trial.id).finished_record() is None}
-        found = {}
-        for place in (store.trial(trial_id) for store in relatives for trial_id in sorted(missing)):
+        finished = {}
+        for trial_store in (store.trial(trial_id) for store in relatives for trial_id in sorted(missing)):
             with suppress(StoreError):  # what cannot be read there is run again here
-                if (record := place.finished_record()) is not None:
-                    found[record.spec.id] = place
-        if found:
+                if (record := trial_store.finished_record()) is not None:
+                    finished[record.spec.id] = trial_store
+        if finished:
             StudyStore.create(self.root, study, trials)
-            for trial_id, place in found.items():
-                self.trial(trial_id).adopt(place)
+            for trial_id, trial_store in finished.items():
+                self.trial(trial_id).adopt(trial_store)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -234,9 +238,9 @@ class StudyStore:
     def origin(self) -> Path | None:
         """The folder that the study was last run from: its relative paths are meant from there. None where that is not
         known, or is not there any more (the study was copied elsewhere)."""
-        told = self._manifest().get("origin")
-        place = (self.root.resolve() / told).resolve() if isinstance(told, str) else None
-        return place if place is not None and place.is_dir() else None
+        relative = self._manifest().get("origin")
+        folder = (self.root.resolve() / relative).resolve() if isinstance(relative, str) else None
+        return folder if folder is not None and folder.is_dir() else None
 
     def trial_ids(self) -> list[str]:
         """The ids of the study's trials, in order; those of its search are apart."""
@@ -275,11 +279,11 @@ class StudyStore:
         if isinstance(body, dict):
             check_version(self.root, "study", body.get("spec_version", SPEC_VERSION), SPEC_VERSION)
         if not isinstance(body, dict) or not {"study", "trials"} <= body.keys():
-            raise CorruptRecord(f"{self._manifest_path} is not a study's manifest", hint=_ANEW)
+            raise CorruptRecord(f"{self._manifest_path} is not a study's manifest", hint=_RERUN_HINT)
         # Older ones have no seal.
         seal = body.pop("sha256", None)
         if seal not in (None, content_hash(body)):
-            raise CorruptRecord(f"{self._manifest_path} does not match its checksum", hint=_ANEW)
+            raise CorruptRecord(f"{self._manifest_path} does not match its checksum", hint=_RERUN_HINT)
         return body
 
     def trial(self, trial_id: str) -> TrialStore:
@@ -293,14 +297,14 @@ class StudyStore:
             StoreError: if none or several begin so.
         """
         ids = [*self.trial_ids(), *self.search_ids()]
-        found = [i for i in ids if i == reference] or [i for i in ids if i.startswith(reference)]
-        if len(found) != 1:
-            what = "no trial" if not found else f"{len(found)} trials"
+        matches = [i for i in ids if i == reference] or [i for i in ids if i.startswith(reference)]
+        if len(matches) != 1:
+            count_text = "no trial" if not matches else f"{len(matches)} trials"
             raise StoreError(
-                f"{what} of {self.root} begin{'' if found else 's'} with {reference!r}",
-                hint="Trials: " + ", ".join(found or ids),
+                f"{count_text} of {self.root} begin{'' if matches else 's'} with {reference!r}",
+                hint="Trials: " + ", ".join(matches or ids),
             )
-        return self.trial(found[0])
+        return self.trial(matches[0])
 
     def records(self) -> list[TrialRecord]:
         """The records there are, in the study's order; not those of its search.
@@ -309,11 +313,11 @@ class StudyStore:
         """
         records = []
         for trial_id in self.trial_ids():
-            place = self.trial(trial_id)
+            trial_store = self.trial(trial_id)
             try:
-                record = place.record()
+                record = trial_store.record()
                 if record is not None:
-                    place.verify(record, weights=False)
+                    trial_store.verify(record, weights=False)
                     records.append(record)
             except CorruptRecord as error:
                 warnings.warn(f"trial {trial_id} is left out: {error.message}", stacklevel=2)

@@ -37,13 +37,13 @@ class StudyTrackers:
     def followed(self) -> tuple[str, dict[str, dict[str, int]]]:
         """A word that names this folder wherever it lies, and tracker -> trial -> the attempt that it followed."""
         body = self._read()
-        trials = {name: dict(found["trials"]) for name, found in body.get("trackers", {}).items()}
+        trials = {name: dict(entry["trials"]) for name, entry in body.get("trackers", {}).items()}
         return body.get("key") or uuid4().hex, trials
 
     def findings(self) -> tuple[Finding, ...]:
         """A finding for each tracker that was given up in the last run that it was asked to follow."""
-        found = self._read().get("trackers", {})
-        return tuple(given_up(name, it["reason"]) for name, it in found.items() if it["reason"])
+        trackers = self._read().get("trackers", {})
+        return tuple(given_up(name, entry["reason"]) for name, entry in trackers.items() if entry["reason"])
 
     def _read(self) -> dict[str, Any]:
         """What is known of trackers. Bookkeeping of theirs that is damaged is lost, never the study."""

@@ -94,16 +94,16 @@ class TrialStore:
         record = self.finished_record()
         if record is not None and not again:
             raise RecordExists(f"trial {record.spec.id} is finished; its record is immutable")
-        there = self.folder.iterdir() if self.folder.is_dir() else ()
-        left = [item for item in there if item.name not in {"trial.json", "attempts"}]
-        if not left:
+        items = self.folder.iterdir() if self.folder.is_dir() else ()
+        leftovers = [item for item in items if item.name not in {"trial.json", "attempts"}]
+        if not leftovers:
             return
         numbers = (item.name for item in (self.folder / "attempts").glob("*"))
         number = 1 + max((int(name) for name in numbers if name.isdigit()), default=0)
         attempt = self.folder / "attempts" / str(number)
         try:
             attempt.mkdir(parents=True)
-            for item in left:
+            for item in leftovers:
                 if (item.name == "weights" and not again) or item.name.startswith("."):
                     shutil.rmtree(item) if item.is_dir() else item.unlink()
                 else:
@@ -163,8 +163,8 @@ class TrialStore:
         Raises:
             CorruptRecord: naming the first file that is not what it was.
         """
-        apart = {"execution", "fingerprints", "contents"}
-        if self.spec().model_dump(exclude=apart) != record.spec.model_dump(exclude=apart):
+        excluded = {"execution", "fingerprints", "contents"}
+        if self.spec().model_dump(exclude=excluded) != record.spec.model_dump(exclude=excluded):
             raise CorruptRecord(f"{self.spec_path} does not ask for what its record tells of", hint=DAMAGED)
         for info in record.predictions.values():
             self._check_file(self.folder / info.file, info.sha256)
@@ -313,5 +313,5 @@ class TrialStore:
                 text = file.read().decode("utf-8", "replace")
         except OSError:  # none, or none that can be read
             return ()
-        kept = [line.rsplit("\r", 1)[-1].rstrip() for line in text.splitlines()]
-        return tuple([line for line in kept if line][-lines:])
+        log_lines = [line.rsplit("\r", 1)[-1].rstrip() for line in text.splitlines()]
+        return tuple([line for line in log_lines if line][-lines:])
