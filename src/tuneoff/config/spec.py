@@ -48,14 +48,14 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-def _own_keys_to_options(value: Any, known: set[str]) -> Any:
+def _own_keys_to_options(value: Any, field_names: set[str]) -> Any:
     """Moves keys that belong to a plug-in (a method's, a task's) into `options`."""
     if not isinstance(value, Mapping):
         return value
-    fields = {key: item for key, item in value.items() if key in known}
-    extra = {key: item for key, item in value.items() if key not in known}
-    if extra:
-        fields["options"] = {**dict(fields.get("options") or {}), **extra}
+    fields = {key: item for key, item in value.items() if key in field_names}
+    options = {key: item for key, item in value.items() if key not in field_names}
+    if options:
+        fields["options"] = {**dict(fields.get("options") or {}), **options}
     return fields
 
 
@@ -63,13 +63,13 @@ def _candidates_to_search(value: Any) -> Any:
     """Moves values written as `{search: …}` into `search`."""
     if not isinstance(value, Mapping):
         return value
-    sought = {
+    candidates = {
         key: item["search"] for key, item in value.items() if isinstance(item, Mapping) and set(item) == {"search"}
     }
-    if not sought:
+    if not candidates:
         return value
-    rest = {key: item for key, item in value.items() if key not in sought}
-    return {**rest, "search": {**dict(rest.get("search") or {}), **sought}}
+    rest = {key: item for key, item in value.items() if key not in candidates}
+    return {**rest, "search": {**dict(rest.get("search") or {}), **candidates}}
 
 
 def _label(value: str) -> str:
@@ -310,9 +310,11 @@ class Protocol(Frozen):
                 "verdict"
             )
         for key in ("train_rows", "epochs", "max_steps"):
-            sought, given = getattr(search, key), getattr(self, key)
-            if sought is not None and given is not None and sought > given:
-                raise ValueError(f"search.{key} {sought} is more than {key} {given}, what a trial of the verdict gets")
+            search_value, protocol_value = getattr(search, key), getattr(self, key)
+            if search_value is not None and protocol_value is not None and search_value > protocol_value:
+                raise ValueError(
+                    f"search.{key} {search_value} is more than {key} {protocol_value}, what a trial of the verdict gets"
+                )
 
 
 class ExecutionSpec(Frozen):

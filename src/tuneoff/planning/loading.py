@@ -90,23 +90,23 @@ def _read(reference: str) -> tuple[str, str]:
             f"{reference} is a folder that holds no study",
             hint="Name a study file (.yaml), a recipe, or the folder that `tuneoff run` printed.",
         )
-    rows = path.suffix.lower() in DATA_SUFFIXES
-    if rows and os.path.isfile(path) and not _is_json_object(path):
+    is_data_name = path.suffix.lower() in DATA_SUFFIXES
+    if is_data_name and os.path.isfile(path) and not _is_json_object(path):
         raise StudyError(
             f"{reference} is data, not a study",
             hint=f"Write a study of it first: tuneoff init {shlex.quote(reference)}",
         )
-    if not looks_like_path and not rows:
-        beside = [f"{reference}{end}" for end in (".study.yaml", ".yaml") if os.path.isfile(f"{reference}{end}")]
+    if not looks_like_path and not is_data_name:
+        candidates = [f"{reference}{end}" for end in (".study.yaml", ".yaml") if os.path.isfile(f"{reference}{end}")]
         raise StudyError(
-            f"no recipe called {reference!r}{did_you_mean(reference, beside or names)}",
+            f"no recipe called {reference!r}{did_you_mean(reference, candidates or names)}",
             hint=f"Recipes: {', '.join(names)}. A study file's name ends in .yaml.",
         )
     try:
         return path.read_text(encoding="utf-8"), str(path)
     except FileNotFoundError:
-        near = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
-        raise StudyError(f"no file {reference!r}{did_you_mean(path.name, near)}") from None
+        study_files = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+        raise StudyError(f"no file {reference!r}{did_you_mean(path.name, study_files)}") from None
     except UnicodeDecodeError as error:
         raise StudyError(
             f"{reference} is not UTF-8 text (byte {error.start})", hint="A study is a text file in YAML."
@@ -146,25 +146,25 @@ def override(raw: dict[str, Any], overrides: Iterable[str] | Mapping[str, Any]) 
 
 def _put(raw: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
     root = dict(raw)
-    place = root
+    node = root
     steps = key.split(".")
-    for done, step in enumerate(steps[:-1]):
-        child = place.get(step)
+    for depth, step in enumerate(steps[:-1]):
+        child = node.get(step)
         if isinstance(child, str) and step in {"model", "data", "train", "validation", "test"}:
             child = DataSpec.model_validate(child).model_dump() if step == "data" else {"source": child}
         elif isinstance(child, (list, str)) and step == "methods":
             child = [child] if isinstance(child, str) else child
             child = {k: v for item in child for k, v in (item if isinstance(item, dict) else {item: {}}).items()}
-        elif isinstance(child, int) and steps[: done + 1] == ["protocol", "search"]:
+        elif isinstance(child, int) and steps[: depth + 1] == ["protocol", "search"]:
             child = {"trials": child}
         elif child is None:
             child = {}
         elif not isinstance(child, dict):
-            where = ".".join(steps[: done + 1])
+            where = ".".join(steps[: depth + 1])
             raise StudyError(f"cannot set {key}: {where} is a value, it has no keys of its own")
-        place[step] = dict(child)
-        place = place[step]
-    place[steps[-1]] = value
+        node[step] = dict(child)
+        node = node[step]
+    node[steps[-1]] = value
     return root
 
 
@@ -198,9 +198,9 @@ def _unreadable_values(value: Any, where: str, lines: Lines) -> Iterator[Problem
     """Yields a problem for each text or number, keys included, that no file, model or terminal could take."""
     if isinstance(value, Mapping):
         for key, item in value.items():
-            place = f"{where}.{key}" if where else str(key)
-            yield from _unreadable_values(key, place, lines)
-            yield from _unreadable_values(item, place, lines)
+            path = f"{where}.{key}" if where else str(key)
+            yield from _unreadable_values(key, path, lines)
+            yield from _unreadable_values(item, path, lines)
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
             yield from _unreadable_values(item, f"{where}.{index}", lines)
@@ -263,10 +263,10 @@ def _metric_problems(study: StudySpec, lines: Lines) -> list[Problem]:
     name = study.protocol.select_metric
     if name is None or study.task.name not in registry.tasks():
         return []
-    known = registry.tasks()[study.task.name].directions
-    if name in known:
+    metrics = registry.tasks()[study.task.name].directions
+    if name in metrics:
         return []
-    message = f"unknown metric {name!r}{did_you_mean(name, known)}; known: {', '.join(known)}"
+    message = f"unknown metric {name!r}{did_you_mean(name, metrics)}; known: {', '.join(metrics)}"
     return [_problem("protocol.select_metric", message, lines)]
 
 
@@ -281,7 +281,7 @@ def _search_problems(study: StudySpec, lines: Lines) -> list[Problem]:
         rungs(study.protocol)
     except StudyError as error:
         problems += [_problem(problem.where, problem.message, lines) for problem in error.problems]
-    told = False
+    is_reported = False
     for label, row in study.methods.items():
         if row.method not in registry.methods():
             continue
@@ -290,9 +290,9 @@ def _search_problems(study: StudySpec, lines: Lines) -> list[Problem]:
             if not registry.methods()[row.method].trains:
                 message = f"{row.method} does not train, so nothing of it is searched"
             elif study.protocol.search is None:
-                if not told:
+                if not is_reported:
                     message = "is to be searched, but the protocol has no search: set protocol.search.trials, e.g. to 8"
-                told = True
+                is_reported = True
             elif name == LEARNING_RATE and study.protocol.learning_rate is not None:
                 message = "cannot be searched while protocol.learning_rate sets one rate for all"
             if message:
@@ -308,26 +308,29 @@ def _candidate_problems(
     for name, candidates in row.search.items():
         place = f"{where}.{name}"
         if name == LEARNING_RATE:
-            wrong = [at for at, value in _values(candidates) if not is_number(value) or value <= 0]
-            problems += [_problem(f"{place}.search.{at}", "a learning rate is a number above 0", lines) for at in wrong]
+            positions = [position for position, value in _values(candidates) if not is_number(value) or value <= 0]
+            problems += [
+                _problem(f"{place}.search.{position}", "a learning rate is a number above 0", lines)
+                for position in positions
+            ]
             continue
         if name not in model.model_fields:
-            known = [*model.model_fields, *extra]
+            keys = [*model.model_fields, *extra]
             problems.append(
-                _problem(place, f"unknown key {name!r}{did_you_mean(name, known)}; known: {', '.join(known)}", lines)
+                _problem(place, f"unknown key {name!r}{did_you_mean(name, keys)}; known: {', '.join(keys)}", lines)
             )
             continue
-        for at, value in _values(candidates):
+        for position, value in _values(candidates):
             for problem in _options_problems(model, {**_plain_options(row, model), name: value}, where, {}):
                 if problem.where.startswith(place):
-                    problems.append(_problem(f"{place}.search.{at}", problem.message, lines))
+                    problems.append(_problem(f"{place}.search.{position}", problem.message, lines))
     return problems
 
 
 def _plain_options(row: MethodSpec, model: type[BaseModel]) -> dict[str, Any]:
     """The row's options, with a first value for each that is searched and required."""
     required = {name for name, field in model.model_fields.items() if field.is_required()}
-    stand_ins = {name: _values(found)[0][1] for name, found in row.search.items() if name in required}
+    stand_ins = {name: _values(candidates)[0][1] for name, candidates in row.search.items() if name in required}
     return {**stand_ins, **row.options}
 
 
@@ -349,23 +352,23 @@ def _options_problems(
 
 
 def _problems(
-    error: ValidationError, prefix: str, lines: Lines, known: Callable[[tuple[str, ...]], Iterable[str]]
+    error: ValidationError, prefix: str, lines: Lines, list_keys: Callable[[tuple[str, ...]], Iterable[str]]
 ) -> list[Problem]:
-    found = []
+    problems = []
     for item in error.errors():
         steps = tuple(str(step) for step in item["loc"])
         where = ".".join(part for part in (prefix, *steps) if part)
         message = str(item["msg"]).removeprefix("Value error, ")
         message = re.sub(r"valid dictionary or instance of \w+", "mapping", message[:1].lower() + message[1:])
         if item["type"] == "extra_forbidden":
-            keys = list(known(steps[:-1]))
+            keys = list(list_keys(steps[:-1]))
             message = f"unknown key {steps[-1]!r}{did_you_mean(steps[-1], keys)}; known: {', '.join(keys)}"
         elif item["type"] == "missing":
             message = "is required"
         elif not isinstance(item["input"], (dict, list)):
             message += f", not {item['input']!r}"
-        found.append(_problem(where, message, lines))
-    return found
+        problems.append(_problem(where, message, lines))
+    return problems
 
 
 def _problem(where: str, message: str, lines: Lines) -> Problem:
@@ -392,10 +395,10 @@ _SHAPES: dict[tuple[str, ...], type[BaseModel]] = {
 }
 
 
-def _known_keys(place: tuple[str, ...]) -> list[str]:
-    candidates = place[:1] == ("methods",) and place[2:3] == ("search",)
-    other = SourceSpec if place[:2] == ("task", "data") else Candidates if candidates else MethodSpec
-    shape: type[BaseModel] = _SHAPES.get(place, other)
+def _known_keys(path: tuple[str, ...]) -> list[str]:
+    candidates = path[:1] == ("methods",) and path[2:3] == ("search",)
+    other = SourceSpec if path[:2] == ("task", "data") else Candidates if candidates else MethodSpec
+    shape: type[BaseModel] = _SHAPES.get(path, other)
     return list(shape.model_fields)
 
 
@@ -423,8 +426,8 @@ def narrow(
             elif name in registry.methods():
                 rows[name] = MethodSpec(method=name)
             else:
-                known = [*study.methods, *registry.methods()]
-                problems.append(Problem("--methods", f"unknown method {name!r}{did_you_mean(name, known)}"))
+                names = [*study.methods, *registry.methods()]
+                problems.append(Problem("--methods", f"unknown method {name!r}{did_you_mean(name, names)}"))
         if problems or not rows:
             raise StudyError(problems or "--methods names no method", hint=f"Rows: {', '.join(study.methods)}.")
         changes["methods"] = rows

@@ -45,18 +45,18 @@ def plan(
     """
     _refuse_twins(study)
     _refuse_devices(study)
-    sought = {label: search.first(space) for label, space in search.spaces(study).items()} | dict(chosen or {})
+    configurations = {label: search.first(space) for label, space in search.spaces(study).items()} | dict(chosen or {})
     protocol = study.protocol.model_copy(update={"learning_rate": None, "search": None})
     labels = list(study.methods)
     return [
-        _trial(study, label, sought.get(label, {}), protocol, seed, fingerprints)
-        for turn, seed in enumerate(study.protocol.seeds)
-        for label in _rotated(labels, turn)
+        _trial(study, label, configurations.get(label, {}), protocol, seed, fingerprints)
+        for round_number, seed in enumerate(study.protocol.seeds)
+        for label in _rotated(labels, round_number)
     ]
 
 
-def _rotated(labels: Sequence[str], turn: int) -> list[str]:
-    start = turn % len(labels)
+def _rotated(labels: Sequence[str], round_number: int) -> list[str]:
+    start = round_number % len(labels)
     return [*labels[start:], *labels[:start]]
 
 
@@ -77,10 +77,10 @@ def search_trial(
 def search_protocol(study: StudySpec, steps: int | None = None) -> Protocol:
     """The protocol of a search's trials: the study's own with the share of data and steps that the search gives."""
     assert study.protocol.search is not None
-    given = study.protocol.search.model_dump(include={"train_rows", "epochs", "max_steps"}, exclude_none=True)
+    limits = study.protocol.search.model_dump(include={"train_rows", "epochs", "max_steps"}, exclude_none=True)
     if steps is not None:
-        given["max_steps"] = steps
-    return study.protocol.model_copy(update={"learning_rate": None, "search": None, **given})
+        limits["max_steps"] = steps
+    return study.protocol.model_copy(update={"learning_rate": None, "search": None, **limits})
 
 
 def _trial(
@@ -141,16 +141,18 @@ def trial_id(trial: TrialSpec) -> str:
 def _refuse_twins(study: StudySpec) -> None:
     """Two rows that are the same method, configured and searched alike, would be the same row twice."""
     problems: list[Problem] = []
-    seen: dict[str, str] = {}
+    labels_by_content: dict[str, str] = {}
     spaces = search.spaces(study)
     for label, row in study.methods.items():
         space = spaces.get(label, ())
         options, rate = _configuration(study, row, search.first(space))
-        spread = _spread(*devices_of(study, row))
-        content = content_hash([row.method, options, rate, [repr(dimension) for dimension in space], spread])
-        if content in seen:
-            problems.append(Problem(f"methods.{label}", f"has the same method and configuration as {seen[content]!r}"))
-        seen[content] = label
+        device_keys = _spread(*devices_of(study, row))
+        content = content_hash([row.method, options, rate, [repr(dimension) for dimension in space], device_keys])
+        if content in labels_by_content:
+            problems.append(
+                Problem(f"methods.{label}", f"has the same method and configuration as {labels_by_content[content]!r}")
+            )
+        labels_by_content[content] = label
     if problems:
         raise StudyError(problems)
 
@@ -197,8 +199,8 @@ def _configuration(study: StudySpec, row: MethodSpec, values: Values) -> tuple[d
     before the method's default.
     """
     method = registry.methods()[row.method]
-    sought = {key: value for key, value in values.items() if key != search.LEARNING_RATE}
-    options: dict[str, Any] = method.Options.model_validate({**row.options, **sought}).model_dump(mode="json")
+    searched_options = {key: value for key, value in values.items() if key != search.LEARNING_RATE}
+    options: dict[str, Any] = method.Options.model_validate({**row.options, **searched_options}).model_dump(mode="json")
     if not method.trains:
         return options, None
     rate = values.get(search.LEARNING_RATE) or study.protocol.learning_rate or row.learning_rate
@@ -247,8 +249,8 @@ def difference(before: StudySpec, after: StudySpec) -> str:
     """The first few keys in which two studies' questions differ, in words."""
     old, new = _flat(question(before)), _flat(question(after))
     keys = [key for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key)]
-    shown = [f"{key}: {old.get(key)} there, {new.get(key)} here" for key in keys[:3]]
-    return "; ".join(shown) + ("; …" if len(keys) > 3 else "")
+    changes = [f"{key}: {old.get(key)} there, {new.get(key)} here" for key in keys[:3]]
+    return "; ".join(changes) + ("; …" if len(keys) > 3 else "")
 
 
 def _flat(value: Any, path: str = "") -> dict[str, Any]:

@@ -169,7 +169,7 @@ class _Builder:
     def _mapping(self, node: yaml.MappingNode, path: str, depth: int) -> dict[Any, Any]:
         entries: dict[Any, Any] = {}
         merged: dict[Any, Any] = {}
-        seen: Lines = {}
+        first_lines: Lines = {}
         for key, value in node.value:
             if self._values > MAX_VALUES:
                 break
@@ -178,9 +178,9 @@ class _Builder:
                 continue
             place = f"{path}.{key.value}" if path else str(key.value)
             line = key.start_mark.line + 1
-            if key.value in seen:
-                self.problems.append(Problem(place, f"stands twice (first on line {seen[key.value]})", line))
-            seen[key.value] = self.lines[place] = line
+            if key.value in first_lines:
+                self.problems.append(Problem(place, f"stands twice (first on line {first_lines[key.value]})", line))
+            first_lines[key.value] = self.lines[place] = line
             if key.tag == f"{_CORE}merge":
                 merged = self._merged(value, path, place, depth)
             else:

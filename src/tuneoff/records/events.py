@@ -220,8 +220,8 @@ def study_started(study: StudySpec, folder: str, searched: int, verdict: int, ti
 def trial_started(trial: TrialSpec, time: str | None = None) -> Event:
     """A trial's process runs, since `time` (now where it is not given)."""
     keys = ("label", "method", "seed", "purpose", "learning_rate", "options")
-    told = trial.model_dump(mode="json", include=set(keys))
-    return {"event": "trial_started", "time": time or utc(), "trial": trial.id, **{key: told[key] for key in keys}}
+    values = trial.model_dump(mode="json", include=set(keys))
+    return {"event": "trial_started", "time": time or utc(), "trial": trial.id, **{key: values[key] for key in keys}}
 
 
 def logged(trial: TrialSpec, line: Event, time: str | None = None) -> Event | None:

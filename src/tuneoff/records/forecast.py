@@ -159,32 +159,36 @@ def corrected(row: RowForecast, counted: RowForecast, probed: RowForecast) -> Ro
         row: the row, counted.
         counted, probed: the other one, counted with it and probed.
     """
-    before, after = counted.seconds, probed.seconds
-    usual = after["train"] / before["train"] if before.get("train") and "train" in after else 1.0
+    counted_seconds, probed_seconds = counted.seconds, probed.seconds
+    train_factor = (
+        probed_seconds["train"] / counted_seconds["train"]
+        if counted_seconds.get("train") and "train" in probed_seconds
+        else 1.0
+    )
 
-    def mended(phase: str, value: float) -> float:
-        if phase not in before or phase not in after:
-            return value * usual
-        if before[phase] < TOO_SHORT_SECONDS:
-            return max(0.0, value + after[phase] - before[phase])
-        return value * after[phase] / before[phase]
+    def corrected_seconds(phase: str, value: float) -> float:
+        if phase not in counted_seconds or phase not in probed_seconds:
+            return value * train_factor
+        if counted_seconds[phase] < TOO_SHORT_SECONDS:
+            return max(0.0, value + probed_seconds[phase] - counted_seconds[phase])
+        return value * probed_seconds[phase] / counted_seconds[phase]
 
     def scaled(seconds: Mapping[str, float]) -> dict[str, float]:
-        return {phase: mended(phase, value) for phase, value in seconds.items()}
+        return {phase: corrected_seconds(phase, value) for phase, value in seconds.items()}
 
-    changed: dict[str, Any] = {"seconds": scaled(row.seconds), "search_seconds": scaled(row.search_seconds)}
+    changes: dict[str, Any] = {"seconds": scaled(row.seconds), "search_seconds": scaled(row.search_seconds)}
     if row.train_seconds is not None:
-        changed["train_seconds"] = row.train_seconds * usual
-    own, less, more = row.peak_memory_bytes, counted.peak_memory_bytes, probed.peak_memory_bytes
-    if own is not None and less is not None and more is not None and row.memory:
-        missed = more - less
-        peak = max(0, own + missed)
+        changes["train_seconds"] = row.train_seconds * train_factor
+    row_peak, counted_peak, probed_peak = row.peak_memory_bytes, counted.peak_memory_bytes, probed.peak_memory_bytes
+    if row_peak is not None and counted_peak is not None and probed_peak is not None and row.memory:
+        difference = probed_peak - counted_peak
+        peak = max(0, row_peak + difference)
         fits = row.fits if row.available_bytes is None else peak <= row.available_bytes
-        memory = {**row.memory, "process": max(0, row.memory.get("process", 0) + missed)}
-        changed |= {"memory": memory, "peak_memory_bytes": peak, "fits": fits}
+        memory = {**row.memory, "process": max(0, row.memory.get("process", 0) + difference)}
+        changes |= {"memory": memory, "peak_memory_bytes": peak, "fits": fits}
         if fits is False and row.fits:
-            changed["missing"] = {**row.missing, "remedies": "by its count alone it fits, so none were tried"}
-    return row.model_copy(update={**changed, "corrected_by": probed.label})
+            changes["missing"] = {**row.missing, "remedies": "by its count alone it fits, so none were tried"}
+    return row.model_copy(update={**changes, "corrected_by": probed.label})
 
 
 def study_forecast(
@@ -207,20 +211,20 @@ def study_forecast(
         memory_limit_bytes: the memory that was asked about.
     """
     missing: dict[str, str] = {}
-    unknown = [label for label in verdict if not rows[label].seconds]
-    unknown += [label for label in search if not rows[label].search_seconds]
+    unknown_times = [label for label in verdict if not rows[label].seconds]
+    unknown_times += [label for label in search if not rows[label].search_seconds]
     total: float | None = None
-    if unknown:
-        missing["total_seconds"] = f"no time is known of {', '.join(dict.fromkeys(unknown))}"
+    if unknown_times:
+        missing["total_seconds"] = f"no time is known of {', '.join(dict.fromkeys(unknown_times))}"
     else:
         total = sum(sum(rows[label].seconds.values()) for label in verdict)
         shares = search_shares or [1.0] * len(search)
         total += sum(rows[label].search_trial_seconds(share) for label, share in zip(search, shares, strict=True))
-    kept = {label: _kept(rows[label], keep_weights) for label in verdict}
-    lacking = [label for label, size in kept.items() if size is None]
-    disk = None if lacking else sum(kept[label] or 0 for label in verdict)
-    if lacking:
-        missing["disk_bytes"] = f"what is kept is not known of {', '.join(lacking)}"
+    sizes = {label: _kept_bytes(rows[label], keep_weights) for label in verdict}
+    unknown_sizes = [label for label, size in sizes.items() if size is None]
+    disk = None if unknown_sizes else sum(sizes[label] or 0 for label in verdict)
+    if unknown_sizes:
+        missing["disk_bytes"] = f"what is kept is not known of {', '.join(unknown_sizes)}"
     return StudyForecast(
         rows=dict(rows),
         total_seconds=total,
@@ -230,7 +234,7 @@ def study_forecast(
     )
 
 
-def _kept(row: RowForecast, weights: bool) -> int | None:
+def _kept_bytes(row: RowForecast, weights: bool) -> int | None:
     """Bytes that a trial of the verdict leaves; None where a part of them is not known."""
     if row.predictions_bytes is None or (weights and row.stored_bytes is None):
         return None
@@ -251,7 +255,7 @@ def predictions_size(
         sources: inputs that are kept with the first examples, in order.
         metrics: how many values of its own an example of a task that writes has.
     """
-    told = list(sources)
+    kept_sources = list(sources)
     size = 0
     for index, target in enumerate(targets):
         line = Prediction(
@@ -263,7 +267,7 @@ def predictions_size(
             loss=None if labels else 12.34567890123456,
             target_tokens=None if labels else 10,
             generated_tokens=None if labels else 10,
-            source=told[index] if index < len(told) else "",
+            source=kept_sources[index] if index < len(kept_sources) else "",
         )
         size += len(line.model_dump_json().encode()) + 1
     return size
