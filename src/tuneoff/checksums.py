@@ -17,7 +17,7 @@ SETTLED_SECONDS = 2.0
 """A file changed more lately than this is hashed anew each time: file systems count time in steps, and a second change
 within one step would not show."""
 
-_KNOWN: dict[tuple[int, ...], str] = {}
+_DIGESTS: dict[tuple[int, ...], str] = {}
 
 
 def sha256(path: Path) -> str:
@@ -31,12 +31,12 @@ def sha256(path: Path) -> str:
     """
     with open_file(path) as file:
         key = _identity(os.fstat(file.fileno()))
-        if (known := _KNOWN.get(key)) is not None:
-            return known
+        if (cached := _DIGESTS.get(key)) is not None:
+            return cached
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-        after = os.fstat(file.fileno())
-    if key == _identity(after) and time.time() - max(after.st_ctime, after.st_mtime) > SETTLED_SECONDS:
-        _KNOWN[key] = digest
+        status = os.fstat(file.fileno())
+    if key == _identity(status) and time.time() - max(status.st_ctime, status.st_mtime) > SETTLED_SECONDS:
+        _DIGESTS[key] = digest
     return digest
 
 

@@ -27,7 +27,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?%?")
 
 def visible(text: str) -> str:
     """Text for a terminal: hidden characters are shown as Python's escapes; tabs and line ends stay."""
-    return _HIDDEN.sub(lambda found: ascii(found[0])[1:-1], str(text))
+    return _HIDDEN.sub(lambda match: ascii(match[0])[1:-1], str(text))
 
 
 def one_line(text: str) -> str:
@@ -77,7 +77,7 @@ def json_text(value: Any, indent: int | None = None) -> str:
     """Plain data as JSON that a terminal shows and does not obey; numbers that are not finite are refused."""
     text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
     # Hidden characters stand in JSON's strings alone, which have an escape for each.
-    return _HIDDEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return _HIDDEN.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def chart_text(text: str) -> str:

@@ -77,9 +77,9 @@ class StudyError(TuneoffError):
             text = f"{origin}: {self.problems[0]}" if origin else str(self.problems[0])
         else:
             head = f"{origin or 'the study'} has {len(self.problems)} problems:"
-            told = [f"  - {problem}" for problem in self.problems[:MAX_PROBLEMS]]
-            rest = [f"  … and {len(self.problems) - len(told)} more"] if len(self.problems) > len(told) else []
-            text = "\n".join([head, *told, *rest])
+            lines = [f"  - {problem}" for problem in self.problems[:MAX_PROBLEMS]]
+            rest = [f"  … and {len(self.problems) - len(lines)} more"] if len(self.problems) > len(lines) else []
+            text = "\n".join([head, *lines, *rest])
         super().__init__(text, hint)
 
 
@@ -145,33 +145,33 @@ class Cancelled(TrialError):
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`" (did you mean 'lora'?)"` for the known word that is meant, or an empty string."""
-    meant = nearest(word, known)
-    return "" if meant is None else f" (did you mean {meant!r}?)"
+    suggestion = nearest(word, known)
+    return "" if suggestion is None else f" (did you mean {suggestion!r}?)"
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known word that is meant: what it is called here, the same misspelt, or the same with parts left out or cut
     short. None where no word is near enough: pointing elsewhere would be worse than pointing nowhere."""
-    plain = {_plain(name): name for name in known}
+    names = {_plain(name): name for name in known}
     typed = _plain(word)
-    called = [name for name in (typed, *HERE.get(typed, ())) if name in plain]
-    if called:
-        return plain[called[0]]
-    likeness = {name: difflib.SequenceMatcher(None, typed, name).ratio() for name in plain}
+    matches = [name for name in (typed, *HERE.get(typed, ())) if name in names]
+    if matches:
+        return names[matches[0]]
+    similarity = {name: difflib.SequenceMatcher(None, typed, name).ratio() for name in names}
     misspelt = [
         name
-        for name in plain
-        if likeness[name] >= ALIKE or sorted(name) == sorted(typed) or _undoubled(name) == _undoubled(typed)
+        for name in names
+        if similarity[name] >= ALIKE or sorted(name) == sorted(typed) or _undoubled(name) == _undoubled(typed)
     ]
     if misspelt:
-        return plain[max(misspelt, key=lambda name: likeness[name])]
-    shortened = [name for name in plain if _parts_begin(typed, name, 3) or _parts_begin(name, typed, 4)]
+        return names[max(misspelt, key=lambda name: similarity[name])]
+    shortened = [name for name in names if _parts_begin(typed, name, 3) or _parts_begin(name, typed, 4)]
     # Of several it is not known which.
-    return plain[shortened[0]] if len(shortened) == 1 else None
+    return names[shortened[0]] if len(shortened) == 1 else None
 
 
-def _plain(word: str) -> str:
-    return word.strip().lower().replace("-", "_").replace(" ", "_")
+def _plain(name: str) -> str:
+    return name.strip().lower().replace("-", "_").replace(" ", "_")
 
 
 def _undoubled(word: str) -> str:
@@ -179,11 +179,13 @@ def _undoubled(word: str) -> str:
     return re.sub(r"(.)\1", r"\1", word)
 
 
-def _parts_begin(shorter: str, longer: str, least: int) -> bool:
+def _parts_begin(shorter: str, longer: str, min_length: int) -> bool:
     """Whether each part of a name has so many letters at least and begins one of the other's, in order: `max_len` and
     `max_length`, `epochs` and `num_epochs`."""
-    rest = iter(longer.split("_"))
-    return all(len(part) >= least and any(other.startswith(part) for other in rest) for part in shorter.split("_"))
+    parts = iter(longer.split("_"))
+    return all(
+        len(part) >= min_length and any(other.startswith(part) for other in parts) for part in shorter.split("_")
+    )
 
 
 def by_name(name: str) -> type[TuneoffError]:
@@ -203,6 +205,6 @@ MAX_LISTED = 30
 
 def listed(names: Iterable[str]) -> str:
     """Lists names with commas between, the first ones of many."""
-    every = list(names)
-    shown = ", ".join(every[:MAX_LISTED])
-    return f"{shown}, … ({len(every)} in all)" if len(every) > MAX_LISTED else shown
+    all_names = list(names)
+    shown = ", ".join(all_names[:MAX_LISTED])
+    return f"{shown}, … ({len(all_names)} in all)" if len(all_names) > MAX_LISTED else shown

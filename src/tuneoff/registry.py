@@ -58,15 +58,15 @@ class Registry(Mapping[str, P], Generic[P]):
         self._families: dict[str, Family] = {}
 
     def _modules(self, attribute: str = "plugin") -> list[str]:
-        found = []
+        names = []
         for entry in files(f"tuneoff.{self.folder}").iterdir():
             stem = entry.name.removesuffix(".py")
             if not entry.name.endswith(".py") or stem == "base" or stem.startswith("_"):
                 continue
             # Read, not imported: listing costs nothing.
             if re.search(rf"^{attribute}\b", entry.read_text(encoding="utf-8"), re.MULTILINE):
-                found.append(stem)
-        return found
+                names.append(stem)
+        return names
 
     def _entry_points(self, attribute: str = "plugin") -> dict[str, EntryPoint]:
         points = entry_points(group=f"tuneoff.{self.folder}")
@@ -119,14 +119,14 @@ class Registry(Mapping[str, P], Generic[P]):
     def _load(self, name: str) -> P:
         family, colon, variant = name.partition(":")
         if colon and self._has_variant(family, variant):
-            found: P = self.families()[family].get(variant)
-            return found
+            variant_plugin: P = self.families()[family].get(variant)
+            return variant_plugin
         if colon or name not in {*self._modules(), *self._entry_points()}:
-            message, _, known = self.why_unknown(name).partition("; ")
-            hint = f"{known[:1].upper()}{known[1:]}. See `tuneoff list {self.folder}`."
+            message, _, alternatives = self.why_unknown(name).partition("; ")
+            hint = f"{alternatives[:1].upper()}{alternatives[1:]}. See `tuneoff list {self.folder}`."
             raise StudyError(message, hint=hint)
-        loaded: P = self._import(name, "plugin")
-        return loaded
+        plugin: P = self._import(name, "plugin")
+        return plugin
 
     def _import(self, name: str, attribute: str) -> Any:
         if name in self._modules(attribute):

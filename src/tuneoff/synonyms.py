@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_CALLED = {
+_SYNONYMS = {
     # keys of a study and of methods
     "adam_epsilon": ("eps", "epsilon"),
     "attention": ("attn", "attn_implementation", "flash_attention"),
@@ -56,6 +56,6 @@ _CALLED = {
 
 HERE: dict[str, tuple[str, ...]] = {}
 """A name elsewhere, with underscores -> names here, of which some are known where it was typed."""
-for _name, _others in _CALLED.items():
-    for _other in _others:
-        HERE[_other] = (*HERE.get(_other, ()), _name)
+for _name, _synonyms in _SYNONYMS.items():
+    for _synonym in _synonyms:
+        HERE[_synonym] = (*HERE.get(_synonym, ()), _name)
