@@ -64,6 +64,6 @@ def axis_named(name: str) -> Axis | None:
         StudyError: if there is no such axis.
     """
     if name != QUALITY and name not in AXES:
-        known = [QUALITY, *AXES]
-        raise StudyError(f"no axis {name!r}{did_you_mean(name, known)}", hint=f"Axes: {', '.join(known)}.")
+        names = [QUALITY, *AXES]
+        raise StudyError(f"no axis {name!r}{did_you_mean(name, names)}", hint=f"Axes: {', '.join(names)}.")
     return AXES.get(name)

@@ -66,6 +66,6 @@ def stand_in(results: Results, predictions: Predictions, metric: Metric, floor: 
         return StandIn(MOST_FREQUENT, {0: Scored(value, frequent)})
     if metric.unit == "fraction":
         return StandIn(ZERO, {0: Scored(0.0, predictions.always_zero(metric.name))})
-    every = [trial for row in results.rows for trial in scored(row, metric, predictions).values()]
+    all_scored = [trial for row in results.rows for trial in scored(row, metric, predictions).values()]
     sign = 1.0 if metric.direction == "higher" else -1.0
-    return StandIn(WORST, {0: min(every, key=lambda trial: sign * trial.value)}) if every else None
+    return StandIn(WORST, {0: min(all_scored, key=lambda trial: sign * trial.value)}) if all_scored else None

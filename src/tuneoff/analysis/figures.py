@@ -25,10 +25,10 @@ class Cost:
         """The figure, or None where it was not measured."""
         if self.place == TRAIN_LOSS:
             return train_loss(record)
-        at: Any = record
-        for step in self.place.split("."):
-            at = getattr(at, step)
-        value: float | None = at
+        node: Any = record
+        for part in self.place.split("."):
+            node = getattr(node, part)
+        value: float | None = node
         return value
 
 
@@ -82,9 +82,9 @@ def train_loss(record: TrialRecord) -> float | None:
 
 def why_missing(record: TrialRecord, place: str) -> str:
     """The record's reason for a null figure: under its own name, an enclosing one, or its last part."""
-    steps = place.split(".")
-    names = [".".join(steps[:count]) for count in range(len(steps), 0, -1)]
-    for name in (*names, steps[-1]):
+    parts = place.split(".")
+    names = [".".join(parts[:count]) for count in range(len(parts), 0, -1)]
+    for name in (*names, parts[-1]):
         if name in record.missing:
             return record.missing[name]
     if place.startswith("metrics.") and record.model is None:

@@ -27,14 +27,14 @@ class TrialsFrame(pd.DataFrame):
     def short(self, metrics: list[str]) -> pd.DataFrame:
         """The columns that are printed: what each trial is, these metrics, and the costs, in readable units."""
         plain = pd.DataFrame(self)
-        found = plain[[name for name in ("label", "seed", "status", *metrics) if name in plain]].copy()
+        frame = plain[[name for name in ("label", "seed", "status", *metrics) if name in plain]].copy()
         for name in metrics:
-            found[name] = found[name].astype("Float64").round(4)
+            frame[name] = frame[name].astype("Float64").round(4)
         for name, (heading, divisor, digits) in SHORT.items():
             if name in plain and plain[name].notna().any():
                 figures = (plain[name].astype("Float64") / divisor).round(digits)
-                found[heading] = figures if digits else figures.astype("Int64")
-        return found.astype(object).where(found.notna(), "–")
+                frame[heading] = figures if digits else figures.astype("Int64")
+        return frame.astype(object).where(frame.notna(), "–")
 
     def _shown(self) -> tuple[pd.DataFrame, str]:
         short = self.short(list(self.attrs.get("metrics", ()))[:METRICS_SHOWN])

@@ -39,17 +39,17 @@ UNWEIGHED = (TOO_LARGE, DIFFERENT_EXAMPLES, ALL_DIVERGED)
 
 def over_seeds(values: Iterable[float]) -> Estimate | None:
     """Mean, spread and t-interval of a cost or side figure, one value per trial; None where there is none."""
-    kept = [float(value) for value in values]
-    return estimate(Sample.from_scores("", range(len(kept)), kept)) if kept else None
+    numbers = [float(value) for value in values]
+    return estimate(Sample.from_scores("", range(len(numbers)), numbers)) if numbers else None
 
 
-def within_range(found: Estimate, metric: str) -> Estimate:
+def within_range(raw: Estimate, metric: str) -> Estimate:
     """Cuts a symmetric interval at values that the metric cannot take, which costs it no coverage."""
-    if metric not in RANGES or found.interval is None:
-        return found
+    if metric not in RANGES or raw.interval is None:
+        return raw
     low, high = RANGES[metric]
-    cut = replace(found.interval, low=max(found.interval.low, low), high=min(found.interval.high, high))
-    return replace(found, interval=cut)
+    interval = replace(raw.interval, low=max(raw.interval.low, low), high=min(raw.interval.high, high))
+    return replace(raw, interval=interval)
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,11 @@ class Outcomes:
         self._figures: dict[tuple[str, str], Figure | None] = {}
         self._verdicts: dict[str, Verdict | None] = {}
         self._rankings: dict[str, Ranking | None] = {}
-        prints = Counter(found for record in results.completed if (found := _test_print(record)))
+        fingerprints = Counter(
+            fingerprint for record in results.completed if (fingerprint := _test_fingerprint(record))
+        )
         # The test set of the study is the one that most trials saw.
-        self._usual = prints.most_common(1)[0][0] if prints else None
+        self._usual = fingerprints.most_common(1)[0][0] if fingerprints else None
 
     def figure(self, row: Row, metric: Metric) -> Figure | None:
         """A row's estimate of a test metric over seeds and, where predictions tell, examples; None without a value."""
@@ -104,13 +106,13 @@ class Outcomes:
     def verdict(self, metric: Metric) -> Verdict | None:
         """All rows that can be compared on a test metric, floors included; None where there is none."""
         if metric.name not in self._verdicts:
-            figures = [found for row in self.results.rows if (found := self.figure(row, metric))]
-            samples = [found.sample for found in figures if found.sample is not None]
-            made = None
+            figures = [figure for row in self.results.rows if (figure := self.figure(row, metric))]
+            samples = [figure.sample for figure in figures if figure.sample is not None]
+            result = None
             if samples:
                 fraction, ranking = self._fraction(metric), self.ranking(metric)
-                made = verdict(samples, metric.direction, fraction=fraction, ranking=ranking)
-            self._verdicts[metric.name] = made
+                result = verdict(samples, metric.direction, fraction=fraction, ranking=ranking)
+            self._verdicts[metric.name] = result
         return self._verdicts[metric.name]
 
     def ranking(self, metric: Metric) -> Ranking | None:
@@ -133,9 +135,9 @@ class Outcomes:
         then the others by their means. Whoever names a best row or a floor takes it from here."""
         sign = -1.0 if metric.direction == "higher" else 1.0
         ranking = self.ranking(metric)
-        place = {label: at for at, label in enumerate(ranking.labels if ranking else ())}
+        position = {label: index for index, label in enumerate(ranking.labels if ranking else ())}
         scored = [(figure, row) for row in rows if (figure := self.figure(row, metric))]
-        scored.sort(key=lambda pair: (place.get(pair[1].label, len(place)), sign * pair[0].estimate.mean))
+        scored.sort(key=lambda pair: (position.get(pair[1].label, len(position)), sign * pair[0].estimate.mean))
         return [row for _, row in scored]
 
     def best(self, rows: Iterable[Row], metric: Metric) -> Row | None:
@@ -154,13 +156,13 @@ class Outcomes:
     def above(self, row: Row, floor: Row, metric: Metric) -> bool | None:
         """Whether a row is clearly better than a floor: by their means on shared seeds, and by the pair's own interval
         where there is one, for it is a check of sanity and no claim among many. None where they cannot be weighed."""
-        mine, theirs = self.mean(row, metric), self.mean(floor, metric)
-        if mine is None or theirs is None:
+        row_mean, floor_mean = self.mean(row, metric), self.mean(floor, metric)
+        if row_mean is None or floor_mean is None:
             return None
-        difference, interval = mine - theirs, None
-        found = self.verdict(metric)
+        difference, interval = row_mean - floor_mean, None
+        study_verdict = self.verdict(metric)
         try:
-            pair = found.pair(row.label, floor.label) if found is not None else None
+            pair = study_verdict.pair(row.label, floor.label) if study_verdict is not None else None
         except KeyError:
             pair = None
         if pair is not None and pair.difference is not None:
@@ -176,55 +178,58 @@ class Outcomes:
 
     def unproven(self, rows: Iterable[Row], floor: Row | None, metric: Metric) -> bool:
         """Whether it is not shown that training helps: none of these rows is clearly better than the floor."""
-        shown = {self.above(row, floor, metric) for row in rows} if floor else set()
-        return False in shown and True not in shown
+        comparisons = {self.above(row, floor, metric) for row in rows} if floor else set()
+        return False in comparisons and True not in comparisons
 
     def _figure(self, row: Row, metric: Metric) -> Figure | None:
         trials = scored(row, metric, self._predictions)
-        elsewhere = {_test_print(record) for record in row.completed if record.spec.seed in trials} - {
+        other_examples = {_test_fingerprint(record) for record in row.completed if record.spec.seed in trials} - {
             None,
             self._usual,
         }
         # A baseline is what stands in: one whose outputs are not finite has nothing to stand in for it.
-        counted = self._stand_in(metric) if row.diverged and row.trains else None
-        if counted is None:
-            return self._estimated(row.label, metric, trials, bool(elsewhere)) if trials else None
-        completed = self._estimated(row.label, metric, trials, bool(elsewhere)) if trials else None
-        trials |= {seed: counted.at(seed) for seed in row.diverged}
-        found = self._estimated(row.label, metric, dict(sorted(trials.items())), bool(elsewhere))
-        note, without = (found.note, completed.estimate) if completed else (ALL_DIVERGED, None)
-        return replace(found, note=note, diverged=row.diverged, counted_as=counted.name, without=without)
+        substitute = self._stand_in(metric) if row.diverged and row.trains else None
+        if substitute is None:
+            return self._estimated(row.label, metric, trials, bool(other_examples)) if trials else None
+        completed = self._estimated(row.label, metric, trials, bool(other_examples)) if trials else None
+        trials |= {seed: substitute.at(seed) for seed in row.diverged}
+        figure = self._estimated(row.label, metric, dict(sorted(trials.items())), bool(other_examples))
+        note, without = (figure.note, completed.estimate) if completed else (ALL_DIVERGED, None)
+        return replace(figure, note=note, diverged=row.diverged, counted_as=substitute.name, without=without)
 
     def _stand_in(self, metric: Metric) -> StandIn | None:
         if metric.name not in self._stand_ins:
             figures = [(row, self.figure(row, metric)) for row in self.results.rows if not row.trains]
-            floors = [(row, found.estimate.mean) for row, found in figures if found is not None and found.weighed]
+            floors = [(row, figure.estimate.mean) for row, figure in figures if figure is not None and figure.weighed]
             sign = 1.0 if metric.direction == "higher" else -1.0
             floor = max(floors, key=lambda pair: sign * pair[1])[0] if floors else None
             self._stand_ins[metric.name] = stand_in(self.results, self._predictions, metric, floor)
         return self._stand_ins[metric.name]
 
-    def _estimated(self, label: str, metric: Metric, trials: Mapping[int, Scored], elsewhere: bool) -> Figure:
-        """A row's figure of these trials; `elsewhere`: some were tested on other examples than most of the study's."""
+    def _estimated(self, label: str, metric: Metric, trials: Mapping[int, Scored], other_examples: bool) -> Figure:
+        """Returns a row's figure of these trials.
+
+        `other_examples`: some trials were tested on other examples than most of the study's trials.
+        """
         seeds = list(trials)
         values = np.array([trial.value for trial in trials.values()])
         scores = dict(zip(seeds, values.tolist(), strict=True))
         if float(np.abs(values).max()) > LARGEST:
-            bare = Estimate(label, float(values.mean()), None, None, len(values), None, TOO_LARGE)
-            return Figure(bare, scores, None, TOO_LARGE)
+            without_interval = Estimate(label, float(values.mean()), None, None, len(values), None, TOO_LARGE)
+            return Figure(without_interval, scores, None, TOO_LARGE)
         outputs = [trial.outputs for trial in trials.values()]
         sample = self._predictions.sample(label, metric, seeds, outputs, values)
         note = "" if sample else f"predictions do not give {metric.name} example by example; compared by seeds alone"
         sample = sample or Sample.from_scores(label, seeds, values)
-        found = within_range(estimate(sample, fraction=self._fraction(metric)), metric.name)
+        estimated = within_range(estimate(sample, fraction=self._fraction(metric)), metric.name)
         if sample.contributions is None and len(sample) > 1 and _equal(values):
             # A floor that knows no chance. That its seeds agree says nothing of other test examples.
             reason = "the same score at every seed and no values per example: nothing tells its error"
-            bare = Estimate(label, found.mean, found.std, None, found.seeds, None, reason)
-            return Figure(bare, scores, None, DIFFERENT_EXAMPLES if elsewhere else reason)
-        if elsewhere:
-            return Figure(found, scores, None, DIFFERENT_EXAMPLES)
-        return Figure(found, scores, sample, note)
+            without_interval = Estimate(label, estimated.mean, estimated.std, None, estimated.seeds, None, reason)
+            return Figure(without_interval, scores, None, DIFFERENT_EXAMPLES if other_examples else reason)
+        if other_examples:
+            return Figure(estimated, scores, None, DIFFERENT_EXAMPLES)
+        return Figure(estimated, scores, sample, note)
 
     def _fraction(self, metric: Metric) -> bool:
         """Whether the metric lies in [0, 1] by definition: it is known to, or a mean of examples' own values."""
@@ -239,6 +244,6 @@ def _equal(values: Array) -> bool:
     return bool(np.ptp(values) <= 1e-12 * float(np.abs(values).max()))
 
 
-def _test_print(record: TrialRecord) -> str | None:
+def _test_fingerprint(record: TrialRecord) -> str | None:
     split = record.data.splits.get("test") if record.data else None
     return split.fingerprint if split else None

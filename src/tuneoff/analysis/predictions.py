@@ -69,12 +69,12 @@ class Predictions:
     ) -> Sample | None:
         """A metric's values per example; None unless every trial kept predictions, of the same examples as the study's
         other trials, that give back these values, shape (seeds,)."""
-        told = [found for found in outputs if found is not None]
-        if len(told) < len(outputs) or len(told[0].right) < 2:
+        trials = [trial for trial in outputs if trial is not None]
+        if len(trials) < len(outputs) or len(trials[0].right) < 2:
             return None
-        if any(found.examples is not self._usual_examples for found in told):
+        if any(trial.examples is not self._usual_examples for trial in trials):
             return None
-        return next((s for s in self._samples(label, metric.name, seeds, told) if _same(s.scores, values)), None)
+        return next((s for s in self._samples(label, metric.name, seeds, trials) if _same(s.scores, values)), None)
 
     def score(self, metric: str, outputs: TrialOutputs) -> float | None:
         """What predictions come to; None where they do not tell this metric."""
@@ -91,9 +91,9 @@ class Predictions:
                 continue
             total = train.rows + len(labels)
             scores = tuple(math.log((train.classes.get(label, 0) + 1) / total) for label in labels)
-            most = max(labels, key=lambda label: train.classes.get(label, 0))
+            most_frequent = max(labels, key=lambda label: train.classes.get(label, 0))
             rows = [
-                {"index": index, "target": target, "output": most, "scores": scores}
+                {"index": index, "target": target, "output": most_frequent, "scores": scores}
                 | {"values": {}, "loss": None, "target_tokens": None}
                 for index, target in self._usual_examples
             ]
@@ -102,8 +102,8 @@ class Predictions:
 
     def always_zero(self, metric: str) -> TrialOutputs | None:
         """A score of 0 on every test example; None where no completed trial tells them."""
-        read = next((found for record in self.results.completed if (found := self.read(record))), None)
-        if read is None:
+        first = next((outputs for record in self.results.completed if (outputs := self.read(record))), None)
+        if first is None:
             return None
         zeros = np.zeros(len(self._usual_examples))
         nothing = np.zeros(len(zeros), dtype=np.intp)
@@ -111,70 +111,76 @@ class Predictions:
 
     def fraction(self, metric: str) -> bool:
         """Whether the examples' own values of a metric lie in [0, 1]; false where none are told."""
-        told = next((t for r in self.results.completed if (t := self.read(r)) and metric in t.values), None)
-        return told is not None and bool(((told.values[metric] >= 0) & (told.values[metric] <= 1)).all())
+        outputs = next((t for r in self.results.completed if (t := self.read(r)) and metric in t.values), None)
+        return outputs is not None and bool(((outputs.values[metric] >= 0) & (outputs.values[metric] <= 1)).all())
 
-    def _samples(self, label: str, name: str, seeds: Sequence[int], told: list[TrialOutputs]) -> Iterator[Sample]:
+    def _samples(self, label: str, name: str, seeds: Sequence[int], trials: list[TrialOutputs]) -> Iterator[Sample]:
         """The ways in which predictions may tell a metric, the likeliest first."""
         kind = KINDS.get(name, "mean")
         if kind == "mean":
-            matrix = _means(name, told)
+            matrix = _means(name, trials)
             if matrix is not None:
                 yield Sample.from_examples(label, seeds, matrix)
             kind = "per_token"
-        statistic = _per_token(name, told) if kind == "per_token" else self._by_class(name, told)
+        statistic = _per_token(name, trials) if kind == "per_token" else self._by_class(name, trials)
         if statistic is not None:
-            yield Sample.from_statistic(label, seeds, statistic, len(told[0].right))
+            yield Sample.from_statistic(label, seeds, statistic, len(trials[0].right))
 
     @cached_property
     def _usual_examples(self) -> _Examples:
-        read = [found.examples for record in self.results.completed if (found := self.read(record))]
-        seen = Counter(map(id, read))
-        return max(read, key=lambda examples: seen[id(examples)])
+        example_sets = [outputs.examples for record in self.results.completed if (outputs := self.read(record))]
+        counts = Counter(map(id, example_sets))
+        return max(example_sets, key=lambda examples: counts[id(examples)])
 
-    def _by_class(self, name: str, told: list[TrialOutputs]) -> Statistic:
+    def _by_class(self, name: str, trials: list[TrialOutputs]) -> Statistic:
         classes = len(self._classes)
         score = {"macro_f1": _macro_f1, "mcc": _mcc}[name]
 
-        occurring = [np.union1d(found.target, found.output) for found in told]
+        present_classes = [np.union1d(trial.target, trial.output) for trial in trials]
         # Each seed has numbers of its own for the classes, so that all seeds are counted at once; in `right` the number
         # beyond them all stands for a wrong output.
-        shift = np.arange(len(told))[:, None] * classes
-        target = np.stack([found.target for found in told]) + shift
-        output = np.stack([found.output for found in told]) + shift
-        right = np.where(target == output, target, len(told) * classes)
+        offset = np.arange(len(trials))[:, None] * classes
+        target = np.stack([trial.target for trial in trials]) + offset
+        output = np.stack([trial.output for trial in trials]) + offset
+        right = np.where(target == output, target, len(trials) * classes)
 
         def count(index: NDArray[np.intp]) -> Array:
             """How often each class was right, wanted and said, shape (3, seeds, classes)."""
-            each = [np.bincount(n[:, index].ravel(), minlength=len(told) * classes) for n in (right, target, output)]
-            return np.stack([n[: len(told) * classes] for n in each]).reshape(3, len(told), classes).astype(np.float64)
+            totals = [
+                np.bincount(n[:, index].ravel(), minlength=len(trials) * classes) for n in (right, target, output)
+            ]
+            return (
+                np.stack([n[: len(trials) * classes] for n in totals])
+                .reshape(3, len(trials), classes)
+                .astype(np.float64)
+            )
 
-        whole = count(np.arange(target.shape[1]))
+        full_counts = count(np.arange(target.shape[1]))
 
         def statistic(index: NDArray[np.intp]) -> list[float]:
             absent = np.ones(target.shape[1], dtype=np.bool_)
             absent[index] = False
-            rest = np.flatnonzero(absent)
+            absent_index = np.flatnonzero(absent)
             # The jackknife leaves out few examples at a time: it is quicker to take away than to count anew.
-            few = len(index) + len(rest) == len(absent) and len(rest) < len(index)
-            counts = whole - count(rest) if few else count(index)
-            return [score(*counts[:, seed, own]) for seed, own in enumerate(occurring)]
+            complementary = len(index) + len(absent_index) == len(absent) and len(absent_index) < len(index)
+            counts = full_counts - count(absent_index) if complementary else count(index)
+            return [score(*counts[:, seed, present]) for seed, present in enumerate(present_classes)]
 
         return statistic
 
     def _gather(self, record: TrialRecord, predictions: list[dict[str, Any]]) -> TrialOutputs:
         targets = [p["target"] for p in predictions]
         target, output = self._numbers(targets), self._numbers([p["output"] for p in predictions])
-        own = [p["values"] for p in predictions]
-        names = set.intersection(*map(set, {tuple(values) for values in own}))
-        values = {name: np.array([given[name] for given in own]) for name in sorted(names)}
-        place = {label: at for at, label in enumerate(record.data.labels if record.data else ())}
+        example_values = [p["values"] for p in predictions]
+        names = set.intersection(*map(set, {tuple(values) for values in example_values}))
+        values = {name: np.array([entry[name] for entry in example_values]) for name in sorted(names)}
+        class_index = {label: index for index, label in enumerate(record.data.labels if record.data else ())}
         scores = [p["scores"] for p in predictions]
-        if place.keys() >= set(targets) and {len(given) for given in scores} == {len(place)}:
-            own_loss = [given[place[label]] for given, label in zip(scores, targets, strict=True)]
-            values.setdefault("loss", -np.array(own_loss))
+        if class_index.keys() >= set(targets) and {len(entry) for entry in scores} == {len(class_index)}:
+            target_scores = [entry[class_index[label]] for entry, label in zip(scores, targets, strict=True)]
+            values.setdefault("loss", -np.array(target_scores))
         nats, tokens = [p["loss"] for p in predictions], [p["target_tokens"] for p in predictions]
-        every = None not in nats and all(tokens)
+        complete = None not in nats and all(tokens)
         # One object for equal examples: later they are told apart without looking at each.
         examples = tuple(zip([p["index"] for p in predictions], targets, strict=True))
         return TrialOutputs(
@@ -183,8 +189,8 @@ class Predictions:
             target=target,
             output=output,
             values=values,
-            nats=np.array(nats) if every else None,
-            tokens=np.array(tokens, dtype=np.float64) if every else None,
+            nats=np.array(nats) if complete else None,
+            tokens=np.array(tokens, dtype=np.float64) if complete else None,
         )
 
     def _numbers(self, texts: list[str]) -> NDArray[np.intp]:
@@ -194,19 +200,19 @@ class Predictions:
         return np.array([self._classes[text] for text in texts])
 
 
-def _means(name: str, told: list[TrialOutputs]) -> Array | None:
+def _means(name: str, trials: list[TrialOutputs]) -> Array | None:
     """The examples' own values, shape (seeds, examples): told under the metric's name, else whether each is right."""
-    if all(name in found.values for found in told):
-        return np.stack([found.values[name] for found in told])
-    if any(name in found.values for found in told) or name == "loss":
+    if all(name in trial.values for trial in trials):
+        return np.stack([trial.values[name] for trial in trials])
+    if any(name in trial.values for trial in trials) or name == "loss":
         return None
-    return np.stack([found.right for found in told])
+    return np.stack([trial.right for trial in trials])
 
 
-def _per_token(name: str, told: list[TrialOutputs]) -> Statistic | None:
-    nats = [found.nats for found in told if found.nats is not None]
-    tokens = [found.tokens for found in told if found.tokens is not None]
-    if name not in ("loss", "perplexity") or len(nats) < len(told):
+def _per_token(name: str, trials: list[TrialOutputs]) -> Statistic | None:
+    nats = [trial.nats for trial in trials if trial.nats is not None]
+    tokens = [trial.tokens for trial in trials if trial.tokens is not None]
+    if name not in ("loss", "perplexity") or len(nats) < len(trials):
         return None
     all_nats, all_tokens = np.stack(nats), np.stack(tokens)
     finish: Callable[[Array], Array] = np.exp if name == "perplexity" else np.asarray
@@ -218,16 +224,16 @@ def _per_token(name: str, told: list[TrialOutputs]) -> Statistic | None:
     return statistic
 
 
-def _macro_f1(right: Array, true: Array, said: Array) -> float:
+def _macro_f1(correct: Array, true: Array, predicted: Array) -> float:
     """Over the given classes; one that an examples' subset lost counts as 0."""
-    return float((2 * right / np.maximum(true + said, 1)).mean())
+    return float((2 * correct / np.maximum(true + predicted, 1)).mean())
 
 
-def _mcc(right: Array, true: Array, said: Array) -> float:
+def _mcc(correct: Array, true: Array, predicted: Array) -> float:
     total = true.sum()
-    spread = float((total**2 - (said**2).sum()) * (total**2 - (true**2).sum()))
-    return float(right.sum() * total - (true * said).sum()) / spread**0.5 if spread > 0 else 0.0
+    spread = float((total**2 - (predicted**2).sum()) * (total**2 - (true**2).sum()))
+    return float(correct.sum() * total - (true * predicted).sum()) / spread**0.5 if spread > 0 else 0.0
 
 
-def _same(found: Array, recorded: Array) -> bool:
-    return bool((np.abs(found - recorded) <= 1e-6 * np.maximum(1.0, np.abs(recorded))).all())
+def _same(computed: Array, recorded: Array) -> bool:
+    return bool((np.abs(computed - recorded) <= 1e-6 * np.maximum(1.0, np.abs(recorded))).all())

@@ -69,8 +69,8 @@ class Row:
 
     def scores(self, metric: str, split: str = "test") -> dict[int, float]:
         """seed -> value, over completed trials."""
-        found = {record.spec.seed: record.metric(metric, split) for record in self.completed}
-        return {seed: value for seed, value in found.items() if value is not None}
+        values = {record.spec.seed: record.metric(metric, split) for record in self.completed}
+        return {seed: value for seed, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,8 @@ class Results:
         """Where the report of these results is written: a folder of its own where the study's holds more."""
         if not self.others:
             return self.store.report_folder
-        places = sorted(_place(trial) for row in self.rows for trial in row.trials)
-        return self.store.report_folder.with_name(f"report-{content_hash(places)[:6]}")
+        positions = sorted(_position(trial) for row in self.rows for trial in row.trials)
+        return self.store.report_folder.with_name(f"report-{content_hash(positions)[:6]}")
 
     @property
     def records(self) -> list[TrialRecord]:
@@ -167,7 +167,7 @@ def gather(store: StudyStore, asked: Asked | None = None) -> Results:
         StoreError: if it is of another version.
         CorruptRecord: if what it says of the whole study is damaged.
     """
-    wanted = {_place(trial) for trial in asked.trials} if asked is not None else None
+    wanted = {_position(trial) for trial in asked.trials} if asked is not None else None
     others: list[TrialSpec] = []
     groups: dict[tuple[str, str], dict[int, TrialSpec]] = {}
     records: dict[str, TrialRecord] = {}
@@ -175,7 +175,7 @@ def gather(store: StudyStore, asked: Asked | None = None) -> Results:
     superseded: list[str] = []
     for trial_id in store.trial_ids():
         spec, record, damage = _read(store.trial(trial_id))
-        if spec is not None and wanted is not None and _place(spec) not in wanted:
+        if spec is not None and wanted is not None and _position(spec) not in wanted:
             others.append(spec)
             continue
         if damage:
@@ -184,19 +184,19 @@ def gather(store: StudyStore, asked: Asked | None = None) -> Results:
             records[trial_id] = record
         if spec is None:
             continue
-        seeds = groups.setdefault((spec.label, _configuration(spec)), {})
-        if spec.seed in seeds:
-            superseded.append(seeds[spec.seed].id)
-        seeds[spec.seed] = spec
+        by_seed = groups.setdefault((spec.label, _configuration(spec)), {})
+        if spec.seed in by_seed:
+            superseded.append(by_seed[spec.seed].id)
+        by_seed[spec.seed] = spec
     # Where all was asked for, the study is the folder's, which names the seeds of earlier runs too.
     study = asked.study if asked is not None and others else store.study()
     order = list(study.methods)
     keys = sorted(groups, key=lambda key: order.index(key[0]) if key[0] in order else len(order))
     names = _labels([next(iter(groups[key].values())) for key in keys])
-    for seeds in groups.values():
-        strange = _of_other_contents([records[trial.id] for trial in seeds.values() if trial.id in records])
-        left_out |= strange
-        records = {trial_id: record for trial_id, record in records.items() if trial_id not in strange}
+    for by_seed in groups.values():
+        mismatched = _mismatched_contents([records[trial.id] for trial in by_seed.values() if trial.id in records])
+        left_out |= mismatched
+        records = {trial_id: record for trial_id, record in records.items() if trial_id not in mismatched}
     rows = tuple(_row(store, name, groups[key], records, left_out) for key, name in zip(keys, names, strict=True))
     for trial_id in store.search_ids():
         if damage := store.trial(trial_id).damage():
@@ -208,7 +208,7 @@ def gather(store: StudyStore, asked: Asked | None = None) -> Results:
     return Results(store, study, rows, tuple(superseded), search, tuple(others), left_out, trouble)
 
 
-def _of_other_contents(records: Sequence[TrialRecord]) -> dict[str, str]:
+def _mismatched_contents(records: Sequence[TrialRecord]) -> dict[str, str]:
     """trial -> in what it differs, for completed trials of one row that saw other contents than the one run last.
 
     Contents that are not recorded differ from nothing.
@@ -217,12 +217,18 @@ def _of_other_contents(records: Sequence[TrialRecord]) -> dict[str, str]:
     if not completed:
         return {}
     newest = max(completed, key=lambda record: record.environment.started_at if record.environment else "")
-    found = {}
+    reasons = {}
     for record in completed:
-        told = [what for what, mine, its in _contents(newest, record) if None not in (mine, its) and mine != its]
-        if told:
-            found[record.spec.id] = f"it saw other {' and other '.join(told)} than {newest.spec.id}, which ran later"
-    return found
+        differing = [
+            name
+            for name, newest_content, content in _contents(newest, record)
+            if None not in (newest_content, content) and newest_content != content
+        ]
+        if differing:
+            reasons[record.spec.id] = (
+                f"it saw other {' and other '.join(differing)} than {newest.spec.id}, which ran later"
+            )
+    return reasons
 
 
 def _contents(first: TrialRecord, second: TrialRecord) -> list[tuple[str, object, object]]:
@@ -237,18 +243,18 @@ def _contents(first: TrialRecord, second: TrialRecord) -> list[tuple[str, object
     return [("rows", rows(first), rows(second)), ("base weights", weights(first), weights(second))]
 
 
-def _read(place: TrialStore) -> tuple[TrialSpec | None, TrialRecord | None, str]:
+def _read(trial_store: TrialStore) -> tuple[TrialSpec | None, TrialRecord | None, str]:
     """What a trial was asked for, as far as it can be told, its record, and what of it is damaged (else empty)."""
     spec = record = None
     damage = ""
     try:
-        record = place.record()
+        record = trial_store.record()
     except CorruptRecord as error:
         damage = error.message
     try:
-        spec = place.spec()
+        spec = trial_store.spec()
         if record is not None:
-            place.verify(record, weights=False)
+            trial_store.verify(record, weights=False)
     except CorruptRecord as error:
         damage = damage or error.message
     return spec or (record.spec if record is not None else None), record, damage
@@ -257,11 +263,11 @@ def _read(place: TrialStore) -> tuple[TrialSpec | None, TrialRecord | None, str]
 def _row(
     store: StudyStore,
     label: str,
-    seeds: dict[int, TrialSpec],
+    by_seed: dict[int, TrialSpec],
     records: Mapping[str, TrialRecord],
     left_out: Mapping[str, str],
 ) -> Row:
-    trials = tuple(seeds[seed] for seed in sorted(seeds))
+    trials = tuple(by_seed[seed] for seed in sorted(by_seed))
     missing = [trial.id for trial in trials if trial.id not in records]
     running = {trial for trial in missing if trial not in left_out and store.trial(trial).events_path.exists()}
     return Row(
@@ -273,11 +279,11 @@ def _row(
 
 
 def _settings(spec: TrialSpec) -> dict[str, object]:
-    spread = {**({"devices": spec.devices} if spec.devices > 1 else {}), **({"shard": True} if spec.shard else {})}
-    return {"method": spec.method, "learning_rate": spec.learning_rate, **spec.options, **spread}
+    devices = {**({"devices": spec.devices} if spec.devices > 1 else {}), **({"shard": True} if spec.shard else {})}
+    return {"method": spec.method, "learning_rate": spec.learning_rate, **spec.options, **devices}
 
 
-def _place(spec: TrialSpec) -> tuple[str, str, int]:
+def _position(spec: TrialSpec) -> tuple[str, str, int]:
     """Where a trial stands in the table: its row and its seed."""
     return spec.label, _configuration(spec), spec.seed
 
@@ -291,8 +297,8 @@ def _labels(rows: list[TrialSpec]) -> list[str]:
     labels = []
     for row in rows:
         namesakes = [_settings(other) for other in rows if other.label == row.label]
-        mine = _settings(row)
-        differing = [key for key in mine if any(other.get(key) != mine[key] for other in namesakes)]
-        suffix = ", ".join(f"{key}={mine[key]}" for key in differing)
+        settings = _settings(row)
+        differing = [key for key in settings if any(other.get(key) != settings[key] for other in namesakes)]
+        suffix = ", ".join(f"{key}={settings[key]}" for key in differing)
         labels.append(f"{row.label} ({suffix})" if suffix else row.label)
     return labels

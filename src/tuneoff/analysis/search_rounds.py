@@ -98,7 +98,7 @@ class Search:
 
     def __init__(self, study: StudySpec, fingerprints: Mapping[str, str], store: StudyStore) -> None:
         self.asked = frozenset(study.methods)
-        self.study, self.fingerprints, self.store = _whole(study, store), fingerprints, store
+        self.study, self.fingerprints, self.store = _with_folder_rows(study, store), fingerprints, store
         self.spec = study.protocol.search or SearchSpec()
         self.rungs = rungs(study.protocol)
         self.metric, self.sign = selection_metric(study)
@@ -135,8 +135,8 @@ class Search:
         finally:
             if self.store.is_there:
                 # The folder's study may have rows that this run was not asked for; they were searched as well.
-                whole = Search(self.store.study(), self.fingerprints, self.store)
-                self.store.write_search(whole.found())
+                folder_search = Search(self.store.study(), self.fingerprints, self.store)
+                self.store.write_search(folder_search.found())
 
     def missing(self) -> list[TrialSpec]:
         """The trials to run of the first round that lacks some; none where the search is over."""
@@ -153,15 +153,15 @@ class Search:
         """The study with the share of data and steps that its search gives to each trial."""
         return self.study.model_copy(update={"protocol": search_protocol(self.study)})
 
-    def check(self, seen: Inspection) -> None:
-        """Whether the data is enough for the search; `seen` is what `study_of_trials` found.
+    def check(self, inspection: Inspection) -> None:
+        """Checks that the data is enough for the search; `inspection` is of `study_of_trials`.
 
         Raises:
             StudyError: if there are fewer steps than its rungs count on.
         """
-        self.contents = dict(seen.contents)
-        if seen.data is not None:
-            check_rows(self.study.protocol, seen.data["splits"]["train"]["rows"])
+        self.contents = dict(inspection.contents)
+        if inspection.data is not None:
+            check_rows(self.study.protocol, inspection.data["splits"]["train"]["rows"])
 
     def others(self) -> list[TrialSpec]:
         """Trials of the verdict of rows that the folder has and this run was not asked for, at what the search chose.
@@ -173,9 +173,11 @@ class Search:
         if not labels or not self.complete:
             return []
         planned = {(spec.label, spec.seed) for spec in map(self._spec, self.store.trial_ids()) if spec is not None}
-        whole = self.store.study()
-        rest = whole.model_copy(update={"methods": {label: whole.methods[label] for label in labels}})
-        trials = plan(rest, self.fingerprints, self.chosen)
+        folder_study = self.store.study()
+        rest_study = folder_study.model_copy(
+            update={"methods": {label: folder_study.methods[label] for label in labels}}
+        )
+        trials = plan(rest_study, self.fingerprints, self.chosen)
         return [trial for trial in trials if (trial.label, trial.seed) in planned]
 
     def _spec(self, trial_id: str) -> TrialSpec | None:
@@ -191,7 +193,11 @@ class Search:
     @property
     def hopeless(self) -> dict[str, str]:
         """label -> why, for rows none of whose trials completed; empty while the search is not over."""
-        return {label: _why(row.records) for label, row in self.rows.items() if self.complete and row.choice is None}
+        return {
+            label: _why_hopeless(row.records)
+            for label, row in self.rows.items()
+            if self.complete and row.choice is None
+        }
 
     def found(self) -> dict[str, Any]:
         """What the search tried, found and chose so far, as plain data; docs/protocol.md describes it."""
@@ -226,7 +232,7 @@ class Search:
             for record, outcome in zip(row.records, row.history, strict=True)
         ]
         return {
-            "space": {dimension.name: _plain(dimension) for dimension in row.space},
+            "space": {dimension.name: _dimension_data(dimension) for dimension in row.space},
             "grown": row.grown,
             "tried": tried,
             "best": None if row.best is None else row.records[row.best].spec.id,
@@ -260,30 +266,30 @@ class Search:
         """
         stopped: set[str] = set()
         steps = self.rungs[rung].steps
-        better = {label: iter(promoted(row.history, rung - 1, count)) for label, row in self.rows.items()}
+        promotions = {label: iter(promoted(row.history, rung - 1, count)) for label, row in self.rows.items()}
         for _ in range(count):
-            tried = {
+            configurations = {
                 label: values
                 for label, row in self.rows.items()
                 if label not in stopped
-                and (values := next(better[label], None) if rung else self._suggestion(label)) is not None
+                and (values := next(promotions[label], None) if rung else self._suggestion(label)) is not None
             }
             trials = {
                 label: trial
-                for label, values in tried.items()
+                for label, values in configurations.items()
                 if (trial := self._trial(label, values, steps)) is not None
             }
-            stopped |= tried.keys() - trials.keys()
+            stopped |= configurations.keys() - trials.keys()
             if not rung:
-                left = {label for label, row in self.rows.items() if len(row.history) < size(row.space)}
-                stopped |= left - tried.keys()
+                remaining = {label for label, row in self.rows.items() if len(row.history) < size(row.space)}
+                stopped |= remaining - configurations.keys()
             yield list(trials.values())
             records = {label: self.store.trial(trial.id).intact_record() for label, trial in trials.items()}
             for label, record in records.items():
                 if record is None or record.status is Status.CANCELLED:
                     stopped.add(label)
                 else:
-                    self.rows[label].history.append(self._outcome(tried[label], record, rung))
+                    self.rows[label].history.append(self._outcome(configurations[label], record, rung))
                     self.rows[label].records.append(record)
         return not stopped
 
@@ -314,21 +320,21 @@ class _Recorded(Search):
         self._specs = [spec for spec in specs if spec.fingerprints == specs[-1].fingerprints]
 
     def _trial(self, label: str, values: Values, steps: int | None) -> TrialSpec | None:
-        tried = (spec for spec in self._tried(label, steps) if self._values(spec) == values)
-        return next(tried, None)
+        matches = (spec for spec in self._tried(label, steps) if self._values(spec) == values)
+        return next(matches, None)
 
     def _suggestion(self, label: str) -> Values | None:
-        tried = self._tried(label, self.rungs[0].steps)
+        specs = self._tried(label, self.rungs[0].steps)
         done = len(self.rows[label].history)
-        return self._values(tried[done]) if done < len(tried) else None
+        return self._values(specs[done]) if done < len(specs) else None
 
     def _tried(self, label: str, steps: int | None) -> list[TrialSpec]:
         specs = [spec for spec in self._specs if spec.label == label]
         return specs if steps is None else [spec for spec in specs if spec.protocol.max_steps == steps]
 
     def _values(self, spec: TrialSpec) -> Values:
-        given = {**spec.options, LEARNING_RATE: spec.learning_rate}
-        return {dimension.name: given[dimension.name] for dimension in self.rows[spec.label].space}
+        settings = {**spec.options, LEARNING_RATE: spec.learning_rate}
+        return {dimension.name: settings[dimension.name] for dimension in self.rows[spec.label].space}
 
 
 def recorded(store: StudyStore) -> dict[str, Any] | None:
@@ -341,7 +347,7 @@ def recorded(store: StudyStore) -> dict[str, Any] | None:
     return _Recorded(store).found() if store.search_ids() else None
 
 
-def _whole(study: StudySpec, store: StudyStore) -> StudySpec:
+def _with_folder_rows(study: StudySpec, store: StudyStore) -> StudySpec:
     """The study with the rows that its folder has already, where they are searched together."""
     if study.protocol.search is None or not study.protocol.search.grow or not store.is_there:
         return study
@@ -353,13 +359,14 @@ def outline(study: StudySpec) -> list[TrialSpec]:
 
     All stand at the configuration that is tried first: what comes after it depends on outcomes.
     """
-    found = []
+    trials = []
     for rung in rungs(study.protocol):
-        tries = [
-            (search_trial(study, label, first(s), steps=rung.steps), size(s)) for label, s in spaces(study).items()
+        first_trials = [
+            (search_trial(study, label, first(space), steps=rung.steps), size(space))
+            for label, space in spaces(study).items()
         ]
-        found += [trial for index in range(rung.trials) for trial, most in tries if index < most]
-    return found
+        trials += [trial for index in range(rung.trials) for trial, limit in first_trials if index < limit]
+    return trials
 
 
 def selection_metric(study: StudySpec) -> tuple[str, float]:
@@ -372,16 +379,16 @@ def selection_metric(study: StudySpec) -> tuple[str, float]:
     return name, 1.0 if task.directions[name] == "higher" else -1.0
 
 
-def _plain(dimension: Dimension) -> dict[str, Any]:
+def _dimension_data(dimension: Dimension) -> dict[str, Any]:
     if dimension.choices:
         return {"choices": list(dimension.choices), "first": dimension.first}
     return {"low": dimension.low, "high": dimension.high, "log": dimension.log, "first": dimension.first}
 
 
-def _why(records: list[TrialRecord]) -> str:
+def _why_hopeless(records: list[TrialRecord]) -> str:
     last = records[-1]
     cause = last.cause.strip().splitlines()
-    told = f"; the last ended as {last.status.value}" + (f": {cause[0]}" if cause else "")
+    end = f"; the last ended as {last.status.value}" + (f": {cause[0]}" if cause else "")
     return (
-        f"none of the {len(records)} search trials of {last.spec.label!r} completed, so there is nothing to test{told}"
+        f"none of the {len(records)} search trials of {last.spec.label!r} completed, so there is nothing to test{end}"
     )

@@ -29,8 +29,8 @@ class JoinedStore(StudyStore):
 
     def trial(self, trial_id: str) -> TrialStore:
         """A trial by `NAME/ID`."""
-        name, _, own = trial_id.partition("/")
-        return self.stores[name].trial(own)
+        name, _, inner_id = trial_id.partition("/")
+        return self.stores[name].trial(inner_id)
 
 
 @dataclass(frozen=True)
@@ -72,32 +72,36 @@ def join(folders: Sequence[Path]) -> Joined:
     for label in shared:
         for name, results in studies.items():
             rows += [(_renamed(row, name, shared[label] > 1), name) for row in results.rows if row.label == label]
-    asked = studies[first].study
+    first_study = studies[first].study
     seeds = sorted({seed for results in studies.values() for seed in results.study.protocol.seeds})
-    study = asked.model_copy(
+    study = first_study.model_copy(
         update={
             "name": " + ".join(studies),
             "methods": {label: row for results in studies.values() for label, row in results.study.methods.items()},
-            "protocol": asked.protocol.model_copy(update={"seeds": tuple(seeds)}),
+            "protocol": first_study.protocol.model_copy(update={"seeds": tuple(seeds)}),
             "published": None,
         }
     )
     store = JoinedStore({name: results.store for name, results in studies.items()})
-    superseded = tuple(f"{name}/{one}" for name, results in studies.items() for one in results.superseded)
-    left_out = {f"{name}/{one}": why for name, it in studies.items() for one, why in it.left_out.items()}
+    superseded = tuple(f"{name}/{trial_id}" for name, results in studies.items() for trial_id in results.superseded)
+    left_out = {
+        f"{name}/{trial_id}": reason
+        for name, results in studies.items()
+        for trial_id, reason in results.left_out.items()
+    }
     joined = Results(store, study, tuple(row for row, _ in rows), superseded, left_out=left_out)
     return Joined(joined, {row.label: name for row, name in rows}, tuple(_notes(studies)))
 
 
 def _notes(studies: Mapping[str, Results]) -> list[str]:
     notes = []
-    unknown = [name for name, results in studies.items() if not _prints(results)]
+    unknown = [name for name, results in studies.items() if not _fingerprints(results)]
     if unknown:
         notes.append(f"Which rows were read is not recorded in {', '.join(unknown)}, so it could not be checked.")
-    ways = {name: _choice(results.study) for name, results in studies.items()}
-    if len(set(ways.values())) > 1:
-        told = "; ".join(f"{name}: {way}" for name, way in ways.items())
-        notes.append(f"The studies chose their configurations in different ways ({told}).")
+    choices = {name: _choice(results.study) for name, results in studies.items()}
+    if len(set(choices.values())) > 1:
+        details = "; ".join(f"{name}: {choice}" for name, choice in choices.items())
+        notes.append(f"The studies chose their configurations in different ways ({details}).")
     return notes
 
 
@@ -113,11 +117,11 @@ def _choice(study: StudySpec) -> str:
 def _renamed(row: Row, name: str, shared: bool) -> Row:
     """The row under ids, and where its label is shared a label, of its study."""
 
-    def own(spec: TrialSpec) -> TrialSpec:
+    def with_study_id(spec: TrialSpec) -> TrialSpec:
         return spec.model_copy(update={"id": f"{name}/{spec.id}"})
 
-    trials = tuple(own(trial) for trial in row.trials)
-    records = tuple(record.model_copy(update={"spec": own(record.spec)}) for record in row.records)
+    trials = tuple(with_study_id(trial) for trial in row.trials)
+    records = tuple(record.model_copy(update={"spec": with_study_id(record.spec)}) for record in row.records)
     return replace(row, label=f"{row.label} [{name}]" if shared else row.label, trials=trials, records=records)
 
 
@@ -137,28 +141,29 @@ def _refuse_different(first: str, mine: Results, second: str, theirs: Results) -
     for name, results in ((first, mine), (second, theirs)):
         if not results.completed:
             raise StudyError(f"{name} has no completed trial, so there is nothing to compare")
-    splits = _prints(mine), _prints(theirs)
-    for split in sorted(splits[0].keys() & splits[1].keys()):
-        if splits[0][split] != splits[1][split]:
+    fingerprints = _fingerprints(mine), _fingerprints(theirs)
+    for split in sorted(fingerprints[0].keys() & fingerprints[1].keys()):
+        if fingerprints[0][split] != fingerprints[1][split]:
             raise StudyError(
                 f"{first} and {second} do not answer the same question: their {split} rows are not the same",
                 hint=_HINT,
             )
-    asked = theirs.study
-    if splits[0] and splits[0] == splits[1]:
-        asked = asked.model_copy(update={"task": asked.task.model_copy(update={"data": mine.study.task.data})})
-    weights = _checksums(mine), _checksums(theirs)
-    if weights[0] and weights[0] == weights[1]:
-        asked = asked.model_copy(update={"model": mine.study.model})
-    elif weights[0] and weights[1]:
+    aligned = theirs.study
+    if fingerprints[0] and fingerprints[0] == fingerprints[1]:
+        aligned = aligned.model_copy(update={"task": aligned.task.model_copy(update={"data": mine.study.task.data})})
+    checksums = _checksums(mine), _checksums(theirs)
+    if checksums[0] and checksums[0] == checksums[1]:
+        aligned = aligned.model_copy(update={"model": mine.study.model})
+    elif checksums[0] and checksums[1]:
         raise StudyError(
             f"{first} and {second} do not answer the same question: they began from different weights of the base "
             f"model ({mine.study.model.source} there, {theirs.study.model.source} here)",
             hint=_HINT,
         )
-    if found := difference(_plain(mine.study), _plain(asked)):
+    if mismatch := difference(_without_search(mine.study), _without_search(aligned)):
         raise StudyError(
-            f"{first} and {second} do not answer the same question ({first} there, {second} here): {found}", hint=_HINT
+            f"{first} and {second} do not answer the same question ({first} there, {second} here): {mismatch}",
+            hint=_HINT,
         )
     if _metric(mine.completed) != _metric(theirs.completed):
         raise StudyError(
@@ -171,20 +176,20 @@ def _refuse_different(first: str, mine: Results, second: str, theirs: Results) -
 _HINT = "Results of different questions are never put in one table; `tuneoff report` shows each by itself."
 
 
-def _plain(study: StudySpec) -> StudySpec:
+def _without_search(study: StudySpec) -> StudySpec:
     """Without the search and the rate for all: how a configuration was chosen is no part of what its trials answer, and
     no part of their specifications either."""
     chosen = {"search": None, "learning_rate": None}
     return study.model_copy(update={"protocol": study.protocol.model_copy(update=chosen)})
 
 
-def _prints(results: Results) -> dict[str, set[str]]:
+def _fingerprints(results: Results) -> dict[str, set[str]]:
     """split -> fingerprints that completed trials saw."""
-    found: dict[str, set[str]] = {}
+    fingerprints: dict[str, set[str]] = {}
     for record in results.completed:
         for name, split in (record.data.splits if record.data else {}).items():
-            found.setdefault(name, set()).add(split.fingerprint)
-    return found
+            fingerprints.setdefault(name, set()).add(split.fingerprint)
+    return fingerprints
 
 
 def _checksums(results: Results) -> set[str]:

@@ -43,103 +43,103 @@ def caveats(results: Results, outcomes: Outcomes | None = None) -> list[Finding]
     Args:
         outcomes: of these results, where there are some already: predictions are then read once.
     """
-    found: list[Finding] = []
+    findings: list[Finding] = []
     if results.random_weights:
-        found.append(Finding(name="random_weights", message=RANDOM_WEIGHTS))
-    found += _trials(results)
-    found += _inequalities(results)
-    found += _machines(results)
-    own = _own_findings(results, {"random_weights", "contended"})
-    return found + detect(results, outcomes or Outcomes(results)) + own + _trackers(results)
+        findings.append(Finding(name="random_weights", message=RANDOM_WEIGHTS))
+    findings += _trials(results)
+    findings += _inequalities(results)
+    findings += _machines(results)
+    recorded = _recorded_findings(results, {"random_weights", "contended"})
+    return findings + detect(results, outcomes or Outcomes(results)) + recorded + _trackers(results)
 
 
 def _trials(results: Results) -> list[Finding]:
-    found = []
+    findings = []
     if results.left_out:
-        told = "; ".join(f"{trial}: {why}" for trial, why in results.left_out.items())
+        details = "; ".join(f"{trial}: {why}" for trial, why in results.left_out.items())
         message = (
-            f"{len(results.left_out)} recorded trials are left out ({told}). Run the study again to repeat what is "
+            f"{len(results.left_out)} recorded trials are left out ({details}). Run the study again to repeat what is "
             "damaged or of other contents."
         )
-        found.append(Finding(name="left_out_trials", message=message))
-    ended = [r for r in results.records if r.status is not Status.COMPLETED]
-    if ended:
-        statuses = {status.value: [r for r in ended if r.status is status] for status in Status}
-        told = "; ".join(f"{status}: {tally(results, of)}" for status, of in statuses.items() if of)
-        message = f"{len(ended)} of {results.planned_count} trials did not complete ({told})."
-        found.append(Finding(name="failed_trials", message=message))
+        findings.append(Finding(name="left_out_trials", message=message))
+    failed = [r for r in results.records if r.status is not Status.COMPLETED]
+    if failed:
+        statuses = {status.value: [r for r in failed if r.status is status] for status in Status}
+        details = "; ".join(f"{status}: {tally(results, records)}" for status, records in statuses.items() if records)
+        message = f"{len(failed)} of {results.planned_count} trials did not complete ({details})."
+        findings.append(Finding(name="failed_trials", message=message))
     if results.search_trouble:
         message = f"What the search found cannot be told here: {results.search_trouble}"
-        found.append(Finding(name="search_untold", message=message))
-    there = {record.spec.id for record in results.records} | results.left_out.keys()
-    missing = {row.label: sum(trial.id not in there for trial in row.trials) for row in results.rows}
-    waiting = [(row, missing[row.label]) for row in results.rows if missing[row.label]]
-    if waiting:
+        findings.append(Finding(name="search_untold", message=message))
+    recorded = {record.spec.id for record in results.records} | results.left_out.keys()
+    missing = {row.label: sum(trial.id not in recorded for trial in row.trials) for row in results.rows}
+    incomplete = [(row, missing[row.label]) for row in results.rows if missing[row.label]]
+    if incomplete:
         done = results.planned_count - sum(missing.values())
-        names = ", ".join(f"{row.label}: {count}" for row, count in waiting)
+        names = ", ".join(f"{row.label}: {count}" for row, count in incomplete)
         message = f"{done} of {results.planned_count} trials so far; still without a record: {names}."
-        found.append(Finding(name="missing_trials", message=message))
+        findings.append(Finding(name="missing_trials", message=message))
     seeds = {row.label: {*(r.spec.seed for r in row.completed), *row.diverged} for row in results.rows}
-    seeds = {label: own for label, own in seeds.items() if own}
-    if len({frozenset(own) for own in seeds.values()}) > 1:
-        counts = {label: len(own) for label, own in seeds.items()}
+    seeds = {label: row_seeds for label, row_seeds in seeds.items() if row_seeds}
+    if len({frozenset(row_seeds) for row_seeds in seeds.values()}) > 1:
+        counts = {label: len(row_seeds) for label, row_seeds in seeds.items()}
         names = ", ".join(f"{label} {count}" for label, count in counts.items())
         numbers = "numbers of seeds" if len(set(counts.values())) > 1 else "seeds"
         message = f"Rows have different {numbers} ({names}); rows are compared on the seeds they share."
-        found.append(Finding(name="unequal_seeds", message=message))
+        findings.append(Finding(name="unequal_seeds", message=message))
     if results.superseded:
         message = (
             f"{len(results.superseded)} earlier trials of the same row and seed are left out, because later ones "
             "replace them (their data or model changed)."
         )
-        found.append(Finding(name="superseded_trials", message=message))
+        findings.append(Finding(name="superseded_trials", message=message))
     if results.others:
         rows = ", ".join(dict.fromkeys(trial.label for trial in results.others))
         message = (
             f"Only what was asked for is told here; the folder holds {len(results.others)} more trials of earlier runs "
             f"({rows}), which `tuneoff report` of the folder takes in."
         )
-        found.append(Finding(name="other_trials", message=message))
-    return found
+        findings.append(Finding(name="other_trials", message=message))
+    return findings
 
 
 def _inequalities(results: Results) -> list[Finding]:
     """Trials that should have been given the same and were not."""
-    found = []
+    findings = []
     completed = results.completed
     splits = dict.fromkeys(split for r in completed if r.data for split in r.data.splits)
-    unequal = [split for split in splits if _differ(completed, _print_of(split))]
+    unequal = [split for split in splits if _differ(completed, _fingerprint_of(split))]
     if unequal:
         message = f"Methods did not see the same rows at the same seed (split {', '.join(unequal)})."
-        found.append(Finding(name="different_data", message=message))
+        findings.append(Finding(name="different_data", message=message))
     trained = [r for r in completed if r.spec.learning_rate is not None]
     if _differ(trained, lambda r: (r.spec.seed, r.data.train_order_fingerprint if r.data else None)):
         message = "Methods were trained on a different order of examples at the same seed."
-        found.append(Finding(name="different_order", message=message))
+        findings.append(Finding(name="different_order", message=message))
     elif _differ(trained, lambda r: (r.spec.seed, r.data.examples_trained if r.data else None)):
         message = "Methods were trained on different numbers of examples at the same seed."
-        found.append(Finding(name="unequal_data", message=message))
+        findings.append(Finding(name="unequal_data", message=message))
     if _differ(completed, lambda r: (0, r.model.checksum if r.model else None)):
         message = "Trials started from different weights of the base model (checksums differ)."
-        found.append(Finding(name="different_model", message=message))
+        findings.append(Finding(name="different_model", message=message))
     policies = sorted({r.precision.policy for r in completed if r.precision})
     if len(policies) > 1:
         message = f"Trials ran under different precision policies ({', '.join(policies)})."
-        found.append(Finding(name="different_precision", message=message))
-    return found
+        findings.append(Finding(name="different_precision", message=message))
+    return findings
 
 
 def _machines(results: Results) -> list[Finding]:
-    found = []
+    findings = []
     environments = [r.environment for r in results.completed if r.environment]
     machines = list(dict.fromkeys(_machine(e) for e in environments))
     if len(machines) > 1:
         message = f"Trials ran on different machines, so times and memory are not comparable: {'; '.join(machines)}."
-        found.append(Finding(name="different_hardware", message=message))
+        findings.append(Finding(name="different_hardware", message=message))
     differing = version_differences(environments)
     if differing:
         parts = "; ".join(f"{name} {', '.join(values)}" for name, values in differing.items())
-        found.append(Finding(name="different_versions", message=f"Trials ran with different software: {parts}."))
+        findings.append(Finding(name="different_versions", message=f"Trials ran with different software: {parts}."))
     released = [r for r in results.completed if r.environment and r.environment.release_memory]
     if released and len(released) < len(environments):
         names = tally(results, released)
@@ -147,28 +147,28 @@ def _machines(results: Results) -> list[Finding]:
             "Freed memory went back to the system at once in some trials and not in others (execution.release_memory), "
             f"so peaks of memory and times are not comparable between them; it did in: {names}."
         )
-        found.append(Finding(name="different_release_memory", message=message))
-    busy = [r for r in results.completed if r.noise.contended]
-    if busy:
-        names = tally(results, busy)
-        reasons = list(dict.fromkeys(r.noise.reason for r in busy if r.noise.reason))
+        findings.append(Finding(name="different_release_memory", message=message))
+    contended = [r for r in results.completed if r.noise.contended]
+    if contended:
+        names = tally(results, contended)
+        reasons = list(dict.fromkeys(r.noise.reason for r in contended if r.noise.reason))
         why = f" ({reasons[0]})" if len(reasons) == 1 else ""
-        share = f"{len(busy)} of {len(results.completed)} completed trials"
+        share = f"{len(contended)} of {len(results.completed)} completed trials"
         message = f"Something else used the machine while {share} were timed{why}; their times are marked †: {names}."
-        found.append(Finding(name="contended", message=message))
-    return found
+        findings.append(Finding(name="contended", message=message))
+    return findings
 
 
 def version_differences(environments: Iterable[Environment]) -> dict[str, list[str]]:
     """package -> its versions, for every package (and the commit) that differs between trials."""
-    seen: dict[str, dict[str, None]] = {}
-    every = list(environments)
-    for environment in every:
+    versions: dict[str, dict[str, None]] = {}
+    all_environments = list(environments)
+    for environment in all_environments:
         for name, version in {**environment.versions, "python": environment.python}.items():
-            seen.setdefault(name, {})[version] = None
+            versions.setdefault(name, {})[version] = None
         if environment.commit:
-            seen.setdefault("commit", {})[environment.commit] = None
-    return {name: list(values) for name, values in seen.items() if len(values) > 1}
+            versions.setdefault("commit", {})[environment.commit] = None
+    return {name: list(values) for name, values in versions.items() if len(values) > 1}
 
 
 def _machine(environment: Environment) -> str:
@@ -176,23 +176,23 @@ def _machine(environment: Environment) -> str:
     return f"{device or environment.device} ({processor}, {cores} cores, {environment.threads} threads)"
 
 
-def _own_findings(results: Results, told: set[str]) -> list[Finding]:
+def _recorded_findings(results: Results, excluded: set[str]) -> list[Finding]:
     """The records' findings, one for each kind with the trials counted that it concerns, in the words of the first. The
     report's `methods[].findings` tell all."""
-    kinds: dict[str, dict[str, list[TrialRecord]]] = {}
+    messages_by_name: dict[str, dict[str, list[TrialRecord]]] = {}
     for record in results.records:
         for finding in record.findings:
-            if finding.name not in told:
-                kinds.setdefault(finding.name, {}).setdefault(finding.message, []).append(record)
-    found = []
-    for name, messages in kinds.items():
+            if finding.name not in excluded:
+                messages_by_name.setdefault(finding.name, {}).setdefault(finding.message, []).append(record)
+    findings = []
+    for name, messages in messages_by_name.items():
         first, *others = messages.items()
         message = f"{first[0]} ({tally(results, first[1])})"
         rest = {record.spec.id: record for _, records in others for record in records}
         if rest:
             message += f"; the like, in other words or figures, in {tally(results, list(rest.values()))}"
-        found.append(Finding(name=name, message=message))
-    return found
+        findings.append(Finding(name=name, message=message))
+    return findings
 
 
 def tally(results: Results, records: Sequence[TrialRecord]) -> str:
@@ -205,32 +205,32 @@ def tally(results: Results, records: Sequence[TrialRecord]) -> str:
         "all trials that use a model": {r.spec.id for r in results.records if r.model},
         "all trials that train": {r.spec.id for r in results.records if r.spec.learning_rate is not None},
     }
-    whole = next((who for who, members in groups.items() if ids == members), None)
+    group = next((name for name, members in groups.items() if ids == members), None)
     counts = Counter(map(results.label_of, records))
-    return whole or ", ".join(f"{count} of {label}" for label, count in counts.items())
+    return group or ", ".join(f"{count} of {label}" for label, count in counts.items())
 
 
 def _trackers(results: Results) -> list[Finding]:
     """Trackers given up in the last run; those that a record names already are among its findings."""
-    told = {finding for record in results.records for finding in record.findings}
-    return [finding for finding in results.store.trackers.findings() if finding not in told]
+    recorded = {finding for record in results.records for finding in record.findings}
+    return [finding for finding in results.store.trackers.findings() if finding not in recorded]
 
 
 def _differ(records: Iterable[TrialRecord], key: Callable[[TrialRecord], tuple[Hashable, str | int | None]]) -> bool:
     """Whether `key`'s second part takes several values (unknown ones aside) at one value of its first."""
-    seen: dict[Hashable, set[str | int]] = {}
+    values_by_group: dict[Hashable, set[str | int]] = {}
     for record in records:
         group, value = key(record)
         if value is not None:
-            seen.setdefault(group, set()).add(value)
-    return any(len(values) > 1 for values in seen.values())
+            values_by_group.setdefault(group, set()).add(value)
+    return any(len(values) > 1 for values in values_by_group.values())
 
 
-def _print_of(split: str) -> Callable[[TrialRecord], tuple[int, str | None]]:
+def _fingerprint_of(split: str) -> Callable[[TrialRecord], tuple[int, str | None]]:
     """Reads the seed and a split's fingerprint."""
 
     def read(record: TrialRecord) -> tuple[int, str | None]:
-        found = record.data.splits.get(split) if record.data else None
-        return record.spec.seed, found.fingerprint if found else None
+        split_data = record.data.splits.get(split) if record.data else None
+        return record.spec.seed, split_data.fingerprint if split_data else None
 
     return read

@@ -22,19 +22,24 @@ def detect(results: Results, outcomes: Outcomes) -> list[Finding]:
     naming its rows."""
     trained = [row for row in results.rows if row.trains and row.completed]
     improving = {row.label: gain for row in trained if (gain := _still_improving(row))}
-    found = []
+    findings = []
     if improving:
-        told = "; ".join(
+        details = "; ".join(
             f"{label} by {gain.value:.3g} in {metric_name(gain.metric)}" for label, gain in improving.items()
         )
         message = (
             "Still improving at the end of the budget: the last validation is the best by more than its noise "
-            f"({told}). A longer training may rank the rows differently."
+            f"({details}). A longer training may rank the rows differently."
         )
-        found.append(Finding(name="still_improving", message=message))
-    found += _best_at_an_end([row for row in trained if row.label not in improving], last=True)
-    found += _best_at_an_end(trained, last=False)
-    return [*found, *_diverged_seeds(results, outcomes), *_collapsed_seeds(results), *_below_floor(results, outcomes)]
+        findings.append(Finding(name="still_improving", message=message))
+    findings += _best_at_an_end([row for row in trained if row.label not in improving], last=True)
+    findings += _best_at_an_end(trained, last=False)
+    return [
+        *findings,
+        *_diverged_seeds(results, outcomes),
+        *_collapsed_seeds(results),
+        *_below_floor(results, outcomes),
+    ]
 
 
 @dataclass(frozen=True)
@@ -60,15 +65,15 @@ def _still_improving(row: Row) -> _Gain | None:
     if interval is not None and len(gains) >= SEEDS_FOR_SPREAD:
         noise = gain - interval.low
     else:
-        bends = [
-            curve.values[at - 1] - 2 * curve.values[at] + curve.values[at + 1]
+        second_differences = [
+            curve.values[i - 1] - 2 * curve.values[i] + curve.values[i + 1]
             for curve in curves
             if len(curve.values) >= POINTS_FOR_ROUGHNESS
-            for at in range(1, len(curve.values) - 1)
+            for i in range(1, len(curve.values) - 1)
         ]
-        if not bends:
+        if not second_differences:
             return None
-        sigma = math.sqrt(math.fsum(bend**2 for bend in bends) / (6 * len(bends)))
+        sigma = math.sqrt(math.fsum(difference**2 for difference in second_differences) / (6 * len(second_differences)))
         # Of a difference of two values, averaged over the seeds, at three standard errors: sigma is a rough guess.
         noise = 3 * sigma * math.sqrt(2 / len(gains))
     return _Gain(curves[0].metric, gain) if gain > max(noise, 1e-9) else None
@@ -85,9 +90,11 @@ class _Curve:
 def selecting_metric(record: TrialRecord) -> str | None:
     """The validation metric that selects, as far as a record tells it: the protocol's, else the primary one where it is
     scored while training, else loss; None where none of them is."""
-    named = (record.spec.protocol.select_metric, record.primary_metric, "loss")
-    points = [point.validation for point in record.curve]
-    return next((name for name in named if name and points and all(name in values for values in points)), None)
+    candidates = (record.spec.protocol.select_metric, record.primary_metric, "loss")
+    validations = [point.validation for point in record.curve]
+    return next(
+        (name for name in candidates if name and validations and all(name in values for values in validations)), None
+    )
 
 
 def _validation_curve(record: TrialRecord) -> _Curve | None:
@@ -101,15 +108,15 @@ def _validation_curve(record: TrialRecord) -> _Curve | None:
 
 def _best_at_an_end(rows: list[Row], last: bool) -> list[Finding]:
     """Rows whose tested checkpoint is the first, or the last, of several validations at every seed."""
-    named = []
+    labels = []
     for row in rows:
-        chosen = [r for r in row.completed if r.spec.protocol.select == "best" and len(r.curve) > 1]
-        steps = [(r.selected_step, r.curve[-1 if last else 0].step) for r in chosen]
+        records = [r for r in row.completed if r.spec.protocol.select == "best" and len(r.curve) > 1]
+        steps = [(r.selected_step, r.curve[-1 if last else 0].step) for r in records]
         if steps and all(selected == end for selected, end in steps):
-            named.append(row.label)
-    if not named:
+            labels.append(row.label)
+    if not labels:
         return []
-    rows_named = ", ".join(named)
+    rows_named = ", ".join(labels)
     if last:
         message = f"The last validation was the best at every seed ({rows_named}): more training might still help."
         return [Finding(name="best_at_last", message=message)]
@@ -128,32 +135,32 @@ def _diverged_seeds(results: Results, outcomes: Outcomes) -> list[Finding]:
     figures = [(row, figure) for row in results.rows if (figure := outcomes.figure(row, metric)) and figure.diverged]
     if not figures:
         return []
-    told = []
+    details = []
     for row, figure in figures:
         seeds = ", ".join(map(str, figure.diverged))
-        times = f"{row.label} at {len(figure.diverged)} of {figure.estimate.seeds} seeds ({seeds})"
+        summary = f"{row.label} at {len(figure.diverged)} of {figure.estimate.seeds} seeds ({seeds})"
         if figure.without is None:
-            told.append(f"{times}: none is left")
+            details.append(f"{summary}: none is left")
         else:
-            told.append(f"{times}: {figure.estimate.mean:.4g} with them, {figure.without.mean:.4g} without")
+            details.append(f"{summary}: {figure.estimate.mean:.4g} with them, {figure.without.mean:.4g} without")
     message = (
         f"Training diverged at some seeds. In means of test {metric_name(metric.name)}, intervals and comparisons such "
-        f"a seed counts as doing without training ({figures[0][1].counted_as}): {'; '.join(told)}."
+        f"a seed counts as doing without training ({figures[0][1].counted_as}): {'; '.join(details)}."
     )
     return [Finding(name="diverged_seeds", message=message)]
 
 
 def _collapsed_seeds(results: Results) -> list[Finding]:
     """Rows of which some seeds collapsed and others did not: two outcomes, of which a mean and interval tell little."""
-    told = []
+    details = []
     for row in results.rows:
         collapsed = [r for r in row.completed if any(finding.name == "collapsed" for finding in r.findings)]
         if 0 < len(collapsed) < len(row.completed):
-            told.append(f"{row.label} at {len(collapsed)} of {len(row.completed)}")
-    if not told:
+            details.append(f"{row.label} at {len(collapsed)} of {len(row.completed)}")
+    if not details:
         return []
     message = (
-        f"Some seeds collapsed and others did not ({', '.join(told)}): such scores are of two kinds, so these rows' "
+        f"Some seeds collapsed and others did not ({', '.join(details)}): such scores are of two kinds, so these rows' "
         "means, intervals and comparisons can be trusted less than the rest."
     )
     return [Finding(name="collapsed_seeds", message=message)]
@@ -163,8 +170,8 @@ def _below_floor(results: Results, outcomes: Outcomes) -> list[Finding]:
     """Trained rows whose mean is no better than that of the best row without training."""
     metric = results.primary
     floor = outcomes.best((row for row in results.rows if not row.trains), metric) if metric else None
-    level = outcomes.mean(floor, metric) if floor and metric else None
-    if metric is None or floor is None or level is None:
+    floor_mean = outcomes.mean(floor, metric) if floor and metric else None
+    if metric is None or floor is None or floor_mean is None:
         return []
     sign = 1.0 if metric.direction == "higher" else -1.0
     trained = [(row, figure) for row in results.rows if row.trains and (figure := outcomes.figure(row, metric))]
@@ -174,10 +181,10 @@ def _below_floor(results: Results, outcomes: Outcomes) -> list[Finding]:
         for row, figure in trained
         if figure.note != DIFFERENT_EXAMPLES
     }
-    told = [f"{label} {mean:.4g}" for label, mean in means.items() if sign * mean <= sign * level]
-    if not told:
+    details = [f"{label} {mean:.4g}" for label, mean in means.items() if sign * mean <= sign * floor_mean]
+    if not details:
         return []
     message = (
-        f"Test {metric_name(metric.name)} is no better than that of {floor.label}, without training, {level:.4g}: "
+        f"Test {metric_name(metric.name)} is no better than that of {floor.label}, without training, {floor_mean:.4g}: "
     )
-    return [Finding(name="below_floor", message=message + ", ".join(told) + ".")]
+    return [Finding(name="below_floor", message=message + ", ".join(details) + ".")]

@@ -78,7 +78,7 @@ def find_answer(results: Results, outcomes: Outcomes, warnings: list[Finding]) -
     metric = results.primary
     loud = sorted((w for w in warnings if w.name in LOUD), key=lambda w: LOUD.index(w.name))
     caveats = tuple(w.message for w in loud)
-    found = outcomes.verdict(metric) if metric else None
+    verdict = outcomes.verdict(metric) if metric else None
     ranked = outcomes.ranked(results.rows, metric) if metric else []
     trained, floors = [row for row in ranked if row.trains], [row for row in ranked if not row.trains]
     best, floor = (outcomes.best(rows, metric) if metric else None for rows in (trained, floors))
@@ -88,10 +88,10 @@ def find_answer(results: Results, outcomes: Outcomes, warnings: list[Finding]) -
     unequal = len({frozenset(figure.scores) for figure in figures if figure}) > 1
     if best is None or metric is None:
         name = floor.label if floor else None
-        return Answer(None, (), (), (), (), (), without_score, unequal, name, (), None, {}, 0, {}, {}, found, caveats)
+        return Answer(None, (), (), (), (), (), without_score, unequal, name, (), None, {}, 0, {}, {}, verdict, caveats)
 
     def against(row: Row, other: Row) -> Pair:
-        return _pair(row, other, outcomes, found, metric)
+        return _pair(row, other, outcomes, verdict, metric)
 
     to_floor = {row.label: against(row, floor) for row in trained} if floor else {}
     rivals = {row.label: against(row, best) for row in trained[1:]}
@@ -117,22 +117,22 @@ def find_answer(results: Results, outcomes: Outcomes, warnings: list[Finding]) -
         seeds=min(counted, default=len(best.completed) + len(best.diverged)),
         to_best=rivals | {row.label: against(row, best) for row in floors},
         to_floor=to_floor,
-        verdict=found,
+        verdict=verdict,
         caveats=caveats,
     )
 
 
 def cost(row: Row, name: str) -> Estimate | None:
     """A cost of a row over its completed trials."""
-    of = next(c for c in COSTS if c.name == name).of
-    return over_seeds(value for record in row.completed if (value := of(record)) is not None)
+    figure_of = next(c for c in COSTS if c.name == name).of
+    return over_seeds(value for record in row.completed if (value := figure_of(record)) is not None)
 
 
-def _pair(row: Row, other: Row, outcomes: Outcomes, found: Verdict | None, metric: Metric) -> Pair:
+def _pair(row: Row, other: Row, outcomes: Outcomes, verdict: Verdict | None, metric: Metric) -> Pair:
     """How a row stands to another; where one of them takes no part in the verdict, the reason."""
     try:
-        if found is not None:
-            return found.pair(row.label, other.label)
+        if verdict is not None:
+            return verdict.pair(row.label, other.label)
     except KeyError:
         pass
     notes = [figure.note for r in (row, other) if (figure := outcomes.figure(r, metric)) and figure.sample is None]
@@ -158,9 +158,9 @@ def _pair(row: Row, other: Row, outcomes: Outcomes, found: Verdict | None, metri
 
 def _cheapest(rows: list[Row]) -> dict[str, str]:
     """Cost -> the row with the lowest mean; a cost that some of the rows lack is left out."""
-    found = {}
+    cheapest = {}
     for name in THRIFT:
         costs = [(value.mean, row.label) for row in rows if (value := cost(row, name))]
         if len(costs) == len(rows):
-            found[name] = min(costs, key=lambda pair: pair[0])[1]
-    return found
+            cheapest[name] = min(costs, key=lambda pair: pair[0])[1]
+    return cheapest

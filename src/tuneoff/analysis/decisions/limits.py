@@ -53,9 +53,9 @@ def cost_limit(axis: str, text: str, option: str) -> Limit:
     Raises:
         StudyError: if the text is no size or no duration.
     """
-    found = AXES[axis]
-    read = size if found.unit == "bytes" else duration
-    return Limit(read(text, option), text.strip(), axis=found)
+    cost = AXES[axis]
+    parse = size if cost.unit == "bytes" else duration
+    return Limit(parse(text, option), text.strip(), axis=cost)
 
 
 def metric_limit(text: str, option: str, metrics: Iterable[Metric]) -> Limit:
@@ -65,14 +65,14 @@ def metric_limit(text: str, option: str, metrics: Iterable[Metric]) -> Limit:
         StudyError: if it is not written so, the study has no such metric, or its better side is not limited.
     """
     name, equals, value = (part.strip() for part in text.partition("="))
-    known = {metric.name: metric for metric in metrics}
+    by_name = {metric.name: metric for metric in metrics}
     if not name or not equals or not re.fullmatch(rf"-?{_NUMBER}(?:e-?\d+)?", value):
-        example = next(iter(known), "accuracy")
+        example = next(iter(by_name), "accuracy")
         raise StudyError(f"{option}: {text!r} is not NAME=VALUE", hint=f"For example {option} {example}=0.9.")
-    if name not in known:
-        hint = f"Test metrics of this study: {', '.join(known)}." if known else ""
-        raise StudyError(f"{option}: no test metric {name!r}{did_you_mean(name, known)}", hint=hint)
-    metric, bound = known[name], float(value)
+    if name not in by_name:
+        hint = f"Test metrics of this study: {', '.join(by_name)}." if by_name else ""
+        raise StudyError(f"{option}: no test metric {name!r}{did_you_mean(name, by_name)}", hint=hint)
+    metric, bound = by_name[name], float(value)
     at_least = option == "--min"
     if at_least != (metric.direction == "higher"):
         other = "--max" if at_least else "--min"

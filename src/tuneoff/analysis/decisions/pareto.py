@@ -62,8 +62,8 @@ def quality_draws(results: Results, outcomes: Outcomes, metric: Metric, draws: i
                 samples.append(figure.sample)
     drawn: dict[str, Array] = {}
     if samples:
-        found = draw_means(samples, draws, ranking=outcomes.ranking(metric))
-        drawn = {sample.label: found[:, at] for at, sample in enumerate(samples)}
+        mean_draws = draw_means(samples, draws, ranking=outcomes.ranking(metric))
+        drawn = {sample.label: mean_draws[:, index] for index, sample in enumerate(samples)}
     still = tuple(label for label in means if label not in drawn)
     drawn |= {label: np.full(draws, means[label]) for label in still}
     return Draws(QUALITY, means, missing, drawn, still)
@@ -75,7 +75,7 @@ def cost_draws(results: Results, axis: Axis, draws: int = DRAWS) -> Draws:
     A row that does not train costs nothing of what only training costs.
     """
     means, missing, drawn, still = {}, {}, {}, []
-    for at, row in enumerate(results.rows):
+    for index, row in enumerate(results.rows):
         values = [value for record in row.completed if (value := axis.of(record)) is not None]
         if not values and not row.trains and row.completed and axis.training:
             values = [0.0] * max(len(row.completed), 2)
@@ -86,7 +86,7 @@ def cost_draws(results: Results, axis: Axis, draws: int = DRAWS) -> Draws:
         means[row.label] = float(np.mean(values))
         if len(values) > 1:
             sample = Sample.from_scores(row.label, range(len(values)), values)
-            drawn[row.label] = np.maximum(draw_means([sample], draws, seed=at + 1)[:, 0], 0.0)
+            drawn[row.label] = np.maximum(draw_means([sample], draws, seed=index + 1)[:, 0], 0.0)
         else:
             drawn[row.label] = np.full(draws, means[row.label])
             # Bytes that a method stores and parameters that it trains are the same at every seed.
@@ -135,7 +135,7 @@ def find_front(drawn: Sequence[Draws], directions: Mapping[str, Literal["higher"
     signs = [-1.0 if directions.get(axis.axis, "lower") == "higher" else 1.0 for axis in drawn]
     means = np.array([[sign * axis.means[label] for label in labels] for sign, axis in zip(signs, drawn, strict=True)])
     on_front = _undominated(means[:, :, None])[:, 0]
-    ranked = sorted((float(means[0, at]), label) for at, label in enumerate(labels) if on_front[at])
+    ranked = sorted((float(means[0, index]), label) for index, label in enumerate(labels) if on_front[index])
     probabilities = None
     if not any(set(labels) <= set(axis.still) for axis in drawn):
         points = np.stack(
@@ -149,10 +149,10 @@ def _undominated(points: Array) -> NDArray[np.bool_]:
     """Whether no other row is as good everywhere and better somewhere; `points` has shape (axes, rows, draws), less is
     better; the result (rows, draws)."""
     front = np.ones(points.shape[1:], dtype=np.bool_)
-    for at in range(points.shape[1]):
-        mine = points[:, at : at + 1]
+    for index in range(points.shape[1]):
+        mine = points[:, index : index + 1]
         no_worse, better = (points <= mine).all(axis=0), (points < mine).any(axis=0)
-        front[at] = ~(no_worse & better).any(axis=0)
+        front[index] = ~(no_worse & better).any(axis=0)
     return front
 
 

@@ -96,16 +96,16 @@ def advise(
     rows.sort(key=lambda row: (not row.trains, -_middle(row.prior)))
     weighed = [row for row in rows if row.trains and row.prior is not None]
     fitting = [row for row in weighed if row.fits]
-    known = [row for row in weighed if row.shortfalls and row.shortfalls[0].excess is not None]
-    nearest = min(known, key=lambda row: row.shortfalls[0].relative) if known and not fitting else None
+    near_misses = [row for row in weighed if row.shortfalls and row.shortfalls[0].excess is not None]
+    nearest = min(near_misses, key=lambda row: row.shortfalls[0].relative) if near_misses and not fitting else None
     if not fitting:
         return Advice(tuple(limits), "", None, None, (), nearest, tuple(rows))
     best = fitting[0]
     as_good = [row for row in fitting if _as_good(row.prior, best.prior)]
     order = (prefer, *(axis for axis in COSTS if axis != prefer))
-    by = next((axis for axis in order if all(axis in row.figures for row in as_good)), "")
-    answer = min(as_good, key=lambda row: row.figures[by]) if by else best
-    return Advice(tuple(limits), by, answer.label, best.label, tuple(row.label for row in as_good), None, tuple(rows))
+    cost = next((axis for axis in order if all(axis in row.figures for row in as_good)), "")
+    answer = min(as_good, key=lambda row: row.figures[cost]) if cost else best
+    return Advice(tuple(limits), cost, answer.label, best.label, tuple(row.label for row in as_good), None, tuple(rows))
 
 
 def _prospect(
@@ -121,7 +121,7 @@ def _prospect(
             missing[axis] = row.missing.get(name, "not forecast")
         else:
             figures[axis] = float(value)
-    shortfalls = [found for limit in limits if (found := _shortfall(limit, figures, missing)) is not None]
+    shortfalls = [shortfall for limit in limits if (shortfall := _shortfall(limit, figures, missing)) is not None]
     shortfalls.sort(key=lambda shortfall: -shortfall.relative)
     return Prospect(label, trains, prior, figures, missing, tuple(shortfalls))
 

@@ -195,17 +195,17 @@ def recommend(
     floor_row = results.row(floor) if floor else None
     fitting = [row.label for row in rows if row.trains and row.fits]
     unproven = outcomes.unproven(map(results.row, fitting), floor_row, metric)
-    by_means, by_examples = _errors_told(scales, fitting)
+    by_means, by_examples = _uncertain_rows(scales, fitting)
     trained = [row for row in rows if row.trains]
-    known = [row for row in trained if row.shortfalls and row.shortfalls[0].excess is not None]
-    nearest = min(known, key=lambda row: row.shortfalls[0].relative) if answer is None and known else None
-    found = outcomes.verdict(metric)
+    near_misses = [row for row in trained if row.shortfalls and row.shortfalls[0].excess is not None]
+    nearest = min(near_misses, key=lambda row: row.shortfalls[0].relative) if answer is None and near_misses else None
+    verdict = outcomes.verdict(metric)
 
     def pair(other: str | None) -> Pair | None:
-        if answer is None or other is None or other == answer or found is None:
+        if answer is None or other is None or other == answer or verdict is None:
             return None
         try:
-            return found.pair(answer, other)
+            return verdict.pair(answer, other)
         except KeyError:
             return None
 
@@ -245,26 +245,28 @@ def among_trained(scales: Scales) -> str | None:
     return _answer(scales, (), _usable(scales, _as_good(scales, ()), "time"), floors=False)
 
 
-def _named(scales: Scales, index: int) -> str | None:
+def _label_at(scales: Scales, index: int) -> str | None:
     return None if index == NONE else [*scales.trained, *scales.floors][index]
 
 
 def _answer(scales: Scales, limits: Sequence[Limit], prefer: str, floors: bool = True) -> str | None:
-    return _named(scales, int(choose(scales, limits, prefer, means=True, floors=floors)[0]))
+    return _label_at(scales, int(choose(scales, limits, prefer, means=True, floors=floors)[0]))
 
 
 def _as_good(scales: Scales, limits: Sequence[Limit]) -> tuple[str, ...]:
     """Rows that train and fit, within one standard error of the best of them; best first."""
     fits = keep(scales, scales.trained, limits, means=True)[:, 0] if scales.trained else np.array([])
-    fitting = [at for at, does in enumerate(fits) if does]
+    fitting = [index for index, fit in enumerate(fits) if fit]
     if not fitting:
         return ()
     quality = scales.good(scales.trained, means=True)[:, 0]
     best = fitting[0]
-    return tuple(scales.trained[at] for at in fitting if quality[at] >= quality[best] - scales.margins[at, best])
+    return tuple(
+        scales.trained[index] for index in fitting if quality[index] >= quality[best] - scales.margins[index, best]
+    )
 
 
-def _errors_told(scales: Scales, labels: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _uncertain_rows(scales: Scales, labels: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Which of these rows, best first, have no standard error to the first, and which one over examples alone."""
     if not labels:
         return (), ()
@@ -300,7 +302,7 @@ def _shares(scales: Scales, limits: Sequence[Limit], prefer: str) -> dict[str | 
 
 
 def _ranked(results: Results, scales: Scales) -> list[Row]:
-    order = {label: at for at, label in enumerate([*scales.trained, *scales.floors])}
+    order = {label: index for index, label in enumerate([*scales.trained, *scales.floors])}
     return sorted(results.rows, key=lambda row: order.get(row.label, len(order)))
 
 
@@ -319,54 +321,54 @@ def _standing(scales: Scales, row: Row, limits: Sequence[Limit], shares: dict[st
         elif trains or limit.axis is None:
             shortfalls.append(Shortfall(limit, None, None, scale.missing[label]))
     shortfalls.sort(key=lambda shortfall: -shortfall.relative)
-    sure = float(keep(scales, [label], limits, means=False).mean()) if shares and limits else None
-    share = shares[label] if shares else None
+    probability_fits = float(keep(scales, [label], limits, means=False).mean()) if shares and limits else None
+    probability = shares[label] if shares else None
     mean = scales.quality.means[label]
-    return Standing(label, trains, mean, "", tuple(shortfalls), seeds, diverged, share, sure)
+    return Standing(label, trains, mean, "", tuple(shortfalls), seeds, diverged, probability, probability_fits)
 
 
 def _changes(
     scales: Scales, limits: Sequence[Limit], prefer: str, answer: str | None, as_good: Sequence[str]
 ) -> list[Change]:
     """Other limits, another preference and no preference, each by itself, wherever the answer is another then."""
-    found = []
-    for at, limit in enumerate(limits):
-        found += _relaxed(scales, limits, at, prefer, answer)
+    changes = []
+    for index, limit in enumerate(limits):
+        changes += _relaxed(scales, limits, index, prefer, answer)
         if answer is not None and answer in scales.of(limit).means:
-            found += _tightened(scales, limits, at, prefer, answer)
+            changes += _tightened(scales, limits, index, prefer, answer)
     if answer is None or answer in scales.floors:
-        return found
+        return changes
     for axis in AXES:
         if axis != prefer and all(label in scales.cost(axis).means for label in as_good):
             to = _answer(scales, limits, axis)
             if to != answer:
-                found.append(Change("prefer", to, prefer=axis))
+                changes.append(Change("prefer", to, prefer=axis))
     if as_good and as_good[0] != answer:
-        found.append(Change("quality_alone", as_good[0]))
-    return found
+        changes.append(Change("quality_alone", as_good[0]))
+    return changes
 
 
-def _relaxed(scales: Scales, limits: Sequence[Limit], at: int, prefer: str, answer: str | None) -> list[Change]:
+def _relaxed(scales: Scales, limits: Sequence[Limit], position: int, prefer: str, answer: str | None) -> list[Change]:
     """The smallest relaxation of one limit that changes the answer."""
-    limit = limits[at]
+    limit = limits[position]
     beyond = {figure for figure in scales.of(limit).means.values() if limit.excess(figure) > 0}
     for bound in sorted(beyond, key=limit.excess):
-        to = _answer(scales, _with_bound(limits, at, bound), prefer)
+        to = _answer(scales, _with_bound(limits, position, bound), prefer)
         if to != answer:
             return [Change("relax", to, limit, bound)]
     return []
 
 
-def _tightened(scales: Scales, limits: Sequence[Limit], at: int, prefer: str, answer: str) -> list[Change]:
+def _tightened(scales: Scales, limits: Sequence[Limit], position: int, prefer: str, answer: str) -> list[Change]:
     """What would be the answer if one limit kept the present answer out."""
-    limit = limits[at]
+    limit = limits[position]
     figure = scales.of(limit).means[answer]
     if figure <= 0 and not limit.at_least:
         return []
     bound = float(np.nextafter(figure, np.inf if limit.at_least else -np.inf))
-    to = _answer(scales, _with_bound(limits, at, bound), prefer)
+    to = _answer(scales, _with_bound(limits, position, bound), prefer)
     return [Change("tighten", to, limit, figure)] if to != answer else []
 
 
-def _with_bound(limits: Sequence[Limit], at: int, bound: float) -> list[Limit]:
-    return [replace(limit, bound=bound) if index == at else limit for index, limit in enumerate(limits)]
+def _with_bound(limits: Sequence[Limit], position: int, bound: float) -> list[Limit]:
+    return [replace(limit, bound=bound) if index == position else limit for index, limit in enumerate(limits)]

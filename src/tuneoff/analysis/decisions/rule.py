@@ -69,17 +69,17 @@ class Scales:
         of few seeds have tails that no standard deviation survives; where one of them has one seed, over test examples
         alone; NaN where nothing tells it. Shape (rows, rows)."""
         values = self.good(self.trained, means=False)
-        found = np.zeros((len(values), len(values)))
-        moving = [at for at, label in enumerate(self.trained) if label not in self.quality.still]
-        for at in moving:
-            low, high = np.percentile(values[moving] - values[at], (15.865, 84.135), axis=1)
-            found[at, moving] = (high - low) / 2
-        for at, other in itertools.combinations(range(len(values)), 2):
-            if at not in moving or other not in moving:
-                first, second = (self.results.row(self.trained[index]) for index in (at, other))
+        errors = np.zeros((len(values), len(values)))
+        moving = [row for row, label in enumerate(self.trained) if label not in self.quality.still]
+        for row in moving:
+            low, high = np.percentile(values[moving] - values[row], (15.865, 84.135), axis=1)
+            errors[row, moving] = (high - low) / 2
+        for row, other in itertools.combinations(range(len(values)), 2):
+            if row not in moving or other not in moving:
+                first, second = (self.results.row(self.trained[index]) for index in (row, other))
                 error = self.outcomes.standard_error(first, second, self.metric)
-                found[at, other] = found[other, at] = np.nan if error is None else error
-        return found
+                errors[row, other] = errors[other, row] = np.nan if error is None else error
+        return errors
 
     @property
     def margins(self) -> Array:
@@ -101,16 +101,16 @@ def choose(scales: Scales, limits: Sequence[Limit], prefer: str, means: bool, fl
     quality = scales.good(trained, means)
     fits = keep(scales, trained, limits, means)
     best = np.where(fits, quality, -np.inf).argmax(axis=0)
-    top = quality[best, np.arange(quality.shape[1])]
-    near = fits & (quality >= top - scales.margins[:, best])
+    best_quality = quality[best, np.arange(quality.shape[1])]
+    as_good = fits & (quality >= best_quality - scales.margins[:, best])
     price = _price(scales, trained, prefer, means)
-    price = np.where(near, np.broadcast_to(price, near.shape), np.inf)
+    price = np.where(as_good, np.broadcast_to(price, as_good.shape), np.inf)
     chosen = np.where(np.isfinite(price).any(axis=0), price.argmin(axis=0), best)
     if floors and scales.floors:
-        kept = keep(scales, scales.floors, limits, means)
-        standing = np.where(kept, scales.good(scales.floors, means), -np.inf)
-        over = standing.max(axis=0) >= top
-        chosen = np.where(over, len(trained) + standing.argmax(axis=0), chosen)
+        floor_fits = keep(scales, scales.floors, limits, means)
+        floor_quality = np.where(floor_fits, scales.good(scales.floors, means), -np.inf)
+        floor_wins = floor_quality.max(axis=0) >= best_quality
+        chosen = np.where(floor_wins, len(trained) + floor_quality.argmax(axis=0), chosen)
     return np.where(fits.any(axis=0), chosen, NONE)
 
 
@@ -121,12 +121,12 @@ def keep(scales: Scales, labels: Sequence[str], limits: Iterable[Limit], means: 
     fits = np.ones((len(labels), count), dtype=np.bool_)
     for limit in limits:
         scale = scales.of(limit)
-        for at, label in enumerate(labels):
+        for row, label in enumerate(labels):
             if label not in scale.means:
-                fits[at] &= limit.axis is not None and label in scales.floors
+                fits[row] &= limit.axis is not None and label in scales.floors
                 continue
             figure = np.array([scale.means[label]]) if means else scale.drawn[label]
-            fits[at] &= (figure >= limit.bound) if limit.at_least else (figure <= limit.bound)
+            fits[row] &= (figure >= limit.bound) if limit.at_least else (figure <= limit.bound)
     return fits
 
 

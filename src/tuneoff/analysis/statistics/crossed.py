@@ -147,10 +147,10 @@ def rest_covariance(first: NDArray[np.float64], second: NDArray[np.float64]) -> 
     seeds, examples = first.shape
     if seeds == 1:
         return 0.0
-    mine, theirs = (
+    first_rest, second_rest = (
         values - values.mean(axis=1, keepdims=True) - values.mean(axis=0) + values.mean() for values in (first, second)
     )
-    return float(np.vdot(mine, theirs) / ((seeds - 1) * (examples - 1) * seeds * examples))
+    return float(np.vdot(first_rest, second_rest) / ((seeds - 1) * (examples - 1) * seeds * examples))
 
 
 def example_covariance(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
@@ -164,13 +164,13 @@ def example_covariance(first: NDArray[np.float64], second: NDArray[np.float64]) 
         second: of another, or the same, at the same seeds.
     """
     seeds, examples = first.shape
-    mine: NDArray[np.float64] = first - first.mean(axis=1, keepdims=True)
-    theirs: NDArray[np.float64] = second - second.mean(axis=1, keepdims=True)
-    own = np.vdot(mine, theirs)
+    first_deviations: NDArray[np.float64] = first - first.mean(axis=1, keepdims=True)
+    second_deviations: NDArray[np.float64] = second - second.mean(axis=1, keepdims=True)
+    same_seed = np.vdot(first_deviations, second_deviations)
     if seeds == 1:
-        return float(own / ((examples - 1) * examples))
-    every = mine.sum(axis=0) @ theirs.sum(axis=0)
-    return float((every - own) / (seeds * (seeds - 1) * (examples - 1) * examples))
+        return float(same_seed / ((examples - 1) * examples))
+    all_pairs = first_deviations.sum(axis=0) @ second_deviations.sum(axis=0)
+    return float((all_pairs - same_seed) / (seeds * (seeds - 1) * (examples - 1) * examples))
 
 
 def mcnemar(first: Sample, second: Sample) -> float:
@@ -234,12 +234,14 @@ def _solve(seeds: _Part, examples: _Part, low: float, high: float, target: float
     return math.exp(middle)
 
 
-def _tail(distance: float, inner: float, inner_freedom: int, outer: float, outer_freedom: int, step: float) -> float:
+def _tail(
+    distance: float, inner_variance: float, inner_freedom: int, outer_variance: float, outer_freedom: int, step: float
+) -> float:
     """P(|√inner·t + √outer·t'| > distance): exact in the inner variable, summed over nodes of the outer."""
     from scipy.special import stdtr
 
     nodes, weights = _student_nodes(outer_freedom, step)
-    shifts = math.sqrt(outer / inner) * nodes - distance / math.sqrt(inner)
+    shifts = math.sqrt(outer_variance / inner_variance) * nodes - distance / math.sqrt(inner_variance)
     return min(1.0, 2.0 * float(weights @ stdtr(inner_freedom, shifts)))
 
 

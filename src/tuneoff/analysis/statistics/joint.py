@@ -37,32 +37,32 @@ def draw_means(
     Raises:
         ValueError: if of some method there are neither two seeds nor examples.
     """
-    every = [sample.contributions for sample in samples]
-    told = [contributions for contributions in every if contributions is not None]
-    if len(told) < len(samples) and any(len(sample) < 2 for sample in samples):
+    all_contributions = [sample.contributions for sample in samples]
+    known_contributions = [contributions for contributions in all_contributions if contributions is not None]
+    if len(known_contributions) < len(samples) and any(len(sample) < 2 for sample in samples):
         raise ValueError("one seed and no examples: the error is not known")
     ranking = ranking or rank({sample.label: sample.by_seed for sample in samples}, "higher")
     random = np.random.default_rng(seed)
-    found = np.tile([ranking.means[sample.label] for sample in samples], (draws, 1))
-    found += _seed_errors(samples, min(samples, key=lambda one: ranking.labels.index(one.label)), draws, random)
-    if len(told) == len(samples):
+    means = np.tile([ranking.means[sample.label] for sample in samples], (draws, 1))
+    means += _seed_errors(samples, min(samples, key=lambda sample: ranking.labels.index(sample.label)), draws, random)
+    if len(known_contributions) == len(samples):
         covariance = np.array([[_shared_covariance(first, second) for second in samples] for first in samples])
         sizes, directions = np.linalg.eigh((covariance + covariance.T) / 2)
         # An estimate of a covariance without the rest[s, e] may come out slightly negative in some direction.
         root = directions * np.sqrt(np.maximum(sizes, 0.0))
-        found += random.standard_normal((draws, len(told))) @ root.T
-    return found
+        means += random.standard_normal((draws, len(known_contributions))) @ root.T
+    return means
 
 
 class _SeedErrors:
     """Draws of the error that seeds cause to a mean. The same seed's error is one for all samples."""
 
-    def __init__(self, seeds: set[int], most: int, draws: int, random: np.random.Generator) -> None:
-        self._place = {seed: at for at, seed in enumerate(sorted(seeds))}
+    def __init__(self, seeds: set[int], best_count: int, draws: int, random: np.random.Generator) -> None:
+        self._place = {seed: index for index, seed in enumerate(sorted(seeds))}
         self._draws, self._random = draws, random
         self._weights = random.standard_normal((draws, len(seeds)))
         self._student: dict[int, NDArray[np.float64]] = {}
-        self._factor(most)
+        self._factor(best_count)
 
     def of(self, sample: Sample) -> NDArray[np.float64]:
         """Shape (draws,); 0 for one seed, which does not tell it."""
@@ -74,8 +74,12 @@ class _SeedErrors:
         error: NDArray[np.float64] = weights @ deviations / self._factor(count)
         parts = components(sample)
         # Where the seeds' means agree more than the rest of their values lets expect, by chance.
-        lacking = parts.by_rest - (parts.by_seed or 0.0)
-        return error + np.sqrt(lacking) * self._random.standard_normal(self._draws) if lacking > 0 else error
+        missing_variance = parts.by_rest - (parts.by_seed or 0.0)
+        return (
+            error + np.sqrt(missing_variance) * self._random.standard_normal(self._draws)
+            if missing_variance > 0
+            else error
+        )
 
     def _factor(self, count: int) -> NDArray[np.float64]:
         if count not in self._student and count > 1:
@@ -87,31 +91,35 @@ def _seed_errors(
     samples: Sequence[Sample], best: Sample, draws: int, random: np.random.Generator
 ) -> NDArray[np.float64]:
     """Of all samples together, shape (draws, methods)."""
-    errors = _SeedErrors({seed for sample in samples for seed in sample.seeds}, len(best), draws, random)
-    common = errors.of(best)
-    found = []
+    seed_errors = _SeedErrors({seed for sample in samples for seed in sample.seeds}, len(best), draws, random)
+    best_error = seed_errors.of(best)
+    columns = []
     for sample in samples:
         if sample is best:
-            found.append(common)
+            columns.append(best_error)
         elif len(set(sample.seeds) & set(best.seeds)) > 1:
-            found.append(common + errors.of(sample.minus(best)))
+            columns.append(best_error + seed_errors.of(sample.minus(best)))
         else:
-            found.append(errors.of(sample))
-    return np.stack(found, axis=1)
+            columns.append(seed_errors.of(sample))
+    return np.stack(columns, axis=1)
 
 
 def _shared_covariance(first: Sample, second: Sample) -> float:
     """Of two means from their examples, on the seeds that both have; 0 where there are none."""
     shared = sorted(set(first.seeds) & set(second.seeds))
-    one, other = first.at(shared).contributions, second.at(shared).contributions
-    return example_covariance(one, other) if shared and one is not None and other is not None else 0.0
+    first_values, second_values = first.at(shared).contributions, second.at(shared).contributions
+    return (
+        example_covariance(first_values, second_values)
+        if shared and first_values is not None and second_values is not None
+        else 0.0
+    )
 
 
 def best_probabilities(
     samples: Sequence[Sample], direction: Literal["higher", "lower"], draws: int = DRAWS, seed: int = 0
 ) -> dict[str, float]:
     """Label -> how often it is the best among draws of the true means; they add up to 1."""
-    found = draw_means(samples, draws, seed, rank({sample.label: sample.by_seed for sample in samples}, direction))
-    best = np.argmax(found if direction == "higher" else -found, axis=1)
+    means = draw_means(samples, draws, seed, rank({sample.label: sample.by_seed for sample in samples}, direction))
+    best = np.argmax(means if direction == "higher" else -means, axis=1)
     shares = np.bincount(best, minlength=len(samples)) / draws
     return {sample.label: float(share) for sample, share in zip(samples, shares, strict=True)}

@@ -11,12 +11,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
     Holds however the tests depend on one another. Holm, A simple sequentially rejective multiple test procedure,
     Scand J Stat 6, 1979.
     """
-    order = sorted(range(len(p_values)), key=lambda at: p_values[at])
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
     corrected = [0.0] * len(p_values)
-    reached = 0.0
-    for rank, at in enumerate(order):
-        reached = max(reached, min(1.0, p_values[at] * (len(p_values) - rank)))
-        corrected[at] = reached
+    running_max = 0.0
+    for rank, index in enumerate(order):
+        running_max = max(running_max, min(1.0, p_values[index] * (len(p_values) - rank)))
+        corrected[index] = running_max
     return corrected
 
 
@@ -30,31 +30,31 @@ def tie_groups(ranked: Sequence[str], different: Iterable[tuple[str, str]]) -> t
         ranked: the methods, best first; each group and the groups themselves keep this order.
         different: pairs that were told apart, in either order.
     """
-    place = {label: at for at, label in enumerate(ranked)}
-    groups = [frozenset(place)] if place else []
+    position = {label: index for index, label in enumerate(ranked)}
+    groups = [frozenset(position)] if position else []
     for pair in different:
-        split = [group for group in groups if set(pair) <= group]
-        pieces = [piece for group in split for piece in (group - {pair[0]}, group - {pair[1]})]
-        kept = [group for group in groups if group not in split]
+        violating = [group for group in groups if set(pair) <= group]
+        pieces = [piece for group in violating for piece in (group - {pair[0]}, group - {pair[1]})]
+        remaining = [group for group in groups if group not in violating]
         for piece in pieces:
-            if any(piece <= group for group in kept):
+            if any(piece <= group for group in remaining):
                 continue
-            kept = [group for group in kept if not group < piece]
-            kept.append(piece)
-        groups = kept
-    ordered = [tuple(sorted(group, key=place.__getitem__)) for group in groups]
-    return tuple(sorted(ordered, key=lambda group: [place[label] for label in group]))
+            remaining = [group for group in remaining if not group < piece]
+            remaining.append(piece)
+        groups = remaining
+    ordered = [tuple(sorted(group, key=position.__getitem__)) for group in groups]
+    return tuple(sorted(ordered, key=lambda group: [position[label] for label in group]))
 
 
 def letters(groups: Sequence[Sequence[str]]) -> dict[str, str]:
     """Label -> its groups' letters, `a` first: methods that share a letter could not be told apart."""
-    found: dict[str, str] = {}
-    for at, group in enumerate(groups):
+    letters_by_label: dict[str, str] = {}
+    for index, group in enumerate(groups):
         for label in group:
-            found[label] = found.get(label, "") + _letter(at)
-    return found
+            letters_by_label[label] = letters_by_label.get(label, "") + _letter(index)
+    return letters_by_label
 
 
-def _letter(at: int) -> str:
+def _letter(index: int) -> str:
     """a … z, then a1 … z1, a2 …"""
-    return chr(ord("a") + at % 26) + (str(at // 26) if at >= 26 else "")
+    return chr(ord("a") + index % 26) + (str(index // 26) if index >= 26 else "")

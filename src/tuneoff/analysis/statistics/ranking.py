@@ -42,23 +42,27 @@ def rank(
         candidates: labels of those that may be the best; all where it is None or names none of them.
     """
     sign = 1.0 if direction == "higher" else -1.0
-    own = {label: float(np.mean(list(seeds.values()))) for label, seeds in scores.items()}
-    among = [label for label in scores if candidates is None or label in candidates] or list(scores)
+    own_means = {label: float(np.mean(list(seeds.values()))) for label, seeds in scores.items()}
+    eligible = [label for label in scores if candidates is None or label in candidates] or list(scores)
     if len({frozenset(seeds) for seeds in scores.values()}) == 1:
-        return _ranked(own, sign, "")
-    unbeaten = [one for one in among if all((gap := _gap(scores, one, o)) is None or sign * gap >= 0 for o in among)]
+        return _ranked(own_means, sign, "")
+    unbeaten = [
+        label
+        for label in eligible
+        if all((gap := _gap(scores, label, other)) is None or sign * gap >= 0 for other in eligible)
+    ]
     if unbeaten:
-        best = max(unbeaten, key=lambda label: sign * own[label])
-        means = {label: own[label] for label in scores if scores[label].keys() == scores[best].keys()}
+        best = max(unbeaten, key=lambda label: sign * own_means[label])
+        means = {label: own_means[label] for label in scores if scores[label].keys() == scores[best].keys()}
     else:
-        shared = frozenset.intersection(*(frozenset(scores[label]) for label in among))
-        means = {label: _mean(scores[label], shared or scores[label]) for label in among}
-        best = max(among, key=lambda label: sign * means[label])
+        shared = frozenset.intersection(*(frozenset(scores[label]) for label in eligible))
+        means = {label: _mean(scores[label], shared or scores[label]) for label in eligible}
+        best = max(eligible, key=lambda label: sign * means[label])
     means = {best: means.pop(best), **means}
-    _place(scores, means)
-    means |= {label: own[label] for label in scores if label not in means}
-    apart = [label for label in among if not scores[label].keys() & scores[best].keys()]
-    means |= {label: sign * min(sign * means[label], sign * means[best]) for label in apart}
+    _add_means(scores, means)
+    means |= {label: own_means[label] for label in scores if label not in means}
+    unshared = [label for label in eligible if not scores[label].keys() & scores[best].keys()]
+    means |= {label: sign * min(sign * means[label], sign * means[best]) for label in unshared}
     return _ranked({label: means[label] for label in scores}, sign, best)
 
 
@@ -66,31 +70,31 @@ def _ranked(means: Mapping[str, float], sign: float, best: str) -> Ranking:
     return Ranking(tuple(sorted(means, key=lambda label: (-sign * means[label], label != best))), means)
 
 
-def _place(scores: Mapping[str, Scores], means: dict[str, float]) -> None:
+def _add_means(scores: Mapping[str, Scores], means: dict[str, float]) -> None:
     """Adds to the means those of methods that share a seed with one that has a mean: with the first of them."""
     while True:
-        found = {}
+        additions = {}
         for label in [label for label in scores if label not in means]:
             gaps = ((means[other], _gap(scores, label, other)) for other in means)
-            placed = next((mean + gap for mean, gap in gaps if gap is not None), None)
-            if placed is not None:
-                found[label] = placed
-        if not found:
+            mean_beside = next((mean + gap for mean, gap in gaps if gap is not None), None)
+            if mean_beside is not None:
+                additions[label] = mean_beside
+        if not additions:
             return
-        means |= found
+        means |= additions
 
 
-def _mean(own: Scores, seeds: Collection[int]) -> float:
-    return float(np.mean([own[seed] for seed in sorted(seeds)]))
+def _mean(scores: Scores, seeds: Collection[int]) -> float:
+    return float(np.mean([scores[seed] for seed in sorted(seeds)]))
 
 
 def _gap(scores: Mapping[str, Scores], one: str, other: str) -> float | None:
     """Mean of one minus that of the other, on the seeds that both have; None without any."""
-    mine, theirs = scores[one], scores[other]
-    shared = mine.keys() & theirs.keys()
+    first, second = scores[one], scores[other]
+    shared = first.keys() & second.keys()
     if not shared:
         return None
-    gap = _mean(mine, shared) - _mean(theirs, shared)
+    gap = _mean(first, shared) - _mean(second, shared)
     # Rounding must not tell equal means apart.
-    scale = max(abs(value) for value in (*mine.values(), *theirs.values()))
+    scale = max(abs(value) for value in (*first.values(), *second.values()))
     return 0.0 if abs(gap) <= 1e-12 * scale else gap

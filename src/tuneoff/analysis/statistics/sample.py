@@ -83,17 +83,21 @@ class Sample:
         # Which group is drawn by lot: were rows sorted by class, every n-th row would make the groups too alike.
         # The lot depends on the number of examples alone, so all methods leave out the same groups.
         order = np.random.default_rng(0).permutation(examples) if count < examples else np.arange(examples)
-        member = np.empty(examples, dtype=np.intp)
-        member[order] = np.arange(examples) % count
-        whole = np.asarray(statistic(np.arange(examples)), dtype=np.float64)
-        without = np.stack(
-            [np.asarray(statistic(np.flatnonzero(member != group)), dtype=np.float64) for group in range(count)], axis=1
+        group_of_example = np.empty(examples, dtype=np.intp)
+        group_of_example[order] = np.arange(examples) % count
+        full_scores = np.asarray(statistic(np.arange(examples)), dtype=np.float64)
+        leave_one_out = np.stack(
+            [
+                np.asarray(statistic(np.flatnonzero(group_of_example != group)), dtype=np.float64)
+                for group in range(count)
+            ],
+            axis=1,
         )
         # (examples / size - 1) is count - 1 where the groups are of one size.
-        factors = examples / np.bincount(member, minlength=count) - 1
-        pseudo = (whole[:, None] - without) * factors
-        pseudo += (whole - pseudo.mean(axis=1))[:, None]
-        return cls._checked(label, seeds, whole, pseudo, examples)
+        factors = examples / np.bincount(group_of_example, minlength=count) - 1
+        pseudo_values = (full_scores[:, None] - leave_one_out) * factors
+        pseudo_values += (full_scores - pseudo_values.mean(axis=1))[:, None]
+        return cls._checked(label, seeds, full_scores, pseudo_values, examples)
 
     @classmethod
     def _checked(
@@ -104,13 +108,13 @@ class Sample:
         contributions: NDArray[np.float64] | None,
         examples: int | None,
     ) -> Sample:
-        names = tuple(seeds)
-        if scores.shape != (len(names),) or not names or len(set(names)) != len(names):
-            raise ValueError(f"{label}: {len(names)} seeds {names} and scores of shape {scores.shape}")
+        seed_tuple = tuple(seeds)
+        if scores.shape != (len(seed_tuple),) or not seed_tuple or len(set(seed_tuple)) != len(seed_tuple):
+            raise ValueError(f"{label}: {len(seed_tuple)} seeds {seed_tuple} and scores of shape {scores.shape}")
         values = scores if contributions is None else contributions
         if not np.isfinite(values).all():
             raise ValueError(f"{label}: a value is not finite")
-        return cls(label, names, scores, contributions, examples)
+        return cls(label, seed_tuple, scores, contributions, examples)
 
     def __len__(self) -> int:
         return len(self.seeds)
@@ -127,13 +131,13 @@ class Sample:
 
     def at(self, seeds: Iterable[int]) -> Sample:
         """The same at some of its seeds, in that order. Raises KeyError at a seed that it lacks."""
-        rows = {seed: row for row, seed in enumerate(self.seeds)}
+        positions = {seed: position for position, seed in enumerate(self.seeds)}
         wanted = tuple(seeds)
         if wanted == self.seeds:
             return self
-        index = [rows[seed] for seed in wanted]
-        kept = None if self.contributions is None else self.contributions[index]
-        return Sample(self.label, wanted, self.scores[index], kept, self.examples)
+        index = [positions[seed] for seed in wanted]
+        contributions = None if self.contributions is None else self.contributions[index]
+        return Sample(self.label, wanted, self.scores[index], contributions, self.examples)
 
     def minus(self, other: Sample) -> Sample:
         """Paired differences at the seeds that both have (there must be one), example by example where both tell.

@@ -161,23 +161,23 @@ class Verdict:
 
     def estimate(self, label: str) -> Estimate:
         """Raises KeyError at an unknown label."""
-        for found in self.estimates:
-            if found.label == label:
-                return found
+        for entry in self.estimates:
+            if entry.label == label:
+                return entry
         raise KeyError(label)
 
     def pair(self, first: str, second: str) -> Pair:
         """How `first` stands to `second`. Raises KeyError when there is no such pair."""
-        for found in self.pairs:
-            if (found.first, found.second) == (first, second):
-                return found
-            if (found.first, found.second) == (second, first):
-                return found.turned()
+        for pair in self.pairs:
+            if (pair.first, pair.second) == (first, second):
+                return pair
+            if (pair.first, pair.second) == (second, first):
+                return pair.turned()
         raise KeyError((first, second))
 
     def tied_with(self, label: str) -> tuple[str, ...]:
         """Methods that cannot be told apart from this one, best first."""
-        others = [found.label for found in self.estimates if found.label != label]
+        others = [entry.label for entry in self.estimates if entry.label != label]
         return tuple(other for other in others if self.pair(label, other).relation == "tied")
 
 
@@ -206,8 +206,8 @@ def verdict(
     if not samples or len({sample.label for sample in samples}) != len(samples):
         raise ValueError("samples under different labels, one at least")
     ranking = ranking or rank({sample.label: sample.by_seed for sample in samples}, direction)
-    place = {label: at for at, label in enumerate(ranking.labels)}
-    ranked = sorted(samples, key=lambda sample: place.get(sample.label, len(place)))
+    position = {label: index for index, label in enumerate(ranking.labels)}
+    ranked = sorted(samples, key=lambda sample: position.get(sample.label, len(position)))
     compared = [_compare(pair, direction, level, fraction) for pair in itertools.combinations(ranked, 2)]
     tested = [pair for pair, _ in compared if pair.p is not None]
     corrected = iter(holm([pair.p for pair in tested if pair.p is not None]))
@@ -215,11 +215,12 @@ def verdict(
         (_decide(pair, None if pair.p is None else next(corrected), direction, 1 - level, seeds_required), parts)
         for pair, parts in compared
     ]
-    still_open = sum(pair.p is not None and not pair.significant for pair, _ in decided)
-    pairs = tuple(_project(pair, parts, (1 - level) / max(still_open, 1), seeds_required) for pair, parts in decided)
-    told = any(pair.relation not in ("open", "not_compared") for pair in pairs) or len(ranked) == 1
+    open_count = sum(pair.p is not None and not pair.significant for pair, _ in decided)
+    pairs = tuple(_project(pair, parts, (1 - level) / max(open_count, 1), seeds_required) for pair, parts in decided)
+    any_compared = any(pair.relation not in ("open", "not_compared") for pair in pairs) or len(ranked) == 1
     groups = tie_groups(
-        [sample.label for sample in ranked if told], [(pair.first, pair.second) for pair in pairs if pair.significant]
+        [sample.label for sample in ranked if any_compared],
+        [(pair.first, pair.second) for pair in pairs if pair.significant],
     )
     estimates = tuple(estimate(sample, fraction=fraction, level=level) for sample in ranked)
     return Verdict(direction, estimates, pairs, groups, letters(groups))
@@ -256,23 +257,23 @@ def _compare(
     """The pair before any correction, and the parts of its error (None when not compared)."""
     first, second = pair
     shared = set(first.seeds) & set(second.seeds)
-    untold = Pair(
+    not_compared = Pair(
         first.label, second.label, None, None, None, None, None, None, None, "not_compared", len(shared), None, None, ""
     )
     if not shared:
-        return replace(untold, reason="no seed that both completed"), None
+        return replace(not_compared, reason="no seed that both completed"), None
     paired = first.minus(second)
     parts = components(paired)
-    better = paired.scores if direction == "higher" else -paired.scores
-    seen = replace(
-        untold,
+    gains = paired.scores if direction == "higher" else -paired.scores
+    result = replace(
+        not_compared,
         difference=parts.mean,
         effect=_hedges(first.at(paired.seeds), second.at(paired.seeds)),
-        win_rate=float(np.mean((better > 0) + 0.5 * (better == 0))),
+        win_rate=float(np.mean((gains > 0) + 0.5 * (gains == 0))),
         examples=paired.examples,
     )
     if not parts.known:
-        return replace(seen, reason=_why_unknown(parts)), None
+        return replace(result, reason=_why_unknown(parts)), None
     if len(paired) > 1:
         test: Test = "seeds" if paired.contributions is None else "seeds and examples"
         p = parts.p_value()
@@ -280,7 +281,7 @@ def _compare(
         test, p = "mcnemar", mcnemar(first, second)
     else:
         test, p = "examples", parts.p_value()
-    return replace(seen, interval=_difference_interval(parts, level, fraction), p=p, test=test), parts
+    return replace(result, interval=_difference_interval(parts, level, fraction), p=p, test=test), parts
 
 
 def _difference_interval(parts: Components, level: float, fraction: bool) -> Interval | None:
@@ -327,20 +328,20 @@ def _project(pair: Pair, parts: Components | None, alpha: float, seeds_required:
     from scipy.special import ndtri
 
     def settles(seeds: int) -> bool:
-        at = parts.with_seeds(seeds)
-        margin = float(ndtri(POWER)) * math.sqrt(at.variance)
-        return abs(parts.mean) > margin and at.tail(abs(parts.mean) - margin) <= alpha
+        projected = parts.with_seeds(seeds)
+        margin = float(ndtri(POWER)) * math.sqrt(projected.variance)
+        return abs(parts.mean) > margin and projected.tail(abs(parts.mean) - margin) <= alpha
 
-    few, enough = max(pair.seeds, seeds_required - 1), MOST_SEEDS
-    if not settles(enough):
+    low, high = max(pair.seeds, seeds_required - 1), MOST_SEEDS
+    if not settles(high):
         limit = float(ndtri(1 - alpha / 2) + ndtri(POWER)) * math.sqrt(parts.by_example or 0.0)
         if abs(parts.mean) <= limit:
             return replace(pair, reason="no number of seeds: the test set is too small for so small a difference")
         return replace(pair, reason=f"more than {MOST_SEEDS} seeds")
-    while enough - few > 1:
-        middle = (few + enough) // 2
-        few, enough = (few, middle) if settles(middle) else (middle, enough)
-    return replace(pair, seeds_needed=enough)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if settles(middle) else (middle, high)
+    return replace(pair, seeds_needed=high)
 
 
 def _wilson(parts: Components, examples: int | None, level: float) -> tuple[float, float]:
@@ -353,9 +354,9 @@ def _wilson(parts: Components, examples: int | None, level: float) -> tuple[floa
         # Quantile² over effective number of examples.
         ratio = parts.half_width(level) ** 2 / spread
     middle = (mean + ratio / 2) / (1 + ratio)
-    reach = math.sqrt(ratio * max(spread, 0.0) + ratio**2 / 4) / (1 + ratio)
+    half_width = math.sqrt(ratio * max(spread, 0.0) + ratio**2 / 4) / (1 + ratio)
     # The mean lies within; at 0 and 1 rounding would put an end on its other side.
-    return max(min(middle - reach, mean), 0.0), min(max(middle + reach, mean), 1.0)
+    return max(min(middle - half_width, mean), 0.0), min(max(middle + half_width, mean), 1.0)
 
 
 def _normal(level: float) -> float:
