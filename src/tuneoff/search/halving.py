@@ -50,21 +50,21 @@ def rungs(protocol: Protocol) -> tuple[Rung, ...]:
         return ()
     if search.prune == "none":
         return (Rung(search.trials, None),)
-    whole = _most_steps(protocol)
-    if whole is None:
+    full_steps = _most_steps(protocol)
+    if full_steps is None:
         message = "halving needs to know the steps of a search trial: set protocol.search.max_steps, e.g. to 200"
         raise StudyError([Problem(WHERE, message)])
-    fewest = max(FEWEST_STEPS, 2 * (protocol.warmup_steps or 0))
+    min_steps = max(FEWEST_STEPS, 2 * (protocol.warmup_steps or 0))
     count = 1
-    while search.trials >> count and whole >> count >= fewest:
+    while search.trials >> count and full_steps >> count >= min_steps:
         count += 1
     if count == 1:
         message = (
-            f"halving takes 2 trials and {2 * fewest} steps at least, and the search has "
-            f"{search.trials} and {whole}: give it more, or set {WHERE}=none"
+            f"halving takes 2 trials and {2 * min_steps} steps at least, and the search has "
+            f"{search.trials} and {full_steps}: give it more, or set {WHERE}=none"
         )
         raise StudyError([Problem(WHERE, message)])
-    return tuple(Rung(search.trials >> index, whole >> (count - 1 - index)) for index in range(count))
+    return tuple(Rung(search.trials >> index, full_steps >> (count - 1 - index)) for index in range(count))
 
 
 def check_rows(protocol: Protocol, rows: int) -> None:
@@ -76,13 +76,13 @@ def check_rows(protocol: Protocol, rows: int) -> None:
     search = protocol.search
     if search is None or search.prune == "none":
         return
-    counted = rungs(protocol)[-1].steps
+    required = rungs(protocol)[-1].steps
     epochs = search.epochs or protocol.epochs
-    found = _steps(rows, epochs, protocol)
-    if counted is not None and found < counted:
+    steps = _steps(rows, epochs, protocol)
+    if required is not None and steps < required:
         message = (
-            f"halving counts on {counted:,} steps of a search trial, but {rows:,} training rows give {found:,} in "
-            f"{epochs} epoch{'s' if epochs != 1 else ''}: set protocol.search.max_steps to {found} or less"
+            f"halving counts on {required:,} steps of a search trial, but {rows:,} training rows give {steps:,} in "
+            f"{epochs} epoch{'s' if epochs != 1 else ''}: set protocol.search.max_steps to {steps} or less"
         )
         raise StudyError([Problem(WHERE, message)])
 

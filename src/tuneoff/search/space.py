@@ -155,8 +155,8 @@ def spaces(study: StudySpec) -> dict[str, Space]:
     """What is searched of each row, by label; rows of which nothing is searched are left out."""
     if study.protocol.search is None:
         return {}
-    found = {label: space(row, study.protocol.learning_rate) for label, row in study.methods.items()}
-    return {label: dimensions for label, dimensions in found.items() if dimensions}
+    by_label = {label: space(row, study.protocol.learning_rate) for label, row in study.methods.items()}
+    return {label: dimensions for label, dimensions in by_label.items() if dimensions}
 
 
 def space(row: MethodSpec, rate_for_all: float | None = None) -> Space:
@@ -166,10 +166,10 @@ def space(row: MethodSpec, rate_for_all: float | None = None) -> Space:
         return ()
     dimensions = []
     if rate_for_all is None:
-        own = method.learning_rate
-        center = row.learning_rate or own.center
+        default_range = method.learning_rate
+        center = row.learning_rate or default_range.center
         # A range of its own that a row's rate lies outside of reaches as far as that rate.
-        widest = Candidates(low=min(own.low, center), high=max(own.high, center))
+        widest = Candidates(low=min(default_range.low, center), high=max(default_range.high, center))
         candidates = row.search.get(LEARNING_RATE, widest)
         dimensions.append(_dimension(LEARNING_RATE, candidates, center))
     defaults = {key: field.default for key, field in method.Options.model_fields.items()}
@@ -179,24 +179,26 @@ def space(row: MethodSpec, rate_for_all: float | None = None) -> Space:
     return tuple(dimensions)
 
 
-def _dimension(name: str, candidates: Candidates, wanted: Any) -> Dimension:
-    """`wanted` is tried first where it is one of the candidates, else the middle one."""
+def _dimension(name: str, candidates: Candidates, preferred: Any) -> Dimension:
+    """Returns a dimension whose first value is `preferred` where that is a candidate, else the middle candidate."""
     if candidates.choices is not None:
         choices = candidates.choices
         if all(is_number(choice) for choice in choices):
             choices = tuple(sorted(choices))
-        same = [
-            choice for choice in choices if choice == wanted and isinstance(choice, bool) == isinstance(wanted, bool)
+        matches = [
+            choice
+            for choice in choices
+            if choice == preferred and isinstance(choice, bool) == isinstance(preferred, bool)
         ]
-        return Dimension(name, same[0] if same else choices[(len(choices) - 1) // 2], choices)
+        return Dimension(name, matches[0] if matches else choices[(len(choices) - 1) // 2], choices)
     assert candidates.low is not None
     assert candidates.high is not None
     low, high, log = candidates.low, candidates.high, candidates.log
     if name == LEARNING_RATE:
         low, high, log = float(low), float(high), True
-    made = Dimension(name, None, (), low, high, log)
-    inside = is_number(wanted) and low <= wanted <= high
-    return replace(made, first=wanted if inside else made.at(0.5))
+    dimension = Dimension(name, None, (), low, high, log)
+    inside = is_number(preferred) and low <= preferred <= high
+    return replace(dimension, first=preferred if inside else dimension.at(0.5))
 
 
 def is_number(value: Any) -> bool:
@@ -250,14 +252,14 @@ def _spread(space: Space, index: int, seed: int) -> Values:
     ratio = 2.0
     for _ in range(60):
         ratio = (1 + ratio) ** (1 / (len(space) + 1))
-    chance = random.Random(_seed(seed))
-    shifts = [chance.random() for _ in space]
+    rng = random.Random(_seed(seed))
+    shifts = [rng.random() for _ in space]
     start = [dimension.share(dimension.first) for dimension in space]
-    left = index
+    remaining = index
     for number in itertools.count(1):
-        point = [(shift + number * ratio ** -(place + 1)) % 1.0 for place, shift in enumerate(shifts)]
-        left -= max(abs(one - other) for one, other in zip(point, start, strict=True)) > 0.5 / SPREAD
-        if left == 0:
+        point = [(shift + number * ratio ** -(axis + 1)) % 1.0 for axis, shift in enumerate(shifts)]
+        remaining -= max(abs(coordinate - other) for coordinate, other in zip(point, start, strict=True)) > 0.5 / SPREAD
+        if remaining == 0:
             break
     return {dimension.name: dimension.at(share) for dimension, share in zip(space, point, strict=True)}
 
@@ -267,12 +269,12 @@ def _ask(space: Space, history: Sequence[Outcome], seed: int, sampler: Sampler) 
     import optuna
 
     with _quiet():
-        made: optuna.samplers.BaseSampler = (
+        optuna_sampler: optuna.samplers.BaseSampler = (
             optuna.samplers.RandomSampler(seed)
             if sampler == "random"
             else optuna.samplers.TPESampler(seed=seed, n_startup_trials=1, multivariate=len(space) > 1)
         )
-        study = optuna.create_study(direction="maximize", sampler=made)
+        study = optuna.create_study(direction="maximize", sampler=optuna_sampler)
         distributions = {dimension.name: dimension.distribution() for dimension in space}
         for outcome in history:
             params = {
@@ -280,8 +282,8 @@ def _ask(space: Space, history: Sequence[Outcome], seed: int, sampler: Sampler) 
             }
             score = -math.inf if outcome.score is None else outcome.score
             study.add_trial(optuna.trial.create_trial(params=params, distributions=distributions, value=score))
-        asked = study.ask(distributions).params
-    return {d.name: d.choices[asked[d.name]] if d.choices else d.fit(asked[d.name]) for d in space}
+        suggested = study.ask(distributions).params
+    return {d.name: d.choices[suggested[d.name]] if d.choices else d.fit(suggested[d.name]) for d in space}
 
 
 @contextmanager
@@ -297,29 +299,29 @@ def _quiet() -> Iterator[None]:
         optuna.logging.set_verbosity(before)
 
 
-def _untried(space: Space, tried: Sequence[Values], chance: random.Random) -> Values:
+def _untried(space: Space, tried: Sequence[Values], rng: random.Random) -> Values:
     """A configuration of a space that is nearly exhausted, or whose values are too near one another to round."""
     if size(space) < math.inf:
-        each = [d.choices or range(int(d.low), int(d.high) + 1) for d in space]
+        values_per_dimension = [d.choices or range(int(d.low), int(d.high) + 1) for d in space]
         names = [d.name for d in space]
-        left = [
+        untried = [
             v
-            for combination in itertools.product(*each)
+            for combination in itertools.product(*values_per_dimension)
             if (v := dict(zip(names, combination, strict=True))) not in tried
         ]
-        return chance.choice(left)
-    return {d.name: d.at(chance.random()) if d.size < math.inf else chance.uniform(d.low, d.high) for d in space}
+        return rng.choice(untried)
+    return {d.name: d.at(rng.random()) if d.size < math.inf else rng.uniform(d.low, d.high) for d in space}
 
 
 def best(history: Sequence[Outcome]) -> int | None:
     """Position of the best outcome: highest rung, greatest score, then least loss, then first; None where none
     completed. A configuration that failed in a rung is not chosen for what it did in a lower one."""
-    lost = [outcome for outcome in history if outcome.score is None]
+    failed = [outcome for outcome in history if outcome.score is None]
     ranked = [
         (outcome.rung, outcome.merit, -index)
         for index, outcome in enumerate(history)
         if outcome.score is not None
-        and not any(later.rung > outcome.rung and later.values == outcome.values for later in lost)
+        and not any(later.rung > outcome.rung and later.values == outcome.values for later in failed)
     ]
     return -max(ranked)[2] if ranked else None
 
