@@ -141,17 +141,17 @@ class Forecaster:
         begun = time.monotonic()
         trial, search_trial = self._pair(asking.label)
         ways: tuple[How, ...] = ("probed", "counted") if asking.how == "probed" else ("counted",)
-        found = self._unknown(trial)
+        row_forecast = self._unknown(trial)
         missing: dict[str, str] = {}
         for way in ways:
             try:
-                found = self._ask(trial, search_trial, way)
-                missing |= found.missing
+                row_forecast = self._ask(trial, search_trial, way)
+                missing |= row_forecast.missing
                 break
             except TuneoffError as error:
                 missing |= _lacking(error, search_trial) if way == "counted" else {"probed": _reason(error)}
-        told = {"trial": trial.id, "missing": missing, "forecast_seconds": time.monotonic() - begun}
-        return found.model_copy(update=told)
+        update = {"trial": trial.id, "missing": missing, "forecast_seconds": time.monotonic() - begun}
+        return row_forecast.model_copy(update=update)
 
     def _count(self, labels: Sequence[str]) -> dict[str, RowForecast]:
         """The counts of many rows, made by one process.
@@ -187,10 +187,10 @@ class Forecaster:
         try:
             if way == "probed":
                 return self.executor.forecast(trial, search_trial, memory_limit_bytes=self.memory_limit_bytes)
-            (found,) = self.executor.count([(trial, search_trial)], memory_limit_bytes=self.memory_limit_bytes)
-            if isinstance(found, TuneoffError):
-                raise found
-            return found
+            (row_forecast,) = self.executor.count([(trial, search_trial)], memory_limit_bytes=self.memory_limit_bytes)
+            if isinstance(row_forecast, TuneoffError):
+                raise row_forecast
+            return row_forecast
         except (SourceError, DataError) as error:
             self._out_of_reach[way] = error.message
             raise
@@ -254,15 +254,17 @@ def foretell(
     listener = listener or (lambda _: None)
     before = kept(store)
     rows = dict(before.rows) if before is not None else {}
-    new = [label for label in to_come.labels if label not in rows]
-    if new and not (seen is not None and _is_short(to_come, seen)):
-        added = to_come.only(new)
-        made = _rows_of_a_run(Forecaster(executor, added, listener=listener), new, _heaviest(added, seen), probe)
-        if made:
-            rows |= made
-            found = added.total(rows)
+    new_labels = [label for label in to_come.labels if label not in rows]
+    if new_labels and not (seen is not None and _is_short(to_come, seen)):
+        added = to_come.only(new_labels)
+        new_rows = _rows_of_a_run(
+            Forecaster(executor, added, listener=listener), new_labels, _heaviest(added, seen), probe
+        )
+        if new_rows:
+            rows |= new_rows
+            added_forecast = added.total(rows)
             with suppress(StoreError):  # a full disk: the run will say so itself
-                store.write_forecast(found if before is None else together(before, found))
+                store.write_forecast(added_forecast if before is None else together(before, added_forecast))
     if to_come.labels and rows.keys() >= set(to_come.labels):
         listener(to_come.total(rows))
 
@@ -288,24 +290,26 @@ def together(before: StudyForecast, added: StudyForecast) -> StudyForecast:
     )
 
 
-def _is_short(to_come: ToCome, seen: Inspection) -> bool:
+def _is_short(to_come: ToCome, inspection: Inspection) -> bool:
     """Whether trials compute so little that they are over before a forecast is, by parameters, rows and most tokens."""
-    if seen.data is None:
+    if inspection.data is None:
         return False
-    rows = {split: found["rows"] for split, found in seen.data["splits"].items()}
+    rows = {split: summary["rows"] for split, summary in inspection.data["splits"].items()}
     weights = {
-        trial.label: sum(seen.trials[trial.id]["total_parameters"].values())
+        trial.label: sum(inspection.trials[trial.id]["total_parameters"].values())
         for trial in to_come.verdict
-        if seen.trials.get(trial.id)
+        if inspection.trials.get(trial.id)
     }
     total = 0.0
     for trial in (*to_come.verdict, *to_come.search):
         protocol = trial.protocol
-        trained = protocol.epochs * min(rows["train"], protocol.train_rows or rows["train"])
-        trained = min(trained, protocol.max_steps * protocol.batch_size) if protocol.max_steps else trained
-        read = protocol.epochs * protocol.evaluations_per_epoch * rows.get("validation", 0) + rows.get("test", 0)
+        trained_rows = protocol.epochs * min(rows["train"], protocol.train_rows or rows["train"])
+        trained_rows = (
+            min(trained_rows, protocol.max_steps * protocol.batch_size) if protocol.max_steps else trained_rows
+        )
+        read_rows = protocol.epochs * protocol.evaluations_per_epoch * rows.get("validation", 0) + rows.get("test", 0)
         # Two operations for a weight and a token forward, twice that backward.
-        tokens = protocol.max_length * (3 * trained + read) + WRITING * _written(trial, rows)
+        tokens = protocol.max_length * (3 * trained_rows + read_rows) + WRITING * _written(trial, rows)
         total += 2 * weights.get(trial.label, 0) * tokens
     return total < SHORT_OPERATIONS
 
@@ -322,10 +326,10 @@ def _written(trial: TrialSpec, rows: Mapping[str, int]) -> int:
     return task.target_room * (tests * rows.get("test", 0) + validations * rows.get("validation", 0))
 
 
-def _heaviest(to_come: ToCome, seen: Inspection | None) -> str | None:
+def _heaviest(to_come: ToCome, inspection: Inspection | None) -> str | None:
     """The row that trains the most parameters, which is the likeliest not to fit; the first one where that is not
     known, and None where no row trains."""
-    counts = seen.trials if seen is not None else {}
+    counts = inspection.trials if inspection is not None else {}
 
     def trained(trial: TrialSpec) -> int:
         return sum(counts[trial.id]["trainable_parameters"].values()) if trial.id in counts else 0
@@ -358,34 +362,36 @@ def _rows_of_a_run(
         rows |= forecaster.rows(rest, probe=False)
     # Rows on several devices are never probed.
     devices = {trial.label: trial.devices for trial in to_come.verdict}
-    alone = [label for label in labels if devices[label] == 1]
-    if not probe or not alone:
+    single_device = [label for label in labels if devices[label] == 1]
+    if not probe or not single_device:
         return rows
-    trains = sorted((rows[label] for label in alone if rows[label].train_seconds is not None), key=_train_seconds)
-    if not trains:
+    trained = sorted(
+        (rows[label] for label in single_device if rows[label].train_seconds is not None), key=_train_seconds
+    )
+    if not trained:
         # Of a model that cannot be counted, steps that are run tell nevertheless.
         return forecaster.rows(labels, probe=True)
-    middle = trains[len(trains) // 2]
-    probed = forecaster.row(Asking(middle.label, 1, 1, "probed"))
+    median = trained[len(trained) // 2]
+    probed = forecaster.row(Asking(median.label, 1, 1, "probed"))
     if probed.how != "probed" or not probed.seconds:
-        return {**rows, middle.label: probed}
-    rest = [label for label in alone if rows[label].how == "counted" and label != middle.label]
-    rows |= {label: corrected(rows[label], middle, probed) for label in rest}
-    rows[middle.label] = probed
+        return {**rows, median.label: probed}
+    rest = [label for label in single_device if rows[label].how == "counted" and label != median.label]
+    rows |= {label: corrected(rows[label], median, probed) for label in rest}
+    rows[median.label] = probed
     seconds = to_come.total(rows).total_seconds
     if seconds is None or seconds >= PAYS * max(PROBE_SECONDS, probed.forecast_seconds) * len(rest):
         rows |= forecaster.rows(rest, probe=True)
     return rows
 
 
-def _pays(to_come: ToCome, first: RowForecast, rows: int, probe: bool) -> bool:
+def _pays(to_come: ToCome, first: RowForecast, row_count: int, probe: bool) -> bool:
     """Whether forecasting so many rows takes little beside running them, if all are like one that was counted."""
     if first.trial_seconds is None or first.fits is False:
         return True
     trials = sum(trial.learning_rate is not None for trial in to_come.verdict)
     expected = first.trial_seconds * trials + sum(map(first.search_trial_seconds, to_come.search_shares))
-    own = max(0.0, first.forecast_seconds - COUNT_SECONDS)
-    cost = 2 * COUNT_SECONDS + own * rows + (PROBE_SECONDS + PROBE_COUNTS * own if probe else 0.0)
+    per_row = max(0.0, first.forecast_seconds - COUNT_SECONDS)
+    cost = 2 * COUNT_SECONDS + per_row * row_count + (PROBE_SECONDS + PROBE_COUNTS * per_row if probe else 0.0)
     return expected / TOO_HIGH >= PAYS * cost
 
 

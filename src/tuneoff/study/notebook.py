@@ -26,11 +26,11 @@ def bar(total: int, wanted: bool) -> Iterator[Listener]:
     from rich.progress import Progress as Bars
 
     # No markup: labels are somebody's text.
-    told = TextColumn("{task.description}", markup=False)
-    with Bars(BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), told) as bars:
+    text_column = TextColumn("{task.description}", markup=False)
+    with Bars(BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), text_column) as bars:
         task = bars.add_task("preparing", total=total)
 
-        def hear(progress: Progress) -> None:
+        def listen(progress: Progress) -> None:
             name = f"{progress.trial.label} seed {progress.trial.seed}"
             if progress.kind in ("ended", "skipped"):
                 bars.update(
@@ -42,4 +42,4 @@ def bar(total: int, wanted: bool) -> Iterator[Listener]:
             elif progress.kind == "started":
                 bars.update(task, description=name)
 
-        yield hear
+        yield listen

@@ -86,8 +86,8 @@ class Study:
     def default_folder(self) -> Path:
         """`runs/NAME-xxxxxx`: one for each question, its rows and its seeds. A re-run continues where it stopped, and a
         folder's report is of what was asked for."""
-        asked = [question(self.spec), selection(self.spec)]
-        return Path("runs") / f"{self.spec.name}-{content_hash(asked)[:6]}"
+        identity = [question(self.spec), selection(self.spec)]
+        return Path("runs") / f"{self.spec.name}-{content_hash(identity)[:6]}"
 
     def plan(self) -> list[TrialSpec]:
         """The trials of the verdict, without looking at weights; local files are read for their fingerprints only.
@@ -110,9 +110,9 @@ class Study:
     @property
     def chosen(self) -> dict[str, dict[str, Any]]:
         """label -> what the search chose: option or `learning_rate` -> value. Empty before a search is over."""
-        place = StudyStore(self.folder) if self.folder is not None else None
-        found = recorded(place) if place is not None and place.is_there else None
-        rows = found["rows"] if found is not None else {}
+        store = StudyStore(self.folder) if self.folder is not None else None
+        search = recorded(store) if store is not None and store.is_there else None
+        rows = search["rows"] if search is not None else {}
         return {label: row["choice"] for label, row in rows.items() if row["choice"] and label in self.spec.methods}
 
     def inspect(self, trials: list[TrialSpec] | None = None, *, require_data: bool = False) -> Inspection:
@@ -146,13 +146,13 @@ class Study:
         to_come = ToCome(self.plan(), self.plan_search())
         early.refuse_study(self.spec, to_come.verdict, required=False)
         with self._executor() as executor:
-            seen = executor.inspect(self.spec, to_come.verdict, False)
-            if seen.data is None:
-                return seen, None
-            found = forecast_planner.forecast(
+            inspection = executor.inspect(self.spec, to_come.verdict, False)
+            if inspection.data is None:
+                return inspection, None
+            forecast = forecast_planner.forecast(
                 executor, to_come, probe=probe, memory_limit_bytes=memory_limit, listener=listener
             )
-        return seen, found
+        return inspection, forecast
 
     def run(
         self,
@@ -182,40 +182,40 @@ class Study:
         self.folder = Path(out) if out is not None else self.default_folder
         if listener is None:
             total = len(self.plan_search()) + len(self.spec.methods) * len(self.spec.protocol.seeds)
-            with notebook.bar(total, notebook.in_notebook() if progress is None else progress) as shown:
-                return self.run(out, shown, probe=probe, foretell=foretell)
-        prints = self._fingerprints()
-        place = StudyStore(self.folder)
-        relatives = place.relatives if out is None else []
-        search = Search(self.spec, prints, place)
+            with notebook.bar(total, notebook.in_notebook() if progress is None else progress) as bar_listener:
+                return self.run(out, bar_listener, probe=probe, foretell=foretell)
+        fingerprints = self._fingerprints()
+        folder_store = StudyStore(self.folder)
+        relatives = folder_store.relatives if out is None else []
+        search = Search(self.spec, fingerprints, folder_store)
         outlets = Outlets(self.spec.trackers)
         listener = outlets.follow(listener)
-        with place.lock(), self._executor() as executor, outlets:
-            place.set_aside_damage()
-            place.check(self.spec)
+        with folder_store.lock(), self._executor() as executor, outlets:
+            folder_store.set_aside_damage()
+            folder_store.check(self.spec)
             # Looked at before anything is written, so that a study that cannot be leaves nothing to clean up.
-            sought = search.missing()
-            self._planned = trials = plan(self.spec, prints, search.chosen)
-            place.adopt(self.spec, trials, relatives)
-            seen = None
-            if missing := [trial for trial in trials if place.trial(trial.id).finished_record() is None]:
+            search_trials = search.missing()
+            self._planned = trials = plan(self.spec, fingerprints, search.chosen)
+            folder_store.adopt(self.spec, trials, relatives)
+            inspection = None
+            if missing := [trial for trial in trials if folder_store.trial(trial.id).finished_record() is None]:
                 early.refuse_study(self.spec, missing, required=True)
-                seen = executor.inspect(self.spec, missing, require_data=True)
-                missing += _repeat_changed(place, trials, seen, listener)
-            if sought:
+                inspection = executor.inspect(self.spec, missing, require_data=True)
+                missing += _repeat_changed(folder_store, trials, inspection, listener)
+            if search_trials:
                 # The search's share of the data may be too small where the whole is not.
-                search.check(executor.inspect(search.study_of_trials(), sought, require_data=True))
-            if not place.is_there:
+                search.check(executor.inspect(search.study_of_trials(), search_trials, require_data=True))
+            if not folder_store.is_there:
                 # What is to come, until the search chooses; a search that goes on leaves what was chosen before.
                 StudyStore.create(self.folder, self.spec, trials)
-            outlets.open(place)
-            to_come = ToCome(missing, self._search_to_come(search) if sought else [])
-            forecast_planner.foretell(executor, place, to_come, seen, probe=probe, listener=foretell)
+            outlets.open(folder_store)
+            to_come = ToCome(missing, self._search_to_come(search) if search_trials else [])
+            forecast_planner.foretell(executor, folder_store, to_come, inspection, probe=probe, listener=foretell)
             search.run(executor, listener, relatives)
-            self._planned = trials = plan(self.spec, prints, search.chosen)
+            self._planned = trials = plan(self.spec, fingerprints, search.chosen)
             store = StudyStore.create(self.folder, self.spec, [*trials, *search.others()])
             store.adopt(self.spec, trials, relatives)
-            contents = dict(seen.contents) if seen is not None else {}
+            contents = dict(inspection.contents) if inspection is not None else {}
             expecting = [trial.model_copy(update={"contents": contents}) for trial in trials]
             self._run_verdict(store, expecting, search.hopeless, executor, listener)
             outlets.artifacts(self.report)
@@ -224,13 +224,13 @@ class Study:
     def _search_to_come(self, search: Search) -> list[TrialSpec]:
         """A trial for each that the search has still to run, as far as can be told; see `plan_search`."""
         done = Counter({label: len(row.records) for label, row in search.rows.items()})
-        left = []
+        remaining = []
         for trial in self.plan_search():
             if done[trial.label] > 0:
                 done[trial.label] -= 1
             else:
-                left.append(trial)
-        return left
+                remaining.append(trial)
+        return remaining
 
     def _run_verdict(
         self,
@@ -241,15 +241,15 @@ class Study:
         listener: Listener,
     ) -> None:
         """Runs the trials, those aside whose search found nothing; these get a record that says so."""
-        lost = [
+        hopeless_trials = [
             trial for trial in trials if trial.label in hopeless and store.trial(trial.id).finished_record() is None
         ]
-        for trial in lost:
+        for trial in hopeless_trials:
             record = TrialRecord(spec=trial, status=Status.FAILED, cause=hopeless[trial.label])
             store.trial(trial.id).begin_attempt()
             store.trial(trial.id).write_record(record)
             listener(Progress("ended", trial, record=record))
-        executor.run(store, [trial for trial in trials if trial not in lost], listener)
+        executor.run(store, [trial for trial in trials if trial not in hopeless_trials], listener)
 
     def records(self) -> list[TrialRecord]:
         """The records there are of the rows and seeds asked for; not those of the search.
@@ -257,8 +257,8 @@ class Study:
         Raises:
             StoreError: if the study has not been run.
         """
-        wanted = {trial.id for trial in self._planned}
-        return [record for record in self._store().records() if not wanted or record.spec.id in wanted]
+        asked_ids = {trial.id for trial in self._planned}
+        return [record for record in self._store().records() if not asked_ids or record.spec.id in asked_ids]
 
     @property
     def asked(self) -> Asked | None:
@@ -311,7 +311,7 @@ class Study:
         from tuneoff.report.advice import advise
 
         costs = {"memory": max_memory, "time": max_train_time, "stored": max_stored, "latency": max_latency}
-        least, most = ([f"{name}={value}" for name, value in (of or {}).items()] for of in (at_least, at_most))
+        least, most = ([f"{name}={value}" for name, value in (bounds or {}).items()] for bounds in (at_least, at_most))
         return advise(self._store(), costs, least, most, metric, prefer, tuple(pareto), self.asked)
 
     def export(self, trial: str, out: str | Path, *, merged: bool = False) -> Path:
@@ -360,9 +360,9 @@ class Study:
         from tuneoff import report
         from tuneoff.report import terminal
 
-        found = report.summary(self._store(), self.asked)
-        yield terminal.table(found, options.max_width)
-        yield Text(found["answer"]["text"])
+        summary = report.summary(self._store(), self.asked)
+        yield terminal.table(summary, options.max_width)
+        yield Text(summary["answer"]["text"])
 
     def _repr_html_(self) -> str:
         import io
@@ -382,17 +382,17 @@ class Study:
         names, of its base model and its rows, from the folder that it was run from.
         """
         store = self._store()
-        place, origin = store.find_trial(trial), store.origin()
+        trial_store, origin = store.find_trial(trial), store.origin()
         paths = {key: str(Path(value).resolve()) for key, value in payload.items() if key in ("file", "out")}
         if "out" in paths:
             self.refuse_overwriting(paths["out"])
         if verb == "export":
-            early.refuse_export(place, Path(payload["out"]), payload["merged"])
+            early.refuse_export(trial_store, Path(payload["out"]), payload["merged"])
         if verb == "predict":
-            early.rows_to_predict(place, paths["file"])
-        where = {"folder": str(place.folder.resolve()), "origin": str(origin) if origin is not None else None}
+            early.rows_to_predict(trial_store, paths["file"])
+        context = {"folder": str(trial_store.folder.resolve()), "origin": str(origin) if origin is not None else None}
         with self._executor() as executor:
-            return executor.call(verb, {**where, "device": self.device, **payload, **paths})
+            return executor.call(verb, {**context, "device": self.device, **payload, **paths})
 
     def refuse_overwriting(self, out: str | Path, *read: Path) -> None:
         """Lets only pass what would replace nothing that is read: these files, and the study's own, its rows and its
@@ -412,11 +412,11 @@ class Study:
         references = [part.source for part in (data.train, data.validation, data.test) if part is not None]
         if not self.spec.model.random_weights:
             references.append(self.spec.model.source)
-        prints: dict[str, str] = {}
+        fingerprints: dict[str, str] = {}
         for reference in references:
-            if found := sources.fingerprint(reference):
-                prints[reference] = found
-        return prints
+            if fingerprint := sources.fingerprint(reference):
+                fingerprints[reference] = fingerprint
+        return fingerprints
 
     def _store(self) -> StudyStore:
         if self.folder is None:
@@ -430,7 +430,7 @@ class Study:
 
 
 def _repeat_changed(
-    place: StudyStore, trials: Iterable[TrialSpec], seen: Inspection, listener: Listener
+    store: StudyStore, trials: Iterable[TrialSpec], inspection: Inspection, listener: Listener
 ) -> list[TrialSpec]:
     """Sets aside finished trials that loaded something else than is there now, and returns them.
 
@@ -438,13 +438,13 @@ def _repeat_changed(
     """
     changed = []
     for trial in trials:
-        record = place.trial(trial.id).finished_record()
+        record = store.trial(trial.id).finished_record()
         if record is None or record.spec.fingerprints is None:
             continue
-        if any(seen.contents.get(name, content) != content for name, content in record.contents.items()):
+        if any(inspection.contents.get(name, content) != content for name, content in record.contents.items()):
             message = "rows or base model have moved on since it was run; it is set aside and run again"
             finding = {"kind": "finding", "name": "changed_content", "message": message}
             listener(Progress("event", trial, event=finding))
-            place.trial(trial.id).begin_attempt(again=True)
+            store.trial(trial.id).begin_attempt(again=True)
             changed.append(trial)
     return changed
