@@ -23,7 +23,7 @@ _POLL_SECONDS = 60.0
 
 
 class EnergyMeter:
-    """Joules between `start` and `stop`; several such stretches add up.
+    """Measures joules between `start` and `stop`; several such periods add up.
 
     Args:
         device: where the model is.
@@ -55,7 +55,7 @@ class EnergyMeter:
             gpu, reason = nvml_devices.connect(name, nvml)
             self._use("nvml", _Nvml(gpu) if gpu else None, reason)
         else:
-            domains, reason = _rapl_domains(powercap)
+            domains, reason = _find_rapl_domains(powercap)
             self._use("rapl", _Rapl(domains) if domains else None, reason)
 
     def _use(self, source: str, counter: _Nvml | _Rapl | None, reason: str) -> None:
@@ -71,7 +71,7 @@ class EnergyMeter:
 
     @property
     def joules(self) -> float | None:
-        """Joules of all finished stretches, or None (see `missing_reason`)."""
+        """Returns the joules of all finished periods, or None (see `missing_reason`)."""
         if self._counter is None:
             return None
         if not self._measured:
@@ -80,7 +80,7 @@ class EnergyMeter:
         return self._joules
 
     def start(self) -> None:
-        """Begins a stretch.
+        """Begins a period.
 
         Raises:
             RuntimeError: if one is running.
@@ -95,7 +95,7 @@ class EnergyMeter:
             self._thread.start()
 
     def stop(self) -> None:
-        """Ends the stretch; without one it does nothing."""
+        """Ends the period; does nothing where none is running."""
         if not self._running:
             return
         self._running = False
@@ -145,12 +145,12 @@ class _Nvml:
         self._last = 0.0
 
     def advance(self) -> float:
-        """Joules since the last call. Raises OSError where the device does not say."""
-        now = self._gpu.joules()
-        if now is None:
+        """Returns the joules since the last call; raises OSError where the device does not report them."""
+        joules = self._gpu.joules()
+        if joules is None:
             raise OSError("this device has no energy counter")
-        before, self._last = self._last, now
-        return now - before
+        last_joules, self._last = self._last, joules
+        return joules - last_joules
 
 
 class _Rapl:
@@ -163,17 +163,17 @@ class _Rapl:
         self._last = dict.fromkeys(domains, 0)
 
     def advance(self) -> float:
-        """Joules since the last call, one wrap of each counter undone. Raises OSError or ValueError."""
+        """Returns the joules since the last call, one wrap of each counter undone; raises OSError or ValueError."""
         microjoules = 0
-        for domain, before in self._last.items():
-            now = int((domain / "energy_uj").read_text())
-            microjoules += now - before if now >= before else now - before + self._ranges[domain]
-            self._last[domain] = now
+        for domain, last_count in self._last.items():
+            count = int((domain / "energy_uj").read_text())
+            microjoules += count - last_count if count >= last_count else count - last_count + self._ranges[domain]
+            self._last[domain] = count
         return microjoules / 1e6
 
 
-def _rapl_domains(powercap: Path) -> tuple[list[Path], str]:
-    """Readable packages and memory domains, or an empty list and the reason.
+def _find_rapl_domains(powercap: Path) -> tuple[list[Path], str]:
+    """Returns the readable packages and memory domains, or an empty list and the reason.
 
     `psys` and a package's `core` and `uncore` are left out: they count again what packages count.
     """
@@ -181,15 +181,15 @@ def _rapl_domains(powercap: Path) -> tuple[list[Path], str]:
         folders = sorted(folder for folder in powercap.iterdir() if re.match(r"intel-rapl:\d", folder.name))
     except OSError:
         folders = []
-    found = []
+    domains = []
     for folder in folders:
         try:
             if re.match(r"package|dram", (folder / "name").read_text()):
                 int((folder / "energy_uj").read_text())
                 int((folder / "max_energy_range_uj").read_text())
-                found.append(folder)
+                domains.append(folder)
         except PermissionError:
             return [], f"{folder / 'energy_uj'} may be read by root only"
         except (OSError, ValueError) as error:
             return [], f"{folder} cannot be read: {error}"
-    return found, "" if found else "this machine shows no energy counter (no RAPL, or a virtual machine)"
+    return domains, "" if domains else "this machine shows no energy counter (no RAPL, or a virtual machine)"

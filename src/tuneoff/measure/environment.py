@@ -22,23 +22,23 @@ if TYPE_CHECKING:
 PACKAGES = ("tuneoff", "torch", "transformers", "peft", "tokenizers", "numpy", "safetensors", "datasets")
 """Packages whose versions are recorded, where they are installed."""
 
-_PACKAGE = Path(__file__).resolve().parents[1]
+_PACKAGE_FOLDER = Path(__file__).resolve().parents[1]
 
-_GIT_SECONDS = 2.0
+_GIT_TIMEOUT_SECONDS = 2.0
 
 # Full float32 products of this size are off by about 3e-7; TF32 and bf16 by 3e-4 to 3e-3.
 _FULL_PRECISION_ERROR = 1e-5
 
 
 @cache
-def source_commit(folder: Path = _PACKAGE) -> str | None:
-    """The git commit of tuneoff's source, with '+dirty' where its package has changes; None outside a checkout.
+def source_commit(folder: Path = _PACKAGE_FOLDER) -> str | None:
+    """Returns the git commit of tuneoff's source, with '+dirty' where its package has changes; None outside a checkout.
 
     Installed copies inside somebody else's repository are no checkout: the package's files must be tracked.
     """
-    if _git(folder, "ls-files", "--error-unmatch", "__init__.py") is None:
+    if _run_git(folder, "ls-files", "--error-unmatch", "__init__.py") is None:
         return None
-    status = _git(folder, "status", "--porcelain=v2", "--branch", "--untracked-files=normal", "--", ".")
+    status = _run_git(folder, "status", "--porcelain=v2", "--branch", "--untracked-files=normal", "--", ".")
     if status is None:
         return None
     lines = status.splitlines()
@@ -48,40 +48,40 @@ def source_commit(folder: Path = _PACKAGE) -> str | None:
     return commit + ("+dirty" if any(not line.startswith("#") for line in lines) else "")
 
 
-def _git(folder: Path, *arguments: str) -> str | None:
-    """What git prints, or None where it fails, hangs or is not installed."""
-    # A surrounding git command (a hook) sets GIT_DIR, which would name another repository. The lock is left to others.
-    surroundings = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+def _run_git(folder: Path, *arguments: str) -> str | None:
+    """Returns what git prints, or None where it fails, hangs or is not installed."""
+    # A git hook that runs this sets GIT_DIR, which would name another repository. The lock is left to others.
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             ["git", "-C", str(folder), *arguments],
-            env={**surroundings, "GIT_OPTIONAL_LOCKS": "0"},
+            env={**environment, "GIT_OPTIONAL_LOCKS": "0"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=_GIT_SECONDS,
+            timeout=_GIT_TIMEOUT_SECONDS,
             check=True,
         )
     except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
         return None
-    return done.stdout
+    return process.stdout
 
 
 @cache
 def versions() -> dict[str, str]:
-    """Package -> installed version; packages that are not installed are left out."""
-    found = {}
+    """Returns package -> installed version; packages that are not installed are left out."""
+    package_versions = {}
     for package in PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            package_versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return package_versions
 
 
 @cache
 def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """The processor's name, as the system gives it."""
+    """Returns the processor's name, as the system gives it."""
     try:
         with cpuinfo.open(encoding="utf-8", errors="replace") as lines:
             for line in lines:
@@ -95,7 +95,7 @@ def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
 
 @cache
 def memory_bytes() -> int:
-    """The machine's memory."""
+    """Returns the size of the machine's memory in bytes."""
     import psutil
 
     return int(psutil.virtual_memory().total)
@@ -107,7 +107,7 @@ def describe(
     commit: str | Callable[[], str | None] | None = source_commit,
     release_memory: bool = False,
 ) -> Environment:
-    """Machine and software now. Quick, and what cannot change is looked up once per process.
+    """Describes the machine and the software now. It is quick: what cannot change is looked up once per process.
 
     Args:
         device: where the model is.
@@ -140,34 +140,36 @@ def describe(
 
 
 def precision(policy: Literal["fp32", "fp32-medium", "bf16"], device: torch.device | str) -> PrecisionInfo:
-    """What the policy means here, with the error of a product measured under torch's present settings.
+    """Describes what the policy means here, with the error of a product measured under torch's present settings.
 
     Call it once the policy is in force: it changes no setting. 'bf16' is measured under autocast, as it trains.
     """
     error = matmul_relative_error(device, autocast=policy == "bf16")
-    products = "full float32" if error < _FULL_PRECISION_ERROR else "reduced precision"
-    measured = f"products here are computed in {products} (relative error {error:.0e})"
+    product_precision = "full float32" if error < _FULL_PRECISION_ERROR else "reduced precision"
+    measurement = f"products here are computed in {product_precision} (relative error {error:.0e})"
     if policy == "bf16":
-        text = "bfloat16 autocast: trained weights in float32, products, activations and frozen weights in bfloat16"
+        policy_text = (
+            "bfloat16 autocast: trained weights in float32, products, activations and frozen weights in bfloat16"
+        )
     elif policy == "fp32-medium":
-        text = "float32 weights and activations; products may use the hardware's reduced precision"
+        policy_text = "float32 weights and activations; products may use the hardware's reduced precision"
     else:
-        text = "float32 weights and activations; products in full float32 are asked for"
-    return PrecisionInfo(policy=policy, description=f"{text}; {measured}", matmul_relative_error=error)
+        policy_text = "float32 weights and activations; products in full float32 are asked for"
+    return PrecisionInfo(policy=policy, description=f"{policy_text}; {measurement}", matmul_relative_error=error)
 
 
 def matmul_relative_error(device: torch.device | str, autocast: bool = False, size: int = 256) -> float:
-    """Largest error of a (size, size) product of normal numbers, relative to the largest entry in float64.
+    """Measures the largest error of a (size, size) product of normal numbers, relative to the largest entry in float64.
 
-    It leaves the global random state alone.
+    It does not change the global random state.
     """
     import torch
 
     generator = torch.Generator().manual_seed(0)
     left, right = (torch.randn(size, size, generator=generator) for _ in range(2))
     exact = left.double() @ right.double()
-    kind = torch.device(device).type
-    context = torch.autocast(kind, dtype=torch.bfloat16) if autocast else nullcontext()
+    device_type = torch.device(device).type
+    context = torch.autocast(device_type, dtype=torch.bfloat16) if autocast else nullcontext()
     with torch.no_grad(), context:
         product = left.to(device) @ right.to(device)
     return float((product.double().cpu() - exact).abs().max() / exact.abs().max())

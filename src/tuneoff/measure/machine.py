@@ -14,7 +14,7 @@ from tuneoff.measure.nvml import Gpu, GpuReading
 
 @dataclass(frozen=True)
 class Reading:
-    """Counters at one moment; those in seconds only ever grow. None where the system does not tell.
+    """Counters at one moment; those in seconds only ever grow. None where the system does not report it.
 
     Attributes:
         at: seconds of a monotonic clock.
@@ -49,17 +49,17 @@ class Machine:
         self._gpu = gpu
         self._used: dict[int, float] = {}
         self._tells_children = os.path.exists(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
-        allowed = allowed_cores()
-        # The whole machine's line is cheaper to read, so cores are told apart only where some are not ours.
-        self._cores = allowed if allowed is not None and len(allowed) < (os.cpu_count() or 1) else None
+        cores = allowed_cores()
+        # The whole machine's line is cheaper to read, so cores are read one by one only where some are not ours.
+        self._cores = cores if cores is not None and len(cores) < (os.cpu_count() or 1) else None
 
     def __call__(self) -> Reading:
-        """Raises OSError where a counter cannot be read."""
+        """Reads all counters now; raises OSError where one cannot be read."""
         try:
-            busy, steal = self._machine()
+            busy, steal = self._read_machine_seconds()
             return Reading(
                 at=time.perf_counter(),
-                own=self._own(),
+                own=self._count_own_seconds(),
                 busy=busy,
                 steal=steal,
                 resident=int(self._process.memory_info().rss),
@@ -68,58 +68,58 @@ class Machine:
         except self._psutil.Error as error:
             raise OSError(str(error)) from None
 
-    def _machine(self) -> tuple[float | None, float | None]:
+    def _read_machine_seconds(self) -> tuple[float | None, float | None]:
         try:
             if self._cores is None:
                 times: list[Any] = [self._psutil.cpu_times()]
             else:
-                every = self._psutil.cpu_times(percpu=True)
-                times = [every[core] for core in self._cores if core < len(every)]
+                all_times = self._psutil.cpu_times(percpu=True)
+                times = [all_times[core] for core in self._cores if core < len(all_times)]
         except (OSError, ValueError, IndexError):
             return None, None
         names = ("user", "nice", "system", "irq", "softirq")
         busy = sum(getattr(core, name, 0.0) for core in times for name in names)
         return busy, sum(core.steal for core in times) if hasattr(times[0], "steal") else None
 
-    def _own(self) -> float:
-        """Seconds of this process, its ended children (`os.times`) and those still running.
+    def _count_own_seconds(self) -> float:
+        """Counts the seconds of this process, its ended children (`os.times`) and those still running.
 
         A running child's own ended children are in its figures, so a child's end moves its time and loses none.
         """
-        ended = os.times()
-        own = time.process_time() + ended.children_user + ended.children_system + self._of_others()
+        times = os.times()
+        seconds = time.process_time() + times.children_user + times.children_system + self._count_others_seconds()
         for child in self._descendants():
             with suppress(self._psutil.Error):
-                own += sum(child.cpu_times()[:4])
-        return own
+                seconds += sum(child.cpu_times()[:4])
+        return seconds
 
-    def _of_others(self) -> float:
-        """Seconds of those processes that count as this one; what one used stands still once it has ended."""
+    def _count_others_seconds(self) -> float:
+        """Counts the seconds of the processes that count as this one; an ended process keeps its last count."""
         for process in self._others:
             with suppress(self._psutil.Error):
                 self._used[process.pid] = sum(process.cpu_times()[:2])
         return sum(self._used.values())
 
     def _descendants(self) -> Iterator[Any]:
-        """The running children and theirs, as psutil's processes.
+        """Yields the running children and their children, as psutil's processes.
 
-        Linux tells the children of a thread; elsewhere psutil finds them by reading every process of the machine,
+        Linux lists the children of a thread; elsewhere psutil finds them by reading every process of the machine,
         which takes milliseconds on a quiet laptop and far more on a busy node.
         """
         if not self._tells_children:
             yield from self._process.children(recursive=True)
             return
-        waiting = [os.getpid()]
-        while waiting:
-            children = _children(waiting.pop())
-            waiting += children
+        pids = [os.getpid()]
+        while pids:
+            children = _list_children(pids.pop())
+            pids += children
             for child in children:
                 with suppress(self._psutil.Error):
                     yield self._psutil.Process(child)
 
 
-def _children(pid: int) -> list[int]:
-    """The process's running children, from Linux's list of each of its threads."""
+def _list_children(pid: int) -> list[int]:
+    """Lists the process ids of the running children, from Linux's list of each of its threads."""
     children: list[int] = []
     # A thread, or the process, may end while it is read.
     with suppress(OSError):
@@ -130,11 +130,11 @@ def _children(pid: int) -> list[int]:
 
 
 def allowed_cores() -> set[int] | None:
-    """Numbers of the cores this process may run on, or None where the system does not limit them."""
+    """Returns the numbers of the cores this process may run on, or None where the system does not limit them."""
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
 
 
 def core_count() -> int:
-    """Cores this process may run on."""
-    allowed = allowed_cores()
-    return len(allowed) if allowed is not None else os.cpu_count() or 1
+    """Counts the cores this process may run on."""
+    cores = allowed_cores()
+    return len(cores) if cores is not None else os.cpu_count() or 1

@@ -29,7 +29,7 @@ _SAMPLE_SECONDS = 0.01
 
 class MemoryMeter:
     """Measures the peak of each phase. Make it in the process that is measured, after any fork and before anything is
-    loaded: what the process holds by then is the base that peaks are told over.
+    loaded: what the process holds by then is the base, and peaks are also reported over this base.
 
     Args:
         device: where the model is; on CUDA the allocator's peaks are kept too.
@@ -37,7 +37,7 @@ class MemoryMeter:
         resident: gives the resident set in bytes, for sampling; None: psutil's.
 
     Attributes:
-        how: how resident peaks are had: 'reset', 'sampled' or 'unavailable'.
+        how: how resident peaks are measured: 'reset', 'sampled' or 'unavailable'.
         missing: the record's dotted name -> why it is null.
     """
 
@@ -54,7 +54,7 @@ class MemoryMeter:
         self._running: str | None = None
         resident = resident or _psutil_resident
         self._base, self._base_reason = self._measure_base(resident)
-        self._resident, self._reason = _resident_peak(proc, resident)
+        self._resident, self._reason = _choose_resident_peak(proc, resident)
         self.how = self._resident.how if self._resident else "unavailable"
 
     @contextmanager
@@ -77,26 +77,28 @@ class MemoryMeter:
             self._stop(name)
 
     def memory(self, train_phase: str = "train") -> Memory:
-        """All peaks so far; `peak_memory_bytes` is that of `train_phase`. What is null has its reason in `missing`."""
+        """Returns all peaks so far; `peak_memory_bytes` is that of `train_phase`. `missing` says why one is null."""
         phase = self._phases.get(train_phase)
         peak = None if phase is None else phase.allocated_bytes if self.cuda else phase.resident_bytes
-        reason = f"the trial has no {train_phase!r} phase" if phase is None else self._reason if peak is None else None
-        self._explain("memory.peak_memory_bytes", reason)
+        peak_reason = (
+            f"the trial has no {train_phase!r} phase" if phase is None else self._reason if peak is None else None
+        )
+        self._explain("memory.peak_memory_bytes", peak_reason)
         kind = None if peak is None else "cuda_allocated" if self.cuda else "resident"
-        over = None if peak is None or self._base is None else peak - self._base
+        peak_over_base = None if peak is None or self._base is None else peak - self._base
         self._explain("memory.base_bytes", None if self._base is not None else self._base_reason)
-        why = self._base_reason if peak is not None else self.missing.get("memory.peak_memory_bytes")
-        self._explain("memory.peak_over_base_bytes", None if over is not None else why)
+        over_base_reason = self._base_reason if peak is not None else self.missing.get("memory.peak_memory_bytes")
+        self._explain("memory.peak_over_base_bytes", None if peak_over_base is not None else over_base_reason)
         return Memory(
             peak_memory_bytes=peak,
             base_bytes=self._base,
-            peak_over_base_bytes=over,
+            peak_over_base_bytes=peak_over_base,
             kind=kind,
             phases=dict(self._phases),
         )
 
     def _measure_base(self, resident: Callable[[], int]) -> tuple[int | None, str]:
-        """What there is before anything was loaded, as the peak will be counted; None with the reason."""
+        """Measures what is held before anything is loaded, counted as the peak will be; None with the reason."""
         if self.cuda:
             import torch
 
@@ -107,7 +109,7 @@ class MemoryMeter:
             return None, f"the resident set could not be read: {error}"
 
     def _explain(self, figure: str, reason: str | None) -> None:
-        """Says why a figure is null; no reason: it is not."""
+        """Says why a figure is null; without a reason it is not null."""
         if reason is None:
             self.missing.pop(figure, None)
         else:
@@ -140,22 +142,22 @@ class MemoryMeter:
             reserved = torch.cuda.max_memory_reserved(self.device)
         before = self._phases.get(name, PhaseMemory())
         self._phases[name] = PhaseMemory(
-            resident_bytes=_greater(before.resident_bytes, resident),
-            allocated_bytes=_greater(before.allocated_bytes, allocated),
-            reserved_bytes=_greater(before.reserved_bytes, reserved),
+            resident_bytes=_find_greater(before.resident_bytes, resident),
+            allocated_bytes=_find_greater(before.allocated_bytes, allocated),
+            reserved_bytes=_find_greater(before.reserved_bytes, reserved),
         )
 
     def _give_up(self, reason: str) -> None:
         self._resident, self._reason, self.how = None, reason, "unavailable"
 
 
-def _greater(one: int | None, other: int | None) -> int | None:
-    known = [value for value in (one, other) if value is not None]
-    return max(known, default=None)
+def _find_greater(first: int | None, second: int | None) -> int | None:
+    values = [value for value in (first, second) if value is not None]
+    return max(values, default=None)
 
 
 class _ResidentPeak(ABC):
-    """One way to have the peak of the resident set between `start` and `stop`. Both may raise OSError."""
+    """One way to measure the peak of the resident set between `start` and `stop`. Both may raise OSError."""
 
     how: str
 
@@ -164,7 +166,7 @@ class _ResidentPeak(ABC):
 
     @abstractmethod
     def stop(self) -> int:
-        """Bytes."""
+        """Returns the peak in bytes."""
 
 
 class _ResetPeak(_ResidentPeak):
@@ -178,29 +180,29 @@ class _ResetPeak(_ResidentPeak):
 
     def start(self) -> None:
         # Not `open("w")`, which would create the file where there is no proc file system.
-        handle = os.open(self._clear, os.O_WRONLY)
+        descriptor = os.open(self._clear, os.O_WRONLY)
         try:
-            os.write(handle, b"5")
+            os.write(descriptor, b"5")
         finally:
-            os.close(handle)
+            os.close(descriptor)
 
     def stop(self) -> int:
-        found = re.search(r"^VmHWM:\s+(\d+) kB", self._status.read_text(), re.MULTILINE)
-        if found is None:
+        match = re.search(r"^VmHWM:\s+(\d+) kB", self._status.read_text(), re.MULTILINE)
+        if match is None:
             raise OSError(f"{self._status} has no VmHWM")
-        return int(found[1]) * 1024
+        return int(match[1]) * 1024
 
     def works(self) -> bool:
-        """Whether a reset really lowers the peak: shown by a peak made for it, because sandboxes accept the write
-        and do nothing."""
+        """Returns whether a reset really lowers the peak, tested with a peak made for it: some sandboxes accept the
+        write and do nothing."""
         try:
             self.start()
             with mmap.mmap(-1, _PROBE_BYTES) as probe:
                 for page in range(0, _PROBE_BYTES, mmap.PAGESIZE):
                     probe[page] = 1
-            high = self.stop()
+            peak = self.stop()
             self.start()
-            return high - self.stop() > _PROBE_BYTES // 2
+            return peak - self.stop() > _PROBE_BYTES // 2
         except OSError:
             return False
 
@@ -248,11 +250,11 @@ def _psutil_resident() -> int:
         raise OSError(str(error)) from None
 
 
-def _resident_peak(proc: Path, resident: Callable[[], int]) -> tuple[_ResidentPeak | None, str]:
-    """The best way that works here, or None and the reason."""
-    reset = _ResetPeak(proc)
-    if reset.works():
-        return reset, ""
+def _choose_resident_peak(proc: Path, resident: Callable[[], int]) -> tuple[_ResidentPeak | None, str]:
+    """Returns the best way to measure the peak that works here, or None and the reason."""
+    reset_peak = _ResetPeak(proc)
+    if reset_peak.works():
+        return reset_peak, ""
     try:
         resident()
     except OSError as error:

@@ -15,7 +15,7 @@ _THROTTLE_BITS = 0x08 | 0x20 | 0x40 | 0x80
 
 @dataclass(frozen=True)
 class GpuReading:
-    """One look at the device; None where it does not report the figure."""
+    """Figures of the device at one moment; None where it does not report the figure."""
 
     percent: float | None
     memory_bytes: int | None
@@ -31,11 +31,11 @@ class Gpu:
         self._handle = handle
 
     def read(self) -> GpuReading:
-        """Utilisation (percent), memory in use by all processes, power, and whether it is throttled now."""
-        rates = self._ask("nvmlDeviceGetUtilizationRates")
-        memory = self._ask("nvmlDeviceGetMemoryInfo")
-        milliwatts = self._ask("nvmlDeviceGetPowerUsage")
-        reasons = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons")
+        """Reads utilisation (percent), memory in use by all processes, power, and whether it is throttled now."""
+        rates = self._query("nvmlDeviceGetUtilizationRates")
+        memory = self._query("nvmlDeviceGetMemoryInfo")
+        milliwatts = self._query("nvmlDeviceGetPowerUsage")
+        reasons = self._query("nvmlDeviceGetCurrentClocksThrottleReasons")
         return GpuReading(
             percent=None if rates is None else float(rates.gpu),
             memory_bytes=None if memory is None else int(memory.used),
@@ -44,11 +44,11 @@ class Gpu:
         )
 
     def joules(self) -> float | None:
-        """Energy since the driver was loaded, or None where the device has no counter."""
-        millijoules = self._ask("nvmlDeviceGetTotalEnergyConsumption")
+        """Returns the energy in joules since the driver was loaded, or None where the device has no counter."""
+        millijoules = self._query("nvmlDeviceGetTotalEnergyConsumption")
         return None if millijoules is None else millijoules / 1000
 
-    def _ask(self, function: str) -> Any:
+    def _query(self, function: str) -> Any:
         try:
             return getattr(self._nvml, function)(self._handle)
         except (self._nvml.NVMLError, AttributeError):
@@ -56,7 +56,7 @@ class Gpu:
 
 
 def connect(device: str, nvml: ModuleType | Any | None = None) -> tuple[Gpu | None, str]:
-    """The device that torch calls `device` ('cuda', 'cuda:1'), or None and the reason.
+    """Opens the device that torch calls `device` ('cuda', 'cuda:1'); returns it, or None and the reason.
 
     Args:
         device: torch's name of it; it is found by its UUID, so that CUDA_VISIBLE_DEVICES is respected.

@@ -33,41 +33,41 @@ class BaseIdentity:
         return cls({id(p): ref(p) for p in model.parameters() if id(p) not in head}, head, task.output)
 
     def is_base(self, parameter: nn.Parameter) -> bool:
-        """Whether a parameter is one of the pretrained model's own."""
-        return _among(self.base, parameter)
+        """Returns whether a parameter is one of the pretrained model's own."""
+        return _contains(self.base, parameter)
 
 
-def _among(known: Mapping[int, ReferenceType[nn.Parameter]], parameter: nn.Parameter) -> bool:
-    found = known.get(id(parameter))
-    return found is not None and found() is parameter
+def _contains(references: Mapping[int, ReferenceType[nn.Parameter]], parameter: nn.Parameter) -> bool:
+    reference = references.get(id(parameter))
+    return reference is not None and reference() is parameter
 
 
 def elements(parameter: nn.Parameter) -> int:
-    """Weights a tensor stands for: a 4-bit tensor packs two into each byte and remembers its shape."""
+    """Counts the weights that a tensor stands for: a 4-bit tensor packs two into each byte and remembers its shape."""
     state = getattr(parameter, "quant_state", None)
     return int(state.shape.numel()) if state is not None else parameter.numel()
 
 
 def running(module: nn.Module) -> Iterator[tuple[str, nn.Parameter, bool]]:
-    """The parameters that take part when a model runs: name, parameter, and whether it is a trained copy.
+    """Yields the parameters that take part when a model runs: name, parameter, and whether it is a trained copy.
 
     PEFT keeps the head twice, as it was (`original_module`) and as trained (`modules_to_save`). The first does not run
     and is left out; the second is named as in the plain model.
     """
     for name, parameter in module.named_parameters():
-        steps = name.split(".")
-        if "original_module" in steps:
+        parts = name.split(".")
+        if "original_module" in parts:
             continue
-        copied = "modules_to_save" in steps
+        copied = "modules_to_save" in parts
         if copied:
             # The name of the adapter follows.
-            at = steps.index("modules_to_save")
-            del steps[at : at + 2]
-        yield ".".join(steps), parameter, copied
+            index = parts.index("modules_to_save")
+            del parts[index : index + 2]
+        yield ".".join(parts), parameter, copied
 
 
 def count(module: nn.Module, before: BaseIdentity) -> Parameters:
-    """Counts by role: a parameter the model had is base or head, any other is the method's own.
+    """Counts parameters by role: one that the model had is base or head, any other is the method's own.
 
     Of a head that is kept twice only the copy that runs is counted. An output layer that was untied from the
     embeddings is a head of its own. Weights packed into four bits (`quant_state`) are the base's: only what is frozen
@@ -76,11 +76,11 @@ def count(module: nn.Module, before: BaseIdentity) -> Parameters:
     total = {"head": 0, "adapter": 0, "base": 0}
     trainable = dict(total)
     for name, parameter, copied in running(module):
-        output = before.output is not None and name.rpartition(".")[0] == before.output
+        is_output = before.output is not None and name.rpartition(".")[0] == before.output
         if before.is_base(parameter) or hasattr(parameter, "quant_state"):
             role = "base"
         else:
-            role = "head" if copied or _among(before.head, parameter) or output else "adapter"
+            role = "head" if copied or _contains(before.head, parameter) or is_output else "adapter"
         total[role] += elements(parameter)
         if parameter.requires_grad:
             trainable[role] += elements(parameter)

@@ -36,7 +36,7 @@ class Stopwatch:
         self._phases: dict[str, _Phase] = {}
 
     def phase(self, name: str) -> _Phase:
-        """A context manager whose time counts for `name`. It may be entered again and again, and nested."""
+        """Returns a context manager whose time counts for `name`. It may be entered again and again, and nested."""
         phase = self._phases.get(name)
         if phase is None:
             phase = self._phases[name] = _Phase(self, name)
@@ -44,7 +44,7 @@ class Stopwatch:
 
     @property
     def seconds(self) -> dict[str, float]:
-        """Phase -> seconds so far, the running phase's included."""
+        """Returns phase -> seconds so far, the running phase's included."""
         seconds = dict(self._seconds)
         if self._running:
             name = self._running[-1]
@@ -53,16 +53,16 @@ class Stopwatch:
 
     @property
     def train_seconds(self) -> float:
-        """Seconds of training steps and their data waits."""
+        """Returns the seconds of training steps and their data waits."""
         seconds = self.seconds
         return seconds.get("train_step", 0.0) + seconds.get("data_wait", 0.0)
 
     def timing(self) -> Timing:
-        """The record's figures of phases. One that was never entered is null."""
+        """Returns the record's seconds by phase; a phase that was never entered is null."""
         seconds = self.seconds
-        known = {f"{name}_seconds": value for name, value in seconds.items() if f"{name}_seconds" in _PHASE_FIELDS}
-        trained = {"train_step", "data_wait"} & seconds.keys()
-        return Timing(train_seconds=self.train_seconds if trained else None, **known)
+        fields = {f"{name}_seconds": value for name, value in seconds.items() if f"{name}_seconds" in _PHASE_FIELDS}
+        train_phases = {"train_step", "data_wait"} & seconds.keys()
+        return Timing(train_seconds=self.train_seconds if train_phases else None, **fields)
 
     def _enter(self, name: str) -> None:
         if self._running:

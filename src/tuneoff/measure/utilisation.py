@@ -24,11 +24,12 @@ MOST_SAMPLES = 600
 """Samples kept of a trial; longer ones are thinned by averaging neighbours."""
 
 CONTENDED_SHARE = 0.075
-"""Of each of the trial's threads: a two-thread trial may lose 0.15 of a core. OpenMP splits a product evenly over
-threads and waits for the last, so taking 0.15 of one core makes two threads up to 15 % slower."""
+"""Largest share of each of the trial's threads that others may take: a two-thread trial may lose 0.15 of a core.
+OpenMP splits a product evenly over threads and waits for the last, so taking 0.15 of one core makes two threads up to
+15 % slower."""
 
 THROTTLED_SHARE = 0.05
-"""Of the looks at the GPU."""
+"""Largest share of GPU readings that may be throttled before the timing counts as contended."""
 
 TOLD_EVERY_SECONDS = 5.0
 
@@ -41,7 +42,7 @@ _NOISE_FIGURES = ("other_cpu_percent_mean", "steal_percent_mean", "gpu_throttled
 
 @dataclass(frozen=True)
 class _Sample:
-    """Means over one stretch of time; percentages of one core."""
+    """Means over one period; percentages of one core."""
 
     at: float
     seconds: float
@@ -71,7 +72,7 @@ class Sampler:
         device: where the model is; on CUDA the GPU is looked at too, if `nvidia-ml-py` is installed.
         read: gives the counters; None: the system's.
         nvml: the NVML module to use; None: `pynvml`, if it is installed.
-        emit: told what was used, as a `machine` event: the first sample, then means every `TOLD_EVERY_SECONDS`. Called
+        emit: takes what was used, as a `machine` event: the first sample, then means every `TOLD_EVERY_SECONDS`. Called
             from the sampler's thread.
         others: process ids of the trial's other ranks, whose processor time is the trial's own too.
 
@@ -151,7 +152,7 @@ class Sampler:
         self.stop()
 
     def utilisation(self) -> Utilisation:
-        """The samples so far, at most `MOST_SAMPLES`. A figure not had in every sample is left out with its reason."""
+        """Returns the samples so far, at most `MOST_SAMPLES`. A figure that some sample lacks is left out."""
         with self._lock:
             samples = [*self._samples, *([_merge(self._group)] if self._group else [])]
             began = self._began or 0.0
@@ -163,11 +164,11 @@ class Sampler:
             "steal_percent": [sample.steal for sample in samples],
         }
         if self._cuda:
-            looks = [sample.gpu or GpuReading(None, None, None, None) for sample in samples]
-            columns["gpu_percent"] = [look.percent for look in looks]
-            columns["gpu_memory_bytes"] = [look.memory_bytes for look in looks]
-            columns["gpu_power_watts"] = [look.power_watts for look in looks]
-            columns["gpu_throttled"] = [look.throttled for look in looks]
+            gpu_readings = [sample.gpu or GpuReading(None, None, None, None) for sample in samples]
+            columns["gpu_percent"] = [gpu.percent for gpu in gpu_readings]
+            columns["gpu_memory_bytes"] = [gpu.memory_bytes for gpu in gpu_readings]
+            columns["gpu_power_watts"] = [gpu.power_watts for gpu in gpu_readings]
+            columns["gpu_throttled"] = [gpu.throttled for gpu in gpu_readings]
         for name, values in columns.items():
             if any(value is None for value in values):
                 columns[name] = ()
@@ -180,11 +181,11 @@ class Sampler:
             seconds=tuple(round(sample.at - began, 3) for sample in samples),
             process_cpu_percent=tuple(round(sample.own, 1) for sample in samples),
             resident_bytes=tuple(round(sample.resident) for sample in samples),
-            **{name: tuple(_rounded(value) for value in values) for name, values in columns.items()},
+            **{name: tuple(_round(value) for value in values) for name, values in columns.items()},
         )
 
     def noise(self, threads: int, phase: str = "train") -> Noise:
-        """What others used during `phase`, and whether that makes its timing `contended`.
+        """Measures what others used during `phase`, and whether that makes its timing `contended`.
 
         Other processes and the hypervisor may take half of the cores that the trial leaves free without disturbing
         it (half, because such cores are often hyper-threads of the trial's own). Beyond that the limit is
@@ -206,14 +207,14 @@ class Sampler:
             throttled = sum(total.throttled) / len(total.throttled) if total.throttled else None
         if self._cuda and throttled is None:
             self.missing["noise.gpu_throttled_share"] = self._gpu_reason or "the device does not report it"
-        other, steal = self._others(total)
+        other, steal = self._measure_others(total)
         if other is None and steal is None and throttled is None:
             return Noise(reason="not measured: " + self.missing["noise.other_cpu_percent_mean"])
         cores = core_count()
-        taken = (other or 0.0) + (steal or 0.0) - max(0, cores - threads) / 2
+        lost_cores = (other or 0.0) + (steal or 0.0) - max(0, cores - threads) / 2
         limit = CONTENDED_SHARE * threads + cores * _TICK_SECONDS / max(total.seconds, _SHORTEST_SECONDS)
         reasons = []
-        if taken > limit:
+        if lost_cores > limit:
             reasons.append(
                 f"other processes used {other or 0.0:.2f} of a core and the hypervisor took {steal or 0.0:.2f} while "
                 f"the trial trained on {threads} of {cores} cores (limit {limit:.2f})"
@@ -228,8 +229,8 @@ class Sampler:
             reason="; ".join(reasons),
         )
 
-    def _others(self, total: _Phase) -> tuple[float | None, float | None]:
-        """Cores used by other processes and taken by the hypervisor, None with a reason where not known."""
+    def _measure_others(self, total: _Phase) -> tuple[float | None, float | None]:
+        """Returns the cores used by other processes and taken by the hypervisor, None with a reason where not known."""
         reason = ""
         if total.seconds < _SHORTEST_SECONDS:
             reason = f"training lasted {total.seconds:.3f} s, too short for the kernel's {_TICK_SECONDS} s ticks"
@@ -253,10 +254,10 @@ class Sampler:
             now = self._count()
             sample = self._sample(now) if now is not None else None
         if self._emit is not None and sample is not None:
-            self._tell(sample, self._emit)
+            self._emit_means(sample, self._emit)
 
-    def _tell(self, sample: _Sample, emit: Callable[[Event], None]) -> None:
-        """Tells what was used since it told last, if that is long enough ago; without a lock, for it writes a file."""
+    def _emit_means(self, sample: _Sample, emit: Callable[[Event], None]) -> None:
+        """Emits what was used since the last event, if that is long enough ago; takes no lock, for it writes a file."""
         self._untold.append(sample)
         if self._told_at is not None and sample.at - self._told_at < TOLD_EVERY_SECONDS:
             return
@@ -269,12 +270,12 @@ class Sampler:
             "gpu_percent": mean.gpu.percent if mean.gpu else None,
             "gpu_memory_bytes": mean.gpu.memory_bytes if mean.gpu else None,
         }
-        emit({"kind": "machine", **{name: _rounded(value) for name, value in figures.items() if value is not None}})
+        emit({"kind": "machine", **{name: _round(value) for name, value in figures.items() if value is not None}})
 
     def _count(self) -> Reading | None:
-        """Reads the counters and adds the time since the last look to the phase that ran.
+        """Reads the counters and adds the time since the last reading to the phase that ran.
 
-        None where they cannot be read just now: the next look then covers this stretch too.
+        Returns None where they cannot be read just now: the next reading then covers this period too.
         """
         try:
             now = self._read()
@@ -288,14 +289,14 @@ class Sampler:
         total = self._phases.setdefault(self._phase, _Phase())
         total.seconds += now.at - before.at
         total.own += max(0.0, now.own - before.own)
-        total.busy = _plus(total.busy, _minus(now.busy, before.busy))
-        total.steal = _plus(total.steal, _minus(now.steal, before.steal))
+        total.busy = _add(total.busy, _subtract(now.busy, before.busy))
+        total.steal = _add(total.steal, _subtract(now.steal, before.steal))
         if now.gpu is not None and now.gpu.throttled is not None:
             total.throttled.append(now.gpu.throttled)
         return now
 
     def _sample(self, now: Reading) -> _Sample | None:
-        """Keeps the means since the last sample, thinning when there are many; None too soon after the last."""
+        """Keeps the means since the last sample, thinning when there are many; returns None too soon after the last."""
         before = self._sampled
         if before is None:
             self._sampled = now
@@ -304,13 +305,13 @@ class Sampler:
             return None
         self._sampled = now
         seconds = now.at - before.at
-        own = max(0.0, now.own - before.own)
-        busy, steal = _minus(now.busy, before.busy), _minus(now.steal, before.steal)
+        own_seconds = max(0.0, now.own - before.own)
+        busy, steal = _subtract(now.busy, before.busy), _subtract(now.steal, before.steal)
         sample = _Sample(
             at=now.at,
             seconds=seconds,
-            own=100 * own / seconds,
-            other=None if busy is None else max(0.0, 100 * (busy - own) / seconds),
+            own=100 * own_seconds / seconds,
+            other=None if busy is None else max(0.0, 100 * (busy - own_seconds) / seconds),
             steal=None if steal is None else 100 * steal / seconds,
             resident=float(now.resident),
             gpu=now.gpu,
@@ -326,39 +327,39 @@ class Sampler:
         return sample
 
 
-def _minus(now: float | None, before: float | None) -> float | None:
+def _subtract(now: float | None, before: float | None) -> float | None:
     return None if now is None or before is None else max(0.0, now - before)
 
 
-def _plus(one: float | None, other: float | None) -> float | None:
-    return None if one is None or other is None else one + other
+def _add(first: float | None, second: float | None) -> float | None:
+    return None if first is None or second is None else first + second
 
 
-def _rounded(value: Any) -> Any:
+def _round(value: Any) -> Any:
     return round(value, 1) if isinstance(value, float) else value
 
 
 def _merge(samples: list[_Sample]) -> _Sample:
-    """One sample for neighbouring ones: means weighted by their length; throttled if any was."""
+    """Merges neighbouring samples into one: means weighted by their length; throttled if any was."""
     if len(samples) == 1:
         return samples[0]
     seconds = sum(sample.seconds for sample in samples)
 
     def mean(values: Sequence[float | None]) -> float | None:
-        known = [value for value in values if value is not None]
-        if len(known) < len(samples):
+        numbers = [value for value in values if value is not None]
+        if len(numbers) < len(samples):
             return None
-        return sum(value * sample.seconds for value, sample in zip(known, samples, strict=True)) / seconds
+        return sum(value * sample.seconds for value, sample in zip(numbers, samples, strict=True)) / seconds
 
-    looks = [sample.gpu for sample in samples if sample.gpu is not None]
+    gpu_readings = [sample.gpu for sample in samples if sample.gpu is not None]
     gpu = None
-    if len(looks) == len(samples):
-        memory = mean([look.memory_bytes for look in looks])
-        throttled = [look.throttled for look in looks]
+    if len(gpu_readings) == len(samples):
+        memory = mean([reading.memory_bytes for reading in gpu_readings])
+        throttled = [reading.throttled for reading in gpu_readings]
         gpu = GpuReading(
-            percent=mean([look.percent for look in looks]),
+            percent=mean([reading.percent for reading in gpu_readings]),
             memory_bytes=None if memory is None else round(memory),
-            power_watts=mean([look.power_watts for look in looks]),
+            power_watts=mean([reading.power_watts for reading in gpu_readings]),
             throttled=None if None in throttled else any(throttled),
         )
     return _Sample(
