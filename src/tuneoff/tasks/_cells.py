@@ -15,12 +15,12 @@ from tuneoff.errors import DataError
 from tuneoff.sources.base import Rows
 
 MOST_LETTERS = 2000
-"""Letters of a label up to which it is looked into."""
+"""Longest label, in characters, that is parsed."""
 _OPENING = ("[", "{", "(", "b")
 _NUMBERS = re.compile(r"\[[\d\s.]+\]")
 """A row of numbers as NumPy writes it."""
 _SPEAKERS = {"role": "content", "from": "value"}
-"""Keys of a chat's messages: who speaks -> what is said."""
+"""Keys of a chat's messages: speaker -> content."""
 
 
 def require_plain(rows: Rows, columns: Mapping[str, str], *, label: str | None = None, fractions: bool = False) -> None:
@@ -37,7 +37,7 @@ def require_plain(rows: Rows, columns: Mapping[str, str], *, label: str | None =
     for role, column in columns.items():
         for index, cell in enumerate(rows.columns[column]):
             # Names that were declared are taken as they are.
-            value = _written_out(cell) if role == label and not fractions else cell
+            value = _parse_literal(cell) if role == label and not fractions else cell
             if _is_plain(value, fractions or role != label):
                 continue
             what, hint = _explain(rows, role, column, value, role == label)
@@ -45,8 +45,8 @@ def require_plain(rows: Rows, columns: Mapping[str, str], *, label: str | None =
             raise DataError(f"{rows.place(index)}: column {column!r} {holds} {what}", hint=hint)
 
 
-def _written_out(cell: Any) -> Any:
-    """What a text stands for that is a list, an object or bytes written out, as a table of text holds them."""
+def _parse_literal(cell: Any) -> Any:
+    """Parses a text that is a list, an object or bytes written out, as text tables hold them."""
     if isinstance(cell, str) and cell[:2].lstrip()[:1] in _OPENING and len(cell) <= MOST_LETTERS:
         with suppress(Exception):
             value = ast.literal_eval(cell.strip())
@@ -64,7 +64,7 @@ def _is_plain(value: Any, fractions: bool) -> bool:
 
 
 def _explain(rows: Rows, role: str, column: str, value: Any, label: bool) -> tuple[str, str]:
-    """What such a cell is and why it will not do, and the way out."""
+    """Says what such a cell is, why it cannot be used, and how to fix it."""
     shown = f"such as {str(value)[:60]}"
     if is_chat(value):
         return "chats (lists of messages)", chat_hint(rows, column, value)
@@ -91,28 +91,30 @@ def _explain(rows: Rows, role: str, column: str, value: Any, label: bool) -> tup
 
 
 def is_chat(value: Any) -> bool:
-    """Whether a cell holds a conversation: messages that each tell who speaks and what is said."""
-    return isinstance(value, Sequence) and bool(value) and all(map(_speakers, value))
+    """Tells whether a cell holds a conversation: messages with a speaker and a content."""
+    return isinstance(value, Sequence) and bool(value) and all(map(_speaker_keys, value))
 
 
-def _speakers(message: Any) -> tuple[str, str] | None:
+def _speaker_keys(message: Any) -> tuple[str, str] | None:
     pairs = _SPEAKERS.items() if isinstance(message, Mapping) else ()
-    return next(((who, said) for who, said in pairs if who in message and said in message), None)
+    return next(((role, content) for role, content in pairs if role in message and content in message), None)
 
 
 def chat_column(rows: Rows) -> tuple[str, Any] | None:
-    """The first column of conversations, and one of its cells."""
+    """Returns the first column of conversations, and one of its cells."""
     cells = ((name, next((v for v in values if v is not None), None)) for name, values in rows.columns.items())
     return next(((name, value) for name, value in cells if is_chat(value)), None)
 
 
 def refuse_chat(rows: Rows) -> None:
-    """Raises:
-    DataError: if there is a column of conversations, which no role can take; says how to convert them.
+    """Refuses rows with a column of conversations, which no role can take.
+
+    Raises:
+        DataError: if there is such a column; says how to convert it.
     """
-    found = chat_column(rows)
-    if found is not None:
-        column, value = found
+    chat = chat_column(rows)
+    if chat is not None:
+        column, value = chat
         raise DataError(
             f"column {column!r} of {rows.origin} holds chats (lists of messages), which are not read as they are",
             hint=chat_hint(rows, column, value),
@@ -120,11 +122,11 @@ def refuse_chat(rows: Rows) -> None:
 
 
 def chat_hint(rows: Rows, column: str, value: Any) -> str:
-    """How a file of chats becomes one of pairs."""
+    """Returns a hint that says how to convert a file of chats to pairs."""
     file = shlex.quote(rows.origin) if rows.origin.endswith(".jsonl") else "CHATS.jsonl"
-    _, said = _speakers(value[0]) or ("role", "content")
+    _, content = _speaker_keys(value[0]) or ("role", "content")
     messages = f".{column}" if column.isidentifier() else f".[{json.dumps(column, ensure_ascii=False)}]"
-    pair = f"{{source: {messages}[-2].{said}, target: {messages}[-1].{said}}}"
+    pair = f"{{source: {messages}[-2].{content}, target: {messages}[-1].{content}}}"
     return (
         "Write each chat's last two messages as a pair of texts, and use the task generation: "
         f"jq -c {shlex.quote(pair)} {file} > pairs.jsonl"

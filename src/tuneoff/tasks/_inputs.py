@@ -1,4 +1,4 @@
-"""From token ids to what a transformer takes in, trained virtual tokens included, and logits where they are wanted."""
+"""Inputs of a transformer from token ids, trained virtual tokens included, and logits at chosen positions only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def model_inputs(attached: Attached, ids: torch.Tensor, mask: torch.Tensor) -> dict[str, Any]:
-    """Arguments of the model's `forward` for right-padded token ids.
+    """Builds the arguments of the model's `forward` for right-padded token ids.
 
     A soft prompt stands before the embedded ids (before the encoder's, in an encoder-decoder). A prefix goes in as
     a cache of keys and values (of the decoder's self-attention, in an encoder-decoder). Either way a row's real
@@ -40,9 +40,9 @@ def model_inputs(attached: Attached, ids: torch.Tensor, mask: torch.Tensor) -> d
     inputs: dict[str, Any] = {"input_ids": ids}
     before = 0
     if attached.soft_prompt is not None:
-        words = model.get_input_embeddings()(ids)
-        prompt = attached.soft_prompt(batch).to(words.dtype)
-        inputs = {"inputs_embeds": torch.cat([prompt, words], dim=1)}
+        embeddings = model.get_input_embeddings()(ids)
+        prompt = attached.soft_prompt(batch).to(embeddings.dtype)
+        inputs = {"inputs_embeds": torch.cat([prompt, embeddings], dim=1)}
         before += prompt.shape[1]
         if (
             "global_attention_mask" in inspect.signature(model.forward).parameters
@@ -59,7 +59,7 @@ def model_inputs(attached: Attached, ids: torch.Tensor, mask: torch.Tensor) -> d
 
 
 def whole_cache(cache: Any) -> Any:
-    """The same keys and values in a cache whose every layer keeps all positions.
+    """Returns the same keys and values in a cache in which every layer keeps all positions.
 
     Layers of sliding attention would drop the oldest positions, which in a padded batch are not the same for all
     rows; the attention mask hides them just as well. Keys and values of cross-attention are left to the model.
@@ -77,7 +77,7 @@ def whole_cache(cache: Any) -> Any:
 
 @contextmanager
 def logits_at(model: nn.Module, places: torch.Tensor, length: int) -> Iterator[None]:
-    """While open, the model computes logits at these places alone and gives them as (1, places, vocabulary).
+    """Makes the model, while open, compute logits at these places alone, shape (1, places, vocabulary).
 
     Hidden states are picked before the model's output layer, so that all that a model does to logits besides (a
     bias, a cap) is still done, and logits elsewhere take no memory. Places are numbers and not a mask, whose true
@@ -103,26 +103,28 @@ def logits_at(model: nn.Module, places: torch.Tensor, length: int) -> Iterator[N
 
 
 def added_modules(model: nn.Module) -> tuple[str, ...]:
-    """Names of the modules that a task's model has beside the pretrained transformer: a classifier, and a pooler or
-    other layers before it.
+    """Returns the names of the modules that a task's model has besides the pretrained transformer.
+
+    These are a classifier, and a pooler or other layers before it.
 
     Raises:
         UnsupportedModel: if there is none.
     """
-    known: Any = model
+    any_model: Any = model
     parts = [
         name
         for name, part in model.named_children()
-        if name != known.base_model_prefix and next(part.parameters(), None) is not None
+        if name != any_model.base_model_prefix and next(part.parameters(), None) is not None
     ]
-    if known.base_model is model or not parts:
+    if any_model.base_model is model or not parts:
         raise UnsupportedModel(f"{type(model).__name__} has no classification head that tuneoff knows")
     return tuple(parts)
 
 
 def shifted(model: nn.Module, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """What an encoder-decoder's decoder reads of a text that is to be classified: the text shifted to the right, as
-    the architecture itself shifts it.
+    """Returns the decoder's input for classification by an encoder-decoder: the text shifted to the right.
+
+    It is shifted as the architecture itself does it.
 
     Args:
         model: the encoder-decoder.
@@ -132,44 +134,44 @@ def shifted(model: nn.Module, ids: torch.Tensor, mask: torch.Tensor) -> torch.Te
     Raises:
         UnsupportedModel: if the configuration does not say what the decoder starts from.
     """
-    known: Any = model
-    start = getattr(known.config, "decoder_start_token_id", None)
-    given = {"pad_token_id": known.config.pad_token_id, "decoder_start_token_id": start}
+    any_model: Any = model
+    start = getattr(any_model.config, "decoder_start_token_id", None)
+    token_ids = {"pad_token_id": any_model.config.pad_token_id, "decoder_start_token_id": start}
     # mBART moves a text's last token to its front, and finds it by the padding after it.
-    ids = ids.masked_fill(mask == 0, known.config.pad_token_id)
-    own = getattr(sys.modules[type(model).__module__], "shift_tokens_right", None)
-    wants = inspect.signature(own).parameters if own is not None else given
-    if start is None and "decoder_start_token_id" in wants:
+    ids = ids.masked_fill(mask == 0, any_model.config.pad_token_id)
+    shift = getattr(sys.modules[type(model).__module__], "shift_tokens_right", None)
+    parameters = inspect.signature(shift).parameters if shift is not None else token_ids
+    if start is None and "decoder_start_token_id" in parameters:
         raise UnsupportedModel(
             f"{type(model).__name__}: its configuration names no decoder_start_token_id, which its decoder starts from",
             hint="Set it in the model's config.json; T5's is its pad token.",
         )
-    moved: torch.Tensor
-    if own is not None:
-        moved = own(ids, **{name: given[name] for name in wants if name in given})
+    result: torch.Tensor
+    if shift is not None:
+        result = shift(ids, **{name: token_ids[name] for name in parameters if name in token_ids})
     else:
-        moved = known._shift_right(ids)
-    return moved
+        result = any_model._shift_right(ids)
+    return result
 
 
 def padded_left(inputs: dict[str, Any]) -> dict[str, Any]:
-    """The same inputs with each row's padding moved before its first position."""
+    """Returns the same inputs with each row's padding moved before its first position."""
     order = inputs["attention_mask"].argsort(dim=-1, stable=True)
-    moved = {name: t.gather(1, order) for name, t in inputs.items() if name in ("input_ids", "attention_mask")}
+    padded = {name: t.gather(1, order) for name, t in inputs.items() if name in ("input_ids", "attention_mask")}
     if "inputs_embeds" in inputs:
-        words = inputs["inputs_embeds"]
-        moved["inputs_embeds"] = words.gather(1, order[..., None].expand(words.shape))
-    return moved
+        embeddings = inputs["inputs_embeds"]
+        padded["inputs_embeds"] = embeddings.gather(1, order[..., None].expand(embeddings.shape))
+    return padded
 
 
 def output_layer(model: nn.Module) -> str:
-    """Name of the module that turns hidden states into logits over the vocabulary.
+    """Returns the name of the module that turns hidden states into logits over the vocabulary.
 
     Raises:
         UnsupportedModel: if there is none.
     """
-    known: Any = model
-    output = known.get_output_embeddings()
+    any_model: Any = model
+    output = any_model.get_output_embeddings()
     names: list[str] = [name for name, module in model.named_modules() if module is output and output is not None]
     if names:
         return names[0]
@@ -177,7 +179,7 @@ def output_layer(model: nn.Module) -> str:
 
 
 def is_causal(config: Any) -> bool:
-    """Whether a model of this configuration is a causal language model: no encoder, and none that reads both ways."""
+    """Tells whether a configuration is a causal language model's: no encoder-decoder and no bidirectional model."""
     import transformers as hf
 
     reads_both_ways = type(config) in hf.MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False)

@@ -1,4 +1,4 @@
-"""Labels that a person would take for one and the same."""
+"""Labels that differ as strings but look the same to a person."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tuneoff.records.record import Finding
 
 
 def note_labels(counts: Mapping[str, int], spaced: int) -> tuple[Finding, ...]:
-    """What a reader must know of the labels.
+    """Returns findings on the labels that a reader must know.
 
     Args:
         counts: label -> rows of all splits.
@@ -19,25 +19,28 @@ def note_labels(counts: Mapping[str, int], spaced: int) -> tuple[Finding, ...]:
     """
     groups: dict[str, list[str]] = defaultdict(list)
     for label in counts:
-        groups[_form(label)].append(label)
-    found = []
-    alike = [group for group in groups.values() if len(group) > 1]
-    if alike:
-        shown = "; ".join(" and ".join(f"{label!r} ({counts[label]} rows)" for label in group) for group in alike[:3])
-        more = f", and {len(alike) - 3} more" if len(alike) > 3 else ""
+        groups[_normalise(label)].append(label)
+    findings = []
+    similar = [group for group in groups.values() if len(group) > 1]
+    if similar:
+        names = "; ".join(" and ".join(f"{label!r} ({counts[label]} rows)" for label in group) for group in similar[:3])
+        more = f", and {len(similar) - 3} more" if len(similar) > 3 else ""
         message = (
-            f"labels that look alike are taken for different classes: {shown}{more}. Where one class is meant, write "
+            f"labels that look alike are taken for different classes: {names}{more}. Where one class is meant, write "
             "them alike"
         )
-        found.append(Finding(name="similar_labels", message=message))
+        findings.append(Finding(name="similar_labels", message=message))
     if spaced:
         message = f"{spaced} labels had spaces around them, which were left out"
-        found.append(Finding(name="spaced_labels", message=message))
-    return tuple(found)
+        findings.append(Finding(name="spaced_labels", message=message))
+    return tuple(findings)
 
 
-def _form(label: str) -> str:
-    """The same for labels that differ in case, spaces, invisible characters, Unicode form, or as `1` and `1.0` do."""
+def _normalise(label: str) -> str:
+    """Returns one form for labels that look the same.
+
+    They may differ in case, spaces, invisible characters, Unicode form, or as `1` and `1.0` do.
+    """
     visible = "".join(c for c in unicodedata.normalize("NFKC", label).casefold() if unicodedata.category(c) != "Cf")
     form = " ".join(visible.split())
     with suppress(ValueError, OverflowError):

@@ -37,31 +37,33 @@ class Words:
 
     @classmethod
     def of(cls, tokens: Sequence[Sequence[int]]) -> Words:
-        """Finds the fewest branches that read every token but each class's last."""
-        read = sorted({tuple(ids[:-1]) for ids in tokens}, key=lambda ids: (-len(ids), ids))
+        """Finds the fewest branches that contain every token but each class's last."""
+        prefixes = sorted({tuple(ids[:-1]) for ids in tokens}, key=lambda ids: (-len(ids), ids))
         branches: list[tuple[int, ...]] = []
-        for ids in read:
+        for ids in prefixes:
             if not any(branch[: len(ids)] == ids for branch in branches):
                 branches.append(ids)
         return cls(tuple(tuple(ids) for ids in tokens), tuple(branches))
 
     @property
     def room(self) -> int:
-        """Tokens read in after a prompt at most."""
+        """Returns the largest number of tokens read after a prompt."""
         return max(len(branch) for branch in self.branches)
 
     def places(self) -> list[tuple[int, int, int]]:
-        """(class, place, token) of every token; an example's places are counted branch by branch, each from the
-        prompt's last token on."""
+        """Returns (class, place, token) of every token.
+
+        An example's places are counted branch by branch, each from the prompt's last token on.
+        """
         sizes = [len(branch) + 1 for branch in self.branches]
         starts = [sum(sizes[:i]) for i in range(len(sizes))]
-        found = []
+        places = []
         for number, words in enumerate(self.tokens):
             for at, token in enumerate(words):
                 before = words[:at]
                 branch = next(i for i, b in enumerate(self.branches) if b[:at] == before)
-                found.append((number, starts[branch] + at, token))
-        return found
+                places.append((number, starts[branch] + at, token))
+        return places
 
 
 class Likelihood:
@@ -69,7 +71,7 @@ class Likelihood:
 
     A class's score is the sum of its words' log-probabilities after the prompt. It isn't divided by their number:
     the sum is the probability that the model goes on with these words, and its loss, the cross-entropy over the
-    classes' scores, teaches away what favours short ones.
+    classes' scores, trains away the advantage of short ones.
 
     Args:
         template: the prompt, which holds `{text}` once; spaces or line breaks at its end go before the words.
@@ -84,7 +86,7 @@ class Likelihood:
         self._tokens: Words | None = None
 
     def named(self, labels: Sequence[str]) -> list[str]:
-        """The words of each class.
+        """Returns the words of each class.
 
         Raises:
             DataError: for words of a class that there isn't, a class without, or too many or few.
@@ -112,12 +114,14 @@ class Likelihood:
     # --- the model
 
     def view(self, model: nn.Module) -> TaskView:
-        """No head: the model's own output layer gives the scores."""
+        """Returns a view without a head: the model's own output layer gives the scores."""
         return TaskView(head=(), peft_task_type="CAUSAL_LM", output=output_layer(model))
 
     def model_class(self, config: Any) -> Any:
-        """Raises:
-        UnsupportedModel: for an encoder or an encoder-decoder.
+        """Returns the auto class of causal language models.
+
+        Raises:
+            UnsupportedModel: for an encoder or an encoder-decoder.
         """
         from transformers import AutoModelForCausalLM
 
@@ -138,7 +142,7 @@ class Likelihood:
         max_length: int,
         demonstrations: Sequence[Example],
     ) -> list[Features]:
-        """Prompts of at most `max_length` tokens, the words that are read in after them included.
+        """Encodes prompts of at most `max_length` tokens, including the words that are read after them.
 
         Raises:
             DataError: if there is no room for the prompt without its text, or two classes' words cannot be told apart.
@@ -146,58 +150,58 @@ class Likelihood:
         words = self._tokens = self._tokenize_words(labels, tokenizer)
         number = {label: i for i, label in enumerate(labels)}
         room = max_length - words.room
-        shown = self._demonstrate(demonstrations, words, number, tokenizer, max_length)
+        demonstration_ids = self._tokenize_demonstrations(demonstrations, words, number, tokenizer, max_length)
         features = []
-        for example, prompt in zip(examples, self._prompts(examples, tokenizer), strict=True):
+        for example, prompt in zip(examples, self._tokenize_prompts(examples, tokenizer), strict=True):
             if room < max(prompt.instruction, 1):
                 raise DataError(
                     f"protocol.max_length {max_length} leaves no room for text: the prompt takes {prompt.instruction} "
                     f"tokens without it, the classes' words up to {words.room}",
                     hint=f"Set protocol.max_length to {prompt.instruction + words.room + 1} or more.",
                 )
-            ids = prompt.behind(shown, prompt.cut(room))
-            features.append(Features(ids, number[example.target], len(shown) + len(prompt.ids)))
+            ids = prompt.behind(demonstration_ids, prompt.cut(room))
+            features.append(Features(ids, number[example.target], len(demonstration_ids) + len(prompt.ids)))
         return features
 
-    def _prompts(self, examples: Sequence[Example], tokenizer: Any) -> Iterator[Prompt]:
+    def _tokenize_prompts(self, examples: Sequence[Example], tokenizer: Any) -> Iterator[Prompt]:
         before, after = self.template.around({})
         return prompts([(before, example.text, after) for example in examples], tokenizer, closed=False)
 
-    def _demonstrate(
+    def _tokenize_demonstrations(
         self, examples: Sequence[Example], words: Words, number: Mapping[str, int], tokenizer: Any, max_length: int
     ) -> list[int]:
-        """Solved examples as tokens, a `separator` after each; each takes at most `max_length`."""
-        last = separator(tokenizer) if examples else []
-        shown: list[int] = []
-        for example, prompt in zip(examples, self._prompts(examples, tokenizer), strict=True):
-            end = [*words.tokens[number[example.target]], *last]
-            if max_length - len(end) < prompt.instruction:
+        """Tokenizes solved examples, a `separator` after each; each takes at most `max_length` tokens."""
+        separator_ids = separator(tokenizer) if examples else []
+        ids: list[int] = []
+        for example, prompt in zip(examples, self._tokenize_prompts(examples, tokenizer), strict=True):
+            solution = [*words.tokens[number[example.target]], *separator_ids]
+            if max_length - len(solution) < prompt.instruction:
                 raise DataError(
                     f"protocol.max_length {max_length} leaves no room for the text of an example to show",
-                    hint=f"Set it to {prompt.instruction + len(end) + 1} or more.",
+                    hint=f"Set it to {prompt.instruction + len(solution) + 1} or more.",
                 )
-            shown += [*prompt.bare(prompt.cut(max_length - len(end))), *end]
-        return shown
+            ids += [*prompt.bare(prompt.cut(max_length - len(solution))), *solution]
+        return ids
 
     def _tokenize_words(self, labels: Sequence[str], tokenizer: Any) -> Words:
-        """The tokens that follow the prompt's, as the tokenizer makes them of both together.
+        """Tokenizes the classes' words as they follow the prompt, from both tokenized together.
 
         Raises:
             DataError: if the prompt's end and the words share a token, or a class's words begin with another's.
         """
-        end = self.template.around({})[1] or "."
+        prompt_end = self.template.around({})[1] or "."
 
-        def plain(text: str) -> list[int]:
+        def tokenize(text: str) -> list[int]:
             return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
-        before, tokens = plain(end), []
+        before, tokens = tokenize(prompt_end), []
         for label, words in zip(labels, self.named(labels), strict=True):
-            both = plain(end + self.gap + words.strip())
-            if both[: len(before)] != before or len(both) == len(before):
+            joined = tokenize(prompt_end + self.gap + words.strip())
+            if joined[: len(before)] != before or len(joined) == len(before):
                 raise DataError(
                     f"the end of task.template and the words {words!r} share a token", hint="End it with a colon."
                 )
-            tokens.append(both[len(before) :])
+            tokens.append(joined[len(before) :])
             for other, earlier in zip(labels, tokens[:-1], strict=False):
                 short = min(len(earlier), len(tokens[-1]))
                 if earlier[:short] == tokens[-1][:short]:
@@ -209,11 +213,11 @@ class Likelihood:
         return Words.of(tokens)
 
     def plain_code(self, labels: Sequence[str], tokenizer: Any, max_length: int) -> list[str]:
-        """Python lines that define `predict`; see `Task.plain_code`."""
+        """Returns Python lines that define `predict`; see `Task.plain_code`."""
         words = self._tokenize_words(labels, tokenizer)
-        known = {label: list(tokens) for label, tokens in zip(labels, words.tokens, strict=True)}
+        tokens_by_label = {label: list(tokens) for label, tokens in zip(labels, words.tokens, strict=True)}
         return [
-            f"WORDS = {known!r}  # class -> its words as tokens",
+            f"WORDS = {tokens_by_label!r}  # class -> its words as tokens",
             "",
             *plain_prompt(self.template, "text", (), tokenizer, max_length - words.room, closed=False),
             "",
@@ -236,14 +240,14 @@ class Likelihood:
     # --- tokens -> scores
 
     def forward(self, attached: Attached, batch: Batch) -> torch.Tensor:
-        """Log-likelihoods of the classes' words, shape (batch, classes), in float32."""
+        """Computes log-likelihoods of the classes' words, shape (batch, classes), in float32."""
         import torch
 
         assert self._tokens is not None, "encode comes before forward"
         words = self._tokens
         model: Any = attached.model
-        ids, mask, wanted = _with_branches(batch["input_ids"], batch["attention_mask"], words)
-        with logits_at(model, wanted, ids.shape[1]):
+        ids, mask, positions = _append_branches(batch["input_ids"], batch["attention_mask"], words)
+        with logits_at(model, positions, ids.shape[1]):
             logits = model(**model_inputs(attached, ids, mask), use_cache=False).logits[0]
         logits = logits.float().view(len(batch["input_ids"]), -1, logits.shape[-1])
         classes, places, tokens = torch.tensor(words.places(), device=logits.device).unbind(-1)
@@ -252,10 +256,10 @@ class Likelihood:
         return scores.index_add(1, classes, likelihood)
 
 
-def _with_branches(
+def _append_branches(
     ids: torch.Tensor, mask: torch.Tensor, words: Words
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Each prompt once per branch, the branch's tokens right after its last real one.
+    """Repeats each prompt once per branch, with the branch's tokens right after its last real token.
 
     Returns:
         Token ids and mask of shape (batch * branches, length + room), and row and column of every place where logits

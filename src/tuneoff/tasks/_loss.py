@@ -17,10 +17,10 @@ class _TokenLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         losses, totals = [], []
-        for part, wanted in zip(torch.split(logits, CHUNK), torch.split(targets, CHUNK), strict=True):
+        for part, target in zip(torch.split(logits, CHUNK), torch.split(targets, CHUNK), strict=True):
             exact = part.float()
             total = exact.logsumexp(-1)
-            losses.append((total - exact.gather(-1, wanted[:, None])[:, 0]).sum())
+            losses.append((total - exact.gather(-1, target[:, None])[:, 0]).sum())
             totals.append(total)
         ctx.save_for_backward(logits, targets, torch.cat(totals))
         return torch.stack(losses).sum()
@@ -30,18 +30,18 @@ class _TokenLoss(torch.autograd.Function):
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         logits, targets, totals = ctx.saved_tensors
         parts = (torch.split(tensor, CHUNK) for tensor in (logits, targets, totals))
-        for part, wanted, total in zip(*parts, strict=True):
-            slope = part.float().sub_(total[:, None]).exp_()
-            slope[torch.arange(len(wanted), device=wanted.device), wanted] -= 1
-            part.copy_(slope.mul_(gradient))
+        for part, target, total in zip(*parts, strict=True):
+            logit_gradient = part.float().sub_(total[:, None]).exp_()
+            logit_gradient[torch.arange(len(target), device=target.device), target] -= 1
+            part.copy_(logit_gradient.mul_(gradient))
         return logits, None
 
 
 def summed_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Sum of the rows' cross-entropies in nats, computed in float32.
+    """Sums the rows' cross-entropies in nats, computed in float32.
 
     The usual way holds the logits three times: as they are, as log-probabilities, and their gradient. Here the
-    gradient takes the logits' own place, so they must be used for nothing else once the loss was taken.
+    gradient overwrites the logits, so they must be used for nothing else after the loss was computed.
 
     Args:
         logits: shape (rows, vocabulary), of any floating type; overwritten in the backward pass.

@@ -1,4 +1,4 @@
-"""From a template and examples to the tokens of prompts and targets, cut to fit."""
+"""Converts a template and examples to the tokens of prompts and targets, cut to fit."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ class Template:
         Raises:
             ValueError: for braces that do not match, or anything but a name in them.
         """
-        bare = text.rstrip(" ")
+        stripped = text.rstrip(" ")
         pieces: list[tuple[str, str | None]] = []
-        for literal, name, form, conversion in Formatter().parse(bare):
+        for literal, name, form, conversion in Formatter().parse(stripped):
             if name is not None and (not name.strip() or form or conversion):
                 raise ValueError("braces hold the name of a column and nothing else; write {{ for a brace")
             pieces.append((literal, name))
-        return cls(tuple(pieces), text[len(bare) :])
+        return cls(tuple(pieces), text[len(stripped) :])
 
     @property
     def names(self) -> list[str]:
-        """The columns named, in order, as often as they are named."""
+        """Returns the columns named, in order, as often as they are named."""
         return [name for _, name in self.pieces if name is not None]
 
     def around(self, fields: Mapping[str, str]) -> tuple[str, str]:
-        """What stands before and after the source; it is the name that is not among the other columns' `fields`."""
+        """Returns the text before and after the source, whose name is the one that is not among `fields`."""
         sides = ["", ""]
         side = 0
         for literal, name in self.pieces:
@@ -67,8 +67,8 @@ class Template:
 class Prompt:
     """A prompt's tokens, special ones included; those of the source are `ids[first:last]`.
 
-    The tokenizer itself put `opening` of them before the text and `closing` after it; special tokens that the template
-    or a column holds are not among these.
+    The tokenizer itself added `opening` of them before the text and `closing` after it; special tokens that the
+    template or a column holds are not counted in these.
     """
 
     ids: list[int]
@@ -79,20 +79,20 @@ class Prompt:
 
     @property
     def instruction(self) -> int:
-        """Tokens that are never cut: all but the source's."""
+        """Counts the tokens that are never cut: all but the source's."""
         return len(self.ids) - (self.last - self.first)
 
     def cut(self, room: int) -> list[int]:
-        """At most `room` tokens: the source loses its last ones. There must be room for the instruction."""
+        """Returns at most `room` tokens by cutting the source's end. There must be room for the instruction."""
         surplus = max(0, len(self.ids) - room)
         return self.ids[: self.last - surplus] + self.ids[self.last :]
 
     def behind(self, shown: Sequence[int], ids: Sequence[int]) -> list[int]:
-        """The prompt's `ids`, cut or not, with solved examples after what the tokenizer put first."""
+        """Returns the prompt's `ids`, cut or not, with solved examples after the tokenizer's opening special tokens."""
         return [*ids[: self.opening], *shown, *ids[self.opening :]]
 
     def bare(self, ids: Sequence[int]) -> Sequence[int]:
-        """The prompt's `ids`, cut or not, without what the tokenizer put around them.
+        """Returns the prompt's `ids`, cut or not, without the special tokens that the tokenizer added.
 
         Its last tokens stay where the source ends the prompt: nothing else would part it from a solution.
         """
@@ -120,28 +120,30 @@ def prompts(texts: Sequence[tuple[str, str, str]], tokenizer: Any, *, closed: bo
             part, encoded["input_ids"], encoded["offset_mapping"], strict=True
         ):
             begin, end = len(before), len(before) + len(source)
-            kept = unique_frame(ids, opening, closing - dropped, dropped)
-            spans = enumerate(offsets[i] for i in kept)
+            indices = unique_frame(ids, opening, closing - dropped, dropped)
+            spans = enumerate(offsets[i] for i in indices)
             inside = [i for i, (a, b) in spans if i >= opening and begin <= a < b <= end]
             first, last = (inside[0], inside[-1] + 1) if inside else (0, 0)
-            yield Prompt([ids[i] for i in kept], first, last, opening, closing - dropped)
+            yield Prompt([ids[i] for i in indices], first, last, opening, closing - dropped)
 
 
 def frame(tokenizer: Any, kind: str = "text") -> tuple[int, int]:
-    """How many special tokens a tokenizer puts before a text, and how many after it."""
-    added = tokenizer(**{kind: "a"}, return_special_tokens_mask=True)["special_tokens_mask"]
-    opening = sum(takewhile(bool, added))
-    return opening, sum(added) - opening
+    """Counts the special tokens that a tokenizer adds before a text and after it."""
+    special_mask = tokenizer(**{kind: "a"}, return_special_tokens_mask=True)["special_tokens_mask"]
+    opening = sum(takewhile(bool, special_mask))
+    return opening, sum(special_mask) - opening
 
 
 def unique_frame(ids: list[int], opening: int, closing: int, dropped: int = 0) -> list[int]:
-    """Which of a text's tokens stay so that special ones at either end stand there once, if the text has them itself.
+    """Returns the indices of the tokens to keep, so that special tokens at either end are not doubled.
+
+    They would be where the text itself begins or ends with them.
 
     Args:
-        ids: of the text and what the tokenizer put around it.
-        opening: tokens that it put before the text.
-        closing: tokens after it that stay, unless the text ends with them.
-        dropped: tokens at the end that go in any case.
+        ids: tokens of the text and the special tokens that the tokenizer added.
+        opening: number of tokens that it added before the text.
+        closing: number of added tokens after the text that are kept, unless the text ends with them.
+        dropped: number of tokens at the end that are always removed.
     """
     end = len(ids) - dropped
     first, last = opening, end - closing
@@ -153,7 +155,7 @@ def unique_frame(ids: list[int], opening: int, closing: int, dropped: int = 0) -
 def plain_prompt(
     template: Template, source: str, others: Sequence[str], tokenizer: Any, room: int, *, closed: bool
 ) -> list[str]:
-    """Python lines that define `prompt`, which gives what `prompts` and `Prompt.cut` give; see `Task.plain_code`.
+    """Returns Python lines that define `prompt`, equal to `prompts` and `Prompt.cut`; see `Task.plain_code`.
 
     Args:
         template: makes the prompt.
@@ -200,7 +202,7 @@ def plain_prompt(
 
 
 def separator(tokenizer: Any) -> list[int]:
-    """What ends a solved example: the tokens of `SEPARATOR`, or the end-of-text token where those do not hold it.
+    """Returns the tokens that end a solved example: `SEPARATOR`'s, or end-of-text where these do not decode to it.
 
     Some tokenizers drop line ends, T5's among them.
 
@@ -219,10 +221,10 @@ def separator(tokenizer: Any) -> list[int]:
 
 
 def read_back(targets: Sequence[str], tokenizer: Any, encoder_decoder: bool) -> list[str]:
-    """Targets as they are read when a model writes their very tokens: to the first end-of-text token, without special
-    tokens and what the tokenizer does not know.
+    """Decodes targets as the output of a model that writes exactly their tokens.
 
-    A target of which nothing would be left stays as it is: no output equals it then, instead of every empty one.
+    The text ends at the first end-of-text token and has no special tokens and nothing unknown to the tokenizer. A
+    target of which nothing would be left stays as it is, so that an empty output does not equal it.
     """
     kind = "text_target" if encoder_decoder else "text"
     ids = tokenizer(**{kind: list(targets)}, add_special_tokens=encoder_decoder, verbose=False)["input_ids"]
@@ -260,19 +262,21 @@ class PairEncoder:
     cut_targets: bool = False
 
     def features(self, examples: Sequence[Example], demonstrations: Sequence[Example]) -> list[Features]:
-        """The examples, each after the same solved ones.
+        """Encodes the examples, each after the same solved ones.
 
         Raises:
             DataError: naming the first row whose instruction or target does not fit.
         """
         if not examples:
             return []
-        shown = self._shown(demonstrations)
+        demonstration_ids = self._tokenize_demonstrations(demonstrations)
         features = []
-        for example, prompt, whole in zip(examples, self._prompts(examples), self._targets(examples), strict=True):
-            target = whole[: self.target_room] if self.cut_targets else whole
-            full = self._fitted(example, prompt, self.prompt_room)
-            ids = full if self.encoder_decoder else self._before(example, prompt, len(target))
+        for example, prompt, full_target in zip(
+            examples, self._tokenize_prompts(examples), self._tokenize_targets(examples), strict=True
+        ):
+            target = full_target[: self.target_room] if self.cut_targets else full_target
+            full_prompt = self._fit_prompt(example, prompt, self.prompt_room)
+            ids = full_prompt if self.encoder_decoder else self._fit_before_target(example, prompt, len(target))
             if self.encoder_decoder and self.decoder_positions is not None and len(target) > self.decoder_positions:
                 raise DataError(
                     f"{example.place}: the target's {len(target)} tokens are more than the {self.decoder_positions} "
@@ -281,76 +285,78 @@ class PairEncoder:
                 )
             features.append(
                 Features(
-                    input_ids=prompt.behind(shown, ids),
+                    input_ids=prompt.behind(demonstration_ids, ids),
                     label=0,
-                    length=len(shown) + len(prompt.ids),
+                    length=len(demonstration_ids) + len(prompt.ids),
                     target_ids=target,
-                    target_length=len(whole),
-                    prompt_ids=prompt.behind(shown, full) if len(full) > len(ids) else (),
+                    target_length=len(full_target),
+                    prompt_ids=prompt.behind(demonstration_ids, full_prompt) if len(full_prompt) > len(ids) else (),
                 )
             )
         return features
 
-    def _prompts(self, examples: Sequence[Example]) -> Iterator[Prompt]:
+    def _tokenize_prompts(self, examples: Sequence[Example]) -> Iterator[Prompt]:
         around = [self.template.around(example.fields) for example in examples]
         texts = [(before, example.text, after) for example, (before, after) in zip(examples, around, strict=True)]
         return prompts(texts, self.tokenizer, closed=self.encoder_decoder)
 
-    def _targets(self, examples: Sequence[Example]) -> list[list[int]]:
-        """Targets as token ids, the end-of-text token last; an encoder-decoder's framed as it was pretrained.
+    def _tokenize_targets(self, examples: Sequence[Example]) -> list[list[int]]:
+        """Tokenizes targets, with end-of-text last; an encoder-decoder's with the special tokens of its pretraining.
 
         Special tokens at either end stand once: those that a target holds itself, and the one that a decoder starts
         from, which it reads before the target.
         """
         end = self.tokenizer.eos_token_id
         if self.encoder_decoder:
-            framed = self.tokenizer(text_target=[example.target for example in examples], verbose=False)["input_ids"]
-            around = frame(self.tokenizer, "text_target")
-            ids = [[row[i] for i in unique_frame(row, *around)] for row in map(list, framed)]
+            encoded = self.tokenizer(text_target=[example.target for example in examples], verbose=False)["input_ids"]
+            special_counts = frame(self.tokenizer, "text_target")
+            ids = [[row[i] for i in unique_frame(row, *special_counts)] for row in map(list, encoded)]
             ids = [row[1:] if row[0] == self.start_token_id and len(row) > 1 else row for row in ids]
         else:
-            ids = self._solutions(examples)
+            ids = self._tokenize_solutions(examples)
         return [row if row[-1:] == [end] else [*row, end] for row in ids]
 
-    def _solutions(self, examples: Sequence[Example]) -> list[list[int]]:
-        """Targets as they follow their prompts in a text, the tokenizer's special tokens left out."""
+    def _tokenize_solutions(self, examples: Sequence[Example]) -> list[list[int]]:
+        """Tokenizes targets as they follow their prompts in a text, without special tokens."""
         spaces = self.template.spaces
         if self.tokenizer.tokenize("a")[0].startswith("\u2581"):
             spaces = ""  # This tokenizer puts a space before a text by itself.
         texts = [spaces + example.target for example in examples]
         return [list(ids) for ids in self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]]
 
-    def _fitted(self, example: Example, prompt: Prompt, room: int) -> list[int]:
-        """The prompt in at most `room` tokens; at least one, since the first token written is predicted from it."""
-        least = max(prompt.instruction, 1)
-        if room < least:
+    def _fit_prompt(self, example: Example, prompt: Prompt, room: int) -> list[int]:
+        """Cuts the prompt to `room` tokens; keeps at least one, which predicts the first token written."""
+        fixed = max(prompt.instruction, 1)
+        if room < fixed:
             raise DataError(
-                f"{example.place}: the prompt takes {least} tokens without any of the source; there is room for {room}",
-                hint=f"Set protocol.max_length to {least + 1} or more, or shorten task.template.",
+                f"{example.place}: the prompt takes {fixed} tokens without any of the source; there is room for {room}",
+                hint=f"Set protocol.max_length to {fixed + 1} or more, or shorten task.template.",
             )
         return prompt.cut(room)
 
-    def _before(self, example: Example, prompt: Prompt, target: int) -> list[int]:
-        """The prompt before a target of so many tokens, which takes from the source what it has no room for."""
+    def _fit_before_target(self, example: Example, prompt: Prompt, target: int) -> list[int]:
+        """Cuts the prompt so that a target of `target` tokens fits after it; only the source is cut."""
         room = min(self.prompt_room, self.whole_room - target)
-        least = max(prompt.instruction, 1)
-        if room < least:
+        fixed = max(prompt.instruction, 1)
+        if room < fixed:
             raise DataError(
-                f"{example.place}: the target's {target} tokens and the {least} of the prompt without its source are "
+                f"{example.place}: the target's {target} tokens and the {fixed} of the prompt without its source are "
                 f"more than the {self.whole_room} that an example has room for",
                 hint="Set protocol.max_length or task.max_target_length to more, "
                 f"{'' if self.cut_targets else 'task.long_targets to cut, '}or shorten the target.",
             )
         return prompt.cut(room)
 
-    def _shown(self, demonstrations: Sequence[Example]) -> list[int]:
-        """Solved examples, each prompt and target cut to the room of one example, a `separator` after each."""
+    def _tokenize_demonstrations(self, demonstrations: Sequence[Example]) -> list[int]:
+        """Tokenizes solved examples, each cut to the room of one example, with a `separator` after each."""
         if not demonstrations:
             return []
-        shown: list[int] = []
+        ids: list[int] = []
         end = separator(self.tokenizer)
-        solutions = self._solutions(demonstrations)
-        for example, prompt, whole in zip(demonstrations, self._prompts(demonstrations), solutions, strict=True):
-            solved = [*(whole[: self.target_room] if self.cut_targets else whole), *end]
-            shown += [*prompt.bare(self._before(example, prompt, len(solved))), *solved]
-        return shown
+        solutions = self._tokenize_solutions(demonstrations)
+        for example, prompt, solution in zip(
+            demonstrations, self._tokenize_prompts(demonstrations), solutions, strict=True
+        ):
+            solved = [*(solution[: self.target_room] if self.cut_targets else solution), *end]
+            ids += [*prompt.bare(self._fit_before_target(example, prompt, len(solved))), *solved]
+        return ids

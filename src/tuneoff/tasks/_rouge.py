@@ -21,16 +21,16 @@ from tuneoff.tasks._words import answer_words, summary_words
 
 
 def rouge(target: str, written: str, *, whole: bool = False) -> dict[str, float]:
-    """`rouge_1`, `rouge_2`, `rouge_l` and `rouge_lsum` of a text; sentences of `rouge_lsum` end at newlines.
+    """Computes `rouge_1`, `rouge_2`, `rouge_l` and `rouge_lsum` of a text; sentences of `rouge_lsum` end at newlines.
 
-    `whole` is that of `summary_words`.
+    `whole` is the same as in `summary_words`.
     """
     reference, candidate = words(target, whole=whole), words(written, whole=whole)
     common = _lcs_rows(reference, candidate)[-1]
     return {
         "rouge_1": _overlap(reference, candidate),
         "rouge_2": _overlap(_pairs(reference), _pairs(candidate)),
-        "rouge_l": _f1(_zeros(common, len(candidate)), len(reference), len(candidate)),
+        "rouge_l": _f1(_count_zeros(common, len(candidate)), len(reference), len(candidate)),
         "rouge_lsum": _summary_level(
             *([words(line, whole=whole) for line in text.split("\n")] for text in (target, written))
         ),
@@ -38,7 +38,7 @@ def rouge(target: str, written: str, *, whole: bool = False) -> dict[str, float]
 
 
 def answer_scores(target: str, written: str) -> dict[str, float]:
-    """`exact_match` and `token_f1`, both of `answer_words`."""
+    """Computes `exact_match` and `token_f1`, both over `answer_words`."""
     reference, candidate = answer_words(target), answer_words(written)
     equal = float(reference == candidate)
     return {
@@ -48,7 +48,7 @@ def answer_scores(target: str, written: str) -> dict[str, float]:
 
 
 def words(text: str, *, whole: bool = False) -> list[str]:
-    """Stems of a text's words; words of up to three letters, or with others than a-z, stay as they are."""
+    """Returns the stems of a text's words; words of up to three letters, or with others than a-z, stay unchanged."""
     return [_stem(word) for word in summary_words(text, whole=whole)]
 
 
@@ -69,64 +69,70 @@ def _pairs(tokens: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _f1(hits: int, reference: int, candidate: int) -> float:
-    """Harmonic mean of precision and recall, from counts; 0 where either side is empty."""
+    """Computes the harmonic mean of precision and recall from counts; 0 where either side is empty."""
     return 2 * hits / (reference + candidate) if hits else 0.0
 
 
 def _overlap(reference: Sequence[Hashable], candidate: Sequence[Hashable]) -> float:
-    """F1 of two bags of items."""
+    """Computes the F1 of two bags of items."""
     hits = (Counter(reference) & Counter(candidate)).total()
     return _f1(hits, len(reference), len(candidate))
 
 
 def _lcs_rows(reference: Sequence[str], candidate: Sequence[str]) -> list[int]:
-    """The table of longest common subsequences, a row of bits for each prefix of the reference.
+    """Computes the table of longest common subsequences, a row of bits for each prefix of the reference.
 
     A bit is 0 where the length grows by one with that word of the candidate, so the length for the first n words is
     the number of zeros among the lowest n bits.
     """
-    at: Counter[str] = Counter()
+    positions: Counter[str] = Counter()
     for position, word in enumerate(candidate):
-        at[word] |= 1 << position
+        positions[word] |= 1 << position
     rows = [(1 << len(candidate)) - 1]
     whole = rows[0]
     for word in reference:
         row = rows[-1]
-        found = row & at[word]
-        rows.append(((row + found) | (row - found)) & whole)
+        matches = row & positions[word]
+        rows.append(((row + matches) | (row - matches)) & whole)
     return rows
 
 
-def _zeros(row: int, size: int) -> int:
+def _count_zeros(row: int, size: int) -> int:
     return size - (row & ((1 << size) - 1)).bit_count()
 
 
 def _common_positions(reference: Sequence[str], candidate: Sequence[str]) -> set[int]:
-    """Positions in the reference of one longest common subsequence: of several, the one `rouge-score` takes."""
+    """Finds positions in the reference of a longest common subsequence: of several, the one of `rouge-score`."""
     rows = _lcs_rows(reference, candidate)
-    i, j, taken = len(reference), len(candidate), set()
+    i, j, common = len(reference), len(candidate), set()
     while i and j:
         if reference[i - 1] == candidate[j - 1]:
-            taken.add(i - 1)
+            common.add(i - 1)
             i, j = i - 1, j - 1
-        elif _zeros(rows[i], j - 1) > _zeros(rows[i - 1], j):
+        elif _count_zeros(rows[i], j - 1) > _count_zeros(rows[i - 1], j):
             j -= 1
         else:
             i -= 1
-    return taken
+    return common
 
 
 def _summary_level(references: Sequence[Sequence[str]], candidates: Sequence[Sequence[str]]) -> float:
-    """F1 of the union of common subsequences, sentence by sentence; no word is counted more often than it occurs."""
-    left_r, left_c = Counter(w for s in references for w in s), Counter(w for s in candidates for w in s)
-    reference_size, candidate_size = left_r.total(), left_c.total()
+    """Computes the F1 of the union of common subsequences, sentence by sentence.
+
+    No word is counted more often than it occurs.
+    """
+    reference_counts, candidate_counts = (
+        Counter(w for s in references for w in s),
+        Counter(w for s in candidates for w in s),
+    )
+    reference_size, candidate_size = reference_counts.total(), candidate_counts.total()
     hits = 0
     for sentence in references:
         union = {position for candidate in candidates for position in _common_positions(sentence, candidate)}
         for position in sorted(union):
             word = sentence[position]
-            if left_r[word] > 0 and left_c[word] > 0:
+            if reference_counts[word] > 0 and candidate_counts[word] > 0:
                 hits += 1
-                left_r[word] -= 1
-                left_c[word] -= 1
+                reference_counts[word] -= 1
+                candidate_counts[word] -= 1
     return _f1(hits, reference_size, candidate_size)

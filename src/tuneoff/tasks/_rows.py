@@ -1,4 +1,4 @@
-"""Choosing columns and refusing rows that cannot be used: the same words for every task."""
+"""Chooses columns and refuses rows that cannot be used, in the same way for every task."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tuneoff.tasks.base import has_lone_surrogate, is_missing
 
 
 def choose_columns(rows: Rows, options: Any, names: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """A column for each of two roles.
+    """Returns a column for each of two roles.
 
     Args:
         options: the task's, with a field for each role that may name its column.
@@ -21,23 +21,23 @@ def choose_columns(rows: Rows, options: Any, names: Mapping[str, Sequence[str]])
     Raises:
         DataError: if one is not there (names the nearest), cannot be guessed, or has both roles.
     """
-    chosen = {role: _column(rows, role, getattr(options, role), guesses) for role, guesses in names.items()}
+    chosen = {role: _choose_column(rows, role, getattr(options, role), guesses) for role, guesses in names.items()}
     if len(set(chosen.values())) < len(chosen):
         roles = " and ".join(f"task.{role}" for role in chosen)
         raise DataError(f"{roles} are the same column, {next(iter(chosen.values()))!r}")
     return chosen
 
 
-def _column(rows: Rows, role: str, given: str | None, names: Sequence[str]) -> str:
-    """The column of a role: the one given, else the first of these names that there is."""
-    if given in rows.columns:
-        return given
-    if given is not None:
+def _choose_column(rows: Rows, role: str, column: str | None, names: Sequence[str]) -> str:
+    """Returns the column of a role: the one given, else the first of these names that exists."""
+    if column in rows.columns:
+        return column
+    if column is not None:
         raise DataError(
-            f"{rows.origin} has no column {given!r}{did_you_mean(given, rows.columns)}",
+            f"{rows.origin} has no column {column!r}{did_you_mean(column, rows.columns)}",
             hint=f"Its columns: {listed(rows.columns)}. Set task.{role}.",
         )
-    lower = {column.lower().strip(): column for column in rows.columns}
+    lower = {name.lower().strip(): name for name in rows.columns}
     for name in names:
         if name in lower:
             return lower[name]
@@ -65,7 +65,7 @@ def require_columns(rows: Rows, columns: Mapping[str, str], split: str) -> None:
 
 
 def require_cells(rows: Rows, columns: Mapping[str, str], split: str, **kinds: Any) -> None:
-    """Refuses empty cells, broken Unicode and what is no text or number.
+    """Refuses empty cells, invalid Unicode and cells that are neither text nor number.
 
     Args:
         kinds: those of `require_plain`.
@@ -83,10 +83,10 @@ def require_cells(rows: Rows, columns: Mapping[str, str], split: str, **kinds: A
                 hint=f"Remove those rows or fill in column {column!r}; in a study task.missing: skip leaves them out.",
             )
     for column in columns.values():
-        broken = _first(rows.columns[column], has_lone_surrogate)
+        broken = _first_index(rows.columns[column], has_lone_surrogate)
         if broken is not None:
             raise DataError(f"{rows.place(broken)}: column {column!r} holds text that is not valid Unicode")
 
 
-def _first(values: Sequence[Any], wanted: Any) -> int | None:
+def _first_index(values: Sequence[Any], wanted: Any) -> int | None:
     return next((i for i, value in enumerate(values) if wanted(value)), None)

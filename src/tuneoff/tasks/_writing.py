@@ -39,7 +39,7 @@ class Settings:
 def write(
     attached: Attached, ids: torch.Tensor, mask: torch.Tensor, settings: Settings, tokenizer: Any
 ) -> list[list[int]]:
-    """What the model writes after each prompt, without the end-of-text token and all after it.
+    """Generates text after each prompt, without the end-of-text token and all after it.
 
     Args:
         attached: the model with its method.
@@ -61,22 +61,20 @@ def write(
             if settings.num_beams > 1:
                 cache.batch_repeat_interleave(settings.num_beams)
         else:
-            inputs = _left_padded(model, ids, mask, inputs, settings.num_beams)
-        own, model.generation_config = model.generation_config, config
+            inputs = _pad_left(model, ids, mask, inputs, settings.num_beams)
+        original_config, model.generation_config = model.generation_config, config
         try:
             # What the model's own configuration sets would fill in whatever ours leaves open.
-            made = model.generate(
-                **inputs, generation_config=config, stopping_criteria=_stops(settings.stop, tokenizer)
+            outputs = model.generate(
+                **inputs, generation_config=config, stopping_criteria=_stopping_criteria(settings.stop, tokenizer)
             )
         finally:
-            model.generation_config = own
+            model.generation_config = original_config
     # Every row starts with the one token that was given: the prompt's last, or the decoder's start.
-    return [_until(row, config.eos_token_id, config.pad_token_id) for row in made[:, 1:].tolist()]
+    return [_cut_at_end(row, config.eos_token_id, config.pad_token_id) for row in outputs[:, 1:].tolist()]
 
 
-def _left_padded(
-    model: Any, ids: torch.Tensor, mask: torch.Tensor, inputs: dict[str, Any], beams: int
-) -> dict[str, Any]:
+def _pad_left(model: Any, ids: torch.Tensor, mask: torch.Tensor, inputs: dict[str, Any], beams: int) -> dict[str, Any]:
     """Reads the prompts as in training, then moves all padding to the left, where writing needs it.
 
     The prompts are read padded on the right, virtual tokens first, through the very inputs that training uses.
@@ -86,13 +84,13 @@ def _left_padded(
     import torch
     from transformers import DynamicCache
 
-    read = whole_cache(inputs.pop("past_key_values", DynamicCache()))
-    model.base_model(**inputs, past_key_values=read, use_cache=True)
-    everywhere = inputs["attention_mask"]
-    order = everywhere.argsort(dim=-1, stable=True)
+    prompt_cache = whole_cache(inputs.pop("past_key_values", DynamicCache()))
+    model.base_model(**inputs, past_key_values=prompt_cache, use_cache=True)
+    full_mask = inputs["attention_mask"]
+    order = full_mask.argsort(dim=-1, stable=True)
     place = order[:, None, :-1, None]
     cache = DynamicCache()
-    for number, layer in enumerate(read.layers if place.shape[2] else []):
+    for number, layer in enumerate(prompt_cache.layers if place.shape[2] else []):
         keys, values = (t.gather(2, place.expand(*t.shape[:2], -1, t.shape[-1])) for t in (layer.keys, layer.values))
         cache.update(keys, values, number)
     if beams > 1:
@@ -100,16 +98,16 @@ def _left_padded(
     last = ids[torch.arange(len(ids), device=ids.device), mask.sum(-1) - 1]
     return {
         "input_ids": last[:, None],
-        "attention_mask": everywhere.gather(-1, order),
+        "attention_mask": full_mask.gather(-1, order),
         "past_key_values": cache,
     }
 
 
 def generation_config(model: Any, settings: Settings, tokenizer: Any) -> Any:
-    """The settings in transformers' words; a text ends where the tokenizer or the model's configuration says."""
+    """Converts the settings to transformers'; a text ends where the tokenizer or the model's configuration says."""
     from transformers import GenerationConfig
 
-    ends = _ends(model, tokenizer)
+    ends = _end_ids(model, tokenizer)
     beams = {"length_penalty": settings.length_penalty, "early_stopping": False} if settings.num_beams > 1 else {}
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else ends[0]
     return GenerationConfig(
@@ -127,48 +125,48 @@ def generation_config(model: Any, settings: Settings, tokenizer: Any) -> Any:
 
 
 def plain_writing(settings: Settings, *, encoder_decoder: bool) -> list[str]:
-    """Python lines that define `predict` by a `prompt` that gives tokens; see `Task.plain_code`.
+    """Returns Python lines that define `predict` from a `prompt` that gives tokens; see `Task.plain_code`.
 
     Where a causal model must not repeat itself, transformers' own setting would count the prompt's words too; here as
     in `write` only what is written counts, after the prompt's last token.
     """
-    needed = ["GenerationConfig"]
-    given = {"input_ids": "ids", "attention_mask": "torch.ones_like(ids)", "generation_config": "writing"}
+    imports = ["GenerationConfig"]
+    arguments = {"input_ids": "ids", "attention_mask": "torch.ones_like(ids)", "generation_config": "writing"}
     lines = [
         "",
         "def predict(source, **columns):",
         "    ids = torch.tensor([prompt(source, **columns)], device=model.device)",
     ]
     if encoder_decoder:
-        needed += ["DynamicCache", "EncoderDecoderCache"]
+        imports += ["DynamicCache", "EncoderDecoderCache"]
         # As in `write`.
-        given["past_key_values"] = "EncoderDecoderCache(DynamicCache(), DynamicCache())"
+        arguments["past_key_values"] = "EncoderDecoderCache(DynamicCache(), DynamicCache())"
     elif settings.no_repeat_ngram_size:
-        needed += ["LogitsProcessorList", "NoRepeatNGramLogitsProcessor"]
+        imports += ["LogitsProcessorList", "NoRepeatNGramLogitsProcessor"]
         lines += [
             f"    repeats = NoRepeatNGramLogitsProcessor({settings.no_repeat_ngram_size})",
             "    only_new = LogitsProcessorList([lambda read, scores: repeats(read[:, ids.shape[1] - 1 :], scores)])",
         ]
-        given |= {"logits_processor": "only_new", "no_repeat_ngram_size": "0"}
+        arguments |= {"logits_processor": "only_new", "no_repeat_ngram_size": "0"}
     first = "" if encoder_decoder else "ids.shape[1]"
     return [
         "",
-        f"from transformers import {', '.join(sorted(needed))}",
+        f"from transformers import {', '.join(sorted(imports))}",
         "",
         "writing = GenerationConfig.from_pretrained(FOLDER)",
         "whole = model.get_base_model() if hasattr(model, 'get_base_model') else model",
         "whole.generation_config = writing",
         "",
         *lines,
-        f"    made = model.generate({', '.join(f'{name}={value}' for name, value in given.items())})",
+        f"    made = model.generate({', '.join(f'{name}={value}' for name, value in arguments.items())})",
         "    ends = writing.eos_token_id",
         f"    written = [token for token in made[0, {first}:].tolist() if token not in ends]",
         "    return tokenizer.decode(written, skip_special_tokens=True).strip()",
     ]
 
 
-def _stops(stop: str | None, tokenizer: Any) -> Any:
-    """Transformers' own stop strings would also find one that begins in the prompt."""
+def _stopping_criteria(stop: str | None, tokenizer: Any) -> Any:
+    """Builds stopping criteria; transformers' own stop strings would also match one that begins in the prompt."""
     import torch
     from transformers import StoppingCriteriaList
 
@@ -179,15 +177,15 @@ def _stops(stop: str | None, tokenizer: Any) -> Any:
     return StoppingCriteriaList([stopped] if stop is not None else [])
 
 
-def _ends(model: Any, tokenizer: Any) -> list[int]:
-    """Ids that end a text: the tokenizer's own first, and any that the model's configuration has besides."""
-    known = getattr(model.config, "eos_token_id", None)
-    more = known if isinstance(known, list) else [] if known is None else [known]
-    return list(dict.fromkeys([tokenizer.eos_token_id, *more]))
+def _end_ids(model: Any, tokenizer: Any) -> list[int]:
+    """Returns the ids that end a text: the tokenizer's first, then further ones of the model's configuration."""
+    config_ids = getattr(model.config, "eos_token_id", None)
+    others = config_ids if isinstance(config_ids, list) else [] if config_ids is None else [config_ids]
+    return list(dict.fromkeys([tokenizer.eos_token_id, *others]))
 
 
-def _until(row: list[int], ends: list[int], pad: int) -> list[int]:
-    """A row up to its end, without the padding that follows where another row is longer."""
+def _cut_at_end(row: list[int], ends: list[int], pad: int) -> list[int]:
+    """Cuts a row at its end-of-text token, and removes the padding that follows where another row is longer."""
     row = row[: next((i for i, token in enumerate(row) if token in ends), len(row))]
     while row and row[-1] == pad:
         row.pop()

@@ -26,22 +26,22 @@ Batch = dict[str, "torch.Tensor"]
 
 
 def attention_masks(batch: Batch) -> list[torch.Tensor]:
-    """The masks of what a batch puts in, 1 on every token that is no padding; two where targets are padded apart."""
+    """Returns a batch's attention masks, 1 on every real token; two where targets are padded separately."""
     return [tensor for name, tensor in batch.items() if name.endswith("attention_mask")]
 
 
 def computed_tokens(batch: Batch) -> int:
-    """The tokens that a batch computes, padding included."""
+    """Counts the tokens that a batch computes, padding included."""
     return sum(mask.numel() for mask in attention_masks(batch))
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a cell holds nothing: no value, not a number, or nothing but space."""
+    """Tells whether a cell is empty: no value, NaN, or only whitespace."""
     return value is None or (isinstance(value, Real) and value != value) or not str(value).strip()
 
 
 def has_lone_surrogate(value: Any) -> bool:
-    """Whether a cell holds text that is not valid Unicode and so cannot be written or tokenized."""
+    """Tells whether a cell holds text that is not valid Unicode and so cannot be written or tokenized."""
     return isinstance(value, str) and not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value)
 
 
@@ -76,7 +76,7 @@ class Example:
 
     @property
     def put_in(self) -> str:
-        """What is put in, to be read by people: the text, or where there are `fields` every part under its name.
+        """Returns the input for readers: the text, or where there are `fields` every part under its name.
 
         The shortest part comes first, so that a long one does not hide a question about it where this is cut.
         """
@@ -109,7 +109,7 @@ class Features:
 
     @property
     def truncated(self) -> bool:
-        """Whether anything of what is put in was cut off."""
+        """Tells whether anything of the input was cut off."""
         return self.length > len(self.input_ids)
 
 
@@ -144,27 +144,27 @@ class Task(ABC):
 
     @classmethod
     def selects(cls, wanted: str | None) -> str:
-        """The validation metric that selects a checkpoint: the protocol's wish, else the task's own."""
+        """Returns the validation metric that selects a checkpoint: the protocol's choice, else the task's own."""
         return wanted or cls.selection_metric or cls.primary_metric
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Classes in order of their numbers, once settled; empty for a task without."""
+        """Returns the classes in order of their numbers, once settled; empty for a task without classes."""
         return ()
 
     @property
     def settled(self) -> bool:
-        """Whether the model's shape is known (without any row, where the options say enough)."""
+        """Tells whether the model's shape is known (without any row, where the options say enough)."""
         return bool(self.labels)
 
     @property
     def adds_head(self) -> bool:
-        """Whether it puts a fresh head on the model, whatever the model."""
+        """Tells whether the task adds a newly initialised head to any model."""
         return self.produces == "class"
 
     @abstractmethod
     def columns(self, rows: Rows) -> dict[str, str]:
-        """role -> column, as given or guessed.
+        """Returns role -> column, as given or guessed.
 
         Raises:
             DataError: for a column that is not there (names the nearest) or that cannot be guessed.
@@ -172,7 +172,7 @@ class Task(ABC):
 
     @abstractmethod
     def examples(self, rows: Rows, columns: Mapping[str, str], split: str) -> list[Example]:
-        """The rows as examples.
+        """Converts the rows to examples.
 
         Raises:
             DataError: for no rows or missing values; says how many and where the first stands.
@@ -180,32 +180,32 @@ class Task(ABC):
 
     @abstractmethod
     def settle(self, splits: Mapping[str, Sequence[Example]]) -> None:
-        """Learns what all splits must agree on (the classes).
+        """Determines what all splits must agree on (the classes).
 
         Raises:
             DataError: for a single class, or a label in a later split that training never saw.
         """
 
     def findings(self) -> tuple[Finding, ...]:
-        """What a reader must know of the rows, once settled."""
+        """Returns what a reader must know of the rows, once settled."""
         return ()
 
     @property
     def tested_metric(self) -> str:
-        """The metric that tests go by, once settled: the primary one, unless it cannot judge these rows."""
+        """Returns the metric that tests use, once settled: the primary one, unless it cannot score these rows."""
         return self.primary_metric
 
     def stratum(self, example: Example) -> str:
-        """Subsets and splits keep the proportions of this."""
+        """Returns the group whose proportions subsets and splits keep."""
         return ""
 
     @abstractmethod
     def view(self, model: nn.Module) -> TaskView:
-        """What a method may know of this task on this model."""
+        """Returns what a method may know of this task on this model."""
 
     @abstractmethod
     def model_class(self, config: Any) -> Any:
-        """The transformers auto class that builds this task's model from such a configuration.
+        """Returns the transformers auto class that builds this task's model from such a configuration.
 
         Raises:
             UnsupportedModel: if no model of this configuration can do the task.
@@ -213,15 +213,15 @@ class Task(ABC):
 
     @abstractmethod
     def model_arguments(self) -> dict[str, Any]:
-        """Configuration keys the task sets, e.g. `num_labels`."""
+        """Returns the configuration keys that the task sets, e.g. `num_labels`."""
 
     @property
     def target_room(self) -> int | None:
-        """Tokens that may be written for an example; None for a task that writes none."""
+        """Returns how many tokens may be generated for an example; None for a task that generates none."""
         return None
 
     def positions(self, max_length: int) -> int:
-        """Positions of the model that an example may take, virtual tokens not counted."""
+        """Returns how many positions of the model an example may take, without virtual tokens."""
         return max_length
 
     @abstractmethod
@@ -232,38 +232,38 @@ class Task(ABC):
         max_length: int,
         demonstrations: Sequence[Example] = (),
     ) -> list[Features]:
-        """Tokenizes; at most `max_length` tokens are kept of what is put in.
+        """Tokenizes examples; at most `max_length` tokens of each input are kept.
 
         `demonstrations` are solved examples to show before each; each may take `positions(max_length)` more.
         """
 
     @abstractmethod
     def collate(self, features: Sequence[Features], pad_token_id: int) -> Batch:
-        """Pads a batch to its longest example. Tensors of shape (batch, length) and (batch,).
+        """Pads a batch to its longest example. Returns tensors of shape (batch, length) and (batch,).
 
         Every mask's name ends in `attention_mask`; it is 1 on every token that is no padding.
         """
 
     def units(self, features: Sequence[Features]) -> int:
-        """How many terms `loss` sums up over these examples; an effective batch's loss is their mean."""
+        """Counts the terms that `loss` sums over these examples; an effective batch's loss is their mean."""
         return len(features)
 
     @abstractmethod
     def forward(self, attached: Attached, batch: Batch) -> torch.Tensor:
-        """Logits of shape (units, classes or vocabulary), example by example; must not depend on padding."""
+        """Computes logits of shape (units, classes or vocabulary), example by example; must not depend on padding."""
 
     @abstractmethod
     def loss(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """Sum of the batch's losses (nats), in float32."""
+        """Sums the batch's losses (nats), in float32."""
 
     @abstractmethod
     def outcome(self, logits: torch.Tensor, batch: Batch, examples: Sequence[Example]) -> list[Prediction]:
-        """One prediction per example, in order; a task that writes text leaves `output` empty."""
+        """Returns one prediction per example, in order; a task that generates text leaves `output` empty."""
 
     def generate(
         self, attached: Attached, features: Sequence[Features], tokenizer: Any, limit: int | None = None
     ) -> list[list[int]]:
-        """What the model writes for each example, as token ids without the end-of-text token.
+        """Generates a text for each example, as token ids without the end-of-text token.
 
         Must not depend on padding, and so not on which examples stand in one batch. With `limit` it writes no more
         tokens than that, for whoever wants to know how long writing takes.
@@ -271,23 +271,25 @@ class Task(ABC):
         raise NotImplementedError(f"{type(self).__name__} writes no text")
 
     def references(self, examples: Sequence[Example], tokenizer: Any) -> list[str]:
-        """The texts that what is written is compared with: the targets, read back from tokens as that is."""
+        """Returns the texts that outputs are compared with: the targets, decoded from tokens as outputs are."""
         return [example.target for example in examples]
 
     def answer(self, prediction: Prediction, example: Example, written: str, tokens: int) -> Prediction:
-        """The prediction with the written text, its number of tokens and, against the example's target, its scores in
-        `values`."""
+        """Returns the prediction with the generated text, its number of tokens and its scores.
+
+        The scores compare the text with the example's target, and stand in `values`.
+        """
         raise NotImplementedError(f"{type(self).__name__} writes no text")
 
     def generation_config(self, model: nn.Module, tokenizer: Any) -> Any:
-        """How `generate` writes, as transformers' configuration of it; None for a task that writes no text."""
+        """Returns transformers' configuration of `generate`; None for a task that generates no text."""
         return None
 
     def plain_code(self, model: nn.Module, tokenizer: Any, columns: Mapping[str, str], max_length: int) -> list[str]:
-        """Python for the card of an export: lines that define `predict`, from an example's texts to its output.
+        """Returns Python lines for an export's card that define `predict`, from an example's texts to its output.
 
-        They stand where `torch`, the trained `model` and the `tokenizer` are at hand and tuneoff is not, and must give
-        what the trial predicts. Empty where a task does not say.
+        They run where `torch`, the trained `model` and the `tokenizer` are defined and tuneoff is not installed, and
+        must give what the trial predicts. Empty where a task gives no code.
 
         Args:
             model: the trained model, for what depends on its kind.
@@ -299,7 +301,7 @@ class Task(ABC):
 
     @abstractmethod
     def score(self, predictions: Sequence[Prediction], split: str) -> list[Metric]:
-        """All metrics of a split that the predictions tell, `tested_metric` first if it is among them.
+        """Computes all metrics of a split that the predictions allow, `tested_metric` first if it is among them.
 
         A metric that is a mean over examples stands in each prediction's `values`, so that methods can be
         compared example by example.

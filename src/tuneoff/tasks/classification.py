@@ -51,9 +51,9 @@ class ClassificationOptions(TaskOptions):
     @field_validator("labels")
     @classmethod
     def _distinct(cls, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        twice = [label for label, count in Counter(labels or ()).items() if count > 1]
-        if twice:
-            raise ValueError(f"{twice[0]!r} stands twice")
+        repeated = [label for label, count in Counter(labels or ()).items() if count > 1]
+        if repeated:
+            raise ValueError(f"{repeated[0]!r} stands twice")
         return labels
 
     @field_validator("template")
@@ -94,8 +94,8 @@ class Classification(Task):
         self._labels: tuple[str, ...] = tuple(self.options.labels or ())
         self._spaced: dict[str, int] = {}
         self._findings: tuple[Finding, ...] = ()
-        likely = self.options.scoring == "likelihood"
-        self._likelihood = Likelihood(self.options.template or TEMPLATE, self.options.words) if likely else None
+        by_likelihood = self.options.scoring == "likelihood"
+        self._likelihood = Likelihood(self.options.template or TEMPLATE, self.options.words) if by_likelihood else None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -116,14 +116,14 @@ class Classification(Task):
         texts, labels = rows.columns[columns["text"]], rows.columns[columns["label"]]
         names = rows.class_names.get(columns["label"], ())
         self._spaced[split] = sum(isinstance(value, str) and value != value.strip() for value in labels)
-        named = [self._name(value, names, rows, i, columns["label"]) for i, value in enumerate(labels)]
+        targets = [self._class_name(value, names, rows, i, columns["label"]) for i, value in enumerate(labels)]
         return [
             Example(text=str(text), target=name, index=i, place=rows.place(i))
-            for i, (text, name) in enumerate(zip(texts, named, strict=True))
+            for i, (text, name) in enumerate(zip(texts, targets, strict=True))
         ]
 
-    def _name(self, value: Any, class_names: Sequence[str], rows: Rows, index: int, column: str) -> str:
-        """The class's name, from a name or from a number that stands for one."""
+    def _class_name(self, value: Any, class_names: Sequence[str], rows: Rows, index: int, column: str) -> str:
+        """Returns the class's name, from a name or from a class number."""
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         text = str(value).strip()
@@ -151,9 +151,9 @@ class Classification(Task):
     def settle(self, splits: Mapping[str, Sequence[Example]]) -> None:
         train = Counter(example.target for example in splits["train"])
         if len(train) < 2:
-            only = next(iter(train), "")
+            label = next(iter(train), "")
             raise DataError(
-                f"all {train[only]} training rows have the same label, {only!r}; there is nothing to learn",
+                f"all {train[label]} training rows have the same label, {label!r}; there is nothing to learn",
                 hint="Check that task.label names the right column.",
             )
         if not self.options.labels:
@@ -163,7 +163,7 @@ class Classification(Task):
                     "that looks like text or ids, not classes",
                     hint="Set task.label to the column that holds the class.",
                 )
-            self._labels = tuple(sorted(train, key=_natural))
+            self._labels = tuple(sorted(train, key=_sort_key))
         if self._likelihood is not None:
             self._likelihood.named(self.labels)
         for split, examples in splits.items():
@@ -200,10 +200,10 @@ class Classification(Task):
         import transformers as hf
 
         if type(config) not in hf.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
-            likely = is_causal(config) and "Set task.scoring: likelihood, which needs no head, or use another model."
+            hint = is_causal(config) and "Set task.scoring: likelihood, which needs no head, or use another model."
             raise UnsupportedModel(
                 f"transformers has no {config.model_type} model with a classification head",
-                hint=likely or "Use another model (BERT, RoBERTa, Llama, T5, BART, …).",
+                hint=hint or "Use another model (BERT, RoBERTa, Llama, T5, BART, …).",
             )
         return hf.AutoModelForSequenceClassification
 
@@ -257,7 +257,7 @@ class Classification(Task):
         return {"input_ids": ids, "attention_mask": mask, "labels": torch.tensor([f.label for f in features])}
 
     def forward(self, attached: Attached, batch: Batch) -> torch.Tensor:
-        """Logits of shape (batch, classes); with likelihood, the log-likelihoods of the classes' words.
+        """Computes logits of shape (batch, classes); with likelihood, the log-likelihoods of the classes' words.
 
         A decoder's class is read at the last token that the attention mask holds real, never found by token
         id: padding may stand on either side and may be the end-of-text token.
@@ -276,15 +276,15 @@ class Classification(Task):
             ids, mask = ids.gather(-1, order), mask.gather(-1, order)
         inputs = model_inputs(attached, ids, mask)
         if model.config.is_encoder_decoder:
-            return _of_encoder_decoder(model, ids, mask, inputs)
+            return _encoder_decoder_logits(model, ids, mask, inputs)
         if not decoder:
             # Some read the class at the last position, whatever stands there.
             last = getattr(model.config, "summary_type", None) == "last"
             logits: torch.Tensor = model(**(padded_left(inputs) if last else inputs)).logits
             return logits
         hidden = model.base_model(**inputs, use_cache=False).last_hidden_state
-        place = mask.sum(-1) - 1 + hidden.shape[1] - mask.shape[1]
-        scored: torch.Tensor = model.score(hidden[torch.arange(len(hidden), device=hidden.device), place])
+        last_token = mask.sum(-1) - 1 + hidden.shape[1] - mask.shape[1]
+        scored: torch.Tensor = model.score(hidden[torch.arange(len(hidden), device=hidden.device), last_token])
         return scored
 
     def loss(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
@@ -344,8 +344,8 @@ class Classification(Task):
         ]
 
 
-def _of_encoder_decoder(model: Any, ids: torch.Tensor, mask: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:
-    """Logits of an encoder-decoder, shape (batch, classes), read where its decoder reads the text's last end token.
+def _encoder_decoder_logits(model: Any, ids: torch.Tensor, mask: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:
+    """Computes an encoder-decoder's logits, shape (batch, classes), at the decoder position of the last end token.
 
     As transformers' own forward pass gives them, which takes no virtual tokens and no text with an end token inside.
     """
@@ -361,7 +361,7 @@ def _of_encoder_decoder(model: Any, ids: torch.Tensor, mask: torch.Tensor, input
 
 
 def classification_metrics(target: np.ndarray, output: np.ndarray, classes: int) -> dict[str, float]:
-    """Accuracy, macro-F1 over classes that occur, and the multi-class Matthews correlation (Gorodkin 2004).
+    """Computes accuracy, macro-F1 over classes that occur, and multi-class Matthews correlation (Gorodkin 2004).
 
     Args:
         target: class numbers, shape (examples,).
@@ -370,21 +370,21 @@ def classification_metrics(target: np.ndarray, output: np.ndarray, classes: int)
     """
     confusion = np.zeros((classes, classes), dtype=np.int64)
     np.add.at(confusion, (target, output), 1)
-    right, true, said = np.diag(confusion), confusion.sum(1), confusion.sum(0)
+    correct, actual, predicted = np.diag(confusion), confusion.sum(1), confusion.sum(0)
     total = int(confusion.sum())
-    occurs = (true + said) > 0
-    f1 = 2 * right[occurs] / (true + said)[occurs]
-    spread = float(total**2 - (said**2).sum()) * float(total**2 - (true**2).sum())
-    covariance = float(right.sum() * total - (true * said).sum())
+    present = (actual + predicted) > 0
+    f1 = 2 * correct[present] / (actual + predicted)[present]
+    spread = float(total**2 - (predicted**2).sum()) * float(total**2 - (actual**2).sum())
+    covariance = float(correct.sum() * total - (actual * predicted).sum())
     return {
-        "accuracy": float(right.sum() / total),
+        "accuracy": float(correct.sum() / total),
         "macro_f1": float(f1.mean()),
         "mcc": covariance / spread**0.5 if spread > 0 else 0.0,
     }
 
 
-def _natural(label: str) -> tuple[int, int, str]:
-    """Numbers in order of size, then names in order of the alphabet."""
+def _sort_key(label: str) -> tuple[int, int, str]:
+    """Returns a sort key: numbers by size first, then names in alphabetical order."""
     return (0, int(label), "") if _is_number(label) else (1, 0, label)
 
 

@@ -37,7 +37,7 @@ SOURCES_KEPT = 20
 """Examples of a split whose source is kept with the prediction, for the report."""
 
 LOOKED_AT = 2000
-"""Targets from which it is told whether the scores can judge them."""
+"""Largest number of targets that `settle` inspects to decide how to score them."""
 CUT_WORDS = 0.02
 """Share of words with Latin letters beyond a-z above which ROUGE takes them whole: English has far fewer, German or
 French more."""
@@ -135,10 +135,10 @@ class Generation(Task):
 
     def columns(self, rows: Rows) -> dict[str, str]:
         chosen = choose_columns(rows, self.options, self.guesses)
-        found = 0
+        count = 0
         for name in self.template.names:
             if name in ("source", chosen["source"]):
-                found += 1
+                count += 1
             elif name in ("target", chosen["target"]):
                 raise DataError(f"task.template shows {name!r}, the text that is to be written")
             elif name in rows.columns:
@@ -149,8 +149,8 @@ class Generation(Task):
                     f"{did_you_mean(name, ['source', *rows.columns])}",
                     hint=f"Its columns: {listed(rows.columns)}; {{source}} is {chosen['source']!r}.",
                 )
-        if found != 1:
-            raise DataError(f"task.template must hold {{source}} once; it holds it {found or 'no'} times")
+        if count != 1:
+            raise DataError(f"task.template must hold {{source}} once; it holds it {count or 'no'} times")
         return chosen
 
     def examples(self, rows: Rows, columns: Mapping[str, str], split: str) -> list[Example]:
@@ -170,7 +170,7 @@ class Generation(Task):
         ]
 
     def settle(self, splits: Mapping[str, Sequence[Example]]) -> None:
-        """Finds out how ROUGE must take the targets' words, and how many targets have none that it sees."""
+        """Decides how ROUGE splits the targets into words, and counts targets without a word that it sees."""
         examples = splits.get("test", splits["train"])
         targets = [example.target for example in examples[:: math.ceil(len(examples) / LOOKED_AT)]]
         counts = [cut_words(target) for target in targets]
@@ -181,42 +181,42 @@ class Generation(Task):
 
     @property
     def tested_metric(self) -> str:
-        """Token F1, which sees any character, where ROUGE sees nothing in most targets."""
+        """Returns token F1, which reads any character, where ROUGE sees no word in most targets."""
         return "token_f1" if 2 * self._unseen > self._looked_at else self.primary_metric
 
     def findings(self) -> tuple[Finding, ...]:
-        found = []
+        findings = []
         if self._whole_words:
             message = (
                 "many words of the targets hold letters beyond a-z (ä, é, …), so ROUGE takes such words whole; the "
                 "package rouge-score, which cuts them there, gives other figures"
             )
-            found.append(Finding(name="whole_words", message=message))
+            findings.append(Finding(name="whole_words", message=message))
         if self._unseen:
             message = (
                 f"ROUGE sees no word in {self._unseen} of {self._looked_at} targets (symbols alone) and is 0 for them"
             )
             if self.tested_metric != self.primary_metric:
                 message += f", so methods are compared by {self.tested_metric}"
-            found.append(Finding(name="unseen_targets", message=message))
+            findings.append(Finding(name="unseen_targets", message=message))
         if 2 * self._single > self._looked_at:
             message = f"{self._single} of {self._looked_at} targets are of one word, for which rouge_2 is always 0"
-            found.append(Finding(name="single_words", message=message))
-        return tuple(found)
+            findings.append(Finding(name="single_words", message=message))
+        return tuple(findings)
 
     # --- the model
 
     def view(self, model: nn.Module) -> TaskView:
-        known: Any = model
-        if getattr(known, "_is_stateful", False):
+        any_model: Any = model
+        if getattr(any_model, "_is_stateful", False):
             raise UnsupportedModel(
                 f"{type(model).__name__} keeps a running state instead of keys and values, which padding would change"
             )
-        kind = "SEQ_2_SEQ_LM" if known.config.is_encoder_decoder else "CAUSAL_LM"
-        return TaskView(head=(), peft_task_type=kind, output=output_layer(model))
+        peft_task_type = "SEQ_2_SEQ_LM" if any_model.config.is_encoder_decoder else "CAUSAL_LM"
+        return TaskView(head=(), peft_task_type=peft_task_type, output=output_layer(model))
 
     def model_class(self, config: Any) -> Any:
-        """The auto class; the task also remembers whether there is an encoder and how long the decoder is."""
+        """Returns the auto class; also stores whether there is an encoder and how many positions the decoder has."""
         import transformers as hf
 
         start = (getattr(config, f"{name}_token_id", None) for name in ("decoder_start", "bos", "pad"))
@@ -242,7 +242,7 @@ class Generation(Task):
         return room
 
     def positions(self, max_length: int) -> int:
-        """A causal model takes prompt and target together; of an encoder-decoder, the longer counts."""
+        """Returns prompt and target together for a causal model, the longer of the two for an encoder-decoder."""
         room = self.target_room
         return max(max_length, room) if self._kind.encoder_decoder else max_length + room
 
@@ -271,11 +271,11 @@ class Generation(Task):
         )
         features = encoder.features(examples, demonstrations)
         lengths = ((len(feature.target_ids), e.place) for feature, e in zip(features, examples, strict=True))
-        self._longest_target = max([self._longest_target, *lengths], key=lambda known: known[0])
+        self._longest_target = max([self._longest_target, *lengths], key=lambda length_and_place: length_and_place[0])
         return features
 
     def _refuse_beyond_prefix(self, attached: Attached) -> None:
-        """A decoder that numbers its positions begins with the prefix's, of which nobody knows before it is attached.
+        """Checks that the longest target and the prefix fit the decoder's positions; the prefix is known only now.
 
         Raises:
             DataError: naming the row whose target is too long.
@@ -292,7 +292,7 @@ class Generation(Task):
     # --- tokens -> tensors -> predictions
 
     def collate(self, features: Sequence[Features], pad_token_id: int) -> Batch:
-        """Pads on the right.
+        """Pads token ids on the right.
 
         Besides ids and masks: `predicts`, row and column of each position that predicts a target token, shape
         (units, 2); `targets`, those tokens one example after the other, shape (units,); `target_tokens`, how many each
@@ -304,9 +304,9 @@ class Generation(Task):
         # A position reads one token and predicts the next, so the last token is read by none.
         if self._kind.encoder_decoder:
             ids, mask = _pad([f.input_ids for f in features], pad_token_id)
-            read, read_mask = _pad([[self._kind.start_token_id, *t[:-1]] for t in targets], pad_token_id)
+            decoder_ids, decoder_mask = _pad([[self._kind.start_token_id, *t[:-1]] for t in targets], pad_token_id)
             first = [0] * len(features)
-            decoder = {"decoder_input_ids": read, "decoder_attention_mask": read_mask}
+            decoder = {"decoder_input_ids": decoder_ids, "decoder_attention_mask": decoder_mask}
         else:
             ids, mask = _pad([[*f.input_ids, *t[:-1]] for f, t in zip(features, targets, strict=True)], pad_token_id)
             first = [len(f.input_ids) - 1 for f in features]
@@ -325,15 +325,15 @@ class Generation(Task):
         return sum(len(f.target_ids) for f in features)
 
     def forward(self, attached: Attached, batch: Batch) -> torch.Tensor:
-        """Logits of shape (target tokens of the batch, vocabulary), example by example; no others are computed."""
+        """Computes logits at target tokens only, shape (target tokens of the batch, vocabulary), example by example."""
         model: Any = attached.model
         inputs = model_inputs(attached, batch["input_ids"], batch["attention_mask"])
-        read = batch["input_ids"]
+        ids = batch["input_ids"]
         if "decoder_input_ids" in batch:
             self._refuse_beyond_prefix(attached)
             # Causal attention keeps the padding on the right out; a mask would have to know of a prefix.
-            read = inputs["decoder_input_ids"] = batch["decoder_input_ids"]
-        with logits_at(model, batch["predicts"], read.shape[1]):
+            ids = inputs["decoder_input_ids"] = batch["decoder_input_ids"]
+        with logits_at(model, batch["predicts"], ids.shape[1]):
             logits: torch.Tensor = model(**inputs, use_cache=False).logits[0]
         return logits
 
@@ -384,7 +384,7 @@ class Generation(Task):
         return generation_config(model, self._settings(self.target_room), tokenizer)
 
     def plain_code(self, model: nn.Module, tokenizer: Any, columns: Mapping[str, str], max_length: int) -> list[str]:
-        """`predict` takes the source and, by their names, the template's other columns."""
+        """Returns code whose `predict` takes the source and, by name, the template's other columns."""
         encoder = self._kind.encoder_decoder
         others = [role for role in columns if role not in ("source", self.target_role)]
         return [
@@ -412,7 +412,7 @@ class Generation(Task):
         return read_back([example.target for example in examples], tokenizer, self._kind.encoder_decoder)
 
     def score(self, predictions: Sequence[Prediction], split: str) -> list[Metric]:
-        """Means over examples of what was written; mean loss and perplexity per target token."""
+        """Returns the generated texts' scores as means over examples; mean loss and perplexity per target token."""
         metrics: list[tuple[str, float, str]] = []
         if all(p.values for p in predictions):
             metrics += [
@@ -433,7 +433,7 @@ class Generation(Task):
 
 
 def _pad(rows: Sequence[Sequence[int]], pad_token_id: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids padded on the right, and their mask; both of shape (rows, longest)."""
+    """Pads token ids on the right; returns ids and mask, both of shape (rows, longest)."""
     import torch
 
     longest = max(len(row) for row in rows)
