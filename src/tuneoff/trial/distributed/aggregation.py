@@ -30,13 +30,13 @@ class Onlooker(TrialStore):
     """A trial's folder as all ranks but the first see it: they read there and write nothing."""
 
     def append_event(self, event: Event) -> None:
-        """Not told: the first rank tells the same."""
+        """Writes nothing: the first rank writes the same event."""
 
     def write_record(self, record: TrialRecord) -> None:
-        """Not written: the first rank's holds what all measured."""
+        """Writes nothing: the first rank's record holds what all ranks measured."""
 
     def write_predictions(self, split: str, predictions: Iterable[Prediction]) -> PredictionsInfo:
-        """Not written: the first rank has the same."""
+        """Writes nothing, because the first rank writes the same; counts the predictions."""
         return PredictionsInfo(file="", sha256="", rows=len(list(predictions)))
 
 
@@ -51,11 +51,11 @@ class _Part:
 
 
 def combine(record: TrialRecord, ranks: Ranks, device: torch.device, cpu_seconds: float | None) -> TrialRecord:
-    """A rank's record with the figures of all; every rank calls it, and a trial of one process is left as it is.
+    """Adds the figures of all ranks to a rank's record; every rank calls it. A record of one process stays as it is.
 
     Peaks of memory, waits for data and the times of training are the greatest of any rank. Samples of the machine are
-    those of the rank whose GPU was busiest (on the CPU the first's, which count all ranks as the trial's own). Energy
-    is the sum over GPUs; the counter of processors is that of the whole machine already.
+    those of the rank whose GPU was busiest (on the CPU those of the first rank, which count all ranks as the trial's
+    own). Energy is the sum over GPUs; on the CPU the counter is that of the whole machine already.
 
     Args:
         record: what this rank measured.
@@ -65,32 +65,34 @@ def combine(record: TrialRecord, ranks: Ranks, device: torch.device, cpu_seconds
     """
     if ranks.alone:
         return record
-    timing, sampled = record.timing, record.utilisation
-    trained = cpu_seconds is not None and bool(timing.train_seconds)
-    mine = RankFigures(
+    timing, utilisation = record.timing, record.utilisation
+    has_trained = cpu_seconds is not None and bool(timing.train_seconds)
+    own_figures = RankFigures(
         rank=ranks.number,
         device=str(device),
         threads=torch.get_num_threads(),
         peak_memory_bytes=record.memory.peak_memory_bytes,
         train_seconds=timing.train_seconds,
         data_wait_seconds=timing.data_wait_seconds,
-        cpu_percent_mean=100 * (cpu_seconds or 0.0) / (timing.train_seconds or 1.0) if trained else None,
-        gpu_percent_mean=_mean(sampled.gpu_percent) if sampled is not None else None,
+        cpu_percent_mean=100 * (cpu_seconds or 0.0) / (timing.train_seconds or 1.0) if has_trained else None,
+        gpu_percent_mean=_mean(utilisation.gpu_percent) if utilisation is not None else None,
     )
-    parts = ranks.gather(_Part(mine, record.memory, sampled, record.energy_joules))
-    slowest = _timing(timing, [part.figures for part in parts])
+    parts = ranks.gather(_Part(own_figures, record.memory, utilisation, record.energy_joules))
+    slowest_timing = _merge_timings(timing, [part.figures for part in parts])
     update = {
         "ranks": tuple(part.figures for part in parts),
-        "memory": _greatest([part.memory for part in parts]),
+        "memory": _merge_memories([part.memory for part in parts]),
         "utilisation": max(parts, key=lambda part: part.figures.gpu_percent_mean or 0.0).utilisation,
-        "timing": slowest,
-        "energy_joules": _joules([part.joules for part in parts]) if device.type == "cuda" else record.energy_joules,
-        "missing": {**record.missing, **_reasons(mine)},
+        "timing": slowest_timing,
+        "energy_joules": _sum_joules([part.joules for part in parts])
+        if device.type == "cuda"
+        else record.energy_joules,
+        "missing": {**record.missing, **_explain_nulls(own_figures)},
     }
-    if timing.train_seconds and slowest.train_seconds and record.throughput.examples_per_second is not None:
-        share = timing.train_seconds / slowest.train_seconds
+    if timing.train_seconds and slowest_timing.train_seconds and record.throughput.examples_per_second is not None:
+        speed_ratio = timing.train_seconds / slowest_timing.train_seconds
         speeds = {
-            name: value * share
+            name: value * speed_ratio
             for name in ("examples_per_second", "tokens_per_second")
             if (value := getattr(record.throughput, name)) is not None
         }
@@ -98,38 +100,42 @@ def combine(record: TrialRecord, ranks: Ranks, device: torch.device, cpu_seconds
     return record.model_copy(update=update)
 
 
-def _timing(own: Timing, ranks: Sequence[RankFigures]) -> Timing:
-    """The first rank's times, with the longest training and the longest wait for data of any rank."""
-    trained = _most(figures.train_seconds for figures in ranks)
-    waited = _most(figures.data_wait_seconds for figures in ranks)
-    if trained is None or waited is None:
-        return own
-    return own.model_copy(
-        update={"train_seconds": trained, "data_wait_seconds": waited, "train_step_seconds": trained - waited}
+def _merge_timings(timing: Timing, ranks: Sequence[RankFigures]) -> Timing:
+    """Returns the first rank's times, with the longest training and the longest wait for data of any rank."""
+    train_seconds = _find_maximum(figures.train_seconds for figures in ranks)
+    wait_seconds = _find_maximum(figures.data_wait_seconds for figures in ranks)
+    if train_seconds is None or wait_seconds is None:
+        return timing
+    return timing.model_copy(
+        update={
+            "train_seconds": train_seconds,
+            "data_wait_seconds": wait_seconds,
+            "train_step_seconds": train_seconds - wait_seconds,
+        }
     )
 
 
-def _greatest(memories: Sequence[Memory]) -> Memory:
-    """The greatest peak of every phase; the trial's own is that of the rank that had the most, over its base."""
+def _merge_memories(memories: Sequence[Memory]) -> Memory:
+    """Returns the greatest peak of every phase; the trial's own is that of the rank with the highest peak."""
     names = dict.fromkeys(name for memory in memories for name in memory.phases)
     phases = {}
     for name in names:
-        found = [memory.phases[name] for memory in memories if name in memory.phases]
+        peaks = [memory.phases[name] for memory in memories if name in memory.phases]
         phases[name] = PhaseMemory(
-            resident_bytes=_most(phase.resident_bytes for phase in found),
-            allocated_bytes=_most(phase.allocated_bytes for phase in found),
-            reserved_bytes=_most(phase.reserved_bytes for phase in found),
+            resident_bytes=_find_maximum(phase.resident_bytes for phase in peaks),
+            allocated_bytes=_find_maximum(phase.allocated_bytes for phase in peaks),
+            reserved_bytes=_find_maximum(phase.reserved_bytes for phase in peaks),
         )
-    most = max(memories, key=lambda memory: memory.peak_memory_bytes or 0)
-    return most.model_copy(update={"phases": phases})
+    largest = max(memories, key=lambda memory: memory.peak_memory_bytes or 0)
+    return largest.model_copy(update={"phases": phases})
 
 
-def _joules(found: Sequence[float | None]) -> float | None:
-    known = [joules for joules in found if joules is not None]
-    return math.fsum(known) if len(known) == len(found) else None
+def _sum_joules(values: Sequence[float | None]) -> float | None:
+    measured_joules = [joules for joules in values if joules is not None]
+    return math.fsum(measured_joules) if len(measured_joules) == len(values) else None
 
 
-def _most(values: Iterable[N | None]) -> N | None:
+def _find_maximum(values: Iterable[N | None]) -> N | None:
     return max((value for value in values if value is not None), default=None)
 
 
@@ -137,8 +143,8 @@ def _mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def _reasons(figures: RankFigures) -> dict[str, str]:
-    """Why figures of the ranks are null."""
+def _explain_nulls(figures: RankFigures) -> dict[str, str]:
+    """Explains why figures of the ranks are null."""
     reasons = {}
     if figures.train_seconds is None:
         untrained = ("train_seconds", "data_wait_seconds", "cpu_percent_mean")

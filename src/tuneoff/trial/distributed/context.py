@@ -1,4 +1,4 @@
-"""The processes that share one trial: what each does, and what they tell one another.
+"""The processes that share one trial: what each does, and what they send to one another.
 
 All of them (the *ranks*) hold the same model, read the same rows and go through the same steps. A rank computes its
 share of every micro-batch and of every evaluation; gradients are summed and predictions gathered, so every decision is
@@ -59,7 +59,7 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether it is the one that writes."""
+        """Returns whether this rank is the one that writes."""
         return self.number == 0
 
     @property
@@ -68,18 +68,18 @@ class Ranks:
 
     @property
     def others(self) -> tuple[int, ...]:
-        """Process ids of the other ranks."""
+        """Returns the process ids of the other ranks."""
         return tuple(pid for rank, pid in enumerate(self.pids) if rank != self.number)
 
     def share(self, items: Sequence[T]) -> Sequence[T]:
-        """This rank's part of a micro-batch: neighbours, equally many up to one. May be empty."""
+        """Returns this rank's part of a micro-batch: neighbours, equally many up to one. It may be empty."""
         if self.alone:
             return items
         first, last = (rank * len(items) // self.size for rank in (self.number, self.number + 1))
         return items[first:last]
 
     def deal(self, batches: Iterable[T]) -> Iterator[tuple[T, bool]]:
-        """This rank's batches of an evaluation in turn, and whether they count.
+        """Yields this rank's batches of an evaluation in turn, and whether they count.
 
         Where weights are spread all ranks must compute equally often, so that some repeat a batch that does not count.
         """
@@ -87,15 +87,15 @@ class Ranks:
             for batch in batches:
                 yield batch, True
             return
-        dealt = list(batches)
-        mine = dealt[self.number :: self.size]
-        for batch in mine:
+        all_batches = list(batches)
+        own_batches = all_batches[self.number :: self.size]
+        for batch in own_batches:
             yield batch, True
-        if self.sharded and len(mine) < -(-len(dealt) // self.size):
-            yield dealt[0], False
+        if self.sharded and len(own_batches) < -(-len(all_batches) // self.size):
+            yield all_batches[0], False
 
     def gather(self, value: T) -> list[T]:
-        """What every rank has here, in order, on every rank."""
+        """Gathers every rank's value, in the order of the ranks; every rank gets them all."""
         if self.alone:
             return [value]
         import torch.distributed as dist
@@ -122,7 +122,7 @@ class Ranks:
             dist.all_reduce(tensor)
 
     def begin_adding_up(self, tensor: torch.Tensor) -> dist.Work:
-        """Starts to replace a tensor by its sum; it is there once the work was waited for."""
+        """Starts to replace a tensor by its sum, which is there after waiting for the returned work."""
         import torch.distributed as dist
 
         self.meeting()
@@ -131,18 +131,18 @@ class Ranks:
         return work
 
     def wait(self) -> None:
-        """Returns once all ranks have come here."""
+        """Waits until all ranks have come here (a barrier)."""
         if not self.alone:
             self.add_up(torch.zeros(1))
 
     def meeting(self) -> None:
-        """Notes that a collective is begun."""
+        """Notes that a collective begins."""
         if self.beat is not None:
             self.beat.meeting()
 
     @contextmanager
     def inside(self, collective: str, size: int = 0) -> Iterator[None]:
-        """Notes that what comes is a collective, which sends so many bytes and is waited for."""
+        """Notes, while open, that the rank waits in a collective that sends `size` bytes."""
         if self.beat is None:
             yield
             return
@@ -153,7 +153,7 @@ class Ranks:
             self.beat.leave()
 
     def noting(self, emit: Callable[[Event], None]) -> Callable[[Event], None]:
-        """What takes events, and notes the phases that they tell."""
+        """Returns a function that notes the phases named by events and passes all events to `emit`."""
         beat = self.beat
         if beat is None:
             return emit
@@ -176,7 +176,7 @@ class Ranks:
             self.beat.rest()
 
     def seed(self, seed: int) -> None:
-        """Seeds what is random while training, differently on every rank: they see different examples."""
+        """Seeds what is random in training, differently on every rank, because the ranks see different examples."""
         seed_all(seed if self.alone else int(np.random.SeedSequence([seed, self.number]).generate_state(1)[0]))
 
     def check_equal(self, parameters: Iterable[torch.Tensor], when: str) -> None:
@@ -187,8 +187,8 @@ class Ranks:
         """
         if self.alone or self.sharded:
             return
-        sums = [part for p in parameters for part in _sums(p.detach())]
-        if len({tuple(one) for one in self.gather(sums)}) > 1:
+        sums = [part for p in parameters for part in _sum_values_and_squares(p.detach())]
+        if len({tuple(rank_sums) for rank_sums in self.gather(sums)}) > 1:
             raise TrialError(f"the ranks' trained weights differ {when}, though all ranks were given the same")
 
 
@@ -196,13 +196,13 @@ ALONE = Ranks()
 """A trial of one process."""
 
 
-def _sums(tensor: torch.Tensor) -> tuple[float, float]:
-    exact = tensor.double()
-    return float(exact.sum()), float(exact.square().sum())
+def _sum_values_and_squares(tensor: torch.Tensor) -> tuple[float, float]:
+    double = tensor.double()
+    return float(double.sum()), float(double.square().sum())
 
 
 def device_of(wanted: str, number: int) -> torch.device:
-    """The device of one rank: the processor for all, or a GPU each."""
+    """Returns the device of one rank: the CPU for all, or one GPU each."""
     device = choose_device(wanted)
     if device.type == "cuda":
         device = torch.device("cuda", number)
@@ -211,29 +211,29 @@ def device_of(wanted: str, number: int) -> torch.device:
 
 
 def threads_each(size: int) -> int:
-    """Threads of one rank: its share of the cores, or fewer where the environment says so."""
+    """Returns the number of threads of one rank: its share of the cores, or fewer where the environment says so."""
     share = max(1, core_count() // size)
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    return min(share, int(asked)) if asked.isdigit() and int(asked) else share
+    setting = os.environ.get("OMP_NUM_THREADS", "")
+    return min(share, int(setting)) if setting.isdigit() and int(setting) else share
 
 
 def check_devices(trials: Iterable[TrialSpec], wanted: str) -> None:
-    """Whether the devices are there that trials ask for.
+    """Checks that this machine has the devices that trials ask for.
 
     Raises:
-        ExecutorError: if the kind is not, or a trial asks for more than there are.
+        ExecutorError: if it has none of that kind, or fewer than a trial asks for.
     """
     device = choose_device(wanted)
-    most = max((trial.devices for trial in trials), default=1)
-    if most == 1:
+    device_count = max((trial.devices for trial in trials), default=1)
+    if device_count == 1:
         return
     cuda = device.type == "cuda"
-    there = torch.cuda.device_count() if cuda else core_count()
-    if most > there:
-        what = ("GPU" if cuda else "core") + ("" if there == 1 else "s")
+    available = torch.cuda.device_count() if cuda else core_count()
+    if device_count > available:
+        unit = ("GPU" if cuda else "core") + ("" if available == 1 else "s")
         raise ExecutorError(
-            f"{most} devices are asked for, and this machine has {there} {what}",
-            hint=f"Set devices to {there} or less (--devices {there}).",
+            f"{device_count} devices are asked for, and this machine has {available} {unit}",
+            hint=f"Set devices to {available} or less (--devices {available}).",
         )
     if not torch.distributed.is_available():
         raise ExecutorError("this PyTorch was built without torch.distributed, which several devices need")
@@ -263,9 +263,9 @@ def joined(
     """
     import torch.distributed as dist
 
-    us = Ranks(number, size, sharded, beat)
+    ranks = Ranks(number, size, sharded, beat)
     try:
-        with us.inside("init_process_group"):
+        with ranks.inside("init_process_group"):
             dist.init_process_group(
                 # Sums of single numbers and whatever is no tensor stay on the CPU: they would make the GPU wait.
                 "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
@@ -274,22 +274,22 @@ def joined(
                 store=store,
                 timeout=TIMEOUT,
             )
-        yield replace(us, pids=tuple(us.gather(os.getpid())))
+        yield replace(ranks, pids=tuple(ranks.gather(os.getpid())))
     except RuntimeError as error:
         if is_loss(error):
             raise LostRank(f"rank {number} lost another rank: {str(error).splitlines()[0]}") from error
         raise
-    # Not after an error: what was begun with a rank that is gone would be waited for.
+    # Not after an error: it would wait for what was begun with a rank that is gone.
     dist.destroy_process_group()
 
 
 def is_loss(error: BaseException) -> bool:
-    """Whether an error says that another rank is gone or does not answer."""
+    """Returns whether an error says that another rank is gone or does not answer."""
     import torch.distributed as dist
 
-    kinds = tuple(
-        k
-        for n in ("DistBackendError", "DistNetworkError", "DistStoreError")
-        if (k := getattr(dist, n, None)) is not None
+    error_types = tuple(
+        error_type
+        for name in ("DistBackendError", "DistNetworkError", "DistStoreError")
+        if (error_type := getattr(dist, name, None)) is not None
     )
-    return isinstance(error, kinds) or "gloo" in str(error).lower()
+    return isinstance(error, error_types) or "gloo" in str(error).lower()

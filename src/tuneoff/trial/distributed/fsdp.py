@@ -1,6 +1,6 @@
 """Weights, gradients and optimizer states spread over the ranks (FSDP2, `torch.distributed.fsdp.fully_shard`).
 
-Every transformer block is gathered when it computes and let go afterwards. Gradients are summed, not averaged, as
+Every transformer block is gathered when it computes and freed afterwards. Gradients are summed, not averaged, as
 without sharding. Zhao et al. 2023, PyTorch FSDP, https://arxiv.org/abs/2304.11277
 """
 
@@ -35,13 +35,13 @@ def shard(attached: Attached, device: torch.device, ranks: Ranks) -> None:
     # Where a block returns a view, writing into it would lose its hooks; neither models nor tasks do.
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     mesh = init_device_mesh(device.type, (ranks.size,))
-    units = [*blocks(model), *_outer(model)]
+    units = [*blocks(model), *_find_outer_units(model)]
     for unit in units:
-        wrapped: Any = fully_shard(unit, mesh=mesh, reshard_after_forward=True)
-        wrapped.set_gradient_divide_factor(1.0)
-        wrapped.set_force_sum_reduction_for_comms(True)
+        sharded_unit: Any = fully_shard(unit, mesh=mesh, reshard_after_forward=True)
+        sharded_unit.set_gradient_divide_factor(1.0)
+        sharded_unit.set_force_sum_reduction_for_comms(True)
         # Before weights are gathered, so that a rank which does not come is seen to be missing.
-        unit.register_forward_pre_hook(lambda *given: ranks.meeting(), prepend=True)
+        unit.register_forward_pre_hook(lambda *inputs: ranks.meeting(), prepend=True)
     if units[-1] is model and hasattr(model, "generate"):
         register_fsdp_forward_method(model, "generate")
     # By this transformers makes every rank write as many tokens as the one that writes most.
@@ -54,35 +54,34 @@ def shard(attached: Attached, device: torch.device, ranks: Ranks) -> None:
 
 
 def gathered_bytes(model: nn.Module) -> int:
-    """The most that a rank holds, in bytes, of what is gathered for the while that it is needed, and of gradients that
-    are not divided yet.
+    """Counts the most bytes that a rank holds at once of weights gathered for a while and of gradients not yet divided.
 
-    What lies around the blocks stays gathered while they compute. A unit at work has its weights, gathered and taken
-    out of what was gathered; or its gradients, and a copy of them in the order in which they are divided.
+    What lies around the blocks stays gathered while they compute. A unit that computes holds its weights twice (as
+    gathered, and unpacked); or its gradients and a copy of them, in the order in which they are divided.
     """
-    units = [*blocks(model), *_outer(model)]
-    seen: set[int] = set()
+    units = [*blocks(model), *_find_outer_units(model)]
+    counted_ids: set[int] = set()
     sizes = []
     for unit in units:
-        own = [p for p in unit.parameters() if id(p) not in seen]
-        seen.update(map(id, own))
-        sizes.append(sum(p.numel() * p.element_size() for p in own))
-    around = sum(sizes[len(blocks(model)) :])
-    return around + 2 * max(sizes)
+        parameters = [p for p in unit.parameters() if id(p) not in counted_ids]
+        counted_ids.update(map(id, parameters))
+        sizes.append(sum(p.numel() * p.element_size() for p in parameters))
+    outer_bytes = sum(sizes[len(blocks(model)) :])
+    return outer_bytes + 2 * max(sizes)
 
 
-def _outer(model: nn.Module) -> list[nn.Module]:
-    """What is gathered around the blocks: the whole model where its parts share a weight, else each part by itself,
-    because tasks call them one by one."""
+def _find_outer_units(model: nn.Module) -> list[nn.Module]:
+    """Returns the units that are gathered around the blocks: the whole model where its parts share a weight, else each
+    part by itself, because tasks call them one by one."""
     parts = [part for part in model.children() if next(part.parameters(), None) is not None]
-    seen = Counter(id(p) for part in parts for p in part.parameters())
-    own = [p for name, p in model.named_parameters(recurse=False)]
-    return [model] if own or any(count > 1 for count in seen.values()) else parts
+    uses = Counter(id(p) for part in parts for p in part.parameters())
+    direct_parameters = [p for name, p in model.named_parameters(recurse=False)]
+    return [model] if direct_parameters or any(count > 1 for count in uses.values()) else parts
 
 
 @contextmanager
 def outer_gathered(attached: Attached, sharded: bool) -> Iterator[None]:
-    """While open, what lies around the blocks stays whole: writing calls parts of the model past its `forward`."""
+    """Keeps the weights around the blocks gathered while open: generation calls parts of a model without `forward`."""
     from torch.distributed.fsdp import FSDPModule
 
     model: Any = attached.model
@@ -105,18 +104,18 @@ def save(attached: Attached, folder: Path | None) -> None:
         attached: the sharded model.
         folder: where to write, on the rank that writes; None on the others.
     """
-    whole = {}
+    tensors = {}
     for name, parameter in attached.module.named_parameters():
         if parameter.requires_grad:
             tensor = _whole(parameter.detach())
             if folder is not None:
-                whole[name] = tensor.cpu().contiguous()
+                tensors[name] = tensor.cpu().contiguous()
     if folder is not None:
-        save_weights(whole, folder)
+        save_weights(tensors, folder)
 
 
 def load(attached: Attached, folder: Path) -> None:
-    """Puts what `save` wrote into the sharded model; every rank reads its part.
+    """Loads what `save` wrote into the sharded model; every rank reads its part.
 
     Raises:
         StoreError: if the file does not fit the model.
@@ -125,20 +124,20 @@ def load(attached: Attached, folder: Path) -> None:
     from torch.distributed.tensor import distribute_tensor
 
     trained = {n: p for n, p in attached.module.named_parameters() if p.requires_grad}
-    with safe_open(folder / WEIGHTS_FILE, "pt") as kept, torch.no_grad():
-        odd = sorted(trained.keys() ^ set(kept.keys()))
-        if odd:
-            raise StoreError(f"{folder} does not fit this model and method: {', '.join(odd[:3])}")
+    with safe_open(folder / WEIGHTS_FILE, "pt") as weights, torch.no_grad():
+        mismatches = sorted(trained.keys() ^ set(weights.keys()))
+        if mismatches:
+            raise StoreError(f"{folder} does not fit this model and method: {', '.join(mismatches[:3])}")
         for name, parameter in trained.items():
-            place: Any = parameter
-            tensor = kept.get_tensor(name).to(place.device)
+            target: Any = parameter
+            tensor = weights.get_tensor(name).to(target.device)
             # All ranks read the same file, so nothing need be sent.
-            part = distribute_tensor(tensor, place.device_mesh, place.placements, src_data_rank=None)
-            place.copy_(part)
+            part = distribute_tensor(tensor, target.device_mesh, target.placements, src_data_rank=None)
+            target.copy_(part)
 
 
 def norm_of(total: torch.Tensor) -> float:
-    """A gradient norm that may be spread over the ranks, as a number."""
+    """Returns as a number a gradient norm that may be spread over the ranks."""
     return float(_whole(total))
 
 

@@ -49,32 +49,32 @@ class Reducer:
         self._buckets = _buckets(self._parameters)
         self._armed = False
         self._next = 0
-        of = {parameter: bucket for bucket in self._buckets for parameter in bucket.parameters}
+        bucket_of = {parameter: bucket for bucket in self._buckets for parameter in bucket.parameters}
 
         def arrived(parameter: torch.Tensor) -> None:
             if self._armed:
-                of[parameter].missing -= 1  # type: ignore[index]
+                bucket_of[parameter].missing -= 1  # type: ignore[index]
                 while self._next < len(self._buckets) and not self._buckets[self._next].missing:
                     self._send()
 
         self._hooks = [p.register_post_accumulate_grad_hook(arrived) for p in self._parameters]  # type: ignore[no-untyped-call]
 
     def arm(self) -> None:
-        """Says that this rank's last backward pass of the step comes now: gradients are complete when they arrive."""
+        """Marks that this rank's last backward pass of the step comes now: gradients are complete when they arrive."""
         self._armed = True
 
     def finish(self, loss: float) -> float:
-        """Completes the sums and returns that of the losses; gradients and loss are equal on all ranks then."""
-        had = [float(parameter.grad is not None) for parameter in self._parameters]
+        """Completes the sums and returns the sum of the losses; gradients and loss are then equal on all ranks."""
+        has_gradient = [float(parameter.grad is not None) for parameter in self._parameters]
         while self._next < len(self._buckets):
             self._send()
         with self._ranks.inside("all_reduce of gradients", sum(bucket.bytes for bucket in self._buckets)):
             for bucket in self._buckets:
                 _receive(bucket)
             if self._parameters[0].is_cuda:
-                # The GPU is done with the backward pass, whose loss was read: what it still waits for is the others.
+                # The loss was read, so the GPU has finished the backward pass: it now waits only for the other ranks.
                 torch.cuda.current_stream(self._parameters[0].device).synchronize()
-        total, *counts = self._ranks.sum([loss, *had])
+        total, *counts = self._ranks.sum([loss, *has_gradient])
         for parameter, count in zip(self._parameters, counts, strict=True):
             if not count:
                 parameter.grad = None
@@ -82,7 +82,7 @@ class Reducer:
         return total
 
     def close(self) -> None:
-        """Lets go of the parameters."""
+        """Removes the hooks from the parameters."""
         for hook in self._hooks:
             hook.remove()
 
@@ -114,22 +114,22 @@ def _receive(bucket: _Bucket) -> None:
 
 
 def copied_bytes(parameters: Iterable[nn.Parameter]) -> int:
-    """Bytes of the copies that gradients are sent from, all at once; see `Reducer`."""
+    """Counts the bytes of all copies from which gradients are sent; see `Reducer`."""
     return sum(bucket.bytes for bucket in _buckets(list(parameters)) if len(bucket.parameters) > 1)
 
 
 def _buckets(parameters: list[nn.Parameter]) -> list[_Bucket]:
-    """In the reverse order of the parameters, which is about that in which their gradients are complete."""
-    made: list[_Bucket] = []
-    open_ones: dict[tuple[torch.dtype, torch.device], _Bucket] = {}
+    """Fills buckets in the reverse order of the parameters, about that in which gradients are complete."""
+    buckets: list[_Bucket] = []
+    open_buckets: dict[tuple[torch.dtype, torch.device], _Bucket] = {}
     for parameter in reversed(parameters):
         size = parameter.numel() * parameter.element_size()
-        kind = (parameter.dtype, parameter.device)
-        bucket = open_ones.get(kind)
+        key = (parameter.dtype, parameter.device)
+        bucket = open_buckets.get(key)
         if bucket is None or bucket.bytes + size > BUCKET_BYTES:
-            bucket = open_ones[kind] = _Bucket([])
-            made.append(bucket)
+            bucket = open_buckets[key] = _Bucket([])
+            buckets.append(bucket)
         bucket.parameters.append(parameter)
         bucket.bytes += size
         bucket.missing += 1
-    return made
+    return buckets

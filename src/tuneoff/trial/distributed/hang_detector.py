@@ -1,8 +1,8 @@
-"""Who watches a trial's ranks, and ends those that hang.
+"""The hang detector: watches a trial's ranks and ends those that hang.
 
 A rank is hung if it keeps the others waiting for long although it does nothing (its processor time stands still), or
-although all did the same work many times faster. Where no rank is behind and all wait for one another, none is to
-blame, and all are ended: a deadlock.
+although all did the same work many times faster. Where no rank is behind and all wait for one another, that is a
+deadlock: no single rank is the cause, and all are ended.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tuneoff.trial.distributed.heartbeat import Pulse, read
 IDLE_SECONDS = 30.0
 """How long a rank may keep the others waiting while it uses no processor time and reads and writes nothing."""
 BUSY_SECONDS = 45.0
-"""How long it may while it works, in training; more where steps themselves are long, see `STEPS`."""
+"""How long a rank may while it works, in training; longer where steps themselves are long, see `STEPS`."""
 STEPS = 10
 """Training steps, as long as the longest so far, that a rank which works may keep the others waiting."""
 DEADLOCK_SECONDS = 45.0
@@ -39,12 +39,12 @@ _ACTIVE_SHARE, _TICKS = 0.02, 0.02
 A thread that samples the machine uses a tenth of that."""
 
 
-def _worked(before: float, used: float, seconds: float) -> bool:
-    return used - before > _TICKS + _ACTIVE_SHARE * seconds
+def _worked(used_before: float, used: float, seconds: float) -> bool:
+    return used - used_before > _TICKS + _ACTIVE_SHARE * seconds
 
 
 class Deadlock:
-    """Tells ranks that wait for one another for ever.
+    """Detects ranks that wait for one another for ever.
 
     A rank waits while it is inside a collective, or does nothing. Where all do for long, and none notes anything new,
     nothing will ever happen. A rank that evaluates, writes or computes longer than the others does not wait.
@@ -56,7 +56,7 @@ class Deadlock:
         self._used: list[float] = []
 
     def lasts(self, now: float, pulses: Sequence[Pulse], used: Sequence[float]) -> bool:
-        """Whether all have waited for so long that they will for ever.
+        """Returns whether all have waited for so long that they will wait for ever.
 
         Args:
             now: seconds on the system's monotonic clock.
@@ -70,9 +70,9 @@ class Deadlock:
             self._lasted, self._pulses, self._used = 0.0, list(pulses), list(used)
         return self._lasted >= DEADLOCK_SECONDS + max(pulse.sending for pulse in pulses) / SLOWEST
 
-    def _waits(self, pulse: Pulse, used: float, before: float) -> bool:
-        begun = pulse.pid != 0 and pulse.phase not in ALONE_PHASES
-        return bool(pulse.collective) or (begun and not _worked(before, used, self._lasted))
+    def _waits(self, pulse: Pulse, used: float, used_before: float) -> bool:
+        has_begun = pulse.pid != 0 and pulse.phase not in ALONE_PHASES
+        return bool(pulse.collective) or (has_begun and not _worked(used_before, used, self._lasted))
 
 
 class Watch(threading.Thread):
@@ -108,12 +108,12 @@ class Watch(threading.Thread):
     def run(self) -> None:
         while not self._stopping.wait(self._every):
             now = time.monotonic()
-            for rank, waited in self.look(now).items():
-                self.hung[rank] = waited
+            for rank, seconds in self.look(now).items():
+                self.hung[rank] = seconds
                 _end(read(self._paths[rank]).pid)
-            if not self.hung and (stood := self.all_wait(now)):
-                self.deadlock = stood
-                _end(*(pulse.pid for pulse in stood))
+            if not self.hung and (pulses := self.all_wait(now)):
+                self.deadlock = pulses
+                _end(*(pulse.pid for pulse in pulses))
                 return
 
     def stop(self) -> None:
@@ -122,42 +122,42 @@ class Watch(threading.Thread):
         self.join()
 
     def look(self, now: float) -> dict[int, float]:
-        """Ranks that hang now -> seconds that they have kept the others waiting."""
+        """Finds the ranks that hang now; returns rank -> seconds that it has kept the others waiting."""
         if self._looked and now - self._looked > AWAY_SECONDS:
             self._awake = now
             self._active.clear()
         self._looked = now
         pulses = [read(path) for path in self._paths]
         leader = max(pulses, key=lambda pulse: pulse.meetings)
-        found = {}
+        hung_seconds = {}
         for rank, pulse in enumerate(pulses):
             if pulse.pid == 0 or rank in self.hung:
                 continue
             used = self._activity(pulse.pid)
-            since, before = self._active.setdefault(rank, (now, used))
+            active_since, used_before = self._active.setdefault(rank, (now, used))
             # A rank that is inside a collective waits itself.
             late = pulse.meetings < leader.meetings and not pulse.collective
-            if not late or _worked(before, used, now - since):
-                self._active[rank] = since, _ = now, used
+            if not late or _worked(used_before, used, now - active_since):
+                self._active[rank] = active_since, _ = now, used
             if not late:
                 continue
             # Counted from the last collective that the others entered; they may wait since an earlier one.
-            waited = now - max(leader.at, self._awake)
-            idle = min(waited, now - since)
+            wait_seconds = now - max(leader.at, self._awake)
+            idle_seconds = min(wait_seconds, now - active_since)
             limit = max(self._busy, STEPS * leader.longest_step) if leader.longest_step else float("inf")
-            if idle >= self._idle or waited >= limit:
-                found[rank] = waited
-        return found
+            if idle_seconds >= self._idle or wait_seconds >= limit:
+                hung_seconds[rank] = wait_seconds
+        return hung_seconds
 
     def all_wait(self, now: float) -> list[Pulse]:
-        """What all ranks have noted, if they wait for one another and will for ever; else nothing."""
+        """Returns what all ranks have noted if they will wait for one another for ever; else an empty list."""
         pulses = [read(path) for path in self._paths]
         used = [self._activity(pulse.pid) if pulse.pid else 0.0 for pulse in pulses]
         return pulses if self._deadlock.lasts(now, pulses, used) else []
 
 
 def activity_of(pid: int) -> float:
-    """A number that grows while a process computes (its processor seconds) or uses a disk (by megabytes)."""
+    """Returns a number that grows while a process computes (its processor seconds) or uses a disk (by megabytes)."""
     import psutil
 
     try:

@@ -1,7 +1,7 @@
 """Signs of life of a trial's processes: every rank notes in a small shared file where it is.
 
 A process that hangs says nothing itself, and those that wait for it only wait. So a rank notes when it enters a
-collective, which all ranks enter in the same order, and when it comes out. `watch` reads it.
+collective, which all ranks enter in the same order, and when it comes out. `hang_detector` reads the notes.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Beat:
     """A rank's own notes, in a file that others map too. A note costs about a microsecond.
 
     Args:
-        path: of the file, which is made.
+        path: of the file, which is created.
     """
 
     def __init__(self, path: Path) -> None:
@@ -61,13 +61,13 @@ class Beat:
         self._write()
 
     def meeting(self) -> None:
-        """A collective is begun; the rank goes on meanwhile."""
+        """Notes that a collective begins, while the rank goes on."""
         self._meetings += 1
         self._at = time.monotonic()
         self._write()
 
     def enter(self, collective: str, size: int) -> None:
-        """A collective is entered, and waited for.
+        """Notes that the rank enters a collective and waits in it.
 
         Args:
             collective: its name.
@@ -77,17 +77,17 @@ class Beat:
         self.meeting()
 
     def leave(self) -> None:
-        """It is over."""
+        """Notes that the collective is over."""
         self._collective, self._sending = b"", 0
         self._write()
 
     def phase(self, name: str) -> None:
-        """A phase of the trial begins."""
+        """Notes that a phase of the trial begins."""
         self._phase = name.encode()
         self._write()
 
     def step(self) -> None:
-        """A training step is over."""
+        """Notes that a training step is over."""
         now = time.monotonic()
         if self._stepped:
             self._longest = max(self._longest, now - self._stepped)
@@ -96,7 +96,7 @@ class Beat:
         self._write()
 
     def rest(self) -> None:
-        """Training pauses: what comes now may take ranks differently long."""
+        """Notes that training pauses: what comes now may take some ranks longer than others."""
         self._longest = self._stepped = 0.0
         self._write()
 
@@ -106,7 +106,7 @@ class Beat:
 
 
 def read(path: Path) -> Pulse:
-    """What a rank has noted so far; nothing, if it has not begun."""
+    """Reads what a rank has noted so far; an empty pulse if it has not begun."""
     try:
         data = path.read_bytes()
     except OSError:
