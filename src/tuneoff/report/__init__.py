@@ -1,4 +1,4 @@
-"""What a study found, for people and programs: `report/` inside its folder, plain data, a terminal.
+"""The results of a study, for people and programs: `report/` inside its folder, plain data, a terminal.
 
 Made anew from the records at any time; equal records give equal files. Everything heavy is imported on use.
 """
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def summary(store: StudyStore, asked: Asked | None = None) -> dict[str, Any]:
-    """The report as plain data, as described in docs/report-schema.md; holds no NaN.
+    """Returns the report as plain data, as described in docs/report-schema.md; holds no NaN.
 
     Args:
         store: the study's folder.

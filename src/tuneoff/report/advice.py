@@ -1,4 +1,4 @@
-"""What to use, of a study's folder: the recommendation, its Pareto fronts, and both in words and as data."""
+"""Answers which row of a study to use: the recommendation, its Pareto fronts, and both in words and as data."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class Advice:
 
     @property
     def answer(self) -> str | None:
-        """The row to use; None where none keeps the limits."""
+        """Returns the row to use; None where no row keeps the limits."""
         return self.found.answer
 
     @property
     def cautions(self) -> tuple[str, ...]:
-        """What to know first."""
+        """Returns what to know before the answer."""
         return tuple(self.found.caveats)
 
     @property
@@ -53,12 +53,12 @@ class Advice:
         return {name: cost_draws(self.results, axis, draws=1).means for name, axis in AXES.items()}
 
     def lines(self) -> list[str]:
-        """The answer, then why and what else there is to say of it."""
-        told = recommendation.lines(self.results, self.found, self._costs)
-        return [*told, *(recommendation.front_text(front) for front in self.fronts)]
+        """Returns the answer in words, then the reasons and all else there is to say."""
+        texts = recommendation.lines(self.results, self.found, self._costs)
+        return [*texts, *(recommendation.front_text(front) for front in self.fronts)]
 
     def as_data(self) -> dict[str, Any]:
-        """Plain data, as docs/recommend.md describes it."""
+        """Returns plain data, as docs/recommend.md describes it."""
         return recommendation_data.as_data(self.results, self.found, self._costs, self.fronts)
 
     def __str__(self) -> str:
@@ -85,7 +85,7 @@ def advise(
     pareto: Sequence[str] = (),
     asked: Asked | None = None,
 ) -> Advice:
-    """Which row to use.
+    """Recommends a row of a study.
 
     Args:
         store: the study's folder.
@@ -102,17 +102,17 @@ def advise(
     """
     limits = [cost_limit(axis, text, SPELT[axis]) for axis, text in costs.items() if text is not None]
     results = gather(store, asked)
-    tested = {m.name: m for record in results.completed for m in record.metrics if m.split == "test"}
-    chosen = _metric(metric, results.primary, tested, store)
-    limits += [metric_limit(text, "--min", tested.values()) for text in at_least]
-    limits += [metric_limit(text, "--max", tested.values()) for text in at_most]
+    test_metrics = {m.name: m for record in results.completed for m in record.metrics if m.split == "test"}
+    chosen = _metric(metric, results.primary, test_metrics, store)
+    limits += [metric_limit(text, "--min", test_metrics.values()) for text in at_least]
+    limits += [metric_limit(text, "--max", test_metrics.values()) for text in at_most]
     outcomes = Outcomes(results)
     fronts = tuple(_front(results, outcomes, chosen, axes) for axes in pareto or ("quality,time",))
     return Advice(results, recommend(results, outcomes, chosen, limits, prefer), fronts)
 
 
-def _metric(name: str | None, primary: Metric | None, tested: dict[str, Metric], store: StudyStore) -> Metric:
-    """The metric that quality is judged by.
+def _metric(name: str | None, primary: Metric | None, test_metrics: dict[str, Metric], store: StudyStore) -> Metric:
+    """Returns the metric that quality is judged by.
 
     Raises:
         StoreError: if no trial is completed.
@@ -120,16 +120,16 @@ def _metric(name: str | None, primary: Metric | None, tested: dict[str, Metric],
     """
     if primary is None:
         raise StoreError(f"no trial of {store.root} is completed yet", hint="Run the study first, or let it go on.")
-    if name is not None and name not in tested:
+    if name is not None and name not in test_metrics:
         raise StudyError(
-            f"--metric: no test metric {name!r}{did_you_mean(name, tested)}",
-            hint=f"Test metrics of this study: {', '.join(tested)}.",
+            f"--metric: no test metric {name!r}{did_you_mean(name, test_metrics)}",
+            hint=f"Test metrics of this study: {', '.join(test_metrics)}.",
         )
-    return tested[name] if name else primary
+    return test_metrics[name] if name else primary
 
 
 def _front(results: Results, outcomes: Outcomes, metric: Metric, text: str) -> Front:
-    """The Pareto front that a list of axes names.
+    """Finds the Pareto front on the axes that a list names.
 
     Raises:
         StudyError: if it does not name two or three axes, each once.
@@ -140,5 +140,5 @@ def _front(results: Results, outcomes: Outcomes, metric: Metric, text: str) -> F
         raise StudyError(
             f"--pareto: {text!r} does not name two or three different axes", hint="For example --pareto quality,memory."
         )
-    drawn = [quality_draws(results, outcomes, metric) if a is None else cost_draws(results, a) for a in axes]
-    return find_front(drawn, {QUALITY: metric.direction})
+    draws = [quality_draws(results, outcomes, metric) if a is None else cost_draws(results, a) for a in axes]
+    return find_front(draws, {QUALITY: metric.direction})

@@ -1,4 +1,4 @@
-"""The page's sections on how certain the figures are: every interval, and every pair of rows."""
+"""The page's sections on how certain the figures are: all intervals, and all pairs of rows."""
 
 from __future__ import annotations
 
@@ -14,35 +14,39 @@ PAIRS_SHOWN = 60
 
 
 def level(summary: Summary) -> str:
-    """The intervals' level: `95%`."""
+    """Returns the intervals' level: `95%`."""
     return f"{summary['answer']['interval_level']:.0%}"
 
 
 def intervals(summary: Summary) -> str:
-    """The section with mean and interval of every metric and cost; empty while there is none."""
+    """Writes the section with mean and interval of every metric and cost; empty while there is none."""
     parts = []
     for title, shown in (
         ("Metrics", columns.metrics(summary)),
         ("Costs", [*(c for c in columns.COSTS if c is not columns.TRAINABLE), *columns.SPEED]),
     ):
-        kept = [c for c in shown if any("[" in (c.interval(entry) or "") for entry in summary["methods"])]
-        rows = [[escaped(e["method"]), *(c.interval(e) or "–" for c in kept)] for e in summary["methods"] if e["seeds"]]
-        if kept:
-            parts += [f"### {title}", grid(["method", *(escaped(c.title) for c in kept)], rows)]
+        with_interval = [c for c in shown if any("[" in (c.interval(entry) or "") for entry in summary["methods"])]
+        rows = [
+            [escaped(e["method"]), *(c.interval(e) or "–" for c in with_interval)]
+            for e in summary["methods"]
+            if e["seeds"]
+        ]
+        if with_interval:
+            parts += [f"### {title}", grid(["method", *(escaped(c.title) for c in with_interval)], rows)]
     if not parts:
         return ""
-    about = (
+    explanation = (
         f"Means with {level(summary)} intervals. A metric's lets seeds and test examples vary (one seed: the examples "
         "alone; where predictions do not tell it example by example: the seeds alone), a cost's lets seeds vary, by "
         "Student's t. Letters behind a metric are of its own ties: rows that share one cannot be told apart by it, or "
         "share too few seeds to tell. A mean without an interval has one seed, an interval that rounds to it, or "
         "nothing to tell its error."
     )
-    return "\n\n".join([f"## {level(summary)} intervals", *parts, about])
+    return "\n\n".join([f"## {level(summary)} intervals", *parts, explanation])
 
 
 def pairs(summary: Summary) -> str:
-    """The section with every pair of rows on the primary metric; of very many, those with the best."""
+    """Writes the section with every pair of rows on the primary metric; of very many pairs, those with the best row."""
     verdict = summary["verdict"]
     if verdict is None or not verdict["pairs"]:
         return ""
@@ -51,7 +55,7 @@ def pairs(summary: Summary) -> str:
     if cut:
         shown = [pair for pair in shown if best in (pair["first"], pair["second"])]
     heads = ["pair", "difference", "p", "p, Holm", verdict["effect_size"], "P(better)", "relation", "seeds to settle"]
-    about = (
+    explanation = (
         f"Difference of test {metric_name(verdict['metric'])}, the first minus the second, on the seeds and "
         f"examples that both have, with its {level(summary)} interval (of this pair alone, not corrected). "
         f"{verdict['correction']}'s correction of p is over all pairs and decides the relation. "
@@ -61,7 +65,7 @@ def pairs(summary: Summary) -> str:
         f"probability, if difference and spread are what they seem. Under {summary['answer']['seeds_required']} seeds "
         "every pair is open."
     )
-    parts = ["## Pairs", grid(heads, [_pair_row(pair, verdict["unit"]) for pair in shown]), about]
+    parts = ["## Pairs", grid(heads, [_pair_row(pair, verdict["unit"]) for pair in shown]), explanation]
     if cut:
         parts.append(f"Pairs without {escaped(best)}: pairs.csv.")
     return "\n\n".join(parts)

@@ -64,7 +64,7 @@ class Series:
 
     @property
     def text(self) -> str:
-        """The label with its letters in brackets."""
+        """Returns the label with its letters in brackets."""
         return f"{self.label} ({self.ties})" if self.ties else self.label
 
 
@@ -78,7 +78,7 @@ class Floor:
 
     @property
     def text(self) -> str:
-        """The value as tables show it."""
+        """Returns the value as tables show it."""
         return columns.score(self.value, unit=self.unit)
 
 
@@ -152,7 +152,7 @@ FILES = (*(f"{definition.name}.png" for definition in (*SCATTERS, *CURVES)), f"{
 
 
 def build(results: Results, summary: dict[str, Any]) -> list[Chart]:
-    """The charts that there are points for."""
+    """Builds the charts that there are points for."""
     sensitivity = [chart for chart in [_sensitivity(summary)] if chart is not None]
     metric = results.primary
     if metric is None:
@@ -173,7 +173,7 @@ def _floor(summary: dict[str, Any]) -> Floor | None:
 
 
 def _loss_unit(summary: dict[str, Any]) -> str:
-    """The unit of the validation loss, as recorded."""
+    """Returns the unit of the validation loss, as recorded."""
     units_of = [
         e["validation_metrics"]["loss"]["unit"] for e in summary["methods"] if "loss" in e["validation_metrics"]
     ]
@@ -187,14 +187,14 @@ def _random(summary: dict[str, Any]) -> str:
 def _scatter(definition: ScatterDefinition, summary: dict[str, Any]) -> Chart | None:
     name = summary["study"]["primary_metric"]
     column = definition.column
-    found = [
+    points = [
         (place, entry, figure, entry["metrics"][name])
         for place, entry in enumerate(summary["methods"])
         if entry["trains"] and name in entry["metrics"] and (figure := column.found(entry)) and figure[0] > 0
     ]
-    if not found:
+    if not points:
         return None
-    size, axis = definition.axis([figure[0] for _, _, figure, _ in found])
+    size, axis = definition.axis([figure[0] for _, _, figure, _ in points])
     grouped = columns.grouped(summary)
     series = tuple(
         Series(
@@ -207,12 +207,12 @@ def _scatter(definition: ScatterDefinition, summary: dict[str, Any]) -> Chart | 
             x_error=_half_width(entry[column.key]) / size,
             ties=entry["ties"] if grouped else "",
         )
-        for place, entry, figure, score in found
+        for place, entry, figure, score in points
     )
     floor = _floor(summary)
-    told = "; ".join(
+    values_text = "; ".join(
         f"{entry['method']} {columns.score(score['mean'], unit=score['unit'])} at {column.spread(figure[0], None)}"
-        for _, entry, figure, score in found
+        for _, entry, figure, score in points
     )
     lead = f"Test {metric_name(name)} against {definition.what}"
     return Chart(
@@ -220,22 +220,22 @@ def _scatter(definition: ScatterDefinition, summary: dict[str, Any]) -> Chart | 
         kind="scatter",
         title=lead + _random(summary),
         x=axis,
-        y=Axis(f"test {metric_name(name)}" + (" (lower is better)" if found[0][3]["direction"] == "lower" else "")),
+        y=Axis(f"test {metric_name(name)}" + (" (lower is better)" if points[0][3]["direction"] == "lower" else "")),
         series=series,
         floor=floor,
-        caption=f"{lead}. Bars: {summary['answer']['interval_level']:.0%} intervals.{_ties_told(summary)}"
+        caption=f"{lead}. Bars: {summary['answer']['interval_level']:.0%} intervals.{_ties_sentence(summary)}"
         + (" Dashed: the floor, without training." if floor else "")
         + (" † timed on a busy machine." if any("†" in s.label for s in series) else ""),
-        alt=_alt(f"{lead}: {told}", floor),
+        alt=_alt(f"{lead}: {values_text}", floor),
     )
 
 
 def _curve(definition: CurveDefinition, results: Results, summary: dict[str, Any]) -> Chart | None:
     metric = summary["study"]["primary_metric"]
     what = definition.what.format(metric=metric_name(metric), loss_unit=_loss_unit(summary))
-    found = [_curve_series(place, row, definition, metric) for place, row in enumerate(results.rows)]
+    all_series = [_curve_series(place, row, definition, metric) for place, row in enumerate(results.rows)]
     ties = {entry["method"]: entry["ties"] if columns.grouped(summary) else "" for entry in summary["methods"]}
-    series = tuple(replace(s, ties=ties[s.label]) for s in found if s is not None)
+    series = tuple(replace(s, ties=ties[s.label]) for s in all_series if s is not None)
     if not series:
         return None
     quality = definition.name == "learning_curve_quality"
@@ -251,38 +251,39 @@ def _curve(definition: CurveDefinition, results: Results, summary: dict[str, Any
         y=Axis(what),
         series=series,
         floor=replace(floor, label=f"{floor.label}, test") if floor else None,
-        caption=f"{lead}. Lines: mean over seeds; bands: lowest to highest seed.{_ties_told(summary)}"
+        caption=f"{lead}. Lines: mean over seeds; bands: lowest to highest seed.{_ties_sentence(summary)}"
         + (" Dashed: the floor's test score." if floor else ""),
         alt=_alt(f"{lead}, at the end: {ends}", floor),
     )
 
 
 def _curve_series(place: int, row: Row, definition: CurveDefinition, metric: str) -> Series | None:
-    """Mean and range over seeds at the steps that every seed of the row has."""
+    """Computes mean and range over seeds at the steps that every seed of the row has."""
     per_seed = []
     for record in row.completed:
         values = {point.step: definition.value(point, metric) for point in record.curve}
-        kept = {step: value for step, value in values.items() if value is not None}
-        if kept:
-            per_seed.append(kept)
+        curve = {step: value for step, value in values.items() if value is not None}
+        if curve:
+            per_seed.append(curve)
     if not per_seed:
         return None
     steps = sorted(set.intersection(*(set(values) for values in per_seed)))
     if not steps:
         return None
-    at = [[values[step] for values in per_seed] for step in steps]
+    by_step = [[values[step] for values in per_seed] for step in steps]
     return Series(
         label=row.label,
         style=place,
         x=tuple(float(step) for step in steps),
-        y=tuple(statistics.fmean(values) for values in at),
-        low=tuple(min(values) for values in at),
-        high=tuple(max(values) for values in at),
+        y=tuple(statistics.fmean(values) for values in by_step),
+        low=tuple(min(values) for values in by_step),
+        high=tuple(max(values) for values in by_step),
     )
 
 
 def _sensitivity(summary: dict[str, Any]) -> Chart | None:
-    """The validation score of every learning rate that was tried; None where none was searched."""
+    """Builds the chart with the validation score of every learning rate that was tried; None where none was
+    searched."""
     search = summary["search"]
     if search is None:
         return None
@@ -299,7 +300,7 @@ def _sensitivity(summary: dict[str, Any]) -> Chart | None:
     metric, lower = metric_name(search["metric"]), search["direction"] == "lower"
     lead = f"Validation {metric} against the learning rate"
     wide = lower and min(scores) > 0 and max(scores) > 4 * min(scores)
-    told = "; ".join(f"{s.label} {units.rate(s.x[s.chosen])}" for s in series if s.chosen is not None)
+    best_rates = "; ".join(f"{s.label} {units.rate(s.x[s.chosen])}" for s in series if s.chosen is not None)
     return Chart(
         name=SENSITIVITY,
         kind="search",
@@ -313,22 +314,23 @@ def _sensitivity(summary: dict[str, Any]) -> Chart | None:
         + (" Hollow: what was pruned, with its score after fewer steps." if any(s.early for s in series) else "")
         + (" Crosses: trials that did not complete." if any(s.failed for s in series) else "")
         + ("" if all(s.joined for s in series) else " No line joins points that differ in other options too."),
-        alt=_alt(f"{lead}; best rates: {told or 'none'}", None),
+        alt=_alt(f"{lead}; best rates: {best_rates or 'none'}", None),
     )
 
 
 def _searched(row: dict[str, Any]) -> Series:
-    """A row's search trials by rate; of a configuration that was tried with more and more steps the last."""
-    completed = [tried for tried in row["tried"] if tried["score"] is not None]
-    top = max((rung_of(tried) for tried in completed if tried["trial"] == row["best"]), default=0)
+    """Returns a row's search trials by rate. Of a configuration tried with more and more steps, the last trial
+    counts."""
+    completed = [trial for trial in row["tried"] if trial["score"] is not None]
+    top = max((rung_of(trial) for trial in completed if trial["trial"] == row["best"]), default=0)
     rates = sorted(
-        (tried["values"][LEARNING_RATE], tried["score"], tried["trial"]) for tried in completed if rung_of(tried) == top
+        (trial["values"][LEARNING_RATE], trial["score"], trial["trial"]) for trial in completed if rung_of(trial) == top
     )
-    last = {repr(tried["values"]): tried for tried in completed}
+    last = {repr(trial["values"]): trial for trial in completed}
     early = sorted((t["values"][LEARNING_RATE], t["score"]) for t in last.values() if rung_of(t) != top)
     ends = row["space"][LEARNING_RATE]
     scores = tuple(score for _, score, _ in rates)
-    best = [at for at, (_, _, trial) in enumerate(rates) if trial == row["best"]]
+    best = [index for index, (_, _, trial_id) in enumerate(rates) if trial_id == row["best"]]
     return Series(
         label=row["method"],
         style=0,
@@ -339,23 +341,23 @@ def _searched(row: dict[str, Any]) -> Series:
         chosen=best[0] if best else None,
         span=(min(ends["choices"]), max(ends["choices"])) if "choices" in ends else (ends["low"], ends["high"]),
         early=tuple(early),
-        failed=tuple(tried["values"][LEARNING_RATE] for tried in row["tried"] if tried["score"] is None),
+        failed=tuple(trial["values"][LEARNING_RATE] for trial in row["tried"] if trial["score"] is None),
         joined=len(row["space"]) == 1,
     )
 
 
 def _half_width(figure: Any) -> float:
-    """Of a cost's interval; 0 for a count, or where there is no interval."""
+    """Returns half the width of a cost's interval; 0 for a count, or where there is no interval."""
     if not isinstance(figure, dict) or figure["interval_high"] is None:
         return 0.0
     return float(figure["interval_high"] - figure["mean"])
 
 
-def _ties_told(summary: dict[str, Any]) -> str:
-    told = ties_text(summary, f"test {metric_name(summary['study']['primary_metric'])}")
-    return f" {told}" if told else ""
+def _ties_sentence(summary: dict[str, Any]) -> str:
+    text = ties_text(summary, f"test {metric_name(summary['study']['primary_metric'])}")
+    return f" {text}" if text else ""
 
 
 def _alt(text: str, floor: Floor | None) -> str:
-    told = f"{text}. Floor {floor.label}: {floor.text}." if floor else f"{text}."
-    return told.replace("[", "(").replace("]", ")")
+    alt = f"{text}. Floor {floor.label}: {floor.text}." if floor else f"{text}."
+    return alt.replace("[", "(").replace("]", ")")

@@ -36,51 +36,52 @@ class Column:
     short: str = ""
 
     def found(self, entry: Entry) -> tuple[float, float | None] | None:
-        """Mean and standard deviation, or None where there is no figure."""
-        place = entry["metrics"].get(self.key) if self.quality else entry.get(self.key)
-        if place is None:
+        """Returns mean and standard deviation, or None where there is no figure."""
+        figure = entry["metrics"].get(self.key) if self.quality else entry.get(self.key)
+        if figure is None:
             return None
-        if not isinstance(place, dict):
-            return float(place), None
-        return None if place["mean"] is None else (place["mean"], place["std"])
+        if not isinstance(figure, dict):
+            return float(figure), None
+        return None if figure["mean"] is None else (figure["mean"], figure["std"])
 
     def comparable(self, entry: Entry) -> float | None:
-        """The mean by which rows are ranked: a metric's is set beside other rows' on the seeds that they share."""
+        """Returns the mean by which rows are ranked. A metric is compared with other rows' on the seeds that they
+        share."""
         if self.quality:
             value: float | None = entry["metrics"].get(self.key, {}).get("ranked_mean")
             return value
-        found = self.found(entry)
-        return found[0] if found else None
+        figure = self.found(entry)
+        return figure[0] if figure else None
 
     def text(self, entry: Entry) -> str | None:
-        """The cell, with its mark; None where there is no figure."""
-        found = self.found(entry)
-        return None if found is None else self.spread(*found) + self.mark(entry)
+        """Returns the cell's text, with its mark; None where there is no figure."""
+        figure = self.found(entry)
+        return None if figure is None else self.spread(*figure) + self.mark(entry)
 
     def mark(self, entry: Entry) -> str:
-        """` †` at a contended timing, ` ‡` at a metric with diverged seeds; else empty."""
+        """Returns ` †` at a contended timing, ` ‡` at a metric with diverged seeds; else an empty string."""
         if self.quality and entry["metrics"].get(self.key, {}).get("diverged_seeds"):
             return " ‡"
         return " †" if self.timing and entry["contended"] else ""
 
     def interval(self, entry: Entry) -> str | None:
-        """`0.862 [0.841, 0.880]`; the mean alone where there is no interval or it rounds to the mean.
+        """Returns `0.862 [0.841, 0.880]`, or the mean alone where there is no interval or it rounds to the mean.
 
         None where there is no figure.
         """
-        place = entry["metrics"].get(self.key) if self.quality else entry.get(self.key)
-        if not isinstance(place, dict) or place["mean"] is None:
+        figure = entry["metrics"].get(self.key) if self.quality else entry.get(self.key)
+        if not isinstance(figure, dict) or figure["mean"] is None:
             return None
-        text = self.spread(place["mean"], None)
-        if place["interval_low"] is not None:
-            ends = [self.spread(place[end], None) for end in ("interval_low", "interval_high")]
+        text = self.spread(figure["mean"], None)
+        if figure["interval_low"] is not None:
+            ends = [self.spread(figure[end], None) for end in ("interval_low", "interval_high")]
             text += f" [{', '.join(ends)}]" if set(ends) != {text} else ""
-        return text + (f" {place['ties']}" if place.get("ties") else "") + self.mark(entry)
+        return text + (f" {figure['ties']}" if figure.get("ties") else "") + self.mark(entry)
 
     def why_missing(self, entry: Entry) -> str:
-        """The reason for an empty cell."""
-        wanted = ("metrics", self.key) if self.quality else (self.key,)
-        reasons = [item["reason"] for item in entry["missing"] if item["figure"] in wanted]
+        """Returns the reason for an empty cell."""
+        figures = ("metrics", self.key) if self.quality else (self.key,)
+        reasons = [item["reason"] for item in entry["missing"] if item["figure"] in figures]
         return reasons[0] if reasons else "not recorded"
 
 
@@ -125,7 +126,7 @@ SPEED = (
 
 
 def score(value: float, std: float | None = None, unit: str | None = None) -> str:
-    """A metric as text: three decimals for fractions and nats, about four digits for what may be any size."""
+    """Formats a metric: three decimals for fractions and nats, about four digits for what may be any size."""
     return units.score(value, std) if unit in _SMALL else units.number_spread(value, std)
 
 
@@ -133,23 +134,23 @@ _SMALL = (None, "fraction", "nats")
 
 
 def metrics(summary: dict[str, Any]) -> list[Column]:
-    """A column per test metric: the primary one, then the first other one that validation scores while training
-    (it usually selects the checkpoint), then the rest in the task's order."""
-    found: dict[str, Any] = {}
+    """Returns a column per test metric. First comes the primary one, then the first other one that validation scores
+    while training (it usually selects the checkpoint), then the rest in the task's order."""
+    by_name: dict[str, Any] = {}
     validated: dict[str, None] = {}
     for entry in summary["methods"]:
         for name, metric in entry["metrics"].items():
-            found.setdefault(name, metric)
+            by_name.setdefault(name, metric)
         validated |= dict.fromkeys(entry["validation_metrics"] if entry["trains"] else ())
     primary = summary["study"]["primary_metric"]
-    second = next((name for name in validated if name != primary and name in found), None)
-    names = sorted(found, key=lambda name: (name != primary, name != second))
+    second = next((name for name in validated if name != primary and name in by_name), None)
+    names = sorted(by_name, key=lambda name: (name != primary, name != second))
     return [
         Column(
             name,
             metric_name(name),
-            found[name]["direction"],
-            partial(score, unit=found[name]["unit"]),
+            by_name[name]["direction"],
+            partial(score, unit=by_name[name]["unit"]),
             quality=True,
         )
         for name in names
@@ -157,54 +158,54 @@ def metrics(summary: dict[str, Any]) -> list[Column]:
 
 
 def best_rows(column: Column, summary: dict[str, Any]) -> set[str]:
-    """Labels whose figure is the best of the column, among rows that train.
+    """Returns the labels of the rows that train and whose figure is the best of the column.
 
     Nothing is best where random weights make quality meaningless, nor among timings of which some are contended:
     those rows may truly be faster. Nor is a latency of which some are of too few examples.
     """
     if column.better is None or (column.quality and summary["study"]["random_weights"]):
         return set()
-    shown = [(e, value) for e in summary["methods"] if e["trains"] and (value := column.comparable(e)) is not None]
-    found = {entry["method"]: value for entry, value in shown}
-    if len(found) < 2 or (column.timing and any(entry["contended"] for entry, _ in shown)):
+    compared = [(e, value) for e in summary["methods"] if e["trains"] and (value := column.comparable(e)) is not None]
+    values = {entry["method"]: value for entry, value in compared}
+    if len(values) < 2 or (column.timing and any(entry["contended"] for entry, _ in compared)):
         return set()
-    timed = [entry["latency_examples"] for entry, _ in shown if entry["latency_examples"] is not None]
-    if column is LATENCY and min(timed, default=LATENCY_EXAMPLES) < LATENCY_EXAMPLES:
+    example_counts = [entry["latency_examples"] for entry, _ in compared if entry["latency_examples"] is not None]
+    if column is LATENCY and min(example_counts, default=LATENCY_EXAMPLES) < LATENCY_EXAMPLES:
         return set()
-    best = max(found.values()) if column.better == "higher" else min(found.values())
-    if all(value == best for value in found.values()):
+    best = max(values.values()) if column.better == "higher" else min(values.values())
+    if all(value == best for value in values.values()):
         return set()
-    return {label for label, value in found.items() if value == best}
+    return {label for label, value in values.items() if value == best}
 
 
 def standing(entry: Entry, unit: str | None) -> str:
-    """How a row stands to the best: `best`, `tied`, or the difference with its interval, in the metric's unit; `(open)`
-    behind it where seeds are too few to tell."""
-    found = entry["to_best"]
-    if found is None:
+    """Returns how a row compares with the best: `best`, `tied`, or the difference with its interval, in the metric's
+    unit; `(open)` behind it where seeds are too few to tell."""
+    pair = entry["to_best"]
+    if pair is None:
         return "–"
-    if found["relation"] in ("best", "tied"):
-        return str(found["relation"])
-    if found["difference"] is None:
+    if pair["relation"] in ("best", "tied"):
+        return str(pair["relation"])
+    if pair["difference"] is None:
         return "not compared"
-    return difference(found, unit) + (" (open)" if found["relation"] == "open" else "")
+    return difference(pair, unit) + (" (open)" if pair["relation"] == "open" else "")
 
 
-def difference(found: dict[str, Any], unit: str | None) -> str:
-    """`-0.120 [-0.150, -0.090]`: a pair's difference with its interval, where there is one."""
-    if found["interval_low"] is None:
-        return f"{_signed(found['difference'], unit)} (no interval)"
-    said = [_signed(found[key], unit) for key in ("difference", "interval_low", "interval_high")]
-    return f"{said[0]} [{said[1]}, {said[2]}]"
+def difference(pair: dict[str, Any], unit: str | None) -> str:
+    """Formats a pair's difference with its interval, where there is one: `-0.120 [-0.150, -0.090]`."""
+    if pair["interval_low"] is None:
+        return f"{_signed(pair['difference'], unit)} (no interval)"
+    texts = [_signed(pair[key], unit) for key in ("difference", "interval_low", "interval_high")]
+    return f"{texts[0]} [{texts[1]}, {texts[2]}]"
 
 
 def any_diverged(summary: dict[str, Any]) -> bool:
-    """Whether diverged seeds count in some metric."""
+    """Returns whether diverged seeds count in some metric."""
     return any(metric["diverged_seeds"] for entry in summary["methods"] for metric in entry["metrics"].values())
 
 
 def grouped(summary: dict[str, Any]) -> bool:
-    """Whether rows fall into several groups, so that their letters say something."""
+    """Returns whether rows fall into several groups, so that their letters say something."""
     return summary["verdict"] is not None and len(summary["verdict"]["groups"]) > 1
 
 
@@ -213,7 +214,7 @@ def _signed(value: float, unit: str | None) -> str:
 
 
 def trials(entry: Entry) -> str:
-    """`2` where all seeds completed, else `1 of 2 (1 diverged)`."""
+    """Returns `2` where all seeds completed, else `1 of 2 (1 diverged)`."""
     planned, done = len(entry["planned_seeds"]), len(entry["seeds"])
     if planned == done:
         return str(done)

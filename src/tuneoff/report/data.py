@@ -30,13 +30,13 @@ _COUNTS = ("trainable_parameters", "total_parameters")
 
 
 def summarise(results: Results) -> dict[str, Any]:
-    """Everything the renderers show, apart from curves."""
+    """Collects everything the renderers show, apart from curves."""
     outcomes = Outcomes(results)
     warnings = [*caveats(results, outcomes), *device_warnings(results), *search_warnings(results)]
     answer = find_answer(results, outcomes, warnings)
     metric = results.primary
-    tested = {m.name: m for r in results.completed for m in r.metrics if m.split == "test"}
-    methods = [_method(results, row, answer, outcomes, list(tested.values())) for row in results.rows]
+    test_metrics = {m.name: m for r in results.completed for m in r.metrics if m.split == "test"}
+    methods = [_method(results, row, answer, outcomes, list(test_metrics.values())) for row in results.rows]
     body: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "study": {
@@ -79,7 +79,7 @@ def summarise(results: Results) -> dict[str, Any]:
 
 
 def _sources(data: DataSpec) -> dict[str, dict[str, Any] | None]:
-    """Where the rows of each split are from; None where they are cut from the training rows."""
+    """Returns where the rows of each split come from; None where they are cut from the training rows."""
     parts = {"train": data.train, "validation": data.validation, "test": data.test}
     return {
         role: None if part is None else {**part.model_dump(), "source": _without_folder(part.source)}
@@ -88,13 +88,14 @@ def _sources(data: DataSpec) -> dict[str, dict[str, Any] | None]:
 
 
 def _without_folder(reference: str) -> str:
-    """A file by its name alone: its folder is this machine's. Both kinds of slash part a Windows path."""
+    """Returns a file's name without its folder, which is this machine's. Both kinds of slash split a Windows path."""
     path = PureWindowsPath(reference.removeprefix("file:"))
     return path.name if path.suffix.lower() in DATA_SUFFIXES else reference
 
 
 def _selected_by(results: Results) -> str | None:
-    """The validation metric that chose what was tested; None where nothing was chosen, or no record tells it."""
+    """Returns the validation metric that chose what was tested; None where nothing was chosen, or no record states
+    it."""
     protocol = results.study.protocol
     if protocol.select == "last":
         return None
@@ -103,13 +104,15 @@ def _selected_by(results: Results) -> str | None:
     return protocol.select_metric or searched or next(filter(None, recorded), None)
 
 
-def _method(results: Results, row: Row, answer: Answer, outcomes: Outcomes, tested: list[Metric]) -> dict[str, Any]:
-    """A row's entry; `tested` are the test metrics that any row of the study has."""
-    shown = row.completed
-    first = next((r for r in shown if r.parameters), None) or next((r for r in row.records if r.parameters), None)
+def _method(
+    results: Results, row: Row, answer: Answer, outcomes: Outcomes, test_metrics: list[Metric]
+) -> dict[str, Any]:
+    """Builds a row's entry; `test_metrics` are the test metrics that any row of the study has."""
+    completed = row.completed
+    first = next((r for r in completed if r.parameters), None) or next((r for r in row.records if r.parameters), None)
     parameters = first.parameters if first else None
-    metrics = _test_metrics(row, outcomes, tested)
-    costs = {cost.name: _cost(over_seeds(_values(shown, cost.name))) for cost in COSTS}
+    metrics = _test_metrics(row, outcomes, test_metrics)
+    costs = {cost.name: _cost(over_seeds(_values(completed, cost.name))) for cost in COSTS}
     figures = _figures(results, row)
     entry: dict[str, Any] = {
         "method": row.label,
@@ -118,40 +121,40 @@ def _method(results: Results, row: Row, answer: Answer, outcomes: Outcomes, test
         "options": row.trials[0].options,
         "learning_rate": row.learning_rate,
         "learning_rate_from": rate_from(results, row),
-        "seeds": [record.spec.seed for record in shown],
+        "seeds": [record.spec.seed for record in completed],
         "planned_seeds": [trial.seed for trial in row.trials],
         "statuses": row.statuses,
         "metrics": metrics,
-        "validation_metrics": _validation_metrics(shown),
+        "validation_metrics": _validation_metrics(completed),
         **costs,
         "trainable_parameters": parameters.trainable.total if parameters else None,
         "total_parameters": parameters.total.total if parameters else None,
         "trainable_parameters_by_role": parameters.trainable.model_dump() if parameters else None,
         "total_parameters_by_role": parameters.total.model_dump() if parameters else None,
-        "memory_kind": next((r.memory.kind for r in shown if r.memory.kind), None),
-        "latency_examples": min((r.inference.latency_examples for r in shown), default=0) or None,
+        "memory_kind": next((r.memory.kind for r in completed if r.memory.kind), None),
+        "latency_examples": min((r.inference.latency_examples for r in completed), default=0) or None,
         "contended": row.contended,
         "findings": _findings(row),
         "ties": answer.verdict.letters.get(row.label, "") if answer.verdict else "",
         "to_best": {"relation": "best"} if row.label == answer.best else pair_data(answer.to_best.get(row.label)),
         "to_floor": pair_data(answer.to_floor.get(row.label)),
         "missing": _missing(
-            row, costs, [m.name for m in tested if m.name not in metrics], bool(metrics), parameters is None
+            row, costs, [m.name for m in test_metrics if m.name not in metrics], bool(metrics), parameters is None
         ),
         "published": figures,
     }
-    entry["published_comparison"] = published.compare(figures, entry, shown)
+    entry["published_comparison"] = published.compare(figures, entry, completed)
     return entry
 
 
 def _values(records: Iterable[TrialRecord], name: str) -> list[float]:
-    of = next(cost for cost in COSTS if cost.name == name).of
-    return [value for record in records if (value := of(record)) is not None]
+    read = next(cost for cost in COSTS if cost.name == name).of
+    return [value for record in records if (value := read(record)) is not None]
 
 
-def _estimate(found: Estimate | None) -> dict[str, Any]:
-    """Of a figure over its trials; `interval_reason` says why there is no interval."""
-    if found is None:
+def _estimate(estimate: Estimate | None) -> dict[str, Any]:
+    """Returns a figure's estimate over its trials as plain data; `interval_reason` says why there is no interval."""
+    if estimate is None:
         return {
             "mean": None,
             "std": None,
@@ -160,34 +163,34 @@ def _estimate(found: Estimate | None) -> dict[str, Any]:
             "interval_high": None,
             "interval_reason": "no value",
         }
-    interval = found.interval
+    interval = estimate.interval
     return {
-        "mean": found.mean,
-        "std": found.std,
-        "n": found.seeds,
+        "mean": estimate.mean,
+        "std": estimate.std,
+        "n": estimate.seeds,
         "interval_low": interval.low if interval else None,
         "interval_high": interval.high if interval else None,
-        "interval_reason": "one seed" if found.seeds == 1 and interval is None else found.reason,
+        "interval_reason": "one seed" if estimate.seeds == 1 and interval is None else estimate.reason,
     }
 
 
-def _cost(found: Estimate | None) -> dict[str, Any]:
-    """No cost is negative, so neither is its interval."""
-    body = _estimate(found)
+def _cost(estimate: Estimate | None) -> dict[str, Any]:
+    """Returns a cost's estimate as plain data. No cost is negative, so neither is its interval."""
+    body = _estimate(estimate)
     if body["interval_low"] is not None:
         body["interval_low"] = max(body["interval_low"], 0.0)
     return body
 
 
-def _test_metrics(row: Row, outcomes: Outcomes, tested: list[Metric]) -> dict[str, Any]:
-    found = {}
-    for metric in tested:
+def _test_metrics(row: Row, outcomes: Outcomes, test_metrics: list[Metric]) -> dict[str, Any]:
+    metrics = {}
+    for metric in test_metrics:
         figure = outcomes.figure(row, metric)
         if figure is None:
             continue
         verdict = outcomes.verdict(metric)
         interval = figure.estimate.interval
-        found[metric.name] = {
+        metrics[metric.name] = {
             **_estimate(figure.estimate),
             "interval_over": interval.over if interval else None,
             "examples": figure.estimate.examples,
@@ -201,36 +204,36 @@ def _test_metrics(row: Row, outcomes: Outcomes, tested: list[Metric]) -> dict[st
             "direction": metric.direction,
             "values": list(row.scores(metric.name).values()),
         }
-    return found
+    return metrics
 
 
 def _validation_metrics(records: Iterable[TrialRecord]) -> dict[str, Any]:
-    """Over seeds alone: predictions of validation are not kept."""
+    """Summarises validation metrics over seeds alone: predictions of validation are not kept."""
     by_name: dict[str, list[Metric]] = {}
     for record in records:
         for metric in record.metrics:
             if metric.split == "validation":
                 by_name.setdefault(metric.name, []).append(metric)
-    found = {}
+    entries = {}
     for name, metrics in by_name.items():
-        over = over_seeds(metric.value for metric in metrics)
-        assert over is not None  # a name is only there with a value
-        found[name] = {
-            **_estimate(within_range(over, name)),
+        estimate = over_seeds(metric.value for metric in metrics)
+        assert estimate is not None  # a name is only there with a value
+        entries[name] = {
+            **_estimate(within_range(estimate, name)),
             "unit": metrics[0].unit,
             "direction": metrics[0].direction,
             "values": [metric.value for metric in metrics],
         }
-    return found
+    return entries
 
 
 def _missing(
     row: Row, costs: dict[str, dict[str, Any]], metrics: list[str], scored: bool, no_parameters: bool
 ) -> list[dict[str, str]]:
-    """Why a figure of this row is null; `metrics` are those that other rows have and this one has not, `scored` says
-    whether it has any."""
+    """Returns why figures of this row are null. `metrics` are those that other rows have and this one has not, `scored`
+    says whether this row has any."""
     if not row.completed:
-        figures = [name for name, found in costs.items() if found["mean"] is None]
+        figures = [name for name, estimate in costs.items() if estimate["mean"] is None]
         figures = figures if scored else ["metrics", *figures]
         figures += [*_COUNTS] if no_parameters else []
         return [{"figure": name, "reason": "no trial of this row has completed"} for name in figures]
@@ -248,43 +251,45 @@ def _findings(row: Row) -> list[dict[str, Any]]:
     for record in row.records:
         for finding in record.findings:
             seeds.setdefault((finding.name, finding.message), []).append(record.spec.seed)
-    return [{"name": name, "message": message, "seeds": where} for (name, message), where in seeds.items()]
+    return [
+        {"name": name, "message": message, "seeds": finding_seeds} for (name, message), finding_seeds in seeds.items()
+    ]
 
 
-def pair_data(found: Pair | None) -> dict[str, Any] | None:
-    """A comparison of two rows as plain data; every key stands in docs/report-schema.md."""
-    if found is None:
+def pair_data(pair: Pair | None) -> dict[str, Any] | None:
+    """Returns a comparison of two rows as plain data; every key is described in docs/report-schema.md."""
+    if pair is None:
         return None
-    interval = found.interval
+    interval = pair.interval
     return {
-        "relation": found.relation,
-        "difference": found.difference,
+        "relation": pair.relation,
+        "difference": pair.difference,
         "interval_low": interval.low if interval else None,
         "interval_high": interval.high if interval else None,
-        "p": found.p,
-        "p_holm": found.p_holm,
-        "effect": found.effect,
-        "win_rate": found.win_rate,
-        "test": found.test,
-        "seeds": found.seeds,
-        "examples": found.examples,
-        "seeds_needed": found.seeds_needed,
-        "reason": found.reason,
+        "p": pair.p,
+        "p_holm": pair.p_holm,
+        "effect": pair.effect,
+        "win_rate": pair.win_rate,
+        "test": pair.test,
+        "seeds": pair.seeds,
+        "examples": pair.examples,
+        "seeds_needed": pair.seeds_needed,
+        "reason": pair.reason,
     }
 
 
 def _verdict(answer: Answer, metric: Metric | None) -> dict[str, Any] | None:
-    found = answer.verdict
-    if found is None or metric is None:
+    verdict = answer.verdict
+    if verdict is None or metric is None:
         return None
     return {
         "metric": metric.name,
         "unit": metric.unit,
         "direction": metric.direction,
-        "groups": [list(group) for group in found.groups],
+        "groups": [list(group) for group in verdict.groups],
         "effect_size": EFFECT_SIZE,
         "correction": "Holm",
-        "pairs": [{"first": pair.first, "second": pair.second} | (pair_data(pair) or {}) for pair in found.pairs],
+        "pairs": [{"first": pair.first, "second": pair.second} | (pair_data(pair) or {}) for pair in verdict.pairs],
     }
 
 
@@ -313,12 +318,13 @@ def _answer(answer: Answer) -> dict[str, Any]:
 
 
 def _to_settle(answer: Answer) -> list[dict[str, Any]]:
-    """For every row that trains and is open or tied with the best: seeds that would settle it, or why none is named."""
-    waiting = {*answer.tied_with, *answer.open}
+    """Returns, for every row that trains and is open or tied with the best, the seeds that would settle it, or why no
+    number is named."""
+    unsettled = {*answer.tied_with, *answer.open}
     return [
         {"method": label, "seeds": pair.seeds_needed, "reason": pair.reason}
         for label, pair in answer.to_best.items()
-        if label in waiting
+        if label in unsettled
     ]
 
 
@@ -334,21 +340,21 @@ def _failure(results: Results, record: TrialRecord) -> dict[str, Any]:
 
 
 def _figures(results: Results, row: Row) -> dict[str, float]:
-    told = results.study.published
-    return dict(told.figures.get(row.trials[0].label, {})) if told else {}
+    publication = results.study.published
+    return dict(publication.figures.get(row.trials[0].label, {})) if publication else {}
 
 
 def _published(results: Results) -> dict[str, Any] | None:
-    told = results.study.published
-    if told is None:
+    publication = results.study.published
+    if publication is None:
         return None
     labels = {row.trials[0].label for row in results.rows}
-    others = {label: dict(figures) for label, figures in told.figures.items() if label not in labels}
-    return {"citation": told.citation, "notes": list(told.notes), "without_a_row": others}
+    others = {label: dict(figures) for label, figures in publication.figures.items() if label not in labels}
+    return {"citation": publication.citation, "notes": list(publication.notes), "without_a_row": others}
 
 
 def _environments(results: Results) -> dict[str, Any]:
-    """The machines and software of the completed trials; one of each where all is equal."""
+    """Returns the machines and software of the completed trials; one of each where all are equal."""
     trials = [r for r in results.completed if r.environment]
     machines: dict[str, dict[str, Any]] = {}
     for record in trials:
@@ -371,7 +377,7 @@ def _environments(results: Results) -> dict[str, Any]:
 
 
 def _data(results: Results) -> dict[str, Any] | None:
-    """The rows as the first completed trial saw them; `different_data` warns where others saw others.
+    """Returns the rows as the first completed trial saw them; `different_data` warns where others saw others.
 
     A trial that trains is preferred, then one with a model: a floor without reads the same rows, but counts no tokens.
     """

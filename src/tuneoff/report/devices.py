@@ -1,4 +1,4 @@
-"""Rows on several devices beside the same rows on one: speed-up, efficiency, memory, and what to beware of."""
+"""Compares rows on several devices with the same rows on one: speed-up, efficiency, memory, and warnings."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Summary = dict[str, Any]
 
 
 def devices_data(results: Results) -> list[dict[str, Any]]:
-    """An entry for every row on several devices; empty where there is none."""
-    spread = [row for row in results.rows if row.trials[0].devices > 1]
-    return [_entry(row, _twin(row, results)) for row in spread]
+    """Returns an entry for every row on several devices; empty where there is none."""
+    multi_device = [row for row in results.rows if row.trials[0].devices > 1]
+    return [_entry(row, _one_device_row(row, results)) for row in multi_device]
 
 
 def device_warnings(results: Results) -> list[Finding]:
-    """That times and memory of rows on different numbers of devices are no comparison of methods."""
+    """Warns that times and memory of rows on different numbers of devices are no comparison of methods."""
     counts = {row.label: row.trials[0].devices for row in results.rows if any(r.model for r in row.completed)}
     if len(set(counts.values())) < 2:
         return []
@@ -31,40 +31,42 @@ def device_warnings(results: Results) -> list[Finding]:
     return [Finding(name="different_devices", message=message)]
 
 
-def _what(row: Row) -> str:
-    """All that makes a row what it is, its devices aside."""
+def _configuration(row: Row) -> str:
+    """Returns a row's configuration as text, without its devices: equal for rows that differ in devices alone."""
     trial = row.trials[0]
     return json.dumps([trial.method, trial.learning_rate, trial.options], sort_keys=True)
 
 
-def _twin(row: Row, results: Results) -> Row | None:
-    """The same row on one device, if the study has it."""
-    alike = (other for other in results.rows if other.trials[0].devices == 1 and _what(other) == _what(row))
-    return next(alike, None)
+def _one_device_row(row: Row, results: Results) -> Row | None:
+    """Returns the same row on one device, if the study has it."""
+    matches = (
+        other for other in results.rows if other.trials[0].devices == 1 and _configuration(other) == _configuration(row)
+    )
+    return next(matches, None)
 
 
-def _entry(row: Row, twin: Row | None) -> dict[str, Any]:
-    pairs = _pairs(row, twin) if twin is not None else []
-    alone, together = (_mean([_seconds(pair[side]) for pair in pairs]) for side in (0, 1))
+def _entry(row: Row, one_device: Row | None) -> dict[str, Any]:
+    pairs = _pairs(row, one_device) if one_device is not None else []
+    one_device_seconds, train_seconds = (_mean([_seconds(pair[side]) for pair in pairs]) for side in (0, 1))
     devices = row.trials[0].devices
     reason = ""
-    if alone is None or together is None:
-        reason = "the study has no such row on one device" if twin is None else "no seed of both is completed"
+    if one_device_seconds is None or train_seconds is None:
+        reason = "the study has no such row on one device" if one_device is None else "no seed of both is completed"
         if not row.trains:
             reason = "nothing is trained"
-    speed_up = alone / together if alone and together else None
+    speed_up = one_device_seconds / train_seconds if one_device_seconds and train_seconds else None
     return {
         "method": row.label,
         "devices": devices,
         "shard": row.trials[0].shard,
-        "beside": twin.label if twin is not None else None,
+        "beside": one_device.label if one_device is not None else None,
         "seeds": [record.spec.seed for _, record in pairs],
-        "train_seconds": together,
-        "one_device_train_seconds": alone,
+        "train_seconds": train_seconds,
+        "one_device_train_seconds": one_device_seconds,
         "speed_up": speed_up,
         "efficiency": speed_up / devices if speed_up is not None else None,
         "speed_up_reason": reason,
-        "contended": row.contended or (twin is not None and twin.contended),
+        "contended": row.contended or (one_device is not None and one_device.contended),
         **_over_ranks(row),
     }
 
@@ -78,19 +80,21 @@ _FIGURES: dict[str, Callable[[RankFigures], float | None]] = {
 
 
 def _over_ranks(row: Row) -> dict[str, Any]:
-    """The least and the greatest of any rank, means over seeds; null where no rank has it."""
-    found = {}
-    for name, of in _FIGURES.items():
-        known = [values for r in row.completed if (values := [v for rank in r.ranks if (v := of(rank)) is not None])]
-        found[f"{name}_least"] = _mean([min(values) for values in known])
-        found[f"{name}_greatest"] = _mean([max(values) for values in known])
-    return found
+    """Returns the least and the greatest value over ranks, each a mean over seeds; null where no rank has a value."""
+    bounds = {}
+    for name, read in _FIGURES.items():
+        values_by_seed = [
+            values for r in row.completed if (values := [v for rank in r.ranks if (v := read(rank)) is not None])
+        ]
+        bounds[f"{name}_least"] = _mean([min(values) for values in values_by_seed])
+        bounds[f"{name}_greatest"] = _mean([max(values) for values in values_by_seed])
+    return bounds
 
 
-def _pairs(row: Row, twin: Row) -> list[tuple[TrialRecord, TrialRecord]]:
-    """One device and several, at the seeds that both have."""
-    alone = {record.spec.seed: record for record in twin.completed}
-    shared = [(alone[record.spec.seed], record) for record in row.completed if record.spec.seed in alone]
+def _pairs(row: Row, one_device: Row) -> list[tuple[TrialRecord, TrialRecord]]:
+    """Pairs the records of one device with those of several, at the seeds that both have."""
+    by_seed = {record.spec.seed: record for record in one_device.completed}
+    shared = [(by_seed[record.spec.seed], record) for record in row.completed if record.spec.seed in by_seed]
     return [pair for pair in shared if all(_seconds(record) is not None for record in pair)]
 
 
@@ -103,7 +107,7 @@ def _mean(values: list[Any]) -> float | None:
 
 
 def section(summary: Summary) -> str:
-    """The section in report.md; empty where no row runs on several devices."""
+    """Writes the section in report.md; empty where no row runs on several devices."""
     entries = summary["devices"]
     if not entries:
         return ""
@@ -122,7 +126,7 @@ def section(summary: Summary) -> str:
         ]
         for entry in entries
     ]
-    about = (
+    explanation = (
         "Speed-up is the train time on one device over that on several, on the seeds that both have; efficiency is "
         "that over the number of devices (†: timed on a busy machine). Memory is the peak of a rank and “waits” its "
         "wait for data, least to greatest."
@@ -130,7 +134,7 @@ def section(summary: Summary) -> str:
     reasons = [
         f"{escaped(e['method'])}: no speed-up, because {e['speed_up_reason']}." for e in entries if e["speed_up_reason"]
     ]
-    return "\n\n".join(["## Several devices", grid(heads, rows), about, *reasons])
+    return "\n\n".join(["## Several devices", grid(heads, rows), explanation, *reasons])
 
 
 def _mark(entry: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Charts as PNG, with matplotlib's objects (no pyplot, no state, no display)."""
+"""Draws charts as PNG, with matplotlib's objects (no pyplot, no state, no display)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FLOOR_GAP = 2.0
 
 
 def draw(chart: Chart) -> bytes:
-    """The chart as a PNG; equal charts give equal bytes."""
+    """Draws the chart as a PNG; equal charts give equal bytes."""
     with matplotlib.rc_context(), warnings.catch_warnings():
         # A label in a script that the font lacks is drawn as boxes; the tables have it.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
@@ -49,8 +49,8 @@ def draw(chart: Chart) -> bytes:
         for series in chart.series:
             (_draw_curve if chart.kind == "curve" else _draw_point)(axes, series)
         _limits(axes, chart)
-        taken = _draw_floor(axes, chart)
-        (_label_curves if chart.kind == "curve" else _label_points)(axes, chart, taken)
+        occupied = _draw_floor(axes, chart)
+        (_label_curves if chart.kind == "curve" else _label_points)(axes, chart, occupied)
         return _png(figure)
 
 
@@ -72,18 +72,18 @@ def _colour(series: Series) -> str:
 
 
 def _ink(series: Series) -> str:
-    """The row's colour for text, darker, because the paler ones are hard to read on white."""
+    """Returns the row's colour for text, darker, because the paler colours are hard to read on white."""
     red, green, blue = (int(_colour(series)[at : at + 2], 16) for at in (1, 3, 5))
     return f"#{red * 7 // 10:02x}{green * 7 // 10:02x}{blue * 7 // 10:02x}"
 
 
 def _look(series: Series) -> dict[str, Any]:
-    """A row's colour and marker, the same in every chart."""
+    """Returns a row's colour and marker, the same in every chart."""
     return {"color": _colour(series), "marker": MARKERS[series.style % len(MARKERS)]}
 
 
 def _dash(series: Series) -> Any:
-    """The style of a row's line, the same in every chart."""
+    """Returns the style of a row's line, the same in every chart."""
     return DASHES[series.style % len(DASHES)]
 
 
@@ -118,7 +118,7 @@ def _draw_point(axes: Axes, series: Series) -> None:
 
 
 def _limits(axes: Axes, chart: Chart) -> None:
-    """Room around the points; the floor is in view unless that would squeeze the rows together."""
+    """Sets room around the points. The floor is in view unless that would squeeze the rows together."""
     lows = [value for s in chart.series for value in s.low]
     highs = [value for s in chart.series for value in s.high]
     low, high = min(lows), max(highs)
@@ -155,7 +155,7 @@ def _scatter_width(axes: Axes, axis: Axis, points: Sequence[tuple[float, float]]
 
 
 def _leads(value: float) -> bool:
-    """Whether a minor tick of a narrow log axis is worth a label (2 and 5 of each decade)."""
+    """Returns whether a minor tick of a narrow log axis gets a label (2 and 5 of each decade)."""
     return round(value / 10 ** math.floor(math.log10(value))) in (2, 5)
 
 
@@ -169,7 +169,7 @@ def _out_of_view(chart: Chart) -> bool:
 
 
 def _draw_floor(axes: Axes, chart: Chart) -> list[Box]:
-    """The dashed line and its label; returns the pixels that the label takes."""
+    """Draws the dashed line and its label. Returns the pixels that the label takes."""
     if chart.floor is None:
         return []
     text = f"floor ({chart.floor.label}): {chart.floor.text}"
@@ -190,7 +190,7 @@ def _draw_floor(axes: Axes, chart: Chart) -> list[Box]:
 
 
 def _floor_place(axes: Axes, chart: Chart, size: tuple[float, float], line: float) -> Box:
-    """Above or below the line, left or right: inside the axes, where fewest points are."""
+    """Chooses the label's place above or below the line, left or right: inside the axes, where fewest points are."""
     frame = axes.get_window_extent()
     room = Box(frame.x0, frame.y0, frame.x1, frame.y1)
     points = [axes.transData.transform(point) for s in chart.series for point in zip(s.x, s.y, strict=True)]
@@ -205,7 +205,7 @@ def _floor_place(axes: Axes, chart: Chart, size: tuple[float, float], line: floa
 
 
 def _text_size(axes: Axes, text: str) -> tuple[float, float]:
-    """Width and height of a label in pixels."""
+    """Returns width and height of a label in pixels."""
     probe = axes.text(0, 0, chart_text(text), fontsize=LABEL_SIZE)
     extent = probe.get_window_extent()
     probe.remove()
@@ -213,7 +213,7 @@ def _text_size(axes: Axes, text: str) -> tuple[float, float]:
 
 
 def _label_curves(axes: Axes, chart: Chart, _: list[Box]) -> None:
-    """Names at the right ends of the lines, moved apart where lines end close together."""
+    """Writes names at the right ends of the lines, moved apart where lines end close together."""
     frame = axes.get_window_extent()
     ends = [axes.transData.transform((s.x[-1], s.y[-1])) for s in chart.series]
     height = max(_text_size(axes, s.text)[1] for s in chart.series) + 3
@@ -241,8 +241,8 @@ def _label_curves(axes: Axes, chart: Chart, _: list[Box]) -> None:
         )
 
 
-def _label_points(axes: Axes, chart: Chart, taken: list[Box]) -> None:
-    """A name beside each point where it covers nothing; a thin line where it had to go further away."""
+def _label_points(axes: Axes, chart: Chart, occupied: list[Box]) -> None:
+    """Writes a name beside each point where it covers nothing, with a thin line where it had to go further away."""
     frame = axes.get_window_extent()
     points, bars = [], []
     for s in chart.series:
@@ -253,7 +253,7 @@ def _label_points(axes: Axes, chart: Chart, taken: list[Box]) -> None:
         bars.append(_box(axes, (left, s.y[0]), (s.x[0] + s.x_error, s.y[0]), 3))
     sizes = [_text_size(axes, s.text) for s in chart.series]
     room = Box(frame.x0, frame.y0, frame.x1 + 20, frame.y1 + 5)
-    for series, point, box in zip(chart.series, points, place(points, sizes, [*taken, *bars], room), strict=True):
+    for series, point, box in zip(chart.series, points, place(points, sizes, [*occupied, *bars], room), strict=True):
         centre = ((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2)
         nearest = (min(max(point[0], box.x0), box.x1), min(max(point[1], box.y0), box.y1))
         far = math.dist(point, nearest) > 20
@@ -280,7 +280,8 @@ def _box(axes: Axes, first: tuple[float, float], second: tuple[float, float], ma
 
 
 def _draw_search(figure: Figure, chart: Chart) -> None:
-    """Scores over what was tried above; below, on the same scale, each row's range with its name at the right."""
+    """Draws the scores over what was tried and, below on the same scale, each row's range with its name at the
+    right."""
     above, strip, line = 4.0, 0.19 * len(chart.series) + 0.08, 0.5
     height = 0.42 + above + 0.12 + strip + line
     top = figure.add_axes((0.1, 0.5, 0.7, 0.4))
@@ -350,10 +351,10 @@ def _ring(axes: Axes, series: Series, x: float, y: float, size: float) -> None:
 
 
 def _draw_range(axes: Axes, series: Series, height: float) -> None:
-    """A bar from end to end, what was tried on it, and the row's name beside it."""
+    """Draws a bar from end to end, what was tried on it, and the row's name beside it."""
     axes.plot(series.span or (), [height] * 2, color=_colour(series), marker="|", markersize=9, linewidth=1.2)
-    tried = [*series.x, *(x for x, _ in series.early)]
-    axes.plot(tried, [height] * len(tried), **_look(series), markersize=3.5, lw=0)
+    rates = [*series.x, *(x for x, _ in series.early)]
+    axes.plot(rates, [height] * len(rates), **_look(series), markersize=3.5, lw=0)
     axes.plot(series.failed, [height] * len(series.failed), color="black", marker="x", markersize=5.5, lw=0, zorder=6)
     if series.chosen is not None:
         _ring(axes, series, series.x[series.chosen], height, 5.5)

@@ -1,4 +1,4 @@
-"""A few test examples with what every row wrote for them: the sample that figures cannot replace."""
+"""A few test examples with what every row generated for them, as a sample beside the figures."""
 
 from __future__ import annotations
 
@@ -16,26 +16,29 @@ TEXT_CHARACTERS = 600
 
 
 def examples(results: Results) -> list[dict[str, Any]]:
-    """At most `COUNT` test examples, chosen evenly among those whose source was kept, before any output is seen.
+    """Returns at most `COUNT` test examples, chosen evenly among those whose source was kept, before any output is
+    seen.
 
     Each row speaks through its lowest completed seed. Empty for a task that keeps no sources (classification).
     """
-    spoken = [(row.label, row.completed[0]) for row in results.rows if row.completed]
-    told = [(label, record, _predictions(results, record)) for label, record in spoken]
-    known: dict[int, Row] = {}
-    for _, _, predictions in told:
-        known = {**{index: p for index, p in predictions.items() if p["source"]}, **known}
-    kept = sorted(known)
-    found = []
-    for index in sorted({kept[i * (len(kept) - 1) // max(1, COUNT - 1)] for i in range(COUNT)} if kept else ()):
+    records = [(row.label, row.completed[0]) for row in results.rows if row.completed]
+    predictions_by_row = [(label, record, _predictions(results, record)) for label, record in records]
+    with_source: dict[int, Row] = {}
+    for _, _, predictions in predictions_by_row:
+        with_source = {**{index: p for index, p in predictions.items() if p["source"]}, **with_source}
+    indices = sorted(with_source)
+    chosen = []
+    for index in sorted(
+        {indices[i * (len(indices) - 1) // max(1, COUNT - 1)] for i in range(COUNT)} if indices else ()
+    ):
         outputs = [
             _output(label, record, predictions[index])
-            for label, record, predictions in told
+            for label, record, predictions in predictions_by_row
             # Another target at this place is another example: that row saw other data.
-            if index in predictions and predictions[index]["target"] == known[index]["target"]
+            if index in predictions and predictions[index]["target"] == with_source[index]["target"]
         ]
-        source, reference = known[index]["source"], known[index]["target"]
-        found.append(
+        source, reference = with_source[index]["source"], with_source[index]["target"]
+        chosen.append(
             {
                 "index": index,
                 "source": excerpt(source, SOURCE_CHARACTERS),
@@ -43,15 +46,15 @@ def examples(results: Results) -> list[dict[str, Any]]:
                 "outputs": outputs,
             }
         )
-    return found
+    return chosen
 
 
 def _predictions(results: Results, record: TrialRecord) -> dict[int, Row]:
     try:
-        found = results.store.trial(record.spec.id).prediction_rows("test")
+        rows = results.store.trial(record.spec.id).prediction_rows("test")
     except CorruptRecord:
         return {}
-    return {prediction["index"]: prediction for prediction in found or ()}
+    return {prediction["index"]: prediction for prediction in rows or ()}
 
 
 def _output(label: str, record: TrialRecord, prediction: Row) -> dict[str, Any]:
@@ -64,7 +67,7 @@ def _output(label: str, record: TrialRecord, prediction: Row) -> dict[str, Any]:
 
 
 def excerpt(text: str, limit: int) -> str:
-    """The text, cut at a space near `limit` characters with ` …` where it is longer."""
+    """Returns the text, cut at a space near `limit` characters with ` …` where it is longer."""
     if len(text) <= limit:
         return text
     cut = text[:limit]

@@ -20,7 +20,7 @@ _PARTS = ("mean", "std", "n", "interval_low", "interval_high")
 
 
 def write_report(store: StudyStore, plots: bool, asked: Asked | None = None) -> Path:
-    """See `report.write`."""
+    """Writes the report's files; see `report.write`."""
     results = gather(store, asked)
     summary = summarise(results)
     folder = results.report_folder
@@ -41,33 +41,34 @@ def write_report(store: StudyStore, plots: bool, asked: Asked | None = None) -> 
     write_atomically(folder / "pairs.csv", pairs_csv(summary))
     write_atomically(folder / STUDY_FILE, study_yaml(results))
     write_atomically(folder / "report.json", json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    write_atomically(folder / "report.md", markdown.render(summary, drawn, _seen_from_origin(store), folder.name))
+    write_atomically(folder / "report.md", markdown.render(summary, drawn, _path_from_origin(store), folder.name))
     return folder / "report.md"
 
 
-def _seen_from_origin(store: StudyStore) -> str:
-    """The study's folder as seen from where it was run: `runs/quickstart-1a2b3c`. Empty where it does not lie there,
-    because the way to it would tell of this machine."""
+def _path_from_origin(store: StudyStore) -> str:
+    """Returns the study's folder relative to where it was run: `runs/quickstart-1a2b3c`. Empty where it lies elsewhere,
+    because the path there would tell of this machine."""
     origin, root = store.origin(), store.root.resolve()
     return root.relative_to(origin).as_posix() if origin is not None and root.is_relative_to(origin) else ""
 
 
 def study_yaml(results: Results) -> str:
-    """The study, complete, as a file that `tuneoff run` takes."""
+    """Returns the complete study as a file that `tuneoff run` takes."""
     body = results.study.model_dump(mode="json")
     text: str = yaml.safe_dump(body, sort_keys=False, allow_unicode=True, width=100)
     return f"# The study as it was run, with every default filled in; report.md says how to repeat it.\n{text}"
 
 
 def methods_csv(summary: dict[str, Any]) -> str:
-    """One line per row of the table; a nested figure becomes columns joined with underscores."""
+    """Returns a table with one line per row; a nested figure becomes columns joined with underscores."""
     lines = [_flat(entry) for entry in summary["methods"]]
     columns = list(dict.fromkeys(key for line in lines for key in line))
     return csv_table([columns, *([line.get(column, "") for column in columns] for line in lines)])
 
 
 def pairs_csv(summary: dict[str, Any]) -> str:
-    """One line per pair of rows on the primary metric; only the heading while nothing is compared."""
+    """Returns a table with one line per pair of rows on the primary metric; only the heading while nothing is
+    compared."""
     pairs = summary["verdict"]["pairs"] if summary["verdict"] else []
     return csv_table([list(pairs[0]) if pairs else ["first", "second"], *(pair.values() for pair in pairs)])
 
@@ -81,10 +82,10 @@ def _flat(entry: dict[str, Any]) -> dict[str, Any]:
         "statuses": "; ".join(f"{name} {count}" for name, count in entry["statuses"].items()),
     }
     for prefix, metrics in (("", entry["metrics"]), ("validation_", entry["validation_metrics"])):
-        for name, found in metrics.items():
-            line |= {f"{prefix}{name}_{part}": found[part] for part in _PARTS}
-            if "ties" in found:
-                line[f"{prefix}{name}_ties"] = found["ties"]
+        for name, metric in metrics.items():
+            line |= {f"{prefix}{name}_{part}": metric[part] for part in _PARTS}
+            if "ties" in metric:
+                line[f"{prefix}{name}_ties"] = metric["ties"]
     for key, value in entry.items():
         if isinstance(value, dict) and value.keys() >= set(_PARTS):
             line |= {f"{key}_{part}": value[part] for part in _PARTS}

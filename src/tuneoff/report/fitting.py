@@ -14,7 +14,7 @@ LABEL_LEAST = 8
 
 
 def fitted(tables: Sequence[Table], width: int) -> Table:
-    """The first table that is no wider than `width` columns; the last one, cut, where none is.
+    """Returns the first table that is no wider than `width` columns; the last one, cut, where none is.
 
     The first column, of labels, shrinks to its least width before a table is given up; it gets all the room there is.
     """

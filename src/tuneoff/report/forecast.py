@@ -1,4 +1,4 @@
-"""What was predicted before training beside what was measured; docs/plan.md says how predictions are made."""
+"""Compares what was predicted before training with what was measured; docs/plan.md says how predictions are made."""
 
 from __future__ import annotations
 
@@ -36,18 +36,19 @@ _TIMES = ("train_seconds", "total_seconds")
 
 
 def forecast_data(results: Results) -> dict[str, Any] | None:
-    """Predicted and measured figures of every row, as described in docs/report-schema.md; None without a forecast."""
+    """Returns predicted and measured figures of every row, described in docs/report-schema.md; None without a
+    forecast."""
     if isinstance(results.store, JoinedStore):
         return None
     try:
-        made = results.store.forecast()
+        forecast = results.store.forecast()
     except StoreError as error:
         return _body([], error.message, None)
-    if made is None:
+    if forecast is None:
         return None
     searched = results.study.protocol.search is not None
-    rows = [_row(row, made.rows.get(row.trials[0].label), searched) for row in results.rows]
-    return _body(rows, "", made.total_seconds)
+    rows = [_row(row, forecast.rows.get(row.trials[0].label), searched) for row in results.rows]
+    return _body(rows, "", forecast.total_seconds)
 
 
 def _body(rows: list[dict[str, Any]], reason: str, total: float | None) -> dict[str, Any]:
@@ -60,42 +61,42 @@ def _body(rows: list[dict[str, Any]], reason: str, total: float | None) -> dict[
     }
 
 
-def _row(row: Row, made: RowForecast | None, searched: bool) -> dict[str, Any]:
-    """A row's forecast against the mean over its completed trials of the verdict."""
-    reason = _unlike(row, made, searched)
-    figures = {name: _figure(name, row, made, reason) for name in _NAMES}
+def _row(row: Row, forecast: RowForecast | None, searched: bool) -> dict[str, Any]:
+    """Compares a row's forecast with the mean over its completed trials of the verdict."""
+    reason = _mismatch(row, forecast, searched)
+    figures = {name: _figure(name, row, forecast, reason) for name in _NAMES}
     return {
         "method": row.label,
-        "how": made.how if made else None,
-        "corrected_by": made.corrected_by if made else None,
-        "device": made.device if made else None,
+        "how": forecast.how if forecast else None,
+        "corrected_by": forecast.corrected_by if forecast else None,
+        "device": forecast.device if forecast else None,
         "contended": row.contended,
-        "forecast_seconds": made.forecast_seconds if made else None,
+        "forecast_seconds": forecast.forecast_seconds if forecast else None,
         **figures,
     }
 
 
-def _unlike(row: Row, made: RowForecast | None, searched: bool) -> str:
-    """Why a forecast does not speak of these trials; empty where it does."""
-    if made is None:
+def _mismatch(row: Row, forecast: RowForecast | None, searched: bool) -> str:
+    """Returns why a forecast does not apply to these trials; empty where it does."""
+    if forecast is None:
         return "no forecast was made of this row"
-    if not searched and made.trial not in {trial.id for trial in row.trials}:
+    if not searched and forecast.trial not in {trial.id for trial in row.trials}:
         # With a search the rate differs, which costs nothing, and so may what was searched besides; the page says so.
         return "the forecast was made of another configuration or of other data"
     devices = {record.environment.device.partition(":")[0] for record in row.completed if record.environment}
-    if devices and made.device != "auto" and devices != {made.device.partition(":")[0]}:
-        return f"the forecast was made for {made.device}, the trials ran on {', '.join(sorted(devices))}"
+    if devices and forecast.device != "auto" and devices != {forecast.device.partition(":")[0]}:
+        return f"the forecast was made for {forecast.device}, the trials ran on {', '.join(sorted(devices))}"
     return ""
 
 
-def _figure(name: str, row: Row, made: RowForecast | None, reason: str) -> dict[str, Any]:
+def _figure(name: str, row: Row, forecast: RowForecast | None, reason: str) -> dict[str, Any]:
     values = [value for record in row.completed if (value := _MEASURED[name](record)) is not None]
     measured = statistics.fmean(values) if values else None
-    predicted = _PREDICTED[name](made) if made else None
+    predicted = _PREDICTED[name](forecast) if forecast else None
     if not row.trains and name == "train_seconds":
         reason = "nothing is trained"
-    elif not reason and made is not None and predicted is None:
-        reason = made.missing.get("seconds" if name == "total_seconds" else name, "not forecast")
+    elif not reason and forecast is not None and predicted is None:
+        reason = forecast.missing.get("seconds" if name == "total_seconds" else name, "not forecast")
     elif not reason and not measured:
         reason = "nothing was measured" if row.completed else "no trial of this row has completed"
     error = predicted / measured - 1 if predicted is not None and measured and not reason else None
@@ -103,7 +104,7 @@ def _figure(name: str, row: Row, made: RowForecast | None, reason: str) -> dict[
 
 
 def _accuracy(rows: list[dict[str, Any]], name: str) -> dict[str, Any]:
-    """How far off the predictions of one figure were, whichever way."""
+    """Returns how far off the predictions of one figure were, in either direction."""
     errors = {
         row["method"]: abs(row[name]["relative_error"]) for row in rows if row[name]["relative_error"] is not None
     }
@@ -118,31 +119,39 @@ def _accuracy(rows: list[dict[str, Any]], name: str) -> dict[str, Any]:
 
 
 def section(summary: Summary) -> str:
-    """The page's section; empty where no forecast was made."""
-    found = summary["forecast"]
-    if found is None:
+    """Writes the page's section; empty where no forecast was made."""
+    forecast = summary["forecast"]
+    if forecast is None:
         return ""
-    if found["reason"]:
-        return f"## Predicted and measured\n\nThe forecast cannot be read: {escaped(found['reason'])}."
+    if forecast["reason"]:
+        return f"## Predicted and measured\n\nThe forecast cannot be read: {escaped(forecast['reason'])}."
     notes: dict[str, int] = {}
-    rows = [_cells(row, notes) for row in found["rows"]]
+    rows = [_cells(row, notes) for row in forecast["rows"]]
     table = grid(["method", *(_NAMES[name] for name in _NAMES), "how"], rows)
-    told = [f"[{number}] {escaped(reason)}." for reason, number in notes.items()]
-    about = (
+    footnotes = [f"[{number}] {escaped(reason)}." for reason, number in notes.items()]
+    explanation = (
         "Each cell is predicted → measured, the mean over completed trials, with the relative error of the prediction. "
         "Predictions were made before the first trial (docs/plan.md): `probed` by a few real steps on this machine, "
         "`counted` without running any, so with rough times."
     )
-    by = next((row["corrected_by"] for row in found["rows"] if row["corrected_by"]), None)
-    if by is not None:
-        about += f" `corrected`: counted, and corrected by what counting missed of {escaped(by)}, which was probed."
+    corrected_by = next((row["corrected_by"] for row in forecast["rows"] if row["corrected_by"]), None)
+    if corrected_by is not None:
+        explanation += (
+            f" `corrected`: counted, and corrected by what counting missed of {escaped(corrected_by)}, "
+            "which was probed."
+        )
     if summary["protocol"]["search"] is not None:
-        about += " They are of the configuration that the search tried first."
+        explanation += " They are of the configuration that the search tried first."
     if any("†" in text for cells in rows for text in cells):
-        told.append("† Something else used the machine while this was timed.")
-    took = f"Making the forecast took {units.seconds(found['forecast_seconds'])}."
-    parts = ["## Predicted and measured", table, *(["  \n".join(told)] if told else []), _accuracy_text(found)]
-    return "\n\n".join([*(part for part in parts if part), f"{about} {took}"])
+        footnotes.append("† Something else used the machine while this was timed.")
+    duration = f"Making the forecast took {units.seconds(forecast['forecast_seconds'])}."
+    parts = [
+        "## Predicted and measured",
+        table,
+        *(["  \n".join(footnotes)] if footnotes else []),
+        _accuracy_text(forecast),
+    ]
+    return "\n\n".join([*(part for part in parts if part), f"{explanation} {duration}"])
 
 
 def _cells(row: dict[str, Any], notes: dict[str, int]) -> list[str]:
@@ -160,28 +169,28 @@ def _cells(row: dict[str, Any], notes: dict[str, int]) -> list[str]:
     return [*cells, "corrected" if row["corrected_by"] else row["how"] or "–"]
 
 
-def _accuracy_text(found: dict[str, Any]) -> str:
-    told = []
-    for name, accuracy in found["accuracy"].items():
+def _accuracy_text(forecast: dict[str, Any]) -> str:
+    accuracies = []
+    for name, accuracy in forecast["accuracy"].items():
         if accuracy["median"] is not None:
-            told.append(
+            accuracies.append(
                 f"{_NAMES[name]} off by {_percent(accuracy['median'])} at the median and "
                 f"{_percent(accuracy['worst'])} at the worst ({escaped(accuracy['worst_method'])})"
             )
-    return f"Predictions: {'; '.join(told)}." if told else ""
+    return f"Predictions: {'; '.join(accuracies)}." if accuracies else ""
 
 
 def in_short(summary: Summary) -> str:
-    """One line for a terminal; empty where nothing can be compared."""
-    found = summary["forecast"]
-    if found is None:
+    """Returns one line for a terminal; empty where nothing can be compared."""
+    forecast = summary["forecast"]
+    if forecast is None:
         return ""
-    told = []
+    accuracies = []
     for name in ("peak_memory_bytes", "train_seconds"):
-        median, worst = (found["accuracy"][name][key] for key in ("median", "worst"))
+        median, worst = (forecast["accuracy"][name][key] for key in ("median", "worst"))
         if median is not None:
-            told.append(f"{_NAMES[name]} off by {_percent(median)} at the median, {_percent(worst)} at the worst")
-    return f"Predicted before training: {'; '.join(told)}." if told else ""
+            accuracies.append(f"{_NAMES[name]} off by {_percent(median)} at the median, {_percent(worst)} at the worst")
+    return f"Predicted before training: {'; '.join(accuracies)}." if accuracies else ""
 
 
 def _percent(value: float, signed: bool = False) -> str:

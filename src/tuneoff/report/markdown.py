@@ -1,4 +1,4 @@
-"""report.md, from the report's plain data."""
+"""Writes report.md from the report's plain data."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DAGGER = "† Something else used the machine while this was timed; the figure m
 
 
 def render(summary: Summary, charts: Sequence[Chart], folder: str = "", report: str = "report") -> str:
-    """The whole page; charts are embedded by relative path.
+    """Writes the whole page; charts are embedded by relative path.
 
     Args:
         folder: the study's own as seen from where it was run, empty where that is not known.
@@ -75,11 +75,11 @@ def _head(summary: Summary) -> str:
 
 
 def _warnings(summary: Summary) -> str:
-    """What the records found and the answer's caveats do not say already; long lists are cut."""
-    said = set(summary["answer"]["caveats"])
+    """Lists the warnings that the answer's caveats do not say already; long lists are cut."""
+    caveats = set(summary["answer"]["caveats"])
     by_name: dict[str, list[str]] = {}
     for warning in summary["warnings"]:
-        if warning["message"] not in said:
+        if warning["message"] not in caveats:
             by_name.setdefault(warning["name"], []).append(escaped(warning["message"]))
     if not by_name:
         return ""
@@ -94,24 +94,24 @@ def _warnings(summary: Summary) -> str:
 def _results(summary: Summary) -> str:
     metrics = columns.metrics(summary)
     table, notes = _table(summary, [*metrics[:METRICS_BESIDE_COSTS], *columns.COSTS], extra=True)
-    about = (
+    explanation = (
         "Mean ± standard deviation over seeds, on the test split; the best of a column in bold. "
         f"“vs. best” is the difference of {metric_name(summary['study']['primary_metric'] or 'the primary metric')} to "
         f"the best row with its {certainty.level(summary)} interval, “tied” where they cannot be told apart, “open” "
         f"under {summary['answer']['seeds_required']} seeds, which are too few to tell. "
         "Trainable parameters include the head."
     )
-    about += _memory(summary)
+    explanation += _memory(summary)
     groups = groups_text(summary)
-    sections = ["## Results", table, *notes, *([escaped(groups)] if groups else []), about]
+    sections = ["## Results", table, *notes, *([escaped(groups)] if groups else []), explanation]
     if len(metrics) > METRICS_BESIDE_COSTS:
-        every, notes = _table(summary, metrics)
-        sections += ["### Every metric", every, *notes]
+        metrics_table, notes = _table(summary, metrics)
+        sections += ["### Every metric", metrics_table, *notes]
     return "\n\n".join(sections)
 
 
 def _memory(summary: Summary) -> str:
-    """What the column of peak memory holds; empty where nothing is in it."""
+    """Returns what the column of peak memory holds; empty where nothing is in it."""
     rows: dict[str, list[str]] = {}
     measured = [entry for entry in summary["methods"] if entry["peak_memory_bytes"]["mean"] is not None]
     for entry in measured:
@@ -130,7 +130,7 @@ def _speed(summary: Summary) -> str:
     table, notes = _table(summary, shown)
     keys = {column.key for column in shown}
     latency = _latency(summary) + (", of its whole text" if columns.LENGTH in shown else "")
-    said = {
+    texts = {
         "step_seconds": "“One step” is the median of steps after the first ones, its data wait included.",
         "peak_over_base_bytes": "“Memory over base” is peak memory less what the process held before data and model, "
         "its libraries.",
@@ -140,12 +140,12 @@ def _speed(summary: Summary) -> str:
         "total_seconds": "“Whole trial” includes loading, evaluation and checkpoints.",
         "gradient_norm_mean": "Gradient norms are of the whole gradient, before clipping.",
     }
-    about = " ".join(text for key, text in said.items() if key in keys)
-    return "\n\n".join(["## Speed and gradients", table, *notes, about])
+    explanation = " ".join(text for key, text in texts.items() if key in keys)
+    return "\n\n".join(["## Speed and gradients", table, *notes, explanation])
 
 
 def _latency(summary: Summary) -> str:
-    """What a latency is, and of how many examples."""
+    """Returns what a latency is, and of how many examples."""
     counts = sorted({entry["latency_examples"] for entry in summary["methods"] if entry["latency_examples"]})
     if not counts:
         return "latency is the median for one example"
@@ -155,7 +155,7 @@ def _latency(summary: Summary) -> str:
 
 
 def _table(summary: Summary, shown: Sequence[Column], extra: bool = False) -> tuple[str, list[str]]:
-    """The table and its footnotes: why cells are empty, and the dagger."""
+    """Returns the table and its footnotes: why cells are empty, and what the marks mean."""
     best = {column.key: columns.best_rows(column, summary) for column in shown}
     reasons: dict[str, int] = {}
     arrows = {"higher": " ↑", "lower": " ↓", None: ""}
@@ -186,8 +186,8 @@ def _table(summary: Summary, shown: Sequence[Column], extra: bool = False) -> tu
 
 
 def _diverged(summary: Summary) -> str:
-    """What stands behind the double dagger, and the figures without it."""
-    told = []
+    """Explains the double dagger, and gives the figures without diverged seeds."""
+    texts = []
     for entry in summary["methods"]:
         metric = entry["metrics"].get(summary["study"]["primary_metric"])
         if metric is None or not metric["diverged_seeds"]:
@@ -195,18 +195,18 @@ def _diverged(summary: Summary) -> str:
         alone, unit = metric["without_diverged"], metric["unit"]
         without = f"{columns.score(alone['mean'], alone['std'], unit)} of {alone['n']}" if alone else "none is left"
         seeds = join([str(seed) for seed in metric["diverged_seeds"]])
-        told.append(
+        texts.append(
             f"{escaped(entry['method'])} (seed {seeds}; without: {without}; counts as: {escaped(metric['counted_as'])})"
         )
-    return f"‡ Training diverged at some seeds, which count as doing without training: {'; '.join(told)}."
+    return f"‡ Training diverged at some seeds, which count as doing without training: {'; '.join(texts)}."
 
 
 def _published(summary: Summary) -> str:
-    told = summary["published"]
-    if told is None:
+    published = summary["published"]
+    if published is None:
         return ""
     names = list(dict.fromkeys(c["figure"] for m in summary["methods"] for c in m["published_comparison"]))
-    lines = ["## Published figures beside ours", f"_{escaped(told['citation'])}_"]
+    lines = ["## Published figures beside ours", f"_{escaped(published['citation'])}_"]
     if summary["study"]["random_weights"]:
         lines.append("> **Caution:** ours was run on random weights, so its quality cannot be set beside theirs.")
     if names:
@@ -224,25 +224,25 @@ def _published(summary: Summary) -> str:
         lines += [f"Our peak memory is {columns.MEMORY_KINDS[kind]}{_UNLIKE.get(kind, '')}." for kind in kinds]
         lines += [DAGGER] if any(c["contended"] for c in compared) else []
     notes = []
-    for label, figures in told["without_a_row"].items():
+    for label, figures in published["without_a_row"].items():
         listed = ", ".join(f"{escaped(name.replace('_', ' '))} {units.exact(v)}" for name, v in figures.items())
         notes.append(f"- {escaped(label)} (published only, no row here): {listed}")
-    notes += [f"- {escaped(note)}" for note in told["notes"]]
+    notes += [f"- {escaped(note)}" for note in published["notes"]]
     return "\n\n".join([*lines, *(["\n".join(notes)] if notes else [])])
 
 
 _UNLIKE = {"resident": "; a published figure of a GPU's memory is another quantity"}
 
 
-def _beside(found: dict[str, Any] | None) -> str:
-    if found is None:
+def _beside(comparison: dict[str, Any] | None) -> str:
+    if comparison is None:
         return "–"
-    if found["ours"] is None:
-        return f"not measured / {units.exact(found['published'])}"
-    deviation = found["ours_std"]
+    if comparison["ours"] is None:
+        return f"not measured / {units.exact(comparison['published'])}"
+    deviation = comparison["ours_std"]
     std = "" if deviation is None else f" ± {units.number(float(format(deviation, '.2g')))}"
-    mark = " †" if found["contended"] else ""
-    return f"{units.number(found['ours'])}{std}{mark} / {units.exact(found['published'])}"
+    mark = " †" if comparison["contended"] else ""
+    return f"{units.number(comparison['ours'])}{std}{mark} / {units.exact(comparison['published'])}"
 
 
 def _charts(charts: Sequence[Chart]) -> str:
@@ -253,44 +253,49 @@ def _charts(charts: Sequence[Chart]) -> str:
 
 
 def _examples(summary: Summary) -> str:
-    """What every row wrote, beside source and reference; all of it is somebody's or something's text, so escaped."""
+    """Shows what every row generated, beside source and reference. All of it is untrusted text, so escaped."""
     if not summary["examples"]:
         return ""
     metric = metric_name(summary["study"]["primary_metric"])
-    about = (
+    explanation = (
         "Test examples taken evenly from those whose source was kept, whatever was written for them; each row with its "
         f"lowest seed, and the example's own {metric}. Long texts are cut; whole ones stand in the trials' predictions."
     )
-    lines = ["## Examples", about]
+    lines = ["## Examples", explanation]
     for example in summary["examples"]:
         rows = [["*reference*", escaped(example["reference"]), ""]]
-        for one in example["outputs"]:
-            value = "–" if one["value"] is None else columns.score(one["value"], unit=summary["study"]["primary_unit"])
-            rows.append([escaped(one["method"]), escaped(one["output"]) or "*(empty)*", value])
+        for output in example["outputs"]:
+            value = (
+                "–"
+                if output["value"] is None
+                else columns.score(output["value"], unit=summary["study"]["primary_unit"])
+            )
+            rows.append([escaped(output["method"]), escaped(output["output"]) or "*(empty)*", value])
         lines.append(f"### Test example {example['index']}\n\nSource: {escaped(example['source'])}")
         lines.append(grid(["row", "text", metric], rows, ":---"))
     return "\n\n".join(lines)
 
 
 def _protocol(summary: Summary) -> str:
-    """Every setting, with what `auto` and a null have come to; other nulls set no limit and are left out."""
-    protocol, by = summary["protocol"], summary["study"]["selected_by"]
+    """Lists every setting, with the values that `auto` and null stand for; other nulls set no limit and are left
+    out."""
+    protocol, selected_by = summary["protocol"], summary["study"]["selected_by"]
     policies = join([policy["policy"] for policy in summary["environments"]["precision"]])
     model = (summary["data"] or {}).get("model") or {}
-    told = {"clip_norm": "never clipped", "dropout": "as pretrained"}
-    kept: dict[str, Any] = {key: told.get(key) if value is None else value for key, value in protocol.items()}
-    kept = {key: value for key, value in kept.items() if value is not None and key != "select_metric"}
-    if by:
-        kept["select"] = f"best by validation {metric_name(by)}"
+    null_texts = {"clip_norm": "never clipped", "dropout": "as pretrained"}
+    settings: dict[str, Any] = {key: null_texts.get(key) if value is None else value for key, value in protocol.items()}
+    settings = {key: value for key, value in settings.items() if value is not None and key != "select_metric"}
+    if selected_by:
+        settings["select"] = f"best by validation {metric_name(selected_by)}"
     if policies:
-        kept["precision"] = f"{protocol['precision']}: {policies}"
+        settings["precision"] = f"{protocol['precision']}: {policies}"
     if model.get("attention"):
         ways = f"{model['attention']} in training, {model['evaluation_attention']} in evaluations"
-        kept["attention"] = f"{protocol['attention']}: {ways}"
+        settings["attention"] = f"{protocol['attention']}: {ways}"
     if protocol["search"] is not None:
-        kept["search"] = search.settings_text(protocol["search"])
-    seeds = ", ".join(map(str, kept.pop("seeds")))
-    rows = [["seeds", seeds], *([key.replace("_", " "), escaped(f"{value}")] for key, value in kept.items())]
+        settings["search"] = search.settings_text(protocol["search"])
+    seeds = ", ".join(map(str, settings.pop("seeds")))
+    rows = [["seeds", seeds], *([key.replace("_", " "), escaped(f"{value}")] for key, value in settings.items())]
     for key, value in summary["study"]["task_options"].items():
         if value is not None:
             shown = json.dumps(value, ensure_ascii=False) if isinstance(value, str) else option(value)
@@ -306,14 +311,14 @@ def _data(summary: Summary) -> str:
     rows = [
         [
             split,
-            f"{found['rows']:,}",
-            f"{len(found['classes'])}",
-            f"{found['truncated']:,}",
-            f"{found['longest_tokens']:,}",
+            f"{split_data['rows']:,}",
+            f"{len(split_data['classes'])}",
+            f"{split_data['truncated']:,}",
+            f"{split_data['longest_tokens']:,}",
             _source(summary["study"]["sources"].get(split), split),
-            found["fingerprint"][:FINGERPRINT_DIGITS],
+            split_data["fingerprint"][:FINGERPRINT_DIGITS],
         ]
-        for split, found in data["splits"].items()
+        for split, split_data in data["splits"].items()
     ]
     if not data["labels"]:
         heads, rows = [heads[0], heads[1], *heads[3:]], [[*row[:2], *row[3:]] for row in rows]
@@ -338,32 +343,33 @@ def _data(summary: Summary) -> str:
     return "\n\n".join([*lines, "\n".join(facts)])
 
 
-def _source(found: dict[str, Any] | None, role: str) -> str:
-    """`somebody/news, config 3.0.0, split validation, revision 1a2b3c`: what is not the same by itself."""
-    if found is None:
+def _source(source: dict[str, Any] | None, role: str) -> str:
+    """Describes a source, as far as it differs from the default: `somebody/news, config 3.0.0, split validation,
+    revision 1a2b3c`."""
+    if source is None:
         return "cut from train"
-    told = {key: found[key] for key in ("config", "split", "revision") if found[key] not in (None, role)}
-    return ", ".join([escaped(found["source"]), *(f"{key} {escaped(value)}" for key, value in told.items())])
+    told = {key: source[key] for key in ("config", "split", "revision") if source[key] not in (None, role)}
+    return ", ".join([escaped(source["source"]), *(f"{key} {escaped(value)}" for key, value in told.items())])
 
 
 def _environment(summary: Summary) -> str:
-    found = summary["environments"]
-    if not found["machines"]:
+    environments = summary["environments"]
+    if not environments["machines"]:
         return ""
     lines = []
-    for m in found["machines"]:
+    for m in environments["machines"]:
         names = ", ".join(dict.fromkeys(escaped(name) for name in (m["device_name"], m["processor"]) if name))
         lines.append(
             f"- {m['device']}: {names}, {m['cores']} cores, {m['threads']} threads, "
             f"{units.size(m['memory_bytes'])} of memory; {m['platform']}, Python {m['python']}"
             + ("; freed memory given back at once (`execution.release_memory`)" if m["release_memory"] else "")
         )
-    for policy in found["precision"]:
+    for policy in environments["precision"]:
         error = policy["matmul_relative_error"]
-        told = f"; measured error of a matrix product {error:.1e}" if error is not None else ""
-        lines.append(f"- Precision {policy['policy']}: {escaped(policy['description'])}{told}")
-    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
-    lines.append(f"- Versions: {versions}" + (f"; commit {found['commit']}" if found["commit"] else ""))
+        error_text = f"; measured error of a matrix product {error:.1e}" if error is not None else ""
+        lines.append(f"- Precision {policy['policy']}: {escaped(policy['description'])}{error_text}")
+    versions = ", ".join(f"{name} {version}" for name, version in environments["versions"].items())
+    lines.append(f"- Versions: {versions}" + (f"; commit {environments['commit']}" if environments["commit"] else ""))
     model = (summary["data"] or {}).get("model")
     if model:
         source = "random weights" if model["random_weights"] else f"SHA-256 {model['checksum']}"
@@ -380,9 +386,9 @@ def _methods(summary: Summary) -> str:
     rows = []
     for entry in summary["methods"]:
         rate = entry["learning_rate"]
-        told = {key: value for key, value in entry["options"].items() if value is not None}
-        options = ", ".join(f"{key} {option(value)}" for key, value in told.items())
-        said = join(list(dict.fromkeys(finding["name"] for finding in entry["findings"])))
+        options_set = {key: value for key, value in entry["options"].items() if value is not None}
+        options = ", ".join(f"{key} {option(value)}" for key, value in options_set.items())
+        findings = join(list(dict.fromkeys(finding["name"] for finding in entry["findings"])))
         rows.append(
             [
                 escaped(entry["method"]),
@@ -391,7 +397,7 @@ def _methods(summary: Summary) -> str:
                 if rate is None
                 else f"{units.rate(rate)} ({_RATE_FROM[entry['learning_rate_from']]})",
                 escaped(options) or "–",
-                escaped(said) or "–",
+                escaped(findings) or "–",
             ]
         )
     return "## Methods\n\n" + grid(["row", "method", "learning rate", "options", "findings"], rows, ":---")

@@ -1,4 +1,4 @@
-"""Where labels go so that they cover neither points nor one another; plain geometry in pixels."""
+"""Places labels so that they cover neither points nor one another; plain geometry in pixels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Box:
     y1: float
 
     def overlap(self, other: Box) -> float:
-        """Area that both cover."""
+        """Returns the area that both cover."""
         width = min(self.x1, other.x1) - max(self.x0, other.x0)
         height = min(self.y1, other.y1) - max(self.y0, other.y0)
         return width * height if width > 0 and height > 0 else 0.0
@@ -31,9 +31,9 @@ class Box:
 
 
 def place(
-    points: Sequence[tuple[float, float]], sizes: Sequence[tuple[float, float]], taken: Sequence[Box], room: Box
+    points: Sequence[tuple[float, float]], sizes: Sequence[tuple[float, float]], occupied: Sequence[Box], room: Box
 ) -> list[Box]:
-    """A box for each point's label.
+    """Returns a box for each point's label.
 
     The points with the most neighbours choose first, each the nearest place that covers least.
 
@@ -43,8 +43,8 @@ def place(
         taken: what labels must not cover besides markers and one another.
         room: where labels must stay.
     """
-    obstacles = [Box(x - MARKER, y - MARKER, x + MARKER, y + MARKER) for x, y in points] + list(taken)
-    crowd = [sum(math.dist(one, other) < 120 for other in points) for one in points]
+    obstacles = [Box(x - MARKER, y - MARKER, x + MARKER, y + MARKER) for x, y in points] + list(occupied)
+    crowd = [sum(math.dist(point, other) < 120 for other in points) for point in points]
     placed: dict[int, Box] = {}
     for index in sorted(range(len(points)), key=lambda i: (-crowd[i], i)):
         best: tuple[float, Box] | None = None
@@ -61,9 +61,9 @@ def place(
 
 
 def _candidates(point: tuple[float, float], size: tuple[float, float]) -> list[tuple[float, Box]]:
-    """Boxes around a point, with their cost: near and to the right first."""
+    """Returns boxes around a point, with their cost: near and to the right first."""
     width, height = size[0] + 4, size[1] + 2
-    found = []
+    candidates = []
     for distance in (MARKER + 3, 24.0, 40.0, 60.0, 85.0, 115.0, 150.0):
         for turn in range(16):
             angle = turn * math.pi / 8
@@ -72,19 +72,19 @@ def _candidates(point: tuple[float, float], size: tuple[float, float]) -> list[t
             x = point[0] + dx * distance + (width / 2) * max(-1.0, min(1.0, dx * 1.5))
             y = point[1] + dy * distance + (height / 2) * max(-1.0, min(1.0, dy * 1.5))
             side = 0.0 if turn == 0 else 2.0 if turn == 8 else 4.0 if turn % 4 == 0 else 3.0
-            found.append((distance + side, Box(x - width / 2, y - height / 2, x + width / 2, y + height / 2)))
-    return found
+            candidates.append((distance + side, Box(x - width / 2, y - height / 2, x + width / 2, y + height / 2)))
+    return candidates
 
 
 def _crosses(point: tuple[float, float], box: Box, other: Box) -> bool:
-    """Whether the line from a point to its label runs through another label."""
+    """Returns whether the line from a point to its label runs through another label."""
     x, y = (box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2
     steps = [(point[0] + (x - point[0]) * t / 12, point[1] + (y - point[1]) * t / 12) for t in range(13)]
     return any(other.x0 < px < other.x1 and other.y0 < py < other.y1 for px, py in steps)
 
 
 def spread_out(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Positions near the wanted ones, at least `gap` apart and, where they fit, between `low` and `high`.
+    """Returns positions near the wanted ones, at least `gap` apart and, where they fit, between `low` and `high`.
 
     Neighbours that are too close are moved as a group around their mean, which moves all the least.
     """
@@ -114,5 +114,5 @@ def spread_out(wanted: Sequence[float], gap: float, low: float, high: float) -> 
 
 
 def _start(group: list[float]) -> float:
-    """Where the first member of a group stands."""
+    """Returns the position of the first member of a group."""
     return group[0] / group[1]

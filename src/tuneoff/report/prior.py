@@ -20,34 +20,41 @@ WARNING = (
 )
 
 
-def as_data(study: str, found: Advice, forecast: StudyForecast, notes: Sequence[str] = ()) -> dict[str, Any]:
-    """Everything the words say and more; every key stands in docs/recommend.md."""
+def as_data(study: str, advice: Advice, forecast: StudyForecast, notes: Sequence[str] = ()) -> dict[str, Any]:
+    """Returns everything the words say and more; every key is described in docs/recommend.md."""
     return {
         "schema_version": SCHEMA_VERSION,
         "study": study,
         "before": True,
-        "limits": [limit_data(limit) for limit in found.limits],
-        "answer": found.answer,
-        "prefer": found.prefer or None,
-        "rule": rule_text(found),
-        "best": found.best,
-        "as_good": list(found.as_good),
-        "nearest": found.nearest.label if found.nearest else None,
+        "limits": [limit_data(limit) for limit in advice.limits],
+        "answer": advice.answer,
+        "prefer": advice.prefer or None,
+        "rule": rule_text(advice),
+        "best": advice.best,
+        "as_good": list(advice.as_good),
+        "nearest": advice.nearest.label if advice.nearest else None,
         "notes": [WARNING, *notes],
-        "rows": [_row_data(row, forecast) for row in found.rows],
-        "text": " ".join(lines(found)),
+        "rows": [_row_data(row, forecast) for row in advice.rows],
+        "text": " ".join(lines(advice)),
     }
 
 
-def lines(found: Advice) -> list[str]:
-    """The answer in words, one thing per line, the answer itself first."""
-    return [*_answer(found), *_why(found), *_unpriced(found), *_priors(found), *_kept_out(found), *_unweighed(found)]
+def lines(advice: Advice) -> list[str]:
+    """Returns the answer in words, one fact per line, the answer itself first."""
+    return [
+        *_answer(advice),
+        *_why(advice),
+        *_unpriced(advice),
+        *_priors(advice),
+        *_kept_out(advice),
+        *_unweighed(advice),
+    ]
 
 
-def rule_text(found: Advice) -> str:
-    """The rule by which the answer was found."""
-    cheapest = winner_text(found.prefer)
-    fit = " and are expected to keep the limits" if found.limits else ""
+def rule_text(advice: Advice) -> str:
+    """Returns the rule by which the answer was found."""
+    cheapest = winner_text(advice.prefer)
+    fit = " and are expected to keep the limits" if advice.limits else ""
     return (
         f"Rule: of the rows that train{fit}, those whose prior overlaps that of the best, with a middle at most "
         f"{share(TOLERANCE)} of the gain lower, count as equally good before a run, and of these {cheapest} is named."
@@ -55,51 +62,51 @@ def rule_text(found: Advice) -> str:
 
 
 def share(value: float) -> str:
-    """A share of the gain: `70 %`."""
+    """Formats a share of the gain: `70 %`."""
     return f"{100 * value:.0f} %"
 
 
 def interval(prior: Prior) -> str:
-    """`70 % to 103 %`."""
+    """Formats a prior's interval: `70 % to 103 %`."""
     return share(prior.low) if prior.low == prior.high else f"{share(prior.low)} to {share(prior.high)}"
 
 
-def _answer(found: Advice) -> list[str]:
-    limits = join([limit_text(limit) for limit in found.limits])
-    if found.answer is not None:
-        row = found.row(found.answer)
-        told = [
+def _answer(advice: Advice) -> list[str]:
+    limits = join([limit_text(limit) for limit in advice.limits])
+    if advice.answer is not None:
+        row = advice.row(advice.answer)
+        figures = [
             f"{COST_NAMES[axis]} {figure_text(AXES[axis], row.figures[axis])}" for axis in COSTS if axis in row.figures
         ]
         under = f" with {limits}" if limits else ""
-        return [f"Before a run: use {row.label}{under}" + (f"; forecast: {', '.join(told)}." if told else ".")]
-    if not any(row.trains and row.prior is not None for row in found.rows):
+        return [f"Before a run: use {row.label}{under}" + (f"; forecast: {', '.join(figures)}." if figures else ".")]
+    if not any(row.trains and row.prior is not None for row in advice.rows):
         return ["Nothing can be said before a run: no row that trains has a prior."]
     text = f"None fits: no row that trains and has a prior is expected to keep {limits}."
-    if found.nearest is None:
+    if advice.nearest is None:
         return [text]
-    return [text, f"The nearest is {found.nearest.label}: {_misses(found.nearest)}."]
+    return [text, f"The nearest is {advice.nearest.label}: {_misses(advice.nearest)}."]
 
 
-def _why(found: Advice) -> list[str]:
-    if found.answer is None or found.best is None:
+def _why(advice: Advice) -> list[str]:
+    if advice.answer is None or advice.best is None:
         return []
-    best = found.row(found.best)
+    best = advice.row(advice.best)
     assert best.prior is not None  # by the definition of best
-    others = [label for label in found.as_good if label != found.best]
-    text = f"{found.best} has the best prior: {interval(best.prior)} of full fine-tuning's gain over the floor"
+    others = [label for label in advice.as_good if label != advice.best]
+    text = f"{advice.best} has the best prior: {interval(best.prior)} of full fine-tuning's gain over the floor"
     if not others:
-        return [f"{text}; that of no other row comes near it.", rule_text(found)]
-    cheap = cheapest_text(found.answer, found.prefer)
+        return [f"{text}; that of no other row comes near it.", rule_text(advice)]
+    cheap = cheapest_text(advice.answer, advice.prefer)
     counts = "counts" if len(others) == 1 else "count"
-    return [f"{text}. {join(others)} {counts} as equally good before a run{cheap}.", rule_text(found)]
+    return [f"{text}. {join(others)} {counts} as equally good before a run{cheap}.", rule_text(advice)]
 
 
-def _unpriced(found: Advice) -> list[str]:
-    """Why no cost decides, where none is forecast of all rows that count as equally good."""
-    if found.answer is None or found.prefer:
+def _unpriced(advice: Advice) -> list[str]:
+    """Says why no cost decides, where no cost is forecast of all rows that count as equally good."""
+    if advice.answer is None or advice.prefer:
         return []
-    missing = {label: found.row(label).missing for label in found.as_good}
+    missing = {label: advice.row(label).missing for label in advice.as_good}
     lacking = [
         f"{label} ({join([f'{COST_NAMES[axis]}: {reason}' for axis, reason in reasons.items()])})"
         for label, reasons in missing.items()
@@ -108,28 +115,38 @@ def _unpriced(found: Advice) -> list[str]:
     return [f"No cost is forecast of all of these, so none decides. Missing: {'; '.join(lacking)}."]
 
 
-def _priors(found: Advice) -> list[str]:
-    """Every prior with its source: those that decide, then the rest."""
-    known = [row for row in found.rows if row.trains and row.prior is not None]
-    known.sort(key=lambda row: row.label not in found.as_good)
+def _priors(advice: Advice) -> list[str]:
+    """Lists every prior with its source: those that decide, then the rest."""
+    with_prior = [row for row in advice.rows if row.trains and row.prior is not None]
+    with_prior.sort(key=lambda row: row.label not in advice.as_good)
     return [
-        f"Prior of {row.label}: {interval(row.prior)} ({row.prior.source})." for row in known if row.prior is not None
+        f"Prior of {row.label}: {interval(row.prior)} ({row.prior.source})."
+        for row in with_prior
+        if row.prior is not None
     ]
 
 
-def _kept_out(found: Advice) -> list[str]:
-    out = [
-        row for row in found.rows if row.trains and row.prior is not None and not row.fits and row is not found.nearest
+def _kept_out(advice: Advice) -> list[str]:
+    excluded = [
+        row
+        for row in advice.rows
+        if row.trains and row.prior is not None and not row.fits and row is not advice.nearest
     ]
-    return [f"Kept out by the limits: {'; '.join(f'{row.label} ({_misses(row)})' for row in out)}."] if out else []
+    return (
+        [f"Kept out by the limits: {'; '.join(f'{row.label} ({_misses(row)})' for row in excluded)}."]
+        if excluded
+        else []
+    )
 
 
-def _unweighed(found: Advice) -> list[str]:
-    without = [row.label for row in found.rows if row.trains and row.prior is None]
+def _unweighed(advice: Advice) -> list[str]:
+    without_prior = [row.label for row in advice.rows if row.trains and row.prior is None]
     parts = []
-    if without:
-        parts.append(f"Not weighed, for {NO_PRIOR}: {join(without)}; --prior '{without[0]}=0.5..1' states one.")
-    if floors := [row.label for row in found.rows if not row.trains]:
+    if without_prior:
+        parts.append(
+            f"Not weighed, for {NO_PRIOR}: {join(without_prior)}; --prior '{without_prior[0]}=0.5..1' states one."
+        )
+    if floors := [row.label for row in advice.rows if not row.trains]:
         parts.append(f"Not weighed, for nothing is trained: {join(floors)}.")
     return parts
 

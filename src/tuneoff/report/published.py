@@ -1,4 +1,4 @@
-"""Published figures beside ours: a published figure's name says its unit, and ours is converted to it.
+"""Compares published figures with ours: a published figure's name says its unit, and ours is converted to it.
 
 `accuracy_percent` is our fraction times 100, `peak_memory_megabytes` our bytes in decimal megabytes,
 `validation_loss` the validation split's metric `loss` of the tested checkpoint, and so on. Some figures are worked out
@@ -41,12 +41,12 @@ _COUNTS = ("trainable_parameters", "total_parameters")
 
 
 def _best_epoch(record: TrialRecord) -> float | None:
-    """Epochs trained at the tested checkpoint."""
+    """Returns the epochs trained at the tested checkpoint."""
     return next((point.epoch for point in record.curve if point.step == record.selected_step), None)
 
 
 def _training_samples(record: TrialRecord, values: Sequence[float]) -> list[float]:
-    """Those of the utilisation's values that were sampled while training and its validations ran."""
+    """Returns the utilisation's values that were sampled while training and its validations ran."""
     timing = record.timing
     if record.utilisation is None or not values or not timing.train_seconds:
         return []
@@ -57,20 +57,20 @@ def _training_samples(record: TrialRecord, values: Sequence[float]) -> list[floa
 
 
 def _cpu_percent(record: TrialRecord) -> float | None:
-    """The trial's mean use of all cores while it trained, in percent of them."""
+    """Returns the trial's mean use of all cores while it trained, in percent of them."""
     if record.utilisation is None or record.environment is None:
         return None
-    used = _training_samples(record, record.utilisation.process_cpu_percent)
-    return sum(used) / len(used) / record.environment.cores if used else None
+    samples = _training_samples(record, record.utilisation.process_cpu_percent)
+    return sum(samples) / len(samples) / record.environment.cores if samples else None
 
 
 def _gpu_memory_percent(record: TrialRecord) -> float | None:
-    """The most of the GPU's memory that was in use while the trial trained, in percent of it."""
-    whole = record.environment.device_memory_bytes if record.environment else None
-    if record.utilisation is None or whole is None:
+    """Returns the most of the GPU's memory that was in use while the trial trained, in percent of it."""
+    total = record.environment.device_memory_bytes if record.environment else None
+    if record.utilisation is None or total is None:
         return None
-    used = _training_samples(record, record.utilisation.gpu_memory_bytes)
-    return 100 * max(used) / whole if used else None
+    samples = _training_samples(record, record.utilisation.gpu_memory_bytes)
+    return 100 * max(samples) / total if samples else None
 
 
 DERIVED: dict[str, Callable[[TrialRecord], float | None]] = {
@@ -82,7 +82,7 @@ DERIVED: dict[str, Callable[[TrialRecord], float | None]] = {
 
 
 def our_name(figure: str) -> tuple[str, float]:
-    """Our name for a published figure, and the factor that turns ours into its unit."""
+    """Returns our name for a published figure, and the factor that turns ours into its unit."""
     base, _, suffix = figure.rpartition("_")
     name, factor = figure, 1.0
     if suffix in _UNITS:
@@ -94,7 +94,7 @@ def our_name(figure: str) -> tuple[str, float]:
 def compare(
     figures: dict[str, float], method: dict[str, Any], records: Sequence[TrialRecord] = ()
 ) -> list[dict[str, Any]]:
-    """Each published figure of a row with ours in the same unit.
+    """Compares each published figure of a row with ours in the same unit.
 
     Args:
         figures: published name -> value.
@@ -112,23 +112,23 @@ def compare(
     )
     return [
         {
-            **found,
-            "contended": found["measured_as"] in _TIMED and found["ours"] is not None and method["contended"],
-            "memory_kind": method["memory_kind"] if found["measured_as"] == columns.MEMORY.key else None,
+            **comparison,
+            "contended": comparison["measured_as"] in _TIMED and comparison["ours"] is not None and method["contended"],
+            "memory_kind": method["memory_kind"] if comparison["measured_as"] == columns.MEMORY.key else None,
         }
-        for found in compared
+        for comparison in compared
     ]
 
 
 def _derive(figure: str, value: float, records: Sequence[TrialRecord]) -> dict[str, Any]:
-    over = over_seeds(ours for record in records if (ours := DERIVED[figure](record)) is not None)
-    mean, std, n = (over.mean, over.std, over.seeds) if over else (None, None, 0)
+    estimate = over_seeds(ours for record in records if (ours := DERIVED[figure](record)) is not None)
+    mean, std, n = (estimate.mean, estimate.std, estimate.seeds) if estimate else (None, None, 0)
     return {"figure": figure, "published": value, "ours": mean, "ours_std": std, "n": n, "measured_as": figure}
 
 
 def _compare_one(figure: str, value: float, method: dict[str, Any]) -> dict[str, Any]:
     name, factor = our_name(figure)
-    found: dict[str, Any] = {"figure": figure, "published": value}
+    comparison: dict[str, Any] = {"figure": figure, "published": value}
     for split in ("test", "validation"):
         if name.startswith(f"{split}_"):
             ours = method["metrics" if split == "test" else "validation_metrics"].get(name.removeprefix(f"{split}_"))
@@ -137,14 +137,14 @@ def _compare_one(figure: str, value: float, method: dict[str, Any]) -> dict[str,
         ours = method["metrics"].get(name)
     if name in _COUNTS:
         mean = method[name]
-        return {**found, "ours": mean, "ours_std": None, "n": None, "measured_as": name}
+        return {**comparison, "ours": mean, "ours_std": None, "n": None, "measured_as": name}
     if ours is not None and ours.get("diverged_seeds"):
         # Published figures are of trainings that came to an end.
         ours = ours["without_diverged"] or {"mean": None, "std": None, "n": 0}
     ours = ours or (method[name] if isinstance(method.get(name), dict) and "mean" in method[name] else None)
     if ours is None:
-        known = name in method and isinstance(method[name], dict)
-        return {**found, "ours": None, "ours_std": None, "n": 0, "measured_as": name if known else None}
+        is_figure = name in method and isinstance(method[name], dict)
+        return {**comparison, "ours": None, "ours_std": None, "n": 0, "measured_as": name if is_figure else None}
     std = None if ours["std"] is None else ours["std"] * factor
     mean = None if ours["mean"] is None else ours["mean"] * factor
-    return {**found, "ours": mean, "ours_std": std, "n": ours["n"], "measured_as": name}
+    return {**comparison, "ours": mean, "ours_std": std, "n": ours["n"], "measured_as": name}

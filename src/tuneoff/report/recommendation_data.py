@@ -1,4 +1,4 @@
-"""A recommendation as plain data; docs/recommend.md describes it. `recommendation` tells the same in words."""
+"""A recommendation as plain data; docs/recommend.md describes it. `recommendation` says the same in words."""
 
 from __future__ import annotations
 
@@ -19,37 +19,38 @@ PAIR_KEYS = ("difference", "interval_low", "interval_high", "p_holm", "relation"
 """What of a comparison is told here."""
 
 
-def as_data(results: Results, found: Recommendation, costs: Costs, fronts: Sequence[Front]) -> dict[str, Any]:
-    """Everything the words say and more; every key stands in docs/recommend.md. `costs`: axis -> label -> mean."""
+def as_data(results: Results, recommendation: Recommendation, costs: Costs, fronts: Sequence[Front]) -> dict[str, Any]:
+    """Returns everything the words say and more; every key is described in docs/recommend.md. `costs`: axis -> label ->
+    mean."""
     return {
         "schema_version": SCHEMA_VERSION,
         "study": results.study.name,
-        "metric": {key: getattr(found.metric, key) for key in ("name", "unit", "direction")},
-        "limits": [limit_data(limit) for limit in found.limits],
-        "answer": found.answer,
-        "answer_trains": None if found.answer is None else not found.is_floor,
-        "prefer": found.prefer or None,
-        "rule": rule_text(found),
-        "best": found.best,
-        "best_fitting": found.best_fitting,
-        "as_good": list(found.as_good),
-        "tied_with": list(found.tied_with),
-        "ahead": list(found.ahead),
-        "open": [_pair_data(pair) for pair in found.open_pairs],
-        "gives_up": _pair_data(found.to_best),
-        "floor": found.floor,
-        "not_above_floor": list(found.not_above_floor),
-        "if_trained": found.if_trained,
-        "to_floor": _pair_data(found.to_floor),
-        "nearest": found.nearest.label if found.nearest else None,
-        "changes": [_change_data(change) for change in found.changes],
-        "none_probability": found.none_probability,
-        "probability_reason": found.unsure,
-        "without_error": list(found.still),
-        "seeds": found.seeds,
+        "metric": {key: getattr(recommendation.metric, key) for key in ("name", "unit", "direction")},
+        "limits": [limit_data(limit) for limit in recommendation.limits],
+        "answer": recommendation.answer,
+        "answer_trains": None if recommendation.answer is None else not recommendation.is_floor,
+        "prefer": recommendation.prefer or None,
+        "rule": rule_text(recommendation),
+        "best": recommendation.best,
+        "best_fitting": recommendation.best_fitting,
+        "as_good": list(recommendation.as_good),
+        "tied_with": list(recommendation.tied_with),
+        "ahead": list(recommendation.ahead),
+        "open": [_pair_data(pair) for pair in recommendation.open_pairs],
+        "gives_up": _pair_data(recommendation.to_best),
+        "floor": recommendation.floor,
+        "not_above_floor": list(recommendation.not_above_floor),
+        "if_trained": recommendation.if_trained,
+        "to_floor": _pair_data(recommendation.to_floor),
+        "nearest": recommendation.nearest.label if recommendation.nearest else None,
+        "changes": [_change_data(change) for change in recommendation.changes],
+        "none_probability": recommendation.none_probability,
+        "probability_reason": recommendation.unsure,
+        "without_error": list(recommendation.still),
+        "seeds": recommendation.seeds,
         "seeds_required": SEEDS_REQUIRED,
-        "caveats": list(found.caveats),
-        "rows": [_row_data(row, costs) for row in found.rows],
+        "caveats": list(recommendation.caveats),
+        "rows": [_row_data(row, costs) for row in recommendation.rows],
         "pareto": [
             {
                 "axes": list(front.axes),
@@ -59,21 +60,21 @@ def as_data(results: Results, found: Recommendation, costs: Costs, fronts: Seque
             }
             for front in fronts
         ],
-        "text": " ".join(lines(results, found, costs)),
+        "text": " ".join(lines(results, recommendation, costs)),
     }
 
 
 def limit_data(limit: Limit) -> dict[str, Any]:
-    """A limit as plain data."""
+    """Returns a limit as plain data."""
     side = "at_least" if limit.at_least else "at_most"
     return {"figure": limit.name, side: limit.bound, "text": limit.text}
 
 
 def _pair_data(pair: Pair | None) -> dict[str, Any] | None:
-    told = pair_data(pair)
-    if pair is None or told is None:
+    data = pair_data(pair)
+    if pair is None or data is None:
         return None
-    return {"against": pair.second, **{key: told[key] for key in PAIR_KEYS}}
+    return {"against": pair.second, **{key: data[key] for key in PAIR_KEYS}}
 
 
 def _change_data(change: Change) -> dict[str, Any]:
@@ -103,7 +104,7 @@ def _row_data(row: Standing, costs: Costs) -> dict[str, Any]:
 
 
 def shortfall_data(shortfall: Shortfall) -> dict[str, Any]:
-    """A limit that is not kept, as plain data."""
+    """Returns a limit that is not kept, as plain data."""
     return {
         "figure": shortfall.limit.name,
         "value": shortfall.figure,

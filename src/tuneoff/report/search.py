@@ -1,4 +1,4 @@
-"""The equal search in the report: what was tried, chosen and spent, how sensitive rows are, and what to beware of."""
+"""The equal search in the report: what was tried, chosen and spent, how sensitive rows are, and warnings."""
 
 from __future__ import annotations
 
@@ -28,81 +28,83 @@ _SAMPLERS = {
 
 
 def search_data(results: Results) -> dict[str, Any] | None:
-    """What `search.json` says, with the verdict's cost and the sensitivity of each row; None without a search."""
-    found, asked = results.search, results.study.protocol.search
-    if found is None or asked is None:
+    """Returns the content of `search.json`, with the verdict's cost and each row's sensitivity; None without a
+    search."""
+    search, settings = results.search, results.study.protocol.search
+    if search is None or settings is None:
         return None
-    sign = 1.0 if found["metric"]["direction"] == "higher" else -1.0
-    rows = [_row(row, found["rows"][row.label], sign, found) for row in results.rows if row.label in found["rows"]]
+    sign = 1.0 if search["metric"]["direction"] == "higher" else -1.0
+    rows = [_row(row, search["rows"][row.label], sign, search) for row in results.rows if row.label in search["rows"]]
     protocol = results.study.protocol
-    name = found["metric"]["name"]
+    name = search["metric"]["name"]
     units_of = [m.unit for r in results.completed for m in r.metrics if (m.name, m.split) == (name, "validation")]
     return {
-        **asked.model_dump(mode="json", include={"trials", "seed", "sampler", "grow", "prune"}),
-        "rungs": found["rungs"],
+        **settings.model_dump(mode="json", include={"trials", "seed", "sampler", "grow", "prune"}),
+        "rungs": search["rungs"],
         **{
-            key: getattr(protocol, key) if getattr(asked, key) is None else getattr(asked, key)
+            key: getattr(protocol, key) if getattr(settings, key) is None else getattr(settings, key)
             for key in ("train_rows", "epochs", "max_steps")
         },
         "metric": name,
-        "direction": found["metric"]["direction"],
+        "direction": search["metric"]["direction"],
         "unit": units_of[0] if units_of else None,
-        "complete": found["complete"],
-        "equal": found["equal"],
+        "complete": search["complete"],
+        "equal": search["equal"],
         **{key: sum(row[key] for row in rows) for key in ("tried_count", "failed", *_COSTS)},
         "rows": rows,
-        "not_searched": [row.label for row in results.rows if row.trains and row.label not in found["rows"]],
+        "not_searched": [row.label for row in results.rows if row.trains and row.label not in search["rows"]],
     }
 
 
 _COSTS = ("train_seconds", "total_seconds", "verdict_train_seconds", "verdict_total_seconds")
 
 
-def _row(row: Row, found: dict[str, Any], sign: float, search: dict[str, Any]) -> dict[str, Any]:
-    best = next((tried for tried in found["tried"] if tried["trial"] == found["best"]), None)
+def _row(row: Row, result: dict[str, Any], sign: float, search: dict[str, Any]) -> dict[str, Any]:
+    best = next((trial for trial in result["tried"] if trial["trial"] == result["best"]), None)
     # Only scores after equally many steps can be held against one another.
-    first = [tried for tried in found["tried"] if not rung_of(tried)]
-    held = best if len(first) == len(found["tried"]) else _best(first, sign)
-    drop, reason = _median_drop(first[: _even(search["search"])], held, sign)
+    first = [trial for trial in result["tried"] if not rung_of(trial)]
+    reference = best if len(first) == len(result["tried"]) else _best(first, sign)
+    drop, reason = _median_drop(first[: _spread_count(search["search"])], reference, sign)
     return {
         "method": row.label,
-        "space": found["space"],
-        "grown": found["grown"],
-        "tried_count": len(found["tried"]),
+        "space": result["space"],
+        "grown": result["grown"],
+        "tried_count": len(result["tried"]),
         "configurations": len(first),
-        "failed": found["failed"],
-        "exhausted": len(first) >= _size(found["space"]),
-        "choice": found["choice"],
-        "best": found["best"],
+        "failed": result["failed"],
+        "exhausted": len(first) >= _size(result["space"]),
+        "choice": result["choice"],
+        "best": result["best"],
         "score": best["score"] if best else None,
-        "at_edge": found["at_edge"],
+        "at_edge": result["at_edge"],
         "median_drop": drop,
         "median_drop_reason": reason,
-        "train_seconds": found["train_seconds"],
-        "total_seconds": found["total_seconds"],
+        "train_seconds": result["train_seconds"],
+        "total_seconds": result["total_seconds"],
         "verdict_train_seconds": sum(record.timing.train_seconds or 0.0 for record in row.records),
         "verdict_total_seconds": sum(record.timing.total_seconds or 0.0 for record in row.records),
-        "tried": found["tried"],
+        "tried": result["tried"],
     }
 
 
-def rung_of(tried: dict[str, Any]) -> int:
-    """Which share of the steps a trial had, from 0; always 0 without pruning."""
-    return int(tried["rung"])
+def rung_of(trial: dict[str, Any]) -> int:
+    """Returns a trial's rung (its share of the steps), from 0; always 0 without pruning."""
+    return int(trial["rung"])
 
 
-def _best(tried: list[dict[str, Any]], sign: float) -> dict[str, Any] | None:
-    known = [one for one in tried if one["score"] is not None]
-    return max(known, key=lambda one: sign * float(one["score"]), default=None)
+def _best(trials: list[dict[str, Any]], sign: float) -> dict[str, Any] | None:
+    scored = [trial for trial in trials if trial["score"] is not None]
+    return max(scored, key=lambda trial: sign * float(trial["score"]), default=None)
 
 
-def _even(asked: dict[str, Any]) -> int:
-    """How many trials, from the first on, are spread over the whole space: later ones stand where scores are good."""
-    return min(asked["trials"], SPREAD) if asked["sampler"] == "tpe" else int(asked["trials"])
+def _spread_count(settings: dict[str, Any]) -> int:
+    """Counts the trials, from the first on, that are spread over the whole space: later ones stand where scores are
+    good."""
+    return min(settings["trials"], SPREAD) if settings["sampler"] == "tpe" else int(settings["trials"])
 
 
 def _size(space: dict[str, Any]) -> float:
-    """How many configurations there are."""
+    """Counts the configurations of a space."""
     return math.prod(_values(dimension) for dimension in space.values())
 
 
@@ -113,13 +115,14 @@ def _values(dimension: dict[str, Any]) -> float:
     return high - low + 1 if isinstance(low, int) and isinstance(high, int) else math.inf
 
 
-def _median_drop(tried: list[dict[str, Any]], best: dict[str, Any] | None, sign: float) -> tuple[float | None, str]:
-    """How much worse the median of these trials is than the best; or None and why. A failed trial is the worst."""
+def _median_drop(trials: list[dict[str, Any]], best: dict[str, Any] | None, sign: float) -> tuple[float | None, str]:
+    """Returns how much worse the median of these trials is than the best; or None and why. A failed trial is the
+    worst."""
     if best is None:
         return None, "no trial completed"
-    if len(tried) < TRIALS_FOR_MEDIAN:
+    if len(trials) < TRIALS_FOR_MEDIAN:
         return None, f"fewer than {TRIALS_FOR_MEDIAN} trials"
-    scores = [-math.inf if one["score"] is None else sign * one["score"] for one in tried]
+    scores = [-math.inf if trial["score"] is None else sign * trial["score"] for trial in trials]
     median = statistics.median(scores)
     if median == -math.inf:
         return None, "half of the trials or more failed"
@@ -127,38 +130,39 @@ def _median_drop(tried: list[dict[str, Any]], best: dict[str, Any] | None, sign:
 
 
 def rate_from(results: Results, row: Row) -> str | None:
-    """Who said the learning rate of a row: `search`, `protocol` (one for all), `study`, or `default` (the method).
+    """Returns where a row's learning rate comes from: `search`, `protocol` (one for all), `study`, or `default` (the
+    method).
 
     None of a row that does not train, and where studies are joined: each of them may have been searched or not.
     """
     if not row.trains or isinstance(results.store, JoinedStore):
         return None
-    found = results.search["rows"].get(row.label) if results.search and results.study.protocol.search else None
-    if found and found["choice"] and row.learning_rate == found["choice"].get(LEARNING_RATE):
+    result = results.search["rows"].get(row.label) if results.search and results.study.protocol.search else None
+    if result and result["choice"] and row.learning_rate == result["choice"].get(LEARNING_RATE):
         return "search"
     if results.study.protocol.learning_rate is not None:
         return "protocol"
-    asked = results.study.methods.get(row.trials[0].label)
-    return "study" if asked is not None and asked.learning_rate == row.learning_rate else "default"
+    method = results.study.methods.get(row.trials[0].label)
+    return "study" if method is not None and method.learning_rate == row.learning_rate else "default"
 
 
 def search_warnings(results: Results) -> list[Finding]:
-    """`unequal_search`, `search_unfinished`, `best_at_edge` and `failed_search_trials`."""
-    found = search_data(results)
-    if found is None:
+    """Returns the warnings `unequal_search`, `search_unfinished`, `best_at_edge` and `failed_search_trials`."""
+    search = search_data(results)
+    if search is None:
         return []
     warnings = []
-    rows = found["rows"]
+    rows = search["rows"]
     most = max((row["configurations"] for row in rows), default=0)
-    short = [row for row in rows if row["configurations"] < most and not row["exhausted"]]
-    if not found["complete"]:
-        told = _listed((row["method"], row["tried_count"]) for row in rows)
-        message = f"The search is not over, so nothing is chosen by it yet (trials so far: {told})."
+    unequal_rows = [row for row in rows if row["configurations"] < most and not row["exhausted"]]
+    if not search["complete"]:
+        listed = _listed((row["method"], row["tried_count"]) for row in rows)
+        message = f"The search is not over, so nothing is chosen by it yet (trials so far: {listed})."
         warnings.append(Finding(name="search_unfinished", message=message))
-    elif short or found["not_searched"]:
+    elif unequal_rows or search["not_searched"]:
         counts = [
             *((row["method"], row["configurations"]) for row in rows),
-            *((label, 0) for label in found["not_searched"]),
+            *((label, 0) for label in search["not_searched"]),
         ]
         message = f"Rows were not searched equally (search trials: {_listed(counts)}), so their ranking is not fair."
         warnings.append(Finding(name="unequal_search", message=message))
@@ -169,9 +173,9 @@ def search_warnings(results: Results) -> list[Finding]:
             "better one may lie beyond."
         )
         warnings.append(Finding(name="best_at_edge", message=message))
-    if found["failed"]:
-        told = "; ".join(f"{row['method']}: {_failures(row)}" for row in rows if row["failed"])
-        message = f"{found['failed']} of {found['tried_count']} search trials did not complete ({told})."
+    if search["failed"]:
+        listed = "; ".join(f"{row['method']}: {_failures(row)}" for row in rows if row["failed"])
+        message = f"{search['failed']} of {search['tried_count']} search trials did not complete ({listed})."
         warnings.append(Finding(name="failed_search_trials", message=message))
     return warnings
 
@@ -181,13 +185,14 @@ def _listed(counts: Iterable[tuple[str, int]]) -> str:
 
 
 def _failures(row: dict[str, Any]) -> str:
-    counts = Counter(tried["status"] for tried in row["tried"] if tried["score"] is None)
+    counts = Counter(trial["status"] for trial in row["tried"] if trial["score"] is None)
     return ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in counts.items())
 
 
 def _edge(row: dict[str, Any], name: str) -> str:
-    """`learning rate 0.01, upper edge of 0.0001 to 0.01`, or of a list `r 16, greatest of 4, 8, 16`."""
-    best = next(tried for tried in row["tried"] if tried["trial"] == row["best"])
+    """Describes a value at an edge: `learning rate 0.01, upper edge of 0.0001 to 0.01`, or of a list `r 16, greatest of
+    4, 8, 16`."""
+    best = next(trial for trial in row["tried"] if trial["trial"] == row["best"])
     dimension, side = row["space"][name], row["at_edge"][name]
     where = {"lower": "least", "upper": "greatest"}[side] if "choices" in dimension else f"{side} edge"
     return f"{_named(name, best['values'][name])}, {where} of {_range(dimension)}"
@@ -207,7 +212,7 @@ def _range(dimension: dict[str, Any]) -> str:
 
 
 def settings_text(search: dict[str, Any]) -> str:
-    """The search's settings in one line: `8 trials per row, seed 1000, 500 training rows, sampler tpe`."""
+    """Returns the search's settings in one line: `8 trials per row, seed 1000, 500 training rows, sampler tpe`."""
     return ", ".join([f"{search['trials']} trials per row", f"seed {search['seed']}", *_share(search)]) + (
         f", sampler {search['sampler']}" + (", ranges may grow" if search["grow"] else "") + _by_halving(search)
     )
@@ -223,7 +228,7 @@ def _share(search: dict[str, Any]) -> list[str]:
 
 
 def section(summary: Summary) -> str:
-    """The page's section on the search, or the line that says there was none; empty where no row trains."""
+    """Writes the page's section on the search, or says that there was none; empty where no row trains."""
     search = summary["search"]
     if search is None:
         line = _not_searched(summary)
@@ -233,19 +238,19 @@ def section(summary: Summary) -> str:
     heads = ["row", "searched", "trials", "chosen", f"validation {escaped(metric)} {arrow}", "median drop"]
     heads += ["train time, search", "train time, verdict"]
     rows = [_cells(row, search) for row in search["rows"]]
-    told = [_equality(search), _how(search), *_halved(search), _spent(search)]
+    sentences = [_equality(search), _how(search), *_halved(search), _spent(search)]
     best = "the best of these" if search["rungs"] else "its best"
-    about = [
+    explanation = [
         "Trials that did not complete count as the worst. Train times are summed over trials.",
         f"Median drop is a row's sensitivity: how much worse the median of {_which(search)} scores than {best}. "
         "Values taken blindly from the ranges cost at least that half of the time. Validation noise is part of it, and "
         f"a wider range gives a larger one; – with fewer than {TRIALS_FOR_MEDIAN} trials, or half of them failed.",
     ]
-    return "\n\n".join(["## Search", escaped(" ".join(told)), grid(heads, rows), " ".join(about)])
+    return "\n\n".join(["## Search", escaped(" ".join(sentences)), grid(heads, rows), " ".join(explanation)])
 
 
 def _which(search: dict[str, Any]) -> str:
-    count = _even(search)
+    count = _spread_count(search)
     if search["rungs"]:
         first = search["rungs"][0]
         number = f"{count} " if count < first["trials"] else ""
@@ -256,18 +261,18 @@ def _which(search: dict[str, Any]) -> str:
 
 
 def _halved(search: dict[str, Any]) -> list[str]:
-    """What was pruned, and what that took and saved in steps; nothing where nothing is pruned."""
+    """Says what was pruned, and what that took and saved in steps; empty where nothing is pruned."""
     first, *rest = search["rungs"] or [None]
     if first is None:
         return []
     then = [f"the best {rung['trials']} with {rung['steps']:,}" for rung in rest]
-    trials, whole = sum(rung["trials"] for rung in search["rungs"]), search["rungs"][-1]["steps"]
+    trials, full_steps = sum(rung["trials"] for rung in search["rungs"]), search["rungs"][-1]["steps"]
     steps = sum(rung["trials"] * rung["steps"] for rung in search["rungs"])
     return [
         f"It was pruned by successive halving: {first['trials']} trials of a row got {first['steps']:,} steps, then, "
         f"anew, {join(then)}. Each schedule ran its course within its trial's steps, and the choice is among trials "
         f"that came furthest. That is {trials} trials and {steps:,} steps of a row, where {first['trials']} trials of "
-        f"{whole:,} steps would have taken {first['trials'] * whole:,}."
+        f"{full_steps:,} steps would have taken {first['trials'] * full_steps:,}."
     ]
 
 
@@ -298,7 +303,7 @@ def _cells(row: dict[str, Any], search: dict[str, Any]) -> list[str]:
 
 
 def _equality(search: dict[str, Any]) -> str:
-    """How many trials rows got, and whether that was equal."""
+    """Says how many trials rows got, and whether that was equal."""
     rows = search["rows"]
     most = max((row["configurations"] for row in rows), default=0)
     if not search["complete"]:
@@ -316,13 +321,13 @@ def _equality(search: dict[str, Any]) -> str:
 
 
 def _how(search: dict[str, Any]) -> str:
-    given = ", ".join(_share(search)) or "the protocol's budget"
+    budget = ", ".join(_share(search)) or "the protocol's budget"
     sampler = _SAMPLERS[search["sampler"]] if search["tried_count"] else "Nothing was tried yet"
     if search["sampler"] == "tpe" and search["trials"] <= SPREAD:
         sampler = "After the defaults, they are spread evenly over the ranges"
     return (
-        f"Each ran with seed {search['seed']}, which the verdict never uses, and {given}, and was scored by validation "
-        f"{metric_name(search['metric'])}; the test split had no part in it. {sampler}."
+        f"Each ran with seed {search['seed']}, which the verdict never uses, and {budget}, and was scored by "
+        f"validation {metric_name(search['metric'])}; the test split had no part in it. {sampler}."
     )
 
 
@@ -335,7 +340,7 @@ def _spent(search: dict[str, Any]) -> str:
 
 
 def in_short(summary: Summary) -> str:
-    """One line for a terminal; empty where no row trains."""
+    """Returns one line for a terminal; empty where no row trains."""
     search = summary["search"]
     if search is None:
         return _not_searched(summary, short=True)
@@ -348,7 +353,7 @@ def in_short(summary: Summary) -> str:
 
 
 def _not_searched(summary: Summary, short: bool = False) -> str:
-    """That rates are guesses, and whose."""
+    """Says that learning rates were not searched, and where they come from."""
     rows = [entry for entry in summary["methods"] if entry["trains"]]
     if not rows:
         return ""
@@ -357,5 +362,7 @@ def _not_searched(summary: Summary, short: bool = False) -> str:
     if short:
         return "Learning rates were not searched; a guessed rate can decide a ranking."
     words = {"protocol": "one for all", "study": "set in the study", "default": "the method's default"}
-    told = [f"{escaped(e['method'])} {units.rate(e['learning_rate'])} ({words[e['learning_rate_from']]})" for e in rows]
-    return f"Learning rates were not searched, and a guessed rate can decide a ranking: {', '.join(told)}."
+    rates = [
+        f"{escaped(e['method'])} {units.rate(e['learning_rate'])} ({words[e['learning_rate_from']]})" for e in rows
+    ]
+    return f"Learning rates were not searched, and a guessed rate can decide a ranking: {', '.join(rates)}."

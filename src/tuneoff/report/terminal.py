@@ -1,4 +1,4 @@
-"""The table and the answer in a terminal."""
+"""Prints the table and the answer in a terminal."""
 
 from __future__ import annotations
 
@@ -39,90 +39,90 @@ def render(store: StudyStore, console: Console, asked: Asked | None = None) -> N
         StoreError: if the study cannot be read.
     """
     results = gather(store, asked)
-    found = summarise(results)
-    console.print(_title(found))
-    console.print(table(found, console.width))
-    print_answer(found, console)
-    for line in (search.in_short(found), forecast.in_short(found)):
+    summary = summarise(results)
+    console.print(_title(summary))
+    console.print(table(summary, console.width))
+    print_answer(summary, console)
+    for line in (search.in_short(summary), forecast.in_short(summary)):
         if line:
             console.print(Text(line))
-    print_warnings(found, console, "in the report")
-    for failure in found["failures"]:
+    print_warnings(summary, console, "in the report")
+    for failure in summary["failures"]:
         console.print(Text(f"{failure['id']} {failure['status']}: {failure['cause']}", style="red"))
     page = results.report_folder / "report.md"
     if page.is_file():
         console.print(Text(f"Report: {page}"), soft_wrap=True)
 
 
-def print_answer(found: dict[str, Any], console: Console, notes: Sequence[str] = ()) -> None:
-    """What stands below a table: its marks, whether anything was learned, cautions (those of the answer, then `notes`),
-    the answer and the ties."""
-    if any(entry["contended"] for entry in found["methods"]):
+def print_answer(summary: dict[str, Any], console: Console, notes: Sequence[str] = ()) -> None:
+    """Prints what is below a table: its marks, whether anything was learned, cautions (those of the answer, then
+    `notes`), the answer and the ties."""
+    if any(entry["contended"] for entry in summary["methods"]):
         console.print(Text("† timed while something else used the machine", style="dim"))
-    if columns.any_diverged(found):
+    if columns.any_diverged(summary):
         console.print(Text("‡ diverged seeds count as doing without training", style="dim"))
     console.print()
-    if found["answer"]["doubt"]:
-        console.print(Text(found["answer"]["doubt"], style="bold"))
-    for caution in (*found["answer"]["caveats"], *notes):
+    if summary["answer"]["doubt"]:
+        console.print(Text(summary["answer"]["doubt"], style="bold"))
+    for caution in (*summary["answer"]["caveats"], *notes):
         console.print(Text(f"Caution: {caution}", style="yellow"))
-    console.print(Text(wording.after_caveats(found), style="bold"))
-    if groups := wording.groups_text(found):
+    console.print(Text(wording.after_caveats(summary), style="bold"))
+    if groups := wording.groups_text(summary):
         console.print(Text(groups))
 
 
-def print_warnings(found: dict[str, Any], console: Console, rest: str) -> None:
-    """Warnings beyond the answer's caveats, as many as are read; `rest` says where all of them are."""
-    others = [w for w in found["warnings"] if w["message"] not in found["answer"]["caveats"]]
+def print_warnings(summary: dict[str, Any], console: Console, rest: str) -> None:
+    """Prints warnings beyond the answer's caveats, at most `WARNINGS_SHOWN`; `rest` says where all of them are."""
+    others = [w for w in summary["warnings"] if w["message"] not in summary["answer"]["caveats"]]
     for warning in others[:WARNINGS_SHOWN]:
         console.print(Text(f"{warning['name']}: {warning['message']}", style="yellow"))
     if len(others) > WARNINGS_SHOWN:
         console.print(Text(f"{len(others) - WARNINGS_SHOWN} more warnings {rest}", style="yellow"))
 
 
-def _title(found: dict[str, Any]) -> Text:
-    study, trials = found["study"], found["trials"]
+def _title(summary: dict[str, Any]) -> Text:
+    study, trials = summary["study"], summary["trials"]
     done = f"{trials['completed']} of {trials['planned']} trials completed"
     return Text(f"{study['name']}: {study['model']}, {study['task']}; {done}", style="bold")
 
 
-def table(found: dict[str, Any], width: int) -> Table:
-    """The widest table that fits; where rows have a `study`, it stands beside them.
+def table(summary: dict[str, Any], width: int) -> Table:
+    """Returns the widest table that fits; where rows have a `study`, a column shows it.
 
     Done without are first more metrics, long labels' ends, the size on disk and the parameters, then the interval and
     the other costs.
     """
-    metrics = columns.metrics(found)
+    metrics = columns.metrics(summary)
     tables = [
-        *(_with_columns(found, [*metrics[:count], *columns.COSTS], LABEL) for count in (4, 3, 2)),
-        *(_with_columns(found, [*metrics[:1], *columns.COSTS[:count]], SHORT_LABEL) for count in (4, 3, 2)),
-        *(_with_columns(found, [*metrics[:1], *columns.COSTS[:count]], SHORT_LABEL, False) for count in (2, 1)),
-        _with_columns(found, metrics[:1], LABEL_LEAST, False),
+        *(_with_columns(summary, [*metrics[:count], *columns.COSTS], LABEL) for count in (4, 3, 2)),
+        *(_with_columns(summary, [*metrics[:1], *columns.COSTS[:count]], SHORT_LABEL) for count in (4, 3, 2)),
+        *(_with_columns(summary, [*metrics[:1], *columns.COSTS[:count]], SHORT_LABEL, False) for count in (2, 1)),
+        _with_columns(summary, metrics[:1], LABEL_LEAST, False),
     ]
     return fitted(tables, width)
 
 
-def _with_columns(found: dict[str, Any], shown: list[Column], least: int, interval: bool = True) -> Table:
-    """A table whose labels may shrink to `least` columns."""
+def _with_columns(summary: dict[str, Any], shown: list[Column], least: int, interval: bool = True) -> Table:
+    """Returns a table whose labels may shrink to `least` columns."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     table.add_column("method", no_wrap=True, overflow="ellipsis", min_width=least)
-    studied = any("study" in entry for entry in found["methods"])
+    studied = any("study" in entry for entry in summary["methods"])
     if studied:
         table.add_column("study", no_wrap=True, overflow="ellipsis", max_width=SHORT_LABEL)
     for column in shown:
         table.add_column(column.short or column.title, justify="right", no_wrap=True)
     table.add_column("vs. best", no_wrap=True)
-    grouped = columns.grouped(found)
+    grouped = columns.grouped(summary)
     if grouped:
         table.add_column("ties", no_wrap=True)
     table.add_column("trials", no_wrap=True)
-    best = {column.key: columns.best_rows(column, found) for column in shown}
-    for entry in found["methods"]:
+    best = {column.key: columns.best_rows(column, summary) for column in shown}
+    for entry in summary["methods"]:
         study = [Text(entry["study"])] if studied else []
         cells = [Text(entry["method"].removesuffix(f" [{study[0]}]") if study else entry["method"]), *study]
-        for at, column in enumerate(shown):
+        for index, column in enumerate(shown):
             style = "bold green" if entry["method"] in best[column.key] else ""
-            cells.append(Text(_short(column, entry, with_interval=interval and at == 0), style=style))
+            cells.append(Text(_short(column, entry, with_interval=interval and index == 0), style=style))
         relation = (entry["to_best"] or {}).get("relation", "–")
         bad = entry["statuses"].keys() - {"completed", "planned", "running"}
         # What became of the others stands below the table.
@@ -133,18 +133,18 @@ def _with_columns(found: dict[str, Any], shown: list[Column], least: int, interv
 
 
 def _short(column: Column, entry: dict[str, Any], with_interval: bool) -> str:
-    """The cell; only the primary metric shows its interval, for want of room."""
+    """Returns the cell's text; only the primary metric shows its interval, for lack of room."""
     figure = column.found(entry)
     if figure is None:
         return "–"
     if with_interval and column.quality:
-        place = entry["metrics"][column.key]
-        if place["interval_low"] is not None:
-            ends = [_end(column, place[name]) for name in ("interval_low", "interval_high")]
+        metric = entry["metrics"][column.key]
+        if metric["interval_low"] is not None:
+            ends = [_end(column, metric[name]) for name in ("interval_low", "interval_high")]
             return f"{column.spread(figure[0], None)} [{','.join(ends)}]{column.mark(entry).strip()}"
     return column.spread(figure[0], None) + column.mark(entry).strip()
 
 
 def _end(column: Column, value: float) -> str:
-    """An interval's end without its leading zero: `.841`."""
+    """Formats an interval's end without its leading zero: `.841`."""
     return column.spread(value, None).removeprefix("0") if 0 <= value < 1 else column.spread(value, None)

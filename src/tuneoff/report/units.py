@@ -1,4 +1,4 @@
-"""Figures for people: seconds, bytes, counts and their spreads as text."""
+"""Formats figures for people: seconds, bytes, counts and their spreads as text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ _BYTES = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 def seconds(value: float) -> str:
-    """`3.2 ms`, `12.3 s`, `2 min 05 s`, `1 h 02 min`."""
+    """Formats a duration: `3.2 ms`, `12.3 s`, `2 min 05 s`, `1 h 02 min`."""
     if value < 0.9995:
         return f"{value * 1000:.1f} ms"
     if value < 59.95:
@@ -19,7 +19,7 @@ def seconds(value: float) -> str:
 
 
 def byte_unit(value: float) -> tuple[float, str]:
-    """Bytes in the largest unit that leaves at least 1, and the unit's name."""
+    """Returns the size of the largest unit that leaves at least 1, in bytes, and the unit's name."""
     size, at = 1.0, 0
     while at + 1 < len(_BYTES) and abs(value) >= size * 1024:
         size, at = size * 1024, at + 1
@@ -27,13 +27,13 @@ def byte_unit(value: float) -> tuple[float, str]:
 
 
 def size(value: float) -> str:
-    """`512 B`, `1.2 MiB`."""
+    """Formats a number of bytes: `512 B`, `1.2 MiB`."""
     unit, name = byte_unit(value)
     return f"{value:.0f} B" if name == "B" else f"{value / unit:.1f} {name}"
 
 
 def count(value: float) -> str:
-    """`1,234`, `894,528`, `1.2 M`, `1.5 G`."""
+    """Formats a count: `1,234`, `894,528`, `1.2 M`, `1.5 G`."""
     if abs(value) < 999_999.5:
         return f"{value:,.0f}"
     if abs(value) < 999.95e6:
@@ -42,7 +42,7 @@ def count(value: float) -> str:
 
 
 def short_count(value: float) -> str:
-    """`850`, `10k`, `1.5M`: for axes."""
+    """Formats a count for axes: `850`, `10k`, `1.5M`."""
     for size_, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size_:
             return f"{value / size_:g}{letter}"
@@ -50,7 +50,8 @@ def short_count(value: float) -> str:
 
 
 def number(value: float) -> str:
-    """About four digits, without an exponent for everyday sizes: `0.8617`, `163.7`, `124,647,170`."""
+    """Formats a number with about four digits, without an exponent for everyday sizes: `0.8617`, `163.7`,
+    `124,647,170`."""
     if value == int(value) and abs(value) < 1e15:
         return f"{int(value):,}"
     if abs(value) >= 1000:
@@ -59,22 +60,22 @@ def number(value: float) -> str:
 
 
 def exact(value: float) -> str:
-    """A figure as somebody wrote it: `93.88`, `0.2193`, `124,647,170`."""
+    """Formats a figure as somebody wrote it: `93.88`, `0.2193`, `124,647,170`."""
     return number(value) if value == int(value) else f"{value:,.10g}"
 
 
 def rate(value: float) -> str:
-    """A learning rate: `0.001`, `2e-05`."""
+    """Formats a learning rate: `0.001`, `2e-05`."""
     return f"{value:g}"
 
 
 def score(value: float, std: float | None = None) -> str:
-    """A metric, with its standard deviation over seeds: `0.862 ± 0.012`."""
+    """Formats a metric, with its standard deviation over seeds: `0.862 ± 0.012`."""
     return f"{value:.3f}" if std is None else f"{value:.3f} ± {std:.3f}"
 
 
 def seconds_spread(value: float, std: float | None) -> str:
-    """`12.3 ± 0.4 s`; the two parts have units of their own from a minute on."""
+    """Formats a duration with its spread: `12.3 ± 0.4 s`; the two parts have units of their own from a minute on."""
     if std is None:
         return seconds(value)
     if value < 0.9995:
@@ -85,7 +86,7 @@ def seconds_spread(value: float, std: float | None) -> str:
 
 
 def size_spread(value: float, std: float | None) -> str:
-    """`512.3 ± 1.2 MiB`; a spread that rounds to nothing is left out."""
+    """Formats a size with its spread: `512.3 ± 1.2 MiB`; a spread that rounds to nothing is left out."""
     unit, name = byte_unit(value)
     if std is None or std / unit < 0.05:
         return size(value)
@@ -93,7 +94,7 @@ def size_spread(value: float, std: float | None) -> str:
 
 
 def number_spread(value: float, std: float | None) -> str:
-    """`163.7 ± 2.1`."""
+    """Formats a number with its spread: `163.7 ± 2.1`."""
     digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 100 else 2 if abs(value) >= 1 else 3
     text = f"{value:,.{digits}f}"
     return text if std is None else f"{text} ± {std:,.{digits}f}"

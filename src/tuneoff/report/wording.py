@@ -22,25 +22,26 @@ NO_SCORE = "no method that trains has a score that can be weighed, so there is n
 
 
 def capitalised(text: str) -> str:
-    """The text as a sentence begins."""
+    """Returns the text with a capital at its beginning."""
     return text[:1].upper() + text[1:]
 
 
 def join(words: Sequence[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
+    """Joins words: `a`, `a and b`, `a, b and c`."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
 
 
-def unproven(floor: str, kept: bool | None = None) -> str:
-    """That it is not shown that training helps, as the report and the recommendation say it. `kept`: whether the floor
-    keeps the limits; None where there are none."""
-    among = "method" if kept is None else "method that keeps the limits"
-    whose = "which does not train" + (" and does not keep them" if kept is False else "")
+def unproven(floor: str, keeps_limits: bool | None = None) -> str:
+    """Says that it is not shown that training helps, as the report and the recommendation say it. `keeps_limits`:
+    whether the floor keeps the limits; None where there are none."""
+    among = "method" if keeps_limits is None else "method that keeps the limits"
+    whose = "which does not train" + (" and does not keep them" if keeps_limits is False else "")
     return f"It is not shown that training helps: no {among} is clearly better than {floor}, {whose}."
 
 
 def what_to_do(learned: bool) -> str:
-    """What may help where it is not shown that training does; `learned`: whether some row at least scores better."""
+    """Says what may help where it is not shown that training does; `learned`: whether at least one row scores
+    better."""
     if learned:
         return (
             "More test rows or seeds (`--seeds`) may show it, or more learning: a search of learning rates "
@@ -54,12 +55,13 @@ def what_to_do(learned: bool) -> str:
 
 
 def all_the_same(choice: str) -> str:
-    """What follows it: the start of a sentence on the row to take nevertheless."""
+    """Returns the start of a sentence on the row to use nevertheless; it follows `unproven`."""
     return f"If you train all the same, use {choice}"
 
 
 def answer_text(summary: dict[str, Any]) -> str:
-    """A few sentences: whether training helps, the best row, who is tied, what is cheapest of these, and the floor."""
+    """Answers in a few sentences: whether training helps, the best row, its ties, the cheapest of these, and the
+    floor."""
     answer, trials = summary["answer"], summary["trials"]
     parts = [answer["doubt"]] if answer["doubt"] else []
     if summary["study"]["random_weights"]:
@@ -73,8 +75,8 @@ def answer_text(summary: dict[str, Any]) -> str:
 
 
 def doubt(summary: dict[str, Any]) -> str:
-    """That it is not shown that training helps, and what to do: it comes before all else. Else empty, as where weights
-    are random and quality means nothing."""
+    """Says that it is not shown that training helps, and what to do; it comes before all else. Else empty, also where
+    weights are random and quality means nothing."""
     answer, metric = summary["answer"], summary["study"]["primary_metric"]
     scores = [m["metrics"][metric] for m in summary["methods"] if m["trains"] and metric in m["metrics"]]
     if scores and all(score["note"] == ALL_DIVERGED for score in scores):
@@ -90,7 +92,7 @@ def doubt(summary: dict[str, Any]) -> str:
 
 
 def after_caveats(summary: dict[str, Any]) -> str:
-    """The answer where its doubt and its caveats stand before it anyway: none is said twice."""
+    """Returns the answer without its doubt and its caveats, which are shown before it: none is said twice."""
     text: str = summary["answer"]["text"].removeprefix(summary["answer"]["doubt"]).strip()
     for caveat in summary["answer"]["caveats"]:
         text = text.removeprefix(caveat).strip()
@@ -98,17 +100,17 @@ def after_caveats(summary: dict[str, Any]) -> str:
 
 
 def _by_label(summary: dict[str, Any], label: str) -> dict[str, Any]:
-    found: dict[str, Any] = next(m for m in summary["methods"] if m["method"] == label)
-    return found
+    method: dict[str, Any] = next(m for m in summary["methods"] if m["method"] == label)
+    return method
 
 
 def _score(summary: dict[str, Any], label: str) -> dict[str, Any]:
-    found: dict[str, Any] = _by_label(summary, label)["metrics"][summary["study"]["primary_metric"]]
-    return found
+    metric: dict[str, Any] = _by_label(summary, label)["metrics"][summary["study"]["primary_metric"]]
+    return metric
 
 
 def groups_text(summary: dict[str, Any]) -> str:
-    """Who cannot be told apart from whom, by the letters that tables and charts show; empty with fewer than two."""
+    """Says which rows cannot be told apart, by the letters that tables and charts show; empty with fewer than two."""
     verdict = summary["verdict"]
     if verdict is None or len(verdict["pairs"]) == 0:
         return ""
@@ -116,17 +118,17 @@ def groups_text(summary: dict[str, Any]) -> str:
     if not columns.grouped(summary):
         return ties_text(summary, metric)
     letters = {method["method"]: method["ties"] for method in summary["methods"]}
-    told = []
+    letter_groups = []
     for group in verdict["groups"]:
         shared = set.intersection(*(set(re.findall(r"[a-z]\d*", letters[label])) for label in group))
-        told.append((min(shared, key=lambda letter: (letter[1:], letter)), ", ".join(group)))
-    lines = "; ".join(f"{letter}: {names}" for letter, names in told)
+        letter_groups.append((min(shared, key=lambda letter: (letter[1:], letter)), ", ".join(group)))
+    lines = "; ".join(f"{letter}: {names}" for letter, names in letter_groups)
     return f"{ties_text(summary, metric)} {lines}."
 
 
 def ties_text(summary: dict[str, Any], metric: str) -> str:
-    """What the letters of groups say; without groups, that no two rows were told apart: because seeds are too few, or
-    although there are enough. Empty where nothing is compared."""
+    """Says what the letters of groups mean; without groups, that no two rows were told apart: because seeds are too
+    few, or although there are enough. Empty where nothing is compared."""
     if columns.grouped(summary):
         is_open = any(pair["relation"] == "open" for pair in summary["verdict"]["pairs"])
         too_few = " or share too few seeds to tell" if is_open else ""
@@ -168,7 +170,7 @@ def _figure(score: dict[str, Any], with_std: bool = False) -> str:
 
 
 def _rivals(summary: dict[str, Any]) -> list[str]:
-    """Who is tied with the best, who is behind, against whom it is open, and what it would take to know."""
+    """Says which rows are tied with the best, which are behind, which are open, and how many seeds would settle it."""
     answer = summary["answer"]
     parts = []
     if answer["tied_with"]:
@@ -195,7 +197,7 @@ def _rivals(summary: dict[str, Any]) -> list[str]:
 
 
 def _fewest(summary: dict[str, Any], labels: Sequence[str]) -> int:
-    """Seeds of these rows' comparisons to the best, of the one that has the fewest."""
+    """Returns the fewest seeds of these rows' comparisons with the best."""
     return min(int(_by_label(summary, label)["to_best"]["seeds"]) for label in labels)
 
 
@@ -204,19 +206,20 @@ def _better(score: dict[str, Any], other: dict[str, Any]) -> bool:
     return bool(sign * score["ranked_mean"] > sign * other["ranked_mean"])
 
 
-def _to_settle(waiting: list[dict[str, Any]]) -> list[str]:
-    """How many seeds would tell the best from rows that are open or tied with it, and why for some none is named."""
+def _to_settle(unsettled: list[dict[str, Any]]) -> list[str]:
+    """Says how many seeds would tell the best from rows that are open or tied with it, and why for some no number is
+    named."""
     by_seeds: dict[int, list[str]] = {}
     by_reason: dict[str, list[str]] = {}
-    for item in waiting:
+    for item in unsettled:
         if item["seeds"] is None:
             by_reason.setdefault(item["reason"], []).append(item["method"])
         else:
             by_seeds.setdefault(item["seeds"], []).append(item["method"])
     parts = []
     if by_seeds:
-        told = [f"about {_seeds(count)} from {join(labels)}" for count, labels in sorted(by_seeds.items())]
-        parts.append(f"If differences and spreads are what they seem, telling it apart takes {'; '.join(told)}.")
+        texts = [f"about {_seeds(count)} from {join(labels)}" for count, labels in sorted(by_seeds.items())]
+        parts.append(f"If differences and spreads are what they seem, telling it apart takes {'; '.join(texts)}.")
     return parts + [_why_open(join(labels), reason) for reason, labels in by_reason.items()]
 
 
@@ -229,7 +232,7 @@ def _why_open(labels: str, reason: str) -> str:
 
 
 def _thrift(summary: dict[str, Any]) -> list[str]:
-    """What the best costs, or which of the tied rows is cheapest."""
+    """Says what the best costs, or which of the tied rows is cheapest."""
     answer = summary["answer"]
     rows = [answer["best"], *answer["tied_with"]]
     by_row: dict[str, list[str]] = {}
@@ -243,15 +246,15 @@ def _thrift(summary: dict[str, Any]) -> list[str]:
         method = _by_label(summary, rows[0])
         figures = [("trains in", "train_seconds"), ("needs", "peak_memory_bytes"), ("stores", "stored_bytes")]
         mark = "†" if method["contended"] else ""
-        told = [
+        texts = [
             f"{verb} {_TEXT[name](method[name]['mean'])}{mark if name == 'train_seconds' else ''}"
             + (" of memory" if name == "peak_memory_bytes" else "")
             for verb, name in figures
             if name in answer["cheapest"]
         ]
-        return [f"It {join(told)}."]
-    told = [f"{label} {join(what)}" for label, what in by_row.items()]
-    return [f"Of these {len(rows)}, {'; '.join(told)}."]
+        return [f"It {join(texts)}."]
+    texts = [f"{label} {join(claims)}" for label, claims in by_row.items()]
+    return [f"Of these {len(rows)}, {'; '.join(texts)}."]
 
 
 def _floor(summary: dict[str, Any]) -> list[str]:
@@ -261,7 +264,7 @@ def _floor(summary: dict[str, Any]) -> list[str]:
     best, floor = _score(summary, answer["best"]), _score(summary, answer["floor"])
     gap = abs(best["ranked_mean"] - floor["ranked_mean"])
     scores = [m["metrics"].get(summary["study"]["primary_metric"]) for m in summary["methods"] if not m["trains"]]
-    floors = sum(found is not None and found["note"] not in UNWEIGHED for found in scores)
+    floors = sum(score is not None and score["note"] not in UNWEIGHED for score in scores)
     how = "no training" if floors == 1 else f"the best of {floors} rows without training"
     parts = [
         f"The floor, {answer['floor']} ({how}), is at {_figure(floor)}; "
