@@ -40,7 +40,7 @@ EXIT_CODES = {
 
 @dataclass
 class State:
-    """What a command tells the code around it.
+    """What a command reports to the code that runs it.
 
     Attributes:
         traceback: show where an error came from.
@@ -66,7 +66,8 @@ Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]
 
 
 def completer(names: Callable[[click.Context], Iterable[str]], files: bool = False) -> Completer:
-    """For the shell: names that go on from what follows the last comma typed; else, if wanted, files and folders."""
+    """Returns a shell completer. It offers the names that begin with the text after the last comma; where there are
+    none, files and folders, if wanted."""
 
     def complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
         prefix, comma, word = incomplete.rpartition(",")
@@ -77,21 +78,21 @@ def completer(names: Callable[[click.Context], Iterable[str]], files: bool = Fal
 
 
 def recipes(ctx: click.Context | None = None) -> list[str]:
-    """The recipes' names; nothing is imported before they are asked for."""
+    """Lists the recipes' names; imports nothing before it is called."""
     from tuneoff.planning.loading import recipe_names
 
     return recipe_names()
 
 
 def methods(ctx: click.Context | None = None) -> list[str]:
-    """The methods' names."""
+    """Lists the methods' names."""
     from tuneoff import registry
 
     return list(registry.methods())
 
 
 def trials(ctx: click.Context) -> list[str]:
-    """Ids of the trials in the folder that was typed before; none where there is no study."""
+    """Lists the ids of the trials in the folder typed before; none where it holds no study."""
     from tuneoff.store import StudyStore
 
     with suppress(TuneoffError, TypeError):
@@ -116,7 +117,7 @@ device_option = click.option(
 
 
 def json_option(help_text: str) -> Callable[[C], C]:
-    """The option `--json`, as the argument `as_json`."""
+    """Returns the option `--json`, which passes the argument `as_json`."""
     return click.option("--json", "as_json", is_flag=True, help=help_text)
 
 
@@ -150,7 +151,7 @@ SHORT_FOR = {
 
 
 def study_options(function: C) -> C:
-    """The options that change or narrow a study (see `StudyOptions`)."""
+    """Adds the options that change or narrow a study (see `StudyOptions`)."""
     for option in reversed(
         (
             click.option("--model", metavar="MODEL", help="Base model: alias, hub id or folder. Sets model."),
@@ -220,7 +221,7 @@ def study_options(function: C) -> C:
 
 
 def study_option_given() -> str | None:
-    """The first study option on this command's command line, e.g. `--set`; None where there is none."""
+    """Returns the first study option on this command's command line, e.g. `--set`; None where there is none."""
     context = click.get_current_context()
     for parameter in context.command.params:
         typed = context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
@@ -230,7 +231,7 @@ def study_option_given() -> str | None:
 
 
 def open_study(reference: str, options: StudyOptions) -> Study:
-    """The study that a command line names.
+    """Opens the study that a command line names.
 
     Raises:
         StudyError: with every problem of it.
@@ -264,7 +265,8 @@ def open_study(reference: str, options: StudyOptions) -> Study:
 
 
 def folder_of(reference: str) -> Path | None:
-    """The folder of an earlier run by which a command line names its study; None for a recipe or a study file."""
+    """Returns the folder of an earlier run by which a command line names its study; None for a recipe or a study
+    file."""
     from tuneoff.planning.loading import recipe_names
     from tuneoff.store import StudyStore
 
@@ -279,8 +281,8 @@ def _kept_study(reference: str) -> dict[str, Any] | None:
 
 
 def console(stderr: bool = False) -> Console:
-    """A console that prints plain text as it stands: no markup, no colouring of numbers, nothing that a terminal would
-    obey but rich's own styles."""
+    """Returns a console that prints plain text as it stands: no markup, no coloured numbers, and no control characters
+    but those of rich's own styles."""
     from rich.console import Console
 
     class Plain(Console):
@@ -294,12 +296,12 @@ def console(stderr: bool = False) -> Console:
 
 
 def print_json(value: Any) -> None:
-    """Prints plain data on stdout as JSON; non-finite numbers are refused, not written as NaN."""
+    """Prints plain data on stdout as JSON; refuses numbers that are not finite, instead of writing NaN."""
     echo(json_text(value, indent=2))
 
 
 def echo(text: str, *, err: bool = False, nl: bool = True, style: str | None = None) -> None:
-    """Prints text, whatever a terminal would obey in it made visible.
+    """Prints text with its control characters made visible, so that no terminal obeys them.
 
     Args:
         err: on stderr.
@@ -310,7 +312,7 @@ def echo(text: str, *, err: bool = False, nl: bool = True, style: str | None = N
 
 
 def search_line(study: Study) -> str:
-    """What a study's search will do, in one line; empty where there is none."""
+    """Describes a study's search in one line; empty where there is no search."""
     planned = study.plan_search()
     if not planned:
         return ""
@@ -319,12 +321,12 @@ def search_line(study: Study) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """`1 row`, `3 rows`."""
+    """Formats a number with its noun: `1 row`, `3 rows`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def seconds(value: float | None) -> str:
-    """A duration as a ticking clock shows it, coarser than the report's: `0.4 s`, `3 min 05 s`, `2 h 10 min`.
+    """Formats a duration as a running clock shows it, less exact than the report: `0.4 s`, `3 min 05 s`, `2 h 10 min`.
 
     `–` where it is unknown.
     """

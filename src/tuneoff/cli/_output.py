@@ -16,8 +16,8 @@ GONE = frozenset({errno.EPIPE, errno.EBADF, *([errno.EINVAL] if os.name == "nt" 
 
 
 class OutputGone(Exception):
-    """Nobody reads what is printed any more (`| head`, `>&-`, a closed terminal): no failure, but nothing more to print
-    either."""
+    """Nobody reads what is printed any more (`| head`, `>&-`, a closed terminal). This is no failure, but nothing more
+    can be printed."""
 
 
 class OutputFailed(TuneoffError):
@@ -47,19 +47,19 @@ class Output:
             return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
-        """Writes each."""
+        """Writes each line."""
         for line in lines:
             self.write(line)
 
     def flush(self) -> None:
-        """Hands over what was written."""
+        """Passes on what was written so far."""
         try:
             self.stream.flush()
         except OSError as error:
             self._fail(error)
 
     def discard(self) -> None:
-        """Loses what could not be written, so that Python does not try and complain once more when it ends."""
+        """Discards what could not be written, so that Python does not try again and complain when it ends."""
         try:
             descriptor = self.stream.fileno()
         except (OSError, ValueError):
@@ -83,7 +83,8 @@ class Output:
 
 @contextmanager
 def guarded_streams() -> Iterator[Output]:
-    """Both standard streams guarded until the block ends; gives stdout. Messages on stderr are lost without a word."""
+    """Guards both standard streams until the block ends; yields stdout. Messages that stderr cannot take are lost
+    without an error."""
     streams = sys.stdout, sys.stderr
     out, messages = Output(sys.stdout), Output(sys.stderr, silent=True)
     sys.stdout, sys.stderr = cast("TextIO", out), cast("TextIO", messages)

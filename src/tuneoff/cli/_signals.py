@@ -1,4 +1,4 @@
-"""Polite requests to end, as an interrupt: what was begun is ended, recorded and cleaned up."""
+"""Turns the system's requests to end into an interrupt: what was begun is ended, recorded and cleaned up."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ POLITE = ("SIGTERM", "SIGHUP")
 
 @contextmanager
 def like_an_interrupt() -> Iterator[None]:
-    """While open, a polite request to end interrupts as Ctrl-C does; once: a closed terminal may send several.
+    """Makes a request to end (see `POLITE`) interrupt as Ctrl-C does until the block ends; only once, because a closed
+    terminal may send several.
 
     What the caller of this process had ignored (`nohup`) stays ignored.
     """

@@ -1,4 +1,4 @@
-"""What to say of an option or a command that there is not: what is meant, or how a study says it."""
+"""What to answer to an option or a command that does not exist: the name that is meant, or how a study says it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def unknown_option(error: click.NoSuchOption) -> click.UsageError:
-    """The same error with what to type in the option's place: another option, or `--set` with a key of a study."""
+    """Returns the same error with what to type instead: another option, or `--set` with a key of a study."""
     context = error.ctx
     typed = error.option_name.lstrip("-").replace("-", "_")
     options = {
@@ -36,7 +36,7 @@ def unknown_option(error: click.NoSuchOption) -> click.UsageError:
 
 
 def study_keys() -> dict[str, str]:
-    """A key's own name -> where it stands in a study, e.g. `max_length` -> `protocol.max_length`.
+    """Maps each key's own name to its place in a study, e.g. `max_length` -> `protocol.max_length`.
 
     Of a name that stands in several places the first counts: the protocol, the study, its task, its methods.
     """

@@ -51,12 +51,12 @@ class Look:
 
     @property
     def max_length(self) -> int:
-        """Tokens that hold 95 % of the texts whole, by estimate: a multiple of 32 from 32 to 512."""
+        """Estimates the number of tokens that holds 95 % of the texts whole: a multiple of 32 from 32 to 512."""
         return _tokens(self.words[1], 32)
 
     @property
     def max_target_length(self) -> int:
-        """The same for the texts to write: a multiple of 16 from 16 to 512."""
+        """Estimates the same for the texts to write: a multiple of 16 from 16 to 512."""
         return _tokens(self.target_words[1] if self.target_words else 0, 16)
 
 
@@ -69,7 +69,7 @@ def look(data: Path, **user_columns: str | None) -> Look:
 
     Args:
         data: the file.
-        given: role (text, label, source, target) -> column, where the user names it.
+        user_columns: role (text, label, source, target) -> column, where the user names it.
 
     Raises:
         SourceNotFound, DataError: if it cannot be read, or its columns cannot be told apart.
@@ -107,14 +107,14 @@ def look(data: Path, **user_columns: str | None) -> Look:
 
 
 def task_named(name: str) -> type[Task]:
-    """A task, imported when it is asked for."""
+    """Returns a task; imports it only now."""
     from tuneoff import registry
 
     return registry.tasks()[name]
 
 
 def _word_counts(texts: list[str]) -> tuple[int, int, int]:
-    """Words per text: median, 95th percentile, maximum."""
+    """Counts the words of each text and returns median, 95th percentile and maximum."""
     from tuneoff.tasks._words import count_words
 
     counts = sorted(map(count_words, texts)) or [0]
@@ -122,7 +122,8 @@ def _word_counts(texts: list[str]) -> tuple[int, int, int]:
 
 
 def _find_task(rows: Rows, user_columns: dict[str, str]) -> tuple[str, dict[str, str], str]:
-    """Task, role -> column, and how they were found: as given, by the task's own guess from the names, or by content.
+    """Returns the task, role -> column, and how they were found: as given, by the task's own guess from the names, or
+    by content.
 
     A class is looked for before a text to write, at each step.
     """
@@ -170,13 +171,13 @@ def _find_task(rows: Rows, user_columns: dict[str, str]) -> tuple[str, dict[str,
 
 
 def _free(rows: Rows, user_columns: dict[str, str]) -> dict[str, list[str]]:
-    """The values of the columns that have no role yet; those without any are left out."""
+    """Returns the values of the columns that have no role yet; leaves out columns without values."""
     return {name: values for name, values in filled(rows).items() if name not in user_columns.values()}
 
 
 def _text_and_class(rows: Rows, user_columns: dict[str, str]) -> dict[str, str]:
-    """The wordiest column is the text; the class is the column with the fewest repeated values, rather one that
-    does not tell where a text comes from."""
+    """Guesses the text as the column with the most words, and the class as the column with the fewest different values;
+    columns that say where a text comes from are the last choice for the class."""
     free = _free(rows, user_columns)
     columns = {}
     words = {name: mean_words(values) for name, values in free.items()}
@@ -191,14 +192,14 @@ def _text_and_class(rows: Rows, user_columns: dict[str, str]) -> dict[str, str]:
 
 
 def _two_texts(rows: Rows, user_columns: dict[str, str]) -> dict[str, str]:
-    """The wordiest column is what is put in, the next wordiest the text to write."""
+    """Guesses the column with the most words as the input, and the next one as the text to write."""
     free = _free(rows, user_columns)
     candidates = sorted((name for name in free if is_written(free[name])), key=lambda name: -mean_words(free[name]))
     return dict(zip((role for role in ROLES["generation"] if role not in user_columns), candidates, strict=False))
 
 
 def _concerns(name: str, rows: Rows, columns: dict[str, str], classes: Counter[str]) -> list[str]:
-    """What a run would refuse or a reader should know, from the task's own checks."""
+    """Lists what a run would refuse or a reader should know, from the task's own checks."""
     concerns = []
     task = task_named(name)(dict(columns))
     try:

@@ -1,4 +1,5 @@
-"""Where a data file leaves open which columns a study needs: then `init` asks, or refuses and says how to tell it."""
+"""Cases where a data file leaves open which columns a study needs: then `init` asks, or refuses and says how to name
+them."""
 
 from __future__ import annotations
 
@@ -47,7 +48,8 @@ class Undecided(DataError):
 
 
 def filled(rows: Rows) -> dict[str, list[str]]:
-    """column -> its values as text, empty ones left out; columns without any, or of lists and objects, are no part."""
+    """Returns column -> its values as text, without empty ones; leaves out columns without values, and those of lists
+    and objects."""
     columns = {
         name: [str(v).strip() for v in values if not is_missing(v)]
         for name, values in rows.columns.items()
@@ -57,29 +59,29 @@ def filled(rows: Rows) -> dict[str, list[str]]:
 
 
 def mean_words(values: Sequence[str]) -> float:
-    """Mean words of a column's values."""
+    """Counts words and returns the mean over a column's values."""
     from tuneoff.tasks._words import count_words
 
     return statistics.fmean(map(count_words, values))
 
 
 def is_written(values: Sequence[str]) -> bool:
-    """Whether they may be texts: words, and most differ."""
+    """Tells whether the values may be texts: several words each, and most of them different."""
     return bool(values) and mean_words(values) >= WRITTEN_WORDS and len(set(values)) > len(values) / 2
 
 
 def may_be_class(values: Sequence[str]) -> bool:
-    """Whether they may be classes: a few values that repeat."""
+    """Tells whether the values may be classes: a few values that repeat."""
     return 2 <= len(set(values)) <= max(2, min(MOST_CLASSES, len(values) // 4))
 
 
 def refuse_doubt(rows: Rows, columns: Mapping[str, str], user_columns: Mapping[str, str], named: bool) -> None:
-    """Looks whether columns that were guessed are the only ones that could be meant.
+    """Checks that columns that were guessed are the only ones that could be meant.
 
     Args:
         rows: the data.
         columns: role -> column, of classification or generation.
-        given: those that the user named.
+        user_columns: those that the user named.
         named: whether the others were guessed from their names, not from what they hold.
 
     Raises:
@@ -116,7 +118,7 @@ def refuse_doubt(rows: Rows, columns: Mapping[str, str], user_columns: Mapping[s
 
 
 def _doubts_of_label(values: Mapping[str, Sequence[str]], columns: Mapping[str, str], named: bool) -> Iterator[str]:
-    """What speaks against the column that was taken for the class."""
+    """Yields what speaks against the column that was chosen as the class."""
     from tuneoff import registry
 
     label_names = registry.tasks()["classification"].guesses["label"]
@@ -150,7 +152,8 @@ def _doubts_of_label(values: Mapping[str, Sequence[str]], columns: Mapping[str, 
 
 
 def _multi_label_cell(values: Sequence[str]) -> str:
-    """A cell that names several classes, where cells of a column do: parts that are parted alike and recur."""
+    """Returns a cell that names several classes, e.g. `a|b`, where many cells of the column do; else an empty
+    string."""
     for separator in SEPARATORS:
         split_cells = [value for value in values if separator in value]
         parts = {part.strip() for value in values for part in value.split(separator)}

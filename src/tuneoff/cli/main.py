@@ -188,7 +188,7 @@ def _shortened(text: str) -> str:
 
 
 def show_error(error: TuneoffError, with_traceback: bool, cause: Exception | None = None) -> None:
-    """Prints what is wrong and what to do about it on stderr."""
+    """Prints on stderr what is wrong and what to do about it."""
     if with_traceback:
         echo("".join(traceback.format_exception(cause or error)), err=True)
     echo(f"Error: {error.message}", style="red", err=True)

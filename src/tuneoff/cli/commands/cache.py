@@ -1,4 +1,4 @@
-"""`tuneoff cache`: what was fetched and lies on this machine, and a way to be rid of it."""
+"""`tuneoff cache`: what was downloaded to this machine, and how to delete it."""
 
 from __future__ import annotations
 
@@ -82,7 +82,8 @@ def cache_command(names: tuple[str, ...], clear: bool, yes: bool, as_json: bool)
 
 
 def cache_folders() -> dict[str, Path]:
-    """Where tuneoff and the libraries under it keep what they fetched; they follow the same variables."""
+    """Returns where tuneoff and the libraries under it keep what they downloaded; reads the same environment variables
+    as they do."""
     from tuneoff.sources import cache_folder
 
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -95,15 +96,15 @@ def cache_folders() -> dict[str, Path]:
 
 
 def look(name: str, folder: Path) -> Cache:
-    """A cache, its size and what is in it. A folder may hold other things, if a variable says so: these are no part of
-    the cache and are neither counted nor cleared."""
+    """Returns a cache, its size and what is in it. If a variable names a folder that holds other things too, these are
+    no part of the cache: they are neither counted nor cleared."""
     entries = tuple(_entry(f"{name}/{place.relative_to(folder).as_posix()}", place) for place in _places(name, folder))
     entries = tuple(entry for entry in entries if entry.files)
     return Cache(name, str(folder), folder.is_dir(), sum(e.files for e in entries), _bytes(entries), entries)
 
 
 def _places(name: str, folder: Path) -> Iterator[Path]:
-    """The files and folders that make up a cache."""
+    """Yields the files and folders that make up a cache."""
     from tuneoff import registry
 
     if not folder.is_dir():
@@ -119,7 +120,7 @@ def _places(name: str, folder: Path) -> Iterator[Path]:
 
 
 def _entry(name: str, place: Path) -> Entry:
-    """A file or folder and its size; links are not followed, so nothing counts twice."""
+    """Measures a file or folder; does not follow links, so nothing counts twice."""
     files = [place] if not place.is_dir() else [Path(top) / file for top, _, names in os.walk(place) for file in names]
     sizes = []
     for file in files:
@@ -131,7 +132,7 @@ def _entry(name: str, place: Path) -> Entry:
 
 
 def _chosen(caches: Sequence[Cache], names: Sequence[str]) -> list[Entry]:
-    """The entries that these names mean.
+    """Returns the entries that these names mean.
 
     Raises:
         StudyError: for a name that means none.
@@ -148,7 +149,7 @@ def _chosen(caches: Sequence[Cache], names: Sequence[str]) -> list[Entry]:
 
 
 def _ask(entries: Sequence[Entry]) -> None:
-    """Asks on a terminal; elsewhere nobody can answer.
+    """Asks on a terminal whether to delete; elsewhere nobody can answer.
 
     Raises:
         StudyError: where there is no terminal.
@@ -160,7 +161,7 @@ def _ask(entries: Sequence[Entry]) -> None:
 
 
 def _delete(entry: Entry) -> bool:
-    """Deletes an entry; False where somebody else has.
+    """Deletes an entry; returns False where it is already gone.
 
     Raises:
         StoreError: if the system does not let us.
@@ -183,7 +184,7 @@ def _bytes(entries: Sequence[Entry]) -> int:
 
 
 def _amount(entries: Sequence[Entry]) -> str:
-    """`2 entries, 93 MiB: tuneoff/packages/a, tuneoff/packages/b`."""
+    """Describes entries in one line: `2 entries, 93 MiB: tuneoff/packages/a, tuneoff/packages/b`."""
     from tuneoff.report.units import size
 
     count = f"{len(entries)} entr{'y' if len(entries) == 1 else 'ies'}"

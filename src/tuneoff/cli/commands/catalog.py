@@ -278,12 +278,12 @@ def show_recipe(name: str, as_json: bool) -> None:
 
 
 def _description(plugin: type) -> str:
-    """The plug-in's own words; nothing where it only inherits those of the contract."""
+    """Returns the plug-in's own docstring; empty where it only inherits the one of its base class."""
     return inspect.cleandoc(plugin.__dict__.get("__doc__") or "")
 
 
 def options(model: type[BaseModel]) -> list[Item]:
-    """The fields of an options model: name, type, default, required, description."""
+    """Lists the fields of an options model: name, type, default, required, description."""
     return [
         {
             "name": name,
@@ -301,7 +301,7 @@ def _plain(value: Any) -> Any:
 
 
 def _type(field: FieldInfo) -> str:
-    """`integer ≥ 1`, `'pfeiffer' or 'houlsby'`, `list of text, or null`."""
+    """Describes a field's type and limits: `integer ≥ 1`, `'pfeiffer' or 'houlsby'`, `list of text, or null`."""
     words = _type_words(field.annotation)
     signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
     limits = [
@@ -328,8 +328,8 @@ def _type_words(annotation: Any) -> str:
 
 
 def _unwrapped(text: str) -> str:
-    """Paragraphs as lines of their own, so that a terminal breaks them at its own width alone. Lists and other indented
-    lines stay as they are."""
+    """Joins the lines of each paragraph, so that only the terminal's width breaks them. Lists and other indented lines
+    stay as they are."""
     return re.sub(r"(?<=\S)\n(?=[^\s*-])", " ", text)
 
 
@@ -365,7 +365,7 @@ def _print_plugin(data: Item, facts: list[tuple[str, str]]) -> None:
 
 
 def _yaml(value: Any) -> str:
-    """A default as it would stand in a study file."""
+    """Formats a default as it would stand in a study file."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, list):

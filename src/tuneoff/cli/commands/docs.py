@@ -35,7 +35,7 @@ _TUNEOFF_COMPLETE=fish_source tuneoff | source        # in ~/.config/fish/config
 
 
 def markdown() -> str:
-    """The whole page."""
+    """Returns the whole page as Markdown."""
     codes = "".join(f"| {code} | {meaning} |\n" for code, meaning in EXIT_CODES.items())
     parts = [HEAD + codes]
     context = click.Context(cli, info_name="tuneoff")

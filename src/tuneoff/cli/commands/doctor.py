@@ -71,7 +71,7 @@ def doctor_command(ctx: click.Context, as_json: bool) -> None:
 
 
 def examine() -> Report:
-    """Everything `doctor` knows, as plain data."""
+    """Collects everything that `doctor` reports, as plain data."""
     with ThreadPoolExecutor(3) as pool:
         torch = pool.submit(_torch)
         index = pool.submit(_package_index)
@@ -97,7 +97,8 @@ def _answer(future: Future[Report]) -> Report:
 
 
 def machine() -> Report:
-    """Processor, cores this process may use, memory, and the CPU's instructions for fast products."""
+    """Reports the processor, the cores that this process may use, memory, and the CPU's instructions for fast matrix
+    products."""
     import psutil
 
     fields: dict[str, str] = {}
@@ -123,7 +124,7 @@ def machine() -> Report:
 
 
 def _core_limit() -> float | None:
-    """Cores that a container's quota allows, or None where there is none."""
+    """Returns the cores that a container's quota allows; None where there is no quota."""
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
         return None if quota == "max" else int(quota) / int(period)
@@ -132,7 +133,7 @@ def _core_limit() -> float | None:
 
 
 def _nvidia_smi() -> list[str] | None:
-    """One line for each GPU the driver sees, or None where there is no driver."""
+    """Returns one line for each GPU that the driver sees; None where there is no driver."""
     if shutil.which("nvidia-smi") is None:
         return None
     query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
@@ -144,7 +145,7 @@ def _nvidia_smi() -> list[str] | None:
 
 
 def versions() -> dict[str, str | None]:
-    """Versions of Python, tuneoff and everything it needs, without importing any of it; null: not installed."""
+    """Returns the versions of Python, tuneoff and everything that it needs; imports none of it. None: not installed."""
     installed: dict[str, str | None] = {"python": platform.python_version(), "tuneoff": _version("tuneoff")}
     for name in [*_requirements(), *OPTIONAL]:
         installed[name] = _version(name)
@@ -152,7 +153,7 @@ def versions() -> dict[str, str | None]:
 
 
 def trackers() -> dict[str, bool]:
-    """Which trackers can be used: name -> whether what it needs is installed."""
+    """Returns which trackers can be used: name -> whether what it needs is installed."""
     from tuneoff import registry
 
     return {name: not tracker.lacks() for name, tracker in registry.trackers().items()}
@@ -166,7 +167,7 @@ def _version(name: str) -> str | None:
 
 
 def _requirements() -> dict[str, str]:
-    """Required package -> the versions asked for, from tuneoff's own metadata."""
+    """Reads required package -> versions asked for from tuneoff's own metadata."""
     try:
         lines = metadata.requires("tuneoff") or []
     except metadata.PackageNotFoundError:
@@ -180,7 +181,7 @@ def _requirements() -> dict[str, str]:
 
 
 def _torch() -> Report:
-    """What torch sees, asked in a process of its own: here nothing may load it."""
+    """Asks torch in a process of its own what it sees, because this process must not load it."""
     process = subprocess.run(
         [sys.executable, "-c", TORCH_PROBE], capture_output=True, text=True, timeout=TORCH_SECONDS, check=False
     )
@@ -190,7 +191,7 @@ def _torch() -> Report:
 
 
 def _package_index() -> Report:
-    """Whether pip, as it is configured here, gets an answer from its index."""
+    """Checks whether pip, as it is configured here, gets an answer from its index."""
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--timeout", "4", "--retries", "0"]
     try:
         process = subprocess.run(
@@ -204,7 +205,7 @@ def _package_index() -> Report:
 
 
 def _hub() -> Report:
-    """Whether the hub answers, asked once."""
+    """Checks once whether the hub answers."""
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
         return {"ok": False, "endpoint": endpoint, "message": "switched off by HF_HUB_OFFLINE"}
@@ -225,14 +226,14 @@ def _last_line(text: str) -> str:
 
 
 def _cache(name: str, folder: Path) -> Report:
-    """A cache and its size, without what is in it."""
+    """Reports a cache and its size, without its entries."""
     report = asdict(cache.look(name, folder))
     del report["entries"]
     return report
 
 
 def _disk() -> list[Report]:
-    """Free space where results and caches go."""
+    """Reports the free space where results and caches are stored."""
     disks = []
     for name, folder in {"here": Path.cwd(), **cache.cache_folders()}.items():
         existing = next(place for place in (folder, *folder.parents) if place.exists())
@@ -243,7 +244,7 @@ def _disk() -> list[Report]:
 
 
 def missing(report: Report) -> list[Report]:
-    """What is not there: what it is, how to get it, and whether tuneoff can do without."""
+    """Lists what is missing: what it is, how to get it, and whether tuneoff needs it."""
     gaps: list[Report] = []
 
     def lack(what: str, remedy: str, essential: bool = False) -> None:

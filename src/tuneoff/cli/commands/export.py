@@ -1,4 +1,4 @@
-"""`tuneoff export` and `tuneoff predict`: what a trained trial is good for."""
+"""`tuneoff export` and `tuneoff predict`: uses of a trained trial."""
 
 from __future__ import annotations
 
@@ -100,8 +100,8 @@ def predict_command(folder: Path, trial: str, file: Path, out: Path | None, devi
 
 
 def _table(predictions: list[dict[str, Any]], separator: str, every_class: bool = True) -> str:
-    """Rows with a header: index, output, and a written text's tokens or a class's probability; if wanted, one column
-    for the probability of each class."""
+    """Formats rows with a header: index, output, and the number of tokens of a written text or the probability of a
+    class; if wanted, one column for the probability of each class."""
     writes_text = bool(predictions) and "generated_tokens" in predictions[0]
     classes = list(predictions[0]["scores"]) if predictions and every_class and not writes_text else []
     figure = "generated_tokens" if writes_text else "probability"

@@ -1,4 +1,4 @@
-"""A forecast on the command line: how its making goes on, its table, its sums and what will not fit."""
+"""A forecast on the command line: progress while it is made, its table, its totals and the rows that will not fit."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ no_probe_option = click.option(
 
 
 def asking_text(asking: Asking) -> str:
-    """`probing lora (3/9)`, or `counting 9 rows`."""
+    """Describes what is asked: `probing lora (3/9)`, or `counting 9 rows`."""
     if asking.label is None:
         return f"{VERBS[asking.how]} {asking.rows} row{'s' if asking.rows > 1 else ''}"
     return f"{VERBS[asking.how]} {asking.label} ({asking.number}/{asking.rows})"
@@ -46,7 +46,7 @@ def asking_text(asking: Asking) -> str:
 
 @contextmanager
 def progress(console: Console) -> Iterator[Listener]:
-    """A listener that shows which row is being looked into: in place in a terminal, as lines elsewhere."""
+    """Yields a listener that shows which row is being probed or counted: in place in a terminal, as lines elsewhere."""
     if not console.is_terminal:
         yield lambda asking: console.print(asking_text(asking), soft_wrap=True)
         return
@@ -55,7 +55,8 @@ def progress(console: Console) -> Iterator[Listener]:
 
 
 def run_listener(board: Board) -> RunListener:
-    """A listener for a run: a line before rows are probed, and what the whole comes to, which the time left goes by."""
+    """Returns a listener for a run: it prints a line before rows are probed, then the totals, and gives the board the
+    forecast from which the time left is computed."""
     from tuneoff.records.forecast import StudyForecast
 
     def hear(update: Asking | StudyForecast) -> None:
@@ -72,7 +73,7 @@ def run_listener(board: Board) -> RunListener:
 
 
 def run_lines(forecast: StudyForecast) -> list[str]:
-    """What a run will take, in a line, and a line for each row that will not fit."""
+    """Describes what a run will take in one line, and adds a line for each row that will not fit."""
     if forecast.total_seconds is None:
         first = f"forecast: the time is not known, because {forecast.missing['total_seconds']}"
     else:
@@ -92,13 +93,13 @@ def _about(forecast: StudyForecast) -> str:
 
 
 def _counted(forecast: StudyForecast) -> bool:
-    """Whether no row that trains was probed: a floor has no steps to run."""
+    """Tells whether no row that trains was probed; a baseline has no steps to run."""
     rows = [row for row in forecast.rows.values() if row.train_seconds is not None] or list(forecast.rows.values())
     return all(row.how == "counted" for row in rows)
 
 
 def table(forecast: StudyForecast) -> Table:
-    """A line per row: memory, times, what is stored, and whether it fits."""
+    """Returns a table with a line for each row: memory, times, stored size, and whether it fits."""
     from rich.table import Table
 
     from tuneoff.report import units
@@ -127,7 +128,8 @@ def table(forecast: StudyForecast) -> Table:
 
 
 def lines(forecast: StudyForecast) -> list[str]:
-    """What stands below the table: the sums, how all was had, what does not fit, and what is not known."""
+    """Returns the lines below the table: the totals, how they were obtained, what does not fit, and what is not
+    known."""
     return [_sums(forecast), _how(forecast), *fit_lines(forecast), *_missing(forecast)]
 
 
@@ -163,7 +165,7 @@ def _how(forecast: StudyForecast) -> str:
 
 
 def fit_lines(forecast: StudyForecast) -> list[str]:
-    """For every row that does not fit: by how much, and what would make it fit."""
+    """Describes for each row that does not fit by how much, and what would make it fit."""
     return [_unfit(row, forecast.memory_limit_bytes) for row in forecast.unfit]
 
 
@@ -184,7 +186,7 @@ def _unfit(row: RowForecast, limit: int | None) -> str:
 
 
 def _missing(forecast: StudyForecast) -> list[str]:
-    """Why rows were not probed, and which figures are not known, rows with the same reason together."""
+    """Explains why rows were not probed and which figures are not known; rows with the same reason stand together."""
     by_reason: dict[tuple[str, str], list[str]] = {}
     for label, row in forecast.rows.items():
         figures_by_reason: dict[str, list[str]] = {}

@@ -116,7 +116,7 @@ def init_command(
 
 
 def _look(data: Path, columns: dict[str, str | None]) -> Look:
-    """A look at the data; on a terminal the user is asked where it leaves open which column is meant.
+    """Inspects the data; on a terminal, asks the user which column is meant where the data leaves it open.
 
     Raises:
         DataError: as `look`.
@@ -136,12 +136,13 @@ def _look(data: Path, columns: dict[str, str | None]) -> Look:
 
 
 def _is_asked() -> bool:
-    """Whether somebody is there to answer."""
+    """Tells whether a person can answer a question."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def _forecast(path: Path) -> tuple[StudyForecast | None, list[str]]:
-    """What the study will take, counted, and lines that say it; without where it cannot be counted here."""
+    """Forecasts by counting what the study will take, and describes it in lines; None and the reason where it cannot be
+    counted here."""
     from tuneoff.study.study import Study
 
     study = Study(path)
@@ -157,7 +158,7 @@ def _forecast(path: Path) -> tuple[StudyForecast | None, list[str]]:
 
 
 def describe(overview: Look) -> list[str]:
-    """Lines that say what the file holds."""
+    """Describes in lines what the file holds."""
     put_in, answer = ROLES[overview.task]
     roles = "; ".join(f"{role}: column {column}" for role, column in overview.columns.items())
     lines = [
@@ -183,19 +184,19 @@ def _describe_words(role: str, words: tuple[int, int, int]) -> str:
 
 
 def _name(data: Path) -> str:
-    """A study's name from its data file's."""
+    """Makes a study's name from its data file's name."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", data.stem).strip("-._") or "study"
 
 
 def scalar(value: str) -> str:
-    """Text as YAML: plain where that is safe, else quoted."""
+    """Formats text as YAML: plain where that is safe, else quoted."""
     if re.fullmatch(r"[A-Za-z_./][A-Za-z0-9_./-]*", value) and value.lower() not in {"true", "false", "null", "y", "n"}:
         return value if not re.fullmatch(r"(?i)yes|no|on|off|\.(nan|inf)|\.[0-9]+", value) else json.dumps(value)
     return json_text(value)
 
 
 def render(data: Path, overview: Look, model: str) -> str:
-    """The study file's text."""
+    """Writes the text of the study file."""
     head = [
         "# A study: one base model, one task, several methods, one protocol.",
         f"# Written by `tuneoff init` after looking at {json_text(data.name)}:",
@@ -220,7 +221,7 @@ def render(data: Path, overview: Look, model: str) -> str:
 
 
 def _task_options(overview: Look) -> list[str]:
-    """The options without which a study that writes text cannot be read; none for classes."""
+    """Lists the options that a reader of a study that writes text needs; none for classes."""
     if overview.target_words is None:
         return []
     fields = task_named(overview.task).Options.model_fields
@@ -248,8 +249,8 @@ def _protocol(overview: Look) -> list[str]:
 
 
 def _methods(produces: str = "class") -> list[str]:
-    """All methods that suit a task that produces a class or a text, floors first; as comments those that most studies
-    do not begin with, that need an option set, or that may not suit the model."""
+    """Lists all methods that suit a task that produces a class or a text, baselines first. Methods that most studies do
+    not begin with, that need an option, or that may not suit the model are comments."""
     from pydantic import ValidationError
 
     from tuneoff import registry

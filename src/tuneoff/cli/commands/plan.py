@@ -83,7 +83,7 @@ def plan_command(
 
 
 def _size(text: str | None) -> int | None:
-    """Bytes of `--gpu-memory`.
+    """Converts `--gpu-memory` to bytes.
 
     Raises:
         StudyError: if it is no size.
@@ -98,7 +98,7 @@ def _size(text: str | None) -> int | None:
 def as_data(
     study: Study, trials: Sequence[TrialSpec], inspection: Inspection, forecast: StudyForecast | None
 ) -> dict[str, Any]:
-    """The plan as plain data (see `KEYS`)."""
+    """Returns the plan as plain data (see `KEYS`)."""
     from tuneoff import registry
     from tuneoff.planning.plan import task_options
 
@@ -207,7 +207,8 @@ def _short(value: Any) -> str:
 
 
 def _setting(value: Any) -> str:
-    """An option of the task: text in quotes, so that spaces and line breaks in a template are seen."""
+    """Formats an option of the task; text stands in quotes, so that spaces and line breaks in a template are
+    visible."""
     if isinstance(value, list):
         return "[" + ", ".join(map(_setting, value)) + "]"
     return json.dumps(value, ensure_ascii=False)

@@ -20,7 +20,7 @@ _NUMBER = r"\d+(?:\.\d+)?"
 
 
 def refuse_measured(options: Mapping[str, object]) -> None:
-    """Options that only measured results can answer.
+    """Refuses options that only measured results can answer.
 
     Raises:
         StudyError: if one of them was given.
@@ -42,7 +42,7 @@ def recommend_before(
     probe: bool,
     as_json: bool,
 ) -> bool:
-    """Answers for a study, or for the study in a folder; false where no row is the answer.
+    """Answers for a study, or for the study in a folder; returns False where no row is the answer.
 
     Args:
         reference: a recipe's name, a study file, or a study's folder.
@@ -81,7 +81,7 @@ def recommend_before(
 
 
 def read_priors(texts: Iterable[str], labels: Sequence[str]) -> dict[str, Prior]:
-    """Priors as they are given on the command line.
+    """Reads priors as they are given on the command line.
 
     Raises:
         StudyError: if one is not `NAME=LOW..HIGH`, is no interval, or names no row.
@@ -110,12 +110,13 @@ def read_priors(texts: Iterable[str], labels: Sequence[str]) -> dict[str, Prior]
 
 
 def _example_label(label: str, labels: Sequence[str]) -> str:
-    """The row that was meant where there is one of that name, else the last: the first is often a floor."""
+    """Returns the label for an example: the row that was named if it exists, else the last one, because the first is
+    often a baseline."""
     return label if label in labels else labels[-1]
 
 
 def _open(reference: Path, options: _common.StudyOptions) -> Study:
-    """The study of a folder as it is, or that of a file or a recipe with the options applied.
+    """Opens the study of a folder as it is, or that of a file or a recipe with the options applied.
 
     Raises:
         StoreError: if it is a folder without a study.
@@ -139,7 +140,7 @@ def _open(reference: Path, options: _common.StudyOptions) -> Study:
 
 
 def _forecast(study: Study, probe: bool) -> StudyForecast:
-    """That of the study's folder where it tells of every row, else a new one."""
+    """Returns the forecast in the study's folder if it has every row, else makes a new one."""
     from tuneoff.store import StudyStore
     from tuneoff.study.forecast_planner import kept
 
@@ -151,7 +152,7 @@ def _forecast(study: Study, probe: bool) -> StudyForecast:
 
 
 def _notes(study: Study, forecast: StudyForecast) -> list[str]:
-    """Where measured results are, and how the forecast was had."""
+    """Describes where measured results are, and how the forecast was made."""
     notes = []
     if study.folder is not None:
         done = sum(record.status.finished for record in study.records())

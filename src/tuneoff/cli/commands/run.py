@@ -85,7 +85,7 @@ def run_command(
 
 
 def _train(study: Study, out: Path | None, state: State, stream: Stream, probe: bool) -> bool:
-    """Runs what is missing and shows how it goes; false where it was interrupted."""
+    """Runs what is missing and shows the progress; returns False where it was interrupted."""
     from tuneoff.cli.live import view
     from tuneoff.records.events import study_started
 
@@ -121,7 +121,7 @@ def _train(study: Study, out: Path | None, state: State, stream: Stream, probe: 
 
 
 def announcement(study: Study, trials: Sequence[TrialSpec], folder: Path) -> Iterator[str]:
-    """Lines that say what will happen."""
+    """Yields the lines that say what will happen."""
     spec = study.spec
     yield f"study {spec.name}: {spec.model.source}, {spec.task.name} on {spec.task.data.train.source}"
     rows, seeds = _common.count(len(spec.methods), "row"), _common.count(len(spec.protocol.seeds), "seed")

@@ -74,7 +74,7 @@ def watch_command(
 
 
 def looks(follower: Follower, once: bool, wait: bool, interval: float) -> Iterator[Look]:
-    """Looks until the study is over, or once.
+    """Yields looks until the study is over, or one look.
 
     Args:
         follower: looks.
@@ -103,7 +103,7 @@ def looks(follower: Follower, once: bool, wait: bool, interval: float) -> Iterat
 
 
 def take_in(board: Board, look: Look, folder: Path) -> None:
-    """Brings a board up to what a look found."""
+    """Updates a board with what a look found."""
     with board.lock:
         if [trial.id for trial in board.trials] != [trial.id for trial in look.trials]:
             board.plan(look.trials)
@@ -122,7 +122,7 @@ def take_in(board: Board, look: Look, folder: Path) -> None:
 
 
 def standing(look: Look, folder: Path) -> str:
-    """What to say while no trial runs."""
+    """Returns what to say while no trial runs."""
     from tuneoff.cli.live.run_progress import PREPARING
 
     if look.since is not None:
@@ -145,7 +145,7 @@ def _seconds_ago(moment: str | None) -> float:
 
 
 def _show(updates: Iterator[Look], folder: Path, console: Console, interval: float | None) -> Look | None:
-    """The live view, or lines, until the study is over; at last what `--once` shows."""
+    """Shows the live view, or lines, until the study is over; at last what `--once` shows."""
     from tuneoff.cli.live import view
 
     last: Look | None = None
@@ -170,7 +170,7 @@ def _show_once(updates: Iterator[Look], folder: Path, console: Console) -> Look 
 
 
 def _stream(updates: Iterator[Look], folder: Path) -> Look | None:
-    """Events as a run streams them: all since the study's first trial, then what happens."""
+    """Prints events as a run streams them: all since the study's first trial, then what happens now."""
     from tuneoff import report
     from tuneoff.cli.live.stream import Stream
     from tuneoff.records import events

@@ -1,4 +1,4 @@
-"""A study's progress as its folder tells it: what a run would tell, found in the files that it leaves. Writes nothing.
+"""A study's progress, read from the files that a run leaves in the study's folder. Writes nothing.
 
 Files appear and vanish while this looks: trials begin, end, and are set aside to be repeated. What cannot be read at
 the moment is looked at again the next time.
@@ -29,7 +29,7 @@ CLOCK_SECONDS = 0.001
 
 @dataclass(frozen=True)
 class TimedProgress:
-    """What happened, and when (UTC, ISO 8601), where somebody noted it."""
+    """What happened, and when (UTC, ISO 8601); None where no time was noted."""
 
     progress: Progress
     time: str | None
@@ -63,7 +63,7 @@ class Look:
 
     @property
     def is_over(self) -> bool:
-        """Whether every trial of the verdict has ended and no run is on."""
+        """Tells whether every trial of the verdict has ended and no run is on."""
         return self.since is None and not self.missing
 
 
@@ -73,8 +73,8 @@ Mark = tuple[int, float, int]
 
 @dataclass
 class _AttemptState:
-    """What was seen of a trial's present attempt. `events` and `record` are the files' numbers: another attempt has
-    others, because the files of the one before it are kept."""
+    """What was read so far of a trial's present attempt. `events` and `record` are the files' numbers: another attempt
+    has others, because the files of the earlier one are kept."""
 
     began: bool = False
     lost: bool = False
@@ -100,7 +100,7 @@ class Follower:
         self._first = True
 
     def look(self) -> Look | None:
-        """What is new; None while no study is there.
+        """Returns what is new; None while no study is there.
 
         Raises:
             StoreError: for a file of the study that is there and cannot be read.
@@ -133,7 +133,7 @@ class Follower:
         return self.store.study(), self.store.search_ids(), self.store.trial_ids()
 
     def _read_specs(self, ids: list[str]) -> list[TrialSpec]:
-        """The trials' specifications, without those whose folder is not there."""
+        """Reads the trials' specifications; leaves out trials whose folder is not there."""
         for trial_id in ids:
             trial_store = self.store.trial(trial_id)
             if trial_id not in self._specs and (spec := _read_undamaged(trial_store.spec)):
@@ -141,7 +141,7 @@ class Follower:
         return [self._specs[trial_id] for trial_id in ids if trial_id in self._specs]
 
     def _news(self, spec: TrialSpec, since: float | None) -> Iterator[TimedProgress]:
-        """What is new of one trial."""
+        """Yields what is new of one trial."""
         trial_store, state = self.store.trial(spec.id), self._seen.setdefault(spec.id, _AttemptState())
         # Looked for before the events are read: all events of a trial are there when its record is.
         record, events, log = (
@@ -174,7 +174,7 @@ class Follower:
     def _attempt(
         self, trial_store: TrialStore, spec: TrialSpec, state: _AttemptState, last_write: float | None
     ) -> Iterator[TimedProgress]:
-        """That an attempt began, and what it has logged since the last look."""
+        """Yields that an attempt began, and what it has logged since the last look."""
         events = _mark(trial_store.events_path)
         lines, offset = trial_store.events(state.offset)
         if not state.began and last_write is not None:
@@ -186,7 +186,7 @@ class Follower:
             yield TimedProgress(Progress("event", spec, event=line), line.get("time"))
 
     def _lose(self, specs: list[TrialSpec]) -> list[TrialSpec]:
-        """The trials that began and have no record, each once; the next run begins them anew."""
+        """Returns the trials that began and have no record, each once; the next run begins them anew."""
         lost = []
         for spec in specs:
             state = self._seen[spec.id]
@@ -197,7 +197,7 @@ class Follower:
 
 
 def _read_if_there(read: Callable[[], T], is_there: Callable[[], bool]) -> T | None:
-    """What a file holds, or None where it is not there (any more, or yet)."""
+    """Returns what a file holds; None where it is not there (any more, or yet)."""
     try:
         return read()
     except StoreError:
@@ -207,8 +207,8 @@ def _read_if_there(read: Callable[[], T], is_there: Callable[[], bool]) -> T | N
 
 
 def _read_undamaged(read: Callable[[], T | None]) -> T | None:
-    """What a file of one trial holds; None also where it is damaged: the next run repeats the trial, and reports name
-    it."""
+    """Returns what a file of one trial holds; None also where it is damaged: the next run repeats the trial, and
+    reports name it."""
     try:
         return read()
     except CorruptRecord:
@@ -216,7 +216,7 @@ def _read_undamaged(read: Callable[[], T | None]) -> T | None:
 
 
 def _mark(path: Path) -> Mark | None:
-    """None where the file is not there."""
+    """Returns a file's number, time and size; None where the file is not there."""
     try:
         status = path.stat()
     except OSError:
@@ -225,7 +225,7 @@ def _mark(path: Path) -> Mark | None:
 
 
 def _set_aside(state: _AttemptState, record: Mark | None, events: Mark | None) -> bool:
-    """Whether what was seen belongs to an attempt that is no longer there."""
+    """Tells whether the state belongs to an attempt that is no longer there."""
     if state.record is not None:
         return record is None or record[0] != state.record
     if state.events is None:
@@ -234,7 +234,8 @@ def _set_aside(state: _AttemptState, record: Mark | None, events: Mark | None) -
 
 
 def _planned_search(study: StudySpec, searched: list[TrialSpec]) -> list[TrialSpec]:
-    """A trial for each that the search has; only those tried so far where a row's method is not installed here."""
+    """Returns a trial for each that the search has; only those tried so far where a row's method is not installed
+    here."""
     try:
         return outline(study)
     except StudyError:

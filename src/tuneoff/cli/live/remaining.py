@@ -1,5 +1,5 @@
-"""How long a running trial has still to go: by its own pace, phase by phase, and where that tells nothing yet by what
-is expected of a phase."""
+"""How long a running trial has still to go, phase by phase: from its own pace, and where there is none yet from the
+time expected of a phase."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _STAGE = {phase: stage for stage, phases in enumerate(STAGES) for phase in phase
 
 @dataclass
 class Running:
-    """A trial that runs now: when it started, the newest of what it told, and what its phases took so far.
+    """A trial that runs now: when it started, its newest events, and what its phases took so far.
 
     Times are seconds of any one clock.
     """
@@ -40,7 +40,7 @@ class Running:
     """How many validations are over, and their seconds."""
 
     def hear(self, event: dict[str, Any], now: float) -> None:
-        """Takes in one line of the trial's event log, which was written then."""
+        """Updates the figures with one line of the trial's event log, which was written at `now`."""
         kind = event.get("kind")
         if kind == "phase":
             self._spent = self.spent(now)
@@ -59,13 +59,13 @@ class Running:
             self.machine = event
 
     def spent(self, now: float) -> dict[str, float]:
-        """Phase -> seconds so far."""
+        """Returns phase -> seconds so far."""
         if not self.phase:
             return dict(self._spent)
         return {**self._spent, self.phase: self._spent.get(self.phase, 0.0) + now - self._phase_since}
 
     def seconds_left(self, now: float, expected: Mapping[str, float] | None = None) -> float | None:
-        """Time left, or None where nothing tells of it.
+        """Estimates the time left in seconds; None where it cannot be estimated.
 
         Args:
             now: the time.
@@ -94,7 +94,8 @@ class Running:
         return max(0.0, self._trained / float(step) * (float(steps) - float(step)) - elapsed)
 
     def _validation_left(self, spent: float) -> float | None:
-        """By the validations that are over, or the texts that the first one has written."""
+        """Estimates the seconds of the validations to come, from those that are over or from the texts that the first
+        one has written."""
         count = self.step.get("validations")
         if self._validated:
             seconds_each: float | None = self._validating / self._validated
@@ -103,7 +104,7 @@ class Running:
         return None if not count or seconds_each is None else max(0.0, seconds_each * count - spent)
 
     def _writing_seconds(self) -> float | None:
-        """What a split's texts take at the pace so far."""
+        """Estimates how many seconds all texts of a split take at the pace so far."""
         if not self.writing.get("texts"):
             return None
         return float(self.writing["elapsed_seconds"]) / float(self.writing["texts"]) * float(self.writing["of"])

@@ -1,4 +1,5 @@
-"""Where a study stands, as bookkeeping: `run` feeds it with what an executor tells, `watch` from the study's folder."""
+"""The state of a study's progress: `run` updates it with an executor's progress, `watch` with what the study's folder
+holds."""
 
 from __future__ import annotations
 
@@ -44,7 +45,8 @@ class RowSoFar:
 
 
 class Board:
-    """Pure bookkeeping: what it says goes to `say`, one line at a time. Another thread may read it under its `lock`.
+    """Keeps the state of all trials. Each line that it reports goes to `say`. Another thread may read it under its
+    `lock`.
 
     Args:
         trials: all trials of the run, in order.
@@ -88,7 +90,7 @@ class Board:
         self.plan(trials)
 
     def plan(self, trials: Sequence[TrialSpec]) -> None:
-        """Says which trials there are, in order. Those of the verdict that are no longer among them are forgotten."""
+        """Sets which trials there are, in order. Trials of the verdict that are no longer among them are forgotten."""
         with self.lock:
             self.trials = list(trials)
             self._ids: dict[int, str] = {}
@@ -115,26 +117,26 @@ class Board:
 
     @property
     def finished(self) -> int:
-        """Trials that completed, in this run or an earlier one."""
+        """Counts the trials that completed, in this run or an earlier one."""
         return sum(record.status.finished for record in list(self.records.values()))
 
     @property
     def failed(self) -> int:
-        """Trials that ended in any other way."""
+        """Counts the trials that ended in any other way."""
         return len(self.records) - self.finished
 
     @property
     def waiting(self) -> int:
-        """Trials that have not started."""
+        """Counts the trials that have not started."""
         return max(0, len(self.trials) - len(self.records) - len(self.running))
 
     @property
     def machine(self) -> dict[str, Any]:
-        """The newest `machine` event of a trial that runs; empty before the first."""
+        """Returns the newest `machine` event of a trial that runs; empty before the first."""
         return next((running.machine for running in reversed(list(self.running.values())) if running.machine), {})
 
     def update(self, progress: Progress, ago: float = 0.0) -> None:
-        """Takes in what an executor tells, so many seconds after it happened.
+        """Updates the state with an executor's progress, `ago` seconds after it happened.
 
         Never raises for a stream that cannot be written: the run goes on.
         """
@@ -149,7 +151,7 @@ class Board:
             self.say = lambda _: None
 
     def lose(self, trial: TrialSpec) -> None:
-        """A trial that ran no longer does, and left no record: it waits again."""
+        """Marks a trial as waiting again: it ran, runs no longer, and left no record."""
         with self.lock:
             self.running.pop(trial.id, None)
 
@@ -169,8 +171,8 @@ class Board:
             self._end(trial, progress.record, now, earlier=progress.kind == "skipped")
 
     def _find_place(self, trial: TrialSpec) -> None:
-        """Gives a trial its number, that of the next planned one of its kind: what a search chooses is not known
-        before. A search that grows adds trials of which nobody knew."""
+        """Gives a trial its number: that of the next planned trial of its kind, because what a search chooses is not
+        known before. A search that grows adds trials that were not planned."""
         if trial.id in self._position:
             return
         places = self._places.get(_kind(trial))
@@ -213,7 +215,7 @@ class Board:
         return f"{before}about {seconds(remaining)} left" if remaining and (self.waiting or self.running) else ""
 
     def name(self, trial: TrialSpec) -> str:
-        """`[3/18] lora seed 1`, or `[3/18] search lora, rate 0.0004`."""
+        """Returns a trial's name: `[3/18] lora seed 1`, or `[3/18] search lora, rate 0.0004`."""
         self._find_place(trial)
         what = f"{trial.label} seed {trial.seed}"
         if trial.purpose == "search":
@@ -221,8 +223,9 @@ class Board:
         return f"[{self._position[trial.id]}/{len(self.trials)}] {what}"
 
     def describe(self, running: Running) -> dict[str, str]:
-        """What a running trial is doing, in short parts by name: where it is (`phase`, `epoch`) with its times
-        (`spent`, `left`), and its figures (`step`, `loss`, `validation`, `speed`). What is not known is not there."""
+        """Describes what a running trial is doing, in short parts by name: where it is (`phase`, `epoch`) with its
+        times (`spent`, `left`), and its figures (`step`, `loss`, `validation`, `speed`). Parts that are not known are
+        left out."""
         step = running.step
         parts = {"phase": running.phase or "starting"}
         if running.writing:
@@ -255,7 +258,7 @@ class Board:
         return "" if value is None else f"validation {name} {value:.3f}"
 
     def seconds_left(self) -> float | None:
-        """Time left for the whole run; None while there is nothing to go by.
+        """Estimates the time left for the whole run in seconds; None while nothing is known to estimate it from.
 
         A row that has finished before is expected to take as long again. Another is expected to take what the forecast
         says, times what finished rows were off it; without a forecast, as long as the mean of all that train, or while
@@ -290,7 +293,7 @@ class Board:
         return total
 
     def left_of(self, running: Running) -> float | None:
-        """Time left of a running trial; None where nothing tells of it."""
+        """Estimates the time left of a running trial in seconds; None where it cannot be estimated."""
         now = self.clock()
         row_durations = self._durations.get((running.trial.purpose, running.trial.label))
         if not row_durations:
@@ -306,7 +309,7 @@ class Board:
         )
 
     def _forecast_phases(self, trial: TrialSpec) -> dict[str, float]:
-        """Phase -> seconds that the forecast says of a trial; empty where it says nothing."""
+        """Returns phase -> seconds that the forecast has for a trial; empty where it has none."""
         row = self.forecast.rows.get(trial.label) if self.forecast is not None else None
         if row is None:
             return {}
@@ -317,7 +320,7 @@ class Board:
         return {phase: spent * (share if phase == "train" else 1.0) for phase, spent in row.search_seconds.items()}
 
     def _forecast_factor(self) -> float:
-        """How many times as long as the forecast said finished trials took."""
+        """Returns the time that finished trials took, divided by the time that the forecast said."""
         pairs = [
             (self._spent[trial_id], forecast_seconds)
             for trial_id, record in self.records.items()
@@ -328,8 +331,8 @@ class Board:
         )
 
     def rows(self) -> tuple[list[RowSoFar], str, str]:
-        """What is known of each row, in the study's order; and the metrics of its test and validation scores, empty
-        before the first of them."""
+        """Returns what is known of each row, in the study's order; and the metrics of its test and validation scores,
+        empty before the first of them."""
         rows: dict[str, RowSoFar] = {}
         # The verdict has all rows in the study's order; the search goes before it and lacks those without training.
         for trial in sorted(self.trials, key=lambda trial: trial.purpose == "search"):
@@ -365,7 +368,8 @@ def _kind(trial: TrialSpec) -> Kind:
 
 
 def _note_best(row: RowSoFar, record: TrialRecord) -> str:
-    """Keeps a search trial's validation score if it is the row's best; the metric's name, empty without a score."""
+    """Keeps a search trial's validation score if it is the row's best; returns the metric's name, empty without a
+    score."""
     name = selects(record.spec)
     metric = next((m for m in record.metrics if m.split == "validation" and m.name == (name or m.name)), None)
     if metric is None or not record.status.finished:
@@ -376,13 +380,13 @@ def _note_best(row: RowSoFar, record: TrialRecord) -> str:
 
 
 def selects(trial: TrialSpec) -> str:
-    """The validation metric that selects the trial's checkpoint; empty where its task is not installed here."""
+    """Returns the validation metric that selects the trial's checkpoint; empty where its task is not installed here."""
     task = _task(trial)
     return trial.protocol.select_metric or "" if task is None else task.selects(trial.protocol.select_metric)
 
 
 def writes(trial: TrialSpec) -> bool:
-    """Whether the trial's test generates text."""
+    """Tells whether the trial's test generates text."""
     task = _task(trial)
     return task is not None and task.produces == "text"
 
@@ -399,7 +403,7 @@ def _task(trial: TrialSpec) -> type[Task] | None:
 
 
 def outcome(record: TrialRecord, spent: float | None, earlier: bool) -> str:
-    """What became of a trial, in one line."""
+    """Describes in one line how a trial ended."""
     if not record.status.finished:
         cause = record.cause.strip().splitlines()
         return f"{record.status.value} after {seconds(spent)}" + (f": {cause[0]}" if cause else "")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Stream:
-    """Writes from a thread of its own; leaving it waits until all is written.
+    """Writes from a thread of its own; leaving the block waits until all is written.
 
     Args:
         wanted: whether there is a stream at all; otherwise nothing is written.
@@ -56,7 +56,7 @@ class Stream:
             self._lines.put(json_text(event) + "\n")
 
     def hear(self, progress: Progress, time: str | None = None) -> None:
-        """Writes what an executor tells, as of `time` (now where it is not given)."""
+        """Writes an executor's progress as an event with the time `time` (now where it is not given)."""
         from tuneoff.records import events
 
         if progress.kind == "started":

@@ -35,7 +35,7 @@ def show(
     interval: float = PLAIN_INTERVAL_SECONDS,
     state: str = PREPARING,
 ) -> Iterator[Board]:
-    """A board whose `update` is an executor's listener, shown on a console until the block ends.
+    """Yields a board whose `update` is an executor's listener, and shows it on a console until the block ends.
 
     Args:
         trials: all trials, in order.
@@ -78,8 +78,8 @@ def show(
 
 
 def view(board: Board, width: int) -> RenderableType:
-    """The live view for so many columns: how far the study is, what runs, what it takes of the machine, and the best
-    of each row."""
+    """Returns the live view for a width in columns: how far the study is, what runs, what it uses of the machine, and
+    the best score of each row."""
     from rich.console import Group
     from rich.text import Text
 
@@ -100,7 +100,7 @@ def view(board: Board, width: int) -> RenderableType:
 
 
 def _two_lines(name: str, parts: dict[str, str], width: int) -> tuple[str, str]:
-    """What is told of a running trial after its name and on the line below: where it is, and its figures.
+    """Formats the parts of a running trial as the text after its name and the line below: where it is, and its figures.
 
     Parts that have no room are left out, and those for which the first line has none begin the second.
     """
@@ -122,7 +122,7 @@ def _two_lines(name: str, parts: dict[str, str], width: int) -> tuple[str, str]:
 
 
 def _head(board: Board) -> list[RenderableType]:
-    """How many trials are where, and a bar with the time."""
+    """Returns the counts of trials by state, and a bar with the time."""
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text
@@ -142,7 +142,7 @@ def _head(board: Board) -> list[RenderableType]:
 
 
 def _machine(board: Board) -> str:
-    """What the running trial and others use; empty while nobody tells."""
+    """Describes what the running trial and others use; empty where no figures are known."""
     from tuneoff.report import units
 
     usage = board.machine
@@ -162,7 +162,7 @@ def _machine(board: Board) -> str:
 
 
 def _rows(board: Board, width: int) -> list[RenderableType]:
-    """A table of the rows with their scores so far; nothing before the first score."""
+    """Returns a table of the rows with their scores so far; nothing before the first score."""
     from rich.text import Text
 
     from tuneoff.report.fitting import fitted
