@@ -38,7 +38,7 @@ class Child:
         self._owed: int | None = None
 
     def signal(self, number: int) -> None:
-        """Sends a signal, if it still runs; one that has not begun gets it when it does."""
+        """Sends a signal if the process still runs; one that has not begun gets it when it begins."""
         if self.pid is None:
             self._owed = number
         elif self.exit is None:
@@ -46,19 +46,19 @@ class Child:
                 os.kill(self.pid, number)
 
     def stop(self) -> None:
-        """Asks it to end; one that is stopped (SIGSTOP) goes on so far that it hears that."""
+        """Asks the process to end; continues one that is stopped (SIGSTOP), so that it can handle the request."""
         self.signal(signal.SIGTERM)
         if self.pid is not None and hasattr(signal, "SIGCONT"):
             self.signal(signal.SIGCONT)
 
     def began(self, pid: int) -> None:
-        """Notes that its process runs."""
+        """Notes that the child's process runs."""
         self.pid = pid
         if self._owed is not None:
             self.signal(self._owed)
 
     def reply(self) -> dict[str, Any] | None:
-        """What it answered, or None if it died without a word."""
+        """Returns the child's answer; None if it died without one."""
         try:
             answer: dict[str, Any] = json.loads(self.reply_path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -89,7 +89,7 @@ class Children(ABC):
 
     @abstractmethod
     def wait(self, child: Child, seconds: float) -> bool:
-        """Waits at most so long; True once the child has ended.
+        """Waits at most `seconds`; returns True once the child has ended.
 
         Raises:
             ExecutorError: if children cannot be waited for any more.
@@ -100,11 +100,12 @@ class Children(ABC):
         """Ends every child."""
 
     def wake(self) -> None:
-        """Lets a warm parent that is stopped (SIGSTOP) go on."""
+        """Lets a warm parent continue that is stopped (SIGSTOP)."""
         return
 
     def preload(self, modules: list[str]) -> None:
-        """Tells a warm parent what its next children will need; without one there is nobody to tell."""
+        """Sends a warm parent the modules that its next children will need; does nothing where there is no warm
+        parent."""
         return
 
 
@@ -258,7 +259,7 @@ class Spawner(Children):
 
 
 def last_line(path: Path) -> str:
-    """The last line of a log that says anything, or an empty string."""
+    """Returns the last line of a log that is not empty, or an empty string."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError:
@@ -267,7 +268,7 @@ def last_line(path: Path) -> str:
 
 
 def rebuild_error(description: dict[str, Any]) -> TuneoffError:
-    """A child's error as the error it was; one that tuneoff did not raise becomes a `TuneoffError`."""
+    """Rebuilds a child's error with its class; one that tuneoff did not raise becomes a `TuneoffError`."""
     if description["type"] == "StudyError":
         return StudyError([Problem(*problem) for problem in description["problems"]], hint=description["hint"])
     return by_name(description["type"])(description["message"], description["hint"])

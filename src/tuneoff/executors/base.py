@@ -24,7 +24,7 @@ from tuneoff.store import StudyStore
 
 @dataclass(frozen=True)
 class Progress:
-    """What an executor tells while it runs.
+    """What an executor reports while it runs.
 
     Kinds: `started` (a trial's process runs), `event` (a line of the trial's event log: `event` holds it),
     `ended` (the trial has a record: `record` holds it), `skipped` (it had one already; likewise).
@@ -90,7 +90,7 @@ class Executor(ABC):
     def forecast(
         self, trial: TrialSpec, search_trial: TrialSpec | None = None, *, memory_limit_bytes: int | None = None
     ) -> RowForecast:
-        """What a row will take, found out by a few real steps on this machine, in a process of its own.
+        """Forecasts what a row will take by a few real steps on this machine, in a process of its own.
 
         Args:
             trial: one of its trials of the verdict.
@@ -114,7 +114,8 @@ class Executor(ABC):
     def count(
         self, pairs: Sequence[tuple[TrialSpec, TrialSpec | None]], *, memory_limit_bytes: int | None = None
     ) -> list[RowForecast | TuneoffError]:
-        """What rows will take, counted without running anything and so with rough times, in one process for all.
+        """Forecasts what rows will take by counting, without running anything, so times are rough; one process counts
+        all.
 
         Args:
             pairs: of every row what `forecast` takes.
@@ -144,7 +145,7 @@ class Executor(ABC):
             raise ExecutorError(f"the answer to 'count' is none: {error}") from None
 
     def skip(self, trial: TrialSpec, record: TrialRecord, listener: Listener) -> None:
-        """Tells that a trial need not run: it has its record already."""
+        """Reports that a trial need not run: it has its record already."""
         listener(Progress("skipped", trial, record=record))
 
     @abstractmethod

@@ -42,7 +42,7 @@ ENVIRONMENT = {
 
 
 class LocalExecutor(Executor):
-    """Runs trials one at a time: two at once on the same cores would spoil each other's timings.
+    """Runs trials one at a time: two at once on the same cores would distort each other's timings.
 
     Args:
         device: auto, cpu or cuda.
@@ -56,7 +56,7 @@ class LocalExecutor(Executor):
 
     @property
     def children(self) -> Children:
-        """The starter of processes, made when first needed."""
+        """Returns the object that starts processes; makes it when it is first needed."""
         if self._children is None:
             extra = {"CUDA_VISIBLE_DEVICES": ""} if self.device == "cpu" else {}
             self._children = (WarmParent if self.warm else Spawner)({**ENVIRONMENT, **extra})
@@ -163,7 +163,8 @@ class LocalExecutor(Executor):
         return self._seal(trial_store, trial, child, ended_by, limit, kills)
 
     def _seal(self, trial_store: TrialStore, trial: TrialSpec, child: Child, *ending: Any) -> TrialRecord:
-        """The record that the trial's process sealed; where there is none, one that says how it ended."""
+        """Returns the record that the trial's process wrote; where there is none, writes one that says how the process
+        ended."""
         record = trial_store.record()
         if record is None:
             trial_store.discard_scratch()
@@ -178,7 +179,8 @@ class LocalExecutor(Executor):
         return offset
 
     def _stop(self, child: Child, is_interrupted: Callable[[], bool] = lambda: False) -> None:
-        """Asks a child to stop, and ends it if it does not, or at once if the user asks `again`."""
+        """Asks a child to stop, and kills it if it does not; at once if the user interrupts again
+        (`is_interrupted`)."""
         self.children.wake()
         child.stop()
         limit = time.monotonic() + (GRACE_SECONDS if child.pid is not None else 0.0)
@@ -201,7 +203,7 @@ class LocalExecutor(Executor):
         limit: float | None,
         kills: int | None,
     ) -> TrialRecord:
-        """The record of a trial whose process sealed none."""
+        """Makes the record of a trial whose process wrote none."""
         reply = child.reply()
         error = (reply or {}).get("error")
         status: Status
@@ -227,7 +229,8 @@ class LocalExecutor(Executor):
 
 @contextmanager
 def _noted_interrupts() -> Iterator[Callable[[], bool]]:
-    """While open, what would interrupt is noted and nothing is torn in the middle; gives whether it came."""
+    """Notes interrupts until the block ends instead of raising them, so that nothing stops halfway; yields a function
+    that tells whether one came."""
     interrupted = False
 
     def note(*_: Any) -> None:
@@ -257,12 +260,12 @@ def _ending(child: Child) -> str:
 
 
 def _ran_out_of_memory(child: Child, kills: int | None, log_lines: Sequence[str]) -> str:
-    """How a process that left no answer ran out of memory; empty where nothing tells that it did.
+    """Returns how a process that left no answer ran out of memory; empty where nothing shows that it did.
 
     Args:
         child: the process.
         kills: what `_out_of_memory_kills` was before it.
-        said: the last lines of its log. Libraries that cannot raise an error say it there and abort.
+        log_lines: the last lines of its log. Libraries that cannot raise an error say it there and abort.
     """
     if child.exit == -signal.SIGKILL and (_out_of_memory_kills() or 0) > (kills or 0):
         return "the kernel killed the process: the machine ran out of memory"
@@ -272,7 +275,7 @@ def _ran_out_of_memory(child: Child, kills: int | None, log_lines: Sequence[str]
 
 
 def _out_of_memory_kills() -> int | None:
-    """How many processes the kernel has killed for want of memory since boot, where it says so."""
+    """Counts the processes that the kernel has killed since boot because memory ran out; None where it does not say."""
     try:
         for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
             if line.startswith("oom_kill "):

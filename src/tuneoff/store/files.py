@@ -34,18 +34,18 @@ _HALF_WRITTEN = re.compile(r"\..+\.[a-z0-9_]{8}")
 
 
 def is_half_written(path: Path) -> bool:
-    """Whether a file is what `write_atomically` leaves when its process is killed."""
+    """Tells whether a file is what `write_atomically` leaves when its process is killed."""
     return _HALF_WRITTEN.fullmatch(path.name) is not None
 
 
 def sweep(folder: Path) -> None:
-    """Removes from a folder what killed processes left half written."""
+    """Removes from a folder the files that killed processes left half written."""
     for path in filter(is_half_written, folder.glob(".*")):
         path.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, data: str | bytes, *, make_folder: bool = True) -> None:
-    """Writes a file so that it is there whole, on disk, or not at all.
+    """Writes a file so that it is on disk either whole or not at all.
 
     Args:
         path: the file.
@@ -84,7 +84,7 @@ def write_atomically(path: Path, data: str | bytes, *, make_folder: bool = True)
 
 
 def checksum(path: Path) -> str:
-    """SHA-256 (hex) of a file of a study.
+    """Computes the SHA-256 (hex) of a file of a study.
 
     Raises:
         CorruptRecord: if it is missing or cannot be read.
@@ -96,7 +96,7 @@ def checksum(path: Path) -> str:
 
 
 def refuse_overwriting(out: Path, read: Iterable[Path]) -> None:
-    """Lets only pass what would replace nothing that is read.
+    """Refuses to write over anything that is read.
 
     Args:
         out: what is to be written.
@@ -113,14 +113,15 @@ def refuse_overwriting(out: Path, read: Iterable[Path]) -> None:
 
 
 def give_usual_modes(folder: Path) -> None:
-    """Gives a folder and all in it the modes that new files have here; those of libraries may be private."""
+    """Gives a folder and all files in it the modes that new files have here; files written by libraries may be
+    private."""
     folder.chmod(0o777 & ~_UMASK)
     for path in folder.rglob("*"):
         path.chmod((0o777 if path.is_dir() else 0o666) & ~_UMASK)
 
 
 def read_json(path: Path) -> Any:
-    """What a file of JSON holds.
+    """Reads a file of JSON.
 
     Raises:
         CorruptRecord: if it is missing or cannot be read.
@@ -136,13 +137,13 @@ def read_json(path: Path) -> Any:
 
 
 def check_version(path: Path, what: str, version: Any, supported: int) -> None:
-    """Lets pass only what this version of tuneoff can read.
+    """Refuses a document that this version of tuneoff cannot read.
 
     Args:
         path: the document, or the folder that it describes.
         what: whose version it is, e.g. `record`.
-        found: the version that it names.
-        known: the version that is read here.
+        version: the version that it names.
+        supported: the version that is read here.
 
     Raises:
         StoreError: if the two differ.
@@ -155,7 +156,7 @@ def check_version(path: Path, what: str, version: Any, supported: int) -> None:
 
 
 def validated(kind: type[Model], body: Any, path: Path, what: str) -> Model:
-    """What a document holds, once it is known to be that.
+    """Returns a document's content as a checked model.
 
     Raises:
         CorruptRecord: if it is not `what`, e.g. `a record`.

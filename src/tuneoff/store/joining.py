@@ -11,7 +11,8 @@ from tuneoff.search.space import spaces
 
 
 def refuse_other(root: Path, before: StudySpec, study: StudySpec) -> None:
-    """Results of different questions are never mixed, and a search stays equal for all rows.
+    """Refuses a study that may not share a folder with the earlier one: results of different questions are never mixed,
+    and a search stays equal for all rows.
 
     Raises:
         StoreError: if the study asks something else, or would search some rows longer than others.
@@ -32,7 +33,7 @@ def refuse_other(root: Path, before: StudySpec, study: StudySpec) -> None:
 
 
 def joined(before: StudySpec, study: StudySpec) -> StudySpec:
-    """A study with the rows and seeds of an earlier one besides its own."""
+    """Returns a study with the rows and seeds of an earlier one added to its own."""
     seeds = tuple(sorted({*before.protocol.seeds, *study.protocol.seeds}))
     return study.model_copy(
         update={

@@ -1,4 +1,4 @@
-"""The lock of a study's folder: held while a run writes there, and looked at without holding it."""
+"""The lock of a study's folder: held while a run writes there; others can see whether it is held without holding it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _identity(folder: Path) -> tuple[int, int] | None:
 
 @contextmanager
 def _registered(path: Path) -> Iterator[None]:
-    """While open, `refuse_lost` knows the folder of this lock again."""
+    """Registers the folder of this lock until the block ends, so that `refuse_lost` recognises it."""
     if (identity := _identity(path.parent)) is not None:
         _HELD[path.absolute()] = identity
     handle = None
@@ -62,7 +62,7 @@ def _registered(path: Path) -> Iterator[None]:
 
 @contextmanager
 def hold(path: Path) -> Iterator[None]:
-    """Holds the lock; its file's time then says since when.
+    """Holds the lock; the time of its file then says since when.
 
     Folders that were made for the lock and hold nothing else at the end are taken away again.
 
@@ -99,7 +99,7 @@ def hold(path: Path) -> Iterator[None]:
 if sys.platform == "win32":
 
     def is_held(path: Path) -> bool:
-        """Whether a run holds the lock now."""
+        """Tells whether a run holds the lock now."""
         if not path.exists():
             return False
         try:
@@ -112,7 +112,7 @@ else:
     import fcntl
 
     def is_held(path: Path) -> bool:
-        """Whether a run holds the lock now, here or on another machine that shares the folder. Writes nothing."""
+        """Tells whether a run holds the lock now, here or on another machine that shares the folder. Writes nothing."""
         try:
             handle = os.open(path, os.O_RDONLY | NON_BLOCKING)
         except OSError:

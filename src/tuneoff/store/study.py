@@ -37,17 +37,17 @@ class StudyStore:
 
     @property
     def trackers(self) -> StudyTrackers:
-        """What is kept of the study's trackers."""
+        """Returns what is stored of the study's trackers."""
         return StudyTrackers(self.root)
 
     @property
     def is_there(self) -> bool:
-        """Whether the folder holds a study."""
+        """Tells whether the folder holds a study."""
         return self._manifest_path.is_file()
 
     @classmethod
     def open(cls, root: Path | str) -> StudyStore:
-        """A folder that holds a study.
+        """Opens a folder that holds a study.
 
         Raises:
             StoreError: if it does not.
@@ -61,7 +61,7 @@ class StudyStore:
         return store
 
     def _of_that_name(self) -> list[Path]:
-        """Folders in `runs` of the recipe or study file that was named in a folder's place."""
+        """Returns the folders in `runs` of the recipe or study file that was named instead of a folder."""
         name, runs = self.root.stem.removesuffix(".study"), Path("runs")
         if self.root.parent != Path() or not runs.is_dir():
             return []
@@ -107,7 +107,7 @@ class StudyStore:
         return store
 
     def set_aside_damage(self) -> None:
-        """Sets a damaged study.json aside; `create` then makes it anew, and finds the trials in their folders."""
+        """Renames a damaged study.json; `create` then makes it anew, and finds the trials in their folders."""
         if self.is_there:
             try:
                 self.study()
@@ -115,7 +115,7 @@ class StudyStore:
                 os.replace(self._manifest_path, self._damaged_path)
 
     def _recovered(self, trials: list[TrialSpec]) -> list[str]:
-        """Ids of trials in this folder, besides these, that answer the same question."""
+        """Returns the ids of trials in this folder, besides these, that answer the same question."""
 
         def question(spec: TrialSpec) -> tuple[Any, ...]:
             return spec.purpose, spec.model, spec.task, spec.protocol.model_copy(update={"seeds": ()})
@@ -129,8 +129,8 @@ class StudyStore:
         return recovered
 
     def _merged(self, study: StudySpec, trials: list[TrialSpec]) -> list[str]:
-        """Ids of the trials so far and then of those asked for now, so that of one row and seed the last is what was
-        asked for last; without those of a configuration that the search chose no more."""
+        """Returns the ids of the trials so far, then of those asked for now, so that of one row and seed the last is
+        what was asked for last. Leaves out trials of a configuration that the search no longer chooses."""
         verdict = {trial.id: trial for trial in trials if trial.purpose == "verdict"}
         if study.protocol.search is None:
             return [*(trial_id for trial_id in self.trial_ids() if trial_id not in verdict), *verdict]
@@ -152,7 +152,7 @@ class StudyStore:
         return [*merged, *verdict]
 
     def check(self, study: StudySpec) -> None:
-        """Whether a study may be kept here; changes nothing.
+        """Checks whether a study may be kept here; changes nothing.
 
         Raises:
             StoreError: if the folder holds another question, or something else.
@@ -163,7 +163,8 @@ class StudyStore:
             raise StoreError(f"{self.root} is not empty and not a study", hint="Name another folder with --out.")
 
     def _is_begun(self) -> bool:
-        """Whether the folder is empty or holds what a run leaves that is killed before it has written study.json."""
+        """Tells whether the folder is empty or holds only what a run leaves that is killed before it has written
+        study.json."""
         items = [item for item in self.root.iterdir() if item.name not in {"lock", "trials"}]
         trial_files = [item for item in self.root.glob("trials/*/*") if item.name != "trial.json"]
         return all(map(is_half_written, (*items, *trial_files)))
@@ -178,13 +179,14 @@ class StudyStore:
 
     @property
     def relatives(self) -> list[StudyStore]:
-        """Studies in folders beside this one whose names differ in the last part alone, as those `run` makes do."""
+        """Returns the studies in folders beside this one whose names differ only in the last part, as those that `run`
+        makes do."""
         stem = self.root.name.rpartition("-")[0]
         beside = sorted(self.root.parent.glob(f"{stem}-??????")) if stem else []
         return [store for folder in beside if folder != self.root and (store := StudyStore(folder)).is_there]
 
     def adopt(self, study: StudySpec, trials: list[TrialSpec], relatives: Iterable[StudyStore]) -> None:
-        """Takes over what relatives have finished of these trials: a trial of the same id is the same trial.
+        """Takes over the results that relatives have of these trials: a trial of the same id is the same trial.
 
         Raises:
             StoreError: if this folder cannot be written.
@@ -202,7 +204,7 @@ class StudyStore:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Held while a run writes to this folder. What an earlier one left half written goes.
+        """Holds the folder's lock while a run writes to it. Removes files that an earlier run left half written.
 
         Raises:
             StoreError: if another run holds it.
@@ -212,7 +214,8 @@ class StudyStore:
             yield
 
     def running_since(self) -> float | None:
-        """When the run that writes to this folder now began, in seconds since 1970; None where there is none."""
+        """Returns when the run that writes to this folder now began, in seconds since 1970; None where there is
+        none."""
         if not lock.is_held(self._lock_path):
             return None
         with suppress(FileNotFoundError):
@@ -232,35 +235,35 @@ class StudyStore:
         return self.root / "study.json.damaged"
 
     def study(self) -> StudySpec:
-        """The study as it was last run, with the rows and seeds of earlier runs."""
+        """Returns the study as it was last run, with the rows and seeds of earlier runs."""
         return validated(StudySpec, self._manifest()["study"], self._manifest_path, "a study")
 
     def origin(self) -> Path | None:
-        """The folder that the study was last run from: its relative paths are meant from there. None where that is not
-        known, or is not there any more (the study was copied elsewhere)."""
+        """Returns the folder that the study was last run from, which its relative paths start from. None where it is
+        not known, or is no longer there (the study was copied elsewhere)."""
         relative = self._manifest().get("origin")
         folder = (self.root.resolve() / relative).resolve() if isinstance(relative, str) else None
         return folder if folder is not None and folder.is_dir() else None
 
     def trial_ids(self) -> list[str]:
-        """The ids of the study's trials, in order; those of its search are apart."""
+        """Returns the ids of the study's trials, in order, without those of its search."""
         return list(self._manifest()["trials"])
 
     def search_ids(self) -> list[str]:
-        """The ids of the trials of the study's search, in the order in which they were tried."""
+        """Returns the ids of the trials of the study's search, in the order in which they were tried."""
         return list(self._manifest().get("search_trials", ()))
 
     def write_search(self, found: dict[str, Any]) -> None:
-        """Keeps what the search tried, found and chose, for whoever opens the folder; nothing here reads it back."""
+        """Writes what the search tried, found and chose, for whoever opens the folder; no code reads it back."""
         text = json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False)
         write_atomically(self.root / "search.json", text, make_folder=False)
 
     def write_forecast(self, forecast: StudyForecast) -> None:
-        """Keeps what the study is expected to take."""
+        """Writes what the study is expected to take."""
         write_atomically(self.root / "forecast.json", forecast.model_dump_json(indent=1), make_folder=False)
 
     def forecast(self) -> StudyForecast | None:
-        """What the study was expected to take, as described in docs/plan.md; None where no forecast was made.
+        """Returns what the study was expected to take, as described in docs/plan.md; None where no forecast was made.
 
         Raises:
             StoreError: if another version of tuneoff made it.
@@ -287,11 +290,11 @@ class StudyStore:
         return body
 
     def trial(self, trial_id: str) -> TrialStore:
-        """One trial's folder, whether it is there yet or not."""
+        """Returns one trial's folder, whether it exists yet or not."""
         return TrialStore(self.root / "trials" / trial_id)
 
     def find_trial(self, reference: str) -> TrialStore:
-        """A trial by its id or by the beginning of one.
+        """Finds a trial by its id or by the beginning of one.
 
         Raises:
             StoreError: if none or several begin so.
@@ -307,7 +310,7 @@ class StudyStore:
         return self.trial(matches[0])
 
     def records(self) -> list[TrialRecord]:
-        """The records there are, in the study's order; not those of its search.
+        """Returns the records that exist, in the study's order, without those of its search.
 
         A trial of which something is damaged is left out, with a warning (`warnings`) that names it.
         """

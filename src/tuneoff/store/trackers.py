@@ -26,27 +26,28 @@ class StudyTrackers:
         self._path = root / "trackers.json"
 
     def folder(self, name: str) -> Path:
-        """Where a tracker keeps its own files."""
+        """Returns where a tracker keeps its own files."""
         return self._root / "trackers" / name
 
     def write(self, key: str, found: Mapping[str, Mapping[str, Any]]) -> None:
-        """Keeps what became of the trackers of a run, beside those of earlier runs; docs/trackers.md says what."""
+        """Writes what became of the trackers of a run, beside those of earlier runs; docs/trackers.md describes it."""
         body = {"trackers_version": 1, "key": key, "trackers": {**self._read().get("trackers", {}), **found}}
         write_atomically(self._path, json.dumps(body, indent=1, ensure_ascii=False), make_folder=False)
 
     def followed(self) -> tuple[str, dict[str, dict[str, int]]]:
-        """A word that names this folder wherever it lies, and tracker -> trial -> the attempt that it followed."""
+        """Returns a key that names this folder wherever it is copied, and tracker -> trial -> the attempt that it
+        followed."""
         body = self._read()
         trials = {name: dict(entry["trials"]) for name, entry in body.get("trackers", {}).items()}
         return body.get("key") or uuid4().hex, trials
 
     def findings(self) -> tuple[Finding, ...]:
-        """A finding for each tracker that was given up in the last run that it was asked to follow."""
+        """Returns a finding for each tracker that was given up in the last run that it was asked to follow."""
         trackers = self._read().get("trackers", {})
         return tuple(given_up(name, entry["reason"]) for name, entry in trackers.items() if entry["reason"])
 
     def _read(self) -> dict[str, Any]:
-        """What is known of trackers. Bookkeeping of theirs that is damaged is lost, never the study."""
+        """Reads what is known of trackers. If the file is damaged, only this is lost, never the study."""
         with suppress(StoreError):
             body = read_json(self._path)
             if isinstance(body, dict):
@@ -55,6 +56,6 @@ class StudyTrackers:
 
 
 def given_up(name: str, reason: str) -> Finding:
-    """The finding that a tracker was given up."""
+    """Returns the finding that a tracker was given up."""
     message = f"the tracker {name} was given up: {reason}; what was measured does not depend on it"
     return Finding(name="tracker_failed", message=message)

@@ -24,7 +24,7 @@ from tuneoff.store.trackers import given_up
 
 
 def _link(source: str | Path, target: str | Path) -> None:
-    """Gives a file a second name; a copy where the file system has none."""
+    """Gives a file a second name (a hard link); copies it where the file system has no links."""
     try:
         os.link(source, target)
     except OSError:
@@ -58,14 +58,14 @@ class TrialStore:
         return self.folder / "record.json"
 
     def write_spec(self, spec: TrialSpec) -> None:
-        """Keeps what is to be run, in the place of what was kept before."""
+        """Writes what is to be run, in place of what was there before."""
         with suppress(CorruptRecord):
             if self.spec() == spec:
                 return
         write_atomically(self.spec_path, spec.model_dump_json(indent=1))
 
     def spec(self) -> TrialSpec:
-        """What is to be run, or was.
+        """Reads what is to be run, or was.
 
         Raises:
             CorruptRecord: if it is missing, or not what the folder's name was made of.
@@ -75,14 +75,14 @@ class TrialStore:
         return spec
 
     def _check_identity(self, spec: TrialSpec, path: Path) -> None:
-        """Refuses what belongs to another trial, and what was changed after the trial got its id."""
+        """Refuses the specification of another trial, and one that was changed after the trial got its id."""
         if spec.id != self.folder.name:
             raise CorruptRecord(f"{path} belongs to another trial, {spec.id}", hint=DAMAGED)
         if spec.fingerprints is not None and trial_id(spec) != spec.id:
             raise CorruptRecord(f"{path} was changed: what it asks for is not what {spec.id} was made of", hint=DAMAGED)
 
     def begin_attempt(self, *, again: bool = False) -> None:
-        """Moves what an unfinished attempt left out of the way, keeping it.
+        """Moves the files of an unfinished attempt to `attempts/`, where they are kept.
 
         Args:
             again: that of a finished one too, weights included, so that the trial is to be run once more.
@@ -112,7 +112,7 @@ class TrialStore:
             raise StoreError(f"cannot set aside the earlier attempt in {self.folder}: {error.strerror}") from error
 
     def discard_scratch(self) -> None:
-        """Removes what a process that is gone was in the middle of writing."""
+        """Removes what a process that has ended was still writing."""
         for item in self.folder.glob(".*"):
             if item.is_dir():
                 shutil.rmtree(item, ignore_errors=True)
@@ -120,7 +120,7 @@ class TrialStore:
                 item.unlink(missing_ok=True)
 
     def write_record(self, record: TrialRecord) -> None:
-        """Seals the trial's result.
+        """Writes the trial's result with its checksum; it never changes afterwards.
 
         Raises:
             RecordExists: if the trial has a record already.
@@ -132,7 +132,7 @@ class TrialStore:
         write_atomically(self.record_path, json.dumps(sealed, indent=1, ensure_ascii=False), make_folder=False)
 
     def record(self) -> TrialRecord | None:
-        """The trial's result, or None where there is none yet.
+        """Reads the trial's result; None where there is none yet.
 
         Raises:
             CorruptRecord: if it was changed or damaged since it was written, or belongs to another trial.
@@ -153,7 +153,7 @@ class TrialStore:
         return record
 
     def verify(self, record: TrialRecord, *, weights: bool = True) -> None:
-        """Checks what the record speaks for: what was asked for, and the files that were kept.
+        """Checks what the record refers to: the trial's specification, and the files that were kept.
 
         Args:
             record: this trial's.
@@ -177,7 +177,7 @@ class TrialStore:
             raise CorruptRecord(f"{path} does not match the checksum in its record", hint=DAMAGED)
 
     def damage(self) -> str:
-        """What is wrong with the trial's result or a file that it speaks for; empty where nothing is."""
+        """Describes what is damaged of the trial's result or a file that it refers to; empty where nothing is."""
         try:
             record = self.record()
             if record is not None:
@@ -187,22 +187,24 @@ class TrialStore:
         return ""
 
     def intact_record(self) -> TrialRecord | None:
-        """The trial's result; None also where it, or a file that it speaks for, is damaged and must be made again."""
+        """Returns the trial's result; None also where it, or a file that it refers to, is damaged and must be made
+        again."""
         return None if self.damage() else self.record()
 
     def finished_record(self) -> TrialRecord | None:
-        """The trial's result where it is finished and whole, so that the trial need not be run; else None."""
+        """Returns the trial's result where it is finished and undamaged, so that the trial need not be run; else
+        None."""
         record = self.intact_record()
         return record if record is not None and record.status.finished else None
 
     def weight_checksums(self) -> dict[str, str]:
-        """The files of the trained weights, by their paths in `weights/`, with their SHA-256."""
+        """Returns the files of the trained weights, by their paths in `weights/`, with their SHA-256."""
         files = (path for path in sorted(self.weights.rglob("*")) if path.is_file())
         return {path.relative_to(self.weights).as_posix(): checksum(path) for path in files}
 
     def adopt(self, other: TrialStore) -> None:
         """Takes over a finished trial of another folder, the same one by its id. Files are linked, so that weights take
-        no room twice; where they cannot be, they are copied.
+        no space twice; where they cannot be linked, they are copied.
 
         Raises:
             RecordExists: if this one is finished.
@@ -222,7 +224,7 @@ class TrialStore:
             raise StoreError(f"cannot take over {other.folder}: {error.strerror or error}") from error
 
     def write_predictions(self, split: str, predictions: Iterable[Prediction]) -> PredictionsInfo:
-        """Keeps one line per example; returns what the record says of the file."""
+        """Writes one line per example; returns what the record says of the file."""
         lines = [prediction.model_dump_json() for prediction in predictions]
         data = "".join(f"{line}\n" for line in lines).encode()
         name = f"predictions-{split}.jsonl"
@@ -230,7 +232,7 @@ class TrialStore:
         return PredictionsInfo(file=name, sha256=hashlib.sha256(data).hexdigest(), rows=len(lines))
 
     def predictions(self, split: str = "test") -> list[Prediction] | None:
-        """A split's predictions in row order, or None where none were kept.
+        """Reads a split's predictions in row order; None where none were kept.
 
         Raises:
             CorruptRecord: if the file does not match the checksum in the record.
@@ -239,7 +241,7 @@ class TrialStore:
         return None if rows is None else [Prediction.model_validate(row) for row in rows]
 
     def prediction_rows(self, split: str = "test") -> list[dict[str, Any]] | None:
-        """The same as plain data, which a report of many trials reads several times faster.
+        """Reads the same as plain data, which is several times faster for a report of many trials.
 
         Raises:
             CorruptRecord: likewise.
@@ -256,8 +258,8 @@ class TrialStore:
         return rows
 
     def append_event(self, event: Event) -> None:
-        """Adds one progress line with the time, in one piece: threads may write at once. Progress that cannot be
-        written is lost, never the trial."""
+        """Appends one progress line with the time in a single write, because threads may write at once. Progress that
+        cannot be written is lost, never the trial."""
         line = json.dumps({**event, "time": utc()}) + "\n"
         with suppress(OSError):
             handle = os.open(self.events_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | NON_BLOCKING, 0o666)
@@ -267,7 +269,7 @@ class TrialStore:
                 os.close(handle)
 
     def events(self, offset: int = 0) -> tuple[list[Event], int]:
-        """Whole lines from a byte offset on, and the offset after them."""
+        """Returns the whole lines from a byte offset on, and the offset after them."""
         try:
             with open_file(self.events_path) as file:
                 file.seek(offset)
@@ -285,27 +287,27 @@ class TrialStore:
 
     @property
     def attempts(self) -> int:
-        """How many earlier attempts did not come to their end."""
+        """Counts the earlier attempts that did not finish."""
         return sum(item.name.isdigit() for item in (self.folder / "attempts").glob("*"))
 
     def write_tracker_failures(self, failures: Mapping[str, str]) -> None:
-        """Leaves word of trackers that were given up, name -> why, for the record. A word that cannot be written is
-        lost, never the trial."""
+        """Writes which trackers were given up, name -> why, for the record. If this cannot be written it is lost, never
+        the trial."""
         with suppress(StoreError):
             write_atomically(self.folder / "trackers.json", json.dumps(failures), make_folder=False)
 
     def tracker_findings(self) -> tuple[Finding, ...]:
-        """A finding for each tracker that was given up before this trial ended."""
+        """Returns a finding for each tracker that was given up before this trial ended."""
         with suppress(StoreError):
             return tuple(given_up(*item) for item in read_json(self.folder / "trackers.json").items())
         return ()
 
     def rank_log(self, rank: int) -> Path:
-        """What one process of a trial on several devices printed."""
+        """Returns the file of what one process of a trial on several devices printed."""
         return self.folder / f"log-rank-{rank}.txt" if rank else self.log_path
 
     def log_tail(self, lines: int = 12, rank: int = 0) -> tuple[str, ...]:
-        """The last lines the trial's process printed, or that one of its ranks."""
+        """Returns the last lines that the trial's process printed, or that one of its ranks printed."""
         path = self.rank_log(rank)
         try:
             with open_file(path) as file:
