@@ -6,7 +6,8 @@ import sys
 
 
 def main() -> int:
-    """Runs the command line; returns its exit status. An interrupt while it is still being loaded is one, too."""
+    """Runs the command line and returns its exit status. Handles an interrupt even while the command is still being
+    imported."""
     try:
         from tuneoff.cli.main import main as run
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""Checksums of what lies on the disk, computed from the bytes themselves and remembered within one process alone.
+"""Checksums of files, computed from the bytes themselves and remembered within one process alone.
 
 A note on the disk that says "size and time are as they were when this was checked" would trust exactly what a careless
 copy, a failing disk or a hand that means ill leaves alone.
@@ -21,7 +21,8 @@ _DIGESTS: dict[tuple[int, ...], str] = {}
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 (hex) of a file's bytes, read once per process as long as the system has seen no write to it.
+    """Computes the SHA-256 (hex) of a file's bytes; reads it once per process as long as the system has seen no write
+    to it.
 
     The time of the last change of any kind (`ctime`) is part of how a file is known again. Unlike the time stamp that
     a user may set, it cannot be put back.

@@ -26,22 +26,22 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?%?")
 
 
 def visible(text: str) -> str:
-    """Text for a terminal: hidden characters are shown as Python's escapes; tabs and line ends stay."""
+    """Makes text safe for a terminal: hidden characters become Python's escapes; tabs and line ends stay."""
     return _HIDDEN.sub(lambda match: ascii(match[0])[1:-1], str(text))
 
 
 def one_line(text: str) -> str:
-    """Visible text on one line, so that it cannot break a list, a table or a message."""
+    """Puts visible text on one line, so that it cannot break a list, a table or a message."""
     return visible(" ".join(str(text).split()))
 
 
 def markdown(text: str) -> str:
-    """Text on one line of a Markdown page, shown as it stands: nothing in it marks up, links, or ends a cell."""
+    """Escapes text for one line of a Markdown page: nothing in it marks up, links, or ends a cell."""
     return _NUMBERED.sub(r"\1\\\2", _MARKS.sub(r"\\\g<0>", one_line(text)))
 
 
 def code(text: str) -> str:
-    """Text as code on a line of a Markdown page; not for tables, where a bar would end the cell."""
+    """Formats text as code on a line of a Markdown page; not for tables, where a bar would end the cell."""
     shown = one_line(text)
     fence = "`" * (1 + max(map(len, re.findall("`+", shown)), default=0))
     pad = " " if shown.startswith("`") or shown.endswith("`") or not shown else ""
@@ -49,14 +49,15 @@ def code(text: str) -> str:
 
 
 def fenced(lines: Iterable[str], language: str) -> str:
-    """Lines as a block of code of a Markdown page, which nothing in them ends."""
+    """Formats lines as a block of code of a Markdown page, which nothing in them ends."""
     shown = [visible(line) for line in lines]
     fence = "`" * max(3, 1 + max((len(run) for line in shown for run in re.findall("`+", line)), default=0))
     return "\n".join([f"{fence}{language}", *shown, fence])
 
 
 def csv_cell(value: Any) -> Any:
-    """A cell of a table that spreadsheets open: text that they would take for a formula gets an apostrophe before it.
+    """Escapes a cell of a table that spreadsheets open: text that they would read as a formula gets an apostrophe
+    before it.
 
     What is no text, and text that is a number, stays as it is.
     """
@@ -66,7 +67,7 @@ def csv_cell(value: Any) -> Any:
 
 
 def csv_table(rows: Iterable[Iterable[Any]], separator: str = ",") -> str:
-    """Rows of cells, the heading first, as CSV; None is an empty cell."""
+    """Formats rows of cells, the heading first, as CSV; None is an empty cell."""
     text = io.StringIO()
     writer = csv.writer(text, delimiter=separator, lineterminator="\n")
     writer.writerows([csv_cell(value) for value in row] for row in rows)
@@ -74,12 +75,12 @@ def csv_table(rows: Iterable[Iterable[Any]], separator: str = ",") -> str:
 
 
 def json_text(value: Any, indent: int | None = None) -> str:
-    """Plain data as JSON that a terminal shows and does not obey; numbers that are not finite are refused."""
+    """Formats plain data as JSON that a terminal shows and does not obey; refuses numbers that are not finite."""
     text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
     # Hidden characters stand in JSON's strings alone, which have an escape for each.
     return _HIDDEN.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def chart_text(text: str) -> str:
-    """Text in a chart, on one line; without dollars that would begin a formula."""
+    """Puts text for a chart on one line; escapes dollars, which would begin a formula."""
     return one_line(text).replace("$", r"\$")

@@ -144,14 +144,15 @@ class Cancelled(TrialError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`" (did you mean 'lora'?)"` for the known word that is meant, or an empty string."""
+    """Returns `" (did you mean 'lora'?)"` for the known word that is meant, or an empty string."""
     suggestion = nearest(word, known)
     return "" if suggestion is None else f" (did you mean {suggestion!r}?)"
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that is meant: what it is called here, the same misspelt, or the same with parts left out or cut
-    short. None where no word is near enough: pointing elsewhere would be worse than pointing nowhere."""
+    """Returns the known word that is meant: the name used here for a word of other tools, the same word misspelt, or
+    the same with parts left out or cut short. None where no word is near enough: a wrong suggestion would be worse than
+    none."""
     names = {_plain(name): name for name in known}
     typed = _plain(word)
     matches = [name for name in (typed, *HERE.get(typed, ())) if name in names]
@@ -175,13 +176,13 @@ def _plain(name: str) -> str:
 
 
 def _undoubled(word: str) -> str:
-    """A word with every doubled letter once."""
+    """Writes every doubled letter of a word once."""
     return re.sub(r"(.)\1", r"\1", word)
 
 
 def _parts_begin(shorter: str, longer: str, min_length: int) -> bool:
-    """Whether each part of a name has so many letters at least and begins one of the other's, in order: `max_len` and
-    `max_length`, `epochs` and `num_epochs`."""
+    """Tells whether each part of a name has at least `min_length` letters and begins one of the other's parts, in
+    order: `max_len` and `max_length`, `epochs` and `num_epochs`."""
     parts = iter(longer.split("_"))
     return all(
         len(part) >= min_length and any(other.startswith(part) for other in parts) for part in shorter.split("_")
@@ -189,7 +190,7 @@ def _parts_begin(shorter: str, longer: str, min_length: int) -> bool:
 
 
 def by_name(name: str) -> type[TuneoffError]:
-    """The error class called `name`, or `TuneoffError`; used to rebuild a child process's error."""
+    """Returns the error class called `name`, or `TuneoffError`; used to rebuild a child process's error."""
     pending: list[type[TuneoffError]] = [TuneoffError]
     while pending:
         kind = pending.pop()

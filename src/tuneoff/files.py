@@ -1,4 +1,4 @@
-"""Tells files from what only looks like one: opening a named pipe waits for ever, a device may never end."""
+"""Opens only regular files: opening a named pipe waits for ever, and a device may never end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NON_BLOCKING = getattr(os, "O_NONBLOCK", 0)
 
 
 def open_file(path: Path) -> BufferedReader:
-    """Opens a file for reading bytes, and nothing but a file.
+    """Opens a file for reading bytes; refuses everything else, such as pipes and devices.
 
     Raises:
         OSError: if it cannot be opened, or is no file.
@@ -35,7 +35,7 @@ def open_file(path: Path) -> BufferedReader:
 
 
 def read_text(path: Path) -> str:
-    """Reads a file of UTF-8 text, and nothing but a file.
+    """Reads a file of UTF-8 text; refuses everything else, such as pipes and devices.
 
     Raises:
         OSError: if it cannot be opened, or is no file.

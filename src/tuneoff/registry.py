@@ -36,11 +36,11 @@ class Family(Protocol):
     summary: str
 
     def variants(self) -> list[str]:
-        """Names of the plug-ins, in small letters; empty where they cannot be told without importing much."""
+        """Returns the plug-ins' names in lower case; empty where they cannot be listed without importing much."""
         ...
 
     def get(self, variant: str) -> Any:
-        """The plug-in of that name, however it is spelled in small and capital letters."""
+        """Returns the plug-in of that name, in whatever mix of lower and upper case it is spelled."""
         ...
 
 
@@ -92,14 +92,14 @@ class Registry(Mapping[str, P], Generic[P]):
         return self._loaded[name]
 
     def families(self) -> dict[str, Family]:
-        """name -> family; imports their files."""
+        """Returns name -> family; imports their files."""
         for name in sorted({*self._modules("family"), *self._entry_points("family")}):
             if name not in self._families:
                 self._families[name] = self._import(name, "family")
         return dict(self._families)
 
     def why_unknown(self, name: str) -> str:
-        """One sentence for a name that is not in the registry, with the nearest that is and all there are."""
+        """Explains in one sentence a name that is not in the registry, with the nearest that is and all there are."""
         family, _, variant = name.partition(":")
         if family in self.families():
             variants = self.families()[family].variants()
@@ -110,7 +110,7 @@ class Registry(Mapping[str, P], Generic[P]):
         return f"unknown {self.noun} {name!r}{did_you_mean(name, self)}; known: {', '.join(names)}"
 
     def _has_variant(self, family: str, variant: str) -> bool:
-        """Whether there is such a variant, or may be: a family may not know all without importing much."""
+        """Tells whether there is such a variant, or may be: a family may not know all without importing much."""
         if family not in self.families() or not variant:
             return False
         variants = self.families()[family].variants()
@@ -144,23 +144,23 @@ class Registry(Mapping[str, P], Generic[P]):
 
 @cache
 def methods() -> Registry[type[Method[Any]]]:
-    """All fine-tuning methods, by name."""
+    """Returns all fine-tuning methods, by name."""
     return Registry("methods", "method")
 
 
 @cache
 def tasks() -> Registry[type[Task]]:
-    """All tasks, by name."""
+    """Returns all tasks, by name."""
     return Registry("tasks", "task")
 
 
 @cache
 def sources() -> Registry[type[Source]]:
-    """All kinds of source, by name."""
+    """Returns all kinds of source, by name."""
     return Registry("sources", "source")
 
 
 @cache
 def trackers() -> Registry[type[Tracker]]:
-    """All trackers, by name, whether what they need is installed or not."""
+    """Returns all trackers, by name, whether what they need is installed or not."""
     return Registry("trackers", "tracker")

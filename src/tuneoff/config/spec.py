@@ -354,7 +354,7 @@ class MethodSpec(Frozen):
     @field_validator("method")
     @classmethod
     def _one_spelling(cls, method: str) -> str:
-        """`peft:VERA` is `peft:vera`: one method, one trial."""
+        """Spells variants in small letters: `peft:VERA` is `peft:vera`, one method and one trial."""
         family, colon, variant = method.partition(":")
         return f"{family}:{variant.lower()}" if colon else method
 

@@ -48,7 +48,7 @@ _UNREADABLE = re.compile(r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\U0010ffff]")
 
 
 def recipe_names() -> list[str]:
-    """Names of the recipes that ship with the package."""
+    """Lists the names of the recipes that come with the package."""
     return sorted(entry.name[:-5] for entry in RECIPES.iterdir() if entry.name.endswith(".yaml"))
 
 
@@ -118,7 +118,7 @@ def _read(reference: str) -> tuple[str, str]:
 
 
 def _is_json_object(path: Path) -> bool:
-    """Whether a file is one object of JSON, which may be a study; rows are a list, or several objects."""
+    """Tells whether a file is one JSON object, which may be a study; rows are a list, or several objects."""
     if path.suffix.lower() != ".json":
         return False
     with suppress(OSError, ValueError, RecursionError):
@@ -127,7 +127,7 @@ def _is_json_object(path: Path) -> bool:
 
 
 def override(raw: dict[str, Any], overrides: Iterable[str] | Mapping[str, Any]) -> dict[str, Any]:
-    """Plain study data with `dotted.key=value` texts (values read as YAML) or dotted keys laid over it.
+    """Returns plain study data with `dotted.key=value` texts (values read as YAML) or dotted keys applied to it.
 
     Raises:
         StudyError: for a text that is not of that form, or a key below a plain value.
@@ -215,7 +215,8 @@ def _in_order(problems: list[Problem]) -> list[Problem]:
 
 
 def _sound_parts(raw: Mapping[str, Any]) -> tuple[TaskSpec | None, dict[str, MethodSpec]]:
-    """The task and the rows of a study that is wrong elsewhere, so that their own problems are told too."""
+    """Returns the task and the rows of a study that has errors elsewhere, so that their own problems are reported
+    too."""
     task: TaskSpec | None = None
     if isinstance(raw.get("task"), Mapping):
         # Stands in for data that is missing or wrong, which is a problem of its own.
@@ -231,7 +232,7 @@ def _sound_parts(raw: Mapping[str, Any]) -> tuple[TaskSpec | None, dict[str, Met
 
 
 def _plugin_problems(task: TaskSpec | None, methods: Mapping[str, MethodSpec], lines: Lines) -> list[Problem]:
-    """What the task and the methods named have to say about their own keys."""
+    """Returns the problems that the task and the methods find in their own keys."""
     problems: list[Problem] = []
     if task is not None and task.name in registry.tasks():
         problems += _options_problems(
@@ -253,13 +254,14 @@ def _plugin_problems(task: TaskSpec | None, methods: Mapping[str, MethodSpec], l
 
 
 def _tracker_problems(study: StudySpec, lines: Lines) -> list[Problem]:
-    """Trackers that there are not; whether they are installed is asked when the study is run."""
+    """Returns a problem for each tracker that does not exist; whether it is installed is checked when the study is
+    run."""
     unknown = [name for name in study.trackers if name not in registry.trackers()]
     return [_problem("trackers", registry.trackers().why_unknown(name), lines) for name in unknown]
 
 
 def _metric_problems(study: StudySpec, lines: Lines) -> list[Problem]:
-    """Whether the task has the metric that selects the checkpoint."""
+    """Checks whether the task has the metric that selects the checkpoint."""
     name = study.protocol.select_metric
     if name is None or study.task.name not in registry.tasks():
         return []
@@ -271,7 +273,7 @@ def _metric_problems(study: StudySpec, lines: Lines) -> list[Problem]:
 
 
 def _search_problems(study: StudySpec, lines: Lines) -> list[Problem]:
-    """Whether what is to be searched can be, and is not said otherwise elsewhere."""
+    """Checks whether each option to search can be searched, and is not set to one value elsewhere."""
     problems: list[Problem] = []
     searched = [label for label, row in study.methods.items() if set(row.search) - {LEARNING_RATE}]
     if study.protocol.search is not None and study.protocol.learning_rate is not None and not searched:
@@ -303,7 +305,7 @@ def _search_problems(study: StudySpec, lines: Lines) -> list[Problem]:
 def _candidate_problems(
     model: type[BaseModel], row: MethodSpec, where: str, lines: Lines, extra: tuple[str, ...]
 ) -> list[Problem]:
-    """What the method has to say about each value that is to be tried."""
+    """Returns the problems that the method finds in each value to be tried."""
     problems: list[Problem] = []
     for name, candidates in row.search.items():
         place = f"{where}.{name}"
@@ -328,14 +330,14 @@ def _candidate_problems(
 
 
 def _plain_options(row: MethodSpec, model: type[BaseModel]) -> dict[str, Any]:
-    """The row's options, with a first value for each that is searched and required."""
+    """Returns the row's options, with a first value for each that is searched and required."""
     required = {name for name, field in model.model_fields.items() if field.is_required()}
     stand_ins = {name: _values(candidates)[0][1] for name, candidates in row.search.items() if name in required}
     return {**stand_ins, **row.options}
 
 
 def _values(candidates: Candidates) -> list[tuple[str, Any]]:
-    """Where each value stands below `search`, and the value; of a range both ends."""
+    """Returns where each value stands below `search`, and the value; of a range both ends."""
     if candidates.choices is not None:
         return [(str(index), choice) for index, choice in enumerate(candidates.choices)]
     return [("low", candidates.low), ("high", candidates.high)]
@@ -372,7 +374,7 @@ def _problems(
 
 
 def _problem(where: str, message: str, lines: Lines) -> Problem:
-    """Finds the line of `where`, or of the nearest enclosing key."""
+    """Returns a problem with the line of `where`, or of the nearest enclosing key."""
     steps = where.split(".")
     if steps[0] == "methods" and steps[2:3] == ["search"] and ".".join(steps[:3]) not in lines:
         # The candidates of an option stand below the option's name.
@@ -408,7 +410,7 @@ def narrow(
     seeds: int | None = None,
     random_weights: bool = False,
 ) -> StudySpec:
-    """The same study with fewer (or other) methods, another number of seeds, or random weights.
+    """Returns the same study with fewer (or other) methods, another number of seeds, or random weights.
 
     `methods` names rows of the study by label; a method that the study has no row for is added with its
     defaults.

@@ -19,7 +19,7 @@ from tuneoff.search.space import Values
 
 
 def content_hash(content: Any) -> str:
-    """SHA-256 (hex) of plain data, independent of key order."""
+    """Computes the SHA-256 (hex) of plain data, independent of key order."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     # Half a surrogate pair, which only a damaged file holds, is content like any other here.
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
@@ -28,7 +28,7 @@ def content_hash(content: Any) -> str:
 def plan(
     study: StudySpec, fingerprints: Mapping[str, str] | None = None, chosen: Mapping[str, Values] | None = None
 ) -> list[TrialSpec]:
-    """The trials of a study's verdict in the order in which they run: every method at every seed, seeds first.
+    """Returns the trials of a study's verdict in the order in which they run: every method at every seed, seeds first.
 
     At the first seed the rows stand in the study's order. At each further one the row that stood first goes last, so
     that no row always runs first, on a cool machine, or always last.
@@ -67,15 +67,16 @@ def search_trial(
     fingerprints: Mapping[str, str] | None = None,
     steps: int | None = None,
 ) -> TrialSpec:
-    """The trial that tries a suggestion for one row, on the share of data and steps that the search gives to all; with
-    at most so many `steps`, where it is pruned."""
+    """Returns the trial that tries a suggestion for one row, on the share of data and steps that the search gives to
+    all; with at most `steps` steps, where it is pruned."""
     assert study.protocol.search is not None
     protocol = search_protocol(study, steps)
     return _trial(study, label, values, protocol, study.protocol.search.seed, fingerprints, "search")
 
 
 def search_protocol(study: StudySpec, steps: int | None = None) -> Protocol:
-    """The protocol of a search's trials: the study's own with the share of data and steps that the search gives."""
+    """Returns the protocol of a search's trials: the study's own with the share of data and steps that the search
+    gives."""
     assert study.protocol.search is not None
     limits = study.protocol.search.model_dump(include={"train_rows", "epochs", "max_steps"}, exclude_none=True)
     if steps is not None:
@@ -118,7 +119,7 @@ def _trial(
 
 
 def trial_id(trial: TrialSpec) -> str:
-    """The id that a trial's content gives it: `ROW-sSEED-HASH`, of a search `ROW-search-sSEED-HASH`."""
+    """Makes the id of a trial from its content: `ROW-sSEED-HASH`, of a search `ROW-search-sSEED-HASH`."""
     content = {
         "version": SPEC_VERSION,
         "model": trial.model.model_dump(mode="json"),
@@ -139,7 +140,7 @@ def trial_id(trial: TrialSpec) -> str:
 
 
 def _refuse_twins(study: StudySpec) -> None:
-    """Two rows that are the same method, configured and searched alike, would be the same row twice."""
+    """Refuses two rows that are the same method, configured and searched alike: they would be the same row twice."""
     problems: list[Problem] = []
     labels_by_content: dict[str, str] = {}
     spaces = search.spaces(study)
@@ -158,8 +159,8 @@ def _refuse_twins(study: StudySpec) -> None:
 
 
 def devices_of(study: StudySpec, row: MethodSpec) -> tuple[int, bool]:
-    """On how many devices a row's trials run, and whether its weights are spread over them. What uses no model runs on
-    one, and what is not trained is not spread."""
+    """Returns on how many devices a row's trials run, and whether its weights are sharded over them. A row that uses no
+    model runs on one device, and one that does not train is not sharded."""
     method = registry.methods()[row.method]
     if not method.uses_model:
         return 1, False
@@ -168,17 +169,18 @@ def devices_of(study: StudySpec, row: MethodSpec) -> tuple[int, bool]:
 
 
 def _spread(devices: int, shard: bool) -> dict[str, Any]:
-    """Devices as part of what a trial is: one device is no part, so that ids are what they were."""
+    """Returns devices as part of a trial's content: one device adds nothing, so that ids stay as they were."""
     return {**({"devices": devices} if devices > 1 else {}), **({"shard": True} if shard else {})}
 
 
 def _without_later_keys(protocol: dict[str, Any]) -> dict[str, Any]:
-    """A protocol without what came later and stands at its default: ids and folders are what they were."""
+    """Returns a protocol without keys that were added later and have their default, so that ids and folders stay as
+    they were."""
     return {key: value for key, value in protocol.items() if (key, value) != ("gradient_checkpointing", False)}
 
 
 def _refuse_devices(study: StudySpec) -> None:
-    """Weights are spread over two devices or more, and only where the method leaves the model's modules alone."""
+    """Refuses weights sharded over fewer than two devices, or with a method that changes the model's modules."""
     problems = []
     for label, row in study.methods.items():
         devices, shard = devices_of(study, row)
@@ -193,7 +195,7 @@ def _refuse_devices(study: StudySpec) -> None:
 
 
 def _configuration(study: StudySpec, row: MethodSpec, values: Values) -> tuple[dict[str, Any], float | None]:
-    """The row's options, defaults filled in, and its learning rate, null for a method that does not train.
+    """Returns the row's options, defaults filled in, and its learning rate, None for a method that does not train.
 
     What the search suggests comes before the protocol's one rate for all, that before the row's own rate, and that
     before the method's default.
@@ -212,7 +214,7 @@ def _slug(label: str) -> str:
 
 
 def task_options(study: StudySpec) -> dict[str, Any]:
-    """The task's options with defaults filled in."""
+    """Returns the task's options with defaults filled in."""
     task = registry.tasks()[study.task.name]
     options: dict[str, Any] = task.Options.model_validate(study.task.options).model_dump(mode="json")
     if options["missing"] == "refuse":
@@ -222,8 +224,8 @@ def task_options(study: StudySpec) -> dict[str, Any]:
 
 
 def question(study: StudySpec) -> dict[str, Any]:
-    """What a study asks apart from which methods, how many seeds and how many search trials: studies with equal
-    questions may share a folder and a table."""
+    """Returns what a study asks, apart from which methods, how many seeds and how many search trials. Studies with
+    equal questions may share a folder and a table."""
     protocol = study.protocol.model_dump(mode="json", exclude={"seeds": True, "search": {"trials"}})
     protocol = _without_later_keys(protocol)
     if study.protocol.search is None:
@@ -240,13 +242,13 @@ def question(study: StudySpec) -> dict[str, Any]:
 
 
 def selection(study: StudySpec) -> list[Any]:
-    """The rows and seeds, in which studies of one question may differ."""
+    """Returns the rows and seeds, in which studies of one question may differ."""
     rows = {label: row.model_dump(mode="json", exclude_defaults=True) for label, row in study.methods.items()}
     return [rows, sorted(study.protocol.seeds)]
 
 
 def difference(before: StudySpec, after: StudySpec) -> str:
-    """The first few keys in which two studies' questions differ, in words."""
+    """Describes the first few keys in which two studies' questions differ."""
     old, new = _flat(question(before)), _flat(question(after))
     keys = [key for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key)]
     changes = [f"{key}: {old.get(key)} there, {new.get(key)} here" for key in keys[:3]]

@@ -189,7 +189,8 @@ class _Builder:
         return {**merged, **entries}
 
     def _merged(self, node: yaml.Node, path: str, place: str, depth: int) -> dict[Any, Any]:
-        """Returns what stands below a merge key (`<<`): a mapping, or a list of them of which the first wins."""
+        """Returns what stands below a merge key (`<<`): a mapping, or several merged into one, of which the first has
+        priority."""
         parts = node.value if isinstance(node, yaml.SequenceNode) else [node]
         if not all(isinstance(part, yaml.MappingNode) for part in parts):
             self._refuse(node, place, "what stands here is merged into its mapping, so it must be a mapping")

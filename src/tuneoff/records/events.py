@@ -1,4 +1,4 @@
-"""What a run tells while it runs: the schema of its events. Pure; docs/events.md describes every key.
+"""The events of a run: their schema, and functions that make them. Pure; docs/events.md describes every key.
 
 A trial logs lines with a `kind` (`LOGGED`). `tuneoff run --json` and `tuneoff watch --json` print these, and what
 becomes of trials and study, as lines with an `event`. The functions make the lines; the models say what they hold.
@@ -189,13 +189,13 @@ LOGGED = frozenset({"phase", "step", "validation", "writing", "machine", "findin
 
 
 def utc(at: datetime | float | None = None) -> str:
-    """A moment (now, where none is given; a number is seconds since 1970) as events write it."""
+    """Formats a moment as events write it; now where none is given. A number is seconds since 1970."""
     moment = at if isinstance(at, datetime) else datetime.now(UTC) if at is None else datetime.fromtimestamp(at, UTC)
     return moment.isoformat(timespec="milliseconds")
 
 
 def study_started(study: StudySpec, folder: str, searched: int, verdict: int, time: str | None = None) -> Event:
-    """The line with which a stream begins.
+    """Returns the first line of a stream.
 
     Args:
         study: what is run.
@@ -218,14 +218,14 @@ def study_started(study: StudySpec, folder: str, searched: int, verdict: int, ti
 
 
 def trial_started(trial: TrialSpec, time: str | None = None) -> Event:
-    """A trial's process runs, since `time` (now where it is not given)."""
+    """Returns the event that a trial's process runs since `time` (now where it is not given)."""
     keys = ("label", "method", "seed", "purpose", "learning_rate", "options")
     values = trial.model_dump(mode="json", include=set(keys))
     return {"event": "trial_started", "time": time or utc(), "trial": trial.id, **{key: values[key] for key in keys}}
 
 
 def logged(trial: TrialSpec, line: Event, time: str | None = None) -> Event | None:
-    """A line of a trial's event log as an event; None for a line of a kind that is not known.
+    """Converts a line of a trial's event log to an event; None for a line of a kind that is not known.
 
     Args:
         trial: the trial.
@@ -239,7 +239,7 @@ def logged(trial: TrialSpec, line: Event, time: str | None = None) -> Event | No
 
 
 def trial_ended(record: TrialRecord, earlier: bool, time: str | None = None) -> Event:
-    """A trial has its record, since `time` (now where it is not given)."""
+    """Returns the event that a trial has its record since `time` (now where it is not given)."""
     spec = record.spec
     costs = Costs(
         train_seconds=record.timing.train_seconds,
@@ -269,12 +269,12 @@ def trial_ended(record: TrialRecord, earlier: bool, time: str | None = None) -> 
 def study_ended(
     outcome: Outcome, report: dict[str, Any] | None = None, error: str | None = None, time: str | None = None
 ) -> Event:
-    """The line with which a stream ends."""
+    """Returns the last line of a stream."""
     return {"event": "study_ended", "time": time or utc(), "outcome": outcome, "error": error, "report": report}
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no infinity and no NaN."""
+    """Replaces numbers that are not finite by None, because JSON has no infinity and no NaN."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

@@ -120,11 +120,12 @@ class RowForecast(Frozen):
 
     @property
     def trial_seconds(self) -> float | None:
-        """A whole trial of the verdict; None where its phases are not known."""
+        """Returns the seconds of a whole trial of the verdict; None where its phases are not known."""
         return sum(self.seconds.values()) if self.seconds else None
 
     def search_trial_seconds(self, share: float = 1.0) -> float:
-        """A trial of the search that takes this share of the steps; 0 where the row is not searched."""
+        """Returns the seconds of a trial of the search that takes this share of the steps; 0 where the row is not
+        searched."""
         return sum(self.search_seconds.values()) - (1 - share) * self.search_seconds.get("train", 0.0)
 
 
@@ -140,17 +141,17 @@ class StudyForecast(Frozen):
 
     @property
     def forecast_seconds(self) -> float:
-        """What making it took."""
+        """Returns the seconds that it took to make this forecast."""
         return sum(row.forecast_seconds for row in self.rows.values())
 
     @property
     def unfit(self) -> list[RowForecast]:
-        """The rows that do not fit into the memory there is."""
+        """Returns the rows that do not fit into the available memory."""
         return [row for row in self.rows.values() if row.fits is False]
 
 
 def corrected(row: RowForecast, counted: RowForecast, probed: RowForecast) -> RowForecast:
-    """A counted row, corrected by what counting another one missed.
+    """Corrects a row that was counted by the error of counting in another row, which was probed too.
 
     Machine, model and data are the same for both: each phase is taken to be off by the same factor (a very short one
     by as many seconds), and what the process holds besides its tensors by as many bytes.
@@ -235,7 +236,7 @@ def study_forecast(
 
 
 def _kept_bytes(row: RowForecast, weights: bool) -> int | None:
-    """Bytes that a trial of the verdict leaves; None where a part of them is not known."""
+    """Returns the bytes that a trial of the verdict keeps; None where a part of them is not known."""
     if row.predictions_bytes is None or (weights and row.stored_bytes is None):
         return None
     return row.predictions_bytes + ((row.stored_bytes or 0) if weights else 0)
@@ -244,7 +245,7 @@ def _kept_bytes(row: RowForecast, weights: bool) -> int | None:
 def predictions_size(
     targets: Iterable[str], labels: Sequence[str] = (), sources: Iterable[str] = (), metrics: int = 0
 ) -> int:
-    """Bytes of the predictions that a trial will keep of a split, before there are any.
+    """Computes in advance how many bytes the predictions take that a trial keeps of a split.
 
     A line holds index, target and output, with a score for each class or the task's values for a text. An output is
     taken to be as long as its target.

@@ -29,7 +29,7 @@ class Status(StrEnum):
 
     @property
     def finished(self) -> bool:
-        """True when the trial has a result that a re-run keeps (a re-run repeats all others)."""
+        """Tells whether the trial has a result that a re-run keeps (a re-run repeats all others)."""
         return self is Status.COMPLETED
 
 
@@ -263,7 +263,7 @@ class Environment(Frozen):
 
     @property
     def hardware(self) -> tuple[str, int, str]:
-        """What must be equal for timings to be comparable."""
+        """Returns what must be equal for timings to be comparable."""
         return (self.processor, self.cores, self.device_name)
 
 
@@ -319,13 +319,14 @@ class TrialRecord(Frozen):
 
     @property
     def contents(self) -> dict[str, str]:
-        """What the trial loaded, as far as known: split -> fingerprint of its rows, `model` -> its hub commit."""
+        """Returns what the trial loaded, as far as known: split -> fingerprint of its rows, `model` -> its hub
+        commit."""
         rows = {name: split.fingerprint for name, split in self.data.splits.items()} if self.data else {}
         commit = self.model.commit if self.model else None
         return rows if commit is None else {**rows, "model": commit}
 
     def metric(self, name: str, split: str = "test") -> float | None:
-        """The value of a metric, or None where it was not measured."""
+        """Returns the value of a metric, or None where it was not measured."""
         for metric in self.metrics:
             if metric.name == name and metric.split == split:
                 return metric.value
@@ -333,7 +334,8 @@ class TrialRecord(Frozen):
 
 
 def upgraded(body: dict[str, Any]) -> dict[str, Any]:
-    """A record as plain data in the form of this version; what its own version did not keep is null, with the reason.
+    """Returns a record as plain data in the form of this version; what its own version did not keep is null, with the
+    reason.
 
     A version that is not known is left as it is.
     """
