@@ -36,7 +36,7 @@ class Axis:
     training: bool = False
 
     def of(self, record: TrialRecord) -> float | None:
-        """The figure of one trial; None where it was not measured."""
+        """Returns the figure of one trial; None where it was not measured."""
         if self.figure == "trainable_parameters":
             return float(record.parameters.trainable.total) if record.parameters else None
         return next(cost for cost in COSTS if cost.name == self.figure).of(record)
@@ -58,7 +58,7 @@ is an axis besides, with its metric's direction."""
 
 
 def axis_named(name: str) -> Axis | None:
-    """The cost of that name; None for `quality`.
+    """Returns the cost of that name; None for `quality`.
 
     Raises:
         StudyError: if there is no such axis.

@@ -46,7 +46,7 @@ class StandIn:
 
 
 def scored(row: Row, metric: Metric, predictions: Predictions) -> dict[int, Scored]:
-    """A row's completed trials that have the metric, by seed."""
+    """Returns a row's completed trials that have the metric, by seed."""
     scores = row.scores(metric.name)
     return {
         record.spec.seed: Scored(scores[record.spec.seed], predictions.read(record))
@@ -56,8 +56,11 @@ def scored(row: Row, metric: Metric, predictions: Predictions) -> dict[int, Scor
 
 
 def stand_in(results: Results, predictions: Predictions, metric: Metric, floor: Row | None) -> StandIn | None:
-    """The floor where there is one. Else chance: the most frequent class, of texts and other fractions a score of 0; of
-    a metric without such a bound the worst completed trial. None where nothing is completed."""
+    """Returns what diverged seeds count as on a metric; None where no trial is completed.
+
+    That is the floor where there is one. Else it is chance: the most frequent class, or for texts and other fractions a
+    score of 0. For a metric without such a bound it is the worst completed trial.
+    """
     if floor is not None:
         return StandIn(floor.label, scored(floor, metric, predictions))
     frequent = predictions.always_most_frequent()

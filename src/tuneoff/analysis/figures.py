@@ -22,7 +22,7 @@ class Cost:
     place: str
 
     def of(self, record: TrialRecord) -> float | None:
-        """The figure, or None where it was not measured."""
+        """Returns the figure, or None where it was not measured."""
         if self.place == TRAIN_LOSS:
             return train_loss(record)
         node: Any = record
@@ -67,12 +67,12 @@ METRIC_NAMES = {
 
 
 def metric_name(key: str) -> str:
-    """A metric's name for people: `ROUGE-L` for `rouge_l`, `exact match` for `exact_match`."""
+    """Returns a metric's name for people: `ROUGE-L` for `rouge_l`, `exact match` for `exact_match`."""
     return METRIC_NAMES.get(key, key.replace("_", " "))
 
 
 def train_loss(record: TrialRecord) -> float | None:
-    """Mean training loss (nats) over the whole training, from the learning curve; None without one."""
+    """Computes the mean training loss (nats) over the whole training, from the learning curve; None without one."""
     total, before = 0.0, 0
     for point in record.curve:
         total += point.train_loss * (point.step - before)
@@ -81,7 +81,7 @@ def train_loss(record: TrialRecord) -> float | None:
 
 
 def why_missing(record: TrialRecord, place: str) -> str:
-    """The record's reason for a null figure: under its own name, an enclosing one, or its last part."""
+    """Returns the record's reason for a null figure: under its own name, an enclosing one, or its last part."""
     parts = place.split(".")
     names = [".".join(parts[:count]) for count in range(len(parts), 0, -1)]
     for name in (*names, parts[-1]):

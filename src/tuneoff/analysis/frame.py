@@ -25,7 +25,7 @@ class TrialsFrame(pd.DataFrame):
         return pd.DataFrame
 
     def short(self, metrics: list[str]) -> pd.DataFrame:
-        """The columns that are printed: what each trial is, these metrics, and the costs, in readable units."""
+        """Returns the columns that are printed: what each trial is, these metrics, and the costs, in readable units."""
         plain = pd.DataFrame(self)
         frame = plain[[name for name in ("label", "seed", "status", *metrics) if name in plain]].copy()
         for name in metrics:

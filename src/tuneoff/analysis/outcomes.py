@@ -38,13 +38,14 @@ UNWEIGHED = (TOO_LARGE, DIFFERENT_EXAMPLES, ALL_DIVERGED)
 
 
 def over_seeds(values: Iterable[float]) -> Estimate | None:
-    """Mean, spread and t-interval of a cost or side figure, one value per trial; None where there is none."""
+    """Estimates the mean, spread and t-interval of a cost or side figure, one value per trial; None where there is
+    none."""
     numbers = [float(value) for value in values]
     return estimate(Sample.from_scores("", range(len(numbers)), numbers)) if numbers else None
 
 
 def within_range(raw: Estimate, metric: str) -> Estimate:
-    """Cuts a symmetric interval at values that the metric cannot take, which costs it no coverage."""
+    """Cuts a symmetric interval at values that the metric cannot take; its coverage stays the same."""
     if metric not in RANGES or raw.interval is None:
         return raw
     low, high = RANGES[metric]
@@ -97,14 +98,15 @@ class Outcomes:
         self._usual = fingerprints.most_common(1)[0][0] if fingerprints else None
 
     def figure(self, row: Row, metric: Metric) -> Figure | None:
-        """A row's estimate of a test metric over seeds and, where predictions tell, examples; None without a value."""
+        """Estimates a test metric of a row over seeds and, where predictions allow it, examples; None without a
+        value."""
         key = (row.label, metric.name)
         if key not in self._figures:
             self._figures[key] = self._figure(row, metric)
         return self._figures[key]
 
     def verdict(self, metric: Metric) -> Verdict | None:
-        """All rows that can be compared on a test metric, floors included; None where there is none."""
+        """Compares all rows that can be compared on a test metric, floors included; None where there is none."""
         if metric.name not in self._verdicts:
             figures = [figure for row in self.results.rows if (figure := self.figure(row, metric))]
             samples = [figure.sample for figure in figures if figure.sample is not None]
@@ -116,7 +118,10 @@ class Outcomes:
         return self._verdicts[metric.name]
 
     def ranking(self, metric: Metric) -> Ranking | None:
-        """The weighed rows on the seeds that they share; the best is one that trains, where any does. None without."""
+        """Ranks the weighed rows on the seeds that they share; None where there is none.
+
+        The best is a row that trains, where any does.
+        """
         if metric.name not in self._rankings:
             weighed = [row for row in self.results.rows if (figure := self.figure(row, metric)) and figure.weighed]
             scores = {row.label: figure.scores for row in weighed if (figure := self.figure(row, metric))}
@@ -125,14 +130,19 @@ class Outcomes:
         return self._rankings[metric.name]
 
     def mean(self, row: Row, metric: Metric) -> float | None:
-        """A row's mean of a test metric, set beside the others' (`rank`); None without one or where it is not weighed
-        (`Figure.weighed`)."""
+        """Returns a row's mean of a test metric, comparable with the other rows' (`rank`).
+
+        None without one or where it is not weighed (`Figure.weighed`).
+        """
         ranking = self.ranking(metric)
         return ranking.means.get(row.label) if ranking is not None else None
 
     def ranked(self, rows: Iterable[Row], metric: Metric) -> list[Row]:
-        """The rows that have a score: first the weighed ones by rank, the best first and equal ones in the order given,
-        then the others by their means. Whoever names a best row or a floor takes it from here."""
+        """Sorts the rows that have a score.
+
+        First the weighed ones by rank, the best first and equal ones in the order given, then the others by their
+        means. All code that names a best row or a floor takes it from here.
+        """
         sign = -1.0 if metric.direction == "higher" else 1.0
         ranking = self.ranking(metric)
         position = {label: index for index, label in enumerate(ranking.labels if ranking else ())}
@@ -141,12 +151,14 @@ class Outcomes:
         return [row for _, row in scored]
 
     def best(self, rows: Iterable[Row], metric: Metric) -> Row | None:
-        """The first of the ranked rows; None where none is weighed."""
+        """Returns the first of the ranked rows; None where none is weighed."""
         return next((row for row in self.ranked(rows, metric) if self.mean(row, metric) is not None), None)
 
     def standard_error(self, row: Row, other: Row, metric: Metric) -> float | None:
-        """Of the difference of two rows, on the seeds and examples that both have; with one seed over examples alone.
-        None where nothing tells it."""
+        """Estimates the standard error of the difference of two rows, on the seeds and examples that both have.
+
+        With one seed it is over examples alone. None where nothing tells it.
+        """
         first, second = (figure.sample if (figure := self.figure(r, metric)) else None for r in (row, other))
         if first is None or second is None or not set(first.seeds) & set(second.seeds):
             return None
@@ -154,8 +166,11 @@ class Outcomes:
         return math.sqrt(parts.variance) if parts.known else None
 
     def above(self, row: Row, floor: Row, metric: Metric) -> bool | None:
-        """Whether a row is clearly better than a floor: by their means on shared seeds, and by the pair's own interval
-        where there is one, for it is a check of sanity and no claim among many. None where they cannot be weighed."""
+        """Returns whether a row is clearly better than a floor; None where they cannot be weighed.
+
+        It compares their means on shared seeds and, where there is one, the pair's own interval without a correction
+        for many pairs, because this is a sanity check and not one claim among many.
+        """
         row_mean, floor_mean = self.mean(row, metric), self.mean(floor, metric)
         if row_mean is None or floor_mean is None:
             return None
@@ -173,11 +188,11 @@ class Outcomes:
         return interval is None or min(sign * interval.low, sign * interval.high) > 0
 
     def not_above(self, rows: Iterable[Row], floor: Row | None, metric: Metric) -> tuple[str, ...]:
-        """Labels of the rows that are not clearly better than the floor; none without a floor."""
+        """Returns the labels of the rows that are not clearly better than the floor; none without a floor."""
         return tuple(row.label for row in rows if floor and self.above(row, floor, metric) is False)
 
     def unproven(self, rows: Iterable[Row], floor: Row | None, metric: Metric) -> bool:
-        """Whether it is not shown that training helps: none of these rows is clearly better than the floor."""
+        """Returns whether it is not shown that training helps: none of these rows is clearly better than the floor."""
         comparisons = {self.above(row, floor, metric) for row in rows} if floor else set()
         return False in comparisons and True not in comparisons
 
@@ -207,7 +222,7 @@ class Outcomes:
         return self._stand_ins[metric.name]
 
     def _estimated(self, label: str, metric: Metric, trials: Mapping[int, Scored], other_examples: bool) -> Figure:
-        """Returns a row's figure of these trials.
+        """Estimates a metric of a row from these trials.
 
         `other_examples`: some trials were tested on other examples than most of the study's trials.
         """
@@ -232,7 +247,8 @@ class Outcomes:
         return Figure(estimated, scores, sample, note)
 
     def _fraction(self, metric: Metric) -> bool:
-        """Whether the metric lies in [0, 1] by definition: it is known to, or a mean of examples' own values."""
+        """Returns whether the metric lies in [0, 1] by definition: its name says so, or it is a mean of examples' own
+        values."""
         if metric.unit != "fraction":
             return False
         if metric.name in RANGES:

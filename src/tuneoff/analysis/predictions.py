@@ -55,7 +55,7 @@ class Predictions:
         self._examples: dict[_Examples, _Examples] = {}
 
     def read(self, record: TrialRecord) -> TrialOutputs | None:
-        """A trial's; None where it kept none."""
+        """Reads a trial's test predictions; None where it kept none."""
         if record.spec.id not in self._read:
             try:
                 predictions = self.results.store.trial(record.spec.id).prediction_rows("test")
@@ -67,8 +67,10 @@ class Predictions:
     def sample(
         self, label: str, metric: Metric, seeds: Sequence[int], outputs: Sequence[TrialOutputs | None], values: Array
     ) -> Sample | None:
-        """A metric's values per example; None unless every trial kept predictions, of the same examples as the study's
-        other trials, that give back these values, shape (seeds,)."""
+        """Returns a metric's values per example, which must give back `values`, the recorded scores, shape (seeds,).
+
+        None unless every trial kept predictions of the same examples as the study's other trials.
+        """
         trials = [trial for trial in outputs if trial is not None]
         if len(trials) < len(outputs) or len(trials[0].right) < 2:
             return None
@@ -77,12 +79,15 @@ class Predictions:
         return next((s for s in self._samples(label, metric.name, seeds, trials) if _same(s.scores, values)), None)
 
     def score(self, metric: str, outputs: TrialOutputs) -> float | None:
-        """What predictions come to; None where they do not tell this metric."""
+        """Computes a metric from predictions; None where they do not give this metric."""
         return next((float(sample.scores[0]) for sample in self._samples("", metric, [0], [outputs])), None)
 
     def always_most_frequent(self) -> TrialOutputs | None:
-        """What saying the most frequent class of the training rows would give, with their frequencies (smoothed by one)
-        as probabilities; None where no completed trial tells classes and test examples."""
+        """Returns the outputs of always predicting the most frequent class of the training rows.
+
+        Its probabilities are the classes' frequencies (smoothed by one). None where no completed trial has classes and
+        test examples.
+        """
         for record in self.results.completed:
             if record.data is None or self.read(record) is None:
                 continue
@@ -101,7 +106,7 @@ class Predictions:
         return None
 
     def always_zero(self, metric: str) -> TrialOutputs | None:
-        """A score of 0 on every test example; None where no completed trial tells them."""
+        """Returns a score of 0 on every test example; None where no completed trial has test examples."""
         first = next((outputs for record in self.results.completed if (outputs := self.read(record))), None)
         if first is None:
             return None
@@ -110,12 +115,12 @@ class Predictions:
         return TrialOutputs(self._usual_examples, zeros, nothing, nothing, {metric: zeros}, None, None)
 
     def fraction(self, metric: str) -> bool:
-        """Whether the examples' own values of a metric lie in [0, 1]; false where none are told."""
+        """Returns whether the examples' own values of a metric lie in [0, 1]; false where none are recorded."""
         outputs = next((t for r in self.results.completed if (t := self.read(r)) and metric in t.values), None)
         return outputs is not None and bool(((outputs.values[metric] >= 0) & (outputs.values[metric] <= 1)).all())
 
     def _samples(self, label: str, name: str, seeds: Sequence[int], trials: list[TrialOutputs]) -> Iterator[Sample]:
-        """The ways in which predictions may tell a metric, the likeliest first."""
+        """Yields the ways to compute a metric from predictions, the likeliest first."""
         kind = KINDS.get(name, "mean")
         if kind == "mean":
             matrix = _means(name, trials)
@@ -145,7 +150,7 @@ class Predictions:
         right = np.where(target == output, target, len(trials) * classes)
 
         def count(index: NDArray[np.intp]) -> Array:
-            """How often each class was right, wanted and said, shape (3, seeds, classes)."""
+            """Counts how often each class was right, the target and the output, shape (3, seeds, classes)."""
             totals = [
                 np.bincount(n[:, index].ravel(), minlength=len(trials) * classes) for n in (right, target, output)
             ]
@@ -194,14 +199,15 @@ class Predictions:
         )
 
     def _numbers(self, texts: list[str]) -> NDArray[np.intp]:
-        """The texts as numbers; equal ones have the same number in all trials."""
+        """Converts texts to numbers; equal texts have the same number in all trials."""
         for text in dict.fromkeys(texts):
             self._classes.setdefault(text, len(self._classes))
         return np.array([self._classes[text] for text in texts])
 
 
 def _means(name: str, trials: list[TrialOutputs]) -> Array | None:
-    """The examples' own values, shape (seeds, examples): told under the metric's name, else whether each is right."""
+    """Returns the examples' own values, shape (seeds, examples): those recorded under the metric's name, else whether
+    each output is right."""
     if all(name in trial.values for trial in trials):
         return np.stack([trial.values[name] for trial in trials])
     if any(name in trial.values for trial in trials) or name == "loss":
@@ -225,7 +231,7 @@ def _per_token(name: str, trials: list[TrialOutputs]) -> Statistic | None:
 
 
 def _macro_f1(correct: Array, true: Array, predicted: Array) -> float:
-    """Over the given classes; one that an examples' subset lost counts as 0."""
+    """Computes macro-F1 over the given classes; one that a subset of examples lost counts as 0."""
     return float((2 * correct / np.maximum(true + predicted, 1)).mean())
 
 

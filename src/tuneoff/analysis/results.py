@@ -35,7 +35,7 @@ class Row:
 
     @property
     def method(self) -> str:
-        """Name of the method (the plug-in)."""
+        """Returns the name of the method (the plug-in)."""
         return self.trials[0].method
 
     @property
@@ -44,7 +44,7 @@ class Row:
 
     @property
     def trains(self) -> bool:
-        """False for a floor: a row without training."""
+        """Returns False for a floor: a row without training."""
         return self.learning_rate is not None
 
     @property
@@ -53,22 +53,22 @@ class Row:
 
     @property
     def diverged(self) -> tuple[int, ...]:
-        """Seeds at which training diverged."""
+        """Returns the seeds at which training diverged."""
         return tuple(record.spec.seed for record in self.records if record.status is Status.DIVERGED)
 
     @property
     def contended(self) -> bool:
-        """Whether any timing of this row was taken on a busy machine."""
+        """Returns whether any timing of this row was taken on a busy machine."""
         return any(record.noise.contended for record in self.completed)
 
     @property
     def statuses(self) -> dict[str, int]:
-        """status -> number of trials, planned ones included."""
+        """Counts trials by status, planned ones included."""
         counts = Counter([*(record.status for record in self.records), *self.unfinished])
         return {status.value: counts[status] for status in Status if counts[status]}
 
     def scores(self, metric: str, split: str = "test") -> dict[int, float]:
-        """seed -> value, over completed trials."""
+        """Maps each seed to its value, over completed trials."""
         values = {record.spec.seed: record.metric(metric, split) for record in self.completed}
         return {seed: value for seed, value in values.items() if value is not None}
 
@@ -99,7 +99,7 @@ class Results:
 
     @property
     def report_folder(self) -> Path:
-        """Where the report of these results is written: a folder of its own where the study's holds more."""
+        """Returns the folder of the report; one of its own where the study's folder holds trials of other runs too."""
         if not self.others:
             return self.store.report_folder
         positions = sorted(_position(trial) for row in self.rows for trial in row.trials)
@@ -119,7 +119,7 @@ class Results:
 
     @property
     def primary(self) -> Metric | None:
-        """Name, unit and direction of the primary metric, as recorded; None while nothing is completed."""
+        """Returns name, unit and direction of the primary metric, as recorded; None while nothing is completed."""
         for record in self.completed:
             for metric in record.metrics:
                 if metric.name == record.primary_metric and metric.split == "test":
@@ -133,14 +133,14 @@ class Results:
         )
 
     def row(self, label: str) -> Row:
-        """The row of that label. Raises KeyError if there is none."""
+        """Finds the row of that label. Raises KeyError if there is none."""
         for row in self.rows:
             if row.label == label:
                 return row
         raise KeyError(label)
 
     def label_of(self, record: TrialRecord) -> str:
-        """The label of the row that a record belongs to. Raises KeyError if there is none."""
+        """Finds the label of the row that a record belongs to. Raises KeyError if there is none."""
         for row in self.rows:
             if any(trial.id == record.spec.id for trial in row.trials):
                 return row.label
@@ -156,8 +156,10 @@ class Asked:
 
 
 def gather(store: StudyStore, asked: Asked | None = None) -> Results:
-    """Reads a study's folder. Trials of which something is damaged, and those that saw other rows or base weights than
-    the newest of their row, are named and left out.
+    """Reads a study's folder.
+
+    Leaves out, and names, trials of which something is damaged and those that saw other rows or base weights than the
+    newest of their row.
 
     Args:
         store: the folder.
@@ -209,7 +211,7 @@ def gather(store: StudyStore, asked: Asked | None = None) -> Results:
 
 
 def _mismatched_contents(records: Sequence[TrialRecord]) -> dict[str, str]:
-    """trial -> in what it differs, for completed trials of one row that saw other contents than the one run last.
+    """Maps completed trials of one row that saw other contents than the latest one to the difference.
 
     Contents that are not recorded differ from nothing.
     """
@@ -232,7 +234,7 @@ def _mismatched_contents(records: Sequence[TrialRecord]) -> dict[str, str]:
 
 
 def _contents(first: TrialRecord, second: TrialRecord) -> list[tuple[str, object, object]]:
-    """What two trials loaded, by what it is called."""
+    """Lists what two trials loaded, with a name for each kind of content."""
 
     def rows(record: TrialRecord) -> object:
         return {name: split.fingerprint for name, split in record.data.splits.items()} if record.data else None
@@ -244,7 +246,8 @@ def _contents(first: TrialRecord, second: TrialRecord) -> list[tuple[str, object
 
 
 def _read(trial_store: TrialStore) -> tuple[TrialSpec | None, TrialRecord | None, str]:
-    """What a trial was asked for, as far as it can be told, its record, and what of it is damaged (else empty)."""
+    """Reads a trial's specification and record, each None where it cannot be read, and what of it is damaged (else
+    empty)."""
     spec = record = None
     damage = ""
     try:
@@ -284,7 +287,7 @@ def _settings(spec: TrialSpec) -> dict[str, object]:
 
 
 def _position(spec: TrialSpec) -> tuple[str, str, int]:
-    """Where a trial stands in the table: its row and its seed."""
+    """Returns where a trial stands in the table: its row and its seed."""
     return spec.label, _configuration(spec), spec.seed
 
 
@@ -293,7 +296,8 @@ def _configuration(spec: TrialSpec) -> str:
 
 
 def _labels(rows: list[TrialSpec]) -> list[str]:
-    """A label per row; rows that share one get what tells them apart, so that no average mixes them."""
+    """Returns a label per row; rows with equal labels get their differing settings added, so that no average mixes
+    them."""
     labels = []
     for row in rows:
         namesakes = [_settings(other) for other in rows if other.label == row.label]

@@ -62,22 +62,22 @@ class RowSearch:
 
     @property
     def best(self) -> int | None:
-        """Position of the best trial, or None while none completed."""
+        """Returns the position of the best trial, or None while none completed."""
         return best(self.history)
 
     @property
     def choice(self) -> Values | None:
-        """What the best trial had tried."""
+        """Returns the values of the best trial, or None while none completed."""
         return None if self.best is None else self.history[self.best].values
 
     @property
     def at_edge(self) -> dict[str, int]:
-        """What of that lies at an edge (see `search.at_edge`)."""
+        """Returns which of these values lie at an edge (see `space.at_edge`)."""
         return {} if self.choice is None else at_edge(self.space, self.choice)
 
     @property
     def configurations(self) -> int:
-        """How many were tried; with pruning a trial that goes on is another trial of the same one."""
+        """Counts the configurations that were tried; with pruning, one configuration may have several trials."""
         return sum(outcome.rung == 0 for outcome in self.history)
 
 
@@ -107,7 +107,8 @@ class Search:
         self.contents: dict[str, str] = {}
 
     def run(self, executor: Executor, listener: Listener, relatives: Sequence[StudyStore] = ()) -> None:
-        """Runs what is missing of the search; writes down what was found for all rows of the folder, however it ends.
+        """Runs what is missing of the search; writes the search of all rows of the folder, also where it is
+        interrupted.
 
         Args:
             executor: runs trials.
@@ -139,7 +140,7 @@ class Search:
                 self.store.write_search(folder_search.found())
 
     def missing(self) -> list[TrialSpec]:
-        """The trials to run of the first round that lacks some; none where the search is over."""
+        """Returns the trials to run of the first round that lacks some; none where the search is over."""
         for trials in self._rounds():
             records = [self.store.trial(trial.id).intact_record() for trial in trials]
             missing = [
@@ -150,7 +151,7 @@ class Search:
         return []
 
     def study_of_trials(self) -> StudySpec:
-        """The study with the share of data and steps that its search gives to each trial."""
+        """Returns the study with the share of data and steps that its search gives to each trial."""
         return self.study.model_copy(update={"protocol": search_protocol(self.study)})
 
     def check(self, inspection: Inspection) -> None:
@@ -164,7 +165,8 @@ class Search:
             check_rows(self.study.protocol, inspection.data["splits"]["train"]["rows"])
 
     def others(self) -> list[TrialSpec]:
-        """Trials of the verdict of rows that the folder has and this run was not asked for, at what the search chose.
+        """Plans the verdict's trials, with the chosen values, of rows that the folder has and this run was not asked
+        for.
 
         Empty where the search is of this run's rows alone. A search that grew may choose otherwise for them than
         before; then these trials take the place of those that there are, and wait for a run of their rows.
@@ -187,12 +189,15 @@ class Search:
 
     @property
     def chosen(self) -> dict[str, Values]:
-        """label -> the best configuration; empty while the search is not over, without rows of which none completed."""
+        """Maps each label to its best configuration.
+
+        Empty while the search is not over; without rows of which no trial completed.
+        """
         return {label: row.choice for label, row in self.rows.items() if self.complete and row.choice is not None}
 
     @property
     def hopeless(self) -> dict[str, str]:
-        """label -> why, for rows none of whose trials completed; empty while the search is not over."""
+        """Maps each row of which no trial completed to the reason; empty while the search is not over."""
         return {
             label: _why_hopeless(row.records)
             for label, row in self.rows.items()
@@ -200,7 +205,7 @@ class Search:
         }
 
     def found(self) -> dict[str, Any]:
-        """What the search tried, found and chose so far, as plain data; docs/protocol.md describes it."""
+        """Returns what the search tried, found and chose so far, as plain data; docs/protocol.md describes it."""
         deque(self._rounds(), maxlen=0)
         return {
             "search_version": SEARCH_VERSION,
@@ -244,8 +249,10 @@ class Search:
         }
 
     def _rounds(self) -> Iterator[list[TrialSpec]]:
-        """The trials of each round, from the first on. Whoever takes a round runs it before asking for the next; ends
-        early where trials have no outcome."""
+        """Yields the trials of each round, from the first on.
+
+        The caller must run a round before it takes the next one. Ends early where trials have no outcome.
+        """
         self.complete = False
         self.rows = {label: RowSearch(space) for label, space in spaces(self.study).items()}
         for number, rung in enumerate(self.rungs):
@@ -260,7 +267,7 @@ class Search:
         self.complete = True
 
     def _phase(self, count: int, rung: int = 0) -> Generator[list[TrialSpec], None, bool]:
-        """So many rounds, and then whether all had outcomes.
+        """Yields `count` rounds, and returns whether all their trials had outcomes.
 
         A row stands aside that has nothing left to try, or whose last trial has no outcome to go on from.
         """
@@ -294,11 +301,11 @@ class Search:
         return not stopped
 
     def _trial(self, label: str, values: Values, steps: int | None) -> TrialSpec | None:
-        """The trial that tries these values; None where it is not known."""
+        """Returns the trial that tries these values; None where it is not known."""
         return search_trial(self.study, label, values, self.fingerprints, steps)
 
     def _suggestion(self, label: str) -> Values | None:
-        """What to try next; None where nothing is left, or nothing is known."""
+        """Suggests what to try next; None where nothing is left, or nothing is known."""
         row = self.rows[label]
         if len(row.history) >= size(row.space):
             return None
@@ -338,8 +345,8 @@ class _Recorded(Search):
 
 
 def recorded(store: StudyStore) -> dict[str, Any] | None:
-    """What the search of a study's folder tried, found and chose, derived from its records as `Search.found` tells it;
-    None where none was begun.
+    """Derives from a study's records what its search tried, found and chose, in the form of `Search.found`; None where
+    no search was begun.
 
     Raises:
         StudyError: if a method of the study is not installed here.
@@ -348,16 +355,16 @@ def recorded(store: StudyStore) -> dict[str, Any] | None:
 
 
 def _with_folder_rows(study: StudySpec, store: StudyStore) -> StudySpec:
-    """The study with the rows that its folder has already, where they are searched together."""
+    """Returns the study with the rows that its folder has already, where they are searched together."""
     if study.protocol.search is None or not study.protocol.search.grow or not store.is_there:
         return study
     return study.model_copy(update={"methods": {**store.study().methods, **study.methods}})
 
 
 def outline(study: StudySpec) -> list[TrialSpec]:
-    """A trial for each that a study's search has before it grows, round by round.
+    """Returns a trial for each that a study's search has before its ranges grow, round by round.
 
-    All stand at the configuration that is tried first: what comes after it depends on outcomes.
+    Every trial has the configuration that is tried first, because what comes after it depends on outcomes.
     """
     trials = []
     for rung in rungs(study.protocol):
@@ -370,9 +377,9 @@ def outline(study: StudySpec) -> list[TrialSpec]:
 
 
 def selection_metric(study: StudySpec) -> tuple[str, float]:
-    """The validation metric that the search goes by, which is the one that selects checkpoints.
+    """Returns the validation metric that the search goes by, which is the one that selects checkpoints.
 
-    With it 1 where higher is better, -1 where lower is.
+    The second value is 1 where higher is better, -1 where lower is.
     """
     task = registry.tasks()[study.task.name]
     name = task.selects(study.protocol.select_metric)

@@ -28,7 +28,7 @@ class JoinedStore(StudyStore):
         self.stores = dict(stores)
 
     def trial(self, trial_id: str) -> TrialStore:
-        """A trial by `NAME/ID`."""
+        """Returns a trial by `NAME/ID`."""
         name, _, inner_id = trial_id.partition("/")
         return self.stores[name].trial(inner_id)
 
@@ -50,7 +50,7 @@ class Joined:
 
 
 def join(folders: Sequence[Path]) -> Joined:
-    """The studies in these folders as one.
+    """Joins the studies in these folders into one.
 
     Raises:
         StudyError: if a folder is named twice, or two studies do not answer the same question; the difference is named.
@@ -106,7 +106,7 @@ def _notes(studies: Mapping[str, Results]) -> list[str]:
 
 
 def _choice(study: StudySpec) -> str:
-    """How a study came to its learning rates."""
+    """Describes how a study came to its learning rates."""
     protocol = study.protocol
     if protocol.search is not None:
         pruned = "" if protocol.search.prune == "none" else f", pruned by {protocol.search.prune}"
@@ -115,7 +115,7 @@ def _choice(study: StudySpec) -> str:
 
 
 def _renamed(row: Row, name: str, shared: bool) -> Row:
-    """The row under ids, and where its label is shared a label, of its study."""
+    """Returns the row with its study's name in its ids and, where the label is shared, in its label."""
 
     def with_study_id(spec: TrialSpec) -> TrialSpec:
         return spec.model_copy(update={"id": f"{name}/{spec.id}"})
@@ -126,7 +126,8 @@ def _renamed(row: Row, name: str, shared: bool) -> Row:
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """The last parts of the paths, as few as tell all apart; never with a slash, which parts ids."""
+    """Returns the last parts of the paths, as few as make all names differ; never with a slash, which separates the
+    parts of ids."""
     depth = 1
     while depth < max(len(folder.parts) for folder in folders):
         names = ["-".join(folder.parts[-depth:]) for folder in folders]
@@ -177,14 +178,17 @@ _HINT = "Results of different questions are never put in one table; `tuneoff rep
 
 
 def _without_search(study: StudySpec) -> StudySpec:
-    """Without the search and the rate for all: how a configuration was chosen is no part of what its trials answer, and
-    no part of their specifications either."""
+    """Returns the study without its search and without the learning rate for all.
+
+    How a configuration was chosen is no part of the question that its trials answer, and no part of their
+    specifications either.
+    """
     chosen = {"search": None, "learning_rate": None}
     return study.model_copy(update={"protocol": study.protocol.model_copy(update=chosen)})
 
 
 def _fingerprints(results: Results) -> dict[str, set[str]]:
-    """split -> fingerprints that completed trials saw."""
+    """Maps each split to the fingerprints that completed trials saw."""
     fingerprints: dict[str, set[str]] = {}
     for record in results.completed:
         for name, split in (record.data.splits if record.data else {}).items():

@@ -25,7 +25,7 @@ _WHOLE = (
 
 
 def trials_frame(records: Iterable[TrialRecord]) -> pd.DataFrame:
-    """One row per trial, in the given order; blank where a figure was not measured.
+    """Builds a data frame with one row per trial, in the given order; blank where a figure was not measured.
 
     Test metrics stand under their own names, those of other splits under `SPLIT_NAME`. Units are in the names;
     `latency_seconds` is the median for one example. Printed, it shows the few columns that are read most.

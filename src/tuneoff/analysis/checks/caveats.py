@@ -38,7 +38,7 @@ RANDOM_WEIGHTS = "The base model's weights are random: quality means nothing her
 
 
 def caveats(results: Results, outcomes: Outcomes | None = None) -> list[Finding]:
-    """All warnings of a study: those found by comparing records first, then the records' own findings.
+    """Returns all warnings of a study: first those found by comparing records, then the records' own findings.
 
     Args:
         outcomes: of these results, where there are some already: predictions are then read once.
@@ -104,7 +104,7 @@ def _trials(results: Results) -> list[Finding]:
 
 
 def _inequalities(results: Results) -> list[Finding]:
-    """Trials that should have been given the same and were not."""
+    """Finds trials that should have had the same data, model or precision and did not."""
     findings = []
     completed = results.completed
     splits = dict.fromkeys(split for r in completed if r.data for split in r.data.splits)
@@ -160,7 +160,7 @@ def _machines(results: Results) -> list[Finding]:
 
 
 def version_differences(environments: Iterable[Environment]) -> dict[str, list[str]]:
-    """package -> its versions, for every package (and the commit) that differs between trials."""
+    """Maps each package (and the commit) that differs between trials to its versions."""
     versions: dict[str, dict[str, None]] = {}
     all_environments = list(environments)
     for environment in all_environments:
@@ -177,8 +177,11 @@ def _machine(environment: Environment) -> str:
 
 
 def _recorded_findings(results: Results, excluded: set[str]) -> list[Finding]:
-    """The records' findings, one for each kind with the trials counted that it concerns, in the words of the first. The
-    report's `methods[].findings` tell all."""
+    """Collects the records' findings, one for each kind.
+
+    Its message is that of the first trial, with a count of the trials that have it. The report's `methods[].findings`
+    list all.
+    """
     messages_by_name: dict[str, dict[str, list[TrialRecord]]] = {}
     for record in results.records:
         for finding in record.findings:
@@ -196,7 +199,7 @@ def _recorded_findings(results: Results, excluded: set[str]) -> list[Finding]:
 
 
 def tally(results: Results, records: Sequence[TrialRecord]) -> str:
-    """Trials by their rows: `lora seed 0`, `2 of lora, 1 of full`, `all trials that train`."""
+    """Names trials by their rows: `lora seed 0`, `2 of lora, 1 of full`, `all trials that train`."""
     if len(records) == 1:
         return f"{results.label_of(records[0])} seed {records[0].spec.seed}"
     ids = {record.spec.id for record in records}
@@ -211,13 +214,13 @@ def tally(results: Results, records: Sequence[TrialRecord]) -> str:
 
 
 def _trackers(results: Results) -> list[Finding]:
-    """Trackers given up in the last run; those that a record names already are among its findings."""
+    """Finds trackers that were given up in the last run, except those that a record names already."""
     recorded = {finding for record in results.records for finding in record.findings}
     return [finding for finding in results.store.trackers.findings() if finding not in recorded]
 
 
 def _differ(records: Iterable[TrialRecord], key: Callable[[TrialRecord], tuple[Hashable, str | int | None]]) -> bool:
-    """Whether `key`'s second part takes several values (unknown ones aside) at one value of its first."""
+    """Returns whether the second part of `key` has several values, None aside, at one value of its first part."""
     values_by_group: dict[Hashable, set[str | int]] = {}
     for record in records:
         group, value = key(record)
@@ -227,7 +230,7 @@ def _differ(records: Iterable[TrialRecord], key: Callable[[TrialRecord], tuple[H
 
 
 def _fingerprint_of(split: str) -> Callable[[TrialRecord], tuple[int, str | None]]:
-    """Reads the seed and a split's fingerprint."""
+    """Returns a function that reads a record's seed and the fingerprint of a split."""
 
     def read(record: TrialRecord) -> tuple[int, str | None]:
         split_data = record.data.splits.get(split) if record.data else None

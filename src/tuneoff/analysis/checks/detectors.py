@@ -18,8 +18,8 @@ POINTS_FOR_ROUGHNESS = 3
 
 
 def detect(results: Results, outcomes: Outcomes) -> list[Finding]:
-    """`still_improving`, `best_at_last`, `best_at_first`, `diverged_seeds`, `collapsed_seeds` and `below_floor`, each
-    naming its rows."""
+    """Finds `still_improving`, `best_at_last`, `best_at_first`, `diverged_seeds`, `collapsed_seeds` and `below_floor`,
+    each with the names of its rows."""
     trained = [row for row in results.rows if row.trains and row.completed]
     improving = {row.label: gain for row in trained if (gain := _still_improving(row))}
     findings = []
@@ -49,7 +49,7 @@ class _Gain:
 
 
 def _still_improving(row: Row) -> _Gain | None:
-    """How much better the last validation is than the best before it, when that is more than noise; else None.
+    """Returns how much better the last validation is than the best before it; None where that is no more than noise.
 
     Noise is the spread of these gains over the seeds, where there are enough of them and they differ. Else it is the
     roughness of the curves: the variance of white noise is a sixth of that of its second differences. A bend counts as
@@ -88,8 +88,11 @@ class _Curve:
 
 
 def selecting_metric(record: TrialRecord) -> str | None:
-    """The validation metric that selects, as far as a record tells it: the protocol's, else the primary one where it is
-    scored while training, else loss; None where none of them is."""
+    """Returns the validation metric that selects checkpoints, as far as a record shows it.
+
+    It is the protocol's, else the primary metric where it is scored during training, else the loss; None where none of
+    them is recorded.
+    """
     candidates = (record.spec.protocol.select_metric, record.primary_metric, "loss")
     validations = [point.validation for point in record.curve]
     return next(
@@ -107,7 +110,7 @@ def _validation_curve(record: TrialRecord) -> _Curve | None:
 
 
 def _best_at_an_end(rows: list[Row], last: bool) -> list[Finding]:
-    """Rows whose tested checkpoint is the first, or the last, of several validations at every seed."""
+    """Finds rows whose tested checkpoint is the first, or the last, of several validations at every seed."""
     labels = []
     for row in rows:
         records = [r for r in row.completed if r.spec.protocol.select == "best" and len(r.curve) > 1]
@@ -128,7 +131,8 @@ def _best_at_an_end(rows: list[Row], last: bool) -> list[Finding]:
 
 
 def _diverged_seeds(results: Results, outcomes: Outcomes) -> list[Finding]:
-    """Seeds that count as doing without training, because training diverged, and the rows' means without them."""
+    """Finds seeds at which training diverged, which count as doing without training, and gives the rows' means without
+    them."""
     metric = results.primary
     if metric is None:
         return []
@@ -151,7 +155,8 @@ def _diverged_seeds(results: Results, outcomes: Outcomes) -> list[Finding]:
 
 
 def _collapsed_seeds(results: Results) -> list[Finding]:
-    """Rows of which some seeds collapsed and others did not: two outcomes, of which a mean and interval tell little."""
+    """Finds rows of which some seeds collapsed and others did not: a mean and interval of two kinds of outcome say
+    little."""
     details = []
     for row in results.rows:
         collapsed = [r for r in row.completed if any(finding.name == "collapsed" for finding in r.findings)]
@@ -167,7 +172,7 @@ def _collapsed_seeds(results: Results) -> list[Finding]:
 
 
 def _below_floor(results: Results, outcomes: Outcomes) -> list[Finding]:
-    """Trained rows whose mean is no better than that of the best row without training."""
+    """Finds trained rows whose mean is no better than that of the best row that does not train."""
     metric = results.primary
     floor = outcomes.best((row for row in results.rows if not row.trains), metric) if metric else None
     floor_mean = outcomes.mean(floor, metric) if floor and metric else None

@@ -63,18 +63,18 @@ class Answer:
 
     @property
     def significant(self) -> bool:
-        """Whether some row is significantly behind the best."""
+        """Returns whether some row is significantly behind the best."""
         return bool(self.behind)
 
     @property
     def winner(self) -> str | None:
-        """The best, if it is significantly ahead of every other row that trains."""
+        """Returns the best row, if it is significantly ahead of every other row that trains; else None."""
         others = (self.tied_with, self.open, self.ahead, self.not_compared, self.without_score)
         return self.best if self.behind and not any(others) else None
 
 
 def find_answer(results: Results, outcomes: Outcomes, warnings: list[Finding]) -> Answer:
-    """Sets every row against the best and against the floor."""
+    """Compares every row to the best one and to the floor."""
     metric = results.primary
     loud = sorted((w for w in warnings if w.name in LOUD), key=lambda w: LOUD.index(w.name))
     caveats = tuple(w.message for w in loud)
@@ -123,13 +123,13 @@ def find_answer(results: Results, outcomes: Outcomes, warnings: list[Finding]) -
 
 
 def cost(row: Row, name: str) -> Estimate | None:
-    """A cost of a row over its completed trials."""
+    """Estimates a cost of a row over its completed trials."""
     figure_of = next(c for c in COSTS if c.name == name).of
     return over_seeds(value for record in row.completed if (value := figure_of(record)) is not None)
 
 
 def _pair(row: Row, other: Row, outcomes: Outcomes, verdict: Verdict | None, metric: Metric) -> Pair:
-    """How a row stands to another; where one of them takes no part in the verdict, the reason."""
+    """Compares one row to another; gives the reason where one of them is not in the verdict."""
     try:
         if verdict is not None:
             return verdict.pair(row.label, other.label)
@@ -157,7 +157,7 @@ def _pair(row: Row, other: Row, outcomes: Outcomes, verdict: Verdict | None, met
 
 
 def _cheapest(rows: list[Row]) -> dict[str, str]:
-    """Cost -> the row with the lowest mean; a cost that some of the rows lack is left out."""
+    """Maps each cost to the row with the lowest mean; leaves out a cost that some of the rows lack."""
     cheapest = {}
     for name in THRIFT:
         costs = [(value.mean, row.label) for row in rows if (value := cost(row, name))]

@@ -39,16 +39,16 @@ class Limit:
 
     @property
     def name(self) -> str:
-        """Of the figure, unit included."""
+        """Returns the name of the figure, unit included."""
         return self.axis.figure if self.axis else self.metric.name if self.metric else ""
 
     def excess(self, figure: float) -> float:
-        """By how much a figure is beyond the bound; 0 or less where it keeps it."""
+        """Returns by how much a figure is beyond the bound; 0 or less where it keeps the limit."""
         return self.bound - figure if self.at_least else figure - self.bound
 
 
 def cost_limit(axis: str, text: str, option: str) -> Limit:
-    """An upper limit of a cost that is counted in bytes or seconds.
+    """Reads an upper limit of a cost that is counted in bytes or seconds.
 
     Raises:
         StudyError: if the text is no size or no duration.
@@ -59,7 +59,7 @@ def cost_limit(axis: str, text: str, option: str) -> Limit:
 
 
 def metric_limit(text: str, option: str, metrics: Iterable[Metric]) -> Limit:
-    """A limit of a test metric, as `NAME=VALUE`: at least with `--min`, at most with `--max`.
+    """Reads a limit of a test metric, as `NAME=VALUE`: at least with `--min`, at most with `--max`.
 
     Raises:
         StudyError: if it is not written so, the study has no such metric, or its better side is not limited.
@@ -90,7 +90,7 @@ MOST = 2.0**63
 
 
 def size(text: str, option: str) -> float:
-    """Bytes. `4GB` is 4,000,000,000, `4GiB` is 4,294,967,296; a size without a unit is refused.
+    """Reads a size in bytes. `4GB` is 4,000,000,000, `4GiB` is 4,294,967,296; a size without a unit is refused.
 
     Raises:
         StudyError: if it is not a positive number with one of the units of `BYTES`.
@@ -108,7 +108,7 @@ def size(text: str, option: str) -> float:
 
 
 def duration(text: str, option: str) -> float:
-    """Seconds. `20ms`, `90s`, `15m` (or `15min`), `1h30m`; a duration without a unit is refused.
+    """Reads a duration in seconds. `20ms`, `90s`, `15m` (or `15min`), `1h30m`; a duration without a unit is refused.
 
     Raises:
         StudyError: if it is not made of numbers with one of the units of `SECONDS`, largest first.

@@ -44,7 +44,7 @@ class Draws:
 
 
 def quality_draws(results: Results, outcomes: Outcomes, metric: Metric, draws: int = DRAWS) -> Draws:
-    """Of a test metric. Rows that take no part in its comparisons are missing, with the reason."""
+    """Draws true means of a test metric. Rows that are not compared on it are in `missing`, with the reason."""
     means: dict[str, float] = {}
     missing: dict[str, str] = {}
     samples: list[Sample] = []
@@ -70,7 +70,7 @@ def quality_draws(results: Results, outcomes: Outcomes, metric: Metric, draws: i
 
 
 def cost_draws(results: Results, axis: Axis, draws: int = DRAWS) -> Draws:
-    """Of a cost. Each row's error is Student's over its seeds, and no draw is negative.
+    """Draws true means of a cost. Each row's error is Student's over its seeds, and no draw is negative.
 
     A row that does not train costs nothing of what only training costs.
     """
@@ -114,7 +114,7 @@ class Front:
 
 
 def find_front(drawn: Sequence[Draws], directions: Mapping[str, Literal["higher", "lower"]]) -> Front:
-    """The front over two axes or three.
+    """Finds the Pareto front over two axes or three.
 
     Args:
         drawn: one per axis, all of the same rows and with equally many draws.
@@ -146,8 +146,10 @@ def find_front(drawn: Sequence[Draws], directions: Mapping[str, Literal["higher"
 
 
 def _undominated(points: Array) -> NDArray[np.bool_]:
-    """Whether no other row is as good everywhere and better somewhere; `points` has shape (axes, rows, draws), less is
-    better; the result (rows, draws)."""
+    """Returns whether no other row is as good on every axis and better on one.
+
+    `points` has shape (axes, rows, draws), less is better; the result has shape (rows, draws).
+    """
     front = np.ones(points.shape[1:], dtype=np.bool_)
     for index in range(points.shape[1]):
         mine = points[:, index : index + 1]

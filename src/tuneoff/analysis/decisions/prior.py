@@ -45,7 +45,7 @@ class Prospect:
 
     @property
     def fits(self) -> bool:
-        """Whether it keeps all limits by its forecast."""
+        """Returns whether it keeps all limits by its forecast."""
         return not self.shortfalls
 
 
@@ -72,7 +72,7 @@ class Advice:
     rows: tuple[Prospect, ...]
 
     def row(self, label: str) -> Prospect:
-        """Raises StopIteration at an unknown label."""
+        """Finds a row by its label. Raises StopIteration at an unknown label."""
         return next(row for row in self.rows if row.label == label)
 
 
@@ -83,7 +83,7 @@ def advise(
     limits: Sequence[Limit] = (),
     prefer: str = "time",
 ) -> Advice:
-    """Applies limits to the forecast and priors to what keeps them.
+    """Applies the limits to the forecast, and the priors to the rows that keep them.
 
     Args:
         forecast: of every row.
@@ -140,7 +140,7 @@ def _middle(prior: Prior | None) -> float:
 
 
 def _as_good(prior: Prior | None, best: Prior | None) -> bool:
-    """Whether a prior overlaps the best one, and its middle lies at most `TOLERANCE` below."""
+    """Returns whether a prior overlaps the best one, with its middle at most `TOLERANCE` below."""
     if prior is None or best is None:
         return False
     # Rounded, because 0.9 - 0.7 is a little more than 0.2.

@@ -38,7 +38,7 @@ class Shortfall:
 
     @property
     def relative(self) -> float:
-        """The excess in units of the bound; infinite where the figure is not known."""
+        """Returns the excess in units of the bound; infinite where the figure is not known."""
         if self.excess is None:
             return float("inf")
         return self.excess / max(abs(self.limit.bound), 1e-12)
@@ -69,7 +69,7 @@ class Standing:
 
     @property
     def failure_rate(self) -> float | None:
-        """Share of its seeds at which training diverged; None without any seed."""
+        """Returns the share of its seeds at which training diverged; None without any seed."""
         return self.diverged / self.seeds if self.seeds else None
 
     @property
@@ -159,23 +159,23 @@ class Recommendation:
 
     @property
     def is_floor(self) -> bool:
-        """Whether the answer is to do without training."""
+        """Returns whether the answer is to do without training."""
         return self.answer is not None and self.answer == self.floor
 
     def row(self, label: str) -> Standing:
-        """Raises StopIteration at an unknown label."""
+        """Finds a row by its label. Raises StopIteration at an unknown label."""
         return next(row for row in self.rows if row.label == label)
 
     @property
     def enough_seeds(self) -> bool:
-        """Whether a difference may be called significant."""
+        """Returns whether there are enough seeds to call a difference significant."""
         return self.seeds >= SEEDS_REQUIRED
 
 
 def recommend(
     results: Results, outcomes: Outcomes, metric: Metric, limits: Sequence[Limit] = (), prefer: str = "time"
 ) -> Recommendation:
-    """Applies the rule, and asks what it hangs on.
+    """Applies the rule, and finds which changes would give another answer.
 
     Args:
         metric: a test metric of the study.
@@ -241,7 +241,7 @@ def recommend(
 
 
 def among_trained(scales: Scales) -> str | None:
-    """What the rule gives without limits among the rows that train; None without any."""
+    """Applies the rule without limits to the rows that train; None where there is none."""
     return _answer(scales, (), _usable(scales, _as_good(scales, ()), "time"), floors=False)
 
 
@@ -254,7 +254,8 @@ def _answer(scales: Scales, limits: Sequence[Limit], prefer: str, floors: bool =
 
 
 def _as_good(scales: Scales, limits: Sequence[Limit]) -> tuple[str, ...]:
-    """Rows that train and fit, within one standard error of the best of them; best first."""
+    """Returns the rows that train, keep the limits and lie within one standard error of the best of them; best
+    first."""
     fits = keep(scales, scales.trained, limits, means=True)[:, 0] if scales.trained else np.array([])
     fitting = [index for index, fit in enumerate(fits) if fit]
     if not fitting:
@@ -267,7 +268,8 @@ def _as_good(scales: Scales, limits: Sequence[Limit]) -> tuple[str, ...]:
 
 
 def _uncertain_rows(scales: Scales, labels: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Which of these rows, best first, have no standard error to the first, and which one over examples alone."""
+    """Returns which of these rows, best first, have no standard error to the first, and which have one over examples
+    alone."""
     if not labels:
         return (), ()
     best, *others = labels
@@ -278,7 +280,7 @@ def _uncertain_rows(scales: Scales, labels: Sequence[str]) -> tuple[tuple[str, .
 
 
 def _usable(scales: Scales, labels: Sequence[str], prefer: str) -> str:
-    """The preferred cost, or the next that all rows have; empty without one."""
+    """Returns the preferred cost, or the next that all rows have; empty where there is none."""
     for axis in (prefer, *(name for name in AXES if name != prefer)):
         if all(label in scales.cost(axis).means for label in labels):
             return axis
@@ -286,7 +288,7 @@ def _usable(scales: Scales, labels: Sequence[str], prefer: str) -> str:
 
 
 def _unsure(scales: Scales) -> str:
-    """Why there are no probabilities; empty where there are."""
+    """Explains why there are no probabilities; empty where there are."""
     if not scales.trained:
         return "no row that trains can be weighed"
     if all(label in scales.quality.still for label in scales.trained):
@@ -330,7 +332,7 @@ def _standing(scales: Scales, row: Row, limits: Sequence[Limit], shares: dict[st
 def _changes(
     scales: Scales, limits: Sequence[Limit], prefer: str, answer: str | None, as_good: Sequence[str]
 ) -> list[Change]:
-    """Other limits, another preference and no preference, each by itself, wherever the answer is another then."""
+    """Finds single changes (of a limit, of the preferred cost, or no cost at all) that give another answer."""
     changes = []
     for index, limit in enumerate(limits):
         changes += _relaxed(scales, limits, index, prefer, answer)
@@ -349,7 +351,7 @@ def _changes(
 
 
 def _relaxed(scales: Scales, limits: Sequence[Limit], position: int, prefer: str, answer: str | None) -> list[Change]:
-    """The smallest relaxation of one limit that changes the answer."""
+    """Finds the smallest relaxation of one limit that changes the answer."""
     limit = limits[position]
     beyond = {figure for figure in scales.of(limit).means.values() if limit.excess(figure) > 0}
     for bound in sorted(beyond, key=limit.excess):
@@ -360,7 +362,7 @@ def _relaxed(scales: Scales, limits: Sequence[Limit], position: int, prefer: str
 
 
 def _tightened(scales: Scales, limits: Sequence[Limit], position: int, prefer: str, answer: str) -> list[Change]:
-    """What would be the answer if one limit kept the present answer out."""
+    """Finds the answer if one limit were so tight that the present answer does not keep it."""
     limit = limits[position]
     figure = scales.of(limit).means[answer]
     if figure <= 0 and not limit.at_least:

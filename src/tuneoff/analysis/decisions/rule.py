@@ -49,7 +49,7 @@ class Scales:
         return self._costs[axis]
 
     def of(self, limit: Limit) -> Draws:
-        """The scale that a limit is on."""
+        """Returns the draws on the axis or metric that a limit is about."""
         if limit.axis is not None:
             return self.cost(limit.axis.name)
         assert limit.metric is not None
@@ -58,16 +58,19 @@ class Scales:
         return self._metrics[limit.metric.name]
 
     def good(self, labels: Sequence[str], means: bool) -> Array:
-        """Quality with more for better: of the means, shape (rows, 1), or of the draws, shape (rows, draws)."""
+        """Returns quality, where more is better: of the means, shape (rows, 1), or of the draws, shape (rows,
+        draws)."""
         if means:
             return self.sign * np.array([[self.quality.means[label]] for label in labels]).reshape(len(labels), 1)
         return self.sign * np.array([self.quality.drawn[label] for label in labels])
 
     @cached_property
     def errors(self) -> Array:
-        """Standard error of the difference of two rows that train: half of the middle 68 % of its draws, for those
-        of few seeds have tails that no standard deviation survives; where one of them has one seed, over test examples
-        alone; NaN where nothing tells it. Shape (rows, rows)."""
+        """Estimates the standard error of the difference of each two rows that train; shape (rows, rows).
+
+        It is half of the middle 68 % of the draws, because with few seeds the tails are too heavy for a standard
+        deviation. Where one of the two rows has one seed, it is over test examples alone; NaN where nothing tells it.
+        """
         values = self.good(self.trained, means=False)
         errors = np.zeros((len(values), len(values)))
         moving = [row for row, label in enumerate(self.trained) if label not in self.quality.still]
@@ -83,12 +86,14 @@ class Scales:
 
     @property
     def margins(self) -> Array:
-        """By how much one row may be worse than another and count as good: `errors`, 0 where there is none."""
+        """Returns by how much one row may be worse than another and count as good: `errors`, 0 where there is none."""
         return np.nan_to_num(self.errors)
 
 
 def choose(scales: Scales, limits: Sequence[Limit], prefer: str, means: bool, floors: bool = True) -> NDArray[np.intp]:
-    """The rule. Index into the rows that train, then the floors; `NONE` where no row that trains fits.
+    """Applies the rule.
+
+    Returns an index into the rows that train, followed by the floors; `NONE` where no row that trains keeps the limits.
 
     Args:
         prefer: the cost that decides among rows as good; empty: the better quality does.
@@ -115,8 +120,10 @@ def choose(scales: Scales, limits: Sequence[Limit], prefer: str, means: bool, fl
 
 
 def keep(scales: Scales, labels: Sequence[str], limits: Iterable[Limit], means: bool) -> Flags:
-    """Whether each row keeps every limit; shape (rows, 1) or (rows, draws). A row that lacks a limited figure does
-    not; a floor that has none of a cost (no model, so no latency) does."""
+    """Returns whether each row keeps every limit; shape (rows, 1) or (rows, draws).
+
+    A row that lacks a limited figure does not keep it; a floor that has none of a cost (no model, so no latency) does.
+    """
     count = 1 if means else len(next(iter(scales.quality.drawn.values())))
     fits = np.ones((len(labels), count), dtype=np.bool_)
     for limit in limits:
@@ -131,7 +138,7 @@ def keep(scales: Scales, labels: Sequence[str], limits: Iterable[Limit], means: 
 
 
 def _price(scales: Scales, labels: Sequence[str], prefer: str, means: bool) -> Array:
-    """The preferred cost, infinite where it is not known; shape (rows, 1) or (rows, draws)."""
+    """Returns the preferred cost, infinite where it is not known; shape (rows, 1) or (rows, draws)."""
     if not prefer:
         return np.full((len(labels), 1), np.inf)
     scale = scales.cost(prefer)

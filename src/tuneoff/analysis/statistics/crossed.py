@@ -67,33 +67,36 @@ class Components:
 
     @property
     def known(self) -> bool:
-        """Whether there is any estimate of the error. Seeds that agree to the last digit give none by themselves."""
+        """Returns whether there is any estimate of the error. Seeds that agree to the last digit give none by
+        themselves."""
         return bool(self.by_seed) or self.by_example is not None
 
     @property
     def variance(self) -> float:
-        """Of the mean; what is not known counts as 0."""
+        """Returns the variance of the mean; a part that is not known counts as 0."""
         return max(self.by_seed or 0.0, self.by_rest) + (self.by_example or 0.0)
 
     @property
     def constant(self) -> bool:
-        """Whether all values are one, up to rounding: then no estimate of a variance says how far off they are."""
+        """Returns whether all values are equal, up to rounding: then no estimate of a variance says how far off they
+        are."""
         return self.variance <= (1e-12 * self.mean) ** 2
 
     def with_seeds(self, seeds: int) -> Components:
-        """What these would be with another number of seeds (two at least), everything else alike."""
+        """Returns these components for another number of seeds (two at least), everything else equal."""
         assert self.by_seed is not None
         share = self.seeds / seeds
         return replace(self, seeds=seeds, by_seed=self.by_seed * share, by_rest=self.by_rest * share)
 
     def p_value(self) -> float:
-        """Two-sided, that the true mean is 0. Where all values are one: of the sign test over the examples."""
+        """Computes the two-sided p that the true mean is 0. Where all values are equal, it is that of the sign test
+        over the examples."""
         if self.constant and self.known:
             return min(1.0, 2.0 * 0.5 ** (self.example_freedom + 1)) if self.mean else 1.0
         return self.tail(abs(self.mean))
 
     def tail(self, distance: float) -> float:
-        """Probability that the error exceeds a distance (not negative), in either direction.
+        """Computes the probability that the error exceeds a distance (not negative), in either direction.
 
         Raises:
             ValueError: if the error is not known, or all values are one.
@@ -101,7 +104,7 @@ class Components:
         return max(_two_parts_tail(distance, *parts) for parts in self._estimates())
 
     def half_width(self, level: float) -> float:
-        """Of the interval that covers the true mean with probability `level`.
+        """Computes half the width of the interval that covers the true mean with probability `level`.
 
         Raises:
             ValueError: if the error is not known, or all values are one.
@@ -109,7 +112,8 @@ class Components:
         return max(_half_width(*parts, level) for parts in self._estimates())
 
     def _estimates(self) -> list[tuple[_Part, _Part]]:
-        """The error by the seeds' means and the examples and, where it could count, by the rest and the examples."""
+        """Returns the estimates of the error: by the seeds' means and the examples and, where it could count, by the
+        rest and the examples."""
         if not self.known or self.constant:
             raise ValueError("one seed and no examples, or no value that differs: the error is not known")
         examples = (self.by_example or 0.0, max(self.example_freedom, 1))
@@ -137,8 +141,11 @@ def components(sample: Sample) -> Components:
 
 
 def rest_covariance(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """Covariance of two means that comes from the rest[s, e] alone: of what is left of each value without the means of
-    its seed and its example, over (S - 1)(E - 1) degrees of freedom and the number of values. One seed: 0, not known.
+    """Estimates the covariance of two means that comes from the rest[s, e] alone; 0 with one seed, where it is not
+    known.
+
+    The rest of a value is what remains without the means of its seed and its example. Its covariance has (S - 1)(E - 1)
+    degrees of freedom, and is divided by the number of values.
 
     Args:
         first: contributions of one method, shape (seeds, examples).
@@ -154,7 +161,7 @@ def rest_covariance(first: NDArray[np.float64], second: NDArray[np.float64]) -> 
 
 
 def example_covariance(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """Covariance of two means that comes from their examples alone.
+    """Estimates the covariance of two means that comes from their examples alone.
 
     The mean over two different seeds of the covariance over examples, divided by the number of examples; the same
     seed is left out, for there the rest[s, e] would be counted too. One seed: with it, there is no other way.
@@ -174,7 +181,8 @@ def example_covariance(first: NDArray[np.float64], second: NDArray[np.float64]) 
 
 
 def mcnemar(first: Sample, second: Sample) -> float:
-    """Exact two-sided p of McNemar's test that two classifiers err equally often; one seed each, binary values.
+    """Computes the exact two-sided p of McNemar's test that two classifiers err equally often; one seed each, binary
+    values.
 
     It speaks of these two trained models, not of their methods: it knows no other seed. McNemar, Note on the sampling
     error of the difference between correlated proportions or percentages, Psychometrika 12, 1947.
@@ -207,8 +215,10 @@ def _half_width(seeds: _Part, examples: _Part, level: float) -> float:
 
 
 def _solve(seeds: _Part, examples: _Part, low: float, high: float, target: float) -> float:
-    """The distance with this logarithm of a tail. False position (Illinois) between the distances' logarithms, for
-    there Student's far tail is a straight line."""
+    """Finds the distance whose tail has this logarithm.
+
+    By false position (Illinois) between the logarithms of distances, where Student's far tail is a straight line.
+    """
 
     def beyond(distance: float) -> float:
         return math.log(max(_two_parts_tail(distance, seeds, examples), 1e-300)) - target
@@ -237,7 +247,7 @@ def _solve(seeds: _Part, examples: _Part, low: float, high: float, target: float
 def _tail(
     distance: float, inner_variance: float, inner_freedom: int, outer_variance: float, outer_freedom: int, step: float
 ) -> float:
-    """P(|√inner·t + √outer·t'| > distance): exact in the inner variable, summed over nodes of the outer."""
+    """Computes P(|√inner·t + √outer·t'| > distance): exact in the inner variable, summed over nodes of the outer."""
     from scipy.special import stdtr
 
     nodes, weights = _student_nodes(outer_freedom, step)
@@ -247,8 +257,11 @@ def _tail(
 
 @lru_cache(maxsize=256)
 def _student_nodes(freedom: int, step: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Values of Student's t and their weights, for an integral over its distribution: equal steps of a standard
-    normal, exact to rounding for smooth functions, carried over quantile to quantile."""
+    """Computes values of Student's t and their weights, for an integral over its distribution.
+
+    They are equal steps of a standard normal, mapped quantile to quantile; the integral of a smooth function is exact
+    to rounding.
+    """
     from scipy.special import ndtr, stdtrit
 
     half = np.arange(step, 8 + step / 2, step)

@@ -18,7 +18,7 @@ DRAWS = 4000
 def draw_means(
     samples: Sequence[Sample], draws: int = DRAWS, seed: int = 0, ranking: Ranking | None = None
 ) -> NDArray[np.float64]:
-    """Where the methods' true means may lie, jointly; shape (draws, methods), equal arguments give equal draws.
+    """Draws where the methods' true means may lie, jointly; shape (draws, methods), equal arguments give equal draws.
 
     A hierarchical bootstrap with its known faults mended: seeds are resampled together for all methods (with normal
     weights and Student's tails instead of whole copies, which understate the variance of few seeds), and the error
@@ -65,7 +65,7 @@ class _SeedErrors:
         self._factor(best_count)
 
     def of(self, sample: Sample) -> NDArray[np.float64]:
-        """Shape (draws,); 0 for one seed, which does not tell it."""
+        """Draws the error of a sample's mean, shape (draws,); 0 for one seed, which does not tell it."""
         count = len(sample)
         if count == 1:
             return np.zeros(self._draws)
@@ -90,7 +90,7 @@ class _SeedErrors:
 def _seed_errors(
     samples: Sequence[Sample], best: Sample, draws: int, random: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Of all samples together, shape (draws, methods)."""
+    """Draws the errors that seeds cause to the means of all samples together, shape (draws, methods)."""
     seed_errors = _SeedErrors({seed for sample in samples for seed in sample.seeds}, len(best), draws, random)
     best_error = seed_errors.of(best)
     columns = []
@@ -105,7 +105,8 @@ def _seed_errors(
 
 
 def _shared_covariance(first: Sample, second: Sample) -> float:
-    """Of two means from their examples, on the seeds that both have; 0 where there are none."""
+    """Estimates the covariance of two means from their examples, on the seeds that both have; 0 where there are
+    none."""
     shared = sorted(set(first.seeds) & set(second.seeds))
     first_values, second_values = first.at(shared).contributions, second.at(shared).contributions
     return (
@@ -118,7 +119,7 @@ def _shared_covariance(first: Sample, second: Sample) -> float:
 def best_probabilities(
     samples: Sequence[Sample], direction: Literal["higher", "lower"], draws: int = DRAWS, seed: int = 0
 ) -> dict[str, float]:
-    """Label -> how often it is the best among draws of the true means; they add up to 1."""
+    """Computes how often each label is the best among draws of the true means; the probabilities add up to 1."""
     means = draw_means(samples, draws, seed, rank({sample.label: sample.by_seed for sample in samples}, direction))
     best = np.argmax(means if direction == "higher" else -means, axis=1)
     shares = np.bincount(best, minlength=len(samples)) / draws

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Corrected p-values, in the given order: below 5 %, some true null is rejected in at most 5 % of studies.
+    """Corrects p-values, in the given order: below 5 %, some true null is rejected in at most 5 % of studies.
 
     Holds however the tests depend on one another. Holm, A simple sequentially rejective multiple test procedure,
     Scand J Stat 6, 1979.
@@ -21,7 +21,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def tie_groups(ranked: Sequence[str], different: Iterable[tuple[str, str]]) -> tuple[tuple[str, ...], ...]:
-    """The largest groups within which nothing could be told apart; a method may be in several.
+    """Finds the largest groups within which nothing could be told apart; a method may be in several.
 
     Two methods share a group exactly when they are not in `different`. Insert and absorb: Piepho, An algorithm for a
     letter-based representation of all-pairwise comparisons, J Comput Graph Stat 13, 2004.
@@ -47,7 +47,7 @@ def tie_groups(ranked: Sequence[str], different: Iterable[tuple[str, str]]) -> t
 
 
 def letters(groups: Sequence[Sequence[str]]) -> dict[str, str]:
-    """Label -> its groups' letters, `a` first: methods that share a letter could not be told apart."""
+    """Maps each label to its groups' letters, `a` first: methods that share a letter could not be told apart."""
     letters_by_label: dict[str, str] = {}
     for index, group in enumerate(groups):
         for label in group:
@@ -56,5 +56,5 @@ def letters(groups: Sequence[Sequence[str]]) -> dict[str, str]:
 
 
 def _letter(index: int) -> str:
-    """a … z, then a1 … z1, a2 …"""
+    """Returns a … z, then a1 … z1, a2 …"""
     return chr(ord("a") + index % 26) + (str(index // 26) if index >= 26 else "")

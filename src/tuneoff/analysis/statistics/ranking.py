@@ -28,7 +28,8 @@ class Ranking:
 def rank(
     scores: Mapping[str, Scores], direction: Literal["higher", "lower"], candidates: Collection[str] | None = None
 ) -> Ranking:
-    """Ranks methods on the seeds that they share: a seed that is hard for all must not count against those that ran it.
+    """Ranks methods on the seeds that they share, so that a seed that is hard for all does not count against those that
+    ran it.
 
     With equal seeds a method's mean is its own. Else the best is the candidate that no other is ahead of, two by two on
     the seeds that both have. Its mean is its own, and every other's is that plus their difference on the seeds that
@@ -71,7 +72,7 @@ def _ranked(means: Mapping[str, float], sign: float, best: str) -> Ranking:
 
 
 def _add_means(scores: Mapping[str, Scores], means: dict[str, float]) -> None:
-    """Adds to the means those of methods that share a seed with one that has a mean: with the first of them."""
+    """Adds the means of methods that share a seed with a method that has a mean, by the first such method."""
     while True:
         additions = {}
         for label in [label for label in scores if label not in means]:
@@ -89,7 +90,7 @@ def _mean(scores: Scores, seeds: Collection[int]) -> float:
 
 
 def _gap(scores: Mapping[str, Scores], one: str, other: str) -> float | None:
-    """Mean of one minus that of the other, on the seeds that both have; None without any."""
+    """Computes the mean of one minus that of the other, on the seeds that both have; None without any."""
     first, second = scores[one], scores[other]
     shared = first.keys() & second.keys()
     if not shared:

@@ -36,7 +36,8 @@ class Sample:
 
     @classmethod
     def from_examples(cls, label: str, seeds: Iterable[int], values: ArrayLike) -> Sample:
-        """Of a metric that is the mean over examples (accuracy, ROUGE); `values` has shape (seeds, examples).
+        """Builds a sample of a metric that is the mean over examples (accuracy, ROUGE); `values` has shape (seeds,
+        examples).
 
         Raises:
             ValueError: if shapes disagree, a value is not finite, or there are fewer than two examples.
@@ -48,7 +49,7 @@ class Sample:
 
     @classmethod
     def from_scores(cls, label: str, seeds: Iterable[int], scores: ArrayLike) -> Sample:
-        """Of a figure known per seed alone (seconds, bytes); `scores` has shape (seeds,).
+        """Builds a sample of a figure known per seed alone (seconds, bytes); `scores` has shape (seeds,).
 
         Raises:
             ValueError: if shapes disagree or a value is not finite.
@@ -59,7 +60,7 @@ class Sample:
     def from_statistic(
         cls, label: str, seeds: Iterable[int], statistic: Statistic, examples: int, groups: int = GROUPS
     ) -> Sample:
-        """Of a metric that is no mean over examples (macro-F1, MCC, perplexity), by the jackknife.
+        """Builds a sample of a metric that is no mean over examples (macro-F1, MCC, perplexity), by the jackknife.
 
         Tukey's pseudo-values stand in for the examples' values: n·θ(all) - (n-1)·θ(all but the i-th), shifted so
         that their mean is θ(all). Of more examples than `groups`, groups of equal size are left out in turn. The
@@ -121,16 +122,16 @@ class Sample:
 
     @property
     def binary(self) -> bool:
-        """Whether every contribution is 0 or 1 (right or wrong)."""
+        """Returns whether every contribution is 0 or 1 (right or wrong)."""
         return self.contributions is not None and bool(np.isin(self.contributions, (0.0, 1.0)).all())
 
     @property
     def by_seed(self) -> dict[int, float]:
-        """Seed -> score."""
+        """Maps each seed to its score."""
         return dict(zip(self.seeds, self.scores.tolist(), strict=True))
 
     def at(self, seeds: Iterable[int]) -> Sample:
-        """The same at some of its seeds, in that order. Raises KeyError at a seed that it lacks."""
+        """Returns the sample at some of its seeds, in that order. Raises KeyError at a seed that it lacks."""
         positions = {seed: position for position, seed in enumerate(self.seeds)}
         wanted = tuple(seeds)
         if wanted == self.seeds:
@@ -140,7 +141,8 @@ class Sample:
         return Sample(self.label, wanted, self.scores[index], contributions, self.examples)
 
     def minus(self, other: Sample) -> Sample:
-        """Paired differences at the seeds that both have (there must be one), example by example where both tell.
+        """Computes paired differences at the seeds that both have (there must be one), example by example where both
+        have examples.
 
         Raises:
             ValueError: if no seed is shared, or they were tested on different numbers of examples.

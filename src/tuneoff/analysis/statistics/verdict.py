@@ -114,7 +114,7 @@ class Pair:
         return self.relation in ("ahead", "behind")
 
     def turned(self) -> Pair:
-        """The same pair, seen from the second."""
+        """Returns the same pair with first and second exchanged."""
         swapped: dict[Relation, Relation] = {"ahead": "behind", "behind": "ahead"}
         interval = self.interval and Interval(-self.interval.high, -self.interval.low, self.interval.over)
         return replace(
@@ -150,24 +150,24 @@ class Verdict:
 
     @property
     def best(self) -> str:
-        """Label of the first by rank, significant or not."""
+        """Returns the label of the first by rank, significant or not."""
         return self.estimates[0].label
 
     @property
     def winner(self) -> str | None:
-        """The method that is significantly ahead of every other; None without one."""
+        """Returns the method that is significantly ahead of every other; None without one."""
         rivals = [pair for pair in self.pairs if pair.first == self.best]
         return self.best if rivals and all(pair.relation == "ahead" for pair in rivals) else None
 
     def estimate(self, label: str) -> Estimate:
-        """Raises KeyError at an unknown label."""
+        """Finds a method's estimate. Raises KeyError at an unknown label."""
         for entry in self.estimates:
             if entry.label == label:
                 return entry
         raise KeyError(label)
 
     def pair(self, first: str, second: str) -> Pair:
-        """How `first` stands to `second`. Raises KeyError when there is no such pair."""
+        """Returns how `first` stands to `second`. Raises KeyError when there is no such pair."""
         for pair in self.pairs:
             if (pair.first, pair.second) == (first, second):
                 return pair
@@ -176,7 +176,7 @@ class Verdict:
         raise KeyError((first, second))
 
     def tied_with(self, label: str) -> tuple[str, ...]:
-        """Methods that cannot be told apart from this one, best first."""
+        """Returns the methods that cannot be told apart from this one, best first."""
         others = [entry.label for entry in self.estimates if entry.label != label]
         return tuple(other for other in others if self.pair(label, other).relation == "tied")
 
@@ -227,7 +227,7 @@ def verdict(
 
 
 def estimate(sample: Sample, *, fraction: bool = False, level: float = LEVEL) -> Estimate:
-    """A method's mean, its spread over seeds, and its interval over seeds and examples.
+    """Estimates a method's mean, its spread over seeds, and its interval over seeds and examples.
 
     A fraction's interval is Wilson's with the effective number of examples mean·(1 - mean)/variance, which stays in
     [0, 1] and covers near its ends, where a symmetric one falls short: Franco et al., Comparative study of confidence
@@ -245,7 +245,7 @@ def estimate(sample: Sample, *, fraction: bool = False, level: float = LEVEL) ->
 
 
 def _why_unknown(parts: Components) -> str:
-    """Why no interval can be made of these; empty where it can."""
+    """Explains why there is no interval; empty where there is one."""
     if not parts.known:
         return UNKNOWN["one seed" if parts.by_seed is None else "equal"]
     return UNKNOWN["constant"] if parts.constant else ""
@@ -254,7 +254,8 @@ def _why_unknown(parts: Components) -> str:
 def _compare(
     pair: tuple[Sample, Sample], direction: Direction, level: float, fraction: bool
 ) -> tuple[Pair, Components | None]:
-    """The pair before any correction, and the parts of its error (None when not compared)."""
+    """Compares a pair without correction for many pairs; returns with it the parts of its error (None when not
+    compared)."""
     first, second = pair
     shared = set(first.seeds) & set(second.seeds)
     not_compared = Pair(
@@ -285,7 +286,7 @@ def _compare(
 
 
 def _difference_interval(parts: Components, level: float, fraction: bool) -> Interval | None:
-    """Of a paired difference.
+    """Computes the interval of a paired difference.
 
     Where every example tells the same difference, their number alone limits how many others there may be: a share that
     would leave all of them out with the probability of a miss. Of fractions such an example differs by 1 at most; of
@@ -315,8 +316,11 @@ def _decide(pair: Pair, p_holm: float | None, direction: Direction, alpha: float
 
 
 def _project(pair: Pair, parts: Components | None, alpha: float, seeds_required: int) -> Pair:
-    """Adds how many seeds would settle an open pair: enough that the difference exceeds its critical value by the
-    margin that `POWER` asks for, at the level that Holm's correction leaves the open pairs."""
+    """Adds how many seeds would settle an open pair.
+
+    With so many, the difference exceeds its critical value by the margin that `POWER` asks for, at the level that
+    Holm's correction leaves the open pairs.
+    """
     if parts is None or pair.p is None or pair.significant:
         return pair
     if parts.by_seed is None:
