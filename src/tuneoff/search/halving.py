@@ -37,7 +37,7 @@ class Rung:
 
 
 def rungs(protocol: Protocol) -> tuple[Rung, ...]:
-    """The stages of the protocol's search, first to last: one without pruning, none without a search.
+    """Returns the stages of the protocol's search, first to last: one without pruning, none without a search.
 
     Halving has as many rungs as it can until one trial of a row is left or the first rung would have fewer than
     `FEWEST_STEPS` steps (or less than twice the warm-up). The last has the whole share of steps.
@@ -68,7 +68,7 @@ def rungs(protocol: Protocol) -> tuple[Rung, ...]:
 
 
 def check_rows(protocol: Protocol, rows: int) -> None:
-    """Whether the training rows of a search trial last for the steps that its rungs count on.
+    """Checks that the training rows of a search trial are enough for the steps that its rungs count on.
 
     Raises:
         StudyError: if not: then even trials of the lower rungs might take all the steps that there are.
@@ -88,14 +88,15 @@ def check_rows(protocol: Protocol, rows: int) -> None:
 
 
 def promoted(history: Sequence[Outcome], rung: int, count: int) -> list[Values]:
-    """The configurations of the `count` best outcomes of a rung, best first; none that did not complete."""
+    """Returns the configurations of the `count` best outcomes of a rung, best first; none that did not complete."""
     completed = [outcome for outcome in history if outcome.rung == rung and outcome.score is not None]
     # Sorting keeps the order of equals, so that the earlier one goes on.
     return [outcome.values for outcome in sorted(completed, key=lambda o: o.merit, reverse=True)[:count]]
 
 
 def _most_steps(protocol: Protocol) -> int | None:
-    """Optimizer steps of a search trial at most, as far as the protocol alone tells."""
+    """Computes the most optimizer steps of a search trial, as far as the protocol alone gives them; None where it does
+    not."""
     search = protocol.search
     assert search is not None
     rows = search.train_rows or protocol.train_rows

@@ -55,23 +55,24 @@ class Dimension:
 
     @property
     def ordered(self) -> bool:
-        """Whether the values lie in an order: a range, or a list of numbers."""
+        """Returns whether the values lie in an order: a range, or a list of numbers."""
         return all(is_number(choice) for choice in self.choices)
 
     @property
     def whole(self) -> bool:
-        """Whether a range holds whole numbers only."""
+        """Returns whether a range holds whole numbers only."""
         return isinstance(self.low, int) and isinstance(self.high, int)
 
     @property
     def size(self) -> float:
-        """How many values there are; infinite for a range of fractions."""
+        """Counts the values; infinite for a range of fractions."""
         if self.choices:
             return len(self.choices)
         return self.high - self.low + 1 if self.whole else math.inf
 
     def at(self, share: float) -> Any:
-        """The value at a share (0 to 1) of the way through; of a range of fractions, to four significant digits."""
+        """Returns the value at a share (0 to 1) of the range or list; of a range of fractions, to four significant
+        digits."""
         if self.choices:
             return self.choices[min(int(share * len(self.choices)), len(self.choices) - 1)]
         low, high = (math.log(self.low), math.log(self.high)) if self.log else (self.low, self.high)
@@ -79,12 +80,12 @@ class Dimension:
         return self.fit(math.exp(value) if self.log else value)
 
     def fit(self, value: float) -> float:
-        """The nearest value of the range, short enough to be read."""
+        """Returns the nearest value of the range, rounded so that it is short to read."""
         value = round(value) if self.whole else float(f"{value:.4g}")
         return min(max(value, self.low), self.high)
 
     def share(self, value: Any) -> float:
-        """How far (0 to 1) through the range or the list a value lies."""
+        """Returns how far (0 to 1) through the range or the list a value lies."""
         if self.choices:
             return (self.position(value) + 0.5) / len(self.choices)
         if self.log:
@@ -92,12 +93,12 @@ class Dimension:
         return float((value - self.low) / (self.high - self.low))
 
     def position(self, value: Any) -> int:
-        """Where in the list a value stands."""
+        """Returns the position of a value in the list."""
         # Told by repr, because 1 and true are equal.
         return [repr(choice) for choice in self.choices].index(repr(value))
 
     def edge(self, value: Any) -> int:
-        """-1 or 1 where a value lies at the lower or upper edge, else 0.
+        """Returns -1 or 1 where a value lies at the lower or upper edge, else 0.
 
         The edge is the outer tenth of a range, or the least or greatest of three or more numbers.
         """
@@ -110,7 +111,7 @@ class Dimension:
         return -1 if share < EDGE else 1 if share > 1 - EDGE else 0
 
     def distribution(self) -> optuna.distributions.BaseDistribution:
-        """The dimension as Optuna knows it; values of a list stand for themselves by their position."""
+        """Returns the dimension as Optuna's distribution; a value of a list is represented by its position."""
         from optuna import distributions
 
         if self.choices:
@@ -147,12 +148,12 @@ class Outcome:
 
     @property
     def merit(self) -> tuple[float, float]:
-        """Greater is better: the score, then the lower loss."""
+        """Returns a key by which greater is better: the score, then the lower loss."""
         return -math.inf if self.score is None else self.score, -math.inf if self.loss is None else -self.loss
 
 
 def spaces(study: StudySpec) -> dict[str, Space]:
-    """What is searched of each row, by label; rows of which nothing is searched are left out."""
+    """Returns the search space of each row, by label; leaves out rows of which nothing is searched."""
     if study.protocol.search is None:
         return {}
     by_label = {label: space(row, study.protocol.learning_rate) for label, row in study.methods.items()}
@@ -160,7 +161,8 @@ def spaces(study: StudySpec) -> dict[str, Space]:
 
 
 def space(row: MethodSpec, rate_for_all: float | None = None) -> Space:
-    """What is searched of one row: its learning rate, unless one is set for all, and the options that ask for it."""
+    """Returns the search space of one row: its learning rate, unless one is set for all, and the options that the row
+    lists."""
     method = registry.methods()[row.method]
     if not method.trains:
         return ()
@@ -202,22 +204,22 @@ def _dimension(name: str, candidates: Candidates, preferred: Any) -> Dimension:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a number; true and false are none."""
+    """Returns whether a value is a number; true and false are none."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def size(space: Space) -> float:
-    """How many configurations there are; infinite where a range holds fractions."""
+    """Counts the configurations; infinite where a range holds fractions."""
     return math.prod(dimension.size for dimension in space)
 
 
 def first(space: Space) -> Values:
-    """The configuration tried first."""
+    """Returns the configuration that is tried first."""
     return {dimension.name: dimension.first for dimension in space}
 
 
 def suggest(space: Space, history: Sequence[Outcome], seed: int, sampler: Sampler = "tpe") -> Values:
-    """What to try after `history`; a pure function of its arguments.
+    """Suggests what to try after `history`; a pure function of its arguments.
 
     The first configuration comes first, then (for `tpe`) points spread evenly over the space, at the same places of
     every row's ranges, then what the sampler makes of the scores. Nothing is suggested twice while anything is left.
@@ -245,7 +247,7 @@ def _seed(*parts: int) -> int:
 
 
 def _spread(space: Space, index: int, seed: int) -> Values:
-    """Point `index` (from 1) of a sequence that fills the unit cube evenly at any length (Roberts' R sequence).
+    """Returns point `index` (from 1) of a sequence that fills the unit cube evenly at any length (Roberts' R sequence).
 
     The seed shifts it; points that would nearly repeat the first configuration are left out.
     """
@@ -265,7 +267,7 @@ def _spread(space: Space, index: int, seed: int) -> Values:
 
 
 def _ask(space: Space, history: Sequence[Outcome], seed: int, sampler: Sampler) -> Values:
-    """What Optuna suggests: a study of its own gets the whole history, then is asked once."""
+    """Asks Optuna for a suggestion: makes a new Optuna study, adds the whole history, and asks once."""
     import optuna
 
     with _quiet():
@@ -288,7 +290,7 @@ def _ask(space: Space, history: Sequence[Outcome], seed: int, sampler: Sampler) 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Optuna tells of every study it makes; ours are made by the dozen."""
+    """Turns off Optuna's messages about every study it makes; many are made here."""
     import optuna
 
     before = optuna.logging.get_verbosity()
@@ -300,7 +302,8 @@ def _quiet() -> Iterator[None]:
 
 
 def _untried(space: Space, tried: Sequence[Values], rng: random.Random) -> Values:
-    """A configuration of a space that is nearly exhausted, or whose values are too near one another to round."""
+    """Returns an untried configuration of a space that is nearly exhausted, or whose values are too near one another to
+    round."""
     if size(space) < math.inf:
         values_per_dimension = [d.choices or range(int(d.low), int(d.high) + 1) for d in space]
         names = [d.name for d in space]
@@ -314,8 +317,10 @@ def _untried(space: Space, tried: Sequence[Values], rng: random.Random) -> Value
 
 
 def best(history: Sequence[Outcome]) -> int | None:
-    """Position of the best outcome: highest rung, greatest score, then least loss, then first; None where none
-    completed. A configuration that failed in a rung is not chosen for what it did in a lower one."""
+    """Returns the position of the best outcome: highest rung, greatest score, then least loss, then first.
+
+    None where none completed. A configuration that failed in a rung is not chosen for its score in a lower one.
+    """
     failed = [outcome for outcome in history if outcome.score is None]
     ranked = [
         (outcome.rung, outcome.merit, -index)
@@ -327,13 +332,14 @@ def best(history: Sequence[Outcome]) -> int | None:
 
 
 def at_edge(space: Space, values: Mapping[str, Any]) -> dict[str, int]:
-    """What of a configuration lies at an edge: name -> -1 for the lower, 1 for the upper (see `Dimension.edge`)."""
+    """Returns which values of a configuration lie at an edge: name -> -1 for the lower, 1 for the upper (see
+    `Dimension.edge`)."""
     edges = {dimension.name: dimension.edge(values[dimension.name]) for dimension in space}
     return {name: edge for name, edge in edges.items() if edge}
 
 
 def grow(space: Space, history: Sequence[Outcome]) -> Space:
-    """The space with its range of learning rates widened by `GROWTH` on the side where the best rate lies at the edge.
+    """Widens the range of learning rates by `GROWTH` on the side where the best rate lies at the edge.
 
     The rate tried first is then the middle of what was added, with the best values of all else. Where the best rate
     lies at no edge, or nothing completed, the space stays as it is.
