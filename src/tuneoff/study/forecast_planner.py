@@ -61,31 +61,32 @@ class ToCome:
 
     @property
     def labels(self) -> list[str]:
-        """The rows that have trials of the verdict to come, in order."""
+        """Returns the rows that have trials of the verdict to come, in order."""
         return list(dict.fromkeys(trial.label for trial in self.verdict))
 
     def only(self, labels: Sequence[str]) -> ToCome:
-        """Those of some rows."""
+        """Returns the trials to come of some rows."""
         return ToCome(
             [trial for trial in self.verdict if trial.label in labels],
             [trial for trial in self.search if trial.label in labels],
         )
 
     def longest(self, label: str) -> TrialSpec | None:
-        """The trial of a row's search that has the most steps; None where the row has none."""
+        """Returns the trial of a row's search that has the most steps; None where the row has none."""
         tries = [trial for trial in self.search if trial.label == label]
         return max(tries, key=lambda trial: trial.protocol.max_steps or math.inf, default=None)
 
     @property
     def search_shares(self) -> list[float]:
-        """For every trial of the search its steps, of those of its row's longest: pruning gives some fewer."""
+        """Returns for every trial of the search its share of the steps of the row's longest trial: with pruning some
+        have fewer."""
         longest = {label: self.longest(label) for label in {trial.label for trial in self.search}}
         most = {label: trial.protocol.max_steps for label, trial in longest.items() if trial is not None}
         pairs = [(trial.protocol.max_steps, most[trial.label]) for trial in self.search]
         return [steps / whole if steps and whole else 1.0 for steps, whole in pairs]
 
     def total(self, rows: Mapping[str, RowForecast], memory_limit_bytes: int | None = None) -> StudyForecast:
-        """The sums over these trials; `rows` has a forecast of each row, and perhaps of others."""
+        """Sums the forecasts over these trials; `rows` has a forecast of each row, and perhaps of others."""
         searched = self.only(self.labels)
         return study_forecast(
             {label: rows[label] for label in self.labels},
@@ -123,7 +124,7 @@ class Forecaster:
         self._out_of_reach: dict[How, str] = {}
 
     def rows(self, labels: Sequence[str], probe: bool) -> dict[str, RowForecast]:
-        """label -> forecast.
+        """Forecasts these rows; returns label -> forecast.
 
         Raises:
             KeyboardInterrupt: after the process at work was ended.
@@ -135,7 +136,7 @@ class Forecaster:
         return {label: self.row(Asking(label, number, len(labels), how)) for number, label in enumerate(labels, 1)}
 
     def row(self, asking: Asking) -> RowForecast:
-        """One row's; without figures, and with the reason, where none can be had."""
+        """Forecasts one row; without figures, and with the reason, where none can be had."""
         assert asking.label is not None
         self.listener(asking)
         begun = time.monotonic()
@@ -154,7 +155,7 @@ class Forecaster:
         return row_forecast.model_copy(update=update)
 
     def _count(self, labels: Sequence[str]) -> dict[str, RowForecast]:
-        """The counts of many rows, made by one process.
+        """Forecasts many rows by counts alone, in one process.
 
         Raises:
             TuneoffError: if it failed.
@@ -170,7 +171,7 @@ class Forecaster:
         return rows
 
     def _pair(self, label: str) -> tuple[TrialSpec, TrialSpec | None]:
-        """What stands for a row: its first trial of the verdict, and the longest of its search."""
+        """Returns the trials that represent a row: its first trial of the verdict, and the longest of its search."""
         return next(trial for trial in self.to_come.verdict if trial.label == label), self.to_come.longest(label)
 
     def _unknown(self, trial: TrialSpec) -> RowForecast:
@@ -201,7 +202,7 @@ def _reason(error: TuneoffError) -> str:
 
 
 def _lacking(error: TuneoffError, search_trial: TrialSpec | None) -> dict[str, str]:
-    """Why a row of which nothing can be told has no figures."""
+    """Maps each figure that a row without a forecast lacks to the reason."""
     lacking = [figure for figure in FIGURES if figure != "search_seconds" or search_trial is not None]
     return dict.fromkeys(lacking, _reason(error))
 
@@ -214,7 +215,7 @@ def forecast(
     memory_limit_bytes: int | None = None,
     listener: Listener | None = None,
 ) -> StudyForecast:
-    """What trials to come will take.
+    """Forecasts what the trials to come will take.
 
     Args:
         executor, to_come, memory_limit_bytes, listener: see `Forecaster`.
@@ -236,7 +237,8 @@ def foretell(
     probe: bool = True,
     listener: RunListener | None = None,
 ) -> None:
-    """Makes the forecast of a run, keeps it in the study's folder and tells what the trials to come will take.
+    """Makes the forecast of a run, keeps it in the study's folder and tells the listener what the trials to come will
+    take.
 
     It must cost little beside the run: see `PAYS` and `SHORT_OPERATIONS`. A row that has a forecast from an earlier run
     keeps it. No failure of a forecast fails the run.
@@ -270,7 +272,7 @@ def foretell(
 
 
 def kept(store: StudyStore) -> StudyForecast | None:
-    """The forecast in a study's folder; None where there is none that can be read."""
+    """Reads the forecast in a study's folder; None where there is none that can be read."""
     try:
         return store.forecast()
     except StoreError:
@@ -278,7 +280,7 @@ def kept(store: StudyStore) -> StudyForecast | None:
 
 
 def together(before: StudyForecast, added: StudyForecast) -> StudyForecast:
-    """An earlier forecast and one of other rows, as one."""
+    """Merges an earlier forecast with one of other rows."""
     missing = {**added.missing, **before.missing}
     total = (before.total_seconds or 0.0) + (added.total_seconds or 0.0)
     disk = (before.disk_bytes or 0) + (added.disk_bytes or 0)
@@ -291,7 +293,10 @@ def together(before: StudyForecast, added: StudyForecast) -> StudyForecast:
 
 
 def _is_short(to_come: ToCome, inspection: Inspection) -> bool:
-    """Whether trials compute so little that they are over before a forecast is, by parameters, rows and most tokens."""
+    """Returns whether trials compute so little that they are over before a forecast is.
+
+    It goes by the numbers of parameters and rows and the most tokens.
+    """
     if inspection.data is None:
         return False
     rows = {split: summary["rows"] for split, summary in inspection.data["splits"].items()}
@@ -315,7 +320,7 @@ def _is_short(to_come: ToCome, inspection: Inspection) -> bool:
 
 
 def _written(trial: TrialSpec, rows: Mapping[str, int]) -> int:
-    """Tokens that a trial writes at most."""
+    """Computes the most tokens that a trial generates."""
     task = registry.tasks()[trial.task.name](trial.task.options)
     if task.produces != "text" or task.target_room is None:
         return 0
@@ -327,8 +332,10 @@ def _written(trial: TrialSpec, rows: Mapping[str, int]) -> int:
 
 
 def _heaviest(to_come: ToCome, inspection: Inspection | None) -> str | None:
-    """The row that trains the most parameters, which is the likeliest not to fit; the first one where that is not
-    known, and None where no row trains."""
+    """Returns the row that trains the most parameters, which is the likeliest not to fit.
+
+    The first row where that is not known, and None where no row trains.
+    """
     counts = inspection.trials if inspection is not None else {}
 
     def trained(trial: TrialSpec) -> int:
@@ -341,7 +348,10 @@ def _heaviest(to_come: ToCome, inspection: Inspection | None) -> str | None:
 def _rows_of_a_run(
     forecaster: Forecaster, labels: Sequence[str], first: str | None, probe: bool
 ) -> dict[str, RowForecast]:
-    """Counts one row, to know what pays; then all; probes one and corrects the others by it, or probes all.
+    """Forecasts the rows of a run at a cost that pays.
+
+    Counts one row first, to know what pays, and then all rows. Then probes one row and corrects the others by it, or
+    probes all.
 
     Args:
         forecaster: of the trials to come.
@@ -385,7 +395,8 @@ def _rows_of_a_run(
 
 
 def _pays(to_come: ToCome, first: RowForecast, row_count: int, probe: bool) -> bool:
-    """Whether forecasting so many rows takes little beside running them, if all are like one that was counted."""
+    """Returns whether forecasting so many rows takes little time compared to running them, if all are like one that was
+    counted."""
     if first.trial_seconds is None or first.fits is False:
         return True
     trials = sum(trial.learning_rate is not None for trial in to_come.verdict)

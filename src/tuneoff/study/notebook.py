@@ -10,7 +10,7 @@ from tuneoff.executors.base import Listener, Progress
 
 
 def in_notebook() -> bool:
-    """Whether this runs in a notebook's kernel."""
+    """Returns whether this runs in a notebook's kernel."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return type(shell).__name__ == "ZMQInteractiveShell"
@@ -18,7 +18,8 @@ def in_notebook() -> bool:
 
 @contextmanager
 def bar(total: int, wanted: bool) -> Iterator[Listener]:
-    """A listener that moves a bar of so many trials until the block ends; does nothing where it is not wanted."""
+    """Yields a listener that moves a progress bar of so many trials until the block ends; it does nothing where no bar
+    is wanted."""
     if not wanted:
         yield lambda _: None
         return

@@ -73,7 +73,7 @@ class Study:
 
     @classmethod
     def open(cls, folder: str | Path) -> Study:
-        """A study that was run before.
+        """Opens a study that was run before.
 
         Raises:
             StoreError: if the folder holds none.
@@ -84,13 +84,16 @@ class Study:
 
     @property
     def default_folder(self) -> Path:
-        """`runs/NAME-xxxxxx`: one for each question, its rows and its seeds. A re-run continues where it stopped, and a
-        folder's report is of what was asked for."""
+        """Returns `runs/NAME-xxxxxx`: one folder for each question, its rows and its seeds.
+
+        A re-run continues where it stopped, and a folder's report is of what was asked for.
+        """
         identity = [question(self.spec), selection(self.spec)]
         return Path("runs") / f"{self.spec.name}-{content_hash(identity)[:6]}"
 
     def plan(self) -> list[TrialSpec]:
-        """The trials of the verdict, without looking at weights; local files are read for their fingerprints only.
+        """Plans the trials of the verdict, without looking at weights; local files are read for their fingerprints
+        only.
 
         Rows that are searched stand at the configuration that their search chose, or before it is over at the one
         that it tries first.
@@ -101,7 +104,8 @@ class Study:
         return plan(self.spec, self._fingerprints(), self.chosen)
 
     def plan_search(self) -> list[TrialSpec]:
-        """A trial for each that the search has before it grows, round by round; empty for a study without one.
+        """Plans a trial for each that the search has before its ranges grow, round by round; empty for a study without
+        a search.
 
         All stand at the configuration that is tried first, because what comes after it depends on outcomes.
         """
@@ -109,7 +113,7 @@ class Study:
 
     @property
     def chosen(self) -> dict[str, dict[str, Any]]:
-        """label -> what the search chose: option or `learning_rate` -> value. Empty before a search is over."""
+        """Returns what the search chose: label -> option or `learning_rate` -> value. Empty before a search is over."""
         store = StudyStore(self.folder) if self.folder is not None else None
         search = recorded(store) if store is not None and store.is_there else None
         rows = search["rows"] if search is not None else {}
@@ -125,7 +129,7 @@ class Study:
     def forecast(
         self, *, probe: bool = True, memory_limit: int | None = None, listener: forecast_planner.Listener | None = None
     ) -> StudyForecast:
-        """What all trials of the study will take, found out row by row in child processes; docs/plan.md says how.
+        """Forecasts what all trials of the study will take, row by row in child processes; docs/plan.md says how.
 
         Args:
             probe: run a few real steps of each row on this machine; else nothing is run, and times are rough.
@@ -142,7 +146,7 @@ class Study:
     def preview(
         self, *, probe: bool = True, memory_limit: int | None = None, listener: forecast_planner.Listener | None = None
     ) -> tuple[Inspection, StudyForecast | None]:
-        """`inspect` and `forecast` in one; without a forecast where the rows of data cannot be read."""
+        """Inspects and forecasts the study in one call; gives no forecast where the rows of data cannot be read."""
         to_come = ToCome(self.plan(), self.plan_search())
         early.refuse_study(self.spec, to_come.verdict, required=False)
         with self._executor() as executor:
@@ -222,7 +226,7 @@ class Study:
         return self
 
     def _search_to_come(self, search: Search) -> list[TrialSpec]:
-        """A trial for each that the search has still to run, as far as can be told; see `plan_search`."""
+        """Plans a trial for each that the search has still to run, as far as can be told; see `plan_search`."""
         done = Counter({label: len(row.records) for label, row in search.rows.items()})
         remaining = []
         for trial in self.plan_search():
@@ -240,7 +244,7 @@ class Study:
         executor: Executor,
         listener: Listener,
     ) -> None:
-        """Runs the trials, those aside whose search found nothing; these get a record that says so."""
+        """Runs the trials, except those whose search found nothing: these get a record that says so."""
         hopeless_trials = [
             trial for trial in trials if trial.label in hopeless and store.trial(trial.id).finished_record() is None
         ]
@@ -252,7 +256,7 @@ class Study:
         executor.run(store, [trial for trial in trials if trial not in hopeless_trials], listener)
 
     def records(self) -> list[TrialRecord]:
-        """The records there are of the rows and seeds asked for; not those of the search.
+        """Returns the records of the rows and seeds asked for, without those of the search.
 
         Raises:
             StoreError: if the study has not been run.
@@ -262,13 +266,13 @@ class Study:
 
     @property
     def asked(self) -> Asked | None:
-        """What the last run asked for, of a folder that may hold more; None for a study that was opened."""
+        """Returns what the last run asked for, of a folder that may hold more; None for a study that was opened."""
         from tuneoff.analysis.results import Asked
 
         return Asked(self.spec, tuple(self._planned)) if self._planned else None
 
     def results(self) -> pd.DataFrame:
-        """One row per trial: label, method, seed, status, every test metric and every cost."""
+        """Returns one row per trial: label, method, seed, status, every test metric and every cost."""
         from tuneoff.analysis import table
 
         return table.trials_frame(self.records())
@@ -295,7 +299,8 @@ class Study:
         prefer: str = "time",
         pareto: Iterable[str] = (),
     ) -> Advice:
-        """Which row to use, of those that the last run asked for; docs/recommend.md says how. Print it for the words.
+        """Recommends which row to use, of those that the last run asked for; docs/recommend.md says how. Print it for
+        the words.
 
         Args:
             max_memory, max_train_time, max_stored, max_latency: limits with their units, e.g. `4GB` or `15m`.
@@ -350,7 +355,7 @@ class Study:
         return f"<Study {self.spec.name!r}: {self.spec.model.source}, {size}{place}>"
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
-        """What it asks, and where it was run the table of results and the answer."""
+        """Shows what the study asks and, where it was run, the table of results and the answer."""
         from rich.text import Text
 
         yield Text(repr(self), style="bold")
@@ -395,7 +400,7 @@ class Study:
             return executor.call(verb, {**context, "device": self.device, **payload, **paths})
 
     def refuse_overwriting(self, out: str | Path, *read: Path) -> None:
-        """Lets only pass what would replace nothing that is read: these files, and the study's own, its rows and its
+        """Refuses an output that would replace a file that is read: these files, and the study's own, its rows and its
         base model.
 
         Raises:
