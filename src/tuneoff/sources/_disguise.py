@@ -24,6 +24,6 @@ _BEGINNINGS = {
 
 
 def recognise(begins: bytes) -> str:
-    """What a file is that begins with these bytes, in words; empty where they say nothing."""
+    """Returns a description of the file type that begins with these bytes; empty where it is not known."""
     lower = begins.lower()
     return next((kind for beginning, kind in _BEGINNINGS.items() if lower.startswith(beginning)), "")

@@ -1,6 +1,6 @@
-"""Pairs of text out of source code: the body of a docstring and its one-line summary.
+"""Pairs of texts from source code: the body of a docstring and its one-line summary.
 
-Files are parsed, never imported. What counts as a pair is decided here alone; `VERSION` changes with it.
+Files are parsed, never imported. The rules for a pair are in this file alone; `VERSION` changes with them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 VERSION = 1
-"""Of the rules below: other rules, other pairs."""
+"""Version of the rules below: other rules give other pairs."""
 
 COLUMNS = ("body", "summary", "package", "module", "name")
 
@@ -24,9 +24,9 @@ SHARED = 0.5
 RUN_WORDS, RUN_RANGE, REPEATED = 8, 100, 0.4
 """Of the 8-word runs among a body's first 100 words, the share that may stand in bodies already taken."""
 
-_FOLDERS_LEFT_OUT = {"tests", "test", "testing", "_vendor", "vendored", "externals", "extern", "array_api_compat"}
-_PATHS_LEFT_OUT = ("torch/_", "torch/fx/", "torch/onnx/", "transformers/models/")
-"""A compiler's internals, and two thousand files that say the same of each model: long to parse, poor in pairs."""
+_SKIPPED_FOLDERS = {"tests", "test", "testing", "_vendor", "vendored", "externals", "extern", "array_api_compat"}
+_SKIPPED_PATHS = ("torch/_", "torch/fx/", "torch/onnx/", "transformers/models/")
+"""A compiler's internals, and two thousand files with the same texts for each model: slow to parse, few pairs."""
 
 _LONG_STRING = 250
 """Characters between triple quotes below which a file is not parsed: it cannot hold a pair."""
@@ -54,12 +54,12 @@ _BOILERPLATE = re.compile(
 )
 _TEMPLATE = re.compile(r"%\(\w+\)s|\{\{|\{\w+\}\n")
 _CONTENT_WORD = re.compile(r"[a-z]{4,}")
-_COMMON = {"return", "compute", "create", "whether", "this", "that", "with", "from", "into", "each", "given"}
+_COMMON_WORDS = {"return", "compute", "create", "whether", "this", "that", "with", "from", "into", "each", "given"}
 """Too common to show that a summary can be told from its body."""
 
 
 def extract(package: str, root: Path) -> Iterator[dict[str, str]]:
-    """The pairs of one package's files, by file name and place in the file.
+    """Yields the pairs of one package's files, by file name and place in the file.
 
     Args:
         package: name of the top package.
@@ -70,18 +70,24 @@ def extract(package: str, root: Path) -> Iterator[dict[str, str]]:
     """
     for path in sorted(root.rglob("*.py")):
         place = path.relative_to(root.parent)
-        if _FOLDERS_LEFT_OUT & set(place.parts) or place.name.startswith("test_"):
+        if _SKIPPED_FOLDERS & set(place.parts) or place.name.startswith("test_"):
             continue
-        if place.as_posix().startswith(_PATHS_LEFT_OUT):
+        if place.as_posix().startswith(_SKIPPED_PATHS):
             continue
         module = ".".join(place.with_suffix("").parts).removesuffix(".__init__")
         for name, docstring in _docstrings(path):
-            if (made := pair(docstring)) is not None:
-                yield {"body": made[0], "summary": made[1], "package": package, "module": module, "name": name}
+            if (body_and_summary := pair(docstring)) is not None:
+                yield {
+                    "body": body_and_summary[0],
+                    "summary": body_and_summary[1],
+                    "package": package,
+                    "module": module,
+                    "name": name,
+                }
 
 
 def _docstrings(path: Path) -> Iterator[tuple[str, str]]:
-    """Qualified name and docstring of a file's functions, classes and methods; not of what functions define."""
+    """Yields qualified name and docstring of a file's functions, classes and methods, except nested functions."""
     try:
         text = path.read_text(encoding="utf-8")
         if not any(len(part) >= _LONG_STRING for part in text.split('"""')[1::2]):
@@ -91,39 +97,39 @@ def _docstrings(path: Path) -> Iterator[tuple[str, str]]:
             tree = ast.parse(text)
     except (OSError, ValueError, SyntaxError):
         return  # a template or another Python's file
-    yield from _of_block(tree.body, "")
+    yield from _walk_block(tree.body, "")
 
 
-def _of_block(block: list[ast.stmt], prefix: str) -> Iterator[tuple[str, str]]:
+def _walk_block(block: list[ast.stmt], prefix: str) -> Iterator[tuple[str, str]]:
     for node in block:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             if docstring := ast.get_docstring(node):
                 yield prefix + node.name, docstring
             if isinstance(node, ast.ClassDef):
-                yield from _of_block(node.body, f"{prefix}{node.name}.")
+                yield from _walk_block(node.body, f"{prefix}{node.name}.")
 
 
 def pair(docstring: str) -> tuple[str, str] | None:
-    """Body and summary of a docstring, as plain text; None where it makes no good pair.
+    """Returns body and summary of a docstring, as plain text; None where it makes no good pair.
 
     The summary is the first paragraph, if it is one sentence of 5 to 30 words. The body is the rest without code,
     examples and references, one paragraph a line; it has 40 words or more and holds at least half of the summary's
     content words.
     """
     paragraphs = re.split(r"\n\s*\n", _UNDERLINED.sub(r"\1:", docstring.strip()))
-    summary = _plain(paragraphs[0])
+    summary = _strip_markup(paragraphs[0])
     if not SUMMARY_WORDS[0] <= len(summary.split()) <= SUMMARY_WORDS[1] or not summary.endswith("."):
         return None
     if _NO_SENTENCE.search(summary) or _BOILERPLATE.search(summary) or _TEMPLATE.search(docstring):
         return None
-    body = "\n".join(_prose(paragraphs[1:]))
-    if len(body.split()) < BODY_WORDS or _shared(summary, body) < SHARED:
+    body = "\n".join(_extract_prose(paragraphs[1:]))
+    if len(body.split()) < BODY_WORDS or _measure_shared_words(summary, body) < SHARED:
         return None
     return body, summary
 
 
-def _prose(paragraphs: list[str]) -> Iterator[str]:
-    """The paragraphs without code, directives and the sections of examples and references."""
+def _extract_prose(paragraphs: list[str]) -> Iterator[str]:
+    """Yields the paragraphs without code, directives and sections of examples and references."""
     skipping = in_code = False
     for paragraph in paragraphs:
         head = paragraph.strip().partition("\n")[0]
@@ -135,40 +141,42 @@ def _prose(paragraphs: list[str]) -> Iterator[str]:
         if in_code or fences or skipping or head.startswith((">>>", "..", "<")):
             in_code = in_code != bool(fences % 2)
             continue
-        if text := _plain(paragraph.partition(">>>")[0]):
+        if text := _strip_markup(paragraph.partition(">>>")[0]):
             yield text
 
 
-def _plain(paragraph: str) -> str:
-    """On one line, without markup."""
+def _strip_markup(paragraph: str) -> str:
+    """Removes markup and joins the lines into one."""
     text = _FIELD.sub(lambda m: "" if m.group(1) is None else f"{m.group(2) or m.group(1)}:", paragraph)
     text = " ".join(text.split())
-    for pattern, meant in _MARKUP:
-        text = pattern.sub(meant, text)
+    for pattern, replacement in _MARKUP:
+        text = pattern.sub(replacement, text)
     return " ".join(text.split())
 
 
-def _shared(summary: str, body: str) -> float:
-    """Share of the summary's content words that stand in the body too; words of one stem share five letters."""
-    words = {w[:5] for w in _CONTENT_WORD.findall(summary.lower()) if not {w, w.removesuffix("s")} & _COMMON}
-    there = {w[:5] for w in _CONTENT_WORD.findall(body.lower())}
-    return len(words & there) / len(words) if words else 0.0
+def _measure_shared_words(summary: str, body: str) -> float:
+    """Computes the share of the summary's content words that the body contains; words match by five letters."""
+    summary_words = {
+        w[:5] for w in _CONTENT_WORD.findall(summary.lower()) if not {w, w.removesuffix("s")} & _COMMON_WORDS
+    }
+    body_words = {w[:5] for w in _CONTENT_WORD.findall(body.lower())}
+    return len(summary_words & body_words) / len(summary_words) if summary_words else 0.0
 
 
 def distinct(rows: Iterable[dict[str, str]]) -> Iterator[dict[str, str]]:
-    """The rows without those that repeat an earlier one's summary or much of earlier bodies."""
+    """Yields the rows except those that repeat an earlier summary or much of earlier bodies."""
     summaries: set[str] = set()
     runs: set[tuple[str, ...]] = set()
     for row in rows:
-        said = " ".join(_words(row["summary"]))
-        words = _words(row["body"])[:RUN_RANGE]
-        own = {tuple(words[at : at + RUN_WORDS]) for at in range(len(words) - RUN_WORDS + 1)}
-        if said in summaries or len(own & runs) > REPEATED * len(own):
+        summary = " ".join(_split_words(row["summary"]))
+        words = _split_words(row["body"])[:RUN_RANGE]
+        row_runs = {tuple(words[start : start + RUN_WORDS]) for start in range(len(words) - RUN_WORDS + 1)}
+        if summary in summaries or len(row_runs & runs) > REPEATED * len(row_runs):
             continue
-        summaries.add(said)
-        runs |= own
+        summaries.add(summary)
+        runs |= row_runs
         yield row
 
 
-def _words(text: str) -> list[str]:
+def _split_words(text: str) -> list[str]:
     return re.findall(r"[a-z0-9]+", text.lower())

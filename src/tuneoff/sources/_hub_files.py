@@ -1,8 +1,8 @@
-"""Files of the Hugging Face hub: asked for by commit, kept in the hub's own cache, found there again without the hub.
+"""Files of the Hugging Face hub, requested by commit and stored in the hub's own cache, where they are found offline.
 
-The cache is that of `huggingface_hub`: `snapshots/<commit>/` holds what was fetched of a commit, and `refs/<revision>`
-names the commit that a branch or tag stood for when it was last asked. Both are kept here, so that a machine without a
-network finds what a machine with one has fetched.
+The cache is that of `huggingface_hub`: `snapshots/<commit>/` holds the fetched files of a commit, and
+`refs/<revision>` names the commit of a branch or tag at the last request. Both are written here, so that a machine
+without a network finds what a machine with one has fetched.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _LOG = logging.getLogger(__name__)
 
 Kind = Literal["model", "dataset"]
 
-_LISTED: dict[tuple[str, str, str], tuple[str, ...]] = {}
+_FILES_BY_COMMIT: dict[tuple[str, str, str], tuple[str, ...]] = {}
 """Kind, name and commit -> paths of the files: what a commit holds never changes, so a process asks once."""
 
 
@@ -69,28 +69,28 @@ class Repository:
 
     @property
     def folder(self) -> Path:
-        """Where its files lie in the hub's cache, those that were fetched."""
-        return _place(self.kind, self.name) / "snapshots" / self.commit
+        """Returns the folder of its fetched files in the hub's cache."""
+        return _repository_folder(self.kind, self.name) / "snapshots" / self.commit
 
 
 def resolve(kind: Kind, name: str, revision: str | None) -> Repository:
-    """Asks the hub what a revision stands for; where it does not answer, its cache.
+    """Asks the hub for the commit of a revision; where it does not answer, reads its cache.
 
     Raises:
         SourceNotFound: if the hub answers that there is no such thing, or that it is not for us.
         SourceUnreachable: if neither the hub nor its cache knows.
     """
-    if revision is not None and (known := _LISTED.get((kind, name, revision))) is not None:
-        return Repository(kind, name, revision, revision, known)
-    info, trouble = _ask(kind, name, revision)
+    if revision is not None and (cached_files := _FILES_BY_COMMIT.get((kind, name, revision))) is not None:
+        return Repository(kind, name, revision, revision, cached_files)
+    info, trouble = _ask_hub(kind, name, revision)
     if info is not None:
         files = tuple(file.rfilename for file in info.siblings or ())
-        _LISTED[kind, name, str(info.sha)] = files
+        _FILES_BY_COMMIT[kind, name, str(info.sha)] = files
         return Repository(kind, name, revision, str(info.sha), files)
-    commit = _kept_commit(kind, name, revision)
+    commit = _find_cached_commit(kind, name, revision)
     if commit is None:
         raise _unreachable(kind, name, revision, trouble)
-    folder = _place(kind, name) / "snapshots" / commit
+    folder = _repository_folder(kind, name) / "snapshots" / commit
     files = tuple(path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file())
     return Repository(kind, name, revision, commit, files, trouble)
 
@@ -98,7 +98,7 @@ def resolve(kind: Kind, name: str, revision: str | None) -> Repository:
 def fetch(repository: Repository, names: Collection[str]) -> Path:
     """Fetches these files unless the cache has them, and checks all against the checksums that the hub gave.
 
-    What broke off is gone on with. Returns the folder they lie in.
+    An interrupted download is continued. Returns their folder.
 
     Raises:
         SourceError: if one cannot be had.
@@ -121,45 +121,45 @@ def fetch(repository: Repository, names: Collection[str]) -> Path:
         except Exception as error:
             raise explain(error, repository) from error
     for name in names:
-        _check(folder / name, f"{repository.name}: {name}")
+        _check_checksum(folder / name, f"{repository.name}: {name}")
     return folder
 
 
 def keep_reference(repository: Repository) -> None:
-    """Notes in the hub's cache which commit the revision stands for, as the hub's client does for a branch."""
+    """Writes the commit of the revision to the hub's cache, as the hub's client does for a branch."""
     if repository.trouble or repository.revision == repository.commit:
         return
-    place = _reference(repository.kind, repository.name, repository.revision)
-    temporary = place.with_name(f"{place.name}.{os.getpid()}")
+    path = _reference_path(repository.kind, repository.name, repository.revision)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
     try:
-        if _read(place) == repository.commit:
+        if _read_commit(path) == repository.commit:
             return
-        place.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_text(repository.commit, encoding="utf-8")
-        temporary.replace(place)
+        temporary.replace(path)
     except OSError as error:
         # A cache that others fill and we only read; a pinned commit is found in it all the same.
-        _LOG.warning("the hub's cache cannot keep that %s is now %s: %s", place, repository.commit, error)
+        _LOG.warning("the hub's cache cannot keep that %s is now %s: %s", path, repository.commit, error)
 
 
 def explain(error: BaseException, repository: Repository) -> SourceError:
-    """What the failure of one of the hub's libraries means, and what to do."""
+    """Converts an error of the hub's libraries to one that says what it means and what to do."""
     return _refusal(error, repository.kind, repository.name, repository.revision) or _broken(error, repository)
 
 
 def is_network(error: BaseException) -> bool:
-    """Whether an error of the HTTP library in use (httpx or requests) means that nobody answered."""
+    """Tells whether an error of the HTTP library in use (httpx or requests) means that no server answered."""
     return any(kind.__name__ in _NETWORK for kind in type(error).__mro__)
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, else its kind."""
+    """Returns the first line of an error's message, else its type."""
     text = str(error).strip()
     return text.splitlines()[0][:300] if text else type(error).__name__
 
 
-def _ask(kind: Kind, name: str, revision: str | None) -> tuple[Any, str]:
-    """The hub's word on a repository, or None and why there is none.
+def _ask_hub(kind: Kind, name: str, revision: str | None) -> tuple[Any, str]:
+    """Asks the hub about a repository; returns its answer, or None and the reason.
 
     One question with a short time limit, because the libraries themselves would retry for a minute. A hub that was
     asked too often says when it may be asked again.
@@ -176,7 +176,7 @@ def _ask(kind: Kind, name: str, revision: str | None) -> tuple[Any, str]:
             if refusal := _refusal(error, kind, name, revision):
                 raise refusal from None
             status = _status(error)
-            wait = _asked_to_wait(error, attempt) if status == 429 else PATIENCE_SECONDS + 1
+            wait = _find_wait_seconds(error, attempt) if status == 429 else PATIENCE_SECONDS + 1
             if attempt == ATTEMPTS or wait > PATIENCE_SECONDS:
                 return None, "it was asked too often, HTTP 429" if status == 429 else f"HTTP {status}"
             _LOG.warning("the hub was asked too often (HTTP 429); asking again in %.0f s", wait)
@@ -192,62 +192,66 @@ def _ask(kind: Kind, name: str, revision: str | None) -> tuple[Any, str]:
     raise AssertionError("the last attempt returns")
 
 
-def _asked_to_wait(error: BaseException, attempt: int) -> float:
-    """Seconds until the hub may be asked again: as it says, else longer each time."""
+def _find_wait_seconds(error: BaseException, attempt: int) -> float:
+    """Returns the seconds until the next request to the hub: as it says, else longer each time."""
     headers = getattr(getattr(error, "response", None), "headers", None) or {}
-    said = re.search(r"\bt=(\d+)", headers.get("RateLimit", "")) or re.fullmatch(
+    match = re.search(r"\bt=(\d+)", headers.get("RateLimit", "")) or re.fullmatch(
         r"(\d+)", headers.get("Retry-After", "")
     )
-    return float(said[1]) if said else 2.0 ** (attempt - 1)
+    return float(match[1]) if match else 2.0 ** (attempt - 1)
 
 
-def _place(kind: Kind, name: str) -> Path:
+def _repository_folder(kind: Kind, name: str) -> Path:
     from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE) / f"{kind}s--{name.replace('/', '--')}"
 
 
-def _reference(kind: Kind, name: str, revision: str | None) -> Path:
-    return _place(kind, name) / "refs" / (revision or "main")
+def _reference_path(kind: Kind, name: str, revision: str | None) -> Path:
+    return _repository_folder(kind, name) / "refs" / (revision or "main")
 
 
-def _kept_commit(kind: Kind, name: str, revision: str | None) -> str | None:
-    """The commit that the cache knows a revision as and of which it holds something."""
+def _find_cached_commit(kind: Kind, name: str, revision: str | None) -> str | None:
+    """Returns the commit of a revision in the cache, if the cache holds files of it."""
     if revision is not None and _COMMIT.fullmatch(revision):
         commit: str | None = revision
     elif revision is not None and ".." in revision.split("/"):
         return None
     else:
-        commit = _read(_reference(kind, name, revision))
-    held = commit is not None and _COMMIT.fullmatch(commit) and (_place(kind, name) / "snapshots" / commit).is_dir()
-    return commit if held else None
+        commit = _read_commit(_reference_path(kind, name, revision))
+    is_cached = (
+        commit is not None
+        and _COMMIT.fullmatch(commit)
+        and (_repository_folder(kind, name) / "snapshots" / commit).is_dir()
+    )
+    return commit if is_cached else None
 
 
-def _read(place: Path) -> str | None:
+def _read_commit(place: Path) -> str | None:
     try:
         return place.read_text(encoding="utf-8").strip()
     except OSError:
         return None
 
 
-def _check(path: Path, what: str) -> None:
+def _check_checksum(path: Path, what: str) -> None:
     """Compares a file of the cache with the checksum that the hub gave for it, which is the name of its blob."""
     try:
-        given = Path(os.readlink(path)).name
+        checksum = Path(os.readlink(path)).name
     except OSError:
         return  # A cache without links does not keep the checksum.
-    if re.fullmatch(r"[0-9a-f]{64}", given):
-        right = sha256(path) == given
-    elif re.fullmatch(r"[0-9a-f]{40}", given):
+    if re.fullmatch(r"[0-9a-f]{64}", checksum):
+        matches = sha256(path) == checksum
+    elif re.fullmatch(r"[0-9a-f]{40}", checksum):
         data = path.read_bytes()
         # Git's own checksum of small files; some mirrors give the plain one.
         sums = (hashlib.sha1(start + data, usedforsecurity=False) for start in (b"blob %d\0" % len(data), b""))
-        right = given in {digest.hexdigest() for digest in sums}
+        matches = checksum in {digest.hexdigest() for digest in sums}
     else:
         return  # Some mirrors name files by other means.
-    if not right:
+    if not matches:
         raise ChecksumMismatch(
-            f"{what} in the hub's cache is not what the hub gave (its checksum was {given})",
+            f"{what} in the hub's cache is not what the hub gave (its checksum was {checksum})",
             hint=f"Delete {path.resolve()} and run again.",
         )
 
@@ -264,7 +268,7 @@ def _status(error: BaseException) -> int | None:
 
 
 def _refusal(error: BaseException, kind: Kind, name: str, revision: str | None) -> SourceError | None:
-    """An error for what the hub itself says no to; None where it did not."""
+    """Returns the error for a request that the hub refused; None where it did not refuse."""
     from huggingface_hub import constants, errors
 
     for link in _chain(error):
@@ -290,7 +294,7 @@ def _refusal(error: BaseException, kind: Kind, name: str, revision: str | None) 
 
 
 def _broken(error: BaseException, repository: Repository) -> SourceError:
-    """An error for a transfer that did not come to its end."""
+    """Returns the error for an incomplete transfer."""
     what = f"{repository.kind} {repository.name!r}"
     for link in _chain(error):
         if isinstance(link, OSError) and link.errno == errno.ENOSPC:
@@ -310,12 +314,15 @@ def _broken(error: BaseException, repository: Repository) -> SourceError:
 def _unreachable(
     kind: Kind, name: str, revision: str | None, trouble: str, missing: Collection[str] = ()
 ) -> SourceUnreachable:
-    at = f" at revision {revision}" if revision else ""
-    lacks = f" ({next(iter(missing))} is missing)" if missing else ""
-    held = sorted(entry.name for entry in (_place(kind, name) / "snapshots").glob("*") if entry.is_dir())
-    others = f"Its cache holds {name} at {', '.join(held[:3])}: one of these may be the `revision`. " if held else ""
+    revision_text = f" at revision {revision}" if revision else ""
+    missing_text = f" ({next(iter(missing))} is missing)" if missing else ""
+    commits = sorted(entry.name for entry in (_repository_folder(kind, name) / "snapshots").glob("*") if entry.is_dir())
+    commits_hint = (
+        f"Its cache holds {name} at {', '.join(commits[:3])}: one of these may be the `revision`. " if commits else ""
+    )
     return SourceUnreachable(
-        f"{kind} {name!r}{at} cannot be had: the hub does not answer ({trouble}) and its cache here does not hold it"
-        f"{lacks}",
-        hint=f"Run it once where there is a network, with the same HF_HOME. {'' if missing else others}{HINTS[kind]}",
+        f"{kind} {name!r}{revision_text} cannot be had: the hub does not answer ({trouble}) and its cache here does "
+        f"not hold it{missing_text}",
+        hint="Run it once where there is a network, with the same HF_HOME. "
+        f"{'' if missing else commits_hint}{HINTS[kind]}",
     )

@@ -20,7 +20,7 @@ from tuneoff.sources._disguise import PICKLES, recognise
 from tuneoff.sources.base import Rows
 
 FIELD_LIMIT = 64 * 2**20
-"""Bytes of the longest cell taken: longer than any text to train on, shorter than a file an open quote swallows."""
+"""Bytes of the longest cell accepted: above any text to train on, below a file that an open quote makes one cell."""
 
 Table = tuple[list[list[str]], list[int]]
 """Records, header first, and the line each starts on."""
@@ -53,7 +53,7 @@ def read_table(path: Path, origin: str) -> Rows:
 
 
 def _decode(data: bytes, origin: str) -> str:
-    """UTF-8 with or without a byte-order mark; line ends become "\\n" where a file has only "\\r"."""
+    """Decodes UTF-8 with or without a byte-order mark; line ends become "\\n" where a file has only "\\r"."""
     if kind := recognise(data[:32]):
         raise DataError(f"{origin} is {kind}, not text", hint=f"Save the rows as one of {', '.join(READERS)}.")
     if data[:2] in {b"\xff\xfe", b"\xfe\xff"}:
@@ -72,18 +72,18 @@ def _decode(data: bytes, origin: str) -> str:
 
 
 def _split(text: str, delimiter: str) -> Table:
-    """Records of a text in which quotes mean nothing: one per line."""
+    """Splits a text in which quotes have no meaning into records, one per line."""
     records: list[list[str]] = []
     lines: list[int] = []
     for number, line in enumerate(text.split("\n"), start=1):
-        if bare := line.removesuffix("\r"):
-            records.append(bare.split(delimiter))
+        if content := line.removesuffix("\r"):
+            records.append(content.split(delimiter))
             lines.append(number)
     return records, lines
 
 
 def _unquote(text: str, delimiter: str) -> Table:
-    """Records of a text with quoted cells, which may hold delimiters and line ends.
+    """Parses a text with quoted cells, which may hold delimiters and line ends, into records.
 
     Raises:
         csv.Error: where a quote is left open or is followed by anything but a delimiter.
@@ -103,32 +103,32 @@ def _unquote(text: str, delimiter: str) -> Table:
     return records, lines
 
 
-def _even(records: Sequence[Sequence[str]]) -> bool:
+def _has_equal_lengths(records: Sequence[Sequence[str]]) -> bool:
     return len({len(record) for record in records}) <= 1
 
 
-def _tab_separated(text: str) -> Table:
-    """Quoted cells where the whole file is consistent with them; else quotes are letters, as in GLUE's files."""
+def _parse_tabs(text: str) -> Table:
+    """Parses quoted cells where the whole file is consistent with them; else quotes are plain text, as in GLUE."""
     try:
         table = _unquote(text, "\t")
     except csv.Error:
         return _split(text, "\t")
-    suspicious = not _even(table[0]) or any("\n" in cell for record in table[0] for cell in record)
+    suspicious = not _has_equal_lengths(table[0]) or any("\n" in cell for record in table[0] for cell in record)
     if suspicious:
-        plain = _split(text, "\t")
-        if _even(plain[0]) or not _even(table[0]):
-            return plain
+        unquoted = _split(text, "\t")
+        if _has_equal_lengths(unquoted[0]) or not _has_equal_lengths(table[0]):
+            return unquoted
     return table
 
 
 _DECLARATION = re.compile(r'"?sep=([^"\r\n])"?(?=\r?\n)', re.IGNORECASE)
-"""The first line by which Excel is told the delimiter; no row."""
+"""The first line that gives Excel the delimiter; it is no row."""
 
 
-def _comma_separated(text: str, origin: str) -> Table:
-    if declared := _DECLARATION.match(text):
+def _parse_commas(text: str, origin: str) -> Table:
+    if declaration := _DECLARATION.match(text):
         # What is left of the line keeps the numbers of the others.
-        delimiter, text = declared[1], text[declared.end() :]
+        delimiter, text = declaration[1], text[declaration.end() :]
     else:
         header = text.lstrip("\n\r").partition("\n")[0]
         delimiter = max(",;\t", key=lambda mark: len(next(csv.reader([header], delimiter=mark), [])))
@@ -144,20 +144,20 @@ def _comma_separated(text: str, origin: str) -> Table:
 
 
 def _read_comma(path: Path, origin: str) -> Rows:
-    return _rows(*_comma_separated(_decode(path.read_bytes(), origin), origin), origin)
+    return _build_rows(*_parse_commas(_decode(path.read_bytes(), origin), origin), origin)
 
 
 def _read_tab(path: Path, origin: str) -> Rows:
     text = _decode(path.read_bytes(), origin)
     if _DECLARATION.match(text):
-        return _rows(*_comma_separated(text, origin), origin)
-    records, lines = _tab_separated(text) if '"' in text else _split(text, "\t")
+        return _build_rows(*_parse_commas(text, origin), origin)
+    records, lines = _parse_tabs(text) if '"' in text else _split(text, "\t")
     if path.suffix.lower() == ".tab" and _is_orange(records):
         del records[1:3], lines[1:3]
         # Orange pads its three header lines with an empty row in some files.
         if len(records) > 1 and not any(records[1]):
             del records[1], lines[1]
-    return _rows(records, lines, origin)
+    return _build_rows(records, lines, origin)
 
 
 _ORANGE_TYPES = {"d", "discrete", "c", "continuous", "s", "string", "t", "time", "m", "meta", "basket", ""}
@@ -165,7 +165,7 @@ _ORANGE_FLAGS = {"class", "meta", "m", "i", "ignore", "weight", ""}
 
 
 def _is_orange(records: Sequence[Sequence[str]]) -> bool:
-    """Whether the second line gives types and the third gives roles, as Orange writes them."""
+    """Tells whether the second line gives types and the third gives roles, as Orange writes them."""
     if len(records) < 3 or not any(records[1]):
         return False
     types, flags = records[1], records[2]
@@ -176,17 +176,17 @@ def _is_orange(records: Sequence[Sequence[str]]) -> bool:
     )
 
 
-def _rows(records: list[list[str]], lines: list[int], origin: str) -> Rows:
+def _build_rows(records: list[list[str]], lines: list[int], origin: str) -> Rows:
     if not records:
         raise DataError(f"{origin} is empty", hint="The first line must name the columns.")
-    names = _names(records[0], origin)
+    names = _name_columns(records[0], origin)
     del records[0], lines[0]
     if not records:
         raise DataError(f"{origin} has a header ({', '.join(names)}) but no rows")
-    wrong = [index for index, record in enumerate(records) if len(record) != len(names)]
-    if wrong:
-        first = wrong[0]
-        count = f"; {len(wrong)} rows differ from it" if len(wrong) > 1 else ""
+    bad_indices = [index for index, record in enumerate(records) if len(record) != len(names)]
+    if bad_indices:
+        first = bad_indices[0]
+        count = f"; {len(bad_indices)} rows differ from it" if len(bad_indices) > 1 else ""
         raise DataError(
             f"{origin} line {lines[first]} has {len(records[first])} columns, the header has {len(names)}{count}",
             hint="A cell that holds the delimiter must stand in double quotes.",
@@ -197,7 +197,7 @@ def _rows(records: list[list[str]], lines: list[int], origin: str) -> Rows:
     return Rows(columns, origin, lines=tuple(lines))
 
 
-def _names(header: Sequence[str], origin: str) -> list[str]:
+def _name_columns(header: Sequence[str], origin: str) -> list[str]:
     # pandas writes its index under an empty name.
     names = [cell.strip() or f"column_{number}" for number, cell in enumerate(header, start=1)]
     repeated = next((name for name, count in Counter(names).items() if count > 1), None)
@@ -216,7 +216,7 @@ def _read_json(path: Path, origin: str) -> Rows:
         except json.JSONDecodeError as error:
             raise DataError(f"{origin} line {error.lineno} is not JSON: {error.msg}") from None
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{origin} holds JSON that {_beyond(error)}") from None
+            raise DataError(f"{origin} holds JSON that {_explain_json_error(error)}") from None
         return _from_objects(items, [], origin)
     return _from_objects(*_json_lines(text, origin), origin)
 
@@ -233,18 +233,18 @@ def _json_lines(text: str, origin: str) -> tuple[list[Any], list[int]]:
             hint = "Each line must be one JSON object; a list of rows must stand in [ ]."
             raise DataError(f"{origin} line {number} is not JSON: {error.msg}", hint=hint) from None
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{origin} line {number} holds JSON that {_beyond(error)}") from None
+            raise DataError(f"{origin} line {number} holds JSON that {_explain_json_error(error)}") from None
         lines.append(number)
     return items, lines
 
 
-def _beyond(error: ValueError | RecursionError) -> str:
-    """Tells what Python's reader of JSON cannot take although it is JSON: depth, or digits of a whole number."""
+def _explain_json_error(error: ValueError | RecursionError) -> str:
+    """Says which limit of Python's JSON reader a valid text exceeds: nesting depth, or digits of an integer."""
     return "is nested too deeply" if isinstance(error, RecursionError) else "has a whole number of too many digits"
 
 
 def _from_objects(items: list[Any], lines: list[int], origin: str) -> Rows:
-    """One row per object; a key that a row lacks is None there."""
+    """Builds one row per object; a key that a row lacks is None there."""
     if not items:
         raise DataError(f"{origin} has no rows")
     names: dict[str, None] = {}
@@ -255,12 +255,12 @@ def _from_objects(items: list[Any], lines: list[int], origin: str) -> Rows:
         names.update(dict.fromkeys(item))
     if not names:
         raise DataError(f"{origin} has rows without a single key")
-    columns = {name: [_value(item.get(name)) for item in items] for name in names}
+    columns = {name: [_clean_value(item.get(name)) for item in items] for name in names}
     return Rows(columns, origin, lines=tuple(lines))
 
 
-def _value(value: Any) -> Any:
-    """None for what means "nothing here": an empty string or a float that is not a number."""
+def _clean_value(value: Any) -> Any:
+    """Returns None for an empty string or a float that is NaN, else the value."""
     return None if value == "" or (isinstance(value, float) and value != value) else value
 
 
@@ -280,14 +280,14 @@ def _read_parquet(path: Path, origin: str) -> Rows:
     columns = {}
     for name in table.column_names:
         try:
-            columns[name] = [_value(value) for value in table.column(name).to_pylist()]
+            columns[name] = [_clean_value(value) for value in table.column(name).to_pylist()]
         except (ArithmeticError, ValueError, pyarrow.ArrowException) as error:  # a date after the year 9999, say
             raise DataError(f"{origin}: column {name!r} holds a value that cannot be read: {error}") from None
     return Rows(columns, origin, class_names=_class_names(table.schema.metadata or {}))
 
 
 def _class_names(metadata: dict[bytes, bytes]) -> dict[str, tuple[str, ...]]:
-    """Names of integer classes, which the hub's own Parquet files carry in their schema."""
+    """Reads the names of integer classes, which the hub's own Parquet files carry in their schema."""
     try:
         features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
         return {
@@ -307,4 +307,4 @@ READERS: dict[str, Callable[[Path, str], Rows]] = {
     ".json": _read_json,
     ".parquet": _read_parquet,
 }
-"""Suffix of a file -> what reads it."""
+"""Suffix of a file -> function that reads it."""

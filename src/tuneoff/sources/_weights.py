@@ -19,15 +19,22 @@ WEIGHTS_INDEX = "model.safetensors.index.json"
 ADAPTER_CONFIG = "adapter_config.json"
 DESCRIBING = (".json", ".txt", ".model", ".jinja", ".tiktoken")
 """Endings of the files that configurations and tokenizers are made of."""
-_OTHERS = (*PICKLES, ".h5", ".msgpack")
-_NO_WEIGHTS = {"training_args.bin", "optimizer.bin", "optimizer.pt", "scheduler.pt", "scheduler.bin", "rng_state.pth"}
-"""What trainers leave beside a model."""
+_UNSAFE_SUFFIXES = (*PICKLES, ".h5", ".msgpack")
+_TRAINER_FILES = {
+    "training_args.bin",
+    "optimizer.bin",
+    "optimizer.pt",
+    "scheduler.pt",
+    "scheduler.bin",
+    "rng_state.pth",
+}
+"""Files that trainers save beside a model."""
 
 _CONVERT = "Convert it: load it with transformers once and `save_pretrained` it, which writes safetensors."
 
 
 def find_weights(names: Collection[str], model: str, hint: str = "") -> str | None:
-    """None where the files of a model hold safetensors, else the name of its only GGUF file.
+    """Returns None where the files of a model hold safetensors, else the name of its only GGUF file.
 
     Args:
         names: names of all its files.
@@ -53,7 +60,9 @@ def find_weights(names: Collection[str], model: str, hint: str = "") -> str | No
             f"{model} holds {len(gguf)} GGUF files",
             hint=f"Give the path of one of them, downloaded if need be: {', '.join(gguf[:6])}.",
         )
-    if others := sorted(name for name in names if name.lower().endswith(_OTHERS) and name not in _NO_WEIGHTS):
+    if others := sorted(
+        name for name in names if name.lower().endswith(_UNSAFE_SUFFIXES) and name not in _TRAINER_FILES
+    ):
         raise SourceNotFound(
             f"{model} holds its weights only as {others[0]}; a pickle can run code, so tuneoff opens safetensors or "
             "GGUF, never others",
@@ -71,7 +80,7 @@ def find_weights(names: Collection[str], model: str, hint: str = "") -> str | No
 
 
 def weight_names(folder: Path, gguf_file: str | None, model: str) -> list[str]:
-    """Names of the files in `folder` that hold the weights, shards as their index lists them; none is opened.
+    """Lists the names of the weight files in `folder`, shards as their index lists them; opens none of them.
 
     Raises:
         SourceError: if the index is not one, or names what is not a safetensors file of this very folder.
@@ -103,7 +112,7 @@ def weight_names(folder: Path, gguf_file: str | None, model: str) -> list[str]:
 
 
 def has_weights(folder: Path) -> bool:
-    """Whether a model's folder holds safetensors, whole as far as their names tell."""
+    """Tells whether a model's folder holds safetensors, complete by their names."""
     try:
         return all((folder / name).is_file() for name in weight_names(folder, None, folder.name))
     except SourceError:
@@ -111,13 +120,13 @@ def has_weights(folder: Path) -> bool:
 
 
 def describing_checksums(folder: Path) -> dict[str, str]:
-    """Name of each file of configuration and tokenizer in a model's folder -> its SHA-256."""
+    """Returns the name of each configuration and tokenizer file in a model's folder -> its SHA-256."""
     described = (entry for entry in sorted(folder.iterdir()) if entry.suffix in DESCRIBING and entry.is_file())
     return {entry.name: sha256(entry) for entry in described}
 
 
 def check_weights(folder: Path, gguf_file: str | None, model: str) -> None:
-    """Looks at the beginning of each file, so that what cannot be loaded is known before anything is trained.
+    """Checks the beginning of each file, so that a file that cannot be loaded is found before training.
 
     Raises:
         SourceNotFound: if one is missing.
@@ -128,7 +137,7 @@ def check_weights(folder: Path, gguf_file: str | None, model: str) -> None:
     if missing:
         raise SourceNotFound(f"{model} lacks {len(missing)} of {len(names)} weight files, first {missing[0]}")
     for name in names:
-        if name not in (WEIGHTS, gguf_file) and not _contained(folder / name, folder):
+        if name not in (WEIGHTS, gguf_file) and not _is_inside(folder / name, folder):
             raise SourceError(
                 f"{model}: {name} is a link to {(folder / name).resolve()}, outside the model's folder",
                 hint="Put the file itself there.",
@@ -136,7 +145,7 @@ def check_weights(folder: Path, gguf_file: str | None, model: str) -> None:
         _check_file(folder / name, f"{model}: {name}")
 
 
-def _contained(path: Path, folder: Path) -> bool:
+def _is_inside(path: Path, folder: Path) -> bool:
     root = folder.resolve()
     # The hub's own cache keeps what snapshots link to elsewhere in it: <cache>/models--org--name/snapshots/<commit>.
     home = root.parents[2] if root.parent.name == "snapshots" and len(root.parents) > 2 else root
@@ -147,14 +156,14 @@ def _check_file(path: Path, what: str) -> None:
     from safetensors import SafetensorError, safe_open
 
     with path.open("rb") as file:
-        begins = file.read(32)
+        first_bytes = file.read(32)
     if path.name.endswith(".gguf"):
-        if begins.startswith(b"GGUF"):
+        if first_bytes.startswith(b"GGUF"):
             return
         kind = "GGUF"
     else:
         kind = "safetensors"
-        if begins[8:9] == b"{":
+        if first_bytes[8:9] == b"{":
             try:
                 with safe_open(path, framework="numpy"):
                     return
@@ -162,5 +171,5 @@ def _check_file(path: Path, what: str) -> None:
                 raise SourceError(
                     f"{what} is damaged or cut short: {error}", hint="Fetch or write the file again."
                 ) from None
-    found = (recognise(begins) or "something else") if begins else "empty"
-    raise SourceError(f"{what} is not {kind}: it is {found}", hint="Fetch or write the file again.")
+    content = (recognise(first_bytes) or "something else") if first_bytes else "empty"
+    raise SourceError(f"{what} is not {kind}: it is {content}", hint="Fetch or write the file again.")

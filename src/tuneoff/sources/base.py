@@ -17,7 +17,7 @@ from tuneoff.config.spec import ModelSpec, SourceSpec
 from tuneoff.errors import SourceNotFound, did_you_mean
 
 MOST_PARTS = 32
-"""Keys of a column's objects up to which each is a column: more are data, not a form."""
+"""Largest number of keys of a column's objects for which each key becomes a column."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ class Rows:
         return len(next(iter(self.columns.values()), []))
 
     def place(self, index: int) -> str:
-        """Where a row stands, for a message: `train.csv line 17` or `org/name row 17`."""
+        """Returns a row's place for a message: `train.csv line 17` or `org/name row 17`."""
         if self.lines:
             return f"{self.origin} line {self.lines[index]}"
         return f"{self.origin} row {self.numbers[index] if self.numbers else index + 1}"
 
     def only(self, indices: Sequence[int]) -> Rows:
-        """These rows alone, each still at its place in the source."""
+        """Returns these rows alone, each with its line or number in the source."""
         return replace(
             self,
             columns={name: [values[i] for i in indices] for name, values in self.columns.items()},
@@ -70,7 +70,7 @@ class ModelFiles:
         commit: the hub's commit that they were fetched at; None where they come from elsewhere.
         hub_id: the id by which anybody finds the same files at the hub; None where there is none.
         hub_commit: the commit there; None where it is not known.
-        whole: whether its weights are known to be there; else `fetch_weights` sees to them.
+        whole: whether its weights are known to be there; else `fetch_weights` fetches them.
     """
 
     path: str
@@ -92,7 +92,7 @@ class Source(ABC):
 
     @abstractmethod
     def claims(self, reference: str) -> bool:
-        """Whether a reference without a prefix is this source's."""
+        """Tells whether a reference without a prefix belongs to this source."""
 
     @abstractmethod
     def rows(self, spec: SourceSpec, split: str) -> Rows:
@@ -111,44 +111,47 @@ class Source(ABC):
         """
 
     def fetch_weights(self, spec: ModelSpec, files: ModelFiles) -> None:  # noqa: B027 (most have nothing left to do)
-        """Sees to it that the weights of what `model` found lie in its folder. Asked before they are loaded, once the
-        configuration is known to be one that can be used.
+        """Fetches the weights of the model that `model` found into its folder, unless they are there.
+
+        It is called before they are loaded, once the configuration is known to be usable.
 
         Raises:
             SourceError: each says what would work.
         """
 
     def fingerprint(self, reference: str) -> str:
-        """Changes when what the reference holds changes; empty where that cannot be without a new name."""
+        """Returns a text that changes with the reference's content; empty where that needs a new name."""
         return ""
 
     def local_bytes(self, reference: str) -> int | None:
-        """Bytes of rows that lie in a file on this machine; None where they must be fetched or made first."""
+        """Returns the bytes of rows in a file on this machine; None where they must be fetched or built first."""
         return None
 
     def model_aliases(self) -> dict[str, str]:
-        """Names of base models that this source is known to hold -> one line about each."""
+        """Returns the names of base models in this source -> one line about each."""
         return {}
 
     def dataset_aliases(self) -> dict[str, str]:
-        """Names of data sets that this source is known to hold -> one line about each."""
+        """Returns the names of data sets in this source -> one line about each."""
         return {}
 
 
 def find(reference: str) -> tuple[Source, str]:
-    """The source of a reference, and the reference without its prefix.
+    """Finds the source of a reference; also returns the reference without its prefix.
 
     Raises:
         SourceNotFound: if no source claims it.
     """
-    known = registry.sources()
+    sources = registry.sources()
     prefix, colon, rest = reference.partition(":")
-    if colon and prefix in known and rest:
-        return known[prefix](), rest
-    for source in sorted((known[name]() for name in known), key=lambda s: s.priority):
+    if colon and prefix in sources and rest:
+        return sources[prefix](), rest
+    for source in sorted((sources[name]() for name in sources), key=lambda s: s.priority):
         if source.claims(reference):
             return source, reference
-    names = [alias for name in known for s in [known[name]()] for alias in (*s.dataset_aliases(), *s.model_aliases())]
+    names = [
+        alias for name in sources for s in [sources[name]()] for alias in (*s.dataset_aliases(), *s.model_aliases())
+    ]
     raise SourceNotFound(
         f"nothing is known by the name {reference!r}{did_you_mean(reference, names)}",
         hint="Give an alias (`tuneoff list datasets`, `tuneoff list models`), a hub id (org/name) or a path.",
@@ -156,17 +159,17 @@ def find(reference: str) -> tuple[Source, str]:
 
 
 def read_rows(spec: SourceSpec, split: str) -> Rows:
-    """Reads one split through the source that claims it; parts of objects are columns too, such as `label.name`."""
+    """Reads one split through the source that claims it; keys of objects become columns too, such as `label.name`."""
     source, reference = find(spec.source)
     return _with_parts(source.rows(spec.model_copy(update={"source": reference}), split))
 
 
 def _with_parts(rows: Rows) -> Rows:
-    """The rows, with a column for each key of the columns that hold objects."""
+    """Adds a column for each key of the columns that hold objects."""
     columns = dict(rows.columns)
-    waiting = list(columns)
-    while waiting:
-        name = waiting.pop(0)
+    pending = list(columns)
+    while pending:
+        name = pending.pop(0)
         objects = [value for value in columns[name] if isinstance(value, Mapping)]
         keys = dict.fromkeys(key for value in objects for key in value)
         if len(keys) > MOST_PARTS:
@@ -175,7 +178,7 @@ def _with_parts(rows: Rows) -> Rows:
             part = f"{name}.{key}"
             if part not in columns:
                 columns[part] = [value.get(key) if isinstance(value, Mapping) else None for value in columns[name]]
-                waiting.append(part)
+                pending.append(part)
     return replace(rows, columns=columns) if len(columns) > len(rows.columns) else rows
 
 
@@ -186,7 +189,7 @@ def find_model(spec: ModelSpec) -> ModelFiles:
 
 
 def fetch_weights(spec: ModelSpec, files: ModelFiles) -> ModelFiles:
-    """Fetches the weights of what `find_model` found through the same source, unless they are known to be there."""
+    """Fetches the weights of a model that `find_model` found, unless they are known to be there."""
     if not files.whole:
         source, reference = find(spec.source)
         source.fetch_weights(spec.model_copy(update={"source": reference}), files)
@@ -194,12 +197,12 @@ def fetch_weights(spec: ModelSpec, files: ModelFiles) -> ModelFiles:
 
 
 def fingerprint(reference: str) -> str:
-    """The fingerprint of what a reference holds now; see `Source.fingerprint`."""
+    """Returns the fingerprint of a reference's current content; see `Source.fingerprint`."""
     source, rest = find(reference)
     return source.fingerprint(rest)
 
 
 def local_bytes(reference: str) -> int | None:
-    """Bytes of what a reference names where that is a file on this machine; see `Source.local_bytes`."""
+    """Returns the bytes of a reference that is a file on this machine; see `Source.local_bytes`."""
     source, rest = find(reference)
     return source.local_bytes(rest)

