@@ -1,4 +1,5 @@
-"""What probing and counting a row share: the micro-batches to come, seconds by phase, what fits and what would."""
+"""What probed and counted forecasts of a row share: its micro-batches, seconds by phase, memory, and settings that
+would make it fit."""
 
 from __future__ import annotations
 
@@ -25,15 +26,15 @@ from tuneoff.trial.modeling.precision import PolicyName, choose_attention
 from tuneoff.trial.training.trainer import evaluation_steps
 
 GPU_RESERVE_BYTES = 768 * 2**20
-"""What a GPU needs besides a trial's tensors: the CUDA context and its libraries' workspaces (300 to 500 MB by what
-others report) and what the allocator cannot use of what it holds. Not measured here."""
+"""What a GPU needs besides a trial's tensors: the CUDA context and its libraries' workspaces (300 to 500 MB as others
+report) and the memory that the allocator holds and cannot use (fragmentation). Not measured here."""
 SHORTEST = 16
 """Tokens below which no shorter inputs are suggested."""
 
 
 @dataclass
 class Row:
-    """What is known of a row so far.
+    """What is known of a row (an arm of the study) so far.
 
     Attributes:
         material: what a trial of the verdict works on.
@@ -53,7 +54,7 @@ class Row:
 
 
 class Forecaster:
-    """What probing and counting share.
+    """Base class of probed and counted forecasts.
 
     Args:
         spec, search: trials of verdict and search.
@@ -76,18 +77,18 @@ class Forecaster:
     ) -> None:
         self.spec, self.search, self.method, self.device = spec, search, method, device
         self.limit, self.aside = limit, aside
-        # What this process holds now is free for a trial's.
+        # What this process holds now will be free for a trial's process.
         self.resident = profiler.resident_bytes()
         self.free = profiler.free_bytes(device) + (self.resident if device.type == "cpu" else 0)
 
     def forecast(self) -> RowForecast:
-        """The row's forecast."""
+        """Returns the row's forecast."""
         raise NotImplementedError
 
     # --- counting
 
     def begin(self, material: Material, setup: Setup) -> Row:
-        """The micro-batches to come, and what the trial holds."""
+        """Lists the micro-batches to come and counts what the trial holds between its steps."""
         train = material.lengths("train")
         accumulates = self.spec.protocol.gradient_accumulation_steps > 1
         steps = self.course(train, self.spec.protocol, self.spec.seed) if self.method.trains else []
@@ -99,11 +100,11 @@ class Forecaster:
         return row
 
     def course(self, lengths: Lengths, protocol: Protocol, seed: int) -> list[list[Micro]]:
-        """The micro-batches of every step of a trial."""
+        """Returns the micro-batches of every step of a trial."""
         return course(lengths, protocol, seed)
 
     def counter(self, task: Task, features: Sequence[Features], accumulates: bool) -> Callable[[Micro], Step]:
-        """Counts micro-batches, each shape once."""
+        """Returns a function that counts micro-batches, each shape once."""
         steps_by_shape: dict[tuple[int, int, int], Step] = {}
 
         def count(micro: Micro) -> Step:
@@ -118,7 +119,8 @@ class Forecaster:
         return count
 
     def count_forward(self, task: Task, weights: int) -> Callable[[Sequence[Features]], Step]:
-        """Counts forward passes of an evaluation; where that cannot be, by the rule of thumb for so many weights."""
+        """Returns a function that counts the forward passes of an evaluation. Where a pass cannot be counted, the
+        function uses the rule of thumb for so many weights."""
 
         def count(features: Sequence[Features]) -> Step:
             batch = task.collate(features, 0)
@@ -130,7 +132,7 @@ class Forecaster:
         return count
 
     def largest(self, row: Row) -> tuple[Micro, Step] | None:
-        """The micro-batch that takes the most memory; None where it cannot be counted."""
+        """Returns the micro-batch that takes the most memory, with its step; None where it cannot be counted."""
         if row.states is None or not row.steps:
             return None
         try:
@@ -144,14 +146,15 @@ class Forecaster:
     # --- seconds
 
     def train_seconds(self, steps: Sequence[Sequence[Micro]], curve: Curve, update: float, first: float) -> float:
-        """Seconds of training: every micro-batch, every update, and once for each shape the making of its kernels."""
+        """Returns the seconds of training: of every micro-batch, of every update, and once for each shape of preparing
+        its kernels."""
         micro_batches = [micro for step in steps for micro in step]
         shapes = {micro.size for micro in micro_batches}
         return sum(curve(micro.cells) for micro in micro_batches) + update * len(steps) + first * len(shapes)
 
     def searched(self, row: Row) -> tuple[Protocol, list[list[Micro]], float, int] | None:
-        """Of a trial of the search: its protocol, its micro-batches, its rows as a share of the verdict's, and how many
-        of them are trained on."""
+        """Returns, for a trial of the search, its protocol, its micro-batches, its rows as a share of the verdict's,
+        and how many of its rows are trained on."""
         if self.search is None or not self.method.trains:
             return None
         material, protocol = row.material, self.search.protocol
@@ -171,7 +174,7 @@ class Forecaster:
         train: Callable[[list[list[Micro]]], float] | None,
         checkpoint: float,
     ) -> tuple[dict[str, float], dict[str, float]]:
-        """Seconds by phase of a trial of the verdict and of one of the search.
+        """Returns the seconds by phase of a trial of the verdict, and those of a trial of the search.
 
         Args:
             row: the row.
@@ -202,7 +205,7 @@ class Forecaster:
         return seconds, search_seconds
 
     def setup(self, policy: PolicyName, device: torch.device) -> Setup:
-        """How a trial of the row would compute there."""
+        """Returns how a trial of the row would compute on that device."""
         protocol = self.spec.protocol
         attention = choose_attention(protocol.attention, device, protocol.max_length, policy)
         return Setup(policy, attention.training, device.type == "cuda", attention.evaluation)
@@ -210,7 +213,7 @@ class Forecaster:
     # --- memory
 
     def on_gpu(self, row: Row) -> dict[str, Any]:
-        """The figures of memory for the GPU that is asked about."""
+        """Returns the figures of memory for the GPU that is asked about."""
         assert self.limit is not None
         precision = self.spec.protocol.precision
         policy: PolicyName = "bf16" if precision == "auto" else precision
@@ -225,12 +228,12 @@ class Forecaster:
         return self.judge(gpu_row, sum(parts.values()), parts, step, self.limit)
 
     def unknown(self, row: Row, reason: str) -> dict[str, Any]:
-        """The figures of memory where the peak is not known."""
+        """Returns the figures of memory where the peak is not known."""
         row.missing |= dict.fromkeys(("peak_memory_bytes", "fits"), reason)
         return {"available_bytes": self.limit if self.limit is not None else self.available()}
 
     def peak_step(self, row: Row) -> Step | None:
-        """The step of the greatest peak: of training, or of an evaluation where nothing is trained."""
+        """Returns the step with the greatest peak: of training, or of an evaluation where nothing is trained."""
         if self.method.trains:
             largest = self.largest(row)
             return largest[1] if largest is not None else None
@@ -244,7 +247,7 @@ class Forecaster:
             return None
 
     def judge(self, row: Row, peak: int, parts: dict[str, int], step: Step | None, available: int) -> dict[str, Any]:
-        """Peak, its parts, whether it fits, and what would make it fit."""
+        """Returns the peak, its parts, whether it fits, and what would make it fit."""
         fits = peak <= available
         remedies: list[Remedy] = []
         if not fits and step is not None and self.method.trains:
@@ -261,7 +264,7 @@ class Forecaster:
         }
 
     def _remedies(self, row: Row, base: int, available: int) -> list[Remedy]:
-        """The smallest change of each kind that fits; the one that keeps the result first."""
+        """Returns the smallest change of each kind that fits; those that keep the result come first."""
         remedies = []
         features = row.material.features["train"]
         protocol = self.spec.protocol
@@ -293,7 +296,7 @@ class Forecaster:
         return remedies
 
     def _recomputed(self, row: Row, features: Sequence[Features]) -> int:
-        """Activations of the largest micro-batch with gradient checkpointing."""
+        """Returns the activations of the largest micro-batch with activation checkpointing."""
         protocol = self.spec.protocol.model_copy(update={"gradient_checkpointing": True})
         task = row.material.task
         try:
@@ -303,14 +306,14 @@ class Forecaster:
             self.aside.build(self.spec, task, row.setup)
 
     def _activations(self, row: Row, features: Sequence[Features], protocol: Protocol) -> int:
-        """Activations of the largest micro-batch under another protocol."""
+        """Returns the activations of the largest micro-batch under another protocol."""
         task, accumulates = row.material.task, protocol.gradient_accumulation_steps > 1
         steps = self.course(Lengths(features, row.material.lengths("train").apart), protocol, self.spec.seed)
         count = self.counter(task, features, accumulates)
         return max(count(micro).activations for micro in candidates(steps))
 
     def available(self) -> int:
-        """Memory that this machine has for a trial."""
+        """Returns the memory that this machine has for a trial."""
         if self.device.type == "cuda":
             return int(torch.cuda.get_device_properties(self.device).total_memory) - GPU_RESERVE_BYTES
         return self.free
@@ -320,7 +323,7 @@ class Forecaster:
     def answer(
         self, row: Row, largest: tuple[Micro, Step] | None, rungs: Sequence[profiler.Rung], **figures: Any
     ) -> RowForecast:
-        """The forecast of what was found."""
+        """Builds the forecast from the figures."""
         shape = partial(_shape, row.material)
         counted = {rung.micro: rung.counted for rung in rungs if row.states is not None}
         if largest is not None:
@@ -360,7 +363,7 @@ def _shape(material: Material, micro: Micro) -> Shape:
 
 
 def parts_of(states: States, activations: int) -> dict[str, int]:
-    """The parts of a peak that can be counted, in bytes."""
+    """Returns the parts of a peak that can be counted, in bytes."""
     return {
         "weights": states.weights,
         "gradients": states.gradients,
@@ -370,12 +373,12 @@ def parts_of(states: States, activations: int) -> dict[str, int]:
 
 
 def by_rule(weights: int, cells: int) -> Step:
-    """A forward pass by the rule of thumb of two operations for each weight and token."""
+    """Estimates a forward pass by the rule of thumb: two operations for each weight and token."""
     return Step(0, 2 * weights * cells, 0, 0)
 
 
 def predictions_bytes(task: Task, test: Sequence[Example]) -> int:
-    """Bytes of the predictions that a trial keeps of its test split."""
+    """Returns the bytes of the predictions that a trial keeps of its test split."""
     return predictions_size(
         [example.target for example in test],
         task.labels,

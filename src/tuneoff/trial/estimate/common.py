@@ -1,4 +1,4 @@
-"""What the rows of a study have in common when they are counted: rows of data, tokens, and the machine's speed."""
+"""What the counted rows of a study share: rows of data, tokens, and the machine's speed."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from tuneoff.trial.run import demonstrations
 
 
 class Common:
-    """Finds each of these out once."""
+    """Loads the data of the rows and measures the machine's speed, each once."""
 
     def __init__(self) -> None:
         self._materials: dict[str, tuple[Material, Any, dict[str, float]]] = {}
         self._speeds: dict[str, Speed] = {}
 
     def material(self, spec: TrialSpec, method: Method[Any]) -> tuple[Material, dict[str, float]]:
-        """What a trial works on, and the seconds that it takes to load and to tokenize.
+        """Returns what a trial works on, and the seconds that loading and tokenizing take.
 
         Raises:
             TuneoffError: if data or model cannot be had, or what is read is too long for the model.
@@ -44,7 +44,7 @@ class Common:
         return replace(material, spec=spec, trains=method.trains), startup_seconds
 
     def speed(self, device: torch.device, policy: Policy) -> Speed:
-        """How fast the device computes under a policy."""
+        """Returns how fast the device computes under a policy."""
         key = f"{device} {policy.name}"
         if key not in self._speeds:
             self._speeds[key] = speed.measure(device, policy.autocast)
@@ -52,7 +52,8 @@ class Common:
 
 
 def _load(spec: TrialSpec, method: Method[Any]) -> tuple[Material, Any, dict[str, float]]:
-    """What a trial works on, its model without weights, and the seconds that loading and tokenizing took."""
+    """Loads what a trial works on and its model without weights; returns both, and the seconds of loading and
+    tokenizing."""
     task = registry.tasks()[spec.task.name](spec.task.options)
     started = time.perf_counter()
     data = trial_data.load(task, spec.task, spec.protocol)

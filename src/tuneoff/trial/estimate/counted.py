@@ -1,4 +1,4 @@
-"""What one trial of a row will take, counted: nothing is run and no weights are loaded."""
+"""What one trial of a row will take, by counting: nothing is run and no weights are loaded."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tuneoff.trial.modeling.precision import Policy, apply_policy
 from tuneoff.trial.training import kernels
 
 BYTES_PER_SECOND = 5e8
-"""How fast weights are taken to be loaded and kept where none are."""
+"""Assumed speed of loading and keeping weights, where none are loaded."""
 PREFLIGHT_PASSES = 5 / 3
-"""A preflight's passes in those of a training step: one forward and backward, and two forward."""
+"""Cost of a preflight in training steps: one forward and backward pass, and two forward passes."""
 COMPARING_PASSES = 4 / 3
-"""What it takes to compare two implementations of attention: four forward, of more examples."""
+"""Cost of comparing two implementations of attention in training steps: four forward passes, of more examples."""
 
 
 class Counting(Forecaster):
@@ -30,7 +30,7 @@ class Counting(Forecaster):
 
     how = "counted"
     extra_bytes = 0
-    """What its process holds more than one that counts."""
+    """What the trial's process holds more than a process that counts."""
 
     def __init__(self, *arguments: Any, common: Common) -> None:
         super().__init__(*arguments)
@@ -56,7 +56,7 @@ class Counting(Forecaster):
         return self.answer(row, largest, (), **figures, **memory_figures)
 
     def speed(self, policy: Policy) -> Speed:
-        """How fast its process computes."""
+        """Returns how fast the trial's process computes."""
         return self.common.speed(self.device, policy)
 
     def _forecast_uncounted(self, row: Row) -> RowForecast:
@@ -67,7 +67,7 @@ class Counting(Forecaster):
     def figures(
         self, row: Row, largest: tuple[Micro, Step] | None, policy: Policy, startup_seconds: dict[str, float]
     ) -> dict[str, Any]:
-        """Seconds and stored bytes; what is kept is taken to be what is trained."""
+        """Returns seconds and stored bytes; the weights that are kept are assumed to be those that are trained."""
         assert row.states is not None
         costs = Costs(self.speed(policy))
         states, train = row.states, None
@@ -99,12 +99,13 @@ class Counting(Forecaster):
 
 
 def _line(step: Step, step_cells: int, cells: Sequence[int], costs: Costs) -> Curve:
-    """Seconds by cells from one step, counted at so many: rough as the times are, more counts would not mend them."""
+    """Returns seconds by cells, as a line from one counted step of so many cells. The times are rough: more counts
+    would not make them better."""
     return Curve([(size, costs.seconds(step.scaled(size / step_cells))) for size in {min(cells), step_cells}])
 
 
 def _counted_once(count: Callable[[Sequence[Features]], Step], task: Task) -> Callable[[Sequence[Features]], Step]:
-    """Counts the first batch that it is asked about, and takes others to cost in proportion."""
+    """Returns a function that counts the first batch only; other batches are assumed to cost in proportion to it."""
     first_batch: list[tuple[int, Step]] = []
 
     def scaled(features: Sequence[Features]) -> Step:

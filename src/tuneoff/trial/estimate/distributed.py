@@ -1,8 +1,9 @@
 """What one rank of a trial on several devices will hold, and how long it will take: counted, never probed.
 
-A rank computes its share of every micro-batch. It holds the whole model and copies of the gradients on their way to the
-others; or its part of a sharded model, and what is gathered of it for a while. A step takes as long as its slowest
-rank, and then the sums of gradients; how much of these the backward pass hides is not told.
+A rank computes its share of every micro-batch. It holds the whole model, and copies of the gradients while they are
+sent to the others; or its part of a sharded model, and what is gathered of it for a while. A step takes as long as its
+slowest rank, and then as long as the sums of gradients. How much of these sums the backward pass hides is not
+estimated.
 """
 
 from __future__ import annotations
@@ -30,20 +31,20 @@ from tuneoff.trial.modeling import load as trial_model
 from tuneoff.trial.modeling.precision import Policy
 
 RANK_BYTES = 48 * 2**20
-"""What a rank's process holds more than that of a trial on one device, for it is no fork of a warm parent and takes
-part in a process group: 25 to 79 MiB were seen."""
+"""What a rank's process holds more than the process of a trial on one device, because it is no fork of a warm parent
+and is part of a process group: 25 to 79 MiB were measured."""
 START_SECONDS = 10.0
-"""What starting the ranks takes: fresh interpreters, where a trial on one device forks a warm parent. About so much was
-seen with two."""
+"""What starting the ranks takes: new interpreters, where a trial on one device forks a warm parent. About this much was
+measured with two ranks."""
 SUM_BYTES_PER_SECOND = {"cpu": 5e8, "cuda": 1e10}
-"""Bytes of gradients that two ranks sum in a second: gloo was seen to do 2e8 to 6e8 on two busy cores, in buckets of
-8 MiB and more; for NCCL what GPUs without a link of their own may do is taken, not measured."""
+"""Bytes of gradients that two ranks sum in a second: 2e8 to 6e8 were measured for gloo on two busy cores, in buckets of
+8 MiB and more; for NCCL the value is assumed, for GPUs without a link of their own, and not measured."""
 NO_TIME = "no times are told of sharded weights: how long they take to be gathered is not known without running them"
 NOT_PROBED = "a trial on several devices is counted, not probed"
 
 
 class Sharing(Counting):
-    """The forecast of a row on several devices: that of its largest rank."""
+    """The forecast of a row on several devices: the forecast of its largest rank."""
 
     extra_bytes = RANK_BYTES
 
@@ -54,7 +55,7 @@ class Sharing(Counting):
     def figures(
         self, row: Row, largest: tuple[Micro, Step] | None, policy: Policy, startup_seconds: dict[str, float]
     ) -> dict[str, Any]:
-        """Of sharded weights what is kept alone."""
+        """Returns only the stored bytes where weights are sharded."""
         if self.spec.shard:
             return {"stored_bytes": self.gradients}
         return super().figures(
@@ -62,7 +63,7 @@ class Sharing(Counting):
         )
 
     def speed(self, policy: Policy) -> Speed:
-        """On a CPU that of a share of the cores: all ranks are at work at once."""
+        """Returns, on a CPU, the speed of a share of the cores: all ranks work at the same time."""
         machine_speed = super().speed(policy)
         if self.device.type != "cpu":
             return machine_speed
@@ -73,11 +74,12 @@ class Sharing(Counting):
         )
 
     def train_seconds(self, steps: Sequence[Sequence[Micro]], curve: Curve, update: float, first: float) -> float:
-        """Seconds of training: in every step those of the slowest rank, of the sums of gradients and of the update."""
+        """Returns the seconds of training: in every step those of the slowest rank, of the sums of gradients and of the
+        update."""
         size = self.spec.devices
         rank_seconds = [super(Sharing, self).train_seconds([rank_step], curve, 0.0, 0.0) for rank_step in steps]
         slowest = [max(rank_seconds[start : start + size]) for start in range(0, len(rank_seconds), size)]
-        # Summed in a ring, each part of the gradients goes round twice.
+        # In a ring all-reduce, each part of the gradients is sent around twice.
         sent_bytes = 2 * (size - 1) / size * self.gradients
         return sum(slowest) + len(slowest) * (sent_bytes / SUM_BYTES_PER_SECOND[self.device.type] + update)
 
@@ -93,7 +95,7 @@ class Sharing(Counting):
         return row
 
     def _divide_states(self, states: States, task: Task) -> States:
-        """What one rank holds of the states of them all."""
+        """Returns what one rank holds of the states of the whole trial."""
         model, view = trial_model.build_empty(self.spec.model, task)
         with torch.device("meta"):
             attached = self.method.attach(model, view)
@@ -107,7 +109,8 @@ class Sharing(Counting):
         return States(weights + gathered_bytes(attached.model), states.parameters, gradients, optimizer)
 
     def course(self, lengths: Lengths, protocol: Protocol, seed: int) -> list[list[Micro]]:
-        """The micro-batches of every rank in every step: of all ranks in the first, in order, then in the second."""
+        """Returns the micro-batches of every rank in every step: those of all ranks in the first step, in order, then
+        those in the second."""
         ranks = [Ranks(number, self.spec.devices) for number in range(self.spec.devices)]
         return [
             [lengths.micro(share) for micro in step if (share := rank.share(micro.rows))]
@@ -116,10 +119,11 @@ class Sharing(Counting):
         ]
 
     def counter(self, task: Task, features: Sequence[Features], accumulates: bool) -> Callable[[Micro], Step]:
-        """Copies of gradients come when activations go, so that the greater of both counts.
+        """Returns a function that counts micro-batches with the copies of gradients.
 
-        Of a sharded model's gradients a part is there at a time; activations are counted without them, as in
-        a micro-batch that adds to gradients.
+        Copies of gradients are made while activations are freed, so only the greater of the two counts. Of a sharded
+        model's gradients only a part exists at a time: activations are counted without them, as in a micro-batch
+        that adds to existing gradients.
         """
         count = super().counter(task, features, accumulates or self.spec.shard)
 
@@ -130,6 +134,6 @@ class Sharing(Counting):
         return shared
 
     def available(self) -> int:
-        """Of the machine's memory an equal part for every rank; a GPU's whole."""
+        """Returns an equal part of the machine's memory for every rank; on a GPU, the whole memory of the GPU."""
         available_bytes = super().available()
         return available_bytes // self.spec.devices if self.device.type == "cpu" else available_bytes

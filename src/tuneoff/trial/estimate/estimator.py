@@ -36,26 +36,27 @@ from tuneoff.trial.training import preflight
 from tuneoff.trial.training.phases import Phases
 
 FLOOR_ROWS = 64
-"""Rows of a split that a floor without a model predicts to know how long it takes."""
+"""Rows of a split that a baseline predicts to measure how long it takes."""
 BUDGET_SHARE = 0.02
 MOST_BUDGET_SECONDS = 15.0
 """Real steps may take more than `probe.STEP_SECONDS` where training is long: this share of it, up to this."""
 
 HOLES_SHARE = 0.35
-"""What a process's heap takes beyond the tensors in it, at the most that was seen: of shapes too large to be run, and
-of all that it grows by with ever new shapes."""
+"""What a process's heap takes beyond the tensors in it, as a share: the most that was measured. It is used for shapes
+too large to be run, and as the most by which the process grows with new shapes."""
 GROWTH_SHARE = 0.014
-"""Share of its peak by which a process grows with a new shape, where none could be tried; seen with 135M parameters."""
+"""Share of its peak by which a process grows with a new shape, where none could be tried; measured with 135M
+parameters."""
 EVEN_SHAPES = 12
-"""Shapes up to which a process was seen to grow evenly."""
+"""Number of shapes up to which a process grew evenly in measurements."""
 KERNEL_BYTES = 4 * 2**20
-"""What a new shape's kernels are taken to need at most: a few shapes that were run tell little of many."""
+"""The most that a new shape's kernels are assumed to need: a few measured shapes say little about many."""
 
 
 def forecast_row(
     verdict: TrialSpec, search: TrialSpec | None, device: str, memory_limit_bytes: int | None
 ) -> RowForecast:
-    """The forecast of a row by a few real steps of one of its trials; one on several devices is counted.
+    """Forecasts a row by a few real steps of one of its trials; a row on several devices is counted.
 
     Args:
         verdict: a trial of the verdict.
@@ -74,7 +75,7 @@ def forecast_row(
 def count_rows(
     pairs: Sequence[tuple[TrialSpec, TrialSpec | None]], device: str, memory_limit_bytes: int | None
 ) -> Iterator[RowForecast | Exception]:
-    """The forecasts of rows by counting: no weights are loaded, nothing is run, and what they share is loaded once.
+    """Forecasts rows by counting: no weights are loaded, nothing is run, and what the rows share is loaded once.
 
     Args:
         pairs: of every row what `forecast_row` takes.
@@ -106,7 +107,7 @@ def _forecast(
     aside: Aside,
     common: Common | None,
 ) -> RowForecast:
-    """A row's forecast: counted where there is something in common with others, else probed."""
+    """Returns a row's forecast: counted where `common` is given or the row has several devices, else probed."""
     started = time.perf_counter()
     method = registry.methods()[verdict.method].create(verdict.options)
     if isinstance(method, Baseline):
@@ -123,7 +124,7 @@ def _forecast(
 
 
 def _forecast_baseline(spec: TrialSpec, method: Baseline[Any], device: str) -> RowForecast:
-    """A floor without a model: a few rows are predicted."""
+    """Forecasts a baseline, which uses no model, by predicting a few rows."""
     task = registry.tasks()[spec.task.name](spec.task.options)
     started = time.perf_counter()
     data = trial_data.load(task, spec.task, spec.protocol)
@@ -148,7 +149,7 @@ def _forecast_baseline(spec: TrialSpec, method: Baseline[Any], device: str) -> R
 
 
 class Probing(Forecaster):
-    """A forecast by real steps, in a process that did what a trial does before them."""
+    """A forecast by real steps, in a process that has done the same as a trial does before its steps."""
 
     how = "probed"
     growth: float | None = 0.0
@@ -210,7 +211,7 @@ class Probing(Forecaster):
     def _climb(
         self, trial: Assembled, phases: Phases, row: Row, costs: Costs, largest: tuple[Micro, Step] | None
     ) -> tuple[list[profiler.Rung], Callable[[list[list[Micro]]], float]]:
-        """Runs real steps; returns them and what training on given micro-batches takes."""
+        """Runs real steps; returns them, and a function from micro-batches to the seconds of training on them."""
         shapes = representatives(row.steps)
         largest_shape = largest[0] if largest is not None else candidates(row.steps)[0]
         shapes = [shape for shape in shapes if shape.size != largest_shape.size]
@@ -227,7 +228,7 @@ class Probing(Forecaster):
         self.growth = climb.growth(micro_batches, profiler.MORE_SECONDS)
         curve = self._curve(row, [*shapes, largest_shape], costs)
         rungs = climb.rungs
-        # The first of all also wakes what later shapes find awake.
+        # The first shape of all also pays for the warm-up that later shapes do not need.
         first_times = [rung.first_seconds for rung in (rungs[1:] or rungs)]
         first_seconds = statistics.median(first_times) if first_times else 0.0
         gradients = 4 * trial.counts.trainable.total
@@ -240,7 +241,8 @@ class Probing(Forecaster):
     def _train_memory(
         self, row: Row, largest: tuple[Micro, Step] | None, rungs: Sequence[profiler.Rung]
     ) -> dict[str, Any]:
-        """The measured peak of the largest shape that was run, and what was counted from there on."""
+        """Returns the figures of memory in training: the measured peak of the largest shape that was run, plus what was
+        counted beyond it."""
         largest_rung = max(rungs, key=lambda rung: (rung.counted.activations, rung.micro.cells), default=None)
         if largest_rung is None or largest_rung.peak_bytes is None:
             return self.unknown(row, row.missing.get("probed", "no peak of memory can be measured here"))
@@ -260,7 +262,8 @@ class Probing(Forecaster):
         return self.judge(row, peak, _peak_parts(peak, row.states, step.activations), step, self.available())
 
     def _growth_bytes(self, row: Row, largest_rung: profiler.Rung, activations: int, run_shapes: int) -> int:
-        """Bytes by which the process will have grown at the end of training, by all shapes that are still to come."""
+        """Returns the bytes by which the process will have grown at the end of training, with all shapes that are still
+        to come."""
         assert largest_rung.peak_bytes is not None
         default_growth = 0.0 if self.spec.execution.release_memory else GROWTH_SHARE * largest_rung.peak_bytes
         growth = default_growth if self.growth is None else self.growth
@@ -269,7 +272,7 @@ class Probing(Forecaster):
         return round(min(growth * new_shapes, HOLES_SHARE * activations + KERNEL_BYTES * new_shapes))
 
     def _test_memory(self, row: Row, phases: Phases, largest: Step, run: Step) -> dict[str, Any]:
-        """The same of the test, for a method without training."""
+        """Returns the figures of memory in the test, for a method without training."""
         peaks = phases.meter.memory().phases["test"]
         measured_peak = peaks.allocated_bytes if phases.meter.cuda else peaks.resident_bytes
         if measured_peak is None:
@@ -281,11 +284,12 @@ class Probing(Forecaster):
 
 
 def _even_shapes(shapes: int) -> float:
-    """What so many shapes add, in those of one: what the first leave behind serves later ones more and more."""
+    """Returns how many times what one shape adds so many shapes add: later shapes reuse more and more of what the first
+    ones left."""
     return shapes if shapes <= EVEN_SHAPES else EVEN_SHAPES * (1 + math.log(shapes / EVEN_SHAPES))
 
 
 def _peak_parts(peak: int, states: States, activations: int) -> dict[str, int]:
-    """The parts of a peak; what is not counted is the process's."""
+    """Returns the parts of a peak; what is not counted goes to the process."""
     parts = parts_of(states, activations)
     return {"process": max(0, peak - sum(parts.values())), **parts}

@@ -17,7 +17,7 @@ from tuneoff.trial.run import Assembled
 from tuneoff.trial.training.evaluate import WARM_UP, evenly, latency_budget, latency_examples
 
 SINGLES = 3
-"""Single examples that are run to know what one takes."""
+"""Single examples that are run to measure the time of one."""
 
 
 @dataclass(frozen=True)
@@ -38,16 +38,16 @@ class Material:
     trains: bool
 
     def lengths(self, split: str) -> Lengths:
-        """The lengths of a split."""
+        """Returns the lengths of a split's examples."""
         return Lengths(self.features[split], reads_apart(self.task, self.features[split]))
 
     def chosen(self, split: str, rows: Sequence[int]) -> list[Features]:
-        """Some examples of a split."""
+        """Returns the features of some examples of a split."""
         return [self.features[split][row] for row in rows]
 
 
 def _within(budget: float, costs: Iterable[float]) -> float:
-    """What the first of some costs comes to, and as many more as the budget holds, as in timing single examples."""
+    """Sums the first cost and as many more as the budget holds, as the timing of single examples does."""
     total = 0.0
     for cost in costs:
         if total and total + cost > budget:
@@ -72,7 +72,7 @@ class Evaluations:
         self._material, self._costs, self._states = material, costs, states
         self._batches = {split: self._rank_batches(split) for split in ("validation", "test")}
         all_batches = [(split, batch) for split, batches in self._batches.items() for batch in batches]
-        # Batches of fewer examples are the rest of a split.
+        # Batches of fewer examples are what remains at the end of a split.
         usual_size = max(len(batch.rows) for _, batch in all_batches)
         full_batches = sorted(
             (pair for pair in all_batches if len(pair[1].rows) == usual_size), key=lambda pair: pair[1].cells
@@ -105,14 +105,14 @@ class Evaluations:
         return real_batch
 
     def _shorten_batch(self, batch: Micro) -> Micro:
-        """As many of a batch's examples as the budget of one batch allows."""
+        """Returns as many of a batch's examples as the budget of one batch allows."""
         count = len(batch.rows)
         while count > 1 and self._forward(batch.cells) * count / len(batch.rows) > probe.OTHER_SECONDS:
             count //= 2
         return Micro(batch.rows[:count], batch.cells // len(batch.rows) * count, batch.targets)
 
     def validation(self, times: int) -> float:
-        """Seconds of so many validations; the first prepares kernels for its shapes."""
+        """Returns the seconds of so many validations; the first one prepares kernels for its shapes."""
         seconds = sum(self._forward(batch.cells) for batch in self._batches["validation"])
         total = seconds * (self._first + (times - 1) * self._again)
         task, protocol = self._material.task, self._material.spec.protocol
@@ -121,12 +121,12 @@ class Evaluations:
         return total
 
     def test(self) -> float:
-        """Seconds of the test."""
+        """Returns the seconds of the test."""
         seconds = self._first * sum(self._forward(batch.cells) for batch in self._batches["test"])
         return seconds + (self._writing("test") if self._writes else 0.0)
 
     def inference(self, before: float) -> float:
-        """Seconds of timing the trained model, in a trial that takes so many before."""
+        """Returns the seconds of timing the trained model, in a trial that has taken so many seconds before."""
         count = self._material.spec.execution.latency_examples
         timed_examples = latency_examples(self._material.features["test"], count) if count else []
         budget = latency_budget(before)
@@ -146,8 +146,8 @@ class Evaluations:
         return self._material.task.produces == "text"
 
     def _steps(self, features: Sequence[Features]) -> int:
-        """Tokens written for a batch: a trained model is taken to write as much as the targets hold, any other to go
-        on to the end."""
+        """Returns the tokens written for a batch: a trained model is assumed to write as many as the targets hold, any
+        other to go on to the limit."""
         room = self._material.task.target_room or 1
         return min(room, max(len(f.target_ids) for f in features)) if self._material.trains else room
 
@@ -160,17 +160,17 @@ class Evaluations:
         )
 
     def _rank_batches(self, split: str, prompts: Sequence[int] | None = None) -> list[Micro]:
-        """A split's batches; of several ranks those of the first, which has the most, and the longest."""
+        """Returns a split's batches; of several ranks, the batches of the first, which has the most and the longest."""
         spec = self._material.spec
         batches = evaluation_batches(self._material.lengths(split), spec.protocol.evaluation_batch_size, prompts)
         return batches[:: spec.devices]
 
     def _written(self, examples: int, cells: int, steps: int) -> float:
-        """Seconds to write for a batch."""
+        """Returns the seconds to write for a batch."""
         return self._forward(cells) * self._again + (steps - 1) * self._token(examples)
 
     def _token(self, examples: int) -> float:
-        """Seconds of one more token for so many examples."""
+        """Returns the seconds of one more token for so many examples."""
         if self._alone is None or self._together is None:
             # Every weight is read, and used once for each example.
             operations = 2 * self._states.parameters * examples

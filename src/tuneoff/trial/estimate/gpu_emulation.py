@@ -1,7 +1,7 @@
-"""What a GPU's kernels keep of a step, counted where there is no GPU.
+"""Emulates what a GPU's kernels keep of a step, to count it where there is no GPU.
 
 Some operations keep other tensors on a GPU than on a CPU: dropout a mask of one byte an element, fused attention its
-sums alone even with dropout, and autocast there computes norms in float32. `AsOnGpu` puts those in their place.
+sums alone even with dropout, and autocast there computes norms in float32. `AsOnGpu` replaces them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 
 class AsOnGpu(TorchFunctionMode):
-    """While entered, functions of PyTorch that differ on a GPU do what they do there; tensors stay where they are."""
+    """While entered, functions of PyTorch that differ on a GPU keep the tensors that they keep there; none is moved."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -63,4 +63,4 @@ REPLACED: dict[Any, Callable[..., torch.Tensor]] = {
     functional.layer_norm: _layer_norm,
     functional.scaled_dot_product_attention: _attention,
 }
-"""Function of PyTorch -> what stands for it."""
+"""Function of PyTorch -> its replacement."""

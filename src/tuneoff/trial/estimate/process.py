@@ -1,7 +1,7 @@
 """Counting in a process of its own.
 
-What makes tensors without memory possible takes seconds to import and tens of megabytes to keep. In the process that
-is probed it would show in the figures, so it lives beside it.
+What makes tensors without memory possible takes seconds to import and tens of megabytes to keep. In the probed process
+it would change the figures, so it has a process of its own.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tuneoff.trial.estimate.step_cost import Setup, States, Step, Twin
 from tuneoff.trial.parentage import die_with
 
 PATIENCE_SECONDS = 120.0
-"""A count that takes longer is given up."""
+"""Seconds after which a count is given up."""
 
 
 class NotCounted(Exception):
@@ -38,7 +38,7 @@ class Aside:
         can_fork = "fork" in multiprocessing.get_all_start_methods()
         context: Any = multiprocessing.get_context("fork" if can_fork else "spawn")
         self._ours, child_end = context.Pipe()
-        # A fork has our end too and must close it, or it would never see that we are gone.
+        # A fork also has this process's end of the pipe. It must close it, or it could not see that this process ended.
         arguments = (child_end, self._ours if can_fork else None, os.getpid())
         self._process = context.Process(target=_serve, args=arguments, daemon=True)
         self._process.start()
@@ -57,7 +57,7 @@ class Aside:
             self._process.join()
 
     def build(self, spec: TrialSpec, task: Task, setup: Setup) -> States:
-        """Builds a trial's twin, in the place of any before.
+        """Builds a trial's twin, which replaces any before.
 
         Raises:
             NotCounted: if it cannot be.
@@ -66,7 +66,7 @@ class Aside:
         return states
 
     def step(self, batch: Batch, units: int, *, accumulates: bool = False) -> Step:
-        """As `Twin.step`.
+        """Counts a training step, as `Twin.step` does.
 
         Raises:
             NotCounted: if this model's step cannot be counted.
@@ -75,7 +75,7 @@ class Aside:
         return step
 
     def evaluation(self, batch: Batch) -> Step:
-        """As `Twin.evaluation`.
+        """Counts a forward pass, as `Twin.evaluation` does.
 
         Raises:
             NotCounted: if this model's forward pass cannot be counted.
@@ -99,7 +99,7 @@ class Aside:
 
 
 def _serve(child_end: Connection, parent_end: Connection | None, parent_pid: int) -> None:
-    """Answers until the asker is gone."""
+    """Answers requests until the parent has ended."""
     # A count may take long, and would see only afterwards that nobody waits for it.
     die_with(parent_pid)
     import torch

@@ -1,7 +1,7 @@
 """A few real steps of a trial, timed: training, evaluation, single examples, writing, keeping weights.
 
-Small shapes come first, and none is run that would not fit into the memory that is free. What is too slow to be run
-within the budget is left to extrapolation.
+Small shapes come first, and none is run that would not fit into the free memory. What is too slow to run within the
+budget is extrapolated.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from tuneoff.trial.training.trainer import accumulate, clip
 STEP_SECONDS = 3.0
 """Budget of real training steps."""
 LARGEST_SECONDS = 8.0
-"""What the largest shape of all may take beyond that: no count tells its memory as well as its first two steps do."""
+"""Seconds that the largest shape may take beyond that: its first two steps show its memory better than any count."""
 MORE_SECONDS = 2.0
-"""Budget of further shapes, which show how the process grows with their number."""
+"""Budget of further shapes, which show how the process grows with the number of shapes."""
 OTHER_SECONDS = 1.0
 """Budget of one real batch of an evaluation, and of the reading of one batch to write from."""
 MOST_REPEATS = 5
 WRITTEN = 8
-"""Tokens that are written to know what one takes."""
+"""Tokens that are written to measure the time of one."""
 MARGIN = 1.2
-"""A shape is run where so many times its counted memory is free."""
+"""A shape is run only where this many times its counted memory is free."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,8 @@ class Climb:
         self.unfit: str | None = None
 
     def climb(self, shapes: Sequence[Micro], budget: float, for_last: float = LARGEST_SECONDS) -> None:
-        """Runs what the budget affords of these shapes, which grow; of one that is too dear, fewer of its examples.
+        """Runs as many of these growing shapes as the budget allows; of a shape that takes too long, fewer of its
+        examples.
 
         The last is the most telling: time for it is kept back, where there is enough, and it may take `for_last`
         seconds whatever is left. One shape is run in any case.
@@ -119,7 +120,8 @@ class Climb:
             remaining -= time.perf_counter() - started
 
     def growth(self, shapes: Sequence[Micro], budget: float) -> float | None:
-        """Bytes by which each new shape lets the process grow, beyond what its tensors take; None where none is run.
+        """Returns the bytes by which each new shape makes the process grow, beyond what its tensors take; None where no
+        new shape is run.
 
         On a CPU every shape leaves its kernels behind, and holes in the heap. Shapes are run in this order, one step
         each, while the budget lasts; none is larger than what was run before, so that what grows is not the tensors.
@@ -139,11 +141,12 @@ class Climb:
         return max(0.0, (resident_bytes() - bytes_before) / new_shapes) if new_shapes else None
 
     def _step_price(self, shape: Micro) -> float:
-        """Seconds of the first step of a shape and one more."""
+        """Returns the seconds of the first step of a shape and of one more."""
         return 2 * self._passes * self._costs.seconds(self._count(shape))
 
     def _affordable(self, shape: Micro, seconds: float) -> Micro | None:
-        """The most of a shape's examples that the seconds allow, or None; one example where nothing was run yet."""
+        """Returns the shape with as many of its examples as the seconds allow, or None; with one example where nothing
+        was run yet."""
         price, count = self._step_price(shape), len(shape.rows)
         while count > 1 and price * count / len(shape.rows) > seconds:
             count = count // 2
@@ -192,7 +195,8 @@ class Climb:
         )
 
     def _step(self, shape: Micro) -> tuple[float, float]:
-        """An optimizer step as `loop.train` does it; seconds of a micro-batch, and of what follows them."""
+        """Does an optimizer step as `trainer.train` does; returns the seconds of a micro-batch, and of what follows the
+        micro-batches."""
         bench, spec = self._trial.bench, self._trial.spec
         features = [self._trial.features["train"][row] for row in shape.rows]
         bench.attached.module.train()
@@ -208,14 +212,14 @@ class Climb:
 
 
 def resident_bytes() -> int:
-    """Resident set of this process."""
+    """Returns the resident set of this process."""
     import psutil
 
     return int(psutil.Process().memory_info().rss)
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory that is free where the model is."""
+    """Returns the memory that is free where the model is."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     import psutil
@@ -239,7 +243,7 @@ class Read:
 
 
 def evaluate(trial: Assembled, split: str, batch: Micro) -> Read:
-    """Times the predictions of a batch of a split, after one example that wakes the model."""
+    """Times the predictions of a batch of a split, after one example as warm-up."""
     features, examples = trial.features[split], trial.data.splits[split]
 
     def once(rows: Sequence[int]) -> float:
@@ -252,7 +256,7 @@ def evaluate(trial: Assembled, split: str, batch: Micro) -> Read:
 
 
 def single(trial: Assembled, features: Sequence[Features]) -> float:
-    """Mean seconds of one example through the model alone, each of a shape of its own."""
+    """Returns the mean seconds of one example through the model alone, each example in its own shape."""
     with trial.bench.evaluating():
         started = time.perf_counter()
         for feature in features:
@@ -296,7 +300,7 @@ def write(trial: Assembled, features: Sequence[Features]) -> Written:
 
 
 def keep(trial: Assembled) -> tuple[float, int]:
-    """Seconds to keep the trained weights once, and their size in bytes."""
+    """Keeps the trained weights once; returns the seconds and the size in bytes."""
     with tempfile.TemporaryDirectory(prefix="tuneoff-") as folder:
         checkpoint = Checkpoint(Path(folder) / "weights", trial.method, trial.bench.attached)
         started = time.perf_counter()

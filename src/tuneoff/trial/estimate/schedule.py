@@ -1,4 +1,4 @@
-"""What a trial will compute, known before it is trained: its micro-batches are a function of rows and seed."""
+"""The micro-batches of a trial, known before it is trained: they depend only on rows and seed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tuneoff.trial.training.evaluate import like_batches
 from tuneoff.trial.training.trainer import batches, micro_batches, total_steps
 
 REPRESENTATIVES = 4
-"""Micro-batches that stand for all, at even quantiles of their size."""
+"""Number of micro-batches that represent all, at even quantiles of their size."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Micro:
 
     @property
     def size(self) -> tuple[int, int]:
-        """What the kernels see of it: examples and cells."""
+        """Returns what the kernels see of it: examples and cells."""
         return len(self.rows), self.cells
 
 
@@ -41,7 +41,7 @@ class Lengths:
 
     Args:
         features: the examples.
-        apart: whether targets are padded apart from what is put in, as an encoder-decoder's are.
+        apart: whether targets are padded separately from the inputs, as an encoder-decoder's are.
     """
 
     def __init__(self, features: Sequence[Features], apart: bool) -> None:
@@ -53,7 +53,7 @@ class Lengths:
         return len(self.inputs)
 
     def micro(self, rows: Sequence[int]) -> Micro:
-        """These examples as one batch."""
+        """Returns these examples as one batch."""
         indices = np.asarray(rows, dtype=np.int64)
         inputs, targets = self.inputs[indices], self.targets[indices]
         width = int(inputs.max() + targets.max()) if self.apart else int((inputs + targets).max())
@@ -61,12 +61,12 @@ class Lengths:
 
 
 def reads_apart(task: Task, features: Sequence[Features]) -> bool:
-    """Whether a task's batches pad targets apart: they have a mask of their own then."""
+    """Tells whether a task's batches pad targets separately: these have a mask of their own then."""
     return len(attention_masks(task.collate(features[:1], 0))) > 1
 
 
 def course(lengths: Lengths, protocol: Protocol, seed: int) -> list[list[Micro]]:
-    """The micro-batches of every optimizer step."""
+    """Returns the micro-batches of every optimizer step."""
     steps: list[list[Micro]] = []
     step_count = total_steps(len(lengths), protocol)
     for batch_rows in batches(len(lengths), protocol, seed):
@@ -77,7 +77,7 @@ def course(lengths: Lengths, protocol: Protocol, seed: int) -> list[list[Micro]]
 
 
 def representatives(steps: Sequence[Sequence[Micro]], count: int = REPRESENTATIVES) -> list[Micro]:
-    """Micro-batches of the usual number of examples, at even quantiles of their cells, the fewest first."""
+    """Returns micro-batches of the usual number of examples, at even quantiles of their cells, the fewest first."""
     all_batches = [micro for step in steps for micro in step]
     usual_size = max(len(micro.rows) for micro in all_batches)
     full_batches = sorted(
@@ -88,7 +88,8 @@ def representatives(steps: Sequence[Sequence[Micro]], count: int = REPRESENTATIV
 
 
 def candidates(steps: Sequence[Sequence[Micro]]) -> list[Micro]:
-    """The micro-batches one of which takes the most memory: that of the most cells and that of the most targets."""
+    """Returns the micro-batches of which one takes the most memory: the one with the most cells and the one with the
+    most targets."""
     all_batches = [micro for step in steps for micro in step]
     largest = [max(all_batches, key=lambda micro: (micro.cells, micro.targets))]
     largest.append(max(all_batches, key=lambda micro: (micro.targets, micro.cells)))
@@ -96,12 +97,12 @@ def candidates(steps: Sequence[Sequence[Micro]]) -> list[Micro]:
 
 
 def evaluation_batches(lengths: Lengths, size: int, prompts: Sequence[int] | None = None) -> list[Micro]:
-    """The batches of an evaluation: of like length, the longest first.
+    """Returns the batches of an evaluation: of similar length, the longest first.
 
     Args:
         lengths: of the split.
         size: examples of a batch.
-        prompts: tokens of each prompt, where it is prompts that are read and not whole examples.
+        prompts: tokens of each prompt, where prompts are read and not whole examples.
     """
     keys = lengths.inputs + lengths.targets if prompts is None else np.asarray(prompts, dtype=np.int64)
     split_batches = [lengths.micro(rows) for rows in like_batches([int(key) for key in keys], size)]

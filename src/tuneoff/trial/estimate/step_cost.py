@@ -2,8 +2,8 @@
 
 The model is built and its method attached without weights, and a step is taken on tensors that have a shape and no
 memory (PyTorch's fake tensors). A ledger of their storages gives the peak; the products' shapes give the operations.
-Layers kept in four bits have no kernels for such tensors: a stand-in unpacks a full weight for each product and keeps
-none, as they do.
+4-bit layers have no kernels for such tensors: a replacement unpacks a full weight for each product and keeps none, as
+they do.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class States:
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """Returns the sum of all."""
         return self.weights + self.gradients + self.optimizer
 
 
@@ -79,7 +79,7 @@ class Step:
     calls: int
 
     def scaled(self, factor: float) -> Step:
-        """About the step at a shape of so many times as many cells: as many operations, each on so much more."""
+        """Estimates the step at a shape with `factor` times as many cells: the same calls, each on so much more."""
         activations, operations, traffic = (
             round(factor * size) for size in (self.activations, self.operations, self.traffic)
         )
@@ -104,7 +104,7 @@ class Setup:
 
 
 class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Keeps the sum of live storages, its peak, and what operations cost, while entered.
+    """Counts, while entered, the bytes of live storages, their peak, and what operations cost.
 
     Args:
         states: tensors that were there before and are not counted.
@@ -132,7 +132,7 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return outputs
 
     def _note(self, tensor: torch.Tensor) -> int:
-        """Bytes of a tensor that is new; 0 for a view of one that is known."""
+        """Returns the bytes of a new tensor; 0 for a view of a known one."""
         storage = tensor.untyped_storage()
         key, size = storage._cdata, -(-storage.nbytes() // self._granule) * self._granule
         if key in self._known:
@@ -153,7 +153,7 @@ def _size(tensor: torch.Tensor) -> int:
 
 
 def _operations(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any) -> int:
-    """Floating-point operations of one call, by PyTorch's own formulas; 0 where it has none."""
+    """Returns the floating-point operations of one call, by PyTorch's own formulas; 0 where it has none."""
     from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
     aten, packet = torch.ops.aten, func._overloadpacket
@@ -192,7 +192,7 @@ class Twin:
         if setup.policy == "bf16" and not spec.shard:
             narrow(self.attached)
         if spec.protocol.gradient_checkpointing:
-            # A mode for functions is off within `backward`, which is a function too.
+            # A function mode is off inside `backward`, so the recomputation enters it again.
             recompute_blocks(self.attached.model, AsOnGpu if setup.gpu else nullcontext)
         self._method, self._mode = method, FakeTensorMode(allow_non_fake_inputs=True)
         parameter_count = sum(parameter.numel() for parameter in self.attached.module.parameters())
@@ -211,11 +211,11 @@ class Twin:
 
     @property
     def _trained(self) -> list[torch.Tensor]:
-        """What the optimizer gets."""
+        """Returns the parameters that the optimizer gets."""
         return [p for group in self._method.parameter_groups(self.attached, 0.0) for p in group["params"]]
 
     def step(self, batch: Batch, units: int, *, accumulates: bool = False) -> Step:
-        """Forward and backward pass of a micro-batch and the clipping of gradients.
+        """Counts the forward and backward pass of a micro-batch and the clipping of gradients.
 
         Args:
             batch: as collated, on the CPU.
@@ -240,7 +240,7 @@ class Twin:
         return Step(activations, ledger.operations, ledger.traffic, ledger.calls)
 
     def evaluation(self, batch: Batch) -> Step:
-        """The forward pass of an evaluation."""
+        """Counts the forward pass of an evaluation."""
         self.attached.module.eval()
         kernel = self.setup.evaluation or self.setup.attention
         with ExitStack() as contexts:
@@ -254,7 +254,7 @@ class Twin:
 
     @contextmanager
     def _ready(self, batch: Batch) -> Iterator[Batch]:
-        """The batch without memory, and all that makes the pass compute as the trial does."""
+        """Yields the batch without memory, in a context where the pass computes as the trial does."""
         padded = not all(bool(mask.all()) for mask in attention_masks(batch))
         with ExitStack() as contexts:
             contexts.enter_context(_patch_padding_checks(padded))
@@ -272,7 +272,7 @@ class Twin:
 
 
 def _without_memory(module: nn.Module) -> int:
-    """Gives every tensor of a module a twin without memory, on the CPU; call it in the mode that makes such tensors.
+    """Replaces every tensor of a module by one without memory, on the CPU. Call it in the mode that makes such tensors.
 
     Returns:
         Bytes of what quantised layers keep beside their packed weights.
@@ -327,7 +327,8 @@ def _full(shape: tuple[int, int], like: torch.Tensor) -> torch.Tensor:
 
 
 def _emulate_four_bits(layer: Any) -> int:
-    """Turns a layer in four bits, its weight still of full shape, into its stand-in.
+    """Replaces the computation of a 4-bit layer, whose weight still has its full shape, by one that tensors without
+    memory can do.
 
     Returns:
         Bytes of its weights' scales.
@@ -351,8 +352,8 @@ def _emulate_four_bits(layer: Any) -> int:
 
 @contextmanager
 def _patch_padding_checks(padded: bool) -> Iterator[None]:
-    """Lets transformers know whether a batch has padding: it looks at the mask's values, which fake tensors lack, and
-    makes no mask for fused attention where all tokens are real."""
+    """Tells transformers whether a batch has padding. It looks at the mask's values, which fake tensors lack, and makes
+    no mask for fused attention where all tokens are real."""
     from transformers import masking_utils
 
     def patched(original: Callable[..., bool]) -> Callable[..., bool]:

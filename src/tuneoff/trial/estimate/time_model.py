@@ -1,4 +1,4 @@
-"""From what was counted to seconds: this machine's speed, and what real steps say of it."""
+"""Seconds of counted steps: from this machine's speed, corrected by the steps that were run."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import torch
 from tuneoff.trial.estimate.step_cost import Step
 
 CALL_SECONDS = {"cpu": 8e-6, "cuda": 6e-6}
-"""What calling an operation takes besides computing: Python, autograd and the dispatcher. Of the order of what was
-seen; tiny models are all calls."""
+"""Overhead of calling one operation: Python, autograd and the dispatcher. Of the order of what was measured; in tiny
+models it is nearly all of the time."""
 EFFICIENCY = 0.5
 """Share of the speed of one large matrix product, and of copying, that a training step reaches. Rough: between 0.3 and
-0.8 was seen. Only used where no step is run."""
+0.8 was measured. Only used where no step is run."""
 CALIBRATION_SECONDS = 0.3
 UPDATE_PASSES = 7
 """Times that AdamW passes over a trained tensor's size: it reads weight, gradient and two moments and writes three."""
@@ -39,7 +39,7 @@ class Speed:
     call: float
 
     def seconds(self, step: Step) -> float:
-        """The least that a step could take: calls, products and traffic one after the other."""
+        """Returns the least seconds that a step could take: calls, products and traffic one after the other."""
         return step.calls * self.call + step.operations / self.operations + step.traffic / self.traffic
 
 
@@ -56,7 +56,7 @@ def measure(device: torch.device, autocast: Callable[[], AbstractContextManager[
 
 
 def _best(work: Callable[[], object], device: torch.device) -> float:
-    """Least seconds of one run, over half the time of a calibration."""
+    """Returns the least seconds of one run, over half the time of a calibration."""
     seconds: list[float] = []
     limit = time.perf_counter() + CALIBRATION_SECONDS / 2
     # The first run prepares kernels.
@@ -81,13 +81,13 @@ class Costs:
     _seen: list[tuple[float, float]] = field(default_factory=list)
 
     def saw(self, step: Step, seconds: float) -> None:
-        """A step was run."""
+        """Adds a step that was run, and its seconds."""
         least_seconds = self.speed.seconds(step)
         self._seen.append((math.log(least_seconds), math.log(seconds / least_seconds)))
         self._seen.sort()
 
     def seconds(self, step: Step) -> float:
-        """What such a step takes."""
+        """Returns the seconds that such a step takes."""
         least_seconds = self.speed.seconds(step)
         return least_seconds * self._factor(least_seconds)
 
@@ -98,12 +98,12 @@ class Costs:
         return math.exp(float(np.interp(math.log(least_seconds), sizes, factors)))
 
     def update(self, trained_bytes: int) -> float:
-        """Seconds of an optimizer step that was not run."""
+        """Returns the seconds of an optimizer step that was not run."""
         return UPDATE_PASSES * trained_bytes / self.speed.traffic / EFFICIENCY
 
 
 class Curve:
-    """A line through points, by cells: what a batch takes that is like those.
+    """A line through points: what a batch takes, by its cells.
 
     Args:
         points: (cells, value) of some batches.
@@ -113,7 +113,7 @@ class Curve:
         self._points = sorted(dict(points).items())
 
     def __call__(self, cells: int) -> float:
-        """The value at so many cells; beyond the points in proportion to the nearest."""
+        """Returns the value at so many cells; beyond the points, in proportion to the nearest one."""
         xs, ys = zip(*self._points, strict=True)
         if cells <= xs[0]:
             return float(ys[0] * cells / xs[0])
