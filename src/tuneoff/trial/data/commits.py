@@ -1,7 +1,7 @@
 """Which commits of the hub's models and data sets a trial reads.
 
-A branch may move while a study runs: what its run saw before the first trial is what all of its trials read. And it may
-have moved when a trained model is used: then what that trial read is read again.
+A branch may move while a study runs: all of its trials read the commits that the run saw before the first trial. A
+branch may also have moved when a trained model is used: the commits that its trial read are read again.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ _ROLES = ("train", "validation", "test")
 
 
 def commit_of_rows(role: str) -> str:
-    """The key of `TrialSpec.contents` under which the commit of a role's rows stands."""
+    """Returns the key of `TrialSpec.contents` that holds the commit of a role's rows."""
     return f"{role} commit"
 
 
 def as_seen(spec: TrialSpec) -> TrialSpec:
-    """The trial with the commits that its run saw as the revisions; as it is where they come from no hub."""
+    """Returns the trial with the commits that its run saw as the revisions; unchanged where model and rows come from no
+    hub."""
     rows = {role: spec.contents[key] for role in _ROLES if (key := commit_of_rows(role)) in spec.contents}
     return _at(spec, spec.contents.get("model"), rows)
 
 
 def as_recorded(spec: TrialSpec, record: TrialRecord) -> TrialSpec:
-    """The trial with the commits that its record names as the revisions."""
+    """Returns the trial with the commits that its record names as the revisions."""
     return _at(spec, record.model.commit if record.model else None, record.data.commits if record.data else {})
 
 

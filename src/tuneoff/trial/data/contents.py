@@ -1,4 +1,4 @@
-"""Whether what a trial loaded is what its id was made of."""
+"""Checks that what a trial loaded is what its id was made from."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _AGAIN = "Run the study again: it is planned anew with what is there then, and c
 
 
 def verify_rows(spec: TrialSpec, loaded: DataInfo) -> None:
-    """Checks the rows, once they are read: a file that was replaced before or meanwhile shows, and so does a data set
-    that moved on at the hub.
+    """Checks the rows after they are read. A file that was replaced before or meanwhile is noticed, and so is a data
+    set that has a new commit at the hub.
 
     Raises:
         ContentChanged: naming what changed since the trial was planned.
@@ -27,7 +27,7 @@ def verify_rows(spec: TrialSpec, loaded: DataInfo) -> None:
 
 
 def verify_model(spec: TrialSpec, loaded: ModelInfo) -> None:
-    """Checks the base model, once it is loaded.
+    """Checks the base model after it is loaded.
 
     Raises:
         ContentChanged: likewise.

@@ -1,4 +1,4 @@
-"""Whether what a trial reads fits the model's positions, and which settings would make it fit."""
+"""Checks that what a trial reads fits the model's positions, and finds the settings that would make it fit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Settings = list[tuple[str, int]]
 
 
 def max_positions(model: nn.Module) -> int | None:
-    """Tokens the model can take, or None where it has no limit."""
+    """Returns the number of tokens that the model can take, or None where it has no limit."""
     any_model: Any = model
     limit = getattr(any_model.config, "max_position_embeddings", None)
     # XLNet says -1 for none.
@@ -32,7 +32,7 @@ def max_positions(model: nn.Module) -> int | None:
 
 
 def check_length(model: nn.Module, task: Task, max_length: int, method: Method[Any], label: str) -> None:
-    """Refuses inputs that the model has no positions for; says which settings would fit.
+    """Checks that the model has positions for all inputs; the error says which settings would fit.
 
     Of an encoder-decoder that writes, either side is held against its own positions.
 
@@ -72,7 +72,7 @@ def check_length(model: nn.Module, task: Task, max_length: int, method: Method[A
 
 @dataclass(frozen=True)
 class _Side:
-    """What a model reads at once, or one side of an encoder-decoder, in tokens.
+    """What a model reads at once, or one side (encoder or decoder) of an encoder-decoder, in tokens.
 
     Attributes:
         name: of what reads it.
@@ -95,7 +95,7 @@ class _Side:
     virtual: int = 0
 
     def check(self, fitting: Callable[[int, int], Settings]) -> None:
-        """Raises what `check_length` does.
+        """Raises the errors of `check_length`.
 
         Args:
             fitting: examples shown and virtual tokens -> settings of the study that leave room for them.
@@ -123,6 +123,6 @@ class _Side:
 
 
 def _join_changes(settings: Settings) -> str:
-    """What to set to what, any of which would do; empty where nothing would."""
+    """Joins the changes of settings of which any one is enough; empty where none helps."""
     changes = " or ".join(f"{name} to {most} or less" for name, most in settings if most > 0)
     return changes and f"set {changes}"

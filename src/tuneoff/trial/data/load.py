@@ -1,4 +1,4 @@
-"""Rows -> the same examples in the same splits for every trial of a study."""
+"""Loads rows into the same examples and the same splits for every trial of a study."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ class TrialData:
 
 @loading("the rows")
 def load(task: Task, spec: TaskSpec, protocol: Protocol) -> TrialData:
-    """Reads, checks, splits and subsets the rows. Depends on the protocol's `data_seed`, not on a trial's seed.
+    """Reads, checks, splits and subsets the rows. The result depends on the protocol's `data_seed`, not on a trial's
+    seed.
 
     Raises:
         SourceError, DataError: the first thing that makes the rows unusable; with `duplicates: refuse`, rows that stand
@@ -77,7 +78,8 @@ def load(task: Task, spec: TaskSpec, protocol: Protocol) -> TrialData:
 
 
 def _examples(task: Task, rows: Rows, columns: dict[str, str], split: str, skipped: dict[str, int]) -> list[Example]:
-    """The rows as examples, without those that lack something where the task says so; `skipped` counts these."""
+    """Returns the rows as examples. Rows with a missing value are left out where the task says so; `skipped` counts
+    them."""
     used_columns = [rows.columns[column] for column in columns.values() if column in rows.columns]
     if task.options.missing == "skip":
         complete_rows = [
@@ -92,13 +94,14 @@ def _examples(task: Task, rows: Rows, columns: dict[str, str], split: str, skipp
 
 
 def _at_commit(source: SourceSpec, train: SourceSpec, commits: dict[str, str]) -> SourceSpec:
-    """The same commit for all roles of one data set of the hub, should its branch move while they are read."""
+    """Returns the source at the commit of the training rows if it is the same data set of the hub, whose branch may
+    move while it is read."""
     same_source = (source.source, source.revision) == (train.source, train.revision)
     return source.model_copy(update={"revision": commits["train"]}) if same_source and commits else source
 
 
 def subset(task: Task, examples: Sequence[Example], limit: int | None, seed: int, keep_back: int = 0) -> list[Example]:
-    """At most `limit` examples in their own order, every stratum in proportion.
+    """Returns at most `limit` examples in their own order, every stratum in proportion.
 
     None is left out unless there are more strata than `limit`; the largest go first then. Of each stratum,
     `keep_back` examples are never taken.
@@ -116,7 +119,8 @@ def subset(task: Task, examples: Sequence[Example], limit: int | None, seed: int
 
 
 def _apportion(sizes: dict[str, int], limit: int, keep_back: int) -> dict[str, int]:
-    """How many of each stratum to take: its share, by largest remainder, and at least one where it can be had."""
+    """Returns how many examples of each stratum to take: its share, by largest remainder, and at least one where
+    possible."""
     available = {name: size - keep_back for name, size in sizes.items() if size > keep_back}
     limit = min(limit, sum(available.values()))
     exact_shares = {name: limit * sizes[name] / sum(sizes.values()) for name in available}
@@ -127,7 +131,7 @@ def _apportion(sizes: dict[str, int], limit: int, keep_back: int) -> dict[str, i
             if sum(counts.values()) < limit and counts[name] < available[name]:
                 counts[name] += 1
     for _ in range(sum(counts.values()) - limit):
-        # The small ones' single examples are paid for by those that can spare one.
+        # Small strata got at least one example each: larger strata give one up for each.
         largest = max(
             counts, key=lambda name: (counts[name] > 1, counts[name] and counts[name] / exact_shares[name], name)
         )
@@ -138,7 +142,7 @@ def _apportion(sizes: dict[str, int], limit: int, keep_back: int) -> dict[str, i
 def _cut(
     task: Task, examples: list[Example], fraction: float, seed: int, name: str
 ) -> tuple[list[Example], list[Example]]:
-    """Cuts a stratified share off the training rows, which keep at least one row of every stratum."""
+    """Cuts a stratified share off the training rows; at least one row of every stratum stays in them."""
     cut_examples = subset(task, examples, max(1, round(fraction * len(examples))), seed, keep_back=1)
     if not cut_examples:
         raise DataError(
@@ -150,7 +154,7 @@ def _cut(
 
 
 def _refuse_lost(before: set[str], after: set[str], protocol: Protocol) -> None:
-    """Every class must keep a training row through the removal of duplicates and the choice of a subset."""
+    """Checks that every class still has a training row after duplicates are removed and a subset is taken."""
     lost_classes = sorted(before - after)
     if not lost_classes:
         return
@@ -163,17 +167,18 @@ def _refuse_lost(before: set[str], after: set[str], protocol: Protocol) -> None:
 
 
 def _parts(example: Example) -> tuple[str, ...]:
-    """All that is put in: the text, and the names and values of the template's other columns."""
+    """Returns all inputs of an example: the text, and the names and values of the template's other columns."""
     return (example.text, *(part for item in sorted(example.fields.items()) for part in item))
 
 
 def _key(example: Example) -> tuple[str, ...]:
-    """What is put in, the same for texts that differ in case, spaces or the way Unicode writes them."""
+    """Returns the inputs, equal for texts that differ only in case, spaces or Unicode form."""
     return tuple(" ".join(unicodedata.normalize("NFKC", part).casefold().split()) for part in _parts(example))
 
 
 def _remove_duplicates(splits: dict[str, list[Example]]) -> dict[str, int]:
-    """Takes out of each split what also stands in a later one, so that test stays whole; returns how many of each.
+    """Removes from each split the rows that also stand in a later one, so that test stays complete; returns how many of
+    each.
 
     Raises:
         DataError: if that leaves none.
@@ -195,7 +200,7 @@ def _remove_duplicates(splits: dict[str, list[Example]]) -> dict[str, int]:
 
 
 def _overlap(splits: dict[str, list[Example]], key: Callable[[Example], tuple[str, ...]]) -> dict[str, int]:
-    """'train/test' -> rows of the first split that also stand in the second, for every pair of splits."""
+    """Returns 'train/test' -> rows of the first split that also stand in the second, for every pair of splits."""
     keys = {name: [key(example) for example in examples] for name, examples in splits.items()}
     return {
         f"{one}/{other}": sum(map(set(keys[other]).__contains__, keys[one])) for one, other in combinations(keys, 2)
@@ -213,7 +218,7 @@ def _describe(task: Task, examples: Sequence[Example]) -> SplitInfo:
 
 
 def _shared(info: DataInfo) -> dict[str, str]:
-    """What is said of each pair of splits that share rows."""
+    """Returns the message for each pair of splits that share rows."""
     messages = {}
     for pair, count in info.overlap.items():
         one, _, other = pair.partition("/")
