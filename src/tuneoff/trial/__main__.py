@@ -1,4 +1,4 @@
-"""The child process. Three ways in:
+"""The child process. It has three modes:
 
 - `python -m tuneoff.trial once`: one request on standard input, as JSON; then it ends. Works everywhere.
 - `python -m tuneoff.trial serve SCRATCH`: a warm parent. It imports the heavy libraries once and forks a child for
@@ -8,7 +8,7 @@
 
 A request is {"id", "verb", "payload", "reply", "log", "folder", "asker"}: the child goes to the folder, writes its
 answer to the file `reply` and everything it prints to the file `log`, and dies with the process `asker` (or with the
-warm parent). The warm parent tells on standard output, a JSON line each, that it is {"ready"}, that a child
+warm parent). The warm parent writes to standard output, a JSON line each, that it is {"ready"}, that a child
 {"id", "pid"} started and that it {"id", "exit"} ended; a negative exit is the signal that killed it.
 """
 
@@ -43,10 +43,10 @@ GRACE_SECONDS = 5.0
 
 
 def main() -> None:
-    """Runs the way named by the one argument."""
+    """Runs the mode that the first argument names."""
     if sys.argv[1:2] == ["serve"]:
         serve()
-        # Whoever asked may have been killed, and could not.
+        # The asker may have been killed before it could remove them.
         for scratch in sys.argv[2:]:
             shutil.rmtree(scratch, ignore_errors=True)
     elif sys.argv[1:] == ["once"]:
@@ -58,7 +58,7 @@ def main() -> None:
 
         request = request_of(int(os.environ["RANK"]))
         die_with(request["asker"])
-        # At once: whatever was begun with a rank that is gone would be waited for.
+        # Without cleaning up: that would wait for collectives begun with a rank that has ended.
         os._exit(_child(request))
     else:
         sys.exit("usage: python -m tuneoff.trial once|serve SCRATCH|rank (started by tuneoff itself)")
@@ -119,7 +119,7 @@ def _serve_one(request: dict[str, Any], out: TextIO, running: dict[int, Any]) ->
 
 
 def _child(request: dict[str, Any]) -> int:
-    """Answers one request with its output in its log; 0 for a result, 1 for an error."""
+    """Answers one request with its output in its log; returns 0 for a result, 1 for an error."""
     if request.get("log"):
         log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.dup2(log, 1)
@@ -155,7 +155,7 @@ def _end(running: dict[int, Any]) -> None:
     for pid in running:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
-            # One that is stopped would not hear it.
+            # A stopped process would not receive it.
             os.kill(pid, signal.SIGCONT)
     deadline = time.monotonic() + GRACE_SECONDS
     while running and time.monotonic() < deadline:

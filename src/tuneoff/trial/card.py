@@ -61,7 +61,7 @@ class Exported:
 
 
 def render(card: Exported) -> str:
-    """README.md, with metadata that the hub reads."""
+    """Returns the text of README.md, with metadata that the hub reads."""
     record, spec = card.record, card.record.spec
     metadata = {"library_name": "peft" if card.kind == "PEFT adapter" else "transformers"}
     if card.base.at_hub:
@@ -90,7 +90,7 @@ def render(card: Exported) -> str:
 
 
 def _facts(card: Exported) -> list[str]:
-    """What the card says of the method, inputs and outputs, as lines of Markdown."""
+    """Returns what the card says of the method, inputs and outputs, as lines of Markdown."""
     spec = card.record.spec
     method_options = {key: value for key, value in spec.options.items() if value is not None}
     facts = (
@@ -122,7 +122,7 @@ def _facts(card: Exported) -> list[str]:
 
 
 def _python(card: Exported) -> list[str]:
-    """The code block: `model` and `tokenizer`, and `predict` where the task says how."""
+    """Returns the code block: `model` and `tokenizer`, and `predict` where the task says how."""
     loader = card.task.model_class(card.model.config).__name__
     plain = card.kind in ("plain model", "merged model")
     attaching = PlainCode((), ()) if plain else card.attaching
@@ -152,14 +152,14 @@ def _python(card: Exported) -> list[str]:
 
 
 def _in_bf16(card: Exported, usage: Sequence[str]) -> list[str]:
-    """Lines by which `predict` computes in bfloat16, if the trial did."""
+    """Returns the lines that make `predict` compute in bfloat16, if the trial did."""
     if not usage or card.record.precision is None or card.record.precision.policy != "bf16":
         return []
     return ["", "", "predict = torch.autocast(model.device.type, torch.bfloat16)(predict)  # as it was tested"]
 
 
 def _base(card: Exported, loader: str) -> list[str]:
-    """Lines that load the base model with the task's head."""
+    """Returns the lines that load the base model with the task's head."""
     base = card.base
     config = "config = AutoConfig.from_pretrained(FOLDER)"
     if not base.name:

@@ -1,5 +1,5 @@
-"""What can be refused before torch is imported. A child process takes seconds to import it, so whoever starts one asks
-here first; the child asks again."""
+"""Checks that can be made before torch is imported. A child process takes seconds to import it, so the caller checks
+here first; the child checks again."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tuneoff.tasks.base import Example, Task
 from tuneoff.trial.data import load as trial_data
 
 SMALL_BYTES = 32 * 2**20
-"""Largest files that are read once more to know early what is wrong with them: about a second."""
+"""The largest files that are read once more for an early check: this takes about a second."""
 
 
 def refuse_study(study: StudySpec, trials: Sequence[TrialSpec], required: bool) -> None:
-    """Looks at rows in small local files and at which methods suit the task.
+    """Checks the rows in small local files, and whether the methods suit the task.
 
     Args:
         study: a checked study.
@@ -47,7 +47,7 @@ def refuse_study(study: StudySpec, trials: Sequence[TrialSpec], required: bool) 
 
 
 def misfits(task: Task, trials: Sequence[TrialSpec]) -> dict[str, list[str]]:
-    """Why a method does not suit a task, whatever the model -> the labels of its rows."""
+    """Returns why a method does not suit a task, whatever the model -> the labels of its rows."""
     problems: dict[str, list[str]] = {}
     for trial in {trial.label: trial for trial in trials}.values():
         method = registry.methods()[trial.method]
@@ -69,12 +69,12 @@ def misfits(task: Task, trials: Sequence[TrialSpec]) -> dict[str, list[str]]:
 
 
 def refuse_rows(study: StudySpec, problems: Mapping[str, Sequence[str]], runnable: Sequence[str]) -> None:
-    """Says what is wrong with rows, each reason once for all that it stops.
+    """Raises the problems of rows, each reason once for all rows that it stops.
 
     Args:
         study: of the rows.
         problems: reason -> labels.
-        left: labels of rows that are known to run; where none is named, all others may.
+        runnable: labels of rows that are known to run; where none is given, all others may.
 
     Raises:
         StudyError: if there is any problem.
@@ -88,7 +88,7 @@ def refuse_rows(study: StudySpec, problems: Mapping[str, Sequence[str]], runnabl
 
 
 def finished(place: TrialStore) -> tuple[TrialSpec, TrialRecord]:
-    """A trial whose model can be built again.
+    """Returns the specification and record of a trial whose model can be built again.
 
     Raises:
         StoreError: if it is not completed, has no model or kept no weights.
@@ -110,7 +110,7 @@ def finished(place: TrialStore) -> tuple[TrialSpec, TrialRecord]:
 
 
 def refuse_export(place: TrialStore, out: Path, merged: bool) -> None:
-    """Whether a trial can be exported.
+    """Checks that a trial can be exported.
 
     Raises:
         StoreError: if nothing was trained or kept, the method cannot be merged, or `out` is not empty.
@@ -134,13 +134,13 @@ def refuse_export(place: TrialStore, out: Path, merged: bool) -> None:
 
 
 def task_of(spec: TrialSpec, record: TrialRecord) -> Task:
-    """The task as the trial knew it, classes included."""
+    """Returns the task as the trial had it, classes included."""
     labels = {"labels": list(record.data.labels)} if record.data and record.data.labels else {}
     return registry.tasks()[spec.task.name]({**spec.task.options, **labels})
 
 
 def rows_to_predict(place: TrialStore, file: str) -> tuple[dict[str, str], list[Example]]:
-    """Role -> column that was read of a file, and its rows as examples; right answers need not be there.
+    """Returns role -> column of a file, and its rows as examples; target values need not be there.
 
     Raises:
         StoreError: as `finished`.
@@ -153,7 +153,7 @@ def rows_to_predict(place: TrialStore, file: str) -> tuple[dict[str, str], list[
 
 
 def _columns(task: Task, rows: Rows, record: TrialRecord) -> tuple[Rows, dict[str, str]]:
-    """The columns that are put in, by role. A file of one column holds what is put in, whatever it is called."""
+    """Returns the input columns, by role. A file with one column holds the input, whatever the column is called."""
     assert record.data is not None
     columns = {role: column for role, column in record.data.columns.items() if role != task.target_role}
     absent = [column for column in columns.values() if column not in rows.columns]
@@ -169,7 +169,7 @@ def _columns(task: Task, rows: Rows, record: TrialRecord) -> tuple[Rows, dict[st
 
 
 def _unanswered(task: Task, rows: Rows, columns: dict[str, str]) -> list[Example]:
-    """The rows as examples, checked by the task as in training; a stand-in fills the column of the right answers."""
+    """Returns the rows as examples, checked by the task as in training; a placeholder fills the column of targets."""
     target = "answer"
     while target in rows.columns:
         target += "_"

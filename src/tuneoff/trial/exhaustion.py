@@ -1,4 +1,4 @@
-"""Running out of memory, in all the shapes that libraries give it."""
+"""Recognises that memory ran out, in all the forms that libraries give it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _MEMORY_MESSAGES = re.compile(
     r"|ALLOC_FAILED",
     re.IGNORECASE,
 )
-"""What errors say that have no type of their own: torch's CPU allocator, the C++ library, files that cannot be mapped,
+"""Messages of errors without a type of their own: torch's CPU allocator, the C++ library, files that cannot be mapped,
 CUDA's libraries."""
 
 
 def exhausted(error: BaseException) -> BaseException | None:
-    """The error by which memory ran out: this one, or one that it was raised upon; None where it was another cause.
+    """Returns the error by which memory ran out: this one, or one that caused it; None where the cause is another.
 
-    Loaders turn whatever they meet into an error that says what could not be loaded; what they met is still there.
+    Loaders turn any error into one that says what could not be loaded; the original error is its cause or context.
     """
     visited: set[int] = set()
     current: BaseException | None = error
@@ -38,13 +38,13 @@ def _is_shortage(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
         return True
-    # Ours quote the one that they were raised upon.
+    # This package's own errors quote the error that caused them.
     return not isinstance(error, TuneoffError) and _MEMORY_MESSAGES.search(str(error)) is not None
 
 
 @contextmanager
 def loading(what: str) -> Iterator[None]:
-    """While open, running out of memory says what was being loaded.
+    """Raises, while open, an error that says what was being loaded when memory runs out.
 
     Raises:
         OutOfMemory: where memory ran out.
@@ -62,6 +62,6 @@ def loading(what: str) -> Iterator[None]:
 
 
 def said(error: BaseException) -> str:
-    """The first line of an error after a colon; empty where it says nothing."""
+    """Returns the first line of an error after a colon; empty where it has none."""
     lines = str(error).strip().splitlines()
     return f": {lines[0]}" if lines else ""

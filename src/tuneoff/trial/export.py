@@ -1,4 +1,4 @@
-"""A trained model written for whoever has transformers and PEFT alone."""
+"""Exports a trained model for readers who have transformers and PEFT only."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def export(place: TrialStore, out: Path, merged: bool, device: str) -> dict[str,
     plain = merged or (method_class.mergeable and attached.module is attached.model)
     four_bits = bool(getattr(attached.model, "is_loaded_in_4bit", False))
     out.parent.mkdir(parents=True, exist_ok=True)
-    # Whole or not at all, so that after a failure the same command may be given again.
+    # Written completely or not at all, so that the same command works again after a failure.
     temporary_folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
         attaching = method.plain_code(attached, task.view(attached.model))
@@ -79,9 +79,9 @@ def export(place: TrialStore, out: Path, merged: bool, device: str) -> dict[str,
 
 
 def _write_trained(place: TrialStore, model: Any, base: Base, folder: Path, *, adapter: bool) -> None:
-    """What the method kept, with the base model's configuration for the task."""
+    """Copies the weights that the method kept, with the base model's configuration for the task."""
     for file in place.weights.iterdir():
-        # PEFT's own card says nothing; without the configuration nobody takes for its adapter what is none.
+        # PEFT's own card is empty. Without the configuration, nobody mistakes other weights for an adapter of PEFT.
         if file.suffix != ".md" and (adapter or file.name != "adapter_config.json"):
             shutil.copyfile(file, folder / file.name)
     model.config.save_pretrained(str(folder))
@@ -93,7 +93,7 @@ def _write_trained(place: TrialStore, model: Any, base: Base, folder: Path, *, a
 
 
 def _base(spec: ModelSpec) -> Base:
-    """Where whoever loads the export finds the base model."""
+    """Returns where a reader of the export finds the base model."""
     if spec.random_weights:
         return Base()
     files = find_model(spec)
@@ -109,7 +109,7 @@ def _base(spec: ModelSpec) -> Base:
 
 
 def _notes(four_bits: bool, plain: bool) -> list[str]:
-    """What a reader must know of a model that was trained in four bits."""
+    """Returns what a reader must know of a model that was trained in four bits."""
     if not four_bits:
         return []
     if plain:

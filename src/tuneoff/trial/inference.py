@@ -1,4 +1,4 @@
-"""A trained model put to use: built again, or asked for predictions."""
+"""Builds a trained model again, and predicts with it."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from tuneoff.trial.training.evaluate import write as write_texts
 
 
 def go_to_origin(spec: TrialSpec, origin: str | None) -> None:
-    """Goes to the folder that the study was run from, which the paths that it names are meant from; for a process of
-    its own.
+    """Changes to the folder that the study was run from, to which its relative paths refer.
 
-    Stays where it is if they are found here and not there: that folder may have been moved, or be another by now.
+    Call it in a process of its own. It stays where it is if they are found here and not there: that
+    folder may have been moved, or be another by now.
     """
     if origin is None:
         return
@@ -80,7 +80,7 @@ def restore(place: TrialStore, device: torch.device, whole: bool = False) -> tup
         narrow(attached)
     attached.module.to(device).eval()
     size = spec.protocol.evaluation_batch_size
-    # By what it was tested with: where implementations did not agree, that is training's.
+    # The implementation that it was tested with: where implementations did not agree, the one of training.
     kernel = (record.model.evaluation_attention if record.model else "") or loaded.info.evaluation_attention
     bench = Bench(
         task, attached, device, policy.autocast, loaded.pad_token_id, size, loaded.tokenizer, attention=kernel
@@ -89,7 +89,7 @@ def restore(place: TrialStore, device: torch.device, whole: bool = False) -> tup
 
 
 def predict(place: TrialStore, file: str, device: str) -> dict[str, Any]:
-    """One prediction per row of a file; the column of the right answers need not be there.
+    """Predicts every row of a file; the column of targets need not be there.
 
     Returns:
         `columns` (role -> column that was read) and `predictions`, in the file's order: `index` and `output`, and for
@@ -129,7 +129,7 @@ def predict(place: TrialStore, file: str, device: str) -> dict[str, Any]:
 
 
 def _demonstrations(task: Task, spec: TrialSpec, record: TrialRecord) -> list[Example]:
-    """The solved examples that the trial's method showed, read again from its training rows.
+    """Reads again, from the training rows, the solved examples that the trial's method showed.
 
     Raises:
         StoreError: if those rows have changed since.

@@ -1,4 +1,4 @@
-"""A look at data, model and methods before anything is trained."""
+"""Checks data, model and methods before anything is trained."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def inspect_study(study: StudySpec, trials: Sequence[TrialSpec], require_data: b
 
 
 def _contents(data: dict[str, Any] | None, files: ModelFiles | None) -> dict[str, str]:
-    """What trials are to load, too, as `TrialSpec.contents`."""
+    """Returns what trials must load too, as `TrialSpec.contents`."""
     contents = {}
     if data is not None:
         contents = {name: split["fingerprint"] for name, split in data["splits"].items()}
@@ -99,7 +99,7 @@ def _look_at_data(task: Task, study: StudySpec, required: bool) -> tuple[dict[st
 
 
 def _count(task: Task, trial: TrialSpec) -> dict[str, dict[str, int]]:
-    """Parameters by role of one trial, counted on the meta device.
+    """Counts the parameters of one trial by role, on the meta device.
 
     Raises:
         UnsupportedModel: if the method does not fit the task or the model, or leaves too few of its positions.

@@ -1,4 +1,5 @@
-"""A trial on several devices: torchrun starts its ranks in this process's place, and whatever ends them is explained.
+"""Starts a trial on several devices: torchrun starts its ranks in place of this process, and what ends them is
+explained.
 
     executor ──▶ `launch` (torchrun's agent, and the watch) ──▶ N × `python -m tuneoff.trial rank`
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 REQUEST = "TUNEOFF_RANK"
 """Environment variable by which a rank finds its request."""
 POLL_SECONDS = 0.2
-"""Between torchrun's looks at the ranks; those that notice a loss at once have so long to say so."""
+"""Seconds between torchrun's checks of the ranks; ranks that notice a lost rank have this long to report it."""
 
 
 class RankFailed(Exception):
@@ -77,7 +78,7 @@ def launch(place: TrialStore, payload: dict[str, Any]) -> Any:
 
 
 def _arguments(size: int, scratch: str) -> list[str]:
-    """torchrun's: one node, no second attempt, no port that another machine sees."""
+    """Returns torchrun's arguments: one node, no restart, no port that another machine sees."""
     return [
         *("--standalone", "--nproc-per-node", str(size), "--max-restarts", "0", "--local-addr", "127.0.0.1"),
         *("--monitor-interval", str(POLL_SECONDS), "--log-dir", f"{scratch}/torchrun", "--shutdown-timeout", "5"),
@@ -86,7 +87,7 @@ def _arguments(size: int, scratch: str) -> list[str]:
 
 
 def _prepare(folder: Path, threads: int) -> None:
-    """Sets what the ranks inherit."""
+    """Sets the environment and logging that the ranks inherit."""
     os.environ[REQUEST] = str(folder)
     os.environ["OMP_NUM_THREADS"] = str(threads)
     os.environ["RAYON_NUM_THREADS"] = str(threads)
@@ -94,22 +95,22 @@ def _prepare(folder: Path, threads: int) -> None:
         # Ranks of one machine meet on its loopback, whatever its name resolves to.
         for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
             os.environ.setdefault(name, "lo")
-    # What torchrun tells of a failure is told here, with less noise.
+    # What torchrun logs about a failure is reported here, in fewer lines.
     logging.disable(logging.ERROR)
 
 
 def beat_path(folder: Path, rank: int) -> Path:
-    """Where a rank notes that it lives."""
+    """Returns the file of a rank's heartbeats."""
     return folder / f"{rank}.beat"
 
 
 def reply_path(folder: Path, rank: int) -> Path:
-    """Where a rank leaves its answer."""
+    """Returns the file of a rank's answer."""
     return folder / f"{rank}.json"
 
 
 def request_of(rank: int) -> dict[str, Any]:
-    """What this process was started for, as `__main__` answers it: it is a rank, told by its environment."""
+    """Returns the request of this process, a rank, from its environment, in the form that `__main__` answers."""
     folder = Path(os.environ[REQUEST])
     request = json.loads((folder / "request.json").read_text(encoding="utf-8"))
     place = TrialStore(Path(request["payload"]["folder"]))
@@ -163,14 +164,14 @@ def explain(
     deadlock: Sequence[Pulse],
     place: TrialStore,
 ) -> dict[str, Any]:
-    """Which rank ended the trial and how, as an error in plain data with the number of the `rank`.
+    """Returns which rank ended the trial and how, as an error in plain data with the number of the `rank`.
 
     Args:
         size: how many ranks there were.
         failures: rank -> how its process ended, in the order seen.
         replies: rank -> what it answered, with the time `at` which.
         hung: rank -> seconds for which it had kept the others waiting.
-        deadlock: what the ranks had noted when all were ended because all waited; empty where they were not.
+        deadlock: the ranks' last pulses if all were ended because all waited; otherwise empty.
         place: the trial's folder.
     """
     if deadlock:
@@ -212,7 +213,7 @@ def explain(
 
 
 def _explain_deadlock(pulses: Sequence[Pulse], place: TrialStore) -> dict[str, Any]:
-    """That all ranks waited for one another, and where each of them stood."""
+    """Returns the error that all ranks waited for one another, with the position of each."""
     positions, silent_ranks = [], []
     for rank, pulse in enumerate(pulses):
         where = _where(place, rank)
@@ -230,7 +231,7 @@ def _explain_deadlock(pulses: Sequence[Pulse], place: TrialStore) -> dict[str, A
 
 
 def _where(place: TrialStore, rank: int) -> str:
-    """Where a hung rank said that it was, in words; empty where it said nothing."""
+    """Returns where a hung rank was, from its log; empty where the log does not say."""
     stack = "\n".join(place.log_tail(200, rank)).rpartition("(most recent call first):")[2]
     frame = re.search(r'File "(.+)", line (\d+) in (\S+)', stack)
     return f" in {frame[3]} ({Path(frame[1]).name}, line {frame[2]})" if frame else ""

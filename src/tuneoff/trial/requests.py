@@ -1,4 +1,4 @@
-"""What a child process can be asked for, and how it answers."""
+"""What a child process can be asked to do, and how it answers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LESS_MEMORY = (
 
 
 def answer(verb: str, payload: dict[str, Any]) -> dict[str, Any]:
-    """Does what is asked; returns {"result": …} or {"error": {"type", "message", "hint"}}. Never raises."""
+    """Does what is asked; returns {"result": …} or {"error": {"type", "message", "hint"}}. It never raises."""
     started = time.perf_counter()
     # A rank has nothing to clean up, and may wait where no handler would run.
     signal.signal(signal.SIGTERM, signal.SIG_DFL if verb == "rank" else _terminate)
@@ -115,7 +115,8 @@ def _do(verb: str, payload: dict[str, Any], started: float) -> Any:
 
 
 def _describe(error: BaseException, remedy: str = MORE_MEMORY) -> dict[str, Any]:
-    """An error as plain data; running out of memory is recognised in all its shapes, and has its remedy."""
+    """Returns an error as plain data. Running out of memory is recognised in all its forms and has its remedy as the
+    hint."""
     if isinstance(described := getattr(error, "described", None), dict):
         return described
     shortage = exhausted(error)

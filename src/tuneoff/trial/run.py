@@ -1,4 +1,4 @@
-"""A trial from its specification to its record: one straight line.
+"""A trial from its specification to its record, in one sequence of phases.
 
 data -> model -> method -> preflight -> train -> test -> inference -> record
 
@@ -78,7 +78,7 @@ MODELLESS = (
     "precision",
     "utilisation",
 )
-"""Figures that a floor without a model does not have either."""
+"""Figures that a baseline does not have either: it uses no model."""
 
 
 @dataclass
@@ -149,7 +149,7 @@ def run(
 
 
 def _run_baseline(spec: TrialSpec, method: Baseline[Any], place: TrialStore, phases: Phases) -> TrialRecord:
-    """A floor: predicts from the training rows; loads no model."""
+    """Runs a baseline: it predicts from the training rows and loads no model."""
     task = registry.tasks()[spec.task.name](spec.task.options)
     with phases("load"):
         data = trial_data.load(task, spec.task, spec.protocol)
@@ -183,13 +183,13 @@ def _run_baseline(spec: TrialSpec, method: Baseline[Any], place: TrialStore, pha
 
 
 def demonstrations(method: Method[Any], train: Sequence[Example], seed: int) -> list[Example]:
-    """The solved examples that a method shows, drawn from the training rows by the trial's seed."""
+    """Draws the solved examples that a method shows from the training rows, by the trial's seed."""
     count = min(method.demonstrations, len(train))
     return [train[int(i)] for i in np.random.default_rng([seed, 1]).choice(len(train), size=count, replace=False)]
 
 
 def load_model(spec: TrialSpec, task: Task, device: torch.device, policy: PolicyName) -> trial_model.Loaded:
-    """The base model as the trial's protocol wants it on this device."""
+    """Loads the base model as the trial's protocol wants it on this device."""
     protocol = spec.protocol
     attention = choose_attention(protocol.attention, device, protocol.max_length, policy)
     return trial_model.load(
@@ -277,7 +277,7 @@ def _run_model(
     device: torch.device,
     ranks: Ranks,
 ) -> TrialRecord:
-    """A method that needs the model: trained, or the base model as it is."""
+    """Runs a method that needs the model: it is trained, or the base model is used as it is."""
     trial = assemble(spec, method, phases, device, place.append_event, ranks)
     checkpoint = Checkpoint(place.weights, trial.method, trial.bench.attached, ranks) if method.trains else None
     selection = Selection(
