@@ -1,4 +1,4 @@
-"""What methods are weighed by. Imports nothing heavy: the command line offers these names."""
+"""The axes on which methods are compared. Imports nothing heavy: the command line offers these names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ QUALITY = "quality"
 
 @dataclass(frozen=True)
 class Axis:
-    """A cost that methods are weighed by; less is better.
+    """A cost on which methods are compared; less is better.
 
     Attributes:
         name: the word for it.

@@ -1,5 +1,11 @@
 """What a seed counts as at which training diverged: as doing without training.
 
+A trial that diverged (its loss, its gradients or its outputs stopped being finite) leaves no model: at that seed a user
+would have no more than without training. Leaving out such seeds would favour methods that diverge over methods that end
+with low scores. Trials that ended in any other way (out of memory, over the time limit, cancelled, failed by an error)
+say something about machines, limits and faults, and not about how well a seed trains: they are left out of every mean,
+and named.
+
 A trial that diverged (its loss, its gradients or its outputs stopped being finite) leaves no model, and whoever had
 drawn that seed would stand where no training stands. To leave such seeds out would favour methods that break over those
 that end low: of methods that are equally often bad, the one that breaks would seem to be the best. Trials that ended

@@ -1,4 +1,5 @@
-"""The figures of a record that tables and reports show, by name; each knows where its absence is explained."""
+"""The figures of a record that tables and reports show, by name; each with the place of the reason where it is
+missing."""
 
 from __future__ import annotations
 
@@ -73,11 +74,11 @@ def metric_name(key: str) -> str:
 
 def train_loss(record: TrialRecord) -> float | None:
     """Computes the mean training loss (nats) over the whole training, from the learning curve; None without one."""
-    total, before = 0.0, 0
+    total, previous_step = 0.0, 0
     for point in record.curve:
-        total += point.train_loss * (point.step - before)
-        before = point.step
-    return total / before if before else None
+        total += point.train_loss * (point.step - previous_step)
+        previous_step = point.step
+    return total / previous_step if previous_step else None
 
 
 def why_missing(record: TrialRecord, place: str) -> str:

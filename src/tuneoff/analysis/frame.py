@@ -1,4 +1,4 @@
-"""A data frame of trials that prints as a few columns in readable units, and holds all."""
+"""A data frame of trials that holds all columns and prints a few of them in readable units."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHORT = {
 
 
 class TrialsFrame(pd.DataFrame):
-    """Trials as `table.trials_frame` makes them; what is cut or computed out of it is a plain data frame."""
+    """The trials as `table.trials_frame` makes them; a selection or computation of it gives a plain data frame."""
 
     @property
     def _constructor(self) -> Any:
@@ -38,16 +38,16 @@ class TrialsFrame(pd.DataFrame):
 
     def _shown(self) -> tuple[pd.DataFrame, str]:
         short = self.short(list(self.attrs.get("metrics", ()))[:METRICS_SHOWN])
-        more = len(self.columns) - len(short.columns)
-        return short, f"[{len(self)} trials; {more} more columns in .columns]" if more > 0 else ""
+        note = len(self.columns) - len(short.columns)
+        return short, f"[{len(self)} trials; {note} more columns in .columns]" if note > 0 else ""
 
     def __repr__(self) -> str:
-        short, more = self._shown()
+        short, note = self._shown()
         text = short.to_string(index=False)
-        return f"{text}\n{more}" if more else text
+        return f"{text}\n{note}" if note else text
 
     __str__ = __repr__
 
     def _repr_html_(self) -> str:
-        short, more = self._shown()
-        return f"{short.to_html(index=False, escape=True, border=0)}<p>{more}</p>"
+        short, note = self._shown()
+        return f"{short.to_html(index=False, escape=True, border=0)}<p>{note}</p>"

@@ -1,7 +1,7 @@
 """What each row scored and how it compares: one estimate per row and test metric, and the verdict on all of them.
 
-Seeds at which training diverged count too (`diverged`). Where predictions do not tell a metric example by example
-(`predictions`), only seeds do.
+Seeds at which training diverged count too (`diverged`). Where predictions do not give a metric example by
+example (`predictions`), the statistics have the scores of seeds alone.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ RANGES: dict[str, tuple[float, float]] = {
     "loss": (0.0, math.inf),
     "perplexity": (1.0, math.inf),
 }
-"""Values that a metric can take by definition, where its name tells."""
+"""Values that a metric can take by definition, by its name."""
 LARGEST = 1e100
-"""Beyond it (the perplexity of a model that failed) squares are no numbers any more."""
+"""Values above it (the perplexity of a model that failed) have squares that overflow."""
 TOO_LARGE = "too large a value to tell its error"
 DIFFERENT_EXAMPLES = "tested on other examples than most trials"
 ALL_DIVERGED = "training diverged at every seed"
 UNWEIGHED = (TOO_LARGE, DIFFERENT_EXAMPLES, ALL_DIVERGED)
-"""Notes of figures whose mean must not stand beside others."""
+"""Notes of figures whose mean must not be compared with others."""
 
 
 def over_seeds(values: Iterable[float]) -> Estimate | None:
@@ -202,15 +202,15 @@ class Outcomes:
             None,
             self._usual,
         }
-        # A baseline is what stands in: one whose outputs are not finite has nothing to stand in for it.
+        # A baseline is the substitute itself: there is none for a baseline whose outputs are not finite.
         substitute = self._stand_in(metric) if row.diverged and row.trains else None
         if substitute is None:
             return self._estimated(row.label, metric, trials, bool(other_examples)) if trials else None
         completed = self._estimated(row.label, metric, trials, bool(other_examples)) if trials else None
         trials |= {seed: substitute.at(seed) for seed in row.diverged}
         figure = self._estimated(row.label, metric, dict(sorted(trials.items())), bool(other_examples))
-        note, without = (figure.note, completed.estimate) if completed else (ALL_DIVERGED, None)
-        return replace(figure, note=note, diverged=row.diverged, counted_as=substitute.name, without=without)
+        note, without_diverged = (figure.note, completed.estimate) if completed else (ALL_DIVERGED, None)
+        return replace(figure, note=note, diverged=row.diverged, counted_as=substitute.name, without=without_diverged)
 
     def _stand_in(self, metric: Metric) -> StandIn | None:
         if metric.name not in self._stand_ins:
@@ -238,7 +238,7 @@ class Outcomes:
         sample = sample or Sample.from_scores(label, seeds, values)
         estimated = within_range(estimate(sample, fraction=self._fraction(metric)), metric.name)
         if sample.contributions is None and len(sample) > 1 and _equal(values):
-            # A floor that knows no chance. That its seeds agree says nothing of other test examples.
+            # A deterministic floor. That its seeds agree says nothing about other test examples.
             reason = "the same score at every seed and no values per example: nothing tells its error"
             without_interval = Estimate(label, estimated.mean, estimated.std, None, estimated.seeds, None, reason)
             return Figure(without_interval, scores, None, DIFFERENT_EXAMPLES if other_examples else reason)

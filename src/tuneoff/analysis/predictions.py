@@ -1,4 +1,8 @@
-"""Test predictions as arrays, and from them what the statistics take: a metric's values over seeds and examples.
+"""Test predictions as arrays, and the samples made of them for the statistics: a metric's values over seeds and
+examples.
+
+A metric is known per example where the trial's predictions give the recorded value back. That is checked, so that
+methods are never compared by values that their score was not computed from.
 
 A metric is known per example where the trial's predictions give the recorded value back; that is checked, so a figure
 is never told apart by values that it was not made of.
@@ -111,8 +115,8 @@ class Predictions:
         if first is None:
             return None
         zeros = np.zeros(len(self._usual_examples))
-        nothing = np.zeros(len(zeros), dtype=np.intp)
-        return TrialOutputs(self._usual_examples, zeros, nothing, nothing, {metric: zeros}, None, None)
+        no_classes = np.zeros(len(zeros), dtype=np.intp)
+        return TrialOutputs(self._usual_examples, zeros, no_classes, no_classes, {metric: zeros}, None, None)
 
     def fraction(self, metric: str) -> bool:
         """Returns whether the examples' own values of a metric lie in [0, 1]; false where none are recorded."""
@@ -142,8 +146,8 @@ class Predictions:
         score = {"macro_f1": _macro_f1, "mcc": _mcc}[name]
 
         present_classes = [np.union1d(trial.target, trial.output) for trial in trials]
-        # Each seed has numbers of its own for the classes, so that all seeds are counted at once; in `right` the number
-        # beyond them all stands for a wrong output.
+        # Each seed has its own class numbers, so that all seeds are counted at once; in `right` one more number, above
+        # all of them, is that of a wrong output.
         offset = np.arange(len(trials))[:, None] * classes
         target = np.stack([trial.target for trial in trials]) + offset
         output = np.stack([trial.output for trial in trials]) + offset
@@ -166,7 +170,7 @@ class Predictions:
             absent = np.ones(target.shape[1], dtype=np.bool_)
             absent[index] = False
             absent_index = np.flatnonzero(absent)
-            # The jackknife leaves out few examples at a time: it is quicker to take away than to count anew.
+            # The jackknife leaves out few examples at a time: it is quicker to subtract than to count again.
             complementary = len(index) + len(absent_index) == len(absent) and len(absent_index) < len(index)
             counts = full_counts - count(absent_index) if complementary else count(index)
             return [score(*counts[:, seed, present]) for seed, present in enumerate(present_classes)]
@@ -186,7 +190,7 @@ class Predictions:
             values.setdefault("loss", -np.array(target_scores))
         nats, tokens = [p["loss"] for p in predictions], [p["target_tokens"] for p in predictions]
         complete = None not in nats and all(tokens)
-        # One object for equal examples: later they are told apart without looking at each.
+        # One object for equal examples: later they are compared by identity.
         examples = tuple(zip([p["index"] for p in predictions], targets, strict=True))
         return TrialOutputs(
             examples=self._examples.setdefault(examples, examples),

@@ -75,7 +75,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Results:
-    """Everything that a report says something about.
+    """A study's trials in rows, which is all that a report describes.
 
     Attributes:
         study: what was asked.
@@ -149,7 +149,7 @@ class Results:
 
 @dataclass(frozen=True)
 class Asked:
-    """What one run asked for; its folder may hold more, of earlier runs."""
+    """The rows and trials that one run asked for; its folder may hold more, of earlier runs."""
 
     study: StudySpec
     trials: Sequence[TrialSpec]
@@ -169,7 +169,7 @@ def gather(store: StudyStore, asked: Asked | None = None) -> Results:
         StoreError: if it is of another version.
         CorruptRecord: if what it says of the whole study is damaged.
     """
-    wanted = {_position(trial) for trial in asked.trials} if asked is not None else None
+    asked_positions = {_position(trial) for trial in asked.trials} if asked is not None else None
     others: list[TrialSpec] = []
     groups: dict[tuple[str, str], dict[int, TrialSpec]] = {}
     records: dict[str, TrialRecord] = {}
@@ -177,7 +177,7 @@ def gather(store: StudyStore, asked: Asked | None = None) -> Results:
     superseded: list[str] = []
     for trial_id in store.trial_ids():
         spec, record, damage = _read(store.trial(trial_id))
-        if spec is not None and wanted is not None and _position(spec) not in wanted:
+        if spec is not None and asked_positions is not None and _position(spec) not in asked_positions:
             others.append(spec)
             continue
         if damage:
@@ -190,7 +190,7 @@ def gather(store: StudyStore, asked: Asked | None = None) -> Results:
         if spec.seed in by_seed:
             superseded.append(by_seed[spec.seed].id)
         by_seed[spec.seed] = spec
-    # Where all was asked for, the study is the folder's, which names the seeds of earlier runs too.
+    # Where everything was asked for, the study is the folder's, which has the seeds of earlier runs too.
     study = asked.study if asked is not None and others else store.study()
     order = list(study.methods)
     keys = sorted(groups, key=lambda key: order.index(key[0]) if key[0] in order else len(order))
@@ -204,10 +204,10 @@ def gather(store: StudyStore, asked: Asked | None = None) -> Results:
         if damage := store.trial(trial_id).damage():
             left_out[trial_id] = damage.replace(f"{store.root}/", "")
     try:
-        search, trouble = recorded(store), ""
+        search, search_problem = recorded(store), ""
     except StudyError as error:
-        search, trouble = None, error.message
-    return Results(store, study, rows, tuple(superseded), search, tuple(others), left_out, trouble)
+        search, search_problem = None, error.message
+    return Results(store, study, rows, tuple(superseded), search, tuple(others), left_out, search_problem)
 
 
 def _mismatched_contents(records: Sequence[TrialRecord]) -> dict[str, str]:
@@ -249,18 +249,18 @@ def _read(trial_store: TrialStore) -> tuple[TrialSpec | None, TrialRecord | None
     """Reads a trial's specification and record, each None where it cannot be read, and what of it is damaged (else
     empty)."""
     spec = record = None
-    damage = ""
+    problem = ""
     try:
         record = trial_store.record()
     except CorruptRecord as error:
-        damage = error.message
+        problem = error.message
     try:
         spec = trial_store.spec()
         if record is not None:
             trial_store.verify(record, weights=False)
     except CorruptRecord as error:
-        damage = damage or error.message
-    return spec or (record.spec if record is not None else None), record, damage
+        problem = problem or error.message
+    return spec or (record.spec if record is not None else None), record, problem
 
 
 def _row(

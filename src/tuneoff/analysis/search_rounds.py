@@ -1,7 +1,7 @@
 """The search of one study: round after round, a trial of every row in each, so that it is equal wherever it stops.
 A pruned search has its rounds in every rung (see `halving.py`).
 
-The records are all the memory there is. What a search found and what comes next is derived from them anew each time.
+The only state is in the records: what a search found and what comes next is derived from them each time.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 SEARCH_VERSION = 1
 
 ANSWERS = frozenset({Status.COMPLETED, Status.DIVERGED})
-"""Statuses that tell of the configuration; a trial that ended in any other way is run again by the next run."""
+"""Statuses that are outcomes of the configuration; a trial that ended in any other way is run again by the next run."""
 EDGES = {-1: "lower", 1: "upper"}
 
 
@@ -85,7 +85,7 @@ class Search:
     """Derives a study's search from the records in its folder, and runs what is missing.
 
     Where ranges may grow, the search is one of all rows of the folder, those of earlier runs too: whether they grow
-    hangs on every row, and must not hang on which rows a run was asked for.
+    depends on every row, and must not depend on which rows a run was asked for.
 
     Args:
         study: a checked study; without `protocol.search` there is nothing to search.
@@ -131,8 +131,8 @@ class Search:
                         executor.skip(trial, record, listener)
                     else:
                         open_trials.append(trial)
-                expecting = [trial.model_copy(update={"contents": self.contents}) for trial in open_trials]
-                executor.run(self.store, expecting, listener)
+                trials_to_run = [trial.model_copy(update={"contents": self.contents}) for trial in open_trials]
+                executor.run(self.store, trials_to_run, listener)
         finally:
             if self.store.is_there:
                 # The folder's study may have rows that this run was not asked for; they were searched as well.
@@ -260,8 +260,8 @@ class Search:
                 return
         if self.spec.grow and any(LEARNING_RATE in row.at_edge for row in self.rows.values()):
             for row in self.rows.values():
-                wider = grow(row.space, row.history)
-                row.grown, row.space = wider != row.space, wider
+                widened = grow(row.space, row.history)
+                row.grown, row.space = widened != row.space, widened
             if not (yield from self._phase(math.ceil(self.spec.trials / 2))):
                 return
         self.complete = True
@@ -269,7 +269,7 @@ class Search:
     def _phase(self, count: int, rung: int = 0) -> Generator[list[TrialSpec], None, bool]:
         """Yields `count` rounds, and returns whether all their trials had outcomes.
 
-        A row stands aside that has nothing left to try, or whose last trial has no outcome to go on from.
+        A row is left out that has nothing left to try, or whose last trial has no outcome to continue from.
         """
         stopped: set[str] = set()
         steps = self.rungs[rung].steps
@@ -318,12 +318,12 @@ class Search:
 
 
 class _Recorded(Search):
-    """A search as its records tell it: what was tried is read from them; nothing is suggested and nothing run."""
+    """A search read back from its records; it suggests nothing and runs nothing."""
 
     def __init__(self, store: StudyStore) -> None:
         super().__init__(store.study(), {}, store)
         specs = [spec for spec in map(self._spec, store.search_ids()) if spec is not None]
-        # Where the rows or the base model were changed, what was searched last counts.
+        # Where the rows or the base model were changed, the last search counts.
         self._specs = [spec for spec in specs if spec.fingerprints == specs[-1].fingerprints]
 
     def _trial(self, label: str, values: Values, steps: int | None) -> TrialSpec | None:

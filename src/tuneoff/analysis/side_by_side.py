@@ -1,4 +1,4 @@
-"""Studies that answer the same question, as one: their rows side by side, compared like rows of one study.
+"""Several studies that answer the same question, joined: their rows side by side, compared like rows of one study.
 
 Two studies answer the same question when they ask for the same task, protocol and base model, and their trials saw the
 same rows. Where a file or a model goes by another name but its contents are the same by fingerprint, it is the same.
@@ -21,7 +21,7 @@ from tuneoff.store import StudyStore, TrialStore
 
 
 class JoinedStore(StudyStore):
-    """The trials of several studies under ids that tell them apart (`NAME/ID`); for reading only."""
+    """The trials of several studies, with the study's name in each id (`NAME/ID`); for reading only."""
 
     def __init__(self, stores: Mapping[str, StudyStore]) -> None:
         super().__init__(next(iter(stores.values())).root)
@@ -35,7 +35,7 @@ class JoinedStore(StudyStore):
 
 @dataclass(frozen=True)
 class Joined:
-    """Several studies as one.
+    """Several studies joined into one.
 
     Attributes:
         results: rows of one label next to each other; a label that stands in several studies gets its study's name:

@@ -1,4 +1,4 @@
-"""What a reader must know before trusting the figures: everything that makes rows unequal or incomplete."""
+"""Warnings that a reader needs before trusting the figures: everything that makes rows unequal or incomplete."""
 
 from __future__ import annotations
 
@@ -75,9 +75,9 @@ def _trials(results: Results) -> list[Finding]:
     missing = {row.label: sum(trial.id not in recorded for trial in row.trials) for row in results.rows}
     incomplete = [(row, missing[row.label]) for row in results.rows if missing[row.label]]
     if incomplete:
-        done = results.planned_count - sum(missing.values())
+        recorded_count = results.planned_count - sum(missing.values())
         names = ", ".join(f"{row.label}: {count}" for row, count in incomplete)
-        message = f"{done} of {results.planned_count} trials so far; still without a record: {names}."
+        message = f"{recorded_count} of {results.planned_count} trials so far; still without a record: {names}."
         findings.append(Finding(name="missing_trials", message=message))
     seeds = {row.label: {*(r.spec.seed for r in row.completed), *row.diverged} for row in results.rows}
     seeds = {label: row_seeds for label, row_seeds in seeds.items() if row_seeds}
@@ -140,9 +140,9 @@ def _machines(results: Results) -> list[Finding]:
     if differing:
         parts = "; ".join(f"{name} {', '.join(values)}" for name, values in differing.items())
         findings.append(Finding(name="different_versions", message=f"Trials ran with different software: {parts}."))
-    released = [r for r in results.completed if r.environment and r.environment.release_memory]
-    if released and len(released) < len(environments):
-        names = tally(results, released)
+    with_release = [r for r in results.completed if r.environment and r.environment.release_memory]
+    if with_release and len(with_release) < len(environments):
+        names = tally(results, with_release)
         message = (
             "Freed memory went back to the system at once in some trials and not in others (execution.release_memory), "
             f"so peaks of memory and times are not comparable between them; it did in: {names}."
@@ -152,9 +152,11 @@ def _machines(results: Results) -> list[Finding]:
     if contended:
         names = tally(results, contended)
         reasons = list(dict.fromkeys(r.noise.reason for r in contended if r.noise.reason))
-        why = f" ({reasons[0]})" if len(reasons) == 1 else ""
+        reason = f" ({reasons[0]})" if len(reasons) == 1 else ""
         share = f"{len(contended)} of {len(results.completed)} completed trials"
-        message = f"Something else used the machine while {share} were timed{why}; their times are marked †: {names}."
+        message = (
+            f"Something else used the machine while {share} were timed{reason}; their times are marked †: {names}."
+        )
         findings.append(Finding(name="contended", message=message))
     return findings
 

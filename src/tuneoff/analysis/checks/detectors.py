@@ -1,5 +1,5 @@
-"""What the records of a whole study tell of its rows that no single trial can: training that ended too early or went on
-too long, seeds that diverge or collapse now and then, rows below the floor."""
+"""Warnings that need the records of a whole study: training that ended too early or went on too long, seeds that
+diverge or collapse at times, rows below the floor."""
 
 from __future__ import annotations
 
@@ -74,14 +74,14 @@ def _still_improving(row: Row) -> _Gain | None:
         if not second_differences:
             return None
         sigma = math.sqrt(math.fsum(difference**2 for difference in second_differences) / (6 * len(second_differences)))
-        # Of a difference of two values, averaged over the seeds, at three standard errors: sigma is a rough guess.
+        # Three standard errors of a difference of two values, averaged over the seeds: sigma is a rough estimate.
         noise = 3 * sigma * math.sqrt(2 / len(gains))
     return _Gain(curves[0].metric, gain) if gain > max(noise, 1e-9) else None
 
 
 @dataclass(frozen=True)
 class _Curve:
-    """Validations in order; greater is better."""
+    """The validations of one trial in order; greater is better."""
 
     metric: str
     values: tuple[float, ...]
@@ -180,7 +180,7 @@ def _below_floor(results: Results, outcomes: Outcomes) -> list[Finding]:
         return []
     sign = 1.0 if metric.direction == "higher" else -1.0
     trained = [(row, figure) for row in results.rows if row.trains and (figure := outcomes.figure(row, metric))]
-    # A value too large to be weighed is none that stands beside others; that it is no better can be said.
+    # A value that is too large cannot be compared with others, but it is certainly no better.
     means = {
         row.label: figure.estimate.mean if (mean := outcomes.mean(row, metric)) is None else mean
         for row, figure in trained

@@ -1,4 +1,4 @@
-"""Which method to use, said with as much certainty as the trials give."""
+"""The answer of a study: which method to use, and how certain that is."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ THRIFT = ("train_seconds", "peak_memory_bytes", "stored_bytes")
 
 @dataclass(frozen=True)
 class Answer:
-    """What the study says.
+    """The answer of a study.
 
     Attributes:
         best: label of the trained row with the best mean of the primary metric, on the seeds that rows share (`rank`);
@@ -76,8 +76,8 @@ class Answer:
 def find_answer(results: Results, outcomes: Outcomes, warnings: list[Finding]) -> Answer:
     """Compares every row to the best one and to the floor."""
     metric = results.primary
-    loud = sorted((w for w in warnings if w.name in LOUD), key=lambda w: LOUD.index(w.name))
-    caveats = tuple(w.message for w in loud)
+    ranked_warnings = sorted((w for w in warnings if w.name in LOUD), key=lambda w: LOUD.index(w.name))
+    caveats = tuple(w.message for w in ranked_warnings)
     verdict = outcomes.verdict(metric) if metric else None
     ranked = outcomes.ranked(results.rows, metric) if metric else []
     trained, floors = [row for row in ranked if row.trains], [row for row in ranked if not row.trains]

@@ -21,7 +21,7 @@ _NUMBER = r"\d+(?:\.\d+)?"
 
 @dataclass(frozen=True)
 class Limit:
-    """What a row must keep, by the mean over its seeds.
+    """A limit that a row must keep, by the mean over its seeds.
 
     Attributes:
         bound: in the figure's own unit (bytes, seconds, the metric's).

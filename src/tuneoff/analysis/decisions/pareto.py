@@ -1,4 +1,4 @@
-"""Where rows stand on the axes, and the Pareto front: the methods that no other beats in everything at once.
+"""The rows' figures on each axis, and the Pareto front: the methods that no other beats on every axis at once.
 
 A method is on the front when no other is at least as good on every axis and better on one.
 """
@@ -97,7 +97,7 @@ def cost_draws(results: Results, axis: Axis, draws: int = DRAWS) -> Draws:
 
 @dataclass(frozen=True)
 class Front:
-    """Who is on the Pareto front.
+    """The Pareto front.
 
     Attributes:
         axes: what was weighed.
@@ -152,8 +152,8 @@ def _undominated(points: Array) -> NDArray[np.bool_]:
     """
     front = np.ones(points.shape[1:], dtype=np.bool_)
     for index in range(points.shape[1]):
-        mine = points[:, index : index + 1]
-        no_worse, better = (points <= mine).all(axis=0), (points < mine).any(axis=0)
+        candidate = points[:, index : index + 1]
+        no_worse, better = (points <= candidate).all(axis=0), (points < candidate).any(axis=0)
         front[index] = ~(no_worse & better).any(axis=0)
     return front
 

@@ -1,4 +1,4 @@
-"""Which method to use, before anything is trained: from a forecast of costs and stated priors of quality alone.
+"""The recommendation before anything is trained: from a forecast of costs and stated priors of quality alone.
 
 A prior is an interval for the share of full fine-tuning's gain over the floor that a method is expected to reach, read
 out of published comparisons. Rows whose intervals overlap that of the best one, and that are not expected to give up

@@ -1,4 +1,5 @@
-"""Which method to use under limits, how often draws of all true figures would give it, and what it hangs on.
+"""The recommendation of a method under limits, its probability over draws of the true figures, and what would change
+it.
 
 `rule.py` says by which rule. Applied to the means it gives the answer; applied to draws of all true means (quality
 jointly, costs each by itself), the probabilities.
@@ -99,7 +100,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """The answer and everything said about it.
+    """The recommendation with everything that is reported about it.
 
     Attributes:
         metric: by which quality is judged.
@@ -209,8 +210,8 @@ def recommend(
         except KeyError:
             return None
 
-    waiting = [p for label in scales.trained if (p := pair(label)) and p.relation in ("tied", "open")]
-    loud = sorted((f for f in caveats(results, outcomes) if f.name in LOUD), key=lambda f: LOUD.index(f.name))
+    undecided = [p for label in scales.trained if (p := pair(label)) and p.relation in ("tied", "open")]
+    ranked_caveats = sorted((f for f in caveats(results, outcomes) if f.name in LOUD), key=lambda f: LOUD.index(f.name))
     return Recommendation(
         metric=metric,
         limits=tuple(limits),
@@ -221,9 +222,9 @@ def recommend(
         as_good=as_good,
         by_examples=by_examples,
         by_means=by_means,
-        tied_with=tuple(p.second for p in waiting if p.relation == "tied"),
+        tied_with=tuple(p.second for p in undecided if p.relation == "tied"),
         ahead=tuple(x for x in scales.trained if x != best and (p := pair(x)) and p.relation == "behind"),
-        open_pairs=tuple(waiting),
+        open_pairs=tuple(undecided),
         to_best=pair(best),
         to_floor=pair(floor),
         floor=floor,
@@ -236,7 +237,7 @@ def recommend(
         unsure=unsure,
         still=tuple(label for label in scales.trained if label in scales.quality.still),
         seeds=min((row.seeds for row in rows if row.label in scales.trained), default=0),
-        caveats=tuple(finding.message for finding in loud),
+        caveats=tuple(finding.message for finding in ranked_caveats),
     )
 
 
@@ -275,8 +276,8 @@ def _uncertain_rows(scales: Scales, labels: Sequence[str]) -> tuple[tuple[str, .
     best, *others = labels
     errors = dict(zip(scales.trained, scales.errors[scales.trained.index(best)], strict=True))
     by_means = tuple(label for label in others if np.isnan(errors[label]))
-    still = [label for label in others if {label, best} & set(scales.quality.still)]
-    return by_means, tuple(label for label in still if label not in by_means)
+    constant = [label for label in others if {label, best} & set(scales.quality.still)]
+    return by_means, tuple(label for label in constant if label not in by_means)
 
 
 def _usable(scales: Scales, labels: Sequence[str], prefer: str) -> str:
@@ -342,9 +343,9 @@ def _changes(
         return changes
     for axis in AXES:
         if axis != prefer and all(label in scales.cost(axis).means for label in as_good):
-            to = _answer(scales, limits, axis)
-            if to != answer:
-                changes.append(Change("prefer", to, prefer=axis))
+            new_answer = _answer(scales, limits, axis)
+            if new_answer != answer:
+                changes.append(Change("prefer", new_answer, prefer=axis))
     if as_good and as_good[0] != answer:
         changes.append(Change("quality_alone", as_good[0]))
     return changes
@@ -353,11 +354,11 @@ def _changes(
 def _relaxed(scales: Scales, limits: Sequence[Limit], position: int, prefer: str, answer: str | None) -> list[Change]:
     """Finds the smallest relaxation of one limit that changes the answer."""
     limit = limits[position]
-    beyond = {figure for figure in scales.of(limit).means.values() if limit.excess(figure) > 0}
-    for bound in sorted(beyond, key=limit.excess):
-        to = _answer(scales, _with_bound(limits, position, bound), prefer)
-        if to != answer:
-            return [Change("relax", to, limit, bound)]
+    excessive = {figure for figure in scales.of(limit).means.values() if limit.excess(figure) > 0}
+    for bound in sorted(excessive, key=limit.excess):
+        new_answer = _answer(scales, _with_bound(limits, position, bound), prefer)
+        if new_answer != answer:
+            return [Change("relax", new_answer, limit, bound)]
     return []
 
 
@@ -368,8 +369,8 @@ def _tightened(scales: Scales, limits: Sequence[Limit], position: int, prefer: s
     if figure <= 0 and not limit.at_least:
         return []
     bound = float(np.nextafter(figure, np.inf if limit.at_least else -np.inf))
-    to = _answer(scales, _with_bound(limits, position, bound), prefer)
-    return [Change("tighten", to, limit, figure)] if to != answer else []
+    new_answer = _answer(scales, _with_bound(limits, position, bound), prefer)
+    return [Change("tighten", new_answer, limit, figure)] if new_answer != answer else []
 
 
 def _with_bound(limits: Sequence[Limit], position: int, bound: float) -> list[Limit]:

@@ -1,4 +1,4 @@
-"""The rule by which a recommendation is made, over the means or over draws of all true means.
+"""The rule by which a recommendation is made, applied to the means or to draws of all true means.
 
 Of the rows that train and keep every limit, take the one with the best quality. Rows within one standard error of it
 (of the difference between the two) count as good; of these the cheapest wins. That is the one-standard-error rule of
@@ -29,7 +29,7 @@ NONE = -1
 
 
 class Scales:
-    """All rows on all scales that a question about them needs; each is drawn once."""
+    """The draws of all rows on every axis and metric that a question about them needs; each is drawn once."""
 
     def __init__(self, results: Results, outcomes: Outcomes, metric: Metric) -> None:
         self.results = results
@@ -73,12 +73,12 @@ class Scales:
         """
         values = self.good(self.trained, means=False)
         errors = np.zeros((len(values), len(values)))
-        moving = [row for row, label in enumerate(self.trained) if label not in self.quality.still]
-        for row in moving:
-            low, high = np.percentile(values[moving] - values[row], (15.865, 84.135), axis=1)
-            errors[row, moving] = (high - low) / 2
+        varying = [row for row, label in enumerate(self.trained) if label not in self.quality.still]
+        for row in varying:
+            low, high = np.percentile(values[varying] - values[row], (15.865, 84.135), axis=1)
+            errors[row, varying] = (high - low) / 2
         for row, other in itertools.combinations(range(len(values)), 2):
-            if row not in moving or other not in moving:
+            if row not in varying or other not in varying:
                 first, second = (self.results.row(self.trained[index]) for index in (row, other))
                 error = self.outcomes.standard_error(first, second, self.metric)
                 errors[row, other] = errors[other, row] = np.nan if error is None else error

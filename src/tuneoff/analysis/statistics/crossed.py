@@ -118,7 +118,7 @@ class Components:
             raise ValueError("one seed and no examples, or no value that differs: the error is not known")
         examples = (self.by_example or 0.0, max(self.example_freedom, 1))
         seeds = (self.by_seed or 0.0, max(self.seeds - 1, 1))
-        # No wider and with lighter tails, the second gives the smaller p and the narrower interval at every level.
+        # The second has lighter tails: where it is no wider, its p is smaller and its interval narrower at every level.
         if self.by_rest <= seeds[0]:
             return [(seeds, examples)]
         rest = (self.by_rest, seeds[1] * examples[1])
@@ -129,7 +129,7 @@ def components(sample: Sample) -> Components:
     """Estimates the parts from a sample (or from paired differences); none is negative."""
     seeds = len(sample)
     mean = float(sample.scores.mean())
-    # The mean of equal values may differ from them in its last digit, and they would seem to vary.
+    # The mean of equal values may differ from them in its last digit, which would look like a spread.
     spread = float(sample.scores.var(ddof=1)) if seeds > 1 and np.ptp(sample.scores) else 0.0
     by_seed = spread / seeds if seeds > 1 else None
     if sample.contributions is None:
@@ -197,8 +197,8 @@ def mcnemar(first: Sample, second: Sample) -> float:
 
 
 def _two_parts_tail(distance: float, seeds: _Part, examples: _Part) -> float:
-    # The seeds' heavy tails are taken exactly. The narrower they are, the finer the nodes must be to see them; in
-    # the end they are a step, and only matter as an addition to the examples' error.
+    # The seeds' heavy tails are computed exactly. The narrower they are, the finer the nodes must be to resolve them.
+    # The narrowest are a step, and only matter as an addition to the examples' error.
     width = seeds[0] * seeds[1] / examples[0] if examples[0] else math.inf
     inner, outer = (seeds, examples) if width > 0.002 else (examples, seeds)
     return _tail(distance, *inner, *outer, step=0.2 if width > 0.2 else 0.02)
@@ -206,7 +206,7 @@ def _two_parts_tail(distance: float, seeds: _Part, examples: _Part) -> float:
 
 def _half_width(seeds: _Part, examples: _Part, level: float) -> float:
     parts = [(math.sqrt(variance), freedom) for variance, freedom in (seeds, examples) if variance]
-    # No less than the wider error alone; no more than both together, each allowed half of what may be missed.
+    # At least the wider error alone; at most the sum of both, each at half of the miss probability.
     low = max(scale * _quantile(freedom, 0.5 + level / 2) for scale, freedom in parts)
     if len(parts) == 1:
         return low
@@ -214,32 +214,32 @@ def _half_width(seeds: _Part, examples: _Part, level: float) -> float:
     return _solve(seeds, examples, low, high, math.log(1 - level))
 
 
-def _solve(seeds: _Part, examples: _Part, low: float, high: float, target: float) -> float:
+def _solve(seeds: _Part, examples: _Part, low: float, high: float, log_tail: float) -> float:
     """Finds the distance whose tail has this logarithm.
 
     By false position (Illinois) between the logarithms of distances, where Student's far tail is a straight line.
     """
 
-    def beyond(distance: float) -> float:
-        return math.log(max(_two_parts_tail(distance, seeds, examples), 1e-300)) - target
+    def excess(distance: float) -> float:
+        return math.log(max(_two_parts_tail(distance, seeds, examples), 1e-300)) - log_tail
 
-    at_low, at_high = beyond(low), beyond(high)
-    if at_low <= 0 or at_high >= 0:
-        return low if at_low <= 0 else high
+    excess_low, excess_high = excess(low), excess(high)
+    if excess_low <= 0 or excess_high >= 0:
+        return low if excess_low <= 0 else high
     left, right = math.log(low), math.log(high)
     middle, side = right, 0
     for _ in range(100):
-        middle = (left * at_high - right * at_low) / (at_high - at_low)
-        at_middle = beyond(math.exp(middle))
-        if abs(at_middle) < 1e-7 or right - left < 1e-12:
+        middle = (left * excess_high - right * excess_low) / (excess_high - excess_low)
+        excess_middle = excess(math.exp(middle))
+        if abs(excess_middle) < 1e-7 or right - left < 1e-12:
             break
-        if at_middle > 0:
-            left, at_low = middle, at_middle
-            at_high /= 2 if side > 0 else 1
+        if excess_middle > 0:
+            left, excess_low = middle, excess_middle
+            excess_high /= 2 if side > 0 else 1
             side = 1
         else:
-            right, at_high = middle, at_middle
-            at_low /= 2 if side < 0 else 1
+            right, excess_high = middle, excess_middle
+            excess_low /= 2 if side < 0 else 1
             side = -1
     return math.exp(middle)
 
@@ -265,7 +265,7 @@ def _student_nodes(freedom: int, step: float) -> tuple[NDArray[np.float64], NDAr
     from scipy.special import ndtr, stdtrit
 
     half = np.arange(step, 8 + step / 2, step)
-    # From the lower half alone: near 1 a probability has no digits left to tell the quantile.
+    # From the lower half alone: near 1 a probability has too few digits for an exact quantile.
     values = stdtrit(freedom, ndtr(-half))
     weights = np.exp(-0.5 * np.concatenate([half[::-1], [0.0], half]) ** 2)
     return np.concatenate([values[::-1], [0.0], -values]), weights / weights.sum()

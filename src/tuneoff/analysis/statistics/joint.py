@@ -1,4 +1,4 @@
-"""Draws of all methods' true means together, for questions that no single test answers: which would be the best?"""
+"""Draws of all methods' true means together, for questions that no single test answers, such as which is the best."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ def draw_means(
     means += _seed_errors(samples, min(samples, key=lambda sample: ranking.labels.index(sample.label)), draws, random)
     if len(known_contributions) == len(samples):
         covariance = np.array([[_shared_covariance(first, second) for second in samples] for first in samples])
-        sizes, directions = np.linalg.eigh((covariance + covariance.T) / 2)
+        eigenvalues, eigenvectors = np.linalg.eigh((covariance + covariance.T) / 2)
         # An estimate of a covariance without the rest[s, e] may come out slightly negative in some direction.
-        root = directions * np.sqrt(np.maximum(sizes, 0.0))
+        root = eigenvectors * np.sqrt(np.maximum(eigenvalues, 0.0))
         means += random.standard_normal((draws, len(known_contributions))) @ root.T
     return means
 
 
 class _SeedErrors:
-    """Draws of the error that seeds cause to a mean. The same seed's error is one for all samples."""
+    """Draws of the error that seeds cause to a mean. A seed has the same error in all samples."""
 
     def __init__(self, seeds: set[int], best_count: int, draws: int, random: np.random.Generator) -> None:
         self._place = {seed: index for index, seed in enumerate(sorted(seeds))}
@@ -73,7 +73,7 @@ class _SeedErrors:
         weights = self._weights[:, [self._place[seed] for seed in sample.seeds]]
         error: NDArray[np.float64] = weights @ deviations / self._factor(count)
         parts = components(sample)
-        # Where the seeds' means agree more than the rest of their values lets expect, by chance.
+        # Positive where the seeds' means agree, by chance, more than is expected from the rest of their values.
         missing_variance = parts.by_rest - (parts.by_seed or 0.0)
         return (
             error + np.sqrt(missing_variance) * self._random.standard_normal(self._draws)

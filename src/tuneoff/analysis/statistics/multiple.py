@@ -1,4 +1,4 @@
-"""Many pairs at once: Holm's correction, and groups of methods that cannot be told apart."""
+"""Many comparisons at once: Holm's correction, and groups of methods that cannot be told apart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which method is the best where methods have different seeds: means that can stand beside one another."""
+"""The ranking of methods that may have different seeds, by means that can be compared."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Scores = Mapping[int, float]
 
 @dataclass(frozen=True)
 class Ranking:
-    """Methods by means that can stand beside one another.
+    """Methods ranked by means that can be compared.
 
     Attributes:
         labels: best first; equal ones in the order given.

@@ -1,4 +1,4 @@
-"""What one method scored, over seeds and test examples."""
+"""The scores of one method, over seeds and test examples."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ class Sample:
         if examples < 2:
             raise ValueError(f"{label}: two examples at least, not {examples}")
         count = min(groups, examples)
-        # Which group is drawn by lot: were rows sorted by class, every n-th row would make the groups too alike.
-        # The lot depends on the number of examples alone, so all methods leave out the same groups.
+        # Groups are random: if rows are sorted by class, groups of every n-th row would be too alike.
+        # They depend on the number of examples alone, so all methods leave out the same groups.
         order = np.random.default_rng(0).permutation(examples) if count < examples else np.arange(examples)
         group_of_example = np.empty(examples, dtype=np.intp)
         group_of_example[order] = np.arange(examples) % count
@@ -150,17 +150,17 @@ class Sample:
         shared = sorted(set(self.seeds) & set(other.seeds))
         if not shared:
             raise ValueError(f"{self.label} and {other.label} share no seed")
-        mine, theirs = self.at(shared), other.at(shared)
+        first, second = self.at(shared), other.at(shared)
         label = f"{self.label} - {other.label}"
-        scores = mine.scores - theirs.scores
+        scores = first.scores - second.scores
         # Equal scores summed in another order differ in the last digit, and so do equal differences of unequal scores;
-        # that digit is no spread to be tested by.
-        rounding = 1e-12 * np.maximum(np.abs(mine.scores), np.abs(theirs.scores))
+        # that digit must not count as spread.
+        rounding = 1e-12 * np.maximum(np.abs(first.scores), np.abs(second.scores))
         scores[np.abs(scores) <= rounding] = 0.0
         if np.ptp(scores) <= rounding.max():
             scores[:] = scores[0]
-        if mine.contributions is None or theirs.contributions is None:
-            return Sample(label, mine.seeds, scores, None, None)
-        if mine.contributions.shape != theirs.contributions.shape or mine.examples != theirs.examples:
+        if first.contributions is None or second.contributions is None:
+            return Sample(label, first.seeds, scores, None, None)
+        if first.contributions.shape != second.contributions.shape or first.examples != second.examples:
             raise ValueError(f"{self.label} and {other.label} were tested on different examples")
-        return Sample(label, mine.seeds, scores, mine.contributions - theirs.contributions, mine.examples)
+        return Sample(label, first.seeds, scores, first.contributions - second.contributions, first.examples)

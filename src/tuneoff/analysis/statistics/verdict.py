@@ -1,4 +1,4 @@
-"""What a study says about one metric or cost: each method's interval, each pair's test, and who ties with whom."""
+"""The comparison of methods on one metric or cost: each method's interval, each pair's test, and groups of ties."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Test = Literal["seeds and examples", "seeds", "mcnemar", "examples"]
 
 @dataclass(frozen=True)
 class Interval:
-    """An interval at `LEVEL`; `over` says what it lets vary: what it leaves out, it does not speak of."""
+    """An interval at `LEVEL`; `over` names what varies in it: it says nothing about other sources of error."""
 
     low: float
     high: float
@@ -46,7 +46,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Estimate:
-    """One method's figure.
+    """The estimate of one method's mean.
 
     Attributes:
         label: the method's label.
@@ -131,7 +131,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A study's methods on one metric.
+    """The comparison of a study's methods on one metric.
 
     Attributes:
         direction: which values are better.
@@ -352,14 +352,14 @@ def _wilson(parts: Components, examples: int | None, level: float) -> tuple[floa
     mean = parts.mean
     spread = mean * (1 - mean)
     if examples is not None and (parts.constant or spread <= 0.0):
-        # Every seed alike, or all right, or all wrong: no more is known than from the examples of one seed.
+        # All seeds equal, or all examples right, or all wrong: no more is known than from the examples of one seed.
         ratio = float(_normal(level)) ** 2 / examples
     else:
         # Quantile² over effective number of examples.
         ratio = parts.half_width(level) ** 2 / spread
     middle = (mean + ratio / 2) / (1 + ratio)
     half_width = math.sqrt(ratio * max(spread, 0.0) + ratio**2 / 4) / (1 + ratio)
-    # The mean lies within; at 0 and 1 rounding would put an end on its other side.
+    # The interval contains the mean; at 0 and 1 rounding could leave it outside.
     return max(min(middle - half_width, mean), 0.0), min(max(middle + half_width, mean), 1.0)
 
 
@@ -375,7 +375,7 @@ def _hedges(first: Sample, second: Sample) -> float | None:
         return None
     pooled = math.sqrt((float(first.scores.var(ddof=1)) + float(second.scores.var(ddof=1))) / 2)
     difference = float(first.scores.mean() - second.scores.mean())
-    # Equal up to rounding is no spread to measure by.
+    # Scores that are equal up to rounding have no spread to divide by.
     if pooled <= 1e-12 * max(float(np.abs(first.scores).max()), float(np.abs(second.scores).max())):
         return None
     return difference / pooled * (1 - 3 / (4 * freedom - 1))
