@@ -4,8 +4,8 @@ Every rung costs a row about as much as any other, so most is spent on what look
 Non-stochastic best arm identification and hyperparameter optimization, AISTATS 2016; Li et al., Hyperband, J Mach Learn
 Res 18, 2018, of which this is one bracket. Rungs and steps are equal for all rows and depend on the protocol alone.
 
-A trial that goes on begins anew: its schedule runs its course within its own steps, so the first half of a long trial
-is not a short trial.
+A promoted configuration is trained from the beginning: the learning-rate schedule is that of its own steps, so the
+first half of a long trial is not a short trial.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from tuneoff.errors import Problem, StudyError
 from tuneoff.search.space import Outcome, Values
 
 FEWEST_STEPS = 10
-"""Of the first rung: with fewer, its scores tell of the first updates and of little else."""
+"""Of the first rung: with fewer, its scores show the first updates and little else."""
 WHERE = "protocol.search.prune"
 
 
 @dataclass(frozen=True)
 class Rung:
-    """What every row gets at one stage of its search.
+    """One stage of the search, equal for every row.
 
     Attributes:
         trials: the most trials of a row; where it has fewer configurations left, all of them.
@@ -90,7 +90,7 @@ def check_rows(protocol: Protocol, rows: int) -> None:
 def promoted(history: Sequence[Outcome], rung: int, count: int) -> list[Values]:
     """Returns the configurations of the `count` best outcomes of a rung, best first; none that did not complete."""
     completed = [outcome for outcome in history if outcome.rung == rung and outcome.score is not None]
-    # Sorting keeps the order of equals, so that the earlier one goes on.
+    # Sorting is stable, so that of equal outcomes the earlier one is promoted.
     return [outcome.values for outcome in sorted(completed, key=lambda o: o.merit, reverse=True)[:count]]
 
 

@@ -1,7 +1,7 @@
-"""The equal search, as pure functions: what may be chosen, what to try next, and what came out best.
+"""The search that is equal for all methods, as pure functions: what may be chosen, what to try next, and what is best.
 
-What to try next depends on the space, the outcomes so far and the seed, and on nothing that is kept elsewhere: an
-interrupted search goes on with the very suggestions it would have made.
+What to try next depends on the space, the outcomes so far and the seed, and on no other state: an interrupted
+search continues with the same suggestions.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Values = dict[str, Any]
 
 @dataclass(frozen=True)
 class Dimension:
-    """One thing that is searched.
+    """One hyperparameter that is searched.
 
     Attributes:
         name: an option's, or `learning_rate`.
@@ -94,7 +94,7 @@ class Dimension:
 
     def position(self, value: Any) -> int:
         """Returns the position of a value in the list."""
-        # Told by repr, because 1 and true are equal.
+        # Compared by repr, because 1 and true are equal.
         return [repr(choice) for choice in self.choices].index(repr(value))
 
     def edge(self, value: Any) -> int:
@@ -132,7 +132,7 @@ Space = tuple[Dimension, ...]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one suggestion.
+    """The outcome of one suggestion.
 
     Attributes:
         values: the suggestion.
@@ -170,7 +170,7 @@ def space(row: MethodSpec, rate_for_all: float | None = None) -> Space:
     if rate_for_all is None:
         default_range = method.learning_rate
         center = row.learning_rate or default_range.center
-        # A range of its own that a row's rate lies outside of reaches as far as that rate.
+        # A method's own range is extended to a row's rate that lies outside of it.
         widest = Candidates(low=min(default_range.low, center), high=max(default_range.high, center))
         candidates = row.search.get(LEARNING_RATE, widest)
         dimensions.append(_dimension(LEARNING_RATE, candidates, center))
@@ -228,8 +228,8 @@ def suggest(space: Space, history: Sequence[Outcome], seed: int, sampler: Sample
         ValueError: if all configurations were tried.
     """
     tried = [outcome.values for outcome in history]
-    if (start := first(space)) not in tried:
-        return start
+    if (first_values := first(space)) not in tried:
+        return first_values
     if len(history) >= size(space):
         raise ValueError("every configuration was tried")
     for attempt in range(8):
@@ -256,11 +256,13 @@ def _spread(space: Space, index: int, seed: int) -> Values:
         ratio = (1 + ratio) ** (1 / (len(space) + 1))
     rng = random.Random(_seed(seed))
     shifts = [rng.random() for _ in space]
-    start = [dimension.share(dimension.first) for dimension in space]
+    first_point = [dimension.share(dimension.first) for dimension in space]
     remaining = index
-    for number in itertools.count(1):
-        point = [(shift + number * ratio ** -(axis + 1)) % 1.0 for axis, shift in enumerate(shifts)]
-        remaining -= max(abs(coordinate - other) for coordinate, other in zip(point, start, strict=True)) > 0.5 / SPREAD
+    for step in itertools.count(1):
+        point = [(shift + step * ratio ** -(axis + 1)) % 1.0 for axis, shift in enumerate(shifts)]
+        remaining -= (
+            max(abs(coordinate - other) for coordinate, other in zip(point, first_point, strict=True)) > 0.5 / SPREAD
+        )
         if remaining == 0:
             break
     return {dimension.name: dimension.at(share) for dimension, share in zip(space, point, strict=True)}
@@ -293,12 +295,12 @@ def _quiet() -> Iterator[None]:
     """Turns off Optuna's messages about every study it makes; many are made here."""
     import optuna
 
-    before = optuna.logging.get_verbosity()
+    previous_verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         yield
     finally:
-        optuna.logging.set_verbosity(before)
+        optuna.logging.set_verbosity(previous_verbosity)
 
 
 def _untried(space: Space, tried: Sequence[Values], rng: random.Random) -> Values:
