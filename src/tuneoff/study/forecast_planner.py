@@ -1,4 +1,7 @@
-"""The forecast of a study, row by row: each in a process of its own, with a way out wherever one fails.
+"""The forecast of a study, row by row: each in a process of its own, with a fallback wherever one fails.
+
+`Executor.forecast` and `Executor.count` forecast a row. This module decides what is asked for, and what is recorded
+where there is no forecast.
 
 `Executor.forecast` and `Executor.count` make a row's; here it is decided what is asked for, and what stands where
 nothing can be told.
@@ -39,7 +42,7 @@ FIGURES = ("peak_memory_bytes", "train_seconds", "seconds", "search_seconds", "s
 
 @dataclass(frozen=True)
 class Asking:
-    """Which row is being looked into, the `number`-th of `rows`, and how; no `label`: all of them at once."""
+    """The row that is being forecast, the `number`-th of `rows`, and how; no `label`: all of them at once."""
 
     label: str | None
     number: int
@@ -81,9 +84,9 @@ class ToCome:
         """Returns for every trial of the search its share of the steps of the row's longest trial: with pruning some
         have fewer."""
         longest = {label: self.longest(label) for label in {trial.label for trial in self.search}}
-        most = {label: trial.protocol.max_steps for label, trial in longest.items() if trial is not None}
-        pairs = [(trial.protocol.max_steps, most[trial.label]) for trial in self.search]
-        return [steps / whole if steps and whole else 1.0 for steps, whole in pairs]
+        max_steps = {label: trial.protocol.max_steps for label, trial in longest.items() if trial is not None}
+        pairs = [(trial.protocol.max_steps, max_steps[trial.label]) for trial in self.search]
+        return [steps / longest_steps if steps and longest_steps else 1.0 for steps, longest_steps in pairs]
 
     def total(self, rows: Mapping[str, RowForecast], memory_limit_bytes: int | None = None) -> StudyForecast:
         """Sums the forecasts over these trials; `rows` has a forecast of each row, and perhaps of others."""
@@ -139,19 +142,19 @@ class Forecaster:
         """Forecasts one row; without figures, and with the reason, where none can be had."""
         assert asking.label is not None
         self.listener(asking)
-        begun = time.monotonic()
+        start_time = time.monotonic()
         trial, search_trial = self._pair(asking.label)
-        ways: tuple[How, ...] = ("probed", "counted") if asking.how == "probed" else ("counted",)
+        modes: tuple[How, ...] = ("probed", "counted") if asking.how == "probed" else ("counted",)
         row_forecast = self._unknown(trial)
         missing: dict[str, str] = {}
-        for way in ways:
+        for mode in modes:
             try:
-                row_forecast = self._ask(trial, search_trial, way)
+                row_forecast = self._ask(trial, search_trial, mode)
                 missing |= row_forecast.missing
                 break
             except TuneoffError as error:
-                missing |= _lacking(error, search_trial) if way == "counted" else {"probed": _reason(error)}
-        update = {"trial": trial.id, "missing": missing, "forecast_seconds": time.monotonic() - begun}
+                missing |= _missing_figures(error, search_trial) if mode == "counted" else {"probed": _reason(error)}
+        update = {"trial": trial.id, "missing": missing, "forecast_seconds": time.monotonic() - start_time}
         return row_forecast.model_copy(update=update)
 
     def _count(self, labels: Sequence[str]) -> dict[str, RowForecast]:
@@ -166,7 +169,7 @@ class Forecaster:
         rows = {}
         for label, (trial, search_trial), answer in zip(labels, pairs, answers, strict=True):
             if isinstance(answer, TuneoffError):
-                answer = self._unknown(trial).model_copy(update={"missing": _lacking(answer, search_trial)})
+                answer = self._unknown(trial).model_copy(update={"missing": _missing_figures(answer, search_trial)})
             rows[label] = answer.model_copy(update={"trial": trial.id})
         return rows
 
@@ -177,23 +180,23 @@ class Forecaster:
     def _unknown(self, trial: TrialSpec) -> RowForecast:
         return RowForecast(label=trial.label, trial=trial.id, how="counted", device=self.executor.device)
 
-    def _ask(self, trial: TrialSpec, search_trial: TrialSpec | None, way: How) -> RowForecast:
+    def _ask(self, trial: TrialSpec, search_trial: TrialSpec | None, mode: How) -> RowForecast:
         """Asks the executor; rows or weights that were out of reach for one row are not tried again for the next.
 
         Raises:
             TuneoffError: if there is no such forecast.
         """
-        if way in self._out_of_reach:
-            raise TuneoffError(self._out_of_reach[way])
+        if mode in self._out_of_reach:
+            raise TuneoffError(self._out_of_reach[mode])
         try:
-            if way == "probed":
+            if mode == "probed":
                 return self.executor.forecast(trial, search_trial, memory_limit_bytes=self.memory_limit_bytes)
             (row_forecast,) = self.executor.count([(trial, search_trial)], memory_limit_bytes=self.memory_limit_bytes)
             if isinstance(row_forecast, TuneoffError):
                 raise row_forecast
             return row_forecast
         except (SourceError, DataError) as error:
-            self._out_of_reach[way] = error.message
+            self._out_of_reach[mode] = error.message
             raise
 
 
@@ -201,10 +204,10 @@ def _reason(error: TuneoffError) -> str:
     return " ".join(error.message.split())
 
 
-def _lacking(error: TuneoffError, search_trial: TrialSpec | None) -> dict[str, str]:
+def _missing_figures(error: TuneoffError, search_trial: TrialSpec | None) -> dict[str, str]:
     """Maps each figure that a row without a forecast lacks to the reason."""
-    lacking = [figure for figure in FIGURES if figure != "search_seconds" or search_trial is not None]
-    return dict.fromkeys(lacking, _reason(error))
+    figures = [figure for figure in FIGURES if figure != "search_seconds" or search_trial is not None]
+    return dict.fromkeys(figures, _reason(error))
 
 
 def forecast(
@@ -254,8 +257,8 @@ def foretell(
         KeyboardInterrupt: after the process at work was ended.
     """
     listener = listener or (lambda _: None)
-    before = kept(store)
-    rows = dict(before.rows) if before is not None else {}
+    earlier = kept(store)
+    rows = dict(earlier.rows) if earlier is not None else {}
     new_labels = [label for label in to_come.labels if label not in rows]
     if new_labels and not (seen is not None and _is_short(to_come, seen)):
         added = to_come.only(new_labels)
@@ -266,7 +269,7 @@ def foretell(
             rows |= new_rows
             added_forecast = added.total(rows)
             with suppress(StoreError):  # a full disk: the run will say so itself
-                store.write_forecast(added_forecast if before is None else together(before, added_forecast))
+                store.write_forecast(added_forecast if earlier is None else together(earlier, added_forecast))
     if to_come.labels and rows.keys() >= set(to_come.labels):
         listener(to_come.total(rows))
 
@@ -379,7 +382,7 @@ def _rows_of_a_run(
         (rows[label] for label in single_device if rows[label].train_seconds is not None), key=_train_seconds
     )
     if not trained:
-        # Of a model that cannot be counted, steps that are run tell nevertheless.
+        # Where a model's operations cannot be counted, steps that are run still give its times.
         return forecaster.rows(labels, probe=True)
     median = trained[len(trained) // 2]
     probed = forecaster.row(Asking(median.label, 1, 1, "probed"))

@@ -1,4 +1,4 @@
-"""How a run gets on, shown where Python is used by hand: a bar in a notebook or a terminal."""
+"""The progress of a run, shown as a bar in a notebook or a terminal."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def bar(total: int, wanted: bool) -> Iterator[Listener]:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bars
 
-    # No markup: labels are somebody's text.
+    # No markup: labels are the user's text.
     text_column = TextColumn("{task.description}", markup=False)
     with Bars(BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), text_column) as bars:
         task = bars.add_task("preparing", total=total)

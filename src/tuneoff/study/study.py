@@ -1,4 +1,4 @@
-"""The whole way through, from Python: plan, run, results, report.
+"""The study from Python: plan, run, results, report.
 
 study = tuneoff.Study("quickstart", methods=["lora", "full"], seeds=3)
 study.run("runs/quickstart")
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class Study:
-    """A question, and where its answers are kept.
+    """One study: its question, and the folder of its results.
 
     Args:
         study: a recipe's name, the path of a study file, a mapping of study keys, or a `StudySpec`.
@@ -197,7 +197,7 @@ class Study:
         with folder_store.lock(), self._executor() as executor, outlets:
             folder_store.set_aside_damage()
             folder_store.check(self.spec)
-            # Looked at before anything is written, so that a study that cannot be leaves nothing to clean up.
+            # Checked before anything is written, so that an impossible study leaves nothing to clean up.
             search_trials = search.missing()
             self._planned = trials = plan(self.spec, fingerprints, search.chosen)
             folder_store.adopt(self.spec, trials, relatives)
@@ -207,10 +207,10 @@ class Study:
                 inspection = executor.inspect(self.spec, missing, require_data=True)
                 missing += _repeat_changed(folder_store, trials, inspection, listener)
             if search_trials:
-                # The search's share of the data may be too small where the whole is not.
+                # The search's share of the data may be too small where all of the data is enough.
                 search.check(executor.inspect(search.study_of_trials(), search_trials, require_data=True))
             if not folder_store.is_there:
-                # What is to come, until the search chooses; a search that goes on leaves what was chosen before.
+                # The planned trials, until the search chooses; a search that continues keeps what was chosen before.
                 StudyStore.create(self.folder, self.spec, trials)
             outlets.open(folder_store)
             to_come = ToCome(missing, self._search_to_come(search) if search_trials else [])
@@ -220,8 +220,8 @@ class Study:
             store = StudyStore.create(self.folder, self.spec, [*trials, *search.others()])
             store.adopt(self.spec, trials, relatives)
             contents = dict(inspection.contents) if inspection is not None else {}
-            expecting = [trial.model_copy(update={"contents": contents}) for trial in trials]
-            self._run_verdict(store, expecting, search.hopeless, executor, listener)
+            trials_to_run = [trial.model_copy(update={"contents": contents}) for trial in trials]
+            self._run_verdict(store, trials_to_run, search.hopeless, executor, listener)
             outlets.artifacts(self.report)
         return self
 
@@ -316,8 +316,10 @@ class Study:
         from tuneoff.report.advice import advise
 
         costs = {"memory": max_memory, "time": max_train_time, "stored": max_stored, "latency": max_latency}
-        least, most = ([f"{name}={value}" for name, value in (bounds or {}).items()] for bounds in (at_least, at_most))
-        return advise(self._store(), costs, least, most, metric, prefer, tuple(pareto), self.asked)
+        min_limits, max_limits = (
+            [f"{name}={value}" for name, value in (bounds or {}).items()] for bounds in (at_least, at_most)
+        )
+        return advise(self._store(), costs, min_limits, max_limits, metric, prefer, tuple(pareto), self.asked)
 
     def export(self, trial: str, out: str | Path, *, merged: bool = False) -> Path:
         """Writes a trained trial as files that PEFT or transformers load; returns their folder.
@@ -407,10 +409,10 @@ class Study:
             StoreError: says what it would replace.
         """
         store, data = self._store(), self.spec.task.data
-        named = [part.source for part in (data.train, data.validation, data.test) if part is not None]
+        references = [part.source for part in (data.train, data.validation, data.test) if part is not None]
         origin = store.origin() or Path()
-        local = [origin / name.removeprefix("file:") for name in (*named, self.spec.model.source)]
-        refuse_overwriting(Path(out), [*read, store.root, *local])
+        local_paths = [origin / name.removeprefix("file:") for name in (*references, self.spec.model.source)]
+        refuse_overwriting(Path(out), [*read, store.root, *local_paths])
 
     def _fingerprints(self) -> dict[str, str]:
         data = self.spec.task.data
