@@ -31,7 +31,8 @@ from dataclasses import dataclass
 from tuneoff.synonyms import HERE
 
 ALIKE = 0.75
-"""Least likeness (`difflib`) of a misspelt word and what is meant: one letter of four, but not two of five."""
+"""Minimum similarity (`difflib`) of a misspelt word and the word meant: one letter of four may differ, not two of
+five."""
 
 
 class TuneoffError(Exception):
@@ -60,8 +61,8 @@ class Problem:
     line: int | None = None
 
     def __str__(self) -> str:
-        place = ", ".join(part for part in (f"line {self.line}" if self.line else "", self.where) if part)
-        return f"{place}: {self.message}" if place else self.message
+        location = ", ".join(part for part in (f"line {self.line}" if self.line else "", self.where) if part)
+        return f"{location}: {self.message}" if location else self.message
 
 
 MAX_PROBLEMS = 30
@@ -167,7 +168,7 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     if misspelt:
         return names[max(misspelt, key=lambda name: similarity[name])]
     shortened = [name for name in names if _parts_begin(typed, name, 3) or _parts_begin(name, typed, 4)]
-    # Of several it is not known which.
+    # With several candidates, none is certain.
     return names[shortened[0]] if len(shortened) == 1 else None
 
 

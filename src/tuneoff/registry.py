@@ -63,7 +63,7 @@ class Registry(Mapping[str, P], Generic[P]):
             stem = entry.name.removesuffix(".py")
             if not entry.name.endswith(".py") or stem == "base" or stem.startswith("_"):
                 continue
-            # Read, not imported: listing costs nothing.
+            # The file is read, not imported, so that listing is fast.
             if re.search(rf"^{attribute}\b", entry.read_text(encoding="utf-8"), re.MULTILINE):
                 names.append(stem)
         return names
@@ -103,10 +103,10 @@ class Registry(Mapping[str, P], Generic[P]):
         family, _, variant = name.partition(":")
         if family in self.families():
             variants = self.families()[family].variants()
-            what = f"unknown {self.noun} {name!r}" if variant else f"{name!r} is a family of {self.noun}s"
-            near = did_you_mean(name, [f"{family}:{each}" for each in variants]) if variant else ""
-            return f"{what}{near}; name one as {family}:<variant>, with one of: {', '.join(variants)}"
-        names = [*self, *(f"{each}:<variant>" for each in self.families())]
+            problem = f"unknown {self.noun} {name!r}" if variant else f"{name!r} is a family of {self.noun}s"
+            suggestion = did_you_mean(name, [f"{family}:{item}" for item in variants]) if variant else ""
+            return f"{problem}{suggestion}; name one as {family}:<variant>, with one of: {', '.join(variants)}"
+        names = [*self, *(f"{item}:<variant>" for item in self.families())]
         return f"unknown {self.noun} {name!r}{did_you_mean(name, self)}; known: {', '.join(names)}"
 
     def _has_variant(self, family: str, variant: str) -> bool:

@@ -1,4 +1,4 @@
-"""What options, keys and commands are called in other tools -> what they are called here."""
+"""Names of options, keys and commands in other tools -> their names here."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ _SYNONYMS = {
 }
 
 HERE: dict[str, tuple[str, ...]] = {}
-"""A name elsewhere, with underscores -> names here, of which some are known where it was typed."""
+"""Name in other tools, with underscores -> names here, of which some exist where it was typed."""
 for _name, _synonyms in _SYNONYMS.items():
     for _synonym in _synonyms:
         HERE[_synonym] = (*HERE.get(_synonym, ()), _name)

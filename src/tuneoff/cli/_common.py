@@ -242,7 +242,7 @@ def open_study(reference: str, options: StudyOptions) -> Study:
     names = [name.strip() for text in options["methods"] for name in text.split(",") if name.strip()]
     if options["methods"] and not names:
         raise StudyError("--methods names no method", hint="Give names with commas between, e.g. --methods lora,full.")
-    # What --set says in so many words comes last, and so holds.
+    # --set comes last, so that it overrides the short options.
     overrides = [
         f"{key}={json.dumps(options[name])}"  # type: ignore[literal-required]
         for name, key in SHORT_FOR.items()
@@ -334,9 +334,9 @@ def seconds(value: float | None) -> str:
         return "–"
     if value < 10:
         return f"{value:.1f} s"
-    whole = round(value)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    rounded = round(value)
+    if rounded < 60:
+        return f"{rounded} s"
+    if rounded < 3600:
+        return f"{rounded // 60} min {rounded % 60:02d} s"
+    return f"{rounded // 3600} h {rounded % 3600 // 60:02d} min"

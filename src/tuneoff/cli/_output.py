@@ -1,4 +1,4 @@
-"""The standard streams, so that their failures are told from all others."""
+"""The standard streams, with errors of their own that differ from all other errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import Any, TextIO, cast
 from tuneoff.errors import TuneoffError
 
 GONE = frozenset({errno.EPIPE, errno.EBADF, *([errno.EINVAL] if os.name == "nt" else [])})
-"""Nobody reads any more: the pipe's reader ended (Windows calls that EINVAL), or the stream was closed."""
+"""Error numbers that mean that nobody reads any more: the pipe's reader ended (EINVAL on Windows), or the stream was
+closed."""
 
 
 class OutputGone(Exception):
@@ -29,13 +30,13 @@ class Output:
 
     Args:
         stream: what to write to.
-        silent: raise nothing; what cannot be written is lost. For messages beside the output.
+        silent: raise nothing; what cannot be written is lost. For messages on stderr.
     """
 
     def __init__(self, stream: TextIO, silent: bool = False) -> None:
         self.stream = stream
         self.silent = silent
-        # Asked now: a terminal that was closed no longer says that it is one.
+        # Checked now: once a terminal is closed, `isatty` no longer says that it was one.
         self._gone = GONE | {errno.EIO} if stream.isatty() else GONE
 
     def write(self, text: str) -> int:
@@ -63,7 +64,7 @@ class Output:
         try:
             descriptor = self.stream.fileno()
         except (OSError, ValueError):
-            return  # it stands in for a file, as in tests
+            return  # a stream without a file, as in tests
         null_device = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null_device, descriptor)
         if null_device != descriptor:

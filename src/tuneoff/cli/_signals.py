@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 POLITE = ("SIGTERM", "SIGHUP")
-"""From a batch system or a container, and from a terminal that was closed or a connection that was lost."""
+"""Signals from a batch system or a container, and from a closed terminal or a lost connection."""
 
 
 @contextmanager

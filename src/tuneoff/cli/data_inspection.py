@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from tuneoff.tasks.base import Task
 
 TOKENS_PER_WORD = 1.4
-"""Of English text in a usual subword vocabulary; a guess, and the study file says so."""
+"""Tokens per word of English text in a usual subword vocabulary; a guess, and the study file says so."""
 
 ROLES = {"classification": ("text", "label"), "generation": ("source", "target")}
-"""Tasks that can be told from a file, and the roles of its columns: what is put in and what is to come out."""
+"""Tasks that can be recognised from a file, and the roles of its columns: input and output."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Look:
         words: words per text that is put in: median, 95th percentile, maximum.
         target_words: the same of the texts to write; None for a task with classes.
         repeated: rows whose text stands in an earlier row too.
-        concerns: what should be mended or known before a run.
+        concerns: what should be corrected or known before a run.
     """
 
     task: str
@@ -83,26 +83,27 @@ def look(data: Path, **user_columns: str | None) -> Look:
     rows = read_rows(SourceSpec.model_validate({"source": f"file:{data}"}), "train")
     if not len(rows):
         raise DataError(f"{data} has no rows")
-    name, columns, guessed = _find_task(
+    task_name, columns, how_found = _find_task(
         rows, {role: column for role, column in user_columns.items() if column is not None}
     )
     require_plain(rows, columns, label="label")
     texts, answers = (
-        [str(value).strip() for value in rows.columns[columns[role]] if not is_missing(value)] for role in ROLES[name]
+        [str(value).strip() for value in rows.columns[columns[role]] if not is_missing(value)]
+        for role in ROLES[task_name]
     )
-    writes_text = task_named(name).produces == "text"
+    writes_text = task_named(task_name).produces == "text"
     classes = Counter[str]() if writes_text else Counter(answers)
     return Look(
-        task=name,
+        task=task_name,
         rows=len(rows),
         all_columns=tuple(rows.columns),
         columns=columns,
-        guessed=guessed,
+        guessed=how_found,
         classes=dict(classes.most_common()),
         words=_word_counts(texts),
         target_words=_word_counts(answers) if writes_text else None,
         repeated=len(texts) - len(set(texts)),
-        concerns=tuple(_concerns(name, rows, columns, classes)),
+        concerns=tuple(_concerns(task_name, rows, columns, classes)),
     )
 
 
@@ -198,10 +199,10 @@ def _two_texts(rows: Rows, user_columns: dict[str, str]) -> dict[str, str]:
     return dict(zip((role for role in ROLES["generation"] if role not in user_columns), candidates, strict=False))
 
 
-def _concerns(name: str, rows: Rows, columns: dict[str, str], classes: Counter[str]) -> list[str]:
+def _concerns(task_name: str, rows: Rows, columns: dict[str, str], classes: Counter[str]) -> list[str]:
     """Lists what a run would refuse or a reader should know, from the task's own checks."""
     concerns = []
-    task = task_named(name)(dict(columns))
+    task = task_named(task_name)(dict(columns))
     try:
         task.settle({"train": task.examples(rows, columns, "train")})
     except TuneoffError as error:

@@ -15,21 +15,21 @@ if TYPE_CHECKING:
     from tuneoff.sources.base import Rows
 
 WRITTEN_WORDS = 3
-"""Mean words from which a column's values may be texts; most of them must differ, too."""
+"""Minimum mean number of words of a column that may hold texts; most values must differ, too."""
 MOST_CLASSES = 200
 MOST_NUMBERS = 20
-"""Different numbers from which on a column that nobody called a label rather holds amounts."""
+"""Maximum number of different numbers in a column of classes, if its name does not call it a label."""
 _MIN_LENGTH_RATIO = 1.5
-"""How many times the words of the other a text must have to be the one that is put in."""
+"""Minimum ratio of mean words of the input to those of the text to write, where both are guessed."""
 _SIDE_TEXT_NAMES = frozenset(
     {"title", "subject", "headline", "heading", "summary", "name", "url", "link", "author", "keywords"}
 )
-"""Names of texts that stand beside the one that is meant."""
+"""Names of columns of texts that are rarely the one that is meant."""
 ABOUT = re.compile(
     r"(.*_)?(id|ids|idx|index|uid|uuid|guid|lang|language|locale|country|region|split|set|fold|partition|source|origin|"
     r"dataset|date|year|month|day|time|timestamp|author|user|username|annotator|version|license)"
 )
-"""Names of columns that tell of a row where it comes from, not what it says."""
+"""Names of columns that say where a row comes from, not what it holds."""
 FLAGS = frozenset({"0", "1", "true", "false", "yes", "no", "0.0", "1.0"})
 SEPARATORS = "|;,"
 
@@ -38,8 +38,8 @@ class Undecided(DataError):
     """Several columns could have a role.
 
     Attributes:
-        role: which.
-        choices: the columns.
+        role: the role, e.g. `text`.
+        choices: the columns that could have it.
     """
 
     def __init__(self, role: str, choices: Sequence[str], message: str, hint: str = "") -> None:
@@ -85,7 +85,7 @@ def refuse_doubt(rows: Rows, columns: Mapping[str, str], user_columns: Mapping[s
         named: whether the others were guessed from their names, not from what they hold.
 
     Raises:
-        Undecided: the first role of which that is not known.
+        Undecided: for the first role that several columns could have.
     """
     values = filled(rows)
     if "label" in columns and "label" not in user_columns:

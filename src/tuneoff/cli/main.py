@@ -37,7 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("export", "Write a trained trial as files that PEFT or transformers load."),
     "predict": ("export", "Predict every row of FILE with a trained trial."),
 }
-"""Command -> its module here and its one line of help, which stands here so that `--help` imports no module."""
+"""Command -> its module and its one line of help, which is written here so that `--help` imports no module."""
 
 
 class LazyGroup(click.Group):
@@ -93,11 +93,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line (`sys.argv` by default) and returns its exit code; prints errors on stderr."""
     state = State(traceback=os.environ.get("TUNEOFF_TRACEBACK", "") not in {"", "0"})
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by the caller (`>&-`): what is printed is lost, nothing else
+        if getattr(sys, name) is None:  # closed by the caller (`>&-`): output is lost, the rest works
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            # A terminal that cannot show a character shows another; it is no reason to fail.
+            # A character that the terminal cannot show is replaced; it is no reason to fail.
             stream.reconfigure(errors="replace")
     if "_TUNEOFF_COMPLETE" in os.environ:
         cli.main(prog_name="tuneoff")  # a shell asks click for completions; this exits
@@ -106,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with like_an_interrupt():
                 code = _run(arguments, state)
         except OutputGone:
-            code = state.exit_code  # the reader (`| head`) has seen enough
+            code = state.exit_code  # the reader (`| head`) has closed the pipe
         try:
             out.flush()
         except OutputGone:
@@ -121,9 +121,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None, state: State) -> int:
     try:
-        words = list(sys.argv[1:] if arguments is None else arguments)
-        _refuse_bytes(words)
-        with cli.make_context("tuneoff", words, obj=state) as ctx:
+        command_line = list(sys.argv[1:] if arguments is None else arguments)
+        _refuse_bytes(command_line)
+        with cli.make_context("tuneoff", command_line, obj=state) as ctx:
             cli.invoke(ctx)
     except click.exceptions.Exit as error:
         return error.exit_code
@@ -132,7 +132,7 @@ def _run(arguments: Sequence[str] | None, state: State) -> int:
             from tuneoff.cli._usage import unknown_option
 
             error = unknown_option(error)
-        # Declared final; what was typed is in it.
+        # `message` is declared final, but holds what the user typed.
         vars(error)["message"] = visible(error.message)
         error.show()
         return error.exit_code
@@ -147,8 +147,8 @@ def _run(arguments: Sequence[str] | None, state: State) -> int:
     except Exception as error:
         if isinstance(error, OSError) and error.filename:
             # A name that is too long, a folder that was taken away, a full disk: an error of the system, not ours.
-            place = _shortened(os.fsdecode(error.filename))
-            show_error(TuneoffError(f"{place}: {error.strerror}", hint=_SYSTEM_ERROR_HINT), state.traceback, error)
+            file_name = _shortened(os.fsdecode(error.filename))
+            show_error(TuneoffError(f"{file_name}: {error.strerror}", hint=_SYSTEM_ERROR_HINT), state.traceback, error)
             return state.error_code
         if state.traceback:
             echo(traceback.format_exc(), err=True)

@@ -27,7 +27,7 @@ class Child:
     """One running request.
 
     Attributes:
-        pid: of its process, once known.
+        pid: id of its process, once known.
         exit: its exit status once it ended; negative for the signal that killed it.
     """
 
@@ -71,7 +71,7 @@ class Children(ABC):
 
     def __init__(self, environment: dict[str, str]) -> None:
         self.scratch = tempfile.TemporaryDirectory(prefix="tuneoff-")
-        # What a child leaves half done, when it is killed, goes with the scratch folder.
+        # Unfinished files of a child that is killed are deleted with the scratch folder.
         self.environment = {**os.environ, **environment, "TMPDIR": self.scratch.name}
         self._numbers = itertools.count()
 
@@ -79,9 +79,9 @@ class Children(ABC):
         number = next(self._numbers)
         child = Child(Path(self.scratch.name) / f"{number}.json")
         request = {"id": number, "verb": verb, "payload": payload, "reply": str(child.reply_path)}
-        # A warm parent may have started in another folder than the one that relative paths are meant from now.
-        place = {"folder": os.getcwd(), "asker": os.getpid()}
-        return {**request, **place, "log": str(log.absolute()) if log else os.devnull}, child
+        # A warm parent may have started in another folder than the one that relative paths start from now.
+        context = {"folder": os.getcwd(), "asker": os.getpid()}
+        return {**request, **context, "log": str(log.absolute()) if log else os.devnull}, child
 
     @abstractmethod
     def start(self, verb: str, payload: dict[str, Any], log: Path | None = None) -> Child:
@@ -158,8 +158,8 @@ class WarmParent(Children):
             raise self._dead() from None
 
     def wait(self, child: Child, seconds: float) -> bool:
-        limit = time.monotonic() + seconds
-        while child.exit is None and (remaining := limit - time.monotonic()) > 0:
+        deadline = time.monotonic() + seconds
+        while child.exit is None and (remaining := deadline - time.monotonic()) > 0:
             try:
                 message = self._messages.get(timeout=remaining)
             except queue.Empty:
@@ -199,7 +199,7 @@ class WarmParent(Children):
             with suppress(OSError):
                 self._process.stdin.close()
         if not self._ready.is_set():
-            # It would go on importing for seconds before it saw that nobody asks any more.
+            # It would continue to import for seconds before it noticed that its input is closed.
             self._process.terminate()
         self.wake()
         try:

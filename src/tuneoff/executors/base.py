@@ -95,10 +95,10 @@ class Executor(ABC):
         Args:
             trial: one of its trials of the verdict.
             search_trial: one of its trials of the search, where it is searched.
-            memory_limit_bytes: of another device, to know whether the row would fit there; this machine's where unset.
+            memory_limit_bytes: memory of another device, to check whether the row fits there; None: this machine's.
 
         Raises:
-            TuneoffError: if there can be no such forecast, and why; `OutOfMemory` and `ExecutorError` among them.
+            TuneoffError: if no forecast can be made, with the reason; also `OutOfMemory` and `ExecutorError`.
         """
         payload = {
             "trial": trial.model_dump(mode="json"),
@@ -118,7 +118,7 @@ class Executor(ABC):
         all.
 
         Args:
-            pairs: of every row what `forecast` takes.
+            pairs: for every row the two trials that `forecast` takes.
             memory_limit_bytes: as `forecast`.
 
         Returns:

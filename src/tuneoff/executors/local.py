@@ -23,10 +23,10 @@ POLL_SECONDS = 0.1
 GRACE_SECONDS = 5.0
 """How long a trial that was asked to stop may take to do so."""
 LOST_SECONDS = 2.0
-"""How long it may take to hear that a killed trial has ended; then its starter is given up, too."""
+"""How long it may take until a killed trial is reported as ended; then its parent process is ended, too."""
 
 _NO_MEMORY = re.compile(r"memory allocation of \d+ bytes failed|bad_alloc|cannot allocate memory", re.IGNORECASE)
-"""What Rust, C++ and C libraries say before they abort for want of memory."""
+"""Messages of Rust, C++ and C libraries before they abort because memory ran out."""
 
 STATUS_OF = {
     OutOfMemory.__name__: Status.OUT_OF_MEMORY,
@@ -183,15 +183,15 @@ class LocalExecutor(Executor):
         (`is_interrupted`)."""
         self.children.wake()
         child.stop()
-        limit = time.monotonic() + (GRACE_SECONDS if child.pid is not None else 0.0)
+        deadline = time.monotonic() + (GRACE_SECONDS if child.pid is not None else 0.0)
         with suppress(ExecutorError):
-            while child.exit is None and time.monotonic() < limit + LOST_SECONDS:
+            while child.exit is None and time.monotonic() < deadline + LOST_SECONDS:
                 if is_interrupted():
-                    limit = min(limit, time.monotonic())
-                if not self.children.wait(child, POLL_SECONDS) and time.monotonic() > limit:
+                    deadline = min(deadline, time.monotonic())
+                if not self.children.wait(child, POLL_SECONDS) and time.monotonic() > deadline:
                     child.signal(signal.SIGKILL)
         if child.exit is None:
-            # Its starter still starts, or is stuck: what it started ends with it, and the next trial has a new one.
+            # The parent process still starts, or hangs: its children end with it, and the next trial gets a new parent.
             LocalExecutor.close(self)
 
     def _failure(
@@ -264,8 +264,8 @@ def _ran_out_of_memory(child: Child, kills: int | None, log_lines: Sequence[str]
 
     Args:
         child: the process.
-        kills: what `_out_of_memory_kills` was before it.
-        log_lines: the last lines of its log. Libraries that cannot raise an error say it there and abort.
+        kills: `_out_of_memory_kills` before the process started.
+        log_lines: the last lines of its log. Libraries that cannot raise an error write there and abort.
     """
     if child.exit == -signal.SIGKILL and (_out_of_memory_kills() or 0) > (kills or 0):
         return "the kernel killed the process: the machine ran out of memory"

@@ -42,7 +42,7 @@ from tuneoff.search.space import LEARNING_RATE, is_number
 
 RECIPES = files("tuneoff.recipes")
 MAX_NUMBER = 2**53
-"""Greatest whole number taken: up to it a float holds every one exactly."""
+"""Greatest integer accepted: a float holds every integer up to it exactly."""
 _UNREADABLE = re.compile(r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\U0010ffff]")
 """Control characters and halves of surrogate pairs."""
 
@@ -219,7 +219,7 @@ def _sound_parts(raw: Mapping[str, Any]) -> tuple[TaskSpec | None, dict[str, Met
     too."""
     task: TaskSpec | None = None
     if isinstance(raw.get("task"), Mapping):
-        # Stands in for data that is missing or wrong, which is a problem of its own.
+        # A placeholder for data that is missing or wrong, which is reported as a problem of its own.
         with suppress(ValidationError):
             task = TaskSpec.model_validate({**raw["task"], "data": "-"})
     methods: dict[str, MethodSpec] = {}
@@ -308,24 +308,24 @@ def _candidate_problems(
     """Returns the problems that the method finds in each value to be tried."""
     problems: list[Problem] = []
     for name, candidates in row.search.items():
-        place = f"{where}.{name}"
+        prefix = f"{where}.{name}"
         if name == LEARNING_RATE:
             positions = [position for position, value in _values(candidates) if not is_number(value) or value <= 0]
             problems += [
-                _problem(f"{place}.search.{position}", "a learning rate is a number above 0", lines)
+                _problem(f"{prefix}.search.{position}", "a learning rate is a number above 0", lines)
                 for position in positions
             ]
             continue
         if name not in model.model_fields:
             keys = [*model.model_fields, *extra]
             problems.append(
-                _problem(place, f"unknown key {name!r}{did_you_mean(name, keys)}; known: {', '.join(keys)}", lines)
+                _problem(prefix, f"unknown key {name!r}{did_you_mean(name, keys)}; known: {', '.join(keys)}", lines)
             )
             continue
         for position, value in _values(candidates):
             for problem in _options_problems(model, {**_plain_options(row, model), name: value}, where, {}):
-                if problem.where.startswith(place):
-                    problems.append(_problem(f"{place}.search.{position}", problem.message, lines))
+                if problem.where.startswith(prefix):
+                    problems.append(_problem(f"{prefix}.search.{position}", problem.message, lines))
     return problems
 
 

@@ -21,7 +21,7 @@ from tuneoff.search.space import Values
 def content_hash(content: Any) -> str:
     """Computes the SHA-256 (hex) of plain data, independent of key order."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    # Half a surrogate pair, which only a damaged file holds, is content like any other here.
+    # Half a surrogate pair, which only a damaged file holds, is hashed like any other content.
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
@@ -124,7 +124,7 @@ def trial_id(trial: TrialSpec) -> str:
         "version": SPEC_VERSION,
         "model": trial.model.model_dump(mode="json"),
         "task": trial.task.model_dump(mode="json"),
-        # A trial is the same trial whether a search led to it or not, so `search` is no part of what it is.
+        # A trial is the same whether a search chose it or not, so `search` is no part of its content.
         "protocol": _without_later_keys(trial.protocol.model_dump(mode="json", exclude={"search"})),
         "method": trial.method,
         "options": trial.options,
@@ -218,7 +218,7 @@ def task_options(study: StudySpec) -> dict[str, Any]:
     task = registry.tasks()[study.task.name]
     options: dict[str, Any] = task.Options.model_validate(study.task.options).model_dump(mode="json")
     if options["missing"] == "refuse":
-        # The key came later: without it trials and folders keep their ids.
+        # The key was added later: without it trials and folders keep their ids.
         del options["missing"]
     return options
 
@@ -231,7 +231,7 @@ def question(study: StudySpec) -> dict[str, Any]:
     if study.protocol.search is None:
         del protocol["search"]
     elif study.protocol.search.prune == "none":
-        # The key came later: without it folders keep their names.
+        # The key was added later: without it folders keep their names.
         del protocol["search"]["prune"]
     return {
         "model": study.model.model_dump(mode="json"),

@@ -161,9 +161,9 @@ class _Builder:
         for index, item in enumerate(node.value):
             if self._values > MAX_VALUES:
                 break
-            place = f"{path}.{index}"
-            self.lines[place] = item.start_mark.line + 1
-            items.append(self.build(item, place, depth + 1))
+            item_path = f"{path}.{index}"
+            self.lines[item_path] = item.start_mark.line + 1
+            items.append(self.build(item, item_path, depth + 1))
         return items
 
     def _mapping(self, node: yaml.MappingNode, path: str, depth: int) -> dict[Any, Any]:
@@ -176,24 +176,24 @@ class _Builder:
             if not isinstance(key, yaml.ScalarNode):
                 self._refuse(key, path, "a key is a word, not a list or a mapping")
                 continue
-            place = f"{path}.{key.value}" if path else str(key.value)
+            key_path = f"{path}.{key.value}" if path else str(key.value)
             line = key.start_mark.line + 1
             if key.value in first_lines:
-                self.problems.append(Problem(place, f"stands twice (first on line {first_lines[key.value]})", line))
-            first_lines[key.value] = self.lines[place] = line
+                self.problems.append(Problem(key_path, f"stands twice (first on line {first_lines[key.value]})", line))
+            first_lines[key.value] = self.lines[key_path] = line
             if key.tag == f"{_CORE}merge":
-                merged = self._merged(value, path, place, depth)
+                merged = self._merged(value, path, key_path, depth)
             else:
-                name = self._scalar(key, key.tag.removeprefix(_CORE), place)
-                entries[name] = self.build(value, place, depth + 1)
+                name = self._scalar(key, key.tag.removeprefix(_CORE), key_path)
+                entries[name] = self.build(value, key_path, depth + 1)
         return {**merged, **entries}
 
-    def _merged(self, node: yaml.Node, path: str, place: str, depth: int) -> dict[Any, Any]:
+    def _merged(self, node: yaml.Node, path: str, key_path: str, depth: int) -> dict[Any, Any]:
         """Returns what stands below a merge key (`<<`): a mapping, or several merged into one, of which the first has
         priority."""
         parts = node.value if isinstance(node, yaml.SequenceNode) else [node]
         if not all(isinstance(part, yaml.MappingNode) for part in parts):
-            self._refuse(node, place, "what stands here is merged into its mapping, so it must be a mapping")
+            self._refuse(node, key_path, "what stands here is merged into its mapping, so it must be a mapping")
             return {}
         merged: dict[Any, Any] = {}
         for part in parts:

@@ -19,7 +19,7 @@ from tuneoff.records.record import Prediction
 
 FORECAST_VERSION = 1
 TOO_SHORT_SECONDS = 0.1
-"""A counted phase below this has no factor: what is off there is overhead, whatever it is of."""
+"""A counted phase shorter than this gets no factor: its error is a constant overhead."""
 
 How = Literal["probed", "counted"]
 
@@ -209,7 +209,7 @@ def study_forecast(
         search: the label of every trial of the search, which keeps neither weights nor predictions.
         search_shares: of the steps of its row's forecast, what each of these takes; all of them where not given.
         keep_weights: whether trained weights stay after the trial.
-        memory_limit_bytes: the memory that was asked about.
+        memory_limit_bytes: the memory limit that was asked about; None: this machine's.
     """
     missing: dict[str, str] = {}
     unknown_times = [label for label in verdict if not rows[label].seconds]
@@ -254,7 +254,7 @@ def predictions_size(
         targets: of every example of the split, in order.
         labels: the classes; empty for a task that writes.
         sources: inputs that are kept with the first examples, in order.
-        metrics: how many values of its own an example of a task that writes has.
+        metrics: number of values that each example has in a task that writes text.
     """
     kept_sources = list(sources)
     size = 0

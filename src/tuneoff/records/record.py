@@ -347,7 +347,7 @@ def upgraded(body: dict[str, Any]) -> dict[str, Any]:
     model = body.get("model") or {}
     checksum = str(model.get("checksum"))
     if checksum.startswith("commit:"):
-        # Of a model of the hub version 1 kept the commit in the place of a checksum.
+        # For a model of the hub, version 1 stored the commit instead of a checksum.
         body["model"] = {**model, "checksum": None, "commit": checksum.removeprefix("commit:")}
         missing["model.checksum"] = reason
     return body

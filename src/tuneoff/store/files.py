@@ -49,7 +49,7 @@ def write_atomically(path: Path, data: str | bytes, *, make_folder: bool = True)
 
     Args:
         path: the file.
-        data: what it is to hold.
+        data: its content.
         make_folder: makes its folder if need be; else a folder that is gone stays gone.
 
     Raises:
@@ -105,9 +105,9 @@ def refuse_overwriting(out: Path, read: Iterable[Path]) -> None:
     Raises:
         StoreError: if `out` is one of the files, under whatever name, or lies in one of the folders.
     """
-    ancestors = [place for place in (out.resolve(), *out.resolve().parents) if place.exists()]
+    ancestors = [ancestor for ancestor in (out.resolve(), *out.resolve().parents) if ancestor.exists()]
     for path in read:
-        if path.exists() and any(place.samefile(path) for place in ancestors):
+        if path.exists() and any(ancestor.samefile(path) for ancestor in ancestors):
             what = f"lies in {path}, which is read" if path.is_dir() else "is what is read"
             raise StoreError(f"{out} {what}; nothing is written over it", hint="Name another place to write to.")
 
@@ -141,9 +141,9 @@ def check_version(path: Path, what: str, version: Any, supported: int) -> None:
 
     Args:
         path: the document, or the folder that it describes.
-        what: whose version it is, e.g. `record`.
-        version: the version that it names.
-        supported: the version that is read here.
+        what: the kind of document, e.g. `record`.
+        version: the version in the document.
+        supported: the version that this tuneoff reads.
 
     Raises:
         StoreError: if the two differ.

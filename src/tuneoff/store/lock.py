@@ -14,11 +14,11 @@ from tuneoff.errors import StoreError
 from tuneoff.files import NON_BLOCKING
 
 PATIENCE_SECONDS = 0.5
-"""Whoever looks at the lock takes it for a moment (`is_held`); a run that begins in that moment waits so long."""
+"""How long a run waits for the lock: `is_held` takes it for a moment."""
 
 
 _HELD: dict[Path, tuple[int, int]] = {}
-"""Locks that this process holds -> what tells their folder from another of that name: device and inode."""
+"""Lock that this process holds -> device and inode of its folder, which differ from another folder of that name."""
 
 
 def refuse_lost(path: Path) -> None:
@@ -50,7 +50,7 @@ def _registered(path: Path) -> Iterator[None]:
         _HELD[path.absolute()] = identity
     handle = None
     with suppress(OSError):  # a system that opens no folders
-        # As long as it is open, no other folder gets its number.
+        # While it is open, no other folder gets its inode number.
         handle = os.open(path.parent, os.O_RDONLY)
     try:
         yield
@@ -120,7 +120,7 @@ else:
         try:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
-            # Held; or this file system knows no such locks, and then the file is there only while a run is.
+            # Held; or the file system has no such locks, and then the file exists only while a run does.
             return True
         finally:
             os.close(handle)

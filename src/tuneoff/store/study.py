@@ -100,10 +100,10 @@ class StudyStore:
         body = {"spec_version": SPEC_VERSION, "study": study.model_dump(mode="json"), "trials": verdict}
         if searched:
             body["search_trials"] = searched
-        with suppress(OSError, ValueError):  # another drive has no relative path, a folder that is gone no path at all
+        with suppress(OSError, ValueError):  # no relative path to another drive, no path to a deleted folder
             body["origin"] = Path(os.path.relpath(Path.cwd(), store.root.resolve())).as_posix()
-        sealed = {"sha256": content_hash(body), **body}
-        write_atomically(store._manifest_path, json.dumps(sealed, indent=1, ensure_ascii=False))
+        document = {"sha256": content_hash(body), **body}
+        write_atomically(store._manifest_path, json.dumps(document, indent=1, ensure_ascii=False))
         return store
 
     def set_aside_damage(self) -> None:
@@ -134,15 +134,15 @@ class StudyStore:
         verdict = {trial.id: trial for trial in trials if trial.purpose == "verdict"}
         if study.protocol.search is None:
             return [*(trial_id for trial_id in self.trial_ids() if trial_id not in verdict), *verdict]
-        chosen = {trial.label: trial for trial in verdict.values()}
+        trials_by_label = {trial.label: trial for trial in verdict.values()}
         merged = []
         for trial_id in (trial_id for trial_id in self.trial_ids() if trial_id not in verdict):
             try:
                 spec = self.trial(trial_id).spec()
             except CorruptRecord:
-                merged.append(trial_id)  # It cannot tell what it is; reports name it.
+                merged.append(trial_id)  # Its specification is damaged; reports name it.
                 continue
-            chosen_trial = chosen.get(spec.label, spec)
+            chosen_trial = trials_by_label.get(spec.label, spec)
             if (chosen_trial.method, chosen_trial.options, chosen_trial.learning_rate) == (
                 spec.method,
                 spec.options,
@@ -182,8 +182,8 @@ class StudyStore:
         """Returns the studies in folders beside this one whose names differ only in the last part, as those that `run`
         makes do."""
         stem = self.root.name.rpartition("-")[0]
-        beside = sorted(self.root.parent.glob(f"{stem}-??????")) if stem else []
-        return [store for folder in beside if folder != self.root and (store := StudyStore(folder)).is_there]
+        siblings = sorted(self.root.parent.glob(f"{stem}-??????")) if stem else []
+        return [store for folder in siblings if folder != self.root and (store := StudyStore(folder)).is_there]
 
     def adopt(self, study: StudySpec, trials: list[TrialSpec], relatives: Iterable[StudyStore]) -> None:
         """Takes over the results that relatives have of these trials: a trial of the same id is the same trial.
@@ -283,7 +283,7 @@ class StudyStore:
             check_version(self.root, "study", body.get("spec_version", SPEC_VERSION), SPEC_VERSION)
         if not isinstance(body, dict) or not {"study", "trials"} <= body.keys():
             raise CorruptRecord(f"{self._manifest_path} is not a study's manifest", hint=_RERUN_HINT)
-        # Older ones have no seal.
+        # Older manifests have no checksum.
         seal = body.pop("sha256", None)
         if seal not in (None, content_hash(body)):
             raise CorruptRecord(f"{self._manifest_path} does not match its checksum", hint=_RERUN_HINT)

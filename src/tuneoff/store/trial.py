@@ -85,7 +85,7 @@ class TrialStore:
         """Moves the files of an unfinished attempt to `attempts/`, where they are kept.
 
         Args:
-            again: that of a finished one too, weights included, so that the trial is to be run once more.
+            again: move the files of a finished attempt too, weights included, so that the trial runs once more.
 
         Raises:
             RecordExists: if the trial is finished and nothing of it is damaged.
@@ -128,8 +128,8 @@ class TrialStore:
         if self.record_path.exists():
             raise RecordExists(f"trial {record.spec.id} has a record already; records are immutable")
         body = record.model_dump(mode="json")
-        sealed = {"sha256": content_hash(body), **body}
-        write_atomically(self.record_path, json.dumps(sealed, indent=1, ensure_ascii=False), make_folder=False)
+        document = {"sha256": content_hash(body), **body}
+        write_atomically(self.record_path, json.dumps(document, indent=1, ensure_ascii=False), make_folder=False)
 
     def record(self) -> TrialRecord | None:
         """Reads the trial's result; None where there is none yet.
@@ -253,7 +253,7 @@ class TrialStore:
         path = self.folder / info.file
         self._check_file(path, info.sha256)
         data = path.read_bytes()
-        # A line break stands in JSON only as an escape, so the lines are a list but for its commas.
+        # JSON escapes line breaks, so the lines joined with commas are one list.
         rows: list[dict[str, Any]] = from_json(b"[" + b",".join(data.splitlines()) + b"]")
         return rows
 
@@ -279,7 +279,7 @@ class TrialStore:
         end = data.rfind(b"\n") + 1
         events = []
         for line in data[:end].splitlines():
-            # A line torn by a full disk is lost; the others count.
+            # A line cut off by a full disk is lost; the others are used.
             with suppress(ValueError, RecursionError):
                 if isinstance(event := json.loads(line), dict):
                     events.append(event)

@@ -98,7 +98,7 @@ def cache_folders() -> dict[str, Path]:
 def look(name: str, folder: Path) -> Cache:
     """Returns a cache, its size and what is in it. If a variable names a folder that holds other things too, these are
     no part of the cache: they are neither counted nor cleared."""
-    entries = tuple(_entry(f"{name}/{place.relative_to(folder).as_posix()}", place) for place in _places(name, folder))
+    entries = tuple(_entry(f"{name}/{path.relative_to(folder).as_posix()}", path) for path in _places(name, folder))
     entries = tuple(entry for entry in entries if entry.files)
     return Cache(name, str(folder), folder.is_dir(), sum(e.files for e in entries), _bytes(entries), entries)
 
@@ -112,23 +112,23 @@ def _places(name: str, folder: Path) -> Iterator[Path]:
     if name == OWN:
         for kind in sorted({"packages", "dequantised", *registry.sources()}):
             if (folder / kind).is_dir():
-                # What locks an entry is no entry, and may be held.
-                yield from sorted(place for place in folder.joinpath(kind).iterdir() if place.suffix != ".lock")
+                # Lock files are not entries, and may be in use.
+                yield from sorted(path for path in folder.joinpath(kind).iterdir() if path.suffix != ".lock")
         return
     repositories = ("models--*", "datasets--*", "spaces--*")
-    yield from sorted(place for kind in (repositories if name == "hub" else ("*",)) for place in folder.glob(kind))
+    yield from sorted(path for kind in (repositories if name == "hub" else ("*",)) for path in folder.glob(kind))
 
 
-def _entry(name: str, place: Path) -> Entry:
+def _entry(name: str, path: Path) -> Entry:
     """Measures a file or folder; does not follow links, so nothing counts twice."""
-    files = [place] if not place.is_dir() else [Path(top) / file for top, _, names in os.walk(place) for file in names]
+    files = [path] if not path.is_dir() else [Path(top) / file for top, _, names in os.walk(path) for file in names]
     sizes = []
     for file in files:
         try:
             sizes.append(file.lstat().st_size)
-        except OSError:  # it went away meanwhile
+        except OSError:  # it was deleted meanwhile
             continue
-    return Entry(name, str(place), len(sizes), sum(sizes))
+    return Entry(name, str(path), len(sizes), sum(sizes))
 
 
 def _chosen(caches: Sequence[Cache], names: Sequence[str]) -> list[Entry]:
@@ -166,16 +166,16 @@ def _delete(entry: Entry) -> bool:
     Raises:
         StoreError: if the system does not let us.
     """
-    place = Path(entry.folder)
+    path = Path(entry.folder)
     try:
-        if place.is_dir() and not place.is_symlink():
-            shutil.rmtree(place)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
         else:
-            place.unlink()
+            path.unlink()
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise StoreError(f"cannot delete {place}: {error.strerror or error}") from None
+        raise StoreError(f"cannot delete {path}: {error.strerror or error}") from None
     return True
 
 

@@ -94,9 +94,17 @@ def _trackers() -> list[Item]:
 
     items = []
     for name, tracker in registry.trackers().items():
-        lacks = tracker.lacks()
-        line = tracker.summary + (f" Not installed: pip install {tracker.extra}" if lacks and tracker.extra else "")
-        item = {"name": name, "title": tracker.title, "summary": line, "installed": not lacks, "extra": tracker.extra}
+        is_missing = tracker.lacks()
+        line = tracker.summary + (
+            f" Not installed: pip install {tracker.extra}" if is_missing and tracker.extra else ""
+        )
+        item = {
+            "name": name,
+            "title": tracker.title,
+            "summary": line,
+            "installed": not is_missing,
+            "extra": tracker.extra,
+        }
         items.append(item)
     return items
 
@@ -227,7 +235,7 @@ def show_method(name: str, as_json: bool) -> None:
             ("merge", merge),
         ]
     if prior:
-        # What `recommend --before` goes by.
+        # `recommend --before` uses it.
         gain = f"{100 * prior.low:.0f} % to {100 * prior.high:.0f} % of full fine-tuning's gain over the floor"
         facts.append(("prior", f"{gain}: {prior.source}"))
     facts.append(("paper", method.paper or "–"))
@@ -350,7 +358,7 @@ def _print_plugin(data: Item, facts: list[tuple[str, str]]) -> None:
         table.add_row(key, value)
     console.print(table)
     if not data["options"]:
-        # The plug-in's own words say which.
+        # The plug-in's description says which.
         if not data.get("other_options"):
             console.print("\nIt has no options.")
         return

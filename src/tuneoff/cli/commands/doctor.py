@@ -214,7 +214,7 @@ def _hub() -> Report:
         with urllib.request.urlopen(request, timeout=NETWORK_SECONDS):
             return {"ok": True, "endpoint": endpoint, "message": "answers"}
     except urllib.error.HTTPError as error:
-        # It answered, though not to this: a refusal shows that it can be reached.
+        # An answer with an error still shows that the hub can be reached.
         return {"ok": error.code < 500, "endpoint": endpoint, "message": f"answers with {error.code}"}
     except (OSError, ValueError) as error:
         return {"ok": False, "endpoint": endpoint, "message": _last_line(str(getattr(error, "reason", error)))}
@@ -236,7 +236,7 @@ def _disk() -> list[Report]:
     """Reports the free space where results and caches are stored."""
     disks = []
     for name, folder in {"here": Path.cwd(), **cache.cache_folders()}.items():
-        existing = next(place for place in (folder, *folder.parents) if place.exists())
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
         usage = shutil.disk_usage(existing)
         writable = os.access(existing, os.W_OK)
         disks.append({"name": name, "folder": str(existing), "free_bytes": usage.free, "writable": writable})
@@ -289,7 +289,7 @@ def missing(report: Report) -> list[Report]:
 def _fits(version: str, requirement: str) -> bool:
     try:
         from packaging.specifiers import SpecifierSet
-    except ImportError:  # it comes with transformers; without it that one is missing, which is said
+    except ImportError:  # it comes with transformers, whose absence is reported already
         return True
     return SpecifierSet(requirement).contains(version, prereleases=True)
 
@@ -326,8 +326,8 @@ def _show(report: Report) -> None:
         return
     console.print(Text("\nmissing", style="bold"))
     for item in report["missing"]:
-        weight = Text("essential: ", style="red") if item["essential"] else Text("")
-        console.print(Text("  ") + weight + Text(item["what"]))
+        prefix = Text("essential: ", style="red") if item["essential"] else Text("")
+        console.print(Text("  ") + prefix + Text(item["what"]))
         console.print(f"    {item['remedy']}")
 
 

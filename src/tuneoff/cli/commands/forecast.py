@@ -28,7 +28,7 @@ NAMES = {
     "counted": "count of its steps",
     "remedies": "remedies",
 }
-"""Figures of a row whose absence is told, and what they are called then."""
+"""Figures of a row whose absence is reported, and the names that they have there."""
 
 no_probe_option = click.option(
     "--no-probe",
@@ -60,7 +60,7 @@ def run_listener(board: Board) -> RunListener:
     from tuneoff.records.forecast import StudyForecast
 
     def hear(update: Asking | StudyForecast) -> None:
-        with suppress(OSError):  # nobody reads any more; the run goes on
+        with suppress(OSError):  # nobody reads the output any more; the run continues
             if isinstance(update, StudyForecast):
                 board.forecast = update
                 for line in run_lines(update):
@@ -75,21 +75,21 @@ def run_listener(board: Board) -> RunListener:
 def run_lines(forecast: StudyForecast) -> list[str]:
     """Describes what a run will take in one line, and adds a line for each row that will not fit."""
     if forecast.total_seconds is None:
-        first = f"forecast: the time is not known, because {forecast.missing['total_seconds']}"
+        first_line = f"forecast: the time is not known, because {forecast.missing['total_seconds']}"
     else:
-        first = f"forecast: {_about(forecast)} for all trials to come"
-    return [first, *(f"warning: {line}" for line in fit_lines(forecast))]
+        first_line = f"forecast: {_about(forecast)} for all trials to come"
+    return [first_line, *(f"warning: {line}" for line in fit_lines(forecast))]
 
 
 def _about(forecast: StudyForecast) -> str:
     from tuneoff.report import units
 
     assert forecast.total_seconds is not None
-    rough = " (counted, so roughly)" if _counted(forecast) else ""
+    caveat = " (counted, so roughly)" if _counted(forecast) else ""
     probed_row = next((row.corrected_by for row in forecast.rows.values() if row.corrected_by), None)
     if probed_row is not None:
-        rough = f" (counted, and corrected by real steps of {probed_row})"
-    return f"about {units.seconds(forecast.total_seconds)}{rough}"
+        caveat = f" (counted, and corrected by real steps of {probed_row})"
+    return f"about {units.seconds(forecast.total_seconds)}{caveat}"
 
 
 def _counted(forecast: StudyForecast) -> bool:
@@ -121,7 +121,7 @@ def table(forecast: StudyForecast) -> Table:
             *("–" if figure is None else units.seconds(figure) for figure in figures),
             "–" if row.stored_bytes is None else units.size(row.stored_bytes),
             {True: "yes", False: "no", None: "–"}[row.fits],
-            # A floor without a model has neither steps to run nor anything to count.
+            # A baseline without a model has neither steps to run nor anything to count.
             "–" if row.seconds and row.train_seconds is None and row.peak_memory_bytes is None else row.how,
         )
     return grid
@@ -192,8 +192,8 @@ def _missing(forecast: StudyForecast) -> list[str]:
         figures_by_reason: dict[str, list[str]] = {}
         for figure, name in NAMES.items():
             if figure in row.missing:
-                partly = figure == "probed" and row.how == "probed"
-                figures_by_reason.setdefault(row.missing[figure], []).append("full probe" if partly else name)
+                is_partial = figure == "probed" and row.how == "probed"
+                figures_by_reason.setdefault(row.missing[figure], []).append("full probe" if is_partial else name)
         for reason, names in figures_by_reason.items():
             by_reason.setdefault((", ".join(names), reason), []).append(label)
     return [f"{', '.join(labels)}: no {names} ({reason})" for (names, reason), labels in by_reason.items()]

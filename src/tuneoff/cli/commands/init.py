@@ -159,28 +159,28 @@ def _forecast(path: Path) -> tuple[StudyForecast | None, list[str]]:
 
 def describe(overview: Look) -> list[str]:
     """Describes in lines what the file holds."""
-    put_in, answer = ROLES[overview.task]
+    input_role, output_role = ROLES[overview.task]
     roles = "; ".join(f"{role}: column {column}" for role, column in overview.columns.items())
     lines = [
         f"{_common.count(overview.rows, 'row')}; columns: {listed(overview.all_columns)}",
         f"{roles} ({overview.guessed})",
-        _describe_words(put_in, overview.words),
+        _describe_words(input_role, overview.words),
     ]
     if overview.target_words:
-        lines.append(_describe_words(answer, overview.target_words))
+        lines.append(_describe_words(output_role, overview.target_words))
     else:
         shown = [f"{name} ({count:,})" for name, count in list(overview.classes.items())[:8]]
         others = f", and {len(overview.classes) - 8} more" if len(overview.classes) > 8 else ""
         number = "1 class" if len(overview.classes) == 1 else f"{len(overview.classes):,} classes"
         lines.insert(2, f"{number}: {', '.join(shown)}{others}")
     if overview.repeated:
-        lines.append(f"{_common.count(overview.repeated, 'row')} with the {put_in} of an earlier row")
+        lines.append(f"{_common.count(overview.repeated, 'row')} with the {input_role} of an earlier row")
     return [*lines, *(f"note: {concern}" for concern in overview.concerns)]
 
 
 def _describe_words(role: str, words: tuple[int, int, int]) -> str:
-    median, long, longest = words
-    return f"words per {role}: median {median:,}, 95 % have at most {long:,}, longest {longest:,}"
+    median, percentile_95, longest = words
+    return f"words per {role}: median {median:,}, 95 % have at most {percentile_95:,}, longest {longest:,}"
 
 
 def _name(data: Path) -> str:

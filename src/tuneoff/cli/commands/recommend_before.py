@@ -47,7 +47,7 @@ def recommend_before(
     Args:
         reference: a recipe's name, a study file, or a study's folder.
         options: what changes or narrows a recipe or a study file.
-        limits: of costs that a forecast knows.
+        limits: limits of costs that a forecast has.
         prefer: the cost that decides among rows that cannot be told apart.
         stated: priors as `NAME=LOW..HIGH`, over those of the methods.
         probe: let the forecast probe; a folder's own forecast is used where it has one of every row.
@@ -126,7 +126,7 @@ def _open(reference: Path, options: _common.StudyOptions) -> Study:
     from tuneoff.store import StudyStore
     from tuneoff.study.study import Study
 
-    # A folder that happens to be called like a recipe is no study.
+    # A folder with the name of a recipe is not a study just for its name.
     named = str(reference) in loading.recipe_names() and not StudyStore(reference).is_there
     if named or not reference.is_dir():
         return _common.open_study(str(reference), options)

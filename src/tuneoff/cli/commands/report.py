@@ -37,7 +37,7 @@ def report_command(folder: Path, as_json: bool) -> None:
     try:
         report.write(store)
     except StoreError as error:
-        # Somebody else's folder may be read-only: what it holds is shown before the error is.
+        # The folder may be read-only: its results are shown before the error.
         failure = error
     terminal.render(store, _common.console())
     if failure is not None:

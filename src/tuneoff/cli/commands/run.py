@@ -95,7 +95,7 @@ def _train(study: Study, out: Path | None, state: State, stream: Stream, probe: 
     for line in announcement(study, trials, folder):
         console.print(line, soft_wrap=True)
     stream.send(study_started(study.spec, str(folder), len(search), len(trials)))
-    # A live view would be drawn over what else goes to the same terminal.
+    # A live view would overwrite the events where they go to the same terminal.
     with view.show([*search, *trials], console, plain=stream.wanted and sys.stdout.isatty()) as board:
 
         def hear(progress: Progress) -> None:
@@ -141,7 +141,7 @@ def _tell(study: Study, stream: Stream, state: State) -> None:
     from tuneoff.store import StudyStore
 
     path = study.report()
-    assert study.folder is not None  # it was run
+    assert study.folder is not None  # set by the run
     store = StudyStore.open(study.folder)
     if stream.wanted:
         outcome: events.Outcome = "failed_trials" if state.exit_code == TRIAL_FAILED else "completed"

@@ -58,18 +58,18 @@ def watch_command(
     lines = not (as_json or (console.is_terminal and not console.is_dumb_terminal))
     pause = interval or LOOK_SECONDS
     follower = Follower(StudyStore(folder), history=as_json)
-    # Lines tell at once what begins and ends, however seldom they tell what runs.
+    # Lines report at once what begins and ends, however rarely they report what runs.
     updates = looks(follower, once, wait, min(pause, LOOK_SECONDS) if lines else pause)
     try:
         if as_json:
-            last = _stream(updates, folder)
+            last_look = _stream(updates, folder)
         elif once:
-            last = _show_once(updates, folder, console)
+            last_look = _show_once(updates, folder, console)
         else:
-            last = _show(updates, folder, console, interval)
+            last_look = _show(updates, folder, console, interval)
     except KeyboardInterrupt:
         ctx.exit(INTERRUPTED)
-    if last is not None and last.is_over and last.failed:
+    if last_look is not None and last_look.is_over and last_look.failed:
         ctx.ensure_object(State).exit_code = TRIAL_FAILED
 
 
@@ -77,13 +77,13 @@ def looks(follower: Follower, once: bool, wait: bool, interval: float) -> Iterat
     """Yields looks until the study is over, or one look.
 
     Args:
-        follower: looks.
-        once: only once, however it stands.
+        follower: makes the looks.
+        once: look only once, whatever the state is.
         wait: wait where no study is there.
         interval: seconds between two looks.
 
     Raises:
-        StoreError: where no study is there, and nobody wants to wait for it.
+        StoreError: where no study is there, and `wait` is false.
     """
     from tuneoff.store import StudyStore
 
@@ -148,13 +148,13 @@ def _show(updates: Iterator[Look], folder: Path, console: Console, interval: flo
     """Shows the live view, or lines, until the study is over; at last what `--once` shows."""
     from tuneoff.cli.live import view
 
-    last: Look | None = None
+    last_look: Look | None = None
     line_interval = interval or view.PLAIN_INTERVAL_SECONDS
     with view.show([], console, interval=line_interval, state="") as board:
-        for last in updates:
-            take_in(board, last, folder)
+        for last_look in updates:
+            take_in(board, last_look, folder)
     console.print(view.view(board, console.width))
-    return last
+    return last_look
 
 
 def _show_once(updates: Iterator[Look], folder: Path, console: Console) -> Look | None:
@@ -162,11 +162,11 @@ def _show_once(updates: Iterator[Look], folder: Path, console: Console) -> Look 
     from tuneoff.cli.live.run_progress import Board
 
     board = Board([], lambda _: None)
-    last: Look | None = None
-    for last in updates:
-        take_in(board, last, folder)
+    last_look: Look | None = None
+    for last_look in updates:
+        take_in(board, last_look, folder)
     console.print(view.view(board, console.width))
-    return last
+    return last_look
 
 
 def _stream(updates: Iterator[Look], folder: Path) -> Look | None:
@@ -176,11 +176,11 @@ def _stream(updates: Iterator[Look], folder: Path) -> Look | None:
     from tuneoff.records import events
     from tuneoff.store import StudyStore
 
-    last: Look | None = None
+    last_look: Look | None = None
     newest_time: str | None = None
     with Stream() as stream:
         for look in updates:
-            if last is None or (look.since is not None and look.since != last.since):
+            if last_look is None or (look.since is not None and look.since != last_look.since):
                 sizes = look.searched, len(look.trials) - look.searched
                 start_time = events.utc(look.since) if look.since is not None else None
                 stream.send({**events.study_started(look.study, str(folder), *sizes), "time": start_time})
@@ -192,7 +192,7 @@ def _stream(updates: Iterator[Look], folder: Path) -> Look | None:
                 outcome = outcome if look.is_over else "stopped"
                 summary = report.summary(StudyStore(folder)) if look.is_over else None
                 stream.send({**events.study_ended(outcome, summary), "time": newest_time})
-            last = look
+            last_look = look
             if stream.broken:
                 break
-    return last
+    return last_look

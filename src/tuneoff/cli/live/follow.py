@@ -24,7 +24,7 @@ from tuneoff.study import forecast_planner
 T = TypeVar("T")
 
 CLOCK_SECONDS = 0.001
-"""File times are compared as coarsely as this: a process's start takes longer."""
+"""Tolerance of comparisons of file times, in seconds; the start of a process takes longer."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class Look:
         study: the study as it was last run.
         trials: those of search and verdict, as a `Board` takes them.
         searched: how many of them are of the search.
-        since: when the run that is on now began, in seconds since 1970; None where none is.
+        since: when the present run began, in seconds since 1970; None where no run is on.
         told: what is new since the last look.
-        lost: trials that were seen running, and neither run nor have a record now.
+        lost: trials that ran at an earlier look, and now neither run nor have a record.
         missing: trials of the verdict that are still to be run.
         forecast: what the study is expected to take; None where none was made, or none can be read.
         failed: trials of the verdict that ended without a result.
@@ -89,7 +89,7 @@ class Follower:
 
     Args:
         store: the folder, whether a study is there yet or not.
-        history: tell also what had happened before the first look; else of a trial that had ended only that it had.
+        history: report also what happened before the first look; else only that a trial had ended.
     """
 
     def __init__(self, store: StudyStore, history: bool = False) -> None:
@@ -105,7 +105,7 @@ class Follower:
         Raises:
             StoreError: for a file of the study that is there and cannot be read.
         """
-        # Asked first: where no run is on by now, the files are as it left them.
+        # Checked first: where no run is on, its files no longer change.
         since = self.store.running_since()
         manifest = _read_if_there(self._manifest, lambda: self.store.is_there)
         if manifest is None:
@@ -143,14 +143,14 @@ class Follower:
     def _news(self, spec: TrialSpec, since: float | None) -> Iterator[TimedProgress]:
         """Yields what is new of one trial."""
         trial_store, state = self.store.trial(spec.id), self._seen.setdefault(spec.id, _AttemptState())
-        # Looked for before the events are read: all events of a trial are there when its record is.
+        # Checked before the events are read: once a trial has its record, all its events are written.
         record, events, log = (
             _mark(trial_store.record_path),
             _mark(trial_store.events_path),
             _mark(trial_store.log_path),
         )
         last_write = max((mark[1] for mark in (events, log) if mark is not None), default=None)
-        # What a run that is over left of a trial is no sign that it runs now.
+        # Files of a run that is over do not show that the trial runs now.
         is_running = last_write is not None and since is not None and last_write >= since - CLOCK_SECONDS
         if record is None and state.lost and not is_running:
             return

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tuneoff.config.spec import TrialSpec
 
 STAGES = (("load",), ("tokenize",), ("preflight",), ("train", "validation", "checkpoint"), ("test",), ("inference",))
-"""A trial's phases in order; those that take turns stand together."""
+"""A trial's phases in order; phases that alternate stand together."""
 _STAGE = {phase: stage for stage, phases in enumerate(STAGES) for phase in phases}
 
 
@@ -32,7 +32,7 @@ class Running:
     _spent: dict[str, float] = field(default_factory=dict)
     _phase_since: float = 0.0
     _told_at: float = 0.0
-    """When the newest step or text was told."""
+    """When the newest step or text was reported."""
     _trained: float = 0.0
     """Seconds of training at the newest step."""
     _validated: int = 0
@@ -68,7 +68,7 @@ class Running:
         """Estimates the time left in seconds; None where it cannot be estimated.
 
         Args:
-            now: the time.
+            now: the time now, in seconds of the same clock.
             expected: phase -> seconds that it is expected to take in all; None: nothing is expected.
         """
         spent = self.spent(now)
@@ -78,12 +78,12 @@ class Running:
             for phase, total in (expected or {}).items()
             if _STAGE.get(phase, len(STAGES)) >= stage
         }
-        measured = {
+        estimates = {
             "train": self._training_left(now),
             "validation": self._validation_left(spent.get("validation", 0.0)),
             "test": self._writing_left(now) if self.phase == "test" else None,
         }
-        remaining |= {p: s for p, s in measured.items() if s is not None and _STAGE[p] >= stage}
+        remaining |= {p: s for p, s in estimates.items() if s is not None and _STAGE[p] >= stage}
         return sum(remaining.values()) if remaining else None
 
     def _training_left(self, now: float) -> float | None:

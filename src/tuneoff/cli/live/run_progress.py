@@ -51,13 +51,13 @@ class Board:
     Args:
         trials: all trials of the run, in order.
         say: shows one permanent line.
-        interval: least seconds between two lines about running trials; None: no such lines.
+        interval: minimum seconds between two lines about running trials; None: no such lines.
         clock: seconds from any start, monotonic.
         state: what is said while no trial runs.
 
     Attributes:
         title: of the view; empty: none.
-        active: whether somebody runs the study; where nobody does, there is no time left to tell.
+        active: whether a run is on; without one no time left is shown.
         forecast: what the study is expected to take, where that is known.
     """
 
@@ -143,7 +143,7 @@ class Board:
         with self.lock:
             self._update(progress, self.clock() - ago)
             lines, self._lines = self._lines, []
-        # Said without the lock: what shows a line may be waiting for the lock to draw the rest.
+        # Called without the lock: the code that shows a line may be waiting for the lock to draw the view.
         try:
             for line in lines:
                 self.say(line)
@@ -195,14 +195,14 @@ class Board:
                 self._findings.add(finding)
                 self._lines.append(f"{self.name(progress.trial)}: note: {finding[1] or finding[0]}")
         elif self.interval is not None and (is_test_writing or self.clock() - self._said_at >= self.interval):
-            # Writing the test's texts may take minutes in which nothing more is heard, so it is told at once.
+            # Writing the test's texts may take minutes without an event, so it is reported at once.
             self._said_at = self.clock()
             description = ", ".join(self.describe(running).values())
             self._lines.append(f"{self.name(progress.trial)}: {description}{self._left('; all: ')}")
 
     def _end(self, trial: TrialSpec, record: TrialRecord, now: float, earlier: bool) -> None:
         running = self.running.pop(trial.id, None)
-        if record.status is not Status.CANCELLED:  # what was interrupted waits for the next run
+        if record.status is not Status.CANCELLED:  # an interrupted trial waits for the next run
             self.records[trial.id] = record
         spent = now - running.since if running else record.timing.total_seconds
         if spent is not None and record.status.finished:
@@ -301,7 +301,7 @@ class Board:
             forecast_phases = {phase: factor * spent for phase, spent in self._forecast_phases(running.trial).items()}
             return running.seconds_left(now, forecast_phases or None)
         remaining = running.seconds_left(now)
-        # The pace tells of what began; what comes after it is known from an earlier trial of the row.
+        # The pace covers the phases that began; those after them are known from an earlier trial of the row.
         return (
             None
             if remaining is None
@@ -334,7 +334,7 @@ class Board:
         """Returns what is known of each row, in the study's order; and the metrics of its test and validation scores,
         empty before the first of them."""
         rows: dict[str, RowSoFar] = {}
-        # The verdict has all rows in the study's order; the search goes before it and lacks those without training.
+        # The verdict has all rows in the study's order; the search runs before it and lacks rows that do not train.
         for trial in sorted(self.trials, key=lambda trial: trial.purpose == "search"):
             row = rows.setdefault(trial.label, RowSoFar(trial.label))
             if trial.purpose == "search":
@@ -398,7 +398,7 @@ def _task(trial: TrialSpec) -> type[Task] | None:
     try:
         return registry.tasks()[trial.task.name]
     except StudyError:
-        # A third party's, which whoever watches need not have.
+        # The task is a third party's plug-in, which need not be installed where `watch` runs.
         return None
 
 

@@ -21,9 +21,9 @@ REFRESHES_PER_SECOND = 4
 LABEL_LEAST = 11
 """Columns that labels of rows keep: the width of their heading."""
 IMPORTANCE = ("left", "loss", "step", "phase", "validation", "epoch", "spent", "speed")
-"""The parts of `Board.describe`, the most important first: a narrow terminal has no room for all."""
+"""The parts of `Board.describe`, most important first, because a narrow terminal has no room for all."""
 FIGURES = ("step", "loss", "validation", "speed")
-"""The parts that have a line of their own."""
+"""The parts that stand on the second line."""
 
 
 @contextmanager
@@ -56,7 +56,7 @@ def show(
 
     live: Live
     board = Board(trials, lambda line: live.console.print(Text(line)), state=state)
-    # Only stderr is drawn around: what goes to stdout meanwhile may be for a program.
+    # Only stderr is redirected around the view: stdout may be read by a program.
     live = Live(
         get_renderable=lambda: view(board, console.width),
         console=console,
@@ -66,7 +66,7 @@ def show(
     )
 
     def close() -> None:
-        with suppress(OSError):  # a terminal that has gone
+        with suppress(OSError):  # the terminal was closed
             live.stop()
 
     board.close = close
@@ -106,7 +106,7 @@ def _two_lines(name: str, parts: dict[str, str], width: int) -> tuple[str, str]:
     """
     from rich.cells import cell_len
 
-    # The time left tells enough of training; of anything else the phase comes first.
+    # In training the time left says enough; otherwise the phase comes first.
     order = IMPORTANCE if "left" in parts and parts["phase"] == "train" else ("phase", *IMPORTANCE)
     shown: set[str] = set()
     lines = "", ""
@@ -177,9 +177,9 @@ def _rows(board: Board, width: int) -> list[RenderableType]:
         counts = [f" ({row.tried}/{row.to_try})" if row.to_try else "" for row in rows]
         best = ["–" if row.best is None else f"{row.best:.3f}" for row in rows]
         columns[f"search: {searched}"] = [Text(text) for text in map(str.__add__, best, counts)]
-    labels, heads = [row.label for row in rows], list(columns)
-    # Without room, the search goes first: once the verdict has scores, it is over.
-    selections = (heads, heads[:2], heads[1:2])
+    labels, headings = [row.label for row in rows], list(columns)
+    # Where there is no room, the search is left out first: it is over once the verdict has scores.
+    selections = (headings, headings[:2], headings[1:2])
     return [fitted([_table(labels, {head: columns[head] for head in selection}) for selection in selections], width)]
 
 
