@@ -180,7 +180,7 @@ def _loss_unit(summary: dict[str, Any]) -> str:
     return units_of[0] if units_of else "nats"
 
 
-def _random(summary: dict[str, Any]) -> str:
+def _random_weights_note(summary: dict[str, Any]) -> str:
     return " — RANDOM WEIGHTS, quality means nothing" if summary["study"]["random_weights"] else ""
 
 
@@ -218,7 +218,7 @@ def _scatter(definition: ScatterDefinition, summary: dict[str, Any]) -> Chart | 
     return Chart(
         name=definition.name,
         kind="scatter",
-        title=lead + _random(summary),
+        title=lead + _random_weights_note(summary),
         x=axis,
         y=Axis(f"test {metric_name(name)}" + (" (lower is better)" if points[0][3]["direction"] == "lower" else "")),
         series=series,
@@ -246,7 +246,7 @@ def _curve(definition: CurveDefinition, results: Results, summary: dict[str, Any
     return Chart(
         name=definition.name,
         kind="curve",
-        title=lead + _random(summary),
+        title=lead + _random_weights_note(summary),
         x=Axis("optimizer step"),
         y=Axis(what),
         series=series,
@@ -290,7 +290,7 @@ def _sensitivity(summary: dict[str, Any]) -> Chart | None:
     places = {entry["method"]: place for place, entry in enumerate(summary["methods"])}
     ties = {entry["method"]: entry["ties"] if columns.grouped(summary) else "" for entry in summary["methods"]}
     series = tuple(
-        replace(_searched(row), style=places[row["method"]], ties=ties[row["method"]])
+        replace(_search_series(row), style=places[row["method"]], ties=ties[row["method"]])
         for row in search["rows"]
         if LEARNING_RATE in row["space"] and row["tried"]
     )
@@ -299,14 +299,14 @@ def _sensitivity(summary: dict[str, Any]) -> Chart | None:
         return None
     metric, lower = metric_name(search["metric"]), search["direction"] == "lower"
     lead = f"Validation {metric} against the learning rate"
-    wide = lower and min(scores) > 0 and max(scores) > 4 * min(scores)
+    log_scale = lower and min(scores) > 0 and max(scores) > 4 * min(scores)
     best_rates = "; ".join(f"{s.label} {units.rate(s.x[s.chosen])}" for s in series if s.chosen is not None)
     return Chart(
         name=SENSITIVITY,
         kind="search",
-        title=lead + _random(summary),
+        title=lead + _random_weights_note(summary),
         x=Axis("learning rate", "log"),
-        y=Axis(f"validation {metric}" + (" (lower is better)" if lower else ""), "log" if wide else "linear"),
+        y=Axis(f"validation {metric}" + (" (lower is better)" if lower else ""), "log" if log_scale else "linear"),
         series=series,
         floor=None,
         caption=f"{lead}: one point per search trial. Ringed: the best of a row. Below: the range that was "
@@ -318,16 +318,18 @@ def _sensitivity(summary: dict[str, Any]) -> Chart | None:
     )
 
 
-def _searched(row: dict[str, Any]) -> Series:
+def _search_series(row: dict[str, Any]) -> Series:
     """Returns a row's search trials by rate. Of a configuration tried with more and more steps, the last trial
     counts."""
     completed = [trial for trial in row["tried"] if trial["score"] is not None]
-    top = max((rung_of(trial) for trial in completed if trial["trial"] == row["best"]), default=0)
+    top_rung = max((rung_of(trial) for trial in completed if trial["trial"] == row["best"]), default=0)
     rates = sorted(
-        (trial["values"][LEARNING_RATE], trial["score"], trial["trial"]) for trial in completed if rung_of(trial) == top
+        (trial["values"][LEARNING_RATE], trial["score"], trial["trial"])
+        for trial in completed
+        if rung_of(trial) == top_rung
     )
-    last = {repr(trial["values"]): trial for trial in completed}
-    early = sorted((t["values"][LEARNING_RATE], t["score"]) for t in last.values() if rung_of(t) != top)
+    last_trials = {repr(trial["values"]): trial for trial in completed}
+    early = sorted((t["values"][LEARNING_RATE], t["score"]) for t in last_trials.values() if rung_of(t) != top_rung)
     ends = row["space"][LEARNING_RATE]
     scores = tuple(score for _, score, _ in rates)
     best = [index for index, (_, _, trial_id) in enumerate(rates) if trial_id == row["best"]]

@@ -247,13 +247,11 @@ def _missing(
 
 
 def _findings(row: Row) -> list[dict[str, Any]]:
-    seeds: dict[tuple[str, str], list[int]] = {}
+    seeds_by_finding: dict[tuple[str, str], list[int]] = {}
     for record in row.records:
         for finding in record.findings:
-            seeds.setdefault((finding.name, finding.message), []).append(record.spec.seed)
-    return [
-        {"name": name, "message": message, "seeds": finding_seeds} for (name, message), finding_seeds in seeds.items()
-    ]
+            seeds_by_finding.setdefault((finding.name, finding.message), []).append(record.spec.seed)
+    return [{"name": name, "message": message, "seeds": seeds} for (name, message), seeds in seeds_by_finding.items()]
 
 
 def pair_data(pair: Pair | None) -> dict[str, Any] | None:

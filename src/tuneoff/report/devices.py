@@ -117,12 +117,12 @@ def section(summary: Summary) -> str:
             escaped(entry["method"]),
             f"{entry['devices']}{', sharded' if entry['shard'] else ''}",
             escaped(entry["beside"]) if entry["beside"] else "–",
-            _text(entry["train_seconds"], units.seconds),
-            _text(entry["one_device_train_seconds"], units.seconds),
-            _text(entry["speed_up"], lambda value: f"{value:.2f}×") + _mark(entry),
-            _text(entry["efficiency"], lambda value: f"{value:.0%}"),
-            _range(entry, "peak_memory_bytes", units.size),
-            _range(entry, "data_wait_seconds", units.seconds),
+            _format_value(entry["train_seconds"], units.seconds),
+            _format_value(entry["one_device_train_seconds"], units.seconds),
+            _format_value(entry["speed_up"], lambda value: f"{value:.2f}×") + _contended_mark(entry),
+            _format_value(entry["efficiency"], lambda value: f"{value:.0%}"),
+            _format_range(entry, "peak_memory_bytes", units.size),
+            _format_range(entry, "data_wait_seconds", units.seconds),
         ]
         for entry in entries
     ]
@@ -137,15 +137,15 @@ def section(summary: Summary) -> str:
     return "\n\n".join(["## Several devices", grid(heads, rows), explanation, *reasons])
 
 
-def _mark(entry: dict[str, Any]) -> str:
+def _contended_mark(entry: dict[str, Any]) -> str:
     return "†" if entry["contended"] and entry["speed_up"] is not None else ""
 
 
-def _text(value: Any, show: Callable[[Any], str]) -> str:
+def _format_value(value: Any, show: Callable[[Any], str]) -> str:
     return "–" if value is None else show(value)
 
 
-def _range(entry: dict[str, Any], name: str, show: Callable[[Any], str]) -> str:
+def _format_range(entry: dict[str, Any], name: str, show: Callable[[Any], str]) -> str:
     least, greatest = entry[f"{name}_least"], entry[f"{name}_greatest"]
     if least is None:
         return "–"

@@ -43,12 +43,12 @@ def draw(chart: Chart) -> bytes:
         right = 0.79 if chart.kind == "curve" else 0.97
         axes = figure.add_axes((0.105, 0.115, right - 0.105, 0.8))
         axes.set_title(chart_text(chart.title), loc="left", fontsize=11, fontweight="bold")
-        _plain(axes)
+        _style_axes(axes)
         axes.set_xlabel(chart_text(chart.x.label))
         axes.set_ylabel(chart_text(chart.y.label))
         for series in chart.series:
             (_draw_curve if chart.kind == "curve" else _draw_point)(axes, series)
-        _limits(axes, chart)
+        _set_limits(axes, chart)
         occupied = _draw_floor(axes, chart)
         (_label_curves if chart.kind == "curve" else _label_points)(axes, chart, occupied)
         return _png(figure)
@@ -61,7 +61,7 @@ def _png(figure: Figure) -> bytes:
     return out.getvalue()
 
 
-def _plain(axes: Axes) -> None:
+def _style_axes(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(True, color="#e4e4e4", linewidth=0.7)
     axes.set_axisbelow(True)
@@ -71,18 +71,18 @@ def _colour(series: Series) -> str:
     return COLOURS[series.style % len(COLOURS)]
 
 
-def _ink(series: Series) -> str:
+def _text_colour(series: Series) -> str:
     """Returns the row's colour for text, darker, because the paler colours are hard to read on white."""
     red, green, blue = (int(_colour(series)[at : at + 2], 16) for at in (1, 3, 5))
     return f"#{red * 7 // 10:02x}{green * 7 // 10:02x}{blue * 7 // 10:02x}"
 
 
-def _look(series: Series) -> dict[str, Any]:
+def _marker_style(series: Series) -> dict[str, Any]:
     """Returns a row's colour and marker, the same in every chart."""
     return {"color": _colour(series), "marker": MARKERS[series.style % len(MARKERS)]}
 
 
-def _dash(series: Series) -> Any:
+def _line_style(series: Series) -> Any:
     """Returns the style of a row's line, the same in every chart."""
     return DASHES[series.style % len(DASHES)]
 
@@ -91,11 +91,11 @@ def _draw_curve(axes: Axes, series: Series) -> None:
     axes.plot(
         series.x,
         series.y,
-        **_look(series),
+        **_marker_style(series),
         markersize=4.5,
         markevery=max(1, len(series.x) // 12),
         linewidth=1.6,
-        linestyle=_dash(series),
+        linestyle=_line_style(series),
     )
     if series.low != series.high:
         axes.fill_between(series.x, series.low, series.high, color=_colour(series), alpha=0.12, linewidth=0)
@@ -107,7 +107,7 @@ def _draw_point(axes: Axes, series: Series) -> None:
         series.y,
         xerr=[[min(series.x_error, series.x[0] * 0.999)], [series.x_error]] if series.x_error else None,
         yerr=[[series.y[0] - series.low[0]], [series.high[0] - series.y[0]]] if series.low != series.high else None,
-        **_look(series),
+        **_marker_style(series),
         markersize=8,
         alpha=0.9,
         markeredgecolor="white",
@@ -117,15 +117,15 @@ def _draw_point(axes: Axes, series: Series) -> None:
     )
 
 
-def _limits(axes: Axes, chart: Chart) -> None:
+def _set_limits(axes: Axes, chart: Chart) -> None:
     """Sets room around the points. The floor is in view unless that would squeeze the rows together."""
     lows = [value for s in chart.series for value in s.low]
     highs = [value for s in chart.series for value in s.high]
     low, high = min(lows), max(highs)
     if chart.floor and not _out_of_view(chart):
         low, high = min(low, chart.floor.value), max(high, chart.floor.value)
-    room = (high - low) * 0.08 or abs(high) * 0.05 or 0.05
-    axes.set_ylim(low - room, high + room)
+    margin = (high - low) * 0.08 or abs(high) * 0.05 or 0.05
+    axes.set_ylim(low - margin, high + margin)
     if chart.kind == "curve":
         last = max(s.x[-1] for s in chart.series)
         first = min(s.x[0] for s in chart.series)
@@ -151,10 +151,10 @@ def _scatter_width(axes: Axes, axis: Axis, points: Sequence[tuple[float, float]]
         text = axis.tick
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: text(value)))
         if axis.scale == "log" and math.log10(high / low) < 1.5:
-            axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: text(value) if _leads(value) else ""))
+            axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: text(value) if _has_label(value) else ""))
 
 
-def _leads(value: float) -> bool:
+def _has_label(value: float) -> bool:
     """Returns whether a minor tick of a narrow log axis gets a label (2 and 5 of each decade)."""
     return round(value / 10 ** math.floor(math.log10(value))) in (2, 5)
 
@@ -184,12 +184,12 @@ def _draw_floor(axes: Axes, chart: Chart) -> list[Box]:
     extent = label.get_window_extent()
     line = float(axes.transData.transform((0, height))[1])
     frame = axes.get_window_extent()
-    box = _floor_place(axes, chart, (extent.width, extent.height), line)
+    box = _place_floor_label(axes, chart, (extent.width, extent.height), line)
     label.set_position((box.x0, box.y0))
     return [box, Box(frame.x0, line - 2, frame.x1, line + 2)]
 
 
-def _floor_place(axes: Axes, chart: Chart, size: tuple[float, float], line: float) -> Box:
+def _place_floor_label(axes: Axes, chart: Chart, size: tuple[float, float], line: float) -> Box:
     """Chooses the label's place above or below the line, left or right: inside the axes, where fewest points are."""
     frame = axes.get_window_extent()
     room = Box(frame.x0, frame.y0, frame.x1, frame.y1)
@@ -225,7 +225,7 @@ def _label_curves(axes: Axes, chart: Chart, _: list[Box]) -> None:
             xycoords="figure pixels",
             xytext=(frame.x1 + 26, at),
             textcoords="figure pixels",
-            color=_ink(series),
+            color=_text_colour(series),
             fontsize=LABEL_SIZE,
             va="center",
             annotation_clip=False,
@@ -263,7 +263,7 @@ def _label_points(axes: Axes, chart: Chart, occupied: list[Box]) -> None:
             xycoords="figure pixels",
             xytext=centre,
             textcoords="figure pixels",
-            color=_ink(series),
+            color=_text_colour(series),
             fontsize=LABEL_SIZE,
             ha="center",
             va="center",
@@ -282,52 +282,56 @@ def _box(axes: Axes, first: tuple[float, float], second: tuple[float, float], ma
 def _draw_search(figure: Figure, chart: Chart) -> None:
     """Draws the scores over what was tried and, below on the same scale, each row's range with its name at the
     right."""
-    above, strip, line = 4.0, 0.19 * len(chart.series) + 0.08, 0.5
-    height = 0.42 + above + 0.12 + strip + line
-    top = figure.add_axes((0.1, 0.5, 0.7, 0.4))
+    score_height, range_height, label_height = 4.0, 0.19 * len(chart.series) + 0.08, 0.5
+    height = 0.42 + score_height + 0.12 + range_height + label_height
+    score_axes = figure.add_axes((0.1, 0.5, 0.7, 0.4))
     # As wide as the longest name needs.
-    names = max(_text_size(top, series.text)[0] for series in chart.series) / DPI
+    names = max(_text_size(score_axes, series.text)[0] for series in chart.series) / DPI
     width = max(8.0, 0.84 + 5.48 + names + 0.25)
     figure.set_size_inches(width, height)
-    top.set_position((0.84 / width, (line + strip + 0.12) / height, 5.48 / width, above / height))
-    low = figure.add_axes((0.84 / width, line / height, 5.48 / width, strip / height), sharex=top)
-    top.set_title(chart_text(chart.title), loc="left", fontsize=11, fontweight="bold")
-    for axes in (top, low):
-        _plain(axes)
+    score_axes.set_position(
+        (0.84 / width, (label_height + range_height + 0.12) / height, 5.48 / width, score_height / height)
+    )
+    range_axes = figure.add_axes(
+        (0.84 / width, label_height / height, 5.48 / width, range_height / height), sharex=score_axes
+    )
+    score_axes.set_title(chart_text(chart.title), loc="left", fontsize=11, fontweight="bold")
+    for axes in (score_axes, range_axes):
+        _style_axes(axes)
         axes.set_xscale(chart.x.scale)
-    top.set_ylabel(chart_text(chart.y.label))
+    score_axes.set_ylabel(chart_text(chart.y.label))
     if chart.y.scale == "log":
-        top.set_yscale("log", subs=(1.5, 2, 3, 5, 7))
-        top.grid(True, which="minor", axis="y", color="#e4e4e4", linewidth=0.7)
-        for axis in (top.yaxis.set_major_formatter, top.yaxis.set_minor_formatter):
+        score_axes.set_yscale("log", subs=(1.5, 2, 3, 5, 7))
+        score_axes.grid(True, which="minor", axis="y", color="#e4e4e4", linewidth=0.7)
+        for axis in (score_axes.yaxis.set_major_formatter, score_axes.yaxis.set_minor_formatter):
             axis(FuncFormatter(lambda value, _: f"{value:g}"))
-    top.tick_params(axis="x", labelbottom=False)
-    low.set_xlabel(chart_text(chart.x.label))
-    low.set_ylim(-len(chart.series) + 0.4, 0.6)
-    low.set_yticks([])
-    low.spines["left"].set_visible(False)
+    score_axes.tick_params(axis="x", labelbottom=False)
+    range_axes.set_xlabel(chart_text(chart.x.label))
+    range_axes.set_ylim(-len(chart.series) + 0.4, 0.6)
+    range_axes.set_yticks([])
+    range_axes.spines["left"].set_visible(False)
     ends = [end for series in chart.series for end in series.span or ()]
-    room = (max(ends) / min(ends)) ** 0.03 * 1.1
-    top.set_xlim(min(ends) / room, max(ends) * room)
-    for at, series in enumerate(chart.series):
-        _draw_tried(top, series)
-        _draw_range(low, series, -at)
+    margin = (max(ends) / min(ends)) ** 0.03 * 1.1
+    score_axes.set_xlim(min(ends) / margin, max(ends) * margin)
+    for index, series in enumerate(chart.series):
+        _draw_trials(score_axes, series)
+        _draw_range(range_axes, series, -index)
 
 
-def _draw_tried(axes: Axes, series: Series) -> None:
+def _draw_trials(axes: Axes, series: Series) -> None:
     axes.plot(
         series.x,
         series.y,
-        **_look(series),
+        **_marker_style(series),
         markersize=5.5,
         linewidth=1.4,
-        linestyle=_dash(series) if series.joined else "none",
+        linestyle=_line_style(series) if series.joined else "none",
         alpha=0.9,
     )
     axes.plot(
         [x for x, _ in series.early],
         [y for _, y in series.early],
-        **_look(series),
+        **_marker_style(series),
         markersize=5.0,
         markerfacecolor="white",
         linestyle="none",
@@ -342,7 +346,7 @@ def _ring(axes: Axes, series: Series, x: float, y: float, size: float) -> None:
     axes.plot(
         [x],
         [y],
-        **_look(series),
+        **_marker_style(series),
         markersize=size,
         markeredgecolor="black",
         markeredgewidth=1.3,
@@ -354,11 +358,17 @@ def _draw_range(axes: Axes, series: Series, height: float) -> None:
     """Draws a bar from end to end, what was tried on it, and the row's name beside it."""
     axes.plot(series.span or (), [height] * 2, color=_colour(series), marker="|", markersize=9, linewidth=1.2)
     rates = [*series.x, *(x for x, _ in series.early)]
-    axes.plot(rates, [height] * len(rates), **_look(series), markersize=3.5, lw=0)
+    axes.plot(rates, [height] * len(rates), **_marker_style(series), markersize=3.5, lw=0)
     axes.plot(series.failed, [height] * len(series.failed), color="black", marker="x", markersize=5.5, lw=0, zorder=6)
     if series.chosen is not None:
         _ring(axes, series, series.x[series.chosen], height, 5.5)
     at_right = axes.get_yaxis_transform()
     axes.text(
-        1.015, height, chart_text(series.text), color=_ink(series), fontsize=LABEL_SIZE, va="center", transform=at_right
+        1.015,
+        height,
+        chart_text(series.text),
+        color=_text_colour(series),
+        fontsize=LABEL_SIZE,
+        va="center",
+        transform=at_right,
     )

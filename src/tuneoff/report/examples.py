@@ -19,7 +19,7 @@ def examples(results: Results) -> list[dict[str, Any]]:
     """Returns at most `COUNT` test examples, chosen evenly among those whose source was kept, before any output is
     seen.
 
-    Each row speaks through its lowest completed seed. Empty for a task that keeps no sources (classification).
+    Each row is shown with its lowest completed seed. Empty for a task that keeps no sources (classification).
     """
     records = [(row.label, row.completed[0]) for row in results.rows if row.completed]
     predictions_by_row = [(label, record, _predictions(results, record)) for label, record in records]

@@ -10,7 +10,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 LABEL_LEAST = 8
-"""Columns that a row's label keeps, whatever has to go."""
+"""Least width of a row's label in columns."""
 
 
 def fitted(tables: Sequence[Table], width: int) -> Table:

@@ -126,7 +126,7 @@ def section(summary: Summary) -> str:
     if forecast["reason"]:
         return f"## Predicted and measured\n\nThe forecast cannot be read: {escaped(forecast['reason'])}."
     notes: dict[str, int] = {}
-    rows = [_cells(row, notes) for row in forecast["rows"]]
+    rows = [_row_cells(row, notes) for row in forecast["rows"]]
     table = grid(["method", *(_NAMES[name] for name in _NAMES), "how"], rows)
     footnotes = [f"[{number}] {escaped(reason)}." for reason, number in notes.items()]
     explanation = (
@@ -154,7 +154,7 @@ def section(summary: Summary) -> str:
     return "\n\n".join([*(part for part in parts if part), f"{explanation} {duration}"])
 
 
-def _cells(row: dict[str, Any], notes: dict[str, int]) -> list[str]:
+def _row_cells(row: dict[str, Any], notes: dict[str, int]) -> list[str]:
     cells = [escaped(row["method"])]
     for name in _NAMES:
         figure, text = row[name], _TEXTS[name]

@@ -60,7 +60,7 @@ def _head(summary: Summary) -> str:
     if study["description"]:
         # May be several paragraphs, and marked up by whoever wrote the study, but no HTML.
         lines.append(visible(study["description"].strip()).replace("<", "\\<"))
-    data = _source(study["sources"]["train"], "train")
+    data = _describe_source(study["sources"]["train"], "train")
     lines.append(f"Base model {code(study['model'])}, task {escaped(study['task'])}, data {data}.")
     lines.append("## Answer")
     if answer["doubt"]:
@@ -101,7 +101,7 @@ def _results(summary: Summary) -> str:
         f"under {summary['answer']['seeds_required']} seeds, which are too few to tell. "
         "Trainable parameters include the head."
     )
-    explanation += _memory(summary)
+    explanation += _describe_memory(summary)
     groups = groups_text(summary)
     sections = ["## Results", table, *notes, *([escaped(groups)] if groups else []), explanation]
     if len(metrics) > METRICS_BESIDE_COSTS:
@@ -110,7 +110,7 @@ def _results(summary: Summary) -> str:
     return "\n\n".join(sections)
 
 
-def _memory(summary: Summary) -> str:
+def _describe_memory(summary: Summary) -> str:
     """Returns what the column of peak memory holds; empty where nothing is in it."""
     rows: dict[str, list[str]] = {}
     measured = [entry for entry in summary["methods"] if entry["peak_memory_bytes"]["mean"] is not None]
@@ -129,7 +129,7 @@ def _speed(summary: Summary) -> str:
         return ""
     table, notes = _table(summary, shown)
     keys = {column.key for column in shown}
-    latency = _latency(summary) + (", of its whole text" if columns.LENGTH in shown else "")
+    latency = _describe_latency(summary) + (", of its whole text" if columns.LENGTH in shown else "")
     texts = {
         "step_seconds": "“One step” is the median of steps after the first ones, its data wait included.",
         "peak_over_base_bytes": "“Memory over base” is peak memory less what the process held before data and model, "
@@ -144,7 +144,7 @@ def _speed(summary: Summary) -> str:
     return "\n\n".join(["## Speed and gradients", table, *notes, explanation])
 
 
-def _latency(summary: Summary) -> str:
+def _describe_latency(summary: Summary) -> str:
     """Returns what a latency is, and of how many examples."""
     counts = sorted({entry["latency_examples"] for entry in summary["methods"] if entry["latency_examples"]})
     if not counts:
@@ -181,11 +181,11 @@ def _table(summary: Summary, shown: Sequence[Column], extra: bool = False) -> tu
     if any(column.timing and "†" in (column.text(e) or "") for column in shown for e in summary["methods"]):
         notes.append(DAGGER)
     if any("‡" in (column.text(entry) or "") for column in shown for entry in summary["methods"]):
-        notes.append(_diverged(summary))
+        notes.append(_describe_diverged(summary))
     return grid(heads, rows), ["  \n".join(notes)] if notes else []
 
 
-def _diverged(summary: Summary) -> str:
+def _describe_diverged(summary: Summary) -> str:
     """Explains the double dagger, and gives the figures without diverged seeds."""
     texts = []
     for entry in summary["methods"]:
@@ -215,13 +215,15 @@ def _published(summary: Summary) -> str:
             by_name = {c["figure"]: c for c in entry["published_comparison"]}
             if by_name:
                 ties = [entry["ties"] or "–"] if columns.grouped(summary) else []
-                rows.append([escaped(entry["method"]), *(_beside(by_name.get(name)) for name in names), *ties])
+                rows.append(
+                    [escaped(entry["method"]), *(_format_comparison(by_name.get(name)) for name in names), *ties]
+                )
         heads = ["method", *(escaped(name.replace("_", " ")) for name in names)]
         lines.append(grid([*heads, "ties"] if columns.grouped(summary) else heads, rows))
         lines.append("Each cell is ours / published, ours in the published unit; – where nothing was published.")
         compared = [c for entry in summary["methods"] for c in entry["published_comparison"] if c["ours"] is not None]
         kinds = dict.fromkeys(c["memory_kind"] for c in compared if c["memory_kind"])
-        lines += [f"Our peak memory is {columns.MEMORY_KINDS[kind]}{_UNLIKE.get(kind, '')}." for kind in kinds]
+        lines += [f"Our peak memory is {columns.MEMORY_KINDS[kind]}{_MEMORY_NOTES.get(kind, '')}." for kind in kinds]
         lines += [DAGGER] if any(c["contended"] for c in compared) else []
     notes = []
     for label, figures in published["without_a_row"].items():
@@ -231,10 +233,10 @@ def _published(summary: Summary) -> str:
     return "\n\n".join([*lines, *(["\n".join(notes)] if notes else [])])
 
 
-_UNLIKE = {"resident": "; a published figure of a GPU's memory is another quantity"}
+_MEMORY_NOTES = {"resident": "; a published figure of a GPU's memory is another quantity"}
 
 
-def _beside(comparison: dict[str, Any] | None) -> str:
+def _format_comparison(comparison: dict[str, Any] | None) -> str:
     if comparison is None:
         return "–"
     if comparison["ours"] is None:
@@ -290,8 +292,8 @@ def _protocol(summary: Summary) -> str:
     if policies:
         settings["precision"] = f"{protocol['precision']}: {policies}"
     if model.get("attention"):
-        ways = f"{model['attention']} in training, {model['evaluation_attention']} in evaluations"
-        settings["attention"] = f"{protocol['attention']}: {ways}"
+        kernels = f"{model['attention']} in training, {model['evaluation_attention']} in evaluations"
+        settings["attention"] = f"{protocol['attention']}: {kernels}"
     if protocol["search"] is not None:
         settings["search"] = search.settings_text(protocol["search"])
     seeds = ", ".join(map(str, settings.pop("seeds")))
@@ -315,7 +317,7 @@ def _data(summary: Summary) -> str:
             f"{len(split_data['classes'])}",
             f"{split_data['truncated']:,}",
             f"{split_data['longest_tokens']:,}",
-            _source(summary["study"]["sources"].get(split), split),
+            _describe_source(summary["study"]["sources"].get(split), split),
             split_data["fingerprint"][:FINGERPRINT_DIGITS],
         ]
         for split, split_data in data["splits"].items()
@@ -343,13 +345,13 @@ def _data(summary: Summary) -> str:
     return "\n\n".join([*lines, "\n".join(facts)])
 
 
-def _source(source: dict[str, Any] | None, role: str) -> str:
+def _describe_source(source: dict[str, Any] | None, role: str) -> str:
     """Describes a source, as far as it differs from the default: `somebody/news, config 3.0.0, split validation,
     revision 1a2b3c`."""
     if source is None:
         return "cut from train"
-    told = {key: source[key] for key in ("config", "split", "revision") if source[key] not in (None, role)}
-    return ", ".join([escaped(source["source"]), *(f"{key} {escaped(value)}" for key, value in told.items())])
+    details = {key: source[key] for key in ("config", "split", "revision") if source[key] not in (None, role)}
+    return ", ".join([escaped(source["source"]), *(f"{key} {escaped(value)}" for key, value in details.items())])
 
 
 def _environment(summary: Summary) -> str:

@@ -44,15 +44,20 @@ def place(
         room: where labels must stay.
     """
     obstacles = [Box(x - MARKER, y - MARKER, x + MARKER, y + MARKER) for x, y in points] + list(occupied)
-    crowd = [sum(math.dist(point, other) < 120 for other in points) for point in points]
+    neighbour_counts = [sum(math.dist(point, other) < 120 for other in points) for point in points]
     placed: dict[int, Box] = {}
-    for index in sorted(range(len(points)), key=lambda i: (-crowd[i], i)):
+    for index in sorted(range(len(points)), key=lambda i: (-neighbour_counts[i], i)):
         best: tuple[float, Box] | None = None
-        for away, box in _candidates(points[index], sizes[index]):
+        for distance_cost, box in _candidates(points[index], sizes[index]):
             covered = sum(box.overlap(other) for other in (*obstacles, *placed.values()))
             outside = box.area - box.overlap(room)
             crossed = sum(_crosses(points[index], box, other) for other in placed.values())
-            cost = away + 40 * crossed + (1000 + covered if covered > 0 else 0) + (3000 + outside if outside > 1 else 0)
+            cost = (
+                distance_cost
+                + 40 * crossed
+                + (1000 + covered if covered > 0 else 0)
+                + (3000 + outside if outside > 1 else 0)
+            )
             if best is None or cost < best[0] - 1e-9:
                 best = cost, box
         if best is not None:

@@ -44,10 +44,10 @@ def lines(advice: Advice) -> list[str]:
     return [
         *_answer(advice),
         *_why(advice),
-        *_unpriced(advice),
+        *_explain_no_cost(advice),
         *_priors(advice),
-        *_kept_out(advice),
-        *_unweighed(advice),
+        *_excluded_rows(advice),
+        *_rows_not_weighed(advice),
     ]
 
 
@@ -102,7 +102,7 @@ def _why(advice: Advice) -> list[str]:
     return [f"{text}. {join(others)} {counts} as equally good before a run{cheap}.", rule_text(advice)]
 
 
-def _unpriced(advice: Advice) -> list[str]:
+def _explain_no_cost(advice: Advice) -> list[str]:
     """Says why no cost decides, where no cost is forecast of all rows that count as equally good."""
     if advice.answer is None or advice.prefer:
         return []
@@ -126,7 +126,7 @@ def _priors(advice: Advice) -> list[str]:
     ]
 
 
-def _kept_out(advice: Advice) -> list[str]:
+def _excluded_rows(advice: Advice) -> list[str]:
     excluded = [
         row
         for row in advice.rows
@@ -139,7 +139,7 @@ def _kept_out(advice: Advice) -> list[str]:
     )
 
 
-def _unweighed(advice: Advice) -> list[str]:
+def _rows_not_weighed(advice: Advice) -> list[str]:
     without_prior = [row.label for row in advice.rows if row.trains and row.prior is None]
     parts = []
     if without_prior:

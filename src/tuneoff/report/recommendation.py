@@ -16,7 +16,7 @@ from tuneoff.report import columns, units
 from tuneoff.report.wording import NO_SCORE, all_the_same, capitalised, join, unproven, what_to_do
 
 SHOWN = 4
-"""Most rows that came close, and probabilities, that the words name; the data hold all."""
+"""Most excluded rows, and probabilities, that the words name; the data hold all."""
 SUPERLATIVES = {
     "time": "trains fastest",
     "memory": "needs the least memory",
@@ -42,12 +42,12 @@ def lines(results: Results, recommendation: Recommendation, costs: Costs) -> lis
     parts = [
         *_answer(recommendation, costs),
         *_why(recommendation),
-        *_gives_up(recommendation, costs),
+        *_describe_loss(recommendation, costs),
         *_ahead(recommendation),
         *_tied(recommendation),
     ]
     parts += [
-        *_close(recommendation),
+        *_excluded_rows(recommendation),
         *_changes(recommendation),
         *_certainty(recommendation),
         *_failures(recommendation),
@@ -176,10 +176,13 @@ def _why(recommendation: Recommendation) -> list[str]:
         alone = "; no other is within one standard error of it" if fitting > 1 and not recommendation.by_means else ""
         return [f"{best}{alone}.", *([] if fitting == 1 else [rule_text(recommendation)])]
     cheap = cheapest_text(recommendation.answer, recommendation.prefer)
-    return [f"{best}; {join(others)} {_are(others)} within one standard error of it{cheap}.", rule_text(recommendation)]
+    return [
+        f"{best}; {join(others)} {_is_or_are(others)} within one standard error of it{cheap}.",
+        rule_text(recommendation),
+    ]
 
 
-def _gives_up(recommendation: Recommendation, costs: Costs) -> list[str]:
+def _describe_loss(recommendation: Recommendation, costs: Costs) -> list[str]:
     if (
         recommendation.answer is None
         or recommendation.best is None
@@ -222,22 +225,22 @@ def _tied(recommendation: Recommendation) -> list[str]:
     if recommendation.tied_with:
         parts.append(
             f"By {_metric(recommendation)} it cannot be told apart from "
-            f"{_inside(recommendation, recommendation.tied_with)}."
+            f"{_join_by_limits(recommendation, recommendation.tied_with)}."
         )
-    waiting = [pair.second for pair in recommendation.open_pairs if pair.relation == "open"]
-    if waiting:
-        parts.append(f"By {_metric(recommendation)} it is open against {_inside(recommendation, waiting)}.")
-    settled: dict[int, list[str]] = {}
+    open_labels = [pair.second for pair in recommendation.open_pairs if pair.relation == "open"]
+    if open_labels:
+        parts.append(f"By {_metric(recommendation)} it is open against {_join_by_limits(recommendation, open_labels)}.")
+    by_seeds: dict[int, list[str]] = {}
     for pair in recommendation.open_pairs:
         if pair.seeds_needed is not None:
-            settled.setdefault(pair.seeds_needed, []).append(pair.second)
-    counts = [f"about {count} seeds from {join(labels)}" for count, labels in sorted(settled.items())]
+            by_seeds.setdefault(pair.seeds_needed, []).append(pair.second)
+    counts = [f"about {count} seeds from {join(labels)}" for count, labels in sorted(by_seeds.items())]
     if counts:
         parts.append(f"If differences and spreads are what they seem, telling it apart takes {'; '.join(counts)}.")
     return parts
 
 
-def _inside(recommendation: Recommendation, labels: Sequence[str]) -> str:
+def _join_by_limits(recommendation: Recommendation, labels: Sequence[str]) -> str:
     """Joins the labels, last those that the limits exclude, named as such."""
     fitting = {row.label for row in recommendation.rows if row.fits}
     inside, outside = ([label for label in labels if (label in fitting) is fits] for fits in (True, False))
@@ -245,7 +248,7 @@ def _inside(recommendation: Recommendation, labels: Sequence[str]) -> str:
     return "; nor from ".join([*parts, f"{join(outside)} outside the limits"] if outside else parts)
 
 
-def _close(recommendation: Recommendation) -> list[str]:
+def _excluded_rows(recommendation: Recommendation) -> list[str]:
     """Lists rows that the limits exclude and that are as good as the answer or better, nearest to the limits first."""
     if recommendation.answer is None or not recommendation.limits:
         return []
@@ -407,5 +410,5 @@ def _share(share: float) -> str:
     return "under 1 %" if 0 < share < 0.005 else "over 99 %" if 0.995 < share < 1 else f"{share:.0%}".replace("%", " %")
 
 
-def _are(words: Sequence[str]) -> str:
+def _is_or_are(words: Sequence[str]) -> str:
     return "is" if len(words) == 1 else "are"

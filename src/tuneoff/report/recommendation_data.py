@@ -16,7 +16,7 @@ from tuneoff.report.recommendation import Costs, lines, rule_text
 
 SCHEMA_VERSION = 2
 PAIR_KEYS = ("difference", "interval_low", "interval_high", "p_holm", "relation", "seeds_needed", "reason")
-"""What of a comparison is told here."""
+"""The keys of a comparison that are part of a recommendation."""
 
 
 def as_data(results: Results, recommendation: Recommendation, costs: Costs, fronts: Sequence[Front]) -> dict[str, Any]:

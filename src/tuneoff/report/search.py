@@ -166,7 +166,7 @@ def search_warnings(results: Results) -> list[Finding]:
         ]
         message = f"Rows were not searched equally (search trials: {_listed(counts)}), so their ranking is not fair."
         warnings.append(Finding(name="unequal_search", message=message))
-    edges = [f"{row['method']}: {_edge(row, name)}" for row in rows for name in row["at_edge"]]
+    edges = [f"{row['method']}: {_describe_edge(row, name)}" for row in rows for name in row["at_edge"]]
     if edges:
         message = (
             f"The best value lies at an edge of its range ({'; '.join(edges)}): the range may be too narrow, and a "
@@ -174,7 +174,7 @@ def search_warnings(results: Results) -> list[Finding]:
         )
         warnings.append(Finding(name="best_at_edge", message=message))
     if search["failed"]:
-        listed = "; ".join(f"{row['method']}: {_failures(row)}" for row in rows if row["failed"])
+        listed = "; ".join(f"{row['method']}: {_count_failures(row)}" for row in rows if row["failed"])
         message = f"{search['failed']} of {search['tried_count']} search trials did not complete ({listed})."
         warnings.append(Finding(name="failed_search_trials", message=message))
     return warnings
@@ -184,25 +184,25 @@ def _listed(counts: Iterable[tuple[str, int]]) -> str:
     return ", ".join(f"{label} {count}" for label, count in counts)
 
 
-def _failures(row: dict[str, Any]) -> str:
+def _count_failures(row: dict[str, Any]) -> str:
     counts = Counter(trial["status"] for trial in row["tried"] if trial["score"] is None)
     return ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in counts.items())
 
 
-def _edge(row: dict[str, Any], name: str) -> str:
+def _describe_edge(row: dict[str, Any], name: str) -> str:
     """Describes a value at an edge: `learning rate 0.01, upper edge of 0.0001 to 0.01`, or of a list `r 16, greatest of
     4, 8, 16`."""
     best = next(trial for trial in row["tried"] if trial["trial"] == row["best"])
     dimension, side = row["space"][name], row["at_edge"][name]
     where = {"lower": "least", "upper": "greatest"}[side] if "choices" in dimension else f"{side} edge"
-    return f"{_named(name, best['values'][name])}, {where} of {_range(dimension)}"
+    return f"{_format_setting(name, best['values'][name])}, {where} of {_format_range(dimension)}"
 
 
-def _named(name: str, value: Any) -> str:
+def _format_setting(name: str, value: Any) -> str:
     return f"{name.replace('_', ' ')} {option(value)}"
 
 
-def _range(dimension: dict[str, Any]) -> str:
+def _format_range(dimension: dict[str, Any]) -> str:
     if "choices" in dimension:
         return ", ".join(map(option, dimension["choices"]))
     return f"{option(dimension['low'])} to {option(dimension['high'])}"
@@ -213,16 +213,16 @@ def _range(dimension: dict[str, Any]) -> str:
 
 def settings_text(search: dict[str, Any]) -> str:
     """Returns the search's settings in one line: `8 trials per row, seed 1000, 500 training rows, sampler tpe`."""
-    return ", ".join([f"{search['trials']} trials per row", f"seed {search['seed']}", *_share(search)]) + (
-        f", sampler {search['sampler']}" + (", ranges may grow" if search["grow"] else "") + _by_halving(search)
+    return ", ".join([f"{search['trials']} trials per row", f"seed {search['seed']}", *_describe_budget(search)]) + (
+        f", sampler {search['sampler']}" + (", ranges may grow" if search["grow"] else "") + _pruning_suffix(search)
     )
 
 
-def _by_halving(search: dict[str, Any]) -> str:
+def _pruning_suffix(search: dict[str, Any]) -> str:
     return "" if search["prune"] == "none" else ", pruned by successive halving"
 
 
-def _share(search: dict[str, Any]) -> list[str]:
+def _describe_budget(search: dict[str, Any]) -> list[str]:
     parts = {"train_rows": "{:,} training rows", "epochs": "{:,} epochs", "max_steps": "at most {:,} steps"}
     return [what.format(search[key]) for key, what in parts.items() if search[key] is not None]
 
@@ -238,18 +238,24 @@ def section(summary: Summary) -> str:
     heads = ["row", "searched", "trials", "chosen", f"validation {escaped(metric)} {arrow}", "median drop"]
     heads += ["train time, search", "train time, verdict"]
     rows = [_cells(row, search) for row in search["rows"]]
-    sentences = [_equality(search), _how(search), *_halved(search), _spent(search)]
+    sentences = [
+        _describe_equality(search),
+        _describe_trials(search),
+        *_describe_pruning(search),
+        _describe_cost(search),
+    ]
     best = "the best of these" if search["rungs"] else "its best"
     explanation = [
         "Trials that did not complete count as the worst. Train times are summed over trials.",
-        f"Median drop is a row's sensitivity: how much worse the median of {_which(search)} scores than {best}. "
-        "Values taken blindly from the ranges cost at least that half of the time. Validation noise is part of it, and "
-        f"a wider range gives a larger one; – with fewer than {TRIALS_FOR_MEDIAN} trials, or half of them failed.",
+        f"Median drop is a row's sensitivity: how much worse the median of {_describe_median_trials(search)} scores "
+        f"than {best}. Values taken blindly from the ranges cost at least that half of the time. Validation noise is "
+        f"part of it, and a wider range gives a larger one; – with fewer than {TRIALS_FOR_MEDIAN} trials, or half "
+        "of them failed.",
     ]
     return "\n\n".join(["## Search", escaped(" ".join(sentences)), grid(heads, rows), " ".join(explanation)])
 
 
-def _which(search: dict[str, Any]) -> str:
+def _describe_median_trials(search: dict[str, Any]) -> str:
     count = _spread_count(search)
     if search["rungs"]:
         first = search["rungs"][0]
@@ -260,7 +266,7 @@ def _which(search: dict[str, Any]) -> str:
     return "its trials"
 
 
-def _halved(search: dict[str, Any]) -> list[str]:
+def _describe_pruning(search: dict[str, Any]) -> list[str]:
     """Says what was pruned, and what that took and saved in steps; empty where nothing is pruned."""
     first, *rest = search["rungs"] or [None]
     if first is None:
@@ -278,9 +284,9 @@ def _halved(search: dict[str, Any]) -> list[str]:
 
 def _cells(row: dict[str, Any], search: dict[str, Any]) -> list[str]:
     unit = search["unit"]
-    space = "; ".join(f"{name.replace('_', ' ')} {_range(d)}" for name, d in row["space"].items())
+    space = "; ".join(f"{name.replace('_', ' ')} {_format_range(d)}" for name, d in row["space"].items())
     chosen = "; ".join(
-        _named(name, value) + (f" ({row['at_edge'][name]} edge)" if name in row["at_edge"] else "")
+        _format_setting(name, value) + (f" ({row['at_edge'][name]} edge)" if name in row["at_edge"] else "")
         for name, value in (row["choice"] or {}).items()
     )
     count = str(row["tried_count"])
@@ -302,7 +308,7 @@ def _cells(row: dict[str, Any], search: dict[str, Any]) -> list[str]:
     ]
 
 
-def _equality(search: dict[str, Any]) -> str:
+def _describe_equality(search: dict[str, Any]) -> str:
     """Says how many trials rows got, and whether that was equal."""
     rows = search["rows"]
     most = max((row["configurations"] for row in rows), default=0)
@@ -320,8 +326,8 @@ def _equality(search: dict[str, Any]) -> str:
     return f"Rows were not searched equally; the most search trials of a row are {most}."
 
 
-def _how(search: dict[str, Any]) -> str:
-    budget = ", ".join(_share(search)) or "the protocol's budget"
+def _describe_trials(search: dict[str, Any]) -> str:
+    budget = ", ".join(_describe_budget(search)) or "the protocol's budget"
     sampler = _SAMPLERS[search["sampler"]] if search["tried_count"] else "Nothing was tried yet"
     if search["sampler"] == "tpe" and search["trials"] <= SPREAD:
         sampler = "After the defaults, they are spread evenly over the ranges"
@@ -331,7 +337,7 @@ def _how(search: dict[str, Any]) -> str:
     )
 
 
-def _spent(search: dict[str, Any]) -> str:
+def _describe_cost(search: dict[str, Any]) -> str:
     return (
         f"{search['tried_count']} trials of the search trained for {units.seconds(search['train_seconds'])} "
         f"({units.seconds(search['total_seconds'])} with loading and validation); those of the verdict for "
@@ -346,8 +352,8 @@ def in_short(summary: Summary) -> str:
         return _not_searched(summary, short=True)
     return (
         f"Search: {search['tried_count']} trials of {len(search['rows'])} rows by validation "
-        f"{metric_name(search['metric'])}{_by_halving(search)}, {units.seconds(search['train_seconds'])} of training "
-        f"beside the verdict's "
+        f"{metric_name(search['metric'])}{_pruning_suffix(search)}, {units.seconds(search['train_seconds'])} of "
+        f"training beside the verdict's "
         f"{units.seconds(search['verdict_train_seconds'])}."
     )
 

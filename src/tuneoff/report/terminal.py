@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 WARNINGS_SHOWN = 6
 LABEL, SHORT_LABEL = 28, 16
-"""Columns that labels keep while there is a further metric, and while there is a cost to do without."""
+"""Least width of a label in columns: in tables with several metrics, and in tables with one metric and costs."""
 WIDTH_ELSEWHERE = 110
-"""Columns of a table where nothing says how wide it may be."""
+"""Width of a table in columns, where the width of the output is not known."""
 _RELATIONS = {"not_compared": "?"}
 
 
@@ -89,8 +89,8 @@ def _title(summary: dict[str, Any]) -> Text:
 def table(summary: dict[str, Any], width: int) -> Table:
     """Returns the widest table that fits; where rows have a `study`, a column shows it.
 
-    Done without are first more metrics, long labels' ends, the size on disk and the parameters, then the interval and
-    the other costs.
+    Where room is short, it leaves out first more metrics, the ends of long labels, the size on disk and the parameters,
+    then the interval and the other costs.
     """
     metrics = columns.metrics(summary)
     tables = [
@@ -106,8 +106,8 @@ def _with_columns(summary: dict[str, Any], shown: list[Column], least: int, inte
     """Returns a table whose labels may shrink to `least` columns."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     table.add_column("method", no_wrap=True, overflow="ellipsis", min_width=least)
-    studied = any("study" in entry for entry in summary["methods"])
-    if studied:
+    has_studies = any("study" in entry for entry in summary["methods"])
+    if has_studies:
         table.add_column("study", no_wrap=True, overflow="ellipsis", max_width=SHORT_LABEL)
     for column in shown:
         table.add_column(column.short or column.title, justify="right", no_wrap=True)
@@ -118,21 +118,23 @@ def _with_columns(summary: dict[str, Any], shown: list[Column], least: int, inte
     table.add_column("trials", no_wrap=True)
     best = {column.key: columns.best_rows(column, summary) for column in shown}
     for entry in summary["methods"]:
-        study = [Text(entry["study"])] if studied else []
+        study = [Text(entry["study"])] if has_studies else []
         cells = [Text(entry["method"].removesuffix(f" [{study[0]}]") if study else entry["method"]), *study]
         for index, column in enumerate(shown):
             style = "bold green" if entry["method"] in best[column.key] else ""
-            cells.append(Text(_short(column, entry, with_interval=interval and index == 0), style=style))
+            cells.append(Text(_cell_text(column, entry, with_interval=interval and index == 0), style=style))
         relation = (entry["to_best"] or {}).get("relation", "–")
-        bad = entry["statuses"].keys() - {"completed", "planned", "running"}
+        not_completed = entry["statuses"].keys() - {"completed", "planned", "running"}
         # What became of the others stands below the table.
         done = f"{len(entry['seeds'])}/{len(entry['planned_seeds'])}"
         ties = [Text(entry["ties"])] if grouped else []
-        table.add_row(*cells, Text(_RELATIONS.get(relation, relation)), *ties, Text(done, style="red" if bad else ""))
+        table.add_row(
+            *cells, Text(_RELATIONS.get(relation, relation)), *ties, Text(done, style="red" if not_completed else "")
+        )
     return table
 
 
-def _short(column: Column, entry: dict[str, Any], with_interval: bool) -> str:
+def _cell_text(column: Column, entry: dict[str, Any], with_interval: bool) -> str:
     """Returns the cell's text; only the primary metric shows its interval, for lack of room."""
     figure = column.found(entry)
     if figure is None:
@@ -140,11 +142,11 @@ def _short(column: Column, entry: dict[str, Any], with_interval: bool) -> str:
     if with_interval and column.quality:
         metric = entry["metrics"][column.key]
         if metric["interval_low"] is not None:
-            ends = [_end(column, metric[name]) for name in ("interval_low", "interval_high")]
+            ends = [_format_end(column, metric[name]) for name in ("interval_low", "interval_high")]
             return f"{column.spread(figure[0], None)} [{','.join(ends)}]{column.mark(entry).strip()}"
     return column.spread(figure[0], None) + column.mark(entry).strip()
 
 
-def _end(column: Column, value: float) -> str:
+def _format_end(column: Column, value: float) -> str:
     """Formats an interval's end without its leading zero: `.841`."""
     return column.spread(value, None).removeprefix("0") if 0 <= value < 1 else column.spread(value, None)

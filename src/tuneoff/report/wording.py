@@ -70,7 +70,7 @@ def answer_text(summary: dict[str, Any]) -> str:
         parts.append(f"So far, with {trials['recorded']} of {trials['planned']} trials:")
     if answer["best"] is None:
         return " ".join([*parts, NO_SCORE if parts and parts[-1].endswith(":") else capitalised(NO_SCORE)])
-    parts += [_best(summary), *_rivals(summary), *_thrift(summary), *_floor(summary)]
+    parts += [_best(summary), *_rivals(summary), *_describe_cheapest(summary), *_floor(summary)]
     return " ".join(parts)
 
 
@@ -231,7 +231,7 @@ def _why_open(labels: str, reason: str) -> str:
     return f"How many seeds would tell it from {labels} cannot be said: {reason}."
 
 
-def _thrift(summary: dict[str, Any]) -> list[str]:
+def _describe_cheapest(summary: dict[str, Any]) -> list[str]:
     """Says what the best costs, or which of the tied rows is cheapest."""
     answer = summary["answer"]
     rows = [answer["best"], *answer["tied_with"]]

@@ -221,11 +221,11 @@ class Outlets:
         self._key, self._took = store.trackers.followed()
         for outlet in self.following:
             outlet.tell("start", study=str(store.root.resolve()), key=self._key)
-        for outlet in self._late(self.following, START_SECONDS):
+        for outlet in self._wait_for(self.following, START_SECONDS):
             outlet.give_up(f"it did not start within {START_SECONDS:g} s")
-        self._note()
+        self._report_failures()
         # Written now, so that runs are continued even if this one is killed.
-        self._keep("following")
+        self._write_states("following")
 
     def follow(self, listener: Listener) -> Listener:
         """Returns a listener that calls the given one and then tells the trackers."""
@@ -257,9 +257,9 @@ class Outlets:
             if number and attempt:
                 self._ended[outlet.name].append((number, trial, attempt))
         if kind in ("ended", "replay"):
-            self._late(self.following, SETTLE_SECONDS)
-            self._keep("following")
-        self._note()
+            self._wait_for(self.following, SETTLE_SECONDS)
+            self._write_states("following")
+        self._report_failures()
 
     def artifacts(self, write: Callable[[], Path]) -> None:
         """Hands over the report that `write` writes. A report that cannot be written is left to the next caller to
@@ -274,12 +274,12 @@ class Outlets:
         for outlet in self.following:
             outlet.tell("artifacts", folder=str(page.parent.resolve()))
 
-    def _late(self, outlets: list[Outlet], seconds: float) -> list[Outlet]:
+    def _wait_for(self, outlets: list[Outlet], seconds: float) -> list[Outlet]:
         """Waits for several trackers, at most `seconds` for all together. Returns those that were not done by then."""
         limit = time.monotonic() + seconds
         return [outlet for outlet in outlets if not outlet.settle(limit - time.monotonic()) and not outlet.reason]
 
-    def _note(self) -> None:
+    def _report_failures(self) -> None:
         """Reports trackers given up since the last call: to the person, in the running trials' folders and in the
         study's folder."""
         failed = [outlet for outlet in self._outlets if outlet.reason and outlet.name not in self._told]
@@ -288,7 +288,7 @@ class Outlets:
             self.say(f"note: tracker {outlet.name} was given up: {outlet.reason}; the study goes on without it")
         if failed:
             self._keep_failures(self._running)
-            self._keep("following")
+            self._write_states("following")
 
     def _keep_failures(self, trials: Iterable[str]) -> None:
         """Writes into the folders of trials which trackers were given up, so that their records name them."""
@@ -297,7 +297,7 @@ class Outlets:
             for trial in trials:
                 self._store.trial(trial).write_tracker_failures(failures)
 
-    def _keep(self, state: str) -> None:
+    def _write_states(self, state: str) -> None:
         if self._store is None:
             return
         states = {}
@@ -327,15 +327,15 @@ class Outlets:
         finally:
             for outlet in self._outlets:
                 outlet.close(QUIET_SECONDS if self._store is not None else 0)
-            self._note()
-            self._keep("finished")
+            self._report_failures()
+            self._write_states("finished")
 
     def _wait_for_the_end(self, seconds: float) -> None:
-        late = self._late(self.following, QUIET_SECONDS)
+        late = self._wait_for(self.following, QUIET_SECONDS)
         if late:
             names = ", ".join(outlet.name for outlet in late)
             self.say(f"waiting at most {seconds:g} s for trackers to finish: {names}")
-        for outlet in self._late(late, seconds - QUIET_SECONDS):
+        for outlet in self._wait_for(late, seconds - QUIET_SECONDS):
             outlet.give_up(f"it did not finish within {seconds:g} s")
 
 
