@@ -31,21 +31,21 @@ def recompute_blocks(model: nn.Module, again: Callable[[], AbstractContextManage
     block that no gradient goes through keeps nothing anyway and is not computed again; evaluation is as ever.
 
     Args:
-        model: in whose blocks.
-        again: makes what is entered while a block is computed again.
+        model: its blocks are changed in place.
+        again: makes the context that is entered while a block is computed again.
 
     Raises:
         UnsupportedModel: if the blocks cannot be found.
     """
     try:
-        found = blocks(model)
+        modules = blocks(model)
     except UnsupportedModel as error:
         raise UnsupportedModel(
             f"protocol.gradient_checkpointing: {error.message}",
             hint="Leave it out; protocol.gradient_accumulation_steps saves memory on any model.",
         ) from None
     # A model may use one block several times.
-    for block in dict.fromkeys(found):
+    for block in dict.fromkeys(modules):
         # In the place of `forward`, below the hooks: those of sharding must not run again in the backward pass.
         block.forward = partial(_forward, block, block.forward, again)
 
@@ -55,29 +55,29 @@ def _forward(
 ) -> Any:
     if not (block.training and torch.is_grad_enabled()):
         return forward(*args, **kwargs)
-    leaves, form = tree_flatten((args, kwargs))
+    leaves, structure = tree_flatten((args, kwargs))
 
     def run(*leaves: Any) -> Any:
-        args, kwargs = tree_unflatten([_own_cache(leaf) for leaf in leaves], form)
+        args, kwargs = tree_unflatten([_copy_cache(leaf) for leaf in leaves], structure)
         return forward(*args, **kwargs)
 
-    # All tensors one by one: by them PyTorch knows the devices, and sees if one is overwritten in between.
+    # All tensors are passed one by one: from them PyTorch knows the devices, and sees if one is overwritten in between.
     return checkpoint(run, *leaves, use_reentrant=False, context_fn=lambda: (nullcontext(), again()))
 
 
-def _own_cache(value: Any) -> Any:
-    """A cache of keys and values as it is now, for one run of a block: what the block adds to it must not be there when
-    the block runs again. Anything else as it is."""
+def _copy_cache(value: Any) -> Any:
+    """Copies a cache of keys and values as it is now, for one run of a block: what the block adds to it must not be
+    there when the block runs again. Returns anything else as it is."""
     from transformers import Cache, EncoderDecoderCache
 
     if not isinstance(value, Cache):
         return value
-    own: Any = copy.copy(value)
+    copied_cache: Any = copy.copy(value)
     if isinstance(value, EncoderDecoderCache):
-        own.self_attention_cache = _own_cache(value.self_attention_cache)
-        own.cross_attention_cache = _own_cache(value.cross_attention_cache)
-        own.is_updated = dict(value.is_updated)
+        copied_cache.self_attention_cache = _copy_cache(value.self_attention_cache)
+        copied_cache.cross_attention_cache = _copy_cache(value.cross_attention_cache)
+        copied_cache.is_updated = dict(value.is_updated)
     else:
         # A layer grows by new tensors in the place of old ones.
-        own.layers = [copy.copy(layer) for layer in value.layers]
-    return own
+        copied_cache.layers = [copy.copy(layer) for layer in value.layers]
+    return copied_cache

@@ -1,4 +1,4 @@
-"""What becomes of memory that a trial frees on the CPU: the C library keeps most of it, unless it is told otherwise.
+"""What becomes of memory that a trial frees on the CPU: the C library keeps most of it, unless it is set otherwise.
 
 glibc serves tensors from a heap, where blocks of unlike sizes leave holes, and from a size on that grows to 32 MiB by
 itself it maps a block alone, which goes back to the system when it is freed. A process therefore holds more than its
@@ -29,19 +29,19 @@ _M_MMAP_THRESHOLD = -3
 def settle(
     execution: ExecutionSpec, device: torch.device, emit: Callable[[Event], None]
 ) -> tuple[bool, tuple[Finding, ...]]:
-    """Does what a trial's `execution.release_memory` asks for.
+    """Applies a trial's `execution.release_memory`.
 
     Returns:
-        Whether freed memory goes back at once, and what is to be told where that was asked for in vain.
+        Whether freed memory goes back at once, and a finding where the setting had no effect.
     """
     if not execution.release_memory:
         return False, ()
     reason = release_freed_blocks(device)
     if not reason:
         return True, ()
-    found = Finding(name="memory_not_released", message=f"execution.release_memory had no effect: {reason}.")
-    emit({"kind": "finding", **found.model_dump()})
-    return False, (found,)
+    finding = Finding(name="memory_not_released", message=f"execution.release_memory had no effect: {reason}.")
+    emit({"kind": "finding", **finding.model_dump()})
+    return False, (finding,)
 
 
 def release_freed_blocks(device: torch.device) -> str:
@@ -70,7 +70,7 @@ def release_freed_blocks(device: torch.device) -> str:
 def trim(device: torch.device) -> None:
     """Gives back what was freed so far, so that what follows has a peak of its own.
 
-    On the CPU that needs glibc; on CUDA it is what the allocator keeps for later. Objects that hold one another are
+    On the CPU that needs glibc; on CUDA it is what the allocator keeps for later. Reference cycles are
     freed first.
     """
     gc.collect()
@@ -84,7 +84,7 @@ def trim(device: torch.device) -> None:
 
 
 def _glibc() -> Any:
-    """This process's C library, or None where it is not glibc."""
+    """Loads this process's C library; returns None where it is not glibc."""
     if sys.platform != "linux":
         return None
     libc = ctypes.CDLL(None)
@@ -98,7 +98,7 @@ def _glibc() -> Any:
 
 
 def _goes_back(libc: Any) -> bool:
-    """Whether a freed block is no longer mapped: an allocator that was preloaded takes no notice of glibc's options."""
+    """Returns whether a freed block is no longer mapped: a preloaded allocator ignores glibc's options."""
     block = libc.malloc(RELEASED_BYTES)
     page = (block // mmap.PAGESIZE + 1) * mmap.PAGESIZE
     libc.free(block)

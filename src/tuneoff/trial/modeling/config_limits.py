@@ -11,7 +11,7 @@ from tuneoff.errors import UnsupportedModel
 
 MAX_BYTES = 16 * 2**20
 MAX_COUNTS = {"layer": 512, "expert": 4_096, "num_labels": 100_000}
-"""Part of a key's name -> the greatest whole number taken. Each such unit is built as modules of its own, or as an
+"""Part of a key's name -> the greatest whole number accepted. Each such unit is built as modules of its own, or as an
 entry of a table; the deepest models published have fewer than 200 layers."""
 
 
@@ -31,18 +31,18 @@ def check_config_file(folder: str, name: str) -> None:
     if path.stat().st_size > MAX_BYTES:
         raise UnsupportedModel(f"{name}: its config.json has {path.stat().st_size:,} bytes, which no configuration has")
     try:
-        body = json.loads(path.read_text(encoding="utf-8"))
-        counts = list(_counts(body))
+        config = json.loads(path.read_text(encoding="utf-8"))
+        counts = list(_counts(config))
     except (ValueError, RecursionError) as error:
-        told = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise UnsupportedModel(f"{name}: its config.json cannot be read: {told}") from None
-    if not isinstance(body, dict):
+        problem = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise UnsupportedModel(f"{name}: its config.json cannot be read: {problem}") from None
+    if not isinstance(config, dict):
         raise UnsupportedModel(f"{name}: its config.json is not a JSON object")
     for key, value in counts:
-        for part, most in MAX_COUNTS.items():
-            if part in key and value > most:
+        for fragment, limit in MAX_COUNTS.items():
+            if fragment in key and value > limit:
                 raise UnsupportedModel(
-                    f"{name}: its config.json says {key}: {value:,}; at most {most:,} are taken",
+                    f"{name}: its config.json says {key}: {value:,}; at most {limit:,} are taken",
                     hint="Correct config.json, or name another model.",
                 )
 

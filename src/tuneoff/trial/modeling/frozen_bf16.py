@@ -1,8 +1,8 @@
 """Frozen weights kept in the type that they are multiplied in.
 
-Under bf16 autocast a linear layer turns its float32 weight into bfloat16 for every product. A trained weight needs its
+Under bf16 autocast a linear layer converts its float32 weight to bfloat16 for every product. A trained weight needs its
 float32 for the updates. A frozen one never needs it again, so the layer keeps the bfloat16 alone: the same products bit
-for bit, half the memory, and nothing to turn.
+for bit, half the memory, and nothing to convert.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ class NarrowLinear(nn.Linear):
     """`nn.Linear` with a narrow weight; in full precision without autocast."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - as the base class
-        return linear(input, _wide(self.weight, input), self.bias)
+        return linear(input, _widen(self.weight, input), self.bias)
 
 
 class NarrowConv1D(Conv1D):  # type: ignore[misc]
     """GPT-2's transposed linear layer, likewise."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        made = torch.addmm(self.bias, x.view(-1, x.size(-1)), _wide(self.weight, x))
-        return made.view(*x.shape[:-1], self.nf)
+        output = torch.addmm(self.bias, x.view(-1, x.size(-1)), _widen(self.weight, x))
+        return output.view(*x.shape[:-1], self.nf)
 
 
 NARROW: dict[type[nn.Module], type[nn.Module]] = {nn.Linear: NarrowLinear, Conv1D: NarrowConv1D}
@@ -46,26 +46,27 @@ def narrow(attached: Attached) -> None:
     Args:
         attached: a model with its method; changed in place.
     """
-    parts = list(attached.module.modules())
-    uses = Counter(id(p) for part in parts for p in part._parameters.values() if p is not None)
-    read = {id(part) for part in attached.reads}
-    for part in parts:
-        if type(part) not in NARROW or id(part) in read:
+    modules = list(attached.module.modules())
+    uses = Counter(id(p) for module in modules for p in module._parameters.values() if p is not None)
+    read_ids = {id(module) for module in attached.reads}
+    for module in modules:
+        if type(module) not in NARROW or id(module) in read_ids:
             continue
-        weight = part._parameters["weight"]
+        weight = module._parameters["weight"]
         if weight is None or weight.requires_grad or weight.dtype != torch.float32 or uses[id(weight)] > 1:
             continue
         weight.data = weight.data.to(torch.bfloat16)
-        part.__class__ = NARROW[type(part)]
+        module.__class__ = NARROW[type(module)]
 
 
 @contextmanager
 def turned_once(module: nn.Module) -> Iterator[None]:
-    """While open, autocast turns no weight twice; for passes without gradients over weights that stand still.
+    """Makes autocast convert no weight twice while open; for passes without gradients, in which weights do not change.
 
-    It keeps what it turned of leaves that require gradients, until the outermost of its contexts ends: this one, itself
-    off. Frozen weights that are in float32 (biases, an output layer tied to the embeddings) are said to require them
-    meanwhile, which changes nothing else where none are computed. Inference mode would keep nothing.
+    Autocast caches the converted copies of leaves that require gradients until its outermost context ends: this one,
+    itself off. Frozen weights in float32 (biases, an output layer tied to the embeddings) are therefore marked as
+    requiring gradients meanwhile, which changes nothing else where none are computed. Inference mode would cache
+    nothing.
     """
     frozen = [p for p in module.parameters() if p.dtype == torch.float32 and not p.requires_grad]
     device = next(module.parameters()).device.type
@@ -79,6 +80,6 @@ def turned_once(module: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(False)
 
 
-def _wide(weight: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """A weight in the type of a product with `like`."""
+def _widen(weight: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Converts a weight to the type of a product with `like`."""
     return weight if torch.is_autocast_enabled(like.device.type) else weight.to(like.dtype)

@@ -2,7 +2,7 @@
 
 Reading a GGUF file takes transformers some twenty seconds for a hundred megabytes, in every trial anew. So the first
 trial keeps the float32 tensors and the tokenizer in the cache, and the others read those. `checksums.json` beside them
-says what they were when they were made; what is no longer so is made again.
+holds the checksums of these files as they were written; files that have changed since are made again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CHECKSUMS = "checksums.json"
 
 
 def dequantised(files: ModelFiles) -> ModelFiles:
-    """The same model as a folder of float32 safetensors with its tokenizer; made if it is not there yet.
+    """Returns the same model as a folder of float32 safetensors with its tokenizer, made if it is not there yet.
 
     The checksum stays that of the GGUF file. Where the cache cannot be written, the files are returned as they are.
 
@@ -34,19 +34,19 @@ def dequantised(files: ModelFiles) -> ModelFiles:
     if files.gguf_file is None:
         return files
     checksum = files.checksum or sha256(Path(files.path) / files.gguf_file)
-    place = cache_folder() / "dequantised" / checksum[:16]
+    folder = cache_folder() / "dequantised" / checksum[:16]
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{place}.lock"):
-            if not _as_made(place):
-                shutil.rmtree(place, ignore_errors=True)
-                _make(files, place)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not _is_intact(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+                _make(files, folder)
     except PermissionError:
         return files
-    return replace(files, path=str(place), gguf_file=None, checksum=checksum)
+    return replace(files, path=str(folder), gguf_file=None, checksum=checksum)
 
 
-def _make(files: ModelFiles, place: Path) -> None:
+def _make(files: ModelFiles, folder: Path) -> None:
     from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
     arguments: dict[str, Any] = {"gguf_file": files.gguf_file, "trust_remote_code": False}
@@ -59,22 +59,22 @@ def _make(files: ModelFiles, place: Path) -> None:
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     tokenizer = AutoTokenizer.from_pretrained(files.path, **arguments)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
+    staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        model.save_pretrained(str(fresh))
-        tokenizer.save_pretrained(str(fresh))
-        sums = {file.name: sha256(file) for file in fresh.iterdir()}
-        (fresh / CHECKSUMS).write_text(json.dumps(sums), encoding="utf-8")
-        give_usual_modes(fresh)
-        fresh.rename(place)
+        model.save_pretrained(str(staging))
+        tokenizer.save_pretrained(str(staging))
+        checksums = {file.name: sha256(file) for file in staging.iterdir()}
+        (staging / CHECKSUMS).write_text(json.dumps(checksums), encoding="utf-8")
+        give_usual_modes(staging)
+        staging.rename(folder)
     finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.rmtree(staging, ignore_errors=True)
 
 
-def _as_made(place: Path) -> bool:
-    """Whether every file has the bytes that it was made with."""
+def _is_intact(folder: Path) -> bool:
+    """Returns whether every file has the bytes with which it was written."""
     try:
-        sums = json.loads((place / CHECKSUMS).read_text(encoding="utf-8"))
-        return bool(sums) and all(sha256(place / name) == checksum for name, checksum in sums.items())
+        checksums = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
+        return bool(checksums) and all(sha256(folder / name) == checksum for name, checksum in checksums.items())
     except (OSError, ValueError, AttributeError):
         return False

@@ -1,7 +1,7 @@
 """The head: all tensors that a task's model has and the base model's files have not.
 
 They are found by loading and not by their names: a pooler, a layer before the classifier, or any other tensor that
-starts without knowledge. Every one of them starts from the trial's seed, and every method trains, counts, keeps and
+starts untrained. Every one of them starts from the trial's seed, and every method trains, counts, keeps and
 exports them alike; otherwise methods would be compared on heads of different sizes.
 """
 
@@ -48,10 +48,10 @@ class Head:
             UnsupportedModel: if the files hold hardly anything of this model.
         """
         names = {name for name, _ in model.named_parameters()}
-        parts = {module: {n for n in names if n.startswith(f"{module}.")} for module in added}
+        groups = {module: {n for n in names if n.startswith(f"{module}.")} for module in added}
         tensors = set() if lacking is None else names & {*lacking.missing, *lacking.mismatched}
-        if lacking is None or not any(part <= lacking.missing for part in parts.values()):
-            tensors |= {name for part in parts.values() for name in part}
+        if lacking is None or not any(group <= lacking.missing for group in groups.values()):
+            tensors |= {name for group in groups.values() for name in group}
         modules = tuple(_cover(model, "", tensors))
         if "" in modules:
             raise UnsupportedModel(
@@ -61,7 +61,7 @@ class Head:
         return cls(modules, frozenset(tensors))
 
     def findings(self, added: Collection[str]) -> list[Finding]:
-        """What is to be told of tensors that start fresh outside the modules that the task's class adds."""
+        """Reports the tensors that start fresh outside the modules that the task's class adds."""
         outside = sorted(n for n in self.tensors if not n.startswith(tuple(f"{module}." for module in added)))
         if not outside:
             return []
@@ -80,31 +80,35 @@ class Loading:
     mismatched: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, told: Mapping[str, Any]) -> Loading:
-        """Reads what transformers tells about a model that it loaded."""
-        return cls(frozenset(told["missing_keys"]), frozenset(key for key, *_ in told["mismatched_keys"]))
+    def of(cls, report: Mapping[str, Any]) -> Loading:
+        """Reads the loading report of transformers for a model."""
+        return cls(frozenset(report["missing_keys"]), frozenset(key for key, *_ in report["mismatched_keys"]))
 
 
 def _cover(module: nn.Module, name: str, tensors: Collection[str]) -> list[str]:
-    """The highest modules that hold nothing but these tensors; and those of them whose own tensors are a part.
+    """Finds the highest modules that hold nothing but these tensors, and those that hold some as their own.
 
     Raises:
         UnsupportedModel: for a tensor of its own that a module has beside whole parts that the files hold.
     """
-    before = f"{name}." if name else ""
-    held = {f"{before}{n}" for n, _ in module.named_parameters()}
-    if not held & set(tensors):
+    prefix = f"{name}." if name else ""
+    module_tensors = {f"{prefix}{n}" for n, _ in module.named_parameters()}
+    if not module_tensors & set(tensors):
         return []
-    own = {f"{before}{n}" for n, _ in module.named_parameters(recurse=False)}
-    if held <= set(tensors) or held == own:
+    direct_tensors = {f"{prefix}{n}" for n, _ in module.named_parameters(recurse=False)}
+    if module_tensors <= set(tensors) or module_tensors == direct_tensors:
         return [name]
-    if own & set(tensors):
-        lacking = min(own & set(tensors))
+    if direct_tensors & set(tensors):
+        missing = min(direct_tensors & set(tensors))
         raise UnsupportedModel(
-            f"the files lack the tensor {lacking}, which belongs to no layer that could be trained apart from the rest",
+            f"the files lack the tensor {missing}, which belongs to no layer that could be trained apart from the rest",
             hint="Use files that hold all of the pretrained model.",
         )
-    return [part for child, below in module.named_children() for part in _cover(below, f"{before}{child}", tensors)]
+    return [
+        part
+        for child_name, child_module in module.named_children()
+        for part in _cover(child_module, f"{prefix}{child_name}", tensors)
+    ]
 
 
 @torch.no_grad()
@@ -113,13 +117,13 @@ def draw(model: nn.Module, head: Head, seed: int) -> None:
     generator_state = torch.random.get_rng_state()
     torch.manual_seed(seed)
     config: Any = model.config
-    deviation = float(getattr(config, "initializer_range", 0.02))
+    standard_deviation = float(getattr(config, "initializer_range", 0.02))
     for module in head.modules:
         for name, parameter in model.get_submodule(module).named_parameters(module):
             if name not in head.tensors:
                 continue
             if parameter.ndim >= 2:
-                parameter.normal_(0.0, deviation)
+                parameter.normal_(0.0, standard_deviation)
             else:
                 # The one vector that is called a weight is a norm's scale.
                 parameter.fill_(1.0 if name.endswith(".weight") else 0.0)
@@ -127,13 +131,13 @@ def draw(model: nn.Module, head: Head, seed: int) -> None:
 
 
 def values(model: nn.Module, task: TaskView) -> dict[str, torch.Tensor]:
-    """Copies of the head's tensors by name, to be compared by `check`."""
-    named = ((name, p) for module in task.head for name, p in model.get_submodule(module).named_parameters(module))
-    return {name: parameter.detach().clone() for name, parameter in named}
+    """Copies the head's tensors by name, for `check` to compare."""
+    parameters = ((n, p) for module in task.head for n, p in model.get_submodule(module).named_parameters(module))
+    return {name: parameter.detach().clone() for name, parameter in parameters}
 
 
 def check(attached: Attached, started: Mapping[str, torch.Tensor], label: str) -> None:
-    """Makes sure that a method trains the whole head and, beside what it adds, no other layer in the head's way.
+    """Makes sure that a method trains the whole head and, beside what it adds, no other layer in the same way.
 
     Args:
         attached: the model with its method, before training.
@@ -150,6 +154,6 @@ def check(attached: Attached, started: Mapping[str, torch.Tensor], label: str) -
             raise UnsupportedModel(f"{label} does not train {name}, which this task adds to the model")
         if not torch.equal(trained[name].detach().cpu(), start.cpu()):
             raise UnsupportedModel(f"{label} does not start {name} from the trial's seed, as every method must")
-    for name, _, replaced in parameters:
-        if replaced and name not in started:
+    for name, _, is_copy in parameters:
+        if is_copy and name not in started:
             raise UnsupportedModel(f"{label} trains {name} like a head, which this task does not add to the model")

@@ -47,27 +47,27 @@ class Loaded:
 
 
 def load_config(spec: ModelSpec, *, offline: bool = False) -> tuple[Any, ModelFiles | None]:
-    """The model's configuration and, unless its weights are random, where its files are.
+    """Reads the model's configuration and, unless its weights are random, finds its files.
 
     Args:
         spec: the model.
         offline: prefer a configuration that ships with the package to any download.
 
     Raises:
-        SourceError: if it cannot be had; says what would work.
+        SourceError: if it cannot be found or fetched; says what would work.
         UnsupportedModel: if transformers cannot read it, or it is not of one text model.
     """
     from transformers import AutoConfig
 
-    shipped = architectures.find(spec.source)
-    if shipped is not None and (spec.random_weights or offline):
-        return AutoConfig.for_model(**shipped), None
+    architecture = architectures.find(spec.source)
+    if architecture is not None and (spec.random_weights or offline):
+        return AutoConfig.for_model(**architecture), None
     try:
         files = find_model(spec)
     except SourceUnreachable as error:
         if spec.random_weights:
-            known = ", ".join(architectures.names())
-            raise SourceUnreachable(error.message, hint=f"Architectures that need no download: {known}.") from None
+            names = ", ".join(architectures.names())
+            raise SourceUnreachable(error.message, hint=f"Architectures that need no download: {names}.") from None
         raise
     try:
         if files.gguf_file is not None:
@@ -86,7 +86,7 @@ def load_config(spec: ModelSpec, *, offline: bool = False) -> tuple[Any, ModelFi
             hint="Only architectures that transformers itself has are supported; remote code is never run.",
         ) from None
     if not (hasattr(config, "hidden_size") and hasattr(config, "num_hidden_layers")):
-        # Those of text and images keep a size for each part, and methods would count and train the idle parts too.
+        # Models of text and images keep a size for each part, and methods would count and train the idle parts too.
         raise UnsupportedModel(
             f"{spec.source}: a {config.model_type} model is put together of several, each with sizes of its own",
             hint="Use a model of text alone; of Gemma 3, those with 270M and 1B are.",
@@ -104,10 +104,10 @@ def load_config(spec: ModelSpec, *, offline: bool = False) -> tuple[Any, ModelFi
 
 
 def fetch(spec: ModelSpec) -> tuple[Any, ModelFiles | None]:
-    """As `load_config`; then the weights are on this machine, too.
+    """Does the same as `load_config`, and fetches the weights to this machine too.
 
     Raises:
-        SourceError, UnsupportedModel: if configuration or weights cannot be had or used.
+        SourceError, UnsupportedModel: if configuration or weights cannot be fetched or used.
     """
     config, files = load_config(spec)
     if files is not None and not spec.random_weights:
@@ -132,43 +132,43 @@ def load(
         task: what it is to do.
         seed: of the head.
         dropout: of all its parts; None leaves them as they are.
-        attention: the implementation that it attends by, if it has it.
-        evaluation: the one that `attending` is to put in its place in evaluations, if another.
+        attention: the implementation of attention that it uses, if it has it.
+        evaluation: the one that `attending` uses instead in evaluations, if another.
 
     Raises:
-        SourceError, UnsupportedModel: if it cannot be had or does not fit the task.
+        SourceError, UnsupportedModel: if it cannot be fetched or does not fit the task.
     """
     config, files = fetch(spec)
     _set_up(config, task, dropout)
-    fused = _has_sdpa(task.model_class(config), config)
-    config._attn_implementation = attention if fused else "eager"
+    has_sdpa = _has_sdpa(task.model_class(config), config)
+    config._attn_implementation = attention if has_sdpa else "eager"
     findings: list[Finding] = []
     with quiet():
         # Also where there are files: tensors that they lack start random.
         torch.manual_seed(BASE_SEED)
         if spec.random_weights or files is None:
-            model: Any = _from_config(config, task)
-            lacking, checksum = None, None
+            model: Any = _build_from_config(config, task)
+            loading_info, checksum = None, None
             message = "the base model has random weights: costs are real, quality means nothing"
             findings.append(Finding(name="random_weights", message=message))
         else:
-            model, lacking = _from_files(files, config, task)
+            model, loading_info = _load_from_files(files, config, task)
             with torch.device("meta"):
-                keep_fixed(model, _from_config(config, task))
-            checksum = files.checksum or _checksum(model, task)
-        tokenizer = _tokenizer(spec, files, config)
+                keep_fixed(model, _build_from_config(config, task))
+            checksum = files.checksum or _compute_checksum(model, task)
+        tokenizer = _load_tokenizer(spec, files, config)
     check_words(tokenizer, config, spec.source, task.produces == "text")
     check_masks(model)
     check_order(model, task.view(model))
     added = task.view(model).head
-    head = Head.find(model, added, lacking)
+    head = Head.find(model, added, loading_info)
     draw(model, head, seed)
     findings += head.findings(added)
-    pad, replaced = settle_padding(tokenizer, config)
-    findings += replaced
-    model.config.pad_token_id = pad
+    pad_id, padding_findings = settle_padding(tokenizer, config)
+    findings += padding_findings
+    model.config.pad_token_id = pad_id
     if model.can_generate():
-        model.generation_config = _plain_generation(model.config, tokenizer)
+        model.generation_config = _make_generation_config(model.config, tokenizer)
     info = ModelInfo(
         source=spec.source,
         architecture=type(model).__name__,
@@ -181,9 +181,9 @@ def load(
         max_positions=max_positions(model),
         dtype=str(model.dtype).removeprefix("torch."),
         attention=model.config._attn_implementation,
-        evaluation_attention=(evaluation or attention) if fused else "eager",
+        evaluation_attention=(evaluation or attention) if has_sdpa else "eager",
     )
-    return Loaded(model, tokenizer, pad, info, tuple(findings), head.modules)
+    return Loaded(model, tokenizer, pad_id, info, tuple(findings), head.modules)
 
 
 def build_empty(
@@ -193,10 +193,10 @@ def build_empty(
     dropout: float | None = None,
     attention: Kernel | None = None,
 ) -> tuple[nn.Module, TaskView]:
-    """The model on the meta device, shapes without memory, for counting; and what a method may know of the task.
+    """Builds the model on the meta device (shapes without memory) for counting, and the task's view for methods.
 
     Which tensors are the head's is read from the files' headers. Where an architecture ships or the weights are not
-    here yet, none are asked for, and the head is what the task's class has beside the pretrained transformer.
+    here yet, no headers are read, and the head is what the task's class has beside the pretrained transformer.
     """
     config, files = load_config(spec, offline=True)
     _set_up(config, task, dropout)
@@ -204,30 +204,30 @@ def build_empty(
         config._attn_implementation = attention if _has_sdpa(task.model_class(config), config) else "eager"
     with quiet(), torch.device("meta"):
         # Some make a tensor where they like (XLNet).
-        model: nn.Module = _from_config(config, task).to("meta")
+        model: nn.Module = _build_from_config(config, task).to("meta")
     check_masks(model)
-    view, lacking = task.view(model), None
+    view, loading_info = task.view(model), None
     if files is not None and has_weights(Path(files.path)) and not spec.random_weights:
         with quiet():
-            _, lacking = _from_files(files, config, task, device_map="meta")
-    return model, replace(view, head=Head.find(model, view.head, lacking).modules)
+            _, loading_info = _load_from_files(files, config, task, device_map="meta")
+    return model, replace(view, head=Head.find(model, view.head, loading_info).modules)
 
 
 def load_tokenizer(spec: ModelSpec, task: Task) -> Any:
-    """The model's tokenizer without its weights, for this task.
+    """Loads the model's tokenizer for this task, without the model's weights.
 
     Raises:
-        SourceError, UnsupportedModel: if it cannot be had.
+        SourceError, UnsupportedModel: if it cannot be fetched or loaded.
     """
     config, files = load_config(spec)
     with quiet():
-        tokenizer = _tokenizer(spec, files, config)
+        tokenizer = _load_tokenizer(spec, files, config)
     check_words(tokenizer, config, spec.source, task.produces == "text")
     return tokenizer
 
 
 def view(task: Task, loaded: Loaded) -> TaskView:
-    """What a method may know of the task, the tokenizer included."""
+    """Returns what a method may know of the task, the tokenizer included."""
     tokenizer = loaded.tokenizer
     return replace(
         task.view(loaded.model),
@@ -238,32 +238,34 @@ def view(task: Task, loaded: Loaded) -> TaskView:
 
 @contextlib.contextmanager
 def attending(model: nn.Module, kernel: str) -> Iterator[None]:
-    """While open, the model attends by this implementation, if it has any but plain attention."""
-    whole: Any = model
+    """Makes the model use this implementation of attention while open, if it has any but the plain one."""
+    any_model: Any = model
     # Parts may have copies of the configuration: an encoder-decoder's stacks.
-    every = [part.config for part in whole.modules() if hasattr(part, "config")] if whole._supports_sdpa else []
-    before = [(config, config._attn_implementation) for config in {id(config): config for config in every}.values()]
+    configs = [m.config for m in any_model.modules() if hasattr(m, "config")] if any_model._supports_sdpa else []
+    originals = [
+        (config, config._attn_implementation) for config in {id(config): config for config in configs}.values()
+    ]
     try:
-        for config, _ in before:
+        for config, _ in originals:
             config._attn_implementation = kernel
         yield
     finally:
-        for config, own in before:
-            config._attn_implementation = own
+        for config, original in originals:
+            config._attn_implementation = original
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps transformers from reporting a fresh head as if it were news."""
+    """Silences transformers while open: it would warn of the fresh head."""
     from transformers.utils import logging
 
-    before = logging.get_verbosity()
+    verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         yield
     finally:
-        logging.set_verbosity(before)
+        logging.set_verbosity(verbosity)
 
 
 def _set_up(config: Any, task: Task, dropout: float | None) -> None:
@@ -281,23 +283,23 @@ def _set_up(config: Any, task: Task, dropout: float | None) -> None:
             setattr(config, key, dropout)
 
 
-def _from_config(config: Any, task: Task) -> Any:
+def _build_from_config(config: Any, task: Task) -> Any:
     try:
         return task.model_class(config).from_config(config, trust_remote_code=False)
     except ValueError as error:
         raise UnsupportedModel(f"a {config.model_type} model cannot do this task: {_first_line(error)}") from None
     except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
-        why = f"{type(error).__name__}: {_first_line(error)}"
-        raise UnsupportedModel(f"no {config.model_type} model can be built from this configuration: {why}") from None
+        reason = f"{type(error).__name__}: {_first_line(error)}"
+        raise UnsupportedModel(f"no {config.model_type} model can be built from this configuration: {reason}") from None
 
 
-def _from_files(files: ModelFiles, config: Any, task: Task, **more: Any) -> tuple[Any, Loading]:
-    """Loads safetensors or GGUF, never pickles or remote code; returns the model and what the files had not for it."""
+def _load_from_files(files: ModelFiles, config: Any, task: Task, **options: Any) -> tuple[Any, Loading]:
+    """Loads safetensors or GGUF, never pickles or remote code; returns the model and what the files lack for it."""
     from safetensors import SafetensorError
 
     arguments: dict[str, Any] = {"gguf_file": files.gguf_file} if files.gguf_file else {"use_safetensors": True}
     try:
-        model, loading = task.model_class(config).from_pretrained(
+        model, info = task.model_class(config).from_pretrained(
             files.path,
             config=config,
             dtype=torch.float32,
@@ -305,7 +307,7 @@ def _from_files(files: ModelFiles, config: Any, task: Task, **more: Any) -> tupl
             ignore_mismatched_sizes=True,
             output_loading_info=True,
             **arguments,
-            **more,
+            **options,
         )
     except (ValueError, OSError, RuntimeError, SafetensorError) as error:
         name = files.hub_id if files.commit else files.path
@@ -313,19 +315,19 @@ def _from_files(files: ModelFiles, config: Any, task: Task, **more: Any) -> tupl
     if files.commit:
         # By this name others find it; the folder is this machine's.
         model.name_or_path = model.config._name_or_path = files.hub_id
-    return model, Loading.of(loading)
+    return model, Loading.of(info)
 
 
 def _has_sdpa(auto: Any, config: Any) -> bool:
-    """Whether transformers has the fused attention for this architecture; GPT-Neo and Gemma 2 have none."""
+    """Returns whether transformers has the fused attention for this architecture; GPT-Neo and Gemma 2 have none."""
     try:
         return bool(auto._model_mapping[type(config)]._supports_sdpa)
     except KeyError:
         return True  # Building the model says what is wrong with it.
 
 
-def _plain_generation(config: Any, tokenizer: Any) -> Any:
-    """A generation configuration of token ids alone: what a model's authors chose would favour nobody's question."""
+def _make_generation_config(config: Any, tokenizer: Any) -> Any:
+    """Makes a generation configuration of token ids alone, without the sampling settings of the model's authors."""
     from transformers import GenerationConfig
 
     names = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
@@ -333,8 +335,8 @@ def _plain_generation(config: Any, tokenizer: Any) -> Any:
     return GenerationConfig(**{n: getattr(tokenizer, n, None) if i is None else i for n, i in ids.items()})
 
 
-def _checksum(model: Any, task: Task) -> str:
-    """SHA-256 over all tensors as loaded, the task's head left out."""
+def _compute_checksum(model: Any, task: Task) -> str:
+    """Computes the SHA-256 over all tensors as loaded, the task's head left out."""
     tensors = model.base_model.state_dict()
     output = task.view(model).output
     if output is not None:
@@ -346,7 +348,7 @@ def _checksum(model: Any, task: Task) -> str:
     return digest.hexdigest()
 
 
-def _tokenizer(spec: ModelSpec, files: ModelFiles | None, config: Any) -> Any:
+def _load_tokenizer(spec: ModelSpec, files: ModelFiles | None, config: Any) -> Any:
     if files is None:
         return byte_tokenizer(config)
     from transformers import AutoTokenizer
@@ -370,7 +372,7 @@ def _tokenizer(spec: ModelSpec, files: ModelFiles | None, config: Any) -> Any:
 
 
 def byte_tokenizer(config: Any) -> Any:
-    """A tokenizer of bytes for a model without weights: 256 ids that the model's own special tokens leave free.
+    """Makes a tokenizer of bytes for a model without weights: 256 ids that the model's own special tokens leave free.
 
     Encoders get their usual frame (a first and a last special token); decoders get none, as GPT-2's has none;
     encoder-decoders get an end-of-text token, and a first one where they have one, as T5 and BART do.
@@ -378,30 +380,34 @@ def byte_tokenizer(config: Any) -> Any:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    special = {
+    special_ids = {
         name: value
         for name in ("bos", "eos", "pad", "cls", "sep", "unk")
         if isinstance(value := getattr(config, f"{name}_token_id", None), int)
     }
     encoder = config.model_type in {"bert", "roberta", "distilbert", "electra", "deberta-v2", "xlm-roberta"}
-    if encoder and "bos" not in special:
-        special |= {"cls": 101, "sep": 102, "pad": special.get("pad", 0)}
-        special.pop("eos", None)
-    free = (i for i in range(config.vocab_size) if i not in special.values())
-    vocabulary = {letter: next(free) for letter in sorted(pre_tokenizers.ByteLevel.alphabet())}
-    names = {number: f"<{name}>" for name, number in reversed(special.items())}
+    if encoder and "bos" not in special_ids:
+        special_ids |= {"cls": 101, "sep": 102, "pad": special_ids.get("pad", 0)}
+        special_ids.pop("eos", None)
+    free_ids = (i for i in range(config.vocab_size) if i not in special_ids.values())
+    vocabulary = {character: next(free_ids) for character in sorted(pre_tokenizers.ByteLevel.alphabet())}
+    names = {number: f"<{name}>" for name, number in reversed(special_ids.items())}
     vocabulary |= {name: number for number, name in names.items()}
-    core = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    core.decoder = decoders.ByteLevel()
-    first, last = ("cls", "sep") if "cls" in special else ("bos", "eos")
-    if encoder or (config.is_encoder_decoder and "eos" in special):
-        frame = f"{names[special[first]]} $A" if first in special else "$A"
-        frame += f" {names[special[last]]}"
-        tokens = [(names[special[part]], special[part]) for part in dict.fromkeys((first, last)) if part in special]
-        core.post_processor = processors.TemplateProcessing(single=frame, special_tokens=tokens)
-    given = {f"{name}_token": names[number] for name, number in special.items()}
-    return PreTrainedTokenizerFast(tokenizer_object=core, padding_side="right", **given)
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    first, last = ("cls", "sep") if "cls" in special_ids else ("bos", "eos")
+    if encoder or (config.is_encoder_decoder and "eos" in special_ids):
+        template = f"{names[special_ids[first]]} $A" if first in special_ids else "$A"
+        template += f" {names[special_ids[last]]}"
+        tokens = [
+            (names[special_ids[part]], special_ids[part])
+            for part in dict.fromkeys((first, last))
+            if part in special_ids
+        ]
+        tokenizer.post_processor = processors.TemplateProcessing(single=template, special_tokens=tokens)
+    token_arguments = {f"{name}_token": names[number] for name, number in special_ids.items()}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, padding_side="right", **token_arguments)
 
 
 def _first_line(error: BaseException) -> str:

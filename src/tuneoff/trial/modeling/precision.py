@@ -14,7 +14,7 @@ from tuneoff.errors import ExecutorError
 
 
 def choose_device(wanted: str) -> torch.device:
-    """`auto` is CUDA where there is one, else the CPU.
+    """Chooses the device; `auto` is CUDA where there is one, else the CPU.
 
     Raises:
         ExecutorError: for a device that is not there.
@@ -52,7 +52,7 @@ class Attending:
 
 
 def choose_attention(wanted: Attention, device: torch.device, max_length: int, policy: PolicyName) -> Attending:
-    """`auto` is the faster for this device, length and precision."""
+    """Chooses the implementation; `auto` is the faster one for this device, length and precision."""
     if wanted != "auto":
         return Attending(wanted, wanted)
     if device.type != "cpu" or max_length > SHORT:
@@ -76,13 +76,13 @@ class Policy:
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """While open, products of float32 are made in full, whatever policy is in force. Autocast is left as it is."""
-    products = torch.get_float32_matmul_precision()
+    """Computes float32 products in full precision while open, whatever policy is in force; autocast is not changed."""
+    previous = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(products)
+        torch.set_float32_matmul_precision(previous)
 
 
 def apply_policy(wanted: Precision, device: torch.device) -> Policy:
@@ -90,13 +90,13 @@ def apply_policy(wanted: Precision, device: torch.device) -> Policy:
 
     `auto` is bf16 autocast where the hardware multiplies bfloat16 matrices (GPUs from Ampere on, CPUs with AMX),
     `fp32-medium` on other CPUs and fp32 on other GPUs. What is trained, its gradients and optimizer states are float32
-    under every policy; frozen weights are bfloat16 under bf16 where that changes no product (see `narrowing`).
+    under every policy; frozen weights are bfloat16 under bf16 where that changes no product (see `frozen_bf16`).
     """
     if wanted == "auto":
-        chosen: PolicyName = "bf16" if _has_bf16(device) else "fp32-medium" if device.type == "cpu" else "fp32"
+        name: PolicyName = "bf16" if _has_bf16(device) else "fp32-medium" if device.type == "cpu" else "fp32"
     else:
-        chosen = wanted
-    torch.set_float32_matmul_precision("medium" if chosen == "fp32-medium" else "highest")
-    if chosen == "bf16":
-        return Policy(chosen, lambda: torch.autocast(device.type, dtype=torch.bfloat16))
-    return Policy(chosen, nullcontext)
+        name = wanted
+    torch.set_float32_matmul_precision("medium" if name == "fp32-medium" else "highest")
+    if name == "bf16":
+        return Policy(name, lambda: torch.autocast(device.type, dtype=torch.bfloat16))
+    return Policy(name, nullcontext)

@@ -1,5 +1,5 @@
-"""What a model must do before anything can be compared on it: heed padding, read in order where it writes, and hold
-fixed what its architecture does."""
+"""What a model must do before anything can be compared on it: mask padding, read in order where it writes text, and
+keep fixed what its architecture keeps fixed."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ TOLERANCE = 1e-3
 
 
 def keep_fixed(model: nn.Module, built: nn.Module) -> None:
-    """Freezes what an architecture holds fixed (Pegasus's positions), which transformers thaws as it loads files.
+    """Freezes what an architecture holds fixed (Pegasus's positions), which transformers unfreezes as it loads files.
 
     Args:
         model: loaded from files.
         built: the same without weights.
     """
-    fixed = {name for name, parameter in built.named_parameters() if not parameter.requires_grad}
+    fixed_names = {name for name, parameter in built.named_parameters() if not parameter.requires_grad}
     for name, parameter in model.named_parameters():
-        if name in fixed:
+        if name in fixed_names:
             parameter.requires_grad_(False)
 
 
@@ -43,25 +43,25 @@ def check_masks(model: nn.Module) -> None:
 
 
 def check_order(model: nn.Module, task: TaskView) -> None:
-    """Makes sure that a causal language model's hidden states know nothing of the tokens that follow.
+    """Makes sure that a causal language model's hidden states do not depend on the tokens that follow.
 
     Raises:
         UnsupportedModel: for one that reads both ways (XLNet), which would see the words that it is to predict.
     """
-    whole: Any = model
-    if task.output is None or whole.config.is_encoder_decoder:
+    any_model: Any = model
+    if task.output is None or any_model.config.is_encoder_decoder:
         return
     ids = torch.tensor([[0, 1]])
     training = model.training
     model.eval()
     with torch.no_grad():
-        alone, followed = (
-            whole.base_model(input_ids=part, attention_mask=torch.ones_like(part), use_cache=False)[0][:, 0]
+        first_alone, first_followed = (
+            any_model.base_model(input_ids=part, attention_mask=torch.ones_like(part), use_cache=False)[0][:, 0]
             for part in (ids[:, :1], ids)
         )
     model.train(training)
-    moved = float((alone - followed).abs().max() / alone.abs().max().clamp(min=1e-3))
-    if not moved <= TOLERANCE:
+    change = float((first_alone - first_followed).abs().max() / first_alone.abs().max().clamp(min=1e-3))
+    if not change <= TOLERANCE:
         raise UnsupportedModel(
             f"{type(model).__name__} reads a text both ways, so it would see the words that it is to predict",
             hint="Use a causal language model (GPT-2, Llama, Gemma, …).",

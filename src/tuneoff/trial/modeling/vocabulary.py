@@ -11,7 +11,7 @@ from tuneoff.tasks.base import Features
 
 
 def rows_of(config: Any) -> int | None:
-    """How many embeddings a model of this configuration has; None where it does not say."""
+    """Returns how many embeddings a model of this configuration has; None where it does not say."""
     size = getattr(config, "vocab_size", None)
     return size if isinstance(size, int) else None
 
@@ -28,20 +28,20 @@ def check_words(tokenizer: Any, config: Any, source: str, writes: bool) -> None:
     size = rows_of(config)
     if size is None:
         return
-    special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
-    special |= set(tokenizer.all_special_ids)
-    read = {*tokenizer("a")["input_ids"], *([tokenizer.eos_token_id] if writes else [])}
+    special_ids = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    special_ids |= set(tokenizer.all_special_ids)
+    read_ids = {*tokenizer("a")["input_ids"], *([tokenizer.eos_token_id] if writes else [])}
     beyond = {
         number: word
         for word, number in tokenizer.get_vocab().items()
-        if number >= size and (number not in special or number in read)
+        if number >= size and (number not in special_ids or number in read_ids)
     }
-    start = getattr(config, "decoder_start_token_id", None)
-    if isinstance(start, int) and start >= size:
-        raise _beyond(f"number {start}, from which its decoder starts", tokenizer, size, source)
+    start_id = getattr(config, "decoder_start_token_id", None)
+    if isinstance(start_id, int) and start_id >= size:
+        raise _reject(f"number {start_id}, from which its decoder starts", tokenizer, size, source)
     if beyond:
         first = min(beyond)
-        raise _beyond(f"{len(beyond)} of them, such as {beyond[first]!r} (number {first})", tokenizer, size, source)
+        raise _reject(f"{len(beyond)} of them, such as {beyond[first]!r} (number {first})", tokenizer, size, source)
 
 
 def check_tokens(features: Iterable[Features], tokenizer: Any, config: Any, source: str) -> None:
@@ -54,15 +54,15 @@ def check_tokens(features: Iterable[Features], tokenizer: Any, config: Any, sour
     if size is None or max(tokenizer.get_vocab().values()) < size:
         return
     for example in features:
-        most = max(max(ids, default=0) for ids in (example.input_ids, example.prompt_ids, example.target_ids))
-        if most >= size:
-            word = tokenizer.convert_ids_to_tokens(most)
-            raise _beyond(
-                f"{word!r} (number {most}), which stands in the data or its template", tokenizer, size, source
+        largest_id = max(max(ids, default=0) for ids in (example.input_ids, example.prompt_ids, example.target_ids))
+        if largest_id >= size:
+            word = tokenizer.convert_ids_to_tokens(largest_id)
+            raise _reject(
+                f"{word!r} (number {largest_id}), which stands in the data or its template", tokenizer, size, source
             )
 
 
-def _beyond(what: str, tokenizer: Any, size: int, source: str) -> UnsupportedModel:
+def _reject(what: str, tokenizer: Any, size: int, source: str) -> UnsupportedModel:
     return UnsupportedModel(
         f"{source}: its tokenizer has {len(tokenizer)} tokens, its model {size} embeddings and none for {what}",
         hint="Give the model embeddings for all (`model.resize_token_embeddings(len(tokenizer))`) and save both, or "
@@ -71,14 +71,14 @@ def _beyond(what: str, tokenizer: Any, size: int, source: str) -> UnsupportedMod
 
 
 def forget_padding_beyond(config: Any) -> None:
-    """Takes out of a configuration a pad token that no embedding stands for: no model could be built with it."""
+    """Removes a pad token without an embedding from a configuration: no model could be built with it."""
     pad, size = getattr(config, "pad_token_id", None), rows_of(config)
     if pad is not None and size is not None and not 0 <= pad < size:
         config.pad_token_id = None
 
 
 def settle_padding(tokenizer: Any, config: Any) -> tuple[int, tuple[Finding, ...]]:
-    """A token to pad with that has an embedding; any will do, because it is masked.
+    """Chooses a token to pad with that has an embedding; any will do, because it is masked.
 
     It is the tokenizer's own, else the configuration's, the end of a text, or number 0. Where the tokenizer's own lies
     beyond the embeddings, the tokenizer is given that other one.
@@ -88,16 +88,16 @@ def settle_padding(tokenizer: Any, config: Any) -> tuple[int, tuple[Finding, ...
     def fits(number: Any) -> bool:
         return isinstance(number, int) and number >= 0 and (size is None or number < size)
 
-    own = tokenizer.pad_token_id
-    known = (own, getattr(config, "pad_token_id", None), tokenizer.eos_token_id, *tokenizer.all_special_ids)
-    pad = next(filter(fits, known), 0)
-    if own is None or fits(own):
+    own_id = tokenizer.pad_token_id
+    candidates = (own_id, getattr(config, "pad_token_id", None), tokenizer.eos_token_id, *tokenizer.all_special_ids)
+    pad = next(filter(fits, candidates), 0)
+    if own_id is None or fits(own_id):
         return pad, ()
     word = tokenizer.pad_token
     # A word of the vocabulary would be taken for padding wherever it stands.
     tokenizer.pad_token = tokenizer.convert_ids_to_tokens(pad) if pad in tokenizer.all_special_ids else None
     message = (
-        f"the tokenizer's pad token {word!r} (number {own}) lies beyond the model's {size} embeddings; number {pad} "
+        f"the tokenizer's pad token {word!r} (number {own_id}) lies beyond the model's {size} embeddings; number {pad} "
         "pads in its place, which is masked"
     )
     return pad, (Finding(name="pad_token_replaced", message=message),)
