@@ -127,8 +127,8 @@ def _holds_experts(name: str, module: nn.Module) -> bool:
 def attention_inputs(model: nn.Module, parts: Collection[str]) -> list[nn.Module]:
     """Returns the projections that compute these parts of attention (`query`, `key`, `value`) in all blocks.
 
-    Where one layer makes several parts at once, it is that layer; where names do not say, all that are wider than
-    what they read, or all there are.
+    Where one layer computes several parts at once, it is that layer. Where names do not say, these are all projections
+    that are wider than their input, or else all projections.
 
     Raises:
         UnsupportedModel: if attention has no linear layers.
@@ -139,10 +139,10 @@ def attention_inputs(model: nn.Module, parts: Collection[str]) -> list[nn.Module
         modules.setdefault(projection.attention, []).append(projection)
     layers: list[nn.Module] = []
     for projections in modules.values():
-        chosen = [p for p in projections if p.part in parts]
-        if not {*parts} <= {p.part for p in chosen}:
-            chosen = [p for p in projections if widths(p.module)[1] > widths(p.module)[0]] or projections
-        layers += [p.module for p in chosen]
+        selected = [p for p in projections if p.part in parts]
+        if not {*parts} <= {p.part for p in selected}:
+            selected = [p for p in projections if widths(p.module)[1] > widths(p.module)[0]] or projections
+        layers += [p.module for p in selected]
     if not layers:
         raise UnsupportedModel(
             f"{type(model).__name__}: its attention has no linear layers that make queries, keys and values",
@@ -156,20 +156,22 @@ def names_of(model: nn.Module, modules: Iterable[nn.Module]) -> list[str]:
     all_modules = dict(model.named_modules(remove_duplicate=False))
     ids = {id(module) for module in modules}
     targets = {name for name, module in all_modules.items() if id(module) in ids}
-    chosen: set[str] = set()
+    suffixes: set[str] = set()
     for name in sorted(targets):
         steps = name.split(".")
-        endings = [".".join(steps[at:]) for at in range(len(steps) - 1, -1, -1)]
-        if not chosen & {*endings}:
-            chosen.add(next(e for e in endings if {n for n in all_modules if n == e or n.endswith(f".{e}")} <= targets))
-    return sorted(chosen)
+        candidates = [".".join(steps[at:]) for at in range(len(steps) - 1, -1, -1)]
+        if not suffixes & {*candidates}:
+            suffixes.add(
+                next(s for s in candidates if {n for n in all_modules if n == s or n.endswith(f".{s}")} <= targets)
+            )
+    return sorted(suffixes)
 
 
 def require_names(model: nn.Module, names: Iterable[str]) -> None:
     """Checks that a model has layers with these names, or with names that end in them.
 
     Raises:
-        UnsupportedModel: for one that it has not; says what there is.
+        UnsupportedModel: for a name that the model does not have; says which layers there are.
     """
     all_names = [name for name, _ in model.named_modules() if name]
     for name in names:
@@ -187,9 +189,9 @@ class KeyShape:
     """Shape of the keys and values in a decoder's cache.
 
     Attributes:
-        layers: how many layers keep some.
-        heads: of each layer.
-        width: of a head.
+        layers: number of layers with keys and values.
+        heads: number of heads of each layer.
+        width: width of a head.
     """
 
     layers: int
@@ -198,12 +200,12 @@ class KeyShape:
 
 
 def key_shape(model: nn.Module) -> KeyShape:
-    """Measures the keys and values that a model's decoder keeps between calls, by reading one token.
+    """Measures the keys and values that a model's decoder caches between calls, by a forward pass of one token.
 
     Works on the meta device.
 
     Raises:
-        UnsupportedModel: for a model that keeps none, or not the same in every layer; says why.
+        UnsupportedModel: for a model that caches none, or not the same shape in every layer; says why.
     """
     import torch
     from transformers import DynamicCache, EncoderDecoderCache

@@ -78,7 +78,7 @@ def _find_read_layers(module: nn.Module) -> Iterator[nn.Module]:
 
 
 class PeftMethod(Method[O]):
-    """A method kept in PEFT's own layout, so that PEFT loads what we save."""
+    """A method saved in PEFT's own layout, so that PEFT loads its files."""
 
     def save(self, attached: Attached, folder: Path) -> None:
         peft_model: Any = attached.module

@@ -1,4 +1,4 @@
-"""Linear layers whose frozen weights are kept in four bits, and the way there and back.
+"""Linear layers whose frozen weights are stored in four bits: quantisation and dequantisation.
 
 Imports bitsandbytes, so import this inside functions.
 """

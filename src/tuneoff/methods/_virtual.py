@@ -140,7 +140,7 @@ def prefix_shape(model: nn.Module) -> dict[str, int]:
     These are `num_layers`, `num_attention_heads` (those of keys and values) and `token_dim` (heads x width of a head).
 
     Raises:
-        UnsupportedModel: for a model that keeps none between calls, as encoders do, or not the same in every layer.
+        UnsupportedModel: for a model that caches none, such as an encoder, or not the same shape in every layer.
     """
     shape = key_shape(model)
     return {

@@ -94,8 +94,8 @@ class Attached:
         prefix: batch size -> a transformers cache that holds trained keys and values of `virtual_tokens`
             positions before the input (before the decoder's, in an encoder-decoder); None where the method has none.
         virtual_tokens: length of the soft prompt or the prefix; counts against the model's positions.
-        reads: linear layers whose frozen weights the method computes with itself, besides what the layers do; they
-            stay in float32, where others may be kept in what they are multiplied in.
+        reads: linear layers whose frozen weights the method also uses itself, outside their forward pass; they stay in
+            float32, while others may be stored in the type in which they are multiplied.
         extra: whatever the method itself needs later. Under `findings`, pairs (name, message) that the record
             and the report must show.
     """
@@ -129,12 +129,12 @@ class AnyMethod(ABC, Generic[O]):
     the encoder's."""
     needs: ClassVar[Literal["", "head", "no_head", "decoder", "biases"]] = ""
     """What task or model must have: a head that the task adds, no such head, a decoder, biases inside the blocks (most
-    decoders of today have none). `attach` refuses others; this is for whoever suggests methods without a model."""
+    decoders of today have none). `attach` refuses others; this field is for suggesting methods without a model."""
     usual: ClassVar[bool] = False
     """Whether most studies begin with it: `init` writes a row of it that runs, and one of every other as a comment."""
     learning_rate: ClassVar[LearningRate] = LearningRate(0.0, 0.0, 0.0)
     prior: ClassVar[Prior | None] = None
-    """Of quality, with the default options; None: none is stated. `tuneoff recommend --before` goes by it."""
+    """Prior of quality with the default options; None where none is stated. `tuneoff recommend --before` uses it."""
     Options: ClassVar[type[MethodOptions]] = MethodOptions
 
     def __init__(self, options: O) -> None:
@@ -157,7 +157,7 @@ class AnyMethod(ABC, Generic[O]):
 
 
 class Baseline(AnyMethod[O]):
-    """A floor that needs no model: predicts from the training rows and the input's text alone."""
+    """A baseline that needs no model: predicts from the training rows and the input's text alone."""
 
     uses_model = False
     trains = False
@@ -172,7 +172,7 @@ class Baseline(AnyMethod[O]):
 class Method(AnyMethod[O]):
     """A fine-tuning method. The defaults suit a method that trains a subset of the model's own parameters.
 
-    With `trains` false it is a floor that uses the base model as it is: `attach` freezes everything.
+    With `trains` false it is a baseline that uses the base model as it is: `attach` freezes everything.
     """
 
     trains = True

@@ -1,4 +1,4 @@
-"""The floor of summarisation: the source's first sentences."""
+"""The baseline of summarisation: the source's first sentences."""
 
 from __future__ import annotations
 

@@ -162,8 +162,8 @@ class Lora(PeftMethod[LoraOptions]):
         new_groups = []
         for group in groups:
             new_groups.append({**group, "params": [p for p in group["params"] if id(p) not in faster]})
-            chosen = [p for p in group["params"] if id(p) in faster]
-            new_groups.append({**group, "params": chosen, "learning_rate_ratio": self.options.lora_plus_ratio})
+            fast_parameters = [p for p in group["params"] if id(p) in faster]
+            new_groups.append({**group, "params": fast_parameters, "learning_rate_ratio": self.options.lora_plus_ratio})
         return new_groups
 
     def save(self, attached: Attached, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""The floor: always the most frequent class."""
+"""The baseline of classification: always the most frequent class."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The floor of a task that writes: the base model as it is."""
+"""The baseline of a task that generates text: the base model as it is."""
 
 from __future__ import annotations
 

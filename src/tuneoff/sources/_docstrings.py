@@ -19,10 +19,10 @@ COLUMNS = ("body", "summary", "package", "module", "name")
 SUMMARY_WORDS = (5, 30)
 BODY_WORDS = 40
 SHARED = 0.5
-"""Share of a summary's content words that its body must hold, so that it can be told from the body."""
+"""Share of a summary's content words that its body must contain, so that it can be written from the body."""
 
 RUN_WORDS, RUN_RANGE, REPEATED = 8, 100, 0.4
-"""Of the 8-word runs among a body's first 100 words, the share that may stand in bodies already taken."""
+"""Of the 8-word runs among a body's first 100 words, the largest share that may occur in earlier bodies."""
 
 _SKIPPED_FOLDERS = {"tests", "test", "testing", "_vendor", "vendored", "externals", "extern", "array_api_compat"}
 _SKIPPED_PATHS = ("torch/_", "torch/fx/", "torch/onnx/", "transformers/models/")
@@ -55,7 +55,7 @@ _BOILERPLATE = re.compile(
 _TEMPLATE = re.compile(r"%\(\w+\)s|\{\{|\{\w+\}\n")
 _CONTENT_WORD = re.compile(r"[a-z]{4,}")
 _COMMON_WORDS = {"return", "compute", "create", "whether", "this", "that", "with", "from", "into", "each", "given"}
-"""Too common to show that a summary can be told from its body."""
+"""Words too common to show that a summary can be written from its body."""
 
 
 def extract(package: str, root: Path) -> Iterator[dict[str, str]]:

@@ -26,7 +26,7 @@ PROBE_SECONDS = 5.0
 """How long the hub may take to answer before its cache is tried."""
 
 PATIENCE_SECONDS = 30.0
-"""Longest time to wait, at most `ATTEMPTS` times, where the hub says that it was asked too often."""
+"""Longest time to wait, at most `ATTEMPTS` times, where the hub answers that there were too many requests."""
 
 ATTEMPTS = 4
 
@@ -54,8 +54,8 @@ class Repository:
     Attributes:
         kind: what it is.
         name: its id, org/name.
-        revision: the branch, tag or commit that was asked for; None for the hub's main branch.
-        commit: what that stands for.
+        revision: the branch, tag or commit that was requested; None for the hub's main branch.
+        commit: the commit of that revision.
         files: paths of all its files at the hub; where the hub did not answer, of those in the cache.
         trouble: why the hub did not answer; empty where it did.
     """
@@ -161,8 +161,8 @@ def first_line(error: BaseException) -> str:
 def _ask_hub(kind: Kind, name: str, revision: str | None) -> tuple[Any, str]:
     """Asks the hub about a repository; returns its answer, or None and the reason.
 
-    One question with a short time limit, because the libraries themselves would retry for a minute. A hub that was
-    asked too often says when it may be asked again.
+    Sends one request with a short time limit, because the libraries themselves would retry for a minute. After too
+    many requests the hub says when the next one is allowed.
     """
     import huggingface_hub
     from huggingface_hub import errors

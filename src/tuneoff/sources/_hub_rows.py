@@ -96,18 +96,18 @@ def _choose(card: Mapping[str, Any], config: str | None, name: str) -> str | Non
     Raises:
         SourceNotFound: if it is not there, or several are and none is named.
     """
-    declared = _list_configs(card)
-    choices = ", ".join(declared)
-    if config is not None and config not in (declared or ["default"]):
+    configs = _list_configs(card)
+    choices = ", ".join(configs)
+    if config is not None and config not in (configs or ["default"]):
         raise SourceNotFound(
-            f"{name} has no configuration {config!r}{did_you_mean(config, declared)}",
+            f"{name} has no configuration {config!r}{did_you_mean(config, configs)}",
             hint=f"Set `config:` to one of: {choices}." if choices else "It has but one: leave out `config`.",
         )
-    if config is not None or not declared:
+    if config is not None or not configs:
         return config
-    default_labels = [label for label, entry in declared.items() if entry.get("default")]
-    if default_labels or "default" in declared or len(declared) == 1:
-        return (default_labels or [label for label in declared if label == "default"] or list(declared))[0]
+    default_labels = [label for label, entry in configs.items() if entry.get("default")]
+    if default_labels or "default" in configs or len(configs) == 1:
+        return (default_labels or [label for label in configs if label == "default"] or list(configs))[0]
     raise SourceNotFound(
         f"{name} has several configurations, and none is named", hint=f"Set `config:` to one of: {choices}."
     )
@@ -169,7 +169,7 @@ def _create_builder(view: Path, config: str | None, name: str) -> Any:
     """Creates the `datasets` builder of a folder.
 
     Raises:
-        SourceError: says what it could not make out.
+        SourceError: says what could not be read.
     """
     import datasets
 

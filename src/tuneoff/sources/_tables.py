@@ -1,4 +1,4 @@
-"""Tables as they lie in files: CSV, TSV, Orange's .tab, JSON lines, JSON arrays and Parquet.
+"""Tables in files: CSV, TSV, Orange's .tab, JSON lines, JSON arrays and Parquet.
 
 Cells of CSV, TSV and .tab stay strings (a label "0" is not the number 0); values of JSON and Parquet keep their
 types. An empty cell is None. Everything that cannot be read is one `DataError` that names the file and the line.
@@ -127,7 +127,7 @@ _DECLARATION = re.compile(r'"?sep=([^"\r\n])"?(?=\r?\n)', re.IGNORECASE)
 
 def _parse_commas(text: str, origin: str) -> Table:
     if declaration := _DECLARATION.match(text):
-        # What is left of the line keeps the numbers of the others.
+        # The line end stays in the text, so that line numbers remain correct.
         delimiter, text = declaration[1], text[declaration.end() :]
     else:
         header = text.lstrip("\n\r").partition("\n")[0]

@@ -1,7 +1,7 @@
 """The contract of a source: where rows and base models come from.
 
-A source is one file whose attribute `plugin` is a subclass of `Source`. Sources are asked in order of
-`priority` whether a reference is theirs; a reference may also name its source outright, as in
+A source is one file whose attribute `plugin` is a subclass of `Source`. A reference goes to the first source,
+in order of `priority`, that claims it; a reference may also name its source explicitly, as in
 `hub:org/name`, `file:./rows.csv` or `package:reuters-r8`.
 """
 

@@ -50,8 +50,8 @@ class Docstrings(Source):
     Columns: `body`, `summary`, `package`, `module` and `name`. The body alone is the input by default: a qualified
     name such as `masked_all_like` would give much of the answer away (a template may still use it). Only pairs whose
     summary can be told from the body are kept (half of its content words stand there); code, examples and references
-    are removed from bodies; pairs that repeat an earlier summary or body are dropped. Modules (files) are assigned to
-    the splits by a hash of their names, 80:10:10, so that no file is in two of them.
+    are cut out of bodies; what repeats an earlier summary or body is left out. Modules (files) are dealt to the splits
+    by a hash of their names, 80:10:10, so that no file is in two of them.
 
     The rows depend on the packages' versions. The first use parses their files (some 20 s) and keeps the pairs in
     the cache.

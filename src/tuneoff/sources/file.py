@@ -1,4 +1,4 @@
-"""Rows and base models that lie on this machine: a file of rows, or a folder of model files."""
+"""Rows and base models on this machine: a file of rows, or a folder of model files."""
 
 from __future__ import annotations
 

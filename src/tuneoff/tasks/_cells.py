@@ -65,29 +65,29 @@ def _is_plain(value: Any, fractions: bool) -> bool:
 
 def _explain(rows: Rows, role: str, column: str, value: Any, label: bool) -> tuple[str, str]:
     """Says what such a cell is, why it cannot be used, and how to fix it."""
-    shown = f"such as {str(value)[:60]}"
+    example = f"such as {str(value)[:60]}"
     if is_chat(value):
         return "chats (lists of messages)", chat_hint(rows, column, value)
     if isinstance(value, Mapping):
         parts = [f"{column}.{key}" for key, part in value.items() if part is not None and _is_plain(part, not label)]
         names = " or ".join(part for part in parts[:4] if part in rows.columns)
         hint = f"{names} could be meant: set task.{role} to it (with init, --{role})."
-        return f"objects, {shown}", hint if names else "Make a column of the part that is meant."
+        return f"objects, {example}", hint if names else "Make a column of the part that is meant."
     if isinstance(value, Real):
         hint = "If they are classes, write them as text or name them all in task.labels; else make ranges of them."
-        return f"numbers with a fraction, {shown}: amounts, not classes", hint
+        return f"numbers with a fraction, {example}: amounts, not classes", hint
     if isinstance(value, (bytes, bytearray, memoryview)):
-        return f"bytes, {shown}", "Decode them and save them as text."
+        return f"bytes, {example}", "Decode them and save them as text."
     if isinstance(value, (Sequence, set, frozenset)) or hasattr(value, "__array__"):
         if label:
             hint = (
                 "Give each row one class, or make a column of yes and no for each class and a study of each: set "
                 "task.label to it (with init, --label)."
             )
-            return f"lists, {shown}: several classes a row, where a row has one", hint
-        return f"lists, {shown}", "Join each list into one text."
+            return f"lists, {example}: several classes a row, where a row has one", hint
+        return f"lists, {example}", "Join each list into one text."
     kind = type(value).__name__
-    return f"values of the type {kind}, {shown}", f"Save column {column!r} as text."
+    return f"values of the type {kind}, {example}", f"Save column {column!r} as text."
 
 
 def is_chat(value: Any) -> bool:

@@ -68,11 +68,11 @@ def whole_cache(cache: Any) -> Any:
 
     if isinstance(cache, EncoderDecoderCache):
         return EncoderDecoderCache(whole_cache(cache.self_attention_cache), DynamicCache())
-    whole = DynamicCache()
+    full_cache = DynamicCache()
     for number, layer in enumerate(cache.layers):
         if layer.get_seq_length():
-            whole.update(layer.keys, layer.values, number)
-    return whole
+            full_cache.update(layer.keys, layer.values, number)
+    return full_cache
 
 
 @contextmanager

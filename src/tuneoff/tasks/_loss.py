@@ -12,7 +12,8 @@ CHUNK = 128
 
 
 class _TokenLoss(torch.autograd.Function):
-    """Forward keeps the logits and one number per row; backward writes their gradient over them."""
+    """Cross-entropy whose forward pass saves the logits and one number per row, and whose backward pass overwrites the
+    logits with their gradient."""
 
     @staticmethod
     def forward(ctx: Any, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

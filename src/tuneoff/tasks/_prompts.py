@@ -103,13 +103,13 @@ class Prompt:
 def prompts(texts: Sequence[tuple[str, str, str]], tokenizer: Any, *, closed: bool) -> Iterator[Prompt]:
     """Tokenizes prompts as wholes, so that cutting one leaves all other tokens as they were.
 
-    A token that holds both source and instruction is the instruction's. Where a text begins or ends with the very
-    special tokens that the tokenizer puts there (a template's `<s>`), these stand once.
+    A token that covers both source and instruction counts as the instruction's. Where a text begins or ends with the
+    same special tokens that the tokenizer adds there (a template's `<s>`), they are not doubled.
 
     Args:
-        texts: what stands before the source, the source, and what stands after it.
+        texts: the text before the source, the source, and the text after it.
         tokenizer: a fast one; adds the special tokens that its model was pretrained with.
-        closed: whether special tokens that it puts after a text stay: not where the model goes on with the text.
+        closed: whether special tokens that it adds after a text are kept: not where the model continues the text.
     """
     opening, closing = frame(tokenizer)
     dropped = 0 if closed else closing
@@ -230,8 +230,8 @@ def read_back(targets: Sequence[str], tokenizer: Any, encoder_decoder: bool) -> 
     ids = tokenizer(**{kind: list(targets)}, add_special_tokens=encoder_decoder, verbose=False)["input_ids"]
     end = tokenizer.eos_token_id
     # A first token that is the same opens the text.
-    whole = [row[: row.index(end, 1) if end in row[1:] else None] for row in map(list, ids)]
-    texts = tokenizer.batch_decode(whole, skip_special_tokens=True)
+    rows = [row[: row.index(end, 1) if end in row[1:] else None] for row in map(list, ids)]
+    texts = tokenizer.batch_decode(rows, skip_special_tokens=True)
     return [text.strip() or target for text, target in zip(texts, targets, strict=True)]
 
 
@@ -303,8 +303,8 @@ class PairEncoder:
     def _tokenize_targets(self, examples: Sequence[Example]) -> list[list[int]]:
         """Tokenizes targets, with end-of-text last; an encoder-decoder's with the special tokens of its pretraining.
 
-        Special tokens at either end stand once: those that a target holds itself, and the one that a decoder starts
-        from, which it reads before the target.
+        Special tokens at either end are not doubled: those that a target contains itself, and the one that a decoder
+        starts from, which it reads before the target.
         """
         end = self.tokenizer.eos_token_id
         if self.encoder_decoder:

@@ -89,11 +89,11 @@ def _lcs_rows(reference: Sequence[str], candidate: Sequence[str]) -> list[int]:
     for position, word in enumerate(candidate):
         positions[word] |= 1 << position
     rows = [(1 << len(candidate)) - 1]
-    whole = rows[0]
+    all_ones = rows[0]
     for word in reference:
         row = rows[-1]
         matches = row & positions[word]
-        rows.append(((row + matches) | (row - matches)) & whole)
+        rows.append(((row + matches) | (row - matches)) & all_ones)
     return rows
 
 

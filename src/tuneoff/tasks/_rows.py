@@ -21,11 +21,11 @@ def choose_columns(rows: Rows, options: Any, names: Mapping[str, Sequence[str]])
     Raises:
         DataError: if one is not there (names the nearest), cannot be guessed, or has both roles.
     """
-    chosen = {role: _choose_column(rows, role, getattr(options, role), guesses) for role, guesses in names.items()}
-    if len(set(chosen.values())) < len(chosen):
-        roles = " and ".join(f"task.{role}" for role in chosen)
-        raise DataError(f"{roles} are the same column, {next(iter(chosen.values()))!r}")
-    return chosen
+    columns = {role: _choose_column(rows, role, getattr(options, role), guesses) for role, guesses in names.items()}
+    if len(set(columns.values())) < len(columns):
+        roles = " and ".join(f"task.{role}" for role in columns)
+        raise DataError(f"{roles} are the same column, {next(iter(columns.values()))!r}")
+    return columns
 
 
 def _choose_column(rows: Rows, role: str, column: str | None, names: Sequence[str]) -> str:

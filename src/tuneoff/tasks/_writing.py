@@ -24,7 +24,7 @@ class Settings:
         length_penalty: exponent of the length that a beam's score is divided by.
         no_repeat_ngram_size: no sequence of so many tokens is written twice; 0: off.
         start_token_id: what an encoder-decoder's decoder starts from.
-        stop: a text that ends what is written, once it stands behind anything but space; besides the end-of-text token.
+        stop: a text that ends the output once it follows anything but space; besides the end-of-text token.
     """
 
     max_new_tokens: int

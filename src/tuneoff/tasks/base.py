@@ -136,7 +136,7 @@ class Task(ABC):
     written_metrics: ClassVar[frozenset[str]] = frozenset()
     """The metrics that `score` gives only where text was generated."""
     sources_kept: ClassVar[int] = 0
-    """Examples of a split whose source is kept with the prediction, for the report."""
+    """Number of examples of a split whose source is stored with the prediction, for the report."""
     Options: ClassVar[type[TaskOptions]] = TaskOptions
 
     def __init__(self, options: dict[str, Any]) -> None:
@@ -175,7 +175,7 @@ class Task(ABC):
         """Converts the rows to examples.
 
         Raises:
-            DataError: for no rows or missing values; says how many and where the first stands.
+            DataError: for no rows or missing values; says how many and where the first is.
         """
 
     @abstractmethod
@@ -265,8 +265,8 @@ class Task(ABC):
     ) -> list[list[int]]:
         """Generates a text for each example, as token ids without the end-of-text token.
 
-        Must not depend on padding, and so not on which examples stand in one batch. With `limit` it writes no more
-        tokens than that, for whoever wants to know how long writing takes.
+        Must not depend on padding, and so not on which examples are in one batch. With `limit` it generates at most
+        that many tokens, to measure how long generation takes.
         """
         raise NotImplementedError(f"{type(self).__name__} writes no text")
 

@@ -127,10 +127,10 @@ class Classification(Task):
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         text = str(value).strip()
-        declared = self.options.labels
-        if declared and text in declared:
+        labels = self.options.labels
+        if labels and text in labels:
             return text
-        names = declared or class_names
+        names = labels or class_names
         if names and _is_number(text):
             if 0 <= int(text) < len(names):
                 return str(names[int(text)])
@@ -140,11 +140,11 @@ class Classification(Task):
                 hint="Name a labelled split that has no other role; without task.data.validation or task.data.test, "
                 "rows are cut off train.",
             )
-        if declared:
+        if labels:
             raise DataError(
                 f"{rows.place(index)}: label {text!r} in column {column!r} is not in task.labels"
-                f"{did_you_mean(text, declared)}",
-                hint=f"task.labels: {', '.join(declared)}.",
+                f"{did_you_mean(text, labels)}",
+                hint=f"task.labels: {', '.join(labels)}.",
             )
         return text
 

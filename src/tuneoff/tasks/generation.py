@@ -34,12 +34,12 @@ TARGET_NAMES = (
     *("abstract", "reference", "label"),
 )
 SOURCES_KEPT = 20
-"""Examples of a split whose source is kept with the prediction, for the report."""
+"""Number of examples of a split whose source is stored with the prediction, for the report."""
 
 LOOKED_AT = 2000
 """Largest number of targets that `settle` inspects to decide how to score them."""
 CUT_WORDS = 0.02
-"""Share of words with Latin letters beyond a-z above which ROUGE takes them whole: English has far fewer, German or
+"""Share of words with Latin letters beyond a-z above which ROUGE does not split them: English has far fewer, German or
 French more."""
 
 WRITTEN_METRICS = ("rouge_l", "rouge_1", "rouge_2", "rouge_lsum", "exact_match", "token_f1")
@@ -134,24 +134,24 @@ class Generation(Task):
     # --- rows -> examples
 
     def columns(self, rows: Rows) -> dict[str, str]:
-        chosen = choose_columns(rows, self.options, self.guesses)
+        columns = choose_columns(rows, self.options, self.guesses)
         count = 0
         for name in self.template.names:
-            if name in ("source", chosen["source"]):
+            if name in ("source", columns["source"]):
                 count += 1
-            elif name in ("target", chosen["target"]):
+            elif name in ("target", columns["target"]):
                 raise DataError(f"task.template shows {name!r}, the text that is to be written")
             elif name in rows.columns:
-                chosen[name] = name
+                columns[name] = name
             else:
                 raise DataError(
                     f"task.template names {name!r}, which {rows.origin} does not have"
                     f"{did_you_mean(name, ['source', *rows.columns])}",
-                    hint=f"Its columns: {listed(rows.columns)}; {{source}} is {chosen['source']!r}.",
+                    hint=f"Its columns: {listed(rows.columns)}; {{source}} is {columns['source']!r}.",
                 )
         if count != 1:
             raise DataError(f"task.template must hold {{source}} once; it holds it {count or 'no'} times")
-        return chosen
+        return columns
 
     def examples(self, rows: Rows, columns: Mapping[str, str], split: str) -> list[Example]:
         require_columns(rows, columns, split)
@@ -331,7 +331,7 @@ class Generation(Task):
         ids = batch["input_ids"]
         if "decoder_input_ids" in batch:
             self._refuse_beyond_prefix(attached)
-            # Causal attention keeps the padding on the right out; a mask would have to know of a prefix.
+            # Causal attention ignores the padding on the right; a mask would have to cover a prefix.
             ids = inputs["decoder_input_ids"] = batch["decoder_input_ids"]
         with logits_at(model, batch["predicts"], ids.shape[1]):
             logits: torch.Tensor = model(**inputs, use_cache=False).logits[0]
