@@ -29,7 +29,7 @@ GPU_RESERVE_BYTES = 768 * 2**20
 """What a GPU needs besides a trial's tensors: the CUDA context and its libraries' workspaces (300 to 500 MB as others
 report) and the memory that the allocator holds and cannot use (fragmentation). Not measured here."""
 SHORTEST = 16
-"""Tokens below which no shorter inputs are suggested."""
+"""The smallest `max_length`, in tokens, that is suggested."""
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Row:
         material: what a trial of the verdict works on.
         setup: how it computes.
         steps: the micro-batches of every step.
-        count: counts a micro-batch; raises `NotCounted`.
+        count: counts a micro-batch; raises `NotCounted` where it cannot be counted.
         states: what it holds between steps; None where it could not be counted.
         missing: figure -> why it is null.
     """
@@ -60,8 +60,8 @@ class Forecaster:
         spec, search: trials of verdict and search.
         method: the method.
         device: where a trial runs.
-        limit: memory of a GPU that is asked about.
-        aside: counts.
+        limit: bytes of memory of the GPU that is asked about, if any.
+        aside: the process that counts.
     """
 
     how: How
@@ -178,7 +178,7 @@ class Forecaster:
 
         Args:
             row: the row.
-            begun: load, tokenize and preflight.
+            startup_seconds: seconds to load, tokenize and preflight.
             evaluations: of the verdict's splits.
             train: seconds of training on these micro-batches; None where they are not known.
             checkpoint: seconds to keep the weights once.
@@ -278,7 +278,7 @@ class Forecaster:
                 remedies.append(Remedy(change=change, peak_memory_bytes=peak, same_result=True))
                 break
         if not protocol.gradient_checkpointing:
-            # There are models whose blocks cannot be found.
+            # In some models the blocks cannot be found.
             with suppress(NotCounted):
                 peak = base + self._recomputed(row, features)
                 if peak <= available:

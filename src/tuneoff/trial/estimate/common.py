@@ -32,9 +32,9 @@ class Common:
         """Returns what a trial works on, and the seconds that loading and tokenizing take.
 
         Raises:
-            TuneoffError: if data or model cannot be had, or what is read is too long for the model.
+            TuneoffError: if data or model cannot be loaded, or inputs are too long for the model.
         """
-        # Demonstrations are drawn by a trial's own seed and stand in every prompt.
+        # Demonstrations are drawn by a trial's own seed and are part of every prompt.
         demonstration_key = (method.demonstrations, spec.seed) if method.demonstrations else None
         key = repr((spec.model, spec.task, spec.protocol.model_copy(update={"seeds": (0,)}), demonstration_key))
         if key not in self._materials:

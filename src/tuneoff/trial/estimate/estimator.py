@@ -65,7 +65,7 @@ def forecast_row(
         memory_limit_bytes: memory of a GPU, to know whether the row would fit there.
 
     Raises:
-        TuneoffError: if data or model cannot be had, or the method does not fit.
+        TuneoffError: if data or model cannot be loaded, or the method does not fit.
     """
     # Before anything is loaded and any thread is started.
     with Aside() as aside:
@@ -78,14 +78,14 @@ def count_rows(
     """Forecasts rows by counting: no weights are loaded, nothing is run, and what the rows share is loaded once.
 
     Args:
-        pairs: of every row what `forecast_row` takes.
+        pairs: for every row, its trials of verdict and search, as `forecast_row` takes them.
         device, memory_limit_bytes: as `forecast_row`.
 
     Yields:
         For every row its forecast, or why there is none.
 
     Raises:
-        Cancelled: if that was asked for.
+        Cancelled: if the count was asked to stop.
     """
     common = Common()
     with Aside() as aside:
@@ -95,7 +95,7 @@ def count_rows(
             except Cancelled:
                 raise
             except Exception as error:
-                # Any method's or model's own code may fail; the other rows are not to suffer.
+                # Code of any method or model may fail; the other rows are still counted.
                 yield error
 
 

@@ -61,7 +61,7 @@ class Evaluations:
 
     Args:
         material: what it works on.
-        costs: of steps; from training, where there was any.
+        costs: seconds of steps, from training where there was any.
         count: counts the forward pass of some examples.
         states: what the model holds.
     """

@@ -31,7 +31,7 @@ class NotCounted(Exception):
 class Aside:
     """A process that counts steps. Use as a context manager; make it before anything is loaded, and before any thread.
 
-    Where the system can, it is forked, which takes no time; elsewhere it starts afresh.
+    Where the system can fork, it is forked, which takes almost no time; elsewhere a new process is spawned.
     """
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class Aside:
         """Builds a trial's twin, which replaces any before.
 
         Raises:
-            NotCounted: if it cannot be.
+            NotCounted: if the twin cannot be built.
         """
         states: States = self._ask("build", spec, task, setup)
         return states
@@ -85,7 +85,7 @@ class Aside:
 
     def _ask(self, request: str, *arguments: Any) -> Any:
         try:
-            # Pickled here: the connection's own way would put tensors into shared memory.
+            # Pickled here: the connection's own pickling would put tensors into shared memory.
             self._ours.send_bytes(pickle.dumps((request, arguments)))
             if not self._ours.poll(PATIENCE_SECONDS):
                 self._process.kill()
@@ -100,14 +100,14 @@ class Aside:
 
 def _serve(child_end: Connection, parent_end: Connection | None, parent_pid: int) -> None:
     """Answers requests until the parent has ended."""
-    # A count may take long, and would see only afterwards that nobody waits for it.
+    # A count may take long: without this it would notice only afterwards that nobody waits for it.
     die_with(parent_pid)
     import torch
 
     if parent_end is not None:
         parent_end.close()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    # A fork must not use threads that the asker may have started.
+    # A fork must not use threads that the parent may have started.
     torch.set_num_threads(1)
     twins: dict[str, Twin] = {}
     while True:

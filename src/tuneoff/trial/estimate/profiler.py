@@ -48,9 +48,9 @@ class Rung:
     Attributes:
         micro: what went through the model.
         counted: the same, counted.
-        steps: how many were timed, the first not among them.
+        steps: how many were timed, without the first.
         seconds: median of one micro-batch, collating included.
-        first_seconds: what the first of this shape took beyond that.
+        first_seconds: additional seconds of the first micro-batch of this shape.
         update_seconds: median of clipping and optimizer.
         peak_bytes: peak of the process (CPU) or of the allocator (CUDA) while these ran.
     """
@@ -69,8 +69,8 @@ class Climb:
 
     Args:
         trial: ready to train.
-        phases: its clocks and peaks.
-        count: gives the count of a micro-batch.
+        phases: measures its seconds and peaks of memory.
+        count: counts a micro-batch.
         costs: learns from every rung.
         states_bytes: gradients and optimizer states, which the first step makes.
     """
@@ -88,7 +88,7 @@ class Climb:
         self._states_bytes = states_bytes
         groups = trial.method.parameter_groups(trial.bench.attached, protocol.weight_decay)
         self._trained = [parameter for group in groups for parameter in group["params"]]
-        # At rate 0 an optimizer works as much and changes nothing.
+        # With learning rate 0 an optimizer does the same work and changes nothing.
         self._optimizer = adamw(groups, protocol, 0.0)
         self._passes = 2 if protocol.gradient_accumulation_steps > 1 else 1
         self.rungs: list[Rung] = []
@@ -98,8 +98,8 @@ class Climb:
         """Runs as many of these growing shapes as the budget allows; of a shape that takes too long, fewer of its
         examples.
 
-        The last is the most telling: time for it is kept back, where there is enough, and it may take `for_last`
-        seconds whatever is left. One shape is run in any case.
+        The last shape is the most important: time for it is reserved where the budget is large enough, and it may take
+        `for_last` seconds whatever remains. One shape is run in any case.
         """
         remaining = budget
         for number, shape in enumerate(shapes):
@@ -123,8 +123,8 @@ class Climb:
         """Returns the bytes by which each new shape makes the process grow, beyond what its tensors take; None where no
         new shape is run.
 
-        On a CPU every shape leaves its kernels behind, and holes in the heap. Shapes are run in this order, one step
-        each, while the budget lasts; none is larger than what was run before, so that what grows is not the tensors.
+        On a CPU every shape leaves cached kernels and fragmentation of the heap. Shapes are run in this order, one step
+        each, while the budget lasts. None is larger than those run before, so that the growth is not due to tensors.
         """
         if self._phases.meter.cuda or not self.rungs:
             return 0.0
@@ -154,7 +154,7 @@ class Climb:
             return None
         if count == len(shape.rows):
             return shape
-        # The longest of its examples, so that the width stays.
+        # The longest of its examples, so that the padded width stays the same.
         features = self._trial.features["train"]
         rows = sorted(shape.rows, key=lambda i: -len(features[i].input_ids) - len(features[i].target_ids))[:count]
         targets = sum(len(features[i].target_ids) for i in rows)

@@ -22,7 +22,7 @@ class Micro:
 
     Attributes:
         rows: their positions in the split.
-        cells: tokens that are computed, padding included.
+        cells: padded tokens: all tokens that are computed, padding included.
         targets: tokens of their targets.
     """
 

@@ -45,7 +45,7 @@ class States:
 
     Attributes:
         weights: parameters and buffers, frozen ones too.
-        parameters: how many numbers they stand for, whatever they are packed in.
+        parameters: number of parameters, also where several are packed into one number.
         gradients: of what is trained.
         optimizer: AdamW's two moments of what is trained, in its type.
     """
@@ -67,7 +67,7 @@ class Step:
 
     Attributes:
         activations: bytes by which the greatest sum of live tensors exceeds weights, gradients and optimizer. Where the
-            peak comes before there are gradients, these make room for as much of it.
+            peak comes before the gradients exist, their bytes are subtracted all the same.
         operations: floating-point operations of all matrix products.
         traffic: bytes that operations read and write, views not counted.
         calls: operations that were called.
@@ -108,7 +108,7 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     Args:
         states: tensors that were there before and are not counted.
-        granule: a storage counts as the next multiple of so many bytes.
+        granule: the size of a storage is rounded up to a multiple of so many bytes.
     """
 
     def __init__(self, states: Iterable[torch.Tensor], granule: int = 1) -> None:
@@ -220,7 +220,7 @@ class Twin:
         Args:
             batch: as collated, on the CPU.
             units: what the loss is divided by.
-            accumulates: there are gradients already, of the micro-batches before.
+            accumulates: whether gradients of earlier micro-batches exist already.
         """
         self.attached.module.train()
         with self._ready(batch) as inputs:
@@ -284,7 +284,7 @@ def _without_memory(module: nn.Module) -> int:
             twin = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device="cpu")
             if isinstance(tensor, nn.Parameter):
                 twin = nn.Parameter(twin, requires_grad=tensor.requires_grad)
-            # The original is kept too, so that no other tensor can get its number.
+            # The original is kept too, so that no other tensor can get its `id`.
             twins[id(tensor)] = tensor, twin
         return twins[id(tensor)][1]
 
@@ -310,7 +310,7 @@ def _without_memory(module: nn.Module) -> int:
 
 
 class _Unpacking(torch.autograd.Function):
-    """A product with a frozen weight that is unpacked for it, and again for the gradient, and kept by neither."""
+    """A product with a frozen weight that is unpacked for the forward pass and again for the gradient, and not kept."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, outputs: int, inputs: int) -> torch.Tensor:

@@ -71,10 +71,10 @@ def _best(work: Callable[[], object], device: torch.device) -> float:
 
 @dataclass
 class Costs:
-    """Seconds of steps from what was counted, corrected by those that were run.
+    """Seconds of steps from their counts, corrected by the steps that were run.
 
-    A step's least seconds are corrected by the factor that steps of about its size showed; between two of them it
-    changes evenly with the logarithm of the size, beyond them it stays.
+    A step's least seconds are multiplied by a factor from the measured steps: between two of them the factor is
+    interpolated over the logarithm of the size, beyond them it stays constant.
     """
 
     speed: Speed
