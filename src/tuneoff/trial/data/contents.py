@@ -30,7 +30,7 @@ def verify_model(spec: TrialSpec, loaded: ModelInfo) -> None:
     """Checks the base model after it is loaded.
 
     Raises:
-        ContentChanged: likewise.
+        ContentChanged: naming what changed since the trial was planned.
     """
     _verify(spec, (spec.model.source,))
     planned_commit = spec.contents.get("model")
@@ -42,9 +42,9 @@ def verify_model(spec: TrialSpec, loaded: ModelInfo) -> None:
 
 
 def _verify(spec: TrialSpec, references: Iterable[str]) -> None:
-    planned = spec.fingerprints or {}
+    fingerprints = spec.fingerprints or {}
     for reference in dict.fromkeys(references):
-        if reference in planned and sources.fingerprint(reference) != planned[reference]:
+        if reference in fingerprints and sources.fingerprint(reference) != fingerprints[reference]:
             raise ContentChanged(
                 f"{reference} holds something else than when this trial was planned",
                 hint=_AGAIN,

@@ -13,7 +13,7 @@ from tuneoff.methods.base import Method
 from tuneoff.tasks.base import Task
 
 Settings = list[tuple[str, int]]
-"""Names of settings, and what each may be at most; not above 0 where it alone cannot help."""
+"""Names of settings, and the most that each may be; 0 or less where the setting alone cannot help."""
 
 
 def max_positions(model: nn.Module) -> int | None:
@@ -34,11 +34,11 @@ def max_positions(model: nn.Module) -> int | None:
 def check_length(model: nn.Module, task: Task, max_length: int, method: Method[Any], label: str) -> None:
     """Checks that the model has positions for all inputs; the error says which settings would fit.
 
-    Of an encoder-decoder that writes, either side is held against its own positions.
+    In an encoder-decoder that writes, each side is checked against its own positions.
 
     Raises:
         DataError: if there is no room for what the study sets for all methods.
-        UnsupportedModel: if there is, but not for this method's examples or virtual tokens beside it.
+        UnsupportedModel: if there is room for that, but not for this method's examples or virtual tokens too.
     """
     limit = max_positions(model)
     if limit is None:
@@ -75,13 +75,13 @@ class _Side:
     """What a model reads at once, or one side (encoder or decoder) of an encoder-decoder, in tokens.
 
     Attributes:
-        name: of what reads it.
-        limit: its positions.
-        words: what the study sets for all methods.
-        own: how much that is.
+        name: the model, the encoder or the decoder.
+        limit: its number of positions.
+        words: the settings that the study makes for all methods, in words.
+        own: tokens that these settings need.
         label: the row.
         shown: solved examples that the row's method shows.
-        example: how much each of them may take.
+        example: tokens that each of them may take.
         virtual: virtual tokens of the row's method.
     """
 
@@ -124,5 +124,5 @@ class _Side:
 
 def _join_changes(settings: Settings) -> str:
     """Joins the changes of settings of which any one is enough; empty where none helps."""
-    changes = " or ".join(f"{name} to {most} or less" for name, most in settings if most > 0)
+    changes = " or ".join(f"{name} to {maximum} or less" for name, maximum in settings if maximum > 0)
     return changes and f"set {changes}"

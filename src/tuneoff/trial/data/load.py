@@ -36,8 +36,8 @@ def load(task: Task, spec: TaskSpec, protocol: Protocol) -> TrialData:
     seed.
 
     Raises:
-        SourceError, DataError: the first thing that makes the rows unusable; with `duplicates: refuse`, rows that stand
-            in two splits.
+        SourceError, DataError: the first problem that makes the rows unusable; with `duplicates: refuse`, rows that
+            stand in two splits.
     """
     rows = read_rows(spec.data.train, "train")
     columns = task.columns(rows)
