@@ -4,7 +4,7 @@
 - `python -m tuneoff.trial serve SCRATCH`: a warm parent. It imports the heavy libraries once and forks a child for
   every request, so that a trial starts in a fraction of a second, in a process of its own. Where there is `fork`. In
   the end it removes the folder SCRATCH.
-- `python -m tuneoff.trial rank`: one of several processes of a trial, started by torchrun (see `agent`).
+- `python -m tuneoff.trial rank`: one of several processes of a trial, started by torchrun (see `launcher`).
 
 A request is {"id", "verb", "payload", "reply", "log", "folder", "asker"}: the child goes to the folder, writes its
 answer to the file `reply` and everything it prints to the file `log`, and dies with the process `asker` (or with the

@@ -20,10 +20,10 @@ Kind = Literal["plain model", "merged model", "PEFT adapter", "trained weights"]
 
 @dataclass(frozen=True)
 class Base:
-    """The base model of an export, as whoever loads it finds it.
+    """Where a reader of an export finds its base model.
 
     Attributes:
-        name: a hub id, or else the folder that it was read from; empty where its weights were drawn.
+        name: a hub id, or else the folder that it was read from; empty where its weights are random.
         at_hub: whether `name` is a hub id.
         revision: commit at the hub.
         gguf_file: name of the GGUF file in the folder, where the weights are one.
@@ -45,8 +45,8 @@ class Exported:
         kind: what it is.
         record: the trial's.
         task, model, tokenizer: as they were restored.
-        base: where the base model is found; what is no plain model needs it.
-        attaching: how the method is attached; likewise.
+        base: where the base model is found; every kind but a plain or merged model needs it.
+        attaching: how the method is attached; needed by the same kinds.
         notes: further lines of Markdown.
     """
 
@@ -171,7 +171,7 @@ def _base(card: Exported, loader: str) -> list[str]:
     arguments = ["BASE", "config=config", "dtype=torch.float32"]
     arguments += [f"revision={base.revision!r}"] if base.revision else []
     arguments += [f"gguf_file={base.gguf_file!r}"] if base.gguf_file else []
-    # The base model's own head, if it has one, may be of another size.
+    # The base model's own head, if it has one, may have another size.
     arguments += ["ignore_mismatched_sizes=True"] if card.task.view(card.model).head else []
     lines = [f"BASE = {base.name!r}" + ("" if base.at_hub else "  # the folder of the base model")]
     for name, checksum in base.checksums:

@@ -84,7 +84,9 @@ def refuse_rows(study: StudySpec, problems: Mapping[str, Sequence[str]], runnabl
     stopped_labels = {label for labels in problems.values() for label in labels}
     runnable = runnable or [label for label in study.methods if label not in stopped_labels]
     hint = f"The others can run: --methods {','.join(runnable)}" if runnable else ""
-    raise StudyError([Problem(f"methods.{', '.join(labels)}", why) for why, labels in problems.items()], hint=hint)
+    raise StudyError(
+        [Problem(f"methods.{', '.join(labels)}", reason) for reason, labels in problems.items()], hint=hint
+    )
 
 
 def finished(place: TrialStore) -> tuple[TrialSpec, TrialRecord]:
@@ -144,7 +146,7 @@ def rows_to_predict(place: TrialStore, file: str) -> tuple[dict[str, str], list[
 
     Raises:
         StoreError: as `finished`.
-        SourceError, DataError: if the file cannot be read or lacks what is put in.
+        SourceError, DataError: if the file cannot be read or lacks an input column.
     """
     spec, record = finished(place)
     task = task_of(spec, record)
@@ -173,6 +175,6 @@ def _unanswered(task: Task, rows: Rows, columns: dict[str, str]) -> list[Example
     target = "answer"
     while target in rows.columns:
         target += "_"
-    stand_in = task.labels[0] if task.labels else "?"
-    filled = replace(rows, columns={**rows.columns, target: [stand_in] * len(rows)}, class_names={})
-    return task.examples(filled, {**columns, task.target_role: target}, "to predict")
+    placeholder = task.labels[0] if task.labels else "?"
+    filled_rows = replace(rows, columns={**rows.columns, target: [placeholder] * len(rows)}, class_names={})
+    return task.examples(filled_rows, {**columns, task.target_role: target}, "to predict")

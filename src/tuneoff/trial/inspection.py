@@ -27,13 +27,13 @@ from tuneoff.trial.modeling.activation_checkpointing import recompute_blocks
 def inspect_study(study: StudySpec, trials: Sequence[TrialSpec], require_data: bool) -> dict[str, Any]:
     """Reads the rows, builds the model without weights and attaches every method to it.
 
-    With `require_data` false, rows that cannot be reached are done without where the study declares its labels.
+    With `require_data` false, data that cannot be read is left out where the study declares its labels.
 
     Returns:
         The fields of `executors.base.Inspection` as plain data.
 
     Raises:
-        SourceError, DataError: if rows or model cannot be had, or inputs are too long for the model.
+        SourceError, DataError: if rows or model cannot be loaded, or inputs are too long for the model.
         StudyError: naming every method that cannot take the model.
     """
     task = registry.tasks()[study.task.name](study.task.options)

@@ -35,7 +35,7 @@ POLL_SECONDS = 0.2
 
 
 class RankFailed(Exception):
-    """A rank ended the trial; `described` is its error as `handlers` sends it, with the rank's number."""
+    """A rank ended the trial; `described` is its error as `requests` sends it, with the rank's number."""
 
     def __init__(self, described: dict[str, Any]) -> None:
         super().__init__(described["message"])
@@ -169,7 +169,7 @@ def explain(
     Args:
         size: how many ranks there were.
         failures: rank -> how its process ended, in the order seen.
-        replies: rank -> what it answered, with the time `at` which.
+        replies: rank -> its answer, with the time `at` which it answered.
         hung: rank -> seconds for which it had kept the others waiting.
         deadlock: the ranks' last pulses if all were ended because all waited; otherwise empty.
         place: the trial's folder.
@@ -186,7 +186,7 @@ def explain(
         if error is not None:
             # A rank that lost another is never the one that was lost.
             return (5 if error["type"] == "LostRank" else 2), replies[rank]["at"]
-        # What is ended because another failed gets SIGTERM.
+        # Ranks that are ended because another one failed get SIGTERM.
         kind = 1 if code < 0 and code != -signal.SIGTERM else 3 if code > 0 else 4
         return kind, failed_ranks.index(rank) if rank in failed_ranks else size
 
@@ -223,7 +223,7 @@ def _explain_deadlock(pulses: Sequence[Pulse], place: TrialStore) -> dict[str, A
         positions.append(
             f"rank {rank} {collective}{where or ' (no answer)'}, phase {pulse.phase or 'start'}{last_step}"
         )
-    # One that did not answer is the one to look at first, then one that was in no collective of ours.
+    # Look first at a rank that did not answer, then at one that was in no collective of this package.
     rank = next(iter([*silent_ranks, *(rank for rank, pulse in enumerate(pulses) if not pulse.collective), 0]))
     message = f"all {len(pulses)} ranks waited for one another and did nothing else: {'; '.join(positions)}"
     hint = "Every rank must come to the same collectives in the same order; the ranks' logs say where each stood."

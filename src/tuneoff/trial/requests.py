@@ -30,7 +30,7 @@ LESS_MEMORY = (
 def answer(verb: str, payload: dict[str, Any]) -> dict[str, Any]:
     """Does what is asked; returns {"result": …} or {"error": {"type", "message", "hint"}}. It never raises."""
     started = time.perf_counter()
-    # A rank has nothing to clean up, and may wait where no handler would run.
+    # A rank has nothing to clean up, and may be waiting where Python runs no signal handler.
     signal.signal(signal.SIGTERM, signal.SIG_DFL if verb == "rank" else _terminate)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

@@ -101,14 +101,14 @@ class Assembled:
 def run(
     place: TrialStore, wanted_device: str, started: float, commit: str | None = None, ranks: Ranks = ALONE
 ) -> TrialRecord:
-    """Runs the trial whose specification lies in `place` and seals its record there.
+    """Runs the trial whose specification is in `place` and writes its record there.
 
     Args:
         place: the trial's folder, holding `trial.json`.
         wanted_device: auto, cpu or cuda; of a rank its own, e.g. cuda:1.
         started: `time.perf_counter()` at the start of the trial's process.
         commit: of the source tree, if the caller knows it.
-        ranks: the processes that share the trial; the first of them seals the record.
+        ranks: the processes that share the trial; the first of them writes the record.
 
     Raises:
         TuneoffError: whatever ended the trial early; no record is written then.
@@ -325,7 +325,7 @@ def _run_model(
 
 @dataclass(frozen=True)
 class Tested:
-    """What the test split tells."""
+    """Results of the test split."""
 
     metrics: tuple[Metric, ...] = ()
     inference: Inference = field(default_factory=Inference)
