@@ -13,7 +13,7 @@ from tuneoff.trial.distributed.context import ALONE, Ranks
 
 
 class Checkpoint:
-    """Keeps what a method must store in a folder that holds the whole of it or nothing.
+    """Keeps what a method must store in a folder that holds all of it or nothing.
 
     Of several ranks the first alone writes; every rank calls every method but `stored_bytes` and `discard`.
     """
@@ -26,7 +26,7 @@ class Checkpoint:
         self.step: int | None = None
 
     def save(self, step: int) -> None:
-        """Replaces what was kept.
+        """Replaces the kept weights.
 
         Raises:
             StoreError: when it cannot be written, e.g. on a full disk.
@@ -38,19 +38,19 @@ class Checkpoint:
         self.step = step
 
     def _replace(self) -> None:
-        fresh = self.folder.with_name(f".{self.folder.name}.new")
-        shutil.rmtree(fresh, ignore_errors=True)
+        staging = self.folder.with_name(f".{self.folder.name}.new")
+        shutil.rmtree(staging, ignore_errors=True)
         try:
-            fresh.mkdir()
+            staging.mkdir()
             if self.ranks.sharded:
-                fsdp.save(self.attached, fresh)
+                fsdp.save(self.attached, staging)
             else:
-                self.method.save(self.attached, fresh)
-            give_usual_modes(fresh)
+                self.method.save(self.attached, staging)
+            give_usual_modes(staging)
             shutil.rmtree(self.folder, ignore_errors=True)
-            fresh.rename(self.folder)
+            staging.rename(self.folder)
         except Exception as error:
-            shutil.rmtree(fresh, ignore_errors=True)
+            shutil.rmtree(staging, ignore_errors=True)
             # safetensors raises an error of its own class for a full disk.
             if isinstance(error, OSError) or type(error).__name__ == "SafetensorError":
                 raise StoreError(f"the weights cannot be written to {self.folder}: {error}") from error
@@ -65,7 +65,7 @@ class Checkpoint:
             self.method.load(self.attached, self.folder)
 
     def stored_bytes(self) -> int:
-        """Size of the files that must be kept beside the base model; a README is not counted."""
+        """Counts the bytes of the files that must be kept beside the base model; a README is not counted."""
         return sum(f.stat().st_size for f in self.folder.rglob("*") if f.is_file() and f.suffix != ".md")
 
     def discard(self) -> None:

@@ -49,10 +49,10 @@ class Bench:
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """While open, dropout is off, nothing is kept for gradients, and the model attends as is faster without them.
+        """Evaluates while open: dropout is off, nothing is kept for gradients, and the model uses `attention`.
 
-        Weights, which stand still, are turned into autocast's type once in all. It is left in evaluation mode: who
-        trains, says so.
+        Weights do not change, so each is converted to autocast's type only once. The model is left in evaluation mode:
+        training must switch it back.
         """
         self.attached.module.eval()
         with ExitStack() as stack:
@@ -63,31 +63,31 @@ class Bench:
             yield
 
     def to_device(self, batch: Batch) -> Batch:
-        """A batch's tensors on the trial's device."""
+        """Moves a batch's tensors to the trial's device."""
         return {name: tensor.to(self.device) for name, tensor in batch.items()}
 
     @property
     def writes(self) -> bool:
-        """Whether the task's answers are generated text."""
+        """Returns whether the task's answers are generated text."""
         return self.task.produces == "text"
 
     def batch(self, features: Sequence[Features]) -> Batch:
-        """Examples as one padded batch on the device."""
+        """Collates examples into one padded batch on the device."""
         return self.to_device(self.task.collate(features, self.pad_token_id))
 
     def logits(self, features: Sequence[Features]) -> torch.Tensor:
-        """One forward pass in the precision policy; shape (units, classes or vocabulary)."""
+        """Runs one forward pass in the precision policy; returns logits of shape (units, classes or vocabulary)."""
         batch = self.batch(features)
         with self.autocast():
             return self.task.forward(self.attached, batch)
 
     def generate(self, features: Sequence[Features], limit: int | None = None) -> list[list[int]]:
-        """What the model writes for a batch, in the precision policy, of so many tokens at most."""
+        """Generates at most `limit` tokens per example, in the precision policy; returns their ids."""
         with self.autocast(), outer_gathered(self.attached, self.ranks.sharded):
             return self.task.generate(self.attached, features, self.tokenizer, limit=limit)
 
     def use(self, features: Sequence[Features]) -> None:
-        """What a user of the model does with a batch."""
+        """Does what a user of the model does with a batch: generates its texts, or computes its logits."""
         if self.writes:
             self.generate(features)
         else:
@@ -109,18 +109,18 @@ class Writing:
 
 
 def predict(bench: Bench, features: Sequence[Features], examples: Sequence[Example]) -> list[Prediction]:
-    """One prediction per example, in order. Batches are of like length, which spares padding.
+    """Predicts every example, in order. A batch holds examples of similar length, so that little is padded.
 
-    Of several ranks each predicts its batches; all get the whole.
+    With several ranks each predicts its own batches, and all get the predictions of the whole split.
 
     Raises:
         Diverged: if the weights have grown or broken so far that an output is not finite.
     """
-    own: dict[int, Prediction] = {}
+    outcomes: dict[int, Prediction] = {}
     batches = like_batches([len(f.input_ids) + len(f.target_ids) for f in features], bench.batch_size)
     with bench.evaluating():
-        for chosen, counts in bench.ranks.deal(batches):
-            batch = bench.batch([features[i] for i in chosen])
+        for indices, counts in bench.ranks.deal(batches):
+            batch = bench.batch([features[i] for i in indices])
             with bench.autocast():
                 logits = bench.task.forward(bench.attached, batch)
             if not bool(torch.isfinite(logits).all()):
@@ -128,8 +128,10 @@ def predict(bench: Bench, features: Sequence[Features], examples: Sequence[Examp
                     "the model's outputs are not finite", hint="Try a lower learning rate, or precision fp32."
                 )
             if counts:
-                own.update(zip(chosen, bench.task.outcome(logits, batch, [examples[i] for i in chosen]), strict=True))
-    return _whole_split(bench.ranks, own)
+                outcomes.update(
+                    zip(indices, bench.task.outcome(logits, batch, [examples[i] for i in indices]), strict=True)
+                )
+    return _gather_predictions(bench.ranks, outcomes)
 
 
 def write(
@@ -141,65 +143,65 @@ def write(
 ) -> tuple[list[Prediction], Writing]:
     """Generates every example's text and adds it, with its scores, to the predictions.
 
-    The time is that of the whole split, until the last rank is done. How far it is goes to `emit`, now and then.
+    The time is that of the whole split, until the last rank is done. Progress goes to `emit` now and then.
     """
     written: dict[int, list[int]] = {}
     bench.ranks.wait()
     bench.synchronise()
-    started = last = time.perf_counter()
+    started = last_event = time.perf_counter()
     batches = like_batches([len(f.prompt_ids or f.input_ids) for f in features], bench.batch_size)
     done = 0
     with bench.evaluating():
-        for chosen, counts in bench.ranks.deal(batches):
-            texts = bench.generate([features[i] for i in chosen])
+        for indices, counts in bench.ranks.deal(batches):
+            token_lists = bench.generate([features[i] for i in indices])
             if counts:
-                written.update(zip(chosen, texts, strict=True))
-            done = min(len(features), done + len(chosen) * bench.ranks.size)
-            if (now := time.perf_counter()) - last >= EVENT_INTERVAL_SECONDS:
-                last = now
+                written.update(zip(indices, token_lists, strict=True))
+            done = min(len(features), done + len(indices) * bench.ranks.size)
+            if (now := time.perf_counter()) - last_event >= EVENT_INTERVAL_SECONDS:
+                last_event = now
                 emit({"kind": "writing", "texts": done, "of": len(features), "elapsed_seconds": now - started})
     bench.synchronise()
     bench.ranks.wait()
     seconds = time.perf_counter() - started
-    own = sorted(written)
+    positions = sorted(written)
     # The tokenizer makes one empty text of no tokens at all, where a rank has no share.
-    texts_of = bench.tokenizer.batch_decode([written[i] for i in own], skip_special_tokens=True)[: len(own)]
-    references = bench.task.references([examples[i] for i in own], bench.tokenizer) if own else []
+    texts = bench.tokenizer.batch_decode([written[i] for i in positions], skip_special_tokens=True)[: len(positions)]
+    references = bench.task.references([examples[i] for i in positions], bench.tokenizer) if positions else []
     answers = {
         i: bench.task.answer(predictions[i], replace(examples[i], target=reference), text, len(written[i]))
-        for i, text, reference in zip(own, texts_of, references, strict=True)
+        for i, text, reference in zip(positions, texts, references, strict=True)
     }
     (tokens,) = bench.ranks.sum([sum(map(len, written.values()))])
-    return _whole_split(bench.ranks, answers), Writing(seconds, int(tokens), len(features))
+    return _gather_predictions(bench.ranks, answers), Writing(seconds, int(tokens), len(features))
 
 
-def _whole_split(ranks: Ranks, own: dict[int, Prediction]) -> list[Prediction]:
-    """All ranks' predictions in the order of the examples."""
-    every = {i: prediction for part in ranks.gather(own) for i, prediction in part.items()}
-    return [every[i] for i in sorted(every)]
+def _gather_predictions(ranks: Ranks, predictions: dict[int, Prediction]) -> list[Prediction]:
+    """Gathers all ranks' predictions in the order of the examples."""
+    merged = {i: prediction for part in ranks.gather(predictions) for i, prediction in part.items()}
+    return [merged[i] for i in sorted(merged)]
 
 
 def like_batches(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
-    """Positions in batches of like length, the longest first, which shows early what does not fit."""
+    """Yields the positions of batches of similar length, the longest first: what does not fit fails early."""
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     for start in range(0, len(order), size):
         yield order[start : start + size]
 
 
 def latency_budget(spent: float) -> float:
-    """Seconds that the timing of single examples may take in a trial that took so many before."""
+    """Returns the seconds that timing single examples may take in a trial that took `spent` seconds before."""
     return max(LATENCY_SECONDS, LATENCY_SHARE * spent)
 
 
 def latency_examples(features: Sequence[Features], count: int) -> list[Features]:
-    """So many examples to time one by one, taken evenly and in an order in which the first ones stand for all: the time
-    may not suffice for every one."""
-    chosen = evenly(features, count)
-    return [chosen[i] for i in np.random.default_rng(0).permutation(len(chosen))]
+    """Picks `count` evenly spaced examples to time one by one, in random order: the first ones represent all if the
+    time does not suffice for every one."""
+    examples = evenly(features, count)
+    return [examples[i] for i in np.random.default_rng(0).permutation(len(examples))]
 
 
 def evenly(features: Sequence[Features], count: int) -> list[Features]:
-    """So many examples, or all where there are fewer, taken evenly from a split as it stands."""
+    """Picks `count` evenly spaced examples of a split, or all where there are fewer."""
     return [features[i] for i in np.linspace(0, len(features) - 1, min(count, len(features))).astype(int)]
 
 
@@ -208,30 +210,30 @@ def measure_inference(
 ) -> Inference:
     """Times single examples one by one, then whole batches of the evaluation's size; warm-up not counted.
 
-    Singles end where the seconds of the `budget` do, and their number says how many were timed; of none, no latency is
-    told. Examples are taken evenly from the split as it stands, so that lengths are the split's own. Where text is
-    generated, an example's latency is that of its whole text, and the batched speed is that of `writing`.
+    Single examples end when the `budget` in seconds is used up, and the record says how many were timed; without any
+    there is no latency. Examples are taken evenly from the split as it stands, so that lengths are the split's own.
+    Where text is generated, an example's latency is that of its whole text, and the batched speed is that of `writing`.
 
-    Of several ranks the first alone is timed while the others wait; sharded weights need them all.
+    With several ranks only the first is timed while the others wait; sharded weights need them all.
     """
-    found = Inference()
+    inference = Inference()
     if bench.ranks.first or bench.ranks.sharded:
         with bench.evaluating():
-            found = _time_inference(bench, features, singles, writing, budget)
+            inference = _time_inference(bench, features, singles, writing, budget)
     bench.ranks.wait()
-    return found
+    return inference
 
 
 def _time_singles(bench: Bench, features: Sequence[Features], singles: int, budget: float) -> list[float]:
-    """Seconds of single examples: one, and as many more as the budget is expected to hold."""
-    chosen = latency_examples(features, singles)
-    for feature in chosen[: 1 if bench.writes else WARM_UP]:
-        bench.logits([feature])
+    """Measures the seconds of single examples: one, and as many more as are expected to fit in the budget."""
+    examples = latency_examples(features, singles)
+    for example in examples[: 1 if bench.writes else WARM_UP]:
+        bench.logits([example])
     seconds: list[float] = []
-    for feature in chosen:
+    for example in examples:
         bench.synchronise()
         started = time.perf_counter()
-        bench.use([feature])
+        bench.use([example])
         bench.synchronise()
         seconds.append(time.perf_counter() - started)
         spent = sum(seconds)
@@ -247,14 +249,14 @@ def _time_inference(
     bench: Bench, features: Sequence[Features], singles: int, writing: Writing | None, budget: float
 ) -> Inference:
     seconds = _time_singles(bench, features, singles, budget) if singles else []
-    single = Inference(
+    inference = Inference(
         latency_seconds_median=float(np.median(seconds)) if seconds else None,
         latency_seconds_p95=float(np.quantile(seconds, 0.95)) if seconds else None,
         latency_examples=len(seconds),
         batch_size=bench.batch_size,
     )
     if writing is not None:
-        return single.model_copy(
+        return inference.model_copy(
             update={
                 "batched_examples_per_second": writing.examples / writing.seconds,
                 "generated_tokens_per_second": writing.tokens / writing.seconds,
@@ -269,7 +271,7 @@ def _time_inference(
         bench.logits(batch[start : start + bench.batch_size])
     bench.synchronise()
     elapsed = time.perf_counter() - started
-    return single.model_copy(
+    return inference.model_copy(
         update={
             "batched_examples_per_second": len(batch) / elapsed,
             "batched_tokens_per_second": sum(len(f.input_ids) for f in batch) / elapsed,

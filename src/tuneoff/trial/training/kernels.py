@@ -21,22 +21,22 @@ TOLERANCE = 1e-3
 """Allowed difference of a logit in plain float32, relative to the logits' size. Rounding makes about 1e-6; a mask, a
 window or a bias that one implementation leaves out makes more."""
 PRECISION_ERRORS = 4.0
-"""Allowed difference under the trial's precision, in what that precision itself changes of the logits (root mean
-squares). Two implementations that round on their own differ by about 1.4 of it."""
+"""Allowed difference under the trial's precision, as a multiple of what that precision itself changes in the logits
+(root mean squares). Two implementations that round on their own differ by about 1.4 of it."""
 WRITTEN = 4
 """Tokens that both write, where the task writes: then they attend to what is cached."""
 
 
 def settle(bench: Bench, features: Sequence[Features], training: str) -> tuple[Bench, tuple[Finding, ...]]:
-    """A bench that evaluates by its own implementation of attention where it agrees with training's, else by that one.
+    """Returns a bench that evaluates by its own implementation of attention, or by training's where the two differ.
 
     Args:
-        bench: with a method attached; leaves no trace on it.
+        bench: with a method attached; it is left unchanged.
         features: examples of the training split.
         training: the implementation in training steps.
 
     Returns:
-        The bench, and what is to be told where the two do not agree.
+        The bench, and a finding where the two do not agree.
     """
     state = torch.random.get_rng_state()
     try:
@@ -54,25 +54,25 @@ def settle(bench: Bench, features: Sequence[Features], training: str) -> tuple[B
 
 
 def difference(bench: Bench, features: Sequence[Features], training: str) -> str:
-    """How what the bench's implementation of attention computes differs from training's here; empty if it does not."""
-    own = replace(bench, attention=training)
-    exact, used = _exact_logits(own, features), _logits(own, features)
+    """Describes how the bench's implementation of attention differs from training's here; empty if it does not."""
+    training_bench = replace(bench, attention=training)
+    exact, rounded = _compute_exact_logits(training_bench, features), _compute_logits(training_bench, features)
     try:
-        exact_other, used_other = _exact_logits(bench, features), _logits(bench, features)
-        texts = [_written(one, features) for one in (own, bench)] if bench.writes else []
+        exact_other, rounded_other = _compute_exact_logits(bench, features), _compute_logits(bench, features)
+        texts = [_generate_exactly(each, features) for each in (training_bench, bench)] if bench.writes else []
     except Exception as error:
         if exhausted(error):
             raise
         # An implementation may refuse what a configuration asks for.
         return f"{type(error).__name__}{said(error)}"
     size = exact.abs().max().clamp(min=1e-3)
-    moved = float((exact_other - exact).abs().max() / size)
-    if not moved <= TOLERANCE:
-        return f"logits of {len(features)} padded examples differ by {moved:.2%} of their size in float32"
-    rounding, apart = _mean_square(used - exact), _mean_square(used_other - used)
-    if not apart <= PRECISION_ERRORS * rounding + TOLERANCE * float(size):
+    change = float((exact_other - exact).abs().max() / size)
+    if not change <= TOLERANCE:
+        return f"logits of {len(features)} padded examples differ by {change:.2%} of their size in float32"
+    rounding, gap = _root_mean_square(rounded - exact), _root_mean_square(rounded_other - rounded)
+    if not gap <= PRECISION_ERRORS * rounding + TOLERANCE * float(size):
         return (
-            f"logits of {len(features)} padded examples differ by {apart / float(size):.2%} of their size, where the "
+            f"logits of {len(features)} padded examples differ by {gap / float(size):.2%} of their size, where the "
             f"precision itself changes them by {rounding / float(size):.2%}"
         )
     if texts and texts[0] != texts[1]:
@@ -81,27 +81,27 @@ def difference(bench: Bench, features: Sequence[Features], training: str) -> str
 
 
 def _spread(features: Sequence[Features]) -> list[Features]:
-    """Examples from the shortest to the longest."""
+    """Picks examples from the shortest to the longest."""
     by_length = sorted(features, key=lambda f: len(f.input_ids) + len(f.target_ids))
-    places = np.linspace(0, len(by_length) - 1, min(EXAMPLES, len(by_length))).round().astype(int)
-    return [by_length[place] for place in places]
+    positions = np.linspace(0, len(by_length) - 1, min(EXAMPLES, len(by_length))).round().astype(int)
+    return [by_length[position] for position in positions]
 
 
-def _logits(bench: Bench, features: Sequence[Features]) -> torch.Tensor:
+def _compute_logits(bench: Bench, features: Sequence[Features]) -> torch.Tensor:
     with bench.evaluating():
         return bench.logits(features).float()
 
 
-def _exact_logits(bench: Bench, features: Sequence[Features]) -> torch.Tensor:
+def _compute_exact_logits(bench: Bench, features: Sequence[Features]) -> torch.Tensor:
     with full_precision():
-        return _logits(replace(bench, autocast=nullcontext), features)
+        return _compute_logits(replace(bench, autocast=nullcontext), features)
 
 
-def _written(bench: Bench, features: Sequence[Features]) -> list[list[int]]:
+def _generate_exactly(bench: Bench, features: Sequence[Features]) -> list[list[int]]:
     with full_precision(), bench.evaluating():
         return replace(bench, autocast=nullcontext).generate(features, WRITTEN)
 
 
-def _mean_square(difference: torch.Tensor) -> float:
-    """Root of the mean square."""
-    return float(difference.square().mean().sqrt())
+def _root_mean_square(values: torch.Tensor) -> float:
+    """Computes the root mean square."""
+    return float(values.square().mean().sqrt())

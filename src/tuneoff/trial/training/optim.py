@@ -11,14 +11,14 @@ from tuneoff.config.spec import Protocol
 
 
 def warmup_steps(protocol: Protocol, total_steps: int) -> int:
-    """Steps of linear warm-up: as given, or the protocol's share of all steps."""
+    """Returns the steps of linear warm-up: as given, or the protocol's share of all steps."""
     if protocol.warmup_steps is not None:
         return protocol.warmup_steps
     return math.ceil(protocol.warmup_ratio * total_steps)
 
 
 def rate_factor(step: int, protocol: Protocol, total_steps: int) -> float:
-    """Share of the peak learning rate in force at an optimizer step (0-based)."""
+    """Returns the share of the peak learning rate at an optimizer step (0-based)."""
     warmup = warmup_steps(protocol, total_steps)
     if step < warmup:
         return (step + 1) / warmup
@@ -31,12 +31,12 @@ def rate_factor(step: int, protocol: Protocol, total_steps: int) -> float:
 
 
 def adamw(groups: list[dict[str, Any]], protocol: Protocol, learning_rate: float) -> torch.optim.AdamW:
-    """AdamW (Loshchilov & Hutter 2019) over a method's parameter groups."""
-    kept = [
+    """Makes AdamW (Loshchilov & Hutter 2019) over a method's parameter groups."""
+    parameter_groups = [
         {**group, "lr": learning_rate * group.get("learning_rate_ratio", 1.0)} for group in groups if group["params"]
     ]
     return torch.optim.AdamW(
-        kept,
+        parameter_groups,
         lr=learning_rate,
         betas=(protocol.adam_beta1, protocol.adam_beta2),
         eps=protocol.adam_epsilon,

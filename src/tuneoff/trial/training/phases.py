@@ -14,8 +14,8 @@ from tuneoff.records.record import Event
 from tuneoff.trial.modeling import allocator
 
 TRIMMED = ("train", "test")
-"""Phases whose peaks are told of a trial. What came before is not to count in them, so whenever one begins, what was
-freed is given back: training begins again after every validation."""
+"""Phases whose memory peaks are reported. What came before must not count in them, so freed memory is given back when
+one begins; training begins again after every validation."""
 
 
 class Phases:
@@ -33,16 +33,16 @@ class Phases:
 
     @property
     def train_seconds(self) -> float:
-        """Seconds of training steps and their data waits so far."""
+        """Returns the seconds of training steps and their data waits so far."""
         return self.watch.train_seconds
 
     def clock(self, name: str) -> AbstractContextManager[None]:
-        """Time alone; for the parts of a training step."""
+        """Measures time alone; for the parts of a training step."""
         return self.watch.phase(name)
 
     @contextmanager
     def memory(self, name: str) -> Iterator[None]:
-        """Memory peak, samples and event, without a clock."""
+        """Measures memory peak and samples of a phase and emits its event, without a clock."""
         self._emit({"kind": "phase", "phase": name})
         if name in TRIMMED:
             allocator.trim(self._device)
@@ -55,6 +55,6 @@ class Phases:
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
-        """Everything."""
+        """Measures time, memory peak and samples of a phase and emits its event."""
         with self.memory(name), self.watch.phase(name):
             yield

@@ -1,4 +1,4 @@
-"""Checks before training: gradients reach what is declared and nothing else; padding hides nothing."""
+"""Checks before training: gradients reach the declared parameters and no others; padding changes no output."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ by about 1e-6. A wrong token or a mask left out may change it by no more than a 
 texts apart but little, so that under reduced precision the two could not be told apart."""
 
 IDLE_SHARE = 0.1
-"""How large parameters of the pretrained model without a gradient may be, to those with one. More of them would say
+"""Largest size of the pretrained parameters without a gradient, relative to those with one. More of them would show
 that something cuts the graph."""
 
 
 def check(bench: Bench, features: Sequence[Features], label: str, before: BaseIdentity | None = None) -> list[str]:
-    """Runs two examples forward and backward and leaves no trace.
+    """Runs two examples forward and backward, and leaves model and random state unchanged.
 
     Args:
         bench: the model with its method.
@@ -35,7 +35,7 @@ def check(bench: Bench, features: Sequence[Features], label: str, before: BaseId
             tasks (XLNet's mask embedding), or are fixed (Pegasus's positions), and stay as they are.
 
     Returns:
-        The names of these.
+        The names of these parameters of the pretrained model without a gradient.
 
     Raises:
         UnsupportedModel: if a trainable parameter gets no gradient, a frozen one does, or logits move with padding.
@@ -43,43 +43,47 @@ def check(bench: Bench, features: Sequence[Features], label: str, before: BaseId
     module = bench.attached.module
     by_length = sorted(features, key=lambda f: len(f.input_ids))
     pair = [by_length[0], by_length[-1]]
-    state = torch.random.get_rng_state()
+    random_state = torch.random.get_rng_state()
     module.train()
     batch = bench.to_device(bench.task.collate(pair, bench.pad_token_id))
     with bench.autocast():
         logits = bench.task.forward(bench.attached, batch)
     bench.task.loss(logits, batch).backward()  # type: ignore[no-untyped-call]
-    starved, leaking, idle, sizes = [], [], [], {True: 0, False: 0}
+    without_gradient, with_gradient, idle_names, sizes = [], [], [], {True: 0, False: 0}
     for name, parameter in module.named_parameters():
-        starves = parameter.requires_grad and parameter.grad is None
-        if starves and "original_module" not in name.split("."):
-            starved.append(name)
+        lacks_gradient = parameter.requires_grad and parameter.grad is None
+        if lacks_gradient and "original_module" not in name.split("."):
+            without_gradient.append(name)
         if before is not None and parameter.requires_grad and before.is_base(parameter):
-            sizes[starves] += parameter.numel()
-            idle += [name] if starves else []
+            sizes[lacks_gradient] += parameter.numel()
+            idle_names += [name] if lacks_gradient else []
         if not parameter.requires_grad and parameter.grad is not None:
-            leaking.append(name)
+            with_gradient.append(name)
         parameter.grad = None
-    torch.random.set_rng_state(state)
+    torch.random.set_rng_state(random_state)
     if sizes[True] > IDLE_SHARE * sizes[False]:
-        idle = []
-    starved = [name for name in starved if name not in idle]
-    if starved:
-        raise UnsupportedModel(f"{label}: {len(starved)} trained parameters get no gradient, e.g. {starved[0]}")
-    if leaking:
-        raise UnsupportedModel(f"{label}: {len(leaking)} frozen parameters get a gradient, e.g. {leaking[0]}")
+        idle_names = []
+    without_gradient = [name for name in without_gradient if name not in idle_names]
+    if without_gradient:
+        raise UnsupportedModel(
+            f"{label}: {len(without_gradient)} trained parameters get no gradient, e.g. {without_gradient[0]}"
+        )
+    if with_gradient:
+        raise UnsupportedModel(
+            f"{label}: {len(with_gradient)} frozen parameters get a gradient, e.g. {with_gradient[0]}"
+        )
     _check_padding(bench, pair, label)
-    return idle
+    return idle_names
 
 
 def _check_padding(bench: Bench, pair: list[Features], label: str) -> None:
-    plain = replace(bench, autocast=nullcontext)
+    fp32_bench = replace(bench, autocast=nullcontext)
     units = bench.task.units(pair[:1])
     with full_precision(), bench.evaluating():
-        alone, padded = (plain.logits(batch)[:units].float() for batch in (pair[:1], pair))
-        moved = float((alone - padded).abs().max() / alone.abs().max().clamp(min=1e-3))
-    if not moved <= PADDING_TOLERANCE:
+        alone, padded = (fp32_bench.logits(batch)[:units].float() for batch in (pair[:1], pair))
+        change = float((alone - padded).abs().max() / alone.abs().max().clamp(min=1e-3))
+    if not change <= PADDING_TOLERANCE:
         raise UnsupportedModel(
-            f"{label}: an example's logits change by {moved:.1%} when it is padded, so scores would depend on its "
+            f"{label}: an example's logits change by {change:.1%} when it is padded, so scores would depend on its "
             "neighbours in the batch"
         )

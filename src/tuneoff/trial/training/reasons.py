@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def null_reasons(record: TrialRecord, device: torch.device) -> dict[str, str]:
-    """Why figures are null that no trial on this machine, or with this model, could have."""
+    """Explains why figures are null that no trial on this machine, or with this model, could have."""
     reasons: dict[str, str] = {}
     if device.type != "cuda":
         for phase in record.memory.phases:
@@ -20,7 +20,7 @@ def null_reasons(record: TrialRecord, device: torch.device) -> dict[str, str]:
         reasons["noise.gpu_throttled_share"] = "the trial ran on the CPU"
         reasons["environment.device_memory_bytes"] = "the trial ran on the CPU"
     if "inference" not in record.missing:
-        reasons |= _inference_reasons(record)
+        reasons |= _explain_inference(record)
     if record.environment is not None and record.environment.commit is None:
         reasons["environment.commit"] = "tuneoff did not run from a git checkout"
     if record.model is not None and record.model.checksum is None:
@@ -32,12 +32,12 @@ def null_reasons(record: TrialRecord, device: torch.device) -> dict[str, str]:
     return reasons
 
 
-def _inference_reasons(record: TrialRecord) -> dict[str, str]:
+def _explain_inference(record: TrialRecord) -> dict[str, str]:
     reasons: dict[str, str] = {}
     if not record.inference.latency_examples:
         latency = ("inference.latency_seconds_median", "inference.latency_seconds_p95")
         reasons = dict.fromkeys(latency, "execution.latency_examples is 0")
     if record.inference.generated_tokens_per_second is not None:
         return {**reasons, "inference.batched_tokens_per_second": "the speed is that of generated tokens"}
-    written = ("inference.generated_tokens_per_second", "inference.generated_tokens_mean")
-    return {**reasons, **dict.fromkeys(written, "the task writes no text")}
+    generation = ("inference.generated_tokens_per_second", "inference.generated_tokens_mean")
+    return {**reasons, **dict.fromkeys(generation, "the task writes no text")}

@@ -1,4 +1,4 @@
-"""Which of the weights passed on the way are tested."""
+"""The selection of the weights that are tested, among those of the validations on the way."""
 
 from __future__ import annotations
 
@@ -46,23 +46,23 @@ class Selection:
         """Scores validation; a better score, or an equal one at a lower loss, is kept."""
         task = self.bench.task
         with self.phases("validation"):
-            made = predict(self.bench, self.features, self.examples)
+            predictions = predict(self.bench, self.features, self.examples)
             if self.name in task.written_metrics:
-                made, _ = write(self.bench, self.features, self.examples, made, self.emit)
-            metrics = task.score(made, "validation")
+                predictions, _ = write(self.bench, self.features, self.examples, predictions, self.emit)
+            metrics = task.score(predictions, "validation")
         values = {metric.name: metric.value for metric in metrics}
         self.emit({"kind": "validation", "step": step, "metrics": values})
-        rank = (self.sign * values[self.name], -values.get("loss", 0.0))
+        score = (self.sign * values[self.name], -values.get("loss", 0.0))
         self.last_step = step
-        if self.protocol.select == "last" or self.best is None or rank > self.best:
-            self.best, self.metrics = rank, metrics
+        if self.protocol.select == "last" or self.best is None or score > self.best:
+            self.best, self.metrics = score, metrics
             if self.checkpoint is not None:
                 with self.phases("checkpoint"):
                     self.checkpoint.save(step)
         return values
 
     def finish(self) -> None:
-        """Leaves the selected weights in the model."""
+        """Restores the selected weights in the model."""
         if self.checkpoint is not None and self.checkpoint.step != self.last_step:
             with self.phases("checkpoint"):
                 self.checkpoint.restore()

@@ -39,7 +39,7 @@ Row = TypeVar("Row")
 
 @dataclass
 class Training:
-    """What the loop saw."""
+    """What the training loop measured."""
 
     steps: int = 0
     gradient_norms: list[float] = field(default_factory=list)
@@ -54,13 +54,13 @@ class Training:
 
     @property
     def step_seconds_median(self) -> float | None:
-        """Seconds of a step and its data wait once training runs evenly; None where there are only first steps."""
+        """Returns the median seconds of a step and its data wait after the first steps; None without later steps."""
         steady = self.step_seconds[FIRST_STEPS:]
         return statistics.median(steady) if steady else None
 
 
 def batches(size: int, protocol: Protocol, seed: int) -> Iterator[list[int]]:
-    """Positions of each effective batch, epoch after epoch; a function of the rows and the seed alone."""
+    """Yields the positions of each effective batch, epoch after epoch; a function of the rows and the seed alone."""
     for epoch in range(protocol.epochs):
         order = np.random.default_rng([seed, epoch]).permutation(size)
         for start in range(0, size, protocol.batch_size):
@@ -68,19 +68,19 @@ def batches(size: int, protocol: Protocol, seed: int) -> Iterator[list[int]]:
 
 
 def micro_batches(batch: Sequence[Row], parts: int) -> list[Sequence[Row]]:
-    """An effective batch cut into at most so many parts of one size; the last may be smaller, and none is empty."""
+    """Cuts an effective batch into at most `parts` micro-batches of one size; the last may be smaller, not empty."""
     size = math.ceil(len(batch) / parts)
     return [batch[start : start + size] for start in range(0, len(batch), size)]
 
 
 def total_steps(size: int, protocol: Protocol) -> int:
-    """Optimizer steps of a trial; the last batch of an epoch may be smaller."""
+    """Counts the optimizer steps of a trial; the last batch of an epoch may be smaller."""
     steps = protocol.epochs * math.ceil(size / protocol.batch_size)
     return min(steps, protocol.max_steps or steps)
 
 
 def evaluation_steps(size: int, protocol: Protocol) -> set[int]:
-    """Steps after which validation is scored: evenly within each epoch, and after the last."""
+    """Returns the steps after which validation is scored: evenly within each epoch, and after the last."""
     per_epoch, last = math.ceil(size / protocol.batch_size), total_steps(size, protocol)
     parts = protocol.evaluations_per_epoch
     points = {
@@ -121,7 +121,7 @@ def train(
         Diverged: when a loss or a gradient norm stops being finite; names the step.
     """
     steps = total_steps(len(features), protocol)
-    points = evaluation_steps(len(features), protocol)
+    validation_steps = evaluation_steps(len(features), protocol)
     module = bench.attached.module
     groups = method.parameter_groups(bench.attached, protocol.weight_decay)
     trained = [parameter for group in groups for parameter in group["params"]]
@@ -129,22 +129,22 @@ def train(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_factor(step, protocol, steps))
     ranks = bench.ranks
     ranks.check_equal(trained, "before training")
-    reducer = None if ranks.alone or ranks.sharded else Reducer(_in_order(module, trained), ranks)
-    seen = Training()
+    reducer = None if ranks.alone or ranks.sharded else Reducer(_order_by_model(module, trained), ranks)
+    training = Training()
     losses: list[tuple[float, int]] = []  # mean and units of each step since the last validation
     last_event = started = time.perf_counter()
-    source = batches(len(features), protocol, seed)
+    effective_batches = batches(len(features), protocol, seed)
     step = 0
     while step < steps:
         module.train()
-        with phases.memory("train"), joules, _processor(seen):
+        with phases.memory("train"), joules, _count_processor_seconds(training):
             while step < steps:
-                sum_before = phases.train_seconds
+                seconds_before = phases.train_seconds
                 with phases.clock("data_wait"):
-                    chosen = next(source)
-                    batch = [features[i] for i in chosen]
+                    indices = next(effective_batches)
+                    batch = [features[i] for i in indices]
                     size = bench.task.units(batch)
-                    micro = _collate(bench, batch, protocol.gradient_accumulation_steps, seen)
+                    micro = _collate(bench, batch, protocol.gradient_accumulation_steps, training)
                 with phases.clock("train_step"):
                     rate = learning_rate * rate_factor(step, protocol, steps)
                     loss = accumulate(bench, micro, size, reducer)
@@ -160,27 +160,29 @@ def train(
                         hint=f"Try a lower learning rate than {learning_rate:g}, or precision fp32.",
                     )
                 ranks.stepped()
-                seen.steps = step
-                seen.examples += len(chosen)
-                seen.order.update(np.asarray(chosen, dtype=np.int64).tobytes())
-                seen.gradient_norms.append(norm)
+                training.steps = step
+                training.examples += len(indices)
+                training.order.update(np.asarray(indices, dtype=np.int64).tobytes())
+                training.gradient_norms.append(norm)
                 losses.append((loss, size))
-                seen.step_seconds.append(phases.train_seconds - sum_before)
+                training.step_seconds.append(phases.train_seconds - seconds_before)
                 if step <= FIRST_STEPS:
-                    seen.first_steps_seconds = phases.train_seconds
+                    training.first_steps_seconds = phases.train_seconds
                 now = time.perf_counter()
-                if now - last_event >= EVENT_INTERVAL_SECONDS or step in points:
+                if now - last_event >= EVENT_INTERVAL_SECONDS or step in validation_steps:
                     last_event = now
-                    progress = _progress(step, steps, seen, protocol, len(features), loss, rate, now - started, phases)
-                    emit({**progress, "validations": len(points)})
-                if step in points:
+                    progress = _describe_progress(
+                        step, steps, training, protocol, len(features), loss, rate, now - started, phases
+                    )
+                    emit({**progress, "validations": len(validation_steps)})
+                if step in validation_steps:
                     break
         ranks.rest()
         scores = validate(step)
-        seen.curve.append(
+        training.curve.append(
             CurvePoint(
                 step=step,
-                epoch=seen.examples / len(features),
+                epoch=training.examples / len(features),
                 train_seconds=phases.train_seconds,
                 learning_rate=rate,
                 train_loss=sum(value * size for value, size in losses) / sum(size for _, size in losses),
@@ -191,44 +193,44 @@ def train(
     if reducer is not None:
         reducer.close()
     ranks.check_equal(trained, "after training")
-    seen.tokens, seen.computed_tokens = (int(n) for n in ranks.sum([seen.tokens, seen.computed_tokens]))
-    return seen
+    training.tokens, training.computed_tokens = (int(n) for n in ranks.sum([training.tokens, training.computed_tokens]))
+    return training
 
 
-def _in_order(module: nn.Module, trained: list[nn.Parameter]) -> list[nn.Parameter]:
-    """The trained parameters in the order of the model, which groups are not in."""
-    wanted = {id(parameter) for parameter in trained}
-    return [parameter for parameter in module.parameters() if id(parameter) in wanted]
+def _order_by_model(module: nn.Module, trained: list[nn.Parameter]) -> list[nn.Parameter]:
+    """Returns the trained parameters in the order of the model; parameter groups have another."""
+    trained_ids = {id(parameter) for parameter in trained}
+    return [parameter for parameter in module.parameters() if id(parameter) in trained_ids]
 
 
 @contextmanager
-def _processor(seen: Training) -> Iterator[None]:
+def _count_processor_seconds(training: Training) -> Iterator[None]:
     """Counts this process's processor seconds."""
     before = time.process_time()
     yield
-    seen.cpu_seconds += time.process_time() - before
+    training.cpu_seconds += time.process_time() - before
 
 
 class _Idle(dict[str, torch.Tensor]):
     """A micro-batch that this rank computes because the others do, and that does not count."""
 
 
-def _collate(bench: Bench, features: list[Features], parts: int, seen: Training) -> list[Batch]:
-    """An effective batch as micro-batches on the device, none empty: of several ranks this one's share of them.
+def _collate(bench: Bench, features: list[Features], parts: int, training: Training) -> list[Batch]:
+    """Collates an effective batch into micro-batches on the device, none empty: this rank's share of each.
 
-    Where weights are spread a rank without a share computes another's example, because all ranks must compute equally
-    often.
+    Where weights are sharded, a rank without a share computes another rank's example, because all ranks must compute
+    equally often.
     """
     micro: list[Batch] = []
-    for whole in micro_batches(features, parts):
-        own = bench.ranks.share(whole)
-        if not own:
+    for micro_batch in micro_batches(features, parts):
+        share = bench.ranks.share(micro_batch)
+        if not share:
             if bench.ranks.sharded:
-                micro.append(_Idle(bench.batch(whole[:1])))
+                micro.append(_Idle(bench.batch(micro_batch[:1])))
             continue
-        batch = bench.task.collate(own, bench.pad_token_id)
-        seen.tokens += sum(int(mask.sum()) for mask in attention_masks(batch))
-        seen.computed_tokens += computed_tokens(batch)
+        batch = bench.task.collate(share, bench.pad_token_id)
+        training.tokens += sum(int(mask.sum()) for mask in attention_masks(batch))
+        training.computed_tokens += computed_tokens(batch)
         micro.append(bench.to_device(batch))
     return micro
 
@@ -255,10 +257,10 @@ def clip(bench: Bench, trained: list[nn.Parameter], limit: float | None) -> floa
     return fsdp.norm_of(norm) if bench.ranks.sharded else float(norm)
 
 
-def _progress(
+def _describe_progress(
     step: int,
     steps: int,
-    seen: Training,
+    training: Training,
     protocol: Protocol,
     rows: int,
     loss: float,
@@ -270,11 +272,11 @@ def _progress(
         "kind": "step",
         "step": step,
         "steps": steps,
-        "epoch": round(seen.examples / rows, 3),
+        "epoch": round(training.examples / rows, 3),
         "epochs": protocol.epochs,
         "loss": loss,
-        "gradient_norm": seen.gradient_norms[-1],
+        "gradient_norm": training.gradient_norms[-1],
         "learning_rate": rate,
-        "examples_per_second": seen.examples / max(phases.train_seconds, 1e-9),
+        "examples_per_second": training.examples / max(phases.train_seconds, 1e-9),
         "elapsed_seconds": elapsed,
     }
