@@ -1,7 +1,7 @@
 """Checksums of files, computed from the bytes themselves and remembered within one process alone.
 
-A note on the disk that says "size and time are as they were when this was checked" would trust exactly what a careless
-copy, a failing disk or a hand that means ill leaves alone.
+A cache on disk, keyed by size and time, would trust exactly what a careless copy, a failing disk or an attacker leaves
+unchanged.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def sha256(path: Path) -> str:
     """Computes the SHA-256 (hex) of a file's bytes; reads it once per process as long as the system has seen no write
     to it.
 
-    The time of the last change of any kind (`ctime`) is part of how a file is known again. Unlike the time stamp that
-    a user may set, it cannot be put back.
+    The time of the last change of any kind (`ctime`) is part of the key by which a file is recognised. Unlike the time
+    stamp that a user may set, it cannot be set back.
 
     Raises:
         OSError: if the file cannot be read.

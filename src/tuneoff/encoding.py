@@ -1,7 +1,8 @@
 """Text from outside (labels, rows, names of arms and files, words of other programs) as each kind of output shows it.
 
-Every output sends such text through the function of its kind, so that it is shown and never obeyed: by a terminal, a
-Markdown page, a spreadsheet or a chart. JSON, YAML and Python have escapes of their own and need none of these.
+Every output passes such text through the function for its kind, so that it is shown and never interpreted: by a
+terminal, a Markdown page, a spreadsheet or a chart. JSON, YAML and Python have escapes of their own and need none of
+these.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def csv_cell(value: Any) -> Any:
     """Escapes a cell of a table that spreadsheets open: text that they would read as a formula gets an apostrophe
     before it.
 
-    What is no text, and text that is a number, stays as it is.
+    Values that are not text, and text that is a number, stay as they are.
     """
     if not isinstance(value, str):
         return value

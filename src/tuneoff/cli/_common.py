@@ -44,7 +44,7 @@ class State:
 
     Attributes:
         traceback: show where an error came from.
-        exit_code: exit code of a command that comes to its end.
+        exit_code: exit code of a command that ends without an error.
         error_code: exit code of a `TuneoffError`; becomes 1 once training has begun.
     """
 
@@ -286,8 +286,8 @@ def console(stderr: bool = False) -> Console:
     from rich.console import Console
 
     class Plain(Console):
-        def render(self, *given: Any, **named: Any) -> Iterator[Segment]:
-            for segment in super().render(*given, **named):
+        def render(self, *args: Any, **kwargs: Any) -> Iterator[Segment]:
+            for segment in super().render(*args, **kwargs):
                 yield segment if segment.control else segment._replace(text=visible(segment.text))
 
     stream = sys.stderr if stderr else sys.stdout
@@ -304,8 +304,8 @@ def echo(text: str, *, err: bool = False, nl: bool = True, style: str | None = N
     """Prints text with its control characters made visible, so that no terminal obeys them.
 
     Args:
-        err: on stderr.
-        nl: end the line.
+        err: print on stderr.
+        nl: end the line after the text.
         style: its colour, for a terminal.
     """
     click.secho(visible(text), err=err, nl=nl, fg=style)

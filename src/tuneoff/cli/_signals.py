@@ -17,7 +17,7 @@ def like_an_interrupt() -> Iterator[None]:
     """Makes a request to end (see `POLITE`) interrupt as Ctrl-C does until the block ends; only once, because a closed
     terminal may send several.
 
-    What the caller of this process had ignored (`nohup`) stays ignored.
+    Signals that the caller of this process set to be ignored (`nohup`) stay ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -38,7 +38,7 @@ def unknown_option(error: click.NoSuchOption) -> click.UsageError:
 def study_keys() -> dict[str, str]:
     """Maps each key's own name to its place in a study, e.g. `max_length` -> `protocol.max_length`.
 
-    Of a name that stands in several places the first counts: the protocol, the study, its task, its methods.
+    A name in several places gets the first one, in the order protocol, study, task, methods.
     """
     from tuneoff import registry
     from tuneoff.config.spec import DataSpec, ExecutionSpec, ModelSpec, Protocol, StudySpec

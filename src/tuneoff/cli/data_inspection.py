@@ -32,7 +32,7 @@ class Look:
         columns: role -> column.
         guessed: how the columns were found, for a person.
         classes: label -> rows, most frequent first; empty for a task that writes text.
-        words: words per text that is put in: median, 95th percentile, maximum.
+        words: words per input text: median, 95th percentile, maximum.
         target_words: the same of the texts to write; None for a task with classes.
         repeated: rows whose text stands in an earlier row too.
         concerns: what should be corrected or known before a run.
@@ -126,7 +126,7 @@ def _find_task(rows: Rows, user_columns: dict[str, str]) -> tuple[str, dict[str,
     """Returns the task, role -> column, and how they were found: as given, by the task's own guess from the names, or
     by content.
 
-    A class is looked for before a text to write, at each step.
+    Each step tries a class before a text to write.
     """
     from tuneoff.tasks._cells import refuse_chat
 
@@ -179,12 +179,14 @@ def _free(rows: Rows, user_columns: dict[str, str]) -> dict[str, list[str]]:
 def _text_and_class(rows: Rows, user_columns: dict[str, str]) -> dict[str, str]:
     """Guesses the text as the column with the most words, and the class as the column with the fewest different values;
     columns that say where a text comes from are the last choice for the class."""
-    free = _free(rows, user_columns)
+    unassigned = _free(rows, user_columns)
     columns = {}
-    words = {name: mean_words(values) for name, values in free.items()}
+    words = {name: mean_words(values) for name, values in unassigned.items()}
     if "text" not in user_columns and words and max(words.values()) >= 2:
         columns["text"] = max(words, key=lambda name: words[name])
-    candidates = {name: values for name, values in free.items() if name != columns.get("text") and may_be_class(values)}
+    candidates = {
+        name: values for name, values in unassigned.items() if name != columns.get("text") and may_be_class(values)
+    }
     if "label" not in user_columns and candidates:
         columns["label"] = min(
             candidates, key=lambda name: (ABOUT.fullmatch(name.lower()) is not None, len(set(candidates[name])))
@@ -194,8 +196,10 @@ def _text_and_class(rows: Rows, user_columns: dict[str, str]) -> dict[str, str]:
 
 def _two_texts(rows: Rows, user_columns: dict[str, str]) -> dict[str, str]:
     """Guesses the column with the most words as the input, and the next one as the text to write."""
-    free = _free(rows, user_columns)
-    candidates = sorted((name for name in free if is_written(free[name])), key=lambda name: -mean_words(free[name]))
+    unassigned = _free(rows, user_columns)
+    candidates = sorted(
+        (name for name in unassigned if is_written(unassigned[name])), key=lambda name: -mean_words(unassigned[name])
+    )
     return dict(zip((role for role in ROLES["generation"] if role not in user_columns), candidates, strict=False))
 
 

@@ -81,7 +81,7 @@ def refuse_doubt(rows: Rows, columns: Mapping[str, str], user_columns: Mapping[s
     Args:
         rows: the data.
         columns: role -> column, of classification or generation.
-        user_columns: those that the user named.
+        user_columns: role -> column, as far as the user named them.
         named: whether the others were guessed from their names, not from what they hold.
 
     Raises:

@@ -1,6 +1,6 @@
 """The contract of an executor: where trials run.
 
-An executor runs each trial as a process of its own and turns whatever ends it into a record. It never
+An executor runs each trial as a process of its own and writes a record however the process ends. It never
 imports `tuneoff.trial`.
 """
 
@@ -119,7 +119,7 @@ class Executor(ABC):
 
         Args:
             pairs: for every row the two trials that `forecast` takes.
-            memory_limit_bytes: as `forecast`.
+            memory_limit_bytes: as for `forecast`.
 
         Returns:
             For every row its forecast, or why there is none.

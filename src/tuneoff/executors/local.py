@@ -46,7 +46,7 @@ class LocalExecutor(Executor):
 
     Args:
         device: auto, cpu or cuda.
-        warm: fork trials from a warm parent; by default wherever the system can.
+        warm: whether trials are forked from a warm parent; None: where the system can fork.
     """
 
     def __init__(self, device: str = "auto", warm: bool | None = None) -> None:
@@ -69,7 +69,7 @@ class LocalExecutor(Executor):
 
     def call(self, verb: str, payload: dict[str, Any]) -> Any:
         log = Path(self.children.scratch.name) / "call.log"
-        kills = _out_of_memory_kills()
+        oom_kills = _out_of_memory_kills()
         child = self.children.start(verb, payload, log)
         try:
             while not self.children.wait(child, 1.0):
@@ -81,7 +81,7 @@ class LocalExecutor(Executor):
         reply = child.reply()
         if reply is None:
             log_line = last_line(log)
-            if memory_cause := _ran_out_of_memory(child, kills, [log_line]):
+            if memory_cause := _ran_out_of_memory(child, oom_kills, [log_line]):
                 raise OutOfMemory(f"{memory_cause} (asked for {verb!r})", hint="Free memory on this machine.")
             raise ExecutorError(
                 f"the process for {verb!r} ended without an answer ({_ending(child)})"
@@ -130,7 +130,7 @@ class LocalExecutor(Executor):
         if damage_message:
             message = f"what an earlier run left was damaged and is set aside: {damage_message}"
             trial_store.append_event({"kind": "finding", "name": "damaged_trial", "message": message})
-        kills = _out_of_memory_kills()
+        oom_kills = _out_of_memory_kills()
         started = time.monotonic()
         payload = {
             "folder": str(trial_store.folder.resolve()),
@@ -153,14 +153,14 @@ class LocalExecutor(Executor):
             with _noted_interrupts() as is_interrupted:
                 self._stop(child, is_interrupted)
                 store.refuse_lost()
-                self._seal(trial_store, trial, child, Status.CANCELLED, limit, kills)
+                self._seal(trial_store, trial, child, Status.CANCELLED, limit, oom_kills)
             raise
         except StoreError:
             self._stop(child)
             raise
         store.refuse_lost()
         self._pass_on(trial_store, trial, offset, listener)
-        return self._seal(trial_store, trial, child, ended_by, limit, kills)
+        return self._seal(trial_store, trial, child, ended_by, limit, oom_kills)
 
     def _seal(self, trial_store: TrialStore, trial: TrialSpec, child: Child, *ending: Any) -> TrialRecord:
         """Returns the record that the trial's process wrote; where there is none, writes one that says how the process
@@ -201,7 +201,7 @@ class LocalExecutor(Executor):
         child: Child,
         ended_by: Status | None,
         limit: float | None,
-        kills: int | None,
+        oom_kills: int | None,
     ) -> TrialRecord:
         """Makes the record of a trial whose process wrote none."""
         reply = child.reply()
@@ -216,9 +216,9 @@ class LocalExecutor(Executor):
             cause = " ".join(part for part in (error["message"], error["hint"]) if part)
             if error["type"] == StoreError.__name__:
                 cause = error["message"]
-            if error.get("killed") and (_out_of_memory_kills() or 0) > (kills or 0):
+            if error.get("killed") and (_out_of_memory_kills() or 0) > (oom_kills or 0):
                 status, cause = Status.OUT_OF_MEMORY, f"{cause}: the machine ran out of memory"
-        elif memory_cause := _ran_out_of_memory(child, kills, trial_store.log_tail()):
+        elif memory_cause := _ran_out_of_memory(child, oom_kills, trial_store.log_tail()):
             status, cause = Status.OUT_OF_MEMORY, memory_cause
         else:
             status, cause = Status.FAILED, f"the trial's process ended without a result ({_ending(child)})"
@@ -259,15 +259,15 @@ def _ending(child: Child) -> str:
     return f"exit status {child.exit}"
 
 
-def _ran_out_of_memory(child: Child, kills: int | None, log_lines: Sequence[str]) -> str:
+def _ran_out_of_memory(child: Child, oom_kills: int | None, log_lines: Sequence[str]) -> str:
     """Returns how a process that left no answer ran out of memory; empty where nothing shows that it did.
 
     Args:
         child: the process.
-        kills: `_out_of_memory_kills` before the process started.
+        oom_kills: `_out_of_memory_kills` before the process started.
         log_lines: the last lines of its log. Libraries that cannot raise an error write there and abort.
     """
-    if child.exit == -signal.SIGKILL and (_out_of_memory_kills() or 0) > (kills or 0):
+    if child.exit == -signal.SIGKILL and (_out_of_memory_kills() or 0) > (oom_kills or 0):
         return "the kernel killed the process: the machine ran out of memory"
     message = next((line.strip() for line in reversed(log_lines) if _NO_MEMORY.search(line)), "")
     is_aborted = child.exit is not None and child.exit == -getattr(signal, "SIGABRT", 0)

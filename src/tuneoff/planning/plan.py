@@ -30,7 +30,7 @@ def plan(
 ) -> list[TrialSpec]:
     """Returns the trials of a study's verdict in the order in which they run: every method at every seed, seeds first.
 
-    At the first seed the rows stand in the study's order. At each further one the row that stood first goes last, so
+    At the first seed the rows stand in the study's order. At each further seed the first row moves to the end, so
     that no row always runs first, on a cool machine, or always last.
 
     Args:
@@ -187,8 +187,8 @@ def _refuse_devices(study: StudySpec) -> None:
         if shard and devices == 1:
             problems.append(Problem(f"methods.{label}", "shard spreads weights over several devices; set devices too"))
         elif shard and not registry.methods()[row.method].shardable:
-            able = [name for name, method in registry.methods().items() if method.shardable]
-            reason = f"{row.method} cannot be sharded; {', '.join(able)} can: set shard there, not for the study"
+            shardable = [name for name, method in registry.methods().items() if method.shardable]
+            reason = f"{row.method} cannot be sharded; {', '.join(shardable)} can: set shard there, not for the study"
             problems.append(Problem(f"methods.{label}", reason))
     if problems:
         raise StudyError(problems)
@@ -197,8 +197,8 @@ def _refuse_devices(study: StudySpec) -> None:
 def _configuration(study: StudySpec, row: MethodSpec, values: Values) -> tuple[dict[str, Any], float | None]:
     """Returns the row's options, defaults filled in, and its learning rate, None for a method that does not train.
 
-    What the search suggests comes before the protocol's one rate for all, that before the row's own rate, and that
-    before the method's default.
+    Rates in order of priority: the search's suggestion, the protocol's one rate for all, the row's own rate, the
+    method's default.
     """
     method = registry.methods()[row.method]
     searched_options = {key: value for key, value in values.items() if key != search.LEARNING_RATE}

@@ -110,7 +110,7 @@ class _Builder:
 
     Attributes:
         lines: dotted key -> line of the file.
-        problems: all that is wrong, each with its line.
+        problems: all problems, each with its line.
     """
 
     def __init__(self) -> None:

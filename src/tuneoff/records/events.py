@@ -201,7 +201,7 @@ def study_started(study: StudySpec, folder: str, searched: int, verdict: int, ti
         study: what is run.
         folder: where the results are.
         searched, verdict: numbers of trials.
-        time: when; now where it is not given.
+        time: when it happened; now where it is not given.
     """
     return {
         "event": "study_started",
@@ -229,8 +229,8 @@ def logged(trial: TrialSpec, line: Event, time: str | None = None) -> Event | No
 
     Args:
         trial: the trial.
-        line: as `TrialStore.events` gives it.
-        time: when, for a line that does not say.
+        line: a line that `TrialStore.events` returns.
+        time: when it happened, for a line without a time.
     """
     if line.get("kind") not in LOGGED:
         return None

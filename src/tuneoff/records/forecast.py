@@ -33,7 +33,7 @@ class Prior:
         source: what was published, with its year; the interval is our reading of it.
 
     Raises:
-        ValueError: if the interval is none.
+        ValueError: if `low` and `high` are no interval.
     """
 
     low: float
@@ -153,12 +153,12 @@ class StudyForecast(Frozen):
 def corrected(row: RowForecast, counted: RowForecast, probed: RowForecast) -> RowForecast:
     """Corrects a row that was counted by the error of counting in another row, which was probed too.
 
-    Machine, model and data are the same for both: each phase is taken to be off by the same factor (a very short one
-    by as many seconds), and what the process holds besides its tensors by as many bytes.
+    Machine, model and data are the same for both, so each phase is assumed to have the same relative error (a very
+    short one the same error in seconds), and the memory of the process besides its tensors the same error in bytes.
 
     Args:
-        row: the row, counted.
-        counted, probed: the other one, counted with it and probed.
+        row: forecast of the row, counted.
+        counted, probed: forecasts of the other row, by counting and by probing.
     """
     counted_seconds, probed_seconds = counted.seconds, probed.seconds
     train_factor = (
@@ -207,7 +207,7 @@ def study_forecast(
         rows: label -> forecast of one of its trials.
         verdict: the label of every trial of the verdict.
         search: the label of every trial of the search, which keeps neither weights nor predictions.
-        search_shares: of the steps of its row's forecast, what each of these takes; all of them where not given.
+        search_shares: for each trial of the search, its share of the steps of its row's forecast; 1 where not given.
         keep_weights: whether trained weights stay after the trial.
         memory_limit_bytes: the memory limit that was asked about; None: this machine's.
     """
@@ -251,7 +251,7 @@ def predictions_size(
     taken to be as long as its target.
 
     Args:
-        targets: of every example of the split, in order.
+        targets: target of every example of the split, in order.
         labels: the classes; empty for a task that writes.
         sources: inputs that are kept with the first examples, in order.
         metrics: number of values that each example has in a task that writes text.

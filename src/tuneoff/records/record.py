@@ -337,7 +337,7 @@ def upgraded(body: dict[str, Any]) -> dict[str, Any]:
     """Returns a record as plain data in the form of this version; what its own version did not keep is null, with the
     reason.
 
-    A version that is not known is left as it is.
+    A record of an unknown version is returned unchanged.
     """
     if body.get("record_version") != 1:
         return body

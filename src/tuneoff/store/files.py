@@ -50,7 +50,7 @@ def write_atomically(path: Path, data: str | bytes, *, make_folder: bool = True)
     Args:
         path: the file.
         data: its content.
-        make_folder: makes its folder if need be; else a folder that is gone stays gone.
+        make_folder: whether a missing folder is made; else it stays missing and `StoreError` is raised.
 
     Raises:
         StoreError: when the disk is full or the folder cannot be written; nothing else is lost.
@@ -108,8 +108,8 @@ def refuse_overwriting(out: Path, read: Iterable[Path]) -> None:
     ancestors = [ancestor for ancestor in (out.resolve(), *out.resolve().parents) if ancestor.exists()]
     for path in read:
         if path.exists() and any(ancestor.samefile(path) for ancestor in ancestors):
-            what = f"lies in {path}, which is read" if path.is_dir() else "is what is read"
-            raise StoreError(f"{out} {what}; nothing is written over it", hint="Name another place to write to.")
+            problem = f"lies in {path}, which is read" if path.is_dir() else "is what is read"
+            raise StoreError(f"{out} {problem}; nothing is written over it", hint="Name another place to write to.")
 
 
 def give_usual_modes(folder: Path) -> None:

@@ -64,7 +64,7 @@ def _registered(path: Path) -> Iterator[None]:
 def hold(path: Path) -> Iterator[None]:
     """Holds the lock; the time of its file then says since when.
 
-    Folders that were made for the lock and hold nothing else at the end are taken away again.
+    Folders that were made for the lock and hold nothing else at the end are removed.
 
     Raises:
         StoreError: if another run holds it.

@@ -297,7 +297,7 @@ class StudyStore:
         """Finds a trial by its id or by the beginning of one.
 
         Raises:
-            StoreError: if none or several begin so.
+            StoreError: if no trial or several begin so.
         """
         ids = [*self.trial_ids(), *self.search_ids()]
         matches = [i for i in ids if i == reference] or [i for i in ids if i.startswith(reference)]

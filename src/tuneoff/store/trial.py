@@ -156,12 +156,12 @@ class TrialStore:
         """Checks what the record refers to: the trial's specification, and the files that were kept.
 
         Args:
-            record: this trial's.
-            weights: whether the trained weights too, which may be large. A folder of weights that was removed as a
-                whole is no damage.
+            record: this trial's record.
+            weights: whether to check the trained weights too, which may be large. A folder of weights that was removed
+                as a whole is no damage.
 
         Raises:
-            CorruptRecord: naming the first file that is not what it was.
+            CorruptRecord: names the first file that has changed.
         """
         excluded = {"execution", "fingerprints", "contents"}
         if self.spec().model_dump(exclude=excluded) != record.spec.model_dump(exclude=excluded):

@@ -135,7 +135,7 @@ def _chosen(caches: Sequence[Cache], names: Sequence[str]) -> list[Entry]:
     """Returns the entries that these names mean.
 
     Raises:
-        StudyError: for a name that means none.
+        StudyError: for a name that matches no entry.
     """
     entries_by_name = {cache.name: list(cache.entries) for cache in caches}
     entries_by_name |= {entry.name: [entry] for cache in caches for entry in cache.entries}
@@ -164,7 +164,7 @@ def _delete(entry: Entry) -> bool:
     """Deletes an entry; returns False where it is already gone.
 
     Raises:
-        StoreError: if the system does not let us.
+        StoreError: if the system refuses.
     """
     path = Path(entry.folder)
     try:

@@ -236,10 +236,10 @@ def _disk() -> list[Report]:
     """Reports the free space where results and caches are stored."""
     disks = []
     for name, folder in {"here": Path.cwd(), **cache.cache_folders()}.items():
-        existing = next(path for path in (folder, *folder.parents) if path.exists())
-        usage = shutil.disk_usage(existing)
-        writable = os.access(existing, os.W_OK)
-        disks.append({"name": name, "folder": str(existing), "free_bytes": usage.free, "writable": writable})
+        existing_folder = next(path for path in (folder, *folder.parents) if path.exists())
+        usage = shutil.disk_usage(existing_folder)
+        writable = os.access(existing_folder, os.W_OK)
+        disks.append({"name": name, "folder": str(existing_folder), "free_bytes": usage.free, "writable": writable})
     return disks
 
 

@@ -104,17 +104,17 @@ def table(forecast: StudyForecast) -> Table:
 
     from tuneoff.report import units
 
-    searched = any(row.search_seconds for row in forecast.rows.values())
+    has_search = any(row.search_seconds for row in forecast.rows.values())
     grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     grid.add_column("method", overflow="fold")
-    times = ["train time", "whole trial", *(["search trial"] if searched else [])]
+    times = ["train time", "whole trial", *(["search trial"] if has_search else [])]
     for heading in ("peak memory", *times, "stored"):
         grid.add_column(heading, justify="right", no_wrap=True)
     grid.add_column("fits", no_wrap=True)
     grid.add_column("", no_wrap=True)
     for label, row in forecast.rows.items():
         figures = [row.train_seconds, row.trial_seconds]
-        figures += [sum(row.search_seconds.values()) if row.search_seconds else None] if searched else []
+        figures += [sum(row.search_seconds.values()) if row.search_seconds else None] if has_search else []
         grid.add_row(
             label,
             "–" if row.peak_memory_bytes is None else units.size(row.peak_memory_bytes),

@@ -86,7 +86,7 @@ def _size(text: str | None) -> int | None:
     """Converts `--gpu-memory` to bytes.
 
     Raises:
-        StudyError: if it is no size.
+        StudyError: if it is not a size.
     """
     if text is None:
         return None

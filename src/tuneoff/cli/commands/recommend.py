@@ -98,8 +98,8 @@ def recommend_command(
         from tuneoff.cli.commands.recommend_before import recommend_before, refuse_measured
         from tuneoff.report.advice import SPELT
 
-        measured = {"--max-latency": max_latency, "--min": at_least, "--max": at_most}
-        refuse_measured({**measured, "--metric": metric, "--pareto": pareto})
+        measured_options = {"--max-latency": max_latency, "--min": at_least, "--max": at_most}
+        refuse_measured({**measured_options, "--metric": metric, "--pareto": pareto})
         limits = [cost_limit(axis, text, SPELT[axis]) for axis, text in cost_limits.items() if text is not None]
         if not recommend_before(folder, options, limits, prefer, priors, not no_probe, as_json):
             ctx.ensure_object(_common.State).exit_code = _common.NOTHING_FITS

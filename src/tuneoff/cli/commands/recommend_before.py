@@ -38,7 +38,7 @@ def recommend_before(
     options: _common.StudyOptions,
     limits: Sequence[Limit],
     prefer: str,
-    stated: Iterable[str],
+    prior_texts: Iterable[str],
     probe: bool,
     as_json: bool,
 ) -> bool:
@@ -49,8 +49,8 @@ def recommend_before(
         options: what changes or narrows a recipe or a study file.
         limits: limits of costs that a forecast has.
         prefer: the cost that decides among rows that cannot be told apart.
-        stated: priors as `NAME=LOW..HIGH`, over those of the methods.
-        probe: let the forecast probe; a folder's own forecast is used where it has one of every row.
+        prior_texts: priors as `NAME=LOW..HIGH`; they replace those of the methods.
+        probe: whether a new forecast probes; a folder's own forecast is used if it has every row.
         as_json: print plain data.
 
     Raises:
@@ -68,7 +68,7 @@ def recommend_before(
         )
     study = _open(reference, options)
     methods = {label: registry.methods()[row.method] for label, row in study.spec.methods.items()}
-    priors = {label: method.prior for label, method in methods.items()} | read_priors(stated, list(methods))
+    priors = {label: method.prior for label, method in methods.items()} | read_priors(prior_texts, list(methods))
     forecast = _forecast(study, probe)
     baselines = [label for label, method in methods.items() if not method.trains]
     advice = advise(forecast, priors, baselines, limits, prefer)

@@ -103,8 +103,8 @@ def _train(study: Study, out: Path | None, state: State, stream: Stream, probe: 
             stream.hear(progress)
 
         try:
-            foretell = forecast.run_listener(board)
-            study.run(out, hear, probe=probe, foretell=foretell)
+            forecast_listener = forecast.run_listener(board)
+            study.run(out, hear, probe=probe, foretell=forecast_listener)
         except KeyboardInterrupt:
             board.close()
             _common.echo(

@@ -1,7 +1,7 @@
 """A study's progress, read from the files that a run leaves in the study's folder. Writes nothing.
 
-Files appear and vanish while this looks: trials begin, end, and are set aside to be repeated. What cannot be read at
-the moment is looked at again the next time.
+Files appear and disappear meanwhile: trials begin, end, and are set aside to be repeated. What cannot be read now is
+read again at the next look.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class Follower:
         news = [item for spec in (*searched, *verdict) for item in self._news(spec, since)]
         self._first = False
         statuses = [self._seen[spec.id].status for spec in verdict]
-        ended = [status for status in statuses if status is not None and status is not Status.CANCELLED]
+        end_statuses = [status for status in statuses if status is not None and status is not Status.CANCELLED]
         planned = _planned_search(study, searched)
         return Look(
             study=study,
@@ -124,8 +124,8 @@ class Follower:
             since=since,
             told=news,
             lost=self._lose([*searched, *verdict]) if since is None else [],
-            missing=len(statuses) - len(ended),
-            failed=sum(not status.finished for status in ended),
+            missing=len(statuses) - len(end_statuses),
+            failed=sum(not status.finished for status in end_statuses),
             forecast=forecast_planner.kept(self.store),
         )
 

@@ -138,7 +138,7 @@ class Board:
     def update(self, progress: Progress, ago: float = 0.0) -> None:
         """Updates the state with an executor's progress, `ago` seconds after it happened.
 
-        Never raises for a stream that cannot be written: the run goes on.
+        Never raises for a stream that cannot be written: the run continues.
         """
         with self.lock:
             self._update(progress, self.clock() - ago)
@@ -260,9 +260,9 @@ class Board:
     def seconds_left(self) -> float | None:
         """Estimates the time left for the whole run in seconds; None while nothing is known to estimate it from.
 
-        A row that has finished before is expected to take as long again. Another is expected to take what the forecast
-        says, times what finished rows were off it; without a forecast, as long as the mean of all that train, or while
-        none has finished, as the running one will at its pace.
+        A row with finished trials is expected to take as long again. Any other row is expected to take the time of the
+        forecast, multiplied by the forecast's error for finished rows. Without a forecast it is the mean of all rows
+        that train, or while none has finished, the time of the running trial at its pace.
         """
         now = self.clock()
         training = {(trial.purpose, trial.label) for trial in self.trials if trial.learning_rate is not None}
@@ -341,23 +341,23 @@ class Board:
                 row.to_try += 1
             else:
                 row.planned += 1
-        tested, searched = "", ""
+        test_metric, search_metric = "", ""
         scores: dict[str, list[float]] = {}
         for record in self.records.values():
             row = rows[record.spec.label]
             if record.spec.purpose == "search":
                 row.tried += 1
-                searched = _note_best(row, record) or searched
+                search_metric = _note_best(row, record) or search_metric
                 continue
             row.done += record.status.finished
             row.failed += not record.status.finished
             score = record.metric(record.primary_metric or "")
             if record.status.finished and score is not None:
-                tested = record.primary_metric or ""
+                test_metric = record.primary_metric or ""
                 scores.setdefault(row.label, []).append(score)
         for label, values in scores.items():
             rows[label].score = sum(values) / len(values)
-        return list(rows.values()), tested, searched
+        return list(rows.values()), test_metric, search_metric
 
 
 Kind = tuple[str, str, int]

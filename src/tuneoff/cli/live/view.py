@@ -42,7 +42,7 @@ def show(
         console: where to show it.
         plain: lines even in a terminal.
         interval: seconds between two lines about what runs.
-        state: the board's; empty: nothing is said before the first trial.
+        state: state of the board; empty: nothing is shown before the first trial.
     """
     from rich.live import Live
     from rich.text import Text
@@ -102,7 +102,7 @@ def view(board: Board, width: int) -> RenderableType:
 def _two_lines(name: str, parts: dict[str, str], width: int) -> tuple[str, str]:
     """Formats the parts of a running trial as the text after its name and the line below: where it is, and its figures.
 
-    Parts that have no room are left out, and those for which the first line has none begin the second.
+    Parts that do not fit on the first line go to the beginning of the second; parts that fit on neither are left out.
     """
     from rich.cells import cell_len
 
@@ -167,16 +167,16 @@ def _rows(board: Board, width: int) -> list[RenderableType]:
 
     from tuneoff.report.fitting import fitted
 
-    rows, tested, searched = board.rows()
-    if not (tested or searched):
+    rows, test_metric, search_metric = board.rows()
+    if not (test_metric or search_metric):
         return []
     columns: dict[str, list[RenderableType]] = {"trials": [_trials(row) for row in rows]}
-    if tested:
-        columns[f"test {tested}"] = [Text("–" if row.score is None else f"{row.score:.3f}") for row in rows]
-    if searched:
+    if test_metric:
+        columns[f"test {test_metric}"] = [Text("–" if row.score is None else f"{row.score:.3f}") for row in rows]
+    if search_metric:
         counts = [f" ({row.tried}/{row.to_try})" if row.to_try else "" for row in rows]
         best = ["–" if row.best is None else f"{row.best:.3f}" for row in rows]
-        columns[f"search: {searched}"] = [Text(text) for text in map(str.__add__, best, counts)]
+        columns[f"search: {search_metric}"] = [Text(text) for text in map(str.__add__, best, counts)]
     labels, headings = [row.label for row in rows], list(columns)
     # Where there is no room, the search is left out first: it is over once the verdict has scores.
     selections = (headings, headings[:2], headings[1:2])
