@@ -1,8 +1,8 @@
 """Energy of the training phase, where the hardware counts it.
 
 On CUDA it is the device's own counter (through NVML). On CPU it is RAPL: all processor packages and their memory,
-other processes' share included, because the hardware cannot tell them apart. Linux lets only root read RAPL unless an
-administrator allows more, so null with a reason is the usual outcome there.
+other processes' share included, because the hardware does not separate processes. Linux lets only root read RAPL
+unless an administrator allows more, so null with a reason is the usual outcome there.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class Machine:
     """Reads the counters of this process, this machine and this GPU.
 
     Args:
-        gpu: the device to look at.
+        gpu: the device to read.
         others: process ids whose processor seconds count as this process's own.
     """
 

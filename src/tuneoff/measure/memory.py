@@ -52,7 +52,7 @@ class MemoryMeter:
         self.missing: dict[str, str] = {}
         self._phases: dict[str, PhaseMemory] = {}
         self._running: str | None = None
-        resident = resident or _psutil_resident
+        resident = resident or _read_resident_bytes
         self._base, self._base_reason = self._measure_base(resident)
         self._resident, self._reason = _choose_resident_peak(proc, resident)
         self.how = self._resident.how if self._resident else "unavailable"
@@ -140,11 +140,11 @@ class MemoryMeter:
 
             allocated = torch.cuda.max_memory_allocated(self.device)
             reserved = torch.cuda.max_memory_reserved(self.device)
-        before = self._phases.get(name, PhaseMemory())
+        previous = self._phases.get(name, PhaseMemory())
         self._phases[name] = PhaseMemory(
-            resident_bytes=_find_greater(before.resident_bytes, resident),
-            allocated_bytes=_find_greater(before.allocated_bytes, allocated),
-            reserved_bytes=_find_greater(before.reserved_bytes, reserved),
+            resident_bytes=_find_greater(previous.resident_bytes, resident),
+            allocated_bytes=_find_greater(previous.allocated_bytes, allocated),
+            reserved_bytes=_find_greater(previous.reserved_bytes, reserved),
         )
 
     def _give_up(self, reason: str) -> None:
@@ -241,7 +241,7 @@ class _SampledPeak(_ResidentPeak):
                 continue
 
 
-def _psutil_resident() -> int:
+def _read_resident_bytes() -> int:
     import psutil
 
     try:

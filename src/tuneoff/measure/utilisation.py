@@ -1,8 +1,8 @@
 """Samples of the machine while a trial runs, and whether others disturbed its timing.
 
-One look costs about 0.1 ms of a core (`time.thread_time` on a 2-core Linux virtual machine: median 0.11 ms) and 0.15 ms
-more for every running child, so sampling every 0.5 s costs 0.02 % of one core; asking NVML comes on top where there is
-a GPU.
+One reading costs about 0.1 ms of a core (`time.thread_time` on a 2-core Linux virtual machine: median 0.11 ms) and
+0.15 ms more for every running child, so sampling every 0.5 s costs 0.02 % of one core; querying NVML comes on top
+where there is a GPU.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _NOISE_FIGURES = ("other_cpu_percent_mean", "steal_percent_mean", "gpu_throttled
 
 @dataclass(frozen=True)
 class _Sample:
-    """Means over one period; percentages of one core."""
+    """Means over one period; percentages of one core, `resident` in bytes."""
 
     at: float
     seconds: float
@@ -55,7 +55,7 @@ class _Sample:
 
 @dataclass
 class _Phase:
-    """What added up over a phase."""
+    """Sums over one phase."""
 
     seconds: float = 0.0
     own: float = 0.0
@@ -65,11 +65,11 @@ class _Phase:
 
 
 class Sampler:
-    """Looks at the machine in regular intervals, from a thread of its own, between `start` and `stop`.
+    """Samples the machine at regular intervals, from a thread of its own, between `start` and `stop`.
 
     Args:
-        interval_seconds: time between looks.
-        device: where the model is; on CUDA the GPU is looked at too, if `nvidia-ml-py` is installed.
+        interval_seconds: time between readings.
+        device: where the model is; on CUDA the GPU is read too, if `nvidia-ml-py` is installed.
         read: gives the counters; None: the system's.
         nvml: the NVML module to use; None: `pynvml`, if it is installed.
         emit: takes what was used, as a `machine` event: the first sample, then means every `TOLD_EVERY_SECONDS`. Called
@@ -111,7 +111,7 @@ class Sampler:
         self._sampled: Reading | None = None
 
     def start(self) -> None:
-        """Starts looking.
+        """Starts sampling.
 
         Raises:
             RuntimeError: if it was started before.
@@ -124,7 +124,7 @@ class Sampler:
         self._thread.start()
 
     def stop(self) -> None:
-        """Looks a last time and ends; once ended it does nothing."""
+        """Takes a last sample and ends; once ended it does nothing."""
         if self._thread is None:
             return
         self._stopping.set()
@@ -135,7 +135,7 @@ class Sampler:
     def mark(self, phase: str) -> None:
         """Says that `phase` begins now: what was used since the last mark belonged to the phase before.
 
-        It looks at the machine, so call it when a phase of the trial changes, not at every step.
+        It reads the counters, so call it when a phase of the trial changes, not at every step.
         """
         with self._lock:
             if self._thread is not None:
@@ -252,7 +252,7 @@ class Sampler:
     def _look(self) -> None:
         with self._lock:
             now = self._count()
-            sample = self._sample(now) if now is not None else None
+            sample = self._add_sample(now) if now is not None else None
         if self._emit is not None and sample is not None:
             self._emit_means(sample, self._emit)
 
@@ -281,32 +281,32 @@ class Sampler:
             now = self._read()
         except OSError:
             return None
-        before = self._counted
+        previous = self._counted
         self._counted = now
-        if before is None:
+        if previous is None:
             self._began = now.at
             return now
         total = self._phases.setdefault(self._phase, _Phase())
-        total.seconds += now.at - before.at
-        total.own += max(0.0, now.own - before.own)
-        total.busy = _add(total.busy, _subtract(now.busy, before.busy))
-        total.steal = _add(total.steal, _subtract(now.steal, before.steal))
+        total.seconds += now.at - previous.at
+        total.own += max(0.0, now.own - previous.own)
+        total.busy = _add(total.busy, _subtract(now.busy, previous.busy))
+        total.steal = _add(total.steal, _subtract(now.steal, previous.steal))
         if now.gpu is not None and now.gpu.throttled is not None:
             total.throttled.append(now.gpu.throttled)
         return now
 
-    def _sample(self, now: Reading) -> _Sample | None:
+    def _add_sample(self, now: Reading) -> _Sample | None:
         """Keeps the means since the last sample, thinning when there are many; returns None too soon after the last."""
-        before = self._sampled
-        if before is None:
+        previous = self._sampled
+        if previous is None:
             self._sampled = now
             return None
-        if now.at - before.at < min(_SHORTEST_SECONDS, self.interval_seconds):
+        if now.at - previous.at < min(_SHORTEST_SECONDS, self.interval_seconds):
             return None
         self._sampled = now
-        seconds = now.at - before.at
-        own_seconds = max(0.0, now.own - before.own)
-        busy, steal = _subtract(now.busy, before.busy), _subtract(now.steal, before.steal)
+        seconds = now.at - previous.at
+        own_seconds = max(0.0, now.own - previous.own)
+        busy, steal = _subtract(now.busy, previous.busy), _subtract(now.steal, previous.steal)
         sample = _Sample(
             at=now.at,
             seconds=seconds,
@@ -327,8 +327,8 @@ class Sampler:
         return sample
 
 
-def _subtract(now: float | None, before: float | None) -> float | None:
-    return None if now is None or before is None else max(0.0, now - before)
+def _subtract(now: float | None, previous: float | None) -> float | None:
+    return None if now is None or previous is None else max(0.0, now - previous)
 
 
 def _add(first: float | None, second: float | None) -> float | None:

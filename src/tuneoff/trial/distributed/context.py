@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 TIMEOUT = timedelta(minutes=30)
-"""How long a collective may take: the second guard against ranks that hang, for what the first does not see."""
+"""How long a collective may take: the second guard against ranks that hang, after the hang detector."""
 
 
 class LostRank(Exception):
@@ -46,8 +46,8 @@ class Ranks:
     Attributes:
         number: its own, from 0.
         size: how many there are.
-        sharded: whether trained weights are spread over them.
-        beat: where it notes that it lives.
+        sharded: whether weights are sharded over them (FSDP).
+        beat: its heartbeat.
         pids: of the processes of all ranks, in order.
     """
 
@@ -81,7 +81,7 @@ class Ranks:
     def deal(self, batches: Iterable[T]) -> Iterator[tuple[T, bool]]:
         """Yields this rank's batches of an evaluation in turn, and whether they count.
 
-        Where weights are spread all ranks must compute equally often, so that some repeat a batch that does not count.
+        Where weights are sharded, all ranks must compute equally often, so some repeat a batch that does not count.
         """
         if self.alone:
             for batch in batches:
@@ -254,8 +254,8 @@ def joined(
     Args:
         number, size: which rank of how many.
         device: where it computes.
-        sharded: whether trained weights are spread.
-        beat: where it notes that it lives.
+        sharded: whether weights are sharded over the ranks.
+        beat: its heartbeat.
         store: a `torch.distributed.Store` by which ranks find one another; None: as torchrun's environment says.
 
     Raises:

@@ -1,9 +1,9 @@
 """Summing gradients over the ranks while they are still being computed.
 
-As in PyTorch DDP (Li et al. 2020, https://arxiv.org/abs/2006.15704) gradients go off in buckets, in the reverse order
-of the parameters, as soon as a bucket is complete, while the backward pass goes on. Unlike there the model is not
-wrapped, sums are not means, and no graph is searched for parameters without a gradient: whatever has none at the end
-of the pass goes off as zeros, and what had none on any rank has none afterwards.
+As in PyTorch DDP (Li et al. 2020, https://arxiv.org/abs/2006.15704) gradients are sent in buckets, in the reverse
+order of the parameters, as soon as a bucket is complete, while the backward pass goes on. Unlike DDP, the model is not
+wrapped, gradients are summed and not averaged, and no graph is searched for parameters without a gradient: those that
+have none at the end of the pass are sent as zeros, and those that had none on any rank have none afterwards.
 """
 
 from __future__ import annotations

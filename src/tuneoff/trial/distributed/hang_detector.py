@@ -29,8 +29,8 @@ all take part by now: it is over in milliseconds, but for what it sends, see `SL
 SLOWEST = 50e6
 """Bytes a second that a collective sends at least, many times fewer than any two processes of one machine do."""
 AWAY_SECONDS = 10.0
-"""A watch that did not look for so long was stopped, and the ranks with it: the machine was suspended. What they did
-not do meanwhile does not count."""
+"""A detector that did not check for so long was stopped, and the ranks with it: the machine was suspended. That time
+does not count as waiting."""
 ALONE_PHASES = ("", "load")
 """Phases in which a rank that does nothing may wait for something else than the others, a download say."""
 
@@ -80,7 +80,7 @@ class Watch(threading.Thread):
 
     Args:
         paths: the ranks' notes, in order.
-        every: seconds between looks.
+        every: seconds between checks.
 
     Attributes:
         hung: rank -> seconds that it kept the others waiting.

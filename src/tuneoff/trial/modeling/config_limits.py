@@ -1,4 +1,4 @@
-"""Looks at a model's config.json before anything is built from it: what is too large to be meant is refused at once."""
+"""Checks a model's config.json before anything is built from it: implausibly large numbers are refused at once."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def check_config_file(folder: str, name: str) -> None:
         raise UnsupportedModel(f"{name}: its config.json has {path.stat().st_size:,} bytes, which no configuration has")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-        counts = list(_counts(config))
+        counts = list(_list_counts(config))
     except (ValueError, RecursionError) as error:
         problem = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise UnsupportedModel(f"{name}: its config.json cannot be read: {problem}") from None
@@ -47,7 +47,7 @@ def check_config_file(folder: str, name: str) -> None:
                 )
 
 
-def _counts(value: Any) -> Iterator[tuple[str, int]]:
+def _list_counts(value: Any) -> Iterator[tuple[str, int]]:
     """Yields every key with a whole number, those of nested configurations included; a table counts its entries."""
     if not isinstance(value, dict):
         return
@@ -56,4 +56,4 @@ def _counts(value: Any) -> Iterator[tuple[str, int]]:
             yield key, item
         elif isinstance(item, dict):
             yield ("num_labels", len(item)) if key in {"id2label", "label2id"} else (key, 0)
-            yield from _counts(item)
+            yield from _list_counts(item)

@@ -92,7 +92,7 @@ def load_config(spec: ModelSpec, *, offline: bool = False) -> tuple[Any, ModelFi
             hint="Use a model of text alone; of Gemma 3, those with 270M and 1B are.",
         )
     if getattr(config, "transformers_weights", None) is not None:
-        # transformers would load that file in the place of the one that was looked at.
+        # transformers would load that file in the place of the one that was checked.
         raise UnsupportedModel(
             f"{spec.source}: its config.json names other weights by `transformers_weights`",
             hint="Take that key out of config.json, and name the weights model.safetensors.",

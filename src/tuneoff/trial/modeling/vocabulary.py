@@ -1,4 +1,4 @@
-"""Whether a model has an embedding for every token that it will read."""
+"""Checks that a model has an embedding for every token that it will read."""
 
 from __future__ import annotations
 

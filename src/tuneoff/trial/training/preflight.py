@@ -16,8 +16,8 @@ from tuneoff.trial.training.evaluate import Bench
 
 PADDING_TOLERANCE = 1e-3
 """Allowed change of a logit by padding, relative to the logits' size and in plain float32, where rounding changes it
-by about 1e-6. A wrong token or a mask left out may change it by no more than a few hundredths: an untrained head tells
-texts apart but little, so that under reduced precision the two could not be told apart."""
+by about 1e-6. A wrong token or a mask left out may change it by no more than a few hundredths: an untrained head gives
+similar logits to all texts, so under reduced precision such a fault could not be told from rounding."""
 
 IDLE_SHARE = 0.1
 """Largest size of the pretrained parameters without a gradient, relative to those with one. More of them would show

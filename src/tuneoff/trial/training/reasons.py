@@ -1,4 +1,4 @@
-"""Why figures of a record are null that no trial on this machine, or with this model, could have."""
+"""Reasons of figures that are null because no trial on this machine, or with this model, could have them."""
 
 from __future__ import annotations
 

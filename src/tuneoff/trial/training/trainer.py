@@ -205,10 +205,10 @@ def _order_by_model(module: nn.Module, trained: list[nn.Parameter]) -> list[nn.P
 
 @contextmanager
 def _count_processor_seconds(training: Training) -> Iterator[None]:
-    """Counts this process's processor seconds."""
-    before = time.process_time()
+    """Counts this process's processor seconds while open."""
+    start = time.process_time()
     yield
-    training.cpu_seconds += time.process_time() - before
+    training.cpu_seconds += time.process_time() - start
 
 
 class _Idle(dict[str, torch.Tensor]):
