@@ -50,13 +50,13 @@ def convert(runs: Sequence[Run], name: str) -> tuple[StudySpec, list[TrialRecord
     model = _model(runs)
     task = TaskSpec(name=METRICS[primary][0], data=_data(runs[0], primary))
     findings = findings_of(runs)
-    common = Counter(json.dumps(item, sort_keys=True) for item in settings).most_common(1)[0][0]
+    most_common = Counter(json.dumps(item, sort_keys=True) for item in settings).most_common(1)[0][0]
     study = StudySpec(
         name=name,
         description=IMPORTED,
         model=model,
         task=task,
-        protocol=Protocol.model_validate({**json.loads(common), "seeds": sorted({run.seed for run in runs})}),
+        protocol=Protocol.model_validate({**json.loads(most_common), "seeds": sorted({run.seed for run in runs})}),
         methods={label: _method(run) for label, run in zip(labels, runs, strict=True)},
     )
     records = []

@@ -21,11 +21,13 @@ def level(summary: Summary) -> str:
 def intervals(summary: Summary) -> str:
     """Writes the section with mean and interval of every metric and cost; empty while there is none."""
     parts = []
-    for title, shown in (
+    for title, columns_shown in (
         ("Metrics", columns.metrics(summary)),
         ("Costs", [*(c for c in columns.COSTS if c is not columns.TRAINABLE), *columns.SPEED]),
     ):
-        with_interval = [c for c in shown if any("[" in (c.interval(entry) or "") for entry in summary["methods"])]
+        with_interval = [
+            c for c in columns_shown if any("[" in (c.interval(entry) or "") for entry in summary["methods"])
+        ]
         rows = [
             [escaped(e["method"]), *(c.interval(e) or "–" for c in with_interval)]
             for e in summary["methods"]
@@ -50,10 +52,10 @@ def pairs(summary: Summary) -> str:
     verdict = summary["verdict"]
     if verdict is None or not verdict["pairs"]:
         return ""
-    shown, best = verdict["pairs"], summary["answer"]["best"]
-    cut = len(shown) > PAIRS_SHOWN
-    if cut:
-        shown = [pair for pair in shown if best in (pair["first"], pair["second"])]
+    pairs_shown, best = verdict["pairs"], summary["answer"]["best"]
+    is_cut = len(pairs_shown) > PAIRS_SHOWN
+    if is_cut:
+        pairs_shown = [pair for pair in pairs_shown if best in (pair["first"], pair["second"])]
     heads = ["pair", "difference", "p", "p, Holm", verdict["effect_size"], "P(better)", "relation", "seeds to settle"]
     explanation = (
         f"Difference of test {metric_name(verdict['metric'])}, the first minus the second, on the seeds and "
@@ -65,8 +67,8 @@ def pairs(summary: Summary) -> str:
         f"probability, if difference and spread are what they seem. Under {summary['answer']['seeds_required']} seeds "
         "every pair is open."
     )
-    parts = ["## Pairs", grid(heads, [_pair_row(pair, verdict["unit"]) for pair in shown]), explanation]
-    if cut:
+    parts = ["## Pairs", grid(heads, [_pair_row(pair, verdict["unit"]) for pair in pairs_shown]), explanation]
+    if is_cut:
         parts.append(f"Pairs without {escaped(best)}: pairs.csv.")
     return "\n\n".join(parts)
 
@@ -78,7 +80,7 @@ def _pair_row(pair: dict[str, Any], unit: str) -> list[str]:
         relation = f"{pair['relation'].replace('_', ' ')}: {escaped(pair['reason'])}"
         return [name, difference, "–", "–", "–", "–", relation, "–"]
     effect = "–" if pair["effect"] is None else f"{pair['effect']:.2f}"
-    settle = escaped(pair["reason"]) or "–" if pair["seeds_needed"] is None else str(pair["seeds_needed"])
+    seeds_needed = escaped(pair["reason"]) or "–" if pair["seeds_needed"] is None else str(pair["seeds_needed"])
     return [
         name,
         columns.difference(pair, unit),
@@ -88,7 +90,7 @@ def _pair_row(pair: dict[str, Any], unit: str) -> list[str]:
         # Of one seed it would be 0 or 1, which sounds like certainty.
         "–" if pair["seeds"] < 2 else f"{pair['win_rate']:.2f}",
         pair["relation"].replace("_", " "),
-        settle,
+        seeds_needed,
     ]
 
 

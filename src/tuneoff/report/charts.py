@@ -160,8 +160,8 @@ def build(results: Results, summary: dict[str, Any]) -> list[Chart]:
     charts = [_scatter(definition, summary) for definition in SCATTERS]
     # Where the primary metric is the loss itself, one chart shows both.
     curves = [c for c in CURVES if not (metric.name == "loss" and c.name == "learning_curve_loss")]
-    drawn = [chart for chart in (*charts, *(_curve(c, results, summary) for c in curves)) if chart is not None]
-    return drawn + sensitivity
+    metric_charts = [chart for chart in (*charts, *(_curve(c, results, summary) for c in curves)) if chart is not None]
+    return metric_charts + sensitivity
 
 
 def _floor(summary: dict[str, Any]) -> Floor | None:
@@ -188,8 +188,8 @@ def _scatter(definition: ScatterDefinition, summary: dict[str, Any]) -> Chart | 
     name = summary["study"]["primary_metric"]
     column = definition.column
     points = [
-        (place, entry, figure, entry["metrics"][name])
-        for place, entry in enumerate(summary["methods"])
+        (position, entry, figure, entry["metrics"][name])
+        for position, entry in enumerate(summary["methods"])
         if entry["trains"] and name in entry["metrics"] and (figure := column.found(entry)) and figure[0] > 0
     ]
     if not points:
@@ -199,7 +199,7 @@ def _scatter(definition: ScatterDefinition, summary: dict[str, Any]) -> Chart | 
     series = tuple(
         Series(
             label=entry["method"] + (" †" if column.timing and entry["contended"] else ""),
-            style=place,
+            style=position,
             x=(figure[0] / size,),
             y=(score["mean"],),
             low=(score["mean"] if score["interval_low"] is None else score["interval_low"],),
@@ -207,7 +207,7 @@ def _scatter(definition: ScatterDefinition, summary: dict[str, Any]) -> Chart | 
             x_error=_half_width(entry[column.key]) / size,
             ties=entry["ties"] if grouped else "",
         )
-        for place, entry, figure, score in points
+        for position, entry, figure, score in points
     )
     floor = _floor(summary)
     values_text = "; ".join(
@@ -233,7 +233,7 @@ def _scatter(definition: ScatterDefinition, summary: dict[str, Any]) -> Chart | 
 def _curve(definition: CurveDefinition, results: Results, summary: dict[str, Any]) -> Chart | None:
     metric = summary["study"]["primary_metric"]
     what = definition.what.format(metric=metric_name(metric), loss_unit=_loss_unit(summary))
-    all_series = [_curve_series(place, row, definition, metric) for place, row in enumerate(results.rows)]
+    all_series = [_curve_series(position, row, definition, metric) for position, row in enumerate(results.rows)]
     ties = {entry["method"]: entry["ties"] if columns.grouped(summary) else "" for entry in summary["methods"]}
     series = tuple(replace(s, ties=ties[s.label]) for s in all_series if s is not None)
     if not series:
@@ -257,7 +257,7 @@ def _curve(definition: CurveDefinition, results: Results, summary: dict[str, Any
     )
 
 
-def _curve_series(place: int, row: Row, definition: CurveDefinition, metric: str) -> Series | None:
+def _curve_series(position: int, row: Row, definition: CurveDefinition, metric: str) -> Series | None:
     """Computes mean and range over seeds at the steps that every seed of the row has."""
     per_seed = []
     for record in row.completed:
@@ -273,7 +273,7 @@ def _curve_series(place: int, row: Row, definition: CurveDefinition, metric: str
     by_step = [[values[step] for values in per_seed] for step in steps]
     return Series(
         label=row.label,
-        style=place,
+        style=position,
         x=tuple(float(step) for step in steps),
         y=tuple(statistics.fmean(values) for values in by_step),
         low=tuple(min(values) for values in by_step),
@@ -287,10 +287,10 @@ def _sensitivity(summary: dict[str, Any]) -> Chart | None:
     search = summary["search"]
     if search is None:
         return None
-    places = {entry["method"]: place for place, entry in enumerate(summary["methods"])}
+    positions = {entry["method"]: position for position, entry in enumerate(summary["methods"])}
     ties = {entry["method"]: entry["ties"] if columns.grouped(summary) else "" for entry in summary["methods"]}
     series = tuple(
-        replace(_search_series(row), style=places[row["method"]], ties=ties[row["method"]])
+        replace(_search_series(row), style=positions[row["method"]], ties=ties[row["method"]])
         for row in search["rows"]
         if LEARNING_RATE in row["space"] and row["tried"]
     )

@@ -137,13 +137,13 @@ def metrics(summary: dict[str, Any]) -> list[Column]:
     """Returns a column per test metric. First comes the primary one, then the first other one that validation scores
     while training (it usually selects the checkpoint), then the rest in the task's order."""
     by_name: dict[str, Any] = {}
-    validated: dict[str, None] = {}
+    validation_names: dict[str, None] = {}
     for entry in summary["methods"]:
         for name, metric in entry["metrics"].items():
             by_name.setdefault(name, metric)
-        validated |= dict.fromkeys(entry["validation_metrics"] if entry["trains"] else ())
+        validation_names |= dict.fromkeys(entry["validation_metrics"] if entry["trains"] else ())
     primary = summary["study"]["primary_metric"]
-    second = next((name for name in validated if name != primary and name in by_name), None)
+    second = next((name for name in validation_names if name != primary and name in by_name), None)
     names = sorted(by_name, key=lambda name: (name != primary, name != second))
     return [
         Column(
@@ -215,8 +215,8 @@ def _signed(value: float, unit: str | None) -> str:
 
 def trials(entry: Entry) -> str:
     """Returns `2` where all seeds completed, else `1 of 2 (1 diverged)`."""
-    planned, done = len(entry["planned_seeds"]), len(entry["seeds"])
-    if planned == done:
-        return str(done)
+    planned_count, completed_count = len(entry["planned_seeds"]), len(entry["seeds"])
+    if planned_count == completed_count:
+        return str(completed_count)
     others = ", ".join(f"{count} {name}" for name, count in entry["statuses"].items() if name != "completed")
-    return f"{done} of {planned} ({others})"
+    return f"{completed_count} of {planned_count} ({others})"

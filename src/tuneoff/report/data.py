@@ -99,9 +99,9 @@ def _selected_by(results: Results) -> str | None:
     protocol = results.study.protocol
     if protocol.select == "last":
         return None
-    searched = str(results.search["metric"]["name"]) if results.search is not None else None
-    recorded = (selecting_metric(record) for record in results.completed)
-    return protocol.select_metric or searched or next(filter(None, recorded), None)
+    search_metric = str(results.search["metric"]["name"]) if results.search is not None else None
+    recorded_metrics = (selecting_metric(record) for record in results.completed)
+    return protocol.select_metric or search_metric or next(filter(None, recorded_metrics), None)
 
 
 def _method(

@@ -164,8 +164,8 @@ def _out_of_view(chart: Chart) -> bool:
         return False
     low = min(value for s in chart.series for value in s.low)
     high = max(value for s in chart.series for value in s.high)
-    far = (high - low or abs(high) * 0.05) * FLOOR_GAP
-    return chart.floor.value < low - far or chart.floor.value > high + far
+    threshold = (high - low or abs(high) * 0.05) * FLOOR_GAP
+    return chart.floor.value < low - threshold or chart.floor.value > high + threshold
 
 
 def _draw_floor(axes: Axes, chart: Chart) -> list[Box]:
@@ -256,7 +256,7 @@ def _label_points(axes: Axes, chart: Chart, occupied: list[Box]) -> None:
     for series, point, box in zip(chart.series, points, place(points, sizes, [*occupied, *bars], room), strict=True):
         centre = ((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2)
         nearest = (min(max(point[0], box.x0), box.x1), min(max(point[1], box.y0), box.y1))
-        far = math.dist(point, nearest) > 20
+        is_far = math.dist(point, nearest) > 20
         axes.annotate(
             chart_text(series.text),
             point,
@@ -269,7 +269,7 @@ def _label_points(axes: Axes, chart: Chart, occupied: list[Box]) -> None:
             va="center",
             annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": _colour(series), "linewidth": 0.7, "shrinkA": 0, "shrinkB": 5}
-            if far
+            if is_far
             else None,
         )
 
@@ -338,8 +338,8 @@ def _draw_trials(axes: Axes, series: Series) -> None:
         alpha=0.7,
     )
     if series.chosen is not None:
-        at = series.chosen
-        _ring(axes, series, series.x[at], series.y[at], 8.5)
+        index = series.chosen
+        _ring(axes, series, series.x[index], series.y[index], 8.5)
 
 
 def _ring(axes: Axes, series: Series, x: float, y: float, size: float) -> None:

@@ -24,12 +24,12 @@ def write_report(store: StudyStore, plots: bool, asked: Asked | None = None) -> 
     results = gather(store, asked)
     summary = summarise(results)
     folder = results.report_folder
-    drawn = charts.build(results, summary) if plots else []
-    for chart in drawn:
+    report_charts = charts.build(results, summary) if plots else []
+    for chart in report_charts:
         from tuneoff.report.drawing import draw
 
         write_atomically(folder / chart.file, draw(chart))
-    current = {chart.file for chart in drawn}
+    current = {chart.file for chart in report_charts}
     for name in charts.FILES:
         # A chart of an earlier report that this one has no points for would be out of date.
         if name not in current:
@@ -41,7 +41,9 @@ def write_report(store: StudyStore, plots: bool, asked: Asked | None = None) -> 
     write_atomically(folder / "pairs.csv", pairs_csv(summary))
     write_atomically(folder / STUDY_FILE, study_yaml(results))
     write_atomically(folder / "report.json", json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    write_atomically(folder / "report.md", markdown.render(summary, drawn, _path_from_origin(store), folder.name))
+    write_atomically(
+        folder / "report.md", markdown.render(summary, report_charts, _path_from_origin(store), folder.name)
+    )
     return folder / "report.md"
 
 

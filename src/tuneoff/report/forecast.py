@@ -46,8 +46,8 @@ def forecast_data(results: Results) -> dict[str, Any] | None:
         return _body([], error.message, None)
     if forecast is None:
         return None
-    searched = results.study.protocol.search is not None
-    rows = [_row(row, forecast.rows.get(row.trials[0].label), searched) for row in results.rows]
+    has_search = results.study.protocol.search is not None
+    rows = [_row(row, forecast.rows.get(row.trials[0].label), has_search) for row in results.rows]
     return _body(rows, "", forecast.total_seconds)
 
 
@@ -61,9 +61,9 @@ def _body(rows: list[dict[str, Any]], reason: str, total: float | None) -> dict[
     }
 
 
-def _row(row: Row, forecast: RowForecast | None, searched: bool) -> dict[str, Any]:
+def _row(row: Row, forecast: RowForecast | None, has_search: bool) -> dict[str, Any]:
     """Compares a row's forecast with the mean over its completed trials of the verdict."""
-    reason = _mismatch(row, forecast, searched)
+    reason = _mismatch(row, forecast, has_search)
     figures = {name: _figure(name, row, forecast, reason) for name in _NAMES}
     return {
         "method": row.label,
@@ -76,11 +76,11 @@ def _row(row: Row, forecast: RowForecast | None, searched: bool) -> dict[str, An
     }
 
 
-def _mismatch(row: Row, forecast: RowForecast | None, searched: bool) -> str:
+def _mismatch(row: Row, forecast: RowForecast | None, has_search: bool) -> str:
     """Returns why a forecast does not apply to these trials; empty where it does."""
     if forecast is None:
         return "no forecast was made of this row"
-    if not searched and forecast.trial not in {trial.id for trial in row.trials}:
+    if not has_search and forecast.trial not in {trial.id for trial in row.trials}:
         # With a search the rate differs, which costs nothing, and so may what was searched besides; the page says so.
         return "the forecast was made of another configuration or of other data"
     devices = {record.environment.device.partition(":")[0] for record in row.completed if record.environment}
@@ -108,11 +108,11 @@ def _accuracy(rows: list[dict[str, Any]], name: str) -> dict[str, Any]:
     errors = {
         row["method"]: abs(row[name]["relative_error"]) for row in rows if row[name]["relative_error"] is not None
     }
-    worst = max(errors, key=lambda label: errors[label], default=None)
+    worst_method = max(errors, key=lambda label: errors[label], default=None)
     return {
         "median": statistics.median(errors.values()) if errors else None,
-        "worst": errors[worst] if worst is not None else None,
-        "worst_method": worst,
+        "worst": errors[worst_method] if worst_method is not None else None,
+        "worst_method": worst_method,
         "rows": len(errors),
         "reason": "" if errors else "no row has both a prediction and a measurement",
     }

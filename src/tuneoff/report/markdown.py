@@ -113,23 +113,23 @@ def _results(summary: Summary) -> str:
 def _describe_memory(summary: Summary) -> str:
     """Returns what the column of peak memory holds; empty where nothing is in it."""
     rows: dict[str, list[str]] = {}
-    measured = [entry for entry in summary["methods"] if entry["peak_memory_bytes"]["mean"] is not None]
-    for entry in measured:
+    measured_rows = [entry for entry in summary["methods"] if entry["peak_memory_bytes"]["mean"] is not None]
+    for entry in measured_rows:
         rows.setdefault(columns.MEMORY_KINDS.get(entry["memory_kind"], "that of training"), []).append(entry["method"])
     if not rows:
         return ""
     kinds = list(rows) if len(rows) == 1 else [f"{kind} ({escaped(join(labels))})" for kind, labels in rows.items()]
-    floor = "; of a row that does not train, that of the test" if any(not e["trains"] for e in measured) else ""
+    floor = "; of a row that does not train, that of the test" if any(not e["trains"] for e in measured_rows) else ""
     return f" Peak memory is {join(kinds)}{floor}."
 
 
 def _speed(summary: Summary) -> str:
-    shown = [c for c in columns.SPEED if any(c.found(entry) for entry in summary["methods"])]
-    if not shown:
+    columns_shown = [c for c in columns.SPEED if any(c.found(entry) for entry in summary["methods"])]
+    if not columns_shown:
         return ""
-    table, notes = _table(summary, shown)
-    keys = {column.key for column in shown}
-    latency = _describe_latency(summary) + (", of its whole text" if columns.LENGTH in shown else "")
+    table, notes = _table(summary, columns_shown)
+    keys = {column.key for column in columns_shown}
+    latency = _describe_latency(summary) + (", of its whole text" if columns.LENGTH in columns_shown else "")
     texts = {
         "step_seconds": "“One step” is the median of steps after the first ones, its data wait included.",
         "peak_over_base_bytes": "“Memory over base” is peak memory less what the process held before data and model, "
@@ -149,22 +149,22 @@ def _describe_latency(summary: Summary) -> str:
     counts = sorted({entry["latency_examples"] for entry in summary["methods"] if entry["latency_examples"]})
     if not counts:
         return "latency is the median for one example"
-    timed = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    few = ", too few to call a row the fastest" if counts[0] < columns.LATENCY_EXAMPLES else ""
-    return f"latency is the median for one example ({timed} timed{few})"
+    number = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    warning = ", too few to call a row the fastest" if counts[0] < columns.LATENCY_EXAMPLES else ""
+    return f"latency is the median for one example ({number} timed{warning})"
 
 
-def _table(summary: Summary, shown: Sequence[Column], extra: bool = False) -> tuple[str, list[str]]:
+def _table(summary: Summary, columns_shown: Sequence[Column], extra: bool = False) -> tuple[str, list[str]]:
     """Returns the table and its footnotes: why cells are empty, and what the marks mean."""
-    best = {column.key: columns.best_rows(column, summary) for column in shown}
+    best = {column.key: columns.best_rows(column, summary) for column in columns_shown}
     reasons: dict[str, int] = {}
     arrows = {"higher": " ↑", "lower": " ↓", None: ""}
-    heads = ["method", *(escaped(column.title) + arrows[column.better] for column in shown)]
+    heads = ["method", *(escaped(column.title) + arrows[column.better] for column in columns_shown)]
     rows = []
     grouped = columns.grouped(summary)
     for entry in summary["methods"]:
         cells = [escaped(entry["method"])]
-        for column in shown:
+        for column in columns_shown:
             text = column.text(entry)
             if text is None:
                 text = f"– [{reasons.setdefault(column.why_missing(entry), len(reasons) + 1)}]"
@@ -178,9 +178,9 @@ def _table(summary: Summary, shown: Sequence[Column], extra: bool = False) -> tu
         rows.append(cells)
     heads += (["ties"] if grouped else []) + (["vs. best", "seeds"] if extra else [])
     notes = [f"[{number}] {escaped(reason)}." for reason, number in reasons.items()]
-    if any(column.timing and "†" in (column.text(e) or "") for column in shown for e in summary["methods"]):
+    if any(column.timing and "†" in (column.text(e) or "") for column in columns_shown for e in summary["methods"]):
         notes.append(DAGGER)
-    if any("‡" in (column.text(entry) or "") for column in shown for entry in summary["methods"]):
+    if any("‡" in (column.text(entry) or "") for column in columns_shown for entry in summary["methods"]):
         notes.append(_describe_diverged(summary))
     return grid(heads, rows), ["  \n".join(notes)] if notes else []
 
@@ -192,11 +192,16 @@ def _describe_diverged(summary: Summary) -> str:
         metric = entry["metrics"].get(summary["study"]["primary_metric"])
         if metric is None or not metric["diverged_seeds"]:
             continue
-        alone, unit = metric["without_diverged"], metric["unit"]
-        without = f"{columns.score(alone['mean'], alone['std'], unit)} of {alone['n']}" if alone else "none is left"
+        converged, unit = metric["without_diverged"], metric["unit"]
+        converged_text = (
+            f"{columns.score(converged['mean'], converged['std'], unit)} of {converged['n']}"
+            if converged
+            else "none is left"
+        )
         seeds = join([str(seed) for seed in metric["diverged_seeds"]])
         texts.append(
-            f"{escaped(entry['method'])} (seed {seeds}; without: {without}; counts as: {escaped(metric['counted_as'])})"
+            f"{escaped(entry['method'])} (seed {seeds}; without: {converged_text}; "
+            f"counts as: {escaped(metric['counted_as'])})"
         )
     return f"‡ Training diverged at some seeds, which count as doing without training: {'; '.join(texts)}."
 
@@ -221,10 +226,12 @@ def _published(summary: Summary) -> str:
         heads = ["method", *(escaped(name.replace("_", " ")) for name in names)]
         lines.append(grid([*heads, "ties"] if columns.grouped(summary) else heads, rows))
         lines.append("Each cell is ours / published, ours in the published unit; – where nothing was published.")
-        compared = [c for entry in summary["methods"] for c in entry["published_comparison"] if c["ours"] is not None]
-        kinds = dict.fromkeys(c["memory_kind"] for c in compared if c["memory_kind"])
+        comparisons = [
+            c for entry in summary["methods"] for c in entry["published_comparison"] if c["ours"] is not None
+        ]
+        kinds = dict.fromkeys(c["memory_kind"] for c in comparisons if c["memory_kind"])
         lines += [f"Our peak memory is {columns.MEMORY_KINDS[kind]}{_MEMORY_NOTES.get(kind, '')}." for kind in kinds]
-        lines += [DAGGER] if any(c["contended"] for c in compared) else []
+        lines += [DAGGER] if any(c["contended"] for c in comparisons) else []
     notes = []
     for label, figures in published["without_a_row"].items():
         listed = ", ".join(f"{escaped(name.replace('_', ' '))} {units.exact(v)}" for name, v in figures.items())
@@ -338,8 +345,10 @@ def _data(summary: Summary) -> str:
         facts.append(f"- Columns: {', '.join(columns_read)}")
     facts += [f"- Left out of {split} for an empty cell: {count}" for split, count in data["skipped"].items()]
     for pair, count in data["overlap"].items():
-        one, _, other = pair.partition("/")
-        facts.append(f"- {'Training' if one == 'train' else one.capitalize()} rows that also stand in {other}: {count}")
+        first, _, other = pair.partition("/")
+        facts.append(
+            f"- {'Training' if first == 'train' else first.capitalize()} rows that also stand in {other}: {count}"
+        )
     removed = {"training": data["overlap_removed"], "validation": data["validation_removed"]}
     facts += [f"- Removed from {split} for that: {count}" for split, count in removed.items() if count]
     return "\n\n".join([*lines, "\n".join(facts)])
@@ -418,8 +427,8 @@ def _failures(summary: Summary) -> str:
 
 
 def _repeat(summary: Summary, folder: str, report: str) -> str:
-    places = list(dict.fromkeys(m["device"] for m in summary["environments"]["machines"]))
-    device = f" --device {places[0].partition(':')[0]}" if len(places) == 1 else ""
+    devices = list(dict.fromkeys(m["device"] for m in summary["environments"]["machines"]))
+    device = f" --device {devices[0].partition(':')[0]}" if len(devices) == 1 else ""
     study = shlex.quote(f"{folder or 'STUDY'}/{report}/study.yaml")
     place = "" if folder else " (`STUDY` stands for this study's folder)"
     return (

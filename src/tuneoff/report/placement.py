@@ -99,19 +99,19 @@ def spread_out(wanted: Sequence[float], gap: float, low: float, high: float) -> 
         groups.append([wanted[index], 1.0])
         while len(groups) > 1 and _start(groups[-2]) + gap * groups[-2][1] > _start(groups[-1]):
             total, members = groups.pop()
-            before = groups[-1]
+            previous = groups[-1]
             # Members after the first stand gap, 2·gap, … above it.
-            before[0] += total - gap * before[1] * members
-            before[1] += members
+            previous[0] += total - gap * previous[1] * members
+            previous[1] += members
     positions: list[float] = []
     for group in groups:
         start = _start(group)
         positions += [start + gap * k for k in range(int(group[1]))]
     for at in range(len(positions)):
         positions[at] = max(positions[at], low + gap * at)
-    for back in range(len(positions)):
-        at = len(positions) - 1 - back
-        positions[at] = min(positions[at], high - gap * back)
+    for offset in range(len(positions)):
+        at = len(positions) - 1 - offset
+        positions[at] = min(positions[at], high - gap * offset)
     placed = [0.0] * len(wanted)
     for position, index in zip(positions, order, strict=True):
         placed[index] = position

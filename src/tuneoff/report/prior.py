@@ -78,8 +78,10 @@ def _answer(advice: Advice) -> list[str]:
         figures = [
             f"{COST_NAMES[axis]} {figure_text(AXES[axis], row.figures[axis])}" for axis in COSTS if axis in row.figures
         ]
-        under = f" with {limits}" if limits else ""
-        return [f"Before a run: use {row.label}{under}" + (f"; forecast: {', '.join(figures)}." if figures else ".")]
+        limits_text = f" with {limits}" if limits else ""
+        return [
+            f"Before a run: use {row.label}{limits_text}" + (f"; forecast: {', '.join(figures)}." if figures else ".")
+        ]
     if not any(row.trains and row.prior is not None for row in advice.rows):
         return ["Nothing can be said before a run: no row that trains has a prior."]
     text = f"None fits: no row that trains and has a prior is expected to keep {limits}."
@@ -97,9 +99,9 @@ def _why(advice: Advice) -> list[str]:
     text = f"{advice.best} has the best prior: {interval(best.prior)} of full fine-tuning's gain over the floor"
     if not others:
         return [f"{text}; that of no other row comes near it.", rule_text(advice)]
-    cheap = cheapest_text(advice.answer, advice.prefer)
+    cheapest = cheapest_text(advice.answer, advice.prefer)
     counts = "counts" if len(others) == 1 else "count"
-    return [f"{text}. {join(others)} {counts} as equally good before a run{cheap}.", rule_text(advice)]
+    return [f"{text}. {join(others)} {counts} as equally good before a run{cheapest}.", rule_text(advice)]
 
 
 def _explain_no_cost(advice: Advice) -> list[str]:
@@ -107,12 +109,12 @@ def _explain_no_cost(advice: Advice) -> list[str]:
     if advice.answer is None or advice.prefer:
         return []
     missing = {label: advice.row(label).missing for label in advice.as_good}
-    lacking = [
+    missing_texts = [
         f"{label} ({join([f'{COST_NAMES[axis]}: {reason}' for axis, reason in reasons.items()])})"
         for label, reasons in missing.items()
         if reasons
     ]
-    return [f"No cost is forecast of all of these, so none decides. Missing: {'; '.join(lacking)}."]
+    return [f"No cost is forecast of all of these, so none decides. Missing: {'; '.join(missing_texts)}."]
 
 
 def _priors(advice: Advice) -> list[str]:

@@ -106,7 +106,7 @@ def compare(
         of our figure, null where we have none of that name; `contended`: whether ours is a timing of a busy machine;
         and `memory_kind`: what ours is the peak of, null of any other figure.
     """
-    compared = (
+    comparisons = (
         _derive(figure, value, records) if figure in DERIVED else _compare_one(figure, value, method)
         for figure, value in figures.items()
     )
@@ -116,7 +116,7 @@ def compare(
             "contended": comparison["measured_as"] in _TIMED and comparison["ours"] is not None and method["contended"],
             "memory_kind": method["memory_kind"] if comparison["measured_as"] == columns.MEMORY.key else None,
         }
-        for comparison in compared
+        for comparison in comparisons
     ]
 
 

@@ -96,11 +96,11 @@ def front_text(front: Front) -> str:
     if not front.labels:
         return f"Pareto front of {join(front.axes)}: no row has all of them."
     shares = front.probabilities or {}
-    named = [f"{label} ({_share(shares[label])})" if label in shares else label for label in front.labels]
-    near = [label for label, share in shares.items() if share >= 0.1 and label not in front.labels]
-    text = f"Pareto front of {join(front.axes)}: {', '.join(named)}."
-    if near:
-        text += f" Perhaps too: {', '.join(f'{label} ({_share(shares[label])})' for label in near)}."
+    label_texts = [f"{label} ({_share(shares[label])})" if label in shares else label for label in front.labels]
+    near_front = [label for label, share in shares.items() if share >= 0.1 and label not in front.labels]
+    text = f"Pareto front of {join(front.axes)}: {', '.join(label_texts)}."
+    if near_front:
+        text += f" Perhaps too: {', '.join(f'{label} ({_share(shares[label])})' for label in near_front)}."
     if front.left_out:
         text += f" Left out: {'; '.join(f'{label} ({reason})' for label, reason in front.left_out.items())}."
     return text
@@ -113,10 +113,12 @@ def limit_text(limit: Limit) -> str:
 
 
 def _answer(recommendation: Recommendation, costs: Costs) -> list[str]:
-    under = f" with {join([limit_text(limit) for limit in recommendation.limits])}" if recommendation.limits else ""
+    limits_text = (
+        f" with {join([limit_text(limit) for limit in recommendation.limits])}" if recommendation.limits else ""
+    )
     if recommendation.answer is None:
-        trained = [row for row in recommendation.rows if row.trains and row.quality is not None]
-        if not trained:
+        scored_rows = [row for row in recommendation.rows if row.trains and row.quality is not None]
+        if not scored_rows:
             return [capitalised(NO_SCORE)]
         text = f"None fits: no method that trains keeps {join([limit_text(limit) for limit in recommendation.limits])}."
         return [text, *_nearest(recommendation)]
@@ -124,15 +126,15 @@ def _answer(recommendation: Recommendation, costs: Costs) -> list[str]:
     figures = [f"{_metric(recommendation)} {_score(recommendation, row.quality)}"]
     figures += [_cost(axis, costs, row.label) for axis in ("time", "memory", "stored") if row.label in costs[axis]]
     if recommendation.floor is None or recommendation.if_trained is None:
-        return [f"Use {row.label}{under}: {', '.join(figures)}."]
+        return [f"Use {row.label}{limits_text}: {', '.join(figures)}."]
     doubt = unproven(
         recommendation.floor, recommendation.row(recommendation.floor).fits if recommendation.limits else None
     )
     use = all_the_same(recommendation.if_trained)
     if recommendation.is_floor:
-        text = f"Do without training{under}: {row.label} ({figures[0]}); nothing that trains beats it."
-        return [text, f"{doubt} {use}{under}.", what_to_do(_learned(recommendation))]
-    return [f"{doubt} {use}{under}: {', '.join(figures)}.", what_to_do(_learned(recommendation))]
+        text = f"Do without training{limits_text}: {row.label} ({figures[0]}); nothing that trains beats it."
+        return [text, f"{doubt} {use}{limits_text}.", what_to_do(_learned(recommendation))]
+    return [f"{doubt} {use}{limits_text}: {', '.join(figures)}.", what_to_do(_learned(recommendation))]
 
 
 def _learned(recommendation: Recommendation) -> bool:
@@ -147,10 +149,10 @@ def _nearest(recommendation: Recommendation) -> list[str]:
     if recommendation.nearest is None:
         first = next(row for row in recommendation.rows if row.trains and row.shortfalls)
         return [f"Which is nearest cannot be said. {first.label}: {_shortfall(recommendation, first.shortfalls[0])}."]
-    misses = join([_shortfall(recommendation, shortfall) for shortfall in recommendation.nearest.shortfalls])
+    shortfalls = join([_shortfall(recommendation, shortfall) for shortfall in recommendation.nearest.shortfalls])
     text = (
         f"The nearest is {recommendation.nearest.label} "
-        f"({_metric(recommendation)} {_score(recommendation, recommendation.nearest.quality)}): {misses}."
+        f"({_metric(recommendation)} {_score(recommendation, recommendation.nearest.quality)}): {shortfalls}."
     )
     floors = [row.label for row in recommendation.rows if not row.trains and row.fits]
     return [text, *([f"Without training, {join(floors)} would keep the limits."] if floors else [])]
@@ -175,9 +177,9 @@ def _why(recommendation: Recommendation) -> list[str]:
     if not others:
         alone = "; no other is within one standard error of it" if fitting > 1 and not recommendation.by_means else ""
         return [f"{best}{alone}.", *([] if fitting == 1 else [rule_text(recommendation)])]
-    cheap = cheapest_text(recommendation.answer, recommendation.prefer)
+    cheapest = cheapest_text(recommendation.answer, recommendation.prefer)
     return [
-        f"{best}; {join(others)} {_is_or_are(others)} within one standard error of it{cheap}.",
+        f"{best}; {join(others)} {_is_or_are(others)} within one standard error of it{cheapest}.",
         rule_text(recommendation),
     ]
 
@@ -202,14 +204,14 @@ def _describe_loss(recommendation: Recommendation, costs: Costs) -> list[str]:
     if pair is not None and pair.interval is not None:
         ends = [columns.score(end, unit=recommendation.metric.unit) for end in (pair.interval.low, pair.interval.high)]
         text += f" (95 % interval of the difference {ends[0]} to {ends[1]}: {_relation(pair)})"
-    saved = []
+    savings = []
     for axis in ("time", "memory", "stored"):
         theirs, ours = costs[axis].get(best.label), costs[axis].get(chosen.label)
         if theirs is not None and ours is not None and ours < theirs:
-            saved.append(
+            savings.append(
                 f"{figure_text(AXES[axis], ours)} instead of {figure_text(AXES[axis], theirs)} {COST_NAMES[axis]}"
             )
-    return [text + (f"; it takes {join(saved)}." if saved else ".")]
+    return [text + (f"; it takes {join(savings)}." if savings else ".")]
 
 
 def _ahead(recommendation: Recommendation) -> list[str]:
@@ -336,13 +338,13 @@ def _seeds(results: Results, recommendation: Recommendation) -> list[str]:
     if recommendation.answer is not None and not recommendation.enough_seeds:
         count = f"{recommendation.seeds} seed{' is' if recommendation.seeds == 1 else 's are'}"
         parts.append(f"{count} too few to call any difference significant ({SEEDS_REQUIRED} needed).")
-    timed = [limit for limit in recommendation.limits if limit.axis and limit.axis.timing]
-    timed_prefer = (
+    time_limits = [limit for limit in recommendation.limits if limit.axis and limit.axis.timing]
+    prefers_time = (
         bool(recommendation.prefer) and AXES[recommendation.prefer].timing and len(recommendation.as_good) > 1
     )
-    busy = [row.label for row in results.rows if row.contended]
-    if busy and (timed or timed_prefer):
-        parts.append(f"Times decide here, and those of {join(busy)} were taken on a busy machine.")
+    contended_rows = [row.label for row in results.rows if row.contended]
+    if contended_rows and (time_limits or prefers_time):
+        parts.append(f"Times decide here, and those of {join(contended_rows)} were taken on a busy machine.")
     unweighed = [f"{row.label} ({row.reason})" for row in recommendation.rows if row.quality is None]
     if unweighed:
         parts.append(f"Not weighed: {'; '.join(unweighed)}.")

@@ -271,14 +271,14 @@ def _describe_pruning(search: dict[str, Any]) -> list[str]:
     first, *rest = search["rungs"] or [None]
     if first is None:
         return []
-    then = [f"the best {rung['trials']} with {rung['steps']:,}" for rung in rest]
+    later_rungs = [f"the best {rung['trials']} with {rung['steps']:,}" for rung in rest]
     trials, full_steps = sum(rung["trials"] for rung in search["rungs"]), search["rungs"][-1]["steps"]
     steps = sum(rung["trials"] * rung["steps"] for rung in search["rungs"])
     return [
         f"It was pruned by successive halving: {first['trials']} trials of a row got {first['steps']:,} steps, then, "
-        f"anew, {join(then)}. Each schedule ran its course within its trial's steps, and the choice is among trials "
-        f"that came furthest. That is {trials} trials and {steps:,} steps of a row, where {first['trials']} trials of "
-        f"{full_steps:,} steps would have taken {first['trials'] * full_steps:,}."
+        f"anew, {join(later_rungs)}. Each schedule ran its course within its trial's steps, and the choice is among "
+        f"trials that came furthest. That is {trials} trials and {steps:,} steps of a row, where {first['trials']} "
+        f"trials of {full_steps:,} steps would have taken {first['trials'] * full_steps:,}."
     ]
 
 
@@ -318,9 +318,9 @@ def _describe_equality(search: dict[str, Any]) -> str:
     more = f" ({search['trials']}, then more because ranges were widened)" if most > search["trials"] else ""
     if all(row["configurations"] == most for row in rows) and not search["not_searched"]:
         return f"Every row that trains got the same {trials}{more} before the verdict."
-    less = [row for row in rows if row["configurations"] < most]
-    if all(row["exhausted"] for row in less) and not search["not_searched"]:
-        names = join([row["method"] for row in less])
+    rows_behind = [row for row in rows if row["configurations"] < most]
+    if all(row["exhausted"] for row in rows_behind) and not search["not_searched"]:
+        names = join([row["method"] for row in rows_behind])
         other = f"or all the configurations there are of it ({names})"
         return f"Every row that trains got the same {trials}{more} before the verdict, {other}."
     return f"Rows were not searched equally; the most search trials of a row are {most}."

@@ -82,8 +82,8 @@ def print_warnings(summary: dict[str, Any], console: Console, rest: str) -> None
 
 def _title(summary: dict[str, Any]) -> Text:
     study, trials = summary["study"], summary["trials"]
-    done = f"{trials['completed']} of {trials['planned']} trials completed"
-    return Text(f"{study['name']}: {study['model']}, {study['task']}; {done}", style="bold")
+    progress = f"{trials['completed']} of {trials['planned']} trials completed"
+    return Text(f"{study['name']}: {study['model']}, {study['task']}; {progress}", style="bold")
 
 
 def table(summary: dict[str, Any], width: int) -> Table:
@@ -102,34 +102,37 @@ def table(summary: dict[str, Any], width: int) -> Table:
     return fitted(tables, width)
 
 
-def _with_columns(summary: dict[str, Any], shown: list[Column], least: int, interval: bool = True) -> Table:
+def _with_columns(summary: dict[str, Any], columns_shown: list[Column], least: int, interval: bool = True) -> Table:
     """Returns a table whose labels may shrink to `least` columns."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     table.add_column("method", no_wrap=True, overflow="ellipsis", min_width=least)
     has_studies = any("study" in entry for entry in summary["methods"])
     if has_studies:
         table.add_column("study", no_wrap=True, overflow="ellipsis", max_width=SHORT_LABEL)
-    for column in shown:
+    for column in columns_shown:
         table.add_column(column.short or column.title, justify="right", no_wrap=True)
     table.add_column("vs. best", no_wrap=True)
     grouped = columns.grouped(summary)
     if grouped:
         table.add_column("ties", no_wrap=True)
     table.add_column("trials", no_wrap=True)
-    best = {column.key: columns.best_rows(column, summary) for column in shown}
+    best = {column.key: columns.best_rows(column, summary) for column in columns_shown}
     for entry in summary["methods"]:
         study = [Text(entry["study"])] if has_studies else []
         cells = [Text(entry["method"].removesuffix(f" [{study[0]}]") if study else entry["method"]), *study]
-        for index, column in enumerate(shown):
+        for index, column in enumerate(columns_shown):
             style = "bold green" if entry["method"] in best[column.key] else ""
             cells.append(Text(_cell_text(column, entry, with_interval=interval and index == 0), style=style))
         relation = (entry["to_best"] or {}).get("relation", "–")
         not_completed = entry["statuses"].keys() - {"completed", "planned", "running"}
         # What became of the others stands below the table.
-        done = f"{len(entry['seeds'])}/{len(entry['planned_seeds'])}"
+        completed = f"{len(entry['seeds'])}/{len(entry['planned_seeds'])}"
         ties = [Text(entry["ties"])] if grouped else []
         table.add_row(
-            *cells, Text(_RELATIONS.get(relation, relation)), *ties, Text(done, style="red" if not_completed else "")
+            *cells,
+            Text(_RELATIONS.get(relation, relation)),
+            *ties,
+            Text(completed, style="red" if not_completed else ""),
         )
     return table
 

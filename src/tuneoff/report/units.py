@@ -11,19 +11,19 @@ def seconds(value: float) -> str:
         return f"{value * 1000:.1f} ms"
     if value < 59.95:
         return f"{value:.1f} s"
-    whole = round(value)
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
+    rounded = round(value)
+    if rounded < 3600:
+        return f"{rounded // 60} min {rounded % 60:02d} s"
     minutes = round(value / 60)
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def byte_unit(value: float) -> tuple[float, str]:
     """Returns the size of the largest unit that leaves at least 1, in bytes, and the unit's name."""
-    size, at = 1.0, 0
-    while at + 1 < len(_BYTES) and abs(value) >= size * 1024:
-        size, at = size * 1024, at + 1
-    return size, _BYTES[at]
+    size, index = 1.0, 0
+    while index + 1 < len(_BYTES) and abs(value) >= size * 1024:
+        size, index = size * 1024, index + 1
+    return size, _BYTES[index]
 
 
 def size(value: float) -> str:

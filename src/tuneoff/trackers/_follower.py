@@ -80,8 +80,8 @@ class Follower:
         self.tracker.start(study_info(self.store.study(), key), folder)
 
     def _begin(self, trial: str) -> Followed:
-        place = self.store.trial(trial)
-        followed = Followed(trial_info(place.spec(), self._key, place.attempts + 1))
+        trial_store = self.store.trial(trial)
+        followed = Followed(trial_info(trial_store.spec(), self._key, trial_store.attempts + 1))
         self.tracker.begin_trial(followed.info)
         self._open[trial] = followed
         return followed
@@ -95,13 +95,13 @@ class Follower:
     def _end(self, trial: str) -> None:
         # A trial whose search found nothing ends without having begun.
         followed = self._open.get(trial) or self._begin(trial)
-        place = self.store.trial(trial)
-        record = place.record()
+        trial_store = self.store.trial(trial)
+        record = trial_store.record()
         if record is None:
             self.tracker.end_trial(followed.info, followed.step, Status.CANCELLED.value, {}, None)
         else:
             step, metrics = max(followed.step, record.steps), final_metrics(record)
-            self.tracker.end_trial(followed.info, step, record.status.value, metrics, place.record_path)
+            self.tracker.end_trial(followed.info, step, record.status.value, metrics, trial_store.record_path)
         del self._open[trial]
 
     def _replay(self, trial: str) -> None:

@@ -62,9 +62,9 @@ class MLflow(Tracker):
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        waiting = self._waiting.setdefault(self._runs[trial.id], [])
-        waiting += [Metric(name, value, now, step) for name, value in metrics.items()]
-        if len(waiting) >= METRICS_AT_ONCE or time.monotonic() - self._written > WRITE_SECONDS:
+        points = self._waiting.setdefault(self._runs[trial.id], [])
+        points += [Metric(name, value, now, step) for name, value in metrics.items()]
+        if len(points) >= METRICS_AT_ONCE or time.monotonic() - self._written > WRITE_SECONDS:
             self._write()
 
     def end_trial(

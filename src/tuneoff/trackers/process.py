@@ -128,10 +128,10 @@ class Outlet:
     def settle(self, seconds: float) -> bool:
         """Waits at most `seconds` until the tracker took in all messages. Returns False if it did not, or was given
         up."""
-        limit = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds
         with self._news:
             while not self.reason and self._done < self._sent:
-                remaining = limit - time.monotonic()
+                remaining = deadline - time.monotonic()
                 if remaining <= 0:
                     return False
                 self._news.wait(remaining)
@@ -276,17 +276,17 @@ class Outlets:
 
     def _wait_for(self, outlets: list[Outlet], seconds: float) -> list[Outlet]:
         """Waits for several trackers, at most `seconds` for all together. Returns those that were not done by then."""
-        limit = time.monotonic() + seconds
-        return [outlet for outlet in outlets if not outlet.settle(limit - time.monotonic()) and not outlet.reason]
+        deadline = time.monotonic() + seconds
+        return [outlet for outlet in outlets if not outlet.settle(deadline - time.monotonic()) and not outlet.reason]
 
     def _report_failures(self) -> None:
         """Reports trackers given up since the last call: to the person, in the running trials' folders and in the
         study's folder."""
-        failed = [outlet for outlet in self._outlets if outlet.reason and outlet.name not in self._told]
-        for outlet in failed:
+        failed_outlets = [outlet for outlet in self._outlets if outlet.reason and outlet.name not in self._told]
+        for outlet in failed_outlets:
             self._told.add(outlet.name)
             self.say(f"note: tracker {outlet.name} was given up: {outlet.reason}; the study goes on without it")
-        if failed:
+        if failed_outlets:
             self._keep_failures(self._running)
             self._write_states("following")
 
@@ -331,11 +331,11 @@ class Outlets:
             self._write_states("finished")
 
     def _wait_for_the_end(self, seconds: float) -> None:
-        late = self._wait_for(self.following, QUIET_SECONDS)
-        if late:
-            names = ", ".join(outlet.name for outlet in late)
+        late_outlets = self._wait_for(self.following, QUIET_SECONDS)
+        if late_outlets:
+            names = ", ".join(outlet.name for outlet in late_outlets)
             self.say(f"waiting at most {seconds:g} s for trackers to finish: {names}")
-        for outlet in self._wait_for(late, seconds - QUIET_SECONDS):
+        for outlet in self._wait_for(late_outlets, seconds - QUIET_SECONDS):
             outlet.give_up(f"it did not finish within {seconds:g} s")
 
 

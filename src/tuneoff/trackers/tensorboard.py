@@ -37,9 +37,9 @@ class TensorBoard(Tracker):
         from tensorboard.compat.proto.event_pb2 import SessionLog
         from tensorboard.plugins.hparams import summary_v2
 
-        continued = any((self._folder / trial.name).glob("events.out.*"))
+        is_continued = any((self._folder / trial.name).glob("events.out.*"))
         self._writers[trial.id] = self._writer(trial.name)
-        if continued:
+        if is_continued:
             # TensorBoard then forgets what an earlier attempt told of later steps.
             self._write(trial.id, 0, session_log=SessionLog(status=SessionLog.START))
         self._write(trial.id, 0, summary=summary_v2.hparams_pb(flatten(trial.configuration), trial_id=trial.name))
