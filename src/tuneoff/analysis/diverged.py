@@ -5,12 +5,6 @@ would have no more than without training. Leaving out such seeds would favour me
 with low scores. Trials that ended in any other way (out of memory, over the time limit, cancelled, failed by an error)
 say something about machines, limits and faults, and not about how well a seed trains: they are left out of every mean,
 and named.
-
-A trial that diverged (its loss, its gradients or its outputs stopped being finite) leaves no model, and whoever had
-drawn that seed would stand where no training stands. To leave such seeds out would favour methods that break over those
-that end low: of methods that are equally often bad, the one that breaks would seem to be the best. Trials that ended
-in any other way (out of memory, over the time limit, cancelled, failed by an error) tell of machines, limits and faults
-and not of how well a seed trains: they are left out of every mean, and named.
 """
 
 from __future__ import annotations

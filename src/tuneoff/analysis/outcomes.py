@@ -60,12 +60,12 @@ class Figure:
     Attributes:
         estimate: mean, spread, interval; of completed seeds and of those that diverged.
         scores: seed -> what it counts as.
-        sample: what it was made of; None where it takes no part in comparisons.
-        note: why only seeds tell, or why it is not compared; else empty.
+        sample: the values that it was estimated from; None where it is not compared.
+        note: why there are only values per seed, or why it is not compared; else empty.
         diverged: seeds at which training diverged, and which count as doing without training.
         counted_as: what they count as: the floor's label, or words.
         without: the estimate of the completed seeds alone; None where none diverged, or none completed.
-        weighed: whether its mean may stand beside others: it is compared, or every seed scored alike.
+        weighed: whether its mean may be compared with others: it has a sample, or the same score at every seed.
     """
 
     estimate: Estimate
@@ -157,7 +157,7 @@ class Outcomes:
     def standard_error(self, row: Row, other: Row, metric: Metric) -> float | None:
         """Estimates the standard error of the difference of two rows, on the seeds and examples that both have.
 
-        With one seed it is over examples alone. None where nothing tells it.
+        With one seed it is over examples alone. None where it cannot be estimated.
         """
         first, second = (figure.sample if (figure := self.figure(r, metric)) else None for r in (row, other))
         if first is None or second is None or not set(first.seeds) & set(second.seeds):

@@ -3,9 +3,6 @@ examples.
 
 A metric is known per example where the trial's predictions give the recorded value back. That is checked, so that
 methods are never compared by values that their score was not computed from.
-
-A metric is known per example where the trial's predictions give the recorded value back; that is checked, so a figure
-is never told apart by values that it was not made of.
 """
 
 from __future__ import annotations

@@ -78,11 +78,11 @@ class Results:
     """A study's trials in rows, which is all that a report describes.
 
     Attributes:
-        study: what was asked.
+        study: the study that was asked for.
         rows: in the study's order.
         superseded: ids of trials that a later trial of the same row and seed replaced (their data changed).
         search: what the search tried, found and chose, derived from its records; None where there was none.
-        search_trouble: why that cannot be told here; else empty.
+        search_trouble: why the search cannot be derived here; else empty.
         others: trials of the folder that were not asked for.
         left_out: trial -> why its record is not used: something of it is damaged, or it saw other contents than the
             rest of its row. Such a trial counts as one that has not been run.

@@ -51,8 +51,9 @@ class RowSearch:
 
     Attributes:
         space: what is searched, widened once it has grown.
-        grown: whether it has.
-        history: what was tried and what came of it, and `records` the records of that, in order, rung after rung.
+        grown: whether it has grown.
+        history: what was tried and its outcome, in order, rung after rung.
+        records: the records of these trials.
     """
 
     space: Space
@@ -112,7 +113,7 @@ class Search:
 
         Args:
             executor: runs trials.
-            listener: told what they do.
+            listener: called with what they do.
             relatives: folders from which finished trials are taken over.
 
         Raises:

@@ -38,7 +38,7 @@ class Joined:
     """Several studies joined into one.
 
     Attributes:
-        results: rows of one label next to each other; a label that stands in several studies gets its study's name:
+        results: rows of one label next to each other; a label that is in several studies gets its study's name:
             `lora [fast]`.
         studies: row -> name of its study. Names are the folders', as short as they differ.
         notes: what could not be checked, and what differs though the question is the same.

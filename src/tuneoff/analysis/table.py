@@ -27,7 +27,7 @@ _WHOLE = (
 def trials_frame(records: Iterable[TrialRecord]) -> pd.DataFrame:
     """Builds a data frame with one row per trial, in the given order; blank where a figure was not measured.
 
-    Test metrics stand under their own names, those of other splits under `SPLIT_NAME`. Units are in the names;
+    Test metrics have their own names as columns, those of other splits `SPLIT_NAME`. Units are in the names;
     `latency_seconds` is the median for one example. Printed, it shows the few columns that are read most.
     """
     from tuneoff.analysis.frame import TrialsFrame

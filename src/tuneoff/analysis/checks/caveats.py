@@ -32,7 +32,7 @@ LOUD = (
     "collapsed_seeds",
     "unequal_seeds",
 )
-"""Names of the caveats that belong to the answer itself, the gravest first."""
+"""Names of the caveats that belong to the answer itself, the most serious first."""
 
 RANDOM_WEIGHTS = "The base model's weights are random: quality means nothing here, only times, memory and sizes count."
 

@@ -13,7 +13,7 @@ from tuneoff.analysis.statistics import Sample, estimate
 from tuneoff.records.record import Finding, TrialRecord
 
 SEEDS_FOR_SPREAD = 3
-"""Fewest seeds whose gains tell their own noise; below, the curves' roughness does."""
+"""Fewest seeds whose gains give the noise; with fewer seeds, the curves' roughness gives it."""
 POINTS_FOR_ROUGHNESS = 3
 
 

@@ -25,7 +25,7 @@ class Answer:
         best: label of the trained row with the best mean of the primary metric, on the seeds that rows share (`rank`);
             None while none can be weighed.
         tied_with: labels that cannot be told apart from it, by as many seeds as are required.
-        open: labels that share fewer seeds with it than are required to tell, whatever the difference.
+        open: labels that share fewer seeds with it than a comparison requires, whatever the difference.
         behind: labels that are significantly worse.
         ahead: labels that are significantly better on the seeds that they share with it: only where rows have different
             seeds and each is behind another (`rank`).
@@ -40,7 +40,7 @@ class Answer:
         to_best: label -> that row against the best, floors included.
         to_floor: label -> that trained row against the floor.
         verdict: of all rows on the primary metric, floors included; None while there is none.
-        caveats: what to know first, gravest first.
+        caveats: warnings that belong to the answer, most serious first.
     """
 
     best: str | None

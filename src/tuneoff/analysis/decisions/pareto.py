@@ -32,8 +32,8 @@ class Draws:
         means: label -> mean over seeds; of quality set beside the others' (`rank`).
         missing: label -> why there is none.
         drawn: label -> draws of the true mean, shape (draws,); the draws of quality are joint. A row whose error
-            nothing tells stands still, and is named in `still`.
-        still: labels whose error nothing tells.
+            cannot be estimated has its mean in every draw, and is in `still`.
+        still: labels whose error cannot be estimated.
     """
 
     axis: str
@@ -100,11 +100,11 @@ class Front:
     """The Pareto front.
 
     Attributes:
-        axes: what was weighed.
+        axes: the axes that were compared.
         labels: rows on the front by their means, best quality (or first axis) first.
-        probabilities: label -> how often the row is on the front over draws of all true means; every row weighed.
-            None where on some axis nothing tells the error of any row.
-        left_out: label -> why it was not weighed.
+        probabilities: label -> how often the row is on the front over draws of all true means; of every row compared.
+            None where on some axis no row's error can be estimated.
+        left_out: label -> why it was not compared.
     """
 
     axes: tuple[str, ...]

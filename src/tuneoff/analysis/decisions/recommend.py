@@ -47,7 +47,7 @@ class Shortfall:
 
 @dataclass(frozen=True)
 class Standing:
-    """How one row stands to the limits and to the answer.
+    """One row with its shortfalls of the limits and its probability of being the answer.
 
     Attributes:
         quality: mean of the metric; None where there is none, and `reason` says why the row is not weighed.
@@ -112,10 +112,10 @@ class Recommendation:
         as_good: rows that keep the limits within one standard error of `best_fitting`, itself included.
         by_examples: rows that keep the limits and whose standard error to `best_fitting` is over test examples alone,
             because one of the two has one seed.
-        by_means: likewise those of which nothing tells a standard error.
+        by_means: likewise those whose standard error cannot be estimated.
         tied_with: rows that train and cannot be told apart from the answer.
         ahead: rows that train, other than `best`, and are significantly better than the answer.
-        open_pairs: the answer against those, and against rows that train and share too few seeds with it to tell.
+        open_pairs: the answer against those, and against rows that train and share too few seeds to compare.
         to_best: the answer against `best`; None where they are the same or not comparable.
         to_floor: the answer against the best floor; None without one.
         floor: label of the best row that does not train, of those that keep the limits where any does.
@@ -127,9 +127,9 @@ class Recommendation:
         changes: what would change the answer.
         none_probability: how often nothing fits; None where that cannot be said.
         unsure: why there are no probabilities; empty where there are.
-        still: rows that the draws take at their means, because nothing tells their error.
+        still: rows that have their means in every draw, because their error cannot be estimated.
         seeds: fewest seeds of a row that trains, diverged ones included.
-        caveats: what to know first, gravest first.
+        caveats: warnings that belong to the answer, most serious first.
     """
 
     metric: Metric

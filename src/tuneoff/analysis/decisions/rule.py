@@ -69,7 +69,8 @@ class Scales:
         """Estimates the standard error of the difference of each two rows that train; shape (rows, rows).
 
         It is half of the middle 68 % of the draws, because with few seeds the tails are too heavy for a standard
-        deviation. Where one of the two rows has one seed, it is over test examples alone; NaN where nothing tells it.
+        deviation. Where one of the two rows has one seed, it is over test examples alone; NaN where
+        it cannot be estimated.
         """
         values = self.good(self.trained, means=False)
         errors = np.zeros((len(values), len(values)))

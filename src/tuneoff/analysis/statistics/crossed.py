@@ -11,9 +11,9 @@ values over the examples. This is the analysis of several readers of the same ca
 Obuchowski & Rockette, Hypothesis testing of diagnostic accuracy for multiple readers and multiple tests, Commun Stat
 Simul 24, 1995; Hillis, A comparison of denominator degrees of freedom methods, Stat Med 26, 2007.
 
-The first knows little with few seeds: their means may agree by chance, and two often do. So a second estimate stands
-beside it, var(rest)/(S·E) alone, from what is left of every value without the means of its seed and its example, with
-(S - 1)(E - 1) degrees of freedom. It takes var(seed) for 0, which is the least it can be, and knows its own share well.
+The first estimate is poor with few seeds: their means may agree by chance, and two often do. So there is a second
+estimate, var(rest)/(S·E) alone, from what remains of every value without the means of its seed and its example, with
+(S - 1)(E - 1) degrees of freedom. It takes var(seed) as 0, which is the least it can be, and its own part is precise.
 The larger p and the wider interval of the two count.
 
 Why no bootstrap of seeds and examples. It errs both ways: resampling S seeds understates their variance by (S-1)/S
@@ -22,9 +22,9 @@ and exchangeable arrays, Bernoulli 6, 2000; Owen, The pigeonhole bootstrap, Ann 
 95 % intervals cover 90 % where seeds matter most and 99 % where examples do. Why no permutation of seeds: six seeds
 have 64 sign flips, whose smallest p of 1/32 survives no correction over more than one pair.
 
-Why not Satterthwaite's degrees of freedom, as in Hillis. They hold at 5 %, but are too many far out, where a
-correction over 28 pairs looks, for they are estimated from the same few seeds. Here the two errors are two Student's
-variables, each with its own degrees of freedom, and the error's distribution is that of their sum (Behrens 1929;
+Why not Satterthwaite's degrees of freedom, as in Hillis. They hold at 5 %, but are too many in the far tail, which a
+correction over 28 pairs needs, because they are estimated from the same few seeds. Here the two errors are two
+Student's variables, each with its own degrees of freedom, and the error's distribution is that of their sum (Behrens 1929;
 Fisher, The asymptotic approach to Behrens's integral, Ann Eugen 11, 1941). That is calibrated or a little
 conservative everywhere (Robinson, Properties of Student's t and of the Behrens-Fisher solution, Ann Stat 4, 1976);
 `benchmarks/calibration.py` measures it beside the others.
@@ -52,7 +52,7 @@ class Components:
     Attributes:
         mean: of the values.
         seeds: number of seeds.
-        by_seed: variance of the mean from seeds; None with one seed, which cannot tell it.
+        by_seed: variance of the mean from seeds; None with one seed, from which it cannot be estimated.
         by_example: variance of the mean from examples; None where values per example are not known.
         example_freedom: degrees of freedom of `by_example`.
         by_rest: variance of the mean from the rest[s, e] alone, which is part of `by_seed`; 0 where it is not known.
@@ -164,7 +164,7 @@ def example_covariance(first: NDArray[np.float64], second: NDArray[np.float64]) 
     """Estimates the covariance of two means that comes from their examples alone.
 
     The mean over two different seeds of the covariance over examples, divided by the number of examples; the same
-    seed is left out, for there the rest[s, e] would be counted too. One seed: with it, there is no other way.
+    seed is left out, because there the rest[s, e] would be counted too. With one seed it is used, as there is no other.
 
     Args:
         first: contributions of one method, shape (seeds, examples).
@@ -184,7 +184,7 @@ def mcnemar(first: Sample, second: Sample) -> float:
     """Computes the exact two-sided p of McNemar's test that two classifiers err equally often; one seed each, binary
     values.
 
-    It speaks of these two trained models, not of their methods: it knows no other seed. McNemar, Note on the sampling
+    It compares these two trained models, not their methods: no other seed is in it. McNemar, Note on the sampling
     error of the difference between correlated proportions or percentages, Psychometrika 12, 1947.
     """
     from scipy.special import bdtr

@@ -20,13 +20,13 @@ def draw_means(
 ) -> NDArray[np.float64]:
     """Draws where the methods' true means may lie, jointly; shape (draws, methods), equal arguments give equal draws.
 
-    A hierarchical bootstrap with its known faults mended: seeds are resampled together for all methods (with normal
+    A hierarchical bootstrap without its known errors: seeds are resampled together for all methods (with normal
     weights and Student's tails instead of whole copies, which understate the variance of few seeds), and the error
     that the examples cause, shared by all, comes from its normal limit. The difference of two columns has the
     distribution by which `Components` tests it. Confidence distributions: Xie & Singh, Int Stat Rev 81, 2013.
 
     Methods of other seeds than the best are drawn as the best and their difference to it on the seeds that both have:
-    the seeds that only one of them has would add an error that their comparison has not.
+    the seeds that only one of them has would add an error that is not in their comparison.
 
     With one seed only examples vary; without values per example only seeds do.
 
@@ -35,7 +35,7 @@ def draw_means(
             is better.
 
     Raises:
-        ValueError: if of some method there are neither two seeds nor examples.
+        ValueError: if some method has neither two seeds nor examples.
     """
     all_contributions = [sample.contributions for sample in samples]
     known_contributions = [contributions for contributions in all_contributions if contributions is not None]
@@ -65,7 +65,7 @@ class _SeedErrors:
         self._factor(best_count)
 
     def of(self, sample: Sample) -> NDArray[np.float64]:
-        """Draws the error of a sample's mean, shape (draws,); 0 for one seed, which does not tell it."""
+        """Draws the error of a sample's mean, shape (draws,); 0 for one seed, from which it cannot be estimated."""
         count = len(sample)
         if count == 1:
             return np.zeros(self._draws)

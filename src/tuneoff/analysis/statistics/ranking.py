@@ -31,7 +31,7 @@ def rank(
     """Ranks methods on the seeds that they share, so that a seed that is hard for all does not count against those that
     ran it.
 
-    With equal seeds a method's mean is its own. Else the best is the candidate that no other is ahead of, two by two on
+    With equal seeds each mean is the method's own. Else the best is the candidate that no other is ahead of, two by two on
     the seeds that both have. Its mean is its own, and every other's is that plus their difference on the seeds that
     both have; of a method that shares none with it, the same by way of another or its own, but not beyond the best. Of
     different seeds each candidate may be behind another: then they are ranked on the seeds that all of them share or,
@@ -96,6 +96,6 @@ def _gap(scores: Mapping[str, Scores], one: str, other: str) -> float | None:
     if not shared:
         return None
     gap = _mean(first, shared) - _mean(second, shared)
-    # Rounding must not tell equal means apart.
+    # Equal means must not differ by rounding.
     scale = max(abs(value) for value in (*first.values(), *second.values()))
     return 0.0 if abs(gap) <= 1e-12 * scale else gap

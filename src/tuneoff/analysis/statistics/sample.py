@@ -71,7 +71,7 @@ class Sample:
 
         Args:
             statistic: indices of examples -> the metric of each seed, shape (seeds,). It must be defined on every
-                subset: name the classes beforehand instead of reading them off the subset.
+                subset: fix the classes beforehand instead of taking them from the subset.
             examples: number of test examples.
             groups: most groups to leave out in turn.
 

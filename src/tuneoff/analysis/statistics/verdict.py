@@ -25,9 +25,9 @@ UNKNOWN = {
 SEEDS_REQUIRED = 6
 """Fewest seeds with which a difference may be called significant."""
 POWER = 0.8
-"""Chance of settling an open pair that its projected number of seeds is to give."""
+"""Probability with which the projected number of seeds settles an open pair."""
 MOST_SEEDS = 100
-"""Beyond this a projection says no number."""
+"""Greatest number of seeds that is projected."""
 
 Direction = Literal["higher", "lower"]
 Over = Literal["seeds", "examples", "seeds and examples"]
@@ -53,7 +53,7 @@ class Estimate:
         mean: over its seeds.
         std: over its seeds (ddof=1); None with one seed.
         interval: of the mean over all seeds and, where values per example are known, all examples that might have
-            been; None when nothing tells its error.
+            been; None when its error cannot be estimated.
         seeds: number of seeds.
         examples: number of test examples; None when only scores are known.
         reason: why there is no interval; empty when there is one.
@@ -70,7 +70,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Pair:
-    """How `first` stands to `second`, on the seeds and examples that both have.
+    """The comparison of `first` to `second`, on the seeds and examples that both have.
 
     Attributes:
         first, second: labels.
@@ -84,7 +84,7 @@ class Pair:
         win_rate: share of seeds at which `first` is the better of the two, ties counted half: the estimate of
             P(A > B) that Bouthillier et al., Accounting for variance in machine learning benchmarks, MLSys 2021,
             ask for. None when not compared.
-        test: what the test lets vary; `mcnemar` and `examples` speak of two trained models, one seed each.
+        test: what varies in the test; `mcnemar` and `examples` compare two trained models, one seed each.
         relation: `open`: fewer seeds than required, whatever the difference. Else `ahead` and `behind` follow the
             metric's direction and are significant; `tied`: cannot be told apart; `not_compared`.
         seeds: seeds that both have.
@@ -201,7 +201,7 @@ def verdict(
         ranking: of these methods, those last that it does not name; by default of all of them.
 
     Raises:
-        ValueError: if there is no sample, labels repeat, or two samples tell of different examples.
+        ValueError: if there is no sample, labels repeat, or two samples are of different examples.
     """
     if not samples or len({sample.label for sample in samples}) != len(samples):
         raise ValueError("samples under different labels, one at least")
