@@ -43,7 +43,7 @@ def rungs(protocol: Protocol) -> tuple[Rung, ...]:
     `FEWEST_STEPS` steps (or less than twice the warm-up). The last has the whole share of steps.
 
     Raises:
-        StudyError: if the protocol does not tell the steps, or there is nothing to halve.
+        StudyError: if the protocol does not give the steps, or there is nothing to halve.
     """
     search = protocol.search
     if search is None:
