@@ -2,9 +2,6 @@
 
 `Executor.forecast` and `Executor.count` forecast a row. This module decides what is asked for, and what is recorded
 where there is no forecast.
-
-`Executor.forecast` and `Executor.count` make a row's; here it is decided what is asked for, and what stands where
-nothing can be told.
 """
 
 from __future__ import annotations
@@ -23,21 +20,21 @@ from tuneoff.records.forecast import How, RowForecast, StudyForecast, corrected,
 from tuneoff.store import StudyStore
 
 PAYS = 10.0
-"""Before a run a forecast is made where all trials to come take at least this many times as long."""
+"""A run makes a forecast where all trials to come take at least this many times as long as the forecast."""
 TOO_HIGH = 2.0
-"""Times that are only counted were seen to be about so many times too long."""
+"""Factor by which times that are only counted were too long in measurements."""
 COUNT_SECONDS = 3.0
-"""What counting takes besides what it takes for each row: libraries and data."""
+"""Seconds that counting takes besides those for each row: loading libraries and data."""
 PROBE_SECONDS = 8.0
-"""What probing a row takes, or less: loading, a few seconds of steps, an evaluation batch; and its counts."""
+"""Most seconds that probing a row takes: loading, a few seconds of steps, an evaluation batch; and its counts."""
 PROBE_COUNTS = 5
-"""What a probe counts, in what is counted for a row alone."""
+"""Time of the counts in a probe, in units of the time of counting a row alone."""
 WRITING = 8
-"""A token that is written takes about so many times as long as one that is read: weights are fetched for few tokens."""
+"""Time of a generated token in units of one that is read: the weights are loaded from memory for few tokens."""
 SHORT_OPERATIONS = 2e13
-"""Trials that compute no more than this are over in some twenty seconds on two cores: sooner than is worth while."""
+"""Trials of no more operations end in about twenty seconds on two cores: a forecast is not worth its time."""
 FIGURES = ("peak_memory_bytes", "train_seconds", "seconds", "search_seconds", "stored_bytes", "predictions_bytes")
-"""What is missing of a row of which nothing can be told."""
+"""The figures that a row without a forecast lacks."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,7 @@ class ToCome:
 
     Attributes:
         verdict: those of the verdict.
-        search: those of the search. What they try depends on outcomes, so all of a row stand at what it tries first.
+        search: those of the search. What they try depends on outcomes, so all have what their row tries first.
     """
 
     verdict: Sequence[TrialSpec]
@@ -112,7 +109,7 @@ class Forecaster:
         executor: asks a process of its own about each row.
         to_come: the trials.
         memory_limit_bytes: of another device, to know what would fit there; this machine's where unset.
-        listener: told of each row before it is looked into.
+        listener: called for each row before it is forecast.
     """
 
     def __init__(
@@ -249,9 +246,9 @@ def foretell(
     Args:
         executor, to_come: see `Forecaster`.
         store: the study's folder, which is there.
-        seen: what was found of the trials before.
+        seen: the inspection of the trials.
         probe: probe where that pays; else count at most.
-        listener: told of each row before it is looked into, and at last of the whole, if there is one.
+        listener: called for each row before it is forecast, and at last with the whole forecast, if there is one.
 
     Raises:
         KeyboardInterrupt: after the process at work was ended.

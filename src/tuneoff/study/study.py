@@ -95,8 +95,8 @@ class Study:
         """Plans the trials of the verdict, without looking at weights; local files are read for their fingerprints
         only.
 
-        Rows that are searched stand at the configuration that their search chose, or before it is over at the one
-        that it tries first.
+        Rows that are searched have the configuration that their search chose, or before it is over the one that it
+        tries first.
 
         Raises:
             SourceNotFound: if a local file is not there.
@@ -107,7 +107,7 @@ class Study:
         """Plans a trial for each that the search has before its ranges grow, round by round; empty for a study without
         a search.
 
-        All stand at the configuration that is tried first, because what comes after it depends on outcomes.
+        All have the configuration that is tried first, because what comes after it depends on outcomes.
         """
         return outline(self.spec)
 
@@ -134,7 +134,7 @@ class Study:
         Args:
             probe: run a few real steps of each row on this machine; else nothing is run, and times are rough.
             memory_limit: bytes of another device, to know what would fit there; this machine's where unset.
-            listener: told of each row before it is looked into.
+            listener: called for each row before it is forecast.
         """
         to_come = ToCome(self.plan(), self.plan_search())
         early.refuse_study(self.spec, to_come.verdict, required=True)
@@ -174,9 +174,9 @@ class Study:
         Args:
             out: the study's folder; where unset `default_folder`, which takes over what folders beside it have finished
                 of the same trials.
-            listener: told what the trials do.
+            listener: called with what the trials do.
             probe: let the forecast before it probe where that pays; else it only counts (docs/plan.md).
-            foretell: told of each row that is forecast, and then of the whole forecast.
+            foretell: called for each row that is forecast, and then with the whole forecast.
             progress: show a bar; where unset, in a notebook and without a listener of one's own.
 
         Raises:
