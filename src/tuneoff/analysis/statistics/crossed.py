@@ -24,8 +24,8 @@ have 64 sign flips, whose smallest p of 1/32 survives no correction over more th
 
 Why not Satterthwaite's degrees of freedom, as in Hillis. They hold at 5 %, but are too many in the far tail, which a
 correction over 28 pairs needs, because they are estimated from the same few seeds. Here the two errors are two
-Student's variables, each with its own degrees of freedom, and the error's distribution is that of their sum (Behrens 1929;
-Fisher, The asymptotic approach to Behrens's integral, Ann Eugen 11, 1941). That is calibrated or a little
+Student's variables, each with its own degrees of freedom, and the error's distribution is that of their sum (Behrens
+1929; Fisher, The asymptotic approach to Behrens's integral, Ann Eugen 11, 1941). That is calibrated or a little
 conservative everywhere (Robinson, Properties of Student's t and of the Behrens-Fisher solution, Ann Stat 4, 1976);
 `benchmarks/calibration.py` measures it beside the others.
 """

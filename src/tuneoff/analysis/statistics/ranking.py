@@ -31,11 +31,11 @@ def rank(
     """Ranks methods on the seeds that they share, so that a seed that is hard for all does not count against those that
     ran it.
 
-    With equal seeds each mean is the method's own. Else the best is the candidate that no other is ahead of, two by two on
-    the seeds that both have. Its mean is its own, and every other's is that plus their difference on the seeds that
-    both have; of a method that shares none with it, the same by way of another or its own, but not beyond the best. Of
-    different seeds each candidate may be behind another: then they are ranked on the seeds that all of them share or,
-    without any, by their own means.
+    With equal seeds each mean is the method's own. With different seeds the best is the candidate that no other is
+    ahead of, two by two on the seeds that both have. The best keeps its own mean. Every other method's mean is that of
+    the best plus their difference on the seeds that both have; a method that shares no seed with the best gets it by
+    way of another method, or keeps its own mean, but never beyond the best. With different seeds each candidate may be
+    behind another: then they are ranked on the seeds that all of them share or, without any, by their own means.
 
     Args:
         scores: of every method, one seed at least.
