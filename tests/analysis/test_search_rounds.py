@@ -18,6 +18,7 @@ from tuneoff.planning.plan import plan
 from tuneoff.records.record import Metric, Status, Timing, TrialRecord
 from tuneoff.search.space import size
 from tuneoff.store import StudyStore
+from tuneoff.study.search_runner import SearchRunner
 from tuneoff.study.study import Study
 
 pytest_plugins = ("core_fixtures",)
@@ -93,7 +94,7 @@ def search(
 ) -> tuple[Search, list[str]]:
     """Runs a search; returns it and the ids that were run."""
     executor = executor or Pretender()
-    found = Search(study, {}, StudyStore(folder))
+    found = SearchRunner(study, {}, StudyStore(folder))
     found.run(executor, (told if told is not None else []).append)
     return found, executor.ran
 

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tuneoff import registry
 from tuneoff.config.spec import SearchSpec, StudySpec, TrialSpec
 from tuneoff.errors import CorruptRecord
 from tuneoff.planning.plan import plan, search_protocol, search_trial
 from tuneoff.records.record import Status, TrialRecord
-from tuneoff.search.halving import check_rows, promoted, rungs
+from tuneoff.search.halving import promoted, rungs
 from tuneoff.search.space import (
     LEARNING_RATE,
     Dimension,
@@ -34,9 +34,6 @@ from tuneoff.search.space import (
     suggest,
 )
 from tuneoff.store import StudyStore
-
-if TYPE_CHECKING:
-    from tuneoff.executors.base import Executor, Inspection, Listener
 
 SEARCH_VERSION = 1
 
@@ -83,7 +80,7 @@ class RowSearch:
 
 
 class Search:
-    """Derives a study's search from the records in its folder, and runs what is missing.
+    """Derives a study's search from the records in its folder: what it found, and which trials come next.
 
     Where ranges may grow, the search is one of all rows of the folder, those of earlier runs too: whether they grow
     depends on every row, and must not depend on which rows a run was asked for.
@@ -105,44 +102,10 @@ class Search:
         self.metric, self.sign = selection_metric(study)
         self.rows: dict[str, RowSearch] = {}
         self.complete = False
-        self.contents: dict[str, str] = {}
-
-    def run(self, executor: Executor, listener: Listener, relatives: Sequence[StudyStore] = ()) -> None:
-        """Runs what is missing of the search; writes the search of all rows of the folder, also where it is
-        interrupted.
-
-        Args:
-            executor: runs trials.
-            listener: called with what they do.
-            relatives: folders from which finished trials are taken over.
-
-        Raises:
-            KeyboardInterrupt: after running trials were recorded as cancelled.
-        """
-        if not spaces(self.study):
-            return
-        try:
-            for trials in self._rounds():
-                StudyStore.create(self.store.root, self.study, trials)
-                self.store.adopt(self.study, trials, relatives)
-                open_trials = []
-                for trial in trials:
-                    record = self.store.trial(trial.id).intact_record()
-                    if record is not None and record.status in ANSWERS:
-                        executor.skip(trial, record, listener)
-                    else:
-                        open_trials.append(trial)
-                trials_to_run = [trial.model_copy(update={"contents": self.contents}) for trial in open_trials]
-                executor.run(self.store, trials_to_run, listener)
-        finally:
-            if self.store.is_there:
-                # The folder's study may have rows that this run was not asked for; they were searched as well.
-                folder_search = Search(self.store.study(), self.fingerprints, self.store)
-                self.store.write_search(folder_search.found())
 
     def missing(self) -> list[TrialSpec]:
         """Returns the trials to run of the first round that lacks some; none where the search is over."""
-        for trials in self._rounds():
+        for trials in self.rounds():
             records = [self.store.trial(trial.id).intact_record() for trial in trials]
             missing = [
                 t for t, record in zip(trials, records, strict=True) if record is None or record.status not in ANSWERS
@@ -154,16 +117,6 @@ class Search:
     def study_of_trials(self) -> StudySpec:
         """Returns the study with the share of data and steps that its search gives to each trial."""
         return self.study.model_copy(update={"protocol": search_protocol(self.study)})
-
-    def check(self, inspection: Inspection) -> None:
-        """Checks that the data is enough for the search; `inspection` is of `study_of_trials`.
-
-        Raises:
-            StudyError: if there are fewer steps than its rungs count on.
-        """
-        self.contents = dict(inspection.contents)
-        if inspection.data is not None:
-            check_rows(self.study.protocol, inspection.data["splits"]["train"]["rows"])
 
     def others(self) -> list[TrialSpec]:
         """Plans the verdict's trials, with the chosen values, of rows that the folder has and this run was not asked
@@ -207,7 +160,7 @@ class Search:
 
     def found(self) -> dict[str, Any]:
         """Returns what the search tried, found and chose so far, as plain data; docs/protocol.md describes it."""
-        deque(self._rounds(), maxlen=0)
+        deque(self.rounds(), maxlen=0)
         return {
             "search_version": SEARCH_VERSION,
             "search": self.spec.model_dump(mode="json"),
@@ -249,7 +202,7 @@ class Search:
             "total_seconds": sum(record.timing.total_seconds or 0.0 for record in row.records),
         }
 
-    def _rounds(self) -> Iterator[list[TrialSpec]]:
+    def rounds(self) -> Iterator[list[TrialSpec]]:
         """Yields the trials of each round, from the first on.
 
         The caller must run a round before it takes the next one. Ends early where trials have no outcome.

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuneoff import sources
-from tuneoff.analysis.search_rounds import Search, outline, recorded
+from tuneoff.analysis.search_rounds import outline, recorded
 from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.errors import StoreError
 from tuneoff.executors.base import Executor, Inspection, Listener, Progress
@@ -24,6 +24,7 @@ from tuneoff.records.record import Status, TrialRecord
 from tuneoff.store import StudyStore, refuse_overwriting
 from tuneoff.study import forecast_planner, notebook
 from tuneoff.study.forecast_planner import ToCome
+from tuneoff.study.search_runner import SearchRunner
 from tuneoff.trackers.process import Outlets
 from tuneoff.trial import early
 
@@ -191,7 +192,7 @@ class Study:
         fingerprints = self._fingerprints()
         folder_store = StudyStore(self.folder)
         relatives = folder_store.relatives if out is None else []
-        search = Search(self.spec, fingerprints, folder_store)
+        search = SearchRunner(self.spec, fingerprints, folder_store)
         outlets = Outlets(self.spec.trackers)
         listener = outlets.follow(listener)
         with folder_store.lock(), self._executor() as executor, outlets:
@@ -225,7 +226,7 @@ class Study:
             outlets.artifacts(self.report)
         return self
 
-    def _search_to_come(self, search: Search) -> list[TrialSpec]:
+    def _search_to_come(self, search: SearchRunner) -> list[TrialSpec]:
         """Plans a trial for each that the search has still to run, as far as can be told; see `plan_search`."""
         done = Counter({label: len(row.records) for label, row in search.rows.items()})
         remaining = []

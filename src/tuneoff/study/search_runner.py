@@ -1,0 +1,67 @@
+"""Runs the search of a study: the trials that its records still lack, round by round."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from tuneoff.analysis.search_rounds import ANSWERS, Search
+from tuneoff.config.spec import StudySpec
+from tuneoff.executors.base import Executor, Inspection, Listener
+from tuneoff.search.halving import check_rows
+from tuneoff.search.space import spaces
+from tuneoff.store import StudyStore
+
+
+class SearchRunner(Search):
+    """Runs what is missing of a study's search; takes what `Search` takes.
+
+    Attributes:
+        contents: what the run's inspection saw of sources that change, for each trial to verify; set by `check`.
+    """
+
+    def __init__(self, study: StudySpec, fingerprints: Mapping[str, str], store: StudyStore) -> None:
+        super().__init__(study, fingerprints, store)
+        self.contents: dict[str, str] = {}
+
+    def check(self, inspection: Inspection) -> None:
+        """Checks that the data is enough for the search; `inspection` is of `study_of_trials`.
+
+        Raises:
+            StudyError: if there are fewer steps than its rungs count on.
+        """
+        self.contents = dict(inspection.contents)
+        if inspection.data is not None:
+            check_rows(self.study.protocol, inspection.data["splits"]["train"]["rows"])
+
+    def run(self, executor: Executor, listener: Listener, relatives: Sequence[StudyStore] = ()) -> None:
+        """Runs what is missing of the search; writes the search of all rows of the folder, also where it is
+        interrupted.
+
+        Args:
+            executor: runs trials.
+            listener: called with what they do.
+            relatives: folders from which finished trials are taken over.
+
+        Raises:
+            KeyboardInterrupt: after running trials were recorded as cancelled.
+        """
+        if not spaces(self.study):
+            return
+        try:
+            for trials in self.rounds():
+                StudyStore.create(self.store.root, self.study, trials)
+                self.store.adopt(self.study, trials, relatives)
+                open_trials = []
+                for trial in trials:
+                    record = self.store.trial(trial.id).intact_record()
+                    if record is not None and record.status in ANSWERS:
+                        executor.skip(trial, record, listener)
+                    else:
+                        open_trials.append(trial)
+                trials_to_run = [trial.model_copy(update={"contents": self.contents}) for trial in open_trials]
+                executor.run(self.store, trials_to_run, listener)
+        finally:
+            if self.store.is_there:
+                # The folder's study may have rows that this run was not asked for; they were searched as well.
+                folder_search = Search(self.store.study(), self.fingerprints, self.store)
+                self.store.write_search(folder_search.found())
