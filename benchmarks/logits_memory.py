@@ -36,10 +36,10 @@ from tuneoff.planning.loading import parse
 from tuneoff.planning.plan import plan
 from tuneoff.tasks.base import Batch, Features
 from tuneoff.tasks.generation import Generation
-from tuneoff.trial.estimate.step_cost import Setup, Twin
+from tuneoff.trial.estimate.step_cost import FakeModel, Setup
 from tuneoff.trial.modeling import allocator
 from tuneoff.trial.modeling import load as trial_model
-from tuneoff.trial.modeling.frozen_bf16 import narrow
+from tuneoff.trial.modeling.frozen_bf16 import keep_frozen_in_bf16
 from tuneoff.trial.modeling.precision import PolicyName, apply_policy
 
 POLICIES: tuple[PolicyName, ...] = ("fp32", "bf16")
@@ -95,7 +95,7 @@ def count(variant: str, policy: PolicyName, sizes: Sizes) -> int:
     """Bytes of the step's tensors at their peak: weights, gradients, activations."""
     (spec,) = plan(parse(STUDY))
     task = VARIANTS[variant](spec.task.options)
-    twin = Twin(spec, task, Setup(policy, "sdpa", gpu=True))
+    twin = FakeModel(spec, task, Setup(policy, "sdpa", gpu=True))
     features = sizes.features()
     step = twin.step(task.collate(features, 0), task.units(features))
     return twin.states.weights + twin.states.gradients + step.activations
@@ -113,7 +113,7 @@ def measure(variant: str, policy: PolicyName, sizes: Sizes, release: bool) -> di
     assert isinstance(method, Method)
     attached = method.attach(loaded.model, trial_model.view(task, loaded))
     if policy == "bf16":
-        narrow(attached)
+        keep_frozen_in_bf16(attached)
     attached.module.to(device).train()
     autocast = apply_policy(policy, device).autocast
     features = sizes.features()

@@ -40,9 +40,9 @@ from tuneoff.planning.plan import plan
 from tuneoff.tasks.base import Batch, Features
 from tuneoff.tasks.generation import Generation
 from tuneoff.trial.modeling import load as trial_model
-from tuneoff.trial.modeling.frozen_bf16 import narrow
+from tuneoff.trial.modeling.frozen_bf16 import keep_frozen_in_bf16
 from tuneoff.trial.modeling.precision import apply_policy
-from tuneoff.trial.training.evaluate import Bench
+from tuneoff.trial.training.evaluate import ModelRunner
 
 MODELS = ("gpt2", "smollm2-135m")
 BATCH, SOURCE, TARGET, WRITTEN = 4, 128, 16, 16
@@ -66,7 +66,7 @@ def build(source: str, task: Generation, variant: str, method_name: str = "lora"
     torch.manual_seed(0)
     attached = method.attach(loaded.model, trial_model.view(task, loaded))
     if variant == "narrow":
-        narrow(attached)
+        keep_frozen_in_bf16(attached)
     return attached
 
 
@@ -129,17 +129,17 @@ def writing(source: str, method: str, rounds: int) -> dict[str, Any]:
     attached = build(source, task, "narrow", method)
     attached.module.eval()
     autocast = apply_policy("bf16", CPU).autocast
-    bench = Bench(task, attached, CPU, autocast, 0, BATCH, tokenizer, attention="sdpa")
+    runner = ModelRunner(task, attached, CPU, autocast, 0, BATCH, tokenizer, attention="sdpa")
 
     def write(context: AbstractContextManager[object]) -> list[list[int]]:
         with context:
-            return bench.generate(rows_of())
+            return runner.generate(rows_of())
 
     def each_time() -> list[list[int]]:
         with trial_model.attending(attached.model, "sdpa"):
             return write(torch.inference_mode())
 
-    return turns(rounds, {"each time": each_time, "once": lambda: write(bench.evaluating())})
+    return turns(rounds, {"each time": each_time, "once": lambda: write(runner.evaluating())})
 
 
 def rows_of() -> list[Features]:

@@ -17,9 +17,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tuneoff import registry
 from tuneoff.methods.base import Attached, Method
 from tuneoff.tasks.generation import Generation
-from tuneoff.trial.modeling.frozen_bf16 import NARROW, narrow
+from tuneoff.trial.modeling.frozen_bf16 import NARROW, keep_frozen_in_bf16
 from tuneoff.trial.modeling.precision import apply_policy
-from tuneoff.trial.training.evaluate import Bench
+from tuneoff.trial.training.evaluate import ModelRunner
 
 CPU = torch.device("cpu")
 
@@ -69,7 +69,7 @@ def trained(
 def same(name: str, options: dict[str, Any], setting: Setting) -> tuple[int, Attached]:
     """Trains with and without narrow weights, compares, and returns how many were narrow and the model."""
     losses, weights, logits, _ = trained(name, options, setting, nothing)
-    again, others, read, attached = trained(name, options, setting, narrow)
+    again, others, read, attached = trained(name, options, setting, keep_frozen_in_bf16)
     assert again == losses
     assert others.keys() == weights.keys()
     for key, weight in weights.items():
@@ -99,7 +99,7 @@ def test_weights_that_a_method_computes_with_stay_as_they_are() -> None:
     counts = {}
     for options in ({}, {"dora": True}):
         _, attached = attach("lora", options, Setting("text", "llama"))
-        narrow(attached)
+        keep_frozen_in_bf16(attached)
         inside = [m for n, m in attached.module.named_modules() if n.endswith("base_layer")]
         counts[bool(options)] = {type(layer) in NARROW.values() for layer in inside}
     assert counts == {False: {True}, True: {False}}
@@ -109,7 +109,7 @@ def test_weights_that_a_method_says_it_reads_stay_as_they_are() -> None:
     _, attached = attach("prompt_tuning", {}, Setting("text", "llama"))
     layers = [part for part in attached.module.modules() if type(part) in NARROW]
     attached.reads = (layers[0],)
-    narrow(attached)
+    keep_frozen_in_bf16(attached)
     assert [layer._parameters["weight"].dtype for layer in layers[:2]] == [torch.float32, torch.bfloat16]  # type: ignore[union-attr]
 
 
@@ -119,7 +119,7 @@ def test_an_output_layer_that_is_the_embeddings_stays_as_it_is(architecture: str
     model: Any = setting.model(tie_word_embeddings=True)
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    narrow(Attached(model, model))
+    keep_frozen_in_bf16(Attached(model, model))
     assert model.get_output_embeddings().weight.dtype == torch.float32
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
 
@@ -128,7 +128,7 @@ def test_an_output_layer_that_is_the_embeddings_stays_as_it_is(architecture: str
 def test_without_autocast_a_narrow_layer_computes_in_float32(setting: Setting) -> None:
     _, attached = attach("lora", {}, setting)
     _, exact = attach("lora", {}, setting)
-    narrow(attached)
+    keep_frozen_in_bf16(attached)
     for own, other in zip(attached.module.parameters(), exact.module.parameters(), strict=True):
         other.data = own.data.float()
     logits = setting.logits(attached)
@@ -158,16 +158,16 @@ def test_an_evaluation_turns_no_weight_twice(name: str, architecture: str) -> No
     method = registry.methods()[name].create({})
     assert isinstance(method, Method)
     attached = method.attach(model, setting.view(model))
-    narrow(attached)
+    keep_frozen_in_bf16(attached)
     tokenizer = SimpleNamespace(pad_token_id=0, eos_token_id=END)
-    bench = Bench(task, attached, CPU, apply_policy("bf16", CPU).autocast, 0, 4, tokenizer)
+    runner = ModelRunner(task, attached, CPU, apply_policy("bf16", CPU).autocast, 0, 4, tokenizer)
     trained = [p.requires_grad for p in attached.module.parameters()]
     wide = [p for p in attached.module.parameters() if p.dtype == torch.float32]
     attached.module.eval()
     with Turned(wide) as plain, torch.no_grad():
-        expected = [bench.logits([row]) for row in setting.rows], [bench.generate([row]) for row in setting.rows]
-    with Turned(wide) as evaluation, bench.evaluating():
-        found = [bench.logits([row]) for row in setting.rows], [bench.generate([row]) for row in setting.rows]
+        expected = [runner.logits([row]) for row in setting.rows], [runner.generate([row]) for row in setting.rows]
+    with Turned(wide) as evaluation, runner.evaluating():
+        found = [runner.logits([row]) for row in setting.rows], [runner.generate([row]) for row in setting.rows]
     assert all(map(torch.equal, found[0], expected[0]))
     assert found[1] == expected[1]
     assert max(plain.times.values()) >= 8, "for every batch at least"

@@ -13,8 +13,8 @@ from test_peft_types import options_of
 from torch import nn
 
 from tuneoff.methods.base import Attached
-from tuneoff.trial.estimate.step_cost import Ledger
-from tuneoff.trial.modeling.activation_checkpointing import recompute_blocks
+from tuneoff.trial.estimate.step_cost import MemoryTracker
+from tuneoff.trial.modeling.activation_checkpointing import checkpoint_activations
 
 QUICK = {Setting("class", "bert"), Setting("text", "gpt2"), Setting("text", "t5")}
 OTHERS = {"p_tuning": {"type": "lstm", "hidden": 8, "layers": 1}, "prefix_tuning": {"projection": True, "hidden": 8}}
@@ -35,7 +35,7 @@ def trained(name: str, options: dict[str, Any], setting: Setting, recomputes: bo
         if isinstance(module, nn.Dropout):
             module.p = 0.1
     if recomputes:
-        recompute_blocks(attached.model)
+        checkpoint_activations(attached.model)
     groups = method.parameter_groups(attached, 0.0)
     optimizer = torch.optim.SGD(groups, lr=0.05)
     torch.manual_seed(2)
@@ -53,7 +53,7 @@ def trained(name: str, options: dict[str, Any], setting: Setting, recomputes: bo
 def forward(setting: Setting, attached: Attached) -> tuple[torch.Tensor, int]:
     """The mean loss, and the bytes that its graph keeps besides weights."""
     module = attached.module
-    with Ledger([*module.parameters(), *module.buffers(), *setting.batch.values()]) as ledger:
+    with MemoryTracker([*module.parameters(), *module.buffers(), *setting.batch.values()]) as ledger:
         loss = setting.task.loss(setting.task.forward(attached, setting.batch), setting.batch)
         return loss / setting.task.units(setting.rows), ledger.live
 

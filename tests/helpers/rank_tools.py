@@ -28,11 +28,11 @@ from tuneoff.tasks.base import Example, Features, Task
 from tuneoff.tasks.classification import Classification
 from tuneoff.tasks.generation import Generation
 from tuneoff.trial.distributed import fsdp
-from tuneoff.trial.distributed.context import ALONE, Ranks, joined
-from tuneoff.trial.modeling.activation_checkpointing import recompute_blocks
+from tuneoff.trial.distributed.context import ALONE, RankContext, joined
+from tuneoff.trial.modeling.activation_checkpointing import checkpoint_activations
 from tuneoff.trial.modeling.load import _set_up, byte_tokenizer
 from tuneoff.trial.modeling.precision import apply_policy
-from tuneoff.trial.training.evaluate import Bench, predict
+from tuneoff.trial.training.evaluate import ModelRunner, predict
 from tuneoff.trial.training.phases import Phases
 from tuneoff.trial.training.trainer import train
 
@@ -50,7 +50,7 @@ forked_ranks = pytest.mark.skipif(
 
 
 def run_ranks(
-    work: Callable[[Ranks], Any], folder: Path, size: int = 2, sharded: bool = False, seconds: float = 120
+    work: Callable[[RankContext], Any], folder: Path, size: int = 2, sharded: bool = False, seconds: float = 120
 ) -> list[Any]:
     """What `work` returns on each of so many ranks.
 
@@ -88,7 +88,7 @@ def run_ranks(
     return [pickle.loads((folder / f"{number}.pickle").read_bytes()) for number in range(size)]
 
 
-def _serve(work: Callable[[Ranks], Any], folder: Path, number: int, size: int, sharded: bool, dist: Any) -> None:
+def _serve(work: Callable[[RankContext], Any], folder: Path, number: int, size: int, sharded: bool, dist: Any) -> None:
     """The forked process; never returns."""
     code = 1
     try:
@@ -126,9 +126,9 @@ def examples(kind: str, count: int = len(SIZES)) -> list[Example]:
     return [Example(f"text {i}", "ab"[i % 2] if kind == "class" else f"word {i}", i, "") for i in range(count)]
 
 
-def bench_for(
-    name: str, kind: str, architecture: str, ranks: Ranks = ALONE, recomputes: bool = False
-) -> tuple[Bench, Method[Any]]:
+def runner_for(
+    name: str, kind: str, architecture: str, ranks: RankContext = ALONE, recomputes: bool = False
+) -> tuple[ModelRunner, Method[Any]]:
     """A method on a tiny model without dropout, the same every time."""
     from transformers import AutoConfig
 
@@ -146,12 +146,12 @@ def bench_for(
         if isinstance(module, nn.Dropout):
             module.p = 0.0
     if recomputes:
-        recompute_blocks(attached.model)
+        checkpoint_activations(attached.model)
     if ranks.sharded:
         fsdp.shard(attached, CPU, ranks)
     policy = apply_policy("fp32", CPU)
-    bench = Bench(task, attached, CPU, policy.autocast, 0, 3, byte_tokenizer(config), ranks)
-    return bench, method
+    runner = ModelRunner(task, attached, CPU, policy.autocast, 0, 3, byte_tokenizer(config), ranks)
+    return runner, method
 
 
 @dataclass
@@ -185,22 +185,22 @@ def protocol(**options: Any) -> Protocol:
     )
 
 
-def trained(name: str, kind: str, architecture: str, ranks: Ranks = ALONE, **options: Any) -> Trained:
+def trained(name: str, kind: str, architecture: str, ranks: RankContext = ALONE, **options: Any) -> Trained:
     """Trains a tiny model and scores it on the way."""
     asked = protocol(**options)
-    bench, method = bench_for(name, kind, architecture, ranks, asked.gradient_checkpointing)
+    runner, method = runner_for(name, kind, architecture, ranks, asked.gradient_checkpointing)
     rows, texts = features(kind), examples(kind)
     scores: list[dict[str, float]] = []
 
     def validate(step: int) -> dict[str, float]:
-        made = predict(bench, rows, texts)
-        scores.append({metric.name: metric.value for metric in bench.task.score(made, "validation")})
+        made = predict(runner, rows, texts)
+        scores.append({metric.name: metric.value for metric in runner.task.score(made, "validation")})
         return scores[-1]
 
     phases = Phases(CPU, Sampler(device=CPU), lambda event: None)
     torch.manual_seed(0)
-    seen = train(bench, method, rows, asked, 5e-3, 0, phases, validate, lambda event: None, EnergyMeter(CPU))
-    named = {n: p for n, p in bench.attached.module.named_parameters() if p.requires_grad}
+    seen = train(runner, method, rows, asked, 5e-3, 0, phases, validate, lambda event: None, EnergyMeter(CPU))
+    named = {n: p for n, p in runner.attached.module.named_parameters() if p.requires_grad}
     weights = {n: fsdp._whole(p.detach()).clone() for n, p in named.items()}
     return Trained(
         weights=weights,
@@ -210,7 +210,7 @@ def trained(name: str, kind: str, architecture: str, ranks: Ranks = ALONE, **opt
         tokens=seen.tokens,
         examples=seen.examples,
         scores=scores,
-        predictions=predict(bench, rows, texts),
+        predictions=predict(runner, rows, texts),
     )
 
 

@@ -24,7 +24,7 @@ from tuneoff.trial.estimate.estimator import count_rows, forecast_row
 from tuneoff.trial.inference import restore
 from tuneoff.trial.modeling.load import byte_tokenizer
 from tuneoff.trial.modeling.precision import apply_policy
-from tuneoff.trial.training.evaluate import Bench
+from tuneoff.trial.training.evaluate import ModelRunner
 
 ENDS = {"bos_token_id": 299, "eos_token_id": 299}
 SIZES: dict[str, dict[str, Any]] = {
@@ -108,9 +108,9 @@ def some_features(sizes: Sequence[int] = (3, 9, 5, 12), classes: int = 2) -> lis
     ]
 
 
-def bench_of(
+def runner_of(
     name: str, architecture: str = "bert", task: Task | None = None, batch_size: int = 64, **changes: Any
-) -> tuple[Bench, Method[Any]]:
+) -> tuple[ModelRunner, Method[Any]]:
     """A method attached to a tiny model, as a trial has it, in plain float32."""
     task = task or Classification({"labels": ["a", "b"]})
     method = registry.methods()[name].create({})
@@ -120,7 +120,7 @@ def bench_of(
     attached: Attached = method.attach(model, task.view(model))
     device = torch.device("cpu")
     policy = apply_policy("fp32", device)
-    return Bench(task, attached, device, policy.autocast, 0, batch_size), method
+    return ModelRunner(task, attached, device, policy.autocast, 0, batch_size), method
 
 
 def make_study(model: Path, data: Path, methods: Any, /, **changes: Any) -> StudySpec:

@@ -273,9 +273,9 @@ def predict_again(place: TrialStore) -> list[Any]:
     from tuneoff.trial.training.evaluate import predict
 
     spec = place.spec()
-    task, _, tokenizer, bench = restore(place, CPU)
+    task, _, tokenizer, runner = restore(place, CPU)
     rows = trial_data.load(registry.tasks()["classification"]({}), spec.task, spec.protocol).splits["test"]
-    return predict(bench, task.encode(rows, tokenizer, spec.protocol.max_length), rows)
+    return predict(runner, task.encode(rows, tokenizer, spec.protocol.max_length), rows)
 
 
 @pytest.mark.parametrize("name", TRAINED)

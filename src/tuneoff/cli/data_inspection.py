@@ -24,7 +24,7 @@ ROLES = {"classification": ("text", "label"), "generation": ("source", "target")
 
 
 @dataclass(frozen=True)
-class Look:
+class DataInspection:
     """What a look at a data file found.
 
     Attributes:
@@ -64,7 +64,7 @@ def _tokens(words: int, step: int) -> int:
     return min(512, max(step, step * math.ceil(words * TOKENS_PER_WORD / step)))
 
 
-def look(data: Path, **user_columns: str | None) -> Look:
+def look(data: Path, **user_columns: str | None) -> DataInspection:
     """Reads a data file and finds what a study of it needs.
 
     Args:
@@ -93,7 +93,7 @@ def look(data: Path, **user_columns: str | None) -> Look:
     )
     writes_text = task_named(task_name).produces == "text"
     classes = Counter[str]() if writes_text else Counter(answers)
-    return Look(
+    return DataInspection(
         task=task_name,
         rows=len(rows),
         all_columns=tuple(rows.columns),

@@ -19,7 +19,7 @@ from typing import IO, Any, NoReturn
 
 from tuneoff.errors import TuneoffError
 from tuneoff.store import StudyStore
-from tuneoff.trackers._follower import Follower, Message, send_output_to
+from tuneoff.trackers._follower import Message, TrackerFollower, send_output_to
 
 NICENESS = 10
 """Trials come first where the processor is short."""
@@ -65,7 +65,7 @@ def _read(inbox: IO[str], messages: queue.Queue[Message | None]) -> None:
 def _follow(name: str, messages: queue.Queue[Message | None], out: IO[str]) -> None:
     finished = False
     try:
-        follower = Follower(name)
+        follower = TrackerFollower(name)
         while (message := messages.get()) is not None:
             if message["do"] == "start":
                 send_output_to(StudyStore(message["study"]).trackers.folder(name) / "log.txt")

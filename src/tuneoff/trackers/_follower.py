@@ -26,7 +26,7 @@ class Followed:
     step: int = 0
 
 
-class Follower:
+class TrackerFollower:
     """Turns the messages of a run into the calls of one tracker.
 
     Raises:

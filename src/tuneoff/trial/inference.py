@@ -21,11 +21,11 @@ from tuneoff.trial.data import contents
 from tuneoff.trial.data import load as trial_data
 from tuneoff.trial.data.commits import as_recorded
 from tuneoff.trial.modeling import load as trial_model
-from tuneoff.trial.modeling.frozen_bf16 import narrow
+from tuneoff.trial.modeling.frozen_bf16 import keep_frozen_in_bf16
 from tuneoff.trial.modeling.precision import apply_policy, choose_device
 from tuneoff.trial.modeling.vocabulary import check_tokens
 from tuneoff.trial.run import demonstrations, load_model
-from tuneoff.trial.training.evaluate import Bench
+from tuneoff.trial.training.evaluate import ModelRunner
 from tuneoff.trial.training.evaluate import predict as predict_examples
 from tuneoff.trial.training.evaluate import write as write_texts
 
@@ -49,8 +49,8 @@ def go_to_origin(spec: TrialSpec, origin: str | None) -> None:
             os.chdir(origin)
 
 
-def restore(place: TrialStore, device: torch.device, whole: bool = False) -> tuple[Task, Attached, Any, Bench]:
-    """Rebuilds a finished trial's trained model; returns its task, model, tokenizer and bench.
+def restore(place: TrialStore, device: torch.device, whole: bool = False) -> tuple[Task, Attached, Any, ModelRunner]:
+    """Rebuilds a finished trial's trained model; returns its task, model, tokenizer and runner.
 
     Args:
         place: the trial.
@@ -77,15 +77,15 @@ def restore(place: TrialStore, device: torch.device, whole: bool = False) -> tup
     if method.trains:
         method.load(attached, place.weights)
     if policy.name == "bf16" and not whole:
-        narrow(attached)
+        keep_frozen_in_bf16(attached)
     attached.module.to(device).eval()
     size = spec.protocol.evaluation_batch_size
     # The implementation that it was tested with: where implementations did not agree, the one of training.
     kernel = (record.model.evaluation_attention if record.model else "") or loaded.info.evaluation_attention
-    bench = Bench(
+    runner = ModelRunner(
         task, attached, device, policy.autocast, loaded.pad_token_id, size, loaded.tokenizer, attention=kernel
     )
-    return task, attached, loaded.tokenizer, bench
+    return task, attached, loaded.tokenizer, runner
 
 
 def predict(place: TrialStore, file: str, device: str) -> dict[str, Any]:
@@ -98,22 +98,22 @@ def predict(place: TrialStore, file: str, device: str) -> dict[str, Any]:
     Raises:
         SourceError, DataError: if the file cannot be read or has no text column.
     """
-    task, _, tokenizer, bench = restore(place, choose_device(device))
+    task, _, tokenizer, runner = restore(place, choose_device(device))
     columns, examples = early.rows_to_predict(place, file)
     spec, record = place.spec(), place.record()
     assert record is not None
     solved_examples = _demonstrations(task, spec, record)
     features = task.encode(examples, tokenizer, spec.protocol.max_length, solved_examples)
-    model: Any = bench.attached.model
+    model: Any = runner.attached.model
     check_tokens(features, tokenizer, model.config, spec.model.source)
     if task.produces == "text":
         empty_predictions = [Prediction(index=e.index, target=e.target, output="") for e in examples]
-        text_predictions, _ = write_texts(bench, features, examples, empty_predictions)
+        text_predictions, _ = write_texts(runner, features, examples, empty_predictions)
         outputs = [
             {"index": p.index, "output": p.output, "generated_tokens": p.generated_tokens} for p in text_predictions
         ]
         return {"columns": columns, "predictions": outputs}
-    predictions = predict_examples(bench, features, examples)
+    predictions = predict_examples(runner, features, examples)
     return {
         "columns": columns,
         "predictions": [

@@ -21,7 +21,7 @@ from tuneoff.trial.data.lengths import check_length
 from tuneoff.trial.early import misfits, refuse_rows
 from tuneoff.trial.exhaustion import loading
 from tuneoff.trial.modeling import load as trial_model
-from tuneoff.trial.modeling.activation_checkpointing import recompute_blocks
+from tuneoff.trial.modeling.activation_checkpointing import checkpoint_activations
 
 
 def inspect_study(study: StudySpec, trials: Sequence[TrialSpec], require_data: bool) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def _count(task: Task, trial: TrialSpec) -> dict[str, dict[str, int]]:
         with torch.device("meta"):
             attached = method.attach(model, view)
         if trial.protocol.gradient_checkpointing:
-            recompute_blocks(attached.model)
+            checkpoint_activations(attached.model)
         counts = parameters.count(attached.module, base_identity)
     return {
         "trainable_parameters": counts.trainable.model_dump(),

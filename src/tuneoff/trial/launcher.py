@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from tuneoff.errors import Cancelled, Diverged, TrialError
 from tuneoff.store import TrialStore
-from tuneoff.trial.distributed.hang_detector import Watch
+from tuneoff.trial.distributed.hang_detector import HangDetector
 from tuneoff.trial.distributed.heartbeat import Beat, Pulse
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def launch(place: TrialStore, payload: dict[str, Any]) -> Any:
         folder = Path(scratch)
         (folder / "request.json").write_text(json.dumps({"agent": os.getpid(), "payload": payload}), encoding="utf-8")
         _prepare(folder, threads_each(size))
-        watch = Watch([beat_path(folder, rank) for rank in range(size)])
+        watch = HangDetector([beat_path(folder, rank) for rank in range(size)])
         watch.start()
         failures: dict[int, ProcessFailure] = {}
         try:

@@ -40,19 +40,19 @@ from tuneoff.trial.data import commits, contents
 from tuneoff.trial.data import load as trial_data
 from tuneoff.trial.data.lengths import check_length
 from tuneoff.trial.distributed import fsdp
-from tuneoff.trial.distributed.aggregation import Onlooker, combine
-from tuneoff.trial.distributed.context import ALONE, Ranks
+from tuneoff.trial.distributed.aggregation import RankTrialStore, combine
+from tuneoff.trial.distributed.context import ALONE, RankContext
 from tuneoff.trial.exhaustion import loading
 from tuneoff.trial.modeling import allocator, head
 from tuneoff.trial.modeling import load as trial_model
-from tuneoff.trial.modeling.activation_checkpointing import recompute_blocks
-from tuneoff.trial.modeling.frozen_bf16 import narrow
+from tuneoff.trial.modeling.activation_checkpointing import checkpoint_activations
+from tuneoff.trial.modeling.frozen_bf16 import keep_frozen_in_bf16
 from tuneoff.trial.modeling.precision import PolicyName, apply_policy, choose_attention, choose_device
 from tuneoff.trial.modeling.vocabulary import check_tokens
 from tuneoff.trial.randomness import seed_all
 from tuneoff.trial.training import kernels, preflight
 from tuneoff.trial.training.checkpoint import Checkpoint
-from tuneoff.trial.training.evaluate import Bench, latency_budget, measure_inference, predict, write
+from tuneoff.trial.training.evaluate import ModelRunner, latency_budget, measure_inference, predict, write
 from tuneoff.trial.training.findings import note_lengths, note_references, result_findings
 from tuneoff.trial.training.phases import Phases
 from tuneoff.trial.training.reasons import null_reasons
@@ -90,7 +90,7 @@ class Assembled:
     method: Method[Any]
     data: trial_data.TrialData
     features: dict[str, list[Features]]
-    bench: Bench
+    runner: ModelRunner
     counts: Parameters
     model: ModelInfo
     findings: list[Finding]
@@ -99,7 +99,7 @@ class Assembled:
 
 
 def run(
-    place: TrialStore, wanted_device: str, started: float, commit: str | None = None, ranks: Ranks = ALONE
+    place: TrialStore, wanted_device: str, started: float, commit: str | None = None, ranks: RankContext = ALONE
 ) -> TrialRecord:
     """Runs the trial whose specification is in `place` and writes its record there.
 
@@ -117,7 +117,7 @@ def run(
     method = registry.methods()[spec.method].create(spec.options)
     device = choose_device(wanted_device)
     seed_all(spec.seed)
-    place = place if ranks.first else Onlooker(place.folder)
+    place = place if ranks.is_main else RankTrialStore(place.folder)
     released, allocator_findings = allocator.settle(spec.execution, device, place.append_event)
     with Sampler(device=device, emit=place.append_event, others=ranks.others) as sampler:
         phases = Phases(device, sampler, ranks.noting(place.append_event))
@@ -133,7 +133,7 @@ def run(
     )
     timing = record.timing.model_copy(update={"total_seconds": time.perf_counter() - started})
     findings = (*record.findings, *allocator_findings, *place.tracker_findings())
-    checksums = place.weight_checksums() if ranks.first else {}
+    checksums = place.weight_checksums() if ranks.is_main else {}
     complete = record.model_copy(
         update={
             "spec": spec,
@@ -208,7 +208,7 @@ def assemble(
     phases: Phases,
     device: torch.device,
     emit: Callable[[Event], None],
-    ranks: Ranks = ALONE,
+    ranks: RankContext = ALONE,
 ) -> Assembled:
     """Loads and tokenizes the data, loads the model and attaches the method."""
     task = registry.tasks()[spec.task.name](spec.task.options)
@@ -227,9 +227,9 @@ def assemble(
         attached = method.attach(loaded.model, view)
         head.check(attached, head_values, spec.label)
         if policy.name == "bf16" and not ranks.sharded:
-            narrow(attached)
+            keep_frozen_in_bf16(attached)
         if spec.protocol.gradient_checkpointing:
-            recompute_blocks(attached.model)
+            checkpoint_activations(attached.model)
         if not ranks.sharded:
             attached.module.to(device)
         counts = parameters.count(attached.module, base_identity)
@@ -242,7 +242,7 @@ def assemble(
         }
         check_tokens(chain(*features.values()), loaded.tokenizer, loaded.model.config, spec.model.source)
     size = spec.protocol.evaluation_batch_size
-    bench = Bench(
+    runner = ModelRunner(
         task,
         attached,
         device,
@@ -254,10 +254,10 @@ def assemble(
         attention=loaded.info.evaluation_attention,
     )
     kernel_findings: tuple[Finding, ...] = ()
-    if bench.attention != loaded.info.attention:
+    if runner.attention != loaded.info.attention:
         with phases("preflight"):
-            bench, kernel_findings = kernels.settle(bench, features["train"], loaded.info.attention)
-    model = loaded.info.model_copy(update={"evaluation_attention": bench.attention})
+            runner, kernel_findings = kernels.settle(runner, features["train"], loaded.info.attention)
+    model = loaded.info.model_copy(update={"evaluation_attention": runner.attention})
     info, findings = note_lengths(data.info, features, limit, task.target_room)
     findings += note_references(task, data.splits["test"], loaded.tokenizer)
     method_findings = [Finding(name=name, message=message) for name, message in attached.extra.get("findings", ())]
@@ -265,7 +265,9 @@ def assemble(
     data = trial_data.TrialData(data.splits, info, data.findings)
     for finding in all_findings:
         emit({"kind": "finding", **finding.model_dump()})
-    return Assembled(spec, task, method, data, features, bench, counts, model, all_findings, policy.name, base_identity)
+    return Assembled(
+        spec, task, method, data, features, runner, counts, model, all_findings, policy.name, base_identity
+    )
 
 
 def _run_model(
@@ -275,13 +277,13 @@ def _run_model(
     phases: Phases,
     sampler: Sampler,
     device: torch.device,
-    ranks: Ranks,
+    ranks: RankContext,
 ) -> TrialRecord:
     """Runs a method that needs the model: it is trained, or the base model is used as it is."""
     trial = assemble(spec, method, phases, device, place.append_event, ranks)
-    checkpoint = Checkpoint(place.weights, trial.method, trial.bench.attached, ranks) if method.trains else None
+    checkpoint = Checkpoint(place.weights, trial.method, trial.runner.attached, ranks) if method.trains else None
     selection = Selection(
-        trial.bench,
+        trial.runner,
         spec.protocol,
         trial.features["validation"],
         trial.data.splits["validation"],
@@ -292,12 +294,12 @@ def _run_model(
     trained = _train(trial, selection, phases, place) if method.trains else _untrained(selection)
     verdict = spec.purpose == "verdict"
     tested = _test(trial, selection, phases, place) if verdict else UNTESTED
-    noise = sampler.noise(torch.get_num_threads() * ranks.size)
+    noise = sampler.noise(torch.get_num_threads() * ranks.world_size)
     findings = [*trial.findings, *tested.findings]
     if noise.contended:
         findings.append(Finding(name="contended", message=noise.reason))
-    stored_bytes = checkpoint.stored_bytes() if checkpoint is not None and ranks.first else 0
-    if checkpoint is not None and ranks.first and not (verdict and spec.execution.keep_weights):
+    stored_bytes = checkpoint.stored_bytes() if checkpoint is not None and ranks.is_main else 0
+    if checkpoint is not None and ranks.is_main and not (verdict and spec.execution.keep_weights):
         checkpoint.discard()
     # The figures of training are null for a method without it, with their reasons in `trained`.
     memory = phases.meter.memory("train" if method.trains else "test")
@@ -346,12 +348,14 @@ def _test(trial: Assembled, selection: Selection, phases: Phases, place: TrialSt
     selection.finish()
     test, examples = trial.features["test"], trial.data.splits["test"]
     with phases("test"):
-        predictions, writing = predict(trial.bench, test, examples), None
-        if trial.bench.writes:
-            predictions, writing = write(trial.bench, test, examples, predictions, place.append_event)
+        predictions, writing = predict(trial.runner, test, examples), None
+        if trial.runner.writes:
+            predictions, writing = write(trial.runner, test, examples, predictions, place.append_event)
     budget_seconds = latency_budget(sum(phases.watch.seconds.values()))
     with phases("inference"):
-        inference = measure_inference(trial.bench, test, trial.spec.execution.latency_examples, writing, budget_seconds)
+        inference = measure_inference(
+            trial.runner, test, trial.spec.execution.latency_examples, writing, budget_seconds
+        )
     metrics = tuple(trial.task.score(predictions, "test"))
     findings = result_findings(trial.task, predictions, [*selection.metrics, *metrics], trial.data.info)
     return Tested(metrics, inference, {"test": place.write_predictions("test", predictions)}, tuple(findings))
@@ -364,16 +368,16 @@ Completion = Callable[[TrialRecord], TrialRecord]
 def _train(trial: Assembled, selection: Selection, phases: Phases, place: TrialStore) -> Completion:
     spec = trial.spec
     with phases("preflight"):
-        idle = preflight.check(trial.bench, trial.features["train"], spec.label, trial.before)
+        idle = preflight.check(trial.runner, trial.features["train"], spec.label, trial.before)
     if idle:
         message = f"{len(idle)} of the model's tensors take no part in this task and stay as they are, e.g. {idle[0]}"
         trial.findings.append(Finding(name="idle_parameters", message=message))
         place.append_event({"kind": "finding", **trial.findings[-1].model_dump()})
-    joules = energy.EnergyMeter(trial.bench.device)
-    trial.bench.ranks.seed(spec.seed)
+    joules = energy.EnergyMeter(trial.runner.device)
+    trial.runner.ranks.seed(spec.seed)
     assert spec.learning_rate is not None
     training = train(
-        trial.bench,
+        trial.runner,
         trial.method,
         trial.features["train"],
         spec.protocol,

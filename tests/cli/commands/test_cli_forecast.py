@@ -13,7 +13,7 @@ from rich.console import Console
 
 from synthetic_forecasts import row_forecast
 from tuneoff.cli.commands import forecast
-from tuneoff.cli.live.run_progress import Board
+from tuneoff.cli.live.run_progress import RunProgress
 from tuneoff.cli.main import main
 from tuneoff.errors import ExecutorError, OutOfMemory
 from tuneoff.executors.base import Inspection
@@ -255,7 +255,7 @@ def test_a_listener_whose_stream_is_closed_lets_the_run_go_on() -> None:
     def say(_: str) -> None:
         raise BrokenPipeError
 
-    hear = forecast.run_listener(Board([], say))
+    hear = forecast.run_listener(RunProgress([], say))
     hear(Asking("lora", 1, 1, "probed"))
     hear(study_forecast({"lora": row_forecast("lora")}, ["lora"]))
 

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 
 from tuneoff import report
 from tuneoff.cli.commands import watch
-from tuneoff.cli.live.follow import Follower
+from tuneoff.cli.live.follow import FolderFollower
 from tuneoff.cli.main import main
 from tuneoff.config.spec import TrialSpec
 from tuneoff.records.events import StreamEvent
@@ -95,7 +95,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], Any]]:
     return waiting
 
 
-def told(follower: Follower) -> list[tuple[str, str]]:
+def told(follower: FolderFollower) -> list[tuple[str, str]]:
     """(kind, label) of what is new; of an event its kind in the log."""
     look = follower.look()
     assert look is not None
@@ -106,7 +106,7 @@ def told(follower: Follower) -> list[tuple[str, str]]:
 
 
 def test_a_running_study_is_followed(traces: Traces) -> None:
-    follower = Follower(traces.store)
+    follower = FolderFollower(traces.store)
     assert follower.look() is None
     majority, full, *_ = traces.trials
     with traces.run():
@@ -130,17 +130,17 @@ def test_a_running_study_is_followed(traces: Traces) -> None:
 
 def test_what_had_ended_before_is_told_short_or_in_full(traces: Traces) -> None:
     traces.all()
-    assert told(Follower(traces.store)) == [("skipped", trial.label) for trial in traces.trials]
-    whole = told(Follower(traces.store, history=True))
+    assert told(FolderFollower(traces.store)) == [("skipped", trial.label) for trial in traces.trials]
+    whole = told(FolderFollower(traces.store, history=True))
     assert whole[:4] == [("started", "majority"), ("phase", "majority"), ("step", "majority"), ("ended", "majority")]
     assert len(whole) == 4 * 6
-    look = Follower(traces.store).look()
+    look = FolderFollower(traces.store).look()
     assert look is not None
     assert look.is_over
 
 
 def test_a_run_that_was_killed_and_begun_anew(traces: Traces) -> None:
-    follower = Follower(traces.store)
+    follower = FolderFollower(traces.store)
     majority, full, *_ = traces.trials
     with traces.run():
         traces.begin(majority, STEP)
@@ -157,7 +157,7 @@ def test_a_run_that_was_killed_and_begun_anew(traces: Traces) -> None:
     traces.age(5)
     with traces.run():
         assert told(follower) == [], "what the killed run left is no running trial"
-        assert told(Follower(traces.store)) == [("skipped", "majority")]
+        assert told(FolderFollower(traces.store)) == [("skipped", "majority")]
         traces.begin(full, STEP, STEP)
         assert told(follower) == [("started", "full"), ("step", "full"), ("step", "full")]
         traces.end(full)
@@ -165,7 +165,7 @@ def test_a_run_that_was_killed_and_begun_anew(traces: Traces) -> None:
 
 
 def test_a_restart_between_two_looks_is_seen(traces: Traces) -> None:
-    follower = Follower(traces.store)
+    follower = FolderFollower(traces.store)
     full = traces.trials[1]
     with traces.run():
         traces.begin(full, STEP, STEP)
@@ -176,7 +176,7 @@ def test_a_restart_between_two_looks_is_seen(traces: Traces) -> None:
 
 
 def test_a_failed_trial_is_repeated(traces: Traces) -> None:
-    follower = Follower(traces.store)
+    follower = FolderFollower(traces.store)
     full = traces.trials[1]
     with traces.run():
         traces.begin(full)
@@ -195,14 +195,14 @@ def test_a_failed_trial_is_repeated(traces: Traces) -> None:
 
 def test_an_interrupted_trial_is_still_to_come(traces: Traces) -> None:
     traces.all(Status.CANCELLED)
-    look = Follower(traces.store).look()
+    look = FolderFollower(traces.store).look()
     assert look is not None
     assert (look.missing, look.failed, look.is_over) == (6, 0, False)
 
 
 def test_rows_and_seeds_that_a_later_run_adds_are_followed(traces: Traces, small_study: Path) -> None:
     traces.all()
-    follower = Follower(traces.store)
+    follower = FolderFollower(traces.store)
     assert len(told(follower)) == 6
     traces.study = Study(small_study, seeds=3, methods=["full", "bitfit"])
     traces.trials = traces.study.plan()
@@ -214,11 +214,11 @@ def test_rows_and_seeds_that_a_later_run_adds_are_followed(traces: Traces, small
 
 def test_files_that_vanish_are_no_error(traces: Traces) -> None:
     traces.all()
-    follower = Follower(traces.store)
+    follower = FolderFollower(traces.store)
     assert len(told(follower)) == 6
     shutil.rmtree(traces.store.trial(traces.trials[0].id).folder)
     assert told(follower) == []
-    assert told(Follower(traces.store)) == [("skipped", trial.label) for trial in traces.trials[1:]]
+    assert told(FolderFollower(traces.store)) == [("skipped", trial.label) for trial in traces.trials[1:]]
     shutil.rmtree(traces.store.root)
     assert follower.look() is None
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from synthetic_forecasts import row_forecast
 from tuneoff.cli._common import seconds
 from tuneoff.cli.live import view
-from tuneoff.cli.live.run_progress import PREPARING, Board, RowSoFar, outcome
+from tuneoff.cli.live.run_progress import PREPARING, RowSoFar, RunProgress, outcome
 from tuneoff.config.spec import TrialSpec
 from tuneoff.executors.base import Progress
 from tuneoff.records.forecast import study_forecast
@@ -48,16 +48,16 @@ def lines() -> list[str]:
 
 
 @pytest.fixture
-def board(small_trials: list[TrialSpec], lines: list[str], clock: Clock) -> Board:
-    return Board(small_trials, lines.append, interval=10.0, clock=clock)
+def board(small_trials: list[TrialSpec], lines: list[str], clock: Clock) -> RunProgress:
+    return RunProgress(small_trials, lines.append, interval=10.0, clock=clock)
 
 
-def hear(board: Board, trial: TrialSpec, **event: Any) -> None:
+def hear(board: RunProgress, trial: TrialSpec, **event: Any) -> None:
     board.update(Progress("event", trial, event))
 
 
 def test_start_and_end_are_one_line_each(
-    board: Board, small_trials: list[TrialSpec], lines: list[str], clock: Clock, fake_record: RecordOf
+    board: RunProgress, small_trials: list[TrialSpec], lines: list[str], clock: Clock, fake_record: RecordOf
 ) -> None:
     board.update(Progress("started", small_trials[1]))
     clock.now += 12
@@ -67,7 +67,7 @@ def test_start_and_end_are_one_line_each(
 
 
 def test_lines_between_come_once_an_interval(
-    board: Board, small_trials: list[TrialSpec], lines: list[str], clock: Clock
+    board: RunProgress, small_trials: list[TrialSpec], lines: list[str], clock: Clock
 ) -> None:
     board.update(Progress("started", small_trials[1]))
     for _ in range(50):
@@ -79,7 +79,7 @@ def test_lines_between_come_once_an_interval(
         assert part in lines[-1]
 
 
-def test_validation_metric_and_phase_are_described(board: Board, small_trials: list[TrialSpec]) -> None:
+def test_validation_metric_and_phase_are_described(board: RunProgress, small_trials: list[TrialSpec]) -> None:
     board.update(Progress("started", small_trials[1]))
     hear(board, small_trials[1], kind="phase", phase="train")
     hear(board, small_trials[1], **STEP)
@@ -90,24 +90,24 @@ def test_validation_metric_and_phase_are_described(board: Board, small_trials: l
 
 
 @pytest.fixture
-def writing_board(writing_study: Path, lines: list[str], clock: Clock) -> Board:
-    return Board(Study(writing_study).plan(), lines.append, interval=10.0, clock=clock)
+def writing_board(writing_study: Path, lines: list[str], clock: Clock) -> RunProgress:
+    return RunProgress(Study(writing_study).plan(), lines.append, interval=10.0, clock=clock)
 
 
-def test_the_validation_metric_shown_is_the_one_that_selects(writing_board: Board) -> None:
+def test_the_validation_metric_shown_is_the_one_that_selects(writing_board: RunProgress) -> None:
     lora = writing_board.trials[1]
     writing_board.update(Progress("started", lora))
     hear(writing_board, lora, kind="validation", step=10, metrics={"perplexity": 21.3, "loss": 3.06})
     assert writing_board.describe(writing_board.running[lora.id])["validation"] == "validation loss 3.060"
     chosen = lora.model_copy(update={"protocol": lora.protocol.model_copy(update={"select_metric": "perplexity"})})
-    board = Board([chosen], lambda _: None)
+    board = RunProgress([chosen], lambda _: None)
     board.update(Progress("started", chosen))
     hear(board, chosen, kind="validation", step=10, metrics={"loss": 3.06, "perplexity": 21.3})
     assert board.describe(board.running[chosen.id])["validation"] == "validation perplexity 21.300"
 
 
 def test_writing_the_tests_texts_is_told_when_it_begins(
-    writing_board: Board, lines: list[str], board: Board, small_trials: list[TrialSpec]
+    writing_board: RunProgress, lines: list[str], board: RunProgress, small_trials: list[TrialSpec]
 ) -> None:
     lora = writing_board.trials[1]
     writing_board.update(Progress("started", lora))
@@ -124,14 +124,14 @@ def test_writing_the_tests_texts_is_told_when_it_begins(
     assert len(lines) == 1
 
 
-def test_event_without_figures_is_described_all_the_same(board: Board, small_trials: list[TrialSpec]) -> None:
+def test_event_without_figures_is_described_all_the_same(board: RunProgress, small_trials: list[TrialSpec]) -> None:
     board.update(Progress("started", small_trials[0]))
     hear(board, small_trials[0], kind="step", step=1, loss=None)
     hear(board, small_trials[0], kind="something new")
     assert list(board.describe(board.running[small_trials[0].id]).values()) == ["starting", "0.0 s", "step 1"]
 
 
-def test_same_finding_is_told_once(board: Board, small_trials: list[TrialSpec], lines: list[str]) -> None:
+def test_same_finding_is_told_once(board: RunProgress, small_trials: list[TrialSpec], lines: list[str]) -> None:
     for trial in small_trials[:2]:
         board.update(Progress("started", trial))
         hear(board, trial, kind="finding", name="overlap", message="7 rows stand in train and test")
@@ -139,7 +139,7 @@ def test_same_finding_is_told_once(board: Board, small_trials: list[TrialSpec], 
 
 
 def test_failure_is_told_with_its_cause(
-    board: Board, small_trials: list[TrialSpec], lines: list[str], fake_record: RecordOf
+    board: RunProgress, small_trials: list[TrialSpec], lines: list[str], fake_record: RecordOf
 ) -> None:
     board.update(Progress("started", small_trials[1]))
     board.update(Progress("ended", small_trials[1], record=fake_record(small_trials[1], Status.DIVERGED)))
@@ -148,7 +148,7 @@ def test_failure_is_told_with_its_cause(
 
 
 def test_skipped_trials_count_as_done_but_not_as_begun(
-    board: Board, small_trials: list[TrialSpec], lines: list[str], fake_record: RecordOf
+    board: RunProgress, small_trials: list[TrialSpec], lines: list[str], fake_record: RecordOf
 ) -> None:
     board.update(Progress("skipped", small_trials[0], record=fake_record(small_trials[0])))
     assert lines == ["[1/6] majority seed 0: finished earlier, test accuracy 0.900"]
@@ -156,7 +156,7 @@ def test_skipped_trials_count_as_done_but_not_as_begun(
 
 
 def test_time_left_goes_by_the_pace_of_the_first_trial_until_one_is_finished(
-    board: Board, small_trials: list[TrialSpec], clock: Clock, fake_record: RecordOf
+    board: RunProgress, small_trials: list[TrialSpec], clock: Clock, fake_record: RecordOf
 ) -> None:
     board.update(Progress("skipped", small_trials[0], record=fake_record(small_trials[0])))
     board.update(Progress("started", small_trials[1]))
@@ -167,7 +167,7 @@ def test_time_left_goes_by_the_pace_of_the_first_trial_until_one_is_finished(
 
 
 def test_time_left_is_unknown_until_a_trial_that_trains_has_begun(
-    board: Board, small_trials: list[TrialSpec], clock: Clock, fake_record: RecordOf
+    board: RunProgress, small_trials: list[TrialSpec], clock: Clock, fake_record: RecordOf
 ) -> None:
     assert board.seconds_left() is None
     for trial, spent in ((small_trials[0], 1.0), (small_trials[1], 20.0)):
@@ -189,7 +189,7 @@ def test_time_left_counts_what_comes_after_training_where_it_is_known(
     small_trials: list[TrialSpec], clock: Clock, fake_record: RecordOf
 ) -> None:
     full = [trial for trial in small_trials if trial.label == "full"]
-    board = Board(full, lambda _: None, clock=clock)
+    board = RunProgress(full, lambda _: None, clock=clock)
     board.update(Progress("started", full[0]))
     clock.now += 40
     board.update(Progress("ended", full[0], record=fake_record(full[0])))
@@ -203,7 +203,7 @@ WRITER = {"load": 2.0, "train": 60.0, "validation": 10.0, "test": 100.0, "infere
 
 
 @pytest.fixture
-def foretold(writing_board: Board) -> Board:
+def foretold(writing_board: RunProgress) -> RunProgress:
     """A floor and a row that trains, both of which write, with their forecast."""
     floor = {"load": 2.0, "test": 40.0}
     rows = {"lead": row_forecast("lead", seconds=floor), "lora": row_forecast("lora", seconds=WRITER)}
@@ -211,12 +211,12 @@ def foretold(writing_board: Board) -> Board:
     return writing_board
 
 
-def test_live_view_and_forecast_agree_before_anything_is_known(foretold: Board) -> None:
+def test_live_view_and_forecast_agree_before_anything_is_known(foretold: RunProgress) -> None:
     assert foretold.forecast is not None
     assert foretold.seconds_left() == foretold.forecast.total_seconds == 42 + 180
 
 
-def test_time_left_knows_of_the_writing_to_come(foretold: Board, clock: Clock) -> None:
+def test_time_left_knows_of_the_writing_to_come(foretold: RunProgress, clock: Clock) -> None:
     lora = foretold.trials[1]
     foretold.update(Progress("started", lora))
     hear(foretold, lora, kind="phase", phase="train")
@@ -232,7 +232,7 @@ def test_time_left_knows_of_the_writing_to_come(foretold: Board, clock: Clock) -
     assert foretold.seconds_left() == pytest.approx(45 + 12 + 100 + 8 + 42)
 
 
-def test_time_left_of_a_test_goes_by_the_texts_that_are_written(foretold: Board, clock: Clock) -> None:
+def test_time_left_of_a_test_goes_by_the_texts_that_are_written(foretold: RunProgress, clock: Clock) -> None:
     lora = foretold.trials[1]
     foretold.update(Progress("started", lora))
     hear(foretold, lora, kind="phase", phase="test")
@@ -249,7 +249,7 @@ def test_time_left_of_a_test_goes_by_the_texts_that_are_written(foretold: Board,
 
 
 def test_a_finished_row_corrects_the_forecast_of_the_others(
-    foretold: Board, clock: Clock, fake_record: RecordOf
+    foretold: RunProgress, clock: Clock, fake_record: RecordOf
 ) -> None:
     floor = foretold.trials[0]
     foretold.update(Progress("started", floor))
@@ -264,7 +264,7 @@ def test_stream_that_cannot_be_written_does_not_stop_the_run(
     def refuse(line: str) -> None:
         raise BrokenPipeError(line)
 
-    board = Board(small_trials, refuse, interval=0.0)
+    board = RunProgress(small_trials, refuse, interval=0.0)
     board.update(Progress("started", small_trials[0]))
     board.update(Progress("ended", small_trials[0], record=fake_record(small_trials[0])))
     assert board.finished == 1
@@ -284,12 +284,12 @@ def test_what_a_stream_waits_for_may_read_the_board(small_trials: list[TrialSpec
         reader.join(timeout=10)
         assert not reader.is_alive()
 
-    drawn_board = Board(small_trials, say, interval=0.0)
+    drawn_board = RunProgress(small_trials, say, interval=0.0)
     drawn_board.update(Progress("started", small_trials[0]))
     assert seen == [5]
 
 
-def test_rows_so_far(board: Board, small_trials: list[TrialSpec], fake_record: RecordOf) -> None:
+def test_rows_so_far(board: RunProgress, small_trials: list[TrialSpec], fake_record: RecordOf) -> None:
     assert board.rows() == ([RowSoFar(label, planned=2) for label in ("majority", "full", "lora")], "", "")
     for trial, accuracy in ((small_trials[0], 0.5), (small_trials[1], 0.8), (small_trials[3], 0.9)):
         board.update(Progress("ended", trial, record=fake_record(trial, accuracy=accuracy)))
@@ -301,7 +301,7 @@ def test_rows_so_far(board: Board, small_trials: list[TrialSpec], fake_record: R
 
 
 def test_a_trial_that_is_repeated_runs_again(
-    board: Board, small_trials: list[TrialSpec], fake_record: RecordOf
+    board: RunProgress, small_trials: list[TrialSpec], fake_record: RecordOf
 ) -> None:
     board.update(Progress("ended", small_trials[1], record=fake_record(small_trials[1], Status.FAILED)))
     board.update(Progress("started", small_trials[1]))
@@ -311,7 +311,7 @@ def test_a_trial_that_is_repeated_runs_again(
 
 
 def test_what_was_interrupted_waits(
-    board: Board, small_trials: list[TrialSpec], lines: list[str], fake_record: RecordOf
+    board: RunProgress, small_trials: list[TrialSpec], lines: list[str], fake_record: RecordOf
 ) -> None:
     board.update(Progress("started", small_trials[1]))
     board.update(Progress("ended", small_trials[1], record=fake_record(small_trials[1], Status.CANCELLED)))
@@ -320,19 +320,21 @@ def test_what_was_interrupted_waits(
 
 
 def test_a_view_without_a_study_is_empty() -> None:
-    board = Board([], lambda _: None, state="")
+    board = RunProgress([], lambda _: None, state="")
     assert "".join(drawn(board, 60)) == ""
 
 
 def test_what_happened_a_while_ago_is_timed_from_then(
-    board: Board, small_trials: list[TrialSpec], lines: list[str], fake_record: RecordOf
+    board: RunProgress, small_trials: list[TrialSpec], lines: list[str], fake_record: RecordOf
 ) -> None:
     board.update(Progress("started", small_trials[1]), ago=30)
     board.update(Progress("ended", small_trials[1], record=fake_record(small_trials[1])), ago=10)
     assert lines[-1].startswith("[2/6] full seed 0: completed in 20 s")
 
 
-def test_a_new_plan_keeps_what_was_heard(board: Board, small_trials: list[TrialSpec], fake_record: RecordOf) -> None:
+def test_a_new_plan_keeps_what_was_heard(
+    board: RunProgress, small_trials: list[TrialSpec], fake_record: RecordOf
+) -> None:
     board.update(Progress("skipped", small_trials[1], record=fake_record(small_trials[1])))
     board.update(Progress("skipped", small_trials[2], record=fake_record(small_trials[2])))
     more = small_trials[3].model_copy(update={"seed": 2, "id": "full-s2"})
@@ -342,7 +344,7 @@ def test_a_new_plan_keeps_what_was_heard(board: Board, small_trials: list[TrialS
     assert board.name(more) == "[6/6] full seed 2"
 
 
-def drawn(board: Board, width: int) -> list[str]:
+def drawn(board: RunProgress, width: int) -> list[str]:
     """The view as a terminal of that width shows it, line by line."""
     console = Console(file=io.StringIO(), width=width, force_terminal=True, highlight=False)
     shown = console.render_lines(view.view(board, width), pad=False)
@@ -351,7 +353,7 @@ def drawn(board: Board, width: int) -> list[str]:
 
 
 @pytest.fixture
-def busy(board: Board, small_trials: list[TrialSpec], clock: Clock, fake_record: RecordOf) -> Board:
+def busy(board: RunProgress, small_trials: list[TrialSpec], clock: Clock, fake_record: RecordOf) -> RunProgress:
     """A board in the middle of a study."""
     board.update(Progress("skipped", small_trials[0], record=fake_record(small_trials[0], accuracy=0.5)))
     board.update(Progress("ended", small_trials[1], record=fake_record(small_trials[1], Status.DIVERGED)))
@@ -365,7 +367,7 @@ def busy(board: Board, small_trials: list[TrialSpec], clock: Clock, fake_record:
     return board
 
 
-def test_live_view_shows_study_trial_machine_and_rows(busy: Board) -> None:
+def test_live_view_shows_study_trial_machine_and_rows(busy: RunProgress) -> None:
     assert drawn(busy, 100)[0] == "2/6 done · 1 failed · 1 running · 3 waiting"
     assert drawn(busy, 100)[1].endswith("7.0 s, about 1 min 01 s left")
     assert drawn(busy, 100)[2:] == [
@@ -380,7 +382,7 @@ def test_live_view_shows_study_trial_machine_and_rows(busy: Board) -> None:
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 120])
-def test_live_view_fits_its_terminal(width: int, busy: Board) -> None:
+def test_live_view_fits_its_terminal(width: int, busy: RunProgress) -> None:
     busy.title = "small: a base model with quite a long name, classification"
     shown = drawn(busy, width)
     assert len(shown) <= 11
@@ -424,7 +426,7 @@ def test_a_narrow_terminal_shows_what_matters_most(
     width: int, label: str, first: str, second: str, small_trials: list[TrialSpec], clock: Clock
 ) -> None:
     trial = small_trials[2].model_copy(update={"label": label})
-    board = Board([*small_trials[:2], trial], lambda _: None, clock=clock)
+    board = RunProgress([*small_trials[:2], trial], lambda _: None, clock=clock)
     board.title = "methods_for_short_news_and_reports_of_many_kinds_in_one_study: a-base-model, classification"
     board.update(Progress("started", trial))
     clock.now += 3600
@@ -434,7 +436,7 @@ def test_a_narrow_terminal_shows_what_matters_most(
     assert drawn(board, width)[-2:] == [f"[3/3] {first}", f"  {second}"]
 
 
-def test_in_a_narrow_terminal_a_trial_that_does_not_train_shows_its_phase(writing_board: Board) -> None:
+def test_in_a_narrow_terminal_a_trial_that_does_not_train_shows_its_phase(writing_board: RunProgress) -> None:
     lora = writing_board.trials[1].model_copy(update={"label": LONG})
     writing_board.update(Progress("started", lora))
     hear(writing_board, lora, **STEP)
@@ -442,7 +444,7 @@ def test_in_a_narrow_terminal_a_trial_that_does_not_train_shows_its_phase(writin
     assert drawn(writing_board, 40)[-1] == "  test: writing texts · loss 0.712"
 
 
-def test_live_view_says_what_is_the_matter_while_nothing_runs(board: Board) -> None:
+def test_live_view_says_what_is_the_matter_while_nothing_runs(board: RunProgress) -> None:
     assert drawn(board, 80)[-1] == PREPARING
     board.active, board.state = False, "stopped: nobody runs it"
     shown = drawn(board, 80)
@@ -509,7 +511,7 @@ def test_a_search_is_counted_though_its_trials_are_not_known_before(
     searching: Study, lines: list[str], clock: Clock, fake_record: RecordOf
 ) -> None:
     search, verdict = searching.plan_search(), searching.plan()
-    board = Board([*search, *verdict], lines.append, interval=10.0, clock=clock)
+    board = RunProgress([*search, *verdict], lines.append, interval=10.0, clock=clock)
     assert board.waiting == 4
     for trial in (at(search[0], 2e-3), at(search[1], 4e-4), verdict[0], at(verdict[1], 4e-4)):
         board.update(Progress("started", trial))
@@ -528,7 +530,7 @@ def test_a_search_is_counted_though_its_trials_are_not_known_before(
 
 def test_a_search_that_grows_adds_to_the_total(searching: Study, lines: list[str], fake_record: RecordOf) -> None:
     search = searching.plan_search()
-    board = Board([*search, *searching.plan()], lines.append)
+    board = RunProgress([*search, *searching.plan()], lines.append)
     for rate in (1e-3, 2e-3, 3e-3):
         board.update(Progress("ended", at(search[0], rate), record=fake_record(at(search[0], rate))))
     assert (len(board.trials), board.waiting) == (5, 2)
@@ -544,7 +546,7 @@ def test_a_search_trial_tells_its_validation_score(searching: Study, fake_record
 
 def test_the_best_of_a_search_is_shown_while_it_goes_on(searching: Study, fake_record: RecordOf) -> None:
     search, verdict = searching.plan_search(), searching.plan()
-    board = Board([*search, *verdict], lambda _: None)
+    board = RunProgress([*search, *verdict], lambda _: None)
     for rate, value in ((1e-3, 0.5), (2e-3, 0.625)):
         trial = at(search[0], rate)
         record = fake_record(trial)

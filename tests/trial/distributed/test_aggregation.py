@@ -12,8 +12,8 @@ import torch
 from rank_tools import forked_ranks, run_ranks
 from tuneoff.records.record import TrialRecord
 from tuneoff.store import TrialStore
-from tuneoff.trial.distributed.aggregation import Onlooker, combine
-from tuneoff.trial.distributed.context import ALONE, Ranks
+from tuneoff.trial.distributed.aggregation import RankTrialStore, combine
+from tuneoff.trial.distributed.context import ALONE, RankContext
 from tuneoff.trial.run import run
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def _both(make_place: MakePlace, tmp_path: Path, method: str, **changes: Any) ->
     return run(one, "cpu", 0.0), two
 
 
-def _run(place: TrialStore, ranks: Ranks) -> None:
+def _run(place: TrialStore, ranks: RankContext) -> None:
     run(place, "cpu", 0.0, ranks=ranks)
 
 
@@ -114,7 +114,7 @@ def test_a_trial_of_one_process_is_left_as_it_is(make_place: MakePlace) -> None:
 
 
 def test_an_onlooker_writes_nothing(tmp_path: Path) -> None:
-    onlooker = Onlooker(tmp_path)
+    onlooker = RankTrialStore(tmp_path)
     onlooker.append_event({"kind": "phase", "phase": "train"})
     assert onlooker.write_predictions("test", []).rows == 0
     assert not list(tmp_path.iterdir())

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tuneoff.trial.distributed import hang_detector
-from tuneoff.trial.distributed.hang_detector import Watch
+from tuneoff.trial.distributed.hang_detector import HangDetector
 from tuneoff.trial.distributed.heartbeat import _LAYOUT, Beat, Pulse, read
 
 
@@ -24,7 +24,7 @@ class Machine:
     def __init__(self, folder: Path, size: int = 2) -> None:
         self.paths = [folder / f"{rank}.beat" for rank in range(size)]
         self.used = dict.fromkeys(range(1, size + 1), 0.0)
-        self.watch = Watch(self.paths, activity=lambda pid: self.used[pid])
+        self.watch = HangDetector(self.paths, activity=lambda pid: self.used[pid])
 
     def note(self, rank: int, meetings: int, at: float, longest: float = 0.0, **more: Any) -> None:
         pulse = Pulse(rank + 1, meetings, at, longest, **{"phase": "train", **more})
@@ -249,7 +249,7 @@ def test_a_hung_rank_says_where_it_is_and_is_ended(tmp_path: Path) -> None:
     assert process.stdout is not None
     process.stdout.readline()
     Beat(tmp_path / "0.beat").meeting()
-    looking = Watch([tmp_path / "0.beat", tmp_path / "1.beat"], every=0.1, idle=0.5)
+    looking = HangDetector([tmp_path / "0.beat", tmp_path / "1.beat"], every=0.1, idle=0.5)
     looking.start()
     try:
         assert process.wait(timeout=20) == -signal.SIGKILL

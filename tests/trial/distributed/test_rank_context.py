@@ -13,20 +13,20 @@ from torch import nn
 
 from rank_tools import (
     assert_same_training,
-    bench_for,
     examples,
     features,
     forked_ranks,
     protocol,
     run_ranks,
+    runner_for,
     trained,
 )
 from tuneoff import registry
 from tuneoff.config.spec import TrialSpec
 from tuneoff.errors import ExecutorError, TrialError
 from tuneoff.methods.base import Method
-from tuneoff.trial.distributed.context import ALONE, Ranks, check_devices, is_loss, threads_each
-from tuneoff.trial.distributed.gradient_sync import BUCKET_BYTES, Reducer, _buckets
+from tuneoff.trial.distributed.context import ALONE, RankContext, check_devices, is_loss, threads_each
+from tuneoff.trial.distributed.gradient_sync import BUCKET_BYTES, GradientSync, _buckets
 from tuneoff.trial.distributed.heartbeat import Beat, read
 from tuneoff.trial.training.checkpoint import Checkpoint
 from tuneoff.trial.training.evaluate import predict, write
@@ -87,7 +87,7 @@ def test_so_do_they_when_activations_are_computed_again(
         assert_same_training(result, one)
 
 
-def _recomputed(name: str, kind: str, architecture: str, ranks: Ranks) -> Any:
+def _recomputed(name: str, kind: str, architecture: str, ranks: RankContext) -> Any:
     return trained(name, kind, architecture, ranks, gradient_checkpointing=True)
 
 
@@ -98,14 +98,14 @@ def test_three_ranks_share_batches_of_four(tmp_path: Path) -> None:
         assert_same_training(result, one)
 
 
-def _three(ranks: Ranks, **options: Any) -> Any:
+def _three(ranks: RankContext, **options: Any) -> Any:
     return trained("full", "class", "bert", ranks, **options)
 
 
 def test_ranks_draw_dropout_of_their_own() -> None:
     draws = []
     for number in range(2):
-        Ranks(number, 2).seed(7)
+        RankContext(number, 2).seed(7)
         draws.append(torch.rand(3))
     assert not torch.equal(*draws)
     ALONE.seed(7)
@@ -120,16 +120,16 @@ def test_ranks_draw_dropout_of_their_own() -> None:
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
 @pytest.mark.parametrize("count", [0, 1, 2, 5, 7, 12])
 def test_shares_are_neighbours_and_the_whole(size: int, count: int) -> None:
-    shares = [Ranks(number, size).share(range(count)) for number in range(size)]
+    shares = [RankContext(number, size).share(range(count)) for number in range(size)]
     assert [i for share in shares for i in share] == list(range(count))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 7])
 def test_batches_are_dealt_once_and_sharded_ranks_compute_equally_often(count: int) -> None:
-    dealt = [list(Ranks(number, 3).deal(range(count))) for number in range(3)]
+    dealt = [list(RankContext(number, 3).deal(range(count))) for number in range(3)]
     assert sorted(batch for own in dealt for batch, _ in own) == list(range(count))
-    sharded = [list(Ranks(number, 3, sharded=True).deal(range(count))) for number in range(3)]
+    sharded = [list(RankContext(number, 3, sharded=True).deal(range(count))) for number in range(3)]
     assert len({len(own) for own in sharded}) == 1
     assert sorted(batch for own in sharded for batch, counts in own if counts) == list(range(count))
 
@@ -138,10 +138,10 @@ def test_batches_are_dealt_once_and_sharded_ranks_compute_equally_often(count: i
 def test_an_evaluation_neither_repeats_nor_drops_an_example(count: int, tmp_path: Path) -> None:
     rows, texts = features("text", tuple(range(3, 3 + count))), examples("text", count)
 
-    def score(ranks: Ranks) -> Any:
-        bench, _ = bench_for("lora", "text", "gpt2", ranks)
-        made = predict(bench, rows, texts)
-        return made, write(bench, rows, texts, made)
+    def score(ranks: RankContext) -> Any:
+        runner, _ = runner_for("lora", "text", "gpt2", ranks)
+        made = predict(runner, rows, texts)
+        return made, write(runner, rows, texts, made)
 
     made, (written, speed) = score(ALONE)
     for ours, (answers, writing) in run_ranks(score, tmp_path):
@@ -172,13 +172,13 @@ class Branches(nn.Module):
         return squares.sum()
 
 
-def _reduced(ranks: Ranks) -> Any:
+def _reduced(ranks: RankContext) -> Any:
     model = Branches()
-    reducer = Reducer(model.parameters(), ranks)
+    reducer = GradientSync(model.parameters(), ranks)
     found = []
     for _ in range(2):
         reducer.arm()
-        loss = model.loss(ranks.number)
+        loss = model.loss(ranks.rank)
         loss.backward()  # type: ignore[no-untyped-call]
         total = reducer.finish(float(loss.detach()))
         found.append((total, {n: None if p.grad is None else p.grad.clone() for n, p in model.named_parameters()}))
@@ -204,13 +204,13 @@ def test_gradients_are_sums_and_a_weight_nobody_used_has_none(tmp_path: Path) ->
                 assert torch.allclose(gradient, wanted, rtol=1e-6), name
 
 
-def _idle(ranks: Ranks) -> Any:
+def _idle(ranks: RankContext) -> Any:
     """The second rank has no share of the step, and never computes."""
     model = nn.Linear(3, 2, bias=False)
     nn.init.ones_(model.weight)
-    reducer = Reducer(model.parameters(), ranks)
+    reducer = GradientSync(model.parameters(), ranks)
     loss = 0.0
-    if ranks.first:
+    if ranks.is_main:
         reducer.arm()
         value = model(torch.ones(1, 3)).sum()
         value.backward()
@@ -237,8 +237,8 @@ def test_buckets_hold_all_in_reverse_and_no_more_than_they_may() -> None:
         assert len(bucket.parameters) == 1 or size <= BUCKET_BYTES
 
 
-def _different(ranks: Ranks) -> str:
-    weight = torch.ones(3) + ranks.number * 1e-7
+def _different(ranks: RankContext) -> str:
+    weight = torch.ones(3) + ranks.rank * 1e-7
     try:
         ranks.check_equal([weight], "before training")
     except TrialError as error:
@@ -280,20 +280,20 @@ def test_so_is_sharded_training_that_computes_activations_again(kind: str, archi
         assert_same_training(result, one)
 
 
-def _kept(folder: Path, ranks: Ranks) -> Any:
-    bench, method = bench_for("full", "text", "gpt2", ranks)
+def _kept(folder: Path, ranks: RankContext) -> Any:
+    runner, method = runner_for("full", "text", "gpt2", ranks)
     rows, texts = features("text"), examples("text")
     folder.mkdir(exist_ok=True)
-    checkpoint = Checkpoint(folder / "weights", method, bench.attached, ranks)
-    before = predict(bench, rows, texts)
+    checkpoint = Checkpoint(folder / "weights", method, runner.attached, ranks)
+    before = predict(runner, rows, texts)
     checkpoint.save(1)
     with torch.no_grad():
-        for parameter in bench.attached.module.parameters():
+        for parameter in runner.attached.module.parameters():
             parameter.mul_(0.5)
-    between = predict(bench, rows, texts)
+    between = predict(runner, rows, texts)
     checkpoint.restore()
-    after = predict(bench, rows, texts)
-    written, _ = write(bench, rows, texts, after)
+    after = predict(runner, rows, texts)
+    written, _ = write(runner, rows, texts, after)
     return [[p.loss for p in made] for made in (before, between, after)], [p.output for p in written], checkpoint.step
 
 
@@ -306,35 +306,35 @@ def test_sharded_weights_are_kept_and_put_back_as_one_file(tmp_path: Path) -> No
         assert outputs == texts
         assert step == 1
     # A single process reads what the ranks wrote.
-    bench, method = bench_for("full", "text", "gpt2")
+    runner, method = runner_for("full", "text", "gpt2")
     with torch.no_grad():
-        for parameter in bench.attached.module.parameters():
+        for parameter in runner.attached.module.parameters():
             parameter.zero_()
-    method.load(bench.attached, tmp_path / "two" / "weights")
-    read = predict(bench, features("text"), examples("text"))
+    method.load(runner.attached, tmp_path / "two" / "weights")
+    read = predict(runner, features("text"), examples("text"))
     assert [p.loss for p in read] == pytest.approx(losses[0], rel=1e-5)
 
 
-def _checkpoints(folder: Path, ranks: Ranks) -> Any:
-    bench, method = bench_for("lora", "class", "bert", ranks)
+def _checkpoints(folder: Path, ranks: RankContext) -> Any:
+    runner, method = runner_for("lora", "class", "bert", ranks)
     folder.mkdir(exist_ok=True)
-    checkpoint = Checkpoint(folder / "weights", method, bench.attached, ranks)
+    checkpoint = Checkpoint(folder / "weights", method, runner.attached, ranks)
     checkpoint.save(3)
     with torch.no_grad():
-        for parameter in bench.attached.module.parameters():
+        for parameter in runner.attached.module.parameters():
             parameter.zero_()
     checkpoint.restore()
-    return [p.scores for p in predict(bench, features("class"), examples("class"))], checkpoint.step
+    return [p.scores for p in predict(runner, features("class"), examples("class"))], checkpoint.step
 
 
 def test_the_first_rank_writes_and_all_read(tmp_path: Path) -> None:
-    bench, _ = bench_for("lora", "class", "bert")
-    expected = [p.scores for p in predict(bench, features("class"), examples("class"))]
+    runner, _ = runner_for("lora", "class", "bert")
+    expected = [p.scores for p in predict(runner, features("class"), examples("class"))]
     with torch.no_grad():
-        for parameter in bench.attached.module.parameters():
+        for parameter in runner.attached.module.parameters():
             if not parameter.requires_grad:
                 parameter.zero_()
-    zeroed = [p.scores for p in predict(bench, features("class"), examples("class"))]
+    zeroed = [p.scores for p in predict(runner, features("class"), examples("class"))]
     assert zeroed != expected
     for scores, step in run_ranks(partial(_checkpoints, tmp_path / "kept"), tmp_path / "ranks"):
         assert (scores, step) == (zeroed, 3)
@@ -385,11 +385,11 @@ def test_cores_are_divided_over_the_ranks(
     assert threads_each(size) == threads
 
 
-def _left_alone(ranks: Ranks) -> bool:
+def _left_alone(ranks: RankContext) -> bool:
     """The second rank goes away; whether the first knows it for what it is."""
     import os
 
-    if not ranks.first:
+    if not ranks.is_main:
         os._exit(0)
     try:
         ranks.sum([1.0])
@@ -400,7 +400,7 @@ def _left_alone(ranks: Ranks) -> bool:
 
 def test_phases_and_collectives_are_noted_while_they_last(tmp_path: Path) -> None:
     told: list[Any] = []
-    ranks = Ranks(0, 2, beat=Beat(tmp_path / "0.beat"))
+    ranks = RankContext(0, 2, beat=Beat(tmp_path / "0.beat"))
     emit = ranks.noting(told.append)
     emit({"kind": "phase", "phase": "train"})
     emit({"kind": "step", "step": 1})

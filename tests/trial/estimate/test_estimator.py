@@ -224,12 +224,12 @@ def test_this_machines_own_memory_decides_otherwise(
 def test_a_step_that_cannot_be_counted_is_probed_all_the_same(
     bert_folder: Path, news_csv: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tuneoff.trial.estimate.process import Aside, NotCounted
+    from tuneoff.trial.estimate.process import CountingFailed, CountingProcess
 
     def fail(*args: Any, **kwargs: Any) -> Any:
-        raise NotCounted("no kernels")
+        raise CountingFailed("no kernels")
 
-    monkeypatch.setattr(Aside, "build", fail)
+    monkeypatch.setattr(CountingProcess, "build", fail)
     spec = trial(bert_folder, news_csv, "lora")
     probed = foreseen(spec, True)
     assert probed.train_seconds is not None

@@ -20,8 +20,8 @@ from tuneoff.planning.plan import plan
 from tuneoff.tasks.base import Features
 from tuneoff.trial.estimate import profiler, time_model
 from tuneoff.trial.estimate.profiler import Climb
-from tuneoff.trial.estimate.schedule import Lengths, Micro, candidates, course, evaluation_batches, representatives
-from tuneoff.trial.estimate.step_cost import Step
+from tuneoff.trial.estimate.schedule import Lengths, MicroBatch, candidates, course, evaluation_batches, representatives
+from tuneoff.trial.estimate.step_cost import StepCost
 from tuneoff.trial.estimate.time_model import Costs, Curve, Speed
 from tuneoff.trial.randomness import seed_all
 from tuneoff.trial.run import Assembled, assemble
@@ -40,9 +40,9 @@ def rows_of(*lengths: int, targets: int = 0) -> list[Features]:
     return [Features([7] * n, 0, n, target_ids=[8] * targets) for n in lengths]
 
 
-def by_cells(micro: Micro) -> Step:
+def by_cells(micro: MicroBatch) -> StepCost:
     """A count that grows with the cells, a hundredth of a second for each by `SPEED`."""
-    return Step(1000 * micro.cells, 10_000_000 * micro.cells, 0, 0)
+    return StepCost(1000 * micro.cells, 10_000_000 * micro.cells, 0, 0)
 
 
 @pytest.fixture
@@ -82,8 +82,8 @@ def test_the_course_is_that_of_the_loop(parts: int) -> None:
 
 def test_targets_widen_a_batch_together_or_apart() -> None:
     features = [*rows_of(10, targets=1), *rows_of(3, targets=6)]
-    assert Lengths(features, apart=False).micro([0, 1]) == Micro((0, 1), 2 * 11, 7)
-    assert Lengths(features, apart=True).micro([0, 1]) == Micro((0, 1), 2 * 16, 7)
+    assert Lengths(features, apart=False).micro([0, 1]) == MicroBatch((0, 1), 2 * 11, 7)
+    assert Lengths(features, apart=True).micro([0, 1]) == MicroBatch((0, 1), 2 * 16, 7)
 
 
 def test_representatives_are_full_batches_from_the_least_to_the_greatest() -> None:
@@ -121,7 +121,7 @@ def test_evaluations_read_like_with_like() -> None:
 
 def test_costs_go_through_what_was_seen_and_keep_its_factor_beyond() -> None:
     costs = Costs(SPEED)
-    small, middle, large, huge = (Step(0, 10**9 * n, 0, 0) for n in (1, 10, 100, 1000))
+    small, middle, large, huge = (StepCost(0, 10**9 * n, 0, 0) for n in (1, 10, 100, 1000))
     assert costs.seconds(small) == pytest.approx(1 / time_model.EFFICIENCY)
     costs.saw(small, 4.0)
     assert costs.seconds(huge) == pytest.approx(4000)
@@ -220,7 +220,7 @@ def test_nothing_is_run_that_does_not_fit_into_memory(assembled: Open, monkeypat
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_a_climb_changes_no_weight(method: str, assembled: Open) -> None:
     with assembled(method, gradient_accumulation_steps=2) as (trial, phases):
-        module = trial.bench.attached.module
+        module = trial.runner.attached.module
         before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
         climb = Climb(trial, phases, by_cells, Costs(Speed(1e15, 1e15, 1e-9)), 0)
         climb.climb([Lengths(trial.features["train"], apart=False).micro(range(4))], 1.0)

@@ -18,11 +18,11 @@ from tuneoff.planning.plan import plan
 from tuneoff.tasks.base import Batch, Features, Task
 from tuneoff.tasks.classification import Classification
 from tuneoff.tasks.generation import Generation
-from tuneoff.trial.estimate.process import Aside, NotCounted
-from tuneoff.trial.estimate.step_cost import Ledger, Setup, Twin
+from tuneoff.trial.estimate.process import CountingFailed, CountingProcess
+from tuneoff.trial.estimate.step_cost import FakeModel, MemoryTracker, Setup
 from tuneoff.trial.modeling import load as trial_model
-from tuneoff.trial.modeling.activation_checkpointing import recompute_blocks
-from tuneoff.trial.modeling.frozen_bf16 import narrow
+from tuneoff.trial.modeling.activation_checkpointing import checkpoint_activations
+from tuneoff.trial.modeling.frozen_bf16 import keep_frozen_in_bf16
 from tuneoff.trial.modeling.precision import PolicyName, apply_policy
 
 pytest_plugins = ("trial_fixtures",)
@@ -69,21 +69,21 @@ def trial_of(
     return spec
 
 
-def real_step(spec: TrialSpec, task: Task, batch: Batch, units: int, setup: Setup) -> tuple[Ledger, int]:
+def real_step(spec: TrialSpec, task: Task, batch: Batch, units: int, setup: Setup) -> tuple[MemoryTracker, int]:
     """The ledger of the same step on real tensors, and the bytes of gradients."""
     method = registry.methods()[spec.method].create(spec.options)
     assert isinstance(method, Method)
     loaded = trial_model.load(spec.model, task, seed=0, dropout=spec.protocol.dropout, attention=setup.attention)
     attached = method.attach(loaded.model, trial_model.view(task, loaded))
     if setup.policy == "bf16":
-        narrow(attached)
+        keep_frozen_in_bf16(attached)
     if spec.protocol.gradient_checkpointing:
-        recompute_blocks(attached.model)
+        checkpoint_activations(attached.model)
     attached.module.train()
     trained = [p for group in method.parameter_groups(attached, 0.0) for p in group["params"]]
     autocast = apply_policy(setup.policy, CPU).autocast
     states = [*attached.module.parameters(), *attached.module.buffers(), *batch.values()]
-    with Ledger(states) as ledger:
+    with MemoryTracker(states) as ledger:
         with autocast():
             logits = task.forward(attached, batch)
         (task.loss(logits, batch) / units).backward()  # type: ignore[no-untyped-call]
@@ -93,7 +93,7 @@ def real_step(spec: TrialSpec, task: Task, batch: Batch, units: int, setup: Setu
 
 def compared(spec: TrialSpec, task: Task, rows: list[Features], setup: Setup) -> tuple[float, float]:
     """Counted and real: bytes above gradients, with the operations checked to be the same."""
-    twin = Twin(spec, task, setup)
+    twin = FakeModel(spec, task, setup)
     batch, units = task.collate(rows, 0), task.units(rows)
     step = twin.step(batch, units)
     ledger, gradients = real_step(spec, task, batch, units, setup)
@@ -107,7 +107,7 @@ def compared(spec: TrialSpec, task: Task, rows: list[Features], setup: Setup) ->
 
 def test_a_ledger_counts_each_storage_once_and_as_long_as_it_lives() -> None:
     x = torch.ones(1000)
-    with Ledger([x]) as ledger:
+    with MemoryTracker([x]) as ledger:
         y = x * 2
         view = y[:10]
         assert ledger.live == 4000
@@ -126,7 +126,7 @@ def test_a_ledger_counts_each_storage_once_and_as_long_as_it_lives() -> None:
 def test_a_ledger_knows_what_the_backward_pass_keeps() -> None:
     layer = nn.Linear(100, 100, bias=False)
     x = torch.ones(50, 100)
-    with Ledger([layer.weight, x]) as ledger:
+    with MemoryTracker([layer.weight, x]) as ledger:
         made = layer(x).sigmoid()
         # The sigmoid keeps its result and not what it was given.
         assert ledger.live == 50 * 100 * 4
@@ -136,7 +136,7 @@ def test_a_ledger_knows_what_the_backward_pass_keeps() -> None:
 
 
 def test_a_gpu_gives_memory_in_blocks() -> None:
-    with Ledger([], granule=512) as ledger:
+    with MemoryTracker([], granule=512) as ledger:
         kept = [torch.zeros(1), torch.zeros(129)]
         assert ledger.live == 512 + 1024
     assert len(kept) == 2
@@ -193,8 +193,8 @@ def test_activations_that_are_computed_again_are_counted_so(
     spec = trial_of(folder, data, method, dropout=0.1, gradient_checkpointing=True)
     counted, real = compared(spec, Generation({}), texts(), setup)
     assert counted == pytest.approx(real, rel=0.01)
-    kept = Twin(trial_of(folder, data, method, dropout=0.1), Generation({}), setup).states
-    assert Twin(spec, Generation({}), setup).states == kept
+    kept = FakeModel(trial_of(folder, data, method, dropout=0.1), Generation({}), setup).states
+    assert FakeModel(spec, Generation({}), setup).states == kept
 
 
 @pytest.mark.parametrize("gpu", [False, True])
@@ -204,7 +204,7 @@ def test_gradient_checkpointing_takes_less_memory_and_one_more_forward_pass(
     task, setup = Classification({"labels": ["sport", "trade"]}), Setup("bf16", "sdpa", gpu)
     batch = task.collate(classes((30, 30, 30, 30) * 8), 0)
     twins = [
-        Twin(trial_of(folders["bert"], data, "lora", dropout=0.1, gradient_checkpointing=on), task, setup)
+        FakeModel(trial_of(folders["bert"], data, "lora", dropout=0.1, gradient_checkpointing=on), task, setup)
         for on in (False, True)
     ]
     plain, again = (twin.step(batch, 32) for twin in twins)
@@ -238,7 +238,7 @@ def test_states_are_the_bytes_of_the_real_model(folders: dict[str, Path], data: 
     task = Classification({"labels": ["sport", "trade"]})
     for method in ("full", "lora", "head"):
         spec = trial_of(folders["bert"], data, method)
-        states = Twin(spec, task, Setup("fp32", "eager")).states
+        states = FakeModel(spec, task, Setup("fp32", "eager")).states
         chosen = registry.methods()[method].create(spec.options)
         assert isinstance(chosen, Method)
         loaded = trial_model.load(spec.model, task, seed=0, dropout=None, attention="eager")
@@ -252,13 +252,13 @@ def test_states_are_the_bytes_of_the_real_model(folders: dict[str, Path], data: 
 @pytest.mark.parametrize("method", ["full", "lora", "last_block"])
 def test_so_are_they_where_frozen_weights_are_narrow(method: str, folders: dict[str, Path], data: Path) -> None:
     spec = trial_of(folders["gpt2-writer"], data, method)
-    states = Twin(spec, Generation({}), Setup("bf16", "eager")).states
-    wide = Twin(spec, Generation({}), Setup("fp32", "eager")).states
+    states = FakeModel(spec, Generation({}), Setup("bf16", "eager")).states
+    wide = FakeModel(spec, Generation({}), Setup("fp32", "eager")).states
     chosen = registry.methods()[method].create(spec.options)
     assert isinstance(chosen, Method)
     loaded = trial_model.load(spec.model, Generation({}), seed=0, dropout=None, attention="eager")
     attached = chosen.attach(loaded.model, trial_model.view(Generation({}), loaded))
-    narrow(attached)
+    keep_frozen_in_bf16(attached)
     module = attached.module
     assert states.weights == sum(t.numel() * t.element_size() for t in [*module.parameters(), *module.buffers()])
     assert states.parameters == wide.parameters == sum(p.numel() for p in module.parameters())
@@ -272,15 +272,15 @@ def test_an_evaluation_is_counted_with_its_own_attention(
 ) -> None:
     task, spec = Generation({}), trial_of(folders["gpt2-writer"], data, "lora")
     batch = task.collate(texts(), 0)
-    counted = Twin(spec, task, Setup("fp32", "eager", evaluation=kernel)).evaluation(batch)
-    assert counted == Twin(spec, task, Setup("fp32", kernel)).evaluation(batch)
-    other = Twin(spec, task, Setup("fp32", "sdpa" if kernel == "eager" else "eager")).evaluation(batch)
+    counted = FakeModel(spec, task, Setup("fp32", "eager", evaluation=kernel)).evaluation(batch)
+    assert counted == FakeModel(spec, task, Setup("fp32", kernel)).evaluation(batch)
+    other = FakeModel(spec, task, Setup("fp32", "sdpa" if kernel == "eager" else "eager")).evaluation(batch)
     assert counted.activations != other.activations
 
 
 def test_tied_weights_count_once(folders: dict[str, Path], data: Path) -> None:
     spec = trial_of(folders["gpt2-writer"], data, "full")
-    states = Twin(spec, Generation({}), Setup("fp32", "eager")).states
+    states = FakeModel(spec, Generation({}), Setup("fp32", "eager")).states
     loaded = trial_model.load(spec.model, Generation({}), seed=0, dropout=None, attention="eager")
     assert states.gradients == sum(4 * p.numel() for p in loaded.model.parameters())
 
@@ -289,7 +289,7 @@ def test_weights_in_four_bits_take_an_eighth(folders: dict[str, Path], data: Pat
     task = Classification({"labels": ["sport", "trade"]})
     setup = Setup("fp32", "eager")
     spec = trial_of(folders["bert"], data, "qlora")
-    packed = Twin(spec, task, setup).states
+    packed = FakeModel(spec, task, setup).states
     method = registry.methods()["qlora"].create(spec.options)
     assert isinstance(method, Method)
     loaded = trial_model.load(spec.model, task, seed=0, dropout=None, attention="eager")
@@ -305,7 +305,7 @@ def test_weights_in_four_bits_take_an_eighth(folders: dict[str, Path], data: Pat
 
 def test_gradients_of_earlier_micro_batches_leave_no_room(folders: dict[str, Path], data: Path) -> None:
     task = Classification({"labels": ["sport", "trade"]})
-    twin = Twin(trial_of(folders["bert"], data, "full"), task, Setup("fp32", "eager"))
+    twin = FakeModel(trial_of(folders["bert"], data, "full"), task, Setup("fp32", "eager"))
     batch = task.collate(classes(), 0)
     first, later = twin.step(batch, 4), twin.step(batch, 4, accumulates=True)
     assert later.activations > first.activations
@@ -314,7 +314,7 @@ def test_gradients_of_earlier_micro_batches_leave_no_room(folders: dict[str, Pat
 
 def test_an_evaluation_takes_less_than_a_step(folders: dict[str, Path], data: Path) -> None:
     task = Classification({"labels": ["sport", "trade"]})
-    twin = Twin(trial_of(folders["bert"], data, "full"), task, Setup("fp32", "eager"))
+    twin = FakeModel(trial_of(folders["bert"], data, "full"), task, Setup("fp32", "eager"))
     batch = task.collate(classes(), 0)
     step, forward = twin.step(batch, 4), twin.evaluation(batch)
     assert 0 < forward.operations < step.operations / 2
@@ -325,7 +325,7 @@ def test_a_gpu_keeps_less_of_dropout_and_attention(folders: dict[str, Path], dat
     task = Classification({"labels": ["sport", "trade"]})
     spec = trial_of(folders["bert"], data, "full", dropout=0.1)
     batch = task.collate(classes((30, 30, 30, 30) * 8), 0)
-    there, here = (Twin(spec, task, Setup("fp32", "sdpa", gpu=gpu)).step(batch, 32) for gpu in (True, False))
+    there, here = (FakeModel(spec, task, Setup("fp32", "sdpa", gpu=gpu)).step(batch, 32) for gpu in (True, False))
     assert 0.2 * here.activations < there.activations < 0.9 * here.activations
 
 
@@ -336,8 +336,8 @@ def test_what_is_counted_aside_is_the_same(folders: dict[str, Path], data: Path)
     task = Classification({"labels": ["sport", "trade"]})
     spec, setup = trial_of(folders["bert"], data, "lora"), Setup("fp32", "eager")
     batch = task.collate(classes(), 0)
-    twin = Twin(spec, task, setup)
-    with Aside() as aside:
+    twin = FakeModel(spec, task, setup)
+    with CountingProcess() as aside:
         assert aside.build(spec, task, setup) == twin.states
         assert aside.step(batch, 4) == twin.step(batch, 4)
         assert aside.evaluation(batch) == twin.evaluation(batch)
@@ -346,18 +346,18 @@ def test_what_is_counted_aside_is_the_same(folders: dict[str, Path], data: Path)
 def test_what_cannot_be_counted_says_why_and_the_process_lives_on(folders: dict[str, Path], data: Path) -> None:
     task = Classification({"labels": ["sport", "trade"]})
     good, bad = trial_of(folders["bert"], data, "lora"), trial_of(folders["bert"], data, "prefix_tuning")
-    with Aside() as aside:
-        with pytest.raises(NotCounted, match="is an encoder"):
+    with CountingProcess() as aside:
+        with pytest.raises(CountingFailed, match="is an encoder"):
             aside.build(bad, task, Setup("fp32", "eager"))
         assert aside.build(good, task, Setup("fp32", "eager")).weights > 0
-        with pytest.raises(NotCounted):
+        with pytest.raises(CountingFailed):
             aside.step({"nonsense": torch.zeros(1)}, 1)
         assert aside.step(task.collate(classes(), 0), 4).calls > 0
 
 
 def test_a_process_that_has_ended_is_an_error_and_no_hang(folders: dict[str, Path], data: Path) -> None:
-    with Aside() as aside:
+    with CountingProcess() as aside:
         aside._process.kill()
         aside._process.join()
-        with pytest.raises(NotCounted, match="has ended"):
+        with pytest.raises(CountingFailed, match="has ended"):
             aside.step({}, 1)

@@ -13,17 +13,17 @@ import pytest
 import torch
 from torch import nn
 
-from rank_tools import bench_for, examples, features
-from trial_tools import bench_of, make_study, some_features
+from rank_tools import examples, features, runner_for
+from trial_tools import make_study, runner_of, some_features
 from tuneoff.errors import StudyError, UnsupportedModel
 from tuneoff.methods._modules import blocks
 from tuneoff.planning.plan import plan
 from tuneoff.store import TrialStore
 from tuneoff.trial.distributed.context import ALONE
 from tuneoff.trial.inspection import inspect_study
-from tuneoff.trial.modeling.activation_checkpointing import recompute_blocks
+from tuneoff.trial.modeling.activation_checkpointing import checkpoint_activations
 from tuneoff.trial.modeling.precision import apply_policy
-from tuneoff.trial.training.evaluate import Bench, predict, write
+from tuneoff.trial.training.evaluate import ModelRunner, predict, write
 
 pytest_plugins = ("trial_fixtures",)
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -42,12 +42,12 @@ def computed(model: nn.Module) -> Counter[int]:
     return times
 
 
-def step(bench: Bench) -> torch.Tensor:
-    bench.attached.module.train()
-    batch = bench.batch(some_features())
-    with bench.autocast():
-        logits = bench.task.forward(bench.attached, batch)
-    loss = bench.task.loss(logits, batch)
+def step(runner: ModelRunner) -> torch.Tensor:
+    runner.attached.module.train()
+    batch = runner.batch(some_features())
+    with runner.autocast():
+        logits = runner.task.forward(runner.attached, batch)
+    loss = runner.task.loss(logits, batch)
     loss.backward()  # type: ignore[no-untyped-call]
     return loss.detach()
 
@@ -57,20 +57,20 @@ def step(bench: Bench) -> torch.Tensor:
     [("full", [2, 2]), ("lora", [2, 2]), ("prompt_tuning", [2, 2]), ("last_block", [1, 2]), ("head", [1, 1])],
 )
 def test_blocks_without_a_gradient_are_computed_once(method: str, times: list[int]) -> None:
-    bench, _ = bench_of(method)
-    recompute_blocks(bench.attached.model)
-    seen = computed(bench.attached.model)
-    step(bench)
+    runner, _ = runner_of(method)
+    checkpoint_activations(runner.attached.model)
+    seen = computed(runner.attached.model)
+    step(runner)
     assert [seen[0], seen[1]] == times
 
 
 def test_an_evaluation_computes_once_and_the_same() -> None:
-    plain, again = (bench_of("lora")[0] for _ in range(2))
-    recompute_blocks(again.attached.model)
+    plain, again = (runner_of("lora")[0] for _ in range(2))
+    checkpoint_activations(again.attached.model)
     seen = computed(again.attached.model)
     batch = again.batch(some_features())
-    for bench in (plain, again):
-        bench.attached.module.eval()
+    for runner in (plain, again):
+        runner.attached.module.eval()
     # With gradients, too: what counts is that the module does not train.
     made = again.task.forward(again.attached, batch)
     assert torch.equal(made, plain.task.forward(plain.attached, batch))
@@ -82,9 +82,9 @@ def test_texts_are_written_as_ever(name: str) -> None:
     rows, texts = features("text"), examples("text")
     found = []
     for recomputes in (False, True):
-        bench, _ = bench_for(name, "text", "gpt2", ALONE, recomputes)
-        bench.attached.module.eval()
-        written, _ = write(bench, rows, texts, predict(bench, rows, texts))
+        runner, _ = runner_for(name, "text", "gpt2", ALONE, recomputes)
+        runner.attached.module.eval()
+        written, _ = write(runner, rows, texts, predict(runner, rows, texts))
         found.append(written)
     assert found[0] == found[1]
     assert any(prediction.output for prediction in found[0])
@@ -95,13 +95,13 @@ def test_the_precision_is_that_of_the_first_time(method: str) -> None:
     """The context of reduced precision is left before the backward pass begins."""
     gradients = []
     for recomputes in (False, True):
-        plain, _ = bench_of(method, attention_probs_dropout_prob=0.1, hidden_dropout_prob=0.1)
-        bench = replace(plain, autocast=apply_policy("bf16", torch.device("cpu")).autocast)
+        plain, _ = runner_of(method, attention_probs_dropout_prob=0.1, hidden_dropout_prob=0.1)
+        runner = replace(plain, autocast=apply_policy("bf16", torch.device("cpu")).autocast)
         if recomputes:
-            recompute_blocks(bench.attached.model)
+            checkpoint_activations(runner.attached.model)
         torch.manual_seed(3)
-        loss = step(bench)
-        trained = [p.grad for p in bench.attached.module.parameters() if p.grad is not None]
+        loss = step(runner)
+        trained = [p.grad for p in runner.attached.module.parameters() if p.grad is not None]
         gradients.append([loss, *trained])
     assert len(gradients[0]) == len(gradients[1]) > 4
     for before, again in zip(*gradients, strict=True):
@@ -112,11 +112,11 @@ def test_dropout_draws_on_as_without() -> None:
     """What is drawn for the next step must not hang on blocks having been computed again."""
     draws = []
     for recomputes in (False, True):
-        bench, _ = bench_of("full", hidden_dropout_prob=0.1)
+        runner, _ = runner_of("full", hidden_dropout_prob=0.1)
         if recomputes:
-            recompute_blocks(bench.attached.model)
+            checkpoint_activations(runner.attached.model)
         torch.manual_seed(3)
-        step(bench)
+        step(runner)
         draws.append(torch.rand(3))
     assert torch.equal(*draws)
 
@@ -159,10 +159,10 @@ def test_a_block_that_serves_as_all_layers_is_wrapped_once() -> None:
     """ALBERT's: gradients are those of a model that keeps all."""
     gradients = []
     for recomputes in (False, True):
-        bench, _ = bench_of("full", "albert", num_hidden_layers=3)
+        runner, _ = runner_of("full", "albert", num_hidden_layers=3)
         if recomputes:
-            recompute_blocks(bench.attached.model)
-        step(bench)
-        gradients.append([p.grad for p in bench.attached.module.parameters()])
+            checkpoint_activations(runner.attached.model)
+        step(runner)
+        gradients.append([p.grad for p in runner.attached.module.parameters()])
     for plain, again in zip(*gradients, strict=True):
         torch.testing.assert_close(plain, again)

@@ -27,7 +27,7 @@ glibc = pytest.mark.skipif(allocator._glibc() is None, reason="the C library is 
 HOLES = """
 import ctypes, sys
 from types import SimpleNamespace
-from tuneoff.trial import allocator
+from tuneoff.trial.modeling import allocator
 
 libc = allocator._glibc()
 
@@ -65,7 +65,7 @@ STRETCHES = """
 import ctypes
 import torch
 from tuneoff.measure.utilisation import Sampler
-from tuneoff.trial import allocator
+from tuneoff.trial.modeling import allocator
 from tuneoff.trial.training.phases import Phases
 
 libc = allocator._glibc()

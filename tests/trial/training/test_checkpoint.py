@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from trial_tools import bench_of, some_features
+from trial_tools import runner_of, some_features
 from tuneoff.errors import StoreError
 from tuneoff.methods.base import Attached
 from tuneoff.trial.training.checkpoint import Checkpoint
@@ -25,17 +25,17 @@ def shift(attached: Attached, by: float) -> None:
 
 @pytest.mark.parametrize("name", ["full", "lora", "prompt_tuning", "head"])
 def test_what_was_saved_last_is_what_is_restored(name: str, tmp_path: Path) -> None:
-    bench, method = bench_of(name)
-    bench.attached.module.eval()
-    checkpoint = Checkpoint(tmp_path / "weights", method, bench.attached)
+    runner, method = runner_of(name)
+    runner.attached.module.eval()
+    checkpoint = Checkpoint(tmp_path / "weights", method, runner.attached)
     checkpoint.save(1)
-    shift(bench.attached, 0.1)
+    shift(runner.attached, 0.1)
     checkpoint.save(5)
-    kept = bench.logits(some_features()).detach()
-    shift(bench.attached, 0.1)
-    assert not torch.equal(bench.logits(some_features()), kept)
+    kept = runner.logits(some_features()).detach()
+    shift(runner.attached, 0.1)
+    assert not torch.equal(runner.logits(some_features()), kept)
     checkpoint.restore()
-    assert torch.equal(bench.logits(some_features()), kept)
+    assert torch.equal(runner.logits(some_features()), kept)
     assert checkpoint.step == 5
     assert sorted(p.name for p in tmp_path.iterdir()) == ["weights"]
 
@@ -43,19 +43,19 @@ def test_what_was_saved_last_is_what_is_restored(name: str, tmp_path: Path) -> N
 def test_stored_bytes_are_those_of_the_trained_parameters(tmp_path: Path) -> None:
     sizes = {}
     for name in ("full", "head", "lora"):
-        bench, method = bench_of(name)
-        checkpoint = Checkpoint(tmp_path / name, method, bench.attached)
+        runner, method = runner_of(name)
+        checkpoint = Checkpoint(tmp_path / name, method, runner.attached)
         checkpoint.save(1)
         (tmp_path / name / "README.md").write_text("a card that nobody needs " * 1000)
         sizes[name] = checkpoint.stored_bytes()
-        trained = sum(4 * p.numel() for p in bench.attached.module.parameters() if p.requires_grad)
+        trained = sum(4 * p.numel() for p in runner.attached.module.parameters() if p.requires_grad)
         assert trained < sizes[name] < trained + 10_000
     assert sizes["head"] < sizes["lora"] < sizes["full"]
 
 
 def test_discarding_leaves_nothing(tmp_path: Path) -> None:
-    bench, method = bench_of("head")
-    checkpoint = Checkpoint(tmp_path / "weights", method, bench.attached)
+    runner, method = runner_of("head")
+    checkpoint = Checkpoint(tmp_path / "weights", method, runner.attached)
     checkpoint.save(1)
     checkpoint.discard()
     assert list(tmp_path.iterdir()) == []
@@ -75,36 +75,36 @@ def full_disk_in_safetensors(attached: Attached, folder: Path) -> None:
 
 @pytest.mark.parametrize("fails", [full_disk, full_disk_in_safetensors])
 def test_a_full_disk_is_one_clear_error_and_the_earlier_weights_stay(fails: Any, tmp_path: Path) -> None:
-    bench, method = bench_of("head")
-    checkpoint = Checkpoint(tmp_path / "weights", method, bench.attached)
+    runner, method = runner_of("head")
+    checkpoint = Checkpoint(tmp_path / "weights", method, runner.attached)
     checkpoint.save(3)
-    kept = bench.logits(some_features()).detach()
-    shift(bench.attached, 0.1)
+    kept = runner.logits(some_features()).detach()
+    shift(runner.attached, 0.1)
     method.save = fails  # type: ignore[method-assign]
     with pytest.raises(StoreError, match=r"the weights cannot be written to .*weights: .*No space left"):
         checkpoint.save(6)
     assert checkpoint.step == 3
     assert [p.name for p in tmp_path.iterdir()] == ["weights"]
     checkpoint.restore()
-    bench.attached.module.eval()
-    assert torch.equal(bench.logits(some_features()), kept)
+    runner.attached.module.eval()
+    assert torch.equal(runner.logits(some_features()), kept)
 
 
 def test_a_mistake_in_a_method_is_not_blamed_on_the_disk(tmp_path: Path) -> None:
-    bench, method = bench_of("head")
+    runner, method = runner_of("head")
 
     def mistaken(attached: Attached, folder: Path) -> None:
         raise KeyError("weight")
 
     method.save = mistaken  # type: ignore[method-assign]
     with pytest.raises(KeyError):
-        Checkpoint(tmp_path / "weights", method, bench.attached).save(1)
+        Checkpoint(tmp_path / "weights", method, runner.attached).save(1)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_weights_of_another_method_are_refused(tmp_path: Path) -> None:
-    head, head_method = bench_of("head")
+    head, head_method = runner_of("head")
     Checkpoint(tmp_path / "weights", head_method, head.attached).save(1)
-    full, full_method = bench_of("full")
+    full, full_method = runner_of("full")
     with pytest.raises(StoreError, match="does not fit this model and method"):
         Checkpoint(tmp_path / "weights", full_method, full.attached).restore()

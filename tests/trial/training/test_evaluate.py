@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from trial_tools import bench_of, some_features
+from trial_tools import runner_of, some_features
 from tuneoff.errors import Diverged
 from tuneoff.records.record import Prediction
 from tuneoff.tasks.base import Example
@@ -27,13 +27,14 @@ EXAMPLES = [Example(f"text {i}", "ab"[i % 2], i, f"row {i}") for i in range(len(
 @pytest.mark.parametrize("architecture", ["bert", "gpt2"])
 def test_predictions_come_in_order_and_do_not_depend_on_the_batch(architecture: str) -> None:
     features = some_features(SIZES)
-    bench, _ = bench_of("full", architecture)
+    runner, _ = runner_of("full", architecture)
     alone = [
-        bench.task.outcome(bench.logits([f]), bench.batch([f]), [e])[0] for f, e in zip(features, EXAMPLES, strict=True)
+        runner.task.outcome(runner.logits([f]), runner.batch([f]), [e])[0]
+        for f, e in zip(features, EXAMPLES, strict=True)
     ]
     assert len({p.scores for p in alone}) == len(SIZES)
     for size in (1, 2, 4, 64):
-        made = predict(replace(bench, batch_size=size), features, EXAMPLES)
+        made = predict(replace(runner, batch_size=size), features, EXAMPLES)
         assert [(p.index, p.target, p.output) for p in made] == [(p.index, p.target, p.output) for p in alone]
         for one, other in zip(made, alone, strict=True):
             assert one.scores == pytest.approx(other.scores, abs=5e-6)
@@ -41,21 +42,21 @@ def test_predictions_come_in_order_and_do_not_depend_on_the_batch(architecture: 
 
 def test_dropout_is_off_and_no_gradient_is_kept() -> None:
     features = some_features(SIZES)
-    bench, _ = bench_of("full", hidden_dropout_prob=0.5)
-    bench.attached.module.train()
-    assert predict(bench, features, EXAMPLES) == predict(bench, features, EXAMPLES)
-    assert all(parameter.grad is None for parameter in bench.attached.module.parameters())
+    runner, _ = runner_of("full", hidden_dropout_prob=0.5)
+    runner.attached.module.train()
+    assert predict(runner, features, EXAMPLES) == predict(runner, features, EXAMPLES)
+    assert all(parameter.grad is None for parameter in runner.attached.module.parameters())
 
 
 def test_evaluations_attend_by_their_own_kernel_and_training_by_its_own() -> None:
     features = some_features(SIZES)
-    bench, _ = bench_of("full", "llama")
-    model: Any = bench.attached.model
+    runner, _ = runner_of("full", "llama")
+    model: Any = runner.attached.model
     model.config._attn_implementation = "eager"
     seen = []
     model.base_model.register_forward_pre_hook(lambda module, given: seen.append(module.config._attn_implementation))
-    fused = replace(bench, attention="sdpa")
-    expected, made = predict(bench, features, EXAMPLES), predict(fused, features, EXAMPLES)
+    fused = replace(runner, attention="sdpa")
+    expected, made = predict(runner, features, EXAMPLES), predict(fused, features, EXAMPLES)
     measure_inference(fused, features, 1)
     assert seen[0] == "eager"
     assert set(seen[1:]) == {"sdpa"}
@@ -65,18 +66,18 @@ def test_evaluations_attend_by_their_own_kernel_and_training_by_its_own() -> Non
 
 
 def test_outputs_that_are_no_numbers_are_divergence() -> None:
-    bench, _ = bench_of("full")
+    runner, _ = runner_of("full")
     with torch.no_grad():
-        next(iter(bench.attached.model.get_submodule("classifier").parameters())).fill_(torch.nan)
+        next(iter(runner.attached.model.get_submodule("classifier").parameters())).fill_(torch.nan)
     with pytest.raises(Diverged, match="the model's outputs are not finite") as caught:
-        predict(bench, some_features(SIZES), EXAMPLES)
+        predict(runner, some_features(SIZES), EXAMPLES)
     assert "learning rate" in caught.value.hint
 
 
 def test_speeds_are_positive_and_say_what_they_were_measured_on() -> None:
     features = some_features(SIZES)
-    bench, _ = bench_of("full", batch_size=4)
-    speed = measure_inference(bench, features, 5)
+    runner, _ = runner_of("full", batch_size=4)
+    speed = measure_inference(runner, features, 5)
     assert speed.latency_examples == 5
     assert speed.batch_size == 4
     assert speed.latency_seconds_median is not None
@@ -91,14 +92,14 @@ def test_speeds_are_positive_and_say_what_they_were_measured_on() -> None:
 
 
 def test_more_singles_than_examples_are_all_examples() -> None:
-    bench, _ = bench_of("full")
-    assert measure_inference(bench, some_features((4,)), 10).latency_examples == 1
-    assert measure_inference(bench, some_features((4, 6)), 10).latency_examples == 2
+    runner, _ = runner_of("full")
+    assert measure_inference(runner, some_features((4,)), 10).latency_examples == 1
+    assert measure_inference(runner, some_features((4, 6)), 10).latency_examples == 2
 
 
 def test_no_single_example_is_timed_where_none_is_wanted() -> None:
-    bench, _ = bench_of("full", batch_size=4)
-    speed = measure_inference(bench, some_features(SIZES), 0)
+    runner, _ = runner_of("full", batch_size=4)
+    speed = measure_inference(runner, some_features(SIZES), 0)
     assert (speed.latency_examples, speed.latency_seconds_median, speed.latency_seconds_p95) == (0, None, None)
     assert speed.batched_examples_per_second is not None
 
@@ -107,10 +108,10 @@ def test_no_single_example_is_timed_where_none_is_wanted() -> None:
 def test_single_examples_are_timed_as_far_as_the_budget_goes(
     budget: float, timed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench, _ = bench_of("full", batch_size=4)
+    runner, _ = runner_of("full", batch_size=4)
     ticks = count()
     monkeypatch.setattr(evaluate, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
-    assert measure_inference(bench, some_features(SIZES), 8, None, budget).latency_examples == timed
+    assert measure_inference(runner, some_features(SIZES), 8, None, budget).latency_examples == timed
 
 
 def test_the_first_singles_stand_for_all() -> None:
@@ -136,21 +137,21 @@ def test_speeds_of_writing_are_those_of_the_whole_split(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(evaluate, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
     task = TwoSecondsABatch({"template": "{source}"})
-    bench, _ = bench_of("full", "gpt2", task, batch_size=2)
-    model: Any = bench.attached.model
-    bench = replace(bench, tokenizer=byte_tokenizer(model.config))
+    runner, _ = runner_of("full", "gpt2", task, batch_size=2)
+    model: Any = runner.attached.model
+    runner = replace(runner, tokenizer=byte_tokenizer(model.config))
     sources = ("a", "abcdefgh", "abc", "ab", "abcdef")
     examples = [Example(source, "t", i, f"row {i}") for i, source in enumerate(sources)]
-    features = task.encode(examples, bench.tokenizer, 20)
+    features = task.encode(examples, runner.tokenizer, 20)
     blank = [Prediction(index=e.index, target=e.target, output="") for e in examples]
     told: list[Any] = []
-    predictions, writing = write(bench, features, examples, blank, told.append)
+    predictions, writing = write(runner, features, examples, blank, told.append)
     assert told == [
         {"kind": "writing", "texts": texts, "of": 5, "elapsed_seconds": 1.0 * texts if texts < 5 else 6.0}
         for texts in (2, 4, 5)
     ]
     assert [p.generated_tokens for p in predictions] == [1, 8, 3, 2, 6]
-    speed = measure_inference(bench, features, 2, writing)
+    speed = measure_inference(runner, features, 2, writing)
     # Five texts of 20 tokens in three batches; a single example takes as long as a batch here.
     assert speed.generated_tokens_per_second == pytest.approx(20 / 6)
     assert speed.generated_tokens_mean == pytest.approx(20 / 5)

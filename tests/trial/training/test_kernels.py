@@ -10,15 +10,15 @@ import pytest
 import torch
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from trial_tools import MakePlace, bench_of, some_features
+from trial_tools import MakePlace, runner_of, some_features
 from tuneoff.tasks.base import Features
 from tuneoff.tasks.generation import Generation
 from tuneoff.trial import inference, run
-from tuneoff.trial.modeling.frozen_bf16 import narrow
+from tuneoff.trial.modeling.frozen_bf16 import keep_frozen_in_bf16
 from tuneoff.trial.modeling.load import byte_tokenizer
 from tuneoff.trial.modeling.precision import Attending, apply_policy
 from tuneoff.trial.training import kernels
-from tuneoff.trial.training.evaluate import Bench
+from tuneoff.trial.training.evaluate import ModelRunner
 
 pytest_plugins = ("trial_fixtures",)
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -29,19 +29,19 @@ FEATURES = some_features((3, 9, 5, 12, 20, 7, 30, 14, 11))
 Attention = Callable[..., Any]
 
 
-def fused_bench(name: str = "lora", architecture: str = "bert") -> Bench:
+def fused_bench(name: str = "lora", architecture: str = "bert") -> ModelRunner:
     """Under bf16, as a trial has it, with the fused kernel for evaluations."""
-    bench, _ = bench_of(name, architecture)
-    narrow(bench.attached)
-    return replace(bench, autocast=apply_policy("bf16", CPU).autocast, attention="sdpa")
+    runner, _ = runner_of(name, architecture)
+    keep_frozen_in_bf16(runner.attached)
+    return replace(runner, autocast=apply_policy("bf16", CPU).autocast, attention="sdpa")
 
 
-def writing_bench() -> tuple[Bench, list[Features]]:
+def writing_bench() -> tuple[ModelRunner, list[Features]]:
     task = Generation({"template": "{source}:", "max_target_length": 6})
-    bench, _ = bench_of("lora", "gpt2", task)
+    runner, _ = runner_of("lora", "gpt2", task)
     rows = [replace(feature, target_ids=(7, 299)) for feature in FEATURES[:6]]
-    tokenizer = byte_tokenizer(bench.attached.model.config)
-    return replace(bench, autocast=apply_policy("bf16", CPU).autocast, attention="sdpa", tokenizer=tokenizer), rows
+    tokenizer = byte_tokenizer(runner.attached.model.config)
+    return replace(runner, autocast=apply_policy("bf16", CPU).autocast, attention="sdpa", tokenizer=tokenizer), rows
 
 
 def instead_of_sdpa(monkeypatch: pytest.MonkeyPatch, change: Callable[[Attention], Attention]) -> None:
@@ -89,12 +89,12 @@ def forgetful(sdpa: Attention) -> Attention:
     [("full", "bert"), ("lora", "gpt2"), ("prompt_tuning", "llama"), ("prefix_tuning", "gpt2"), ("lora", "bart")],
 )
 def test_kernels_that_round_alone_agree_and_leave_no_trace(name: str, architecture: str) -> None:
-    bench = fused_bench(name, architecture)
-    before = {n: p.detach().clone() for n, p in bench.attached.module.named_parameters()}
+    runner = fused_bench(name, architecture)
+    before = {n: p.detach().clone() for n, p in runner.attached.module.named_parameters()}
     state = torch.random.get_rng_state()
-    assert kernels.settle(bench, FEATURES, "eager") == (bench, ())
+    assert kernels.settle(runner, FEATURES, "eager") == (runner, ())
     assert torch.equal(torch.random.get_rng_state(), state)
-    assert all(torch.equal(p, before[n]) for n, p in bench.attached.module.named_parameters())
+    assert all(torch.equal(p, before[n]) for n, p in runner.attached.module.named_parameters())
     assert torch.get_float32_matmul_precision() == "highest"
 
 
@@ -117,10 +117,10 @@ def test_where_they_do_not_agree_evaluations_attend_as_training_does(
 
 
 def test_what_is_written_is_compared_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    bench, rows = writing_bench()
-    assert kernels.settle(bench, rows, "eager") == (bench, ())
+    runner, rows = writing_bench()
+    assert kernels.settle(runner, rows, "eager") == (runner, ())
     instead_of_sdpa(monkeypatch, forgetful)
-    settled, (found,) = kernels.settle(bench, rows, "eager")
+    settled, (found,) = kernels.settle(runner, rows, "eager")
     assert settled.attention == "eager"
     assert "other tokens are written" in found.message
 

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from trial_tools import bench_of, some_features
+from trial_tools import runner_of, some_features
 from tuneoff.config.spec import Protocol
 from tuneoff.errors import Diverged
 from tuneoff.measure.energy import EnergyMeter
 from tuneoff.measure.utilisation import Sampler
 from tuneoff.records.record import Event
-from tuneoff.trial.training.evaluate import Bench
+from tuneoff.trial.training.evaluate import ModelRunner
 from tuneoff.trial.training.phases import Phases
 from tuneoff.trial.training.trainer import Training, batches, evaluation_steps, total_steps, train
 
@@ -31,9 +31,9 @@ def protocol(**options: Any) -> Protocol:
 
 @dataclass
 class Run:
-    """A bench after training, and all that the loop told."""
+    """A runner after training, and all that the loop told."""
 
-    bench: Bench
+    runner: ModelRunner
     training: Training
     phases: Phases
     validated: list[int] = field(default_factory=list)
@@ -41,11 +41,11 @@ class Run:
 
     @property
     def weights(self) -> dict[str, torch.Tensor]:
-        return {name: p.detach().clone() for name, p in self.bench.attached.module.named_parameters()}
+        return {name: p.detach().clone() for name, p in self.runner.attached.module.named_parameters()}
 
 
 def run(name: str = "full", rate: float = 1e-3, seed: int = 0, dropout: bool = False, **options: Any) -> Run:
-    bench, method = bench_of(name, **({} if dropout else NO_DROPOUT))
+    runner, method = runner_of(name, **({} if dropout else NO_DROPOUT))
     validated: list[int] = []
     events: list[Event] = []
 
@@ -57,7 +57,7 @@ def run(name: str = "full", rate: float = 1e-3, seed: int = 0, dropout: bool = F
     device = torch.device("cpu")
     phases = Phases(device, Sampler(device=device), events.append)
     training = train(
-        bench,
+        runner,
         method,
         some_features(SIZES),
         protocol(**options),
@@ -68,7 +68,7 @@ def run(name: str = "full", rate: float = 1e-3, seed: int = 0, dropout: bool = F
         events.append,
         EnergyMeter(device),
     )
-    return Run(bench, training, phases, validated, events)
+    return Run(runner, training, phases, validated, events)
 
 
 # --- order and steps
@@ -161,7 +161,7 @@ def test_accumulation_changes_no_update(name: str, parts: int) -> None:
     # (keys' biases) would become steps.
     whole = run(name, epochs=2, adam_epsilon=1e-3)
     split = run(name, epochs=2, adam_epsilon=1e-3, gradient_accumulation_steps=parts)
-    untrained, _ = bench_of(name, **NO_DROPOUT)
+    untrained, _ = runner_of(name, **NO_DROPOUT)
     before = {n: p.detach() for n, p in untrained.attached.module.named_parameters()}
     for parameter, value in whole.weights.items():
         assert (split.weights[parameter] - value).abs().max() <= 1e-6, parameter
@@ -183,13 +183,13 @@ def test_two_runs_at_one_seed_are_equal_and_two_seeds_are_not() -> None:
 def test_the_first_update_by_hand() -> None:
     """AdamW's first step moves every weight by the rate, against the sign of its gradient."""
     done = run("head", rate=1e-2, weight_decay=0.0, max_steps=1, clip_norm=None)
-    bench, _ = bench_of("head", **NO_DROPOUT)
+    runner, _ = runner_of("head", **NO_DROPOUT)
     features = some_features(SIZES)
-    batch = bench.task.collate([features[i] for i in next(batches(10, protocol(), seed=0))], 0)
-    bench.attached.module.train()
-    loss = bench.task.loss(bench.task.forward(bench.attached, batch), batch) / 4
+    batch = runner.task.collate([features[i] for i in next(batches(10, protocol(), seed=0))], 0)
+    runner.attached.module.train()
+    loss = runner.task.loss(runner.task.forward(runner.attached, batch), batch) / 4
     loss.backward()  # type: ignore[no-untyped-call]
-    head = bench.attached.model.get_submodule("classifier").weight
+    head = runner.attached.model.get_submodule("classifier").weight
     assert isinstance(head, torch.nn.Parameter)
     assert head.grad is not None
     expected = head.detach() - 1e-2 * head.grad.sign()
@@ -210,7 +210,7 @@ def test_gradient_norms_are_those_before_clipping() -> None:
 def test_clipping_bounds_what_a_step_can_do() -> None:
     # Where the optimizer's epsilon is large, a step is in proportion to the gradient, so that clipping shows.
     options: dict[str, Any] = {"max_steps": 1, "adam_epsilon": 1.0, "weight_decay": 0.0, "rate": 1.0}
-    untrained, _ = bench_of("full", **NO_DROPOUT)
+    untrained, _ = runner_of("full", **NO_DROPOUT)
     before = {n: p.detach() for n, p in untrained.attached.module.named_parameters()}
 
     def moved(clip: float | None) -> float:
@@ -231,19 +231,19 @@ def test_the_curve_tells_the_rate_in_force() -> None:
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_a_loss_that_is_no_number_stops_the_trial_and_names_the_step(value: float) -> None:
-    bench, method = bench_of("head", **NO_DROPOUT)
+    runner, method = runner_of("head", **NO_DROPOUT)
     events: list[Event] = []
     device = torch.device("cpu")
     phases = Phases(device, Sampler(device=device), events.append)
 
     def poison(step: int) -> dict[str, float]:
         with torch.no_grad():
-            bench.attached.model.get_submodule("classifier").weight.fill_(value)  # type: ignore[operator]
+            runner.attached.model.get_submodule("classifier").weight.fill_(value)  # type: ignore[operator]
         return {}
 
     chosen, features = protocol(epochs=3), some_features(SIZES)
     with pytest.raises(Diverged, match="at step 4 of 9") as caught:
-        train(bench, method, features, chosen, 0.25, 0, phases, poison, events.append, EnergyMeter(device))
+        train(runner, method, features, chosen, 0.25, 0, phases, poison, events.append, EnergyMeter(device))
     assert "lower learning rate than 0.25" in caught.value.hint
 
 
@@ -258,13 +258,13 @@ def test_progress_is_told_at_every_evaluation() -> None:
 
 
 def test_a_method_is_told_of_every_step() -> None:
-    bench, method = bench_of("head", **NO_DROPOUT)
+    runner, method = runner_of("head", **NO_DROPOUT)
     told: list[tuple[int, int]] = []
     method.after_step = lambda attached, step, total_steps: told.append((step, total_steps))  # type: ignore[method-assign]
     device = torch.device("cpu")
     phases = Phases(device, Sampler(device=device), lambda event: None)
     train(
-        bench,
+        runner,
         method,
         some_features(SIZES),
         protocol(epochs=2),

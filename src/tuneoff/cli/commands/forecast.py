@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from tuneoff.cli.live.run_progress import Board
+    from tuneoff.cli.live.run_progress import RunProgress
     from tuneoff.records.forecast import RowForecast, StudyForecast
     from tuneoff.study.forecast_planner import Asking, Listener, RunListener
 
@@ -54,7 +54,7 @@ def progress(console: Console) -> Iterator[Listener]:
         yield lambda asking: status.update(asking_text(asking))
 
 
-def run_listener(board: Board) -> RunListener:
+def run_listener(board: RunProgress) -> RunListener:
     """Returns a listener for a run: it prints a line before rows are probed, then the totals, and gives the board the
     forecast from which the time left is computed."""
     from tuneoff.records.forecast import StudyForecast

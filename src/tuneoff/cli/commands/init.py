@@ -14,7 +14,7 @@ import click
 
 from tuneoff.cli import _common
 from tuneoff.cli.commands import forecast as outlook
-from tuneoff.cli.data_inspection import ROLES, TOKENS_PER_WORD, Look, look, task_named
+from tuneoff.cli.data_inspection import ROLES, TOKENS_PER_WORD, DataInspection, look, task_named
 from tuneoff.cli.doubts import Undecided
 from tuneoff.encoding import json_text, one_line, visible
 from tuneoff.errors import StoreError, StudyError, TuneoffError, listed
@@ -115,7 +115,7 @@ def init_command(
         _common.echo(line)
 
 
-def _look(data: Path, columns: dict[str, str | None]) -> Look:
+def _look(data: Path, columns: dict[str, str | None]) -> DataInspection:
     """Inspects the data; on a terminal, asks the user which column is meant where the data leaves it open.
 
     Raises:
@@ -157,7 +157,7 @@ def _forecast(path: Path) -> tuple[StudyForecast | None, list[str]]:
     return forecast, [f"{first}; {head}", *rest]
 
 
-def describe(overview: Look) -> list[str]:
+def describe(overview: DataInspection) -> list[str]:
     """Describes in lines what the file holds."""
     input_role, output_role = ROLES[overview.task]
     roles = "; ".join(f"{role}: column {column}" for role, column in overview.columns.items())
@@ -195,7 +195,7 @@ def scalar(value: str) -> str:
     return json_text(value)
 
 
-def render(data: Path, overview: Look, model: str) -> str:
+def render(data: Path, overview: DataInspection, model: str) -> str:
     """Writes the text of the study file."""
     head = [
         "# A study: one base model, one task, several methods, one protocol.",
@@ -220,7 +220,7 @@ def render(data: Path, overview: Look, model: str) -> str:
     return "\n".join([*head, *_protocol(overview), "", *_methods(task_named(overview.task).produces)]) + "\n"
 
 
-def _task_options(overview: Look) -> list[str]:
+def _task_options(overview: DataInspection) -> list[str]:
     """Lists the options that a reader of a study that writes text needs; none for classes."""
     if overview.target_words is None:
         return []
@@ -229,7 +229,7 @@ def _task_options(overview: Look) -> list[str]:
     return [f"  {key}: {value}    # {fields[key].description}" for key, value in values.items()]
 
 
-def _protocol(overview: Look) -> list[str]:
+def _protocol(overview: DataInspection) -> list[str]:
     from tuneoff.config.spec import Protocol
 
     fields = Protocol.model_fields

@@ -17,8 +17,8 @@ from tuneoff.cli._common import INTERRUPTED, TRIAL_FAILED, State
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from tuneoff.cli.live.follow import Follower, Look
-    from tuneoff.cli.live.run_progress import Board
+    from tuneoff.cli.live.follow import FolderFollower, FolderState
+    from tuneoff.cli.live.run_progress import RunProgress
 
 LOOK_SECONDS = 1.0
 
@@ -51,13 +51,13 @@ def watch_command(
       tuneoff watch runs/quickstart-1a2b3c --once
       tuneoff watch runs/mine --wait --json
     """
-    from tuneoff.cli.live.follow import Follower
+    from tuneoff.cli.live.follow import FolderFollower
     from tuneoff.store import StudyStore
 
     console = _common.console()
     lines = not (as_json or (console.is_terminal and not console.is_dumb_terminal))
     pause = interval or LOOK_SECONDS
-    follower = Follower(StudyStore(folder), history=as_json)
+    follower = FolderFollower(StudyStore(folder), history=as_json)
     # Lines report at once what begins and ends, however rarely they report what runs.
     updates = looks(follower, once, wait, min(pause, LOOK_SECONDS) if lines else pause)
     try:
@@ -73,7 +73,7 @@ def watch_command(
         ctx.ensure_object(State).exit_code = TRIAL_FAILED
 
 
-def looks(follower: Follower, once: bool, wait: bool, interval: float) -> Iterator[Look]:
+def looks(follower: FolderFollower, once: bool, wait: bool, interval: float) -> Iterator[FolderState]:
     """Yields looks until the study is over, or one look.
 
     Args:
@@ -102,7 +102,7 @@ def looks(follower: Follower, once: bool, wait: bool, interval: float) -> Iterat
         time.sleep(interval)
 
 
-def take_in(board: Board, look: Look, folder: Path) -> None:
+def take_in(board: RunProgress, look: FolderState, folder: Path) -> None:
     """Updates a board with what a look found."""
     with board.lock:
         if [trial.id for trial in board.trials] != [trial.id for trial in look.trials]:
@@ -121,7 +121,7 @@ def take_in(board: Board, look: Look, folder: Path) -> None:
         board.say(board.state)
 
 
-def standing(look: Look, folder: Path) -> str:
+def standing(look: FolderState, folder: Path) -> str:
     """Returns what to say while no trial runs."""
     from tuneoff.cli.live.run_progress import PREPARING
 
@@ -144,11 +144,11 @@ def _seconds_ago(moment: str | None) -> float:
         return 0.0
 
 
-def _show(updates: Iterator[Look], folder: Path, console: Console, interval: float | None) -> Look | None:
+def _show(updates: Iterator[FolderState], folder: Path, console: Console, interval: float | None) -> FolderState | None:
     """Shows the live view, or lines, until the study is over; at last what `--once` shows."""
     from tuneoff.cli.live import view
 
-    last_look: Look | None = None
+    last_look: FolderState | None = None
     line_interval = interval or view.PLAIN_INTERVAL_SECONDS
     with view.show([], console, interval=line_interval, state="") as board:
         for last_look in updates:
@@ -157,26 +157,26 @@ def _show(updates: Iterator[Look], folder: Path, console: Console, interval: flo
     return last_look
 
 
-def _show_once(updates: Iterator[Look], folder: Path, console: Console) -> Look | None:
+def _show_once(updates: Iterator[FolderState], folder: Path, console: Console) -> FolderState | None:
     from tuneoff.cli.live import view
-    from tuneoff.cli.live.run_progress import Board
+    from tuneoff.cli.live.run_progress import RunProgress
 
-    board = Board([], lambda _: None)
-    last_look: Look | None = None
+    board = RunProgress([], lambda _: None)
+    last_look: FolderState | None = None
     for last_look in updates:
         take_in(board, last_look, folder)
     console.print(view.view(board, console.width))
     return last_look
 
 
-def _stream(updates: Iterator[Look], folder: Path) -> Look | None:
+def _stream(updates: Iterator[FolderState], folder: Path) -> FolderState | None:
     """Prints events as a run streams them: all since the study's first trial, then what happens now."""
     from tuneoff import report
     from tuneoff.cli.live.stream import Stream
     from tuneoff.records import events
     from tuneoff.store import StudyStore
 
-    last_look: Look | None = None
+    last_look: FolderState | None = None
     newest_time: str | None = None
     with Stream() as stream:
         for look in updates:

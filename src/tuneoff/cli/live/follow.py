@@ -36,12 +36,12 @@ class TimedProgress:
 
 
 @dataclass(frozen=True)
-class Look:
+class FolderState:
     """What one look found.
 
     Attributes:
         study: the study as it was last run.
-        trials: those of search and verdict, as a `Board` takes them.
+        trials: those of search and verdict, as a `RunProgress` takes them.
         searched: how many of them are of the search.
         since: when the present run began, in seconds since 1970; None where no run is on.
         told: what is new since the last look.
@@ -84,7 +84,7 @@ class _AttemptState:
     status: Status | None = None
 
 
-class Follower:
+class FolderFollower:
     """Looks at a study's folder again and again.
 
     Args:
@@ -99,7 +99,7 @@ class Follower:
         self._seen: dict[str, _AttemptState] = {}
         self._first = True
 
-    def look(self) -> Look | None:
+    def look(self) -> FolderState | None:
         """Returns what is new; None while no study is there.
 
         Raises:
@@ -117,7 +117,7 @@ class Follower:
         statuses = [self._seen[spec.id].status for spec in verdict]
         end_statuses = [status for status in statuses if status is not None and status is not Status.CANCELLED]
         planned = _planned_search(study, searched)
-        return Look(
+        return FolderState(
             study=study,
             trials=[*planned, *verdict],
             searched=len(planned),

@@ -44,7 +44,7 @@ class RowSoFar:
     best: float | None = None
 
 
-class Board:
+class RunProgress:
     """Keeps the state of all trials. Each line that it reports goes to `say`. Another thread may read it under its
     `lock`.
 

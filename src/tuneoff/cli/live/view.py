@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from tuneoff.cli._common import seconds
-from tuneoff.cli.live.run_progress import PREPARING, Board, RowSoFar
+from tuneoff.cli.live.run_progress import PREPARING, RowSoFar, RunProgress
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -21,7 +21,7 @@ REFRESHES_PER_SECOND = 4
 LABEL_LEAST = 11
 """Columns that labels of rows keep: the width of their heading."""
 IMPORTANCE = ("left", "loss", "step", "phase", "validation", "epoch", "spent", "speed")
-"""The parts of `Board.describe`, most important first, because a narrow terminal has no room for all."""
+"""The parts of `RunProgress.describe`, most important first, because a narrow terminal has no room for all."""
 FIGURES = ("step", "loss", "validation", "speed")
 """The parts that stand on the second line."""
 
@@ -34,7 +34,7 @@ def show(
     plain: bool = False,
     interval: float = PLAIN_INTERVAL_SECONDS,
     state: str = PREPARING,
-) -> Iterator[Board]:
+) -> Iterator[RunProgress]:
     """Yields a board whose `update` is an executor's listener, and shows it on a console until the block ends.
 
     Args:
@@ -48,14 +48,14 @@ def show(
     from rich.text import Text
 
     if plain or not console.is_terminal or console.is_dumb_terminal:
-        board = Board(trials, lambda line: console.print(Text(line), soft_wrap=True), interval, state=state)
+        board = RunProgress(trials, lambda line: console.print(Text(line), soft_wrap=True), interval, state=state)
         if state:
             board.say(state)
         yield board
         return
 
     live: Live
-    board = Board(trials, lambda line: live.console.print(Text(line)), state=state)
+    board = RunProgress(trials, lambda line: live.console.print(Text(line)), state=state)
     # Only stderr is redirected around the view: stdout may be read by a program.
     live = Live(
         get_renderable=lambda: view(board, console.width),
@@ -77,7 +77,7 @@ def show(
         close()
 
 
-def view(board: Board, width: int) -> RenderableType:
+def view(board: RunProgress, width: int) -> RenderableType:
     """Returns the live view for a width in columns: how far the study is, what runs, what it uses of the machine, and
     the best score of each row."""
     from rich.console import Group
@@ -121,7 +121,7 @@ def _two_lines(name: str, parts: dict[str, str], width: int) -> tuple[str, str]:
     return lines
 
 
-def _head(board: Board) -> list[RenderableType]:
+def _head(board: RunProgress) -> list[RenderableType]:
     """Returns the counts of trials by state, and a bar with the time."""
     from rich.progress_bar import ProgressBar
     from rich.table import Table
@@ -141,7 +141,7 @@ def _head(board: Board) -> list[RenderableType]:
     return [Text(" · ".join(counts), no_wrap=True, overflow="ellipsis"), line]
 
 
-def _machine(board: Board) -> str:
+def _machine(board: RunProgress) -> str:
     """Describes what the running trial and others use; empty where no figures are known."""
     from tuneoff.report import units
 
@@ -161,7 +161,7 @@ def _machine(board: Board) -> str:
     return "machine: " + " · ".join(parts)
 
 
-def _rows(board: Board, width: int) -> list[RenderableType]:
+def _rows(board: RunProgress, width: int) -> list[RenderableType]:
     """Returns a table of the rows with their scores so far; nothing before the first score."""
     from rich.text import Text
 

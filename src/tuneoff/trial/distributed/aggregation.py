@@ -21,12 +21,12 @@ from tuneoff.records.record import (
     Utilisation,
 )
 from tuneoff.store import TrialStore
-from tuneoff.trial.distributed.context import Ranks
+from tuneoff.trial.distributed.context import RankContext
 
 N = TypeVar("N", int, float)
 
 
-class Onlooker(TrialStore):
+class RankTrialStore(TrialStore):
     """A trial's folder as all ranks but the first see it: they read there and write nothing."""
 
     def append_event(self, event: Event) -> None:
@@ -50,7 +50,7 @@ class _Part:
     joules: float | None
 
 
-def combine(record: TrialRecord, ranks: Ranks, device: torch.device, cpu_seconds: float | None) -> TrialRecord:
+def combine(record: TrialRecord, ranks: RankContext, device: torch.device, cpu_seconds: float | None) -> TrialRecord:
     """Adds the figures of all ranks to a rank's record; every rank calls it. A record of one process stays as it is.
 
     Peaks of memory, waits for data and the times of training are the greatest of any rank. Samples of the machine are
@@ -68,7 +68,7 @@ def combine(record: TrialRecord, ranks: Ranks, device: torch.device, cpu_seconds
     timing, utilisation = record.timing, record.utilisation
     has_trained = cpu_seconds is not None and bool(timing.train_seconds)
     own_figures = RankFigures(
-        rank=ranks.number,
+        rank=ranks.rank,
         device=str(device),
         threads=torch.get_num_threads(),
         peak_memory_bytes=record.memory.peak_memory_bytes,

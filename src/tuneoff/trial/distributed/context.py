@@ -40,42 +40,42 @@ class LostRank(Exception):
 
 
 @dataclass(frozen=True)
-class Ranks:
+class RankContext:
     """One rank's view of them all.
 
     Attributes:
-        number: its own, from 0.
-        size: how many there are.
+        rank: its own, from 0.
+        world_size: how many there are.
         sharded: whether weights are sharded over them (FSDP).
         beat: its heartbeat.
         pids: of the processes of all ranks, in order.
     """
 
-    number: int = 0
-    size: int = 1
+    rank: int = 0
+    world_size: int = 1
     sharded: bool = False
     beat: Beat | None = None
     pids: tuple[int, ...] = ()
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         """Returns whether this rank is the one that writes."""
-        return self.number == 0
+        return self.rank == 0
 
     @property
     def alone(self) -> bool:
-        return self.size == 1
+        return self.world_size == 1
 
     @property
     def others(self) -> tuple[int, ...]:
         """Returns the process ids of the other ranks."""
-        return tuple(pid for rank, pid in enumerate(self.pids) if rank != self.number)
+        return tuple(pid for rank, pid in enumerate(self.pids) if rank != self.rank)
 
     def share(self, items: Sequence[T]) -> Sequence[T]:
         """Returns this rank's part of a micro-batch: neighbours, equally many up to one. It may be empty."""
         if self.alone:
             return items
-        first, last = (rank * len(items) // self.size for rank in (self.number, self.number + 1))
+        first, last = (rank * len(items) // self.world_size for rank in (self.rank, self.rank + 1))
         return items[first:last]
 
     def deal(self, batches: Iterable[T]) -> Iterator[tuple[T, bool]]:
@@ -88,10 +88,10 @@ class Ranks:
                 yield batch, True
             return
         all_batches = list(batches)
-        own_batches = all_batches[self.number :: self.size]
+        own_batches = all_batches[self.rank :: self.world_size]
         for batch in own_batches:
             yield batch, True
-        if self.sharded and len(own_batches) < -(-len(all_batches) // self.size):
+        if self.sharded and len(own_batches) < -(-len(all_batches) // self.world_size):
             yield all_batches[0], False
 
     def gather(self, value: T) -> list[T]:
@@ -100,7 +100,7 @@ class Ranks:
             return [value]
         import torch.distributed as dist
 
-        values: list[Any] = [None] * self.size
+        values: list[Any] = [None] * self.world_size
         # How much is sent is not known here; it is far from what would take seconds.
         with self.inside("all_gather"):
             dist.all_gather_object(values, value)
@@ -177,7 +177,7 @@ class Ranks:
 
     def seed(self, seed: int) -> None:
         """Seeds what is random in training, differently on every rank, because the ranks see different examples."""
-        seed_all(seed if self.alone else int(np.random.SeedSequence([seed, self.number]).generate_state(1)[0]))
+        seed_all(seed if self.alone else int(np.random.SeedSequence([seed, self.rank]).generate_state(1)[0]))
 
     def check_equal(self, parameters: Iterable[torch.Tensor], when: str) -> None:
         """Compares the ranks' trained weights by their sums.
@@ -192,7 +192,7 @@ class Ranks:
             raise TrialError(f"the ranks' trained weights differ {when}, though all ranks were given the same")
 
 
-ALONE = Ranks()
+ALONE = RankContext()
 """A trial of one process."""
 
 
@@ -241,14 +241,14 @@ def check_devices(trials: Iterable[TrialSpec], wanted: str) -> None:
 
 @contextmanager
 def joined(
-    number: int,
-    size: int,
+    rank: int,
+    world_size: int,
     device: torch.device,
     *,
     sharded: bool = False,
     beat: Beat | None = None,
     store: Any = None,
-) -> Iterator[Ranks]:
+) -> Iterator[RankContext]:
     """Makes this process a rank, in a group of gloo on the CPU and NCCL on CUDA.
 
     Args:
@@ -263,21 +263,21 @@ def joined(
     """
     import torch.distributed as dist
 
-    ranks = Ranks(number, size, sharded, beat)
+    ranks = RankContext(rank, world_size, sharded, beat)
     try:
         with ranks.inside("init_process_group"):
             dist.init_process_group(
                 # Sums of single numbers and whatever is no tensor stay on the CPU: they would make the GPU wait.
                 "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
-                rank=number,
-                world_size=size,
+                rank=rank,
+                world_size=world_size,
                 store=store,
                 timeout=TIMEOUT,
             )
         yield replace(ranks, pids=tuple(ranks.gather(os.getpid())))
     except RuntimeError as error:
         if is_loss(error):
-            raise LostRank(f"rank {number} lost another rank: {str(error).splitlines()[0]}") from error
+            raise LostRank(f"rank {rank} lost another rank: {str(error).splitlines()[0]}") from error
         raise
     # Not after an error: it would wait for what was begun with a rank that is gone.
     dist.destroy_process_group()

@@ -19,10 +19,10 @@ from torch import nn
 from tuneoff.errors import StoreError
 from tuneoff.methods._modules import blocks
 from tuneoff.methods.base import WEIGHTS_FILE, Attached, save_weights
-from tuneoff.trial.distributed.context import Ranks
+from tuneoff.trial.distributed.context import RankContext
 
 
-def shard(attached: Attached, device: torch.device, ranks: Ranks) -> None:
+def shard(attached: Attached, device: torch.device, ranks: RankContext) -> None:
     """Spreads the weights of a model that lies on the CPU over the ranks' devices, block by block.
 
     Raises:
@@ -34,7 +34,7 @@ def shard(attached: Attached, device: torch.device, ranks: Ranks) -> None:
     model: Any = attached.model
     # Where a block returns a view, writing into it would lose its hooks; neither models nor tasks do.
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
-    mesh = init_device_mesh(device.type, (ranks.size,))
+    mesh = init_device_mesh(device.type, (ranks.world_size,))
     units = [*blocks(model), *_find_outer_units(model)]
     for unit in units:
         sharded_unit: Any = fully_shard(unit, mesh=mesh, reshard_after_forward=True)

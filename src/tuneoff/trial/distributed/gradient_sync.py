@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from tuneoff.trial.distributed.context import Ranks
+from tuneoff.trial.distributed.context import RankContext
 
 if TYPE_CHECKING:
     import torch.distributed as dist
@@ -35,7 +35,7 @@ class _Bucket:
     bytes: int = field(default=0)
 
 
-class Reducer:
+class GradientSync:
     """Sums the gradients of a trial's trained parameters.
 
     Args:
@@ -43,7 +43,7 @@ class Reducer:
         ranks: over which to sum.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], ranks: Ranks) -> None:
+    def __init__(self, parameters: Iterable[nn.Parameter], ranks: RankContext) -> None:
         self._ranks = ranks
         self._parameters = list(parameters)
         self._buckets = _buckets(self._parameters)
@@ -114,7 +114,7 @@ def _receive(bucket: _Bucket) -> None:
 
 
 def copied_bytes(parameters: Iterable[nn.Parameter]) -> int:
-    """Counts the bytes of all copies from which gradients are sent; see `Reducer`."""
+    """Counts the bytes of all copies from which gradients are sent; see `GradientSync`."""
     return sum(bucket.bytes for bucket in _buckets(list(parameters)) if len(bucket.parameters) > 1)
 
 

@@ -75,7 +75,7 @@ class Deadlock:
         return bool(pulse.collective) or (has_begun and not _worked(used_before, used, self._lasted))
 
 
-class Watch(threading.Thread):
+class HangDetector(threading.Thread):
     """Ends ranks that hang. Before that it asks them where they are, which they write to their logs.
 
     Args:

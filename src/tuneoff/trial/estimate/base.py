@@ -18,9 +18,9 @@ from tuneoff.tasks.base import Example, Features, Task, computed_tokens
 from tuneoff.trial.data import load as trial_data
 from tuneoff.trial.estimate import profiler
 from tuneoff.trial.estimate.evaluations import Evaluations, Material
-from tuneoff.trial.estimate.process import Aside, NotCounted
-from tuneoff.trial.estimate.schedule import Lengths, Micro, candidates, course
-from tuneoff.trial.estimate.step_cost import Setup, States, Step
+from tuneoff.trial.estimate.process import CountingFailed, CountingProcess
+from tuneoff.trial.estimate.schedule import Lengths, MicroBatch, candidates, course
+from tuneoff.trial.estimate.step_cost import ModelStateBytes, Setup, StepCost
 from tuneoff.trial.estimate.time_model import Curve
 from tuneoff.trial.modeling.precision import PolicyName, choose_attention
 from tuneoff.trial.training.trainer import evaluation_steps
@@ -40,16 +40,16 @@ class Row:
         material: what a trial of the verdict works on.
         setup: how it computes.
         steps: the micro-batches of every step.
-        count: counts a micro-batch; raises `NotCounted` where it cannot be counted.
+        count: counts a micro-batch; raises `CountingFailed` where it cannot be counted.
         states: what it holds between steps; None where it could not be counted.
         missing: figure -> why it is null.
     """
 
     material: Material
     setup: Setup
-    steps: list[list[Micro]]
-    count: Callable[[Micro], Step]
-    states: States | None = None
+    steps: list[list[MicroBatch]]
+    count: Callable[[MicroBatch], StepCost]
+    states: ModelStateBytes | None = None
     missing: dict[str, str] = field(default_factory=dict)
 
 
@@ -73,7 +73,7 @@ class Forecaster:
         method: Method[Any],
         device: torch.device,
         limit: int | None,
-        aside: Aside,
+        aside: CountingProcess,
     ) -> None:
         self.spec, self.search, self.method, self.device = spec, search, method, device
         self.limit, self.aside = limit, aside
@@ -95,19 +95,19 @@ class Forecaster:
         row = Row(material, setup, steps, self.counter(material.task, material.features["train"], accumulates))
         try:
             row.states = self.aside.build(self.spec, material.task, setup)
-        except NotCounted as error:
+        except CountingFailed as error:
             row.missing["counted"] = f"this row cannot be counted: {error}"
         return row
 
-    def course(self, lengths: Lengths, protocol: Protocol, seed: int) -> list[list[Micro]]:
+    def course(self, lengths: Lengths, protocol: Protocol, seed: int) -> list[list[MicroBatch]]:
         """Returns the micro-batches of every step of a trial."""
         return course(lengths, protocol, seed)
 
-    def counter(self, task: Task, features: Sequence[Features], accumulates: bool) -> Callable[[Micro], Step]:
+    def counter(self, task: Task, features: Sequence[Features], accumulates: bool) -> Callable[[MicroBatch], StepCost]:
         """Returns a function that counts micro-batches, each shape once."""
-        steps_by_shape: dict[tuple[int, int, int], Step] = {}
+        steps_by_shape: dict[tuple[int, int, int], StepCost] = {}
 
-        def count(micro: Micro) -> Step:
+        def count(micro: MicroBatch) -> StepCost:
             key = (*micro.size, micro.targets)
             if key not in steps_by_shape:
                 batch_features = [features[row] for row in micro.rows]
@@ -118,26 +118,26 @@ class Forecaster:
 
         return count
 
-    def count_forward(self, task: Task, weights: int) -> Callable[[Sequence[Features]], Step]:
+    def count_forward(self, task: Task, weights: int) -> Callable[[Sequence[Features]], StepCost]:
         """Returns a function that counts the forward passes of an evaluation. Where a pass cannot be counted, the
         function uses the rule of thumb for so many weights."""
 
-        def count(features: Sequence[Features]) -> Step:
+        def count(features: Sequence[Features]) -> StepCost:
             batch = task.collate(features, 0)
             try:
                 return self.aside.evaluation(batch)
-            except NotCounted:
+            except CountingFailed:
                 return by_rule(weights, computed_tokens(batch))
 
         return count
 
-    def largest(self, row: Row) -> tuple[Micro, Step] | None:
+    def largest(self, row: Row) -> tuple[MicroBatch, StepCost] | None:
         """Returns the micro-batch that takes the most memory, with its step; None where it cannot be counted."""
         if row.states is None or not row.steps:
             return None
         try:
             counted = [(micro, row.count(micro)) for micro in candidates(row.steps)]
-        except NotCounted as error:
+        except CountingFailed as error:
             row.missing["counted"] = f"a step cannot be counted: {error}"
             row.states = None
             return None
@@ -145,14 +145,14 @@ class Forecaster:
 
     # --- seconds
 
-    def train_seconds(self, steps: Sequence[Sequence[Micro]], curve: Curve, update: float, first: float) -> float:
+    def train_seconds(self, steps: Sequence[Sequence[MicroBatch]], curve: Curve, update: float, first: float) -> float:
         """Returns the seconds of training: of every micro-batch, of every update, and once for each shape of preparing
         its kernels."""
         micro_batches = [micro for step in steps for micro in step]
         shapes = {micro.size for micro in micro_batches}
         return sum(curve(micro.cells) for micro in micro_batches) + update * len(steps) + first * len(shapes)
 
-    def searched(self, row: Row) -> tuple[Protocol, list[list[Micro]], float, int] | None:
+    def searched(self, row: Row) -> tuple[Protocol, list[list[MicroBatch]], float, int] | None:
         """Returns, for a trial of the search, its protocol, its micro-batches, its rows as a share of the verdict's,
         and how many of its rows are trained on."""
         if self.search is None or not self.method.trains:
@@ -171,7 +171,7 @@ class Forecaster:
         row: Row,
         startup_seconds: dict[str, float],
         evaluations: Evaluations,
-        train: Callable[[list[list[Micro]]], float] | None,
+        train: Callable[[list[list[MicroBatch]]], float] | None,
         checkpoint: float,
     ) -> tuple[dict[str, float], dict[str, float]]:
         """Returns the seconds by phase of a trial of the verdict, and those of a trial of the search.
@@ -232,7 +232,7 @@ class Forecaster:
         row.missing |= dict.fromkeys(("peak_memory_bytes", "fits"), reason)
         return {"available_bytes": self.limit if self.limit is not None else self.available()}
 
-    def peak_step(self, row: Row) -> Step | None:
+    def peak_step(self, row: Row) -> StepCost | None:
         """Returns the step with the greatest peak: of training, or of an evaluation where nothing is trained."""
         if self.method.trains:
             largest = self.largest(row)
@@ -242,18 +242,20 @@ class Forecaster:
         size = min(len(material.features["test"]), self.spec.protocol.evaluation_batch_size)
         try:
             return self.aside.evaluation(material.task.collate([longest] * size, 0))
-        except NotCounted as error:
+        except CountingFailed as error:
             row.missing["counted"] = f"a forward pass cannot be counted: {error}"
             return None
 
-    def judge(self, row: Row, peak: int, parts: dict[str, int], step: Step | None, available: int) -> dict[str, Any]:
+    def judge(
+        self, row: Row, peak: int, parts: dict[str, int], step: StepCost | None, available: int
+    ) -> dict[str, Any]:
         """Returns the peak, its parts, whether it fits, and what would make it fit."""
         fits = peak <= available
         remedies: list[Remedy] = []
         if not fits and step is not None and self.method.trains:
             try:
                 remedies = self._remedies(row, peak - step.activations, available)
-            except NotCounted as error:
+            except CountingFailed as error:
                 row.missing["remedies"] = f"changes cannot be counted: {error}"
         return {
             "peak_memory_bytes": peak,
@@ -279,7 +281,7 @@ class Forecaster:
                 break
         if not protocol.gradient_checkpointing:
             # In some models the blocks cannot be found.
-            with suppress(NotCounted):
+            with suppress(CountingFailed):
                 peak = base + self._recomputed(row, features)
                 if peak <= available:
                     change = "protocol.gradient_checkpointing=true"
@@ -321,7 +323,7 @@ class Forecaster:
     # --- the answer
 
     def answer(
-        self, row: Row, largest: tuple[Micro, Step] | None, rungs: Sequence[profiler.Rung], **figures: Any
+        self, row: Row, largest: tuple[MicroBatch, StepCost] | None, rungs: Sequence[profiler.Rung], **figures: Any
     ) -> RowForecast:
         """Builds the forecast from the figures."""
         shape = partial(_shape, row.material)
@@ -356,13 +358,13 @@ class Forecaster:
         )
 
 
-def _shape(material: Material, micro: Micro) -> Shape:
+def _shape(material: Material, micro: MicroBatch) -> Shape:
     features = material.chosen("train", micro.rows)
     ids = material.task.collate(features, 0)["input_ids"]
     return Shape(examples=len(micro.rows), tokens=int(ids.shape[1]), targets=micro.targets)
 
 
-def parts_of(states: States, activations: int) -> dict[str, int]:
+def parts_of(states: ModelStateBytes, activations: int) -> dict[str, int]:
     """Returns the parts of a peak that can be counted, in bytes."""
     return {
         "weights": states.weights,
@@ -372,9 +374,9 @@ def parts_of(states: States, activations: int) -> dict[str, int]:
     }
 
 
-def by_rule(weights: int, cells: int) -> Step:
+def by_rule(weights: int, cells: int) -> StepCost:
     """Estimates a forward pass by the rule of thumb: two operations for each weight and token."""
-    return Step(0, 2 * weights * cells, 0, 0)
+    return StepCost(0, 2 * weights * cells, 0, 0)
 
 
 def predictions_bytes(task: Task, test: Sequence[Example]) -> int:

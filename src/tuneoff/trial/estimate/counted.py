@@ -11,8 +11,8 @@ from tuneoff.trial.estimate import profiler
 from tuneoff.trial.estimate.base import Forecaster, Row, parts_of
 from tuneoff.trial.estimate.common import Common
 from tuneoff.trial.estimate.evaluations import Evaluations
-from tuneoff.trial.estimate.schedule import Micro
-from tuneoff.trial.estimate.step_cost import Step
+from tuneoff.trial.estimate.schedule import MicroBatch
+from tuneoff.trial.estimate.step_cost import StepCost
 from tuneoff.trial.estimate.time_model import Costs, Curve, Speed
 from tuneoff.trial.modeling.precision import Policy, apply_policy
 from tuneoff.trial.training import kernels
@@ -65,7 +65,7 @@ class Counting(Forecaster):
         return self.answer(row, None, (), **self.unknown(row, reason))
 
     def figures(
-        self, row: Row, largest: tuple[Micro, Step] | None, policy: Policy, startup_seconds: dict[str, float]
+        self, row: Row, largest: tuple[MicroBatch, StepCost] | None, policy: Policy, startup_seconds: dict[str, float]
     ) -> dict[str, Any]:
         """Returns seconds and stored bytes; the weights that are kept are assumed to be those that are trained."""
         assert row.states is not None
@@ -98,17 +98,19 @@ class Counting(Forecaster):
         }
 
 
-def _line(step: Step, step_cells: int, cells: Sequence[int], costs: Costs) -> Curve:
+def _line(step: StepCost, step_cells: int, cells: Sequence[int], costs: Costs) -> Curve:
     """Returns seconds by cells, as a line from one counted step of so many cells. The times are rough: more counts
     would not make them better."""
     return Curve([(size, costs.seconds(step.scaled(size / step_cells))) for size in {min(cells), step_cells}])
 
 
-def _counted_once(count: Callable[[Sequence[Features]], Step], task: Task) -> Callable[[Sequence[Features]], Step]:
+def _counted_once(
+    count: Callable[[Sequence[Features]], StepCost], task: Task
+) -> Callable[[Sequence[Features]], StepCost]:
     """Returns a function that counts the first batch only; other batches are assumed to cost in proportion to it."""
-    first_batch: list[tuple[int, Step]] = []
+    first_batch: list[tuple[int, StepCost]] = []
 
-    def scaled(features: Sequence[Features]) -> Step:
+    def scaled(features: Sequence[Features]) -> StepCost:
         batch = task.collate(features, 0)
         cells = computed_tokens(batch)
         if not first_batch:

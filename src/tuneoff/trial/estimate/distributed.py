@@ -17,15 +17,15 @@ import torch
 from tuneoff.config.spec import Protocol
 from tuneoff.measure.machine import core_count
 from tuneoff.tasks.base import Features, Task
-from tuneoff.trial.distributed.context import Ranks
+from tuneoff.trial.distributed.context import RankContext
 from tuneoff.trial.distributed.fsdp import gathered_bytes
 from tuneoff.trial.distributed.gradient_sync import copied_bytes
 from tuneoff.trial.estimate.base import Row
 from tuneoff.trial.estimate.common import Common
 from tuneoff.trial.estimate.counted import Counting
 from tuneoff.trial.estimate.evaluations import Material
-from tuneoff.trial.estimate.schedule import Lengths, Micro
-from tuneoff.trial.estimate.step_cost import Setup, States, Step
+from tuneoff.trial.estimate.schedule import Lengths, MicroBatch
+from tuneoff.trial.estimate.step_cost import ModelStateBytes, Setup, StepCost
 from tuneoff.trial.estimate.time_model import Curve, Speed
 from tuneoff.trial.modeling import load as trial_model
 from tuneoff.trial.modeling.precision import Policy
@@ -53,7 +53,7 @@ class Sharing(Counting):
         self.copies = self.gradients = 0
 
     def figures(
-        self, row: Row, largest: tuple[Micro, Step] | None, policy: Policy, startup_seconds: dict[str, float]
+        self, row: Row, largest: tuple[MicroBatch, StepCost] | None, policy: Policy, startup_seconds: dict[str, float]
     ) -> dict[str, Any]:
         """Returns only the stored bytes where weights are sharded."""
         if self.spec.shard:
@@ -73,7 +73,7 @@ class Sharing(Counting):
             machine_speed, operations=share * machine_speed.operations, traffic=share * machine_speed.traffic
         )
 
-    def train_seconds(self, steps: Sequence[Sequence[Micro]], curve: Curve, update: float, first: float) -> float:
+    def train_seconds(self, steps: Sequence[Sequence[MicroBatch]], curve: Curve, update: float, first: float) -> float:
         """Returns the seconds of training: in every step those of the slowest rank, of the sums of gradients and of the
         update."""
         size = self.spec.devices
@@ -94,7 +94,7 @@ class Sharing(Counting):
             row.states = self._divide_states(row.states, material.task)
         return row
 
-    def _divide_states(self, states: States, task: Task) -> States:
+    def _divide_states(self, states: ModelStateBytes, task: Task) -> ModelStateBytes:
         """Returns what one rank holds of the states of the whole trial."""
         model, view = trial_model.build_empty(self.spec.model, task)
         with torch.device("meta"):
@@ -106,19 +106,19 @@ class Sharing(Counting):
         weights, gradients, optimizer = (
             -(-total_bytes // self.spec.devices) for total_bytes in (states.weights, states.gradients, states.optimizer)
         )
-        return States(weights + gathered_bytes(attached.model), states.parameters, gradients, optimizer)
+        return ModelStateBytes(weights + gathered_bytes(attached.model), states.parameters, gradients, optimizer)
 
-    def course(self, lengths: Lengths, protocol: Protocol, seed: int) -> list[list[Micro]]:
+    def course(self, lengths: Lengths, protocol: Protocol, seed: int) -> list[list[MicroBatch]]:
         """Returns the micro-batches of every rank in every step: those of all ranks in the first step, in order, then
         those in the second."""
-        ranks = [Ranks(number, self.spec.devices) for number in range(self.spec.devices)]
+        ranks = [RankContext(number, self.spec.devices) for number in range(self.spec.devices)]
         return [
             [lengths.micro(share) for micro in step if (share := rank.share(micro.rows))]
             for step in super().course(lengths, protocol, seed)
             for rank in ranks
         ]
 
-    def counter(self, task: Task, features: Sequence[Features], accumulates: bool) -> Callable[[Micro], Step]:
+    def counter(self, task: Task, features: Sequence[Features], accumulates: bool) -> Callable[[MicroBatch], StepCost]:
         """Returns a function that counts micro-batches with the copies of gradients.
 
         Copies of gradients are made while activations are freed, so only the greater of the two counts. Of a sharded
@@ -127,7 +127,7 @@ class Sharing(Counting):
         """
         count = super().counter(task, features, accumulates or self.spec.shard)
 
-        def shared(micro: Micro) -> Step:
+        def shared(micro: MicroBatch) -> StepCost:
             step = count(micro)
             return replace(step, activations=max(step.activations, self.copies))
 

@@ -24,9 +24,9 @@ from tuneoff.trial.estimate.common import Common
 from tuneoff.trial.estimate.counted import Counting
 from tuneoff.trial.estimate.distributed import Sharing
 from tuneoff.trial.estimate.evaluations import Evaluations, Material
-from tuneoff.trial.estimate.process import Aside
-from tuneoff.trial.estimate.schedule import Micro, candidates, representatives
-from tuneoff.trial.estimate.step_cost import States, Step
+from tuneoff.trial.estimate.process import CountingProcess
+from tuneoff.trial.estimate.schedule import MicroBatch, candidates, representatives
+from tuneoff.trial.estimate.step_cost import ModelStateBytes, StepCost
 from tuneoff.trial.estimate.time_model import Costs, Curve
 from tuneoff.trial.modeling import allocator
 from tuneoff.trial.modeling.precision import choose_device
@@ -68,7 +68,7 @@ def forecast_row(
         TuneoffError: if data or model cannot be loaded, or the method does not fit.
     """
     # Before anything is loaded and any thread is started.
-    with Aside() as aside:
+    with CountingProcess() as aside:
         return _forecast(verdict, search, device, memory_limit_bytes, aside, None)
 
 
@@ -88,7 +88,7 @@ def count_rows(
         Cancelled: if the count was asked to stop.
     """
     common = Common()
-    with Aside() as aside:
+    with CountingProcess() as aside:
         for verdict, search in pairs:
             try:
                 yield _forecast(verdict, search, device, memory_limit_bytes, aside, common)
@@ -104,7 +104,7 @@ def _forecast(
     search: TrialSpec | None,
     device: str,
     limit: int | None,
-    aside: Aside,
+    aside: CountingProcess,
     common: Common | None,
 ) -> RowForecast:
     """Returns a row's forecast: counted where `common` is given or the row has several devices, else probed."""
@@ -169,15 +169,15 @@ class Probing(Forecaster):
         forward = self.count_forward(trial.task, weights)
         if row.states is None:
             row.count = lambda micro: by_rule(3 * weights, micro.cells)
-        costs = Costs(time_model.measure(self.device, trial.bench.autocast))
+        costs = Costs(time_model.measure(self.device, trial.runner.autocast))
         rungs: list[profiler.Rung] = []
-        train: Callable[[list[list[Micro]]], float] | None = None
+        train: Callable[[list[list[MicroBatch]]], float] | None = None
         checkpoint, stored = 0.0, 0
         if self.method.trains:
             with phases("preflight"):
-                preflight.check(trial.bench, trial.features["train"], self.spec.label, trial.before)
+                preflight.check(trial.runner, trial.features["train"], self.spec.label, trial.before)
             rungs, train = self._climb(trial, phases, row, costs, largest)
-        states = row.states or States(4 * weights, weights, 0, 0)
+        states = row.states or ModelStateBytes(4 * weights, weights, 0, 0)
         evaluations = Evaluations(material, costs, forward, states)
         if not self.method.trains:
             allocator.trim(self.device)
@@ -209,8 +209,8 @@ class Probing(Forecaster):
         )
 
     def _climb(
-        self, trial: Assembled, phases: Phases, row: Row, costs: Costs, largest: tuple[Micro, Step] | None
-    ) -> tuple[list[profiler.Rung], Callable[[list[list[Micro]]], float]]:
+        self, trial: Assembled, phases: Phases, row: Row, costs: Costs, largest: tuple[MicroBatch, StepCost] | None
+    ) -> tuple[list[profiler.Rung], Callable[[list[list[MicroBatch]]], float]]:
         """Runs real steps; returns them, and a function from micro-batches to the seconds of training on them."""
         shapes = representatives(row.steps)
         largest_shape = largest[0] if largest is not None else candidates(row.steps)[0]
@@ -235,11 +235,11 @@ class Probing(Forecaster):
         update = statistics.median(rung.update_seconds for rung in rungs) if rungs else costs.update(gradients)
         return rungs, lambda steps: self.train_seconds(steps, curve, update, first_seconds)
 
-    def _curve(self, row: Row, shapes: Sequence[Micro], costs: Costs) -> Curve:
+    def _curve(self, row: Row, shapes: Sequence[MicroBatch], costs: Costs) -> Curve:
         return Curve([(shape.cells, costs.seconds(row.count(shape))) for shape in shapes])
 
     def _train_memory(
-        self, row: Row, largest: tuple[Micro, Step] | None, rungs: Sequence[profiler.Rung]
+        self, row: Row, largest: tuple[MicroBatch, StepCost] | None, rungs: Sequence[profiler.Rung]
     ) -> dict[str, Any]:
         """Returns the figures of memory in training: the measured peak of the largest shape that was run, plus what was
         counted beyond it."""
@@ -271,7 +271,7 @@ class Probing(Forecaster):
         new_shapes = max(0.0, _even_shapes(shapes) - _even_shapes(run_shapes))
         return round(min(growth * new_shapes, HOLES_SHARE * activations + KERNEL_BYTES * new_shapes))
 
-    def _test_memory(self, row: Row, phases: Phases, largest: Step, run: Step) -> dict[str, Any]:
+    def _test_memory(self, row: Row, phases: Phases, largest: StepCost, run: StepCost) -> dict[str, Any]:
         """Returns the figures of memory in the test, for a method without training."""
         peaks = phases.meter.memory().phases["test"]
         measured_peak = peaks.allocated_bytes if phases.meter.cuda else peaks.resident_bytes
@@ -289,7 +289,7 @@ def _even_shapes(shapes: int) -> float:
     return shapes if shapes <= EVEN_SHAPES else EVEN_SHAPES * (1 + math.log(shapes / EVEN_SHAPES))
 
 
-def _peak_parts(peak: int, states: States, activations: int) -> dict[str, int]:
+def _peak_parts(peak: int, states: ModelStateBytes, activations: int) -> dict[str, int]:
     """Returns the parts of a peak; what is not counted goes to the process."""
     parts = parts_of(states, activations)
     return {"process": max(0, peak - sum(parts.values())), **parts}

@@ -10,8 +10,8 @@ from tuneoff.config.spec import TrialSpec
 from tuneoff.tasks.base import Example, Features, Task
 from tuneoff.trial.estimate import profiler as probe
 from tuneoff.trial.estimate.profiler import Read, Written
-from tuneoff.trial.estimate.schedule import Lengths, Micro, evaluation_batches, reads_apart
-from tuneoff.trial.estimate.step_cost import States, Step
+from tuneoff.trial.estimate.schedule import Lengths, MicroBatch, evaluation_batches, reads_apart
+from tuneoff.trial.estimate.step_cost import ModelStateBytes, StepCost
 from tuneoff.trial.estimate.time_model import Costs, Curve
 from tuneoff.trial.run import Assembled
 from tuneoff.trial.training.evaluate import WARM_UP, evenly, latency_budget, latency_examples
@@ -67,7 +67,7 @@ class Evaluations:
     """
 
     def __init__(
-        self, material: Material, costs: Costs, count: Callable[[Sequence[Features]], Step], states: States
+        self, material: Material, costs: Costs, count: Callable[[Sequence[Features]], StepCost], states: ModelStateBytes
     ) -> None:
         self._material, self._costs, self._states = material, costs, states
         self._batches = {split: self._rank_batches(split) for split in ("validation", "test")}
@@ -96,7 +96,7 @@ class Evaluations:
         real_batch = probe.evaluate(trial, "validation", batch)
         counted_seconds = self._forward(batch.cells)
         self._first, self._again = real_batch.first_seconds / counted_seconds, real_batch.seconds / counted_seconds
-        if trial.bench.writes:
+        if trial.runner.writes:
             rows = batch.rows
             self._alone = probe.write(trial, self._material.chosen("validation", rows[:1]))
             self._together = probe.write(trial, self._material.chosen("validation", rows)) if rows[1:] else self._alone
@@ -104,12 +104,12 @@ class Evaluations:
             self._single = probe.single(trial, evenly(self._material.features["test"], SINGLES))
         return real_batch
 
-    def _shorten_batch(self, batch: Micro) -> Micro:
+    def _shorten_batch(self, batch: MicroBatch) -> MicroBatch:
         """Returns as many of a batch's examples as the budget of one batch allows."""
         count = len(batch.rows)
         while count > 1 and self._forward(batch.cells) * count / len(batch.rows) > probe.OTHER_SECONDS:
             count //= 2
-        return Micro(batch.rows[:count], batch.cells // len(batch.rows) * count, batch.targets)
+        return MicroBatch(batch.rows[:count], batch.cells // len(batch.rows) * count, batch.targets)
 
     def validation(self, times: int) -> float:
         """Returns the seconds of so many validations; the first one prepares kernels for its shapes."""
@@ -159,7 +159,7 @@ class Evaluations:
             for batch in self._rank_batches(split, prompts)
         )
 
-    def _rank_batches(self, split: str, prompts: Sequence[int] | None = None) -> list[Micro]:
+    def _rank_batches(self, split: str, prompts: Sequence[int] | None = None) -> list[MicroBatch]:
         """Returns a split's batches; of several ranks, the batches of the first, which has the most and the longest."""
         spec = self._material.spec
         batches = evaluation_batches(self._material.lengths(split), spec.protocol.evaluation_batch_size, prompts)
@@ -174,7 +174,7 @@ class Evaluations:
         if self._alone is None or self._together is None:
             # Every weight is read, and used once for each example.
             operations = 2 * self._states.parameters * examples
-            return self._costs.seconds(Step(0, operations, self._states.weights, self._calls))
+            return self._costs.seconds(StepCost(0, operations, self._states.weights, self._calls))
         one, many = self._alone, self._together
         if many.examples == one.examples:
             return one.token_seconds * examples

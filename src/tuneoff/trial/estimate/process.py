@@ -17,18 +17,18 @@ from typing import Any, Self
 
 from tuneoff.config.spec import TrialSpec
 from tuneoff.tasks.base import Batch, Task
-from tuneoff.trial.estimate.step_cost import Setup, States, Step, Twin
+from tuneoff.trial.estimate.step_cost import FakeModel, ModelStateBytes, Setup, StepCost
 from tuneoff.trial.parentage import die_with
 
 PATIENCE_SECONDS = 120.0
 """Seconds after which a count is given up."""
 
 
-class NotCounted(Exception):
+class CountingFailed(Exception):
     """Something could not be counted; the message says why."""
 
 
-class Aside:
+class CountingProcess:
     """A process that counts steps. Use as a context manager; make it before anything is loaded, and before any thread.
 
     Where the system can fork, it is forked, which takes almost no time; elsewhere a new process is spawned.
@@ -56,31 +56,31 @@ class Aside:
             self._process.kill()
             self._process.join()
 
-    def build(self, spec: TrialSpec, task: Task, setup: Setup) -> States:
+    def build(self, spec: TrialSpec, task: Task, setup: Setup) -> ModelStateBytes:
         """Builds a trial's twin, which replaces any before.
 
         Raises:
-            NotCounted: if the twin cannot be built.
+            CountingFailed: if the twin cannot be built.
         """
-        states: States = self._ask("build", spec, task, setup)
+        states: ModelStateBytes = self._ask("build", spec, task, setup)
         return states
 
-    def step(self, batch: Batch, units: int, *, accumulates: bool = False) -> Step:
-        """Counts a training step, as `Twin.step` does.
+    def step(self, batch: Batch, units: int, *, accumulates: bool = False) -> StepCost:
+        """Counts a training step, as `FakeModel.step` does.
 
         Raises:
-            NotCounted: if this model's step cannot be counted.
+            CountingFailed: if this model's step cannot be counted.
         """
-        step: Step = self._ask("step", batch, units, accumulates)
+        step: StepCost = self._ask("step", batch, units, accumulates)
         return step
 
-    def evaluation(self, batch: Batch) -> Step:
-        """Counts a forward pass, as `Twin.evaluation` does.
+    def evaluation(self, batch: Batch) -> StepCost:
+        """Counts a forward pass, as `FakeModel.evaluation` does.
 
         Raises:
-            NotCounted: if this model's forward pass cannot be counted.
+            CountingFailed: if this model's forward pass cannot be counted.
         """
-        step: Step = self._ask("evaluation", batch)
+        step: StepCost = self._ask("evaluation", batch)
         return step
 
     def _ask(self, request: str, *arguments: Any) -> Any:
@@ -89,11 +89,11 @@ class Aside:
             self._ours.send_bytes(pickle.dumps((request, arguments)))
             if not self._ours.poll(PATIENCE_SECONDS):
                 self._process.kill()
-                raise NotCounted(f"it took longer than {PATIENCE_SECONDS:.0f} s")
+                raise CountingFailed(f"it took longer than {PATIENCE_SECONDS:.0f} s")
             answer = pickle.loads(self._ours.recv_bytes())
         except (EOFError, OSError) as error:
-            raise NotCounted(f"the process that counts has ended: {error or type(error).__name__}") from None
-        if isinstance(answer, NotCounted):
+            raise CountingFailed(f"the process that counts has ended: {error or type(error).__name__}") from None
+        if isinstance(answer, CountingFailed):
             raise answer
         return answer
 
@@ -109,7 +109,7 @@ def _serve(child_end: Connection, parent_end: Connection | None, parent_pid: int
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     # A fork must not use threads that the parent may have started.
     torch.set_num_threads(1)
-    twins: dict[str, Twin] = {}
+    twins: dict[str, FakeModel] = {}
     while True:
         try:
             request, arguments = pickle.loads(child_end.recv_bytes())
@@ -123,17 +123,17 @@ def _serve(child_end: Connection, parent_end: Connection | None, parent_pid: int
             text = str(error).strip()
             line = text.splitlines()[0] if text else ""
             print(f"not counted: {type(error).__name__}: {text}", file=sys.stderr, flush=True)
-            answer = NotCounted(f"{type(error).__name__}: {line}" if line else type(error).__name__)
+            answer = CountingFailed(f"{type(error).__name__}: {line}" if line else type(error).__name__)
         try:
             child_end.send_bytes(pickle.dumps(answer))
         except OSError:
             return
 
 
-def _answer(request: str, arguments: tuple[Any, ...], twins: dict[str, Twin]) -> States | Step:
+def _answer(request: str, arguments: tuple[Any, ...], twins: dict[str, FakeModel]) -> ModelStateBytes | StepCost:
     if request == "build":
         twins.clear()
-        twins["twin"] = Twin(*arguments)
+        twins["twin"] = FakeModel(*arguments)
         return twins["twin"].states
     if request == "step":
         batch, units, accumulates = arguments

@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 
 from tuneoff.tasks.base import Features
-from tuneoff.trial.estimate.schedule import Micro
-from tuneoff.trial.estimate.step_cost import Step
+from tuneoff.trial.estimate.schedule import MicroBatch
+from tuneoff.trial.estimate.step_cost import StepCost
 from tuneoff.trial.estimate.time_model import Costs
 from tuneoff.trial.run import Assembled
 from tuneoff.trial.training.checkpoint import Checkpoint
@@ -55,8 +55,8 @@ class Rung:
         peak_bytes: peak of the process (CPU) or of the allocator (CUDA) while these ran.
     """
 
-    micro: Micro
-    counted: Step
+    micro: MicroBatch
+    counted: StepCost
     steps: int
     seconds: float
     first_seconds: float
@@ -79,14 +79,14 @@ class Climb:
         self,
         trial: Assembled,
         phases: Phases,
-        count: Callable[[Micro], Step],
+        count: Callable[[MicroBatch], StepCost],
         costs: Costs,
         states_bytes: int,
     ) -> None:
         protocol = trial.spec.protocol
         self._trial, self._phases, self._count, self._costs = trial, phases, count, costs
         self._states_bytes = states_bytes
-        groups = trial.method.parameter_groups(trial.bench.attached, protocol.weight_decay)
+        groups = trial.method.parameter_groups(trial.runner.attached, protocol.weight_decay)
         self._trained = [parameter for group in groups for parameter in group["params"]]
         # With learning rate 0 an optimizer does the same work and changes nothing.
         self._optimizer = adamw(groups, protocol, 0.0)
@@ -94,7 +94,7 @@ class Climb:
         self.rungs: list[Rung] = []
         self.unfit: str | None = None
 
-    def climb(self, shapes: Sequence[Micro], budget: float, for_last: float = LARGEST_SECONDS) -> None:
+    def climb(self, shapes: Sequence[MicroBatch], budget: float, for_last: float = LARGEST_SECONDS) -> None:
         """Runs as many of these growing shapes as the budget allows; of a shape that takes too long, fewer of its
         examples.
 
@@ -119,7 +119,7 @@ class Climb:
             self._run(affordable, counted, share)
             remaining -= time.perf_counter() - started
 
-    def growth(self, shapes: Sequence[Micro], budget: float) -> float | None:
+    def growth(self, shapes: Sequence[MicroBatch], budget: float) -> float | None:
         """Returns the bytes by which each new shape makes the process grow, beyond what its tensors take; None where no
         new shape is run.
 
@@ -140,11 +140,11 @@ class Climb:
             new_shapes += 1
         return max(0.0, (resident_bytes() - bytes_before) / new_shapes) if new_shapes else None
 
-    def _step_price(self, shape: Micro) -> float:
+    def _step_price(self, shape: MicroBatch) -> float:
         """Returns the seconds of the first step of a shape and of one more."""
         return 2 * self._passes * self._costs.seconds(self._count(shape))
 
-    def _affordable(self, shape: Micro, seconds: float) -> Micro | None:
+    def _affordable(self, shape: MicroBatch, seconds: float) -> MicroBatch | None:
         """Returns the shape with as many of its examples as the seconds allow, or None; with one example where nothing
         was run yet."""
         price, count = self._step_price(shape), len(shape.rows)
@@ -158,13 +158,13 @@ class Climb:
         features = self._trial.features["train"]
         rows = sorted(shape.rows, key=lambda i: -len(features[i].input_ids) - len(features[i].target_ids))[:count]
         targets = sum(len(features[i].target_ids) for i in rows)
-        return Micro(tuple(rows), shape.cells // len(shape.rows) * count, targets)
+        return MicroBatch(tuple(rows), shape.cells // len(shape.rows) * count, targets)
 
-    def _fits(self, counted: Step) -> bool:
+    def _fits(self, counted: StepCost) -> bool:
         states_bytes = 0 if self.rungs else self._states_bytes
         needed, free = (
             MARGIN * (counted.activations + states_bytes),
-            free_bytes(self._trial.bench.device),
+            free_bytes(self._trial.runner.device),
         )
         if needed <= free:
             return True
@@ -173,7 +173,7 @@ class Climb:
         )
         return False
 
-    def _run(self, shape: Micro, counted: Step, share: float) -> None:
+    def _run(self, shape: MicroBatch, counted: StepCost, share: float) -> None:
         name = f"probe {len(self.rungs)}"
         with self._phases.meter.phase(name):
             first, updates = self._step(shape)
@@ -194,20 +194,20 @@ class Climb:
             )
         )
 
-    def _step(self, shape: Micro) -> tuple[float, float]:
+    def _step(self, shape: MicroBatch) -> tuple[float, float]:
         """Does an optimizer step as `trainer.train` does; returns the seconds of a micro-batch, and of what follows the
         micro-batches."""
-        bench, spec = self._trial.bench, self._trial.spec
+        runner, spec = self._trial.runner, self._trial.spec
         features = [self._trial.features["train"][row] for row in shape.rows]
-        bench.attached.module.train()
+        runner.attached.module.train()
         started = time.perf_counter()
-        accumulate(bench, [bench.batch(features) for _ in range(self._passes)], bench.task.units(features))
-        bench.synchronise()
+        accumulate(runner, [runner.batch(features) for _ in range(self._passes)], runner.task.units(features))
+        runner.synchronise()
         gradients_ready = time.perf_counter()
-        clip(bench, self._trained, spec.protocol.clip_norm)
+        clip(runner, self._trained, spec.protocol.clip_norm)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
-        bench.synchronise()
+        runner.synchronise()
         return (gradients_ready - started) / self._passes, time.perf_counter() - gradients_ready
 
 
@@ -237,18 +237,18 @@ class Read:
         seconds: the second time.
     """
 
-    micro: Micro
+    micro: MicroBatch
     first_seconds: float
     seconds: float
 
 
-def evaluate(trial: Assembled, split: str, batch: Micro) -> Read:
+def evaluate(trial: Assembled, split: str, batch: MicroBatch) -> Read:
     """Times the predictions of a batch of a split, after one example as warm-up."""
     features, examples = trial.features[split], trial.data.splits[split]
 
     def once(rows: Sequence[int]) -> float:
         started = time.perf_counter()
-        predict(trial.bench, [features[i] for i in rows], [examples[i] for i in rows])
+        predict(trial.runner, [features[i] for i in rows], [examples[i] for i in rows])
         return time.perf_counter() - started
 
     once(batch.rows[-1:])
@@ -257,11 +257,11 @@ def evaluate(trial: Assembled, split: str, batch: Micro) -> Read:
 
 def single(trial: Assembled, features: Sequence[Features]) -> float:
     """Returns the mean seconds of one example through the model alone, each example in its own shape."""
-    with trial.bench.evaluating():
+    with trial.runner.evaluating():
         started = time.perf_counter()
         for feature in features:
-            trial.bench.logits([feature])
-        trial.bench.synchronise()
+            trial.runner.logits([feature])
+        trial.runner.synchronise()
         return (time.perf_counter() - started) / len(features)
 
 
@@ -282,17 +282,17 @@ class Written:
 
 def write(trial: Assembled, features: Sequence[Features]) -> Written:
     """Times the writing of a few tokens for a batch."""
-    bench = trial.bench
+    runner = trial.runner
 
     def once(limit: int) -> tuple[float, int]:
-        bench.synchronise()
+        runner.synchronise()
         started = time.perf_counter()
-        token_lists = bench.generate(features, limit)
-        bench.synchronise()
+        token_lists = runner.generate(features, limit)
+        runner.synchronise()
         # The end-of-text token is written too, and not returned.
         return time.perf_counter() - started, min(limit, max(map(len, token_lists)) + 1)
 
-    with bench.evaluating():
+    with runner.evaluating():
         once(1)
         read_seconds, _ = once(1)
         total_seconds, steps = once(1 + WRITTEN)
@@ -302,7 +302,7 @@ def write(trial: Assembled, features: Sequence[Features]) -> Written:
 def keep(trial: Assembled) -> tuple[float, int]:
     """Keeps the trained weights once; returns the seconds and the size in bytes."""
     with tempfile.TemporaryDirectory(prefix="tuneoff-") as folder:
-        checkpoint = Checkpoint(Path(folder) / "weights", trial.method, trial.bench.attached)
+        checkpoint = Checkpoint(Path(folder) / "weights", trial.method, trial.runner.attached)
         started = time.perf_counter()
         checkpoint.save(0)
         return time.perf_counter() - started, checkpoint.stored_bytes()

@@ -17,7 +17,7 @@ REPRESENTATIVES = 4
 
 
 @dataclass(frozen=True)
-class Micro:
+class MicroBatch:
     """Examples that go through the model together.
 
     Attributes:
@@ -52,12 +52,12 @@ class Lengths:
     def __len__(self) -> int:
         return len(self.inputs)
 
-    def micro(self, rows: Sequence[int]) -> Micro:
+    def micro(self, rows: Sequence[int]) -> MicroBatch:
         """Returns these examples as one batch."""
         indices = np.asarray(rows, dtype=np.int64)
         inputs, targets = self.inputs[indices], self.targets[indices]
         width = int(inputs.max() + targets.max()) if self.apart else int((inputs + targets).max())
-        return Micro(tuple(int(row) for row in rows), len(rows) * width, int(targets.sum()))
+        return MicroBatch(tuple(int(row) for row in rows), len(rows) * width, int(targets.sum()))
 
 
 def reads_apart(task: Task, features: Sequence[Features]) -> bool:
@@ -65,9 +65,9 @@ def reads_apart(task: Task, features: Sequence[Features]) -> bool:
     return len(attention_masks(task.collate(features[:1], 0))) > 1
 
 
-def course(lengths: Lengths, protocol: Protocol, seed: int) -> list[list[Micro]]:
+def course(lengths: Lengths, protocol: Protocol, seed: int) -> list[list[MicroBatch]]:
     """Returns the micro-batches of every optimizer step."""
-    steps: list[list[Micro]] = []
+    steps: list[list[MicroBatch]] = []
     step_count = total_steps(len(lengths), protocol)
     for batch_rows in batches(len(lengths), protocol, seed):
         if len(steps) == step_count:
@@ -76,7 +76,7 @@ def course(lengths: Lengths, protocol: Protocol, seed: int) -> list[list[Micro]]
     return steps
 
 
-def representatives(steps: Sequence[Sequence[Micro]], count: int = REPRESENTATIVES) -> list[Micro]:
+def representatives(steps: Sequence[Sequence[MicroBatch]], count: int = REPRESENTATIVES) -> list[MicroBatch]:
     """Returns micro-batches of the usual number of examples, at even quantiles of their cells, the fewest first."""
     all_batches = [micro for step in steps for micro in step]
     usual_size = max(len(micro.rows) for micro in all_batches)
@@ -87,7 +87,7 @@ def representatives(steps: Sequence[Sequence[Micro]], count: int = REPRESENTATIV
     return list({full_batches[position].cells: full_batches[position] for position in positions}.values())
 
 
-def candidates(steps: Sequence[Sequence[Micro]]) -> list[Micro]:
+def candidates(steps: Sequence[Sequence[MicroBatch]]) -> list[MicroBatch]:
     """Returns the micro-batches of which one takes the most memory: the one with the most cells and the one with the
     most targets."""
     all_batches = [micro for step in steps for micro in step]
@@ -96,7 +96,7 @@ def candidates(steps: Sequence[Sequence[Micro]]) -> list[Micro]:
     return list(dict.fromkeys(largest))
 
 
-def evaluation_batches(lengths: Lengths, size: int, prompts: Sequence[int] | None = None) -> list[Micro]:
+def evaluation_batches(lengths: Lengths, size: int, prompts: Sequence[int] | None = None) -> list[MicroBatch]:
     """Returns the batches of an evaluation: of similar length, the longest first.
 
     Args:

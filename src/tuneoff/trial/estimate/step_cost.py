@@ -29,8 +29,8 @@ from tuneoff.methods.base import Attached, Method
 from tuneoff.tasks.base import Batch, Task, attention_masks
 from tuneoff.trial.estimate.gpu_emulation import AsOnGpu
 from tuneoff.trial.modeling import load as trial_model
-from tuneoff.trial.modeling.activation_checkpointing import recompute_blocks
-from tuneoff.trial.modeling.frozen_bf16 import narrow, turned_once
+from tuneoff.trial.modeling.activation_checkpointing import checkpoint_activations
+from tuneoff.trial.modeling.frozen_bf16 import cached_autocast_weights, keep_frozen_in_bf16
 from tuneoff.trial.modeling.precision import Kernel, PolicyName
 
 GPU_GRANULE = 512
@@ -40,7 +40,7 @@ BLOCKS_PER_SCALE = 256
 
 
 @dataclass(frozen=True)
-class States:
+class ModelStateBytes:
     """What a trial holds between its steps, in bytes.
 
     Attributes:
@@ -62,7 +62,7 @@ class States:
 
 
 @dataclass(frozen=True)
-class Step:
+class StepCost:
     """A step at one shape.
 
     Attributes:
@@ -78,12 +78,12 @@ class Step:
     traffic: int
     calls: int
 
-    def scaled(self, factor: float) -> Step:
+    def scaled(self, factor: float) -> StepCost:
         """Estimates the step at a shape with `factor` times as many cells: the same calls, each on so much more."""
         activations, operations, traffic = (
             round(factor * size) for size in (self.activations, self.operations, self.traffic)
         )
-        return Step(activations, operations, traffic, self.calls)
+        return StepCost(activations, operations, traffic, self.calls)
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Setup:
     evaluation: Kernel | None = None
 
 
-class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class MemoryTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts, while entered, the bytes of live storages, their peak, and what operations cost.
 
     Args:
@@ -166,7 +166,7 @@ def _operations(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output
     return 0
 
 
-class Twin:
+class FakeModel:
     """A trial's model and method, without memory.
 
     Args:
@@ -190,17 +190,17 @@ class Twin:
         with torch.device("meta"):
             self.attached: Attached = method.attach(model, view)
         if setup.policy == "bf16" and not spec.shard:
-            narrow(self.attached)
+            keep_frozen_in_bf16(self.attached)
         if spec.protocol.gradient_checkpointing:
             # A function mode is off inside `backward`, so the recomputation enters it again.
-            recompute_blocks(self.attached.model, AsOnGpu if setup.gpu else nullcontext)
+            checkpoint_activations(self.attached.model, AsOnGpu if setup.gpu else nullcontext)
         self._method, self._mode = method, FakeTensorMode(allow_non_fake_inputs=True)
         parameter_count = sum(parameter.numel() for parameter in self.attached.module.parameters())
         with self._mode:
             scale_bytes = _without_memory(self.attached.module)
         trained_bytes = sum(_size(parameter) for parameter in self._trained)
         storage_bytes = {tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in self._states}
-        self.states = States(
+        self.states = ModelStateBytes(
             sum(storage_bytes.values()) + scale_bytes, parameter_count, trained_bytes, 2 * trained_bytes
         )
 
@@ -214,7 +214,7 @@ class Twin:
         """Returns the parameters that the optimizer gets."""
         return [p for group in self._method.parameter_groups(self.attached, 0.0) for p in group["params"]]
 
-    def step(self, batch: Batch, units: int, *, accumulates: bool = False) -> Step:
+    def step(self, batch: Batch, units: int, *, accumulates: bool = False) -> StepCost:
         """Counts the forward and backward pass of a micro-batch and the clipping of gradients.
 
         Args:
@@ -237,9 +237,9 @@ class Twin:
             for parameter in self.attached.module.parameters():
                 parameter.grad = None
         activations = ledger.peak if accumulates else max(0, ledger.peak - self.states.gradients)
-        return Step(activations, ledger.operations, ledger.traffic, ledger.calls)
+        return StepCost(activations, ledger.operations, ledger.traffic, ledger.calls)
 
-    def evaluation(self, batch: Batch) -> Step:
+    def evaluation(self, batch: Batch) -> StepCost:
         """Counts the forward pass of an evaluation."""
         self.attached.module.eval()
         kernel = self.setup.evaluation or self.setup.attention
@@ -247,10 +247,10 @@ class Twin:
             inputs = contexts.enter_context(self._ready(batch))
             contexts.enter_context(trial_model.attending(self.attached.model, kernel))
             ledger = contexts.enter_context(self._ledger(inputs.values()))
-            contexts.enter_context(turned_once(self.attached.module))
+            contexts.enter_context(cached_autocast_weights(self.attached.module))
             contexts.enter_context(self._autocast())
             self.task.forward(self.attached, inputs)
-        return Step(ledger.peak, ledger.operations, ledger.traffic, ledger.calls)
+        return StepCost(ledger.peak, ledger.operations, ledger.traffic, ledger.calls)
 
     @contextmanager
     def _ready(self, batch: Batch) -> Iterator[Batch]:
@@ -264,8 +264,8 @@ class Twin:
                 contexts.enter_context(AsOnGpu())
             yield inputs
 
-    def _ledger(self, others: Iterable[torch.Tensor]) -> Ledger:
-        return Ledger([*self._states, *others], GPU_GRANULE if self.setup.gpu else 1)
+    def _ledger(self, others: Iterable[torch.Tensor]) -> MemoryTracker:
+        return MemoryTracker([*self._states, *others], GPU_GRANULE if self.setup.gpu else 1)
 
     def _autocast(self) -> Any:
         return torch.autocast("cpu", dtype=torch.bfloat16) if self.setup.policy == "bf16" else nullcontext()

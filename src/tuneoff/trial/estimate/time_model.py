@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from tuneoff.trial.estimate.step_cost import Step
+from tuneoff.trial.estimate.step_cost import StepCost
 
 CALL_SECONDS = {"cpu": 8e-6, "cuda": 6e-6}
 """Overhead of calling one operation: Python, autograd and the dispatcher. Of the order of what was measured; in tiny
@@ -38,7 +38,7 @@ class Speed:
     traffic: float
     call: float
 
-    def seconds(self, step: Step) -> float:
+    def seconds(self, step: StepCost) -> float:
         """Returns the least seconds that a step could take: calls, products and traffic one after the other."""
         return step.calls * self.call + step.operations / self.operations + step.traffic / self.traffic
 
@@ -80,13 +80,13 @@ class Costs:
     speed: Speed
     _seen: list[tuple[float, float]] = field(default_factory=list)
 
-    def saw(self, step: Step, seconds: float) -> None:
+    def saw(self, step: StepCost, seconds: float) -> None:
         """Adds a step that was run, and its seconds."""
         least_seconds = self.speed.seconds(step)
         self._seen.append((math.log(least_seconds), math.log(seconds / least_seconds)))
         self._seen.sort()
 
-    def seconds(self, step: Step) -> float:
+    def seconds(self, step: StepCost) -> float:
         """Returns the seconds that such a step takes."""
         least_seconds = self.speed.seconds(step)
         return least_seconds * self._factor(least_seconds)

@@ -23,7 +23,7 @@ from tuneoff.errors import UnsupportedModel
 from tuneoff.methods._modules import blocks
 
 
-def recompute_blocks(model: nn.Module, again: Callable[[], AbstractContextManager[object]] = nullcontext) -> None:
+def checkpoint_activations(model: nn.Module, again: Callable[[], AbstractContextManager[object]] = nullcontext) -> None:
     """Makes every transformer block of a model, a method's modules inside it included, keep its inputs alone while it
     trains. Call it once, after the method is attached.
 

@@ -19,14 +19,14 @@ from transformers.pytorch_utils import Conv1D
 from tuneoff.methods.base import Attached
 
 
-class NarrowLinear(nn.Linear):
+class FrozenBf16Linear(nn.Linear):
     """`nn.Linear` with a narrow weight; in full precision without autocast."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - as the base class
         return linear(input, _widen(self.weight, input), self.bias)
 
 
-class NarrowConv1D(Conv1D):  # type: ignore[misc]
+class FrozenBf16Conv1D(Conv1D):  # type: ignore[misc]
     """GPT-2's transposed linear layer, likewise."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -34,10 +34,10 @@ class NarrowConv1D(Conv1D):  # type: ignore[misc]
         return output.view(*x.shape[:-1], self.nf)
 
 
-NARROW: dict[type[nn.Module], type[nn.Module]] = {nn.Linear: NarrowLinear, Conv1D: NarrowConv1D}
+NARROW: dict[type[nn.Module], type[nn.Module]] = {nn.Linear: FrozenBf16Linear, Conv1D: FrozenBf16Conv1D}
 
 
-def narrow(attached: Attached) -> None:
+def keep_frozen_in_bf16(attached: Attached) -> None:
     """Makes every frozen float32 weight bfloat16 that a linear layer alone reads, by nothing but its product.
 
     For training and evaluation under bf16 autocast, once a method is attached. Weights that are trained, shared (an
@@ -60,7 +60,7 @@ def narrow(attached: Attached) -> None:
 
 
 @contextmanager
-def turned_once(module: nn.Module) -> Iterator[None]:
+def cached_autocast_weights(module: nn.Module) -> Iterator[None]:
     """Makes autocast convert no weight twice while open; for passes without gradients, in which weights do not change.
 
     Autocast caches the converted copies of leaves that require gradients until its outermost context ends: this one,

@@ -9,7 +9,7 @@ from tuneoff.errors import StoreError
 from tuneoff.methods.base import Attached, Method, MethodOptions
 from tuneoff.store import give_usual_modes
 from tuneoff.trial.distributed import fsdp
-from tuneoff.trial.distributed.context import ALONE, Ranks
+from tuneoff.trial.distributed.context import ALONE, RankContext
 
 
 class Checkpoint:
@@ -18,7 +18,9 @@ class Checkpoint:
     Of several ranks the first alone writes; every rank calls every method but `stored_bytes` and `discard`.
     """
 
-    def __init__(self, folder: Path, method: Method[MethodOptions], attached: Attached, ranks: Ranks = ALONE) -> None:
+    def __init__(
+        self, folder: Path, method: Method[MethodOptions], attached: Attached, ranks: RankContext = ALONE
+    ) -> None:
         self.folder = folder
         self.method = method
         self.attached = attached
@@ -31,7 +33,7 @@ class Checkpoint:
         Raises:
             StoreError: when it cannot be written, e.g. on a full disk.
         """
-        if self.ranks.first:
+        if self.ranks.is_main:
             self._replace()
         elif self.ranks.sharded:
             fsdp.save(self.attached, None)

@@ -16,9 +16,9 @@ from tuneoff.errors import Diverged
 from tuneoff.methods.base import Attached
 from tuneoff.records.record import Event, Inference, Prediction
 from tuneoff.tasks.base import Batch, Example, Features, Task
-from tuneoff.trial.distributed.context import ALONE, Ranks
+from tuneoff.trial.distributed.context import ALONE, RankContext
 from tuneoff.trial.distributed.fsdp import outer_gathered
-from tuneoff.trial.modeling.frozen_bf16 import turned_once
+from tuneoff.trial.modeling.frozen_bf16 import cached_autocast_weights
 from tuneoff.trial.modeling.load import attending
 
 EVENT_INTERVAL_SECONDS = 0.5
@@ -33,7 +33,7 @@ LATENCY_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
-class Bench:
+class ModelRunner:
     """What every forward pass of a trial needs."""
 
     task: Task
@@ -43,7 +43,7 @@ class Bench:
     pad_token_id: int
     batch_size: int
     tokenizer: Any = None
-    ranks: Ranks = ALONE
+    ranks: RankContext = ALONE
     attention: str = ""
     """The implementation of attention in evaluations; empty: the model's own."""
 
@@ -59,7 +59,9 @@ class Bench:
             if self.attention:
                 stack.enter_context(attending(self.attached.model, self.attention))
             # Sharded weights are gathered anew for every batch.
-            stack.enter_context(torch.no_grad() if self.ranks.sharded else turned_once(self.attached.module))
+            stack.enter_context(
+                torch.no_grad() if self.ranks.sharded else cached_autocast_weights(self.attached.module)
+            )
             yield
 
     def to_device(self, batch: Batch) -> Batch:
@@ -108,7 +110,7 @@ class Writing:
     examples: int
 
 
-def predict(bench: Bench, features: Sequence[Features], examples: Sequence[Example]) -> list[Prediction]:
+def predict(runner: ModelRunner, features: Sequence[Features], examples: Sequence[Example]) -> list[Prediction]:
     """Predicts every example, in order. A batch holds examples of similar length, so that little is padded.
 
     With several ranks each predicts its own batches, and all get the predictions of the whole split.
@@ -117,25 +119,25 @@ def predict(bench: Bench, features: Sequence[Features], examples: Sequence[Examp
         Diverged: if the weights have grown or broken so far that an output is not finite.
     """
     outcomes: dict[int, Prediction] = {}
-    batches = like_batches([len(f.input_ids) + len(f.target_ids) for f in features], bench.batch_size)
-    with bench.evaluating():
-        for indices, counts in bench.ranks.deal(batches):
-            batch = bench.batch([features[i] for i in indices])
-            with bench.autocast():
-                logits = bench.task.forward(bench.attached, batch)
+    batches = like_batches([len(f.input_ids) + len(f.target_ids) for f in features], runner.batch_size)
+    with runner.evaluating():
+        for indices, counts in runner.ranks.deal(batches):
+            batch = runner.batch([features[i] for i in indices])
+            with runner.autocast():
+                logits = runner.task.forward(runner.attached, batch)
             if not bool(torch.isfinite(logits).all()):
                 raise Diverged(
                     "the model's outputs are not finite", hint="Try a lower learning rate, or precision fp32."
                 )
             if counts:
                 outcomes.update(
-                    zip(indices, bench.task.outcome(logits, batch, [examples[i] for i in indices]), strict=True)
+                    zip(indices, runner.task.outcome(logits, batch, [examples[i] for i in indices]), strict=True)
                 )
-    return _gather_predictions(bench.ranks, outcomes)
+    return _gather_predictions(runner.ranks, outcomes)
 
 
 def write(
-    bench: Bench,
+    runner: ModelRunner,
     features: Sequence[Features],
     examples: Sequence[Example],
     predictions: Sequence[Prediction],
@@ -146,36 +148,36 @@ def write(
     The time is that of the whole split, until the last rank is done. Progress goes to `emit` now and then.
     """
     written: dict[int, list[int]] = {}
-    bench.ranks.wait()
-    bench.synchronise()
+    runner.ranks.wait()
+    runner.synchronise()
     started = last_event = time.perf_counter()
-    batches = like_batches([len(f.prompt_ids or f.input_ids) for f in features], bench.batch_size)
+    batches = like_batches([len(f.prompt_ids or f.input_ids) for f in features], runner.batch_size)
     done = 0
-    with bench.evaluating():
-        for indices, counts in bench.ranks.deal(batches):
-            token_lists = bench.generate([features[i] for i in indices])
+    with runner.evaluating():
+        for indices, counts in runner.ranks.deal(batches):
+            token_lists = runner.generate([features[i] for i in indices])
             if counts:
                 written.update(zip(indices, token_lists, strict=True))
-            done = min(len(features), done + len(indices) * bench.ranks.size)
+            done = min(len(features), done + len(indices) * runner.ranks.world_size)
             if (now := time.perf_counter()) - last_event >= EVENT_INTERVAL_SECONDS:
                 last_event = now
                 emit({"kind": "writing", "texts": done, "of": len(features), "elapsed_seconds": now - started})
-    bench.synchronise()
-    bench.ranks.wait()
+    runner.synchronise()
+    runner.ranks.wait()
     seconds = time.perf_counter() - started
     positions = sorted(written)
     # The tokenizer makes one empty text of no tokens at all, where a rank has no share.
-    texts = bench.tokenizer.batch_decode([written[i] for i in positions], skip_special_tokens=True)[: len(positions)]
-    references = bench.task.references([examples[i] for i in positions], bench.tokenizer) if positions else []
+    texts = runner.tokenizer.batch_decode([written[i] for i in positions], skip_special_tokens=True)[: len(positions)]
+    references = runner.task.references([examples[i] for i in positions], runner.tokenizer) if positions else []
     answers = {
-        i: bench.task.answer(predictions[i], replace(examples[i], target=reference), text, len(written[i]))
+        i: runner.task.answer(predictions[i], replace(examples[i], target=reference), text, len(written[i]))
         for i, text, reference in zip(positions, texts, references, strict=True)
     }
-    (tokens,) = bench.ranks.sum([sum(map(len, written.values()))])
-    return _gather_predictions(bench.ranks, answers), Writing(seconds, int(tokens), len(features))
+    (tokens,) = runner.ranks.sum([sum(map(len, written.values()))])
+    return _gather_predictions(runner.ranks, answers), Writing(seconds, int(tokens), len(features))
 
 
-def _gather_predictions(ranks: Ranks, predictions: dict[int, Prediction]) -> list[Prediction]:
+def _gather_predictions(ranks: RankContext, predictions: dict[int, Prediction]) -> list[Prediction]:
     """Gathers all ranks' predictions in the order of the examples."""
     merged = {i: prediction for part in ranks.gather(predictions) for i, prediction in part.items()}
     return [merged[i] for i in sorted(merged)]
@@ -206,7 +208,11 @@ def evenly(features: Sequence[Features], count: int) -> list[Features]:
 
 
 def measure_inference(
-    bench: Bench, features: Sequence[Features], singles: int, writing: Writing | None = None, budget: float = math.inf
+    runner: ModelRunner,
+    features: Sequence[Features],
+    singles: int,
+    writing: Writing | None = None,
+    budget: float = math.inf,
 ) -> Inference:
     """Times single examples one by one, then whole batches of the evaluation's size; warm-up not counted.
 
@@ -217,43 +223,43 @@ def measure_inference(
     With several ranks only the first is timed while the others wait; sharded weights need them all.
     """
     inference = Inference()
-    if bench.ranks.first or bench.ranks.sharded:
-        with bench.evaluating():
-            inference = _time_inference(bench, features, singles, writing, budget)
-    bench.ranks.wait()
+    if runner.ranks.is_main or runner.ranks.sharded:
+        with runner.evaluating():
+            inference = _time_inference(runner, features, singles, writing, budget)
+    runner.ranks.wait()
     return inference
 
 
-def _time_singles(bench: Bench, features: Sequence[Features], singles: int, budget: float) -> list[float]:
+def _time_singles(runner: ModelRunner, features: Sequence[Features], singles: int, budget: float) -> list[float]:
     """Measures the seconds of single examples: one, and as many more as are expected to fit in the budget."""
     examples = latency_examples(features, singles)
-    for example in examples[: 1 if bench.writes else WARM_UP]:
-        bench.logits([example])
+    for example in examples[: 1 if runner.writes else WARM_UP]:
+        runner.logits([example])
     seconds: list[float] = []
     for example in examples:
-        bench.synchronise()
+        runner.synchronise()
         started = time.perf_counter()
-        bench.use([example])
-        bench.synchronise()
+        runner.use([example])
+        runner.synchronise()
         seconds.append(time.perf_counter() - started)
         spent = sum(seconds)
-        if bench.ranks.sharded:
+        if runner.ranks.sharded:
             # All ranks must end together: the slowest decides.
-            spent = max(bench.ranks.gather(spent))
+            spent = max(runner.ranks.gather(spent))
         if spent + spent / len(seconds) > budget:
             break
     return seconds
 
 
 def _time_inference(
-    bench: Bench, features: Sequence[Features], singles: int, writing: Writing | None, budget: float
+    runner: ModelRunner, features: Sequence[Features], singles: int, writing: Writing | None, budget: float
 ) -> Inference:
-    seconds = _time_singles(bench, features, singles, budget) if singles else []
+    seconds = _time_singles(runner, features, singles, budget) if singles else []
     inference = Inference(
         latency_seconds_median=float(np.median(seconds)) if seconds else None,
         latency_seconds_p95=float(np.quantile(seconds, 0.95)) if seconds else None,
         latency_examples=len(seconds),
-        batch_size=bench.batch_size,
+        batch_size=runner.batch_size,
     )
     if writing is not None:
         return inference.model_copy(
@@ -263,13 +269,13 @@ def _time_inference(
                 "generated_tokens_mean": writing.tokens / writing.examples,
             }
         )
-    batch = sorted(features[: 2 * bench.batch_size], key=lambda f: len(f.input_ids))
-    bench.logits(batch[: bench.batch_size])
-    bench.synchronise()
+    batch = sorted(features[: 2 * runner.batch_size], key=lambda f: len(f.input_ids))
+    runner.logits(batch[: runner.batch_size])
+    runner.synchronise()
     started = time.perf_counter()
-    for start in range(0, len(batch), bench.batch_size):
-        bench.logits(batch[start : start + bench.batch_size])
-    bench.synchronise()
+    for start in range(0, len(batch), runner.batch_size):
+        runner.logits(batch[start : start + runner.batch_size])
+    runner.synchronise()
     elapsed = time.perf_counter() - started
     return inference.model_copy(
         update={

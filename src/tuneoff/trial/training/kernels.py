@@ -13,7 +13,7 @@ from tuneoff.records.record import Finding
 from tuneoff.tasks.base import Features
 from tuneoff.trial.exhaustion import exhausted, said
 from tuneoff.trial.modeling.precision import full_precision
-from tuneoff.trial.training.evaluate import Bench
+from tuneoff.trial.training.evaluate import ModelRunner
 
 EXAMPLES = 8
 """Examples that are compared, of all lengths that there are, in one padded batch."""
@@ -27,39 +27,39 @@ WRITTEN = 4
 """Tokens that both write, where the task writes: then they attend to what is cached."""
 
 
-def settle(bench: Bench, features: Sequence[Features], training: str) -> tuple[Bench, tuple[Finding, ...]]:
-    """Returns a bench that evaluates by its own implementation of attention, or by training's where the two differ.
+def settle(runner: ModelRunner, features: Sequence[Features], training: str) -> tuple[ModelRunner, tuple[Finding, ...]]:
+    """Returns a runner that evaluates by its own implementation of attention, or by training's where the two differ.
 
     Args:
-        bench: with a method attached; it is left unchanged.
+        runner: with a method attached; it is left unchanged.
         features: examples of the training split.
         training: the implementation in training steps.
 
     Returns:
-        The bench, and a finding where the two do not agree.
+        The runner, and a finding where the two do not agree.
     """
     state = torch.random.get_rng_state()
     try:
-        reason = difference(bench, _spread(features), training)
+        reason = difference(runner, _spread(features), training)
     finally:
         torch.random.set_rng_state(state)
     # Ranks must not evaluate unlike one another.
-    if bench.ranks.sum([float(bool(reason))])[0] == 0:
-        return bench, ()
+    if runner.ranks.sum([float(bool(reason))])[0] == 0:
+        return runner, ()
     message = (
-        f"evaluations attend as training does ({training}), because {bench.attention} does not compute the same here: "
+        f"evaluations attend as training does ({training}), because {runner.attention} does not compute the same here: "
         f"{reason or 'another rank found a difference'}"
     )
-    return replace(bench, attention=training), (Finding(name="kernels_disagree", message=message),)
+    return replace(runner, attention=training), (Finding(name="kernels_disagree", message=message),)
 
 
-def difference(bench: Bench, features: Sequence[Features], training: str) -> str:
-    """Describes how the bench's implementation of attention differs from training's here; empty if it does not."""
-    training_bench = replace(bench, attention=training)
+def difference(runner: ModelRunner, features: Sequence[Features], training: str) -> str:
+    """Describes how the runner's implementation of attention differs from training's here; empty if it does not."""
+    training_bench = replace(runner, attention=training)
     exact, rounded = _compute_exact_logits(training_bench, features), _compute_logits(training_bench, features)
     try:
-        exact_other, rounded_other = _compute_exact_logits(bench, features), _compute_logits(bench, features)
-        texts = [_generate_exactly(each, features) for each in (training_bench, bench)] if bench.writes else []
+        exact_other, rounded_other = _compute_exact_logits(runner, features), _compute_logits(runner, features)
+        texts = [_generate_exactly(each, features) for each in (training_bench, runner)] if runner.writes else []
     except Exception as error:
         if exhausted(error):
             raise
@@ -87,19 +87,19 @@ def _spread(features: Sequence[Features]) -> list[Features]:
     return [by_length[position] for position in positions]
 
 
-def _compute_logits(bench: Bench, features: Sequence[Features]) -> torch.Tensor:
-    with bench.evaluating():
-        return bench.logits(features).float()
+def _compute_logits(runner: ModelRunner, features: Sequence[Features]) -> torch.Tensor:
+    with runner.evaluating():
+        return runner.logits(features).float()
 
 
-def _compute_exact_logits(bench: Bench, features: Sequence[Features]) -> torch.Tensor:
+def _compute_exact_logits(runner: ModelRunner, features: Sequence[Features]) -> torch.Tensor:
     with full_precision():
-        return _compute_logits(replace(bench, autocast=nullcontext), features)
+        return _compute_logits(replace(runner, autocast=nullcontext), features)
 
 
-def _generate_exactly(bench: Bench, features: Sequence[Features]) -> list[list[int]]:
-    with full_precision(), bench.evaluating():
-        return replace(bench, autocast=nullcontext).generate(features, WRITTEN)
+def _generate_exactly(runner: ModelRunner, features: Sequence[Features]) -> list[list[int]]:
+    with full_precision(), runner.evaluating():
+        return replace(runner, autocast=nullcontext).generate(features, WRITTEN)
 
 
 def _root_mean_square(values: torch.Tensor) -> float:

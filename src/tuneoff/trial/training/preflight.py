@@ -12,7 +12,7 @@ from tuneoff.errors import UnsupportedModel
 from tuneoff.measure.parameters import BaseIdentity
 from tuneoff.tasks.base import Features
 from tuneoff.trial.modeling.precision import full_precision
-from tuneoff.trial.training.evaluate import Bench
+from tuneoff.trial.training.evaluate import ModelRunner
 
 PADDING_TOLERANCE = 1e-3
 """Allowed change of a logit by padding, relative to the logits' size and in plain float32, where rounding changes it
@@ -24,11 +24,13 @@ IDLE_SHARE = 0.1
 that something cuts the graph."""
 
 
-def check(bench: Bench, features: Sequence[Features], label: str, before: BaseIdentity | None = None) -> list[str]:
+def check(
+    runner: ModelRunner, features: Sequence[Features], label: str, before: BaseIdentity | None = None
+) -> list[str]:
     """Runs two examples forward and backward, and leaves model and random state unchanged.
 
     Args:
-        bench: the model with its method.
+        runner: the model with its method.
         features: of the training rows.
         label: of the row, for messages.
         before: which parameters are the pretrained model's own. A few of those may get no gradient: they serve other
@@ -40,15 +42,15 @@ def check(bench: Bench, features: Sequence[Features], label: str, before: BaseId
     Raises:
         UnsupportedModel: if a trainable parameter gets no gradient, a frozen one does, or logits move with padding.
     """
-    module = bench.attached.module
+    module = runner.attached.module
     by_length = sorted(features, key=lambda f: len(f.input_ids))
     pair = [by_length[0], by_length[-1]]
     random_state = torch.random.get_rng_state()
     module.train()
-    batch = bench.to_device(bench.task.collate(pair, bench.pad_token_id))
-    with bench.autocast():
-        logits = bench.task.forward(bench.attached, batch)
-    bench.task.loss(logits, batch).backward()  # type: ignore[no-untyped-call]
+    batch = runner.to_device(runner.task.collate(pair, runner.pad_token_id))
+    with runner.autocast():
+        logits = runner.task.forward(runner.attached, batch)
+    runner.task.loss(logits, batch).backward()  # type: ignore[no-untyped-call]
     without_gradient, with_gradient, idle_names, sizes = [], [], [], {True: 0, False: 0}
     for name, parameter in module.named_parameters():
         lacks_gradient = parameter.requires_grad and parameter.grad is None
@@ -72,14 +74,14 @@ def check(bench: Bench, features: Sequence[Features], label: str, before: BaseId
         raise UnsupportedModel(
             f"{label}: {len(with_gradient)} frozen parameters get a gradient, e.g. {with_gradient[0]}"
         )
-    _check_padding(bench, pair, label)
+    _check_padding(runner, pair, label)
     return idle_names
 
 
-def _check_padding(bench: Bench, pair: list[Features], label: str) -> None:
-    fp32_bench = replace(bench, autocast=nullcontext)
-    units = bench.task.units(pair[:1])
-    with full_precision(), bench.evaluating():
+def _check_padding(runner: ModelRunner, pair: list[Features], label: str) -> None:
+    fp32_bench = replace(runner, autocast=nullcontext)
+    units = runner.task.units(pair[:1])
+    with full_precision(), runner.evaluating():
         alone, padded = (fp32_bench.logits(batch)[:units].float() for batch in (pair[:1], pair))
         change = float((alone - padded).abs().max() / alone.abs().max().clamp(min=1e-3))
     if not change <= PADDING_TOLERANCE:

@@ -8,7 +8,7 @@ from tuneoff.config.spec import Protocol
 from tuneoff.records.record import Event, Metric
 from tuneoff.tasks.base import Example, Features
 from tuneoff.trial.training.checkpoint import Checkpoint
-from tuneoff.trial.training.evaluate import Bench, predict, write
+from tuneoff.trial.training.evaluate import ModelRunner, predict, write
 from tuneoff.trial.training.phases import Phases
 
 
@@ -16,7 +16,7 @@ class Selection:
     """Scores validation while training and keeps the checkpoint that the protocol selects.
 
     Args:
-        bench: the model and its task.
+        runner: the model and its task.
         protocol: names the metric and the rule.
         features, examples: of the validation split.
         checkpoint: where the weights are kept; None for a method that trains none.
@@ -26,7 +26,7 @@ class Selection:
 
     def __init__(
         self,
-        bench: Bench,
+        runner: ModelRunner,
         protocol: Protocol,
         features: Sequence[Features],
         examples: Sequence[Example],
@@ -34,21 +34,21 @@ class Selection:
         phases: Phases,
         emit: Callable[[Event], None],
     ) -> None:
-        self.bench, self.protocol, self.features, self.examples = bench, protocol, features, examples
+        self.runner, self.protocol, self.features, self.examples = runner, protocol, features, examples
         self.checkpoint, self.phases, self.emit = checkpoint, phases, emit
-        self.name = bench.task.selects(protocol.select_metric)
-        self.sign = 1.0 if bench.task.directions[self.name] == "higher" else -1.0
+        self.name = runner.task.selects(protocol.select_metric)
+        self.sign = 1.0 if runner.task.directions[self.name] == "higher" else -1.0
         self.metrics: list[Metric] = []
         self.best: tuple[float, float] | None = None
         self.last_step = 0
 
     def validate(self, step: int) -> dict[str, float]:
         """Scores validation; a better score, or an equal one at a lower loss, is kept."""
-        task = self.bench.task
+        task = self.runner.task
         with self.phases("validation"):
-            predictions = predict(self.bench, self.features, self.examples)
+            predictions = predict(self.runner, self.features, self.examples)
             if self.name in task.written_metrics:
-                predictions, _ = write(self.bench, self.features, self.examples, predictions, self.emit)
+                predictions, _ = write(self.runner, self.features, self.examples, predictions, self.emit)
             metrics = task.score(predictions, "validation")
         values = {metric.name: metric.value for metric in metrics}
         self.emit({"kind": "validation", "step": step, "metrics": values})

@@ -26,8 +26,8 @@ from tuneoff.methods.base import Method, MethodOptions
 from tuneoff.records.record import CurvePoint, Event
 from tuneoff.tasks.base import Batch, Features, attention_masks, computed_tokens
 from tuneoff.trial.distributed import fsdp
-from tuneoff.trial.distributed.gradient_sync import Reducer
-from tuneoff.trial.training.evaluate import EVENT_INTERVAL_SECONDS, Bench
+from tuneoff.trial.distributed.gradient_sync import GradientSync
+from tuneoff.trial.training.evaluate import EVENT_INTERVAL_SECONDS, ModelRunner
 from tuneoff.trial.training.optim import adamw, rate_factor
 from tuneoff.trial.training.phases import Phases
 
@@ -92,7 +92,7 @@ def evaluation_steps(size: int, protocol: Protocol) -> set[int]:
 
 
 def train(
-    bench: Bench,
+    runner: ModelRunner,
     method: Method[MethodOptions],
     features: Sequence[Features],
     protocol: Protocol,
@@ -106,8 +106,8 @@ def train(
     """Trains, scoring validation on the way.
 
     Args:
-        bench: model, device and precision.
-        method: the method attached to `bench.attached`.
+        runner: model, device and precision.
+        method: the method attached to `runner.attached`.
         features: training examples.
         protocol: what is held equal.
         learning_rate: the peak of the schedule.
@@ -122,14 +122,14 @@ def train(
     """
     steps = total_steps(len(features), protocol)
     validation_steps = evaluation_steps(len(features), protocol)
-    module = bench.attached.module
-    groups = method.parameter_groups(bench.attached, protocol.weight_decay)
+    module = runner.attached.module
+    groups = method.parameter_groups(runner.attached, protocol.weight_decay)
     trained = [parameter for group in groups for parameter in group["params"]]
     optimizer = adamw(groups, protocol, learning_rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_factor(step, protocol, steps))
-    ranks = bench.ranks
+    ranks = runner.ranks
     ranks.check_equal(trained, "before training")
-    reducer = None if ranks.alone or ranks.sharded else Reducer(_order_by_model(module, trained), ranks)
+    reducer = None if ranks.alone or ranks.sharded else GradientSync(_order_by_model(module, trained), ranks)
     training = Training()
     losses: list[tuple[float, int]] = []  # mean and units of each step since the last validation
     last_event = started = time.perf_counter()
@@ -143,17 +143,17 @@ def train(
                 with phases.clock("data_wait"):
                     indices = next(effective_batches)
                     batch = [features[i] for i in indices]
-                    size = bench.task.units(batch)
-                    micro = _collate(bench, batch, protocol.gradient_accumulation_steps, training)
+                    size = runner.task.units(batch)
+                    micro = _collate(runner, batch, protocol.gradient_accumulation_steps, training)
                 with phases.clock("train_step"):
                     rate = learning_rate * rate_factor(step, protocol, steps)
-                    loss = accumulate(bench, micro, size, reducer)
-                    norm = clip(bench, trained, protocol.clip_norm)
+                    loss = accumulate(runner, micro, size, reducer)
+                    norm = clip(runner, trained, protocol.clip_norm)
                     optimizer.step()
                     schedule.step()
                     optimizer.zero_grad(set_to_none=True)
                     step += 1
-                    method.after_step(bench.attached, step, steps)
+                    method.after_step(runner.attached, step, steps)
                 if not (math.isfinite(loss) and math.isfinite(norm)):
                     raise Diverged(
                         f"the loss is {loss} and the gradient norm {norm} at step {step} of {steps}",
@@ -215,7 +215,7 @@ class _Idle(dict[str, torch.Tensor]):
     """A micro-batch that this rank computes because the others do, and that does not count."""
 
 
-def _collate(bench: Bench, features: list[Features], parts: int, training: Training) -> list[Batch]:
+def _collate(runner: ModelRunner, features: list[Features], parts: int, training: Training) -> list[Batch]:
     """Collates an effective batch into micro-batches on the device, none empty: this rank's share of each.
 
     Where weights are sharded, a rank without a share computes another rank's example, because all ranks must compute
@@ -223,38 +223,38 @@ def _collate(bench: Bench, features: list[Features], parts: int, training: Train
     """
     micro: list[Batch] = []
     for micro_batch in micro_batches(features, parts):
-        share = bench.ranks.share(micro_batch)
+        share = runner.ranks.share(micro_batch)
         if not share:
-            if bench.ranks.sharded:
-                micro.append(_Idle(bench.batch(micro_batch[:1])))
+            if runner.ranks.sharded:
+                micro.append(_Idle(runner.batch(micro_batch[:1])))
             continue
-        batch = bench.task.collate(share, bench.pad_token_id)
+        batch = runner.task.collate(share, runner.pad_token_id)
         training.tokens += sum(int(mask.sum()) for mask in attention_masks(batch))
         training.computed_tokens += computed_tokens(batch)
-        micro.append(bench.to_device(batch))
+        micro.append(runner.to_device(batch))
     return micro
 
 
-def accumulate(bench: Bench, micro: list[Batch], size: int, reducer: Reducer | None = None) -> float:
+def accumulate(runner: ModelRunner, micro: list[Batch], size: int, reducer: GradientSync | None = None) -> float:
     """Adds up the gradients of one effective batch, over all ranks; returns its mean loss per unit."""
     total = 0.0
     for number, batch in enumerate(micro, 1):
         if reducer is not None and number == len(micro):
             reducer.arm()
-        with bench.autocast():
-            logits = bench.task.forward(bench.attached, batch)
-        loss = bench.task.loss(logits, batch) / size
+        with runner.autocast():
+            logits = runner.task.forward(runner.attached, batch)
+        loss = runner.task.loss(logits, batch) / size
         if isinstance(batch, _Idle):
             loss = loss * 0.0
         loss.backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach())
-    return bench.ranks.sum([total])[0] if reducer is None else reducer.finish(total)
+    return runner.ranks.sum([total])[0] if reducer is None else reducer.finish(total)
 
 
-def clip(bench: Bench, trained: list[nn.Parameter], limit: float | None) -> float:
+def clip(runner: ModelRunner, trained: list[nn.Parameter], limit: float | None) -> float:
     """Clips the whole model's gradient; returns its norm before."""
     norm = torch.nn.utils.clip_grad_norm_(trained, limit or math.inf)
-    return fsdp.norm_of(norm) if bench.ranks.sharded else float(norm)
+    return fsdp.norm_of(norm) if runner.ranks.sharded else float(norm)
 
 
 def _describe_progress(
