@@ -18,10 +18,9 @@ import torch
 from torch import nn
 
 from tiny_shapes import random_model, shape
+from trial_tools import context_of
 from tuneoff import registry
 from tuneoff.config.spec import Protocol
-from tuneoff.measure.energy import EnergyMeter
-from tuneoff.measure.utilisation import Sampler
 from tuneoff.methods.base import Attached, Method
 from tuneoff.records.record import Prediction
 from tuneoff.tasks.base import Example, Features, Task
@@ -33,7 +32,6 @@ from tuneoff.trial.modeling.activation_checkpointing import checkpoint_activatio
 from tuneoff.trial.modeling.load import _set_up, byte_tokenizer
 from tuneoff.trial.modeling.precision import apply_policy
 from tuneoff.trial.training.evaluate import ModelRunner, predict
-from tuneoff.trial.training.phases import Phases
 from tuneoff.trial.training.trainer import train
 
 CPU = torch.device("cpu")
@@ -197,16 +195,14 @@ def trained(name: str, kind: str, architecture: str, ranks: RankContext = ALONE,
         scores.append({metric.name: metric.value for metric in runner.task.score(made, "validation")})
         return scores[-1]
 
-    phases = Phases(CPU, Sampler(device=CPU), lambda event: None)
-    torch.manual_seed(0)
-    seen = train(runner, method, rows, asked, 5e-3, 0, phases, validate, lambda event: None, EnergyMeter(CPU))
+    seen = train(context_of(runner, asked, 5e-3), runner, method, rows, validate)
     named = {n: p for n, p in runner.attached.module.named_parameters() if p.requires_grad}
     weights = {n: fsdp._whole(p.detach()).clone() for n, p in named.items()}
     return Trained(
         weights=weights,
         losses=[point.train_loss for point in seen.curve],
-        norms=seen.gradient_norms,
-        order=seen.order.hexdigest(),
+        norms=list(seen.gradient_norms),
+        order=seen.order,
         tokens=seen.tokens,
         examples=seen.examples,
         scores=scores,

@@ -12,18 +12,22 @@ from torch import nn
 
 from tiny_shapes import pretraining_model, random_model, shape
 from tuneoff import registry
-from tuneoff.config.spec import StudySpec, TrialSpec
+from tuneoff.config.spec import ModelSpec, Protocol, StudySpec, TaskSpec, TrialSpec
+from tuneoff.measure.utilisation import Sampler
 from tuneoff.methods.base import Attached, Method
 from tuneoff.planning.loading import parse
 from tuneoff.records.forecast import RowForecast
+from tuneoff.records.record import Event
 from tuneoff.store import TrialStore
 from tuneoff.tasks.base import Batch, Features, Task
 from tuneoff.tasks.classification import Classification
 from tuneoff.tasks.generation import Generation
+from tuneoff.trial.context import TrialContext
 from tuneoff.trial.estimate.estimator import count_rows, forecast_row
 from tuneoff.trial.inference import restore
 from tuneoff.trial.modeling.load import byte_tokenizer
 from tuneoff.trial.modeling.precision import apply_policy
+from tuneoff.trial.phases import Phases
 from tuneoff.trial.training.evaluate import ModelRunner
 
 ENDS = {"bos_token_id": 299, "eos_token_id": 299}
@@ -121,6 +125,30 @@ def runner_of(
     device = torch.device("cpu")
     policy = apply_policy("fp32", device)
     return ModelRunner(task, attached, device, policy.autocast, 0, batch_size), method
+
+
+def context_of(
+    runner: ModelRunner,
+    protocol: Protocol,
+    rate: float = 1e-3,
+    seed: int = 0,
+    emit: Callable[[Event], None] = lambda event: None,
+) -> TrialContext:
+    """The context of a trial that trains `runner`, without a folder."""
+    spec = TrialSpec(
+        id="tiny",
+        study="tiny",
+        label="tiny",
+        method="full",
+        options={},
+        learning_rate=rate,
+        seed=seed,
+        model=ModelSpec(source="tiny"),
+        task=TaskSpec.model_validate({"name": "classification", "data": "tiny.csv"}),
+        protocol=protocol,
+    )
+    phases = Phases(runner.device, Sampler(device=runner.device), emit)
+    return TrialContext(spec, runner.task, runner.device, phases, emit, runner.ranks)
 
 
 def make_study(model: Path, data: Path, methods: Any, /, **changes: Any) -> StudySpec:

@@ -17,6 +17,7 @@ from tuneoff.records.record import Prediction, TrialRecord
 from tuneoff.store import TrialStore
 from tuneoff.tasks.base import Example, Task
 from tuneoff.trial import early
+from tuneoff.trial.assembly import demonstrations, load_model
 from tuneoff.trial.data import contents
 from tuneoff.trial.data import load as trial_data
 from tuneoff.trial.data.commits import as_recorded
@@ -24,7 +25,6 @@ from tuneoff.trial.modeling import load as trial_model
 from tuneoff.trial.modeling.frozen_bf16 import keep_frozen_in_bf16
 from tuneoff.trial.modeling.precision import apply_policy, choose_device
 from tuneoff.trial.modeling.vocabulary import check_tokens
-from tuneoff.trial.run import demonstrations, load_model
 from tuneoff.trial.training.evaluate import ModelRunner
 from tuneoff.trial.training.evaluate import predict as predict_examples
 from tuneoff.trial.training.evaluate import write as write_texts

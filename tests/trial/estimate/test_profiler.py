@@ -18,14 +18,15 @@ from tuneoff.measure.utilisation import Sampler
 from tuneoff.methods.base import Method
 from tuneoff.planning.plan import plan
 from tuneoff.tasks.base import Features
+from tuneoff.trial.assembly import Assembled, assemble
+from tuneoff.trial.context import TrialContext
 from tuneoff.trial.estimate import profiler, time_model
 from tuneoff.trial.estimate.profiler import Climb
 from tuneoff.trial.estimate.schedule import Lengths, MicroBatch, candidates, course, evaluation_batches, representatives
 from tuneoff.trial.estimate.step_cost import StepCost
 from tuneoff.trial.estimate.time_model import Costs, Curve, Speed
+from tuneoff.trial.phases import Phases
 from tuneoff.trial.randomness import seed_all
-from tuneoff.trial.run import Assembled, assemble
-from tuneoff.trial.training.phases import Phases
 from tuneoff.trial.training.trainer import total_steps
 
 pytest_plugins = ("trial_fixtures",)
@@ -57,8 +58,8 @@ def assembled(bert_folder: Path, news_csv: Path) -> Open:
         assert isinstance(made, Method)
         seed_all(0)
         with Sampler() as sampler:
-            phases = Phases(CPU, sampler, lambda event: None)
-            yield assemble(spec, made, phases, CPU, lambda event: None), phases
+            context = TrialContext.of(spec, CPU, sampler)
+            yield assemble(context, made), context.phases
 
     return make
 
@@ -253,7 +254,7 @@ def test_writing_is_timed_by_a_few_tokens(tmp_path: Path) -> None:
     method = registry.methods()["lora"].create(spec.options)
     assert isinstance(method, Method)
     with Sampler() as sampler:
-        trial = assemble(spec, method, Phases(CPU, sampler, lambda event: None), CPU, lambda event: None)
+        trial = assemble(TrialContext.of(spec, CPU, sampler), method)
         lengths: list[int] = []
         original = trial.task.generate
 

@@ -13,7 +13,7 @@ from tuneoff.config.spec import ExecutionSpec
 from tuneoff.records.record import Event
 from tuneoff.trial import requests, run
 from tuneoff.trial.modeling import allocator
-from tuneoff.trial.training.phases import Phases
+from tuneoff.trial.phases import Phases
 
 if TYPE_CHECKING:
     from trial_tools import MakePlace
@@ -66,7 +66,7 @@ import ctypes
 import torch
 from tuneoff.measure.utilisation import Sampler
 from tuneoff.trial.modeling import allocator
-from tuneoff.trial.training.phases import Phases
+from tuneoff.trial.phases import Phases
 
 libc = allocator._glibc()
 

@@ -13,7 +13,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from trial_tools import MakePlace, runner_of, some_features
 from tuneoff.tasks.base import Features
 from tuneoff.tasks.generation import Generation
-from tuneoff.trial import inference, run
+from tuneoff.trial import assembly, inference, run
 from tuneoff.trial.modeling.frozen_bf16 import keep_frozen_in_bf16
 from tuneoff.trial.modeling.load import byte_tokenizer
 from tuneoff.trial.modeling.precision import Attending, apply_policy
@@ -136,7 +136,7 @@ def test_examples_of_all_lengths_are_compared() -> None:
 def test_a_record_tells_by_what_its_scores_were_made_and_predictions_follow_it(
     make_place: MakePlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "choose_attention", lambda *given: Attending("eager", "sdpa"))
+    monkeypatch.setattr(assembly, "choose_attention", lambda *given: Attending("eager", "sdpa"))
     sound = make_place("head", protocol={"precision": "bf16", "epochs": 1})
     record = run.run(sound, "cpu", 0.0)
     assert record.model is not None

@@ -2,20 +2,18 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 import torch
 
-from trial_tools import runner_of, some_features
+from trial_tools import context_of, runner_of, some_features
 from tuneoff.config.spec import Protocol
 from tuneoff.errors import Diverged
-from tuneoff.measure.energy import EnergyMeter
-from tuneoff.measure.utilisation import Sampler
 from tuneoff.records.record import Event
+from tuneoff.trial.phases import Phases
 from tuneoff.trial.training.evaluate import ModelRunner
-from tuneoff.trial.training.phases import Phases
 from tuneoff.trial.training.trainer import Training, batches, evaluation_steps, total_steps, train
 
 pytest_plugins = ("trial_fixtures",)
@@ -53,22 +51,9 @@ def run(name: str = "full", rate: float = 1e-3, seed: int = 0, dropout: bool = F
         validated.append(step)
         return {"accuracy": float(step)}
 
-    torch.manual_seed(seed)
-    device = torch.device("cpu")
-    phases = Phases(device, Sampler(device=device), events.append)
-    training = train(
-        runner,
-        method,
-        some_features(SIZES),
-        protocol(**options),
-        rate,
-        seed,
-        phases,
-        validate,
-        events.append,
-        EnergyMeter(device),
-    )
-    return Run(runner, training, phases, validated, events)
+    context = context_of(runner, protocol(**options), rate, seed, events.append)
+    training = train(context, runner, method, some_features(SIZES), validate)
+    return Run(runner, training, context.phases, validated, events)
 
 
 # --- order and steps
@@ -143,9 +128,10 @@ def test_time_of_training_is_steps_and_data_and_grows_along_the_curve() -> None:
 
 
 def test_a_steady_step_leaves_the_first_ones_out() -> None:
-    assert Training(step_seconds=[9.0, 8.0, 7.0]).step_seconds_median is None, "all are first steps"
-    assert Training(step_seconds=[9.0, 8.0, 7.0, 1.0, 3.0, 2.0]).step_seconds_median == 2.0
     done = run(epochs=2)
+    first = replace(done.training, step_seconds=(9.0, 8.0, 7.0))
+    assert first.step_seconds_median is None, "all are first steps"
+    assert replace(first, step_seconds=(9.0, 8.0, 7.0, 1.0, 3.0, 2.0)).step_seconds_median == 2.0
     assert len(done.training.step_seconds) == done.training.steps
     assert sum(done.training.step_seconds) == pytest.approx(done.phases.train_seconds, rel=0.05)
 
@@ -169,7 +155,7 @@ def test_accumulation_changes_no_update(name: str, parts: int) -> None:
     assert split.training.gradient_norms == pytest.approx(whole.training.gradient_norms, rel=1e-4)
     losses = [[point.train_loss for point in done.training.curve] for done in (whole, split)]
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
-    assert whole.training.order.hexdigest() == split.training.order.hexdigest()
+    assert whole.training.order == split.training.order
 
 
 def test_two_runs_at_one_seed_are_equal_and_two_seeds_are_not() -> None:
@@ -177,7 +163,7 @@ def test_two_runs_at_one_seed_are_equal_and_two_seeds_are_not() -> None:
     assert all(torch.equal(first.weights[name], again.weights[name]) for name in first.weights)
     assert any(not torch.equal(first.weights[name], other.weights[name]) for name in first.weights)
     assert first.training.gradient_norms == again.training.gradient_norms
-    assert first.training.order.hexdigest() != other.training.order.hexdigest()
+    assert first.training.order != other.training.order
 
 
 def test_the_first_update_by_hand() -> None:
@@ -232,18 +218,15 @@ def test_the_curve_tells_the_rate_in_force() -> None:
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_a_loss_that_is_no_number_stops_the_trial_and_names_the_step(value: float) -> None:
     runner, method = runner_of("head", **NO_DROPOUT)
-    events: list[Event] = []
-    device = torch.device("cpu")
-    phases = Phases(device, Sampler(device=device), events.append)
 
     def poison(step: int) -> dict[str, float]:
         with torch.no_grad():
             runner.attached.model.get_submodule("classifier").weight.fill_(value)  # type: ignore[operator]
         return {}
 
-    chosen, features = protocol(epochs=3), some_features(SIZES)
+    context = context_of(runner, protocol(epochs=3), 0.25)
     with pytest.raises(Diverged, match="at step 4 of 9") as caught:
-        train(runner, method, features, chosen, 0.25, 0, phases, poison, events.append, EnergyMeter(device))
+        train(context, runner, method, some_features(SIZES), poison)
     assert "lower learning rate than 0.25" in caught.value.hint
 
 
@@ -261,18 +244,5 @@ def test_a_method_is_told_of_every_step() -> None:
     runner, method = runner_of("head", **NO_DROPOUT)
     told: list[tuple[int, int]] = []
     method.after_step = lambda attached, step, total_steps: told.append((step, total_steps))  # type: ignore[method-assign]
-    device = torch.device("cpu")
-    phases = Phases(device, Sampler(device=device), lambda event: None)
-    train(
-        runner,
-        method,
-        some_features(SIZES),
-        protocol(epochs=2),
-        0.01,
-        0,
-        phases,
-        lambda step: {},
-        lambda event: None,
-        EnergyMeter(device),
-    )
+    train(context_of(runner, protocol(epochs=2), 0.01), runner, method, some_features(SIZES), lambda step: {})
     assert told == [(step, 6) for step in range(1, 7)]

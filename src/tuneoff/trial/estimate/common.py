@@ -11,6 +11,7 @@ import torch
 from tuneoff import registry
 from tuneoff.config.spec import TrialSpec
 from tuneoff.methods.base import Method
+from tuneoff.trial.assembly import demonstrations
 from tuneoff.trial.data import load as trial_data
 from tuneoff.trial.data.lengths import check_length
 from tuneoff.trial.estimate import time_model as speed
@@ -18,7 +19,6 @@ from tuneoff.trial.estimate.evaluations import Material
 from tuneoff.trial.estimate.time_model import Speed
 from tuneoff.trial.modeling import load as trial_model
 from tuneoff.trial.modeling.precision import Policy
-from tuneoff.trial.run import demonstrations
 
 
 class Common:

@@ -17,6 +17,8 @@ from tuneoff.errors import Cancelled
 from tuneoff.measure.utilisation import Sampler
 from tuneoff.methods.base import Baseline, Method
 from tuneoff.records.forecast import RowForecast
+from tuneoff.trial.assembly import Assembled, assemble
+from tuneoff.trial.context import TrialContext
 from tuneoff.trial.data import load as trial_data
 from tuneoff.trial.estimate import profiler, time_model
 from tuneoff.trial.estimate.base import Forecaster, Row, by_rule, parts_of, predictions_bytes
@@ -30,10 +32,9 @@ from tuneoff.trial.estimate.step_cost import ModelStateBytes, StepCost
 from tuneoff.trial.estimate.time_model import Costs, Curve
 from tuneoff.trial.modeling import allocator
 from tuneoff.trial.modeling.precision import choose_device
+from tuneoff.trial.phases import Phases
 from tuneoff.trial.randomness import seed_all
-from tuneoff.trial.run import Assembled, assemble
 from tuneoff.trial.training import preflight
-from tuneoff.trial.training.phases import Phases
 
 FLOOR_ROWS = 64
 """Rows of a split that a baseline predicts to measure how long it takes."""
@@ -158,10 +159,11 @@ class Probing(Forecaster):
     def forecast(self) -> RowForecast:
         seed_all(self.spec.seed)
         with Sampler(device=self.device) as sampler:
-            return self._probe(Phases(self.device, sampler, lambda event: None))
+            return self._probe(TrialContext.of(self.spec, self.device, sampler))
 
-    def _probe(self, phases: Phases) -> RowForecast:
-        trial = assemble(self.spec, self.method, phases, self.device, lambda event: None)
+    def _probe(self, context: TrialContext) -> RowForecast:
+        phases = context.phases
+        trial = assemble(context, self.method)
         material = Material(self.spec, trial.task, trial.data.splits, trial.features, self.method.trains)
         row = self.begin(material, self.setup(trial.policy, self.device))
         largest = self.largest(row)

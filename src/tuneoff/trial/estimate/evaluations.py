@@ -8,12 +8,12 @@ from itertools import repeat
 
 from tuneoff.config.spec import TrialSpec
 from tuneoff.tasks.base import Example, Features, Task
+from tuneoff.trial.assembly import Assembled
 from tuneoff.trial.estimate import profiler as probe
 from tuneoff.trial.estimate.profiler import Read, Written
 from tuneoff.trial.estimate.schedule import Lengths, MicroBatch, evaluation_batches, reads_apart
 from tuneoff.trial.estimate.step_cost import ModelStateBytes, StepCost
 from tuneoff.trial.estimate.time_model import Costs, Curve
-from tuneoff.trial.run import Assembled
 from tuneoff.trial.training.evaluate import WARM_UP, evenly, latency_budget, latency_examples
 
 SINGLES = 3

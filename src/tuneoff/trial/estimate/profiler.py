@@ -16,14 +16,14 @@ from pathlib import Path
 import torch
 
 from tuneoff.tasks.base import Features
+from tuneoff.trial.assembly import Assembled
 from tuneoff.trial.estimate.schedule import MicroBatch
 from tuneoff.trial.estimate.step_cost import StepCost
 from tuneoff.trial.estimate.time_model import Costs
-from tuneoff.trial.run import Assembled
+from tuneoff.trial.phases import Phases
 from tuneoff.trial.training.checkpoint import Checkpoint
 from tuneoff.trial.training.evaluate import predict
 from tuneoff.trial.training.optim import adamw
-from tuneoff.trial.training.phases import Phases
 from tuneoff.trial.training.trainer import accumulate, clip
 
 STEP_SECONDS = 3.0

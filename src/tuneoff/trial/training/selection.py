@@ -2,41 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from tuneoff.config.spec import Protocol
-from tuneoff.records.record import Event, Metric
+from tuneoff.records.record import Metric
 from tuneoff.tasks.base import Example, Features
+from tuneoff.trial.context import TrialContext
 from tuneoff.trial.training.checkpoint import Checkpoint
 from tuneoff.trial.training.evaluate import ModelRunner, predict, write
-from tuneoff.trial.training.phases import Phases
+
+
+@dataclass(frozen=True)
+class Selected:
+    """The weights that the protocol selects.
+
+    Attributes:
+        metrics: their scores on validation.
+        step: the optimizer step that they were kept at; None for a method without training.
+        stored_bytes: bytes of the files that must be kept beside the base model.
+    """
+
+    metrics: tuple[Metric, ...]
+    step: int | None = None
+    stored_bytes: int = 0
 
 
 class Selection:
     """Scores validation while training and keeps the checkpoint that the protocol selects.
 
     Args:
+        context: of the trial; its protocol names the metric and the rule.
         runner: the model and its task.
-        protocol: names the metric and the rule.
         features, examples: of the validation split.
         checkpoint: where the weights are kept; None for a method that trains none.
-        phases: clocks and peaks.
-        emit: takes events.
     """
 
     def __init__(
         self,
+        context: TrialContext,
         runner: ModelRunner,
-        protocol: Protocol,
         features: Sequence[Features],
         examples: Sequence[Example],
         checkpoint: Checkpoint | None,
-        phases: Phases,
-        emit: Callable[[Event], None],
     ) -> None:
-        self.runner, self.protocol, self.features, self.examples = runner, protocol, features, examples
-        self.checkpoint, self.phases, self.emit = checkpoint, phases, emit
-        self.name = runner.task.selects(protocol.select_metric)
+        self.context, self.runner, self.checkpoint = context, runner, checkpoint
+        self.features, self.examples = features, examples
+        self.name = runner.task.selects(context.spec.protocol.select_metric)
         self.sign = 1.0 if runner.task.directions[self.name] == "higher" else -1.0
         self.metrics: list[Metric] = []
         self.best: tuple[float, float] | None = None
@@ -44,25 +55,33 @@ class Selection:
 
     def validate(self, step: int) -> dict[str, float]:
         """Scores validation; a better score, or an equal one at a lower loss, is kept."""
-        task = self.runner.task
-        with self.phases("validation"):
+        task, phases, emit = self.runner.task, self.context.phases, self.context.emit
+        with phases("validation"):
             predictions = predict(self.runner, self.features, self.examples)
             if self.name in task.written_metrics:
-                predictions, _ = write(self.runner, self.features, self.examples, predictions, self.emit)
+                predictions, _ = write(self.runner, self.features, self.examples, predictions, emit)
             metrics = task.score(predictions, "validation")
         values = {metric.name: metric.value for metric in metrics}
-        self.emit({"kind": "validation", "step": step, "metrics": values})
+        emit({"kind": "validation", "step": step, "metrics": values})
         score = (self.sign * values[self.name], -values.get("loss", 0.0))
         self.last_step = step
-        if self.protocol.select == "last" or self.best is None or score > self.best:
+        if self.context.spec.protocol.select == "last" or self.best is None or score > self.best:
             self.best, self.metrics = score, metrics
             if self.checkpoint is not None:
-                with self.phases("checkpoint"):
+                with phases("checkpoint"):
                     self.checkpoint.save(step)
         return values
 
-    def finish(self) -> None:
+    def restore(self) -> None:
         """Restores the selected weights in the model."""
         if self.checkpoint is not None and self.checkpoint.step != self.last_step:
-            with self.phases("checkpoint"):
+            with self.context.phases("checkpoint"):
                 self.checkpoint.restore()
+
+    def selected(self) -> Selected:
+        """Returns what was selected so far."""
+        if self.checkpoint is None:
+            return Selected(tuple(self.metrics))
+        # The main rank alone writes the files.
+        stored_bytes = self.checkpoint.stored_bytes() if self.context.ranks.is_main else 0
+        return Selected(tuple(self.metrics), self.checkpoint.step, stored_bytes)

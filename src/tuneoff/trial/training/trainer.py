@@ -12,7 +12,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -25,11 +25,11 @@ from tuneoff.measure.energy import EnergyMeter
 from tuneoff.methods.base import Method, MethodOptions
 from tuneoff.records.record import CurvePoint, Event
 from tuneoff.tasks.base import Batch, Features, attention_masks, computed_tokens
+from tuneoff.trial.context import TrialContext
 from tuneoff.trial.distributed import fsdp
 from tuneoff.trial.distributed.gradient_sync import GradientSync
 from tuneoff.trial.training.evaluate import EVENT_INTERVAL_SECONDS, ModelRunner
 from tuneoff.trial.training.optim import adamw, rate_factor
-from tuneoff.trial.training.phases import Phases
 
 FIRST_STEPS = 3
 """Steps reported apart: they hold allocation, autotuning and compilation."""
@@ -37,20 +37,38 @@ FIRST_STEPS = 3
 Row = TypeVar("Row")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Training:
-    """What the training loop measured."""
+    """What the training loop measured.
 
-    steps: int = 0
-    gradient_norms: list[float] = field(default_factory=list)
-    curve: list[CurvePoint] = field(default_factory=list)
-    examples: int = 0
-    tokens: int = 0
-    computed_tokens: int = 0
-    first_steps_seconds: float = 0.0
-    step_seconds: list[float] = field(default_factory=list)
-    cpu_seconds: float = 0.0
-    order: hashlib._Hash = field(default_factory=hashlib.sha256)
+    Attributes:
+        steps: optimizer steps.
+        curve: a point for every validation.
+        gradient_norms: of every step, before clipping.
+        order: SHA-256 over the positions of the examples in the order of training.
+        examples: how many were trained on.
+        tokens, computed_tokens: of all ranks, without and with padding.
+        seconds: of training steps and their data waits.
+        first_steps_seconds: the same of the first steps.
+        step_seconds: the same of every step.
+        cpu_seconds: processor seconds of this process meanwhile.
+        joules: energy, or None.
+        joules_reason: why `joules` is None.
+    """
+
+    steps: int
+    curve: tuple[CurvePoint, ...]
+    gradient_norms: tuple[float, ...]
+    order: str
+    examples: int
+    tokens: int
+    computed_tokens: int
+    seconds: float
+    first_steps_seconds: float
+    step_seconds: tuple[float, ...]
+    cpu_seconds: float
+    joules: float | None
+    joules_reason: str
 
     @property
     def step_seconds_median(self) -> float | None:
@@ -92,130 +110,212 @@ def evaluation_steps(size: int, protocol: Protocol) -> set[int]:
 
 
 def train(
+    context: TrialContext,
     runner: ModelRunner,
     method: Method[MethodOptions],
     features: Sequence[Features],
-    protocol: Protocol,
-    learning_rate: float,
-    seed: int,
-    phases: Phases,
     validate: Callable[[int], dict[str, float]],
-    emit: Callable[[Event], None],
-    joules: EnergyMeter,
 ) -> Training:
     """Trains, scoring validation on the way.
 
     Args:
+        context: of the trial. Its seed decides the order of examples and dropout.
         runner: model, device and precision.
         method: the method attached to `runner.attached`.
         features: training examples.
-        protocol: what is held equal.
-        learning_rate: the peak of the schedule.
-        seed: decides the order of examples and dropout.
-        phases: clocks and peaks.
         validate: called with the step; scores validation and keeps the checkpoint. Not timed as training.
-        emit: takes progress events.
-        joules: runs while training does.
 
     Raises:
         Diverged: when a loss or a gradient norm stops being finite; names the step.
     """
-    steps = total_steps(len(features), protocol)
-    validation_steps = evaluation_steps(len(features), protocol)
-    module = runner.attached.module
-    groups = method.parameter_groups(runner.attached, protocol.weight_decay)
-    trained = [parameter for group in groups for parameter in group["params"]]
-    optimizer = adamw(groups, protocol, learning_rate)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_factor(step, protocol, steps))
-    ranks = runner.ranks
-    ranks.check_equal(trained, "before training")
-    reducer = None if ranks.alone or ranks.sharded else GradientSync(_order_by_model(module, trained), ranks)
-    training = Training()
-    losses: list[tuple[float, int]] = []  # mean and units of each step since the last validation
-    last_event = started = time.perf_counter()
-    effective_batches = batches(len(features), protocol, seed)
-    step = 0
-    while step < steps:
-        module.train()
-        with phases.memory("train"), joules, _count_processor_seconds(training):
-            while step < steps:
-                seconds_before = phases.train_seconds
-                with phases.clock("data_wait"):
-                    indices = next(effective_batches)
-                    batch = [features[i] for i in indices]
-                    size = runner.task.units(batch)
-                    micro = _collate(runner, batch, protocol.gradient_accumulation_steps, training)
-                with phases.clock("train_step"):
-                    rate = learning_rate * rate_factor(step, protocol, steps)
-                    loss = accumulate(runner, micro, size, reducer)
-                    norm = clip(runner, trained, protocol.clip_norm)
-                    optimizer.step()
-                    schedule.step()
-                    optimizer.zero_grad(set_to_none=True)
-                    step += 1
-                    method.after_step(runner.attached, step, steps)
-                if not (math.isfinite(loss) and math.isfinite(norm)):
-                    raise Diverged(
-                        f"the loss is {loss} and the gradient norm {norm} at step {step} of {steps}",
-                        hint=f"Try a lower learning rate than {learning_rate:g}, or precision fp32.",
-                    )
-                ranks.stepped()
-                training.steps = step
-                training.examples += len(indices)
-                training.order.update(np.asarray(indices, dtype=np.int64).tobytes())
-                training.gradient_norms.append(norm)
-                losses.append((loss, size))
-                training.step_seconds.append(phases.train_seconds - seconds_before)
-                if step <= FIRST_STEPS:
-                    training.first_steps_seconds = phases.train_seconds
-                now = time.perf_counter()
-                if now - last_event >= EVENT_INTERVAL_SECONDS or step in validation_steps:
-                    last_event = now
-                    progress = _describe_progress(
-                        step, steps, training, protocol, len(features), loss, rate, now - started, phases
-                    )
-                    emit({**progress, "validations": len(validation_steps)})
-                if step in validation_steps:
-                    break
-        ranks.rest()
-        scores = validate(step)
-        training.curve.append(
+    trainer = Trainer(context, runner, method, features)
+    while trainer.step < trainer.steps:
+        trainer.train_until_validation()
+        trainer.note_validation(validate(trainer.step))
+    return trainer.finish()
+
+
+class Trainer:
+    """The state of one training: optimizer, schedule, order of examples, and what was measured so far.
+
+    Arguments are those of `train`.
+    """
+
+    def __init__(
+        self,
+        context: TrialContext,
+        runner: ModelRunner,
+        method: Method[MethodOptions],
+        features: Sequence[Features],
+    ) -> None:
+        protocol, rate = context.spec.protocol, context.spec.learning_rate
+        assert rate is not None
+        self.context, self.runner, self.method, self.features = context, runner, method, features
+        self.protocol, self.phases, self.ranks = protocol, context.phases, runner.ranks
+        self.learning_rate = rate
+        self.steps = total_steps(len(features), protocol)
+        self.validation_steps = evaluation_steps(len(features), protocol)
+        groups = method.parameter_groups(runner.attached, protocol.weight_decay)
+        self.trained = [parameter for group in groups for parameter in group["params"]]
+        self.optimizer = adamw(groups, protocol, rate)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda step: rate_factor(step, protocol, self.steps)
+        )
+        self.ranks.check_equal(self.trained, "before training")
+        self.gradient_sync = self._make_gradient_sync()
+        self.effective_batches = batches(len(features), protocol, context.spec.seed)
+        self.step = 0
+        self.curve: list[CurvePoint] = []
+        self.gradient_norms: list[float] = []
+        self.first_steps_seconds = 0.0
+        self.step_seconds: list[float] = []
+        self.examples = 0
+        self.tokens = Tokens()
+        self.order = hashlib.sha256()
+        self.energy = EnergyMeter(context.device)
+        self.cpu_seconds = 0.0
+        self.losses: list[tuple[float, int]] = []  # mean and units of each step since the last validation
+        self.last_event = self.started = time.perf_counter()
+        self.ranks.seed(context.spec.seed)
+
+    def _make_gradient_sync(self) -> GradientSync | None:
+        """Makes what sums the gradients over the ranks; None where one process trains or weights are sharded."""
+        if self.ranks.alone or self.ranks.sharded:
+            return None
+        # Parameter groups have another order than the model.
+        trained_ids = {id(parameter) for parameter in self.trained}
+        in_order = [p for p in self.runner.attached.module.parameters() if id(p) in trained_ids]
+        return GradientSync(in_order, self.ranks)
+
+    def train_until_validation(self) -> None:
+        """Does optimizer steps until validation is due."""
+        self.runner.attached.module.train()
+        with self.phases.memory("train"), self.energy, self._count_processor_seconds():
+            self._train_step()
+            while self.step not in self.validation_steps:
+                self._train_step()
+        self.ranks.rest()
+
+    def _train_step(self) -> None:
+        """Does one optimizer step on one effective batch, and notes what it took."""
+        seconds_before = self.phases.train_seconds
+        with self.phases.clock("data_wait"):
+            indices = next(self.effective_batches)
+            batch = [self.features[i] for i in indices]
+            units = self.runner.task.units(batch)
+            micro = collate(self.runner, batch, self.protocol.gradient_accumulation_steps, self.tokens)
+        with self.phases.clock("train_step"):
+            loss = accumulate(self.runner, micro, units, self.gradient_sync)
+            norm = clip(self.runner, self.trained, self.protocol.clip_norm)
+            self.optimizer.step()
+            self.schedule.step()
+            self.optimizer.zero_grad(set_to_none=True)
+            self.step += 1
+            self.method.after_step(self.runner.attached, self.step, self.steps)
+        self._check_finite(loss, norm)
+        self.ranks.stepped()
+        self.examples += len(indices)
+        self.order.update(np.asarray(indices, dtype=np.int64).tobytes())
+        self.gradient_norms.append(norm)
+        self.losses.append((loss, units))
+        self.step_seconds.append(self.phases.train_seconds - seconds_before)
+        if self.step <= FIRST_STEPS:
+            self.first_steps_seconds = self.phases.train_seconds
+        now = time.perf_counter()
+        if now - self.last_event >= EVENT_INTERVAL_SECONDS or self.step in self.validation_steps:
+            self.last_event = now
+            self.context.emit(self._describe_progress(loss, now - self.started))
+
+    def _check_finite(self, loss: float, norm: float) -> None:
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise Diverged(
+                f"the loss is {loss} and the gradient norm {norm} at step {self.step} of {self.steps}",
+                hint=f"Try a lower learning rate than {self.learning_rate:g}, or precision fp32.",
+            )
+
+    @property
+    def rate(self) -> float:
+        """Returns the learning rate of the last step."""
+        return self.learning_rate * rate_factor(self.step - 1, self.protocol, self.steps)
+
+    @property
+    def epoch(self) -> float:
+        """Returns the epochs done so far."""
+        return self.examples / len(self.features)
+
+    @contextmanager
+    def _count_processor_seconds(self) -> Iterator[None]:
+        """Counts this process's processor seconds while open."""
+        start = time.process_time()
+        yield
+        self.cpu_seconds += time.process_time() - start
+
+    def _describe_progress(self, loss: float, elapsed: float) -> Event:
+        return {
+            "kind": "step",
+            "step": self.step,
+            "steps": self.steps,
+            "epoch": round(self.epoch, 3),
+            "epochs": self.protocol.epochs,
+            "loss": loss,
+            "gradient_norm": self.gradient_norms[-1],
+            "learning_rate": self.rate,
+            "examples_per_second": self.examples / max(self.phases.train_seconds, 1e-9),
+            "elapsed_seconds": elapsed,
+            "validations": len(self.validation_steps),
+        }
+
+    def note_validation(self, scores: dict[str, float]) -> None:
+        """Adds a point to the curve: the scores, and the mean loss since the last validation."""
+        loss = sum(value * size for value, size in self.losses) / sum(size for _, size in self.losses)
+        self.losses.clear()
+        self.curve.append(
             CurvePoint(
-                step=step,
-                epoch=training.examples / len(features),
-                train_seconds=phases.train_seconds,
-                learning_rate=rate,
-                train_loss=sum(value * size for value, size in losses) / sum(size for _, size in losses),
+                step=self.step,
+                epoch=self.epoch,
+                train_seconds=self.phases.train_seconds,
+                learning_rate=self.rate,
+                train_loss=loss,
                 validation=scores,
             )
         )
-        losses.clear()
-    if reducer is not None:
-        reducer.close()
-    ranks.check_equal(trained, "after training")
-    training.tokens, training.computed_tokens = (int(n) for n in ranks.sum([training.tokens, training.computed_tokens]))
-    return training
+
+    def finish(self) -> Training:
+        """Returns what was measured, after the last step."""
+        if self.gradient_sync is not None:
+            self.gradient_sync.close()
+        self.ranks.check_equal(self.trained, "after training")
+        tokens, computed_tokens = self.ranks.sum([self.tokens.own, self.tokens.computed])
+        return Training(
+            steps=self.step,
+            curve=tuple(self.curve),
+            gradient_norms=tuple(self.gradient_norms),
+            order=self.order.hexdigest(),
+            examples=self.examples,
+            tokens=int(tokens),
+            computed_tokens=int(computed_tokens),
+            seconds=self.phases.train_seconds,
+            first_steps_seconds=self.first_steps_seconds,
+            step_seconds=tuple(self.step_seconds),
+            cpu_seconds=self.cpu_seconds,
+            joules=self.energy.joules,
+            joules_reason=self.energy.missing_reason,
+        )
 
 
-def _order_by_model(module: nn.Module, trained: list[nn.Parameter]) -> list[nn.Parameter]:
-    """Returns the trained parameters in the order of the model; parameter groups have another."""
-    trained_ids = {id(parameter) for parameter in trained}
-    return [parameter for parameter in module.parameters() if id(parameter) in trained_ids]
+@dataclass
+class Tokens:
+    """Tokens that went through the model: the examples' own, and with padding."""
 
-
-@contextmanager
-def _count_processor_seconds(training: Training) -> Iterator[None]:
-    """Counts this process's processor seconds while open."""
-    start = time.process_time()
-    yield
-    training.cpu_seconds += time.process_time() - start
+    own: int = 0
+    computed: int = 0
 
 
 class _Idle(dict[str, torch.Tensor]):
     """A micro-batch that this rank computes because the others do, and that does not count."""
 
 
-def _collate(runner: ModelRunner, features: list[Features], parts: int, training: Training) -> list[Batch]:
+def collate(runner: ModelRunner, features: list[Features], parts: int, tokens: Tokens) -> list[Batch]:
     """Collates an effective batch into micro-batches on the device, none empty: this rank's share of each.
 
     Where weights are sharded, a rank without a share computes another rank's example, because all ranks must compute
@@ -229,8 +329,8 @@ def _collate(runner: ModelRunner, features: list[Features], parts: int, training
                 micro.append(_Idle(runner.batch(micro_batch[:1])))
             continue
         batch = runner.task.collate(share, runner.pad_token_id)
-        training.tokens += sum(int(mask.sum()) for mask in attention_masks(batch))
-        training.computed_tokens += computed_tokens(batch)
+        tokens.own += sum(int(mask.sum()) for mask in attention_masks(batch))
+        tokens.computed += computed_tokens(batch)
         micro.append(runner.to_device(batch))
     return micro
 
@@ -255,28 +355,3 @@ def clip(runner: ModelRunner, trained: list[nn.Parameter], limit: float | None) 
     """Clips the whole model's gradient; returns its norm before."""
     norm = torch.nn.utils.clip_grad_norm_(trained, limit or math.inf)
     return fsdp.norm_of(norm) if runner.ranks.sharded else float(norm)
-
-
-def _describe_progress(
-    step: int,
-    steps: int,
-    training: Training,
-    protocol: Protocol,
-    rows: int,
-    loss: float,
-    rate: float,
-    elapsed: float,
-    phases: Phases,
-) -> Event:
-    return {
-        "kind": "step",
-        "step": step,
-        "steps": steps,
-        "epoch": round(training.examples / rows, 3),
-        "epochs": protocol.epochs,
-        "loss": loss,
-        "gradient_norm": training.gradient_norms[-1],
-        "learning_rate": rate,
-        "examples_per_second": training.examples / max(phases.train_seconds, 1e-9),
-        "elapsed_seconds": elapsed,
-    }

@@ -19,17 +19,21 @@ one begins; training begins again after every validation."""
 
 
 class Phases:
-    """Clock, memory meter, sampler and event log of one trial."""
+    """Clock, memory meter, sampler and event log of one trial.
+
+    Attributes:
+        watch: seconds of every phase.
+        meter: memory peaks of every phase.
+        sampler: samples of the machine.
+    """
 
     def __init__(self, device: torch.device, sampler: Sampler, emit: Callable[[Event], None]) -> None:
         synchronise = (lambda: torch.cuda.synchronize(device)) if device.type == "cuda" else None
         self.watch = Stopwatch(synchronise)
         self.meter = MemoryMeter(device)
-        self._sampler = sampler
+        self.sampler = sampler
         self._emit = emit
         self._device = device
-        self.cpu_seconds: float | None = None
-        """Processor seconds of this process while it trained; None without training."""
 
     @property
     def train_seconds(self) -> float:
@@ -46,12 +50,12 @@ class Phases:
         self._emit({"kind": "phase", "phase": name})
         if name in TRIMMED:
             allocator.trim(self._device)
-        self._sampler.mark(name)
+        self.sampler.mark(name)
         try:
             with self.meter.phase(name):
                 yield
         finally:
-            self._sampler.mark("")
+            self.sampler.mark("")
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:

@@ -1,0 +1,234 @@
+"""Makes a trial ready to train: load data -> load model -> attach -> tokenize."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+
+from tuneoff.config.spec import TrialSpec
+from tuneoff.measure import parameters
+from tuneoff.measure.parameters import BaseIdentity
+from tuneoff.methods.base import Attached, Method
+from tuneoff.records.record import Finding, ModelInfo, Parameters
+from tuneoff.tasks.base import Example, Features, Task
+from tuneoff.trial.context import TrialContext
+from tuneoff.trial.data import contents
+from tuneoff.trial.data import load as trial_data
+from tuneoff.trial.data.lengths import check_length
+from tuneoff.trial.distributed import fsdp
+from tuneoff.trial.exhaustion import loading
+from tuneoff.trial.modeling import head
+from tuneoff.trial.modeling import load as trial_model
+from tuneoff.trial.modeling.activation_checkpointing import checkpoint_activations
+from tuneoff.trial.modeling.frozen_bf16 import keep_frozen_in_bf16
+from tuneoff.trial.modeling.precision import Policy, PolicyName, apply_policy, choose_attention
+from tuneoff.trial.modeling.vocabulary import check_tokens
+from tuneoff.trial.randomness import seed_all
+from tuneoff.trial.training import kernels
+from tuneoff.trial.training.evaluate import ModelRunner
+from tuneoff.trial.training.findings import note_lengths, note_references
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """A trial ready to train: examples, tokens, model and method.
+
+    Attributes:
+        spec, task, method: what is asked for.
+        data: examples of every split.
+        features: split -> its examples as tokens.
+        runner: model, method, device and precision.
+        counts: parameters by role.
+        model: what the record says of the model.
+        findings: what a reader must know of data, model and method.
+        policy: name of the precision policy in force.
+        before: which parameters are the pretrained model's own.
+    """
+
+    spec: TrialSpec
+    task: Task
+    method: Method[Any]
+    data: trial_data.TrialData
+    features: dict[str, list[Features]]
+    runner: ModelRunner
+    counts: Parameters
+    model: ModelInfo
+    findings: tuple[Finding, ...]
+    policy: PolicyName
+    before: BaseIdentity
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """The base model as loaded, and the precision policy in force."""
+
+    loaded: trial_model.Loaded
+    policy: Policy
+
+
+@dataclass(frozen=True)
+class AttachedMethod:
+    """A method attached to the base model, on the device, and its parameters counted."""
+
+    attached: Attached
+    counts: Parameters
+    before: BaseIdentity
+
+
+def assemble(context: TrialContext, method: Method[Any]) -> Assembled:
+    """Loads and tokenizes the data, loads the model and attaches the method.
+
+    Raises:
+        TuneoffError: whatever does not fit together.
+    """
+    spec, task = context.spec, context.task
+    with context.phases("load"), loading("the model"):
+        data = load_data(context)
+        base = load_base(context, method)
+        attachment = attach(context, method, base)
+    with context.phases("tokenize"), loading("the rows"):
+        features = tokenize(context, method, data, base)
+    runner = _make_runner(context, base, attachment)
+    runner, kernel_findings = _settle_kernels(context, base, runner, features["train"])
+    info, findings = note_lengths(data.info, features, spec.protocol.max_length, task.target_room)
+    findings += note_references(task, data.splits["test"], base.loaded.tokenizer)
+    method_findings = [
+        Finding(name=name, message=message) for name, message in attachment.attached.extra.get("findings", ())
+    ]
+    all_findings = (*base.loaded.findings, *data.findings, *findings, *method_findings, *kernel_findings)
+    for finding in all_findings:
+        context.emit({"kind": "finding", **finding.model_dump()})
+    return Assembled(
+        spec=spec,
+        task=task,
+        method=method,
+        data=trial_data.TrialData(data.splits, info, data.findings),
+        features=features,
+        runner=runner,
+        counts=attachment.counts,
+        model=base.loaded.info.model_copy(update={"evaluation_attention": runner.attention}),
+        findings=all_findings,
+        policy=base.policy.name,
+        before=attachment.before,
+    )
+
+
+def load_data(context: TrialContext) -> trial_data.TrialData:
+    """Loads the rows and checks that they are those that were planned.
+
+    Raises:
+        SourceError, DataError: if the rows cannot be used.
+        ContentChanged: if they are others than planned.
+    """
+    data = trial_data.load(context.task, context.spec.task, context.spec.protocol)
+    contents.verify_rows(context.spec, data.info)
+    return data
+
+
+def load_base(context: TrialContext, method: Method[Any]) -> BaseModel:
+    """Puts the precision policy in force, loads the base model and checks that it is the planned one with room for what
+    the method reads.
+
+    Raises:
+        SourceError, UnsupportedModel, DataError: if the model cannot be fetched or does not fit.
+        ContentChanged: if it is another than planned.
+    """
+    spec = context.spec
+    policy = apply_policy(spec.protocol.precision, context.device)
+    loaded = load_model(spec, context.task, context.device, policy.name)
+    contents.verify_model(spec, loaded.info)
+    check_length(loaded.model, context.task, spec.protocol.max_length, method, spec.label)
+    return BaseModel(loaded, policy)
+
+
+def load_model(spec: TrialSpec, task: Task, device: torch.device, policy: PolicyName) -> trial_model.Loaded:
+    """Loads the base model as the trial's protocol wants it on this device."""
+    protocol = spec.protocol
+    attention = choose_attention(protocol.attention, device, protocol.max_length, policy)
+    return trial_model.load(
+        spec.model,
+        task,
+        seed=spec.seed,
+        dropout=protocol.dropout,
+        attention=attention.training,
+        evaluation=attention.evaluation,
+    )
+
+
+def attach(context: TrialContext, method: Method[Any], base: BaseModel) -> AttachedMethod:
+    """Attaches the method to the base model, moves both to the device and counts the parameters.
+
+    Raises:
+        UnsupportedModel: if the method does not fit the model.
+    """
+    spec, sharded, model = context.spec, context.ranks.sharded, base.loaded.model
+    view = trial_model.view(context.task, base.loaded)
+    base_identity = BaseIdentity.of(model, view)
+    head_values = head.values(model, view) if method.trains else {}
+    seed_all(spec.seed)
+    attached = method.attach(model, view)
+    head.check(attached, head_values, spec.label)
+    if base.policy.name == "bf16" and not sharded:
+        keep_frozen_in_bf16(attached)
+    if spec.protocol.gradient_checkpointing:
+        checkpoint_activations(attached.model)
+    if not sharded:
+        attached.module.to(context.device)
+    counts = parameters.count(attached.module, base_identity)
+    if sharded:
+        fsdp.shard(attached, context.device, context.ranks)
+    return AttachedMethod(attached, counts, base_identity)
+
+
+def tokenize(
+    context: TrialContext, method: Method[Any], data: trial_data.TrialData, base: BaseModel
+) -> dict[str, list[Features]]:
+    """Encodes the examples of every split, with the solved examples that the method shows.
+
+    Raises:
+        DataError, UnsupportedModel: if they cannot be encoded for the task or the model.
+    """
+    spec, task, loaded = context.spec, context.task, base.loaded
+    solved_examples = demonstrations(method, data.splits["train"], spec.seed)
+    features = {
+        split: task.encode(rows, loaded.tokenizer, spec.protocol.max_length, solved_examples)
+        for split, rows in data.splits.items()
+    }
+    check_tokens(chain(*features.values()), loaded.tokenizer, loaded.model.config, spec.model.source)
+    return features
+
+
+def demonstrations(method: Method[Any], train: Sequence[Example], seed: int) -> list[Example]:
+    """Draws the solved examples that a method shows from the training rows, by the trial's seed."""
+    count = min(method.demonstrations, len(train))
+    return [train[int(i)] for i in np.random.default_rng([seed, 1]).choice(len(train), size=count, replace=False)]
+
+
+def _make_runner(context: TrialContext, base: BaseModel, attachment: AttachedMethod) -> ModelRunner:
+    return ModelRunner(
+        context.task,
+        attachment.attached,
+        context.device,
+        base.policy.autocast,
+        base.loaded.pad_token_id,
+        context.spec.protocol.evaluation_batch_size,
+        base.loaded.tokenizer,
+        context.ranks,
+        attention=base.loaded.info.evaluation_attention,
+    )
+
+
+def _settle_kernels(
+    context: TrialContext, base: BaseModel, runner: ModelRunner, features: Sequence[Features]
+) -> tuple[ModelRunner, tuple[Finding, ...]]:
+    """Returns a runner whose evaluations compute the same as training does, and a finding where they did not."""
+    training = base.loaded.info.attention
+    if runner.attention == training:
+        return runner, ()
+    with context.phases("preflight"):
+        return kernels.settle(runner, features, training)

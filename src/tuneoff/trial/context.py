@@ -1,0 +1,50 @@
+"""What every phase of a trial is handed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from tuneoff import registry
+from tuneoff.config.spec import TrialSpec
+from tuneoff.measure.utilisation import Sampler
+from tuneoff.records.record import Event
+from tuneoff.tasks.base import Task
+from tuneoff.trial.distributed.context import ALONE, RankContext
+from tuneoff.trial.phases import Phases
+
+
+@dataclass(frozen=True)
+class TrialContext:
+    """What every phase of a trial is handed.
+
+    Attributes:
+        spec: what is asked for, with model and rows at the commits that the run saw.
+        task: the task, with its options.
+        device: where the trial computes; of a rank its own.
+        phases: clocks, memory peaks and samples of the machine.
+        emit: takes events.
+        ranks: the processes that share the trial.
+    """
+
+    spec: TrialSpec
+    task: Task
+    device: torch.device
+    phases: Phases
+    emit: Callable[[Event], None]
+    ranks: RankContext = ALONE
+
+    @classmethod
+    def of(
+        cls,
+        spec: TrialSpec,
+        device: torch.device,
+        sampler: Sampler,
+        emit: Callable[[Event], None] = lambda event: None,
+        ranks: RankContext = ALONE,
+    ) -> TrialContext:
+        """Makes the context of a trial with fresh clocks; ranks are told of the phases that events name."""
+        task = registry.tasks()[spec.task.name](spec.task.options)
+        return cls(spec, task, device, Phases(device, sampler, ranks.noting(emit)), emit, ranks)
