@@ -82,17 +82,6 @@ def test_built_in_plugins_load_and_describe_themselves(folder: str) -> None:
         assert getattr(kind, "summary", ""), f"{name} has no summary"
 
 
-def test_every_method_describes_its_options_and_names_its_paper() -> None:
-    for name in registry.methods():
-        method = registry.methods()[name]
-        assert method.paper, name
-        undescribed = [key for key, field in method.Options.model_fields.items() if not field.description]
-        assert not undescribed, f"{name}: {undescribed}"
-        if method.trains:
-            rate = method.learning_rate
-            assert 0 < rate.low < rate.center < rate.high, name
-
-
 FAMILY = """
 class Numbers:
     title, summary = "Numbers", "One method for every number."

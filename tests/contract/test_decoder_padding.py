@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import DECODERS, features, logits
 from torch import nn
 
 from tuneoff import registry
 from tuneoff.methods.base import Attached, Method
 from tuneoff.tasks.base import Batch, Features
 from tuneoff.tasks.classification import Classification
+from tuneoff.testing.settings import END, features, logits
 
-END = 90
+DECODERS = ("gpt2", "gpt_neo", "llama")
 
 
 def left(batch: Batch) -> Batch:

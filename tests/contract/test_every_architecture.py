@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import END, SIZES, Setting, attach, step
 
-from tiny_shapes import shape
 from tuneoff import registry
 from tuneoff.errors import UnsupportedModel
 from tuneoff.measure.parameters import BaseIdentity, count
 from tuneoff.methods._layers import KeyShape, attention_inputs, key_shape, names_of
 from tuneoff.methods._modules import blocks
 from tuneoff.methods.base import Method
+from tuneoff.testing.models import shape
+from tuneoff.testing.settings import END, SIZES, Setting, attach, step
 
 ENCODERS = (
     *("albert", "bert", "deberta-v2", "distilbert", "electra", "longformer", "modernbert", "mpnet", "roberta"),

@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import LABELS, SIZES, Setting, features, logits, step
 from transformers import AutoConfig
 
-from tiny_shapes import pretraining_model, random_model, shape
 from tuneoff import registry
 from tuneoff.config.spec import ModelSpec
 from tuneoff.errors import UnsupportedModel
 from tuneoff.measure.parameters import BaseIdentity, count, running
 from tuneoff.methods.base import Attached, Method
 from tuneoff.tasks.classification import Classification
+from tuneoff.testing.models import pretraining_model, random_model, shape
+from tuneoff.testing.settings import LABELS, SIZES, Setting, features, logits, step
 from tuneoff.trial.modeling import head as trial_head
 from tuneoff.trial.modeling import load as trial_model
 from tuneoff.trial.modeling.load import Loaded, byte_tokenizer

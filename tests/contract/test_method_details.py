@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import GENERATORS, Setting, attach, step
 from pydantic import ValidationError
 
 from tuneoff import registry
 from tuneoff.errors import StoreError, UnsupportedModel
 from tuneoff.methods.base import Attached, Method
+from tuneoff.testing.settings import GENERATORS, Setting, attach, step
 
 GPT2, T5, BART = Setting("text", "gpt2"), Setting("text", "t5"), Setting("text", "bart")
 by_generator = pytest.mark.parametrize("setting", GENERATORS, ids=str)

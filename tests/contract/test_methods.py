@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import CLASSIFIERS, GENERATORS, Setting, attach, step
 from torch import nn
 
 from tuneoff import registry
-from tuneoff.errors import UnsupportedModel
 from tuneoff.measure.parameters import BaseIdentity, count
-from tuneoff.methods.base import Attached, Method
 from tuneoff.records.record import Parameters
 from tuneoff.tasks.classification import Classification
+from tuneoff.testing.methods import AttachmentContract, Case
+from tuneoff.testing.settings import GENERATORS, Setting, attach, create, step
 
 TRAINABLE = [name for name in registry.methods() if registry.methods()[name].trains]
 REFUSED: dict[tuple[str, ...], str] = {
@@ -60,127 +60,32 @@ def refusal(name: str, setting: Setting) -> str | None:
     return REFUSED.get((name, setting.architecture), REFUSED.get((name, setting.architecture, setting.kind)))
 
 
-CASES = [
-    pytest.param(method, options, setting, id=f"{method}-{i}-{setting}", marks=FEW[setting] if i else ())
-    for method in TRAINABLE
-    for i, options in enumerate(OPTIONS.get(method, [{}]))
-    for setting in [*CLASSIFIERS, *GENERATORS]
-    if (i == 0 or setting in FEW) and refusal(method, setting) is None
-]
-every_case = pytest.mark.parametrize(("name", "options", "setting"), CASES)
-every_mergeable_case = pytest.mark.parametrize(
-    ("name", "options", "setting"), [case for case in CASES if registry.methods()[str(case.values[0])].mergeable]
-)
+class TestMethods(AttachmentContract):
+    @classmethod
+    def names(cls) -> Iterable[str]:
+        return registry.methods()
 
+    @classmethod
+    def refusal(cls, method: str, setting: Setting) -> str | None:
+        return refusal(method, setting)
 
-def rate(setting: Setting) -> float:
-    """Writers start from larger weights."""
-    return 0.05 if setting.kind == "class" else 0.2
+    @classmethod
+    def cases(cls) -> Iterable[Any]:
+        return [
+            pytest.param(Case(name, options, setting), id=f"{name}-{i}-{setting}", marks=FEW[setting] if i else ())
+            for name in TRAINABLE
+            for i, options in enumerate(OPTIONS.get(name, [{}]))
+            for setting in cls.settings
+            if (i == 0 or setting in FEW) and refusal(name, setting) is None
+        ]
 
+    @classmethod
+    def attempts(cls) -> Iterable[tuple[str, Setting]]:
+        return [(name, setting) for name in sorted({key[0] for key in REFUSED}) for setting in cls.settings]
 
-@every_case
-def test_training_changes_only_what_is_declared(name: str, options: dict[str, Any], setting: Setting) -> None:
-    method, attached = attach(name, options, setting)
-    before = {n: p.detach().clone() for n, p in attached.module.named_parameters()}
-    grouped = [id(p) for group in method.parameter_groups(attached, 0.1) for p in group["params"]]
-    declared = {n for n, p in attached.module.named_parameters() if p.requires_grad}
-    assert sorted(grouped) == sorted({id(p) for p in attached.module.parameters() if p.requires_grad})
-    step(setting, method, attached, rate(setting))
-    changed = {n for n, p in attached.module.named_parameters() if not torch.equal(p, before[n])}
-    assert changed <= declared
-    # Keys' biases cannot change attention, and unused vocabulary gets no gradient: nearly all else must move.
-    assert len(changed) >= 0.8 * len(declared)
-    for head in setting.view(attached.model).head:
-        assert any(head in n.split(".") for n in changed)
-
-
-@every_case
-def test_what_is_saved_gives_the_same_logits_in_a_fresh_model(
-    name: str, options: dict[str, Any], setting: Setting, tmp_path: Path
-) -> None:
-    method, attached = attach(name, options, setting)
-    untrained = setting.logits(attached)
-    step(setting, method, attached, rate(setting))
-    expected = setting.logits(attached)
-    assert not torch.allclose(expected, untrained, atol=1e-3)
-    method.save(attached, tmp_path)
-    again, fresh = attach(name, options, setting)
-    again.load(fresh, tmp_path)
-    assert torch.equal(setting.logits(fresh), expected)
-    # A checkpoint goes back into the model that it was taken from, too.
-    method.load(attached, tmp_path)
-    assert torch.equal(setting.logits(attached), expected)
-
-
-@every_mergeable_case
-def test_merging_keeps_the_logits(name: str, options: dict[str, Any], setting: Setting) -> None:
-    method, attached = attach(name, options, setting)
-    step(setting, method, attached, rate(setting))
-    expected = setting.logits(attached)
-    merged = method.merge(attached)
-    own = {f"{setting.view(merged).output}.weight"} if attached.extra.get("findings") else set()
-    names = {n for n, _ in setting.model().named_parameters()}
-    assert {n for n, _ in merged.named_parameters()} == names | own
-    torch.testing.assert_close(setting.logits(Attached(merged, merged)), expected, atol=1e-4, rtol=1e-4)
-
-
-@every_case
-def test_counts_add_up_and_agree_with_the_meta_device(name: str, options: dict[str, Any], setting: Setting) -> None:
-    method = registry.methods()[name].create(options)
-    assert isinstance(method, Method)
-    model = setting.model()
-    view = setting.view(model)
-    size = sum(p.numel() for p in model.parameters())
-    head = sum(p.numel() for module in view.head for p in model.get_submodule(module).parameters())
-    before = BaseIdentity.of(model, view)
-    torch.manual_seed(1)
-    attached = method.attach(model, view)
-    counts = count(attached.module, before)
-    untied = dict(attached.extra.get("findings", ())).get("untied_head")
-    own = model.get_submodule(view.output or "").weight.numel() if untied else 0  # type: ignore[operator]
-    assert counts.total.head == counts.trainable.head == head + own
-    assert counts.total.base == size - head
-    if options.get("init") != "mica":  # MiCA freezes one of its two matrices.
-        assert counts.trainable.adapter == counts.total.adapter
-    trainable = sum(p.numel() for p in attached.module.parameters() if p.requires_grad)
-    assert counts.trainable.total == trainable
-
-    empty = setting.model("meta")
-    before = BaseIdentity.of(empty, setting.task.view(empty))
-    with torch.device("meta"):
-        assert count(method.attach(empty, setting.task.view(empty)).module, before) == counts
-
-
-@every_case
-def test_padding_never_moves_the_logits(name: str, options: dict[str, Any], setting: Setting) -> None:
-    method, attached = attach(name, options, setting)
-    step(setting, method, attached, rate(setting))
-    together = setting.logits(attached)
-    alone = torch.cat([setting.logits(attached, [row]) for row in setting.rows])
-    torch.testing.assert_close(together, alone, atol=2e-5, rtol=1e-4)
-
-
-@every_case
-def test_two_attachments_at_one_seed_train_alike(name: str, options: dict[str, Any], setting: Setting) -> None:
-    results = []
-    for _ in range(2):
-        method, attached = attach(name, options, setting)
-        torch.manual_seed(2)
-        step(setting, method, attached, rate(setting))
-        results.append(setting.logits(attached))
-    assert torch.equal(*results)
-
-
-@pytest.mark.parametrize("name", sorted({key[0] for key in REFUSED}))
-@pytest.mark.parametrize("setting", [*CLASSIFIERS, *GENERATORS], ids=str)
-def test_refusals_say_why_and_what_to_do(name: str, setting: Setting) -> None:
-    reason = refusal(name, setting)
-    if reason is None:
-        attach(name, {}, setting)
-        return
-    with pytest.raises(UnsupportedModel, match=reason) as caught:
-        attach(name, {}, setting)
-    assert caught.value.hint
+    @classmethod
+    def adds_frozen(cls, case: Case) -> bool:
+        return case.options.get("init") == "mica"  # MiCA freezes one of its two matrices.
 
 
 def test_bitfit_takes_a_llama_that_has_biases() -> None:
@@ -204,11 +109,9 @@ def test_adapters_on_bert_base_shapes_have_the_published_size(
 
 def on_meta(name: str, options: dict[str, Any], model: nn.Module, task: Classification) -> Parameters:
     """A method's parameters on a model without weights."""
-    method = registry.methods()[name].create(options)
-    assert isinstance(method, Method)
     with torch.device("meta"):
         before = BaseIdentity.of(model, task.view(model))
-        return count(method.attach(model, task.view(model)).module, before)
+        return count(create(name, options).attach(model, task.view(model)).module, before)
 
 
 @pytest.mark.parametrize(
@@ -245,7 +148,7 @@ def test_peft_itself_loads_what_we_save(name: str, options: dict[str, Any], sett
     from peft import PeftModel
 
     method, attached = attach(name, options, setting)
-    step(setting, method, attached, rate(setting))
+    step(setting, method, attached, setting.rate)
     method.save(attached, tmp_path)
     kind = json.loads((tmp_path / "adapter_config.json").read_text())["task_type"]
     assert kind == setting.view(attached.model).peft_task_type

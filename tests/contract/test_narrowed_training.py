@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from conftest import CLASSIFIERS, END, GENERATORS, Setting, attach, build
 from test_methods import TRAINABLE, refusal
 from test_peft_types import CASES as PEFT_CASES
 from test_peft_types import options_of
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tuneoff import registry
-from tuneoff.methods.base import Attached, Method
+from tuneoff.methods.base import Attached
 from tuneoff.tasks.generation import Generation
+from tuneoff.testing.methods import Case, FrozenBf16Contract, compare_frozen_bf16
+from tuneoff.testing.settings import END, Setting, attach, build, create
 from tuneoff.trial.modeling.frozen_bf16 import NARROW, keep_frozen_in_bf16
 from tuneoff.trial.modeling.precision import apply_policy
 from tuneoff.trial.training.evaluate import ModelRunner
@@ -29,70 +29,32 @@ OTHERS: dict[str, list[dict[str, Any]]] = {
     "last_block": [{"lm_head": False}],
 }
 """Options under which a method reads or trains other weights."""
-CASES = [
-    pytest.param(name, options, setting, id=f"{name}-{i}-{setting}", marks=() if setting in QUICK else pytest.mark.slow)
-    for name in TRAINABLE
-    for setting in [*CLASSIFIERS, *GENERATORS]
-    if refusal(name, setting) is None
-    for i, options in enumerate([{}, *OTHERS.get(name, [])])
-    if not ("lm_head" in options and setting.kind == "class")
-]
 
 
-def nothing(attached: Attached) -> None:
-    """Leaves the weights as they are."""
+class TestFrozenBf16(FrozenBf16Contract):
+    @classmethod
+    def cases(cls) -> Iterable[Any]:
+        return [
+            pytest.param(
+                Case(name, options, setting),
+                id=f"{name}-{i}-{setting}",
+                marks=() if setting in QUICK else pytest.mark.slow,
+            )
+            for name in TRAINABLE
+            for setting in cls.settings
+            if refusal(name, setting) is None
+            for i, options in enumerate([{}, *OTHERS.get(name, [])])
+            if not ("lm_head" in options and setting.kind == "class")
+        ]
 
-
-def trained(
-    name: str, options: dict[str, Any], setting: Setting, change: Callable[[Attached], None]
-) -> tuple[list[float], dict[str, torch.Tensor], torch.Tensor, Attached]:
-    """Three steps: their losses, the trained tensors, and logits in evaluation."""
-    method, attached = attach(name, options, setting)
-    change(attached)
-    optimizer = torch.optim.SGD(method.parameter_groups(attached, 0.0), lr=0.05)
-    torch.manual_seed(2)
-    losses = []
-    for _ in range(3):
-        attached.module.train()
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            logits = setting.task.forward(attached, setting.batch)
-        loss = setting.task.loss(logits, setting.batch) / setting.task.units(setting.rows)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        losses.append(float(loss.detach()))
-    weights = {n: p.detach() for n, p in attached.module.named_parameters() if p.requires_grad}
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        return losses, weights, setting.logits(attached), attached
-
-
-def same(name: str, options: dict[str, Any], setting: Setting) -> tuple[int, Attached]:
-    """Trains with and without narrow weights, compares, and returns how many were narrow and the model."""
-    losses, weights, logits, _ = trained(name, options, setting, nothing)
-    again, others, read, attached = trained(name, options, setting, keep_frozen_in_bf16)
-    assert again == losses
-    assert others.keys() == weights.keys()
-    for key, weight in weights.items():
-        assert weight.dtype == others[key].dtype == torch.float32
-        assert torch.equal(others[key], weight), key
-    assert torch.equal(read, logits)
-    return sum(type(part) in NARROW.values() for part in attached.module.modules()), attached
-
-
-@pytest.mark.parametrize(("name", "options", "setting"), CASES)
-def test_three_steps_are_the_same(name: str, options: dict[str, Any], setting: Setting) -> None:
-    narrowed, attached = same(name, options, setting)
-    for part in attached.module.modules():
-        if type(part) in NARROW.values():
-            assert part._parameters["weight"] is not None
-            assert part._parameters["weight"].dtype == torch.bfloat16
-    # Full fine-tuning freezes nothing; of QLoRA only what it does not pack into four bits is left.
-    assert name == "qlora" or bool(narrowed) == (name != "full")
+    def narrows(self, case: Case, narrowed: int) -> bool:
+        # Full fine-tuning freezes nothing; of QLoRA only what it does not pack into four bits is left.
+        return case.method == "qlora" or bool(narrowed) == (case.method != "full")
 
 
 @pytest.mark.parametrize(("variant", "setting"), PEFT_CASES)
 def test_so_are_they_with_every_type_of_peft(variant: str, setting: Setting) -> None:
-    same(f"peft:{variant}", options_of(variant, setting), setting)
+    compare_frozen_bf16(Case(f"peft:{variant}", options_of(variant, setting), setting))
 
 
 def test_weights_that_a_method_computes_with_stay_as_they_are() -> None:
@@ -155,9 +117,7 @@ def test_an_evaluation_turns_no_weight_twice(name: str, architecture: str) -> No
     setting = Setting("text", architecture)
     task = Generation({"max_target_length": 6, "min_target_length": 5})
     model = build(task, architecture, noise=0.15, tie_word_embeddings=True)
-    method = registry.methods()[name].create({})
-    assert isinstance(method, Method)
-    attached = method.attach(model, setting.view(model))
+    attached = create(name, {}).attach(model, setting.view(model))
     keep_frozen_in_bf16(attached)
     tokenizer = SimpleNamespace(pad_token_id=0, eos_token_id=END)
     runner = ModelRunner(task, attached, CPU, apply_policy("bf16", CPU).autocast, 0, 4, tokenizer)

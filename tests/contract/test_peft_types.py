@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Setting, attach, step
 
 from tuneoff import registry
 from tuneoff.errors import StoreError, UnsupportedModel
 from tuneoff.measure.parameters import BaseIdentity, count
 from tuneoff.methods.base import Attached, Method
+from tuneoff.testing.settings import Setting, attach, step
 
 FAMILY = registry.methods().families()["peft"]
 LLAMA, BERT, T5, GPT2 = (

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import features, logits
 from torch import nn
 
 from tuneoff import registry
@@ -19,6 +18,7 @@ from tuneoff.errors import UnsupportedModel
 from tuneoff.measure.parameters import BaseIdentity, count, elements
 from tuneoff.methods.base import Attached, Method, TaskView
 from tuneoff.tasks.classification import Classification
+from tuneoff.testing.settings import features, logits
 
 Tiny = Callable[..., nn.Module]
 SEQ_2_SEQ: dict[str, dict[str, Any]] = {

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from tiny_shapes import random_model, shape
 from tuneoff.methods.base import Attached
 from tuneoff.tasks.base import Features
 from tuneoff.tasks.generation import Generation
+from tuneoff.testing.models import random_model, shape
 from tuneoff.trial.modeling.load import byte_tokenizer
 
 VIRTUAL = 5

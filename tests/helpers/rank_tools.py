@@ -17,7 +17,6 @@ import pytest
 import torch
 from torch import nn
 
-from tiny_shapes import random_model, shape
 from trial_tools import context_of
 from tuneoff import registry
 from tuneoff.config.spec import Protocol
@@ -26,6 +25,7 @@ from tuneoff.records.record import Prediction
 from tuneoff.tasks.base import Example, Features, Task
 from tuneoff.tasks.classification import Classification
 from tuneoff.tasks.generation import Generation
+from tuneoff.testing.models import random_model, shape
 from tuneoff.trial.distributed import fsdp
 from tuneoff.trial.distributed.context import ALONE, RankContext, joined
 from tuneoff.trial.modeling.activation_checkpointing import checkpoint_activations

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from tiny_shapes import pretraining_model, random_model, shape
 from tuneoff import registry
 from tuneoff.config.spec import ModelSpec, Protocol, StudySpec, TaskSpec, TrialSpec
 from tuneoff.measure.utilisation import Sampler
@@ -22,6 +21,7 @@ from tuneoff.store import TrialStore
 from tuneoff.tasks.base import Batch, Features, Task
 from tuneoff.tasks.classification import Classification
 from tuneoff.tasks.generation import Generation
+from tuneoff.testing.models import pretraining_model, random_model, shape
 from tuneoff.trial.context import TrialContext
 from tuneoff.trial.estimate.estimator import count_rows, forecast_row
 from tuneoff.trial.inference import restore

@@ -10,6 +10,7 @@ from tuneoff.config.spec import ModelSpec, SourceSpec
 from tuneoff.errors import DataError, SourceNotFound
 from tuneoff.sources import _docstrings, base
 from tuneoff.sources.docstrings import FEWEST_ROWS, SHARES, Docstrings, split_of
+from tuneoff.testing import SourceContract
 
 GOOD = """Return the masked copy of a matrix.
 
@@ -210,3 +211,16 @@ def test_it_holds_no_models_and_no_other_name() -> None:
         base.find_model(ModelSpec(source="docstrings"))
     with pytest.raises(SourceNotFound, match="'summaries'"):
         base.read_rows(SourceSpec(source="docstrings:summaries"), "train")
+
+
+@pytest.mark.usefixtures("package")
+class TestDocstrings(SourceContract):
+    source = "docstrings"
+
+    @pytest.fixture
+    def plugin(self) -> Docstrings:
+        return Docstrings(("paired",))
+
+    @pytest.fixture
+    def reference(self) -> str:
+        return "docstrings"

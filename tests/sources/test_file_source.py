@@ -14,6 +14,7 @@ import pytest
 from tuneoff.config.spec import ModelSpec, SourceSpec
 from tuneoff.errors import DataError, SourceError, SourceNotFound
 from tuneoff.sources import ModelFiles, Rows, find, find_model, fingerprint, read_rows
+from tuneoff.testing import SourceContract
 
 Content = str | bytes
 
@@ -456,3 +457,23 @@ def test_the_fingerprint_of_a_model_folder_follows_weights_and_configuration(tmp
     changed = fingerprint(path)
     (tmp_path / "m" / "config.json").write_text('{"a": 1}')
     assert len({before, changed, fingerprint(path)}) == 3
+
+
+class TestFile(SourceContract):
+    source = "file"
+
+    @pytest.fixture
+    def reference(self, tmp_path: Path) -> str:
+        return _write(tmp_path, "rows.csv", "text,label\none,a\ntwo,b\n")
+
+    @pytest.fixture
+    def unknown(self) -> str:
+        return "./no-such-file.csv"
+
+    @pytest.fixture
+    def model_reference(self, tmp_path: Path) -> str:
+        folder = tmp_path / "model"
+        folder.mkdir()
+        _write(folder, "config.json", "{}")
+        _write(folder, "model.safetensors", (2).to_bytes(8, "little") + b"{}")
+        return str(folder)

@@ -15,6 +15,7 @@ from stand_in_hub import StandInHub, go_offline, send_to
 from tuneoff.config.spec import ModelSpec, SourceSpec
 from tuneoff.errors import ChecksumMismatch, DataError, SourceError, SourceNotFound, SourceUnreachable
 from tuneoff.sources import ModelFiles, Rows, _hub_files, fetch_weights, find, find_model, read_rows
+from tuneoff.testing import SourceContract
 
 pytest_plugins = ("hub_fixtures",)
 
@@ -503,3 +504,21 @@ def test_files_without_rows(hub: StandInHub, content: str, says: str) -> None:
     hub.put("datasets", "org/data", {"train.jsonl" if content.startswith("{") else "train.csv": content})
     with pytest.raises((DataError, SourceError), match=says):
         _rows()
+
+
+class TestHub(SourceContract):
+    source = "hub"
+
+    @pytest.fixture
+    def reference(self, hub: StandInHub) -> str:
+        hub.put("datasets", "org/data", {"train.csv": TABLE, "test.csv": TABLE})
+        return "org/data"
+
+    @pytest.fixture
+    def unknown(self, hub: StandInHub) -> str:
+        return "org/no-such-thing"
+
+    @pytest.fixture
+    def model_reference(self, hub: StandInHub) -> str:
+        hub.put("models", "org/model", MODEL)
+        return "org/model"

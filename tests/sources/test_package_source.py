@@ -20,6 +20,7 @@ from tuneoff.config.spec import ModelSpec, SourceSpec
 from tuneoff.errors import ChecksumMismatch, SourceError, SourceNotFound, SourceUnreachable
 from tuneoff.sources import _cache, find
 from tuneoff.sources.package import Package
+from tuneoff.testing import SourceContract
 
 FILES = {
     "demo/train.tab": b"label\ttext\nd\tstring\nclass\t\n\n" + b"pos\tgood words\nneg\tbad words\n" * 20_000,
@@ -354,3 +355,19 @@ def test_a_small_wheel_of_the_real_index(tmp_path: Path, monkeypatch: pytest.Mon
     except SourceUnreachable as error:
         pytest.skip(error.message)
     assert _sha256((folder / "six.py").read_bytes()) == member
+
+
+class TestPackage(SourceContract):
+    source = "package"
+
+    @pytest.fixture
+    def plugin(self, shelf: Shelf) -> Package:
+        return shelf.source
+
+    @pytest.fixture
+    def reference(self) -> str:
+        return "demo"
+
+    @pytest.fixture
+    def model_reference(self) -> str:
+        return "tiny"

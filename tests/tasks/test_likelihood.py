@@ -13,7 +13,6 @@ from pydantic import ValidationError
 from torch import nn
 
 from generation_tools import framed
-from tiny_shapes import random_model, shape
 from tuneoff import registry
 from tuneoff.errors import DataError, UnsupportedModel
 from tuneoff.methods.base import Attached, Method, TaskView
@@ -23,6 +22,7 @@ from tuneoff.store import TrialStore
 from tuneoff.tasks._likelihood import Words
 from tuneoff.tasks.base import Batch, Example
 from tuneoff.tasks.classification import Classification
+from tuneoff.testing.models import random_model, shape
 from tuneoff.trial.inference import predict
 from tuneoff.trial.modeling.load import byte_tokenizer
 from tuneoff.trial.run import run

@@ -15,10 +15,11 @@ import psutil
 import pytest
 
 from running import wait_until
-from tracker_tools import EVENTS, calls, failed_record, follow, make_study, play, tracked, write_report
+from tracker_tools import calls, play
 from tuneoff.errors import StudyError
 from tuneoff.executors.base import Listener, Progress
 from tuneoff.store import StudyStore
+from tuneoff.testing.trackers import EVENTS, failed_record, follow, make_study, tracked, write_report
 from tuneoff.trackers import process
 from tuneoff.trackers.process import Outlets
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from tracker_tools import EVENTS, PNG, failed_record, follow, make_study, play, read_back, skip_without
+from tracker_tools import play, read_back
 from tuneoff.store import StudyStore
+from tuneoff.testing.trackers import EVENTS, PNG, failed_record, follow, make_study, skip_without
 
 pytest_plugins = ("tracker_fixtures",)
 pytestmark = pytest.mark.usefixtures("no_outlets")

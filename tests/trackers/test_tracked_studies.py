@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from running import SharedExecutor, Tiny
-from tracker_tools import calls, tracked
+from tracker_tools import calls
 from tuneoff import registry
 from tuneoff.cli.main import main
 from tuneoff.errors import StudyError
@@ -18,6 +18,7 @@ from tuneoff.planning.plan import plan, question
 from tuneoff.records.record import TrialRecord
 from tuneoff.store import StudyStore
 from tuneoff.study.study import Study
+from tuneoff.testing.trackers import tracked
 
 pytest_plugins = ("running_fixtures", "tracker_fixtures")
 pytestmark = pytest.mark.usefixtures("doubles", "no_outlets")

@@ -12,8 +12,9 @@ import pytest
 import yaml
 
 from synthetic_records import make_record
-from tracker_tools import EVENTS, announce, failed_record, follow, make_study, play, tracked
+from tracker_tools import announce, play
 from tuneoff import registry
+from tuneoff.testing.trackers import EVENTS, failed_record, follow, make_study, tracked
 from tuneoff.trackers import process
 from tuneoff.trackers._figures import final_metrics, metrics_of
 

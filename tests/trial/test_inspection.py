@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 
-from tiny_shapes import shape
 from trial_tools import make_study, save_writer
 from tuneoff.config.spec import ModelSpec, StudySpec
 from tuneoff.errors import DataError, StudyError
@@ -17,6 +16,7 @@ from tuneoff.planning.plan import plan
 from tuneoff.tasks.base import Example
 from tuneoff.tasks.classification import Classification
 from tuneoff.tasks.generation import Generation
+from tuneoff.testing.models import shape
 from tuneoff.trial.inspection import inspect_study
 from tuneoff.trial.modeling import load as trial_model
 from tuneoff.trial.modeling.load import byte_tokenizer

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from tiny_shapes import random_model, shape
 from trial_tools import tiny_config
 from tuneoff import architectures, registry
 from tuneoff.errors import DataError, TuneoffError, UnsupportedModel
 from tuneoff.methods.base import Method
 from tuneoff.tasks.classification import Classification
 from tuneoff.tasks.generation import Generation
+from tuneoff.testing.models import random_model, shape
 from tuneoff.trial.data.lengths import check_length, max_positions
 
 CLASSES = Classification({"labels": ["a", "b"]})

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 import torch
 
-from tiny_shapes import random_model
 from trial_tools import tiny_config
 from tuneoff.tasks.classification import Classification
 from tuneoff.tasks.generation import Generation
+from tuneoff.testing.models import random_model
 from tuneoff.trial.modeling import load as trial_model
 from tuneoff.trial.modeling.precision import SHORT, Attending, Kernel, PolicyName, choose_attention
 

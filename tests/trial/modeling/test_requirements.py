@@ -9,10 +9,10 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from tiny_shapes import random_model, shape
 from tuneoff.errors import UnsupportedModel
 from tuneoff.methods.base import TaskView
 from tuneoff.tasks.generation import Generation
+from tuneoff.testing.models import random_model, shape
 from tuneoff.trial.modeling.requirements import check_masks, check_order
 
 CLASSES = TaskView(head=("score",), peft_task_type="SEQ_CLS")

@@ -1,4 +1,4 @@
-"""Tiny models of the real architectures, for every test that builds one."""
+"""Tiny models of the real architectures."""
 
 from __future__ import annotations
 

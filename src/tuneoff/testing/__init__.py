@@ -1,0 +1,48 @@
+"""Contract suites for plug-ins: what every method, task, source and tracker promises, as classes for pytest.
+
+A plug-in's author derives a test class and names the plug-in as its entry point does:
+
+    from tuneoff.testing import MethodContract
+
+    class TestNorms(MethodContract):
+        method = "norms"
+
+tuneoff's own plug-ins are tested by these same suites. They need pytest: `pip install 'tuneoff[testing]'`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from tuneoff.testing.methods import MethodContract as MethodContract
+    from tuneoff.testing.sources import SourceContract as SourceContract
+    from tuneoff.testing.tasks import TaskContract as TaskContract
+    from tuneoff.testing.trackers import TrackerContract as TrackerContract
+
+_HOMES = {
+    "MethodContract": "methods",
+    "SourceContract": "sources",
+    "TaskContract": "tasks",
+    "TrackerContract": "trackers",
+}
+
+__all__ = ["MethodContract", "SourceContract", "TaskContract", "TrackerContract"]
+
+# So that a failed assertion of a suite shows its values, as one of a test file does.
+for _module in sorted(set(_HOMES.values())):
+    pytest.register_assert_rewrite(f"{__name__}.{_module}")
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a suite on first use: those of methods and tasks need torch, the others do not."""
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__
