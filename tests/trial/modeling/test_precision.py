@@ -10,9 +10,38 @@ from tuneoff.tasks.classification import Classification
 from tuneoff.tasks.generation import Generation
 from tuneoff.testing.models import random_model
 from tuneoff.trial.modeling import load as trial_model
-from tuneoff.trial.modeling.precision import SHORT, Attending, Kernel, PolicyName, choose_attention
+from tuneoff.trial.modeling.precision import (
+    SHORT,
+    Attending,
+    Kernel,
+    PolicyName,
+    apply_policy,
+    choose_attention,
+    full_precision,
+)
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("device", "amx", "avx512", "gpu", "expected"),
+    [
+        (CPU, True, True, False, "bf16"),
+        (CPU, False, True, False, "bf16"),
+        (CPU, True, False, False, "bf16"),
+        (CPU, False, False, True, "fp32-medium"),
+        (GPU, True, True, False, "fp32"),
+        (GPU, False, False, True, "bf16"),
+    ],
+)
+def test_auto_is_bf16_where_the_hardware_multiplies_it(
+    monkeypatch: pytest.MonkeyPatch, device: torch.device, amx: bool, avx512: bool, gpu: bool, expected: PolicyName
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: gpu)
+    with full_precision():
+        assert apply_policy("auto", device).name == expected
 
 
 @pytest.mark.parametrize(

@@ -60,10 +60,11 @@ def choose_attention(wanted: Attention, device: torch.device, max_length: int, p
     return Attending("eager", "sdpa" if policy == "bf16" else "eager")
 
 
-def _has_bf16(device: torch.device) -> bool:
+def _multiplies_bf16(device: torch.device) -> bool:
+    """Tells whether the hardware multiplies bfloat16 matrices itself: AMX or AVX512-BF16 on a CPU."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu" and bool(torch.cpu._is_amx_tile_supported())
+    return device.type == "cpu" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
 @dataclass(frozen=True)
@@ -88,12 +89,13 @@ def full_precision() -> Iterator[None]:
 def apply_policy(wanted: Precision, device: torch.device) -> Policy:
     """Puts a precision policy in force for this process.
 
-    `auto` is bf16 autocast where the hardware multiplies bfloat16 matrices (GPUs from Ampere on, CPUs with AMX),
-    `fp32-medium` on other CPUs and fp32 on other GPUs. What is trained, its gradients and optimizer states are float32
-    under every policy; frozen weights are bfloat16 under bf16 where that changes no product (see `frozen_bf16`).
+    `auto` is bf16 autocast where the hardware multiplies bfloat16 matrices (GPUs from Ampere on, CPUs with AMX or
+    AVX512-BF16), `fp32-medium` on other CPUs and fp32 on other GPUs. What is trained, its gradients and optimizer
+    states are float32 under every policy; frozen weights are bfloat16 under bf16 where that changes no product (see
+    `frozen_bf16`).
     """
     if wanted == "auto":
-        name: PolicyName = "bf16" if _has_bf16(device) else "fp32-medium" if device.type == "cpu" else "fp32"
+        name: PolicyName = "bf16" if _multiplies_bf16(device) else "fp32-medium" if device.type == "cpu" else "fp32"
     else:
         name = wanted
     torch.set_float32_matmul_precision("medium" if name == "fp32-medium" else "highest")
