@@ -9,8 +9,8 @@ shifts a model's quality, in part alike for all methods (same data order); the r
 prediction is right when their sum exceeds a threshold, so that the true accuracy is known exactly.
 
 Two more kinds of studies ask who is named the best. Five equal methods have one bad seed in ten: in two of them it
-diverges, in the others it ends at the floor; one of the two should be named in 40 % of studies. And of methods that do
-not differ some lack seeds that were easy for all: no other should be ahead of the named best on the seeds of both.
+diverges, in the others it ends at the baseline; one of the two should be named in 40 % of studies. And of methods that
+do not differ some lack seeds that were easy for all: no other should be ahead of the named best on the seeds of both.
 
     python benchmarks/calibration.py [--studies 1000] [--out benchmarks/results/calibration.json]
 """
@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from tuneoff.analysis.outcomes import Outcomes
-from tuneoff.analysis.results import Results, Row
+from tuneoff.analysis.results import Arm, Results
 from tuneoff.analysis.statistics import LEVEL, Sample, holm, rank, verdict
 from tuneoff.analysis.statistics.crossed import Components, components
 from tuneoff.config.spec import TrialSpec
@@ -222,8 +222,8 @@ def check(scenario: Scenario, studies: int) -> dict[str, Any]:
         found["false_winner"].append(any(wrong))
         if scenario.lead:
             found["lead_found"].append(said.winner == "0")
-    row: dict[str, Any] = asdict(scenario) | {"studies": studies, "seconds": round(time.perf_counter() - started, 2)}
-    return row | _shares(found)
+    arm: dict[str, Any] = asdict(scenario) | {"studies": studies, "seconds": round(time.perf_counter() - started, 2)}
+    return arm | _shares(found)
 
 
 def side_by_side(scenario: Scenario, studies: int) -> list[dict[str, Any]]:
@@ -296,14 +296,14 @@ class _Kept:
     """Predictions of made-up trials, in the place of a study's folder."""
 
     def __init__(self) -> None:
-        self.rows: dict[str, list[dict[str, Any]]] = {}
+        self.arms: dict[str, list[dict[str, Any]]] = {}
 
     def trial(self, trial_id: str) -> _Kept:
         self.asked = trial_id
         return self
 
     def prediction_rows(self, split: str) -> list[dict[str, Any]]:
-        return self.rows[self.asked]
+        return self.arms[self.asked]
 
 
 METHODS = ("full", "lora", "ia3", "bitfit", "adapter")
@@ -327,13 +327,13 @@ def diverging(studies: int, bad: float = 0.1, seeds: int = 6, examples: int = 60
         kept = _Kept()
         records = [_made_up(trial, kept, random, bad, examples) for trial in trials]
         of = {label: [record for record in records if record.spec.label == label] for label in study.methods}
-        rows = tuple(Row(label, tuple(r.spec for r in own), tuple(own), ()) for label, own in of.items())
-        results = Results(kept, study, rows, ())  # type: ignore[arg-type]
+        arms = tuple(Arm(label, tuple(r.spec for r in own), tuple(own), ()) for label, own in of.items())
+        results = Results(kept, study, arms, ())  # type: ignore[arg-type]
         assert results.primary is not None
-        best = Outcomes(results).best((row for row in rows if row.trains), results.primary)
+        best = Outcomes(results).best((arm for arm in arms if arm.trains), results.primary)
         named.append(best is not None and best.label in DIVERGING)
         means = {
-            row.label: np.mean(list(row.scores("accuracy").values())) for row in rows if row.trains and row.completed
+            arm.label: np.mean(list(arm.scores("accuracy").values())) for arm in arms if arm.trains and arm.completed
         }
         without.append(max(means, key=lambda label: means[label]) in DIVERGING)
     return {"bad": bad, "seeds": seeds, "studies": studies} | _shares({"named": named, "named_without": without})
@@ -349,7 +349,7 @@ def _made_up(trial: TrialSpec, kept: _Kept, random: np.random.Generator, bad: fl
     output = (
         np.zeros(examples, int) if is_bad or trial.learning_rate is None else np.where(right, target, (target + 1) % 4)
     )
-    kept.rows[trial.id] = [
+    kept.arms[trial.id] = [
         {"index": at, "target": str(target[at]), "output": str(output[at])}
         | {"scores": (), "values": {}, "loss": None, "target_tokens": None}
         for at in range(examples)
@@ -396,27 +396,27 @@ def _shares(found: dict[str, list[float]]) -> dict[str, float | None]:
     return shares
 
 
-def _line(row: dict[str, Any]) -> str:
-    notes = [name for name in ("uneven", "collapses", "lead") if row[name]]
+def _line(arm: dict[str, Any]) -> str:
+    notes = [name for name in ("uneven", "collapses", "lead") if arm[name]]
     said = (
-        f"{row['metric']:8} {row['methods']} methods {row['seeds']:2} seeds {row['examples']:4} examples "
-        f"score {row['score']:5} between seeds {row['deviation']:.3f} {' '.join(f'{n} {row[n]}' for n in notes):12}  "
+        f"{arm['metric']:8} {arm['methods']} methods {arm['seeds']:2} seeds {arm['examples']:4} examples "
+        f"score {arm['score']:5} between seeds {arm['deviation']:.3f} {' '.join(f'{n} {arm[n]}' for n in notes):12}  "
     )
     for name, words in (("false_winner", "false"), ("covered_mean", "mean"), ("covered_difference", "difference")):
-        if row.get(name) is not None:
-            said += f"{words} {row[name] * 100:5.1f} ± {row[f'{name}_error'] * 100:.1f} %  "
-    if row.get("lead_found") is not None:
-        said += f"found {row['lead_found'] * 100:.0f} %"
-    return said + str(row.get("procedure", ""))
+        if arm.get(name) is not None:
+            said += f"{words} {arm[name] * 100:5.1f} ± {arm[f'{name}_error'] * 100:.1f} %  "
+    if arm.get("lead_found") is not None:
+        said += f"found {arm['lead_found'] * 100:.0f} %"
+    return said + str(arm.get("procedure", ""))
 
 
 def _run(title: str, scenarios: tuple[Scenario, ...], studies: int) -> list[dict[str, Any]]:
     print(f"\n{title}")
-    rows = []
+    arms = []
     for scenario in scenarios:
-        rows.append(check(scenario, studies))
-        print(_line(rows[-1]), flush=True)
-    return rows
+        arms.append(check(scenario, studies))
+        print(_line(arms[-1]), flush=True)
+    return arms
 
 
 def main() -> None:
@@ -431,17 +431,17 @@ def main() -> None:
     print("\nSide by side with the usual procedures, no difference")
     beside = []
     for scenario in SIDE_BY_SIDE:
-        for row in side_by_side(scenario, max(arguments.studies // 5, 1)):
-            beside.append(row)
-            print(_line(row), flush=True)
+        for arm in side_by_side(scenario, max(arguments.studies // 5, 1)):
+            beside.append(arm)
+            print(_line(arm), flush=True)
     named = {"diverging": diverging(arguments.studies), "lacking": lacking(arguments.studies)}
     print("\nWho is named the best")
-    for name, row in named.items():
-        print(name, {key: value for key, value in row.items() if not key.endswith("_error")}, flush=True)
+    for name, arm in named.items():
+        print(name, {key: value for key, value in arm.items() if not key.endswith("_error")}, flush=True)
     worst = {
-        "false_winner": max(row["false_winner"] for row in null),
-        "covered_mean": [min(row["covered_mean"] for row in null), max(row["covered_mean"] for row in null)],
-        "covered_difference": [f(row["covered_difference"] for row in null) for f in (min, max)],
+        "false_winner": max(arm["false_winner"] for arm in null),
+        "covered_mean": [min(arm["covered_mean"] for arm in null), max(arm["covered_mean"] for arm in null)],
+        "covered_difference": [f(arm["covered_difference"] for arm in null) for f in (min, max)],
     }
     passed = worst["false_winner"] <= 0.05 and all(
         0.93 <= share <= 0.98 for name in ("covered_mean", "covered_difference") for share in worst[name]

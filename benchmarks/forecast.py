@@ -178,14 +178,14 @@ def measure(cell: Cell, executor: LocalExecutor, folder: Path) -> dict[str, Any]
     """Forecast and record of one cell."""
     study = parse(study_of(cell, folder))
     trials = plan(study)
-    row: dict[str, Any] = {**asdict(cell), "steps": cell.steps}
+    arm: dict[str, Any] = {**asdict(cell), "steps": cell.steps}
     forecast = executor.forecast(trials[0])
     store = StudyStore.create(folder / "study", study, trials)
     executor.run(store, trials, lambda progress: None)
     (record,) = store.records()
     if record.status is not Status.COMPLETED:
-        return {**row, "failed": record.cause}
-    row |= {
+        return {**arm, "failed": record.cause}
+    arm |= {
         "forecast_seconds": forecast.forecast_seconds,
         "predicted_peak_bytes": forecast.peak_memory_bytes,
         "measured_peak_bytes": record.memory.peak_memory_bytes,
@@ -197,22 +197,22 @@ def measure(cell: Cell, executor: LocalExecutor, folder: Path) -> dict[str, Any]
         "contended": record.noise.contended,
         "missing": forecast.missing,
     }
-    row["memory_error"] = _error(row, "peak_bytes")
-    row["time_error"] = _error(row, "train_seconds") if cell.steps == STEPS else None
-    return row
+    arm["memory_error"] = _error(arm, "peak_bytes")
+    arm["time_error"] = _error(arm, "train_seconds") if cell.steps == STEPS else None
+    return arm
 
 
-def _error(row: dict[str, Any], figure: str) -> float | None:
+def _error(arm: dict[str, Any], figure: str) -> float | None:
     """Of a prediction, relative to what was measured; None where one is missing."""
-    predicted, measured = row[f"predicted_{figure}"], row[f"measured_{figure}"]
+    predicted, measured = arm[f"predicted_{figure}"], arm[f"measured_{figure}"]
     return None if predicted is None or not measured else predicted / measured - 1
 
 
-def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def summary(arms: list[dict[str, Any]]) -> dict[str, Any]:
     """Medians and worst of the absolute errors, and whether they are within the bars."""
-    memory = [abs(row["memory_error"]) for row in rows if row.get("memory_error") is not None]
-    times = [abs(row["time_error"]) for row in rows if row.get("time_error") is not None]
-    figures: dict[str, Any] = {"cells": len(rows), "failed": sum("failed" in row for row in rows)}
+    memory = [abs(arm["memory_error"]) for arm in arms if arm.get("memory_error") is not None]
+    times = [abs(arm["time_error"]) for arm in arms if arm.get("time_error") is not None]
+    figures: dict[str, Any] = {"cells": len(arms), "failed": sum("failed" in arm for arm in arms)}
     if memory:
         figures |= {"memory_median": statistics.median(memory), "memory_worst": max(memory)}
     if times:
@@ -223,19 +223,19 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return figures
 
 
-def line(row: dict[str, Any]) -> str:
-    """A row of the table."""
-    name = f"{row['model']:13} {row['task']:14} {row['method']:14} {row['batch']:3} x {row['length']:3}"
-    if "failed" in row:
-        return f"{name}  failed: {row['failed'][:80]}"
+def line(arm: dict[str, Any]) -> str:
+    """An arm of the table."""
+    name = f"{arm['model']:13} {arm['task']:14} {arm['method']:14} {arm['batch']:3} x {arm['length']:3}"
+    if "failed" in arm:
+        return f"{name}  failed: {arm['failed'][:80]}"
     parts = []
     for figure, scale, unit in (("peak_bytes", 2**20, "MiB"), ("train_seconds", 1, "s")):
-        predicted, measured = row[f"predicted_{figure}"], row[f"measured_{figure}"]
-        error = row["memory_error" if unit == "MiB" else "time_error"]
+        predicted, measured = arm[f"predicted_{figure}"], arm[f"measured_{figure}"]
+        error = arm["memory_error" if unit == "MiB" else "time_error"]
         told = f"{error:+7.1%}" if error is not None else "      -"
         first = f"{predicted / scale:9,.1f}" if predicted is not None else "        -"
         parts.append(f"{first} / {measured / scale:9,.1f} {unit} {told}")
-    return f"{name}  {'   '.join(parts)}" + ("  contended" if row["contended"] else "")
+    return f"{name}  {'   '.join(parts)}" + ("  contended" if arm["contended"] else "")
 
 
 def main() -> None:
@@ -250,27 +250,27 @@ def main() -> None:
     arguments = parser.parse_args()
     end = time.monotonic() + 60 * arguments.minutes
     cells = grid(arguments.methods.split(","), arguments.models.split(","))
-    rows: list[dict[str, Any]] = []
+    arms: list[dict[str, Any]] = []
     left_out = [asdict(cell) for cell in cells if not cell.steps]
     print(f"{'':46}   memory: predicted / measured         training: predicted / measured", flush=True)
     with LocalExecutor("cpu") as executor:
         for cell in drawn([cell for cell in cells if cell.steps], arguments.seed):
             expected = 12 + 1.3 * cell.seconds * cell.steps / STEPS
-            if time.monotonic() + expected > end or len(rows) == arguments.cells:
-                if time.monotonic() + 15 > end or len(rows) == arguments.cells:
+            if time.monotonic() + expected > end or len(arms) == arguments.cells:
+                if time.monotonic() + 15 > end or len(arms) == arguments.cells:
                     break
                 continue
             with tempfile.TemporaryDirectory(prefix="tuneoff-forecast-") as folder:
                 try:
-                    row = measure(cell, executor, Path(folder))
+                    arm = measure(cell, executor, Path(folder))
                 except TuneoffError as error:
-                    row = {**asdict(cell), "steps": cell.steps, "failed": error.message}
-            rows.append(row)
-            print(line(row), flush=True)
-            if len(rows) >= HOPELESS and all("failed" in row for row in rows[-HOPELESS:]):
-                print(f"{HOPELESS} cells in a row failed", flush=True)
+                    arm = {**asdict(cell), "steps": cell.steps, "failed": error.message}
+            arms.append(arm)
+            print(line(arm), flush=True)
+            if len(arms) >= HOPELESS and all("failed" in arm for arm in arms[-HOPELESS:]):
+                print(f"{HOPELESS} cells in an arm failed", flush=True)
                 break
-    figures = summary(rows)
+    figures = summary(arms)
     print(json.dumps(figures, indent=1))
     machine = environment.describe("cpu", core_count()).model_dump(mode="json")
     result = {
@@ -279,7 +279,7 @@ def main() -> None:
         "seed": arguments.seed,
         "minutes": arguments.minutes,
         "grid": len(cells),
-        "rows": rows,
+        "arms": arms,
         "left_out": left_out,
         "environment": machine,
     }

@@ -21,7 +21,7 @@ LABELS = ("full", "lora")
 
 
 def classified(folder: Path, seeds: int = 3, rows: int = 120, **knobs: Any) -> Results:
-    """Two rows whose records hold the task's own metrics of their predictions."""
+    """Two arms whose records hold the task's own metrics of their predictions."""
     store = build_store(folder / "s", small_study(*LABELS, seeds=seeds), World(test_rows=rows))
     for record in store.records():
         chance = random.Random(f"{record.spec.label}{record.spec.seed}")
@@ -59,7 +59,7 @@ def metric(results: Results, name: str) -> Metric:
 
 def figure(results: Results, name: str, label: str = "lora") -> Figure:
     known = next(m for r in results.completed for m in r.metrics if m.name == name and m.split == "test")
-    found = Outcomes(results).figure(results.row(label), known)
+    found = Outcomes(results).figure(results.arm(label), known)
     assert found is not None
     return found
 
@@ -69,7 +69,7 @@ def test_metrics_of_classes_are_told_by_seeds_and_examples(name: str, tmp_path: 
     results = classified(tmp_path)
     found = figure(results, name)
     assert (found.note, found.estimate.examples, found.estimate.seeds) == ("", 120, 3)
-    assert found.estimate.mean == pytest.approx(np.mean(list(results.row("lora").scores(name).values())))
+    assert found.estimate.mean == pytest.approx(np.mean(list(results.arm("lora").scores(name).values())))
     assert found.estimate.interval is not None
     assert found.estimate.interval.over == "seeds and examples"
     # Right some 80 % of the time on 120 examples: the error is a few percent.
@@ -84,7 +84,7 @@ def test_the_error_of_macro_f1_is_that_of_resampled_examples(tmp_path: Path) -> 
     assert found is not None
     assert found.contributions is not None
     jackknife = found.contributions.std(ddof=1) / math.sqrt(found.contributions.shape[1])
-    kept = results.store.trial(results.row("lora").trials[0].id).predictions("test") or []
+    kept = results.store.trial(results.arm("lora").trials[0].id).predictions("test") or []
     target, output = (np.array([CLASSES.index(getattr(p, name)) for p in kept]) for name in ("target", "output"))
     draws = np.random.default_rng(0).integers(300, size=(1000, 300))
     bootstrap = np.std([classification_metrics(target[i], output[i], len(CLASSES))["macro_f1"] for i in draws])
@@ -97,7 +97,7 @@ def test_leaving_an_example_out_is_counting_all_others(name: str, tmp_path: Path
     found = figure(results, name).sample
     assert found is not None
     assert found.contributions is not None
-    for own, trial in zip(found.contributions, results.row("lora").trials, strict=True):
+    for own, trial in zip(found.contributions, results.arm("lora").trials, strict=True):
         kept = results.store.trial(trial.id).predictions("test") or []
         target, output = (np.array([CLASSES.index(getattr(p, key)) for p in kept]) for key in ("target", "output"))
         whole = classification_metrics(target, output, len(CLASSES))[name]
@@ -136,7 +136,7 @@ def test_seeds_that_agree_without_predictions_tell_no_error(tmp_path: Path) -> N
         small_study("majority", "lora", seeds=6),
         World(levels={"majority": Level(0.5, head=0), "lora": Level(0.9)}),
     )
-    for trial in gather(store).row("majority").trials:
+    for trial in gather(store).arm("majority").trials:
         place = store.trial(trial.id)
         record = place.record()
         assert record is not None
@@ -154,7 +154,7 @@ def test_seeds_that_agree_without_predictions_tell_no_error(tmp_path: Path) -> N
 
 def test_a_perplexity_beyond_all_bounds_has_a_mean_and_no_error(tmp_path: Path) -> None:
     results = gather(build_store(tmp_path / "s", writing_study("lora", "full"), World(levels=WRITERS, test_rows=5)))
-    for record in results.row("lora").completed:
+    for record in results.arm("lora").completed:
         place = results.store.trial(record.spec.id)
         place.record_path.unlink()
         huge = tuple(m.model_copy(update={"value": 1e304}) if m.name == "perplexity" else m for m in record.metrics)
@@ -166,7 +166,7 @@ def test_a_perplexity_beyond_all_bounds_has_a_mean_and_no_error(tmp_path: Path) 
 @pytest.mark.parametrize("name", ["accuracy", "macro_f1", "mcc", "loss"])
 def test_without_a_floor_a_diverged_seed_counts_as_the_most_frequent_class(name: str, tmp_path: Path) -> None:
     results = classified(tmp_path)
-    lost = results.row("lora").records[1].spec.id
+    lost = results.arm("lora").records[1].spec.id
     place = results.store.trial(lost)
     record = place.record()
     assert record is not None
@@ -190,7 +190,7 @@ def test_of_texts_without_a_floor_it_counts_as_nothing_or_the_worst(name: str, c
     world = World(levels=WRITERS, test_rows=40, fail={("full", 0): Status.DIVERGED})
     results = gather(build_store(tmp_path / "s", writing_study("lora", "full"), world))
     found = figure(results, name, "full")
-    worst = max(v for label in LABELS for v in results.row(label).scores("loss").values())
+    worst = max(v for label in LABELS for v in results.arm(label).scores("loss").values())
     assert found.scores[0] == (0.0 if name == "rouge_l" else worst)
     assert (found.counted_as, found.estimate.examples) == (counted_as, 40)
 

@@ -24,7 +24,7 @@ from tuneoff.study.study import Study
 pytest_plugins = ("core_fixtures",)
 
 ROWS = 640
-"""Training rows that there are said to be."""
+"""Training arms that there are said to be."""
 MakeStudy = Callable[..., StudySpec]
 Ending = Callable[[TrialSpec], Status]
 
@@ -118,7 +118,7 @@ def test_a_search_stopped_anywhere_goes_on_as_if_it_had_not(study: StudySpec, tm
         data = recorded(StudyStore.open(folder))
         assert data is not None
         assert not data["complete"]
-        assert sum(len(row["tried"]) for row in data["rows"].values()) == stop
+        assert sum(len(arm["tried"]) for arm in data["arms"].values()) == stop
         assert Search(study, {}, StudyStore(folder)).chosen == {}
         rest, ran = search(study, folder)
         assert ran == ids[stop:], f"stopped before trial {stop}"
@@ -140,7 +140,7 @@ def test_a_run_of_some_rows_keeps_what_was_found_of_the_others(study: StudySpec,
     search(study, tmp_path)
     before = recorded(StudyStore.open(tmp_path))
     assert before is not None
-    assert before["rows"].keys() == {"lora", "full"}
+    assert before["arms"].keys() == {"lora", "full"}
     _, ran = search(narrow(study, methods=["full"]), tmp_path)
     assert ran == []
     assert recorded(StudyStore.open(tmp_path)) == before
@@ -152,7 +152,7 @@ def test_a_row_that_ran_on_alone_is_told_whole_in_a_search_that_is_not_over(stud
     search(narrow(study, methods=["full"]), tmp_path)
     data = recorded(StudyStore.open(tmp_path))
     assert data is not None
-    assert {label: len(row["tried"]) for label, row in data["rows"].items()} == {"lora": 1, "full": 10}
+    assert {label: len(arm["tried"]) for label, arm in data["arms"].items()} == {"lora": 1, "full": 10}
     assert (data["complete"], data["equal"]) == (False, False)
     search(study, tmp_path)
     assert recorded(StudyStore.open(tmp_path)) == search(study, tmp_path / "whole")[0].found()
@@ -160,13 +160,13 @@ def test_a_row_that_ran_on_alone_is_told_whole_in_a_search_that_is_not_over(stud
 
 def test_the_choice_is_the_best_on_validation_and_the_verdict_stands_at_it(study: StudySpec, tmp_path: Path) -> None:
     found, _ = search(study, tmp_path)
-    for label, row in found.rows.items():
-        offs = [abs(math.log10(outcome.values["learning_rate"] / 3e-3)) for outcome in row.history]
-        assert found.chosen[label] == row.history[offs.index(min(offs))].values
+    for label, arm in found.arms.items():
+        offs = [abs(math.log10(outcome.values["learning_rate"] / 3e-3)) for outcome in arm.history]
+        assert found.chosen[label] == arm.history[offs.index(min(offs))].values
     trials = {trial.label: trial for trial in plan(study, {}, found.chosen)}
     assert trials["lora"].learning_rate == found.chosen["lora"]["learning_rate"]
     assert trials["lora"].options["r"] == found.chosen["lora"]["r"]
-    assert found.found()["rows"]["lora"]["train_seconds"] == 20.0
+    assert found.found()["arms"]["lora"]["train_seconds"] == 20.0
 
 
 def test_a_metric_to_be_lowered_is_lowered(make_study: MakeStudy, tmp_path: Path) -> None:
@@ -174,8 +174,8 @@ def test_a_metric_to_be_lowered_is_lowered(make_study: MakeStudy, tmp_path: Path
     found, _ = search(study, tmp_path)
     data = found.found()
     assert data["metric"] == {"name": "loss", "direction": "lower", "split": "validation"}
-    tried = data["rows"]["lora"]["tried"]
-    assert data["rows"]["lora"]["best"] == min(tried, key=lambda one: float(one["score"]))["trial"]
+    tried = data["arms"]["lora"]["tried"]
+    assert data["arms"]["lora"]["best"] == min(tried, key=lambda one: float(one["score"]))["trial"]
     assert min(one["score"] for one in tried) >= 0
 
 
@@ -204,20 +204,20 @@ def test_a_row_without_any_result_says_why(study: StudySpec, tmp_path: Path) -> 
     assert found.hopeless.keys() == {"full"}
     assert found.hopeless["full"].startswith("none of the 10 search trials of 'full' completed")
     assert found.hopeless["full"].endswith("the last ended as diverged: so it is")
-    row = found.found()["rows"]["full"]
-    assert (row["choice"], row["best"], row["failed"]) == (None, None, 10)
+    arm = found.found()["arms"]["full"]
+    assert (arm["choice"], arm["best"], arm["failed"]) == (None, None, 10)
 
 
 def test_growing_gives_every_row_as_many_more(make_study: MakeStudy, tmp_path: Path) -> None:
-    rows = {
+    arms = {
         "low": {"method": "lora", "learning_rate": {"search": {"low": 1e-5, "high": 3e-3}}},
         "wide": {"method": "lora", "learning_rate": {"search": {"low": 1e-4, "high": 1e-1}}},
     }
-    study = make_study(methods=rows, protocol={"search": {"trials": 8, "grow": True}})
+    study = make_study(methods=arms, protocol={"search": {"trials": 8, "grow": True}})
     found, ran = search(study, tmp_path)
     assert found.complete
     assert [trial_id.split("-")[0] for trial_id in ran] == ["low", "wide"] * 12
-    data = found.found()["rows"]
+    data = found.found()["arms"]
     assert (data["low"]["grown"], data["wide"]["grown"]) == (True, False)
     assert data["low"]["space"]["learning_rate"]["high"] == pytest.approx(3e-2)
     assert data["low"]["tried"][8]["values"]["learning_rate"] == pytest.approx(math.sqrt(3e-3 * 3e-2), rel=1e-3)
@@ -225,26 +225,26 @@ def test_growing_gives_every_row_as_many_more(make_study: MakeStudy, tmp_path: P
 
 
 def test_nothing_grows_without_an_edge_and_the_edge_is_told(make_study: MakeStudy, tmp_path: Path) -> None:
-    rows = {"wide": {"method": "lora", "learning_rate": {"search": {"low": 1e-4, "high": 1e-1}}}}
-    found, ran = search(make_study(methods=rows, protocol={"search": {"trials": 8, "grow": True}}), tmp_path / "a")
+    arms = {"wide": {"method": "lora", "learning_rate": {"search": {"low": 1e-4, "high": 1e-1}}}}
+    found, ran = search(make_study(methods=arms, protocol={"search": {"trials": 8, "grow": True}}), tmp_path / "a")
     assert len(ran) == 8
-    assert found.found()["rows"]["wide"]["at_edge"] == {}
-    rows["wide"]["learning_rate"] = {"search": {"low": 1e-5, "high": 1e-3}}
-    found, ran = search(make_study(methods=rows, protocol={"search": {"trials": 8}}), tmp_path / "b")
+    assert found.found()["arms"]["wide"]["at_edge"] == {}
+    arms["wide"]["learning_rate"] = {"search": {"low": 1e-5, "high": 1e-3}}
+    found, ran = search(make_study(methods=arms, protocol={"search": {"trials": 8}}), tmp_path / "b")
     assert len(ran) == 8, "it does not grow unasked"
-    assert found.found()["rows"]["wide"]["at_edge"] == {"learning_rate": "upper"}
+    assert found.found()["arms"]["wide"]["at_edge"] == {"learning_rate": "upper"}
 
 
 def test_a_small_row_is_tried_completely(make_study: MakeStudy, tmp_path: Path) -> None:
-    rows = {"lora": {"r": {"search": [2, 4]}}, "bitfit": {}}
-    study = make_study(methods=rows, protocol={"search": 5, "learning_rate": 1e-3})
+    arms = {"lora": {"r": {"search": [2, 4]}}, "bitfit": {}}
+    study = make_study(methods=arms, protocol={"search": 5, "learning_rate": 1e-3})
     found, ran = search(study, tmp_path)
-    assert found.rows.keys() == {"lora"}, "nothing of the other is left to search"
-    assert len(ran) == 2 == size(found.rows["lora"].space)
+    assert found.arms.keys() == {"lora"}, "nothing of the other is left to search"
+    assert len(ran) == 2 == size(found.arms["lora"].space)
     assert found.complete
 
 
-# --- ranges that grow, and runs of some rows
+# --- ranges that grow, and runs of some arms
 
 
 GROWING = {
@@ -255,7 +255,7 @@ GROWING = {
 
 @pytest.fixture
 def growing(make_study: MakeStudy) -> StudySpec:
-    """A study of which one row alone has its best rate at an edge."""
+    """A study of which one arm alone has its best rate at an edge."""
     return make_study(methods=GROWING, protocol={"seeds": 1, "search": {"trials": 8, "grow": True}})
 
 
@@ -269,13 +269,13 @@ def test_growth_does_not_hang_on_which_rows_a_run_was_asked_for(
         found, ran = search(narrow(growing, methods=[label]), tmp_path / "parts")
         assert found.complete
         counts.append(len(ran))
-    # The row at the edge grows by itself; the other gets its further trials as soon as the folder has both.
+    # The arm at the edge grows by itself; the other gets its further trials as soon as the folder has both.
     assert counts == ([12, 12] if order[0] == "low" else [8, 16])
     data = recorded(StudyStore.open(tmp_path / "parts"))
     assert data is not None
     expected = whole.found()
-    assert data | {"rows": None} == expected | {"rows": None}
-    assert data["rows"] == expected["rows"]
+    assert data | {"arms": None} == expected | {"arms": None}
+    assert data["arms"] == expected["arms"]
     assert found.chosen == whole.chosen
 
 
@@ -303,7 +303,7 @@ def test_rows_that_choose_otherwise_once_the_search_grew_wait_for_their_verdict(
     store = StudyStore.open(tmp_path)
     (before,) = store.records()
     run(narrow(growing, methods=["low"]), tmp_path, monkeypatch)
-    chosen = (recorded(store) or {})["rows"]["wide"]["choice"]["learning_rate"]
+    chosen = (recorded(store) or {})["arms"]["wide"]["choice"]["learning_rate"]
     assert chosen != before.spec.learning_rate, "four trials more found a better rate"
     rates = {spec.label: spec.learning_rate for spec in (store.trial(i).spec() for i in store.trial_ids())}
     assert rates["wide"] == chosen
@@ -339,20 +339,20 @@ def test_the_better_half_of_every_row_goes_on_with_twice_the_steps(pruned: Study
     assert len(set(ran)) == 30
     assert {spec.seed for spec in specs} == {1000}
     assert [(t.label, t.protocol.max_steps) for t in outline(pruned)] == expected
-    for label, row in found.rows.items():
+    for label, arm in found.arms.items():
         for rung in range(3):
-            ended = [o for o in row.history if o.rung == rung]
+            ended = [o for o in arm.history if o.rung == rung]
             best = sorted(ended, key=lambda o: -(o.score or 0))[: len(ended) // 2]
-            assert [o.values for o in row.history if o.rung == rung + 1] == [o.values for o in best]
-        assert found.chosen[label] == row.history[-1].values
+            assert [o.values for o in arm.history if o.rung == rung + 1] == [o.values for o in best]
+        assert found.chosen[label] == arm.history[-1].values
     data = recorded(StudyStore.open(tmp_path))
     assert data is not None
     assert data["rungs"] == [{"trials": trials, "steps": steps} for trials, steps in RUNGS]
     assert (data["equal"], data["search"]["prune"]) == (True, "halving")
-    assert [(one["rung"], one["steps"]) for one in data["rows"]["full"]["tried"]] == [
+    assert [(one["rung"], one["steps"]) for one in data["arms"]["full"]["tried"]] == [
         (rung, steps) for rung, (count, steps) in enumerate(RUNGS) for _ in range(count)
     ]
-    assert data["rows"]["full"]["best"] == data["rows"]["full"]["tried"][-1]["trial"]
+    assert data["arms"]["full"]["best"] == data["arms"]["full"]["tried"][-1]["trial"]
 
 
 def test_a_search_without_pruning_is_what_it_was(study: StudySpec, tmp_path: Path) -> None:
@@ -360,7 +360,7 @@ def test_a_search_without_pruning_is_what_it_was(study: StudySpec, tmp_path: Pat
     assert {StudyStore(tmp_path).trial(trial_id).spec().protocol.max_steps for trial_id in ran} == {None}
     data = found.found()
     assert data["rungs"] == []
-    assert {one["rung"] for row in data["rows"].values() for one in row["tried"]} == {0}
+    assert {one["rung"] for arm in data["arms"].values() for one in arm["tried"]} == {0}
 
 
 def test_a_pruned_search_stopped_anywhere_goes_on_as_if_it_had_not(pruned: StudySpec, tmp_path: Path) -> None:
@@ -379,10 +379,10 @@ def test_a_pruned_search_stopped_anywhere_goes_on_as_if_it_had_not(pruned: Study
 def test_a_row_with_few_configurations_keeps_them_as_long_as_a_rung_has_room(
     make_study: MakeStudy, tmp_path: Path
 ) -> None:
-    rows = {"few": {"method": "lora", "learning_rate": {"search": [1e-3, 2e-3, 3e-3]}}, "full": {}}
-    study = make_study(methods=rows, protocol={"search": {"trials": 8, "max_steps": 80, "prune": "halving"}})
+    arms = {"few": {"method": "lora", "learning_rate": {"search": [1e-3, 2e-3, 3e-3]}}, "full": {}}
+    study = make_study(methods=arms, protocol={"search": {"trials": 8, "max_steps": 80, "prune": "halving"}})
     found, _ = search(study, tmp_path)
-    assert [o.rung for o in found.rows["few"].history] == [0, 0, 0, 1, 1, 1, 2, 2, 3]
+    assert [o.rung for o in found.arms["few"].history] == [0, 0, 0, 1, 1, 1, 2, 2, 3]
     assert found.chosen["few"] == {"learning_rate": 3e-3}
     assert [t.label for t in outline(study)].count("few") == 9
 
@@ -399,11 +399,11 @@ def test_what_failed_does_not_go_on_and_the_choice_falls_to_what_came_furthest(
         return Status.DIVERGED if lost or (trial.learning_rate or 0) > 4e-3 else Status.COMPLETED
 
     found, _ = search(study, tmp_path, Pretender(ending))
-    row = found.rows["full"]
-    assert row.history[-1].score is None
-    runner_up = next(o for o in reversed(row.history) if o.rung == 2)
-    assert found.chosen["full"] == runner_up.values != row.history[-1].values
-    high = [o for o in found.rows["lora"].history if o.values["learning_rate"] > 4e-3]
+    arm = found.arms["full"]
+    assert arm.history[-1].score is None
+    runner_up = next(o for o in reversed(arm.history) if o.rung == 2)
+    assert found.chosen["full"] == runner_up.values != arm.history[-1].values
+    high = [o for o in found.arms["lora"].history if o.values["learning_rate"] > 4e-3]
     assert high
     assert {o.rung for o in high} == {0}
     assert search(study, tmp_path, Pretender(ending))[1] == [], "divergence is an answer"

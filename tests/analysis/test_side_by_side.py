@@ -1,4 +1,4 @@
-"""Studies side by side: rows next to each other, one verdict, and different questions refused."""
+"""Studies side by side: arms next to each other, one verdict, and different questions refused."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_rows_of_one_label_stand_next_to_each_other_and_are_compared(tmp_path: P
     first = build(tmp_path / "a", "majority", "lora", "full")
     second = build(tmp_path / "b", "lora", "head", levels={**LEVELS, "lora": Level(0.7, 4.0)})
     joined = join([first, second])
-    assert [row.label for row in joined.results.rows] == ["majority", "lora [a]", "lora [b]", "full", "head"]
+    assert [arm.label for arm in joined.results.arms] == ["majority", "lora [a]", "lora [b]", "full", "head"]
     assert joined.studies == {"majority": "a", "lora [a]": "a", "lora [b]": "b", "full": "a", "head": "b"}
     metric = joined.results.primary
     assert metric is not None
@@ -51,14 +51,14 @@ def test_the_merged_summary_is_a_whole_report(tmp_path: Path) -> None:
 
 def test_more_seeds_and_other_methods_are_the_same_question(tmp_path: Path) -> None:
     joined = join([build(tmp_path / "a", "lora"), build(tmp_path / "b", study=small_study("lora", seeds=2))])
-    assert [len(row.completed) for row in joined.results.rows] == [6, 2]
+    assert [len(arm.completed) for arm in joined.results.arms] == [6, 2]
 
 
 def test_a_search_or_a_shared_rate_is_noted_not_refused(tmp_path: Path) -> None:
     shared = small_study("lora", seeds=2)
     shared = shared.model_copy(update={"protocol": shared.protocol.model_copy(update={"learning_rate": 1e-3})})
     joined = join([build(tmp_path / "a", study=small_study("lora", seeds=2)), build(tmp_path / "b", study=shared)])
-    assert "a: every row's own rate; b: one rate for all, 0.001" in joined.notes[0]
+    assert "a: every arm's own rate; b: one rate for all, 0.001" in joined.notes[0]
 
 
 def test_another_protocol_is_refused_with_the_difference(tmp_path: Path) -> None:

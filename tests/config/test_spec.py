@@ -44,15 +44,15 @@ def test_data_named_by_role() -> None:
 def test_forms_of_methods(methods: Any, labels: list[str]) -> None:
     study = StudySpec.model_validate({"model": "m", "task": {"data": "d"}, "methods": methods})
     assert list(study.methods) == labels
-    assert {row.method for row in study.methods.values()} <= {"lora", "full"}
+    assert {arm.method for arm in study.methods.values()} <= {"lora", "full"}
 
 
 def test_a_methods_own_keys_become_its_options() -> None:
     study = StudySpec.model_validate(
         {"model": "m", "task": {"data": "d"}, "methods": {"a": {"method": "lora", "r": 4, "learning_rate": 0.1}}}
     )
-    row = study.methods["a"]
-    assert (row.method, row.learning_rate, row.options) == ("lora", 0.1, {"r": 4})
+    arm = study.methods["a"]
+    assert (arm.method, arm.learning_rate, arm.options) == ("lora", 0.1, {"r": 4})
 
 
 def test_flat_and_nested_options_meet() -> None:
@@ -88,7 +88,7 @@ def test_seeds_are_a_number_or_a_list(given: Any, seeds: tuple[int, ...]) -> Non
         ({"search": True}, "not true or false"),
         ({"search": 0}, "greater than or equal to 1"),
         ({"search": {"sampler": "grid"}}, "'tpe' or 'random'"),
-        ({"seeds": [1000], "search": 4}, "never used for the verdict"),
+        ({"seeds": [1000], "search": 4}, "never used for a final trial"),
         ({"search": {"train_rows": 9}, "train_rows": 8}, "search.train_rows 9 is more than train_rows 8"),
         ({"search": {"epochs": 4}}, "search.epochs 4 is more than epochs 3"),
         ({"search": {"max_steps": 4}, "max_steps": 3}, "search.max_steps 4 is more than max_steps 3"),
@@ -123,8 +123,8 @@ def test_a_name_that_would_be_no_folder_is_refused(name: str) -> None:
 
 
 def test_candidates_stand_where_a_value_would() -> None:
-    row = {"learning_rate": {"search": {"low": 1e-5, "high": 1e-3}}, "r": {"search": [4, 8]}, "alpha": 16}
-    study = StudySpec.model_validate({"model": "m", "task": {"data": "d"}, "methods": {"lora": row}})
+    arm = {"learning_rate": {"search": {"low": 1e-5, "high": 1e-3}}, "r": {"search": [4, 8]}, "alpha": 16}
+    study = StudySpec.model_validate({"model": "m", "task": {"data": "d"}, "methods": {"lora": arm}})
     found = study.methods["lora"]
     assert found.learning_rate is None
     assert found.options == {"alpha": 16}
@@ -156,5 +156,5 @@ def test_candidates_that_cannot_be(candidates: Any, message: str) -> None:
 
 
 def test_a_variant_of_a_family_has_one_spelling() -> None:
-    rows = [spec.MethodSpec.model_validate({"method": name}) for name in ("peft:VeRA", "peft:vera")]
-    assert rows[0] == rows[1]
+    arms = [spec.MethodSpec.model_validate({"method": name}) for name in ("peft:VeRA", "peft:vera")]
+    assert arms[0] == arms[1]

@@ -264,7 +264,7 @@ def test_the_last_block_of_an_encoder_decoder_is_the_decoders(setting: Setting) 
         attach("last_block", {"blocks": 6}, setting)
 
 
-# --- floors
+# --- baselines
 
 
 @pytest.mark.parametrize("name", ["zero_shot", "few_shot"])

@@ -82,13 +82,13 @@ def test_what_changes_between_two_seeds_is_named_and_the_same_command_heals(
     }
     failed = [record for record in study.records() if record.status is Status.FAILED]
     assert all(f"{named} holds something else than when this trial was planned" in record.cause for record in failed)
-    assert all(len(row.completed) == 1 or row.label in unhurt for row in gather(StudyStore(own / "runs")).rows)
+    assert all(len(row.completed) == 1 or row.label in unhurt for row in gather(StudyStore(own / "runs")).arms)
 
     again = run(own, ("full", 0), nothing)
     assert set(statuses(again.records()).values()) == {Status.COMPLETED}
     results = gather(StudyStore(own / "runs"))
     assert not results.left_out
-    assert [len(row.completed) for row in results.rows] == [2, 2]
+    assert [len(row.completed) for row in results.arms] == [2, 2]
     assert {record.spec.id for record in results.records} == {record.spec.id for record in again.records()}
     assert "superseded_trials" in [caution.name for caution in caveats(results)]
 
@@ -108,7 +108,7 @@ def test_seeds_of_other_contents_are_not_averaged(own: Path, shared: SharedExecu
     replace_test(own)
     run(own, ("full", 0), nothing, seeds=1)
     results = gather(StudyStore(own / "runs"))
-    assert {row.label: [r.spec.seed for r in row.completed] for row in results.rows} == {"majority": [0], "full": [0]}
+    assert {row.label: [r.spec.seed for r in row.completed] for row in results.arms} == {"majority": [0], "full": [0]}
     assert {trial.split("-")[1] for trial in results.left_out} == {"s1"}
     told = next(caution.message for caution in caveats(results) if caution.name == "left_out_trials")
     assert "it saw other rows than full-s0-" in told

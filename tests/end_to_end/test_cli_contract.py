@@ -69,7 +69,7 @@ def test_a_real_runs_stream_is_as_documented_and_what_watch_tells(tiny: Tiny, ru
     raw["protocol"] |= {"search": 2, "seeds": 1}
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(raw))
     events = _events(run("run", tmp_path / "study.yaml", "--out", tmp_path / "out", "--json"))
-    assert events[0]["trials"] == {"search": 4, "verdict": 3}
+    assert events[0]["trials"] == {"search": 4, "final": 3}
     kinds = [event["event"] for event in events]
     assert (kinds.count("trial_started"), kinds.count("trial_ended")) == (7, 7)
     assert {"phase", "step", "validation", "machine"} <= set(kinds)
@@ -89,7 +89,7 @@ def test_a_real_runs_stream_is_as_documented_and_what_watch_tells(tiny: Tiny, ru
 
 def test_report_as_json_has_the_shape_that_others_read(folder: Path, run: Run) -> None:
     body = _json(run("report", folder / "out", "--json"))
-    assert body["schema_version"] == 3
+    assert body["schema_version"] == 4
     methods = {entry["method"]: entry for entry in body["methods"]}
     assert list(methods) == list(METHODS)
     for entry in methods.values():
@@ -99,14 +99,14 @@ def test_report_as_json_has_the_shape_that_others_read(folder: Path, run: Run) -
             assert {"mean", "std", "n"} <= figure.keys()
             assert figure["n"] == 2
             assert math.isfinite(figure["mean"])
-    full, head, floor = methods["full"], methods["head"], methods["majority"]
+    full, head, baseline = methods["full"], methods["head"], methods["majority"]
     assert full["train_seconds"]["mean"] > 0
     assert full["peak_memory_bytes"]["mean"] > 1e6
     assert full["trainable_parameters"] == full["total_parameters"]
     assert head["trainable_parameters"] == 3 * 32 + 3
-    seconds = floor["train_seconds"]
+    seconds = baseline["train_seconds"]
     assert (seconds["mean"], seconds["std"], seconds["interval_low"], seconds["n"]) == (None, None, None, 0)
-    assert floor["missing"]
+    assert baseline["missing"]
 
 
 def test_report_shows_every_row_in_the_terminal(folder: Path, run: Run) -> None:
@@ -117,7 +117,7 @@ def test_report_shows_every_row_in_the_terminal(folder: Path, run: Run) -> None:
 
 def test_plan_as_json_names_every_trial_and_trains_nothing(folder: Path, run: Run) -> None:
     body = _json(run("plan", folder / "study.yaml", "--json"))
-    assert body["schema_version"] == 2
+    assert body["schema_version"] == 3
     trials = body["trials"]
     # Seed by seed; rows take turns at going first.
     assert [t["seed"] for t in trials] == [seed for seed in (0, 1) for _ in METHODS]

@@ -178,8 +178,8 @@ def test_ranks_that_wait_for_one_another_are_ended_within_a_minute(
 def test_a_trial_over_its_time_ends_all_its_ranks(
     executor: SharedExecutor, prepare: Prepare, faulty: str, tiny: Tiny
 ) -> None:
-    rows = {"bad": {"method": "faulty", "how": "spin", "devices": 2}}
-    prepared = prepare(rows, execution={"timeout_seconds": 40})
+    arms = {"bad": {"method": "faulty", "how": "spin", "devices": 2}}
+    prepared = prepare(arms, execution={"timeout_seconds": 40})
     executor.run(prepared.store, prepared.trials, prepared.told.append)
     assert _records(prepared)["bad"].status is Status.OVER_BUDGET
     wait_until(lambda: not _ranks(tiny), 5)
@@ -212,8 +212,8 @@ def test_an_interrupted_or_killed_run_leaves_no_rank_behind(
 def test_sharded_full_fine_tuning_runs_and_predicts(
     shared: SharedExecutor, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows: dict[str, Any] = {"full": {}, "spread": {"method": "full", "devices": 2, "shard": True}}
-    study = Study(tiny.study(rows, **NO_DROPOUT), device="cpu").run(tmp_path / "out")
+    arms: dict[str, Any] = {"full": {}, "spread": {"method": "full", "devices": 2, "shard": True}}
+    study = Study(tiny.study(arms, **NO_DROPOUT), device="cpu").run(tmp_path / "out")
     records = {record.spec.label: record for record in study.records()}
     assert {record.status for record in records.values()} == {Status.COMPLETED}
     one, two = records["full"], records["spread"]

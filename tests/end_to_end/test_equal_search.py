@@ -1,4 +1,4 @@
-"""The equal search from end to end: what every row gets, what stays untouched, what a stop changes."""
+"""The equal search from end to end: what every arm gets, what stays untouched, what a stop changes."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def kinds(told: list[Progress]) -> dict[str, int]:
 
 def test_every_row_that_trains_gets_as_many_trials_on_the_same_rows_and_steps(finished: Path) -> None:
     records = search_records(finished)
-    assert [r.spec.label for r in records] == ["head", "lora"] * 3, "round by round, floors apart"
+    assert [r.spec.label for r in records] == ["head", "lora"] * 3, "round by round, baselines apart"
     assert {(r.steps, r.data.splits["train"].rows if r.data else 0) for r in records} == {(2, 48)}
     assert len({r.data.train_order_fingerprint for r in records if r.data}) == 1
     assert {r.spec.seed for r in records} == {1000}
@@ -95,7 +95,7 @@ def test_every_row_that_trains_gets_as_many_trials_on_the_same_rows_and_steps(fi
 def test_the_verdict_is_run_at_the_choice_with_its_own_seeds_and_the_whole_budget(finished: Path) -> None:
     study = Study.open(finished)
     records = {record.spec.label: record for record in study.records()}
-    assert list(records) == ["majority", "head", "lora"], "the search's trials are no rows"
+    assert list(records) == ["majority", "head", "lora"], "the search's trials are no arms"
     assert {record.status for record in records.values()} == {Status.COMPLETED}
     assert {record.spec.seed for record in records.values()} == {0}
     assert study.chosen.keys() == {"head", "lora"}
@@ -112,17 +112,17 @@ def test_what_it_found_is_written_down_as_the_records_tell_it(finished: Path) ->
     assert (data["complete"], data["equal"]) == (True, True)
     assert data["metric"] == {"name": "accuracy", "direction": "higher", "split": "validation"}
     records = {record.spec.id: record for record in search_records(finished)}
-    for label, row in data["rows"].items():
-        assert [len(row["tried"]), row["failed"]] == [3, 0]
-        for tried in row["tried"]:
+    for label, arm in data["arms"].items():
+        assert [len(arm["tried"]), arm["failed"]] == [3, 0]
+        for tried in arm["tried"]:
             record = records[tried["trial"]]
             assert record.spec.label == label
             assert tried["score"] == record.metric("accuracy", "validation")
             assert tried["values"]["learning_rate"] == record.spec.learning_rate
-        ranked = max(row["tried"], key=lambda tried: (tried["score"], -tried["loss"]))
-        assert (row["best"], row["choice"]) == (ranked["trial"], ranked["values"])
-        assert row["train_seconds"] == pytest.approx(sum(tried["train_seconds"] for tried in row["tried"]))
-    assert data["rows"]["lora"]["space"]["r"] == {"choices": [2, 4, 8], "first": 8}
+        ranked = max(arm["tried"], key=lambda tried: (tried["score"], -tried["loss"]))
+        assert (arm["best"], arm["choice"]) == (ranked["trial"], ranked["values"])
+        assert arm["train_seconds"] == pytest.approx(sum(tried["train_seconds"] for tried in arm["tried"]))
+    assert data["arms"]["lora"]["space"]["r"] == {"choices": [2, 4, 8], "first": 8}
 
 
 # --- what stays untouched
@@ -164,7 +164,7 @@ def test_other_test_rows_lead_to_the_same_choice(tiny: Tiny, finished: Path, tmp
 def test_a_finished_search_is_not_run_again(tiny: Tiny, copied: Path) -> None:
     stamps = {path: path.stat().st_mtime_ns for path in (copied / "trials").rglob("*")}
     told = run(searching(tiny), copied)
-    assert kinds(told) == {"search skipped": 6, "verdict skipped": 3}
+    assert kinds(told) == {"search skipped": 6, "final skipped": 3}
     assert stamps == {path: path.stat().st_mtime_ns for path in (copied / "trials").rglob("*")}
 
 
@@ -184,7 +184,7 @@ def test_an_interrupted_search_goes_on_with_what_it_would_have_tried(
         run(searching(tiny), folder, interrupt)
     assert [record.status for record in search_records(folder)] == [*[Status.COMPLETED] * 3, Status.CANCELLED]
     assert not found(folder)["complete"]
-    assert found(folder)["rows"]["head"]["choice"] is None
+    assert found(folder)["arms"]["head"]["choice"] is None
     assert StudyStore.open(folder).records() == []
     assert "3 trials" in Study.open(folder).report(plots=False).read_text(encoding="utf-8")
     told = run(searching(tiny), folder)
@@ -195,13 +195,13 @@ def test_an_interrupted_search_goes_on_with_what_it_would_have_tried(
 
 def test_more_trials_go_on_where_the_search_ended(tiny: Tiny, copied: Path) -> None:
     before = StudyStore.open(copied).search_ids()
-    with pytest.raises(StoreError, match="for some rows alone would not be equal"):
+    with pytest.raises(StoreError, match="for some arms alone would not be equal"):
         run(searching(tiny, {"head": {}}, {"trials": 4}), copied)
     told = run(searching(tiny, search={"trials": 4}), copied)
     assert kinds(told)["search skipped"] == 6
     assert kinds(told)["search started"] == 2
     assert StudyStore.open(copied).search_ids()[:6] == before
-    assert len(Study.open(copied).records()) == 3, "a row has one configuration, the one chosen last"
+    assert len(Study.open(copied).records()) == 3, "an arm has one configuration, the one chosen last"
     assert [trial.id for trial in Study.open(copied).plan()] == StudyStore.open(copied).trial_ids()
 
 
@@ -223,9 +223,9 @@ def test_a_pruned_search_gives_the_better_of_every_row_twice_the_steps(tiny: Tin
         "head": (24, last["head"]),
         "full": (24, last["full"]),
     }
-    assert kinds(run(raw, tmp_path / "out")) == {"search skipped": 8, "verdict skipped": 3}
+    assert kinds(run(raw, tmp_path / "out")) == {"search skipped": 8, "final skipped": 3}
     text = study.report(plots=False).read_text(encoding="utf-8")
-    assert "pruned by successive halving: 3 trials of a row got 10 steps, then, anew, the best 1 with 20" in text
+    assert "pruned by successive halving: 3 trials of an arm got 10 steps, then, anew, the best 1 with 20" in text
 
 
 # --- going wrong
@@ -234,11 +234,11 @@ def test_a_pruned_search_gives_the_better_of_every_row_twice_the_steps(tiny: Tin
 def test_a_failed_trial_is_the_worst_and_a_row_without_any_other_says_so(
     tiny: Tiny, faulty: str, tmp_path: Path
 ) -> None:
-    rows = {
+    arms = {
         "mixed": {"method": faulty, "how": {"search": ["nothing", "raise"]}},
         "lost": {"method": faulty, "seconds": 1.0},
     }
-    told = run(searching(tiny, rows, {"trials": 2}), tmp_path / "out")
+    told = run(searching(tiny, arms, {"trials": 2}), tmp_path / "out")
     statuses = {(r.spec.label, r.spec.options["how"]): r.status for r in search_records(tmp_path / "out")}
     assert statuses[("mixed", "raise")] is Status.FAILED
     assert Study.open(tmp_path / "out").chosen["mixed"]["how"] == "nothing"
@@ -247,8 +247,8 @@ def test_a_failed_trial_is_the_worst_and_a_row_without_any_other_says_so(
     assert records["lost"].status is Status.FAILED
     assert "none of the 2 search trials of 'lost' completed" in records["lost"].cause
     assert "this plug-in divides by zero" in records["lost"].cause
-    assert kinds(told)["verdict ended"] == 2
-    again = run(searching(tiny, rows, {"trials": 2}), tmp_path / "out")
+    assert kinds(told)["final ended"] == 2
+    again = run(searching(tiny, arms, {"trials": 2}), tmp_path / "out")
     assert kinds(again)["search started"] == 3, "failures are tried again"
 
 
@@ -266,7 +266,7 @@ def test_the_command_line_searches_counts_and_reports(
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")
     done = command("run", "study.yaml", "--search", "2", "--out", "out")
     assert done.code == 0, done.err
-    assert "search before the verdict: 2 trials of 1 row, scored on validation data alone" in done.err
+    assert "search before the final trials: 2 trials of 1 arm, scored on validation data alone" in done.err
     assert "[1/4] search head, rate" in done.err
     assert "[4/4] head seed 0: completed" in done.err
     assert len(search_records(tmp_path / "out")) == 2

@@ -27,7 +27,7 @@ pytest_plugins = ("running_fixtures",)
 
 @pytest.fixture
 def study_file(tiny: Tiny, tmp_path: Path) -> Path:
-    """A study whose second row sleeps for as long as `$FAULTY_SECONDS` says, or ten minutes."""
+    """A study whose second arm sleeps for as long as `$FAULTY_SECONDS` says, or ten minutes."""
     path = tmp_path / "study.yaml"
     raw = tiny.study({"majority": {}, "slow": {"method": "faulty", "how": "slow"}}, max_steps=1)
     path.write_text(yaml.safe_dump(raw), encoding="utf-8")

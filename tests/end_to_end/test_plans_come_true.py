@@ -53,30 +53,30 @@ def kept(folder: Path) -> StudyForecast:
 
 def test_a_run_keeps_its_forecast_and_sizes_come_true(ran: Path) -> None:
     made, found = kept(ran), records(ran)
-    assert made.rows.keys() == set(ROWS)
+    assert made.arms.keys() == set(ROWS)
     for label, record in found.items():
-        row = made.rows[label]
-        assert row.trial == record.spec.id
-        assert row.stored_bytes is not None
-        assert row.stored_bytes == pytest.approx(record.stored_bytes, rel=0.25, abs=2000)
+        arm = made.arms[label]
+        assert arm.trial == record.spec.id
+        assert arm.stored_bytes is not None
+        assert arm.stored_bytes == pytest.approx(record.stored_bytes, rel=0.25, abs=2000)
         predictions = ran / "trials" / record.spec.id / record.predictions["test"].file
-        assert row.predictions_bytes == pytest.approx(predictions.stat().st_size, rel=0.15)
-    assert made.rows["full"].memory["weights"] > 0
+        assert arm.predictions_bytes == pytest.approx(predictions.stat().st_size, rel=0.15)
+    assert made.arms["full"].memory["weights"] > 0
     assert made.total_seconds is not None
     assert made.disk_bytes is not None
 
 
 def test_the_report_sets_it_beside_what_was_measured(ran: Path) -> None:
     body = report.summary(StudyStore.open(ran))["forecast"]
-    for row in body["rows"]:
-        memory = row["peak_memory_bytes"]
-        if row["method"] == "majority":
+    for arm in body["arms"]:
+        memory = arm["peak_memory_bytes"]
+        if arm["method"] == "majority":
             assert memory["relative_error"] is None
             assert memory["reason"]
         else:
             assert abs(memory["relative_error"]) < 0.5
-            assert row["train_seconds"]["relative_error"] is not None
-    assert body["accuracy"]["peak_memory_bytes"]["rows"] == 2
+            assert arm["train_seconds"]["relative_error"] is not None
+    assert body["accuracy"]["peak_memory_bytes"]["arms"] == 2
 
 
 def test_a_finished_study_is_not_forecast_again(ran: Path, shared: SharedExecutor, tiny: Tiny) -> None:
@@ -101,15 +101,15 @@ def test_a_plan_probes_every_row_and_its_search(
     said = capsys.readouterr()
     assert "probing lora (3/3)" in said.err
     found = json.loads(said.out)["forecast"]
-    full, lora, floor = (found["rows"][label] for label in ("full", "lora", "majority"))
+    full, lora, baseline = (found["arms"][label] for label in ("full", "lora", "majority"))
     assert (full["how"], lora["how"]) == ("probed", "probed")
     assert full["probed"][0]["seconds"] > 0
     assert full["memory"]["optimizer"] > lora["memory"]["optimizer"] > 0
     assert full["peak_memory_bytes"] > full["memory"]["process"] > 0
     assert full["search_seconds"]["train"] > 0
-    assert floor["search_seconds"] == {}
+    assert baseline["search_seconds"] == {}
     trials = 2 * (sum(full["search_seconds"].values()) + sum(lora["search_seconds"].values()))
-    trials += sum(sum(row["seconds"].values()) for row in (full, lora, floor))
+    trials += sum(sum(arm["seconds"].values()) for arm in (full, lora, baseline))
     assert found["total_seconds"] == pytest.approx(trials)
 
 
@@ -128,7 +128,7 @@ def test_an_answer_before_any_run(
     assert main(["recommend", "--before", str(study_file), "--no-probe", "--json"]) == 0
     body = json.loads(capsys.readouterr().out)
     assert body["answer"] in {"full", "lora"}
-    assert {row["method"]: row["forecast"] for row in body["rows"] if row["trains"]} == {
+    assert {arm["method"]: arm["forecast"] for arm in body["arms"] if arm["trains"]} == {
         "full": "counted",
         "lora": "counted",
     }

@@ -39,5 +39,5 @@ def test_a_trial_with_it_is_the_same_trial_and_says_so(executor: SharedExecutor,
 
 @pytest.mark.slow
 def test_every_rank_has_it(executor: SharedExecutor, prepare: Prepare) -> None:
-    rows: dict[str, Any] = {"full": {"devices": 2}}
-    assert released(run(executor, prepare(rows, execution=WANTED))["full"])
+    arms: dict[str, Any] = {"full": {"devices": 2}}
+    assert released(run(executor, prepare(arms, execution=WANTED))["full"])

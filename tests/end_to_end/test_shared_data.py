@@ -47,9 +47,9 @@ def test_every_method_learns_ag_news(tmp_path: Path) -> None:
     assert set(records) == set(METHODS)
     accuracy = {label: record.metric("accuracy") or 0.0 for label, record in records.items()}
     print({label: round(value, 3) for label, value in accuracy.items()})
-    floor = accuracy.pop("majority")
+    baseline = accuracy.pop("majority")
     assert max(accuracy.values()) > 0.75
-    weak = {label: value for label, value in accuracy.items() if value < floor + 0.1}
+    weak = {label: value for label, value in accuracy.items() if value < baseline + 0.1}
     assert not weak
     shown = study.report(plots=False).read_text(encoding="utf-8")
     assert all(label in shown for label in records)

@@ -181,7 +181,7 @@ def make_broken(tmp_path: Path) -> Callable[[str], Path]:
 @pytest.mark.parametrize(
     ("described", "kind"),
     [
-        ({"type": "DataError", "message": "no rows", "hint": "add some"}, DataError),
+        ({"type": "DataError", "message": "no arms", "hint": "add some"}, DataError),
         ({"type": "StoreError", "message": "full", "hint": ""}, StoreError),
         ({"type": "OutOfMemory", "message": "out of memory", "hint": ""}, OutOfMemory),
         ({"type": "Cancelled", "message": "stop", "hint": ""}, Cancelled),

@@ -121,7 +121,7 @@ def _save_model(folder: Path, kind: str, **sizes: Any) -> None:
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
-    """Model folders, rows and a plug-in."""
+    """Model folders, arms and a plug-in."""
     made = Tiny(tmp_path_factory.mktemp("tiny"))
     _save_model(made.model, "bert", max_position_embeddings=64, initializer_range=0.2)
     _save_model(made.llama, "llama", max_position_embeddings=64, num_key_value_heads=2)

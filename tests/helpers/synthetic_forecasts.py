@@ -9,11 +9,11 @@ from typing import Any
 from tuneoff.config.spec import TrialSpec
 from tuneoff.errors import TuneoffError
 from tuneoff.executors.base import Executor, Inspection
-from tuneoff.records.forecast import RowForecast
+from tuneoff.records.forecast import ArmForecast
 
 
-def row_forecast(label: str, **changes: Any) -> RowForecast:
-    """A row's forecast: 600 MiB, 10 s of training in a trial of 15 s, 1 MiB kept and 2,000 bytes of predictions."""
+def arm_forecast(label: str, **changes: Any) -> ArmForecast:
+    """An arm's forecast: 600 MiB, 10 s of training in a trial of 15 s, 1 MiB kept and 2,000 bytes of predictions."""
     body: dict[str, Any] = {
         "label": label,
         "how": "probed",
@@ -26,7 +26,7 @@ def row_forecast(label: str, **changes: Any) -> RowForecast:
         "predictions_bytes": 2000,
         "fits": True,
     }
-    return RowForecast(**{**body, **changes})
+    return ArmForecast(**{**body, **changes})
 
 
 @dataclass
@@ -34,21 +34,21 @@ class Forecasting:
     """What an executor is to forecast.
 
     Attributes:
-        rows: label -> forecast, or the error that is raised; a row that is not named gets `row_forecast`.
+        arms: label -> forecast, or the error that is raised; an arm that is not named gets `arm_forecast`.
         unprobed: label -> the error that is raised where it is to be probed.
         asked: (label, whether to probe, memory asked about), in order.
     """
 
-    rows: dict[str, RowForecast | TuneoffError] = field(default_factory=dict)
+    arms: dict[str, ArmForecast | TuneoffError] = field(default_factory=dict)
     unprobed: Mapping[str, BaseException] = field(default_factory=dict)
     asked: list[tuple[str, bool, int | None]] = field(default_factory=list)
 
-    def make(self, trial: TrialSpec, search_trial: TrialSpec | None, probe: bool, limit: int | None) -> RowForecast:
+    def make(self, trial: TrialSpec, search_trial: TrialSpec | None, probe: bool, limit: int | None) -> ArmForecast:
         """One forecast."""
         self.asked.append((trial.label, probe, limit))
         if probe and trial.label in self.unprobed:
             raise self.unprobed[trial.label]
-        made = self.rows.get(trial.label) or row_forecast(trial.label)
+        made = self.arms.get(trial.label) or arm_forecast(trial.label)
         if isinstance(made, TuneoffError):
             raise made
         told: dict[str, Any] = {"how": "probed" if probe else "counted"}
@@ -81,13 +81,13 @@ class Foreteller(Executor):
 
     def forecast(
         self, trial: TrialSpec, search_trial: TrialSpec | None = None, *, memory_limit_bytes: int | None = None
-    ) -> RowForecast:
+    ) -> ArmForecast:
         return self.forecasting.make(trial, search_trial, True, memory_limit_bytes)
 
     def count(
         self, pairs: Sequence[tuple[TrialSpec, TrialSpec | None]], *, memory_limit_bytes: int | None = None
-    ) -> list[RowForecast | TuneoffError]:
-        made: list[RowForecast | TuneoffError] = []
+    ) -> list[ArmForecast | TuneoffError]:
+        made: list[ArmForecast | TuneoffError] = []
         for trial, search_trial in pairs:
             try:
                 made.append(self.forecasting.make(trial, search_trial, False, memory_limit_bytes))

@@ -45,11 +45,11 @@ def small_study(
     *labels: str,
     seeds: int = 2,
     model: Any = "minilm",
-    rows: Mapping[str, Any] | None = None,
+    arms: Mapping[str, Any] | None = None,
     search: Any = None,
 ) -> StudySpec:
-    """A checked study of these methods, or of rows with options; `search` as in a study file."""
-    methods = {**{label: {} for label in labels}, **(rows or {})}
+    """A checked study of these methods, or of arms with options; `search` as in a study file."""
+    methods = {**{label: {} for label in labels}, **(arms or {})}
     return parse(
         {
             "name": "small",
@@ -63,7 +63,7 @@ def small_study(
 
 @dataclass(frozen=True)
 class Level:
-    """What a made-up row is like: its accuracy (before noise) and costs."""
+    """What a made-up arm is like: its accuracy (before noise) and costs."""
 
     accuracy: float
     train_seconds: float = 10.0
@@ -94,7 +94,7 @@ class World:
     levels: Mapping[str, Level] = field(default_factory=lambda: QUICKSTART)
     test_rows: int = 400
     accuracies: Mapping[tuple[str, int], float] = field(default_factory=dict)
-    """(label, seed) -> its accuracy, where it is not its row's."""
+    """(label, seed) -> its accuracy, where it is not its arm's."""
     fail: Mapping[tuple[str, int], Status] = field(default_factory=dict)
     skip: frozenset[tuple[str, int]] = frozenset()
     contended: frozenset[str] = frozenset()
@@ -109,17 +109,17 @@ WRITERS: Mapping[str, Level] = {
     "prompt_tuning": Level(0.24, 29.0, 710 << 20, adapter=7_680, head=0, stored=40_000),
     "full": Level(0.315, 60.0, 1800 << 20, base=22_565_376, head=0, stored=540 << 20),
 }
-"""Rows of a study of generation; a level's accuracy is its ROUGE-L."""
+"""Arms of a study of generation; a level's accuracy is its ROUGE-L."""
 
 
-def writing_study(*labels: str, seeds: int = 2, rows: Mapping[str, Any] | None = None) -> StudySpec:
+def writing_study(*labels: str, seeds: int = 2, arms: Mapping[str, Any] | None = None) -> StudySpec:
     """A checked study of generation."""
     return parse(
         {
             "name": "writing",
             "model": "smollm2-135m",
             "task": {"name": "generation", "data": "somebody/pairs", "template": "{source}\n\nSummary: "},
-            "methods": {**{label: {} for label in labels}, **(rows or {})},
+            "methods": {**{label: {} for label in labels}, **(arms or {})},
             "protocol": {"seeds": seeds},
         }
     )
@@ -177,7 +177,7 @@ def written_predictions(spec: TrialSpec, level: Level, rows: int) -> list[Predic
     for index in range(rows):
         ease = examples.uniform(0.5, 1.5)
         rouge = min(1.0, max(0.0, level.accuracy * ease + noise.gauss(0, 0.02)))
-        # A floor without a model knows neither the source's place in the report nor any loss.
+        # A baseline without a model knows neither the source's place in the report nor any loss.
         source = f"Article {index} tells of many things." if index < 20 and spec.label != "lead" else ""
         found.append(
             Prediction(
@@ -248,7 +248,7 @@ def written(record: TrialRecord, outcomes: list[Prediction]) -> TrialRecord:
 
 
 def completed(spec: TrialSpec, level: Level, accuracy: float, world: World) -> TrialRecord:
-    """A record of a trial that went well, with every figure a row like this has."""
+    """A record of a trial that went well, with every figure an arm like this has."""
     trains = spec.learning_rate is not None
     noise = random.Random(f"{spec.label}/{spec.seed}")
     seconds = level.train_seconds * noise.uniform(0.97, 1.03)
@@ -332,7 +332,7 @@ def build_store(root: Path, study: StudySpec, world: World | None = None, **sear
     store = StudyStore.create(root, study, trials)
     if study.protocol.search is not None:
         chosen = {
-            label: row["choice"] for label, row in (recorded(build_search(store, **search)) or {})["rows"].items()
+            label: arm["choice"] for label, arm in (recorded(build_search(store, **search)) or {})["arms"].items()
         }
         trials = plan(study, chosen={label: choice for label, choice in chosen.items() if choice})
         store = StudyStore.create(root, study, trials)
@@ -366,7 +366,7 @@ def build_search(
 ) -> StudyStore:
     """Runs the search of a study's folder on made-up records, before its verdict.
 
-    A row's validation accuracy has one peak, of 0.9, over the range of its first dimension.
+    An arm's validation accuracy has one peak, of 0.9, over the range of its first dimension.
 
     Args:
         store: the folder, there or not yet, of `study`.
@@ -377,7 +377,7 @@ def build_search(
     study = store.study()
     search = Search(study, {}, store)
     done: Counter[str] = Counter()
-    while (trials := search.missing()) and (rounds is None or done.total() < rounds * len(search.rows)):
+    while (trials := search.missing()) and (rounds is None or done.total() < rounds * len(search.arms)):
         StudyStore.create(store.root, study, trials)
         for spec in trials:
             first = spaces(study)[spec.label][0]

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of trials: model folders, a file of rows, and trials that lie ready to run."""
+"""Fixtures of the tests of trials: model folders, a file of arms, and trials that lie ready to run."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from tuneoff.config.spec import ModelSpec, Protocol, StudySpec, TaskSpec, TrialS
 from tuneoff.measure.utilisation import Sampler
 from tuneoff.methods.base import Attached, Method
 from tuneoff.planning.loading import parse
-from tuneoff.records.forecast import RowForecast
+from tuneoff.records.forecast import ArmForecast
 from tuneoff.records.record import Event
 from tuneoff.store import TrialStore
 from tuneoff.tasks.base import Batch, Features, Task
@@ -23,7 +23,7 @@ from tuneoff.tasks.classification import Classification
 from tuneoff.tasks.generation import Generation
 from tuneoff.testing.models import pretraining_model, random_model, shape
 from tuneoff.trial.context import TrialContext
-from tuneoff.trial.estimate.estimator import count_rows, forecast_row
+from tuneoff.trial.estimate.estimator import count_arms, forecast_arm
 from tuneoff.trial.inference import restore
 from tuneoff.trial.modeling.load import byte_tokenizer
 from tuneoff.trial.modeling.precision import apply_policy
@@ -167,11 +167,11 @@ def make_study(model: Path, data: Path, methods: Any, /, **changes: Any) -> Stud
 
 def foreseen(
     spec: TrialSpec, probe: bool = False, limit: int | None = None, search: TrialSpec | None = None
-) -> RowForecast:
+) -> ArmForecast:
     """A row's forecast on the CPU: counted, or probed."""
     if probe:
-        return forecast_row(spec, search, "cpu", limit)
-    (row,) = count_rows([(spec, search)], "cpu", limit)
+        return forecast_arm(spec, search, "cpu", limit)
+    (row,) = count_arms([(spec, search)], "cpu", limit)
     if isinstance(row, Exception):
         raise row
     return row

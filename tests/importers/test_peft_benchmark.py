@@ -151,7 +151,7 @@ def test_tables_fronts_and_recommendations_run_on_it(tmp_path: Path) -> None:
     assert body["study"]["name"] == "peft-MetaMathQA"
     assert body["trials"] == {"planned": 3, "recorded": 3, "completed": 3}
     page = write_report(store, plots=False).read_text()
-    assert "Every row has one seed: there are no intervals" in page
+    assert "Every arm has one seed: there are no intervals" in page
     lora = next(entry for entry in body["methods"] if entry["method"] == "lora/rank8")
     assert (lora["metrics"]["accuracy"]["interval_low"], lora["metrics"]["accuracy"]["std"]) == (None, None)
     assert {"figure": "latency_seconds", "reason": "the suite does not measure the speed of the trained model"} in lora[
@@ -161,7 +161,7 @@ def test_tables_fronts_and_recommendations_run_on_it(tmp_path: Path) -> None:
     outcomes = Outcomes(found)
     assert found.primary is not None
     said = recommend(found, outcomes, found.primary)
-    assert (said.answer, said.row("lora/rank8").probability) == ("full-finetuning/lr_1e-5", None)
+    assert (said.answer, said.arm("lora/rank8").probability) == ("full-finetuning/lr_1e-5", None)
     front = find_front(
         [quality_draws(found, outcomes, found.primary), cost_draws(found, AXES["stored"])], {"quality": "higher"}
     )
@@ -197,7 +197,7 @@ def test_the_newest_run_of_an_experiment_counts(tmp_path: Path) -> None:
 
 def test_several_seeds_of_an_experiment_are_one_row(tmp_path: Path) -> None:
     found = imported(tmp_path, a=result(), b=result(accuracy=0.5, seed=1))
-    assert [len(row.completed) for row in found.rows] == [2]
+    assert [len(arm.completed) for arm in found.arms] == [2]
     assert "one_seed" not in {finding.name for finding in found.records[0].findings}
 
 

@@ -35,12 +35,12 @@ def test_our_own_study_lies_within_every_prior() -> None:
     """The shares of full fine-tuning's gain that the committed study measured, after an equal search of rates."""
     lines = csv.DictReader(STUDY.read_text(encoding="utf-8").splitlines())
     accuracy = {line["method"]: float(line["accuracy_mean"]) for line in lines}
-    floor, full = accuracy.pop("majority"), accuracy["full"]
+    baseline, full = accuracy.pop("majority"), accuracy["full"]
     assert len(accuracy) == 10
     for name, mean in accuracy.items():
         prior = registry.methods()[name].prior
         assert prior is not None
-        assert prior.low <= (mean - floor) / (full - floor) <= prior.high, name
+        assert prior.low <= (mean - baseline) / (full - baseline) <= prior.high, name
 
 
 def test_floors_and_peft_types_state_none() -> None:

@@ -81,13 +81,13 @@ def test_a_trial_is_complete(make_study: MakeStudy) -> None:
 
 
 def test_the_protocols_rate_wins_over_the_rows_and_that_over_the_methods(make_study: MakeStudy) -> None:
-    rows = {"lora": {"learning_rate": 0.5}, "full": {}, "majority": {}}
-    rates = {t.label: t.learning_rate for t in plan(make_study(methods=rows, protocol={"seeds": 1}))}
+    arms = {"lora": {"learning_rate": 0.5}, "full": {}, "majority": {}}
+    rates = {t.label: t.learning_rate for t in plan(make_study(methods=arms, protocol={"seeds": 1}))}
     assert rates["lora"] == 0.5
     assert rates["full"] is not None
     assert rates["full"] != 0.5
     assert rates["majority"] is None, "it does not train"
-    equal = plan(make_study(methods=rows, protocol={"seeds": 1, "learning_rate": 0.25}))
+    equal = plan(make_study(methods=arms, protocol={"seeds": 1, "learning_rate": 0.25}))
     assert [t.learning_rate for t in equal] == [0.25, 0.25, None]
 
 
@@ -168,8 +168,8 @@ def test_the_hash_does_not_depend_on_the_order_of_keys() -> None:
 
 def test_a_search_changes_no_trial_of_the_verdict_but_its_configuration(make_study: MakeStudy) -> None:
     plain = make_study(methods={"lora": {"r": 4, "learning_rate": 1e-3}, "full": {}, "majority": {}})
-    rows = {"lora": {"r": {"search": [2, 4]}}, "full": {}, "majority": {}}
-    study = make_study(methods=rows, protocol={"search": 8})
+    arms = {"lora": {"r": {"search": [2, 4]}}, "full": {}, "majority": {}}
+    study = make_study(methods=arms, protocol={"search": 8})
     chosen = {"lora": {"learning_rate": 1e-3, "r": 4}}
     assert plan(study, {}, chosen) == plan(plain), "full stands at its default, which is tried first"
     assert all(trial.protocol.search is None for trial in plan(study))
@@ -199,11 +199,11 @@ def test_fewer_steps_are_another_trial_of_the_same_configuration(make_study: Mak
 
 
 def test_rows_that_are_searched_differently_are_no_twins(make_study: MakeStudy) -> None:
-    rows = {"lora": {}, "narrow": {"method": "lora", "learning_rate": {"search": {"low": 1e-3, "high": 4e-3}}}}
-    assert len(plan(make_study(methods=rows, protocol={"seeds": 1, "search": 4}))) == 2
-    rows = {"lora": {}, "again": {"method": "lora", "r": {"search": [4, 8]}}, "twin": {"method": "lora"}}
+    arms = {"lora": {}, "narrow": {"method": "lora", "learning_rate": {"search": {"low": 1e-3, "high": 4e-3}}}}
+    assert len(plan(make_study(methods=arms, protocol={"seeds": 1, "search": 4}))) == 2
+    arms = {"lora": {}, "again": {"method": "lora", "r": {"search": [4, 8]}}, "twin": {"method": "lora"}}
     with pytest.raises(StudyError, match=r"methods\.twin: has the same method and configuration as 'lora'"):
-        plan(make_study(methods=rows, protocol={"search": 4}))
+        plan(make_study(methods=arms, protocol={"search": 4}))
 
 
 def test_how_many_search_trials_is_no_other_question_but_the_search_is(make_study: MakeStudy) -> None:

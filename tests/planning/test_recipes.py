@@ -167,7 +167,7 @@ def test_settings_are_as_published(name: str, key: str, value: object) -> None:
 
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
 def test_rows_are_the_methods_that_they_are_called(name: str) -> None:
-    assert all(label == row.method for label, row in load(name).methods.items())
+    assert all(label == arm.method for label, arm in load(name).methods.items())
 
 
 @pytest.mark.parametrize("name", ["gpt2-cnn-dailymail", "gpt-neo-cnn-dailymail"])
@@ -191,12 +191,12 @@ def _trainable(study: StudySpec) -> dict[str, int]:
     shape = architectures.find(study.model.source)
     assert shape is not None
     counts = {}
-    for label, row in study.methods.items():
+    for label, arm in study.methods.items():
         config = AutoConfig.for_model(**shape)
         config.num_labels = len(labels)
         with torch.device("meta"):
             model = AutoModelForSequenceClassification.from_config(config)
-            method = registry.methods()[row.method].create(row.options)
+            method = registry.methods()[arm.method].create(arm.options)
             assert isinstance(method, Method)
             attached = method.attach(model, TaskView(("classifier",), "SEQ_CLS"))
         counts[label] = sum(p.numel() for p in attached.module.parameters() if p.requires_grad)

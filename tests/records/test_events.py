@@ -55,9 +55,9 @@ def check(event: dict[str, Any] | None) -> dict[str, Any]:
 @pytest.mark.parametrize("kind", MODELS)
 def test_every_key_is_described_as_in_the_schema(kind: str) -> None:
     section = PAGE.read_text(encoding="utf-8").partition(f"\n### {kind}\n")[2].partition("\n#")[0]
-    rows = dict(re.findall(r"^\| `(\w+)` \| [^|]+ \| (.+) \|$", section, flags=re.MULTILINE))
+    arms = dict(re.findall(r"^\| `(\w+)` \| [^|]+ \| (.+) \|$", section, flags=re.MULTILINE))
     fields = {name: field for name, field in MODELS[kind].model_fields.items() if name not in COMMON}
-    assert rows == {name: field.description for name, field in fields.items()}
+    assert arms == {name: field.description for name, field in fields.items()}
     assert section.split("|")[0].split() == (MODELS[kind].__doc__ or "").split()
 
 
@@ -73,7 +73,7 @@ def test_nulls_are_told_in_the_page() -> None:
 
 def test_a_study_begins_and_ends(study: StudySpec) -> None:
     begun = check(events.study_started(study, "runs/small", 8, 4))
-    assert (begun["rows"], begun["trials"]) == (["lora", "full"], {"search": 8, "verdict": 4})
+    assert (begun["arms"], begun["trials"]) == (["lora", "full"], {"search": 8, "final": 4})
     assert begun["stream_version"] == events.STREAM_VERSION
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", begun["time"])
     ended = check(events.study_ended("completed", {"schema_version": 3}))
@@ -104,7 +104,7 @@ def test_a_trial_begins_and_ends(trial: TrialSpec) -> None:
         {"kind": "validation", "step": 3, "metrics": {"accuracy": 0.5}},
         {"kind": "machine", "cpu_percent": 100.0, "resident_bytes": 5},
         {"kind": "machine", "cpu_percent": 1.0, "resident_bytes": 5, "gpu_percent": 3.0, "gpu_memory_bytes": 7},
-        {"kind": "finding", "name": "overlap", "message": "7 rows"},
+        {"kind": "finding", "name": "overlap", "message": "7 arms"},
     ],
     ids=lambda line: line["kind"],
 )

@@ -10,17 +10,18 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from synthetic_forecasts import row_forecast
+from synthetic_forecasts import arm_forecast
 from tuneoff.errors import CorruptRecord, StoreError
 from tuneoff.records import forecast
 from tuneoff.records.forecast import (
+    ArmForecast,
     Remedy,
-    RowForecast,
     Shape,
     StudyForecast,
     corrected,
     predictions_size,
     study_forecast,
+    upgraded,
 )
 from tuneoff.records.record import Prediction
 from tuneoff.store import StudyStore
@@ -33,33 +34,33 @@ MODELS = [
 ]
 
 
-def rows(**changes: RowForecast) -> dict[str, RowForecast]:
-    return {"full": row_forecast("full"), "lora": row_forecast("lora", stored_bytes=500), **changes}
+def arms(**changes: ArmForecast) -> dict[str, ArmForecast]:
+    return {"full": arm_forecast("full"), "lora": arm_forecast("lora", stored_bytes=500), **changes}
 
 
 def test_every_trial_counts_once_and_search_trials_with_their_own_time() -> None:
-    made = rows(lora=row_forecast("lora", seconds={"train": 4.0, "test": 1.0}, search_seconds={"train": 2.0}))
+    made = arms(lora=arm_forecast("lora", seconds={"train": 4.0, "test": 1.0}, search_seconds={"train": 2.0}))
     total = study_forecast(made, ["full", "lora", "full", "lora"], ["lora", "lora", "lora"])
     assert total.total_seconds == pytest.approx(2 * 15 + 2 * 5 + 3 * 2)
     assert total.missing == {}
 
 
 def test_search_trials_with_fewer_steps_train_in_proportion() -> None:
-    made = rows(lora=row_forecast("lora", search_seconds={"load": 1.0, "train": 8.0}))
+    made = arms(lora=arm_forecast("lora", search_seconds={"load": 1.0, "train": 8.0}))
     total = study_forecast(made, [], ["lora", "lora", "lora"], search_shares=[0.25, 0.25, 1.0]).total_seconds
     assert total == pytest.approx(3 * 1 + 2 * 2 + 8)
 
 
 def test_disk_holds_weights_and_predictions_of_the_verdict_alone() -> None:
-    made = rows()
+    made = arms()
     trials = ["full", "full", "lora"]
     assert study_forecast(made, trials, ["lora"] * 9).disk_bytes == 2 * ((1 << 20) + 2000) + 500 + 2000
     assert study_forecast(made, trials, keep_weights=False).disk_bytes == 3 * 2000
 
 
 def test_a_sum_with_an_unknown_part_is_null_with_the_rows_that_lack_it() -> None:
-    made = rows(
-        ia3=row_forecast("ia3", seconds={}, missing={"seconds": "why"}), head=row_forecast("head", stored_bytes=None)
+    made = arms(
+        ia3=arm_forecast("ia3", seconds={}, missing={"seconds": "why"}), head=arm_forecast("head", stored_bytes=None)
     )
     total = study_forecast(made, ["full", "ia3", "head"], ["full"])
     assert (total.total_seconds, total.disk_bytes) == (None, None)
@@ -71,8 +72,8 @@ def test_a_sum_with_an_unknown_part_is_null_with_the_rows_that_lack_it() -> None
 
 
 def test_rows_that_do_not_fit_are_told() -> None:
-    made = rows(lora=row_forecast("lora", fits=False), head=row_forecast("head", fits=None))
-    assert [row.label for row in study_forecast(made, ["full"]).unfit] == ["lora"]
+    made = arms(lora=arm_forecast("lora", fits=False), head=arm_forecast("head", fits=None))
+    assert [arm.label for arm in study_forecast(made, ["full"]).unfit] == ["lora"]
 
 
 def test_the_predicted_size_of_a_classifiers_predictions_is_close_to_that_of_real_ones() -> None:
@@ -97,19 +98,19 @@ def test_a_forecast_is_kept_in_the_studys_folder(tmp_path: Path) -> None:
     store = StudyStore(tmp_path)
     assert store.forecast() is None
     remedy = Remedy(change="protocol.gradient_accumulation_steps=2", peak_memory_bytes=5, same_result=True)
-    row = row_forecast("lora", largest=Shape(examples=16, tokens=64), fits=False, remedies=(remedy,))
-    made = StudyForecast(rows={"lora": row}, total_seconds=30.0, missing={"disk_bytes": "why"})
+    arm = arm_forecast("lora", largest=Shape(examples=16, tokens=64), fits=False, remedies=(remedy,))
+    made = StudyForecast(arms={"lora": arm}, total_seconds=30.0, missing={"disk_bytes": "why"})
     store.write_forecast(made)
     assert store.forecast() == made
-    assert json.loads((tmp_path / "forecast.json").read_text())["rows"]["lora"]["largest"]["tokens"] == 64
+    assert json.loads((tmp_path / "forecast.json").read_text())["arms"]["lora"]["largest"]["tokens"] == 64
 
 
 @pytest.mark.parametrize(
     ("content", "error", "message"),
     [
         ("{", CorruptRecord, "cannot be read"),
-        ('{"forecast_version": 1, "rows": 3}', CorruptRecord, "is not a forecast"),
-        ('{"forecast_version": 99, "rows": {}}', StoreError, "forecast version 99"),
+        ('{"forecast_version": 2, "arms": 3}', CorruptRecord, "is not a forecast"),
+        ('{"forecast_version": 99, "arms": {}}', StoreError, "forecast version 99"),
         ("[]", CorruptRecord, "is not a forecast"),
     ],
 )
@@ -126,13 +127,22 @@ def test_every_key_of_a_forecast_is_described(model: type[BaseModel]) -> None:
 
 
 def test_the_forecasts_models_are_all_found() -> None:
-    assert {model.__name__ for model in MODELS} >= {"StudyForecast", "RowForecast", "Remedy", "Shape", "Counted"}
+    assert {model.__name__ for model in MODELS} >= {"StudyForecast", "ArmForecast", "Remedy", "Shape", "Counted"}
 
 
 def test_a_very_short_phase_is_corrected_by_seconds_and_not_by_a_factor() -> None:
-    counted = row_forecast("lora", how="counted", seconds={"train": 10.0, "checkpoint": 0.001})
-    probed = row_forecast("lora", seconds={"train": 5.0, "checkpoint": 0.051})
-    other = row_forecast("full", how="counted", seconds={"train": 20.0, "checkpoint": 0.4})
+    counted = arm_forecast("lora", how="counted", seconds={"train": 10.0, "checkpoint": 0.001})
+    probed = arm_forecast("lora", seconds={"train": 5.0, "checkpoint": 0.051})
+    other = arm_forecast("full", how="counted", seconds={"train": 20.0, "checkpoint": 0.4})
     made = corrected(other, counted, probed)
     assert made.seconds == pytest.approx({"train": 10.0, "checkpoint": 0.45})
     assert made.corrected_by == "lora"
+
+
+def test_a_forecast_of_the_first_version_is_read_in_todays_words() -> None:
+    total = study_forecast(arms(), ["full", "lora"])
+    body = total.model_dump(mode="json")
+    old = {**body, "forecast_version": 1, "rows": body["arms"]}
+    del old["arms"]
+    assert StudyForecast.model_validate(upgraded(old)) == total
+    assert upgraded({"forecast_version": 99}) == {"forecast_version": 99}

@@ -12,7 +12,7 @@ import pytest
 from synthetic_records import QUICKSTART, WRITERS, Level, World, build_store, small_study, writing_study
 from tuneoff.analysis.results import gather
 from tuneoff.report import drawing, units
-from tuneoff.report.charts import Chart, Floor, build
+from tuneoff.report.charts import BaselineLine, Chart, build
 from tuneoff.report.data import summarise
 from tuneoff.report.drawing import COLOURS, MARKERS, draw
 
@@ -40,9 +40,9 @@ def test_no_two_of_a_hundred_rows_look_the_same() -> None:
 
 def test_floors_are_a_line_and_never_a_point(charts: dict[str, Chart]) -> None:
     for name in ("quality_train_time", "quality_peak_memory", "quality_parameters", "learning_curve_quality"):
-        floor = charts[name].floor
-        assert floor is not None
-        assert floor.label.startswith("majority")
+        baseline = charts[name].baseline
+        assert baseline is not None
+        assert baseline.label.startswith("majority")
         assert "majority" not in {series.label for series in charts[name].series}
 
 
@@ -79,9 +79,9 @@ def test_bars_are_intervals_and_letters_stand_beside_names_where_groups_differ(t
     for name in ("quality_train_time", "learning_curve_quality", "learning_curve_train_loss"):
         assert {s.label: s.ties for s in six[name].series} == {"full": "a", "lora": "a", "head": "b"}
         assert "head (b)" in {s.text for s in six[name].series}
-        assert "Rows that share a letter cannot be told apart by test accuracy." in six[name].caption
+        assert "Arms that share a letter cannot be told apart by test accuracy." in six[name].caption
         assert {s.text for s in two[name].series} == {"full", "lora", "head"}
-        assert "All is open by test accuracy: it takes 6 seeds to tell rows apart." in two[name].caption
+        assert "All is open by test accuracy: it takes 6 seeds to tell arms apart." in two[name].caption
     assert "Bars: 95% intervals." in six["quality_train_time"].caption
     for name in ("quality_train_time", "learning_curve_quality"):
         bare = replace(six[name], series=tuple(replace(s, ties="") for s in six[name].series))
@@ -108,11 +108,11 @@ def test_steps_are_told_in_whole_numbers(charts: dict[str, Chart], monkeypatch: 
 
 
 def test_odd_data_can_be_drawn(charts: dict[str, Chart]) -> None:
-    """One point, equal values, a floor far away: no warning (an error in tests) and a picture."""
+    """One point, equal values, a baseline far away: no warning (an error in tests) and a picture."""
     for name in ("quality_train_time", "quality_parameters", "learning_curve_loss"):
         chart = charts[name]
         one = replace(chart.series[0], x=(5.0,), y=(0.5,), low=(0.5,), high=(0.5,), x_error=0.0)
-        odd = replace(chart, series=(one, replace(one, label="twin", style=1)), floor=Floor("far", 0.001))
+        odd = replace(chart, series=(one, replace(one, label="twin", style=1)), baseline=BaselineLine("far", 0.001))
         assert draw(odd).startswith(b"\x89PNG")
 
 
@@ -131,17 +131,17 @@ def test_charts_of_a_text_task(tmp_path: Path) -> None:
         ("perplexity", {"changes": changes}, "perplexity"),
     ]
     for name, knobs, unit in cases:
-        rows = WRITERS if name == "rouge" else labels
+        arms = WRITERS if name == "rouge" else labels
         world = World(levels=WRITERS, test_rows=20, **knobs)
-        results = gather(build_store(tmp_path / name, writing_study(*rows, seeds=1), world))
+        results = gather(build_store(tmp_path / name, writing_study(*arms, seeds=1), world))
         charts = {chart.name: chart for chart in build(results, summarise(results))}
         # ROUGE is not scored while training, so there is no curve of it; the loss has one.
         assert ("learning_curve_quality" in charts) == (name == "perplexity")
         assert {"quality_train_time", "learning_curve_loss", "learning_curve_train_loss"} <= charts.keys()
-        floor = charts["quality_train_time"].floor
-        assert floor is not None
-        assert (floor.label, floor.unit) == ("lead" if name == "rouge" else "zero_shot", unit)
-        assert floor.text == (f"{floor.value:.3f}" if name == "rouge" else f"{floor.value:,.0f}")
+        baseline = charts["quality_train_time"].baseline
+        assert baseline is not None
+        assert (baseline.label, baseline.unit) == ("lead" if name == "rouge" else "zero_shot", unit)
+        assert baseline.text == (f"{baseline.value:.3f}" if name == "rouge" else f"{baseline.value:,.0f}")
         assert {"lead", "zero_shot"}.isdisjoint(s.label for s in charts["quality_train_time"].series)
         assert charts["quality_train_time"].y.label == (
             "test ROUGE-L" if name == "rouge" else "test perplexity (lower is better)"

@@ -1,4 +1,4 @@
-"""Rows on several devices beside the same rows on one, as the report tells it."""
+"""Arms on several devices beside the same arms on one, as the report tells it."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ RANKS = (
 )
 
 
-def store(folder: Path, rows: dict[str, Any] | None = None, **world: Any) -> StudyStore:
+def store(folder: Path, arms: dict[str, Any] | None = None, **world: Any) -> StudyStore:
     several: dict[str, Any] = {
         "lora-2": {"method": "lora", "devices": 2},
         "full-2": {"method": "full", "devices": 2, "shard": True},
     }
-    study = small_study("majority", "lora", rows=several if rows is None else rows)
+    study = small_study("majority", "lora", arms=several if arms is None else arms)
     changes = {"lora-2": {"ranks": RANKS}}
     return build_store(folder / "study", study, World(**{"levels": LEVELS, "changes": changes, **world}))
 
@@ -58,7 +58,7 @@ def test_speed_up_and_efficiency_stand_beside_one_device(tmp_path: Path) -> None
 def test_a_row_with_nothing_beside_it_says_so(tmp_path: Path) -> None:
     full = entry(report.summary(store(tmp_path)), "full-2")
     assert (full["shard"], full["beside"], full["speed_up"], full["efficiency"]) == (True, None, None, None)
-    assert full["speed_up_reason"] == "the study has no such row on one device"
+    assert full["speed_up_reason"] == "the study has no such arm on one device"
 
 
 def test_only_seeds_of_both_are_compared(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_different_numbers_of_devices_are_flagged(tmp_path: Path) -> None:
     body = report.summary(store(tmp_path))
     (flagged,) = [warning for warning in body["warnings"] if warning["name"] == "different_devices"]
     assert "lora 1, lora-2 2, full-2 2" in flagged["message"]
-    plain = report.summary(store(tmp_path / "one", rows={}))
+    plain = report.summary(store(tmp_path / "one", arms={}))
     assert plain["devices"] == []
     assert "different_devices" not in {warning["name"] for warning in plain["warnings"]}
 
@@ -83,9 +83,9 @@ def test_the_page_shows_it_and_leaves_it_out_without(tmp_path: Path) -> None:
     section = page.partition("## Several devices")[2].partition("\n## ")[0]
     assert re.search(r"\| lora-2 \| 2 \| lora \|", section)
     assert re.search(r"\| full-2 \| 2, sharded \| – \|", section)
-    assert "full-2: no speed-up, because the study has no such row on one device." in section
+    assert "full-2: no speed-up, because the study has no such arm on one device." in section
     assert "100.0 MiB – 120.0 MiB" in section
-    assert "## Several devices" not in report.write(store(tmp_path / "one", rows={}), plots=False).read_text()
+    assert "## Several devices" not in report.write(store(tmp_path / "one", arms={}), plots=False).read_text()
 
 
 def test_a_contended_timing_is_marked(tmp_path: Path) -> None:

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from synthetic_forecasts import row_forecast
+from synthetic_forecasts import arm_forecast
 from synthetic_records import Level, World, build_store, small_study
 from tuneoff import report
 from tuneoff.analysis.side_by_side import join
-from tuneoff.records.forecast import RowForecast, study_forecast
+from tuneoff.records.forecast import ArmForecast, study_forecast
 from tuneoff.records.record import Status
 from tuneoff.report import markdown, terminal
 from tuneoff.report.data import summarise
@@ -31,31 +31,31 @@ FIGURES = ("peak_memory_bytes", "train_seconds", "total_seconds")
 
 
 def made_store(
-    folder: Path, rows: Mapping[str, RowForecast] | None = None, search: Any = None, **world: Any
+    folder: Path, arms: Mapping[str, ArmForecast] | None = None, search: Any = None, **world: Any
 ) -> StudyStore:
-    """A study of three rows with a forecast of these."""
+    """A study of three arms with a forecast of these."""
     study = small_study(*LEVELS, seeds=2, search=search)
     store = build_store(folder / "study", study, World(**{"levels": LEVELS, **world}))
     ids = {store.trial(trial).spec().label: trial for trial in reversed(store.trial_ids())}
     told = {
-        label: row.model_copy(update={"trial": row.trial or ids[label]})
-        for label, row in (rows if rows is not None else predicted()).items()
+        label: arm.model_copy(update={"trial": arm.trial or ids[label]})
+        for label, arm in (arms if arms is not None else predicted()).items()
     }
     store.write_forecast(study_forecast(told, list(told)))
     return store
 
 
-def predicted() -> dict[str, RowForecast]:
+def predicted() -> dict[str, ArmForecast]:
     unknown = {"train_seconds": "nothing is trained", "peak_memory_bytes": "no model"}
     return {
-        "majority": row_forecast("majority", train_seconds=None, peak_memory_bytes=None, missing=unknown),
-        "full": row_forecast("full", train_seconds=33.0, peak_memory_bytes=945 << 20, forecast_seconds=6.0),
-        "lora": row_forecast("lora", train_seconds=6.0, peak_memory_bytes=594 << 20, how="counted"),
+        "majority": arm_forecast("majority", train_seconds=None, peak_memory_bytes=None, missing=unknown),
+        "full": arm_forecast("full", train_seconds=33.0, peak_memory_bytes=945 << 20, forecast_seconds=6.0),
+        "lora": arm_forecast("lora", train_seconds=6.0, peak_memory_bytes=594 << 20, how="counted"),
     }
 
 
-def by_row(body: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {row["method"]: row for row in body["forecast"]["rows"]}
+def by_arm(body: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {arm["method"]: arm for arm in body["forecast"]["arms"]}
 
 
 def measured(body: dict[str, Any], label: str, figure: str) -> float | None:
@@ -77,41 +77,41 @@ def page(store: StudyStore) -> str:
 def test_errors_are_of_the_prediction_against_the_mean_that_the_table_shows(tmp_path: Path) -> None:
     body = report.summary(made_store(tmp_path))
     json.dumps(body, allow_nan=False)
-    rows = by_row(body)
+    arms = by_arm(body)
     for label, made in predicted().items():
         for figure in ("peak_memory_bytes", "train_seconds"):
-            found, mean = rows[label][figure], measured(body, label, figure)
+            found, mean = arms[label][figure], measured(body, label, figure)
             assert found["predicted"] == getattr(made, figure)
             assert found["measured"] == (None if mean is None else pytest.approx(mean))
             if mean is not None:
                 assert found["relative_error"] == pytest.approx(getattr(made, figure) / mean - 1)
                 assert found["reason"] == ""
-    assert rows["full"]["total_seconds"]["predicted"] == pytest.approx(15)
-    assert (rows["full"]["how"], rows["lora"]["how"]) == ("probed", "counted")
+    assert arms["full"]["total_seconds"]["predicted"] == pytest.approx(15)
+    assert (arms["full"]["how"], arms["lora"]["how"]) == ("probed", "counted")
     assert body["forecast"]["forecast_seconds"] == pytest.approx(6)
 
 
 def test_a_figure_without_two_sides_has_no_error_and_a_reason(tmp_path: Path) -> None:
-    floor = by_row(report.summary(made_store(tmp_path)))["majority"]
-    assert floor["train_seconds"]["relative_error"] is None
-    assert floor["train_seconds"]["reason"] == "nothing is trained"
-    assert floor["peak_memory_bytes"]["reason"] == "no model"
+    baseline = by_arm(report.summary(made_store(tmp_path)))["majority"]
+    assert baseline["train_seconds"]["relative_error"] is None
+    assert baseline["train_seconds"]["reason"] == "nothing is trained"
+    assert baseline["peak_memory_bytes"]["reason"] == "no model"
 
 
 def test_median_and_worst_are_over_the_rows_that_have_both(tmp_path: Path) -> None:
     body = report.summary(made_store(tmp_path))
-    rows, accuracy = by_row(body), body["forecast"]["accuracy"]
-    errors = [abs(rows[label]["train_seconds"]["relative_error"]) for label in ("full", "lora")]
+    arms, accuracy = by_arm(body), body["forecast"]["accuracy"]
+    errors = [abs(arms[label]["train_seconds"]["relative_error"]) for label in ("full", "lora")]
     assert accuracy["train_seconds"]["median"] == pytest.approx(sum(errors) / 2)
     assert accuracy["train_seconds"]["worst"] == pytest.approx(max(errors))
-    assert (accuracy["train_seconds"]["worst_method"], accuracy["train_seconds"]["rows"]) == ("lora", 2)
+    assert (accuracy["train_seconds"]["worst_method"], accuracy["train_seconds"]["arms"]) == ("lora", 2)
 
 
 def test_a_trial_that_did_not_complete_has_no_part_in_it(tmp_path: Path) -> None:
     store = made_store(tmp_path, fail={("full", 0): Status.DIVERGED, ("full", 1): Status.DIVERGED})
     body = report.summary(store)
-    assert by_row(body)["full"]["train_seconds"]["reason"] == "no trial of this row has completed"
-    assert body["forecast"]["accuracy"]["train_seconds"]["rows"] == 1
+    assert by_arm(body)["full"]["train_seconds"]["reason"] == "no trial of this arm has completed"
+    assert body["forecast"]["accuracy"]["train_seconds"]["arms"] == 1
 
 
 @pytest.mark.parametrize(
@@ -124,26 +124,26 @@ def test_a_trial_that_did_not_complete_has_no_part_in_it(tmp_path: Path) -> None
 def test_a_forecast_of_other_trials_is_not_held_against_these(
     change: dict[str, Any], reason: str, tmp_path: Path
 ) -> None:
-    body = report.summary(made_store(tmp_path, {**predicted(), "lora": row_forecast("lora", **change)}))
-    lora = by_row(body)["lora"]
+    body = report.summary(made_store(tmp_path, {**predicted(), "lora": arm_forecast("lora", **change)}))
+    lora = by_arm(body)["lora"]
     assert {lora[figure]["reason"] for figure in FIGURES} == {reason}
     assert {lora[figure]["relative_error"] for figure in FIGURES} == {None}
-    assert body["forecast"]["accuracy"]["peak_memory_bytes"]["rows"] == 1
+    assert body["forecast"]["accuracy"]["peak_memory_bytes"]["arms"] == 1
 
 
 def test_a_searched_row_is_held_against_the_configuration_tried_first(tmp_path: Path) -> None:
-    rows = {**predicted(), "lora": row_forecast("lora", trial="lora-s0-at-another-rate")}
-    store = made_store(tmp_path, rows, search=4)
-    assert by_row(report.summary(store))["lora"]["train_seconds"]["relative_error"] is not None
+    arms = {**predicted(), "lora": arm_forecast("lora", trial="lora-s0-at-another-rate")}
+    store = made_store(tmp_path, arms, search=4)
+    assert by_arm(report.summary(store))["lora"]["train_seconds"]["relative_error"] is not None
     assert "configuration that the search tried first" in page(store)
 
 
 def test_a_row_that_was_not_forecast_says_so(tmp_path: Path) -> None:
-    rows = {label: row for label, row in predicted().items() if label != "lora"}
-    body = report.summary(made_store(tmp_path, rows))
-    lora = by_row(body)["lora"]
+    arms = {label: arm for label, arm in predicted().items() if label != "lora"}
+    body = report.summary(made_store(tmp_path, arms))
+    lora = by_arm(body)["lora"]
     assert (lora["how"], lora["device"], lora["forecast_seconds"]) == (None, None, None)
-    assert lora["train_seconds"]["reason"] == "no forecast was made of this row"
+    assert lora["train_seconds"]["reason"] == "no forecast was made of this arm"
     assert lora["train_seconds"]["measured"] is not None
 
 
@@ -159,7 +159,7 @@ def test_a_damaged_forecast_spoils_no_report(tmp_path: Path) -> None:
     (store.root / "forecast.json").write_text("{")
     body = report.summary(store)
     assert "cannot be read" in body["forecast"]["reason"]
-    assert body["forecast"]["rows"] == []
+    assert body["forecast"]["arms"] == []
     assert "The forecast cannot be read" in page(store)
 
 
@@ -173,8 +173,8 @@ def test_every_key_is_documented(tmp_path: Path) -> None:
     part = text.partition("## `forecast`\n")[2].partition("\n## ")[0]
     documented = set(re.findall(r"`([a-z_]+)`", part))
     found = report.summary(made_store(tmp_path))["forecast"]
-    row, accuracy = found["rows"][0], found["accuracy"]["train_seconds"]
-    assert found.keys() | row.keys() | row["train_seconds"].keys() | accuracy.keys() <= documented
+    arm, accuracy = found["arms"][0], found["accuracy"]["train_seconds"]
+    assert found.keys() | arm.keys() | arm["train_seconds"].keys() | accuracy.keys() <= documented
 
 
 # --- for people
@@ -192,8 +192,8 @@ def test_the_page_shows_both_sides_with_the_error_and_the_reasons(tmp_path: Path
     assert "945.0 MiB → 901.4 MiB (+4.8 %)" in full
     assert re.search(r"33\.0 s → \d\d\.\d s \([+-]\d+\.\d %\)", full)
     assert full.endswith("| probed |")
-    floor = next(line for line in text.splitlines() if line.startswith("| majority"))
-    assert "– [" in floor
+    baseline = next(line for line in text.splitlines() if line.startswith("| majority"))
+    assert "– [" in baseline
     assert "nothing is trained." in text
     assert re.search(r"Predictions: peak memory off by \d+\.\d % at the median and 4\.8 % at the worst \(full\)", text)
     assert "Making the forecast took 6.0 s." in text

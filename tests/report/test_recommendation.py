@@ -1,4 +1,4 @@
-"""The report and the recommendation of one study: one floor, one best row, and the rule as it is applied."""
+"""The report and the recommendation of one study: one baseline, one best arm, and the rule as it is applied."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def both(store: StudyStore) -> tuple[dict[str, Any], dict[str, Any]]:
     """The answer of the report, and the recommendation."""
     answer = report.summary(store)["answer"]
     told = recommended(store)
-    for key in ("best", "floor", "if_trained"):
+    for key in ("best", "baseline", "if_trained"):
         assert answer[key] == told[key], key
-    assert sorted(answer["not_above_floor"]) == sorted(told["not_above_floor"])
+    assert sorted(answer["not_above_baseline"]) == sorted(told["not_above_baseline"])
     return answer, told
 
 
-def below_floor(store: StudyStore) -> str:
-    return next((w["message"] for w in report.summary(store)["warnings"] if w["name"] == "below_floor"), "")
+def below_baseline(store: StudyStore) -> str:
+    return next((w["message"] for w in report.summary(store)["warnings"] if w["name"] == "below_baseline"), "")
 
 
 def without_predictions(store: StudyStore, *labels: str) -> StudyStore:
@@ -81,10 +81,10 @@ def test_a_floor_without_predictions_is_the_floor_of_all(tmp_path: Path) -> None
     world = World(levels=WRITERS, test_rows=40, changes={"zero_shot": always("rouge_l", 0.421)})
     store = build_store(tmp_path / "s", writing_study("lead", "zero_shot", "full"), world)
     answer, told = both(without_predictions(store, "zero_shot"))
-    assert (answer["floor"], answer["if_trained"]) == ("zero_shot", "full")
-    assert "no better than that of zero_shot, without training, 0.421: full" in below_floor(store)
+    assert (answer["baseline"], answer["if_trained"]) == ("zero_shot", "full")
+    assert "no better than that of zero_shot, without training, 0.421: full" in below_baseline(store)
     assert NOT_SHOWN.format("zero_shot") in answer["text"]
-    assert "The floor, zero_shot (the best of 2 rows without training), is at 0.421; full is" in answer["text"]
+    assert "The baseline, zero_shot (the best of 2 arms without training), is at 0.421; full is" in answer["text"]
     assert "below it" in answer["text"]
     assert told["text"].startswith("Do without training: zero_shot (ROUGE-L 0.421)")
 
@@ -93,8 +93,8 @@ def test_equal_floors_are_named_alike_by_all(tmp_path: Path) -> None:
     changes = {label: always("rouge_l", 0.421) for label in ("lead", "zero_shot")}
     world = World(levels=WRITERS, test_rows=40, changes=changes)
     store = build_store(tmp_path / "s", writing_study("lead", "zero_shot", "full"), world)
-    assert both(store)[0]["floor"] == "lead"
-    assert "no better than that of lead, without training" in below_floor(store)
+    assert both(store)[0]["baseline"] == "lead"
+    assert "no better than that of lead, without training" in below_baseline(store)
 
 
 def test_a_trained_row_that_scores_alike_at_every_seed_has_its_rank(tmp_path: Path) -> None:
@@ -116,8 +116,8 @@ def test_a_row_tested_on_other_examples_is_not_recommended(constant: bool, tmp_p
 
 def test_a_row_tested_on_other_examples_is_not_below_the_floor(tmp_path: Path) -> None:
     low = always("accuracy", 0.1)
-    assert below_floor(classified(tmp_path / "here", changes={"head": low})).endswith(": head 0.1.")
-    assert below_floor(classified(tmp_path / "there", changes={"head": {**low, **elsewhere()}})) == ""
+    assert below_baseline(classified(tmp_path / "here", changes={"head": low})).endswith(": head 0.1.")
+    assert below_baseline(classified(tmp_path / "there", changes={"head": {**low, **elsewhere()}})) == ""
 
 
 @pytest.mark.parametrize("constant", [True, False])
@@ -127,24 +127,24 @@ def test_a_floor_tested_on_other_examples_is_none(constant: bool, tmp_path: Path
     levels = {**LEVELS, "majority": Level(0.99, head=0, stored=0)}
     store = classified(tmp_path, levels=levels, changes={"majority": {**elsewhere(), **scores}})
     answer, told = both(store)
-    assert (answer["floor"], answer["not_above_floor"]) == (None, [])
+    assert (answer["baseline"], answer["not_above_baseline"]) == (None, [])
     for text in (answer["text"], told["text"]):
         assert "not shown" not in text
-        assert "floor" not in text
-    assert below_floor(store) == ""
+        assert "baseline" not in text
+    assert below_baseline(store) == ""
 
 
 def test_only_floors_that_can_be_weighed_are_counted(tmp_path: Path) -> None:
     world = World(levels=WRITERS, test_rows=40, changes={"lead": elsewhere()})
     answer, _ = both(build_store(tmp_path / "s", writing_study("lead", "zero_shot", "lora", "full"), world))
-    assert "The floor, zero_shot (no training), is at" in answer["text"]
+    assert "The baseline, zero_shot (no training), is at" in answer["text"]
 
 
 def test_where_no_trained_row_can_be_weighed_neither_names_one(tmp_path: Path) -> None:
     world = World(levels=WRITERS, test_rows=40, changes={"full": elsewhere()})
     store = build_store(tmp_path / "s", writing_study("lead", "zero_shot", "full"), world)
     answer, told = both(store)
-    assert (answer["best"], told["answer"], answer["floor"]) == (None, None, "lead")
+    assert (answer["best"], told["answer"], answer["baseline"]) == (None, None, "lead")
     nothing = "o method that trains has a score that can be weighed, so there is nothing to recommend."
     assert nothing in answer["text"]
     assert nothing in told["text"]
@@ -161,7 +161,7 @@ def test_one_seed_has_the_standard_error_of_its_test_examples(tmp_path: Path) ->
     assert told["rule"].endswith(f"the one that trains fastest wins. {EXAMPLES_ALONE}")
     assert "lora is within one standard error of it; of these lora trains fastest." in told["text"]
     assert "How sure this is cannot be said: one seed does not tell how much seeds differ." in told["text"]
-    assert {row["probability"] for row in told["rows"]} == {None}
+    assert {arm["probability"] for arm in told["arms"]} == {None}
     better = {**LEVELS, "full": replace(LEVELS["full"], accuracy=0.93)}  # by five, of seven
     assert recommended(classified(tmp_path / "better", seeds=1, levels=better))["as_good"] == ["full"]
     small = recommended(store, memory="800MiB", prefer="memory")
@@ -174,7 +174,7 @@ def test_one_seed_without_predictions_is_judged_by_the_means_alone(tmp_path: Pat
     told = recommended(classified(tmp_path, seeds=1, changes=changes))
     assert (told["answer"], told["as_good"]) == ("full", ["full"])
     assert told["rule"] == (
-        "Rule: of the rows that train, the best accuracy wins by the means alone, among equal means the one that "
+        "Rule: of the arms that train, the best accuracy wins by the means alone, among equal means the one that "
         "trains fastest: nothing tells a standard error."
     )
     assert told["rule"] in told["text"]
@@ -190,14 +190,14 @@ def test_a_row_that_lacks_easy_seeds_is_neither_behind_for_it_nor_drawn_apart(tm
     store = classified(tmp_path, seeds=8, accuracies=accuracies, skip=gone)
     answer, told = both(store)
     assert answer["best"] == told["best_fitting"] == told["answer"] == "lora"
-    assert "lora has the highest test accuracy on the seeds that rows share" in answer["text"]
+    assert "lora has the highest test accuracy on the seeds that arms share" in answer["text"]
     page = report.write(store, plots=False).read_text(encoding="utf-8")
-    row = next(line for line in page.splitlines() if line.startswith("| lora |"))
-    assert row.count("**") >= 2
-    assert "best" in row
-    rows = {row["method"]: row for row in told["rows"]}
-    assert rows["full"]["quality"] < rows["lora"]["quality"]
-    assert rows["lora"]["probability"] > 0.9
+    arm = next(line for line in page.splitlines() if line.startswith("| lora |"))
+    assert arm.count("**") >= 2
+    assert "best" in arm
+    arms = {arm["method"]: arm for arm in told["arms"]}
+    assert arms["full"]["quality"] < arms["lora"]["quality"]
+    assert arms["lora"]["probability"] > 0.9
     shown = {m["method"]: m["metrics"]["accuracy"] for m in report.summary(store)["methods"]}
     assert shown["full"]["mean"] > shown["lora"]["mean"]
     assert shown["full"]["ranked_mean"] < shown["lora"]["ranked_mean"] == shown["lora"]["mean"]

@@ -1,4 +1,4 @@
-"""Rows that gave freed memory back stand beside rows that did not: the report says so."""
+"""Arms that gave freed memory back stand beside arms that did not: the report says so."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def test_without_plots_old_ones_do_not_stay(tmp_path: Path) -> None:
 def test_data_follow_the_schema(tmp_path: Path) -> None:
     body = report.summary(store(tmp_path))
     json.dumps(body, allow_nan=False)
-    assert body["schema_version"] == 3
+    assert body["schema_version"] == 4
     lora = method(body, "lora")
     assert lora["seeds"] == [0, 1]
     assert lora["statuses"] == {"completed": 2}
@@ -125,7 +125,7 @@ def test_a_row_of_failures_is_shown_with_its_cause_and_log(tmp_path: Path) -> No
     study = store(tmp_path, fail={("lora", 0): Status.DIVERGED, ("lora", 1): Status.OUT_OF_MEMORY})
     body = report.summary(study)
     lora = method(body, "lora")
-    # The seed that diverged counts as doing without training, and that is all that is known of the row.
+    # The seed that diverged counts as doing without training, and that is all that is known of the arm.
     majority, accuracy = (method(body, label)["metrics"]["accuracy"] for label in ("majority", "lora"))
     assert accuracy["mean"] == majority["values"][0]
     assert (accuracy["values"], accuracy["diverged_seeds"], accuracy["counted_as"]) == ([], [0], "majority")
@@ -136,7 +136,7 @@ def test_a_row_of_failures_is_shown_with_its_cause_and_log(tmp_path: Path) -> No
     text = report.write(study, plots=False).read_text()
     assert "the loss became NaN at step 12" in text
     assert "step 12 loss nan" in text
-    assert "no trial of this row has completed" in text
+    assert "no trial of this arm has completed" in text
     assert "2 of 8 trials did not complete" in text
 
 
@@ -161,7 +161,7 @@ def test_the_answer_names_best_ties_costs_and_floor(tmp_path: Path) -> None:
     assert "told apart from" not in text
     assert re.search(r"telling it apart takes about \d+ seeds from", text)
     assert re.search(r"It trains in .* s, needs .* of memory and stores", text)
-    assert "The floor, majority (no training), is at" in text
+    assert "The baseline, majority (no training), is at" in text
 
 
 def test_with_six_seeds_it_may_be_significant(tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_one_seed_tells_nothing_of_the_seeds_it_would_take(tmp_path: Path) -> No
 def test_a_winner_is_ahead_of_everyone(tmp_path: Path) -> None:
     body = report.summary(store(tmp_path, seeds=6, levels={**LEVELS, "lora": Level(0.8)}))
     assert body["answer"]["winner"] == "full"
-    assert "significantly ahead of every other row that trains (p below 5%" in body["answer"]["text"]
+    assert "significantly ahead of every other arm that trains (p below 5%" in body["answer"]["text"]
 
 
 def test_ties_stand_in_every_table_and_chart(tmp_path: Path) -> None:
@@ -205,11 +205,11 @@ def test_ties_stand_in_every_table_and_chart(tmp_path: Path) -> None:
 def test_without_two_groups_no_letters_are_shown(tmp_path: Path) -> None:
     text = report.write(store(tmp_path), plots=False).read_text()
     assert "ties" not in cells(text, "## Results", "lora")
-    assert "All is open by accuracy: it takes 6 seeds to tell rows apart." in text
+    assert "All is open by accuracy: it takes 6 seeds to tell arms apart." in text
     equal = dict.fromkeys(LEVELS, LEVELS["lora"])
     text = report.write(store(tmp_path / "six", seeds=6, levels=equal), plots=False).read_text()
     assert "ties" not in cells(text, "## Results", "lora")
-    assert "No two rows can be told apart by accuracy." in text
+    assert "No two arms can be told apart by accuracy." in text
 
 
 @pytest.mark.parametrize("seeds", [1, 2, 5])
@@ -241,9 +241,9 @@ def test_macro_f1_goes_through_the_same_rules(tmp_path: Path) -> None:
 def test_the_best_below_a_floor_is_the_best_of_the_rows_that_train(tmp_path: Path) -> None:
     levels = {**LEVELS, "majority": Level(0.93, head=0)}
     body = report.summary(store(tmp_path, seeds=6, levels=levels | {"full": Level(0.8), "lora": Level(0.7)}))
-    assert "full has the highest test accuracy of the rows that train: 0." in body["answer"]["text"]
+    assert "full has the highest test accuracy of the arms that train: 0." in body["answer"]["text"]
     above = report.summary(store(tmp_path / "above", seeds=6))
-    assert "of the rows that train:" not in above["answer"]["text"]
+    assert "of the arms that train:" not in above["answer"]["text"]
 
 
 def test_that_nothing_was_learned_comes_first_with_what_to_do(tmp_path: Path) -> None:
@@ -283,11 +283,11 @@ def test_every_pair_is_in_the_page_and_in_csv(tmp_path: Path) -> None:
     plain = by_name[frozenset(("head", "majority"))]
     assert (plain["relation"], plain["first"], plain["test"]) == ("ahead", "head", "seeds and examples")
     assert float(plain["p_holm"]) >= float(plain["p"])
-    row = cells(page.read_text(), "## Pairs", "head – majority")
-    assert row.keys() == {
+    arm = cells(page.read_text(), "## Pairs", "head – majority")
+    assert arm.keys() == {
         *("pair", "difference", "p", "p, Holm", "Hedges' g", "P(better)", "relation", "seeds to settle")
     }
-    assert (row["P(better)"], row["relation"], row["seeds to settle"]) == ("1.00", "ahead", "–")
+    assert (arm["P(better)"], arm["relation"], arm["seeds to settle"]) == ("1.00", "ahead", "–")
     assert "not corrected" in page.read_text()
 
 
@@ -308,9 +308,9 @@ def test_metrics_have_the_names_of_their_field(tmp_path: Path) -> None:
 
 
 def test_of_very_many_pairs_those_with_the_best_are_shown(tmp_path: Path) -> None:
-    rows = {f"lora_{at}": {"method": "lora", "r": at + 1} for at in range(12)}
-    levels = {label: Level(0.9 - 0.01 * at) for at, label in enumerate(rows)}
-    study = build_store(tmp_path / "s", small_study(rows=rows), World(levels=levels, test_rows=60))
+    arms = {f"lora_{at}": {"method": "lora", "r": at + 1} for at in range(12)}
+    levels = {label: Level(0.9 - 0.01 * at) for at, label in enumerate(arms)}
+    study = build_store(tmp_path / "s", small_study(arms=arms), World(levels=levels, test_rows=60))
     page = report.write(study, plots=False)
     best = report.summary(study)["answer"]["best"]
     section = page.read_text().partition("## Pairs")[2].partition("\n## ")[0]
@@ -330,8 +330,8 @@ def test_when_nothing_beats_the_floor_training_is_not_shown_to_help(tmp_path: Pa
 
 def test_contended_timings_carry_a_dagger_and_are_never_best(tmp_path: Path) -> None:
     text = report.write(store(tmp_path, contended=frozenset({"head"})), plots=False).read_text()
-    row = next(line for line in text.splitlines() if line.startswith("| head |"))
-    assert " s † |" in row
+    arm = next(line for line in text.splitlines() if line.startswith("| head |"))
+    assert " s † |" in arm
     assert "† Something else used the machine" in text
     assert not re.search(r"\*\*[\d.]+ ± [\d.]+ s", text)
 
@@ -361,7 +361,7 @@ def test_published_figures_stand_beside_ours(tmp_path: Path) -> None:
     assert "/ 93.88" in text
     assert "†" not in text
     assert "not measured / 3 |" in text
-    assert "qlora (published only, no row here): train seconds 1,694.9" in text
+    assert "qlora (published only, no arm here): train seconds 1,694.9" in text
     assert "One run each." in text
 
 
@@ -371,15 +371,15 @@ def test_published_figures_keep_the_dagger_and_the_kind_of_memory(tmp_path: Path
     study = small_study("lora").model_copy(update={"published": published})
     place = build_store(tmp_path / "s", study, World(levels=LEVELS, contended=frozenset({"lora"})))
     text = report.write(place, plots=False).read_text().partition("## Published")[2].partition("\n## ")[0]
-    row = cells(text, "_Somebody, 2024_", "lora")
-    assert row["train seconds"].endswith("† / 99")
-    assert "†" not in row["accuracy percent"] + row["peak memory megabytes"]
+    arm = cells(text, "_Somebody, 2024_", "lora")
+    assert arm["train seconds"].endswith("† / 99")
+    assert "†" not in arm["accuracy percent"] + arm["peak memory megabytes"]
     assert "† Something else used the machine" in text
     assert "the process's resident memory in training; a published figure of a GPU's memory is another quantity" in text
 
 
 def test_text_from_elsewhere_cannot_break_the_page(tmp_path: Path) -> None:
-    study = small_study("majority", rows={"a|b": {"method": "lora"}})
+    study = small_study("majority", arms={"a|b": {"method": "lora"}})
     world = World(
         levels={"majority": Level(0.5), "a|b": Level(0.9)}, changes={"a|b": {"findings": finding("x", "a\n# b")}}
     )
@@ -407,12 +407,12 @@ def test_tables_are_csv(tmp_path: Path) -> None:
     folder = report.write(store(tmp_path, fail={("full", 1): Status.DIVERGED}), plots=False).parent
     trials = list(csv.DictReader((folder / "results.csv").read_text().splitlines()))
     assert len(trials) == 8
-    assert {row["accuracy"] == "" for row in trials if row["status"] == "diverged"} == {True}
-    rows = {row["method"]: row for row in csv.DictReader((folder / "methods.csv").read_text().splitlines())}
-    assert rows["full"]["statuses"] == "completed 1; diverged 1"
-    assert float(rows["full"]["accuracy_std"]) > 0.2
-    assert float(rows["lora"]["train_seconds_mean"]) > 0
-    assert rows["lora"]["trainable_parameters"] == "148996"
+    assert {arm["accuracy"] == "" for arm in trials if arm["status"] == "diverged"} == {True}
+    arms = {arm["method"]: arm for arm in csv.DictReader((folder / "methods.csv").read_text().splitlines())}
+    assert arms["full"]["statuses"] == "completed 1; diverged 1"
+    assert float(arms["full"]["accuracy_std"]) > 0.2
+    assert float(arms["lora"]["train_seconds_mean"]) > 0
+    assert arms["lora"]["trainable_parameters"] == "148996"
 
 
 def test_the_study_file_repeats_the_study(tmp_path: Path) -> None:
@@ -444,12 +444,12 @@ def test_the_data_are_named_with_their_version(tmp_path: Path) -> None:
     }
     text = report.write(study, plots=False).read_text()
     assert "data somebody/news, config 3.0.0, revision 1a2b3c." in text.partition("## Answer")[0]
-    rows = {split: cells(text, "## Data", split) for split in ("train", "validation", "test")}
-    assert rows["train"]["source"] == "somebody/news, config 3.0.0, revision 1a2b3c"
-    assert rows["validation"]["source"] == "cut from train"
-    assert rows["test"]["source"] == "somebody/news, split validation"
-    assert {split: row["fingerprint"] for split, row in rows.items()} == {
-        split: body["data"]["splits"][split]["fingerprint"][:12] for split in rows
+    arms = {split: cells(text, "## Data", split) for split in ("train", "validation", "test")}
+    assert arms["train"]["source"] == "somebody/news, config 3.0.0, revision 1a2b3c"
+    assert arms["validation"]["source"] == "cut from train"
+    assert arms["test"]["source"] == "somebody/news, split validation"
+    assert {split: arm["fingerprint"] for split, arm in arms.items()} == {
+        split: body["data"]["splits"][split]["fingerprint"][:12] for split in arms
     }
 
 
@@ -482,7 +482,7 @@ def test_settings_left_to_the_machine_or_the_model_are_told_as_they_were(tmp_pat
     model = ModelInfo(source="minilm", attention="eager", evaluation_attention="sdpa")
     study = build_store(tmp_path / "s", small_study("lora"), World(changes={"lora": {"model": model}}))
     text = report.write(study, plots=False).read_text()
-    told = {row: cells(text, "## Protocol", row)["value"] for row in ("attention", "precision", "dropout")}
+    told = {arm: cells(text, "## Protocol", arm)["value"] for arm in ("attention", "precision", "dropout")}
     assert told == {
         "attention": "auto: eager in training, sdpa in evaluations",
         "precision": "auto: fp32-medium",
@@ -512,7 +512,7 @@ def test_a_latency_of_few_examples_is_never_the_best(timed: int, fastest: bool, 
     assert method(report.summary(study), "full")["latency_examples"] == timed
     text = report.write(study, plots=False).read_text()
     assert cells(text, "## Speed and gradients", "full")["latency, one ↓"].startswith("**") is fastest
-    assert ("too few to call a row the fastest" in text) is not fastest
+    assert ("too few to call an arm the fastest" in text) is not fastest
     assert f"({timed} timed" in text
 
 
@@ -579,16 +579,16 @@ def test_a_floor_without_a_loss_says_why_and_one_with_a_model_has_its_figures(tm
     text = report.write(study, plots=False).read_text()
     assert cells(text, "## Results", "lead")["loss ↓"] == "– [1]"
     assert "[1] this method uses no model." in text
-    assert "of a row that does not train, that of the test" in text
+    assert "of an arm that does not train, that of the test" in text
 
 
 def test_the_answer_of_a_text_study_names_its_best_floor(tmp_path: Path) -> None:
     body = report.summary(writing(tmp_path))
     text = body["answer"]["text"]
-    assert (body["answer"]["floor"], body["answer"]["not_above_floor"]) == ("lead", [])
+    assert (body["answer"]["baseline"], body["answer"]["not_above_baseline"]) == ("lead", [])
     assert "full has the highest test ROUGE-L: 0." in text
     assert "Whether it is better than lora and prompt_tuning is open: 2 seeds are too few to tell" in text
-    assert "The floor, lead (the best of 2 rows without training), is at 0." in text
+    assert "The baseline, lead (the best of 2 arms without training), is at 0." in text
     assert method(body, "prompt_tuning")["to_best"]["examples"] == 60
 
 

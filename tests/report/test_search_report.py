@@ -37,13 +37,13 @@ def made_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     TOLD.clear()
 
 
-def searched(folder: Path, search: Any = 8, rows: Any = None, seeds: int = 2, **found: Any) -> StudyStore:
-    study = small_study("majority", rows=rows or ROWS, seeds=seeds, search=search)
+def searched(folder: Path, search: Any = 8, arms: Any = None, seeds: int = 2, **found: Any) -> StudyStore:
+    study = small_study("majority", arms=arms or ROWS, seeds=seeds, search=search)
     return build_store(folder / "study", study, World(levels=LEVELS), **found)
 
 
-def rows(body: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {row["method"]: row for row in body["search"]["rows"]}
+def arms(body: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {arm["method"]: arm for arm in body["search"]["arms"]}
 
 
 def named(body: dict[str, Any]) -> dict[str, str]:
@@ -54,9 +54,9 @@ def section(text: str) -> str:
     return text.partition("## Search\n")[2].partition("\n## ")[0]
 
 
-def cells(text: str, row: str) -> dict[str, str]:
+def cells(text: str, arm: str) -> dict[str, str]:
     table = [[c.strip() for c in line.strip("|").split(" | ")] for line in text.splitlines() if line.startswith("|")]
-    return dict(zip(table[0], next(line for line in table if line[0] == row), strict=True))
+    return dict(zip(table[0], next(line for line in table if line[0] == arm), strict=True))
 
 
 def sensitivity(store: StudyStore) -> Chart | None:
@@ -65,21 +65,21 @@ def sensitivity(store: StudyStore) -> Chart | None:
 
 
 def drop_of(tmp_path: Path, scores: list[float | None], **changes: Any) -> dict[str, Any]:
-    """`full`'s row of the report where its search trials had these scores."""
+    """`full`'s arm of the report where its search trials had these scores."""
     store = searched(tmp_path, len(scores), {"full": {}})
     found = recorded(store)
     assert found is not None
-    row = found["rows"]["full"]
-    for tried, score in zip(row["tried"], scores, strict=True):
+    arm = found["arms"]["full"]
+    for tried, score in zip(arm["tried"], scores, strict=True):
         tried["score"] = score
-    known = [tried for tried in row["tried"] if tried["score"] is not None]
+    known = [tried for tried in arm["tried"] if tried["score"] is not None]
     best = max(known, key=lambda tried: tried["score"], default=None)
-    row["best"] = best["trial"] if best else None
+    arm["best"] = best["trial"] if best else None
     found["metric"]["direction"] = changes.get("direction", "higher")
     if changes.get("direction") == "lower" and known:
-        row["best"] = min(known, key=lambda tried: tried["score"])["trial"]
+        arm["best"] = min(known, key=lambda tried: tried["score"])["trial"]
     TOLD[store.root] = found
-    return rows(report.summary(store))["full"]
+    return arms(report.summary(store))["full"]
 
 
 # --- as data
@@ -95,21 +95,21 @@ def test_what_was_tried_chosen_and_spent_is_in_the_data(tmp_path: Path) -> None:
     )
     assert (search["metric"], search["direction"], search["unit"]) == ("accuracy", "higher", "fraction")
     assert (search["complete"], search["equal"], search["not_searched"]) == (True, True, [])
-    assert list(rows(body)) == ["full", "lora", "head"]
+    assert list(arms(body)) == ["full", "lora", "head"]
     assert (search["tried_count"], search["train_seconds"], search["total_seconds"]) == (24, 48.0, 72.0)
-    lora = rows(body)["lora"]
+    lora = arms(body)["lora"]
     assert (lora["tried_count"], lora["failed"], lora["train_seconds"]) == (8, 0, 16.0)
     assert lora["space"].keys() == {"learning_rate", "r"}
     assert lora["score"] == max(tried["score"] for tried in lora["tried"])
     entry = next(method for method in body["methods"] if method["method"] == "lora")
     assert lora["choice"] == {"learning_rate": entry["learning_rate"], "r": entry["options"]["r"]}
-    assert lora["verdict_train_seconds"] == pytest.approx(2 * entry["train_seconds"]["mean"])
+    assert lora["final_train_seconds"] == pytest.approx(2 * entry["train_seconds"]["mean"])
 
 
 def test_every_key_is_documented(tmp_path: Path) -> None:
     body = report.summary(searched(tmp_path))
     documented = set(re.findall(r"`([a-z_]+)`", (Path(__file__).parents[2] / "docs/report-schema.md").read_text()))
-    assert {*body["search"], *rows(body)["full"], "learning_rate_from"} - documented == set()
+    assert {*body["search"], *arms(body)["full"], "learning_rate_from"} - documented == set()
 
 
 @pytest.mark.parametrize(
@@ -127,8 +127,8 @@ def test_every_key_is_documented(tmp_path: Path) -> None:
 def test_the_median_drop_is_how_much_worse_the_median_trial_is(
     scores: list[float | None], drop: float, tmp_path: Path
 ) -> None:
-    row = drop_of(tmp_path, scores)
-    assert (row["median_drop"], row["median_drop_reason"]) == (pytest.approx(drop), "")
+    arm = drop_of(tmp_path, scores)
+    assert (arm["median_drop"], arm["median_drop_reason"]) == (pytest.approx(drop), "")
 
 
 def test_the_median_drop_where_lower_is_better(tmp_path: Path) -> None:
@@ -146,22 +146,22 @@ def test_the_median_drop_where_lower_is_better(tmp_path: Path) -> None:
 def test_a_median_drop_that_would_say_nothing_is_null_with_its_reason(
     scores: list[float | None], reason: str, tmp_path: Path
 ) -> None:
-    row = drop_of(tmp_path, scores)
-    assert (row["median_drop"], row["median_drop_reason"]) == (None, reason)
+    arm = drop_of(tmp_path, scores)
+    assert (arm["median_drop"], arm["median_drop_reason"]) == (None, reason)
 
 
 # --- warnings
 
 
 def test_a_best_value_at_an_edge_is_a_warning(tmp_path: Path) -> None:
-    assert "best_at_edge" not in named(report.summary(searched(tmp_path / "inside", rows={"full": {}, "head": {}})))
-    store = searched(tmp_path, rows={"full": {}, "lora": {"r": {"search": [4, 8, 16]}}}, peaks={"full": 1.0})
+    assert "best_at_edge" not in named(report.summary(searched(tmp_path / "inside", arms={"full": {}, "head": {}})))
+    store = searched(tmp_path, arms={"full": {}, "lora": {"r": {"search": [4, 8, 16]}}}, peaks={"full": 1.0})
     found = recorded(store)
     assert found is not None
-    best = found["rows"]["full"]["choice"]["learning_rate"]
+    best = found["arms"]["full"]["choice"]["learning_rate"]
     message = named(report.summary(store))["best_at_edge"]
     assert f"full: learning rate {best:g}, upper edge of 5e-06 to 0.0005" in message
-    assert ("lora: r 16, greatest of 4, 8, 16" in message) == ("r" in found["rows"]["lora"]["at_edge"])
+    assert ("lora: r 16, greatest of 4, 8, 16" in message) == ("r" in found["arms"]["lora"]["at_edge"])
     text = report.write(store, plots=False).read_text()
     assert cells(section(text), "full")["chosen"] == f"learning rate {best:g} (upper edge)"
     assert "`best_at_edge`" in text
@@ -180,7 +180,7 @@ def test_a_search_that_is_not_over_says_so_and_chooses_nothing(tmp_path: Path) -
     store = searched(tmp_path, rounds=3)
     body = report.summary(store)
     assert "full 3, lora 3, head 3" in named(body)["search_unfinished"]
-    assert {row["choice"] for row in body["search"]["rows"]} == {None}
+    assert {arm["choice"] for arm in body["search"]["arms"]} == {None}
     assert {method["learning_rate_from"] for method in body["methods"]} == {None, "default"}
     text = section(report.write(store, plots=False).read_text())
     assert "The search is not over: full 3, lora 3, head 3 trials so far." in text
@@ -191,29 +191,29 @@ def test_rows_that_were_searched_unequally_are_told_in_the_answer(tmp_path: Path
     store = searched(tmp_path)
     found = recorded(store)
     assert found is not None
-    found["rows"]["full"]["tried"].pop()
-    del found["rows"]["head"]
+    found["arms"]["full"]["tried"].pop()
+    del found["arms"]["head"]
     TOLD[store.root] = found
     body = report.summary(store)
-    message = "Rows were not searched equally (search trials: full 7, lora 8, head 0), so their ranking is not fair."
+    message = "Arms were not searched equally (search trials: full 7, lora 8, head 0), so their ranking is not fair."
     assert message in body["answer"]["caveats"]
     assert body["search"]["not_searched"] == ["head"]
-    assert "Rows were not searched equally" in section(report.write(store, plots=False).read_text())
+    assert "Arms were not searched equally" in section(report.write(store, plots=False).read_text())
 
 
 def test_a_row_with_few_configurations_is_tried_completely_and_no_warning(tmp_path: Path) -> None:
     few = {"full": {"learning_rate": {"search": [1e-5, 1e-4]}}, "head": {}}
-    store = searched(tmp_path, rows=few)
+    store = searched(tmp_path, arms=few)
     assert "unequal_search" not in named(report.summary(store))
     text = section(report.write(store, plots=False).read_text())
-    assert "the same 8 search trials before the verdict, or all the configurations there are of it (full)." in text
+    assert "the same 8 search trials before the final trials, or all the configurations there are of it (full)." in text
     assert cells(text, "full")["trials"] == "2 (all there are)"
 
 
 def test_ranges_that_grew_are_told(tmp_path: Path) -> None:
     store = searched(tmp_path, {"trials": 8, "grow": True}, peaks={"full": 1.0})
     text = section(report.write(store, plots=False).read_text())
-    assert "the same 12 search trials (8, then more because ranges were widened) before the verdict." in text
+    assert "the same 12 search trials (8, then more because ranges were widened) before the final trials." in text
     assert cells(text, "full")["searched"] == "learning rate 5e-06 to 0.005 (widened)"
     assert "the median of its first 8 trials" in text
 
@@ -229,23 +229,23 @@ def test_what_was_pruned_and_what_it_took_is_said(tmp_path: Path) -> None:
     search = body["search"]
     assert search["rungs"] == [{"trials": 8 >> at, "steps": 10 << at} for at in range(4)]
     assert (search["prune"], search["tried_count"], search["train_seconds"]) == ("halving", 30, 60.0)
-    assert [(row["tried_count"], row["configurations"], row["exhausted"]) for row in search["rows"]] == [
+    assert [(arm["tried_count"], arm["configurations"], arm["exhausted"]) for arm in search["arms"]] == [
         (15, 8, False)
     ] * 2
     assert named(body).keys().isdisjoint({"unequal_search", "search_unfinished", "failed_search_trials"})
     page = report.write(store, plots=False).read_text()
     text = section(page)
-    assert "Every row that trains got the same 8 search trials in the first rung before the verdict." in text
+    assert "Every arm that trains got the same 8 search trials in the first rung before the final trials." in text
     assert (
-        "8 trials of a row got 10 steps, then, anew, the best 4 with 20, the best 2 with 40 and the best 1 with 80"
+        "8 trials of an arm got 10 steps, then, anew, the best 4 with 20, the best 2 with 40 and the best 1 with 80"
         in text
     )
-    assert "15 trials and 320 steps of a row, where 8 trials of 80 steps would have taken 640." in text
+    assert "15 trials and 320 steps of an arm, where 8 trials of 80 steps would have taken 640." in text
     assert cells(text, "full")["trials"] == "15 (8 different)"
     assert "sampler tpe, pruned by successive halving |" in page
     out = io.StringIO()
     terminal.render(store, Console(file=out, width=100))
-    assert "Search: 30 trials of 2 rows by validation accuracy, pruned by successive halving, 1 min 00 s" in " ".join(
+    assert "Search: 30 trials of 2 arms by validation accuracy, pruned by successive halving, 1 min 00 s" in " ".join(
         out.getvalue().split()
     )
 
@@ -254,13 +254,13 @@ def test_the_median_drop_of_a_pruned_row_holds_equal_steps_against_one_another(t
     store = searched(tmp_path, HALVED, {"full": {}})
     found = recorded(store)
     assert found is not None
-    tried = found["rows"]["full"]["tried"]
+    tried = found["arms"]["full"]["tried"]
     for one, score in zip(tried, [0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, *[0.99] * 7], strict=True):
         one["score"] = score
     TOLD[store.root] = found
-    row = rows(report.summary(store))["full"]
-    assert row["median_drop"] == pytest.approx(0.8 - 0.45)
-    assert row["score"] == 0.99
+    arm = arms(report.summary(store))["full"]
+    assert arm["median_drop"] == pytest.approx(0.8 - 0.45)
+    assert arm["score"] == 0.99
     text = section(report.write(store, plots=False).read_text())
     assert "the median of its first trials, of 10 steps each, scores than the best of these." in text
 
@@ -269,25 +269,25 @@ def test_pruned_rows_are_unequal_only_where_configurations_are(tmp_path: Path) -
     lost = frozenset({("full", at) for at in range(8)})
     store = searched(tmp_path, HALVED, {"full": {}, "lora": {}}, broken=lost)
     body = report.summary(store)
-    assert [row["tried_count"] for row in body["search"]["rows"]] == [8, 15]
+    assert [arm["tried_count"] for arm in body["search"]["arms"]] == [8, 15]
     assert "unequal_search" not in named(body)
     found = recorded(store)
     assert found is not None
-    found["rows"]["full"]["tried"].pop()
+    found["arms"]["full"]["tried"].pop()
     TOLD[store.root] = found
     assert "full 7, lora 8" in named(report.summary(store))["unequal_search"]
 
 
 def test_the_chart_marks_what_was_pruned(tmp_path: Path) -> None:
     store = searched(tmp_path, HALVED, {"full": {}}, broken=frozenset({("full", 2)}))
-    chart, row = sensitivity(store), rows(report.summary(store))["full"]
+    chart, arm = sensitivity(store), arms(report.summary(store))["full"]
     assert chart is not None
     (series,) = chart.series
     assert len(series.x) == 1, "what had the whole share of steps"
     assert series.chosen == 0
     assert len(series.early) == 8 - 1 - 1, "each other configuration once, but for the one that failed"
     assert len(series.failed) == 1
-    assert series.x[0] == row["choice"]["learning_rate"]
+    assert series.x[0] == arm["choice"]["learning_rate"]
     assert series.x[0] not in {rate for rate, _ in series.early}
     assert "Hollow: what was pruned" in chart.caption
     assert draw(chart) != draw(replace(chart, series=(replace(series, early=()),)))
@@ -300,17 +300,15 @@ def test_the_chart_marks_what_was_pruned(tmp_path: Path) -> None:
 def test_the_page_says_what_was_searched_how_equally_and_at_what_cost(tmp_path: Path) -> None:
     page = report.write(searched(tmp_path, {"trials": 8, "train_rows": 500}), plots=False).read_text()
     text = section(page)
-    assert "Every row that trains got the same 8 search trials before the verdict." in text
-    assert (
-        "seed 1000, which the verdict never uses, and 500 training rows, 3 epochs, and was scored by validation" in text
-    )
+    assert "Every arm that trains got the same 8 search trials before the final trials." in text
+    assert "seed 1000, which no final trial uses, and 500 training rows, 3 epochs, and was scored by validation" in text
     assert "24 trials of the search trained for 48.0 s (1 min 12 s with loading and validation)" in text
     lora = cells(text, "lora")
     assert lora["searched"] == "learning rate 5e-05 to 0.01; r 4, 8, 16"
     assert re.fullmatch(r"learning rate [\d.e-]+; r \d+( \(\w+ edge\))?", lora["chosen"])
     assert re.fullmatch(r"0\.\d{3}", lora["median drop"])
     assert lora["train time, search"] == "16.0 s"
-    assert re.search(r"\| search \| 8 trials per row, seed 1000, 500 training rows, sampler tpe \|", page)
+    assert re.search(r"\| search \| 8 trials per arm, seed 1000, 500 training rows, sampler tpe \|", page)
     assert re.search(r"\| full \| full \| [\d.e-]+ \(searched\) \|", page)
 
 
@@ -318,12 +316,12 @@ def test_the_terminal_has_one_line_of_it(tmp_path: Path) -> None:
     out = io.StringIO()
     terminal.render(searched(tmp_path, peaks={"full": 1.0}), Console(file=out, width=100))
     text = " ".join(out.getvalue().split())
-    assert "Search: 24 trials of 3 rows by validation accuracy, 48.0 s of training beside the verdict's" in text
+    assert "Search: 24 trials of 3 arms by validation accuracy, 48.0 s of training beside the final trials' " in text
     assert "best_at_edge: The best value lies at an edge of its range (full: learning rate" in text
 
 
 def test_rates_that_were_not_searched_are_said_to_be_guesses(tmp_path: Path) -> None:
-    study = small_study("majority", "full", rows={"lora": {"learning_rate": 0.004}})
+    study = small_study("majority", "full", arms={"lora": {"learning_rate": 0.004}})
     store = build_store(tmp_path / "s", study, World(levels=LEVELS))
     body = report.summary(store)
     assert body["search"] is None
@@ -351,7 +349,7 @@ def test_floors_alone_have_nothing_to_search(tmp_path: Path) -> None:
 
 
 def test_a_search_that_was_only_asked_for_has_not_begun(tmp_path: Path) -> None:
-    study = small_study("majority", rows=ROWS, search=8)
+    study = small_study("majority", arms=ROWS, search=8)
     store = StudyStore.create(tmp_path / "study", study, plan(study))
     assert section(report.write(store, plots=False).read_text()).strip() == "The search has not begun."
 
@@ -361,7 +359,7 @@ def test_a_search_that_was_only_asked_for_has_not_begun(tmp_path: Path) -> None:
 
 def test_the_chart_shows_what_was_tried_chosen_and_failed_within_its_range(tmp_path: Path) -> None:
     store = searched(tmp_path, broken=frozenset({("full", 2)}))
-    chart, body = sensitivity(store), rows(report.summary(store))
+    chart, body = sensitivity(store), arms(report.summary(store))
     assert chart is not None
     assert (chart.x.scale, chart.y.scale, chart.y.label) == ("log", "linear", "validation accuracy")
     series = {s.label: s for s in chart.series}
@@ -373,7 +371,7 @@ def test_the_chart_shows_what_was_tried_chosen_and_failed_within_its_range(tmp_p
     assert full.chosen is not None
     assert full.x[full.chosen] == body["full"]["choice"]["learning_rate"]
     assert full.y[full.chosen] == body["full"]["score"] == max(full.y)
-    # Other options differ between a row's points too: no line joins them.
+    # Other options differ between an arm's points too: no line joins them.
     assert {label: s.joined for label, s in series.items()} == {"full": True, "lora": False, "head": True}
     assert "No line joins" in chart.caption
     assert "Crosses" in chart.caption
@@ -404,19 +402,19 @@ def test_everything_the_chart_knows_is_drawn(tmp_path: Path) -> None:
 
 
 def test_rows_whose_rate_was_not_searched_are_not_in_the_chart(tmp_path: Path) -> None:
-    study = small_study(rows={"lora": {"r": {"search": [4, 8, 16]}}, "head": {}}, search=3)
+    study = small_study(arms={"lora": {"r": {"search": [4, 8, 16]}}, "head": {}}, search=3)
     protocol = study.protocol.model_copy(update={"learning_rate": 0.001})
     store = build_store(tmp_path / "s", study.model_copy(update={"protocol": protocol}), World(levels=LEVELS))
-    assert list(rows(report.summary(store))) == ["lora"]
+    assert list(arms(report.summary(store))) == ["lora"]
     assert sensitivity(store) is None
 
 
 def test_a_metric_over_several_magnitudes_has_a_logarithmic_axis(tmp_path: Path) -> None:
-    store = searched(tmp_path, rows={"full": {}})
+    store = searched(tmp_path, arms={"full": {}})
     found = recorded(store)
     assert found is not None
     found["metric"] = {"name": "loss", "direction": "lower", "split": "validation"}
-    for at, tried in enumerate(found["rows"]["full"]["tried"]):
+    for at, tried in enumerate(found["arms"]["full"]["tried"]):
         tried["score"] = 2.0 + at**2
     TOLD[store.root] = found
     chart = sensitivity(store)
@@ -425,7 +423,7 @@ def test_a_metric_over_several_magnitudes_has_a_logarithmic_axis(tmp_path: Path)
 
 
 def test_the_chart_is_there_before_the_verdict(tmp_path: Path) -> None:
-    study = small_study(rows={"full": {}}, search=8)
+    study = small_study(arms={"full": {}}, search=8)
     everything = frozenset({("full", 0), ("full", 1)})
     store = build_store(tmp_path / "s", study, World(levels=LEVELS, skip=everything))
     assert f"{SENSITIVITY}.png" in report.write(store).read_text()

@@ -45,17 +45,17 @@ LONG = {f"{name}_of_rank_64_everywhere": {"method": "lora", "r": at + 1} for at,
 def test_no_heading_or_figure_is_cut(width: int, labels: dict[str, dict[str, object]], tmp_path: Path) -> None:
     levels = {label: QUICKSTART.get(label, QUICKSTART["lora"]) for label in labels}
     one = list(labels)[-1]
-    study = small_study(rows={label: {"method": label, **row} for label, row in labels.items()})
+    study = small_study(arms={label: {"method": label, **arm} for label, arm in labels.items()})
     world = World(levels=levels, fail={(one, 1): Status.OUT_OF_MEMORY}, contended=frozenset({one}))
     text = shown(build_store(tmp_path / "s", study, world), width)
     lines = text.splitlines()
     assert all(len(line.rstrip()) <= width for line in lines)
-    head, *rows = lines[1 : 2 + len(labels)]
+    head, *arms = lines[1 : 2 + len(labels)]
     assert {"method", "accuracy", "time", "vs. best", "trials"} <= set(re.split(r"\s{2,}", head.strip()))
     # A label may lose its end; what stands right of it is whole.
-    assert not [line for line in rows if "…" in line.partition(" ")[2]]
-    assert all(label.startswith(line.split()[0].rstrip("…")) for label, line in zip(labels, rows, strict=True))
-    assert rows[-1].rstrip().endswith("1/2")
+    assert not [line for line in arms if "…" in line.partition(" ")[2]]
+    assert all(label.startswith(line.split()[0].rstrip("…")) for label, line in zip(labels, arms, strict=True))
+    assert arms[-1].rstrip().endswith("1/2")
     assert re.search(rf"^{one}-s1-\w+\s+out_of_memory:", text, re.MULTILINE)
 
 
@@ -87,7 +87,7 @@ def test_letters_stand_in_the_table_where_groups_differ(width: int, tmp_path: Pa
     assert "ties" in lines[1]
     assert [line.split()[-2] for line in lines[2:5]] == ["a", "a", "b"]
     assert all(len(line.rstrip()) <= width for line in lines)
-    assert "Rows that share a letter cannot be told apart by accuracy." in " ".join(text.split())
+    assert "Arms that share a letter cannot be told apart by accuracy." in " ".join(text.split())
 
 
 def test_the_primary_metric_shows_its_interval(nine: StudyStore) -> None:

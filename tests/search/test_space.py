@@ -61,14 +61,14 @@ def test_a_rows_own_rate_comes_first_and_the_range_reaches_it(make_study: MakeSt
 
 
 def test_ranges_and_lists_are_taken_from_the_row(make_study: MakeStudy) -> None:
-    row = {
+    arm = {
         "learning_rate": {"search": {"low": 1e-4, "high": 4e-4}},
         "r": {"search": [16, 2, 4]},
         "alpha": {"search": {"low": 4, "high": 64, "log": True}},
         "dropout": {"search": {"low": 0.0, "high": 0.5}},
         "targets": {"search": ["all-linear", "default"]},
     }
-    rate, rank, alpha, dropout, targets = of(make_study, {"lora": row})["lora"]
+    rate, rank, alpha, dropout, targets = of(make_study, {"lora": arm})["lora"]
     assert (rate.low, rate.high, rate.first) == (1e-4, 4e-4, 2e-4), "the default lies outside: the middle"
     assert (rank.choices, rank.first) == ((2, 4, 16), 4), "numbers in order; no default among them: the middle"
     assert (alpha.first, alpha.whole, alpha.size) == (16, True, 61)

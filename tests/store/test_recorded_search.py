@@ -27,8 +27,8 @@ SEARCHES: dict[str, Any] = {
 
 
 def searched(folder: Path, search: Any = 6, rounds: int | None = None) -> StudyStore:
-    """Two rows searched, one with its best rate at an edge; no verdict yet."""
-    study = small_study("majority", rows={"full": {}, "lora": {"r": {"search": [4, 8]}}}, search=search)
+    """Two arms searched, one with its best rate at an edge; no verdict yet."""
+    study = small_study("majority", arms={"full": {}, "lora": {"r": {"search": [4, 8]}}}, search=search)
     store = StudyStore.create(folder / "study", study, plan(study))
     return build_search(store, peaks={"full": 1.0}, broken=frozenset({("lora", 2)}), rounds=rounds)
 
@@ -55,14 +55,14 @@ def removed(path: Path) -> None:
 
 
 def torn(path: Path) -> None:
-    path.write_text('{"rows": {')
+    path.write_text('{"arms": {')
 
 
 def forged(path: Path) -> None:
     body = json.loads(path.read_text())
-    row = body["rows"]["full"]
-    row["choice"] = {"learning_rate": 0.25}
-    row["tried"].pop()
+    arm = body["arms"]["full"]
+    arm["choice"] = {"learning_rate": 0.25}
+    arm["tried"].pop()
     path.write_text(json.dumps(body))
 
 

@@ -169,7 +169,7 @@ def test_predictions_that_were_not_kept_are_none(store: StudyStore) -> None:
 def test_a_record_of_another_version_is_refused(store: StudyStore, monkeypatch: pytest.MonkeyPatch) -> None:
     finish(store, store.trial_ids()[0])
     monkeypatch.setattr("tuneoff.store.trial.RECORD_VERSION", 99)
-    with pytest.raises(StoreError, match="has record version 2, this tuneoff reads 99"):
+    with pytest.raises(StoreError, match="has record version 3, this tuneoff reads 99"):
         store.records()
 
 
@@ -427,7 +427,7 @@ def test_a_rows_earlier_choice_is_no_trial_of_the_study_any_more(tmp_path: Path,
     one_seed = [trial for trial in after if trial.seed == 0]
     StudyStore.create(tmp_path, study, one_seed)
     kept = {trial.id for trial in before if trial.label == "full"}
-    assert set(store.trial_ids()) == {*kept, one_seed[0].id}, "the other row keeps both its seeds"
+    assert set(store.trial_ids()) == {*kept, one_seed[0].id}, "the other arm keeps both its seeds"
     assert store.trial(before[0].id).record() is not None, "nothing is deleted"
 
 
@@ -442,10 +442,10 @@ def test_search_trials_are_kept_apart(tmp_path: Path, make_study: MakeStudy) -> 
 
 
 def test_a_longer_search_of_some_rows_alone_is_refused(tmp_path: Path, make_study: MakeStudy) -> None:
-    rows: dict[str, Any] = {"lora": {}, "full": {}, "majority": {}}
-    StudyStore.create(tmp_path, make_study(methods=rows, protocol={"search": 4}), [])
+    arms: dict[str, Any] = {"lora": {}, "full": {}, "majority": {}}
+    StudyStore.create(tmp_path, make_study(methods=arms, protocol={"search": 4}), [])
     store = StudyStore(tmp_path)
-    with pytest.raises(StoreError, match="gave every row 4 trials; 8 for some rows alone") as caught:
+    with pytest.raises(StoreError, match="gave every arm 4 trials; 8 for some arms alone") as caught:
         store.check(make_study(methods={"lora": {}}, protocol={"search": 8}))
     assert "full" in caught.value.hint
     store.check(make_study(methods={"lora": {}}, protocol={"search": 4}))

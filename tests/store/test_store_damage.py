@@ -34,7 +34,7 @@ def keep_weights(place: TrialStore, record: TrialRecord) -> None:
 
 @pytest.fixture
 def store(tmp_path: Path) -> StudyStore:
-    """Three rows at two seeds, all completed, with predictions and weights."""
+    """Three arms at two seeds, all completed, with predictions and weights."""
     made = build_store(tmp_path / "study", small_study("majority", "lora", "full"), World(LEVELS, test_rows=40))
     for record in made.records():
         keep_weights(made.trial(record.spec.id), record)
@@ -172,10 +172,10 @@ def test_a_report_names_a_damaged_trial_and_leaves_it_out(
     caution = next(w for w in body["warnings"] if w["name"] == "left_out_trials")
     assert all(trial in caution["message"] for trial in results.left_out)
     assert str(store.root) not in caution["message"], "a report names no folder of this machine"
-    assert [row.label for row in results.rows] == ["majority", "lora", "full"], "no row is gone without a word"
-    for row in results.rows:
-        before = whole.row(row.label).scores("accuracy")
-        assert row.scores("accuracy") == ({1: before[1]} if row.label in hurt else before)
+    assert [arm.label for arm in results.arms] == ["majority", "lora", "full"], "no arm is gone without a word"
+    for arm in results.arms:
+        before = whole.arm(arm.label).scores("accuracy")
+        assert arm.scores("accuracy") == ({1: before[1]} if arm.label in hurt else before)
 
 
 @pytest.mark.parametrize("damage", [*OF_TWO, *READ, *WEIGHTS])
@@ -219,7 +219,7 @@ def test_a_trial_of_which_nothing_can_be_told_is_named_too(store: StudyStore) ->
     no_specification(store)
     results = gather(store)
     assert [trial.partition("-")[0] for trial in results.left_out] == ["lora"]
-    assert results.row("lora").statuses == {"completed": 1}
+    assert results.arm("lora").statuses == {"completed": 1}
 
 
 def test_an_id_is_derived_from_what_the_trial_is(store: StudyStore) -> None:
@@ -242,12 +242,13 @@ def test_records_of_version_1_are_read_and_what_they_did_not_keep_is_null_with_i
     assert [record.spec.label for record in records] == ["majority", "lora"]
     for record in records:
         assert record.record_version == RECORD_VERSION
+        assert record.spec.purpose == "final"
         assert record.kept_files is None
         assert record.spec.fingerprints is None
         assert record.missing.keys() >= {"kept_files", "spec.fingerprints", "energy_joules"}
     results = gather(store)
     assert not results.left_out
-    assert results.row("lora").scores("accuracy") == {0: 1.0}
+    assert results.arm("lora").scores("accuracy") == {0: 1.0}
     assert (store.trial(records[0].spec.id).predictions() or [])[0].target in ("acq", "crude", "earn", "grain")
 
 

@@ -1,4 +1,4 @@
-"""The forecast of a study, row by row, with an executor that makes them up."""
+"""The forecast of a study, arm by arm, with an executor that makes them up."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from synthetic_forecasts import Forecasting, Foreteller, row_forecast
+from synthetic_forecasts import Forecasting, Foreteller, arm_forecast
 from synthetic_records import small_study, writing_study
 from tuneoff.analysis.search_rounds import outline
 from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.errors import DataError, ExecutorError, OutOfMemory, SourceUnreachable, TuneoffError
 from tuneoff.executors.base import Inspection
 from tuneoff.planning.plan import plan
-from tuneoff.records.forecast import RowForecast, StudyForecast
+from tuneoff.records.forecast import ArmForecast, StudyForecast
 from tuneoff.store import StudyStore
 from tuneoff.study import forecast_planner
 from tuneoff.study.forecast_planner import (
@@ -34,7 +34,7 @@ pytest_plugins = ("core_fixtures",)
 
 MakeStudy = Callable[..., StudySpec]
 METHODS = {"majority": {}, "lora": {"r": 4}, "full": {}}
-FLOOR = row_forecast("majority", seconds={"test": 0.1}, train_seconds=None, peak_memory_bytes=None, fits=None)
+BASELINE = arm_forecast("majority", seconds={"test": 0.1}, train_seconds=None, peak_memory_bytes=None, fits=None)
 
 
 @pytest.fixture
@@ -43,32 +43,32 @@ def to_come(make_study: MakeStudy) -> ToCome:
 
 
 LEAST = TOO_HIGH * PAYS * (2 * COUNT_SECONDS + PROBE_SECONDS)
-"""Counted seconds of a study from which on it is forecast with a probe, where counting a row takes next to nothing."""
+"""Counted seconds of a study from which on it is forecast with a probe, where counting an arm takes next to nothing."""
 
 
 def slow(label: str) -> Any:
-    """A row so slow that probing all rows pays."""
-    return row_forecast(label, seconds={"train": 10 * LEAST}, train_seconds=10 * LEAST)
+    """An arm so slow that probing all arms pays."""
+    return arm_forecast(label, seconds={"train": 10 * LEAST}, train_seconds=10 * LEAST)
 
 
 def heard(told: list[Any]) -> list[tuple[str | None, str]]:
     return [(one.label, one.how) for one in told if isinstance(one, Asking)]
 
 
-# --- all rows at once
+# --- all arms at once
 
 
 def test_each_row_is_asked_for_once_with_one_of_its_trials(to_come: ToCome) -> None:
     forecasting, told = Forecasting(), list[Asking]()
     found = forecast_planner.forecast(Foreteller(forecasting), to_come, memory_limit_bytes=8_000, listener=told.append)
     assert forecasting.asked == [(label, True, 8_000) for label in METHODS]
-    assert [(one.label, one.number, one.rows, one.how) for one in told] == [
+    assert [(one.label, one.number, one.arms, one.how) for one in told] == [
         (label, number, 3, "probed") for number, label in enumerate(METHODS, 1)
     ]
     assert found.total_seconds == pytest.approx(6 * 15)
     assert found.memory_limit_bytes == 8_000
-    assert {label: row.trial for label, row in found.rows.items()} == {
-        trial.label: trial.id for trial in to_come.verdict if trial.seed == 0
+    assert {label: arm.trial for label, arm in found.arms.items()} == {
+        trial.label: trial.id for trial in to_come.final if trial.seed == 0
     }
 
 
@@ -76,7 +76,7 @@ def test_a_search_is_asked_for_and_counted_too(make_study: MakeStudy) -> None:
     study = make_study(methods=METHODS, protocol={"seeds": 2, "search": {"trials": 5}})
     found = forecast_planner.forecast(Foreteller(), ToCome(plan(study), outline(study)), probe=False)
     assert found.total_seconds == pytest.approx(6 * 15 + 10 * 4)
-    assert found.rows["majority"].search_seconds == {}
+    assert found.arms["majority"].search_seconds == {}
 
 
 def test_a_pruned_search_is_asked_for_by_its_longest_trial(make_study: MakeStudy) -> None:
@@ -87,7 +87,7 @@ def test_a_pruned_search_is_asked_for_by_its_longest_trial(make_study: MakeStudy
     assert longest is not None
     assert longest.protocol.max_steps == 40
     assert coming.longest("majority") is None
-    whole = {label: row_forecast(label, search_seconds={"train": 40.0}) for label in METHODS}
+    whole = {label: arm_forecast(label, search_seconds={"train": 40.0}) for label in METHODS}
     searched = coming.total(whole).total_seconds
     assert searched == pytest.approx(6 * 15 + sum(t.protocol.max_steps or 0 for t in coming.search))
 
@@ -95,21 +95,21 @@ def test_a_pruned_search_is_asked_for_by_its_longest_trial(make_study: MakeStudy
 def test_a_row_that_cannot_be_probed_is_counted_and_says_why(to_come: ToCome) -> None:
     forecasting = Forecasting(unprobed={"full": OutOfMemory("out of memory:\n  too much")})
     found = forecast_planner.forecast(Foreteller(forecasting), to_come)
-    assert [row.how for row in found.rows.values()] == ["probed", "probed", "counted"]
-    assert found.rows["full"].missing == {"probed": "out of memory: too much"}
+    assert [arm.how for arm in found.arms.values()] == ["probed", "probed", "counted"]
+    assert found.arms["full"].missing == {"probed": "out of memory: too much"}
     assert [asked for asked in forecasting.asked if asked[0] == "full"] == [("full", True, None), ("full", False, None)]
     assert found.total_seconds is not None
 
 
 def test_a_row_of_which_nothing_can_be_told_has_reasons_and_no_figures(to_come: ToCome) -> None:
-    forecasting = Forecasting(rows={"lora": ExecutorError("it vanished")})
+    forecasting = Forecasting(arms={"lora": ExecutorError("it vanished")})
     found = forecast_planner.forecast(Foreteller(forecasting), to_come)
-    row = found.rows["lora"]
-    assert (row.peak_memory_bytes, row.train_seconds, row.trial_seconds, row.fits) == (None, None, None, None)
-    assert row.missing["peak_memory_bytes"] == row.missing["probed"] == "it vanished"
-    assert "search_seconds" not in row.missing
+    arm = found.arms["lora"]
+    assert (arm.peak_memory_bytes, arm.train_seconds, arm.trial_seconds, arm.fits) == (None, None, None, None)
+    assert arm.missing["peak_memory_bytes"] == arm.missing["probed"] == "it vanished"
+    assert "search_seconds" not in arm.missing
     assert found.total_seconds is None
-    assert found.rows["full"].train_seconds == 10
+    assert found.arms["full"].train_seconds == 10
 
 
 @pytest.mark.parametrize("error", [SourceUnreachable("the hub does not answer"), DataError("one class alone")])
@@ -117,7 +117,7 @@ def test_what_is_out_of_reach_is_tried_once(error: Exception, to_come: ToCome) -
     forecasting = Forecasting(unprobed=dict.fromkeys(METHODS, error))
     found = forecast_planner.forecast(Foreteller(forecasting), to_come)
     assert [probe for _, probe, _ in forecasting.asked] == [True, False, False, False]
-    assert {row.missing["probed"] for row in found.rows.values()} == {str(error)}
+    assert {arm.missing["probed"] for arm in found.arms.values()} == {str(error)}
 
 
 def test_an_interrupt_is_no_reason_to_go_on(to_come: ToCome) -> None:
@@ -133,26 +133,26 @@ def test_an_interrupt_is_no_reason_to_go_on(to_come: ToCome) -> None:
 def foretell(to_come: ToCome, folder: Path, forecasting: Forecasting | None = None, probe: bool = True) -> list[Any]:
     told: list[Any] = []
     # Long enough for a forecast.
-    rows = {label: row_forecast(label, seconds={"train": LEAST / 3}) for label in to_come.labels}
-    executor = Foreteller(forecasting or Forecasting(rows=dict(rows)))
+    arms = {label: arm_forecast(label, seconds={"train": LEAST / 3}) for label in to_come.labels}
+    executor = Foreteller(forecasting or Forecasting(arms=dict(arms)))
     forecast_planner.foretell(executor, StudyStore(folder), to_come, probe=probe, listener=told.append)
     return told
 
 
 def test_rows_are_probed_where_that_takes_little_beside_the_run(to_come: ToCome, tmp_path: Path) -> None:
-    told = foretell(to_come, tmp_path, Forecasting(rows={"lora": slow("lora")}))
+    told = foretell(to_come, tmp_path, Forecasting(arms={"lora": slow("lora")}))
     assert [how for _, how in heard(told)] == ["counted", "counted", "probed", "probed", "probed"]
     assert {label for label, how in heard(told) if how == "probed"} == set(METHODS)
     assert isinstance(told[-1], StudyForecast)
     assert told[-1] == StudyStore(tmp_path).forecast()
-    assert {row.how for row in told[-1].rows.values()} == {"probed"}
+    assert {arm.how for arm in told[-1].arms.values()} == {"probed"}
 
 
 class Half(Forecasting):
     """Probes that take a minute, and find every phase twice as long as its count, 30 s of training and 50 MiB more
     memory."""
 
-    def make(self, trial: TrialSpec, search_trial: TrialSpec | None, probe: bool, limit: int | None) -> RowForecast:
+    def make(self, trial: TrialSpec, search_trial: TrialSpec | None, probe: bool, limit: int | None) -> ArmForecast:
         made = super().make(trial, search_trial, probe, limit)
         if not probe:
             return made
@@ -168,31 +168,31 @@ def test_a_middling_run_is_counted_and_corrected_by_one_row(
     monkeypatch.setattr(forecast_planner, "TOO_HIGH", 0.1)
     methods: dict[str, Any] = {"majority": {}, "lora": {}, "full": {}, "head": {}}
     counts = {
-        "majority": FLOOR,
-        "lora": row_forecast("lora", train_seconds=20.0, seconds={"load": 1.0, "train": 20.0}, available_bytes=1 << 30),
-        "full": row_forecast("full", train_seconds=25.0, seconds={"train": 25.0}, available_bytes=610 << 20),
+        "majority": BASELINE,
+        "lora": arm_forecast("lora", train_seconds=20.0, seconds={"load": 1.0, "train": 20.0}, available_bytes=1 << 30),
+        "full": arm_forecast("full", train_seconds=25.0, seconds={"train": 25.0}, available_bytes=610 << 20),
     }
     study = make_study(methods=methods, protocol={"seeds": 2, "search": 2})
     coming = ToCome(plan(study), outline(study))
-    told = foretell(coming, tmp_path, Half(rows=dict(counts)))
+    told = foretell(coming, tmp_path, Half(arms=dict(counts)))
     # One is counted to know what pays, then the others; the one in the middle by its counted time is probed.
     assert heard(told) == [(None, "counted"), (None, "counted"), ("lora", "probed")]
-    rows = told[-1].rows
-    assert {label: (row.how, row.corrected_by) for label, row in rows.items()} == {
+    arms = told[-1].arms
+    assert {label: (arm.how, arm.corrected_by) for label, arm in arms.items()} == {
         "majority": ("counted", "lora"),
         "lora": ("probed", None),
         "full": ("counted", "lora"),
         "head": ("counted", "lora"),
     }
     # lora took 2 s and 30 s where 1 s and 20 s were counted; of other phases training's factor is taken.
-    assert rows["full"].train_seconds == pytest.approx(37.5)
-    assert rows["head"].seconds == pytest.approx({"load": 2.0, "train": 15.0, "validation": 2.25, "test": 3.75})
-    assert rows["head"].search_seconds == pytest.approx({"load": 2.0, "train": 4.5})
-    assert rows["head"].peak_memory_bytes == 650 << 20
-    assert rows["head"].memory["process"] == 350 << 20
-    assert rows["full"].fits is False
-    assert "remedies" in rows["full"].missing
-    assert rows["head"].fits is True
+    assert arms["full"].train_seconds == pytest.approx(37.5)
+    assert arms["head"].seconds == pytest.approx({"load": 2.0, "train": 15.0, "validation": 2.25, "test": 3.75})
+    assert arms["head"].search_seconds == pytest.approx({"load": 2.0, "train": 4.5})
+    assert arms["head"].peak_memory_bytes == 650 << 20
+    assert arms["head"].memory["process"] == 350 << 20
+    assert arms["full"].fits is False
+    assert "remedies" in arms["full"].missing
+    assert arms["head"].fits is True
     assert told[-1] == StudyStore(tmp_path).forecast()
 
 
@@ -204,29 +204,29 @@ def test_rows_on_several_devices_are_never_probed_nor_corrected(
     methods = methods or {"lora": {"devices": 2}, "full": {"devices": 2}}
     told = foretell(ToCome(plan(make_study(methods=methods))), tmp_path, Half())
     assert [label for label, how in heard(told) if how == "probed"] == probed
-    rows = told[-1].rows
-    assert {label: (row.how, row.corrected_by) for label, row in rows.items()} == {
+    arms = told[-1].arms
+    assert {label: (arm.how, arm.corrected_by) for label, arm in arms.items()} == {
         label: ("probed" if label in probed else "counted", None) for label in methods
     }
 
 
 def test_a_row_whose_probe_fails_leaves_the_counts_as_they_are(to_come: ToCome, tmp_path: Path) -> None:
-    rows = {label: slow(label) for label in METHODS}
+    arms = {label: slow(label) for label in METHODS}
     unprobed = dict.fromkeys(METHODS, OutOfMemory("too much"))
-    told = foretell(to_come, tmp_path, Forecasting(rows=dict(rows), unprobed=unprobed))
-    assert {(row.how, row.corrected_by) for row in told[-1].rows.values()} == {("counted", None)}
-    assert [label for label, row in told[-1].rows.items() if "probed" in row.missing] == ["lora"]
+    told = foretell(to_come, tmp_path, Forecasting(arms=dict(arms), unprobed=unprobed))
+    assert {(arm.how, arm.corrected_by) for arm in told[-1].arms.values()} == {("counted", None)}
+    assert [label for label, arm in told[-1].arms.items() if "probed" in arm.missing] == ["lora"]
 
 
 def test_rows_are_counted_one_by_one_where_one_process_cannot_do_all(to_come: ToCome, tmp_path: Path) -> None:
     class Failing(Foreteller):
-        def count(self, pairs: Any, **how: Any) -> list[RowForecast | TuneoffError]:
+        def count(self, pairs: Any, **how: Any) -> list[ArmForecast | TuneoffError]:
             if len(pairs) > 1:
                 raise ExecutorError("killed")
             return super().count(pairs, **how)
 
-    rows = {label: slow(label) for label in METHODS}
-    forecasting, told = Forecasting(rows=dict(rows)), list[Any]()
+    arms = {label: slow(label) for label in METHODS}
+    forecasting, told = Forecasting(arms=dict(arms)), list[Any]()
     forecast_planner.foretell(Failing(forecasting), StudyStore(tmp_path), to_come, probe=False, listener=told.append)
     named = [label for label, _ in heard(told)]
     assert named == [None, None, "majority", "full"]
@@ -234,19 +234,21 @@ def test_rows_are_counted_one_by_one_where_one_process_cannot_do_all(to_come: To
 
 
 def test_without_probing_all_is_counted_however_long_the_run(to_come: ToCome, tmp_path: Path) -> None:
-    told = foretell(to_come, tmp_path, Forecasting(rows={"lora": slow("lora")}), probe=False)
+    told = foretell(to_come, tmp_path, Forecasting(arms={"lora": slow("lora")}), probe=False)
     assert heard(told) == [(None, "counted"), (None, "counted")]
-    assert {row.how for row in told[-1].rows.values()} == {"counted"}
+    assert {arm.how for arm in told[-1].arms.values()} == {"counted"}
 
 
 def test_where_counting_tells_no_time_rows_are_probed(to_come: ToCome, tmp_path: Path) -> None:
-    uncounted = {label: row_forecast(label, seconds={}, train_seconds=None) for label in METHODS}
-    told = foretell(to_come, tmp_path, Forecasting(rows=dict(uncounted)))
+    uncounted = {label: arm_forecast(label, seconds={}, train_seconds=None) for label in METHODS}
+    told = foretell(to_come, tmp_path, Forecasting(arms=dict(uncounted)))
     assert heard(told)[2:] == [(label, "probed") for label in METHODS]
 
 
 def test_floors_alone_are_not_forecast(make_study: MakeStudy, tmp_path: Path) -> None:
-    told = foretell(ToCome(plan(make_study(methods={"majority": {}}))), tmp_path, Forecasting(rows={"majority": FLOOR}))
+    told = foretell(
+        ToCome(plan(make_study(methods={"majority": {}}))), tmp_path, Forecasting(arms={"majority": BASELINE})
+    )
     assert not [one for one in told if isinstance(one, StudyForecast)]
     assert not (tmp_path / "forecast.json").exists()
 
@@ -254,31 +256,31 @@ def test_floors_alone_are_not_forecast(make_study: MakeStudy, tmp_path: Path) ->
 def test_a_short_run_has_no_forecast_unless_a_row_does_not_fit(to_come: ToCome, tmp_path: Path) -> None:
     # Four trials train: just enough, and just not enough.
     for factor in (1.01, 0.99):
-        rows = {label: row_forecast(label, seconds={"train": factor * LEAST / 4}) for label in ("lora", "full")}
+        arms = {label: arm_forecast(label, seconds={"train": factor * LEAST / 4}) for label in ("lora", "full")}
         folder = tmp_path / str(factor)
         folder.mkdir()
-        told = foretell(to_come, folder, Forecasting(rows={"majority": FLOOR, **rows}))
+        told = foretell(to_come, folder, Forecasting(arms={"majority": BASELINE, **arms}))
         assert (folder / "forecast.json").exists() == (factor > 1)
         assert (len([one for one in told if isinstance(one, Asking)]) == 1) == (factor < 1)
-    unfit = row_forecast("lora", seconds={"train": 1.0}, fits=False)
-    rows = {"majority": FLOOR, "full": row_forecast("full", seconds={"train": 1.0}), "lora": unfit}
-    told = foretell(to_come, tmp_path / "unfit", Forecasting(rows=dict(rows)))
+    unfit = arm_forecast("lora", seconds={"train": 1.0}, fits=False)
+    arms = {"majority": BASELINE, "full": arm_forecast("full", seconds={"train": 1.0}), "lora": unfit}
+    told = foretell(to_come, tmp_path / "unfit", Forecasting(arms=dict(arms)))
     assert told[-1].unfit
 
 
 def test_rows_that_take_long_to_count_need_a_longer_run(to_come: ToCome, tmp_path: Path) -> None:
     class Slow(Forecasting):
-        def make(self, *given: Any) -> RowForecast:
+        def make(self, *given: Any) -> ArmForecast:
             return super().make(*given).model_copy(update={"forecast_seconds": COUNT_SECONDS + 1})
 
-    # Three rows and what a probe counts: a second each.
+    # Three arms and what a probe counts: a second each.
     more = TOO_HIGH * PAYS * (3 + PROBE_COUNTS)
     for factor in (1.01, 0.99):
         seconds = {"train": factor * (LEAST + more) / 4}
-        rows = {label: row_forecast(label, seconds=seconds) for label in ("lora", "full")}
+        arms = {label: arm_forecast(label, seconds=seconds) for label in ("lora", "full")}
         folder = tmp_path / str(factor)
         folder.mkdir()
-        foretell(to_come, folder, Slow(rows={"majority": FLOOR, **rows}))
+        foretell(to_come, folder, Slow(arms={"majority": BASELINE, **arms}))
         assert (folder / "forecast.json").exists() == (factor > 1)
 
 
@@ -286,7 +288,7 @@ def test_trials_that_compute_next_to_nothing_are_not_even_counted(to_come: ToCom
     def seen(weights: float) -> Inspection:
         counts = {"total_parameters": {"base": int(weights), "head": 0}, "trainable_parameters": {}}
         data = {"splits": {"train": {"rows": 100}, "validation": {"rows": 10}, "test": {"rows": 20}}}
-        return Inspection({t.id: counts for t in to_come.verdict if t.learning_rate}, (), data, ())
+        return Inspection({t.id: counts for t in to_come.final if t.learning_rate}, (), data, ())
 
     def asked(found: Inspection, folder: str) -> int:
         forecasting = Forecasting()
@@ -294,7 +296,7 @@ def test_trials_that_compute_next_to_nothing_are_not_even_counted(to_come: ToCom
         forecast_planner.foretell(executor, store, to_come, found)
         return len(forecasting.asked)
 
-    # Four trials that train: 3 epochs of 100 rows forward and backward, three validations and a test, 128 tokens each.
+    # Four trials that train: 3 epochs of 100 arms forward and backward, three validations and a test, 128 tokens each.
     operations = 4 * 2 * 128 * (3 * 3 * 100 + 3 * 10 + 20)
     assert asked(seen(1.01 * SHORT_OPERATIONS / operations), "long") > 0
     assert asked(seen(0.99 * SHORT_OPERATIONS / operations), "short") == 0
@@ -304,26 +306,26 @@ def test_trials_that_compute_next_to_nothing_are_not_even_counted(to_come: ToCom
 
 def test_tokens_to_write_count_in_what_a_trial_computes() -> None:
     (trial,) = plan(writing_study("lora", seeds=1))
-    rows = {"train": 100, "validation": 10, "test": 20}
+    arms = {"train": 100, "validation": 10, "test": 20}
     room = 128
-    assert forecast_planner._written(trial, rows) == 20 * room, "validation is chosen by its loss, which needs no text"
+    assert forecast_planner._written(trial, arms) == 20 * room, "validation is chosen by its loss, which needs no text"
     chosen = trial.protocol.model_copy(update={"select_metric": "rouge_l", "epochs": 3})
-    assert forecast_planner._written(trial.model_copy(update={"protocol": chosen}), rows) == (20 + 3 * 10) * room
+    assert forecast_planner._written(trial.model_copy(update={"protocol": chosen}), arms) == (20 + 3 * 10) * room
     (classes,) = plan(small_study("lora", seeds=1))
-    assert forecast_planner._written(classes, rows) == 0
+    assert forecast_planner._written(classes, arms) == 0
 
 
 def test_a_row_keeps_its_first_forecast_and_new_rows_join(to_come: ToCome, tmp_path: Path) -> None:
-    foretell(to_come.only(["lora"]), tmp_path, Forecasting(rows={"lora": slow("lora")}))
+    foretell(to_come.only(["lora"]), tmp_path, Forecasting(arms={"lora": slow("lora")}))
     first = StudyStore(tmp_path).forecast()
     assert first is not None
     changed = {label: slow(label) for label in METHODS}
-    told = foretell(to_come, tmp_path, Forecasting(rows=dict(changed)))
+    told = foretell(to_come, tmp_path, Forecasting(arms=dict(changed)))
     assert "lora" not in {label for label, _ in heard(told)}
     kept = StudyStore(tmp_path).forecast()
     assert kept is not None
-    assert kept.rows["lora"] == first.rows["lora"]
-    assert kept.rows.keys() == set(METHODS)
+    assert kept.arms["lora"] == first.arms["lora"]
+    assert kept.arms.keys() == set(METHODS)
     assert kept.total_seconds == pytest.approx((first.total_seconds or 0.0) * 3)
     assert told[-1].total_seconds == kept.total_seconds
 
@@ -331,11 +333,11 @@ def test_a_row_keeps_its_first_forecast_and_new_rows_join(to_come: ToCome, tmp_p
 def test_a_run_that_goes_on_tells_what_is_left_and_asks_nothing(to_come: ToCome, tmp_path: Path) -> None:
     foretell(to_come, tmp_path)
     before = (tmp_path / "forecast.json").read_bytes()
-    left = ToCome([trial for trial in to_come.verdict if trial.seed == 1 and trial.label == "full"])
+    left = ToCome([trial for trial in to_come.final if trial.seed == 1 and trial.label == "full"])
     told = foretell(left, tmp_path)
     assert len(told) == 1
     assert told[0].total_seconds == pytest.approx(LEAST / 3)
-    assert list(told[0].rows) == ["full"]
+    assert list(told[0].arms) == ["full"]
     assert (tmp_path / "forecast.json").read_bytes() == before
 
 
@@ -349,11 +351,11 @@ def test_a_damaged_forecast_is_made_anew(to_come: ToCome, tmp_path: Path) -> Non
     foretell(to_come, tmp_path)
     made = StudyStore(tmp_path).forecast()
     assert made is not None
-    assert made.rows.keys() == set(METHODS)
+    assert made.arms.keys() == set(METHODS)
 
 
 def test_no_failure_stops_the_run(to_come: ToCome, tmp_path: Path) -> None:
-    lost = Forecasting(rows={label: ExecutorError("no") for label in METHODS})
+    lost = Forecasting(arms={label: ExecutorError("no") for label in METHODS})
     told = foretell(to_come, tmp_path, lost)
     assert told[-1].total_seconds is None
     (tmp_path / "file").write_text("")
@@ -362,8 +364,8 @@ def test_no_failure_stops_the_run(to_come: ToCome, tmp_path: Path) -> None:
 
 
 def test_sums_of_two_runs_are_unknown_where_one_is(to_come: ToCome) -> None:
-    known = to_come.only(["lora"]).total({"lora": row_forecast("lora")})
-    unknown = to_come.only(["full"]).total({"full": row_forecast("full", seconds={}, predictions_bytes=None)})
+    known = to_come.only(["lora"]).total({"lora": arm_forecast("lora")})
+    unknown = to_come.only(["full"]).total({"full": arm_forecast("full", seconds={}, predictions_bytes=None)})
     both = forecast_planner.together(known, unknown)
     assert (both.total_seconds, both.disk_bytes) == (None, None)
     assert both.missing == unknown.missing

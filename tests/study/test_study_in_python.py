@@ -40,14 +40,14 @@ def test_results_print_as_few_columns_and_hold_all(study: Study) -> None:
 
 
 def test_a_study_shows_what_it_asks_and_what_was_found(study: Study) -> None:
-    assert "3 rows × 6 seeds" in repr(study)
+    assert "3 arms × 6 seeds" in repr(study)
     assert "lora" in study._repr_html_()
     shown = io.StringIO()
     Console(file=shown, width=80).print(study)
     assert "majority" in shown.getvalue()
     assert "…" not in shown.getvalue()
     asked = Study(small_study("full"))
-    assert "rows: full" in asked._repr_html_()
+    assert "arms: full" in asked._repr_html_()
 
 
 def test_recommend_answers_under_limits_and_prints_as_words(study: Study) -> None:
@@ -62,7 +62,7 @@ def test_recommend_answers_under_limits_and_prints_as_words(study: Study) -> Non
 
 def test_a_narrower_run_recommends_among_its_own_rows(small_study: Path, fake_executor: FakeExecutor) -> None:
     Study(small_study).run("results")
-    assert {row.label for row in Study(small_study, methods=["lora"]).run("results").recommend().results.rows} == {
+    assert {arm.label for arm in Study(small_study, methods=["lora"]).run("results").recommend().results.arms} == {
         "lora"
     }
 

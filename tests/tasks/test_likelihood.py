@@ -323,9 +323,9 @@ def test_there_is_no_head_and_floors_can_do_it() -> None:
     view = task.view(model)
     assert view == TaskView(head=(), peft_task_type="CAUSAL_LM", output="lm_head")
     for name in ("zero_shot", "few_shot"):
-        floor = registry.methods()[name].create({})
-        assert isinstance(floor, Method)
-        attached = floor.attach(model, view)
+        baseline = registry.methods()[name].create({})
+        assert isinstance(baseline, Method)
+        attached = baseline.attach(model, view)
         assert not any(p.requires_grad for p in attached.module.parameters())
     head = registry.methods()["head"].create({})
     assert isinstance(head, Method)
@@ -380,9 +380,9 @@ def figure(place: TrialStore, name: str) -> float:
 
 
 def test_trained_trials_beat_the_floor_and_predict(finished: Callable[[str], TrialStore], tmp_path: Path) -> None:
-    floor, trained = finished("zero_shot"), finished("qlora")
-    assert figure(trained, "loss") < figure(floor, "loss")
-    record = floor.record()
+    baseline, trained = finished("zero_shot"), finished("qlora")
+    assert figure(trained, "loss") < figure(baseline, "loss")
+    record = baseline.record()
     assert record is not None
     assert record.parameters is not None
     assert record.parameters.trainable.total == 0

@@ -64,7 +64,7 @@ def test_ids_are_of_folder_and_trial(tmp_path: Path) -> None:
 def test_infos_say_what_is_followed_and_nothing_of_how_it_is_run(tmp_path: Path) -> None:
     store, (trial,) = make_study(tmp_path / "study")
     info, study = trial_info(trial, "0123456789", 1), study_info(store.study(), "0123456789")
-    assert (info.name, info.label, info.purpose, info.seed) == (trial.id, "lora", "verdict", 0)
+    assert (info.name, info.label, info.purpose, info.seed) == (trial.id, "lora", "final", 0)
     assert info.configuration["options"] == dict(trial.options)
     assert "execution" not in {*info.configuration, *study.configuration}
     assert (study.name, study.group) == ("small", "small-012345")

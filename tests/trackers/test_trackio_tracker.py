@@ -28,15 +28,15 @@ def _open(store: StudyStore) -> Iterator[sqlite3.Connection]:
         connection.close()
 
 
-def _rows(store: StudyStore, table: str, *columns: str) -> list[tuple[Any, ...]]:
+def _arms(store: StudyStore, table: str, *columns: str) -> list[tuple[Any, ...]]:
     with _open(store) as connection:
         return connection.execute(f"SELECT {', '.join(columns)} FROM {table} ORDER BY rowid").fetchall()
 
 
 def _logged(store: StudyStore, name: str) -> list[tuple[str, int, Any]]:
     """(run, step, value) of a metric."""
-    rows = [(run, step, json.loads(metrics)) for run, step, metrics in _rows(store, "metrics", *METRICS)]
-    return [(run, step, metrics[name]) for run, step, metrics in rows if name in metrics]
+    arms = [(run, step, json.loads(metrics)) for run, step, metrics in _arms(store, "metrics", *METRICS)]
+    return [(run, step, metrics[name]) for run, step, metrics in arms if name in metrics]
 
 
 METRICS = ("run_name", "step", "metrics")
@@ -56,9 +56,9 @@ def test_curves_figures_configuration_and_files_are_there(tmp_path: Path) -> Non
     assert _logged(store, "validation/accuracy") == [(name, 2, 0.5), (name, 4, 0.75)]
     assert _logged(store, "final/test/accuracy") == [(name, 126, 0.94)]
     assert _logged(store, "final/status") == [(name, 126, "completed")]
-    ((system, metrics),) = _rows(store, "system_metrics", "run_name", "metrics")
+    ((system, metrics),) = _arms(store, "system_metrics", "run_name", "metrics")
     assert (system, json.loads(metrics)) == (name, {"cpu_percent": 99.0, "resident_bytes": 512 << 20})
-    configs = {run: json.loads(config) for run, config in _rows(store, "configs", "run_name", "config")}
+    configs = {run: json.loads(config) for run, config in _arms(store, "configs", "run_name", "config")}
     assert configs[name]["learning_rate"] == trial.learning_rate
     assert configs[name]["protocol.batch_size"] == trial.protocol.batch_size
     assert len({config["_Group"] for config in configs.values()}) == 1
@@ -78,7 +78,7 @@ def test_a_repeated_trial_continues_its_run(tmp_path: Path) -> None:
     store, (trial,) = make_study(tmp_path / "study")
     follow(store, ["trackio"], lambda listener: play(store, trial, listener, record=failed_record(trial)))
     follow(store, ["trackio"], lambda listener: play(store, trial, listener, events=EVENTS[:4]))
-    runs = {(name, run_id) for name, run_id in _rows(store, "metrics", "run_name", "run_id") if trial.id in name}
+    runs = {(name, run_id) for name, run_id in _arms(store, "metrics", "run_name", "run_id") if trial.id in name}
     assert len(runs) == 1
     assert [step for _, step, _ in _logged(store, "train/loss")] == [2, 4, 2]
 

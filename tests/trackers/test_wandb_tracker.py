@@ -71,7 +71,7 @@ def test_curves_figures_configuration_and_files_are_there(tmp_path: Path) -> Non
     store, (trial,) = make_study(tmp_path / "study")
     assert follow(store, ["wandb"], lambda listener: play(store, trial, listener)) == []
     runs = {run["job_type"]: run for run in _read(store)}
-    run, study = runs["verdict"], runs["study"]
+    run, study = runs["final"], runs["study"]
     assert run["folder"].startswith("offline-run-")
     assert (run["project"], run["name"], run["tags"]) == ("tuneoff", trial.id, ["lora"])
     assert run["group"] == study["group"]
@@ -93,7 +93,7 @@ def test_a_repeated_trial_has_the_same_id(tmp_path: Path) -> None:
     store, (trial,) = make_study(tmp_path / "study")
     follow(store, ["wandb"], lambda listener: play(store, trial, listener, record=failed_record(trial)))
     follow(store, ["wandb"], lambda listener: play(store, trial, listener, events=EVENTS[:5]))
-    first, second = [run for run in _read(store) if run["job_type"] == "verdict"]
+    first, second = [run for run in _read(store) if run["job_type"] == "final"]
     assert first["id"] == second["id"]
     assert (first["exit"], second["exit"]) == (1, 0)
     assert (first["config"]["attempt"], second["config"]["attempt"]) == (1, 2)

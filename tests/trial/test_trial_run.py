@@ -150,7 +150,7 @@ def test_a_baseline_trains_nothing_and_says_so(finished: Finished) -> None:
     assert record.parameters.total == RoleCounts()
     assert record.timing.train_seconds is None
     assert record.missing["throughput"] == "this method does not train"
-    # Floors that use a model do not train either, and have these.
+    # Baselines that use a model do not train either, and have these.
     for figure in ("inference", "model", "precision", "memory.peak_memory_bytes"):
         assert record.missing[figure] == "this method uses no model"
     assert record.stored_bytes == 0
@@ -362,14 +362,14 @@ def test_a_collapse_to_one_class_and_a_floor_not_reached_are_named(finished: Fin
     place, record = finished["lora"]
     outputs = {p.output for p in place.predictions() or []}
     assert outputs == {"sport"}
-    assert {"collapsed", "below_floor"} <= set(names(record))
+    assert {"collapsed", "below_baseline"} <= set(names(record))
     assert any("every test example is predicted as 'sport'" in f.message for f in record.findings)
 
 
 def test_training_that_works_has_no_such_finding(make_place: MakePlace) -> None:
     record = finish(make_place("full", protocol={"epochs": 12, "learning_rate": 5e-3, "max_length": 48}))
     assert record.metric("accuracy") == 1.0
-    assert not {"collapsed", "below_floor", "truncated"} & set(names(record))
+    assert not {"collapsed", "below_baseline", "truncated"} & set(names(record))
 
 
 def test_truncation_is_counted_by_split(finished: Finished) -> None:
@@ -447,7 +447,7 @@ def test_a_search_trial_trains_as_any_other_and_scores_validation_alone(
     assert not {"test", "inference"} & record.memory.phases.keys()
     assert record.predictions == {}
     assert sorted(path.name for path in place.folder.iterdir()) == ["events.jsonl", "record.json", "trial.json"]
-    assert not {"collapsed", "below_floor"} & set(names(record)), "these speak of the test split"
+    assert not {"collapsed", "below_baseline"} & set(names(record)), "these speak of the test split"
 
 
 def test_every_null_of_a_search_trial_has_a_reason(sought: tuple[TrialStore, TrialRecord]) -> None:

@@ -25,7 +25,7 @@ class Axis:
         place: its dotted name in a record, under which `missing` says why it is null.
         unit: what it is counted in.
         timing: whether a busy machine spoils it.
-        training: whether it is a cost of training alone: a row that does not train has none of it.
+        training: whether it is a cost of training alone: an arm that does not train has none of it.
     """
 
     name: str
@@ -53,7 +53,7 @@ AXES: dict[str, Axis] = {
         Axis("energy", "energy_joules", "energy_joules", "joules", timing=True, training=True),
     )
 }
-"""Every cost by its name, in the order in which they decide where the preferred one is not known of all rows; quality
+"""Every cost by its name, in the order in which they decide where the preferred one is not known of all arms; quality
 is an axis besides, with its metric's direction."""
 
 

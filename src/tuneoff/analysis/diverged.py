@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tuneoff.analysis.predictions import Predictions, TrialOutputs
-from tuneoff.analysis.results import Results, Row
+from tuneoff.analysis.results import Arm, Results
 from tuneoff.records.record import Metric
 
 MOST_FREQUENT = "always the most frequent class"
@@ -34,7 +34,7 @@ class StandIn:
     """What diverged seeds count as on one metric.
 
     Attributes:
-        name: label of the floor, or what it is in words.
+        name: label of the baseline, or what it is in words.
         trials: by seed; a seed that is not among them counts as the first.
     """
 
@@ -45,30 +45,30 @@ class StandIn:
         return self.trials.get(seed) or next(iter(self.trials.values()))
 
 
-def scored(row: Row, metric: Metric, predictions: Predictions) -> dict[int, Scored]:
-    """Returns a row's completed trials that have the metric, by seed."""
-    scores = row.scores(metric.name)
+def scored(arm: Arm, metric: Metric, predictions: Predictions) -> dict[int, Scored]:
+    """Returns an arm's completed trials that have the metric, by seed."""
+    scores = arm.scores(metric.name)
     return {
         record.spec.seed: Scored(scores[record.spec.seed], predictions.read(record))
-        for record in row.completed
+        for record in arm.completed
         if record.spec.seed in scores
     }
 
 
-def stand_in(results: Results, predictions: Predictions, metric: Metric, floor: Row | None) -> StandIn | None:
+def stand_in(results: Results, predictions: Predictions, metric: Metric, baseline: Arm | None) -> StandIn | None:
     """Returns what diverged seeds count as on a metric; None where no trial is completed.
 
-    That is the floor where there is one. Else it is chance: the most frequent class, or for texts and other fractions a
-    score of 0. For a metric without such a bound it is the worst completed trial.
+    That is the baseline where there is one. Else it is chance: the most frequent class, or for texts and other
+    fractions a score of 0. For a metric without such a bound it is the worst completed trial.
     """
-    if floor is not None:
-        return StandIn(floor.label, scored(floor, metric, predictions))
+    if baseline is not None:
+        return StandIn(baseline.label, scored(baseline, metric, predictions))
     frequent = predictions.always_most_frequent()
     value = predictions.score(metric.name, frequent) if frequent else None
     if value is not None:
         return StandIn(MOST_FREQUENT, {0: Scored(value, frequent)})
     if metric.unit == "fraction":
         return StandIn(ZERO, {0: Scored(0.0, predictions.always_zero(metric.name))})
-    all_scored = [trial for row in results.rows for trial in scored(row, metric, predictions).values()]
+    all_scored = [trial for arm in results.arms for trial in scored(arm, metric, predictions).values()]
     sign = 1.0 if metric.direction == "higher" else -1.0
     return StandIn(WORST, {0: min(all_scored, key=lambda trial: sign * trial.value)}) if all_scored else None

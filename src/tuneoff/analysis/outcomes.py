@@ -1,4 +1,4 @@
-"""What each row scored and how it compares: one estimate per row and test metric, and the verdict on all of them.
+"""What each arm scored and how it compares: one estimate per arm and test metric, and the verdict on all of them.
 
 Seeds at which training diverged count too (`diverged`). Where predictions do not give a metric example by
 example (`predictions`), the statistics have the scores of seeds alone.
@@ -15,7 +15,7 @@ import numpy as np
 
 from tuneoff.analysis.diverged import Scored, StandIn, scored, stand_in
 from tuneoff.analysis.predictions import Array, Predictions
-from tuneoff.analysis.results import Results, Row
+from tuneoff.analysis.results import Arm, Results
 from tuneoff.analysis.statistics import Estimate, Ranking, Sample, Verdict, estimate, rank, verdict
 from tuneoff.analysis.statistics.crossed import components
 from tuneoff.records.record import Metric, TrialRecord
@@ -55,7 +55,7 @@ def within_range(raw: Estimate, metric: str) -> Estimate:
 
 @dataclass(frozen=True)
 class Figure:
-    """A row's estimate of a metric.
+    """An arm's estimate of a metric.
 
     Attributes:
         estimate: mean, spread, interval; of completed seeds and of those that diverged.
@@ -63,7 +63,7 @@ class Figure:
         sample: the values that it was estimated from; None where it is not compared.
         note: why there are only values per seed, or why it is not compared; else empty.
         diverged: seeds at which training diverged, and which count as doing without training.
-        counted_as: what they count as: the floor's label, or words.
+        counted_as: what they count as: the baseline's label, or words.
         without: the estimate of the completed seeds alone; None where none diverged, or none completed.
         weighed: whether its mean may be compared with others: it has a sample, or the same score at every seed.
     """
@@ -97,18 +97,18 @@ class Outcomes:
         # The test set of the study is the one that most trials saw.
         self._usual = fingerprints.most_common(1)[0][0] if fingerprints else None
 
-    def figure(self, row: Row, metric: Metric) -> Figure | None:
-        """Estimates a test metric of a row over seeds and, where predictions allow it, examples; None without a
+    def figure(self, arm: Arm, metric: Metric) -> Figure | None:
+        """Estimates a test metric of an arm over seeds and, where predictions allow it, examples; None without a
         value."""
-        key = (row.label, metric.name)
+        key = (arm.label, metric.name)
         if key not in self._figures:
-            self._figures[key] = self._figure(row, metric)
+            self._figures[key] = self._figure(arm, metric)
         return self._figures[key]
 
     def verdict(self, metric: Metric) -> Verdict | None:
-        """Compares all rows that can be compared on a test metric, floors included; None where there is none."""
+        """Compares all arms that can be compared on a test metric, baselines included; None where there is none."""
         if metric.name not in self._verdicts:
-            figures = [figure for row in self.results.rows if (figure := self.figure(row, metric))]
+            figures = [figure for arm in self.results.arms if (figure := self.figure(arm, metric))]
             samples = [figure.sample for figure in figures if figure.sample is not None]
             result = None
             if samples:
@@ -118,66 +118,66 @@ class Outcomes:
         return self._verdicts[metric.name]
 
     def ranking(self, metric: Metric) -> Ranking | None:
-        """Ranks the weighed rows on the seeds that they share; None where there is none.
+        """Ranks the weighed arms on the seeds that they share; None where there is none.
 
-        The best is a row that trains, where any does.
+        The best is an arm that trains, where any does.
         """
         if metric.name not in self._rankings:
-            weighed = [row for row in self.results.rows if (figure := self.figure(row, metric)) and figure.weighed]
-            scores = {row.label: figure.scores for row in weighed if (figure := self.figure(row, metric))}
-            trained = [row.label for row in weighed if row.trains]
+            weighed = [arm for arm in self.results.arms if (figure := self.figure(arm, metric)) and figure.weighed]
+            scores = {arm.label: figure.scores for arm in weighed if (figure := self.figure(arm, metric))}
+            trained = [arm.label for arm in weighed if arm.trains]
             self._rankings[metric.name] = rank(scores, metric.direction, trained) if scores else None
         return self._rankings[metric.name]
 
-    def mean(self, row: Row, metric: Metric) -> float | None:
-        """Returns a row's mean of a test metric, comparable with the other rows' (`rank`).
+    def mean(self, arm: Arm, metric: Metric) -> float | None:
+        """Returns an arm's mean of a test metric, comparable with the other arms' (`rank`).
 
         None without one or where it is not weighed (`Figure.weighed`).
         """
         ranking = self.ranking(metric)
-        return ranking.means.get(row.label) if ranking is not None else None
+        return ranking.means.get(arm.label) if ranking is not None else None
 
-    def ranked(self, rows: Iterable[Row], metric: Metric) -> list[Row]:
-        """Sorts the rows that have a score.
+    def ranked(self, arms: Iterable[Arm], metric: Metric) -> list[Arm]:
+        """Sorts the arms that have a score.
 
         First the weighed ones by rank, the best first and equal ones in the order given, then the others by their
-        means. All code that names a best row or a floor takes it from here.
+        means. All code that names a best arm or a baseline takes it from here.
         """
         sign = -1.0 if metric.direction == "higher" else 1.0
         ranking = self.ranking(metric)
         position = {label: index for index, label in enumerate(ranking.labels if ranking else ())}
-        scored = [(figure, row) for row in rows if (figure := self.figure(row, metric))]
+        scored = [(figure, arm) for arm in arms if (figure := self.figure(arm, metric))]
         scored.sort(key=lambda pair: (position.get(pair[1].label, len(position)), sign * pair[0].estimate.mean))
-        return [row for _, row in scored]
+        return [arm for _, arm in scored]
 
-    def best(self, rows: Iterable[Row], metric: Metric) -> Row | None:
-        """Returns the first of the ranked rows; None where none is weighed."""
-        return next((row for row in self.ranked(rows, metric) if self.mean(row, metric) is not None), None)
+    def best(self, arms: Iterable[Arm], metric: Metric) -> Arm | None:
+        """Returns the first of the ranked arms; None where none is weighed."""
+        return next((arm for arm in self.ranked(arms, metric) if self.mean(arm, metric) is not None), None)
 
-    def standard_error(self, row: Row, other: Row, metric: Metric) -> float | None:
-        """Estimates the standard error of the difference of two rows, on the seeds and examples that both have.
+    def standard_error(self, arm: Arm, other: Arm, metric: Metric) -> float | None:
+        """Estimates the standard error of the difference of two arms, on the seeds and examples that both have.
 
         With one seed it is over examples alone. None where it cannot be estimated.
         """
-        first, second = (figure.sample if (figure := self.figure(r, metric)) else None for r in (row, other))
+        first, second = (figure.sample if (figure := self.figure(r, metric)) else None for r in (arm, other))
         if first is None or second is None or not set(first.seeds) & set(second.seeds):
             return None
         parts = components(first.minus(second))
         return math.sqrt(parts.variance) if parts.known else None
 
-    def above(self, row: Row, floor: Row, metric: Metric) -> bool | None:
-        """Returns whether a row is clearly better than a floor; None where they cannot be weighed.
+    def above(self, arm: Arm, baseline: Arm, metric: Metric) -> bool | None:
+        """Returns whether an arm is clearly better than a baseline; None where they cannot be weighed.
 
         It compares their means on shared seeds and, where there is one, the pair's own interval without a correction
         for many pairs, because this is a sanity check and not one claim among many.
         """
-        row_mean, floor_mean = self.mean(row, metric), self.mean(floor, metric)
-        if row_mean is None or floor_mean is None:
+        arm_mean, baseline_mean = self.mean(arm, metric), self.mean(baseline, metric)
+        if arm_mean is None or baseline_mean is None:
             return None
-        difference, interval = row_mean - floor_mean, None
+        difference, interval = arm_mean - baseline_mean, None
         study_verdict = self.verdict(metric)
         try:
-            pair = study_verdict.pair(row.label, floor.label) if study_verdict is not None else None
+            pair = study_verdict.pair(arm.label, baseline.label) if study_verdict is not None else None
         except KeyError:
             pair = None
         if pair is not None and pair.difference is not None:
@@ -187,42 +187,44 @@ class Outcomes:
             return False
         return interval is None or min(sign * interval.low, sign * interval.high) > 0
 
-    def not_above(self, rows: Iterable[Row], floor: Row | None, metric: Metric) -> tuple[str, ...]:
-        """Returns the labels of the rows that are not clearly better than the floor; none without a floor."""
-        return tuple(row.label for row in rows if floor and self.above(row, floor, metric) is False)
+    def not_above(self, arms: Iterable[Arm], baseline: Arm | None, metric: Metric) -> tuple[str, ...]:
+        """Returns the labels of the arms that are not clearly better than the baseline; none without a baseline."""
+        return tuple(arm.label for arm in arms if baseline and self.above(arm, baseline, metric) is False)
 
-    def unproven(self, rows: Iterable[Row], floor: Row | None, metric: Metric) -> bool:
-        """Returns whether it is not shown that training helps: none of these rows is clearly better than the floor."""
-        comparisons = {self.above(row, floor, metric) for row in rows} if floor else set()
+    def unproven(self, arms: Iterable[Arm], baseline: Arm | None, metric: Metric) -> bool:
+        """Returns whether training is not shown to help: none of these arms is clearly better than the baseline."""
+        comparisons = {self.above(arm, baseline, metric) for arm in arms} if baseline else set()
         return False in comparisons and True not in comparisons
 
-    def _figure(self, row: Row, metric: Metric) -> Figure | None:
-        trials = scored(row, metric, self._predictions)
-        other_examples = {_test_fingerprint(record) for record in row.completed if record.spec.seed in trials} - {
+    def _figure(self, arm: Arm, metric: Metric) -> Figure | None:
+        trials = scored(arm, metric, self._predictions)
+        other_examples = {_test_fingerprint(record) for record in arm.completed if record.spec.seed in trials} - {
             None,
             self._usual,
         }
         # A baseline is the substitute itself: there is none for a baseline whose outputs are not finite.
-        substitute = self._stand_in(metric) if row.diverged and row.trains else None
+        substitute = self._stand_in(metric) if arm.diverged and arm.trains else None
         if substitute is None:
-            return self._estimated(row.label, metric, trials, bool(other_examples)) if trials else None
-        completed = self._estimated(row.label, metric, trials, bool(other_examples)) if trials else None
-        trials |= {seed: substitute.at(seed) for seed in row.diverged}
-        figure = self._estimated(row.label, metric, dict(sorted(trials.items())), bool(other_examples))
+            return self._estimated(arm.label, metric, trials, bool(other_examples)) if trials else None
+        completed = self._estimated(arm.label, metric, trials, bool(other_examples)) if trials else None
+        trials |= {seed: substitute.at(seed) for seed in arm.diverged}
+        figure = self._estimated(arm.label, metric, dict(sorted(trials.items())), bool(other_examples))
         note, without_diverged = (figure.note, completed.estimate) if completed else (ALL_DIVERGED, None)
-        return replace(figure, note=note, diverged=row.diverged, counted_as=substitute.name, without=without_diverged)
+        return replace(figure, note=note, diverged=arm.diverged, counted_as=substitute.name, without=without_diverged)
 
     def _stand_in(self, metric: Metric) -> StandIn | None:
         if metric.name not in self._stand_ins:
-            figures = [(row, self.figure(row, metric)) for row in self.results.rows if not row.trains]
-            floors = [(row, figure.estimate.mean) for row, figure in figures if figure is not None and figure.weighed]
+            figures = [(arm, self.figure(arm, metric)) for arm in self.results.arms if not arm.trains]
+            baselines = [
+                (arm, figure.estimate.mean) for arm, figure in figures if figure is not None and figure.weighed
+            ]
             sign = 1.0 if metric.direction == "higher" else -1.0
-            floor = max(floors, key=lambda pair: sign * pair[1])[0] if floors else None
-            self._stand_ins[metric.name] = stand_in(self.results, self._predictions, metric, floor)
+            baseline = max(baselines, key=lambda pair: sign * pair[1])[0] if baselines else None
+            self._stand_ins[metric.name] = stand_in(self.results, self._predictions, metric, baseline)
         return self._stand_ins[metric.name]
 
     def _estimated(self, label: str, metric: Metric, trials: Mapping[int, Scored], other_examples: bool) -> Figure:
-        """Estimates a metric of a row from these trials.
+        """Estimates a metric of an arm from these trials.
 
         `other_examples`: some trials were tested on other examples than most of the study's trials.
         """
@@ -238,7 +240,7 @@ class Outcomes:
         sample = sample or Sample.from_scores(label, seeds, values)
         estimated = within_range(estimate(sample, fraction=self._fraction(metric)), metric.name)
         if sample.contributions is None and len(sample) > 1 and _equal(values):
-            # A deterministic floor. That its seeds agree says nothing about other test examples.
+            # A deterministic baseline. That its seeds agree says nothing about other test examples.
             reason = "the same score at every seed and no values per example: nothing tells its error"
             without_interval = Estimate(label, estimated.mean, estimated.std, None, estimated.seeds, None, reason)
             return Figure(without_interval, scores, None, DIFFERENT_EXAMPLES if other_examples else reason)

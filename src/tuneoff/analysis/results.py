@@ -1,4 +1,4 @@
-"""A study's trials gathered into rows: what was planned, what there is, and what is still missing."""
+"""A study's trials gathered into arms: what was planned, what there is, and what is still missing."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tuneoff.store import StudyStore, TrialStore
 
 
 @dataclass(frozen=True)
-class Row:
-    """One row of the table: a method with one configuration, over its seeds.
+class Arm:
+    """One arm of the table: a method with one configuration, over its seeds.
 
     Attributes:
-        label: the row's label; where a label was run with several configurations, what differs is added.
+        label: the arm's label; where a label was run with several configurations, what differs is added.
         trials: its planned trials, by seed.
         records: the records there are, by seed; any status.
         unfinished: statuses of the trials that have no record yet.
@@ -44,7 +44,7 @@ class Row:
 
     @property
     def trains(self) -> bool:
-        """Returns False for a floor: a row without training."""
+        """Returns False for a baseline: an arm without training."""
         return self.learning_rate is not None
 
     @property
@@ -58,7 +58,7 @@ class Row:
 
     @property
     def contended(self) -> bool:
-        """Returns whether any timing of this row was taken on a busy machine."""
+        """Returns whether any timing of this arm was taken on a busy machine."""
         return any(record.noise.contended for record in self.completed)
 
     @property
@@ -75,22 +75,22 @@ class Row:
 
 @dataclass(frozen=True)
 class Results:
-    """A study's trials in rows, which is all that a report describes.
+    """A study's trials in arms, which is all that a report describes.
 
     Attributes:
         study: the study that was asked for.
-        rows: in the study's order.
-        superseded: ids of trials that a later trial of the same row and seed replaced (their data changed).
+        arms: in the study's order.
+        superseded: ids of trials that a later trial of the same arm and seed replaced (their data changed).
         search: what the search tried, found and chose, derived from its records; None where there was none.
         search_trouble: why the search cannot be derived here; else empty.
         others: trials of the folder that were not asked for.
         left_out: trial -> why its record is not used: something of it is damaged, or it saw other contents than the
-            rest of its row. Such a trial counts as one that has not been run.
+            rest of its arm. Such a trial counts as one that has not been run.
     """
 
     store: StudyStore
     study: StudySpec
-    rows: tuple[Row, ...]
+    arms: tuple[Arm, ...]
     superseded: tuple[str, ...]
     search: dict[str, Any] | None = None
     others: tuple[TrialSpec, ...] = ()
@@ -102,20 +102,20 @@ class Results:
         """Returns the folder of the report; one of its own where the study's folder holds trials of other runs too."""
         if not self.others:
             return self.store.report_folder
-        positions = sorted(_position(trial) for row in self.rows for trial in row.trials)
+        positions = sorted(_position(trial) for arm in self.arms for trial in arm.trials)
         return self.store.report_folder.with_name(f"report-{content_hash(positions)[:6]}")
 
     @property
     def records(self) -> list[TrialRecord]:
-        return [record for row in self.rows for record in row.records]
+        return [record for arm in self.arms for record in arm.records]
 
     @property
     def completed(self) -> list[TrialRecord]:
-        return [record for row in self.rows for record in row.completed]
+        return [record for arm in self.arms for record in arm.completed]
 
     @property
     def planned_count(self) -> int:
-        return sum(len(row.trials) for row in self.rows)
+        return sum(len(arm.trials) for arm in self.arms)
 
     @property
     def primary(self) -> Metric | None:
@@ -132,24 +132,24 @@ class Results:
             record.model is not None and record.model.random_weights for record in self.records
         )
 
-    def row(self, label: str) -> Row:
-        """Finds the row of that label. Raises KeyError if there is none."""
-        for row in self.rows:
-            if row.label == label:
-                return row
+    def arm(self, label: str) -> Arm:
+        """Finds the arm of that label. Raises KeyError if there is none."""
+        for arm in self.arms:
+            if arm.label == label:
+                return arm
         raise KeyError(label)
 
     def label_of(self, record: TrialRecord) -> str:
-        """Finds the label of the row that a record belongs to. Raises KeyError if there is none."""
-        for row in self.rows:
-            if any(trial.id == record.spec.id for trial in row.trials):
-                return row.label
+        """Finds the label of the arm that a record belongs to. Raises KeyError if there is none."""
+        for arm in self.arms:
+            if any(trial.id == record.spec.id for trial in arm.trials):
+                return arm.label
         raise KeyError(record.spec.id)
 
 
 @dataclass(frozen=True)
 class Asked:
-    """The rows and trials that one run asked for; its folder may hold more, of earlier runs."""
+    """The arms and trials that one run asked for; its folder may hold more, of earlier runs."""
 
     study: StudySpec
     trials: Sequence[TrialSpec]
@@ -159,11 +159,11 @@ def gather(store: StudyStore, asked: Asked | None = None) -> Results:
     """Reads a study's folder.
 
     Leaves out, and names, trials of which something is damaged and those that saw other rows or base weights than the
-    newest of their row.
+    newest of their arm.
 
     Args:
         store: the folder.
-        asked: leave out the rows and seeds that are not among these; everything is read where unset.
+        asked: leave out the arms and seeds that are not among these; everything is read where unset.
 
     Raises:
         StoreError: if it is of another version.
@@ -199,7 +199,7 @@ def gather(store: StudyStore, asked: Asked | None = None) -> Results:
         mismatched = _mismatched_contents([records[trial.id] for trial in by_seed.values() if trial.id in records])
         left_out |= mismatched
         records = {trial_id: record for trial_id, record in records.items() if trial_id not in mismatched}
-    rows = tuple(_row(store, name, groups[key], records, left_out) for key, name in zip(keys, names, strict=True))
+    arms = tuple(_arm(store, name, groups[key], records, left_out) for key, name in zip(keys, names, strict=True))
     for trial_id in store.search_ids():
         if damage := store.trial(trial_id).damage():
             left_out[trial_id] = damage.replace(f"{store.root}/", "")
@@ -207,11 +207,11 @@ def gather(store: StudyStore, asked: Asked | None = None) -> Results:
         search, search_problem = recorded(store), ""
     except StudyError as error:
         search, search_problem = None, error.message
-    return Results(store, study, rows, tuple(superseded), search, tuple(others), left_out, search_problem)
+    return Results(store, study, arms, tuple(superseded), search, tuple(others), left_out, search_problem)
 
 
 def _mismatched_contents(records: Sequence[TrialRecord]) -> dict[str, str]:
-    """Maps completed trials of one row that saw other contents than the latest one to the difference.
+    """Maps completed trials of one arm that saw other contents than the latest one to the difference.
 
     Contents that are not recorded differ from nothing.
     """
@@ -263,17 +263,17 @@ def _read(trial_store: TrialStore) -> tuple[TrialSpec | None, TrialRecord | None
     return spec or (record.spec if record is not None else None), record, problem
 
 
-def _row(
+def _arm(
     store: StudyStore,
     label: str,
     by_seed: dict[int, TrialSpec],
     records: Mapping[str, TrialRecord],
     left_out: Mapping[str, str],
-) -> Row:
+) -> Arm:
     trials = tuple(by_seed[seed] for seed in sorted(by_seed))
     missing = [trial.id for trial in trials if trial.id not in records]
     running = {trial for trial in missing if trial not in left_out and store.trial(trial).events_path.exists()}
-    return Row(
+    return Arm(
         label,
         trials,
         tuple(records[trial.id] for trial in trials if trial.id in records),
@@ -287,7 +287,7 @@ def _settings(spec: TrialSpec) -> dict[str, object]:
 
 
 def _position(spec: TrialSpec) -> tuple[str, str, int]:
-    """Returns where a trial stands in the table: its row and its seed."""
+    """Returns where a trial stands in the table: its arm and its seed."""
     return spec.label, _configuration(spec), spec.seed
 
 
@@ -295,14 +295,14 @@ def _configuration(spec: TrialSpec) -> str:
     return json.dumps(_settings(spec), sort_keys=True)
 
 
-def _labels(rows: list[TrialSpec]) -> list[str]:
-    """Returns a label per row; rows with equal labels get their differing settings added, so that no average mixes
+def _labels(arms: list[TrialSpec]) -> list[str]:
+    """Returns a label per arm; arms with equal labels get their differing settings added, so that no average mixes
     them."""
     labels = []
-    for row in rows:
-        namesakes = [_settings(other) for other in rows if other.label == row.label]
-        settings = _settings(row)
+    for arm in arms:
+        namesakes = [_settings(other) for other in arms if other.label == arm.label]
+        settings = _settings(arm)
         differing = [key for key in settings if any(other.get(key) != settings[key] for other in namesakes)]
         suffix = ", ".join(f"{key}={settings[key]}" for key in differing)
-        labels.append(f"{row.label} ({suffix})" if suffix else row.label)
+        labels.append(f"{arm.label} ({suffix})" if suffix else arm.label)
     return labels

@@ -1,4 +1,4 @@
-"""The search of one study: round after round, a trial of every row in each, so that it is equal wherever it stops.
+"""The search of one study: round after round, a trial of every arm in each, so that it is equal wherever it stops.
 A pruned search has its rounds in every rung (see `halving.py`).
 
 The only state is in the records: what a search found and what comes next is derived from them each time.
@@ -43,8 +43,8 @@ EDGES = {-1: "lower", 1: "upper"}
 
 
 @dataclass
-class RowSearch:
-    """One row's search so far.
+class ArmSearch:
+    """One arm's search so far.
 
     Attributes:
         space: what is searched, widened once it has grown.
@@ -82,8 +82,8 @@ class RowSearch:
 class Search:
     """Derives a study's search from the records in its folder: what it found, and which trials come next.
 
-    Where ranges may grow, the search is one of all rows of the folder, those of earlier runs too: whether they grow
-    depends on every row, and must not depend on which rows a run was asked for.
+    Where ranges may grow, the search is one of all arms of the folder, those of earlier runs too: whether they grow
+    depends on every arm, and must not depend on which arms a run was asked for.
 
     Args:
         study: a checked study; without `protocol.search` there is nothing to search.
@@ -96,11 +96,11 @@ class Search:
 
     def __init__(self, study: StudySpec, fingerprints: Mapping[str, str], store: StudyStore) -> None:
         self.asked = frozenset(study.methods)
-        self.study, self.fingerprints, self.store = _with_folder_rows(study, store), fingerprints, store
+        self.study, self.fingerprints, self.store = _with_folder_arms(study, store), fingerprints, store
         self.spec = study.protocol.search or SearchSpec()
         self.rungs = rungs(study.protocol)
         self.metric, self.sign = selection_metric(study)
-        self.rows: dict[str, RowSearch] = {}
+        self.arms: dict[str, ArmSearch] = {}
         self.complete = False
 
     def missing(self) -> list[TrialSpec]:
@@ -119,11 +119,11 @@ class Search:
         return self.study.model_copy(update={"protocol": search_protocol(self.study)})
 
     def others(self) -> list[TrialSpec]:
-        """Plans the verdict's trials, with the chosen values, of rows that the folder has and this run was not asked
+        """Plans the final trials, with the chosen values, of arms that the folder has and this run was not asked
         for.
 
-        Empty where the search is of this run's rows alone. A search that grew may choose otherwise for them than
-        before; then these trials take the place of those that there are, and wait for a run of their rows.
+        Empty where the search is of this run's arms alone. A search that grew may choose otherwise for them than
+        before; then these trials take the place of those that there are, and wait for a run of their arms.
         """
         labels = [label for label in self.study.methods if label not in self.asked]
         if not labels or not self.complete:
@@ -145,17 +145,17 @@ class Search:
     def chosen(self) -> dict[str, Values]:
         """Maps each label to its best configuration.
 
-        Empty while the search is not over; without rows of which no trial completed.
+        Empty while the search is not over; without arms of which no trial completed.
         """
-        return {label: row.choice for label, row in self.rows.items() if self.complete and row.choice is not None}
+        return {label: arm.choice for label, arm in self.arms.items() if self.complete and arm.choice is not None}
 
     @property
     def hopeless(self) -> dict[str, str]:
-        """Maps each row of which no trial completed to the reason; empty while the search is not over."""
+        """Maps each arm of which no trial completed to the reason; empty while the search is not over."""
         return {
-            label: _why_hopeless(row.records)
-            for label, row in self.rows.items()
-            if self.complete and row.choice is None
+            label: _why_hopeless(arm.records)
+            for label, arm in self.arms.items()
+            if self.complete and arm.choice is None
         }
 
     def found(self) -> dict[str, Any]:
@@ -167,15 +167,15 @@ class Search:
             "metric": {"name": self.metric, "direction": "higher" if self.sign > 0 else "lower", "split": "validation"},
             "rungs": [asdict(rung) for rung in self.rungs] if self._pruned else [],
             "complete": self.complete,
-            "equal": len({row.configurations for row in self.rows.values()}) == 1,
-            "rows": {label: self._row_found(row) for label, row in self.rows.items()},
+            "equal": len({arm.configurations for arm in self.arms.values()}) == 1,
+            "arms": {label: self._arm_report(arm) for label, arm in self.arms.items()},
         }
 
     @property
     def _pruned(self) -> bool:
         return self.spec.prune != "none"
 
-    def _row_found(self, row: RowSearch) -> dict[str, Any]:
+    def _arm_report(self, arm: ArmSearch) -> dict[str, Any]:
         tried = [
             {
                 "trial": record.spec.id,
@@ -188,18 +188,18 @@ class Search:
                 "train_seconds": record.timing.train_seconds,
                 "total_seconds": record.timing.total_seconds,
             }
-            for record, outcome in zip(row.records, row.history, strict=True)
+            for record, outcome in zip(arm.records, arm.history, strict=True)
         ]
         return {
-            "space": {dimension.name: _dimension_data(dimension) for dimension in row.space},
-            "grown": row.grown,
+            "space": {dimension.name: _dimension_data(dimension) for dimension in arm.space},
+            "grown": arm.grown,
             "tried": tried,
-            "best": None if row.best is None else row.records[row.best].spec.id,
-            "choice": row.choice if self.complete else None,
-            "at_edge": {name: EDGES[edge] for name, edge in row.at_edge.items()},
-            "failed": sum(outcome.score is None for outcome in row.history),
-            "train_seconds": sum(record.timing.train_seconds or 0.0 for record in row.records),
-            "total_seconds": sum(record.timing.total_seconds or 0.0 for record in row.records),
+            "best": None if arm.best is None else arm.records[arm.best].spec.id,
+            "choice": arm.choice if self.complete else None,
+            "at_edge": {name: EDGES[edge] for name, edge in arm.at_edge.items()},
+            "failed": sum(outcome.score is None for outcome in arm.history),
+            "train_seconds": sum(record.timing.train_seconds or 0.0 for record in arm.records),
+            "total_seconds": sum(record.timing.total_seconds or 0.0 for record in arm.records),
         }
 
     def rounds(self) -> Iterator[list[TrialSpec]]:
@@ -208,14 +208,14 @@ class Search:
         The caller must run a round before it takes the next one. Ends early where trials have no outcome.
         """
         self.complete = False
-        self.rows = {label: RowSearch(space) for label, space in spaces(self.study).items()}
+        self.arms = {label: ArmSearch(space) for label, space in spaces(self.study).items()}
         for number, rung in enumerate(self.rungs):
             if not (yield from self._phase(rung.trials, number)):
                 return
-        if self.spec.grow and any(LEARNING_RATE in row.at_edge for row in self.rows.values()):
-            for row in self.rows.values():
-                widened = grow(row.space, row.history)
-                row.grown, row.space = widened != row.space, widened
+        if self.spec.grow and any(LEARNING_RATE in arm.at_edge for arm in self.arms.values()):
+            for arm in self.arms.values():
+                widened = grow(arm.space, arm.history)
+                arm.grown, arm.space = widened != arm.space, widened
             if not (yield from self._phase(math.ceil(self.spec.trials / 2))):
                 return
         self.complete = True
@@ -223,15 +223,15 @@ class Search:
     def _phase(self, count: int, rung: int = 0) -> Generator[list[TrialSpec], None, bool]:
         """Yields `count` rounds, and returns whether all their trials had outcomes.
 
-        A row is left out that has nothing left to try, or whose last trial has no outcome to continue from.
+        An arm is left out that has nothing left to try, or whose last trial has no outcome to continue from.
         """
         stopped: set[str] = set()
         steps = self.rungs[rung].steps
-        promotions = {label: iter(promoted(row.history, rung - 1, count)) for label, row in self.rows.items()}
+        promotions = {label: iter(promoted(arm.history, rung - 1, count)) for label, arm in self.arms.items()}
         for _ in range(count):
             configurations = {
                 label: values
-                for label, row in self.rows.items()
+                for label, arm in self.arms.items()
                 if label not in stopped
                 and (values := next(promotions[label], None) if rung else self._suggestion(label)) is not None
             }
@@ -242,7 +242,7 @@ class Search:
             }
             stopped |= configurations.keys() - trials.keys()
             if not rung:
-                remaining = {label for label, row in self.rows.items() if len(row.history) < size(row.space)}
+                remaining = {label for label, arm in self.arms.items() if len(arm.history) < size(arm.space)}
                 stopped |= remaining - configurations.keys()
             yield list(trials.values())
             records = {label: self.store.trial(trial.id).intact_record() for label, trial in trials.items()}
@@ -250,8 +250,8 @@ class Search:
                 if record is None or record.status is Status.CANCELLED:
                     stopped.add(label)
                 else:
-                    self.rows[label].history.append(self._outcome(configurations[label], record, rung))
-                    self.rows[label].records.append(record)
+                    self.arms[label].history.append(self._outcome(configurations[label], record, rung))
+                    self.arms[label].records.append(record)
         return not stopped
 
     def _trial(self, label: str, values: Values, steps: int | None) -> TrialSpec | None:
@@ -260,10 +260,10 @@ class Search:
 
     def _suggestion(self, label: str) -> Values | None:
         """Suggests what to try next; None where nothing is left, or nothing is known."""
-        row = self.rows[label]
-        if len(row.history) >= size(row.space):
+        arm = self.arms[label]
+        if len(arm.history) >= size(arm.space):
             return None
-        return suggest(row.space, row.history, self.spec.seed, self.spec.sampler)
+        return suggest(arm.space, arm.history, self.spec.seed, self.spec.sampler)
 
     def _outcome(self, values: Values, record: TrialRecord, rung: int) -> Outcome:
         score = record.metric(self.metric, "validation") if record.status is Status.COMPLETED else None
@@ -286,7 +286,7 @@ class _Recorded(Search):
 
     def _suggestion(self, label: str) -> Values | None:
         specs = self._tried(label, self.rungs[0].steps)
-        done = len(self.rows[label].history)
+        done = len(self.arms[label].history)
         return self._values(specs[done]) if done < len(specs) else None
 
     def _tried(self, label: str, steps: int | None) -> list[TrialSpec]:
@@ -295,7 +295,7 @@ class _Recorded(Search):
 
     def _values(self, spec: TrialSpec) -> Values:
         settings = {**spec.options, LEARNING_RATE: spec.learning_rate}
-        return {dimension.name: settings[dimension.name] for dimension in self.rows[spec.label].space}
+        return {dimension.name: settings[dimension.name] for dimension in self.arms[spec.label].space}
 
 
 def recorded(store: StudyStore) -> dict[str, Any] | None:
@@ -308,8 +308,8 @@ def recorded(store: StudyStore) -> dict[str, Any] | None:
     return _Recorded(store).found() if store.search_ids() else None
 
 
-def _with_folder_rows(study: StudySpec, store: StudyStore) -> StudySpec:
-    """Returns the study with the rows that its folder has already, where they are searched together."""
+def _with_folder_arms(study: StudySpec, store: StudyStore) -> StudySpec:
+    """Returns the study with the arms that its folder has already, where they are searched together."""
     if study.protocol.search is None or not study.protocol.search.grow or not store.is_there:
         return study
     return study.model_copy(update={"methods": {**store.study().methods, **study.methods}})

@@ -1,4 +1,4 @@
-"""Several studies that answer the same question, joined: their rows side by side, compared like rows of one study.
+"""Several studies that answer the same question, joined: their arms side by side, compared like arms of one study.
 
 Two studies answer the same question when they ask for the same task, protocol and base model, and their trials saw the
 same rows. Where a file or a model goes by another name but its contents are the same by fingerprint, it is the same.
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tuneoff.analysis.results import Results, Row, gather
+from tuneoff.analysis.results import Arm, Results, gather
 from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.errors import StudyError
 from tuneoff.planning.plan import difference
@@ -38,9 +38,9 @@ class Joined:
     """Several studies joined into one.
 
     Attributes:
-        results: rows of one label next to each other; a label that is in several studies gets its study's name:
+        results: arms of one label next to each other; a label that is in several studies gets its study's name:
             `lora [fast]`.
-        studies: row -> name of its study. Names are the folders', as short as they differ.
+        studies: arm -> name of its study. Names are the folders', as short as they differ.
         notes: what could not be checked, and what differs though the question is the same.
     """
 
@@ -67,17 +67,17 @@ def join(folders: Sequence[Path]) -> Joined:
     first, *others = studies
     for name in others:
         _refuse_different(first, studies[first], name, studies[name])
-    shared = Counter(row.label for results in studies.values() for row in results.rows)
-    rows: list[tuple[Row, str]] = []
+    shared = Counter(arm.label for results in studies.values() for arm in results.arms)
+    arms: list[tuple[Arm, str]] = []
     for label in shared:
         for name, results in studies.items():
-            rows += [(_renamed(row, name, shared[label] > 1), name) for row in results.rows if row.label == label]
+            arms += [(_renamed(arm, name, shared[label] > 1), name) for arm in results.arms if arm.label == label]
     first_study = studies[first].study
     seeds = sorted({seed for results in studies.values() for seed in results.study.protocol.seeds})
     study = first_study.model_copy(
         update={
             "name": " + ".join(studies),
-            "methods": {label: row for results in studies.values() for label, row in results.study.methods.items()},
+            "methods": {label: arm for results in studies.values() for label, arm in results.study.methods.items()},
             "protocol": first_study.protocol.model_copy(update={"seeds": tuple(seeds)}),
             "published": None,
         }
@@ -89,8 +89,8 @@ def join(folders: Sequence[Path]) -> Joined:
         for name, results in studies.items()
         for trial_id, reason in results.left_out.items()
     }
-    joined = Results(store, study, tuple(row for row, _ in rows), superseded, left_out=left_out)
-    return Joined(joined, {row.label: name for row, name in rows}, tuple(_notes(studies)))
+    joined = Results(store, study, tuple(arm for arm, _ in arms), superseded, left_out=left_out)
+    return Joined(joined, {arm.label: name for arm, name in arms}, tuple(_notes(studies)))
 
 
 def _notes(studies: Mapping[str, Results]) -> list[str]:
@@ -110,19 +110,19 @@ def _choice(study: StudySpec) -> str:
     protocol = study.protocol
     if protocol.search is not None:
         pruned = "" if protocol.search.prune == "none" else f", pruned by {protocol.search.prune}"
-        return f"search of {protocol.search.trials} trials per row{pruned}"
-    return "every row's own rate" if protocol.learning_rate is None else f"one rate for all, {protocol.learning_rate:g}"
+        return f"search of {protocol.search.trials} trials per arm{pruned}"
+    return "every arm's own rate" if protocol.learning_rate is None else f"one rate for all, {protocol.learning_rate:g}"
 
 
-def _renamed(row: Row, name: str, shared: bool) -> Row:
-    """Returns the row with its study's name in its ids and, where the label is shared, in its label."""
+def _renamed(arm: Arm, name: str, shared: bool) -> Arm:
+    """Returns the arm with its study's name in its ids and, where the label is shared, in its label."""
 
     def with_study_id(spec: TrialSpec) -> TrialSpec:
         return spec.model_copy(update={"id": f"{name}/{spec.id}"})
 
-    trials = tuple(with_study_id(trial) for trial in row.trials)
-    records = tuple(record.model_copy(update={"spec": with_study_id(record.spec)}) for record in row.records)
-    return replace(row, label=f"{row.label} [{name}]" if shared else row.label, trials=trials, records=records)
+    trials = tuple(with_study_id(trial) for trial in arm.trials)
+    records = tuple(record.model_copy(update={"spec": with_study_id(record.spec)}) for record in arm.records)
+    return replace(arm, label=f"{arm.label} [{name}]" if shared else arm.label, trials=trials, records=records)
 
 
 def _names(folders: Sequence[Path]) -> list[str]:

@@ -170,7 +170,7 @@ def study_options(function: C) -> C:
                 "--lr",
                 type=click.FloatRange(min=0, min_open=True),
                 metavar="RATE",
-                help="One rate for every row, in place of each method's own. Sets protocol.learning_rate.",
+                help="One rate for every arm, in place of each method's own. Sets protocol.learning_rate.",
             ),
             click.option(
                 "--set",
@@ -184,15 +184,15 @@ def study_options(function: C) -> C:
                 multiple=True,
                 metavar="NAMES",
                 shell_complete=completer(methods),
-                help="Only these rows of the study, or other methods, e.g. lora,full; may be repeated.",
+                help="Only these arms of the study, or other methods, e.g. lora,full; may be repeated.",
             ),
             click.option("--seeds", type=click.IntRange(min=1), metavar="N", help="Number of seeds."),
             click.option(
                 "--search",
                 type=click.IntRange(min=0),
                 metavar="N",
-                help="Search the learning rate of every row that trains, with N trials each on validation data, before "
-                "the verdict; 0: no search. Sets protocol.search.trials.",
+                help="Search the learning rate of every arm that trains, with N trials each on validation data, before "
+                "the final trials; 0: no search. Sets protocol.search.trials.",
             ),
             click.option(
                 "--random-weights",
@@ -316,12 +316,12 @@ def search_line(study: Study) -> str:
     planned = study.plan_search()
     if not planned:
         return ""
-    rows = count(len({trial.label for trial in planned}), "row")
-    return f"search before the verdict: {count(len(planned), 'trial')} of {rows}, scored on validation data alone"
+    arms = count(len({trial.label for trial in planned}), "arm")
+    return f"search before the final trials: {count(len(planned), 'trial')} of {arms}, scored on validation data alone"
 
 
 def count(number: int, noun: str) -> str:
-    """Formats a number with its noun: `1 row`, `3 rows`."""
+    """Formats a number with its noun: `1 arm`, `3 arms`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 

@@ -27,7 +27,7 @@ Precision = Literal["auto", "fp32", "fp32-medium", "bf16"]
 DATA_SUFFIXES = frozenset({".csv", ".tsv", ".tab", ".jsonl", ".json", ".parquet"})
 Attention = Literal["auto", "eager", "sdpa"]
 Schedule = Literal["linear", "cosine", "constant"]
-Purpose = Literal["verdict", "search"]
+Purpose = Literal["final", "search"]
 Sampler = Literal["tpe", "random"]
 Prune = Literal["none", "halving"]
 
@@ -157,21 +157,21 @@ def _seeds(value: Any) -> Any:
 
 
 class SearchSpec(Frozen):
-    """An equal search: for every row that trains the same number of trials, on the same share of data and steps,
+    """An equal search: for every arm that trains the same number of trials, on the same share of data and steps,
     scored on validation alone. In a study file either these keys or the number of trials.
     """
 
-    trials: int = Field(8, ge=1, le=10_000, description="search trials of every row that trains")
+    trials: int = Field(8, ge=1, le=10_000, description="search trials of every arm that trains")
     seed: Seed = Field(1000, description="seed of the search and its trials; never one of the protocol's seeds")
     train_rows: int | None = Field(None, ge=1, description="training rows of a search trial; unset: the protocol's")
     epochs: int | None = Field(None, ge=1, description="epochs of a search trial; unset: the protocol's")
     max_steps: int | None = Field(None, ge=1, description="steps of a search trial; unset: the protocol's")
     sampler: Sampler = Field("tpe", description="what suggests: tpe learns from the scores so far, random does not")
     grow: bool = Field(
-        False, description="widen the ranges whose best rate lies at an edge, once, with more trials for all rows"
+        False, description="widen the ranges whose best rate lies at an edge, once, with more trials for all arms"
     )
     prune: Prune = Field(
-        "none", description="halving: few steps for all trials of a row, twice as many for the better half, and so on"
+        "none", description="halving: few steps for all trials of an arm, twice as many for the better half, and so on"
     )
 
     @model_validator(mode="before")
@@ -278,7 +278,7 @@ class Protocol(Frozen):
         None, description="validation metric that selects; unset: the task's own (see docs/protocol.md)"
     )
     search: SearchSpec | None = Field(
-        None, description="equal search of every row's learning rate and options; null: none"
+        None, description="equal search of every arm's learning rate and options; null: none"
     )
 
     @field_validator("*", mode="before")
@@ -306,14 +306,14 @@ class Protocol(Frozen):
     def _check_search(self, search: SearchSpec) -> None:
         if search.seed in self.seeds:
             raise ValueError(
-                f"search.seed {search.seed} is one of the study's seeds; seeds of the search are never used for the "
-                "verdict"
+                f"search.seed {search.seed} is one of the study's seeds; seeds of the search are never used for a "
+                "final trial"
             )
         for key in ("train_rows", "epochs", "max_steps"):
             search_value, protocol_value = getattr(search, key), getattr(self, key)
             if search_value is not None and protocol_value is not None and search_value > protocol_value:
                 raise ValueError(
-                    f"search.{key} {search_value} is more than {key} {protocol_value}, what a trial of the verdict gets"
+                    f"search.{key} {search_value} is more than {key} {protocol_value}, what a final trial gets"
                 )
 
 
@@ -331,7 +331,7 @@ class ExecutionSpec(Frozen):
 
 
 class MethodSpec(Frozen):
-    """One row of the study: a method and its options.
+    """One arm of the study: a method and its options.
 
     Keys beyond these belong to the method named and are checked by it (`r`, `alpha`, …). A value written as
     `{search: …}` goes to `search`.
@@ -363,14 +363,14 @@ class PublishedSpec(Frozen):
     """Figures somebody published for the same comparison, shown beside ours."""
 
     citation: str
-    figures: dict[str, dict[str, float]] = Field(description="row label -> figure with its unit in its name -> value")
+    figures: dict[str, dict[str, float]] = Field(description="arm label -> figure with its unit in its name -> value")
     notes: tuple[str, ...] = ()
 
 
 class StudySpec(Frozen):
     """A question: one base model, one task, several methods, one protocol.
 
-    `methods` maps a row's label to its method; a row without `method` is the method of that name.
+    `methods` maps an arm's label to its method; an arm without `method` is the method of that name.
     """
 
     name: str = Field("study", max_length=MAX_LABEL, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -389,18 +389,18 @@ class StudySpec(Frozen):
 
     @field_validator("methods", mode="before")
     @classmethod
-    def _rows(cls, value: Any) -> Any:
+    def _arms(cls, value: Any) -> Any:
         if isinstance(value, str):
             value = [value]
         if isinstance(value, (list, tuple)):
-            rows: dict[str, Any] = {}
+            arms: dict[str, Any] = {}
             for item in value:
                 entries = item.items() if isinstance(item, Mapping) else [(str(item), {})]
                 for label, body in entries:
-                    if label in rows:
-                        raise ValueError(f"{label!r} stands twice; give one row a label of its own")
-                    rows[label] = body
-            value = rows
+                    if label in arms:
+                        raise ValueError(f"{label!r} stands twice; give one arm a label of its own")
+                    arms[label] = body
+            value = arms
         if not isinstance(value, Mapping):
             return value
         return {
@@ -415,7 +415,7 @@ class TrialSpec(Frozen):
     id: str
     study: str
     label: str
-    purpose: Purpose = Field("verdict", description="`search` scores validation alone, to choose a configuration")
+    purpose: Purpose = Field("final", description="`search` scores validation alone, to choose a configuration")
     method: str
     options: dict[str, Any]
     learning_rate: float | None = Field(description="null for a method that does not train")

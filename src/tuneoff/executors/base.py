@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.errors import ExecutorError, TuneoffError
 from tuneoff.executors._children import rebuild_error
-from tuneoff.records.forecast import RowForecast
+from tuneoff.records.forecast import ArmForecast
 from tuneoff.records.record import Event, TrialRecord
 from tuneoff.store import StudyStore
 
@@ -89,13 +89,13 @@ class Executor(ABC):
 
     def forecast(
         self, trial: TrialSpec, search_trial: TrialSpec | None = None, *, memory_limit_bytes: int | None = None
-    ) -> RowForecast:
-        """Forecasts what a row will take by a few real steps on this machine, in a process of its own.
+    ) -> ArmForecast:
+        """Forecasts what an arm will take by a few real steps on this machine, in a process of its own.
 
         Args:
-            trial: one of its trials of the verdict.
+            trial: one of its final trials.
             search_trial: one of its trials of the search, where it is searched.
-            memory_limit_bytes: memory of another device, to check whether the row fits there; None: this machine's.
+            memory_limit_bytes: memory of another device, to check whether the arm fits there; None: this machine's.
 
         Raises:
             TuneoffError: if no forecast can be made, with the reason; also `OutOfMemory` and `ExecutorError`.
@@ -107,30 +107,30 @@ class Executor(ABC):
             "memory_limit_bytes": memory_limit_bytes,
         }
         try:
-            return RowForecast.model_validate(self.call("forecast", payload))
+            return ArmForecast.model_validate(self.call("forecast", payload))
         except ValidationError as error:
             raise ExecutorError(f"the answer to 'forecast' is none: {error}") from None
 
     def count(
         self, pairs: Sequence[tuple[TrialSpec, TrialSpec | None]], *, memory_limit_bytes: int | None = None
-    ) -> list[RowForecast | TuneoffError]:
-        """Forecasts what rows will take by counting, without running anything, so times are rough; one process counts
+    ) -> list[ArmForecast | TuneoffError]:
+        """Forecasts what arms will take by counting, without running anything, so times are rough; one process counts
         all.
 
         Args:
-            pairs: for every row the two trials that `forecast` takes.
+            pairs: for every arm the two trials that `forecast` takes.
             memory_limit_bytes: as for `forecast`.
 
         Returns:
-            For every row its forecast, or why there is none.
+            For every arm its forecast, or why there is none.
 
         Raises:
             TuneoffError: if the process failed as a whole.
         """
         payload = {
             "pairs": [
-                [verdict.model_dump(mode="json"), search.model_dump(mode="json") if search is not None else None]
-                for verdict, search in pairs
+                [final.model_dump(mode="json"), search.model_dump(mode="json") if search is not None else None]
+                for final, search in pairs
             ],
             "device": self.device,
             "memory_limit_bytes": memory_limit_bytes,
@@ -138,7 +138,7 @@ class Executor(ABC):
         answers = self.call("count", payload)
         try:
             return [
-                rebuild_error(answer["error"]) if "error" in answer else RowForecast.model_validate(answer["row"])
+                rebuild_error(answer["error"]) if "error" in answer else ArmForecast.model_validate(answer["arm"])
                 for answer in answers
             ]
         except ValidationError as error:

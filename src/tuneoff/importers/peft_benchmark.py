@@ -27,7 +27,7 @@ PARTS = ("run_info", "train_info", "meta_info")
 @dataclass(frozen=True)
 class Imported:
     """What was imported: the study's folder, the number of results, the files that a newer run of the same experiment
-    and seed replaces, and a note where every row has one seed (else empty)."""
+    and seed replaces, and a note where every arm has one seed (else empty)."""
 
     store: StudyStore
     results: int

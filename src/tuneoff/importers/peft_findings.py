@@ -20,7 +20,7 @@ IMPORTED = (
     "most, validation and test included. Settings that the files do not tell are shown at tuneoff's defaults and mean "
     "nothing."
 )
-ONE_SEED = "Every row has one seed: there are no intervals, and nothing can be called significant."
+ONE_SEED = "Every arm has one seed: there are no intervals, and nothing can be called significant."
 
 
 def findings_of(runs: Sequence[Run]) -> tuple[Finding, ...]:

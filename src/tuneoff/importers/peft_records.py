@@ -124,16 +124,16 @@ def _data(run: Run, primary: str) -> DataSpec:
 
 
 def _trial(run: Run, study: StudySpec, label: str, protocol: Protocol) -> TrialSpec:
-    row = study.methods[label]
+    arm = study.methods[label]
     content = {"file": run.run, "model": study.model.model_dump(mode="json")}
     slug = "".join(c if c.isalnum() or c in "_." else "_" for c in label)
     return TrialSpec(
         id=f"{slug}-s{run.seed}-{content_hash(content)[:10]}",
         study=study.name,
         label=label,
-        method=row.method,
-        options=row.options,
-        learning_rate=row.learning_rate,
+        method=arm.method,
+        options=arm.options,
+        learning_rate=arm.learning_rate,
         seed=run.seed,
         model=study.model.model_copy(update={"revision": run.model_sha}),
         task=study.task,

@@ -23,7 +23,7 @@ class Majority(Baseline[MethodOptions]):
     title = "Majority class"
     summary = "No training: always the most frequent class. What a trained method must beat."
     usual = True
-    paper = "none; the usual floor of a classification task"
+    paper = "none; the usual baseline of a classification task"
     produces = "class"
 
     def predict(self, task: Task, train: Sequence[Example], examples: Sequence[Example]) -> list[Prediction]:

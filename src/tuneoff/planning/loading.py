@@ -215,7 +215,7 @@ def _in_order(problems: list[Problem]) -> list[Problem]:
 
 
 def _sound_parts(raw: Mapping[str, Any]) -> tuple[TaskSpec | None, dict[str, MethodSpec]]:
-    """Returns the task and the rows of a study that has errors elsewhere, so that their own problems are reported
+    """Returns the task and the arms of a study that has errors elsewhere, so that their own problems are reported
     too."""
     task: TaskSpec | None = None
     if isinstance(raw.get("task"), Mapping):
@@ -224,8 +224,8 @@ def _sound_parts(raw: Mapping[str, Any]) -> tuple[TaskSpec | None, dict[str, Met
             task = TaskSpec.model_validate({**raw["task"], "data": "-"})
     methods: dict[str, MethodSpec] = {}
     with suppress(ValueError):
-        rows = StudySpec._rows(raw.get("methods"))
-        for label, body in rows.items() if isinstance(rows, Mapping) else ():
+        arms = StudySpec._arms(raw.get("methods"))
+        for label, body in arms.items() if isinstance(arms, Mapping) else ():
             with suppress(ValidationError):
                 methods[str(label)] = MethodSpec.model_validate(body)
     return task, methods
@@ -241,15 +241,15 @@ def _plugin_problems(task: TaskSpec | None, methods: Mapping[str, MethodSpec], l
     elif task is not None:
         message = f"unknown task {task.name!r}{did_you_mean(task.name, registry.tasks())}"
         problems.append(_problem("task.name", message, lines))
-    for label, row in methods.items():
+    for label, arm in methods.items():
         where = f"methods.{label}"
-        if row.method not in registry.methods():
-            problems.append(_problem(where, registry.methods().why_unknown(row.method), lines))
+        if arm.method not in registry.methods():
+            problems.append(_problem(where, registry.methods().why_unknown(arm.method), lines))
             continue
-        options = registry.methods()[row.method].Options
+        options = registry.methods()[arm.method].Options
         extra = ("learning_rate", "method")
-        problems += _options_problems(options, _plain_options(row, options), where, lines, extra)
-        problems += _candidate_problems(options, row, where, lines, extra)
+        problems += _options_problems(options, _plain_options(arm, options), where, lines, extra)
+        problems += _candidate_problems(options, arm, where, lines, extra)
     return problems
 
 
@@ -275,7 +275,7 @@ def _metric_problems(study: StudySpec, lines: Lines) -> list[Problem]:
 def _search_problems(study: StudySpec, lines: Lines) -> list[Problem]:
     """Checks whether each option to search can be searched, and is not set to one value elsewhere."""
     problems: list[Problem] = []
-    searched = [label for label, row in study.methods.items() if set(row.search) - {LEARNING_RATE}]
+    searched = [label for label, arm in study.methods.items() if set(arm.search) - {LEARNING_RATE}]
     if study.protocol.search is not None and study.protocol.learning_rate is not None and not searched:
         message = "one rate for all leaves nothing to search: remove it, or protocol.search, or search other options"
         problems.append(_problem(f"protocol.{LEARNING_RATE}", message, lines))
@@ -284,13 +284,13 @@ def _search_problems(study: StudySpec, lines: Lines) -> list[Problem]:
     except StudyError as error:
         problems += [_problem(problem.where, problem.message, lines) for problem in error.problems]
     is_reported = False
-    for label, row in study.methods.items():
-        if row.method not in registry.methods():
+    for label, arm in study.methods.items():
+        if arm.method not in registry.methods():
             continue
-        for name in row.search:
+        for name in arm.search:
             message = ""
-            if not registry.methods()[row.method].trains:
-                message = f"{row.method} does not train, so nothing of it is searched"
+            if not registry.methods()[arm.method].trains:
+                message = f"{arm.method} does not train, so nothing of it is searched"
             elif study.protocol.search is None:
                 if not is_reported:
                     message = "is to be searched, but the protocol has no search: set protocol.search.trials, e.g. to 8"
@@ -303,11 +303,11 @@ def _search_problems(study: StudySpec, lines: Lines) -> list[Problem]:
 
 
 def _candidate_problems(
-    model: type[BaseModel], row: MethodSpec, where: str, lines: Lines, extra: tuple[str, ...]
+    model: type[BaseModel], arm: MethodSpec, where: str, lines: Lines, extra: tuple[str, ...]
 ) -> list[Problem]:
     """Returns the problems that the method finds in each value to be tried."""
     problems: list[Problem] = []
-    for name, candidates in row.search.items():
+    for name, candidates in arm.search.items():
         prefix = f"{where}.{name}"
         if name == LEARNING_RATE:
             positions = [position for position, value in _values(candidates) if not is_number(value) or value <= 0]
@@ -323,17 +323,17 @@ def _candidate_problems(
             )
             continue
         for position, value in _values(candidates):
-            for problem in _options_problems(model, {**_plain_options(row, model), name: value}, where, {}):
+            for problem in _options_problems(model, {**_plain_options(arm, model), name: value}, where, {}):
                 if problem.where.startswith(prefix):
                     problems.append(_problem(f"{prefix}.search.{position}", problem.message, lines))
     return problems
 
 
-def _plain_options(row: MethodSpec, model: type[BaseModel]) -> dict[str, Any]:
-    """Returns the row's options, with a first value for each that is searched and required."""
+def _plain_options(arm: MethodSpec, model: type[BaseModel]) -> dict[str, Any]:
+    """Returns the arm's options, with a first value for each that is searched and required."""
     required = {name for name, field in model.model_fields.items() if field.is_required()}
-    stand_ins = {name: _values(candidates)[0][1] for name, candidates in row.search.items() if name in required}
-    return {**stand_ins, **row.options}
+    stand_ins = {name: _values(candidates)[0][1] for name, candidates in arm.search.items() if name in required}
+    return {**stand_ins, **arm.options}
 
 
 def _values(candidates: Candidates) -> list[tuple[str, Any]]:
@@ -412,27 +412,27 @@ def narrow(
 ) -> StudySpec:
     """Returns the same study with fewer (or other) methods, another number of seeds, or random weights.
 
-    `methods` names rows of the study by label; a method that the study has no row for is added with its
+    `methods` names arms of the study by label; a method that the study has no arm for is added with its
     defaults.
 
     Raises:
-        StudyError: for a name that is neither a row nor a method, or for no seed.
+        StudyError: for a name that is neither an arm nor a method, or for no seed.
     """
     changes: dict[str, Any] = {}
     if methods is not None:
-        rows: dict[str, MethodSpec] = {}
+        arms: dict[str, MethodSpec] = {}
         problems: list[Problem] = []
         for name in [methods] if isinstance(methods, str) else methods:
             if name in study.methods:
-                rows[name] = study.methods[name]
+                arms[name] = study.methods[name]
             elif name in registry.methods():
-                rows[name] = MethodSpec(method=name)
+                arms[name] = MethodSpec(method=name)
             else:
                 names = [*study.methods, *registry.methods()]
                 problems.append(Problem("--methods", f"unknown method {name!r}{did_you_mean(name, names)}"))
-        if problems or not rows:
-            raise StudyError(problems or "--methods names no method", hint=f"Rows: {', '.join(study.methods)}.")
-        changes["methods"] = rows
+        if problems or not arms:
+            raise StudyError(problems or "--methods names no method", hint=f"Arms: {', '.join(study.methods)}.")
+        changes["methods"] = arms
     if seeds is not None:
         if not 1 <= seeds <= MAX_SEEDS:
             raise StudyError(f"--seeds must be 1 or more, and at most {MAX_SEEDS:,}")
@@ -440,8 +440,8 @@ def narrow(
     search = study.protocol.search
     if search is not None and seeds is not None and search.seed < seeds:
         raise StudyError(
-            f"--seeds {seeds} takes in protocol.search.seed {search.seed}; a seed of the search is never used for the "
-            "verdict",
+            f"--seeds {seeds} takes in protocol.search.seed {search.seed}; a seed of the search is never used for a "
+            "final trial",
             hint="Give the search another seed.",
         )
     if random_weights:

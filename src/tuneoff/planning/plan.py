@@ -28,20 +28,20 @@ def content_hash(content: Any) -> str:
 def plan(
     study: StudySpec, fingerprints: Mapping[str, str] | None = None, chosen: Mapping[str, Values] | None = None
 ) -> list[TrialSpec]:
-    """Returns the trials of a study's verdict in the order in which they run: every method at every seed, seeds first.
+    """Returns a study's final trials in the order in which they run: every method at every seed, seeds first.
 
-    At the first seed the rows stand in the study's order. At each further seed the first row moves to the end, so
-    that no row always runs first, on a cool machine, or always last.
+    At the first seed the arms stand in the study's order. At each further seed the first arm moves to the end, so
+    that no arm always runs first, on a cool machine, or always last.
 
     Args:
         study: a checked study.
         fingerprints: source name -> fingerprint of what it holds now (see `sources.base`). They enter the
             ids, so that a changed file is a different trial.
-        chosen: label -> what the search chose; a row that is searched and not named here stands at the configuration
+        chosen: label -> what the search chose; an arm that is searched and not named here stands at the configuration
             that its search tries first.
 
     Raises:
-        StudyError: if two rows are the same method with the same configuration.
+        StudyError: if two arms are the same method with the same configuration.
     """
     _refuse_twins(study)
     _refuse_devices(study)
@@ -67,7 +67,7 @@ def search_trial(
     fingerprints: Mapping[str, str] | None = None,
     steps: int | None = None,
 ) -> TrialSpec:
-    """Returns the trial that tries a suggestion for one row, on the share of data and steps that the search gives to
+    """Returns the trial that tries a suggestion for one arm, on the share of data and steps that the search gives to
     all; with at most `steps` steps, where it is pruned."""
     assert study.protocol.search is not None
     protocol = search_protocol(study, steps)
@@ -91,19 +91,19 @@ def _trial(
     protocol: Protocol,
     seed: int,
     fingerprints: Mapping[str, str] | None,
-    purpose: Purpose = "verdict",
+    purpose: Purpose = "final",
 ) -> TrialSpec:
-    row = study.methods[label]
+    arm = study.methods[label]
     task = study.task.model_copy(update={"options": task_options(study)})
-    options, rate = _configuration(study, row, values)
-    devices, shard = devices_of(study, row)
+    options, rate = _configuration(study, arm, values)
+    devices, shard = devices_of(study, arm)
     protocol = protocol.model_copy(update={"seeds": (seed,)})
     trial = TrialSpec(
         id="",
         study=study.name,
         label=label,
         purpose=purpose,
-        method=row.method,
+        method=arm.method,
         options=options,
         learning_rate=rate,
         seed=seed,
@@ -119,7 +119,7 @@ def _trial(
 
 
 def trial_id(trial: TrialSpec) -> str:
-    """Makes the id of a trial from its content: `ROW-sSEED-HASH`, of a search `ROW-search-sSEED-HASH`."""
+    """Makes the id of a trial from its content: `ARM-sSEED-HASH`, of a search `ARM-search-sSEED-HASH`."""
     content = {
         "version": SPEC_VERSION,
         "model": trial.model.model_dump(mode="json"),
@@ -133,22 +133,22 @@ def trial_id(trial: TrialSpec) -> str:
     }
     content |= _spread(trial.devices, trial.shard)
     name = _slug(trial.label)
-    if trial.purpose != "verdict":
+    if trial.purpose != "final":
         content["purpose"] = trial.purpose
         name = f"{name}-{trial.purpose}"
     return f"{name}-s{trial.seed}-{content_hash(content)[:10]}"
 
 
 def _refuse_twins(study: StudySpec) -> None:
-    """Refuses two rows that are the same method, configured and searched alike: they would be the same row twice."""
+    """Refuses two arms that are the same method, configured and searched alike: they would be the same arm twice."""
     problems: list[Problem] = []
     labels_by_content: dict[str, str] = {}
     spaces = search.spaces(study)
-    for label, row in study.methods.items():
+    for label, arm in study.methods.items():
         space = spaces.get(label, ())
-        options, rate = _configuration(study, row, search.first(space))
-        device_keys = _spread(*devices_of(study, row))
-        content = content_hash([row.method, options, rate, [repr(dimension) for dimension in space], device_keys])
+        options, rate = _configuration(study, arm, search.first(space))
+        device_keys = _spread(*devices_of(study, arm))
+        content = content_hash([arm.method, options, rate, [repr(dimension) for dimension in space], device_keys])
         if content in labels_by_content:
             problems.append(
                 Problem(f"methods.{label}", f"has the same method and configuration as {labels_by_content[content]!r}")
@@ -158,14 +158,14 @@ def _refuse_twins(study: StudySpec) -> None:
         raise StudyError(problems)
 
 
-def devices_of(study: StudySpec, row: MethodSpec) -> tuple[int, bool]:
-    """Returns on how many devices a row's trials run, and whether its weights are sharded over them. A row that uses no
-    model runs on one device, and one that does not train is not sharded."""
-    method = registry.methods()[row.method]
+def devices_of(study: StudySpec, arm: MethodSpec) -> tuple[int, bool]:
+    """Returns on how many devices an arm's trials run, and whether its weights are sharded over them. An arm that uses
+    no model runs on one device, and one that does not train is not sharded."""
+    method = registry.methods()[arm.method]
     if not method.uses_model:
         return 1, False
-    shard = study.shard if row.shard is None else row.shard
-    return row.devices or study.devices, bool(shard and method.trains)
+    shard = study.shard if arm.shard is None else arm.shard
+    return arm.devices or study.devices, bool(shard and method.trains)
 
 
 def _spread(devices: int, shard: bool) -> dict[str, Any]:
@@ -182,30 +182,30 @@ def _without_later_keys(protocol: dict[str, Any]) -> dict[str, Any]:
 def _refuse_devices(study: StudySpec) -> None:
     """Refuses weights sharded over fewer than two devices, or with a method that changes the model's modules."""
     problems = []
-    for label, row in study.methods.items():
-        devices, shard = devices_of(study, row)
+    for label, arm in study.methods.items():
+        devices, shard = devices_of(study, arm)
         if shard and devices == 1:
             problems.append(Problem(f"methods.{label}", "shard spreads weights over several devices; set devices too"))
-        elif shard and not registry.methods()[row.method].shardable:
+        elif shard and not registry.methods()[arm.method].shardable:
             shardable = [name for name, method in registry.methods().items() if method.shardable]
-            reason = f"{row.method} cannot be sharded; {', '.join(shardable)} can: set shard there, not for the study"
+            reason = f"{arm.method} cannot be sharded; {', '.join(shardable)} can: set shard there, not for the study"
             problems.append(Problem(f"methods.{label}", reason))
     if problems:
         raise StudyError(problems)
 
 
-def _configuration(study: StudySpec, row: MethodSpec, values: Values) -> tuple[dict[str, Any], float | None]:
-    """Returns the row's options, defaults filled in, and its learning rate, None for a method that does not train.
+def _configuration(study: StudySpec, arm: MethodSpec, values: Values) -> tuple[dict[str, Any], float | None]:
+    """Returns the arm's options, defaults filled in, and its learning rate, None for a method that does not train.
 
-    Rates in order of priority: the search's suggestion, the protocol's one rate for all, the row's own rate, the
+    Rates in order of priority: the search's suggestion, the protocol's one rate for all, the arm's own rate, the
     method's default.
     """
-    method = registry.methods()[row.method]
+    method = registry.methods()[arm.method]
     searched_options = {key: value for key, value in values.items() if key != search.LEARNING_RATE}
-    options: dict[str, Any] = method.Options.model_validate({**row.options, **searched_options}).model_dump(mode="json")
+    options: dict[str, Any] = method.Options.model_validate({**arm.options, **searched_options}).model_dump(mode="json")
     if not method.trains:
         return options, None
-    rate = values.get(search.LEARNING_RATE) or study.protocol.learning_rate or row.learning_rate
+    rate = values.get(search.LEARNING_RATE) or study.protocol.learning_rate or arm.learning_rate
     return options, rate if rate is not None else method.learning_rate.center
 
 
@@ -242,9 +242,9 @@ def question(study: StudySpec) -> dict[str, Any]:
 
 
 def selection(study: StudySpec) -> list[Any]:
-    """Returns the rows and seeds, in which studies of one question may differ."""
-    rows = {label: row.model_dump(mode="json", exclude_defaults=True) for label, row in study.methods.items()}
-    return [rows, sorted(study.protocol.seeds)]
+    """Returns the arms and seeds, in which studies of one question may differ."""
+    arms = {label: arm.model_dump(mode="json", exclude_defaults=True) for label, arm in study.methods.items()}
+    return [arms, sorted(study.protocol.seeds)]
 
 
 def difference(before: StudySpec, after: StudySpec) -> str:

@@ -15,7 +15,7 @@ from pydantic import Field
 from tuneoff.config.spec import Frozen, Purpose, StudySpec, TrialSpec
 from tuneoff.records.record import Event, Finding, Metric, Status, TrialRecord
 
-STREAM_VERSION = 1
+STREAM_VERSION = 2
 
 Outcome = Literal["completed", "failed_trials", "interrupted", "stopped", "error"]
 
@@ -32,31 +32,31 @@ class Trials(Frozen):
     """How many trials a study has."""
 
     search: int = Field(description="trials of the search; one that grows adds to them")
-    verdict: int = Field(description="trials of the verdict: rows × seeds")
+    final: int = Field(description="final trials: arms × seeds")
 
 
 class StudyStarted(_OfAll):
     """A run begins, or `watch` begins to follow one."""
 
     event: Literal["study_started"]
-    stream_version: int = Field(description="version of these events: 1")
+    stream_version: int = Field(description="version of these events: 2")
     study: str = Field(description="name of the study")
     folder: str = Field(description="where the results are")
     model: str = Field(description="the base model's source")
     task: str = Field(description="name of the task")
-    rows: tuple[str, ...] = Field(description="labels of the rows")
-    seeds: tuple[int, ...] = Field(description="seeds of the verdict")
-    trials: Trials = Field(description="numbers of trials: `search` (one that grows adds to it) and `verdict`")
+    arms: tuple[str, ...] = Field(description="labels of the arms")
+    seeds: tuple[int, ...] = Field(description="seeds of the final trials")
+    trials: Trials = Field(description="numbers of trials: `search` (one that grows adds to it) and `final`")
 
 
 class TrialStarted(_OfTrial):
     """A trial's process runs."""
 
     event: Literal["trial_started"]
-    label: str = Field(description="the row")
+    label: str = Field(description="the arm")
     method: str = Field(description="the method's name")
     seed: int = Field(description="the trial's seed")
-    purpose: Purpose = Field(description="`verdict` or `search`")
+    purpose: Purpose = Field(description="`final` or `search`")
     learning_rate: float | None = Field(description="null for a method that does not train")
     options: dict[str, Any] = Field(description="the method's options, defaults filled in")
 
@@ -139,9 +139,9 @@ class TrialEnded(_OfTrial):
     """A trial has its record."""
 
     event: Literal["trial_ended"]
-    label: str = Field(description="the row")
+    label: str = Field(description="the arm")
     seed: int = Field(description="the trial's seed")
-    purpose: Purpose = Field(description="`verdict` or `search`")
+    purpose: Purpose = Field(description="`final` or `search`")
     earlier: bool = Field(description="whether it was finished before this run, and not run again")
     status: Status = Field(description="what became of it; `completed` alone is a result")
     cause: str | None = Field(description="why it did not complete; null where it did")
@@ -194,13 +194,13 @@ def utc(at: datetime | float | None = None) -> str:
     return moment.isoformat(timespec="milliseconds")
 
 
-def study_started(study: StudySpec, folder: str, searched: int, verdict: int, time: str | None = None) -> Event:
+def study_started(study: StudySpec, folder: str, searched: int, final: int, time: str | None = None) -> Event:
     """Returns the first line of a stream.
 
     Args:
         study: what is run.
         folder: where the results are.
-        searched, verdict: numbers of trials.
+        searched, final: numbers of trials.
         time: when it happened; now where it is not given.
     """
     return {
@@ -211,9 +211,9 @@ def study_started(study: StudySpec, folder: str, searched: int, verdict: int, ti
         "folder": folder,
         "model": study.model.source,
         "task": study.task.name,
-        "rows": list(study.methods),
+        "arms": list(study.methods),
         "seeds": list(study.protocol.seeds),
-        "trials": {"search": searched, "verdict": verdict},
+        "trials": {"search": searched, "final": final},
     }
 
 

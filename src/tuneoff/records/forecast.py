@@ -1,7 +1,7 @@
-"""What a study will take, before it is trained: memory, seconds and disk of each row.
+"""What a study will take, before it is trained: memory, seconds and disk of each arm.
 
 Model states and activations are counted without running anything; a probe of a few real steps says what this machine
-adds to that. `trial/estimate` makes a row's forecast in a process of its own; what is here is plain data and
+adds to that. `trial/estimate` makes an arm's forecast in a process of its own; what is here is plain data and
 the sums over it. docs/plan.md describes every key.
 """
 
@@ -17,7 +17,7 @@ from pydantic import Field
 from tuneoff.config.spec import Frozen
 from tuneoff.records.record import Prediction
 
-FORECAST_VERSION = 1
+FORECAST_VERSION = 2
 TOO_SHORT_SECONDS = 0.1
 """A counted phase shorter than this gets no factor: its error is a constant overhead."""
 
@@ -29,7 +29,7 @@ class Prior:
     """What the literature leads one to expect of a method before a run: an interval, wide rather than narrow.
 
     Attributes:
-        low, high: share of full fine-tuning's gain over the floor, in models of up to a few billion parameters.
+        low, high: share of full fine-tuning's gain over the baseline, in models of up to a few billion parameters.
         source: what was published, with its year; the interval is our reading of it.
 
     Raises:
@@ -71,21 +71,21 @@ class Probed(Frozen):
 
 
 class Remedy(Frozen):
-    """A change under which a row that does not fit would fit."""
+    """A change under which an arm that does not fit would fit."""
 
     change: str = Field(description="as it is given to --set, e.g. `protocol.gradient_accumulation_steps=4`")
     peak_memory_bytes: int
-    same_result: bool = Field(description="whether the row computes the same, apart from rounding")
+    same_result: bool = Field(description="whether the arm computes the same, apart from rounding")
 
 
-class RowForecast(Frozen):
-    """What one trial of a row will take. A figure that cannot be told is null, and `missing` says why."""
+class ArmForecast(Frozen):
+    """What one trial of an arm will take. A figure that cannot be told is null, and `missing` says why."""
 
     label: str
-    trial: str = Field("", description="id of the trial of the verdict that it is of")
+    trial: str = Field("", description="id of the final trial that it is of")
     how: How
     corrected_by: str | None = Field(
-        None, description="of a row that was counted: the probed row by which its figures were corrected"
+        None, description="of an arm that was counted: the probed arm by which its figures were corrected"
     )
     device: str
     peak_memory_bytes: int | None = None
@@ -97,7 +97,7 @@ class RowForecast(Frozen):
     train_seconds: float | None = None
     seconds: dict[str, float] = Field(
         default_factory=dict,
-        description="by phase, of a trial of the verdict: load, tokenize, preflight, train, validation, test, "
+        description="by phase, of a final trial: load, tokenize, preflight, train, validation, test, "
         "inference, checkpoint",
     )
     search_seconds: dict[str, float] = Field(
@@ -105,7 +105,7 @@ class RowForecast(Frozen):
     )
     stored_bytes: int | None = None
     predictions_bytes: int | None = Field(
-        None, description="predictions that a trial of the verdict keeps (see `predictions_size`)"
+        None, description="predictions that a final trial keeps (see `predictions_size`)"
     )
     largest: Shape | None = Field(None, description="the micro-batch that takes the most memory")
     counted: tuple[Counted, ...] = ()
@@ -120,11 +120,11 @@ class RowForecast(Frozen):
 
     @property
     def trial_seconds(self) -> float | None:
-        """Returns the seconds of a whole trial of the verdict; None where its phases are not known."""
+        """Returns the seconds of a whole final trial; None where its phases are not known."""
         return sum(self.seconds.values()) if self.seconds else None
 
     def search_trial_seconds(self, share: float = 1.0) -> float:
-        """Returns the seconds of a trial of the search that takes this share of the steps; 0 where the row is not
+        """Returns the seconds of a trial of the search that takes this share of the steps; 0 where the arm is not
         searched."""
         return sum(self.search_seconds.values()) - (1 - share) * self.search_seconds.get("train", 0.0)
 
@@ -133,32 +133,32 @@ class StudyForecast(Frozen):
     """What the trials of a study will take that were to come when it was made."""
 
     forecast_version: int = FORECAST_VERSION
-    rows: dict[str, RowForecast]
-    total_seconds: float | None = Field(None, description="all trials of search and verdict, one after another")
-    disk_bytes: int | None = Field(None, description="kept weights and predictions of all trials of the verdict")
+    arms: dict[str, ArmForecast]
+    total_seconds: float | None = Field(None, description="all search and final trials, one after another")
+    disk_bytes: int | None = Field(None, description="kept weights and predictions of all final trials")
     memory_limit_bytes: int | None = Field(None, description="the memory that was asked about; null: this machine's")
     missing: dict[str, str] = Field(default_factory=dict)
 
     @property
     def forecast_seconds(self) -> float:
         """Returns the seconds that it took to make this forecast."""
-        return sum(row.forecast_seconds for row in self.rows.values())
+        return sum(arm.forecast_seconds for arm in self.arms.values())
 
     @property
-    def unfit(self) -> list[RowForecast]:
-        """Returns the rows that do not fit into the available memory."""
-        return [row for row in self.rows.values() if row.fits is False]
+    def unfit(self) -> list[ArmForecast]:
+        """Returns the arms that do not fit into the available memory."""
+        return [arm for arm in self.arms.values() if arm.fits is False]
 
 
-def corrected(row: RowForecast, counted: RowForecast, probed: RowForecast) -> RowForecast:
-    """Corrects a row that was counted by the error of counting in another row, which was probed too.
+def corrected(arm: ArmForecast, counted: ArmForecast, probed: ArmForecast) -> ArmForecast:
+    """Corrects an arm that was counted by the error of counting in another arm, which was probed too.
 
     Machine, model and data are the same for both, so each phase is assumed to have the same relative error (a very
     short one the same error in seconds), and the memory of the process besides its tensors the same error in bytes.
 
     Args:
-        row: forecast of the row, counted.
-        counted, probed: forecasts of the other row, by counting and by probing.
+        arm: forecast of the arm, counted.
+        counted, probed: forecasts of the other arm, by counting and by probing.
     """
     counted_seconds, probed_seconds = counted.seconds, probed.seconds
     train_factor = (
@@ -177,57 +177,57 @@ def corrected(row: RowForecast, counted: RowForecast, probed: RowForecast) -> Ro
     def scaled(seconds: Mapping[str, float]) -> dict[str, float]:
         return {phase: corrected_seconds(phase, value) for phase, value in seconds.items()}
 
-    changes: dict[str, Any] = {"seconds": scaled(row.seconds), "search_seconds": scaled(row.search_seconds)}
-    if row.train_seconds is not None:
-        changes["train_seconds"] = row.train_seconds * train_factor
-    row_peak, counted_peak, probed_peak = row.peak_memory_bytes, counted.peak_memory_bytes, probed.peak_memory_bytes
-    if row_peak is not None and counted_peak is not None and probed_peak is not None and row.memory:
+    changes: dict[str, Any] = {"seconds": scaled(arm.seconds), "search_seconds": scaled(arm.search_seconds)}
+    if arm.train_seconds is not None:
+        changes["train_seconds"] = arm.train_seconds * train_factor
+    arm_peak, counted_peak, probed_peak = arm.peak_memory_bytes, counted.peak_memory_bytes, probed.peak_memory_bytes
+    if arm_peak is not None and counted_peak is not None and probed_peak is not None and arm.memory:
         difference = probed_peak - counted_peak
-        peak = max(0, row_peak + difference)
-        fits = row.fits if row.available_bytes is None else peak <= row.available_bytes
-        memory = {**row.memory, "process": max(0, row.memory.get("process", 0) + difference)}
+        peak = max(0, arm_peak + difference)
+        fits = arm.fits if arm.available_bytes is None else peak <= arm.available_bytes
+        memory = {**arm.memory, "process": max(0, arm.memory.get("process", 0) + difference)}
         changes |= {"memory": memory, "peak_memory_bytes": peak, "fits": fits}
-        if fits is False and row.fits:
-            changes["missing"] = {**row.missing, "remedies": "by its count alone it fits, so none were tried"}
-    return row.model_copy(update={**changes, "corrected_by": probed.label})
+        if fits is False and arm.fits:
+            changes["missing"] = {**arm.missing, "remedies": "by its count alone it fits, so none were tried"}
+    return arm.model_copy(update={**changes, "corrected_by": probed.label})
 
 
 def study_forecast(
-    rows: Mapping[str, RowForecast],
-    verdict: Sequence[str],
+    arms: Mapping[str, ArmForecast],
+    final: Sequence[str],
     search: Sequence[str] = (),
     *,
     search_shares: Sequence[float] = (),
     keep_weights: bool = True,
     memory_limit_bytes: int | None = None,
 ) -> StudyForecast:
-    """Adds up the rows.
+    """Adds up the arms.
 
     Args:
-        rows: label -> forecast of one of its trials.
-        verdict: the label of every trial of the verdict.
+        arms: label -> forecast of one of its trials.
+        final: the label of every final trial.
         search: the label of every trial of the search, which keeps neither weights nor predictions.
-        search_shares: for each trial of the search, its share of the steps of its row's forecast; 1 where not given.
+        search_shares: for each trial of the search, its share of the steps of its arm's forecast; 1 where not given.
         keep_weights: whether trained weights stay after the trial.
         memory_limit_bytes: the memory limit that was asked about; None: this machine's.
     """
     missing: dict[str, str] = {}
-    unknown_times = [label for label in verdict if not rows[label].seconds]
-    unknown_times += [label for label in search if not rows[label].search_seconds]
+    unknown_times = [label for label in final if not arms[label].seconds]
+    unknown_times += [label for label in search if not arms[label].search_seconds]
     total: float | None = None
     if unknown_times:
         missing["total_seconds"] = f"no time is known of {', '.join(dict.fromkeys(unknown_times))}"
     else:
-        total = sum(sum(rows[label].seconds.values()) for label in verdict)
+        total = sum(sum(arms[label].seconds.values()) for label in final)
         shares = search_shares or [1.0] * len(search)
-        total += sum(rows[label].search_trial_seconds(share) for label, share in zip(search, shares, strict=True))
-    sizes = {label: _kept_bytes(rows[label], keep_weights) for label in verdict}
+        total += sum(arms[label].search_trial_seconds(share) for label, share in zip(search, shares, strict=True))
+    sizes = {label: _kept_bytes(arms[label], keep_weights) for label in final}
     unknown_sizes = [label for label, size in sizes.items() if size is None]
-    disk = None if unknown_sizes else sum(sizes[label] or 0 for label in verdict)
+    disk = None if unknown_sizes else sum(sizes[label] or 0 for label in final)
     if unknown_sizes:
         missing["disk_bytes"] = f"what is kept is not known of {', '.join(unknown_sizes)}"
     return StudyForecast(
-        rows=dict(rows),
+        arms=dict(arms),
         total_seconds=total,
         disk_bytes=disk,
         memory_limit_bytes=memory_limit_bytes,
@@ -235,11 +235,19 @@ def study_forecast(
     )
 
 
-def _kept_bytes(row: RowForecast, weights: bool) -> int | None:
-    """Returns the bytes that a trial of the verdict keeps; None where a part of them is not known."""
-    if row.predictions_bytes is None or (weights and row.stored_bytes is None):
+def _kept_bytes(arm: ArmForecast, weights: bool) -> int | None:
+    """Returns the bytes that a final trial keeps; None where a part of them is not known."""
+    if arm.predictions_bytes is None or (weights and arm.stored_bytes is None):
         return None
-    return row.predictions_bytes + ((row.stored_bytes or 0) if weights else 0)
+    return arm.predictions_bytes + ((arm.stored_bytes or 0) if weights else 0)
+
+
+def upgraded(body: dict[str, Any]) -> dict[str, Any]:
+    """Returns a forecast as plain data in the words of this version; one of an unknown version unchanged."""
+    if body.get("forecast_version") != 1:
+        return body
+    arms = body.get("rows", {})
+    return {**{key: value for key, value in body.items() if key != "rows"}, "forecast_version": 2, "arms": arms}
 
 
 def predictions_size(

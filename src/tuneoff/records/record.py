@@ -12,7 +12,7 @@ from pydantic import Field
 
 from tuneoff.config.spec import Frozen, TrialSpec
 
-RECORD_VERSION = 2
+RECORD_VERSION = 3
 
 
 class Status(StrEnum):
@@ -339,8 +339,20 @@ def upgraded(body: dict[str, Any]) -> dict[str, Any]:
 
     A record of an unknown version is returned unchanged.
     """
-    if body.get("record_version") != 1:
-        return body
+    if body.get("record_version") == 1:
+        body = _with_seals(body)
+    if body.get("record_version") == 2:
+        body = {**body, "record_version": 3, "spec": upgraded_spec(body.get("spec"))}
+    return body
+
+
+def upgraded_spec(spec: Any) -> Any:
+    """Returns a trial's specification as plain data in today's words: `final` was `verdict` once."""
+    return {**spec, "purpose": "final"} if isinstance(spec, dict) and spec.get("purpose") == "verdict" else spec
+
+
+def _with_seals(body: dict[str, Any]) -> dict[str, Any]:
+    """Returns a record of version 1 in the form of version 2."""
     reason = "written by an earlier version of tuneoff, which did not keep it"
     missing = {**body.get("missing", {}), **dict.fromkeys(("kept_files", "spec.fingerprints"), reason)}
     body = {**body, "record_version": 2, "kept_files": None, "missing": missing}

@@ -18,7 +18,7 @@ def summary(store: StudyStore, asked: Asked | None = None) -> dict[str, Any]:
 
     Args:
         store: the study's folder.
-        asked: the rows and seeds to tell of; all that the folder holds where unset.
+        asked: the arms and seeds to tell of; all that the folder holds where unset.
 
     Raises:
         StoreError: if the study cannot be read.

@@ -1,4 +1,4 @@
-"""Answers which row of a study to use: the recommendation, its Pareto fronts, and both in words and as data."""
+"""Answers which arm of a study to use: the recommendation, its Pareto fronts, and both in words and as data."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Advice:
 
     @property
     def answer(self) -> str | None:
-        """Returns the row to use; None where no row keeps the limits."""
+        """Returns the arm to use; None where no arm keeps the limits."""
         return self.found.answer
 
     @property
@@ -85,16 +85,16 @@ def advise(
     pareto: Sequence[str] = (),
     asked: Asked | None = None,
 ) -> Advice:
-    """Recommends a row of a study.
+    """Recommends an arm of a study.
 
     Args:
         store: the study's folder.
         costs: axis (memory, time, stored, latency) -> the most it may be, with its unit.
         at_least, at_most: limits of test metrics, as `accuracy=0.9`.
         metric: what quality is judged by; the primary metric where unset.
-        prefer: the cost that decides among rows that are equally good.
+        prefer: the cost that decides among arms that are equally good.
         pareto: axes of each front to find, e.g. `quality,memory`; quality and time where none is named.
-        asked: the rows and seeds to weigh; all where unset.
+        asked: the arms and seeds to weigh; all where unset.
 
     Raises:
         StoreError: if no trial is completed.

@@ -1,4 +1,4 @@
-"""The page's sections on how certain the figures are: all intervals, and all pairs of rows."""
+"""The page's sections on how certain the figures are: all intervals, and all pairs of arms."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def intervals(summary: Summary) -> str:
     explanation = (
         f"Means with {level(summary)} intervals. A metric's lets seeds and test examples vary (one seed: the examples "
         "alone; where predictions do not tell it example by example: the seeds alone), a cost's lets seeds vary, by "
-        "Student's t. Letters behind a metric are of its own ties: rows that share one cannot be told apart by it, or "
+        "Student's t. Letters behind a metric are of its own ties: arms that share one cannot be told apart by it, or "
         "share too few seeds to tell. A mean without an interval has one seed, an interval that rounds to it, or "
         "nothing to tell its error."
     )
@@ -48,7 +48,7 @@ def intervals(summary: Summary) -> str:
 
 
 def pairs(summary: Summary) -> str:
-    """Writes the section with every pair of rows on the primary metric; of very many pairs, those with the best row."""
+    """Writes the section with every pair of arms on the primary metric; of very many pairs, those with the best arm."""
     verdict = summary["verdict"]
     if verdict is None or not verdict["pairs"]:
         return ""

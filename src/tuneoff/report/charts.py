@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from tuneoff.analysis.figures import metric_name
-from tuneoff.analysis.results import Results, Row
+from tuneoff.analysis.results import Arm, Results
 from tuneoff.records.record import CurvePoint
 from tuneoff.report import columns, units
 from tuneoff.report.columns import Column
@@ -32,15 +32,15 @@ class Axis:
 
 @dataclass(frozen=True)
 class Series:
-    """One row of the study in a chart.
+    """One arm of the study in a chart.
 
     Attributes:
         label: the text beside it.
-        style: the row's place in the study; gives colour and marker, equal in all charts.
+        style: the arm's place in the study; gives colour and marker, equal in all charts.
         x, y: points; a scatter chart has one.
         low, high: of y at each point, for the band or the error bar.
         x_error: half width of the horizontal error bar.
-        ties: letters of the groups within which rows cannot be told apart; empty where all are in one.
+        ties: letters of the groups within which arms cannot be told apart; empty where all are in one.
         chosen: which point was chosen; of a search.
         span: the ends of the range that was searched.
         early: points that are no part of the line: of search trials with fewer steps.
@@ -69,8 +69,8 @@ class Series:
 
 
 @dataclass(frozen=True)
-class Floor:
-    """A horizontal line: the best row that needs no training."""
+class BaselineLine:
+    """A horizontal line: the best arm that needs no training."""
 
     label: str
     value: float
@@ -92,7 +92,7 @@ class Chart:
     x: Axis
     y: Axis
     series: tuple[Series, ...]
-    floor: Floor | None
+    baseline: BaselineLine | None
     caption: str
     alt: str
 
@@ -164,11 +164,11 @@ def build(results: Results, summary: dict[str, Any]) -> list[Chart]:
     return metric_charts + sensitivity
 
 
-def _floor(summary: dict[str, Any]) -> Floor | None:
-    label, metric = summary["answer"]["floor"], summary["study"]["primary_metric"]
+def _baseline(summary: dict[str, Any]) -> BaselineLine | None:
+    label, metric = summary["answer"]["baseline"], summary["study"]["primary_metric"]
     for entry in summary["methods"]:
         if entry["method"] == label:
-            return Floor(label, entry["metrics"][metric]["mean"], entry["metrics"][metric]["unit"])
+            return BaselineLine(label, entry["metrics"][metric]["mean"], entry["metrics"][metric]["unit"])
     return None
 
 
@@ -209,7 +209,7 @@ def _scatter(definition: ScatterDefinition, summary: dict[str, Any]) -> Chart | 
         )
         for position, entry, figure, score in points
     )
-    floor = _floor(summary)
+    baseline = _baseline(summary)
     values_text = "; ".join(
         f"{entry['method']} {columns.score(score['mean'], unit=score['unit'])} at {column.spread(figure[0], None)}"
         for _, entry, figure, score in points
@@ -222,24 +222,24 @@ def _scatter(definition: ScatterDefinition, summary: dict[str, Any]) -> Chart | 
         x=axis,
         y=Axis(f"test {metric_name(name)}" + (" (lower is better)" if points[0][3]["direction"] == "lower" else "")),
         series=series,
-        floor=floor,
+        baseline=baseline,
         caption=f"{lead}. Bars: {summary['answer']['interval_level']:.0%} intervals.{_ties_sentence(summary)}"
-        + (" Dashed: the floor, without training." if floor else "")
+        + (" Dashed: the baseline, without training." if baseline else "")
         + (" † timed on a busy machine." if any("†" in s.label for s in series) else ""),
-        alt=_alt(f"{lead}: {values_text}", floor),
+        alt=_alt(f"{lead}: {values_text}", baseline),
     )
 
 
 def _curve(definition: CurveDefinition, results: Results, summary: dict[str, Any]) -> Chart | None:
     metric = summary["study"]["primary_metric"]
     what = definition.what.format(metric=metric_name(metric), loss_unit=_loss_unit(summary))
-    all_series = [_curve_series(position, row, definition, metric) for position, row in enumerate(results.rows)]
+    all_series = [_curve_series(position, arm, definition, metric) for position, arm in enumerate(results.arms)]
     ties = {entry["method"]: entry["ties"] if columns.grouped(summary) else "" for entry in summary["methods"]}
     series = tuple(replace(s, ties=ties[s.label]) for s in all_series if s is not None)
     if not series:
         return None
     quality = definition.name == "learning_curve_quality"
-    floor = _floor(summary) if quality else None
+    baseline = _baseline(summary) if quality else None
     unit = summary["study"]["primary_unit"] if quality else None
     ends = "; ".join(f"{s.label} {columns.score(s.y[-1], unit=unit)}" for s in series)
     lead = f"{what[0].upper()}{what[1:]} while training"
@@ -250,17 +250,17 @@ def _curve(definition: CurveDefinition, results: Results, summary: dict[str, Any
         x=Axis("optimizer step"),
         y=Axis(what),
         series=series,
-        floor=replace(floor, label=f"{floor.label}, test") if floor else None,
+        baseline=replace(baseline, label=f"{baseline.label}, test") if baseline else None,
         caption=f"{lead}. Lines: mean over seeds; bands: lowest to highest seed.{_ties_sentence(summary)}"
-        + (" Dashed: the floor's test score." if floor else ""),
-        alt=_alt(f"{lead}, at the end: {ends}", floor),
+        + (" Dashed: the baseline's test score." if baseline else ""),
+        alt=_alt(f"{lead}, at the end: {ends}", baseline),
     )
 
 
-def _curve_series(position: int, row: Row, definition: CurveDefinition, metric: str) -> Series | None:
-    """Computes mean and range over seeds at the steps that every seed of the row has."""
+def _curve_series(position: int, arm: Arm, definition: CurveDefinition, metric: str) -> Series | None:
+    """Computes mean and range over seeds at the steps that every seed of the arm has."""
     per_seed = []
-    for record in row.completed:
+    for record in arm.completed:
         values = {point.step: definition.value(point, metric) for point in record.curve}
         curve = {step: value for step, value in values.items() if value is not None}
         if curve:
@@ -272,7 +272,7 @@ def _curve_series(position: int, row: Row, definition: CurveDefinition, metric: 
         return None
     by_step = [[values[step] for values in per_seed] for step in steps]
     return Series(
-        label=row.label,
+        label=arm.label,
         style=position,
         x=tuple(float(step) for step in steps),
         y=tuple(statistics.fmean(values) for values in by_step),
@@ -290,9 +290,9 @@ def _sensitivity(summary: dict[str, Any]) -> Chart | None:
     positions = {entry["method"]: position for position, entry in enumerate(summary["methods"])}
     ties = {entry["method"]: entry["ties"] if columns.grouped(summary) else "" for entry in summary["methods"]}
     series = tuple(
-        replace(_search_series(row), style=positions[row["method"]], ties=ties[row["method"]])
-        for row in search["rows"]
-        if LEARNING_RATE in row["space"] and row["tried"]
+        replace(_search_series(arm), style=positions[arm["method"]], ties=ties[arm["method"]])
+        for arm in search["arms"]
+        if LEARNING_RATE in arm["space"] and arm["tried"]
     )
     scores = [score for s in series for score in (*s.y, *(y for _, y in s.early))]
     if not scores:
@@ -308,8 +308,8 @@ def _sensitivity(summary: dict[str, Any]) -> Chart | None:
         x=Axis("learning rate", "log"),
         y=Axis(f"validation {metric}" + (" (lower is better)" if lower else ""), "log" if log_scale else "linear"),
         series=series,
-        floor=None,
-        caption=f"{lead}: one point per search trial. Ringed: the best of a row. Below: the range that was "
+        baseline=None,
+        caption=f"{lead}: one point per search trial. Ringed: the best of an arm. Below: the range that was "
         "searched, with the rates that were tried."
         + (" Hollow: what was pruned, with its score after fewer steps." if any(s.early for s in series) else "")
         + (" Crosses: trials that did not complete." if any(s.failed for s in series) else "")
@@ -318,11 +318,11 @@ def _sensitivity(summary: dict[str, Any]) -> Chart | None:
     )
 
 
-def _search_series(row: dict[str, Any]) -> Series:
-    """Returns a row's search trials by rate. Of a configuration tried with more and more steps, the last trial
+def _search_series(arm: dict[str, Any]) -> Series:
+    """Returns an arm's search trials by rate. Of a configuration tried with more and more steps, the last trial
     counts."""
-    completed = [trial for trial in row["tried"] if trial["score"] is not None]
-    top_rung = max((rung_of(trial) for trial in completed if trial["trial"] == row["best"]), default=0)
+    completed = [trial for trial in arm["tried"] if trial["score"] is not None]
+    top_rung = max((rung_of(trial) for trial in completed if trial["trial"] == arm["best"]), default=0)
     rates = sorted(
         (trial["values"][LEARNING_RATE], trial["score"], trial["trial"])
         for trial in completed
@@ -330,11 +330,11 @@ def _search_series(row: dict[str, Any]) -> Series:
     )
     last_trials = {repr(trial["values"]): trial for trial in completed}
     early = sorted((t["values"][LEARNING_RATE], t["score"]) for t in last_trials.values() if rung_of(t) != top_rung)
-    ends = row["space"][LEARNING_RATE]
+    ends = arm["space"][LEARNING_RATE]
     scores = tuple(score for _, score, _ in rates)
-    best = [index for index, (_, _, trial_id) in enumerate(rates) if trial_id == row["best"]]
+    best = [index for index, (_, _, trial_id) in enumerate(rates) if trial_id == arm["best"]]
     return Series(
-        label=row["method"],
+        label=arm["method"],
         style=0,
         x=tuple(rate for rate, _, _ in rates),
         y=scores,
@@ -343,8 +343,8 @@ def _search_series(row: dict[str, Any]) -> Series:
         chosen=best[0] if best else None,
         span=(min(ends["choices"]), max(ends["choices"])) if "choices" in ends else (ends["low"], ends["high"]),
         early=tuple(early),
-        failed=tuple(trial["values"][LEARNING_RATE] for trial in row["tried"] if trial["score"] is None),
-        joined=len(row["space"]) == 1,
+        failed=tuple(trial["values"][LEARNING_RATE] for trial in arm["tried"] if trial["score"] is None),
+        joined=len(arm["space"]) == 1,
     )
 
 
@@ -360,6 +360,6 @@ def _ties_sentence(summary: dict[str, Any]) -> str:
     return f" {text}" if text else ""
 
 
-def _alt(text: str, floor: Floor | None) -> str:
-    alt = f"{text}. Floor {floor.label}: {floor.text}." if floor else f"{text}."
+def _alt(text: str, baseline: BaselineLine | None) -> str:
+    alt = f"{text}. BaselineLine {baseline.label}: {baseline.text}." if baseline else f"{text}."
     return alt.replace("[", "(").replace("]", ")")

@@ -45,7 +45,7 @@ class Column:
         return None if figure["mean"] is None else (figure["mean"], figure["std"])
 
     def comparable(self, entry: Entry) -> float | None:
-        """Returns the mean by which rows are ranked. A metric is compared with other rows' on the seeds that they
+        """Returns the mean by which arms are ranked. A metric is compared with other arms' on the seeds that they
         share."""
         if self.quality:
             value: float | None = entry["metrics"].get(self.key, {}).get("ranked_mean")
@@ -99,7 +99,7 @@ MEMORY_KINDS = {
     "cuda_allocated": "what CUDA's allocator gave out in training",
     "cuda_reserved": "what CUDA's allocator held over the whole run",
 }
-"""`memory_kind` -> what a row's peak memory is the peak of."""
+"""`memory_kind` -> what an arm's peak memory is the peak of."""
 
 COSTS = (TRAIN_TIME, MEMORY, TRAINABLE, STORED)
 
@@ -157,11 +157,11 @@ def metrics(summary: dict[str, Any]) -> list[Column]:
     ]
 
 
-def best_rows(column: Column, summary: dict[str, Any]) -> set[str]:
-    """Returns the labels of the rows that train and whose figure is the best of the column.
+def best_arms(column: Column, summary: dict[str, Any]) -> set[str]:
+    """Returns the labels of the arms that train and whose figure is the best of the column.
 
     Nothing is best where random weights make quality meaningless, nor among timings of which some are contended:
-    those rows may truly be faster. Nor is a latency of which some are of too few examples.
+    those arms may truly be faster. Nor is a latency of which some are of too few examples.
     """
     if column.better is None or (column.quality and summary["study"]["random_weights"]):
         return set()
@@ -179,7 +179,7 @@ def best_rows(column: Column, summary: dict[str, Any]) -> set[str]:
 
 
 def standing(entry: Entry, unit: str | None) -> str:
-    """Returns how a row compares with the best: `best`, `tied`, or the difference with its interval, in the metric's
+    """Returns how an arm compares with the best: `best`, `tied`, or the difference with its interval, in the metric's
     unit; `(open)` behind it where seeds are too few to tell."""
     pair = entry["to_best"]
     if pair is None:
@@ -205,7 +205,7 @@ def any_diverged(summary: dict[str, Any]) -> bool:
 
 
 def grouped(summary: dict[str, Any]) -> bool:
-    """Returns whether rows fall into several groups, so that their letters say something."""
+    """Returns whether arms fall into several groups, so that their letters say something."""
     return summary["verdict"] is not None and len(summary["verdict"]["groups"]) > 1
 
 

@@ -11,7 +11,7 @@ from tuneoff.analysis.checks.detectors import selecting_metric
 from tuneoff.analysis.decisions.answer import Answer, find_answer
 from tuneoff.analysis.figures import COSTS, why_missing
 from tuneoff.analysis.outcomes import Outcomes, over_seeds, within_range
-from tuneoff.analysis.results import Results, Row
+from tuneoff.analysis.results import Arm, Results
 from tuneoff.analysis.statistics import LEVEL, SEEDS_REQUIRED, Estimate, Pair
 from tuneoff.config.spec import DATA_SUFFIXES, DataSpec
 from tuneoff.records.record import Metric, Status, TrialRecord
@@ -22,10 +22,10 @@ from tuneoff.report.forecast import forecast_data
 from tuneoff.report.search import rate_from, search_data, search_warnings
 from tuneoff.report.wording import answer_text, doubt
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 EFFECT_SIZE = "Hedges' g"
 INCOMPARABLE = ("different_hardware", "different_versions", "different_release_memory", "contended")
-"""Warnings after which times and memory of different rows do not compare."""
+"""Warnings after which times and memory of different arms do not compare."""
 _COUNTS = ("trainable_parameters", "total_parameters")
 
 
@@ -36,7 +36,7 @@ def summarise(results: Results) -> dict[str, Any]:
     answer = find_answer(results, outcomes, warnings)
     metric = results.primary
     test_metrics = {m.name: m for r in results.completed for m in r.metrics if m.split == "test"}
-    methods = [_method(results, row, answer, outcomes, list(test_metrics.values())) for row in results.rows]
+    methods = [_method(results, arm, answer, outcomes, list(test_metrics.values())) for arm in results.arms]
     body: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "study": {
@@ -45,7 +45,7 @@ def summarise(results: Results) -> dict[str, Any]:
             "model": results.study.model.source,
             "random_weights": results.random_weights,
             "task": results.study.task.name,
-            "task_options": results.rows[0].trials[0].task.options,
+            "task_options": results.arms[0].trials[0].task.options,
             "sources": _sources(results.study.task.data),
             "selected_by": _selected_by(results),
             "primary_metric": metric.name if metric else None,
@@ -105,25 +105,25 @@ def _selected_by(results: Results) -> str | None:
 
 
 def _method(
-    results: Results, row: Row, answer: Answer, outcomes: Outcomes, test_metrics: list[Metric]
+    results: Results, arm: Arm, answer: Answer, outcomes: Outcomes, test_metrics: list[Metric]
 ) -> dict[str, Any]:
-    """Builds a row's entry; `test_metrics` are the test metrics that any row of the study has."""
-    completed = row.completed
-    first = next((r for r in completed if r.parameters), None) or next((r for r in row.records if r.parameters), None)
+    """Builds an arm's entry; `test_metrics` are the test metrics that any arm of the study has."""
+    completed = arm.completed
+    first = next((r for r in completed if r.parameters), None) or next((r for r in arm.records if r.parameters), None)
     parameters = first.parameters if first else None
-    metrics = _test_metrics(row, outcomes, test_metrics)
+    metrics = _test_metrics(arm, outcomes, test_metrics)
     costs = {cost.name: _cost(over_seeds(_values(completed, cost.name))) for cost in COSTS}
-    figures = _figures(results, row)
+    figures = _figures(results, arm)
     entry: dict[str, Any] = {
-        "method": row.label,
-        "method_name": row.method,
-        "trains": row.trains,
-        "options": row.trials[0].options,
-        "learning_rate": row.learning_rate,
-        "learning_rate_from": rate_from(results, row),
+        "method": arm.label,
+        "method_name": arm.method,
+        "trains": arm.trains,
+        "options": arm.trials[0].options,
+        "learning_rate": arm.learning_rate,
+        "learning_rate_from": rate_from(results, arm),
         "seeds": [record.spec.seed for record in completed],
-        "planned_seeds": [trial.seed for trial in row.trials],
-        "statuses": row.statuses,
+        "planned_seeds": [trial.seed for trial in arm.trials],
+        "statuses": arm.statuses,
         "metrics": metrics,
         "validation_metrics": _validation_metrics(completed),
         **costs,
@@ -133,13 +133,13 @@ def _method(
         "total_parameters_by_role": parameters.total.model_dump() if parameters else None,
         "memory_kind": next((r.memory.kind for r in completed if r.memory.kind), None),
         "latency_examples": min((r.inference.latency_examples for r in completed), default=0) or None,
-        "contended": row.contended,
-        "findings": _findings(row),
-        "ties": answer.verdict.letters.get(row.label, "") if answer.verdict else "",
-        "to_best": {"relation": "best"} if row.label == answer.best else pair_data(answer.to_best.get(row.label)),
-        "to_floor": pair_data(answer.to_floor.get(row.label)),
+        "contended": arm.contended,
+        "findings": _findings(arm),
+        "ties": answer.verdict.letters.get(arm.label, "") if answer.verdict else "",
+        "to_best": {"relation": "best"} if arm.label == answer.best else pair_data(answer.to_best.get(arm.label)),
+        "to_baseline": pair_data(answer.to_baseline.get(arm.label)),
         "missing": _missing(
-            row, costs, [m.name for m in test_metrics if m.name not in metrics], bool(metrics), parameters is None
+            arm, costs, [m.name for m in test_metrics if m.name not in metrics], bool(metrics), parameters is None
         ),
         "published": figures,
     }
@@ -182,10 +182,10 @@ def _cost(estimate: Estimate | None) -> dict[str, Any]:
     return body
 
 
-def _test_metrics(row: Row, outcomes: Outcomes, test_metrics: list[Metric]) -> dict[str, Any]:
+def _test_metrics(arm: Arm, outcomes: Outcomes, test_metrics: list[Metric]) -> dict[str, Any]:
     metrics = {}
     for metric in test_metrics:
-        figure = outcomes.figure(row, metric)
+        figure = outcomes.figure(arm, metric)
         if figure is None:
             continue
         verdict = outcomes.verdict(metric)
@@ -194,15 +194,15 @@ def _test_metrics(row: Row, outcomes: Outcomes, test_metrics: list[Metric]) -> d
             **_estimate(figure.estimate),
             "interval_over": interval.over if interval else None,
             "examples": figure.estimate.examples,
-            "ties": verdict.letters.get(row.label, "") if verdict else "",
+            "ties": verdict.letters.get(arm.label, "") if verdict else "",
             "note": figure.note,
             "diverged_seeds": list(figure.diverged),
             "counted_as": figure.counted_as,
             "without_diverged": _estimate(figure.without) if figure.without else None,
-            "ranked_mean": outcomes.mean(row, metric),
+            "ranked_mean": outcomes.mean(arm, metric),
             "unit": metric.unit,
             "direction": metric.direction,
-            "values": list(row.scores(metric.name).values()),
+            "values": list(arm.scores(metric.name).values()),
         }
     return metrics
 
@@ -228,34 +228,34 @@ def _validation_metrics(records: Iterable[TrialRecord]) -> dict[str, Any]:
 
 
 def _missing(
-    row: Row, costs: dict[str, dict[str, Any]], metrics: list[str], scored: bool, no_parameters: bool
+    arm: Arm, costs: dict[str, dict[str, Any]], metrics: list[str], scored: bool, no_parameters: bool
 ) -> list[dict[str, str]]:
-    """Returns why figures of this row are null. `metrics` are those that other rows have and this one has not, `scored`
-    says whether this row has any."""
-    if not row.completed:
+    """Returns why figures of this arm are null. `metrics` are those that other arms have and this one has not, `scored`
+    says whether this arm has any."""
+    if not arm.completed:
         figures = [name for name, estimate in costs.items() if estimate["mean"] is None]
         figures = figures if scored else ["metrics", *figures]
         figures += [*_COUNTS] if no_parameters else []
-        return [{"figure": name, "reason": "no trial of this row has completed"} for name in figures]
+        return [{"figure": name, "reason": "no trial of this arm has completed"} for name in figures]
     places = {name: f"metrics.{name}" for name in metrics}
     places |= {cost.name: cost.place for cost in COSTS if costs[cost.name]["mean"] is None}
     places |= dict.fromkeys(_COUNTS, "parameters") if no_parameters else {}
     return [
-        {"figure": name, "reason": "; ".join(dict.fromkeys(why_missing(record, place) for record in row.completed))}
+        {"figure": name, "reason": "; ".join(dict.fromkeys(why_missing(record, place) for record in arm.completed))}
         for name, place in places.items()
     ]
 
 
-def _findings(row: Row) -> list[dict[str, Any]]:
+def _findings(arm: Arm) -> list[dict[str, Any]]:
     seeds_by_finding: dict[tuple[str, str], list[int]] = {}
-    for record in row.records:
+    for record in arm.records:
         for finding in record.findings:
             seeds_by_finding.setdefault((finding.name, finding.message), []).append(record.spec.seed)
     return [{"name": name, "message": message, "seeds": seeds} for (name, message), seeds in seeds_by_finding.items()]
 
 
 def pair_data(pair: Pair | None) -> dict[str, Any] | None:
-    """Returns a comparison of two rows as plain data; every key is described in docs/report-schema.md."""
+    """Returns a comparison of two arms as plain data; every key is described in docs/report-schema.md."""
     if pair is None:
         return None
     interval = pair.interval
@@ -302,8 +302,8 @@ def _answer(answer: Answer) -> dict[str, Any]:
         "not_compared": list(answer.not_compared),
         "without_score": list(answer.without_score),
         "unequal_seeds": answer.unequal_seeds,
-        "floor": answer.floor,
-        "not_above_floor": list(answer.not_above_floor),
+        "baseline": answer.baseline,
+        "not_above_baseline": list(answer.not_above_baseline),
         "if_trained": answer.if_trained,
         "cheapest": answer.cheapest,
         "seeds": answer.seeds,
@@ -316,7 +316,7 @@ def _answer(answer: Answer) -> dict[str, Any]:
 
 
 def _to_settle(answer: Answer) -> list[dict[str, Any]]:
-    """Returns, for every row that trains and is open or tied with the best, the seeds that would settle it, or why no
+    """Returns, for every arm that trains and is open or tied with the best, the seeds that would settle it, or why no
     number is named."""
     unsettled = {*answer.tied_with, *answer.open}
     return [
@@ -337,18 +337,18 @@ def _failure(results: Results, record: TrialRecord) -> dict[str, Any]:
     }
 
 
-def _figures(results: Results, row: Row) -> dict[str, float]:
+def _figures(results: Results, arm: Arm) -> dict[str, float]:
     publication = results.study.published
-    return dict(publication.figures.get(row.trials[0].label, {})) if publication else {}
+    return dict(publication.figures.get(arm.trials[0].label, {})) if publication else {}
 
 
 def _published(results: Results) -> dict[str, Any] | None:
     publication = results.study.published
     if publication is None:
         return None
-    labels = {row.trials[0].label for row in results.rows}
+    labels = {arm.trials[0].label for arm in results.arms}
     others = {label: dict(figures) for label, figures in publication.figures.items() if label not in labels}
-    return {"citation": publication.citation, "notes": list(publication.notes), "without_a_row": others}
+    return {"citation": publication.citation, "notes": list(publication.notes), "without_an_arm": others}
 
 
 def _environments(results: Results) -> dict[str, Any]:
@@ -375,9 +375,9 @@ def _environments(results: Results) -> dict[str, Any]:
 
 
 def _data(results: Results) -> dict[str, Any] | None:
-    """Returns the rows as the first completed trial saw them; `different_data` warns where others saw others.
+    """Returns the data as the first completed trial saw them; `different_data` warns where others saw others.
 
-    A trial that trains is preferred, then one with a model: a floor without reads the same rows, but counts no tokens.
+    A trial that trains is preferred, then one with a model: a baseline reads the same rows, but counts no tokens.
     """
     candidates = sorted(
         (r for r in results.completed if r.data), key=lambda r: (r.spec.learning_rate is None, r.model is None)

@@ -1,4 +1,4 @@
-"""Compares rows on several devices with the same rows on one: speed-up, efficiency, memory, and warnings."""
+"""Compares arms on several devices with the same arms on one: speed-up, efficiency, memory, and warnings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from tuneoff.analysis.results import Results, Row
+from tuneoff.analysis.results import Arm, Results
 from tuneoff.encoding import markdown as escaped
 from tuneoff.records.record import Finding, RankFigures, TrialRecord
 from tuneoff.report import units
@@ -16,49 +16,49 @@ Summary = dict[str, Any]
 
 
 def devices_data(results: Results) -> list[dict[str, Any]]:
-    """Returns an entry for every row on several devices; empty where there is none."""
-    multi_device = [row for row in results.rows if row.trials[0].devices > 1]
-    return [_entry(row, _one_device_row(row, results)) for row in multi_device]
+    """Returns an entry for every arm on several devices; empty where there is none."""
+    multi_device = [arm for arm in results.arms if arm.trials[0].devices > 1]
+    return [_entry(arm, _one_device_arm(arm, results)) for arm in multi_device]
 
 
 def device_warnings(results: Results) -> list[Finding]:
-    """Warns that times and memory of rows on different numbers of devices are no comparison of methods."""
-    counts = {row.label: row.trials[0].devices for row in results.rows if any(r.model for r in row.completed)}
+    """Warns that times and memory of arms on different numbers of devices are no comparison of methods."""
+    counts = {arm.label: arm.trials[0].devices for arm in results.arms if any(r.model for r in arm.completed)}
     if len(set(counts.values())) < 2:
         return []
     listed = ", ".join(f"{label} {count}" for label, count in counts.items())
-    message = f"Rows ran on different numbers of devices ({listed}): their times and memory do not compare methods."
+    message = f"Arms ran on different numbers of devices ({listed}): their times and memory do not compare methods."
     return [Finding(name="different_devices", message=message)]
 
 
-def _configuration(row: Row) -> str:
-    """Returns a row's configuration as text, without its devices: equal for rows that differ in devices alone."""
-    trial = row.trials[0]
+def _configuration(arm: Arm) -> str:
+    """Returns an arm's configuration as text, without its devices: equal for arms that differ in devices alone."""
+    trial = arm.trials[0]
     return json.dumps([trial.method, trial.learning_rate, trial.options], sort_keys=True)
 
 
-def _one_device_row(row: Row, results: Results) -> Row | None:
-    """Returns the same row on one device, if the study has it."""
+def _one_device_arm(arm: Arm, results: Results) -> Arm | None:
+    """Returns the same arm on one device, if the study has it."""
     matches = (
-        other for other in results.rows if other.trials[0].devices == 1 and _configuration(other) == _configuration(row)
+        other for other in results.arms if other.trials[0].devices == 1 and _configuration(other) == _configuration(arm)
     )
     return next(matches, None)
 
 
-def _entry(row: Row, one_device: Row | None) -> dict[str, Any]:
-    pairs = _pairs(row, one_device) if one_device is not None else []
+def _entry(arm: Arm, one_device: Arm | None) -> dict[str, Any]:
+    pairs = _pairs(arm, one_device) if one_device is not None else []
     one_device_seconds, train_seconds = (_mean([_seconds(pair[side]) for pair in pairs]) for side in (0, 1))
-    devices = row.trials[0].devices
+    devices = arm.trials[0].devices
     reason = ""
     if one_device_seconds is None or train_seconds is None:
-        reason = "the study has no such row on one device" if one_device is None else "no seed of both is completed"
-        if not row.trains:
+        reason = "the study has no such arm on one device" if one_device is None else "no seed of both is completed"
+        if not arm.trains:
             reason = "nothing is trained"
     speed_up = one_device_seconds / train_seconds if one_device_seconds and train_seconds else None
     return {
-        "method": row.label,
+        "method": arm.label,
         "devices": devices,
-        "shard": row.trials[0].shard,
+        "shard": arm.trials[0].shard,
         "beside": one_device.label if one_device is not None else None,
         "seeds": [record.spec.seed for _, record in pairs],
         "train_seconds": train_seconds,
@@ -66,8 +66,8 @@ def _entry(row: Row, one_device: Row | None) -> dict[str, Any]:
         "speed_up": speed_up,
         "efficiency": speed_up / devices if speed_up is not None else None,
         "speed_up_reason": reason,
-        "contended": row.contended or (one_device is not None and one_device.contended),
-        **_over_ranks(row),
+        "contended": arm.contended or (one_device is not None and one_device.contended),
+        **_over_ranks(arm),
     }
 
 
@@ -79,22 +79,22 @@ _FIGURES: dict[str, Callable[[RankFigures], float | None]] = {
 }
 
 
-def _over_ranks(row: Row) -> dict[str, Any]:
+def _over_ranks(arm: Arm) -> dict[str, Any]:
     """Returns the least and the greatest value over ranks, each a mean over seeds; null where no rank has a value."""
     bounds = {}
     for name, read in _FIGURES.items():
         values_by_seed = [
-            values for r in row.completed if (values := [v for rank in r.ranks if (v := read(rank)) is not None])
+            values for r in arm.completed if (values := [v for rank in r.ranks if (v := read(rank)) is not None])
         ]
         bounds[f"{name}_least"] = _mean([min(values) for values in values_by_seed])
         bounds[f"{name}_greatest"] = _mean([max(values) for values in values_by_seed])
     return bounds
 
 
-def _pairs(row: Row, one_device: Row) -> list[tuple[TrialRecord, TrialRecord]]:
+def _pairs(arm: Arm, one_device: Arm) -> list[tuple[TrialRecord, TrialRecord]]:
     """Pairs the records of one device with those of several, at the seeds that both have."""
     by_seed = {record.spec.seed: record for record in one_device.completed}
-    shared = [(by_seed[record.spec.seed], record) for record in row.completed if record.spec.seed in by_seed]
+    shared = [(by_seed[record.spec.seed], record) for record in arm.completed if record.spec.seed in by_seed]
     return [pair for pair in shared if all(_seconds(record) is not None for record in pair)]
 
 
@@ -107,11 +107,11 @@ def _mean(values: list[Any]) -> float | None:
 
 
 def section(summary: Summary) -> str:
-    """Writes the section in report.md; empty where no row runs on several devices."""
+    """Writes the section in report.md; empty where no arm runs on several devices."""
     entries = summary["devices"]
     if not entries:
         return ""
-    heads = ["row", "devices", "beside", "train time", "on one", "speed-up", "efficiency", "memory per rank", "waits"]
+    heads = ["arm", "devices", "beside", "train time", "on one", "speed-up", "efficiency", "memory per rank", "waits"]
     rows = [
         [
             escaped(entry["method"]),

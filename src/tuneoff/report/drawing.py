@@ -23,10 +23,10 @@ DPI = 150
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#666600", "#332288", "#555555")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "d", "*")
 DASHES = ("-", (0, (6, 1.5)), (0, (2, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
-FLOOR = "#444444"
+BASELINE = "#444444"
 LABEL_SIZE = 9.0
-FLOOR_GAP = 2.0
-"""A floor further below the data than this many times the data's range is named, not drawn to scale."""
+BASELINE_GAP = 2.0
+"""A baseline further below the data than this many times the data's range is named, not drawn to scale."""
 
 
 def draw(chart: Chart) -> bytes:
@@ -49,7 +49,7 @@ def draw(chart: Chart) -> bytes:
         for series in chart.series:
             (_draw_curve if chart.kind == "curve" else _draw_point)(axes, series)
         _set_limits(axes, chart)
-        occupied = _draw_floor(axes, chart)
+        occupied = _draw_baseline(axes, chart)
         (_label_curves if chart.kind == "curve" else _label_points)(axes, chart, occupied)
         return _png(figure)
 
@@ -72,18 +72,18 @@ def _colour(series: Series) -> str:
 
 
 def _text_colour(series: Series) -> str:
-    """Returns the row's colour for text, darker, because the paler colours are hard to read on white."""
+    """Returns the arm's colour for text, darker, because the paler colours are hard to read on white."""
     red, green, blue = (int(_colour(series)[at : at + 2], 16) for at in (1, 3, 5))
     return f"#{red * 7 // 10:02x}{green * 7 // 10:02x}{blue * 7 // 10:02x}"
 
 
 def _marker_style(series: Series) -> dict[str, Any]:
-    """Returns a row's colour and marker, the same in every chart."""
+    """Returns an arm's colour and marker, the same in every chart."""
     return {"color": _colour(series), "marker": MARKERS[series.style % len(MARKERS)]}
 
 
 def _line_style(series: Series) -> Any:
-    """Returns the style of a row's line, the same in every chart."""
+    """Returns the style of an arm's line, the same in every chart."""
     return DASHES[series.style % len(DASHES)]
 
 
@@ -118,12 +118,12 @@ def _draw_point(axes: Axes, series: Series) -> None:
 
 
 def _set_limits(axes: Axes, chart: Chart) -> None:
-    """Sets room around the points. The floor is in view unless that would squeeze the rows together."""
+    """Sets room around the points. The baseline is in view unless that would squeeze the arms together."""
     lows = [value for s in chart.series for value in s.low]
     highs = [value for s in chart.series for value in s.high]
     low, high = min(lows), max(highs)
-    if chart.floor and not _out_of_view(chart):
-        low, high = min(low, chart.floor.value), max(high, chart.floor.value)
+    if chart.baseline and not _out_of_view(chart):
+        low, high = min(low, chart.baseline.value), max(high, chart.baseline.value)
     margin = (high - low) * 0.08 or abs(high) * 0.05 or 0.05
     axes.set_ylim(low - margin, high + margin)
     if chart.kind == "curve":
@@ -160,36 +160,36 @@ def _has_label(value: float) -> bool:
 
 
 def _out_of_view(chart: Chart) -> bool:
-    if chart.floor is None:
+    if chart.baseline is None:
         return False
     low = min(value for s in chart.series for value in s.low)
     high = max(value for s in chart.series for value in s.high)
-    threshold = (high - low or abs(high) * 0.05) * FLOOR_GAP
-    return chart.floor.value < low - threshold or chart.floor.value > high + threshold
+    threshold = (high - low or abs(high) * 0.05) * BASELINE_GAP
+    return chart.baseline.value < low - threshold or chart.baseline.value > high + threshold
 
 
-def _draw_floor(axes: Axes, chart: Chart) -> list[Box]:
+def _draw_baseline(axes: Axes, chart: Chart) -> list[Box]:
     """Draws the dashed line and its label. Returns the pixels that the label takes."""
-    if chart.floor is None:
+    if chart.baseline is None:
         return []
-    text = f"floor ({chart.floor.label}): {chart.floor.text}"
+    text = f"baseline ({chart.baseline.label}): {chart.baseline.text}"
     bottom, top = axes.get_ylim()
-    height = chart.floor.value
+    height = chart.baseline.value
     if _out_of_view(chart):
         above = height > top
         height = top if above else bottom
         text += ", above this axis" if above else ", below this axis"
-    axes.axhline(height, color=FLOOR, linestyle=(0, (5, 3)), linewidth=1.4, zorder=1, clip_on=False)
-    label = axes.text(0, 0, chart_text(text), color=FLOOR, fontsize=LABEL_SIZE, transform=None, va="bottom")
+    axes.axhline(height, color=BASELINE, linestyle=(0, (5, 3)), linewidth=1.4, zorder=1, clip_on=False)
+    label = axes.text(0, 0, chart_text(text), color=BASELINE, fontsize=LABEL_SIZE, transform=None, va="bottom")
     extent = label.get_window_extent()
     line = float(axes.transData.transform((0, height))[1])
     frame = axes.get_window_extent()
-    box = _place_floor_label(axes, chart, (extent.width, extent.height), line)
+    box = _place_baseline_label(axes, chart, (extent.width, extent.height), line)
     label.set_position((box.x0, box.y0))
     return [box, Box(frame.x0, line - 2, frame.x1, line + 2)]
 
 
-def _place_floor_label(axes: Axes, chart: Chart, size: tuple[float, float], line: float) -> Box:
+def _place_baseline_label(axes: Axes, chart: Chart, size: tuple[float, float], line: float) -> Box:
     """Chooses the label's place above or below the line, left or right: inside the axes, where fewest points are."""
     frame = axes.get_window_extent()
     room = Box(frame.x0, frame.y0, frame.x1, frame.y1)
@@ -280,7 +280,7 @@ def _box(axes: Axes, first: tuple[float, float], second: tuple[float, float], ma
 
 
 def _draw_search(figure: Figure, chart: Chart) -> None:
-    """Draws the scores over what was tried and, below on the same scale, each row's range with its name at the
+    """Draws the scores over what was tried and, below on the same scale, each arm's range with its name at the
     right."""
     score_height, range_height, label_height = 4.0, 0.19 * len(chart.series) + 0.08, 0.5
     height = 0.42 + score_height + 0.12 + range_height + label_height
@@ -355,7 +355,7 @@ def _ring(axes: Axes, series: Series, x: float, y: float, size: float) -> None:
 
 
 def _draw_range(axes: Axes, series: Series, height: float) -> None:
-    """Draws a bar from end to end, what was tried on it, and the row's name beside it."""
+    """Draws a bar from end to end, what was tried on it, and the arm's name beside it."""
     axes.plot(series.span or (), [height] * 2, color=_colour(series), marker="|", markersize=9, linewidth=1.2)
     rates = [*series.x, *(x for x, _ in series.early)]
     axes.plot(rates, [height] * len(rates), **_marker_style(series), markersize=3.5, lw=0)

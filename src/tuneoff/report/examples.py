@@ -1,4 +1,4 @@
-"""A few test examples with what every row generated for them, as a sample beside the figures."""
+"""A few test examples with what every arm generated for them, as a sample beside the figures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tuneoff.analysis.results import Results
 from tuneoff.errors import CorruptRecord
 from tuneoff.records.record import TrialRecord
 
-Row = dict[str, Any]
+Arm = dict[str, Any]
 """A `record.Prediction` as plain data."""
 COUNT = 4
 SOURCE_CHARACTERS = 400
@@ -19,12 +19,12 @@ def examples(results: Results) -> list[dict[str, Any]]:
     """Returns at most `COUNT` test examples, chosen evenly among those whose source was kept, before any output is
     seen.
 
-    Each row is shown with its lowest completed seed. Empty for a task that keeps no sources (classification).
+    Each arm is shown with its lowest completed seed. Empty for a task that keeps no sources (classification).
     """
-    records = [(row.label, row.completed[0]) for row in results.rows if row.completed]
-    predictions_by_row = [(label, record, _predictions(results, record)) for label, record in records]
-    with_source: dict[int, Row] = {}
-    for _, _, predictions in predictions_by_row:
+    records = [(arm.label, arm.completed[0]) for arm in results.arms if arm.completed]
+    predictions_by_arm = [(label, record, _predictions(results, record)) for label, record in records]
+    with_source: dict[int, Arm] = {}
+    for _, _, predictions in predictions_by_arm:
         with_source = {**{index: p for index, p in predictions.items() if p["source"]}, **with_source}
     indices = sorted(with_source)
     chosen = []
@@ -33,7 +33,7 @@ def examples(results: Results) -> list[dict[str, Any]]:
     ):
         outputs = [
             _output(label, record, predictions[index])
-            for label, record, predictions in predictions_by_row
+            for label, record, predictions in predictions_by_arm
             # Another target at this place is another example: that row saw other data.
             if index in predictions and predictions[index]["target"] == with_source[index]["target"]
         ]
@@ -49,7 +49,7 @@ def examples(results: Results) -> list[dict[str, Any]]:
     return chosen
 
 
-def _predictions(results: Results, record: TrialRecord) -> dict[int, Row]:
+def _predictions(results: Results, record: TrialRecord) -> dict[int, Arm]:
     try:
         rows = results.store.trial(record.spec.id).prediction_rows("test")
     except CorruptRecord:
@@ -57,7 +57,7 @@ def _predictions(results: Results, record: TrialRecord) -> dict[int, Row]:
     return {prediction["index"]: prediction for prediction in rows or ()}
 
 
-def _output(label: str, record: TrialRecord, prediction: Row) -> dict[str, Any]:
+def _output(label: str, record: TrialRecord, prediction: Arm) -> dict[str, Any]:
     return {
         "method": label,
         "seed": record.spec.seed,

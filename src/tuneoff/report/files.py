@@ -62,14 +62,14 @@ def study_yaml(results: Results) -> str:
 
 
 def methods_csv(summary: dict[str, Any]) -> str:
-    """Returns a table with one line per row; a nested figure becomes columns joined with underscores."""
+    """Returns a table with one line per arm; a nested figure becomes columns joined with underscores."""
     lines = [_flat(entry) for entry in summary["methods"]]
     columns = list(dict.fromkeys(key for line in lines for key in line))
     return csv_table([columns, *([line.get(column, "") for column in columns] for line in lines)])
 
 
 def pairs_csv(summary: dict[str, Any]) -> str:
-    """Returns a table with one line per pair of rows on the primary metric; only the heading while nothing is
+    """Returns a table with one line per pair of arms on the primary metric; only the heading while nothing is
     compared."""
     pairs = summary["verdict"]["pairs"] if summary["verdict"] else []
     return csv_table([list(pairs[0]) if pairs else ["first", "second"], *(pair.values() for pair in pairs)])

@@ -10,7 +10,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 LABEL_LEAST = 8
-"""Least width of a row's label in columns."""
+"""Least width of an arm's label in columns."""
 
 
 def fitted(tables: Sequence[Table], width: int) -> Table:

@@ -97,7 +97,7 @@ def _results(summary: Summary) -> str:
     explanation = (
         "Mean ± standard deviation over seeds, on the test split; the best of a column in bold. "
         f"“vs. best” is the difference of {metric_name(summary['study']['primary_metric'] or 'the primary metric')} to "
-        f"the best row with its {certainty.level(summary)} interval, “tied” where they cannot be told apart, “open” "
+        f"the best arm with its {certainty.level(summary)} interval, “tied” where they cannot be told apart, “open” "
         f"under {summary['answer']['seeds_required']} seeds, which are too few to tell. "
         "Trainable parameters include the head."
     )
@@ -112,15 +112,17 @@ def _results(summary: Summary) -> str:
 
 def _describe_memory(summary: Summary) -> str:
     """Returns what the column of peak memory holds; empty where nothing is in it."""
-    rows: dict[str, list[str]] = {}
-    measured_rows = [entry for entry in summary["methods"] if entry["peak_memory_bytes"]["mean"] is not None]
-    for entry in measured_rows:
-        rows.setdefault(columns.MEMORY_KINDS.get(entry["memory_kind"], "that of training"), []).append(entry["method"])
-    if not rows:
+    arms: dict[str, list[str]] = {}
+    measured_arms = [entry for entry in summary["methods"] if entry["peak_memory_bytes"]["mean"] is not None]
+    for entry in measured_arms:
+        arms.setdefault(columns.MEMORY_KINDS.get(entry["memory_kind"], "that of training"), []).append(entry["method"])
+    if not arms:
         return ""
-    kinds = list(rows) if len(rows) == 1 else [f"{kind} ({escaped(join(labels))})" for kind, labels in rows.items()]
-    floor = "; of a row that does not train, that of the test" if any(not e["trains"] for e in measured_rows) else ""
-    return f" Peak memory is {join(kinds)}{floor}."
+    kinds = list(arms) if len(arms) == 1 else [f"{kind} ({escaped(join(labels))})" for kind, labels in arms.items()]
+    baseline = (
+        "; of an arm that does not train, that of the test" if any(not e["trains"] for e in measured_arms) else ""
+    )
+    return f" Peak memory is {join(kinds)}{baseline}."
 
 
 def _speed(summary: Summary) -> str:
@@ -150,13 +152,13 @@ def _describe_latency(summary: Summary) -> str:
     if not counts:
         return "latency is the median for one example"
     number = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    warning = ", too few to call a row the fastest" if counts[0] < columns.LATENCY_EXAMPLES else ""
+    warning = ", too few to call an arm the fastest" if counts[0] < columns.LATENCY_EXAMPLES else ""
     return f"latency is the median for one example ({number} timed{warning})"
 
 
 def _table(summary: Summary, columns_shown: Sequence[Column], extra: bool = False) -> tuple[str, list[str]]:
     """Returns the table and its footnotes: why cells are empty, and what the marks mean."""
-    best = {column.key: columns.best_rows(column, summary) for column in columns_shown}
+    best = {column.key: columns.best_arms(column, summary) for column in columns_shown}
     reasons: dict[str, int] = {}
     arrows = {"higher": " ↑", "lower": " ↓", None: ""}
     heads = ["method", *(escaped(column.title) + arrows[column.better] for column in columns_shown)]
@@ -233,9 +235,9 @@ def _published(summary: Summary) -> str:
         lines += [f"Our peak memory is {columns.MEMORY_KINDS[kind]}{_MEMORY_NOTES.get(kind, '')}." for kind in kinds]
         lines += [DAGGER] if any(c["contended"] for c in comparisons) else []
     notes = []
-    for label, figures in published["without_a_row"].items():
+    for label, figures in published["without_an_arm"].items():
         listed = ", ".join(f"{escaped(name.replace('_', ' '))} {units.exact(v)}" for name, v in figures.items())
-        notes.append(f"- {escaped(label)} (published only, no row here): {listed}")
+        notes.append(f"- {escaped(label)} (published only, no arm here): {listed}")
     notes += [f"- {escaped(note)}" for note in published["notes"]]
     return "\n\n".join([*lines, *(["\n".join(notes)] if notes else [])])
 
@@ -262,12 +264,12 @@ def _charts(charts: Sequence[Chart]) -> str:
 
 
 def _examples(summary: Summary) -> str:
-    """Shows what every row generated, beside source and reference. All of it is untrusted text, so escaped."""
+    """Shows what every arm generated, beside source and reference. All of it is untrusted text, so escaped."""
     if not summary["examples"]:
         return ""
     metric = metric_name(summary["study"]["primary_metric"])
     explanation = (
-        "Test examples taken evenly from those whose source was kept, whatever was written for them; each row with its "
+        "Test examples taken evenly from those whose source was kept, whatever was written for them; each arm with its "
         f"lowest seed, and the example's own {metric}. Long texts are cut; whole ones stand in the trials' predictions."
     )
     lines = ["## Examples", explanation]
@@ -281,7 +283,7 @@ def _examples(summary: Summary) -> str:
             )
             rows.append([escaped(output["method"]), escaped(output["output"]) or "*(empty)*", value])
         lines.append(f"### Test example {example['index']}\n\nSource: {escaped(example['source'])}")
-        lines.append(grid(["row", "text", metric], rows, ":---"))
+        lines.append(grid(["arm", "text", metric], rows, ":---"))
     return "\n\n".join(lines)
 
 
@@ -411,7 +413,7 @@ def _methods(summary: Summary) -> str:
                 escaped(findings) or "–",
             ]
         )
-    return "## Methods\n\n" + grid(["row", "method", "learning rate", "options", "findings"], rows, ":---")
+    return "## Methods\n\n" + grid(["arm", "method", "learning rate", "options", "findings"], rows, ":---")
 
 
 def _failures(summary: Summary) -> str:

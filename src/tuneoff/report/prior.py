@@ -13,7 +13,7 @@ from tuneoff.report.recommendation import COST_NAMES, cheapest_text, figure_text
 from tuneoff.report.recommendation_data import limit_data, shortfall_data
 from tuneoff.report.wording import join
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 WARNING = (
     "Nothing was measured for this answer: it goes by a forecast of costs and by priors of quality, which others found "
     "with other models and data."
@@ -34,7 +34,7 @@ def as_data(study: str, advice: Advice, forecast: StudyForecast, notes: Sequence
         "as_good": list(advice.as_good),
         "nearest": advice.nearest.label if advice.nearest else None,
         "notes": [WARNING, *notes],
-        "rows": [_row_data(row, forecast) for row in advice.rows],
+        "arms": [_arm_data(arm, forecast) for arm in advice.arms],
         "text": " ".join(lines(advice)),
     }
 
@@ -46,8 +46,8 @@ def lines(advice: Advice) -> list[str]:
         *_why(advice),
         *_explain_no_cost(advice),
         *_priors(advice),
-        *_excluded_rows(advice),
-        *_rows_not_weighed(advice),
+        *_excluded_arms(advice),
+        *_arms_not_weighed(advice),
     ]
 
 
@@ -56,7 +56,7 @@ def rule_text(advice: Advice) -> str:
     cheapest = winner_text(advice.prefer)
     fit = " and are expected to keep the limits" if advice.limits else ""
     return (
-        f"Rule: of the rows that train{fit}, those whose prior overlaps that of the best, with a middle at most "
+        f"Rule: of the arms that train{fit}, those whose prior overlaps that of the best, with a middle at most "
         f"{share(TOLERANCE)} of the gain lower, count as equally good before a run, and of these {cheapest} is named."
     )
 
@@ -74,17 +74,17 @@ def interval(prior: Prior) -> str:
 def _answer(advice: Advice) -> list[str]:
     limits = join([limit_text(limit) for limit in advice.limits])
     if advice.answer is not None:
-        row = advice.row(advice.answer)
+        arm = advice.arm(advice.answer)
         figures = [
-            f"{COST_NAMES[axis]} {figure_text(AXES[axis], row.figures[axis])}" for axis in COSTS if axis in row.figures
+            f"{COST_NAMES[axis]} {figure_text(AXES[axis], arm.figures[axis])}" for axis in COSTS if axis in arm.figures
         ]
         limits_text = f" with {limits}" if limits else ""
         return [
-            f"Before a run: use {row.label}{limits_text}" + (f"; forecast: {', '.join(figures)}." if figures else ".")
+            f"Before a run: use {arm.label}{limits_text}" + (f"; forecast: {', '.join(figures)}." if figures else ".")
         ]
-    if not any(row.trains and row.prior is not None for row in advice.rows):
-        return ["Nothing can be said before a run: no row that trains has a prior."]
-    text = f"None fits: no row that trains and has a prior is expected to keep {limits}."
+    if not any(arm.trains and arm.prior is not None for arm in advice.arms):
+        return ["Nothing can be said before a run: no arm that trains has a prior."]
+    text = f"None fits: no arm that trains and has a prior is expected to keep {limits}."
     if advice.nearest is None:
         return [text]
     return [text, f"The nearest is {advice.nearest.label}: {_misses(advice.nearest)}."]
@@ -93,22 +93,22 @@ def _answer(advice: Advice) -> list[str]:
 def _why(advice: Advice) -> list[str]:
     if advice.answer is None or advice.best is None:
         return []
-    best = advice.row(advice.best)
+    best = advice.arm(advice.best)
     assert best.prior is not None  # by the definition of best
     others = [label for label in advice.as_good if label != advice.best]
-    text = f"{advice.best} has the best prior: {interval(best.prior)} of full fine-tuning's gain over the floor"
+    text = f"{advice.best} has the best prior: {interval(best.prior)} of full fine-tuning's gain over the baseline"
     if not others:
-        return [f"{text}; that of no other row comes near it.", rule_text(advice)]
+        return [f"{text}; that of no other arm comes near it.", rule_text(advice)]
     cheapest = cheapest_text(advice.answer, advice.prefer)
     counts = "counts" if len(others) == 1 else "count"
     return [f"{text}. {join(others)} {counts} as equally good before a run{cheapest}.", rule_text(advice)]
 
 
 def _explain_no_cost(advice: Advice) -> list[str]:
-    """Says why no cost decides, where no cost is forecast of all rows that count as equally good."""
+    """Says why no cost decides, where no cost is forecast of all arms that count as equally good."""
     if advice.answer is None or advice.prefer:
         return []
-    missing = {label: advice.row(label).missing for label in advice.as_good}
+    missing = {label: advice.arm(label).missing for label in advice.as_good}
     missing_texts = [
         f"{label} ({join([f'{COST_NAMES[axis]}: {reason}' for axis, reason in reasons.items()])})"
         for label, reasons in missing.items()
@@ -119,42 +119,42 @@ def _explain_no_cost(advice: Advice) -> list[str]:
 
 def _priors(advice: Advice) -> list[str]:
     """Lists every prior with its source: those that decide, then the rest."""
-    with_prior = [row for row in advice.rows if row.trains and row.prior is not None]
-    with_prior.sort(key=lambda row: row.label not in advice.as_good)
+    with_prior = [arm for arm in advice.arms if arm.trains and arm.prior is not None]
+    with_prior.sort(key=lambda arm: arm.label not in advice.as_good)
     return [
-        f"Prior of {row.label}: {interval(row.prior)} ({row.prior.source})."
-        for row in with_prior
-        if row.prior is not None
+        f"Prior of {arm.label}: {interval(arm.prior)} ({arm.prior.source})."
+        for arm in with_prior
+        if arm.prior is not None
     ]
 
 
-def _excluded_rows(advice: Advice) -> list[str]:
+def _excluded_arms(advice: Advice) -> list[str]:
     excluded = [
-        row
-        for row in advice.rows
-        if row.trains and row.prior is not None and not row.fits and row is not advice.nearest
+        arm
+        for arm in advice.arms
+        if arm.trains and arm.prior is not None and not arm.fits and arm is not advice.nearest
     ]
     return (
-        [f"Kept out by the limits: {'; '.join(f'{row.label} ({_misses(row)})' for row in excluded)}."]
+        [f"Kept out by the limits: {'; '.join(f'{arm.label} ({_misses(arm)})' for arm in excluded)}."]
         if excluded
         else []
     )
 
 
-def _rows_not_weighed(advice: Advice) -> list[str]:
-    without_prior = [row.label for row in advice.rows if row.trains and row.prior is None]
+def _arms_not_weighed(advice: Advice) -> list[str]:
+    without_prior = [arm.label for arm in advice.arms if arm.trains and arm.prior is None]
     parts = []
     if without_prior:
         parts.append(
             f"Not weighed, for {NO_PRIOR}: {join(without_prior)}; --prior '{without_prior[0]}=0.5..1' states one."
         )
-    if floors := [row.label for row in advice.rows if not row.trains]:
-        parts.append(f"Not weighed, for nothing is trained: {join(floors)}.")
+    if baselines := [arm.label for arm in advice.arms if not arm.trains]:
+        parts.append(f"Not weighed, for nothing is trained: {join(baselines)}.")
     return parts
 
 
-def _misses(row: Prospect) -> str:
-    return join([_shortfall(shortfall) for shortfall in row.shortfalls])
+def _misses(arm: Prospect) -> str:
+    return join([_shortfall(shortfall) for shortfall in arm.shortfalls])
 
 
 def _shortfall(shortfall: Shortfall) -> str:
@@ -167,19 +167,19 @@ def _shortfall(shortfall: Shortfall) -> str:
     return f"{name} {figure}, {excess} ({100 * shortfall.relative:.1f} %) over {shortfall.limit.text}"
 
 
-def _row_data(row: Prospect, forecast: StudyForecast) -> dict[str, Any]:
-    reason = "" if row.trains and row.prior is not None else NO_PRIOR if row.trains else "nothing is trained"
+def _arm_data(arm: Prospect, forecast: StudyForecast) -> dict[str, Any]:
+    reason = "" if arm.trains and arm.prior is not None else NO_PRIOR if arm.trains else "nothing is trained"
     return {
-        "method": row.label,
-        "trains": row.trains,
-        "prior_low": row.prior.low if row.prior else None,
-        "prior_high": row.prior.high if row.prior else None,
-        "prior_source": row.prior.source if row.prior else None,
+        "method": arm.label,
+        "trains": arm.trains,
+        "prior_low": arm.prior.low if arm.prior else None,
+        "prior_high": arm.prior.high if arm.prior else None,
+        "prior_source": arm.prior.source if arm.prior else None,
         "reason": reason,
-        "fits": row.fits,
-        **{AXES[axis].figure: row.figures.get(axis) for axis in COSTS},
-        "forecast": forecast.rows[row.label].how,
-        "device": forecast.rows[row.label].device,
-        "missing": [{"figure": AXES[axis].figure, "reason": reason} for axis, reason in row.missing.items()],
-        "shortfalls": [shortfall_data(shortfall) for shortfall in row.shortfalls],
+        "fits": arm.fits,
+        **{AXES[axis].figure: arm.figures.get(axis) for axis in COSTS},
+        "forecast": forecast.arms[arm.label].how,
+        "device": forecast.arms[arm.label].device,
+        "missing": [{"figure": AXES[axis].figure, "reason": reason} for axis, reason in arm.missing.items()],
+        "shortfalls": [shortfall_data(shortfall) for shortfall in arm.shortfalls],
     }

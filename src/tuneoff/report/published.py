@@ -94,11 +94,11 @@ def our_name(figure: str) -> tuple[str, float]:
 def compare(
     figures: dict[str, float], method: dict[str, Any], records: Sequence[TrialRecord] = ()
 ) -> list[dict[str, Any]]:
-    """Compares each published figure of a row with ours in the same unit.
+    """Compares each published figure of an arm with ours in the same unit.
 
     Args:
         figures: published name -> value.
-        method: the row's entry of the summary.
+        method: the arm's entry of the summary.
         records: its completed trials, for the figures of `DERIVED`.
 
     Returns:

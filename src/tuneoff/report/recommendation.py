@@ -16,7 +16,7 @@ from tuneoff.report import columns, units
 from tuneoff.report.wording import NO_SCORE, all_the_same, capitalised, join, unproven, what_to_do
 
 SHOWN = 4
-"""Most excluded rows, and probabilities, that the words name; the data hold all."""
+"""Most excluded arms, and probabilities, that the words name; the data hold all."""
 SUPERLATIVES = {
     "time": "trains fastest",
     "memory": "needs the least memory",
@@ -33,7 +33,7 @@ COST_NAMES = {
     "latency": "latency",
     "energy": "energy",
 }
-"""Every cost in words; `SUPERLATIVES`: what the row with the least of it does."""
+"""Every cost in words; `SUPERLATIVES`: what the arm with the least of it does."""
 Costs = dict[str, dict[str, float]]
 
 
@@ -47,32 +47,32 @@ def lines(results: Results, recommendation: Recommendation, costs: Costs) -> lis
         *_tied(recommendation),
     ]
     parts += [
-        *_excluded_rows(recommendation),
+        *_excluded_arms(recommendation),
         *_changes(recommendation),
         *_certainty(recommendation),
         *_failures(recommendation),
-        *_floor(recommendation),
+        *_baseline(recommendation),
         *_seeds(results, recommendation),
     ]
     return parts
 
 
 def winner_text(prefer: str | None) -> str:
-    """Returns which of several equally good rows a rule names: the one with the least of a cost, where one is
+    """Returns which of several equally good arms a rule names: the one with the least of a cost, where one is
     preferred."""
     return f"the one that {SUPERLATIVES[prefer]}" if prefer else "the best"
 
 
 def cheapest_text(answer: str | None, prefer: str | None) -> str:
-    """Returns the end of a sentence on equally good rows; empty where no cost is preferred."""
+    """Returns the end of a sentence on equally good arms; empty where no cost is preferred."""
     return f"; of these {answer} {SUPERLATIVES[prefer]}" if prefer else ""
 
 
 def rule_text(recommendation: Recommendation) -> str:
     """Returns the rule by which the answer was found."""
     cheapest = winner_text(recommendation.prefer)
-    among = f"Rule: of the rows that train{' and keep the limits' if recommendation.limits else ''}"
-    rivals = sum(row.trains and row.fits for row in recommendation.rows) - 1
+    among = f"Rule: of the arms that train{' and keep the limits' if recommendation.limits else ''}"
+    rivals = sum(arm.trains and arm.fits for arm in recommendation.arms) - 1
     if recommendation.by_means and len(recommendation.by_means) == rivals:
         equals = f", among equal means {cheapest}" if recommendation.prefer else ""
         return (
@@ -92,9 +92,9 @@ def rule_text(recommendation: Recommendation) -> str:
 
 
 def front_text(front: Front) -> str:
-    """Returns one line on which rows are on a front, and how probably."""
+    """Returns one line on which arms are on a front, and how probably."""
     if not front.labels:
-        return f"Pareto front of {join(front.axes)}: no row has all of them."
+        return f"Pareto front of {join(front.axes)}: no arm has all of them."
     shares = front.probabilities or {}
     label_texts = [f"{label} ({_share(shares[label])})" if label in shares else label for label in front.labels]
     near_front = [label for label, share in shares.items() if share >= 0.1 and label not in front.labels]
@@ -117,55 +117,55 @@ def _answer(recommendation: Recommendation, costs: Costs) -> list[str]:
         f" with {join([limit_text(limit) for limit in recommendation.limits])}" if recommendation.limits else ""
     )
     if recommendation.answer is None:
-        scored_rows = [row for row in recommendation.rows if row.trains and row.quality is not None]
-        if not scored_rows:
+        scored_arms = [arm for arm in recommendation.arms if arm.trains and arm.quality is not None]
+        if not scored_arms:
             return [capitalised(NO_SCORE)]
         text = f"None fits: no method that trains keeps {join([limit_text(limit) for limit in recommendation.limits])}."
         return [text, *_nearest(recommendation)]
-    row = recommendation.row(recommendation.answer)
-    figures = [f"{_metric(recommendation)} {_score(recommendation, row.quality)}"]
-    figures += [_cost(axis, costs, row.label) for axis in ("time", "memory", "stored") if row.label in costs[axis]]
-    if recommendation.floor is None or recommendation.if_trained is None:
-        return [f"Use {row.label}{limits_text}: {', '.join(figures)}."]
+    arm = recommendation.arm(recommendation.answer)
+    figures = [f"{_metric(recommendation)} {_score(recommendation, arm.quality)}"]
+    figures += [_cost(axis, costs, arm.label) for axis in ("time", "memory", "stored") if arm.label in costs[axis]]
+    if recommendation.baseline is None or recommendation.if_trained is None:
+        return [f"Use {arm.label}{limits_text}: {', '.join(figures)}."]
     doubt = unproven(
-        recommendation.floor, recommendation.row(recommendation.floor).fits if recommendation.limits else None
+        recommendation.baseline, recommendation.arm(recommendation.baseline).fits if recommendation.limits else None
     )
     use = all_the_same(recommendation.if_trained)
-    if recommendation.is_floor:
-        text = f"Do without training{limits_text}: {row.label} ({figures[0]}); nothing that trains beats it."
+    if recommendation.is_baseline:
+        text = f"Do without training{limits_text}: {arm.label} ({figures[0]}); nothing that trains beats it."
         return [text, f"{doubt} {use}{limits_text}.", what_to_do(_learned(recommendation))]
     return [f"{doubt} {use}{limits_text}: {', '.join(figures)}.", what_to_do(_learned(recommendation))]
 
 
 def _learned(recommendation: Recommendation) -> bool:
-    """Returns whether some row that trains and keeps the limits scores better than the floor."""
-    floor = recommendation.row(recommendation.floor).quality if recommendation.floor else None
+    """Returns whether some arm that trains and keeps the limits scores better than the baseline."""
+    baseline = recommendation.arm(recommendation.baseline).quality if recommendation.baseline else None
     sign = 1 if recommendation.metric.direction == "higher" else -1
-    fitting = [row.quality for row in recommendation.rows if row.trains and row.fits and row.quality is not None]
-    return floor is None or any(sign * quality > sign * floor for quality in fitting)
+    fitting = [arm.quality for arm in recommendation.arms if arm.trains and arm.fits and arm.quality is not None]
+    return baseline is None or any(sign * quality > sign * baseline for quality in fitting)
 
 
 def _nearest(recommendation: Recommendation) -> list[str]:
     if recommendation.nearest is None:
-        first = next(row for row in recommendation.rows if row.trains and row.shortfalls)
+        first = next(arm for arm in recommendation.arms if arm.trains and arm.shortfalls)
         return [f"Which is nearest cannot be said. {first.label}: {_shortfall(recommendation, first.shortfalls[0])}."]
     shortfalls = join([_shortfall(recommendation, shortfall) for shortfall in recommendation.nearest.shortfalls])
     text = (
         f"The nearest is {recommendation.nearest.label} "
         f"({_metric(recommendation)} {_score(recommendation, recommendation.nearest.quality)}): {shortfalls}."
     )
-    floors = [row.label for row in recommendation.rows if not row.trains and row.fits]
-    return [text, *([f"Without training, {join(floors)} would keep the limits."] if floors else [])]
+    baselines = [arm.label for arm in recommendation.arms if not arm.trains and arm.fits]
+    return [text, *([f"Without training, {join(baselines)} would keep the limits."] if baselines else [])]
 
 
 def _why(recommendation: Recommendation) -> list[str]:
-    if recommendation.answer is None or recommendation.is_floor or recommendation.best_fitting is None:
+    if recommendation.answer is None or recommendation.is_baseline or recommendation.best_fitting is None:
         return []
-    fitting = sum(row.fits and row.trains for row in recommendation.rows)
+    fitting = sum(arm.fits and arm.trains for arm in recommendation.arms)
     among = (
-        f"Of the {fitting} rows that train and keep the limits"
+        f"Of the {fitting} arms that train and keep the limits"
         if recommendation.limits
-        else f"Of {fitting} rows that train"
+        else f"Of {fitting} arms that train"
     )
     side = "highest" if recommendation.metric.direction == "higher" else "lowest"
     best = f"{among}, {recommendation.best_fitting} has the {side} {_metric(recommendation)}"
@@ -189,10 +189,10 @@ def _describe_loss(recommendation: Recommendation, costs: Costs) -> list[str]:
         recommendation.answer is None
         or recommendation.best is None
         or recommendation.answer == recommendation.best
-        or recommendation.is_floor
+        or recommendation.is_baseline
     ):
         return []
-    best, chosen = recommendation.row(recommendation.best), recommendation.row(recommendation.answer)
+    best, chosen = recommendation.arm(recommendation.best), recommendation.arm(recommendation.answer)
     if best.quality is None or chosen.quality is None:
         return []
     gap = abs(best.quality - chosen.quality)
@@ -215,14 +215,14 @@ def _describe_loss(recommendation: Recommendation, costs: Costs) -> list[str]:
 
 
 def _ahead(recommendation: Recommendation) -> list[str]:
-    if not recommendation.ahead or recommendation.is_floor:
+    if not recommendation.ahead or recommendation.is_baseline:
         return []
     verb = "is" if len(recommendation.ahead) == 1 else "are"
     return [f"By {_metric(recommendation)} {join(recommendation.ahead)} {verb} significantly ahead of it."]
 
 
 def _tied(recommendation: Recommendation) -> list[str]:
-    """Says which rows the answer is tied with, against which it is open, and how many seeds would tell them apart."""
+    """Says which arms the answer is tied with, against which it is open, and how many seeds would tell them apart."""
     parts = []
     if recommendation.tied_with:
         parts.append(
@@ -244,25 +244,25 @@ def _tied(recommendation: Recommendation) -> list[str]:
 
 def _join_by_limits(recommendation: Recommendation, labels: Sequence[str]) -> str:
     """Joins the labels, last those that the limits exclude, named as such."""
-    fitting = {row.label for row in recommendation.rows if row.fits}
+    fitting = {arm.label for arm in recommendation.arms if arm.fits}
     inside, outside = ([label for label in labels if (label in fitting) is fits] for fits in (True, False))
     parts = [join(inside)] if inside else []
     return "; nor from ".join([*parts, f"{join(outside)} outside the limits"] if outside else parts)
 
 
-def _excluded_rows(recommendation: Recommendation) -> list[str]:
-    """Lists rows that the limits exclude and that are as good as the answer or better, nearest to the limits first."""
+def _excluded_arms(recommendation: Recommendation) -> list[str]:
+    """Lists arms that the limits exclude and that are as good as the answer or better, nearest to the limits first."""
     if recommendation.answer is None or not recommendation.limits:
         return []
-    chosen = recommendation.row(recommendation.answer).quality
+    chosen = recommendation.arm(recommendation.answer).quality
     sign = 1 if recommendation.metric.direction == "higher" else -1
     excluded = [
-        row
-        for row in recommendation.rows
-        if row.trains and row.quality is not None and chosen is not None
-        if row.shortfalls and sign * (row.quality - chosen) >= 0
+        arm
+        for arm in recommendation.arms
+        if arm.trains and arm.quality is not None and chosen is not None
+        if arm.shortfalls and sign * (arm.quality - chosen) >= 0
     ]
-    excluded.sort(key=lambda row: row.shortfalls[0].relative)
+    excluded.sort(key=lambda arm: arm.shortfalls[0].relative)
     texts = [
         f"{r.label} ({_score(recommendation, r.quality)}; "
         f"{join([_shortfall(recommendation, s) for s in r.shortfalls])})"
@@ -274,11 +274,11 @@ def _excluded_rows(recommendation: Recommendation) -> list[str]:
 
 def _changes(recommendation: Recommendation) -> list[str]:
     texts = [_change(recommendation, change) for change in recommendation.changes if change.kind != "prefer"]
-    by_row: dict[str | None, list[str]] = {}
+    by_arm: dict[str | None, list[str]] = {}
     for change in recommendation.changes:
         if change.kind == "prefer":
-            by_row.setdefault(change.to, []).append(COST_NAMES[change.prefer])
-    texts += [f"with {join(costs)} to decide among equals: {to}" for to, costs in by_row.items()]
+            by_arm.setdefault(change.to, []).append(COST_NAMES[change.prefer])
+    texts += [f"with {join(costs)} to decide among equals: {to}" for to, costs in by_arm.items()]
     return [f"The answer would change: {'; '.join(texts)}."] if texts else []
 
 
@@ -298,18 +298,18 @@ def _certainty(recommendation: Recommendation) -> list[str]:
     if recommendation.unsure:
         return [f"How sure this is cannot be said: {recommendation.unsure}."]
     shares = sorted(
-        ((row.probability or 0.0, row.label) for row in recommendation.rows if row.label != recommendation.answer),
+        ((arm.probability or 0.0, arm.label) for arm in recommendation.arms if arm.label != recommendation.answer),
         reverse=True,
     )
     others = [f"{label} in {_share(share)}" for share, label in shares[:SHOWN] if share >= 0.005]
     if recommendation.none_probability and recommendation.none_probability >= 0.005:
         others.append(f"none fits in {_share(recommendation.none_probability)}")
     if recommendation.answer is None:
-        text = f"No row fits in {_share(recommendation.none_probability or 0.0)} of the draws of all true figures"
+        text = f"No arm fits in {_share(recommendation.none_probability or 0.0)} of the draws of all true figures"
     else:
-        row = recommendation.row(recommendation.answer)
-        text = f"It is the answer in {_share(row.probability or 0.0)} of the draws of all true figures"
-        others = [other for other in others if not other.startswith(f"{row.label} in ")]
+        arm = recommendation.arm(recommendation.answer)
+        text = f"It is the answer in {_share(arm.probability or 0.0)} of the draws of all true figures"
+        others = [other for other in others if not other.startswith(f"{arm.label} in ")]
     if others and recommendation.answer is None:
         others = [other for other in others if not other.startswith("none fits")]
     parts = [text + (f"; {', '.join(others)}." if others else ".")]
@@ -322,15 +322,15 @@ def _certainty(recommendation: Recommendation) -> list[str]:
 
 def _failures(recommendation: Recommendation) -> list[str]:
     """Says how often training diverges."""
-    rows = [row for row in recommendation.rows if row.diverged and row.failure_rate is not None]
-    texts = [f"{row.label} at {row.diverged} of {row.seeds} seeds ({_share(row.failure_rate or 0.0)})" for row in rows]
+    arms = [arm for arm in recommendation.arms if arm.diverged and arm.failure_rate is not None]
+    texts = [f"{arm.label} at {arm.diverged} of {arm.seeds} seeds ({_share(arm.failure_rate or 0.0)})" for arm in arms]
     return [f"Training diverged: {join(texts)}. Such a seed counts as doing without training."] if texts else []
 
 
-def _floor(recommendation: Recommendation) -> list[str]:
-    if recommendation.answer not in recommendation.not_above_floor or recommendation.if_trained is not None:
+def _baseline(recommendation: Recommendation) -> list[str]:
+    if recommendation.answer not in recommendation.not_above_baseline or recommendation.if_trained is not None:
         return []
-    return [f"It is not clearly better than {recommendation.floor}, which does not train."]
+    return [f"It is not clearly better than {recommendation.baseline}, which does not train."]
 
 
 def _seeds(results: Results, recommendation: Recommendation) -> list[str]:
@@ -342,10 +342,10 @@ def _seeds(results: Results, recommendation: Recommendation) -> list[str]:
     prefers_time = (
         bool(recommendation.prefer) and AXES[recommendation.prefer].timing and len(recommendation.as_good) > 1
     )
-    contended_rows = [row.label for row in results.rows if row.contended]
-    if contended_rows and (time_limits or prefers_time):
-        parts.append(f"Times decide here, and those of {join(contended_rows)} were taken on a busy machine.")
-    unweighed = [f"{row.label} ({row.reason})" for row in recommendation.rows if row.quality is None]
+    contended_arms = [arm.label for arm in results.arms if arm.contended]
+    if contended_arms and (time_limits or prefers_time):
+        parts.append(f"Times decide here, and those of {join(contended_arms)} were taken on a busy machine.")
+    unweighed = [f"{arm.label} ({arm.reason})" for arm in recommendation.arms if arm.quality is None]
     if unweighed:
         parts.append(f"Not weighed: {'; '.join(unweighed)}.")
     return parts

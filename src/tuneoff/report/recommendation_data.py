@@ -14,7 +14,7 @@ from tuneoff.analysis.statistics import SEEDS_REQUIRED, Pair
 from tuneoff.report.data import pair_data
 from tuneoff.report.recommendation import Costs, lines, rule_text
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 PAIR_KEYS = ("difference", "interval_low", "interval_high", "p_holm", "relation", "seeds_needed", "reason")
 """The keys of a comparison that are part of a recommendation."""
 
@@ -28,7 +28,7 @@ def as_data(results: Results, recommendation: Recommendation, costs: Costs, fron
         "metric": {key: getattr(recommendation.metric, key) for key in ("name", "unit", "direction")},
         "limits": [limit_data(limit) for limit in recommendation.limits],
         "answer": recommendation.answer,
-        "answer_trains": None if recommendation.answer is None else not recommendation.is_floor,
+        "answer_trains": None if recommendation.answer is None else not recommendation.is_baseline,
         "prefer": recommendation.prefer or None,
         "rule": rule_text(recommendation),
         "best": recommendation.best,
@@ -38,10 +38,10 @@ def as_data(results: Results, recommendation: Recommendation, costs: Costs, fron
         "ahead": list(recommendation.ahead),
         "open": [_pair_data(pair) for pair in recommendation.open_pairs],
         "gives_up": _pair_data(recommendation.to_best),
-        "floor": recommendation.floor,
-        "not_above_floor": list(recommendation.not_above_floor),
+        "baseline": recommendation.baseline,
+        "not_above_baseline": list(recommendation.not_above_baseline),
         "if_trained": recommendation.if_trained,
-        "to_floor": _pair_data(recommendation.to_floor),
+        "to_baseline": _pair_data(recommendation.to_baseline),
         "nearest": recommendation.nearest.label if recommendation.nearest else None,
         "changes": [_change_data(change) for change in recommendation.changes],
         "none_probability": recommendation.none_probability,
@@ -50,7 +50,7 @@ def as_data(results: Results, recommendation: Recommendation, costs: Costs, fron
         "seeds": recommendation.seeds,
         "seeds_required": SEEDS_REQUIRED,
         "caveats": list(recommendation.caveats),
-        "rows": [_row_data(row, costs) for row in recommendation.rows],
+        "arms": [_arm_data(arm, costs) for arm in recommendation.arms],
         "pareto": [
             {
                 "axes": list(front.axes),
@@ -87,19 +87,19 @@ def _change_data(change: Change) -> dict[str, Any]:
     }
 
 
-def _row_data(row: Standing, costs: Costs) -> dict[str, Any]:
+def _arm_data(arm: Standing, costs: Costs) -> dict[str, Any]:
     return {
-        "method": row.label,
-        "trains": row.trains,
-        "quality": row.quality,
-        "reason": row.reason,
-        "fits": row.fits,
-        "diverged": row.diverged,
-        "failure_rate": row.failure_rate,
-        "probability": row.probability,
-        "probability_fits": row.probability_fits,
-        **{AXES[axis].figure: figures.get(row.label) for axis, figures in costs.items()},
-        "shortfalls": [shortfall_data(shortfall) for shortfall in row.shortfalls],
+        "method": arm.label,
+        "trains": arm.trains,
+        "quality": arm.quality,
+        "reason": arm.reason,
+        "fits": arm.fits,
+        "diverged": arm.diverged,
+        "failure_rate": arm.failure_rate,
+        "probability": arm.probability,
+        "probability_fits": arm.probability_fits,
+        **{AXES[axis].figure: figures.get(arm.label) for axis, figures in costs.items()},
+        "shortfalls": [shortfall_data(shortfall) for shortfall in arm.shortfalls],
     }
 
 

@@ -33,7 +33,7 @@ def render(store: StudyStore, console: Console, asked: Asked | None = None) -> N
     Args:
         store: the study's folder.
         console: where to.
-        asked: the rows and seeds to show; all where unset.
+        asked: the arms and seeds to show; all where unset.
 
     Raises:
         StoreError: if the study cannot be read.
@@ -87,7 +87,7 @@ def _title(summary: dict[str, Any]) -> Text:
 
 
 def table(summary: dict[str, Any], width: int) -> Table:
-    """Returns the widest table that fits; where rows have a `study`, a column shows it.
+    """Returns the widest table that fits; where arms have a `study`, a column shows it.
 
     Where room is short, it leaves out first more metrics, the ends of long labels, the size on disk and the parameters,
     then the interval and the other costs.
@@ -116,7 +116,7 @@ def _with_columns(summary: dict[str, Any], columns_shown: list[Column], least: i
     if grouped:
         table.add_column("ties", no_wrap=True)
     table.add_column("trials", no_wrap=True)
-    best = {column.key: columns.best_rows(column, summary) for column in columns_shown}
+    best = {column.key: columns.best_arms(column, summary) for column in columns_shown}
     for entry in summary["methods"]:
         study = [Text(entry["study"])] if has_studies else []
         cells = [Text(entry["method"].removesuffix(f" [{study[0]}]") if study else entry["method"]), *study]

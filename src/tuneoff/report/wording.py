@@ -31,16 +31,16 @@ def join(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
 
 
-def unproven(floor: str, keeps_limits: bool | None = None) -> str:
+def unproven(baseline: str, keeps_limits: bool | None = None) -> str:
     """Says that it is not shown that training helps, as the report and the recommendation say it. `keeps_limits`:
-    whether the floor keeps the limits; None where there are none."""
+    whether the baseline keeps the limits; None where there are none."""
     among = "method" if keeps_limits is None else "method that keeps the limits"
     whose = "which does not train" + (" and does not keep them" if keeps_limits is False else "")
-    return f"It is not shown that training helps: no {among} is clearly better than {floor}, {whose}."
+    return f"It is not shown that training helps: no {among} is clearly better than {baseline}, {whose}."
 
 
 def what_to_do(learned: bool) -> str:
-    """Says what may help where it is not shown that training does; `learned`: whether at least one row scores
+    """Says what may help where it is not shown that training does; `learned`: whether at least one arm scores
     better."""
     if learned:
         return (
@@ -49,19 +49,19 @@ def what_to_do(learned: bool) -> str:
         )
     return (
         "No method even scores better than that, so nothing was learned. Before you compare methods, see that labels "
-        "and texts belong together, search the learning rates (`--search 8`), and train longer or on more rows "
+        "and texts belong together, search the learning rates (`--search 8`), and train longer or on more arms "
         "(`protocol.epochs`, `protocol.train_rows`)."
     )
 
 
 def all_the_same(choice: str) -> str:
-    """Returns the start of a sentence on the row to use nevertheless; it follows `unproven`."""
+    """Returns the start of a sentence on the arm to use nevertheless; it follows `unproven`."""
     return f"If you train all the same, use {choice}"
 
 
 def answer_text(summary: dict[str, Any]) -> str:
-    """Answers in a few sentences: whether training helps, the best row, its ties, the cheapest of these, and the
-    floor."""
+    """Answers in a few sentences: whether training helps, the best arm, its ties, the cheapest of these, and the
+    baseline."""
     answer, trials = summary["answer"], summary["trials"]
     parts = [answer["doubt"]] if answer["doubt"] else []
     if summary["study"]["random_weights"]:
@@ -70,7 +70,7 @@ def answer_text(summary: dict[str, Any]) -> str:
         parts.append(f"So far, with {trials['recorded']} of {trials['planned']} trials:")
     if answer["best"] is None:
         return " ".join([*parts, NO_SCORE if parts and parts[-1].endswith(":") else capitalised(NO_SCORE)])
-    parts += [_best(summary), *_rivals(summary), *_describe_cheapest(summary), *_floor(summary)]
+    parts += [_best(summary), *_rivals(summary), *_describe_cheapest(summary), *_baseline(summary)]
     return " ".join(parts)
 
 
@@ -87,8 +87,8 @@ def doubt(summary: dict[str, Any]) -> str:
     if answer["if_trained"] is None or summary["study"]["random_weights"]:
         return ""
     use = f"{all_the_same(answer['if_trained'])} (`tuneoff recommend` says why)."
-    learned = _better(_score(summary, answer["best"]), _score(summary, answer["floor"]))
-    return " ".join([unproven(answer["floor"]), use, what_to_do(learned)])
+    learned = _better(_score(summary, answer["best"]), _score(summary, answer["baseline"]))
+    return " ".join([unproven(answer["baseline"]), use, what_to_do(learned)])
 
 
 def after_caveats(summary: dict[str, Any]) -> str:
@@ -110,7 +110,7 @@ def _score(summary: dict[str, Any], label: str) -> dict[str, Any]:
 
 
 def groups_text(summary: dict[str, Any]) -> str:
-    """Says which rows cannot be told apart, by the letters that tables and charts show; empty with fewer than two."""
+    """Says which arms cannot be told apart, by the letters that tables and charts show; empty with fewer than two."""
     verdict = summary["verdict"]
     if verdict is None or len(verdict["pairs"]) == 0:
         return ""
@@ -127,18 +127,18 @@ def groups_text(summary: dict[str, Any]) -> str:
 
 
 def ties_text(summary: dict[str, Any], metric: str) -> str:
-    """Says what the letters of groups mean; without groups, that no two rows were told apart: because seeds are too
+    """Says what the letters of groups mean; without groups, that no two arms were told apart: because seeds are too
     few, or although there are enough. Empty where nothing is compared."""
     if columns.grouped(summary):
         is_open = any(pair["relation"] == "open" for pair in summary["verdict"]["pairs"])
         too_few = " or share too few seeds to tell" if is_open else ""
-        return f"Rows that share a letter cannot be told apart by {metric}{too_few}."
+        return f"Arms that share a letter cannot be told apart by {metric}{too_few}."
     relations = {pair["relation"] for pair in summary["verdict"]["pairs"]}
     required = summary["answer"]["seeds_required"]
     if "tied" not in relations:
-        return f"All is open by {metric}: it takes {required} seeds to tell rows apart." if "open" in relations else ""
+        return f"All is open by {metric}: it takes {required} seeds to tell arms apart." if "open" in relations else ""
     few = f"; pairs of fewer than {required} seeds are open" if "open" in relations else ""
-    return f"No two rows can be told apart by {metric}{few}."
+    return f"No two arms can be told apart by {metric}{few}."
 
 
 def _best(summary: dict[str, Any]) -> str:
@@ -150,10 +150,10 @@ def _best(summary: dict[str, Any]) -> str:
     if score["interval_low"] is not None:
         ends = [columns.score(score[end], unit=score["unit"]) for end in ("interval_low", "interval_high")]
         figure += f", {_level(summary)} interval {ends[0]} to {ends[1]}"
-    floor = summary["answer"]["floor"]
-    below = floor is not None and not _better(score, _score(summary, floor))
-    where = " of the rows that train" if below else ""
-    where += " on the seeds that rows share" if summary["answer"]["unequal_seeds"] else ""
+    baseline = summary["answer"]["baseline"]
+    below = baseline is not None and not _better(score, _score(summary, baseline))
+    where = " of the arms that train" if below else ""
+    where += " on the seeds that arms share" if summary["answer"]["unequal_seeds"] else ""
     return f"{best} has the {adjective} test {metric_name(metric)}{where}: {figure} ({_seeds(score['n'])}{way})."
 
 
@@ -170,7 +170,7 @@ def _figure(score: dict[str, Any], with_std: bool = False) -> str:
 
 
 def _rivals(summary: dict[str, Any]) -> list[str]:
-    """Says which rows are tied with the best, which are behind, which are open, and how many seeds would settle it."""
+    """Says which arms are tied with the best, which are behind, which are open, and how many seeds would settle it."""
     answer = summary["answer"]
     parts = []
     if answer["tied_with"]:
@@ -181,7 +181,7 @@ def _rivals(summary: dict[str, Any]) -> list[str]:
         parts.append(f"Whether it is better than {join(answer['open'])} is open: {few}.")
     if answer["behind"]:
         seeds = _fewest(summary, answer["behind"])
-        whom = "every other row that trains" if answer["winner"] else join(answer["behind"])
+        whom = "every other arm that trains" if answer["winner"] else join(answer["behind"])
         pairs = sum(pair["p"] is not None for pair in summary["verdict"]["pairs"])
         error = f"{1 - answer['interval_level']:.0%}"
         over = f", Holm-corrected over {pairs} pairs" if pairs > 1 else ""
@@ -189,7 +189,7 @@ def _rivals(summary: dict[str, Any]) -> list[str]:
     if answer["ahead"]:
         parts.append(
             f"On the seeds that they share with it, {join(answer['ahead'])} "
-            f"{'is' if len(answer['ahead']) == 1 else 'are'} significantly ahead of it: no row is ahead of all others."
+            f"{'is' if len(answer['ahead']) == 1 else 'are'} significantly ahead of it: no arm is ahead of all others."
         )
     if answer["not_compared"]:
         parts.append(f"It could not be compared fairly with {join(answer['not_compared'])}.")
@@ -197,7 +197,7 @@ def _rivals(summary: dict[str, Any]) -> list[str]:
 
 
 def _fewest(summary: dict[str, Any], labels: Sequence[str]) -> int:
-    """Returns the fewest seeds of these rows' comparisons with the best."""
+    """Returns the fewest seeds of these arms' comparisons with the best."""
     return min(int(_by_label(summary, label)["to_best"]["seeds"]) for label in labels)
 
 
@@ -207,7 +207,7 @@ def _better(score: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 def _to_settle(unsettled: list[dict[str, Any]]) -> list[str]:
-    """Says how many seeds would tell the best from rows that are open or tied with it, and why for some no number is
+    """Says how many seeds would tell the best from arms that are open or tied with it, and why for some no number is
     named."""
     by_seeds: dict[int, list[str]] = {}
     by_reason: dict[str, list[str]] = {}
@@ -232,18 +232,18 @@ def _why_open(labels: str, reason: str) -> str:
 
 
 def _describe_cheapest(summary: dict[str, Any]) -> list[str]:
-    """Says what the best costs, or which of the tied rows is cheapest."""
+    """Says what the best costs, or which of the tied arms is cheapest."""
     answer = summary["answer"]
-    rows = [answer["best"], *answer["tied_with"]]
-    by_row: dict[str, list[str]] = {}
+    arms = [answer["best"], *answer["tied_with"]]
+    by_arm: dict[str, list[str]] = {}
     for name, label in answer["cheapest"].items():
         method = _by_label(summary, label)
         mark = "†" if name == "train_seconds" and method["contended"] else ""
-        by_row.setdefault(label, []).append(f"{_CHEAPEST[name]} ({_TEXT[name](method[name]['mean'])}{mark})")
-    if not by_row:
+        by_arm.setdefault(label, []).append(f"{_CHEAPEST[name]} ({_TEXT[name](method[name]['mean'])}{mark})")
+    if not by_arm:
         return []
-    if len(rows) == 1:
-        method = _by_label(summary, rows[0])
+    if len(arms) == 1:
+        method = _by_label(summary, arms[0])
         figures = [("trains in", "train_seconds"), ("needs", "peak_memory_bytes"), ("stores", "stored_bytes")]
         mark = "†" if method["contended"] else ""
         texts = [
@@ -253,27 +253,27 @@ def _describe_cheapest(summary: dict[str, Any]) -> list[str]:
             if name in answer["cheapest"]
         ]
         return [f"It {join(texts)}."]
-    texts = [f"{label} {join(claims)}" for label, claims in by_row.items()]
-    return [f"Of these {len(rows)}, {'; '.join(texts)}."]
+    texts = [f"{label} {join(claims)}" for label, claims in by_arm.items()]
+    return [f"Of these {len(arms)}, {'; '.join(texts)}."]
 
 
-def _floor(summary: dict[str, Any]) -> list[str]:
+def _baseline(summary: dict[str, Any]) -> list[str]:
     answer = summary["answer"]
-    if answer["floor"] is None:
+    if answer["baseline"] is None:
         return []
-    best, floor = _score(summary, answer["best"]), _score(summary, answer["floor"])
-    gap = abs(best["ranked_mean"] - floor["ranked_mean"])
+    best, baseline = _score(summary, answer["best"]), _score(summary, answer["baseline"])
+    gap = abs(best["ranked_mean"] - baseline["ranked_mean"])
     scores = [m["metrics"].get(summary["study"]["primary_metric"]) for m in summary["methods"] if not m["trains"]]
-    floors = sum(score is not None and score["note"] not in UNWEIGHED for score in scores)
-    how = "no training" if floors == 1 else f"the best of {floors} rows without training"
+    baselines = sum(score is not None and score["note"] not in UNWEIGHED for score in scores)
+    how = "no training" if baselines == 1 else f"the best of {baselines} arms without training"
     parts = [
-        f"The floor, {answer['floor']} ({how}), is at {_figure(floor)}; "
-        f"{answer['best']} is {columns.score(gap, unit=best['unit'])} {_side(best, floor)} it."
+        f"The baseline, {answer['baseline']} ({how}), is at {_figure(baseline)}; "
+        f"{answer['best']} is {columns.score(gap, unit=best['unit'])} {_side(best, baseline)} it."
     ]
-    if answer["not_above_floor"] and answer["if_trained"] is None:
-        parts.append(f"Not clearly better than the floor: {join(answer['not_above_floor'])}.")
+    if answer["not_above_baseline"] and answer["if_trained"] is None:
+        parts.append(f"Not clearly better than the baseline: {join(answer['not_above_baseline'])}.")
     return parts
 
 
-def _side(best: dict[str, Any], floor: dict[str, Any]) -> str:
-    return "above" if best["ranked_mean"] >= floor["ranked_mean"] else "below"
+def _side(best: dict[str, Any], baseline: dict[str, Any]) -> str:
+    return "above" if best["ranked_mean"] >= baseline["ranked_mean"] else "below"

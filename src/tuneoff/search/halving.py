@@ -1,8 +1,8 @@
-"""Successive halving: few steps for all configurations of a row, and twice as many for the better half, rung by rung.
+"""Successive halving: few steps for all configurations of an arm, and twice as many for the better half, rung by rung.
 
-Every rung costs a row about as much as any other, so most is spent on what looks good: Jamieson & Talwalkar,
+Every rung costs an arm about as much as any other, so most is spent on what looks good: Jamieson & Talwalkar,
 Non-stochastic best arm identification and hyperparameter optimization, AISTATS 2016; Li et al., Hyperband, J Mach Learn
-Res 18, 2018, of which this is one bracket. Rungs and steps are equal for all rows and depend on the protocol alone.
+Res 18, 2018, of which this is one bracket. Rungs and steps are equal for all arms and depend on the protocol alone.
 
 A promoted configuration is trained from the beginning: the learning-rate schedule is that of its own steps, so the
 first half of a long trial is not a short trial.
@@ -25,10 +25,10 @@ WHERE = "protocol.search.prune"
 
 @dataclass(frozen=True)
 class Rung:
-    """One stage of the search, equal for every row.
+    """One stage of the search, equal for every arm.
 
     Attributes:
-        trials: the most trials of a row; where it has fewer configurations left, all of them.
+        trials: the most trials of an arm; where it has fewer configurations left, all of them.
         steps: the most optimizer steps of each; None: what the protocol gives a search trial.
     """
 
@@ -39,7 +39,7 @@ class Rung:
 def rungs(protocol: Protocol) -> tuple[Rung, ...]:
     """Returns the stages of the protocol's search, first to last: one without pruning, none without a search.
 
-    Halving has as many rungs as it can until one trial of a row is left or the first rung would have fewer than
+    Halving has as many rungs as it can until one trial of an arm is left or the first rung would have fewer than
     `FEWEST_STEPS` steps (or less than twice the warm-up). The last has the whole share of steps.
 
     Raises:

@@ -28,7 +28,7 @@ over the learning rate, so many well-spread points find a better rate than a sam
 EDGE = 0.1
 """Share of a range, at either end, that counts as its edge."""
 GROWTH = 10.0
-"""Factor by which a range of learning rates grows, the same for every row."""
+"""Factor by which a range of learning rates grows, the same for every arm."""
 
 Values = dict[str, Any]
 """What a trial of the search sets: option or `learning_rate` -> value."""
@@ -127,7 +127,7 @@ class Dimension:
 
 
 Space = tuple[Dimension, ...]
-"""All that is searched of one row."""
+"""All that is searched of one arm."""
 
 
 @dataclass(frozen=True)
@@ -153,31 +153,31 @@ class Outcome:
 
 
 def spaces(study: StudySpec) -> dict[str, Space]:
-    """Returns the search space of each row, by label; leaves out rows of which nothing is searched."""
+    """Returns the search space of each arm, by label; leaves out arms of which nothing is searched."""
     if study.protocol.search is None:
         return {}
-    by_label = {label: space(row, study.protocol.learning_rate) for label, row in study.methods.items()}
+    by_label = {label: space(arm, study.protocol.learning_rate) for label, arm in study.methods.items()}
     return {label: dimensions for label, dimensions in by_label.items() if dimensions}
 
 
-def space(row: MethodSpec, rate_for_all: float | None = None) -> Space:
-    """Returns the search space of one row: its learning rate, unless one is set for all, and the options that the row
+def space(arm: MethodSpec, rate_for_all: float | None = None) -> Space:
+    """Returns the search space of one arm: its learning rate, unless one is set for all, and the options that the arm
     lists."""
-    method = registry.methods()[row.method]
+    method = registry.methods()[arm.method]
     if not method.trains:
         return ()
     dimensions = []
     if rate_for_all is None:
         default_range = method.learning_rate
-        center = row.learning_rate or default_range.center
-        # A method's own range is extended to a row's rate that lies outside of it.
+        center = arm.learning_rate or default_range.center
+        # A method's own range is extended to an arm's rate that lies outside of it.
         widest = Candidates(low=min(default_range.low, center), high=max(default_range.high, center))
-        candidates = row.search.get(LEARNING_RATE, widest)
+        candidates = arm.search.get(LEARNING_RATE, widest)
         dimensions.append(_dimension(LEARNING_RATE, candidates, center))
     defaults = {key: field.default for key, field in method.Options.model_fields.items()}
-    for name, candidates in row.search.items():
+    for name, candidates in arm.search.items():
         if name != LEARNING_RATE:
-            dimensions.append(_dimension(name, candidates, row.options.get(name, defaults.get(name))))
+            dimensions.append(_dimension(name, candidates, arm.options.get(name, defaults.get(name))))
     return tuple(dimensions)
 
 
@@ -222,7 +222,7 @@ def suggest(space: Space, history: Sequence[Outcome], seed: int, sampler: Sample
     """Suggests what to try after `history`; a pure function of its arguments.
 
     The first configuration comes first, then (for `tpe`) points spread evenly over the space, at the same places of
-    every row's ranges, then what the sampler makes of the scores. Nothing is suggested twice while anything is left.
+    every arm's ranges, then what the sampler makes of the scores. Nothing is suggested twice while anything is left.
 
     Raises:
         ValueError: if all configurations were tried.

@@ -8,7 +8,7 @@
       trackers.json            what became of the trackers, and which trials they followed
       trackers/NAME/           a tracker's own files, where it keeps them here
       report/                  made anew from the records at any time
-      report-xxxxxx/           likewise, of the rows and seeds that one run asked for, where the folder holds more
+      report-xxxxxx/           likewise, of the arms and seeds that one run asked for, where the folder holds more
       trials/ID/
         trial.json             the trial's specification
         record.json            its sealed result

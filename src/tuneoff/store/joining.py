@@ -12,10 +12,10 @@ from tuneoff.search.space import spaces
 
 def refuse_other(root: Path, before: StudySpec, study: StudySpec) -> None:
     """Refuses a study that may not share a folder with the earlier one: results of different questions are never mixed,
-    and a search stays equal for all rows.
+    and a search stays equal for all arms.
 
     Raises:
-        StoreError: if the study asks something else, or would search some rows longer than others.
+        StoreError: if the study asks something else, or would search some arms longer than others.
     """
     if question(before) != question(study):
         raise StoreError(
@@ -26,14 +26,14 @@ def refuse_other(root: Path, before: StudySpec, study: StudySpec) -> None:
     others = [label for label in spaces(before) if label not in study.methods]
     if new_search is not None and old_search is not None and new_search.trials != old_search.trials and others:
         raise StoreError(
-            f"the search of {root} gave every row {old_search.trials} trials; {new_search.trials} for some rows "
+            f"the search of {root} gave every arm {old_search.trials} trials; {new_search.trials} for some arms "
             "alone would not be equal",
-            hint=f"Run all rows with that number, {', '.join(others)} too, or name another folder with --out.",
+            hint=f"Run all arms with that number, {', '.join(others)} too, or name another folder with --out.",
         )
 
 
 def joined(before: StudySpec, study: StudySpec) -> StudySpec:
-    """Returns a study with the rows and seeds of an earlier one added to its own."""
+    """Returns a study with the arms and seeds of an earlier one added to its own."""
     seeds = tuple(sorted({*before.protocol.seeds, *study.protocol.seeds}))
     return study.model_copy(
         update={

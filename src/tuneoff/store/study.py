@@ -14,7 +14,7 @@ from typing import Any
 from tuneoff.config.spec import SPEC_VERSION, StudySpec, TrialSpec
 from tuneoff.errors import CorruptRecord, StoreError
 from tuneoff.planning.plan import content_hash
-from tuneoff.records.forecast import FORECAST_VERSION, StudyForecast
+from tuneoff.records.forecast import FORECAST_VERSION, StudyForecast, upgraded
 from tuneoff.records.record import TrialRecord
 from tuneoff.store import lock
 from tuneoff.store.files import check_version, is_half_written, read_json, sweep, validated, write_atomically
@@ -71,25 +71,25 @@ class StudyStore:
     def create(cls, root: Path | str, study: StudySpec, trials: list[TrialSpec]) -> StudyStore:
         """Makes a study's folder, or adds trials to one that asks the same question.
 
-        In a study with a search a row has one configuration: trials of another one, which an earlier and shorter
+        In a study with a search an arm has one configuration: trials of another one, which an earlier and shorter
         search had chosen, are no longer trials of the study. Their folders stay.
 
         Raises:
             StoreError: if the folder holds another question, or something else.
         """
         store = cls(Path(root))
-        verdict = [trial.id for trial in trials if trial.purpose == "verdict"]
+        final = [trial.id for trial in trials if trial.purpose == "final"]
         searched = [trial.id for trial in trials if trial.purpose == "search"]
         store.refuse_lost()
         store.check(study)
         if not store.is_there and store._damaged_path.exists():
-            verdict = [*store._recovered(trials), *verdict]
+            final = [*store._recovered(trials), *final]
         elif not store.is_there:
             # A run that was killed before it wrote study.json left these; `check` knows them.
             shutil.rmtree(store.root / "trials", ignore_errors=True)
         else:
             study = joined(store.study(), study)
-            verdict = store._merged(study, trials)
+            final = store._merged(study, trials)
             searched = [*(trial_id for trial_id in store.search_ids() if trial_id not in searched), *searched]
         for trial in trials:
             trial_store = store.trial(trial.id)
@@ -97,7 +97,7 @@ class StudyStore:
                 trial_store.spec()
             except CorruptRecord:
                 trial_store.write_spec(trial)
-        body = {"spec_version": SPEC_VERSION, "study": study.model_dump(mode="json"), "trials": verdict}
+        body = {"spec_version": SPEC_VERSION, "study": study.model_dump(mode="json"), "trials": final}
         if searched:
             body["search_trials"] = searched
         with suppress(OSError, ValueError):  # no relative path to another drive, no path to a deleted folder
@@ -129,14 +129,14 @@ class StudyStore:
         return recovered
 
     def _merged(self, study: StudySpec, trials: list[TrialSpec]) -> list[str]:
-        """Returns the ids of the trials so far, then of those asked for now, so that of one row and seed the last is
+        """Returns the ids of the trials so far, then of those asked for now, so that of one arm and seed the last is
         what was asked for last. Leaves out trials of a configuration that the search no longer chooses."""
-        verdict = {trial.id: trial for trial in trials if trial.purpose == "verdict"}
+        final = {trial.id: trial for trial in trials if trial.purpose == "final"}
         if study.protocol.search is None:
-            return [*(trial_id for trial_id in self.trial_ids() if trial_id not in verdict), *verdict]
-        trials_by_label = {trial.label: trial for trial in verdict.values()}
+            return [*(trial_id for trial_id in self.trial_ids() if trial_id not in final), *final]
+        trials_by_label = {trial.label: trial for trial in final.values()}
         merged = []
-        for trial_id in (trial_id for trial_id in self.trial_ids() if trial_id not in verdict):
+        for trial_id in (trial_id for trial_id in self.trial_ids() if trial_id not in final):
             try:
                 spec = self.trial(trial_id).spec()
             except CorruptRecord:
@@ -149,7 +149,7 @@ class StudyStore:
                 spec.learning_rate,
             ):
                 merged.append(trial_id)
-        return [*merged, *verdict]
+        return [*merged, *final]
 
     def check(self, study: StudySpec) -> None:
         """Checks whether a study may be kept here; changes nothing.
@@ -235,7 +235,7 @@ class StudyStore:
         return self.root / "study.json.damaged"
 
     def study(self) -> StudySpec:
-        """Returns the study as it was last run, with the rows and seeds of earlier runs."""
+        """Returns the study as it was last run, with the arms and seeds of earlier runs."""
         return validated(StudySpec, self._manifest()["study"], self._manifest_path, "a study")
 
     def origin(self) -> Path | None:
@@ -274,6 +274,7 @@ class StudyStore:
             return None
         body = read_json(path)
         if isinstance(body, dict):
+            body = upgraded(body)
             check_version(path, "forecast", body.get("forecast_version"), FORECAST_VERSION)
         return validated(StudyForecast, body, path, "a forecast")
 

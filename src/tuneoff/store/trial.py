@@ -18,7 +18,16 @@ from tuneoff.errors import CorruptRecord, RecordExists, StoreError
 from tuneoff.files import NON_BLOCKING, open_file
 from tuneoff.planning.plan import content_hash, trial_id
 from tuneoff.records.events import utc
-from tuneoff.records.record import RECORD_VERSION, Event, Finding, Prediction, PredictionsInfo, TrialRecord, upgraded
+from tuneoff.records.record import (
+    RECORD_VERSION,
+    Event,
+    Finding,
+    Prediction,
+    PredictionsInfo,
+    TrialRecord,
+    upgraded,
+    upgraded_spec,
+)
 from tuneoff.store.files import DAMAGED, check_version, checksum, read_json, validated, write_atomically
 from tuneoff.store.trackers import given_up
 
@@ -70,7 +79,7 @@ class TrialStore:
         Raises:
             CorruptRecord: if it is missing, or not what the folder's name was made of.
         """
-        spec = validated(TrialSpec, read_json(self.spec_path), self.spec_path, "a trial")
+        spec = validated(TrialSpec, upgraded_spec(read_json(self.spec_path)), self.spec_path, "a trial")
         self._check_identity(spec, self.spec_path)
         return spec
 

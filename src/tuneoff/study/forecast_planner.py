@@ -1,6 +1,6 @@
-"""The forecast of a study, row by row: each in a process of its own, with a fallback wherever one fails.
+"""The forecast of a study, arm by arm: each in a process of its own, with a fallback wherever one fails.
 
-`Executor.forecast` and `Executor.count` forecast a row. This module decides what is asked for, and what is recorded
+`Executor.forecast` and `Executor.count` forecast an arm. This module decides what is asked for, and what is recorded
 where there is no forecast.
 """
 
@@ -16,7 +16,7 @@ from tuneoff import registry
 from tuneoff.config.spec import TrialSpec
 from tuneoff.errors import DataError, SourceError, StoreError, TuneoffError
 from tuneoff.executors.base import Executor, Inspection
-from tuneoff.records.forecast import How, RowForecast, StudyForecast, corrected, study_forecast
+from tuneoff.records.forecast import ArmForecast, How, StudyForecast, corrected, study_forecast
 from tuneoff.store import StudyStore
 
 PAYS = 10.0
@@ -24,26 +24,26 @@ PAYS = 10.0
 TOO_HIGH = 2.0
 """Factor by which times that are only counted were too long in measurements."""
 COUNT_SECONDS = 3.0
-"""Seconds that counting takes besides those for each row: loading libraries and data."""
+"""Seconds that counting takes besides those for each arm: loading libraries and data."""
 PROBE_SECONDS = 8.0
-"""Most seconds that probing a row takes: loading, a few seconds of steps, an evaluation batch; and its counts."""
+"""Most seconds that probing an arm takes: loading, a few seconds of steps, an evaluation batch; and its counts."""
 PROBE_COUNTS = 5
-"""Time of the counts in a probe, in units of the time of counting a row alone."""
+"""Time of the counts in a probe, in units of the time of counting an arm alone."""
 WRITING = 8
 """Time of a generated token in units of one that is read: the weights are loaded from memory for few tokens."""
 SHORT_OPERATIONS = 2e13
 """Trials of no more operations end in about twenty seconds on two cores: a forecast is not worth its time."""
 FIGURES = ("peak_memory_bytes", "train_seconds", "seconds", "search_seconds", "stored_bytes", "predictions_bytes")
-"""The figures that a row without a forecast lacks."""
+"""The figures that an arm without a forecast lacks."""
 
 
 @dataclass(frozen=True)
 class Asking:
-    """The row that is being forecast, the `number`-th of `rows`, and how; no `label`: all of them at once."""
+    """The arm that is being forecast, the `number`-th of `arms`, and how; no `label`: all of them at once."""
 
     label: str | None
     number: int
-    rows: int
+    arms: int
     how: How
 
 
@@ -52,48 +52,48 @@ class ToCome:
     """Trials that are to be run.
 
     Attributes:
-        verdict: those of the verdict.
-        search: those of the search. What they try depends on outcomes, so all have what their row tries first.
+        final: the final ones.
+        search: those of the search. What they try depends on outcomes, so all have what their arm tries first.
     """
 
-    verdict: Sequence[TrialSpec]
+    final: Sequence[TrialSpec]
     search: Sequence[TrialSpec] = ()
 
     @property
     def labels(self) -> list[str]:
-        """Returns the rows that have trials of the verdict to come, in order."""
-        return list(dict.fromkeys(trial.label for trial in self.verdict))
+        """Returns the arms that have final trials to come, in order."""
+        return list(dict.fromkeys(trial.label for trial in self.final))
 
     def only(self, labels: Sequence[str]) -> ToCome:
-        """Returns the trials to come of some rows."""
+        """Returns the trials to come of some arms."""
         return ToCome(
-            [trial for trial in self.verdict if trial.label in labels],
+            [trial for trial in self.final if trial.label in labels],
             [trial for trial in self.search if trial.label in labels],
         )
 
     def longest(self, label: str) -> TrialSpec | None:
-        """Returns the trial of a row's search that has the most steps; None where the row has none."""
+        """Returns the trial of an arm's search that has the most steps; None where the arm has none."""
         tries = [trial for trial in self.search if trial.label == label]
         return max(tries, key=lambda trial: trial.protocol.max_steps or math.inf, default=None)
 
     @property
     def search_shares(self) -> list[float]:
-        """Returns for every trial of the search its share of the steps of the row's longest trial: with pruning some
+        """Returns for every trial of the search its share of the steps of the arm's longest trial: with pruning some
         have fewer."""
         longest = {label: self.longest(label) for label in {trial.label for trial in self.search}}
         max_steps = {label: trial.protocol.max_steps for label, trial in longest.items() if trial is not None}
         pairs = [(trial.protocol.max_steps, max_steps[trial.label]) for trial in self.search]
         return [steps / longest_steps if steps and longest_steps else 1.0 for steps, longest_steps in pairs]
 
-    def total(self, rows: Mapping[str, RowForecast], memory_limit_bytes: int | None = None) -> StudyForecast:
-        """Sums the forecasts over these trials; `rows` has a forecast of each row, and perhaps of others."""
+    def total(self, arms: Mapping[str, ArmForecast], memory_limit_bytes: int | None = None) -> StudyForecast:
+        """Sums the forecasts over these trials; `arms` has a forecast of each arm, and perhaps of others."""
         searched = self.only(self.labels)
         return study_forecast(
-            {label: rows[label] for label in self.labels},
-            [trial.label for trial in self.verdict],
+            {label: arms[label] for label in self.labels},
+            [trial.label for trial in self.final],
             [trial.label for trial in searched.search],
             search_shares=searched.search_shares,
-            keep_weights=any(trial.execution.keep_weights for trial in self.verdict),
+            keep_weights=any(trial.execution.keep_weights for trial in self.final),
             memory_limit_bytes=memory_limit_bytes,
         )
 
@@ -103,13 +103,13 @@ RunListener = Callable[[Asking | StudyForecast], None]
 
 
 class Forecaster:
-    """Forecasts the rows of some trials. One that cannot be probed is counted; `missing` says why.
+    """Forecasts the arms of some trials. One that cannot be probed is counted; `missing` says why.
 
     Args:
-        executor: asks a process of its own about each row.
+        executor: asks a process of its own about each arm.
         to_come: the trials.
         memory_limit_bytes: of another device, to know what would fit there; this machine's where unset.
-        listener: called for each row before it is forecast.
+        listener: called for each arm before it is forecast.
     """
 
     def __init__(
@@ -123,8 +123,8 @@ class Forecaster:
         self.listener = listener or (lambda _: None)
         self._out_of_reach: dict[How, str] = {}
 
-    def rows(self, labels: Sequence[str], probe: bool) -> dict[str, RowForecast]:
-        """Forecasts these rows; returns label -> forecast.
+    def arms(self, labels: Sequence[str], probe: bool) -> dict[str, ArmForecast]:
+        """Forecasts these arms; returns label -> forecast.
 
         Raises:
             KeyboardInterrupt: after the process at work was ended.
@@ -133,29 +133,29 @@ class Forecaster:
             with suppress(TuneoffError):  # a process that fails for all may do for one
                 return self._count(labels)
         how: How = "probed" if probe else "counted"
-        return {label: self.row(Asking(label, number, len(labels), how)) for number, label in enumerate(labels, 1)}
+        return {label: self.arm(Asking(label, number, len(labels), how)) for number, label in enumerate(labels, 1)}
 
-    def row(self, asking: Asking) -> RowForecast:
-        """Forecasts one row; without figures, and with the reason, where none can be had."""
+    def arm(self, asking: Asking) -> ArmForecast:
+        """Forecasts one arm; without figures, and with the reason, where none can be had."""
         assert asking.label is not None
         self.listener(asking)
         start_time = time.monotonic()
         trial, search_trial = self._pair(asking.label)
         modes: tuple[How, ...] = ("probed", "counted") if asking.how == "probed" else ("counted",)
-        row_forecast = self._unknown(trial)
+        arm_forecast = self._unknown(trial)
         missing: dict[str, str] = {}
         for mode in modes:
             try:
-                row_forecast = self._ask(trial, search_trial, mode)
-                missing |= row_forecast.missing
+                arm_forecast = self._ask(trial, search_trial, mode)
+                missing |= arm_forecast.missing
                 break
             except TuneoffError as error:
                 missing |= _missing_figures(error, search_trial) if mode == "counted" else {"probed": _reason(error)}
         update = {"trial": trial.id, "missing": missing, "forecast_seconds": time.monotonic() - start_time}
-        return row_forecast.model_copy(update=update)
+        return arm_forecast.model_copy(update=update)
 
-    def _count(self, labels: Sequence[str]) -> dict[str, RowForecast]:
-        """Forecasts many rows by counts alone, in one process.
+    def _count(self, labels: Sequence[str]) -> dict[str, ArmForecast]:
+        """Forecasts many arms by counts alone, in one process.
 
         Raises:
             TuneoffError: if it failed.
@@ -163,22 +163,22 @@ class Forecaster:
         self.listener(Asking(None, 1, len(labels), "counted"))
         pairs = [self._pair(label) for label in labels]
         answers = self.executor.count(pairs, memory_limit_bytes=self.memory_limit_bytes)
-        rows = {}
+        arms = {}
         for label, (trial, search_trial), answer in zip(labels, pairs, answers, strict=True):
             if isinstance(answer, TuneoffError):
                 answer = self._unknown(trial).model_copy(update={"missing": _missing_figures(answer, search_trial)})
-            rows[label] = answer.model_copy(update={"trial": trial.id})
-        return rows
+            arms[label] = answer.model_copy(update={"trial": trial.id})
+        return arms
 
     def _pair(self, label: str) -> tuple[TrialSpec, TrialSpec | None]:
-        """Returns the trials that represent a row: its first trial of the verdict, and the longest of its search."""
-        return next(trial for trial in self.to_come.verdict if trial.label == label), self.to_come.longest(label)
+        """Returns the trials that represent an arm: its first final trial, and the longest of its search."""
+        return next(trial for trial in self.to_come.final if trial.label == label), self.to_come.longest(label)
 
-    def _unknown(self, trial: TrialSpec) -> RowForecast:
-        return RowForecast(label=trial.label, trial=trial.id, how="counted", device=self.executor.device)
+    def _unknown(self, trial: TrialSpec) -> ArmForecast:
+        return ArmForecast(label=trial.label, trial=trial.id, how="counted", device=self.executor.device)
 
-    def _ask(self, trial: TrialSpec, search_trial: TrialSpec | None, mode: How) -> RowForecast:
-        """Asks the executor; rows or weights that were out of reach for one row are not tried again for the next.
+    def _ask(self, trial: TrialSpec, search_trial: TrialSpec | None, mode: How) -> ArmForecast:
+        """Asks the executor; rows or weights that were out of reach for one arm are not tried again for the next.
 
         Raises:
             TuneoffError: if there is no such forecast.
@@ -188,10 +188,10 @@ class Forecaster:
         try:
             if mode == "probed":
                 return self.executor.forecast(trial, search_trial, memory_limit_bytes=self.memory_limit_bytes)
-            (row_forecast,) = self.executor.count([(trial, search_trial)], memory_limit_bytes=self.memory_limit_bytes)
-            if isinstance(row_forecast, TuneoffError):
-                raise row_forecast
-            return row_forecast
+            (arm_forecast,) = self.executor.count([(trial, search_trial)], memory_limit_bytes=self.memory_limit_bytes)
+            if isinstance(arm_forecast, TuneoffError):
+                raise arm_forecast
+            return arm_forecast
         except (SourceError, DataError) as error:
             self._out_of_reach[mode] = error.message
             raise
@@ -202,7 +202,7 @@ def _reason(error: TuneoffError) -> str:
 
 
 def _missing_figures(error: TuneoffError, search_trial: TrialSpec | None) -> dict[str, str]:
-    """Maps each figure that a row without a forecast lacks to the reason."""
+    """Maps each figure that an arm without a forecast lacks to the reason."""
     figures = [figure for figure in FIGURES if figure != "search_seconds" or search_trial is not None]
     return dict.fromkeys(figures, _reason(error))
 
@@ -219,13 +219,13 @@ def forecast(
 
     Args:
         executor, to_come, memory_limit_bytes, listener: see `Forecaster`.
-        probe: run a few real steps of each row on this machine; else nothing is run, and times are rough.
+        probe: run a few real steps of each arm on this machine; else nothing is run, and times are rough.
 
     Raises:
         KeyboardInterrupt: after the process at work was ended.
     """
-    rows = Forecaster(executor, to_come, memory_limit_bytes, listener).rows(to_come.labels, probe)
-    return to_come.total(rows, memory_limit_bytes)
+    arms = Forecaster(executor, to_come, memory_limit_bytes, listener).arms(to_come.labels, probe)
+    return to_come.total(arms, memory_limit_bytes)
 
 
 def foretell(
@@ -240,35 +240,35 @@ def foretell(
     """Makes the forecast of a run, keeps it in the study's folder and tells the listener what the trials to come will
     take.
 
-    It must cost little beside the run: see `PAYS` and `SHORT_OPERATIONS`. A row that has a forecast from an earlier run
-    keeps it. No failure of a forecast fails the run.
+    It must cost little beside the run: see `PAYS` and `SHORT_OPERATIONS`. An arm that has a forecast from an earlier
+    run keeps it. No failure of a forecast fails the run.
 
     Args:
         executor, to_come: see `Forecaster`.
         store: the study's folder, which is there.
         seen: the inspection of the trials.
         probe: probe where that pays; else count at most.
-        listener: called for each row before it is forecast, and at last with the whole forecast, if there is one.
+        listener: called for each arm before it is forecast, and at last with the whole forecast, if there is one.
 
     Raises:
         KeyboardInterrupt: after the process at work was ended.
     """
     listener = listener or (lambda _: None)
     earlier = kept(store)
-    rows = dict(earlier.rows) if earlier is not None else {}
-    new_labels = [label for label in to_come.labels if label not in rows]
+    arms = dict(earlier.arms) if earlier is not None else {}
+    new_labels = [label for label in to_come.labels if label not in arms]
     if new_labels and not (seen is not None and _is_short(to_come, seen)):
         added = to_come.only(new_labels)
-        new_rows = _rows_of_a_run(
+        new_arms = _arms_of_a_run(
             Forecaster(executor, added, listener=listener), new_labels, _heaviest(added, seen), probe
         )
-        if new_rows:
-            rows |= new_rows
-            added_forecast = added.total(rows)
+        if new_arms:
+            arms |= new_arms
+            added_forecast = added.total(arms)
             with suppress(StoreError):  # a full disk: the run will say so itself
                 store.write_forecast(added_forecast if earlier is None else together(earlier, added_forecast))
-    if to_come.labels and rows.keys() >= set(to_come.labels):
-        listener(to_come.total(rows))
+    if to_come.labels and arms.keys() >= set(to_come.labels):
+        listener(to_come.total(arms))
 
 
 def kept(store: StudyStore) -> StudyForecast | None:
@@ -280,12 +280,12 @@ def kept(store: StudyStore) -> StudyForecast | None:
 
 
 def together(before: StudyForecast, added: StudyForecast) -> StudyForecast:
-    """Merges an earlier forecast with one of other rows."""
+    """Merges an earlier forecast with one of other arms."""
     missing = {**added.missing, **before.missing}
     total = (before.total_seconds or 0.0) + (added.total_seconds or 0.0)
     disk = (before.disk_bytes or 0) + (added.disk_bytes or 0)
     return StudyForecast(
-        rows={**before.rows, **added.rows},
+        arms={**before.arms, **added.arms},
         total_seconds=None if "total_seconds" in missing else total,
         disk_bytes=None if "disk_bytes" in missing else disk,
         missing=missing,
@@ -302,11 +302,11 @@ def _is_short(to_come: ToCome, inspection: Inspection) -> bool:
     rows = {split: summary["rows"] for split, summary in inspection.data["splits"].items()}
     weights = {
         trial.label: sum(inspection.trials[trial.id]["total_parameters"].values())
-        for trial in to_come.verdict
+        for trial in to_come.final
         if inspection.trials.get(trial.id)
     }
     total = 0.0
-    for trial in (*to_come.verdict, *to_come.search):
+    for trial in (*to_come.final, *to_come.search):
         protocol = trial.protocol
         trained_rows = protocol.epochs * min(rows["train"], protocol.train_rows or rows["train"])
         trained_rows = (
@@ -327,84 +327,84 @@ def _written(trial: TrialSpec, rows: Mapping[str, int]) -> int:
     protocol = trial.protocol
     selects = task.selects(protocol.select_metric) in task.written_metrics
     validations = protocol.epochs * protocol.evaluations_per_epoch if selects else 0
-    tests = 1 if trial.purpose == "verdict" else 0
+    tests = 1 if trial.purpose == "final" else 0
     return task.target_room * (tests * rows.get("test", 0) + validations * rows.get("validation", 0))
 
 
 def _heaviest(to_come: ToCome, inspection: Inspection | None) -> str | None:
-    """Returns the row that trains the most parameters, which is the likeliest not to fit.
+    """Returns the arm that trains the most parameters, which is the likeliest not to fit.
 
-    The first row where that is not known, and None where no row trains.
+    The first arm where that is not known, and None where no arm trains.
     """
     counts = inspection.trials if inspection is not None else {}
 
     def trained(trial: TrialSpec) -> int:
         return sum(counts[trial.id]["trainable_parameters"].values()) if trial.id in counts else 0
 
-    trains = [trial for trial in to_come.verdict if trial.learning_rate is not None]
+    trains = [trial for trial in to_come.final if trial.learning_rate is not None]
     return max(trains, key=trained).label if trains else None
 
 
-def _rows_of_a_run(
+def _arms_of_a_run(
     forecaster: Forecaster, labels: Sequence[str], first: str | None, probe: bool
-) -> dict[str, RowForecast]:
-    """Forecasts the rows of a run at a cost that pays.
+) -> dict[str, ArmForecast]:
+    """Forecasts the arms of a run at a cost that pays.
 
-    Counts one row first, to know what pays, and then all rows. Then probes one row and corrects the others by it, or
+    Counts one arm first, to know what pays, and then all arms. Then probes one arm and corrects the others by it, or
     probes all.
 
     Args:
         forecaster: of the trials to come.
-        labels: the rows.
+        labels: the arms.
         first: the one that is counted first; None where none trains.
         probe: run real steps.
 
     Returns:
-        Forecasts of these rows; of none where the trials to come take too little time and the row fits.
+        Forecasts of these arms; of none where the trials to come take too little time and the arm fits.
     """
     if first is None:
         return {}
     to_come = forecaster.to_come
-    rows = forecaster.rows([first], probe=False)
-    if not _pays(to_come, rows[first], len(labels), probe):
+    arms = forecaster.arms([first], probe=False)
+    if not _pays(to_come, arms[first], len(labels), probe):
         return {}
     if rest := [label for label in labels if label != first]:
-        rows |= forecaster.rows(rest, probe=False)
-    # Rows on several devices are never probed.
-    devices = {trial.label: trial.devices for trial in to_come.verdict}
+        arms |= forecaster.arms(rest, probe=False)
+    # Arms on several devices are never probed.
+    devices = {trial.label: trial.devices for trial in to_come.final}
     single_device = [label for label in labels if devices[label] == 1]
     if not probe or not single_device:
-        return rows
+        return arms
     trained = sorted(
-        (rows[label] for label in single_device if rows[label].train_seconds is not None), key=_train_seconds
+        (arms[label] for label in single_device if arms[label].train_seconds is not None), key=_train_seconds
     )
     if not trained:
         # Where a model's operations cannot be counted, steps that are run still give its times.
-        return forecaster.rows(labels, probe=True)
+        return forecaster.arms(labels, probe=True)
     median = trained[len(trained) // 2]
-    probed = forecaster.row(Asking(median.label, 1, 1, "probed"))
+    probed = forecaster.arm(Asking(median.label, 1, 1, "probed"))
     if probed.how != "probed" or not probed.seconds:
-        return {**rows, median.label: probed}
-    rest = [label for label in single_device if rows[label].how == "counted" and label != median.label]
-    rows |= {label: corrected(rows[label], median, probed) for label in rest}
-    rows[median.label] = probed
-    seconds = to_come.total(rows).total_seconds
+        return {**arms, median.label: probed}
+    rest = [label for label in single_device if arms[label].how == "counted" and label != median.label]
+    arms |= {label: corrected(arms[label], median, probed) for label in rest}
+    arms[median.label] = probed
+    seconds = to_come.total(arms).total_seconds
     if seconds is None or seconds >= PAYS * max(PROBE_SECONDS, probed.forecast_seconds) * len(rest):
-        rows |= forecaster.rows(rest, probe=True)
-    return rows
+        arms |= forecaster.arms(rest, probe=True)
+    return arms
 
 
-def _pays(to_come: ToCome, first: RowForecast, row_count: int, probe: bool) -> bool:
-    """Returns whether forecasting so many rows takes little time compared to running them, if all are like one that was
+def _pays(to_come: ToCome, first: ArmForecast, arm_count: int, probe: bool) -> bool:
+    """Returns whether forecasting so many arms takes little time compared to running them, if all are like one that was
     counted."""
     if first.trial_seconds is None or first.fits is False:
         return True
-    trials = sum(trial.learning_rate is not None for trial in to_come.verdict)
+    trials = sum(trial.learning_rate is not None for trial in to_come.final)
     expected = first.trial_seconds * trials + sum(map(first.search_trial_seconds, to_come.search_shares))
-    per_row = max(0.0, first.forecast_seconds - COUNT_SECONDS)
-    cost = 2 * COUNT_SECONDS + per_row * row_count + (PROBE_SECONDS + PROBE_COUNTS * per_row if probe else 0.0)
+    per_arm = max(0.0, first.forecast_seconds - COUNT_SECONDS)
+    cost = 2 * COUNT_SECONDS + per_arm * arm_count + (PROBE_SECONDS + PROBE_COUNTS * per_arm if probe else 0.0)
     return expected / TOO_HIGH >= PAYS * cost
 
 
-def _train_seconds(row: RowForecast) -> float:
-    return row.train_seconds or 0.0
+def _train_seconds(arm: ArmForecast) -> float:
+    return arm.train_seconds or 0.0

@@ -34,7 +34,7 @@ class SearchRunner(Search):
             check_rows(self.study.protocol, inspection.data["splits"]["train"]["rows"])
 
     def run(self, executor: Executor, listener: Listener, relatives: Sequence[StudyStore] = ()) -> None:
-        """Runs what is missing of the search; writes the search of all rows of the folder, also where it is
+        """Runs what is missing of the search; writes the search of all arms of the folder, also where it is
         interrupted.
 
         Args:
@@ -62,6 +62,6 @@ class SearchRunner(Search):
                 executor.run(self.store, trials_to_run, listener)
         finally:
             if self.store.is_there:
-                # The folder's study may have rows that this run was not asked for; they were searched as well.
+                # The folder's study may have arms that this run was not asked for; they were searched as well.
                 folder_search = Search(self.store.study(), self.fingerprints, self.store)
                 self.store.write_search(folder_search.found())

@@ -42,7 +42,7 @@ class Study:
     Args:
         study: a recipe's name, the path of a study file, a mapping of study keys, or a `StudySpec`.
         overrides: `dotted.key=value` texts or a mapping of dotted keys to values.
-        methods: rows or methods to run instead of the study's own.
+        methods: arms or methods to run instead of the study's own.
         seeds: number of seeds instead of the study's own.
         random_weights: build the base model's architecture alone; quality then means nothing.
         device: `auto`, `cpu` or `cuda`.
@@ -85,7 +85,7 @@ class Study:
 
     @property
     def default_folder(self) -> Path:
-        """Returns `runs/NAME-xxxxxx`: one folder for each question, its rows and its seeds.
+        """Returns `runs/NAME-xxxxxx`: one folder for each question, its arms and its seeds.
 
         A re-run continues where it stopped, and a folder's report is of what was asked for.
         """
@@ -93,10 +93,10 @@ class Study:
         return Path("runs") / f"{self.spec.name}-{content_hash(identity)[:6]}"
 
     def plan(self) -> list[TrialSpec]:
-        """Plans the trials of the verdict, without looking at weights; local files are read for their fingerprints
+        """Plans the final trials, without looking at weights; local files are read for their fingerprints
         only.
 
-        Rows that are searched have the configuration that their search chose, or before it is over the one that it
+        Arms that are searched have the configuration that their search chose, or before it is over the one that it
         tries first.
 
         Raises:
@@ -117,8 +117,8 @@ class Study:
         """Returns what the search chose: label -> option or `learning_rate` -> value. Empty before a search is over."""
         store = StudyStore(self.folder) if self.folder is not None else None
         search = recorded(store) if store is not None and store.is_there else None
-        rows = search["rows"] if search is not None else {}
-        return {label: row["choice"] for label, row in rows.items() if row["choice"] and label in self.spec.methods}
+        arms = search["arms"] if search is not None else {}
+        return {label: arm["choice"] for label, arm in arms.items() if arm["choice"] and label in self.spec.methods}
 
     def inspect(self, trials: list[TrialSpec] | None = None, *, require_data: bool = False) -> Inspection:
         """Counts parameters and looks at the data in a child process; trains nothing."""
@@ -130,15 +130,15 @@ class Study:
     def forecast(
         self, *, probe: bool = True, memory_limit: int | None = None, listener: forecast_planner.Listener | None = None
     ) -> StudyForecast:
-        """Forecasts what all trials of the study will take, row by row in child processes; docs/plan.md says how.
+        """Forecasts what all trials of the study will take, arm by arm in child processes; docs/plan.md says how.
 
         Args:
-            probe: run a few real steps of each row on this machine; else nothing is run, and times are rough.
+            probe: run a few real steps of each arm on this machine; else nothing is run, and times are rough.
             memory_limit: bytes of another device, to know what would fit there; this machine's where unset.
-            listener: called for each row before it is forecast.
+            listener: called for each arm before it is forecast.
         """
         to_come = ToCome(self.plan(), self.plan_search())
-        early.refuse_study(self.spec, to_come.verdict, required=True)
+        early.refuse_study(self.spec, to_come.final, required=True)
         with self._executor() as executor:
             return forecast_planner.forecast(
                 executor, to_come, probe=probe, memory_limit_bytes=memory_limit, listener=listener
@@ -149,9 +149,9 @@ class Study:
     ) -> tuple[Inspection, StudyForecast | None]:
         """Inspects and forecasts the study in one call; gives no forecast where the rows of data cannot be read."""
         to_come = ToCome(self.plan(), self.plan_search())
-        early.refuse_study(self.spec, to_come.verdict, required=False)
+        early.refuse_study(self.spec, to_come.final, required=False)
         with self._executor() as executor:
-            inspection = executor.inspect(self.spec, to_come.verdict, False)
+            inspection = executor.inspect(self.spec, to_come.final, False)
             if inspection.data is None:
                 return inspection, None
             forecast = forecast_planner.forecast(
@@ -177,7 +177,7 @@ class Study:
                 of the same trials.
             listener: called with what the trials do.
             probe: let the forecast before it probe where that pays; else it only counts (docs/plan.md).
-            foretell: called for each row that is forecast, and then with the whole forecast.
+            foretell: called for each arm that is forecast, and then with the whole forecast.
             progress: show a bar; where unset, in a notebook and without a listener of one's own.
 
         Raises:
@@ -222,13 +222,13 @@ class Study:
             store.adopt(self.spec, trials, relatives)
             contents = dict(inspection.contents) if inspection is not None else {}
             trials_to_run = [trial.model_copy(update={"contents": contents}) for trial in trials]
-            self._run_verdict(store, trials_to_run, search.hopeless, executor, listener)
+            self._run_final_trials(store, trials_to_run, search.hopeless, executor, listener)
             outlets.artifacts(self.report)
         return self
 
     def _search_to_come(self, search: SearchRunner) -> list[TrialSpec]:
         """Plans a trial for each that the search has still to run, as far as can be told; see `plan_search`."""
-        done = Counter({label: len(row.records) for label, row in search.rows.items()})
+        done = Counter({label: len(arm.records) for label, arm in search.arms.items()})
         remaining = []
         for trial in self.plan_search():
             if done[trial.label] > 0:
@@ -237,7 +237,7 @@ class Study:
                 remaining.append(trial)
         return remaining
 
-    def _run_verdict(
+    def _run_final_trials(
         self,
         store: StudyStore,
         trials: list[TrialSpec],
@@ -257,7 +257,7 @@ class Study:
         executor.run(store, [trial for trial in trials if trial not in hopeless_trials], listener)
 
     def records(self) -> list[TrialRecord]:
-        """Returns the records of the rows and seeds asked for, without those of the search.
+        """Returns the records of the arms and seeds asked for, without those of the search.
 
         Raises:
             StoreError: if the study has not been run.
@@ -281,7 +281,7 @@ class Study:
     def report(self, *, plots: bool = True) -> Path:
         """Writes `report/` inside the study's folder and returns the path of `report.md`.
 
-        Where the folder holds rows or seeds that the last run did not ask for, those that it did go to a folder beside.
+        Where the folder holds arms or seeds that the last run did not ask for, those that it did go to a folder beside.
         """
         from tuneoff import report
 
@@ -300,14 +300,14 @@ class Study:
         prefer: str = "time",
         pareto: Iterable[str] = (),
     ) -> Advice:
-        """Recommends which row to use, of those that the last run asked for; docs/recommend.md says how. Print it for
+        """Recommends which arm to use, of those that the last run asked for; docs/recommend.md says how. Print it for
         the words.
 
         Args:
             max_memory, max_train_time, max_stored, max_latency: limits with their units, e.g. `4GB` or `15m`.
             at_least, at_most: test metric -> limit.
             metric: what quality is judged by; the primary metric where unset.
-            prefer: the cost that decides among rows that are equally good.
+            prefer: the cost that decides among arms that are equally good.
             pareto: axes of each front to find, e.g. `quality,memory`.
 
         Raises:
@@ -352,7 +352,7 @@ class Study:
         return pd.DataFrame(self.call("predict", trial, file=str(file))["predictions"])
 
     def __repr__(self) -> str:
-        counts = {"row": len(self.spec.methods), "seed": len(self.spec.protocol.seeds)}
+        counts = {"arm": len(self.spec.methods), "seed": len(self.spec.protocol.seeds)}
         size = " × ".join(f"{count} {noun}{'s' if count > 1 else ''}" for noun, count in counts.items())
         place = f", folder {str(self.folder)!r}" if self.folder is not None else ""
         return f"<Study {self.spec.name!r}: {self.spec.model.source}, {size}{place}>"
@@ -363,7 +363,7 @@ class Study:
 
         yield Text(repr(self), style="bold")
         if self.folder is None or not StudyStore(self.folder).is_there:
-            yield Text(f"rows: {', '.join(self.spec.methods)}")
+            yield Text(f"arms: {', '.join(self.spec.methods)}")
             return
         from tuneoff import report
         from tuneoff.report import terminal

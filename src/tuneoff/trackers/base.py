@@ -47,7 +47,7 @@ class TrialInfo:
         id: of the run: letters and digits, the same whenever this trial of this folder is followed, so that a trial
             that is repeated or resumed continues its run, and of no other trial of any folder.
         name: the trial's own id, for people.
-        label, purpose, seed: the study's row, `verdict` or `search`, and the seed.
+        label, purpose, seed: the study's arm, `final` or `search`, and the seed.
         attempt: 1, or more where earlier attempts did not come to their end.
         configuration: method, options, learning rate, protocol, … as nested plain data.
     """

@@ -17,7 +17,7 @@ PARAMETERS_AT_ONCE = 100
 PARAMETER_LENGTH = 6000
 NAME_LENGTH = 250
 _FORBIDDEN_CHARACTERS = re.compile(r"[^\w.\-/ :]")
-"""What MLflow allows in no parameter's name; a row's label, which is part of some, may hold it."""
+"""What MLflow allows in no parameter's name; an arm's label, which is part of some, may hold it."""
 METRICS_AT_ONCE = 500
 WRITE_SECONDS = 5.0
 """Points are written together, at most so often: a transaction for each would take 2 % of a core."""

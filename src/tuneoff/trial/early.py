@@ -43,7 +43,7 @@ def refuse_study(study: StudySpec, trials: Sequence[TrialSpec], required: bool) 
         except TuneoffError:
             if required:
                 raise
-    refuse_rows(study, misfits(task, trials), [])
+    refuse_arms(study, misfits(task, trials), [])
 
 
 def misfits(task: Task, trials: Sequence[TrialSpec]) -> dict[str, list[str]]:
@@ -68,7 +68,7 @@ def misfits(task: Task, trials: Sequence[TrialSpec]) -> dict[str, list[str]]:
     return problems
 
 
-def refuse_rows(study: StudySpec, problems: Mapping[str, Sequence[str]], runnable: Sequence[str]) -> None:
+def refuse_arms(study: StudySpec, problems: Mapping[str, Sequence[str]], runnable: Sequence[str]) -> None:
     """Raises the problems of rows, each reason once for all rows that it stops.
 
     Args:

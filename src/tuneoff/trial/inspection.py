@@ -18,7 +18,7 @@ from tuneoff.tasks.base import Task
 from tuneoff.trial.data import load as trial_data
 from tuneoff.trial.data.commits import commit_of_rows
 from tuneoff.trial.data.lengths import check_length
-from tuneoff.trial.early import misfits, refuse_rows
+from tuneoff.trial.early import misfits, refuse_arms
 from tuneoff.trial.exhaustion import loading
 from tuneoff.trial.modeling import load as trial_model
 from tuneoff.trial.modeling.activation_checkpointing import checkpoint_activations
@@ -39,7 +39,7 @@ def inspect_study(study: StudySpec, trials: Sequence[TrialSpec], require_data: b
     task = registry.tasks()[study.task.name](study.task.options)
     data, findings = _look_at_data(task, study, require_data or not task.settled)
     counts_by_trial: dict[str, Any] = {}
-    counts_by_row: dict[str, dict[str, Any]] = {}
+    counts_by_arm: dict[str, dict[str, Any]] = {}
     problems: dict[str, list[str]] = defaultdict(list, misfits(task, trials))
     unsuited_labels = {label for labels in problems.values() for label in labels}
     files = None
@@ -49,11 +49,11 @@ def inspect_study(study: StudySpec, trials: Sequence[TrialSpec], require_data: b
     for trial in trials:
         if trial.label in unsuited_labels:
             continue
-        if trial.label not in counts_by_row:
-            counts_by_row[trial.label] = {}
+        if trial.label not in counts_by_arm:
+            counts_by_arm[trial.label] = {}
             try:
                 with loading("the model without its weights"):
-                    counts_by_row[trial.label] = _count(task, trial)
+                    counts_by_arm[trial.label] = _count(task, trial)
             except UnsupportedModel as error:
                 problems[str(error)].append(trial.label)
             except TuneoffError:
@@ -62,8 +62,8 @@ def inspect_study(study: StudySpec, trials: Sequence[TrialSpec], require_data: b
                 # A fault in a method, perhaps a third party's: name the row, keep the rest for the log.
                 traceback.print_exc()
                 problems[f"{trial.method} cannot be attached: {type(error).__name__}: {error}"].append(trial.label)
-        counts_by_trial[trial.id] = counts_by_row[trial.label]
-    refuse_rows(study, problems, [label for label in study.methods if counts_by_row.get(label)])
+        counts_by_trial[trial.id] = counts_by_arm[trial.label]
+    refuse_arms(study, problems, [label for label in study.methods if counts_by_arm.get(label)])
     contents = _contents(data, files)
     if require_data and any(issubclass(registry.methods()[trial.method], Method) for trial in trials):
         # So that a tokenizer that does not fit stops the study before the first trial.

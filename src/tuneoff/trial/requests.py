@@ -61,30 +61,30 @@ def _do(verb: str, payload: dict[str, Any], started: float) -> Any:
         return inspect_study(StudySpec.model_validate(payload["study"]), trials, payload["require_data"])
     if verb == "forecast":
         from tuneoff.config.spec import TrialSpec
-        from tuneoff.trial.estimate.estimator import forecast_row
+        from tuneoff.trial.estimate.estimator import forecast_arm
         from tuneoff.trial.modeling.allocator import release_freed_blocks
         from tuneoff.trial.modeling.precision import choose_device
 
-        verdict, search = (
+        final, search = (
             TrialSpec.model_validate(payload[key]) if payload[key] is not None else None
             for key in ("trial", "search_trial")
         )
-        assert verdict is not None
-        if verdict.execution.release_memory:
+        assert final is not None
+        if final.execution.release_memory:
             release_freed_blocks(choose_device(payload["device"]))
-        row = forecast_row(verdict, search, payload["device"], payload["memory_limit_bytes"])
-        return row.model_dump(mode="json")
+        arm = forecast_arm(final, search, payload["device"], payload["memory_limit_bytes"])
+        return arm.model_dump(mode="json")
     if verb == "count":
         from tuneoff.config.spec import TrialSpec
-        from tuneoff.trial.estimate.estimator import count_rows
+        from tuneoff.trial.estimate.estimator import count_arms
 
         pairs = [
-            (TrialSpec.model_validate(verdict), TrialSpec.model_validate(search) if search is not None else None)
-            for verdict, search in payload["pairs"]
+            (TrialSpec.model_validate(final), TrialSpec.model_validate(search) if search is not None else None)
+            for final, search in payload["pairs"]
         ]
         return [
-            {"error": _describe(row)} if isinstance(row, Exception) else {"row": row.model_dump(mode="json")}
-            for row in count_rows(pairs, payload["device"], payload["memory_limit_bytes"])
+            {"error": _describe(arm)} if isinstance(arm, Exception) else {"arm": arm.model_dump(mode="json")}
+            for arm in count_arms(pairs, payload["device"], payload["memory_limit_bytes"])
         ]
     place = TrialStore(Path(payload["folder"]))
     if verb == "trial":

@@ -102,7 +102,7 @@ def _run_method(context: TrialContext, method: Method[Any], place: TrialStore) -
     else:
         selection.validate(0)
     selected = selection.selected()
-    if spec.purpose == "verdict":
+    if spec.purpose == "final":
         selection.restore()
         tested = _evaluate(context, trial, selected, place)
     measured = _measure(context, "train" if method.trains else "test")

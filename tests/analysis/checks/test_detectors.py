@@ -1,4 +1,4 @@
-"""What a study's records tell of its rows: each detector both ways."""
+"""What a study's records tell of its arms: each detector both ways."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_what_still_improves_is_not_said_twice(tmp_path: Path) -> None:
 
 def test_a_row_of_which_some_seeds_collapse_is_a_caveat(tmp_path: Path) -> None:
     results = gather(build_store(tmp_path / "s", small_study("full", "lora", seeds=3)))
-    records = results.row("lora").completed
+    records = results.arm("lora").completed
 
     def collapse(count: int) -> dict[str, str]:
         for record in records[:count]:
@@ -113,7 +113,7 @@ def test_a_row_of_which_some_seeds_collapse_is_a_caveat(tmp_path: Path) -> None:
 
     assert "collapsed_seeds" not in collapse(0)
     assert "lora at 1 of 3" in collapse(1)["collapsed_seeds"]
-    # A row that always collapses is of one kind.
+    # An arm that always collapses is of one kind.
     assert "collapsed_seeds" not in collapse(3)
     assert "all one class" in collapse(3)["collapsed"]
 
@@ -121,11 +121,11 @@ def test_a_row_of_which_some_seeds_collapse_is_a_caveat(tmp_path: Path) -> None:
 def test_a_row_below_the_best_floor_is_named(tmp_path: Path) -> None:
     levels = {**WRITERS, "prompt_tuning": Level(0.15, adapter=7680)}
     found = told(gather(build_store(tmp_path / "s", writing_study(*levels), World(levels=levels, test_rows=40))))
-    assert "no better than that of lead" in found["below_floor"]
-    assert "prompt_tuning 0.1" in found["below_floor"]
-    assert "lora" not in found["below_floor"]
+    assert "no better than that of lead" in found["below_baseline"]
+    assert "prompt_tuning 0.1" in found["below_baseline"]
+    assert "lora" not in found["below_baseline"]
     above = gather(build_store(tmp_path / "a", writing_study(*WRITERS), World(levels=WRITERS, test_rows=40)))
-    assert "below_floor" not in told(above)
+    assert "below_baseline" not in told(above)
 
 
 def test_below_the_floor_where_lower_is_better(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_below_the_floor_where_lower_is_better(tmp_path: Path) -> None:
     levels = {**WRITERS, "lora": Level(0.05, adapter=1)}
     changes = {label: {"primary_metric": "loss"} for label in labels}
     world = World(levels=levels, test_rows=40, changes=changes)
-    message = told(gather(build_store(tmp_path / "s", writing_study(*labels), world)))["below_floor"]
+    message = told(gather(build_store(tmp_path / "s", writing_study(*labels), world)))["below_baseline"]
     assert "no better than that of zero_shot" in message
     assert "lora 10.0" in message
     assert "full" not in message

@@ -1,4 +1,4 @@
-"""Rows against one another, and the answer."""
+"""Arms against one another, and the answer."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_floor_that_knows_no_chance_is_still_uncertain_about_examples(tmp_path
     study = small_study("majority", "lora", seeds=6)
     store = build_store(tmp_path / "s", study, World(levels={"majority": Level(0.5, head=0), "lora": Level(0.53)}))
     found = gather(store)
-    first, *others = found.row("majority").trials
+    first, *others = found.arm("majority").trials
     kept = store.trial(first.id).predictions("test") or []
     record = store.trial(first.id).record()
     assert record is not None
@@ -85,12 +85,12 @@ def test_a_floor_that_knows_no_chance_is_still_uncertain_about_examples(tmp_path
     again = gather(store)
     metric = again.primary
     assert metric is not None
-    floor = Outcomes(again).figure(again.row("majority"), metric)
-    assert floor is not None
-    assert floor.estimate.std == pytest.approx(0.0, abs=1e-12)
-    assert floor.estimate.interval is not None
-    assert floor.estimate.interval.high - floor.estimate.interval.low > 0.09
-    pair = answer(again).to_floor["lora"]
+    baseline = Outcomes(again).figure(again.arm("majority"), metric)
+    assert baseline is not None
+    assert baseline.estimate.std == pytest.approx(0.0, abs=1e-12)
+    assert baseline.estimate.interval is not None
+    assert baseline.estimate.interval.high - baseline.estimate.interval.low > 0.09
+    pair = answer(again).to_baseline["lora"]
     assert pair.test == "seeds and examples"
     assert pair.interval is not None
     assert pair.interval.high - pair.interval.low > 0.02
@@ -108,7 +108,7 @@ def test_a_rival_that_is_ahead_on_shared_seeds_is_the_best(tmp_path: Path) -> No
     metric = found.primary
     assert metric is not None
     outcomes = Outcomes(found)
-    full, lora = (outcomes.figure(found.row(label), metric) for label in ("full", "lora"))
+    full, lora = (outcomes.figure(found.arm(label), metric) for label in ("full", "lora"))
     assert full is not None
     assert lora is not None
     assert full.estimate.mean > lora.estimate.mean
@@ -122,7 +122,7 @@ def test_a_rival_that_is_ahead_on_shared_seeds_is_the_best(tmp_path: Path) -> No
 
 
 def test_a_diverged_seed_counts_as_doing_without_training(tmp_path: Path) -> None:
-    """Else the row that breaks at a seed would be the best of those that end low there."""
+    """Else the arm that breaks at a seed would be the best of those that end low there."""
     low = {("full", 3): 0.5, ("head", 3): 0.5}
     levels = {**LEVELS, "full": Level(0.9, 30.0), "lora": Level(0.89, 8.0), "head": Level(0.9, 3.0)}
     found = results(tmp_path, seeds=6, levels=levels, accuracies=low, fail={("lora", 3): Status.DIVERGED})
@@ -132,7 +132,7 @@ def test_a_diverged_seed_counts_as_doing_without_training(tmp_path: Path) -> Non
     metric = found.primary
     assert metric is not None
     outcomes = Outcomes(found)
-    lora, majority = (outcomes.figure(found.row(label), metric) for label in ("lora", "majority"))
+    lora, majority = (outcomes.figure(found.arm(label), metric) for label in ("lora", "majority"))
     assert lora is not None
     assert majority is not None
     assert lora.without is not None
@@ -141,7 +141,7 @@ def test_a_diverged_seed_counts_as_doing_without_training(tmp_path: Path) -> Non
     assert (lora.estimate.seeds, lora.without.seeds) == (6, 5)
     assert lora.without.mean > 0.9
     assert lora.estimate.mean == pytest.approx((5 * lora.without.mean + majority.scores[3]) / 6)
-    # Compared example by example, as the floor's own predictions are.
+    # Compared example by example, as the baseline's own predictions are.
     assert (said.to_best["lora"].test, said.to_best["lora"].seeds) == ("seeds and examples", 6)
     message = next(caveat for caveat in said.caveats if "diverged at some seeds" in caveat)
     assert "counts as doing without training (majority): lora at 1 of 6 seeds (3): " in message
@@ -153,7 +153,7 @@ def test_a_seed_that_ended_for_other_reasons_is_left_out(status: Status, tmp_pat
     found = results(tmp_path, seeds=6, fail={("lora", 3): status})
     metric = found.primary
     assert metric is not None
-    figure = Outcomes(found).figure(found.row("lora"), metric)
+    figure = Outcomes(found).figure(found.arm("lora"), metric)
     assert figure is not None
     assert (figure.estimate.seeds, figure.diverged, figure.without) == (5, (), None)
 
@@ -163,7 +163,7 @@ def test_a_row_that_diverged_at_every_seed_is_compared_and_never_the_best(tmp_pa
     lost = {("lora", seed): Status.DIVERGED for seed in range(6)}
     found = answer(results(tmp_path, seeds=6, levels=levels, fail=lost))
     assert found.best == "full"
-    assert found.ahead == ("lora",), "the floor is ahead of what was trained"
+    assert found.ahead == ("lora",), "the baseline is ahead of what was trained"
     ahead = answer(results(tmp_path / "good", seeds=6, fail=lost))
     assert "lora" in ahead.behind
     only = answer(
@@ -182,12 +182,12 @@ def test_no_winner_while_a_row_that_trains_has_no_score(tmp_path: Path) -> None:
 
 def test_rows_that_do_not_beat_the_floor_are_named(tmp_path: Path) -> None:
     found = answer(results(tmp_path, levels={**LEVELS, "head": Level(0.505)}))
-    assert found.floor == "majority"
-    assert found.not_above_floor == ("head",)
+    assert found.baseline == "majority"
+    assert found.not_above_baseline == ("head",)
 
 
 def test_a_single_score_below_the_floor_does_not_show_that_training_helps(tmp_path: Path) -> None:
-    """Nothing tells the error of one seed without predictions, yet the floor's mean is the better."""
+    """Nothing tells the error of one seed without predictions, yet the baseline's mean is the better."""
 
     def without_predictions(name: str, **world: Any) -> Answer:
         found = results(tmp_path / name, seeds=1, **world)
@@ -198,17 +198,17 @@ def test_a_single_score_below_the_floor_does_not_show_that_training_helps(tmp_pa
         return answer(gather(found.store))
 
     below = without_predictions("below", levels={**LEVELS, "full": Level(0.3), "lora": Level(0.2), "head": Level(0.1)})
-    assert below.to_floor["full"].interval is None
-    assert below.not_above_floor == ("full", "lora", "head")
+    assert below.to_baseline["full"].interval is None
+    assert below.not_above_baseline == ("full", "lora", "head")
     assert below.if_trained == "full"
     above = without_predictions("above")
-    assert (above.not_above_floor, above.if_trained) == ((), None)
+    assert (above.not_above_baseline, above.if_trained) == ((), None)
 
 
 def test_one_row_clearly_above_the_floor_shows_that_training_helps(tmp_path: Path) -> None:
     found = answer(results(tmp_path, levels={**LEVELS, "head": Level(0.505), "lora": Level(0.505)}))
     assert (found.best, found.if_trained) == ("full", None)
-    assert set(found.not_above_floor) == {"head", "lora"}
+    assert set(found.not_above_baseline) == {"head", "lora"}
 
 
 def test_different_test_examples_are_not_compared(tmp_path: Path) -> None:
@@ -224,7 +224,7 @@ def test_different_test_examples_are_not_compared(tmp_path: Path) -> None:
 
 def test_damaged_predictions_fall_back_on_the_seeds(tmp_path: Path) -> None:
     study = results(tmp_path)
-    trial = study.row("head").trials[0]
+    trial = study.arm("head").trials[0]
     path = study.store.trial(trial.id).folder / "predictions-test.jsonl"
     path.write_bytes(path.read_bytes() + b"\n")
     found = answer(study)
@@ -236,7 +236,7 @@ def test_damaged_predictions_fall_back_on_the_seeds(tmp_path: Path) -> None:
 
 def test_one_seed_without_predictions_leaves_it_open(tmp_path: Path) -> None:
     study = results(tmp_path, seeds=1)
-    trial = study.row("head").trials[0]
+    trial = study.arm("head").trials[0]
     (study.store.trial(trial.id).folder / "predictions-test.jsonl").unlink()
     pair = answer(study).to_best["head"]
     assert (pair.relation, pair.p, pair.interval) == ("open", None, None)
@@ -335,15 +335,15 @@ def test_texts_are_compared_by_each_examples_own_score(tmp_path: Path) -> None:
     assert (pair.examples, pair.seeds, pair.test) == (60, 1, "examples")
     assert pair.difference is not None
     assert -0.15 < pair.difference < -0.03
-    assert found.floor == "lead"
+    assert found.baseline == "lead"
     assert found.to_best["zero_shot"].relation == "open"
-    assert found.not_above_floor == ()
+    assert found.not_above_baseline == ()
 
 
 def test_scores_that_do_not_give_the_metric_back_are_not_paired(tmp_path: Path) -> None:
     study = writing(tmp_path)
     assert answer(study).to_best["lora"].examples == 60
-    for record in study.row("lora").records:
+    for record in study.arm("lora").records:
         place = study.store.trial(record.spec.id)
         kept = place.predictions("test") or []
         changed = [p.model_copy(update={"values": {**p.values, "rouge_l": p.values["rouge_l"] / 2}}) for p in kept]
@@ -355,7 +355,7 @@ def test_scores_that_do_not_give_the_metric_back_are_not_paired(tmp_path: Path) 
     assert answer(again).to_best["lora"].examples is None
     metric = again.primary
     assert metric is not None
-    figure = Outcomes(again).figure(again.row("lora"), metric)
+    figure = Outcomes(again).figure(again.arm("lora"), metric)
     assert figure is not None
     assert "predictions do not give rouge_l example by example" in figure.note
 
@@ -366,15 +366,15 @@ def test_where_lower_is_better_the_lowest_is_best(tmp_path: Path) -> None:
     found = answer(writing(tmp_path, seeds=6, changes=changes, skip=skip))
     assert found.best == "full"
     assert found.behind == ("lora", "prompt_tuning")
-    assert found.floor == "zero_shot"
-    assert found.to_floor["full"].relation == "ahead"
+    assert found.baseline == "zero_shot"
+    assert found.to_baseline["full"].relation == "ahead"
     assert found.to_best["zero_shot"].relation == "behind"
-    assert found.not_above_floor == ()
+    assert found.not_above_baseline == ()
 
 
 def test_floors_that_use_the_model_must_have_used_the_same(tmp_path: Path) -> None:
     study = writing(tmp_path)
-    record = study.row("zero_shot").records[0]
+    record = study.arm("zero_shot").records[0]
     assert record.model is not None
     other = record.model.model_copy(update={"checksum": "other"})
     names = {w.name for w in caveats(writing(tmp_path / "odd", changes={"zero_shot": {"model": other}}))}

@@ -75,7 +75,7 @@ def test_a_row_with_a_missing_figure_is_left_out_and_named(tmp_path: Path) -> No
 
 def test_a_failed_row_is_left_out_with_the_reason(tmp_path: Path) -> None:
     found = results(tmp_path, seeds=1, fail={("lora", 0): Status.DIVERGED})
-    assert cost_draws(found, AXES["time"]).missing == {"lora": "no trial of this row has completed"}
+    assert cost_draws(found, AXES["time"]).missing == {"lora": "no trial of this arm has completed"}
 
 
 def test_a_row_that_does_not_train_costs_no_training(tmp_path: Path) -> None:

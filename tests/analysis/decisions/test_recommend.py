@@ -1,4 +1,4 @@
-"""Which row is recommended, why, how surely, and what would change it."""
+"""Which arm is recommended, why, how surely, and what would change it."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ def test_among_rows_within_one_standard_error_the_cheaper_wins(tmp_path: Path) -
     assert set(said.as_good) == {"full", "lora"}
     assert said.answer == "lora"
     assert "head" not in said.tied_with
-    row = said.row("lora")
-    assert row.probability is not None
-    assert row.probability > 0.5
-    assert sum(r.probability or 0 for r in said.rows) + (said.none_probability or 0) == pytest.approx(1)
+    arm = said.arm("lora")
+    assert arm.probability is not None
+    assert arm.probability > 0.5
+    assert sum(r.probability or 0 for r in said.arms) + (said.none_probability or 0) == pytest.approx(1)
 
 
 def test_what_is_preferred_decides_among_equals_only(tmp_path: Path) -> None:
@@ -77,13 +77,13 @@ def test_a_preference_that_a_row_lacks_gives_way_to_one_that_all_have(tmp_path: 
 def test_a_clearly_better_row_wins_whatever_it_costs(tmp_path: Path) -> None:
     said = asked(study(tmp_path, levels={**LEVELS, "lora": Level(0.8, 8.0)}))
     assert (said.answer, said.as_good) == ("full", ("full",))
-    assert said.row("full").probability == pytest.approx(1, abs=0.02)
+    assert said.arm("full").probability == pytest.approx(1, abs=0.02)
 
 
 def test_limits_keep_rows_out_and_say_by_how_much(tmp_path: Path) -> None:
     said = asked(study(tmp_path), memory("500MiB"))
     assert said.answer == "head"
-    full, lora = said.row("full"), said.row("lora")
+    full, lora = said.arm("full"), said.arm("lora")
     assert not full.fits
     assert full.shortfalls[0].excess is not None
     assert full.shortfalls[0].excess == pytest.approx((900 - 500) << 20, rel=0.05)
@@ -100,11 +100,11 @@ def test_limits_keep_rows_out_and_say_by_how_much(tmp_path: Path) -> None:
 
 def test_a_limit_near_a_rows_noisy_cost_splits_the_probability(tmp_path: Path) -> None:
     found = study(tmp_path)
-    mean = float(np.mean([r.timing.train_seconds for r in found.row("lora").completed if r.timing.train_seconds]))
-    fits = asked(found, time(f"{mean:.6f}s")).row("lora").probability_fits
+    mean = float(np.mean([r.timing.train_seconds for r in found.arm("lora").completed if r.timing.train_seconds]))
+    fits = asked(found, time(f"{mean:.6f}s")).arm("lora").probability_fits
     assert fits is not None
     assert 0.2 < fits < 0.8
-    assert asked(found, time("1h")).row("lora").probability_fits == 1
+    assert asked(found, time("1h")).arm("lora").probability_fits == 1
 
 
 def test_none_fits_names_the_nearest(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_row_that_was_not_measured_does_not_fit_and_says_why(tmp_path: Path) -
     found = study(tmp_path, changes={"lora": {"inference": Inference()}})
     said = asked(found, cost_limit("latency", "20ms", "--max-latency"))
     assert said.answer == "full"
-    shortfall = said.row("lora").shortfalls[0]
+    shortfall = said.arm("lora").shortfalls[0]
     assert (shortfall.figure, shortfall.reason) == (None, "not recorded")
 
 
@@ -140,16 +140,16 @@ def test_a_floor_is_the_answer_only_where_nothing_beats_it(tmp_path: Path) -> No
     beaten = {**LEVELS, "full": Level(0.3, 30.0), "lora": Level(0.3, 8.0), "head": Level(0.2, 3.0)}
     found = study(tmp_path, levels=beaten)
     said = asked(found)
-    assert (said.answer, said.is_floor) == ("majority", True)
+    assert (said.answer, said.is_baseline) == ("majority", True)
     text = recommendation.lines(found, said, {axis: {} for axis in AXES})[0]
     assert text.startswith("Do without training: majority")
-    assert not asked(study(tmp_path / "other")).is_floor
+    assert not asked(study(tmp_path / "other")).is_baseline
 
 
 def test_under_limits_it_is_the_rows_that_keep_them_that_must_beat_the_floor(tmp_path: Path) -> None:
     found = study(tmp_path, levels={**LEVELS, "head": Level(0.505, 3.0, 400 << 20, stored=7000)})
     free, tight = asked(found), asked(found, memory("500MiB"))
-    assert (free.answer, free.if_trained, free.not_above_floor) == ("lora", None, ("head",))
+    assert (free.answer, free.if_trained, free.not_above_baseline) == ("lora", None, ("head",))
     assert (tight.answer, tight.if_trained) == ("head", "head")
     text = recommendation.lines(found, tight, {axis: {} for axis in AXES})[0]
     assert text.startswith(
@@ -171,7 +171,7 @@ def test_a_floor_that_does_not_keep_the_limits_is_no_way_out(tmp_path: Path) -> 
     both = made("both", "lead", "zero_shot", "lora", "full")
     assert asked(both, metric="rouge_l").answer == "zero_shot"
     said = asked(both, limit, metric="rouge_l")
-    assert (said.answer, said.floor, said.is_floor) == ("lead", "lead", True)
+    assert (said.answer, said.baseline, said.is_baseline) == ("lead", "lead", True)
     one = made("one", "zero_shot", "lora", "full")
     said = asked(one, limit, metric="rouge_l")
     assert said.answer == said.if_trained
@@ -182,14 +182,14 @@ def test_a_floor_that_does_not_keep_the_limits_is_no_way_out(tmp_path: Path) -> 
 def test_a_floor_is_not_recommended_because_nothing_else_fits(tmp_path: Path) -> None:
     said = asked(study(tmp_path), memory("1MB"))
     assert said.answer is None
-    assert said.row("majority").fits
+    assert said.arm("majority").fits
 
 
 def test_one_seed_has_an_answer_but_no_probability(tmp_path: Path) -> None:
     found = study(tmp_path, seeds=1)
     said = asked(found)
     assert said.answer == "lora"
-    assert said.row("lora").probability is None
+    assert said.arm("lora").probability is None
     assert said.unsure == "one seed does not tell how much seeds differ"
 
 
@@ -208,9 +208,9 @@ def test_few_seeds_failures_random_weights_and_busy_times_are_said(tmp_path: Pat
 def test_a_row_that_failed_is_not_weighed_and_is_named(tmp_path: Path) -> None:
     found = study(tmp_path, seeds=2, fail={("full", 0): Status.OUT_OF_MEMORY, ("full", 1): Status.OUT_OF_MEMORY})
     said = asked(found)
-    assert said.row("full").reason == "no trial of this row has completed"
+    assert said.arm("full").reason == "no trial of this arm has completed"
     text = " ".join(recommendation.lines(found, said, {axis: {} for axis in AXES}))
-    assert "Not weighed: full (no trial of this row has completed)" in text
+    assert "Not weighed: full (no trial of this arm has completed)" in text
 
 
 def test_another_metric_is_judged_by_its_own_direction(tmp_path: Path) -> None:
@@ -260,24 +260,24 @@ def test_a_study_of_floors_recommends_nothing(tmp_path: Path) -> None:
 def test_how_often_training_diverges_is_said_and_weighed(tmp_path: Path) -> None:
     found = study(tmp_path, fail={("lora", 1): Status.DIVERGED, ("lora", 4): Status.DIVERGED})
     said = asked(found)
-    lora = said.row("lora")
+    lora = said.arm("lora")
     assert (lora.seeds, lora.diverged) == (6, 2)
     assert lora.failure_rate == pytest.approx(1 / 3)
     assert said.answer == "full"
     assert lora.quality is not None
-    assert lora.quality < (said.row("full").quality or 0.0) - 0.1
+    assert lora.quality < (said.arm("full").quality or 0.0) - 0.1
     assert asked(study(tmp_path / "sound")).answer == "lora"
     body = as_data(found, said, {axis: {} for axis in AXES}, [])
-    row = next(row for row in body["rows"] if row["method"] == "lora")
-    assert (row["diverged"], row["failure_rate"]) == (2, pytest.approx(1 / 3))
+    arm = next(arm for arm in body["arms"] if arm["method"] == "lora")
+    assert (arm["diverged"], arm["failure_rate"]) == (2, pytest.approx(1 / 3))
     assert "Training diverged: lora at 2 of 6 seeds (33 %)." in body["text"]
     lost = {("lora", seed): Status.DIVERGED for seed in range(6)}
-    gone = asked(study(tmp_path / "gone", fail=lost)).row("lora")
+    gone = asked(study(tmp_path / "gone", fail=lost)).arm("lora")
     assert (gone.quality, gone.reason, gone.failure_rate) == (None, "training diverged at every seed", 1.0)
 
 
 def test_a_row_that_is_significantly_ahead_of_the_answer_is_named(tmp_path: Path) -> None:
-    """The preferred row is within a standard error of the best, yet behind a third by a narrower error."""
+    """The preferred arm is within a standard error of the best, yet behind a third by a narrower error."""
     found = study(tmp_path, levels={**LEVELS, "lora": Level(0.86, 8.0), "head": Level(0.86, 3.0)})
     said = asked(found, time("5s"))
     assert (said.answer, said.best) == ("head", "full")
@@ -291,4 +291,4 @@ def test_a_row_that_is_significantly_ahead_of_the_answer_is_named(tmp_path: Path
 
 def test_equal_records_give_equal_probabilities(tmp_path: Path) -> None:
     found = study(tmp_path)
-    assert [row.probability for row in asked(found).rows] == [row.probability for row in asked(found).rows]
+    assert [arm.probability for arm in asked(found).arms] == [arm.probability for arm in asked(found).arms]

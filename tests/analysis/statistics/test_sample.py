@@ -33,7 +33,7 @@ def test_the_jackknife_of_a_mean_gives_the_values_back() -> None:
 
 @pytest.mark.parametrize(("groups", "sizes"), [(8, {5}), (7, {5, 6})])
 def test_leaving_out_groups_gives_the_groups_means(groups: int, sizes: set[int]) -> None:
-    """One row per example, 1 there and 0 elsewhere: a group's mean is one over its size in its members' rows."""
+    """One arm per example, 1 there and 0 elsewhere: a group's mean is one over its size in its members' arms."""
     single = np.eye(40)
     found = Sample.from_statistic("a", range(40), lambda i: single[:, i].mean(axis=1), 40, groups)
     assert found.contributions is not None
@@ -49,7 +49,7 @@ def test_leaving_out_groups_gives_the_groups_means(groups: int, sizes: set[int])
 
 
 def test_sorted_rows_are_not_left_out_in_groups_that_are_all_alike() -> None:
-    """Rows sorted by outcome: every tenth row would give ten equal groups, and so no variance at all."""
+    """Arms sorted by outcome: every tenth arm would give ten equal groups, and so no variance at all."""
     right = np.repeat([0.0, 1.0], 200)
 
     def accuracy(indices: NDArray[np.intp]) -> NDArray[np.float64]:

@@ -70,7 +70,7 @@ def test_a_prior_is_shown_with_its_source(capsys: pytest.CaptureFixture[str], mo
     monkeypatch.setenv("COLUMNS", "500")
     assert main(["show", "method", "lora"]) == 0
     shown = capsys.readouterr().out
-    assert re.search(r"prior +\d+ % to \d+ % of full fine-tuning's gain over the floor: .*Hu et al\. 2022", shown)
+    assert re.search(r"prior +\d+ % to \d+ % of full fine-tuning's gain over the baseline: .*Hu et al\. 2022", shown)
     assert main(["show", "method", "peft:vera"]) == 0
     assert "prior" not in capsys.readouterr().out
     assert main(["show", "method", "lora", "--json"]) == 0

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from synthetic_forecasts import row_forecast
+from synthetic_forecasts import arm_forecast
 from tuneoff.cli.commands import forecast
 from tuneoff.cli.live.run_progress import RunProgress
 from tuneoff.cli.main import main
 from tuneoff.errors import ExecutorError, OutOfMemory
 from tuneoff.executors.base import Inspection
-from tuneoff.records.forecast import Remedy, RowForecast, StudyForecast, study_forecast
+from tuneoff.records.forecast import ArmForecast, Remedy, StudyForecast, study_forecast
 from tuneoff.store import StudyStore
 from tuneoff.study import forecast_planner as forecasts
 from tuneoff.study.forecast_planner import Asking
@@ -51,27 +51,27 @@ def said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
     return run
 
 
-def unfit(label: str, **changes: Any) -> RowForecast:
+def unfit(label: str, **changes: Any) -> ArmForecast:
     remedies = (
         Remedy(change="protocol.gradient_accumulation_steps=4", peak_memory_bytes=5 << 30, same_result=True),
         Remedy(change="protocol.max_length=64", peak_memory_bytes=4 << 30, same_result=False),
     )
     body = {"fits": False, "peak_memory_bytes": 9 << 30, "available_bytes": 6 << 30, "remedies": remedies, **changes}
-    return row_forecast(label, **body)
+    return arm_forecast(label, **body)
 
 
 # --- plan
 
 
 def test_plan_shows_rows_sums_and_how_they_were_had(small_study: Path, fake_executor: FakeExecutor, said: Said) -> None:
-    fake_executor.forecasting.rows = {"lora": row_forecast("lora", train_seconds=7.5, stored_bytes=None)}
+    fake_executor.forecasting.arms = {"lora": arm_forecast("lora", train_seconds=7.5, stored_bytes=None)}
     out, err = said("plan", str(small_study))
     assert "lora 600.0 MiB 7.5 s 15.0 s – yes probed" in out
     assert "full 600.0 MiB 10.0 s 15.0 s 1.0 MiB yes probed" in out
     assert "All trials, one after another: about 1 min 30 s." in out
     assert "on disk" not in out
     assert "Probed in" in out
-    assert "a few real steps of each row on this machine (cpu)" in out
+    assert "a few real steps of each arm on this machine (cpu)" in out
     assert err == "probing majority (1/3) probing full (2/3) probing lora (3/3)"
     assert {probe for _, probe, _ in fake_executor.forecasting.asked} == {True}
 
@@ -82,14 +82,14 @@ def test_plan_without_probing_says_that_times_are_rough(
     out, err = said("plan", str(small_study), "--no-probe")
     assert "about 1 min 30 s (counted, so roughly); on disk: 6.0 MiB of weights and predictions." in out
     assert "without running a step" in out
-    assert "counting 3 rows" in err
+    assert "counting 3 arms" in err
     assert {probe for _, probe, _ in fake_executor.forecasting.asked} == {False}
 
 
 def test_plan_says_what_will_not_fit_and_what_would_help(
     small_study: Path, fake_executor: FakeExecutor, said: Said
 ) -> None:
-    fake_executor.forecasting.rows = {"full": unfit("full"), "lora": unfit("lora", remedies=())}
+    fake_executor.forecasting.arms = {"full": unfit("full"), "lora": unfit("lora", remedies=())}
     out, _ = said("plan", str(small_study))
     assert (
         "full will not fit: it needs 9.0 GiB of memory, there are 6.0 GiB. It would with --set "
@@ -100,12 +100,12 @@ def test_plan_says_what_will_not_fit_and_what_would_help(
 
 
 def test_plan_asks_about_a_named_gpu(small_study: Path, fake_executor: FakeExecutor, said: Said) -> None:
-    fake_executor.forecasting.rows = {"full": unfit("full")}
+    fake_executor.forecasting.arms = {"full": unfit("full")}
     out, _ = said("plan", str(small_study), "--gpu-memory", "8GB", "--json")
     found = json.loads(out)["forecast"]
     assert found["memory_limit_bytes"] == 8_000_000_000
     assert {limit for _, _, limit in fake_executor.forecasting.asked} == {8_000_000_000}
-    assert found["rows"]["full"]["remedies"][0]["change"] == "protocol.gradient_accumulation_steps=4"
+    assert found["arms"]["full"]["remedies"][0]["change"] == "protocol.gradient_accumulation_steps=4"
     out, _ = said("plan", str(small_study), "--gpu-memory", "8GiB")
     assert "Peak memory is that on a GPU of 8.0 GiB" in out
     assert "there are 8.0 GiB. It would" in out
@@ -126,7 +126,7 @@ def test_plan_tells_why_rows_were_not_probed_or_have_no_figures(
     small_study: Path, fake_executor: FakeExecutor, said: Said
 ) -> None:
     fake_executor.forecasting.unprobed = {"full": OutOfMemory("out of memory")}
-    fake_executor.forecasting.rows = {"lora": ExecutorError("it vanished")}
+    fake_executor.forecasting.arms = {"lora": ExecutorError("it vanished")}
     out, _ = said("plan", str(small_study))
     assert "full: no probe (out of memory)" in out
     assert "lora: no probe, peak memory, train time, time of a trial, stored size, size of predictions (it van" in out
@@ -180,24 +180,24 @@ def test_progress_in_a_terminal_is_one_line_that_changes() -> None:
 def test_run_tells_how_long_it_will_take_and_keeps_the_forecast(
     small_study: Path, fake_executor: FakeExecutor, said: Said
 ) -> None:
-    fake_executor.forecasting.rows = {
-        label: row_forecast(label, seconds={"train": 100.0}) for label in ("majority", "full", "lora")
+    fake_executor.forecasting.arms = {
+        label: arm_forecast(label, seconds={"train": 100.0}) for label in ("majority", "full", "lora")
     }
     _, err = said("run", str(small_study), "--out", "results")
     assert "forecast: about 10 min 00 s for all trials to come" in err
     assert err.index("forecast:") < err.index("[1/6]")
     made = StudyStore.open("results").forecast()
     assert made is not None
-    assert (made.total_seconds, set(made.rows)) == (600.0, {"majority", "full", "lora"})
+    assert (made.total_seconds, set(made.arms)) == (600.0, {"majority", "full", "lora"})
 
 
 def test_run_probes_where_that_pays_and_not_when_told_not_to(
     small_study: Path, fake_executor: FakeExecutor, said: Said
 ) -> None:
-    fake_executor.forecasting.rows = {"lora": row_forecast("lora", seconds={"train": 3600.0})}
+    fake_executor.forecasting.arms = {"lora": arm_forecast("lora", seconds={"train": 3600.0})}
     _, err = said("run", str(small_study), "--out", "results")
     assert "forecast: a few real steps of full first (--no-probe leaves them out)" in err
-    assert "forecast: a few real steps of 2 rows first" in err
+    assert "forecast: a few real steps of 2 arms first" in err
     assert "forecast: about 2 h 01 min for all trials to come" in err
     fake_executor.forecasting.asked.clear()
     _, err = said("run", str(small_study), "--out", "others", "--no-probe")
@@ -208,7 +208,7 @@ def test_run_probes_where_that_pays_and_not_when_told_not_to(
 def test_run_warns_of_rows_that_will_not_fit_and_runs_them(
     small_study: Path, fake_executor: FakeExecutor, said: Said
 ) -> None:
-    fake_executor.forecasting.rows = {"lora": unfit("lora")}
+    fake_executor.forecasting.arms = {"lora": unfit("lora")}
     _, err = said("run", str(small_study), "--out", "results")
     assert "warning: lora will not fit: it needs 9.0 GiB of memory, there are 6.0 GiB. It would with --set" in err
     assert len(StudyStore.open("results").records()) == 6
@@ -217,8 +217,8 @@ def test_run_warns_of_rows_that_will_not_fit_and_runs_them(
 def test_run_again_forecasts_nothing_and_with_a_new_row_that_row_alone(
     small_study: Path, fake_executor: FakeExecutor, said: Said
 ) -> None:
-    fake_executor.forecasting.rows = {
-        label: row_forecast(label, seconds={"train": 200.0}) for label in ("majority", "full", "lora", "ia3")
+    fake_executor.forecasting.arms = {
+        label: arm_forecast(label, seconds={"train": 200.0}) for label in ("majority", "full", "lora", "ia3")
     }
     said("run", str(small_study), "--out", "results")
     fake_executor.forecasting.asked.clear()
@@ -229,11 +229,11 @@ def test_run_again_forecasts_nothing_and_with_a_new_row_that_row_alone(
     assert "forecast: about 6 min 40 s for all trials to come" in err
     made = StudyStore.open("results").forecast()
     assert made is not None
-    assert made.rows.keys() == {"majority", "full", "lora", "ia3"}
+    assert made.arms.keys() == {"majority", "full", "lora", "ia3"}
 
 
 def test_run_goes_on_where_nothing_can_be_forecast(small_study: Path, fake_executor: FakeExecutor, said: Said) -> None:
-    fake_executor.forecasting.rows = dict.fromkeys(("majority", "full", "lora"), ExecutorError("it vanished"))
+    fake_executor.forecasting.arms = dict.fromkeys(("majority", "full", "lora"), ExecutorError("it vanished"))
     _, err = said("run", str(small_study), "--out", "results")
     assert "forecast: the time is not known, because no time is known of majority, full, lora" in err
     assert len(StudyStore.open("results").records()) == 6
@@ -242,7 +242,7 @@ def test_run_goes_on_where_nothing_can_be_forecast(small_study: Path, fake_execu
 def test_an_interrupt_while_forecasting_ends_the_run_and_leaves_a_study(
     small_study: Path, fake_executor: FakeExecutor, said: Said, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fake_executor.forecasting.rows = {"lora": row_forecast("lora", seconds={"train": 3600.0})}
+    fake_executor.forecasting.arms = {"lora": arm_forecast("lora", seconds={"train": 3600.0})}
     fake_executor.forecasting.unprobed = {"full": KeyboardInterrupt()}
     assert main(["run", str(small_study), "--out", "results"]) == 130
     assert "0 of 6 trials are finished" in capsys.readouterr().err
@@ -257,24 +257,24 @@ def test_a_listener_whose_stream_is_closed_lets_the_run_go_on() -> None:
 
     hear = forecast.run_listener(RunProgress([], say))
     hear(Asking("lora", 1, 1, "probed"))
-    hear(study_forecast({"lora": row_forecast("lora")}, ["lora"]))
+    hear(study_forecast({"lora": arm_forecast("lora")}, ["lora"]))
 
 
 def test_a_run_says_how_its_forecast_was_had() -> None:
-    counted = row_forecast("full", how="counted")
-    made = study_forecast({"lora": row_forecast("lora"), "full": counted}, ["lora", "full"])
+    counted = arm_forecast("full", how="counted")
+    made = study_forecast({"lora": arm_forecast("lora"), "full": counted}, ["lora", "full"])
     assert forecast.run_lines(made) == ["forecast: about 30.0 s for all trials to come"]
     rough = study_forecast({"full": counted}, ["full"])
     assert forecast.run_lines(rough) == ["forecast: about 15.0 s (counted, so roughly) for all trials to come"]
     by = counted.model_copy(update={"corrected_by": "lora"})
-    corrected = study_forecast({"lora": row_forecast("lora"), "full": by}, ["lora", "full"])
+    corrected = study_forecast({"lora": arm_forecast("lora"), "full": by}, ["lora", "full"])
     text = "forecast: about 30.0 s (counted, and corrected by real steps of lora) for all trials to come"
     assert forecast.run_lines(corrected) == [text]
 
 
 def test_words_for_a_forecast_that_is_partly_known() -> None:
     made = StudyForecast(
-        rows={"lora": unfit("lora", peak_memory_bytes=None, available_bytes=None, remedies=())},
+        arms={"lora": unfit("lora", peak_memory_bytes=None, available_bytes=None, remedies=())},
         missing={"total_seconds": "no time is known of lora"},
     )
     assert forecast.fit_lines(made) == ["lora will not fit. No change that was tried would make it fit."]
@@ -282,8 +282,8 @@ def test_words_for_a_forecast_that_is_partly_known() -> None:
 
 
 def test_a_floor_that_was_run_makes_no_forecast_a_probed_one() -> None:
-    floor = row_forecast("majority", train_seconds=None)
-    made = study_forecast({"majority": floor, "lora": row_forecast("lora", how="counted")}, ["majority", "lora"])
+    baseline = arm_forecast("majority", train_seconds=None)
+    made = study_forecast({"majority": baseline, "lora": arm_forecast("lora", how="counted")}, ["majority", "lora"])
     assert forecast.lines(made)[1].startswith("Counted in")
-    both = study_forecast({"majority": floor, "lora": row_forecast("lora")}, ["majority", "lora"])
+    both = study_forecast({"majority": baseline, "lora": arm_forecast("lora")}, ["majority", "lora"])
     assert forecast.lines(both)[1].startswith("Probed in")

@@ -244,14 +244,14 @@ def test_it_ends_with_the_forecast(fake_executor: FakeExecutor, capsys: pytest.C
     write_rows(Path("rows.csv"), "text,label")
     assert main(["init", "rows.csv"]) == 0
     shown = capsys.readouterr().out
-    assert "4 rows × 2 seeds = 8 trials; forecast: about " in shown
+    assert "4 arms × 2 seeds = 8 trials; forecast: about " in shown
     assert {probe for _, probe, _ in fake_executor.forecasting.asked} == {False}
     assert main(["init", "rows.csv", "--force", "--no-forecast"]) == 0
     assert "forecast" not in capsys.readouterr().out
     assert main(["init", "rows.csv", "--force", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["columns"], found["study"]) == ({"text": "text", "label": "label"}, "rows.study.yaml")
-    assert found["forecast"]["rows"].keys() == {"majority", "head", "lora", "full"}
+    assert found["forecast"]["arms"].keys() == {"majority", "head", "lora", "full"}
 
 
 def test_study_file_first_and_data_as_an_option() -> None:

@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> str:
 
 
 def keys(value: Any) -> set[str]:
-    """Every key of nested data, rows' own labels aside."""
+    """Every key of nested data, arms' own labels aside."""
     if isinstance(value, list):
         return set().union(*map(keys, value)) if value else set()
     if not isinstance(value, dict):
@@ -41,7 +41,7 @@ def test_recommend_says_answer_rule_certainty_and_front(folder: str, capsys: pyt
     assert main(["recommend", folder, "--max-memory", "4GB", "--max-train-time", "15m"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert said.startswith("Use lora with peak memory at most 4GB and train time at most 15m: accuracy 0.")
-    assert "Rule: of the rows that train and keep the limits, those within one standard error of the best" in said
+    assert "Rule: of the arms that train and keep the limits, those within one standard error of the best" in said
     assert re.search(r"It is the answer in \d+ % of the draws", said)
     assert "Pareto front of quality and time:" in said
 
@@ -60,7 +60,7 @@ def test_recommend_prints_json_whose_keys_are_documented(folder: str, capsys: py
 def test_report_and_recommendation_agree_that_training_is_not_shown_to_help(
     accuracy: float, choice: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whether the mean of the best row is just above the floor, which is no claim, or below it."""
+    """Whether the mean of the best arm is just above the baseline, which is no claim, or below it."""
     levels = {**LEVELS, **{label: replace(LEVELS[label], accuracy=accuracy) for label in ("full", "lora")}}
     study = small_study("majority", "full", "lora", seeds=6)
     folder = str(build_store(tmp_path / "study", study, World(levels=levels)).root)
@@ -70,8 +70,8 @@ def test_report_and_recommendation_agree_that_training_is_not_shown_to_help(
         assert told["text"].count(f"{doubt} If you train all the same, use {choice}") == 1
         assert f"Use {choice}" not in told["text"]
         assert "not clearly better" not in told["text"].lower()  # said once
-        assert (told["floor"], told["if_trained"]) == ("majority", choice)
-        assert sorted(told["not_above_floor"]) == ["full", "lora"]
+        assert (told["baseline"], told["if_trained"]) == ("majority", choice)
+        assert sorted(told["not_above_baseline"]) == ["full", "lora"]
     assert f"use {choice} (`tuneoff recommend` says why). " in report["text"]
     assert recommendation["text"].startswith(doubt if accuracy > 0.5 else "Do without training: majority")
 
@@ -81,7 +81,7 @@ def test_report_and_recommendation_are_silent_where_training_helps(
 ) -> None:
     for told in _answers(folder, capsys):
         assert "not shown" not in told["text"]
-        assert (told["not_above_floor"], told["if_trained"]) == ([], None)
+        assert (told["not_above_baseline"], told["if_trained"]) == ([], None)
 
 
 def _answers(folder: str, capsys: pytest.CaptureFixture[str]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -145,8 +145,8 @@ def test_compare_shows_studies_side_by_side(
     other = build_store(tmp_path / "other", small_study("lora", seeds=6), World(levels=LEVELS)).root
     assert main(["compare", folder, str(other)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    rows = [line.split()[:2] for line in lines[: lines.index("")] if line.startswith("lora")]
-    assert rows == [["lora", "study"], ["lora", "other"]]
+    arms = [line.split()[:2] for line in lines[: lines.index("")] if line.startswith("lora")]
+    assert arms == [["lora", "study"], ["lora", "other"]]
     assert all("…" not in line for line in lines[: lines.index("")])
     assert re.search(r"lora\s\[study\]", "\n".join(lines[lines.index("") :]))
     assert main(["compare", folder, str(other), "--json"]) == 0

@@ -10,11 +10,11 @@ from typing import Any, cast
 
 import pytest
 
-from synthetic_forecasts import row_forecast
+from synthetic_forecasts import arm_forecast
 from tuneoff.cli.main import main
 from tuneoff.config.spec import TrialSpec
 from tuneoff.errors import ExecutorError
-from tuneoff.records.forecast import RowForecast, study_forecast
+from tuneoff.records.forecast import ArmForecast, study_forecast
 from tuneoff.report import prior as words
 from tuneoff.store import StudyStore
 from tuneoff.study import forecast_planner
@@ -31,9 +31,9 @@ def _costs(fake_executor: FakeExecutor, monkeypatch: pytest.MonkeyPatch) -> None
     """`full` is dear, `lora` is not, and both are worth a forecast."""
     monkeypatch.setattr(forecast_planner, "SHORT_OPERATIONS", 0.0)
     monkeypatch.setattr(forecast_planner, "PAYS", 0.0)
-    fake_executor.forecasting.rows = {
-        "full": row_forecast("full", train_seconds=30.0, peak_memory_bytes=900 << 20, stored_bytes=90 << 20),
-        "lora": row_forecast("lora", train_seconds=20.0),
+    fake_executor.forecasting.arms = {
+        "full": arm_forecast("full", train_seconds=30.0, peak_memory_bytes=900 << 20, stored_bytes=90 << 20),
+        "lora": arm_forecast("lora", train_seconds=20.0),
     }
 
 
@@ -54,7 +54,8 @@ def test_it_says_first_that_nothing_was_measured_and_then_what_to_use(ask: Ask) 
     assert said.startswith("Caution: Nothing was measured for this answer")
     assert "Before a run: use lora; forecast: train time 20.0 s, peak memory 600.0 MiB, stored size 1.0 MiB." in said
     assert (
-        "full has the best prior: 100 % of full fine-tuning's gain over the floor. lora counts as equally good" in said
+        "full has the best prior: 100 % of full fine-tuning's gain over the baseline. lora counts as equally good"
+        in said
     )
     assert "before a run; of these lora trains fastest." in said
     assert re.search(r"Prior of lora: \d+ % to \d+ % \(.*Hu et al\. 2022", said)
@@ -66,7 +67,7 @@ def test_limits_are_kept_by_the_forecast(ask: Ask) -> None:
     assert "use lora with peak memory at most 700MiB and stored size at most 20MB" in said
     assert "Kept out by the limits: full (stored size 90.0 MiB" in said
     none = ask("--max-memory", "500MiB", code=3)
-    assert "None fits: no row that trains and has a prior is expected to keep peak memory at most 500MiB." in none
+    assert "None fits: no arm that trains and has a prior is expected to keep peak memory at most 500MiB." in none
     assert "The nearest is lora: peak memory 600.0 MiB, 100.0 MiB (20.0 %) over 500MiB." in none
 
 
@@ -80,13 +81,13 @@ def test_a_row_without_a_prior_is_not_weighed_until_one_is_stated(small_study: P
     text = small_study.read_text().replace("methods: [majority, full, lora]", "methods: [majority, 'peft:vera']")
     Path("other.yaml").write_text(text)
     said = ask(study="other.yaml", code=3)
-    assert "Nothing can be said before a run: no row that trains has a prior." in said
+    assert "Nothing can be said before a run: no arm that trains has a prior." in said
     assert "--prior 'peft:vera=0.5..1' states one" in said
     assert "Before a run: use peft:vera" in ask("--prior", "peft:vera=0.5..1", study="other.yaml")
 
 
 def test_what_is_preferred_and_without_probing(ask: Ask, fake_executor: FakeExecutor) -> None:
-    fake_executor.forecasting.rows["full"] = row_forecast("full", train_seconds=30.0, peak_memory_bytes=1 << 20)
+    fake_executor.forecasting.arms["full"] = arm_forecast("full", train_seconds=30.0, peak_memory_bytes=1 << 20)
     assert "of these full needs the least memory" in ask("--prefer", "memory", "--no-probe")
     assert {probe for _, probe, _ in fake_executor.forecasting.asked} == {False}
     assert "Counted and not probed, so times are rough: majority, full, lora." in ask("--no-probe")
@@ -96,12 +97,12 @@ def test_the_json_is_documented_key_by_key(ask: Ask) -> None:
     body = json.loads(ask("--json", "--max-memory", "700MiB"))
     assert (body["answer"], body["before"], body["schema_version"]) == ("lora", True, words.SCHEMA_VERSION)
     assert body["notes"][0] == words.WARNING
-    rows = {row["method"]: row for row in body["rows"]}
-    assert (rows["full"]["fits"], rows["lora"]["fits"]) == (False, True)
-    assert rows["full"]["shortfalls"][0]["figure"] == "peak_memory_bytes"
-    assert (rows["majority"]["prior_low"], rows["majority"]["reason"]) == (None, "nothing is trained")
+    arms = {arm["method"]: arm for arm in body["arms"]}
+    assert (arms["full"]["fits"], arms["lora"]["fits"]) == (False, True)
+    assert arms["full"]["shortfalls"][0]["figure"] == "peak_memory_bytes"
+    assert (arms["majority"]["prior_low"], arms["majority"]["reason"]) == (None, "nothing is trained")
     documented = set(re.findall(r"`([a-z_]+)`", (DOCS / "recommend.md").read_text(encoding="utf-8")))
-    assert body.keys() | rows["full"].keys() | body["limits"][0].keys() <= documented
+    assert body.keys() | arms["full"].keys() | body["limits"][0].keys() <= documented
 
 
 def test_a_folder_with_results_says_how_to_use_them_and_its_forecast_is_kept(
@@ -121,19 +122,19 @@ def test_a_folder_whose_forecast_lacks_a_row_gets_a_new_one(
 ) -> None:
     Study(small_study).run("results")
     store = StudyStore.open("results")
-    store.write_forecast(study_forecast({"lora": row_forecast("lora")}, ["lora"]))
+    store.write_forecast(study_forecast({"lora": arm_forecast("lora")}, ["lora"]))
     fake_executor.forecasting.asked.clear()
     ask(study="results")
     assert [label for label, _, _ in fake_executor.forecasting.asked] == ["majority", "full", "lora"]
 
 
 def test_rows_without_figures_are_named(ask: Ask, fake_executor: FakeExecutor) -> None:
-    fake_executor.forecasting.rows["lora"] = ExecutorError("it vanished")
+    fake_executor.forecasting.arms["lora"] = ExecutorError("it vanished")
     assert "Kept out by the limits: lora (peak memory not known: it vanished)" in ask("--max-memory", "2GB")
 
 
 def test_where_no_cost_is_forecast_of_all_it_says_why_none_decides(ask: Ask, fake_executor: FakeExecutor) -> None:
-    fake_executor.forecasting.rows["lora"] = ExecutorError("it vanished")
+    fake_executor.forecasting.arms["lora"] = ExecutorError("it vanished")
     said = ask()
     assert "Before a run: use full; forecast: train time 30.0 s" in said
     assert "No cost is forecast of all of these, so none decides. Missing: lora (train time: it vanished" in said
@@ -182,9 +183,9 @@ def test_what_is_for_before_is_refused_without_it(
 def test_it_takes_what_run_takes(ask: Ask, fake_executor: FakeExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
     make, trials = fake_executor.forecasting.make, []
 
-    def remember(trial: TrialSpec, *others: Any) -> RowForecast:
+    def remember(trial: TrialSpec, *others: Any) -> ArmForecast:
         trials.append(trial)
-        return cast(RowForecast, make(trial, *others))
+        return cast(ArmForecast, make(trial, *others))
 
     monkeypatch.setattr(fake_executor.forecasting, "make", remember)
     options = ["--set", "protocol.batch_size=4", "--methods", "full,lora", "--seeds", "3", "--device", "cpu"]

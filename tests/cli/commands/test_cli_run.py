@@ -42,7 +42,7 @@ def test_run_announces_runs_and_reports(
     assert main(["run", str(small_study), "--out", "results", "--device", "cpu"]) == 0
     shown = capsys.readouterr()
     assert "study small: minilm, classification on rows.csv" in shown.err
-    assert "3 rows × 2 seeds = 6 trials, device cpu, results in results" in shown.err
+    assert "3 arms × 2 seeds = 6 trials, device cpu, results in results" in shown.err
     assert shown.err.index("preparing") < shown.err.index("[1/6] majority seed 0: started")
     assert "[6/6] majority seed 1: completed in" in shown.err
     assert "test accuracy 0.900" in shown.err
@@ -64,7 +64,7 @@ def test_run_json_streams_events_and_ends_with_the_report(
         *(["trial_started", "phase", "step", "trial_ended"] * 6),
         "study_ended",
     ]
-    assert (streamed[0]["rows"], streamed[0]["trials"]) == (["majority", "full", "lora"], {"search": 0, "verdict": 6})
+    assert (streamed[0]["arms"], streamed[0]["trials"]) == (["majority", "full", "lora"], {"search": 0, "final": 6})
     assert "[1/6]" in ran.err
     assert main(["report", "results", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == streamed[-1]["report"]
@@ -163,7 +163,7 @@ def shown_rows(folder: Path) -> tuple[list[str], list[int]]:
 
 
 @pytest.mark.parametrize(
-    ("narrowed", "rows", "seeds", "new"),
+    ("narrowed", "arms", "seeds", "new"),
     [
         (["--methods", "lora,full"], ["lora", "full"], [0, 1], 0),
         (["--seeds", "3"], ["majority", "full", "lora"], [0, 1, 2], 3),
@@ -174,7 +174,7 @@ def shown_rows(folder: Path) -> tuple[list[str], list[int]]:
 )
 def test_a_run_of_other_rows_or_seeds_has_a_folder_of_its_own_and_trains_nothing_twice(
     narrowed: list[str],
-    rows: list[str],
+    arms: list[str],
     seeds: list[int],
     new: int,
     small_study: Path,
@@ -189,9 +189,9 @@ def test_a_run_of_other_rows_or_seeds_has_a_folder_of_its_own_and_trains_nothing
         assert main(["run", str(small_study), *narrowed]) == 0
         assert capsys.readouterr().err.count(": started") == (0 if again else new)
     (second,) = set(folders()) - {first}
-    assert shown_rows(second / "report") == (rows, seeds)
+    assert shown_rows(second / "report") == (arms, seeds)
     assert (first / "report/report.json").read_bytes() == before
-    assert len(StudyStore(second).records()) == len(rows) * len(seeds)
+    assert len(StudyStore(second).records()) == len(arms) * len(seeds)
 
 
 def test_a_damaged_trial_of_another_folder_is_run_again(
@@ -448,12 +448,12 @@ def test_plan_counts_that_could_not_be_had_are_null(
 def test_plan_table_has_rows_data_and_warnings(
     small_study: Path, fake_executor: FakeExecutor, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fake_executor.warnings = ({"name": "overlap", "message": "7 rows stand twice"},)
+    fake_executor.warnings = ({"name": "overlap", "message": "7 arms stand twice"},)
     assert main(["plan", str(small_study)]) == 0
     shown = capsys.readouterr().out
     starts = [line.split()[0] for line in shown.splitlines() if line.startswith(("majority", "full", "lora"))]
     assert starts == ["majority", "full", "lora"] * 2  # what is trained, and what it takes
-    for part in ("3 rows × 2 seeds = 6 trials", "train: 1,234 rows, 3 longer", "2 classes: bad, good", "7 rows stand"):
+    for part in ("3 arms × 2 seeds = 6 trials", "train: 1,234 rows, 3 longer", "2 classes: bad, good", "7 arms stand"):
         assert part in shown
 
 
@@ -479,9 +479,9 @@ def test_plan_of_a_text_task_shows_template_lengths_and_columns(
 def test_plan_passes_on_what_makes_a_study_impossible(
     small_study: Path, fake_executor: FakeExecutor, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fake_executor.inspect_error = DataError("all rows have one label")
+    fake_executor.inspect_error = DataError("all arms have one label")
     assert main(["plan", str(small_study)]) == 2
-    assert "all rows have one label" in capsys.readouterr().err
+    assert "all arms have one label" in capsys.readouterr().err
 
 
 def test_report_of_a_folder_that_holds_no_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

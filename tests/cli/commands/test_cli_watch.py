@@ -246,7 +246,7 @@ def test_a_finished_study_is_shown_and_that_is_it(
 def test_a_failed_trial_is_exit_code_1(traces: Traces, capsys: pytest.CaptureFixture[str]) -> None:
     traces.all(Status.DIVERGED)
     assert main(["watch", "results", "--once"]) == 1
-    assert "finished, 6 trials of the verdict failed" in capsys.readouterr().out
+    assert "finished, 6 final trials failed" in capsys.readouterr().out
 
 
 def test_watching_changes_nothing(traces: Traces) -> None:
@@ -278,7 +278,7 @@ def test_a_dead_run_is_shown_as_stopped_with_how_to_go_on(
     assert main(["watch", "results", "--once"]) == 0
     shown = capsys.readouterr().out
     assert "1/6 done · 0 running · 5 waiting" in shown
-    assert "stopped: no run is on, and 5 trials of the verdict still to come. Continue: tuneoff run results" in shown
+    assert "stopped: no run is on, and 5 final trials still to come. Continue: tuneoff run results" in shown
     monkeypatch.setattr(report, "write", lambda store, plots=True, asked=None: Path("report.md"))
     assert main(["run", "results"]) == 0
     assert len(traces.store.records()) == 6
@@ -363,7 +363,7 @@ def test_a_finished_studys_stream_is_whole(traces: Traces, capsys: pytest.Captur
         *(["trial_started", "phase", "step", "trial_ended"] * 6),
         "study_ended",
     ]
-    assert streamed[0]["trials"] == {"search": 0, "verdict": 6}
+    assert streamed[0]["trials"] == {"search": 0, "final": 6}
     times = [event["time"] for event in streamed[1:]]
     assert times == sorted(times)
     assert streamed[4]["findings"] == [{"name": "collapsed", "message": "all one class"}]

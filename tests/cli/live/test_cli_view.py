@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from synthetic_forecasts import row_forecast
+from synthetic_forecasts import arm_forecast
 from tuneoff.cli._common import seconds
 from tuneoff.cli.live import view
-from tuneoff.cli.live.run_progress import PREPARING, RowSoFar, RunProgress, outcome
+from tuneoff.cli.live.run_progress import PREPARING, ArmProgress, RunProgress, outcome
 from tuneoff.config.spec import TrialSpec
 from tuneoff.executors.base import Progress
 from tuneoff.records.forecast import study_forecast
@@ -134,8 +134,8 @@ def test_event_without_figures_is_described_all_the_same(board: RunProgress, sma
 def test_same_finding_is_told_once(board: RunProgress, small_trials: list[TrialSpec], lines: list[str]) -> None:
     for trial in small_trials[:2]:
         board.update(Progress("started", trial))
-        hear(board, trial, kind="finding", name="overlap", message="7 rows stand in train and test")
-    assert sum("7 rows stand" in line for line in lines) == 1
+        hear(board, trial, kind="finding", name="overlap", message="7 arms stand in train and test")
+    assert sum("7 arms stand" in line for line in lines) == 1
 
 
 def test_failure_is_told_with_its_cause(
@@ -162,7 +162,7 @@ def test_time_left_goes_by_the_pace_of_the_first_trial_until_one_is_finished(
     board.update(Progress("started", small_trials[1]))
     clock.now += 7
     hear(board, small_trials[1], **STEP)
-    # it has 15 s left and will have taken 22 s, as three more may; the floor took 2 s before
+    # it has 15 s left and will have taken 22 s, as three more may; the baseline took 2 s before
     assert board.seconds_left() == pytest.approx(15 + 3 * 22 + 2)
 
 
@@ -204,10 +204,10 @@ WRITER = {"load": 2.0, "train": 60.0, "validation": 10.0, "test": 100.0, "infere
 
 @pytest.fixture
 def foretold(writing_board: RunProgress) -> RunProgress:
-    """A floor and a row that trains, both of which write, with their forecast."""
-    floor = {"load": 2.0, "test": 40.0}
-    rows = {"lead": row_forecast("lead", seconds=floor), "lora": row_forecast("lora", seconds=WRITER)}
-    writing_board.forecast = study_forecast(rows, ["lead", "lora"])
+    """A baseline and an arm that trains, both of which write, with their forecast."""
+    baseline = {"load": 2.0, "test": 40.0}
+    arms = {"lead": arm_forecast("lead", seconds=baseline), "lora": arm_forecast("lora", seconds=WRITER)}
+    writing_board.forecast = study_forecast(arms, ["lead", "lora"])
     return writing_board
 
 
@@ -251,11 +251,11 @@ def test_time_left_of_a_test_goes_by_the_texts_that_are_written(foretold: RunPro
 def test_a_finished_row_corrects_the_forecast_of_the_others(
     foretold: RunProgress, clock: Clock, fake_record: RecordOf
 ) -> None:
-    floor = foretold.trials[0]
-    foretold.update(Progress("started", floor))
+    baseline = foretold.trials[0]
+    foretold.update(Progress("started", baseline))
     clock.now += 21
-    foretold.update(Progress("ended", floor, record=fake_record(floor)))
-    assert foretold.seconds_left() == pytest.approx(90), "half of what was foretold, as the floor took"
+    foretold.update(Progress("ended", baseline, record=fake_record(baseline)))
+    assert foretold.seconds_left() == pytest.approx(90), "half of what was foretold, as the baseline took"
 
 
 def test_stream_that_cannot_be_written_does_not_stop_the_run(
@@ -290,14 +290,14 @@ def test_what_a_stream_waits_for_may_read_the_board(small_trials: list[TrialSpec
 
 
 def test_rows_so_far(board: RunProgress, small_trials: list[TrialSpec], fake_record: RecordOf) -> None:
-    assert board.rows() == ([RowSoFar(label, planned=2) for label in ("majority", "full", "lora")], "", "")
+    assert board.arms() == ([ArmProgress(label, planned=2) for label in ("majority", "full", "lora")], "", "")
     for trial, accuracy in ((small_trials[0], 0.5), (small_trials[1], 0.8), (small_trials[3], 0.9)):
         board.update(Progress("ended", trial, record=fake_record(trial, accuracy=accuracy)))
     board.update(Progress("ended", small_trials[2], record=fake_record(small_trials[2], Status.DIVERGED)))
-    rows, tested, searched = board.rows()
+    arms, tested, searched = board.arms()
     assert (tested, searched) == ("accuracy", "")
-    assert [(row.label, row.done, row.failed) for row in rows] == [("majority", 1, 0), ("full", 2, 0), ("lora", 0, 1)]
-    assert [row.score for row in rows] == [0.5, pytest.approx(0.85), None]
+    assert [(arm.label, arm.done, arm.failed) for arm in arms] == [("majority", 1, 0), ("full", 2, 0), ("lora", 0, 1)]
+    assert [arm.score for arm in arms] == [0.5, pytest.approx(0.85), None]
 
 
 def test_a_trial_that_is_repeated_runs_again(
@@ -552,9 +552,9 @@ def test_the_best_of_a_search_is_shown_while_it_goes_on(searching: Study, fake_r
         record = fake_record(trial)
         score = record.metrics[0].model_copy(update={"split": "validation", "value": value})
         board.update(Progress("ended", trial, record=record.model_copy(update={"metrics": (score,)})))
-    rows, tested, searched = board.rows()
+    arms, tested, searched = board.arms()
     assert (tested, searched) == ("", "accuracy")
-    assert [(row.label, row.tried, row.to_try, row.best) for row in rows] == [
+    assert [(arm.label, arm.tried, arm.to_try, arm.best) for arm in arms] == [
         ("majority", 0, 0, None),
         ("lora", 2, 2, 0.625),
     ]

@@ -14,7 +14,7 @@ from trial_tools import foreseen, make_study, tiny_model
 from tuneoff.config.spec import TrialSpec
 from tuneoff.methods._modules import blocks
 from tuneoff.planning.plan import plan
-from tuneoff.records.forecast import RowForecast
+from tuneoff.records.forecast import ArmForecast
 from tuneoff.tasks.classification import Classification
 from tuneoff.trial.distributed.fsdp import gathered_bytes
 from tuneoff.trial.distributed.gradient_sync import BUCKET_BYTES, copied_bytes
@@ -32,7 +32,7 @@ def trial(model: Path, data: Path, method: str, devices: int = 1, shard: bool = 
     return spec.model_copy(update={"devices": devices, "shard": shard})
 
 
-def forecast(*given: Any, probe: bool = False, limit: int | None = None, **options: Any) -> RowForecast:
+def forecast(*given: Any, probe: bool = False, limit: int | None = None, **options: Any) -> ArmForecast:
     return foreseen(trial(*given, **options), probe, limit)
 
 

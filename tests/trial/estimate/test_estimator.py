@@ -14,11 +14,11 @@ from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.errors import Cancelled, DataError
 from tuneoff.executors.local import LocalExecutor
 from tuneoff.planning.plan import plan
-from tuneoff.records.forecast import RowForecast
+from tuneoff.records.forecast import ArmForecast
 from tuneoff.trial import requests
 from tuneoff.trial.data import load as trial_data
 from tuneoff.trial.estimate import base, estimator
-from tuneoff.trial.estimate.estimator import count_rows
+from tuneoff.trial.estimate.estimator import count_arms
 from tuneoff.trial.estimate.evaluations import _within
 from tuneoff.trial.modeling import load as trial_model
 
@@ -58,7 +58,7 @@ def writing(writer: tuple[Path, Path], method: str) -> TrialSpec:
     return trial(model, data, method, task={**TEXT, "data": str(data)}, protocol={"max_length": 64})
 
 
-def check(row: RowForecast) -> None:
+def check(row: ArmForecast) -> None:
     """What every forecast keeps: null figures have reasons, parts add up."""
     values = row.model_dump()
     for name in ("peak_memory_bytes", "train_seconds", "stored_bytes", "predictions_bytes", "largest", "fits"):
@@ -258,7 +258,7 @@ def test_the_verb_answers_plain_data(bert_folder: Path, news_csv: Path) -> None:
     spec = trial(bert_folder, news_csv, "head")
     asked = {"trial": spec.model_dump(mode="json"), "search_trial": None, "device": "cpu", "memory_limit_bytes": None}
     answer = json.loads(json.dumps(requests._do("forecast", asked, 0.0)))
-    row = RowForecast.model_validate(answer)
+    row = ArmForecast.model_validate(answer)
     assert (row.trial, row.how) == (spec.id, "probed")
     check(row)
 
@@ -289,11 +289,11 @@ def test_a_forecast_comes_true(tmp_path: Path, bert_folder: Path) -> None:
 def test_an_interrupt_ends_the_counting_of_rows_and_a_failure_does_not(
     error: Exception, goes_on: bool, bert_folder: Path, news_csv: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(*_: Any) -> RowForecast:
+    def fails(*_: Any) -> ArmForecast:
         raise error
 
     monkeypatch.setattr(estimator, "_forecast", fails)
-    rows = count_rows([(trial(bert_folder, news_csv, "lora"), None)] * 2, "cpu", None)
+    rows = count_arms([(trial(bert_folder, news_csv, "lora"), None)] * 2, "cpu", None)
     if goes_on:
         assert list(rows) == [error, error]
     else:
@@ -314,11 +314,11 @@ def test_rows_counted_together_are_those_counted_alone(
     monkeypatch.setattr(trial_data, "load", noted)
     methods = ("lora", "full", "prompt_tuning", "majority")
     pairs = [(trial(bert_folder, news_csv, method), None) for method in methods]
-    together = list(count_rows(pairs, "cpu", None))
-    # Once for the rows with a model, once for the floor without.
+    together = list(count_arms(pairs, "cpu", None))
+    # Once for the rows with a model, once for the baseline without.
     assert len(loads) == 2
     for (spec, _), row in zip(pairs, together, strict=True):
-        assert isinstance(row, RowForecast)
+        assert isinstance(row, ArmForecast)
         alone = foreseen(spec)
         assert (row.label, row.trial, row.how) == (alone.label, alone.trial, alone.how)
         assert row.counted == alone.counted
@@ -336,7 +336,7 @@ def test_a_row_that_cannot_be_leaves_the_others_theirs(bert_folder: Path, news_c
     failed, made = json.loads(json.dumps(requests._do("count", asked, 0.0)))
     assert failed["error"]["type"] == "DataError"
     assert "positions" in failed["error"]["message"]
-    row = RowForecast.model_validate(made["row"])
+    row = ArmForecast.model_validate(made["arm"])
     assert (row.label, row.how, row.available_bytes) == ("head", "counted", 10**9)
     check(row)
 

@@ -1,4 +1,4 @@
-"""Warnings that a reader needs before trusting the figures: everything that makes rows unequal or incomplete."""
+"""Warnings that a reader needs before trusting the figures: everything that makes arms unequal or incomplete."""
 
 from __future__ import annotations
 
@@ -72,32 +72,32 @@ def _trials(results: Results) -> list[Finding]:
         message = f"What the search found cannot be told here: {results.search_trouble}"
         findings.append(Finding(name="search_untold", message=message))
     recorded = {record.spec.id for record in results.records} | results.left_out.keys()
-    missing = {row.label: sum(trial.id not in recorded for trial in row.trials) for row in results.rows}
-    incomplete = [(row, missing[row.label]) for row in results.rows if missing[row.label]]
+    missing = {arm.label: sum(trial.id not in recorded for trial in arm.trials) for arm in results.arms}
+    incomplete = [(arm, missing[arm.label]) for arm in results.arms if missing[arm.label]]
     if incomplete:
         recorded_count = results.planned_count - sum(missing.values())
-        names = ", ".join(f"{row.label}: {count}" for row, count in incomplete)
+        names = ", ".join(f"{arm.label}: {count}" for arm, count in incomplete)
         message = f"{recorded_count} of {results.planned_count} trials so far; still without a record: {names}."
         findings.append(Finding(name="missing_trials", message=message))
-    seeds = {row.label: {*(r.spec.seed for r in row.completed), *row.diverged} for row in results.rows}
-    seeds = {label: row_seeds for label, row_seeds in seeds.items() if row_seeds}
-    if len({frozenset(row_seeds) for row_seeds in seeds.values()}) > 1:
-        counts = {label: len(row_seeds) for label, row_seeds in seeds.items()}
+    seeds = {arm.label: {*(r.spec.seed for r in arm.completed), *arm.diverged} for arm in results.arms}
+    seeds = {label: arm_seeds for label, arm_seeds in seeds.items() if arm_seeds}
+    if len({frozenset(arm_seeds) for arm_seeds in seeds.values()}) > 1:
+        counts = {label: len(arm_seeds) for label, arm_seeds in seeds.items()}
         names = ", ".join(f"{label} {count}" for label, count in counts.items())
         numbers = "numbers of seeds" if len(set(counts.values())) > 1 else "seeds"
-        message = f"Rows have different {numbers} ({names}); rows are compared on the seeds they share."
+        message = f"Arms have different {numbers} ({names}); arms are compared on the seeds they share."
         findings.append(Finding(name="unequal_seeds", message=message))
     if results.superseded:
         message = (
-            f"{len(results.superseded)} earlier trials of the same row and seed are left out, because later ones "
+            f"{len(results.superseded)} earlier trials of the same arm and seed are left out, because later ones "
             "replace them (their data or model changed)."
         )
         findings.append(Finding(name="superseded_trials", message=message))
     if results.others:
-        rows = ", ".join(dict.fromkeys(trial.label for trial in results.others))
+        arms = ", ".join(dict.fromkeys(trial.label for trial in results.others))
         message = (
             f"Only what was asked for is told here; the folder holds {len(results.others)} more trials of earlier runs "
-            f"({rows}), which `tuneoff report` of the folder takes in."
+            f"({arms}), which `tuneoff report` of the folder takes in."
         )
         findings.append(Finding(name="other_trials", message=message))
     return findings
@@ -201,7 +201,7 @@ def _recorded_findings(results: Results, excluded: set[str]) -> list[Finding]:
 
 
 def tally(results: Results, records: Sequence[TrialRecord]) -> str:
-    """Names trials by their rows: `lora seed 0`, `2 of lora, 1 of full`, `all trials that train`."""
+    """Names trials by their arms: `lora seed 0`, `2 of lora, 1 of full`, `all trials that train`."""
     if len(records) == 1:
         return f"{results.label_of(records[0])} seed {records[0].spec.seed}"
     ids = {record.spec.id for record in records}

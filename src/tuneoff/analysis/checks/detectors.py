@@ -1,5 +1,5 @@
 """Warnings that need the records of a whole study: training that ended too early or went on too long, seeds that
-diverge or collapse at times, rows below the floor."""
+diverge or collapse at times, arms below the baseline."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tuneoff.analysis.figures import metric_name
 from tuneoff.analysis.outcomes import DIFFERENT_EXAMPLES, Outcomes
-from tuneoff.analysis.results import Results, Row
+from tuneoff.analysis.results import Arm, Results
 from tuneoff.analysis.statistics import Sample, estimate
 from tuneoff.records.record import Finding, TrialRecord
 
@@ -18,10 +18,10 @@ POINTS_FOR_ROUGHNESS = 3
 
 
 def detect(results: Results, outcomes: Outcomes) -> list[Finding]:
-    """Finds `still_improving`, `best_at_last`, `best_at_first`, `diverged_seeds`, `collapsed_seeds` and `below_floor`,
-    each with the names of its rows."""
-    trained = [row for row in results.rows if row.trains and row.completed]
-    improving = {row.label: gain for row in trained if (gain := _still_improving(row))}
+    """Finds `still_improving`, `best_at_last`, `best_at_first`, `diverged_seeds`, `collapsed_seeds` and
+    `below_baseline`, each with the names of its arms."""
+    trained = [arm for arm in results.arms if arm.trains and arm.completed]
+    improving = {arm.label: gain for arm in trained if (gain := _still_improving(arm))}
     findings = []
     if improving:
         details = "; ".join(
@@ -29,16 +29,16 @@ def detect(results: Results, outcomes: Outcomes) -> list[Finding]:
         )
         message = (
             "Still improving at the end of the budget: the last validation is the best by more than its noise "
-            f"({details}). A longer training may rank the rows differently."
+            f"({details}). A longer training may rank the arms differently."
         )
         findings.append(Finding(name="still_improving", message=message))
-    findings += _best_at_an_end([row for row in trained if row.label not in improving], last=True)
+    findings += _best_at_an_end([arm for arm in trained if arm.label not in improving], last=True)
     findings += _best_at_an_end(trained, last=False)
     return [
         *findings,
         *_diverged_seeds(results, outcomes),
         *_collapsed_seeds(results),
-        *_below_floor(results, outcomes),
+        *_below_baseline(results, outcomes),
     ]
 
 
@@ -48,20 +48,20 @@ class _Gain:
     value: float
 
 
-def _still_improving(row: Row) -> _Gain | None:
+def _still_improving(arm: Arm) -> _Gain | None:
     """Returns how much better the last validation is than the best before it; None where that is no more than noise.
 
     Noise is the spread of these gains over the seeds, where there are enough of them and they differ. Else it is the
     roughness of the curves: the variance of white noise is a sixth of that of its second differences. A bend counts as
     noise too, so little is claimed of short curves.
     """
-    curves = [curve for record in row.completed if (curve := _validation_curve(record)) is not None]
+    curves = [curve for record in arm.completed if (curve := _validation_curve(record)) is not None]
     curves = [curve for curve in curves if len(curve.values) > 1 and curve.metric == curves[0].metric]
     if not curves:
         return None
     gains = [curve.values[-1] - max(curve.values[:-1]) for curve in curves]
     gain = math.fsum(gains) / len(gains)
-    interval = estimate(Sample.from_scores(row.label, range(len(gains)), gains)).interval
+    interval = estimate(Sample.from_scores(arm.label, range(len(gains)), gains)).interval
     if interval is not None and len(gains) >= SEEDS_FOR_SPREAD:
         noise = gain - interval.low
     else:
@@ -109,40 +109,40 @@ def _validation_curve(record: TrialRecord) -> _Curve | None:
     return _Curve(name, tuple(sign * point.validation[name] for point in record.curve))
 
 
-def _best_at_an_end(rows: list[Row], last: bool) -> list[Finding]:
-    """Finds rows whose tested checkpoint is the first, or the last, of several validations at every seed."""
+def _best_at_an_end(arms: list[Arm], last: bool) -> list[Finding]:
+    """Finds arms whose tested checkpoint is the first, or the last, of several validations at every seed."""
     labels = []
-    for row in rows:
-        records = [r for r in row.completed if r.spec.protocol.select == "best" and len(r.curve) > 1]
+    for arm in arms:
+        records = [r for r in arm.completed if r.spec.protocol.select == "best" and len(r.curve) > 1]
         steps = [(r.selected_step, r.curve[-1 if last else 0].step) for r in records]
         if steps and all(selected == end for selected, end in steps):
-            labels.append(row.label)
+            labels.append(arm.label)
     if not labels:
         return []
-    rows_named = ", ".join(labels)
+    arms_named = ", ".join(labels)
     if last:
-        message = f"The last validation was the best at every seed ({rows_named}): more training might still help."
+        message = f"The last validation was the best at every seed ({arms_named}): more training might still help."
         return [Finding(name="best_at_last", message=message)]
     message = (
-        f"The first validation was the best at every seed ({rows_named}): what came after made it worse; the "
+        f"The first validation was the best at every seed ({arms_named}): what came after made it worse; the "
         "learning rate may be too high, or the training too long."
     )
     return [Finding(name="best_at_first", message=message)]
 
 
 def _diverged_seeds(results: Results, outcomes: Outcomes) -> list[Finding]:
-    """Finds seeds at which training diverged, which count as doing without training, and gives the rows' means without
+    """Finds seeds at which training diverged, which count as doing without training, and gives the arms' means without
     them."""
     metric = results.primary
     if metric is None:
         return []
-    figures = [(row, figure) for row in results.rows if (figure := outcomes.figure(row, metric)) and figure.diverged]
+    figures = [(arm, figure) for arm in results.arms if (figure := outcomes.figure(arm, metric)) and figure.diverged]
     if not figures:
         return []
     details = []
-    for row, figure in figures:
+    for arm, figure in figures:
         seeds = ", ".join(map(str, figure.diverged))
-        summary = f"{row.label} at {len(figure.diverged)} of {figure.estimate.seeds} seeds ({seeds})"
+        summary = f"{arm.label} at {len(figure.diverged)} of {figure.estimate.seeds} seeds ({seeds})"
         if figure.without is None:
             details.append(f"{summary}: none is left")
         else:
@@ -155,41 +155,42 @@ def _diverged_seeds(results: Results, outcomes: Outcomes) -> list[Finding]:
 
 
 def _collapsed_seeds(results: Results) -> list[Finding]:
-    """Finds rows of which some seeds collapsed and others did not: a mean and interval of two kinds of outcome say
+    """Finds arms of which some seeds collapsed and others did not: a mean and interval of two kinds of outcome say
     little."""
     details = []
-    for row in results.rows:
-        collapsed = [r for r in row.completed if any(finding.name == "collapsed" for finding in r.findings)]
-        if 0 < len(collapsed) < len(row.completed):
-            details.append(f"{row.label} at {len(collapsed)} of {len(row.completed)}")
+    for arm in results.arms:
+        collapsed = [r for r in arm.completed if any(finding.name == "collapsed" for finding in r.findings)]
+        if 0 < len(collapsed) < len(arm.completed):
+            details.append(f"{arm.label} at {len(collapsed)} of {len(arm.completed)}")
     if not details:
         return []
     message = (
-        f"Some seeds collapsed and others did not ({', '.join(details)}): such scores are of two kinds, so these rows' "
+        f"Some seeds collapsed and others did not ({', '.join(details)}): such scores are of two kinds, so these arms' "
         "means, intervals and comparisons can be trusted less than the rest."
     )
     return [Finding(name="collapsed_seeds", message=message)]
 
 
-def _below_floor(results: Results, outcomes: Outcomes) -> list[Finding]:
-    """Finds trained rows whose mean is no better than that of the best row that does not train."""
+def _below_baseline(results: Results, outcomes: Outcomes) -> list[Finding]:
+    """Finds trained arms whose mean is no better than that of the best arm that does not train."""
     metric = results.primary
-    floor = outcomes.best((row for row in results.rows if not row.trains), metric) if metric else None
-    floor_mean = outcomes.mean(floor, metric) if floor and metric else None
-    if metric is None or floor is None or floor_mean is None:
+    baseline = outcomes.best((arm for arm in results.arms if not arm.trains), metric) if metric else None
+    baseline_mean = outcomes.mean(baseline, metric) if baseline and metric else None
+    if metric is None or baseline is None or baseline_mean is None:
         return []
     sign = 1.0 if metric.direction == "higher" else -1.0
-    trained = [(row, figure) for row in results.rows if row.trains and (figure := outcomes.figure(row, metric))]
+    trained = [(arm, figure) for arm in results.arms if arm.trains and (figure := outcomes.figure(arm, metric))]
     # A value that is too large cannot be compared with others, but it is certainly no better.
     means = {
-        row.label: figure.estimate.mean if (mean := outcomes.mean(row, metric)) is None else mean
-        for row, figure in trained
+        arm.label: figure.estimate.mean if (mean := outcomes.mean(arm, metric)) is None else mean
+        for arm, figure in trained
         if figure.note != DIFFERENT_EXAMPLES
     }
-    details = [f"{label} {mean:.4g}" for label, mean in means.items() if sign * mean <= sign * floor_mean]
+    details = [f"{label} {mean:.4g}" for label, mean in means.items() if sign * mean <= sign * baseline_mean]
     if not details:
         return []
     message = (
-        f"Test {metric_name(metric.name)} is no better than that of {floor.label}, without training, {floor_mean:.4g}: "
+        f"Test {metric_name(metric.name)} is no better than that of {baseline.label}, without training, "
+        f"{baseline_mean:.4g}: "
     )
-    return [Finding(name="below_floor", message=message + ", ".join(details) + ".")]
+    return [Finding(name="below_baseline", message=message + ", ".join(details) + ".")]

@@ -21,7 +21,7 @@ _NUMBER = r"\d+(?:\.\d+)?"
 
 @dataclass(frozen=True)
 class Limit:
-    """A limit that a row must keep, by the mean over its seeds.
+    """A limit that an arm must keep, by the mean over its seeds.
 
     Attributes:
         bound: in the figure's own unit (bytes, seconds, the metric's).
@@ -77,7 +77,7 @@ def metric_limit(text: str, option: str, metrics: Iterable[Metric]) -> Limit:
     if at_least != (metric.direction == "higher"):
         other = "--max" if at_least else "--min"
         raise StudyError(
-            f"{option}: of {name} the {metric.direction} value is the better, so {option} would keep good rows out",
+            f"{option}: of {name} the {metric.direction} value is the better, so {option} would keep good arms out",
             hint=f"Write {other} {name}={value}.",
         )
     if metric.unit == "fraction" and bound > 1:

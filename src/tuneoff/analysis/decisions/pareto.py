@@ -1,4 +1,4 @@
-"""The rows' figures on each axis, and the Pareto front: the methods that no other beats on every axis at once.
+"""The arms' figures on each axis, and the Pareto front: the methods that no other beats on every axis at once.
 
 A method is on the front when no other is at least as good on every axis and better on one.
 """
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tuneoff.analysis.axes import QUALITY, Axis
 from tuneoff.analysis.figures import why_missing
 from tuneoff.analysis.outcomes import Outcomes
-from tuneoff.analysis.results import Results, Row
+from tuneoff.analysis.results import Arm, Results
 from tuneoff.analysis.statistics import Sample, draw_means
 from tuneoff.analysis.statistics.joint import DRAWS
 from tuneoff.records.record import Metric
@@ -25,13 +25,13 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Draws:
-    """Figures of all rows on one axis, and where their true means may lie.
+    """Figures of all arms on one axis, and where their true means may lie.
 
     Attributes:
         axis: `quality` or a cost's name.
         means: label -> mean over seeds; of quality set beside the others' (`rank`).
         missing: label -> why there is none.
-        drawn: label -> draws of the true mean, shape (draws,); the draws of quality are joint. A row whose error
+        drawn: label -> draws of the true mean, shape (draws,); the draws of quality are joint. An arm whose error
             cannot be estimated has its mean in every draw, and is in `still`.
         still: labels whose error cannot be estimated.
     """
@@ -44,20 +44,20 @@ class Draws:
 
 
 def quality_draws(results: Results, outcomes: Outcomes, metric: Metric, draws: int = DRAWS) -> Draws:
-    """Draws true means of a test metric. Rows that are not compared on it are in `missing`, with the reason."""
+    """Draws true means of a test metric. Arms that are not compared on it are in `missing`, with the reason."""
     means: dict[str, float] = {}
     missing: dict[str, str] = {}
     samples: list[Sample] = []
-    for row in results.rows:
-        figure = outcomes.figure(row, metric)
+    for arm in results.arms:
+        figure = outcomes.figure(arm, metric)
         if figure is None:
-            missing[row.label] = _why_no_metric(row, metric)
+            missing[arm.label] = _why_no_metric(arm, metric)
         elif not figure.weighed:
-            missing[row.label] = figure.note
+            missing[arm.label] = figure.note
         else:
-            mean = outcomes.mean(row, metric)
+            mean = outcomes.mean(arm, metric)
             assert mean is not None  # it is weighed
-            means[row.label] = mean
+            means[arm.label] = mean
             if figure.sample is not None and len(figure.sample) > 1:
                 samples.append(figure.sample)
     drawn: dict[str, Array] = {}
@@ -70,28 +70,28 @@ def quality_draws(results: Results, outcomes: Outcomes, metric: Metric, draws: i
 
 
 def cost_draws(results: Results, axis: Axis, draws: int = DRAWS) -> Draws:
-    """Draws true means of a cost. Each row's error is Student's over its seeds, and no draw is negative.
+    """Draws true means of a cost. Each arm's error is Student's over its seeds, and no draw is negative.
 
-    A row that does not train costs nothing of what only training costs.
+    An arm that does not train costs nothing of what only training costs.
     """
     means, missing, drawn, still = {}, {}, {}, []
-    for index, row in enumerate(results.rows):
-        values = [value for record in row.completed if (value := axis.of(record)) is not None]
-        if not values and not row.trains and row.completed and axis.training:
-            values = [0.0] * max(len(row.completed), 2)
+    for index, arm in enumerate(results.arms):
+        values = [value for record in arm.completed if (value := axis.of(record)) is not None]
+        if not values and not arm.trains and arm.completed and axis.training:
+            values = [0.0] * max(len(arm.completed), 2)
         if not values:
-            reasons = dict.fromkeys(why_missing(record, axis.place) for record in row.completed)
-            missing[row.label] = "; ".join(reasons) or "no trial of this row has completed"
+            reasons = dict.fromkeys(why_missing(record, axis.place) for record in arm.completed)
+            missing[arm.label] = "; ".join(reasons) or "no trial of this arm has completed"
             continue
-        means[row.label] = float(np.mean(values))
+        means[arm.label] = float(np.mean(values))
         if len(values) > 1:
-            sample = Sample.from_scores(row.label, range(len(values)), values)
-            drawn[row.label] = np.maximum(draw_means([sample], draws, seed=index + 1)[:, 0], 0.0)
+            sample = Sample.from_scores(arm.label, range(len(values)), values)
+            drawn[arm.label] = np.maximum(draw_means([sample], draws, seed=index + 1)[:, 0], 0.0)
         else:
-            drawn[row.label] = np.full(draws, means[row.label])
+            drawn[arm.label] = np.full(draws, means[arm.label])
             # Bytes that a method stores and parameters that it trains are the same at every seed.
             if axis.name not in ("stored", "parameters"):
-                still.append(row.label)
+                still.append(arm.label)
     return Draws(axis.name, means, missing, drawn, tuple(still))
 
 
@@ -101,9 +101,9 @@ class Front:
 
     Attributes:
         axes: the axes that were compared.
-        labels: rows on the front by their means, best quality (or first axis) first.
-        probabilities: label -> how often the row is on the front over draws of all true means; of every row compared.
-            None where on some axis no row's error can be estimated.
+        labels: arms on the front by their means, best quality (or first axis) first.
+        probabilities: label -> how often the arm is on the front over draws of all true means; of every arm compared.
+            None where on some axis no arm's error can be estimated.
         left_out: label -> why it was not compared.
     """
 
@@ -117,7 +117,7 @@ def find_front(drawn: Sequence[Draws], directions: Mapping[str, Literal["higher"
     """Finds the Pareto front over two axes or three.
 
     Args:
-        drawn: one per axis, all of the same rows and with equally many draws.
+        drawn: one per axis, all of the same arms and with equally many draws.
         directions: axis -> which values are better; less is better where it is not named.
 
     Raises:
@@ -146,9 +146,9 @@ def find_front(drawn: Sequence[Draws], directions: Mapping[str, Literal["higher"
 
 
 def _undominated(points: Array) -> NDArray[np.bool_]:
-    """Returns whether no other row is as good on every axis and better on one.
+    """Returns whether no other arm is as good on every axis and better on one.
 
-    `points` has shape (axes, rows, draws), less is better; the result has shape (rows, draws).
+    `points` has shape (axes, arms, draws), less is better; the result has shape (arms, draws).
     """
     front = np.ones(points.shape[1:], dtype=np.bool_)
     for index in range(points.shape[1]):
@@ -158,7 +158,7 @@ def _undominated(points: Array) -> NDArray[np.bool_]:
     return front
 
 
-def _why_no_metric(row: Row, metric: Metric) -> str:
-    if not row.completed:
-        return "no trial of this row has completed"
-    return "; ".join(dict.fromkeys(why_missing(record, f"metrics.{metric.name}") for record in row.completed))
+def _why_no_metric(arm: Arm, metric: Metric) -> str:
+    if not arm.completed:
+        return "no trial of this arm has completed"
+    return "; ".join(dict.fromkeys(why_missing(record, f"metrics.{metric.name}") for record in arm.completed))

@@ -1,9 +1,9 @@
 """The recommendation before anything is trained: from a forecast of costs and stated priors of quality alone.
 
-A prior is an interval for the share of full fine-tuning's gain over the floor that a method is expected to reach, read
-out of published comparisons. Rows whose intervals overlap that of the best one, and that are not expected to give up
-much more of the gain, count as equally good before a run, so the cheapest of them is the answer. Measured results have
-no part in it.
+A prior is an interval for the share of full fine-tuning's gain over the baseline that a method is expected to reach,
+read out of published comparisons. Arms whose intervals overlap that of the best one, and that are not expected to
+give up much more of the gain, count as equally good before a run, so the cheapest of them is the answer. Measured
+results have no part in it.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ COSTS = ("time", "memory", "stored")
 """The costs that a forecast knows, by their names in `AXES`."""
 NO_PRIOR = "no prior is stated"
 TOLERANCE = 0.2
-"""Share of the gain that the middle of a row's prior may lie below that of the best. Overlap alone would let a wide
+"""Share of the gain that the middle of an arm's prior may lie below that of the best. Overlap alone would let a wide
 interval, of which nothing is known but that it may turn out well, win by cheapness over one that is near the best."""
 
 
 @dataclass(frozen=True)
 class Prospect:
-    """A row before it is trained.
+    """An arm before it is trained.
 
     Attributes:
-        trains: whether it is more than a floor.
+        trains: whether it is more than a baseline.
         prior: what is expected of its quality; None where nothing is stated.
         figures: cost -> its forecast.
         missing: cost -> why there is none.
@@ -56,11 +56,11 @@ class Advice:
     Attributes:
         limits: that were given.
         prefer: the cost by which the cheapest is found; empty where none is forecast of all of `as_good`.
-        answer: label; None where no row that trains and has a prior keeps the limits.
-        best: label of the row with the best prior of those that keep the limits.
-        as_good: rows that keep the limits and are as good as `best` before a run, itself included, best first.
-        nearest: where nothing fits: the row whose worst shortfall is least; None where every row lacks a figure.
-        rows: every row, best prior first, floors last.
+        answer: label; None where no arm that trains and has a prior keeps the limits.
+        best: label of the arm with the best prior of those that keep the limits.
+        as_good: arms that keep the limits and are as good as `best` before a run, itself included, best first.
+        nearest: where nothing fits: the arm whose worst shortfall is least; None where every arm lacks a figure.
+        arms: every arm, best prior first, baselines last.
     """
 
     limits: tuple[Limit, ...]
@@ -69,56 +69,56 @@ class Advice:
     best: str | None
     as_good: tuple[str, ...]
     nearest: Prospect | None
-    rows: tuple[Prospect, ...]
+    arms: tuple[Prospect, ...]
 
-    def row(self, label: str) -> Prospect:
-        """Finds a row by its label. Raises StopIteration at an unknown label."""
-        return next(row for row in self.rows if row.label == label)
+    def arm(self, label: str) -> Prospect:
+        """Finds an arm by its label. Raises StopIteration at an unknown label."""
+        return next(arm for arm in self.arms if arm.label == label)
 
 
 def advise(
     forecast: StudyForecast,
     priors: Mapping[str, Prior | None],
-    floors: Sequence[str] = (),
+    baselines: Sequence[str] = (),
     limits: Sequence[Limit] = (),
     prefer: str = "time",
 ) -> Advice:
-    """Applies the limits to the forecast, and the priors to the rows that keep them.
+    """Applies the limits to the forecast, and the priors to the arms that keep them.
 
     Args:
-        forecast: of every row.
-        priors: label -> prior, of every row.
-        floors: labels of rows that do not train; they are never the answer.
+        forecast: of every arm.
+        priors: label -> prior, of every arm.
+        baselines: labels of arms that do not train; they are never the answer.
         limits: of costs in `COSTS`.
-        prefer: the cost by which the cheapest is found; where a row lacks it, the next of `COSTS` that all have.
+        prefer: the cost by which the cheapest is found; where an arm lacks it, the next of `COSTS` that all have.
     """
-    rows = [_prospect(forecast, label, prior, label not in floors, limits) for label, prior in priors.items()]
-    rows.sort(key=lambda row: (not row.trains, -_middle(row.prior)))
-    weighed = [row for row in rows if row.trains and row.prior is not None]
-    fitting = [row for row in weighed if row.fits]
-    near_misses = [row for row in weighed if row.shortfalls and row.shortfalls[0].excess is not None]
-    nearest = min(near_misses, key=lambda row: row.shortfalls[0].relative) if near_misses and not fitting else None
+    arms = [_prospect(forecast, label, prior, label not in baselines, limits) for label, prior in priors.items()]
+    arms.sort(key=lambda arm: (not arm.trains, -_middle(arm.prior)))
+    weighed = [arm for arm in arms if arm.trains and arm.prior is not None]
+    fitting = [arm for arm in weighed if arm.fits]
+    near_misses = [arm for arm in weighed if arm.shortfalls and arm.shortfalls[0].excess is not None]
+    nearest = min(near_misses, key=lambda arm: arm.shortfalls[0].relative) if near_misses and not fitting else None
     if not fitting:
-        return Advice(tuple(limits), "", None, None, (), nearest, tuple(rows))
+        return Advice(tuple(limits), "", None, None, (), nearest, tuple(arms))
     best = fitting[0]
-    as_good = [row for row in fitting if _as_good(row.prior, best.prior)]
+    as_good = [arm for arm in fitting if _as_good(arm.prior, best.prior)]
     order = (prefer, *(axis for axis in COSTS if axis != prefer))
-    cost = next((axis for axis in order if all(axis in row.figures for row in as_good)), "")
-    answer = min(as_good, key=lambda row: row.figures[cost]) if cost else best
-    return Advice(tuple(limits), cost, answer.label, best.label, tuple(row.label for row in as_good), None, tuple(rows))
+    cost = next((axis for axis in order if all(axis in arm.figures for arm in as_good)), "")
+    answer = min(as_good, key=lambda arm: arm.figures[cost]) if cost else best
+    return Advice(tuple(limits), cost, answer.label, best.label, tuple(arm.label for arm in as_good), None, tuple(arms))
 
 
 def _prospect(
     forecast: StudyForecast, label: str, prior: Prior | None, trains: bool, limits: Sequence[Limit]
 ) -> Prospect:
-    row = forecast.rows[label]
+    arm = forecast.arms[label]
     figures: dict[str, float] = {}
     missing: dict[str, str] = {}
     for axis in COSTS:
         name = AXES[axis].figure
-        value = getattr(row, name)
+        value = getattr(arm, name)
         if value is None:
-            missing[axis] = row.missing.get(name, "not forecast")
+            missing[axis] = arm.missing.get(name, "not forecast")
         else:
             figures[axis] = float(value)
     shortfalls = [shortfall for limit in limits if (shortfall := _shortfall(limit, figures, missing)) is not None]

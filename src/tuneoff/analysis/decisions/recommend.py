@@ -18,17 +18,17 @@ from tuneoff.analysis.checks.caveats import LOUD, caveats
 from tuneoff.analysis.decisions.limits import Limit
 from tuneoff.analysis.decisions.rule import NONE, Scales, choose, keep
 from tuneoff.analysis.outcomes import Outcomes
-from tuneoff.analysis.results import Results, Row
+from tuneoff.analysis.results import Arm, Results
 from tuneoff.analysis.statistics import SEEDS_REQUIRED, Pair
 from tuneoff.records.record import Metric
 
 
 @dataclass(frozen=True)
 class Shortfall:
-    """A limit that a row does not keep.
+    """A limit that an arm does not keep.
 
     Attributes:
-        figure: the row's mean; None where it was not measured, and `reason` says why.
+        figure: the arm's mean; None where it was not measured, and `reason` says why.
         excess: by how much it is beyond the bound.
     """
 
@@ -47,10 +47,10 @@ class Shortfall:
 
 @dataclass(frozen=True)
 class Standing:
-    """One row with its shortfalls of the limits and its probability of being the answer.
+    """One arm with its shortfalls of the limits and its probability of being the answer.
 
     Attributes:
-        quality: mean of the metric; None where there is none, and `reason` says why the row is not weighed.
+        quality: mean of the metric; None where there is none, and `reason` says why the arm is not weighed.
         shortfalls: limits that it does not keep, worst first.
         seeds: number of its seeds that ended with a result or diverged.
         diverged: how many of them diverged; they count as doing without training.
@@ -83,8 +83,8 @@ class Change:
     """Something that would change the answer.
 
     Attributes:
-        kind: `relax` or `tighten` a limit; `prefer` another cost among rows as good; `quality_alone`: without the rule
-            that a cheaper row of equal standing wins.
+        kind: `relax` or `tighten` a limit; `prefer` another cost among arms as good; `quality_alone`: without the rule
+            that a cheaper arm of equal standing wins.
         to: the answer then; None where nothing would fit.
         limit: which limit.
         bound: its bound then (for `tighten`: anything below it, or above it where the limit is a minimum).
@@ -105,30 +105,30 @@ class Recommendation:
     Attributes:
         metric: by which quality is judged.
         limits: that were given.
-        prefer: the cost by which the cheapest of rows as good is found; empty where none is known of all of them.
-        answer: label; None where no row that trains keeps the limits.
-        best: label of the row that trains with the best mean, whether it keeps the limits or not; None without any.
+        prefer: the cost by which the cheapest of arms as good is found; empty where none is known of all of them.
+        answer: label; None where no arm that trains keeps the limits.
+        best: label of the arm that trains with the best mean, whether it keeps the limits or not; None without any.
         best_fitting: likewise among those that keep the limits.
-        as_good: rows that keep the limits within one standard error of `best_fitting`, itself included.
-        by_examples: rows that keep the limits and whose standard error to `best_fitting` is over test examples alone,
+        as_good: arms that keep the limits within one standard error of `best_fitting`, itself included.
+        by_examples: arms that keep the limits and whose standard error to `best_fitting` is over test examples alone,
             because one of the two has one seed.
         by_means: likewise those whose standard error cannot be estimated.
-        tied_with: rows that train and cannot be told apart from the answer.
-        ahead: rows that train, other than `best`, and are significantly better than the answer.
-        open_pairs: the answer against those, and against rows that train and share too few seeds to compare.
+        tied_with: arms that train and cannot be told apart from the answer.
+        ahead: arms that train, other than `best`, and are significantly better than the answer.
+        open_pairs: the answer against those, and against arms that train and share too few seeds to compare.
         to_best: the answer against `best`; None where they are the same or not comparable.
-        to_floor: the answer against the best floor; None without one.
-        floor: label of the best row that does not train, of those that keep the limits where any does.
-        not_above_floor: rows that train and are not clearly better than `floor` (`Outcomes.above`).
-        if_trained: where it is not shown that training helps (no row that trains and keeps the limits is clearly
-            better than `floor`), what the rule gives among those rows; else None.
-        rows: every row, best mean first.
-        nearest: where nothing fits: the row whose worst shortfall is least; None where every row lacks a figure.
+        to_baseline: the answer against the best baseline; None without one.
+        baseline: label of the best arm that does not train, of those that keep the limits where any does.
+        not_above_baseline: arms that train and are not clearly better than `baseline` (`Outcomes.above`).
+        if_trained: where it is not shown that training helps (no arm that trains and keeps the limits is clearly
+            better than `baseline`), what the rule gives among those arms; else None.
+        arms: every arm, best mean first.
+        nearest: where nothing fits: the arm whose worst shortfall is least; None where every arm lacks a figure.
         changes: what would change the answer.
         none_probability: how often nothing fits; None where that cannot be said.
         unsure: why there are no probabilities; empty where there are.
-        still: rows that have their means in every draw, because their error cannot be estimated.
-        seeds: fewest seeds of a row that trains, diverged ones included.
+        still: arms that have their means in every draw, because their error cannot be estimated.
+        seeds: fewest seeds of an arm that trains, diverged ones included.
         caveats: warnings that belong to the answer, most serious first.
     """
 
@@ -145,11 +145,11 @@ class Recommendation:
     ahead: tuple[str, ...]
     open_pairs: tuple[Pair, ...]
     to_best: Pair | None
-    to_floor: Pair | None
-    floor: str | None
-    not_above_floor: tuple[str, ...]
+    to_baseline: Pair | None
+    baseline: str | None
+    not_above_baseline: tuple[str, ...]
     if_trained: str | None
-    rows: tuple[Standing, ...]
+    arms: tuple[Standing, ...]
     nearest: Standing | None
     changes: tuple[Change, ...]
     none_probability: float | None
@@ -159,13 +159,13 @@ class Recommendation:
     caveats: tuple[str, ...]
 
     @property
-    def is_floor(self) -> bool:
+    def is_baseline(self) -> bool:
         """Returns whether the answer is to do without training."""
-        return self.answer is not None and self.answer == self.floor
+        return self.answer is not None and self.answer == self.baseline
 
-    def row(self, label: str) -> Standing:
-        """Finds a row by its label. Raises StopIteration at an unknown label."""
-        return next(row for row in self.rows if row.label == label)
+    def arm(self, label: str) -> Standing:
+        """Finds an arm by its label. Raises StopIteration at an unknown label."""
+        return next(arm for arm in self.arms if arm.label == label)
 
     @property
     def enough_seeds(self) -> bool:
@@ -181,7 +181,7 @@ def recommend(
     Args:
         metric: a test metric of the study.
         limits: what the answer must keep.
-        prefer: the cost by which the cheapest of equally good rows is found (a name in `AXES`); where a row among
+        prefer: the cost by which the cheapest of equally good arms is found (a name in `AXES`); where an arm among
             them lacks it, the next of them that all have.
     """
     scales = Scales(results, outcomes, metric)
@@ -190,16 +190,16 @@ def recommend(
     answer = _answer(scales, limits, prefer)
     unsure = _unsure(scales)
     shares = _shares(scales, limits, prefer) if not unsure else None
-    rows = tuple(_standing(scales, row, limits, shares) for row in _ranked(results, scales))
+    arms = tuple(_standing(scales, arm, limits, shares) for arm in _ranked(results, scales))
     best = scales.trained[0] if scales.trained else None
-    floor = next((row.label for row in rows if not row.trains and row.fits), next(iter(scales.floors), None))
-    floor_row = results.row(floor) if floor else None
-    fitting = [row.label for row in rows if row.trains and row.fits]
-    unproven = outcomes.unproven(map(results.row, fitting), floor_row, metric)
-    by_means, by_examples = _uncertain_rows(scales, fitting)
-    trained = [row for row in rows if row.trains]
-    near_misses = [row for row in trained if row.shortfalls and row.shortfalls[0].excess is not None]
-    nearest = min(near_misses, key=lambda row: row.shortfalls[0].relative) if answer is None and near_misses else None
+    baseline = next((arm.label for arm in arms if not arm.trains and arm.fits), next(iter(scales.baselines), None))
+    baseline_arm = results.arm(baseline) if baseline else None
+    fitting = [arm.label for arm in arms if arm.trains and arm.fits]
+    unproven = outcomes.unproven(map(results.arm, fitting), baseline_arm, metric)
+    by_means, by_examples = _uncertain_arms(scales, fitting)
+    trained = [arm for arm in arms if arm.trains]
+    near_misses = [arm for arm in trained if arm.shortfalls and arm.shortfalls[0].excess is not None]
+    nearest = min(near_misses, key=lambda arm: arm.shortfalls[0].relative) if answer is None and near_misses else None
     verdict = outcomes.verdict(metric)
 
     def pair(other: str | None) -> Pair | None:
@@ -226,36 +226,36 @@ def recommend(
         ahead=tuple(x for x in scales.trained if x != best and (p := pair(x)) and p.relation == "behind"),
         open_pairs=tuple(undecided),
         to_best=pair(best),
-        to_floor=pair(floor),
-        floor=floor,
-        not_above_floor=outcomes.not_above(map(results.row, scales.trained), floor_row, metric),
-        if_trained=_answer(scales, limits, prefer, floors=False) if unproven else None,
-        rows=rows,
+        to_baseline=pair(baseline),
+        baseline=baseline,
+        not_above_baseline=outcomes.not_above(map(results.arm, scales.trained), baseline_arm, metric),
+        if_trained=_answer(scales, limits, prefer, baselines=False) if unproven else None,
+        arms=arms,
         nearest=nearest,
         changes=tuple(_changes(scales, limits, prefer, answer, as_good)),
         none_probability=shares.get(None) if shares else None,
         unsure=unsure,
         still=tuple(label for label in scales.trained if label in scales.quality.still),
-        seeds=min((row.seeds for row in rows if row.label in scales.trained), default=0),
+        seeds=min((arm.seeds for arm in arms if arm.label in scales.trained), default=0),
         caveats=tuple(finding.message for finding in ranked_caveats),
     )
 
 
 def among_trained(scales: Scales) -> str | None:
-    """Applies the rule without limits to the rows that train; None where there is none."""
-    return _answer(scales, (), _usable(scales, _as_good(scales, ()), "time"), floors=False)
+    """Applies the rule without limits to the arms that train; None where there is none."""
+    return _answer(scales, (), _usable(scales, _as_good(scales, ()), "time"), baselines=False)
 
 
 def _label_at(scales: Scales, index: int) -> str | None:
-    return None if index == NONE else [*scales.trained, *scales.floors][index]
+    return None if index == NONE else [*scales.trained, *scales.baselines][index]
 
 
-def _answer(scales: Scales, limits: Sequence[Limit], prefer: str, floors: bool = True) -> str | None:
-    return _label_at(scales, int(choose(scales, limits, prefer, means=True, floors=floors)[0]))
+def _answer(scales: Scales, limits: Sequence[Limit], prefer: str, baselines: bool = True) -> str | None:
+    return _label_at(scales, int(choose(scales, limits, prefer, means=True, baselines=baselines)[0]))
 
 
 def _as_good(scales: Scales, limits: Sequence[Limit]) -> tuple[str, ...]:
-    """Returns the rows that train, keep the limits and lie within one standard error of the best of them; best
+    """Returns the arms that train, keep the limits and lie within one standard error of the best of them; best
     first."""
     fits = keep(scales, scales.trained, limits, means=True)[:, 0] if scales.trained else np.array([])
     fitting = [index for index, fit in enumerate(fits) if fit]
@@ -268,8 +268,8 @@ def _as_good(scales: Scales, limits: Sequence[Limit]) -> tuple[str, ...]:
     )
 
 
-def _uncertain_rows(scales: Scales, labels: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Returns which of these rows, best first, have no standard error to the first, and which have one over examples
+def _uncertain_arms(scales: Scales, labels: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Returns which of these arms, best first, have no standard error to the first, and which have one over examples
     alone."""
     if not labels:
         return (), ()
@@ -281,7 +281,7 @@ def _uncertain_rows(scales: Scales, labels: Sequence[str]) -> tuple[tuple[str, .
 
 
 def _usable(scales: Scales, labels: Sequence[str], prefer: str) -> str:
-    """Returns the preferred cost, or the next that all rows have; empty where there is none."""
+    """Returns the preferred cost, or the next that all arms have; empty where there is none."""
     for axis in (prefer, *(name for name in AXES if name != prefer)):
         if all(label in scales.cost(axis).means for label in labels):
             return axis
@@ -291,7 +291,7 @@ def _usable(scales: Scales, labels: Sequence[str], prefer: str) -> str:
 def _unsure(scales: Scales) -> str:
     """Explains why there are no probabilities; empty where there are."""
     if not scales.trained:
-        return "no row that trains can be weighed"
+        return "no arm that trains can be weighed"
     if all(label in scales.quality.still for label in scales.trained):
         return "one seed does not tell how much seeds differ"
     return ""
@@ -299,19 +299,19 @@ def _unsure(scales: Scales) -> str:
 
 def _shares(scales: Scales, limits: Sequence[Limit], prefer: str) -> dict[str | None, float]:
     chosen = choose(scales, limits, prefer, means=False)
-    names = [None, *scales.trained, *scales.floors]
+    names = [None, *scales.trained, *scales.baselines]
     counts = np.bincount(chosen - NONE, minlength=len(names))
     return {name: float(count) / len(chosen) for name, count in zip(names, counts, strict=True)}
 
 
-def _ranked(results: Results, scales: Scales) -> list[Row]:
-    order = {label: index for index, label in enumerate([*scales.trained, *scales.floors])}
-    return sorted(results.rows, key=lambda row: order.get(row.label, len(order)))
+def _ranked(results: Results, scales: Scales) -> list[Arm]:
+    order = {label: index for index, label in enumerate([*scales.trained, *scales.baselines])}
+    return sorted(results.arms, key=lambda arm: order.get(arm.label, len(order)))
 
 
-def _standing(scales: Scales, row: Row, limits: Sequence[Limit], shares: dict[str | None, float] | None) -> Standing:
-    label, trains = row.label, row.trains
-    seeds, diverged = len(row.completed) + len(row.diverged), len(row.diverged)
+def _standing(scales: Scales, arm: Arm, limits: Sequence[Limit], shares: dict[str | None, float] | None) -> Standing:
+    label, trains = arm.label, arm.trains
+    seeds, diverged = len(arm.completed) + len(arm.diverged), len(arm.diverged)
     if label not in scales.quality.means:
         return Standing(label, trains, None, scales.quality.missing[label], (), seeds, diverged, None, None)
     shortfalls = []
@@ -339,7 +339,7 @@ def _changes(
         changes += _relaxed(scales, limits, index, prefer, answer)
         if answer is not None and answer in scales.of(limit).means:
             changes += _tightened(scales, limits, index, prefer, answer)
-    if answer is None or answer in scales.floors:
+    if answer is None or answer in scales.baselines:
         return changes
     for axis in AXES:
         if axis != prefer and all(label in scales.cost(axis).means for label in as_good):

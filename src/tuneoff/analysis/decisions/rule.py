@@ -1,9 +1,9 @@
 """The rule by which a recommendation is made, applied to the means or to draws of all true means.
 
-Of the rows that train and keep every limit, take the one with the best quality. Rows within one standard error of it
+Of the arms that train and keep every limit, take the one with the best quality. Arms within one standard error of it
 (of the difference between the two) count as good; of these the cheapest wins. That is the one-standard-error rule of
-Breiman, Friedman, Olshen & Stone, Classification and Regression Trees, 1984, section 3.4.3. A row that does not train
-(a floor) is only the answer where it keeps the limits and no row that trains and keeps them beats it. Where none
+Breiman, Friedman, Olshen & Stone, Classification and Regression Trees, 1984, section 3.4.3. An arm that does not train
+(a baseline) is only the answer where it keeps the limits and no arm that trains and keeps them beats it. Where none
 clearly does (`Outcomes.unproven`), it is said that training is not shown to help, and what the rule gives nevertheless.
 """
 
@@ -29,7 +29,7 @@ NONE = -1
 
 
 class Scales:
-    """The draws of all rows on every axis and metric that a question about them needs; each is drawn once."""
+    """The draws of all arms on every axis and metric that a question about them needs; each is drawn once."""
 
     def __init__(self, results: Results, outcomes: Outcomes, metric: Metric) -> None:
         self.results = results
@@ -38,9 +38,9 @@ class Scales:
         self.quality = quality_draws(results, outcomes, metric)
         self._costs: dict[str, Draws] = {}
         self._metrics: dict[str, Draws] = {metric.name: self.quality}
-        ranked = [row for row in outcomes.ranked(results.rows, metric) if row.label in self.quality.means]
-        self.trained = [row.label for row in ranked if row.trains]
-        self.floors = [row.label for row in ranked if not row.trains]
+        ranked = [arm for arm in outcomes.ranked(results.arms, metric) if arm.label in self.quality.means]
+        self.trained = [arm.label for arm in ranked if arm.trains]
+        self.baselines = [arm.label for arm in ranked if not arm.trains]
         self.sign = 1.0 if metric.direction == "higher" else -1.0
 
     def cost(self, axis: str) -> Draws:
@@ -58,7 +58,7 @@ class Scales:
         return self._metrics[limit.metric.name]
 
     def good(self, labels: Sequence[str], means: bool) -> Array:
-        """Returns quality, where more is better: of the means, shape (rows, 1), or of the draws, shape (rows,
+        """Returns quality, where more is better: of the means, shape (arms, 1), or of the draws, shape (arms,
         draws)."""
         if means:
             return self.sign * np.array([[self.quality.means[label]] for label in labels]).reshape(len(labels), 1)
@@ -66,40 +66,43 @@ class Scales:
 
     @cached_property
     def errors(self) -> Array:
-        """Estimates the standard error of the difference of each two rows that train; shape (rows, rows).
+        """Estimates the standard error of the difference of each two arms that train; shape (arms, arms).
 
         It is half of the middle 68 % of the draws, because with few seeds the tails are too heavy for a standard
-        deviation. Where one of the two rows has one seed, it is over test examples alone; NaN where
+        deviation. Where one of the two arms has one seed, it is over test examples alone; NaN where
         it cannot be estimated.
         """
         values = self.good(self.trained, means=False)
         errors = np.zeros((len(values), len(values)))
-        varying = [row for row, label in enumerate(self.trained) if label not in self.quality.still]
-        for row in varying:
-            low, high = np.percentile(values[varying] - values[row], (15.865, 84.135), axis=1)
-            errors[row, varying] = (high - low) / 2
-        for row, other in itertools.combinations(range(len(values)), 2):
-            if row not in varying or other not in varying:
-                first, second = (self.results.row(self.trained[index]) for index in (row, other))
+        varying = [arm for arm, label in enumerate(self.trained) if label not in self.quality.still]
+        for arm in varying:
+            low, high = np.percentile(values[varying] - values[arm], (15.865, 84.135), axis=1)
+            errors[arm, varying] = (high - low) / 2
+        for arm, other in itertools.combinations(range(len(values)), 2):
+            if arm not in varying or other not in varying:
+                first, second = (self.results.arm(self.trained[index]) for index in (arm, other))
                 error = self.outcomes.standard_error(first, second, self.metric)
-                errors[row, other] = errors[other, row] = np.nan if error is None else error
+                errors[arm, other] = errors[other, arm] = np.nan if error is None else error
         return errors
 
     @property
     def margins(self) -> Array:
-        """Returns by how much one row may be worse than another and count as good: `errors`, 0 where there is none."""
+        """Returns by how much one arm may be worse than another and count as good: `errors`, 0 where there is none."""
         return np.nan_to_num(self.errors)
 
 
-def choose(scales: Scales, limits: Sequence[Limit], prefer: str, means: bool, floors: bool = True) -> NDArray[np.intp]:
+def choose(
+    scales: Scales, limits: Sequence[Limit], prefer: str, means: bool, baselines: bool = True
+) -> NDArray[np.intp]:
     """Applies the rule.
 
-    Returns an index into the rows that train, followed by the floors; `NONE` where no row that trains keeps the limits.
+    Returns an index into the arms that train, followed by the baselines; `NONE` where no arm that trains keeps
+    the limits.
 
     Args:
-        prefer: the cost that decides among rows as good; empty: the better quality does.
+        prefer: the cost that decides among arms as good; empty: the better quality does.
         means: apply it to the means, else to each draw.
-        floors: let a floor be the answer.
+        baselines: let a baseline be the answer.
     """
     trained = scales.trained
     if not trained:
@@ -112,34 +115,35 @@ def choose(scales: Scales, limits: Sequence[Limit], prefer: str, means: bool, fl
     price = _price(scales, trained, prefer, means)
     price = np.where(as_good, np.broadcast_to(price, as_good.shape), np.inf)
     chosen = np.where(np.isfinite(price).any(axis=0), price.argmin(axis=0), best)
-    if floors and scales.floors:
-        floor_fits = keep(scales, scales.floors, limits, means)
-        floor_quality = np.where(floor_fits, scales.good(scales.floors, means), -np.inf)
-        floor_wins = floor_quality.max(axis=0) >= best_quality
-        chosen = np.where(floor_wins, len(trained) + floor_quality.argmax(axis=0), chosen)
+    if baselines and scales.baselines:
+        baseline_fits = keep(scales, scales.baselines, limits, means)
+        baseline_quality = np.where(baseline_fits, scales.good(scales.baselines, means), -np.inf)
+        baseline_wins = baseline_quality.max(axis=0) >= best_quality
+        chosen = np.where(baseline_wins, len(trained) + baseline_quality.argmax(axis=0), chosen)
     return np.where(fits.any(axis=0), chosen, NONE)
 
 
 def keep(scales: Scales, labels: Sequence[str], limits: Iterable[Limit], means: bool) -> Flags:
-    """Returns whether each row keeps every limit; shape (rows, 1) or (rows, draws).
+    """Returns whether each arm keeps every limit; shape (arms, 1) or (arms, draws).
 
-    A row that lacks a limited figure does not keep it; a floor that has none of a cost (no model, so no latency) does.
+    An arm that lacks a limited figure does not keep it; a baseline that has none of a cost (no model, so no latency)
+    does.
     """
     count = 1 if means else len(next(iter(scales.quality.drawn.values())))
     fits = np.ones((len(labels), count), dtype=np.bool_)
     for limit in limits:
         scale = scales.of(limit)
-        for row, label in enumerate(labels):
+        for arm, label in enumerate(labels):
             if label not in scale.means:
-                fits[row] &= limit.axis is not None and label in scales.floors
+                fits[arm] &= limit.axis is not None and label in scales.baselines
                 continue
             figure = np.array([scale.means[label]]) if means else scale.drawn[label]
-            fits[row] &= (figure >= limit.bound) if limit.at_least else (figure <= limit.bound)
+            fits[arm] &= (figure >= limit.bound) if limit.at_least else (figure <= limit.bound)
     return fits
 
 
 def _price(scales: Scales, labels: Sequence[str], prefer: str, means: bool) -> Array:
-    """Returns the preferred cost, infinite where it is not known; shape (rows, 1) or (rows, draws)."""
+    """Returns the preferred cost, infinite where it is not known; shape (arms, 1) or (arms, draws)."""
     if not prefer:
         return np.full((len(labels), 1), np.inf)
     scale = scales.cost(prefer)

@@ -21,10 +21,10 @@ class Sample:
 
     Attributes:
         label: the method's label.
-        seeds: the seeds it was run with, in the rows' order; the same seed pairs two methods.
+        seeds: the seeds it was run with, in the arms' order; the same seed pairs two methods.
         scores: the metric of each seed, shape (seeds,).
         contributions: what each example contributes, shape (seeds, examples), or (seeds, groups of examples)
-            after a jackknife; the mean of a row is that seed's score. None when only scores are known.
+            after a jackknife; the mean of an arm is that seed's score. None when only scores are known.
         examples: number of test examples; None when only scores are known.
     """
 

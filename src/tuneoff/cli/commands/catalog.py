@@ -74,7 +74,7 @@ def _recipes() -> list[Item]:
                 "model": study.model.source,
                 "data": study.task.data.train.source,
                 "task": study.task.name,
-                "rows": list(study.methods),
+                "arms": list(study.methods),
                 "seeds": len(study.protocol.seeds),
                 "published": study.published.citation if study.published else None,
             }
@@ -227,7 +227,7 @@ def show_method(name: str, as_json: bool) -> None:
     if as_json:
         _common.print_json(data)
         return
-    facts = [("training", "none: a floor to compare with")]
+    facts = [("training", "none: a baseline to compare with")]
     if method.trains:
         merge = "can be folded into the base model's weights" if method.mergeable else "stays beside the base model"
         facts = [
@@ -236,7 +236,7 @@ def show_method(name: str, as_json: bool) -> None:
         ]
     if prior:
         # `recommend --before` uses it.
-        gain = f"{100 * prior.low:.0f} % to {100 * prior.high:.0f} % of full fine-tuning's gain over the floor"
+        gain = f"{100 * prior.low:.0f} % to {100 * prior.high:.0f} % of full fine-tuning's gain over the baseline"
         facts.append(("prior", f"{gain}: {prior.source}"))
     facts.append(("paper", method.paper or "–"))
     _print_plugin(data, facts)

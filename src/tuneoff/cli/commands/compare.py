@@ -11,12 +11,12 @@ from tuneoff.cli import _common
 
 @click.command("compare")
 @click.argument("folders", metavar="DIR DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@_common.json_option("Print the merged summary as JSON (docs/report-schema.md; with each row's `study`, and `notes`).")
+@_common.json_option("Print the merged summary as JSON (docs/report-schema.md; with each arm's `study`, and `notes`).")
 @_common.traceback_option
 def compare_command(folders: tuple[Path, ...], as_json: bool) -> None:
     """Show studies that answer the same question side by side.
 
-    Lines up the rows of all studies, rows of one label next to each other, and compares them like rows of one study.
+    Lines up the arms of all studies, arms of one label next to each other, and compares them like arms of one study.
     Studies that do not answer the same question (task, rows, base model, protocol) are refused, with the difference.
 
     \b

@@ -1,4 +1,4 @@
-"""A forecast on the command line: progress while it is made, its table, its totals and the rows that will not fit."""
+"""A forecast on the command line: progress while it is made, its table, its totals and the arms that will not fit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from tuneoff.cli.live.run_progress import RunProgress
-    from tuneoff.records.forecast import RowForecast, StudyForecast
+    from tuneoff.records.forecast import ArmForecast, StudyForecast
     from tuneoff.study.forecast_planner import Asking, Listener, RunListener
 
 VERBS = {"probed": "probing", "counted": "counting"}
@@ -28,25 +28,25 @@ NAMES = {
     "counted": "count of its steps",
     "remedies": "remedies",
 }
-"""Figures of a row whose absence is reported, and the names that they have there."""
+"""Figures of an arm whose absence is reported, and the names that they have there."""
 
 no_probe_option = click.option(
     "--no-probe",
     is_flag=True,
-    help="Forecast by counting alone; else a few real steps of each row are run and timed (docs/plan.md).",
+    help="Forecast by counting alone; else a few real steps of each arm are run and timed (docs/plan.md).",
 )
 
 
 def asking_text(asking: Asking) -> str:
-    """Describes what is asked: `probing lora (3/9)`, or `counting 9 rows`."""
+    """Describes what is asked: `probing lora (3/9)`, or `counting 9 arms`."""
     if asking.label is None:
-        return f"{VERBS[asking.how]} {asking.rows} row{'s' if asking.rows > 1 else ''}"
-    return f"{VERBS[asking.how]} {asking.label} ({asking.number}/{asking.rows})"
+        return f"{VERBS[asking.how]} {asking.arms} arm{'s' if asking.arms > 1 else ''}"
+    return f"{VERBS[asking.how]} {asking.label} ({asking.number}/{asking.arms})"
 
 
 @contextmanager
 def progress(console: Console) -> Iterator[Listener]:
-    """Yields a listener that shows which row is being probed or counted: in place in a terminal, as lines elsewhere."""
+    """Yields a listener that shows which arm is being probed or counted: in place in a terminal, as lines elsewhere."""
     if not console.is_terminal:
         yield lambda asking: console.print(asking_text(asking), soft_wrap=True)
         return
@@ -55,7 +55,7 @@ def progress(console: Console) -> Iterator[Listener]:
 
 
 def run_listener(board: RunProgress) -> RunListener:
-    """Returns a listener for a run: it prints a line before rows are probed, then the totals, and gives the board the
+    """Returns a listener for a run: it prints a line before arms are probed, then the totals, and gives the board the
     forecast from which the time left is computed."""
     from tuneoff.records.forecast import StudyForecast
 
@@ -66,14 +66,14 @@ def run_listener(board: RunProgress) -> RunListener:
                 for line in run_lines(update):
                     board.say(line)
             elif update.how == "probed" and update.number == 1:
-                rows_text = f"{update.rows} rows" if update.rows > 1 else update.label
-                board.say(f"forecast: a few real steps of {rows_text} first (--no-probe leaves them out)")
+                arms_text = f"{update.arms} arms" if update.arms > 1 else update.label
+                board.say(f"forecast: a few real steps of {arms_text} first (--no-probe leaves them out)")
 
     return hear
 
 
 def run_lines(forecast: StudyForecast) -> list[str]:
-    """Describes what a run will take in one line, and adds a line for each row that will not fit."""
+    """Describes what a run will take in one line, and adds a line for each arm that will not fit."""
     if forecast.total_seconds is None:
         first_line = f"forecast: the time is not known, because {forecast.missing['total_seconds']}"
     else:
@@ -86,25 +86,25 @@ def _about(forecast: StudyForecast) -> str:
 
     assert forecast.total_seconds is not None
     caveat = " (counted, so roughly)" if _counted(forecast) else ""
-    probed_row = next((row.corrected_by for row in forecast.rows.values() if row.corrected_by), None)
-    if probed_row is not None:
-        caveat = f" (counted, and corrected by real steps of {probed_row})"
+    probed_arm = next((arm.corrected_by for arm in forecast.arms.values() if arm.corrected_by), None)
+    if probed_arm is not None:
+        caveat = f" (counted, and corrected by real steps of {probed_arm})"
     return f"about {units.seconds(forecast.total_seconds)}{caveat}"
 
 
 def _counted(forecast: StudyForecast) -> bool:
-    """Tells whether no row that trains was probed; a baseline has no steps to run."""
-    rows = [row for row in forecast.rows.values() if row.train_seconds is not None] or list(forecast.rows.values())
-    return all(row.how == "counted" for row in rows)
+    """Tells whether no arm that trains was probed; a baseline has no steps to run."""
+    arms = [arm for arm in forecast.arms.values() if arm.train_seconds is not None] or list(forecast.arms.values())
+    return all(arm.how == "counted" for arm in arms)
 
 
 def table(forecast: StudyForecast) -> Table:
-    """Returns a table with a line for each row: memory, times, stored size, and whether it fits."""
+    """Returns a table with a line for each arm: memory, times, stored size, and whether it fits."""
     from rich.table import Table
 
     from tuneoff.report import units
 
-    has_search = any(row.search_seconds for row in forecast.rows.values())
+    has_search = any(arm.search_seconds for arm in forecast.arms.values())
     grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     grid.add_column("method", overflow="fold")
     times = ["train time", "whole trial", *(["search trial"] if has_search else [])]
@@ -112,17 +112,17 @@ def table(forecast: StudyForecast) -> Table:
         grid.add_column(heading, justify="right", no_wrap=True)
     grid.add_column("fits", no_wrap=True)
     grid.add_column("", no_wrap=True)
-    for label, row in forecast.rows.items():
-        figures = [row.train_seconds, row.trial_seconds]
-        figures += [sum(row.search_seconds.values()) if row.search_seconds else None] if has_search else []
+    for label, arm in forecast.arms.items():
+        figures = [arm.train_seconds, arm.trial_seconds]
+        figures += [sum(arm.search_seconds.values()) if arm.search_seconds else None] if has_search else []
         grid.add_row(
             label,
-            "–" if row.peak_memory_bytes is None else units.size(row.peak_memory_bytes),
+            "–" if arm.peak_memory_bytes is None else units.size(arm.peak_memory_bytes),
             *("–" if figure is None else units.seconds(figure) for figure in figures),
-            "–" if row.stored_bytes is None else units.size(row.stored_bytes),
-            {True: "yes", False: "no", None: "–"}[row.fits],
+            "–" if arm.stored_bytes is None else units.size(arm.stored_bytes),
+            {True: "yes", False: "no", None: "–"}[arm.fits],
             # A baseline without a model has neither steps to run nor anything to count.
-            "–" if row.seconds and row.train_seconds is None and row.peak_memory_bytes is None else row.how,
+            "–" if arm.seconds and arm.train_seconds is None and arm.peak_memory_bytes is None else arm.how,
         )
     return grid
 
@@ -151,11 +151,11 @@ def _how(forecast: StudyForecast) -> str:
     from tuneoff.report import units
 
     duration = units.seconds(forecast.forecast_seconds)
-    device = next((row.device for row in forecast.rows.values()), "")
+    device = next((arm.device for arm in forecast.arms.values()), "")
     if _counted(forecast):
         text = f"Counted in {duration} for {device}, without running a step: times are rough."
     else:
-        text = f"Probed in {duration}: a few real steps of each row on this machine ({device})."
+        text = f"Probed in {duration}: a few real steps of each arm on this machine ({device})."
     if forecast.memory_limit_bytes is not None:
         text += (
             f" Peak memory is that on a GPU of {units.size(forecast.memory_limit_bytes)}, without the process around "
@@ -165,35 +165,35 @@ def _how(forecast: StudyForecast) -> str:
 
 
 def fit_lines(forecast: StudyForecast) -> list[str]:
-    """Describes for each row that does not fit by how much, and what would make it fit."""
-    return [_unfit(row, forecast.memory_limit_bytes) for row in forecast.unfit]
+    """Describes for each arm that does not fit by how much, and what would make it fit."""
+    return [_unfit(arm, forecast.memory_limit_bytes) for arm in forecast.unfit]
 
 
-def _unfit(row: RowForecast, limit: int | None) -> str:
+def _unfit(arm: ArmForecast, limit: int | None) -> str:
     from tuneoff.report import units
 
-    available = limit if limit is not None else row.available_bytes
-    need = "" if row.peak_memory_bytes is None else f": it needs {units.size(row.peak_memory_bytes)} of memory"
+    available = limit if limit is not None else arm.available_bytes
+    need = "" if arm.peak_memory_bytes is None else f": it needs {units.size(arm.peak_memory_bytes)} of memory"
     available_text = "" if available is None else f", there are {units.size(available)}"
-    if not row.remedies:
-        return f"{row.label} will not fit{need}{available_text}. No change that was tried would make it fit."
+    if not arm.remedies:
+        return f"{arm.label} will not fit{need}{available_text}. No change that was tried would make it fit."
     changes = [
         f"--set {remedy.change} ({units.size(remedy.peak_memory_bytes)}, "
         f"{'same result' if remedy.same_result else 'another result'})"
-        for remedy in row.remedies
+        for remedy in arm.remedies
     ]
-    return f"{row.label} will not fit{need}{available_text}. It would with {', or with '.join(changes)}."
+    return f"{arm.label} will not fit{need}{available_text}. It would with {', or with '.join(changes)}."
 
 
 def _missing(forecast: StudyForecast) -> list[str]:
-    """Explains why rows were not probed and which figures are not known; rows with the same reason stand together."""
+    """Explains why arms were not probed and which figures are not known; arms with the same reason stand together."""
     by_reason: dict[tuple[str, str], list[str]] = {}
-    for label, row in forecast.rows.items():
+    for label, arm in forecast.arms.items():
         figures_by_reason: dict[str, list[str]] = {}
         for figure, name in NAMES.items():
-            if figure in row.missing:
-                is_partial = figure == "probed" and row.how == "probed"
-                figures_by_reason.setdefault(row.missing[figure], []).append("full probe" if is_partial else name)
+            if figure in arm.missing:
+                is_partial = figure == "probed" and arm.how == "probed"
+                figures_by_reason.setdefault(arm.missing[figure], []).append("full probe" if is_partial else name)
         for reason, names in figures_by_reason.items():
             by_reason.setdefault((", ".join(names), reason), []).append(label)
     return [f"{', '.join(labels)}: no {names} ({reason})" for (names, reason), labels in by_reason.items()]

@@ -146,8 +146,8 @@ def _forecast(path: Path) -> tuple[StudyForecast | None, list[str]]:
     from tuneoff.study.study import Study
 
     study = Study(path)
-    rows, seeds = _common.count(len(study.spec.methods), "row"), _common.count(len(study.spec.protocol.seeds), "seed")
-    first = f"{rows} × {seeds} = {_common.count(len(study.plan()), 'trial')}"
+    arms, seeds = _common.count(len(study.spec.methods), "arm"), _common.count(len(study.spec.protocol.seeds), "seed")
+    first = f"{arms} × {seeds} = {_common.count(len(study.plan()), 'trial')}"
     try:
         with outlook.progress(_common.console(stderr=True)) as listener:
             forecast = study.forecast(probe=False, listener=listener)
@@ -257,7 +257,7 @@ def _methods(produces: str = "class") -> list[str]:
 
     suitable_needs = {"class": ("", "head", "biases"), "text": ("", "no_head", "decoder")}[produces]
 
-    lines = ["methods:    # take the # from rows to compare too; options: tuneoff show method NAME"]
+    lines = ["methods:    # take the # from arms to compare too; options: tuneoff show method NAME"]
     for name, method in sorted(registry.methods().items(), key=lambda item: (item[1].trains, item[0])):
         if getattr(method, "produces", produces) != produces:
             continue

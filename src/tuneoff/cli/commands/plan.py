@@ -18,28 +18,28 @@ if TYPE_CHECKING:
     from tuneoff.records.forecast import StudyForecast
     from tuneoff.study.study import Study
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 KEYS = {
     "schema_version": "version of this schema; grows when a key changes its meaning or goes",
     "study": "`name`, `description`, `model`, `random_weights`, `task`, `task_options` (defaults filled in), "
-    "`primary_metric`, `seeds`, `rows` (labels)",
+    "`primary_metric`, `seeds`, `arms` (labels)",
     "trials[].id": "the trial's id, which names its content; the same in every study and on every machine",
-    "trials[].method": "label of the row",
+    "trials[].method": "label of the arm",
     "trials[].method_name": "the method's own name",
     "trials[].seed": "its seed",
-    "trials[].configuration": "all that the trial does: `learning_rate` (null for a row that does not train), the "
+    "trials[].configuration": "all that the trial does: `learning_rate` (null for an arm that does not train), the "
     "method's `options` with defaults filled in, `model`, `task`, `protocol`",
     "trials[].trainable_parameters": "how many parameters it trains; null where they could not be counted",
     "trials[].total_parameters": "how many parameters its model has, the method's own included; null likewise",
     "trials[].trainable_parameters_by_role": "the same by role: `head`, `adapter`, `base`",
     "trials[].total_parameters_by_role": "the same by role",
-    "search_trials": "row -> number of trials of its search, which come before those of `trials`; empty without a "
-    "search. Rows that are searched stand at the configuration that is tried first",
+    "search_trials": "arm -> number of trials of its search, which come before those of `trials`; empty without a "
+    "search. Arms that are searched stand at the configuration that is tried first",
     "labels": "the classes, in order of their numbers; empty for a task without",
     "data": "what the rows hold (`splits`, `labels`, `columns`, `overlap`, as in docs/record.md); null where the "
     "data was not read",
-    "forecast": "what all trials will take: `rows` (memory, seconds and disk of one trial of each), `total_seconds`, "
+    "forecast": "what all trials will take: `arms` (memory, seconds and disk of one trial of each), `total_seconds`, "
     "`disk_bytes` and more, key by key in docs/plan.md; null where the data was not read",
     "warnings": "list of `name` and `message`: what a person should know before training",
 }
@@ -63,7 +63,7 @@ def plan_command(
     """Show the trials of STUDY, what each would train and what it would take; keeps nothing.
 
     Reads the data where it can be had, counts parameters without loading weights, and forecasts memory, time and disk
-    of every row: with a few real steps on this machine, or by counting alone (--no-probe).
+    of every arm: with a few real steps on this machine, or by counting alone (--no-probe).
 
     \b
     Examples:
@@ -114,7 +114,7 @@ def as_data(
             "task_options": task_options(spec),
             "primary_metric": registry.tasks()[spec.task.name].primary_metric,
             "seeds": list(spec.protocol.seeds),
-            "rows": list(spec.methods),
+            "arms": list(spec.methods),
         },
         "trials": [_trial(trial, inspection.trials.get(trial.id)) for trial in trials],
         "search_trials": dict(Counter(trial.label for trial in study.plan_search())),
@@ -155,7 +155,7 @@ def _show(study: Study, trials: Sequence[TrialSpec], inspection: Inspection, for
     count = _common.count
     budget = f"at most {count(protocol.max_steps, 'step')}" if protocol.max_steps else count(protocol.epochs, "epoch")
     console.print(
-        f"{count(len(spec.methods), 'row')} × {count(len(protocol.seeds), 'seed')} = {count(len(trials), 'trial')} · "
+        f"{count(len(spec.methods), 'arm')} × {count(len(protocol.seeds), 'seed')} = {count(len(trials), 'trial')} · "
         f"{budget} · {count(protocol.batch_size, 'example')} per step · at most {protocol.max_length} tokens each"
     )
     settings = [f"{key} {_setting(value)}" for key, value in task_options(spec).items() if value is not None]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     "priors",
     multiple=True,
     metavar="NAME=LOW..HIGH",
-    help="With --before: the share of full fine-tuning's gain over the floor that a row is expected to reach, e.g. "
+    help="With --before: the share of full fine-tuning's gain over the baseline that an arm is expected to reach, e.g. "
     "lora=0.8..1; in place of its method's. May be repeated.",
 )
 @forecast.no_probe_option
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     type=click.Choice(list(AXES)),
     default="time",
     show_default=True,
-    help="The cost that decides among equally good rows.",
+    help="The cost that decides among equally good arms.",
 )
 @click.option(
     "--pareto",
@@ -78,8 +78,8 @@ def recommend_command(
     """Say which method of DIR to use, under limits where there are any.
 
     Says why, what it gives up, what it is tied with or open against, what came close, what would change the answer, and
-    how often draws of all true figures would give it. Rows that do not train are never recommended unless nothing beats
-    them. Where no row keeps the limits the exit code is 3, so that a script does not go on.
+    how often draws of all true figures would give it. Arms that do not train are never recommended unless nothing beats
+    them. Where no arm keeps the limits the exit code is 3, so that a script does not go on.
 
     What changes or narrows a study (--set, --methods, --seeds and the like) is for --before with a STUDY: results are
     what was measured.

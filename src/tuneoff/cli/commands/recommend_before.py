@@ -42,15 +42,15 @@ def recommend_before(
     probe: bool,
     as_json: bool,
 ) -> bool:
-    """Answers for a study, or for the study in a folder; returns False where no row is the answer.
+    """Answers for a study, or for the study in a folder; returns False where no arm is the answer.
 
     Args:
         reference: a recipe's name, a study file, or a study's folder.
         options: what changes or narrows a recipe or a study file.
         limits: limits of costs that a forecast has.
-        prefer: the cost that decides among rows that cannot be told apart.
+        prefer: the cost that decides among arms that cannot be told apart.
         prior_texts: priors as `NAME=LOW..HIGH`; they replace those of the methods.
-        probe: whether a new forecast probes; a folder's own forecast is used if it has every row.
+        probe: whether a new forecast probes; a folder's own forecast is used if it has every arm.
         as_json: print plain data.
 
     Raises:
@@ -67,7 +67,7 @@ def recommend_before(
             hint=f"A forecast knows {', '.join(COSTS)}.",
         )
     study = _open(reference, options)
-    methods = {label: registry.methods()[row.method] for label, row in study.spec.methods.items()}
+    methods = {label: registry.methods()[arm.method] for label, arm in study.spec.methods.items()}
     priors = {label: method.prior for label, method in methods.items()} | read_priors(prior_texts, list(methods))
     forecast = _forecast(study, probe)
     baselines = [label for label, method in methods.items() if not method.trains]
@@ -84,7 +84,7 @@ def read_priors(texts: Iterable[str], labels: Sequence[str]) -> dict[str, Prior]
     """Reads priors as they are given on the command line.
 
     Raises:
-        StudyError: if one is not `NAME=LOW..HIGH`, is no interval, or names no row.
+        StudyError: if one is not `NAME=LOW..HIGH`, is no interval, or names no arm.
     """
     from tuneoff.records.forecast import Prior
 
@@ -96,11 +96,11 @@ def read_priors(texts: Iterable[str], labels: Sequence[str]) -> dict[str, Prior]
             example = f"--prior '{_example_label(label or span, labels)}=0.8..1'"
             raise StudyError(
                 f"--prior: {text!r} is not NAME=LOW..HIGH",
-                hint=f"Shares of full fine-tuning's gain over the floor, e.g. {example}.",
+                hint=f"Shares of full fine-tuning's gain over the baseline, e.g. {example}.",
             )
         if label not in labels:
             raise StudyError(
-                f"--prior: no row {label!r}{did_you_mean(label, labels)}", hint=f"Rows: {', '.join(labels)}."
+                f"--prior: no arm {label!r}{did_you_mean(label, labels)}", hint=f"Arms: {', '.join(labels)}."
             )
         try:
             priors[label] = Prior(float(match[1]), float(match[2]), "stated on the command line")
@@ -110,7 +110,7 @@ def read_priors(texts: Iterable[str], labels: Sequence[str]) -> dict[str, Prior]
 
 
 def _example_label(label: str, labels: Sequence[str]) -> str:
-    """Returns the label for an example: the row that was named if it exists, else the last one, because the first is
+    """Returns the label for an example: the arm that was named if it exists, else the last one, because the first is
     often a baseline."""
     return label if label in labels else labels[-1]
 
@@ -140,12 +140,12 @@ def _open(reference: Path, options: _common.StudyOptions) -> Study:
 
 
 def _forecast(study: Study, probe: bool) -> StudyForecast:
-    """Returns the forecast in the study's folder if it has every row, else makes a new one."""
+    """Returns the forecast in the study's folder if it has every arm, else makes a new one."""
     from tuneoff.store import StudyStore
     from tuneoff.study.forecast_planner import kept
 
     saved = kept(StudyStore(study.folder)) if study.folder is not None else None
-    if saved is not None and study.spec.methods.keys() <= saved.rows.keys():
+    if saved is not None and study.spec.methods.keys() <= saved.arms.keys():
         return saved
     with outlook.progress(_common.console(stderr=True)) as listener:
         return study.forecast(probe=probe, listener=listener)
@@ -161,7 +161,7 @@ def _notes(study: Study, forecast: StudyForecast) -> list[str]:
                 f"{study.folder} holds measured results ({_common.count(done, 'completed trial')}). They have no "
                 f"part in this answer; `tuneoff recommend {study.folder}` goes by them."
             )
-    counted = [label for label in study.spec.methods if forecast.rows[label].how == "counted"]
+    counted = [label for label in study.spec.methods if forecast.arms[label].how == "counted"]
     if counted:
         notes.append(f"Counted and not probed, so times are rough: {', '.join(counted)}.")
     return notes

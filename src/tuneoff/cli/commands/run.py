@@ -47,7 +47,7 @@ def run_command(
     """Fine-tune with every method of STUDY under one protocol and report.
 
     STUDY is the name of a recipe (`tuneoff list recipes`), a study file in YAML, or the folder of an earlier run, which
-    goes on. Finished trials are kept: the same command runs what is missing and nothing else. Other rows or seeds get a
+    goes on. Finished trials are kept: the same command runs what is missing and nothing else. Other arms or seeds get a
     folder of their own, which takes over the trials that are finished already.
 
     \b
@@ -124,9 +124,9 @@ def announcement(study: Study, trials: Sequence[TrialSpec], folder: Path) -> Ite
     """Yields the lines that say what will happen."""
     spec = study.spec
     yield f"study {spec.name}: {spec.model.source}, {spec.task.name} on {spec.task.data.train.source}"
-    rows, seeds = _common.count(len(spec.methods), "row"), _common.count(len(spec.protocol.seeds), "seed")
-    yield f"{rows} × {seeds} = {_common.count(len(trials), 'trial')}, device {study.device}, results in {folder}"
-    yield f"rows: {', '.join(spec.methods)}"
+    arms, seeds = _common.count(len(spec.methods), "arm"), _common.count(len(spec.protocol.seeds), "seed")
+    yield f"{arms} × {seeds} = {_common.count(len(trials), 'trial')}, device {study.device}, results in {folder}"
+    yield f"arms: {', '.join(spec.methods)}"
     if line := _common.search_line(study):
         yield line
     if spec.model.random_weights:

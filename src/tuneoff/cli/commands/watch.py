@@ -129,9 +129,9 @@ def standing(look: FolderState, folder: Path) -> str:
         return PREPARING
     quoted = shlex.quote(str(folder))
     if look.missing:
-        missing = _common.count(look.missing, "trial")
-        return f"stopped: no run is on, and {missing} of the verdict still to come. Continue: tuneoff run {quoted}"
-    failed = f", {_common.count(look.failed, 'trial')} of the verdict failed" if look.failed else ""
+        missing = _common.count(look.missing, "final trial")
+        return f"stopped: no run is on, and {missing} still to come. Continue: tuneoff run {quoted}"
+    failed = f", {_common.count(look.failed, 'final trial')} failed" if look.failed else ""
     return f"finished{failed}. Results: tuneoff report {quoted}"
 
 

@@ -41,14 +41,14 @@ class FolderState:
 
     Attributes:
         study: the study as it was last run.
-        trials: those of search and verdict, as a `RunProgress` takes them.
+        trials: search and final trials, as a `RunProgress` takes them.
         searched: how many of them are of the search.
         since: when the present run began, in seconds since 1970; None where no run is on.
         told: what is new since the last look.
         lost: trials that ran at an earlier look, and now neither run nor have a record.
-        missing: trials of the verdict that are still to be run.
+        missing: final trials that are still to be run.
         forecast: what the study is expected to take; None where none was made, or none can be read.
-        failed: trials of the verdict that ended without a result.
+        failed: final trials that ended without a result.
     """
 
     study: StudySpec
@@ -63,7 +63,7 @@ class FolderState:
 
     @property
     def is_over(self) -> bool:
-        """Tells whether every trial of the verdict has ended and no run is on."""
+        """Tells whether every final trial has ended and no run is on."""
         return self.since is None and not self.missing
 
 
@@ -110,20 +110,20 @@ class FolderFollower:
         manifest = _read_if_there(self._manifest, lambda: self.store.is_there)
         if manifest is None:
             return None
-        study, search_ids, verdict_ids = manifest
-        searched, verdict = self._read_specs(search_ids), self._read_specs(verdict_ids)
-        news = [item for spec in (*searched, *verdict) for item in self._news(spec, since)]
+        study, search_ids, final_ids = manifest
+        searched, final = self._read_specs(search_ids), self._read_specs(final_ids)
+        news = [item for spec in (*searched, *final) for item in self._news(spec, since)]
         self._first = False
-        statuses = [self._seen[spec.id].status for spec in verdict]
+        statuses = [self._seen[spec.id].status for spec in final]
         end_statuses = [status for status in statuses if status is not None and status is not Status.CANCELLED]
         planned = _planned_search(study, searched)
         return FolderState(
             study=study,
-            trials=[*planned, *verdict],
+            trials=[*planned, *final],
             searched=len(planned),
             since=since,
             told=news,
-            lost=self._lose([*searched, *verdict]) if since is None else [],
+            lost=self._lose([*searched, *final]) if since is None else [],
             missing=len(statuses) - len(end_statuses),
             failed=sum(not status.finished for status in end_statuses),
             forecast=forecast_planner.kept(self.store),
@@ -234,7 +234,7 @@ def _set_aside(state: _AttemptState, record: Mark | None, events: Mark | None) -
 
 
 def _planned_search(study: StudySpec, searched: list[TrialSpec]) -> list[TrialSpec]:
-    """Returns a trial for each that the search has; only those tried so far where a row's method is not installed
+    """Returns a trial for each that the search has; only those tried so far where an arm's method is not installed
     here."""
     try:
         return outline(study)

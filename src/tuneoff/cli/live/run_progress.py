@@ -24,11 +24,11 @@ PREPARING = "preparing (loading libraries, model and data)"
 
 
 @dataclass
-class RowSoFar:
-    """What is known of one row of the study.
+class ArmProgress:
+    """What is known of one arm of the study.
 
     Attributes:
-        planned, done, failed: numbers of its trials of the verdict: all, completed, and ended in any other way.
+        planned, done, failed: numbers of its final trials: all, completed, and ended in any other way.
         score: mean of the primary metric on test over the completed ones.
         to_try, tried: numbers of its search trials: all, and those with a record.
         best: the best validation score among these.
@@ -90,7 +90,7 @@ class RunProgress:
         self.plan(trials)
 
     def plan(self, trials: Sequence[TrialSpec]) -> None:
-        """Sets which trials there are, in order. Trials of the verdict that are no longer among them are forgotten."""
+        """Sets which trials there are, in order. Final trials that are no longer among them are forgotten."""
         with self.lock:
             self.trials = list(trials)
             self._ids: dict[int, str] = {}
@@ -109,7 +109,7 @@ class RunProgress:
                 *(running.trial for running in self.running.values()),
             ]
             for trial in current:
-                if trial.purpose == "verdict" and trial.id not in ids:
+                if trial.purpose == "final" and trial.id not in ids:
                     self.records.pop(trial.id, None)
                     self.running.pop(trial.id, None)
                 else:
@@ -260,8 +260,8 @@ class RunProgress:
     def seconds_left(self) -> float | None:
         """Estimates the time left for the whole run in seconds; None while nothing is known to estimate it from.
 
-        A row with finished trials is expected to take as long again. Any other row is expected to take the time of the
-        forecast, multiplied by the forecast's error for finished rows. Without a forecast it is the mean of all rows
+        An arm with finished trials is expected to take as long again. Any other arm is expected to take the time of the
+        forecast, multiplied by the forecast's error for finished arms. Without a forecast it is the mean of all arms
         that train, or while none has finished, the time of the running trial at its pace.
         """
         now = self.clock()
@@ -282,9 +282,9 @@ class RunProgress:
             if running and (remaining := self.left_of(running)) is not None:
                 total += remaining
                 continue
-            row_durations = self._durations.get((trial.purpose, trial.label))
+            arm_durations = self._durations.get((trial.purpose, trial.label))
             forecast_seconds = sum(self._forecast_phases(trial).values()) * factor
-            estimates = row_durations or ([forecast_seconds] if forecast_seconds else durations)
+            estimates = arm_durations or ([forecast_seconds] if forecast_seconds else durations)
             if estimates:
                 expected = sum(estimates) / len(estimates)
                 total += max(0.0, expected - (now - running.since)) if running else expected
@@ -295,29 +295,29 @@ class RunProgress:
     def left_of(self, running: Running) -> float | None:
         """Estimates the time left of a running trial in seconds; None where it cannot be estimated."""
         now = self.clock()
-        row_durations = self._durations.get((running.trial.purpose, running.trial.label))
-        if not row_durations:
+        arm_durations = self._durations.get((running.trial.purpose, running.trial.label))
+        if not arm_durations:
             factor = self._forecast_factor()
             forecast_phases = {phase: factor * spent for phase, spent in self._forecast_phases(running.trial).items()}
             return running.seconds_left(now, forecast_phases or None)
         remaining = running.seconds_left(now)
-        # The pace covers the phases that began; those after them are known from an earlier trial of the row.
+        # The pace covers the phases that began; those after them are known from an earlier trial of the arm.
         return (
             None
             if remaining is None
-            else max(remaining, sum(row_durations) / len(row_durations) - (now - running.since))
+            else max(remaining, sum(arm_durations) / len(arm_durations) - (now - running.since))
         )
 
     def _forecast_phases(self, trial: TrialSpec) -> dict[str, float]:
         """Returns phase -> seconds that the forecast has for a trial; empty where it has none."""
-        row = self.forecast.rows.get(trial.label) if self.forecast is not None else None
-        if row is None:
+        arm = self.forecast.arms.get(trial.label) if self.forecast is not None else None
+        if arm is None:
             return {}
-        if trial.purpose == "verdict":
-            return dict(row.seconds)
+        if trial.purpose == "final":
+            return dict(arm.seconds)
         steps, max_steps = trial.protocol.max_steps, self._most_steps.get(trial.label)
         share = steps / max_steps if steps and max_steps else 1.0
-        return {phase: spent * (share if phase == "train" else 1.0) for phase, spent in row.search_seconds.items()}
+        return {phase: spent * (share if phase == "train" else 1.0) for phase, spent in arm.search_seconds.items()}
 
     def _forecast_factor(self) -> float:
         """Returns the time that finished trials took, divided by the time that the forecast said."""
@@ -330,34 +330,34 @@ class RunProgress:
             sum(spent for spent, _ in pairs) / sum(forecast_seconds for _, forecast_seconds in pairs) if pairs else 1.0
         )
 
-    def rows(self) -> tuple[list[RowSoFar], str, str]:
-        """Returns what is known of each row, in the study's order; and the metrics of its test and validation scores,
+    def arms(self) -> tuple[list[ArmProgress], str, str]:
+        """Returns what is known of each arm, in the study's order; and the metrics of its test and validation scores,
         empty before the first of them."""
-        rows: dict[str, RowSoFar] = {}
-        # The verdict has all rows in the study's order; the search runs before it and lacks rows that do not train.
+        arms: dict[str, ArmProgress] = {}
+        # The final trials have all arms in the study's order; the search, before them, lacks arms that do not train.
         for trial in sorted(self.trials, key=lambda trial: trial.purpose == "search"):
-            row = rows.setdefault(trial.label, RowSoFar(trial.label))
+            arm = arms.setdefault(trial.label, ArmProgress(trial.label))
             if trial.purpose == "search":
-                row.to_try += 1
+                arm.to_try += 1
             else:
-                row.planned += 1
+                arm.planned += 1
         test_metric, search_metric = "", ""
         scores: dict[str, list[float]] = {}
         for record in self.records.values():
-            row = rows[record.spec.label]
+            arm = arms[record.spec.label]
             if record.spec.purpose == "search":
-                row.tried += 1
-                search_metric = _note_best(row, record) or search_metric
+                arm.tried += 1
+                search_metric = _note_best(arm, record) or search_metric
                 continue
-            row.done += record.status.finished
-            row.failed += not record.status.finished
+            arm.done += record.status.finished
+            arm.failed += not record.status.finished
             score = record.metric(record.primary_metric or "")
             if record.status.finished and score is not None:
                 test_metric = record.primary_metric or ""
-                scores.setdefault(row.label, []).append(score)
+                scores.setdefault(arm.label, []).append(score)
         for label, values in scores.items():
-            rows[label].score = sum(values) / len(values)
-        return list(rows.values()), test_metric, search_metric
+            arms[label].score = sum(values) / len(values)
+        return list(arms.values()), test_metric, search_metric
 
 
 Kind = tuple[str, str, int]
@@ -367,15 +367,15 @@ def _kind(trial: TrialSpec) -> Kind:
     return trial.purpose, trial.label, trial.seed
 
 
-def _note_best(row: RowSoFar, record: TrialRecord) -> str:
-    """Keeps a search trial's validation score if it is the row's best; returns the metric's name, empty without a
+def _note_best(arm: ArmProgress, record: TrialRecord) -> str:
+    """Keeps a search trial's validation score if it is the arm's best; returns the metric's name, empty without a
     score."""
     name = selects(record.spec)
     metric = next((m for m in record.metrics if m.split == "validation" and m.name == (name or m.name)), None)
     if metric is None or not record.status.finished:
         return ""
     better = max if metric.direction == "higher" else min
-    row.best = metric.value if row.best is None else better(row.best, metric.value)
+    arm.best = metric.value if arm.best is None else better(arm.best, metric.value)
     return metric.name
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from tuneoff.cli._common import seconds
-from tuneoff.cli.live.run_progress import PREPARING, RowSoFar, RunProgress
+from tuneoff.cli.live.run_progress import PREPARING, ArmProgress, RunProgress
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 PLAIN_INTERVAL_SECONDS = 10.0
 REFRESHES_PER_SECOND = 4
 LABEL_LEAST = 11
-"""Columns that labels of rows keep: the width of their heading."""
+"""Columns that labels of arms keep: the width of their heading."""
 IMPORTANCE = ("left", "loss", "step", "phase", "validation", "epoch", "spent", "speed")
 """The parts of `RunProgress.describe`, most important first, because a narrow terminal has no room for all."""
 FIGURES = ("step", "loss", "validation", "speed")
@@ -79,7 +79,7 @@ def show(
 
 def view(board: RunProgress, width: int) -> RenderableType:
     """Returns the live view for a width in columns: how far the study is, what runs, what it uses of the machine, and
-    the best score of each row."""
+    the best score of each arm."""
     from rich.console import Group
     from rich.text import Text
 
@@ -95,7 +95,7 @@ def view(board: RunProgress, width: int) -> RenderableType:
                 lines.append(line.append(f"  {text}", style="not bold cyan"))
         if machine := _machine(board):
             lines.append(Text(machine, style="dim", no_wrap=True, overflow="ellipsis"))
-        lines += _rows(board, width)
+        lines += _arms(board, width)
     return Group(*lines)
 
 
@@ -161,24 +161,24 @@ def _machine(board: RunProgress) -> str:
     return "machine: " + " · ".join(parts)
 
 
-def _rows(board: RunProgress, width: int) -> list[RenderableType]:
-    """Returns a table of the rows with their scores so far; nothing before the first score."""
+def _arms(board: RunProgress, width: int) -> list[RenderableType]:
+    """Returns a table of the arms with their scores so far; nothing before the first score."""
     from rich.text import Text
 
     from tuneoff.report.fitting import fitted
 
-    rows, test_metric, search_metric = board.rows()
+    arms, test_metric, search_metric = board.arms()
     if not (test_metric or search_metric):
         return []
-    columns: dict[str, list[RenderableType]] = {"trials": [_trials(row) for row in rows]}
+    columns: dict[str, list[RenderableType]] = {"trials": [_trials(arm) for arm in arms]}
     if test_metric:
-        columns[f"test {test_metric}"] = [Text("–" if row.score is None else f"{row.score:.3f}") for row in rows]
+        columns[f"test {test_metric}"] = [Text("–" if arm.score is None else f"{arm.score:.3f}") for arm in arms]
     if search_metric:
-        counts = [f" ({row.tried}/{row.to_try})" if row.to_try else "" for row in rows]
-        best = ["–" if row.best is None else f"{row.best:.3f}" for row in rows]
+        counts = [f" ({arm.tried}/{arm.to_try})" if arm.to_try else "" for arm in arms]
+        best = ["–" if arm.best is None else f"{arm.best:.3f}" for arm in arms]
         columns[f"search: {search_metric}"] = [Text(text) for text in map(str.__add__, best, counts)]
-    labels, headings = [row.label for row in rows], list(columns)
-    # Where there is no room, the search is left out first: it is over once the verdict has scores.
+    labels, headings = [arm.label for arm in arms], list(columns)
+    # Where there is no room, the search is left out first: it is over once final trials have scores.
     selections = (headings, headings[:2], headings[1:2])
     return [fitted([_table(labels, {head: columns[head] for head in selection}) for selection in selections], width)]
 
@@ -196,8 +196,8 @@ def _table(labels: Sequence[str], columns: dict[str, list[RenderableType]]) -> T
     return table
 
 
-def _trials(row: RowSoFar) -> RenderableType:
+def _trials(arm: ArmProgress) -> RenderableType:
     from rich.text import Text
 
-    text = Text(f"{row.done}/{row.planned}")
-    return text.append(f", {row.failed} failed", style="red") if row.failed else text
+    text = Text(f"{arm.done}/{arm.planned}")
+    return text.append(f", {arm.failed} failed", style="red") if arm.failed else text

@@ -13,7 +13,7 @@ import torch
 
 from tuneoff.config.spec import Protocol, TrialSpec
 from tuneoff.methods.base import Method
-from tuneoff.records.forecast import Counted, How, Probed, Remedy, RowForecast, Shape, predictions_size
+from tuneoff.records.forecast import ArmForecast, Counted, How, Probed, Remedy, Shape, predictions_size
 from tuneoff.tasks.base import Example, Features, Task, computed_tokens
 from tuneoff.trial.data import load as trial_data
 from tuneoff.trial.estimate import profiler
@@ -37,7 +37,7 @@ class Row:
     """What is known of a row (an arm of the study) so far.
 
     Attributes:
-        material: what a trial of the verdict works on.
+        material: what a final trial works on.
         setup: how it computes.
         steps: the micro-batches of every step.
         count: counts a micro-batch; raises `CountingFailed` where it cannot be counted.
@@ -57,7 +57,7 @@ class Forecaster:
     """Base class of probed and counted forecasts.
 
     Args:
-        spec, search: trials of verdict and search.
+        spec, search: final and search trials.
         method: the method.
         device: where a trial runs.
         limit: bytes of memory of the GPU that is asked about, if any.
@@ -81,7 +81,7 @@ class Forecaster:
         self.resident = profiler.resident_bytes()
         self.free = profiler.free_bytes(device) + (self.resident if device.type == "cpu" else 0)
 
-    def forecast(self) -> RowForecast:
+    def forecast(self) -> ArmForecast:
         """Returns the row's forecast."""
         raise NotImplementedError
 
@@ -174,7 +174,7 @@ class Forecaster:
         train: Callable[[list[list[MicroBatch]]], float] | None,
         checkpoint: float,
     ) -> tuple[dict[str, float], dict[str, float]]:
-        """Returns the seconds by phase of a trial of the verdict, and those of a trial of the search.
+        """Returns the seconds by phase of a final trial, and those of a trial of the search.
 
         Args:
             row: the row.
@@ -324,7 +324,7 @@ class Forecaster:
 
     def answer(
         self, row: Row, largest: tuple[MicroBatch, StepCost] | None, rungs: Sequence[profiler.Rung], **figures: Any
-    ) -> RowForecast:
+    ) -> ArmForecast:
         """Builds the forecast from the figures."""
         shape = partial(_shape, row.material)
         counted = {rung.micro: rung.counted for rung in rungs if row.states is not None}
@@ -333,7 +333,7 @@ class Forecaster:
         missing = {key: reason for key, reason in row.missing.items() if figures.get(key) is None}
         if not self.method.trains:
             missing |= dict.fromkeys(("train_seconds", "largest"), "this method does not train")
-        return RowForecast(
+        return ArmForecast(
             label=self.spec.label,
             trial=self.spec.id,
             how=self.how,

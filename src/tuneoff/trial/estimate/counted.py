@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tuneoff.records.forecast import RowForecast
+from tuneoff.records.forecast import ArmForecast
 from tuneoff.tasks.base import Features, Task, computed_tokens
 from tuneoff.trial.estimate import profiler
 from tuneoff.trial.estimate.base import Forecaster, Row, parts_of
@@ -36,7 +36,7 @@ class Counting(Forecaster):
         super().__init__(*arguments)
         self.common = common
 
-    def forecast(self) -> RowForecast:
+    def forecast(self) -> ArmForecast:
         protocol = self.spec.protocol
         material, startup_seconds = self.common.material(self.spec, self.method)
         process = max(self.resident, profiler.resident_bytes()) + self.extra_bytes
@@ -59,7 +59,7 @@ class Counting(Forecaster):
         """Returns how fast the trial's process computes."""
         return self.common.speed(self.device, policy)
 
-    def _forecast_uncounted(self, row: Row) -> RowForecast:
+    def _forecast_uncounted(self, row: Row) -> ArmForecast:
         reason = row.missing["counted"]
         row.missing = {**dict.fromkeys(("train_seconds", "stored_bytes", "largest"), reason), **row.missing}
         return self.answer(row, None, (), **self.unknown(row, reason))

@@ -16,7 +16,7 @@ from tuneoff.config.spec import TrialSpec
 from tuneoff.errors import Cancelled
 from tuneoff.measure.utilisation import Sampler
 from tuneoff.methods.base import Baseline, Method
-from tuneoff.records.forecast import RowForecast
+from tuneoff.records.forecast import ArmForecast
 from tuneoff.trial.assembly import Assembled, assemble
 from tuneoff.trial.context import TrialContext
 from tuneoff.trial.data import load as trial_data
@@ -36,7 +36,7 @@ from tuneoff.trial.phases import Phases
 from tuneoff.trial.randomness import seed_all
 from tuneoff.trial.training import preflight
 
-FLOOR_ROWS = 64
+BASELINE_EXAMPLES = 64
 """Rows of a split that a baseline predicts to measure how long it takes."""
 BUDGET_SHARE = 0.02
 MOST_BUDGET_SECONDS = 15.0
@@ -54,13 +54,13 @@ KERNEL_BYTES = 4 * 2**20
 """The most that a new shape's kernels are assumed to need: a few measured shapes say little about many."""
 
 
-def forecast_row(
+def forecast_arm(
     verdict: TrialSpec, search: TrialSpec | None, device: str, memory_limit_bytes: int | None
-) -> RowForecast:
+) -> ArmForecast:
     """Forecasts a row by a few real steps of one of its trials; a row on several devices is counted.
 
     Args:
-        verdict: a trial of the verdict.
+        verdict: a final trial.
         search: a trial of the search, where the row is searched.
         device: auto, cpu or cuda.
         memory_limit_bytes: memory of a GPU, to know whether the row would fit there.
@@ -73,14 +73,14 @@ def forecast_row(
         return _forecast(verdict, search, device, memory_limit_bytes, aside, None)
 
 
-def count_rows(
+def count_arms(
     pairs: Sequence[tuple[TrialSpec, TrialSpec | None]], device: str, memory_limit_bytes: int | None
-) -> Iterator[RowForecast | Exception]:
+) -> Iterator[ArmForecast | Exception]:
     """Forecasts rows by counting: no weights are loaded, nothing is run, and what the rows share is loaded once.
 
     Args:
-        pairs: for every row, its trials of verdict and search, as `forecast_row` takes them.
-        device, memory_limit_bytes: as `forecast_row`.
+        pairs: for every row, its final and search trials, as `forecast_arm` takes them.
+        device, memory_limit_bytes: as `forecast_arm`.
 
     Yields:
         For every row its forecast, or why there is none.
@@ -107,7 +107,7 @@ def _forecast(
     limit: int | None,
     aside: CountingProcess,
     common: Common | None,
-) -> RowForecast:
+) -> ArmForecast:
     """Returns a row's forecast: counted where `common` is given or the row has several devices, else probed."""
     started = time.perf_counter()
     method = registry.methods()[verdict.method].create(verdict.options)
@@ -124,7 +124,7 @@ def _forecast(
     return row.model_copy(update={"forecast_seconds": time.perf_counter() - started})
 
 
-def _forecast_baseline(spec: TrialSpec, method: Baseline[Any], device: str) -> RowForecast:
+def _forecast_baseline(spec: TrialSpec, method: Baseline[Any], device: str) -> ArmForecast:
     """Forecasts a baseline, which uses no model, by predicting a few rows."""
     task = registry.tasks()[spec.task.name](spec.task.options)
     started = time.perf_counter()
@@ -134,10 +134,10 @@ def _forecast_baseline(spec: TrialSpec, method: Baseline[Any], device: str) -> R
     for split in ("validation", "test"):
         rows = data.splits[split]
         before = time.perf_counter()
-        task.score(method.predict(task, data.splits["train"], rows[:FLOOR_ROWS]), split)
-        seconds += (time.perf_counter() - before) * len(rows) / min(len(rows), FLOOR_ROWS)
+        task.score(method.predict(task, data.splits["train"], rows[:BASELINE_EXAMPLES]), split)
+        seconds += (time.perf_counter() - before) * len(rows) / min(len(rows), BASELINE_EXAMPLES)
     missing_fields = ("peak_memory_bytes", "train_seconds", "largest", "available_bytes", "fits")
-    return RowForecast(
+    return ArmForecast(
         label=spec.label,
         trial=spec.id,
         how="probed",
@@ -156,12 +156,12 @@ class Probing(Forecaster):
     growth: float | None = 0.0
     """Bytes that each new shape adds; None where no second shape could be run."""
 
-    def forecast(self) -> RowForecast:
+    def forecast(self) -> ArmForecast:
         seed_all(self.spec.seed)
         with Sampler(device=self.device) as sampler:
             return self._probe(TrialContext.of(self.spec, self.device, sampler))
 
-    def _probe(self, context: TrialContext) -> RowForecast:
+    def _probe(self, context: TrialContext) -> ArmForecast:
         phases = context.phases
         trial = assemble(context, self.method)
         material = Material(self.spec, trial.task, trial.data.splits, trial.features, self.method.trains)

@@ -92,7 +92,7 @@ def result_findings(task: Task, predictions: list[Prediction], metrics: list[Met
         largest_share = max(classes.values()) / sum(classes.values())
         if accuracy <= largest_share:
             message = f"test accuracy {accuracy:.3f} is not above the largest class's share, {largest_share:.3f}"
-            findings.append(Finding(name="below_floor", message=message))
+            findings.append(Finding(name="below_baseline", message=message))
     return findings
 
 
