@@ -46,5 +46,7 @@ class TrialContext:
         ranks: RankContext = ALONE,
     ) -> TrialContext:
         """Makes the context of a trial with fresh clocks; ranks are told of the phases that events name."""
+        # First, because what the process holds now is the base of its memory peaks.
+        phases = Phases(device, sampler, ranks.noting(emit))
         task = registry.tasks()[spec.task.name](spec.task.options)
-        return cls(spec, task, device, Phases(device, sampler, ranks.noting(emit)), emit, ranks)
+        return cls(spec, task, device, phases, emit, ranks)

@@ -4,18 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 
 import torch
 
 from tuneoff.measure.memory import MemoryMeter
 from tuneoff.measure.timing import Stopwatch
 from tuneoff.measure.utilisation import Sampler
-from tuneoff.records.record import Event
+from tuneoff.records.record import Event, Memory, Noise, RankFigures, Timing, Utilisation
 from tuneoff.trial.modeling import allocator
 
 TRIMMED = ("train", "test")
 """Phases whose memory peaks are reported. What came before must not count in them, so freed memory is given back when
 one begins; training begins again after every validation."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a trial took: seconds, memory and energy, and how busy the machine was meanwhile.
+
+    Attributes:
+        ranks: the figures of each process, where there are several.
+        missing: figure -> why it is null.
+    """
+
+    timing: Timing
+    memory: Memory
+    missing: dict[str, str]
+    utilisation: Utilisation | None = None
+    noise: Noise = field(default_factory=Noise)
+    joules: float | None = None
+    ranks: tuple[RankFigures, ...] = ()
 
 
 class Phases:

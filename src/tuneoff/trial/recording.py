@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from tuneoff.config.spec import TrialSpec
 from tuneoff.records.record import (
     DataInfo,
+    Environment,
     Finding,
     GradientNorm,
     Inference,
-    Memory,
-    Metric,
-    ModelInfo,
-    Noise,
     Parameters,
-    PrecisionInfo,
-    PredictionsInfo,
     Status,
     Throughput,
     Timing,
     TrialRecord,
-    Utilisation,
 )
 from tuneoff.trial.context import TrialContext
-from tuneoff.trial.training.selection import Selected
+from tuneoff.trial.phases import Measured
+from tuneoff.trial.results import Results
 from tuneoff.trial.training.trainer import FIRST_STEPS, Training
+
+if TYPE_CHECKING:
+    import torch
 
 UNTRAINED = (
     "data.train_order_fingerprint",
@@ -51,118 +51,72 @@ UNTESTED = ("inference", "timing.inference_seconds", "timing.test_seconds")
 
 
 @dataclass(frozen=True)
-class Tested:
-    """Results of the test split."""
-
-    metrics: tuple[Metric, ...]
-    predictions: PredictionsInfo
-    inference: Inference = field(default_factory=Inference)
-    findings: tuple[Finding, ...] = ()
-
-
-@dataclass(frozen=True)
-class Used:
-    """The model that a trial used: what the record says of it."""
-
-    info: ModelInfo
-    parameters: Parameters
-    precision: PrecisionInfo
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What the trial took: seconds, memory, and how busy the machine was meanwhile."""
-
-    timing: Timing
-    memory: Memory
-    missing: dict[str, str]
-    utilisation: Utilisation | None = None
-    noise: Noise = field(default_factory=Noise)
-
-
-@dataclass(frozen=True)
-class Results:
-    """What the phases of a trial returned.
+class Provenance:
+    """What a trial was, and where it ran.
 
     Attributes:
-        data: the rows.
-        findings: what a reader must know of data, model and method.
-        selected: the scores on validation.
-        measured: what it took.
-        model: None for a baseline, which uses none.
-        training: None for a method without training.
-        tested: None for a trial of a search.
+        spec: what was asked for, as planned.
+        environment: versions and hardware.
+        total_seconds: of the whole trial from its process's start.
+        findings: of the process and of trackers.
+        kept_files: file of the trained weights -> its SHA-256.
     """
 
-    data: DataInfo
+    spec: TrialSpec
+    environment: Environment
+    total_seconds: float
     findings: tuple[Finding, ...]
-    selected: Selected
-    measured: Measured
-    model: Used | None = None
-    training: Training | None = None
-    tested: Tested | None = None
+    kept_files: dict[str, str]
 
 
-def build_record(context: TrialContext, results: Results) -> TrialRecord:
-    """Builds a completed trial's record of what its phases returned."""
-    selected, training, tested, measured = results.selected, results.training, results.tested, results.measured
+def build_record(context: TrialContext, results: Results, measured: Measured, provenance: Provenance) -> TrialRecord:
+    """Builds a completed trial's record."""
+    model, selected, training, tested = results.model, results.selected, results.training, results.tested
     findings = [*results.findings, *(tested.findings if tested else ())]
     if measured.noise.contended:
         findings.append(Finding(name="contended", message=measured.noise.reason))
-    return TrialRecord(
-        spec=context.spec,
+    record = TrialRecord(
+        spec=provenance.spec,
         status=Status.COMPLETED,
         metrics=(*selected.metrics, *(tested.metrics if tested else ())),
         primary_metric=context.task.tested_metric,
         selected_step=selected.step,
         steps=training.steps if training else 0,
-        parameters=results.model.parameters if results.model else Parameters(),
-        timing=_timing(measured.timing, training),
+        parameters=model.parameters if model else Parameters(),
+        timing=_timing(measured.timing, training, provenance.total_seconds),
         memory=measured.memory,
         gradient_norm=_gradient_norm(training) if training else GradientNorm(),
         curve=training.curve if training else (),
-        throughput=_throughput(training) if training else Throughput(),
+        throughput=_throughput(training, measured.timing) if training else Throughput(),
+        ranks=measured.ranks,
         inference=tested.inference if tested else Inference(),
         utilisation=measured.utilisation,
         noise=measured.noise,
         stored_bytes=selected.stored_bytes,
-        energy_joules=training.joules if training else None,
+        energy_joules=measured.joules,
         data=_data(results.data, training),
-        model=results.model.info if results.model else None,
-        precision=results.model.precision if results.model else None,
+        model=model.info if model else None,
+        precision=model.precision if model else None,
+        environment=provenance.environment,
         predictions={"test": tested.predictions} if tested else {},
-        findings=tuple(findings),
-        missing=_missing(results),
+        kept_files=provenance.kept_files,
+        findings=(*findings, *provenance.findings),
+        missing={**measured.missing, **_explain_phases(results)},
+    )
+    return record.model_copy(
+        update={"missing": {**_explain_machine_and_model(record, context.device), **record.missing}}
     )
 
 
-def _missing(results: Results) -> dict[str, str]:
-    """Returns the reasons of figures that are null because of what the trial's phases are."""
-    reasons = dict(results.measured.missing)
-    if results.tested is None:
-        reasons |= dict.fromkeys(UNTESTED, "a trial of a search scores validation alone")
-    if results.training is None:
-        reasons |= dict.fromkeys(UNTRAINED, "this method does not train")
-    else:
-        if results.training.joules is None:
-            reasons["energy_joules"] = results.training.joules_reason
-        if results.training.step_seconds_median is None:
-            reasons["timing.step_seconds_median"] = f"the trial has no more than {FIRST_STEPS} steps"
-    if results.model is None:
-        reasons |= dict.fromkeys(MODELLESS, "this method uses no model")
-    return reasons
-
-
-def _timing(timing: Timing, training: Training | None) -> Timing:
-    if training is None:
-        return timing
-    return timing.model_copy(
-        update={
+def _timing(timing: Timing, training: Training | None, total_seconds: float) -> Timing:
+    update: dict[str, float | None] = {"total_seconds": total_seconds}
+    if training is not None:
+        update |= {
             "first_steps": min(FIRST_STEPS, training.steps),
             "first_steps_seconds": training.first_steps_seconds,
             "step_seconds_median": training.step_seconds_median,
         }
-    )
+    return timing.model_copy(update=update)
 
 
 def _data(data: DataInfo, training: Training | None) -> DataInfo:
@@ -176,9 +130,59 @@ def _gradient_norm(training: Training) -> GradientNorm:
     return GradientNorm(per_step=norms, mean=sum(norms) / len(norms), max=max(norms))
 
 
-def _throughput(training: Training) -> Throughput:
+def _throughput(training: Training, timing: Timing) -> Throughput:
+    assert timing.train_seconds is not None
     return Throughput(
-        examples_per_second=training.examples / training.seconds,
-        tokens_per_second=training.tokens / training.seconds,
+        examples_per_second=training.examples / timing.train_seconds,
+        tokens_per_second=training.tokens / timing.train_seconds,
         padding_share=1 - training.tokens / training.computed_tokens,
     )
+
+
+def _explain_phases(results: Results) -> dict[str, str]:
+    """Explains why figures are null of phases that the trial does not have."""
+    training, reasons = results.training, {}
+    if results.tested is None:
+        reasons = dict.fromkeys(UNTESTED, "a trial of a search scores validation alone")
+    if training is None:
+        reasons |= dict.fromkeys(UNTRAINED, "this method does not train")
+    elif training.joules is None:
+        reasons["energy_joules"] = training.joules_reason
+    if training is not None and training.step_seconds_median is None:
+        reasons["timing.step_seconds_median"] = f"the trial has no more than {FIRST_STEPS} steps"
+    if results.model is None:
+        reasons |= dict.fromkeys(MODELLESS, "this method uses no model")
+    return reasons
+
+
+def _explain_machine_and_model(record: TrialRecord, device: torch.device) -> dict[str, str]:
+    """Explains why figures are null that no trial on this machine, or with this model, could have."""
+    reasons: dict[str, str] = {}
+    if device.type != "cuda":
+        for phase in record.memory.phases:
+            for figure in ("allocated_bytes", "reserved_bytes"):
+                reasons[f"memory.phases.{phase}.{figure}"] = "the trial ran on the CPU"
+        reasons["noise.gpu_throttled_share"] = "the trial ran on the CPU"
+        reasons["environment.device_memory_bytes"] = "the trial ran on the CPU"
+    if "inference" not in record.missing:
+        reasons |= _explain_inference(record)
+    if record.environment is not None and record.environment.commit is None:
+        reasons["environment.commit"] = "tuneoff did not run from a git checkout"
+    if record.model is not None and record.model.checksum is None:
+        reasons["model.checksum"] = "random weights come from no file"
+    if record.model is not None and record.model.commit is None:
+        reasons["model.commit"] = "the model was not fetched from the hub"
+    if record.model is not None and record.model.max_positions is None:
+        reasons["model.max_positions"] = "the model sets no limit"
+    return reasons
+
+
+def _explain_inference(record: TrialRecord) -> dict[str, str]:
+    reasons: dict[str, str] = {}
+    if not record.inference.latency_examples:
+        latency = ("inference.latency_seconds_median", "inference.latency_seconds_p95")
+        reasons = dict.fromkeys(latency, "execution.latency_examples is 0")
+    if record.inference.generated_tokens_per_second is not None:
+        return {**reasons, "inference.batched_tokens_per_second": "the speed is that of generated tokens"}
+    generation = ("inference.generated_tokens_per_second", "inference.generated_tokens_mean")
+    return {**reasons, **dict.fromkeys(generation, "the task writes no text")}

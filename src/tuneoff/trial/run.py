@@ -26,13 +26,14 @@ from tuneoff.trial.distributed.aggregation import RankTrialStore, combine
 from tuneoff.trial.distributed.context import ALONE, RankContext
 from tuneoff.trial.modeling import allocator
 from tuneoff.trial.modeling.precision import choose_device
+from tuneoff.trial.phases import Measured
 from tuneoff.trial.randomness import seed_all
-from tuneoff.trial.recording import Measured, Results, Tested, Used, build_record
+from tuneoff.trial.recording import Provenance, build_record
+from tuneoff.trial.results import Results, Tested, UsedModel
 from tuneoff.trial.training import preflight
 from tuneoff.trial.training.checkpoint import Checkpoint
 from tuneoff.trial.training.evaluate import latency_budget, measure_inference, predict, write
 from tuneoff.trial.training.findings import result_findings
-from tuneoff.trial.training.reasons import null_reasons
 from tuneoff.trial.training.selection import Selected, Selection
 from tuneoff.trial.training.trainer import train
 
@@ -52,39 +53,29 @@ def run(
     Raises:
         TuneoffError: whatever ended the trial early; no record is written then.
     """
-    spec = place.spec()
-    method = registry.methods()[spec.method].create(spec.options)
-    device = choose_device(wanted_device)
+    spec, device = place.spec(), choose_device(wanted_device)
     seed_all(spec.seed)
     place = place if ranks.is_main else RankTrialStore(place.folder)
     released, allocator_findings = allocator.settle(spec.execution, device, place.append_event)
     with Sampler(device=device, emit=place.append_event, others=ranks.others) as sampler:
         context = TrialContext.of(commits.as_seen(spec), device, sampler, place.append_event, ranks)
+        method = registry.methods()[spec.method].create(spec.options)
         if isinstance(method, Baseline):
             results = _run_baseline(context, method, place)
         else:
             assert isinstance(method, Method)
             results = _run_method(context, method, place)
-        cpu_seconds = results.training.cpu_seconds if results.training else None
-        record = combine(build_record(context, results), ranks, device, cpu_seconds)
-    environment_info = environment.describe(
-        str(device), torch.get_num_threads(), commit=commit, release_memory=released
+        measured = _measure(context, results)
+    provenance = Provenance(
+        spec,
+        environment.describe(str(device), torch.get_num_threads(), commit=commit, release_memory=released),
+        total_seconds=time.perf_counter() - started,
+        findings=(*allocator_findings, *place.tracker_findings()),
+        kept_files=place.weight_checksums() if ranks.is_main else {},
     )
-    timing = record.timing.model_copy(update={"total_seconds": time.perf_counter() - started})
-    findings = (*record.findings, *allocator_findings, *place.tracker_findings())
-    checksums = place.weight_checksums() if ranks.is_main else {}
-    complete = record.model_copy(
-        update={
-            "spec": spec,
-            "environment": environment_info,
-            "timing": timing,
-            "findings": findings,
-            "kept_files": checksums,
-        }
-    )
-    complete = complete.model_copy(update={"missing": {**null_reasons(complete, device), **complete.missing}})
-    place.write_record(complete)
-    return complete
+    record = build_record(context, results, measured, provenance)
+    place.write_record(record)
+    return record
 
 
 def _run_method(context: TrialContext, method: Method[Any], place: TrialStore) -> Results:
@@ -105,16 +96,14 @@ def _run_method(context: TrialContext, method: Method[Any], place: TrialStore) -
     if spec.purpose == "final":
         selection.restore()
         tested = _evaluate(context, trial, selected, place)
-    measured = _measure(context, "train" if method.trains else "test")
     if checkpoint is not None and context.ranks.is_main and not (tested and spec.execution.keep_weights):
         checkpoint.discard()
-    used = Used(trial.model, trial.counts, environment.precision(trial.policy, context.device))
+    precision = environment.precision(trial.policy, context.device)
     return Results(
         data=trial.data.info,
         findings=findings,
         selected=selected,
-        measured=measured,
-        model=used,
+        model=UsedModel(trial.model, trial.counts, precision),
         training=training,
         tested=tested,
     )
@@ -130,12 +119,10 @@ def _run_baseline(context: TrialContext, method: Baseline[Any], place: TrialStor
     with phases("test"):
         predictions = {s: method.predict(task, data.splits["train"], data.splits[s]) for s in ("validation", "test")}
     metrics = {split: tuple(task.score(answers, split)) for split, answers in predictions.items()}
-    memory = phases.meter.memory("train")
     return Results(
         data=data.info,
         findings=data.findings,
         selected=Selected(metrics["validation"]),
-        measured=Measured(phases.watch.timing(), memory, phases.meter.missing),
         tested=Tested(metrics["test"], place.write_predictions("test", predictions["test"])),
     )
 
@@ -170,15 +157,20 @@ def _evaluate(context: TrialContext, trial: Assembled, selected: Selected, place
     return Tested(metrics, place.write_predictions("test", predictions), inference, tuple(findings))
 
 
-def _measure(context: TrialContext, memory_phase: str) -> Measured:
-    """Returns what the trial took.
-
-    Args:
-        context: of the trial.
-        memory_phase: the phase whose peak is the trial's.
-    """
-    meter, sampler = context.phases.meter, context.phases.sampler
-    noise = sampler.noise(torch.get_num_threads() * context.ranks.world_size)
-    memory, timing = meter.memory(memory_phase), context.phases.watch.timing()
-    utilisation = sampler.utilisation()
-    return Measured(timing, memory, {**meter.missing, **sampler.missing}, utilisation, noise)
+def _measure(context: TrialContext, results: Results) -> Measured:
+    """Returns what the trial took, of all its ranks together."""
+    phases, training, meter, sampler = context.phases, results.training, context.phases.meter, context.phases.sampler
+    if results.model is None:
+        measured = Measured(phases.watch.timing(), meter.memory("train"), meter.missing)
+    else:
+        noise = sampler.noise(torch.get_num_threads() * context.ranks.world_size)
+        memory = meter.memory("train" if training else "test")
+        measured = Measured(
+            timing=phases.watch.timing(),
+            memory=memory,
+            utilisation=sampler.utilisation(),
+            noise=noise,
+            joules=training.joules if training else None,
+            missing={**meter.missing, **sampler.missing},
+        )
+    return combine(measured, context.ranks, context.device, training.cpu_seconds if training else None)

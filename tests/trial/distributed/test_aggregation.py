@@ -14,6 +14,7 @@ from tuneoff.records.record import TrialRecord
 from tuneoff.store import TrialStore
 from tuneoff.trial.distributed.aggregation import RankTrialStore, combine
 from tuneoff.trial.distributed.context import ALONE, RankContext
+from tuneoff.trial.phases import Measured
 from tuneoff.trial.run import run
 
 if TYPE_CHECKING:
@@ -109,7 +110,8 @@ def test_a_sharded_trial_keeps_weights_that_one_process_reads(make_place: MakePl
 
 def test_a_trial_of_one_process_is_left_as_it_is(make_place: MakePlace) -> None:
     record = run(make_place("head", protocol=NO_DROPOUT), "cpu", 0.0)
-    assert combine(record, ALONE, torch.device("cpu"), 1.0) is record
+    measured = Measured(record.timing, record.memory, {})
+    assert combine(measured, ALONE, torch.device("cpu"), 1.0) is measured
     assert "ranks" not in " ".join(record.missing)
 
 

@@ -1,10 +1,10 @@
-"""What the ranks of one trial measured, in one record."""
+"""What the ranks of one trial measured, merged."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -22,6 +22,7 @@ from tuneoff.records.record import (
 )
 from tuneoff.store import TrialStore
 from tuneoff.trial.distributed.context import RankContext
+from tuneoff.trial.phases import Measured
 
 N = TypeVar("N", int, float)
 
@@ -50,54 +51,43 @@ class _Part:
     joules: float | None
 
 
-def combine(record: TrialRecord, ranks: RankContext, device: torch.device, cpu_seconds: float | None) -> TrialRecord:
-    """Adds the figures of all ranks to a rank's record; every rank calls it. A record of one process stays as it is.
+def combine(measured: Measured, ranks: RankContext, device: torch.device, cpu_seconds: float | None) -> Measured:
+    """Merges what all ranks measured; every rank calls it. What one process measured stays as it is.
 
     Peaks of memory, waits for data and the times of training are the greatest of any rank. Samples of the machine are
     those of the rank whose GPU was busiest (on the CPU those of the first rank, which count all ranks as the trial's
     own). Energy is the sum over GPUs; on the CPU the counter is that of the whole machine already.
 
     Args:
-        record: what this rank measured.
+        measured: by this rank.
         ranks: all of them.
         device: this rank's.
         cpu_seconds: processor seconds of this rank while it trained; None where nothing was trained.
     """
     if ranks.alone:
-        return record
-    timing, utilisation = record.timing, record.utilisation
+        return measured
+    timing, utilisation = measured.timing, measured.utilisation
     has_trained = cpu_seconds is not None and bool(timing.train_seconds)
     own_figures = RankFigures(
         rank=ranks.rank,
         device=str(device),
         threads=torch.get_num_threads(),
-        peak_memory_bytes=record.memory.peak_memory_bytes,
+        peak_memory_bytes=measured.memory.peak_memory_bytes,
         train_seconds=timing.train_seconds,
         data_wait_seconds=timing.data_wait_seconds,
         cpu_percent_mean=100 * (cpu_seconds or 0.0) / (timing.train_seconds or 1.0) if has_trained else None,
         gpu_percent_mean=_mean(utilisation.gpu_percent) if utilisation is not None else None,
     )
-    parts = ranks.gather(_Part(own_figures, record.memory, utilisation, record.energy_joules))
-    slowest_timing = _merge_timings(timing, [part.figures for part in parts])
-    update = {
-        "ranks": tuple(part.figures for part in parts),
-        "memory": _merge_memories([part.memory for part in parts]),
-        "utilisation": max(parts, key=lambda part: part.figures.gpu_percent_mean or 0.0).utilisation,
-        "timing": slowest_timing,
-        "energy_joules": _sum_joules([part.joules for part in parts])
-        if device.type == "cuda"
-        else record.energy_joules,
-        "missing": {**record.missing, **_explain_nulls(own_figures)},
-    }
-    if timing.train_seconds and slowest_timing.train_seconds and record.throughput.examples_per_second is not None:
-        speed_ratio = timing.train_seconds / slowest_timing.train_seconds
-        speeds = {
-            name: value * speed_ratio
-            for name in ("examples_per_second", "tokens_per_second")
-            if (value := getattr(record.throughput, name)) is not None
-        }
-        update["throughput"] = record.throughput.model_copy(update=speeds)
-    return record.model_copy(update=update)
+    parts = ranks.gather(_Part(own_figures, measured.memory, utilisation, measured.joules))
+    return replace(
+        measured,
+        ranks=tuple(part.figures for part in parts),
+        memory=_merge_memories([part.memory for part in parts]),
+        utilisation=max(parts, key=lambda part: part.figures.gpu_percent_mean or 0.0).utilisation,
+        timing=_merge_timings(timing, [part.figures for part in parts]),
+        joules=_sum_joules([part.joules for part in parts]) if device.type == "cuda" else measured.joules,
+        missing={**measured.missing, **_explain_nulls(own_figures)},
+    )
 
 
 def _merge_timings(timing: Timing, ranks: Sequence[RankFigures]) -> Timing:

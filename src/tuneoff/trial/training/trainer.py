@@ -48,9 +48,8 @@ class Training:
         order: SHA-256 over the positions of the examples in the order of training.
         examples: how many were trained on.
         tokens, computed_tokens: of all ranks, without and with padding.
-        seconds: of training steps and their data waits.
-        first_steps_seconds: the same of the first steps.
-        step_seconds: the same of every step.
+        step_seconds: of every step with its data wait.
+        first_steps_seconds: of the first steps together.
         cpu_seconds: processor seconds of this process meanwhile.
         joules: energy, or None.
         joules_reason: why `joules` is None.
@@ -63,9 +62,8 @@ class Training:
     examples: int
     tokens: int
     computed_tokens: int
-    seconds: float
-    first_steps_seconds: float
     step_seconds: tuple[float, ...]
+    first_steps_seconds: float
     cpu_seconds: float
     joules: float | None
     joules_reason: str
@@ -294,9 +292,8 @@ class Trainer:
             examples=self.examples,
             tokens=int(tokens),
             computed_tokens=int(computed_tokens),
-            seconds=self.phases.train_seconds,
-            first_steps_seconds=self.first_steps_seconds,
             step_seconds=tuple(self.step_seconds),
+            first_steps_seconds=self.first_steps_seconds,
             cpu_seconds=self.cpu_seconds,
             joules=self.energy.joules,
             joules_reason=self.energy.missing_reason,

@@ -1,0 +1,65 @@
+"""What the phases of a trial return."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tuneoff.records.record import (
+    DataInfo,
+    Finding,
+    Inference,
+    Metric,
+    ModelInfo,
+    Parameters,
+    PrecisionInfo,
+    PredictionsInfo,
+)
+from tuneoff.trial.training.selection import Selected
+from tuneoff.trial.training.trainer import Training
+
+
+@dataclass(frozen=True)
+class UsedModel:
+    """The model that a trial used, in the record's words."""
+
+    info: ModelInfo
+    parameters: Parameters
+    precision: PrecisionInfo
+
+
+@dataclass(frozen=True)
+class Tested:
+    """Results of the test split.
+
+    Attributes:
+        metrics: its scores.
+        predictions: the file of its predictions.
+        inference: the speed of the model on it.
+        findings: what went wrong with the result itself.
+    """
+
+    metrics: tuple[Metric, ...]
+    predictions: PredictionsInfo
+    inference: Inference = field(default_factory=Inference)
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True)
+class Results:
+    """What the phases of a trial returned.
+
+    Attributes:
+        data: the rows.
+        findings: what a reader must know of data, model and method.
+        selected: the scores on validation.
+        model: None for a baseline, which uses none.
+        training: None for a method without training.
+        tested: None for a trial of a search.
+    """
+
+    data: DataInfo
+    findings: tuple[Finding, ...]
+    selected: Selected
+    model: UsedModel | None = None
+    training: Training | None = None
+    tested: Tested | None = None
