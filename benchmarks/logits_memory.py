@@ -36,7 +36,8 @@ from tuneoff.planning.loading import parse
 from tuneoff.planning.plan import plan
 from tuneoff.tasks.base import Batch, Features
 from tuneoff.tasks.generation import Generation
-from tuneoff.trial.estimate.step_cost import FakeModel, Setup
+from tuneoff.trial.estimate.fake_model import FakeModel
+from tuneoff.trial.estimate.step_cost import Setup
 from tuneoff.trial.modeling import allocator
 from tuneoff.trial.modeling import load as trial_model
 from tuneoff.trial.modeling.frozen_bf16 import keep_frozen_in_bf16

@@ -23,7 +23,8 @@ from tuneoff.tasks.classification import Classification
 from tuneoff.tasks.generation import Generation
 from tuneoff.testing.models import pretraining_model, random_model, shape
 from tuneoff.trial.context import TrialContext
-from tuneoff.trial.estimate.estimator import count_arms, forecast_arm
+from tuneoff.trial.estimate.estimator import count_arms
+from tuneoff.trial.estimate.profiler import forecast_arm
 from tuneoff.trial.inference import restore
 from tuneoff.trial.modeling.load import byte_tokenizer
 from tuneoff.trial.modeling.precision import apply_policy

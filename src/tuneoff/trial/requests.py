@@ -61,7 +61,7 @@ def _do(verb: str, payload: dict[str, Any], started: float) -> Any:
         return inspect_study(StudySpec.model_validate(payload["study"]), trials, payload["require_data"])
     if verb == "forecast":
         from tuneoff.config.spec import TrialSpec
-        from tuneoff.trial.estimate.estimator import forecast_arm
+        from tuneoff.trial.estimate.profiler import forecast_arm
         from tuneoff.trial.modeling.allocator import release_freed_blocks
         from tuneoff.trial.modeling.precision import choose_device
 

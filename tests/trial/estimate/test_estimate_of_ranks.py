@@ -18,9 +18,9 @@ from tuneoff.records.forecast import ArmForecast
 from tuneoff.tasks.classification import Classification
 from tuneoff.trial.distributed.fsdp import gathered_bytes
 from tuneoff.trial.distributed.gradient_sync import BUCKET_BYTES, copied_bytes
-from tuneoff.trial.estimate import distributed, time_model
-from tuneoff.trial.estimate.distributed import NO_TIME, NOT_PROBED, START_SECONDS
+from tuneoff.trial.estimate import time_model, topology
 from tuneoff.trial.estimate.time_model import Speed
+from tuneoff.trial.estimate.topology import NO_TIME, NOT_PROBED, START_SECONDS
 
 pytest_plugins = ("trial_fixtures",)
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -60,8 +60,8 @@ def test_memory_is_that_of_a_share(probe: bool, bert_folder: Path, news_csv: Pat
 def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine of a known speed: all time goes into operations, and the test's one thread takes one of two cores."""
     monkeypatch.setattr(time_model, "measure", lambda *_: Speed(1e9, math.inf, 0.0))
-    monkeypatch.setattr(distributed, "core_count", lambda: 2)
-    monkeypatch.setattr(distributed, "SUM_BYTES_PER_SECOND", {"cpu": math.inf})
+    monkeypatch.setattr(topology, "core_count", lambda: 2)
+    monkeypatch.setattr(topology, "SUM_BYTES_PER_SECOND", {"cpu": math.inf})
 
 
 @pytest.mark.usefixtures("two_cores")
@@ -81,7 +81,7 @@ def test_two_ranks_with_a_core_each_take_half_the_time(bert_folder: Path, news_c
 def test_ranks_that_share_a_core_are_no_faster(
     bert_folder: Path, news_csv: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(distributed, "core_count", lambda: 1)
+    monkeypatch.setattr(topology, "core_count", lambda: 1)
     one, two = (forecast(bert_folder, news_csv, "lora", n).seconds["train"] for n in (1, 2))
     assert two == pytest.approx(one, rel=0.15)
 
@@ -99,7 +99,7 @@ def test_the_sum_of_gradients_is_part_of_every_step(
 ) -> None:
     changed: dict[str, Any] = {"max_steps": 3}
     free = forecast(bert_folder, news_csv, "full", 2, **changed)
-    monkeypatch.setattr(distributed, "SUM_BYTES_PER_SECOND", {"cpu": 1000.0})
+    monkeypatch.setattr(topology, "SUM_BYTES_PER_SECOND", {"cpu": 1000.0})
     summed = forecast(bert_folder, news_csv, "full", 2, **changed)
     more = summed.seconds["train"] - free.seconds["train"]
     assert more == pytest.approx(3 * summed.memory["gradients"] / 1000)

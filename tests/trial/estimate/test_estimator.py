@@ -17,7 +17,7 @@ from tuneoff.planning.plan import plan
 from tuneoff.records.forecast import ArmForecast
 from tuneoff.trial import requests
 from tuneoff.trial.data import load as trial_data
-from tuneoff.trial.estimate import base, estimator
+from tuneoff.trial.estimate import estimator, memory, profiler
 from tuneoff.trial.estimate.estimator import count_arms
 from tuneoff.trial.estimate.evaluations import _within
 from tuneoff.trial.modeling import load as trial_model
@@ -102,7 +102,7 @@ def test_counting_loads_no_weights_and_runs_nothing(
         raise AssertionError("weights were loaded")
 
     monkeypatch.setattr(trial_model, "load", refuse)
-    monkeypatch.setattr(estimator, "assemble", refuse)
+    monkeypatch.setattr(profiler, "assemble", refuse)
     assert foreseen(trial(bert_folder, news_csv, "full")).train_seconds
 
 
@@ -158,7 +158,7 @@ def test_a_gpu_that_is_asked_about(probe: bool, bert_folder: Path, news_csv: Pat
     row = foreseen(trial(bert_folder, news_csv, "full"), probe, 8 * 10**9)
     check(row)
     assert row.memory.keys() == {"reserve", *PARTS} - {"process"}
-    assert row.memory["reserve"] == base.GPU_RESERVE_BYTES
+    assert row.memory["reserve"] == memory.GPU_RESERVE_BYTES
     assert row.available_bytes == 8 * 10**9
     assert row.fits is True
     assert "not measured" in row.missing["memory.reserve"]
@@ -209,10 +209,8 @@ def test_nothing_is_suggested_where_nothing_helps(bert_folder: Path, news_csv: P
 def test_this_machines_own_memory_decides_otherwise(
     bert_folder: Path, news_csv: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tuneoff.trial.estimate import profiler as probe
-
-    monkeypatch.setattr(probe, "resident_bytes", lambda: 0)
-    monkeypatch.setattr(probe, "free_bytes", lambda device: 10**6)
+    monkeypatch.setattr(estimator, "resident_bytes", lambda: 0)
+    monkeypatch.setattr(estimator, "free_bytes", lambda device: 10**6)
     row = foreseen(trial(bert_folder, news_csv, "full"))
     assert row.available_bytes == 10**6
     assert row.fits is False
@@ -224,12 +222,12 @@ def test_this_machines_own_memory_decides_otherwise(
 def test_a_step_that_cannot_be_counted_is_probed_all_the_same(
     bert_folder: Path, news_csv: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tuneoff.trial.estimate.process import CountingFailed, CountingProcess
+    from tuneoff.trial.estimate.process import EstimateFailed, FakeModelProcess
 
     def fail(*args: Any, **kwargs: Any) -> Any:
-        raise CountingFailed("no kernels")
+        raise EstimateFailed("no kernels")
 
-    monkeypatch.setattr(CountingProcess, "build", fail)
+    monkeypatch.setattr(FakeModelProcess, "build", fail)
     spec = trial(bert_folder, news_csv, "lora")
     probed = foreseen(spec, True)
     assert probed.train_seconds is not None
@@ -292,7 +290,7 @@ def test_an_interrupt_ends_the_counting_of_rows_and_a_failure_does_not(
     def fails(*_: Any) -> ArmForecast:
         raise error
 
-    monkeypatch.setattr(estimator, "_forecast", fails)
+    monkeypatch.setattr(estimator, "_estimate_arm", fails)
     rows = count_arms([(trial(bert_folder, news_csv, "lora"), None)] * 2, "cpu", None)
     if goes_on:
         assert list(rows) == [error, error]

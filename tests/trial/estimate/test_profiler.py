@@ -20,11 +20,18 @@ from tuneoff.planning.plan import plan
 from tuneoff.tasks.base import Features
 from tuneoff.trial.assembly import Assembled, assemble
 from tuneoff.trial.context import TrialContext
-from tuneoff.trial.estimate import profiler, time_model
-from tuneoff.trial.estimate.profiler import Climb
-from tuneoff.trial.estimate.schedule import Lengths, MicroBatch, candidates, course, evaluation_batches, representatives
+from tuneoff.trial.estimate import real_steps, time_model
+from tuneoff.trial.estimate.real_steps import StepProfiler
+from tuneoff.trial.estimate.schedule import (
+    Lengths,
+    MicroBatch,
+    batch_schedule,
+    candidates,
+    evaluation_batches,
+    representatives,
+)
 from tuneoff.trial.estimate.step_cost import StepCost
-from tuneoff.trial.estimate.time_model import Costs, Curve, Speed
+from tuneoff.trial.estimate.time_model import Curve, Speed, TimeModel
 from tuneoff.trial.phases import Phases
 from tuneoff.trial.randomness import seed_all
 from tuneoff.trial.training.trainer import total_steps
@@ -41,9 +48,9 @@ def rows_of(*lengths: int, targets: int = 0) -> list[Features]:
     return [Features([7] * n, 0, n, target_ids=[8] * targets) for n in lengths]
 
 
-def by_cells(micro: MicroBatch) -> StepCost:
-    """A count that grows with the cells, a hundredth of a second for each by `SPEED`."""
-    return StepCost(1000 * micro.cells, 10_000_000 * micro.cells, 0, 0)
+def by_tokens(micro: MicroBatch) -> StepCost:
+    """A count that grows with the padded tokens, a hundredth of a second for each by `SPEED`."""
+    return StepCost(1000 * micro.padded_tokens, 10_000_000 * micro.padded_tokens, 0, 0)
 
 
 @pytest.fixture
@@ -71,71 +78,71 @@ def assembled(bert_folder: Path, news_csv: Path) -> Open:
 def test_the_course_is_that_of_the_loop(parts: int) -> None:
     protocol = Protocol(batch_size=8, epochs=2, gradient_accumulation_steps=parts, max_steps=7)
     lengths = Lengths(rows_of(*range(1, 38)), apart=False)
-    steps = course(lengths, protocol, 3)
+    steps = batch_schedule(lengths, protocol, 3)
     assert len(steps) == total_steps(37, protocol) == 7
     seen = [row for step in steps[:5] for micro in step for row in micro.rows]
     assert sorted(seen) == list(range(37))
     for micro in steps[0]:
-        assert micro.cells == len(micro.rows) * (max(micro.rows) + 1)
+        assert micro.padded_tokens == len(micro.rows) * (max(micro.rows) + 1)
     # The last batch of an epoch holds the five that are left.
     assert [len(micro.rows) for micro in steps[4]] == ([5] if parts == 1 else [2, 2, 1])
 
 
 def test_targets_widen_a_batch_together_or_apart() -> None:
     features = [*rows_of(10, targets=1), *rows_of(3, targets=6)]
-    assert Lengths(features, apart=False).micro([0, 1]) == MicroBatch((0, 1), 2 * 11, 7)
-    assert Lengths(features, apart=True).micro([0, 1]) == MicroBatch((0, 1), 2 * 16, 7)
+    assert Lengths(features, apart=False).micro_batch([0, 1]) == MicroBatch((0, 1), 2 * 11, 7)
+    assert Lengths(features, apart=True).micro_batch([0, 1]) == MicroBatch((0, 1), 2 * 16, 7)
 
 
 def test_representatives_are_full_batches_from_the_least_to_the_greatest() -> None:
     protocol = Protocol(batch_size=4, epochs=1)
-    steps = course(Lengths(rows_of(*range(1, 43)), apart=False), protocol, 0)
+    steps = batch_schedule(Lengths(rows_of(*range(1, 43)), apart=False), protocol, 0)
     chosen = representatives(steps)
     every = [micro for step in steps for micro in step if len(micro.rows) == 4]
-    assert chosen[0].cells == min(micro.cells for micro in every)
-    assert chosen[-1].cells == max(micro.cells for micro in every)
-    assert [micro.cells for micro in chosen] == sorted({micro.cells for micro in chosen})
+    assert chosen[0].padded_tokens == min(micro.padded_tokens for micro in every)
+    assert chosen[-1].padded_tokens == max(micro.padded_tokens for micro in every)
+    assert [micro.padded_tokens for micro in chosen] == sorted({micro.padded_tokens for micro in chosen})
     # Where all are alike, one stands for all.
-    alike = course(Lengths(rows_of(*[5] * 12), apart=False), protocol, 0)
+    alike = batch_schedule(Lengths(rows_of(*[5] * 12), apart=False), protocol, 0)
     assert len(representatives(alike)) == 1
 
 
 def test_what_takes_the_most_memory_is_the_widest_or_has_the_most_targets() -> None:
     features = [*rows_of(30, 30, targets=1), *rows_of(5, 5, targets=20)]
-    steps = [[Lengths(features, apart=False).micro([0, 1])], [Lengths(features, apart=False).micro([2, 3])]]
+    steps = [[Lengths(features, apart=False).micro_batch([0, 1])], [Lengths(features, apart=False).micro_batch([2, 3])]]
     assert [micro.rows for micro in candidates(steps)] == [(0, 1), (2, 3)]
     assert len(candidates(steps[:1])) == 1
 
 
 def test_evaluations_read_like_with_like() -> None:
     lengths = Lengths(rows_of(3, 9, 5, 12, 1), apart=False)
-    assert [(micro.rows, micro.cells) for micro in evaluation_batches(lengths, 2)] == [
+    assert [(micro.rows, micro.padded_tokens) for micro in evaluation_batches(lengths, 2)] == [
         ((3, 1), 24),
         ((2, 0), 10),
         ((4,), 1),
     ]
-    assert [micro.cells for micro in evaluation_batches(lengths, 2, [1, 1, 1, 1, 8])] == [16, 2, 1]
+    assert [micro.padded_tokens for micro in evaluation_batches(lengths, 2, [1, 1, 1, 1, 8])] == [16, 2, 1]
 
 
 # --- from counts to seconds
 
 
 def test_costs_go_through_what_was_seen_and_keep_its_factor_beyond() -> None:
-    costs = Costs(SPEED)
+    times = TimeModel(SPEED)
     small, middle, large, huge = (StepCost(0, 10**9 * n, 0, 0) for n in (1, 10, 100, 1000))
-    assert costs.seconds(small) == pytest.approx(1 / time_model.EFFICIENCY)
-    costs.saw(small, 4.0)
-    assert costs.seconds(huge) == pytest.approx(4000)
-    costs.saw(large, 100.0)
-    assert costs.seconds(small) == pytest.approx(4.0)
-    assert costs.seconds(large) == pytest.approx(100.0)
-    assert costs.seconds(middle) == pytest.approx(20.0)
-    assert costs.seconds(huge) == pytest.approx(1000.0)
+    assert times.seconds(small) == pytest.approx(1 / time_model.EFFICIENCY)
+    times.observe(small, 4.0)
+    assert times.seconds(huge) == pytest.approx(4000)
+    times.observe(large, 100.0)
+    assert times.seconds(small) == pytest.approx(4.0)
+    assert times.seconds(large) == pytest.approx(100.0)
+    assert times.seconds(middle) == pytest.approx(20.0)
+    assert times.seconds(huge) == pytest.approx(1000.0)
 
 
 def test_a_curve_goes_on_in_proportion() -> None:
     curve = Curve([(10, 1.0), (30, 5.0)])
-    assert [curve(cells) for cells in (5, 10, 20, 30, 60)] == pytest.approx([0.5, 1.0, 3.0, 5.0, 10.0])
+    assert [curve(tokens) for tokens in (5, 10, 20, 30, 60)] == pytest.approx([0.5, 1.0, 3.0, 5.0, 10.0])
 
 
 def test_a_machine_is_faster_than_a_pocket_calculator() -> None:
@@ -149,73 +156,73 @@ def test_a_machine_is_faster_than_a_pocket_calculator() -> None:
 # --- real steps
 
 
-def test_a_climb_runs_every_shape_that_it_can_pay_for(assembled: Open) -> None:
+def test_a_profiler_runs_every_shape_that_it_can_pay_for(assembled: Open) -> None:
     with assembled() as (trial, phases):
-        steps = course(Lengths(trial.features["train"], apart=False), trial.spec.protocol, 0)
+        steps = batch_schedule(Lengths(trial.features["train"], apart=False), trial.spec.protocol, 0)
         shapes = representatives(steps)
-        climb = Climb(trial, phases, by_cells, Costs(Speed(1e15, 1e15, 1e-9)), 0)
-        climb.climb(shapes, 60.0)
-        assert [rung.micro for rung in climb.rungs] == shapes
-        assert all(1 <= rung.steps <= profiler.MOST_REPEATS for rung in climb.rungs)
-        assert all(rung.seconds > 0 and rung.update_seconds > 0 for rung in climb.rungs)
-        assert climb.unfit is None
-        for rung in climb.rungs:
-            assert rung.peak_bytes is not None
-            assert rung.peak_bytes > 100e6
+        profiler = StepProfiler(trial, phases, by_tokens, TimeModel(Speed(1e15, 1e15, 1e-9)), 0)
+        profiler.run(shapes, 60.0)
+        assert [profile.micro for profile in profiler.profiles] == shapes
+        assert all(1 <= profile.steps <= real_steps.MOST_REPEATS for profile in profiler.profiles)
+        assert all(profile.seconds > 0 and profile.update_seconds > 0 for profile in profiler.profiles)
+        assert profiler.unfit is None
+        for profile in profiler.profiles:
+            assert profile.peak_bytes is not None
+            assert profile.peak_bytes > 100e6
 
 
 def test_what_is_too_dear_is_cut_to_fewer_examples_of_the_same_width(assembled: Open) -> None:
     with assembled() as (trial, phases):
         lengths = Lengths(trial.features["train"], apart=False)
-        shape = lengths.micro(range(8))
-        # By these costs a step of eight takes 0.08 s a cell.
-        costs = Costs(SPEED)
-        climb = Climb(trial, phases, by_cells, costs, 0)
-        price = 2 * costs.seconds(by_cells(shape))
-        climb.climb([shape], price / 3, for_last=0.0)
-        (rung,) = climb.rungs
-        assert len(rung.micro.rows) == 2
-        assert rung.micro.cells * 4 == shape.cells
-        assert max(lengths.inputs[list(rung.micro.rows)]) * 2 == rung.micro.cells
+        shape = lengths.micro_batch(range(8))
+        # By these costs a step of eight takes 0.08 s a token.
+        times = TimeModel(SPEED)
+        profiler = StepProfiler(trial, phases, by_tokens, times, 0)
+        price = 2 * times.seconds(by_tokens(shape))
+        profiler.run([shape], price / 3, for_last=0.0)
+        (profile,) = profiler.profiles
+        assert len(profile.micro.rows) == 2
+        assert profile.micro.padded_tokens * 4 == shape.padded_tokens
+        assert max(lengths.inputs[list(profile.micro.rows)]) * 2 == profile.micro.padded_tokens
 
 
 def test_the_largest_shape_may_take_longer_than_the_rest(assembled: Open) -> None:
     with assembled() as (trial, phases):
-        shape = Lengths(trial.features["train"], apart=False).micro(range(8))
-        climb = Climb(trial, phases, by_cells, Costs(SPEED), 0)
-        climb.climb([shape], 1e-9, for_last=1000.0)
-        assert [rung.micro for rung in climb.rungs] == [shape]
+        shape = Lengths(trial.features["train"], apart=False).micro_batch(range(8))
+        profiler = StepProfiler(trial, phases, by_tokens, TimeModel(SPEED), 0)
+        profiler.run([shape], 1e-9, for_last=1000.0)
+        assert [profile.micro for profile in profiler.profiles] == [shape]
 
 
 def test_a_process_grows_with_every_new_shape_that_it_can_pay_for(assembled: Open) -> None:
     with assembled() as (trial, phases):
         lengths = Lengths(trial.features["train"], apart=False)
-        climb = Climb(trial, phases, by_cells, Costs(Speed(1e15, 1e15, 1e-9)), 0)
-        assert climb.growth([lengths.micro([0])], 1.0) == 0.0
-        climb.climb([lengths.micro(range(8))], 1.0)
-        grown = climb.growth([lengths.micro(range(count)) for count in range(1, 8)], 5.0)
+        profiler = StepProfiler(trial, phases, by_tokens, TimeModel(Speed(1e15, 1e15, 1e-9)), 0)
+        assert profiler.growth([lengths.micro_batch([0])], 1.0) == 0.0
+        profiler.run([lengths.micro_batch(range(8))], 1.0)
+        grown = profiler.growth([lengths.micro_batch(range(count)) for count in range(1, 8)], 5.0)
         assert grown is not None
         assert 0 <= grown < 50e6
-        assert climb.growth([lengths.micro(range(3))], 0.0) is None
+        assert profiler.growth([lengths.micro_batch(range(3))], 0.0) is None
 
 
 def test_one_example_is_run_whatever_it_costs(assembled: Open) -> None:
     with assembled() as (trial, phases):
         lengths = Lengths(trial.features["train"], apart=False)
-        climb = Climb(trial, phases, by_cells, Costs(SPEED), 0)
-        climb.climb([lengths.micro(range(8)), lengths.micro(range(8, 16))], 1e-9, for_last=0.0)
-        assert [len(rung.micro.rows) for rung in climb.rungs] == [1]
+        profiler = StepProfiler(trial, phases, by_tokens, TimeModel(SPEED), 0)
+        profiler.run([lengths.micro_batch(range(8)), lengths.micro_batch(range(8, 16))], 1e-9, for_last=0.0)
+        assert [len(profile.micro.rows) for profile in profiler.profiles] == [1]
 
 
 def test_nothing_is_run_that_does_not_fit_into_memory(assembled: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(profiler, "free_bytes", lambda device: 5_000)
+    monkeypatch.setattr(real_steps, "free_bytes", lambda device: 5_000)
     with assembled() as (trial, phases):
         lengths = Lengths(trial.features["train"], apart=False)
-        climb = Climb(trial, phases, by_cells, Costs(SPEED), 0)
-        climb.climb([lengths.micro([0]), lengths.micro(range(8))], 60.0)
-        assert climb.rungs == []
-        assert climb.unfit is not None
-        assert "were not run" in climb.unfit
+        profiler = StepProfiler(trial, phases, by_tokens, TimeModel(SPEED), 0)
+        profiler.run([lengths.micro_batch([0]), lengths.micro_batch(range(8))], 60.0)
+        assert profiler.profiles == []
+        assert profiler.unfit is not None
+        assert "were not run" in profiler.unfit
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
@@ -223,9 +230,9 @@ def test_a_climb_changes_no_weight(method: str, assembled: Open) -> None:
     with assembled(method, gradient_accumulation_steps=2) as (trial, phases):
         module = trial.runner.attached.module
         before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-        climb = Climb(trial, phases, by_cells, Costs(Speed(1e15, 1e15, 1e-9)), 0)
-        climb.climb([Lengths(trial.features["train"], apart=False).micro(range(4))], 1.0)
-        assert climb.rungs
+        profiler = StepProfiler(trial, phases, by_tokens, TimeModel(Speed(1e15, 1e15, 1e-9)), 0)
+        profiler.run([Lengths(trial.features["train"], apart=False).micro_batch(range(4))], 1.0)
+        assert profiler.profiles
         assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
         assert all(parameter.grad is None for parameter in module.parameters())
 
@@ -233,11 +240,11 @@ def test_a_climb_changes_no_weight(method: str, assembled: Open) -> None:
 def test_an_evaluation_a_single_example_and_what_is_kept(assembled: Open) -> None:
     with assembled("full") as (trial, _):
         lengths = Lengths(trial.features["validation"], apart=False)
-        read = profiler.evaluate(trial, "validation", lengths.micro([0, 1, 2]))
+        read = real_steps.evaluate(trial, "validation", lengths.micro_batch([0, 1, 2]))
         assert read.seconds > 0
         assert read.first_seconds > 0
-        assert profiler.single(trial, trial.features["test"][:2]) > 0
-        seconds, stored = profiler.keep(trial)
+        assert real_steps.single(trial, trial.features["test"][:2]) > 0
+        seconds, stored = real_steps.keep(trial)
         assert seconds > 0
         assert stored == pytest.approx(4 * trial.counts.trainable.total, rel=0.05)
 
@@ -264,9 +271,9 @@ def test_writing_is_timed_by_a_few_tokens(tmp_path: Path) -> None:
             return made
 
         trial.task.generate = watched  # type: ignore[method-assign]
-        written = profiler.write(trial, trial.features["test"][:3])
+        written = real_steps.write(trial, trial.features["test"][:3])
     assert written.examples == 3
     assert written.read_seconds > 0
     assert written.token_seconds > 0
-    assert max(lengths) <= 1 + profiler.WRITTEN
+    assert max(lengths) <= 1 + real_steps.WRITTEN
     assert not math.isnan(written.token_seconds)

@@ -18,8 +18,9 @@ from tuneoff.planning.plan import plan
 from tuneoff.tasks.base import Batch, Features, Task
 from tuneoff.tasks.classification import Classification
 from tuneoff.tasks.generation import Generation
-from tuneoff.trial.estimate.process import CountingFailed, CountingProcess
-from tuneoff.trial.estimate.step_cost import FakeModel, MemoryTracker, Setup
+from tuneoff.trial.estimate.fake_model import FakeModel
+from tuneoff.trial.estimate.process import EstimateFailed, FakeModelProcess
+from tuneoff.trial.estimate.step_cost import MemoryTracker, Setup
 from tuneoff.trial.modeling import load as trial_model
 from tuneoff.trial.modeling.activation_checkpointing import checkpoint_activations
 from tuneoff.trial.modeling.frozen_bf16 import keep_frozen_in_bf16
@@ -337,7 +338,7 @@ def test_what_is_counted_aside_is_the_same(folders: dict[str, Path], data: Path)
     spec, setup = trial_of(folders["bert"], data, "lora"), Setup("fp32", "eager")
     batch = task.collate(classes(), 0)
     twin = FakeModel(spec, task, setup)
-    with CountingProcess() as aside:
+    with FakeModelProcess() as aside:
         assert aside.build(spec, task, setup) == twin.states
         assert aside.step(batch, 4) == twin.step(batch, 4)
         assert aside.evaluation(batch) == twin.evaluation(batch)
@@ -346,18 +347,18 @@ def test_what_is_counted_aside_is_the_same(folders: dict[str, Path], data: Path)
 def test_what_cannot_be_counted_says_why_and_the_process_lives_on(folders: dict[str, Path], data: Path) -> None:
     task = Classification({"labels": ["sport", "trade"]})
     good, bad = trial_of(folders["bert"], data, "lora"), trial_of(folders["bert"], data, "prefix_tuning")
-    with CountingProcess() as aside:
-        with pytest.raises(CountingFailed, match="is an encoder"):
+    with FakeModelProcess() as aside:
+        with pytest.raises(EstimateFailed, match="is an encoder"):
             aside.build(bad, task, Setup("fp32", "eager"))
         assert aside.build(good, task, Setup("fp32", "eager")).weights > 0
-        with pytest.raises(CountingFailed):
+        with pytest.raises(EstimateFailed):
             aside.step({"nonsense": torch.zeros(1)}, 1)
         assert aside.step(task.collate(classes(), 0), 4).calls > 0
 
 
 def test_a_process_that_has_ended_is_an_error_and_no_hang(folders: dict[str, Path], data: Path) -> None:
-    with CountingProcess() as aside:
+    with FakeModelProcess() as aside:
         aside._process.kill()
         aside._process.join()
-        with pytest.raises(CountingFailed, match="has ended"):
+        with pytest.raises(EstimateFailed, match="has ended"):
             aside.step({}, 1)

@@ -1,130 +1,288 @@
-"""What one trial of a row will take: memory, seconds and disk, before it is trained.
+"""What one trial of an arm will take, by counting: nothing is run and no weights are loaded.
 
-data -> tokens -> the micro-batches to come -> counts -> a few real steps -> forecast
+data -> tokens -> the micro-batches to come -> their costs -> memory, seconds and disk
 """
 
 from __future__ import annotations
 
-import math
-import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from tuneoff import registry
 from tuneoff.config.spec import TrialSpec
 from tuneoff.errors import Cancelled
-from tuneoff.measure.utilisation import Sampler
 from tuneoff.methods.base import Baseline, Method
-from tuneoff.records.forecast import ArmForecast
-from tuneoff.trial.assembly import Assembled, assemble
-from tuneoff.trial.context import TrialContext
+from tuneoff.records.forecast import ArmForecast, Counted, How, Probed, Shape, predictions_size
+from tuneoff.tasks.base import Example, Features, Task, computed_tokens
 from tuneoff.trial.data import load as trial_data
-from tuneoff.trial.estimate import profiler, time_model
-from tuneoff.trial.estimate.base import Forecaster, Row, by_rule, parts_of, predictions_bytes
-from tuneoff.trial.estimate.common import Common
-from tuneoff.trial.estimate.counted import Counting
-from tuneoff.trial.estimate.distributed import Sharing
-from tuneoff.trial.estimate.evaluations import Evaluations, Material
-from tuneoff.trial.estimate.process import CountingProcess
-from tuneoff.trial.estimate.schedule import MicroBatch, candidates, representatives
+from tuneoff.trial.estimate.counts import ForecastRequest, TrialCounts
+from tuneoff.trial.estimate.evaluations import Evaluations
+from tuneoff.trial.estimate.material import Material, StudyCache
+from tuneoff.trial.estimate.memory import (
+    MemoryFigures,
+    available_bytes,
+    free_bytes,
+    judge,
+    judge_gpu,
+    parts_of,
+    resident_bytes,
+    unknown_peak,
+)
+from tuneoff.trial.estimate.phase_seconds import PhaseSeconds, TrainingTime, phase_seconds
+from tuneoff.trial.estimate.process import FakeModelProcess
+from tuneoff.trial.estimate.real_steps import ShapeProfile
+from tuneoff.trial.estimate.schedule import MicroBatch
 from tuneoff.trial.estimate.step_cost import ModelStateBytes, StepCost
-from tuneoff.trial.estimate.time_model import Costs, Curve
-from tuneoff.trial.modeling import allocator
-from tuneoff.trial.modeling.precision import choose_device
-from tuneoff.trial.phases import Phases
-from tuneoff.trial.randomness import seed_all
-from tuneoff.trial.training import preflight
+from tuneoff.trial.estimate.time_model import Curve, TimeModel
+from tuneoff.trial.estimate.topology import Topology
+from tuneoff.trial.modeling.precision import apply_policy, choose_device
+from tuneoff.trial.training import kernels
 
 BASELINE_EXAMPLES = 64
 """Rows of a split that a baseline predicts to measure how long it takes."""
-BUDGET_SHARE = 0.02
-MOST_BUDGET_SECONDS = 15.0
-"""Real steps may take more than `probe.STEP_SECONDS` where training is long: this share of it, up to this."""
-
-HOLES_SHARE = 0.35
-"""What a process's heap takes beyond the tensors in it, as a share: the most that was measured. It is used for shapes
-too large to be run, and as the most by which the process grows with new shapes."""
-GROWTH_SHARE = 0.014
-"""Share of its peak by which a process grows with a new shape, where none could be tried; measured with 135M
-parameters."""
-EVEN_SHAPES = 12
-"""Number of shapes up to which a process grew evenly in measurements."""
-KERNEL_BYTES = 4 * 2**20
-"""The most that a new shape's kernels are assumed to need: a few measured shapes say little about many."""
-
-
-def forecast_arm(
-    verdict: TrialSpec, search: TrialSpec | None, device: str, memory_limit_bytes: int | None
-) -> ArmForecast:
-    """Forecasts a row by a few real steps of one of its trials; a row on several devices is counted.
-
-    Args:
-        verdict: a final trial.
-        search: a trial of the search, where the row is searched.
-        device: auto, cpu or cuda.
-        memory_limit_bytes: memory of a GPU, to know whether the row would fit there.
-
-    Raises:
-        TuneoffError: if data or model cannot be loaded, or the method does not fit.
-    """
-    # Before anything is loaded and any thread is started.
-    with CountingProcess() as aside:
-        return _forecast(verdict, search, device, memory_limit_bytes, aside, None)
+BYTES_PER_SECOND = 5e8
+"""Assumed speed of loading and keeping weights, where none are loaded."""
+PREFLIGHT_PASSES = 5 / 3
+"""Cost of a preflight in training steps: one forward and backward pass, and two forward passes."""
+COMPARING_PASSES = 4 / 3
+"""Cost of comparing two implementations of attention in training steps: four forward passes, of more examples."""
 
 
 def count_arms(
     pairs: Sequence[tuple[TrialSpec, TrialSpec | None]], device: str, memory_limit_bytes: int | None
 ) -> Iterator[ArmForecast | Exception]:
-    """Forecasts rows by counting: no weights are loaded, nothing is run, and what the rows share is loaded once.
+    """Estimates arms: no weights are loaded, nothing is run, and what the arms share is loaded once.
 
     Args:
-        pairs: for every row, its final and search trials, as `forecast_arm` takes them.
-        device, memory_limit_bytes: as `forecast_arm`.
+        pairs: for every arm a final trial, and a trial of the search where the arm is searched.
+        device: auto, cpu or cuda.
+        memory_limit_bytes: memory of a GPU, to know whether the arms would fit there.
 
     Yields:
-        For every row its forecast, or why there is none.
+        For every arm its forecast, or why there is none.
 
     Raises:
         Cancelled: if the count was asked to stop.
     """
-    common = Common()
-    with CountingProcess() as aside:
-        for verdict, search in pairs:
+    cache = StudyCache()
+    with FakeModelProcess() as process:
+        for final, search in pairs:
             try:
-                yield _forecast(verdict, search, device, memory_limit_bytes, aside, common)
+                yield _estimate_arm(final, search, device, memory_limit_bytes, process, cache)
             except Cancelled:
                 raise
             except Exception as error:
-                # Code of any method or model may fail; the other rows are still counted.
+                # Code of any method or model may fail; the other arms are still estimated.
                 yield error
 
 
-def _forecast(
-    verdict: TrialSpec,
+def _estimate_arm(
+    final: TrialSpec,
     search: TrialSpec | None,
     device: str,
     limit: int | None,
-    aside: CountingProcess,
-    common: Common | None,
+    process: FakeModelProcess,
+    cache: StudyCache,
 ) -> ArmForecast:
-    """Returns a row's forecast: counted where `common` is given or the row has several devices, else probed."""
     started = time.perf_counter()
-    method = registry.methods()[verdict.method].create(verdict.options)
+    method = registry.methods()[final.method].create(final.options)
     if isinstance(method, Baseline):
-        row = _forecast_baseline(verdict, method, device)
+        arm_forecast = forecast_baseline(final, method, device)
     else:
         assert isinstance(method, Method)
-        arguments = (verdict, search, method, choose_device(device), limit, aside)
-        if common is None and verdict.devices == 1:
-            row = Probing(*arguments).forecast()
-        else:
-            forecaster = Sharing if verdict.devices > 1 else Counting
-            row = forecaster(*arguments, common=common or Common()).forecast()
-    return row.model_copy(update={"forecast_seconds": time.perf_counter() - started})
+        arm_forecast = estimate(ask(final, search, method, device, limit, process), cache)
+    return arm_forecast.model_copy(update={"forecast_seconds": time.perf_counter() - started})
 
 
-def _forecast_baseline(spec: TrialSpec, method: Baseline[Any], device: str) -> ArmForecast:
+def ask(
+    final: TrialSpec,
+    search: TrialSpec | None,
+    method: Method[Any],
+    wanted_device: str,
+    limit: int | None,
+    process: FakeModelProcess,
+) -> ForecastRequest:
+    """Returns what is forecast, with what this process holds and the machine has free now."""
+    device = choose_device(wanted_device)
+    resident = resident_bytes()
+    # What this process holds now will be free for a trial's process.
+    free = free_bytes(device) + (resident if device.type == "cpu" else 0)
+    topology = Topology(final.devices, final.shard, device.type)
+    return ForecastRequest(final, search, method, device, topology, limit, resident, free, process)
+
+
+def estimate(request: ForecastRequest, cache: StudyCache) -> ArmForecast:
+    """Forecasts a trial without running anything and without weights; of several ranks, the largest. Its times are
+    rough.
+
+    Raises:
+        TuneoffError: if data or model cannot be loaded, or the method does not fit.
+    """
+    device, topology = request.device, request.topology
+    material, startup_seconds = cache.material(request.spec, request.method)
+    process_bytes = max(request.resident_bytes, resident_bytes()) + topology.process_bytes
+    policy = apply_policy(request.spec.protocol.precision, device)
+    counts = TrialCounts(request, material, request.setup(policy.name, device))
+    step = counts.peak_step()
+    if counts.states is None or step is None:
+        return _unknown(counts)
+    times = PhaseSeconds()
+    if not topology.shard:
+        time_model = TimeModel(topology.rank_speed(cache.speed(device, policy)))
+        times = _seconds(counts, counts.states, time_model, startup_seconds)
+    if request.memory_limit_bytes is not None:
+        memory = judge_gpu(request, material, request.memory_limit_bytes)
+    else:
+        parts = parts_of(counts.states, step.activations)
+        if device.type == "cpu":
+            parts = {"process": process_bytes, **parts}
+        memory = judge(counts, sum(parts.values()), parts, step, available_bytes(request))
+    return build_forecast(counts, "counted", times, memory, _stored_bytes(counts))
+
+
+def _unknown(counts: TrialCounts) -> ArmForecast:
+    """Returns the forecast of a trial of which nothing is known."""
+    reason = counts.missing["counted"]
+    counts.missing = {**dict.fromkeys(("train_seconds", "stored_bytes", "largest"), reason), **counts.missing}
+    return build_forecast(counts, "counted", PhaseSeconds(), unknown_peak(counts.request, reason), None)
+
+
+def _stored_bytes(counts: TrialCounts) -> int:
+    """Returns the bytes of the weights that are kept: they are assumed to be those that are trained."""
+    return counts.trained_bytes if counts.request.method.trains else 0
+
+
+def _seconds(
+    counts: TrialCounts, states: ModelStateBytes, times: TimeModel, startup_seconds: dict[str, float]
+) -> PhaseSeconds:
+    """Returns the seconds of a trial whose ranks each hold the whole model."""
+    topology, material, setup = counts.request.topology, counts.material, counts.setup
+    load = startup_seconds["load"] + topology.start_seconds + 4 * states.parameters / BYTES_PER_SECOND
+    startup = {**startup_seconds, "load": load}
+    training: TrainingTime | None = None
+    if counts.largest is not None:
+        largest, cost = counts.largest
+        curve = _line(cost, largest.padded_tokens, counts.steps, times)
+        training = TrainingTime(curve, times.update_seconds(states.gradients), topology, counts.trained_bytes)
+        features = material.features["train"]
+        pair_tokens = 2 * max(len(f.input_ids) + len(f.target_ids) for f in features)
+        startup["preflight"] = PREFLIGHT_PASSES * curve(pair_tokens)
+        if setup.evaluation not in (None, setup.attention):
+            compared_tokens = pair_tokens // 2 * min(kernels.EXAMPLES, len(features))
+            startup["preflight"] += COMPARING_PASSES * curve(compared_tokens)
+    forward = _FirstBatch(partial(counts.forward, weights=states.parameters), material.task)
+    evaluations = Evaluations(material, topology, times, forward, states)
+    return phase_seconds(counts, startup, evaluations, training, _stored_bytes(counts) / BYTES_PER_SECOND)
+
+
+def _line(cost: StepCost, tokens: int, steps: Sequence[Sequence[MicroBatch]], times: TimeModel) -> Curve:
+    """Returns seconds by padded tokens, as a line from the cost of one micro-batch of so many. The times are rough:
+    more counts would not make them better."""
+    fewest = min(micro.padded_tokens for step in steps for micro in step)
+    return Curve([(size, times.seconds(cost.scaled(size / tokens))) for size in {fewest, tokens}])
+
+
+class _FirstBatch:
+    """Counts the first batch only; other batches are assumed to cost in proportion to it.
+
+    Args:
+        count: counts the forward pass of some examples.
+        task: collates them.
+    """
+
+    def __init__(self, count: Callable[[Sequence[Features]], StepCost], task: Task) -> None:
+        self._count, self._task = count, task
+        self._first: tuple[int, StepCost] | None = None
+
+    def __call__(self, features: Sequence[Features]) -> StepCost:
+        tokens = computed_tokens(self._task.collate(features, 0))
+        if self._first is None:
+            self._first = tokens, self._count(features)
+        first_tokens, cost = self._first
+        return cost.scaled(tokens / first_tokens)
+
+
+# --- what an estimate and a profile share
+
+
+def build_forecast(
+    counts: TrialCounts,
+    how: How,
+    times: PhaseSeconds,
+    memory: MemoryFigures,
+    stored_bytes: int | None,
+    profiles: Sequence[ShapeProfile] = (),
+) -> ArmForecast:
+    """Builds the forecast from its figures.
+
+    Args:
+        counts: of the trial.
+        how: how the figures were found.
+        times: seconds by phase.
+        memory: the figures of memory.
+        stored_bytes: the size of the weights that are kept.
+        profiles: real steps.
+    """
+    spec, method = counts.request.spec, counts.request.method
+    shape = partial(_shape, counts.material)
+    costs = {profile.micro: profile.cost for profile in profiles if counts.states is not None}
+    if counts.largest is not None:
+        costs[counts.largest[0]] = counts.largest[1]
+    missing = {**counts.missing, **memory.missing}
+    if not method.trains:
+        missing |= dict.fromkeys(("train_seconds", "largest"), "this method does not train")
+    return ArmForecast(
+        label=spec.label,
+        trial=spec.id,
+        how=how,
+        device=str(counts.request.device),
+        peak_memory_bytes=memory.peak_memory_bytes,
+        memory=dict(memory.memory),
+        available_bytes=memory.available_bytes,
+        fits=memory.fits,
+        remedies=memory.remedies,
+        train_seconds=times.final.get("train"),
+        seconds=times.final,
+        search_seconds=times.search,
+        stored_bytes=stored_bytes,
+        predictions_bytes=predictions_bytes(counts.material.task, counts.material.examples["test"]),
+        largest=shape(counts.largest[0]) if counts.largest is not None else None,
+        counted=tuple(
+            Counted(shape=shape(micro), activations_bytes=cost.activations, operations=cost.operations)
+            for micro, cost in costs.items()
+        ),
+        probed=tuple(
+            Probed(
+                shape=shape(profile.micro),
+                steps=profile.steps,
+                seconds=profile.seconds + profile.update_seconds,
+                peak_bytes=profile.peak_bytes,
+            )
+            for profile in profiles
+        ),
+        missing=missing,
+    )
+
+
+def _shape(material: Material, micro: MicroBatch) -> Shape:
+    features = material.chosen("train", micro.rows)
+    ids = material.task.collate(features, 0)["input_ids"]
+    return Shape(examples=len(micro.rows), tokens=int(ids.shape[1]), targets=micro.targets)
+
+
+def predictions_bytes(task: Task, test: Sequence[Example]) -> int:
+    """Returns the bytes of the predictions that a trial keeps of its test split."""
+    return predictions_size(
+        [example.target for example in test],
+        task.labels,
+        [example.put_in for example in test[: task.sources_kept]],
+        len(task.written_metrics),
+    )
+
+
+def forecast_baseline(spec: TrialSpec, method: Baseline[Any], device: str) -> ArmForecast:
     """Forecasts a baseline, which uses no model, by predicting a few rows."""
     task = registry.tasks()[spec.task.name](spec.task.options)
     started = time.perf_counter()
@@ -147,151 +305,3 @@ def _forecast_baseline(spec: TrialSpec, method: Baseline[Any], device: str) -> A
         predictions_bytes=predictions_bytes(task, data.splits["test"]),
         missing=dict.fromkeys(missing_fields, "this method uses no model"),
     )
-
-
-class Probing(Forecaster):
-    """A forecast by real steps, in a process that has done the same as a trial does before its steps."""
-
-    how = "probed"
-    growth: float | None = 0.0
-    """Bytes that each new shape adds; None where no second shape could be run."""
-
-    def forecast(self) -> ArmForecast:
-        seed_all(self.spec.seed)
-        with Sampler(device=self.device) as sampler:
-            return self._probe(TrialContext.of(self.spec, self.device, sampler))
-
-    def _probe(self, context: TrialContext) -> ArmForecast:
-        phases = context.phases
-        trial = assemble(context, self.method)
-        material = Material(self.spec, trial.task, trial.data.splits, trial.features, self.method.trains)
-        row = self.begin(material, self.setup(trial.policy, self.device))
-        largest = self.largest(row)
-        weights = trial.counts.total.total
-        forward = self.count_forward(trial.task, weights)
-        if row.states is None:
-            row.count = lambda micro: by_rule(3 * weights, micro.cells)
-        costs = Costs(time_model.measure(self.device, trial.runner.autocast))
-        rungs: list[profiler.Rung] = []
-        train: Callable[[list[list[MicroBatch]]], float] | None = None
-        checkpoint, stored = 0.0, 0
-        if self.method.trains:
-            with phases("preflight"):
-                preflight.check(trial.runner, trial.features["train"], self.spec.label, trial.before)
-            rungs, train = self._climb(trial, phases, row, costs, largest)
-        states = row.states or ModelStateBytes(4 * weights, weights, 0, 0)
-        evaluations = Evaluations(material, costs, forward, states)
-        if not self.method.trains:
-            allocator.trim(self.device)
-        with phases.meter.phase("test"):
-            real_batch = evaluations.probe(trial)
-        if self.method.trains:
-            figures = self._train_memory(row, largest, rungs)
-            checkpoint, stored = profiler.keep(trial)
-        else:
-            figures = self._test_memory(
-                row, phases, evaluations.largest, forward(material.chosen("validation", real_batch.micro.rows))
-            )
-        startup_phases = ("load", "tokenize", "preflight")
-        startup_seconds: dict[str, float] = {
-            name: s for name, s in phases.watch.seconds.items() if name in startup_phases
-        }
-        seconds, search_seconds = self.by_phase(row, startup_seconds, evaluations, train, checkpoint)
-        if self.limit is not None:
-            figures = self.on_gpu(row)
-        return self.answer(
-            row,
-            largest,
-            rungs,
-            train_seconds=seconds.get("train"),
-            seconds=seconds,
-            search_seconds=search_seconds,
-            stored_bytes=stored,
-            **figures,
-        )
-
-    def _climb(
-        self, trial: Assembled, phases: Phases, row: Row, costs: Costs, largest: tuple[MicroBatch, StepCost] | None
-    ) -> tuple[list[profiler.Rung], Callable[[list[list[MicroBatch]]], float]]:
-        """Runs real steps; returns them, and a function from micro-batches to the seconds of training on them."""
-        shapes = representatives(row.steps)
-        largest_shape = largest[0] if largest is not None else candidates(row.steps)[0]
-        shapes = [shape for shape in shapes if shape.size != largest_shape.size]
-        curve = self._curve(row, [*shapes, largest_shape], costs)
-        expected = self.train_seconds(row.steps, curve, 0.0, 0.0)
-        budget = max(profiler.STEP_SECONDS, min(MOST_BUDGET_SECONDS, BUDGET_SHARE * expected))
-        states_bytes = row.states.gradients + row.states.optimizer if row.states is not None else 0
-        climb = profiler.Climb(trial, phases, row.count, costs, states_bytes)
-        allocator.trim(self.device)
-        climb.climb([*shapes, largest_shape], budget)
-        if climb.unfit is not None:
-            row.missing["probed"] = climb.unfit
-        micro_batches = [micro for step in row.steps for micro in step]
-        self.growth = climb.growth(micro_batches, profiler.MORE_SECONDS)
-        curve = self._curve(row, [*shapes, largest_shape], costs)
-        rungs = climb.rungs
-        # The first shape of all also pays for the warm-up that later shapes do not need.
-        first_times = [rung.first_seconds for rung in (rungs[1:] or rungs)]
-        first_seconds = statistics.median(first_times) if first_times else 0.0
-        gradients = 4 * trial.counts.trainable.total
-        update = statistics.median(rung.update_seconds for rung in rungs) if rungs else costs.update(gradients)
-        return rungs, lambda steps: self.train_seconds(steps, curve, update, first_seconds)
-
-    def _curve(self, row: Row, shapes: Sequence[MicroBatch], costs: Costs) -> Curve:
-        return Curve([(shape.cells, costs.seconds(row.count(shape))) for shape in shapes])
-
-    def _train_memory(
-        self, row: Row, largest: tuple[MicroBatch, StepCost] | None, rungs: Sequence[profiler.Rung]
-    ) -> dict[str, Any]:
-        """Returns the figures of memory in training: the measured peak of the largest shape that was run, plus what was
-        counted beyond it."""
-        largest_rung = max(rungs, key=lambda rung: (rung.counted.activations, rung.micro.cells), default=None)
-        if largest_rung is None or largest_rung.peak_bytes is None:
-            return self.unknown(row, row.missing.get("probed", "no peak of memory can be measured here"))
-        if largest is None or row.states is None:
-            if largest_rung.micro.size != candidates(row.steps)[0].size:
-                return self.unknown(row, row.missing["counted"])
-            return self.judge(
-                row, largest_rung.peak_bytes, {"process": largest_rung.peak_bytes}, None, self.available()
-            )
-        step = largest[1]
-        memory_returned = self.device.type != "cpu" or self.spec.execution.release_memory
-        heap_factor = 1.0 if memory_returned else 1 + HOLES_SHARE
-        extra_bytes = round(heap_factor * max(0, step.activations - largest_rung.counted.activations))
-        peak = (
-            largest_rung.peak_bytes + extra_bytes + self._growth_bytes(row, largest_rung, step.activations, len(rungs))
-        )
-        return self.judge(row, peak, _peak_parts(peak, row.states, step.activations), step, self.available())
-
-    def _growth_bytes(self, row: Row, largest_rung: profiler.Rung, activations: int, run_shapes: int) -> int:
-        """Returns the bytes by which the process will have grown at the end of training, with all shapes that are still
-        to come."""
-        assert largest_rung.peak_bytes is not None
-        default_growth = 0.0 if self.spec.execution.release_memory else GROWTH_SHARE * largest_rung.peak_bytes
-        growth = default_growth if self.growth is None else self.growth
-        shapes = len({micro.size for step in row.steps for micro in step})
-        new_shapes = max(0.0, _even_shapes(shapes) - _even_shapes(run_shapes))
-        return round(min(growth * new_shapes, HOLES_SHARE * activations + KERNEL_BYTES * new_shapes))
-
-    def _test_memory(self, row: Row, phases: Phases, largest: StepCost, run: StepCost) -> dict[str, Any]:
-        """Returns the figures of memory in the test, for a method without training."""
-        peaks = phases.meter.memory().phases["test"]
-        measured_peak = peaks.allocated_bytes if phases.meter.cuda else peaks.resident_bytes
-        if measured_peak is None:
-            return self.unknown(row, "no peak of memory can be measured here")
-        if row.states is None:
-            return self.unknown(row, row.missing["counted"])
-        peak = measured_peak + max(0, largest.activations - run.activations)
-        return self.judge(row, peak, _peak_parts(peak, row.states, largest.activations), None, self.available())
-
-
-def _even_shapes(shapes: int) -> float:
-    """Returns how many times what one shape adds so many shapes add: later shapes reuse more and more of what the first
-    ones left."""
-    return shapes if shapes <= EVEN_SHAPES else EVEN_SHAPES * (1 + math.log(shapes / EVEN_SHAPES))
-
-
-def _peak_parts(peak: int, states: ModelStateBytes, activations: int) -> dict[str, int]:
-    """Returns the parts of a peak; what is not counted goes to the process."""
-    parts = parts_of(states, activations)
-    return {"process": max(0, peak - sum(parts.values())), **parts}

@@ -3,47 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from itertools import repeat
 
-from tuneoff.config.spec import TrialSpec
-from tuneoff.tasks.base import Example, Features, Task
+from tuneoff.tasks.base import Features
 from tuneoff.trial.assembly import Assembled
-from tuneoff.trial.estimate import profiler as probe
-from tuneoff.trial.estimate.profiler import Read, Written
-from tuneoff.trial.estimate.schedule import Lengths, MicroBatch, evaluation_batches, reads_apart
+from tuneoff.trial.estimate import real_steps
+from tuneoff.trial.estimate.material import Material
+from tuneoff.trial.estimate.real_steps import EvaluationTiming, WritingTiming
+from tuneoff.trial.estimate.schedule import MicroBatch, evaluation_batches
 from tuneoff.trial.estimate.step_cost import ModelStateBytes, StepCost
-from tuneoff.trial.estimate.time_model import Costs, Curve
+from tuneoff.trial.estimate.time_model import Curve, TimeModel
+from tuneoff.trial.estimate.topology import Topology
 from tuneoff.trial.training.evaluate import WARM_UP, evenly, latency_budget, latency_examples
 
 SINGLES = 3
 """Single examples that are run to measure the time of one."""
-
-
-@dataclass(frozen=True)
-class Material:
-    """What a trial works on, tokenized.
-
-    Attributes:
-        spec: the trial.
-        task: its task.
-        examples, features: of every split.
-        trains: whether its method trains.
-    """
-
-    spec: TrialSpec
-    task: Task
-    examples: dict[str, list[Example]]
-    features: dict[str, list[Features]]
-    trains: bool
-
-    def lengths(self, split: str) -> Lengths:
-        """Returns the lengths of a split's examples."""
-        return Lengths(self.features[split], reads_apart(self.task, self.features[split]))
-
-    def chosen(self, split: str, rows: Sequence[int]) -> list[Features]:
-        """Returns the features of some examples of a split."""
-        return [self.features[split][row] for row in rows]
 
 
 def _within(budget: float, costs: Iterable[float]) -> float:
@@ -61,59 +35,67 @@ class Evaluations:
 
     Args:
         material: what it works on.
-        costs: seconds of steps, from training where there was any.
+        topology: how its batches are divided.
+        times: seconds of steps, corrected by training where there was any.
         count: counts the forward pass of some examples.
         states: what the model holds.
     """
 
     def __init__(
-        self, material: Material, costs: Costs, count: Callable[[Sequence[Features]], StepCost], states: ModelStateBytes
+        self,
+        material: Material,
+        topology: Topology,
+        times: TimeModel,
+        count: Callable[[Sequence[Features]], StepCost],
+        states: ModelStateBytes,
     ) -> None:
-        self._material, self._costs, self._states = material, costs, states
+        self._material, self._topology, self._times, self._states = material, topology, times, states
         self._batches = {split: self._rank_batches(split) for split in ("validation", "test")}
         all_batches = [(split, batch) for split, batches in self._batches.items() for batch in batches]
         # Batches of fewer examples are what remains at the end of a split.
         usual_size = max(len(batch.rows) for _, batch in all_batches)
         full_batches = sorted(
-            (pair for pair in all_batches if len(pair[1].rows) == usual_size), key=lambda pair: pair[1].cells
+            (pair for pair in all_batches if len(pair[1].rows) == usual_size), key=lambda pair: pair[1].padded_tokens
         )
-        steps_by_cells = {
-            batch.cells: count(material.chosen(split, batch.rows))
+        steps_by_size = {
+            batch.padded_tokens: count(material.chosen(split, batch.rows))
             for split, batch in (full_batches[0], full_batches[-1])
         }
-        self.largest = steps_by_cells[full_batches[-1][1].cells]
-        self._forward = Curve([(cells, costs.seconds(step)) for cells, step in steps_by_cells.items()])
+        self.largest = steps_by_size[full_batches[-1][1].padded_tokens]
+        self._forward = Curve([(padded_tokens, times.seconds(step)) for padded_tokens, step in steps_by_size.items()])
         middle = material.features["test"][len(material.features["test"]) // 2]
-        self._single, self._calls = costs.seconds(count([middle])), self.largest.calls
+        self._single, self._calls = times.seconds(count([middle])), self.largest.calls
         self._first = self._again = 1.0
-        self._alone: Written | None = None
-        self._together: Written | None = None
+        self._single_writing: WritingTiming | None = None
+        self._batch_writing: WritingTiming | None = None
 
-    def probe(self, trial: Assembled) -> Read:
+    def profile(self, trial: Assembled) -> EvaluationTiming:
         """Runs a real batch, a few single examples and, where the task writes, a few tokens; returns the batch."""
         batches = self._batches["validation"]
         batch = self._shorten_batch(batches[len(batches) // 2])
-        real_batch = probe.evaluate(trial, "validation", batch)
-        counted_seconds = self._forward(batch.cells)
+        real_batch = real_steps.evaluate(trial, "validation", batch)
+        counted_seconds = self._forward(batch.padded_tokens)
         self._first, self._again = real_batch.first_seconds / counted_seconds, real_batch.seconds / counted_seconds
         if trial.runner.writes:
             rows = batch.rows
-            self._alone = probe.write(trial, self._material.chosen("validation", rows[:1]))
-            self._together = probe.write(trial, self._material.chosen("validation", rows)) if rows[1:] else self._alone
+            self._single_writing = real_steps.write(trial, self._material.chosen("validation", rows[:1]))
+            self._batch_writing = (
+                real_steps.write(trial, self._material.chosen("validation", rows)) if rows[1:] else self._single_writing
+            )
         else:
-            self._single = probe.single(trial, evenly(self._material.features["test"], SINGLES))
+            self._single = real_steps.single(trial, evenly(self._material.features["test"], SINGLES))
         return real_batch
 
     def _shorten_batch(self, batch: MicroBatch) -> MicroBatch:
         """Returns as many of a batch's examples as the budget of one batch allows."""
         count = len(batch.rows)
-        while count > 1 and self._forward(batch.cells) * count / len(batch.rows) > probe.OTHER_SECONDS:
+        while count > 1 and self._forward(batch.padded_tokens) * count / len(batch.rows) > real_steps.OTHER_SECONDS:
             count //= 2
-        return MicroBatch(batch.rows[:count], batch.cells // len(batch.rows) * count, batch.targets)
+        return MicroBatch(batch.rows[:count], batch.padded_tokens // len(batch.rows) * count, batch.targets)
 
     def validation(self, times: int) -> float:
         """Returns the seconds of so many validations; the first one prepares kernels for its shapes."""
-        seconds = sum(self._forward(batch.cells) for batch in self._batches["validation"])
+        seconds = sum(self._forward(batch.padded_tokens) for batch in self._batches["validation"])
         total = seconds * (self._first + (times - 1) * self._again)
         task, protocol = self._material.task, self._material.spec.protocol
         if task.selects(protocol.select_metric) in task.written_metrics:
@@ -122,7 +104,7 @@ class Evaluations:
 
     def test(self) -> float:
         """Returns the seconds of the test."""
-        seconds = self._first * sum(self._forward(batch.cells) for batch in self._batches["test"])
+        seconds = self._first * sum(self._forward(batch.padded_tokens) for batch in self._batches["test"])
         return seconds + (self._writing("test") if self._writes else 0.0)
 
     def inference(self, before: float) -> float:
@@ -131,7 +113,9 @@ class Evaluations:
         timed_examples = latency_examples(self._material.features["test"], count) if count else []
         budget = latency_budget(before)
         if self._writes:
-            return _within(budget, (self._written(1, len(f.input_ids), self._steps([f])) for f in timed_examples))
+            return _within(
+                budget, (self._writing_seconds(1, len(f.input_ids), self._steps([f])) for f in timed_examples)
+            )
         singles = (
             _within(budget, repeat(self._single, len(timed_examples)))
             + min(WARM_UP, len(timed_examples)) * self._single
@@ -155,27 +139,28 @@ class Evaluations:
         features = self._material.features[split]
         prompts = [len(f.prompt_ids or f.input_ids) for f in features]
         return sum(
-            self._written(len(batch.rows), batch.cells, self._steps(self._material.chosen(split, batch.rows)))
+            self._writing_seconds(
+                len(batch.rows), batch.padded_tokens, self._steps(self._material.chosen(split, batch.rows))
+            )
             for batch in self._rank_batches(split, prompts)
         )
 
     def _rank_batches(self, split: str, prompts: Sequence[int] | None = None) -> list[MicroBatch]:
-        """Returns a split's batches; of several ranks, the batches of the first, which has the most and the longest."""
-        spec = self._material.spec
-        batches = evaluation_batches(self._material.lengths(split), spec.protocol.evaluation_batch_size, prompts)
-        return batches[:: spec.devices]
+        """Returns a split's batches; of several ranks, those of the rank that takes longest."""
+        size = self._material.spec.protocol.evaluation_batch_size
+        return self._topology.longest_share(evaluation_batches(self._material.lengths(split), size, prompts))
 
-    def _written(self, examples: int, cells: int, steps: int) -> float:
+    def _writing_seconds(self, examples: int, padded_tokens: int, steps: int) -> float:
         """Returns the seconds to write for a batch."""
-        return self._forward(cells) * self._again + (steps - 1) * self._token(examples)
+        return self._forward(padded_tokens) * self._again + (steps - 1) * self._token(examples)
 
     def _token(self, examples: int) -> float:
         """Returns the seconds of one more token for so many examples."""
-        if self._alone is None or self._together is None:
+        if self._single_writing is None or self._batch_writing is None:
             # Every weight is read, and used once for each example.
             operations = 2 * self._states.parameters * examples
-            return self._costs.seconds(StepCost(0, operations, self._states.weights, self._calls))
-        one, many = self._alone, self._together
+            return self._times.seconds(StepCost(0, operations, self._states.weights, self._calls))
+        one, many = self._single_writing, self._batch_writing
         if many.examples == one.examples:
             return one.token_seconds * examples
         slope = max(0.0, many.token_seconds - one.token_seconds) / (many.examples - one.examples)

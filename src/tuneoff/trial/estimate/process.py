@@ -1,7 +1,7 @@
-"""Counting in a process of its own.
+"""A fake model in a process of its own.
 
-What makes tensors without memory possible takes seconds to import and tens of megabytes to keep. In the probed process
-it would change the figures, so it has a process of its own.
+What makes tensors without memory possible takes seconds to import and tens of megabytes to keep. In a process that runs
+real steps it would change the figures, so it has a process of its own.
 """
 
 from __future__ import annotations
@@ -17,19 +17,22 @@ from typing import Any, Self
 
 from tuneoff.config.spec import TrialSpec
 from tuneoff.tasks.base import Batch, Task
-from tuneoff.trial.estimate.step_cost import FakeModel, ModelStateBytes, Setup, StepCost
+from tuneoff.trial.estimate.fake_model import FakeModel
+from tuneoff.trial.estimate.step_cost import ModelStateBytes, Setup, StepCost
 from tuneoff.trial.parentage import die_with
 
 PATIENCE_SECONDS = 120.0
-"""Seconds after which a count is given up."""
+"""Seconds after which an answer is waited for no more."""
 
 
-class CountingFailed(Exception):
-    """Something could not be counted; the message says why."""
+class EstimateFailed(Exception):
+    """Something could not be estimated; the message says why."""
 
 
-class CountingProcess:
-    """A process that counts steps. Use as a context manager; make it before anything is loaded, and before any thread.
+class FakeModelProcess:
+    """A process that counts what steps of a fake model cost.
+
+    Use as a context manager; make it before anything is loaded, and before any thread.
 
     Where the system can fork, it is forked, which takes almost no time; elsewhere a new process is spawned.
     """
@@ -57,10 +60,10 @@ class CountingProcess:
             self._process.join()
 
     def build(self, spec: TrialSpec, task: Task, setup: Setup) -> ModelStateBytes:
-        """Builds a trial's twin, which replaces any before.
+        """Builds a trial's fake model, which replaces any before.
 
         Raises:
-            CountingFailed: if the twin cannot be built.
+            EstimateFailed: if it cannot be built.
         """
         states: ModelStateBytes = self._ask("build", spec, task, setup)
         return states
@@ -69,7 +72,7 @@ class CountingProcess:
         """Counts a training step, as `FakeModel.step` does.
 
         Raises:
-            CountingFailed: if this model's step cannot be counted.
+            EstimateFailed: if this model's step cannot be estimated.
         """
         step: StepCost = self._ask("step", batch, units, accumulates)
         return step
@@ -78,7 +81,7 @@ class CountingProcess:
         """Counts a forward pass, as `FakeModel.evaluation` does.
 
         Raises:
-            CountingFailed: if this model's forward pass cannot be counted.
+            EstimateFailed: if this model's forward pass cannot be estimated.
         """
         step: StepCost = self._ask("evaluation", batch)
         return step
@@ -89,11 +92,11 @@ class CountingProcess:
             self._ours.send_bytes(pickle.dumps((request, arguments)))
             if not self._ours.poll(PATIENCE_SECONDS):
                 self._process.kill()
-                raise CountingFailed(f"it took longer than {PATIENCE_SECONDS:.0f} s")
+                raise EstimateFailed(f"it took longer than {PATIENCE_SECONDS:.0f} s")
             answer = pickle.loads(self._ours.recv_bytes())
         except (EOFError, OSError) as error:
-            raise CountingFailed(f"the process that counts has ended: {error or type(error).__name__}") from None
-        if isinstance(answer, CountingFailed):
+            raise EstimateFailed(f"the process of the fake model has ended: {error or type(error).__name__}") from None
+        if isinstance(answer, EstimateFailed):
             raise answer
         return answer
 
@@ -109,7 +112,7 @@ def _serve(child_end: Connection, parent_end: Connection | None, parent_pid: int
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     # A fork must not use threads that the parent may have started.
     torch.set_num_threads(1)
-    twins: dict[str, FakeModel] = {}
+    models: dict[str, FakeModel] = {}
     while True:
         try:
             request, arguments = pickle.loads(child_end.recv_bytes())
@@ -117,25 +120,25 @@ def _serve(child_end: Connection, parent_end: Connection | None, parent_pid: int
             return
         answer: Any
         try:
-            answer = _answer(request, arguments, twins)
+            answer = _answer(request, arguments, models)
         except Exception as error:
-            # Any model, method or third party's code may fail on tensors without memory: it is not counted then.
+            # Any model, method or third party's code may fail on tensors without memory: it is not estimated then.
             text = str(error).strip()
             line = text.splitlines()[0] if text else ""
-            print(f"not counted: {type(error).__name__}: {text}", file=sys.stderr, flush=True)
-            answer = CountingFailed(f"{type(error).__name__}: {line}" if line else type(error).__name__)
+            print(f"not estimated: {type(error).__name__}: {text}", file=sys.stderr, flush=True)
+            answer = EstimateFailed(f"{type(error).__name__}: {line}" if line else type(error).__name__)
         try:
             child_end.send_bytes(pickle.dumps(answer))
         except OSError:
             return
 
 
-def _answer(request: str, arguments: tuple[Any, ...], twins: dict[str, FakeModel]) -> ModelStateBytes | StepCost:
+def _answer(request: str, arguments: tuple[Any, ...], models: dict[str, FakeModel]) -> ModelStateBytes | StepCost:
     if request == "build":
-        twins.clear()
-        twins["twin"] = FakeModel(*arguments)
-        return twins["twin"].states
+        models.clear()
+        models["current"] = FakeModel(*arguments)
+        return models["current"].states
     if request == "step":
         batch, units, accumulates = arguments
-        return twins["twin"].step(batch, units, accumulates=accumulates)
-    return twins["twin"].evaluation(*arguments)
+        return models["current"].step(batch, units, accumulates=accumulates)
+    return models["current"].evaluation(*arguments)

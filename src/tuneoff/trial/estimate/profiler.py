@@ -1,308 +1,241 @@
-"""A few real steps of a trial, timed: training, evaluation, single examples, writing, keeping weights.
+"""What one trial of an arm will take, by a few of its real steps, in a process that has done the same as a trial does
+before its steps.
 
-Small shapes come first, and none is run that would not fit into the free memory. What is too slow to run within the
-budget is extrapolated.
+data -> tokens -> the micro-batches to come -> their costs -> a few real steps -> memory, seconds and disk
 """
 
 from __future__ import annotations
 
+import math
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
-import torch
-
-from tuneoff.tasks.base import Features
-from tuneoff.trial.assembly import Assembled
-from tuneoff.trial.estimate.schedule import MicroBatch
-from tuneoff.trial.estimate.step_cost import StepCost
-from tuneoff.trial.estimate.time_model import Costs
+from tuneoff import registry
+from tuneoff.config.spec import TrialSpec
+from tuneoff.measure.utilisation import Sampler
+from tuneoff.methods.base import Baseline, Method
+from tuneoff.records.forecast import ArmForecast
+from tuneoff.trial.assembly import Assembled, assemble
+from tuneoff.trial.context import TrialContext
+from tuneoff.trial.estimate import estimator, real_steps, time_model
+from tuneoff.trial.estimate.counts import ForecastRequest, TrialCounts
+from tuneoff.trial.estimate.evaluations import Evaluations
+from tuneoff.trial.estimate.material import Material, StudyCache
+from tuneoff.trial.estimate.memory import MemoryFigures, available_bytes, judge, judge_gpu, parts_of, unknown_peak
+from tuneoff.trial.estimate.phase_seconds import TrainingTime, phase_seconds
+from tuneoff.trial.estimate.process import FakeModelProcess
+from tuneoff.trial.estimate.real_steps import ShapeProfile, StepProfiler
+from tuneoff.trial.estimate.schedule import MicroBatch, candidates, representatives
+from tuneoff.trial.estimate.step_cost import ModelStateBytes, StepCost, rule_of_thumb
+from tuneoff.trial.estimate.time_model import Curve, TimeModel
+from tuneoff.trial.modeling import allocator
 from tuneoff.trial.phases import Phases
-from tuneoff.trial.training.checkpoint import Checkpoint
-from tuneoff.trial.training.evaluate import predict
-from tuneoff.trial.training.optim import adamw
-from tuneoff.trial.training.trainer import accumulate, clip
+from tuneoff.trial.randomness import seed_all
+from tuneoff.trial.training import preflight
 
-STEP_SECONDS = 3.0
-"""Budget of real training steps."""
-LARGEST_SECONDS = 8.0
-"""Seconds that the largest shape may take beyond that: its first two steps show its memory better than any count."""
-MORE_SECONDS = 2.0
-"""Budget of further shapes, which show how the process grows with the number of shapes."""
-OTHER_SECONDS = 1.0
-"""Budget of one real batch of an evaluation, and of the reading of one batch to write from."""
-MOST_REPEATS = 5
-WRITTEN = 8
-"""Tokens that are written to measure the time of one."""
-MARGIN = 1.2
-"""A shape is run only where this many times its counted memory is free."""
+BUDGET_SHARE = 0.02
+MOST_BUDGET_SECONDS = 15.0
+"""Real steps may take more than `real_steps.STEP_SECONDS` where training is long: this share of it, up to this."""
 
-
-@dataclass(frozen=True)
-class Rung:
-    """Real optimizer steps at one shape.
-
-    Attributes:
-        micro: what went through the model.
-        counted: the same, counted.
-        steps: how many were timed, without the first.
-        seconds: median of one micro-batch, collating included.
-        first_seconds: additional seconds of the first micro-batch of this shape.
-        update_seconds: median of clipping and optimizer.
-        peak_bytes: peak of the process (CPU) or of the allocator (CUDA) while these ran.
-    """
-
-    micro: MicroBatch
-    counted: StepCost
-    steps: int
-    seconds: float
-    first_seconds: float
-    update_seconds: float
-    peak_bytes: int | None
+HOLES_SHARE = 0.35
+"""What a process's heap takes beyond the tensors in it, as a share: the most that was measured. It is used for shapes
+too large to be run, and as the most by which the process grows with new shapes."""
+GROWTH_SHARE = 0.014
+"""Share of its peak by which a process grows with a new shape, where none could be tried; measured with 135M
+parameters."""
+EVEN_SHAPES = 12
+"""Number of shapes up to which a process grew evenly in measurements."""
+KERNEL_BYTES = 4 * 2**20
+"""The most that a new shape's kernels are assumed to need: a few measured shapes say little about many."""
 
 
-class Climb:
-    """Real training steps of an assembled trial, from small shapes to large.
+def forecast_arm(
+    final: TrialSpec, search: TrialSpec | None, device: str, memory_limit_bytes: int | None
+) -> ArmForecast:
+    """Profiles an arm by a few real steps of one of its trials; an arm on several devices is estimated.
 
     Args:
-        trial: ready to train.
-        phases: measures its seconds and peaks of memory.
-        count: counts a micro-batch.
-        costs: learns from every rung.
-        states_bytes: gradients and optimizer states, which the first step makes.
+        final: a final trial.
+        search: a trial of the search, where the arm is searched.
+        device: auto, cpu or cuda.
+        memory_limit_bytes: memory of a GPU, to know whether the arm would fit there.
+
+    Raises:
+        TuneoffError: if data or model cannot be loaded, or the method does not fit.
     """
-
-    def __init__(
-        self,
-        trial: Assembled,
-        phases: Phases,
-        count: Callable[[MicroBatch], StepCost],
-        costs: Costs,
-        states_bytes: int,
-    ) -> None:
-        protocol = trial.spec.protocol
-        self._trial, self._phases, self._count, self._costs = trial, phases, count, costs
-        self._states_bytes = states_bytes
-        groups = trial.method.parameter_groups(trial.runner.attached, protocol.weight_decay)
-        self._trained = [parameter for group in groups for parameter in group["params"]]
-        # With learning rate 0 an optimizer does the same work and changes nothing.
-        self._optimizer = adamw(groups, protocol, 0.0)
-        self._passes = 2 if protocol.gradient_accumulation_steps > 1 else 1
-        self.rungs: list[Rung] = []
-        self.unfit: str | None = None
-
-    def climb(self, shapes: Sequence[MicroBatch], budget: float, for_last: float = LARGEST_SECONDS) -> None:
-        """Runs as many of these growing shapes as the budget allows; of a shape that takes too long, fewer of its
-        examples.
-
-        The last shape is the most important: time for it is reserved where the budget is large enough, and it may take
-        `for_last` seconds whatever remains. One shape is run in any case.
-        """
-        remaining = budget
-        for number, shape in enumerate(shapes):
-            is_last = number == len(shapes) - 1
-            reserved = 0.0 if is_last else self._step_price(shapes[-1])
-            reserved = reserved if reserved < remaining / 2 else 0.0
-            if is_last:
-                remaining = max(remaining, for_last)
-            affordable = self._affordable(shape, remaining - reserved)
-            if affordable is None or any(rung.micro.size == affordable.size for rung in self.rungs):
-                continue
-            counted = self._count(affordable)
-            if not self._fits(counted):
-                return
-            share = (remaining - reserved) / (len(shapes) - number)
-            started = time.perf_counter()
-            self._run(affordable, counted, share)
-            remaining -= time.perf_counter() - started
-
-    def growth(self, shapes: Sequence[MicroBatch], budget: float) -> float | None:
-        """Returns the bytes by which each new shape makes the process grow, beyond what its tensors take; None where no
-        new shape is run.
-
-        On a CPU every shape leaves cached kernels and fragmentation of the heap. Shapes are run in this order, one step
-        each, while the budget lasts. None is larger than those run before, so that the growth is not due to tensors.
-        """
-        if self._phases.meter.cuda or not self.rungs:
-            return 0.0
-        max_cells, remaining, new_shapes = max(rung.micro.cells for rung in self.rungs), budget, 0
-        tried_sizes = {rung.micro.size for rung in self.rungs}
-        bytes_before = resident_bytes()
-        for shape in shapes:
-            price = self._costs.seconds(self.rungs[-1].counted) * shape.cells / self.rungs[-1].micro.cells
-            if shape.size in tried_sizes or shape.cells > max_cells or price * self._passes > remaining:
-                continue
-            tried_sizes.add(shape.size)
-            remaining -= sum(self._step(shape))
-            new_shapes += 1
-        return max(0.0, (resident_bytes() - bytes_before) / new_shapes) if new_shapes else None
-
-    def _step_price(self, shape: MicroBatch) -> float:
-        """Returns the seconds of the first step of a shape and of one more."""
-        return 2 * self._passes * self._costs.seconds(self._count(shape))
-
-    def _affordable(self, shape: MicroBatch, seconds: float) -> MicroBatch | None:
-        """Returns the shape with as many of its examples as the seconds allow, or None; with one example where nothing
-        was run yet."""
-        price, count = self._step_price(shape), len(shape.rows)
-        while count > 1 and price * count / len(shape.rows) > seconds:
-            count = count // 2
-        if price * count / len(shape.rows) > seconds and self.rungs:
-            return None
-        if count == len(shape.rows):
-            return shape
-        # The longest of its examples, so that the padded width stays the same.
-        features = self._trial.features["train"]
-        rows = sorted(shape.rows, key=lambda i: -len(features[i].input_ids) - len(features[i].target_ids))[:count]
-        targets = sum(len(features[i].target_ids) for i in rows)
-        return MicroBatch(tuple(rows), shape.cells // len(shape.rows) * count, targets)
-
-    def _fits(self, counted: StepCost) -> bool:
-        states_bytes = 0 if self.rungs else self._states_bytes
-        needed, free = (
-            MARGIN * (counted.activations + states_bytes),
-            free_bytes(self._trial.runner.device),
-        )
-        if needed <= free:
-            return True
-        self.unfit = (
-            f"larger steps were not run: about {needed / 1e9:.1f} GB would be needed, {free / 1e9:.1f} GB are free"
-        )
-        return False
-
-    def _run(self, shape: MicroBatch, counted: StepCost, share: float) -> None:
-        name = f"probe {len(self.rungs)}"
-        with self._phases.meter.phase(name):
-            first, updates = self._step(shape)
-            repeats = max(1, min(MOST_REPEATS, int(share / max(first * self._passes + updates, 1e-9)) - 1))
-            timings = [self._step(shape) for _ in range(repeats)]
-        seconds = statistics.median(micro for micro, _ in timings)
-        peak_memory = self._phases.meter.memory().phases[name]
-        self._costs.saw(counted, seconds)
-        self.rungs.append(
-            Rung(
-                micro=shape,
-                counted=counted,
-                steps=repeats,
-                seconds=seconds,
-                first_seconds=max(0.0, first - seconds),
-                update_seconds=statistics.median(update for _, update in timings),
-                peak_bytes=peak_memory.allocated_bytes if self._phases.meter.cuda else peak_memory.resident_bytes,
-            )
-        )
-
-    def _step(self, shape: MicroBatch) -> tuple[float, float]:
-        """Does an optimizer step as `trainer.train` does; returns the seconds of a micro-batch, and of what follows the
-        micro-batches."""
-        runner, spec = self._trial.runner, self._trial.spec
-        features = [self._trial.features["train"][row] for row in shape.rows]
-        runner.attached.module.train()
+    # Before anything is loaded and any thread is started.
+    with FakeModelProcess() as process:
         started = time.perf_counter()
-        accumulate(runner, [runner.batch(features) for _ in range(self._passes)], runner.task.units(features))
-        runner.synchronise()
-        gradients_ready = time.perf_counter()
-        clip(runner, self._trained, spec.protocol.clip_norm)
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
-        runner.synchronise()
-        return (gradients_ready - started) / self._passes, time.perf_counter() - gradients_ready
+        method = registry.methods()[final.method].create(final.options)
+        if isinstance(method, Baseline):
+            arm_forecast = estimator.forecast_baseline(final, method, device)
+        else:
+            assert isinstance(method, Method)
+            request = estimator.ask(final, search, method, device, memory_limit_bytes, process)
+            arm_forecast = profile(request) if final.devices == 1 else estimator.estimate(request, StudyCache())
+        return arm_forecast.model_copy(update={"forecast_seconds": time.perf_counter() - started})
 
 
-def resident_bytes() -> int:
-    """Returns the resident set of this process."""
-    import psutil
+def profile(request: ForecastRequest) -> ArmForecast:
+    """Forecasts a trial on one device by real steps.
 
-    return int(psutil.Process().memory_info().rss)
+    Raises:
+        TuneoffError: if data or model cannot be loaded, or the method does not fit.
+    """
+    seed_all(request.spec.seed)
+    with Sampler(device=request.device) as sampler:
+        return _profile(request, TrialContext.of(request.spec, request.device, sampler))
 
 
-def free_bytes(device: torch.device) -> int:
-    """Returns the memory that is free where the model is."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    import psutil
-
-    return int(psutil.virtual_memory().available)
+def _profile(request: ForecastRequest, context: TrialContext) -> ArmForecast:
+    method, device, phases = request.method, request.device, context.phases
+    trial = assemble(context, method)
+    material = Material(request.spec, trial.task, trial.data.splits, trial.features, method.trains)
+    counts = TrialCounts(request, material, request.setup(trial.policy, device))
+    weights = trial.counts.total.total
+    forward = partial(counts.forward, weights=weights)
+    times = TimeModel(time_model.measure(device, trial.runner.autocast))
+    training: _TrainingProfile | None = None
+    checkpoint, stored = 0.0, 0
+    if method.trains:
+        with phases("preflight"):
+            preflight.check(trial.runner, trial.features["train"], request.spec.label, trial.before)
+        training = _profile_training(trial, phases, counts, times)
+    states = counts.states or ModelStateBytes(4 * weights, weights, 0, 0)
+    evaluations = Evaluations(material, request.topology, times, forward, states)
+    if training is None:
+        allocator.trim(device)
+    with phases.meter.phase("test"):
+        real_batch = evaluations.profile(trial)
+    if training is not None:
+        memory = _training_memory(counts, training)
+        checkpoint, stored = real_steps.keep(trial)
+    else:
+        cost = forward(material.chosen("validation", real_batch.micro.rows))
+        memory = _test_memory(counts, phases, evaluations.largest, cost)
+    startup_phases = ("load", "tokenize", "preflight")
+    startup: dict[str, float] = {name: s for name, s in phases.watch.seconds.items() if name in startup_phases}
+    seconds = phase_seconds(counts, startup, evaluations, training.time if training is not None else None, checkpoint)
+    if request.memory_limit_bytes is not None:
+        memory = judge_gpu(request, material, request.memory_limit_bytes)
+    profiles = training.profiles if training is not None else ()
+    return estimator.build_forecast(counts, "probed", seconds, memory, stored, profiles)
 
 
 @dataclass(frozen=True)
-class Read:
-    """A real batch of an evaluation.
+class _TrainingProfile:
+    """What real training steps have shown.
 
     Attributes:
-        micro: what went through.
-        first_seconds: the first time, when kernels are prepared for its shape.
-        seconds: the second time.
+        profiles: the steps.
+        time: adds up the seconds of training.
+        growth: bytes that each new shape adds; None where no second shape could be run.
     """
 
-    micro: MicroBatch
-    first_seconds: float
-    seconds: float
+    profiles: Sequence[ShapeProfile]
+    time: TrainingTime
+    growth: float | None
 
 
-def evaluate(trial: Assembled, split: str, batch: MicroBatch) -> Read:
-    """Times the predictions of a batch of a split, after one example as warm-up."""
-    features, examples = trial.features[split], trial.data.splits[split]
+def _profile_training(trial: Assembled, phases: Phases, counts: TrialCounts, times: TimeModel) -> _TrainingProfile:
+    """Runs real training steps. Where they could not be counted, a rule of thumb stands for the counts."""
+    topology, states = counts.request.topology, counts.states
+    weights = trial.counts.total.total
+    count: Callable[[MicroBatch], StepCost] = counts.step
+    if states is None:
+        count = lambda micro: rule_of_thumb(3 * weights, micro.padded_tokens)  # noqa: E731
+    largest = counts.largest[0] if counts.largest is not None else candidates(counts.steps)[0]
+    shapes = [*(shape for shape in representatives(counts.steps) if shape.size != largest.size), largest]
+    expected = TrainingTime(_curve(shapes, count, times), 0.0, topology, 0)(counts.steps)
+    budget = max(real_steps.STEP_SECONDS, min(MOST_BUDGET_SECONDS, BUDGET_SHARE * expected))
+    states_bytes = states.gradients + states.optimizer if states is not None else 0
+    profiler = StepProfiler(trial, phases, count, times, states_bytes)
+    allocator.trim(counts.request.device)
+    profiler.run(shapes, budget)
+    if profiler.unfit is not None:
+        counts.missing["probed"] = profiler.unfit
+    growth = profiler.growth([micro for step in counts.steps for micro in step], real_steps.MORE_SECONDS)
+    profiles = profiler.profiles
+    # The first shape of all also pays for the warm-up that later shapes do not need.
+    first_times = [profile.first_seconds for profile in (profiles[1:] or profiles)]
+    first = statistics.median(first_times) if first_times else 0.0
+    gradients = 4 * trial.counts.trainable.total
+    update_times = [profile.update_seconds for profile in profiles]
+    update = statistics.median(update_times) if update_times else times.update_seconds(gradients)
+    curve = _curve(shapes, count, times)
+    return _TrainingProfile(profiles, TrainingTime(curve, update, topology, gradients, first), growth)
 
-    def once(rows: Sequence[int]) -> float:
-        started = time.perf_counter()
-        predict(trial.runner, [features[i] for i in rows], [examples[i] for i in rows])
-        return time.perf_counter() - started
 
-    once(batch.rows[-1:])
-    return Read(batch, once(batch.rows), once(batch.rows))
+def _curve(shapes: Sequence[MicroBatch], count: Callable[[MicroBatch], StepCost], times: TimeModel) -> Curve:
+    return Curve([(shape.padded_tokens, times.seconds(count(shape))) for shape in shapes])
 
 
-def single(trial: Assembled, features: Sequence[Features]) -> float:
-    """Returns the mean seconds of one example through the model alone, each example in its own shape."""
-    with trial.runner.evaluating():
-        started = time.perf_counter()
-        for feature in features:
-            trial.runner.logits([feature])
-        trial.runner.synchronise()
-        return (time.perf_counter() - started) / len(features)
+def _training_memory(counts: TrialCounts, training: _TrainingProfile) -> MemoryFigures:
+    """Returns the figures of memory in training: the measured peak of the largest shape that was run, plus what was
+    counted beyond it."""
+    request = counts.request
+    run = max(training.profiles, key=lambda p: (p.cost.activations, p.micro.padded_tokens), default=None)
+    if run is None or run.peak_bytes is None:
+        return unknown_peak(request, counts.missing.get("probed", "no peak of memory can be measured here"))
+    if counts.largest is None or counts.states is None:
+        if run.micro.size != candidates(counts.steps)[0].size:
+            return unknown_peak(request, counts.missing["counted"])
+        return judge(counts, run.peak_bytes, {"process": run.peak_bytes}, None, available_bytes(request))
+    cost = counts.largest[1]
+    memory_returned = request.device.type != "cpu" or request.spec.execution.release_memory
+    heap_factor = 1.0 if memory_returned else 1 + HOLES_SHARE
+    extra_bytes = round(heap_factor * max(0, cost.activations - run.cost.activations))
+    peak = run.peak_bytes + extra_bytes + _growth_bytes(counts, training, run.peak_bytes, cost.activations)
+    return judge(counts, peak, _peak_parts(peak, counts.states, cost.activations), cost, available_bytes(request))
 
 
-@dataclass(frozen=True)
-class Written:
-    """A real batch that a text was written for.
+def _growth_bytes(counts: TrialCounts, training: _TrainingProfile, peak_bytes: int, activations: int) -> int:
+    """Returns the bytes by which the process will have grown at the end of training, with all shapes that are still to
+    come.
 
-    Attributes:
-        examples: of the batch.
-        read_seconds: to read the prompts and write the first token.
-        token_seconds: for each further token, of all examples at once.
+    Args:
+        counts: of the trial.
+        training: its real steps.
+        peak_bytes: the peak of the largest of them.
+        activations: of the largest shape of all.
     """
-
-    examples: int
-    read_seconds: float
-    token_seconds: float
-
-
-def write(trial: Assembled, features: Sequence[Features]) -> Written:
-    """Times the writing of a few tokens for a batch."""
-    runner = trial.runner
-
-    def once(limit: int) -> tuple[float, int]:
-        runner.synchronise()
-        started = time.perf_counter()
-        token_lists = runner.generate(features, limit)
-        runner.synchronise()
-        # The end-of-text token is written too, and not returned.
-        return time.perf_counter() - started, min(limit, max(map(len, token_lists)) + 1)
-
-    with runner.evaluating():
-        once(1)
-        read_seconds, _ = once(1)
-        total_seconds, steps = once(1 + WRITTEN)
-    return Written(len(features), read_seconds, max(0.0, total_seconds - read_seconds) / max(1, steps - 1))
+    default_growth = 0.0 if counts.request.spec.execution.release_memory else GROWTH_SHARE * peak_bytes
+    growth = default_growth if training.growth is None else training.growth
+    shapes = len({micro.size for step in counts.steps for micro in step})
+    new_shapes = max(0.0, _even_shapes(shapes) - _even_shapes(len(training.profiles)))
+    return round(min(growth * new_shapes, HOLES_SHARE * activations + KERNEL_BYTES * new_shapes))
 
 
-def keep(trial: Assembled) -> tuple[float, int]:
-    """Keeps the trained weights once; returns the seconds and the size in bytes."""
-    with tempfile.TemporaryDirectory(prefix="tuneoff-") as folder:
-        checkpoint = Checkpoint(Path(folder) / "weights", trial.method, trial.runner.attached)
-        started = time.perf_counter()
-        checkpoint.save(0)
-        return time.perf_counter() - started, checkpoint.stored_bytes()
+def _test_memory(counts: TrialCounts, phases: Phases, largest: StepCost, run: StepCost) -> MemoryFigures:
+    """Returns the figures of memory in the test, for a method without training.
+
+    Args:
+        counts: of the trial.
+        phases: have measured the test.
+        largest: cost of the largest batch.
+        run: cost of the batch that was run.
+    """
+    request = counts.request
+    peaks = phases.meter.memory().phases["test"]
+    measured_peak = peaks.allocated_bytes if phases.meter.cuda else peaks.resident_bytes
+    if measured_peak is None:
+        return unknown_peak(request, "no peak of memory can be measured here")
+    if counts.states is None:
+        return unknown_peak(request, counts.missing["counted"])
+    peak = measured_peak + max(0, largest.activations - run.activations)
+    return judge(counts, peak, _peak_parts(peak, counts.states, largest.activations), None, available_bytes(request))
+
+
+def _even_shapes(shapes: int) -> float:
+    """Returns how many times what one shape adds so many shapes add: later shapes reuse more and more of what the first
+    ones left."""
+    return shapes if shapes <= EVEN_SHAPES else EVEN_SHAPES * (1 + math.log(shapes / EVEN_SHAPES))
+
+
+def _peak_parts(peak: int, states: ModelStateBytes, activations: int) -> dict[str, int]:
+    """Returns the parts of a peak; what is not counted goes to the process."""
+    parts = parts_of(states, activations)
+    return {"process": max(0, peak - sum(parts.values())), **parts}

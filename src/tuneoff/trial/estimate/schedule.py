@@ -22,18 +22,18 @@ class MicroBatch:
 
     Attributes:
         rows: their positions in the split.
-        cells: padded tokens: all tokens that are computed, padding included.
+        padded_tokens: all tokens that are computed, padding included.
         targets: tokens of their targets.
     """
 
     rows: tuple[int, ...]
-    cells: int
+    padded_tokens: int
     targets: int
 
     @property
     def size(self) -> tuple[int, int]:
-        """Returns what the kernels see of it: examples and cells."""
-        return len(self.rows), self.cells
+        """Returns what the kernels see of it: examples and padded tokens."""
+        return len(self.rows), self.padded_tokens
 
 
 class Lengths:
@@ -52,7 +52,7 @@ class Lengths:
     def __len__(self) -> int:
         return len(self.inputs)
 
-    def micro(self, rows: Sequence[int]) -> MicroBatch:
+    def micro_batch(self, rows: Sequence[int]) -> MicroBatch:
         """Returns these examples as one batch."""
         indices = np.asarray(rows, dtype=np.int64)
         inputs, targets = self.inputs[indices], self.targets[indices]
@@ -65,34 +65,36 @@ def reads_apart(task: Task, features: Sequence[Features]) -> bool:
     return len(attention_masks(task.collate(features[:1], 0))) > 1
 
 
-def course(lengths: Lengths, protocol: Protocol, seed: int) -> list[list[MicroBatch]]:
+def batch_schedule(lengths: Lengths, protocol: Protocol, seed: int) -> list[list[MicroBatch]]:
     """Returns the micro-batches of every optimizer step."""
     steps: list[list[MicroBatch]] = []
     step_count = total_steps(len(lengths), protocol)
     for batch_rows in batches(len(lengths), protocol, seed):
         if len(steps) == step_count:
             break
-        steps.append([lengths.micro(rows) for rows in micro_batches(batch_rows, protocol.gradient_accumulation_steps)])
+        steps.append(
+            [lengths.micro_batch(rows) for rows in micro_batches(batch_rows, protocol.gradient_accumulation_steps)]
+        )
     return steps
 
 
 def representatives(steps: Sequence[Sequence[MicroBatch]], count: int = REPRESENTATIVES) -> list[MicroBatch]:
-    """Returns micro-batches of the usual number of examples, at even quantiles of their cells, the fewest first."""
+    """Returns micro-batches of the usual number of examples, at even quantiles of their padded tokens, fewest first."""
     all_batches = [micro for step in steps for micro in step]
     usual_size = max(len(micro.rows) for micro in all_batches)
     full_batches = sorted(
-        (micro for micro in all_batches if len(micro.rows) == usual_size), key=lambda micro: micro.cells
+        (micro for micro in all_batches if len(micro.rows) == usual_size), key=lambda micro: micro.padded_tokens
     )
     positions = np.linspace(0, len(full_batches) - 1, count).round().astype(int)
-    return list({full_batches[position].cells: full_batches[position] for position in positions}.values())
+    return list({full_batches[position].padded_tokens: full_batches[position] for position in positions}.values())
 
 
 def candidates(steps: Sequence[Sequence[MicroBatch]]) -> list[MicroBatch]:
-    """Returns the micro-batches of which one takes the most memory: the one with the most cells and the one with the
-    most targets."""
+    """Returns the micro-batches of which one takes the most memory: the one with the most padded tokens and the one
+    with the most targets."""
     all_batches = [micro for step in steps for micro in step]
-    largest = [max(all_batches, key=lambda micro: (micro.cells, micro.targets))]
-    largest.append(max(all_batches, key=lambda micro: (micro.targets, micro.cells)))
+    largest = [max(all_batches, key=lambda micro: (micro.padded_tokens, micro.targets))]
+    largest.append(max(all_batches, key=lambda micro: (micro.targets, micro.padded_tokens)))
     return list(dict.fromkeys(largest))
 
 
@@ -105,7 +107,9 @@ def evaluation_batches(lengths: Lengths, size: int, prompts: Sequence[int] | Non
         prompts: tokens of each prompt, where prompts are read and not whole examples.
     """
     keys = lengths.inputs + lengths.targets if prompts is None else np.asarray(prompts, dtype=np.int64)
-    split_batches = [lengths.micro(rows) for rows in like_batches([int(key) for key in keys], size)]
+    split_batches = [lengths.micro_batch(rows) for rows in like_batches([int(key) for key in keys], size)]
     if prompts is None:
         return split_batches
-    return [replace(micro, cells=len(micro.rows) * int(keys[list(micro.rows)].max())) for micro in split_batches]
+    return [
+        replace(micro, padded_tokens=len(micro.rows) * int(keys[list(micro.rows)].max())) for micro in split_batches
+    ]

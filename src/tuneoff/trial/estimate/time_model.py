@@ -1,4 +1,4 @@
-"""Seconds of counted steps: from this machine's speed, corrected by the steps that were run."""
+"""Seconds of steps from their costs and this machine's speed, corrected by the steps that were run."""
 
 from __future__ import annotations
 
@@ -70,21 +70,21 @@ def _best(work: Callable[[], object], device: torch.device) -> float:
 
 
 @dataclass
-class Costs:
-    """Seconds of steps from their counts, corrected by the steps that were run.
+class TimeModel:
+    """Seconds of steps from their costs, corrected by the steps that were run.
 
     A step's least seconds are multiplied by a factor from the measured steps: between two of them the factor is
     interpolated over the logarithm of the size, beyond them it stays constant.
     """
 
     speed: Speed
-    _seen: list[tuple[float, float]] = field(default_factory=list)
+    _observed: list[tuple[float, float]] = field(default_factory=list)
 
-    def saw(self, step: StepCost, seconds: float) -> None:
+    def observe(self, step: StepCost, seconds: float) -> None:
         """Adds a step that was run, and its seconds."""
         least_seconds = self.speed.seconds(step)
-        self._seen.append((math.log(least_seconds), math.log(seconds / least_seconds)))
-        self._seen.sort()
+        self._observed.append((math.log(least_seconds), math.log(seconds / least_seconds)))
+        self._observed.sort()
 
     def seconds(self, step: StepCost) -> float:
         """Returns the seconds that such a step takes."""
@@ -92,31 +92,31 @@ class Costs:
         return least_seconds * self._factor(least_seconds)
 
     def _factor(self, least_seconds: float) -> float:
-        if not self._seen:
+        if not self._observed:
             return 1 / EFFICIENCY
-        sizes, factors = zip(*self._seen, strict=True)
+        sizes, factors = zip(*self._observed, strict=True)
         return math.exp(float(np.interp(math.log(least_seconds), sizes, factors)))
 
-    def update(self, trained_bytes: int) -> float:
+    def update_seconds(self, trained_bytes: int) -> float:
         """Returns the seconds of an optimizer step that was not run."""
         return UPDATE_PASSES * trained_bytes / self.speed.traffic / EFFICIENCY
 
 
 class Curve:
-    """A line through points: what a batch takes, by its cells.
+    """A line through points: what a batch takes, by its padded tokens.
 
     Args:
-        points: (cells, value) of some batches.
+        points: (padded tokens, value) of some batches.
     """
 
     def __init__(self, points: Sequence[tuple[int, float]]) -> None:
         self._points = sorted(dict(points).items())
 
-    def __call__(self, cells: int) -> float:
-        """Returns the value at so many cells; beyond the points, in proportion to the nearest one."""
+    def __call__(self, padded_tokens: int) -> float:
+        """Returns the value at so many padded tokens; beyond the points, in proportion to the nearest one."""
         xs, ys = zip(*self._points, strict=True)
-        if cells <= xs[0]:
-            return float(ys[0] * cells / xs[0])
-        if cells >= xs[-1]:
-            return float(ys[-1] * cells / xs[-1])
-        return float(np.interp(cells, xs, ys))
+        if padded_tokens <= xs[0]:
+            return float(ys[0] * padded_tokens / xs[0])
+        if padded_tokens >= xs[-1]:
+            return float(ys[-1] * padded_tokens / xs[-1])
+        return float(np.interp(padded_tokens, xs, ys))

@@ -1,9 +1,10 @@
-"""What the counted rows of a study share: rows of data, tokens, and the machine's speed."""
+"""What trials work on, tokenized, and the machine's speed: what the arms of a study share is found once."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,18 +12,45 @@ import torch
 from tuneoff import registry
 from tuneoff.config.spec import TrialSpec
 from tuneoff.methods.base import Method
+from tuneoff.tasks.base import Example, Features, Task
 from tuneoff.trial.assembly import demonstrations
 from tuneoff.trial.data import load as trial_data
 from tuneoff.trial.data.lengths import check_length
-from tuneoff.trial.estimate import time_model as speed
-from tuneoff.trial.estimate.evaluations import Material
+from tuneoff.trial.estimate import time_model
+from tuneoff.trial.estimate.schedule import Lengths, reads_apart
 from tuneoff.trial.estimate.time_model import Speed
 from tuneoff.trial.modeling import load as trial_model
 from tuneoff.trial.modeling.precision import Policy
 
 
-class Common:
-    """Loads the data of the rows and measures the machine's speed, each once."""
+@dataclass(frozen=True)
+class Material:
+    """What a trial works on, tokenized.
+
+    Attributes:
+        spec: the trial.
+        task: its task.
+        examples, features: of every split.
+        trains: whether its method trains.
+    """
+
+    spec: TrialSpec
+    task: Task
+    examples: dict[str, list[Example]]
+    features: dict[str, list[Features]]
+    trains: bool
+
+    def lengths(self, split: str) -> Lengths:
+        """Returns the lengths of a split's examples."""
+        return Lengths(self.features[split], reads_apart(self.task, self.features[split]))
+
+    def chosen(self, split: str, rows: Sequence[int]) -> list[Features]:
+        """Returns the features of some examples of a split."""
+        return [self.features[split][row] for row in rows]
+
+
+class StudyCache:
+    """Loads the data of a study's trials and measures the machine's speed, each once."""
 
     def __init__(self) -> None:
         self._materials: dict[str, tuple[Material, Any, dict[str, float]]] = {}
@@ -47,7 +75,7 @@ class Common:
         """Returns how fast the device computes under a policy."""
         key = f"{device} {policy.name}"
         if key not in self._speeds:
-            self._speeds[key] = speed.measure(device, policy.autocast)
+            self._speeds[key] = time_model.measure(device, policy.autocast)
         return self._speeds[key]
 
 

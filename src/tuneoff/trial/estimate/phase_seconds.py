@@ -1,0 +1,101 @@
+"""How long a trial takes, phase by phase."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from tuneoff.trial.data import load as trial_data
+from tuneoff.trial.estimate.counts import TrialCounts
+from tuneoff.trial.estimate.evaluations import Evaluations
+from tuneoff.trial.estimate.schedule import MicroBatch
+from tuneoff.trial.estimate.time_model import Curve
+from tuneoff.trial.estimate.topology import Topology
+from tuneoff.trial.training.trainer import evaluation_steps
+
+
+@dataclass(frozen=True)
+class TrainingTime:
+    """Adds up the seconds of training.
+
+    Attributes:
+        curve: seconds of a micro-batch, by its padded tokens.
+        update: seconds of clipping and the optimizer's step.
+        topology: how the work is divided.
+        gradients: bytes that the ranks sum in every step.
+        first: additional seconds for each shape, to prepare its kernels.
+    """
+
+    curve: Curve
+    update: float
+    topology: Topology
+    gradients: int
+    first: float = 0.0
+
+    def __call__(self, rank_steps: Sequence[Sequence[MicroBatch]]) -> float:
+        """Returns the seconds of these steps, as the topology has divided them: in every step those of the slowest
+        rank, of the sums of gradients and of the update."""
+        slowest = self.topology.slowest(rank_steps, lambda step: sum(self.curve(micro.padded_tokens) for micro in step))
+        micro_batches = [micro for step in slowest for micro in step]
+        step_seconds = self.topology.sum_seconds(self.gradients) + self.update
+        return (
+            sum(self.curve(micro.padded_tokens) for micro in micro_batches)
+            + step_seconds * len(slowest)
+            + self.first * len({micro.size for micro in micro_batches})
+        )
+
+
+@dataclass(frozen=True)
+class PhaseSeconds:
+    """Seconds by phase, as `ArmForecast` names them; empty where they are not known.
+
+    Attributes:
+        final: of a final trial.
+        search: of a trial of the search.
+    """
+
+    final: dict[str, float] = field(default_factory=dict)
+    search: dict[str, float] = field(default_factory=dict)
+
+
+def phase_seconds(
+    counts: TrialCounts,
+    startup: dict[str, float],
+    evaluations: Evaluations,
+    training: TrainingTime | None,
+    checkpoint: float,
+) -> PhaseSeconds:
+    """Returns the seconds by phase.
+
+    Args:
+        counts: of a final trial.
+        startup: seconds to load, tokenize and preflight.
+        evaluations: of a final trial's splits.
+        training: adds up the seconds of training; None where nothing is trained.
+        checkpoint: seconds to keep the weights once.
+    """
+    spec, material = counts.request.spec, counts.material
+    seconds, validations = dict(startup), 1
+    if training is not None:
+        validations = len(evaluation_steps(len(material.features["train"]), spec.protocol))
+        seconds |= {"train": training(counts.steps), "checkpoint": validations * checkpoint}
+    seconds |= {"validation": evaluations.validation(validations), "test": evaluations.test()}
+    seconds["inference"] = evaluations.inference(sum(seconds.values()))
+    search = counts.request.search
+    if search is None or training is None:
+        return PhaseSeconds(seconds)
+    protocol = search.protocol
+    train = trial_data.subset(material.task, material.examples["train"], protocol.train_rows, protocol.data_seed)
+    features = [material.features["train"][example.index] for example in train]
+    evaluation_rows = sum(len(material.features[split]) for split in ("validation", "test"))
+    # The rows that a trial of the search tokenizes.
+    share = (len(features) + evaluation_rows) / (len(material.features["train"]) + evaluation_rows)
+    validations = len(evaluation_steps(len(features), protocol))
+    search_seconds = {
+        **startup,
+        "tokenize": share * startup["tokenize"],
+        "train": training(counts.schedule(features, protocol, search.seed)),
+        "validation": evaluations.validation(validations),
+        "checkpoint": validations * checkpoint,
+    }
+    return PhaseSeconds(seconds, search_seconds)
