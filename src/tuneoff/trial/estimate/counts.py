@@ -180,6 +180,8 @@ class TrialCounts:
         where it cannot be counted."""
         if self.request.method.trains:
             return self.largest[1] if self.largest is not None else None
+        if self.states is None:
+            return None
         material, process = self.material, self.request.process
         longest = max(material.features["test"], key=lambda f: len(f.input_ids) + len(f.target_ids))
         size = min(len(material.features["test"]), self.request.spec.protocol.evaluation_batch_size)

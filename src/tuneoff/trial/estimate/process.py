@@ -112,7 +112,7 @@ def _serve(child_end: Connection, parent_end: Connection | None, parent_pid: int
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     # A fork must not use threads that the parent may have started.
     torch.set_num_threads(1)
-    models: dict[str, FakeModel] = {}
+    server = _Server()
     while True:
         try:
             request, arguments = pickle.loads(child_end.recv_bytes())
@@ -120,7 +120,7 @@ def _serve(child_end: Connection, parent_end: Connection | None, parent_pid: int
             return
         answer: Any
         try:
-            answer = _answer(request, arguments, models)
+            answer = getattr(server, request)(*arguments)
         except Exception as error:
             # Any model, method or third party's code may fail on tensors without memory: it is not estimated then.
             text = str(error).strip()
@@ -133,12 +133,26 @@ def _serve(child_end: Connection, parent_end: Connection | None, parent_pid: int
             return
 
 
-def _answer(request: str, arguments: tuple[Any, ...], models: dict[str, FakeModel]) -> ModelStateBytes | StepCost:
-    if request == "build":
-        models.clear()
-        models["current"] = FakeModel(*arguments)
-        return models["current"].states
-    if request == "step":
-        batch, units, accumulates = arguments
-        return models["current"].step(batch, units, accumulates=accumulates)
-    return models["current"].evaluation(*arguments)
+class _Server:
+    """Answers the requests of `FakeModelProcess`; each is the name of a method."""
+
+    def __init__(self) -> None:
+        self._model: FakeModel | None = None
+
+    @property
+    def model(self) -> FakeModel:
+        if self._model is None:
+            raise RuntimeError("there is no fake model")
+        return self._model
+
+    def build(self, spec: TrialSpec, task: Task, setup: Setup) -> ModelStateBytes:
+        # The model before is freed first.
+        self._model = None
+        self._model = FakeModel(spec, task, setup)
+        return self._model.states
+
+    def step(self, batch: Batch, units: int, accumulates: bool) -> StepCost:
+        return self.model.step(batch, units, accumulates=accumulates)
+
+    def evaluation(self, batch: Batch) -> StepCost:
+        return self.model.evaluation(batch)
