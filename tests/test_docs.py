@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import tomllib
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,21 @@ def test_the_study_of_the_example_task_is_a_study(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(registry, "tasks", lambda: Registry("tasks", "task"))
     study = loading.parse(yaml.safe_load(blocks("add-a-task.md", "yaml")[0]))
     assert study.task.options == {"text": "review", "grade": "stars"}
+
+
+PLUGINS = ROOT / "examples" / "plugin_package"
+PAGES = {"methods": "norms", "tasks": "ordinal", "sources": "sqlite", "trackers": "table"}
+
+
+@pytest.mark.parametrize("folder", PAGES)
+def test_pages_show_the_example_package(folder: str) -> None:
+    name = PAGES[folder]
+    page = f"add-a-{folder[:-1]}.md"
+    code = (PLUGINS / "src" / "tuneoff_examples" / f"{name}.py").read_text(encoding="utf-8")
+    assert blocks(page, "python")[0] == code
+    project = tomllib.loads((PLUGINS / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    announced = tomllib.loads(blocks(page, "toml")[0])["project"]["entry-points"]
+    assert announced == {f"tuneoff.{folder}": project["entry-points"][f"tuneoff.{folder}"]}
 
 
 def models_within(model: type[BaseModel]) -> set[type[BaseModel]]:

@@ -31,7 +31,7 @@ def _blocks(page: str, language: str) -> list[str]:
 def test_the_example_tracker_follows_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (announced,) = _blocks("add-a-tracker.md", "toml")
     points = tomllib.loads(announced)["project"]["entry-points"]
-    assert points == {"tuneoff.trackers": {"table": "my_package.table:plugin"}}
+    assert points == {"tuneoff.trackers": {"table": "tuneoff_examples.table:plugin"}}
     packages = tmp_path / "packages"
     packages.mkdir()
     announce(packages, "table_tracker", _blocks("add-a-tracker.md", "python")[0], {"table": "plugin"})

@@ -1,0 +1,165 @@
+"""Ordered grades: one text, one whole number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from tuneoff.errors import DataError, UnsupportedModel, did_you_mean
+from tuneoff.methods.base import Attached, TaskView
+from tuneoff.records.record import Metric, Prediction
+from tuneoff.sources.base import Rows
+from tuneoff.tasks.base import Batch, Example, Features, Task, TaskOptions, is_missing
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+class OrdinalOptions(TaskOptions):
+    """Keys of `task` for ordered grades."""
+
+    text: str = Field("text", description="column that holds the text")
+    grade: str = Field("grade", description="column that holds the grade, a whole number")
+
+
+class Ordinal(Task):
+    """One text, one of several ordered grades; scored by mean absolute error in grades."""
+
+    title = "Ordered grades"
+    summary = "One text, one whole number: mean absolute error in grades, accuracy."
+    primary_metric = "mean_absolute_error"
+    target_role = "grade"
+    directions = {"mean_absolute_error": "lower", "accuracy": "higher", "loss": "lower"}
+    Options = OrdinalOptions
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        super().__init__(options)
+        self._labels: tuple[str, ...] = ()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self._labels
+
+    def columns(self, rows: Rows) -> dict[str, str]:
+        return {role: _require_column(rows, getattr(self.options, role)) for role in ("text", "grade")}
+
+    def examples(self, rows: Rows, columns: Mapping[str, str], split: str) -> list[Example]:
+        texts, grades = (rows.columns[_require_column(rows, columns[role])] for role in ("text", "grade"))
+        if not texts:
+            raise DataError(f"{rows.origin} ({split}) has no rows")
+        for index, (text, grade) in enumerate(zip(texts, grades, strict=True)):
+            if is_missing(text) or not str(grade).strip().lstrip("-").isdigit():
+                raise DataError(f"{rows.place(index)}: a text and a whole number are needed, not {text!r}, {grade!r}")
+        return [
+            Example(str(text), str(int(grade)), index, rows.place(index))
+            for index, (text, grade) in enumerate(zip(texts, grades, strict=True))
+        ]
+
+    def settle(self, splits: Mapping[str, Sequence[Example]]) -> None:
+        known = {example.target for example in splits["train"]}
+        if len(known) < 2:
+            raise DataError("all training rows have the same grade; there is nothing to learn")
+        for split, examples in splits.items():
+            for example in examples:
+                if example.target not in known:
+                    raise DataError(f"{example.place}: grade {example.target} stands in {split} but never in train")
+        self._labels = tuple(sorted(known, key=int))
+
+    def stratum(self, example: Example) -> str:
+        return example.target
+
+    def view(self, model: nn.Module) -> TaskView:
+        if getattr(model, "classifier", None) is None:
+            raise UnsupportedModel(f"ordinal takes encoders with a `classifier`, and {type(model).__name__} has none")
+        return TaskView(head=("classifier",), peft_task_type="SEQ_CLS")
+
+    def model_class(self, config: Any) -> Any:
+        from transformers import AutoModelForSequenceClassification
+
+        return AutoModelForSequenceClassification
+
+    def model_arguments(self) -> dict[str, Any]:
+        return {"num_labels": len(self.labels), "problem_type": "single_label_classification"}
+
+    def encode(
+        self, examples: Sequence[Example], tokenizer: Any, max_length: int, demonstrations: Sequence[Example] = ()
+    ) -> list[Features]:
+        number = {label: i for i, label in enumerate(self.labels)}
+        features = []
+        for example in examples:
+            length = len(tokenizer(example.text)["input_ids"])
+            ids = tokenizer(example.text, truncation=True, max_length=max_length)["input_ids"]
+            features.append(Features(ids, number[example.target], length))
+        return features
+
+    def collate(self, features: Sequence[Features], pad_token_id: int) -> Batch:
+        import torch
+
+        longest = max(len(f.input_ids) for f in features)
+        rows = [[*f.input_ids, *[pad_token_id] * (longest - len(f.input_ids))] for f in features]
+        masks = [[1] * len(f.input_ids) + [0] * (longest - len(f.input_ids)) for f in features]
+        return {
+            "input_ids": torch.tensor(rows),
+            "attention_mask": torch.tensor(masks),
+            "labels": torch.tensor([f.label for f in features]),
+        }
+
+    def forward(self, attached: Attached, batch: Batch) -> torch.Tensor:
+        import torch
+
+        model: Any = attached.model
+        mask = batch["attention_mask"]
+        inputs = {"input_ids": batch["input_ids"]}
+        if attached.soft_prompt is not None:  # trained embeddings go before the text
+            words = model.get_input_embeddings()(batch["input_ids"])
+            prompt = attached.soft_prompt(len(mask)).to(words.dtype)
+            inputs = {"inputs_embeds": torch.cat([prompt, words], dim=1)}
+            mask = torch.cat([mask.new_ones(len(mask), prompt.shape[1]), mask], dim=1)
+        logits: torch.Tensor = model(**inputs, attention_mask=mask).logits
+        return logits
+
+    def loss(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+        from torch.nn.functional import cross_entropy
+
+        return cross_entropy(logits.float(), batch["labels"], reduction="sum")
+
+    def outcome(self, logits: torch.Tensor, batch: Batch, examples: Sequence[Example]) -> list[Prediction]:
+        scores = logits.float().log_softmax(-1).cpu()
+        outputs = [self.labels[number] for number in scores.argmax(-1).tolist()]
+        return [
+            Prediction(
+                index=example.index,
+                target=example.target,
+                output=output,
+                scores=tuple(row.tolist()),
+                # The error of each example, so that methods are compared example by example.
+                values={"mean_absolute_error": abs(int(output) - int(example.target))},
+            )
+            for example, output, row in zip(examples, outputs, scores, strict=True)
+        ]
+
+    def score(self, predictions: Sequence[Prediction], split: str) -> list[Metric]:
+        number = {label: i for i, label in enumerate(self.labels)}
+        count = len(predictions)
+        values = {
+            "mean_absolute_error": sum(abs(int(p.output) - int(p.target)) for p in predictions) / count,
+            "accuracy": sum(p.output == p.target for p in predictions) / count,
+            "loss": -sum(p.scores[number[p.target]] for p in predictions) / count,
+        }
+        units = {"mean_absolute_error": "grades", "accuracy": "fraction", "loss": "nats"}
+        return [
+            Metric(name=name, value=value, unit=units[name], direction=self.directions[name], split=split)
+            for name, value in values.items()
+        ]
+
+
+def _require_column(rows: Rows, column: str) -> str:
+    if column not in rows.columns:
+        raise DataError(f"{rows.origin} has no column {column!r}{did_you_mean(column, rows.columns)}")
+    return column
+
+
+plugin = Ordinal
