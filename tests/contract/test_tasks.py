@@ -18,21 +18,21 @@ LABELS = ["sport", "trade"] * 3
 
 class TestClassification(TaskContract):
     task = "classification"
-    columns = {"text": TEXTS, "label": LABELS}  # noqa: RUF012
+    columns = {"text": TEXTS, "label": LABELS}
     architectures = ("bert", "gpt2", "t5")
 
 
 class TestClassificationByLikelihood(TaskContract):
     task = "classification"
-    options = {"scoring": "likelihood", "words": {"sport": " sport", "trade": " trade"}}  # noqa: RUF012
-    columns = {"text": TEXTS, "label": LABELS}  # noqa: RUF012
+    options = {"scoring": "likelihood", "words": {"sport": " sport", "trade": " trade"}}
+    columns = {"text": TEXTS, "label": LABELS}
     architectures = ("gpt2", "llama")
 
 
 class TestGeneration(TaskContract):
     task = "generation"
-    options = {"template": "{source}: ", "max_target_length": 6}  # noqa: RUF012
-    columns = {"article": TEXTS, "summary": ["goal", "oil up", "match", "oil is", "a win", "wheat"]}  # noqa: RUF012
+    options = {"template": "{source}: ", "max_target_length": 6}
+    columns = {"article": TEXTS, "summary": ["goal", "oil up", "match", "oil is", "a win", "wheat"]}
     architectures = ("gpt2", "llama", "t5")
 
 

@@ -34,9 +34,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(site: Path, *command: str, cwd: Path) -> str:
     """What a Python module prints that is run where the package is installed."""
     path = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = subprocess.run(
-        [sys.executable, "-m", *command], capture_output=True, text=True, cwd=cwd, env={**os.environ, "PYTHONPATH": path}
-    )
+    environment = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, cwd=cwd, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -98,7 +98,7 @@ def test_a_faulty_method_fails(
     method: type[Full], check: Check, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Suite(MethodContract):
-        refuses = {"class-*": "is no model"}  # noqa: RUF012
+        refuses = {"class-*": "is no model"}
 
     monkeypatch.setattr(registry, "methods", lambda: {"faulty": method})
     with pytest.raises((AssertionError, pytest.fail.Exception)):
@@ -123,7 +123,7 @@ class TakesEmptyCells(Classification):
 
 
 class WrongDirection(Classification):
-    directions = {**Classification.directions, "accuracy": "lower"}  # noqa: RUF012
+    directions = {**Classification.directions, "accuracy": "lower"}
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_a_faulty_task_fails(
     task: type[Task], check: Callable[[TaskContract, Any], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Suite(TaskContract):
-        columns = {"text": ["a", "three words here", "two words", "b"], "label": ["x", "y", "x", "y"]}  # noqa: RUF012
+        columns = {"text": ["a", "three words here", "two words", "b"], "label": ["x", "y", "x", "y"]}
 
     Suite.task = "faulty"
     monkeypatch.setattr(registry, "tasks", lambda: {"faulty": task})

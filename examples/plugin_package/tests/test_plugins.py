@@ -18,8 +18,8 @@ class TestNorms(MethodContract):
 
 class TestOrdinal(TaskContract):
     task = "ordinal"
-    options = {"text": "review", "grade": "stars"}  # noqa: RUF012
-    columns = {  # noqa: RUF012
+    options = {"text": "review", "grade": "stars"}
+    columns = {
         "review": ["dull", "good stuff", "bad", "a very, very good film", "so so", "never again"],
         "stars": ["2", "5", "1", "5", "2", "1"],
     }
