@@ -32,7 +32,7 @@ from tuneoff.planning.loading import parse
 from tuneoff.planning.plan import plan
 from tuneoff.records.record import Status
 from tuneoff.store import StudyStore
-from tuneoff.trial.modeling.load import byte_tokenizer
+from tuneoff.trial.modeling.tokenizer import byte_tokenizer
 
 BATCHES = (4, 8, 16, 32)
 LENGTHS = (64, 128, 256, 512)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tuneoff import errors
-from tuneoff.errors import Problem, StudyError, TuneoffError, by_name, did_you_mean, listed
+from tuneoff.errors import Problem, StudyError, TuneoffError, by_name, did_you_mean, first_line, listed
 
 TREE = {
     "TuneoffError": "Exception",
@@ -108,3 +108,9 @@ def test_did_you_mean(word: str, known: list[str], answer: str) -> None:
 def test_of_many_names_the_first_are_listed() -> None:
     assert listed(["text", "label"]) == "text, label"
     assert listed(f"c{number}" for number in range(2500)).endswith("c29, … (2500 in all)")
+
+
+def test_the_first_line_of_an_error_is_its_type_where_it_says_nothing() -> None:
+    assert first_line(ValueError("\none\ntwo")) == "one"
+    assert first_line(ValueError("one and more"), 3) == "one"
+    assert first_line(KeyboardInterrupt(), 3) == "KeyboardInterrupt"

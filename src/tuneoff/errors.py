@@ -144,6 +144,12 @@ class Cancelled(TrialError):
     """The user or the system asked the trial to stop."""
 
 
+def first_line(error: BaseException, limit: int | None = None) -> str:
+    """Returns the first line of an error's message, of at most `limit` characters; where it has none, its type."""
+    text = str(error).strip()
+    return text.splitlines()[0][:limit] if text else type(error).__name__
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Returns `" (did you mean 'lora'?)"` for the known word that is meant, or an empty string."""
     suggestion = nearest(word, known)

@@ -20,7 +20,8 @@ from tuneoff.testing.models import pretraining_model, random_model, shape
 from tuneoff.testing.settings import LABELS, SIZES, Setting, features, logits, step
 from tuneoff.trial.modeling import head as trial_head
 from tuneoff.trial.modeling import load as trial_model
-from tuneoff.trial.modeling.load import Loaded, byte_tokenizer
+from tuneoff.trial.modeling.load import Loaded
+from tuneoff.trial.modeling.tokenizer import byte_tokenizer
 
 TASK = Classification({"labels": LABELS})
 HEADS = {

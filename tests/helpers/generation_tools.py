@@ -10,7 +10,7 @@ from tuneoff.methods.base import Attached
 from tuneoff.tasks.base import Features
 from tuneoff.tasks.generation import Generation
 from tuneoff.testing.models import random_model, shape
-from tuneoff.trial.modeling.load import byte_tokenizer
+from tuneoff.trial.modeling.tokenizer import byte_tokenizer
 
 VIRTUAL = 5
 ENDS = {"bos_token_id": 299, "eos_token_id": 299}

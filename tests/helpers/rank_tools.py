@@ -29,8 +29,9 @@ from tuneoff.testing.models import random_model, shape
 from tuneoff.trial.distributed import fsdp
 from tuneoff.trial.distributed.context import ALONE, RankContext, joined
 from tuneoff.trial.modeling.activation_checkpointing import checkpoint_activations
-from tuneoff.trial.modeling.load import _set_up, byte_tokenizer
+from tuneoff.trial.modeling.load import _set_up
 from tuneoff.trial.modeling.precision import apply_policy
+from tuneoff.trial.modeling.tokenizer import byte_tokenizer
 from tuneoff.trial.training.evaluate import ModelRunner, predict
 from tuneoff.trial.training.trainer import train
 

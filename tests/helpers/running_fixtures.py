@@ -109,7 +109,7 @@ def _save_model(folder: Path, kind: str, **sizes: Any) -> None:
     import torch
     from transformers import AutoConfig, AutoModel
 
-    from tuneoff.trial.modeling.load import byte_tokenizer
+    from tuneoff.trial.modeling.tokenizer import byte_tokenizer
 
     config = AutoConfig.for_model(
         kind, vocab_size=300, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, **sizes

@@ -26,8 +26,8 @@ from tuneoff.trial.context import TrialContext
 from tuneoff.trial.estimate.estimator import count_arms
 from tuneoff.trial.estimate.profiler import forecast_arm
 from tuneoff.trial.inference import restore
-from tuneoff.trial.modeling.load import byte_tokenizer
 from tuneoff.trial.modeling.precision import apply_policy
+from tuneoff.trial.modeling.tokenizer import byte_tokenizer
 from tuneoff.trial.phases import Phases
 from tuneoff.trial.training.evaluate import ModelRunner
 

@@ -14,7 +14,7 @@ from tuneoff.records.record import Prediction
 from tuneoff.sources.base import Rows
 from tuneoff.tasks.base import Example
 from tuneoff.tasks.classification import Classification, classification_metrics
-from tuneoff.trial.modeling.load import byte_tokenizer
+from tuneoff.trial.modeling.tokenizer import byte_tokenizer
 
 
 def table(**columns: list[Any]) -> Rows:

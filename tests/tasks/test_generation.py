@@ -25,7 +25,7 @@ from tuneoff.sources.base import Rows
 from tuneoff.tasks._prompts import separator
 from tuneoff.tasks.base import Example, Features
 from tuneoff.tasks.generation import SOURCES_KEPT, WRITTEN_METRICS, Generation
-from tuneoff.trial.modeling.load import byte_tokenizer
+from tuneoff.trial.modeling.tokenizer import byte_tokenizer
 
 END = 299
 

@@ -24,7 +24,7 @@ from tuneoff.tasks.base import Batch, Example
 from tuneoff.tasks.classification import Classification
 from tuneoff.testing.models import random_model, shape
 from tuneoff.trial.inference import predict
-from tuneoff.trial.modeling.load import byte_tokenizer
+from tuneoff.trial.modeling.tokenizer import byte_tokenizer
 from tuneoff.trial.run import run
 
 SIZES = {name: shape(name, 128) for name in ("gpt2", "gpt_neo", "llama")}

@@ -12,7 +12,7 @@ from tuneoff.methods.base import Attached
 from tuneoff.tasks.base import Example
 from tuneoff.tasks.classification import Classification
 from tuneoff.tasks.generation import Generation
-from tuneoff.trial.modeling.load import byte_tokenizer
+from tuneoff.trial.modeling.tokenizer import byte_tokenizer
 
 TEMPLATE = "<bos>User: {source}\nAnswer: "
 WHOLE = "<bos>User: q\nAnswer:"

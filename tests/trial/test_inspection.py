@@ -19,7 +19,7 @@ from tuneoff.tasks.generation import Generation
 from tuneoff.testing.models import shape
 from tuneoff.trial.inspection import inspect_study
 from tuneoff.trial.modeling import load as trial_model
-from tuneoff.trial.modeling.load import byte_tokenizer
+from tuneoff.trial.modeling.tokenizer import byte_tokenizer
 
 pytest_plugins = ("trial_fixtures",)
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -20,7 +20,7 @@ from time import sleep
 from typing import Any, Literal
 
 from tuneoff.checksums import sha256
-from tuneoff.errors import ChecksumMismatch, SourceError, SourceNotFound, SourceUnreachable
+from tuneoff.errors import ChecksumMismatch, SourceError, SourceNotFound, SourceUnreachable, first_line
 
 PROBE_SECONDS = 5.0
 """How long the hub may take to answer before its cache is tried."""
@@ -152,12 +152,6 @@ def is_network(error: BaseException) -> bool:
     return any(kind.__name__ in _NETWORK for kind in type(error).__mro__)
 
 
-def first_line(error: BaseException) -> str:
-    """Returns the first line of an error's message, else its type."""
-    text = str(error).strip()
-    return text.splitlines()[0][:300] if text else type(error).__name__
-
-
 def _ask_hub(kind: Kind, name: str, revision: str | None) -> tuple[Any, str]:
     """Asks the hub about a repository; returns its answer, or None and the reason.
 
@@ -182,13 +176,13 @@ def _ask_hub(kind: Kind, name: str, revision: str | None) -> tuple[Any, str]:
             _LOG.warning("the hub was asked too often (HTTP 429); asking again in %.0f s", wait)
             sleep(wait)
         except errors.HFValidationError as error:
-            raise SourceNotFound(f"{name!r} is no id of the hub: {first_line(error)}", hint=HINTS[kind]) from None
+            raise SourceNotFound(f"{name!r} is no id of the hub: {first_line(error, 300)}", hint=HINTS[kind]) from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            return None, f"what answers is not the hub: {first_line(error)}"
+            return None, f"what answers is not the hub: {first_line(error, 300)}"
         except Exception as error:
             if not is_network(error):
                 raise
-            return None, first_line(error)
+            return None, first_line(error, 300)
     raise AssertionError("the last attempt returns")
 
 
@@ -306,7 +300,7 @@ def _broken(error: BaseException, repository: Repository) -> SourceError:
         " (HTTP 429: it was asked too often; those who are logged in may ask more)" if _status(last) == 429 else ""
     )
     return SourceUnreachable(
-        f"{what} could not be fetched whole: {first_line(last)}{limited}",
+        f"{what} could not be fetched whole: {first_line(last, 300)}{limited}",
         hint="Run it again: what has come is kept. " + HINTS[repository.kind],
     )
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import yaml
 
-from tuneoff.errors import DataError, SourceError, SourceNotFound, did_you_mean
-from tuneoff.sources._hub_files import Repository, fetch, first_line
+from tuneoff.errors import DataError, SourceError, SourceNotFound, did_you_mean, first_line
+from tuneoff.sources._hub_files import Repository, fetch
 from tuneoff.sources.base import Rows
 
 CARD = "README.md"
@@ -189,7 +189,7 @@ def _create_builder(view: Path, config: str | None, name: str) -> Any:
 
 
 def _unreadable(error: Exception, name: str) -> SourceError:
-    return SourceError(f"dataset {name} cannot be read: {type(error).__name__}: {first_line(error)}")
+    return SourceError(f"dataset {name} cannot be read: {type(error).__name__}: {first_line(error, 300)}")
 
 
 def _list_files(builder: Any, view: Path, name: str) -> dict[str, list[str]]:

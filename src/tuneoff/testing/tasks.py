@@ -22,7 +22,7 @@ from tuneoff.sources import Rows
 from tuneoff.tasks.base import Example, Features, Task, attention_masks
 from tuneoff.testing.models import random_model, shape
 from tuneoff.testing.settings import single_thread
-from tuneoff.trial.modeling.load import byte_tokenizer
+from tuneoff.trial.modeling.tokenizer import byte_tokenizer
 
 MAX_LENGTH = 24
 VOCABULARY = 300

@@ -14,7 +14,8 @@ from tuneoff.config.spec import ModelSpec
 from tuneoff.errors import SourceError, SourceNotFound, UnsupportedModel
 from tuneoff.tasks.classification import Classification
 from tuneoff.trial.modeling import load as trial_model
-from tuneoff.trial.modeling.load import Loaded, byte_tokenizer
+from tuneoff.trial.modeling.load import Loaded
+from tuneoff.trial.modeling.tokenizer import byte_tokenizer
 
 pytest_plugins = ("trial_fixtures",)
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -14,7 +14,8 @@ from tuneoff.config.spec import ModelSpec
 from tuneoff.tasks.generation import Generation
 from tuneoff.trial.data.lengths import max_positions
 from tuneoff.trial.modeling import load as trial_model
-from tuneoff.trial.modeling.load import Loaded, byte_tokenizer
+from tuneoff.trial.modeling.load import Loaded
+from tuneoff.trial.modeling.tokenizer import byte_tokenizer
 
 pytest_plugins = ("trial_fixtures",)
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -18,7 +18,8 @@ from tuneoff.tasks.base import Example, Features, Task
 from tuneoff.tasks.classification import Classification
 from tuneoff.tasks.generation import Generation
 from tuneoff.trial.modeling import load as trial_model
-from tuneoff.trial.modeling.load import Loaded, byte_tokenizer
+from tuneoff.trial.modeling.load import Loaded
+from tuneoff.trial.modeling.tokenizer import byte_tokenizer
 from tuneoff.trial.modeling.vocabulary import check_tokens, check_words, settle_padding
 
 pytest_plugins = ("trial_fixtures",)

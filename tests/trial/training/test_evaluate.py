@@ -13,7 +13,7 @@ from tuneoff.errors import Diverged
 from tuneoff.records.record import Prediction
 from tuneoff.tasks.base import Example
 from tuneoff.tasks.generation import Generation
-from tuneoff.trial.modeling.load import byte_tokenizer
+from tuneoff.trial.modeling.tokenizer import byte_tokenizer
 from tuneoff.trial.training import evaluate
 from tuneoff.trial.training.evaluate import measure_inference, predict, write
 

@@ -15,8 +15,8 @@ from tuneoff.tasks.base import Features
 from tuneoff.tasks.generation import Generation
 from tuneoff.trial import assembly, inference, run
 from tuneoff.trial.modeling.frozen_bf16 import keep_frozen_in_bf16
-from tuneoff.trial.modeling.load import byte_tokenizer
 from tuneoff.trial.modeling.precision import Attending, apply_policy
+from tuneoff.trial.modeling.tokenizer import byte_tokenizer
 from tuneoff.trial.training import kernels
 from tuneoff.trial.training.evaluate import ModelRunner
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from tuneoff import architectures
 from tuneoff.config.spec import ModelSpec
-from tuneoff.errors import SourceUnreachable, TuneoffError, UnsupportedModel
+from tuneoff.errors import SourceUnreachable, TuneoffError, UnsupportedModel, first_line
 from tuneoff.methods.base import TaskView
 from tuneoff.records.record import Finding, ModelInfo
 from tuneoff.sources import ModelFiles, describing_checksums, fetch_weights, find_model, has_weights
@@ -27,10 +27,14 @@ from tuneoff.trial.modeling.gguf import dequantised
 from tuneoff.trial.modeling.head import Head, Loading, draw
 from tuneoff.trial.modeling.precision import Kernel
 from tuneoff.trial.modeling.requirements import check_masks, check_order, keep_fixed
+from tuneoff.trial.modeling.tokenizer import tokenizer_of
 from tuneoff.trial.modeling.vocabulary import check_words, forget_padding_beyond, settle_padding
 
 BASE_SEED = 0
 """Seed of random base weights: the base model is the same for every trial of a study."""
+RANDOM_WEIGHTS = Finding(
+    name="random_weights", message="the base model has random weights: costs are real, quality means nothing"
+)
 
 
 @dataclass(frozen=True)
@@ -142,30 +146,16 @@ def load(
     _set_up(config, task, dropout)
     has_sdpa = _has_sdpa(task.model_class(config), config)
     config._attn_implementation = attention if has_sdpa else "eager"
-    findings: list[Finding] = []
     with quiet():
-        # Also where there are files: tensors that they lack start random.
-        torch.manual_seed(BASE_SEED)
-        if spec.random_weights or files is None:
-            model: Any = _build_from_config(config, task)
-            loading_info, checksum = None, None
-            message = "the base model has random weights: costs are real, quality means nothing"
-            findings.append(Finding(name="random_weights", message=message))
-        else:
-            model, loading_info = _load_from_files(files, config, task)
-            with torch.device("meta"):
-                keep_fixed(model, _build_from_config(config, task))
-            checksum = files.checksum or _compute_checksum(model, task)
-        tokenizer = _load_tokenizer(spec, files, config)
+        model, loading_info, checksum = _load_base(spec, files, config, task)
+        tokenizer = tokenizer_of(spec, files, config)
     check_words(tokenizer, config, spec.source, task.produces == "text")
     check_masks(model)
     check_order(model, task.view(model))
     added = task.view(model).head
     head = Head.find(model, added, loading_info)
     draw(model, head, seed)
-    findings += head.findings(added)
     pad_id, padding_findings = settle_padding(tokenizer, config)
-    findings += padding_findings
     model.config.pad_token_id = pad_id
     if model.can_generate():
         model.generation_config = _make_generation_config(model.config, tokenizer)
@@ -183,7 +173,24 @@ def load(
         attention=model.config._attn_implementation,
         evaluation_attention=(evaluation or attention) if has_sdpa else "eager",
     )
-    return Loaded(model, tokenizer, pad_id, info, tuple(findings), head.modules)
+    random_findings = [] if loading_info is not None else [RANDOM_WEIGHTS]
+    findings = (*random_findings, *head.findings(added), *padding_findings)
+    return Loaded(model, tokenizer, pad_id, info, findings, head.modules)
+
+
+def _load_base(
+    spec: ModelSpec, files: ModelFiles | None, config: Any, task: Task
+) -> tuple[Any, Loading | None, str | None]:
+    """Loads the model from its files, or builds it with random weights; returns it, what the files lack and the
+    checksum of its weights, both None for random weights."""
+    # Also where there are files: tensors that they lack start random.
+    torch.manual_seed(BASE_SEED)
+    if spec.random_weights or files is None:
+        return _build_from_config(config, task), None, None
+    model, loading_info = _load_from_files(files, config, task)
+    with torch.device("meta"):
+        keep_fixed(model, _build_from_config(config, task))
+    return model, loading_info, files.checksum or _compute_checksum(model, task)
 
 
 def build_empty(
@@ -221,7 +228,7 @@ def load_tokenizer(spec: ModelSpec, task: Task) -> Any:
     """
     config, files = load_config(spec)
     with quiet():
-        tokenizer = _load_tokenizer(spec, files, config)
+        tokenizer = tokenizer_of(spec, files, config)
     check_words(tokenizer, config, spec.source, task.produces == "text")
     return tokenizer
 
@@ -287,9 +294,9 @@ def _build_from_config(config: Any, task: Task) -> Any:
     try:
         return task.model_class(config).from_config(config, trust_remote_code=False)
     except ValueError as error:
-        raise UnsupportedModel(f"a {config.model_type} model cannot do this task: {_first_line(error)}") from None
+        raise UnsupportedModel(f"a {config.model_type} model cannot do this task: {first_line(error)}") from None
     except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
-        reason = f"{type(error).__name__}: {_first_line(error)}"
+        reason = f"{type(error).__name__}: {first_line(error)}"
         raise UnsupportedModel(f"no {config.model_type} model can be built from this configuration: {reason}") from None
 
 
@@ -311,7 +318,7 @@ def _load_from_files(files: ModelFiles, config: Any, task: Task, **options: Any)
         )
     except (ValueError, OSError, RuntimeError, SafetensorError) as error:
         name = files.hub_id if files.commit else files.path
-        raise UnsupportedModel(f"{name}: transformers cannot load it: {_first_line(error)}") from error
+        raise UnsupportedModel(f"{name}: transformers cannot load it: {first_line(error)}") from error
     if files.commit:
         # By this name others find it; the folder is this machine's.
         model.name_or_path = model.config._name_or_path = files.hub_id
@@ -346,69 +353,3 @@ def _compute_checksum(model: Any, task: Task) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def _load_tokenizer(spec: ModelSpec, files: ModelFiles | None, config: Any) -> Any:
-    if files is None:
-        return byte_tokenizer(config)
-    from transformers import AutoTokenizer
-
-    arguments: dict[str, Any] = {"gguf_file": files.gguf_file} if files.gguf_file else {}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(files.path, trust_remote_code=False, **arguments)
-    except (ValueError, OSError, KeyError) as error:
-        raise UnsupportedModel(f"{spec.source}: its tokenizer cannot be loaded: {_first_line(error)}") from None
-    if not tokenizer.is_fast:
-        raise UnsupportedModel(f"{spec.source} has no fast tokenizer (tokenizer.json), which tuneoff needs")
-    if len(set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids)) < 2:
-        # Where the files are missing, transformers makes one that knows no word and reads every text as unknown.
-        raise UnsupportedModel(
-            f"{spec.source} holds no tokenizer",
-            hint="Save it beside the weights with `tokenizer.save_pretrained`.",
-        )
-    tokenizer.padding_side = "right"
-    tokenizer.truncation_side = "right"
-    return tokenizer
-
-
-def byte_tokenizer(config: Any) -> Any:
-    """Makes a tokenizer of bytes for a model without weights: 256 ids that the model's own special tokens leave free.
-
-    Encoders get their usual frame (a first and a last special token); decoders get none, as GPT-2's has none;
-    encoder-decoders get an end-of-text token, and a first one where they have one, as T5 and BART do.
-    """
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    special_ids = {
-        name: value
-        for name in ("bos", "eos", "pad", "cls", "sep", "unk")
-        if isinstance(value := getattr(config, f"{name}_token_id", None), int)
-    }
-    encoder = config.model_type in {"bert", "roberta", "distilbert", "electra", "deberta-v2", "xlm-roberta"}
-    if encoder and "bos" not in special_ids:
-        special_ids |= {"cls": 101, "sep": 102, "pad": special_ids.get("pad", 0)}
-        special_ids.pop("eos", None)
-    free_ids = (i for i in range(config.vocab_size) if i not in special_ids.values())
-    vocabulary = {character: next(free_ids) for character in sorted(pre_tokenizers.ByteLevel.alphabet())}
-    names = {number: f"<{name}>" for name, number in reversed(special_ids.items())}
-    vocabulary |= {name: number for number, name in names.items()}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    first, last = ("cls", "sep") if "cls" in special_ids else ("bos", "eos")
-    if encoder or (config.is_encoder_decoder and "eos" in special_ids):
-        template = f"{names[special_ids[first]]} $A" if first in special_ids else "$A"
-        template += f" {names[special_ids[last]]}"
-        tokens = [
-            (names[special_ids[part]], special_ids[part])
-            for part in dict.fromkeys((first, last))
-            if part in special_ids
-        ]
-        tokenizer.post_processor = processors.TemplateProcessing(single=template, special_tokens=tokens)
-    token_arguments = {f"{name}_token": names[number] for name, number in special_ids.items()}
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, padding_side="right", **token_arguments)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
