@@ -116,6 +116,15 @@ def test_an_id_tells_content_not_names(make_study: MakeStudy) -> None:
     assert plan(renamed)[0].id.startswith("a_name_of_my_own-s0-"), "an id is the name of a folder"
 
 
+def test_the_engine_is_part_of_what_is_trained_and_of_the_question(make_study: MakeStudy) -> None:
+    fast, plain = make_study(methods=["lora", "majority"]), make_study(methods=["lora", "majority"], execution="plain")
+    assert (fast.execution.engine, plain.execution.engine) == ("fast", "plain")
+    assert plain == make_study(methods=["lora", "majority"], execution={"engine": "plain"})
+    differing = [one.label for one, other in zip(plan(fast), plan(plain), strict=True) if one.id != other.id]
+    assert set(differing) == {"lora"}, "majority trains nothing"
+    assert difference(fast, plain) == "engine: fast there, plain here"
+
+
 @pytest.mark.parametrize("key", [key for key in Protocol.model_fields if key != "search"])
 def test_every_protocol_value_changes_every_id(make_study: MakeStudy, key: str) -> None:
     value = OTHER_VALUES[key]

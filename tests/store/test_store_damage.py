@@ -13,6 +13,7 @@ import pytest
 
 from synthetic_records import Level, World, build_store, small_study
 from tuneoff.analysis.results import gather
+from tuneoff.config.spec import ExecutionSpec
 from tuneoff.errors import RecordExists
 from tuneoff.planning.plan import content_hash, plan, trial_id
 from tuneoff.records.record import RECORD_VERSION, TrialRecord
@@ -239,6 +240,7 @@ def old_study(tmp_path: Path) -> StudyStore:
 def test_records_of_version_1_are_read_and_what_they_did_not_keep_is_null_with_its_reason(tmp_path: Path) -> None:
     store = old_study(tmp_path)
     records = store.records()
+    assert {record.spec.execution.engine for record in records} == {"plain"}
     assert [record.spec.label for record in records] == ["majority", "lora"]
     for record in records:
         assert record.record_version == RECORD_VERSION
@@ -261,9 +263,10 @@ def test_records_of_version_1_are_checked_as_far_as_can_be(
     assert [trial.partition("-")[0] for trial in gather(store).left_out] == ["lora"]
 
 
-def test_a_study_of_version_1_goes_on_without_running_anything_again(tmp_path: Path) -> None:
+def test_a_study_of_version_1_goes_on_with_the_plain_engine_without_running_anything_again(tmp_path: Path) -> None:
     store = old_study(tmp_path)
     study = small_study("majority", "lora", seeds=1)
+    study = study.model_copy(update={"execution": ExecutionSpec(engine="plain")})
     trials = plan(study)
     StudyStore.create(store.root, study, trials)
     assert [trial.id for trial in trials] == store.trial_ids()

@@ -30,6 +30,7 @@ Schedule = Literal["linear", "cosine", "constant"]
 Purpose = Literal["final", "search"]
 Sampler = Literal["tpe", "random"]
 Prune = Literal["none", "halving"]
+Engine = Literal["fast", "plain"]
 
 
 MAX_SEED = 2**32 - 1
@@ -318,7 +319,14 @@ class Protocol(Frozen):
 
 
 class ExecutionSpec(Frozen):
-    """How trials are run. Changes no result, so it is no part of a trial's identity."""
+    """How trials are run. In a study file either these keys or the engine.
+
+    Changes no result, so it is no part of a trial's identity; but for the engine, whose dropout masks differ.
+    """
+
+    engine: Engine = Field(
+        "fast", description="plain: nothing that is done for speed alone; dropout masks are PyTorch's own"
+    )
 
     timeout_seconds: float | None = Field(None, gt=0, description="a trial running longer is over budget")
     keep_weights: bool = Field(True, description="keep trained weights for export and predict")
@@ -328,6 +336,11 @@ class ExecutionSpec(Frozen):
     release_memory: bool = Field(
         False, description="on the CPU, give large freed blocks back to the system at once: lower peak, slower steps"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_engine(cls, value: Any) -> Any:
+        return {"engine": value} if isinstance(value, str) else value
 
 
 class MethodSpec(Frozen):

@@ -132,6 +132,9 @@ def trial_id(trial: TrialSpec) -> str:
         "fingerprints": trial.fingerprints or {},
     }
     content |= _spread(trial.devices, trial.shard)
+    if trial.learning_rate is not None and trial.execution.engine != "plain":
+        # The plain engine adds nothing: it trains as versions without this key did.
+        content["engine"] = trial.execution.engine
     name = _slug(trial.label)
     if trial.purpose != "final":
         content["purpose"] = trial.purpose
@@ -238,6 +241,7 @@ def question(study: StudySpec) -> dict[str, Any]:
         "task": {**study.task.model_dump(mode="json"), "options": task_options(study)},
         "protocol": protocol,
         **_spread(study.devices, study.shard),
+        "engine": study.execution.engine,
     }
 
 

@@ -232,6 +232,9 @@ class ModelInfo(Frozen):
     dtype: str = ""
     attention: str = Field("", description="implementation of attention in training steps: eager or sdpa")
     evaluation_attention: str = Field("", description="the same in evaluations, written text and timed examples")
+    dropout_generator: str = Field(
+        "", description="what draws dropout masks in training: PyTorch, or NumPy's SFC64; empty: nothing is trained"
+    )
 
 
 class PrecisionInfo(Frozen):
@@ -348,7 +351,15 @@ def upgraded(body: dict[str, Any]) -> dict[str, Any]:
 
 def upgraded_spec(spec: Any) -> Any:
     """Returns a trial's specification as plain data in today's words: `final` was `verdict` once."""
-    return {**spec, "purpose": "final"} if isinstance(spec, dict) and spec.get("purpose") == "verdict" else spec
+    if isinstance(spec, dict) and spec.get("purpose") == "verdict":
+        spec = {**spec, "purpose": "final"}
+    return with_former_values(spec)
+
+
+def with_former_values(stored: Any) -> Any:
+    """Returns a stored study or trial with the values that keys stood for before they could be chosen."""
+    execution = stored.get("execution", {}) if isinstance(stored, dict) else None
+    return {**stored, "execution": {"engine": "plain", **execution}} if isinstance(execution, dict) else stored
 
 
 def _with_seals(body: dict[str, Any]) -> dict[str, Any]:

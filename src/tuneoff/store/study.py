@@ -15,7 +15,7 @@ from tuneoff.config.spec import SPEC_VERSION, StudySpec, TrialSpec
 from tuneoff.errors import CorruptRecord, StoreError
 from tuneoff.planning.plan import content_hash
 from tuneoff.records.forecast import FORECAST_VERSION, StudyForecast, upgraded
-from tuneoff.records.record import TrialRecord
+from tuneoff.records.record import TrialRecord, with_former_values
 from tuneoff.store import lock
 from tuneoff.store.files import check_version, is_half_written, read_json, sweep, validated, write_atomically
 from tuneoff.store.joining import joined, refuse_other
@@ -118,7 +118,8 @@ class StudyStore:
         """Returns the ids of trials in this folder, besides these, that answer the same question."""
 
         def question(spec: TrialSpec) -> tuple[Any, ...]:
-            return spec.purpose, spec.model, spec.task, spec.protocol.model_copy(update={"seeds": ()})
+            protocol = spec.protocol.model_copy(update={"seeds": ()})
+            return spec.purpose, spec.model, spec.task, protocol, spec.execution.engine
 
         ids, questions = {trial.id for trial in trials}, [question(trial) for trial in trials]
         recovered = []
@@ -236,7 +237,7 @@ class StudyStore:
 
     def study(self) -> StudySpec:
         """Returns the study as it was last run, with the arms and seeds of earlier runs."""
-        return validated(StudySpec, self._manifest()["study"], self._manifest_path, "a study")
+        return validated(StudySpec, with_former_values(self._manifest()["study"]), self._manifest_path, "a study")
 
     def origin(self) -> Path | None:
         """Returns the folder that the study was last run from, which its relative paths start from. None where it is

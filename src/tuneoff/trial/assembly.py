@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -30,6 +31,7 @@ from tuneoff.trial.modeling.precision import Policy, PolicyName, apply_policy, c
 from tuneoff.trial.modeling.vocabulary import check_tokens
 from tuneoff.trial.randomness import seed_all
 from tuneoff.trial.training import kernels
+from tuneoff.trial.training.dropout import DropoutMasks, choose_masks, name_generator
 from tuneoff.trial.training.evaluate import ModelRunner
 from tuneoff.trial.training.findings import note_lengths, note_references
 
@@ -73,11 +75,12 @@ class BaseModel:
 
 @dataclass(frozen=True)
 class AttachedMethod:
-    """A method attached to the base model, on the device, and its parameters counted."""
+    """A method attached to the base model, on the device, its parameters counted, and what draws its dropout masks."""
 
     attached: Attached
     counts: Parameters
     before: BaseIdentity
+    masks: DropoutMasks | None
 
 
 def assemble(context: TrialContext, method: Method[Any]) -> Assembled:
@@ -111,7 +114,9 @@ def assemble(context: TrialContext, method: Method[Any]) -> Assembled:
         features=features,
         runner=runner,
         counts=attachment.counts,
-        model=base.loaded.info.model_copy(update={"evaluation_attention": runner.attention}),
+        model=base.loaded.info.model_copy(
+            update={"evaluation_attention": runner.attention, "dropout_generator": name_generator(spec, runner.masks)}
+        ),
         findings=all_findings,
         policy=base.policy.name,
         before=attachment.before,
@@ -173,16 +178,17 @@ def attach(context: TrialContext, method: Method[Any], base: BaseModel) -> Attac
     seed_all(spec.seed)
     attached = method.attach(model, view)
     head.check(attached, head_values, spec.label)
+    masks = choose_masks(spec, context.device, context.ranks.rank)
     if base.policy.name == "bf16" and not sharded:
         keep_frozen_in_bf16(attached)
     if spec.protocol.gradient_checkpointing:
-        checkpoint_activations(attached.model)
+        checkpoint_activations(attached.model, masks.replay if masks is not None else nullcontext)
     if not sharded:
         attached.module.to(context.device)
     counts = parameters.count(attached.module, base_identity)
     if sharded:
         fsdp.shard(attached, context.device, context.ranks)
-    return AttachedMethod(attached, counts, base_identity)
+    return AttachedMethod(attached, counts, base_identity, masks)
 
 
 def tokenize(
@@ -220,6 +226,7 @@ def _make_runner(context: TrialContext, base: BaseModel, attachment: AttachedMet
         base.loaded.tokenizer,
         context.ranks,
         attention=base.loaded.info.evaluation_attention,
+        masks=attachment.masks,
     )
 
 

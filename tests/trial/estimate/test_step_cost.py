@@ -25,6 +25,7 @@ from tuneoff.trial.modeling import load as trial_model
 from tuneoff.trial.modeling.activation_checkpointing import checkpoint_activations
 from tuneoff.trial.modeling.frozen_bf16 import keep_frozen_in_bf16
 from tuneoff.trial.modeling.precision import PolicyName, apply_policy
+from tuneoff.trial.training.dropout import choose_masks
 
 pytest_plugins = ("trial_fixtures",)
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -76,15 +77,17 @@ def real_step(spec: TrialSpec, task: Task, batch: Batch, units: int, setup: Setu
     assert isinstance(method, Method)
     loaded = trial_model.load(spec.model, task, seed=0, dropout=spec.protocol.dropout, attention=setup.attention)
     attached = method.attach(loaded.model, trial_model.view(task, loaded))
+    masks = choose_masks(spec, CPU)
+    assert masks is not None
     if setup.policy == "bf16":
         keep_frozen_in_bf16(attached)
     if spec.protocol.gradient_checkpointing:
-        checkpoint_activations(attached.model)
+        checkpoint_activations(attached.model, masks.replay)
     attached.module.train()
     trained = [p for group in method.parameter_groups(attached, 0.0) for p in group["params"]]
     autocast = apply_policy(setup.policy, CPU).autocast
     states = [*attached.module.parameters(), *attached.module.buffers(), *batch.values()]
-    with MemoryTracker(states) as ledger:
+    with masks.drawing(0, 0), MemoryTracker(states) as ledger:
         with autocast():
             logits = task.forward(attached, batch)
         (task.loss(logits, batch) / units).backward()  # type: ignore[no-untyped-call]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from types import MethodType
 from typing import Any
 from unittest import mock
@@ -27,11 +27,19 @@ from tuneoff.trial.estimate.step_cost import MemoryTracker, ModelStateBytes, Set
 from tuneoff.trial.modeling import load as trial_model
 from tuneoff.trial.modeling.activation_checkpointing import checkpoint_activations
 from tuneoff.trial.modeling.frozen_bf16 import cached_autocast_weights, keep_frozen_in_bf16
+from tuneoff.trial.training.dropout import DropoutMasks, choose_masks
 
 GPU_GRANULE = 512
 """CUDA's allocator gives memory in multiples of this many bytes."""
 BLOCKS_PER_SCALE = 256
 """Quantised layers whose scales are quantised too keep one full scale for so many blocks."""
+
+
+class FakeMasks(DropoutMasks):
+    """Dropout masks that have a shape and no memory."""
+
+    def draw(self, shape: torch.Size, p: float) -> torch.Tensor:
+        return torch.empty(shape, dtype=torch.uint8)
 
 
 class FakeModel:
@@ -62,6 +70,8 @@ class FakeModel:
         if spec.protocol.gradient_checkpointing:
             # A function mode is off inside `backward`, so the recomputation enters it again.
             checkpoint_activations(self.attached.model, AsOnGpu if setup.gpu else nullcontext)
+        masked = choose_masks(spec, torch.device("cuda" if setup.gpu else "cpu")) is not None
+        self._masks = FakeMasks(spec.seed) if masked else None
         self._method, self._mode = method, FakeTensorMode(allow_non_fake_inputs=True)
         parameter_count = sum(parameter.numel() for parameter in self.attached.module.parameters())
         with self._mode:
@@ -96,7 +106,7 @@ class FakeModel:
                 for parameter in self._trained:
                     parameter.grad = torch.zeros_like(parameter)
             gradients = [p.grad for p in self._trained if p.grad is not None]
-            with self._tracker([*gradients, *inputs.values()]) as tracker:
+            with self._dropout(), self._tracker([*gradients, *inputs.values()]) as tracker:
                 with self._autocast():
                     logits = self.task.forward(self.attached, inputs)
                 (self.task.loss(logits, inputs) / units).backward()  # type: ignore[no-untyped-call]
@@ -134,6 +144,9 @@ class FakeModel:
 
     def _tracker(self, others: Iterable[torch.Tensor]) -> MemoryTracker:
         return MemoryTracker([*self._states, *others], GPU_GRANULE if self.setup.gpu else 1)
+
+    def _dropout(self) -> AbstractContextManager[None]:
+        return self._masks.drawing(0, 0) if self._masks is not None else nullcontext()
 
     def _autocast(self) -> Any:
         return torch.autocast("cpu", dtype=torch.bfloat16) if self.setup.policy == "bf16" else nullcontext()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from tuneoff.trial.distributed.context import ALONE, RankContext
 from tuneoff.trial.distributed.fsdp import outer_gathered
 from tuneoff.trial.modeling.frozen_bf16 import cached_autocast_weights
 from tuneoff.trial.modeling.load import attending
+from tuneoff.trial.training.dropout import DropoutMasks
 
 EVENT_INTERVAL_SECONDS = 0.5
 """Least seconds between two events of progress."""
@@ -46,6 +47,12 @@ class ModelRunner:
     ranks: RankContext = ALONE
     attention: str = ""
     """The implementation of attention in evaluations; empty: the model's own."""
+    masks: DropoutMasks | None = None
+    """What draws dropout masks in training; None: PyTorch."""
+
+    def training(self, step: int, micro_batch: int) -> AbstractContextManager[None]:
+        """Trains on a micro-batch while open, forward and backward: dropout masks are this place's."""
+        return self.masks.drawing(step, micro_batch) if self.masks is not None else nullcontext()
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:

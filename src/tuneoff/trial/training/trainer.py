@@ -203,7 +203,7 @@ class Trainer:
             units = self.runner.task.units(batch)
             micro = collate(self.runner, batch, self.protocol.gradient_accumulation_steps, self.tokens)
         with self.phases.clock("train_step"):
-            loss = accumulate(self.runner, micro, units, self.gradient_sync)
+            loss = accumulate(self.runner, micro, units, self.gradient_sync, self.step)
             norm = clip(self.runner, self.trained, self.protocol.clip_norm)
             self.optimizer.step()
             self.schedule.step()
@@ -332,18 +332,21 @@ def collate(runner: ModelRunner, features: list[Features], parts: int, tokens: T
     return micro
 
 
-def accumulate(runner: ModelRunner, micro: list[Batch], size: int, reducer: GradientSync | None = None) -> float:
+def accumulate(
+    runner: ModelRunner, micro: list[Batch], size: int, reducer: GradientSync | None = None, step: int = 0
+) -> float:
     """Adds up the gradients of one effective batch, over all ranks; returns its mean loss per unit."""
     total = 0.0
     for number, batch in enumerate(micro, 1):
         if reducer is not None and number == len(micro):
             reducer.arm()
-        with runner.autocast():
-            logits = runner.task.forward(runner.attached, batch)
-        loss = runner.task.loss(logits, batch) / size
-        if isinstance(batch, _Idle):
-            loss = loss * 0.0
-        loss.backward()  # type: ignore[no-untyped-call]
+        with runner.training(step, number):
+            with runner.autocast():
+                logits = runner.task.forward(runner.attached, batch)
+            loss = runner.task.loss(logits, batch) / size
+            if isinstance(batch, _Idle):
+                loss = loss * 0.0
+            loss.backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach())
     return runner.ranks.sum([total])[0] if reducer is None else reducer.finish(total)
 
