@@ -104,8 +104,7 @@ def assemble(context: TrialContext, method: Method[Any]) -> Assembled:
         Finding(name=name, message=message) for name, message in attachment.attached.extra.get("findings", ())
     ]
     all_findings = (*base.loaded.findings, *data.findings, *findings, *method_findings, *kernel_findings)
-    for finding in all_findings:
-        context.emit({"kind": "finding", **finding.model_dump()})
+    context.report(all_findings)
     return Assembled(
         spec=spec,
         task=task,

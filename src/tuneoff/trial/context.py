@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +10,7 @@ import torch
 from tuneoff import registry
 from tuneoff.config.spec import TrialSpec
 from tuneoff.measure.utilisation import Sampler
-from tuneoff.records.record import Event
+from tuneoff.records.record import Event, Finding
 from tuneoff.tasks.base import Task
 from tuneoff.trial.distributed.context import ALONE, RankContext
 from tuneoff.trial.phases import Phases
@@ -50,3 +50,8 @@ class TrialContext:
         phases = Phases(device, sampler, ranks.noting(emit))
         task = registry.tasks()[spec.task.name](spec.task.options)
         return cls(spec, task, device, phases, emit, ranks)
+
+    def report(self, findings: Iterable[Finding]) -> None:
+        """Emits findings as events."""
+        for finding in findings:
+            self.emit({"kind": "finding", **finding.model_dump()})

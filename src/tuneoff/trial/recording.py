@@ -71,14 +71,14 @@ class Provenance:
 
 def build_record(context: TrialContext, results: Results, measured: Measured, provenance: Provenance) -> TrialRecord:
     """Builds a completed trial's record."""
-    model, selected, training, tested = results.model, results.selected, results.training, results.tested
-    findings = [*results.findings, *(tested.findings if tested else ())]
+    model, selected, training, evaluated = results.model, results.selected, results.training, results.evaluated
+    findings = [*results.findings, *(evaluated.findings if evaluated else ())]
     if measured.noise.contended:
         findings.append(Finding(name="contended", message=measured.noise.reason))
     record = TrialRecord(
         spec=provenance.spec,
         status=Status.COMPLETED,
-        metrics=(*selected.metrics, *(tested.metrics if tested else ())),
+        metrics=(*selected.metrics, *(evaluated.metrics if evaluated else ())),
         primary_metric=context.task.tested_metric,
         selected_step=selected.step,
         steps=training.steps if training else 0,
@@ -89,7 +89,7 @@ def build_record(context: TrialContext, results: Results, measured: Measured, pr
         curve=training.curve if training else (),
         throughput=_throughput(training, measured.timing) if training else Throughput(),
         ranks=measured.ranks,
-        inference=tested.inference if tested else Inference(),
+        inference=evaluated.inference if evaluated else Inference(),
         utilisation=measured.utilisation,
         noise=measured.noise,
         stored_bytes=selected.stored_bytes,
@@ -98,7 +98,7 @@ def build_record(context: TrialContext, results: Results, measured: Measured, pr
         model=model.info if model else None,
         precision=model.precision if model else None,
         environment=provenance.environment,
-        predictions={"test": tested.predictions} if tested else {},
+        predictions={"test": evaluated.predictions} if evaluated else {},
         kept_files=provenance.kept_files,
         findings=(*findings, *provenance.findings),
         missing={**measured.missing, **_explain_phases(results)},
@@ -142,7 +142,7 @@ def _throughput(training: Training, timing: Timing) -> Throughput:
 def _explain_phases(results: Results) -> dict[str, str]:
     """Explains why figures are null of phases that the trial does not have."""
     training, reasons = results.training, {}
-    if results.tested is None:
+    if results.evaluated is None:
         reasons = dict.fromkeys(UNTESTED, "a trial of a search scores validation alone")
     if training is None:
         reasons |= dict.fromkeys(UNTRAINED, "this method does not train")

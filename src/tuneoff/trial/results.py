@@ -28,7 +28,7 @@ class UsedModel:
 
 
 @dataclass(frozen=True)
-class Tested:
+class Evaluated:
     """Results of the test split.
 
     Attributes:
@@ -54,7 +54,7 @@ class Results:
         selected: the scores on validation.
         model: None for a baseline, which uses none.
         training: None for a method without training.
-        tested: None for a trial of a search.
+        evaluated: None for a trial of a search.
     """
 
     data: DataInfo
@@ -62,4 +62,4 @@ class Results:
     selected: Selected
     model: UsedModel | None = None
     training: Training | None = None
-    tested: Tested | None = None
+    evaluated: Evaluated | None = None

@@ -29,7 +29,7 @@ from tuneoff.trial.modeling.precision import choose_device
 from tuneoff.trial.phases import Measured
 from tuneoff.trial.randomness import seed_all
 from tuneoff.trial.recording import Provenance, build_record
-from tuneoff.trial.results import Results, Tested, UsedModel
+from tuneoff.trial.results import Evaluated, Results, UsedModel
 from tuneoff.trial.training import preflight
 from tuneoff.trial.training.checkpoint import Checkpoint
 from tuneoff.trial.training.evaluate import latency_budget, measure_inference, predict, write
@@ -86,17 +86,17 @@ def _run_method(context: TrialContext, method: Method[Any], place: TrialStore) -
     selection = Selection(
         context, trial.runner, trial.features["validation"], trial.data.splits["validation"], checkpoint
     )
-    findings, training, tested = trial.findings, None, None
+    findings, training, evaluated = trial.findings, None, None
     if method.trains:
-        findings += _check_before_training(context, trial)
+        findings += _preflight(context, trial)
         training = train(context, trial.runner, method, trial.features["train"], selection.validate)
     else:
         selection.validate(0)
     selected = selection.selected()
     if spec.purpose == "final":
         selection.restore()
-        tested = _evaluate(context, trial, selected, place)
-    if checkpoint is not None and context.ranks.is_main and not (tested and spec.execution.keep_weights):
+        evaluated = _evaluate(context, trial, selected, place)
+    if checkpoint is not None and context.ranks.is_main and not (evaluated and spec.execution.keep_weights):
         checkpoint.discard()
     precision = environment.precision(trial.policy, context.device)
     return Results(
@@ -105,7 +105,7 @@ def _run_method(context: TrialContext, method: Method[Any], place: TrialStore) -
         selected=selected,
         model=UsedModel(trial.model, trial.counts, precision),
         training=training,
-        tested=tested,
+        evaluated=evaluated,
     )
 
 
@@ -114,8 +114,7 @@ def _run_baseline(context: TrialContext, method: Baseline[Any], place: TrialStor
     task, phases = context.task, context.phases
     with phases("load"):
         data = load_data(context)
-    for finding in data.findings:
-        context.emit({"kind": "finding", **finding.model_dump()})
+    context.report(data.findings)
     with phases("test"):
         predictions = {s: method.predict(task, data.splits["train"], data.splits[s]) for s in ("validation", "test")}
     metrics = {split: tuple(task.score(answers, split)) for split, answers in predictions.items()}
@@ -123,23 +122,23 @@ def _run_baseline(context: TrialContext, method: Baseline[Any], place: TrialStor
         data=data.info,
         findings=data.findings,
         selected=Selected(metrics["validation"]),
-        tested=Tested(metrics["test"], place.write_predictions("test", predictions["test"])),
+        evaluated=Evaluated(metrics["test"], place.write_predictions("test", predictions["test"])),
     )
 
 
-def _check_before_training(context: TrialContext, trial: Assembled) -> tuple[Finding, ...]:
+def _preflight(context: TrialContext, trial: Assembled) -> tuple[Finding, ...]:
     """Checks gradients and padding; returns a finding where parameters of the model take no part."""
     with context.phases("preflight"):
         idle = preflight.check(trial.runner, trial.features["train"], context.spec.label, trial.before)
     if not idle:
         return ()
     message = f"{len(idle)} of the model's tensors take no part in this task and stay as they are, e.g. {idle[0]}"
-    finding = Finding(name="idle_parameters", message=message)
-    context.emit({"kind": "finding", **finding.model_dump()})
-    return (finding,)
+    findings = (Finding(name="idle_parameters", message=message),)
+    context.report(findings)
+    return findings
 
 
-def _evaluate(context: TrialContext, trial: Assembled, selected: Selected, place: TrialStore) -> Tested:
+def _evaluate(context: TrialContext, trial: Assembled, selected: Selected, place: TrialStore) -> Evaluated:
     """Scores the test split with the selected weights, and times the model on it."""
     phases = context.phases
     test, examples = trial.features["test"], trial.data.splits["test"]
@@ -154,7 +153,7 @@ def _evaluate(context: TrialContext, trial: Assembled, selected: Selected, place
         )
     metrics = tuple(trial.task.score(predictions, "test"))
     findings = result_findings(trial.task, predictions, [*selected.metrics, *metrics], trial.data.info)
-    return Tested(metrics, place.write_predictions("test", predictions), inference, tuple(findings))
+    return Evaluated(metrics, place.write_predictions("test", predictions), inference, tuple(findings))
 
 
 def _measure(context: TrialContext, results: Results) -> Measured:
