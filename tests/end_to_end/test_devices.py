@@ -50,13 +50,25 @@ def _records(prepared: Prepared) -> dict[str, TrialRecord]:
     return {record.spec.label: record for record in prepared.store.records()}
 
 
-def _seconds_from_training(executor: SharedExecutor, prepared: Prepared) -> float:
-    """Runs trials; how long they took from the moment on that training began."""
+def _open_ports(tiny: Tiny) -> list[tuple[str, int]]:
+    """Addresses at which a trial's launcher and ranks listen for other machines; the loopback is none."""
+    ranks = _ranks(tiny)
+    assert ranks
+    addresses = set()
+    for process in {*ranks, *(parent for rank in ranks if (parent := rank.parent()) is not None)}:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            addresses |= {c.laddr for c in process.net_connections() if c.status == psutil.CONN_LISTEN}
+    return [(ip, port) for ip, port in addresses if ip not in ("127.0.0.1", "::1")]
+
+
+def _seconds_from_training(executor: SharedExecutor, prepared: Prepared, tiny: Tiny) -> float:
+    """Runs trials; how long they took from the moment on that training began. No port is open to the network then."""
     began: list[float] = []
 
     def listen(progress: Progress) -> None:
         if progress.event.get("kind") == "phase" and progress.event.get("phase") == "train":
             began.append(time.monotonic())
+            assert not _open_ports(tiny)
 
     executor.run(prepared.store, prepared.trials, listen)
     assert began
@@ -127,7 +139,7 @@ def test_a_rank_that_fails_is_named_within_a_minute_and_nothing_is_left(
     how: str, status: Status, cause: str, said: str, executor: SharedExecutor, prepare: Prepare, faulty: str, tiny: Tiny
 ) -> None:
     prepared = prepare({"bad": {"method": "faulty", "how": how, "rank": 1, "devices": 2}})
-    took = _seconds_from_training(executor, prepared)
+    took = _seconds_from_training(executor, prepared, tiny)
     record = _records(prepared)["bad"]
     assert record.status is status
     assert record.cause.startswith(cause)
@@ -162,7 +174,7 @@ def test_ranks_that_wait_for_one_another_are_ended_within_a_minute(
     how: str, said: str, executor: SharedExecutor, prepare: Prepare, faulty: str, tiny: Tiny
 ) -> None:
     prepared = prepare({"bad": {"method": "faulty", "how": how, "devices": 2}})
-    took = _seconds_from_training(executor, prepared)
+    took = _seconds_from_training(executor, prepared, tiny)
     record = _records(prepared)["bad"]
     assert record.status is Status.FAILED
     assert record.cause.startswith("all 2 ranks waited for one another and did nothing else: ")

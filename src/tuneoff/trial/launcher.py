@@ -78,9 +78,13 @@ def launch(place: TrialStore, payload: dict[str, Any]) -> Any:
 
 
 def _arguments(size: int, scratch: str) -> list[str]:
-    """Returns torchrun's arguments: one node, no restart, no port that another machine sees."""
+    """Returns torchrun's arguments: one node that meets itself by a file, no restart.
+
+    By default torchrun meets by a port, open to every machine and to whoever sends it a pickle.
+    """
     return [
-        *("--standalone", "--nproc-per-node", str(size), "--max-restarts", "0", "--local-addr", "127.0.0.1"),
+        *("--rdzv-backend", "c10d", "--rdzv-endpoint", f"{scratch}/rendezvous", "--rdzv-conf", "store_type=file"),
+        *("--nproc-per-node", str(size), "--max-restarts", "0", "--local-addr", "127.0.0.1"),
         *("--monitor-interval", str(POLL_SECONDS), "--log-dir", f"{scratch}/torchrun", "--shutdown-timeout", "5"),
         *("-m", "tuneoff.trial", "rank"),
     ]
@@ -89,6 +93,8 @@ def _arguments(size: int, scratch: str) -> list[str]:
 def _prepare(folder: Path, threads: int) -> None:
     """Sets the environment and logging that the ranks inherit."""
     os.environ[REQUEST] = str(folder)
+    # Nor do the ranks meet by a port (`serve_rank`).
+    os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     os.environ["OMP_NUM_THREADS"] = str(threads)
     os.environ["RAYON_NUM_THREADS"] = str(threads)
     if sys.platform == "linux":
@@ -142,7 +148,8 @@ def serve_rank(place: TrialStore, payload: dict[str, Any], started: float) -> An
 
     torch.set_num_threads(context.threads_each(size))
     device = context.device_of(payload["device"], number)
-    with context.joined(number, size, device, sharded=place.spec().shard, beat=beat) as ranks:
+    store = torch.distributed.FileStore(str(Path(os.environ[REQUEST]) / "ranks"), size)  # type: ignore[attr-defined]
+    with context.joined(number, size, device, sharded=place.spec().shard, beat=beat, store=store) as ranks:
         record = worker.run(place, str(device), started, payload.get("commit"), ranks)
     return {"status": record.status}
 
