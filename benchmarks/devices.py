@@ -78,7 +78,7 @@ def run(variant: Variant, steps: int, data: Path | None, folder: Path) -> TrialR
         random_weights=True,
         device="cpu",
     )
-    (record,) = study.run(folder, probe=False).records()
+    (record,) = study.run(folder, profile=False).records()
     if record.status is not Status.COMPLETED or record.environment is None:
         raise SystemExit(f"{variant.name}: {record.cause}")
     if record.environment.threads != variant.threads:

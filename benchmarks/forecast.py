@@ -179,7 +179,7 @@ def measure(cell: Cell, executor: LocalExecutor, folder: Path) -> dict[str, Any]
     study = parse(study_of(cell, folder))
     trials = plan(study)
     arm: dict[str, Any] = {**asdict(cell), "steps": cell.steps}
-    forecast = executor.forecast(trials[0])
+    forecast = executor.profile(trials[0])
     store = StudyStore.create(folder / "study", study, trials)
     executor.run(store, trials, lambda progress: None)
     (record,) = store.records()
@@ -193,7 +193,7 @@ def measure(cell: Cell, executor: LocalExecutor, folder: Path) -> dict[str, Any]
         "measured_train_seconds": record.timing.train_seconds,
         "predicted_trial_seconds": forecast.trial_seconds,
         "measured_trial_seconds": record.timing.total_seconds,
-        "probed_shapes": len(forecast.probed),
+        "profiled_shapes": len(forecast.profiled_steps),
         "contended": record.noise.contended,
         "missing": forecast.missing,
     }

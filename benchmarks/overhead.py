@@ -122,7 +122,7 @@ def run(folder: Path, steps: int, tracker: str, number: int) -> Cost:
     """One trial."""
     clock = Clock()
     place = folder / f"{tracker}-{number}"
-    study = Study(study_of(folder, steps, tracker), device="cpu").run(place, clock, probe=False)
+    study = Study(study_of(folder, steps, tracker), device="cpu").run(place, clock, profile=False)
     (record,) = study.records()
     if record.status is not Status.COMPLETED or any(found.name == "tracker_failed" for found in record.findings):
         raise SystemExit(f"{tracker}: {record.cause or [found.message for found in record.findings]}")

@@ -36,6 +36,7 @@ _SYNONYMS = {
     "weight_decay": ("wd", "l2"),
     # options of the command line
     "device": ("gpu", "cuda", "cpu", "accelerator"),
+    "no_profile": ("no_probe",),
     "out": ("o", "output", "output_dir", "out_dir", "outdir", "output_path", "save_dir", "save_to", "folder", "dest"),
     "tracker": ("report_to", "logger", "wandb", "mlflow", "tensorboard"),
     # commands

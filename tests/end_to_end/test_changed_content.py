@@ -40,7 +40,7 @@ def run(own: Path, after: tuple[str, int], change: Change, **protocol: Any) -> S
         if told.kind == "ended" and (told.trial.label, told.trial.seed) == after:
             change()
 
-    return study.run(own / "runs", hear, probe=False)
+    return study.run(own / "runs", hear, profile=False)
 
 
 def statuses(records: list[TrialRecord]) -> dict[tuple[str, int], Status]:

@@ -49,10 +49,10 @@ def test_no_output_obeys_what_it_shows(
     raw["task"] = {"data": {"train": str(rows)}}
     Path("study.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
     told = [
-        run("run", "study.yaml", "--out", "out", "--no-probe"),
+        run("run", "study.yaml", "--out", "out", "--no-profile"),
         run("report", "out"),
         run("recommend", "out"),
-        run("plan", "study.yaml", "--no-probe"),
+        run("plan", "study.yaml", "--no-profile"),
         run("watch", "out"),
         run("predict", "out", "_1_1", rows),
         run("predict", "out", "_1_1", rows, "--out", "p.csv"),

@@ -48,10 +48,10 @@ def test_a_study_of_the_hub_runs_is_repeated_without_it_and_never_mixes_commits(
     with serving() as hub:
         commits = _fill(hub, tiny)
         here["HF_ENDPOINT"] = hub.url
-        ended = command("run", "study.yaml", "--no-probe", "--seeds", "1", "--out", "first", environment=here)
+        ended = command("run", "study.yaml", "--no-profile", "--seeds", "1", "--out", "first", environment=here)
         assert ended.code == 0, ended.err
         away = {**here, "HF_HUB_OFFLINE": "1"}
-        ended = command("run", "study.yaml", "--no-probe", "--seeds", "1", "--out", "second", environment=away)
+        ended = command("run", "study.yaml", "--no-profile", "--seeds", "1", "--out", "second", environment=away)
         assert ended.code == 0, ended.err
         first, second = _records(tmp_path / "first"), _records(tmp_path / "second")
         assert first.keys() == second.keys()
@@ -61,7 +61,7 @@ def test_a_study_of_the_hub_runs_is_repeated_without_it_and_never_mixes_commits(
                 assert told["model"]["commit"] == commits["model"]
                 assert set(told["data"]["commits"].values()) == {commits["data"]}
         moved = hub.put("models", "org/model", {**_files(tiny.model), "README.md": "moved on"})
-        ended = command("run", "study.yaml", "--no-probe", "--seeds", "2", "--out", "first", environment=here)
+        ended = command("run", "study.yaml", "--no-profile", "--seeds", "2", "--out", "first", environment=here)
         assert ended.code == 0, ended.err
         assert [record["model"]["commit"] for record in _records(tmp_path / "first").values()] == [moved, moved]
     ended = command("run", "study.yaml", "--out", "third", environment={**here, "HF_HOME": str(tmp_path / "empty")})

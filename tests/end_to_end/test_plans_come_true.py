@@ -82,7 +82,7 @@ def test_the_report_sets_it_beside_what_was_measured(ran: Path) -> None:
 def test_a_finished_study_is_not_forecast_again(ran: Path, shared: SharedExecutor, tiny: Tiny) -> None:
     before = (ran / "forecast.json").read_bytes()
     told: list[Any] = []
-    Study(tiny.study(ROWS)).run(ran, foretell=told.append)
+    Study(tiny.study(ROWS)).run(ran, forecast_listener=told.append)
     assert told == []
     assert (ran / "forecast.json").read_bytes() == before
 
@@ -99,11 +99,11 @@ def test_a_plan_probes_every_row_and_its_search(
 ) -> None:
     assert main(["plan", str(study_file), "--json", "--search", "2"]) == 0
     said = capsys.readouterr()
-    assert "probing lora (3/3)" in said.err
+    assert "profiling lora (3/3)" in said.err
     found = json.loads(said.out)["forecast"]
     full, lora, baseline = (found["arms"][label] for label in ("full", "lora", "majority"))
-    assert (full["how"], lora["how"]) == ("probed", "probed")
-    assert full["probed"][0]["seconds"] > 0
+    assert (full["how"], lora["how"]) == ("profile", "profile")
+    assert full["profiled_steps"][0]["seconds"] > 0
     assert full["memory"]["optimizer"] > lora["memory"]["optimizer"] > 0
     assert full["peak_memory_bytes"] > full["memory"]["process"] > 0
     assert full["search_seconds"]["train"] > 0
@@ -116,7 +116,7 @@ def test_a_plan_probes_every_row_and_its_search(
 def test_a_gpu_that_is_too_small_is_told_with_what_would_help(
     study_file: Path, shared: SharedExecutor, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["plan", str(study_file), "--no-probe", "--gpu-memory", "1MB"]) == 0
+    assert main(["plan", str(study_file), "--no-profile", "--gpu-memory", "1MB"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "full will not fit: it needs" in shown
     assert "of memory, there are 976.6 KiB." in shown
@@ -125,12 +125,12 @@ def test_a_gpu_that_is_too_small_is_told_with_what_would_help(
 def test_an_answer_before_any_run(
     study_file: Path, shared: SharedExecutor, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert main(["recommend", "--before", str(study_file), "--no-probe", "--json"]) == 0
+    assert main(["recommend", "--before", str(study_file), "--no-profile", "--json"]) == 0
     body = json.loads(capsys.readouterr().out)
     assert body["answer"] in {"full", "lora"}
     assert {arm["method"]: arm["forecast"] for arm in body["arms"] if arm["trains"]} == {
-        "full": "counted",
-        "lora": "counted",
+        "full": "estimate",
+        "lora": "estimate",
     }
     assert list(tmp_path.iterdir()) == [study_file]
 
@@ -149,7 +149,7 @@ def test_an_interrupted_plan_leaves_no_process(
     )
     assert process.stderr is not None
     line = process.stderr.readline()
-    assert "probing" in line
+    assert "profiling" in line
     children = psutil.Process(process.pid).children(recursive=True)
     assert children
     os.kill(process.pid, signal.SIGINT)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from synthetic_forecasts import Foreteller
+from synthetic_forecasts import ForecastExecutor
 from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.errors import TuneoffError
 from tuneoff.executors.base import Executor, Inspection, Listener, Progress
@@ -65,7 +65,7 @@ def make_record(trial: TrialSpec, status: Status = Status.COMPLETED, accuracy: f
 
 
 @dataclass
-class FakeExecutor(Foreteller):
+class FakeExecutor(ForecastExecutor):
     """Makes records and forecasts at once.
 
     Attributes:

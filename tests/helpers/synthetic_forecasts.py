@@ -16,7 +16,7 @@ def arm_forecast(label: str, **changes: Any) -> ArmForecast:
     """An arm's forecast: 600 MiB, 10 s of training in a trial of 15 s, 1 MiB kept and 2,000 bytes of predictions."""
     body: dict[str, Any] = {
         "label": label,
-        "how": "probed",
+        "how": "profile",
         "device": "cpu",
         "peak_memory_bytes": 600 << 20,
         "memory": {"process": 300 << 20, "weights": 100 << 20, "activations": 200 << 20},
@@ -35,30 +35,30 @@ class Forecasting:
 
     Attributes:
         arms: label -> forecast, or the error that is raised; an arm that is not named gets `arm_forecast`.
-        unprobed: label -> the error that is raised where it is to be probed.
-        asked: (label, whether to probe, memory asked about), in order.
+        unprofiled: label -> the error that is raised where it is to be profiled.
+        asked: (label, whether to profile, memory asked about), in order.
     """
 
     arms: dict[str, ArmForecast | TuneoffError] = field(default_factory=dict)
-    unprobed: Mapping[str, BaseException] = field(default_factory=dict)
+    unprofiled: Mapping[str, BaseException] = field(default_factory=dict)
     asked: list[tuple[str, bool, int | None]] = field(default_factory=list)
 
-    def make(self, trial: TrialSpec, search_trial: TrialSpec | None, probe: bool, limit: int | None) -> ArmForecast:
+    def make(self, trial: TrialSpec, search_trial: TrialSpec | None, profile: bool, limit: int | None) -> ArmForecast:
         """One forecast."""
-        self.asked.append((trial.label, probe, limit))
-        if probe and trial.label in self.unprobed:
-            raise self.unprobed[trial.label]
+        self.asked.append((trial.label, profile, limit))
+        if profile and trial.label in self.unprofiled:
+            raise self.unprofiled[trial.label]
         made = self.arms.get(trial.label) or arm_forecast(trial.label)
         if isinstance(made, TuneoffError):
             raise made
-        told: dict[str, Any] = {"how": "probed" if probe else "counted"}
+        told: dict[str, Any] = {"how": "profile" if profile else "estimate"}
         if search_trial is not None and not made.search_seconds:
             told["search_seconds"] = {"load": 1.0, "train": 3.0}
         return made.model_copy(update=told)
 
 
 @dataclass
-class Foreteller(Executor):
+class ForecastExecutor(Executor):
     """Forecasts and does nothing else.
 
     Attributes:
@@ -79,12 +79,12 @@ class Foreteller(Executor):
     def call(self, verb: str, payload: dict[str, Any]) -> Any:
         raise NotImplementedError
 
-    def forecast(
+    def profile(
         self, trial: TrialSpec, search_trial: TrialSpec | None = None, *, memory_limit_bytes: int | None = None
     ) -> ArmForecast:
         return self.forecasting.make(trial, search_trial, True, memory_limit_bytes)
 
-    def count(
+    def estimate(
         self, pairs: Sequence[tuple[TrialSpec, TrialSpec | None]], *, memory_limit_bytes: int | None = None
     ) -> list[ArmForecast | TuneoffError]:
         made: list[ArmForecast | TuneoffError] = []

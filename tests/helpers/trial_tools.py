@@ -23,8 +23,8 @@ from tuneoff.tasks.classification import Classification
 from tuneoff.tasks.generation import Generation
 from tuneoff.testing.models import pretraining_model, random_model, shape
 from tuneoff.trial.context import TrialContext
-from tuneoff.trial.estimate.estimator import count_arms
-from tuneoff.trial.estimate.profiler import forecast_arm
+from tuneoff.trial.estimate.estimator import estimate_arms
+from tuneoff.trial.estimate.profiler import profile_arm
 from tuneoff.trial.inference import restore
 from tuneoff.trial.modeling.precision import apply_policy
 from tuneoff.trial.modeling.tokenizer import byte_tokenizer
@@ -166,13 +166,13 @@ def make_study(model: Path, data: Path, methods: Any, /, **changes: Any) -> Stud
     return parse(raw)
 
 
-def foreseen(
-    spec: TrialSpec, probe: bool = False, limit: int | None = None, search: TrialSpec | None = None
+def forecast_of(
+    spec: TrialSpec, profile: bool = False, limit: int | None = None, search: TrialSpec | None = None
 ) -> ArmForecast:
-    """A row's forecast on the CPU: counted, or probed."""
-    if probe:
-        return forecast_arm(spec, search, "cpu", limit)
-    (row,) = count_arms([(spec, search)], "cpu", limit)
+    """A row's forecast on the CPU: an estimate, or a profile."""
+    if profile:
+        return profile_arm(spec, search, "cpu", limit)
+    (row,) = estimate_arms([(spec, search)], "cpu", limit)
     if isinstance(row, Exception):
         raise row
     return row

@@ -15,6 +15,8 @@ from tuneoff.errors import CorruptRecord, StoreError
 from tuneoff.records import forecast
 from tuneoff.records.forecast import (
     ArmForecast,
+    EstimatedStep,
+    ProfiledStep,
     Remedy,
     Shape,
     StudyForecast,
@@ -110,6 +112,7 @@ def test_a_forecast_is_kept_in_the_studys_folder(tmp_path: Path) -> None:
     [
         ("{", CorruptRecord, "cannot be read"),
         ('{"forecast_version": 2, "arms": 3}', CorruptRecord, "is not a forecast"),
+        ('{"forecast_version": 1, "rows": [3]}', CorruptRecord, "is not a forecast"),
         ('{"forecast_version": 99, "arms": {}}', StoreError, "forecast version 99"),
         ("[]", CorruptRecord, "is not a forecast"),
     ],
@@ -127,22 +130,34 @@ def test_every_key_of_a_forecast_is_described(model: type[BaseModel]) -> None:
 
 
 def test_the_forecasts_models_are_all_found() -> None:
-    assert {model.__name__ for model in MODELS} >= {"StudyForecast", "ArmForecast", "Remedy", "Shape", "Counted"}
+    assert {model.__name__ for model in MODELS} >= {"StudyForecast", "ArmForecast", "Remedy", "Shape", "EstimatedStep"}
 
 
 def test_a_very_short_phase_is_corrected_by_seconds_and_not_by_a_factor() -> None:
-    counted = arm_forecast("lora", how="counted", seconds={"train": 10.0, "checkpoint": 0.001})
-    probed = arm_forecast("lora", seconds={"train": 5.0, "checkpoint": 0.051})
-    other = arm_forecast("full", how="counted", seconds={"train": 20.0, "checkpoint": 0.4})
-    made = corrected(other, counted, probed)
+    estimated = arm_forecast("lora", how="estimate", seconds={"train": 10.0, "checkpoint": 0.001})
+    profiled = arm_forecast("lora", seconds={"train": 5.0, "checkpoint": 0.051})
+    other = arm_forecast("full", how="estimate", seconds={"train": 20.0, "checkpoint": 0.4})
+    made = corrected(other, estimated, profiled)
     assert made.seconds == pytest.approx({"train": 10.0, "checkpoint": 0.45})
     assert made.corrected_by == "lora"
 
 
 def test_a_forecast_of_the_first_version_is_read_in_todays_words() -> None:
-    total = study_forecast(arms(), ["full", "lora"])
+    shape = Shape(examples=8, tokens=24)
+    profiled = arm_forecast(
+        "lora",
+        estimated_steps=(EstimatedStep(shape=shape, activations_bytes=5, operations=7),),
+        profiled_steps=(ProfiledStep(shape=shape, steps=3, seconds=0.5, peak_bytes=9),),
+        missing={"profile": "larger steps were not run"},
+    )
+    estimated = arm_forecast("full", how="estimate", missing={"profile": "several devices", "stored_bytes": "why"})
+    total = study_forecast({"lora": profiled, "full": estimated}, ["full", "lora"])
     body = total.model_dump(mode="json")
-    old = {**body, "forecast_version": 1, "rows": body["arms"]}
-    del old["arms"]
+    rows = body.pop("arms")
+    old = {**body, "forecast_version": 1, "rows": rows}
+    for arm, how in ((rows["lora"], "probed"), (rows["full"], "counted")):
+        arm["how"] = how
+        arm["counted"], arm["probed"] = arm.pop("estimated_steps"), arm.pop("profiled_steps")
+        arm["missing"]["probed"] = arm["missing"].pop("profile")
     assert StudyForecast.model_validate(upgraded(old)) == total
     assert upgraded({"forecast_version": 99}) == {"forecast_version": 99}

@@ -50,7 +50,7 @@ def predicted() -> dict[str, ArmForecast]:
     return {
         "majority": arm_forecast("majority", train_seconds=None, peak_memory_bytes=None, missing=unknown),
         "full": arm_forecast("full", train_seconds=33.0, peak_memory_bytes=945 << 20, forecast_seconds=6.0),
-        "lora": arm_forecast("lora", train_seconds=6.0, peak_memory_bytes=594 << 20, how="counted"),
+        "lora": arm_forecast("lora", train_seconds=6.0, peak_memory_bytes=594 << 20, how="estimate"),
     }
 
 
@@ -87,7 +87,7 @@ def test_errors_are_of_the_prediction_against_the_mean_that_the_table_shows(tmp_
                 assert found["relative_error"] == pytest.approx(getattr(made, figure) / mean - 1)
                 assert found["reason"] == ""
     assert arms["full"]["total_seconds"]["predicted"] == pytest.approx(15)
-    assert (arms["full"]["how"], arms["lora"]["how"]) == ("probed", "counted")
+    assert (arms["full"]["how"], arms["lora"]["how"]) == ("profile", "estimate")
     assert body["forecast"]["forecast_seconds"] == pytest.approx(6)
 
 
@@ -191,7 +191,7 @@ def test_the_page_shows_both_sides_with_the_error_and_the_reasons(tmp_path: Path
     full = next(line for line in text.splitlines() if line.startswith("| full"))
     assert "945.0 MiB → 901.4 MiB (+4.8 %)" in full
     assert re.search(r"33\.0 s → \d\d\.\d s \([+-]\d+\.\d %\)", full)
-    assert full.endswith("| probed |")
+    assert full.endswith("| profile |")
     baseline = next(line for line in text.splitlines() if line.startswith("| majority"))
     assert "– [" in baseline
     assert "nothing is trained." in text

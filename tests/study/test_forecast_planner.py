@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from synthetic_forecasts import Forecasting, Foreteller, arm_forecast
+from synthetic_forecasts import ForecastExecutor, Forecasting, arm_forecast
 from synthetic_records import small_study, writing_study
 from tuneoff.analysis.search_rounds import outline
 from tuneoff.config.spec import StudySpec, TrialSpec
@@ -20,10 +20,10 @@ from tuneoff.records.forecast import ArmForecast, StudyForecast
 from tuneoff.store import StudyStore
 from tuneoff.study import forecast_planner
 from tuneoff.study.forecast_planner import (
-    COUNT_SECONDS,
+    ESTIMATE_SECONDS,
     PAYS,
-    PROBE_COUNTS,
-    PROBE_SECONDS,
+    PROFILE_ESTIMATES,
+    PROFILE_SECONDS,
     SHORT_OPERATIONS,
     TOO_HIGH,
     Asking,
@@ -42,12 +42,13 @@ def to_come(make_study: MakeStudy) -> ToCome:
     return ToCome(plan(make_study(methods=METHODS)))
 
 
-LEAST = TOO_HIGH * PAYS * (2 * COUNT_SECONDS + PROBE_SECONDS)
-"""Counted seconds of a study from which on it is forecast with a probe, where counting an arm takes next to nothing."""
+LEAST = TOO_HIGH * PAYS * (2 * ESTIMATE_SECONDS + PROFILE_SECONDS)
+"""Estimated seconds of a study from which on it is forecast with a profile, where estimating an arm takes next to
+nothing."""
 
 
 def slow(label: str) -> Any:
-    """An arm so slow that probing all arms pays."""
+    """An arm so slow that profiling all arms pays."""
     return arm_forecast(label, seconds={"train": 10 * LEAST}, train_seconds=10 * LEAST)
 
 
@@ -60,10 +61,12 @@ def heard(told: list[Any]) -> list[tuple[str | None, str]]:
 
 def test_each_row_is_asked_for_once_with_one_of_its_trials(to_come: ToCome) -> None:
     forecasting, told = Forecasting(), list[Asking]()
-    found = forecast_planner.forecast(Foreteller(forecasting), to_come, memory_limit_bytes=8_000, listener=told.append)
+    found = forecast_planner.forecast(
+        ForecastExecutor(forecasting), to_come, memory_limit_bytes=8_000, listener=told.append
+    )
     assert forecasting.asked == [(label, True, 8_000) for label in METHODS]
     assert [(one.label, one.number, one.arms, one.how) for one in told] == [
-        (label, number, 3, "probed") for number, label in enumerate(METHODS, 1)
+        (label, number, 3, "profile") for number, label in enumerate(METHODS, 1)
     ]
     assert found.total_seconds == pytest.approx(6 * 15)
     assert found.memory_limit_bytes == 8_000
@@ -72,9 +75,9 @@ def test_each_row_is_asked_for_once_with_one_of_its_trials(to_come: ToCome) -> N
     }
 
 
-def test_a_search_is_asked_for_and_counted_too(make_study: MakeStudy) -> None:
+def test_a_search_is_asked_for_and_estimated_too(make_study: MakeStudy) -> None:
     study = make_study(methods=METHODS, protocol={"seeds": 2, "search": {"trials": 5}})
-    found = forecast_planner.forecast(Foreteller(), ToCome(plan(study), outline(study)), probe=False)
+    found = forecast_planner.forecast(ForecastExecutor(), ToCome(plan(study), outline(study)), profile=False)
     assert found.total_seconds == pytest.approx(6 * 15 + 10 * 4)
     assert found.arms["majority"].search_seconds == {}
 
@@ -92,21 +95,21 @@ def test_a_pruned_search_is_asked_for_by_its_longest_trial(make_study: MakeStudy
     assert searched == pytest.approx(6 * 15 + sum(t.protocol.max_steps or 0 for t in coming.search))
 
 
-def test_a_row_that_cannot_be_probed_is_counted_and_says_why(to_come: ToCome) -> None:
-    forecasting = Forecasting(unprobed={"full": OutOfMemory("out of memory:\n  too much")})
-    found = forecast_planner.forecast(Foreteller(forecasting), to_come)
-    assert [arm.how for arm in found.arms.values()] == ["probed", "probed", "counted"]
-    assert found.arms["full"].missing == {"probed": "out of memory: too much"}
+def test_an_arm_that_cannot_be_profiled_is_estimated_and_says_why(to_come: ToCome) -> None:
+    forecasting = Forecasting(unprofiled={"full": OutOfMemory("out of memory:\n  too much")})
+    found = forecast_planner.forecast(ForecastExecutor(forecasting), to_come)
+    assert [arm.how for arm in found.arms.values()] == ["profile", "profile", "estimate"]
+    assert found.arms["full"].missing == {"profile": "out of memory: too much"}
     assert [asked for asked in forecasting.asked if asked[0] == "full"] == [("full", True, None), ("full", False, None)]
     assert found.total_seconds is not None
 
 
 def test_a_row_of_which_nothing_can_be_told_has_reasons_and_no_figures(to_come: ToCome) -> None:
     forecasting = Forecasting(arms={"lora": ExecutorError("it vanished")})
-    found = forecast_planner.forecast(Foreteller(forecasting), to_come)
+    found = forecast_planner.forecast(ForecastExecutor(forecasting), to_come)
     arm = found.arms["lora"]
     assert (arm.peak_memory_bytes, arm.train_seconds, arm.trial_seconds, arm.fits) == (None, None, None, None)
-    assert arm.missing["peak_memory_bytes"] == arm.missing["probed"] == "it vanished"
+    assert arm.missing["peak_memory_bytes"] == arm.missing["profile"] == "it vanished"
     assert "search_seconds" not in arm.missing
     assert found.total_seconds is None
     assert found.arms["full"].train_seconds == 10
@@ -114,47 +117,49 @@ def test_a_row_of_which_nothing_can_be_told_has_reasons_and_no_figures(to_come: 
 
 @pytest.mark.parametrize("error", [SourceUnreachable("the hub does not answer"), DataError("one class alone")])
 def test_what_is_out_of_reach_is_tried_once(error: Exception, to_come: ToCome) -> None:
-    forecasting = Forecasting(unprobed=dict.fromkeys(METHODS, error))
-    found = forecast_planner.forecast(Foreteller(forecasting), to_come)
-    assert [probe for _, probe, _ in forecasting.asked] == [True, False, False, False]
-    assert {arm.missing["probed"] for arm in found.arms.values()} == {str(error)}
+    forecasting = Forecasting(unprofiled=dict.fromkeys(METHODS, error))
+    found = forecast_planner.forecast(ForecastExecutor(forecasting), to_come)
+    assert [profile for _, profile, _ in forecasting.asked] == [True, False, False, False]
+    assert {arm.missing["profile"] for arm in found.arms.values()} == {str(error)}
 
 
 def test_an_interrupt_is_no_reason_to_go_on(to_come: ToCome) -> None:
-    forecasting = Forecasting(unprobed={"lora": KeyboardInterrupt()})
+    forecasting = Forecasting(unprofiled={"lora": KeyboardInterrupt()})
     with pytest.raises(KeyboardInterrupt):
-        forecast_planner.forecast(Foreteller(forecasting), to_come)
+        forecast_planner.forecast(ForecastExecutor(forecasting), to_come)
     assert [label for label, _, _ in forecasting.asked] == ["majority", "lora"]
 
 
 # --- before a run
 
 
-def foretell(to_come: ToCome, folder: Path, forecasting: Forecasting | None = None, probe: bool = True) -> list[Any]:
+def run_forecast(
+    to_come: ToCome, folder: Path, forecasting: Forecasting | None = None, profile: bool = True
+) -> list[Any]:
     told: list[Any] = []
     # Long enough for a forecast.
     arms = {label: arm_forecast(label, seconds={"train": LEAST / 3}) for label in to_come.labels}
-    executor = Foreteller(forecasting or Forecasting(arms=dict(arms)))
-    forecast_planner.foretell(executor, StudyStore(folder), to_come, probe=probe, listener=told.append)
+    executor = ForecastExecutor(forecasting or Forecasting(arms=dict(arms)))
+    forecast_planner.forecast_before_run(executor, StudyStore(folder), to_come, profile=profile, listener=told.append)
     return told
 
 
-def test_rows_are_probed_where_that_takes_little_beside_the_run(to_come: ToCome, tmp_path: Path) -> None:
-    told = foretell(to_come, tmp_path, Forecasting(arms={"lora": slow("lora")}))
-    assert [how for _, how in heard(told)] == ["counted", "counted", "probed", "probed", "probed"]
-    assert {label for label, how in heard(told) if how == "probed"} == set(METHODS)
+def test_arms_are_profiled_where_that_takes_little_beside_the_run(to_come: ToCome, tmp_path: Path) -> None:
+    told = run_forecast(to_come, tmp_path, Forecasting(arms={"lora": slow("lora")}))
+    assert [how for _, how in heard(told)] == ["estimate", "estimate", "profile", "profile", "profile"]
+    assert {label for label, how in heard(told) if how == "profile"} == set(METHODS)
     assert isinstance(told[-1], StudyForecast)
     assert told[-1] == StudyStore(tmp_path).forecast()
-    assert {arm.how for arm in told[-1].arms.values()} == {"probed"}
+    assert {arm.how for arm in told[-1].arms.values()} == {"profile"}
 
 
 class Half(Forecasting):
-    """Probes that take a minute, and find every phase twice as long as its count, 30 s of training and 50 MiB more
+    """Profiles that take a minute, and find every phase twice as long as its estimate, 30 s of training and 50 MiB more
     memory."""
 
-    def make(self, trial: TrialSpec, search_trial: TrialSpec | None, probe: bool, limit: int | None) -> ArmForecast:
-        made = super().make(trial, search_trial, probe, limit)
-        if not probe:
+    def make(self, trial: TrialSpec, search_trial: TrialSpec | None, profile: bool, limit: int | None) -> ArmForecast:
+        made = super().make(trial, search_trial, profile, limit)
+        if not profile:
             return made
         seconds = {phase: 2 * value for phase, value in made.seconds.items()} | {"train": 30.0}
         memory = {**made.memory, "process": made.memory["process"] + (50 << 20)}
@@ -162,7 +167,7 @@ class Half(Forecasting):
         return made.model_copy(update={"seconds": seconds, "train_seconds": 30.0, "forecast_seconds": 60.0, **peak})
 
 
-def test_a_middling_run_is_counted_and_corrected_by_one_row(
+def test_a_middling_run_is_estimated_and_corrected_by_one_arm(
     make_study: MakeStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(forecast_planner, "TOO_HIGH", 0.1)
@@ -174,17 +179,17 @@ def test_a_middling_run_is_counted_and_corrected_by_one_row(
     }
     study = make_study(methods=methods, protocol={"seeds": 2, "search": 2})
     coming = ToCome(plan(study), outline(study))
-    told = foretell(coming, tmp_path, Half(arms=dict(counts)))
-    # One is counted to know what pays, then the others; the one in the middle by its counted time is probed.
-    assert heard(told) == [(None, "counted"), (None, "counted"), ("lora", "probed")]
+    told = run_forecast(coming, tmp_path, Half(arms=dict(counts)))
+    # One is estimated to know what pays, then the others; the one in the middle by its estimated time is profiled.
+    assert heard(told) == [(None, "estimate"), (None, "estimate"), ("lora", "profile")]
     arms = told[-1].arms
     assert {label: (arm.how, arm.corrected_by) for label, arm in arms.items()} == {
-        "majority": ("counted", "lora"),
-        "lora": ("probed", None),
-        "full": ("counted", "lora"),
-        "head": ("counted", "lora"),
+        "majority": ("estimate", "lora"),
+        "lora": ("profile", None),
+        "full": ("estimate", "lora"),
+        "head": ("estimate", "lora"),
     }
-    # lora took 2 s and 30 s where 1 s and 20 s were counted; of other phases training's factor is taken.
+    # lora took 2 s and 30 s where 1 s and 20 s were estimated; of other phases training's factor is taken.
     assert arms["full"].train_seconds == pytest.approx(37.5)
     assert arms["head"].seconds == pytest.approx({"load": 2.0, "train": 15.0, "validation": 2.25, "test": 3.75})
     assert arms["head"].search_seconds == pytest.approx({"load": 2.0, "train": 4.5})
@@ -196,57 +201,59 @@ def test_a_middling_run_is_counted_and_corrected_by_one_row(
     assert told[-1] == StudyStore(tmp_path).forecast()
 
 
-@pytest.mark.parametrize(("methods", "probed"), [({"lora": {}, "full": {"devices": 2}}, ["lora"]), ({}, [])])
-def test_rows_on_several_devices_are_never_probed_nor_corrected(
-    methods: dict[str, Any], probed: list[str], make_study: MakeStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("methods", "profiled"), [({"lora": {}, "full": {"devices": 2}}, ["lora"]), ({}, [])])
+def test_arms_on_several_devices_are_never_profiled_nor_corrected(
+    methods: dict[str, Any], profiled: list[str], make_study: MakeStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(forecast_planner, "TOO_HIGH", 0.1)
     methods = methods or {"lora": {"devices": 2}, "full": {"devices": 2}}
-    told = foretell(ToCome(plan(make_study(methods=methods))), tmp_path, Half())
-    assert [label for label, how in heard(told) if how == "probed"] == probed
+    told = run_forecast(ToCome(plan(make_study(methods=methods))), tmp_path, Half())
+    assert [label for label, how in heard(told) if how == "profile"] == profiled
     arms = told[-1].arms
     assert {label: (arm.how, arm.corrected_by) for label, arm in arms.items()} == {
-        label: ("probed" if label in probed else "counted", None) for label in methods
+        label: ("profile" if label in profiled else "estimate", None) for label in methods
     }
 
 
-def test_a_row_whose_probe_fails_leaves_the_counts_as_they_are(to_come: ToCome, tmp_path: Path) -> None:
+def test_an_arm_whose_profile_fails_leaves_the_estimates_as_they_are(to_come: ToCome, tmp_path: Path) -> None:
     arms = {label: slow(label) for label in METHODS}
-    unprobed = dict.fromkeys(METHODS, OutOfMemory("too much"))
-    told = foretell(to_come, tmp_path, Forecasting(arms=dict(arms), unprobed=unprobed))
-    assert {(arm.how, arm.corrected_by) for arm in told[-1].arms.values()} == {("counted", None)}
-    assert [label for label, arm in told[-1].arms.items() if "probed" in arm.missing] == ["lora"]
+    unprofiled = dict.fromkeys(METHODS, OutOfMemory("too much"))
+    told = run_forecast(to_come, tmp_path, Forecasting(arms=dict(arms), unprofiled=unprofiled))
+    assert {(arm.how, arm.corrected_by) for arm in told[-1].arms.values()} == {("estimate", None)}
+    assert [label for label, arm in told[-1].arms.items() if "profile" in arm.missing] == ["lora"]
 
 
-def test_rows_are_counted_one_by_one_where_one_process_cannot_do_all(to_come: ToCome, tmp_path: Path) -> None:
-    class Failing(Foreteller):
-        def count(self, pairs: Any, **how: Any) -> list[ArmForecast | TuneoffError]:
+def test_arms_are_estimated_one_by_one_where_one_process_cannot_do_all(to_come: ToCome, tmp_path: Path) -> None:
+    class Failing(ForecastExecutor):
+        def estimate(self, pairs: Any, **how: Any) -> list[ArmForecast | TuneoffError]:
             if len(pairs) > 1:
                 raise ExecutorError("killed")
-            return super().count(pairs, **how)
+            return super().estimate(pairs, **how)
 
     arms = {label: slow(label) for label in METHODS}
     forecasting, told = Forecasting(arms=dict(arms)), list[Any]()
-    forecast_planner.foretell(Failing(forecasting), StudyStore(tmp_path), to_come, probe=False, listener=told.append)
+    forecast_planner.forecast_before_run(
+        Failing(forecasting), StudyStore(tmp_path), to_come, profile=False, listener=told.append
+    )
     named = [label for label, _ in heard(told)]
     assert named == [None, None, "majority", "full"]
     assert told[-1].total_seconds == pytest.approx(6 * 10 * LEAST)
 
 
-def test_without_probing_all_is_counted_however_long_the_run(to_come: ToCome, tmp_path: Path) -> None:
-    told = foretell(to_come, tmp_path, Forecasting(arms={"lora": slow("lora")}), probe=False)
-    assert heard(told) == [(None, "counted"), (None, "counted")]
-    assert {arm.how for arm in told[-1].arms.values()} == {"counted"}
+def test_without_profiling_all_is_estimated_however_long_the_run(to_come: ToCome, tmp_path: Path) -> None:
+    told = run_forecast(to_come, tmp_path, Forecasting(arms={"lora": slow("lora")}), profile=False)
+    assert heard(told) == [(None, "estimate"), (None, "estimate")]
+    assert {arm.how for arm in told[-1].arms.values()} == {"estimate"}
 
 
-def test_where_counting_tells_no_time_rows_are_probed(to_come: ToCome, tmp_path: Path) -> None:
-    uncounted = {label: arm_forecast(label, seconds={}, train_seconds=None) for label in METHODS}
-    told = foretell(to_come, tmp_path, Forecasting(arms=dict(uncounted)))
-    assert heard(told)[2:] == [(label, "probed") for label in METHODS]
+def test_where_estimates_tell_no_time_arms_are_profiled(to_come: ToCome, tmp_path: Path) -> None:
+    without_estimate = {label: arm_forecast(label, seconds={}, train_seconds=None) for label in METHODS}
+    told = run_forecast(to_come, tmp_path, Forecasting(arms=dict(without_estimate)))
+    assert heard(told)[2:] == [(label, "profile") for label in METHODS]
 
 
 def test_floors_alone_are_not_forecast(make_study: MakeStudy, tmp_path: Path) -> None:
-    told = foretell(
+    told = run_forecast(
         ToCome(plan(make_study(methods={"majority": {}}))), tmp_path, Forecasting(arms={"majority": BASELINE})
     )
     assert not [one for one in told if isinstance(one, StudyForecast)]
@@ -259,32 +266,32 @@ def test_a_short_run_has_no_forecast_unless_a_row_does_not_fit(to_come: ToCome, 
         arms = {label: arm_forecast(label, seconds={"train": factor * LEAST / 4}) for label in ("lora", "full")}
         folder = tmp_path / str(factor)
         folder.mkdir()
-        told = foretell(to_come, folder, Forecasting(arms={"majority": BASELINE, **arms}))
+        told = run_forecast(to_come, folder, Forecasting(arms={"majority": BASELINE, **arms}))
         assert (folder / "forecast.json").exists() == (factor > 1)
         assert (len([one for one in told if isinstance(one, Asking)]) == 1) == (factor < 1)
     unfit = arm_forecast("lora", seconds={"train": 1.0}, fits=False)
     arms = {"majority": BASELINE, "full": arm_forecast("full", seconds={"train": 1.0}), "lora": unfit}
-    told = foretell(to_come, tmp_path / "unfit", Forecasting(arms=dict(arms)))
+    told = run_forecast(to_come, tmp_path / "unfit", Forecasting(arms=dict(arms)))
     assert told[-1].unfit
 
 
 def test_rows_that_take_long_to_count_need_a_longer_run(to_come: ToCome, tmp_path: Path) -> None:
     class Slow(Forecasting):
         def make(self, *given: Any) -> ArmForecast:
-            return super().make(*given).model_copy(update={"forecast_seconds": COUNT_SECONDS + 1})
+            return super().make(*given).model_copy(update={"forecast_seconds": ESTIMATE_SECONDS + 1})
 
-    # Three arms and what a probe counts: a second each.
-    more = TOO_HIGH * PAYS * (3 + PROBE_COUNTS)
+    # Three arms and what a profile estimates: a second each.
+    more = TOO_HIGH * PAYS * (3 + PROFILE_ESTIMATES)
     for factor in (1.01, 0.99):
         seconds = {"train": factor * (LEAST + more) / 4}
         arms = {label: arm_forecast(label, seconds=seconds) for label in ("lora", "full")}
         folder = tmp_path / str(factor)
         folder.mkdir()
-        foretell(to_come, folder, Slow(arms={"majority": BASELINE, **arms}))
+        run_forecast(to_come, folder, Slow(arms={"majority": BASELINE, **arms}))
         assert (folder / "forecast.json").exists() == (factor > 1)
 
 
-def test_trials_that_compute_next_to_nothing_are_not_even_counted(to_come: ToCome, tmp_path: Path) -> None:
+def test_trials_that_compute_next_to_nothing_are_not_even_estimated(to_come: ToCome, tmp_path: Path) -> None:
     def seen(weights: float) -> Inspection:
         counts = {"total_parameters": {"base": int(weights), "head": 0}, "trainable_parameters": {}}
         data = {"splits": {"train": {"rows": 100}, "validation": {"rows": 10}, "test": {"rows": 20}}}
@@ -292,8 +299,8 @@ def test_trials_that_compute_next_to_nothing_are_not_even_counted(to_come: ToCom
 
     def asked(found: Inspection, folder: str) -> int:
         forecasting = Forecasting()
-        executor, store = Foreteller(forecasting), StudyStore(tmp_path / folder)
-        forecast_planner.foretell(executor, store, to_come, found)
+        executor, store = ForecastExecutor(forecasting), StudyStore(tmp_path / folder)
+        forecast_planner.forecast_before_run(executor, store, to_come, found)
         return len(forecasting.asked)
 
     # Four trials that train: 3 epochs of 100 arms forward and backward, three validations and a test, 128 tokens each.
@@ -316,11 +323,11 @@ def test_tokens_to_write_count_in_what_a_trial_computes() -> None:
 
 
 def test_a_row_keeps_its_first_forecast_and_new_rows_join(to_come: ToCome, tmp_path: Path) -> None:
-    foretell(to_come.only(["lora"]), tmp_path, Forecasting(arms={"lora": slow("lora")}))
+    run_forecast(to_come.only(["lora"]), tmp_path, Forecasting(arms={"lora": slow("lora")}))
     first = StudyStore(tmp_path).forecast()
     assert first is not None
     changed = {label: slow(label) for label in METHODS}
-    told = foretell(to_come, tmp_path, Forecasting(arms=dict(changed)))
+    told = run_forecast(to_come, tmp_path, Forecasting(arms=dict(changed)))
     assert "lora" not in {label for label, _ in heard(told)}
     kept = StudyStore(tmp_path).forecast()
     assert kept is not None
@@ -331,10 +338,10 @@ def test_a_row_keeps_its_first_forecast_and_new_rows_join(to_come: ToCome, tmp_p
 
 
 def test_a_run_that_goes_on_tells_what_is_left_and_asks_nothing(to_come: ToCome, tmp_path: Path) -> None:
-    foretell(to_come, tmp_path)
+    run_forecast(to_come, tmp_path)
     before = (tmp_path / "forecast.json").read_bytes()
     left = ToCome([trial for trial in to_come.final if trial.seed == 1 and trial.label == "full"])
-    told = foretell(left, tmp_path)
+    told = run_forecast(left, tmp_path)
     assert len(told) == 1
     assert told[0].total_seconds == pytest.approx(LEAST / 3)
     assert list(told[0].arms) == ["full"]
@@ -342,13 +349,13 @@ def test_a_run_that_goes_on_tells_what_is_left_and_asks_nothing(to_come: ToCome,
 
 
 def test_a_finished_study_gets_none(tmp_path: Path) -> None:
-    assert foretell(ToCome([]), tmp_path) == []
+    assert run_forecast(ToCome([]), tmp_path) == []
     assert not (tmp_path / "forecast.json").exists()
 
 
 def test_a_damaged_forecast_is_made_anew(to_come: ToCome, tmp_path: Path) -> None:
     (tmp_path / "forecast.json").write_text("{")
-    foretell(to_come, tmp_path)
+    run_forecast(to_come, tmp_path)
     made = StudyStore(tmp_path).forecast()
     assert made is not None
     assert made.arms.keys() == set(METHODS)
@@ -356,11 +363,11 @@ def test_a_damaged_forecast_is_made_anew(to_come: ToCome, tmp_path: Path) -> Non
 
 def test_no_failure_stops_the_run(to_come: ToCome, tmp_path: Path) -> None:
     lost = Forecasting(arms={label: ExecutorError("no") for label in METHODS})
-    told = foretell(to_come, tmp_path, lost)
+    told = run_forecast(to_come, tmp_path, lost)
     assert told[-1].total_seconds is None
     (tmp_path / "file").write_text("")
     # A folder that cannot be written: the forecast is told all the same.
-    assert isinstance(foretell(to_come, tmp_path / "file")[-1], StudyForecast)
+    assert isinstance(run_forecast(to_come, tmp_path / "file")[-1], StudyForecast)
 
 
 def test_sums_of_two_runs_are_unknown_where_one_is(to_come: ToCome) -> None:

@@ -87,7 +87,7 @@ class Executor(ABC):
             TuneoffError: the first thing that makes the study impossible.
         """
 
-    def forecast(
+    def profile(
         self, trial: TrialSpec, search_trial: TrialSpec | None = None, *, memory_limit_bytes: int | None = None
     ) -> ArmForecast:
         """Forecasts what an arm will take by a few real steps on this machine, in a process of its own.
@@ -107,19 +107,18 @@ class Executor(ABC):
             "memory_limit_bytes": memory_limit_bytes,
         }
         try:
-            return ArmForecast.model_validate(self.call("forecast", payload))
+            return ArmForecast.model_validate(self.call("profile", payload))
         except ValidationError as error:
-            raise ExecutorError(f"the answer to 'forecast' is none: {error}") from None
+            raise ExecutorError(f"the answer to 'profile' is none: {error}") from None
 
-    def count(
+    def estimate(
         self, pairs: Sequence[tuple[TrialSpec, TrialSpec | None]], *, memory_limit_bytes: int | None = None
     ) -> list[ArmForecast | TuneoffError]:
-        """Forecasts what arms will take by counting, without running anything, so times are rough; one process counts
-        all.
+        """Forecasts what arms will take without running anything, so times are rough; one process estimates all.
 
         Args:
-            pairs: for every arm the two trials that `forecast` takes.
-            memory_limit_bytes: as for `forecast`.
+            pairs: for every arm the two trials that `profile` takes.
+            memory_limit_bytes: as for `profile`.
 
         Returns:
             For every arm its forecast, or why there is none.
@@ -135,14 +134,14 @@ class Executor(ABC):
             "device": self.device,
             "memory_limit_bytes": memory_limit_bytes,
         }
-        answers = self.call("count", payload)
+        answers = self.call("estimate", payload)
         try:
             return [
                 rebuild_error(answer["error"]) if "error" in answer else ArmForecast.model_validate(answer["arm"])
                 for answer in answers
             ]
         except ValidationError as error:
-            raise ExecutorError(f"the answer to 'count' is none: {error}") from None
+            raise ExecutorError(f"the answer to 'estimate' is none: {error}") from None
 
     def skip(self, trial: TrialSpec, record: TrialRecord, listener: Listener) -> None:
         """Reports that a trial need not run: it has its record already."""
@@ -159,7 +158,7 @@ class Executor(ABC):
 
     @abstractmethod
     def call(self, verb: str, payload: dict[str, Any]) -> Any:
-        """Asks a child process for one thing (`export`, `predict`, `forecast`) and returns its plain-data answer.
+        """Asks a child process for one thing (`export`, `predict`, `profile`) and returns its plain-data answer.
 
         Raises:
             TuneoffError: what the child raised.

@@ -23,7 +23,7 @@ from tuneoff.records.record import Memory, PhaseMemory
 if TYPE_CHECKING:
     import torch
 
-_PROBE_BYTES = 8 * 2**20
+_TEST_PEAK_BYTES = 8 * 2**20
 _SAMPLE_SECONDS = 0.01
 
 
@@ -197,12 +197,12 @@ class _ResetPeak(_ResidentPeak):
         write and do nothing."""
         try:
             self.start()
-            with mmap.mmap(-1, _PROBE_BYTES) as probe:
-                for page in range(0, _PROBE_BYTES, mmap.PAGESIZE):
-                    probe[page] = 1
+            with mmap.mmap(-1, _TEST_PEAK_BYTES) as pages:
+                for page in range(0, _TEST_PEAK_BYTES, mmap.PAGESIZE):
+                    pages[page] = 1
             peak = self.stop()
             self.start()
-            return peak - self.stop() > _PROBE_BYTES // 2
+            return peak - self.stop() > _TEST_PEAK_BYTES // 2
         except OSError:
             return False
 

@@ -1,7 +1,7 @@
 """What a study will take, before it is trained: memory, seconds and disk of each arm.
 
-Model states and activations are counted without running anything; a probe of a few real steps says what this machine
-adds to that. `trial/estimate` makes an arm's forecast in a process of its own; what is here is plain data and
+An estimate counts model states and activations without running anything; a profile of a few real steps says what this
+machine adds to that. `trial/estimate` makes an arm's forecast in a process of its own; what is here is plain data and
 the sums over it. docs/plan.md describes every key.
 """
 
@@ -19,9 +19,9 @@ from tuneoff.records.record import Prediction
 
 FORECAST_VERSION = 2
 TOO_SHORT_SECONDS = 0.1
-"""A counted phase shorter than this gets no factor: its error is a constant overhead."""
+"""An estimated phase shorter than this gets no factor: its error is a constant overhead."""
 
-How = Literal["probed", "counted"]
+How = Literal["profile", "estimate"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Shape(Frozen):
     targets: int = Field(0, description="positions of the micro-batch whose logits are computed; 0 for a class head")
 
 
-class Counted(Frozen):
+class EstimatedStep(Frozen):
     """One training step at one shape, counted without running it."""
 
     shape: Shape
@@ -61,7 +61,7 @@ class Counted(Frozen):
     operations: int = Field(description="floating-point operations of forward and backward pass")
 
 
-class Probed(Frozen):
+class ProfiledStep(Frozen):
     """Real training steps at one shape."""
 
     shape: Shape
@@ -85,7 +85,7 @@ class ArmForecast(Frozen):
     trial: str = Field("", description="id of the final trial that it is of")
     how: How
     corrected_by: str | None = Field(
-        None, description="of an arm that was counted: the probed arm by which its figures were corrected"
+        None, description="of an arm that was estimated: the profiled arm by which its figures were corrected"
     )
     device: str
     peak_memory_bytes: int | None = None
@@ -108,8 +108,8 @@ class ArmForecast(Frozen):
         None, description="predictions that a final trial keeps (see `predictions_size`)"
     )
     largest: Shape | None = Field(None, description="the micro-batch that takes the most memory")
-    counted: tuple[Counted, ...] = ()
-    probed: tuple[Probed, ...] = ()
+    estimated_steps: tuple[EstimatedStep, ...] = ()
+    profiled_steps: tuple[ProfiledStep, ...] = ()
     forecast_seconds: float = Field(0.0, description="what this forecast took")
     available_bytes: int | None = Field(
         None, description="the memory that `fits` is about: what was asked about, else what this machine has for it"
@@ -150,29 +150,29 @@ class StudyForecast(Frozen):
         return [arm for arm in self.arms.values() if arm.fits is False]
 
 
-def corrected(arm: ArmForecast, counted: ArmForecast, probed: ArmForecast) -> ArmForecast:
-    """Corrects an arm that was counted by the error of counting in another arm, which was probed too.
+def corrected(arm: ArmForecast, estimated: ArmForecast, profiled: ArmForecast) -> ArmForecast:
+    """Corrects an arm that was estimated by the error of the estimate of another arm, which was profiled too.
 
     Machine, model and data are the same for both, so each phase is assumed to have the same relative error (a very
     short one the same error in seconds), and the memory of the process besides its tensors the same error in bytes.
 
     Args:
-        arm: forecast of the arm, counted.
-        counted, probed: forecasts of the other arm, by counting and by probing.
+        arm: estimate of the arm.
+        estimated, profiled: forecasts of the other arm.
     """
-    counted_seconds, probed_seconds = counted.seconds, probed.seconds
+    estimated_seconds, profiled_seconds = estimated.seconds, profiled.seconds
     train_factor = (
-        probed_seconds["train"] / counted_seconds["train"]
-        if counted_seconds.get("train") and "train" in probed_seconds
+        profiled_seconds["train"] / estimated_seconds["train"]
+        if estimated_seconds.get("train") and "train" in profiled_seconds
         else 1.0
     )
 
     def corrected_seconds(phase: str, value: float) -> float:
-        if phase not in counted_seconds or phase not in probed_seconds:
+        if phase not in estimated_seconds or phase not in profiled_seconds:
             return value * train_factor
-        if counted_seconds[phase] < TOO_SHORT_SECONDS:
-            return max(0.0, value + probed_seconds[phase] - counted_seconds[phase])
-        return value * probed_seconds[phase] / counted_seconds[phase]
+        if estimated_seconds[phase] < TOO_SHORT_SECONDS:
+            return max(0.0, value + profiled_seconds[phase] - estimated_seconds[phase])
+        return value * profiled_seconds[phase] / estimated_seconds[phase]
 
     def scaled(seconds: Mapping[str, float]) -> dict[str, float]:
         return {phase: corrected_seconds(phase, value) for phase, value in seconds.items()}
@@ -180,16 +180,20 @@ def corrected(arm: ArmForecast, counted: ArmForecast, probed: ArmForecast) -> Ar
     changes: dict[str, Any] = {"seconds": scaled(arm.seconds), "search_seconds": scaled(arm.search_seconds)}
     if arm.train_seconds is not None:
         changes["train_seconds"] = arm.train_seconds * train_factor
-    arm_peak, counted_peak, probed_peak = arm.peak_memory_bytes, counted.peak_memory_bytes, probed.peak_memory_bytes
-    if arm_peak is not None and counted_peak is not None and probed_peak is not None and arm.memory:
-        difference = probed_peak - counted_peak
+    arm_peak, estimated_peak, profiled_peak = (
+        arm.peak_memory_bytes,
+        estimated.peak_memory_bytes,
+        profiled.peak_memory_bytes,
+    )
+    if arm_peak is not None and estimated_peak is not None and profiled_peak is not None and arm.memory:
+        difference = profiled_peak - estimated_peak
         peak = max(0, arm_peak + difference)
         fits = arm.fits if arm.available_bytes is None else peak <= arm.available_bytes
         memory = {**arm.memory, "process": max(0, arm.memory.get("process", 0) + difference)}
         changes |= {"memory": memory, "peak_memory_bytes": peak, "fits": fits}
         if fits is False and arm.fits:
-            changes["missing"] = {**arm.missing, "remedies": "by its count alone it fits, so none were tried"}
-    return arm.model_copy(update={**changes, "corrected_by": probed.label})
+            changes["missing"] = {**arm.missing, "remedies": "by its estimate alone it fits, so none were tried"}
+    return arm.model_copy(update={**changes, "corrected_by": profiled.label})
 
 
 def study_forecast(
@@ -247,7 +251,21 @@ def upgraded(body: dict[str, Any]) -> dict[str, Any]:
     if body.get("forecast_version") != 1:
         return body
     arms = body.get("rows", {})
+    if isinstance(arms, dict):
+        arms = {label: _upgraded_arm(arm) if isinstance(arm, dict) else arm for label, arm in arms.items()}
     return {**{key: value for key, value in body.items() if key != "rows"}, "forecast_version": 2, "arms": arms}
+
+
+def _upgraded_arm(arm: dict[str, Any]) -> dict[str, Any]:
+    """Returns an arm's forecast of version 1, which called a profile `probed` and an estimate `counted`."""
+    words = {"probed": "profile", "counted": "estimate"}
+    steps = {"probed": "profiled_steps", "counted": "estimated_steps"}
+    renamed = {steps.get(key, key): value for key, value in arm.items()}
+    if arm.get("how") in words:
+        renamed["how"] = words[arm["how"]]
+    if isinstance(missing := arm.get("missing"), dict):
+        renamed["missing"] = {words.get(figure, figure): reason for figure, reason in missing.items()}
+    return renamed
 
 
 def predictions_size(

@@ -206,9 +206,9 @@ def _place_baseline_label(axes: Axes, chart: Chart, size: tuple[float, float], l
 
 def _text_size(axes: Axes, text: str) -> tuple[float, float]:
     """Returns width and height of a label in pixels."""
-    probe = axes.text(0, 0, chart_text(text), fontsize=LABEL_SIZE)
-    extent = probe.get_window_extent()
-    probe.remove()
+    sample = axes.text(0, 0, chart_text(text), fontsize=LABEL_SIZE)
+    extent = sample.get_window_extent()
+    sample.remove()
     return extent.width, extent.height
 
 

@@ -131,14 +131,14 @@ def section(summary: Summary) -> str:
     footnotes = [f"[{number}] {escaped(reason)}." for reason, number in notes.items()]
     explanation = (
         "Each cell is predicted → measured, the mean over completed trials, with the relative error of the prediction. "
-        "Predictions were made before the first trial (docs/plan.md): `probed` by a few real steps on this machine, "
-        "`counted` without running any, so with rough times."
+        "Predictions were made before the first trial (docs/plan.md): `profile` by a few real steps on this machine, "
+        "`estimate` by counting, without running any, so with rough times."
     )
     corrected_by = next((arm["corrected_by"] for arm in forecast["arms"] if arm["corrected_by"]), None)
     if corrected_by is not None:
         explanation += (
-            f" `corrected`: counted, and corrected by what counting missed of {escaped(corrected_by)}, "
-            "which was probed."
+            f" `corrected`: estimated, and corrected by what the estimate missed of {escaped(corrected_by)}, "
+            "which was profiled."
         )
     if summary["protocol"]["search"] is not None:
         explanation += " They are of the configuration that the search tried first."

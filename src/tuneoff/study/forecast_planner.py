@@ -1,6 +1,6 @@
 """The forecast of a study, arm by arm: each in a process of its own, with a fallback wherever one fails.
 
-`Executor.forecast` and `Executor.count` forecast an arm. This module decides what is asked for, and what is recorded
+`Executor.profile` and `Executor.estimate` forecast an arm. This module decides what is asked for, and what is recorded
 where there is no forecast.
 """
 
@@ -22,13 +22,13 @@ from tuneoff.store import StudyStore
 PAYS = 10.0
 """A run makes a forecast where all trials to come take at least this many times as long as the forecast."""
 TOO_HIGH = 2.0
-"""Factor by which times that are only counted were too long in measurements."""
-COUNT_SECONDS = 3.0
-"""Seconds that counting takes besides those for each arm: loading libraries and data."""
-PROBE_SECONDS = 8.0
-"""Most seconds that probing an arm takes: loading, a few seconds of steps, an evaluation batch; and its counts."""
-PROBE_COUNTS = 5
-"""Time of the counts in a probe, in units of the time of counting an arm alone."""
+"""Factor by which times that are only estimated were too long in measurements."""
+ESTIMATE_SECONDS = 3.0
+"""Seconds that estimating takes besides those for each arm: loading libraries and data."""
+PROFILE_SECONDS = 8.0
+"""Most seconds that profiling an arm takes: loading, a few seconds of steps, an evaluation batch; and its estimates."""
+PROFILE_ESTIMATES = 5
+"""Time of the estimates in a profile, in units of the time of estimating an arm alone."""
 WRITING = 8
 """Time of a generated token in units of one that is read: the weights are loaded from memory for few tokens."""
 SHORT_OPERATIONS = 2e13
@@ -102,8 +102,8 @@ Listener = Callable[[Asking], None]
 RunListener = Callable[[Asking | StudyForecast], None]
 
 
-class Forecaster:
-    """Forecasts the arms of some trials. One that cannot be probed is counted; `missing` says why.
+class ForecastPlanner:
+    """Forecasts the arms of some trials. One that cannot be profiled is estimated; `missing` says why.
 
     Args:
         executor: asks a process of its own about each arm.
@@ -123,16 +123,16 @@ class Forecaster:
         self.listener = listener or (lambda _: None)
         self._out_of_reach: dict[How, str] = {}
 
-    def arms(self, labels: Sequence[str], probe: bool) -> dict[str, ArmForecast]:
+    def arms(self, labels: Sequence[str], profile: bool) -> dict[str, ArmForecast]:
         """Forecasts these arms; returns label -> forecast.
 
         Raises:
             KeyboardInterrupt: after the process at work was ended.
         """
-        if not probe:
+        if not profile:
             with suppress(TuneoffError):  # a process that fails for all may do for one
-                return self._count(labels)
-        how: How = "probed" if probe else "counted"
+                return self._estimate(labels)
+        how: How = "profile" if profile else "estimate"
         return {label: self.arm(Asking(label, number, len(labels), how)) for number, label in enumerate(labels, 1)}
 
     def arm(self, asking: Asking) -> ArmForecast:
@@ -141,7 +141,7 @@ class Forecaster:
         self.listener(asking)
         start_time = time.monotonic()
         trial, search_trial = self._pair(asking.label)
-        modes: tuple[How, ...] = ("probed", "counted") if asking.how == "probed" else ("counted",)
+        modes: tuple[How, ...] = ("profile", "estimate") if asking.how == "profile" else ("estimate",)
         arm_forecast = self._unknown(trial)
         missing: dict[str, str] = {}
         for mode in modes:
@@ -150,19 +150,19 @@ class Forecaster:
                 missing |= arm_forecast.missing
                 break
             except TuneoffError as error:
-                missing |= _missing_figures(error, search_trial) if mode == "counted" else {"probed": _reason(error)}
+                missing |= _missing_figures(error, search_trial) if mode == "estimate" else {"profile": _reason(error)}
         update = {"trial": trial.id, "missing": missing, "forecast_seconds": time.monotonic() - start_time}
         return arm_forecast.model_copy(update=update)
 
-    def _count(self, labels: Sequence[str]) -> dict[str, ArmForecast]:
-        """Forecasts many arms by counts alone, in one process.
+    def _estimate(self, labels: Sequence[str]) -> dict[str, ArmForecast]:
+        """Estimates many arms in one process.
 
         Raises:
             TuneoffError: if it failed.
         """
-        self.listener(Asking(None, 1, len(labels), "counted"))
+        self.listener(Asking(None, 1, len(labels), "estimate"))
         pairs = [self._pair(label) for label in labels]
-        answers = self.executor.count(pairs, memory_limit_bytes=self.memory_limit_bytes)
+        answers = self.executor.estimate(pairs, memory_limit_bytes=self.memory_limit_bytes)
         arms = {}
         for label, (trial, search_trial), answer in zip(labels, pairs, answers, strict=True):
             if isinstance(answer, TuneoffError):
@@ -175,7 +175,7 @@ class Forecaster:
         return next(trial for trial in self.to_come.final if trial.label == label), self.to_come.longest(label)
 
     def _unknown(self, trial: TrialSpec) -> ArmForecast:
-        return ArmForecast(label=trial.label, trial=trial.id, how="counted", device=self.executor.device)
+        return ArmForecast(label=trial.label, trial=trial.id, how="estimate", device=self.executor.device)
 
     def _ask(self, trial: TrialSpec, search_trial: TrialSpec | None, mode: How) -> ArmForecast:
         """Asks the executor; rows or weights that were out of reach for one arm are not tried again for the next.
@@ -186,9 +186,11 @@ class Forecaster:
         if mode in self._out_of_reach:
             raise TuneoffError(self._out_of_reach[mode])
         try:
-            if mode == "probed":
-                return self.executor.forecast(trial, search_trial, memory_limit_bytes=self.memory_limit_bytes)
-            (arm_forecast,) = self.executor.count([(trial, search_trial)], memory_limit_bytes=self.memory_limit_bytes)
+            if mode == "profile":
+                return self.executor.profile(trial, search_trial, memory_limit_bytes=self.memory_limit_bytes)
+            (arm_forecast,) = self.executor.estimate(
+                [(trial, search_trial)], memory_limit_bytes=self.memory_limit_bytes
+            )
             if isinstance(arm_forecast, TuneoffError):
                 raise arm_forecast
             return arm_forecast
@@ -211,30 +213,30 @@ def forecast(
     executor: Executor,
     to_come: ToCome,
     *,
-    probe: bool = True,
+    profile: bool = True,
     memory_limit_bytes: int | None = None,
     listener: Listener | None = None,
 ) -> StudyForecast:
     """Forecasts what the trials to come will take.
 
     Args:
-        executor, to_come, memory_limit_bytes, listener: see `Forecaster`.
-        probe: run a few real steps of each arm on this machine; else nothing is run, and times are rough.
+        executor, to_come, memory_limit_bytes, listener: see `ForecastPlanner`.
+        profile: run a few real steps of each arm on this machine; else nothing is run, and times are rough.
 
     Raises:
         KeyboardInterrupt: after the process at work was ended.
     """
-    arms = Forecaster(executor, to_come, memory_limit_bytes, listener).arms(to_come.labels, probe)
+    arms = ForecastPlanner(executor, to_come, memory_limit_bytes, listener).arms(to_come.labels, profile)
     return to_come.total(arms, memory_limit_bytes)
 
 
-def foretell(
+def forecast_before_run(
     executor: Executor,
     store: StudyStore,
     to_come: ToCome,
     seen: Inspection | None = None,
     *,
-    probe: bool = True,
+    profile: bool = True,
     listener: RunListener | None = None,
 ) -> None:
     """Makes the forecast of a run, keeps it in the study's folder and tells the listener what the trials to come will
@@ -244,10 +246,10 @@ def foretell(
     run keeps it. No failure of a forecast fails the run.
 
     Args:
-        executor, to_come: see `Forecaster`.
+        executor, to_come: see `ForecastPlanner`.
         store: the study's folder, which is there.
         seen: the inspection of the trials.
-        probe: probe where that pays; else count at most.
+        profile: profile where that pays; else estimate at most.
         listener: called for each arm before it is forecast, and at last with the whole forecast, if there is one.
 
     Raises:
@@ -260,7 +262,7 @@ def foretell(
     if new_labels and not (seen is not None and _is_short(to_come, seen)):
         added = to_come.only(new_labels)
         new_arms = _arms_of_a_run(
-            Forecaster(executor, added, listener=listener), new_labels, _heaviest(added, seen), probe
+            ForecastPlanner(executor, added, listener=listener), new_labels, _heaviest(added, seen), profile
         )
         if new_arms:
             arms |= new_arms
@@ -346,63 +348,65 @@ def _heaviest(to_come: ToCome, inspection: Inspection | None) -> str | None:
 
 
 def _arms_of_a_run(
-    forecaster: Forecaster, labels: Sequence[str], first: str | None, probe: bool
+    planner: ForecastPlanner, labels: Sequence[str], first: str | None, profile: bool
 ) -> dict[str, ArmForecast]:
     """Forecasts the arms of a run at a cost that pays.
 
-    Counts one arm first, to know what pays, and then all arms. Then probes one arm and corrects the others by it, or
-    probes all.
+    Estimates one arm first, to know what pays, and then all arms. Then profiles one arm and corrects the others by it,
+    or profiles all.
 
     Args:
-        forecaster: of the trials to come.
+        planner: of the trials to come.
         labels: the arms.
-        first: the one that is counted first; None where none trains.
-        probe: run real steps.
+        first: the one that is estimated first; None where none trains.
+        profile: run real steps.
 
     Returns:
         Forecasts of these arms; of none where the trials to come take too little time and the arm fits.
     """
     if first is None:
         return {}
-    to_come = forecaster.to_come
-    arms = forecaster.arms([first], probe=False)
-    if not _pays(to_come, arms[first], len(labels), probe):
+    to_come = planner.to_come
+    arms = planner.arms([first], profile=False)
+    if not _pays(to_come, arms[first], len(labels), profile):
         return {}
     if rest := [label for label in labels if label != first]:
-        arms |= forecaster.arms(rest, probe=False)
-    # Arms on several devices are never probed.
+        arms |= planner.arms(rest, profile=False)
+    # Arms on several devices are never profiled.
     devices = {trial.label: trial.devices for trial in to_come.final}
     single_device = [label for label in labels if devices[label] == 1]
-    if not probe or not single_device:
+    if not profile or not single_device:
         return arms
     trained = sorted(
         (arms[label] for label in single_device if arms[label].train_seconds is not None), key=_train_seconds
     )
     if not trained:
-        # Where a model's operations cannot be counted, steps that are run still give its times.
-        return forecaster.arms(labels, probe=True)
+        # Where a model's operations cannot be estimated, steps that are run still give its times.
+        return planner.arms(labels, profile=True)
     median = trained[len(trained) // 2]
-    probed = forecaster.arm(Asking(median.label, 1, 1, "probed"))
-    if probed.how != "probed" or not probed.seconds:
-        return {**arms, median.label: probed}
-    rest = [label for label in single_device if arms[label].how == "counted" and label != median.label]
-    arms |= {label: corrected(arms[label], median, probed) for label in rest}
-    arms[median.label] = probed
+    profiled = planner.arm(Asking(median.label, 1, 1, "profile"))
+    if profiled.how != "profile" or not profiled.seconds:
+        return {**arms, median.label: profiled}
+    rest = [label for label in single_device if arms[label].how == "estimate" and label != median.label]
+    arms |= {label: corrected(arms[label], median, profiled) for label in rest}
+    arms[median.label] = profiled
     seconds = to_come.total(arms).total_seconds
-    if seconds is None or seconds >= PAYS * max(PROBE_SECONDS, probed.forecast_seconds) * len(rest):
-        arms |= forecaster.arms(rest, probe=True)
+    if seconds is None or seconds >= PAYS * max(PROFILE_SECONDS, profiled.forecast_seconds) * len(rest):
+        arms |= planner.arms(rest, profile=True)
     return arms
 
 
-def _pays(to_come: ToCome, first: ArmForecast, arm_count: int, probe: bool) -> bool:
+def _pays(to_come: ToCome, first: ArmForecast, arm_count: int, profile: bool) -> bool:
     """Returns whether forecasting so many arms takes little time compared to running them, if all are like one that was
-    counted."""
+    estimated."""
     if first.trial_seconds is None or first.fits is False:
         return True
     trials = sum(trial.learning_rate is not None for trial in to_come.final)
     expected = first.trial_seconds * trials + sum(map(first.search_trial_seconds, to_come.search_shares))
-    per_arm = max(0.0, first.forecast_seconds - COUNT_SECONDS)
-    cost = 2 * COUNT_SECONDS + per_arm * arm_count + (PROBE_SECONDS + PROBE_COUNTS * per_arm if probe else 0.0)
+    per_arm = max(0.0, first.forecast_seconds - ESTIMATE_SECONDS)
+    cost = 2 * ESTIMATE_SECONDS + per_arm * arm_count
+    if profile:
+        cost += PROFILE_SECONDS + PROFILE_ESTIMATES * per_arm
     return expected / TOO_HIGH >= PAYS * cost
 
 

@@ -128,12 +128,16 @@ class Study:
             return executor.inspect(self.spec, trials, require_data)
 
     def forecast(
-        self, *, probe: bool = True, memory_limit: int | None = None, listener: forecast_planner.Listener | None = None
+        self,
+        *,
+        profile: bool = True,
+        memory_limit: int | None = None,
+        listener: forecast_planner.Listener | None = None,
     ) -> StudyForecast:
         """Forecasts what all trials of the study will take, arm by arm in child processes; docs/plan.md says how.
 
         Args:
-            probe: run a few real steps of each arm on this machine; else nothing is run, and times are rough.
+            profile: run a few real steps of each arm on this machine; else nothing is run, and times are rough.
             memory_limit: bytes of another device, to know what would fit there; this machine's where unset.
             listener: called for each arm before it is forecast.
         """
@@ -141,11 +145,15 @@ class Study:
         early.refuse_study(self.spec, to_come.final, required=True)
         with self._executor() as executor:
             return forecast_planner.forecast(
-                executor, to_come, probe=probe, memory_limit_bytes=memory_limit, listener=listener
+                executor, to_come, profile=profile, memory_limit_bytes=memory_limit, listener=listener
             )
 
     def preview(
-        self, *, probe: bool = True, memory_limit: int | None = None, listener: forecast_planner.Listener | None = None
+        self,
+        *,
+        profile: bool = True,
+        memory_limit: int | None = None,
+        listener: forecast_planner.Listener | None = None,
     ) -> tuple[Inspection, StudyForecast | None]:
         """Inspects and forecasts the study in one call; gives no forecast where the rows of data cannot be read."""
         to_come = ToCome(self.plan(), self.plan_search())
@@ -155,7 +163,7 @@ class Study:
             if inspection.data is None:
                 return inspection, None
             forecast = forecast_planner.forecast(
-                executor, to_come, probe=probe, memory_limit_bytes=memory_limit, listener=listener
+                executor, to_come, profile=profile, memory_limit_bytes=memory_limit, listener=listener
             )
         return inspection, forecast
 
@@ -164,8 +172,8 @@ class Study:
         out: str | Path | None = None,
         listener: Listener | None = None,
         *,
-        probe: bool = True,
-        foretell: forecast_planner.RunListener | None = None,
+        profile: bool = True,
+        forecast_listener: forecast_planner.RunListener | None = None,
         progress: bool | None = None,
     ) -> Study:
         """Runs the search, if there is one, and then every trial that has no finished record.
@@ -176,8 +184,8 @@ class Study:
             out: the study's folder; where unset `default_folder`, which takes over what folders beside it have finished
                 of the same trials.
             listener: called with what the trials do.
-            probe: let the forecast before it probe where that pays; else it only counts (docs/plan.md).
-            foretell: called for each arm that is forecast, and then with the whole forecast.
+            profile: let the forecast before it profile where that pays; else it only estimates (docs/plan.md).
+            forecast_listener: called for each arm that is forecast, and then with the whole forecast.
             progress: show a bar; where unset, in a notebook and without a listener of one's own.
 
         Raises:
@@ -188,7 +196,7 @@ class Study:
         if listener is None:
             total = len(self.plan_search()) + len(self.spec.methods) * len(self.spec.protocol.seeds)
             with notebook.bar(total, notebook.in_notebook() if progress is None else progress) as bar_listener:
-                return self.run(out, bar_listener, probe=probe, foretell=foretell)
+                return self.run(out, bar_listener, profile=profile, forecast_listener=forecast_listener)
         fingerprints = self._fingerprints()
         folder_store = StudyStore(self.folder)
         relatives = folder_store.relatives if out is None else []
@@ -215,7 +223,9 @@ class Study:
                 StudyStore.create(self.folder, self.spec, trials)
             outlets.open(folder_store)
             to_come = ToCome(missing, self._search_to_come(search) if search_trials else [])
-            forecast_planner.foretell(executor, folder_store, to_come, inspection, probe=probe, listener=foretell)
+            forecast_planner.forecast_before_run(
+                executor, folder_store, to_come, inspection, profile=profile, listener=forecast_listener
+            )
             search.run(executor, listener, relatives)
             self._planned = trials = plan(self.spec, fingerprints, search.chosen)
             store = StudyStore.create(self.folder, self.spec, [*trials, *search.others()])

@@ -59,9 +59,9 @@ def _do(verb: str, payload: dict[str, Any], started: float) -> Any:
 
             check_devices(trials, payload["device"])
         return inspect_study(StudySpec.model_validate(payload["study"]), trials, payload["require_data"])
-    if verb == "forecast":
+    if verb == "profile":
         from tuneoff.config.spec import TrialSpec
-        from tuneoff.trial.estimate.profiler import forecast_arm
+        from tuneoff.trial.estimate.profiler import profile_arm
         from tuneoff.trial.modeling.allocator import release_freed_blocks
         from tuneoff.trial.modeling.precision import choose_device
 
@@ -72,11 +72,11 @@ def _do(verb: str, payload: dict[str, Any], started: float) -> Any:
         assert final is not None
         if final.execution.release_memory:
             release_freed_blocks(choose_device(payload["device"]))
-        arm = forecast_arm(final, search, payload["device"], payload["memory_limit_bytes"])
+        arm = profile_arm(final, search, payload["device"], payload["memory_limit_bytes"])
         return arm.model_dump(mode="json")
-    if verb == "count":
+    if verb == "estimate":
         from tuneoff.config.spec import TrialSpec
-        from tuneoff.trial.estimate.estimator import count_arms
+        from tuneoff.trial.estimate.estimator import estimate_arms
 
         pairs = [
             (TrialSpec.model_validate(final), TrialSpec.model_validate(search) if search is not None else None)
@@ -84,7 +84,7 @@ def _do(verb: str, payload: dict[str, Any], started: float) -> Any:
         ]
         return [
             {"error": _describe(arm)} if isinstance(arm, Exception) else {"arm": arm.model_dump(mode="json")}
-            for arm in count_arms(pairs, payload["device"], payload["memory_limit_bytes"])
+            for arm in estimate_arms(pairs, payload["device"], payload["memory_limit_bytes"])
         ]
     place = TrialStore(Path(payload["folder"]))
     if verb == "trial":

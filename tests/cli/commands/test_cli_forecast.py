@@ -66,24 +66,24 @@ def unfit(label: str, **changes: Any) -> ArmForecast:
 def test_plan_shows_rows_sums_and_how_they_were_had(small_study: Path, fake_executor: FakeExecutor, said: Said) -> None:
     fake_executor.forecasting.arms = {"lora": arm_forecast("lora", train_seconds=7.5, stored_bytes=None)}
     out, err = said("plan", str(small_study))
-    assert "lora 600.0 MiB 7.5 s 15.0 s – yes probed" in out
-    assert "full 600.0 MiB 10.0 s 15.0 s 1.0 MiB yes probed" in out
+    assert "lora 600.0 MiB 7.5 s 15.0 s – yes profile" in out
+    assert "full 600.0 MiB 10.0 s 15.0 s 1.0 MiB yes profile" in out
     assert "All trials, one after another: about 1 min 30 s." in out
     assert "on disk" not in out
-    assert "Probed in" in out
+    assert "Profiled in" in out
     assert "a few real steps of each arm on this machine (cpu)" in out
-    assert err == "probing majority (1/3) probing full (2/3) probing lora (3/3)"
-    assert {probe for _, probe, _ in fake_executor.forecasting.asked} == {True}
+    assert err == "profiling majority (1/3) profiling full (2/3) profiling lora (3/3)"
+    assert {profile for _, profile, _ in fake_executor.forecasting.asked} == {True}
 
 
 def test_plan_without_probing_says_that_times_are_rough(
     small_study: Path, fake_executor: FakeExecutor, said: Said
 ) -> None:
-    out, err = said("plan", str(small_study), "--no-probe")
-    assert "about 1 min 30 s (counted, so roughly); on disk: 6.0 MiB of weights and predictions." in out
+    out, err = said("plan", str(small_study), "--no-profile")
+    assert "about 1 min 30 s (an estimate, so roughly); on disk: 6.0 MiB of weights and predictions." in out
     assert "without running a step" in out
-    assert "counting 3 arms" in err
-    assert {probe for _, probe, _ in fake_executor.forecasting.asked} == {False}
+    assert "estimating 3 arms" in err
+    assert {profile for _, profile, _ in fake_executor.forecasting.asked} == {False}
 
 
 def test_plan_says_what_will_not_fit_and_what_would_help(
@@ -122,15 +122,15 @@ def test_a_wrong_size_is_refused_before_anything_is_looked_at(
     assert fake_executor.forecasting.asked == []
 
 
-def test_plan_tells_why_rows_were_not_probed_or_have_no_figures(
+def test_plan_tells_why_arms_were_not_profiled_or_have_no_figures(
     small_study: Path, fake_executor: FakeExecutor, said: Said
 ) -> None:
-    fake_executor.forecasting.unprobed = {"full": OutOfMemory("out of memory")}
+    fake_executor.forecasting.unprofiled = {"full": OutOfMemory("out of memory")}
     fake_executor.forecasting.arms = {"lora": ExecutorError("it vanished")}
     out, _ = said("plan", str(small_study))
-    assert "full: no probe (out of memory)" in out
-    assert "lora: no probe, peak memory, train time, time of a trial, stored size, size of predictions (it van" in out
-    assert "lora – – – – – counted" in out
+    assert "full: no profile (out of memory)" in out
+    assert "lora: no profile, peak memory, train time, time of a trial, stored size, size of predictions (it van" in out
+    assert "lora – – – – – estimate" in out
     assert "The total time is not known, because no time is known of lora." in out
 
 
@@ -153,14 +153,14 @@ def test_plan_without_data_has_no_forecast(
     assert json.loads(out)["forecast"] is None
     out, _ = said("plan", str(small_study))
     assert "the data was not read" in out
-    assert "Probed" not in out
+    assert "Profiled" not in out
     assert fake_executor.forecasting.asked == []
 
 
 def test_an_interrupted_plan_is_a_plain_interrupt(
     small_study: Path, fake_executor: FakeExecutor, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fake_executor.forecasting.unprobed = {"full": KeyboardInterrupt()}
+    fake_executor.forecasting.unprofiled = {"full": KeyboardInterrupt()}
     assert main(["plan", str(small_study)]) == 130
     assert "Interrupted." in capsys.readouterr().err
     assert fake_executor.closed
@@ -170,7 +170,7 @@ def test_progress_in_a_terminal_is_one_line_that_changes() -> None:
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, width=80)
     with forecast.progress(console) as listener:
-        listener(Asking("lora", 3, 9, "probed"))
+        listener(Asking("lora", 3, 9, "profile"))
     assert "\r" in stream.getvalue() or "\x1b[" in stream.getvalue()
 
 
@@ -191,18 +191,18 @@ def test_run_tells_how_long_it_will_take_and_keeps_the_forecast(
     assert (made.total_seconds, set(made.arms)) == (600.0, {"majority", "full", "lora"})
 
 
-def test_run_probes_where_that_pays_and_not_when_told_not_to(
+def test_run_profiles_where_that_pays_and_not_when_told_not_to(
     small_study: Path, fake_executor: FakeExecutor, said: Said
 ) -> None:
     fake_executor.forecasting.arms = {"lora": arm_forecast("lora", seconds={"train": 3600.0})}
     _, err = said("run", str(small_study), "--out", "results")
-    assert "forecast: a few real steps of full first (--no-probe leaves them out)" in err
+    assert "forecast: a few real steps of full first (--no-profile leaves them out)" in err
     assert "forecast: a few real steps of 2 arms first" in err
     assert "forecast: about 2 h 01 min for all trials to come" in err
     fake_executor.forecasting.asked.clear()
-    _, err = said("run", str(small_study), "--out", "others", "--no-probe")
+    _, err = said("run", str(small_study), "--out", "others", "--no-profile")
     assert "a few real steps" not in err
-    assert {probe for _, probe, _ in fake_executor.forecasting.asked} == {False}
+    assert {profile for _, profile, _ in fake_executor.forecasting.asked} == {False}
 
 
 def test_run_warns_of_rows_that_will_not_fit_and_runs_them(
@@ -243,10 +243,10 @@ def test_an_interrupt_while_forecasting_ends_the_run_and_leaves_a_study(
     small_study: Path, fake_executor: FakeExecutor, said: Said, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fake_executor.forecasting.arms = {"lora": arm_forecast("lora", seconds={"train": 3600.0})}
-    fake_executor.forecasting.unprobed = {"full": KeyboardInterrupt()}
+    fake_executor.forecasting.unprofiled = {"full": KeyboardInterrupt()}
     assert main(["run", str(small_study), "--out", "results"]) == 130
     assert "0 of 6 trials are finished" in capsys.readouterr().err
-    fake_executor.forecasting.unprobed = {}
+    fake_executor.forecasting.unprofiled = {}
     said("run", str(small_study), "--out", "results")
     assert StudyStore.open("results").forecast() is not None
 
@@ -256,19 +256,19 @@ def test_a_listener_whose_stream_is_closed_lets_the_run_go_on() -> None:
         raise BrokenPipeError
 
     hear = forecast.run_listener(RunProgress([], say))
-    hear(Asking("lora", 1, 1, "probed"))
+    hear(Asking("lora", 1, 1, "profile"))
     hear(study_forecast({"lora": arm_forecast("lora")}, ["lora"]))
 
 
 def test_a_run_says_how_its_forecast_was_had() -> None:
-    counted = arm_forecast("full", how="counted")
-    made = study_forecast({"lora": arm_forecast("lora"), "full": counted}, ["lora", "full"])
+    estimated = arm_forecast("full", how="estimate")
+    made = study_forecast({"lora": arm_forecast("lora"), "full": estimated}, ["lora", "full"])
     assert forecast.run_lines(made) == ["forecast: about 30.0 s for all trials to come"]
-    rough = study_forecast({"full": counted}, ["full"])
-    assert forecast.run_lines(rough) == ["forecast: about 15.0 s (counted, so roughly) for all trials to come"]
-    by = counted.model_copy(update={"corrected_by": "lora"})
+    rough = study_forecast({"full": estimated}, ["full"])
+    assert forecast.run_lines(rough) == ["forecast: about 15.0 s (an estimate, so roughly) for all trials to come"]
+    by = estimated.model_copy(update={"corrected_by": "lora"})
     corrected = study_forecast({"lora": arm_forecast("lora"), "full": by}, ["lora", "full"])
-    text = "forecast: about 30.0 s (counted, and corrected by real steps of lora) for all trials to come"
+    text = "forecast: about 30.0 s (an estimate, corrected by real steps of lora) for all trials to come"
     assert forecast.run_lines(corrected) == [text]
 
 
@@ -281,9 +281,9 @@ def test_words_for_a_forecast_that_is_partly_known() -> None:
     assert forecast.run_lines(made)[0] == "forecast: the time is not known, because no time is known of lora"
 
 
-def test_a_floor_that_was_run_makes_no_forecast_a_probed_one() -> None:
+def test_a_baseline_that_was_run_makes_no_forecast_a_profile() -> None:
     baseline = arm_forecast("majority", train_seconds=None)
-    made = study_forecast({"majority": baseline, "lora": arm_forecast("lora", how="counted")}, ["majority", "lora"])
-    assert forecast.lines(made)[1].startswith("Counted in")
+    made = study_forecast({"majority": baseline, "lora": arm_forecast("lora", how="estimate")}, ["majority", "lora"])
+    assert forecast.lines(made)[1].startswith("Estimated in")
     both = study_forecast({"majority": baseline, "lora": arm_forecast("lora")}, ["majority", "lora"])
-    assert forecast.lines(both)[1].startswith("Probed in")
+    assert forecast.lines(both)[1].startswith("Profiled in")

@@ -245,7 +245,7 @@ def test_it_ends_with_the_forecast(fake_executor: FakeExecutor, capsys: pytest.C
     assert main(["init", "rows.csv"]) == 0
     shown = capsys.readouterr().out
     assert "4 arms × 2 seeds = 8 trials; forecast: about " in shown
-    assert {probe for _, probe, _ in fake_executor.forecasting.asked} == {False}
+    assert {profile for _, profile, _ in fake_executor.forecasting.asked} == {False}
     assert main(["init", "rows.csv", "--force", "--no-forecast"]) == 0
     assert "forecast" not in capsys.readouterr().out
     assert main(["init", "rows.csv", "--force", "--json"]) == 0

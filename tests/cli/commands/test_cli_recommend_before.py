@@ -86,11 +86,11 @@ def test_a_row_without_a_prior_is_not_weighed_until_one_is_stated(small_study: P
     assert "Before a run: use peft:vera" in ask("--prior", "peft:vera=0.5..1", study="other.yaml")
 
 
-def test_what_is_preferred_and_without_probing(ask: Ask, fake_executor: FakeExecutor) -> None:
+def test_what_is_preferred_and_without_a_profile(ask: Ask, fake_executor: FakeExecutor) -> None:
     fake_executor.forecasting.arms["full"] = arm_forecast("full", train_seconds=30.0, peak_memory_bytes=1 << 20)
-    assert "of these full needs the least memory" in ask("--prefer", "memory", "--no-probe")
-    assert {probe for _, probe, _ in fake_executor.forecasting.asked} == {False}
-    assert "Counted and not probed, so times are rough: majority, full, lora." in ask("--no-probe")
+    assert "of these full needs the least memory" in ask("--prefer", "memory", "--no-profile")
+    assert {profile for _, profile, _ in fake_executor.forecasting.asked} == {False}
+    assert "Estimated and not profiled, so times are rough: majority, full, lora." in ask("--no-profile")
 
 
 def test_the_json_is_documented_key_by_key(ask: Ask) -> None:
@@ -172,7 +172,7 @@ def test_what_needs_results_or_cannot_be_read_is_refused_before_anything_is_look
     assert fake_executor.forecasting.asked == []
 
 
-@pytest.mark.parametrize("arguments", [["--prior", "lora=0.8..1"], ["--no-probe"]])
+@pytest.mark.parametrize("arguments", [["--prior", "lora=0.8..1"], ["--no-profile"]])
 def test_what_is_for_before_is_refused_without_it(
     arguments: list[str], small_study: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -137,7 +137,7 @@ def test_a_recipe_is_a_recipe_whatever_folders_there_are(
 ) -> None:
     assert main(["run", str(small_study), "--out", "quickstart"]) == 0
     capsys.readouterr()
-    assert main(["plan", "quickstart", "--json", "--methods", "lora", "--no-probe"]) == 0
+    assert main(["plan", "quickstart", "--json", "--methods", "lora", "--no-profile"]) == 0
     assert json.loads(capsys.readouterr().out)["study"]["name"] == "quickstart"
 
 

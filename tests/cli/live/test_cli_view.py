@@ -203,7 +203,7 @@ WRITER = {"load": 2.0, "train": 60.0, "validation": 10.0, "test": 100.0, "infere
 
 
 @pytest.fixture
-def foretold(writing_board: RunProgress) -> RunProgress:
+def forecast_progress(writing_board: RunProgress) -> RunProgress:
     """A baseline and an arm that trains, both of which write, with their forecast."""
     baseline = {"load": 2.0, "test": 40.0}
     arms = {"lead": arm_forecast("lead", seconds=baseline), "lora": arm_forecast("lora", seconds=WRITER)}
@@ -211,51 +211,51 @@ def foretold(writing_board: RunProgress) -> RunProgress:
     return writing_board
 
 
-def test_live_view_and_forecast_agree_before_anything_is_known(foretold: RunProgress) -> None:
-    assert foretold.forecast is not None
-    assert foretold.seconds_left() == foretold.forecast.total_seconds == 42 + 180
+def test_live_view_and_forecast_agree_before_anything_is_known(forecast_progress: RunProgress) -> None:
+    assert forecast_progress.forecast is not None
+    assert forecast_progress.seconds_left() == forecast_progress.forecast.total_seconds == 42 + 180
 
 
-def test_time_left_knows_of_the_writing_to_come(foretold: RunProgress, clock: Clock) -> None:
-    lora = foretold.trials[1]
-    foretold.update(Progress("started", lora))
-    hear(foretold, lora, kind="phase", phase="train")
+def test_time_left_knows_of_the_writing_to_come(forecast_progress: RunProgress, clock: Clock) -> None:
+    lora = forecast_progress.trials[1]
+    forecast_progress.update(Progress("started", lora))
+    hear(forecast_progress, lora, kind="phase", phase="train")
     clock.now += 15
-    hear(foretold, lora, **{**STEP, "validations": 4})
-    # 45 s of training by its pace; validation, test and singles as foretold
-    assert foretold.seconds_left() == pytest.approx(45 + 10 + 100 + 8 + 42)
-    assert foretold.describe(foretold.running[lora.id])["left"] == "about 2 min 43 s left"
-    hear(foretold, lora, kind="phase", phase="validation")
+    hear(forecast_progress, lora, **{**STEP, "validations": 4})
+    # 45 s of training by its pace; validation, test and singles as forecast
+    assert forecast_progress.seconds_left() == pytest.approx(45 + 10 + 100 + 8 + 42)
+    assert forecast_progress.describe(forecast_progress.running[lora.id])["left"] == "about 2 min 43 s left"
+    hear(forecast_progress, lora, kind="phase", phase="validation")
     clock.now += 4
-    hear(foretold, lora, kind="validation", step=10, metrics={"loss": 3.0})
+    hear(forecast_progress, lora, kind="validation", step=10, metrics={"loss": 3.0})
     # one of four validations took 4 s
-    assert foretold.seconds_left() == pytest.approx(45 + 12 + 100 + 8 + 42)
+    assert forecast_progress.seconds_left() == pytest.approx(45 + 12 + 100 + 8 + 42)
 
 
-def test_time_left_of_a_test_goes_by_the_texts_that_are_written(foretold: RunProgress, clock: Clock) -> None:
-    lora = foretold.trials[1]
-    foretold.update(Progress("started", lora))
-    hear(foretold, lora, kind="phase", phase="test")
+def test_time_left_of_a_test_goes_by_the_texts_that_are_written(forecast_progress: RunProgress, clock: Clock) -> None:
+    lora = forecast_progress.trials[1]
+    forecast_progress.update(Progress("started", lora))
+    hear(forecast_progress, lora, kind="phase", phase="test")
     clock.now += 20
-    assert foretold.seconds_left() == pytest.approx(80 + 8 + 42), "training is over"
-    hear(foretold, lora, kind="writing", texts=10, of=40, elapsed_seconds=20.0)
-    assert foretold.seconds_left() == pytest.approx(60 + 8 + 42)
-    told = foretold.describe(foretold.running[lora.id])
+    assert forecast_progress.seconds_left() == pytest.approx(80 + 8 + 42), "training is over"
+    hear(forecast_progress, lora, kind="writing", texts=10, of=40, elapsed_seconds=20.0)
+    assert forecast_progress.seconds_left() == pytest.approx(60 + 8 + 42)
+    told = forecast_progress.describe(forecast_progress.running[lora.id])
     assert (told["phase"], told["left"]) == ("test: writing texts, 10/40", "about 1 min 08 s left")
     clock.now += 5
-    assert foretold.seconds_left() == pytest.approx(55 + 8 + 42)
-    hear(foretold, lora, kind="writing", texts=0, of=40, elapsed_seconds=20.0)
-    assert foretold.seconds_left() == pytest.approx(75 + 8 + 42), "a log that tells of no texts is no pace"
+    assert forecast_progress.seconds_left() == pytest.approx(55 + 8 + 42)
+    hear(forecast_progress, lora, kind="writing", texts=0, of=40, elapsed_seconds=20.0)
+    assert forecast_progress.seconds_left() == pytest.approx(75 + 8 + 42), "a log that tells of no texts is no pace"
 
 
 def test_a_finished_row_corrects_the_forecast_of_the_others(
-    foretold: RunProgress, clock: Clock, fake_record: RecordOf
+    forecast_progress: RunProgress, clock: Clock, fake_record: RecordOf
 ) -> None:
-    baseline = foretold.trials[0]
-    foretold.update(Progress("started", baseline))
+    baseline = forecast_progress.trials[0]
+    forecast_progress.update(Progress("started", baseline))
     clock.now += 21
-    foretold.update(Progress("ended", baseline, record=fake_record(baseline)))
-    assert foretold.seconds_left() == pytest.approx(90), "half of what was foretold, as the baseline took"
+    forecast_progress.update(Progress("ended", baseline, record=fake_record(baseline)))
+    assert forecast_progress.seconds_left() == pytest.approx(90), "half of what was forecast, as the baseline took"
 
 
 def test_stream_that_cannot_be_written_does_not_stop_the_run(

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from trial_tools import foreseen, make_study, tiny_model
+from trial_tools import forecast_of, make_study, tiny_model
 from tuneoff.config.spec import TrialSpec
 from tuneoff.methods._modules import blocks
 from tuneoff.planning.plan import plan
@@ -20,7 +20,7 @@ from tuneoff.trial.distributed.fsdp import gathered_bytes
 from tuneoff.trial.distributed.gradient_sync import BUCKET_BYTES, copied_bytes
 from tuneoff.trial.estimate import time_model, topology
 from tuneoff.trial.estimate.time_model import Speed
-from tuneoff.trial.estimate.topology import NO_TIME, NOT_PROBED, START_SECONDS
+from tuneoff.trial.estimate.topology import NO_TIME, NOT_PROFILED, START_SECONDS
 
 pytest_plugins = ("trial_fixtures",)
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -32,17 +32,17 @@ def trial(model: Path, data: Path, method: str, devices: int = 1, shard: bool = 
     return spec.model_copy(update={"devices": devices, "shard": shard})
 
 
-def forecast(*given: Any, probe: bool = False, limit: int | None = None, **options: Any) -> ArmForecast:
-    return foreseen(trial(*given, **options), probe, limit)
+def forecast(*given: Any, profile: bool = False, limit: int | None = None, **options: Any) -> ArmForecast:
+    return forecast_of(trial(*given, **options), profile, limit)
 
 
-@pytest.mark.parametrize("probe", [True, False])
-def test_memory_is_that_of_a_share(probe: bool, bert_folder: Path, news_csv: Path) -> None:
-    row = forecast(bert_folder, news_csv, "lora", 2, probe=probe)
+@pytest.mark.parametrize("profile", [True, False])
+def test_memory_is_that_of_a_share(profile: bool, bert_folder: Path, news_csv: Path) -> None:
+    row = forecast(bert_folder, news_csv, "lora", 2, profile=profile)
     one = forecast(bert_folder, news_csv, "lora")
-    assert row.how == "counted"
-    assert row.probed == ()
-    assert row.missing == {"probed": NOT_PROBED}
+    assert row.how == "estimate"
+    assert row.profiled_steps == ()
+    assert row.missing == {"profile": NOT_PROFILED}
     assert row.seconds.keys() == one.seconds.keys()
     assert row.train_seconds == row.seconds["train"]
     assert row.peak_memory_bytes == sum(row.memory.values())
@@ -108,7 +108,7 @@ def test_the_sum_of_gradients_is_part_of_every_step(
 @pytest.mark.usefixtures("two_cores")
 def test_a_trial_of_the_search_is_shared_too(bert_folder: Path, news_csv: Path) -> None:
     spec = trial(bert_folder, news_csv, "lora", 2)
-    row = foreseen(spec, search=spec)
+    row = forecast_of(spec, search=spec)
     assert row.search_seconds["train"] == pytest.approx(row.seconds["train"])
 
 
@@ -140,7 +140,7 @@ def test_a_sharded_model_is_held_in_parts(bert_folder: Path, news_csv: Path) -> 
     assert parts.memory["weights"] > whole.memory["weights"] / 2, "and what is gathered"
     assert parts.stored_bytes == whole.stored_bytes, "one file, whole"
     assert (parts.seconds, parts.train_seconds) == ({}, None)
-    assert parts.missing == {"train_seconds": NO_TIME, "seconds": NO_TIME, "probed": NOT_PROBED}
+    assert parts.missing == {"train_seconds": NO_TIME, "seconds": NO_TIME, "profile": NOT_PROFILED}
 
 
 def test_what_would_make_a_rank_fit_a_gpu(bert_folder: Path, news_csv: Path) -> None:

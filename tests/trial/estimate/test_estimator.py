@@ -1,4 +1,4 @@
-"""A row's forecast: all its figures or why they are missing, by real steps and by counting alone."""
+"""An arm's forecast: all its figures or why they are missing, as a profile and as an estimate."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from trial_tools import foreseen, make_study, save_writer, write_csv
+from trial_tools import forecast_of, make_study, save_writer, write_csv
 from tuneoff.analysis.search_rounds import outline
 from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.errors import Cancelled, DataError
@@ -18,7 +18,7 @@ from tuneoff.records.forecast import ArmForecast
 from tuneoff.trial import requests
 from tuneoff.trial.data import load as trial_data
 from tuneoff.trial.estimate import estimator, memory, profiler
-from tuneoff.trial.estimate.estimator import count_arms
+from tuneoff.trial.estimate.estimator import estimate_arms
 from tuneoff.trial.estimate.evaluations import _within
 from tuneoff.trial.modeling import load as trial_model
 
@@ -71,12 +71,12 @@ def check(row: ArmForecast) -> None:
     assert row.forecast_seconds > 0
 
 
-@pytest.mark.parametrize("probe", [True, False])
-def test_a_row_that_trains_has_every_figure(probe: bool, bert_folder: Path, news_csv: Path) -> None:
+@pytest.mark.parametrize("profile", [True, False])
+def test_an_arm_that_trains_has_every_figure(profile: bool, bert_folder: Path, news_csv: Path) -> None:
     spec = trial(bert_folder, news_csv, "lora")
-    row = foreseen(spec, probe)
+    row = forecast_of(spec, profile)
     check(row)
-    assert (row.label, row.trial, row.how, row.device) == ("lora", spec.id, "probed" if probe else "counted", "cpu")
+    assert (row.label, row.trial, row.how, row.device) == ("lora", spec.id, "profile" if profile else "estimate", "cpu")
     assert row.seconds.keys() == PHASES
     assert row.memory.keys() == PARTS
     assert row.search_seconds == {}
@@ -86,8 +86,8 @@ def test_a_row_that_trains_has_every_figure(probe: bool, bert_folder: Path, news
     assert row.remedies == ()
     assert row.largest is not None
     assert row.largest.examples == 8
-    assert row.largest in [counted.shape for counted in row.counted]
-    assert bool(row.probed) == probe
+    assert row.largest in [step.shape for step in row.estimated_steps]
+    assert bool(row.profiled_steps) == profile
     assert row.available_bytes is not None
     assert row.peak_memory_bytes is not None
     assert row.available_bytes > row.peak_memory_bytes
@@ -95,7 +95,7 @@ def test_a_row_that_trains_has_every_figure(probe: bool, bert_folder: Path, news
     assert row.stored_bytes == pytest.approx(row.memory["gradients"], rel=0.5)
 
 
-def test_counting_loads_no_weights_and_runs_nothing(
+def test_an_estimate_loads_no_weights_and_runs_nothing(
     bert_folder: Path, news_csv: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*args: Any, **kwargs: Any) -> Any:
@@ -103,13 +103,13 @@ def test_counting_loads_no_weights_and_runs_nothing(
 
     monkeypatch.setattr(trial_model, "load", refuse)
     monkeypatch.setattr(profiler, "assemble", refuse)
-    assert foreseen(trial(bert_folder, news_csv, "full")).train_seconds
+    assert forecast_of(trial(bert_folder, news_csv, "full")).train_seconds
 
 
 def test_a_trial_of_the_search_takes_less(bert_folder: Path, news_csv: Path) -> None:
     asked = study(bert_folder, news_csv, "lora", protocol={"search": {"trials": 2, "max_steps": 2}})
     (verdict,) = plan(asked)
-    row = foreseen(verdict, True, search=outline(asked)[0])
+    row = forecast_of(verdict, True, search=outline(asked)[0])
     check(row)
     assert row.search_seconds.keys() == PHASES - {"test", "inference"}
     assert row.search_seconds["train"] < 0.5 * row.seconds["train"]
@@ -121,13 +121,13 @@ def test_the_timing_of_single_examples_is_bounded_as_in_a_trial(writer: tuple[Pa
     assert _within(99.0, [1.0] * 9) == 9.0
     spec = writing(writer, "zero_shot")
     execution = spec.execution.model_copy(update={"latency_examples": 0})
-    assert foreseen(spec.model_copy(update={"execution": execution})).seconds["inference"] == 0
+    assert forecast_of(spec.model_copy(update={"execution": execution})).seconds["inference"] == 0
 
 
-@pytest.mark.parametrize("probe", [True, False])
+@pytest.mark.parametrize("profile", [True, False])
 @pytest.mark.parametrize("method", ["prompt_tuning", "zero_shot"])
-def test_rows_that_write(method: str, probe: bool, writer: tuple[Path, Path]) -> None:
-    row = foreseen(writing(writer, method), probe)
+def test_arms_that_write(method: str, profile: bool, writer: tuple[Path, Path]) -> None:
+    row = forecast_of(writing(writer, method), profile)
     check(row)
     assert row.seconds["test"] > 0
     assert row.predictions_bytes is not None
@@ -143,7 +143,7 @@ def test_rows_that_write(method: str, probe: bool, writer: tuple[Path, Path]) ->
 
 
 def test_a_floor_without_a_model_is_cheap(bert_folder: Path, news_csv: Path) -> None:
-    row = foreseen(trial(bert_folder, news_csv, "majority"), True)
+    row = forecast_of(trial(bert_folder, news_csv, "majority"), True)
     check(row)
     assert row.stored_bytes == 0
     assert row.seconds.keys() == {"load", "test"}
@@ -153,9 +153,9 @@ def test_a_floor_without_a_model_is_cheap(bert_folder: Path, news_csv: Path) -> 
 # --- memory of another device
 
 
-@pytest.mark.parametrize("probe", [True, False])
-def test_a_gpu_that_is_asked_about(probe: bool, bert_folder: Path, news_csv: Path) -> None:
-    row = foreseen(trial(bert_folder, news_csv, "full"), probe, 8 * 10**9)
+@pytest.mark.parametrize("profile", [True, False])
+def test_a_gpu_that_is_asked_about(profile: bool, bert_folder: Path, news_csv: Path) -> None:
+    row = forecast_of(trial(bert_folder, news_csv, "full"), profile, 8 * 10**9)
     check(row)
     assert row.memory.keys() == {"reserve", *PARTS} - {"process"}
     assert row.memory["reserve"] == memory.GPU_RESERVE_BYTES
@@ -166,16 +166,16 @@ def test_a_gpu_that_is_asked_about(probe: bool, bert_folder: Path, news_csv: Pat
 
 def test_what_does_not_fit_is_told_what_would_help(bert_folder: Path, news_csv: Path) -> None:
     spec = trial(bert_folder, news_csv, "lora", protocol={"max_length": 48})
-    whole = foreseen(spec, limit=8 * 10**9)
+    whole = forecast_of(spec, limit=8 * 10**9)
     assert whole.peak_memory_bytes is not None
     limit = whole.peak_memory_bytes - whole.memory["activations"] // 3
-    row = foreseen(spec, limit=limit)
+    row = forecast_of(spec, limit=limit)
     assert row.fits is False
     first = row.remedies[0]
     assert (first.change, first.same_result) == ("protocol.gradient_accumulation_steps=2", True)
     assert all(remedy.peak_memory_bytes <= limit for remedy in row.remedies)
     tight = whole.memory["activations"] // 7
-    row = foreseen(spec, limit=whole.peak_memory_bytes - whole.memory["activations"] + tight)
+    row = forecast_of(spec, limit=whole.peak_memory_bytes - whole.memory["activations"] + tight)
     changes = [remedy.change for remedy in row.remedies if remedy.same_result]
     assert changes == ["protocol.gradient_accumulation_steps=8"]
 
@@ -185,22 +185,22 @@ def test_computing_activations_again_is_suggested_where_it_is_enough(bert_folder
     spec, again = (
         trial(bert_folder, news_csv, "full", protocol={"max_length": 48, **changes}) for changes in ({}, change)
     )
-    whole, less = (foreseen(one, limit=8 * 10**9) for one in (spec, again))
+    whole, less = (forecast_of(one, limit=8 * 10**9) for one in (spec, again))
     assert whole.peak_memory_bytes is not None
     assert less.peak_memory_bytes is not None
     assert less.peak_memory_bytes < whole.peak_memory_bytes
-    row = foreseen(spec, limit=less.peak_memory_bytes)
+    row = forecast_of(spec, limit=less.peak_memory_bytes)
     found = {remedy.change: remedy for remedy in row.remedies}
     assert list(found)[:2] == ["protocol.gradient_accumulation_steps=2", "protocol.gradient_checkpointing=true"]
     remedy = found["protocol.gradient_checkpointing=true"]
     assert (remedy.peak_memory_bytes, remedy.same_result) == (less.peak_memory_bytes, True)
-    tighter = foreseen(again, limit=less.peak_memory_bytes - 1)
+    tighter = forecast_of(again, limit=less.peak_memory_bytes - 1)
     assert tighter.fits is False
     assert "protocol.gradient_checkpointing=true" not in [remedy.change for remedy in tighter.remedies]
 
 
 def test_nothing_is_suggested_where_nothing_helps(bert_folder: Path, news_csv: Path) -> None:
-    row = foreseen(trial(bert_folder, news_csv, "full"), limit=1000)
+    row = forecast_of(trial(bert_folder, news_csv, "full"), limit=1000)
     check(row)
     assert row.fits is False
     assert row.remedies == ()
@@ -211,7 +211,7 @@ def test_this_machines_own_memory_decides_otherwise(
 ) -> None:
     monkeypatch.setattr(estimator, "resident_bytes", lambda: 0)
     monkeypatch.setattr(estimator, "free_bytes", lambda device: 10**6)
-    row = foreseen(trial(bert_folder, news_csv, "full"))
+    row = forecast_of(trial(bert_folder, news_csv, "full"))
     assert row.available_bytes == 10**6
     assert row.fits is False
 
@@ -219,7 +219,7 @@ def test_this_machines_own_memory_decides_otherwise(
 # --- what cannot be known
 
 
-def test_a_step_that_cannot_be_counted_is_probed_all_the_same(
+def test_a_step_that_cannot_be_estimated_is_profiled_all_the_same(
     bert_folder: Path, news_csv: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tuneoff.trial.estimate.process import EstimateFailed, FakeModelProcess
@@ -229,16 +229,16 @@ def test_a_step_that_cannot_be_counted_is_probed_all_the_same(
 
     monkeypatch.setattr(FakeModelProcess, "build", fail)
     spec = trial(bert_folder, news_csv, "lora")
-    probed = foreseen(spec, True)
-    assert probed.train_seconds is not None
+    profiled = forecast_of(spec, True)
+    assert profiled.train_seconds is not None
     # Its largest shape was run.
-    assert probed.peak_memory_bytes is not None
-    assert "no kernels" in probed.missing["counted"]
-    counted = foreseen(spec)
-    check(counted)
-    assert counted.peak_memory_bytes is None
-    assert "no kernels" in counted.missing["peak_memory_bytes"]
-    limited = foreseen(spec, True, 10**9)
+    assert profiled.peak_memory_bytes is not None
+    assert "no kernels" in profiled.missing["estimate"]
+    estimated = forecast_of(spec)
+    check(estimated)
+    assert estimated.peak_memory_bytes is None
+    assert "no kernels" in estimated.missing["peak_memory_bytes"]
+    limited = forecast_of(spec, True, 10**9)
     assert limited.peak_memory_bytes is None
     assert limited.fits is None
     assert limited.available_bytes == 10**9
@@ -246,7 +246,7 @@ def test_a_step_that_cannot_be_counted_is_probed_all_the_same(
 
 def test_too_long_a_protocol_is_refused_as_in_a_trial(bert_folder: Path, news_csv: Path) -> None:
     with pytest.raises(DataError, match="positions"):
-        foreseen(trial(bert_folder, news_csv, "lora", protocol={"max_length": 600}))
+        forecast_of(trial(bert_folder, news_csv, "lora", protocol={"max_length": 600}))
 
 
 # --- asked of a child process
@@ -255,9 +255,9 @@ def test_too_long_a_protocol_is_refused_as_in_a_trial(bert_folder: Path, news_cs
 def test_the_verb_answers_plain_data(bert_folder: Path, news_csv: Path) -> None:
     spec = trial(bert_folder, news_csv, "head")
     asked = {"trial": spec.model_dump(mode="json"), "search_trial": None, "device": "cpu", "memory_limit_bytes": None}
-    answer = json.loads(json.dumps(requests._do("forecast", asked, 0.0)))
+    answer = json.loads(json.dumps(requests._do("profile", asked, 0.0)))
     row = ArmForecast.model_validate(answer)
-    assert (row.trial, row.how) == (spec.id, "probed")
+    assert (row.trial, row.how) == (spec.id, "profile")
     check(row)
 
 
@@ -270,7 +270,7 @@ def test_a_forecast_comes_true(tmp_path: Path, bert_folder: Path) -> None:
     asked = study(bert_folder, data, "full", protocol={"epochs": 4})
     trials = plan(asked)
     with LocalExecutor("cpu") as executor:
-        forecast = executor.forecast(trials[0])
+        forecast = executor.profile(trials[0])
         store = StudyStore.create(tmp_path / "study", asked, trials)
         executor.run(store, trials, lambda progress: None)
     (record,) = store.records()
@@ -284,14 +284,14 @@ def test_a_forecast_comes_true(tmp_path: Path, bert_folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("error", "goes_on"), [(Cancelled("enough"), False), (DataError("no such column"), True)])
-def test_an_interrupt_ends_the_counting_of_rows_and_a_failure_does_not(
+def test_an_interrupt_ends_the_estimates_of_arms_and_a_failure_does_not(
     error: Exception, goes_on: bool, bert_folder: Path, news_csv: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*_: Any) -> ArmForecast:
         raise error
 
     monkeypatch.setattr(estimator, "_estimate_arm", fails)
-    rows = count_arms([(trial(bert_folder, news_csv, "lora"), None)] * 2, "cpu", None)
+    rows = estimate_arms([(trial(bert_folder, news_csv, "lora"), None)] * 2, "cpu", None)
     if goes_on:
         assert list(rows) == [error, error]
     else:
@@ -299,7 +299,7 @@ def test_an_interrupt_ends_the_counting_of_rows_and_a_failure_does_not(
             next(rows)
 
 
-def test_rows_counted_together_are_those_counted_alone(
+def test_arms_estimated_together_are_those_estimated_alone(
     bert_folder: Path, news_csv: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loads: list[Any] = []
@@ -312,14 +312,14 @@ def test_rows_counted_together_are_those_counted_alone(
     monkeypatch.setattr(trial_data, "load", noted)
     methods = ("lora", "full", "prompt_tuning", "majority")
     pairs = [(trial(bert_folder, news_csv, method), None) for method in methods]
-    together = list(count_arms(pairs, "cpu", None))
+    together = list(estimate_arms(pairs, "cpu", None))
     # Once for the rows with a model, once for the baseline without.
     assert len(loads) == 2
     for (spec, _), row in zip(pairs, together, strict=True):
         assert isinstance(row, ArmForecast)
-        alone = foreseen(spec)
+        alone = forecast_of(spec)
         assert (row.label, row.trial, row.how) == (alone.label, alone.trial, alone.how)
-        assert row.counted == alone.counted
+        assert row.estimated_steps == alone.estimated_steps
         assert row.stored_bytes == alone.stored_bytes
         assert {part: size for part, size in row.memory.items() if part != "process"} == {
             part: size for part, size in alone.memory.items() if part != "process"
@@ -327,20 +327,20 @@ def test_rows_counted_together_are_those_counted_alone(
         assert row.seconds.keys() == alone.seconds.keys()
 
 
-def test_a_row_that_cannot_be_leaves_the_others_theirs(bert_folder: Path, news_csv: Path) -> None:
+def test_an_arm_that_cannot_be_leaves_the_others_theirs(bert_folder: Path, news_csv: Path) -> None:
     long = trial(bert_folder, news_csv, "lora", protocol={"max_length": 600})
     pairs = [[spec.model_dump(mode="json"), None] for spec in (long, trial(bert_folder, news_csv, "head"))]
     asked = {"pairs": pairs, "device": "cpu", "memory_limit_bytes": 10**9}
-    failed, made = json.loads(json.dumps(requests._do("count", asked, 0.0)))
+    failed, made = json.loads(json.dumps(requests._do("estimate", asked, 0.0)))
     assert failed["error"]["type"] == "DataError"
     assert "positions" in failed["error"]["message"]
     row = ArmForecast.model_validate(made["arm"])
-    assert (row.label, row.how, row.available_bytes) == ("head", "counted", 10**9)
+    assert (row.label, row.how, row.available_bytes) == ("head", "estimate", 10**9)
     check(row)
 
 
 def test_an_executor_gives_errors_as_what_they_were(bert_folder: Path, news_csv: Path) -> None:
     long = trial(bert_folder, news_csv, "lora", protocol={"max_length": 600})
     with LocalExecutor("cpu", warm=False) as executor:
-        (found,) = executor.count([(long, None)])
+        (found,) = executor.estimate([(long, None)])
     assert isinstance(found, DataError)

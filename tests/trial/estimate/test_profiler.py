@@ -1,4 +1,4 @@
-"""Real steps of a probe: which shapes are run, what is learnt from them, and what is left as it was."""
+"""Real steps of a profile: which shapes are run, what is learnt from them, and what is left as it was."""
 
 from __future__ import annotations
 

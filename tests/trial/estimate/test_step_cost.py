@@ -336,7 +336,7 @@ def test_a_gpu_keeps_less_of_dropout_and_attention(folders: dict[str, Path], dat
 # --- in a process of its own
 
 
-def test_what_is_counted_aside_is_the_same(folders: dict[str, Path], data: Path) -> None:
+def test_what_another_process_counts_is_the_same(folders: dict[str, Path], data: Path) -> None:
     task = Classification({"labels": ["sport", "trade"]})
     spec, setup = trial_of(folders["bert"], data, "lora"), Setup("fp32", "eager")
     batch = task.collate(classes(), 0)

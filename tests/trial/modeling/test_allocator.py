@@ -174,7 +174,7 @@ def test_a_forecast_is_made_as_its_trials_will_run(
     monkeypatch.setattr(allocator, "release_freed_blocks", lambda device: done.append(device.type))
     spec = make_place("majority", execution={"release_memory": wanted}).spec()
     asked = {"trial": spec.model_dump(mode="json"), "search_trial": None, "device": "cpu", "memory_limit_bytes": None}
-    requests._do("forecast", asked, 0.0)
+    requests._do("profile", asked, 0.0)
     assert done == ["cpu"] * wanted
 
 

@@ -29,7 +29,7 @@ LEAST_FREE_BYTES = 2 * 1024**3
 NETWORK_SECONDS = 8
 _PROBE_PACKAGE = "filelock"
 TORCH_SECONDS = 90
-TORCH_PROBE = """
+TORCH_CHECK = """
 import json, torch
 gpus = []
 if torch.cuda.is_available():
@@ -183,7 +183,7 @@ def _requirements() -> dict[str, str]:
 def _torch() -> Report:
     """Asks torch in a process of its own what it sees, because this process must not load it."""
     process = subprocess.run(
-        [sys.executable, "-c", TORCH_PROBE], capture_output=True, text=True, timeout=TORCH_SECONDS, check=False
+        [sys.executable, "-c", TORCH_CHECK], capture_output=True, text=True, timeout=TORCH_SECONDS, check=False
     )
     if process.returncode != 0:
         return {"ok": False, "message": _last_line(process.stderr) or f"ended with code {process.returncode}"}

@@ -16,29 +16,29 @@ if TYPE_CHECKING:
     from tuneoff.records.forecast import ArmForecast, StudyForecast
     from tuneoff.study.forecast_planner import Asking, Listener, RunListener
 
-VERBS = {"probed": "probing", "counted": "counting"}
+VERBS = {"profile": "profiling", "estimate": "estimating"}
 NAMES = {
-    "probed": "probe",
+    "profile": "profile",
     "peak_memory_bytes": "peak memory",
     "train_seconds": "train time",
     "seconds": "time of a trial",
     "search_seconds": "time of a search trial",
     "stored_bytes": "stored size",
     "predictions_bytes": "size of predictions",
-    "counted": "count of its steps",
+    "estimate": "estimate of its steps",
     "remedies": "remedies",
 }
 """Figures of an arm whose absence is reported, and the names that they have there."""
 
-no_probe_option = click.option(
-    "--no-probe",
+no_profile_option = click.option(
+    "--no-profile",
     is_flag=True,
-    help="Forecast by counting alone; else a few real steps of each arm are run and timed (docs/plan.md).",
+    help="Only estimate, by counting; else a few real steps of each arm are run and timed (docs/plan.md).",
 )
 
 
 def asking_text(asking: Asking) -> str:
-    """Describes what is asked: `probing lora (3/9)`, or `counting 9 arms`."""
+    """Describes what is asked: `profiling lora (3/9)`, or `estimating 9 arms`."""
     if asking.label is None:
         return f"{VERBS[asking.how]} {asking.arms} arm{'s' if asking.arms > 1 else ''}"
     return f"{VERBS[asking.how]} {asking.label} ({asking.number}/{asking.arms})"
@@ -46,7 +46,7 @@ def asking_text(asking: Asking) -> str:
 
 @contextmanager
 def progress(console: Console) -> Iterator[Listener]:
-    """Yields a listener that shows which arm is being probed or counted: in place in a terminal, as lines elsewhere."""
+    """Yields a listener that shows which arm is being profiled or estimated: in place in a terminal, else as lines."""
     if not console.is_terminal:
         yield lambda asking: console.print(asking_text(asking), soft_wrap=True)
         return
@@ -55,7 +55,7 @@ def progress(console: Console) -> Iterator[Listener]:
 
 
 def run_listener(board: RunProgress) -> RunListener:
-    """Returns a listener for a run: it prints a line before arms are probed, then the totals, and gives the board the
+    """Returns a listener for a run: it prints a line before arms are profiled, then the totals, and gives the board the
     forecast from which the time left is computed."""
     from tuneoff.records.forecast import StudyForecast
 
@@ -65,9 +65,9 @@ def run_listener(board: RunProgress) -> RunListener:
                 board.forecast = update
                 for line in run_lines(update):
                     board.say(line)
-            elif update.how == "probed" and update.number == 1:
+            elif update.how == "profile" and update.number == 1:
                 arms_text = f"{update.arms} arms" if update.arms > 1 else update.label
-                board.say(f"forecast: a few real steps of {arms_text} first (--no-probe leaves them out)")
+                board.say(f"forecast: a few real steps of {arms_text} first (--no-profile leaves them out)")
 
     return hear
 
@@ -85,17 +85,17 @@ def _about(forecast: StudyForecast) -> str:
     from tuneoff.report import units
 
     assert forecast.total_seconds is not None
-    caveat = " (counted, so roughly)" if _counted(forecast) else ""
-    probed_arm = next((arm.corrected_by for arm in forecast.arms.values() if arm.corrected_by), None)
-    if probed_arm is not None:
-        caveat = f" (counted, and corrected by real steps of {probed_arm})"
+    caveat = " (an estimate, so roughly)" if _only_estimated(forecast) else ""
+    profiled_arm = next((arm.corrected_by for arm in forecast.arms.values() if arm.corrected_by), None)
+    if profiled_arm is not None:
+        caveat = f" (an estimate, corrected by real steps of {profiled_arm})"
     return f"about {units.seconds(forecast.total_seconds)}{caveat}"
 
 
-def _counted(forecast: StudyForecast) -> bool:
-    """Tells whether no arm that trains was probed; a baseline has no steps to run."""
+def _only_estimated(forecast: StudyForecast) -> bool:
+    """Tells whether no arm that trains was profiled; a baseline has no steps to run."""
     arms = [arm for arm in forecast.arms.values() if arm.train_seconds is not None] or list(forecast.arms.values())
-    return all(arm.how == "counted" for arm in arms)
+    return all(arm.how == "estimate" for arm in arms)
 
 
 def table(forecast: StudyForecast) -> Table:
@@ -121,7 +121,7 @@ def table(forecast: StudyForecast) -> Table:
             *("–" if figure is None else units.seconds(figure) for figure in figures),
             "–" if arm.stored_bytes is None else units.size(arm.stored_bytes),
             {True: "yes", False: "no", None: "–"}[arm.fits],
-            # A baseline without a model has neither steps to run nor anything to count.
+            # A baseline without a model has neither steps to run nor anything to estimate.
             "–" if arm.seconds and arm.train_seconds is None and arm.peak_memory_bytes is None else arm.how,
         )
     return grid
@@ -152,10 +152,10 @@ def _how(forecast: StudyForecast) -> str:
 
     duration = units.seconds(forecast.forecast_seconds)
     device = next((arm.device for arm in forecast.arms.values()), "")
-    if _counted(forecast):
-        text = f"Counted in {duration} for {device}, without running a step: times are rough."
+    if _only_estimated(forecast):
+        text = f"Estimated in {duration} for {device}, without running a step: times are rough."
     else:
-        text = f"Probed in {duration}: a few real steps of each arm on this machine ({device})."
+        text = f"Profiled in {duration}: a few real steps of each arm on this machine ({device})."
     if forecast.memory_limit_bytes is not None:
         text += (
             f" Peak memory is that on a GPU of {units.size(forecast.memory_limit_bytes)}, without the process around "
@@ -186,14 +186,14 @@ def _unfit(arm: ArmForecast, limit: int | None) -> str:
 
 
 def _missing(forecast: StudyForecast) -> list[str]:
-    """Explains why arms were not probed and which figures are not known; arms with the same reason stand together."""
+    """Explains why arms were not profiled and which figures are not known; arms with the same reason stand together."""
     by_reason: dict[tuple[str, str], list[str]] = {}
     for label, arm in forecast.arms.items():
         figures_by_reason: dict[str, list[str]] = {}
         for figure, name in NAMES.items():
             if figure in arm.missing:
-                is_partial = figure == "probed" and arm.how == "probed"
-                figures_by_reason.setdefault(arm.missing[figure], []).append("full probe" if is_partial else name)
+                is_partial = figure == "profile" and arm.how == "profile"
+                figures_by_reason.setdefault(arm.missing[figure], []).append("full profile" if is_partial else name)
         for reason, names in figures_by_reason.items():
             by_reason.setdefault((", ".join(names), reason), []).append(label)
     return [f"{', '.join(labels)}: no {names} ({reason})" for (names, reason), labels in by_reason.items()]

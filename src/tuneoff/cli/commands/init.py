@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tuneoff.cli import _common
-from tuneoff.cli.commands import forecast as outlook
+from tuneoff.cli.commands import forecast as forecasts
 from tuneoff.cli.data_inspection import ROLES, TOKENS_PER_WORD, DataInspection, look, task_named
 from tuneoff.cli.doubts import Undecided
 from tuneoff.encoding import json_text, one_line, visible
@@ -53,7 +53,7 @@ HINTED_KEYS = ("train_rows", "test_fraction", "validation_fraction", "learning_r
     help=f"Base model: alias, hub id or folder.  [default: {MODELS['class']}; to write text, {MODELS['text']}]",
 )
 @click.option("--force", is_flag=True, help="Write over a study file that is there already.")
-@click.option("--no-forecast", is_flag=True, help="Do not count what the study will take.")
+@click.option("--no-forecast", is_flag=True, help="Do not estimate what the study will take.")
 @_common.json_option("Print what was seen, the `study` file written, and the `forecast` (docs/plan.md) as JSON.")
 @_common.traceback_option
 def init_command(
@@ -141,19 +141,19 @@ def _is_asked() -> bool:
 
 
 def _forecast(path: Path) -> tuple[StudyForecast | None, list[str]]:
-    """Forecasts by counting what the study will take, and describes it in lines; None and the reason where it cannot be
-    counted here."""
+    """Estimates what the study will take, and describes it in lines; None and the reason where it cannot be
+    estimated here."""
     from tuneoff.study.study import Study
 
     study = Study(path)
     arms, seeds = _common.count(len(study.spec.methods), "arm"), _common.count(len(study.spec.protocol.seeds), "seed")
     first = f"{arms} × {seeds} = {_common.count(len(study.plan()), 'trial')}"
     try:
-        with outlook.progress(_common.console(stderr=True)) as listener:
-            forecast = study.forecast(probe=False, listener=listener)
+        with forecasts.progress(_common.console(stderr=True)) as listener:
+            forecast = study.forecast(profile=False, listener=listener)
     except TuneoffError as error:
         return None, [f"{first}; forecast: not known, because {error.message}"]
-    head, *rest = outlook.run_lines(forecast)
+    head, *rest = forecasts.run_lines(forecast)
     return forecast, [f"{first}; {head}", *rest]
 
 

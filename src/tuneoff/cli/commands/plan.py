@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import click
 
 from tuneoff.cli import _common
-from tuneoff.cli.commands import forecast as outlook
+from tuneoff.cli.commands import forecast as forecasts
 
 if TYPE_CHECKING:
     from tuneoff.config.spec import TrialSpec
@@ -48,7 +48,7 @@ KEYS = {
 
 @click.command("plan")
 @click.argument("study", shell_complete=_common.completer(_common.recipes, files=True))
-@outlook.no_probe_option
+@forecasts.no_profile_option
 @click.option(
     "--gpu-memory",
     metavar="SIZE",
@@ -58,24 +58,24 @@ KEYS = {
 @_common.json_option("Print the plan as JSON (schema in docs/cli.md).")
 @_common.traceback_option
 def plan_command(
-    study: str, no_probe: bool, gpu_memory: str | None, as_json: bool, **options: Unpack[_common.StudyOptions]
+    study: str, no_profile: bool, gpu_memory: str | None, as_json: bool, **options: Unpack[_common.StudyOptions]
 ) -> None:
     """Show the trials of STUDY, what each would train and what it would take; keeps nothing.
 
     Reads the data where it can be had, counts parameters without loading weights, and forecasts memory, time and disk
-    of every arm: with a few real steps on this machine, or by counting alone (--no-probe).
+    of every arm: with a few real steps on this machine, or by an estimate alone (--no-profile).
 
     \b
     Examples:
       tuneoff plan quickstart
-      tuneoff plan quickstart-summarize --no-probe --gpu-memory 8GB
+      tuneoff plan quickstart-summarize --no-profile --gpu-memory 8GB
       tuneoff plan roberta-base-binary --random-weights --json
     """
     opened = _common.open_study(study, options)
     limit = _size(gpu_memory)
     trials = opened.plan()
-    with outlook.progress(_common.console(stderr=True)) as listener:
-        inspection, forecast = opened.preview(probe=not no_probe, memory_limit=limit, listener=listener)
+    with forecasts.progress(_common.console(stderr=True)) as listener:
+        inspection, forecast = opened.preview(profile=not no_profile, memory_limit=limit, listener=listener)
     if as_json:
         _common.print_json(as_data(opened, trials, inspection, forecast))
     else:
@@ -178,10 +178,10 @@ def _show(study: Study, trials: Sequence[TrialSpec], inspection: Inspection, for
         console.print(line)
     if forecast is not None:
         console.print()
-        console.print(outlook.table(forecast))
+        console.print(forecasts.table(forecast))
         console.print()
-        unfit = outlook.fit_lines(forecast)
-        for line in outlook.lines(forecast):
+        unfit = forecasts.fit_lines(forecast)
+        for line in forecasts.lines(forecast):
             console.print(Text(line, style="yellow" if line in unfit else ""))
     for warning in inspection.warnings:
         console.print(Text(f"note: {warning['message']}", style="yellow"))

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     help="With --before: the share of full fine-tuning's gain over the baseline that an arm is expected to reach, e.g. "
     "lora=0.8..1; in place of its method's. May be repeated.",
 )
-@forecast.no_probe_option
+@forecast.no_profile_option
 @_common.study_options
 @click.option("--max-memory", metavar="SIZE", help="Peak memory of training at most this, e.g. 4GB or 4GiB.")
 @click.option("--max-train-time", metavar="TIME", help="Train time at most this, e.g. 15m or 1h30m.")
@@ -62,7 +62,7 @@ def recommend_command(
     folder: Path,
     before: bool,
     priors: tuple[str, ...],
-    no_probe: bool,
+    no_profile: bool,
     max_memory: str | None,
     max_train_time: str | None,
     max_stored: str | None,
@@ -101,11 +101,11 @@ def recommend_command(
         measured_options = {"--max-latency": max_latency, "--min": at_least, "--max": at_most}
         refuse_measured({**measured_options, "--metric": metric, "--pareto": pareto})
         limits = [cost_limit(axis, text, SPELT[axis]) for axis, text in cost_limits.items() if text is not None]
-        if not recommend_before(folder, options, limits, prefer, priors, not no_probe, as_json):
+        if not recommend_before(folder, options, limits, prefer, priors, not no_profile, as_json):
             ctx.ensure_object(_common.State).exit_code = _common.NOTHING_FITS
         return
-    if priors or no_probe:
-        option = "--prior" if priors else "--no-probe"
+    if priors or no_profile:
+        option = "--prior" if priors else "--no-profile"
         raise StudyError(f"{option} is for --before: measured results need no prior and no forecast")
     if option_name := _common.study_option_given():
         raise StudyError(

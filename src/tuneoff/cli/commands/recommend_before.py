@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tuneoff.cli import _common
-from tuneoff.cli.commands import forecast as outlook
+from tuneoff.cli.commands import forecast as forecasts
 from tuneoff.errors import StudyError, did_you_mean
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def recommend_before(
     limits: Sequence[Limit],
     prefer: str,
     prior_texts: Iterable[str],
-    probe: bool,
+    profile: bool,
     as_json: bool,
 ) -> bool:
     """Answers for a study, or for the study in a folder; returns False where no arm is the answer.
@@ -50,7 +50,7 @@ def recommend_before(
         limits: limits of costs that a forecast has.
         prefer: the cost that decides among arms that cannot be told apart.
         prior_texts: priors as `NAME=LOW..HIGH`; they replace those of the methods.
-        probe: whether a new forecast probes; a folder's own forecast is used if it has every arm.
+        profile: whether a new forecast profiles; a folder's own forecast is used if it has every arm.
         as_json: print plain data.
 
     Raises:
@@ -69,7 +69,7 @@ def recommend_before(
     study = _open(reference, options)
     methods = {label: registry.methods()[arm.method] for label, arm in study.spec.methods.items()}
     priors = {label: method.prior for label, method in methods.items()} | read_priors(prior_texts, list(methods))
-    forecast = _forecast(study, probe)
+    forecast = _forecast(study, profile)
     baselines = [label for label, method in methods.items() if not method.trains]
     advice = advise(forecast, priors, baselines, limits, prefer)
     notes = _notes(study, forecast)
@@ -139,7 +139,7 @@ def _open(reference: Path, options: _common.StudyOptions) -> Study:
     return study
 
 
-def _forecast(study: Study, probe: bool) -> StudyForecast:
+def _forecast(study: Study, profile: bool) -> StudyForecast:
     """Returns the forecast in the study's folder if it has every arm, else makes a new one."""
     from tuneoff.store import StudyStore
     from tuneoff.study.forecast_planner import kept
@@ -147,8 +147,8 @@ def _forecast(study: Study, probe: bool) -> StudyForecast:
     saved = kept(StudyStore(study.folder)) if study.folder is not None else None
     if saved is not None and study.spec.methods.keys() <= saved.arms.keys():
         return saved
-    with outlook.progress(_common.console(stderr=True)) as listener:
-        return study.forecast(probe=probe, listener=listener)
+    with forecasts.progress(_common.console(stderr=True)) as listener:
+        return study.forecast(profile=profile, listener=listener)
 
 
 def _notes(study: Study, forecast: StudyForecast) -> list[str]:
@@ -161,9 +161,9 @@ def _notes(study: Study, forecast: StudyForecast) -> list[str]:
                 f"{study.folder} holds measured results ({_common.count(done, 'completed trial')}). They have no "
                 f"part in this answer; `tuneoff recommend {study.folder}` goes by them."
             )
-    counted = [label for label in study.spec.methods if forecast.arms[label].how == "counted"]
-    if counted:
-        notes.append(f"Counted and not probed, so times are rough: {', '.join(counted)}.")
+    estimated = [label for label in study.spec.methods if forecast.arms[label].how == "estimate"]
+    if estimated:
+        notes.append(f"Estimated and not profiled, so times are rough: {', '.join(estimated)}.")
     return notes
 
 

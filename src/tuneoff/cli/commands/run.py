@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     metavar="DIR",
     help="Folder of the results; runs/NAME-xxxxxx where not given.",
 )
-@forecast.no_probe_option
+@forecast.no_profile_option
 @_common.study_options
 @_common.json_option(
     "Print every event as a line of JSON on stdout, the last one with the report (docs/events.md); progress for people "
@@ -43,7 +43,7 @@ def run_command(
     ctx: click.Context,
     study: str,
     out: Path | None,
-    no_probe: bool,
+    no_profile: bool,
     as_json: bool,
     **options: Unpack[_common.StudyOptions],
 ) -> None:
@@ -72,7 +72,7 @@ def run_command(
     state = ctx.ensure_object(State)
     with Stream(as_json) as stream:
         try:
-            if not _train(opened, out, state, stream, probe=not no_probe):
+            if not _train(opened, out, state, stream, profile=not no_profile):
                 stream.send(events.study_ended("interrupted"))
                 return
             # Planned anew, because a search has chosen the configurations.
@@ -87,7 +87,7 @@ def run_command(
             raise
 
 
-def _train(study: Study, out: Path | None, state: State, stream: Stream, probe: bool) -> bool:
+def _train(study: Study, out: Path | None, state: State, stream: Stream, profile: bool) -> bool:
     """Runs what is missing and shows the progress; returns False where it was interrupted."""
     from tuneoff.cli.live import view
     from tuneoff.records.events import study_started
@@ -108,7 +108,7 @@ def _train(study: Study, out: Path | None, state: State, stream: Stream, probe: 
 
         try:
             forecast_listener = forecast.run_listener(board)
-            study.run(out, hear, probe=probe, foretell=forecast_listener)
+            study.run(out, hear, profile=profile, forecast_listener=forecast_listener)
         except KeyboardInterrupt:
             board.close()
             _common.echo(

@@ -123,7 +123,7 @@ class TrialCounts:
         try:
             states = request.process.build(spec, material.task, setup)
         except EstimateFailed as error:
-            self.missing["counted"] = f"this arm cannot be counted: {error}"
+            self.missing["estimate"] = f"this arm cannot be estimated: {error}"
         else:
             self.trained_bytes = states.gradients
             self.states = self._rank_states(states)
@@ -133,7 +133,7 @@ class TrialCounts:
             try:
                 self.largest = self._largest(self.steps, self.step)
             except EstimateFailed as error:
-                self.missing["counted"] = f"a step cannot be counted: {error}"
+                self.missing["estimate"] = f"a step cannot be estimated: {error}"
                 self.states = None
 
     def _rank_states(self, states: ModelStateBytes) -> ModelStateBytes:
@@ -188,7 +188,7 @@ class TrialCounts:
         try:
             return process.evaluation(material.task.collate([longest] * size, 0))
         except EstimateFailed as error:
-            self.missing["counted"] = f"a forward pass cannot be counted: {error}"
+            self.missing["estimate"] = f"a forward pass cannot be estimated: {error}"
             return None
 
     # --- the same trial, changed

@@ -14,7 +14,7 @@ from tuneoff import registry
 from tuneoff.config.spec import TrialSpec
 from tuneoff.errors import Cancelled
 from tuneoff.methods.base import Baseline, Method
-from tuneoff.records.forecast import ArmForecast, Counted, How, Probed, Shape, predictions_size
+from tuneoff.records.forecast import ArmForecast, EstimatedStep, How, ProfiledStep, Shape, predictions_size
 from tuneoff.tasks.base import Example, Features, Task, computed_tokens
 from tuneoff.trial.data import load as trial_data
 from tuneoff.trial.estimate.counts import ForecastRequest, TrialCounts
@@ -50,7 +50,7 @@ COMPARING_PASSES = 4 / 3
 """Cost of comparing two implementations of attention in training steps: four forward passes, of more examples."""
 
 
-def count_arms(
+def estimate_arms(
     pairs: Sequence[tuple[TrialSpec, TrialSpec | None]], device: str, memory_limit_bytes: int | None
 ) -> Iterator[ArmForecast | Exception]:
     """Estimates arms: no weights are loaded, nothing is run, and what the arms share is loaded once.
@@ -64,7 +64,7 @@ def count_arms(
         For every arm its forecast, or why there is none.
 
     Raises:
-        Cancelled: if the count was asked to stop.
+        Cancelled: if it was asked to stop.
     """
     cache = StudyCache()
     with FakeModelProcess() as process:
@@ -139,14 +139,14 @@ def estimate(request: ForecastRequest, cache: StudyCache) -> ArmForecast:
         if device.type == "cpu":
             parts = {"process": process_bytes, **parts}
         memory = judge(counts, sum(parts.values()), parts, step, available_bytes(request))
-    return build_forecast(counts, "counted", times, memory, _stored_bytes(counts))
+    return build_forecast(counts, "estimate", times, memory, _stored_bytes(counts))
 
 
 def _unknown(counts: TrialCounts) -> ArmForecast:
     """Returns the forecast of a trial of which nothing is known."""
-    reason = counts.missing["counted"]
+    reason = counts.missing["estimate"]
     counts.missing = {**dict.fromkeys(("train_seconds", "stored_bytes", "largest"), reason), **counts.missing}
-    return build_forecast(counts, "counted", PhaseSeconds(), unknown_peak(counts.request, reason), None)
+    return build_forecast(counts, "estimate", PhaseSeconds(), unknown_peak(counts.request, reason), None)
 
 
 def _stored_bytes(counts: TrialCounts) -> int:
@@ -249,12 +249,12 @@ def build_forecast(
         stored_bytes=stored_bytes,
         predictions_bytes=predictions_bytes(counts.material.task, counts.material.examples["test"]),
         largest=shape(counts.largest[0]) if counts.largest is not None else None,
-        counted=tuple(
-            Counted(shape=shape(micro), activations_bytes=cost.activations, operations=cost.operations)
+        estimated_steps=tuple(
+            EstimatedStep(shape=shape(micro), activations_bytes=cost.activations, operations=cost.operations)
             for micro, cost in costs.items()
         ),
-        probed=tuple(
-            Probed(
+        profiled_steps=tuple(
+            ProfiledStep(
                 shape=shape(profile.micro),
                 steps=profile.steps,
                 seconds=profile.seconds + profile.update_seconds,
@@ -298,7 +298,7 @@ def forecast_baseline(spec: TrialSpec, method: Baseline[Any], device: str) -> Ar
     return ArmForecast(
         label=spec.label,
         trial=spec.id,
-        how="probed",
+        how="profile",
         device=str(choose_device(device)),
         seconds={"load": loaded - started, "test": seconds},
         stored_bytes=0,

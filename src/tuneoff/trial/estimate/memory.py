@@ -86,7 +86,7 @@ def judge(
         try:
             remedies = tuple(_remedies(counts, peak - step.activations, available))
         except EstimateFailed as error:
-            missing["remedies"] = f"changes cannot be counted: {error}"
+            missing["remedies"] = f"changes cannot be estimated: {error}"
     return MemoryFigures(available, peak, parts, peak <= available, remedies, missing)
 
 
@@ -97,7 +97,7 @@ def judge_gpu(request: ForecastRequest, material: Material, limit: int) -> Memor
     counts = TrialCounts(request, material, request.setup(policy, torch.device("cuda")))
     step = counts.peak_step()
     if counts.states is None or step is None:
-        return unknown_peak(request, counts.missing["counted"])
+        return unknown_peak(request, counts.missing["estimate"])
     reserve = f"not measured: {GPU_RESERVE_BYTES / 2**20:.0f} MiB are kept back for the CUDA context and fragmentation"
     parts = {"reserve": GPU_RESERVE_BYTES, **parts_of(counts.states, step.activations)}
     figures = judge(counts, sum(parts.values()), parts, step, limit)

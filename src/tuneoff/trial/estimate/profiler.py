@@ -52,9 +52,7 @@ KERNEL_BYTES = 4 * 2**20
 """The most that a new shape's kernels are assumed to need: a few measured shapes say little about many."""
 
 
-def forecast_arm(
-    final: TrialSpec, search: TrialSpec | None, device: str, memory_limit_bytes: int | None
-) -> ArmForecast:
+def profile_arm(final: TrialSpec, search: TrialSpec | None, device: str, memory_limit_bytes: int | None) -> ArmForecast:
     """Profiles an arm by a few real steps of one of its trials; an arm on several devices is estimated.
 
     Args:
@@ -122,7 +120,7 @@ def _profile(request: ForecastRequest, context: TrialContext) -> ArmForecast:
     if request.memory_limit_bytes is not None:
         memory = judge_gpu(request, material, request.memory_limit_bytes)
     profiles = training.profiles if training is not None else ()
-    return estimator.build_forecast(counts, "probed", seconds, memory, stored, profiles)
+    return estimator.build_forecast(counts, "profile", seconds, memory, stored, profiles)
 
 
 @dataclass(frozen=True)
@@ -156,7 +154,7 @@ def _profile_training(trial: Assembled, phases: Phases, counts: TrialCounts, tim
     allocator.trim(counts.request.device)
     profiler.run(shapes, budget)
     if profiler.unfit is not None:
-        counts.missing["probed"] = profiler.unfit
+        counts.missing["profile"] = profiler.unfit
     growth = profiler.growth([micro for step in counts.steps for micro in step], real_steps.MORE_SECONDS)
     profiles = profiler.profiles
     # The first shape of all also pays for the warm-up that later shapes do not need.
@@ -179,10 +177,10 @@ def _training_memory(counts: TrialCounts, training: _TrainingProfile) -> MemoryF
     request = counts.request
     run = max(training.profiles, key=lambda p: (p.cost.activations, p.micro.padded_tokens), default=None)
     if run is None or run.peak_bytes is None:
-        return unknown_peak(request, counts.missing.get("probed", "no peak of memory can be measured here"))
+        return unknown_peak(request, counts.missing.get("profile", "no peak of memory can be measured here"))
     if counts.largest is None or counts.states is None:
         if run.micro.size != candidates(counts.steps)[0].size:
-            return unknown_peak(request, counts.missing["counted"])
+            return unknown_peak(request, counts.missing["estimate"])
         return judge(counts, run.peak_bytes, {"process": run.peak_bytes}, None, available_bytes(request))
     cost = counts.largest[1]
     memory_returned = request.device.type != "cpu" or request.spec.execution.release_memory
@@ -224,7 +222,7 @@ def _test_memory(counts: TrialCounts, phases: Phases, largest: StepCost, run: St
     if measured_peak is None:
         return unknown_peak(request, "no peak of memory can be measured here")
     if counts.states is None:
-        return unknown_peak(request, counts.missing["counted"])
+        return unknown_peak(request, counts.missing["estimate"])
     peak = measured_peak + max(0, largest.activations - run.activations)
     return judge(counts, peak, _peak_parts(peak, counts.states, largest.activations), None, available_bytes(request))
 

@@ -32,7 +32,7 @@ SUM_BYTES_PER_SECOND = {"cpu": 5e8, "cuda": 1e10}
 """Bytes of gradients that two ranks sum in a second: 2e8 to 6e8 were measured for gloo on two busy cores, in buckets of
 8 MiB and more; for NCCL the value is assumed, for GPUs without a link of their own, and not measured."""
 NO_TIME = "no times are told of sharded weights: how long they take to be gathered is not known without running them"
-NOT_PROBED = "a trial on several devices is counted, not probed"
+NOT_PROFILED = "a trial on several devices is estimated, not profiled"
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Topology:
 
     def missing(self, searches: bool) -> dict[str, str]:
         """Returns the figures that are not known of such a trial, and why; `searches` tells whether it is searched."""
-        reasons = {"probed": NOT_PROBED} if self.devices > 1 else {}
+        reasons = {"profile": NOT_PROFILED} if self.devices > 1 else {}
         if self.shard:
             times = ["train_seconds", "seconds", *(["search_seconds"] if searches else [])]
             reasons |= dict.fromkeys(times, NO_TIME)
