@@ -29,12 +29,11 @@ from typing import Any
 import torch
 
 from tuneoff import registry
+from tuneoff.interfaces import Attached, Batch, Features, Method
 from tuneoff.measure import environment
 from tuneoff.measure.memory import MemoryMeter
-from tuneoff.methods.base import Attached, Method
 from tuneoff.planning.loading import parse
 from tuneoff.planning.plan import plan
-from tuneoff.tasks.base import Batch, Features
 from tuneoff.tasks.generation import Generation
 from tuneoff.trial.estimate.fake_model import FakeModel
 from tuneoff.trial.estimate.step_cost import Setup

@@ -33,11 +33,10 @@ from typing import Any
 import torch
 
 from tuneoff import registry
+from tuneoff.interfaces import Attached, Batch, Features, Method
 from tuneoff.measure import environment
-from tuneoff.methods.base import Attached, Method
 from tuneoff.planning.loading import parse
 from tuneoff.planning.plan import plan
-from tuneoff.tasks.base import Batch, Features
 from tuneoff.tasks.generation import Generation
 from tuneoff.trial.modeling import load as trial_model
 from tuneoff.trial.modeling.frozen_bf16 import keep_frozen_in_bf16

@@ -87,6 +87,7 @@ def write_models(folder: Path, names: Sequence[str]) -> None:
     import torch
     from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
 
+    from tuneoff import registry
     from tuneoff.config.spec import ModelSpec
     from tuneoff.sources import find_model
 
@@ -94,12 +95,12 @@ def write_models(folder: Path, names: Sequence[str]) -> None:
     for name in names:
         place = folder / name
         if name == "minilm":
-            files = find_model(ModelSpec(source="minilm"))
+            files = find_model(registry.sources(), ModelSpec(source="minilm"))
             AutoModel.from_pretrained(files.path).save_pretrained(place)
             AutoTokenizer.from_pretrained(files.path).save_pretrained(place)
             continue
         # The tokenizer of SmolLM2, a byte-level one like theirs, has fewer words than their vocabularies.
-        files = find_model(ModelSpec(source="smollm2-135m"))
+        files = find_model(registry.sources(), ModelSpec(source="smollm2-135m"))
         tokenizer = AutoTokenizer.from_pretrained(files.path, gguf_file=files.gguf_file)
         tokenizer.pad_token = tokenizer.eos_token
         if name == "smollm2-135m":
@@ -152,11 +153,12 @@ def read_folder(data: Path, counts: dict[str, int]) -> tuple[Pairs, Pairs]:
 
 def read_package(counts: dict[str, int]) -> tuple[Pairs, Pairs]:
     """Reads Reuters stories out of their package; a summary is a story's first twelve words."""
+    from tuneoff import registry
     from tuneoff.config.spec import SourceSpec
-    from tuneoff.sources.base import read_rows
+    from tuneoff.sources import read_rows
 
     def stories(split: str) -> list[tuple[str, str]]:
-        rows = read_rows(SourceSpec(source="reuters-r8"), split)
+        rows = read_rows(registry.sources(), SourceSpec(source="reuters-r8"), split)
         return list(zip(map(str, rows.columns["Text"]), map(str, rows.columns["Category"]), strict=True))
 
     train, test = stories("train"), stories("test")

@@ -31,7 +31,7 @@ CPU = torch.device("cpu")
 
 def once(task: Classification, model: Any, policy: PolicyName, batch: dict[str, torch.Tensor], train: bool) -> float:
     """Seconds of one training step (forward and backward) or one forward pass."""
-    from tuneoff.methods.base import Attached
+    from tuneoff.interfaces import Attached
 
     context = apply_policy(policy, CPU).autocast
     started = time.perf_counter()

@@ -16,12 +16,10 @@ from pydantic import BaseModel
 
 from tuneoff import registry
 from tuneoff.config import spec
-from tuneoff.methods.base import Method, TaskView
+from tuneoff.interfaces import Method, Rows, Task, TaskView
 from tuneoff.planning import loading
 from tuneoff.records import record
 from tuneoff.registry import Registry
-from tuneoff.sources.base import Rows
-from tuneoff.tasks.base import Task
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

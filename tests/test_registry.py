@@ -13,7 +13,7 @@ from tuneoff.errors import StudyError
 from tuneoff.registry import Registry
 
 PLUGIN = '''
-from tuneoff.methods.base import Baseline, MethodOptions
+from tuneoff.interfaces import Baseline, MethodOptions
 
 
 class First(Baseline[MethodOptions]):
@@ -51,7 +51,7 @@ def test_a_third_partys_method_comes_through_an_entry_point(third_party: str) ->
 
 def test_a_new_file_in_the_folder_is_a_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "one.py").write_text("plugin = 'the plug-in'\n")
-    for other in ("base.py", "_helper.py", "__init__.py", "notes.txt"):
+    for other in ("_helper.py", "__init__.py", "notes.txt"):
         (tmp_path / other).write_text("plugin = 'not one'\n")
     folder = ModuleType("tuneoff.oddments")
     folder.__path__ = [str(tmp_path)]

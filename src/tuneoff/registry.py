@@ -21,10 +21,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from tuneoff.errors import StudyError, did_you_mean
 
 if TYPE_CHECKING:
-    from tuneoff.methods.base import Method
-    from tuneoff.sources.base import Source
-    from tuneoff.tasks.base import Task
-    from tuneoff.trackers.base import Tracker
+    from tuneoff.interfaces import Method, Source, Task, Tracker
 
 P = TypeVar("P")
 
@@ -61,7 +58,7 @@ class Registry(Mapping[str, P], Generic[P]):
         names = []
         for entry in files(f"tuneoff.{self.folder}").iterdir():
             stem = entry.name.removesuffix(".py")
-            if not entry.name.endswith(".py") or stem == "base" or stem.startswith("_"):
+            if not entry.name.endswith(".py") or stem.startswith("_"):
                 continue
             # The file is read, not imported, so that listing is fast.
             if re.search(rf"^{attribute}\b", entry.read_text(encoding="utf-8"), re.MULTILINE):

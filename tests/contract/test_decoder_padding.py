@@ -10,8 +10,7 @@ import torch
 from torch import nn
 
 from tuneoff import registry
-from tuneoff.methods.base import Attached, Method
-from tuneoff.tasks.base import Batch, Features
+from tuneoff.interfaces import Attached, Batch, Features, Method
 from tuneoff.tasks.classification import Classification
 from tuneoff.testing.settings import END, features, logits
 

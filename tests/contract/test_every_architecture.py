@@ -11,10 +11,10 @@ import torch
 
 from tuneoff import registry
 from tuneoff.errors import UnsupportedModel
+from tuneoff.interfaces import Method
 from tuneoff.measure.parameters import BaseIdentity, count
 from tuneoff.methods._layers import KeyShape, attention_inputs, key_shape, names_of
 from tuneoff.methods._modules import blocks
-from tuneoff.methods.base import Method
 from tuneoff.testing.models import shape
 from tuneoff.testing.settings import END, SIZES, Setting, attach, step
 

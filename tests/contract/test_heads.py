@@ -13,8 +13,8 @@ from transformers import AutoConfig
 from tuneoff import registry
 from tuneoff.config.spec import ModelSpec
 from tuneoff.errors import UnsupportedModel
+from tuneoff.interfaces import Attached, Method
 from tuneoff.measure.parameters import BaseIdentity, count, running
-from tuneoff.methods.base import Attached, Method
 from tuneoff.tasks.classification import Classification
 from tuneoff.testing.models import pretraining_model, random_model, shape
 from tuneoff.testing.settings import LABELS, SIZES, Setting, features, logits, step

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from tuneoff import registry
 from tuneoff.errors import StoreError, UnsupportedModel
-from tuneoff.methods.base import Attached, Method
+from tuneoff.interfaces import Attached, Method
 from tuneoff.testing.settings import GENERATORS, Setting, attach, step
 
 GPT2, T5, BART = Setting("text", "gpt2"), Setting("text", "t5"), Setting("text", "bart")

@@ -13,7 +13,7 @@ from test_peft_types import CASES as PEFT_CASES
 from test_peft_types import options_of
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tuneoff.methods.base import Attached
+from tuneoff.interfaces import Attached
 from tuneoff.tasks.generation import Generation
 from tuneoff.testing.methods import Case, FrozenBf16Contract, compare_frozen_bf16
 from tuneoff.testing.settings import END, Setting, attach, build, create

@@ -10,8 +10,8 @@ import torch
 
 from tuneoff import registry
 from tuneoff.errors import StoreError, UnsupportedModel
+from tuneoff.interfaces import Attached, Method
 from tuneoff.measure.parameters import BaseIdentity, count
-from tuneoff.methods.base import Attached, Method
 from tuneoff.testing.settings import Setting, attach, step
 
 FAMILY = registry.methods().families()["peft"]

@@ -15,8 +15,8 @@ from torch import nn
 
 from tuneoff import registry
 from tuneoff.errors import UnsupportedModel
+from tuneoff.interfaces import Attached, Method, TaskView
 from tuneoff.measure.parameters import BaseIdentity, count, elements
-from tuneoff.methods.base import Attached, Method, TaskView
 from tuneoff.tasks.classification import Classification
 from tuneoff.testing.settings import features, logits
 

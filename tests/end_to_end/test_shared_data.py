@@ -28,7 +28,7 @@ METHODS = [name for name in registry.methods() if name not in ("few_shot", "lead
 
 def test_every_method_learns_ag_news(tmp_path: Path) -> None:
     try:
-        find_model(ModelSpec(source="minilm"))
+        find_model(registry.sources(), ModelSpec(source="minilm"))
     except SourceUnreachable as error:
         pytest.skip(f"no model: {error.message}")
     study = Study(

@@ -6,8 +6,7 @@ from typing import Any
 
 import torch
 
-from tuneoff.methods.base import Attached
-from tuneoff.tasks.base import Features
+from tuneoff.interfaces import Attached, Features
 from tuneoff.tasks.generation import Generation
 from tuneoff.testing.models import random_model, shape
 from tuneoff.trial.modeling.tokenizer import byte_tokenizer

@@ -20,9 +20,8 @@ from torch import nn
 from trial_tools import context_of
 from tuneoff import registry
 from tuneoff.config.spec import Protocol
-from tuneoff.methods.base import Attached, Method
+from tuneoff.interfaces import Attached, Example, Features, Method, Task
 from tuneoff.records.record import Prediction
-from tuneoff.tasks.base import Example, Features, Task
 from tuneoff.tasks.classification import Classification
 from tuneoff.tasks.generation import Generation
 from tuneoff.testing.models import random_model, shape

@@ -28,7 +28,7 @@ import signal
 import sys
 import time
 
-from tuneoff.methods.base import MethodOptions
+from tuneoff.interfaces import MethodOptions
 from tuneoff.methods.full import Full
 
 

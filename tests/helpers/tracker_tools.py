@@ -27,7 +27,7 @@ import subprocess
 import sys
 import time
 
-from tuneoff.trackers.base import Tracker
+from tuneoff.interfaces import Tracker
 
 
 class Recorder(Tracker):

@@ -12,13 +12,12 @@ from torch import nn
 
 from tuneoff import registry
 from tuneoff.config.spec import ModelSpec, Protocol, StudySpec, TaskSpec, TrialSpec
+from tuneoff.interfaces import Attached, Batch, Features, Method, Task
 from tuneoff.measure.utilisation import Sampler
-from tuneoff.methods.base import Attached, Method
 from tuneoff.planning.loading import parse
 from tuneoff.records.forecast import ArmForecast
 from tuneoff.records.record import Event
 from tuneoff.store import TrialStore
-from tuneoff.tasks.base import Batch, Features, Task
 from tuneoff.tasks.classification import Classification
 from tuneoff.tasks.generation import Generation
 from tuneoff.testing.models import pretraining_model, random_model, shape

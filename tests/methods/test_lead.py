@@ -5,9 +5,8 @@ import time
 import pytest
 
 from tuneoff import registry
-from tuneoff.methods.base import Baseline
+from tuneoff.interfaces import Baseline, Example
 from tuneoff.methods.lead import sentences
-from tuneoff.tasks.base import Example
 from tuneoff.tasks.generation import Generation
 
 TEXTS = {

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tuneoff import registry
-from tuneoff.methods.base import Prior
+from tuneoff.interfaces import Prior
 
 STUDY = Path(__file__).parents[2] / "benchmarks/studies/ag-news-minilm/searched/methods.csv"
 TRAINED = [name for name, method in registry.methods().items() if method.trains]

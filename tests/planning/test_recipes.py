@@ -4,7 +4,7 @@ import pytest
 
 from tuneoff import architectures, registry
 from tuneoff.config.spec import StudySpec
-from tuneoff.methods.base import Method, TaskView
+from tuneoff.interfaces import Method, TaskView
 from tuneoff.planning.loading import load, recipe_names
 from tuneoff.planning.plan import plan, task_options
 

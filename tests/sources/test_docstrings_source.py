@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from tuneoff import registry
 from tuneoff.config.spec import ModelSpec, SourceSpec
 from tuneoff.errors import DataError, SourceNotFound
-from tuneoff.sources import _docstrings, base
+from tuneoff.interfaces import Rows
+from tuneoff.sources import _docstrings, find, find_model, read_rows
 from tuneoff.sources.docstrings import FEWEST_ROWS, SHARES, Docstrings, split_of
 from tuneoff.testing import SourceContract
 
@@ -124,7 +126,7 @@ def _version(folder: Path, version: str) -> None:
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: paired\nVersion: {version}\n", encoding="utf-8")
 
 
-def _read(split: str, *packages: str) -> base.Rows:
+def _read(split: str, *packages: str) -> Rows:
     return Docstrings(packages or ("paired",)).rows(SourceSpec(source="docstrings"), split)
 
 
@@ -186,11 +188,11 @@ def test_too_few_pairs_are_refused(package: Path) -> None:
 
 
 def test_it_is_found_by_its_name_alone() -> None:
-    source, reference = base.find("docstrings")
+    source, reference = find(registry.sources(), "docstrings")
     assert (type(source), reference) == (Docstrings, "docstrings")
     assert "docstrings" in source.dataset_aliases()
     with pytest.raises(SourceNotFound, match="did you mean 'docstrings'"):
-        base.find("docstring")
+        find(registry.sources(), "docstring")
 
 
 @pytest.mark.parametrize(
@@ -208,9 +210,9 @@ def test_keys_that_mean_nothing_here_are_refused(keys: dict[str, str], said: str
 
 def test_it_holds_no_models_and_no_other_name() -> None:
     with pytest.raises(SourceNotFound, match="rows, not models"):
-        base.find_model(ModelSpec(source="docstrings"))
+        find_model(registry.sources(), ModelSpec(source="docstrings"))
     with pytest.raises(SourceNotFound, match="'summaries'"):
-        base.read_rows(SourceSpec(source="docstrings:summaries"), "train")
+        read_rows(registry.sources(), SourceSpec(source="docstrings:summaries"), "train")
 
 
 @pytest.mark.usefixtures("package")

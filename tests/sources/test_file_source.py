@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tuneoff import registry
 from tuneoff.config.spec import ModelSpec, SourceSpec
 from tuneoff.errors import DataError, SourceError, SourceNotFound
-from tuneoff.sources import ModelFiles, Rows, find, find_model, fingerprint, read_rows
+from tuneoff.interfaces import ModelFiles, Rows
+from tuneoff.sources import find, find_model, fingerprint, read_rows
 from tuneoff.testing import SourceContract
 
 Content = str | bytes
@@ -26,7 +28,7 @@ def _write(folder: Path, name: str, content: Content) -> str:
 
 
 def _read(folder: Path, name: str, content: Content) -> Rows:
-    return read_rows(SourceSpec(source=_write(folder, name, content)), "train")
+    return read_rows(registry.sources(), SourceSpec(source=_write(folder, name, content)), "train")
 
 
 def _data_error(folder: Path, name: str, content: Content) -> DataError:
@@ -131,7 +133,7 @@ def test_json_and_parquet_keep_types(tmp_path: Path) -> None:
     features = {"info": {"features": {"label": {"names": ["neg", "pos"], "_type": "ClassLabel"}, "text": {}}}}
     table = pyarrow.table({"text": ["a", None], "label": [1, 0], "weight": [0.5, float("nan")]})
     pyarrow.parquet.write_table(table.replace_schema_metadata({"huggingface": json.dumps(features)}), path)
-    rows = read_rows(SourceSpec(source=str(path)), "train")
+    rows = read_rows(registry.sources(), SourceSpec(source=str(path)), "train")
     assert rows.columns == {"text": ["a", None], "label": [1, 0], "weight": [0.5, None]}
     assert rows.class_names == {"label": ("neg", "pos")}
     assert rows.lines == ()
@@ -188,7 +190,7 @@ def test_an_unnamed_column_gets_a_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("reference", ["./x", "../x", "~/x", "/x/y", "a/b/c", "rows.csv", "org/rows.TSV", "m.gguf"])
 def test_what_looks_like_a_path_is_a_file_though_it_is_missing(reference: str) -> None:
-    source, rest = find(reference)
+    source, rest = find(registry.sources(), reference)
     assert (type(source).__name__, rest) == ("File", reference)
     with pytest.raises(SourceNotFound, match="no file"):
         source.rows(SourceSpec(source=rest), "train")
@@ -196,30 +198,30 @@ def test_what_looks_like_a_path_is_a_file_though_it_is_missing(reference: str) -
 
 def test_a_hub_id_is_a_file_only_where_that_path_exists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert type(find("org/name")[0]).__name__ == "Hub"
+    assert type(find(registry.sources(), "org/name")[0]).__name__ == "Hub"
     (tmp_path / "org" / "name").mkdir(parents=True)
-    assert type(find("org/name")[0]).__name__ == "File"
-    assert type(find("hub:org/name")[0]).__name__ == "Hub"
+    assert type(find(registry.sources(), "org/name")[0]).__name__ == "File"
+    assert type(find(registry.sources(), "hub:org/name")[0]).__name__ == "Hub"
 
 
 @pytest.mark.parametrize("reference", ["x" * 3000, "~nobody-of-that-name/x.csv", "a\0b.csv"])
 def test_what_no_system_could_open_is_not_found(reference: str) -> None:
     with pytest.raises((SourceNotFound, DataError)):
-        read_rows(SourceSpec(source=reference), "train")
+        read_rows(registry.sources(), SourceSpec(source=reference), "train")
 
 
 def test_a_missing_file_names_the_nearest_one(tmp_path: Path) -> None:
     _write(tmp_path, "train.csv", "text\na\n")
     with pytest.raises(SourceNotFound, match=r"did you mean 'train.csv'\?"):
-        read_rows(SourceSpec(source=str(tmp_path / "trian.csv")), "train")
+        read_rows(registry.sources(), SourceSpec(source=str(tmp_path / "trian.csv")), "train")
     with pytest.raises(SourceNotFound, match="there is no folder"):
-        read_rows(SourceSpec(source=str(tmp_path / "no" / "train.csv")), "train")
+        read_rows(registry.sources(), SourceSpec(source=str(tmp_path / "no" / "train.csv")), "train")
 
 
 def test_a_folder_of_rows_lists_what_it_holds(tmp_path: Path) -> None:
     _write(tmp_path, "train.csv", "text\na\n")
     with pytest.raises(SourceNotFound, match="is a folder") as caught:
-        read_rows(SourceSpec(source=str(tmp_path)), "train")
+        read_rows(registry.sources(), SourceSpec(source=str(tmp_path)), "train")
     assert "train.csv" in caught.value.hint
 
 
@@ -228,17 +230,23 @@ def test_a_file_has_no_splits_or_revisions(tmp_path: Path) -> None:
     changes: dict[str, Any]
     for changes in ({"split": "test"}, {"config": "x"}, {"revision": "main"}):
         with pytest.raises(SourceNotFound, match=f"has no {next(iter(changes))}"):
-            read_rows(SourceSpec(source=path, **changes), "train")
+            read_rows(registry.sources(), SourceSpec(source=path, **changes), "train")
 
 
 def test_the_fingerprint_follows_the_content(tmp_path: Path) -> None:
     path = _write(tmp_path, "a.csv", "text\na\n")
-    before = fingerprint(path)
-    assert fingerprint(f"file:{_write(tmp_path, 'copy.csv', 'text' + chr(10) + 'a' + chr(10))}") == before
+    before = fingerprint(registry.sources(), path)
+    assert (
+        fingerprint(
+            registry.sources(),
+            f"file:{_write(tmp_path, 'copy.csv', 'text' + chr(10) + 'a' + chr(10))}",
+        )
+        == before
+    )
     _write(tmp_path, "a.csv", "text\nb\n")
-    assert fingerprint(path) != before
+    assert fingerprint(registry.sources(), path) != before
     with pytest.raises(SourceNotFound):
-        fingerprint(str(tmp_path / "gone.csv"))
+        fingerprint(registry.sources(), str(tmp_path / "gone.csv"))
 
 
 def _model_folder(folder: Path, *names: str) -> str:
@@ -259,7 +267,7 @@ SAFETENSORS = _header("tensor")
 
 
 def _find(path: str, **changes: Any) -> ModelFiles:
-    return find_model(ModelSpec(source=path, **changes))
+    return find_model(registry.sources(), ModelSpec(source=path, **changes))
 
 
 def test_model_folders(tmp_path: Path) -> None:
@@ -397,7 +405,7 @@ def test_a_pickle_is_not_opened_as_rows_whatever_it_is_called(tmp_path: Path, ki
     trace = tmp_path / "trace"
     (tmp_path / name).write_bytes(_pickled(kind, trace))
     with pytest.raises(DataError):
-        read_rows(SourceSpec(source=str(tmp_path / name)), "train")
+        read_rows(registry.sources(), SourceSpec(source=str(tmp_path / name)), "train")
     assert not trace.exists()
 
 
@@ -450,13 +458,13 @@ def test_a_file_or_a_revision_where_a_model_folder_is_meant(tmp_path: Path) -> N
 
 def test_the_fingerprint_of_a_model_folder_follows_weights_and_configuration(tmp_path: Path) -> None:
     path = _model_folder(tmp_path / "m", "config.json", "model.safetensors")
-    before = fingerprint(path)
+    before = fingerprint(registry.sources(), path)
     (tmp_path / "m" / "README.md").write_text("not part of the model")
-    assert fingerprint(path) == before
+    assert fingerprint(registry.sources(), path) == before
     (tmp_path / "m" / "model.safetensors").write_bytes(_header("other"))
-    changed = fingerprint(path)
+    changed = fingerprint(registry.sources(), path)
     (tmp_path / "m" / "config.json").write_text('{"a": 1}')
-    assert len({before, changed, fingerprint(path)}) == 3
+    assert len({before, changed, fingerprint(registry.sources(), path)}) == 3
 
 
 class TestFile(SourceContract):

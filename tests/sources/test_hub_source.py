@@ -12,9 +12,11 @@ import huggingface_hub
 import pytest
 
 from stand_in_hub import StandInHub, go_offline, send_to
+from tuneoff import registry
 from tuneoff.config.spec import ModelSpec, SourceSpec
 from tuneoff.errors import ChecksumMismatch, DataError, SourceError, SourceNotFound, SourceUnreachable
-from tuneoff.sources import ModelFiles, Rows, _hub_files, fetch_weights, find, find_model, read_rows
+from tuneoff.interfaces import ModelFiles, Rows
+from tuneoff.sources import _hub_files, fetch_weights, find, find_model, read_rows
 from tuneoff.testing import SourceContract
 
 pytest_plugins = ("hub_fixtures",)
@@ -39,11 +41,11 @@ TABLE = "text,label\none,a\ntwo,b\n"
 def _find(**changes: Any) -> ModelFiles:
     """Finds a model and its weights, as a trial does."""
     spec = ModelSpec(source="org/model", **changes)
-    return fetch_weights(spec, find_model(spec))
+    return fetch_weights(registry.sources(), spec, find_model(registry.sources(), spec))
 
 
 def _rows(split: str = "train", **changes: Any) -> Rows:
-    return read_rows(SourceSpec(source="org/data", **changes), split)
+    return read_rows(registry.sources(), SourceSpec(source="org/data", **changes), split)
 
 
 def _names(files: ModelFiles) -> set[str]:
@@ -66,10 +68,10 @@ def away(request: pytest.FixtureRequest, hub: StandInHub, monkeypatch: pytest.Mo
 
 
 def test_only_ids_of_the_form_org_slash_name_are_the_hubs() -> None:
-    assert type(find("openai-community/gpt2")[0]).__name__ == "Hub"
-    assert find("hub:gpt2")[1] == "gpt2"
+    assert type(find(registry.sources(), "openai-community/gpt2")[0]).__name__ == "Hub"
+    assert find(registry.sources(), "hub:gpt2")[1] == "gpt2"
     with pytest.raises(SourceNotFound):
-        find("gpt2")
+        find(registry.sources(), "gpt2")
 
 
 # --- models
@@ -78,10 +80,10 @@ def test_only_ids_of_the_form_org_slash_name_are_the_hubs() -> None:
 def test_a_model_is_fetched_at_the_commit_found_and_its_weights_come_last(hub: StandInHub) -> None:
     commit = hub.put("models", "org/model", MODEL)
     spec = ModelSpec(source="org/model")
-    files = find_model(spec)
+    files = find_model(registry.sources(), spec)
     assert (files.commit, files.hub_id, files.gguf_file) == (commit, "org/model", None)
     assert _names(files) == {"config.json", "tokenizer.json"}
-    assert fetch_weights(spec, files).whole
+    assert fetch_weights(registry.sources(), spec, files).whole
     assert _names(files) == {"config.json", "tokenizer.json", "model.safetensors"}, "and nothing else of the model"
 
 
@@ -105,10 +107,10 @@ def test_one_gguf_file(hub: StandInHub) -> None:
 
 def test_random_weights_need_a_configuration_alone(hub: StandInHub, away: Callable[[], None]) -> None:
     hub.put("models", "org/model", {"config.json": "{}", "pytorch_model.bin": b"\x80"})
-    files = find_model(ModelSpec(source="org/model", random_weights=True))
+    files = find_model(registry.sources(), ModelSpec(source="org/model", random_weights=True))
     assert _names(files) == {"config.json"}
     away()
-    assert find_model(ModelSpec(source="org/model", random_weights=True)) == files
+    assert find_model(registry.sources(), ModelSpec(source="org/model", random_weights=True)) == files
 
 
 @pytest.mark.parametrize(
@@ -199,12 +201,12 @@ def test_a_branch_that_moves_is_followed_and_the_last_whole_state_is_kept(
     assert _find().commit == old
     new = hub.put("models", "org/model", {**MODEL, "model.safetensors": _safetensors("b")})
     spec = ModelSpec(source="org/model")
-    files = find_model(spec)
+    files = find_model(registry.sources(), spec)
     assert files.commit == new
     send_to("http://127.0.0.1:9", monkeypatch)
     assert _find().commit == old, "the weights of the new one are not here"
     send_to(hub.url, monkeypatch)
-    fetch_weights(spec, files)
+    fetch_weights(registry.sources(), spec, files)
     go_offline(monkeypatch)
     assert _find().commit == new
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tuneoff import registry
 from tuneoff.config.spec import ModelSpec, SourceSpec
 from tuneoff.errors import ChecksumMismatch, SourceError, SourceNotFound, SourceUnreachable
 from tuneoff.sources import _cache, find
@@ -317,8 +318,8 @@ def test_the_catalogue_that_ships(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(source.model_aliases()) == {"minilm", "smollm2-135m"}
     assert set(source.dataset_aliases()) == {"reuters-r8", "reuters-r52", "20newsgroups"}
     for alias in (*source.model_aliases(), *source.dataset_aliases()):
-        assert type(find(alias)[0]) is Package
-    assert find("package:minilm")[1] == "minilm"
+        assert type(find(registry.sources(), alias)[0]) is Package
+    assert find(registry.sources(), "package:minilm")[1] == "minilm"
     assert not source.claims("MiniLM ")
     for entry in source.catalog["models"].values():
         assert entry["weights"] in entry["files"]

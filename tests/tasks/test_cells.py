@@ -12,10 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from tuneoff import registry
 from tuneoff.config.spec import SourceSpec
 from tuneoff.errors import DataError
-from tuneoff.sources.base import Rows, read_rows
-from tuneoff.tasks.base import Task
+from tuneoff.interfaces import Rows, Task
+from tuneoff.sources import read_rows
 from tuneoff.tasks.classification import Classification
 from tuneoff.tasks.generation import Generation
 
@@ -111,7 +112,7 @@ def test_a_part_of_an_object_is_used_by_its_name(tmp_path: Path) -> None:
     path.write_text(
         '{"text": "a", "label": {"name": "x", "more": {"id": 1}}}\n{"text": "b", "label": null}\n', encoding="utf-8"
     )
-    rows = read_rows(SourceSpec(source=str(path)), "train")
+    rows = read_rows(registry.sources(), SourceSpec(source=str(path)), "train")
     assert rows.columns["label.name"] == ["x", None]
     assert rows.columns["label.more.id"] == [1, None]
     error = refused(Classification({}), rows)
@@ -124,7 +125,10 @@ def test_objects_of_many_keys_are_data_and_no_columns(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     counts = ", ".join(f'"word{i}": {i}' for i in range(50))
     path.write_text(f'{{"text": "a", "counts": {{{counts}}}}}\n', encoding="utf-8")
-    assert list(read_rows(SourceSpec(source=str(path)), "train").columns) == ["text", "counts"]
+    assert list(read_rows(registry.sources(), SourceSpec(source=str(path)), "train").columns) == [
+        "text",
+        "counts",
+    ]
 
 
 @pytest.mark.parametrize("kind", ["binary", "list", "struct", "date", "decimal"])
@@ -138,7 +142,7 @@ def test_what_parquet_holds_is_refused_likewise(kind: str, tmp_path: Path) -> No
     }[kind]
     path = tmp_path / "rows.parquet"
     pyarrow.parquet.write_table(pa.table({"text": ["a", "b"], "label": cells}), path)
-    rows = read_rows(SourceSpec(source=str(path)), "train")
+    rows = read_rows(registry.sources(), SourceSpec(source=str(path)), "train")
     assert "column 'label' holds" in refused(Classification({}), rows).message
 
 

@@ -10,9 +10,8 @@ import torch
 from pydantic import ValidationError
 
 from tuneoff.errors import DataError
+from tuneoff.interfaces import Example, Rows
 from tuneoff.records.record import Prediction
-from tuneoff.sources.base import Rows
-from tuneoff.tasks.base import Example
 from tuneoff.tasks.classification import Classification, classification_metrics
 from tuneoff.trial.modeling.tokenizer import byte_tokenizer
 

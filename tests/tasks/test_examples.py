@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from tuneoff.tasks.base import Example
+from tuneoff.interfaces import Example
 from tuneoff.tasks.generation import Generation
 
 

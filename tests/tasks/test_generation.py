@@ -20,10 +20,9 @@ from generation_tools import (
     tiny_writer,
 )
 from tuneoff.errors import DataError, UnsupportedModel
+from tuneoff.interfaces import Example, Features, Rows
 from tuneoff.records.record import Prediction
-from tuneoff.sources.base import Rows
 from tuneoff.tasks._prompts import separator
-from tuneoff.tasks.base import Example, Features
 from tuneoff.tasks.generation import SOURCES_KEPT, WRITTEN_METRICS, Generation
 from tuneoff.trial.modeling.tokenizer import byte_tokenizer
 

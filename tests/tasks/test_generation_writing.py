@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from generation_tools import ARCHITECTURES, KINDS, WAYS, attached_to, some_features, tiny_writer
-from tuneoff.methods.base import Attached
+from tuneoff.interfaces import Attached, Example, Features
 from tuneoff.records.record import Prediction
-from tuneoff.tasks.base import Example, Features
 from tuneoff.tasks.generation import Generation
 
 LONGEST = 8

@@ -15,12 +15,11 @@ from torch import nn
 from generation_tools import framed
 from tuneoff import registry
 from tuneoff.errors import DataError, UnsupportedModel
-from tuneoff.methods.base import Attached, Method, TaskView
+from tuneoff.interfaces import Attached, Batch, Example, Method, TaskView
 from tuneoff.planning.loading import parse
 from tuneoff.planning.plan import plan
 from tuneoff.store import TrialStore
 from tuneoff.tasks._likelihood import Words
-from tuneoff.tasks.base import Batch, Example
 from tuneoff.tasks.classification import Classification
 from tuneoff.testing.models import random_model, shape
 from tuneoff.trial.inference import predict

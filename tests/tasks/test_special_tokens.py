@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from generation_tools import framed, tiny_config, tiny_writer
-from tuneoff.methods.base import Attached
-from tuneoff.tasks.base import Example
+from tuneoff.interfaces import Attached, Example
 from tuneoff.tasks.classification import Classification
 from tuneoff.tasks.generation import Generation
 from tuneoff.trial.modeling.tokenizer import byte_tokenizer

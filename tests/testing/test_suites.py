@@ -14,9 +14,8 @@ import torch
 
 from tuneoff import registry, testing
 from tuneoff.errors import SourceNotFound
+from tuneoff.interfaces import ModelFiles, Rows, Source, Task
 from tuneoff.methods.full import Full
-from tuneoff.sources.base import ModelFiles, Rows, Source
-from tuneoff.tasks.base import Task
 from tuneoff.tasks.classification import Classification
 from tuneoff.testing import MethodContract, SourceContract, TaskContract, TrackerContract
 from tuneoff.testing.methods import Case

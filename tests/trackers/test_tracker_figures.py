@@ -6,9 +6,9 @@ import math
 from pathlib import Path
 
 from synthetic_records import make_record
+from tuneoff.interfaces import flatten
 from tuneoff.testing.trackers import EVENTS, SPEED, STEP, failed_record, make_study
 from tuneoff.trackers._figures import final_metrics, metrics_of, run_id, step_of, study_info, trial_info
-from tuneoff.trackers.base import flatten
 
 
 def test_a_step_gives_the_curves_of_training() -> None:

@@ -11,9 +11,8 @@ import torch
 from trial_tools import make_study, save_writer
 from tuneoff.config.spec import ModelSpec, StudySpec
 from tuneoff.errors import DataError, StudyError
-from tuneoff.methods.base import Attached
+from tuneoff.interfaces import Attached, Example
 from tuneoff.planning.plan import plan
-from tuneoff.tasks.base import Example
 from tuneoff.tasks.classification import Classification
 from tuneoff.tasks.generation import Generation
 from tuneoff.testing.models import shape

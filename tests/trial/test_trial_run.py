@@ -11,9 +11,9 @@ import torch
 from trial_tools import news, write_csv
 from tuneoff import registry
 from tuneoff.errors import DataError, Diverged, ExecutorError, RecordExists, StoreError, UnsupportedModel
+from tuneoff.interfaces import Example
 from tuneoff.records.record import RoleCounts, Status, TrialRecord
 from tuneoff.store import TrialStore
-from tuneoff.tasks.base import Example
 from tuneoff.tasks.generation import Generation
 from tuneoff.trial.inference import restore
 from tuneoff.trial.run import run

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tuneoff import registry
 from tuneoff.cli.doubts import ABOUT, Undecided, filled, is_written, may_be_class, mean_words, refuse_doubt
 from tuneoff.errors import DataError, StudyError, TuneoffError, did_you_mean, listed
 
 if TYPE_CHECKING:
-    from tuneoff.sources.base import Rows
-    from tuneoff.tasks.base import Task
+    from tuneoff.interfaces import Rows, Task
 
 TOKENS_PER_WORD = 1.4
 """Tokens per word of English text in a usual subword vocabulary; a guess, and the study file says so."""
@@ -76,11 +76,11 @@ def look(data: Path, **user_columns: str | None) -> DataInspection:
         StudyError: if roles of two tasks are given.
     """
     from tuneoff.config.spec import SourceSpec
-    from tuneoff.sources.base import read_rows
+    from tuneoff.interfaces import is_missing
+    from tuneoff.sources import read_rows
     from tuneoff.tasks._cells import require_plain
-    from tuneoff.tasks.base import is_missing
 
-    rows = read_rows(SourceSpec.model_validate({"source": f"file:{data}"}), "train")
+    rows = read_rows(registry.sources(), SourceSpec.model_validate({"source": f"file:{data}"}), "train")
     if not len(rows):
         raise DataError(f"{data} has no rows")
     task_name, columns, how_found = _find_task(

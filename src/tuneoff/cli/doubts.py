@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tuneoff.errors import DataError
-from tuneoff.tasks.base import is_missing
+from tuneoff.interfaces import is_missing
 
 if TYPE_CHECKING:
-    from tuneoff.sources.base import Rows
+    from tuneoff.interfaces import Rows
 
 WRITTEN_WORDS = 3
 """Minimum mean number of words of a column that may hold texts; most values must differ, too."""

@@ -12,7 +12,7 @@ from tuneoff.records.record import Parameters, RoleCounts
 if TYPE_CHECKING:
     from torch import nn
 
-    from tuneoff.methods.base import TaskView
+    from tuneoff.interfaces import TaskView
 
 
 @dataclass(frozen=True)

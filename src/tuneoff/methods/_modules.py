@@ -9,7 +9,7 @@ from tuneoff.errors import UnsupportedModel
 if TYPE_CHECKING:
     from torch import nn
 
-    from tuneoff.methods.base import TaskView
+    from tuneoff.interfaces import TaskView
 
 
 def freeze(model: nn.Module) -> None:

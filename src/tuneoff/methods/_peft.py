@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tuneoff.errors import StoreError, UnsupportedModel
+from tuneoff.interfaces import Attached, Method, MethodOptions, PlainCode, TaskView
 from tuneoff.methods._modules import is_tied, untie
-from tuneoff.methods.base import Attached, Method, MethodOptions, PlainCode, TaskView
 
 if TYPE_CHECKING:
     from torch import nn

@@ -9,9 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from tuneoff.interfaces import Attached, MethodOptions, PlainCode, TaskView
 from tuneoff.methods._layers import key_shape
 from tuneoff.methods._peft import PeftMethod, read_adapter
-from tuneoff.methods.base import Attached, MethodOptions, PlainCode, TaskView
 
 if TYPE_CHECKING:
     import torch

@@ -6,18 +6,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from tuneoff.interfaces import WEIGHTS_FILE, Attached, LearningRate, Method, MethodOptions, PlainCode, Prior, TaskView
 from tuneoff.methods._layers import attention_end, feedforward_end
 from tuneoff.methods._modules import blocks, freeze, train_head
-from tuneoff.methods.base import (
-    WEIGHTS_FILE,
-    Attached,
-    LearningRate,
-    Method,
-    MethodOptions,
-    PlainCode,
-    Prior,
-    TaskView,
-)
 
 if TYPE_CHECKING:
     import torch

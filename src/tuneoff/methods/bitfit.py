@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tuneoff.errors import UnsupportedModel
+from tuneoff.interfaces import Attached, LearningRate, Method, MethodOptions, Prior, TaskView
 from tuneoff.methods._modules import freeze, train_head
-from tuneoff.methods.base import Attached, LearningRate, Method, MethodOptions, Prior, TaskView
 
 if TYPE_CHECKING:
     from torch import nn

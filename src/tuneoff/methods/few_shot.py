@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from tuneoff.interfaces import Attached, Method, MethodOptions, TaskView
 from tuneoff.methods._modules import freeze, refuse_fresh_head
-from tuneoff.methods.base import Attached, Method, MethodOptions, TaskView
 
 if TYPE_CHECKING:
     from torch import nn

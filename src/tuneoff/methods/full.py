@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tuneoff.methods.base import Attached, LearningRate, Method, MethodOptions, Prior, TaskView
+from tuneoff.interfaces import Attached, LearningRate, Method, MethodOptions, Prior, TaskView
 
 if TYPE_CHECKING:
     from torch import nn

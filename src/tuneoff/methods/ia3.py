@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
 
+from tuneoff.interfaces import Attached, LearningRate, MethodOptions, Prior, TaskView
 from tuneoff.methods._layers import attention_inputs, feedforward_end, is_projection, names_of, require_names
 from tuneoff.methods._modules import blocks
 from tuneoff.methods._peft import PeftMethod, attach_peft, peft_task
-from tuneoff.methods.base import Attached, LearningRate, MethodOptions, Prior, TaskView
 
 if TYPE_CHECKING:
     from torch import nn

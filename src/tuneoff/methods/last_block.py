@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from tuneoff.errors import UnsupportedModel
+from tuneoff.interfaces import Attached, LearningRate, Method, MethodOptions, Prior, TaskView
 from tuneoff.methods._modules import blocks, freeze, train_head, untie
-from tuneoff.methods.base import Attached, LearningRate, Method, MethodOptions, Prior, TaskView
 
 if TYPE_CHECKING:
     from torch import nn

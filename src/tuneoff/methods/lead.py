@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from tuneoff.methods.base import Baseline, MethodOptions
-from tuneoff.records.record import Prediction
+from tuneoff.interfaces import Baseline, MethodOptions, Prediction
 
 if TYPE_CHECKING:
-    from tuneoff.tasks.base import Example, Task
+    from tuneoff.interfaces import Example, Task
 
 # fmt: off
 ABBREVIATIONS = frozenset((

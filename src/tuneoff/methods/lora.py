@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, field_validator
 
 from tuneoff.errors import UnsupportedModel, did_you_mean
+from tuneoff.interfaces import Attached, LearningRate, MethodOptions, Prior, TaskView
 from tuneoff.methods._layers import (
     attention_inputs,
     attention_projections,
@@ -18,7 +19,6 @@ from tuneoff.methods._layers import (
 )
 from tuneoff.methods._modules import is_tied
 from tuneoff.methods._peft import PeftMethod, attach_peft, edit_config, peft_task, read_adapter
-from tuneoff.methods.base import Attached, LearningRate, MethodOptions, Prior, TaskView
 
 if TYPE_CHECKING:
     import torch

@@ -7,11 +7,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tuneoff.methods.base import Baseline, MethodOptions
-from tuneoff.records.record import Prediction
+from tuneoff.interfaces import Baseline, MethodOptions, Prediction
 
 if TYPE_CHECKING:
-    from tuneoff.tasks.base import Example, Task
+    from tuneoff.interfaces import Example, Task
 
 
 class Majority(Baseline[MethodOptions]):

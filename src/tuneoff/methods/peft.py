@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import ConfigDict
 
 from tuneoff.errors import StoreError, UnsupportedModel, did_you_mean
+from tuneoff.interfaces import Attached, LearningRate, MethodOptions, TaskView
 from tuneoff.methods._layers import attention_inputs, names_of
 from tuneoff.methods._peft import PeftMethod, attach_peft, peft_task
 from tuneoff.methods._virtual import VirtualTokens, prefix_shape, soft_prompt_shape, with_prefix, with_soft_prompt
-from tuneoff.methods.base import Attached, LearningRate, MethodOptions, TaskView
 from tuneoff.methods.lora import INITS, NOT_OFFERED
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, model_validator
 
+from tuneoff.interfaces import Attached, LearningRate, MethodOptions, Prior, TaskView
 from tuneoff.methods._peft import attach_peft, peft_task
 from tuneoff.methods._virtual import VirtualTokens, prefix_shape, with_prefix
-from tuneoff.methods.base import Attached, LearningRate, MethodOptions, Prior, TaskView
 
 if TYPE_CHECKING:
     from torch import nn

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, model_validator
 
 from tuneoff.errors import UnsupportedModel
+from tuneoff.interfaces import Attached, LearningRate, MethodOptions, Prior, TaskView
 from tuneoff.methods._peft import attach_peft, peft_task
 from tuneoff.methods._virtual import VirtualTokens, soft_prompt_shape, with_soft_prompt
-from tuneoff.methods.base import Attached, LearningRate, MethodOptions, Prior, TaskView
 
 if TYPE_CHECKING:
     import torch

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from tuneoff.interfaces import Attached, LearningRate, PlainCode, Prior, TaskView
 from tuneoff.methods._peft import PeftMethod, attach_peft, peft_task
-from tuneoff.methods.base import Attached, LearningRate, PlainCode, Prior, TaskView
 from tuneoff.methods.lora import LowRankOptions, lora_layers, lora_targets
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tuneoff.interfaces import Attached, Method, MethodOptions, TaskView
 from tuneoff.methods._modules import freeze, refuse_fresh_head
-from tuneoff.methods.base import Attached, Method, MethodOptions, TaskView
 
 if TYPE_CHECKING:
     from torch import nn

@@ -35,7 +35,7 @@ def plan(
 
     Args:
         study: a checked study.
-        fingerprints: source name -> fingerprint of what it holds now (see `sources.base`). They enter the
+        fingerprints: source name -> fingerprint of what it holds now (see `Source.fingerprint`). They enter the
             ids, so that a changed file is a different trial.
         chosen: label -> what the search chose; an arm that is searched and not named here stands at the configuration
             that its search tries first.

@@ -2,10 +2,7 @@
 
 from tuneoff.checksums import sha256
 from tuneoff.sources._cache import cache_folder
-from tuneoff.sources._weights import describing_checksums, has_weights
-from tuneoff.sources.base import (
-    ModelFiles,
-    Rows,
+from tuneoff.sources._lookup import (
     fetch_weights,
     find,
     find_model,
@@ -13,10 +10,9 @@ from tuneoff.sources.base import (
     local_bytes,
     read_rows,
 )
+from tuneoff.sources._weights import describing_checksums, has_weights
 
 __all__ = [
-    "ModelFiles",
-    "Rows",
     "cache_folder",
     "describing_checksums",
     "fetch_weights",

@@ -17,8 +17,8 @@ from typing import Any
 import yaml
 
 from tuneoff.errors import DataError, SourceError, SourceNotFound, did_you_mean, first_line
+from tuneoff.interfaces import Rows
 from tuneoff.sources._hub_files import Repository, fetch
-from tuneoff.sources.base import Rows
 
 CARD = "README.md"
 INFOS = "dataset_infos.json"

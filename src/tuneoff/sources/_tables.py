@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from tuneoff.errors import DataError
+from tuneoff.interfaces import Rows
 from tuneoff.sources._disguise import PICKLES, recognise
-from tuneoff.sources.base import Rows
 
 FIELD_LIMIT = 64 * 2**20
 """Bytes of the longest cell accepted: above any text to train on, below a file that an open quote makes one cell."""

@@ -12,11 +12,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from tuneoff.config.spec import ModelSpec, SourceSpec
 from tuneoff.errors import DataError, SourceNotFound, did_you_mean
+from tuneoff.interfaces import ModelFiles, ModelSpec, Rows, Source, SourceSpec
 from tuneoff.sources import _docstrings
 from tuneoff.sources._cache import cache_errors, cache_folder, lock
-from tuneoff.sources.base import ModelFiles, Rows, Source
 
 NAME = "docstrings"
 

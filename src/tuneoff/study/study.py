@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuneoff import sources
+from tuneoff import registry, sources
 from tuneoff.analysis.search_rounds import outline, recorded
 from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.errors import StoreError
@@ -432,7 +432,7 @@ class Study:
             references.append(self.spec.model.source)
         fingerprints: dict[str, str] = {}
         for reference in references:
-            if fingerprint := sources.fingerprint(reference):
+            if fingerprint := sources.fingerprint(registry.sources(), reference):
                 fingerprints[reference] = fingerprint
         return fingerprints
 

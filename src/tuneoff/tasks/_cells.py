@@ -12,7 +12,7 @@ from numbers import Real
 from typing import Any
 
 from tuneoff.errors import DataError
-from tuneoff.sources.base import Rows
+from tuneoff.interfaces import Rows
 
 MOST_LETTERS = 2000
 """Longest label, in characters, that is parsed."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from tuneoff.methods.base import Attached
+    from tuneoff.interfaces import Attached
 
 
 def model_inputs(attached: Attached, ids: torch.Tensor, mask: torch.Tensor) -> dict[str, Any]:

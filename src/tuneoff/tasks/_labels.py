@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
 
-from tuneoff.records.record import Finding
+from tuneoff.interfaces import Finding
 
 
 def note_labels(counts: Mapping[str, int], spaced: int) -> tuple[Finding, ...]:

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tuneoff.errors import DataError, UnsupportedModel, did_you_mean
-from tuneoff.methods.base import Attached, TaskView
+from tuneoff.interfaces import Attached, Batch, Example, Features, TaskView
 from tuneoff.tasks._inputs import is_causal, logits_at, model_inputs, output_layer
 from tuneoff.tasks._prompts import Prompt, Template, plain_prompt, prompts, separator
-from tuneoff.tasks.base import Batch, Example, Features
 
 if TYPE_CHECKING:
     import torch

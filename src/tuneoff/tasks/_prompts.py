@@ -9,7 +9,7 @@ from string import Formatter
 from typing import Any
 
 from tuneoff.errors import DataError, UnsupportedModel
-from tuneoff.tasks.base import Example, Features
+from tuneoff.interfaces import Example, Features
 
 SEPARATOR = "\n\n"
 """After each solved example that a method shows. What is written then ends here, as they do."""

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tuneoff.errors import DataError, did_you_mean, listed
-from tuneoff.sources.base import Rows
+from tuneoff.interfaces import Rows, has_lone_surrogate, is_missing
 from tuneoff.tasks._cells import refuse_chat, require_plain
-from tuneoff.tasks.base import has_lone_surrogate, is_missing
 
 
 def choose_columns(rows: Rows, options: Any, names: Mapping[str, Sequence[str]]) -> dict[str, str]:

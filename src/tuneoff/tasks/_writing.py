@@ -10,7 +10,7 @@ from tuneoff.tasks._inputs import model_inputs, whole_cache
 if TYPE_CHECKING:
     import torch
 
-    from tuneoff.methods.base import Attached
+    from tuneoff.interfaces import Attached
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,24 @@ import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from tuneoff.errors import DataError, UnsupportedModel, did_you_mean
-from tuneoff.methods.base import Attached, TaskView
-from tuneoff.records.record import Finding, Metric, Prediction
-from tuneoff.sources.base import Rows
+from tuneoff.interfaces import (
+    Attached,
+    Batch,
+    Example,
+    Features,
+    Finding,
+    Metric,
+    Prediction,
+    Rows,
+    Task,
+    TaskOptions,
+    TaskView,
+)
 from tuneoff.tasks._inputs import added_modules, is_causal, model_inputs, padded_left, shifted
 from tuneoff.tasks._labels import note_labels
 from tuneoff.tasks._likelihood import TEMPLATE, Likelihood
 from tuneoff.tasks._prompts import Template
 from tuneoff.tasks._rows import choose_columns, require_cells, require_columns
-from tuneoff.tasks.base import Batch, Example, Features, Task, TaskOptions
 
 if TYPE_CHECKING:
     import torch

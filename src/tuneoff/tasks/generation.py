@@ -10,16 +10,25 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from tuneoff.errors import DataError, UnsupportedModel, did_you_mean, listed
-from tuneoff.methods.base import Attached, TaskView
-from tuneoff.records.record import Finding, Metric, Prediction
-from tuneoff.sources.base import Rows
+from tuneoff.interfaces import (
+    Attached,
+    Batch,
+    Example,
+    Features,
+    Finding,
+    Metric,
+    Prediction,
+    Rows,
+    Task,
+    TaskOptions,
+    TaskView,
+)
 from tuneoff.tasks._inputs import is_causal, logits_at, model_inputs, output_layer
 from tuneoff.tasks._prompts import SEPARATOR, PairEncoder, Template, plain_prompt, read_back
 from tuneoff.tasks._rouge import answer_scores, rouge
 from tuneoff.tasks._rows import choose_columns, require_cells, require_columns
 from tuneoff.tasks._words import cut_words, summary_words
 from tuneoff.tasks._writing import Settings, generation_config, plain_writing, write
-from tuneoff.tasks.base import Batch, Example, Features, Task, TaskOptions
 
 if TYPE_CHECKING:
     import torch

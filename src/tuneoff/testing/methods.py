@@ -14,8 +14,8 @@ from torch import nn
 
 from tuneoff import registry
 from tuneoff.errors import UnsupportedModel
+from tuneoff.interfaces import Attached
 from tuneoff.measure.parameters import BaseIdentity, count
-from tuneoff.methods.base import Attached
 from tuneoff.testing.settings import (
     CLASSIFIERS,
     GENERATORS,

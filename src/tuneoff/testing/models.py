@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tuneoff.tasks.base import Task
+from tuneoff.interfaces import Task
 
 HEADS: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
 

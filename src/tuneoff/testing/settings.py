@@ -13,8 +13,7 @@ import torch
 from torch import nn
 
 from tuneoff import registry
-from tuneoff.methods.base import Attached, Method, TaskView
-from tuneoff.tasks.base import Batch, Features, Task
+from tuneoff.interfaces import Attached, Batch, Features, Method, Task, TaskView
 from tuneoff.tasks.classification import Classification
 from tuneoff.tasks.generation import Generation
 from tuneoff.testing.models import random_model, shape

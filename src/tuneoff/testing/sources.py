@@ -12,7 +12,8 @@ import pytest
 from tuneoff import registry
 from tuneoff.config.spec import ModelSpec, SourceSpec
 from tuneoff.errors import SourceError
-from tuneoff.sources.base import Source, find
+from tuneoff.interfaces import Source
+from tuneoff.sources import find
 
 BUILT_IN = {"./rows.csv": "file", "/data/rows.parquet": "file", "organisation/name": "hub"}
 """References whose form belongs to a source of tuneoff."""
@@ -62,7 +63,7 @@ class SourceContract:
         assert done.stdout.strip() == "[]"
 
     def test_a_prefix_leads_to_it(self, reference: str) -> None:
-        source, rest = find(f"{self.source}:{reference}")
+        source, rest = find(registry.sources(), f"{self.source}:{reference}")
         assert type(source) is registry.sources()[self.source]
         assert rest == reference
 
@@ -70,12 +71,12 @@ class SourceContract:
         for alias, line in {**plugin.dataset_aliases(), **plugin.model_aliases()}.items():
             assert line.strip()
             assert plugin.claims(alias), alias
-            source, _ = find(f"{self.source}:{alias}")
+            source, _ = find(registry.sources(), f"{self.source}:{alias}")
             assert type(source) is type(plugin)
 
     @pytest.mark.parametrize("taken", BUILT_IN)
     def test_it_takes_no_reference_that_is_another_sources(self, taken: str) -> None:
-        source, _ = find(taken)
+        source, _ = find(registry.sources(), taken)
         assert type(source) is registry.sources()[BUILT_IN[taken]]
 
     def test_rows_are_a_table_and_the_same_every_time(self, plugin: Source, reference: str) -> None:

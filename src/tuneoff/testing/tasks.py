@@ -16,10 +16,8 @@ from torch import nn
 
 from tuneoff import registry
 from tuneoff.errors import DataError
-from tuneoff.methods.base import Attached
+from tuneoff.interfaces import Attached, Example, Features, Rows, Task, attention_masks
 from tuneoff.records.record import Metric, Prediction
-from tuneoff.sources import Rows
-from tuneoff.tasks.base import Example, Features, Task, attention_masks
 from tuneoff.testing.models import random_model, shape
 from tuneoff.testing.settings import single_thread
 from tuneoff.trial.modeling.tokenizer import byte_tokenizer

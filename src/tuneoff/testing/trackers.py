@@ -21,11 +21,11 @@ import pytest
 from tuneoff import registry
 from tuneoff.config.spec import TrialSpec
 from tuneoff.executors.base import Listener, Progress
+from tuneoff.interfaces import Tracker
 from tuneoff.planning.loading import parse
 from tuneoff.planning.plan import plan
 from tuneoff.records.record import Metric, Status, Timing, TrialRecord
 from tuneoff.store import StudyStore
-from tuneoff.trackers.base import Tracker
 from tuneoff.trackers.process import Outlets
 
 STEP = {"kind": "step", "step": 2, "steps": 4, "epoch": 0.5, "epochs": 1, "loss": 1.5, "learning_rate": 1e-3}

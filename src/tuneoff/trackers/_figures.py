@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tuneoff.config.spec import StudySpec, TrialSpec
+from tuneoff.interfaces import StudyInfo, TrialInfo
 from tuneoff.records.record import Event, TrialRecord
-from tuneoff.trackers.base import StudyInfo, TrialInfo
 
 STEP = ("loss", "learning_rate", "gradient_norm", "examples_per_second", "epoch")
 MACHINE = ("_percent", "_bytes", "_watts")

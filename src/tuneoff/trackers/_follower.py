@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from tuneoff import registry
+from tuneoff.interfaces import TrialInfo
 from tuneoff.records.record import Event, Status
 from tuneoff.store import StudyStore
 from tuneoff.trackers._figures import final_metrics, metrics_of, step_of, study_info, trial_info
-from tuneoff.trackers.base import TrialInfo
 
 Message = dict[str, Any]
 """{"do": …} and what belongs to it: `ready`, which only wants an answer; `start` {"study": folder, "key"}; `started`,

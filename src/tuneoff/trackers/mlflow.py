@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from tuneoff.interfaces import StudyInfo, Tracker, TrialInfo, flatten
 from tuneoff.records.record import Status
-from tuneoff.trackers.base import StudyInfo, Tracker, TrialInfo, flatten
 
 RUN_TAG = "tuneoff.run"
 PARAMETERS_AT_ONCE = 100

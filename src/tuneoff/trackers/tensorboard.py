@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from tuneoff.interfaces import StudyInfo, Tracker, TrialInfo, flatten
 from tuneoff.records.record import Status
-from tuneoff.trackers.base import StudyInfo, Tracker, TrialInfo, flatten
 
 STUDY_RUN = "study"
 """Name of the run that takes the report's plots and text."""

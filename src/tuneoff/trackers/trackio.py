@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tuneoff.trackers.base import StudyInfo, Tracker, TrialInfo, flatten
+from tuneoff.interfaces import StudyInfo, Tracker, TrialInfo, flatten
 
 PROJECT = "tuneoff"
 ELSEWHERE = ("TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL")

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from tuneoff.interfaces import StudyInfo, Tracker, TrialInfo
 from tuneoff.records.record import Status
-from tuneoff.trackers.base import StudyInfo, Tracker, TrialInfo
 
 PROJECT = "tuneoff"
 TAG_LENGTH = 64

@@ -12,11 +12,10 @@ import numpy as np
 import torch
 
 from tuneoff.config.spec import TrialSpec
+from tuneoff.interfaces import Attached, Example, Features, Method, Task
 from tuneoff.measure import parameters
 from tuneoff.measure.parameters import BaseIdentity
-from tuneoff.methods.base import Attached, Method
 from tuneoff.records.record import Finding, ModelInfo, Parameters
-from tuneoff.tasks.base import Example, Features, Task
 from tuneoff.trial.context import TrialContext
 from tuneoff.trial.data import contents
 from tuneoff.trial.data import load as trial_data

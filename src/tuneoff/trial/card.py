@@ -10,9 +10,8 @@ from typing import Any, Literal
 from torch import nn
 
 from tuneoff.encoding import code, markdown
-from tuneoff.methods.base import PlainCode
+from tuneoff.interfaces import PlainCode, Task
 from tuneoff.records.record import TrialRecord
-from tuneoff.tasks.base import Task
 from tuneoff.trial.modeling.load import BASE_SEED
 
 Kind = Literal["plain model", "merged model", "PEFT adapter", "trained weights"]

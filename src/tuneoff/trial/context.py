@@ -9,9 +9,9 @@ import torch
 
 from tuneoff import registry
 from tuneoff.config.spec import TrialSpec
+from tuneoff.interfaces import Task
 from tuneoff.measure.utilisation import Sampler
 from tuneoff.records.record import Event, Finding
-from tuneoff.tasks.base import Task
 from tuneoff.trial.distributed.context import ALONE, RankContext
 from tuneoff.trial.phases import Phases
 

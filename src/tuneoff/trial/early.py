@@ -10,11 +10,10 @@ from pathlib import Path
 from tuneoff import registry
 from tuneoff.config.spec import SourceSpec, StudySpec, TrialSpec
 from tuneoff.errors import DataError, Problem, StoreError, StudyError, TuneoffError, listed
-from tuneoff.methods.base import Baseline, Method
+from tuneoff.interfaces import Baseline, Example, Method, Rows, Task
 from tuneoff.records.record import TrialRecord
-from tuneoff.sources import Rows, local_bytes, read_rows
+from tuneoff.sources import local_bytes, read_rows
 from tuneoff.store import TrialStore
-from tuneoff.tasks.base import Example, Task
 from tuneoff.trial.data import load as trial_data
 
 SMALL_BYTES = 32 * 2**20
@@ -36,7 +35,11 @@ def refuse_study(study: StudySpec, trials: Sequence[TrialSpec], required: bool) 
     task = registry.tasks()[study.task.name](study.task.options)
     required = required or not task.settled
     data = study.task.data
-    sizes = [local_bytes(part.source) for part in (data.train, data.validation, data.test) if part is not None]
+    sizes = [
+        local_bytes(registry.sources(), part.source)
+        for part in (data.train, data.validation, data.test)
+        if part is not None
+    ]
     if all(size is not None and size <= SMALL_BYTES for size in sizes):
         try:
             trial_data.load(task, study.task, study.protocol)
@@ -150,7 +153,7 @@ def rows_to_predict(place: TrialStore, file: str) -> tuple[dict[str, str], list[
     """
     spec, record = finished(place)
     task = task_of(spec, record)
-    rows, columns = _columns(task, read_rows(SourceSpec(source=file), "test"), record)
+    rows, columns = _columns(task, read_rows(registry.sources(), SourceSpec(source=file), "test"), record)
     return columns, _unanswered(task, rows, columns)
 
 

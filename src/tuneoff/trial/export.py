@@ -9,8 +9,8 @@ from typing import Any
 
 from tuneoff import registry
 from tuneoff.config.spec import ModelSpec
+from tuneoff.interfaces import Method
 from tuneoff.methods._peft import edit_config
-from tuneoff.methods.base import Method
 from tuneoff.sources import find_model, sha256
 from tuneoff.store import TrialStore, give_usual_modes, write_atomically
 from tuneoff.trial.card import Base, Exported, Kind, render
@@ -96,7 +96,7 @@ def _base(spec: ModelSpec) -> Base:
     """Returns where a reader of the export finds the base model."""
     if spec.random_weights:
         return Base()
-    files = find_model(spec)
+    files = find_model(registry.sources(), spec)
     if files.hub_id:
         return Base(files.hub_id, at_hub=True, revision=files.hub_commit, gguf_file=files.gguf_file)
     folder = Path(files.path).resolve()

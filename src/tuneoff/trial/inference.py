@@ -12,10 +12,9 @@ import torch
 from tuneoff import registry
 from tuneoff.config.spec import TrialSpec
 from tuneoff.errors import StoreError
-from tuneoff.methods.base import Attached, Method
+from tuneoff.interfaces import Attached, Example, Method, Task
 from tuneoff.records.record import Prediction, TrialRecord
 from tuneoff.store import TrialStore
-from tuneoff.tasks.base import Example, Task
 from tuneoff.trial import early
 from tuneoff.trial.assembly import demonstrations, load_model
 from tuneoff.trial.data import contents

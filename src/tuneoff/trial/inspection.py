@@ -10,11 +10,9 @@ from typing import Any
 from tuneoff import registry
 from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.errors import TuneoffError, UnsupportedModel
+from tuneoff.interfaces import Method, ModelFiles, Task
 from tuneoff.measure import parameters
-from tuneoff.methods.base import Method
 from tuneoff.records.record import Finding, Parameters
-from tuneoff.sources import ModelFiles
-from tuneoff.tasks.base import Task
 from tuneoff.trial.data import load as trial_data
 from tuneoff.trial.data.commits import commit_of_rows
 from tuneoff.trial.data.lengths import check_length

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from tuneoff import registry
+from tuneoff.interfaces import Baseline, Method
 from tuneoff.measure import environment
 from tuneoff.measure.utilisation import Sampler
-from tuneoff.methods.base import Baseline, Method
 from tuneoff.records.record import Finding, TrialRecord
 from tuneoff.store import TrialStore
 from tuneoff.trial.assembly import Assembled, assemble, load_data

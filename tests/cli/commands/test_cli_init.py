@@ -30,7 +30,7 @@ pytest_plugins = ("cli_fixtures",)
 def _there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake_executor: FakeExecutor) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("tuneoff.study.study.early.refuse_study", lambda *_, **__: None)  # small data are fine
-    monkeypatch.setattr("tuneoff.sources.fingerprint", lambda _: "")  # no model is fetched for its checksum
+    monkeypatch.setattr("tuneoff.sources.fingerprint", lambda *_: "")  # no model is fetched for its checksum
 
 
 def test_study_file_loads_and_says_what_was_seen(capsys: pytest.CaptureFixture[str]) -> None:

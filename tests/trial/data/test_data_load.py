@@ -11,8 +11,8 @@ import pytest
 from trial_tools import Rows, news, write_csv
 from tuneoff.config.spec import Protocol, TaskSpec
 from tuneoff.errors import DataError
-from tuneoff.sources.base import Rows as TableRows
-from tuneoff.tasks.base import Example
+from tuneoff.interfaces import Example
+from tuneoff.interfaces import Rows as TableRows
 from tuneoff.tasks.classification import Classification
 from tuneoff.tasks.generation import Generation
 from tuneoff.trial.data.load import TrialData, load, subset

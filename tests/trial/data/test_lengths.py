@@ -11,7 +11,7 @@ import torch
 from trial_tools import tiny_config
 from tuneoff import architectures, registry
 from tuneoff.errors import DataError, TuneoffError, UnsupportedModel
-from tuneoff.methods.base import Method
+from tuneoff.interfaces import Method
 from tuneoff.tasks.classification import Classification
 from tuneoff.tasks.generation import Generation
 from tuneoff.testing.models import random_model, shape

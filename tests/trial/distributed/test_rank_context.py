@@ -24,7 +24,7 @@ from rank_tools import (
 from tuneoff import registry
 from tuneoff.config.spec import TrialSpec
 from tuneoff.errors import ExecutorError, TrialError
-from tuneoff.methods.base import Method
+from tuneoff.interfaces import Method
 from tuneoff.trial.distributed.context import ALONE, RankContext, check_devices, is_loss, threads_each
 from tuneoff.trial.distributed.gradient_sync import BUCKET_BYTES, GradientSync, _buckets
 from tuneoff.trial.distributed.heartbeat import Beat, read

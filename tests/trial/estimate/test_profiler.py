@@ -14,10 +14,9 @@ import torch
 from trial_tools import make_study, save_writer
 from tuneoff import registry
 from tuneoff.config.spec import Protocol
+from tuneoff.interfaces import Features, Method
 from tuneoff.measure.utilisation import Sampler
-from tuneoff.methods.base import Method
 from tuneoff.planning.plan import plan
-from tuneoff.tasks.base import Features
 from tuneoff.trial.assembly import Assembled, assemble
 from tuneoff.trial.context import TrialContext
 from tuneoff.trial.estimate import real_steps, time_model

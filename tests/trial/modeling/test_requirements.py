@@ -10,7 +10,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from tuneoff.errors import UnsupportedModel
-from tuneoff.methods.base import TaskView
+from tuneoff.interfaces import TaskView
 from tuneoff.tasks.generation import Generation
 from tuneoff.testing.models import random_model, shape
 from tuneoff.trial.modeling.requirements import check_masks, check_order

@@ -13,8 +13,7 @@ import torch
 from trial_tools import save_folder, tiny_config
 from tuneoff.config.spec import ModelSpec
 from tuneoff.errors import UnsupportedModel
-from tuneoff.methods.base import Attached
-from tuneoff.tasks.base import Example, Features, Task
+from tuneoff.interfaces import Attached, Example, Features, Task
 from tuneoff.tasks.classification import Classification
 from tuneoff.tasks.generation import Generation
 from tuneoff.trial.modeling import load as trial_model

@@ -9,7 +9,7 @@ import torch
 
 from trial_tools import runner_of, some_features
 from tuneoff.errors import StoreError
-from tuneoff.methods.base import Attached
+from tuneoff.interfaces import Attached
 from tuneoff.trial.training.checkpoint import Checkpoint
 
 pytest_plugins = ("trial_fixtures",)

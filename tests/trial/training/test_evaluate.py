@@ -10,8 +10,8 @@ import torch
 
 from trial_tools import runner_of, some_features
 from tuneoff.errors import Diverged
+from tuneoff.interfaces import Example
 from tuneoff.records.record import Prediction
-from tuneoff.tasks.base import Example
 from tuneoff.tasks.generation import Generation
 from tuneoff.trial.modeling.tokenizer import byte_tokenizer
 from tuneoff.trial.training import evaluate

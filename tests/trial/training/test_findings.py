@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from tuneoff.interfaces import Example
 from tuneoff.records.record import DataInfo, Prediction, SplitInfo
-from tuneoff.tasks.base import Example
 from tuneoff.tasks.generation import Generation
 from tuneoff.trial.modeling.tokenizer import byte_tokenizer
 from tuneoff.trial.training.findings import note_references, result_findings

@@ -11,7 +11,7 @@ import torch
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from trial_tools import MakePlace, runner_of, some_features
-from tuneoff.tasks.base import Features
+from tuneoff.interfaces import Features
 from tuneoff.tasks.generation import Generation
 from tuneoff.trial import assembly, inference, run
 from tuneoff.trial.modeling.frozen_bf16 import keep_frozen_in_bf16

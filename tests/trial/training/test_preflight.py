@@ -10,9 +10,8 @@ import torch
 from trial_tools import runner_of, some_features
 from tuneoff.config.spec import Precision, Protocol
 from tuneoff.errors import UnsupportedModel
+from tuneoff.interfaces import Attached, Batch, Features
 from tuneoff.measure.parameters import BaseIdentity
-from tuneoff.methods.base import Attached
-from tuneoff.tasks.base import Batch, Features
 from tuneoff.tasks.classification import Classification
 from tuneoff.trial.modeling.precision import apply_policy
 from tuneoff.trial.training import preflight

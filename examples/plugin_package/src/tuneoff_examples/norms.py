@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from tuneoff.errors import UnsupportedModel
-from tuneoff.methods.base import Attached, LearningRate, Method, MethodOptions, TaskView
+from tuneoff.interfaces import Attached, LearningRate, Method, MethodOptions, TaskView
 
 if TYPE_CHECKING:
     from torch import nn

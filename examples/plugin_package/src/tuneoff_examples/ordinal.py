@@ -8,10 +8,19 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from tuneoff.errors import DataError, UnsupportedModel, did_you_mean
-from tuneoff.methods.base import Attached, TaskView
-from tuneoff.records.record import Metric, Prediction
-from tuneoff.sources.base import Rows
-from tuneoff.tasks.base import Batch, Example, Features, Task, TaskOptions, is_missing
+from tuneoff.interfaces import (
+    Attached,
+    Batch,
+    Example,
+    Features,
+    Metric,
+    Prediction,
+    Rows,
+    Task,
+    TaskOptions,
+    TaskView,
+    is_missing,
+)
 
 if TYPE_CHECKING:
     import torch

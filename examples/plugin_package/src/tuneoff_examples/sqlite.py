@@ -7,10 +7,9 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from tuneoff.config.spec import ModelSpec, SourceSpec
+from tuneoff.checksums import sha256
 from tuneoff.errors import DataError, SourceNotFound, did_you_mean
-from tuneoff.sources import ModelFiles, Rows, sha256
-from tuneoff.sources.base import Source
+from tuneoff.interfaces import ModelFiles, ModelSpec, Rows, Source, SourceSpec
 
 
 class Sqlite(Source):

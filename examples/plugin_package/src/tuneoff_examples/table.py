@@ -6,7 +6,7 @@ import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tuneoff.trackers.base import StudyInfo, Tracker, TrialInfo
+from tuneoff.interfaces import StudyInfo, Tracker, TrialInfo
 
 
 class Table(Tracker):

@@ -16,9 +16,9 @@ from tuneoff.records.record import Status
 if TYPE_CHECKING:
     from tuneoff.config.spec import TrialSpec
     from tuneoff.executors.base import Progress
+    from tuneoff.interfaces import Task
     from tuneoff.records.forecast import StudyForecast
     from tuneoff.records.record import TrialRecord
-    from tuneoff.tasks.base import Task
 
 PREPARING = "preparing (loading libraries, model and data)"
 

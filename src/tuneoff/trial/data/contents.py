@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tuneoff import sources
+from tuneoff import registry, sources
 from tuneoff.config.spec import TrialSpec
 from tuneoff.errors import ContentChanged
 from tuneoff.records.record import DataInfo, ModelInfo
@@ -44,7 +44,7 @@ def verify_model(spec: TrialSpec, loaded: ModelInfo) -> None:
 def _verify(spec: TrialSpec, references: Iterable[str]) -> None:
     fingerprints = spec.fingerprints or {}
     for reference in dict.fromkeys(references):
-        if reference in fingerprints and sources.fingerprint(reference) != fingerprints[reference]:
+        if reference in fingerprints and sources.fingerprint(registry.sources(), reference) != fingerprints[reference]:
             raise ContentChanged(
                 f"{reference} holds something else than when this trial was planned",
                 hint=_AGAIN,

@@ -9,8 +9,7 @@ from typing import Any
 from torch import nn
 
 from tuneoff.errors import DataError, UnsupportedModel
-from tuneoff.methods.base import Method
-from tuneoff.tasks.base import Task
+from tuneoff.interfaces import Method, Task
 
 Settings = list[tuple[str, int]]
 """Names of settings, and the most that each may be; 0 or less where the setting alone cannot help."""

@@ -11,11 +11,12 @@ from itertools import combinations
 
 import numpy as np
 
+from tuneoff import registry
 from tuneoff.config.spec import Protocol, SourceSpec, TaskSpec
 from tuneoff.errors import DataError
+from tuneoff.interfaces import Example, Rows, Task, is_missing
 from tuneoff.records.record import DataInfo, Finding, SplitInfo
-from tuneoff.sources import Rows, read_rows
-from tuneoff.tasks.base import Example, Task, is_missing
+from tuneoff.sources import read_rows
 from tuneoff.trial.exhaustion import loading
 
 CHOSEN_ON_TEST = "what was chosen on validation was chosen on test rows, so test scores flatter every method"
@@ -39,14 +40,14 @@ def load(task: Task, spec: TaskSpec, protocol: Protocol) -> TrialData:
         SourceError, DataError: the first problem that makes the rows unusable; with `duplicates: refuse`, rows that
             stand in two splits.
     """
-    rows = read_rows(spec.data.train, "train")
+    rows = read_rows(registry.sources(), spec.data.train, "train")
     columns = task.columns(rows)
     skipped: dict[str, int] = {}
     splits = {"train": _examples(task, rows, columns, "train", skipped)}
     commits = {"train": rows.commit} if rows.commit else {}
     for name, source in (("validation", spec.data.validation), ("test", spec.data.test)):
         if source is not None:
-            rows = read_rows(_at_commit(source, spec.data.train, commits), name)
+            rows = read_rows(registry.sources(), _at_commit(source, spec.data.train, commits), name)
             splits[name] = _examples(task, rows, columns, name, skipped)
             commits |= {name: rows.commit} if rows.commit else {}
     task.settle(splits)

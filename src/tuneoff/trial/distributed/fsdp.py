@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 from tuneoff.errors import StoreError
+from tuneoff.interfaces import WEIGHTS_FILE, Attached, save_weights
 from tuneoff.methods._modules import blocks
-from tuneoff.methods.base import WEIGHTS_FILE, Attached, save_weights
 from tuneoff.trial.distributed.context import RankContext
 
 

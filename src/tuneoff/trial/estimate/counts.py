@@ -9,8 +9,7 @@ from typing import Any
 import torch
 
 from tuneoff.config.spec import Protocol, TrialSpec
-from tuneoff.methods.base import Attached, Method
-from tuneoff.tasks.base import Features, Task, computed_tokens
+from tuneoff.interfaces import Attached, Features, Method, Task, computed_tokens
 from tuneoff.trial.estimate.material import Material
 from tuneoff.trial.estimate.process import EstimateFailed, FakeModelProcess
 from tuneoff.trial.estimate.schedule import Lengths, MicroBatch, batch_schedule, candidates, reads_apart

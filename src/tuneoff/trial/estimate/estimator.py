@@ -13,9 +13,8 @@ from typing import Any
 from tuneoff import registry
 from tuneoff.config.spec import TrialSpec
 from tuneoff.errors import Cancelled
-from tuneoff.methods.base import Baseline, Method
+from tuneoff.interfaces import Baseline, Example, Features, Method, Task, computed_tokens
 from tuneoff.records.forecast import ArmForecast, EstimatedStep, How, ProfiledStep, Shape, predictions_size
-from tuneoff.tasks.base import Example, Features, Task, computed_tokens
 from tuneoff.trial.data import load as trial_data
 from tuneoff.trial.estimate.counts import ForecastRequest, TrialCounts
 from tuneoff.trial.estimate.evaluations import Evaluations

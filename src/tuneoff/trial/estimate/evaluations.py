@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from itertools import repeat
 
-from tuneoff.tasks.base import Features
+from tuneoff.interfaces import Features
 from tuneoff.trial.assembly import Assembled
 from tuneoff.trial.estimate import real_steps
 from tuneoff.trial.estimate.material import Material

@@ -20,8 +20,7 @@ from torch.nn.functional import linear
 
 from tuneoff import registry
 from tuneoff.config.spec import TrialSpec
-from tuneoff.methods.base import Attached, Method
-from tuneoff.tasks.base import Batch, Task, attention_masks
+from tuneoff.interfaces import Attached, Batch, Method, Task, attention_masks
 from tuneoff.trial.estimate.gpu_emulation import AsOnGpu
 from tuneoff.trial.estimate.step_cost import MemoryTracker, ModelStateBytes, Setup, StepCost, tensor_bytes
 from tuneoff.trial.modeling import load as trial_model

@@ -11,8 +11,7 @@ import torch
 
 from tuneoff import registry
 from tuneoff.config.spec import TrialSpec
-from tuneoff.methods.base import Method
-from tuneoff.tasks.base import Example, Features, Task
+from tuneoff.interfaces import Example, Features, Method, Task
 from tuneoff.trial.assembly import demonstrations
 from tuneoff.trial.data import load as trial_data
 from tuneoff.trial.data.lengths import check_length

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tuneoff.config.spec import TrialSpec
-from tuneoff.tasks.base import Batch, Task
+from tuneoff.interfaces import Batch, Task
 from tuneoff.trial.estimate.fake_model import FakeModel
 from tuneoff.trial.estimate.step_cost import ModelStateBytes, Setup, StepCost
 from tuneoff.trial.parentage import die_with

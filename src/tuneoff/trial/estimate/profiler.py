@@ -15,8 +15,8 @@ from functools import partial
 
 from tuneoff import registry
 from tuneoff.config.spec import TrialSpec
+from tuneoff.interfaces import Baseline, Method
 from tuneoff.measure.utilisation import Sampler
-from tuneoff.methods.base import Baseline, Method
 from tuneoff.records.forecast import ArmForecast
 from tuneoff.trial.assembly import Assembled, assemble
 from tuneoff.trial.context import TrialContext

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tuneoff.tasks.base import Features
+from tuneoff.interfaces import Features
 from tuneoff.trial.assembly import Assembled
 from tuneoff.trial.estimate.memory import free_bytes, resident_bytes
 from tuneoff.trial.estimate.schedule import MicroBatch

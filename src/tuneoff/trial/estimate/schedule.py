@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tuneoff.config.spec import Protocol
-from tuneoff.tasks.base import Features, Task, attention_masks
+from tuneoff.interfaces import Features, Task, attention_masks
 from tuneoff.trial.training.evaluate import like_batches
 from tuneoff.trial.training.trainer import batches, micro_batches, total_steps
 

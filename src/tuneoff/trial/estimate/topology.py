@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
+from tuneoff.interfaces import Attached, Method
 from tuneoff.measure.machine import core_count
-from tuneoff.methods.base import Attached, Method
 from tuneoff.trial.distributed import fsdp, gradient_sync
 from tuneoff.trial.distributed.context import RankContext
 from tuneoff.trial.estimate.schedule import Lengths, MicroBatch

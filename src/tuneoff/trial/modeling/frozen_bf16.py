@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.functional import linear
 from transformers.pytorch_utils import Conv1D
 
-from tuneoff.methods.base import Attached
+from tuneoff.interfaces import Attached
 
 
 class FrozenBf16Linear(nn.Linear):

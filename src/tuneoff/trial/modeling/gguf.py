@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from filelock import FileLock
 
-from tuneoff.sources import ModelFiles, cache_folder, sha256
+from tuneoff.interfaces import ModelFiles
+from tuneoff.sources import cache_folder, sha256
 from tuneoff.store import give_usual_modes
 
 CHECKSUMS = "checksums.json"

@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from tuneoff.errors import UnsupportedModel
+from tuneoff.interfaces import Attached, TaskView
 from tuneoff.measure.parameters import running
-from tuneoff.methods.base import Attached, TaskView
 from tuneoff.records.record import Finding
 
 

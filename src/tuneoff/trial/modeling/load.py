@@ -13,13 +13,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from tuneoff import architectures
+from tuneoff import architectures, registry
 from tuneoff.config.spec import ModelSpec
 from tuneoff.errors import SourceUnreachable, TuneoffError, UnsupportedModel, first_line
-from tuneoff.methods.base import TaskView
+from tuneoff.interfaces import ModelFiles, Task, TaskView
 from tuneoff.records.record import Finding, ModelInfo
-from tuneoff.sources import ModelFiles, describing_checksums, fetch_weights, find_model, has_weights
-from tuneoff.tasks.base import Task
+from tuneoff.sources import describing_checksums, fetch_weights, find_model, has_weights
 from tuneoff.trial.data.lengths import max_positions
 from tuneoff.trial.exhaustion import loading
 from tuneoff.trial.modeling.config_limits import check_config_file
@@ -67,7 +66,7 @@ def load_config(spec: ModelSpec, *, offline: bool = False) -> tuple[Any, ModelFi
     if architecture is not None and (spec.random_weights or offline):
         return AutoConfig.for_model(**architecture), None
     try:
-        files = find_model(spec)
+        files = find_model(registry.sources(), spec)
     except SourceUnreachable as error:
         if spec.random_weights:
             names = ", ".join(architectures.names())
@@ -76,7 +75,7 @@ def load_config(spec: ModelSpec, *, offline: bool = False) -> tuple[Any, ModelFi
     try:
         if files.gguf_file is not None:
             # Its configuration stands in the same file.
-            files = fetch_weights(spec, files)
+            files = fetch_weights(registry.sources(), spec, files)
         with quiet():
             files = dequantised(files)
         check_config_file(files.path, spec.source)
@@ -115,7 +114,7 @@ def fetch(spec: ModelSpec) -> tuple[Any, ModelFiles | None]:
     """
     config, files = load_config(spec)
     if files is not None and not spec.random_weights:
-        files = fetch_weights(spec, files)
+        files = fetch_weights(registry.sources(), spec, files)
     return config, files
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from tuneoff.errors import UnsupportedModel
-from tuneoff.methods.base import TaskView
+from tuneoff.interfaces import TaskView
 
 TOLERANCE = 1e-3
 """Allowed change of a hidden state by what follows it, relative to its size; rounding changes it by about 1e-6."""

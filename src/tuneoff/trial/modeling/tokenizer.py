@@ -6,7 +6,7 @@ from typing import Any
 
 from tuneoff.config.spec import ModelSpec
 from tuneoff.errors import UnsupportedModel, first_line
-from tuneoff.sources import ModelFiles
+from tuneoff.interfaces import ModelFiles
 
 
 def tokenizer_of(spec: ModelSpec, files: ModelFiles | None, config: Any) -> Any:

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from tuneoff.errors import UnsupportedModel
+from tuneoff.interfaces import Features
 from tuneoff.records.record import Finding
-from tuneoff.tasks.base import Features
 
 
 def rows_of(config: Any) -> int | None:

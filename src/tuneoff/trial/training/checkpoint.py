@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from tuneoff.errors import StoreError
-from tuneoff.methods.base import Attached, Method, MethodOptions
+from tuneoff.interfaces import Attached, Method, MethodOptions
 from tuneoff.store import give_usual_modes
 from tuneoff.trial.distributed import fsdp
 from tuneoff.trial.distributed.context import ALONE, RankContext

@@ -13,9 +13,8 @@ import numpy as np
 import torch
 
 from tuneoff.errors import Diverged
-from tuneoff.methods.base import Attached
+from tuneoff.interfaces import Attached, Batch, Example, Features, Task
 from tuneoff.records.record import Event, Inference, Prediction
-from tuneoff.tasks.base import Batch, Example, Features, Task
 from tuneoff.trial.distributed.context import ALONE, RankContext
 from tuneoff.trial.distributed.fsdp import outer_gathered
 from tuneoff.trial.modeling.frozen_bf16 import cached_autocast_weights

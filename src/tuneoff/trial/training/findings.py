@@ -6,8 +6,8 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
+from tuneoff.interfaces import Example, Features, Task
 from tuneoff.records.record import DataInfo, Finding, Metric, Prediction
-from tuneoff.tasks.base import Example, Features, Task
 
 MANY = 0.05
 """Share of examples beyond which a finding is reported."""

@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from tuneoff.interfaces import Features
 from tuneoff.records.record import Finding
-from tuneoff.tasks.base import Features
 from tuneoff.trial.exhaustion import exhausted, said
 from tuneoff.trial.modeling.precision import full_precision
 from tuneoff.trial.training.evaluate import ModelRunner

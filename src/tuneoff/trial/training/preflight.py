@@ -9,8 +9,8 @@ from dataclasses import replace
 import torch
 
 from tuneoff.errors import UnsupportedModel
+from tuneoff.interfaces import Features
 from tuneoff.measure.parameters import BaseIdentity
-from tuneoff.tasks.base import Features
 from tuneoff.trial.modeling.precision import full_precision
 from tuneoff.trial.training.evaluate import ModelRunner
 

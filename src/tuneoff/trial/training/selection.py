@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tuneoff.interfaces import Example, Features
 from tuneoff.records.record import Metric
-from tuneoff.tasks.base import Example, Features
 from tuneoff.trial.context import TrialContext
 from tuneoff.trial.training.checkpoint import Checkpoint
 from tuneoff.trial.training.evaluate import ModelRunner, predict, write

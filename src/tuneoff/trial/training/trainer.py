@@ -21,10 +21,9 @@ from torch import nn
 
 from tuneoff.config.spec import Protocol
 from tuneoff.errors import Diverged
+from tuneoff.interfaces import Batch, Features, Method, MethodOptions, attention_masks, computed_tokens
 from tuneoff.measure.energy import EnergyMeter
-from tuneoff.methods.base import Method, MethodOptions
 from tuneoff.records.record import CurvePoint, Event
-from tuneoff.tasks.base import Batch, Features, attention_masks, computed_tokens
 from tuneoff.trial.context import TrialContext
 from tuneoff.trial.distributed import fsdp
 from tuneoff.trial.distributed.gradient_sync import GradientSync

@@ -8,41 +8,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tuneoff.methods.base import Attached, TaskView
+from tuneoff.interfaces.examples import Batch, Example, Features
+from tuneoff.interfaces.model import Attached, TaskView
+from tuneoff.interfaces.rows import Rows
 from tuneoff.records.record import Finding, Metric, Prediction
-from tuneoff.sources.base import Rows
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
-
-Batch = dict[str, "torch.Tensor"]
-
-
-def attention_masks(batch: Batch) -> list[torch.Tensor]:
-    """Returns a batch's attention masks, 1 on every real token; two where targets are padded separately."""
-    return [tensor for name, tensor in batch.items() if name.endswith("attention_mask")]
-
-
-def computed_tokens(batch: Batch) -> int:
-    """Counts the tokens that a batch computes, padding included."""
-    return sum(mask.numel() for mask in attention_masks(batch))
-
-
-def is_missing(value: Any) -> bool:
-    """Tells whether a cell is empty: no value, NaN, or only whitespace."""
-    return value is None or (isinstance(value, Real) and value != value) or not str(value).strip()
-
-
-def has_lone_surrogate(value: Any) -> bool:
-    """Tells whether a cell holds text that is not valid Unicode and so cannot be written or tokenized."""
-    return isinstance(value, str) and not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value)
 
 
 class TaskOptions(BaseModel):
@@ -54,63 +31,6 @@ class TaskOptions(BaseModel):
         "refuse",
         description="rows with an empty cell in a column that the task reads: refuse the data, or leave those rows out",
     )
-
-
-@dataclass(frozen=True)
-class Example:
-    """One row as the task sees it.
-
-    Attributes:
-        text: what is put in; for `generation`, the source.
-        target: the class's name, or the text to write.
-        index: position in its split.
-        place: names the row in messages.
-        fields: further columns that a prompt template uses.
-    """
-
-    text: str
-    target: str
-    index: int
-    place: str
-    fields: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def put_in(self) -> str:
-        """Returns the input for readers: the text, or where there are `fields` every part under its name.
-
-        The shortest part comes first, so that a long one does not hide a question about it where this is cut.
-        """
-        if not self.fields:
-            return self.text
-        parts = sorted({"source": self.text, **self.fields}.items(), key=lambda part: len(part[1]))
-        return "\n".join(f"{name}: {text}" for name, text in parts)
-
-
-@dataclass(frozen=True)
-class Features:
-    """One example as token ids.
-
-    Attributes:
-        input_ids: what is put in, after truncation.
-        label: number of its class; 0 for a task without classes.
-        length: tokens put in before truncation.
-        target_ids: the text to write with its end-of-text token; empty for a task without.
-        prompt_ids: what is put in to write from, where it is longer than `input_ids` (which a long target
-            shortens); empty: `input_ids`.
-        target_length: tokens of the text to write, before any were cut off.
-    """
-
-    input_ids: Sequence[int]
-    label: int
-    length: int
-    target_ids: Sequence[int] = ()
-    prompt_ids: Sequence[int] = ()
-    target_length: int = 0
-
-    @property
-    def truncated(self) -> bool:
-        """Tells whether anything of the input was cut off."""
-        return self.length > len(self.input_ids)
 
 
 class Task(ABC):

@@ -14,21 +14,22 @@ weights of linear layers may be bfloat16 (see `Attached.reads`).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from tuneoff.records.forecast import Prior as Prior
+from tuneoff.interfaces.examples import Example
+from tuneoff.interfaces.model import Attached, TaskView
+from tuneoff.interfaces.task import Task
+from tuneoff.records.forecast import Prior
+from tuneoff.records.record import Prediction
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
-
-    from tuneoff.records.record import Prediction
-    from tuneoff.tasks.base import Example, Task
 
 WEIGHTS_FILE = "trained.safetensors"
 
@@ -49,25 +50,6 @@ class LearningRate:
 
 
 @dataclass(frozen=True)
-class TaskView:
-    """What a method may know of the task.
-
-    Attributes:
-        head: names of the model's newly initialised modules: those that the task adds (`pooler`, `classifier`), and
-            those that the base model's files lack. Every method trains them; none of them is inside another.
-        peft_task_type: PEFT's name for the task: `SEQ_CLS`, `CAUSAL_LM` or `SEQ_2_SEQ_LM`.
-        output: name of the pretrained module that turns hidden states into logits over the vocabulary; None for
-            a task without.
-        tokenize: text -> token ids without special tokens; None where only shapes are known (meta device).
-    """
-
-    head: tuple[str, ...]
-    peft_task_type: str
-    output: str | None = None
-    tokenize: Callable[[str], Sequence[int]] | None = None
-
-
-@dataclass(frozen=True)
 class PlainCode:
     """Python for whoever has transformers and PEFT alone: how the base model becomes the trained one.
 
@@ -80,33 +62,6 @@ class PlainCode:
     imports: tuple[str, ...]
     lines: tuple[str, ...]
     peft: bool = False
-
-
-@dataclass
-class Attached:
-    """A model with a method attached to it.
-
-    Attributes:
-        model: the transformer that the task runs; modules may have been changed in place.
-        module: owner of every parameter, `model` itself or a wrapper around it.
-        soft_prompt: batch size -> trained embeddings to put before the input,
-            shape (batch, virtual_tokens, hidden); None where the method has none.
-        prefix: batch size -> a transformers cache that holds trained keys and values of `virtual_tokens`
-            positions before the input (before the decoder's, in an encoder-decoder); None where the method has none.
-        virtual_tokens: length of the soft prompt or the prefix; counts against the model's positions.
-        reads: linear layers whose frozen weights the method also uses itself, outside their forward pass; they stay in
-            float32, while others may be stored in the type in which they are multiplied.
-        extra: whatever the method itself needs later. Under `findings`, pairs (name, message) that the record
-            and the report must show.
-    """
-
-    model: nn.Module
-    module: nn.Module
-    soft_prompt: Callable[[int], torch.Tensor] | None = None
-    prefix: Callable[[int], Any] | None = None
-    virtual_tokens: int = 0
-    reads: tuple[nn.Module, ...] = ()
-    extra: dict[str, Any] = field(default_factory=dict)
 
 
 O = TypeVar("O", bound=MethodOptions)  # noqa: E741 - the field's usual letter

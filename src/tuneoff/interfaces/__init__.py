@@ -1,0 +1,59 @@
+"""What plug-ins and the line share: the contracts of methods, tasks, sources and trackers, and the types in them.
+
+A plug-in imports from here, and errors from `tuneoff.errors`; that is all it needs to know of tuneoff.
+"""
+
+from tuneoff.config.spec import ModelSpec, SourceSpec
+from tuneoff.interfaces.examples import Batch, Example, Features, attention_masks, computed_tokens
+from tuneoff.interfaces.method import (
+    WEIGHTS_FILE,
+    AnyMethod,
+    Baseline,
+    LearningRate,
+    Method,
+    MethodOptions,
+    PlainCode,
+    save_weights,
+)
+from tuneoff.interfaces.model import Attached, TaskView
+from tuneoff.interfaces.rows import Rows, has_lone_surrogate, is_missing
+from tuneoff.interfaces.source import ModelFiles, Source
+from tuneoff.interfaces.task import Task, TaskOptions
+from tuneoff.interfaces.tracker import StudyInfo, Tracker, TrialInfo, flatten
+from tuneoff.records.forecast import Prior
+from tuneoff.records.record import Finding, Metric, Prediction
+
+__all__ = [
+    "WEIGHTS_FILE",
+    "AnyMethod",
+    "Attached",
+    "Baseline",
+    "Batch",
+    "Example",
+    "Features",
+    "Finding",
+    "LearningRate",
+    "Method",
+    "MethodOptions",
+    "Metric",
+    "ModelFiles",
+    "ModelSpec",
+    "PlainCode",
+    "Prediction",
+    "Prior",
+    "Rows",
+    "Source",
+    "SourceSpec",
+    "StudyInfo",
+    "Task",
+    "TaskOptions",
+    "TaskView",
+    "Tracker",
+    "TrialInfo",
+    "attention_masks",
+    "computed_tokens",
+    "flatten",
+    "has_lone_surrogate",
+    "is_missing",
+    "save_weights",
+]
