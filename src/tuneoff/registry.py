@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from tuneoff.errors import StudyError, did_you_mean
 
 if TYPE_CHECKING:
-    from tuneoff.interfaces import Method, Source, Task, Tracker
+    from tuneoff.interfaces import ExecutorPlugin, Method, Source, Task, Tracker
 
 P = TypeVar("P")
 
@@ -87,6 +88,16 @@ class Registry(Mapping[str, P], Generic[P]):
         if name not in self._loaded:
             self._loaded[name] = self._load(name)
         return self._loaded[name]
+
+    @contextmanager
+    def registered(self, name: str, plugin: Any) -> Iterator[None]:
+        """Registers a plug-in under a name until the block ends, also in place of another: for tests and notebooks."""
+        before = dict(self._loaded)
+        self._loaded[name] = plugin
+        try:
+            yield
+        finally:
+            self._loaded = before
 
     def families(self) -> dict[str, Family]:
         """Returns name -> family; imports their files."""
@@ -161,3 +172,9 @@ def sources() -> Registry[type[Source]]:
 def trackers() -> Registry[type[Tracker]]:
     """Returns all trackers, by name, whether what they need is installed or not."""
     return Registry("trackers", "tracker")
+
+
+@cache
+def executors() -> Registry[ExecutorPlugin]:
+    """Returns all executors, by name, whether what they need is installed or not."""
+    return Registry("executors", "executor")

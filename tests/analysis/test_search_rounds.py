@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,10 @@ class Pretender(Executor):
     def __init__(self, ending: Ending = lambda _: Status.COMPLETED, stop: int = -1) -> None:
         self.ending, self.stop = ending, stop
         self.ran: list[str] = []
+
+    @classmethod
+    def create(cls, device: str, options: Mapping[str, Any]) -> Executor:
+        return cls()
 
     def close(self) -> None: ...
 
@@ -289,29 +293,27 @@ def test_a_run_of_some_rows_first_ends_the_search_of_all(growing: StudySpec, tmp
     assert search(narrow(growing, methods=["low"]), tmp_path)[1] == []
 
 
-def run(study: StudySpec, folder: Path, monkeypatch: pytest.MonkeyPatch, executor: Pretender | None = None) -> Study:
+def run(study: StudySpec, folder: Path, executor: Pretender | None = None) -> Study:
     """Runs search and verdict."""
-    executor = executor or Pretender()
-    monkeypatch.setattr(Study, "_executor", lambda _: executor)
-    return Study(study).run(folder)
+    return Study(study, executor=executor or Pretender()).run(folder)
 
 
 def test_rows_that_choose_otherwise_once_the_search_grew_wait_for_their_verdict(
     growing: StudySpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(narrow(growing, methods=["wide"]), tmp_path, monkeypatch)
+    run(narrow(growing, methods=["wide"]), tmp_path)
     store = StudyStore.open(tmp_path)
     (before,) = store.records()
-    run(narrow(growing, methods=["low"]), tmp_path, monkeypatch)
+    run(narrow(growing, methods=["low"]), tmp_path)
     chosen = (recorded(store) or {})["arms"]["wide"]["choice"]["learning_rate"]
     assert chosen != before.spec.learning_rate, "four trials more found a better rate"
     rates = {spec.label: spec.learning_rate for spec in (store.trial(i).spec() for i in store.trial_ids())}
     assert rates["wide"] == chosen
     assert {record.spec.label for record in store.records()} == {"low"}, "its verdict at the old rate counts no more"
-    run(growing, tmp_path, monkeypatch)
+    run(growing, tmp_path)
     assert {record.spec.label for record in store.records()} == {"low", "wide"}
     last = Pretender()
-    run(narrow(growing, methods=["wide"]), tmp_path, monkeypatch, last)
+    run(narrow(growing, methods=["wide"]), tmp_path, last)
     assert last.ran == [], "nothing is left to do, and nothing is undone"
     assert len(store.trial_ids()) == 2
 
@@ -433,7 +435,7 @@ def test_rows_too_few_for_the_rungs_are_refused_before_anything_is_written(
     with pytest.raises(
         StudyError, match=r"640 training rows give 120 in 3 epochs: set protocol\.search\.max_steps to 120"
     ):
-        run(long, tmp_path / "long", monkeypatch)
+        run(long, tmp_path / "long")
     assert not (tmp_path / "long" / "study.json").exists()
-    run(pruned, tmp_path / "short", monkeypatch)
+    run(pruned, tmp_path / "short")
     assert {r.spec.label for r in Study.open(tmp_path / "short").records()} == {"lora", "full", "majority"}

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from pydantic import TypeAdapter
 
-from running import Ended, SharedExecutor, Tiny, tiny_rows, write_rows
+from running import Ended, OneExecutor, SharedExecutor, Tiny, tiny_rows, write_rows
 from tuneoff.cli.main import main
 from tuneoff.planning.loading import load
 from tuneoff.records.events import StreamEvent
@@ -29,8 +29,7 @@ def folder(tiny: Tiny, executor: SharedExecutor, tmp_path_factory: pytest.TempPa
     """A folder with `study.yaml` and, in `out`, its results."""
     place = tmp_path_factory.mktemp("contract")
     (place / "study.yaml").write_text(yaml.safe_dump(tiny.study(METHODS, seeds=2)), encoding="utf-8")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Study, "_executor", lambda _: executor)
+    with OneExecutor(executor).registered():
         assert main(["run", str(place / "study.yaml"), "--out", str(place / "out")]) == 0
     return place
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from running import SharedExecutor, Tiny
+from running import OneExecutor, SharedExecutor, Tiny
 from tuneoff.errors import TuneoffError
 from tuneoff.store import StudyStore
 from tuneoff.study.study import Study
@@ -27,9 +27,8 @@ def project(tiny: Tiny, executor: SharedExecutor, tmp_path_factory: pytest.TempP
     shutil.copy(tiny.test, place / "test.csv")
     raw = tiny.study(("lora",), max_steps=3)
     raw |= {"model": MODEL, "task": {"data": {"train": "./train.csv", "test": "./test.csv"}}}
-    with pytest.MonkeyPatch.context() as patch:
+    with OneExecutor(executor).registered(), pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
-        patch.setattr(Study, "_executor", lambda _: executor)
         Study(raw).run("runs/out")
     return place
 

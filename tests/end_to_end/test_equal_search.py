@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from running import Ended, SharedExecutor, Tiny, tiny_rows, write_rows
+from running import Ended, OneExecutor, SharedExecutor, Tiny, tiny_rows, write_rows
 from tuneoff.analysis.search_rounds import recorded
 from tuneoff.config.spec import TrialSpec
 from tuneoff.errors import DataError, StoreError
@@ -64,8 +64,7 @@ def found(folder: Path) -> dict[str, Any]:
 def finished(tiny: Tiny, executor: SharedExecutor, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a study that was searched and run; no test writes to it."""
     folder = tmp_path_factory.mktemp("searched") / "study"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Study, "_executor", lambda _: executor)
+    with OneExecutor(executor).registered():
         run(searching(tiny), folder)
     return folder
 

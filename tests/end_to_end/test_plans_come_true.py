@@ -14,7 +14,7 @@ import psutil
 import pytest
 import yaml
 
-from running import SharedExecutor, Tiny, wait_until
+from running import OneExecutor, SharedExecutor, Tiny, wait_until
 from tuneoff import report
 from tuneoff.cli.main import main
 from tuneoff.records.forecast import StudyForecast
@@ -32,8 +32,7 @@ ROWS = ("majority", "full", "lora")
 def ran(tiny: Tiny, executor: SharedExecutor, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a study that was forecast and run."""
     folder = tmp_path_factory.mktemp("forecast") / "study"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Study, "_executor", lambda _: executor)
+    with OneExecutor(executor).registered(), pytest.MonkeyPatch.context() as patch:
         # So small a study is left alone else.
         patch.setattr(forecast_planner, "SHORT_OPERATIONS", 0.0)
         patch.setattr(forecast_planner, "PAYS", 0.0)

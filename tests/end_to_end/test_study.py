@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from running import SharedExecutor, Tiny, tiny_rows, write_rows
+from running import OneExecutor, SharedExecutor, Tiny, tiny_rows, write_rows
 from tuneoff.errors import DataError, StoreError, TuneoffError
 from tuneoff.executors.base import Progress
 from tuneoff.records.record import Status
@@ -35,8 +35,7 @@ def finished(tiny: Tiny, executor: SharedExecutor, tmp_path_factory: pytest.Temp
     """The folder of a study of four methods that ran; no test writes to it."""
     folder = tmp_path_factory.mktemp("finished") / "study"
     study = Study(tiny.study(("majority", "head", "full", "lora"), epochs=6))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Study, "_executor", lambda _: executor)
+    with OneExecutor(executor).registered():
         study.run(folder)
     return folder
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from running import OneExecutor
 from synthetic_forecasts import ForecastExecutor
 from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.errors import TuneoffError
@@ -130,17 +131,21 @@ class FakeExecutor(ForecastExecutor):
         return self.answers[verb]
 
 
+class Fake(OneExecutor):
+    """Gives one fake executor, which notes the device that was asked for."""
+
+    def create(self, device: str, options: Mapping[str, Any]) -> Executor:
+        """The one."""
+        self.executor.device = device
+        return self.executor
+
+
 @pytest.fixture
-def fake_executor(monkeypatch: pytest.MonkeyPatch) -> FakeExecutor:
+def fake_executor() -> Iterator[FakeExecutor]:
     """Stands in for every executor that a study would start."""
     fake = FakeExecutor()
-
-    def make(study: Study) -> Executor:
-        fake.device = study.device
-        return fake
-
-    monkeypatch.setattr(Study, "_executor", make)
-    return fake
+    with Fake(fake).registered():
+        yield fake
 
 
 @pytest.fixture

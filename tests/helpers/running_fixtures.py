@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 
-from running import Ended, Prepared, SharedExecutor, Tiny, tiny_rows, write_rows
+from running import Ended, OneExecutor, Prepared, SharedExecutor, Tiny, tiny_rows, write_rows
 from tuneoff.cli.main import main
-from tuneoff.executors.base import Executor
 from tuneoff.planning.plan import plan
 from tuneoff.store import StudyStore
 from tuneoff.study.study import Study
@@ -174,14 +173,10 @@ def faulty(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
-def shared(executor: SharedExecutor, monkeypatch: pytest.MonkeyPatch) -> SharedExecutor:
+def shared(executor: SharedExecutor) -> Iterator[SharedExecutor]:
     """Studies of this test run on the shared executor."""
-
-    def take(study: Study) -> Executor:
-        return executor
-
-    monkeypatch.setattr(Study, "_executor", take)
-    return executor
+    with OneExecutor(executor).registered():
+        yield executor
 
 
 @pytest.fixture

@@ -68,6 +68,10 @@ class ForecastExecutor(Executor):
     forecasting: Forecasting = field(default_factory=Forecasting)
     device: str = "cpu"
 
+    @classmethod
+    def create(cls, device: str, options: Mapping[str, Any]) -> Executor:
+        return cls(device=device)
+
     def close(self) -> None: ...
 
     def inspect(self, *_: Any, **__: Any) -> Inspection:

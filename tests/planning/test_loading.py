@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 
-from tuneoff.config.spec import StudySpec
+from tuneoff import registry
+from tuneoff.config.spec import ExecutorSpec, StudySpec
 from tuneoff.errors import StudyError
+from tuneoff.interfaces import ExecutorOptions
 from tuneoff.planning.loading import load, narrow, override, parse, read_yaml, recipe_names
+from tuneoff.planning.plan import plan
 
 pytest_plugins = ("core_fixtures",)
 
@@ -380,3 +383,45 @@ def test_a_search_is_set_from_outside(study_path: Write) -> None:
     assert (search.trials, search.grow) == (5, True)
     with pytest.raises(StudyError, match=r"takes in protocol\.search\.seed 7"):
         load(path, ["protocol.search.seed=7"], seeds=8)
+
+
+@pytest.mark.parametrize("text", ["executor: local\n", "executor: {name: local}\n", "executor: {}\n", ""])
+def test_an_executor_is_a_name_or_keys_and_no_part_of_a_trial(text: str, study_path: Write) -> None:
+    study = load(study_path(GOOD + text))
+    assert study.executor.name == "local"
+    assert [trial.id for trial in plan(study)] == [trial.id for trial in plan(load(study_path(GOOD)))]
+
+
+@pytest.mark.parametrize(
+    ("executor", "where", "message"),
+    [
+        ("locall", "executor", "unknown executor 'locall' (did you mean 'local'?); known: local"),
+        ("{name: local, cores: 3}", "executor.cores", "unknown key 'cores'"),
+        ("[local]", "executor", "input should be a mapping"),
+        ("{name: 3}", "executor.name", "input should be a valid string"),
+    ],
+)
+def test_a_wrong_executor_is_told_with_its_line(executor: str, where: str, message: str, study_path: Write) -> None:
+    found = problems(study_path(GOOD + f"executor: {executor}\n"))
+    assert found[where][0] == 10
+    assert found[where][1].startswith(message)
+
+
+class Elsewhere:
+    """An executor with an option, of which nothing is made."""
+
+    class Options(ExecutorOptions):
+        place: str = "here"
+
+
+def test_another_executor_drops_options_and_the_same_one_keeps_them(study_path: Write) -> None:
+    path = study_path(GOOD + "executor: {name: elsewhere, place: there}\n")
+    with registry.executors().registered("elsewhere", Elsewhere):
+        assert load(path, executor="local").executor == ExecutorSpec()
+        assert load(path, executor="elsewhere").executor.options == {"place": "there"}
+        assert load(path, {"executor.place": "hither"}).executor.options == {"place": "hither"}
+    with pytest.raises(StudyError, match="unknown executor 'elsewhere'"):
+        load(path)
+    with registry.executors().registered("elsewhere", Elsewhere):
+        moved = load(study_path(GOOD), {"executor.place": "yonder"}, executor="elsewhere")
+        assert moved.executor == ExecutorSpec(name="elsewhere", options={"place": "yonder"})

@@ -89,3 +89,17 @@ def test_a_bar_is_shown_in_a_notebook_or_where_it_is_asked_for(
         monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
     Study(small_study).run("results", progress=True if how == "asked" else None)
     assert ("6/6" in capsys.readouterr().out) == (how != "neither")
+
+
+def test_an_executor_of_ones_own_is_used_as_it_is_and_left_open(small_study: Path, fake_executor: FakeExecutor) -> None:
+    study = Study(small_study, executor=fake_executor, device="cuda").run("results")
+    assert len(study.records()) == 6
+    assert (fake_executor.closed, fake_executor.device) == (False, "")
+
+
+def test_an_executor_is_named(small_study: Path, fake_executor: FakeExecutor) -> None:
+    study = Study(small_study, executor="local", device="cuda").run("results")
+    assert (fake_executor.closed, fake_executor.device) == (True, "cuda")
+    assert Study(study.spec, executor="local").spec == study.spec
+    with pytest.raises(StudyError, match="unknown executor 'nowhere'"):
+        Study(study.spec, executor="nowhere")

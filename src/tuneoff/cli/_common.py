@@ -91,6 +91,13 @@ def methods(ctx: click.Context | None = None) -> list[str]:
     return list(registry.methods())
 
 
+def executors(ctx: click.Context | None = None) -> list[str]:
+    """Lists the executors' names."""
+    from tuneoff import registry
+
+    return list(registry.executors())
+
+
 def trials(ctx: click.Context) -> list[str]:
     """Lists the ids of the trials in the folder typed before; none where it holds no study."""
     from tuneoff.store import StudyStore
@@ -136,6 +143,7 @@ class StudyOptions(TypedDict):
     random_weights: bool
     devices: int | None
     trackers: tuple[str, ...]
+    executor: str | None
     device: str
 
 
@@ -207,6 +215,12 @@ def study_options(function: C) -> C:
                 metavar="NAME",
                 help="Follow the run with a tracker, e.g. tensorboard, instead of the study's own; may be repeated.",
             ),
+            click.option(
+                "--executor",
+                metavar="NAME",
+                shell_complete=completer(executors),
+                help="Where the trials run, e.g. local, instead of the study's own. Sets executor.",
+            ),
             device_option,
             click.option(
                 "--devices",
@@ -261,6 +275,7 @@ def open_study(reference: str, options: StudyOptions) -> Study:
         seeds=options["seeds"],
         random_weights=options["random_weights"],
         device=options["device"],
+        executor=options["executor"],
     )
 
 

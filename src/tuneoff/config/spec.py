@@ -343,6 +343,23 @@ class ExecutionSpec(Frozen):
         return {"engine": value} if isinstance(value, str) else value
 
 
+class ExecutorSpec(Frozen):
+    """Where the trials run. In a study file either an executor's name or these keys.
+
+    Changes no result, so it is no part of a trial's identity.
+
+    Keys beyond `name` belong to the executor named and are checked by it.
+    """
+
+    name: str = "local"
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name_or_flat(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else _own_keys_to_options(value, {"name", "options"})
+
+
 class MethodSpec(Frozen):
     """One arm of the study: a method and its options.
 
@@ -392,6 +409,9 @@ class StudySpec(Frozen):
     task: TaskSpec
     protocol: Protocol = Field(default_factory=lambda: Protocol())
     execution: ExecutionSpec = Field(default_factory=lambda: ExecutionSpec())
+    executor: ExecutorSpec = Field(
+        default_factory=lambda: ExecutorSpec(), description="where the trials run; `tuneoff list executors`"
+    )
     devices: int = Field(1, ge=1, description="devices that each trial runs on, one process each")
     shard: bool = Field(False, description="spread weights, gradients and optimizer over the devices (FSDP)")
     trackers: tuple[str, ...] = Field(

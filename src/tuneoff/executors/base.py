@@ -1,7 +1,20 @@
 """The contract of an executor: where trials run.
 
-An executor runs each trial as a process of its own and writes a record however the process ends. It never
-imports `tuneoff.trial`.
+An executor is one file whose attribute `plugin` is a subclass of `Executor`, or an entry point of the group
+`tuneoff.executors`. A study names it (`executor: local`, `--executor`, `Study(executor=…)`). What it guarantees, and
+`tuneoff.testing.ExecutorContract` tests:
+
+- **One sealed record for each trial.** A trial runs in a process of its own, and has a record however that process
+  ends. A trial with a finished record is not run again; an unfinished attempt is set aside and begun anew.
+- **One voice.** The listener is called from the thread that called `run`, for each trial in this order: `started`,
+  `event` …, `ended`; or `skipped` alone. Events of several trials may alternate.
+- **An interrupt loses nothing.** On `KeyboardInterrupt`, also from the listener, running trials are ended and recorded
+  as cancelled, and it is raised again. The next `run` goes on.
+- **No orphans.** After `close`, or when the caller is killed, no process is left that it started.
+- **The caller stays light.** Inspections and forecasts are made in a child: an executor never imports `tuneoff.trial`,
+  nor torch.
+- **It changes no result.** The same trials give the same metrics on every executor, as long as device and threads are
+  the same.
 """
 
 from __future__ import annotations
@@ -10,13 +23,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import ValidationError
 
 from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.errors import ExecutorError, TuneoffError
 from tuneoff.executors._children import rebuild_error
+from tuneoff.interfaces import ExecutorOptions
 from tuneoff.records.forecast import ArmForecast
 from tuneoff.records.record import Event, TrialRecord
 from tuneoff.store import StudyStore
@@ -62,10 +76,28 @@ class Executor(ABC):
     """Runs trials. Use as a context manager; leaving it ends every process it started.
 
     Attributes:
+        title, summary: what `tuneoff list executors` says of it.
+        Options: its keys in a study file, below `executor`.
         device: auto, cpu or cuda.
     """
 
+    title: ClassVar[str]
+    summary: ClassVar[str]
+    Options: ClassVar[type[ExecutorOptions]] = ExecutorOptions
     device: str = "auto"
+
+    @classmethod
+    @abstractmethod
+    def create(cls, device: str, options: Mapping[str, Any]) -> Executor:
+        """Makes one; starts nothing yet.
+
+        Args:
+            device: auto, cpu or cuda.
+            options: as in a study file, checked before by `Options`.
+
+        Raises:
+            ExecutorError: if it cannot be used here, with the reason and what to do.
+        """
 
     def __enter__(self) -> Self:
         return self

@@ -7,10 +7,10 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.errors import Cancelled, Diverged, ExecutorError, OutOfMemory, StoreError
@@ -42,14 +42,20 @@ ENVIRONMENT = {
 
 
 class LocalExecutor(Executor):
-    """Runs trials one at a time: two at once on the same cores would distort each other's timings.
+    """Runs trials one at a time: two at once on the same cores would distort each other's timings."""
 
-    Args:
-        device: auto, cpu or cuda.
-        warm: whether trials are forked from a warm parent; None: where the system can fork.
-    """
+    title = "This machine"
+    summary = "Trials run on this machine, one at a time."
+
+    @classmethod
+    def create(cls, device: str, options: Mapping[str, Any]) -> Self:
+        return cls(device)
 
     def __init__(self, device: str = "auto", warm: bool | None = None) -> None:
+        """Args:
+        device: auto, cpu or cuda.
+        warm: whether trials are forked from a warm parent; None: where the system can fork.
+        """
         self.device = device
         self.warm = hasattr(os, "fork") and os.name == "posix" if warm is None else warm
         self._children: Children | None = None
@@ -225,6 +231,9 @@ class LocalExecutor(Executor):
         tail = trial_store.log_tail(rank=(error or {}).get("rank", 0)) or trial_store.log_tail()
         findings = trial_store.tracker_findings()
         return TrialRecord(spec=trial, status=status, cause=cause, log_tail=tail, findings=findings)
+
+
+plugin = LocalExecutor
 
 
 @contextmanager

@@ -1,10 +1,12 @@
-"""What plug-ins and the line share: the contracts of methods, tasks, sources and trackers, and the types in them.
+"""What plug-ins and the line share: the contracts of methods, tasks, sources and trackers, and the types in
+them.
 
 A plug-in imports from here, and errors from `tuneoff.errors`; that is all it needs to know of tuneoff.
 """
 
 from tuneoff.config.spec import ModelSpec, SourceSpec
 from tuneoff.interfaces.examples import Batch, Example, Features, attention_masks, computed_tokens
+from tuneoff.interfaces.executor import ExecutorOptions, ExecutorPlugin
 from tuneoff.interfaces.method import (
     WEIGHTS_FILE,
     AnyMethod,
@@ -30,6 +32,8 @@ __all__ = [
     "Baseline",
     "Batch",
     "Example",
+    "ExecutorOptions",
+    "ExecutorPlugin",
     "Features",
     "Finding",
     "LearningRate",

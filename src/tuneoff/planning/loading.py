@@ -24,6 +24,7 @@ from tuneoff.config.spec import (
     Candidates,
     DataSpec,
     ExecutionSpec,
+    ExecutorSpec,
     MethodSpec,
     ModelSpec,
     Protocol,
@@ -52,12 +53,18 @@ def recipe_names() -> list[str]:
     return sorted(entry.name[:-5] for entry in RECIPES.iterdir() if entry.name.endswith(".yaml"))
 
 
-def load(reference: str | Path, overrides: Iterable[str] | Mapping[str, Any] = (), **changes: Any) -> StudySpec:
+def load(
+    reference: str | Path,
+    overrides: Iterable[str] | Mapping[str, Any] = (),
+    executor: str | None = None,
+    **changes: Any,
+) -> StudySpec:
     """Reads a recipe (by name) or a study file (by path), applies overrides and checks the whole.
 
     Args:
         reference: a recipe's name or the path of a YAML file.
         overrides: `dotted.key=value` texts; values are read as YAML.
+        executor: see `choose_executor`.
         changes: passed to `narrow` (`methods`, `seeds`, `random_weights`).
 
     Raises:
@@ -74,7 +81,15 @@ def load(reference: str | Path, overrides: Iterable[str] | Mapping[str, Any] = (
         )
     if "name" not in raw:
         raw["name"] = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(str(reference)).stem).strip("-._") or "study"
-    return narrow(parse(override(raw, overrides), lines, origin), **changes)
+    return narrow(parse(override(choose_executor(raw, executor), overrides), lines, origin), **changes)
+
+
+def choose_executor(raw: Mapping[str, Any], name: str | None) -> dict[str, Any]:
+    """Returns plain study data with the executor of that name; its options stay where the study names it already. None
+    leaves the study's own."""
+    before = raw.get("executor")
+    same = isinstance(before, Mapping) and before.get("name", ExecutorSpec().name) == name
+    return dict(raw) if name is None or same else {**raw, "executor": name}
 
 
 def _read(reference: str) -> tuple[str, str]:
@@ -157,6 +172,8 @@ def _put(raw: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
             child = {k: v for item in child for k, v in (item if isinstance(item, dict) else {item: {}}).items()}
         elif isinstance(child, int) and steps[: depth + 1] == ["protocol", "search"]:
             child = {"trials": child}
+        elif isinstance(child, str) and steps[: depth + 1] == ["executor"]:
+            child = {"name": child}
         elif child is None:
             child = {}
         elif not isinstance(child, dict):
@@ -187,6 +204,7 @@ def parse(raw: Mapping[str, Any], lines: Lines | None = None, origin: str = "") 
     problems += _plugin_problems(task, methods, lines)
     if study is not None:
         problems += _tracker_problems(study, lines)
+        problems += _executor_problems(study, lines)
         problems += _metric_problems(study, lines)
         problems += _search_problems(study, lines)
     if problems or study is None:
@@ -258,6 +276,16 @@ def _tracker_problems(study: StudySpec, lines: Lines) -> list[Problem]:
     run."""
     unknown = [name for name in study.trackers if name not in registry.trackers()]
     return [_problem("trackers", registry.trackers().why_unknown(name), lines) for name in unknown]
+
+
+def _executor_problems(study: StudySpec, lines: Lines) -> list[Problem]:
+    """Returns the problems of the executor's name, or of its options; whether it can be used here is checked when the
+    study is run."""
+    name = study.executor.name
+    if name not in registry.executors():
+        return [_problem("executor", registry.executors().why_unknown(name), lines)]
+    options = registry.executors()[name].Options
+    return _options_problems(options, study.executor.options, "executor", lines, extra=("name",))
 
 
 def _metric_problems(study: StudySpec, lines: Lines) -> list[Problem]:
@@ -393,6 +421,7 @@ _SHAPES: dict[tuple[str, ...], type[BaseModel]] = {
     ("protocol",): Protocol,
     ("protocol", "search"): SearchSpec,
     ("execution",): ExecutionSpec,
+    ("executor",): ExecutorSpec,
     ("published",): PublishedSpec,
 }
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuneoff import registry, sources
 from tuneoff.analysis.search_rounds import outline, recorded
-from tuneoff.config.spec import StudySpec, TrialSpec
+from tuneoff.config.spec import ExecutorSpec, StudySpec, TrialSpec
 from tuneoff.errors import StoreError
 from tuneoff.executors.base import Executor, Inspection, Listener, Progress
 from tuneoff.planning import loading
@@ -46,6 +47,8 @@ class Study:
         seeds: number of seeds instead of the study's own.
         random_weights: build the base model's architecture alone; quality then means nothing.
         device: `auto`, `cpu` or `cuda`.
+        executor: where trials run instead of the study's own: a name, or an executor that is used as it is, on its own
+            device, and left open.
 
     Raises:
         StudyError: with every problem of the study.
@@ -60,14 +63,20 @@ class Study:
         seeds: int | None = None,
         random_weights: bool = False,
         device: str = "auto",
+        executor: str | Executor | None = None,
     ) -> None:
+        name = executor if isinstance(executor, str) else None
+        self._own_executor = executor if isinstance(executor, Executor) else None
         changes: dict[str, Any] = {"methods": methods, "seeds": seeds, "random_weights": random_weights}
+        if isinstance(study, StudySpec) and name is not None:
+            study = study.model_dump(mode="json")
         if isinstance(study, StudySpec):
             self.spec = loading.narrow(study, **changes)
         elif isinstance(study, Mapping):
-            self.spec = loading.narrow(loading.parse(loading.override(dict(study), overrides)), **changes)
+            raw = loading.override(loading.choose_executor(study, name), overrides)
+            self.spec = loading.narrow(loading.parse(raw), **changes)
         else:
-            self.spec = loading.load(study, overrides, **changes)
+            self.spec = loading.load(study, overrides, name, **changes)
         self.device = device
         self.folder: Path | None = None
         self._planned: list[TrialSpec] = []
@@ -409,7 +418,8 @@ class Study:
         if verb == "predict":
             early.rows_to_predict(trial_store, paths["file"])
         context = {"folder": str(trial_store.folder.resolve()), "origin": str(origin) if origin is not None else None}
-        with self._executor() as executor:
+        # What was trained anywhere is used here.
+        with self._executor(ExecutorSpec()) as executor:
             return executor.call(verb, {**context, "device": self.device, **payload, **paths})
 
     def refuse_overwriting(self, out: str | Path, *read: Path) -> None:
@@ -441,10 +451,16 @@ class Study:
             raise StoreError("this study has not been run yet", hint="Call run() or Study.open(folder).")
         return StudyStore.open(self.folder)
 
-    def _executor(self) -> Executor:
-        from tuneoff.executors.local import LocalExecutor
-
-        return LocalExecutor(self.device)
+    @contextmanager
+    def _executor(self, executor: ExecutorSpec | None = None) -> Iterator[Executor]:
+        """Yields what runs trials, the study's own executor where none is named; ends its processes, unless it was
+        handed to this study."""
+        if self._own_executor is not None:
+            yield self._own_executor
+            return
+        executor = executor or self.spec.executor
+        with registry.executors()[executor.name].create(self.device, executor.options) as own:
+            yield own
 
 
 def _repeat_changed(

@@ -1,4 +1,4 @@
-"""Contract suites for plug-ins: what every method, task, source and tracker promises, as classes for pytest.
+"""Contract suites for plug-ins: what every method, task, source, tracker and executor promises, as classes for pytest.
 
 A plug-in's author derives a test class and names the plug-in as its entry point does:
 
@@ -18,19 +18,21 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from tuneoff.testing.executors import ExecutorContract as ExecutorContract
     from tuneoff.testing.methods import MethodContract as MethodContract
     from tuneoff.testing.sources import SourceContract as SourceContract
     from tuneoff.testing.tasks import TaskContract as TaskContract
     from tuneoff.testing.trackers import TrackerContract as TrackerContract
 
 _HOMES = {
+    "ExecutorContract": "executors",
     "MethodContract": "methods",
     "SourceContract": "sources",
     "TaskContract": "tasks",
     "TrackerContract": "trackers",
 }
 
-__all__ = ["MethodContract", "SourceContract", "TaskContract", "TrackerContract"]
+__all__ = ["ExecutorContract", "MethodContract", "SourceContract", "TaskContract", "TrackerContract"]
 
 # So that a failed assertion of a suite shows its values, as one of a test file does.
 for _module in sorted(set(_HOMES.values())):
@@ -38,7 +40,7 @@ for _module in sorted(set(_HOMES.values())):
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a suite on first use: those of methods and tasks need torch, the others do not."""
+    """Imports a suite on first use: those of methods and tasks need torch, the others do not before a test runs."""
     if name in _HOMES:
         return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

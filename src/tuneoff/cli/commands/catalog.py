@@ -109,6 +109,15 @@ def _trackers() -> list[Item]:
     return items
 
 
+def _executors() -> list[Item]:
+    from tuneoff import registry
+
+    return [
+        {"name": name, "title": executor.title, "summary": executor.summary}
+        for name, executor in registry.executors().items()
+    ]
+
+
 def _aliases(kind: Literal["model_aliases", "dataset_aliases"]) -> list[Item]:
     from tuneoff import registry
 
@@ -148,12 +157,14 @@ KINDS: dict[str, Callable[[], list[Item]]] = {
     "datasets": lambda: _aliases("dataset_aliases"),
     "sources": _sources,
     "trackers": _trackers,
+    "executors": _executors,
 }
 BESIDES = {
     "models": "Also any hub id (org/name) with safetensors, and any folder with config.json and safetensors or GGUF.",
     "datasets": "Also any hub id (org/name) and any CSV, TSV, JSONL or Parquet file.",
     "methods": "`tuneoff show method NAME` describes one.",
     "recipes": "`tuneoff show recipe NAME` prints one.",
+    "executors": "`tuneoff show executor NAME` describes one. A study names one: `executor: NAME`, or --executor NAME.",
     "trackers": "None follows a study unasked: tuneoff run STUDY --tracker NAME, or `trackers: [NAME]` in its file.",
 }
 
@@ -165,7 +176,7 @@ BESIDES = {
 def list_command(kind: str, as_json: bool) -> None:
     """List what there is to choose from.
 
-    KIND is methods, tasks, recipes, models, datasets, sources or trackers.
+    KIND is methods, tasks, recipes, models, datasets, sources, trackers or executors.
 
     \b
     Examples:
@@ -191,7 +202,7 @@ def list_command(kind: str, as_json: bool) -> None:
 
 @click.group("show")
 def show_command() -> None:
-    """Describe one method, task or recipe.
+    """Describe one method, task, executor or recipe.
 
     \b
     Examples:
@@ -267,6 +278,28 @@ def show_task(name: str, as_json: bool) -> None:
     _print_plugin(data, [("primary metric", task.primary_metric), ("metrics", metrics)])
 
 
+@show_command.command("executor")
+@click.argument("name", shell_complete=_common.completer(_common.executors))
+@_common.json_option("Print the description as JSON.")
+@_common.traceback_option
+def show_executor(name: str, as_json: bool) -> None:
+    """Where the executor NAME runs trials, and its options with defaults."""
+    from tuneoff import registry
+
+    executor = registry.executors()[name]
+    data = {
+        "name": name,
+        "title": executor.title,
+        "summary": executor.summary,
+        "description": _description(executor),
+        "options": options(executor.Options),
+    }
+    if as_json:
+        _common.print_json(data)
+        return
+    _print_plugin(data, [])
+
+
 @show_command.command("recipe")
 @click.argument("name", shell_complete=_common.completer(_common.recipes))
 @_common.json_option("Print the whole study, defaults filled in, as JSON.")
@@ -285,7 +318,7 @@ def show_recipe(name: str, as_json: bool) -> None:
     _common.echo((loading.RECIPES / f"{name}.yaml").read_text(encoding="utf-8"), nl=False)
 
 
-def _description(plugin: type) -> str:
+def _description(plugin: object) -> str:
     """Returns the plug-in's own docstring; empty where it only inherits the one of its base class."""
     return inspect.cleandoc(plugin.__dict__.get("__doc__") or "")
 

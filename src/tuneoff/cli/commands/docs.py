@@ -21,7 +21,8 @@ HEAD = """\
 `tuneoff` and `python -m tuneoff` are the same. Results and JSON go to stdout, progress and messages to stderr. What
 `--json` prints is described where the option is, or on the page that it names.
 
-Shells complete commands, options and the names of recipes, methods and trials after this line, once for each shell:
+Shells complete commands, options and the names of recipes, methods, executors and trials after this line, once for each
+shell:
 
 ```
 eval "$(_TUNEOFF_COMPLETE=bash_source tuneoff)"       # in ~/.bashrc; bash 4.4 or newer
