@@ -7,6 +7,7 @@ _SYNONYMS = {
     "adam_epsilon": ("eps", "epsilon"),
     "attention": ("attn", "attn_implementation", "flash_attention"),
     "batch_size": ("bs", "batch", "train_batch_size", "per_device_train_batch_size", "effective_batch_size"),
+    "batching": ("group_by_length", "length_grouping", "bucketing", "sortish", "train_sampling_strategy"),
     "clip_norm": ("clip", "grad_clip", "gradient_clipping", "max_grad_norm", "gradient_clip_val"),
     "data": ("dataset", "train_file", "data_path", "csv"),
     "devices": ("gpus", "n_gpu", "num_gpus", "nproc_per_node", "num_processes"),

@@ -75,6 +75,7 @@ def test_seeds_are_a_number_or_a_list(given: Any, seeds: tuple[int, ...]) -> Non
         ({"seeds": True}, "not true or false"),
         ({"epochs": True}, "not true or false"),
         ({"gradient_checkpointing": "often"}, "boolean"),
+        ({"batching": "sorted"}, "'length' or 'random'"),
         ({"epochs": 0}, "greater than or equal to 1"),
         ({"epochs": 1.5}, "valid integer"),
         ({"learning_rate": 0}, "greater than 0"),

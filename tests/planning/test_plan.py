@@ -27,6 +27,7 @@ OTHER_VALUES: dict[str, Any] = {
     "batch_size": 8,
     "gradient_accumulation_steps": 2,
     "gradient_checkpointing": True,
+    "batching": "random",
     "evaluation_batch_size": 32,
     "max_length": 64,
     "learning_rate": 1e-5,
@@ -93,7 +94,11 @@ def test_the_protocols_rate_wins_over_the_rows_and_that_over_the_methods(make_st
 
 def test_ids_are_stable_between_versions_and_machines(make_study: MakeStudy) -> None:
     study = make_study(methods={"majority": {}}, protocol={"seeds": 1})
-    assert [t.id for t in plan(study)] == ["majority-s0-50771152c9"], "a changed id orphans every record that was kept"
+    reason = "a changed id orphans every record that was kept"
+    assert [t.id for t in plan(study)] == ["majority-s0-b0f4c7023c"], reason
+    # From before `batching` could be chosen.
+    study = make_study(methods={"majority": {}}, protocol={"seeds": 1, "batching": "random"})
+    assert [t.id for t in plan(study)] == ["majority-s0-50771152c9"], reason
 
 
 def test_planning_is_pure(make_study: MakeStudy) -> None:

@@ -248,6 +248,10 @@ def test_records_of_version_1_are_read_and_what_they_did_not_keep_is_null_with_i
         assert record.kept_files is None
         assert record.spec.fingerprints is None
         assert record.missing.keys() >= {"kept_files", "spec.fingerprints", "energy_joules"}
+        # Batches were random before they could be chosen, and ids are derived from that.
+        assert record.spec.protocol.batching == "random"
+        assert trial_id(store.trial(record.spec.id).spec()) == record.spec.id
+    assert store.study().protocol.batching == "random"
     results = gather(store)
     assert not results.left_out
     assert results.arm("lora").scores("accuracy") == {0: 1.0}
@@ -266,7 +270,8 @@ def test_records_of_version_1_are_checked_as_far_as_can_be(
 def test_a_study_of_version_1_goes_on_with_the_plain_engine_without_running_anything_again(tmp_path: Path) -> None:
     store = old_study(tmp_path)
     study = small_study("majority", "lora", seeds=1)
-    study = study.model_copy(update={"execution": ExecutionSpec(engine="plain")})
+    protocol = study.protocol.model_copy(update={"batching": "random"})
+    study = study.model_copy(update={"execution": ExecutionSpec(engine="plain"), "protocol": protocol})
     trials = plan(study)
     StudyStore.create(store.root, study, trials)
     assert [trial.id for trial in trials] == store.trial_ids()

@@ -26,6 +26,7 @@ SPEC_VERSION = 1
 Precision = Literal["auto", "fp32", "fp32-medium", "bf16"]
 DATA_SUFFIXES = frozenset({".csv", ".tsv", ".tab", ".jsonl", ".json", ".parquet"})
 Attention = Literal["auto", "eager", "sdpa"]
+Batching = Literal["length", "random"]
 Schedule = Literal["linear", "cosine", "constant"]
 Purpose = Literal["final", "search"]
 Sampler = Literal["tpe", "random"]
@@ -251,13 +252,16 @@ class Protocol(Frozen):
     epochs: int = Field(3, ge=1, description="passes over the training rows")
     max_steps: int | None = Field(None, ge=1, description="stop after this many optimizer steps")
     batch_size: int = Field(16, ge=1, description="examples per optimizer step (effective batch)")
+    batching: Batching = Field(
+        "length", description="rows of a batch: of like length, which leaves little padding, or any at random"
+    )
     gradient_accumulation_steps: int = Field(
         1, ge=1, description="micro-batches that one effective batch is split into"
     )
     gradient_checkpointing: bool = Field(
         False, description="compute activations again in the backward pass: less memory, more time"
     )
-    evaluation_batch_size: int = Field(64, ge=1, description="examples per evaluation batch")
+    evaluation_batch_size: int = Field(64, ge=1, description="examples per evaluation batch, at most")
     max_length: int = Field(128, ge=1, description="tokens kept of an example, special tokens included")
     learning_rate: float | None = Field(None, gt=0, description="one rate for all methods; unset: each method's own")
     weight_decay: float = Field(0.01, ge=0, description="AdamW weight decay of matrices")

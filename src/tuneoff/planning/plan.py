@@ -177,9 +177,10 @@ def _spread(devices: int, shard: bool) -> dict[str, Any]:
 
 
 def _without_later_keys(protocol: dict[str, Any]) -> dict[str, Any]:
-    """Returns a protocol without keys that were added later and have their default, so that ids and folders stay as
-    they were."""
-    return {key: value for key, value in protocol.items() if (key, value) != ("gradient_checkpointing", False)}
+    """Returns a protocol without keys that were added later and say what was done before, so that ids and folders stay
+    as they were."""
+    before = {"gradient_checkpointing": False, "batching": "random"}
+    return {key: value for key, value in protocol.items() if key not in before or value != before[key]}
 
 
 def _refuse_devices(study: StudySpec) -> None:

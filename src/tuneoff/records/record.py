@@ -358,8 +358,10 @@ def upgraded_spec(spec: Any) -> Any:
 
 def with_former_values(stored: Any) -> Any:
     """Returns a stored study or trial with the values that keys stood for before they could be chosen."""
-    execution = stored.get("execution", {}) if isinstance(stored, dict) else None
-    return {**stored, "execution": {"engine": "plain", **execution}} if isinstance(execution, dict) else stored
+    former = {"execution": {"engine": "plain"}, "protocol": {"batching": "random"}}
+    if not isinstance(stored, dict) or not all(isinstance(stored.get(part, {}), dict) for part in former):
+        return stored
+    return {**stored, **{part: {**values, **stored.get(part, {})} for part, values in former.items()}}
 
 
 def _with_seals(body: dict[str, Any]) -> dict[str, Any]:

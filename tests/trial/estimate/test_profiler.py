@@ -13,12 +13,14 @@ import torch
 
 from trial_tools import make_study, save_writer
 from tuneoff import registry
-from tuneoff.config.spec import Protocol
+from tuneoff.config.spec import Batching, Protocol
 from tuneoff.interfaces import Features, Method
 from tuneoff.measure.utilisation import Sampler
 from tuneoff.planning.plan import plan
 from tuneoff.trial.assembly import Assembled, assemble
 from tuneoff.trial.context import TrialContext
+from tuneoff.trial.data import batching
+from tuneoff.trial.data.batching import EVALUATION_TOKENS, row_lengths
 from tuneoff.trial.estimate import real_steps, time_model
 from tuneoff.trial.estimate.real_steps import StepProfiler
 from tuneoff.trial.estimate.schedule import (
@@ -28,6 +30,7 @@ from tuneoff.trial.estimate.schedule import (
     candidates,
     evaluation_batches,
     representatives,
+    writing_batches,
 )
 from tuneoff.trial.estimate.step_cost import StepCost
 from tuneoff.trial.estimate.time_model import Curve, Speed, TimeModel
@@ -73,9 +76,10 @@ def assembled(bert_folder: Path, news_csv: Path) -> Open:
 # --- the course of a trial
 
 
+@pytest.mark.parametrize("batches", ["length", "random"])
 @pytest.mark.parametrize("parts", [1, 3])
-def test_the_course_is_that_of_the_loop(parts: int) -> None:
-    protocol = Protocol(batch_size=8, epochs=2, gradient_accumulation_steps=parts, max_steps=7)
+def test_the_course_is_that_of_the_loop(batches: Batching, parts: int) -> None:
+    protocol = Protocol(batch_size=8, batching=batches, epochs=2, gradient_accumulation_steps=parts, max_steps=7)
     lengths = Lengths(rows_of(*range(1, 38)), apart=False)
     steps = batch_schedule(lengths, protocol, 3)
     assert len(steps) == total_steps(37, protocol) == 7
@@ -115,12 +119,27 @@ def test_what_takes_the_most_memory_is_the_widest_or_has_the_most_targets() -> N
 
 def test_evaluations_read_like_with_like() -> None:
     lengths = Lengths(rows_of(3, 9, 5, 12, 1), apart=False)
-    assert [(micro.rows, micro.padded_tokens) for micro in evaluation_batches(lengths, 2)] == [
+    assert [(micro.rows, micro.padded_tokens) for micro in evaluation_batches(lengths, 2, "cpu")] == [
         ((3, 1), 24),
         ((2, 0), 10),
         ((4,), 1),
     ]
-    assert [micro.padded_tokens for micro in evaluation_batches(lengths, 2, [1, 1, 1, 1, 8])] == [16, 2, 1]
+    assert [micro.padded_tokens for micro in writing_batches(lengths, 2, [1, 1, 1, 1, 8])] == [16, 2, 1]
+
+
+@pytest.mark.parametrize("device_type", ["cpu", "cuda"])
+def test_a_forecast_reads_and_writes_in_the_batches_of_the_trial(
+    device_type: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(EVALUATION_TOKENS, device_type, 60)
+    features = rows_of(*range(1, 38), targets=3)
+    lengths = row_lengths(features, apart=False)
+    read = evaluation_batches(Lengths(features, apart=False), 4, device_type)
+    assert [list(micro.rows) for micro in read] == list(batching.evaluation_batches(lengths, 4, 60))
+    assert all(micro.padded_tokens <= 60 for micro in read)
+    prompts = [len(f.input_ids) for f in features]
+    written = writing_batches(Lengths(features, apart=False), 4, prompts)
+    assert [list(micro.rows) for micro in written] == list(batching.evaluation_batches([(n,) for n in prompts], 4))
 
 
 # --- from counts to seconds

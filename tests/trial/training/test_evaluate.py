@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
 from types import SimpleNamespace
@@ -10,12 +11,13 @@ import torch
 
 from trial_tools import runner_of, some_features
 from tuneoff.errors import Diverged
-from tuneoff.interfaces import Example
+from tuneoff.interfaces import Batch, Example, Features, computed_tokens
 from tuneoff.records.record import Prediction
 from tuneoff.tasks.generation import Generation
+from tuneoff.trial.data.batching import EVALUATION_TOKENS
 from tuneoff.trial.modeling.tokenizer import byte_tokenizer
 from tuneoff.trial.training import evaluate
-from tuneoff.trial.training.evaluate import measure_inference, predict, write
+from tuneoff.trial.training.evaluate import ModelRunner, measure_inference, predict, write
 
 pytest_plugins = ("trial_fixtures",)
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -38,6 +40,34 @@ def test_predictions_come_in_order_and_do_not_depend_on_the_batch(architecture: 
         assert [(p.index, p.target, p.output) for p in made] == [(p.index, p.target, p.output) for p in alone]
         for one, other in zip(made, alone, strict=True):
             assert one.scores == pytest.approx(other.scores, abs=5e-6)
+
+
+@pytest.mark.parametrize(("architecture", "writes"), [("bert", False), ("gpt2", False), ("gpt2", True), ("t5", True)])
+def test_bounded_batches_give_the_same_scores_in_the_same_order(
+    architecture: str, writes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And no batch computes more than the largest did without a bound."""
+    features = [replace(f, target_ids=f.input_ids[:3] if writes else ()) for f in some_features(SIZES)]
+    runner, _ = runner_of("full", architecture, Generation({}) if writes else None)
+    computed: list[int] = []
+
+    class Watching(ModelRunner):
+        def batch(self, features: Sequence[Features]) -> Batch:
+            batch = super().batch(features)
+            computed.append(computed_tokens(batch))
+            return batch
+
+    watching = Watching(**{**vars(runner), "batch_size": 4})
+    monkeypatch.setitem(EVALUATION_TOKENS, "cpu", 10**6)
+    unbounded, most = predict(watching, features, EXAMPLES), max(computed)
+    computed.clear()
+    monkeypatch.setitem(EVALUATION_TOKENS, "cpu", 40)
+    bounded = predict(watching, features, EXAMPLES)
+    assert max(computed) <= 40 < most
+    assert [(p.index, p.target, p.output) for p in bounded] == [(p.index, p.target, p.output) for p in unbounded]
+    for one, other in zip(bounded, unbounded, strict=True):
+        assert one.scores == pytest.approx(other.scores, abs=5e-6)
+        assert one.loss == pytest.approx(other.loss, abs=5e-5)
 
 
 def test_dropout_is_off_and_no_gradient_is_kept() -> None:

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import hashlib
 import math
-from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,9 +13,11 @@ from trial_tools import context_of, runner_of, some_features
 from tuneoff.config.spec import Protocol
 from tuneoff.errors import Diverged
 from tuneoff.records.record import Event
+from tuneoff.trial.data.batching import training_batches
+from tuneoff.trial.estimate.schedule import Lengths, batch_schedule
 from tuneoff.trial.phases import Phases
 from tuneoff.trial.training.evaluate import ModelRunner
-from tuneoff.trial.training.trainer import Training, batches, evaluation_steps, total_steps, train
+from tuneoff.trial.training.trainer import Training, evaluation_steps, total_steps, train
 
 pytest_plugins = ("trial_fixtures",)
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -56,25 +59,12 @@ def run(name: str = "full", rate: float = 1e-3, seed: int = 0, dropout: bool = F
     return Run(runner, training, context.phases, validated, events)
 
 
+def effective_batches(**options: Any) -> list[list[int]]:
+    """Returns the batches of a run at seed 0."""
+    return [list(batch) for batch in training_batches([(size,) for size in SIZES], protocol(**options), seed=0)]
+
+
 # --- order and steps
-
-
-def test_each_epoch_holds_every_row_once() -> None:
-    epochs = list(batches(10, protocol(epochs=3), seed=0))
-    assert [len(batch) for batch in epochs] == [4, 4, 2] * 3
-    for start in (0, 3, 6):
-        assert Counter(i for batch in epochs[start : start + 3] for i in batch) == Counter(range(10))
-    assert epochs[:3] != epochs[3:6]
-
-
-def test_order_is_a_function_of_rows_and_seed_alone() -> None:
-    first = list(batches(10, protocol(epochs=2), seed=1))
-    torch.manual_seed(99)
-    changed = protocol(epochs=2, learning_rate=0.5, gradient_accumulation_steps=4, schedule="cosine", data_seed=5)
-    assert list(batches(10, changed, seed=1)) == first
-    assert list(batches(10, protocol(epochs=2), seed=2)) != first
-    # More epochs only add to it.
-    assert list(batches(10, protocol(epochs=4), seed=1))[: len(first)] == first
 
 
 @pytest.mark.parametrize(
@@ -111,11 +101,28 @@ def test_the_loop_does_what_was_announced() -> None:
     assert len(done.training.gradient_norms) == 8
 
 
-def test_tokens_are_counted_with_and_without_padding() -> None:
-    done = run(epochs=2)
+@pytest.mark.parametrize("batching", ["length", "random"])
+def test_tokens_are_counted_with_and_without_padding(batching: str) -> None:
+    done = run(epochs=2, batching=batching)
     assert done.training.tokens == 2 * sum(SIZES)
-    padded = sum(len(batch) * max(SIZES[i] for i in batch) for batch in batches(len(SIZES), protocol(epochs=2), seed=0))
+    batches = effective_batches(epochs=2, batching=batching)
+    padded = sum(len(batch) * max(SIZES[i] for i in batch) for batch in batches)
     assert done.training.computed_tokens == padded > done.training.tokens
+
+
+@pytest.mark.parametrize("batching", ["length", "random"])
+def test_the_order_is_the_one_that_is_forecast(batching: str) -> None:
+    options: dict[str, Any] = {"epochs": 2, "batching": batching, "gradient_accumulation_steps": 2}
+    schedule = batch_schedule(Lengths(some_features(SIZES), apart=False), protocol(**options), seed=0)
+    rows = [row for step in schedule for micro in step for row in micro.rows]
+    assert run(**options).training.order == hashlib.sha256(np.array(rows, dtype=np.int64).tobytes()).hexdigest()
+
+
+@pytest.mark.parametrize("batching", ["length", "random"])
+def test_every_method_trains_in_the_same_order(batching: str) -> None:
+    orders = {run(name, epochs=2, batching=batching).training.order for name in ("head", "lora", "full")}
+    assert len(orders) == 1
+    assert orders != {run("head", epochs=2, batching=batching, seed=1).training.order}
 
 
 def test_time_of_training_is_steps_and_data_and_grows_along_the_curve() -> None:
@@ -171,7 +178,7 @@ def test_the_first_update_by_hand() -> None:
     done = run("head", rate=1e-2, weight_decay=0.0, max_steps=1, clip_norm=None)
     runner, _ = runner_of("head", **NO_DROPOUT)
     features = some_features(SIZES)
-    batch = runner.task.collate([features[i] for i in next(batches(10, protocol(), seed=0))], 0)
+    batch = runner.task.collate([features[i] for i in effective_batches()[0]], 0)
     runner.attached.module.train()
     loss = runner.task.loss(runner.task.forward(runner.attached, batch), batch) / 4
     loss.backward()  # type: ignore[no-untyped-call]

@@ -10,9 +10,10 @@ import torch
 
 from tuneoff.config.spec import Protocol, TrialSpec
 from tuneoff.interfaces import Attached, Features, Method, Task, computed_tokens
+from tuneoff.trial.data.batching import pads_targets_apart
 from tuneoff.trial.estimate.material import Material
 from tuneoff.trial.estimate.process import EstimateFailed, FakeModelProcess
-from tuneoff.trial.estimate.schedule import Lengths, MicroBatch, batch_schedule, candidates, reads_apart
+from tuneoff.trial.estimate.schedule import Lengths, MicroBatch, batch_schedule, candidates
 from tuneoff.trial.estimate.step_cost import ModelStateBytes, Setup, StepCost, rule_of_thumb
 from tuneoff.trial.estimate.topology import Topology
 from tuneoff.trial.modeling import load as trial_model
@@ -147,7 +148,7 @@ class TrialCounts:
 
     def schedule(self, features: Sequence[Features], protocol: Protocol, seed: int) -> list[list[MicroBatch]]:
         """Returns the micro-batches of every step of a trial on these examples, as the topology divides them."""
-        lengths = Lengths(features, reads_apart(self.material.task, features))
+        lengths = Lengths(features, pads_targets_apart(self.material.task, features))
         return self.request.topology.divide_schedule(batch_schedule(lengths, protocol, seed), lengths)
 
     def counter(self, features: Sequence[Features], protocol: Protocol) -> StepCounter:
@@ -182,10 +183,10 @@ class TrialCounts:
         if self.states is None:
             return None
         material, process = self.material, self.request.process
-        longest = max(material.features["test"], key=lambda f: len(f.input_ids) + len(f.target_ids))
-        size = min(len(material.features["test"]), self.request.spec.protocol.evaluation_batch_size)
+        batches = material.test_candidates("cuda" if self.setup.gpu else "cpu")
         try:
-            return process.evaluation(material.task.collate([longest] * size, 0))
+            costs = [process.evaluation(material.task.collate(features, 0)) for features in batches]
+            return max(costs, key=lambda cost: cost.activations)
         except EstimateFailed as error:
             self.missing["estimate"] = f"a forward pass cannot be estimated: {error}"
             return None

@@ -9,8 +9,8 @@ from tuneoff.interfaces import Features
 from tuneoff.trial.assembly import Assembled
 from tuneoff.trial.estimate import real_steps
 from tuneoff.trial.estimate.material import Material
-from tuneoff.trial.estimate.real_steps import EvaluationTiming, WritingTiming
-from tuneoff.trial.estimate.schedule import MicroBatch, evaluation_batches
+from tuneoff.trial.estimate.real_steps import WritingTiming
+from tuneoff.trial.estimate.schedule import MicroBatch
 from tuneoff.trial.estimate.step_cost import ModelStateBytes, StepCost
 from tuneoff.trial.estimate.time_model import Curve, TimeModel
 from tuneoff.trial.estimate.topology import Topology
@@ -50,44 +50,45 @@ class Evaluations:
         states: ModelStateBytes,
     ) -> None:
         self._material, self._topology, self._times, self._states = material, topology, times, states
-        self._batches = {split: self._rank_batches(split) for split in ("validation", "test")}
-        all_batches = [(split, batch) for split, batches in self._batches.items() for batch in batches]
-        # Batches of fewer examples are what remains at the end of a split.
-        usual_size = max(len(batch.rows) for _, batch in all_batches)
-        full_batches = sorted(
-            (pair for pair in all_batches if len(pair[1].rows) == usual_size), key=lambda pair: pair[1].padded_tokens
-        )
-        steps_by_size = {
-            batch.padded_tokens: count(material.chosen(split, batch.rows))
-            for split, batch in (full_batches[0], full_batches[-1])
+        self._batches = {
+            split: topology.longest_share(material.evaluation_batches(split, topology.device_type))
+            for split in ("validation", "test")
         }
-        self.largest = steps_by_size[full_batches[-1][1].padded_tokens]
-        self._forward = Curve([(padded_tokens, times.seconds(step)) for padded_tokens, step in steps_by_size.items()])
+        all_batches = [(split, batch) for split, batches in self._batches.items() for batch in batches]
+        by_size = sorted(all_batches, key=lambda pair: pair[1].padded_tokens)
+        # The largest first: where only one is counted, the others are assumed to be in proportion to it.
+        costs = {
+            batch.padded_tokens: count(material.chosen(split, batch.rows)) for split, batch in (by_size[-1], by_size[0])
+        }
+        self.largest = costs[by_size[-1][1].padded_tokens]
+        if material.writes:
+            prompts = count(material.chosen("test", material.writing_batches("test")[0].rows))
+            self.largest = max(self.largest, prompts, key=lambda cost: cost.activations)
+        self._forward = Curve([(padded_tokens, times.seconds(cost)) for padded_tokens, cost in costs.items()])
         middle = material.features["test"][len(material.features["test"]) // 2]
         self._single, self._calls = times.seconds(count([middle])), self.largest.calls
         self._first = self._again = 1.0
         self._single_writing: WritingTiming | None = None
         self._batch_writing: WritingTiming | None = None
 
-    def profile(self, trial: Assembled) -> EvaluationTiming:
-        """Runs a real batch, a few single examples and, where the task writes, a few tokens; returns the batch."""
-        batches = self._batches["validation"]
-        batch = self._shorten_batch(batches[len(batches) // 2])
+    def profile(self, trial: Assembled) -> list[MicroBatch]:
+        """Runs a real batch, a few single examples and, where the task writes, a few tokens; returns the batches."""
+        batch = self._middle_batch(self._batches["validation"])
         real_batch = real_steps.evaluate(trial, "validation", batch)
         counted_seconds = self._forward(batch.padded_tokens)
         self._first, self._again = real_batch.first_seconds / counted_seconds, real_batch.seconds / counted_seconds
-        if trial.runner.writes:
-            rows = batch.rows
-            self._single_writing = real_steps.write(trial, self._material.chosen("validation", rows[:1]))
-            self._batch_writing = (
-                real_steps.write(trial, self._material.chosen("validation", rows)) if rows[1:] else self._single_writing
-            )
-        else:
+        if not trial.runner.writes:
             self._single = real_steps.single(trial, evenly(self._material.features["test"], SINGLES))
-        return real_batch
+            return [batch]
+        prompts = self._middle_batch(self._material.writing_batches("validation"))
+        features = self._material.chosen("validation", prompts.rows)
+        self._single_writing = real_steps.write(trial, features[:1])
+        self._batch_writing = real_steps.write(trial, features) if features[1:] else self._single_writing
+        return [batch, prompts]
 
-    def _shorten_batch(self, batch: MicroBatch) -> MicroBatch:
-        """Returns as many of a batch's examples as the budget of one batch allows."""
+    def _middle_batch(self, batches: Sequence[MicroBatch]) -> MicroBatch:
+        """Returns the batch of middle length, or as many of its examples as the budget of one batch allows."""
+        batch = batches[len(batches) // 2]
         count = len(batch.rows)
         while count > 1 and self._forward(batch.padded_tokens) * count / len(batch.rows) > real_steps.OTHER_SECONDS:
             count //= 2
@@ -105,14 +106,14 @@ class Evaluations:
     def test(self) -> float:
         """Returns the seconds of the test."""
         seconds = self._first * sum(self._forward(batch.padded_tokens) for batch in self._batches["test"])
-        return seconds + (self._writing("test") if self._writes else 0.0)
+        return seconds + (self._writing("test") if self._material.writes else 0.0)
 
     def inference(self, before: float) -> float:
         """Returns the seconds of timing the trained model, in a trial that has taken so many seconds before."""
         count = self._material.spec.execution.latency_examples
         timed_examples = latency_examples(self._material.features["test"], count) if count else []
         budget = latency_budget(before)
-        if self._writes:
+        if self._material.writes:
             return _within(
                 budget, (self._writing_seconds(1, len(f.input_ids), self._steps([f])) for f in timed_examples)
             )
@@ -125,10 +126,6 @@ class Evaluations:
         batches = [lengths[start : start + size] for start in range(0, len(lengths), size)]
         return singles + self._again * sum(self._forward(len(batch) * batch[-1]) for batch in [batches[0], *batches])
 
-    @property
-    def _writes(self) -> bool:
-        return self._material.task.produces == "text"
-
     def _steps(self, features: Sequence[Features]) -> int:
         """Returns the tokens written for a batch: a trained model is assumed to write as many as the targets hold, any
         other to go on to the limit."""
@@ -136,19 +133,13 @@ class Evaluations:
         return min(room, max(len(f.target_ids) for f in features)) if self._material.trains else room
 
     def _writing(self, split: str) -> float:
-        features = self._material.features[split]
-        prompts = [len(f.prompt_ids or f.input_ids) for f in features]
+        batches = self._topology.longest_share(self._material.writing_batches(split))
         return sum(
             self._writing_seconds(
                 len(batch.rows), batch.padded_tokens, self._steps(self._material.chosen(split, batch.rows))
             )
-            for batch in self._rank_batches(split, prompts)
+            for batch in batches
         )
-
-    def _rank_batches(self, split: str, prompts: Sequence[int] | None = None) -> list[MicroBatch]:
-        """Returns a split's batches; of several ranks, those of the rank that takes longest."""
-        size = self._material.spec.protocol.evaluation_batch_size
-        return self._topology.longest_share(evaluation_batches(self._material.lengths(split), size, prompts))
 
     def _writing_seconds(self, examples: int, padded_tokens: int, steps: int) -> float:
         """Returns the seconds to write for a batch."""

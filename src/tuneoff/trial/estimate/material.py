@@ -14,9 +14,10 @@ from tuneoff.config.spec import TrialSpec
 from tuneoff.interfaces import Example, Features, Method, Task
 from tuneoff.trial.assembly import demonstrations
 from tuneoff.trial.data import load as trial_data
+from tuneoff.trial.data.batching import pads_targets_apart
 from tuneoff.trial.data.lengths import check_length
 from tuneoff.trial.estimate import time_model
-from tuneoff.trial.estimate.schedule import Lengths, reads_apart
+from tuneoff.trial.estimate.schedule import Lengths, MicroBatch, evaluation_batches, writing_batches
 from tuneoff.trial.estimate.time_model import Speed
 from tuneoff.trial.modeling import load as trial_model
 from tuneoff.trial.modeling.precision import Policy
@@ -41,7 +42,28 @@ class Material:
 
     def lengths(self, split: str) -> Lengths:
         """Returns the lengths of a split's examples."""
-        return Lengths(self.features[split], reads_apart(self.task, self.features[split]))
+        return Lengths(self.features[split], pads_targets_apart(self.task, self.features[split]))
+
+    @property
+    def writes(self) -> bool:
+        """Returns whether the task's answers are generated text."""
+        return self.task.produces == "text"
+
+    def evaluation_batches(self, split: str, device_type: str) -> list[MicroBatch]:
+        """Returns the batches in which an evaluation on such a device reads a split, the longest first."""
+        return evaluation_batches(self.lengths(split), self.spec.protocol.evaluation_batch_size, device_type)
+
+    def writing_batches(self, split: str) -> list[MicroBatch]:
+        """Returns the batches of a split's prompts that texts are written for, the longest first."""
+        prompts = [len(f.prompt_ids or f.input_ids) for f in self.features[split]]
+        return writing_batches(self.lengths(split), self.spec.protocol.evaluation_batch_size, prompts)
+
+    def test_candidates(self, device_type: str) -> list[list[Features]]:
+        """Returns the batches of the test of which one takes the most memory: the largest that is read, and the one of
+        the longest prompts."""
+        batches = [max(self.evaluation_batches("test", device_type), key=lambda batch: batch.padded_tokens)]
+        batches += self.writing_batches("test")[:1] if self.writes else []
+        return [self.chosen("test", batch.rows) for batch in batches]
 
     def chosen(self, split: str, rows: Sequence[int]) -> list[Features]:
         """Returns the features of some examples of a split."""

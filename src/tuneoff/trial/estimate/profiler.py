@@ -107,13 +107,14 @@ def _profile(request: ForecastRequest, context: TrialContext) -> ArmForecast:
     if training is None:
         allocator.trim(device)
     with phases.meter.phase("test"):
-        real_batch = evaluations.profile(trial)
+        batches = evaluations.profile(trial)
     if training is not None:
         memory = _training_memory(counts, training)
         checkpoint, stored = real_steps.keep(trial)
     else:
-        cost = forward(material.chosen("validation", real_batch.micro.rows))
-        memory = _test_memory(counts, phases, evaluations.largest, cost)
+        costs = [forward(material.chosen("validation", batch.rows)) for batch in batches]
+        largest_run = max(costs, key=lambda cost: cost.activations)
+        memory = _test_memory(counts, phases, evaluations.largest, largest_run)
     startup_phases = ("load", "tokenize", "preflight")
     startup: dict[str, float] = {name: s for name, s in phases.watch.seconds.items() if name in startup_phases}
     seconds = phase_seconds(counts, startup, evaluations, training.time if training is not None else None, checkpoint)

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tuneoff.config.spec import Protocol
-from tuneoff.interfaces import Features, Task, attention_masks
-from tuneoff.trial.training.evaluate import like_batches
-from tuneoff.trial.training.trainer import batches, micro_batches, total_steps
+from tuneoff.interfaces import Features
+from tuneoff.trial.data import batching
+from tuneoff.trial.data.batching import EVALUATION_TOKENS, micro_batches, training_batches
+from tuneoff.trial.training.trainer import total_steps
 
 REPRESENTATIVES = 4
 """Number of micro-batches that represent all, at even quantiles of their size."""
@@ -48,6 +49,7 @@ class Lengths:
         self.inputs = np.array([len(f.input_ids) for f in features], dtype=np.int64)
         self.targets = np.array([len(f.target_ids) for f in features], dtype=np.int64)
         self.apart = apart
+        self.rows = batching.row_lengths(features, apart)
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -60,16 +62,11 @@ class Lengths:
         return MicroBatch(tuple(int(row) for row in rows), len(rows) * width, int(targets.sum()))
 
 
-def reads_apart(task: Task, features: Sequence[Features]) -> bool:
-    """Tells whether a task's batches pad targets separately: these have a mask of their own then."""
-    return len(attention_masks(task.collate(features[:1], 0))) > 1
-
-
 def batch_schedule(lengths: Lengths, protocol: Protocol, seed: int) -> list[list[MicroBatch]]:
     """Returns the micro-batches of every optimizer step."""
     steps: list[list[MicroBatch]] = []
     step_count = total_steps(len(lengths), protocol)
-    for batch_rows in batches(len(lengths), protocol, seed):
+    for batch_rows in training_batches(lengths.rows, protocol, seed):
         if len(steps) == step_count:
             break
         steps.append(
@@ -98,18 +95,29 @@ def candidates(steps: Sequence[Sequence[MicroBatch]]) -> list[MicroBatch]:
     return list(dict.fromkeys(largest))
 
 
-def evaluation_batches(lengths: Lengths, size: int, prompts: Sequence[int] | None = None) -> list[MicroBatch]:
-    """Returns the batches of an evaluation: of similar length, the longest first.
+def evaluation_batches(lengths: Lengths, most_rows: int, device_type: str) -> list[MicroBatch]:
+    """Returns the batches of an evaluation on such a device, the longest first.
 
     Args:
         lengths: of the split.
-        size: examples of a batch.
-        prompts: tokens of each prompt, where prompts are read and not whole examples.
+        most_rows: examples of a batch, at most.
+        device_type: cpu or cuda.
     """
-    keys = lengths.inputs + lengths.targets if prompts is None else np.asarray(prompts, dtype=np.int64)
-    split_batches = [lengths.micro_batch(rows) for rows in like_batches([int(key) for key in keys], size)]
-    if prompts is None:
-        return split_batches
+    batches = batching.evaluation_batches(lengths.rows, most_rows, EVALUATION_TOKENS[device_type])
+    return [lengths.micro_batch(rows) for rows in batches]
+
+
+def writing_batches(lengths: Lengths, most_rows: int, prompts: Sequence[int]) -> list[MicroBatch]:
+    """Returns the batches of prompts that texts are written for, the longest first; their padded tokens are those of
+    the prompts.
+
+    Args:
+        lengths: of the split.
+        most_rows: examples of a batch, at most.
+        prompts: tokens of each prompt.
+    """
+    keys = [(count,) for count in prompts]
     return [
-        replace(micro, padded_tokens=len(micro.rows) * int(keys[list(micro.rows)].max())) for micro in split_batches
+        replace(lengths.micro_batch(rows), padded_tokens=batching.padded_tokens([keys[row] for row in rows]))
+        for rows in batching.evaluation_batches(keys, most_rows)
     ]

@@ -15,6 +15,7 @@ import torch
 from tuneoff.errors import Diverged
 from tuneoff.interfaces import Attached, Batch, Example, Features, Task
 from tuneoff.records.record import Event, Inference, Prediction
+from tuneoff.trial.data.batching import EVALUATION_TOKENS, evaluation_batches, pads_targets_apart, row_lengths
 from tuneoff.trial.distributed.context import ALONE, RankContext
 from tuneoff.trial.distributed.fsdp import outer_gathered
 from tuneoff.trial.modeling.frozen_bf16 import cached_autocast_weights
@@ -117,7 +118,7 @@ class Writing:
 
 
 def predict(runner: ModelRunner, features: Sequence[Features], examples: Sequence[Example]) -> list[Prediction]:
-    """Predicts every example, in order. A batch holds examples of similar length, so that little is padded.
+    """Predicts every example, in order. A batch holds examples of like length and a bounded number of tokens.
 
     With several ranks each predicts its own batches, and all get the predictions of the whole split.
 
@@ -125,7 +126,8 @@ def predict(runner: ModelRunner, features: Sequence[Features], examples: Sequenc
         Diverged: if the weights have grown or broken so far that an output is not finite.
     """
     outcomes: dict[int, Prediction] = {}
-    batches = like_batches([len(f.input_ids) + len(f.target_ids) for f in features], runner.batch_size)
+    lengths = row_lengths(features, pads_targets_apart(runner.task, features))
+    batches = evaluation_batches(lengths, runner.batch_size, EVALUATION_TOKENS[runner.device.type])
     with runner.evaluating():
         for indices, counts in runner.ranks.deal(batches):
             batch = runner.batch([features[i] for i in indices])
@@ -151,13 +153,14 @@ def write(
 ) -> tuple[list[Prediction], Writing]:
     """Generates every example's text and adds it, with its scores, to the predictions.
 
-    The time is that of the whole split, until the last rank is done. Progress goes to `emit` now and then.
+    The time is that of the whole split, until the last rank is done. Progress goes to `emit` now and then. A batch is
+    bounded by its examples alone: every token that is written reads all weights, for however few of them.
     """
     written: dict[int, list[int]] = {}
     runner.ranks.wait()
     runner.synchronise()
     started = last_event = time.perf_counter()
-    batches = like_batches([len(f.prompt_ids or f.input_ids) for f in features], runner.batch_size)
+    batches = evaluation_batches([(len(f.prompt_ids or f.input_ids),) for f in features], runner.batch_size)
     done = 0
     with runner.evaluating():
         for indices, counts in runner.ranks.deal(batches):
@@ -187,13 +190,6 @@ def _gather_predictions(ranks: RankContext, predictions: dict[int, Prediction]) 
     """Gathers all ranks' predictions in the order of the examples."""
     merged = {i: prediction for part in ranks.gather(predictions) for i, prediction in part.items()}
     return [merged[i] for i in sorted(merged)]
-
-
-def like_batches(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
-    """Yields the positions of batches of similar length, the longest first: what does not fit fails early."""
-    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-    for start in range(0, len(order), size):
-        yield order[start : start + size]
 
 
 def latency_budget(spent: float) -> float:

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +24,7 @@ from tuneoff.interfaces import Batch, Features, Method, MethodOptions, attention
 from tuneoff.measure.energy import EnergyMeter
 from tuneoff.records.record import CurvePoint, Event
 from tuneoff.trial.context import TrialContext
+from tuneoff.trial.data.batching import micro_batches, pads_targets_apart, row_lengths, training_batches
 from tuneoff.trial.distributed import fsdp
 from tuneoff.trial.distributed.gradient_sync import GradientSync
 from tuneoff.trial.training.evaluate import EVENT_INTERVAL_SECONDS, ModelRunner
@@ -32,8 +32,6 @@ from tuneoff.trial.training.optim import adamw, rate_factor
 
 FIRST_STEPS = 3
 """Steps reported apart: they hold allocation, autotuning and compilation."""
-
-Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
@@ -72,20 +70,6 @@ class Training:
         """Returns the median seconds of a step and its data wait after the first steps; None without later steps."""
         steady = self.step_seconds[FIRST_STEPS:]
         return statistics.median(steady) if steady else None
-
-
-def batches(size: int, protocol: Protocol, seed: int) -> Iterator[list[int]]:
-    """Yields the positions of each effective batch, epoch after epoch; a function of the rows and the seed alone."""
-    for epoch in range(protocol.epochs):
-        order = np.random.default_rng([seed, epoch]).permutation(size)
-        for start in range(0, size, protocol.batch_size):
-            yield [int(i) for i in order[start : start + protocol.batch_size]]
-
-
-def micro_batches(batch: Sequence[Row], parts: int) -> list[Sequence[Row]]:
-    """Cuts an effective batch into at most `parts` micro-batches of one size; the last may be smaller, not empty."""
-    size = math.ceil(len(batch) / parts)
-    return [batch[start : start + size] for start in range(0, len(batch), size)]
 
 
 def total_steps(size: int, protocol: Protocol) -> int:
@@ -160,7 +144,8 @@ class Trainer:
         )
         self.ranks.check_equal(self.trained, "before training")
         self.gradient_sync = self._make_gradient_sync()
-        self.effective_batches = batches(len(features), protocol, context.spec.seed)
+        lengths = row_lengths(features, pads_targets_apart(runner.task, features))
+        self.effective_batches = training_batches(lengths, protocol, context.spec.seed)
         self.step = 0
         self.curve: list[CurvePoint] = []
         self.gradient_norms: list[float] = []
