@@ -32,11 +32,10 @@ import torch
 
 from tuneoff import registry
 from tuneoff.config.spec import Batching, ModelSpec, Protocol
+from tuneoff.interfaces import Example, Features, Method
 from tuneoff.measure import environment
-from tuneoff.methods.base import Method
 from tuneoff.planning.loading import parse
 from tuneoff.planning.plan import plan
-from tuneoff.tasks.base import Example, Features
 from tuneoff.tasks.classification import Classification
 from tuneoff.trial.data.batching import (
     EVALUATION_TOKENS,
