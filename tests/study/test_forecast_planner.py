@@ -252,7 +252,7 @@ def test_where_estimates_tell_no_time_arms_are_profiled(to_come: ToCome, tmp_pat
     assert heard(told)[2:] == [(label, "profile") for label in METHODS]
 
 
-def test_floors_alone_are_not_forecast(make_study: MakeStudy, tmp_path: Path) -> None:
+def test_baselines_alone_are_not_forecast(make_study: MakeStudy, tmp_path: Path) -> None:
     told = run_forecast(
         ToCome(plan(make_study(methods={"majority": {}}))), tmp_path, Forecasting(arms={"majority": BASELINE})
     )

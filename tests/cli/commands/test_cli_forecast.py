@@ -80,7 +80,7 @@ def test_plan_without_probing_says_that_times_are_rough(
     small_study: Path, fake_executor: FakeExecutor, said: Said
 ) -> None:
     out, err = said("plan", str(small_study), "--no-profile")
-    assert "about 1 min 30 s (an estimate, so roughly); on disk: 6.0 MiB of weights and predictions." in out
+    assert "about 1 min 30 s (a rough estimate); on disk: 6.0 MiB of weights and predictions." in out
     assert "without running a step" in out
     assert "estimating 3 arms" in err
     assert {profile for _, profile, _ in fake_executor.forecasting.asked} == {False}
@@ -265,7 +265,7 @@ def test_a_run_says_how_its_forecast_was_had() -> None:
     made = study_forecast({"lora": arm_forecast("lora"), "full": estimated}, ["lora", "full"])
     assert forecast.run_lines(made) == ["forecast: about 30.0 s for all trials to come"]
     rough = study_forecast({"full": estimated}, ["full"])
-    assert forecast.run_lines(rough) == ["forecast: about 15.0 s (an estimate, so roughly) for all trials to come"]
+    assert forecast.run_lines(rough) == ["forecast: about 15.0 s (a rough estimate) for all trials to come"]
     by = estimated.model_copy(update={"corrected_by": "lora"})
     corrected = study_forecast({"lora": arm_forecast("lora"), "full": by}, ["lora", "full"])
     text = "forecast: about 30.0 s (an estimate, corrected by real steps of lora) for all trials to come"

@@ -18,8 +18,10 @@ from tuneoff.records.forecast import ArmForecast
 from tuneoff.trial import requests
 from tuneoff.trial.data import load as trial_data
 from tuneoff.trial.estimate import estimator, memory, profiler
+from tuneoff.trial.estimate.counts import TrialCounts
 from tuneoff.trial.estimate.estimator import estimate_arms
 from tuneoff.trial.estimate.evaluations import _within
+from tuneoff.trial.estimate.process import EstimateFailed, FakeModelProcess
 from tuneoff.trial.modeling import load as trial_model
 
 pytest_plugins = ("trial_fixtures",)
@@ -58,41 +60,41 @@ def writing(writer: tuple[Path, Path], method: str) -> TrialSpec:
     return trial(model, data, method, task={**TEXT, "data": str(data)}, protocol={"max_length": 64})
 
 
-def check(row: ArmForecast) -> None:
+def check(arm: ArmForecast) -> None:
     """What every forecast keeps: null figures have reasons, parts add up."""
-    values = row.model_dump()
+    values = arm.model_dump()
     for name in ("peak_memory_bytes", "train_seconds", "stored_bytes", "predictions_bytes", "largest", "fits"):
-        assert (values[name] is None) == (name in row.missing), (name, row.missing)
-    if row.memory:
-        assert row.peak_memory_bytes == sum(row.memory.values())
-    if row.train_seconds is not None:
-        assert row.seconds["train"] == row.train_seconds > 0
-    assert all(seconds >= 0 for seconds in [*row.seconds.values(), *row.search_seconds.values()])
-    assert row.forecast_seconds > 0
+        assert (values[name] is None) == (name in arm.missing), (name, arm.missing)
+    if arm.memory:
+        assert arm.peak_memory_bytes == sum(arm.memory.values())
+    if arm.train_seconds is not None:
+        assert arm.seconds["train"] == arm.train_seconds > 0
+    assert all(seconds >= 0 for seconds in [*arm.seconds.values(), *arm.search_seconds.values()])
+    assert arm.forecast_seconds > 0
 
 
 @pytest.mark.parametrize("profile", [True, False])
 def test_an_arm_that_trains_has_every_figure(profile: bool, bert_folder: Path, news_csv: Path) -> None:
     spec = trial(bert_folder, news_csv, "lora")
-    row = forecast_of(spec, profile)
-    check(row)
-    assert (row.label, row.trial, row.how, row.device) == ("lora", spec.id, "profile" if profile else "estimate", "cpu")
-    assert row.seconds.keys() == PHASES
-    assert row.memory.keys() == PARTS
-    assert row.search_seconds == {}
-    assert row.memory["optimizer"] == 2 * row.memory["gradients"] > 0
-    assert row.memory["process"] > 100e6
-    assert row.fits is True
-    assert row.remedies == ()
-    assert row.largest is not None
-    assert row.largest.examples == 8
-    assert row.largest in [step.shape for step in row.estimated_steps]
-    assert bool(row.profiled_steps) == profile
-    assert row.available_bytes is not None
-    assert row.peak_memory_bytes is not None
-    assert row.available_bytes > row.peak_memory_bytes
+    arm = forecast_of(spec, profile)
+    check(arm)
+    assert (arm.label, arm.trial, arm.how, arm.device) == ("lora", spec.id, "profile" if profile else "estimate", "cpu")
+    assert arm.seconds.keys() == PHASES
+    assert arm.memory.keys() == PARTS
+    assert arm.search_seconds == {}
+    assert arm.memory["optimizer"] == 2 * arm.memory["gradients"] > 0
+    assert arm.memory["process"] > 100e6
+    assert arm.fits is True
+    assert arm.remedies == ()
+    assert arm.largest is not None
+    assert arm.largest.examples == 8
+    assert arm.largest in [step.shape for step in arm.estimated_steps]
+    assert bool(arm.profiled_steps) == profile
+    assert arm.available_bytes is not None
+    assert arm.peak_memory_bytes is not None
+    assert arm.available_bytes > arm.peak_memory_bytes
     # The adapter and the head.
-    assert row.stored_bytes == pytest.approx(row.memory["gradients"], rel=0.5)
+    assert arm.stored_bytes == pytest.approx(arm.memory["gradients"], rel=0.5)
 
 
 def test_an_estimate_loads_no_weights_and_runs_nothing(
@@ -108,11 +110,11 @@ def test_an_estimate_loads_no_weights_and_runs_nothing(
 
 def test_a_trial_of_the_search_takes_less(bert_folder: Path, news_csv: Path) -> None:
     asked = study(bert_folder, news_csv, "lora", protocol={"search": {"trials": 2, "max_steps": 2}})
-    (verdict,) = plan(asked)
-    row = forecast_of(verdict, True, search=outline(asked)[0])
-    check(row)
-    assert row.search_seconds.keys() == PHASES - {"test", "inference"}
-    assert row.search_seconds["train"] < 0.5 * row.seconds["train"]
+    (final,) = plan(asked)
+    arm = forecast_of(final, True, search=outline(asked)[0])
+    check(arm)
+    assert arm.search_seconds.keys() == PHASES - {"test", "inference"}
+    assert arm.search_seconds["train"] < 0.5 * arm.seconds["train"]
 
 
 def test_the_timing_of_single_examples_is_bounded_as_in_a_trial(writer: tuple[Path, Path]) -> None:
@@ -127,27 +129,27 @@ def test_the_timing_of_single_examples_is_bounded_as_in_a_trial(writer: tuple[Pa
 @pytest.mark.parametrize("profile", [True, False])
 @pytest.mark.parametrize("method", ["prompt_tuning", "zero_shot"])
 def test_arms_that_write(method: str, profile: bool, writer: tuple[Path, Path]) -> None:
-    row = forecast_of(writing(writer, method), profile)
-    check(row)
-    assert row.seconds["test"] > 0
-    assert row.predictions_bytes is not None
-    assert row.predictions_bytes > 100
+    arm = forecast_of(writing(writer, method), profile)
+    check(arm)
+    assert arm.seconds["test"] > 0
+    assert arm.predictions_bytes is not None
+    assert arm.predictions_bytes > 100
     if method == "zero_shot":
-        assert row.stored_bytes == 0
-        assert row.memory["gradients"] == 0
-        assert "train" not in row.seconds
-        assert row.missing["train_seconds"] == "this method does not train"
+        assert arm.stored_bytes == 0
+        assert arm.memory["gradients"] == 0
+        assert "train" not in arm.seconds
+        assert arm.missing["train_seconds"] == "this method does not train"
     else:
-        assert row.largest is not None
-        assert row.largest.targets > 0
+        assert arm.largest is not None
+        assert arm.largest.targets > 0
 
 
-def test_a_floor_without_a_model_is_cheap(bert_folder: Path, news_csv: Path) -> None:
-    row = forecast_of(trial(bert_folder, news_csv, "majority"), True)
-    check(row)
-    assert row.stored_bytes == 0
-    assert row.seconds.keys() == {"load", "test"}
-    assert row.missing["peak_memory_bytes"] == "this method uses no model"
+def test_a_baseline_without_a_model_is_cheap(bert_folder: Path, news_csv: Path) -> None:
+    arm = forecast_of(trial(bert_folder, news_csv, "majority"), True)
+    check(arm)
+    assert arm.stored_bytes == 0
+    assert arm.seconds.keys() == {"load", "test"}
+    assert arm.missing["peak_memory_bytes"] == "this method uses no model"
 
 
 # --- memory of another device
@@ -155,13 +157,13 @@ def test_a_floor_without_a_model_is_cheap(bert_folder: Path, news_csv: Path) -> 
 
 @pytest.mark.parametrize("profile", [True, False])
 def test_a_gpu_that_is_asked_about(profile: bool, bert_folder: Path, news_csv: Path) -> None:
-    row = forecast_of(trial(bert_folder, news_csv, "full"), profile, 8 * 10**9)
-    check(row)
-    assert row.memory.keys() == {"reserve", *PARTS} - {"process"}
-    assert row.memory["reserve"] == memory.GPU_RESERVE_BYTES
-    assert row.available_bytes == 8 * 10**9
-    assert row.fits is True
-    assert "not measured" in row.missing["memory.reserve"]
+    arm = forecast_of(trial(bert_folder, news_csv, "full"), profile, 8 * 10**9)
+    check(arm)
+    assert arm.memory.keys() == {"reserve", *PARTS} - {"process"}
+    assert arm.memory["reserve"] == memory.GPU_RESERVE_BYTES
+    assert arm.available_bytes == 8 * 10**9
+    assert arm.fits is True
+    assert "not measured" in arm.missing["memory.reserve"]
 
 
 def test_what_does_not_fit_is_told_what_would_help(bert_folder: Path, news_csv: Path) -> None:
@@ -169,14 +171,14 @@ def test_what_does_not_fit_is_told_what_would_help(bert_folder: Path, news_csv: 
     whole = forecast_of(spec, limit=8 * 10**9)
     assert whole.peak_memory_bytes is not None
     limit = whole.peak_memory_bytes - whole.memory["activations"] // 3
-    row = forecast_of(spec, limit=limit)
-    assert row.fits is False
-    first = row.remedies[0]
+    arm = forecast_of(spec, limit=limit)
+    assert arm.fits is False
+    first = arm.remedies[0]
     assert (first.change, first.same_result) == ("protocol.gradient_accumulation_steps=2", True)
-    assert all(remedy.peak_memory_bytes <= limit for remedy in row.remedies)
+    assert all(remedy.peak_memory_bytes <= limit for remedy in arm.remedies)
     tight = whole.memory["activations"] // 7
-    row = forecast_of(spec, limit=whole.peak_memory_bytes - whole.memory["activations"] + tight)
-    changes = [remedy.change for remedy in row.remedies if remedy.same_result]
+    arm = forecast_of(spec, limit=whole.peak_memory_bytes - whole.memory["activations"] + tight)
+    changes = [remedy.change for remedy in arm.remedies if remedy.same_result]
     assert changes == ["protocol.gradient_accumulation_steps=8"]
 
 
@@ -189,8 +191,8 @@ def test_computing_activations_again_is_suggested_where_it_is_enough(bert_folder
     assert whole.peak_memory_bytes is not None
     assert less.peak_memory_bytes is not None
     assert less.peak_memory_bytes < whole.peak_memory_bytes
-    row = forecast_of(spec, limit=less.peak_memory_bytes)
-    found = {remedy.change: remedy for remedy in row.remedies}
+    arm = forecast_of(spec, limit=less.peak_memory_bytes)
+    found = {remedy.change: remedy for remedy in arm.remedies}
     assert list(found)[:2] == ["protocol.gradient_accumulation_steps=2", "protocol.gradient_checkpointing=true"]
     remedy = found["protocol.gradient_checkpointing=true"]
     assert (remedy.peak_memory_bytes, remedy.same_result) == (less.peak_memory_bytes, True)
@@ -200,10 +202,10 @@ def test_computing_activations_again_is_suggested_where_it_is_enough(bert_folder
 
 
 def test_nothing_is_suggested_where_nothing_helps(bert_folder: Path, news_csv: Path) -> None:
-    row = forecast_of(trial(bert_folder, news_csv, "full"), limit=1000)
-    check(row)
-    assert row.fits is False
-    assert row.remedies == ()
+    arm = forecast_of(trial(bert_folder, news_csv, "full"), limit=1000)
+    check(arm)
+    assert arm.fits is False
+    assert arm.remedies == ()
 
 
 def test_this_machines_own_memory_decides_otherwise(
@@ -211,23 +213,22 @@ def test_this_machines_own_memory_decides_otherwise(
 ) -> None:
     monkeypatch.setattr(estimator, "resident_bytes", lambda: 0)
     monkeypatch.setattr(estimator, "free_bytes", lambda device: 10**6)
-    row = forecast_of(trial(bert_folder, news_csv, "full"))
-    assert row.available_bytes == 10**6
-    assert row.fits is False
+    arm = forecast_of(trial(bert_folder, news_csv, "full"))
+    assert arm.available_bytes == 10**6
+    assert arm.fits is False
 
 
 # --- what cannot be known
 
 
+def no_kernels(*args: Any, **kwargs: Any) -> Any:
+    raise EstimateFailed("no kernels")
+
+
 def test_a_step_that_cannot_be_estimated_is_profiled_all_the_same(
     bert_folder: Path, news_csv: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tuneoff.trial.estimate.process import EstimateFailed, FakeModelProcess
-
-    def fail(*args: Any, **kwargs: Any) -> Any:
-        raise EstimateFailed("no kernels")
-
-    monkeypatch.setattr(FakeModelProcess, "build", fail)
+    monkeypatch.setattr(FakeModelProcess, "build", no_kernels)
     spec = trial(bert_folder, news_csv, "lora")
     profiled = forecast_of(spec, True)
     assert profiled.train_seconds is not None
@@ -244,6 +245,25 @@ def test_a_step_that_cannot_be_estimated_is_profiled_all_the_same(
     assert limited.available_bytes == 10**9
 
 
+def test_a_model_that_cannot_be_built_is_the_reason(writer: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeModelProcess, "build", no_kernels)
+    arm = forecast_of(writing(writer, "zero_shot"))
+    check(arm)
+    assert arm.missing["peak_memory_bytes"] == "this arm cannot be estimated: no kernels"
+
+
+@pytest.mark.parametrize("limit", [None, 1000])
+def test_changes_that_cannot_be_estimated_are_no_remedies(
+    limit: int | None, bert_folder: Path, news_csv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimator, "free_bytes", lambda device: -(10**12))
+    monkeypatch.setattr(TrialCounts, "activations", no_kernels)
+    arm = forecast_of(trial(bert_folder, news_csv, "lora"), limit=limit)
+    check(arm)
+    assert (arm.fits, arm.remedies) == (False, ())
+    assert arm.missing["remedies"] == "changes cannot be estimated: no kernels"
+
+
 def test_too_long_a_protocol_is_refused_as_in_a_trial(bert_folder: Path, news_csv: Path) -> None:
     with pytest.raises(DataError, match="positions"):
         forecast_of(trial(bert_folder, news_csv, "lora", protocol={"max_length": 600}))
@@ -256,9 +276,9 @@ def test_the_verb_answers_plain_data(bert_folder: Path, news_csv: Path) -> None:
     spec = trial(bert_folder, news_csv, "head")
     asked = {"trial": spec.model_dump(mode="json"), "search_trial": None, "device": "cpu", "memory_limit_bytes": None}
     answer = json.loads(json.dumps(requests._do("profile", asked, 0.0)))
-    row = ArmForecast.model_validate(answer)
-    assert (row.trial, row.how) == (spec.id, "profile")
-    check(row)
+    arm = ArmForecast.model_validate(answer)
+    assert (arm.trial, arm.how) == (spec.id, "profile")
+    check(arm)
 
 
 @pytest.mark.slow
@@ -280,7 +300,7 @@ def test_a_forecast_comes_true(tmp_path: Path, bert_folder: Path) -> None:
     assert forecast.stored_bytes == record.stored_bytes
 
 
-# --- many rows at once
+# --- many arms at once
 
 
 @pytest.mark.parametrize(("error", "goes_on"), [(Cancelled("enough"), False), (DataError("no such column"), True)])
@@ -291,12 +311,12 @@ def test_an_interrupt_ends_the_estimates_of_arms_and_a_failure_does_not(
         raise error
 
     monkeypatch.setattr(estimator, "_estimate_arm", fails)
-    rows = estimate_arms([(trial(bert_folder, news_csv, "lora"), None)] * 2, "cpu", None)
+    forecasts = estimate_arms([(trial(bert_folder, news_csv, "lora"), None)] * 2, "cpu", None)
     if goes_on:
-        assert list(rows) == [error, error]
+        assert list(forecasts) == [error, error]
     else:
         with pytest.raises(Cancelled):
-            next(rows)
+            next(forecasts)
 
 
 def test_arms_estimated_together_are_those_estimated_alone(
@@ -313,18 +333,18 @@ def test_arms_estimated_together_are_those_estimated_alone(
     methods = ("lora", "full", "prompt_tuning", "majority")
     pairs = [(trial(bert_folder, news_csv, method), None) for method in methods]
     together = list(estimate_arms(pairs, "cpu", None))
-    # Once for the rows with a model, once for the baseline without.
+    # Once for the arms with a model, once for the baseline without.
     assert len(loads) == 2
-    for (spec, _), row in zip(pairs, together, strict=True):
-        assert isinstance(row, ArmForecast)
+    for (spec, _), arm in zip(pairs, together, strict=True):
+        assert isinstance(arm, ArmForecast)
         alone = forecast_of(spec)
-        assert (row.label, row.trial, row.how) == (alone.label, alone.trial, alone.how)
-        assert row.estimated_steps == alone.estimated_steps
-        assert row.stored_bytes == alone.stored_bytes
-        assert {part: size for part, size in row.memory.items() if part != "process"} == {
+        assert (arm.label, arm.trial, arm.how) == (alone.label, alone.trial, alone.how)
+        assert arm.estimated_steps == alone.estimated_steps
+        assert arm.stored_bytes == alone.stored_bytes
+        assert {part: size for part, size in arm.memory.items() if part != "process"} == {
             part: size for part, size in alone.memory.items() if part != "process"
         }
-        assert row.seconds.keys() == alone.seconds.keys()
+        assert arm.seconds.keys() == alone.seconds.keys()
 
 
 def test_an_arm_that_cannot_be_leaves_the_others_theirs(bert_folder: Path, news_csv: Path) -> None:
@@ -334,9 +354,9 @@ def test_an_arm_that_cannot_be_leaves_the_others_theirs(bert_folder: Path, news_
     failed, made = json.loads(json.dumps(requests._do("estimate", asked, 0.0)))
     assert failed["error"]["type"] == "DataError"
     assert "positions" in failed["error"]["message"]
-    row = ArmForecast.model_validate(made["arm"])
-    assert (row.label, row.how, row.available_bytes) == ("head", "estimate", 10**9)
-    check(row)
+    arm = ArmForecast.model_validate(made["arm"])
+    assert (arm.label, arm.how, arm.available_bytes) == ("head", "estimate", 10**9)
+    check(arm)
 
 
 def test_an_executor_gives_errors_as_what_they_were(bert_folder: Path, news_csv: Path) -> None:

@@ -85,7 +85,7 @@ def _about(forecast: StudyForecast) -> str:
     from tuneoff.report import units
 
     assert forecast.total_seconds is not None
-    caveat = " (an estimate, so roughly)" if _only_estimated(forecast) else ""
+    caveat = " (a rough estimate)" if _only_estimated(forecast) else ""
     profiled_arm = next((arm.corrected_by for arm in forecast.arms.values() if arm.corrected_by), None)
     if profiled_arm is not None:
         caveat = f" (an estimate, corrected by real steps of {profiled_arm})"

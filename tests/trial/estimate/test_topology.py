@@ -1,4 +1,4 @@
-"""What one rank of a trial on several devices will hold, by counting."""
+"""What each rank of a trial on several devices computes and holds, and how long a step takes."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from tuneoff.tasks.classification import Classification
 from tuneoff.trial.distributed.fsdp import gathered_bytes
 from tuneoff.trial.distributed.gradient_sync import BUCKET_BYTES, copied_bytes
 from tuneoff.trial.estimate import time_model, topology
+from tuneoff.trial.estimate.schedule import MicroBatch
 from tuneoff.trial.estimate.time_model import Speed
-from tuneoff.trial.estimate.topology import NO_TIME, NOT_PROFILED, START_SECONDS
+from tuneoff.trial.estimate.topology import NO_TIME, NOT_PROFILED, START_SECONDS, Topology
 
 pytest_plugins = ("trial_fixtures",)
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -38,22 +39,22 @@ def forecast(*given: Any, profile: bool = False, limit: int | None = None, **opt
 
 @pytest.mark.parametrize("profile", [True, False])
 def test_memory_is_that_of_a_share(profile: bool, bert_folder: Path, news_csv: Path) -> None:
-    row = forecast(bert_folder, news_csv, "lora", 2, profile=profile)
+    arm = forecast(bert_folder, news_csv, "lora", 2, profile=profile)
     one = forecast(bert_folder, news_csv, "lora")
-    assert row.how == "estimate"
-    assert row.profiled_steps == ()
-    assert row.missing == {"profile": NOT_PROFILED}
-    assert row.seconds.keys() == one.seconds.keys()
-    assert row.train_seconds == row.seconds["train"]
-    assert row.peak_memory_bytes == sum(row.memory.values())
-    assert row.memory.keys() == one.memory.keys()
+    assert arm.how == "estimate"
+    assert arm.profiled_steps == ()
+    assert arm.missing == {"profile": NOT_PROFILED}
+    assert arm.seconds.keys() == one.seconds.keys()
+    assert arm.train_seconds == arm.seconds["train"]
+    assert arm.peak_memory_bytes == sum(arm.memory.values())
+    assert arm.memory.keys() == one.memory.keys()
     for part in ("weights", "gradients", "optimizer"):
-        assert row.memory[part] == one.memory[part]
-    assert row.memory["activations"] == pytest.approx(one.memory["activations"] / 2, rel=0.1)
-    assert row.largest is not None
-    assert row.largest.examples == 4
-    assert (row.stored_bytes, row.predictions_bytes) == (one.stored_bytes, one.predictions_bytes)
-    assert row.fits is True
+        assert arm.memory[part] == one.memory[part]
+    assert arm.memory["activations"] == pytest.approx(one.memory["activations"] / 2, rel=0.1)
+    assert arm.largest is not None
+    assert arm.largest.examples == 4
+    assert (arm.stored_bytes, arm.predictions_bytes) == (one.stored_bytes, one.predictions_bytes)
+    assert arm.fits is True
 
 
 @pytest.fixture
@@ -108,8 +109,8 @@ def test_the_sum_of_gradients_is_part_of_every_step(
 @pytest.mark.usefixtures("two_cores")
 def test_a_trial_of_the_search_is_shared_too(bert_folder: Path, news_csv: Path) -> None:
     spec = trial(bert_folder, news_csv, "lora", 2)
-    row = forecast_of(spec, search=spec)
-    assert row.search_seconds["train"] == pytest.approx(row.seconds["train"])
+    arm = forecast_of(spec, search=spec)
+    assert arm.search_seconds["train"] == pytest.approx(arm.seconds["train"])
 
 
 def test_each_rank_has_its_part_of_the_machine(bert_folder: Path, news_csv: Path) -> None:
@@ -120,17 +121,17 @@ def test_each_rank_has_its_part_of_the_machine(bert_folder: Path, news_csv: Path
 
 def test_a_micro_batch_is_divided_and_not_the_batch(bert_folder: Path, news_csv: Path) -> None:
     """Three parts of eight are three, three and two examples; of three a rank of two gets two at most."""
-    row = forecast(bert_folder, news_csv, "lora", 2, gradient_accumulation_steps=3)
-    assert row.largest is not None
-    assert row.largest.examples == 2
+    arm = forecast(bert_folder, news_csv, "lora", 2, gradient_accumulation_steps=3)
+    assert arm.largest is not None
+    assert arm.largest.examples == 2
 
 
 def test_copies_of_gradients_count_where_they_are_more_than_activations(bert_folder: Path, news_csv: Path) -> None:
     small: dict[str, Any] = {"batch_size": 2, "max_length": 8}
-    row, one = (forecast(bert_folder, news_csv, "full", n, **small) for n in (2, 1))
+    arm, one = (forecast(bert_folder, news_csv, "full", n, **small) for n in (2, 1))
     assert one.memory["activations"] < one.memory["gradients"]
     # All gradients of a tiny model go together, in one copy.
-    assert row.memory["activations"] == row.memory["gradients"]
+    assert arm.memory["activations"] == arm.memory["gradients"]
 
 
 def test_a_sharded_model_is_held_in_parts(bert_folder: Path, news_csv: Path) -> None:
@@ -174,3 +175,22 @@ def test_gathered_are_the_outer_parts_and_the_largest_unit_twice() -> None:
     around = size(model) - sum(within)
     encoder = around - size(model.classifier)
     assert gathered_bytes(model) == around + 2 * max(*within, encoder)
+
+
+def test_a_step_is_that_of_the_rank_that_takes_longest() -> None:
+    short, long, none = [MicroBatch((0,), 4, 0)], [MicroBatch((1, 2), 20, 0)], list[MicroBatch]()
+    ranks = [long, short, short, none]
+    seconds: Any = lambda step: sum(micro.padded_tokens for micro in step)  # noqa: E731
+    assert Topology(2, False, "cpu").slowest(ranks, seconds) == [long, short]
+    assert Topology(1, False, "cpu").slowest(ranks, seconds) == ranks
+
+
+def test_one_device_is_a_trial_of_its_own() -> None:
+    one, speed = Topology(1, False, "cpu"), Speed(1e9, 1e9, 1e-5)
+    assert (one.process_bytes, one.start_seconds, one.sum_seconds(10**9)) == (0, 0.0, 0.0)
+    assert (one.rank_speed(speed), one.rank_memory(10**9), one.missing(searches=True)) == (speed, 10**9, {})
+
+
+def test_each_rank_on_a_gpu_has_it_to_itself() -> None:
+    two, speed = Topology(2, False, "cuda"), Speed(1e9, 1e9, 1e-5)
+    assert (two.rank_speed(speed), two.rank_memory(10**9)) == (speed, 10**9)
