@@ -62,7 +62,7 @@ def _do(verb: str, payload: dict[str, Any], started: float) -> Any:
     if verb == "profile":
         from tuneoff.config.spec import TrialSpec
         from tuneoff.trial.estimate.profiler import profile_arm
-        from tuneoff.trial.modeling.allocator import release_freed_blocks
+        from tuneoff.trial.modeling.allocator import settle
         from tuneoff.trial.modeling.precision import choose_device
 
         final, search = (
@@ -70,8 +70,7 @@ def _do(verb: str, payload: dict[str, Any], started: float) -> Any:
             for key in ("trial", "search_trial")
         )
         assert final is not None
-        if final.execution.release_memory:
-            release_freed_blocks(choose_device(payload["device"]))
+        settle(final.execution, choose_device(payload["device"]), lambda event: None)
         arm = profile_arm(final, search, payload["device"], payload["memory_limit_bytes"])
         return arm.model_dump(mode="json")
     if verb == "estimate":

@@ -106,12 +106,54 @@ def test_freed_blocks_stay_with_the_process_unless_they_are_released() -> None:
     assert kept("release")[0] < 16
 
 
+TOP = """
+import ctypes, resource, sys
+import torch
+from tuneoff.config.spec import ExecutionSpec
+from tuneoff.trial.modeling import allocator
+
+libc = allocator._glibc()
+allocator.settle(ExecutionSpec(engine=sys.argv[1]), torch.device("cpu"), lambda event: None)
+
+def step():
+    blocks = [libc.malloc(1 << 20) for _ in range(64)]
+    for block in blocks:
+        ctypes.memset(block, 1, 1 << 20)
+    for block in blocks:
+        libc.free(block)
+
+step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+step()
+print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // 256)
+"""
+
+
+@glibc
+def test_the_fast_engine_takes_the_pages_of_the_step_before() -> None:
+    def new_mebibytes(engine: str) -> int:
+        command = [sys.executable, "-c", TOP, engine]
+        return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+    assert new_mebibytes("fast") < 4, "MiB of fresh pages in a second step of 64"
+    assert new_mebibytes("plain") > 32
+
+
 # --- what a trial says of it
 
 
 def test_what_was_not_asked_for_is_not_done(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(allocator, "release_freed_blocks", lambda device: pytest.fail("asked"))
     assert allocator.settle(ExecutionSpec(), CPU, lambda event: None) == (False, ())
+
+
+@pytest.mark.parametrize(("engine", "device"), [("plain", CPU), ("fast", CUDA)])
+def test_a_plain_engine_and_gpus_leave_the_c_library_as_it_is(
+    engine: Any, device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OtherAllocator, "mallopt", lambda *_: pytest.fail("set"))
+    monkeypatch.setattr(allocator, "_glibc", OtherAllocator)
+    assert allocator.settle(ExecutionSpec(engine=engine), device, lambda event: None) == (False, ())
 
 
 class OtherAllocator:
