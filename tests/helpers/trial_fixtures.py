@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,14 @@ from trial_tools import PAIRS, MakePlace, Trained, Written, make_study, news, sa
 from tuneoff.planning.plan import plan
 from tuneoff.store import TrialStore
 from tuneoff.trial.run import run
+
+
+@pytest.fixture(scope="session", autouse=True)
+def frozen_libraries() -> Iterator[None]:
+    """What is imported so far is not looked through for garbage, which every trial in this process does often."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture
