@@ -26,7 +26,7 @@ from tuneoff.study.forecast_planner import (
     PROFILE_SECONDS,
     SHORT_OPERATIONS,
     TOO_HIGH,
-    Asking,
+    ForecastProgress,
     ToCome,
 )
 
@@ -53,14 +53,14 @@ def slow(label: str) -> Any:
 
 
 def heard(told: list[Any]) -> list[tuple[str | None, str]]:
-    return [(one.label, one.how) for one in told if isinstance(one, Asking)]
+    return [(one.label, one.how) for one in told if isinstance(one, ForecastProgress)]
 
 
 # --- all arms at once
 
 
 def test_each_row_is_asked_for_once_with_one_of_its_trials(to_come: ToCome) -> None:
-    forecasting, told = Forecasting(), list[Asking]()
+    forecasting, told = Forecasting(), list[ForecastProgress]()
     found = forecast_planner.forecast(
         ForecastExecutor(forecasting), to_come, memory_limit_bytes=8_000, listener=told.append
     )
@@ -268,7 +268,7 @@ def test_a_short_run_has_no_forecast_unless_a_row_does_not_fit(to_come: ToCome, 
         folder.mkdir()
         told = run_forecast(to_come, folder, Forecasting(arms={"majority": BASELINE, **arms}))
         assert (folder / "forecast.json").exists() == (factor > 1)
-        assert (len([one for one in told if isinstance(one, Asking)]) == 1) == (factor < 1)
+        assert (len([one for one in told if isinstance(one, ForecastProgress)]) == 1) == (factor < 1)
     unfit = arm_forecast("lora", seconds={"train": 1.0}, fits=False)
     arms = {"majority": BASELINE, "full": arm_forecast("full", seconds={"train": 1.0}), "lora": unfit}
     told = run_forecast(to_come, tmp_path / "unfit", Forecasting(arms=dict(arms)))

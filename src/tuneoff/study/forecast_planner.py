@@ -38,7 +38,7 @@ FIGURES = ("peak_memory_bytes", "train_seconds", "seconds", "search_seconds", "s
 
 
 @dataclass(frozen=True)
-class Asking:
+class ForecastProgress:
     """The arm that is being forecast, the `number`-th of `arms`, and how; no `label`: all of them at once."""
 
     label: str | None
@@ -98,8 +98,8 @@ class ToCome:
         )
 
 
-Listener = Callable[[Asking], None]
-RunListener = Callable[[Asking | StudyForecast], None]
+ForecastListener = Callable[[ForecastProgress], None]
+RunForecastListener = Callable[[ForecastProgress | StudyForecast], None]
 
 
 class ForecastPlanner:
@@ -117,7 +117,7 @@ class ForecastPlanner:
         executor: Executor,
         to_come: ToCome,
         memory_limit_bytes: int | None = None,
-        listener: Listener | None = None,
+        listener: ForecastListener | None = None,
     ) -> None:
         self.executor, self.to_come, self.memory_limit_bytes = executor, to_come, memory_limit_bytes
         self.listener = listener or (lambda _: None)
@@ -133,15 +133,17 @@ class ForecastPlanner:
             with suppress(TuneoffError):  # a process that fails for all may do for one
                 return self._estimate(labels)
         how: How = "profile" if profile else "estimate"
-        return {label: self.arm(Asking(label, number, len(labels), how)) for number, label in enumerate(labels, 1)}
+        return {
+            label: self.arm(ForecastProgress(label, number, len(labels), how)) for number, label in enumerate(labels, 1)
+        }
 
-    def arm(self, asking: Asking) -> ArmForecast:
+    def arm(self, progress: ForecastProgress) -> ArmForecast:
         """Forecasts one arm; without figures, and with the reason, where none can be had."""
-        assert asking.label is not None
-        self.listener(asking)
+        assert progress.label is not None
+        self.listener(progress)
         start_time = time.monotonic()
-        trial, search_trial = self._pair(asking.label)
-        modes: tuple[How, ...] = ("profile", "estimate") if asking.how == "profile" else ("estimate",)
+        trial, search_trial = self._pair(progress.label)
+        modes: tuple[How, ...] = ("profile", "estimate") if progress.how == "profile" else ("estimate",)
         arm_forecast = self._unknown(trial)
         missing: dict[str, str] = {}
         for mode in modes:
@@ -160,7 +162,7 @@ class ForecastPlanner:
         Raises:
             TuneoffError: if it failed.
         """
-        self.listener(Asking(None, 1, len(labels), "estimate"))
+        self.listener(ForecastProgress(None, 1, len(labels), "estimate"))
         pairs = [self._pair(label) for label in labels]
         answers = self.executor.estimate(pairs, memory_limit_bytes=self.memory_limit_bytes)
         arms = {}
@@ -215,7 +217,7 @@ def forecast(
     *,
     profile: bool = True,
     memory_limit_bytes: int | None = None,
-    listener: Listener | None = None,
+    listener: ForecastListener | None = None,
 ) -> StudyForecast:
     """Forecasts what the trials to come will take.
 
@@ -237,7 +239,7 @@ def forecast_before_run(
     seen: Inspection | None = None,
     *,
     profile: bool = True,
-    listener: RunListener | None = None,
+    listener: RunForecastListener | None = None,
 ) -> None:
     """Makes the forecast of a run, keeps it in the study's folder and tells the listener what the trials to come will
     take.
@@ -384,7 +386,7 @@ def _arms_of_a_run(
         # Where a model's operations cannot be estimated, steps that are run still give its times.
         return planner.arms(labels, profile=True)
     median = trained[len(trained) // 2]
-    profiled = planner.arm(Asking(median.label, 1, 1, "profile"))
+    profiled = planner.arm(ForecastProgress(median.label, 1, 1, "profile"))
     if profiled.how != "profile" or not profiled.seconds:
         return {**arms, median.label: profiled}
     rest = [label for label in single_device if arms[label].how == "estimate" and label != median.label]

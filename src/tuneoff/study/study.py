@@ -141,7 +141,7 @@ class Study:
         *,
         profile: bool = True,
         memory_limit: int | None = None,
-        listener: forecast_planner.Listener | None = None,
+        listener: forecast_planner.ForecastListener | None = None,
     ) -> StudyForecast:
         """Forecasts what all trials of the study will take, arm by arm in child processes; docs/plan.md says how.
 
@@ -162,7 +162,7 @@ class Study:
         *,
         profile: bool = True,
         memory_limit: int | None = None,
-        listener: forecast_planner.Listener | None = None,
+        listener: forecast_planner.ForecastListener | None = None,
     ) -> tuple[Inspection, StudyForecast | None]:
         """Inspects and forecasts the study in one call; gives no forecast where the rows of data cannot be read."""
         to_come = ToCome(self.plan(), self.plan_search())
@@ -182,7 +182,7 @@ class Study:
         listener: Listener | None = None,
         *,
         profile: bool = True,
-        forecast_listener: forecast_planner.RunListener | None = None,
+        forecast_listener: forecast_planner.RunForecastListener | None = None,
         progress: bool | None = None,
     ) -> Study:
         """Runs the search, if there is one, and then every trial that has no finished record.

@@ -20,7 +20,7 @@ from tuneoff.executors.base import Inspection
 from tuneoff.records.forecast import ArmForecast, Remedy, StudyForecast, study_forecast
 from tuneoff.store import StudyStore
 from tuneoff.study import forecast_planner as forecasts
-from tuneoff.study.forecast_planner import Asking
+from tuneoff.study.forecast_planner import ForecastProgress
 
 FakeExecutor = Any  # the class is in cli_fixtures.py, which pytest imports as a plug-in
 Said = Callable[..., tuple[str, str]]
@@ -170,7 +170,7 @@ def test_progress_in_a_terminal_is_one_line_that_changes() -> None:
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, width=80)
     with forecast.progress(console) as listener:
-        listener(Asking("lora", 3, 9, "profile"))
+        listener(ForecastProgress("lora", 3, 9, "profile"))
     assert "\r" in stream.getvalue() or "\x1b[" in stream.getvalue()
 
 
@@ -256,7 +256,7 @@ def test_a_listener_whose_stream_is_closed_lets_the_run_go_on() -> None:
         raise BrokenPipeError
 
     hear = forecast.run_listener(RunProgress([], say))
-    hear(Asking("lora", 1, 1, "profile"))
+    hear(ForecastProgress("lora", 1, 1, "profile"))
     hear(study_forecast({"lora": arm_forecast("lora")}, ["lora"]))
 
 

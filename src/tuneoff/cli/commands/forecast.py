@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from tuneoff.cli.live.run_progress import RunProgress
     from tuneoff.records.forecast import ArmForecast, StudyForecast
-    from tuneoff.study.forecast_planner import Asking, Listener, RunListener
+    from tuneoff.study.forecast_planner import ForecastListener, ForecastProgress, RunForecastListener
 
 VERBS = {"profile": "profiling", "estimate": "estimating"}
 NAMES = {
@@ -37,29 +37,29 @@ no_profile_option = click.option(
 )
 
 
-def asking_text(asking: Asking) -> str:
+def progress_text(update: ForecastProgress) -> str:
     """Describes what is asked: `profiling lora (3/9)`, or `estimating 9 arms`."""
-    if asking.label is None:
-        return f"{VERBS[asking.how]} {asking.arms} arm{'s' if asking.arms > 1 else ''}"
-    return f"{VERBS[asking.how]} {asking.label} ({asking.number}/{asking.arms})"
+    if update.label is None:
+        return f"{VERBS[update.how]} {update.arms} arm{'s' if update.arms > 1 else ''}"
+    return f"{VERBS[update.how]} {update.label} ({update.number}/{update.arms})"
 
 
 @contextmanager
-def progress(console: Console) -> Iterator[Listener]:
+def progress(console: Console) -> Iterator[ForecastListener]:
     """Yields a listener that shows which arm is being profiled or estimated: in place in a terminal, else as lines."""
     if not console.is_terminal:
-        yield lambda asking: console.print(asking_text(asking), soft_wrap=True)
+        yield lambda update: console.print(progress_text(update), soft_wrap=True)
         return
     with console.status("looking at data and model") as status:
-        yield lambda asking: status.update(asking_text(asking))
+        yield lambda update: status.update(progress_text(update))
 
 
-def run_listener(board: RunProgress) -> RunListener:
+def run_listener(board: RunProgress) -> RunForecastListener:
     """Returns a listener for a run: it prints a line before arms are profiled, then the totals, and gives the board the
     forecast from which the time left is computed."""
     from tuneoff.records.forecast import StudyForecast
 
-    def hear(update: Asking | StudyForecast) -> None:
+    def hear(update: ForecastProgress | StudyForecast) -> None:
         with suppress(OSError):  # nobody reads the output any more; the run continues
             if isinstance(update, StudyForecast):
                 board.forecast = update
