@@ -73,12 +73,12 @@ def assembled(bert_folder: Path, news_csv: Path) -> Open:
     return make
 
 
-# --- the course of a trial
+# --- the batch schedule
 
 
 @pytest.mark.parametrize("batches", ["length", "random"])
 @pytest.mark.parametrize("parts", [1, 3])
-def test_the_course_is_that_of_the_loop(batches: Batching, parts: int) -> None:
+def test_the_batch_schedule_is_that_of_the_loop(batches: Batching, parts: int) -> None:
     protocol = Protocol(batch_size=8, batching=batches, epochs=2, gradient_accumulation_steps=parts, max_steps=7)
     lengths = Lengths(rows_of(*range(1, 38)), apart=False)
     steps = batch_schedule(lengths, protocol, 3)
