@@ -8,7 +8,7 @@ WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 .DELETE_ON_ERROR:
-.PHONY: quickstart test test-all check format clean
+.PHONY: quickstart test test-all check format docs dist clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/tuneoff run quickstart
@@ -28,6 +28,15 @@ check: $(VENV)/.installed-dev
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The pages of docs/ with the Python API, in build/site; a broken link is an error.
+docs: $(VENV)/.installed-docs
+	$(BIN)/python -m mkdocs build --strict
+
+# The two files of a release, in dist/ (docs/releasing.md).
+dist: $(VENV)/.installed-dev
+	rm -rf dist
+	$(BIN)/python -m hatchling build
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist
@@ -50,4 +59,8 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) install -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed-dev
+	$(PIP) install -c constraints.txt -e '.[docs]'
 	@touch $@

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 import sys
 import tomllib
 from importlib.metadata import EntryPoint
@@ -204,10 +206,47 @@ def test_every_execution_key_and_protocol_default_is_described() -> None:
                 assert shown == value, key
 
 
-@pytest.mark.parametrize("page", sorted([*DOCS.glob("*.md"), *ROOT.glob("*.md")]), ids=lambda p: p.name)
+SITE = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+FENCE = re.compile(r"^( *)```.*?^\1```$", re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"\]\((?!https?://)([^)\s#]*)(?:#([^)\s]*))?\)")
+PAGE_PATHS = sorted(
+    {path for pattern in ("*.md", "docs/*.md", "examples/**/*.md", "benchmarks/**/*.md") for path in ROOT.glob(pattern)}
+)
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub and MkDocs make them."""
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    titles = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.strip().lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGE_PATHS, ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text(encoding="utf-8")):
-        assert (page.parent / target).exists(), target
+    for target, anchor in LINK.findall(FENCE.sub("", page.read_text(encoding="utf-8"))):
+        place = (page.parent / target).resolve() if target else page
+        assert place.exists(), target
+        assert not anchor or anchor in anchors(place), f"{target}#{anchor}"
+
+
+def test_the_site_leads_to_every_page() -> None:
+    """A new page of docs/ belongs into the `nav` of mkdocs.yml; studies of benchmarks/ are reached by links."""
+    named = [page for part in SITE["nav"] for page in ([part] if isinstance(part, str) else next(iter(part.values())))]
+    pages = [path.relative_to(ROOT).as_posix() for path in PAGE_PATHS]
+    assert sorted(named) == sorted(page for page in pages if not page.startswith("benchmarks/"))
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning_and_without_a_network(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
+    nowhere = {f"{name}_proxy": "http://127.0.0.1:9" for name in ("http", "https", "all")}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, **nowhere})
+    assert done.returncode == 0, done.stdout + done.stderr
+    built = {path.relative_to(tmp_path / "site").as_posix() for path in (tmp_path / "site").rglob("*.html")}
+    assert built >= {"index.html", "docs/protocol.html", "docs/reference.html", "examples/plugin_package/index.html"}
+    reference = (tmp_path / "site/docs/reference.html").read_text(encoding="utf-8")
+    assert all(word in reference for word in ("recommend", "parameter_groups", "SourceUnreachable", "MethodContract"))
+    assert not re.search(r'src="https?://|<link[^>]* href="https?://', reference), "nothing is loaded from elsewhere"
 
 
 def test_the_readmes_studies_are_studies() -> None:

@@ -67,7 +67,7 @@ def test_a_study_runs_with_all_of_them(site: Path, tiny: Tiny, tmp_path: Path) -
     study["task"] = {"name": "ordinal", "text": "review", "grade": "stars"}
     study["task"]["data"] = dict.fromkeys(("train", "test"), "sqlite:reviews.sqlite")
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
-    run(site, "tuneoff", "run", "study.yaml", "--out", "out", "--tracker", "table", "--no-probe", cwd=tmp_path)
+    run(site, "tuneoff", "run", "study.yaml", "--out", "out", "--tracker", "table", "--no-profile", cwd=tmp_path)
     records = [json.loads(path.read_text()) for path in (tmp_path / "out").glob("trials/*/record.json")]
     assert {record["spec"]["method"] for record in records} == {"majority", "norms"}
     assert {record["primary_metric"] for record in records} == {"mean_absolute_error"}

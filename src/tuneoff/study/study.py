@@ -323,8 +323,12 @@ class Study:
         the words.
 
         Args:
-            max_memory, max_train_time, max_stored, max_latency: limits with their units, e.g. `4GB` or `15m`.
-            at_least, at_most: test metric -> limit.
+            max_memory: limit with its unit, e.g. `4GB`.
+            max_train_time: likewise, e.g. `15m`.
+            max_stored: likewise, of what must be kept beside the base model.
+            max_latency: likewise, of one example.
+            at_least: test metric -> lower limit.
+            at_most: test metric -> upper limit.
             metric: what quality is judged by; the primary metric where unset.
             prefer: the cost that decides among arms that are equally good.
             pareto: axes of each front to find, e.g. `quality,memory`.
