@@ -28,8 +28,8 @@ from tuneoff.trial.context import TrialContext
 from tuneoff.trial.phases import Measured
 from tuneoff.trial.recording import MODELLESS, UNTESTED, UNTRAINED, Provenance, build_record
 from tuneoff.trial.results import Evaluated, Results, UsedModel
+from tuneoff.trial.training.progress import Training
 from tuneoff.trial.training.selection import Selected
-from tuneoff.trial.training.trainer import Training
 
 TRAINING = Training(
     steps=5,

@@ -21,7 +21,7 @@ from tuneoff.records.record import (
 from tuneoff.trial.context import TrialContext
 from tuneoff.trial.phases import Measured
 from tuneoff.trial.results import Results
-from tuneoff.trial.training.trainer import FIRST_STEPS, Training
+from tuneoff.trial.training.progress import FIRST_STEPS, Training
 
 if TYPE_CHECKING:
     import torch

@@ -14,8 +14,8 @@ from tuneoff.records.record import (
     PrecisionInfo,
     PredictionsInfo,
 )
+from tuneoff.trial.training.progress import Training
 from tuneoff.trial.training.selection import Selected
-from tuneoff.trial.training.trainer import Training
 
 
 @dataclass(frozen=True)

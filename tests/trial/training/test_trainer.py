@@ -17,7 +17,8 @@ from tuneoff.trial.data.batching import training_batches
 from tuneoff.trial.estimate.schedule import Lengths, batch_schedule
 from tuneoff.trial.phases import Phases
 from tuneoff.trial.training.evaluate import ModelRunner
-from tuneoff.trial.training.trainer import Training, evaluation_steps, total_steps, train
+from tuneoff.trial.training.progress import Training
+from tuneoff.trial.training.trainer import evaluation_steps, total_steps, train
 
 pytest_plugins = ("trial_fixtures",)
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -6,70 +6,22 @@ tokens) in the effective batch, so accumulation changes memory and time, never t
 
 from __future__ import annotations
 
-import hashlib
 import math
-import statistics
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 from torch import nn
 
 from tuneoff.config.spec import Protocol
 from tuneoff.errors import Diverged
 from tuneoff.interfaces import Batch, Features, Method, MethodOptions, attention_masks, computed_tokens
-from tuneoff.measure.energy import EnergyMeter
-from tuneoff.records.record import CurvePoint, Event
 from tuneoff.trial.context import TrialContext
 from tuneoff.trial.data.batching import micro_batches, pads_targets_apart, row_lengths, training_batches
 from tuneoff.trial.distributed import fsdp
 from tuneoff.trial.distributed.gradient_sync import GradientSync
-from tuneoff.trial.training.evaluate import EVENT_INTERVAL_SECONDS, ModelRunner
+from tuneoff.trial.training.evaluate import ModelRunner
 from tuneoff.trial.training.optim import adamw, rate_factor
-
-FIRST_STEPS = 3
-"""Steps reported apart: they hold allocation, autotuning and compilation."""
-
-
-@dataclass(frozen=True)
-class Training:
-    """What the training loop measured.
-
-    Attributes:
-        steps: optimizer steps.
-        curve: a point for every validation.
-        gradient_norms: of every step, before clipping.
-        order: SHA-256 over the positions of the examples in the order of training.
-        examples: how many were trained on.
-        tokens, computed_tokens: of all ranks, without and with padding.
-        step_seconds: of every step with its data wait.
-        first_steps_seconds: of the first steps together.
-        cpu_seconds: processor seconds of this process meanwhile.
-        joules: energy, or None.
-        joules_reason: why `joules` is None.
-    """
-
-    steps: int
-    curve: tuple[CurvePoint, ...]
-    gradient_norms: tuple[float, ...]
-    order: str
-    examples: int
-    tokens: int
-    computed_tokens: int
-    step_seconds: tuple[float, ...]
-    first_steps_seconds: float
-    cpu_seconds: float
-    joules: float | None
-    joules_reason: str
-
-    @property
-    def step_seconds_median(self) -> float | None:
-        """Returns the median seconds of a step and its data wait after the first steps; None without later steps."""
-        steady = self.step_seconds[FIRST_STEPS:]
-        return statistics.median(steady) if steady else None
+from tuneoff.trial.training.progress import Progress, Step, Tokens, Training
 
 
 def total_steps(size: int, protocol: Protocol) -> int:
@@ -112,7 +64,7 @@ def train(
     trainer = Trainer(context, runner, method, features)
     while trainer.step < trainer.steps:
         trainer.train_until_validation()
-        trainer.note_validation(validate(trainer.step))
+        trainer.progress.note_validation(validate(trainer.step))
     return trainer.finish()
 
 
@@ -131,7 +83,7 @@ class Trainer:
     ) -> None:
         protocol, rate = context.spec.protocol, context.spec.learning_rate
         assert rate is not None
-        self.context, self.runner, self.method, self.features = context, runner, method, features
+        self.runner, self.method, self.features = runner, method, features
         self.protocol, self.phases, self.ranks = protocol, context.phases, runner.ranks
         self.learning_rate = rate
         self.steps = total_steps(len(features), protocol)
@@ -146,19 +98,13 @@ class Trainer:
         self.gradient_sync = self._make_gradient_sync()
         lengths = row_lengths(features, pads_targets_apart(runner.task, features))
         self.effective_batches = training_batches(lengths, protocol, context.spec.seed)
-        self.step = 0
-        self.curve: list[CurvePoint] = []
-        self.gradient_norms: list[float] = []
-        self.first_steps_seconds = 0.0
-        self.step_seconds: list[float] = []
-        self.examples = 0
-        self.tokens = Tokens()
-        self.order = hashlib.sha256()
-        self.energy = EnergyMeter(context.device)
-        self.cpu_seconds = 0.0
-        self.losses: list[tuple[float, int]] = []  # mean and units of each step since the last validation
-        self.last_event = self.started = time.perf_counter()
+        self.progress = Progress(context, len(features), self.steps, len(self.validation_steps))
         self.ranks.seed(context.spec.seed)
+
+    @property
+    def step(self) -> int:
+        """Returns the optimizer steps done."""
+        return self.progress.step
 
     def _make_gradient_sync(self) -> GradientSync | None:
         """Makes what sums the gradients over the ranks; None where one process trains or weights are sharded."""
@@ -172,124 +118,41 @@ class Trainer:
     def train_until_validation(self) -> None:
         """Does optimizer steps until validation is due."""
         self.runner.attached.module.train()
-        with self.phases.memory("train"), self.energy, self._count_processor_seconds():
+        with self.phases.memory("train"), self.progress.measuring():
             self._train_step()
             while self.step not in self.validation_steps:
                 self._train_step()
         self.ranks.rest()
 
     def _train_step(self) -> None:
-        """Does one optimizer step on one effective batch, and notes what it took."""
-        seconds_before = self.phases.train_seconds
+        """Does one optimizer step on one effective batch."""
         with self.phases.clock("data_wait"):
-            indices = next(self.effective_batches)
-            batch = [self.features[i] for i in indices]
+            rows = next(self.effective_batches)
+            batch = [self.features[row] for row in rows]
             units = self.runner.task.units(batch)
-            micro = collate(self.runner, batch, self.protocol.gradient_accumulation_steps, self.tokens)
+            micro = collate(self.runner, batch, self.protocol.gradient_accumulation_steps, self.progress.tokens)
         with self.phases.clock("train_step"):
+            rate = self.learning_rate * rate_factor(self.step, self.protocol, self.steps)
             loss = accumulate(self.runner, micro, units, self.gradient_sync, self.step)
             norm = clip(self.runner, self.trained, self.protocol.clip_norm)
             self.optimizer.step()
             self.schedule.step()
             self.optimizer.zero_grad(set_to_none=True)
-            self.step += 1
-            self.method.after_step(self.runner.attached, self.step, self.steps)
-        self._check_finite(loss, norm)
-        self.ranks.stepped()
-        self.examples += len(indices)
-        self.order.update(np.asarray(indices, dtype=np.int64).tobytes())
-        self.gradient_norms.append(norm)
-        self.losses.append((loss, units))
-        self.step_seconds.append(self.phases.train_seconds - seconds_before)
-        if self.step <= FIRST_STEPS:
-            self.first_steps_seconds = self.phases.train_seconds
-        now = time.perf_counter()
-        if now - self.last_event >= EVENT_INTERVAL_SECONDS or self.step in self.validation_steps:
-            self.last_event = now
-            self.context.emit(self._describe_progress(loss, now - self.started))
-
-    def _check_finite(self, loss: float, norm: float) -> None:
+            self.method.after_step(self.runner.attached, self.step + 1, self.steps)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise Diverged(
-                f"the loss is {loss} and the gradient norm {norm} at step {self.step} of {self.steps}",
+                f"the loss is {loss} and the gradient norm {norm} at step {self.step + 1} of {self.steps}",
                 hint=f"Try a lower learning rate than {self.learning_rate:g}, or precision fp32.",
             )
-
-    @property
-    def rate(self) -> float:
-        """Returns the learning rate of the last step."""
-        return self.learning_rate * rate_factor(self.step - 1, self.protocol, self.steps)
-
-    @property
-    def epoch(self) -> float:
-        """Returns the epochs done so far."""
-        return self.examples / len(self.features)
-
-    @contextmanager
-    def _count_processor_seconds(self) -> Iterator[None]:
-        """Counts this process's processor seconds while open."""
-        start = time.process_time()
-        yield
-        self.cpu_seconds += time.process_time() - start
-
-    def _describe_progress(self, loss: float, elapsed: float) -> Event:
-        return {
-            "kind": "step",
-            "step": self.step,
-            "steps": self.steps,
-            "epoch": round(self.epoch, 3),
-            "epochs": self.protocol.epochs,
-            "loss": loss,
-            "gradient_norm": self.gradient_norms[-1],
-            "learning_rate": self.rate,
-            "examples_per_second": self.examples / max(self.phases.train_seconds, 1e-9),
-            "elapsed_seconds": elapsed,
-            "validations": len(self.validation_steps),
-        }
-
-    def note_validation(self, scores: dict[str, float]) -> None:
-        """Adds a point to the curve: the scores, and the mean loss since the last validation."""
-        loss = sum(value * size for value, size in self.losses) / sum(size for _, size in self.losses)
-        self.losses.clear()
-        self.curve.append(
-            CurvePoint(
-                step=self.step,
-                epoch=self.epoch,
-                train_seconds=self.phases.train_seconds,
-                learning_rate=self.rate,
-                train_loss=loss,
-                validation=scores,
-            )
-        )
+        self.ranks.stepped()
+        self.progress.note_step(Step(rows, units, loss, norm, rate), told=self.step + 1 in self.validation_steps)
 
     def finish(self) -> Training:
         """Returns what was measured, after the last step."""
         if self.gradient_sync is not None:
             self.gradient_sync.close()
         self.ranks.check_equal(self.trained, "after training")
-        tokens, computed_tokens = self.ranks.sum([self.tokens.own, self.tokens.computed])
-        return Training(
-            steps=self.step,
-            curve=tuple(self.curve),
-            gradient_norms=tuple(self.gradient_norms),
-            order=self.order.hexdigest(),
-            examples=self.examples,
-            tokens=int(tokens),
-            computed_tokens=int(computed_tokens),
-            step_seconds=tuple(self.step_seconds),
-            first_steps_seconds=self.first_steps_seconds,
-            cpu_seconds=self.cpu_seconds,
-            joules=self.energy.joules,
-            joules_reason=self.energy.missing_reason,
-        )
-
-
-@dataclass
-class Tokens:
-    """Tokens that went through the model: the examples' own, and with padding."""
-
-    own: int = 0
-    computed: int = 0
+        return self.progress.finish(self.ranks)
 
 
 class _Idle(dict[str, torch.Tensor]):
