@@ -8,11 +8,13 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from tuneoff.errors import Cancelled, OutOfMemory, StudyError, TuneoffError
+from tuneoff.store import TrialStore
 from tuneoff.trial.exhaustion import exhausted, said
 
 PRELOADED = ("torch", "transformers", "peft", "tokenizers", "safetensors", "gguf", "tuneoff")
@@ -47,70 +49,109 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 
 def _do(verb: str, payload: dict[str, Any], started: float) -> Any:
-    from tuneoff.store import TrialStore
+    if verb not in VERBS:
+        raise ValueError(f"unknown verb {verb!r}")
+    return VERBS[verb](payload, started)
 
-    if verb == "inspect":
-        from tuneoff.config.spec import StudySpec, TrialSpec
-        from tuneoff.trial.inspection import inspect_study
 
-        trials = [TrialSpec.model_validate(trial) for trial in payload["trials"]]
-        if payload["require_data"]:
-            from tuneoff.trial.distributed.context import check_devices
+def _inspect(payload: dict[str, Any], started: float) -> Any:
+    """Looks at model, rows and arms before any trial."""
+    from tuneoff.config.spec import StudySpec, TrialSpec
+    from tuneoff.trial.inspection import inspect_study
 
-            check_devices(trials, payload["device"])
-        return inspect_study(StudySpec.model_validate(payload["study"]), trials, payload["require_data"])
-    if verb == "profile":
-        from tuneoff.config.spec import TrialSpec
-        from tuneoff.trial.estimate.profiler import profile_arm
-        from tuneoff.trial.modeling.allocator import settle
-        from tuneoff.trial.modeling.precision import choose_device
+    trials = [TrialSpec.model_validate(trial) for trial in payload["trials"]]
+    if payload["require_data"]:
+        from tuneoff.trial.distributed.context import check_devices
 
-        final, search = (
-            TrialSpec.model_validate(payload[key]) if payload[key] is not None else None
-            for key in ("trial", "search_trial")
-        )
-        assert final is not None
-        settle(final.execution, choose_device(payload["device"]), lambda event: None)
-        arm = profile_arm(final, search, payload["device"], payload["memory_limit_bytes"])
-        return arm.model_dump(mode="json")
-    if verb == "estimate":
-        from tuneoff.config.spec import TrialSpec
-        from tuneoff.trial.estimate.estimator import estimate_arms
+        check_devices(trials, payload["device"])
+    return inspect_study(StudySpec.model_validate(payload["study"]), trials, payload["require_data"])
 
-        pairs = [
-            (TrialSpec.model_validate(final), TrialSpec.model_validate(search) if search is not None else None)
-            for final, search in payload["pairs"]
-        ]
-        return [
-            {"error": _describe(arm)} if isinstance(arm, Exception) else {"arm": arm.model_dump(mode="json")}
-            for arm in estimate_arms(pairs, payload["device"], payload["memory_limit_bytes"])
-        ]
+
+def _profile(payload: dict[str, Any], started: float) -> Any:
+    """Forecasts an arm by a few real steps."""
+    from tuneoff.config.spec import TrialSpec
+    from tuneoff.trial.estimate.profiler import profile_arm
+    from tuneoff.trial.modeling.allocator import settle
+    from tuneoff.trial.modeling.precision import choose_device
+
+    final, search = (
+        TrialSpec.model_validate(payload[key]) if payload[key] is not None else None
+        for key in ("trial", "search_trial")
+    )
+    assert final is not None
+    settle(final.execution, choose_device(payload["device"]), lambda event: None)
+    arm = profile_arm(final, search, payload["device"], payload["memory_limit_bytes"])
+    return arm.model_dump(mode="json")
+
+
+def _estimate(payload: dict[str, Any], started: float) -> Any:
+    """Forecasts arms by counting."""
+    from tuneoff.config.spec import TrialSpec
+    from tuneoff.trial.estimate.estimator import estimate_arms
+
+    pairs = [
+        (TrialSpec.model_validate(final), TrialSpec.model_validate(search) if search is not None else None)
+        for final, search in payload["pairs"]
+    ]
+    return [
+        {"error": _describe(arm)} if isinstance(arm, Exception) else {"arm": arm.model_dump(mode="json")}
+        for arm in estimate_arms(pairs, payload["device"], payload["memory_limit_bytes"])
+    ]
+
+
+def _trial(payload: dict[str, Any], started: float) -> Any:
+    """Runs a trial on one device."""
+    from tuneoff.trial.run import run
+
     place = TrialStore(Path(payload["folder"]))
-    if verb == "trial":
-        from tuneoff.trial.run import run
+    record = run(place, payload["device"], started, payload.get("commit"))
+    return {"status": record.status}
 
-        record = run(place, payload["device"], started, payload.get("commit"))
-        return {"status": record.status}
-    if verb == "ranks":
-        from tuneoff.trial.launcher import launch
 
-        return launch(place, payload)
-    if verb == "rank":
-        from tuneoff.trial.launcher import serve_rank
+def _ranks(payload: dict[str, Any], started: float) -> Any:
+    """Runs a trial on several devices."""
+    from tuneoff.trial.launcher import launch
 
-        return serve_rank(place, payload, started)
-    if verb == "export":
-        from tuneoff.trial.export import export
-        from tuneoff.trial.inference import go_to_origin
+    return launch(TrialStore(Path(payload["folder"])), payload)
 
-        go_to_origin(place.spec(), payload.get("origin"))
-        return export(place, Path(payload["out"]), payload["merged"], payload["device"])
-    if verb == "predict":
-        from tuneoff.trial.inference import go_to_origin, predict
 
-        go_to_origin(place.spec(), payload.get("origin"))
-        return predict(place, payload["file"], payload["device"])
-    raise ValueError(f"unknown verb {verb!r}")
+def _rank(payload: dict[str, Any], started: float) -> Any:
+    """Does one rank's part of a trial."""
+    from tuneoff.trial.launcher import serve_rank
+
+    return serve_rank(TrialStore(Path(payload["folder"])), payload, started)
+
+
+def _export(payload: dict[str, Any], started: float) -> Any:
+    """Exports a trained model."""
+    from tuneoff.trial.export import export
+    from tuneoff.trial.inference import go_to_origin
+
+    place = TrialStore(Path(payload["folder"]))
+    go_to_origin(place.spec(), payload.get("origin"))
+    return export(place, Path(payload["out"]), payload["merged"], payload["device"])
+
+
+def _predict(payload: dict[str, Any], started: float) -> Any:
+    """Predicts the rows of a file."""
+    from tuneoff.trial.inference import go_to_origin, predict
+
+    place = TrialStore(Path(payload["folder"]))
+    go_to_origin(place.spec(), payload.get("origin"))
+    return predict(place, payload["file"], payload["device"])
+
+
+VERBS: dict[str, Callable[[dict[str, Any], float], Any]] = {
+    "inspect": _inspect,
+    "profile": _profile,
+    "estimate": _estimate,
+    "trial": _trial,
+    "ranks": _ranks,
+    "rank": _rank,
+    "export": _export,
+    "predict": _predict,
+}
+"""What can be asked: each function takes the payload and when the process started."""
 
 
 def _describe(error: BaseException, remedy: str = MORE_MEMORY) -> dict[str, Any]:
