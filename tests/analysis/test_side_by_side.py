@@ -13,7 +13,7 @@ from tuneoff.analysis.side_by_side import join
 from tuneoff.config.spec import StudySpec
 from tuneoff.errors import StoreError, StudyError
 from tuneoff.records.record import ModelInfo
-from tuneoff.report.data import summarise
+from tuneoff.report.builder import build_report
 
 LEVELS = {"majority": Level(0.5), "full": Level(0.95, 30.0), "lora": Level(0.9, 8.0), "head": Level(0.6, 3.0)}
 
@@ -43,7 +43,7 @@ def test_rows_of_one_label_stand_next_to_each_other_and_are_compared(tmp_path: P
 
 def test_the_merged_summary_is_a_whole_report(tmp_path: Path) -> None:
     joined = join([build(tmp_path / "a", "lora", "full"), build(tmp_path / "b", "head")])
-    body = summarise(joined.results)
+    body = build_report(joined.results).as_data()
     assert body["trials"] == {"planned": 18, "recorded": 18, "completed": 18}
     assert body["answer"]["best"] == "full"
     assert joined.notes == ()

@@ -66,7 +66,7 @@ def test_a_run_keeps_its_forecast_and_sizes_come_true(ran: Path) -> None:
 
 
 def test_the_report_sets_it_beside_what_was_measured(ran: Path) -> None:
-    body = report.summary(StudyStore.open(ran))["forecast"]
+    body = report.build(StudyStore.open(ran)).as_data()["forecast"]
     for arm in body["arms"]:
         memory = arm["peak_memory_bytes"]
         if arm["method"] == "majority":

@@ -18,7 +18,7 @@ from tuneoff.analysis.results import Results, gather
 from tuneoff.errors import DataError, StoreError
 from tuneoff.importers.peft_benchmark import import_folder
 from tuneoff.records.record import Status, TrialRecord
-from tuneoff.report import summary
+from tuneoff.report import build as build_report
 from tuneoff.report import write as write_report
 
 
@@ -147,7 +147,7 @@ def test_runs_that_ended_early(tmp_path: Path, status: str, cause: str, expected
 
 def test_tables_fronts_and_recommendations_run_on_it(tmp_path: Path) -> None:
     store = import_folder(usual(tmp_path / "MetaMathQA" / "results"), tmp_path / "out").store
-    body = summary(store)
+    body = build_report(store).as_data()
     assert body["study"]["name"] == "peft-MetaMathQA"
     assert body["trials"] == {"planned": 3, "recorded": 3, "completed": 3}
     page = write_report(store, plots=False).read_text()
@@ -170,7 +170,7 @@ def test_tables_fronts_and_recommendations_run_on_it(tmp_path: Path) -> None:
 
 
 def test_every_missing_figure_of_a_report_has_a_reason(tmp_path: Path) -> None:
-    body = summary(import_folder(usual(tmp_path / "in"), tmp_path / "out").store)
+    body = build_report(import_folder(usual(tmp_path / "in"), tmp_path / "out").store).as_data()
     for entry in body["methods"]:
         assert entry["missing"]
         assert all(item["reason"] not in ("", "not recorded") for item in entry["missing"])

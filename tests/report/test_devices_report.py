@@ -42,7 +42,7 @@ def entry(body: dict[str, Any], label: str) -> dict[str, Any]:
 
 
 def test_speed_up_and_efficiency_stand_beside_one_device(tmp_path: Path) -> None:
-    body = report.summary(store(tmp_path))
+    body = report.build(store(tmp_path)).as_data()
     assert [found["method"] for found in body["devices"]] == ["lora-2", "full-2"]
     lora = entry(body, "lora-2")
     assert (lora["devices"], lora["shard"], lora["beside"], lora["seeds"]) == (2, False, "lora", [0, 1])
@@ -56,24 +56,24 @@ def test_speed_up_and_efficiency_stand_beside_one_device(tmp_path: Path) -> None
 
 
 def test_a_row_with_nothing_beside_it_says_so(tmp_path: Path) -> None:
-    full = entry(report.summary(store(tmp_path)), "full-2")
+    full = entry(report.build(store(tmp_path)).as_data(), "full-2")
     assert (full["shard"], full["beside"], full["speed_up"], full["efficiency"]) == (True, None, None, None)
     assert full["speed_up_reason"] == "the study has no such arm on one device"
 
 
 def test_only_seeds_of_both_are_compared(tmp_path: Path) -> None:
-    lora = entry(report.summary(store(tmp_path, skip=frozenset({("lora", 0)}))), "lora-2")
+    lora = entry(report.build(store(tmp_path, skip=frozenset({("lora", 0)}))).as_data(), "lora-2")
     assert lora["seeds"] == [1]
-    none = entry(report.summary(store(tmp_path / "b", skip=frozenset({("lora", 0), ("lora-2", 1)}))), "lora-2")
+    none = entry(report.build(store(tmp_path / "b", skip=frozenset({("lora", 0), ("lora-2", 1)}))).as_data(), "lora-2")
     assert (none["seeds"], none["speed_up"]) == ([], None)
     assert none["speed_up_reason"] == "no seed of both is completed"
 
 
 def test_different_numbers_of_devices_are_flagged(tmp_path: Path) -> None:
-    body = report.summary(store(tmp_path))
+    body = report.build(store(tmp_path)).as_data()
     (flagged,) = [warning for warning in body["warnings"] if warning["name"] == "different_devices"]
     assert "lora 1, lora-2 2, full-2 2" in flagged["message"]
-    plain = report.summary(store(tmp_path / "one", arms={}))
+    plain = report.build(store(tmp_path / "one", arms={})).as_data()
     assert plain["devices"] == []
     assert "different_devices" not in {warning["name"] for warning in plain["warnings"]}
 
@@ -94,7 +94,7 @@ def test_a_contended_timing_is_marked(tmp_path: Path) -> None:
 
 
 def test_every_key_is_documented(tmp_path: Path) -> None:
-    body = report.summary(store(tmp_path))
+    body = report.build(store(tmp_path)).as_data()
     json.dumps(body, allow_nan=False)
     documented = set(re.findall(r"`([a-z_]+)`", (Path(__file__).parents[2] / "docs/report-schema.md").read_text()))
     assert {"devices", *body["devices"][0]} - documented == set()

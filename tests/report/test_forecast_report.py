@@ -19,7 +19,7 @@ from tuneoff.analysis.side_by_side import join
 from tuneoff.records.forecast import ArmForecast, study_forecast
 from tuneoff.records.record import Status
 from tuneoff.report import markdown, terminal
-from tuneoff.report.data import summarise
+from tuneoff.report.builder import build_report
 from tuneoff.store import StudyStore
 
 LEVELS = {
@@ -68,14 +68,14 @@ def section(page: str) -> str:
 
 
 def page(store: StudyStore) -> str:
-    return section(markdown.render(report.summary(store), []))
+    return section(markdown.render(report.build(store), []))
 
 
 # --- as data
 
 
 def test_errors_are_of_the_prediction_against_the_mean_that_the_table_shows(tmp_path: Path) -> None:
-    body = report.summary(made_store(tmp_path))
+    body = report.build(made_store(tmp_path)).as_data()
     json.dumps(body, allow_nan=False)
     arms = by_arm(body)
     for label, made in predicted().items():
@@ -92,14 +92,14 @@ def test_errors_are_of_the_prediction_against_the_mean_that_the_table_shows(tmp_
 
 
 def test_a_figure_without_two_sides_has_no_error_and_a_reason(tmp_path: Path) -> None:
-    baseline = by_arm(report.summary(made_store(tmp_path)))["majority"]
+    baseline = by_arm(report.build(made_store(tmp_path)).as_data())["majority"]
     assert baseline["train_seconds"]["relative_error"] is None
     assert baseline["train_seconds"]["reason"] == "nothing is trained"
     assert baseline["peak_memory_bytes"]["reason"] == "no model"
 
 
 def test_median_and_worst_are_over_the_rows_that_have_both(tmp_path: Path) -> None:
-    body = report.summary(made_store(tmp_path))
+    body = report.build(made_store(tmp_path)).as_data()
     arms, accuracy = by_arm(body), body["forecast"]["accuracy"]
     errors = [abs(arms[label]["train_seconds"]["relative_error"]) for label in ("full", "lora")]
     assert accuracy["train_seconds"]["median"] == pytest.approx(sum(errors) / 2)
@@ -109,7 +109,7 @@ def test_median_and_worst_are_over_the_rows_that_have_both(tmp_path: Path) -> No
 
 def test_a_trial_that_did_not_complete_has_no_part_in_it(tmp_path: Path) -> None:
     store = made_store(tmp_path, fail={("full", 0): Status.DIVERGED, ("full", 1): Status.DIVERGED})
-    body = report.summary(store)
+    body = report.build(store).as_data()
     assert by_arm(body)["full"]["train_seconds"]["reason"] == "no trial of this arm has completed"
     assert body["forecast"]["accuracy"]["train_seconds"]["arms"] == 1
 
@@ -124,7 +124,7 @@ def test_a_trial_that_did_not_complete_has_no_part_in_it(tmp_path: Path) -> None
 def test_a_forecast_of_other_trials_is_not_held_against_these(
     change: dict[str, Any], reason: str, tmp_path: Path
 ) -> None:
-    body = report.summary(made_store(tmp_path, {**predicted(), "lora": arm_forecast("lora", **change)}))
+    body = report.build(made_store(tmp_path, {**predicted(), "lora": arm_forecast("lora", **change)})).as_data()
     lora = by_arm(body)["lora"]
     assert {lora[figure]["reason"] for figure in FIGURES} == {reason}
     assert {lora[figure]["relative_error"] for figure in FIGURES} == {None}
@@ -134,13 +134,13 @@ def test_a_forecast_of_other_trials_is_not_held_against_these(
 def test_a_searched_row_is_held_against_the_configuration_tried_first(tmp_path: Path) -> None:
     arms = {**predicted(), "lora": arm_forecast("lora", trial="lora-s0-at-another-rate")}
     store = made_store(tmp_path, arms, search=4)
-    assert by_arm(report.summary(store))["lora"]["train_seconds"]["relative_error"] is not None
+    assert by_arm(report.build(store).as_data())["lora"]["train_seconds"]["relative_error"] is not None
     assert "configuration that the search tried first" in page(store)
 
 
 def test_a_row_that_was_not_forecast_says_so(tmp_path: Path) -> None:
     arms = {label: arm for label, arm in predicted().items() if label != "lora"}
-    body = report.summary(made_store(tmp_path, arms))
+    body = report.build(made_store(tmp_path, arms)).as_data()
     lora = by_arm(body)["lora"]
     assert (lora["how"], lora["device"], lora["forecast_seconds"]) == (None, None, None)
     assert lora["train_seconds"]["reason"] == "no forecast was made of this arm"
@@ -149,7 +149,7 @@ def test_a_row_that_was_not_forecast_says_so(tmp_path: Path) -> None:
 
 def test_without_a_forecast_there_is_nothing(tmp_path: Path) -> None:
     store = build_store(tmp_path / "study", small_study("lora"), World(levels=LEVELS))
-    assert report.summary(store)["forecast"] is None
+    assert report.build(store).as_data()["forecast"] is None
     assert page(store) == ""
     assert "Predicted" not in shown(store)
 
@@ -157,7 +157,7 @@ def test_without_a_forecast_there_is_nothing(tmp_path: Path) -> None:
 def test_a_damaged_forecast_spoils_no_report(tmp_path: Path) -> None:
     store = made_store(tmp_path)
     (store.root / "forecast.json").write_text("{")
-    body = report.summary(store)
+    body = report.build(store).as_data()
     assert "cannot be read" in body["forecast"]["reason"]
     assert body["forecast"]["arms"] == []
     assert "The forecast cannot be read" in page(store)
@@ -165,14 +165,14 @@ def test_a_damaged_forecast_spoils_no_report(tmp_path: Path) -> None:
 
 def test_studies_side_by_side_have_none(tmp_path: Path) -> None:
     stores = [made_store(tmp_path / name) for name in ("one", "two")]
-    assert summarise(join([store.root for store in stores]).results)["forecast"] is None
+    assert build_report(join([store.root for store in stores]).results).as_data()["forecast"] is None
 
 
 def test_every_key_is_documented(tmp_path: Path) -> None:
     text = (Path(__file__).parents[2] / "docs/report-schema.md").read_text(encoding="utf-8")
     part = text.partition("## `forecast`\n")[2].partition("\n## ")[0]
     documented = set(re.findall(r"`([a-z_]+)`", part))
-    found = report.summary(made_store(tmp_path))["forecast"]
+    found = report.build(made_store(tmp_path)).as_data()["forecast"]
     arm, accuracy = found["arms"][0], found["accuracy"]["train_seconds"]
     assert found.keys() | arm.keys() | arm["train_seconds"].keys() | accuracy.keys() <= documented
 

@@ -17,7 +17,7 @@ from tuneoff.analysis.decisions.recommend import recommend
 from tuneoff.analysis.outcomes import Outcomes
 from tuneoff.analysis.results import gather
 from tuneoff.records.record import DataInfo, Metric
-from tuneoff.report.recommendation_data import as_data
+from tuneoff.report.recommendation_data import build_recommendation
 from tuneoff.store import StudyStore
 
 LEVELS = {
@@ -35,12 +35,13 @@ def recommended(store: StudyStore, memory: str = "", prefer: str = "time") -> di
     assert results.primary is not None
     limits = [cost_limit("memory", memory, "--max-memory")] if memory else []
     found = recommend(results, Outcomes(results), results.primary, limits, prefer)
-    return as_data(results, found, {name: cost_draws(results, axis, draws=1).means for name, axis in AXES.items()}, [])
+    costs = {name: cost_draws(results, axis, draws=1).means for name, axis in AXES.items()}
+    return build_recommendation(results, found, costs, []).as_data()
 
 
 def both(store: StudyStore) -> tuple[dict[str, Any], dict[str, Any]]:
     """The answer of the report, and the recommendation."""
-    answer = report.summary(store)["answer"]
+    answer = report.build(store).as_data()["answer"]
     told = recommended(store)
     for key in ("best", "baseline", "if_trained"):
         assert answer[key] == told[key], key
@@ -49,7 +50,7 @@ def both(store: StudyStore) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def below_baseline(store: StudyStore) -> str:
-    return next((w["message"] for w in report.summary(store)["warnings"] if w["name"] == "below_baseline"), "")
+    return next((w["message"] for w in report.build(store).as_data()["warnings"] if w["name"] == "below_baseline"), "")
 
 
 def without_predictions(store: StudyStore, *labels: str) -> StudyStore:
@@ -198,7 +199,7 @@ def test_a_row_that_lacks_easy_seeds_is_neither_behind_for_it_nor_drawn_apart(tm
     arms = {arm["method"]: arm for arm in told["arms"]}
     assert arms["full"]["quality"] < arms["lora"]["quality"]
     assert arms["lora"]["probability"] > 0.9
-    shown = {m["method"]: m["metrics"]["accuracy"] for m in report.summary(store)["methods"]}
+    shown = {m["method"]: m["metrics"]["accuracy"] for m in report.build(store).as_data()["methods"]}
     assert shown["full"]["mean"] > shown["lora"]["mean"]
     assert shown["full"]["ranked_mean"] < shown["lora"]["ranked_mean"] == shown["lora"]["mean"]
 

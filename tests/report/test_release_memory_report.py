@@ -19,7 +19,7 @@ def test_the_machines_lines_tell_them_apart(changed: tuple[str, ...], lines: int
     study = build_store(tmp_path / "study", small_study(*LEVELS), World(levels=LEVELS, changes=changes))
     page = report.write(study, plots=False).read_text()
     assert page.count(TOLD) == lines
-    summary = report.summary(study)
+    summary = report.build(study).as_data()
     mixed = len(changed) == 1
     assert len(summary["environments"]["machines"]) == 1 + mixed
     assert summary["comparable"] is not mixed

@@ -29,7 +29,6 @@ from tuneoff.config.spec import DataSpec, PublishedSpec
 from tuneoff.planning.loading import load
 from tuneoff.records.record import Inference, Memory, ModelInfo, Status
 from tuneoff.report import terminal
-from tuneoff.report.published import compare
 from tuneoff.store import StudyStore
 
 HOSTILE = "a | b\n# *bold* _it_ <script>alert(1)</script> [x](http://y) `code` $m$ ~~s~~ \x1b[31m __init__"
@@ -79,7 +78,7 @@ def test_without_plots_old_ones_do_not_stay(tmp_path: Path) -> None:
 
 
 def test_data_follow_the_schema(tmp_path: Path) -> None:
-    body = report.summary(store(tmp_path))
+    body = report.build(store(tmp_path)).as_data()
     json.dumps(body, allow_nan=False)
     assert body["schema_version"] == 4
     lora = method(body, "lora")
@@ -102,28 +101,30 @@ def test_every_key_is_documented(tmp_path: Path) -> None:
     study = small_study("majority", "full", "lora", "head")
     published = PublishedSpec(citation="Somebody", figures={"lora": {"accuracy_percent": 93.0}})
     world = World(levels=LEVELS, fail={("full", 1): Status.DIVERGED})
-    body = report.summary(build_store(tmp_path / "s", study.model_copy(update={"published": published}), world))
+    body = report.build(build_store(tmp_path / "s", study.model_copy(update={"published": published}), world)).as_data()
     documented = set(re.findall(r"`([a-z_]+)`", (Path(__file__).parents[2] / "docs/report-schema.md").read_text()))
     keys = {*body, *body["study"], *body["trials"], *body["answer"], *body["methods"][0], *body["failures"][0]}
     keys |= {*body["published"], *body["environments"], *body["data"], *method(body, "lora")["published_comparison"][0]}
     keys |= {*method(body, "lora")["metrics"]["accuracy"], *method(body, "head")["to_best"]}
     keys |= {*body["verdict"], *body["verdict"]["pairs"][0], *body["answer"]["to_settle"][0]}
-    written = report.summary(build_store(tmp_path / "w", writing_study("lora"), World(levels=WRITERS, test_rows=30)))
+    written = report.build(
+        build_store(tmp_path / "w", writing_study("lora"), World(levels=WRITERS, test_rows=30))
+    ).as_data()
     keys |= {*written["examples"][0], *written["examples"][0]["outputs"][0]}
     assert keys - documented == set()
 
 
 def test_one_seed_has_no_deviation(tmp_path: Path) -> None:
-    accuracy = method(report.summary(store(tmp_path, seeds=1)), "lora")["metrics"]["accuracy"]
+    accuracy = method(report.build(store(tmp_path, seeds=1)).as_data(), "lora")["metrics"]["accuracy"]
     # Its examples tell an interval, which speaks of this one model.
     assert (accuracy["std"], accuracy["interval_over"], accuracy["n"]) == (None, "examples", 1)
-    seconds = method(report.summary(store(tmp_path, seeds=1)), "lora")["train_seconds"]
+    seconds = method(report.build(store(tmp_path, seeds=1)).as_data(), "lora")["train_seconds"]
     assert (seconds["std"], seconds["interval_low"], seconds["interval_reason"]) == (None, None, "one seed")
 
 
 def test_a_row_of_failures_is_shown_with_its_cause_and_log(tmp_path: Path) -> None:
     study = store(tmp_path, fail={("lora", 0): Status.DIVERGED, ("lora", 1): Status.OUT_OF_MEMORY})
-    body = report.summary(study)
+    body = report.build(study).as_data()
     lora = method(body, "lora")
     # The seed that diverged counts as doing without training, and that is all that is known of the arm.
     majority, accuracy = (method(body, label)["metrics"]["accuracy"] for label in ("majority", "lora"))
@@ -154,7 +155,7 @@ def test_a_study_without_any_record_has_a_report(tmp_path: Path) -> None:
 
 
 def test_the_answer_names_best_ties_costs_and_floor(tmp_path: Path) -> None:
-    body = report.summary(store(tmp_path))
+    body = report.build(store(tmp_path)).as_data()
     text = body["answer"]["text"]
     assert f"{body['answer']['best']} has the highest test accuracy" in text
     assert re.search(r"Whether it is better than \w+ and \w+ is open: 2 seeds are too few to tell \(6 needed\)\.", text)
@@ -165,13 +166,13 @@ def test_the_answer_names_best_ties_costs_and_floor(tmp_path: Path) -> None:
 
 
 def test_with_six_seeds_it_may_be_significant(tmp_path: Path) -> None:
-    text = report.summary(store(tmp_path, seeds=6))["answer"]["text"]
+    text = report.build(store(tmp_path, seeds=6)).as_data()["answer"]["text"]
     assert "too few" not in text
     assert "It is significantly ahead of head (p below 5%, Holm-corrected over 6 pairs; 6 seeds)" in text
 
 
 def test_between_two_and_six_seeds_a_plain_difference_is_said_to_want_seeds(tmp_path: Path) -> None:
-    body = report.summary(store(tmp_path, seeds=5))
+    body = report.build(store(tmp_path, seeds=5)).as_data()
     text = body["answer"]["text"]
     assert "5 seeds are too few to tell (6 needed)" in text
     assert "about 6 seeds from head" in text
@@ -180,13 +181,13 @@ def test_between_two_and_six_seeds_a_plain_difference_is_said_to_want_seeds(tmp_
 
 
 def test_one_seed_tells_nothing_of_the_seeds_it_would_take(tmp_path: Path) -> None:
-    text = report.summary(store(tmp_path, seeds=1))["answer"]["text"]
+    text = report.build(store(tmp_path, seeds=1)).as_data()["answer"]["text"]
     assert "1 seed is too few to tell (6 needed)" in text
     assert "cannot be said: one seed does not tell how much seeds differ" in text
 
 
 def test_a_winner_is_ahead_of_everyone(tmp_path: Path) -> None:
-    body = report.summary(store(tmp_path, seeds=6, levels={**LEVELS, "lora": Level(0.8)}))
+    body = report.build(store(tmp_path, seeds=6, levels={**LEVELS, "lora": Level(0.8)})).as_data()
     assert body["answer"]["winner"] == "full"
     assert "significantly ahead of every other arm that trains (p below 5%" in body["answer"]["text"]
 
@@ -216,7 +217,7 @@ def test_without_two_groups_no_letters_are_shown(tmp_path: Path) -> None:
 def test_under_six_seeds_the_word_is_open_everywhere(seeds: int, tmp_path: Path) -> None:
     """However large a difference is, and however small: 0.5 is not tied with 0.98."""
     found = store(tmp_path, seeds=seeds)
-    body = report.summary(found)
+    body = report.build(found).as_data()
     assert {pair["relation"] for pair in body["verdict"]["pairs"]} == {"open"}
     assert (body["verdict"]["groups"], {m["ties"] for m in body["methods"]}) == ([], {""})
     page = report.write(found, plots=False).read_text(encoding="utf-8")
@@ -234,22 +235,22 @@ def test_under_six_seeds_the_word_is_open_everywhere(seeds: int, tmp_path: Path)
 
 
 def test_macro_f1_goes_through_the_same_rules(tmp_path: Path) -> None:
-    columns_of = method(report.summary(store(tmp_path, seeds=2)), "lora")["metrics"]
+    columns_of = method(report.build(store(tmp_path, seeds=2)).as_data(), "lora")["metrics"]
     assert {metric["ties"] for metric in columns_of.values()} == {""}
 
 
 def test_the_best_below_a_floor_is_the_best_of_the_rows_that_train(tmp_path: Path) -> None:
     levels = {**LEVELS, "majority": Level(0.93, head=0)}
-    body = report.summary(store(tmp_path, seeds=6, levels=levels | {"full": Level(0.8), "lora": Level(0.7)}))
+    body = report.build(store(tmp_path, seeds=6, levels=levels | {"full": Level(0.8), "lora": Level(0.7)})).as_data()
     assert "full has the highest test accuracy of the arms that train: 0." in body["answer"]["text"]
-    above = report.summary(store(tmp_path / "above", seeds=6))
+    above = report.build(store(tmp_path / "above", seeds=6)).as_data()
     assert "of the arms that train:" not in above["answer"]["text"]
 
 
 def test_that_nothing_was_learned_comes_first_with_what_to_do(tmp_path: Path) -> None:
     levels = {"majority": Level(0.6, head=0), "full": Level(0.5), "lora": Level(0.5), "head": Level(0.5)}
     found = store(tmp_path, levels=levels, contended=frozenset({"head"}))
-    body = report.summary(found)
+    body = report.build(found).as_data()
     assert body["answer"]["caveats"]
     doubt = body["answer"]["doubt"]
     assert body["answer"]["text"].startswith(doubt)
@@ -263,14 +264,16 @@ def test_that_nothing_was_learned_comes_first_with_what_to_do(tmp_path: Path) ->
     said = " ".join(console.export_text().split())
     assert said.index("nothing was learned") < said.index("Caution:")
     assert said.count("nothing was learned") == 1
-    assert report.summary(store(tmp_path / "good"))["answer"]["doubt"] == ""
+    assert report.build(store(tmp_path / "good")).as_data()["answer"]["doubt"] == ""
     lost = {(label, seed): Status.DIVERGED for label in ("full", "lora", "head") for seed in (0, 1)}
-    gone = report.summary(store(tmp_path / "gone", fail=lost))["answer"]
+    gone = report.build(store(tmp_path / "gone", fail=lost)).as_data()["answer"]
     assert gone["text"].startswith("Nothing was learned: training diverged at every seed of every method. Lower the")
     assert gone["text"].endswith(
         "No method that trains has a score that can be weighed, so there is nothing to recommend."
     )
-    doubtful = report.summary(store(tmp_path / "near", levels=levels | {"full": Level(0.61)}))["answer"]["doubt"]
+    doubtful = report.build(store(tmp_path / "near", levels=levels | {"full": Level(0.61)})).as_data()["answer"][
+        "doubt"
+    ]
     assert "nothing was learned" not in doubtful
     assert "More test rows or seeds" in doubtful
 
@@ -312,7 +315,7 @@ def test_of_very_many_pairs_those_with_the_best_are_shown(tmp_path: Path) -> Non
     levels = {label: Level(0.9 - 0.01 * at) for at, label in enumerate(arms)}
     study = build_store(tmp_path / "s", small_study(arms=arms), World(levels=levels, test_rows=60))
     page = report.write(study, plots=False)
-    best = report.summary(study)["answer"]["best"]
+    best = report.build(study).as_data()["answer"]["best"]
     section = page.read_text().partition("## Pairs")[2].partition("\n## ")[0]
     shown = [line for line in section.splitlines() if line.startswith("| lora")]
     assert len(shown) == 11
@@ -323,7 +326,7 @@ def test_of_very_many_pairs_those_with_the_best_are_shown(tmp_path: Path) -> Non
 
 def test_when_nothing_beats_the_floor_training_is_not_shown_to_help(tmp_path: Path) -> None:
     levels = {label: Level(0.5) for label in LEVELS}
-    answer = report.summary(store(tmp_path, levels=levels))["answer"]
+    answer = report.build(store(tmp_path, levels=levels)).as_data()["answer"]
     assert answer["text"].startswith("It is not shown that training helps: no method is clearly better than majority")
     assert f"If you train all the same, use {answer['if_trained']} " in answer["text"]
 
@@ -338,7 +341,7 @@ def test_contended_timings_carry_a_dagger_and_are_never_best(tmp_path: Path) -> 
 
 def test_random_weights_come_first_and_no_quality_is_bold(tmp_path: Path) -> None:
     study = store(tmp_path, model={"source": "gpt2", "random_weights": True})
-    body = report.summary(study)
+    body = report.build(study).as_data()
     assert body["study"]["random_weights"]
     assert body["answer"]["text"].startswith("The base model's weights are random: quality means nothing")
     assert body["warnings"][0]["name"] == "random_weights"
@@ -354,7 +357,7 @@ def test_published_figures_stand_beside_ours(tmp_path: Path) -> None:
     )
     study = small_study("lora").model_copy(update={"published": published})
     place = build_store(tmp_path / "s", study, World(levels=LEVELS))
-    lora = method(report.summary(place), "lora")
+    lora = method(report.build(place).as_data(), "lora")
     assert lora["published"] == {"accuracy_percent": 93.88, "carbon_grams": 3.0}
     assert lora["published_comparison"][0]["ours"] == pytest.approx(100 * lora["metrics"]["accuracy"]["mean"])
     text = report.write(place, plots=False).read_text()
@@ -389,8 +392,12 @@ def test_text_from_elsewhere_cannot_break_the_page(tmp_path: Path) -> None:
 
 
 def test_diverged_seeds_are_marked_and_the_figure_without_them_is_told(tmp_path: Path) -> None:
-    study = store(tmp_path, seeds=3, fail={("lora", 1): Status.DIVERGED})
-    accuracy = method(report.summary(study), "lora")["metrics"]["accuracy"]
+    asked = small_study("majority", "full", "lora", "head", seeds=3)
+    others = PublishedSpec(citation="Somebody", figures={"lora": {"accuracy_percent": 93.0}})
+    world = World(levels=LEVELS, fail={("lora", 1): Status.DIVERGED})
+    study = build_store(tmp_path / "study", asked.model_copy(update={"published": others}), world)
+    lora = method(report.build(study).as_data(), "lora")
+    accuracy = lora["metrics"]["accuracy"]
     alone = accuracy["without_diverged"]
     assert (accuracy["n"], alone["n"], accuracy["diverged_seeds"]) == (3, 2, [1])
     assert alone["mean"] == pytest.approx(sum(accuracy["values"]) / 2)
@@ -399,7 +406,7 @@ def test_diverged_seeds_are_marked_and_the_figure_without_them_is_told(tmp_path:
     assert "‡ Training diverged at some seeds, which count as doing without training: lora (seed 1; without: 0." in page
     assert "of 2; counts as: majority)." in page
     assert next(line for line in page.splitlines() if line.startswith("| lora |")).count("‡") >= 1
-    published = compare({"accuracy_percent": 93.0}, method(report.summary(study), "lora"))[0]
+    published = lora["published_comparison"][0]
     assert (published["n"], published["ours"]) == (2, pytest.approx(100 * alone["mean"]))
 
 
@@ -436,7 +443,7 @@ def test_the_data_are_named_with_their_version(tmp_path: Path) -> None:
     train = {"source": "somebody/news", "config": "3.0.0", "revision": "1a2b3c"}
     data = {"train": train, "test": {"source": "somebody/news", "split": "validation"}}
     study = of_data(tmp_path, data)
-    body = report.summary(study)
+    body = report.build(study).as_data()
     assert body["study"]["sources"] == {
         "train": {**train, "split": None},
         "validation": None,
@@ -457,7 +464,7 @@ def test_the_data_are_named_with_their_version(tmp_path: Path) -> None:
 def test_a_local_file_is_told_by_its_name(path: str, tmp_path: Path) -> None:
     study = of_data(tmp_path, {"train": path})
     page = report.write(study, plots=False)
-    assert report.summary(study)["study"]["sources"]["train"]["source"] == "rows.csv"
+    assert report.build(study).as_data()["study"]["sources"]["train"]["source"] == "rows.csv"
     assert cells(page.read_text(), "## Data", "train")["source"] == "rows.csv"
     assert "secret" not in page.read_text() + (page.parent / "report.json").read_text()
 
@@ -509,7 +516,7 @@ def test_a_latency_of_few_examples_is_never_the_best(timed: int, fastest: bool, 
         for label, value in seconds.items()
     }
     study = build_store(tmp_path / "s", small_study("full", "lora"), World(changes=changes))
-    assert method(report.summary(study), "full")["latency_examples"] == timed
+    assert method(report.build(study).as_data(), "full")["latency_examples"] == timed
     text = report.write(study, plots=False).read_text()
     assert cells(text, "## Speed and gradients", "full")["latency, one ↓"].startswith("**") is fastest
     assert ("too few to call an arm the fastest" in text) is not fastest
@@ -568,7 +575,7 @@ def test_metrics_of_a_text_task_stand_in_the_tables_in_their_own_units(tmp_path:
 
 def test_a_floor_without_a_loss_says_why_and_one_with_a_model_has_its_figures(tmp_path: Path) -> None:
     study = writing(tmp_path)
-    body = report.summary(study)
+    body = report.build(study).as_data()
     lead, zero = method(body, "lead"), method(body, "zero_shot")
     assert not lead["trains"]
     assert not zero["trains"]
@@ -583,7 +590,7 @@ def test_a_floor_without_a_loss_says_why_and_one_with_a_model_has_its_figures(tm
 
 
 def test_the_answer_of_a_text_study_names_its_best_floor(tmp_path: Path) -> None:
-    body = report.summary(writing(tmp_path))
+    body = report.build(writing(tmp_path)).as_data()
     text = body["answer"]["text"]
     assert (body["answer"]["baseline"], body["answer"]["not_above_baseline"]) == ("lead", [])
     assert "full has the highest test ROUGE-L: 0." in text
@@ -612,7 +619,7 @@ def test_more_metrics_than_fit_get_a_table_of_their_own(tmp_path: Path) -> None:
 def test_lower_may_be_better(tmp_path: Path) -> None:
     labels = ("zero_shot", "lora", "prompt_tuning")
     study = writing(tmp_path, *labels, seeds=6, changes={label: {"primary_metric": "perplexity"} for label in labels})
-    body = report.summary(study)
+    body = report.build(study).as_data()
     text = body["answer"]["text"]
     assert "lora has the lowest test perplexity: 8,0" in text
     assert "(6 seeds; lower is better)" in text
@@ -625,7 +632,7 @@ def test_lower_may_be_better(tmp_path: Path) -> None:
 
 def test_examples_are_spread_over_those_whose_source_was_kept(tmp_path: Path) -> None:
     study = writing(tmp_path, skip=frozenset({("lora", 0)}))
-    found = report.summary(study)["examples"]
+    found = report.build(study).as_data()["examples"]
     assert [example["index"] for example in found] == [0, 6, 12, 19]
     assert found[1]["source"] == "Article 6 tells of many things."
     assert found[1]["reference"] == "Reference 6."
@@ -639,13 +646,13 @@ def test_examples_are_spread_over_those_whose_source_was_kept(tmp_path: Path) ->
 
 @pytest.mark.parametrize(("rows", "indices"), [(1, [0]), (2, [0, 1]), (3, [0, 1, 2]), (5, [0, 1, 2, 4])])
 def test_few_test_rows_give_few_examples(rows: int, indices: list[int], tmp_path: Path) -> None:
-    found = report.summary(writing(tmp_path, "lora", "full", test_rows=rows))["examples"]
+    found = report.build(writing(tmp_path, "lora", "full", test_rows=rows)).as_data()["examples"]
     assert [example["index"] for example in found] == indices
 
 
 def test_classification_has_no_examples(tmp_path: Path) -> None:
     study = store(tmp_path)
-    assert report.summary(study)["examples"] == []
+    assert report.build(study).as_data()["examples"] == []
     assert "## Examples" not in report.write(study, plots=False).read_text()
 
 
@@ -679,5 +686,5 @@ def test_an_example_of_other_data_is_not_set_beside(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("synthetic_records.written_predictions", other)
         study = writing(tmp_path, "lora", "full")
-    outputs = report.summary(study)["examples"][0]["outputs"]
+    outputs = report.build(study).as_data()["examples"][0]["outputs"]
     assert [one["method"] for one in outputs] == ["lora"]

@@ -19,9 +19,10 @@ from tuneoff.analysis.results import gather
 from tuneoff.analysis.search_rounds import recorded
 from tuneoff.planning.plan import plan
 from tuneoff.report import terminal
-from tuneoff.report.charts import SENSITIVITY, Chart, build
-from tuneoff.report.data import summarise
-from tuneoff.report.drawing import draw
+from tuneoff.report.builder import build_report
+from tuneoff.report.charts.chart import Chart
+from tuneoff.report.charts.definitions import SENSITIVITY, build_charts
+from tuneoff.report.charts.drawing import draw
 from tuneoff.store import StudyStore
 
 LEVELS = {"majority": Level(0.5, head=0), "full": Level(0.93, 30.0), "lora": Level(0.93, 8.0), "head": Level(0.6, 3.0)}
@@ -61,7 +62,7 @@ def cells(text: str, arm: str) -> dict[str, str]:
 
 def sensitivity(store: StudyStore) -> Chart | None:
     results = gather(store)
-    return next((chart for chart in build(results, summarise(results)) if chart.name == SENSITIVITY), None)
+    return next((chart for chart in build_charts(build_report(results)) if chart.name == SENSITIVITY), None)
 
 
 def drop_of(tmp_path: Path, scores: list[float | None], **changes: Any) -> dict[str, Any]:
@@ -79,7 +80,7 @@ def drop_of(tmp_path: Path, scores: list[float | None], **changes: Any) -> dict[
     if changes.get("direction") == "lower" and known:
         arm["best"] = min(known, key=lambda tried: tried["score"])["trial"]
     TOLD[store.root] = found
-    return arms(report.summary(store))["full"]
+    return arms(report.build(store).as_data())["full"]
 
 
 # --- as data
@@ -87,7 +88,7 @@ def drop_of(tmp_path: Path, scores: list[float | None], **changes: Any) -> dict[
 
 def test_what_was_tried_chosen_and_spent_is_in_the_data(tmp_path: Path) -> None:
     store = searched(tmp_path, {"trials": 8, "train_rows": 500, "max_steps": 40})
-    body = report.summary(store)
+    body = report.build(store).as_data()
     json.dumps(body, allow_nan=False)
     search = body["search"]
     assert (search["trials"], search["seed"], search["train_rows"], search["epochs"], search["max_steps"]) == (
@@ -107,7 +108,7 @@ def test_what_was_tried_chosen_and_spent_is_in_the_data(tmp_path: Path) -> None:
 
 
 def test_every_key_is_documented(tmp_path: Path) -> None:
-    body = report.summary(searched(tmp_path))
+    body = report.build(searched(tmp_path)).as_data()
     documented = set(re.findall(r"`([a-z_]+)`", (Path(__file__).parents[2] / "docs/report-schema.md").read_text()))
     assert {*body["search"], *arms(body)["full"], "learning_rate_from"} - documented == set()
 
@@ -154,12 +155,14 @@ def test_a_median_drop_that_would_say_nothing_is_null_with_its_reason(
 
 
 def test_a_best_value_at_an_edge_is_a_warning(tmp_path: Path) -> None:
-    assert "best_at_edge" not in named(report.summary(searched(tmp_path / "inside", arms={"full": {}, "head": {}})))
+    assert "best_at_edge" not in named(
+        report.build(searched(tmp_path / "inside", arms={"full": {}, "head": {}})).as_data()
+    )
     store = searched(tmp_path, arms={"full": {}, "lora": {"r": {"search": [4, 8, 16]}}}, peaks={"full": 1.0})
     found = recorded(store)
     assert found is not None
     best = found["arms"]["full"]["choice"]["learning_rate"]
-    message = named(report.summary(store))["best_at_edge"]
+    message = named(report.build(store).as_data())["best_at_edge"]
     assert f"full: learning rate {best:g}, upper edge of 5e-06 to 0.0005" in message
     assert ("lora: r 16, greatest of 4, 8, 16" in message) == ("r" in found["arms"]["lora"]["at_edge"])
     text = report.write(store, plots=False).read_text()
@@ -169,16 +172,16 @@ def test_a_best_value_at_an_edge_is_a_warning(tmp_path: Path) -> None:
 
 def test_failed_search_trials_are_named_with_their_ends(tmp_path: Path) -> None:
     store = searched(tmp_path, broken=frozenset({("full", 2), ("full", 4), ("head", 1)}))
-    body = report.summary(store)
+    body = report.build(store).as_data()
     message = "3 of 24 search trials did not complete (full: 2 diverged; head: 1 diverged)."
     assert named(body)["failed_search_trials"] == message
     assert cells(section(report.write(store, plots=False).read_text()), "full")["trials"] == "8 (2 failed)"
-    assert "failed_search_trials" not in named(report.summary(searched(tmp_path / "well")))
+    assert "failed_search_trials" not in named(report.build(searched(tmp_path / "well")).as_data())
 
 
 def test_a_search_that_is_not_over_says_so_and_chooses_nothing(tmp_path: Path) -> None:
     store = searched(tmp_path, rounds=3)
-    body = report.summary(store)
+    body = report.build(store).as_data()
     assert "full 3, lora 3, head 3" in named(body)["search_unfinished"]
     assert {arm["choice"] for arm in body["search"]["arms"]} == {None}
     assert {method["learning_rate_from"] for method in body["methods"]} == {None, "default"}
@@ -194,7 +197,7 @@ def test_rows_that_were_searched_unequally_are_told_in_the_answer(tmp_path: Path
     found["arms"]["full"]["tried"].pop()
     del found["arms"]["head"]
     TOLD[store.root] = found
-    body = report.summary(store)
+    body = report.build(store).as_data()
     message = "Arms were not searched equally (search trials: full 7, lora 8, head 0), so their ranking is not fair."
     assert message in body["answer"]["caveats"]
     assert body["search"]["not_searched"] == ["head"]
@@ -204,7 +207,7 @@ def test_rows_that_were_searched_unequally_are_told_in_the_answer(tmp_path: Path
 def test_a_row_with_few_configurations_is_tried_completely_and_no_warning(tmp_path: Path) -> None:
     few = {"full": {"learning_rate": {"search": [1e-5, 1e-4]}}, "head": {}}
     store = searched(tmp_path, arms=few)
-    assert "unequal_search" not in named(report.summary(store))
+    assert "unequal_search" not in named(report.build(store).as_data())
     text = section(report.write(store, plots=False).read_text())
     assert "the same 8 search trials before the final trials, or all the configurations there are of it (full)." in text
     assert cells(text, "full")["trials"] == "2 (all there are)"
@@ -225,7 +228,7 @@ HALVED = {"trials": 8, "max_steps": 80, "prune": "halving"}
 
 def test_what_was_pruned_and_what_it_took_is_said(tmp_path: Path) -> None:
     store = searched(tmp_path, HALVED, {"full": {}, "lora": {}})
-    body = report.summary(store)
+    body = report.build(store).as_data()
     search = body["search"]
     assert search["rungs"] == [{"trials": 8 >> at, "steps": 10 << at} for at in range(4)]
     assert (search["prune"], search["tried_count"], search["train_seconds"]) == ("halving", 30, 60.0)
@@ -258,7 +261,7 @@ def test_the_median_drop_of_a_pruned_row_holds_equal_steps_against_one_another(t
     for one, score in zip(tried, [0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, *[0.99] * 7], strict=True):
         one["score"] = score
     TOLD[store.root] = found
-    arm = arms(report.summary(store))["full"]
+    arm = arms(report.build(store).as_data())["full"]
     assert arm["median_drop"] == pytest.approx(0.8 - 0.45)
     assert arm["score"] == 0.99
     text = section(report.write(store, plots=False).read_text())
@@ -268,19 +271,19 @@ def test_the_median_drop_of_a_pruned_row_holds_equal_steps_against_one_another(t
 def test_pruned_rows_are_unequal_only_where_configurations_are(tmp_path: Path) -> None:
     lost = frozenset({("full", at) for at in range(8)})
     store = searched(tmp_path, HALVED, {"full": {}, "lora": {}}, broken=lost)
-    body = report.summary(store)
+    body = report.build(store).as_data()
     assert [arm["tried_count"] for arm in body["search"]["arms"]] == [8, 15]
     assert "unequal_search" not in named(body)
     found = recorded(store)
     assert found is not None
     found["arms"]["full"]["tried"].pop()
     TOLD[store.root] = found
-    assert "full 7, lora 8" in named(report.summary(store))["unequal_search"]
+    assert "full 7, lora 8" in named(report.build(store).as_data())["unequal_search"]
 
 
 def test_the_chart_marks_what_was_pruned(tmp_path: Path) -> None:
     store = searched(tmp_path, HALVED, {"full": {}}, broken=frozenset({("full", 2)}))
-    chart, arm = sensitivity(store), arms(report.summary(store))["full"]
+    chart, arm = sensitivity(store), arms(report.build(store).as_data())["full"]
     assert chart is not None
     (series,) = chart.series
     assert len(series.x) == 1, "what had the whole share of steps"
@@ -323,7 +326,7 @@ def test_the_terminal_has_one_line_of_it(tmp_path: Path) -> None:
 def test_rates_that_were_not_searched_are_said_to_be_guesses(tmp_path: Path) -> None:
     study = small_study("majority", "full", arms={"lora": {"learning_rate": 0.004}})
     store = build_store(tmp_path / "s", study, World(levels=LEVELS))
-    body = report.summary(store)
+    body = report.build(store).as_data()
     assert body["search"] is None
     told = {method["method"]: method["learning_rate_from"] for method in body["methods"]}
     assert told == {"majority": None, "full": "default", "lora": "study"}
@@ -359,7 +362,7 @@ def test_a_search_that_was_only_asked_for_has_not_begun(tmp_path: Path) -> None:
 
 def test_the_chart_shows_what_was_tried_chosen_and_failed_within_its_range(tmp_path: Path) -> None:
     store = searched(tmp_path, broken=frozenset({("full", 2)}))
-    chart, body = sensitivity(store), arms(report.summary(store))
+    chart, body = sensitivity(store), arms(report.build(store).as_data())
     assert chart is not None
     assert (chart.x.scale, chart.y.scale, chart.y.label) == ("log", "linear", "validation accuracy")
     series = {s.label: s for s in chart.series}
@@ -405,7 +408,7 @@ def test_rows_whose_rate_was_not_searched_are_not_in_the_chart(tmp_path: Path) -
     study = small_study(arms={"lora": {"r": {"search": [4, 8, 16]}}, "head": {}}, search=3)
     protocol = study.protocol.model_copy(update={"learning_rate": 0.001})
     store = build_store(tmp_path / "s", study.model_copy(update={"protocol": protocol}), World(levels=LEVELS))
-    assert list(arms(report.summary(store))) == ["lora"]
+    assert list(arms(report.build(store).as_data())) == ["lora"]
     assert sensitivity(store) is None
 
 

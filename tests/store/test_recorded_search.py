@@ -69,9 +69,9 @@ def forged(path: Path) -> None:
 @pytest.mark.parametrize("damage", [removed, torn, forged])
 def test_nothing_is_taken_from_the_file(damage: Callable[[Path], None], tmp_path: Path) -> None:
     store = searched(tmp_path)
-    before, chosen = report.summary(store)["search"], Study.open(store.root).chosen
+    before, chosen = report.build(store).as_data()["search"], Study.open(store.root).chosen
     damage(store.root / "search.json")
-    assert report.summary(store)["search"] == before
+    assert report.build(store).as_data()["search"] == before
     assert Study.open(store.root).chosen == chosen
     assert set(chosen) == {"full", "lora"}
 
@@ -84,7 +84,7 @@ def test_a_damaged_search_trial_is_named_and_its_search_not_over(tmp_path: Path)
     assert list(results.left_out) == [place.folder.name]
     assert results.search is not None
     assert not results.search["complete"]
-    names = [warning["name"] for warning in report.summary(store)["warnings"]]
+    names = [warning["name"] for warning in report.build(store).as_data()["warnings"]]
     assert {"left_out_trials", "search_unfinished"} <= set(names)
 
 
@@ -100,6 +100,6 @@ def test_a_study_whose_methods_are_not_here_is_reported_without_its_search(
     results = gather(store)
     assert results.search is None
     assert results.search_trouble == "there is no method 'full' here"
-    body = report.summary(store)
+    body = report.build(store).as_data()
     assert body["search"] is None
     assert "search_untold" in [warning["name"] for warning in body["warnings"]]

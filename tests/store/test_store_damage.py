@@ -17,7 +17,7 @@ from tuneoff.config.spec import ExecutionSpec
 from tuneoff.errors import RecordExists
 from tuneoff.planning.plan import content_hash, plan, trial_id
 from tuneoff.records.record import RECORD_VERSION, TrialRecord
-from tuneoff.report.data import summarise
+from tuneoff.report.builder import build_report
 from tuneoff.store import StudyStore, TrialStore
 
 LEVELS = {"majority": Level(0.5), "lora": Level(0.7), "full": Level(0.9)}
@@ -169,7 +169,7 @@ def test_a_report_names_a_damaged_trial_and_leaves_it_out(
     results = gather(store)
     hurt = {"lora", "full"} if damage in [*OF_TWO, exchange_specifications] else {"lora"}
     assert {trial.partition("-")[0] for trial in results.left_out} == hurt
-    body = summarise(results)
+    body = build_report(results).as_data()
     caution = next(w for w in body["warnings"] if w["name"] == "left_out_trials")
     assert all(trial in caution["message"] for trial in results.left_out)
     assert str(store.root) not in caution["message"], "a report names no folder of this machine"

@@ -17,10 +17,12 @@ class Cost:
     Attributes:
         name: as in tables and reports, unit included.
         place: dotted name in the record, under which `missing` says why it is null.
+        timing: whether a busy machine spoils it.
     """
 
     name: str
     place: str
+    timing: bool = False
 
     def of(self, record: TrialRecord) -> float | None:
         """Returns the figure, or None where it was not measured."""
@@ -36,17 +38,17 @@ class Cost:
 TRAIN_LOSS = "curve"
 
 COSTS = (
-    Cost("train_seconds", "timing.train_seconds"),
-    Cost("total_seconds", "timing.total_seconds"),
+    Cost("train_seconds", "timing.train_seconds", timing=True),
+    Cost("total_seconds", "timing.total_seconds", timing=True),
     Cost("peak_memory_bytes", "memory.peak_memory_bytes"),
     Cost("peak_over_base_bytes", "memory.peak_over_base_bytes"),
     Cost("stored_bytes", "stored_bytes"),
-    Cost("step_seconds", "timing.step_seconds_median"),
-    Cost("examples_per_second", "throughput.examples_per_second"),
-    Cost("tokens_per_second", "throughput.tokens_per_second"),
-    Cost("latency_seconds", "inference.latency_seconds_median"),
-    Cost("batched_examples_per_second", "inference.batched_examples_per_second"),
-    Cost("generated_tokens_per_second", "inference.generated_tokens_per_second"),
+    Cost("step_seconds", "timing.step_seconds_median", timing=True),
+    Cost("examples_per_second", "throughput.examples_per_second", timing=True),
+    Cost("tokens_per_second", "throughput.tokens_per_second", timing=True),
+    Cost("latency_seconds", "inference.latency_seconds_median", timing=True),
+    Cost("batched_examples_per_second", "inference.batched_examples_per_second", timing=True),
+    Cost("generated_tokens_per_second", "inference.generated_tokens_per_second", timing=True),
     Cost("generated_tokens_mean", "inference.generated_tokens_mean"),
     Cost("gradient_norm_mean", "gradient_norm.mean"),
     Cost("gradient_norm_max", "gradient_norm.max"),
@@ -65,6 +67,13 @@ METRIC_NAMES = {
     "token_f1": "token F1",
 }
 """Metrics whose name in the field is not their key with spaces."""
+
+
+def option_text(value: Any) -> str:
+    """Formats an option: `16` for 16.0, `[query, value]` for a list."""
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(option_text, value)) + "]"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def metric_name(key: str) -> str:

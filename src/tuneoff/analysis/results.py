@@ -13,7 +13,7 @@ from tuneoff.analysis.search_rounds import recorded
 from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.errors import CorruptRecord, StudyError
 from tuneoff.planning.plan import content_hash
-from tuneoff.records.record import Metric, Status, TrialRecord
+from tuneoff.records.record import MemoryKind, Metric, Status, TrialRecord
 from tuneoff.store import StudyStore, TrialStore
 
 
@@ -60,6 +60,11 @@ class Arm:
     def contended(self) -> bool:
         """Returns whether any timing of this arm was taken on a busy machine."""
         return any(record.noise.contended for record in self.completed)
+
+    @property
+    def memory_kind(self) -> MemoryKind | None:
+        """Returns what the peak memory of its trials is the peak of; None where no trial tells it."""
+        return next((record.memory.kind for record in self.completed if record.memory.kind), None)
 
     @property
     def statuses(self) -> dict[str, int]:

@@ -33,13 +33,17 @@ class Status(StrEnum):
         return self is Status.COMPLETED
 
 
+Direction = Literal["higher", "lower"]
+MemoryKind = Literal["cuda_allocated", "resident", "cuda_reserved"]
+
+
 class Metric(Frozen):
     """One score. `direction` says which way is better."""
 
     name: str
     value: float
     unit: str = Field(description="'fraction', 'nats', …")
-    direction: Literal["higher", "lower"]
+    direction: Direction
     split: Literal["train", "validation", "test"]
 
 
@@ -99,9 +103,7 @@ class Memory(Frozen):
         None, description="the same when the trial began, before data and model: interpreter and libraries"
     )
     peak_over_base_bytes: int | None = Field(None, description="`peak_memory_bytes` less `base_bytes`")
-    kind: Literal["cuda_allocated", "resident", "cuda_reserved"] | None = Field(
-        None, description="`cuda_reserved`: of an imported record, over the whole run"
-    )
+    kind: MemoryKind | None = Field(None, description="`cuda_reserved`: of an imported record, over the whole run")
     phases: dict[str, PhaseMemory] = Field(default_factory=dict)
 
 

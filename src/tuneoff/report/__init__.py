@@ -1,4 +1,4 @@
-"""The results of a study, for people and programs: `report/` inside its folder, plain data, a terminal.
+"""The results of a study, for people and programs: one `Report`, and its files in `report/` inside the study's folder.
 
 Made anew from the records at any time; equal records give equal files. Everything heavy is imported on use.
 """
@@ -6,15 +6,16 @@ Made anew from the records at any time; equal records give equal files. Everythi
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tuneoff.analysis.results import Asked
+    from tuneoff.report.schema import Report
     from tuneoff.store import StudyStore
 
 
-def summary(store: StudyStore, asked: Asked | None = None) -> dict[str, Any]:
-    """Returns the report as plain data, as described in docs/report-schema.md; holds no NaN.
+def build(store: StudyStore, asked: Asked | None = None) -> Report:
+    """Builds the report of a study; docs/report-schema.md describes it key by key.
 
     Args:
         store: the study's folder.
@@ -24,9 +25,9 @@ def summary(store: StudyStore, asked: Asked | None = None) -> dict[str, Any]:
         StoreError: if the study cannot be read.
     """
     from tuneoff.analysis.results import gather
-    from tuneoff.report.data import summarise
+    from tuneoff.report.builder import build_report
 
-    return summarise(gather(store, asked))
+    return build_report(gather(store, asked))
 
 
 def write(store: StudyStore, plots: bool = True, asked: Asked | None = None) -> Path:

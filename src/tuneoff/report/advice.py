@@ -14,7 +14,10 @@ from tuneoff.analysis.outcomes import Outcomes
 from tuneoff.analysis.results import Asked, Results, gather
 from tuneoff.errors import StoreError, StudyError, did_you_mean
 from tuneoff.records.record import Metric
-from tuneoff.report import recommendation, recommendation_data
+from tuneoff.report import recommendation
+from tuneoff.report.recommendation import Costs
+from tuneoff.report.recommendation_data import build_recommendation
+from tuneoff.report.recommendation_schema import RecommendationReport
 from tuneoff.store import StudyStore
 
 if TYPE_CHECKING:
@@ -49,7 +52,7 @@ class Advice:
         return tuple(self.found.caveats)
 
     @property
-    def _costs(self) -> dict[str, Any]:
+    def _costs(self) -> Costs:
         return {name: cost_draws(self.results, axis, draws=1).means for name, axis in AXES.items()}
 
     def lines(self) -> list[str]:
@@ -57,9 +60,14 @@ class Advice:
         texts = recommendation.lines(self.results, self.found, self._costs)
         return [*texts, *(recommendation.front_text(front) for front in self.fronts)]
 
+    @property
+    def report(self) -> RecommendationReport:
+        """Returns the recommendation as data, as docs/recommend.md describes it."""
+        return build_recommendation(self.results, self.found, self._costs, self.fronts)
+
     def as_data(self) -> dict[str, Any]:
-        """Returns plain data, as docs/recommend.md describes it."""
-        return recommendation_data.as_data(self.results, self.found, self._costs, self.fronts)
+        """Returns the same as plain data, as `tuneoff recommend --json` prints it."""
+        return self.report.as_data()
 
     def __str__(self) -> str:
         return "\n".join([*(f"Caution: {caution}" for caution in self.cautions), *self.lines()])

@@ -8,11 +8,15 @@ from typing import Any
 
 import yaml
 
+from tuneoff.analysis.figures import COSTS
 from tuneoff.analysis.results import Asked, Results, gather
 from tuneoff.analysis.table import trials_frame
 from tuneoff.encoding import csv_cell, csv_table
-from tuneoff.report import charts, markdown
-from tuneoff.report.data import summarise
+from tuneoff.report import markdown
+from tuneoff.report.arm_schema import ArmSummary, Figure
+from tuneoff.report.builder import build_report
+from tuneoff.report.charts import definitions
+from tuneoff.report.schema import PairSummary, Report
 from tuneoff.store import StudyStore, write_atomically
 
 STUDY_FILE = "study.yaml"
@@ -22,27 +26,29 @@ _PARTS = ("mean", "std", "n", "interval_low", "interval_high")
 def write_report(store: StudyStore, plots: bool, asked: Asked | None = None) -> Path:
     """Writes the report's files; see `report.write`."""
     results = gather(store, asked)
-    summary = summarise(results)
+    report = build_report(results)
     folder = results.report_folder
-    report_charts = charts.build(results, summary) if plots else []
+    report_charts = definitions.build_charts(report) if plots else []
     for chart in report_charts:
-        from tuneoff.report.drawing import draw
+        from tuneoff.report.charts.drawing import draw
 
         write_atomically(folder / chart.file, draw(chart))
     current = {chart.file for chart in report_charts}
-    for name in charts.FILES:
+    for name in definitions.FILES:
         # A chart of an earlier report that this one has no points for would be out of date.
         if name not in current:
             (folder / name).unlink(missing_ok=True)
     trials = trials_frame(results.records)
     trials.columns = trials.columns.map(csv_cell)
     write_atomically(folder / "results.csv", trials.map(csv_cell).to_csv(index=False, lineterminator="\n"))
-    write_atomically(folder / "methods.csv", methods_csv(summary))
-    write_atomically(folder / "pairs.csv", pairs_csv(summary))
+    write_atomically(folder / "methods.csv", methods_csv(report))
+    write_atomically(folder / "pairs.csv", pairs_csv(report))
     write_atomically(folder / STUDY_FILE, study_yaml(results))
-    write_atomically(folder / "report.json", json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     write_atomically(
-        folder / "report.md", markdown.render(summary, report_charts, _path_from_origin(store), folder.name)
+        folder / "report.json", json.dumps(report.as_data(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    )
+    write_atomically(
+        folder / "report.md", markdown.render(report, report_charts, _path_from_origin(store), folder.name)
     )
     return folder / "report.md"
 
@@ -61,35 +67,38 @@ def study_yaml(results: Results) -> str:
     return f"# The study as it was run, with every default filled in; report.md says how to repeat it.\n{text}"
 
 
-def methods_csv(summary: dict[str, Any]) -> str:
+def methods_csv(report: Report) -> str:
     """Returns a table with one line per arm; a nested figure becomes columns joined with underscores."""
-    lines = [_flat(entry) for entry in summary["methods"]]
+    lines = [_flat(entry) for entry in report.methods]
     columns = list(dict.fromkeys(key for line in lines for key in line))
     return csv_table([columns, *([line.get(column, "") for column in columns] for line in lines)])
 
 
-def pairs_csv(summary: dict[str, Any]) -> str:
+def pairs_csv(report: Report) -> str:
     """Returns a table with one line per pair of arms on the primary metric; only the heading while nothing is
     compared."""
-    pairs = summary["verdict"]["pairs"] if summary["verdict"] else []
-    return csv_table([list(pairs[0]) if pairs else ["first", "second"], *(pair.values() for pair in pairs)])
+    pairs = report.verdict.pairs if report.verdict else ()
+    heads = list(PairSummary.model_fields) if pairs else ["first", "second"]
+    return csv_table([heads, *(pair.model_dump().values() for pair in pairs)])
 
 
-def _flat(entry: dict[str, Any]) -> dict[str, Any]:
+def _flat(entry: ArmSummary) -> dict[str, Any]:
     line: dict[str, Any] = {
-        "method": entry["method"],
-        "method_name": entry["method_name"],
-        "learning_rate": entry["learning_rate"],
-        "seeds": len(entry["seeds"]),
-        "statuses": "; ".join(f"{name} {count}" for name, count in entry["statuses"].items()),
+        "method": entry.method,
+        "method_name": entry.method_name,
+        "learning_rate": entry.learning_rate,
+        "seeds": len(entry.seeds),
+        "statuses": "; ".join(f"{name} {count}" for name, count in entry.statuses.items()),
     }
-    for prefix, metrics in (("", entry["metrics"]), ("validation_", entry["validation_metrics"])):
-        for name, metric in metrics.items():
-            line |= {f"{prefix}{name}_{part}": metric[part] for part in _PARTS}
-            if "ties" in metric:
-                line[f"{prefix}{name}_ties"] = metric["ties"]
-    for key, value in entry.items():
-        if isinstance(value, dict) and value.keys() >= set(_PARTS):
-            line |= {f"{key}_{part}": value[part] for part in _PARTS}
-    line |= {key: entry[key] for key in ("trainable_parameters", "total_parameters", "contended")}
+    for name, metric in entry.metrics.items():
+        line |= {**_parts(name, metric), f"{name}_ties": metric.ties}
+    for name, validation_metric in entry.validation_metrics.items():
+        line |= _parts(f"validation_{name}", validation_metric)
+    for cost in COSTS:
+        line |= _parts(cost.name, entry.cost(cost.name))
+    line |= {key: getattr(entry, key) for key in ("trainable_parameters", "total_parameters", "contended")}
     return {key: "" if value is None else value for key, value in line.items()}
+
+
+def _parts(name: str, figure: Figure) -> dict[str, Any]:
+    return {f"{name}_{part}": getattr(figure, part) for part in _PARTS}

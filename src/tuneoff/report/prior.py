@@ -1,42 +1,40 @@
-"""A recommendation before anything is trained, as plain data and in words; docs/recommend.md describes both."""
+"""A recommendation before anything is trained, as data and in words; docs/recommend.md describes both."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from tuneoff.analysis.axes import AXES
 from tuneoff.analysis.decisions.prior import COSTS, NO_PRIOR, TOLERANCE, Advice, Prospect
 from tuneoff.analysis.decisions.recommend import Shortfall
 from tuneoff.records.forecast import Prior, StudyForecast
+from tuneoff.report.arm_schema import MissingFigure
 from tuneoff.report.recommendation import COST_NAMES, cheapest_text, figure_text, limit_text, winner_text
-from tuneoff.report.recommendation_data import limit_data, shortfall_data
+from tuneoff.report.recommendation_data import limit_summary, shortfall_summary
+from tuneoff.report.recommendation_schema import ExpectedArm, PriorReport
 from tuneoff.report.wording import join
 
-SCHEMA_VERSION = 2
 WARNING = (
     "Nothing was measured for this answer: it goes by a forecast of costs and by priors of quality, which others found "
     "with other models and data."
 )
 
 
-def as_data(study: str, advice: Advice, forecast: StudyForecast, notes: Sequence[str] = ()) -> dict[str, Any]:
-    """Returns everything the words say and more; every key is described in docs/recommend.md."""
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "study": study,
-        "before": True,
-        "limits": [limit_data(limit) for limit in advice.limits],
-        "answer": advice.answer,
-        "prefer": advice.prefer or None,
-        "rule": rule_text(advice),
-        "best": advice.best,
-        "as_good": list(advice.as_good),
-        "nearest": advice.nearest.label if advice.nearest else None,
-        "notes": [WARNING, *notes],
-        "arms": [_arm_data(arm, forecast) for arm in advice.arms],
-        "text": " ".join(lines(advice)),
-    }
+def build_prior(study: str, advice: Advice, forecast: StudyForecast, notes: Sequence[str] = ()) -> PriorReport:
+    """Collects everything the words say and more; every key is described in docs/recommend.md."""
+    return PriorReport(
+        study=study,
+        limits=tuple(limit_summary(limit) for limit in advice.limits),
+        answer=advice.answer,
+        prefer=advice.prefer or None,
+        rule=rule_text(advice),
+        best=advice.best,
+        as_good=tuple(advice.as_good),
+        nearest=advice.nearest.label if advice.nearest else None,
+        notes=(WARNING, *notes),
+        arms=tuple(_arm(arm, forecast) for arm in advice.arms),
+        text=" ".join(lines(advice)),
+    )
 
 
 def lines(advice: Advice) -> list[str]:
@@ -167,19 +165,18 @@ def _shortfall(shortfall: Shortfall) -> str:
     return f"{name} {figure}, {excess} ({100 * shortfall.relative:.1f} %) over {shortfall.limit.text}"
 
 
-def _arm_data(arm: Prospect, forecast: StudyForecast) -> dict[str, Any]:
-    reason = "" if arm.trains and arm.prior is not None else NO_PRIOR if arm.trains else "nothing is trained"
-    return {
-        "method": arm.label,
-        "trains": arm.trains,
-        "prior_low": arm.prior.low if arm.prior else None,
-        "prior_high": arm.prior.high if arm.prior else None,
-        "prior_source": arm.prior.source if arm.prior else None,
-        "reason": reason,
-        "fits": arm.fits,
+def _arm(arm: Prospect, forecast: StudyForecast) -> ExpectedArm:
+    return ExpectedArm(
+        method=arm.label,
+        trains=arm.trains,
+        prior_low=arm.prior.low if arm.prior else None,
+        prior_high=arm.prior.high if arm.prior else None,
+        prior_source=arm.prior.source if arm.prior else None,
+        reason="" if arm.trains and arm.prior is not None else NO_PRIOR if arm.trains else "nothing is trained",
+        fits=arm.fits,
         **{AXES[axis].figure: arm.figures.get(axis) for axis in COSTS},
-        "forecast": forecast.arms[arm.label].how,
-        "device": forecast.arms[arm.label].device,
-        "missing": [{"figure": AXES[axis].figure, "reason": reason} for axis, reason in arm.missing.items()],
-        "shortfalls": [shortfall_data(shortfall) for shortfall in arm.shortfalls],
-    }
+        forecast=forecast.arms[arm.label].how,
+        device=forecast.arms[arm.label].device,
+        missing=tuple(MissingFigure(figure=AXES[axis].figure, reason=why) for axis, why in arm.missing.items()),
+        shortfalls=tuple(shortfall_summary(shortfall) for shortfall in arm.shortfalls),
+    )

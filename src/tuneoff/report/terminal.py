@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from tuneoff.analysis.results import gather
-from tuneoff.report import columns, forecast, search, wording
+from tuneoff.report import columns, wording
+from tuneoff.report.arm_schema import ArmSummary, TestFigure
+from tuneoff.report.builder import build_report
 from tuneoff.report.columns import Column
-from tuneoff.report.data import summarise
 from tuneoff.report.fitting import LABEL_LEAST, fitted
+from tuneoff.report.schema import JoinedArm, JoinedReport, Report
+from tuneoff.report.sections import forecast, search
 
 if TYPE_CHECKING:
     from tuneoff.analysis.results import Asked
@@ -39,95 +42,96 @@ def render(store: StudyStore, console: Console, asked: Asked | None = None) -> N
         StoreError: if the study cannot be read.
     """
     results = gather(store, asked)
-    summary = summarise(results)
-    console.print(_title(summary))
-    console.print(table(summary, console.width))
-    print_answer(summary, console)
-    for line in (search.in_short(summary), forecast.in_short(summary)):
+    report = build_report(results)
+    console.print(_title(report))
+    console.print(table(report, console.width))
+    print_answer(report, console)
+    for line in (search.in_short(report), forecast.in_short(report)):
         if line:
             console.print(Text(line))
-    print_warnings(summary, console, "in the report")
-    for failure in summary["failures"]:
-        console.print(Text(f"{failure['id']} {failure['status']}: {failure['cause']}", style="red"))
+    print_warnings(report, console, "in the report")
+    for failure in report.failures:
+        console.print(Text(f"{failure.id} {failure.status}: {failure.cause}", style="red"))
     page = results.report_folder / "report.md"
     if page.is_file():
         console.print(Text(f"Report: {page}"), soft_wrap=True)
 
 
-def print_answer(summary: dict[str, Any], console: Console, notes: Sequence[str] = ()) -> None:
+def print_answer(report: Report, console: Console, notes: Sequence[str] = ()) -> None:
     """Prints what is below a table: its marks, whether anything was learned, cautions (those of the answer, then
     `notes`), the answer and the ties."""
-    if any(entry["contended"] for entry in summary["methods"]):
+    if any(entry.contended for entry in report.methods):
         console.print(Text("† timed while something else used the machine", style="dim"))
-    if columns.any_diverged(summary):
+    if columns.any_diverged(report):
         console.print(Text("‡ diverged seeds count as doing without training", style="dim"))
     console.print()
-    if summary["answer"]["doubt"]:
-        console.print(Text(summary["answer"]["doubt"], style="bold"))
-    for caution in (*summary["answer"]["caveats"], *notes):
+    if report.answer.doubt:
+        console.print(Text(report.answer.doubt, style="bold"))
+    for caution in (*report.answer.caveats, *notes):
         console.print(Text(f"Caution: {caution}", style="yellow"))
-    console.print(Text(wording.after_caveats(summary), style="bold"))
-    if groups := wording.groups_text(summary):
+    console.print(Text(wording.after_caveats(report), style="bold"))
+    if groups := wording.groups_text(report):
         console.print(Text(groups))
 
 
-def print_warnings(summary: dict[str, Any], console: Console, rest: str) -> None:
+def print_warnings(report: Report, console: Console, rest: str) -> None:
     """Prints warnings beyond the answer's caveats, at most `WARNINGS_SHOWN`; `rest` says where all of them are."""
-    others = [w for w in summary["warnings"] if w["message"] not in summary["answer"]["caveats"]]
+    others = [w for w in report.warnings if w.message not in report.answer.caveats]
     for warning in others[:WARNINGS_SHOWN]:
-        console.print(Text(f"{warning['name']}: {warning['message']}", style="yellow"))
+        console.print(Text(f"{warning.name}: {warning.message}", style="yellow"))
     if len(others) > WARNINGS_SHOWN:
         console.print(Text(f"{len(others) - WARNINGS_SHOWN} more warnings {rest}", style="yellow"))
 
 
-def _title(summary: dict[str, Any]) -> Text:
-    study, trials = summary["study"], summary["trials"]
-    progress = f"{trials['completed']} of {trials['planned']} trials completed"
-    return Text(f"{study['name']}: {study['model']}, {study['task']}; {progress}", style="bold")
+def _title(report: Report) -> Text:
+    study, trials = report.study, report.trials
+    progress = f"{trials.completed} of {trials.planned} trials completed"
+    return Text(f"{study.name}: {study.model}, {study.task}; {progress}", style="bold")
 
 
-def table(summary: dict[str, Any], width: int) -> Table:
-    """Returns the widest table that fits; where arms have a `study`, a column shows it.
+def table(report: Report, width: int) -> Table:
+    """Returns the widest table that fits; where studies are joined, a column shows each arm's.
 
     Where room is short, it leaves out first more metrics, the ends of long labels, the size on disk and the parameters,
     then the interval and the other costs.
     """
-    metrics = columns.metrics(summary)
+    metrics = columns.metrics(report)
     tables = [
-        *(_with_columns(summary, [*metrics[:count], *columns.COSTS], LABEL) for count in (4, 3, 2)),
-        *(_with_columns(summary, [*metrics[:1], *columns.COSTS[:count]], SHORT_LABEL) for count in (4, 3, 2)),
-        *(_with_columns(summary, [*metrics[:1], *columns.COSTS[:count]], SHORT_LABEL, False) for count in (2, 1)),
-        _with_columns(summary, metrics[:1], LABEL_LEAST, False),
+        *(_with_columns(report, [*metrics[:count], *columns.COSTS], LABEL) for count in (4, 3, 2)),
+        *(_with_columns(report, [*metrics[:1], *columns.COSTS[:count]], SHORT_LABEL) for count in (4, 3, 2)),
+        *(_with_columns(report, [*metrics[:1], *columns.COSTS[:count]], SHORT_LABEL, False) for count in (2, 1)),
+        _with_columns(report, metrics[:1], LABEL_LEAST, False),
     ]
     return fitted(tables, width)
 
 
-def _with_columns(summary: dict[str, Any], columns_shown: list[Column], least: int, interval: bool = True) -> Table:
+def _with_columns(report: Report, columns_shown: list[Column], least: int, interval: bool = True) -> Table:
     """Returns a table whose labels may shrink to `least` columns."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     table.add_column("method", no_wrap=True, overflow="ellipsis", min_width=least)
-    has_studies = any("study" in entry for entry in summary["methods"])
+    has_studies = isinstance(report, JoinedReport)
     if has_studies:
         table.add_column("study", no_wrap=True, overflow="ellipsis", max_width=SHORT_LABEL)
     for column in columns_shown:
         table.add_column(column.short or column.title, justify="right", no_wrap=True)
     table.add_column("vs. best", no_wrap=True)
-    grouped = columns.grouped(summary)
+    grouped = columns.grouped(report)
     if grouped:
         table.add_column("ties", no_wrap=True)
     table.add_column("trials", no_wrap=True)
-    best = {column.key: columns.best_arms(column, summary) for column in columns_shown}
-    for entry in summary["methods"]:
-        study = [Text(entry["study"])] if has_studies else []
-        cells = [Text(entry["method"].removesuffix(f" [{study[0]}]") if study else entry["method"]), *study]
+    best = {column.key: columns.best_arms(column, report) for column in columns_shown}
+    for entry in report.methods:
+        cells = [Text(entry.method)]
+        if isinstance(entry, JoinedArm):
+            cells = [Text(entry.method.removesuffix(f" [{entry.study}]")), Text(entry.study)]
         for index, column in enumerate(columns_shown):
-            style = "bold green" if entry["method"] in best[column.key] else ""
+            style = "bold green" if entry.method in best[column.key] else ""
             cells.append(Text(_cell_text(column, entry, with_interval=interval and index == 0), style=style))
-        relation = (entry["to_best"] or {}).get("relation", "–")
-        not_completed = entry["statuses"].keys() - {"completed", "planned", "running"}
+        relation = entry.to_best.relation if entry.to_best is not None else "–"
+        not_completed = entry.statuses.keys() - {"completed", "planned", "running"}
         # What became of the others stands below the table.
-        completed = f"{len(entry['seeds'])}/{len(entry['planned_seeds'])}"
-        ties = [Text(entry["ties"])] if grouped else []
+        completed = f"{len(entry.seeds)}/{len(entry.planned_seeds)}"
+        ties = [Text(entry.ties)] if grouped else []
         table.add_row(
             *cells,
             Text(_RELATIONS.get(relation, relation)),
@@ -137,17 +141,18 @@ def _with_columns(summary: dict[str, Any], columns_shown: list[Column], least: i
     return table
 
 
-def _cell_text(column: Column, entry: dict[str, Any], with_interval: bool) -> str:
+def _cell_text(column: Column, entry: ArmSummary, with_interval: bool) -> str:
     """Returns the cell's text; only the primary metric shows its interval, for lack of room."""
-    figure = column.found(entry)
-    if figure is None:
+    value, figure = column.value(entry), column.figure(entry)
+    if value is None:
         return "–"
-    if with_interval and column.quality:
-        metric = entry["metrics"][column.key]
-        if metric["interval_low"] is not None:
-            ends = [_format_end(column, metric[name]) for name in ("interval_low", "interval_high")]
-            return f"{column.spread(figure[0], None)} [{','.join(ends)}]{column.mark(entry).strip()}"
-    return column.spread(figure[0], None) + column.mark(entry).strip()
+    text, mark = column.spread(value[0], None), column.mark(entry).strip()
+    if not (with_interval and isinstance(figure, TestFigure)):
+        return text + mark
+    if figure.interval_low is not None and figure.interval_high is not None:
+        ends = [_format_end(column, end) for end in (figure.interval_low, figure.interval_high)]
+        text = f"{text} [{','.join(ends)}]"
+    return text + mark
 
 
 def _format_end(column: Column, value: float) -> str:

@@ -1,15 +1,16 @@
-"""The answer in words, from the report's plain data."""
+"""The answer in words."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
 from tuneoff.analysis.checks.caveats import RANDOM_WEIGHTS
 from tuneoff.analysis.figures import metric_name
 from tuneoff.analysis.outcomes import ALL_DIVERGED, UNWEIGHED
 from tuneoff.report import columns, units
+from tuneoff.report.arm_schema import ArmSummary, Comparison, TestFigure
+from tuneoff.report.schema import Report, Unsettled
 
 _CHEAPEST = {
     "train_seconds": "trains fastest",
@@ -59,163 +60,169 @@ def all_the_same(choice: str) -> str:
     return f"If you train all the same, use {choice}"
 
 
-def answer_text(summary: dict[str, Any]) -> str:
+def answer_text(report: Report) -> str:
     """Answers in a few sentences: whether training helps, the best arm, its ties, the cheapest of these, and the
     baseline."""
-    answer, trials = summary["answer"], summary["trials"]
-    parts = [answer["doubt"]] if answer["doubt"] else []
-    if summary["study"]["random_weights"]:
+    answer, trials = report.answer, report.trials
+    parts = [answer.doubt] if answer.doubt else []
+    if report.study.random_weights:
         parts.append(RANDOM_WEIGHTS)
-    if trials["recorded"] < trials["planned"]:
-        parts.append(f"So far, with {trials['recorded']} of {trials['planned']} trials:")
-    if answer["best"] is None:
+    if trials.recorded < trials.planned:
+        parts.append(f"So far, with {trials.recorded} of {trials.planned} trials:")
+    if answer.best is None:
         return " ".join([*parts, NO_SCORE if parts and parts[-1].endswith(":") else capitalised(NO_SCORE)])
-    parts += [_best(summary), *_rivals(summary), *_describe_cheapest(summary), *_baseline(summary)]
+    parts += [_best(report), *_rivals(report), *_describe_cheapest(report), *_baseline(report)]
     return " ".join(parts)
 
 
-def doubt(summary: dict[str, Any]) -> str:
+def doubt_text(report: Report) -> str:
     """Says that it is not shown that training helps, and what to do; it comes before all else. Else empty, also where
     weights are random and quality means nothing."""
-    answer, metric = summary["answer"], summary["study"]["primary_metric"]
-    scores = [m["metrics"][metric] for m in summary["methods"] if m["trains"] and metric in m["metrics"]]
-    if scores and all(score["note"] == ALL_DIVERGED for score in scores):
+    answer, metric = report.answer, report.study.primary_metric
+    scores = [m.metrics[metric] for m in report.methods if m.trains and metric is not None and metric in m.metrics]
+    if scores and all(score.note == ALL_DIVERGED for score in scores):
         return (
             "Nothing was learned: training diverged at every seed of every method. Lower the learning rates or search "
             "them (`--search 8`), and lengthen the warm-up (`protocol.warmup_ratio`)."
         )
-    if answer["if_trained"] is None or summary["study"]["random_weights"]:
+    if answer.if_trained is None or answer.baseline is None or report.study.random_weights:
         return ""
-    use = f"{all_the_same(answer['if_trained'])} (`tuneoff recommend` says why)."
-    learned = _better(_score(summary, answer["best"]), _score(summary, answer["baseline"]))
-    return " ".join([unproven(answer["baseline"]), use, what_to_do(learned)])
+    use = f"{all_the_same(answer.if_trained)} (`tuneoff recommend` says why)."
+    learned = _better(_score(report, answer.best), _score(report, answer.baseline))
+    return " ".join([unproven(answer.baseline), use, what_to_do(learned)])
 
 
-def after_caveats(summary: dict[str, Any]) -> str:
+def after_caveats(report: Report) -> str:
     """Returns the answer without its doubt and its caveats, which are shown before it: none is said twice."""
-    text: str = summary["answer"]["text"].removeprefix(summary["answer"]["doubt"]).strip()
-    for caveat in summary["answer"]["caveats"]:
+    text = report.answer.text.removeprefix(report.answer.doubt).strip()
+    for caveat in report.answer.caveats:
         text = text.removeprefix(caveat).strip()
     return text
 
 
-def _by_label(summary: dict[str, Any], label: str) -> dict[str, Any]:
-    method: dict[str, Any] = next(m for m in summary["methods"] if m["method"] == label)
-    return method
+def _score(report: Report, label: str | None) -> TestFigure:
+    """Returns the primary metric of an arm that has it."""
+    assert label is not None  # asked only of arms that the answer names
+    assert report.study.primary_metric is not None
+    return report.arm(label).metrics[report.study.primary_metric]
 
 
-def _score(summary: dict[str, Any], label: str) -> dict[str, Any]:
-    metric: dict[str, Any] = _by_label(summary, label)["metrics"][summary["study"]["primary_metric"]]
-    return metric
-
-
-def groups_text(summary: dict[str, Any]) -> str:
+def groups_text(report: Report) -> str:
     """Says which arms cannot be told apart, by the letters that tables and charts show; empty with fewer than two."""
-    verdict = summary["verdict"]
-    if verdict is None or len(verdict["pairs"]) == 0:
+    verdict = report.verdict
+    if verdict is None or len(verdict.pairs) == 0:
         return ""
-    metric = metric_name(verdict["metric"])
-    if not columns.grouped(summary):
-        return ties_text(summary, metric)
-    letters = {method["method"]: method["ties"] for method in summary["methods"]}
+    metric = metric_name(verdict.metric)
+    if not columns.grouped(report):
+        return ties_text(report, metric)
+    letters = {method.method: method.ties for method in report.methods}
     letter_groups = []
-    for group in verdict["groups"]:
+    for group in verdict.groups:
         shared = set.intersection(*(set(re.findall(r"[a-z]\d*", letters[label])) for label in group))
         letter_groups.append((min(shared, key=lambda letter: (letter[1:], letter)), ", ".join(group)))
     lines = "; ".join(f"{letter}: {names}" for letter, names in letter_groups)
-    return f"{ties_text(summary, metric)} {lines}."
+    return f"{ties_text(report, metric)} {lines}."
 
 
-def ties_text(summary: dict[str, Any], metric: str) -> str:
+def ties_text(report: Report, metric: str) -> str:
     """Says what the letters of groups mean; without groups, that no two arms were told apart: because seeds are too
     few, or although there are enough. Empty where nothing is compared."""
-    if columns.grouped(summary):
-        is_open = any(pair["relation"] == "open" for pair in summary["verdict"]["pairs"])
-        too_few = " or share too few seeds to tell" if is_open else ""
+    relations = {pair.relation for pair in report.verdict.pairs} if report.verdict is not None else set()
+    if columns.grouped(report):
+        too_few = " or share too few seeds to tell" if "open" in relations else ""
         return f"Arms that share a letter cannot be told apart by {metric}{too_few}."
-    relations = {pair["relation"] for pair in summary["verdict"]["pairs"]}
-    required = summary["answer"]["seeds_required"]
+    required = report.answer.seeds_required
     if "tied" not in relations:
         return f"All is open by {metric}: it takes {required} seeds to tell arms apart." if "open" in relations else ""
     few = f"; pairs of fewer than {required} seeds are open" if "open" in relations else ""
     return f"No two arms can be told apart by {metric}{few}."
 
 
-def _best(summary: dict[str, Any]) -> str:
-    best, metric = summary["answer"]["best"], summary["study"]["primary_metric"]
-    score = _score(summary, best)
-    adjective = "highest" if score["direction"] == "higher" else "lowest"
-    way = "" if score["direction"] == "higher" else "; lower is better"
+def _best(report: Report) -> str:
+    best, score = report.answer.best, _score(report, report.answer.best)
+    adjective = "highest" if score.direction == "higher" else "lowest"
+    way = "" if score.direction == "higher" else "; lower is better"
     figure = _figure(score, with_std=True)
-    if score["interval_low"] is not None:
-        ends = [columns.score(score[end], unit=score["unit"]) for end in ("interval_low", "interval_high")]
-        figure += f", {_level(summary)} interval {ends[0]} to {ends[1]}"
-    baseline = summary["answer"]["baseline"]
-    below = baseline is not None and not _better(score, _score(summary, baseline))
+    if score.interval_low is not None and score.interval_high is not None:
+        ends = [columns.score(end, unit=score.unit) for end in (score.interval_low, score.interval_high)]
+        figure += f", {_level(report)} interval {ends[0]} to {ends[1]}"
+    baseline = report.answer.baseline
+    below = baseline is not None and not _better(score, _score(report, baseline))
     where = " of the arms that train" if below else ""
-    where += " on the seeds that arms share" if summary["answer"]["unequal_seeds"] else ""
-    return f"{best} has the {adjective} test {metric_name(metric)}{where}: {figure} ({_seeds(score['n'])}{way})."
+    where += " on the seeds that arms share" if report.answer.unequal_seeds else ""
+    metric = metric_name(report.study.primary_metric or "")
+    return f"{best} has the {adjective} test {metric}{where}: {figure} ({_seeds(score.n)}{way})."
 
 
-def _level(summary: dict[str, Any]) -> str:
-    return f"{summary['answer']['interval_level']:.0%}"
+def _level(report: Report) -> str:
+    return f"{report.answer.interval_level:.0%}"
 
 
 def _seeds(count: int) -> str:
     return f"{count} seed" + ("s" if count != 1 else "")
 
 
-def _figure(score: dict[str, Any], with_std: bool = False) -> str:
-    return columns.score(score["mean"], score["std"] if with_std else None, score["unit"])
+def _figure(score: TestFigure, with_std: bool = False) -> str:
+    assert score.mean is not None  # a metric of an arm has a value
+    return columns.score(score.mean, score.std if with_std else None, score.unit)
 
 
-def _rivals(summary: dict[str, Any]) -> list[str]:
+def _rivals(report: Report) -> list[str]:
     """Says which arms are tied with the best, which are behind, which are open, and how many seeds would settle it."""
-    answer = summary["answer"]
+    answer = report.answer
+    compared = report.verdict.pairs if report.verdict is not None else ()
     parts = []
-    if answer["tied_with"]:
-        parts.append(f"It cannot be told apart from {join(answer['tied_with'])}.")
-    if answer["open"]:
-        seeds = _fewest(summary, answer["open"])
-        few = f"{_seeds(seeds)} {'are' if seeds != 1 else 'is'} too few to tell ({answer['seeds_required']} needed)"
-        parts.append(f"Whether it is better than {join(answer['open'])} is open: {few}.")
-    if answer["behind"]:
-        seeds = _fewest(summary, answer["behind"])
-        whom = "every other arm that trains" if answer["winner"] else join(answer["behind"])
-        pairs = sum(pair["p"] is not None for pair in summary["verdict"]["pairs"])
-        error = f"{1 - answer['interval_level']:.0%}"
+    if answer.tied_with:
+        parts.append(f"It cannot be told apart from {join(answer.tied_with)}.")
+    if answer.open:
+        seeds = _fewest(report, answer.open)
+        few = f"{_seeds(seeds)} {'are' if seeds != 1 else 'is'} too few to tell ({answer.seeds_required} needed)"
+        parts.append(f"Whether it is better than {join(answer.open)} is open: {few}.")
+    if answer.behind:
+        seeds = _fewest(report, answer.behind)
+        whom = "every other arm that trains" if answer.winner else join(answer.behind)
+        pairs = sum(pair.p is not None for pair in compared)
+        error = f"{1 - answer.interval_level:.0%}"
         over = f", Holm-corrected over {pairs} pairs" if pairs > 1 else ""
         parts.append(f"It is significantly ahead of {whom} (p below {error}{over}; {_seeds(seeds)}).")
-    if answer["ahead"]:
+    if answer.ahead:
         parts.append(
-            f"On the seeds that they share with it, {join(answer['ahead'])} "
-            f"{'is' if len(answer['ahead']) == 1 else 'are'} significantly ahead of it: no arm is ahead of all others."
+            f"On the seeds that they share with it, {join(answer.ahead)} "
+            f"{'is' if len(answer.ahead) == 1 else 'are'} significantly ahead of it: no arm is ahead of all others."
         )
-    if answer["not_compared"]:
-        parts.append(f"It could not be compared fairly with {join(answer['not_compared'])}.")
-    return [*parts, *_to_settle(answer["to_settle"])]
+    if answer.not_compared:
+        parts.append(f"It could not be compared fairly with {join(answer.not_compared)}.")
+    return [*parts, *_to_settle(answer.to_settle)]
 
 
-def _fewest(summary: dict[str, Any], labels: Sequence[str]) -> int:
+def _fewest(report: Report, labels: Sequence[str]) -> int:
     """Returns the fewest seeds of these arms' comparisons with the best."""
-    return min(int(_by_label(summary, label)["to_best"]["seeds"]) for label in labels)
+    comparisons = (report.arm(label).to_best for label in labels)
+    return min(comparison.seeds for comparison in comparisons if isinstance(comparison, Comparison))
 
 
-def _better(score: dict[str, Any], other: dict[str, Any]) -> bool:
-    sign = 1.0 if score["direction"] == "higher" else -1.0
-    return bool(sign * score["ranked_mean"] > sign * other["ranked_mean"])
+def _better(score: TestFigure, other: TestFigure) -> bool:
+    gap = _gap(score, other)
+    return gap > 0 if score.direction == "higher" else gap < 0
 
 
-def _to_settle(unsettled: list[dict[str, Any]]) -> list[str]:
+def _gap(score: TestFigure, other: TestFigure) -> float:
+    """Returns how far two scores lie apart, the first minus the second, on the seeds that arms share."""
+    assert score.ranked_mean is not None  # both are weighed, or the answer would not name them
+    assert other.ranked_mean is not None
+    return score.ranked_mean - other.ranked_mean
+
+
+def _to_settle(unsettled: Sequence[Unsettled]) -> list[str]:
     """Says how many seeds would tell the best from arms that are open or tied with it, and why for some no number is
     named."""
     by_seeds: dict[int, list[str]] = {}
     by_reason: dict[str, list[str]] = {}
     for item in unsettled:
-        if item["seeds"] is None:
-            by_reason.setdefault(item["reason"], []).append(item["method"])
+        if item.seeds is None:
+            by_reason.setdefault(item.reason, []).append(item.method)
         else:
-            by_seeds.setdefault(item["seeds"], []).append(item["method"])
+            by_seeds.setdefault(item.seeds, []).append(item.method)
     parts = []
     if by_seeds:
         texts = [f"about {_seeds(count)} from {join(labels)}" for count, labels in sorted(by_seeds.items())]
@@ -231,49 +238,51 @@ def _why_open(labels: str, reason: str) -> str:
     return f"How many seeds would tell it from {labels} cannot be said: {reason}."
 
 
-def _describe_cheapest(summary: dict[str, Any]) -> list[str]:
+def _describe_cheapest(report: Report) -> list[str]:
     """Says what the best costs, or which of the tied arms is cheapest."""
-    answer = summary["answer"]
-    arms = [answer["best"], *answer["tied_with"]]
+    answer = report.answer
+    count = 1 + len(answer.tied_with)
     by_arm: dict[str, list[str]] = {}
-    for name, label in answer["cheapest"].items():
-        method = _by_label(summary, label)
-        mark = "†" if name == "train_seconds" and method["contended"] else ""
-        by_arm.setdefault(label, []).append(f"{_CHEAPEST[name]} ({_TEXT[name](method[name]['mean'])}{mark})")
+    for name, label in answer.cheapest.items():
+        method = report.arm(label)
+        mark = "†" if name == "train_seconds" and method.contended else ""
+        by_arm.setdefault(label, []).append(f"{_CHEAPEST[name]} ({_TEXT[name](_mean(method, name))}{mark})")
     if not by_arm:
         return []
-    if len(arms) == 1:
-        method = _by_label(summary, arms[0])
+    if count == 1:
+        method = report.arm(answer.best or "")
         figures = [("trains in", "train_seconds"), ("needs", "peak_memory_bytes"), ("stores", "stored_bytes")]
-        mark = "†" if method["contended"] else ""
+        mark = "†" if method.contended else ""
         texts = [
-            f"{verb} {_TEXT[name](method[name]['mean'])}{mark if name == 'train_seconds' else ''}"
+            f"{verb} {_TEXT[name](_mean(method, name))}{mark if name == 'train_seconds' else ''}"
             + (" of memory" if name == "peak_memory_bytes" else "")
             for verb, name in figures
-            if name in answer["cheapest"]
+            if name in answer.cheapest
         ]
         return [f"It {join(texts)}."]
     texts = [f"{label} {join(claims)}" for label, claims in by_arm.items()]
-    return [f"Of these {len(arms)}, {'; '.join(texts)}."]
+    return [f"Of these {count}, {'; '.join(texts)}."]
 
 
-def _baseline(summary: dict[str, Any]) -> list[str]:
-    answer = summary["answer"]
-    if answer["baseline"] is None:
+def _mean(arm: ArmSummary, cost: str) -> float:
+    mean = arm.cost(cost).mean
+    assert mean is not None  # the cheapest are named of costs that all have
+    return mean
+
+
+def _baseline(report: Report) -> list[str]:
+    answer = report.answer
+    if answer.baseline is None:
         return []
-    best, baseline = _score(summary, answer["best"]), _score(summary, answer["baseline"])
-    gap = abs(best["ranked_mean"] - baseline["ranked_mean"])
-    scores = [m["metrics"].get(summary["study"]["primary_metric"]) for m in summary["methods"] if not m["trains"]]
-    baselines = sum(score is not None and score["note"] not in UNWEIGHED for score in scores)
+    best, baseline = _score(report, answer.best), _score(report, answer.baseline)
+    gap = _gap(best, baseline)
+    scores = [m.metrics.get(report.study.primary_metric or "") for m in report.methods if not m.trains]
+    baselines = sum(score is not None and score.note not in UNWEIGHED for score in scores)
     how = "no training" if baselines == 1 else f"the best of {baselines} arms without training"
     parts = [
-        f"The baseline, {answer['baseline']} ({how}), is at {_figure(baseline)}; "
-        f"{answer['best']} is {columns.score(gap, unit=best['unit'])} {_side(best, baseline)} it."
+        f"The baseline, {answer.baseline} ({how}), is at {_figure(baseline)}; "
+        f"{answer.best} is {columns.score(abs(gap), unit=best.unit)} {'above' if gap >= 0 else 'below'} it."
     ]
-    if answer["not_above_baseline"] and answer["if_trained"] is None:
-        parts.append(f"Not clearly better than the baseline: {join(answer['not_above_baseline'])}.")
+    if answer.not_above_baseline and answer.if_trained is None:
+        parts.append(f"Not clearly better than the baseline: {join(answer.not_above_baseline)}.")
     return parts
-
-
-def _side(best: dict[str, Any], baseline: dict[str, Any]) -> str:
-    return "above" if best["ranked_mean"] >= baseline["ranked_mean"] else "below"

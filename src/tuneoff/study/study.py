@@ -391,9 +391,9 @@ class Study:
         from tuneoff import report
         from tuneoff.report import terminal
 
-        summary = report.summary(self._store(), self.asked)
-        yield terminal.table(summary, options.max_width)
-        yield Text(summary["answer"]["text"])
+        results = report.build(self._store(), self.asked)
+        yield terminal.table(results, options.max_width)
+        yield Text(results.answer.text)
 
     def _repr_html_(self) -> str:
         import io

@@ -16,7 +16,7 @@ from tuneoff.analysis.outcomes import Outcomes
 from tuneoff.analysis.results import Results, gather
 from tuneoff.records.record import Inference, Status
 from tuneoff.report import recommendation
-from tuneoff.report.recommendation_data import as_data
+from tuneoff.report.recommendation_data import build_recommendation
 
 LEVELS = {
     "majority": Level(0.5, head=0, stored=0),
@@ -241,7 +241,7 @@ def test_words_name_metrics_as_the_field_does_and_data_by_their_keys(tmp_path: P
     ]
     for name, limits, parts in cases:
         said = asked(studies[name], *limits, metric="rouge_l")
-        body = as_data(studies[name], said, costs, [])
+        body = build_recommendation(studies[name], said, costs, []).as_data()
         assert [part for part in parts if part not in body["text"]] == []
         assert "the best ROUGE-L count as equally good" in body["rule"]
         assert "rouge_l" not in body["text"] + body["rule"]
@@ -267,7 +267,7 @@ def test_how_often_training_diverges_is_said_and_weighed(tmp_path: Path) -> None
     assert lora.quality is not None
     assert lora.quality < (said.arm("full").quality or 0.0) - 0.1
     assert asked(study(tmp_path / "sound")).answer == "lora"
-    body = as_data(found, said, {axis: {} for axis in AXES}, [])
+    body = build_recommendation(found, said, {axis: {} for axis in AXES}, []).as_data()
     arm = next(arm for arm in body["arms"] if arm["method"] == "lora")
     assert (arm["diverged"], arm["failure_rate"]) == (2, pytest.approx(1 / 3))
     assert "Training diverged: lora at 2 of 6 seeds (33 %)." in body["text"]

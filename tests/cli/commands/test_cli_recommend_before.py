@@ -16,6 +16,7 @@ from tuneoff.config.spec import TrialSpec
 from tuneoff.errors import ExecutorError
 from tuneoff.records.forecast import ArmForecast, study_forecast
 from tuneoff.report import prior as words
+from tuneoff.report.recommendation_schema import SCHEMA_VERSION_BEFORE
 from tuneoff.store import StudyStore
 from tuneoff.study import forecast_planner
 from tuneoff.study.study import Study
@@ -95,7 +96,7 @@ def test_what_is_preferred_and_without_a_profile(ask: Ask, fake_executor: FakeEx
 
 def test_the_json_is_documented_key_by_key(ask: Ask) -> None:
     body = json.loads(ask("--json", "--max-memory", "700MiB"))
-    assert (body["answer"], body["before"], body["schema_version"]) == ("lora", True, words.SCHEMA_VERSION)
+    assert (body["answer"], body["before"], body["schema_version"]) == ("lora", True, SCHEMA_VERSION_BEFORE)
     assert body["notes"][0] == words.WARNING
     arms = {arm["method"]: arm for arm in body["arms"]}
     assert (arms["full"]["fits"], arms["lora"]["fits"]) == (False, True)

@@ -34,6 +34,9 @@ LOUD = (
 )
 """Names of the caveats that belong to the answer itself, the most serious first."""
 
+INCOMPARABLE = frozenset({"different_hardware", "different_versions", "different_release_memory", "contended"})
+"""Warnings after which times and memory of different arms do not compare."""
+
 RANDOM_WEIGHTS = "The base model's weights are random: quality means nothing here, only times, memory and sizes count."
 
 
@@ -51,6 +54,11 @@ def caveats(results: Results, outcomes: Outcomes | None = None) -> list[Finding]
     findings += _machines(results)
     recorded = _recorded_findings(results, {"random_weights", "contended"})
     return findings + detect(results, outcomes or Outcomes(results)) + recorded + _trackers(results)
+
+
+def comparable(warnings: Iterable[Finding]) -> bool:
+    """Returns whether times and memory of different arms compare, by a study's warnings."""
+    return not any(warning.name in INCOMPARABLE for warning in warnings)
 
 
 def _trials(results: Results) -> list[Finding]:

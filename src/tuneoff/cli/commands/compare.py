@@ -28,18 +28,17 @@ def compare_command(folders: tuple[Path, ...], as_json: bool) -> None:
 
     from tuneoff.analysis.side_by_side import join
     from tuneoff.report import terminal
-    from tuneoff.report.data import summarise
+    from tuneoff.report.builder import build_report
+    from tuneoff.report.schema import JoinedReport
 
     joined = join(folders)
-    summary = summarise(joined.results)
-    for entry in summary["methods"]:
-        entry["study"] = joined.studies[entry["method"]]
+    report = JoinedReport.of(build_report(joined.results), joined.studies, joined.notes)
     if as_json:
-        _common.print_json({**summary, "notes": list(joined.notes)})
+        _common.print_json(report.as_data())
         return
     console = _common.console()
-    trials = f"{summary['trials']['completed']} of {summary['trials']['planned']} trials completed"
-    console.print(Text(f"{summary['study']['name']}: {summary['study']['model']}; {trials}", style="bold"))
-    console.print(terminal.table(summary, console.width))
-    terminal.print_answer(summary, console, joined.notes)
-    terminal.print_warnings(summary, console, "with --json")
+    trials = f"{report.trials.completed} of {report.trials.planned} trials completed"
+    console.print(Text(f"{report.study.name}: {report.study.model}; {trials}", style="bold"))
+    console.print(terminal.table(report, console.width))
+    terminal.print_answer(report, console, report.notes)
+    terminal.print_warnings(report, console, "with --json")

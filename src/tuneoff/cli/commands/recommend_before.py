@@ -74,7 +74,7 @@ def recommend_before(
     advice = advise(forecast, priors, baselines, limits, prefer)
     notes = _notes(study, forecast)
     if as_json:
-        _common.print_json(words.as_data(study.spec.name, advice, forecast, notes))
+        _common.print_json(words.build_prior(study.spec.name, advice, forecast, notes).as_data())
     else:
         _show(words.lines(advice), [words.WARNING, *notes])
     return advice.answer is not None

@@ -31,7 +31,7 @@ def report_command(folder: Path, as_json: bool) -> None:
 
     store = StudyStore.open(folder)
     if as_json:
-        _common.print_json(report.summary(store))
+        _common.print_json(report.build(store).as_data())
         return
     failure = None
     try:

@@ -161,7 +161,7 @@ def _tell(study: Study, stream: Stream, state: State) -> None:
     store = StudyStore.open(study.folder)
     if stream.wanted:
         outcome: events.Outcome = "failed_trials" if state.exit_code == TRIAL_FAILED else "completed"
-        stream.send(events.study_ended(outcome, report.summary(store, study.asked)))
+        stream.send(events.study_ended(outcome, report.build(store, study.asked).as_data()))
         _common.echo(f"report: {path}", err=True)
         return
     terminal.render(store, _common.console(), study.asked)

@@ -190,8 +190,8 @@ def _stream(updates: Iterator[FolderState], folder: Path) -> FolderState | None:
             if stream.open and look.since is None:
                 outcome: events.Outcome = "failed_trials" if look.failed else "completed"
                 outcome = outcome if look.is_over else "stopped"
-                summary = report.summary(StudyStore(folder)) if look.is_over else None
-                stream.send({**events.study_ended(outcome, summary), "time": newest_time})
+                body = report.build(StudyStore(folder)).as_data() if look.is_over else None
+                stream.send({**events.study_ended(outcome, body), "time": newest_time})
             last_look = look
             if stream.broken:
                 break

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from synthetic_records import environment, make_record, small_study
+from tuneoff.analysis.published import Ours, PublishedComparison, compare, our_name
+from tuneoff.analysis.results import Arm
+from tuneoff.analysis.statistics import Estimate
 from tuneoff.planning.plan import plan
-from tuneoff.records.record import Environment, Timing, TrialRecord, Utilisation
-from tuneoff.report.published import compare, our_name
+from tuneoff.records.record import Environment, Noise, Timing, TrialRecord, Utilisation
 
 GPU = environment(cores=4, device="cuda", device_memory_bytes=16_000)
 
@@ -32,26 +34,32 @@ def record(machine: Environment = GPU, **changes: Any) -> TrialRecord:
     return make_record(plan(small_study("lora"))[0], **{**body, **changes})
 
 
-def ours(figure: str, *records: TrialRecord) -> dict[str, Any]:
-    return compare({figure: 1.0}, entry(), records)[0]
+def arm(*records: TrialRecord) -> Arm:
+    """An arm of these records; of one from a busy machine where none is given."""
+    busy = record(noise=Noise(contended=True))
+    return Arm("lora", tuple(plan(small_study("lora"))), records or (busy,), ())
 
 
-def entry() -> dict[str, Any]:
-    accuracy = {"mean": 0.9, "std": 0.01, "n": 2}
-    return {
-        "contended": True,
-        "memory_kind": "resident",
-        "metrics": {"accuracy": accuracy},
-        "validation_metrics": {},
-        "train_seconds": {"mean": 120.0, "std": 6.0, "n": 2},
-        "peak_memory_bytes": {"mean": 3.5e9, "std": None, "n": 1},
-        "examples_per_second": {"mean": None, "std": None, "n": 0},
-        "trainable_parameters": 1_181_954,
-    }
+def figure_of(mean: float, std: float | None = None, seeds: int = 1) -> Estimate:
+    return Estimate("lora", mean, std, None, seeds, None, "one seed")
+
+
+FIGURES: Ours = {
+    "accuracy": figure_of(0.9, 0.01, 2),
+    "test_accuracy": figure_of(0.9, 0.01, 2),
+    "train_seconds": figure_of(120.0, 6.0, 2),
+    "peak_memory_bytes": figure_of(3.5e9),
+    "examples_per_second": None,
+    "trainable_parameters": 1_181_954,
+}
+
+
+def ours(figure: str, *records: TrialRecord) -> PublishedComparison:
+    return compare({figure: 1.0}, FIGURES, arm(*records))[0]
 
 
 @pytest.mark.parametrize(
-    ("figure", "ours", "std"),
+    ("figure", "mean", "std"),
     [
         ("accuracy_percent", 90.0, 1.0),
         ("test_accuracy", 0.9, 0.01),
@@ -62,20 +70,20 @@ def entry() -> dict[str, Any]:
         ("trainable_parameters", 1_181_954, None),
     ],
 )
-def test_ours_is_converted_by_the_name(figure: str, ours: float, std: float | None) -> None:
-    found = compare({figure: 1.0}, entry())[0]
-    assert found["ours"] == pytest.approx(ours)
-    assert found["ours_std"] == (std if std is None else pytest.approx(std))
+def test_ours_is_converted_by_the_name(figure: str, mean: float, std: float | None) -> None:
+    found = ours(figure)
+    assert found.ours == pytest.approx(mean)
+    assert found.ours_std == (std if std is None else pytest.approx(std))
 
 
 def test_a_figure_we_did_not_measure_has_a_name_and_no_value() -> None:
-    found = compare({"samples_per_second": 64.0}, entry())[0]
-    assert (found["ours"], found["measured_as"], found["published"]) == (None, "examples_per_second", 64.0)
+    found = compare({"samples_per_second": 64.0}, FIGURES, arm())[0]
+    assert (found.ours, found.measured_as, found.published) == (None, "examples_per_second", 64.0)
 
 
 def test_a_figure_we_do_not_know_is_still_listed() -> None:
-    found = compare({"carbon_grams": 3.0}, entry())[0]
-    assert (found["ours"], found["measured_as"], found["published"]) == (None, None, 3.0)
+    found = compare({"carbon_grams": 3.0}, FIGURES, arm())[0]
+    assert (found.ours, found.measured_as, found.published) == (None, None, 3.0)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +100,7 @@ def test_a_timing_of_a_busy_machine_and_the_kind_of_memory_are_told(
     figure: str, contended: bool, kind: str | None
 ) -> None:
     found = ours(figure)
-    assert (found["contended"], found["memory_kind"]) == (contended, kind)
+    assert (found.contended, found.memory_kind) == (contended, kind)
 
 
 def test_units_are_decimal() -> None:
@@ -110,8 +118,9 @@ def test_units_are_decimal() -> None:
 )
 def test_figures_of_the_records_are_those_of_training(figure: str, value: float) -> None:
     found = ours(figure, record(), record())
-    assert found["ours"] == pytest.approx(value)
-    assert (found["n"], found["ours_std"], found["measured_as"]) == (2, pytest.approx(0.0), figure)
+    assert found.ours == pytest.approx(value)
+    assert (found.n, found.measured_as) == (2, figure)
+    assert found.ours_std == pytest.approx(0.0)
 
 
 @pytest.mark.parametrize(
@@ -125,16 +134,13 @@ def test_figures_of_the_records_are_those_of_training(figure: str, value: float)
 )
 def test_figures_that_no_record_tells_are_null(figure: str, changes: dict[str, Any]) -> None:
     found = ours(figure, record(**changes))
-    assert (found["ours"], found["n"], found["measured_as"]) == (None, 0, figure)
+    assert (found.ours, found.n, found.measured_as) == (None, 0, figure)
 
 
 def test_scores_and_losses_of_written_text_need_no_list() -> None:
-    study = {
-        "metrics": {"rouge_1": {"mean": 0.2, "std": None, "n": 1}, "loss": {"mean": 3.0, "std": None, "n": 1}},
-        "validation_metrics": {"loss": {"mean": 2.5, "std": None, "n": 1}},
-    }
-    found = compare({"rouge_1": 0.1, "validation_loss": 1.0, "rouge_2": 0.3}, study)
-    assert [(one["ours"], one["measured_as"]) for one in found] == [
+    figures: Ours = {"rouge_1": figure_of(0.2), "loss": figure_of(3.0), "validation_loss": figure_of(2.5)}
+    found = compare({"rouge_1": 0.1, "validation_loss": 1.0, "rouge_2": 0.3}, figures, arm())
+    assert [(one.ours, one.measured_as) for one in found] == [
         (0.2, "rouge_1"),
         (2.5, "validation_loss"),
         (None, None),

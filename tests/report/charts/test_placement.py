@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from tuneoff.report.placement import MARKER, Box, place, spread_out
+from tuneoff.report.charts.placement import MARKER, Box, place, spread_out
 
 ROOM = Box(0, 0, 1000, 600)
 

@@ -7,12 +7,16 @@ of the records (`DERIVED`). A figure that names nothing we measure is still list
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
+from pydantic import Field
+
+from tuneoff.analysis.figures import COSTS
 from tuneoff.analysis.outcomes import over_seeds
-from tuneoff.records.record import TrialRecord
-from tuneoff.report import columns
+from tuneoff.analysis.results import Arm
+from tuneoff.analysis.statistics import Estimate
+from tuneoff.config.spec import Frozen
+from tuneoff.records.record import MemoryKind, TrialRecord
 
 _UNITS: dict[str, tuple[str, float]] = {
     "percent": ("", 100.0),
@@ -36,8 +40,30 @@ _ALIASES = {
     "gradient_norm": "gradient_norm_mean",
 }
 
-_TIMED = {column.key for column in (*columns.COSTS, *columns.SPEED) if column.timing}
-_COUNTS = ("trainable_parameters", "total_parameters")
+COUNTS = ("trainable_parameters", "total_parameters")
+_TIMED = {cost.name for cost in COSTS if cost.timing}
+
+
+class PublishedComparison(Frozen):
+    """A published figure beside ours, in the published unit."""
+
+    figure: str = Field(description="its published name")
+    published: int | float = Field(description="its published value")
+    ours: int | float | None = Field(description="our mean, or null")
+    ours_std: float | None = Field(description="standard deviation of ours")
+    n: int | None = Field(description="how many trials ours is the mean of; null for a count")
+    measured_as: str | None = Field(
+        description="the name of our figure; null when we measure nothing of the published name"
+    )
+    contended: bool = Field(description="true where ours is a timing of a busy machine")
+    memory_kind: MemoryKind | None = Field(description="what our peak memory is the peak of; null of any other figure")
+
+
+Ours = Mapping[str, Estimate | int | None]
+"""Name of a figure of ours -> its estimate over trials, or a count that is equal in all; None where there is none.
+
+Metrics of the test split have their own name and `test_NAME`, those of the validation split `validation_NAME`.
+"""
 
 
 def _best_epoch(record: TrialRecord) -> float | None:
@@ -91,60 +117,40 @@ def our_name(figure: str) -> tuple[str, float]:
     return _ALIASES.get(name, name), factor
 
 
-def compare(
-    figures: dict[str, float], method: dict[str, Any], records: Sequence[TrialRecord] = ()
-) -> list[dict[str, Any]]:
+def compare(figures: Mapping[str, float], ours: Ours, arm: Arm) -> tuple[PublishedComparison, ...]:
     """Compares each published figure of an arm with ours in the same unit.
 
     Args:
         figures: published name -> value.
-        method: the arm's entry of the summary.
-        records: its completed trials, for the figures of `DERIVED`.
-
-    Returns:
-        Objects with `figure`, `published`, `ours` (mean or null), `ours_std`, `n` and `measured_as`: the name
-        of our figure, null where we have none of that name; `contended`: whether ours is a timing of a busy machine;
-        and `memory_kind`: what ours is the peak of, null of any other figure.
+        ours: our figures of the arm.
+        arm: the arm, for the figures of `DERIVED`, and to say whether its timings are to be trusted.
     """
-    comparisons = (
-        _derive(figure, value, records) if figure in DERIVED else _compare_one(figure, value, method)
-        for figure, value in figures.items()
-    )
-    return [
-        {
-            **comparison,
-            "contended": comparison["measured_as"] in _TIMED and comparison["ours"] is not None and method["contended"],
-            "memory_kind": method["memory_kind"] if comparison["measured_as"] == columns.MEMORY.key else None,
-        }
-        for comparison in comparisons
-    ]
+    return tuple(_compare(figure, value, ours, arm) for figure, value in figures.items())
 
 
-def _derive(figure: str, value: float, records: Sequence[TrialRecord]) -> dict[str, Any]:
-    estimate = over_seeds(ours for record in records if (ours := DERIVED[figure](record)) is not None)
-    mean, std, n = (estimate.mean, estimate.std, estimate.seeds) if estimate else (None, None, 0)
-    return {"figure": figure, "published": value, "ours": mean, "ours_std": std, "n": n, "measured_as": figure}
-
-
-def _compare_one(figure: str, value: float, method: dict[str, Any]) -> dict[str, Any]:
-    name, factor = our_name(figure)
-    comparison: dict[str, Any] = {"figure": figure, "published": value}
-    for split in ("test", "validation"):
-        if name.startswith(f"{split}_"):
-            ours = method["metrics" if split == "test" else "validation_metrics"].get(name.removeprefix(f"{split}_"))
-            break
+def _compare(figure: str, value: float, ours: Ours, arm: Arm) -> PublishedComparison:
+    name, factor = figure, 1.0
+    estimate: Estimate | int | None
+    if figure in DERIVED:
+        estimate = over_seeds(v for record in arm.completed if (v := DERIVED[figure](record)) is not None)
     else:
-        ours = method["metrics"].get(name)
-    if name in _COUNTS:
-        mean = method[name]
-        return {**comparison, "ours": mean, "ours_std": None, "n": None, "measured_as": name}
-    if ours is not None and ours.get("diverged_seeds"):
-        # Published figures are of trainings that came to an end.
-        ours = ours["without_diverged"] or {"mean": None, "std": None, "n": 0}
-    ours = ours or (method[name] if isinstance(method.get(name), dict) and "mean" in method[name] else None)
-    if ours is None:
-        is_figure = name in method and isinstance(method[name], dict)
-        return {**comparison, "ours": None, "ours_std": None, "n": 0, "measured_as": name if is_figure else None}
-    std = None if ours["std"] is None else ours["std"] * factor
-    mean = None if ours["mean"] is None else ours["mean"] * factor
-    return {**comparison, "ours": mean, "ours_std": std, "n": ours["n"], "measured_as": name}
+        name, factor = our_name(figure)
+        estimate = ours.get(name)
+    measured_as = name if figure in DERIVED or name in ours else None
+    mean = std = None
+    n: int | None = 0
+    if isinstance(estimate, Estimate):
+        mean, n = estimate.mean * factor, estimate.seeds
+        std = None if estimate.std is None else estimate.std * factor
+    elif name in COUNTS:
+        mean, n = estimate, None
+    return PublishedComparison(
+        figure=figure,
+        published=value,
+        ours=mean,
+        ours_std=std,
+        n=n,
+        measured_as=measured_as,
+        contended=measured_as in _TIMED and mean is not None and arm.contended,
+        memory_kind=arm.memory_kind if measured_as == "peak_memory_bytes" else None,
+    )

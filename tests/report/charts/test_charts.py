@@ -11,17 +11,19 @@ import pytest
 
 from synthetic_records import QUICKSTART, WRITERS, Level, World, build_store, small_study, writing_study
 from tuneoff.analysis.results import gather
-from tuneoff.report import drawing, units
-from tuneoff.report.charts import BaselineLine, Chart, build
-from tuneoff.report.data import summarise
-from tuneoff.report.drawing import COLOURS, MARKERS, draw
+from tuneoff.report import units
+from tuneoff.report.builder import build_report
+from tuneoff.report.charts import drawing
+from tuneoff.report.charts.chart import BaselineLine, Chart
+from tuneoff.report.charts.definitions import build_charts
+from tuneoff.report.charts.drawing import COLOURS, MARKERS, draw
 
 
 @pytest.fixture(scope="module")
 def charts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Chart]:
     study = small_study(*QUICKSTART)
     results = gather(build_store(tmp_path_factory.mktemp("c") / "s", study, World(contended=frozenset({"lora"}))))
-    return {chart.name: chart for chart in build(results, summarise(results))}
+    return {chart.name: chart for chart in build_charts(build_report(results))}
 
 
 def test_rows_keep_their_colour_and_marker_in_all_charts(charts: dict[str, Chart]) -> None:
@@ -66,13 +68,13 @@ def test_bars_are_intervals_and_letters_stand_beside_names_where_groups_differ(t
         levels = {"full": Level(0.9, 30.0), "lora": Level(0.9, 8.0), "head": Level(0.6, 3.0)}
         study = small_study(*levels, seeds=seeds)
         results = gather(build_store(tmp_path / str(seeds), study, World(levels=levels)))
-        summary = summarise(results)
-        head = next(entry for entry in summary["methods"] if entry["method"] == "head")
-        drawn = build(results, summary)
+        made = build_report(results)
+        head = made.arm("head")
+        drawn = build_charts(made)
         point = next(s for s in drawn[0].series if s.label == "head")
-        assert point.low == (head["metrics"]["accuracy"]["interval_low"],)
-        assert point.high == (head["metrics"]["accuracy"]["interval_high"],)
-        assert point.x_error == pytest.approx(head["train_seconds"]["interval_high"] - head["train_seconds"]["mean"])
+        assert point.low == (head.metrics["accuracy"].interval_low,)
+        assert point.high == (head.metrics["accuracy"].interval_high,)
+        assert point.x_error == pytest.approx((head.train_seconds.interval_high or 0) - (head.train_seconds.mean or 0))
         return {chart.name: chart for chart in drawn}
 
     six, two = built(6), built(2)
@@ -134,7 +136,7 @@ def test_charts_of_a_text_task(tmp_path: Path) -> None:
         arms = WRITERS if name == "rouge" else labels
         world = World(levels=WRITERS, test_rows=20, **knobs)
         results = gather(build_store(tmp_path / name, writing_study(*arms, seeds=1), world))
-        charts = {chart.name: chart for chart in build(results, summarise(results))}
+        charts = {chart.name: chart for chart in build_charts(build_report(results))}
         # ROUGE is not scored while training, so there is no curve of it; the loss has one.
         assert ("learning_curve_quality" in charts) == (name == "perplexity")
         assert {"quality_train_time", "learning_curve_loss", "learning_curve_train_loss"} <= charts.keys()

@@ -4,18 +4,39 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import Field
+
 from tuneoff.analysis.results import Results
+from tuneoff.config.spec import Frozen
 from tuneoff.errors import CorruptRecord
 from tuneoff.records.record import TrialRecord
 
-Arm = dict[str, Any]
+Row = dict[str, Any]
 """A `record.Prediction` as plain data."""
 COUNT = 4
 SOURCE_CHARACTERS = 400
 TEXT_CHARACTERS = 600
 
 
-def examples(results: Results) -> list[dict[str, Any]]:
+class ExampleOutput(Frozen):
+    """What one arm wrote for a test example."""
+
+    method: str = Field(description="the arm's label")
+    seed: int = Field(description="the arm's lowest completed one")
+    output: str = Field(description="cut to about 600 characters; empty where nothing was written")
+    value: float | None = Field(description="the primary metric of this example, or null")
+
+
+class Example(Frozen):
+    """A test example with every arm's output. A cut text ends in ` …`."""
+
+    index: int = Field(description="position in the test split")
+    source: str = Field(description="what was put in, cut to about 400 characters")
+    reference: str = Field(description="the target, cut to about 600")
+    outputs: tuple[ExampleOutput, ...] = Field(description="one object per arm in the study's order")
+
+
+def sample_examples(results: Results) -> tuple[Example, ...]:
     """Returns at most `COUNT` test examples, chosen evenly among those whose source was kept, before any output is
     seen.
 
@@ -23,7 +44,7 @@ def examples(results: Results) -> list[dict[str, Any]]:
     """
     records = [(arm.label, arm.completed[0]) for arm in results.arms if arm.completed]
     predictions_by_arm = [(label, record, _predictions(results, record)) for label, record in records]
-    with_source: dict[int, Arm] = {}
+    with_source: dict[int, Row] = {}
     for _, _, predictions in predictions_by_arm:
         with_source = {**{index: p for index, p in predictions.items() if p["source"]}, **with_source}
     indices = sorted(with_source)
@@ -31,25 +52,25 @@ def examples(results: Results) -> list[dict[str, Any]]:
     for index in sorted(
         {indices[i * (len(indices) - 1) // max(1, COUNT - 1)] for i in range(COUNT)} if indices else ()
     ):
-        outputs = [
+        outputs = tuple(
             _output(label, record, predictions[index])
             for label, record, predictions in predictions_by_arm
             # Another target at this place is another example: that row saw other data.
             if index in predictions and predictions[index]["target"] == with_source[index]["target"]
-        ]
+        )
         source, reference = with_source[index]["source"], with_source[index]["target"]
         chosen.append(
-            {
-                "index": index,
-                "source": excerpt(source, SOURCE_CHARACTERS),
-                "reference": excerpt(reference, TEXT_CHARACTERS),
-                "outputs": outputs,
-            }
+            Example(
+                index=index,
+                source=excerpt(source, SOURCE_CHARACTERS),
+                reference=excerpt(reference, TEXT_CHARACTERS),
+                outputs=outputs,
+            )
         )
-    return chosen
+    return tuple(chosen)
 
 
-def _predictions(results: Results, record: TrialRecord) -> dict[int, Arm]:
+def _predictions(results: Results, record: TrialRecord) -> dict[int, Row]:
     try:
         rows = results.store.trial(record.spec.id).prediction_rows("test")
     except CorruptRecord:
@@ -57,13 +78,13 @@ def _predictions(results: Results, record: TrialRecord) -> dict[int, Arm]:
     return {prediction["index"]: prediction for prediction in rows or ()}
 
 
-def _output(label: str, record: TrialRecord, prediction: Arm) -> dict[str, Any]:
-    return {
-        "method": label,
-        "seed": record.spec.seed,
-        "output": excerpt(prediction["output"], TEXT_CHARACTERS),
-        "value": prediction["values"].get(record.primary_metric or ""),
-    }
+def _output(label: str, record: TrialRecord, prediction: Row) -> ExampleOutput:
+    return ExampleOutput(
+        method=label,
+        seed=record.spec.seed,
+        output=excerpt(prediction["output"], TEXT_CHARACTERS),
+        value=prediction["values"].get(record.primary_metric or ""),
+    )
 
 
 def excerpt(text: str, limit: int) -> str:

@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from tuneoff.encoding import chart_text
-from tuneoff.report.charts import Axis, Chart, Series
-from tuneoff.report.placement import MARKER, Box, place, spread_out
+from tuneoff.report.charts.chart import Axis, Chart, Series
+from tuneoff.report.charts.placement import MARKER, Box, place, spread_out
 
 DPI = 150
 # Okabe and Ito's palette without its yellow (too pale on white), then dark tones of Tol's muted one.

@@ -1,0 +1,89 @@
+"""What a chart shows: plain data that a drawing renders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from tuneoff.report import columns
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A label with its unit, a scale, and how a tick is written (None: as the number it is)."""
+
+    label: str
+    scale: Literal["linear", "log"] = "linear"
+    tick: Callable[[float], str] | None = None
+
+
+@dataclass(frozen=True)
+class Series:
+    """One arm of the study in a chart.
+
+    Attributes:
+        label: the text beside it.
+        style: the arm's place in the study; gives colour and marker, equal in all charts.
+        x, y: points; a scatter chart has one.
+        low, high: of y at each point, for the band or the error bar.
+        x_error: half width of the horizontal error bar.
+        ties: letters of the groups within which arms cannot be told apart; empty where all are in one.
+        chosen: which point was chosen; of a search.
+        span: the ends of the range that was searched.
+        early: points that are no part of the line: of search trials with fewer steps.
+        failed: x of what was tried without any y.
+        joined: whether a line joins the points, as it may where nothing but x tells them apart.
+    """
+
+    label: str
+    style: int
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    x_error: float = 0.0
+    ties: str = ""
+    chosen: int | None = None
+    span: tuple[float, float] | None = None
+    early: tuple[tuple[float, float], ...] = ()
+    failed: tuple[float, ...] = ()
+    joined: bool = True
+
+    @property
+    def text(self) -> str:
+        """Returns the label with its letters in brackets."""
+        return f"{self.label} ({self.ties})" if self.ties else self.label
+
+
+@dataclass(frozen=True)
+class BaselineLine:
+    """A horizontal line: the best arm that needs no training."""
+
+    label: str
+    value: float
+    unit: str | None = None
+
+    @property
+    def text(self) -> str:
+        """Returns the value as tables show it."""
+        return columns.score(self.value, unit=self.unit)
+
+
+@dataclass(frozen=True)
+class Chart:
+    """All that one chart shows."""
+
+    name: str
+    kind: Literal["curve", "scatter", "search"]
+    title: str
+    x: Axis
+    y: Axis
+    series: tuple[Series, ...]
+    baseline: BaselineLine | None
+    caption: str
+    alt: str
+
+    @property
+    def file(self) -> str:
+        return f"{self.name}.png"

@@ -1,0 +1,278 @@
+"""The report's charts: one declarative definition each, and the data that fills them.
+
+Nothing here draws. A `Chart` says what to show; `drawing.draw` turns it into a PNG, and another renderer may
+turn it into something else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from tuneoff.analysis.curves import LearningCurve, LearningCurves
+from tuneoff.analysis.figures import metric_name
+from tuneoff.analysis.search_summary import Choices, SearchedArm
+from tuneoff.report import columns, units
+from tuneoff.report.arm_schema import ArmSummary, Figure, TestFigure
+from tuneoff.report.charts.chart import Axis, BaselineLine, Chart, Series
+from tuneoff.report.columns import Column
+from tuneoff.report.schema import Report
+from tuneoff.report.wording import ties_text
+from tuneoff.search.space import LEARNING_RATE
+
+
+@dataclass(frozen=True)
+class CurveDefinition:
+    """A figure against optimizer steps."""
+
+    name: str
+    what: str
+    of: Callable[[LearningCurves], tuple[LearningCurve, ...]]
+
+
+@dataclass(frozen=True)
+class _Point:
+    """An arm with its cost and score; `position`: its place in the study."""
+
+    position: int
+    arm: ArmSummary
+    cost: float
+    score: TestFigure
+    mean: float
+
+
+@dataclass(frozen=True)
+class ScatterDefinition:
+    """The primary metric against a cost."""
+
+    name: str
+    what: str
+    column: Column
+    axis: Callable[[list[float]], tuple[float, Axis]]
+
+
+def _seconds_axis(values: list[float]) -> tuple[float, Axis]:
+    for size, name in ((3600.0, "hours"), (60.0, "minutes")):
+        if max(values) >= 3 * size:
+            return size, Axis(f"train time ({name})")
+    return 1.0, Axis("train time (s)")
+
+
+def _bytes_axis(values: list[float]) -> tuple[float, Axis]:
+    size, name = units.byte_unit(max(values))
+    return size, Axis(f"peak memory while training ({name})")
+
+
+def _count_axis(_: list[float]) -> tuple[float, Axis]:
+    return 1.0, Axis("trainable parameters", "log", units.short_count)
+
+
+CURVES = (
+    CurveDefinition("learning_curve_quality", "validation {metric}", lambda curves: curves.quality),
+    CurveDefinition("learning_curve_loss", "validation loss ({loss_unit})", lambda curves: curves.validation_loss),
+    CurveDefinition("learning_curve_train_loss", "training loss ({loss_unit})", lambda curves: curves.train_loss),
+)
+SCATTERS = (
+    ScatterDefinition("quality_train_time", "train time", columns.TRAIN_TIME, _seconds_axis),
+    ScatterDefinition("quality_peak_memory", "peak memory", columns.MEMORY, _bytes_axis),
+    ScatterDefinition("quality_parameters", "trainable parameters", columns.TRAINABLE, _count_axis),
+)
+SENSITIVITY = "learning_rate_sensitivity"
+FILES = (*(f"{definition.name}.png" for definition in (*SCATTERS, *CURVES)), f"{SENSITIVITY}.png")
+"""Every file that a report may hold a chart in."""
+
+
+def build_charts(report: Report) -> list[Chart]:
+    """Builds the charts that there are points for."""
+    sensitivity = [chart for chart in [_sensitivity(report)] if chart is not None]
+    metric = report.study.primary_metric
+    if metric is None:
+        return sensitivity
+    charts = [_scatter(definition, report) for definition in SCATTERS]
+    # Where the primary metric is the loss itself, one chart shows both.
+    curves = [c for c in CURVES if not (metric == "loss" and c.name == "learning_curve_loss")]
+    metric_charts = [chart for chart in (*charts, *(_curve(c, report) for c in curves)) if chart is not None]
+    return metric_charts + sensitivity
+
+
+def _baseline(report: Report) -> BaselineLine | None:
+    label, metric = report.answer.baseline, report.study.primary_metric
+    if label is None or metric is None:
+        return None
+    score = report.arm(label).metrics[metric]
+    return BaselineLine(label, score.mean, score.unit) if score.mean is not None else None
+
+
+def _loss_unit(report: Report) -> str:
+    """Returns the unit of the validation loss, as recorded."""
+    units_of = [e.validation_metrics["loss"].unit for e in report.methods if "loss" in e.validation_metrics]
+    return units_of[0] if units_of else "nats"
+
+
+def _random_weights_note(report: Report) -> str:
+    return " — RANDOM WEIGHTS, quality means nothing" if report.study.random_weights else ""
+
+
+def _scatter(definition: ScatterDefinition, report: Report) -> Chart | None:
+    name = report.study.primary_metric or ""
+    column = definition.column
+    points = [
+        _Point(position, entry, value[0], score, score.mean)
+        for position, entry in enumerate(report.methods)
+        if entry.trains and (score := entry.metrics.get(name)) is not None and score.mean is not None
+        if (value := column.value(entry)) is not None and value[0] > 0
+    ]
+    if not points:
+        return None
+    size, axis = definition.axis([point.cost for point in points])
+    grouped = columns.grouped(report)
+    series = tuple(
+        Series(
+            label=point.arm.method + (" †" if column.timing and point.arm.contended else ""),
+            style=point.position,
+            x=(point.cost / size,),
+            y=(point.mean,),
+            low=(point.mean if point.score.interval_low is None else point.score.interval_low,),
+            high=(point.mean if point.score.interval_high is None else point.score.interval_high,),
+            x_error=_half_width(column.figure(point.arm)) / size,
+            ties=point.arm.ties if grouped else "",
+        )
+        for point in points
+    )
+    baseline = _baseline(report)
+    values_text = "; ".join(
+        f"{p.arm.method} {columns.score(p.mean, unit=p.score.unit)} at {column.spread(p.cost, None)}" for p in points
+    )
+    lead = f"Test {metric_name(name)} against {definition.what}"
+    return Chart(
+        name=definition.name,
+        kind="scatter",
+        title=lead + _random_weights_note(report),
+        x=axis,
+        y=Axis(f"test {metric_name(name)}" + (" (lower is better)" if points[0].score.direction == "lower" else "")),
+        series=series,
+        baseline=baseline,
+        caption=f"{lead}. Bars: {report.answer.interval_level:.0%} intervals.{_ties_sentence(report)}"
+        + (" Dashed: the baseline, without training." if baseline else "")
+        + (" † timed on a busy machine." if any("†" in s.label for s in series) else ""),
+        alt=_alt(f"{lead}: {values_text}", baseline),
+    )
+
+
+def _curve(definition: CurveDefinition, report: Report) -> Chart | None:
+    what = definition.what.format(metric=metric_name(report.study.primary_metric or ""), loss_unit=_loss_unit(report))
+    arms = {entry.method: (position, entry) for position, entry in enumerate(report.methods)}
+    grouped = columns.grouped(report)
+    series = tuple(
+        Series(
+            label=curve.method,
+            style=arms[curve.method][0],
+            x=tuple(float(step) for step in curve.steps),
+            y=curve.mean,
+            low=curve.lowest,
+            high=curve.highest,
+            ties=arms[curve.method][1].ties if grouped else "",
+        )
+        for curve in definition.of(report.curves)
+    )
+    if not series:
+        return None
+    quality = definition.name == "learning_curve_quality"
+    baseline = _baseline(report) if quality else None
+    unit = report.study.primary_unit if quality else None
+    ends = "; ".join(f"{s.label} {columns.score(s.y[-1], unit=unit)}" for s in series)
+    lead = f"{what[0].upper()}{what[1:]} while training"
+    return Chart(
+        name=definition.name,
+        kind="curve",
+        title=lead + _random_weights_note(report),
+        x=Axis("optimizer step"),
+        y=Axis(what),
+        series=series,
+        baseline=replace(baseline, label=f"{baseline.label}, test") if baseline else None,
+        caption=f"{lead}. Lines: mean over seeds; bands: lowest to highest seed.{_ties_sentence(report)}"
+        + (" Dashed: the baseline's test score." if baseline else ""),
+        alt=_alt(f"{lead}, at the end: {ends}", baseline),
+    )
+
+
+def _sensitivity(report: Report) -> Chart | None:
+    """Builds the chart with the validation score of every learning rate that was tried; None where none was
+    searched."""
+    search = report.search
+    if search is None:
+        return None
+    positions = {entry.method: position for position, entry in enumerate(report.methods)}
+    ties = {entry.method: entry.ties if columns.grouped(report) else "" for entry in report.methods}
+    series = tuple(
+        replace(_search_series(arm), style=positions[arm.method], ties=ties[arm.method])
+        for arm in search.arms
+        if LEARNING_RATE in arm.space and arm.tried
+    )
+    scores = [score for s in series for score in (*s.y, *(y for _, y in s.early))]
+    if not scores:
+        return None
+    metric, lower = metric_name(search.metric), search.direction == "lower"
+    lead = f"Validation {metric} against the learning rate"
+    log_scale = lower and min(scores) > 0 and max(scores) > 4 * min(scores)
+    best_rates = "; ".join(f"{s.label} {units.rate(s.x[s.chosen])}" for s in series if s.chosen is not None)
+    return Chart(
+        name=SENSITIVITY,
+        kind="search",
+        title=lead + _random_weights_note(report),
+        x=Axis("learning rate", "log"),
+        y=Axis(f"validation {metric}" + (" (lower is better)" if lower else ""), "log" if log_scale else "linear"),
+        series=series,
+        baseline=None,
+        caption=f"{lead}: one point per search trial. Ringed: the best of an arm. Below: the range that was "
+        "searched, with the rates that were tried."
+        + (" Hollow: what was pruned, with its score after fewer steps." if any(s.early for s in series) else "")
+        + (" Crosses: trials that did not complete." if any(s.failed for s in series) else "")
+        + ("" if all(s.joined for s in series) else " No line joins points that differ in other options too."),
+        alt=_alt(f"{lead}; best rates: {best_rates or 'none'}", None),
+    )
+
+
+def _search_series(arm: SearchedArm) -> Series:
+    """Returns an arm's search trials by rate. Of a configuration tried with more and more steps, the last trial
+    counts."""
+    completed = [(trial, trial.score) for trial in arm.tried if trial.score is not None]
+    top_rung = max((trial.rung for trial, _ in completed if trial.trial == arm.best), default=0)
+    rates = sorted(
+        (trial.values[LEARNING_RATE], score, trial.trial) for trial, score in completed if trial.rung == top_rung
+    )
+    last_trials = {repr(trial.values): (trial, score) for trial, score in completed}
+    early = sorted((t.values[LEARNING_RATE], score) for t, score in last_trials.values() if t.rung != top_rung)
+    ends = arm.space[LEARNING_RATE]
+    scores = tuple(score for _, score, _ in rates)
+    best = [index for index, (_, _, trial_id) in enumerate(rates) if trial_id == arm.best]
+    return Series(
+        label=arm.method,
+        style=0,
+        x=tuple(rate for rate, _, _ in rates),
+        y=scores,
+        low=scores,
+        high=scores,
+        chosen=best[0] if best else None,
+        span=(min(ends.choices), max(ends.choices)) if isinstance(ends, Choices) else (ends.low, ends.high),
+        early=tuple(early),
+        failed=tuple(trial.values[LEARNING_RATE] for trial in arm.tried if trial.score is None),
+        joined=len(arm.space) == 1,
+    )
+
+
+def _half_width(figure: Figure | int | None) -> float:
+    """Returns half the width of a cost's interval; 0 for a count, or where there is no interval."""
+    if not isinstance(figure, Figure) or figure.interval_high is None or figure.mean is None:
+        return 0.0
+    return figure.interval_high - figure.mean
+
+
+def _ties_sentence(report: Report) -> str:
+    text = ties_text(report, f"test {metric_name(report.study.primary_metric or '')}")
+    return f" {text}" if text else ""
+
+
+def _alt(text: str, baseline: BaselineLine | None) -> str:
+    alt = f"{text}. BaselineLine {baseline.label}: {baseline.text}." if baseline else f"{text}."
+    return alt.replace("[", "(").replace("]", ")")

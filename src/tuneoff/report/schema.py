@@ -1,0 +1,270 @@
+"""The report of a study as data: one `Report`, which every renderer reads; docs/report-schema.md is made of it.
+
+What analysis derives as a whole (the search, devices, the forecast, examples, curves) has its model there.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from pydantic import Field
+
+from tuneoff.analysis.curves import LearningCurves
+from tuneoff.analysis.devices import DeviceComparison
+from tuneoff.analysis.examples import Example
+from tuneoff.analysis.forecast_accuracy import ForecastComparison
+from tuneoff.analysis.search_summary import SearchSummary
+from tuneoff.analysis.statistics import LEVEL, SEEDS_REQUIRED
+from tuneoff.config.spec import DataSpec, Protocol
+from tuneoff.records.record import (
+    DataInfo,
+    Direction,
+    Environment,
+    Finding,
+    ModelInfo,
+    PrecisionInfo,
+    Status,
+)
+from tuneoff.report.arm_schema import ArmSummary, Comparison, Part
+
+SCHEMA_VERSION = 4
+
+
+class StudySummary(Part):
+    """What was asked. No folder is named, of a local file neither: a study can be copied anywhere."""
+
+    name: str = Field(description="the study's name")
+    description: str = Field(description="what its file says of it")
+    model: str = Field(description="the base model's source")
+    random_weights: bool = Field(description="true: quality means nothing")
+    task: str = Field(description="the task")
+    task_options: dict[str, Any] = Field(description="its options with defaults filled in")
+    sources: DataSpec = Field(
+        description="where the rows of `train`, `validation` and `test` come from, each null (cut from train) or "
+        "{`source`, `split`, `config`, `revision`} as the study names them: `split` null is the role's own name, "
+        "`revision` null a hub's newest of the time. Which rows these were, the fingerprints in `data` tell"
+    )
+    selected_by: str | None = Field(
+        description="the validation metric that chose the tested checkpoints; null where the last ones are tested, and "
+        "while no record tells it"
+    )
+    primary_metric: str | None = Field(description="what arms are ranked by; null while nothing is completed")
+    primary_direction: Direction | None = Field(description="which way is better; null likewise")
+    primary_unit: str | None = Field(description="its unit; null likewise")
+    seeds: tuple[int, ...] = Field(description="seeds of the final trials")
+
+
+class TrialCounts(Part):
+    """How many final trials there are."""
+
+    planned: int = Field(description="all")
+    recorded: int = Field(description="with a record, whatever the status")
+    completed: int = Field(description="with a result")
+
+
+class ArmNames(Part):
+    """The two arms of a pair."""
+
+    first: str = Field(description="label of the better arm by rank")
+    second: str = Field(description="label of the other")
+
+
+class PairSummary(Comparison, ArmNames):
+    """A pair of arms of the verdict; `this arm` is the first."""
+
+
+class VerdictSummary(Part):
+    """Every pair of arms on the primary metric. Baselines are arms like all others here."""
+
+    metric: str = Field(description="the primary metric")
+    unit: str = Field(description="its unit")
+    direction: Direction = Field(description="`higher` or `lower` is better")
+    groups: tuple[tuple[str, ...], ...] = Field(
+        description="the largest groups of arms within which nothing could be told apart, best first; none while every "
+        "pair is open"
+    )
+    effect_size: str = Field(description="name of the effect size")
+    correction: str = Field(description="Holm")
+    pairs: tuple[PairSummary, ...] = Field(
+        description="every pair once, the better by rank first, as a comparison with the labels `first` and `second`"
+    )
+
+
+class Unsettled(Part):
+    """An arm that is open or tied with the best."""
+
+    method: str = Field(description="its label")
+    seeds: int | None = Field(description="seeds that would tell it from the best, or null")
+    reason: str = Field(description="why no number is named; else empty")
+
+
+class AnswerSummary(Part):
+    """Which method to use, and how certain that is."""
+
+    best: str | None = Field(
+        description="the trained arm that is the best on the seeds that arms share; null while none can be weighed"
+    )
+    winner: str | None = Field(
+        description="the same, if it is significantly ahead of every other arm that trains; else null"
+    )
+    tied_with: tuple[str, ...] = Field(description="labels that cannot be told apart from the best")
+    open: tuple[str, ...] = Field(description="labels that share too few seeds with it to tell")
+    behind: tuple[str, ...] = Field(description="labels that are significantly worse")
+    ahead: tuple[str, ...] = Field(
+        description="significantly better than the best on shared seeds: only where arms have different seeds and each "
+        "is behind another"
+    )
+    not_compared: tuple[str, ...] = Field(description="labels for which there is no fair comparison with it")
+    without_score: tuple[str, ...] = Field(description="arms that train and have no score, or none yet")
+    unequal_seeds: bool = Field(description="whether arms have scores of different seeds")
+    baseline: str | None = Field(
+        description="the best arm that does not train, or null; of equal ones the first in the study's order"
+    )
+    not_above_baseline: tuple[str, ...] = Field(
+        description="trained arms that are not clearly better than it: the interval of the difference reaches 0, or, "
+        "where there is none, the mean is no better"
+    )
+    if_trained: str | None = Field(
+        description="where it is not shown that training helps, the arm that `tuneoff recommend` gives if one trains "
+        "all the same; else null"
+    )
+    cheapest: dict[str, str] = Field(
+        description="{cost: label} among the best and those tied with it; a cost that one of them lacks is left out"
+    )
+    seeds: int = Field(description="fewest seeds in those comparisons")
+    significant: bool = Field(description="whether some arm is behind")
+    seeds_required: int = Field(SEEDS_REQUIRED, description="6: under it nothing is called significant")
+    to_settle: tuple[Unsettled, ...] = Field(
+        description="list of {`method`, `seeds`, `reason`}: seeds that would tell the best from each arm that is open "
+        "or tied with it, or null and why"
+    )
+    interval_level: float = Field(LEVEL, description="0.95")
+    caveats: tuple[str, ...] = Field(description="warnings that belong to the answer, the gravest first")
+    doubt: str = Field(
+        description="that nothing was learned or that it is not shown that training helps, and what to do; it comes "
+        "before all else; empty where it is shown, where there is no arm to weigh it by, and where weights are random"
+    )
+    text: str = Field(description="all this in a few sentences")
+
+
+class Failure(Part):
+    """A trial that did not complete."""
+
+    id: str = Field(description="the trial's id")
+    label: str = Field(description="its arm")
+    seed: int = Field(description="its seed")
+    status: Status = Field(description="what became of it")
+    cause: str = Field(description="why, for a person")
+    log_tail: tuple[str, ...] = Field(description="the last lines that the trial's process printed")
+
+
+class PublishedSummary(Part):
+    """Figures that somebody published of the same question."""
+
+    citation: str = Field(description="where they are from")
+    notes: tuple[str, ...] = Field(description="what to know of them")
+    without_an_arm: dict[str, dict[str, float]] = Field(description="figures of arms that this study has not")
+
+
+class Machine(Environment):
+    """A machine that trials ran on."""
+
+    versions: dict[str, str] = Field(default_factory=dict, exclude=True)
+    commit: str | None = Field(None, exclude=True)
+    started_at: str = Field("", exclude=True)
+
+
+class Environments(Part):
+    """Machines and software of the completed trials."""
+
+    machines: tuple[Machine, ...] = Field(description="each different one once, as in a trial's record")
+    versions: dict[str, str] = Field(description="the first completed trial's")
+    version_differences: dict[str, tuple[str, ...]] = Field(description="{package: versions} where trials differ")
+    commit: str | None = Field(description="the first completed trial's")
+    precision: tuple[PrecisionInfo, ...] = Field(
+        description="each policy in force, with the largest measured error of a matrix product"
+    )
+
+
+class DataSummary(DataInfo):
+    """The data as a completed trial saw them, key by key as in a trial's record."""
+
+    train_order_fingerprint: str | None = Field(None, exclude=True)
+    model: ModelInfo | None = Field(description="the base model as it was loaded")
+
+
+class Report(Part):
+    """The report of a study."""
+
+    schema_version: int = Field(SCHEMA_VERSION, description="4")
+    study: StudySummary = Field(description="what was asked, see below")
+    trials: TrialCounts = Field(description="how many trials there are, see below")
+    warnings: tuple[Finding, ...] = Field(
+        description="list of {`name`, `message`}: what a reader must know; those of the answer first, then the "
+        "records' findings, one for each kind with its trials counted; `methods[].findings` tells them arm by arm"
+    )
+    methods: tuple[ArmSummary, ...] = Field(
+        description="list, one object per arm of the table, in the study's order, see below"
+    )
+    answer: AnswerSummary = Field(description="which method to use, see below")
+    verdict: VerdictSummary | None = Field(
+        description="null while nothing is compared, else every pair of arms on the primary metric, see below"
+    )
+    failures: tuple[Failure, ...] = Field(description="trials that did not complete, see below")
+    published: PublishedSummary | None = Field(description="null, or what others published, see below")
+    search: SearchSummary | None = Field(
+        description="null without a search, else what it tried, chose and cost, see below"
+    )
+    forecast: ForecastComparison | None = Field(
+        description="null without one, else what was predicted before training and what was measured, see below"
+    )
+    devices: tuple[DeviceComparison, ...] = Field(
+        description="list, one object per arm on several devices, see below; empty where there is none"
+    )
+    examples: tuple[Example, ...] = Field(
+        description="list, at most four test examples with what every arm wrote, see below; empty for a task whose "
+        "trials keep no sources (classification)"
+    )
+    comparable: bool = Field(
+        description="false when trials ran on different machines or software, with and without "
+        "`execution.release_memory`, or some timing is contended"
+    )
+    environments: Environments = Field(description="machines and software, see below")
+    protocol: Protocol = Field(
+        description="what was held equal: the study file's `protocol` with every default filled in"
+    )
+    data: DataSummary | None = Field(
+        description="null while nothing is completed, else the data as a completed trial saw them, see below"
+    )
+    curves: LearningCurves = Field(
+        LearningCurves(), exclude=True, description="the arms' learning curves; no part of the JSON"
+    )
+
+    def arm(self, label: str) -> ArmSummary:
+        """Returns the arm of that label. Raises KeyError if there is none."""
+        for arm in self.methods:
+            if arm.method == label:
+                return arm
+        raise KeyError(label)
+
+
+class JoinedArm(ArmSummary):
+    """An arm of several studies side by side."""
+
+    study: str = Field(description="of `tuneoff compare` alone: name of the arm's study")
+
+
+class JoinedReport(Report):
+    """The report of several studies side by side, as `tuneoff compare` gives it."""
+
+    methods: tuple[JoinedArm, ...] = Field(description="likewise, each with its `study`")
+    notes: tuple[str, ...] = Field(
+        description="of `tuneoff compare` alone: what could not be checked, and what differs though the question is "
+        "the same"
+    )
+
+    @classmethod
+    def of(cls, report: Report, studies: dict[str, str], notes: tuple[str, ...]) -> Self:
+        """Returns a report with the study of each arm and notes on how the studies differ."""
+        arms = tuple(JoinedArm(**dict(arm), study=studies[arm.method]) for arm in report.methods)
+        return cls(**{**dict(report), "methods": arms}, notes=notes)

@@ -1,0 +1,89 @@
+"""The page's sections on how certain the figures are: all intervals, and all pairs of arms."""
+
+from __future__ import annotations
+
+from tuneoff.analysis.figures import metric_name
+from tuneoff.encoding import markdown as escaped
+from tuneoff.report import columns
+from tuneoff.report.markup import grid
+from tuneoff.report.schema import PairSummary, Report
+
+PAIRS_SHOWN = 60
+
+
+def level(report: Report) -> str:
+    """Returns the intervals' level: `95%`."""
+    return f"{report.answer.interval_level:.0%}"
+
+
+def intervals(report: Report) -> str:
+    """Writes the section with mean and interval of every metric and cost; empty while there is none."""
+    parts = []
+    for title, columns_shown in (
+        ("Metrics", columns.metrics(report)),
+        ("Costs", [*(c for c in columns.COSTS if c is not columns.TRAINABLE), *columns.SPEED]),
+    ):
+        with_interval = [c for c in columns_shown if any("[" in (c.interval(entry) or "") for entry in report.methods)]
+        rows = [[escaped(e.method), *(c.interval(e) or "–" for c in with_interval)] for e in report.methods if e.seeds]
+        if with_interval:
+            parts += [f"### {title}", grid(["method", *(escaped(c.title) for c in with_interval)], rows)]
+    if not parts:
+        return ""
+    explanation = (
+        f"Means with {level(report)} intervals. A metric's lets seeds and test examples vary (one seed: the examples "
+        "alone; where predictions do not tell it example by example: the seeds alone), a cost's lets seeds vary, by "
+        "Student's t. Letters behind a metric are of its own ties: arms that share one cannot be told apart by it, or "
+        "share too few seeds to tell. A mean without an interval has one seed, an interval that rounds to it, or "
+        "nothing to tell its error."
+    )
+    return "\n\n".join([f"## {level(report)} intervals", *parts, explanation])
+
+
+def pairs(report: Report) -> str:
+    """Writes the section with every pair of arms on the primary metric; of very many pairs, those with the best arm."""
+    verdict = report.verdict
+    if verdict is None or not verdict.pairs:
+        return ""
+    pairs_shown, best = verdict.pairs, report.answer.best or ""
+    is_cut = len(pairs_shown) > PAIRS_SHOWN
+    if is_cut:
+        pairs_shown = tuple(pair for pair in pairs_shown if best in (pair.first, pair.second))
+    heads = ["pair", "difference", "p", "p, Holm", verdict.effect_size, "P(better)", "relation", "seeds to settle"]
+    explanation = (
+        f"Difference of test {metric_name(verdict.metric)}, the first minus the second, on the seeds and "
+        f"examples that both have, with its {level(report)} interval (of this pair alone, not corrected). "
+        f"{verdict.correction}'s correction of p is over all pairs and decides the relation. "
+        f"{verdict.effect_size} is the difference in standard deviations between seeds; P(better) is the share of "
+        "seeds at which the first is the better one, of two seeds or more. "
+        "“Seeds to settle” is how many would tell the pair apart with 80% "
+        f"probability, if difference and spread are what they seem. Under {report.answer.seeds_required} seeds "
+        "every pair is open."
+    )
+    parts = ["## Pairs", grid(heads, [_pair_row(pair, verdict.unit) for pair in pairs_shown]), explanation]
+    if is_cut:
+        parts.append(f"Pairs without {escaped(best)}: pairs.csv.")
+    return "\n\n".join(parts)
+
+
+def _pair_row(pair: PairSummary, unit: str) -> list[str]:
+    name = f"{escaped(pair.first)} – {escaped(pair.second)}"
+    if pair.p is None:
+        relation = f"{pair.relation.replace('_', ' ')}: {escaped(pair.reason)}"
+        return [name, columns.difference(pair, unit), "–", "–", "–", "–", relation, "–"]
+    effect = "–" if pair.effect is None else f"{pair.effect:.2f}"
+    seeds_needed = escaped(pair.reason) or "–" if pair.seeds_needed is None else str(pair.seeds_needed)
+    return [
+        name,
+        columns.difference(pair, unit),
+        _p(pair.p),
+        "–" if pair.p_holm is None else _p(pair.p_holm),
+        effect,
+        # Of one seed it would be 0 or 1, which sounds like certainty.
+        "–" if pair.seeds < 2 or pair.win_rate is None else f"{pair.win_rate:.2f}",
+        pair.relation.replace("_", " "),
+        seeds_needed,
+    ]
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
