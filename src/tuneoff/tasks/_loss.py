@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch.autograd.function import once_differentiable
 
-CHUNK = 128
-"""Rows of logits that are turned into float32 at a time."""
+CPU_CHUNK = 2**20
+"""Logits that are turned into float32 at a time, in whole rows: on a CPU few enough to stay in its cache."""
+GPU_CHUNK = 2**23
+"""The same elsewhere, where every call costs more."""
 
 
 class _TokenLoss(torch.autograd.Function):
@@ -18,7 +21,7 @@ class _TokenLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         losses, totals = [], []
-        for part, target in zip(torch.split(logits, CHUNK), torch.split(targets, CHUNK), strict=True):
+        for part, target in _chunks(logits, targets):
             exact = part.float()
             total = exact.logsumexp(-1)
             losses.append((total - exact.gather(-1, target[:, None])[:, 0]).sum())
@@ -30,12 +33,17 @@ class _TokenLoss(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         logits, targets, totals = ctx.saved_tensors
-        parts = (torch.split(tensor, CHUNK) for tensor in (logits, targets, totals))
-        for part, target, total in zip(*parts, strict=True):
+        for part, target, total in _chunks(logits, targets, totals):
             logit_gradient = part.float().sub_(total[:, None]).exp_()
             logit_gradient[torch.arange(len(target), device=target.device), target] -= 1
             part.copy_(logit_gradient.mul_(gradient))
         return logits, None
+
+
+def _chunks(logits: torch.Tensor, *others: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Yields the same few rows of logits and of tensors with as many rows."""
+    rows = max(1, (CPU_CHUNK if logits.device.type == "cpu" else GPU_CHUNK) // logits.shape[-1])
+    return zip(*(torch.split(tensor, rows) for tensor in (logits, *others)), strict=True)
 
 
 def summed_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
