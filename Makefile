@@ -16,7 +16,8 @@ quickstart: $(VENV)/.installed
 test: check
 	$(PYTEST) -m "not slow"
 
-test-all: check
+# The slow tests build the site, too.
+test-all: check $(VENV)/.installed-docs
 	$(PYTEST)
 
 check: $(VENV)/.installed-dev

@@ -17,7 +17,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from running import Tiny
+from running_helpers import Tiny
 from tuneoff import __version__, registry
 
 pytest_plugins = ("running_fixtures",)

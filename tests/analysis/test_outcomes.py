@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from synthetic_records import CLASSES, WRITERS, Level, World, build_store, small_study, writing_study
+from record_helpers import CLASSES, WRITERS, Level, World, build_store, small_study, writing_study
 from tuneoff.analysis.outcomes import Figure, Outcomes, over_seeds, within_range
 from tuneoff.analysis.results import Results, gather
 from tuneoff.records.record import Metric, Prediction, Status, TrialRecord

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from synthetic_records import environment, make_record, small_study
+from record_helpers import environment, make_record, small_study
 from tuneoff.analysis.published import Ours, PublishedComparison, compare, our_name
 from tuneoff.analysis.results import Arm
 from tuneoff.analysis.statistics import Estimate

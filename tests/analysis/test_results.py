@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from synthetic_records import World, build_store, environment, small_study
+from record_helpers import World, build_store, environment, small_study
 from tuneoff.analysis.results import gather
 from tuneoff.planning.plan import plan
 from tuneoff.records.record import ModelInfo, SplitInfo, Status

@@ -21,7 +21,7 @@ from tuneoff.store import StudyStore
 from tuneoff.study.search_runner import SearchRunner
 from tuneoff.study.study import Study
 
-pytest_plugins = ("core_fixtures",)
+pytest_plugins = ("study_fixtures",)
 
 ROWS = 640
 """Training arms that there are said to be."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from synthetic_records import Level, World, build_store, data, small_study
+from record_helpers import Level, World, build_store, data, small_study
 from tuneoff.analysis.outcomes import Outcomes
 from tuneoff.analysis.side_by_side import join
 from tuneoff.config.spec import StudySpec

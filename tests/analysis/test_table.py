@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from synthetic_records import World, build_store, make_record, small_study
+from record_helpers import World, build_store, make_record, small_study
 from tuneoff.analysis.figures import train_loss, why_missing
 from tuneoff.analysis.table import trials_frame
 from tuneoff.planning.plan import plan

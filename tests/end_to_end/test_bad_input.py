@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from running import Ended, SharedExecutor, Tiny, tiny_rows, write_rows
+from running_helpers import Ended, SharedExecutor, Tiny, tiny_rows, write_rows
 
 pytest_plugins = ("running_fixtures",)
 

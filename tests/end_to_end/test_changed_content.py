@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from running import SharedExecutor, Tiny, tiny_rows, write_rows
+from running_helpers import SharedExecutor, Tiny, tiny_rows, write_rows
 from tuneoff.analysis.checks.caveats import caveats
 from tuneoff.analysis.results import gather
 from tuneoff.executors.base import Progress

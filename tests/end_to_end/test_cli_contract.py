@@ -12,7 +12,7 @@ import pytest
 import yaml
 from pydantic import TypeAdapter
 
-from running import Ended, OneExecutor, SharedExecutor, Tiny, tiny_rows, write_rows
+from running_helpers import Ended, OneExecutor, SharedExecutor, Tiny, tiny_rows, write_rows
 from tuneoff.cli.main import main
 from tuneoff.planning.loading import load
 from tuneoff.records.events import StreamEvent

@@ -17,7 +17,7 @@ import psutil
 import pytest
 import yaml
 
-from running import Ended, Prepared, SharedExecutor, Tiny, wait_until
+from running_helpers import Ended, Prepared, SharedExecutor, Tiny, wait_until
 from tuneoff.errors import ExecutorError
 from tuneoff.executors.base import Progress
 from tuneoff.measure.machine import core_count

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from running import OneExecutor, SharedExecutor, Tiny
+from running_helpers import OneExecutor, SharedExecutor, Tiny
 from tuneoff.errors import TuneoffError
 from tuneoff.store import StudyStore
 from tuneoff.study.study import Study

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from running import Ended, OneExecutor, SharedExecutor, Tiny, tiny_rows, write_rows
+from running_helpers import Ended, OneExecutor, SharedExecutor, Tiny, tiny_rows, write_rows
 from tuneoff.analysis.search_rounds import recorded
 from tuneoff.config.spec import TrialSpec
 from tuneoff.errors import DataError, StoreError

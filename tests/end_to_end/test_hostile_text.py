@@ -14,7 +14,7 @@ import pytest
 import yaml
 from markdown_it import MarkdownIt
 
-from running import Ended, Tiny, write_rows
+from running_helpers import Ended, Tiny, write_rows
 from tuneoff.encoding import visible
 
 pytest_plugins = ("running_fixtures",)

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from running import Ended, Tiny
-from stand_in_hub import StandInHub, serving
+from hub_helpers import StandInHub, serving
+from running_helpers import Ended, Tiny
 
 pytest_plugins = ("running_fixtures",)
 pytestmark = pytest.mark.slow

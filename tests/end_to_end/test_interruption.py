@@ -16,7 +16,7 @@ import psutil
 import pytest
 import yaml
 
-from running import Ended, Tiny, wait_until
+from running_helpers import Ended, Tiny, wait_until
 from tuneoff.errors import StoreError
 from tuneoff.records.record import Status, TrialRecord
 from tuneoff.store import StudyStore

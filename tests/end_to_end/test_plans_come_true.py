@@ -14,7 +14,7 @@ import psutil
 import pytest
 import yaml
 
-from running import OneExecutor, SharedExecutor, Tiny, wait_until
+from running_helpers import OneExecutor, SharedExecutor, Tiny, wait_until
 from tuneoff import report
 from tuneoff.cli.main import main
 from tuneoff.records.forecast import StudyForecast

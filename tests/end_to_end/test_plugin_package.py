@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from running import Tiny, tiny_rows
+from running_helpers import Tiny, tiny_rows
 
 pytest_plugins = ("running_fixtures",)
 EXAMPLE = Path(__file__).parents[2] / "examples" / "plugin_package"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from running import Prepared, SharedExecutor
+from running_helpers import Prepared, SharedExecutor
 from tuneoff.records.record import TrialRecord
 from tuneoff.trial.modeling import allocator
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from running import OneExecutor, SharedExecutor, Tiny, tiny_rows, write_rows
+from running_helpers import OneExecutor, SharedExecutor, Tiny, tiny_rows, write_rows
 from tuneoff.errors import DataError, StoreError, TuneoffError
 from tuneoff.executors.base import Progress
 from tuneoff.records.record import Status

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from running import SharedExecutor, Tiny, wait_until
+from running_helpers import SharedExecutor, Tiny, wait_until
 from tuneoff.errors import (
     Cancelled,
     DataError,

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from running import Prepared, SharedExecutor, Tiny, wait_until
+from running_helpers import Prepared, SharedExecutor, Tiny, wait_until
 from tuneoff.errors import ExecutorError, OutOfMemory, StoreError, StudyError, TuneoffError
 from tuneoff.executors import local
 from tuneoff.executors._children import Child

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from running import OneExecutor
-from synthetic_forecasts import ForecastExecutor
+from forecast_helpers import ForecastExecutor
+from running_helpers import OneExecutor
 from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.errors import TuneoffError
 from tuneoff.executors.base import Executor, Inspection, Listener, Progress

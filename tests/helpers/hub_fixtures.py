@@ -9,7 +9,7 @@ import datasets
 import pytest
 from huggingface_hub import constants
 
-from stand_in_hub import StandInHub, send_to, serving
+from hub_helpers import StandInHub, send_to, serving
 
 
 @pytest.fixture

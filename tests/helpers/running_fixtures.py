@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from running import Ended, OneExecutor, Prepared, SharedExecutor, Tiny, tiny_rows, write_rows
+from running_helpers import Ended, OneExecutor, Prepared, SharedExecutor, Tiny, tiny_rows, write_rows
 from tuneoff.cli.main import main
 from tuneoff.planning.plan import plan
 from tuneoff.store import StudyStore

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tracker_tools import DOUBLES, announce
+from tracker_helpers import DOUBLES, announce
 
 
 @pytest.fixture(scope="session")

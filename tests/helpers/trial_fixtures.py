@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from trial_tools import PAIRS, MakePlace, Trained, Written, make_study, news, save_folder, write_csv
+from trial_helpers import PAIRS, MakePlace, Trained, Written, make_study, news, save_folder, write_csv
 from tuneoff.planning.plan import plan
 from tuneoff.store import TrialStore
 from tuneoff.trial.run import run

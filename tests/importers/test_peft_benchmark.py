@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from peft_files import MODEL, result, usual, write
+from peft_helpers import MODEL, result, usual, write
 from tuneoff.analysis.axes import AXES
 from tuneoff.analysis.decisions.pareto import cost_draws, find_front, quality_draws
 from tuneoff.analysis.decisions.recommend import recommend

@@ -13,7 +13,7 @@ from tuneoff.interfaces import ExecutorOptions
 from tuneoff.planning.loading import load, narrow, override, parse, read_yaml, recipe_names
 from tuneoff.planning.plan import plan
 
-pytest_plugins = ("core_fixtures",)
+pytest_plugins = ("study_fixtures",)
 
 Write = Callable[..., Path]
 

@@ -9,7 +9,7 @@ from tuneoff.config.spec import Protocol, StudySpec
 from tuneoff.errors import StudyError
 from tuneoff.planning.plan import content_hash, difference, plan, question, search_trial
 
-pytest_plugins = ("core_fixtures",)
+pytest_plugins = ("study_fixtures",)
 
 MakeStudy = Callable[..., StudySpec]
 

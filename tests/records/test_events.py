@@ -17,7 +17,7 @@ from tuneoff.planning.plan import plan
 from tuneoff.records import events
 from tuneoff.records.record import Finding, Metric, Status, TrialRecord
 
-pytest_plugins = ("core_fixtures",)
+pytest_plugins = ("study_fixtures",)
 
 PAGE = Path(__file__).parents[2] / "docs" / "events.md"
 STREAM: TypeAdapter[Any] = TypeAdapter(events.StreamEvent)

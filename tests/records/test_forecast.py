@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from synthetic_forecasts import arm_forecast
+from forecast_helpers import arm_forecast
 from tuneoff.errors import CorruptRecord, StoreError
 from tuneoff.records import forecast
 from tuneoff.records.forecast import (

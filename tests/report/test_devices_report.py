@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from synthetic_records import Level, World, build_store, small_study
+from record_helpers import Level, World, build_store, small_study
 from tuneoff import report
 from tuneoff.records.record import RankFigures
 from tuneoff.store import StudyStore

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from synthetic_forecasts import arm_forecast
-from synthetic_records import Level, World, build_store, small_study
+from forecast_helpers import arm_forecast
+from record_helpers import Level, World, build_store, small_study
 from tuneoff import report
 from tuneoff.analysis.side_by_side import join
 from tuneoff.records.forecast import ArmForecast, study_forecast

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from synthetic_records import WRITERS, Level, World, build_store, data, small_study, writing_study
+from record_helpers import WRITERS, Level, World, build_store, data, small_study, writing_study
 from tuneoff import report
 from tuneoff.analysis.axes import AXES
 from tuneoff.analysis.decisions.limits import cost_limit

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from synthetic_records import Level, World, build_store, environment, small_study
+from record_helpers import Level, World, build_store, environment, small_study
 from tuneoff import report
 
 LEVELS = {"full": Level(0.9, 30.0, 900 << 20), "lora": Level(0.9, 8.0)}

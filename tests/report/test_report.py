@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from synthetic_records import (
+from record_helpers import (
     WRITERS,
     Level,
     World,
@@ -607,7 +607,7 @@ def test_more_metrics_than_fit_get_a_table_of_their_own(tmp_path: Path) -> None:
         return [p.model_copy(update={"values": {**p.values, **dict.fromkeys(names, 0.25)}}) for p in made]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("synthetic_records.written_predictions", values)
+        patch.setattr("record_helpers.written_predictions", values)
         study = writing(tmp_path, "zero_shot", "lora")
     text = report.write(study, plots=False).read_text()
     assert "metric 5 ↑" not in cells(text, "## Results", "lora")
@@ -663,7 +663,7 @@ def test_written_text_is_shown_as_it_stands_cut_and_empty_ones_named(tmp_path: P
         return [p.model_copy(update={"output": texts.get(spec.label, p.output)}) for p in made]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("synthetic_records.written_predictions", odd)
+        patch.setattr("record_helpers.written_predictions", odd)
         study = writing(tmp_path)
     text = report.write(study, plots=False).read_text()
     shown = cells(text, "### Test example 6", "lora")["text"]
@@ -684,7 +684,7 @@ def test_an_example_of_other_data_is_not_set_beside(tmp_path: Path) -> None:
         return [p.model_copy(update={"target": "elsewhere"}) if spec.label == "full" else p for p in made]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("synthetic_records.written_predictions", other)
+        patch.setattr("record_helpers.written_predictions", other)
         study = writing(tmp_path, "lora", "full")
     outputs = report.build(study).as_data()["examples"][0]["outputs"]
     assert [one["method"] for one in outputs] == ["lora"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from synthetic_records import Level, World, build_store, small_study
+from record_helpers import Level, World, build_store, small_study
 from tuneoff import report
 from tuneoff.analysis.side_by_side import join
 from tuneoff.records.record import Status

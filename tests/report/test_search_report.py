@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from synthetic_records import Level, World, build_search, build_store, small_study
+from record_helpers import Level, World, build_search, build_store, small_study
 from tuneoff import report
 from tuneoff.analysis.results import gather
 from tuneoff.analysis.search_rounds import recorded

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from synthetic_records import QUICKSTART, WRITERS, Level, World, build_store, small_study, writing_study
+from record_helpers import QUICKSTART, WRITERS, Level, World, build_store, small_study, writing_study
 from tuneoff import report
 from tuneoff.records.record import Status
 from tuneoff.report import terminal

@@ -12,7 +12,7 @@ import pytest
 from tuneoff.config.spec import StudySpec
 from tuneoff.search.space import SPREAD, Dimension, Outcome, Space, at_edge, best, first, grow, size, spaces, suggest
 
-pytest_plugins = ("core_fixtures",)
+pytest_plugins = ("study_fixtures",)
 
 MakeStudy = Callable[..., StudySpec]
 RATE = Dimension("learning_rate", 1e-3, low=1e-5, high=1e-1, log=True)

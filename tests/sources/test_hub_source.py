@@ -11,7 +11,7 @@ from typing import Any
 import huggingface_hub
 import pytest
 
-from stand_in_hub import StandInHub, go_offline, send_to
+from hub_helpers import StandInHub, go_offline, send_to
 from tuneoff import registry
 from tuneoff.config.spec import ModelSpec, SourceSpec
 from tuneoff.errors import ChecksumMismatch, DataError, SourceError, SourceNotFound, SourceUnreachable

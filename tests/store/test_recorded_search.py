@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from synthetic_records import build_search, small_study
+from record_helpers import build_search, small_study
 from tuneoff import registry, report
 from tuneoff.analysis.results import gather
 from tuneoff.analysis.search_rounds import Search, recorded

@@ -17,7 +17,7 @@ from tuneoff.planning.plan import plan, search_trial
 from tuneoff.records.record import Metric, Prediction, Status, TrialRecord
 from tuneoff.store import StudyStore, write_atomically
 
-pytest_plugins = ("core_fixtures",)
+pytest_plugins = ("study_fixtures",)
 
 MakeStudy = Callable[..., StudySpec]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from synthetic_records import Level, World, build_store, small_study
+from record_helpers import Level, World, build_store, small_study
 from tuneoff.analysis.results import gather
 from tuneoff.config.spec import ExecutionSpec
 from tuneoff.errors import RecordExists

@@ -15,7 +15,7 @@ from tuneoff.planning.plan import plan
 from tuneoff.records.record import Status, TrialRecord
 from tuneoff.store import StudyStore, TrialStore
 
-pytest_plugins = ("core_fixtures",)
+pytest_plugins = ("study_fixtures",)
 
 MakeStudy = Callable[..., StudySpec]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from synthetic_records import build_store, small_study
+from record_helpers import build_store, small_study
 from tuneoff.cli.main import main
 from tuneoff.errors import StoreError
 from tuneoff.study.study import Study

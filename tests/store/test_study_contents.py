@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from synthetic_records import build_store, small_study
+from record_helpers import build_store, small_study
 from tuneoff.executors.base import Inspection, Progress
 from tuneoff.study.study import _repeat_changed
 

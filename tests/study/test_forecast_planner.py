@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from synthetic_forecasts import ForecastExecutor, Forecasting, arm_forecast
-from synthetic_records import small_study, writing_study
+from forecast_helpers import ForecastExecutor, Forecasting, arm_forecast
+from record_helpers import small_study, writing_study
 from tuneoff.analysis.search_rounds import outline
 from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.errors import DataError, ExecutorError, OutOfMemory, SourceUnreachable, TuneoffError
@@ -30,7 +30,7 @@ from tuneoff.study.forecast_planner import (
     ToCome,
 )
 
-pytest_plugins = ("core_fixtures",)
+pytest_plugins = ("study_fixtures",)
 
 MakeStudy = Callable[..., StudySpec]
 METHODS = {"majority": {}, "lora": {"r": 4}, "full": {}}

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from synthetic_records import World, build_store, small_study
+from record_helpers import World, build_store, small_study
 from tuneoff.errors import StudyError
 from tuneoff.study.study import Study
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from generation_tools import (
+from generation_helpers import (
     ARCHITECTURES,
     KINDS,
     VIRTUAL,

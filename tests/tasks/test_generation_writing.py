@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from generation_tools import ARCHITECTURES, KINDS, WAYS, attached_to, some_features, tiny_writer
+from generation_helpers import ARCHITECTURES, KINDS, WAYS, attached_to, some_features, tiny_writer
 from tuneoff.interfaces import Attached, Example, Features
 from tuneoff.records.record import Prediction
 from tuneoff.tasks.generation import Generation

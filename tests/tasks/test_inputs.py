@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from generation_tools import VIRTUAL, attached_to, tiny_writer
+from generation_helpers import VIRTUAL, attached_to, tiny_writer
 from tuneoff.tasks._inputs import logits_at, model_inputs, whole_cache
 from tuneoff.tasks.classification import Classification
 from tuneoff.tasks.generation import Generation

@@ -12,7 +12,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from generation_tools import framed
+from generation_helpers import framed
 from tuneoff import registry
 from tuneoff.errors import DataError, UnsupportedModel
 from tuneoff.interfaces import Attached, Batch, Example, Method, TaskView

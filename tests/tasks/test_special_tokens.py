@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from generation_tools import framed, tiny_config, tiny_writer
+from generation_helpers import framed, tiny_config, tiny_writer
 from tuneoff.interfaces import Attached, Example
 from tuneoff.tasks.classification import Classification
 from tuneoff.tasks.generation import Generation

@@ -14,8 +14,8 @@ from typing import Any
 import psutil
 import pytest
 
-from running import wait_until
-from tracker_tools import calls, play
+from running_helpers import wait_until
+from tracker_helpers import calls, play
 from tuneoff.errors import StudyError
 from tuneoff.executors.base import Listener, Progress
 from tuneoff.store import StudyStore

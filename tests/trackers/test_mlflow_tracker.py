@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tracker_tools import play, read_back
+from tracker_helpers import play, read_back
 from tuneoff.store import StudyStore
 from tuneoff.testing.trackers import EVENTS, failed_record, follow, make_study, skip_without, tracked
 

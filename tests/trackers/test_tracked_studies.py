@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from running import SharedExecutor, Tiny
-from tracker_tools import calls
+from running_helpers import SharedExecutor, Tiny
+from tracker_helpers import calls
 from tuneoff import registry
 from tuneoff.cli.main import main
 from tuneoff.errors import StudyError

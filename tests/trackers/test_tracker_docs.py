@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from synthetic_records import make_record
-from tracker_tools import announce, play
+from record_helpers import make_record
+from tracker_helpers import announce, play
 from tuneoff import registry
 from tuneoff.testing.trackers import EVENTS, failed_record, follow, make_study, tracked
 from tuneoff.trackers import process

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from synthetic_records import make_record
+from record_helpers import make_record
 from tuneoff.interfaces import flatten
 from tuneoff.testing.trackers import EVENTS, SPEED, STEP, failed_record, make_study
 from tuneoff.trackers._figures import final_metrics, metrics_of, run_id, step_of, study_info, trial_info

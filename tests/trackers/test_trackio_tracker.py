@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tracker_tools import play
+from tracker_helpers import play
 from tuneoff.store import StudyStore
 from tuneoff.testing.trackers import EVENTS, failed_record, follow, make_study, skip_without, tracked
 

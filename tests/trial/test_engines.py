@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from trial_tools import MakePlace, runner_of, some_features
+from trial_helpers import MakePlace, runner_of, some_features
 from tuneoff import registry
 from tuneoff.records.record import Prediction, TrialRecord
 from tuneoff.trial.run import run

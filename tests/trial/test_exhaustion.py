@@ -17,7 +17,7 @@ from tuneoff.trial.data import load as trial_data
 from tuneoff.trial.exhaustion import exhausted, loading
 
 if TYPE_CHECKING:
-    from trial_tools import MakePlace
+    from trial_helpers import MakePlace
 
 pytest_plugins = ("trial_fixtures",)
 

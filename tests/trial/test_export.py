@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from trial_tools import (
+from trial_helpers import (
     MakePlace,
     Trained,
     Written,
@@ -45,7 +45,7 @@ LEARNING = {"learning_rate": 0.02, "epochs": 1, "max_steps": 4}
 def elsewhere(asked: dict[Path, list[dict[str, str]]]) -> dict[Path, list[tuple[str, dict[str, float]]]]:
     """What the code of each export's card gives for rows of texts, in a fresh process: outputs and scores."""
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", str(Path(__file__).parents[1] / "helpers" / "card_code.py")],
+        [sys.executable, "-W", "ignore", str(Path(__file__).parents[1] / "helpers" / "card_script.py")],
         input=json.dumps({str(folder): rows for folder, rows in asked.items()}),
         env={**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"},
         capture_output=True,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from trial_tools import PAIRS, MakePlace, Trained, Written, news, our_logits, write_csv
+from trial_helpers import PAIRS, MakePlace, Trained, Written, news, our_logits, write_csv
 from tuneoff.config.spec import ModelSpec, TaskSpec
 from tuneoff.errors import DataError, SourceNotFound, StoreError
 from tuneoff.trial.inference import go_to_origin, predict

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from trial_tools import make_study, save_writer
+from trial_helpers import make_study, save_writer
 from tuneoff.config.spec import ModelSpec, StudySpec
 from tuneoff.errors import DataError, StudyError
 from tuneoff.interfaces import Attached, Example

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from trial_tools import news, write_csv
+from trial_helpers import news, write_csv
 from tuneoff import registry
 from tuneoff.errors import DataError, Diverged, ExecutorError, RecordExists, StoreError, UnsupportedModel
 from tuneoff.interfaces import Example

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from synthetic_records import WRITERS, Level, World, build_store, finding, small_study, writing_study
+from record_helpers import WRITERS, Level, World, build_store, finding, small_study, writing_study
 from tuneoff.analysis.checks.caveats import caveats
 from tuneoff.analysis.results import Results, gather
 from tuneoff.records.record import CurvePoint

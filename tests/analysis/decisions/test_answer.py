@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from synthetic_records import (
+from record_helpers import (
     WRITERS,
     Level,
     World,

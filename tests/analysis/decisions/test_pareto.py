@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from synthetic_records import Level, World, build_store, small_study
+from record_helpers import Level, World, build_store, small_study
 from tuneoff.analysis.axes import AXES, axis_named
 from tuneoff.analysis.decisions.pareto import Draws, cost_draws, find_front, quality_draws
 from tuneoff.analysis.outcomes import Outcomes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from synthetic_forecasts import arm_forecast
+from forecast_helpers import arm_forecast
 from tuneoff.analysis.decisions.limits import Limit, cost_limit
 from tuneoff.analysis.decisions.prior import Advice, advise
 from tuneoff.records.forecast import ArmForecast, Prior, StudyForecast

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from synthetic_records import WRITERS, Level, World, build_store, small_study, writing_study
+from record_helpers import WRITERS, Level, World, build_store, small_study, writing_study
 from tuneoff.analysis.axes import AXES
 from tuneoff.analysis.decisions.limits import Limit, cost_limit, metric_limit
 from tuneoff.analysis.decisions.recommend import Recommendation, recommend

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from peft_files import usual, write
-from synthetic_records import Level, World, build_store, small_study
+from peft_helpers import usual, write
+from record_helpers import Level, World, build_store, small_study
 from tuneoff.cli.main import main
 
 LEVELS = {

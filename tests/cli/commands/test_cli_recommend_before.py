@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from synthetic_forecasts import arm_forecast
+from forecast_helpers import arm_forecast
 from tuneoff.cli.main import main
 from tuneoff.config.spec import TrialSpec
 from tuneoff.errors import ExecutorError

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from synthetic_forecasts import arm_forecast
+from forecast_helpers import arm_forecast
 from tuneoff.cli._common import seconds
 from tuneoff.cli.live import view
 from tuneoff.cli.live.run_progress import PREPARING, ArmProgress, RunProgress, outcome

@@ -9,7 +9,7 @@ from typing import Any
 import matplotlib
 import pytest
 
-from synthetic_records import QUICKSTART, WRITERS, Level, World, build_store, small_study, writing_study
+from record_helpers import QUICKSTART, WRITERS, Level, World, build_store, small_study, writing_study
 from tuneoff.analysis.results import gather
 from tuneoff.report import units
 from tuneoff.report.builder import build_report

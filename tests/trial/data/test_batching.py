@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trial_tools import tiny_config
+from trial_helpers import tiny_config
 from tuneoff.config.spec import Protocol
 from tuneoff.interfaces import Features, Task, computed_tokens
 from tuneoff.tasks.classification import Classification

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from trial_tools import Rows, news, write_csv
+from trial_helpers import Rows, news, write_csv
 from tuneoff.config.spec import Protocol, TaskSpec
 from tuneoff.errors import DataError
 from tuneoff.interfaces import Example

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from trial_tools import tiny_config
+from trial_helpers import tiny_config
 from tuneoff import architectures, registry
 from tuneoff.errors import DataError, TuneoffError, UnsupportedModel
 from tuneoff.interfaces import Method

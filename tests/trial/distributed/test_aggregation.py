@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from rank_tools import forked_ranks, run_ranks
+from rank_helpers import forked_ranks, run_ranks
 from tuneoff.records.record import TrialRecord
 from tuneoff.store import TrialStore
 from tuneoff.trial.distributed.aggregation import RankTrialStore, combine
@@ -18,7 +18,7 @@ from tuneoff.trial.phases import Measured
 from tuneoff.trial.run import run
 
 if TYPE_CHECKING:
-    from trial_tools import MakePlace
+    from trial_helpers import MakePlace
 
 pytest_plugins = ("trial_fixtures",)
 pytestmark = [pytest.mark.usefixtures("one_thread"), forked_ranks]

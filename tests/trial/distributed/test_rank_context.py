@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from rank_tools import (
+from rank_helpers import (
     assert_same_training,
     examples,
     features,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from trial_tools import forecast_of, make_study, save_writer, write_csv
+from trial_helpers import forecast_of, make_study, save_writer, write_csv
 from tuneoff.analysis.search_rounds import outline
 from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.errors import Cancelled, DataError

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from trial_tools import make_study, save_writer
+from trial_helpers import make_study, save_writer
 from tuneoff import registry
 from tuneoff.config.spec import Batching, Protocol
 from tuneoff.interfaces import Features, Method

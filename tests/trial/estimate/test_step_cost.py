@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from trial_tools import make_study, news, save_folder, save_writer, write_csv
+from trial_helpers import make_study, news, save_folder, save_writer, write_csv
 from tuneoff import registry
 from tuneoff.config.spec import TrialSpec
 from tuneoff.interfaces import Batch, Features, Method, Task

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from trial_tools import forecast_of, make_study, tiny_model
+from trial_helpers import forecast_of, make_study, tiny_model
 from tuneoff.config.spec import TrialSpec
 from tuneoff.methods._modules import blocks
 from tuneoff.planning.plan import plan

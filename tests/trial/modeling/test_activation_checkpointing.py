@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import nn
 
-from rank_tools import examples, features, runner_for
-from trial_tools import make_study, runner_of, some_features
+from rank_helpers import examples, features, runner_for
+from trial_helpers import make_study, runner_of, some_features
 from tuneoff.errors import StudyError, UnsupportedModel
 from tuneoff.methods._modules import blocks
 from tuneoff.planning.plan import plan

@@ -16,7 +16,7 @@ from tuneoff.trial.modeling import allocator
 from tuneoff.trial.phases import Phases
 
 if TYPE_CHECKING:
-    from trial_tools import MakePlace
+    from trial_helpers import MakePlace
 
 pytest_plugins = ("trial_fixtures",)
 

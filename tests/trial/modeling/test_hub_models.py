@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from stand_in_hub import StandInHub, go_offline
-from trial_tools import MakePlace, make_study, news, write_csv
+from hub_helpers import StandInHub, go_offline
+from trial_helpers import MakePlace, make_study, news, write_csv
 from tuneoff import sources
 from tuneoff.config.spec import ModelSpec
 from tuneoff.errors import SourceUnreachable, UnsupportedModel

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from trial_tools import tiny_config
+from trial_helpers import tiny_config
 from tuneoff import architectures
 from tuneoff.config.spec import ModelSpec
 from tuneoff.errors import SourceError, SourceNotFound, UnsupportedModel

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from trial_tools import tiny_config
+from trial_helpers import tiny_config
 from tuneoff.tasks.classification import Classification
 from tuneoff.tasks.generation import Generation
 from tuneoff.testing.models import random_model

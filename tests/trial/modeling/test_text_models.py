@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from trial_tools import save_writer, tiny_config
+from trial_helpers import save_writer, tiny_config
 from tuneoff.config.spec import ModelSpec
 from tuneoff.tasks.generation import Generation
 from tuneoff.trial.data.lengths import max_positions

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from trial_tools import save_folder, tiny_config
+from trial_helpers import save_folder, tiny_config
 from tuneoff.config.spec import ModelSpec
 from tuneoff.errors import UnsupportedModel
 from tuneoff.interfaces import Attached, Example, Features, Task

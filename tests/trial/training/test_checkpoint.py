@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from trial_tools import runner_of, some_features
+from trial_helpers import runner_of, some_features
 from tuneoff.errors import StoreError
 from tuneoff.interfaces import Attached
 from tuneoff.trial.training.checkpoint import Checkpoint

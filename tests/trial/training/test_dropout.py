@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from trial_tools import make_study, runner_of, some_features
+from trial_helpers import make_study, runner_of, some_features
 from tuneoff.planning.plan import plan
 from tuneoff.trial.modeling.activation_checkpointing import checkpoint_activations
 from tuneoff.trial.training.dropout import DropoutMasks, choose_masks, name_generator

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from trial_tools import runner_of, some_features
+from trial_helpers import runner_of, some_features
 from tuneoff.errors import Diverged
 from tuneoff.interfaces import Batch, Example, Features, computed_tokens
 from tuneoff.records.record import Prediction

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from trial_tools import MakePlace, runner_of, some_features
+from trial_helpers import MakePlace, runner_of, some_features
 from tuneoff.interfaces import Features
 from tuneoff.tasks.generation import Generation
 from tuneoff.trial import assembly, inference, run

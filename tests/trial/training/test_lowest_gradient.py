@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from trial_tools import runner_of, some_features
+from trial_helpers import runner_of, some_features
 from tuneoff import registry
 from tuneoff.methods._modules import blocks
 from tuneoff.trial.training.evaluate import ModelRunner

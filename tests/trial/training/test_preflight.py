@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from trial_tools import runner_of, some_features
+from trial_helpers import runner_of, some_features
 from tuneoff.config.spec import Precision, Protocol
 from tuneoff.errors import UnsupportedModel
 from tuneoff.interfaces import Attached, Batch, Features

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from trial_tools import context_of, runner_of, some_features
+from trial_helpers import context_of, runner_of, some_features
 from tuneoff.config.spec import Protocol
 from tuneoff.errors import Diverged
 from tuneoff.records.record import Event

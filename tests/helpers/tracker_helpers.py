@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from synthetic_records import make_record
+from record_helpers import make_record
 from tuneoff.config.spec import TrialSpec
 from tuneoff.executors.base import Listener
 from tuneoff.records.record import TrialRecord

@@ -1,4 +1,4 @@
-"""Fixtures of the core's tests."""
+"""Fixtures of small studies and study files."""
 
 from __future__ import annotations
 

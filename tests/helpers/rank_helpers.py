@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import nn
 
-from trial_tools import context_of
+from trial_helpers import context_of
 from tuneoff import registry
 from tuneoff.config.spec import Protocol
 from tuneoff.interfaces import Attached, Example, Features, Method, Task
