@@ -7,7 +7,8 @@ jointly, costs each by itself), the probabilities.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -19,7 +20,7 @@ from tuneoff.analysis.decisions.limits import Limit
 from tuneoff.analysis.decisions.rule import NONE, Scales, choose, keep
 from tuneoff.analysis.outcomes import Outcomes
 from tuneoff.analysis.results import Arm, Results
-from tuneoff.analysis.statistics import SEEDS_REQUIRED, Pair
+from tuneoff.analysis.statistics import SEEDS_REQUIRED, Pair, Verdict
 from tuneoff.records.record import Metric
 
 
@@ -197,21 +198,9 @@ def recommend(
     fitting = [arm.label for arm in arms if arm.trains and arm.fits]
     unproven = outcomes.unproven(map(results.arm, fitting), baseline_arm, metric)
     by_means, by_examples = _uncertain_arms(scales, fitting)
-    trained = [arm for arm in arms if arm.trains]
-    near_misses = [arm for arm in trained if arm.shortfalls and arm.shortfalls[0].excess is not None]
-    nearest = min(near_misses, key=lambda arm: arm.shortfalls[0].relative) if answer is None and near_misses else None
-    verdict = outcomes.verdict(metric)
-
-    def pair(other: str | None) -> Pair | None:
-        if answer is None or other is None or other == answer or verdict is None:
-            return None
-        try:
-            return verdict.pair(answer, other)
-        except KeyError:
-            return None
-
-    undecided = [p for label in scales.trained if (p := pair(label)) and p.relation in ("tied", "open")]
-    ranked_caveats = sorted((f for f in caveats(results, outcomes) if f.name in LOUD), key=lambda f: LOUD.index(f.name))
+    pairs = _pairs(outcomes.verdict(metric), answer, [arm.label for arm in arms])
+    trained_pairs = [pairs[label] for label in scales.trained if label in pairs]
+    undecided = [pair for pair in trained_pairs if pair.relation in ("tied", "open")]
     return Recommendation(
         metric=metric,
         limits=tuple(limits),
@@ -222,23 +211,45 @@ def recommend(
         as_good=as_good,
         by_examples=by_examples,
         by_means=by_means,
-        tied_with=tuple(p.second for p in undecided if p.relation == "tied"),
-        ahead=tuple(x for x in scales.trained if x != best and (p := pair(x)) and p.relation == "behind"),
+        tied_with=tuple(pair.second for pair in undecided if pair.relation == "tied"),
+        ahead=tuple(pair.second for pair in trained_pairs if pair.second != best and pair.relation == "behind"),
         open_pairs=tuple(undecided),
-        to_best=pair(best),
-        to_baseline=pair(baseline),
+        to_best=pairs.get(best),
+        to_baseline=pairs.get(baseline),
         baseline=baseline,
         not_above_baseline=outcomes.not_above(map(results.arm, scales.trained), baseline_arm, metric),
         if_trained=_answer(scales, limits, prefer, baselines=False) if unproven else None,
         arms=arms,
-        nearest=nearest,
+        nearest=_nearest(arms) if answer is None else None,
         changes=tuple(_changes(scales, limits, prefer, answer, as_good)),
         none_probability=shares.get(None) if shares else None,
         unsure=unsure,
         still=tuple(label for label in scales.trained if label in scales.quality.still),
         seeds=min((arm.seeds for arm in arms if arm.label in scales.trained), default=0),
-        caveats=tuple(finding.message for finding in ranked_caveats),
+        caveats=_loud_caveats(results, outcomes),
     )
+
+
+def _pairs(verdict: Verdict | None, answer: str | None, labels: Iterable[str]) -> dict[str | None, Pair]:
+    """Returns how the answer stands to each arm that it was compared with: label -> pair, the answer first."""
+    pairs: dict[str | None, Pair] = {}
+    if verdict is not None and answer is not None:
+        for label in labels:
+            with suppress(KeyError):
+                pairs[label] = verdict.pair(answer, label)
+    return pairs
+
+
+def _nearest(arms: Sequence[Standing]) -> Standing | None:
+    """Returns the arm that trains and misses its limits by the least; None where no figure tells."""
+    near_misses = [arm for arm in arms if arm.trains and arm.shortfalls and arm.shortfalls[0].excess is not None]
+    return min(near_misses, key=lambda arm: arm.shortfalls[0].relative, default=None)
+
+
+def _loud_caveats(results: Results, outcomes: Outcomes) -> tuple[str, ...]:
+    """Returns the messages of the caveats that a recommendation repeats, in the order of `LOUD`."""
+    loud = [finding for finding in caveats(results, outcomes) if finding.name in LOUD]
+    return tuple(finding.message for finding in sorted(loud, key=lambda finding: LOUD.index(finding.name)))
 
 
 def among_trained(scales: Scales) -> str | None:
