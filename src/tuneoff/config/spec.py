@@ -273,6 +273,11 @@ class Protocol(Frozen):
     warmup_ratio: float = Field(0.06, ge=0, le=1, description="share of the steps spent warming up")
     clip_norm: float | None = Field(1.0, gt=0, description="gradient norm is clipped to this; null: never")
     dropout: float | None = Field(None, ge=0, lt=1, description="dropout of the base model; unset: as pretrained")
+    frozen_dropout: bool = Field(
+        False,
+        description="draw dropout also in the blocks below the first one that an arm trains, where nothing before them "
+        "is trained; then what they give cannot be kept",
+    )
     precision: Precision = Field("auto", description="see docs/protocol.md; disclosed in every record")
     attention: Attention = Field("auto", description="implementation of attention; auto: the faster for the device")
     evaluations_per_epoch: int = Field(1, ge=1, description="validations while training")

@@ -9,7 +9,11 @@ from types import TracebackType
 
 from tuneoff.records.record import Timing
 
-DEVICE_PHASES = frozenset({"load", "preflight", "train_step", "validation", "test", "inference", "checkpoint"})
+TRAIN_PHASES = ("train_step", "data_wait", "prefix")
+"""Phases that are training."""
+DEVICE_PHASES = frozenset(
+    {"load", "preflight", "train_step", "validation", "test", "inference", "checkpoint", "prefix"}
+)
 """Phases that queue work on a device: their end waits for that work, so that no later phase pays for it."""
 
 
@@ -53,9 +57,13 @@ class Stopwatch:
 
     @property
     def train_seconds(self) -> float:
-        """Returns the seconds of training steps and their data waits."""
+        """Returns the seconds of training: its steps, their data waits, and what a frozen prefix gives for its rows."""
         seconds = self.seconds
-        return seconds.get("train_step", 0.0) + seconds.get("data_wait", 0.0)
+        return sum(seconds.get(name, 0.0) for name in TRAIN_PHASES)
+
+    def add(self, name: str, seconds: float) -> None:
+        """Adds seconds to a phase that were spent elsewhere."""
+        self._seconds[name] = self._seconds.get(name, 0.0) + seconds
 
     def timing(self) -> Timing:
         """Returns the record's seconds by phase; a phase that was never entered is null."""

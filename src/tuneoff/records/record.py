@@ -67,7 +67,7 @@ class Parameters(Frozen):
 
 
 class Timing(Frozen):
-    """Seconds by phase, from a monotonic clock; `train_seconds` = train_step + data_wait, nothing else."""
+    """Seconds by phase, from a monotonic clock; `train_seconds` = train_step + data_wait + prefix, nothing else."""
 
     train_seconds: float | None = None
     load_seconds: float | None = None
@@ -75,6 +75,11 @@ class Timing(Frozen):
     preflight_seconds: float | None = None
     train_step_seconds: float | None = None
     data_wait_seconds: float | None = None
+    prefix_seconds: float | None = Field(
+        None,
+        description="of computing what the frozen first blocks give for the training rows; what another trial of the "
+        "run computed counts with the seconds that it took there",
+    )
     validation_seconds: float | None = None
     test_seconds: float | None = None
     inference_seconds: float | None = Field(None, description="the latency measurement after the test")

@@ -33,6 +33,7 @@ from tuneoff.trial.training import kernels
 from tuneoff.trial.training.dropout import DropoutMasks, choose_masks, name_generator
 from tuneoff.trial.training.evaluate import ModelRunner
 from tuneoff.trial.training.findings import note_lengths, note_references
+from tuneoff.trial.training.prefix import with_prefix
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,9 @@ def assemble(context: TrialContext, method: Method[Any]) -> Assembled:
         features = tokenize(context, method, data, base)
     runner = _make_runner(context, base, attachment)
     runner, kernel_findings = _settle_kernels(context, base, runner, features["train"])
+    if method.trains:
+        with context.phases("preflight"):
+            runner = with_prefix(context, runner, features["train"], f"{base.loaded.info.checksum} {base.policy.name}")
     info, findings = note_lengths(data.info, features, spec.protocol.max_length, task.target_room)
     findings += note_references(task, data.splits["test"], base.loaded.tokenizer)
     method_findings = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -27,6 +28,7 @@ class TrialContext:
         phases: clocks, memory peaks and samples of the machine.
         emit: takes events.
         ranks: the processes that share the trial.
+        scratch: a folder that the trials of a run share, removed in its end; None: nothing is shared.
     """
 
     spec: TrialSpec
@@ -35,6 +37,7 @@ class TrialContext:
     phases: Phases
     emit: Callable[[Event], None]
     ranks: RankContext = ALONE
+    scratch: Path | None = None
 
     @classmethod
     def of(
@@ -44,12 +47,13 @@ class TrialContext:
         sampler: Sampler,
         emit: Callable[[Event], None] = lambda event: None,
         ranks: RankContext = ALONE,
+        scratch: Path | None = None,
     ) -> TrialContext:
         """Makes the context of a trial with fresh clocks; ranks are told of the phases that events name."""
         # First, because what the process holds now is the base of its memory peaks.
         phases = Phases(device, sampler, ranks.noting(emit))
         task = registry.tasks()[spec.task.name](spec.task.options)
-        return cls(spec, task, device, phases, emit, ranks)
+        return cls(spec, task, device, phases, emit, ranks, scratch)
 
     def report(self, findings: Iterable[Finding]) -> None:
         """Emits findings as events."""

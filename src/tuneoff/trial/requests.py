@@ -104,7 +104,8 @@ def _trial(payload: dict[str, Any], started: float) -> Any:
     from tuneoff.trial.run import run
 
     place = TrialStore(Path(payload["folder"]))
-    record = run(place, payload["device"], started, payload.get("commit"))
+    scratch = Path(payload["scratch"]) if payload.get("scratch") else None
+    record = run(place, payload["device"], started, payload.get("commit"), scratch=scratch)
     return {"status": record.status}
 
 

@@ -9,6 +9,7 @@ scores validation and leaves the test split alone. A baseline loads no model.
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -39,7 +40,12 @@ from tuneoff.trial.training.trainer import train
 
 
 def run(
-    place: TrialStore, wanted_device: str, started: float, commit: str | None = None, ranks: RankContext = ALONE
+    place: TrialStore,
+    wanted_device: str,
+    started: float,
+    commit: str | None = None,
+    ranks: RankContext = ALONE,
+    scratch: Path | None = None,
 ) -> TrialRecord:
     """Runs the trial whose specification is in `place` and writes its record there.
 
@@ -49,6 +55,7 @@ def run(
         started: `time.perf_counter()` at the start of the trial's process.
         commit: of the source tree, if the caller knows it.
         ranks: the processes that share the trial; the first of them writes the record.
+        scratch: a folder that the trials of a run share; None: nothing is shared.
 
     Raises:
         TuneoffError: whatever ended the trial early; no record is written then.
@@ -58,7 +65,7 @@ def run(
     place = place if ranks.is_main else RankTrialStore(place.folder)
     released, allocator_findings = allocator.settle(spec.execution, device, place.append_event)
     with Sampler(device=device, emit=place.append_event, others=ranks.others) as sampler:
-        context = TrialContext.of(commits.as_seen(spec), device, sampler, place.append_event, ranks)
+        context = TrialContext.of(commits.as_seen(spec), device, sampler, place.append_event, ranks, scratch)
         method = registry.methods()[spec.method].create(spec.options)
         if isinstance(method, Baseline):
             results = _run_baseline(context, method, place)

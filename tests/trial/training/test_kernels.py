@@ -126,11 +126,11 @@ def test_what_is_written_is_compared_too(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_examples_of_all_lengths_are_compared() -> None:
-    chosen = [len(feature.input_ids) for feature in kernels._spread(FEATURES)]
+    chosen = [len(feature.input_ids) for feature in kernels.spread(FEATURES)]
     assert len(chosen) == kernels.EXAMPLES
     assert chosen == sorted(chosen)
     assert (chosen[0], chosen[-1]) == (3, 30)
-    assert len(kernels._spread(FEATURES[:2])) == 2
+    assert len(kernels.spread(FEATURES[:2])) == 2
 
 
 def test_a_record_tells_by_what_its_scores_were_made_and_predictions_follow_it(

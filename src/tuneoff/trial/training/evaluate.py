@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from tuneoff.trial.data.batching import EVALUATION_TOKENS, evaluation_batches, p
 from tuneoff.trial.distributed.context import ALONE, RankContext
 from tuneoff.trial.distributed.fsdp import outer_gathered
 from tuneoff.trial.modeling.frozen_bf16 import cached_autocast_weights
+from tuneoff.trial.modeling.frozen_prefix import FrozenPrefix
 from tuneoff.trial.modeling.load import attending
 from tuneoff.trial.training.dropout import DropoutMasks
 
@@ -49,6 +51,29 @@ class ModelRunner:
     """The implementation of attention in evaluations; empty: the model's own."""
     masks: DropoutMasks | None = None
     """What draws dropout masks in training; None: PyTorch."""
+    prefix: FrozenPrefix | None = None
+    """The first blocks, where training leaves them as they are; None: there are none, or they draw dropout."""
+
+    def begin_training(self) -> None:
+        """Puts the model in training mode. A frozen prefix draws no dropout."""
+        self.attached.module.train()
+        if self.prefix is not None:
+            self.prefix.quiet()
+
+    def fill_prefix(self, features: Sequence[Features]) -> float:
+        """Computes what the frozen prefix gives for examples, where it is not stored yet; returns the seconds that the
+        rest took another trial."""
+        if self.prefix is None or self.prefix.states is None:
+            return 0.0
+        lengths = row_lengths(features, pads_targets_apart(self.task, features))
+        batches = evaluation_batches(lengths, self.batch_size, EVALUATION_TOKENS[self.device.type])
+        forwards = (partial(self.logits, [features[i] for i in indices]) for indices in batches)
+        with self.evaluating():
+            return self.prefix.fill(forwards, sum(sum(length) for length in lengths))
+
+    def reading_prefix(self) -> AbstractContextManager[None]:
+        """Takes the frozen prefix's hidden states from where they are stored while open."""
+        return self.prefix.reading() if self.prefix is not None else nullcontext()
 
     def training(self, step: int, micro_batch: int) -> AbstractContextManager[None]:
         """Trains on a micro-batch while open, forward and backward: dropout masks are this place's."""
@@ -128,7 +153,8 @@ def predict(runner: ModelRunner, features: Sequence[Features], examples: Sequenc
     outcomes: dict[int, Prediction] = {}
     lengths = row_lengths(features, pads_targets_apart(runner.task, features))
     batches = evaluation_batches(lengths, runner.batch_size, EVALUATION_TOKENS[runner.device.type])
-    with runner.evaluating():
+    runner.fill_prefix(features)
+    with runner.evaluating(), runner.reading_prefix():
         for indices, counts in runner.ranks.deal(batches):
             batch = runner.batch([features[i] for i in indices])
             with runner.autocast():

@@ -40,7 +40,7 @@ def settle(runner: ModelRunner, features: Sequence[Features], training: str) -> 
     """
     state = torch.random.get_rng_state()
     try:
-        reason = difference(runner, _spread(features), training)
+        reason = difference(runner, spread(features), training)
     finally:
         torch.random.set_rng_state(state)
     # Ranks must not evaluate unlike one another.
@@ -80,7 +80,7 @@ def difference(runner: ModelRunner, features: Sequence[Features], training: str)
     return ""
 
 
-def _spread(features: Sequence[Features]) -> list[Features]:
+def spread(features: Sequence[Features]) -> list[Features]:
     """Picks examples from the shortest to the longest."""
     by_length = sorted(features, key=lambda f: len(f.input_ids) + len(f.target_ids))
     positions = np.linspace(0, len(by_length) - 1, min(EXAMPLES, len(by_length))).round().astype(int)

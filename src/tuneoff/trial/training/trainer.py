@@ -62,6 +62,7 @@ def train(
         Diverged: when a loss or a gradient norm stops being finite; names the step.
     """
     trainer = Trainer(context, runner, method, features)
+    trainer.fill_prefix()
     while trainer.step < trainer.steps:
         trainer.train_until_validation()
         trainer.progress.note_validation(validate(trainer.step))
@@ -115,9 +116,18 @@ class Trainer:
         in_order = [p for p in self.runner.attached.module.parameters() if id(p) in trained_ids]
         return GradientSync(in_order, self.ranks)
 
+    def fill_prefix(self) -> None:
+        """Computes what the frozen prefix gives for the training rows. It is part of training whoever did it: a trial
+        that finds it stored is told what it took."""
+        if self.runner.prefix is None or self.runner.prefix.states is None:
+            return
+        with self.phases.memory("train"), self.progress.measuring(), self.phases.clock("prefix"):
+            earlier_seconds = self.runner.fill_prefix(self.features)
+        self.phases.watch.add("prefix", earlier_seconds)
+
     def train_until_validation(self) -> None:
         """Does optimizer steps until validation is due."""
-        self.runner.attached.module.train()
+        self.runner.begin_training()
         with self.phases.memory("train"), self.progress.measuring():
             self._train_step()
             while self.step not in self.validation_steps:
@@ -188,7 +198,7 @@ def accumulate(
         if reducer is not None and number == len(micro):
             reducer.arm()
         with runner.training(step, number):
-            with runner.autocast():
+            with runner.autocast(), runner.reading_prefix():
                 logits = runner.task.forward(runner.attached, batch)
             loss = runner.task.loss(logits, batch) / size
             if isinstance(batch, _Idle):
