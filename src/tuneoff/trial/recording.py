@@ -164,6 +164,8 @@ def _explain_machine_and_model(record: TrialRecord, device: torch.device) -> dic
                 reasons[f"memory.phases.{phase}.{figure}"] = "the trial ran on the CPU"
         reasons["noise.gpu_throttled_share"] = "the trial ran on the CPU"
         reasons["environment.device_memory_bytes"] = "the trial ran on the CPU"
+    if record.timing.prefix_seconds is None:
+        reasons["timing.prefix_seconds"] = "nothing of this arm was computed once and kept (docs/protocol.md)"
     if "inference" not in record.missing:
         reasons |= _explain_inference(record)
     if record.environment is not None and record.environment.commit is None:
