@@ -118,7 +118,7 @@ def test_the_example_task_goes_its_whole_way(tmp_path: Path, monkeypatch: pytest
     assert torch.allclose(logits[1:2], task.forward(attached, task.collate(features[1:2], 0)), atol=1e-5)
     predictions = task.outcome(logits, {}, examples)
     metrics = {metric.name: metric for metric in task.score(predictions, "test")}
-    assert list(metrics) == list(task.directions)
+    assert list(metrics) == [metric.name for metric in task.metrics]
     assert metrics["loss"].value == pytest.approx(float(task.loss(logits, batch).detach()) / 3, abs=1e-5)
     wrong = [abs(int(p.output) - int(p.target)) for p in predictions]
     assert metrics["mean_absolute_error"].value == pytest.approx(sum(wrong) / 3)

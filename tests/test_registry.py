@@ -5,6 +5,7 @@ import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -47,6 +48,22 @@ def test_a_third_partys_method_comes_through_an_entry_point(third_party: str) ->
     assert "tuneoff_first_class" not in sys.modules, "listing must not import"
     assert methods[third_party].__name__ == "First"
     assert third_party not in Registry("tasks", "task")
+
+
+def test_a_folder_and_the_entry_points_are_read_once(numbers: Registry[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[str] = []
+    original = vars(registry)
+    folder, points = original["files"](""), original["entry_points"]
+
+    def counted(value: Any) -> Any:
+        reads.append("read")
+        return value
+
+    monkeypatch.setattr(registry, "files", lambda _: counted(folder))
+    monkeypatch.setattr(registry, "entry_points", lambda group: counted(points(group=group)))
+    assert (list(numbers), "plain" in numbers, numbers["plain"]) == (["plain"], True, "the plug-in")
+    assert set(numbers.families()) == {"far", "number"}
+    assert len(reads) == 2, "the folder and the entry points, each once"
 
 
 def test_a_new_file_in_the_folder_is_a_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

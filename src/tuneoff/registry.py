@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import importlib
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, cached_property
 from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 from tuneoff.errors import StudyError, did_you_mean
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from tuneoff.interfaces import ExecutorPlugin, Method, Source, Task, Tracker
 
 P = TypeVar("P")
+Kind = Literal["plugin", "family"]
 
 
 class Family(Protocol):
@@ -54,21 +56,32 @@ class Registry(Mapping[str, P], Generic[P]):
         self.noun = noun
         self._loaded: dict[str, P] = {}
         self._families: dict[str, Family] = {}
+        self._read_points: tuple[list[str], tuple[EntryPoint, ...]] | None = None
 
-    def _modules(self, attribute: str = "plugin") -> list[str]:
-        names = []
+    @cached_property
+    def _files(self) -> dict[str, set[str]]:
+        """Maps the name of each file of the folder to those of `plugin` and `family` that it defines."""
+        kinds: dict[str, set[str]] = {}
         for entry in files(f"tuneoff.{self.folder}").iterdir():
             stem = entry.name.removesuffix(".py")
             if not entry.name.endswith(".py") or stem.startswith("_"):
                 continue
             # The file is read, not imported, so that listing is fast.
-            if re.search(rf"^{attribute}\b", entry.read_text(encoding="utf-8"), re.MULTILINE):
-                names.append(stem)
-        return names
+            kinds[stem] = set(re.findall(r"^(plugin|family)\b", entry.read_text(encoding="utf-8"), re.MULTILINE))
+        return kinds
 
-    def _entry_points(self, attribute: str = "plugin") -> dict[str, EntryPoint]:
-        points = entry_points(group=f"tuneoff.{self.folder}")
-        return {p.name: p for p in points if (p.attr.rpartition(".")[2] == "family") == (attribute == "family")}
+    @property
+    def _points(self) -> tuple[EntryPoint, ...]:
+        """Returns the entry points of the group, read again where Python looks for packages elsewhere than before."""
+        if self._read_points is None or self._read_points[0] != sys.path:
+            self._read_points = list(sys.path), tuple(entry_points(group=f"tuneoff.{self.folder}"))
+        return self._read_points[1]
+
+    def _modules(self, kind: Kind = "plugin") -> list[str]:
+        return [name for name, kinds in self._files.items() if kind in kinds]
+
+    def _entry_points(self, kind: Kind = "plugin") -> dict[str, EntryPoint]:
+        return {p.name: p for p in self._points if (p.attr.rpartition(".")[2] == "family") == (kind == "family")}
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted({*self._modules(), *self._entry_points()}))
@@ -136,10 +149,10 @@ class Registry(Mapping[str, P], Generic[P]):
         plugin: P = self._import(name, "plugin")
         return plugin
 
-    def _import(self, name: str, attribute: str) -> Any:
-        if name in self._modules(attribute):
-            return getattr(importlib.import_module(f"tuneoff.{self.folder}.{name}"), attribute)
-        point = self._entry_points(attribute)[name]
+    def _import(self, name: str, kind: Kind) -> Any:
+        if name in self._modules(kind):
+            return getattr(importlib.import_module(f"tuneoff.{self.folder}.{name}"), kind)
+        point = self._entry_points(kind)[name]
         try:
             return point.load()
         except Exception as error:

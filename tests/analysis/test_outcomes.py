@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from class_score_helpers import class_scores
 from record_helpers import CLASSES, WRITERS, Level, World, build_store, small_study, writing_study
 from tuneoff.analysis.outcomes import Figure, Outcomes, over_seeds, within_range
 from tuneoff.analysis.results import Results, gather
+from tuneoff.interfaces import MeanMetric
 from tuneoff.records.record import Metric, Prediction, Status, TrialRecord
 from tuneoff.store import StudyStore
-from tuneoff.tasks.classification import classification_metrics
+from tuneoff.tasks.classification import Classification
 
 LABELS = ("full", "lora")
 
@@ -43,7 +45,7 @@ def rewrite(store: StudyStore, trial_id: str, made: list[Prediction], shift: flo
     record = place.record()
     assert record is not None
     target, output = (np.array([CLASSES.index(getattr(p, name)) for p in made]) for name in ("target", "output"))
-    values = classification_metrics(target, output, len(CLASSES))
+    values = class_scores(target, output)
     values["loss"] = -sum(p.scores[t] for p, t in zip(made, target, strict=True)) / len(made)
     metrics = tuple(
         m.model_copy(update={"value": values[m.name] + shift}) if m.split == "test" else m for m in record.metrics
@@ -87,7 +89,7 @@ def test_the_error_of_macro_f1_is_that_of_resampled_examples(tmp_path: Path) -> 
     kept = results.store.trial(results.arm("lora").trials[0].id).predictions("test") or []
     target, output = (np.array([CLASSES.index(getattr(p, name)) for p in kept]) for name in ("target", "output"))
     draws = np.random.default_rng(0).integers(300, size=(1000, 300))
-    bootstrap = np.std([classification_metrics(target[i], output[i], len(CLASSES))["macro_f1"] for i in draws])
+    bootstrap = np.std([class_scores(target[i], output[i])["macro_f1"] for i in draws])
     assert jackknife == pytest.approx(bootstrap, rel=0.15)
 
 
@@ -100,10 +102,8 @@ def test_leaving_an_example_out_is_counting_all_others(name: str, tmp_path: Path
     for own, trial in zip(found.contributions, results.arm("lora").trials, strict=True):
         kept = results.store.trial(trial.id).predictions("test") or []
         target, output = (np.array([CLASSES.index(getattr(p, key)) for p in kept]) for key in ("target", "output"))
-        whole = classification_metrics(target, output, len(CLASSES))[name]
-        without = [
-            classification_metrics(np.delete(target, at), np.delete(output, at), len(CLASSES))[name] for at in range(40)
-        ]
+        whole = class_scores(target, output)[name]
+        without = [class_scores(np.delete(target, at), np.delete(output, at))[name] for at in range(40)]
         expected = 39 * (whole - np.array(without))
         np.testing.assert_allclose(own, expected - expected.mean() + whole, rtol=0, atol=1e-9)
 
@@ -176,7 +176,7 @@ def test_without_a_floor_a_diverged_seed_counts_as_the_most_frequent_class(name:
     found = figure(gather(results.store), name)
     # The training rows of made-up records hold as many of each class, and the first of these is named.
     target = np.array([CLASSES.index(p.target) for p in kept])
-    expected = classification_metrics(target, np.zeros(len(target), dtype=int), len(CLASSES))
+    expected = class_scores(target, np.zeros(len(target), dtype=int))
     expected["loss"] = -math.log(2 / (1000 + len(CLASSES)))
     assert found.scores[1] == pytest.approx(expected[name])
     assert (found.diverged, found.counted_as) == ((1,), "always the most frequent class")
@@ -207,10 +207,10 @@ def test_intervals_stay_where_the_metric_can_be() -> None:
     assert found is not None
     assert found.interval is not None
     assert found.interval.low < -1
-    cut = within_range(found, "mcc").interval
+    cut = within_range(found, Classification.metric("mcc")).interval
     assert cut is not None
     assert (cut.low, cut.high) == (-1.0, 1.0)
-    assert within_range(found, "somebodys_metric") == found
+    assert within_range(found, MeanMetric(name="somebodys_metric", direction="higher")) == found
 
 
 def test_a_cost_has_students_interval() -> None:

@@ -9,10 +9,11 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from class_score_helpers import class_scores
 from tuneoff.errors import DataError
 from tuneoff.interfaces import Example, Rows
 from tuneoff.records.record import Prediction
-from tuneoff.tasks.classification import Classification, classification_metrics
+from tuneoff.tasks.classification import Classification
 from tuneoff.trial.modeling.tokenizer import byte_tokenizer
 
 
@@ -283,7 +284,7 @@ def test_scores_by_hand() -> None:
     assert metrics["mcc"].value == pytest.approx((3 * 1 - 1 * 1) / math.sqrt(4 * 2 * 4 * 2))
     assert metrics["loss"].value == pytest.approx(math.log(2))
     assert {m.split for m in metrics.values()} == {"test"}
-    assert {name: m.direction for name, m in metrics.items()} == dict(task.directions)
+    assert {name: m.direction for name, m in metrics.items()} == {m.name: m.direction for m in task.metrics}
     assert [m.unit for m in metrics.values()] == ["fraction", "fraction", "fraction", "nats"]
     assert next(iter(metrics)) == task.primary_metric
 
@@ -291,7 +292,7 @@ def test_scores_by_hand() -> None:
 def test_scores_of_three_classes_by_hand() -> None:
     # Gorodkin's R_K: confusion [[2, 1, 0], [0, 2, 0], [1, 0, 0]], six examples.
     target, output = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 1, 0])
-    values = classification_metrics(target, output, 3)
+    values = class_scores(target, output)
     assert values["accuracy"] == pytest.approx(4 / 6)
     assert values["macro_f1"] == pytest.approx((4 / 6 + 4 / 5 + 0) / 3)
     covariance = 4 * 6 - (3 * 3 + 2 * 3 + 1 * 0)
@@ -310,7 +311,7 @@ def test_scores_of_three_classes_by_hand() -> None:
     ],
 )
 def test_degenerate_scores(target: list[int], output: list[int], expected: tuple[float, float, float]) -> None:
-    values = classification_metrics(np.array(target), np.array(output), 3)
+    values = class_scores(np.array(target), np.array(output))
     assert (values["accuracy"], values["macro_f1"], values["mcc"]) == pytest.approx(expected)
 
 

@@ -23,10 +23,12 @@ from tuneoff.errors import DataError, UnsupportedModel
 from tuneoff.interfaces import Example, Features, Rows
 from tuneoff.records.record import Prediction
 from tuneoff.tasks._prompts import separator
-from tuneoff.tasks.generation import SOURCES_KEPT, WRITTEN_METRICS, Generation
+from tuneoff.tasks.generation import SOURCES_KEPT, Generation
 from tuneoff.trial.modeling.tokenizer import byte_tokenizer
 
 END = 299
+
+WRITTEN = ("rouge_l", "rouge_1", "rouge_2", "rouge_lsum", "exact_match", "token_f1")
 
 
 @pytest.fixture(autouse=True)
@@ -572,16 +574,16 @@ def test_what_is_written_is_scored_example_by_example() -> None:
     ]
     assert [(p.output, p.generated_tokens) for p in made] == [("The cat sat.", 7), ("", 0)]
     metrics = task.score(made, "test")
-    assert [m.name for m in metrics] == list(WRITTEN_METRICS)
+    assert [m.name for m in metrics] == list(WRITTEN)
     assert metrics[0].name == task.primary_metric
     for metric in metrics:
         assert metric.value == pytest.approx(sum(p.values[metric.name] for p in made) / 2)
         assert (metric.unit, metric.direction) == ("fraction", "higher")
     assert made[0].values["rouge_l"] == pytest.approx(6 / 7)
-    assert set(task.directions) == {m.name for m in metrics} | {"loss", "perplexity"}
+    assert {m.name for m in task.metrics} == {m.name for m in metrics} | {"loss", "perplexity"}
     # Scored with losses where there are any, without where there are none.
     lost = [p.model_copy(update={"loss": 2.0, "target_tokens": 2}) for p in made]
-    assert [m.name for m in task.score(lost, "test")] == [*WRITTEN_METRICS, "loss", "perplexity"]
+    assert [m.name for m in task.score(lost, "test")] == [*WRITTEN, "loss", "perplexity"]
 
 
 # --- whether the scores can judge the targets

@@ -64,7 +64,7 @@ def stand_in(results: Results, predictions: Predictions, metric: Metric, baselin
     if baseline is not None:
         return StandIn(baseline.label, scored(baseline, metric, predictions))
     frequent = predictions.always_most_frequent()
-    value = predictions.score(metric.name, frequent) if frequent else None
+    value = predictions.score(metric, frequent) if frequent else None
     if value is not None:
         return StandIn(MOST_FREQUENT, {0: Scored(value, frequent)})
     if metric.unit == "fraction":

@@ -6,6 +6,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tuneoff import registry
+from tuneoff.analysis.metrics import task_named
+
 if TYPE_CHECKING:
     from tuneoff.records.record import TrialRecord
 
@@ -57,18 +60,6 @@ COSTS = (
 )
 
 
-METRIC_NAMES = {
-    "macro_f1": "macro-F1",
-    "mcc": "MCC",
-    "rouge_1": "ROUGE-1",
-    "rouge_2": "ROUGE-2",
-    "rouge_l": "ROUGE-L",
-    "rouge_lsum": "ROUGE-Lsum",
-    "token_f1": "token F1",
-}
-"""Metrics whose name in the field is not their key with spaces."""
-
-
 def option_text(value: Any) -> str:
     """Formats an option: `16` for 16.0, `[query, value]` for a list."""
     if isinstance(value, (list, tuple)):
@@ -78,7 +69,9 @@ def option_text(value: Any) -> str:
 
 def metric_name(key: str) -> str:
     """Returns a metric's name for people: `ROUGE-L` for `rouge_l`, `exact match` for `exact_match`."""
-    return METRIC_NAMES.get(key, key.replace("_", " "))
+    tasks = (task_named(name) for name in registry.tasks())
+    titles = (metric.title for task in tasks if task is not None for metric in task.metrics if metric.name == key)
+    return next(filter(None, titles), key.replace("_", " "))
 
 
 def train_loss(record: TrialRecord) -> float | None:

@@ -18,16 +18,9 @@ from tuneoff.analysis.predictions import Array, Predictions
 from tuneoff.analysis.results import Arm, Results
 from tuneoff.analysis.statistics import Estimate, Ranking, Sample, Verdict, estimate, rank, verdict
 from tuneoff.analysis.statistics.crossed import components
+from tuneoff.interfaces import MetricDefinition
 from tuneoff.records.record import Metric, TrialRecord
 
-RANGES: dict[str, tuple[float, float]] = {
-    "accuracy": (0.0, 1.0),
-    "macro_f1": (0.0, 1.0),
-    "mcc": (-1.0, 1.0),
-    "loss": (0.0, math.inf),
-    "perplexity": (1.0, math.inf),
-}
-"""Values that a metric can take by definition, by its name."""
 LARGEST = 1e100
 """Values above it (the perplexity of a model that failed) have squares that overflow."""
 TOO_LARGE = "too large a value to tell its error"
@@ -44,13 +37,12 @@ def over_seeds(values: Iterable[float]) -> Estimate | None:
     return estimate(Sample.from_scores("", range(len(numbers)), numbers)) if numbers else None
 
 
-def within_range(raw: Estimate, metric: str) -> Estimate:
+def within_range(raw: Estimate, metric: MetricDefinition) -> Estimate:
     """Cuts a symmetric interval at values that the metric cannot take; its coverage stays the same."""
-    if metric not in RANGES or raw.interval is None:
+    if raw.interval is None:
         return raw
-    low, high = RANGES[metric]
-    interval = replace(raw.interval, low=max(raw.interval.low, low), high=min(raw.interval.high, high))
-    return replace(raw, interval=interval)
+    low, high = max(raw.interval.low, metric.low), min(raw.interval.high, metric.high)
+    return replace(raw, interval=replace(raw.interval, low=low, high=high))
 
 
 @dataclass(frozen=True)
@@ -238,7 +230,8 @@ class Outcomes:
         sample = self._predictions.sample(label, metric, seeds, outputs, values)
         note = "" if sample else f"predictions do not give {metric.name} example by example; compared by seeds alone"
         sample = sample or Sample.from_scores(label, seeds, values)
-        estimated = within_range(estimate(sample, fraction=self._fraction(metric)), metric.name)
+        declared = self._predictions.definition(metric)
+        estimated = within_range(estimate(sample, fraction=self._fraction(metric)), declared)
         if sample.contributions is None and len(sample) > 1 and _equal(values):
             # A deterministic baseline. That its seeds agree says nothing about other test examples.
             reason = "the same score at every seed and no values per example: nothing tells its error"
@@ -249,13 +242,8 @@ class Outcomes:
         return Figure(estimated, scores, sample, note)
 
     def _fraction(self, metric: Metric) -> bool:
-        """Returns whether the metric lies in [0, 1] by definition: its name says so, or it is a mean of examples' own
-        values."""
-        if metric.unit != "fraction":
-            return False
-        if metric.name in RANGES:
-            return RANGES[metric.name] == (0.0, 1.0)
-        return self._predictions.fraction(metric.name)
+        """Returns whether the metric lies in [0, 1] by definition, or is a mean of examples' own values that do."""
+        return metric.unit == "fraction" and self._predictions.fraction(metric)
 
 
 def _equal(values: Array) -> bool:

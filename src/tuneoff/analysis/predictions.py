@@ -1,49 +1,52 @@
-"""Test predictions as arrays, and the samples made of them for the statistics: a metric's values over seeds and
-examples.
+"""Test predictions, and the samples made of them for the statistics: a metric's values over seeds and examples.
 
-A metric is known per example where the trial's predictions give the recorded value back. That is checked, so that
-methods are never compared by values that their score was not computed from.
+A metric is known per example where the trial's predictions give the recorded value back, by the definition that its
+task declares. That is checked, so that methods are never compared by values that their score was not computed from.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tuneoff.analysis.metrics import definition
 from tuneoff.analysis.results import Results
 from tuneoff.analysis.statistics import Sample
 from tuneoff.analysis.statistics.sample import Statistic
 from tuneoff.errors import CorruptRecord
+from tuneoff.interfaces import MeanMetric, MetricDefinition, Outputs, PooledMetric
 from tuneoff.records.record import Metric, TrialRecord
 
 Array = NDArray[np.float64]
-Kind = Literal["mean", "classes", "per_token"]
 _Examples = tuple[tuple[int, str], ...]
 """Index and target of each test example of a trial."""
 
-KINDS: dict[str, Kind] = {"macro_f1": "classes", "mcc": "classes", "perplexity": "per_token"}
-"""Metrics that are no mean over examples: functions of the counts of classes, or of nats and tokens. The loss is
-whichever its predictions give back."""
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TrialOutputs:
-    """A trial's test predictions as arrays, one entry per example."""
+    """A trial's test predictions.
+
+    Attributes:
+        examples: one object for all trials that were tested on equal examples.
+        outputs: what was predicted, one entry per example.
+    """
 
     examples: _Examples
-    right: Array
-    target: NDArray[np.intp]
-    output: NDArray[np.intp]
-    values: dict[str, Array]
-    nats: Array | None
-    tokens: Array | None
+    outputs: Outputs
+    _terms: dict[Any, Array | None] = field(default_factory=dict)
+
+    def terms(self, metric: PooledMetric) -> Array | None:
+        """Returns what each example adds to the metric's sums; computed once for all metrics of the same sums."""
+        if metric.terms not in self._terms:
+            self._terms[metric.terms] = metric.terms(self.outputs)
+        return self._terms[metric.terms]
 
 
 class Predictions:
@@ -52,8 +55,11 @@ class Predictions:
     def __init__(self, results: Results) -> None:
         self.results = results
         self._read: dict[str, TrialOutputs | None] = {}
-        self._classes: dict[str, int] = {}
         self._examples: dict[_Examples, _Examples] = {}
+
+    def definition(self, metric: Metric) -> MetricDefinition:
+        """Returns the definition of a metric of this study."""
+        return definition(self.results.study.task.name, metric)
 
     def read(self, record: TrialRecord) -> TrialOutputs | None:
         """Reads a trial's test predictions; None where it kept none."""
@@ -73,15 +79,16 @@ class Predictions:
         None unless every trial kept predictions of the same examples as the study's other trials.
         """
         trials = [trial for trial in outputs if trial is not None]
-        if len(trials) < len(outputs) or len(trials[0].right) < 2:
+        if len(trials) < len(outputs) or len(trials[0].examples) < 2:
             return None
         if any(trial.examples is not self._usual_examples for trial in trials):
             return None
-        return next((s for s in self._samples(label, metric.name, seeds, trials) if _same(s.scores, values)), None)
+        sample = _sample(label, self.definition(metric), seeds, trials)
+        return sample if sample is not None and _same(sample.scores, values) else None
 
-    def score(self, metric: str, outputs: TrialOutputs) -> float | None:
+    def score(self, metric: Metric, outputs: TrialOutputs) -> float | None:
         """Computes a metric from predictions; None where they do not give this metric."""
-        return next((float(sample.scores[0]) for sample in self._samples("", metric, [0], [outputs])), None)
+        return self.definition(metric).compute(outputs.outputs)
 
     def always_most_frequent(self) -> TrialOutputs | None:
         """Returns the outputs of always predicting the most frequent class of the training rows.
@@ -98,148 +105,97 @@ class Predictions:
             total = train.rows + len(labels)
             scores = tuple(math.log((train.classes.get(label, 0) + 1) / total) for label in labels)
             most_frequent = max(labels, key=lambda label: train.classes.get(label, 0))
-            rows = [
-                {"index": index, "target": target, "output": most_frequent, "scores": scores}
-                | {"values": {}, "loss": None, "target_tokens": None}
-                for index, target in self._usual_examples
-            ]
-            return self._gather(record, rows)
+            return self._constant(output=most_frequent, scores=scores, labels=labels)
         return None
 
     def always_zero(self, metric: str) -> TrialOutputs | None:
         """Returns a score of 0 on every test example; None where no completed trial has test examples."""
-        first = next((outputs for record in self.results.completed if (outputs := self.read(record))), None)
-        if first is None:
+        if not any(self.read(record) for record in self.results.completed):
             return None
-        zeros = np.zeros(len(self._usual_examples))
-        no_classes = np.zeros(len(zeros), dtype=np.intp)
-        return TrialOutputs(self._usual_examples, zeros, no_classes, no_classes, {metric: zeros}, None, None)
+        return self._constant(values={metric: 0.0})
 
-    def fraction(self, metric: str) -> bool:
-        """Returns whether the examples' own values of a metric lie in [0, 1]; false where none are recorded."""
-        outputs = next((t for r in self.results.completed if (t := self.read(r)) and metric in t.values), None)
-        return outputs is not None and bool(((outputs.values[metric] >= 0) & (outputs.values[metric] <= 1)).all())
-
-    def _samples(self, label: str, name: str, seeds: Sequence[int], trials: list[TrialOutputs]) -> Iterator[Sample]:
-        """Yields the ways to compute a metric from predictions, the likeliest first."""
-        kind = KINDS.get(name, "mean")
-        if kind == "mean":
-            matrix = _means(name, trials)
-            if matrix is not None:
-                yield Sample.from_examples(label, seeds, matrix)
-            kind = "per_token"
-        statistic = _per_token(name, trials) if kind == "per_token" else self._by_class(name, trials)
-        if statistic is not None:
-            yield Sample.from_statistic(label, seeds, statistic, len(trials[0].right))
+    def fraction(self, metric: Metric) -> bool:
+        """Returns whether a metric lies in [0, 1]: by its definition, or where it has no bounds, by what its examples'
+        own values are; false where none are recorded."""
+        declared = self.definition(metric)
+        if math.isfinite(declared.low) or math.isfinite(declared.high):
+            return (declared.low, declared.high) == (0, 1)
+        trials = (trial for record in self.results.completed if (trial := self.read(record)))
+        recorded = ([values.get(metric.name) for values in trial.outputs.values] for trial in trials)
+        values = next((values for values in recorded if None not in values), None)
+        return values is not None and all(0 <= value <= 1 for value in values if value is not None)
 
     @cached_property
     def _usual_examples(self) -> _Examples:
-        example_sets = [outputs.examples for record in self.results.completed if (outputs := self.read(record))]
+        example_sets = [trial.examples for record in self.results.completed if (trial := self.read(record))]
         counts = Counter(map(id, example_sets))
         return max(example_sets, key=lambda examples: counts[id(examples)])
 
-    def _by_class(self, name: str, trials: list[TrialOutputs]) -> Statistic:
-        classes = len(self._classes)
-        score = {"macro_f1": _macro_f1, "mcc": _mcc}[name]
-
-        present_classes = [np.union1d(trial.target, trial.output) for trial in trials]
-        # Each seed has its own class numbers, so that all seeds are counted at once; in `right` one more number, above
-        # all of them, is that of a wrong output.
-        offset = np.arange(len(trials))[:, None] * classes
-        target = np.stack([trial.target for trial in trials]) + offset
-        output = np.stack([trial.output for trial in trials]) + offset
-        right = np.where(target == output, target, len(trials) * classes)
-
-        def count(index: NDArray[np.intp]) -> Array:
-            """Counts how often each class was right, the target and the output, shape (3, seeds, classes)."""
-            totals = [
-                np.bincount(n[:, index].ravel(), minlength=len(trials) * classes) for n in (right, target, output)
-            ]
-            return (
-                np.stack([n[: len(trials) * classes] for n in totals])
-                .reshape(3, len(trials), classes)
-                .astype(np.float64)
-            )
-
-        full_counts = count(np.arange(target.shape[1]))
-
-        def statistic(index: NDArray[np.intp]) -> list[float]:
-            absent = np.ones(target.shape[1], dtype=np.bool_)
-            absent[index] = False
-            absent_index = np.flatnonzero(absent)
-            # The jackknife leaves out few examples at a time: it is quicker to subtract than to count again.
-            complementary = len(index) + len(absent_index) == len(absent) and len(absent_index) < len(index)
-            counts = full_counts - count(absent_index) if complementary else count(index)
-            return [score(*counts[:, seed, present]) for seed, present in enumerate(present_classes)]
-
-        return statistic
+    def _constant(
+        self,
+        output: str = "",
+        scores: tuple[float, ...] = (),
+        values: dict[str, float] | None = None,
+        labels: tuple[str, ...] = (),
+    ) -> TrialOutputs:
+        """Returns the same prediction for each of the usual test examples."""
+        targets = [target for _, target in self._usual_examples]
+        count = len(targets)
+        outputs = Outputs(
+            targets=targets,
+            outputs=[output] * count,
+            scores=[scores] * count,
+            values=[values or {}] * count,
+            losses=[None] * count,
+            target_tokens=[None] * count,
+            labels=labels,
+        )
+        return TrialOutputs(self._usual_examples, outputs)
 
     def _gather(self, record: TrialRecord, predictions: list[dict[str, Any]]) -> TrialOutputs:
-        targets = [p["target"] for p in predictions]
-        target, output = self._numbers(targets), self._numbers([p["output"] for p in predictions])
-        example_values = [p["values"] for p in predictions]
-        names = set.intersection(*map(set, {tuple(values) for values in example_values}))
-        values = {name: np.array([entry[name] for entry in example_values]) for name in sorted(names)}
-        class_index = {label: index for index, label in enumerate(record.data.labels if record.data else ())}
-        scores = [p["scores"] for p in predictions]
-        if class_index.keys() >= set(targets) and {len(entry) for entry in scores} == {len(class_index)}:
-            target_scores = [entry[class_index[label]] for entry, label in zip(scores, targets, strict=True)]
-            values.setdefault("loss", -np.array(target_scores))
-        nats, tokens = [p["loss"] for p in predictions], [p["target_tokens"] for p in predictions]
-        complete = None not in nats and all(tokens)
-        # One object for equal examples: later they are compared by identity.
-        examples = tuple(zip([p["index"] for p in predictions], targets, strict=True))
-        return TrialOutputs(
-            examples=self._examples.setdefault(examples, examples),
-            right=(target == output).astype(np.float64),
-            target=target,
-            output=output,
-            values=values,
-            nats=np.array(nats) if complete else None,
-            tokens=np.array(tokens, dtype=np.float64) if complete else None,
+        outputs = Outputs(
+            targets=[p["target"] for p in predictions],
+            outputs=[p["output"] for p in predictions],
+            scores=[p["scores"] for p in predictions],
+            values=[p["values"] for p in predictions],
+            losses=[p["loss"] for p in predictions],
+            target_tokens=[p["target_tokens"] for p in predictions],
+            labels=record.data.labels if record.data else (),
         )
-
-    def _numbers(self, texts: list[str]) -> NDArray[np.intp]:
-        """Converts texts to numbers; equal texts have the same number in all trials."""
-        for text in dict.fromkeys(texts):
-            self._classes.setdefault(text, len(self._classes))
-        return np.array([self._classes[text] for text in texts])
+        # One object for equal examples: later they are compared by identity.
+        examples = tuple(zip([p["index"] for p in predictions], outputs.targets, strict=True))
+        return TrialOutputs(self._examples.setdefault(examples, examples), outputs)
 
 
-def _means(name: str, trials: list[TrialOutputs]) -> Array | None:
-    """Returns the examples' own values, shape (seeds, examples): those recorded under the metric's name, else whether
-    each output is right."""
-    if all(name in trial.values for trial in trials):
-        return np.stack([trial.values[name] for trial in trials])
-    if any(name in trial.values for trial in trials) or name == "loss":
-        return None
-    return np.stack([trial.right for trial in trials])
+def _sample(
+    label: str, metric: MetricDefinition, seeds: Sequence[int], trials: Sequence[TrialOutputs]
+) -> Sample | None:
+    """Returns a metric's values per example, as its definition says; None where the predictions do not give them."""
+    if isinstance(metric, MeanMetric):
+        values = [metric.example_values(trial.outputs) for trial in trials]
+        given = [own for own in values if own is not None]
+        return Sample.from_examples(label, seeds, np.stack(given)) if len(given) == len(values) else None
+    if isinstance(metric, PooledMetric):
+        terms = [own for trial in trials if (own := trial.terms(metric)) is not None]
+        if len(terms) == len(trials):
+            return Sample.from_statistic(label, seeds, _statistic(metric, terms), len(terms[0]))
+    return None
 
 
-def _per_token(name: str, trials: list[TrialOutputs]) -> Statistic | None:
-    nats = [trial.nats for trial in trials if trial.nats is not None]
-    tokens = [trial.tokens for trial in trials if trial.tokens is not None]
-    if name not in ("loss", "perplexity") or len(nats) < len(trials):
-        return None
-    all_nats, all_tokens = np.stack(nats), np.stack(tokens)
-    finish: Callable[[Array], Array] = np.exp if name == "perplexity" else np.asarray
+def _statistic(metric: PooledMetric, terms: Sequence[Array]) -> Statistic:
+    """Returns a function from indices of examples to the metric of each trial on those examples."""
+    count = len(terms[0])
+    totals = [own.sum(axis=0, dtype=np.float64) for own in terms]
 
-    def statistic(index: NDArray[np.intp]) -> Array:
-        mean = all_nats[:, index].sum(axis=1) / all_tokens[:, index].sum(axis=1)
-        return finish(np.minimum(mean, 700.0))
+    def statistic(index: NDArray[np.intp]) -> list[float]:
+        absent = np.ones(count, dtype=np.bool_)
+        absent[index] = False
+        rest = np.flatnonzero(absent)
+        # The jackknife leaves out few examples at a time: it is quicker to subtract them than to sum all others.
+        sums = (total - own[rest].sum(axis=0, dtype=np.float64) for total, own in zip(totals, terms, strict=True))
+        return [float(metric.of_sums(own)) for own in sums]
 
     return statistic
-
-
-def _macro_f1(correct: Array, true: Array, predicted: Array) -> float:
-    """Computes macro-F1 over the given classes; one that a subset of examples lost counts as 0."""
-    return float((2 * correct / np.maximum(true + predicted, 1)).mean())
-
-
-def _mcc(correct: Array, true: Array, predicted: Array) -> float:
-    total = true.sum()
-    spread = float((total**2 - (predicted**2).sum()) * (total**2 - (true**2).sum()))
-    return float(correct.sum() * total - (true * predicted).sum()) / spread**0.5 if spread > 0 else 0.0
 
 
 def _same(computed: Array, recorded: Array) -> bool:

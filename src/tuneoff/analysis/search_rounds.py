@@ -337,7 +337,7 @@ def selection_metric(study: StudySpec) -> tuple[str, float]:
     """
     task = registry.tasks()[study.task.name]
     name = task.selects(study.protocol.select_metric)
-    return name, 1.0 if task.directions[name] == "higher" else -1.0
+    return name, 1.0 if task.metric(name).direction == "higher" else -1.0
 
 
 def _dimension_data(dimension: Dimension) -> dict[str, Any]:

@@ -19,7 +19,7 @@ def unknown_option(error: click.NoSuchOption) -> click.UsageError:
     typed = error.option_name.lstrip("-").replace("-", "_")
     options = {
         spelling.lstrip("-"): spelling
-        for parameter in (context.command.params if context else [])
+        for parameter in (context.command.get_params(context) if context else [])
         for spelling in parameter.opts
         if isinstance(parameter, click.Option) and spelling.startswith("--")
     }

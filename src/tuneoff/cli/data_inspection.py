@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
 
 TOKENS_PER_WORD = 1.4
 """Tokens per word of English text in a usual subword vocabulary; a guess, and the study file says so."""
-
-ROLES = {"classification": ("text", "label"), "generation": ("source", "target")}
-"""Tasks that can be recognised from a file, and the roles of its columns: input and output."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +67,11 @@ def look(data: Path, **user_columns: str | None) -> DataInspection:
 
     Args:
         data: the file.
-        user_columns: role (text, label, source, target) -> column, where the user names it.
+        user_columns: role of some task (text, label, source, target) -> column, where the user names it.
 
     Raises:
         SourceNotFound, DataError: if it cannot be read, or its columns cannot be told apart.
-        StudyError: if roles of two tasks are given.
+        StudyError: if no task has all roles that are given.
     """
     from tuneoff.config.spec import SourceSpec
     from tuneoff.interfaces import is_missing
@@ -86,12 +84,14 @@ def look(data: Path, **user_columns: str | None) -> DataInspection:
     task_name, columns, how_found = _find_task(
         rows, {role: column for role, column in user_columns.items() if column is not None}
     )
-    require_plain(rows, columns, label="label")
+    task = task_named(task_name)
+    first, *_, last = task.roles
+    require_plain(rows, columns, label=last.name if last.holds == "class" else None)
     texts, answers = (
-        [str(value).strip() for value in rows.columns[columns[role]] if not is_missing(value)]
-        for role in ROLES[task_name]
+        [str(value).strip() for value in rows.columns[columns[role.name]] if not is_missing(value)]
+        for role in (first, last)
     )
-    writes_text = task_named(task_name).produces == "text"
+    writes_text = task.produces == "text"
     classes = Counter[str]() if writes_text else Counter(answers)
     return DataInspection(
         task=task_name,
@@ -107,10 +107,14 @@ def look(data: Path, **user_columns: str | None) -> DataInspection:
     )
 
 
+def recognised_tasks() -> dict[str, type[Task]]:
+    """Returns the tasks that a file can be recognised for, by name, in the order in which they are tried."""
+    tasks = registry.tasks()
+    return {name: tasks[name] for name in sorted(tasks, key=lambda name: (tasks[name].init_order, name))}
+
+
 def task_named(name: str) -> type[Task]:
     """Returns a task; imports it only now."""
-    from tuneoff import registry
-
     return registry.tasks()[name]
 
 
@@ -124,10 +128,7 @@ def _word_counts(texts: list[str]) -> tuple[int, int, int]:
 
 def _find_task(rows: Rows, user_columns: dict[str, str]) -> tuple[str, dict[str, str], str]:
     """Returns the task, role -> column, and how they were found: as given, by the task's own guess from the names, or
-    by content.
-
-    Each step tries a class before a text to write.
-    """
+    by content."""
     from tuneoff.tasks._cells import refuse_chat
 
     for role, column in user_columns.items():
@@ -136,71 +137,69 @@ def _find_task(rows: Rows, user_columns: dict[str, str]) -> tuple[str, dict[str,
                 f"{rows.origin} has no column {column!r}{did_you_mean(column, rows.columns)}",
                 hint=f"Its columns: {listed(rows.columns)}. Set --{role}.",
             )
-    tasks = [name for name, roles in ROLES.items() if set(user_columns) <= set(roles)]
+    tasks = {name: task for name, task in recognised_tasks().items() if set(user_columns) <= set(role_names(task))}
     if not tasks:
+        pairs = [f"{_flags(role_names(task))} ({name})" for name, task in recognised_tasks().items()]
         raise StudyError(
-            f"{' and '.join('--' + role for role in user_columns)} belong to different tasks",
-            hint="Give --text and --label for classes, or --source and --target for text to write.",
+            f"{_flags(user_columns)} belong to different tasks", hint=f"Give those of one: {', or '.join(pairs)}."
         )
-    for name in tasks:
+    for name, task in tasks.items():
         try:
-            columns = task_named(name)(dict(user_columns)).columns(rows)
+            columns = task(dict(user_columns)).columns(rows)
         except DataError:
             continue
-        if set(user_columns) == set(ROLES[name]):
+        if set(user_columns) == set(role_names(task)):
             return name, columns, "as given"
-        if task_named(name).produces == "class" or user_columns or is_written(filled(rows).get(columns["target"], [])):
-            refuse_doubt(rows, columns, user_columns, named=True)
+        target = task.roles[-1]
+        if target.holds != "text" or user_columns or is_written(filled(rows).get(columns[target.name], [])):
+            refuse_doubt(task, rows, columns, user_columns, named=True)
             return name, columns, "guessed from the names"
-    by_content = {"classification": _text_and_class, "generation": _two_texts}
-    for name in tasks:
-        guesses = {**by_content[name](rows, user_columns), **user_columns}
-        if set(guesses) == set(ROLES[name]):
-            refuse_doubt(rows, guesses, user_columns, named=False)
-            return name, task_named(name)(dict(guesses)).columns(rows), "guessed from what the columns hold: check them"
+    for name, task in tasks.items():
+        guesses = {**_guess_by_content(task, rows, user_columns), **user_columns}
+        if set(guesses) == set(role_names(task)):
+            refuse_doubt(task, rows, guesses, user_columns, named=False)
+            return name, task(dict(guesses)).columns(rows), "guessed from what the columns hold: check them"
     refuse_chat(rows)
-    options = " or ".join(
-        " and ".join(f"--{role}" for role in ROLES[name] if role not in user_columns) for name in tasks
-    )
-    missing = [role for role in ROLES[tasks[0]] if role not in user_columns]
+    missing = {name: [role for role in role_names(task) if role not in user_columns] for name, task in tasks.items()}
+    first_missing = next(iter(missing.values()))
     raise Undecided(
-        missing[0],
+        first_missing[0],
         list(rows.columns),
-        f"cannot tell which column of {rows.origin} holds the {' and the '.join(missing)}",
-        hint=f"Its columns: {listed(rows.columns)}. Set {options}.",
+        f"cannot tell which column of {rows.origin} holds the {' and the '.join(first_missing)}",
+        hint=f"Its columns: {listed(rows.columns)}. Set {' or '.join(map(_flags, missing.values()))}.",
     )
 
 
-def _free(rows: Rows, user_columns: dict[str, str]) -> dict[str, list[str]]:
-    """Returns the values of the columns that have no role yet; leaves out columns without values."""
-    return {name: values for name, values in filled(rows).items() if name not in user_columns.values()}
+def role_names(task: type[Task]) -> list[str]:
+    """Returns the names of a task's roles, which are also options of `init`."""
+    return [role.name for role in task.roles]
 
 
-def _text_and_class(rows: Rows, user_columns: dict[str, str]) -> dict[str, str]:
-    """Guesses the text as the column with the most words, and the class as the column with the fewest different values;
-    columns that say where a text comes from are the last choice for the class."""
-    unassigned = _free(rows, user_columns)
-    columns = {}
-    words = {name: mean_words(values) for name, values in unassigned.items()}
-    if "text" not in user_columns and words and max(words.values()) >= 2:
-        columns["text"] = max(words, key=lambda name: words[name])
-    candidates = {
-        name: values for name, values in unassigned.items() if name != columns.get("text") and may_be_class(values)
-    }
-    if "label" not in user_columns and candidates:
-        columns["label"] = min(
-            candidates, key=lambda name: (ABOUT.fullmatch(name.lower()) is not None, len(set(candidates[name])))
-        )
+def _flags(roles: Iterable[str]) -> str:
+    return " and ".join(f"--{role}" for role in roles)
+
+
+def _guess_by_content(task: type[Task], rows: Rows, user_columns: dict[str, str]) -> dict[str, str]:
+    """Guesses role -> column from what columns hold that have no role yet; leaves out roles that none suits."""
+    unassigned = {name: values for name, values in filled(rows).items() if name not in user_columns.values()}
+    open_roles = [role for role in task.roles if role.name not in user_columns]
+    text_roles = [role.name for role in open_roles if role.holds == "text"]
+    if task.roles[-1].holds == "text":
+        texts = [name for name, values in unassigned.items() if is_written(values)]
+    else:
+        texts = [name for name, values in unassigned.items() if mean_words(values) >= 2]
+    texts.sort(key=lambda name: -mean_words(unassigned[name]))
+    columns = dict(zip(text_roles, texts, strict=False))
+    for role in open_roles:
+        # The fewest different values; columns that say where a text comes from are the last choice.
+        candidates = {
+            name: (ABOUT.fullmatch(name.lower()) is not None, len(set(values)))
+            for name, values in unassigned.items()
+            if role.holds == "class" and name not in columns.values() and may_be_class(values)
+        }
+        if candidates:
+            columns[role.name] = min(candidates, key=lambda name: candidates[name])
     return columns
-
-
-def _two_texts(rows: Rows, user_columns: dict[str, str]) -> dict[str, str]:
-    """Guesses the column with the most words as the input, and the next one as the text to write."""
-    unassigned = _free(rows, user_columns)
-    candidates = sorted(
-        (name for name in unassigned if is_written(unassigned[name])), key=lambda name: -mean_words(unassigned[name])
-    )
-    return dict(zip((role for role in ROLES["generation"] if role not in user_columns), candidates, strict=False))
 
 
 def _concerns(task_name: str, rows: Rows, columns: dict[str, str], classes: Counter[str]) -> list[str]:

@@ -12,7 +12,7 @@ from tuneoff.errors import DataError
 from tuneoff.interfaces import is_missing
 
 if TYPE_CHECKING:
-    from tuneoff.interfaces import Rows
+    from tuneoff.interfaces import ColumnRole, Rows, Task
 
 WRITTEN_WORDS = 3
 """Minimum mean number of words of a column that may hold texts; most values must differ, too."""
@@ -75,12 +75,15 @@ def may_be_class(values: Sequence[str]) -> bool:
     return 2 <= len(set(values)) <= max(2, min(MOST_CLASSES, len(values) // 4))
 
 
-def refuse_doubt(rows: Rows, columns: Mapping[str, str], user_columns: Mapping[str, str], named: bool) -> None:
+def refuse_doubt(
+    task: type[Task], rows: Rows, columns: Mapping[str, str], user_columns: Mapping[str, str], named: bool
+) -> None:
     """Checks that columns that were guessed are the only ones that could be meant.
 
     Args:
+        task: the task that they suit.
         rows: the data.
-        columns: role -> column, of classification or generation.
+        columns: role -> column.
         user_columns: role -> column, as far as the user named them.
         named: whether the others were guessed from their names, not from what they hold.
 
@@ -88,46 +91,44 @@ def refuse_doubt(rows: Rows, columns: Mapping[str, str], user_columns: Mapping[s
         Undecided: for the first role that several columns could have.
     """
     values = filled(rows)
-    if "label" in columns and "label" not in user_columns:
-        for message in _doubts_of_label(values, columns, named):
-            choices = [name for name in values if name != columns["text"] and may_be_class(values[name])]
-            raise Undecided("label", choices or [columns["label"]], f"{rows.origin}: {message}")
-    role = "text" if "text" in columns else "source"
-    if role in user_columns or columns[role] not in values:
+    source, target = task.roles[0], task.roles[-1]
+    if target.holds == "class" and target.name not in user_columns:
+        for message in _doubts_of_class(target, values, columns, named):
+            choices = [name for name in values if name != columns[source.name] and may_be_class(values[name])]
+            raise Undecided(target.name, choices or [columns[target.name]], f"{rows.origin}: {message}")
+    if source.holds != "text" or source.name in user_columns or columns[source.name] not in values:
         return
-    answer_column = columns["label" if role == "text" else "target"]
     texts = [
         name
         for name, cells in values.items()
-        if name == columns[role]
-        or (name != answer_column and is_written(cells) and name.lower() not in _SIDE_TEXT_NAMES)
+        if name == columns[source.name]
+        or (name != columns[target.name] and is_written(cells) and name.lower() not in _SIDE_TEXT_NAMES)
     ]
     if len(texts) > 1:
         problem = f"{rows.origin}: columns {', '.join(texts)} all hold texts, and a study reads one"
-        hint = f"Name it with --{role}, or join them into one column first."
-        if role == "source":
-            example = f'"{{{texts[-1]}}}\\n{{source}}"'
-            hint = f"Name it with --source; task.template may put in others by name, e.g. {example}."
-        raise Undecided(role, texts, problem, hint)
-    if role == "source" and not named and "target" not in user_columns:
-        lengths = [mean_words(values[columns[name]]) for name in ("source", "target")]
+        hint = f"Name it with --{source.name}, or join them into one column first."
+        if target.holds == "text" and "template" in task.Options.model_fields:
+            example = f'"{{{texts[-1]}}}\\n{{{source.name}}}"'
+            hint = f"Name it with --{source.name}; task.template may put in others by name, e.g. {example}."
+        raise Undecided(source.name, texts, problem, hint)
+    if target.holds == "text" and not named and target.name not in user_columns:
+        pair = columns[source.name], columns[target.name]
+        lengths = [mean_words(values[column]) for column in pair]
         if lengths[0] < _MIN_LENGTH_RATIO * lengths[1]:
-            pair = (columns["source"], columns["target"])
             message = f"{rows.origin}: columns {pair[0]} and {pair[1]} hold texts of like length; which is put in?"
-            raise Undecided("source", pair, message, "Name both with --source and --target.")
+            raise Undecided(source.name, pair, message, f"Name both with --{source.name} and --{target.name}.")
 
 
-def _doubts_of_label(values: Mapping[str, Sequence[str]], columns: Mapping[str, str], named: bool) -> Iterator[str]:
+def _doubts_of_class(
+    role: ColumnRole, values: Mapping[str, Sequence[str]], columns: Mapping[str, str], named: bool
+) -> Iterator[str]:
     """Yields what speaks against the column that was chosen as the class."""
-    from tuneoff import registry
-
-    label_names = registry.tasks()["classification"].guesses["label"]
-    column = columns["label"]
+    column = columns[role.name]
     cells = values.get(column, [])
     distinct = set(cells)
     others = [name for name in values if name not in columns.values() and may_be_class(values[name])]
     flags = [name for name in (column, *others) if {value.lower() for value in values.get(name, ())} <= FLAGS]
-    if column in flags and len(flags) > 1 and column.lower() not in label_names:
+    if column in flags and len(flags) > 1 and column.lower() not in role.guesses:
         yield (
             f"columns {', '.join(flags)} hold yes or no each: several classes a row (multi-label), where a row has "
             "one; a study of one of them says whether a text has it"
@@ -142,11 +143,11 @@ def _doubts_of_label(values: Mapping[str, Sequence[str]], columns: Mapping[str, 
     if multi_label := _multi_label_cell(cells):
         yield f"column {column!r} names several classes a row, such as {multi_label!r}, where a row has one"
     if not named and ABOUT.fullmatch(column.lower()):
-        yield f"no column is called a label, and {column!r} tells of a text where it comes from"
+        yield f"no column is called a {role.name}, and {column!r} tells of a text where it comes from"
     if not named and (alternatives := [name for name in others if not ABOUT.fullmatch(name.lower())]):
         yield f"columns {', '.join((column, *alternatives))} could all be the class"
-    if named and column.lower() not in ("label", "labels"):
-        label_columns = [name for name in others if name.lower() in label_names]
+    if named and column.lower() not in (role.name, f"{role.name}s"):
+        label_columns = [name for name in others if name.lower() in role.guesses]
         if label_columns:
             yield f"columns {', '.join((column, *label_columns))} could all be the class"
 

@@ -17,10 +17,11 @@ from tuneoff.interfaces.method import (
     PlainCode,
     save_weights,
 )
+from tuneoff.interfaces.metrics import MeanMetric, MetricDefinition, Outputs, PooledMetric
 from tuneoff.interfaces.model import Attached, TaskView
 from tuneoff.interfaces.rows import Rows, has_lone_surrogate, is_missing
 from tuneoff.interfaces.source import ModelFiles, Source
-from tuneoff.interfaces.task import Task, TaskOptions
+from tuneoff.interfaces.task import ColumnRole, Task, TaskOptions
 from tuneoff.interfaces.tracker import StudyInfo, Tracker, TrialInfo, flatten
 from tuneoff.records.forecast import Prior
 from tuneoff.records.record import Finding, Metric, Prediction
@@ -31,18 +32,23 @@ __all__ = [
     "Attached",
     "Baseline",
     "Batch",
+    "ColumnRole",
     "Example",
     "ExecutorOptions",
     "ExecutorPlugin",
     "Features",
     "Finding",
     "LearningRate",
+    "MeanMetric",
     "Method",
     "MethodOptions",
     "Metric",
+    "MetricDefinition",
     "ModelFiles",
     "ModelSpec",
+    "Outputs",
     "PlainCode",
+    "PooledMetric",
     "Prediction",
     "Prior",
     "Rows",

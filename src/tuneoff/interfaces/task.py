@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from tuneoff.interfaces.examples import Batch, Example, Features
+from tuneoff.interfaces.metrics import MetricDefinition, Outputs
 from tuneoff.interfaces.model import Attached, TaskView
 from tuneoff.interfaces.rows import Rows
 from tuneoff.records.record import Finding, Metric, Prediction
@@ -33,6 +35,22 @@ class TaskOptions(BaseModel):
     )
 
 
+@dataclass(frozen=True)
+class ColumnRole:
+    """What a column of the data is to a task.
+
+    Attributes:
+        name: of the role, as `text` or `label`.
+        holds: how `init` recognises such a column by its content: `text`, several words that mostly differ from
+            row to row; `class`, a few values that repeat. Empty: by its name alone.
+        guesses: names by which the column is guessed, the likeliest first.
+    """
+
+    name: str
+    holds: Literal["text", "class", ""] = ""
+    guesses: tuple[str, ...] = ()
+
+
 class Task(ABC):
     """What is learned and how it is scored.
 
@@ -43,18 +61,17 @@ class Task(ABC):
 
     title: ClassVar[str]
     summary: ClassVar[str]
+    roles: ClassVar[tuple[ColumnRole, ...]]
+    """The columns that it reads: inputs first, last the one that `Example.target` comes from (rows to predict may lack
+    it). Each is also the option that names the column, and `init --NAME`."""
+    metrics: ClassVar[tuple[MetricDefinition, ...]]
+    """Every metric that `score` gives: trials, statistics and reports take from here what they must know of it."""
     primary_metric: ClassVar[str]
-    directions: ClassVar[Mapping[str, str]]
-    """metric name -> 'higher' or 'lower', for every metric that `score` gives."""
     selection_metric: ClassVar[str | None] = None
     """The validation metric that selects a checkpoint where the protocol names none; None: the primary metric."""
-    target_role: ClassVar[str] = "label"
-    """The role of the column that `Example.target` comes from; rows to predict may lack it."""
-    guesses: ClassVar[Mapping[str, Sequence[str]]] = {}
-    """role -> names by which its column is guessed, the likeliest first."""
+    init_order: ClassVar[int] = 100
+    """`init` tries tasks with lower numbers first where a file's columns suit several."""
     produces: ClassVar[Literal["class", "text"]] = "class"
-    written_metrics: ClassVar[frozenset[str]] = frozenset()
-    """The metrics that `score` gives only where text was generated."""
     sources_kept: ClassVar[int] = 0
     """Number of examples of a split whose source is stored with the prediction, for the report."""
     Options: ClassVar[type[TaskOptions]] = TaskOptions
@@ -66,6 +83,22 @@ class Task(ABC):
     def selects(cls, wanted: str | None) -> str:
         """Returns the validation metric that selects a checkpoint: the protocol's choice, else the task's own."""
         return wanted or cls.selection_metric or cls.primary_metric
+
+    @classmethod
+    def metric(cls, name: str) -> MetricDefinition:
+        """Returns the definition of a metric. Raises KeyError for one that the task does not declare."""
+        return {metric.name: metric for metric in cls.metrics}[name]
+
+    @classmethod
+    def starter_options(cls, target_tokens: int) -> dict[str, Any]:
+        """Returns options that `init` writes into a study file, key -> value, where 95 % of the texts to write have at
+        most `target_tokens` tokens; the options' own descriptions stand beside them."""
+        return {}
+
+    @property
+    def target_role(self) -> str:
+        """Returns the role of the column that `Example.target` comes from."""
+        return self.roles[-1].name
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -219,10 +252,14 @@ class Task(ABC):
         """
         return []
 
-    @abstractmethod
     def score(self, predictions: Sequence[Prediction], split: str) -> list[Metric]:
-        """Computes all metrics of a split that the predictions allow, `tested_metric` first if it is among them.
-
-        A metric that is a mean over examples stands in each prediction's `values`, so that methods can be
-        compared example by example.
-        """
+        """Computes all metrics of a split that the predictions allow, `tested_metric` first if it is among them."""
+        outputs = Outputs.of(predictions, self.labels)
+        ordered = sorted(self.metrics, key=lambda metric: metric.name != self.tested_metric)
+        return [
+            Metric.model_validate(
+                {"name": one.name, "value": value, "unit": one.unit, "direction": one.direction, "split": split}
+            )
+            for one in ordered
+            if (value := one.compute(outputs)) is not None
+        ]

@@ -293,7 +293,7 @@ def _metric_problems(study: StudySpec, lines: Lines) -> list[Problem]:
     name = study.protocol.select_metric
     if name is None or study.task.name not in registry.tasks():
         return []
-    metrics = registry.tasks()[study.task.name].directions
+    metrics = [metric.name for metric in registry.tasks()[study.task.name].metrics]
     if name in metrics:
         return []
     message = f"unknown metric {name!r}{did_you_mean(name, metrics)}; known: {', '.join(metrics)}"

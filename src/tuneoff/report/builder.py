@@ -17,6 +17,7 @@ from tuneoff.analysis.devices import compare_devices
 from tuneoff.analysis.examples import sample_examples
 from tuneoff.analysis.figures import COSTS, why_missing
 from tuneoff.analysis.forecast_accuracy import compare_forecast
+from tuneoff.analysis.metrics import definition
 from tuneoff.analysis.outcomes import Outcomes, over_seeds, within_range
 from tuneoff.analysis.results import Arm, Results
 from tuneoff.analysis.search_summary import rate_from, summarise_search
@@ -157,7 +158,7 @@ def _arm(results: Results, arm: Arm, answer: Answer, outcomes: Outcomes, test_me
         planned_seeds=tuple(trial.seed for trial in arm.trials),
         statuses=arm.statuses,
         metrics=metrics,
-        validation_metrics=_validation_metrics(completed),
+        validation_metrics=_validation_metrics(arm),
         **{name: _cost(estimate) for name, estimate in costs.items()},
         trainable_parameters=parameters.trainable.total if parameters else None,
         total_parameters=parameters.total.total if parameters else None,
@@ -225,16 +226,16 @@ def _test_metrics(arm: Arm, outcomes: Outcomes, test_metrics: list[Metric]) -> d
     return metrics
 
 
-def _validation_metrics(records: Iterable[TrialRecord]) -> dict[str, ValidationFigure]:
+def _validation_metrics(arm: Arm) -> dict[str, ValidationFigure]:
     """Summarises validation metrics over seeds alone: predictions of validation are not kept."""
     return {
         name: ValidationFigure(
-            **_figure(_validation_estimate(metrics)),
+            **_figure(_validation_estimate(arm, metrics)),
             unit=metrics[0].unit,
             direction=metrics[0].direction,
             values=tuple(metric.value for metric in metrics),
         )
-        for name, metrics in _validation(records).items()
+        for name, metrics in _validation(arm.completed).items()
     }
 
 
@@ -248,10 +249,10 @@ def _validation(records: Iterable[TrialRecord]) -> dict[str, list[Metric]]:
     return by_name
 
 
-def _validation_estimate(metrics: list[Metric]) -> Estimate:
+def _validation_estimate(arm: Arm, metrics: list[Metric]) -> Estimate:
     estimate = over_seeds(metric.value for metric in metrics)
     assert estimate is not None  # a name is only there with a value
-    return within_range(estimate, metrics[0].name)
+    return within_range(estimate, definition(arm.trials[0].task.name, metrics[0]))
 
 
 def _missing(
@@ -295,7 +296,7 @@ def _ours(
             estimate = figure.without if figure.diverged else figure.estimate
             ours |= {metric.name: estimate, f"test_{metric.name}": estimate}
     validation = _validation(arm.completed)
-    return ours | {f"validation_{name}": _validation_estimate(metrics) for name, metrics in validation.items()}
+    return ours | {f"validation_{name}": _validation_estimate(arm, metrics) for name, metrics in validation.items()}
 
 
 def _findings(arm: Arm) -> tuple[ArmFinding, ...]:

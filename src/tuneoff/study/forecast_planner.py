@@ -329,7 +329,7 @@ def _written(trial: TrialSpec, rows: Mapping[str, int]) -> int:
     if task.produces != "text" or task.target_room is None:
         return 0
     protocol = trial.protocol
-    selects = task.selects(protocol.select_metric) in task.written_metrics
+    selects = task.metric(task.selects(protocol.select_metric)).written
     validations = protocol.epochs * protocol.evaluations_per_epoch if selects else 0
     tests = 1 if trial.purpose == "final" else 0
     return task.target_room * (tests * rows.get("test", 0) + validations * rows.get("validation", 0))

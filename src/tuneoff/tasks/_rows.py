@@ -6,24 +6,24 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tuneoff.errors import DataError, did_you_mean, listed
-from tuneoff.interfaces import Rows, has_lone_surrogate, is_missing
+from tuneoff.interfaces import ColumnRole, Rows, has_lone_surrogate, is_missing
 from tuneoff.tasks._cells import refuse_chat, require_plain
 
 
-def choose_columns(rows: Rows, options: Any, names: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """Returns a column for each of two roles.
+def choose_columns(rows: Rows, options: Any, roles: Sequence[ColumnRole]) -> dict[str, str]:
+    """Returns a column for each of a task's roles.
 
     Args:
         options: the task's, with a field for each role that may name its column.
-        names: role -> names by which its column is guessed.
+        roles: of the task.
 
     Raises:
         DataError: if one is not there (names the nearest), cannot be guessed, or has both roles.
     """
-    columns = {role: _choose_column(rows, role, getattr(options, role), guesses) for role, guesses in names.items()}
+    columns = {role.name: _choose_column(rows, role.name, getattr(options, role.name), role.guesses) for role in roles}
     if len(set(columns.values())) < len(columns):
-        roles = " and ".join(f"task.{role}" for role in columns)
-        raise DataError(f"{roles} are the same column, {next(iter(columns.values()))!r}")
+        keys = " and ".join(f"task.{role}" for role in columns)
+        raise DataError(f"{keys} are the same column, {next(iter(columns.values()))!r}")
     return columns
 
 

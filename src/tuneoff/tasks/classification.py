@@ -6,17 +6,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from tuneoff.errors import DataError, UnsupportedModel, did_you_mean
 from tuneoff.interfaces import (
     Attached,
     Batch,
+    ColumnRole,
     Example,
     Features,
     Finding,
-    Metric,
+    MeanMetric,
+    PooledMetric,
     Prediction,
     Rows,
     Task,
@@ -26,6 +27,7 @@ from tuneoff.interfaces import (
 from tuneoff.tasks._inputs import added_modules, is_causal, model_inputs, padded_left, shifted
 from tuneoff.tasks._labels import note_labels
 from tuneoff.tasks._likelihood import TEMPLATE, Likelihood
+from tuneoff.tasks._metrics import class_counts, macro_f1, matthews_correlation, negative_log_likelihoods, right
 from tuneoff.tasks._prompts import Template
 from tuneoff.tasks._rows import choose_columns, require_cells, require_columns
 
@@ -93,9 +95,31 @@ class Classification(Task):
 
     title = "Classification"
     summary = "One text, one class: accuracy, macro-F1, Matthews correlation, cross-entropy."
+    roles = (ColumnRole("text", "text", TEXT_NAMES), ColumnRole("label", "class", LABEL_NAMES))
+    metrics = (
+        MeanMetric(name="accuracy", direction="higher", low=0, high=1, of_examples=right),
+        PooledMetric(
+            name="macro_f1",
+            direction="higher",
+            title="macro-F1",
+            low=0,
+            high=1,
+            terms=class_counts,
+            of_sums=macro_f1,
+        ),
+        PooledMetric(
+            name="mcc",
+            direction="higher",
+            title="MCC",
+            low=-1,
+            high=1,
+            terms=class_counts,
+            of_sums=matthews_correlation,
+        ),
+        MeanMetric(name="loss", direction="lower", unit="nats", low=0, of_examples=negative_log_likelihoods),
+    )
     primary_metric = "accuracy"
-    guesses = {"text": TEXT_NAMES, "label": LABEL_NAMES}  # noqa: RUF012
-    directions = {"accuracy": "higher", "macro_f1": "higher", "mcc": "higher", "loss": "lower"}  # noqa: RUF012
+    init_order = 10
     Options = ClassificationOptions
 
     def __init__(self, options: dict[str, Any]) -> None:
@@ -117,7 +141,7 @@ class Classification(Task):
     # --- rows -> examples
 
     def columns(self, rows: Rows) -> dict[str, str]:
-        return choose_columns(rows, self.options, self.guesses)
+        return choose_columns(rows, self.options, self.roles)
 
     def examples(self, rows: Rows, columns: Mapping[str, str], split: str) -> list[Example]:
         require_columns(rows, columns, split)
@@ -335,23 +359,6 @@ class Classification(Task):
             "    return max(found, key=found.get)",
         ]
 
-    def score(self, predictions: Sequence[Prediction], split: str) -> list[Metric]:
-        number = {label: i for i, label in enumerate(self.labels)}
-        target = np.array([number[p.target] for p in predictions])
-        output = np.array([number[p.output] for p in predictions])
-        values = classification_metrics(target, output, len(self.labels))
-        values["loss"] = -float(np.mean([p.scores[t] for p, t in zip(predictions, target, strict=True)]))
-        return [
-            Metric(
-                name=name,
-                value=value,
-                unit="nats" if name == "loss" else "fraction",
-                direction="lower" if name == "loss" else "higher",
-                split=split,
-            )
-            for name, value in values.items()
-        ]
-
 
 def _encoder_decoder_logits(model: Any, ids: torch.Tensor, mask: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:
     """Computes an encoder-decoder's logits, shape (batch, classes), at the decoder position of the last end token.
@@ -367,29 +374,6 @@ def _encoder_decoder_logits(model: Any, ids: torch.Tensor, mask: torch.Tensor, i
     last = torch.where(ends.any(-1), (column * ends).amax(-1), mask.sum(-1) - 1)
     logits: torch.Tensor = model.get_submodule(head)(hidden[torch.arange(len(hidden), device=hidden.device), last])
     return logits
-
-
-def classification_metrics(target: np.ndarray, output: np.ndarray, classes: int) -> dict[str, float]:
-    """Computes accuracy, macro-F1 over classes that occur, and multi-class Matthews correlation (Gorodkin 2004).
-
-    Args:
-        target: class numbers, shape (examples,).
-        output: predicted class numbers, shape (examples,).
-        classes: how many classes there are.
-    """
-    confusion = np.zeros((classes, classes), dtype=np.int64)
-    np.add.at(confusion, (target, output), 1)
-    correct, actual, predicted = np.diag(confusion), confusion.sum(1), confusion.sum(0)
-    total = int(confusion.sum())
-    present = (actual + predicted) > 0
-    f1 = 2 * correct[present] / (actual + predicted)[present]
-    spread = float(total**2 - (predicted**2).sum()) * float(total**2 - (actual**2).sum())
-    covariance = float(correct.sum() * total - (actual * predicted).sum())
-    return {
-        "accuracy": float(correct.sum() / total),
-        "macro_f1": float(f1.mean()),
-        "mcc": covariance / spread**0.5 if spread > 0 else 0.0,
-    }
 
 
 def _sort_key(label: str) -> tuple[int, int, str]:

@@ -13,10 +13,12 @@ from tuneoff.errors import DataError, UnsupportedModel, did_you_mean, listed
 from tuneoff.interfaces import (
     Attached,
     Batch,
+    ColumnRole,
     Example,
     Features,
     Finding,
-    Metric,
+    MeanMetric,
+    PooledMetric,
     Prediction,
     Rows,
     Task,
@@ -24,6 +26,7 @@ from tuneoff.interfaces import (
     TaskView,
 )
 from tuneoff.tasks._inputs import is_causal, logits_at, model_inputs, output_layer
+from tuneoff.tasks._metrics import nats_and_tokens, nats_per_token, perplexity
 from tuneoff.tasks._prompts import SEPARATOR, PairEncoder, Template, plain_prompt, read_back
 from tuneoff.tasks._rouge import answer_scores, rouge
 from tuneoff.tasks._rows import choose_columns, require_cells, require_columns
@@ -50,8 +53,6 @@ LOOKED_AT = 2000
 CUT_WORDS = 0.02
 """Share of words with Latin letters beyond a-z above which ROUGE does not split them: English has far fewer, German or
 French more."""
-
-WRITTEN_METRICS = ("rouge_l", "rouge_1", "rouge_2", "rouge_lsum", "exact_match", "token_f1")
 
 
 class GenerationOptions(TaskOptions):
@@ -103,6 +104,10 @@ class _Kind:
     positions: int | None = None
 
 
+def _score_of_text(name: str, title: str) -> MeanMetric:
+    return MeanMetric(name=name, direction="higher", title=title, low=0, high=1, written=True)
+
+
 class Generation(Task):
     """Text generation by a causal language model or an encoder-decoder.
 
@@ -117,14 +122,36 @@ class Generation(Task):
 
     title = "Generation"
     summary = "One text in, one text written: ROUGE, exact match, token F1, cross-entropy, perplexity."
+    roles = (ColumnRole("source", "text", SOURCE_NAMES), ColumnRole("target", "text", TARGET_NAMES))
+    metrics = (
+        _score_of_text("rouge_l", "ROUGE-L"),
+        _score_of_text("rouge_1", "ROUGE-1"),
+        _score_of_text("rouge_2", "ROUGE-2"),
+        _score_of_text("rouge_lsum", "ROUGE-Lsum"),
+        _score_of_text("exact_match", "exact match"),
+        _score_of_text("token_f1", "token F1"),
+        PooledMetric(
+            name="loss",
+            direction="lower",
+            unit="nats",
+            low=0,
+            terms=nats_and_tokens,
+            of_sums=nats_per_token,
+        ),
+        PooledMetric(
+            name="perplexity",
+            direction="lower",
+            unit="perplexity",
+            low=1,
+            terms=nats_and_tokens,
+            of_sums=perplexity,
+        ),
+    )
     primary_metric = "rouge_l"
-    guesses = {"source": SOURCE_NAMES, "target": TARGET_NAMES}  # noqa: RUF012
     selection_metric = "loss"
-    target_role = "target"
+    init_order = 20
     produces = "text"
-    written_metrics = frozenset(WRITTEN_METRICS)
     sources_kept = SOURCES_KEPT
-    directions = {**dict.fromkeys(WRITTEN_METRICS, "higher"), "loss": "lower", "perplexity": "lower"}  # noqa: RUF012
     Options = GenerationOptions
 
     def __init__(self, options: dict[str, Any]) -> None:
@@ -136,6 +163,10 @@ class Generation(Task):
         self._whole_words = False
         self._unseen = self._single = self._looked_at = 0
 
+    @classmethod
+    def starter_options(cls, target_tokens: int) -> dict[str, Any]:
+        return {"template": "{source}\n\nAnswer: ", "max_target_length": target_tokens}
+
     @property
     def settled(self) -> bool:
         return True
@@ -143,7 +174,7 @@ class Generation(Task):
     # --- rows -> examples
 
     def columns(self, rows: Rows) -> dict[str, str]:
-        columns = choose_columns(rows, self.options, self.guesses)
+        columns = choose_columns(rows, self.options, self.roles)
         count = 0
         for name in self.template.names:
             if name in ("source", columns["source"]):
@@ -419,26 +450,6 @@ class Generation(Task):
 
     def references(self, examples: Sequence[Example], tokenizer: Any) -> list[str]:
         return read_back([example.target for example in examples], tokenizer, self._kind.encoder_decoder)
-
-    def score(self, predictions: Sequence[Prediction], split: str) -> list[Metric]:
-        """Returns the generated texts' scores as means over examples; mean loss and perplexity per target token."""
-        metrics: list[tuple[str, float, str]] = []
-        if all(p.values for p in predictions):
-            metrics += [
-                (name, math.fsum(p.values[name] for p in predictions) / len(predictions), "fraction")
-                for name in sorted(WRITTEN_METRICS, key=lambda name: name != self.tested_metric)
-            ]
-        if all(p.loss is not None for p in predictions):
-            tokens = sum(p.target_tokens or 0 for p in predictions)
-            loss = math.fsum(p.loss or 0.0 for p in predictions) / tokens
-            # Beyond e^700 there is no float, nor anything to tell apart.
-            metrics += [("loss", loss, "nats"), ("perplexity", math.exp(min(loss, 700.0)), "perplexity")]
-        return [
-            Metric.model_validate(
-                {"name": name, "value": value, "unit": unit, "direction": self.directions[name], "split": split}
-            )
-            for name, value, unit in metrics
-        ]
 
 
 def _pad(rows: Sequence[Sequence[int]], pad_token_id: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -127,10 +127,11 @@ class TaskContract:
         task = registry.tasks()[self.task]
         assert task.title
         assert task.summary.endswith(".")
-        assert task.primary_metric in task.directions
-        assert task.selects(None) in task.directions
-        assert set(task.directions.values()) <= {"higher", "lower"}
-        assert task.written_metrics <= set(task.directions)
+        assert {task.primary_metric, task.selects(None)} <= {metric.name for metric in task.metrics}
+        assert len({metric.name for metric in task.metrics}) == len(task.metrics), "a metric is declared twice"
+        assert {metric.direction for metric in task.metrics} <= {"higher", "lower"}
+        assert all(metric.low < metric.high for metric in task.metrics)
+        assert {role.name for role in task.roles} <= set(task.Options.model_fields), "a role is an option"
         undescribed = [key for key, field in task.Options.model_fields.items() if not field.description]
         assert not undescribed
 
@@ -291,10 +292,10 @@ class TaskContract:
     def test_metrics_are_those_announced_whatever_the_order(self, prepared: Prepared) -> None:
         task, predictions = prepared.task, prepared.predictions()
         metrics = task.score(predictions, "test")
-        assert {metric.name for metric in metrics} == set(task.directions)
+        assert {metric.name for metric in metrics} == {metric.name for metric in task.metrics}
         assert metrics[0].name == task.tested_metric
         for metric in metrics:
-            assert metric.direction == task.directions[metric.name]
+            assert metric.direction == task.metric(metric.name).direction
             assert metric.split == "test"
             assert metric.unit
             assert math.isfinite(metric.value)
@@ -311,7 +312,7 @@ class TaskContract:
     def test_nothing_scores_better_than_what_is_all_right(self, prepared: Prepared) -> None:
         task = prepared.task
         found, best = (_values(task.score(p, "test")) for p in (prepared.predictions(), prepared.right()))
-        sign = 1 if task.directions[task.tested_metric] == "higher" else -1
+        sign = 1 if task.metric(task.tested_metric).direction == "higher" else -1
         assert sign * best[task.tested_metric] > sign * found[task.tested_metric]
 
 

@@ -11,9 +11,12 @@ from tuneoff.errors import DataError, UnsupportedModel, did_you_mean
 from tuneoff.interfaces import (
     Attached,
     Batch,
+    ColumnRole,
     Example,
     Features,
-    Metric,
+    MeanMetric,
+    Outputs,
+    PooledMetric,
     Prediction,
     Rows,
     Task,
@@ -34,14 +37,46 @@ class OrdinalOptions(TaskOptions):
     grade: str = Field("grade", description="column that holds the grade, a whole number")
 
 
+def _errors(outputs: Outputs) -> list[float]:
+    return [abs(int(target) - int(output)) for target, output in zip(outputs.targets, outputs.outputs, strict=True)]
+
+
+def _right(outputs: Outputs) -> list[float]:
+    return [float(target == output) for target, output in zip(outputs.targets, outputs.outputs, strict=True)]
+
+
+def _nats(outputs: Outputs) -> list[float]:
+    number = {label: i for i, label in enumerate(outputs.labels)}
+    return [-scores[number[target]] for target, scores in zip(outputs.targets, outputs.scores, strict=True)]
+
+
+def _products(outputs: Outputs) -> list[list[int]]:
+    """Returns what each example adds to the sums that a correlation is made of."""
+    pairs = [(int(target), int(output)) for target, output in zip(outputs.targets, outputs.outputs, strict=True)]
+    return [[1, x, y, x * x, y * y, x * y] for x, y in pairs]
+
+
+def _correlation(sums: Any) -> float:
+    n, x, y, xx, yy, xy = sums
+    spread = (n * xx - x * x) * (n * yy - y * y)
+    return float((n * xy - x * y) / spread**0.5) if spread > 0 else 0.0
+
+
 class Ordinal(Task):
     """One text, one of several ordered grades; scored by mean absolute error in grades."""
 
     title = "Ordered grades"
-    summary = "One text, one whole number: mean absolute error in grades, accuracy."
+    summary = "One text, one whole number: mean absolute error in grades, accuracy, correlation."
+    roles = (ColumnRole("text", holds="text"), ColumnRole("grade", holds="class"))
+    metrics = (
+        MeanMetric(name="mean_absolute_error", direction="lower", unit="grades", low=0, of_examples=_errors),
+        MeanMetric(name="accuracy", direction="higher", low=0, high=1, of_examples=_right),
+        PooledMetric(
+            name="correlation", direction="higher", unit="r", low=-1, high=1, terms=_products, of_sums=_correlation
+        ),
+        MeanMetric(name="loss", direction="lower", unit="nats", low=0, of_examples=_nats),
+    )
     primary_metric = "mean_absolute_error"
-    target_role = "grade"
-    directions = {"mean_absolute_error": "lower", "accuracy": "higher", "loss": "lower"}
     Options = OrdinalOptions
 
     def __init__(self, options: dict[str, Any]) -> None:
@@ -144,24 +179,8 @@ class Ordinal(Task):
                 target=example.target,
                 output=output,
                 scores=tuple(row.tolist()),
-                # The error of each example, so that methods are compared example by example.
-                values={"mean_absolute_error": abs(int(output) - int(example.target))},
             )
             for example, output, row in zip(examples, outputs, scores, strict=True)
-        ]
-
-    def score(self, predictions: Sequence[Prediction], split: str) -> list[Metric]:
-        number = {label: i for i, label in enumerate(self.labels)}
-        count = len(predictions)
-        values = {
-            "mean_absolute_error": sum(abs(int(p.output) - int(p.target)) for p in predictions) / count,
-            "accuracy": sum(p.output == p.target for p in predictions) / count,
-            "loss": -sum(p.scores[number[p.target]] for p in predictions) / count,
-        }
-        units = {"mean_absolute_error": "grades", "accuracy": "fraction", "loss": "nats"}
-        return [
-            Metric(name=name, value=value, unit=units[name], direction=self.directions[name], split=split)
-            for name, value in values.items()
         ]
 
 

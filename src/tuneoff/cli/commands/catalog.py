@@ -268,13 +268,13 @@ def show_task(name: str, as_json: bool) -> None:
         "summary": task.summary,
         "description": _description(task),
         "primary_metric": task.primary_metric,
-        "metrics": dict(task.directions),
+        "metrics": {metric.name: metric.direction for metric in task.metrics},
         "options": options(task.Options),
     }
     if as_json:
         _common.print_json(data)
         return
-    metrics = ", ".join(f"{metric} ({direction} is better)" for metric, direction in task.directions.items())
+    metrics = ", ".join(f"{metric.name} ({metric.direction} is better)" for metric in task.metrics)
     _print_plugin(data, [("primary metric", task.primary_metric), ("metrics", metrics)])
 
 

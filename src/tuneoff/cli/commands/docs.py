@@ -54,12 +54,13 @@ def markdown() -> str:
 def _section(command: click.Command, parent: click.Context, name: str, level: int) -> Iterator[str]:
     context = click.Context(command, info_name=name, parent=parent)
     yield f"{'#' * level} {context.command_path}\n"
-    arguments = [p.metavar or (p.name or "").upper() for p in command.params if isinstance(p, click.Argument)]
+    parameters = command.get_params(context)
+    arguments = [p.metavar or (p.name or "").upper() for p in parameters if isinstance(p, click.Argument)]
     pieces = "COMMAND NAME" if isinstance(command, click.Group) else " ".join(arguments)
     yield f"```\n{context.command_path} [OPTIONS] {pieces}".rstrip() + "\n```\n"
     prose, _, examples = inspect.cleandoc(command.help or "").partition("\b\n")
     yield prose.strip() + "\n"
-    options = [p for p in command.params if isinstance(p, click.Option)]
+    options = [p for p in parameters if isinstance(p, click.Option) and "--help" not in p.opts]
     if options:
         yield "| option | meaning |\n|---|---|\n" + "".join(f"{_row(option)}\n" for option in options)
     if examples:

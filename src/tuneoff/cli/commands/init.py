@@ -7,6 +7,7 @@ import re
 import shlex
 import sys
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +15,13 @@ import click
 
 from tuneoff.cli import _common
 from tuneoff.cli.commands import forecast as forecasts
-from tuneoff.cli.data_inspection import ROLES, TOKENS_PER_WORD, DataInspection, look, task_named
+from tuneoff.cli.data_inspection import TOKENS_PER_WORD, DataInspection, look, recognised_tasks, role_names, task_named
 from tuneoff.cli.doubts import Undecided
 from tuneoff.encoding import json_text, one_line, visible
 from tuneoff.errors import StoreError, StudyError, TuneoffError, listed
 
 if TYPE_CHECKING:
+    from tuneoff.interfaces import Task
     from tuneoff.records.forecast import StudyForecast
 
 MODELS = {"class": "minilm", "text": "smollm2-135m"}
@@ -29,7 +31,37 @@ SHOWN_KEYS = ("seeds", "epochs", "batch_size", "max_length", "duplicates", "prec
 HINTED_KEYS = ("train_rows", "test_fraction", "validation_fraction", "learning_rate", "select_metric")
 
 
-@click.command("init")
+class InitCommand(click.Command):
+    """A command with an option for every role that a column has for an installed task.
+
+    The tasks are asked when the options are needed: importing them takes a moment.
+    """
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        parameters = super().get_params(ctx)
+        taken = {parameter.name for parameter in parameters}
+        tasks: dict[str, list[str]] = {}
+        descriptions: dict[str, str] = {}
+        for name, task in recognised_tasks().items():
+            for role in role_names(task):
+                tasks.setdefault(role, []).append(name)
+                descriptions.setdefault(role, task.Options.model_fields[role].description or "")
+        # Before the first option that is of no data.
+        place = next(index for index, parameter in enumerate(parameters) if parameter.name == "model")
+        parameters[place:place] = [
+            _role_option(role, f"{descriptions[role][:1].upper()}{descriptions[role][1:]} ({', '.join(names)}).")
+            for role, names in tasks.items()
+            if role not in taken
+        ]
+        return parameters
+
+
+@cache
+def _role_option(role: str, description: str) -> click.Option:
+    return click.Option([f"--{role.replace('_', '-')}", role], metavar="COLUMN", help=description)
+
+
+@click.command("init", cls=InitCommand)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
     "--data",
@@ -43,10 +75,6 @@ HINTED_KEYS = ("train_rows", "test_fraction", "validation_fraction", "learning_r
     metavar="STUDY",
     help="The study file to write; NAME.study.yaml here where not given.",
 )
-@click.option("--text", metavar="COLUMN", help="Column of the text, where it cannot be guessed.")
-@click.option("--label", metavar="COLUMN", help="Column of the class, where it cannot be guessed.")
-@click.option("--source", metavar="COLUMN", help="Column of the text put in, for a study that writes text.")
-@click.option("--target", metavar="COLUMN", help="Column of the text to write, for a study that writes text.")
 @click.option(
     "--model",
     metavar="MODEL",
@@ -159,7 +187,7 @@ def _forecast(path: Path) -> tuple[StudyForecast | None, list[str]]:
 
 def describe(overview: DataInspection) -> list[str]:
     """Describes in lines what the file holds."""
-    input_role, output_role = ROLES[overview.task]
+    input_role, *_, output_role = role_names(task_named(overview.task))
     roles = "; ".join(f"{role}: column {column}" for role, column in overview.columns.items())
     lines = [
         f"{_common.count(overview.rows, 'row')}; columns: {listed(overview.all_columns)}",
@@ -221,12 +249,11 @@ def render(data: Path, overview: DataInspection, model: str) -> str:
 
 
 def _task_options(overview: DataInspection) -> list[str]:
-    """Lists the options that a reader of a study that writes text needs; none for classes."""
-    if overview.target_words is None:
-        return []
-    fields = task_named(overview.task).Options.model_fields
-    values = {"template": json.dumps("{source}\n\nAnswer: "), "max_target_length": overview.max_target_length}
-    return [f"  {key}: {value}    # {fields[key].description}" for key, value in values.items()]
+    """Lists the options that the task wants a reader of the study to see."""
+    task = task_named(overview.task)
+    values = task.starter_options(overview.max_target_length)
+    fields = task.Options.model_fields
+    return [f"  {key}: {json.dumps(value)}    # {fields[key].description}" for key, value in values.items()]
 
 
 def _protocol(overview: DataInspection) -> list[str]:
@@ -237,7 +264,7 @@ def _protocol(overview: DataInspection) -> list[str]:
     values["seeds"] = len(fields["seeds"].default)
     values["max_length"] = overview.max_length
     values["train_rows"] = min(2000, overview.rows)
-    values["select_metric"] = "macro_f1" if overview.target_words is None else "perplexity"
+    values["select_metric"] = _another_metric(task_named(overview.task))
     values["learning_rate"] = "2e-4"
     estimate = overview.words[1] * TOKENS_PER_WORD
     estimate_note = "an estimate that keeps 95 % of the texts whole"
@@ -246,6 +273,12 @@ def _protocol(overview: DataInspection) -> list[str]:
     notes = {"max_length": f"; {estimate_note} ({TOKENS_PER_WORD} tokens a word)"}
     lines = [f"  {key}: {values[key]}    # {fields[key].description}{notes.get(key, '')}" for key in SHOWN_KEYS]
     return [*lines, *(f"  # {key}: {values[key]}    # {fields[key].description}" for key in HINTED_KEYS)]
+
+
+def _another_metric(task: type[Task]) -> str:
+    """Returns a metric that could select checkpoints in place of the task's own and needs no text to be generated."""
+    own = task.selects(None)
+    return next((metric.name for metric in task.metrics if metric.name != own and not metric.written), own)
 
 
 def _methods(produces: str = "class") -> list[str]:

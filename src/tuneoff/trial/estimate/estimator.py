@@ -277,7 +277,7 @@ def predictions_bytes(task: Task, test: Sequence[Example]) -> int:
         [example.target for example in test],
         task.labels,
         [example.put_in for example in test[: task.sources_kept]],
-        len(task.written_metrics),
+        sum(metric.written for metric in task.metrics),
     )
 
 

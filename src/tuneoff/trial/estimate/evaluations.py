@@ -99,7 +99,7 @@ class Evaluations:
         seconds = sum(self._forward(batch.padded_tokens) for batch in self._batches["validation"])
         total = seconds * (self._first + (times - 1) * self._again)
         task, protocol = self._material.task, self._material.spec.protocol
-        if task.selects(protocol.select_metric) in task.written_metrics:
+        if task.metric(task.selects(protocol.select_metric)).written:
             total += times * self._writing("validation")
         return total
 

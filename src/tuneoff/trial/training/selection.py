@@ -47,8 +47,8 @@ class Selection:
     ) -> None:
         self.context, self.runner, self.checkpoint = context, runner, checkpoint
         self.features, self.examples = features, examples
-        self.name = runner.task.selects(context.spec.protocol.select_metric)
-        self.sign = 1.0 if runner.task.directions[self.name] == "higher" else -1.0
+        self.metric = runner.task.metric(runner.task.selects(context.spec.protocol.select_metric))
+        self.sign = 1.0 if self.metric.direction == "higher" else -1.0
         self.metrics: list[Metric] = []
         self.best: tuple[float, float] | None = None
         self.last_step = 0
@@ -58,12 +58,12 @@ class Selection:
         task, phases, emit = self.runner.task, self.context.phases, self.context.emit
         with phases("validation"):
             predictions = predict(self.runner, self.features, self.examples)
-            if self.name in task.written_metrics:
+            if self.metric.written:
                 predictions, _ = write(self.runner, self.features, self.examples, predictions, emit)
             metrics = task.score(predictions, "validation")
         values = {metric.name: metric.value for metric in metrics}
         emit({"kind": "validation", "step": step, "metrics": values})
-        score = (self.sign * values[self.name], -values.get("loss", 0.0))
+        score = (self.sign * values[self.metric.name], -values.get("loss", 0.0))
         self.last_step = step
         if self.context.spec.protocol.select == "last" or self.best is None or score > self.best:
             self.best, self.metrics = score, metrics

@@ -1,0 +1,132 @@
+"""What a task declares of each metric: its name, which way is better, and how it is computed from predictions.
+
+Both the trial that scores a model and the statistics that compare methods compute a metric by its one definition. A
+metric is a mean over examples (`MeanMetric`), so that every example has a value of its own, or a function of sums over
+examples (`PooledMetric`), whose error the jackknife gives.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from tuneoff.records.record import Prediction
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Outputs:
+    """What was predicted on a split, by column: each has one entry per example, in the same order.
+
+    Attributes:
+        targets: the classes' names, or the texts to write.
+        outputs: what was predicted.
+        scores: log-probabilities in the order of `labels`; empty where there are none.
+        values: metric -> the example's own value, as recorded.
+        losses: nats summed over the target's tokens; None where they were not counted.
+        target_tokens: tokens of the target; None where they were not counted.
+        labels: the classes in order of their numbers; empty for a task without classes.
+    """
+
+    targets: Sequence[str]
+    outputs: Sequence[str]
+    scores: Sequence[Sequence[float]]
+    values: Sequence[Mapping[str, float]]
+    losses: Sequence[float | None]
+    target_tokens: Sequence[int | None]
+    labels: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, predictions: Sequence[Prediction], labels: tuple[str, ...] = ()) -> Outputs:
+        """Gathers the columns of predictions."""
+        return cls(
+            targets=[p.target for p in predictions],
+            outputs=[p.output for p in predictions],
+            scores=[p.scores for p in predictions],
+            values=[p.values for p in predictions],
+            losses=[p.loss for p in predictions],
+            target_tokens=[p.target_tokens for p in predictions],
+            labels=labels,
+        )
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricDefinition(ABC):
+    """One metric of a task.
+
+    Attributes:
+        name: its key in records and limits, as `macro_f1`.
+        direction: which values are better.
+        unit: `fraction`, `nats`, …
+        title: its name for people, as `macro-F1`; the key with spaces where empty.
+        low, high: the least and the greatest value that it can take by definition.
+        written: whether it scores generated text, so that it is only there where text was generated.
+    """
+
+    name: str
+    direction: Literal["higher", "lower"]
+    unit: str = "fraction"
+    title: str = ""
+    low: float = -math.inf
+    high: float = math.inf
+    written: bool = False
+
+    @abstractmethod
+    def compute(self, outputs: Outputs) -> float | None:
+        """Computes the metric; None where the outputs lack what it is computed from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeanMetric(MetricDefinition):
+    """A metric that is the mean of the examples' own values: accuracy, ROUGE, an absolute error.
+
+    Attributes:
+        of_examples: outputs -> each example's value, shape (examples,), or None where they lack it. Where it is not
+            given, and wherever predictions hold the metric under its name in `values`, the recorded values count.
+    """
+
+    of_examples: Callable[[Outputs], Any] | None = None
+
+    def example_values(self, outputs: Outputs) -> Array | None:
+        """Returns each example's value, shape (examples,); None where there is none."""
+        import numpy as np
+
+        if all(self.name in values for values in outputs.values):
+            return np.array([values[self.name] for values in outputs.values], dtype=np.float64)
+        values = self.of_examples(outputs) if self.of_examples is not None else None
+        return None if values is None else np.asarray(values, dtype=np.float64)
+
+    def compute(self, outputs: Outputs) -> float | None:
+        values = self.example_values(outputs)
+        return None if values is None else math.fsum(values) / len(values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PooledMetric(MetricDefinition):
+    """A metric of all examples together, as a function of sums over them: macro-F1, perplexity, a correlation.
+
+    Attributes:
+        terms: outputs -> what each example adds to the sums, shape (examples, sums), or None where they lack it.
+        of_sums: the sums over some of these examples, shape (sums,) -> the metric. It must change smoothly with an
+            example's weight, as functions of counts and means do; a median does not.
+    """
+
+    terms: Callable[[Outputs], Any]
+    of_sums: Callable[[Array], float]
+
+    def compute(self, outputs: Outputs) -> float | None:
+        import numpy as np
+
+        terms = self.terms(outputs)
+        return None if terms is None else float(self.of_sums(np.asarray(terms).sum(axis=0, dtype=np.float64)))

@@ -1,0 +1,74 @@
+"""Metrics that tasks share: of classes, and of the tokens of a text."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tuneoff.interfaces import Outputs
+
+Array = NDArray[np.float64]
+
+
+def right(outputs: Outputs) -> list[float]:
+    """Returns 1 for each example whose output is its target, and 0 for others."""
+    return [float(target == output) for target, output in zip(outputs.targets, outputs.outputs, strict=True)]
+
+
+def negative_log_likelihoods(outputs: Outputs) -> list[float] | None:
+    """Returns the nats of each example's class; None where an example has no log-probability of every class."""
+    number = {label: i for i, label in enumerate(outputs.labels)}
+    if not number.keys() >= set(outputs.targets) or {len(scores) for scores in outputs.scores} != {len(number)}:
+        return None
+    return [-scores[number[target]] for scores, target in zip(outputs.scores, outputs.targets, strict=True)]
+
+
+def class_counts(outputs: Outputs) -> NDArray[np.bool_]:
+    """Returns whether each example is right, has the target and has the output of each class that occurs.
+
+    The shape is (examples, 3 · classes): first all classes' right ones, then the targets, then the outputs. A class
+    that some of the examples lose is still counted: as 0 by macro-F1.
+    """
+    present = {*outputs.targets, *outputs.outputs}
+    classes = [*(label for label in outputs.labels if label in present), *sorted(present - set(outputs.labels))]
+    number = {label: i for i, label in enumerate(classes)}
+    target, output = (
+        np.equal(np.array([number[label] for label in column])[:, None], np.arange(len(classes)))
+        for column in (outputs.targets, outputs.outputs)
+    )
+    return np.hstack([target & output, target, output])
+
+
+def macro_f1(counts: Array) -> float:
+    """Computes macro-F1 from the sums of `class_counts`."""
+    correct, true, predicted = counts.reshape(3, -1)
+    return float((2 * correct / np.maximum(true + predicted, 1)).mean())
+
+
+def matthews_correlation(counts: Array) -> float:
+    """Computes the multi-class Matthews correlation (Gorodkin 2004) from the sums of `class_counts`."""
+    correct, true, predicted = counts.reshape(3, -1)
+    total = true.sum()
+    spread = float(total**2 - (predicted**2).sum()) * float(total**2 - (true**2).sum())
+    return float(correct.sum() * total - (true * predicted).sum()) / spread**0.5 if spread > 0 else 0.0
+
+
+def nats_and_tokens(outputs: Outputs) -> Any:
+    """Returns nats and tokens of each example's target, shape (examples, 2); None where they were not counted."""
+    if None in outputs.losses or not all(outputs.target_tokens):
+        return None
+    return np.array([outputs.losses, outputs.target_tokens], dtype=np.float64).T
+
+
+def nats_per_token(sums: Array) -> float:
+    """Computes the mean loss of a token from the sums of `nats_and_tokens`."""
+    return float(sums[0] / sums[1])
+
+
+def perplexity(sums: Array) -> float:
+    """Computes the perplexity from the sums of `nats_and_tokens`."""
+    # Beyond e^700 there is no float, nor anything to tell apart.
+    return math.exp(min(nats_per_token(sums), 700.0))
