@@ -98,7 +98,15 @@ def test_times_add_up(name: str, finished: Finished) -> None:
     _, record = finished[name]
     timing = record.timing.model_dump()
     assert timing["train_seconds"] == pytest.approx(timing["train_step_seconds"] + timing["data_wait_seconds"])
-    apart = {"train_seconds", "total_seconds", "first_steps_seconds", "first_steps", "step_seconds_median"}
+    assert timing["prefix_seconds"] is None, "no blocks of these are frozen, or nothing is shared by a run"
+    apart = {
+        "prefix_seconds",
+        "train_seconds",
+        "total_seconds",
+        "first_steps_seconds",
+        "first_steps",
+        "step_seconds_median",
+    }
     phases = {key: value for key, value in timing.items() if key not in apart}
     assert all(value > 0 for value in phases.values())
     assert sum(phases.values()) <= timing["total_seconds"]

@@ -61,6 +61,12 @@ class Stopwatch:
         seconds = self.seconds
         return sum(seconds.get(name, 0.0) for name in TRAIN_PHASES)
 
+    @property
+    def step_seconds(self) -> float:
+        """Returns the seconds of training steps and their data waits."""
+        seconds = self.seconds
+        return seconds.get("train_step", 0.0) + seconds.get("data_wait", 0.0)
+
     def add(self, name: str, seconds: float) -> None:
         """Adds seconds to a phase that were spent elsewhere."""
         self._seconds[name] = self._seconds.get(name, 0.0) + seconds

@@ -56,8 +56,13 @@ class Phases:
 
     @property
     def train_seconds(self) -> float:
-        """Returns the seconds of training steps and their data waits so far."""
+        """Returns the seconds of training so far."""
         return self.watch.train_seconds
+
+    @property
+    def step_seconds(self) -> float:
+        """Returns the seconds of training steps and their data waits so far."""
+        return self.watch.step_seconds
 
     def clock(self, name: str) -> AbstractContextManager[None]:
         """Measures time alone; for the parts of a training step."""

@@ -103,7 +103,7 @@ class Progress:
         self._curve: list[CurvePoint] = []
         self._gradient_norms: list[float] = []
         self._step_seconds: list[float] = []
-        self._train_seconds = self._first_steps_seconds = self._cpu_seconds = 0.0
+        self._train_seconds = self._all_step_seconds = self._first_steps_seconds = self._cpu_seconds = 0.0
         self._examples = 0
         self._order = hashlib.sha256()
         self._energy = EnergyMeter(context.device)
@@ -130,11 +130,11 @@ class Progress:
         self._order.update(np.asarray(step.rows, dtype=np.int64).tobytes())
         self._gradient_norms.append(step.gradient_norm)
         self._since_validation.append(step)
-        train_seconds = self._context.phases.train_seconds
-        self._step_seconds.append(train_seconds - self._train_seconds)
-        self._train_seconds = train_seconds
+        phases = self._context.phases
+        self._step_seconds.append(phases.step_seconds - self._all_step_seconds)
+        self._all_step_seconds, self._train_seconds = phases.step_seconds, phases.train_seconds
         if self.step <= FIRST_STEPS:
-            self._first_steps_seconds = train_seconds
+            self._first_steps_seconds = phases.step_seconds
         now = time.perf_counter()
         if told or now - self._last_event >= EVENT_INTERVAL_SECONDS:
             self._last_event = now
