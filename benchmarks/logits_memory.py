@@ -97,7 +97,7 @@ def count(variant: str, policy: PolicyName, sizes: Sizes) -> int:
     task = VARIANTS[variant](spec.task.options)
     twin = FakeModel(spec, task, Setup(policy, "sdpa", gpu=True))
     features = sizes.features()
-    step = twin.step(task.collate(features, 0), task.units(features))
+    step = twin.step(task.collate(features, 0), task.loss_terms(features))
     return twin.states.weights + twin.states.gradients + step.activations
 
 
@@ -126,7 +126,7 @@ def measure(variant: str, policy: PolicyName, sizes: Sizes, release: bool) -> di
             batch = {name: tensor.to(device) for name, tensor in task.collate(features, 0).items()}
             with autocast():
                 logits = task.forward(attached, batch)
-            loss = task.loss(logits, batch) / task.units(features)
+            loss = task.loss(logits, batch) / task.loss_terms(features)
             del logits
             loss.backward()  # type: ignore[no-untyped-call]
             losses.append(float(loss.detach()))

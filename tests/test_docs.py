@@ -106,7 +106,7 @@ def test_the_example_task_goes_its_whole_way(tmp_path: Path, monkeypatch: pytest
     task = tasks["ordinal"]({"text": "review", "grade": "stars"})
     rows = Rows({"review": ["good stuff", "bad", "very very good stuff"], "stars": ["5", "1", "10"]}, "reviews.csv")
     examples = task.examples(rows, task.columns(rows), "train")
-    task.settle({"train": examples})
+    task.fit({"train": examples})
     assert task.labels == ("1", "5", "10")
     model = tiny_bert(3)
     method: Any = Registry[Any]("methods", "method")["head"].create({})

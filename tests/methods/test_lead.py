@@ -71,7 +71,7 @@ def test_a_first_sentence_that_is_the_target_scores_one_in_every_script(text: st
     assert isinstance(lead, Baseline)
     task = Generation({})
     example = Example(text, sentences(text)[0], 0, "row 1")
-    task.settle({"train": [example]})
+    task.fit({"train": [example]})
     metrics = {metric.name: metric.value for metric in task.score(lead.predict(task, [], [example]), "test")}
     assert metrics == dict.fromkeys(("rouge_l", "rouge_1", "rouge_2", "rouge_lsum", "exact_match", "token_f1"), 1.0)
 

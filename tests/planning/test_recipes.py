@@ -148,7 +148,7 @@ def test_published_comparisons_can_be_timed_without_weights_and_planned_without_
     study = load(name)
     assert architectures.find(study.model.source) is not None
     task = registry.tasks()[study.task.name](task_options(study))
-    assert task.settled, "classes declared, so that the head's size is known without the data"
+    assert task.fitted, "classes declared, so that the head's size is known without the data"
 
 
 def test_gpt2_trains_all_rows_of_ag_news_but_one_percent() -> None:

@@ -29,9 +29,9 @@ def of(targets: Sequence[str]) -> list[Example]:
     return [Example(f"text {i}", target, i, f"row {i + 1}") for i, target in enumerate(targets)]
 
 
-def settled(*labels: str) -> Classification:
+def fitted(*labels: str) -> Classification:
     task = Classification({})
-    task.settle({"train": of(labels)})
+    task.fit({"train": of(labels)})
     return task
 
 
@@ -89,10 +89,10 @@ def test_labels_as_written_are_the_classes() -> None:
         (1, "train.csv line 3"),
         (2, "train.csv line 4"),
     ]
-    task.settle({"train": made})
+    task.fit({"train": made})
     # Numbers by size, then names by the alphabet.
     assert task.labels == ("3", "sport", "world")
-    assert settled("10", "9", "-1").labels == ("-1", "9", "10")
+    assert fitted("10", "9", "-1").labels == ("-1", "9", "10")
 
 
 @pytest.mark.parametrize("label", [1, "1", 1.0, "pos", True])
@@ -139,7 +139,7 @@ def test_a_misspelt_declared_label_names_the_nearest() -> None:
 def test_labels_that_only_look_like_numbers_are_names(odd: str) -> None:
     task = Classification({})
     made = examples(task, table(text=["x", "y"], label=[odd, "7"]))
-    task.settle({"train": made})
+    task.fit({"train": made})
     assert task.labels == ("7", odd)
     with pytest.raises(DataError, match=r"is not in task.labels"):
         examples(Classification({"labels": ["a", "b"]}), table(text=["x"], label=[odd]))
@@ -186,22 +186,22 @@ def test_text_that_is_not_unicode_is_refused(role: str) -> None:
 @pytest.mark.parametrize("options", [{}, {"labels": ["a", "b"]}])
 def test_one_class_is_nothing_to_learn(options: dict[str, Any]) -> None:
     with pytest.raises(DataError, match="all 3 training rows have the same label, 'a'"):
-        Classification(options).settle({"train": of("aaa")})
+        Classification(options).fit({"train": of("aaa")})
 
 
 def test_a_label_that_training_never_saw() -> None:
     test = of(["wolrd", "sport", "wolrd", "art"])
     with pytest.raises(DataError) as caught:
-        Classification({}).settle({"train": of(["world", "sport"]), "test": test})
+        Classification({}).fit({"train": of(["world", "sport"]), "test": test})
     assert "label 'wolrd' stands in test (2 rows, first row 1) but never in train" in caught.value.message
     assert "(did you mean 'world'?), as do 1 more labels" in caught.value.message
 
 
 def test_a_column_of_ids_is_no_label() -> None:
     with pytest.raises(DataError, match="30 different values in 40 rows; that looks like text or ids"):
-        Classification({}).settle({"train": of([str(i % 30) for i in range(40)])})
+        Classification({}).fit({"train": of([str(i % 30) for i in range(40)])})
     # So few rows may well have a class each.
-    assert len(settled("a", "b", "c").labels) == 3
+    assert len(fitted("a", "b", "c").labels) == 3
 
 
 # --- tokens
@@ -222,7 +222,7 @@ def gpt_bytes() -> Any:
 
 
 def test_lengths_count_all_tokens_and_ids_are_cut(bert_bytes: Any) -> None:
-    task = settled("a", "b")
+    task = fitted("a", "b")
     texts = ["x" * 3, "x" * 6, "x" * 7, "x" * 50]
     made = task.encode([Example(text, "b", i, "") for i, text in enumerate(texts)], bert_bytes, 8)
     assert [len(f.input_ids) for f in made] == [5, 8, 8, 8]
@@ -234,7 +234,7 @@ def test_lengths_count_all_tokens_and_ids_are_cut(bert_bytes: Any) -> None:
 
 
 def test_a_length_without_room_for_text_is_refused(bert_bytes: Any, gpt_bytes: Any) -> None:
-    task = settled("a", "b")
+    task = fitted("a", "b")
     rows = [Example("hello", "a", 0, "")]
     for length in (1, 2):
         with pytest.raises(DataError, match=f"max_length {length} leaves no room for text"):
@@ -244,7 +244,7 @@ def test_a_length_without_room_for_text_is_refused(bert_bytes: Any, gpt_bytes: A
 
 
 def test_a_batch_is_padded_to_its_longest(gpt_bytes: Any) -> None:
-    task = settled("a", "b")
+    task = fitted("a", "b")
     made = task.encode([Example("abc", "a", 0, ""), Example("abcde", "b", 1, "")], gpt_bytes, 8)
     batch = task.collate(made, 17)
     assert batch["input_ids"].shape == (2, 5)
@@ -265,7 +265,7 @@ def predictions(target: str, output: str) -> list[Prediction]:
 
 
 def test_outcomes_are_log_probabilities_in_label_order() -> None:
-    task = settled("a", "b", "c")
+    task = fitted("a", "b", "c")
     logits = torch.tensor([[1.0, 2.0, 0.5], [30.0, 0.0, -30.0]])
     made = task.outcome(logits, {}, of(["c", "a"]))
     assert [(p.index, p.target, p.output) for p in made] == [(0, "c", "b"), (1, "a", "a")]
@@ -277,7 +277,7 @@ def test_outcomes_are_log_probabilities_in_label_order() -> None:
 
 def test_scores_by_hand() -> None:
     # target a a a a b b; output a a a b b a: confusion [[3, 1], [1, 1]].
-    task = settled("a", "b")
+    task = fitted("a", "b")
     metrics = {m.name: m for m in task.score(predictions("aaaabb", "aaabba"), "test")}
     assert metrics["accuracy"].value == pytest.approx(4 / 6)
     assert metrics["macro_f1"].value == pytest.approx((6 / 8 + 2 / 4) / 2)
@@ -316,7 +316,7 @@ def test_degenerate_scores(target: list[int], output: list[int], expected: tuple
 
 
 def test_the_loss_is_the_sum_over_the_batch_and_agrees_with_the_score() -> None:
-    task = settled("a", "b", "c")
+    task = fitted("a", "b", "c")
     logits = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
     rows = of(["a", "c", "b", "b", "a"])
     batch = {"labels": torch.tensor([0, 2, 1, 1, 0])}
@@ -342,7 +342,7 @@ def test_the_loss_is_the_sum_over_the_batch_and_agrees_with_the_score() -> None:
     ],
 )
 def test_labels_that_look_alike_are_noted_and_stay_classes_of_their_own(one: str, other: str) -> None:
-    task = settled(one, other, one, "something else")
+    task = fitted(one, other, one, "something else")
     assert len(task.labels) == 3
     (finding,) = task.findings()
     assert finding.name == "similar_labels"
@@ -353,6 +353,6 @@ def test_labels_that_look_alike_are_noted_and_stay_classes_of_their_own(one: str
 def test_spaces_around_labels_are_noted() -> None:
     task = Classification({})
     made = examples(task, table(text=["x", "y", "z"], label=["sport", " sport", "world"]))
-    task.settle({"train": made})
+    task.fit({"train": made})
     assert [(f.name, f.message[:8]) for f in task.findings()] == [("spaced_labels", "1 labels")]
-    assert settled("sport", "world", "a", "b").findings() == ()
+    assert fitted("sport", "world", "a", "b").findings() == ()

@@ -474,11 +474,11 @@ def test_loss_and_gradient_are_those_of_transformers(architecture: str) -> None:
     theirs = their_loss(model, rows)
     theirs.backward()  # type: ignore[no-untyped-call]
     expected, watched.grad = watched.grad, None
-    units = task.units(rows)
+    loss_terms = task.loss_terms(rows)
     total = 0.0
     for micro in (rows[:1], rows[1:]):
         batch = task.collate(micro, 0)
-        part = task.loss(task.forward(attached_to(model, "plain"), batch), batch) / units
+        part = task.loss(task.forward(attached_to(model, "plain"), batch), batch) / loss_terms
         part.backward()  # type: ignore[no-untyped-call]
         total += float(part.detach())
     assert total == pytest.approx(float(theirs.detach()), abs=1e-5)
@@ -497,7 +497,7 @@ def test_logits_are_those_of_each_example_alone(architecture: str, attention: st
         together = task.forward(attached, batch)
         alone = torch.cat([task.forward(attached, task.collate([row], 7)) for row in rows])
         plain = task.forward(attached_to(model, "plain"), batch)
-    assert together.shape == (task.units(rows), model.config.vocab_size)
+    assert together.shape == (task.loss_terms(rows), model.config.vocab_size)
     torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
     assert (kind == "plain") == torch.allclose(together, plain, atol=1e-3)
 
@@ -511,7 +511,7 @@ def test_no_logits_are_computed_where_there_is_no_target(architecture: str) -> N
     output.register_forward_hook(lambda module, inputs, made: seen.append(made.shape))
     rows = some_features()
     task.forward(attached_to(model, "plain"), task.collate(rows, 0))
-    assert seen == [(1, task.units(rows), model.config.vocab_size)]
+    assert seen == [(1, task.loss_terms(rows), model.config.vocab_size)]
     assert not output._forward_pre_hooks
 
 
@@ -589,14 +589,14 @@ def test_what_is_written_is_scored_example_by_example() -> None:
 # --- whether the scores can judge the targets
 
 
-def settled_on(*targets: str) -> Generation:
+def fitted_on(*targets: str) -> Generation:
     task = Generation({})
-    task.settle({"train": [pair("source", "never seen")], "test": [pair("source", target) for target in targets]})
+    task.fit({"train": [pair("source", "never seen")], "test": [pair("source", target) for target in targets]})
     return task
 
 
 def test_targets_that_rouge_cannot_see_are_told_and_judged_by_what_sees_them() -> None:
-    task = settled_on("😀", "...", ">>=", "a word")
+    task = fitted_on("😀", "...", ">>=", "a word")
     (finding,) = task.findings()
     assert finding.name == "unseen_targets"
     assert "no word in 3 of 4 targets" in finding.message
@@ -608,20 +608,20 @@ def test_targets_that_rouge_cannot_see_are_told_and_judged_by_what_sees_them() -
 
 
 def test_a_few_such_targets_are_told_and_the_metric_stays() -> None:
-    task = settled_on("😀", "a word", "two words")
+    task = fitted_on("😀", "a word", "two words")
     assert task.tested_metric == "rouge_l"
     assert [finding.name for finding in task.findings()] == ["unseen_targets"]
     assert "compared by" not in task.findings()[0].message
-    assert settled_on("кот спит", "猫猫", "a cat", "a naïve man " + "like any other " * 20).findings() == ()
+    assert fitted_on("кот спит", "猫猫", "a cat", "a naïve man " + "like any other " * 20).findings() == ()
 
 
 def test_targets_of_one_word_have_no_pairs_of_words() -> None:
-    assert [finding.name for finding in settled_on("sport", "trade", "a cat").findings()] == ["single_words"]
-    assert settled_on("sport", "a cat").findings() == ()
+    assert [finding.name for finding in fitted_on("sport", "trade", "a cat").findings()] == ["single_words"]
+    assert fitted_on("sport", "a cat").findings() == ()
 
 
 def test_words_with_other_latin_letters_are_taken_whole_where_there_are_many() -> None:
-    task = settled_on("größere Äpfel fallen", "ein Apfel")
+    task = fitted_on("größere Äpfel fallen", "ein Apfel")
     assert [finding.name for finding in task.findings()] == ["whole_words"]
     example = pair("source", "größer")
     answered = task.answer(Prediction(index=0, target="größer", output=""), example, "grüßer", 1)

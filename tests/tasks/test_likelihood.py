@@ -288,7 +288,7 @@ def test_words_that_cannot_serve_are_refused(labels: list[str], options: dict[st
 def test_words_are_checked_with_the_data() -> None:
     task = Classification({"scoring": "likelihood", "words": ["x"]})
     with pytest.raises(DataError, match="1 entries for 3 classes"):
-        task.settle({"train": rows()})
+        task.fit({"train": rows()})
 
 
 @pytest.mark.parametrize(

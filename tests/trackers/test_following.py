@@ -191,7 +191,7 @@ def test_a_tracker_that_fails_is_given_up_and_the_run_goes_on(
     listener = outlets.follow(seen.append)
     with outlets:
         # As in a run, which looks at the data for longer than a process needs to begin.
-        wait_until(lambda: all(outlet.settle(0) for outlet in outlets.following))
+        wait_until(lambda: all(outlet.wait(0) for outlet in outlets.following))
         outlets.open(store)
         for trial in trials:
             play(store, trial, listener)

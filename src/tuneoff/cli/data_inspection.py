@@ -207,7 +207,7 @@ def _concerns(task_name: str, rows: Rows, columns: dict[str, str], classes: Coun
     concerns = []
     task = task_named(task_name)(dict(columns))
     try:
-        task.settle({"train": task.examples(rows, columns, "train")})
+        task.fit({"train": task.examples(rows, columns, "train")})
     except TuneoffError as error:
         concerns.append(f"a run will refuse this data: {error.message.rstrip('.')}. {error.hint}".strip())
     concerns += [finding.message for finding in task.findings()]

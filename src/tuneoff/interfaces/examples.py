@@ -41,7 +41,7 @@ class Example:
     fields: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def put_in(self) -> str:
+    def input_text(self) -> str:
         """Returns the input for readers: the text, or where there are `fields` every part under its name.
 
         The shortest part comes first, so that a long one does not hide a question about it where this is cut.

@@ -54,7 +54,7 @@ class ColumnRole:
 class Task(ABC):
     """What is learned and how it is scored.
 
-    Life of a task in a trial: `columns` and `examples` for each split, `settle` once, then `encode`, and
+    Life of a task in a trial: `columns` and `examples` for each split, `fit` once, then `encode`, and
     `collate`, `forward`, `loss`, `outcome` for each batch, `score` for each split. A task that writes text is
     also asked to `generate` and to `answer`, between `outcome` and `score`.
     """
@@ -102,11 +102,11 @@ class Task(ABC):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Returns the classes in order of their numbers, once settled; empty for a task without classes."""
+        """Returns the classes in order of their numbers, once fitted; empty for a task without classes."""
         return ()
 
     @property
-    def settled(self) -> bool:
+    def fitted(self) -> bool:
         """Tells whether the model's shape is known (without any row, where the options say enough)."""
         return bool(self.labels)
 
@@ -132,20 +132,20 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def settle(self, splits: Mapping[str, Sequence[Example]]) -> None:
-        """Determines what all splits must agree on (the classes).
+    def fit(self, splits: Mapping[str, Sequence[Example]]) -> None:
+        """Fits what the task learns from the training rows and all splits must agree on, such as the classes.
 
         Raises:
             DataError: for a single class, or a label in a later split that training never saw.
         """
 
     def findings(self) -> tuple[Finding, ...]:
-        """Returns what a reader must know of the rows, once settled."""
+        """Returns what a reader must know of the rows, once fitted."""
         return ()
 
     @property
     def tested_metric(self) -> str:
-        """Returns the metric that tests use, once settled: the primary one, unless it cannot score these rows."""
+        """Returns the metric that tests use, once fitted: the primary one, unless it cannot score these rows."""
         return self.primary_metric
 
     def stratum(self, example: Example) -> str:
@@ -197,13 +197,16 @@ class Task(ABC):
         Every mask's name ends in `attention_mask`; it is 1 on every token that is no padding.
         """
 
-    def units(self, features: Sequence[Features]) -> int:
+    def loss_terms(self, features: Sequence[Features]) -> int:
         """Counts the terms that `loss` sums over these examples; an effective batch's loss is their mean."""
         return len(features)
 
     @abstractmethod
     def forward(self, attached: Attached, batch: Batch) -> torch.Tensor:
-        """Computes logits of shape (units, classes or vocabulary), example by example; must not depend on padding."""
+        """Computes logits of shape (loss terms, classes or vocabulary) in the order of examples.
+
+        They must not depend on padding.
+        """
 
     @abstractmethod
     def loss(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:

@@ -181,7 +181,7 @@ class Classification(Task):
             )
         return text
 
-    def settle(self, splits: Mapping[str, Sequence[Example]]) -> None:
+    def fit(self, splits: Mapping[str, Sequence[Example]]) -> None:
         train = Counter(example.target for example in splits["train"])
         if len(train) < 2:
             label = next(iter(train), "")

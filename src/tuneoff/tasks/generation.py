@@ -49,7 +49,7 @@ SOURCES_KEPT = 20
 """Number of examples of a split whose source is stored with the prediction, for the report."""
 
 LOOKED_AT = 2000
-"""Largest number of targets that `settle` inspects to decide how to score them."""
+"""Largest number of targets that `fit` inspects to decide how to score them."""
 CUT_WORDS = 0.02
 """Share of words with Latin letters beyond a-z above which ROUGE does not split them: English has far fewer, German or
 French more."""
@@ -168,7 +168,7 @@ class Generation(Task):
         return {"template": "{source}\n\nAnswer: ", "max_target_length": target_tokens}
 
     @property
-    def settled(self) -> bool:
+    def fitted(self) -> bool:
         return True
 
     # --- rows -> examples
@@ -209,7 +209,7 @@ class Generation(Task):
             for i in range(len(rows))
         ]
 
-    def settle(self, splits: Mapping[str, Sequence[Example]]) -> None:
+    def fit(self, splits: Mapping[str, Sequence[Example]]) -> None:
         """Decides how ROUGE splits the targets into words, and counts targets without a word that it sees."""
         examples = splits.get("test", splits["train"])
         targets = [example.target for example in examples[:: math.ceil(len(examples) / LOOKED_AT)]]
@@ -335,8 +335,8 @@ class Generation(Task):
         """Pads token ids on the right.
 
         Besides ids and masks: `predicts`, row and column of each position that predicts a target token, shape
-        (units, 2); `targets`, those tokens one example after the other, shape (units,); `target_tokens`, how many each
-        example has, shape (batch,).
+        (loss terms, 2); `targets`, those tokens one example after the other, shape (loss terms,); `target_tokens`, how
+        many each example has, shape (batch,).
         """
         import torch
 
@@ -361,7 +361,7 @@ class Generation(Task):
             "target_tokens": torch.tensor([len(t) for t in targets]),
         }
 
-    def units(self, features: Sequence[Features]) -> int:
+    def loss_terms(self, features: Sequence[Features]) -> int:
         return sum(len(f.target_ids) for f in features)
 
     def forward(self, attached: Attached, batch: Batch) -> torch.Tensor:
@@ -395,7 +395,7 @@ class Generation(Task):
                 output="",
                 loss=float(part.sum()),
                 target_tokens=count,
-                source=example.put_in if example.index < SOURCES_KEPT else "",
+                source=example.input_text if example.index < SOURCES_KEPT else "",
             )
             for example, part, count in zip(examples, torch.split(losses, counts), counts, strict=True)
         ]

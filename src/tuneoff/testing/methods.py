@@ -249,7 +249,7 @@ def train(
         with MemoryTracker(inputs) as tracker:
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
                 logits = setting.task.forward(attached, setting.batch)
-            loss = setting.task.loss(logits, setting.batch) / setting.task.units(setting.rows)
+            loss = setting.task.loss(logits, setting.batch) / setting.task.loss_terms(setting.rows)
             saved_bytes = tracker.live
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

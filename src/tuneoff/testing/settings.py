@@ -121,11 +121,11 @@ def create(name: str, options: Mapping[str, Any]) -> Method[Any]:
 
 def step(setting: Setting, method: Method[Any], attached: Attached, rate: float = 0.05) -> None:
     """Takes a few steps of plain gradient descent on the mean loss, so that every trained tensor moves."""
-    task, units = setting.task, setting.task.units(setting.rows)
+    task, loss_terms = setting.task, setting.task.loss_terms(setting.rows)
     for _ in range(3):
         attached.module.train()
         loss = task.loss(task.forward(attached, setting.batch), setting.batch)
-        (4 * loss / units).backward()  # type: ignore[no-untyped-call]
+        (4 * loss / loss_terms).backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
             for group in method.parameter_groups(attached, 0.0):
                 for parameter in group["params"]:

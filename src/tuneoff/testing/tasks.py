@@ -110,7 +110,7 @@ class TaskContract:
 
         task = self.create()
         examples = self.read(task)
-        task.settle({"train": examples})
+        task.fit({"train": examples})
         sizes = {"vocab_size": VOCABULARY, "max_position_embeddings": 64, **shape(architecture, 64)}
         config = AutoConfig.for_model(architecture, **sizes)
         if config.is_encoder_decoder:
@@ -184,11 +184,11 @@ class TaskContract:
         with pytest.raises(DataError):
             task.examples(rows.only([]), task.columns(rows), "test")
 
-    def test_classes_are_settled_by_the_training_rows(self) -> None:
+    def test_classes_are_fitted_on_the_training_rows(self) -> None:
         task = self.create()
         examples = self.read(task)
-        task.settle({"train": examples})
-        assert task.settled
+        task.fit({"train": examples})
+        assert task.fitted
         if task.produces != "class":
             return
         targets = {example.target for example in examples}
@@ -196,10 +196,10 @@ class TaskContract:
         assert len(task.labels) == len(set(task.labels))
         one = [example for example in examples if example.target == examples[0].target]
         with pytest.raises(DataError):
-            self.create().settle({"train": one})
+            self.create().fit({"train": one})
         unseen = [replace(example, target="no such class") for example in examples[:1]]
         with pytest.raises(DataError):
-            self.create().settle({"train": examples, "test": unseen})
+            self.create().fit({"train": examples, "test": unseen})
 
     # --- tokens and batches
 
@@ -243,7 +243,7 @@ class TaskContract:
             attached.soft_prompt = lambda batch: prompt.expand(batch, -1, -1)
             attached.virtual_tokens = virtual_tokens
         together = prepared.logits(attached, prepared.features)
-        assert len(together) == prepared.task.units(prepared.features)
+        assert len(together) == prepared.task.loss_terms(prepared.features)
         alone = torch.cat([prepared.logits(attached, [features]) for features in prepared.features])
         torch.testing.assert_close(together, alone, atol=2e-5, rtol=1e-4)
         plain = prepared.logits(Attached(prepared.model, prepared.model), prepared.features)

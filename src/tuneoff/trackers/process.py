@@ -125,7 +125,7 @@ class Outlet:
             self.give_up(f"it gave no answer for {STALL_SECONDS:g} s")
         return bool(self.reason)
 
-    def settle(self, seconds: float) -> bool:
+    def wait(self, seconds: float) -> bool:
         """Waits at most `seconds` until the tracker took in all messages. Returns False if it did not, or was given
         up."""
         deadline = time.monotonic() + seconds
@@ -277,7 +277,7 @@ class Outlets:
     def _wait_for(self, outlets: list[Outlet], seconds: float) -> list[Outlet]:
         """Waits for several trackers, at most `seconds` for all together. Returns those that were not done by then."""
         deadline = time.monotonic() + seconds
-        return [outlet for outlet in outlets if not outlet.settle(deadline - time.monotonic()) and not outlet.reason]
+        return [outlet for outlet in outlets if not outlet.wait(deadline - time.monotonic()) and not outlet.reason]
 
     def _report_failures(self) -> None:
         """Reports trackers given up since the last call: to the person, in the running trials' folders and in the

@@ -97,7 +97,7 @@ def assemble(context: TrialContext, method: Method[Any]) -> Assembled:
     with context.phases("tokenize"), loading("the rows"):
         features = tokenize(context, method, data, base)
     runner = _make_runner(context, base, attachment)
-    runner, kernel_findings = _settle_kernels(context, base, runner, features["train"])
+    runner, kernel_findings = _choose_attention(context, base, runner, features["train"])
     if method.trains:
         with context.phases("preflight"):
             runner = with_prefix(context, runner, features["train"], f"{base.loaded.info.checksum} {base.policy.name}")
@@ -232,7 +232,7 @@ def _make_runner(context: TrialContext, base: BaseModel, attachment: AttachedMet
     )
 
 
-def _settle_kernels(
+def _choose_attention(
     context: TrialContext, base: BaseModel, runner: ModelRunner, features: Sequence[Features]
 ) -> tuple[ModelRunner, tuple[Finding, ...]]:
     """Returns a runner whose evaluations compute the same as training does, and a finding where they did not."""
@@ -240,4 +240,4 @@ def _settle_kernels(
     if runner.attention == training:
         return runner, ()
     with context.phases("preflight"):
-        return kernels.settle(runner, features, training)
+        return kernels.choose_attention(runner, features, training)

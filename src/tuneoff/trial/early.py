@@ -33,7 +33,7 @@ def refuse_study(study: StudySpec, trials: Sequence[TrialSpec], required: bool) 
         StudyError: naming every method that does not suit the task.
     """
     task = registry.tasks()[study.task.name](study.task.options)
-    required = required or not task.settled
+    required = required or not task.fitted
     data = study.task.data
     sizes = [
         local_bytes(registry.sources(), part.source)

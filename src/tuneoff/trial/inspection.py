@@ -35,7 +35,7 @@ def inspect_study(study: StudySpec, trials: Sequence[TrialSpec], require_data: b
         StudyError: naming every method that cannot take the model.
     """
     task = registry.tasks()[study.task.name](study.task.options)
-    data, findings = _look_at_data(task, study, require_data or not task.settled)
+    data, findings = _look_at_data(task, study, require_data or not task.fitted)
     counts_by_trial: dict[str, Any] = {}
     counts_by_arm: dict[str, dict[str, Any]] = {}
     problems: dict[str, list[str]] = defaultdict(list, misfits(task, trials))

@@ -71,7 +71,7 @@ def _profile(payload: dict[str, Any], started: float) -> Any:
     """Forecasts an arm by a few real steps."""
     from tuneoff.config.spec import TrialSpec
     from tuneoff.trial.estimate.profiler import profile_arm
-    from tuneoff.trial.modeling.allocator import settle
+    from tuneoff.trial.modeling.allocator import configure
     from tuneoff.trial.modeling.precision import choose_device
 
     final, search = (
@@ -79,7 +79,7 @@ def _profile(payload: dict[str, Any], started: float) -> Any:
         for key in ("trial", "search_trial")
     )
     assert final is not None
-    settle(final.execution, choose_device(payload["device"]), lambda event: None)
+    configure(final.execution, choose_device(payload["device"]), lambda event: None)
     arm = profile_arm(final, search, payload["device"], payload["memory_limit_bytes"])
     return arm.model_dump(mode="json")
 

@@ -63,7 +63,7 @@ def run(
     spec, device = place.spec(), choose_device(wanted_device)
     seed_all(spec.seed)
     place = place if ranks.is_main else RankTrialStore(place.folder)
-    released, allocator_findings = allocator.settle(spec.execution, device, place.append_event)
+    released, allocator_findings = allocator.configure(spec.execution, device, place.append_event)
     with Sampler(device=device, emit=place.append_event, others=ranks.others) as sampler:
         context = TrialContext.of(commits.as_seen(spec), device, sampler, place.append_event, ranks, scratch)
         method = registry.methods()[spec.method].create(spec.options)

@@ -70,7 +70,7 @@ def trial_of(
     return spec
 
 
-def real_step(spec: TrialSpec, task: Task, batch: Batch, units: int, setup: Setup) -> tuple[MemoryTracker, int]:
+def real_step(spec: TrialSpec, task: Task, batch: Batch, loss_terms: int, setup: Setup) -> tuple[MemoryTracker, int]:
     """The ledger of the same step on real tensors, and the bytes of gradients."""
     method = registry.methods()[spec.method].create(spec.options)
     assert isinstance(method, Method)
@@ -89,7 +89,7 @@ def real_step(spec: TrialSpec, task: Task, batch: Batch, units: int, setup: Setu
     with masks.drawing(0, 0), MemoryTracker(states) as ledger:
         with autocast():
             logits = task.forward(attached, batch)
-        (task.loss(logits, batch) / units).backward()  # type: ignore[no-untyped-call]
+        (task.loss(logits, batch) / loss_terms).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(trained, spec.protocol.clip_norm or math.inf)
     return ledger, sum(p.numel() * p.element_size() for p in trained)
 
@@ -97,9 +97,9 @@ def real_step(spec: TrialSpec, task: Task, batch: Batch, units: int, setup: Setu
 def compared(spec: TrialSpec, task: Task, rows: list[Features], setup: Setup) -> tuple[float, float]:
     """Counted and real: bytes above gradients, with the operations checked to be the same."""
     twin = FakeModel(spec, task, setup)
-    batch, units = task.collate(rows, 0), task.units(rows)
-    step = twin.step(batch, units)
-    ledger, gradients = real_step(spec, task, batch, units, setup)
+    batch, loss_terms = task.collate(rows, 0), task.loss_terms(rows)
+    step = twin.step(batch, loss_terms)
+    ledger, gradients = real_step(spec, task, batch, loss_terms, setup)
     # The kernel for weights in four bits is one call; what it computes is seen in the backward pass alone.
     assert step.operations == ledger.operations > 0 or (step.operations > ledger.operations and spec.method == "qlora")
     return step.activations, max(0, ledger.peak - gradients)

@@ -113,7 +113,7 @@ from tuneoff.config.spec import ExecutionSpec
 from tuneoff.trial.modeling import allocator
 
 libc = allocator._glibc()
-allocator.settle(ExecutionSpec(engine=sys.argv[1]), torch.device("cpu"), lambda event: None)
+allocator.configure(ExecutionSpec(engine=sys.argv[1]), torch.device("cpu"), lambda event: None)
 
 def step():
     blocks = [libc.malloc(1 << 20) for _ in range(64)]
@@ -144,7 +144,7 @@ def test_the_fast_engine_takes_the_pages_of_the_step_before() -> None:
 
 def test_what_was_not_asked_for_is_not_done(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(allocator, "release_freed_blocks", lambda device: pytest.fail("asked"))
-    assert allocator.settle(ExecutionSpec(), CPU, lambda event: None) == (False, ())
+    assert allocator.configure(ExecutionSpec(), CPU, lambda event: None) == (False, ())
 
 
 @pytest.mark.parametrize(("engine", "device"), [("plain", CPU), ("fast", CUDA)])
@@ -153,7 +153,7 @@ def test_a_plain_engine_and_gpus_leave_the_c_library_as_it_is(
 ) -> None:
     monkeypatch.setattr(OtherAllocator, "mallopt", lambda *_: pytest.fail("set"))
     monkeypatch.setattr(allocator, "_glibc", OtherAllocator)
-    assert allocator.settle(ExecutionSpec(engine=engine), device, lambda event: None) == (False, ())
+    assert allocator.configure(ExecutionSpec(engine=engine), device, lambda event: None) == (False, ())
 
 
 class OtherAllocator:
@@ -189,7 +189,7 @@ def test_where_it_has_no_effect_a_finding_says_why(
 ) -> None:
     monkeypatch.setattr(allocator, "_glibc", lambda: libc)
     events: list[Event] = []
-    released, (found,) = allocator.settle(WANTED, device, events.append)
+    released, (found,) = allocator.configure(WANTED, device, events.append)
     assert not released
     assert found.name == "memory_not_released"
     assert words in found.message

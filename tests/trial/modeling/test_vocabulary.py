@@ -19,7 +19,7 @@ from tuneoff.tasks.generation import Generation
 from tuneoff.trial.modeling import load as trial_model
 from tuneoff.trial.modeling.load import Loaded
 from tuneoff.trial.modeling.tokenizer import byte_tokenizer
-from tuneoff.trial.modeling.vocabulary import check_tokens, check_words, settle_padding
+from tuneoff.trial.modeling.vocabulary import check_tokens, check_words, choose_padding
 
 pytest_plugins = ("trial_fixtures",)
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -154,7 +154,7 @@ def test_padding_never_makes_a_word_special() -> None:
     config = tiny_config("gpt2", vocab_size=256, eos_token_id=None, bos_token_id=None)
     tokenizer = byte_tokenizer(config)
     tokenizer.add_special_tokens({"pad_token": "[PAD]"})
-    pad, _ = settle_padding(tokenizer, config)
+    pad, _ = choose_padding(tokenizer, config)
     assert pad == 0
     assert tokenizer.pad_token is None
     word = tokenizer.convert_ids_to_tokens(0)

@@ -92,7 +92,7 @@ def test_kernels_that_round_alone_agree_and_leave_no_trace(name: str, architectu
     runner = fused_bench(name, architecture)
     before = {n: p.detach().clone() for n, p in runner.attached.module.named_parameters()}
     state = torch.random.get_rng_state()
-    assert kernels.settle(runner, FEATURES, "eager") == (runner, ())
+    assert kernels.choose_attention(runner, FEATURES, "eager") == (runner, ())
     assert torch.equal(torch.random.get_rng_state(), state)
     assert all(torch.equal(p, before[n]) for n, p in runner.attached.module.named_parameters())
     assert torch.get_float32_matmul_precision() == "highest"
@@ -110,18 +110,18 @@ def test_where_they_do_not_agree_evaluations_attend_as_training_does(
     change: Callable[[Attention], Attention], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     instead_of_sdpa(monkeypatch, change)
-    settled, (found,) = kernels.settle(fused_bench(), FEATURES, "eager")
-    assert settled.attention == "eager"
+    chosen, (found,) = kernels.choose_attention(fused_bench(), FEATURES, "eager")
+    assert chosen.attention == "eager"
     assert found.name == "kernels_disagree"
     assert words in found.message
 
 
 def test_what_is_written_is_compared_too(monkeypatch: pytest.MonkeyPatch) -> None:
     runner, rows = writing_bench()
-    assert kernels.settle(runner, rows, "eager") == (runner, ())
+    assert kernels.choose_attention(runner, rows, "eager") == (runner, ())
     instead_of_sdpa(monkeypatch, forgetful)
-    settled, (found,) = kernels.settle(runner, rows, "eager")
-    assert settled.attention == "eager"
+    chosen, (found,) = kernels.choose_attention(runner, rows, "eager")
+    assert chosen.attention == "eager"
     assert "other tokens are written" in found.message
 
 

@@ -102,7 +102,7 @@ class Ordinal(Task):
             for index, (text, grade) in enumerate(zip(texts, grades, strict=True))
         ]
 
-    def settle(self, splits: Mapping[str, Sequence[Example]]) -> None:
+    def fit(self, splits: Mapping[str, Sequence[Example]]) -> None:
         known = {example.target for example in splits["train"]}
         if len(known) < 2:
             raise DataError("all training rows have the same grade; there is nothing to learn")

@@ -50,7 +50,7 @@ def load(task: Task, spec: TaskSpec, protocol: Protocol) -> TrialData:
             rows = read_rows(registry.sources(), _at_commit(source, spec.data.train, commits), name)
             splits[name] = _examples(task, rows, columns, name, skipped)
             commits |= {name: rows.commit} if rows.commit else {}
-    task.settle(splits)
+    task.fit(splits)
     strata = {task.stratum(example) for example in splits["train"]}
     for name, fraction in (("test", protocol.test_fraction), ("validation", protocol.validation_fraction)):
         if name not in splits:

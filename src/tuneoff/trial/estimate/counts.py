@@ -88,7 +88,7 @@ class StepCounter:
         if key not in self._costs:
             features = [self._features[row] for row in micro.rows]
             cost = self._process.step(
-                self._task.collate(features, 0), self._task.units(features), accumulates=self._accumulates
+                self._task.collate(features, 0), self._task.loss_terms(features), accumulates=self._accumulates
             )
             self._costs[key] = replace(cost, activations=max(cost.activations, self._copied_bytes))
         return self._costs[key]

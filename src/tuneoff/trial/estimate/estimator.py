@@ -276,7 +276,7 @@ def predictions_bytes(task: Task, test: Sequence[Example]) -> int:
     return predictions_size(
         [example.target for example in test],
         task.labels,
-        [example.put_in for example in test[: task.sources_kept]],
+        [example.input_text for example in test[: task.sources_kept]],
         sum(metric.written for metric in task.metrics),
     )
 

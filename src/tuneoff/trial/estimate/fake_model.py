@@ -46,7 +46,7 @@ class FakeModel:
 
     Args:
         spec: the trial.
-        task: its task, settled on the rows' classes.
+        task: its task, fitted on the rows' classes.
         setup: how it computes.
 
     Raises:
@@ -91,12 +91,12 @@ class FakeModel:
         """Returns the parameters that the optimizer gets."""
         return [p for group in self._method.parameter_groups(self.attached, 0.0) for p in group["params"]]
 
-    def step(self, batch: Batch, units: int, *, accumulates: bool = False) -> StepCost:
+    def step(self, batch: Batch, loss_terms: int, *, accumulates: bool = False) -> StepCost:
         """Counts the forward and backward pass of a micro-batch and the clipping of gradients.
 
         Args:
             batch: as collated, on the CPU.
-            units: what the loss is divided by.
+            loss_terms: what the loss is divided by.
             accumulates: whether gradients of earlier micro-batches exist already.
         """
         self.attached.module.train()
@@ -108,7 +108,7 @@ class FakeModel:
             with self._dropout(), self._tracker([*gradients, *inputs.values()]) as tracker:
                 with self._autocast():
                     logits = self.task.forward(self.attached, inputs)
-                (self.task.loss(logits, inputs) / units).backward()  # type: ignore[no-untyped-call]
+                (self.task.loss(logits, inputs) / loss_terms).backward()  # type: ignore[no-untyped-call]
                 # The optimizer's own step, fused, makes no tensor.
                 torch.nn.utils.clip_grad_norm_(self._trained, self.spec.protocol.clip_norm or math.inf)
             for parameter in self.attached.module.parameters():

@@ -68,13 +68,13 @@ class FakeModelProcess:
         states: ModelStateBytes = self._ask("build", spec, task, setup)
         return states
 
-    def step(self, batch: Batch, units: int, *, accumulates: bool = False) -> StepCost:
+    def step(self, batch: Batch, loss_terms: int, *, accumulates: bool = False) -> StepCost:
         """Counts a training step, as `FakeModel.step` does.
 
         Raises:
             EstimateFailed: if this model's step cannot be estimated.
         """
-        step: StepCost = self._ask("step", batch, units, accumulates)
+        step: StepCost = self._ask("step", batch, loss_terms, accumulates)
         return step
 
     def evaluation(self, batch: Batch) -> StepCost:
@@ -151,8 +151,8 @@ class _Server:
         self._model = FakeModel(spec, task, setup)
         return self._model.states
 
-    def step(self, batch: Batch, units: int, accumulates: bool) -> StepCost:
-        return self.model.step(batch, units, accumulates=accumulates)
+    def step(self, batch: Batch, loss_terms: int, accumulates: bool) -> StepCost:
+        return self.model.step(batch, loss_terms, accumulates=accumulates)
 
     def evaluation(self, batch: Batch) -> StepCost:
         return self.model.evaluation(batch)

@@ -204,7 +204,7 @@ class StepProfiler:
         features = [self._trial.features["train"][row] for row in shape.rows]
         runner.attached.module.train()
         started = time.perf_counter()
-        accumulate(runner, [runner.batch(features) for _ in range(self._passes)], runner.task.units(features))
+        accumulate(runner, [runner.batch(features) for _ in range(self._passes)], runner.task.loss_terms(features))
         runner.synchronise()
         gradients_ready = time.perf_counter()
         clip(runner, self._trained, spec.protocol.clip_norm)

@@ -29,7 +29,7 @@ KEPT_BYTES = 32 * 2**20
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
-def settle(
+def configure(
     execution: ExecutionSpec, device: torch.device, emit: Callable[[Event], None]
 ) -> tuple[bool, tuple[Finding, ...]]:
     """Applies a trial's `execution.release_memory`; without it the fast engine keeps what is freed for the next step.

@@ -27,7 +27,7 @@ from tuneoff.trial.modeling.head import Head, Loading, draw
 from tuneoff.trial.modeling.precision import Kernel
 from tuneoff.trial.modeling.requirements import check_masks, check_order, keep_fixed
 from tuneoff.trial.modeling.tokenizer import tokenizer_of
-from tuneoff.trial.modeling.vocabulary import check_words, forget_padding_beyond, settle_padding
+from tuneoff.trial.modeling.vocabulary import check_words, choose_padding, forget_padding_beyond
 
 BASE_SEED = 0
 """Seed of random base weights: the base model is the same for every trial of a study."""
@@ -154,7 +154,7 @@ def load(
     added = task.view(model).head
     head = Head.find(model, added, loading_info)
     draw(model, head, seed)
-    pad_id, padding_findings = settle_padding(tokenizer, config)
+    pad_id, padding_findings = choose_padding(tokenizer, config)
     model.config.pad_token_id = pad_id
     if model.can_generate():
         model.generation_config = _make_generation_config(model.config, tokenizer)

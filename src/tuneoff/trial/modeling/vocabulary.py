@@ -77,7 +77,7 @@ def forget_padding_beyond(config: Any) -> None:
         config.pad_token_id = None
 
 
-def settle_padding(tokenizer: Any, config: Any) -> tuple[int, tuple[Finding, ...]]:
+def choose_padding(tokenizer: Any, config: Any) -> tuple[int, tuple[Finding, ...]]:
     """Chooses a token to pad with that has an embedding; any will do, because it is masked.
 
     It is the tokenizer's own, else the configuration's, the end of a text, or number 0. Where the tokenizer's own lies

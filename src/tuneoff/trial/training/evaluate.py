@@ -110,7 +110,7 @@ class ModelRunner:
         return self.to_device(self.task.collate(features, self.pad_token_id))
 
     def logits(self, features: Sequence[Features]) -> torch.Tensor:
-        """Runs one forward pass in the precision policy; returns logits of shape (units, classes or vocabulary)."""
+        """Runs a forward pass in the precision policy; returns logits of shape (loss terms, classes or vocabulary)."""
         batch = self.batch(features)
         with self.autocast():
             return self.task.forward(self.attached, batch)

@@ -27,7 +27,9 @@ WRITTEN = 4
 """Tokens that both write, where the task writes: then they attend to what is cached."""
 
 
-def settle(runner: ModelRunner, features: Sequence[Features], training: str) -> tuple[ModelRunner, tuple[Finding, ...]]:
+def choose_attention(
+    runner: ModelRunner, features: Sequence[Features], training: str
+) -> tuple[ModelRunner, tuple[Finding, ...]]:
     """Returns a runner that evaluates by its own implementation of attention, or by training's where the two differ.
 
     Args:

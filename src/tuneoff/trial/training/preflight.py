@@ -80,9 +80,9 @@ def check(
 
 def _check_padding(runner: ModelRunner, pair: list[Features], label: str) -> None:
     fp32_bench = replace(runner, autocast=nullcontext)
-    units = runner.task.units(pair[:1])
+    loss_terms = runner.task.loss_terms(pair[:1])
     with full_precision(), runner.evaluating():
-        alone, padded = (fp32_bench.logits(batch)[:units].float() for batch in (pair[:1], pair))
+        alone, padded = (fp32_bench.logits(batch)[:loss_terms].float() for batch in (pair[:1], pair))
         change = float((alone - padded).abs().max() / alone.abs().max().clamp(min=1e-3))
     if not change <= PADDING_TOLERANCE:
         raise UnsupportedModel(

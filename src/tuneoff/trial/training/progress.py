@@ -73,14 +73,14 @@ class Step:
 
     Attributes:
         rows: positions of its examples.
-        units: what its loss is a mean over: examples, or target tokens.
+        loss_terms: what its loss is a mean over: examples, or target tokens.
         loss: before the update.
         gradient_norm: before clipping.
         learning_rate: of the update.
     """
 
     rows: Sequence[int]
-    units: int
+    loss_terms: int
     loss: float
     gradient_norm: float
     learning_rate: float
@@ -149,7 +149,7 @@ class Progress:
                 epoch=self._examples / self._rows,
                 train_seconds=self._train_seconds,
                 learning_rate=steps[-1].learning_rate,
-                train_loss=sum(step.loss * step.units for step in steps) / sum(step.units for step in steps),
+                train_loss=sum(step.loss * step.loss_terms for step in steps) / sum(step.loss_terms for step in steps),
                 validation=scores,
             )
         )

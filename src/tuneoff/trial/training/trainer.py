@@ -1,6 +1,6 @@
 """The one training loop: every method, every task, no branches between them.
 
-A step is one effective batch: its micro-batches' losses are divided by the number of units (examples, or target
+A step is one effective batch: its micro-batches' losses are divided by the number of loss terms (examples, or target
 tokens) in the effective batch, so accumulation changes memory and time, never the gradient.
 """
 
@@ -139,11 +139,11 @@ class Trainer:
         with self.phases.clock("data_wait"):
             rows = next(self.effective_batches)
             batch = [self.features[row] for row in rows]
-            units = self.runner.task.units(batch)
+            loss_terms = self.runner.task.loss_terms(batch)
             micro = collate(self.runner, batch, self.protocol.gradient_accumulation_steps, self.progress.tokens)
         with self.phases.clock("train_step"):
             rate = self.learning_rate * rate_factor(self.step, self.protocol, self.steps)
-            loss = accumulate(self.runner, micro, units, self.gradient_sync, self.step)
+            loss = accumulate(self.runner, micro, loss_terms, self.gradient_sync, self.step)
             norm = clip(self.runner, self.trained, self.protocol.clip_norm)
             self.optimizer.step()
             self.schedule.step()
@@ -155,7 +155,7 @@ class Trainer:
                 hint=f"Try a lower learning rate than {self.learning_rate:g}, or precision fp32.",
             )
         self.ranks.stepped()
-        self.progress.note_step(Step(rows, units, loss, norm, rate), told=self.step + 1 in self.validation_steps)
+        self.progress.note_step(Step(rows, loss_terms, loss, norm, rate), told=self.step + 1 in self.validation_steps)
 
     def finish(self) -> Training:
         """Returns what was measured, after the last step."""
