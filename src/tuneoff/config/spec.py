@@ -106,9 +106,9 @@ class SourceSpec(Frozen):
 class DataSpec(Frozen):
     """The rows of a study. A missing `test` or `validation` is cut from `train`, stratified."""
 
-    train: SourceSpec
-    validation: SourceSpec | None = None
-    test: SourceSpec | None = None
+    train: SourceSpec = Field(description="training rows")
+    validation: SourceSpec | None = Field(None, description="rows to choose a checkpoint on; null: cut from train")
+    test: SourceSpec | None = Field(None, description="rows scored once, at the end; null: cut from train")
 
     @model_validator(mode="before")
     @classmethod
@@ -125,9 +125,9 @@ class TaskSpec(Frozen):
     Keys beyond `name` and `data` belong to the task named and are checked by it (`text`, `label`, …).
     """
 
-    name: str = "classification"
-    data: DataSpec
-    options: dict[str, Any] = Field(default_factory=dict)
+    name: str = Field("classification", description="the task's name")
+    data: DataSpec = Field(description="where the rows come from")
+    options: dict[str, Any] = Field(default_factory=dict, description="the task's options")
 
     @model_validator(mode="before")
     @classmethod
@@ -334,16 +334,21 @@ class ExecutionSpec(Frozen):
     """
 
     engine: Engine = Field(
-        "fast", description="plain: nothing that is done for speed alone; dropout masks are PyTorch's own"
+        "fast",
+        description="`fast`, or `plain`: nothing that is done for speed alone; part of the id of a trial that trains",
     )
 
     timeout_seconds: float | None = Field(None, gt=0, description="a trial running longer is over budget")
     keep_weights: bool = Field(True, description="keep trained weights for export and predict")
     latency_examples: int = Field(
-        24, ge=0, description="single examples timed for inference latency, as far as a small share of the trial goes"
+        24,
+        ge=0,
+        description="single examples timed for inference latency, as far as a small share of the trial goes; 0: none",
     )
     release_memory: bool = Field(
-        False, description="on the CPU, give large freed blocks back to the system at once: lower peak, slower steps"
+        False,
+        description="on the CPU, give large freed blocks back to the system at once; see "
+        "[memory](protocol.md#memory-on-a-cpu)",
     )
 
     @model_validator(mode="before")
@@ -454,27 +459,34 @@ class StudySpec(Frozen):
 class TrialSpec(Frozen):
     """One method × one configuration × one seed, complete: defaults filled in, nothing left to guess."""
 
-    id: str
-    study: str
-    label: str
-    purpose: Purpose = Field("final", description="`search` scores validation alone, to choose a configuration")
-    method: str
-    options: dict[str, Any]
+    id: str = Field(
+        description="`ARM-sSEED-HASH`, of a search `ARM-search-sSEED-HASH`; the hash covers model, task, "
+        "protocol, method, options, learning rate, seed and the fingerprints of local files"
+    )
+    study: str = Field(description="name of the study")
+    label: str = Field(description="the arm of the study")
+    purpose: Purpose = Field("final", description="a search trial scores validation alone, to choose a configuration")
+    method: str = Field(description="the method's name")
+    options: dict[str, Any] = Field(description="the method's options, defaults filled in")
     learning_rate: float | None = Field(description="null for a method that does not train")
-    seed: int
-    model: ModelSpec
-    task: TaskSpec
+    seed: int = Field(description="decides the head's start, the order of examples and dropout")
+    model: ModelSpec = Field(description="the base model")
+    task: TaskSpec = Field(description="task and data, the task's options filled in")
     protocol: Protocol = Field(description="with `seeds` reduced to this trial's own, and without `search`")
-    devices: int = Field(1, ge=1, description="devices it runs on, one process each")
-    shard: bool = Field(False, description="weights are spread over the devices")
-    execution: ExecutionSpec = Field(default_factory=lambda: ExecutionSpec())
+    devices: int = Field(1, ge=1, description="devices it runs on, one process each; more than one is part of the id")
+    shard: bool = Field(False, description="whether weights are spread over the devices; true is part of the id")
+    execution: ExecutionSpec = Field(
+        default_factory=lambda: ExecutionSpec(), description="how it is run; no part of the id"
+    )
     fingerprints: dict[str, str] | None = Field(
         None,
-        description="source -> SHA-256 of what it held when the trial was planned; part of the id. Null where the id "
-        "cannot be derived from the rest: imported, or of a record of version 1",
+        description="source as the study names it -> SHA-256 of what it held when the trial was planned, part of "
+        "the id; null where the id is of another making: imported, or of a record of version 1",
     )
     contents: dict[str, str] = Field(
         default_factory=dict,
-        description="split -> fingerprint of its rows, `train commit` and the like and `model` -> commit at the hub, "
-        "as the run saw them before its first trial; no part of the id",
+        description="split -> fingerprint of its rows, `model` -> its commit at the hub, `train commit`, "
+        "`validation commit`, `test commit` -> those of data sets there, as the run saw them before "
+        "its first trial. The trial reads at these commits, and checks that it loaded the same. No "
+        "part of the id",
     )

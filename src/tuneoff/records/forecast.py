@@ -48,7 +48,7 @@ class Prior:
 class Shape(Frozen):
     """A micro-batch as it is computed, padding included."""
 
-    examples: int
+    examples: int = Field(description="of the micro-batch")
     tokens: int = Field(description="of each example: what is put in, padded to the longest")
     targets: int = Field(0, description="positions of the micro-batch whose logits are computed; 0 for a class head")
 
@@ -56,7 +56,7 @@ class Shape(Frozen):
 class EstimatedStep(Frozen):
     """One training step at one shape, counted without running it."""
 
-    shape: Shape
+    shape: Shape = Field(description="shape of its micro-batch")
     activations_bytes: int = Field(description="greatest sum of live tensors above weights, gradients and optimizer")
     operations: int = Field(description="floating-point operations of forward and backward pass")
 
@@ -64,59 +64,70 @@ class EstimatedStep(Frozen):
 class ProfiledStep(Frozen):
     """Real training steps at one shape."""
 
-    shape: Shape
+    shape: Shape = Field(description="shape of its micro-batch")
     steps: int = Field(description="steps that were timed, the first ones at this shape not among them")
     seconds: float = Field(description="median of one step")
-    peak_bytes: int | None = Field(None, description="peak of the process (CPU) or the allocator (CUDA) until then")
+    peak_bytes: int | None = Field(None, description="peak of the process (CPU) or of the allocator (CUDA) until then")
 
 
 class Remedy(Frozen):
     """A change under which an arm that does not fit would fit."""
 
-    change: str = Field(description="as it is given to --set, e.g. `protocol.gradient_accumulation_steps=4`")
-    peak_memory_bytes: int
+    change: str = Field(description="as it is given to `--set`")
+    peak_memory_bytes: int = Field(description="with it")
     same_result: bool = Field(description="whether the arm computes the same, apart from rounding")
 
 
 class ArmForecast(Frozen):
     """What one trial of an arm will take. A figure that cannot be told is null, and `missing` says why."""
 
-    label: str
-    trial: str = Field("", description="id of the final trial that it is of")
-    how: How
+    label: str = Field(description="the arm")
+    trial: str = Field("", description="id of the trial that it is of: the arm's first final trial")
+    how: How = Field(description="`profile` (by running real steps) or `estimate` (by counting)")
     corrected_by: str | None = Field(
-        None, description="of an arm that was estimated: the profiled arm by which its figures were corrected"
+        None,
+        description="of an arm that was estimated before a run: the profiled arm by which its figures were "
+        "corrected; else null",
     )
-    device: str
-    peak_memory_bytes: int | None = None
+    device: str = Field(description="what it is a forecast for")
+    peak_memory_bytes: int | None = Field(
+        None,
+        description="peak while training: of the process on a CPU, of the allocator on CUDA; with `--gpu-memory` "
+        "that of such a GPU",
+    )
     memory: dict[str, int] = Field(
         default_factory=dict,
         description="its parts in bytes: `process` (interpreter, libraries, data), `weights`, `gradients`, "
-        "`optimizer`, `activations`",
+        "`optimizer`, `activations`; and with `--gpu-memory` `reserve` in place of `process`",
     )
-    train_seconds: float | None = None
+    train_seconds: float | None = Field(None, description="of one final trial")
     seconds: dict[str, float] = Field(
         default_factory=dict,
-        description="by phase, of a final trial: load, tokenize, preflight, train, validation, test, "
-        "inference, checkpoint",
+        description="by phase, of one final trial: `load`, `tokenize`, `preflight`, `train`, `validation`, "
+        "`test`, `inference`, `checkpoint`",
     )
     search_seconds: dict[str, float] = Field(
-        default_factory=dict, description="the same of a trial of the search; empty without one"
+        default_factory=dict, description="the same of one trial of the search; empty without one"
     )
-    stored_bytes: int | None = None
-    predictions_bytes: int | None = Field(
-        None, description="predictions that a final trial keeps (see `predictions_size`)"
-    )
+    stored_bytes: int | None = Field(None, description="what a trial keeps beside the base model")
+    predictions_bytes: int | None = Field(None, description="predictions that a final trial keeps")
     largest: Shape | None = Field(None, description="the micro-batch that takes the most memory")
-    estimated_steps: tuple[EstimatedStep, ...] = ()
-    profiled_steps: tuple[ProfiledStep, ...] = ()
+    estimated_steps: tuple[EstimatedStep, ...] = Field((), description="steps that were counted")
+    profiled_steps: tuple[ProfiledStep, ...] = Field((), description="steps that were run; empty in an estimate")
     forecast_seconds: float = Field(0.0, description="what this forecast took")
     available_bytes: int | None = Field(
         None, description="the memory that `fits` is about: what was asked about, else what this machine has for it"
     )
-    fits: bool | None = Field(None, description="whether the peak is within `available_bytes`; null where unknown")
-    remedies: tuple[Remedy, ...] = Field((), description="what would make it fit; empty where it fits or nothing would")
-    missing: dict[str, str] = Field(default_factory=dict)
+    fits: bool | None = Field(None, description="whether the peak is within it; null where that is not known")
+    remedies: tuple[Remedy, ...] = Field(
+        (),
+        description="what would make it fit; empty where it fits, or where nothing that was tried would make it fit",
+    )
+    missing: dict[str, str] = Field(
+        default_factory=dict,
+        description="figure -> why it is null; `profile`: why it was only estimated; `estimate`: why it could not "
+        "be; `memory.reserve`: that the reserve was not measured",
+    )
 
     @property
     def trial_seconds(self) -> float | None:
@@ -132,12 +143,18 @@ class ArmForecast(Frozen):
 class StudyForecast(Frozen):
     """What the trials of a study will take that were to come when it was made."""
 
-    forecast_version: int = FORECAST_VERSION
-    arms: dict[str, ArmForecast]
-    total_seconds: float | None = Field(None, description="all search and final trials, one after another")
-    disk_bytes: int | None = Field(None, description="kept weights and predictions of all final trials")
+    forecast_version: int = Field(FORECAST_VERSION, description="version of this format: 2")
+    arms: dict[str, ArmForecast] = Field(description="by the arm's label")
+    total_seconds: float | None = Field(
+        None, description="all search and final trials that were to come, one after another"
+    )
+    disk_bytes: int | None = Field(
+        None,
+        description="kept weights and predictions of all final trials that were to come; logs and records come to "
+        "little",
+    )
     memory_limit_bytes: int | None = Field(None, description="the memory that was asked about; null: this machine's")
-    missing: dict[str, str] = Field(default_factory=dict)
+    missing: dict[str, str] = Field(default_factory=dict, description="figure -> why it is null")
 
     @property
     def forecast_seconds(self) -> float:

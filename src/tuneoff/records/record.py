@@ -40,19 +40,24 @@ MemoryKind = Literal["cuda_allocated", "resident", "cuda_reserved"]
 class Metric(Frozen):
     """One score. `direction` says which way is better."""
 
-    name: str
-    value: float
+    name: str = Field(
+        description="`accuracy`, `macro_f1`, `mcc`, `loss` of classification; `rouge_1`, `rouge_2`, `rouge_l`, "
+        "`rouge_lsum`, `exact_match`, `token_f1`, `loss`, `perplexity` of generation"
+    )
+    value: float = Field(description="the score")
     unit: str = Field(description="'fraction', 'nats', …")
-    direction: Direction
-    split: Literal["train", "validation", "test"]
+    direction: Direction = Field(description="which way is better: `higher` or `lower`")
+    split: Literal["train", "validation", "test"] = Field(
+        description="`train`, `validation` or `test`; validation scores are the selected checkpoint's"
+    )
 
 
 class RoleCounts(Frozen):
     """Parameters by role. A quantised weight counts as one parameter."""
 
-    head: int = 0
-    adapter: int = 0
-    base: int = 0
+    head: int = Field(0, description="of the task's head")
+    adapter: int = Field(0, description="added by the method")
+    base: int = Field(0, description="of the pretrained model")
 
     @property
     def total(self) -> int:
@@ -62,32 +67,37 @@ class RoleCounts(Frozen):
 class Parameters(Frozen):
     """What the model holds and what of it is trained."""
 
-    total: RoleCounts = RoleCounts()
-    trainable: RoleCounts = RoleCounts()
+    total: RoleCounts = Field(RoleCounts(), description="all parameters of the model as it is trained")
+    trainable: RoleCounts = Field(RoleCounts(), description="those that receive gradients")
 
 
 class Timing(Frozen):
     """Seconds by phase, from a monotonic clock; `train_seconds` = train_step + data_wait + prefix, nothing else."""
 
-    train_seconds: float | None = None
-    load_seconds: float | None = None
-    tokenize_seconds: float | None = None
-    preflight_seconds: float | None = None
-    train_step_seconds: float | None = None
-    data_wait_seconds: float | None = None
+    train_seconds: float | None = Field(
+        None, description="`train_step_seconds` + `data_wait_seconds` + `prefix_seconds`, nothing else"
+    )
+    load_seconds: float | None = Field(None, description="reading data and weights, attaching the method")
+    tokenize_seconds: float | None = Field(None, description="text to token ids")
+    preflight_seconds: float | None = Field(None, description="checks before training")
+    train_step_seconds: float | None = Field(None, description="forward, backward, optimizer")
+    data_wait_seconds: float | None = Field(None, description="drawing and collating batches")
     prefix_seconds: float | None = Field(
         None,
-        description="of computing what the frozen first blocks give for the training rows; what another trial of the "
-        "run computed counts with the seconds that it took there",
+        description="of computing what the frozen first blocks give for the training rows ([frozen "
+        "blocks](protocol.md#frozen-blocks)); what another trial of the run computed counts with the "
+        "seconds that it took there",
     )
-    validation_seconds: float | None = None
-    test_seconds: float | None = None
+    validation_seconds: float | None = Field(None, description="scoring validation while training")
+    test_seconds: float | None = Field(None, description="scoring test, once")
     inference_seconds: float | None = Field(None, description="the latency measurement after the test")
-    checkpoint_seconds: float | None = None
+    checkpoint_seconds: float | None = Field(None, description="saving and restoring the selected weights")
     first_steps_seconds: float | None = Field(None, description="of the first steps, part of train_seconds")
-    first_steps: int = 0
+    first_steps: int = Field(0, description="how many steps `first_steps_seconds` covers")
     step_seconds_median: float | None = Field(
-        None, description="one optimizer step with its data wait, median over the steps after the first ones"
+        None,
+        description="one optimizer step with its data wait: median over the steps after the first ones; null "
+        "where there are no more",
     )
     total_seconds: float | None = Field(None, description="the whole trial from its process's start")
 
@@ -95,7 +105,7 @@ class Timing(Frozen):
 class PhaseMemory(Frozen):
     """Peaks of one phase, in bytes."""
 
-    resident_bytes: int | None = None
+    resident_bytes: int | None = Field(None, description="resident set of the trial's process")
     allocated_bytes: int | None = Field(None, description="CUDA allocator")
     reserved_bytes: int | None = Field(None, description="CUDA allocator")
 
@@ -103,77 +113,87 @@ class PhaseMemory(Frozen):
 class Memory(Frozen):
     """Peak memory by phase. `peak_memory_bytes` is the training phase's: on CUDA allocated, on CPU resident."""
 
-    peak_memory_bytes: int | None = None
+    peak_memory_bytes: int | None = Field(None, description="peak of the training phase")
     base_bytes: int | None = Field(
-        None, description="the same when the trial began, before data and model: interpreter and libraries"
+        None,
+        description="the same figure when the trial began, before data and model were loaded: on a CPU "
+        "interpreter and libraries, on CUDA 0",
     )
-    peak_over_base_bytes: int | None = Field(None, description="`peak_memory_bytes` less `base_bytes`")
-    kind: MemoryKind | None = Field(None, description="`cuda_reserved`: of an imported record, over the whole run")
-    phases: dict[str, PhaseMemory] = Field(default_factory=dict)
+    peak_over_base_bytes: int | None = Field(
+        None, description="`peak_memory_bytes` less `base_bytes`: what the trial itself took"
+    )
+    kind: MemoryKind | None = Field(
+        None,
+        description="what `peak_memory_bytes` is: `cuda_allocated` or `resident`; of an imported record "
+        "`cuda_reserved`, over the whole run",
+    )
+    phases: dict[str, PhaseMemory] = Field(default_factory=dict, description="phase -> its peaks")
 
 
 class Utilisation(Frozen):
     """Samples of the machine while the trial ran; lists are aligned, one entry per sample."""
 
-    interval_seconds: float
-    seconds: tuple[float, ...] = ()
+    interval_seconds: float = Field(description="time between samples")
+    seconds: tuple[float, ...] = Field((), description="when each sample was taken, from the trial's start")
     process_cpu_percent: tuple[float, ...] = Field((), description="this trial, 100 = one core")
     other_cpu_percent: tuple[float, ...] = Field((), description="all other processes, 100 = one core")
     steal_percent: tuple[float, ...] = Field((), description="taken by the hypervisor, 100 = one core")
-    resident_bytes: tuple[int, ...] = ()
-    gpu_percent: tuple[float, ...] = ()
-    gpu_memory_bytes: tuple[int, ...] = ()
-    gpu_power_watts: tuple[float, ...] = ()
-    gpu_throttled: tuple[bool, ...] = ()
+    resident_bytes: tuple[int, ...] = Field((), description="resident set of the trial")
+    gpu_percent: tuple[float, ...] = Field((), description="of the GPU's time")
+    gpu_memory_bytes: tuple[int, ...] = Field((), description="used on the GPU, by all")
+    gpu_power_watts: tuple[float, ...] = Field((), description="drawn by the GPU")
+    gpu_throttled: tuple[bool, ...] = Field((), description="whether the GPU slowed itself down")
 
 
 class Noise(Frozen):
     """What else used the machine while the trial trained. `contended` timings are flagged in every table."""
 
-    other_cpu_percent_mean: float | None = None
-    steal_percent_mean: float | None = None
-    gpu_throttled_share: float | None = None
-    contended: bool = False
-    reason: str = ""
+    other_cpu_percent_mean: float | None = Field(None, description="all other processes while training, 100 = one core")
+    steal_percent_mean: float | None = Field(None, description="taken by the hypervisor, 100 = one core")
+    gpu_throttled_share: float | None = Field(
+        None, description="share of the samples in which the GPU slowed itself down"
+    )
+    contended: bool = Field(False, description="true where the timing cannot be trusted")
+    reason: str = Field("", description="why, with the numbers")
 
 
 class GradientNorm(Frozen):
     """Norm of the whole gradient before clipping, per optimizer step."""
 
-    per_step: tuple[float, ...] = ()
-    mean: float | None = None
-    max: float | None = None
+    per_step: tuple[float, ...] = Field((), description="one number per optimizer step")
+    mean: float | None = Field(None, description="over the steps")
+    max: float | None = Field(None, description="over the steps")
 
 
 class CurvePoint(Frozen):
     """One validation while training."""
 
-    step: int
-    epoch: float
-    train_seconds: float
-    learning_rate: float
-    train_loss: float = Field(description="mean over the examples (generation: target tokens) since the last point")
-    validation: dict[str, float] = Field(default_factory=dict)
+    step: int = Field(description="optimizer step")
+    epoch: float = Field(description="passes over the training rows so far")
+    train_seconds: float = Field(description="training seconds so far")
+    learning_rate: float = Field(description="in force at this step")
+    train_loss: float = Field(description="mean over the examples since the last point")
+    validation: dict[str, float] = Field(default_factory=dict, description="metric -> value")
 
 
 class RankFigures(Frozen):
     """One process of a trial on several devices."""
 
-    rank: int
-    device: str
+    rank: int = Field(description="which process, from 0")
+    device: str = Field(description="where it computed, e.g. `cpu`, `cuda:1`")
     threads: int = Field(description="threads that one operation uses")
-    peak_memory_bytes: int | None = Field(None, description="as `memory.peak_memory_bytes`, which is the greatest")
-    train_seconds: float | None = Field(None, description="by its own clock")
-    data_wait_seconds: float | None = None
-    cpu_percent_mean: float | None = Field(None, description="its own, while it trained; 100 = one core")
-    gpu_percent_mean: float | None = Field(None, description="its GPU, over the whole trial")
+    peak_memory_bytes: int | None = Field(None, description="its own, as `memory.peak_memory_bytes`")
+    train_seconds: float | None = Field(None, description="training, by its own clock")
+    data_wait_seconds: float | None = Field(None, description="its own wait for data")
+    cpu_percent_mean: float | None = Field(None, description="its processor time while it trained, 100 = one core")
+    gpu_percent_mean: float | None = Field(None, description="utilisation of its GPU over the whole trial")
 
 
 class Throughput(Frozen):
     """Training speed over `train_seconds`; tokens are real ones, padding not counted."""
 
-    examples_per_second: float | None = None
-    tokens_per_second: float | None = None
+    examples_per_second: float | None = Field(None, description="training examples")
+    tokens_per_second: float | None = Field(None, description="real tokens")
     padding_share: float | None = Field(None, description="share of the computed tokens that was padding")
 
 
@@ -181,74 +201,104 @@ class Inference(Frozen):
     """Speed of the trained model on test examples."""
 
     latency_seconds_median: float | None = Field(None, description="one example at a time")
-    latency_seconds_p95: float | None = None
-    latency_examples: int = 0
-    batch_size: int | None = None
-    batched_examples_per_second: float | None = None
-    batched_tokens_per_second: float | None = Field(None, description="tokens put in")
-    generated_tokens_per_second: float | None = Field(None, description="in batches, over the whole test split")
-    generated_tokens_mean: float | None = Field(None, description="per test example")
+    latency_seconds_p95: float | None = Field(None, description="95th percentile")
+    latency_examples: int = Field(
+        0, description="how many were timed: fewer than asked for where the time did not suffice"
+    )
+    batch_size: int | None = Field(None, description="of the batched measurement")
+    batched_examples_per_second: float | None = Field(None, description="in batches")
+    batched_tokens_per_second: float | None = Field(None, description="real tokens put in, in batches")
+    generated_tokens_per_second: float | None = Field(
+        None, description="tokens written, in batches, over the whole test split"
+    )
+    generated_tokens_mean: float | None = Field(None, description="tokens written per test example")
 
 
 class SplitInfo(Frozen):
     """What one split held. `fingerprint` is a SHA-256 over texts, labels and the template's other columns, in order."""
 
-    rows: int
-    fingerprint: str
-    classes: dict[str, int] = Field(default_factory=dict)
+    rows: int = Field(description="examples")
+    fingerprint: str = Field(
+        description="SHA-256 over texts, labels (or the texts to write) and the other columns that "
+        "`task.template` names, in order; equal for all methods"
+    )
+    classes: dict[str, int] = Field(default_factory=dict, description="class -> examples")
     truncated: int = Field(0, description="examples longer than max_length")
-    longest_tokens: int = 0
+    longest_tokens: int = Field(0, description="tokens of the longest example before truncation")
 
 
 class DataInfo(Frozen):
     """The rows a trial saw."""
 
-    splits: dict[str, SplitInfo] = Field(default_factory=dict)
-    labels: tuple[str, ...] = ()
+    splits: dict[str, SplitInfo] = Field(default_factory=dict, description="split -> what it held")
+    labels: tuple[str, ...] = Field((), description="classes in order of their numbers")
     columns: dict[str, str] = Field(default_factory=dict, description="role -> column, as given or guessed")
     overlap: dict[str, int] = Field(
-        default_factory=dict, description="'train/test' -> rows of the first split standing in the second too"
+        default_factory=dict,
+        description="for every pair of splits, such as 'validation/test' -> rows of the first that stand in the "
+        "second too: the same text and, where `task.template` names further columns, the same in "
+        "those, but for case, spaces and Unicode form",
     )
     overlap_exact: dict[str, int] = Field(default_factory=dict, description="of these, the same to the letter")
-    overlap_removed: int = 0
+    overlap_removed: int = Field(0, description="training rows dropped because they stand in validation or test")
     validation_removed: int = Field(0, description="validation rows dropped because they stand in test")
     skipped: dict[str, int] = Field(
-        default_factory=dict, description="role -> rows left out for an empty cell; roles without any are no part"
+        default_factory=dict,
+        description="role (`train`, `validation`, `test`) -> rows left out for an empty cell (`task.missing: "
+        "skip`); roles without any are no part",
     )
     commits: dict[str, str] = Field(
-        default_factory=dict, description="role -> commit of the hub's data set that its rows were read at"
+        default_factory=dict,
+        description="role (`train`, `validation`, `test`) -> commit of the hub's data set that its rows were read "
+        "at, whatever revision the study names; empty for rows from elsewhere",
     )
     train_order_fingerprint: str | None = Field(None, description="SHA-256 of the order of examples trained")
-    examples_trained: int = 0
+    examples_trained: int = Field(0, description="examples seen, over all epochs")
 
 
 class ModelInfo(Frozen):
     """The base model, as it was loaded."""
 
-    source: str
-    architecture: str = ""
-    checksum: str | None = Field(None, description="SHA-256 of the weights as loaded: of their file or of all tensors")
-    commit: str | None = Field(None, description="of the hub's model, that everything was loaded at; null elsewhere")
-    files: dict[str, str] = Field(
-        default_factory=dict, description="file of configuration or tokenizer -> its SHA-256 as loaded"
+    source: str = Field(description="as the study names it")
+    architecture: str = Field("", description="transformers' class")
+    checksum: str | None = Field(
+        None,
+        description="SHA-256 of the weights as this trial loaded them: of the pinned file of an alias or a GGUF "
+        "file, else over all tensors but the task's head. Null where a record of version 1 kept the "
+        "commit instead",
     )
-    random_weights: bool = False
-    hidden_size: int | None = None
-    layers: int | None = None
-    max_positions: int | None = None
-    dtype: str = ""
-    attention: str = Field("", description="implementation of attention in training steps: eager or sdpa")
-    evaluation_attention: str = Field("", description="the same in evaluations, written text and timed examples")
+    commit: str | None = Field(
+        None,
+        description="commit of the hub's model that everything was loaded at, whatever revision the study names; "
+        "null for a model from elsewhere",
+    )
+    files: dict[str, str] = Field(
+        default_factory=dict,
+        description="file of the model's configuration or tokenizer -> its SHA-256 when it was loaded",
+    )
+    random_weights: bool = Field(False, description="true: quality means nothing")
+    hidden_size: int | None = Field(None, description="width")
+    layers: int | None = Field(None, description="transformer blocks")
+    max_positions: int | None = Field(None, description="tokens the model can take")
+    dtype: str = Field("", description="of the weights as loaded")
+    attention: str = Field("", description="implementation of attention in training steps: `eager` or `sdpa`")
+    evaluation_attention: str = Field(
+        "",
+        description="the same in evaluations, written text and timed examples; another than in training only "
+        "where both were found to compute the same",
+    )
     dropout_generator: str = Field(
-        "", description="what draws dropout masks in training: PyTorch, or NumPy's SFC64; empty: nothing is trained"
+        "",
+        description="what drew dropout masks in training: `sfc64` (NumPy's), or `torch`; empty where nothing is "
+        "trained. See [protocol.md](protocol.md#dropout-masks)",
     )
 
 
 class PrecisionInfo(Frozen):
     """The precision policy in force and its measured error."""
 
-    policy: str
-    description: str
+    policy: str = Field(description="see [protocol.md](protocol.md#precision)")
+    description: str = Field(description="the policy in words")
     matmul_relative_error: float | None = Field(
         None, description="largest error of a matrix product under the policy, relative to float64"
     )
@@ -257,17 +307,19 @@ class PrecisionInfo(Frozen):
 class Environment(Frozen):
     """Machine and software."""
 
-    platform: str
-    python: str
-    processor: str
-    cores: int
-    memory_bytes: int
-    device: str
-    device_name: str
+    platform: str = Field(description="operating system")
+    python: str = Field(description="version")
+    processor: str = Field(description="name")
+    cores: int = Field(description="that the trial may use")
+    memory_bytes: int = Field(description="of the machine")
+    device: str = Field(description="`cpu` or `cuda:0`")
+    device_name: str = Field(description="name of the GPU or processor")
     device_memory_bytes: int | None = Field(None, description="of the GPU; null on the CPU")
-    threads: int
-    versions: dict[str, str]
-    commit: str | None = None
+    threads: int = Field(description="torch's threads")
+    versions: dict[str, str] = Field(description="package -> version")
+    commit: str | None = Field(
+        None, description="of tuneoff's source tree, where it is a checkout; `+dirty` when changed"
+    )
     started_at: str = Field(description="UTC, ISO 8601")
     release_memory: bool = Field(False, description="whether `execution.release_memory` was set and had an effect")
 
@@ -280,51 +332,68 @@ class Environment(Frozen):
 class Finding(Frozen):
     """Something a reader must know before trusting the figures, e.g. `collapsed` or `contended`."""
 
-    name: str
-    message: str
+    name: str = Field(
+        description="e.g. `collapsed`, `below_baseline`, `overlap`, `truncated`, `contended`, `random_weights`, "
+        "`fresh_weights`, `idle_parameters`, `ia3_without_feedforward`, `tracker_failed`, "
+        "`memory_not_released`, `kernels_disagree`, `unseen_targets`, `whole_words`, "
+        "`targets_not_read_back`, `single_words`, `similar_labels`, `spaced_labels`, "
+        "`pad_token_replaced`"
+    )
+    message: str = Field(description="what was found, for a person")
 
 
 class PredictionsInfo(Frozen):
     """Where a split's per-example predictions are (inside the trial's folder) and their checksum."""
 
-    file: str
-    sha256: str
-    rows: int
+    file: str = Field(description="name inside the trial's folder")
+    sha256: str = Field(description="checksum of the file")
+    rows: int = Field(description="predictions in it")
 
 
 class TrialRecord(Frozen):
     """Everything known of one trial."""
 
-    record_version: int = RECORD_VERSION
-    spec: TrialSpec
-    status: Status
+    record_version: int = Field(RECORD_VERSION, description="version of this format")
+    spec: TrialSpec = Field(description="what was asked for")
+    status: Status = Field(
+        description="`completed`, `failed`, `out_of_memory`, `diverged`, `over_budget` or `cancelled` (`planned` "
+        "and `running` are never sealed)"
+    )
     cause: str = Field("", description="why the trial did not complete, for a person")
     log_tail: tuple[str, ...] = Field((), description="last lines of its log, where it did not complete")
-    metrics: tuple[Metric, ...] = ()
-    primary_metric: str | None = None
+    metrics: tuple[Metric, ...] = Field((), description="all scores, of validation and of test")
+    primary_metric: str | None = Field(None, description="the metric that the task is judged by")
     selected_step: int | None = Field(None, description="optimizer step of the tested checkpoint")
-    steps: int = 0
-    parameters: Parameters | None = None
-    timing: Timing = Timing()
-    memory: Memory = Memory()
-    gradient_norm: GradientNorm = GradientNorm()
-    curve: tuple[CurvePoint, ...] = ()
-    throughput: Throughput = Throughput()
-    ranks: tuple[RankFigures, ...] = Field((), description="of a trial on several devices, each of its processes")
-    inference: Inference = Inference()
-    utilisation: Utilisation | None = None
-    noise: Noise = Noise()
-    stored_bytes: int | None = Field(None, description="files a user must keep beside the base model")
-    energy_joules: float | None = None
-    data: DataInfo | None = None
-    model: ModelInfo | None = None
-    precision: PrecisionInfo | None = None
-    environment: Environment | None = None
-    predictions: dict[str, PredictionsInfo] = Field(default_factory=dict)
-    kept_files: dict[str, str] | None = Field(
-        default_factory=dict, description="file of the trained weights, by its path in `weights/` -> its SHA-256"
+    steps: int = Field(0, description="optimizer steps that were run")
+    parameters: Parameters | None = Field(
+        None, description="counts by role; null where the trial ended before they were counted"
     )
-    findings: tuple[Finding, ...] = ()
+    timing: Timing = Field(Timing(), description="seconds by phase")
+    memory: Memory = Field(Memory(), description="peaks by phase")
+    gradient_norm: GradientNorm = Field(GradientNorm(), description="before clipping")
+    curve: tuple[CurvePoint, ...] = Field((), description="one point per validation")
+    throughput: Throughput = Field(Throughput(), description="training speed")
+    ranks: tuple[RankFigures, ...] = Field(
+        (), description="of a trial on several devices, each of its processes; else empty"
+    )
+    inference: Inference = Field(Inference(), description="speed of the trained model")
+    utilisation: Utilisation | None = Field(None, description="samples of the machine")
+    noise: Noise = Field(Noise(), description="what disturbed the timing")
+    stored_bytes: int | None = Field(None, description="files a user must keep beside the base model")
+    energy_joules: float | None = Field(None, description="of the training phase, where the hardware reports it")
+    data: DataInfo | None = Field(None, description="the rows")
+    model: ModelInfo | None = Field(None, description="the base model")
+    precision: PrecisionInfo | None = Field(None, description="the policy in force and its error")
+    environment: Environment | None = Field(None, description="machine and software")
+    predictions: dict[str, PredictionsInfo] = Field(
+        default_factory=dict, description="split -> its file of predictions"
+    )
+    kept_files: dict[str, str] | None = Field(
+        default_factory=dict,
+        description="file in `weights/` -> its SHA-256; empty where no weights were kept, null in a record of "
+        "version 1",
+    )
+    findings: tuple[Finding, ...] = Field((), description="what a reader must know first")
     missing: dict[str, str] = Field(default_factory=dict, description="dotted name -> why it is null")
 
     @property
@@ -389,19 +458,24 @@ class Prediction(Frozen):
     """One example's outcome. For classification, `scores` are log-probabilities in label order."""
 
     index: int = Field(description="position of the row in the study's split")
-    target: str
-    output: str
-    scores: tuple[float, ...] = ()
+    target: str = Field(description="the right answer")
+    output: str = Field(description="the model's answer")
+    scores: tuple[float, ...] = Field(
+        (), description="for classification log-probabilities in the order of `data.labels`"
+    )
     values: dict[str, float] = Field(
         default_factory=dict, description="metric -> this example's own value, for metrics that are means over examples"
     )
-    loss: float | None = Field(None, description="nats summed over the target's tokens, end of text included")
-    target_tokens: int | None = None
-    generated_tokens: int | None = None
+    loss: float | None = Field(
+        None, description="nats summed over the target's tokens, end of text included; for generation"
+    )
+    target_tokens: int | None = Field(None, description="tokens of the target, end of text included")
+    generated_tokens: int | None = Field(None, description="tokens written")
     source: str = Field(
         "",
-        description="what was put in, as text, each column by its name where there are several; kept for a split's "
-        "first examples only",
+        description="what was put in, without the words of `task.template`: the source's text; where the template "
+        "names further columns, a line `NAME: TEXT` for each and for `source`, the shortest first. "
+        "Kept for a split's first examples only",
     )
 
 

@@ -189,7 +189,7 @@ class ArmSummary(Part):
     generated_tokens_mean: Figure = Field(description="tokens written per example; null likewise")
     gradient_norm_mean: Figure = Field(description="norm of the whole gradient before clipping, mean over steps")
     gradient_norm_max: Figure = Field(description="the largest of any step")
-    energy_joules: Figure = Field(description="cost: energy of the whole trial")
+    energy_joules: Figure = Field(description="cost: energy of the training phase, where the hardware reports it")
     train_loss: Figure = Field(description="mean over the whole training, in nats")
     trainable_parameters: int | None = Field(description="how many are trained, the head included")
     total_parameters: int | None = Field(description="how many the model has, the method's own included")
@@ -204,7 +204,7 @@ class ArmSummary(Part):
         "where that is not told. Under five, no arm's latency is marked as the best"
     )
     contended: bool = Field(description="true when something else used the machine during a completed trial of the arm")
-    findings: tuple[ArmFinding, ...] = Field(description="findings of its records, see below")
+    findings: tuple[ArmFinding, ...] = Field(description="findings of its records")
     ties: str = Field(
         description="letters of its groups on the primary metric: arms that share one cannot be told apart, or share "
         "too few seeds to tell; empty where it takes no part in the verdict, and while every pair is open"
@@ -217,9 +217,7 @@ class ArmSummary(Part):
     )
     missing: tuple[MissingFigure, ...] = Field(description="why figures are null: list of {`figure`, `reason`}")
     published: dict[str, float] = Field(description="{figure: value} as in the study; empty where there is none")
-    published_comparison: tuple[PublishedComparison, ...] = Field(
-        description="published figures beside ours, see below"
-    )
+    published_comparison: tuple[PublishedComparison, ...] = Field(description="published figures beside ours")
 
     def cost(self, name: str) -> Figure:
         """Returns the figure of that name, e.g. `train_seconds`."""

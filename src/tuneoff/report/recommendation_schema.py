@@ -91,7 +91,7 @@ class RecommendedArm(Part):
     stored_bytes: float | None = Field(description="files to keep")
     trainable_parameters: float | None = Field(description="how many are trained")
     latency_seconds: float | None = Field(description="for one example")
-    energy_joules: float | None = Field(description="of the whole trial")
+    energy_joules: float | None = Field(description="of the training phase")
     shortfalls: tuple[ShortfallSummary, ...] = Field(description="limits that it does not keep")
 
 

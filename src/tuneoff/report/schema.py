@@ -197,44 +197,40 @@ class Report(Part):
     """The report of a study."""
 
     schema_version: int = Field(SCHEMA_VERSION, description="4")
-    study: StudySummary = Field(description="what was asked, see below")
-    trials: TrialCounts = Field(description="how many trials there are, see below")
+    study: StudySummary = Field(description="what was asked")
+    trials: TrialCounts = Field(description="how many trials there are")
     warnings: tuple[Finding, ...] = Field(
         description="list of {`name`, `message`}: what a reader must know; those of the answer first, then the "
         "records' findings, one for each kind with its trials counted; `methods[].findings` tells them arm by arm"
     )
-    methods: tuple[ArmSummary, ...] = Field(
-        description="list, one object per arm of the table, in the study's order, see below"
-    )
-    answer: AnswerSummary = Field(description="which method to use, see below")
+    methods: tuple[ArmSummary, ...] = Field(description="one object per arm of the table, in the study's order")
+    answer: AnswerSummary = Field(description="which method to use")
     verdict: VerdictSummary | None = Field(
-        description="null while nothing is compared, else every pair of arms on the primary metric, see below"
+        description="null while nothing is compared, else every pair of arms on the primary metric"
     )
-    failures: tuple[Failure, ...] = Field(description="trials that did not complete, see below")
-    published: PublishedSummary | None = Field(description="null, or what others published, see below")
-    search: SearchSummary | None = Field(
-        description="null without a search, else what it tried, chose and cost, see below"
-    )
+    failures: tuple[Failure, ...] = Field(description="trials that did not complete")
+    published: PublishedSummary | None = Field(description="null, or what others published")
+    search: SearchSummary | None = Field(description="null without a search, else what it tried, chose and cost")
     forecast: ForecastComparison | None = Field(
-        description="null without one, else what was predicted before training and what was measured, see below"
+        description="null without one, else what was predicted before training and what was measured"
     )
     devices: tuple[DeviceComparison, ...] = Field(
-        description="list, one object per arm on several devices, see below; empty where there is none"
+        description="one object per arm on several devices; empty where there is none"
     )
     examples: tuple[Example, ...] = Field(
-        description="list, at most four test examples with what every arm wrote, see below; empty for a task whose "
+        description="at most four test examples with what every arm wrote; empty for a task whose "
         "trials keep no sources (classification)"
     )
     comparable: bool = Field(
         description="false when trials ran on different machines or software, with and without "
         "`execution.release_memory`, or some timing is contended"
     )
-    environments: Environments = Field(description="machines and software, see below")
+    environments: Environments = Field(description="machines and software")
     protocol: Protocol = Field(
         description="what was held equal: the study file's `protocol` with every default filled in"
     )
     data: DataSummary | None = Field(
-        description="null while nothing is completed, else the data as a completed trial saw them, see below"
+        description="null while nothing is completed, else the data as a completed trial saw them"
     )
     curves: LearningCurves = Field(
         LearningCurves(), exclude=True, description="the arms' learning curves; no part of the JSON"

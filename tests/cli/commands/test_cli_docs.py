@@ -1,4 +1,4 @@
-"""docs/cli.md says what the commands say."""
+"""What of the documentation is generated says what the commands and the models say."""
 
 from __future__ import annotations
 
@@ -10,11 +10,17 @@ from tuneoff.cli._common import EXIT_CODES
 from tuneoff.cli.commands import docs
 from tuneoff.cli.main import COMMANDS
 
-PAGE = Path(__file__).parents[3] / "docs" / "cli.md"
+DOCS = Path(__file__).parents[3] / "docs"
+GENERATED = docs.generated(DOCS)
 
 
-def test_page_is_up_to_date() -> None:
-    assert PAGE.read_text(encoding="utf-8") == docs.markdown(), "run: python -m tuneoff.cli.commands.docs docs/cli.md"
+@pytest.mark.parametrize("path", GENERATED, ids=lambda path: str(path.name))
+def test_page_is_up_to_date(path: Path) -> None:
+    assert path.read_text(encoding="utf-8") == GENERATED[path], "run: python -m tuneoff.cli.commands.docs docs"
+
+
+def test_the_pages_of_record_events_plan_and_report_have_tables_of_keys() -> None:
+    assert {path.name for path in GENERATED} >= {"cli.md", "record.md", "events.md", "plan.md", "report-schema.md"}
 
 
 @pytest.mark.parametrize("name", COMMANDS)

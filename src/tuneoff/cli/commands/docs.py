@@ -1,4 +1,7 @@
-"""Writes docs/cli.md from the commands themselves: `python -m tuneoff.cli.commands.docs docs/cli.md`."""
+"""Writes what of the documentation is generated: `python -m tuneoff.cli.commands.docs docs`.
+
+That is docs/cli.md, from the commands themselves, and the tables of keys of other pages, from the models' fields.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,13 @@ import click
 
 from tuneoff.cli._common import EXIT_CODES
 from tuneoff.cli.commands import plan
+from tuneoff.cli.key_tables import with_tables
 from tuneoff.cli.main import COMMANDS, cli
 
 HEAD = """\
 # The command line
 
-<!-- Made by `python -m tuneoff.cli.commands.docs docs/cli.md`; a test says when it is out of date. -->
+<!-- Made by `python -m tuneoff.cli.commands.docs docs`; a test says when it is out of date. -->
 
 `tuneoff` and `python -m tuneoff` are the same. Results and JSON go to stdout, progress and messages to stderr. What
 `--json` prints is described where the option is, or on the page that it names.
@@ -82,8 +86,11 @@ def _row(option: click.Option) -> str:
     return f"| `{option.opts[0]}{value}` | {option.help}{default} |"
 
 
+def generated(folder: Path) -> dict[Path, str]:
+    """Returns the text of every page of the documentation that is generated, whole or in part."""
+    return {folder / "cli.md": markdown(), **with_tables(folder)}
+
+
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        Path(sys.argv[1]).write_text(markdown(), encoding="utf-8")
-    else:
-        sys.stdout.write(markdown())
+    for path, text in generated(Path(sys.argv[1])).items():
+        path.write_text(text, encoding="utf-8")
