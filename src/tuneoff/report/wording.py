@@ -50,7 +50,7 @@ def what_to_do(learned: bool) -> str:
         )
     return (
         "No method even scores better than that, so nothing was learned. Before you compare methods, see that labels "
-        "and texts belong together, search the learning rates (`--search 8`), and train longer or on more arms "
+        "and texts belong together, search the learning rates (`--search 8`), and train longer or on more rows "
         "(`protocol.epochs`, `protocol.train_rows`)."
     )
 
