@@ -27,11 +27,11 @@ from tuneoff.records.record import (
 from tuneoff.trial.context import TrialContext
 from tuneoff.trial.phases import Measured
 from tuneoff.trial.recording import MODELLESS, UNTESTED, UNTRAINED, Provenance, build_record
-from tuneoff.trial.results import Evaluated, Results, UsedModel
-from tuneoff.trial.training.progress import Training
+from tuneoff.trial.results import Evaluated, TrialResults, UsedModel
+from tuneoff.trial.training.progress import Trained
 from tuneoff.trial.training.selection import Selected
 
-TRAINING = Training(
+TRAINING = Trained(
     steps=5,
     curve=(CurvePoint(step=5, epoch=1.0, train_seconds=2.0, learning_rate=0.1, train_loss=0.5, validation={}),),
     gradient_norms=(1.0, 3.0, 2.0, 1.0, 1.0),
@@ -51,7 +51,7 @@ EVALUATED = Evaluated(
     PredictionsInfo(file="test.jsonl", sha256="", rows=4),
     findings=(Finding(name="collapsed", message="one class"),),
 )
-RESULTS = Results(
+RESULTS = TrialResults(
     data=DataInfo(),
     findings=(Finding(name="truncated", message="cut"),),
     selected=Selected((Metric(name="accuracy", value=0.75, unit="", direction="higher", split="validation"),), 5, 7),

@@ -66,7 +66,7 @@ class Assembled:
 
 
 @dataclass(frozen=True)
-class BaseModel:
+class PretrainedModel:
     """The base model as loaded, and the precision policy in force."""
 
     loaded: trial_model.Loaded
@@ -137,7 +137,7 @@ def load_data(context: TrialContext) -> trial_data.TrialData:
     return data
 
 
-def load_base(context: TrialContext, method: Method[Any]) -> BaseModel:
+def load_base(context: TrialContext, method: Method[Any]) -> PretrainedModel:
     """Puts the precision policy in force, loads the base model and checks that it is the planned one with room for what
     the method reads.
 
@@ -150,7 +150,7 @@ def load_base(context: TrialContext, method: Method[Any]) -> BaseModel:
     loaded = load_model(spec, context.task, context.device, policy.name)
     contents.verify_model(spec, loaded.info)
     check_length(loaded.model, context.task, spec.protocol.max_length, method, spec.label)
-    return BaseModel(loaded, policy)
+    return PretrainedModel(loaded, policy)
 
 
 def load_model(spec: TrialSpec, task: Task, device: torch.device, policy: PolicyName) -> trial_model.Loaded:
@@ -167,7 +167,7 @@ def load_model(spec: TrialSpec, task: Task, device: torch.device, policy: Policy
     )
 
 
-def attach(context: TrialContext, method: Method[Any], base: BaseModel) -> AttachedMethod:
+def attach(context: TrialContext, method: Method[Any], base: PretrainedModel) -> AttachedMethod:
     """Attaches the method to the base model, moves both to the device and counts the parameters.
 
     Raises:
@@ -194,7 +194,7 @@ def attach(context: TrialContext, method: Method[Any], base: BaseModel) -> Attac
 
 
 def tokenize(
-    context: TrialContext, method: Method[Any], data: trial_data.TrialData, base: BaseModel
+    context: TrialContext, method: Method[Any], data: trial_data.TrialData, base: PretrainedModel
 ) -> dict[str, list[Features]]:
     """Encodes the examples of every split, with the solved examples that the method shows.
 
@@ -217,7 +217,7 @@ def demonstrations(method: Method[Any], train: Sequence[Example], seed: int) -> 
     return [train[int(i)] for i in np.random.default_rng([seed, 1]).choice(len(train), size=count, replace=False)]
 
 
-def _make_runner(context: TrialContext, base: BaseModel, attachment: AttachedMethod) -> ModelRunner:
+def _make_runner(context: TrialContext, base: PretrainedModel, attachment: AttachedMethod) -> ModelRunner:
     return ModelRunner(
         context.task,
         attachment.attached,
@@ -233,7 +233,7 @@ def _make_runner(context: TrialContext, base: BaseModel, attachment: AttachedMet
 
 
 def _choose_attention(
-    context: TrialContext, base: BaseModel, runner: ModelRunner, features: Sequence[Features]
+    context: TrialContext, base: PretrainedModel, runner: ModelRunner, features: Sequence[Features]
 ) -> tuple[ModelRunner, tuple[Finding, ...]]:
     """Returns a runner whose evaluations compute the same as training does, and a finding where they did not."""
     training = base.loaded.info.attention

@@ -20,8 +20,8 @@ from tuneoff.records.record import (
 )
 from tuneoff.trial.context import TrialContext
 from tuneoff.trial.phases import Measured
-from tuneoff.trial.results import Results
-from tuneoff.trial.training.progress import FIRST_STEPS, Training
+from tuneoff.trial.results import TrialResults
+from tuneoff.trial.training.progress import FIRST_STEPS, Trained
 
 if TYPE_CHECKING:
     import torch
@@ -69,7 +69,9 @@ class Provenance:
     kept_files: dict[str, str]
 
 
-def build_record(context: TrialContext, results: Results, measured: Measured, provenance: Provenance) -> TrialRecord:
+def build_record(
+    context: TrialContext, results: TrialResults, measured: Measured, provenance: Provenance
+) -> TrialRecord:
     """Builds a completed trial's record."""
     model, selected, training, evaluated = results.model, results.selected, results.training, results.evaluated
     findings = [*results.findings, *(evaluated.findings if evaluated else ())]
@@ -108,7 +110,7 @@ def build_record(context: TrialContext, results: Results, measured: Measured, pr
     )
 
 
-def _timing(timing: Timing, training: Training | None, total_seconds: float) -> Timing:
+def _timing(timing: Timing, training: Trained | None, total_seconds: float) -> Timing:
     update: dict[str, float | None] = {"total_seconds": total_seconds}
     if training is not None:
         update |= {
@@ -119,18 +121,18 @@ def _timing(timing: Timing, training: Training | None, total_seconds: float) -> 
     return timing.model_copy(update=update)
 
 
-def _data(data: DataInfo, training: Training | None) -> DataInfo:
+def _data(data: DataInfo, training: Trained | None) -> DataInfo:
     if training is None:
         return data
     return data.model_copy(update={"train_order_fingerprint": training.order, "examples_trained": training.examples})
 
 
-def _gradient_norm(training: Training) -> GradientNorm:
+def _gradient_norm(training: Trained) -> GradientNorm:
     norms = training.gradient_norms
     return GradientNorm(per_step=norms, mean=sum(norms) / len(norms), max=max(norms))
 
 
-def _throughput(training: Training, timing: Timing) -> Throughput:
+def _throughput(training: Trained, timing: Timing) -> Throughput:
     assert timing.train_seconds is not None
     return Throughput(
         examples_per_second=training.examples / timing.train_seconds,
@@ -139,7 +141,7 @@ def _throughput(training: Training, timing: Timing) -> Throughput:
     )
 
 
-def _explain_phases(results: Results) -> dict[str, str]:
+def _explain_phases(results: TrialResults) -> dict[str, str]:
     """Explains why figures are null of phases that the trial does not have."""
     training, reasons = results.training, {}
     if results.evaluated is None:

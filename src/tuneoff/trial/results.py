@@ -14,7 +14,7 @@ from tuneoff.records.record import (
     PrecisionInfo,
     PredictionsInfo,
 )
-from tuneoff.trial.training.progress import Training
+from tuneoff.trial.training.progress import Trained
 from tuneoff.trial.training.selection import Selected
 
 
@@ -45,7 +45,7 @@ class Evaluated:
 
 
 @dataclass(frozen=True)
-class Results:
+class TrialResults:
     """What the phases of a trial returned.
 
     Attributes:
@@ -61,5 +61,5 @@ class Results:
     findings: tuple[Finding, ...]
     selected: Selected
     model: UsedModel | None = None
-    training: Training | None = None
+    training: Trained | None = None
     evaluated: Evaluated | None = None

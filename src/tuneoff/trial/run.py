@@ -30,7 +30,7 @@ from tuneoff.trial.modeling.precision import choose_device
 from tuneoff.trial.phases import Measured
 from tuneoff.trial.randomness import seed_all
 from tuneoff.trial.recording import Provenance, build_record
-from tuneoff.trial.results import Evaluated, Results, UsedModel
+from tuneoff.trial.results import Evaluated, TrialResults, UsedModel
 from tuneoff.trial.training import preflight
 from tuneoff.trial.training.checkpoint import Checkpoint
 from tuneoff.trial.training.evaluate import latency_budget, measure_inference, predict, write
@@ -85,7 +85,7 @@ def run(
     return record
 
 
-def _run_method(context: TrialContext, method: Method[Any], place: TrialStore) -> Results:
+def _run_method(context: TrialContext, method: Method[Any], place: TrialStore) -> TrialResults:
     """Runs a method that needs the model: it is trained, or the base model is used as it is."""
     spec = context.spec
     trial = assemble(context, method)
@@ -106,7 +106,7 @@ def _run_method(context: TrialContext, method: Method[Any], place: TrialStore) -
     if checkpoint is not None and context.ranks.is_main and not (evaluated and spec.execution.keep_weights):
         checkpoint.discard()
     precision = environment.precision(trial.policy, context.device)
-    return Results(
+    return TrialResults(
         data=trial.data.info,
         findings=findings,
         selected=selected,
@@ -116,7 +116,7 @@ def _run_method(context: TrialContext, method: Method[Any], place: TrialStore) -
     )
 
 
-def _run_baseline(context: TrialContext, method: Baseline[Any], place: TrialStore) -> Results:
+def _run_baseline(context: TrialContext, method: Baseline[Any], place: TrialStore) -> TrialResults:
     """Runs a baseline: it predicts from the training rows and loads no model."""
     task, phases = context.task, context.phases
     with phases("load"):
@@ -125,7 +125,7 @@ def _run_baseline(context: TrialContext, method: Baseline[Any], place: TrialStor
     with phases("test"):
         predictions = {s: method.predict(task, data.splits["train"], data.splits[s]) for s in ("validation", "test")}
     metrics = {split: tuple(task.score(answers, split)) for split, answers in predictions.items()}
-    return Results(
+    return TrialResults(
         data=data.info,
         findings=data.findings,
         selected=Selected(metrics["validation"]),
@@ -163,7 +163,7 @@ def _evaluate(context: TrialContext, trial: Assembled, selected: Selected, place
     return Evaluated(metrics, place.write_predictions("test", predictions), inference, tuple(findings))
 
 
-def _measure(context: TrialContext, results: Results) -> Measured:
+def _measure(context: TrialContext, results: TrialResults) -> Measured:
     """Returns what the trial took, of all its ranks together."""
     phases, training, meter, sampler = context.phases, results.training, context.phases.meter, context.phases.sampler
     if results.model is None:

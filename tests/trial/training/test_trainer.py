@@ -17,7 +17,7 @@ from tuneoff.trial.data.batching import training_batches
 from tuneoff.trial.estimate.schedule import Lengths, batch_schedule
 from tuneoff.trial.phases import Phases
 from tuneoff.trial.training.evaluate import ModelRunner
-from tuneoff.trial.training.progress import Training
+from tuneoff.trial.training.progress import Trained
 from tuneoff.trial.training.trainer import evaluation_steps, total_steps, train
 
 pytest_plugins = ("trial_fixtures",)
@@ -36,7 +36,7 @@ class Run:
     """A runner after training, and all that the loop told."""
 
     runner: ModelRunner
-    training: Training
+    training: Trained
     phases: Phases
     validated: list[int] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)

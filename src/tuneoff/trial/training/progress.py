@@ -22,7 +22,7 @@ FIRST_STEPS = 3
 
 
 @dataclass(frozen=True)
-class Training:
+class Trained:
     """What the training loop measured.
 
     Attributes:
@@ -68,7 +68,7 @@ class Tokens:
 
 
 @dataclass(frozen=True)
-class Step:
+class OptimizerStep:
     """One optimizer step.
 
     Attributes:
@@ -86,7 +86,7 @@ class Step:
     learning_rate: float
 
 
-class Progress:
+class TrainingProgress:
     """What a training measured so far.
 
     Args:
@@ -107,7 +107,7 @@ class Progress:
         self._examples = 0
         self._order = hashlib.sha256()
         self._energy = EnergyMeter(context.device)
-        self._since_validation: list[Step] = []
+        self._since_validation: list[OptimizerStep] = []
         self._last_event = self._started = time.perf_counter()
 
     @contextmanager
@@ -118,7 +118,7 @@ class Progress:
             yield
             self._cpu_seconds += time.process_time() - start
 
-    def note_step(self, step: Step, *, told: bool) -> None:
+    def note_step(self, step: OptimizerStep, *, told: bool) -> None:
         """Counts a step that is done, and emits an event of it now and then.
 
         Args:
@@ -155,10 +155,10 @@ class Progress:
         )
         self._since_validation = []
 
-    def finish(self, ranks: RankContext) -> Training:
+    def finish(self, ranks: RankContext) -> Trained:
         """Returns what was measured; every rank calls it, because tokens are summed over them."""
         tokens, computed_tokens = ranks.sum([self.tokens.own, self.tokens.computed])
-        return Training(
+        return Trained(
             steps=self.step,
             curve=tuple(self._curve),
             gradient_norms=tuple(self._gradient_norms),
@@ -173,7 +173,7 @@ class Progress:
             joules_reason=self._energy.missing_reason,
         )
 
-    def _describe(self, step: Step, elapsed: float) -> Event:
+    def _describe(self, step: OptimizerStep, elapsed: float) -> Event:
         return {
             "kind": "step",
             "step": self.step,

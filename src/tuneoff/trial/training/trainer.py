@@ -21,7 +21,7 @@ from tuneoff.trial.distributed import fsdp
 from tuneoff.trial.distributed.gradient_sync import GradientSync
 from tuneoff.trial.training.evaluate import ModelRunner
 from tuneoff.trial.training.optim import adamw, rate_factor
-from tuneoff.trial.training.progress import Progress, Step, Tokens, Training
+from tuneoff.trial.training.progress import OptimizerStep, Tokens, Trained, TrainingProgress
 
 
 def total_steps(size: int, protocol: Protocol) -> int:
@@ -48,7 +48,7 @@ def train(
     method: Method[MethodOptions],
     features: Sequence[Features],
     validate: Callable[[int], dict[str, float]],
-) -> Training:
+) -> Trained:
     """Trains, scoring validation on the way.
 
     Args:
@@ -99,7 +99,7 @@ class Trainer:
         self.gradient_sync = self._make_gradient_sync()
         lengths = row_lengths(features, pads_targets_apart(runner.task, features))
         self.effective_batches = training_batches(lengths, protocol, context.spec.seed)
-        self.progress = Progress(context, len(features), self.steps, len(self.validation_steps))
+        self.progress = TrainingProgress(context, len(features), self.steps, len(self.validation_steps))
         self.ranks.seed(context.spec.seed)
 
     @property
@@ -155,9 +155,11 @@ class Trainer:
                 hint=f"Try a lower learning rate than {self.learning_rate:g}, or precision fp32.",
             )
         self.ranks.stepped()
-        self.progress.note_step(Step(rows, loss_terms, loss, norm, rate), told=self.step + 1 in self.validation_steps)
+        self.progress.note_step(
+            OptimizerStep(rows, loss_terms, loss, norm, rate), told=self.step + 1 in self.validation_steps
+        )
 
-    def finish(self) -> Training:
+    def finish(self) -> Trained:
         """Returns what was measured, after the last step."""
         if self.gradient_sync is not None:
             self.gradient_sync.close()
