@@ -143,14 +143,14 @@ def serve_rank(place: TrialStore, payload: dict[str, Any], started: float) -> An
 
     import torch
 
-    from tuneoff.trial import run as worker
     from tuneoff.trial.distributed import context
+    from tuneoff.trial.run import run
 
     torch.set_num_threads(context.threads_each(size))
     device = context.device_of(payload["device"], number)
     store = torch.distributed.FileStore(str(Path(os.environ[REQUEST]) / "ranks"), size)  # type: ignore[attr-defined]
     with context.joined(number, size, device, sharded=place.spec().shard, beat=beat, store=store) as ranks:
-        record = worker.run(place, str(device), started, payload.get("commit"), ranks)
+        record = run(place, str(device), started, payload.get("commit"), ranks)
     return {"status": record.status}
 
 
