@@ -132,13 +132,18 @@ def test_the_study_of_the_example_task_is_a_study(tmp_path: Path, monkeypatch: p
 
 
 PLUGINS = ROOT / "examples" / "plugin_package"
-PAGES = {"methods": "norms", "tasks": "ordinal", "sources": "sqlite", "trackers": "table"}
+PAGES = {
+    "add-a-method.md": ("methods", "norms"),
+    "add-a-task.md": ("tasks", "ordinal"),
+    "add-a-source.md": ("sources", "sqlite"),
+    "add-a-tracker.md": ("trackers", "table"),
+    "add-an-executor.md": ("executors", "idle"),
+}
 
 
-@pytest.mark.parametrize("folder", PAGES)
-def test_pages_show_the_example_package(folder: str) -> None:
-    name = PAGES[folder]
-    page = f"add-a-{folder[:-1]}.md"
+@pytest.mark.parametrize("page", PAGES)
+def test_pages_show_the_example_package(page: str) -> None:
+    folder, name = PAGES[page]
     code = (PLUGINS / "src" / "tuneoff_examples" / f"{name}.py").read_text(encoding="utf-8")
     assert blocks(page, "python")[0] == code
     project = tomllib.loads((PLUGINS / "pyproject.toml").read_text(encoding="utf-8"))["project"]

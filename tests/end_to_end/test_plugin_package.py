@@ -42,8 +42,8 @@ def run(site: Path, *command: str, cwd: Path) -> str:
 
 def test_every_plugin_is_one_file_that_tuneoff_finds(site: Path, tmp_path: Path) -> None:
     files = {path.stem for path in (site / "tuneoff_examples").glob("*.py")} - {"__init__"}
-    assert files == {"norms", "ordinal", "sqlite", "table"}
-    for kind, name in (("methods", "norms"), ("tasks", "ordinal"), ("trackers", "table")):
+    assert files == {"idle", "norms", "ordinal", "sqlite", "table"}
+    for kind, name in (("methods", "norms"), ("tasks", "ordinal"), ("trackers", "table"), ("executors", "idle")):
         assert name in run(site, "tuneoff", "list", kind, cwd=tmp_path).split()
     assert "mean absolute error" in run(site, "tuneoff", "show", "task", "ordinal", cwd=tmp_path)
 
@@ -66,6 +66,7 @@ def test_a_study_runs_with_all_of_them(site: Path, tiny: Tiny, tmp_path: Path) -
     study = tiny.study(("majority", "norms"))
     study["task"] = {"name": "ordinal", "text": "review", "grade": "stars"}
     study["task"]["data"] = dict.fromkeys(("train", "test"), "sqlite:reviews.sqlite")
+    study["executor"] = {"name": "idle", "max_percent": 100, "seconds": 0.1}
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
     run(site, "tuneoff", "run", "study.yaml", "--out", "out", "--tracker", "table", "--no-profile", cwd=tmp_path)
     records = [json.loads(path.read_text()) for path in (tmp_path / "out").glob("trials/*/record.json")]

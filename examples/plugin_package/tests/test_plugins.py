@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tuneoff.testing import MethodContract, SourceContract, TaskContract, TrackerContract
+from tuneoff.testing import ExecutorContract, MethodContract, SourceContract, TaskContract, TrackerContract
 
 
 class TestNorms(MethodContract):
@@ -43,3 +43,8 @@ class TestSqlite(SourceContract):
 
 class TestTable(TrackerContract):
     tracker = "table"
+
+
+class TestIdle(ExecutorContract):
+    executor = "idle"
+    options = {"max_percent": 100, "seconds": 0.1}  # the tests do not wait for anybody
