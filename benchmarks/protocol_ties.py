@@ -100,7 +100,7 @@ def main() -> None:
     for name, overrides in variants(options.vary).items():
         print(f"running {name}", flush=True)
         study = Study(options.study, overrides=[*options.set, *overrides])
-        study.run(options.runs / name.replace(" ", "-"), probe=False, progress=False)
+        study.run(options.runs / name.replace(" ", "-"), profile=False, progress=False)
         assert study.folder is not None
         results[name] = gather(StudyStore.open(study.folder))
     first = next(iter(results.values()))
