@@ -1,4 +1,6 @@
-"""Checksums of files, computed from the bytes themselves and remembered within one process alone.
+"""Checksums of plain data and of files.
+
+Those of files are computed from the bytes themselves and remembered within one process alone.
 
 A cache on disk, keyed by size and time, would trust exactly what a careless copy, a failing disk or an attacker leaves
 unchanged.
@@ -7,9 +9,11 @@ unchanged.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 from tuneoff.files import open_file
 
@@ -18,6 +22,13 @@ SETTLED_SECONDS = 2.0
 within one step would not show."""
 
 _DIGESTS: dict[tuple[int, ...], str] = {}
+
+
+def content_hash(content: Any) -> str:
+    """Computes the SHA-256 (hex) of plain data, independent of key order."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    # Half a surrogate pair, which only a damaged file holds, is hashed like any other content.
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
 def sha256(path: Path) -> str:

@@ -13,9 +13,10 @@ import pytest
 
 from record_helpers import Level, World, build_store, small_study
 from tuneoff.analysis.results import gather
+from tuneoff.checksums import content_hash
 from tuneoff.config.spec import ExecutionSpec
 from tuneoff.errors import RecordExists
-from tuneoff.planning.plan import content_hash, plan, trial_id
+from tuneoff.planning.plan import plan, trial_id
 from tuneoff.records.record import RECORD_VERSION, TrialRecord
 from tuneoff.report.builder import build_report
 from tuneoff.store import StudyStore, TrialStore
@@ -250,6 +251,7 @@ def test_records_of_version_1_are_read_and_what_they_did_not_keep_is_null_with_i
         assert record.missing.keys() >= {"kept_files", "spec.fingerprints", "energy_joules"}
         # Batches were random before they could be chosen, and ids are derived from that.
         assert record.spec.protocol.batching == "random"
+        assert record.spec.protocol.frozen_dropout
         assert trial_id(store.trial(record.spec.id).spec()) == record.spec.id
     assert store.study().protocol.batching == "random"
     results = gather(store)
@@ -270,7 +272,7 @@ def test_records_of_version_1_are_checked_as_far_as_can_be(
 def test_a_study_of_version_1_goes_on_with_the_plain_engine_without_running_anything_again(tmp_path: Path) -> None:
     store = old_study(tmp_path)
     study = small_study("majority", "lora", seeds=1)
-    protocol = study.protocol.model_copy(update={"batching": "random"})
+    protocol = study.protocol.model_copy(update={"batching": "random", "frozen_dropout": True})
     study = study.model_copy(update={"execution": ExecutionSpec(engine="plain"), "protocol": protocol})
     trials = plan(study)
     StudyStore.create(store.root, study, trials)

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from tuneoff.analysis.search_rounds import recorded
+from tuneoff.checksums import content_hash
 from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.errors import CorruptRecord, StudyError
-from tuneoff.planning.plan import content_hash
 from tuneoff.records.record import MemoryKind, Metric, Status, TrialRecord
 from tuneoff.store import StudyStore, TrialStore
 

@@ -15,10 +15,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from tuneoff.checksums import content_hash
 from tuneoff.config.spec import DataSpec, MethodSpec, ModelSpec, Protocol, SourceSpec, StudySpec, TaskSpec, TrialSpec
 from tuneoff.importers.peft_findings import IMPORTED, findings_of
 from tuneoff.importers.peft_run import METRICS, Run, finite
-from tuneoff.planning.plan import content_hash
 from tuneoff.records.record import (
     Finding,
     Memory,

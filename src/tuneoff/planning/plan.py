@@ -6,23 +6,15 @@ study, folder or machine they come from.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tuneoff import registry
+from tuneoff.checksums import content_hash
 from tuneoff.config.spec import SPEC_VERSION, MethodSpec, Protocol, Purpose, StudySpec, TrialSpec
 from tuneoff.errors import Problem, StudyError
 from tuneoff.search import space as search
 from tuneoff.search.space import Values
-
-
-def content_hash(content: Any) -> str:
-    """Computes the SHA-256 (hex) of plain data, independent of key order."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    # Half a surrogate pair, which only a damaged file holds, is hashed like any other content.
-    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
 def plan(
@@ -179,7 +171,7 @@ def _spread(devices: int, shard: bool) -> dict[str, Any]:
 def _without_later_keys(protocol: dict[str, Any]) -> dict[str, Any]:
     """Returns a protocol without keys that were added later and say what was done before, so that ids and folders stay
     as they were."""
-    before = {"gradient_checkpointing": False, "batching": "random"}
+    before = {"gradient_checkpointing": False, "batching": "random", "frozen_dropout": True}
     return {key: value for key, value in protocol.items() if key not in before or value != before[key]}
 
 

@@ -11,9 +11,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from tuneoff.checksums import content_hash
 from tuneoff.config.spec import SPEC_VERSION, StudySpec, TrialSpec
 from tuneoff.errors import CorruptRecord, StoreError
-from tuneoff.planning.plan import content_hash
 from tuneoff.records.forecast import FORECAST_VERSION, StudyForecast, upgraded
 from tuneoff.records.record import TrialRecord, with_former_values
 from tuneoff.store import lock

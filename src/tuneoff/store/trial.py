@@ -13,10 +13,11 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from tuneoff.checksums import content_hash
 from tuneoff.config.spec import TrialSpec
 from tuneoff.errors import CorruptRecord, RecordExists, StoreError
 from tuneoff.files import NON_BLOCKING, open_file
-from tuneoff.planning.plan import content_hash, trial_id
+from tuneoff.planning.plan import trial_id
 from tuneoff.records.events import utc
 from tuneoff.records.record import (
     RECORD_VERSION,

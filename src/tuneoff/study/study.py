@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from tuneoff import registry, sources
 from tuneoff.analysis.search_rounds import outline, recorded
+from tuneoff.checksums import content_hash
 from tuneoff.config.spec import ExecutorSpec, StudySpec, TrialSpec
 from tuneoff.errors import StoreError
 from tuneoff.executors.base import Executor, Inspection, Listener, Progress
 from tuneoff.planning import loading
-from tuneoff.planning.plan import content_hash, plan, question, selection
+from tuneoff.planning.plan import plan, question, selection
 from tuneoff.records.forecast import StudyForecast
 from tuneoff.records.record import Status, TrialRecord
 from tuneoff.store import StudyStore, refuse_overwriting

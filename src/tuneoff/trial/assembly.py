@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -29,6 +30,7 @@ from tuneoff.trial.modeling.frozen_bf16 import keep_frozen_in_bf16
 from tuneoff.trial.modeling.precision import Policy, PolicyName, apply_policy, choose_attention
 from tuneoff.trial.modeling.vocabulary import check_tokens
 from tuneoff.trial.randomness import seed_all
+from tuneoff.trial.shared_checks import once
 from tuneoff.trial.training import kernels
 from tuneoff.trial.training.dropout import DropoutMasks, choose_masks, name_generator
 from tuneoff.trial.training.evaluate import ModelRunner
@@ -240,4 +242,4 @@ def _choose_attention(
     if runner.attention == training:
         return runner, ()
     with context.phases("preflight"):
-        return kernels.choose_attention(runner, features, training)
+        return kernels.choose_attention(runner, features, training, partial(once, context, "kernels"))

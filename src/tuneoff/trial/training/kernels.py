@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -28,7 +28,10 @@ WRITTEN = 4
 
 
 def choose_attention(
-    runner: ModelRunner, features: Sequence[Features], training: str
+    runner: ModelRunner,
+    features: Sequence[Features],
+    training: str,
+    ask: Callable[[Callable[[], str]], str] = lambda check: check(),
 ) -> tuple[ModelRunner, tuple[Finding, ...]]:
     """Returns a runner that evaluates by its own implementation of attention, or by training's where the two differ.
 
@@ -36,13 +39,14 @@ def choose_attention(
         runner: with a method attached; it is left unchanged.
         features: examples of the training split.
         training: the implementation in training steps.
+        ask: does the check, or knows its answer.
 
     Returns:
         The runner, and a finding where the two do not agree.
     """
     state = torch.random.get_rng_state()
     try:
-        reason = difference(runner, spread(features), training)
+        reason = ask(lambda: difference(runner, spread(features), training))
     finally:
         torch.random.set_rng_state(state)
     # Ranks must not evaluate unlike one another.

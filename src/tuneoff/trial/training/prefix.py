@@ -15,6 +15,7 @@ from tuneoff.trial.exhaustion import exhausted
 from tuneoff.trial.modeling.frozen_prefix import FrozenPrefix, find
 from tuneoff.trial.modeling.hidden_states import HiddenStates
 from tuneoff.trial.modeling.precision import full_precision
+from tuneoff.trial.shared_checks import once
 from tuneoff.trial.training.evaluate import ModelRunner
 from tuneoff.trial.training.kernels import TOLERANCE, spread
 
@@ -37,7 +38,7 @@ def with_prefix(context: TrialContext, runner: ModelRunner, features: Sequence[F
         return runner
     runner = replace(runner, prefix=prefix)
     is_fast = spec.execution.engine == "fast" and context.scratch is not None and runner.ranks.alone
-    if is_fast and reproduces(runner, prefix, examples):
+    if is_fast and once(context, "prefix", lambda: reproduces(runner, prefix, examples)):
         assert context.scratch is not None
         seed = spec.seed if spec.model.random_weights else ""
         key = hashlib.sha256(f"{base} {runner.attention} {seed} {prefix.identity()}".encode()).hexdigest()[:16]

@@ -1,0 +1,73 @@
+"""Checks that the trials of a run share: done once for an arm, and anew for every other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trial_helpers import context_of, runner_of
+from tuneoff.config.spec import Protocol
+from tuneoff.trial.context import TrialContext
+from tuneoff.trial.shared_checks import once
+
+Contexts = Callable[..., TrialContext]
+
+
+@pytest.fixture
+def contexts(tmp_path: Path) -> Contexts:
+    runner, _ = runner_of("full")
+
+    def make(protocol: dict[str, Any] | None = None, **changes: Any) -> TrialContext:
+        context = context_of(runner, Protocol(**(protocol or {})))
+        spec = context.spec.model_copy(update=changes)
+        return TrialContext(spec, context.task, context.device, context.phases, context.emit, scratch=tmp_path)
+
+    return make
+
+
+def answers(*contexts: TrialContext) -> list[str]:
+    """What each is told, where every check that is done says another thing."""
+    done: list[str] = []
+
+    def check() -> str:
+        done.append(f"answer {len(done) + 1}")
+        return done[-1]
+
+    return [once(context, "check", check) for context in contexts]
+
+
+def test_seeds_and_rates_of_an_arm_share_an_answer(contexts: Contexts) -> None:
+    asked = [contexts(), contexts(seed=1), contexts(learning_rate=0.5), contexts({"seeds": (7,), "learning_rate": 0.1})]
+    assert answers(*asked) == ["answer 1"] * 4
+
+
+def test_another_method_option_or_protocol_is_another_question(contexts: Contexts) -> None:
+    asked = [contexts(), contexts(method="lora"), contexts(options={"r": 4}), contexts({"precision": "fp32"})]
+    assert answers(*asked) == [f"answer {number}" for number in range(1, 5)]
+
+
+def test_the_plain_engine_and_a_trial_without_a_run_check_anew(contexts: Contexts) -> None:
+    context = contexts()
+    execution = context.spec.execution.model_copy(update={"engine": "plain"})
+    alone = TrialContext(context.spec, context.task, context.device, context.phases, context.emit)
+    assert answers(context, contexts(execution=execution), contexts(execution=execution), alone, context) == [
+        "answer 1",
+        "answer 2",
+        "answer 3",
+        "answer 4",
+        "answer 1",
+    ]
+
+
+def test_a_torn_answer_is_no_answer(contexts: Contexts, tmp_path: Path) -> None:
+    assert answers(contexts()) == ["answer 1"]
+    (path,) = (tmp_path / "checks").iterdir()
+    path.write_text('"ans', encoding="utf-8")
+    assert answers(contexts(), contexts()) == ["answer 1", "answer 1"]
+    path.unlink()
+    path.parent.rmdir()
+    path.parent.write_text("in the way", encoding="utf-8")
+    assert answers(contexts(), contexts()) == ["answer 1", "answer 2"]
