@@ -434,7 +434,10 @@ def upgraded_spec(spec: Any) -> Any:
 
 def with_former_values(stored: Any) -> Any:
     """Returns a stored study or trial with the values that keys stood for before they could be chosen."""
-    former = {"execution": {"engine": "plain"}, "protocol": {"batching": "random", "frozen_dropout": True}}
+    former: dict[str, dict[str, Any]] = {
+        "execution": {"engine": "plain"},
+        "protocol": {"batching": "random", "frozen_dropout": True},
+    }
     if not isinstance(stored, dict) or not all(isinstance(stored.get(part, {}), dict) for part in former):
         return stored
     return {**stored, **{part: {**values, **stored.get(part, {})} for part, values in former.items()}}
