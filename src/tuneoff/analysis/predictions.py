@@ -45,7 +45,7 @@ class TrialOutputs:
     def terms(self, metric: PooledMetric) -> Array | None:
         """Returns what each example adds to the metric's sums; computed once for all metrics of the same sums."""
         if metric.terms not in self._terms:
-            self._terms[metric.terms] = metric.terms(self.outputs)
+            self._terms[metric.terms] = metric.example_terms(self.outputs)
         return self._terms[metric.terms]
 
 

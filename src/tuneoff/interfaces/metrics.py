@@ -125,8 +125,15 @@ class PooledMetric(MetricDefinition):
     terms: Callable[[Outputs], Any]
     of_sums: Callable[[Array], float]
 
-    def compute(self, outputs: Outputs) -> float | None:
+    def example_terms(self, outputs: Outputs) -> Array | None:
+        """Returns what each example adds to the sums, shape (examples, sums); None where the outputs lack it."""
         import numpy as np
 
         terms = self.terms(outputs)
-        return None if terms is None else float(self.of_sums(np.asarray(terms).sum(axis=0, dtype=np.float64)))
+        return None if terms is None else np.asarray(terms)
+
+    def compute(self, outputs: Outputs) -> float | None:
+        import numpy as np
+
+        terms = self.example_terms(outputs)
+        return None if terms is None else float(self.of_sums(terms.sum(axis=0, dtype=np.float64)))

@@ -52,7 +52,7 @@ class MemoryMeter:
         self.missing: dict[str, str] = {}
         self._phases: dict[str, PhaseMemory] = {}
         self._running: str | None = None
-        resident = resident or _read_resident_bytes
+        resident = resident or resident_bytes
         self._base, self._base_reason = self._measure_base(resident)
         self._resident, self._reason = _choose_resident_peak(proc, resident)
         self.how = self._resident.how if self._resident else "unavailable"
@@ -241,7 +241,8 @@ class _SampledPeak(_ResidentPeak):
                 continue
 
 
-def _read_resident_bytes() -> int:
+def resident_bytes() -> int:
+    """Returns the resident set of this process. Raises OSError where it cannot be read."""
     import psutil
 
     try:

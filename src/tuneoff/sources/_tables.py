@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tuneoff.errors import DataError
+from tuneoff.errors import DataError, first_line
 from tuneoff.interfaces import Rows
 from tuneoff.sources._disguise import PICKLES, recognise
 
@@ -271,7 +271,7 @@ def _read_parquet(path: Path, origin: str) -> Rows:
     try:
         table = pyarrow.parquet.read_table(path)
     except pyarrow.ArrowException as error:
-        raise DataError(f"{origin} is not a Parquet file: {str(error).splitlines()[0]}") from None
+        raise DataError(f"{origin} is not a Parquet file: {first_line(error)}") from None
     repeated = next((name for name, count in Counter(table.column_names).items() if count > 1), None)
     if repeated is not None:
         raise DataError(f"{origin} names column {repeated!r} more than once")

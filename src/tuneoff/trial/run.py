@@ -159,7 +159,7 @@ def _evaluate(context: TrialContext, trial: Assembled, selected: Selected, place
             trial.runner, test, context.spec.execution.latency_examples, writing, budget_seconds
         )
     metrics = tuple(trial.task.score(predictions, "test"))
-    findings = result_findings(trial.task, predictions, [*selected.metrics, *metrics], trial.data.info)
+    findings = result_findings(trial.task, predictions, trial.data.info)
     return Evaluated(metrics, place.write_predictions("test", predictions), inference, tuple(findings))
 
 

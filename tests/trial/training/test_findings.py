@@ -17,7 +17,7 @@ def told(texts: list[tuple[str, int]]) -> dict[str, str]:
         Prediction(index=at, target=f"target {at}", output=text, generated_tokens=tokens)
         for at, (text, tokens) in enumerate(texts)
     ]
-    found = result_findings(Generation({"max_target_length": ROOM}), made, [], INFO)
+    found = result_findings(Generation({"max_target_length": ROOM}), made, INFO)
     return {finding.name: finding.message for finding in found}
 
 

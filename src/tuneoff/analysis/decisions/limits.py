@@ -67,7 +67,7 @@ def metric_limit(text: str, option: str, metrics: Iterable[Metric]) -> Limit:
     name, equals, value = (part.strip() for part in text.partition("="))
     by_name = {metric.name: metric for metric in metrics}
     if not name or not equals or not re.fullmatch(rf"-?{_NUMBER}(?:e-?\d+)?", value):
-        example = next(iter(by_name), "accuracy")
+        example = next(iter(by_name), "METRIC")
         raise StudyError(f"{option}: {text!r} is not NAME=VALUE", hint=f"For example {option} {example}=0.9.")
     if name not in by_name:
         hint = f"Test metrics of this study: {', '.join(by_name)}." if by_name else ""

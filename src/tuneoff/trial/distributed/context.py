@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import torch
 
-from tuneoff.errors import ExecutorError, TrialError
+from tuneoff.errors import ExecutorError, TrialError, first_line
 from tuneoff.measure.machine import core_count
 from tuneoff.records.record import Event
 from tuneoff.trial.distributed.heartbeat import Beat
@@ -277,7 +277,7 @@ def joined(
         yield replace(ranks, pids=tuple(ranks.gather(os.getpid())))
     except RuntimeError as error:
         if is_loss(error):
-            raise LostRank(f"rank {rank} lost another rank: {str(error).splitlines()[0]}") from error
+            raise LostRank(f"rank {rank} lost another rank: {first_line(error)}") from error
         raise
     # Not after an error: it would wait for what was begun with a rank that is gone.
     dist.destroy_process_group()

@@ -14,6 +14,7 @@ from tuneoff import registry
 from tuneoff.config.spec import TrialSpec
 from tuneoff.errors import Cancelled
 from tuneoff.interfaces import Baseline, Example, Features, Method, Task, computed_tokens
+from tuneoff.measure.memory import resident_bytes
 from tuneoff.records.forecast import ArmForecast, EstimatedStep, How, ProfiledStep, Shape, predictions_size
 from tuneoff.trial.data import load as trial_data
 from tuneoff.trial.estimate.counts import ForecastRequest, TrialCounts
@@ -26,7 +27,6 @@ from tuneoff.trial.estimate.memory import (
     judge,
     judge_gpu,
     parts_of,
-    resident_bytes,
     unknown_peak,
 )
 from tuneoff.trial.estimate.phase_seconds import PhaseSeconds, TrainingTime, phase_seconds

@@ -34,13 +34,6 @@ class MemoryFigures:
     missing: Mapping[str, str] = field(default_factory=dict)
 
 
-def resident_bytes() -> int:
-    """Returns the resident set of this process."""
-    import psutil
-
-    return int(psutil.Process().memory_info().rss)
-
-
 def free_bytes(device: torch.device) -> int:
     """Returns the memory that is free where the model is."""
     if device.type == "cuda":

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tuneoff.config.spec import TrialSpec
+from tuneoff.errors import first_line
 from tuneoff.interfaces import Batch, Task
 from tuneoff.trial.estimate.fake_model import FakeModel
 from tuneoff.trial.estimate.step_cost import ModelStateBytes, Setup, StepCost
@@ -123,10 +124,9 @@ def _serve(child_end: Connection, parent_end: Connection | None, parent_pid: int
             answer = getattr(server, request)(*arguments)
         except Exception as error:
             # Any model, method or third party's code may fail on tensors without memory: it is not estimated then.
-            text = str(error).strip()
-            line = text.splitlines()[0] if text else ""
-            print(f"not estimated: {type(error).__name__}: {text}", file=sys.stderr, flush=True)
-            answer = EstimateFailed(f"{type(error).__name__}: {line}" if line else type(error).__name__)
+            name, line = type(error).__name__, first_line(error)
+            print(f"not estimated: {name}: {str(error).strip()}", file=sys.stderr, flush=True)
+            answer = EstimateFailed(f"{name}: {line}" if line != name else name)
         try:
             child_end.send_bytes(pickle.dumps(answer))
         except OSError:

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tuneoff.interfaces import Features
+from tuneoff.measure.memory import resident_bytes
 from tuneoff.trial.assembly import Assembled
-from tuneoff.trial.estimate.memory import free_bytes, resident_bytes
+from tuneoff.trial.estimate.memory import free_bytes
 from tuneoff.trial.estimate.schedule import MicroBatch
 from tuneoff.trial.estimate.step_cost import StepCost
 from tuneoff.trial.estimate.time_model import TimeModel
