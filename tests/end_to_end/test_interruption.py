@@ -173,6 +173,36 @@ def test_a_closed_terminal_records_and_ends_everything(
     }
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_two_trials_at_once_end_with_their_run_and_lose_nothing(
+    number: signal.Signals, tiny: Tiny, child_environment: dict[str, str], tmp_path: Path, scratch: Path
+) -> None:
+    slow = {"method": "faulty", "how": "slow"}
+    raw = tiny.study({"majority": {}, "one": slow, "two": {**slow, "seconds": 601}}, max_steps=1)
+    raw["executor"] = {"name": "local", "trials_per_device": 2}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tuneoff", "run", "study.yaml", "--out", "out"],
+        cwd=tmp_path,
+        env={**child_environment, "TMPDIR": str(scratch)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    logs = tmp_path / "out" / "trials"
+    wait_until(lambda: sum("sleeping" in log.read_text() for log in logs.glob("*/log.txt")) == 2, 90)
+    below = psutil.Process(process.pid).children(recursive=True)
+    assert len(below) == 3, "the warm parent and two trials"
+    os.kill(process.pid, number)
+    process.communicate(timeout=30)
+    wait_until(lambda: not _alive(below), 15)
+    assert not list(scratch.iterdir())
+    kept = {label: record.status for label, record in _records(tmp_path / "out").items()}
+    cancelled = {} if number is signal.SIGKILL else dict.fromkeys(("one", "two"), Status.CANCELLED)
+    assert kept == {"majority": Status.COMPLETED, **cancelled}
+
+
 IN_A_TERMINAL = """
 import fcntl, sys, termios
 from tuneoff.cli.main import main

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ import pytest
 
 from running_helpers import Prepared, SharedExecutor, Tiny, wait_until
 from tuneoff.errors import ExecutorError, OutOfMemory, StoreError, StudyError, TuneoffError
-from tuneoff.executors import local
-from tuneoff.executors._children import Child
+from tuneoff.executors import _endings, local
+from tuneoff.executors._children import Child, Children, Spawner
+from tuneoff.executors._interrupts import noted_interrupts
 from tuneoff.executors.base import Progress
 from tuneoff.executors.local import LocalExecutor
 from tuneoff.records.record import Status, TrialRecord
@@ -31,6 +33,12 @@ Prepare = Callable[..., Prepared]
 
 def _faults(*ways: str) -> dict[str, Any]:
     return {way: {"method": "faulty", "how": way} for way in ways}
+
+
+def starter_of(executor: LocalExecutor) -> psutil.Process:
+    """The process that starts its trials."""
+    scratch = executor.children.scratch.name
+    return next(process for process in psutil.Process().children() if scratch in process.cmdline())
 
 
 def _records(prepared: Prepared) -> dict[str, TrialRecord]:
@@ -59,9 +67,8 @@ def test_a_study_runs_tells_and_is_not_run_again(executor: SharedExecutor, prepa
 def test_a_trial_that_needs_nothing_starts_no_process(prepare: Prepare, executor: SharedExecutor) -> None:
     prepared = prepare(("majority",))
     executor.run(prepared.store, prepared.trials, prepared.told.append)
-    with LocalExecutor("cpu") as idle:
+    with LocalExecutor("cpu", starter=lambda _: pytest.fail("a process was started")) as idle:
         idle.run(prepared.store, prepared.trials, prepared.told.append)
-        assert idle._children is None
 
 
 def test_every_failure_is_a_status_with_a_cause_and_the_others_go_on(
@@ -103,7 +110,7 @@ def test_a_kill_for_want_of_memory_is_told_from_any_other(
     executor: SharedExecutor, prepare: Prepare, faulty: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepared = prepare(_faults("load_kill"))
-    monkeypatch.setattr(local, "_out_of_memory_kills", iter([7, 8]).__next__)
+    monkeypatch.setattr(_endings, "out_of_memory_kills", iter([7, 8]).__next__)
     executor.run(prepared.store, prepared.trials, prepared.told.append)
     record = _records(prepared)["load_kill"]
     assert (record.status, record.cause) == (
@@ -116,7 +123,7 @@ def test_a_look_that_runs_out_of_memory_says_so(
     executor: SharedExecutor, tiny: Tiny, faulty: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = Study(tiny.study({"vanish": {"method": "faulty", "how": "vanish"}}))
-    monkeypatch.setattr(local, "_ran_out_of_memory", lambda child, kills, said: f"killed; {said[0]}")
+    monkeypatch.setattr(_endings, "ran_out_of_memory", lambda child, kills, said: f"killed; {said[0]}")
     with pytest.raises(OutOfMemory, match="killed; about to vanish"):
         executor.inspect(study.spec, study.plan(), True)
 
@@ -176,8 +183,8 @@ def test_a_trial_over_its_time_is_ended_within_seconds_even_if_it_will_not(
     assert _records(prepared)["majority"].status is Status.COMPLETED
 
 
-def _interrupt_at(prepared: Prepared, label: str) -> Callable[[Progress], None]:
-    """A listener that presses Ctrl-C once the trial has begun to sleep."""
+def _interrupt_at(prepared: Prepared, label: str, times: int = 1) -> Callable[[Progress], None]:
+    """A listener that presses Ctrl-C once the trial has begun to sleep, and again where it is to."""
 
     def listen(progress: Progress) -> None:
         prepared.told.append(progress)
@@ -186,7 +193,9 @@ def _interrupt_at(prepared: Prepared, label: str) -> Callable[[Progress], None]:
 
             def press() -> None:
                 wait_until(lambda: log.exists() and "sleeping" in log.read_text())
-                os.kill(os.getpid(), signal.SIGINT)
+                for _ in range(times):
+                    os.kill(os.getpid(), signal.SIGINT)
+                    time.sleep(0.5)
 
             threading.Thread(target=press).start()
 
@@ -234,7 +243,7 @@ def test_a_trial_that_is_stopped_ends_when_it_is_asked_to(
     def listen(progress: Progress) -> None:
         prepared.told.append(progress)
         if progress.kind == "event" and progress.event.get("phase") == "train":
-            below = psutil.Process(executor.children._process.pid).children()  # type: ignore[attr-defined]
+            below = starter_of(executor).children()
             wait_until(lambda: any(p.status() == psutil.STATUS_STOPPED for p in below))
             raise KeyboardInterrupt
 
@@ -243,11 +252,18 @@ def test_a_trial_that_is_stopped_ends_when_it_is_asked_to(
     assert _records(prepared)["stop"].status is Status.CANCELLED
 
 
-class StuckChildren:
+class StuckChildren(Children):
     """Children of a starter that tells nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, pid: int | None) -> None:
+        super().__init__({})
+        self.pid = pid
         self.closed = False
+
+    def start(self, verb: str, payload: dict[str, Any], log: Path | None = None) -> Child:
+        child = Child(Path(self.scratch.name) / "reply.json")
+        child.pid = self.pid
+        return child
 
     def wake(self) -> None:
         """It does not."""
@@ -256,26 +272,32 @@ class StuckChildren:
         return False
 
     def close(self) -> None:
+        self.scratch.cleanup()
         self.closed = True
 
 
 @pytest.mark.parametrize("pid", [None, 1 << 30])
 def test_a_starter_that_tells_nothing_is_given_up(
-    pid: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pid: int | None, prepare: Prepare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local, "GRACE_SECONDS", 0.1)
     monkeypatch.setattr(local, "LOST_SECONDS", 0.1)
-    waiting: Any = LocalExecutor("cpu")
-    waiting._children = stuck = StuckChildren()
-    child = Child(tmp_path / "reply.json")
-    child.pid = pid
-    waiting._stop(child)
-    assert stuck.closed
-    assert waiting._children is None, "the next trial has a new one"
+    prepared = prepare(("full", "head"), execution={"timeout_seconds": 0.01})
+    starters: list[StuckChildren] = []
+
+    def start(environment: dict[str, str]) -> Children:
+        starters.append(StuckChildren(pid))
+        return starters[-1]
+
+    LocalExecutor("cpu", starter=start).run(prepared.store, prepared.trials, prepared.told.append)
+    assert {label: r.status for label, r in _records(prepared).items()} == dict.fromkeys(
+        ("full", "head"), Status.OVER_BUDGET
+    )
+    assert [starter.closed for starter in starters] == [True, True], "the next trial has a new one"
 
 
 def test_an_interrupt_while_one_is_heeded_tears_nothing() -> None:
-    with local._noted_interrupts() as again:
+    with noted_interrupts() as again:
         assert not again()
         os.kill(os.getpid(), signal.SIGINT)
         assert again()
@@ -288,15 +310,8 @@ def test_a_second_interrupt_ends_a_stubborn_trial_at_once_and_records_it(
 ) -> None:
     monkeypatch.setattr(local, "GRACE_SECONDS", 600.0)
     prepared = prepare(_faults("stubborn"))
-    stop = executor._stop
-
-    def stop_and_press_again(*given: Any) -> None:
-        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
-        stop(*given)
-
-    monkeypatch.setattr(executor, "_stop", stop_and_press_again)
     with pytest.raises(KeyboardInterrupt):
-        executor.run(prepared.store, prepared.trials, _interrupt_at(prepared, "stubborn"))
+        executor.run(prepared.store, prepared.trials, _interrupt_at(prepared, "stubborn", times=2))
     assert _records(prepared)["stubborn"].status is Status.CANCELLED
 
 
@@ -309,7 +324,7 @@ def test_a_starter_that_is_killed_is_one_clear_error_and_loses_nothing(
     with pytest.MonkeyPatch.context() as patch:
         for name, value in child_environment.items():
             patch.setenv(name, value)
-        starter = doomed.children
+        assert doomed.children
     pids: list[int] = []
 
     def listen(progress: Progress) -> None:
@@ -317,8 +332,8 @@ def test_a_starter_that_is_killed_is_one_clear_error_and_loses_nothing(
         if (progress.kind, progress.trial.label) == ("started", "slow"):
             log = prepared.store.trial(progress.trial.id).log_path
             wait_until(lambda: log.exists() and "sleeping" in log.read_text())
-            process = starter._process  # type: ignore[attr-defined]
-            pids.extend(p.pid for p in psutil.Process(process.pid).children(recursive=True))
+            process = starter_of(doomed)
+            pids.extend(p.pid for p in process.children(recursive=True))
             process.kill()
 
     with doomed, pytest.raises(ExecutorError, match="the process that starts trials was killed by SIGKILL") as caught:
@@ -344,7 +359,7 @@ def test_spawned_trials_give_the_same_predictions_bit_for_bit(
     with pytest.MonkeyPatch.context() as patch:
         for name, value in child_environment.items():
             patch.setenv(name, value)
-        with LocalExecutor("cpu", warm=False) as other:
+        with LocalExecutor("cpu", starter=Spawner) as other:
             other.run(spawned.store, spawned.trials, spawned.told.append)
     one, two = _records(warm)["full"], _records(spawned)["full"]
     assert one.status is two.status is Status.COMPLETED

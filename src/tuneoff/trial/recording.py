@@ -50,6 +50,20 @@ UNTESTED = ("inference", "timing.inference_seconds", "timing.test_seconds")
 """Figures that a trial of a search does not have."""
 
 
+COSTS = (
+    "timing",
+    "throughput.examples_per_second",
+    "throughput.tokens_per_second",
+    "inference.latency_seconds_median",
+    "inference.latency_seconds_p95",
+    "inference.batched_examples_per_second",
+    "inference.batched_tokens_per_second",
+    "inference.generated_tokens_per_second",
+    "energy_joules",
+)
+"""Figures that tell nothing of a trial whose device others used at the same time. Memory is its own all the same."""
+
+
 @dataclass(frozen=True)
 class Provenance:
     """What a trial was, and where it ran.
@@ -107,6 +121,21 @@ def build_record(
     )
     return record.model_copy(
         update={"missing": {**_explain_machine_and_model(record, context.device), **record.missing}}
+    )
+
+
+def without_costs(record: TrialRecord) -> TrialRecord:
+    """Returns the record of a trial that shared its device with others: its costs are null, with that reason."""
+    speeds = [name.partition(".")[2] for name in COSTS if name.startswith("inference.")]
+    reasons = dict.fromkeys(COSTS, "other trials used its device at the same time (executor.trials_per_device)")
+    return record.model_copy(
+        update={
+            "timing": Timing(first_steps=record.timing.first_steps),
+            "throughput": Throughput(padding_share=record.throughput.padding_share),
+            "inference": record.inference.model_copy(update=dict.fromkeys(speeds)),
+            "energy_joules": None,
+            "missing": {**reasons, **record.missing},
+        }
     )
 
 

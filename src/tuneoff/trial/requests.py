@@ -99,20 +99,32 @@ def _estimate(payload: dict[str, Any], started: float) -> Any:
     ]
 
 
+def _gpus(payload: dict[str, Any], started: float) -> Any:
+    """Lists the GPUs that trials may use."""
+    from tuneoff.trial.distributed.allotment import list_gpus
+
+    return list_gpus(payload["device"])
+
+
 def _trial(payload: dict[str, Any], started: float) -> Any:
     """Runs a trial on one device."""
+    from tuneoff.trial.distributed.allotment import confine
     from tuneoff.trial.run import run
 
+    confine(payload)
     place = TrialStore(Path(payload["folder"]))
     scratch = Path(payload["scratch"]) if payload.get("scratch") else None
-    record = run(place, payload["device"], started, payload.get("commit"), scratch=scratch)
+    shared = payload.get("shared", False)
+    record = run(place, payload["device"], started, payload.get("commit"), scratch=scratch, shared=shared)
     return {"status": record.status}
 
 
 def _ranks(payload: dict[str, Any], started: float) -> Any:
     """Runs a trial on several devices."""
+    from tuneoff.trial.distributed.allotment import confine
     from tuneoff.trial.launcher import launch
 
+    confine(payload)
     return launch(TrialStore(Path(payload["folder"])), payload)
 
 
@@ -146,6 +158,7 @@ VERBS: dict[str, Callable[[dict[str, Any], float], Any]] = {
     "inspect": _inspect,
     "profile": _profile,
     "estimate": _estimate,
+    "gpus": _gpus,
     "trial": _trial,
     "ranks": _ranks,
     "rank": _rank,

@@ -29,7 +29,7 @@ from tuneoff.trial.modeling import allocator
 from tuneoff.trial.modeling.precision import choose_device
 from tuneoff.trial.phases import Measured
 from tuneoff.trial.randomness import seed_all
-from tuneoff.trial.recording import Provenance, build_record
+from tuneoff.trial.recording import Provenance, build_record, without_costs
 from tuneoff.trial.results import Evaluated, TrialResults, UsedModel
 from tuneoff.trial.training import preflight
 from tuneoff.trial.training.checkpoint import Checkpoint
@@ -46,6 +46,7 @@ def run(
     commit: str | None = None,
     ranks: RankContext = ALONE,
     scratch: Path | None = None,
+    shared: bool = False,
 ) -> TrialRecord:
     """Runs the trial whose specification is in `place` and writes its record there.
 
@@ -56,6 +57,7 @@ def run(
         commit: of the source tree, if the caller knows it.
         ranks: the processes that share the trial; the first of them writes the record.
         scratch: a folder that the trials of a run share; None: nothing is shared.
+        shared: whether other trials may use its device at the same time, so that its costs tell nothing.
 
     Raises:
         TuneoffError: whatever ended the trial early; no record is written then.
@@ -81,6 +83,8 @@ def run(
         kept_files=place.weight_checksums() if ranks.is_main else {},
     )
     record = build_record(context, results, measured, provenance)
+    if shared:
+        record = without_costs(record)
     place.write_record(record)
     return record
 

@@ -12,6 +12,7 @@ from trial_helpers import forecast_of, make_study, save_writer, write_csv
 from tuneoff.analysis.search_rounds import outline
 from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.errors import Cancelled, DataError
+from tuneoff.executors._children import Spawner
 from tuneoff.executors.local import LocalExecutor
 from tuneoff.planning.plan import plan
 from tuneoff.records.forecast import ArmForecast
@@ -361,6 +362,6 @@ def test_an_arm_that_cannot_be_leaves_the_others_theirs(bert_folder: Path, news_
 
 def test_an_executor_gives_errors_as_what_they_were(bert_folder: Path, news_csv: Path) -> None:
     long = trial(bert_folder, news_csv, "lora", protocol={"max_length": 600})
-    with LocalExecutor("cpu", warm=False) as executor:
+    with LocalExecutor("cpu", starter=Spawner) as executor:
         (found,) = executor.estimate([(long, None)])
     assert isinstance(found, DataError)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from tuneoff.records.forecast import StudyForecast
     from tuneoff.records.record import TrialRecord
 
+OWN_FIGURES = {"cpu_percent", "resident_bytes", "gpu_memory_bytes"}
+"""Figures of a `machine` event that are of one trial alone."""
 PREPARING = "preparing (loading libraries, model and data)"
 
 
@@ -80,6 +82,7 @@ class RunProgress:
         self.begun_at = clock()
         self.began = False
         self.running: dict[str, Running] = {}
+        self._at_once = 1
         self.records: dict[str, TrialRecord] = {}
         self._durations: dict[tuple[str, str], list[float]] = {}
         self._spent: dict[str, float] = {}
@@ -132,8 +135,13 @@ class RunProgress:
 
     @property
     def machine(self) -> dict[str, Any]:
-        """Returns the newest `machine` event of a trial that runs; empty before the first."""
-        return next((running.machine for running in reversed(list(self.running.values())) if running.machine), {})
+        """Returns the newest `machine` event of a trial that runs, with the sums over all that run now where several
+        do; empty before the first."""
+        events = [running.machine for running in self.running.values() if running.machine]
+        newest = dict(events[-1]) if events else {}
+        for name in OWN_FIGURES & newest.keys():
+            newest[name] = sum(event.get(name, 0) for event in events)
+        return newest
 
     def update(self, progress: Progress, ago: float = 0.0) -> None:
         """Updates the state with an executor's progress, `ago` seconds after it happened.
@@ -162,6 +170,7 @@ class RunProgress:
             self.began = True
             self.records.pop(trial.id, None)
             self.running[trial.id] = Running(trial, now)
+            self._at_once = max(self._at_once, len(self.running))
             if self.interval is not None:
                 self._lines.append(f"{self.name(trial)}: started")
                 self._said_at = self.clock()
@@ -262,7 +271,8 @@ class RunProgress:
 
         An arm with finished trials is expected to take as long again. Any other arm is expected to take the time of the
         forecast, multiplied by the forecast's error for finished arms. Without a forecast it is the mean of all arms
-        that train, or while none has finished, the time of the running trial at its pace.
+        that train, or while none has finished, the time of the running trial at its pace. Trials that run at once share
+        the time between them.
         """
         now = self.clock()
         training = {(trial.purpose, trial.label) for trial in self.trials if trial.learning_rate is not None}
@@ -273,7 +283,7 @@ class RunProgress:
             ]
             durations = [spent + remaining for spent, remaining in paces if remaining is not None]
         factor = self._forecast_factor()
-        total = 0.0
+        total = longest = 0.0
         for number, trial in enumerate(self.trials, 1):
             trial_id = self._ids.get(number, "")
             if trial_id in self.records:
@@ -281,6 +291,7 @@ class RunProgress:
             running = self.running.get(trial_id)
             if running and (remaining := self.left_of(running)) is not None:
                 total += remaining
+                longest = max(longest, remaining)
                 continue
             arm_durations = self._durations.get((trial.purpose, trial.label))
             forecast_seconds = sum(self._forecast_phases(trial).values()) * factor
@@ -290,7 +301,7 @@ class RunProgress:
                 total += max(0.0, expected - (now - running.since)) if running else expected
             elif trial.learning_rate is not None:
                 return None
-        return total
+        return max(longest, total / self._at_once)
 
     def left_of(self, running: Running) -> float | None:
         """Estimates the time left of a running trial in seconds; None where it cannot be estimated."""

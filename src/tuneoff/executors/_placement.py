@@ -1,0 +1,230 @@
+"""Which trial starts next, and on which devices and cores; pure but for two readings of the machine."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+from tuneoff.config.spec import TrialSpec
+from tuneoff.records.record import TrialRecord
+
+Cores = tuple[int, ...]
+HOST = "host"
+"""The memory of the machine itself, which all trials on the CPU share."""
+TOPOLOGY = Path("/sys/devices/system/cpu")
+
+
+@dataclass(frozen=True)
+class Device:
+    """What one trial computes on; several trials where it has several slots.
+
+    Attributes:
+        slots: for each trial that it takes at once, the cores of that trial; None: all cores of this process.
+        gpu: as CUDA_VISIBLE_DEVICES names it; None: the device is the slot's cores.
+        memory_bytes: of the GPU; None: trials use the memory of the machine.
+    """
+
+    slots: tuple[Cores | None, ...]
+    gpu: str | None = None
+    memory_bytes: int | None = None
+
+    @property
+    def pool(self) -> str:
+        """Returns the name of the memory that its trials share."""
+        return self.gpu or HOST
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a trial is expected to take; None where it is not known."""
+
+    seconds: float | None = None
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Allotment:
+    """What a trial is given.
+
+    Attributes:
+        devices: numbers of the devices.
+        slots: of each of them, the numbers of its slots.
+        gpus: as CUDA_VISIBLE_DEVICES names them; empty: those that this process sees.
+        cores: that its process is confined to; None: all cores of this process.
+        shared: whether other trials may use its device at the same time.
+    """
+
+    devices: tuple[int, ...]
+    slots: tuple[tuple[int, ...], ...]
+    gpus: tuple[str, ...] = ()
+    cores: Cores | None = None
+    shared: bool = False
+
+
+@dataclass
+class Placement:
+    """Places trials, each on devices of its own or, where a device has several slots, beside others.
+
+    Trials start seed by seed, and among those of one seed the longest first: so an interrupted study has the same seeds
+    of all arms. With one place for all they start in the order given.
+
+    A device with several slots is shared, so what a trial costs there cannot be told. The first trial of each arm has
+    it alone.
+
+    Args:
+        devices: of the machine; at least one.
+        memory_bytes: of the machine, for trials on the CPU.
+        needs: trial -> what it is expected to take.
+    """
+
+    devices: Sequence[Device]
+    memory_bytes: int
+    needs: Mapping[str, Need] = field(default_factory=dict)
+    _known: set[str] = field(default_factory=set)
+    """Arms whose costs are known."""
+    _measured: dict[str, int] = field(default_factory=dict)
+    """Arm -> bytes that a trial of it took."""
+    _running: dict[str, tuple[TrialSpec, Allotment]] = field(default_factory=dict)
+
+    @property
+    def at_once(self) -> int:
+        """Returns how many trials run at once at most."""
+        return sum(len(device.slots) for device in self.devices)
+
+    def ordered(self, trials: Sequence[TrialSpec]) -> list[TrialSpec]:
+        """Returns trials in the order in which they are to start."""
+        if self.at_once == 1:
+            return list(trials)
+        rounds = {seed: number for number, seed in enumerate(dict.fromkeys(trial.seed for trial in trials))}
+        return sorted(trials, key=lambda trial: (rounds[trial.seed], -self._seconds(trial)))
+
+    def next(self, waiting: Sequence[TrialSpec]) -> tuple[TrialSpec, Allotment] | None:
+        """Places the first of the waiting trials that can start now; None where none can.
+
+        A trial that has to wait is overtaken by others of its seed alone, so that it does not wait for ever.
+        """
+        for trial in waiting:
+            if trial.seed != waiting[0].seed:
+                break
+            if (allotment := self._allot(trial)) is not None:
+                self._running[trial.id] = (trial, allotment)
+                return trial, allotment
+        return None
+
+    def release(self, trial: TrialSpec) -> None:
+        """Frees what a trial was given."""
+        self._running.pop(trial.id)
+
+    def note(self, record: TrialRecord) -> None:
+        """Notes a finished trial: whether the costs of its arm are known now, and how much memory it took."""
+        if not record.status.finished:
+            return
+        if record.spec.purpose == "final" and record.timing.total_seconds is not None:
+            self._known.add(record.spec.label)
+        peaks = [phase.reserved_bytes or phase.resident_bytes or 0 for phase in record.memory.phases.values()]
+        if peaks:
+            self._measured[record.spec.label] = max(peaks)
+
+    def _allot(self, trial: TrialSpec) -> Allotment | None:
+        gpus = self.devices[0].gpu is not None
+        if trial.devices > (len(self.devices) if gpus else 1):
+            # On the CPU its ranks divide all cores between them. Too few GPUs it finds out itself.
+            every = tuple(tuple(range(len(device.slots))) for device in self.devices)
+            return None if self._running else Allotment(tuple(range(len(every))), every)
+        alone = trial.devices > 1 or (gpus and self._is_first(trial))
+        chosen: list[tuple[int, tuple[int, ...]]] = []
+        # The emptiest first, so that trials share a device only where all are taken.
+        for number in sorted(range(len(self.devices)), key=lambda number: len(self._taken(number))):
+            free = [slot for slot in range(len(self.devices[number].slots)) if slot not in self._taken(number)]
+            is_free = len(free) == len(self.devices[number].slots)
+            if free and (is_free or not alone) and self._fits(trial, self.devices[number]):
+                chosen.append((number, tuple(free) if alone else (free[0],)))
+            if len(chosen) == trial.devices:
+                return self._allotment(chosen, alone)
+        return None
+
+    def _allotment(self, chosen: Sequence[tuple[int, tuple[int, ...]]], alone: bool) -> Allotment:
+        devices = [self.devices[number] for number, _ in chosen]
+        # Of a device that it has alone too, so that all trials of a study have equally many.
+        cores = [device.slots[slots[0]] for device, (_, slots) in zip(devices, chosen, strict=True)]
+        known = [part for part in cores if part is not None]
+        return Allotment(
+            devices=tuple(number for number, _ in chosen),
+            slots=tuple(slots for _, slots in chosen),
+            # A single GPU is found without a name, as by a trial that runs alone.
+            gpus=tuple(device.gpu for device in devices if device.gpu is not None) if len(self.devices) > 1 else (),
+            cores=tuple(sorted(core for part in known for core in part)) if len(known) == len(cores) else None,
+            shared=not alone and any(len(device.slots) > 1 for device in devices),
+        )
+
+    def _is_first(self, trial: TrialSpec) -> bool:
+        """Tells whether a trial is the one of its arm whose costs are measured. What a search costs is not compared."""
+        running = {(other.label, other.purpose) for other, allotment in self._running.values() if not allotment.shared}
+        return trial.purpose == "final" and trial.label not in self._known and (trial.label, "final") not in running
+
+    def _taken(self, number: int) -> set[int]:
+        return {
+            slot
+            for _, allotment in self._running.values()
+            for device, slots in zip(allotment.devices, allotment.slots, strict=True)
+            if device == number
+            for slot in slots
+        }
+
+    def _fits(self, trial: TrialSpec, device: Device) -> bool:
+        """Tells whether a trial's memory fits beside what runs; one that runs with no other is tried in any case."""
+        beside = [
+            other
+            for other, allotment in self._running.values()
+            if any(self.devices[number].pool == device.pool for number in allotment.devices)
+        ]
+        total = self.memory_bytes if device.memory_bytes is None else device.memory_bytes
+        return not beside or self._memory(trial) + sum(map(self._memory, beside)) <= total
+
+    def _memory(self, trial: TrialSpec) -> int:
+        return self._measured.get(trial.label) or self.needs.get(trial.id, Need()).memory_bytes or 0
+
+    def _seconds(self, trial: TrialSpec) -> float:
+        """Returns a trial's expected seconds; one of which nothing is known may be the longest."""
+        seconds = self.needs.get(trial.id, Need()).seconds
+        return math.inf if seconds is None else seconds
+
+
+def own_cores() -> set[int] | None:
+    """Returns the cores that this process may use; None where the system confines no process."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+
+
+def divide_cores(cores: set[int] | None, parts: int, topology: Path = TOPOLOGY) -> list[Cores] | None:
+    """Divides cores into parts that share none: threads of one physical core stay together.
+
+    Returns:
+        Equally many physical cores for each part, so that trials are comparable; some may be left over. None where
+        there are fewer of them than parts, or where the system confines no process to its cores.
+    """
+    if cores is None:
+        return None
+    physical: list[Cores] = []
+    for core in sorted(cores):
+        if not any(core in group for group in physical):
+            physical.append(_siblings(core, topology, cores))
+    if len(physical) < parts:
+        return None
+    bounds = range(0, len(physical) + 1, len(physical) // parts)[: parts + 1]
+    return [tuple(sorted(core for group in physical[first:last] for core in group)) for first, last in pairwise(bounds)]
+
+
+def _siblings(core: int, topology: Path, cores: set[int]) -> Cores:
+    """Returns the allowed cores that are threads of one physical core with this one."""
+    found = {core}
+    with suppress(OSError, ValueError):
+        text = (topology / f"cpu{core}" / "topology" / "thread_siblings_list").read_text(encoding="ascii")
+        for part in text.strip().split(","):
+            first, _, last = part.partition("-")
+            found |= set(range(int(first), int(last or first) + 1))
+    return tuple(sorted(found & cores))
