@@ -31,7 +31,7 @@ from tuneoff.trial.modeling.precision import Policy, PolicyName, apply_policy, c
 from tuneoff.trial.modeling.vocabulary import check_tokens
 from tuneoff.trial.randomness import seed_all
 from tuneoff.trial.shared_checks import once
-from tuneoff.trial.training import kernels
+from tuneoff.trial.training import kernels, scored_position
 from tuneoff.trial.training.dropout import DropoutMasks, choose_masks, name_generator
 from tuneoff.trial.training.evaluate import ModelRunner
 from tuneoff.trial.training.findings import note_lengths, note_references
@@ -103,6 +103,8 @@ def assemble(context: TrialContext, method: Method[Any]) -> Assembled:
     if method.trains:
         with context.phases("preflight"):
             runner = with_prefix(context, runner, features["train"], f"{base.loaded.info.checksum} {base.policy.name}")
+            if spec.execution.engine == "fast":
+                scored_position.settle(runner, features["train"])
     info, findings = note_lengths(data.info, features, spec.protocol.max_length, task.target_room)
     findings += note_references(task, data.splits["test"], base.loaded.tokenizer)
     method_findings = [

@@ -27,6 +27,7 @@ from tuneoff.trial.modeling import load as trial_model
 from tuneoff.trial.modeling.activation_checkpointing import checkpoint_activations
 from tuneoff.trial.modeling.frozen_bf16 import cached_autocast_weights, keep_frozen_in_bf16
 from tuneoff.trial.training.dropout import DropoutMasks, choose_masks
+from tuneoff.trial.training.scored_position import compute_first_position
 
 GPU_GRANULE = 512
 """CUDA's allocator gives memory in multiples of this many bytes."""
@@ -69,6 +70,8 @@ class FakeModel:
         if spec.protocol.gradient_checkpointing:
             # A function mode is off inside `backward`, so the recomputation enters it again.
             checkpoint_activations(self.attached.model, AsOnGpu if setup.gpu else nullcontext)
+        if spec.execution.engine == "fast" and task.produces == "class":
+            compute_first_position(self.attached.model)
         masked = choose_masks(spec, torch.device("cuda" if setup.gpu else "cpu")) is not None
         self._masks = FakeMasks(spec.seed) if masked else None
         self._method, self._mode = method, FakeTensorMode(allow_non_fake_inputs=True)

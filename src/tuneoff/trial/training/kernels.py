@@ -62,9 +62,9 @@ def choose_attention(
 def difference(runner: ModelRunner, features: Sequence[Features], training: str) -> str:
     """Describes how the runner's implementation of attention differs from training's here; empty if it does not."""
     training_bench = replace(runner, attention=training)
-    exact, rounded = _compute_exact_logits(training_bench, features), _compute_logits(training_bench, features)
+    exact, rounded = compute_exact_logits(training_bench, features), _compute_logits(training_bench, features)
     try:
-        exact_other, rounded_other = _compute_exact_logits(runner, features), _compute_logits(runner, features)
+        exact_other, rounded_other = compute_exact_logits(runner, features), _compute_logits(runner, features)
         texts = [_generate_exactly(each, features) for each in (training_bench, runner)] if runner.writes else []
     except Exception as error:
         if exhausted(error):
@@ -98,7 +98,8 @@ def _compute_logits(runner: ModelRunner, features: Sequence[Features]) -> torch.
         return runner.logits(features).float()
 
 
-def _compute_exact_logits(runner: ModelRunner, features: Sequence[Features]) -> torch.Tensor:
+def compute_exact_logits(runner: ModelRunner, features: Sequence[Features]) -> torch.Tensor:
+    """Computes logits as evaluations do, in plain float32."""
     with full_precision():
         return _compute_logits(replace(runner, autocast=nullcontext), features)
 

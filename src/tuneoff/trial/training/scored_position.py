@@ -1,0 +1,108 @@
+"""In training, the last block of an encoder that is scored at its first position computes what follows its attention at
+that position alone.
+
+Nobody reads the others there: three quarters of the block's products, forward and backward.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+from tuneoff.errors import UnsupportedModel
+from tuneoff.interfaces import Features
+from tuneoff.methods._modules import blocks
+from tuneoff.trial.exhaustion import exhausted
+from tuneoff.trial.training.evaluate import ModelRunner
+from tuneoff.trial.training.kernels import TOLERANCE, compute_exact_logits
+
+SEVERAL = 2
+"""Examples that the check compares; of several tokens each, so that another position would be seen."""
+
+
+class FirstPosition:
+    """Cuts the inputs of a module to their first position.
+
+    Args:
+        module: takes tensors of shape (batch, positions, hidden) alone.
+
+    Attributes:
+        always: whether in evaluations, too, and not in training alone.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.always = False
+        self._handle = module.register_forward_pre_hook(self._cut)
+
+    def _cut(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        return tuple(tensor[:, :1] for tensor in inputs) if self.always or module.training else None
+
+    def remove(self) -> None:
+        """Lets the module compute every position again."""
+        self._handle.remove()
+
+
+def compute_first_position(model: nn.Module) -> FirstPosition | None:
+    """Makes the last block compute its first position alone after its attention, while it trains.
+
+    Args:
+        model: a classifier, a method attached.
+
+    Returns:
+        What cuts the positions; None where the block is not built as BERT's is.
+    """
+    any_model: Any = model
+    try:
+        parts = blocks(model)
+    except UnsupportedModel:
+        return None
+    attention = getattr(parts[-1], "attention", None)
+    output = getattr(attention, "output", None)
+    if not isinstance(output, nn.Module) or getattr(any_model.config, "is_encoder_decoder", False):
+        return None
+    takes_both = list(inspect.signature(type(output).forward).parameters) == ["self", "hidden_states", "input_tensor"]
+    # A block that serves as several layers is no last one.
+    return FirstPosition(output) if takes_both and len(parts) == any_model.config.num_hidden_layers else None
+
+
+def settle(runner: ModelRunner, features: Sequence[Features]) -> bool:
+    """Makes a classifier's training compute its first position alone in the last block, where logits stay the same.
+
+    Args:
+        runner: with a method attached.
+        features: examples of the training split, two of which are compared.
+
+    Returns:
+        Whether it does.
+    """
+    if runner.task.produces != "class":
+        return False
+    first = compute_first_position(runner.attached.model)
+    if first is None:
+        return False
+    shortest = sorted((f for f in features if len(f.input_ids) > 1), key=lambda f: len(f.input_ids))[:SEVERAL]
+    differs = not shortest or not _agree(runner, shortest, first)
+    if runner.ranks.sum([float(differs)])[0] > 0:
+        first.remove()
+        return False
+    return True
+
+
+def _agree(runner: ModelRunner, features: Sequence[Features], first: FirstPosition) -> bool:
+    """Compares logits computed from all positions and from the first alone."""
+    expected = compute_exact_logits(runner, features)
+    first.always = True
+    try:
+        logits = compute_exact_logits(runner, features)
+    except Exception as error:
+        if exhausted(error):
+            raise
+        # Something else in the model reads the other positions.
+        return False
+    finally:
+        first.always = False
+    size = float(expected.abs().max().clamp(min=1e-3))
+    return logits.shape == expected.shape and float((logits - expected).abs().max()) <= TOLERANCE * size
