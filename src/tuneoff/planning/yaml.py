@@ -3,6 +3,9 @@
 Read by the rules of YAML 1.2 where they matter here: `1e-4` is a number, `no` is a word, `010` is ten and `1:30` is a
 word. Only plain values are read: no tags but those of the core schema, every key once, nothing larger or deeper than a
 study can be.
+
+PyYAML parses and this builds, because no library does all of it: ruamel.yaml reads `1_000` as a thousand, `0b11` as
+three and `!!set` and `!!binary` as data, and limits neither values behind aliases nor depth.
 """
 
 from __future__ import annotations
