@@ -252,6 +252,7 @@ def _spread(space: Space, index: int, seed: int) -> Values:
     The seed shifts it; points that would nearly repeat the first configuration are left out.
     """
     ratio = 2.0
+    # The root of x ** (dimensions + 1) = x + 1, as the limit of two lines: no root finder is imported for a plan.
     for _ in range(60):
         ratio = (1 + ratio) ** (1 / (len(space) + 1))
     rng = random.Random(_seed(seed))

@@ -215,33 +215,20 @@ def _half_width(seeds: _Part, examples: _Part, level: float) -> float:
 
 
 def _solve(seeds: _Part, examples: _Part, low: float, high: float, log_tail: float) -> float:
-    """Finds the distance whose tail has this logarithm.
+    """Finds the distance whose tail has this logarithm, between the logarithms of distances: Student's far tail is a
+    straight line there."""
+    from scipy.optimize import brentq
 
-    By false position (Illinois) between the logarithms of distances, where Student's far tail is a straight line.
-    """
+    def excess(log_distance: float) -> float:
+        return math.log(max(_two_parts_tail(math.exp(log_distance), seeds, examples), 1e-300)) - log_tail
 
-    def excess(distance: float) -> float:
-        return math.log(max(_two_parts_tail(distance, seeds, examples), 1e-300)) - log_tail
-
-    excess_low, excess_high = excess(low), excess(high)
-    if excess_low <= 0 or excess_high >= 0:
-        return low if excess_low <= 0 else high
     left, right = math.log(low), math.log(high)
-    middle, side = right, 0
-    for _ in range(100):
-        middle = (left * excess_high - right * excess_low) / (excess_high - excess_low)
-        excess_middle = excess(math.exp(middle))
-        if abs(excess_middle) < 1e-7 or right - left < 1e-12:
-            break
-        if excess_middle > 0:
-            left, excess_low = middle, excess_middle
-            excess_high /= 2 if side > 0 else 1
-            side = 1
-        else:
-            right, excess_high = middle, excess_middle
-            excess_low /= 2 if side < 0 else 1
-            side = -1
-    return math.exp(middle)
+    # Where one error is next to nothing, the solution is an end of the interval, to rounding.
+    if excess(left) <= 0:
+        return low
+    if excess(right) >= 0:
+        return high
+    return math.exp(brentq(excess, left, right, xtol=1e-8))
 
 
 def _tail(

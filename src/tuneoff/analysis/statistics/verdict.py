@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -336,16 +337,14 @@ def _project(pair: Pair, parts: Components | None, alpha: float, seeds_required:
         margin = float(ndtri(POWER)) * math.sqrt(projected.variance)
         return abs(parts.mean) > margin and projected.tail(abs(parts.mean) - margin) <= alpha
 
-    low, high = max(pair.seeds, seeds_required - 1), MOST_SEEDS
-    if not settles(high):
+    low = max(pair.seeds + 1, seeds_required)
+    if not settles(MOST_SEEDS):
         limit = float(ndtri(1 - alpha / 2) + ndtri(POWER)) * math.sqrt(parts.by_example or 0.0)
         if abs(parts.mean) <= limit:
             return replace(pair, reason="no number of seeds: the test set is too small for so small a difference")
         return replace(pair, reason=f"more than {MOST_SEEDS} seeds")
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if settles(middle) else (middle, high)
-    return replace(pair, seeds_needed=high)
+    candidates = range(low, MOST_SEEDS)
+    return replace(pair, seeds_needed=low + bisect_left(candidates, True, key=settles))
 
 
 def _wilson(parts: Components, examples: int | None, level: float) -> tuple[float, float]:
