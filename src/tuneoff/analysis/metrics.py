@@ -1,15 +1,19 @@
 """What tasks declare of the metrics that a study's records hold.
 
 A study can be read on a machine without its task: then means over recorded values and scores per seed remain, and
-metrics are called by their keys.
+metrics are called by their keys. Imports nothing heavy: the axes that the command line offers lead here.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from tuneoff import registry
 from tuneoff.errors import StudyError
-from tuneoff.interfaces import MeanMetric, MetricDefinition, Task
-from tuneoff.records.record import Metric
+
+if TYPE_CHECKING:
+    from tuneoff.interfaces import MetricDefinition, Task
+    from tuneoff.records.record import Metric
 
 
 def task_named(name: str) -> type[Task] | None:
@@ -33,4 +37,6 @@ def definition(task: str, metric: Metric) -> MetricDefinition:
 
 
 def _undeclared(metric: Metric) -> MetricDefinition:
+    from tuneoff.interfaces import MeanMetric
+
     return MeanMetric(name=metric.name, direction=metric.direction, unit=metric.unit)

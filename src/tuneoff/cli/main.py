@@ -30,7 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("compare", "Show studies that answer the same question side by side."),
     "import": ("import_", "Read results that somebody else's suite measured."),
     "list": ("catalog", "List what there is to choose from."),
-    "show": ("catalog", "Describe one method, task or recipe."),
+    "show": ("catalog", "Describe one method, task, executor or recipe."),
     "init": ("init", "Write a commented study file after looking at a data file."),
     "cache": ("cache", "Show what was fetched and lies on this machine, and clear it."),
     "doctor": ("doctor", "Show hardware, versions, caches and what is missing."),
