@@ -6,9 +6,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tuneoff import registry
-from tuneoff.analysis.metrics import task_named
-
 if TYPE_CHECKING:
     from tuneoff.records.record import TrialRecord
 
@@ -69,6 +66,10 @@ def option_text(value: Any) -> str:
 
 def metric_name(key: str) -> str:
     """Returns a metric's name for people: `ROUGE-L` for `rouge_l`, `exact match` for `exact_match`."""
+    # Here, because the command line offers the names of costs without importing what tasks need.
+    from tuneoff import registry
+    from tuneoff.analysis.metrics import task_named
+
     tasks = (task_named(name) for name in registry.tasks())
     titles = (metric.title for task in tasks if task is not None for metric in task.metrics if metric.name == key)
     return next(filter(None, titles), key.replace("_", " "))

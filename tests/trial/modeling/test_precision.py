@@ -12,6 +12,7 @@ from tuneoff.testing.models import random_model
 from tuneoff.trial.modeling import load as trial_model
 from tuneoff.trial.modeling.precision import (
     SHORT,
+    SHORT_EVALUATION,
     Attending,
     Kernel,
     PolicyName,
@@ -50,6 +51,7 @@ def test_auto_is_bf16_where_the_hardware_multiplies_it(
         (CPU, SHORT, "fp32", Attending("eager", "eager")),
         (CPU, SHORT, "fp32-medium", Attending("eager", "eager")),
         (CPU, SHORT, "bf16", Attending("eager", "sdpa")),
+        (CPU, SHORT_EVALUATION, "bf16", Attending("eager", "eager")),
         (CPU, SHORT + 1, "fp32", Attending("sdpa", "sdpa")),
         (CPU, SHORT + 1, "bf16", Attending("sdpa", "sdpa")),
         (GPU, 8, "bf16", Attending("sdpa", "sdpa")),

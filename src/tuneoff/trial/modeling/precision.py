@@ -33,8 +33,9 @@ Kernel = Literal["eager", "sdpa"]
 """An implementation of attention: product by product, or fused."""
 
 SHORT = 256
-"""Tokens up to which attention is mostly faster product by product than fused on a CPU, but for evaluations in bf16
-(see benchmarks/step_time.py)."""
+"""Tokens up to which attention is mostly faster product by product than fused on a CPU (benchmarks/step_time.py)."""
+SHORT_EVALUATION = 128
+"""The same of evaluations in bf16 (see benchmarks/batching.py)."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def choose_attention(wanted: Attention, device: torch.device, max_length: int, p
         return Attending(wanted, wanted)
     if device.type != "cpu" or max_length > SHORT:
         return Attending("sdpa", "sdpa")
-    return Attending("eager", "sdpa" if policy == "bf16" else "eager")
+    return Attending("eager", "sdpa" if policy == "bf16" and max_length > SHORT_EVALUATION else "eager")
 
 
 def _multiplies_bf16(device: torch.device) -> bool:
