@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import pytest
 
+from running_helpers import slurm_missing
 from tuneoff import registry
+from tuneoff.executors.base import Executor
+from tuneoff.executors.slurm import SlurmExecutor
 from tuneoff.testing import ExecutorContract
 
 
 class TestExecutors(ExecutorContract):
     @classmethod
-    def names(cls) -> Iterable[str]:
-        return registry.executors()
+    def names(cls) -> Iterable[Any]:
+        # Jobs import all libraries anew.
+        return [
+            pytest.param(name, marks=pytest.mark.slow) if name == "slurm" else name for name in registry.executors()
+        ]
+
+    def start(self, name: str) -> Executor:
+        if name == "slurm" and (reason := slurm_missing()):
+            pytest.skip(reason)
+        return super().start(name)
+
+    def left(self, executor: Executor) -> list[str]:
+        jobs = []
+        if isinstance(executor, SlurmExecutor):
+            command = ["squeue", "--me", "--noheader", "--format=%j"]
+            jobs = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        return [*super().left(executor), *jobs]
 
     @pytest.fixture(autouse=True, scope="class")
     @classmethod

@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "report": ("report", "Show the results in DIR and write its report anew."),
     "recommend": ("recommend", "Say which method of DIR to use, under limits where there are any."),
     "compare": ("compare", "Show studies that answer the same question side by side."),
+    "merge": ("merge", "Join folders of parts of one study in OUT."),
     "import": ("import_", "Read results that somebody else's suite measured."),
     "list": ("catalog", "List what there is to choose from."),
     "show": ("catalog", "Describe one method, task, executor or recipe."),

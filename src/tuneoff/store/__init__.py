@@ -7,6 +7,7 @@
       lock                     held while a run writes here
       trackers.json            what became of the trackers, and which trials they followed
       trackers/NAME/           a tracker's own files, where it keeps them here
+      jobs/                    what jobs of a cluster printed besides their trials
       report/                  made anew from the records at any time
       report-xxxxxx/           likewise, of the arms and seeds that one run asked for, where the folder holds more
       trials/ID/
@@ -27,6 +28,7 @@ Its modules:
     study.py      StudyStore: a study's folder
     trial.py      TrialStore: a trial's folder
     joining.py    whether a study may be kept in the folder of an earlier one
+    merging.py    joins folders of parts of one study
     trackers.py   StudyTrackers: what a study keeps of its trackers
     lock.py       one run at a time
     files.py      files that are there whole or not at all

@@ -36,6 +36,10 @@ class StudyStore:
         return self.root / "report"
 
     @property
+    def job_folder(self) -> Path:
+        return self.root / "jobs"
+
+    @property
     def trackers(self) -> StudyTrackers:
         """Returns what is stored of the study's trackers."""
         return StudyTrackers(self.root)

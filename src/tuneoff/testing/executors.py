@@ -80,8 +80,8 @@ class ExecutorContract:
     options: ClassVar[Mapping[str, Any]] = {}
 
     @classmethod
-    def names(cls) -> Iterable[str]:
-        """Returns the executors that are tried."""
+    def names(cls) -> Iterable[Any]:
+        """Returns the executors that are tried, as `pytest.mark.parametrize` takes them."""
         return [cls.executor]
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:

@@ -1,0 +1,267 @@
+"""Trials as jobs of a SLURM cluster, one job each; the study's folder lies on a file system that all nodes share.
+
+This process submits and watches. It may be killed and started again at any time: jobs bear the study's name and are
+found again. What runs in a job is `tuneoff.executors._job`.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+from pydantic import Field
+
+from tuneoff.checksums import content_hash
+from tuneoff.config.spec import TrialSpec
+from tuneoff.errors import ExecutorError
+from tuneoff.executors._interrupts import noted_interrupts
+from tuneoff.executors.base import Listener, Progress
+from tuneoff.executors.local import LocalExecutor
+from tuneoff.interfaces import ExecutorOptions
+from tuneoff.records.forecast import ArmForecast
+from tuneoff.records.record import Status, TrialRecord
+from tuneoff.store import StudyStore, TrialStore
+
+POLL_SECONDS = 2.0
+"""Seconds between two questions to SLURM, which answers for all jobs at once."""
+VISIBLE_SECONDS = 10.0
+"""How long a file that another node has written may take to be seen here."""
+TRIES = 10
+"""How often SLURM is asked about the queue until it answers; it is out of reach for seconds at times."""
+CANCEL_SECONDS = 60.0
+"""How long cancelled jobs may take to end; SLURM kills them after its own KillWait."""
+
+
+class SlurmOptions(ExecutorOptions):
+    """Options of `slurm`; what is unset is the cluster's default."""
+
+    partition: str | None = Field(None, description="partition of the jobs")
+    account: str | None = Field(None, description="account that is charged")
+    qos: str | None = Field(None, description="quality of service")
+    constraint: str | None = Field(None, description="features that a node must have, e.g. a100")
+    time: str | None = Field(None, description="time limit of a trial as sbatch takes it, e.g. '2:00:00' or '90'")
+    cpus: int | None = Field(None, ge=1, description="cores of a trial, and threads that it uses")
+    memory: str | None = Field(None, description="memory of a trial as sbatch takes it, e.g. 32G")
+    setup: tuple[str, ...] = Field((), description="lines of bash before a trial, e.g. `module load cuda`")
+    sbatch: tuple[str, ...] = Field((), description="further options of sbatch, e.g. --exclude=node7")
+
+
+class SlurmExecutor(LocalExecutor):
+    """Submits a job for each trial and follows them in the study's folder, which all nodes must see under the same
+    path. `--device cuda` asks for as many GPUs as a trial has devices.
+
+    Ctrl-C, SIGTERM and a lost connection cancel the jobs. Where this process is killed they go on; the same command
+    finds them and submits none twice. A job that is preempted goes back to the queue and begins its trial anew.
+
+    Model and data are inspected on this machine, on the CPU; forecasts are estimates, because nothing is tried here.
+    """
+
+    title = "SLURM"
+    summary = "Trials are jobs of a SLURM cluster, one each."
+    Options = SlurmOptions
+
+    @classmethod
+    def create(cls, device: str, options: Mapping[str, Any]) -> Self:
+        missing = [name for name in ("sbatch", "squeue", "scancel") if shutil.which(name) is None]
+        if missing:
+            raise ExecutorError(
+                f"the commands of SLURM are not here ({', '.join(missing)})",
+                hint="Run tuneoff on a node of the cluster where jobs are submitted, or use --executor local.",
+            )
+        return cls(device, SlurmOptions.model_validate(dict(options)))
+
+    def __init__(self, device: str = "auto", options: SlurmOptions | None = None) -> None:
+        """Args:
+        device: auto, cpu or cuda, of the jobs.
+        options: the cluster's defaults where unset.
+        """
+        super().__init__("cpu")
+        self.job_device = device
+        self.job_options = options or SlurmOptions()
+
+    def profile(
+        self, trial: TrialSpec, search_trial: TrialSpec | None = None, *, memory_limit_bytes: int | None = None
+    ) -> ArmForecast:
+        raise ExecutorError("trials run on other machines than this one")
+
+    def run(self, store: StudyStore, trials: Sequence[TrialSpec], listener: Listener) -> None:
+        queue = Queue(store)
+        waiting: list[Job] = []
+        for trial in trials:
+            record = store.trial(trial.id).finished_record()
+            if record is not None:
+                self.skip(trial, record, listener)
+            else:
+                waiting.append(Job(store.trial(trial.id), trial))
+        try:
+            if waiting:
+                active = queue.active()
+                for job in waiting:
+                    if queue.name(job.trial) not in active:
+                        self._submit(store, queue, job)
+            while waiting:
+                active = queue.active()
+                store.refuse_lost()
+                for job in list(waiting):
+                    if queue.name(job.trial) in active:
+                        job.follow(listener)
+                    elif (record := job.ending(listener)) is not None:
+                        waiting.remove(job)
+                        listener(Progress("ended", job.trial, record=record))
+                if waiting:
+                    time.sleep(POLL_SECONDS)
+        except KeyboardInterrupt:
+            with noted_interrupts():
+                self._cancel(queue, waiting)
+                store.refuse_lost()
+            raise
+
+    def _submit(self, store: StudyStore, queue: Queue, job: Job) -> None:
+        """Submits the job of a trial, which has none in the queue."""
+        # What an earlier attempt left must not be taken for what this one leaves.
+        job.store.begin_attempt()
+        job.store.write_spec(job.trial)
+        store.job_folder.mkdir(exist_ok=True)
+        _slurm(["sbatch", "--parsable"], self.script(store, queue, job.trial))
+
+    def script(self, store: StudyStore, queue: Queue, trial: TrialSpec) -> str:
+        """Returns the batch script of a trial's job."""
+        options = self.job_options
+        values = {
+            "job-name": queue.name(trial),
+            "output": store.job_folder.resolve() / f"{trial.id}-%j.txt",
+            "partition": options.partition,
+            "account": options.account,
+            "qos": options.qos,
+            "constraint": options.constraint,
+            "time": options.time,
+            "cpus-per-task": options.cpus,
+            "mem": options.memory,
+            "gpus": trial.devices if self.job_device == "cuda" else None,
+        }
+        flags = [f"--{key}={value}" for key, value in values.items() if value is not None]
+        command = [sys.executable, "-m", "tuneoff.executors._job", str(store.root.resolve()), trial.id, self.job_device]
+        lines = [
+            "#!/bin/bash",
+            *(f"#SBATCH {shlex.quote(flag)}" for flag in [*flags, *options.sbatch]),
+            "#SBATCH --requeue --open-mode=append",
+            *options.setup,
+            # In place of the shell, so that SLURM's signals reach it.
+            f"exec {shlex.join(command)}",
+        ]
+        return "\n".join(lines) + "\n"
+
+    def _cancel(self, queue: Queue, jobs: Sequence[Job]) -> None:
+        """Cancels the jobs of these trials and waits until they have ended; records those that ran as cancelled."""
+        names = {queue.name(job.trial) for job in jobs}
+        numbers = [number for name, number in queue.active().items() if name in names]
+        if numbers:
+            _slurm(["scancel", *numbers])
+        deadline = time.monotonic() + CANCEL_SECONDS
+        while names & queue.active().keys() and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS / 4)
+        for job in jobs:
+            if job.has_begun and job.store.record() is None:
+                job.seal(Status.CANCELLED, "the run was interrupted")
+
+
+plugin = SlurmExecutor
+
+
+class Queue:
+    """The jobs of one study in SLURM's queue.
+
+    Args:
+        store: the study's folder, whose path names the jobs.
+    """
+
+    def __init__(self, store: StudyStore) -> None:
+        self._prefix = f"tuneoff-{content_hash(str(store.root.resolve()))[:10]}"
+
+    def name(self, trial: TrialSpec) -> str:
+        """Returns the name of a trial's job: of the study's folder and the trial's content."""
+        return f"{self._prefix}-{trial.id.rpartition('-')[2]}"
+
+    def active(self) -> dict[str, str]:
+        """Returns name -> job number of the study's jobs that wait or run.
+
+        Raises:
+            ExecutorError: if SLURM does not answer.
+        """
+        lines = _slurm(["squeue", "--me", "--noheader", "--format=%j %A"], tries=TRIES).splitlines()
+        return {name: number for name, number in (line.split() for line in lines) if name.startswith(self._prefix)}
+
+
+class Job:
+    """One trial that a job runs, seen from here.
+
+    Attributes:
+        store: the trial's folder.
+        trial: what is run.
+        has_begun: whether it has been seen to run.
+    """
+
+    def __init__(self, store: TrialStore, trial: TrialSpec) -> None:
+        self.store, self.trial = store, trial
+        self.has_begun = False
+        self._offset = 0
+        self._attempts = store.attempts
+        self._gone: float | None = None
+
+    def follow(self, listener: Listener) -> None:
+        """Passes on that it began, and what it has logged since the last time."""
+        if not self.has_begun and not self.store.log_path.exists():
+            return
+        if not self.has_begun:
+            self.has_begun = True
+            listener(Progress("started", self.trial))
+        attempts = self.store.attempts
+        if attempts != self._attempts:
+            # It was preempted and began anew.
+            self._attempts, self._offset = attempts, 0
+        events, self._offset = self.store.events(self._offset)
+        for event in events:
+            listener(Progress("event", self.trial, event=event))
+
+    def ending(self, listener: Listener) -> TrialRecord | None:
+        """Returns the record of a trial whose job is no longer in the queue; None while it may not be seen yet."""
+        self._gone = self._gone or time.monotonic()
+        record = self.store.record()
+        if record is None and time.monotonic() - self._gone < VISIBLE_SECONDS:
+            return None
+        self.follow(listener)
+        if not self.has_begun:
+            listener(Progress("started", self.trial))
+        cause = "its SLURM job ended without a result, as where a node fails or a job is killed"
+        return record or self.seal(Status.FAILED, cause)
+
+    def seal(self, status: Status, cause: str) -> TrialRecord:
+        """Writes the record of a trial whose job left none."""
+        self.store.discard_scratch()
+        record = TrialRecord(spec=self.trial, status=status, cause=cause, log_tail=self.store.log_tail())
+        self.store.write_record(record)
+        return record
+
+
+def _slurm(command: Sequence[str], script: str | None = None, tries: int = 1) -> str:
+    """Runs a command of SLURM; returns what it prints.
+
+    Raises:
+        ExecutorError: with what it says, if it fails so many times.
+    """
+    done = subprocess.run(command, input=script, capture_output=True, text=True, check=False)
+    if done.returncode and tries > 1:
+        time.sleep(POLL_SECONDS)
+        return _slurm(command, script, tries - 1)
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
+        raise ExecutorError(
+            f"{command[0]} failed: {lines[0]}",
+            hint="Jobs that were submitted go on; the same command finds them again.",
+        )
+    return done.stdout

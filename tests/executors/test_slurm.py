@@ -1,0 +1,272 @@
+"""Trials as jobs of SLURM: with commands that only keep a queue, and with a real cluster where there is one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from running_helpers import Prepared, SharedExecutor, slurm_missing, wait_until
+from tuneoff.errors import ExecutorError
+from tuneoff.executors import slurm
+from tuneoff.executors.base import Progress
+from tuneoff.executors.slurm import Queue, SlurmExecutor, SlurmOptions
+from tuneoff.records.record import Status, TrialRecord
+
+pytest_plugins = ("running_fixtures",)
+
+Prepare = Callable[..., Prepared]
+COMMANDS = {
+    "sbatch": """
+        [ -e "$QUEUE/broken" ] && { echo "sbatch: error: invalid partition specified: nowhere" >&2; exit 1; }
+        number=$(( $(wc -l < "$QUEUE/submitted") + 1 ))
+        script=$(cat); name=$(sed -n "s/^#SBATCH --job-name=//p" <<< "$script")
+        echo "$name $number" | tee -a "$QUEUE/submitted" >> "$QUEUE/queue"
+        echo "$number"
+    """,
+    "squeue": 'cat "$QUEUE/queue"',
+    "scancel": 'for number; do sed -i "/ $number$/d" "$QUEUE/queue"; done',
+}
+"""Commands that keep a queue in a folder, and run nothing."""
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the `queue` of jobs and those ever `submitted`, NAME NUMBER each."""
+    folder = tmp_path / "cluster"
+    (folder / "bin").mkdir(parents=True)
+    for name, body in COMMANDS.items():
+        path = folder / "bin" / name
+        path.write_text("#!/bin/bash\n" + textwrap.dedent(body))
+        path.chmod(0o755)
+    for name in ("queue", "submitted"):
+        (folder / name).touch()
+    monkeypatch.setenv("QUEUE", str(folder))
+    monkeypatch.setenv("PATH", f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(slurm, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(slurm, "VISIBLE_SECONDS", 0.05)
+    return folder
+
+
+def _submitted(cluster: Path) -> list[str]:
+    return [line.split()[0] for line in (cluster / "submitted").read_text().splitlines()]
+
+
+def _finish(cluster: Path, prepared: Prepared, *labels: str) -> Callable[[], None]:
+    """Has the jobs of these arms end, with a record, as soon as they are in the queue."""
+
+    def finish() -> None:
+        for trial in prepared.trials:
+            if trial.label in labels and prepared.store.trial(trial.id).record() is None:
+                prepared.store.trial(trial.id).write_record(TrialRecord(spec=trial, status=Status.COMPLETED))
+        (cluster / "queue").write_text("")
+
+    return finish
+
+
+@pytest.fixture
+def ending(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], None]], None]:
+    """Does something while the coordinator sleeps."""
+
+    def at_sleep(act: Callable[[], None]) -> None:
+        monkeypatch.setattr("tuneoff.executors.slurm.time.sleep", lambda _: act())
+
+    return at_sleep
+
+
+def test_it_is_refused_where_slurm_is_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ExecutorError, match=r"SLURM are not here \(sbatch, squeue, scancel\)") as caught:
+        SlurmExecutor.create("auto", {})
+    assert "--executor local" in caught.value.hint
+
+
+def test_a_job_asks_for_what_the_options_say(prepare: Prepare) -> None:
+    prepared = prepare({"full": {"devices": 2}})
+    options = {"partition": "gpu", "time": "2:00:00", "cpus": 4, "setup": ["module load cuda"], "sbatch": ["--nice=5"]}
+    executor = SlurmExecutor("cuda", SlurmOptions.model_validate(options))
+    (trial,) = prepared.trials
+    lines = executor.script(prepared.store, Queue(prepared.store), trial).splitlines()
+    assert lines[0] == "#!/bin/bash"
+    for flag in ("partition=gpu", "time=2:00:00", "cpus-per-task=4", "gpus=2", "nice=5"):
+        assert f"#SBATCH --{flag}" in lines
+    assert not any("account" in line for line in lines), "what is unset is the cluster's"
+    assert lines[-2] == "module load cuda"
+    assert lines[-1].startswith(f"exec {sys.executable} -m tuneoff.executors._job ")
+
+
+def test_each_trial_is_submitted_once_however_often_it_is_asked_for(
+    cluster: Path, prepare: Prepare, ending: Callable[[Callable[[], None]], None]
+) -> None:
+    prepared = prepare(("full", "head"))
+
+    class Killed(BaseException):
+        """The coordinator is killed."""
+
+    def kill() -> None:
+        raise Killed
+
+    ending(kill)
+    with pytest.raises(Killed):
+        SlurmExecutor.create("cpu", {}).run(prepared.store, prepared.trials, prepared.told.append)
+    assert len(_submitted(cluster)) == 2
+    ending(_finish(cluster, prepared, "full"))
+    SlurmExecutor.create("cpu", {}).run(prepared.store, prepared.trials, prepared.told.append)
+    assert len(_submitted(cluster)) == 2, "the jobs were found again"
+    records = {record.spec.label: record for record in prepared.store.records()}
+    assert (records["full"].status, records["head"].status) == (Status.COMPLETED, Status.FAILED)
+    assert records["head"].cause == "its SLURM job ended without a result, as where a node fails or a job is killed"
+
+    prepared.told.clear()
+    ending(_finish(cluster, prepared, "head"))
+    SlurmExecutor.create("cpu", {}).run(prepared.store, prepared.trials, prepared.told.append)
+    assert prepared.kinds() == [("skipped", "full"), ("started", "head"), ("ended", "head")]
+    assert len(_submitted(cluster)) == 3
+
+
+def test_jobs_of_other_studies_are_left_alone(cluster: Path, prepare: Prepare) -> None:
+    one, other = prepare(("full",), "one"), prepare(("full",), "other")
+    assert one.trials == other.trials
+    assert Queue(one.store).name(one.trials[0]) != Queue(other.store).name(one.trials[0])
+    (cluster / "queue").write_text(f"{Queue(other.store).name(one.trials[0])} 7\nsomething 8\n")
+    assert Queue(one.store).active() == {}
+
+
+def test_an_interrupt_cancels_the_jobs_that_wait_and_records_those_that_run(
+    cluster: Path, prepare: Prepare, ending: Callable[[Callable[[], None]], None]
+) -> None:
+    prepared = prepare(("full", "head"))
+
+    def listen(progress: Progress) -> None:
+        raise KeyboardInterrupt
+
+    def begin() -> None:
+        prepared.store.trial(prepared.trials[0].id).log_path.write_text("running\n")
+
+    ending(begin)
+    with pytest.raises(KeyboardInterrupt):
+        SlurmExecutor.create("cpu", {}).run(prepared.store, prepared.trials, listen)
+    assert (cluster / "queue").read_text() == ""
+    assert {record.spec.label: record.status for record in prepared.store.records()} == {"full": Status.CANCELLED}
+
+
+def test_what_slurm_refuses_is_told_in_its_words(cluster: Path, prepare: Prepare) -> None:
+    prepared = prepare(("full",))
+    (cluster / "broken").touch()
+    with pytest.raises(ExecutorError, match="sbatch failed: sbatch: error: invalid partition specified: nowhere"):
+        SlurmExecutor.create("cpu", {}).run(prepared.store, prepared.trials, prepared.told.append)
+    assert prepared.store.records() == []
+
+
+# --- a real cluster
+
+real = pytest.mark.skipif(bool(reason := slurm_missing()), reason=reason)
+RUN = """
+import sys
+from pathlib import Path
+from tuneoff.executors.slurm import SlurmExecutor
+from tuneoff.store import StudyStore
+
+store = StudyStore(Path(sys.argv[1]))
+trials = [store.trial(trial).spec() for trial in store.trial_ids()]
+with SlurmExecutor.create("cpu", {"partition": "low", "cpus": 1}) as executor:
+    executor.run(store, trials, lambda progress: print(progress.kind, progress.trial.label, flush=True))
+"""
+
+
+def _coordinate(prepared: Prepared, environment: dict[str, str]) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", RUN, str(prepared.store.root)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def _jobs() -> list[str]:
+    listed = subprocess.run(
+        ["squeue", "--me", "--noheader", "--format=%A %T"], capture_output=True, text=True, check=True
+    )
+    return listed.stdout.splitlines()
+
+
+def _local(executor: SharedExecutor, prepared: Prepared) -> dict[str, Any]:
+    executor.run(prepared.store, prepared.trials, prepared.told.append)
+    return _hashes(prepared)
+
+
+def _hashes(prepared: Prepared) -> dict[str, Any]:
+    return {r.spec.label: (r.status, r.metrics, r.predictions["test"].sha256) for r in prepared.store.records()}
+
+
+@real
+@pytest.mark.slow
+def test_a_coordinator_that_is_killed_finds_its_jobs_again(
+    prepare: Prepare, executor: SharedExecutor, child_environment: dict[str, str]
+) -> None:
+    prepared = prepare(("full", "head"), epochs=40)
+    first = _coordinate(prepared, child_environment)
+    wait_until(lambda: any("RUNNING" in job for job in _jobs()))
+    first.kill()
+    first.communicate()
+    numbers = [job.split()[0] for job in _jobs()]
+    second = _coordinate(prepared, child_environment)
+    out, _ = second.communicate(timeout=240)
+    assert second.returncode == 0
+    assert out.split().count("ended") == 2
+    logs = [path.stem.rpartition("-")[2] for path in prepared.store.job_folder.iterdir()]
+    assert set(logs) <= set(numbers), "no job was submitted twice"
+    assert _hashes(prepared) == _local(executor, prepare(("full", "head"), "local", epochs=40))
+
+
+@real
+@pytest.mark.slow
+def test_a_preempted_trial_begins_anew_and_gives_what_it_gives_here(
+    prepare: Prepare, executor: SharedExecutor, child_environment: dict[str, str]
+) -> None:
+    prepared = prepare(("full",), epochs=60)
+    process = _coordinate(prepared, child_environment)
+    place = prepared.store.trial(prepared.trials[0].id)
+    wait_until(lambda: any(event.get("kind") == "step" for event in place.events()[0]))
+    urgent = ["sbatch", "--partition=high", "--cpus-per-task=2", "--output=/dev/null", "--wrap=sleep 1"]
+    subprocess.run(urgent, check=True, stdout=subprocess.DEVNULL)
+    process.communicate(timeout=400)
+    assert process.returncode == 0
+    assert place.attempts == 1, "what the preempted job left is kept"
+    assert _hashes(prepared) == _local(executor, prepare(("full",), "local", epochs=60))
+
+
+@real
+@pytest.mark.slow
+def test_a_job_that_somebody_cancels_is_recorded_and_the_others_go_on(
+    prepare: Prepare, faulty: str, child_environment: dict[str, str]
+) -> None:
+    prepared = prepare({"slow": {"method": "faulty", "how": "slow"}, "head": {}})
+    process = _coordinate(prepared, child_environment)
+    log = prepared.store.trial(prepared.trials[0].id).log_path
+    wait_until(lambda: log.exists() and "sleeping" in log.read_text())
+    name = Queue(prepared.store).name(prepared.trials[0])
+    subprocess.run(["scancel", f"--name={name}"], check=True)
+    process.communicate(timeout=240)
+    statuses = {record.spec.label: record.status for record in prepared.store.records()}
+    assert statuses == {"slow": Status.CANCELLED, "head": Status.COMPLETED}
+
+
+@real
+@pytest.mark.slow
+def test_an_interrupted_coordinator_leaves_no_job(
+    prepare: Prepare, faulty: str, child_environment: dict[str, str]
+) -> None:
+    slow = {"method": "faulty", "how": "slow"}
+    prepared = prepare({"one": slow, "two": {**slow, "seconds": 601}, "three": {**slow, "seconds": 602}})
+    process = _coordinate(prepared, child_environment)
+    logs = [prepared.store.trial(trial.id).log_path for trial in prepared.trials]
+    wait_until(lambda: any(log.exists() and "sleeping" in log.read_text() for log in logs))
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=120)
+    assert _jobs() == []
+    statuses = {record.status for record in prepared.store.records()}
+    assert statuses == {Status.CANCELLED}
