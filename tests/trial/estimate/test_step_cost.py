@@ -9,6 +9,7 @@ from typing import Any, Literal
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from trial_helpers import make_study, news, save_folder, save_writer, write_csv
 from tuneoff import registry
@@ -109,6 +110,14 @@ def compared(spec: TrialSpec, task: Task, rows: list[Features], setup: Setup) ->
 
 
 # --- the ledger
+
+
+def test_operations_are_those_that_pytorch_counts() -> None:
+    attention = nn.MultiheadAttention(8, 2, batch_first=True)
+    x = torch.ones(2, 5, 8)
+    with FlopCounterMode(display=False) as counter, MemoryTracker([]) as ledger:
+        attention(x, x, x)[0].sum().backward()
+    assert ledger.operations == counter.get_total_flops() > 0
 
 
 def test_a_ledger_counts_each_storage_once_and_as_long_as_it_lives() -> None:

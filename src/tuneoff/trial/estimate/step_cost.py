@@ -128,18 +128,25 @@ def tensor_bytes(tensor: torch.Tensor) -> int:
     return tensor.numel() * tensor.element_size()
 
 
-def _operations(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any) -> int:
-    """Returns the floating-point operations of one call, by PyTorch's own formulas; 0 where it has none."""
-    from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
+_SAME_FORMULA = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: torch.ops.aten._scaled_dot_product_flash_attention,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: (
+        torch.ops.aten._scaled_dot_product_flash_attention_backward
+    ),
+}
+"""Operations for which PyTorch has no formula -> those that compute the same on a GPU."""
 
-    aten, packet = torch.ops.aten, func._overloadpacket
-    if packet in flop_registry:
-        return int(flop_registry[packet](*args, **kwargs, out_val=outputs))
-    if packet is aten._scaled_dot_product_flash_attention_for_cpu:
-        return int(sdpa_flop_count(*(tensor.shape for tensor in args[:3])))  # type: ignore[no-untyped-call]
-    if packet is aten._scaled_dot_product_flash_attention_for_cpu_backward:
-        return int(sdpa_backward_flop_count(*(tensor.shape for tensor in args[:4])))  # type: ignore[no-untyped-call]
-    return 0
+
+def _operations(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any) -> int:
+    """Returns the floating-point operations of one call, by PyTorch's own formulas; 0 where it has none.
+
+    PyTorch's `FlopCounterMode` counts the same, but its hooks on modules hold activations that checkpointing frees, so
+    that no peak could be counted beside it.
+    """
+    from torch.utils.flop_counter import flop_registry
+
+    formula = flop_registry.get(_SAME_FORMULA.get(func._overloadpacket, func._overloadpacket))
+    return 0 if formula is None else int(formula(*args, **kwargs, out_val=outputs))
 
 
 def rule_of_thumb(weights: int, padded_tokens: int) -> StepCost:
