@@ -12,7 +12,7 @@ import pytest
 
 from class_score_helpers import class_scores
 from record_helpers import CLASSES, WRITERS, Level, World, build_store, small_study, writing_study
-from tuneoff.analysis.outcomes import Figure, Outcomes, over_seeds, within_range
+from tuneoff.analysis.outcomes import MetricEstimate, Outcomes, over_seeds, within_range
 from tuneoff.analysis.results import Results, gather
 from tuneoff.interfaces import MeanMetric
 from tuneoff.records.record import Metric, Prediction, Status, TrialRecord
@@ -59,7 +59,7 @@ def metric(results: Results, name: str) -> Metric:
     return next(m for m in results.completed[0].metrics if m.name == name and m.split == "test")
 
 
-def figure(results: Results, name: str, label: str = "lora") -> Figure:
+def figure(results: Results, name: str, label: str = "lora") -> MetricEstimate:
     known = next(m for r in results.completed for m in r.metrics if m.name == name and m.split == "test")
     found = Outcomes(results).figure(results.arm(label), known)
     assert found is not None

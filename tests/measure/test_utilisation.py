@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from tuneoff.measure import nvml, utilisation
-from tuneoff.measure.machine import Machine, Reading
+from tuneoff.measure.machine import MachineReader, Reading
 from tuneoff.measure.nvml import GpuReading
 from tuneoff.measure.utilisation import MOST_SAMPLES, Sampler
 from tuneoff.records.record import Event
@@ -263,7 +263,7 @@ def test_cuda_without_the_library_says_how_to_get_it(machine: FakeMachine, monke
 
 
 def test_real_counters_see_own_work_and_that_of_a_child() -> None:
-    machine = Machine(None)
+    machine = MachineReader(None)
     before = machine()
     end = time.process_time() + 0.15
     while time.process_time() < end:
@@ -333,7 +333,7 @@ if sys.argv[1:]:
 
 @pytest.mark.parametrize("told", [True, False], ids=["the system tells children", "every process is read"])
 def test_the_work_of_a_running_grandchild_is_seen(told: bool) -> None:
-    machine = Machine(None)
+    machine = MachineReader(None)
     if told and not machine._tells_children:
         pytest.skip("this system does not tell a process's children")
     machine._tells_children = told
@@ -349,7 +349,7 @@ def test_the_work_of_a_running_grandchild_is_seen(told: bool) -> None:
 
 def test_a_look_does_not_read_every_process_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which takes milliseconds, and grows with what else runs there."""
-    machine = Machine(None)
+    machine = MachineReader(None)
     if not machine._tells_children:
         pytest.skip("this system does not tell a process's children")
     monkeypatch.setattr(psutil.Process, "children", lambda *_, **__: pytest.fail("psutil reads every process"))

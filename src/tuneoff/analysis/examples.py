@@ -27,7 +27,7 @@ class ExampleOutput(Frozen):
     value: float | None = Field(description="the primary metric of this example, or null")
 
 
-class Example(Frozen):
+class SampledExample(Frozen):
     """A test example with every arm's output. A cut text ends in ` …`."""
 
     index: int = Field(description="position in the test split")
@@ -36,7 +36,7 @@ class Example(Frozen):
     outputs: tuple[ExampleOutput, ...] = Field(description="one object per arm in the study's order")
 
 
-def sample_examples(results: Results) -> tuple[Example, ...]:
+def sample_examples(results: Results) -> tuple[SampledExample, ...]:
     """Returns at most `COUNT` test examples, chosen evenly among those whose source was kept, before any output is
     seen.
 
@@ -60,7 +60,7 @@ def sample_examples(results: Results) -> tuple[Example, ...]:
         )
         source, reference = with_source[index]["source"], with_source[index]["target"]
         chosen.append(
-            Example(
+            SampledExample(
                 index=index,
                 source=excerpt(source, SOURCE_CHARACTERS),
                 reference=excerpt(reference, TEXT_CHARACTERS),

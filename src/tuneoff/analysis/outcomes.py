@@ -46,7 +46,7 @@ def within_range(raw: Estimate, metric: MetricDefinition) -> Estimate:
 
 
 @dataclass(frozen=True)
-class Figure:
+class MetricEstimate:
     """An arm's estimate of a metric.
 
     Attributes:
@@ -80,7 +80,7 @@ class Outcomes:
         self.results = results
         self._predictions = Predictions(results)
         self._stand_ins: dict[str, StandIn | None] = {}
-        self._figures: dict[tuple[str, str], Figure | None] = {}
+        self._figures: dict[tuple[str, str], MetricEstimate | None] = {}
         self._verdicts: dict[str, Verdict | None] = {}
         self._rankings: dict[str, Ranking | None] = {}
         fingerprints = Counter(
@@ -89,7 +89,7 @@ class Outcomes:
         # The test set of the study is the one that most trials saw.
         self._usual = fingerprints.most_common(1)[0][0] if fingerprints else None
 
-    def figure(self, arm: Arm, metric: Metric) -> Figure | None:
+    def figure(self, arm: Arm, metric: Metric) -> MetricEstimate | None:
         """Estimates a test metric of an arm over seeds and, where predictions allow it, examples; None without a
         value."""
         key = (arm.label, metric.name)
@@ -124,7 +124,7 @@ class Outcomes:
     def mean(self, arm: Arm, metric: Metric) -> float | None:
         """Returns an arm's mean of a test metric, comparable with the other arms' (`rank`).
 
-        None without one or where it is not weighed (`Figure.weighed`).
+        None without one or where it is not weighed (`MetricEstimate.weighed`).
         """
         ranking = self.ranking(metric)
         return ranking.means.get(arm.label) if ranking is not None else None
@@ -188,7 +188,7 @@ class Outcomes:
         comparisons = {self.above(arm, baseline, metric) for arm in arms} if baseline else set()
         return False in comparisons and True not in comparisons
 
-    def _figure(self, arm: Arm, metric: Metric) -> Figure | None:
+    def _figure(self, arm: Arm, metric: Metric) -> MetricEstimate | None:
         trials = scored(arm, metric, self._predictions)
         other_examples = {_test_fingerprint(record) for record in arm.completed if record.spec.seed in trials} - {
             None,
@@ -215,7 +215,9 @@ class Outcomes:
             self._stand_ins[metric.name] = stand_in(self.results, self._predictions, metric, baseline)
         return self._stand_ins[metric.name]
 
-    def _estimated(self, label: str, metric: Metric, trials: Mapping[int, Scored], other_examples: bool) -> Figure:
+    def _estimated(
+        self, label: str, metric: Metric, trials: Mapping[int, Scored], other_examples: bool
+    ) -> MetricEstimate:
         """Estimates a metric of an arm from these trials.
 
         `other_examples`: some trials were tested on other examples than most of the study's trials.
@@ -225,7 +227,7 @@ class Outcomes:
         scores = dict(zip(seeds, values.tolist(), strict=True))
         if float(np.abs(values).max()) > LARGEST:
             without_interval = Estimate(label, float(values.mean()), None, None, len(values), None, TOO_LARGE)
-            return Figure(without_interval, scores, None, TOO_LARGE)
+            return MetricEstimate(without_interval, scores, None, TOO_LARGE)
         outputs = [trial.outputs for trial in trials.values()]
         sample = self._predictions.sample(label, metric, seeds, outputs, values)
         note = "" if sample else f"predictions do not give {metric.name} example by example; compared by seeds alone"
@@ -236,10 +238,10 @@ class Outcomes:
             # A deterministic baseline. That its seeds agree says nothing about other test examples.
             reason = "the same score at every seed and no values per example: nothing tells its error"
             without_interval = Estimate(label, estimated.mean, estimated.std, None, estimated.seeds, None, reason)
-            return Figure(without_interval, scores, None, DIFFERENT_EXAMPLES if other_examples else reason)
+            return MetricEstimate(without_interval, scores, None, DIFFERENT_EXAMPLES if other_examples else reason)
         if other_examples:
-            return Figure(estimated, scores, None, DIFFERENT_EXAMPLES)
-        return Figure(estimated, scores, sample, note)
+            return MetricEstimate(estimated, scores, None, DIFFERENT_EXAMPLES)
+        return MetricEstimate(estimated, scores, sample, note)
 
     def _fraction(self, metric: Metric) -> bool:
         """Returns whether the metric lies in [0, 1] by definition, or is a mean of examples' own values that do."""

@@ -32,7 +32,7 @@ class Reading:
     gpu: GpuReading | None = None
 
 
-class Machine:
+class MachineReader:
     """Reads the counters of this process, this machine and this GPU.
 
     Args:

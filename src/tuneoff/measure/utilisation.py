@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from tuneoff.measure.machine import Machine, Reading, core_count
+from tuneoff.measure.machine import MachineReader, Reading, core_count
 from tuneoff.measure.nvml import GpuReading, connect
 from tuneoff.records.record import Event, Noise, Utilisation
 
@@ -54,7 +54,7 @@ class _Sample:
 
 
 @dataclass
-class _Phase:
+class _PhaseSums:
     """Sums over one phase."""
 
     seconds: float = 0.0
@@ -96,12 +96,12 @@ class Sampler:
         self.missing: dict[str, str] = {}
         self._cuda = str(device).startswith("cuda")
         self._gpu, self._gpu_reason = connect(str(device), nvml) if self._cuda else (None, "")
-        self._read = read or Machine(self._gpu, others)
+        self._read = read or MachineReader(self._gpu, others)
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._phase = ""
-        self._phases: dict[str, _Phase] = {}
+        self._phases: dict[str, _PhaseSums] = {}
         self._samples: list[_Sample] = []
         self._group: list[_Sample] = []
         self._stride = 1
@@ -229,7 +229,7 @@ class Sampler:
             reason="; ".join(reasons),
         )
 
-    def _measure_others(self, total: _Phase) -> tuple[float | None, float | None]:
+    def _measure_others(self, total: _PhaseSums) -> tuple[float | None, float | None]:
         """Returns the cores used by other processes and taken by the hypervisor, None with a reason where not known."""
         reason = ""
         if total.seconds < _SHORTEST_SECONDS:
@@ -286,7 +286,7 @@ class Sampler:
         if previous is None:
             self._began = now.at
             return now
-        total = self._phases.setdefault(self._phase, _Phase())
+        total = self._phases.setdefault(self._phase, _PhaseSums())
         total.seconds += now.at - previous.at
         total.own += max(0.0, now.own - previous.own)
         total.busy = _add(total.busy, _subtract(now.busy, previous.busy))

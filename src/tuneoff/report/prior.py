@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tuneoff.analysis.axes import AXES
-from tuneoff.analysis.decisions.prior import COSTS, NO_PRIOR, TOLERANCE, Advice, Prospect
+from tuneoff.analysis.decisions.prior import COSTS, NO_PRIOR, TOLERANCE, PriorAdvice, Prospect
 from tuneoff.analysis.decisions.recommend import Shortfall
 from tuneoff.records.forecast import Prior, StudyForecast
 from tuneoff.report.arm_schema import MissingFigure
@@ -20,7 +20,7 @@ WARNING = (
 )
 
 
-def build_prior(study: str, advice: Advice, forecast: StudyForecast, notes: Sequence[str] = ()) -> PriorReport:
+def build_prior(study: str, advice: PriorAdvice, forecast: StudyForecast, notes: Sequence[str] = ()) -> PriorReport:
     """Collects everything the words say and more; every key is described in docs/recommend.md."""
     return PriorReport(
         study=study,
@@ -37,7 +37,7 @@ def build_prior(study: str, advice: Advice, forecast: StudyForecast, notes: Sequ
     )
 
 
-def lines(advice: Advice) -> list[str]:
+def lines(advice: PriorAdvice) -> list[str]:
     """Returns the answer in words, one fact per line, the answer itself first."""
     return [
         *_answer(advice),
@@ -49,7 +49,7 @@ def lines(advice: Advice) -> list[str]:
     ]
 
 
-def rule_text(advice: Advice) -> str:
+def rule_text(advice: PriorAdvice) -> str:
     """Returns the rule by which the answer was found."""
     cheapest = winner_text(advice.prefer)
     fit = " and are expected to keep the limits" if advice.limits else ""
@@ -69,7 +69,7 @@ def interval(prior: Prior) -> str:
     return share(prior.low) if prior.low == prior.high else f"{share(prior.low)} to {share(prior.high)}"
 
 
-def _answer(advice: Advice) -> list[str]:
+def _answer(advice: PriorAdvice) -> list[str]:
     limits = join([limit_text(limit) for limit in advice.limits])
     if advice.answer is not None:
         arm = advice.arm(advice.answer)
@@ -88,7 +88,7 @@ def _answer(advice: Advice) -> list[str]:
     return [text, f"The nearest is {advice.nearest.label}: {_misses(advice.nearest)}."]
 
 
-def _why(advice: Advice) -> list[str]:
+def _why(advice: PriorAdvice) -> list[str]:
     if advice.answer is None or advice.best is None:
         return []
     best = advice.arm(advice.best)
@@ -102,7 +102,7 @@ def _why(advice: Advice) -> list[str]:
     return [f"{text}. {join(others)} {counts} as equally good before a run{cheapest}.", rule_text(advice)]
 
 
-def _explain_no_cost(advice: Advice) -> list[str]:
+def _explain_no_cost(advice: PriorAdvice) -> list[str]:
     """Says why no cost decides, where no cost is forecast of all arms that count as equally good."""
     if advice.answer is None or advice.prefer:
         return []
@@ -115,7 +115,7 @@ def _explain_no_cost(advice: Advice) -> list[str]:
     return [f"No cost is forecast of all of these, so none decides. Missing: {'; '.join(missing_texts)}."]
 
 
-def _priors(advice: Advice) -> list[str]:
+def _priors(advice: PriorAdvice) -> list[str]:
     """Lists every prior with its source: those that decide, then the rest."""
     with_prior = [arm for arm in advice.arms if arm.trains and arm.prior is not None]
     with_prior.sort(key=lambda arm: arm.label not in advice.as_good)
@@ -126,7 +126,7 @@ def _priors(advice: Advice) -> list[str]:
     ]
 
 
-def _excluded_arms(advice: Advice) -> list[str]:
+def _excluded_arms(advice: PriorAdvice) -> list[str]:
     excluded = [
         arm
         for arm in advice.arms
@@ -139,7 +139,7 @@ def _excluded_arms(advice: Advice) -> list[str]:
     )
 
 
-def _arms_not_weighed(advice: Advice) -> list[str]:
+def _arms_not_weighed(advice: PriorAdvice) -> list[str]:
     without_prior = [arm.label for arm in advice.arms if arm.trains and arm.prior is None]
     parts = []
     if without_prior:

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from tuneoff.analysis.curves import LearningCurves
 from tuneoff.analysis.devices import DeviceComparison
-from tuneoff.analysis.examples import Example
+from tuneoff.analysis.examples import SampledExample
 from tuneoff.analysis.forecast_accuracy import ForecastComparison
 from tuneoff.analysis.search_summary import SearchSummary
 from tuneoff.analysis.statistics import LEVEL, SEEDS_REQUIRED
@@ -217,7 +217,7 @@ class Report(Part):
     devices: tuple[DeviceComparison, ...] = Field(
         description="one object per arm on several devices; empty where there is none"
     )
-    examples: tuple[Example, ...] = Field(
+    examples: tuple[SampledExample, ...] = Field(
         description="at most four test examples with what every arm wrote; empty for a task whose "
         "trials keep no sources (classification)"
     )

@@ -6,7 +6,7 @@ import pytest
 
 from forecast_helpers import arm_forecast
 from tuneoff.analysis.decisions.limits import Limit, cost_limit
-from tuneoff.analysis.decisions.prior import Advice, advise
+from tuneoff.analysis.decisions.prior import PriorAdvice, advise
 from tuneoff.records.forecast import ArmForecast, Prior, StudyForecast
 
 FULL, CLOSE, FAR = Prior(1, 1, "by definition"), Prior(0.8, 1.02, "close"), Prior(0.2, 0.9, "far")
@@ -20,7 +20,7 @@ ROWS = {
 PRIORS: dict[str, Prior | None] = {"majority": None, "full": FULL, "lora": CLOSE, "ia3": CLOSE, "head": FAR}
 
 
-def advised(*limits: Limit, prefer: str = "time", priors: dict[str, Prior | None] | None = None) -> Advice:
+def advised(*limits: Limit, prefer: str = "time", priors: dict[str, Prior | None] | None = None) -> PriorAdvice:
     return advise(StudyForecast(arms=ROWS), priors or PRIORS, ["majority"], limits, prefer)
 
 

@@ -19,7 +19,7 @@ from tuneoff.records.forecast import ArmForecast
 from tuneoff.trial import requests
 from tuneoff.trial.data import load as trial_data
 from tuneoff.trial.estimate import estimator, memory, profiler
-from tuneoff.trial.estimate.counts import TrialCounts
+from tuneoff.trial.estimate.counts import ForecastCounts
 from tuneoff.trial.estimate.estimator import estimate_arms
 from tuneoff.trial.estimate.evaluations import _within
 from tuneoff.trial.estimate.process import EstimateFailed, FakeModelProcess
@@ -258,7 +258,7 @@ def test_changes_that_cannot_be_estimated_are_no_remedies(
     limit: int | None, bert_folder: Path, news_csv: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(estimator, "free_bytes", lambda device: -(10**12))
-    monkeypatch.setattr(TrialCounts, "activations", no_kernels)
+    monkeypatch.setattr(ForecastCounts, "activations", no_kernels)
     arm = forecast_of(trial(bert_folder, news_csv, "lora"), limit=limit)
     check(arm)
     assert (arm.fits, arm.remedies) == (False, ())

@@ -50,7 +50,7 @@ class Prospect:
 
 
 @dataclass(frozen=True)
-class Advice:
+class PriorAdvice:
     """The answer before a run.
 
     Attributes:
@@ -82,7 +82,7 @@ def advise(
     baselines: Sequence[str] = (),
     limits: Sequence[Limit] = (),
     prefer: str = "time",
-) -> Advice:
+) -> PriorAdvice:
     """Applies the limits to the forecast, and the priors to the arms that keep them.
 
     Args:
@@ -99,13 +99,15 @@ def advise(
     near_misses = [arm for arm in weighed if arm.shortfalls and arm.shortfalls[0].excess is not None]
     nearest = min(near_misses, key=lambda arm: arm.shortfalls[0].relative) if near_misses and not fitting else None
     if not fitting:
-        return Advice(tuple(limits), "", None, None, (), nearest, tuple(arms))
+        return PriorAdvice(tuple(limits), "", None, None, (), nearest, tuple(arms))
     best = fitting[0]
     as_good = [arm for arm in fitting if _as_good(arm.prior, best.prior)]
     order = (prefer, *(axis for axis in COSTS if axis != prefer))
     cost = next((axis for axis in order if all(axis in arm.figures for arm in as_good)), "")
     answer = min(as_good, key=lambda arm: arm.figures[cost]) if cost else best
-    return Advice(tuple(limits), cost, answer.label, best.label, tuple(arm.label for arm in as_good), None, tuple(arms))
+    return PriorAdvice(
+        tuple(limits), cost, answer.label, best.label, tuple(arm.label for arm in as_good), None, tuple(arms)
+    )
 
 
 def _prospect(

@@ -10,7 +10,7 @@ from tuneoff.report import columns
 
 
 @dataclass(frozen=True)
-class Axis:
+class ChartAxis:
     """A label with its unit, a scale, and how a tick is written (None: as the number it is)."""
 
     label: str
@@ -77,8 +77,8 @@ class Chart:
     name: str
     kind: Literal["curve", "scatter", "search"]
     title: str
-    x: Axis
-    y: Axis
+    x: ChartAxis
+    y: ChartAxis
     series: tuple[Series, ...]
     baseline: BaselineLine | None
     caption: str

@@ -14,7 +14,7 @@ from tuneoff.analysis.figures import metric_name
 from tuneoff.analysis.search_summary import Choices, SearchedArm
 from tuneoff.report import columns, units
 from tuneoff.report.arm_schema import ArmSummary, Figure, TestFigure
-from tuneoff.report.charts.chart import Axis, BaselineLine, Chart, Series
+from tuneoff.report.charts.chart import BaselineLine, Chart, ChartAxis, Series
 from tuneoff.report.columns import Column
 from tuneoff.report.schema import Report
 from tuneoff.report.wording import ties_text
@@ -48,23 +48,23 @@ class ScatterDefinition:
     name: str
     what: str
     column: Column
-    axis: Callable[[list[float]], tuple[float, Axis]]
+    axis: Callable[[list[float]], tuple[float, ChartAxis]]
 
 
-def _seconds_axis(values: list[float]) -> tuple[float, Axis]:
+def _seconds_axis(values: list[float]) -> tuple[float, ChartAxis]:
     for size, name in ((3600.0, "hours"), (60.0, "minutes")):
         if max(values) >= 3 * size:
-            return size, Axis(f"train time ({name})")
-    return 1.0, Axis("train time (s)")
+            return size, ChartAxis(f"train time ({name})")
+    return 1.0, ChartAxis("train time (s)")
 
 
-def _bytes_axis(values: list[float]) -> tuple[float, Axis]:
+def _bytes_axis(values: list[float]) -> tuple[float, ChartAxis]:
     size, name = units.byte_unit(max(values))
-    return size, Axis(f"peak memory while training ({name})")
+    return size, ChartAxis(f"peak memory while training ({name})")
 
 
-def _count_axis(_: list[float]) -> tuple[float, Axis]:
-    return 1.0, Axis("trainable parameters", "log", units.short_count)
+def _count_axis(_: list[float]) -> tuple[float, ChartAxis]:
+    return 1.0, ChartAxis("trainable parameters", "log", units.short_count)
 
 
 CURVES = (
@@ -149,7 +149,9 @@ def _scatter(definition: ScatterDefinition, report: Report) -> Chart | None:
         kind="scatter",
         title=lead + _random_weights_note(report),
         x=axis,
-        y=Axis(f"test {metric_name(name)}" + (" (lower is better)" if points[0].score.direction == "lower" else "")),
+        y=ChartAxis(
+            f"test {metric_name(name)}" + (" (lower is better)" if points[0].score.direction == "lower" else "")
+        ),
         series=series,
         baseline=baseline,
         caption=f"{lead}. Bars: {report.answer.interval_level:.0%} intervals.{_ties_sentence(report)}"
@@ -186,8 +188,8 @@ def _curve(definition: CurveDefinition, report: Report) -> Chart | None:
         name=definition.name,
         kind="curve",
         title=lead + _random_weights_note(report),
-        x=Axis("optimizer step"),
-        y=Axis(what),
+        x=ChartAxis("optimizer step"),
+        y=ChartAxis(what),
         series=series,
         baseline=replace(baseline, label=f"{baseline.label}, test") if baseline else None,
         caption=f"{lead}. Lines: mean over seeds; bands: lowest to highest seed.{_ties_sentence(report)}"
@@ -220,8 +222,8 @@ def _sensitivity(report: Report) -> Chart | None:
         name=SENSITIVITY,
         kind="search",
         title=lead + _random_weights_note(report),
-        x=Axis("learning rate", "log"),
-        y=Axis(f"validation {metric}" + (" (lower is better)" if lower else ""), "log" if log_scale else "linear"),
+        x=ChartAxis("learning rate", "log"),
+        y=ChartAxis(f"validation {metric}" + (" (lower is better)" if lower else ""), "log" if log_scale else "linear"),
         series=series,
         baseline=None,
         caption=f"{lead}: one point per search trial. Ringed: the best of an arm. Below: the range that was "

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from tuneoff.encoding import chart_text
-from tuneoff.report.charts.chart import Axis, Chart, Series
+from tuneoff.report.charts.chart import Chart, ChartAxis, Series
 from tuneoff.report.charts.placement import MARKER, Box, place, spread_out
 
 DPI = 150
@@ -136,7 +136,7 @@ def _set_limits(axes: Axes, chart: Chart) -> None:
     _scatter_width(axes, chart.x, [(s.x[0], s.x_error) for s in chart.series])
 
 
-def _scatter_width(axes: Axes, axis: Axis, points: Sequence[tuple[float, float]]) -> None:
+def _scatter_width(axes: Axes, axis: ChartAxis, points: Sequence[tuple[float, float]]) -> None:
     low, high = min(x for x, _ in points), max(x + error for x, error in points)
     if axis.scale == "log":
         axes.set_xscale("log")

@@ -94,7 +94,7 @@ class StepCounter:
         return self._costs[key]
 
 
-class TrialCounts:
+class ForecastCounts:
     """Counts a trial's micro-batches and what one of its ranks holds.
 
     Args:

@@ -17,7 +17,7 @@ from tuneoff.interfaces import Baseline, Example, Features, Method, Task, comput
 from tuneoff.measure.memory import resident_bytes
 from tuneoff.records.forecast import ArmForecast, EstimatedStep, How, ProfiledStep, Shape, predictions_size
 from tuneoff.trial.data import load as trial_data
-from tuneoff.trial.estimate.counts import ForecastRequest, TrialCounts
+from tuneoff.trial.estimate.counts import ForecastCounts, ForecastRequest
 from tuneoff.trial.estimate.evaluations import Evaluations
 from tuneoff.trial.estimate.material import Material, StudyCache
 from tuneoff.trial.estimate.memory import (
@@ -123,7 +123,7 @@ def estimate(request: ForecastRequest, cache: StudyCache) -> ArmForecast:
     material, startup_seconds = cache.material(request.spec, request.method)
     process_bytes = max(request.resident_bytes, resident_bytes()) + topology.process_bytes
     policy = apply_policy(request.spec.protocol.precision, device)
-    counts = TrialCounts(request, material, request.setup(policy.name, device))
+    counts = ForecastCounts(request, material, request.setup(policy.name, device))
     step = counts.peak_step()
     if counts.states is None or step is None:
         return _unknown(counts)
@@ -141,20 +141,20 @@ def estimate(request: ForecastRequest, cache: StudyCache) -> ArmForecast:
     return build_forecast(counts, "estimate", times, memory, _stored_bytes(counts))
 
 
-def _unknown(counts: TrialCounts) -> ArmForecast:
+def _unknown(counts: ForecastCounts) -> ArmForecast:
     """Returns the forecast of a trial of which nothing is known."""
     reason = counts.missing["estimate"]
     counts.missing = {**dict.fromkeys(("train_seconds", "stored_bytes", "largest"), reason), **counts.missing}
     return build_forecast(counts, "estimate", PhaseSeconds(), unknown_peak(counts.request, reason), None)
 
 
-def _stored_bytes(counts: TrialCounts) -> int:
+def _stored_bytes(counts: ForecastCounts) -> int:
     """Returns the bytes of the weights that are kept: they are assumed to be those that are trained."""
     return counts.trained_bytes if counts.request.method.trains else 0
 
 
 def _seconds(
-    counts: TrialCounts, states: ModelStateBytes, times: TimeModel, startup_seconds: dict[str, float]
+    counts: ForecastCounts, states: ModelStateBytes, times: TimeModel, startup_seconds: dict[str, float]
 ) -> PhaseSeconds:
     """Returns the seconds of a trial whose ranks each hold the whole model."""
     topology, material, setup = counts.request.topology, counts.material, counts.setup
@@ -207,7 +207,7 @@ class _FirstBatch:
 
 
 def build_forecast(
-    counts: TrialCounts,
+    counts: ForecastCounts,
     how: How,
     times: PhaseSeconds,
     memory: MemoryFigures,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from tuneoff.records.forecast import Remedy
-from tuneoff.trial.estimate.counts import ForecastRequest, TrialCounts
+from tuneoff.trial.estimate.counts import ForecastCounts, ForecastRequest
 from tuneoff.trial.estimate.material import Material
 from tuneoff.trial.estimate.process import EstimateFailed
 from tuneoff.trial.estimate.step_cost import ModelStateBytes, StepCost
@@ -62,7 +62,7 @@ def unknown_peak(request: ForecastRequest, reason: str) -> MemoryFigures:
 
 
 def judge(
-    counts: TrialCounts, peak: int, parts: Mapping[str, int], step: StepCost | None, available: int
+    counts: ForecastCounts, peak: int, parts: Mapping[str, int], step: StepCost | None, available: int
 ) -> MemoryFigures:
     """Tells whether a peak fits, and what would make it fit.
 
@@ -87,7 +87,7 @@ def judge_gpu(request: ForecastRequest, material: Material, limit: int) -> Memor
     """Tells whether a trial fits a GPU with so many bytes, by counting."""
     precision = request.spec.protocol.precision
     policy: PolicyName = "bf16" if precision == "auto" else precision
-    counts = TrialCounts(request, material, request.setup(policy, torch.device("cuda")))
+    counts = ForecastCounts(request, material, request.setup(policy, torch.device("cuda")))
     step = counts.peak_step()
     if counts.states is None or step is None:
         return unknown_peak(request, counts.missing["estimate"])
@@ -107,7 +107,7 @@ def parts_of(states: ModelStateBytes, activations: int) -> dict[str, int]:
     }
 
 
-def _remedies(counts: TrialCounts, base: int, available: int) -> Iterator[Remedy]:
+def _remedies(counts: ForecastCounts, base: int, available: int) -> Iterator[Remedy]:
     """Yields the smallest change of each kind that fits; those that keep the result come first.
 
     Args:

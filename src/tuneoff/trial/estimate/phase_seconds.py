@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tuneoff.trial.data import load as trial_data
-from tuneoff.trial.estimate.counts import TrialCounts
+from tuneoff.trial.estimate.counts import ForecastCounts
 from tuneoff.trial.estimate.evaluations import Evaluations
 from tuneoff.trial.estimate.schedule import MicroBatch
 from tuneoff.trial.estimate.time_model import Curve
@@ -59,7 +59,7 @@ class PhaseSeconds:
 
 
 def phase_seconds(
-    counts: TrialCounts,
+    counts: ForecastCounts,
     startup: dict[str, float],
     evaluations: Evaluations,
     training: TrainingTime | None,

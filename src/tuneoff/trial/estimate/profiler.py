@@ -21,7 +21,7 @@ from tuneoff.records.forecast import ArmForecast
 from tuneoff.trial.assembly import Assembled, assemble
 from tuneoff.trial.context import TrialContext
 from tuneoff.trial.estimate import estimator, real_steps, time_model
-from tuneoff.trial.estimate.counts import ForecastRequest, TrialCounts
+from tuneoff.trial.estimate.counts import ForecastCounts, ForecastRequest
 from tuneoff.trial.estimate.evaluations import Evaluations
 from tuneoff.trial.estimate.material import Material, StudyCache
 from tuneoff.trial.estimate.memory import MemoryFigures, available_bytes, judge, judge_gpu, parts_of, unknown_peak
@@ -92,7 +92,7 @@ def _profile(request: ForecastRequest, context: TrialContext) -> ArmForecast:
     method, device, phases = request.method, request.device, context.phases
     trial = assemble(context, method)
     material = Material(request.spec, trial.task, trial.data.splits, trial.features, method.trains)
-    counts = TrialCounts(request, material, request.setup(trial.policy, device))
+    counts = ForecastCounts(request, material, request.setup(trial.policy, device))
     weights = trial.counts.total.total
     forward = partial(counts.forward, weights=weights)
     times = TimeModel(time_model.measure(device, trial.runner.autocast))
@@ -139,7 +139,7 @@ class _TrainingProfile:
     growth: float | None
 
 
-def _profile_training(trial: Assembled, phases: Phases, counts: TrialCounts, times: TimeModel) -> _TrainingProfile:
+def _profile_training(trial: Assembled, phases: Phases, counts: ForecastCounts, times: TimeModel) -> _TrainingProfile:
     """Runs real training steps. Where they could not be counted, a rule of thumb stands for the counts."""
     topology, states = counts.request.topology, counts.states
     weights = trial.counts.total.total
@@ -172,7 +172,7 @@ def _curve(shapes: Sequence[MicroBatch], count: Callable[[MicroBatch], StepCost]
     return Curve([(shape.padded_tokens, times.seconds(count(shape))) for shape in shapes])
 
 
-def _training_memory(counts: TrialCounts, training: _TrainingProfile) -> MemoryFigures:
+def _training_memory(counts: ForecastCounts, training: _TrainingProfile) -> MemoryFigures:
     """Returns the figures of memory in training: the measured peak of the largest shape that was run, plus what was
     counted beyond it."""
     request = counts.request
@@ -191,7 +191,7 @@ def _training_memory(counts: TrialCounts, training: _TrainingProfile) -> MemoryF
     return judge(counts, peak, _peak_parts(peak, counts.states, cost.activations), cost, available_bytes(request))
 
 
-def _growth_bytes(counts: TrialCounts, training: _TrainingProfile, peak_bytes: int, activations: int) -> int:
+def _growth_bytes(counts: ForecastCounts, training: _TrainingProfile, peak_bytes: int, activations: int) -> int:
     """Returns the bytes by which the process will have grown at the end of training, with all shapes that are still to
     come.
 
@@ -208,7 +208,7 @@ def _growth_bytes(counts: TrialCounts, training: _TrainingProfile, peak_bytes: i
     return round(min(growth * new_shapes, HOLES_SHARE * activations + KERNEL_BYTES * new_shapes))
 
 
-def _test_memory(counts: TrialCounts, phases: Phases, largest: StepCost, run: StepCost) -> MemoryFigures:
+def _test_memory(counts: ForecastCounts, phases: Phases, largest: StepCost, run: StepCost) -> MemoryFigures:
     """Returns the figures of memory in the test, for a method without training.
 
     Args:

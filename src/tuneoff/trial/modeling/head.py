@@ -21,7 +21,7 @@ from tuneoff.records.record import Finding
 
 
 @dataclass(frozen=True)
-class Head:
+class FreshHead:
     """What starts fresh in a loaded model.
 
     Attributes:
@@ -33,7 +33,7 @@ class Head:
     tensors: frozenset[str]
 
     @classmethod
-    def find(cls, model: nn.Module, added: Collection[str], lacking: Loading | None) -> Head:
+    def find(cls, model: nn.Module, added: Collection[str], lacking: Loading | None) -> FreshHead:
         """Finds the head of a model.
 
         Files of a model that was trained for such a task before hold a head already. It is not taken: one study would
@@ -112,7 +112,7 @@ def _cover(module: nn.Module, name: str, tensors: Collection[str]) -> list[str]:
 
 
 @torch.no_grad()
-def draw(model: nn.Module, head: Head, seed: int) -> None:
+def draw(model: nn.Module, head: FreshHead, seed: int) -> None:
     """Draws the head from the trial's seed alone, so that every method starts from the same one."""
     generator_state = torch.random.get_rng_state()
     torch.manual_seed(seed)

@@ -23,7 +23,7 @@ from tuneoff.trial.data.lengths import max_positions
 from tuneoff.trial.exhaustion import loading
 from tuneoff.trial.modeling.config_limits import check_config_file
 from tuneoff.trial.modeling.gguf import dequantised
-from tuneoff.trial.modeling.head import Head, Loading, draw
+from tuneoff.trial.modeling.head import FreshHead, Loading, draw
 from tuneoff.trial.modeling.precision import Kernel
 from tuneoff.trial.modeling.requirements import check_masks, check_order, keep_fixed
 from tuneoff.trial.modeling.tokenizer import tokenizer_of
@@ -46,7 +46,7 @@ class Loaded:
     info: ModelInfo
     findings: tuple[Finding, ...]
     head: tuple[str, ...] = ()
-    """Names of the modules that start from the trial's seed; see `head.Head`."""
+    """Names of the modules that start from the trial's seed; see `head.FreshHead`."""
 
 
 def load_config(spec: ModelSpec, *, offline: bool = False) -> tuple[Any, ModelFiles | None]:
@@ -152,7 +152,7 @@ def load(
     check_masks(model)
     check_order(model, task.view(model))
     added = task.view(model).head
-    head = Head.find(model, added, loading_info)
+    head = FreshHead.find(model, added, loading_info)
     draw(model, head, seed)
     pad_id, padding_findings = choose_padding(tokenizer, config)
     model.config.pad_token_id = pad_id
@@ -216,7 +216,7 @@ def build_empty(
     if files is not None and has_weights(Path(files.path)) and not spec.random_weights:
         with quiet():
             _, loading_info = _load_from_files(files, config, task, device_map="meta")
-    return model, replace(view, head=Head.find(model, view.head, loading_info).modules)
+    return model, replace(view, head=FreshHead.find(model, view.head, loading_info).modules)
 
 
 def load_tokenizer(spec: ModelSpec, task: Task) -> Any:
