@@ -191,7 +191,7 @@ class ExecutorContract:
     def test_metrics_are_those_of_this_machine(self, name: str, opened: Executor, parts: Path, tmp_path: Path) -> None:
         study = tiny_study(parts, {"full": {}})
         results = []
-        for number, executor in enumerate((opened, self.start("local"))):
+        for number, executor in enumerate((opened, registry.executors()["local"].create("cpu", {}))):
             store, trials = prepare(study, tmp_path / str(number))
             executor.run(store, trials, lambda _: None)
             if executor is not opened:
