@@ -8,6 +8,7 @@ from typing import Any
 
 import matplotlib
 import pytest
+from matplotlib.text import Text
 
 from record_helpers import QUICKSTART, WRITERS, Level, World, build_store, small_study, writing_study
 from tuneoff.analysis.results import gather
@@ -15,7 +16,7 @@ from tuneoff.report import units
 from tuneoff.report.builder import build_report
 from tuneoff.report.charts import drawing
 from tuneoff.report.charts.chart import BaselineLine, Chart
-from tuneoff.report.charts.definitions import build_charts
+from tuneoff.report.charts.definitions import LABELLED, build_charts
 from tuneoff.report.charts.drawing import COLOURS, MARKERS, draw
 
 
@@ -74,7 +75,10 @@ def test_bars_are_intervals_and_letters_stand_beside_names_where_groups_differ(t
         point = next(s for s in drawn[0].series if s.label == "head")
         assert point.low == (head.metrics["accuracy"].interval_low,)
         assert point.high == (head.metrics["accuracy"].interval_high,)
-        assert point.x_error == pytest.approx((head.train_seconds.interval_high or 0) - (head.train_seconds.mean or 0))
+        width = (head.train_seconds.interval_high or 0) - (head.train_seconds.mean or 0)
+        # A t-interval of two seeds says next to nothing: the seeds themselves are shown.
+        assert point.x_error == pytest.approx(width if seeds == 6 else 0.0)
+        assert point.dots == (() if seeds == 6 else head.metrics["accuracy"].values)
         return {chart.name: chart for chart in drawn}
 
     six, two = built(6), built(2)
@@ -84,7 +88,10 @@ def test_bars_are_intervals_and_letters_stand_beside_names_where_groups_differ(t
         assert "Arms that share a letter cannot be told apart by test accuracy." in six[name].caption
         assert {s.text for s in two[name].series} == {"full", "lora", "head"}
         assert "All is open by test accuracy: it takes 6 seeds to tell arms apart." in two[name].caption
-    assert "Bars: 95% intervals." in six["quality_train_time"].caption
+    assert (
+        "Bars: 95% intervals, cut at the frame. Line: the Pareto front by means." in six["quality_train_time"].caption
+    )
+    assert "Small dots: single seeds." in two["quality_train_time"].caption
     for name in ("quality_train_time", "learning_curve_quality"):
         bare = replace(six[name], series=tuple(replace(s, ties="") for s in six[name].series))
         assert draw(six[name]) != draw(bare)
@@ -148,3 +155,68 @@ def test_charts_of_a_text_task(tmp_path: Path) -> None:
         assert charts["quality_train_time"].y.label == (
             "test ROUGE-L" if name == "rouge" else "test perplexity (lower is better)"
         )
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Chart]:
+    """Forty arms, of which the fast ones are bad and the good ones slow, but for one that is neither."""
+    levels = {
+        f"lora {at:02}": Level(0.5 + 0.01 * at, 5.0 + at, (500 + 10 * at) << 20, adapter=1000) for at in range(40)
+    }
+    levels |= {"lora 20": Level(0.55, 60.0), "majority": Level(0.4, head=0, stored=0)}
+    arms = {label: {"method": "lora", "r": 1 + at} for at, label in enumerate(levels) if label != "majority"}
+    store = build_store(
+        tmp_path_factory.mktemp("m") / "s", small_study("majority", arms=arms), World(levels=levels, test_rows=100)
+    )
+    return {chart.name: chart for chart in build_charts(build_report(gather(store)))}
+
+
+def test_of_many_arms_the_front_and_the_best_are_named_and_the_rest_is_grey(many: dict[str, Chart]) -> None:
+    for name in ("quality_train_time", "quality_peak_memory", "learning_curve_loss"):
+        chart = many[name]
+        assert len(chart.series) == 40
+        assert 2 <= len(chart.labelled) <= LABELLED
+        assert (
+            f"Grey: {40 - len(chart.labelled)} arms that are neither the best nor named of the front." in chart.caption
+        )
+    scores = {s.label: s.y[0] for s in many["quality_train_time"].series}
+    named = {s.label for s in many["quality_train_time"].labelled}
+    assert max(scores, key=lambda label: scores[label]) in named
+    assert "lora 20" not in named
+    assert draw(many["quality_train_time"]).startswith(b"\x89PNG")
+
+
+def test_no_label_covers_a_point_or_another_label(many: dict[str, Chart], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drawing, "_png", lambda figure: figure)
+    figure: Any = draw(many["quality_train_time"])
+    axes = figure.axes[0]
+    # Of the text alone: an annotation's own extent takes in its leader line.
+    boxes = [Text.get_window_extent(text) for text in axes.texts if text.get_text()]
+    points = [axes.transData.transform((s.x[0], s.y[0])) for s in many["quality_train_time"].series]
+    assert len(boxes) == len(many["quality_train_time"].labelled) + 1  # and the baseline's
+    assert not any(box.contains(*point) for box in boxes for point in points)
+    assert not any(a.overlaps(b) for at, a in enumerate(boxes) for b in boxes[:at])
+
+
+def test_costs_are_on_logarithmic_axes_and_wide_bars_are_cut_at_the_frame(
+    charts: dict[str, Chart], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drawing, "_png", lambda figure: figure)
+    chart = charts["quality_train_time"]
+    first, *others = chart.series
+    wide = replace(first, x_error=first.x[0] * 5, low=(-50.0,), high=(50.0,))
+    figure: Any = draw(replace(chart, series=(wide, *others)))
+    axes = figure.axes[0]
+    assert axes.get_xscale() == "log"
+    assert all(abs(end) < 5 for end in axes.get_ylim())
+    markers = [line.get_marker() for line in axes.lines if len(line.get_xdata()) == 1]
+    assert {"<", ">", "^", "v"} <= set(markers)
+
+
+def test_nothing_is_compared_by_a_single_point(tmp_path: Path) -> None:
+    store = build_store(tmp_path / "s", small_study("lora"), World(levels=QUICKSTART))
+    assert {chart.name for chart in build_charts(build_report(gather(store)))} == {
+        "learning_curve_quality",
+        "learning_curve_loss",
+        "learning_curve_train_loss",
+    }

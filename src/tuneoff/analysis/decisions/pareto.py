@@ -145,6 +145,18 @@ def find_front(drawn: Sequence[Draws], directions: Mapping[str, Literal["higher"
     return Front(tuple(a.axis for a in drawn), tuple(label for _, label in ranked), probabilities, left_out)
 
 
+def front_indices(points: Sequence[tuple[float, float]], direction: Literal["higher", "lower"]) -> list[int]:
+    """Finds the Pareto front of pairs of a cost and a score, by their values alone.
+
+    Returns:
+        The positions of the points on it, the cheapest first.
+    """
+    sign = -1.0 if direction == "higher" else 1.0
+    axes = np.array([[cost for cost, _ in points], [sign * score for _, score in points]])
+    on_front = _undominated(axes[:, :, None])[:, 0]
+    return sorted((index for index in range(len(points)) if on_front[index]), key=lambda index: points[index][0])
+
+
 def _undominated(points: Array) -> NDArray[np.bool_]:
     """Returns whether no other arm is as good on every axis and better on one.
 

@@ -109,7 +109,12 @@ class Components:
         Raises:
             ValueError: if the error is not known, or all values are one.
         """
-        return max(_half_width(*parts, level) for parts in self._estimates())
+        widest = 0.0
+        for parts in self._estimates():
+            # Only one that may be wider is worth the search.
+            if _widest(*parts, level) > widest:
+                widest = max(widest, _half_width(*parts, level))
+        return widest
 
     def _estimates(self) -> list[tuple[_Part, _Part]]:
         """Returns the estimates of the error: by the seeds' means and the examples and, where it could count, by the
@@ -206,12 +211,17 @@ def _two_parts_tail(distance: float, seeds: _Part, examples: _Part) -> float:
 
 def _half_width(seeds: _Part, examples: _Part, level: float) -> float:
     parts = [(math.sqrt(variance), freedom) for variance, freedom in (seeds, examples) if variance]
-    # At least the wider error alone; at most the sum of both, each at half of the miss probability.
+    # At least the wider error alone.
     low = max(scale * _quantile(freedom, 0.5 + level / 2) for scale, freedom in parts)
     if len(parts) == 1:
         return low
-    high = sum(scale * _quantile(freedom, 0.75 + level / 4) for scale, freedom in parts)
-    return _solve(seeds, examples, low, high, math.log(1 - level))
+    return _solve(seeds, examples, low, _widest(seeds, examples, level), math.log(1 - level))
+
+
+def _widest(seeds: _Part, examples: _Part, level: float) -> float:
+    """Returns what `_half_width` is at most: the sum of both errors, each at half of the miss probability."""
+    parts = [(math.sqrt(variance), freedom) for variance, freedom in (seeds, examples) if variance]
+    return sum(scale * _quantile(freedom, 0.75 + level / 4) for scale, freedom in parts)
 
 
 def _solve(seeds: _Part, examples: _Part, low: float, high: float, log_tail: float) -> float:

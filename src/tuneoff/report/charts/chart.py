@@ -34,6 +34,8 @@ class Series:
         early: points that are no part of the line: of search trials with fewer steps.
         failed: x of what was tried without any y.
         joined: whether a line joins the points, as it may where nothing but x tells them apart.
+        dots: y of single seeds, shown where they are few; of a scatter chart.
+        muted: whether it is one of many, drawn grey and without a label.
     """
 
     label: str
@@ -49,6 +51,8 @@ class Series:
     early: tuple[tuple[float, float], ...] = ()
     failed: tuple[float, ...] = ()
     joined: bool = True
+    dots: tuple[float, ...] = ()
+    muted: bool = False
 
     @property
     def text(self) -> str:
@@ -72,7 +76,11 @@ class BaselineLine:
 
 @dataclass(frozen=True)
 class Chart:
-    """All that one chart shows."""
+    """All that one chart shows.
+
+    Attributes:
+        front: points of the Pareto front, cheapest first; of a scatter chart.
+    """
 
     name: str
     kind: Literal["curve", "scatter", "search"]
@@ -83,6 +91,12 @@ class Chart:
     baseline: BaselineLine | None
     caption: str
     alt: str
+    front: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def labelled(self) -> tuple[Series, ...]:
+        """Returns the series that have a label."""
+        return tuple(series for series in self.series if not series.muted)
 
     @property
     def file(self) -> str:

@@ -6,10 +6,11 @@ turn it into something else.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from tuneoff.analysis.curves import LearningCurve, LearningCurves
+from tuneoff.analysis.decisions.pareto import front_indices
 from tuneoff.analysis.figures import metric_name
 from tuneoff.analysis.search_summary import Choices, SearchedArm
 from tuneoff.report import columns, units
@@ -54,13 +55,17 @@ class ScatterDefinition:
 def _seconds_axis(values: list[float]) -> tuple[float, ChartAxis]:
     for size, name in ((3600.0, "hours"), (60.0, "minutes")):
         if max(values) >= 3 * size:
-            return size, ChartAxis(f"train time ({name})")
-    return 1.0, ChartAxis("train time (s)")
+            return size, ChartAxis(f"train time ({name})", "log", _plain)
+    return 1.0, ChartAxis("train time (s)", "log", _plain)
 
 
 def _bytes_axis(values: list[float]) -> tuple[float, ChartAxis]:
     size, name = units.byte_unit(max(values))
-    return size, ChartAxis(f"peak memory while training ({name})")
+    return size, ChartAxis(f"peak memory while training ({name})", "log", _plain)
+
+
+def _plain(value: float) -> str:
+    return f"{value:g}"
 
 
 def _count_axis(_: list[float]) -> tuple[float, ChartAxis]:
@@ -78,6 +83,10 @@ SCATTERS = (
     ScatterDefinition("quality_parameters", "trainable parameters", columns.TRAINABLE, _count_axis),
 )
 SENSITIVITY = "learning_rate_sensitivity"
+LABELLED = 12
+"""Most arms of a chart of which all have a label; of more only the front, the best and the baseline."""
+SEEDS_FOR_BARS = 4
+"""Fewest seeds whose spread is drawn as a bar; fewer are drawn one by one."""
 FILES = (*(f"{definition.name}.png" for definition in (*SCATTERS, *CURVES)), f"{SENSITIVITY}.png")
 """Every file that a report may hold a chart in."""
 
@@ -113,35 +122,55 @@ def _random_weights_note(report: Report) -> str:
     return " — RANDOM WEIGHTS, quality means nothing" if report.study.random_weights else ""
 
 
-def _scatter(definition: ScatterDefinition, report: Report) -> Chart | None:
+def _points(column: Column, report: Report) -> list[_Point]:
+    """Lists the arms that train and have both a score and this cost."""
     name = report.study.primary_metric or ""
-    column = definition.column
-    points = [
+    return [
         _Point(position, entry, value[0], score, score.mean)
         for position, entry in enumerate(report.methods)
         if entry.trains and (score := entry.metrics.get(name)) is not None and score.mean is not None
         if (value := column.value(entry)) is not None and value[0] > 0
     ]
+
+
+def _time_front(report: Report) -> list[str]:
+    """Returns the arms on the Pareto front of quality and train time, the fastest first."""
+    points = _points(columns.TRAIN_TIME, report)
     if not points:
-        return None
+        return []
+    front = front_indices([(point.cost, point.mean) for point in points], points[0].score.direction)
+    return [points[index].arm.method for index in front]
+
+
+def _scatter(definition: ScatterDefinition, report: Report) -> Chart | None:
+    name, column = report.study.primary_metric or "", definition.column
+    points = _points(column, report)
+    if len(points) < 2:
+        return None  # nothing is compared by one point
     size, axis = definition.axis([point.cost for point in points])
     grouped = columns.grouped(report)
+    front = front_indices([(point.cost, point.mean) for point in points], points[0].score.direction)
+    named = _named([points[index].arm.method for index in front], len(points), report)
     series = tuple(
         Series(
             label=point.arm.method + (" †" if column.timing and point.arm.contended else ""),
             style=point.position,
             x=(point.cost / size,),
             y=(point.mean,),
-            low=(point.mean if point.score.interval_low is None else point.score.interval_low,),
-            high=(point.mean if point.score.interval_high is None else point.score.interval_high,),
+            low=(_bar(point)[0],),
+            high=(_bar(point)[1],),
+            dots=point.score.values if 1 < point.score.n < SEEDS_FOR_BARS else (),
             x_error=_half_width(column.figure(point.arm)) / size,
             ties=point.arm.ties if grouped else "",
+            muted=point.arm.method not in named,
         )
         for point in points
     )
     baseline = _baseline(report)
     values_text = "; ".join(
-        f"{p.arm.method} {columns.score(p.mean, unit=p.score.unit)} at {column.spread(p.cost, None)}" for p in points
+        f"{p.arm.method} {columns.score(p.mean, unit=p.score.unit)} at {column.spread(p.cost, None)}"
+        for p in points
+        if p.arm.method in named
     )
     lead = f"Test {metric_name(name)} against {definition.what}"
     return Chart(
@@ -154,17 +183,52 @@ def _scatter(definition: ScatterDefinition, report: Report) -> Chart | None:
         ),
         series=series,
         baseline=baseline,
-        caption=f"{lead}. Bars: {report.answer.interval_level:.0%} intervals.{_ties_sentence(report)}"
+        caption=f"{lead}. {_describe_marks(series, report)}{_ties_sentence(report)}"
         + (" Dashed: the baseline, without training." if baseline else "")
-        + (" † timed on a busy machine." if any("†" in s.label for s in series) else ""),
+        + (" † timed on a busy machine." if any("†" in s.label for s in series) else "")
+        + _describe_muted(series),
         alt=_alt(f"{lead}: {values_text}", baseline),
+        front=tuple((points[index].cost / size, points[index].mean) for index in front),
     )
+
+
+def _bar(point: _Point) -> tuple[float, float]:
+    """Returns the ends of a score's bar. An interval over fewer than `SEEDS_FOR_BARS` seeds alone is not drawn."""
+    score = point.score
+    by_few_seeds = score.n < SEEDS_FOR_BARS and score.interval_over == "seeds"
+    if score.interval_low is None or score.interval_high is None or by_few_seeds:
+        return point.mean, point.mean
+    return score.interval_low, score.interval_high
+
+
+def _named(front: Sequence[str], count: int, report: Report) -> set[str]:
+    """Returns the arms of a chart that have labels: of few all, else the best and those of the front, evenly chosen
+    where they are many too."""
+    if count <= LABELLED:
+        return {arm.method for arm in report.methods}
+    room = LABELLED - 1
+    chosen = front if len(front) <= room else [front[i * (len(front) - 1) // (room - 1)] for i in range(room)]
+    return {*chosen, *([report.answer.best] if report.answer.best is not None else [])}
+
+
+def _describe_marks(series: Sequence[Series], report: Report) -> str:
+    """Says what bars, dots and the line of a scatter chart are."""
+    bars = f"Bars: {report.answer.interval_level:.0%} intervals, cut at the frame."
+    dots = " Small dots: single seeds." if any(s.dots for s in series if not s.muted) else ""
+    return f"{bars}{dots} Line: the Pareto front by means."
+
+
+def _describe_muted(series: Sequence[Series]) -> str:
+    muted = sum(s.muted for s in series)
+    return f" Grey: {muted} arms that are neither the best nor named of the front." if muted else ""
 
 
 def _curve(definition: CurveDefinition, report: Report) -> Chart | None:
     what = definition.what.format(metric=metric_name(report.study.primary_metric or ""), loss_unit=_loss_unit(report))
     arms = {entry.method: (position, entry) for position, entry in enumerate(report.methods)}
     grouped = columns.grouped(report)
+    curves = definition.of(report.curves)
+    named = _named(_time_front(report), len(curves), report)
     series = tuple(
         Series(
             label=curve.method,
@@ -174,15 +238,16 @@ def _curve(definition: CurveDefinition, report: Report) -> Chart | None:
             low=curve.lowest,
             high=curve.highest,
             ties=arms[curve.method][1].ties if grouped else "",
+            muted=curve.method not in named,
         )
-        for curve in definition.of(report.curves)
+        for curve in curves
     )
-    if not series:
-        return None
+    if max((len(s.x) for s in series), default=0) < 2:
+        return None  # one point of time is no curve
     quality = definition.name == "learning_curve_quality"
     baseline = _baseline(report) if quality else None
     unit = report.study.primary_unit if quality else None
-    ends = "; ".join(f"{s.label} {columns.score(s.y[-1], unit=unit)}" for s in series)
+    ends = "; ".join(f"{s.label} {columns.score(s.y[-1], unit=unit)}" for s in series if not s.muted)
     lead = f"{what[0].upper()}{what[1:]} while training"
     return Chart(
         name=definition.name,
@@ -193,7 +258,8 @@ def _curve(definition: CurveDefinition, report: Report) -> Chart | None:
         series=series,
         baseline=replace(baseline, label=f"{baseline.label}, test") if baseline else None,
         caption=f"{lead}. Lines: mean over seeds; bands: lowest to highest seed.{_ties_sentence(report)}"
-        + (" Dashed: the baseline's test score." if baseline else ""),
+        + (" Dashed: the baseline's test score." if baseline else "")
+        + _describe_muted(series),
         alt=_alt(f"{lead}, at the end: {ends}", baseline),
     )
 
@@ -206,8 +272,14 @@ def _sensitivity(report: Report) -> Chart | None:
         return None
     positions = {entry.method: position for position, entry in enumerate(report.methods)}
     ties = {entry.method: entry.ties if columns.grouped(report) else "" for entry in report.methods}
+    named = _named(_time_front(report), len(search.arms), report)
     series = tuple(
-        replace(_search_series(arm), style=positions[arm.method], ties=ties[arm.method])
+        replace(
+            _search_series(arm),
+            style=positions[arm.method],
+            ties=ties[arm.method],
+            muted=arm.method not in named,
+        )
         for arm in search.arms
         if LEARNING_RATE in arm.space and arm.tried
     )
@@ -217,7 +289,9 @@ def _sensitivity(report: Report) -> Chart | None:
     metric, lower = metric_name(search.metric), search.direction == "lower"
     lead = f"Validation {metric} against the learning rate"
     log_scale = lower and min(scores) > 0 and max(scores) > 4 * min(scores)
-    best_rates = "; ".join(f"{s.label} {units.rate(s.x[s.chosen])}" for s in series if s.chosen is not None)
+    best_rates = "; ".join(
+        f"{s.label} {units.rate(s.x[s.chosen])}" for s in series if s.chosen is not None and not s.muted
+    )
     return Chart(
         name=SENSITIVITY,
         kind="search",
@@ -230,7 +304,8 @@ def _sensitivity(report: Report) -> Chart | None:
         "searched, with the rates that were tried."
         + (" Hollow: what was pruned, with its score after fewer steps." if any(s.early for s in series) else "")
         + (" Crosses: trials that did not complete." if any(s.failed for s in series) else "")
-        + ("" if all(s.joined for s in series) else " No line joins points that differ in other options too."),
+        + ("" if all(s.joined for s in series) else " No line joins points that differ in other options too.")
+        + _describe_muted(series),
         alt=_alt(f"{lead}; best rates: {best_rates or 'none'}", None),
     )
 
@@ -264,8 +339,10 @@ def _search_series(arm: SearchedArm) -> Series:
 
 
 def _half_width(figure: Figure | int | None) -> float:
-    """Returns half the width of a cost's interval; 0 for a count, or where there is no interval."""
+    """Returns half the width of a cost's interval; 0 for a count, without an interval and of few seeds."""
     if not isinstance(figure, Figure) or figure.interval_high is None or figure.mean is None:
+        return 0.0
+    if figure.n < SEEDS_FOR_BARS:
         return 0.0
     return figure.interval_high - figure.mean
 
@@ -276,5 +353,5 @@ def _ties_sentence(report: Report) -> str:
 
 
 def _alt(text: str, baseline: BaselineLine | None) -> str:
-    alt = f"{text}. BaselineLine {baseline.label}: {baseline.text}." if baseline else f"{text}."
+    alt = f"{text}. Baseline {baseline.label}: {baseline.text}." if baseline else f"{text}."
     return alt.replace("[", "(").replace("]", ")")

@@ -24,6 +24,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "d", "*")
 DASHES = ("-", (0, (6, 1.5)), (0, (2, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
 BASELINE = "#444444"
+MUTED = "#b5b5b5"
+"""Colour of what has no label: arms of many, and the line of the front."""
 LABEL_SIZE = 9.0
 BASELINE_GAP = 2.0
 """A baseline further below the data than this many times the data's range is named, not drawn to scale."""
@@ -46,9 +48,12 @@ def draw(chart: Chart) -> bytes:
         _style_axes(axes)
         axes.set_xlabel(chart_text(chart.x.label))
         axes.set_ylabel(chart_text(chart.y.label))
-        for series in chart.series:
+        _draw_muted(axes, chart)
+        for series in chart.labelled:
             (_draw_curve if chart.kind == "curve" else _draw_point)(axes, series)
         _set_limits(axes, chart)
+        if chart.kind == "scatter":
+            _draw_bars(axes, chart)
         occupied = _draw_baseline(axes, chart)
         (_label_curves if chart.kind == "curve" else _label_points)(axes, chart, occupied)
         return _png(figure)
@@ -101,27 +106,72 @@ def _draw_curve(axes: Axes, series: Series) -> None:
         axes.fill_between(series.x, series.low, series.high, color=_colour(series), alpha=0.12, linewidth=0)
 
 
+def _draw_muted(axes: Axes, chart: Chart) -> None:
+    """Draws what is grey and without labels: the front's line, and of many arms those that are not named."""
+    if len(chart.front) > 1:
+        xs, ys = zip(*chart.front, strict=True)
+        axes.plot(xs, ys, color=MUTED, linewidth=1.0, zorder=1)
+    muted = [series for series in chart.series if series.muted]
+    if chart.kind == "curve":
+        for series in muted:
+            axes.plot(series.x, series.y, color=MUTED, linewidth=0.6, zorder=1)
+    elif muted:
+        points = [(x, y) for s in muted for x, y in zip(s.x, s.y, strict=True)]
+        axes.plot(*zip(*points, strict=True), color=MUTED, marker="o", markersize=4, linestyle="none", zorder=1)
+
+
 def _draw_point(axes: Axes, series: Series) -> None:
-    axes.errorbar(
+    if series.dots:
+        axes.plot(
+            series.x * len(series.dots),
+            series.dots,
+            color=_colour(series),
+            marker="o",
+            markersize=3,
+            markeredgewidth=0,
+            alpha=0.55,
+            linestyle="none",
+            zorder=2,
+        )
+    axes.plot(
         series.x,
         series.y,
-        xerr=[[min(series.x_error, series.x[0] * 0.999)], [series.x_error]] if series.x_error else None,
-        yerr=[[series.y[0] - series.low[0]], [series.high[0] - series.y[0]]] if series.low != series.high else None,
         **_marker_style(series),
         markersize=8,
         alpha=0.9,
         markeredgecolor="white",
         markeredgewidth=0.8,
-        elinewidth=1.1,
-        capsize=2.5,
+        linestyle="none",
+        zorder=3,
     )
+
+
+def _draw_bars(axes: Axes, chart: Chart) -> None:
+    """Draws light error bars within the view; one that goes on ends in a small triangle at the frame."""
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    for series in chart.labelled:
+        x, y = series.x[0], series.y[0]
+        for low, high, least, most, across in (
+            (x - series.x_error, x + series.x_error, left, right, True),
+            (series.low[0], series.high[0], bottom, top, False),
+        ):
+            if low == high:
+                continue
+            ends = [max(low, least), min(high, most)]
+            line = (ends, [y, y]) if across else ([x, x], ends)
+            axes.plot(*line, color=_colour(series), linewidth=1.2, alpha=0.4, solid_capstyle="butt", zorder=2)
+            for end, is_cut, marker in (
+                (least, low < least, "<" if across else "v"),
+                (most, high > most, ">" if across else "^"),
+            ):
+                if is_cut:
+                    place = (end, y) if across else (x, end)
+                    axes.plot(*place, color=_colour(series), marker=marker, markersize=4, alpha=0.6, clip_on=False)
 
 
 def _set_limits(axes: Axes, chart: Chart) -> None:
     """Sets room around the points. The baseline is in view unless that would squeeze the arms together."""
-    lows = [value for s in chart.series for value in s.low]
-    highs = [value for s in chart.series for value in s.high]
-    low, high = min(lows), max(highs)
+    low, high = _quality_range(chart)
     if chart.baseline and not _out_of_view(chart):
         low, high = min(low, chart.baseline.value), max(high, chart.baseline.value)
     margin = (high - low) * 0.08 or abs(high) * 0.05 or 0.05
@@ -133,24 +183,33 @@ def _set_limits(axes: Axes, chart: Chart) -> None:
         axes.set_xlim((first - 1, last + 1) if first == last else (first - (last - first) * 0.03, last * 1.015))
         axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))  # there is no half a step
         return
-    _scatter_width(axes, chart.x, [(s.x[0], s.x_error) for s in chart.series])
+    _scatter_width(axes, chart.x, [s.x[0] for s in chart.series])
 
 
-def _scatter_width(axes: Axes, axis: ChartAxis, points: Sequence[tuple[float, float]]) -> None:
-    low, high = min(x for x, _ in points), max(x + error for x, error in points)
-    if axis.scale == "log":
-        axes.set_xscale("log")
-        axes.set_xlim(low / (1.6 * (high / low) ** 0.06), high * 1.6 * (high / low) ** 0.06)
-        axes.xaxis.set_minor_formatter(NullFormatter())
-        if math.log10(high / low) > 2:
-            axes.xaxis.set_minor_locator(NullLocator())
-    else:
-        # From zero, so that twice as long looks twice as long.
-        axes.set_xlim(0, high * 1.12)
+def _quality_range(chart: Chart) -> tuple[float, float]:
+    """Returns the least and the greatest value to show. Bars of a scatter chart widen it by no more than the points
+    themselves lie apart on either side, so that one wide bar does not squeeze all else together."""
+    lows = [value for s in chart.series for value in s.low if not (s.muted and chart.kind == "scatter")]
+    highs = [value for s in chart.series for value in s.high if not (s.muted and chart.kind == "scatter")]
+    values = [value for s in chart.series for value in (*s.y, *s.dots)]
+    low, high = min([*lows, *values]), max([*highs, *values])
+    reach = max(values) - min(values)
+    if chart.kind == "scatter" and reach > 0:
+        low, high = max(low, min(values) - reach), min(high, max(values) + reach)
+    return low, high
+
+
+def _scatter_width(axes: Axes, axis: ChartAxis, values: Sequence[float]) -> None:
+    low, high = min(values), max(values)
+    axes.set_xscale(axis.scale)
+    axes.set_xlim(low / (1.6 * (high / low) ** 0.06), high * 1.6 * (high / low) ** 0.06)
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    if math.log10(high / low) > 2:
+        axes.xaxis.set_minor_locator(NullLocator())
     if axis.tick is not None:
         text = axis.tick
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: text(value)))
-        if axis.scale == "log" and math.log10(high / low) < 1.5:
+        if math.log10(high / low) < 1.5:
             axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: text(value) if _has_label(value) else ""))
 
 
@@ -162,8 +221,7 @@ def _has_label(value: float) -> bool:
 def _out_of_view(chart: Chart) -> bool:
     if chart.baseline is None:
         return False
-    low = min(value for s in chart.series for value in s.low)
-    high = max(value for s in chart.series for value in s.high)
+    low, high = _quality_range(chart)
     threshold = (high - low or abs(high) * 0.05) * BASELINE_GAP
     return chart.baseline.value < low - threshold or chart.baseline.value > high + threshold
 
@@ -215,10 +273,10 @@ def _text_size(axes: Axes, text: str) -> tuple[float, float]:
 def _label_curves(axes: Axes, chart: Chart, _: list[Box]) -> None:
     """Writes names at the right ends of the lines, moved apart where lines end close together."""
     frame = axes.get_window_extent()
-    ends = [axes.transData.transform((s.x[-1], s.y[-1])) for s in chart.series]
-    height = max(_text_size(axes, s.text)[1] for s in chart.series) + 3
+    ends = [axes.transData.transform((s.x[-1], s.y[-1])) for s in chart.labelled]
+    height = max(_text_size(axes, s.text)[1] for s in chart.labelled) + 3
     heights = spread_out([end[1] for end in ends], height, frame.y0, frame.y1)
-    for series, end, at in zip(chart.series, ends, heights, strict=True):
+    for series, end, at in zip(chart.labelled, ends, heights, strict=True):
         axes.annotate(
             chart_text(series.text),
             (end[0], end[1]),
@@ -245,15 +303,18 @@ def _label_points(axes: Axes, chart: Chart, occupied: list[Box]) -> None:
     """Writes a name beside each point where it covers nothing, with a thin line where it had to go further away."""
     frame = axes.get_window_extent()
     points, bars = [], []
-    for s in chart.series:
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    for s in chart.labelled:
         x, y = axes.transData.transform((s.x[0], s.y[0]))
         points.append((x, y))
-        bars.append(_box(axes, (s.x[0], s.low[0]), (s.x[0], s.high[0]), 3))
-        left = max(s.x[0] - s.x_error, s.x[0] * 0.001)
-        bars.append(_box(axes, (left, s.y[0]), (s.x[0] + s.x_error, s.y[0]), 3))
-    sizes = [_text_size(axes, s.text) for s in chart.series]
+        bars.append(_box(axes, (s.x[0], max(s.low[0], bottom)), (s.x[0], min(s.high[0], top)), 3))
+        ends = max(s.x[0] - s.x_error, left), min(s.x[0] + s.x_error, right)
+        bars.append(_box(axes, (ends[0], s.y[0]), (ends[1], s.y[0]), 3))
+        bars += [_box(axes, (s.x[0], dot), (s.x[0], dot), 3) for dot in s.dots]
+    bars += [_box(axes, (s.x[0], s.y[0]), (s.x[0], s.y[0]), 5) for s in chart.series if s.muted]
+    sizes = [_text_size(axes, s.text) for s in chart.labelled]
     room = Box(frame.x0, frame.y0, frame.x1 + 20, frame.y1 + 5)
-    for series, point, box in zip(chart.series, points, place(points, sizes, [*occupied, *bars], room), strict=True):
+    for series, point, box in zip(chart.labelled, points, place(points, sizes, [*occupied, *bars], room), strict=True):
         centre = ((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2)
         nearest = (min(max(point[0], box.x0), box.x1), min(max(point[1], box.y0), box.y1))
         is_far = math.dist(point, nearest) > 20
@@ -282,11 +343,11 @@ def _box(axes: Axes, first: tuple[float, float], second: tuple[float, float], ma
 def _draw_search(figure: Figure, chart: Chart) -> None:
     """Draws the scores over what was tried and, below on the same scale, each arm's range with its name at the
     right."""
-    score_height, range_height, label_height = 4.0, 0.19 * len(chart.series) + 0.08, 0.5
+    score_height, range_height, label_height = 4.0, 0.19 * len(chart.labelled) + 0.08, 0.5
     height = 0.42 + score_height + 0.12 + range_height + label_height
     score_axes = figure.add_axes((0.1, 0.5, 0.7, 0.4))
     # As wide as the longest name needs.
-    names = max(_text_size(score_axes, series.text)[0] for series in chart.series) / DPI
+    names = max(_text_size(score_axes, series.text)[0] for series in chart.labelled) / DPI
     width = max(8.0, 0.84 + 5.48 + names + 0.25)
     figure.set_size_inches(width, height)
     score_axes.set_position(
@@ -307,13 +368,14 @@ def _draw_search(figure: Figure, chart: Chart) -> None:
             axis(FuncFormatter(lambda value, _: f"{value:g}"))
     score_axes.tick_params(axis="x", labelbottom=False)
     range_axes.set_xlabel(chart_text(chart.x.label))
-    range_axes.set_ylim(-len(chart.series) + 0.4, 0.6)
+    range_axes.set_ylim(-len(chart.labelled) + 0.4, 0.6)
     range_axes.set_yticks([])
     range_axes.spines["left"].set_visible(False)
     ends = [end for series in chart.series for end in series.span or ()]
     margin = (max(ends) / min(ends)) ** 0.03 * 1.1
     score_axes.set_xlim(min(ends) / margin, max(ends) * margin)
-    for index, series in enumerate(chart.series):
+    _draw_muted(score_axes, chart)
+    for index, series in enumerate(chart.labelled):
         _draw_trials(score_axes, series)
         _draw_range(range_axes, series, -index)
 
