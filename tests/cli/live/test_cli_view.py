@@ -166,23 +166,44 @@ def test_time_left_goes_by_the_pace_of_the_first_trial_until_one_is_finished(
     assert board.seconds_left() == pytest.approx(15 + 3 * 22 + 2)
 
 
+def test_trials_that_run_at_once_share_the_time_left_and_the_machine(
+    board: RunProgress, small_trials: list[TrialSpec], clock: Clock
+) -> None:
+    full, lora = [next(trial for trial in small_trials if trial.label == label) for label in ("full", "lora")]
+    for trial in (full, lora):
+        board.update(Progress("started", trial))
+        board.update(Progress("event", trial, {"kind": "phase", "phase": "train"}))
+    clock.now += 10.0
+    for trial, steps in ((full, 2), (lora, 3)):
+        step = {"kind": "step", "step": 1, "steps": steps, "elapsed_seconds": 10.0}
+        board.update(Progress("event", trial, step))
+        used = {"kind": "machine", "cpu_percent": 90.0, "resident_bytes": 1 << 20, "other_cpu_percent": 5.0}
+        board.update(Progress("event", trial, used))
+    # 10 s and 20 s are left of the two, and four more are expected to take the mean of both, 25 s
+    alone = 10.0 + 20.0 + 25.0 * 4
+    assert board.seconds_left() == pytest.approx(alone / 2)
+    assert {board.name(running.trial) for running in board.running.values()} == {board.name(full), board.name(lora)}
+    assert (board.machine["cpu_percent"], board.machine["resident_bytes"]) == (180.0, 2 << 20)
+    assert board.machine["other_cpu_percent"] == 5.0
+
+
 def test_time_left_is_unknown_until_a_trial_that_trains_has_begun(
     board: RunProgress, small_trials: list[TrialSpec], clock: Clock, fake_record: RecordOf
 ) -> None:
     assert board.seconds_left() is None
-    for trial, spent in ((small_trials[0], 1.0), (small_trials[1], 20.0)):
+    for trial, spent in ((small_trials[0], 2.0), (small_trials[1], 20.0)):
         board.update(Progress("started", trial))
         clock.now += spent
         board.update(Progress("ended", trial, record=fake_record(trial)))
         if trial is small_trials[0]:
             assert board.seconds_left() is None
-    # lora twice like full (20 s), majority 1 s and full 20 s again
-    assert board.seconds_left() == pytest.approx(61)
+    # lora twice like full (20 s), majority 2 s and full 20 s again
+    assert board.seconds_left() == pytest.approx(62)
     board.update(Progress("started", small_trials[2]))
     clock.now += 8
-    assert board.seconds_left() == pytest.approx(53)
+    assert board.seconds_left() == pytest.approx(54)
     hear(board, small_trials[2], **STEP)
-    assert board.seconds_left() == pytest.approx(20 + 1 + 20 + 15)
+    assert board.seconds_left() == pytest.approx(20 + 2 + 20 + 15)
 
 
 def test_time_left_counts_what_comes_after_training_where_it_is_known(

@@ -213,7 +213,10 @@ class RunProgress:
         running = self.running.pop(trial.id, None)
         if record.status is not Status.CANCELLED:  # an interrupted trial waits for the next run
             self.records[trial.id] = record
-        spent = now - running.since if running else record.timing.total_seconds
+        spent = record.timing.total_seconds
+        if running is not None:
+            # A trial on another machine is seen to begin and to end some time after it did.
+            spent = max(now - running.since, spent or 0.0)
         if spent is not None and record.status.finished:
             self._durations.setdefault((trial.purpose, trial.label), []).append(spent)
             self._spent[trial.id] = spent
