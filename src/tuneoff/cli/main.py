@@ -121,6 +121,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None, state: State) -> int:
+    """Runs the command and returns its exit code, with a message for whatever it raises.
+
+    click's own `main(standalone_mode=False)` ends without a word at any broken pipe, that of a trial's process too.
+    """
     try:
         command_line = list(sys.argv[1:] if arguments is None else arguments)
         _refuse_bytes(command_line)

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from tuneoff.measure.memory import resident_bytes
 from tuneoff.measure.nvml import Gpu, GpuReading
 
 
@@ -62,7 +63,7 @@ class MachineReader:
                 own=self._count_own_seconds(),
                 busy=busy,
                 steal=steal,
-                resident=int(self._process.memory_info().rss),
+                resident=resident_bytes(),
                 gpu=self._gpu.read() if self._gpu else None,
             )
         except self._psutil.Error as error:
