@@ -127,7 +127,7 @@ def test_a_search_stopped_anywhere_goes_on_as_if_it_had_not(study: StudySpec, tm
         rest, ran = search(study, folder)
         assert ran == ids[stop:], f"stopped before trial {stop}"
         assert rest.chosen == whole.chosen
-        assert rest.found() == whole.found()
+        assert rest.as_data() == whole.as_data()
 
 
 def test_more_trials_keep_those_that_there_are(study: StudySpec, tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_a_row_that_ran_on_alone_is_told_whole_in_a_search_that_is_not_over(stud
     assert {label: len(arm["tried"]) for label, arm in data["arms"].items()} == {"lora": 1, "full": 10}
     assert (data["complete"], data["equal"]) == (False, False)
     search(study, tmp_path)
-    assert recorded(StudyStore.open(tmp_path)) == search(study, tmp_path / "whole")[0].found()
+    assert recorded(StudyStore.open(tmp_path)) == search(study, tmp_path / "whole")[0].as_data()
 
 
 def test_the_choice_is_the_best_on_validation_and_the_verdict_stands_at_it(study: StudySpec, tmp_path: Path) -> None:
@@ -170,13 +170,13 @@ def test_the_choice_is_the_best_on_validation_and_the_verdict_stands_at_it(study
     trials = {trial.label: trial for trial in plan(study, {}, found.chosen)}
     assert trials["lora"].learning_rate == found.chosen["lora"]["learning_rate"]
     assert trials["lora"].options["r"] == found.chosen["lora"]["r"]
-    assert found.found()["arms"]["lora"]["train_seconds"] == 20.0
+    assert found.as_data()["arms"]["lora"]["train_seconds"] == 20.0
 
 
 def test_a_metric_to_be_lowered_is_lowered(make_study: MakeStudy, tmp_path: Path) -> None:
     study = make_study(methods={"lora": {}}, protocol={"search": 6, "select_metric": "loss"})
     found, _ = search(study, tmp_path)
-    data = found.found()
+    data = found.as_data()
     assert data["metric"] == {"name": "loss", "direction": "lower", "split": "validation"}
     tried = data["arms"]["lora"]["tried"]
     assert data["arms"]["lora"]["best"] == min(tried, key=lambda one: float(one["score"]))["trial"]
@@ -208,7 +208,7 @@ def test_a_row_without_any_result_says_why(study: StudySpec, tmp_path: Path) -> 
     assert found.hopeless.keys() == {"full"}
     assert found.hopeless["full"].startswith("none of the 10 search trials of 'full' completed")
     assert found.hopeless["full"].endswith("the last ended as diverged: so it is")
-    arm = found.found()["arms"]["full"]
+    arm = found.as_data()["arms"]["full"]
     assert (arm["choice"], arm["best"], arm["failed"]) == (None, None, 10)
 
 
@@ -221,7 +221,7 @@ def test_growing_gives_every_row_as_many_more(make_study: MakeStudy, tmp_path: P
     found, ran = search(study, tmp_path)
     assert found.complete
     assert [trial_id.split("-")[0] for trial_id in ran] == ["low", "wide"] * 12
-    data = found.found()["arms"]
+    data = found.as_data()["arms"]
     assert (data["low"]["grown"], data["wide"]["grown"]) == (True, False)
     assert data["low"]["space"]["learning_rate"]["high"] == pytest.approx(3e-2)
     assert data["low"]["tried"][8]["values"]["learning_rate"] == pytest.approx(math.sqrt(3e-3 * 3e-2), rel=1e-3)
@@ -232,11 +232,11 @@ def test_nothing_grows_without_an_edge_and_the_edge_is_told(make_study: MakeStud
     arms = {"wide": {"method": "lora", "learning_rate": {"search": {"low": 1e-4, "high": 1e-1}}}}
     found, ran = search(make_study(methods=arms, protocol={"search": {"trials": 8, "grow": True}}), tmp_path / "a")
     assert len(ran) == 8
-    assert found.found()["arms"]["wide"]["at_edge"] == {}
+    assert found.as_data()["arms"]["wide"]["at_edge"] == {}
     arms["wide"]["learning_rate"] = {"search": {"low": 1e-5, "high": 1e-3}}
     found, ran = search(make_study(methods=arms, protocol={"search": {"trials": 8}}), tmp_path / "b")
     assert len(ran) == 8, "it does not grow unasked"
-    assert found.found()["arms"]["wide"]["at_edge"] == {"learning_rate": "upper"}
+    assert found.as_data()["arms"]["wide"]["at_edge"] == {"learning_rate": "upper"}
 
 
 def test_a_small_row_is_tried_completely(make_study: MakeStudy, tmp_path: Path) -> None:
@@ -277,7 +277,7 @@ def test_growth_does_not_hang_on_which_rows_a_run_was_asked_for(
     assert counts == ([12, 12] if order[0] == "low" else [8, 16])
     data = recorded(StudyStore.open(tmp_path / "parts"))
     assert data is not None
-    expected = whole.found()
+    expected = whole.as_data()
     assert data | {"arms": None} == expected | {"arms": None}
     assert data["arms"] == expected["arms"]
     assert found.chosen == whole.chosen
@@ -360,7 +360,7 @@ def test_the_better_half_of_every_row_goes_on_with_twice_the_steps(pruned: Study
 def test_a_search_without_pruning_is_what_it_was(study: StudySpec, tmp_path: Path) -> None:
     found, ran = search(study, tmp_path)
     assert {StudyStore(tmp_path).trial(trial_id).spec().protocol.max_steps for trial_id in ran} == {None}
-    data = found.found()
+    data = found.as_data()
     assert data["rungs"] == []
     assert {one["rung"] for arm in data["arms"].values() for one in arm["tried"]} == {0}
 
@@ -374,7 +374,7 @@ def test_a_pruned_search_stopped_anywhere_goes_on_as_if_it_had_not(pruned: Study
         assert Search(pruned, {}, StudyStore(folder)).missing()[0].id == ids[stop]
         rest, ran = search(pruned, folder)
         assert ran == ids[stop:], f"stopped before trial {stop}"
-        assert rest.found() == whole.found()
+        assert rest.as_data() == whole.as_data()
     assert search(pruned, tmp_path / "whole")[1] == []
 
 
@@ -409,7 +409,7 @@ def test_what_failed_does_not_go_on_and_the_choice_falls_to_what_came_furthest(
     assert high
     assert {o.rung for o in high} == {0}
     assert search(study, tmp_path, Pretender(ending))[1] == [], "divergence is an answer"
-    assert found.found()["equal"], "as many configurations of each"
+    assert found.as_data()["equal"], "as many configurations of each"
 
 
 def test_a_pruned_row_without_any_result_says_why(pruned: StudySpec, tmp_path: Path) -> None:
@@ -425,7 +425,7 @@ def test_some_rows_alone_are_pruned_like_all(pruned: StudySpec, tmp_path: Path) 
     for label in ("full", "lora"):
         _, ran = search(narrow(pruned, methods=[label]), tmp_path / "parts")
         assert len(ran) == 15
-    assert recorded(StudyStore.open(tmp_path / "parts")) == whole.found()
+    assert recorded(StudyStore.open(tmp_path / "parts")) == whole.as_data()
 
 
 def test_rows_too_few_for_the_rungs_are_refused_before_anything_is_written(

@@ -390,7 +390,7 @@ def build_search(
             lost = (spec.label, done[spec.label]) in broken
             store.trial(spec.id).write_record(failed(spec, Status.DIVERGED) if lost else record)
             done[spec.label] += 1
-    store.write_search(search.found())
+    store.write_search(search.as_data())
     return store
 
 

@@ -43,7 +43,7 @@ def test_what_was_found_is_read_out_of_the_records(
     search: str, rounds: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = searched(tmp_path, SEARCHES[search], rounds)
-    expected = Search(store.study(), {}, store).found()
+    expected = Search(store.study(), {}, store).as_data()
     assert expected["complete"] == (rounds is None)
     monkeypatch.setattr("tuneoff.analysis.search_rounds.suggest", no_suggestions)
     assert recorded(store) == expected

@@ -373,10 +373,10 @@ def test_no_failure_stops_the_run(to_come: ToCome, tmp_path: Path) -> None:
 def test_sums_of_two_runs_are_unknown_where_one_is(to_come: ToCome) -> None:
     known = to_come.only(["lora"]).total({"lora": arm_forecast("lora")})
     unknown = to_come.only(["full"]).total({"full": arm_forecast("full", seconds={}, predictions_bytes=None)})
-    both = forecast_planner.together(known, unknown)
+    both = forecast_planner.merge_forecasts(known, unknown)
     assert (both.total_seconds, both.disk_bytes) == (None, None)
     assert both.missing == unknown.missing
-    assert forecast_planner.together(known, known).total_seconds == 2 * (known.total_seconds or 0)
+    assert forecast_planner.merge_forecasts(known, known).total_seconds == 2 * (known.total_seconds or 0)
 
 
 def test_only_keeps_the_order_and_leaves_other_rows_out(make_study: MakeStudy) -> None:

@@ -158,7 +158,7 @@ class Search:
             if self.complete and arm.choice is None
         }
 
-    def found(self) -> dict[str, Any]:
+    def as_data(self) -> dict[str, Any]:
         """Returns what the search tried, found and chose so far, as plain data; docs/protocol.md describes it."""
         deque(self.rounds(), maxlen=0)
         return {
@@ -299,13 +299,13 @@ class _Recorded(Search):
 
 
 def recorded(store: StudyStore) -> dict[str, Any] | None:
-    """Derives from a study's records what its search tried, found and chose, in the form of `Search.found`; None where
-    no search was begun.
+    """Derives from a study's records what its search tried, found and chose, in the form of `Search.as_data`; None
+    where no search was begun.
 
     Raises:
         StudyError: if a method of the study is not installed here.
     """
-    return _Recorded(store).found() if store.search_ids() else None
+    return _Recorded(store).as_data() if store.search_ids() else None
 
 
 def _with_folder_arms(study: StudySpec, store: StudyStore) -> StudySpec:

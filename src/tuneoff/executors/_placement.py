@@ -221,10 +221,10 @@ def divide_cores(cores: set[int] | None, parts: int, topology: Path = TOPOLOGY) 
 
 def _siblings(core: int, topology: Path, cores: set[int]) -> Cores:
     """Returns the allowed cores that are threads of one physical core with this one."""
-    found = {core}
+    siblings = {core}
     with suppress(OSError, ValueError):
         text = (topology / f"cpu{core}" / "topology" / "thread_siblings_list").read_text(encoding="ascii")
         for part in text.strip().split(","):
             first, _, last = part.partition("-")
-            found |= set(range(int(first), int(last or first) + 1))
-    return tuple(sorted(found & cores))
+            siblings |= set(range(int(first), int(last or first) + 1))
+    return tuple(sorted(siblings & cores))

@@ -28,7 +28,7 @@ class IA3Options(MethodOptions):
     )
 
     @model_validator(mode="after")
-    def _together(self) -> IA3Options:
+    def _check_targets(self) -> IA3Options:
         if (self.targets is None) != (self.feedforward is None):
             raise ValueError("targets and feedforward are given together or not at all")
         if self.targets is not None and self.feedforward is not None and not {*self.feedforward} <= {*self.targets}:

@@ -115,7 +115,7 @@ class MachineUse(_OfTrial):
     gpu_memory_bytes: int | None = Field(None, description="in use on the GPU, by all processes")
 
 
-class Found(_OfTrial):
+class FindingEvent(_OfTrial):
     """Something a reader must know before trusting the figures."""
 
     event: Literal["finding"]
@@ -177,7 +177,7 @@ StreamEvent = Annotated[
     | Validation
     | WritingProgress
     | MachineUse
-    | Found
+    | FindingEvent
     | TrialEnded
     | StudyEnded,
     Field(discriminator="event"),

@@ -270,7 +270,7 @@ def forecast_before_run(
             arms |= new_arms
             added_forecast = added.total(arms)
             with suppress(StoreError):  # a full disk: the run will say so itself
-                store.write_forecast(added_forecast if earlier is None else together(earlier, added_forecast))
+                store.write_forecast(added_forecast if earlier is None else merge_forecasts(earlier, added_forecast))
     if to_come.labels and arms.keys() >= set(to_come.labels):
         listener(to_come.total(arms))
 
@@ -283,7 +283,7 @@ def kept(store: StudyStore) -> StudyForecast | None:
         return None
 
 
-def together(before: StudyForecast, added: StudyForecast) -> StudyForecast:
+def merge_forecasts(before: StudyForecast, added: StudyForecast) -> StudyForecast:
     """Merges an earlier forecast with one of other arms."""
     missing = {**added.missing, **before.missing}
     total = (before.total_seconds or 0.0) + (added.total_seconds or 0.0)

@@ -64,4 +64,4 @@ class SearchRunner(Search):
             if self.store.is_there:
                 # The folder's study may have arms that this run was not asked for; they were searched as well.
                 folder_search = Search(self.store.study(), self.fingerprints, self.store)
-                self.store.write_search(folder_search.found())
+                self.store.write_search(folder_search.as_data())

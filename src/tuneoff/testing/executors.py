@@ -133,10 +133,10 @@ class ExecutorContract:
         self, opened: Executor, parts: Path, tmp_path: Path
     ) -> None:
         store, trials = prepare(tiny_study(parts), tmp_path / "study")
-        told: list[Progress] = []
-        opened.run(store, trials, told.append)
+        reports: list[Progress] = []
+        opened.run(store, trials, reports.append)
         for trial in trials:
-            kinds = [progress.kind for progress in told if progress.trial.id == trial.id]
+            kinds = [progress.kind for progress in reports if progress.trial.id == trial.id]
             assert kinds[0] == "started"
             assert kinds[-1] == "ended"
             assert set(kinds[1:-1]) == {"event"}, "it tells how a trial gets on"
@@ -144,11 +144,11 @@ class ExecutorContract:
         statuses = {label: record.status for label, record in sealed.items()}
         assert statuses == {"majority": Status.COMPLETED, "full": Status.COMPLETED, "diverges": Status.DIVERGED}
         assert sealed["diverges"].cause
-        assert {p.trial.label: p.record for p in told if p.kind == "ended"} == sealed
+        assert {p.trial.label: p.record for p in reports if p.kind == "ended"} == sealed
 
-        told.clear()
-        opened.run(store, [trial for trial in trials if sealed[trial.label].status.finished], told.append)
-        assert [(progress.kind, progress.record) for progress in told] == [
+        reports.clear()
+        opened.run(store, [trial for trial in trials if sealed[trial.label].status.finished], reports.append)
+        assert [(progress.kind, progress.record) for progress in reports] == [
             ("skipped", sealed["majority"]),
             ("skipped", sealed["full"]),
         ]
