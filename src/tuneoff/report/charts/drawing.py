@@ -274,7 +274,7 @@ def _label_curves(axes: Axes, chart: Chart, _: list[Box]) -> None:
     """Writes names at the right ends of the lines, moved apart where lines end close together."""
     frame = axes.get_window_extent()
     ends = [axes.transData.transform((s.x[-1], s.y[-1])) for s in chart.labelled]
-    height = max(_text_size(axes, s.text)[1] for s in chart.labelled) + 3
+    height = max((_text_size(axes, s.text)[1] for s in chart.labelled), default=0.0) + 3
     heights = spread_out([end[1] for end in ends], height, frame.y0, frame.y1)
     for series, end, at in zip(chart.labelled, ends, heights, strict=True):
         axes.annotate(
@@ -347,7 +347,7 @@ def _draw_search(figure: Figure, chart: Chart) -> None:
     height = 0.42 + score_height + 0.12 + range_height + label_height
     score_axes = figure.add_axes((0.1, 0.5, 0.7, 0.4))
     # As wide as the longest name needs.
-    names = max(_text_size(score_axes, series.text)[0] for series in chart.labelled) / DPI
+    names = max((_text_size(score_axes, series.text)[0] for series in chart.labelled), default=0.0) / DPI
     width = max(8.0, 0.84 + 5.48 + names + 0.25)
     figure.set_size_inches(width, height)
     score_axes.set_position(
