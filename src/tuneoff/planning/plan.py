@@ -41,7 +41,7 @@ def plan(
     protocol = study.protocol.model_copy(update={"learning_rate": None, "search": None})
     labels = list(study.methods)
     return [
-        _trial(study, label, configurations.get(label, {}), protocol, seed, fingerprints)
+        _trial(study, label, configurations.get(label, {}), _with_seed(protocol, seed), fingerprints)
         for round_number, seed in enumerate(study.protocol.seeds)
         for label in _rotated(labels, round_number)
     ]
@@ -62,8 +62,8 @@ def search_trial(
     """Returns the trial that tries a suggestion for one arm, on the share of data and steps that the search gives to
     all; with at most `steps` steps, where it is pruned."""
     assert study.protocol.search is not None
-    protocol = search_protocol(study, steps)
-    return _trial(study, label, values, protocol, study.protocol.search.seed, fingerprints, "search")
+    protocol = _with_seed(search_protocol(study, steps), study.protocol.search.seed)
+    return _trial(study, label, values, protocol, fingerprints, "search")
 
 
 def search_protocol(study: StudySpec, steps: int | None = None) -> Protocol:
@@ -76,20 +76,24 @@ def search_protocol(study: StudySpec, steps: int | None = None) -> Protocol:
     return study.protocol.model_copy(update={"learning_rate": None, "search": None, **limits})
 
 
+def _with_seed(protocol: Protocol, seed: int) -> Protocol:
+    return protocol.model_copy(update={"seeds": (seed,)})
+
+
 def _trial(
     study: StudySpec,
     label: str,
     values: Values,
     protocol: Protocol,
-    seed: int,
     fingerprints: Mapping[str, str] | None,
     purpose: Purpose = "final",
 ) -> TrialSpec:
+    """Returns the trial of one arm at the configuration that `values` make, and at the protocol's only seed."""
     arm = study.methods[label]
     task = study.task.model_copy(update={"options": task_options(study)})
     options, rate = _configuration(study, arm, values)
     devices, shard = devices_of(study, arm)
-    protocol = protocol.model_copy(update={"seeds": (seed,)})
+    (seed,) = protocol.seeds
     trial = TrialSpec(
         id="",
         study=study.name,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tuneoff.analysis.axes import AXES, QUALITY, axis_named
-from tuneoff.analysis.decisions.limits import cost_limit, metric_limit
+from tuneoff.analysis.decisions.limits import Limit, cost_limit, metric_limit
 from tuneoff.analysis.decisions.pareto import Front, cost_draws, find_front, quality_draws
 from tuneoff.analysis.decisions.recommend import Recommendation, recommend
 from tuneoff.analysis.outcomes import Outcomes
@@ -83,40 +83,50 @@ class Advice:
         return Group(*first, *map(Text, rest))
 
 
-def advise(
-    store: StudyStore,
-    costs: Mapping[str, str | None],
-    at_least: Iterable[str] = (),
-    at_most: Iterable[str] = (),
-    metric: str | None = None,
-    prefer: str = "time",
-    pareto: Sequence[str] = (),
-    asked: Asked | None = None,
-) -> Advice:
-    """Recommends an arm of a study.
+@dataclass(frozen=True)
+class Criteria:
+    """What an arm must keep to be recommended, and what decides among those that do.
 
-    Args:
-        store: the study's folder.
-        costs: axis (memory, time, stored, latency) -> the most it may be, with its unit.
+    Attributes:
+        costs: axis (memory, time, stored, latency) -> the most it may be, with its unit; None for no limit.
         at_least, at_most: limits of test metrics, as `accuracy=0.9`.
         metric: what quality is judged by; the primary metric where unset.
         prefer: the cost that decides among arms that are equally good.
         pareto: axes of each front to find, e.g. `quality,memory`; quality and time where none is named.
-        asked: the arms and seeds to weigh; all where unset.
+    """
+
+    costs: Mapping[str, str | None]
+    at_least: Sequence[str] = ()
+    at_most: Sequence[str] = ()
+    metric: str | None = None
+    prefer: str = "time"
+    pareto: Sequence[str] = ()
+
+    def cost_limits(self) -> list[Limit]:
+        """Reads the limits of costs.
+
+        Raises:
+            StudyError: if one cannot be read.
+        """
+        return [cost_limit(axis, text, SPELT[axis]) for axis, text in self.costs.items() if text is not None]
+
+
+def advise(store: StudyStore, criteria: Criteria, asked: Asked | None = None) -> Advice:
+    """Recommends an arm of the study in a folder, of the arms and seeds that are asked for; of all where unset.
 
     Raises:
         StoreError: if no trial is completed.
         StudyError: if a limit, the metric or an axis cannot be read.
     """
-    limits = [cost_limit(axis, text, SPELT[axis]) for axis, text in costs.items() if text is not None]
+    limits = criteria.cost_limits()
     results = gather(store, asked)
     test_metrics = {m.name: m for record in results.completed for m in record.metrics if m.split == "test"}
-    chosen = _metric(metric, results.primary, test_metrics, store)
-    limits += [metric_limit(text, "--min", test_metrics.values()) for text in at_least]
-    limits += [metric_limit(text, "--max", test_metrics.values()) for text in at_most]
+    metric = _metric(criteria.metric, results.primary, test_metrics, store)
+    limits += [metric_limit(text, "--min", test_metrics.values()) for text in criteria.at_least]
+    limits += [metric_limit(text, "--max", test_metrics.values()) for text in criteria.at_most]
     outcomes = Outcomes(results)
-    fronts = tuple(_front(results, outcomes, chosen, axes) for axes in pareto or ("quality,time",))
-    return Advice(results, recommend(results, outcomes, chosen, limits, prefer), fronts)
+    fronts = tuple(_front(results, outcomes, metric, axes) for axes in criteria.pareto or ("quality,time",))
+    return Advice(results, recommend(results, outcomes, metric, limits, criteria.prefer), fronts)
 
 
 def _metric(name: str | None, primary: Metric | None, test_metrics: dict[str, Metric], store: StudyStore) -> Metric:

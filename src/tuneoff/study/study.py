@@ -338,13 +338,14 @@ class Study:
             StoreError: if no trial is completed.
             StudyError: if a limit, the metric or an axis cannot be read.
         """
-        from tuneoff.report.advice import advise
+        from tuneoff.report.advice import Criteria, advise
 
         costs = {"memory": max_memory, "time": max_train_time, "stored": max_stored, "latency": max_latency}
         min_limits, max_limits = (
             [f"{name}={value}" for name, value in (bounds or {}).items()] for bounds in (at_least, at_most)
         )
-        return advise(self._store(), costs, min_limits, max_limits, metric, prefer, tuple(pareto), self.asked)
+        criteria = Criteria(costs, min_limits, max_limits, metric, prefer, tuple(pareto))
+        return advise(self._store(), criteria, self.asked)
 
     def export(self, trial: str, out: str | Path, *, merged: bool = False) -> Path:
         """Writes a trained trial as files that PEFT or transformers load; returns their folder.

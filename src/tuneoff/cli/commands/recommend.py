@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
@@ -13,7 +14,8 @@ from tuneoff.cli.commands import forecast
 from tuneoff.errors import StudyError
 
 if TYPE_CHECKING:
-    pass
+    from tuneoff.cli.commands.recommend_before import AdviceBefore
+    from tuneoff.report.advice import Advice
 
 
 @click.command("recommend")
@@ -92,18 +94,33 @@ def recommend_command(
       tuneoff recommend --before reviews.study.yaml --max-memory 2GB
       tuneoff recommend --before quickstart --set protocol.batch_size=4 --methods full,lora
     """
-    cost_limits = {"memory": max_memory, "time": max_train_time, "stored": max_stored, "latency": max_latency}
-    if before:
-        from tuneoff.analysis.decisions.limits import cost_limit
-        from tuneoff.cli.commands.recommend_before import recommend_before, refuse_measured
-        from tuneoff.report.advice import SPELT
+    from tuneoff.report.advice import Criteria, advise
+    from tuneoff.store import StudyStore
 
-        measured_options = {"--max-latency": max_latency, "--min": at_least, "--max": at_most}
-        refuse_measured({**measured_options, "--metric": metric, "--pareto": pareto})
-        limits = [cost_limit(axis, text, SPELT[axis]) for axis, text in cost_limits.items() if text is not None]
-        if not recommend_before(folder, options, limits, prefer, priors, not no_profile, as_json):
-            ctx.ensure_object(_common.State).exit_code = _common.NOTHING_FITS
-        return
+    costs = {"memory": max_memory, "time": max_train_time, "stored": max_stored, "latency": max_latency}
+    criteria = Criteria(costs, at_least, at_most, metric, prefer, pareto)
+    advice: Advice | AdviceBefore
+    if before:
+        from tuneoff.cli.commands.recommend_before import advise_before
+
+        advice = advise_before(folder, options, criteria, priors, profile=not no_profile)
+    else:
+        _refuse_before(priors, no_profile)
+        advice = advise(StudyStore.open(folder), criteria)
+    if as_json:
+        _common.print_json(advice.as_data())
+    else:
+        _common.console().print(advice)
+    if advice.answer is None:
+        ctx.ensure_object(_common.State).exit_code = _common.NOTHING_FITS
+
+
+def _refuse_before(priors: Sequence[str], no_profile: bool) -> None:
+    """Refuses options that only an answer before training reads.
+
+    Raises:
+        StudyError: if one of them was given.
+    """
     if priors or no_profile:
         option = "--prior" if priors else "--no-profile"
         raise StudyError(f"{option} is for --before: measured results need no prior and no forecast")
@@ -113,13 +130,3 @@ def recommend_command(
             hint=f"Leave it out, or ask `tuneoff recommend --before STUDY {option_name} …` with a study file or a "
             "recipe.",
         )
-    from tuneoff.report.advice import advise
-    from tuneoff.store import StudyStore
-
-    advice = advise(StudyStore.open(folder), cost_limits, at_least, at_most, metric, prefer, pareto)
-    if as_json:
-        _common.print_json(advice.as_data())
-    else:
-        _common.console().print(advice)
-    if advice.answer is None:
-        ctx.ensure_object(_common.State).exit_code = _common.NOTHING_FITS

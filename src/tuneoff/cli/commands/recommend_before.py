@@ -3,81 +3,115 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tuneoff.cli import _common
 from tuneoff.cli.commands import forecast as forecasts
 from tuneoff.errors import StudyError, did_you_mean
 
 if TYPE_CHECKING:
-    from tuneoff.analysis.decisions.limits import Limit
+    from rich.console import RenderableType
+
+    from tuneoff.analysis.decisions.prior import PriorAdvice
     from tuneoff.records.forecast import Prior, StudyForecast
+    from tuneoff.report.advice import Criteria
+    from tuneoff.report.recommendation_schema import PriorReport
     from tuneoff.study.study import Study
 
 _NUMBER = r"\d+(?:\.\d+)?"
 
 
-def refuse_measured(options: Mapping[str, object]) -> None:
-    """Refuses options that only measured results can answer.
+@dataclass(frozen=True)
+class AdviceBefore:
+    """An answer before training, which prints as words.
 
-    Raises:
-        StudyError: if one of them was given.
+    Attributes:
+        advice: the answer and its reasons.
+        report: the same as data, with cautions.
     """
-    for option, value in options.items():
-        if value:
-            raise StudyError(
-                f"{option} needs measured results, and with --before there are none",
-                hint="Leave it out, or run the study and ask `tuneoff recommend DIR`.",
-            )
+
+    advice: PriorAdvice
+    report: PriorReport
+
+    @property
+    def answer(self) -> str | None:
+        """Returns the arm to use; None where no arm is the answer."""
+        return self.advice.answer
+
+    def as_data(self) -> dict[str, Any]:
+        """Returns plain data, as `--json` prints it."""
+        return self.report.as_data()
+
+    def __rich__(self) -> RenderableType:
+        from rich.console import Group
+        from rich.text import Text
+
+        from tuneoff.report import prior as words
+
+        answer, *rest = words.lines(self.advice)
+        cautions = [Text(f"Caution: {note}", style="yellow") for note in self.report.notes]
+        return Group(*cautions, Text(answer, style="bold"), *map(Text, rest))
 
 
-def recommend_before(
-    reference: Path,
-    options: _common.StudyOptions,
-    limits: Sequence[Limit],
-    prefer: str,
-    prior_texts: Iterable[str],
-    profile: bool,
-    as_json: bool,
-) -> bool:
-    """Answers for a study, or for the study in a folder; returns False where no arm is the answer.
+def advise_before(
+    reference: Path, options: _common.StudyOptions, criteria: Criteria, prior_texts: Iterable[str], profile: bool
+) -> AdviceBefore:
+    """Answers for a study, or for the study in a folder.
 
     Args:
         reference: a recipe's name, a study file, or a study's folder.
         options: what changes or narrows a recipe or a study file.
-        limits: limits of costs that a forecast has.
-        prefer: the cost that decides among arms that cannot be told apart.
+        criteria: limits of costs that a forecast has, and the cost that decides among arms that cannot be told apart.
         prior_texts: priors as `NAME=LOW..HIGH`; they replace those of the methods.
         profile: whether a new forecast profiles; a folder's own forecast is used if it has every arm.
-        as_json: print plain data.
 
     Raises:
-        StudyError: if the cost is not forecast, a prior cannot be read, or a folder's study is to be changed.
+        StudyError: if the criteria need measured results, a prior cannot be read, or a folder's study is to be changed.
         StoreError: if the folder holds no study.
     """
     from tuneoff import registry
-    from tuneoff.analysis.decisions.prior import COSTS, advise
+    from tuneoff.analysis.decisions.prior import advise
     from tuneoff.report import prior as words
 
-    if prefer not in COSTS:
-        raise StudyError(
-            f"--prefer {prefer} needs measured results, and with --before there are none",
-            hint=f"A forecast knows {', '.join(COSTS)}.",
-        )
+    _refuse_measured(criteria)
+    limits = criteria.cost_limits()
     study = _open(reference, options)
     methods = {label: registry.methods()[arm.method] for label, arm in study.spec.methods.items()}
     priors = {label: method.prior for label, method in methods.items()} | read_priors(prior_texts, list(methods))
     forecast = _forecast(study, profile)
     baselines = [label for label, method in methods.items() if not method.trains]
-    advice = advise(forecast, priors, baselines, limits, prefer)
-    notes = _notes(study, forecast)
-    if as_json:
-        _common.print_json(words.build_prior(study.spec.name, advice, forecast, notes).as_data())
-    else:
-        _show(words.lines(advice), [words.WARNING, *notes])
-    return advice.answer is not None
+    advice = advise(forecast, priors, baselines, limits, criteria.prefer)
+    return AdviceBefore(advice, words.build_prior(study.spec.name, advice, forecast, _notes(study, forecast)))
+
+
+def _refuse_measured(criteria: Criteria) -> None:
+    """Refuses criteria that only measured results can answer.
+
+    Raises:
+        StudyError: names the option of the first.
+    """
+    from tuneoff.analysis.decisions.prior import COSTS
+
+    options = {
+        "--max-latency": criteria.costs["latency"],
+        "--min": criteria.at_least,
+        "--max": criteria.at_most,
+        "--metric": criteria.metric,
+        "--pareto": criteria.pareto,
+    }
+    if option := next((option for option, value in options.items() if value), ""):
+        raise StudyError(
+            f"{option} needs measured results, and with --before there are none",
+            hint="Leave it out, or run the study and ask `tuneoff recommend DIR`.",
+        )
+    if criteria.prefer not in COSTS:
+        raise StudyError(
+            f"--prefer {criteria.prefer} needs measured results, and with --before there are none",
+            hint=f"A forecast knows {', '.join(COSTS)}.",
+        )
 
 
 def read_priors(texts: Iterable[str], labels: Sequence[str]) -> dict[str, Prior]:
@@ -165,15 +199,3 @@ def _notes(study: Study, forecast: StudyForecast) -> list[str]:
     if estimated:
         notes.append(f"Estimated and not profiled, so times are rough: {', '.join(estimated)}.")
     return notes
-
-
-def _show(lines: Sequence[str], notes: Sequence[str]) -> None:
-    from rich.text import Text
-
-    console = _common.console()
-    for note in notes:
-        console.print(Text(f"Caution: {note}", style="yellow"))
-    answer, *rest = lines
-    console.print(Text(answer, style="bold"))
-    for line in rest:
-        console.print(Text(line))
