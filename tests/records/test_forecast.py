@@ -47,6 +47,12 @@ def test_every_trial_counts_once_and_search_trials_with_their_own_time() -> None
     assert total.missing == {}
 
 
+def test_what_is_kept_is_computed_by_one_trial_of_an_arm() -> None:
+    made = arms(lora=arm_forecast("lora", kept_seconds={"train": 3.0, "test": 1.0}))
+    total = study_forecast(made, ["lora", "full", "lora", "lora"]).total_seconds
+    assert total == pytest.approx(4 * 15 - 2 * 4)
+
+
 def test_search_trials_with_fewer_steps_train_in_proportion() -> None:
     made = arms(lora=arm_forecast("lora", search_seconds={"load": 1.0, "train": 8.0}))
     total = study_forecast(made, [], ["lora", "lora", "lora"], search_shares=[0.25, 0.25, 1.0]).total_seconds
@@ -140,6 +146,12 @@ def test_a_very_short_phase_is_corrected_by_seconds_and_not_by_a_factor() -> Non
     made = corrected(other, estimated, profiled)
     assert made.seconds == pytest.approx({"train": 10.0, "checkpoint": 0.45})
     assert made.corrected_by == "lora"
+
+
+def test_what_is_kept_is_corrected_with_its_phase() -> None:
+    arm = arm_forecast("head", kept_seconds={"train": 4.0})
+    estimated, profiled = (arm_forecast("lora", seconds={"train": seconds}) for seconds in (6.0, 3.0))
+    assert corrected(arm, estimated, profiled).kept_seconds == {"train": 2.0}
 
 
 def test_a_forecast_of_the_first_version_is_read_in_todays_words() -> None:

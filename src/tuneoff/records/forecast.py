@@ -8,6 +8,7 @@ the sums over it. docs/plan.md describes every key.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -107,7 +108,13 @@ class ArmForecast(Frozen):
         "`test`, `inference`, `checkpoint`",
     )
     search_seconds: dict[str, float] = Field(
-        default_factory=dict, description="the same of one trial of the search; empty without one"
+        default_factory=dict,
+        description="the same of one trial of the search, without what frozen blocks give; empty without one",
+    )
+    kept_seconds: dict[str, float] = Field(
+        default_factory=dict,
+        description="the part of `seconds` that computes what frozen blocks give, which the arm's other trials of a "
+        "run find: `train`, `validation`, `test`; empty where nothing is kept",
     )
     stored_bytes: int | None = Field(None, description="what a trial keeps beside the base model")
     predictions_bytes: int | None = Field(None, description="predictions that a final trial keeps")
@@ -194,7 +201,14 @@ def corrected(arm: ArmForecast, estimated: ArmForecast, profiled: ArmForecast) -
     def scaled(seconds: Mapping[str, float]) -> dict[str, float]:
         return {phase: corrected_seconds(phase, value) for phase, value in seconds.items()}
 
-    changes: dict[str, Any] = {"seconds": scaled(arm.seconds), "search_seconds": scaled(arm.search_seconds)}
+    seconds = scaled(arm.seconds)
+    changes: dict[str, Any] = {
+        "seconds": seconds,
+        "search_seconds": scaled(arm.search_seconds),
+        "kept_seconds": {
+            phase: value * seconds[phase] / arm.seconds[phase] for phase, value in arm.kept_seconds.items() if value
+        },
+    }
     if arm.train_seconds is not None:
         changes["train_seconds"] = arm.train_seconds * train_factor
     arm_peak, estimated_peak, profiled_peak = (
@@ -222,7 +236,7 @@ def study_forecast(
     keep_weights: bool = True,
     memory_limit_bytes: int | None = None,
 ) -> StudyForecast:
-    """Adds up the arms.
+    """Adds up the arms. What frozen blocks give is computed once for all trials of an arm.
 
     Args:
         arms: label -> forecast of one of its trials.
@@ -240,6 +254,8 @@ def study_forecast(
         missing["total_seconds"] = f"no time is known of {', '.join(dict.fromkeys(unknown_times))}"
     else:
         total = sum(sum(arms[label].seconds.values()) for label in final)
+        counts = Counter(final)
+        total -= sum((count - 1) * sum(arms[label].kept_seconds.values()) for label, count in counts.items())
         shares = search_shares or [1.0] * len(search)
         total += sum(arms[label].search_trial_seconds(share) for label, share in zip(search, shares, strict=True))
     sizes = {label: _kept_bytes(arms[label], keep_weights) for label in final}

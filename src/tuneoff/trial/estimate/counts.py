@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,10 +15,11 @@ from tuneoff.interfaces import Attached, Features, Method, Task, computed_tokens
 from tuneoff.trial.data.batching import pads_targets_apart
 from tuneoff.trial.estimate.material import Material
 from tuneoff.trial.estimate.process import EstimateFailed, FakeModelProcess
-from tuneoff.trial.estimate.schedule import Lengths, MicroBatch, batch_schedule, candidates
-from tuneoff.trial.estimate.step_cost import ModelStateBytes, Setup, StepCost, rule_of_thumb
+from tuneoff.trial.estimate.schedule import Lengths, MicroBatch, batch_schedule, candidates, evaluation_batches
+from tuneoff.trial.estimate.step_cost import ModelStateBytes, Part, Setup, StepCost, rule_of_thumb
 from tuneoff.trial.estimate.topology import Topology
 from tuneoff.trial.modeling import load as trial_model
+from tuneoff.trial.modeling.hidden_states import limit_bytes
 from tuneoff.trial.modeling.precision import PolicyName, choose_attention
 
 
@@ -34,6 +37,7 @@ class ForecastRequest:
         resident_bytes: what this process held when it was asked.
         free_bytes: what was free then, this process's own memory included.
         process: holds the fake model.
+        keeps_frozen: whether what frozen first blocks give is computed once and kept, where there are any.
     """
 
     spec: TrialSpec
@@ -45,12 +49,13 @@ class ForecastRequest:
     resident_bytes: int
     free_bytes: int
     process: FakeModelProcess
+    keeps_frozen: bool
 
     def setup(self, policy: PolicyName, device: torch.device) -> Setup:
         """Returns how a trial would compute on that device."""
         protocol = self.spec.protocol
         attention = choose_attention(protocol.attention, device, protocol.max_length, policy)
-        return Setup(policy, attention.training, device.type == "cuda", attention.evaluation)
+        return Setup(policy, attention.training, device.type == "cuda", attention.evaluation, self.keeps_frozen)
 
 
 class StepCounter:
@@ -107,6 +112,7 @@ class ForecastCounts:
         states: what a rank holds between steps; None where it could not be counted.
         trained_bytes: of what the whole trial trains.
         step: counts a micro-batch.
+        keeps_frozen: whether there are frozen first blocks, and what they give is computed once and kept.
         largest: the micro-batch that takes the most memory, with its cost; None where it is not known.
         missing: figure -> why it is not known.
     """
@@ -118,7 +124,8 @@ class ForecastCounts:
         features = material.features["train"]
         self.steps = self.schedule(features, spec.protocol, spec.seed) if request.method.trains else []
         self.states: ModelStateBytes | None = None
-        self.trained_bytes = self._copied_bytes = 0
+        self.keeps_frozen = False
+        self.trained_bytes = self._copied_bytes = self._frozen_peak = 0
         self.largest: tuple[MicroBatch, StepCost] | None = None
         try:
             states = request.process.build(spec, material.task, setup)
@@ -131,10 +138,37 @@ class ForecastCounts:
         self.step = self.counter(features, spec.protocol)
         if self.states is not None and self.steps:
             try:
+                self.keeps_frozen = self._keep_frozen()
                 self.largest = self._largest(self.steps, self.step)
+                self._frozen_peak = self._frozen_activations(features, self.states)
             except EstimateFailed as error:
                 self.missing["estimate"] = f"a step cannot be estimated: {error}"
                 self.states = None
+
+    def _keep_frozen(self) -> bool:
+        """Tells whether there are frozen first blocks and room for what they give; without room nothing is kept."""
+        if not self.setup.keeps_frozen:
+            return False
+        task, features = self.material.task, self.material.features["train"]
+        token_bytes = self.request.process.kept_bytes(task.collate(features[:1], 0))
+        tokens = sum(len(f.input_ids) + len(f.target_ids) for f in features)
+        if tokens * token_bytes <= limit_bytes(Path(tempfile.gettempdir())):
+            return token_bytes > 0
+        self.setup = replace(self.setup, keeps_frozen=False)
+        self.request.process.build(self.request.spec, task, self.setup)
+        return False
+
+    def _frozen_activations(self, features: Sequence[Features], states: ModelStateBytes) -> int:
+        """Returns the activations of the frozen blocks' pass over these training examples, less the gradients and
+        optimizer states, which do not exist yet then."""
+        if not self.keeps_frozen:
+            return 0
+        task, size = self.material.task, self.request.spec.protocol.evaluation_batch_size
+        lengths = Lengths(features, pads_targets_apart(task, features))
+        batches = evaluation_batches(lengths, size, "cuda" if self.setup.gpu else "cpu")
+        largest = max(batches, key=lambda batch: batch.padded_tokens)
+        cost = self.request.process.evaluation(task.collate([features[row] for row in largest.rows], 0), "frozen")
+        return max(0, cost.activations - states.gradients - states.optimizer)
 
     def _rank_states(self, states: ModelStateBytes) -> ModelStateBytes:
         request = self.request
@@ -166,20 +200,23 @@ class ForecastCounts:
             copied_bytes=self._copied_bytes,
         )
 
-    def forward(self, features: Sequence[Features], weights: int) -> StepCost:
-        """Counts the forward pass of an evaluation; where it cannot be counted, uses the rule of thumb for so many
-        weights."""
+    def forward(self, features: Sequence[Features], part: Part, weights: int) -> StepCost:
+        """Counts the forward pass of an evaluation, or a part of it; where it cannot be counted, uses the rule of thumb
+        for so many weights."""
         batch = self.material.task.collate(features, 0)
         try:
-            return self.request.process.evaluation(batch)
+            return self.request.process.evaluation(batch, part)
         except EstimateFailed:
             return rule_of_thumb(weights, computed_tokens(batch))
 
     def peak_step(self) -> StepCost | None:
-        """Returns the step with the greatest peak: of training, or of an evaluation where nothing is trained. None
-        where it cannot be counted."""
+        """Returns the step with the greatest peak: of training, or of an evaluation where nothing is trained. Its
+        activations are those of the frozen blocks' pass where these are more. None where it cannot be counted."""
         if self.request.method.trains:
-            return self.largest[1] if self.largest is not None else None
+            if self.largest is None:
+                return None
+            cost = self.largest[1]
+            return replace(cost, activations=max(cost.activations, self._frozen_peak))
         if self.states is None:
             return None
         material, process = self.material, self.request.process
@@ -194,13 +231,15 @@ class ForecastCounts:
     # --- the same trial, changed
 
     def activations(self, features: Sequence[Features], protocol: Protocol) -> int:
-        """Returns the activations of the largest micro-batch with other examples or another protocol.
+        """Returns the activations of training with other examples or another protocol.
 
         Raises:
             EstimateFailed: if it cannot be counted.
         """
         steps = self.schedule(features, protocol, self.request.spec.seed)
-        return self._largest(steps, self.counter(features, protocol))[1].activations
+        assert self.states is not None
+        step = self._largest(steps, self.counter(features, protocol))[1]
+        return max(step.activations, self._frozen_activations(features, self.states))
 
     def checkpointed_activations(self) -> int:
         """Returns the activations of the largest micro-batch with activation checkpointing.

@@ -33,7 +33,7 @@ from tuneoff.trial.estimate.phase_seconds import PhaseSeconds, TrainingTime, pha
 from tuneoff.trial.estimate.process import FakeModelProcess
 from tuneoff.trial.estimate.real_steps import ShapeProfile
 from tuneoff.trial.estimate.schedule import MicroBatch
-from tuneoff.trial.estimate.step_cost import ModelStateBytes, StepCost
+from tuneoff.trial.estimate.step_cost import ModelStateBytes, Part, StepCost
 from tuneoff.trial.estimate.time_model import Curve, TimeModel
 from tuneoff.trial.estimate.topology import Topology
 from tuneoff.trial.modeling.precision import apply_policy, choose_device
@@ -45,6 +45,8 @@ BYTES_PER_SECOND = 5e8
 """Assumed speed of loading and keeping weights, where none are loaded."""
 PREFLIGHT_PASSES = 5 / 3
 """Cost of a preflight in training steps: one forward and backward pass, and two forward passes."""
+PREFIX_PASSES = 3
+"""Cost of checking whether hidden states may be kept, in forward passes of `kernels.EXAMPLES` examples."""
 COMPARING_PASSES = 4 / 3
 """Cost of comparing two implementations of attention in training steps: four forward passes, of more examples."""
 
@@ -109,7 +111,9 @@ def ask(
     # What this process holds now will be free for a trial's process.
     free = free_bytes(device) + (resident if device.type == "cpu" else 0)
     topology = Topology(final.devices, final.shard, device.type)
-    return ForecastRequest(final, search, method, device, topology, limit, resident, free, process)
+    is_fast = final.execution.engine == "fast" and final.devices == 1
+    keeps_frozen = method.trains and is_fast and not final.protocol.frozen_dropout
+    return ForecastRequest(final, search, method, device, topology, limit, resident, free, process, keeps_frozen)
 
 
 def estimate(request: ForecastRequest, cache: StudyCache) -> ArmForecast:
@@ -160,6 +164,8 @@ def _seconds(
     topology, material, setup = counts.request.topology, counts.material, counts.setup
     load = startup_seconds["load"] + topology.start_seconds + 4 * states.parameters / BYTES_PER_SECOND
     startup = {**startup_seconds, "load": load}
+    forward = _FirstBatch(partial(counts.forward, weights=states.parameters), material.task)
+    evaluations = Evaluations(material, topology, times, forward, states, counts.keeps_frozen)
     training: TrainingTime | None = None
     if counts.largest is not None:
         largest, cost = counts.largest
@@ -168,11 +174,12 @@ def _seconds(
         features = material.features["train"]
         pair_tokens = 2 * max(len(f.input_ids) + len(f.target_ids) for f in features)
         startup["preflight"] = PREFLIGHT_PASSES * curve(pair_tokens)
+        compared_tokens = pair_tokens // 2 * min(kernels.EXAMPLES, len(features))
+        if counts.keeps_frozen:
+            # A step as counted passes over the frozen blocks, which these checks compute.
+            startup["preflight"] += evaluations.forward(2 * pair_tokens + PREFIX_PASSES * compared_tokens)
         if setup.evaluation not in (None, setup.attention):
-            compared_tokens = pair_tokens // 2 * min(kernels.EXAMPLES, len(features))
             startup["preflight"] += COMPARING_PASSES * curve(compared_tokens)
-    forward = _FirstBatch(partial(counts.forward, weights=states.parameters), material.task)
-    evaluations = Evaluations(material, topology, times, forward, states)
     return phase_seconds(counts, startup, evaluations, training, _stored_bytes(counts) / BYTES_PER_SECOND)
 
 
@@ -187,19 +194,19 @@ class _FirstBatch:
     """Counts the first batch only; other batches are assumed to cost in proportion to it.
 
     Args:
-        count: counts the forward pass of some examples.
+        count: counts the forward pass of some examples, or a part of it.
         task: collates them.
     """
 
-    def __init__(self, count: Callable[[Sequence[Features]], StepCost], task: Task) -> None:
+    def __init__(self, count: Callable[[Sequence[Features], Part], StepCost], task: Task) -> None:
         self._count, self._task = count, task
-        self._first: tuple[int, StepCost] | None = None
+        self._first: dict[Part, tuple[int, StepCost]] = {}
 
-    def __call__(self, features: Sequence[Features]) -> StepCost:
+    def __call__(self, features: Sequence[Features], part: Part) -> StepCost:
         tokens = computed_tokens(self._task.collate(features, 0))
-        if self._first is None:
-            self._first = tokens, self._count(features)
-        first_tokens, cost = self._first
+        if part not in self._first:
+            self._first[part] = tokens, self._count(features, part)
+        first_tokens, cost = self._first[part]
         return cost.scaled(tokens / first_tokens)
 
 
@@ -245,6 +252,7 @@ def build_forecast(
         train_seconds=times.final.get("train"),
         seconds=times.final,
         search_seconds=times.search,
+        kept_seconds=times.kept,
         stored_bytes=stored_bytes,
         predictions_bytes=predictions_bytes(counts.material.task, counts.material.examples["test"]),
         largest=shape(counts.largest[0]) if counts.largest is not None else None,

@@ -11,7 +11,7 @@ from tuneoff.trial.estimate import real_steps
 from tuneoff.trial.estimate.material import Material
 from tuneoff.trial.estimate.real_steps import WritingTiming
 from tuneoff.trial.estimate.schedule import MicroBatch
-from tuneoff.trial.estimate.step_cost import ModelStateBytes, StepCost
+from tuneoff.trial.estimate.step_cost import ModelStateBytes, Part, StepCost
 from tuneoff.trial.estimate.time_model import Curve, TimeModel
 from tuneoff.trial.estimate.topology import Topology
 from tuneoff.trial.training.evaluate import WARM_UP, evenly, latency_budget, latency_examples
@@ -37,8 +37,9 @@ class Evaluations:
         material: what it works on.
         topology: how its batches are divided.
         times: seconds of steps, corrected by training where there was any.
-        count: counts the forward pass of some examples.
+        count: counts the forward pass of some examples, or a part of it.
         states: what the model holds.
+        keeps_frozen: whether what frozen first blocks give is computed once and kept.
     """
 
     def __init__(
@@ -46,28 +47,41 @@ class Evaluations:
         material: Material,
         topology: Topology,
         times: TimeModel,
-        count: Callable[[Sequence[Features]], StepCost],
+        count: Callable[[Sequence[Features], Part], StepCost],
         states: ModelStateBytes,
+        keeps_frozen: bool,
     ) -> None:
         self._material, self._topology, self._times, self._states = material, topology, times, states
+        self._keeps_frozen = keeps_frozen
         self._batches = {
             split: topology.longest_share(material.evaluation_batches(split, topology.device_type))
             for split in ("validation", "test")
         }
         all_batches = [(split, batch) for split, batches in self._batches.items() for batch in batches]
         by_size = sorted(all_batches, key=lambda pair: pair[1].padded_tokens)
-        # The largest first: where only one is counted, the others are assumed to be in proportion to it.
-        costs = {
-            batch.padded_tokens: count(material.chosen(split, batch.rows)) for split, batch in (by_size[-1], by_size[0])
-        }
+
+        def counted(part: Part) -> dict[int, StepCost]:
+            # The largest first: where only one is counted, the others are assumed to be in proportion to it.
+            return {
+                batch.padded_tokens: count(material.chosen(split, batch.rows), part)
+                for split, batch in (by_size[-1], by_size[0])
+            }
+
+        def curve(costs: dict[int, StepCost]) -> Curve:
+            return Curve([(padded_tokens, times.seconds(cost)) for padded_tokens, cost in costs.items()])
+
+        costs = counted("all")
         self.largest = costs[by_size[-1][1].padded_tokens]
         if material.writes:
-            prompts = count(material.chosen("test", material.writing_batches("test")[0].rows))
+            prompts = count(material.chosen("test", material.writing_batches("test")[0].rows), "all")
             self.largest = max(self.largest, prompts, key=lambda cost: cost.activations)
-        self._forward = Curve([(padded_tokens, times.seconds(cost)) for padded_tokens, cost in costs.items()])
+        self._forward = self._rest = curve(costs)
+        if keeps_frozen:
+            self._rest, self._frozen = curve(counted("rest")), curve(counted("frozen"))
         middle = material.features["test"][len(material.features["test"]) // 2]
-        self._single, self._calls = times.seconds(count([middle])), self.largest.calls
-        self._first = self._again = 1.0
+        self._single, self._calls = times.seconds(count([middle], "all")), self.largest.calls
+        # Measured seconds by counted ones: of all of a pass, of the frozen blocks, and of the rest.
+        self._whole = self._before = self._first = self._again = 1.0
         self._single_writing: WritingTiming | None = None
         self._batch_writing: WritingTiming | None = None
 
@@ -75,8 +89,11 @@ class Evaluations:
         """Runs a real batch, a few single examples and, where the task writes, a few tokens; returns the batches."""
         batch = self._middle_batch(self._batches["validation"])
         real_batch = real_steps.evaluate(trial, "validation", batch)
-        counted_seconds = self._forward(batch.padded_tokens)
+        counted_seconds = self._rest(batch.padded_tokens)
         self._first, self._again = real_batch.first_seconds / counted_seconds, real_batch.seconds / counted_seconds
+        self._whole = (real_batch.frozen_seconds + real_batch.seconds) / self._forward(batch.padded_tokens)
+        if self._keeps_frozen:
+            self._before = real_batch.frozen_seconds / self._frozen(batch.padded_tokens)
         if not trial.runner.writes:
             self._single = real_steps.single(trial, evenly(self._material.features["test"], SINGLES))
             return [batch]
@@ -94,9 +111,20 @@ class Evaluations:
             count //= 2
         return MicroBatch(batch.rows[:count], batch.padded_tokens // len(batch.rows) * count, batch.targets)
 
+    def forward(self, padded_tokens: int) -> float:
+        """Returns the seconds of a whole forward pass, frozen blocks included."""
+        return self._whole * self._forward(padded_tokens)
+
+    def frozen(self, split: str) -> float:
+        """Returns the seconds in which the frozen first blocks are computed for a split, once; only where what they
+        give is kept."""
+        batches = self._material.evaluation_batches(split, self._topology.device_type)
+        return self._before * sum(self._frozen(batch.padded_tokens) for batch in batches)
+
     def validation(self, times: int) -> float:
-        """Returns the seconds of so many validations; the first one prepares kernels for its shapes."""
-        seconds = sum(self._forward(batch.padded_tokens) for batch in self._batches["validation"])
+        """Returns the seconds of so many validations, without what is computed once; the first one prepares kernels for
+        its shapes."""
+        seconds = sum(self._rest(batch.padded_tokens) for batch in self._batches["validation"])
         total = seconds * (self._first + (times - 1) * self._again)
         task, protocol = self._material.task, self._material.spec.protocol
         if task.metric(task.selects(protocol.select_metric)).written:
@@ -104,8 +132,8 @@ class Evaluations:
         return total
 
     def test(self) -> float:
-        """Returns the seconds of the test."""
-        seconds = self._first * sum(self._forward(batch.padded_tokens) for batch in self._batches["test"])
+        """Returns the seconds of the test, without what is computed once."""
+        seconds = self._first * sum(self._rest(batch.padded_tokens) for batch in self._batches["test"])
         return seconds + (self._writing("test") if self._material.writes else 0.0)
 
     def inference(self, before: float) -> float:
@@ -124,7 +152,7 @@ class Evaluations:
         size = self._material.spec.protocol.evaluation_batch_size
         lengths = sorted(len(f.input_ids) for f in self._material.features["test"][: 2 * size])
         batches = [lengths[start : start + size] for start in range(0, len(lengths), size)]
-        return singles + self._again * sum(self._forward(len(batch) * batch[-1]) for batch in [batches[0], *batches])
+        return singles + sum(self.forward(len(batch) * batch[-1]) for batch in [batches[0], *batches])
 
     def _steps(self, features: Sequence[Features]) -> int:
         """Returns the tokens written for a batch: a trained model is assumed to write as many as the targets hold, any
@@ -143,7 +171,7 @@ class Evaluations:
 
     def _writing_seconds(self, examples: int, padded_tokens: int, steps: int) -> float:
         """Returns the seconds to write for a batch."""
-        return self._forward(padded_tokens) * self._again + (steps - 1) * self._token(examples)
+        return self.forward(padded_tokens) + (steps - 1) * self._token(examples)
 
     def _token(self, examples: int) -> float:
         """Returns the seconds of one more token for so many examples."""

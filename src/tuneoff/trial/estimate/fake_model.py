@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from types import MethodType
 from typing import Any
 from unittest import mock
@@ -22,10 +23,11 @@ from tuneoff import registry
 from tuneoff.config.spec import TrialSpec
 from tuneoff.interfaces import Attached, Batch, Method, Task, attention_masks
 from tuneoff.trial.estimate.gpu_emulation import AsOnGpu
-from tuneoff.trial.estimate.step_cost import MemoryTracker, ModelStateBytes, Setup, StepCost, tensor_bytes
+from tuneoff.trial.estimate.step_cost import MemoryTracker, ModelStateBytes, Part, Setup, StepCost, tensor_bytes
 from tuneoff.trial.modeling import load as trial_model
 from tuneoff.trial.modeling.activation_checkpointing import checkpoint_activations
 from tuneoff.trial.modeling.frozen_bf16 import cached_autocast_weights, keep_frozen_in_bf16
+from tuneoff.trial.modeling.frozen_prefix import FrozenPrefix, PrefixReached, find
 from tuneoff.trial.training.dropout import DropoutMasks, choose_masks
 from tuneoff.trial.training.scored_position import compute_first_position
 
@@ -40,6 +42,21 @@ class FakeMasks(DropoutMasks):
 
     def draw(self, shape: torch.Size, p: float) -> torch.Tensor:
         return torch.empty(shape, dtype=torch.uint8)
+
+
+@dataclass(frozen=True)
+class KeptPrefix:
+    """Frozen first blocks, and what of their hidden states is kept.
+
+    Attributes:
+        blocks: these blocks.
+        width: numbers of a token.
+        dtype: type of these.
+    """
+
+    blocks: FrozenPrefix
+    width: int
+    dtype: torch.dtype
 
 
 class FakeModel:
@@ -74,6 +91,8 @@ class FakeModel:
             compute_first_position(self.attached.model)
         masked = choose_masks(spec, torch.device("cuda" if setup.gpu else "cpu")) is not None
         self._masks = FakeMasks(spec.seed) if masked else None
+        self._prefix: KeptPrefix | None = None
+        self._looked_for_prefix = not setup.keeps_frozen
         self._method, self._mode = method, FakeTensorMode(allow_non_fake_inputs=True)
         parameter_count = sum(parameter.numel() for parameter in self.attached.module.parameters())
         with self._mode:
@@ -95,21 +114,24 @@ class FakeModel:
         return [p for group in self._method.parameter_groups(self.attached, 0.0) for p in group["params"]]
 
     def step(self, batch: Batch, loss_terms: int, *, accumulates: bool = False) -> StepCost:
-        """Counts the forward and backward pass of a micro-batch and the clipping of gradients.
+        """Counts the forward and backward pass of a micro-batch and the clipping of gradients; blocks whose hidden
+        states are kept are passed over.
 
         Args:
             batch: as collated, on the CPU.
             loss_terms: what the loss is divided by.
             accumulates: whether gradients of earlier micro-batches exist already.
         """
-        self.attached.module.train()
         with self._ready(batch) as inputs:
+            self.attached.module.train()
+            if self._prefix is not None:
+                self._prefix.blocks.quiet()
             if accumulates:
                 for parameter in self._trained:
                     parameter.grad = torch.zeros_like(parameter)
             gradients = [p.grad for p in self._trained if p.grad is not None]
             with self._dropout(), self._tracker([*gradients, *inputs.values()]) as tracker:
-                with self._autocast():
+                with self._autocast(), self._passing_over_prefix(inputs):
                     logits = self.task.forward(self.attached, inputs)
                 (self.task.loss(logits, inputs) / loss_terms).backward()  # type: ignore[no-untyped-call]
                 # The optimizer's own step, fused, makes no tensor.
@@ -119,18 +141,69 @@ class FakeModel:
         activations = tracker.peak if accumulates else max(0, tracker.peak - self.states.gradients)
         return StepCost(activations, tracker.operations, tracker.traffic, tracker.calls)
 
-    def evaluation(self, batch: Batch) -> StepCost:
-        """Counts the forward pass of an evaluation."""
-        self.attached.module.eval()
+    def evaluation(self, batch: Batch, part: Part = "all") -> StepCost:
+        """Counts the forward pass of an evaluation, or a part of it; `frozen` and `rest` only where hidden states are
+        kept."""
         kernel = self.setup.evaluation or self.setup.attention
         with ExitStack() as contexts:
             inputs = contexts.enter_context(self._ready(batch))
+            self.attached.module.eval()
             contexts.enter_context(trial_model.attending(self.attached.model, kernel))
             tracker = contexts.enter_context(self._tracker(inputs.values()))
             contexts.enter_context(cached_autocast_weights(self.attached.module))
             contexts.enter_context(self._autocast())
-            self.task.forward(self.attached, inputs)
+            if part == "frozen":
+                assert self._prefix is not None
+                self._prefix_output(self._prefix.blocks, inputs)
+            else:
+                contexts.enter_context(self._passing_over_prefix(inputs) if part == "rest" else nullcontext())
+                self.task.forward(self.attached, inputs)
         return StepCost(tracker.peak, tracker.operations, tracker.traffic, tracker.calls)
+
+    def kept_bytes(self, batch: Batch) -> int:
+        """Returns the bytes that are kept of each token; 0 where there are no frozen first blocks, or nothing is kept.
+
+        Args:
+            batch: any.
+        """
+        with self._ready(batch):
+            return self._prefix.width * self._prefix.dtype.itemsize if self._prefix is not None else 0
+
+    def _find_prefix(self, inputs: Batch) -> None:
+        """Finds the frozen first blocks, with the first batch of all."""
+        if self._looked_for_prefix:
+            return
+        self._looked_for_prefix = True
+        with self._autocast():
+            found = find(self.attached, lambda: self.task.forward(self.attached, inputs))
+            if found is not None:
+                with torch.no_grad():
+                    hidden = self._prefix_output(found, inputs)
+                self._prefix = KeptPrefix(found, hidden.shape[-1], hidden.dtype)
+
+    def _prefix_output(self, prefix: FrozenPrefix, inputs: Batch) -> torch.Tensor:
+        """Runs the forward pass as far as the frozen blocks go; returns their hidden states."""
+        outputs: list[Any] = []
+
+        def end(module: nn.Module, arguments: Any, output: Any) -> None:
+            outputs.append(output)
+            raise PrefixReached
+
+        handle = prefix.blocks[-1].register_forward_hook(end)
+        try:
+            with suppress(PrefixReached):
+                self.task.forward(self.attached, inputs)
+        finally:
+            handle.remove()
+        hidden: torch.Tensor = outputs[0][0] if isinstance(outputs[0], tuple) else outputs[0]
+        return hidden
+
+    def _passing_over_prefix(self, inputs: Batch) -> AbstractContextManager[None]:
+        """Gives hidden states of the batch to what comes behind the frozen blocks while open."""
+        if self._prefix is None:
+            return nullcontext()
+        shape = (*inputs["input_ids"].shape, self._prefix.width)
+        return self._prefix.blocks.given(torch.zeros(shape, dtype=self._prefix.dtype))
 
     @contextmanager
     def _ready(self, batch: Batch) -> Iterator[Batch]:
@@ -142,6 +215,7 @@ class FakeModel:
             contexts.enter_context(self._mode)
             if self.setup.gpu:
                 contexts.enter_context(AsOnGpu())
+            self._find_prefix(inputs)
             yield inputs
 
     def _tracker(self, others: Iterable[torch.Tensor]) -> MemoryTracker:

@@ -51,11 +51,13 @@ class PhaseSeconds:
 
     Attributes:
         final: of a final trial.
-        search: of a trial of the search.
+        search: of a trial of the search, without what is kept.
+        kept: the part of `final` that computes what frozen first blocks give, which later trials of a run find.
     """
 
     final: dict[str, float] = field(default_factory=dict)
     search: dict[str, float] = field(default_factory=dict)
+    kept: dict[str, float] = field(default_factory=dict)
 
 
 def phase_seconds(
@@ -80,10 +82,12 @@ def phase_seconds(
         validations = len(evaluation_steps(len(material.features["train"]), spec.protocol))
         seconds |= {"train": training(counts.steps), "checkpoint": validations * checkpoint}
     seconds |= {"validation": evaluations.validation(validations), "test": evaluations.test()}
+    kept = {split: evaluations.frozen(split) for split in material.features} if counts.keeps_frozen else {}
+    seconds |= {split: seconds[split] + kept[split] for split in kept}
     seconds["inference"] = evaluations.inference(sum(seconds.values()))
     search = counts.request.search
     if search is None or training is None:
-        return PhaseSeconds(seconds)
+        return PhaseSeconds(seconds, kept=kept)
     protocol = search.protocol
     train = trial_data.subset(material.task, material.examples["train"], protocol.train_rows, protocol.data_seed)
     features = [material.features["train"][example.index] for example in train]
@@ -98,4 +102,4 @@ def phase_seconds(
         "validation": evaluations.validation(validations),
         "checkpoint": validations * checkpoint,
     }
-    return PhaseSeconds(seconds, search_seconds)
+    return PhaseSeconds(seconds, search_seconds, kept)

@@ -19,7 +19,7 @@ from tuneoff.config.spec import TrialSpec
 from tuneoff.errors import first_line
 from tuneoff.interfaces import Batch, Task
 from tuneoff.trial.estimate.fake_model import FakeModel
-from tuneoff.trial.estimate.step_cost import ModelStateBytes, Setup, StepCost
+from tuneoff.trial.estimate.step_cost import ModelStateBytes, Part, Setup, StepCost
 from tuneoff.trial.parentage import die_with
 
 PATIENCE_SECONDS = 120.0
@@ -78,14 +78,23 @@ class FakeModelProcess:
         step: StepCost = self._ask("step", batch, loss_terms, accumulates)
         return step
 
-    def evaluation(self, batch: Batch) -> StepCost:
+    def evaluation(self, batch: Batch, part: Part = "all") -> StepCost:
         """Counts a forward pass, as `FakeModel.evaluation` does.
 
         Raises:
             EstimateFailed: if this model's forward pass cannot be estimated.
         """
-        step: StepCost = self._ask("evaluation", batch)
+        step: StepCost = self._ask("evaluation", batch, part)
         return step
+
+    def kept_bytes(self, batch: Batch) -> int:
+        """Returns the bytes that are kept of each token, as `FakeModel.kept_bytes` does.
+
+        Raises:
+            EstimateFailed: if this model's forward pass cannot be estimated.
+        """
+        size: int = self._ask("kept_bytes", batch)
+        return size
 
     def _ask(self, request: str, *arguments: Any) -> Any:
         try:
@@ -154,5 +163,8 @@ class _Server:
     def step(self, batch: Batch, loss_terms: int, accumulates: bool) -> StepCost:
         return self.model.step(batch, loss_terms, accumulates=accumulates)
 
-    def evaluation(self, batch: Batch) -> StepCost:
-        return self.model.evaluation(batch)
+    def evaluation(self, batch: Batch, part: Part) -> StepCost:
+        return self.model.evaluation(batch, part)
+
+    def kept_bytes(self, batch: Batch) -> int:
+        return self.model.kept_bytes(batch)

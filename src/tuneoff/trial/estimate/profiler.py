@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 from tuneoff import registry
 from tuneoff.config.spec import TrialSpec
@@ -84,15 +86,19 @@ def profile(request: ForecastRequest) -> ArmForecast:
         TuneoffError: if data or model cannot be loaded, or the method does not fit.
     """
     seed_all(request.spec.seed)
-    with Sampler(device=request.device) as sampler:
-        return _profile(request, TrialContext.of(request.spec, request.device, sampler))
+    with tempfile.TemporaryDirectory(prefix="tuneoff-") as scratch, Sampler(device=request.device) as sampler:
+        return _profile(request, TrialContext.of(request.spec, request.device, sampler, scratch=Path(scratch)))
 
 
 def _profile(request: ForecastRequest, context: TrialContext) -> ArmForecast:
     method, device, phases = request.method, request.device, context.phases
     trial = assemble(context, method)
+    prefix = trial.runner.prefix
+    request = replace(request, keeps_frozen=prefix is not None and prefix.states is not None)
     material = Material(request.spec, trial.task, trial.data.splits, trial.features, method.trains)
     counts = ForecastCounts(request, material, request.setup(trial.policy, device))
+    if prefix is not None and not counts.keeps_frozen:
+        prefix.states = None
     weights = trial.counts.total.total
     forward = partial(counts.forward, weights=weights)
     times = TimeModel(time_model.measure(device, trial.runner.autocast))
@@ -103,7 +109,7 @@ def _profile(request: ForecastRequest, context: TrialContext) -> ArmForecast:
             preflight.check(trial.runner, trial.features["train"], request.spec.label, trial.before)
         training = _profile_training(trial, phases, counts, times)
     states = counts.states or ModelStateBytes(4 * weights, weights, 0, 0)
-    evaluations = Evaluations(material, request.topology, times, forward, states)
+    evaluations = Evaluations(material, request.topology, times, forward, states, counts.keeps_frozen)
     if training is None:
         allocator.trim(device)
     with phases.meter.phase("test"):
@@ -112,7 +118,7 @@ def _profile(request: ForecastRequest, context: TrialContext) -> ArmForecast:
         memory = _training_memory(counts, training)
         checkpoint, stored = real_steps.keep(trial)
     else:
-        costs = [forward(material.chosen("validation", batch.rows)) for batch in batches]
+        costs = [forward(material.chosen("validation", batch.rows), "all") for batch in batches]
         largest_run = max(costs, key=lambda cost: cost.activations)
         memory = _test_memory(counts, phases, evaluations.largest, largest_run)
     startup_phases = ("load", "tokenize", "preflight")
@@ -179,11 +185,11 @@ def _training_memory(counts: ForecastCounts, training: _TrainingProfile) -> Memo
     run = max(training.profiles, key=lambda p: (p.cost.activations, p.micro.padded_tokens), default=None)
     if run is None or run.peak_bytes is None:
         return unknown_peak(request, counts.missing.get("profile", "no peak of memory can be measured here"))
-    if counts.largest is None or counts.states is None:
+    cost = counts.peak_step()
+    if cost is None or counts.states is None:
         if run.micro.size != candidates(counts.steps)[0].size:
             return unknown_peak(request, counts.missing["estimate"])
         return judge(counts, run.peak_bytes, {"process": run.peak_bytes}, None, available_bytes(request))
-    cost = counts.largest[1]
     memory_returned = request.device.type != "cpu" or request.spec.execution.release_memory
     heap_factor = 1.0 if memory_returned else 1 + HOLES_SHARE
     extra_bytes = round(heap_factor * max(0, cost.activations - run.cost.activations))

@@ -91,6 +91,7 @@ class StepProfiler:
         # With learning rate 0 an optimizer does the same work and changes nothing.
         self._optimizer = adamw(groups, protocol, 0.0)
         self._passes = 2 if protocol.gradient_accumulation_steps > 1 else 1
+        self._frozen_rate = 0.0
         self.profiles: list[ShapeProfile] = []
         self.unfit: str | None = None
 
@@ -132,21 +133,27 @@ class StepProfiler:
         tried_sizes = {profile.micro.size for profile in self.profiles}
         bytes_before = resident_bytes()
         for shape in shapes:
-            price = (
-                self._times.seconds(self.profiles[-1].cost)
-                * shape.padded_tokens
-                / self.profiles[-1].micro.padded_tokens
-            )
-            if shape.size in tried_sizes or shape.padded_tokens > most_tokens or price * self._passes > remaining:
+            step_seconds = self._times.seconds(self.profiles[-1].cost)
+            price = self._passes * step_seconds * shape.padded_tokens / self.profiles[-1].micro.padded_tokens
+            price += self._frozen_rate * shape.padded_tokens
+            if shape.size in tried_sizes or shape.padded_tokens > most_tokens or price > remaining:
                 continue
             tried_sizes.add(shape.size)
-            remaining -= sum(self._step(shape))
+            started = time.perf_counter()
+            self._step(shape)
+            remaining -= time.perf_counter() - started
             new_shapes += 1
         return max(0.0, (resident_bytes() - bytes_before) / new_shapes) if new_shapes else None
 
     def _step_price(self, shape: MicroBatch) -> float:
-        """Returns the seconds of the first step of a shape and of one more."""
-        return 2 * self._passes * self._times.seconds(self._count(shape))
+        """Returns the seconds of the first step of a shape and of one more, after its frozen blocks."""
+        return self._frozen_rate * shape.padded_tokens + 2 * self._passes * self._times.seconds(self._count(shape))
+
+    def _fill_prefix(self, features: Sequence[Features], padded_tokens: int) -> None:
+        """Computes what the frozen first blocks give, as a trial does before its steps."""
+        started = time.perf_counter()
+        self._trial.runner.fill_prefix(features)
+        self._frozen_rate = max(self._frozen_rate, (time.perf_counter() - started) / padded_tokens)
 
     def _affordable(self, shape: MicroBatch, seconds: float) -> MicroBatch | None:
         """Returns the shape with as many of its examples as the seconds allow, or None; with one example where nothing
@@ -203,7 +210,8 @@ class StepProfiler:
         micro-batches."""
         runner, spec = self._trial.runner, self._trial.spec
         features = [self._trial.features["train"][row] for row in shape.rows]
-        runner.attached.module.train()
+        self._fill_prefix(features, shape.padded_tokens)
+        runner.begin_training()
         started = time.perf_counter()
         accumulate(runner, [runner.batch(features) for _ in range(self._passes)], runner.task.loss_terms(features))
         runner.synchronise()
@@ -221,11 +229,13 @@ class EvaluationTiming:
 
     Attributes:
         micro: what went through.
+        frozen_seconds: of the frozen first blocks, where what they give is kept; else 0.
         first_seconds: the first time, when kernels are prepared for its shape.
         seconds: the second time.
     """
 
     micro: MicroBatch
+    frozen_seconds: float
     first_seconds: float
     seconds: float
 
@@ -239,8 +249,11 @@ def evaluate(trial: Assembled, split: str, batch: MicroBatch) -> EvaluationTimin
         predict(trial.runner, [features[i] for i in rows], [examples[i] for i in rows])
         return time.perf_counter() - started
 
+    started = time.perf_counter()
+    trial.runner.fill_prefix([features[i] for i in batch.rows])
+    frozen_seconds = time.perf_counter() - started
     once(batch.rows[-1:])
-    return EvaluationTiming(batch, once(batch.rows), once(batch.rows))
+    return EvaluationTiming(batch, frozen_seconds, once(batch.rows), once(batch.rows))
 
 
 def single(trial: Assembled, features: Sequence[Features]) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -70,12 +70,19 @@ class Setup:
         attention: the implementation of attention in training steps.
         gpu: whether it computes on a GPU.
         evaluation: the implementation of attention in evaluations, if another.
+        keeps_frozen: whether what frozen first blocks give is computed once and kept.
     """
 
     policy: PolicyName
     attention: Kernel
     gpu: bool = False
     evaluation: Kernel | None = None
+    keeps_frozen: bool = False
+
+
+Part = Literal["all", "frozen", "rest"]
+"""What of a forward pass: all of it; up to the last of the frozen first blocks; or all, where what these give is kept
+and they are passed over."""
 
 
 class MemoryTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -77,6 +77,15 @@ class FrozenPrefix:
         finally:
             self._lookup = self._hidden = None
 
+    @contextmanager
+    def given(self, hidden: torch.Tensor) -> Iterator[None]:
+        """Takes these hidden states, of shape (examples, tokens, width), for every batch while open."""
+        self._hidden = hidden
+        try:
+            yield
+        finally:
+            self._hidden = None
+
     def capture(self, forward: Callable[[], object]) -> dict[bytes, torch.Tensor]:
         """Runs a forward pass as far as the prefix goes; returns what it gave for each example, by key. Nothing is
         computed where all of the batch is stored."""

@@ -21,6 +21,13 @@ LIMIT_BYTES = 4 << 30
 """Most bytes of a run's hidden states, and never more than half of what is free on the disk."""
 
 
+def limit_bytes(folder: Path, used: int = 0) -> int:
+    """Returns how many bytes a run's hidden states may take in this folder, which need not exist yet; `used` are there
+    already."""
+    place = next(path for path in (folder, *folder.parents) if path.exists())
+    return min(LIMIT_BYTES, used + shutil.disk_usage(place).free // 2)
+
+
 @dataclass(frozen=True)
 class Stored:
     """Where one example's hidden states lie.
@@ -99,9 +106,7 @@ class HiddenStates:
         """Tells whether so many tokens may be added."""
         run = self.folder.parent
         used = sum(file.stat().st_size for file in run.glob("*/*.bin"))
-        place = next(path for path in (run, *run.parents) if path.exists())
-        limit = min(LIMIT_BYTES, used + shutil.disk_usage(place).free // 2)
-        return used + tokens * width * dtype.itemsize <= limit
+        return used + tokens * width * dtype.itemsize <= limit_bytes(run, used)
 
     def write(self, examples: Mapping[bytes, torch.Tensor], seconds: float) -> None:
         """Adds examples, and what computing them took.
