@@ -62,7 +62,7 @@ def _tokens(words: int, step: int) -> int:
     return min(512, max(step, step * math.ceil(words * TOKENS_PER_WORD / step)))
 
 
-def look(data: Path, **user_columns: str | None) -> DataInspection:
+def inspect_data(data: Path, **user_columns: str | None) -> DataInspection:
     """Reads a data file and finds what a study of it needs.
 
     Args:
@@ -81,7 +81,7 @@ def look(data: Path, **user_columns: str | None) -> DataInspection:
     rows = read_rows(registry.sources(), SourceSpec.model_validate({"source": f"file:{data}"}), "train")
     if not len(rows):
         raise DataError(f"{data} has no rows")
-    task_name, columns, how_found = _find_task(
+    task_name, columns, how_chosen = _find_task(
         rows, {role: column for role, column in user_columns.items() if column is not None}
     )
     task = task_named(task_name)
@@ -98,7 +98,7 @@ def look(data: Path, **user_columns: str | None) -> DataInspection:
         rows=len(rows),
         all_columns=tuple(rows.columns),
         columns=columns,
-        guessed=how_found,
+        guessed=how_chosen,
         classes=dict(classes.most_common()),
         words=_word_counts(texts),
         target_words=_word_counts(answers) if writes_text else None,

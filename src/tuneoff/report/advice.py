@@ -33,23 +33,23 @@ class Advice:
 
     Attributes:
         results: what it is of.
-        found: the recommendation.
+        recommendation: the recommendation.
         fronts: the Pareto fronts that were asked for.
     """
 
     results: Results
-    found: Recommendation
+    recommendation: Recommendation
     fronts: tuple[Front, ...]
 
     @property
     def answer(self) -> str | None:
         """Returns the arm to use; None where no arm keeps the limits."""
-        return self.found.answer
+        return self.recommendation.answer
 
     @property
     def cautions(self) -> tuple[str, ...]:
         """Returns what to know before the answer."""
-        return tuple(self.found.caveats)
+        return tuple(self.recommendation.caveats)
 
     @property
     def _costs(self) -> Costs:
@@ -57,13 +57,13 @@ class Advice:
 
     def lines(self) -> list[str]:
         """Returns the answer in words, then the reasons and all else there is to say."""
-        texts = recommendation.lines(self.results, self.found, self._costs)
+        texts = recommendation.lines(self.results, self.recommendation, self._costs)
         return [*texts, *(recommendation.front_text(front) for front in self.fronts)]
 
     @property
     def report(self) -> RecommendationReport:
         """Returns the recommendation as data, as docs/recommend.md describes it."""
-        return build_recommendation(self.results, self.found, self._costs, self.fronts)
+        return build_recommendation(self.results, self.recommendation, self._costs, self.fronts)
 
     def as_data(self) -> dict[str, Any]:
         """Returns the same as plain data, as `tuneoff recommend --json` prints it."""
@@ -79,7 +79,7 @@ class Advice:
         answer, *rest = self.lines()
         first = [Text(f"Caution: {caution}", style="yellow") for caution in self.cautions]
         # That it is not shown that training helps comes before all cautions.
-        first.insert(len(first) if self.found.if_trained is None else 0, Text(answer, style="bold"))
+        first.insert(len(first) if self.recommendation.if_trained is None else 0, Text(answer, style="bold"))
         return Group(*first, *map(Text, rest))
 
 

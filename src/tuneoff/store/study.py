@@ -258,9 +258,9 @@ class StudyStore:
         """Returns the ids of the trials of the study's search, in the order in which they were tried."""
         return list(self._manifest().get("search_trials", ()))
 
-    def write_search(self, found: dict[str, Any]) -> None:
+    def write_search(self, search: dict[str, Any]) -> None:
         """Writes what the search tried, found and chose, for whoever opens the folder; no code reads it back."""
-        text = json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(search, indent=1, ensure_ascii=False, allow_nan=False)
         write_atomically(self.root / "search.json", text, make_folder=False)
 
     def write_forecast(self, forecast: StudyForecast) -> None:

@@ -29,9 +29,9 @@ class StudyTrackers:
         """Returns where a tracker keeps its own files."""
         return self._root / "trackers" / name
 
-    def write(self, key: str, found: Mapping[str, Mapping[str, Any]]) -> None:
+    def write(self, key: str, entries: Mapping[str, Mapping[str, Any]]) -> None:
         """Writes what became of the trackers of a run, beside those of earlier runs; docs/trackers.md describes it."""
-        body = {"trackers_version": 1, "key": key, "trackers": {**self._read().get("trackers", {}), **found}}
+        body = {"trackers_version": 1, "key": key, "trackers": {**self._read().get("trackers", {}), **entries}}
         write_atomically(self._path, json.dumps(body, indent=1, ensure_ascii=False), make_folder=False)
 
     def followed(self) -> tuple[str, dict[str, dict[str, int]]]:

@@ -195,7 +195,7 @@ class Outlets:
         self._took: dict[str, dict[str, int]] = {}
         self._ended: dict[str, list[tuple[int, str, int]]] = {name: [] for name in self.names}
         self._running: set[str] = set()
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         _refuse_missing(self.names)
 
     def __enter__(self) -> Self:
@@ -282,9 +282,9 @@ class Outlets:
     def _report_failures(self) -> None:
         """Reports trackers given up since the last call: to the person, in the running trials' folders and in the
         study's folder."""
-        failed_outlets = [outlet for outlet in self._outlets if outlet.reason and outlet.name not in self._told]
+        failed_outlets = [outlet for outlet in self._outlets if outlet.reason and outlet.name not in self._reported]
         for outlet in failed_outlets:
-            self._told.add(outlet.name)
+            self._reported.add(outlet.name)
             self.say(f"note: tracker {outlet.name} was given up: {outlet.reason}; the study goes on without it")
         if failed_outlets:
             self._keep_failures(self._running)

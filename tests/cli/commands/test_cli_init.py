@@ -11,7 +11,7 @@ import pytest
 
 from tuneoff import registry
 from tuneoff.cli.commands.init import scalar
-from tuneoff.cli.data_inspection import look
+from tuneoff.cli.data_inspection import inspect_data
 from tuneoff.cli.main import main
 from tuneoff.planning import loading
 
@@ -279,16 +279,16 @@ def test_odd_file_names_give_a_study_name_and_a_quoted_path(capsys: pytest.Captu
 
 def test_what_a_run_would_refuse_is_told() -> None:
     write_rows(Path("gap.csv"), extra="no label here,\n")
-    seen = look(Path("gap.csv"))
+    seen = inspect_data(Path("gap.csv"))
     assert any("have no label" in concern for concern in seen.concerns)
     write_rows(Path("rare.csv"), extra="one more,strange\n")
-    assert any("fewer than 5 rows: strange" in concern for concern in look(Path("rare.csv")).concerns)
+    assert any("fewer than 5 rows: strange" in concern for concern in inspect_data(Path("rare.csv")).concerns)
 
 
 @pytest.mark.parametrize(("words", "length"), [(1, 32), (40, 64), (90, 128), (5000, 512)])
 def test_length_is_estimated_from_the_words(words: int, length: int) -> None:
     Path("long.csv").write_text("text,label\n" + "".join(f"{'w ' * words},{i % 2}\n" for i in range(20)))
-    assert look(Path("long.csv")).max_length == length
+    assert inspect_data(Path("long.csv")).max_length == length
 
 
 @pytest.mark.parametrize(

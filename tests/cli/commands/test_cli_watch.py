@@ -97,9 +97,9 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], Any]]:
 
 def told(follower: FolderFollower) -> list[tuple[str, str]]:
     """(kind, label) of what is new; of an event its kind in the log."""
-    look = follower.look()
+    look = follower.poll()
     assert look is not None
-    return [(str(t.progress.event.get("kind", t.progress.kind)), t.progress.trial.label) for t in look.told]
+    return [(str(t.progress.event.get("kind", t.progress.kind)), t.progress.trial.label) for t in look.news]
 
 
 # --- looking
@@ -107,7 +107,7 @@ def told(follower: FolderFollower) -> list[tuple[str, str]]:
 
 def test_a_running_study_is_followed(traces: Traces) -> None:
     follower = FolderFollower(traces.store)
-    assert follower.look() is None
+    assert follower.poll() is None
     majority, full, *_ = traces.trials
     with traces.run():
         assert told(follower) == []
@@ -121,9 +121,9 @@ def test_a_running_study_is_followed(traces: Traces) -> None:
         assert told(follower) == [("ended", "majority"), ("started", "full"), ("phase", "full")]
         with traces.store.trial(full.id).events_path.open("a") as file:
             file.write('ep", "step": 1}\n')
-        look = follower.look()
+        look = follower.poll()
         assert look is not None
-        assert [t.progress.event for t in look.told] == [{"kind": "step", "step": 1}]
+        assert [t.progress.event for t in look.news] == [{"kind": "step", "step": 1}]
         assert (look.missing, look.failed, look.is_over, len(look.trials)) == (5, 0, False, 6)
         assert look.since == pytest.approx(time.time(), abs=60)
 
@@ -134,7 +134,7 @@ def test_what_had_ended_before_is_told_short_or_in_full(traces: Traces) -> None:
     whole = told(FolderFollower(traces.store, history=True))
     assert whole[:4] == [("started", "majority"), ("phase", "majority"), ("step", "majority"), ("ended", "majority")]
     assert len(whole) == 4 * 6
-    look = FolderFollower(traces.store).look()
+    look = FolderFollower(traces.store).poll()
     assert look is not None
     assert look.is_over
 
@@ -147,11 +147,11 @@ def test_a_run_that_was_killed_and_begun_anew(traces: Traces) -> None:
         traces.end(majority)
         traces.begin(full, STEP)
         assert ("started", "full") in told(follower)
-    look = follower.look()
+    look = follower.poll()
     assert look is not None
-    assert (look.since, look.lost, look.told, look.missing) == (None, [full], [], 5)
+    assert (look.since, look.lost, look.news, look.missing) == (None, [full], [], 5)
     assert not look.is_over
-    again = follower.look()
+    again = follower.poll()
     assert again is not None
     assert again.lost == []
     traces.age(5)
@@ -181,21 +181,21 @@ def test_a_failed_trial_is_repeated(traces: Traces) -> None:
     with traces.run():
         traces.begin(full)
         traces.end(full, Status.DIVERGED)
-        look = follower.look()
+        look = follower.poll()
         assert look is not None
         assert (look.failed, look.missing) == (1, 5)
         traces.begin(full)
         assert told(follower) == [("started", "full")]
         traces.end(full)
         assert told(follower) == [("ended", "full")]
-        look = follower.look()
+        look = follower.poll()
         assert look is not None
         assert (look.failed, look.missing) == (0, 5)
 
 
 def test_an_interrupted_trial_is_still_to_come(traces: Traces) -> None:
     traces.all(Status.CANCELLED)
-    look = FolderFollower(traces.store).look()
+    look = FolderFollower(traces.store).poll()
     assert look is not None
     assert (look.missing, look.failed, look.is_over) == (6, 0, False)
 
@@ -207,7 +207,7 @@ def test_rows_and_seeds_that_a_later_run_adds_are_followed(traces: Traces, small
     traces.study = Study(small_study, seeds=3, methods=["full", "bitfit"])
     traces.trials = traces.study.plan()
     with traces.run():
-        look = follower.look()
+        look = follower.poll()
         assert look is not None
         assert (len(look.trials), look.missing) == (6 + 4, 4)
 
@@ -220,7 +220,7 @@ def test_files_that_vanish_are_no_error(traces: Traces) -> None:
     assert told(follower) == []
     assert told(FolderFollower(traces.store)) == [("skipped", trial.label) for trial in traces.trials[1:]]
     shutil.rmtree(traces.store.root)
-    assert follower.look() is None
+    assert follower.poll() is None
 
 
 # --- the command

@@ -64,7 +64,7 @@ def cache_command(names: tuple[str, ...], clear: bool, yes: bool, as_json: bool)
       tuneoff cache --clear
       tuneoff cache hub/models--openai-community--gpt2 --clear --yes
     """
-    caches = [look(name, folder) for name, folder in cache_folders().items()]
+    caches = [measure_cache(name, folder) for name, folder in cache_folders().items()]
     entries = _chosen(caches, names or ((OWN,) if clear else tuple(cache.name for cache in caches)))
     if not clear:
         selection = [
@@ -95,7 +95,7 @@ def cache_folders() -> dict[str, Path]:
     }
 
 
-def look(name: str, folder: Path) -> Cache:
+def measure_cache(name: str, folder: Path) -> Cache:
     """Returns a cache, its size and what is in it. If a variable names a folder that holds other things too, these are
     no part of the cache: they are neither counted nor cleared."""
     entries = tuple(_entry(f"{name}/{path.relative_to(folder).as_posix()}", path) for path in _places(name, folder))

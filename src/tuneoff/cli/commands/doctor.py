@@ -227,7 +227,7 @@ def _last_line(text: str) -> str:
 
 def _cache(name: str, folder: Path) -> Report:
     """Reports a cache and its size, without its entries."""
-    report = asdict(cache.look(name, folder))
+    report = asdict(cache.measure_cache(name, folder))
     del report["entries"]
     return report
 

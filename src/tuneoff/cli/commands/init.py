@@ -15,7 +15,14 @@ import click
 
 from tuneoff.cli import _common
 from tuneoff.cli.commands import forecast as forecasts
-from tuneoff.cli.data_inspection import TOKENS_PER_WORD, DataInspection, look, recognised_tasks, role_names, task_named
+from tuneoff.cli.data_inspection import (
+    TOKENS_PER_WORD,
+    DataInspection,
+    inspect_data,
+    recognised_tasks,
+    role_names,
+    task_named,
+)
 from tuneoff.cli.doubts import Undecided
 from tuneoff.encoding import json_text, one_line, visible
 from tuneoff.errors import StoreError, StudyError, TuneoffError, listed
@@ -151,7 +158,7 @@ def _look(data: Path, columns: dict[str, str | None]) -> DataInspection:
     """
     while True:
         try:
-            return look(data, **columns)
+            return inspect_data(data, **columns)
         except Undecided as doubt:
             if columns.get(doubt.role) or not _is_asked():
                 raise

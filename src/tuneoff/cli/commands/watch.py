@@ -89,7 +89,7 @@ def looks(follower: FolderFollower, once: bool, wait: bool, interval: float) -> 
 
     is_waiting = False
     while True:
-        look = follower.look()
+        look = follower.poll()
         if look is not None:
             yield look
             if once or look.is_over:
@@ -112,7 +112,7 @@ def take_in(board: RunProgress, look: FolderState, folder: Path) -> None:
         board.forecast = look.forecast
         if look.since is not None:
             board.begun_at = board.clock() - max(0.0, time.time() - look.since)
-    for item in look.told:
+    for item in look.news:
         board.update(item.progress, _seconds_ago(item.time))
     for trial in look.lost:
         board.lose(trial)
@@ -184,7 +184,7 @@ def _stream(updates: Iterator[FolderState], folder: Path) -> FolderState | None:
                 sizes = look.searched, len(look.trials) - look.searched
                 start_time = events.utc(look.since) if look.since is not None else None
                 stream.send({**events.study_started(look.study, str(folder), *sizes), "time": start_time})
-            for item in look.told:
+            for item in look.news:
                 newest_time = item.time or newest_time
                 stream.hear(item.progress, item.time)
             if stream.open and look.since is None:

@@ -44,7 +44,7 @@ class FolderState:
         trials: search and final trials, as a `RunProgress` takes them.
         searched: how many of them are of the search.
         since: when the present run began, in seconds since 1970; None where no run is on.
-        told: what is new since the last look.
+        news: what is new since the last look.
         lost: trials that ran at an earlier look, and now neither run nor have a record.
         missing: final trials that are still to be run.
         forecast: what the study is expected to take; None where none was made, or none can be read.
@@ -55,7 +55,7 @@ class FolderState:
     trials: list[TrialSpec]
     searched: int
     since: float | None
-    told: list[TimedProgress]
+    news: list[TimedProgress]
     lost: list[TrialSpec]
     missing: int
     failed: int
@@ -99,7 +99,7 @@ class FolderFollower:
         self._seen: dict[str, _AttemptState] = {}
         self._first = True
 
-    def look(self) -> FolderState | None:
+    def poll(self) -> FolderState | None:
         """Returns what is new; None while no study is there.
 
         Raises:
@@ -122,7 +122,7 @@ class FolderFollower:
             trials=[*planned, *final],
             searched=len(planned),
             since=since,
-            told=news,
+            news=news,
             lost=self._lose([*searched, *final]) if since is None else [],
             missing=len(statuses) - len(end_statuses),
             failed=sum(not status.finished for status in end_statuses),
@@ -156,7 +156,7 @@ class FolderFollower:
             return
         if record is not None and record[0] == state.record:
             return
-        if state.lost or _set_aside(state, record, events):
+        if state.lost or _was_replaced(state, record, events):
             state = self._seen[spec.id] = _AttemptState()
         if record is None:
             if is_running or state.began or (self.history and last_write is not None):
@@ -224,7 +224,7 @@ def _mark(path: Path) -> Mark | None:
     return status.st_ino, status.st_mtime, status.st_size
 
 
-def _set_aside(state: _AttemptState, record: Mark | None, events: Mark | None) -> bool:
+def _was_replaced(state: _AttemptState, record: Mark | None, events: Mark | None) -> bool:
     """Tells whether the state belongs to an attempt that is no longer there."""
     if state.record is not None:
         return record is None or record[0] != state.record

@@ -31,7 +31,7 @@ class Running:
     writing: dict[str, Any] = field(default_factory=dict)
     _spent: dict[str, float] = field(default_factory=dict)
     _phase_since: float = 0.0
-    _told_at: float = 0.0
+    _noted_at: float = 0.0
     """When the newest step or text was reported."""
     _trained: float = 0.0
     """Seconds of training at the newest step."""
@@ -47,14 +47,14 @@ class Running:
             self.phase, self._phase_since = str(event.get("phase", "")), now
             self.writing = {}
         elif kind == "step":
-            self.step, self._told_at = event, now
+            self.step, self._noted_at = event, now
             self._trained = self.spent(now).get("train", 0.0) or float(event.get("elapsed_seconds") or 0.0)
         elif kind == "validation":
             self.validation = dict(event.get("metrics") or {})
             self._validated += 1
             self._validating = self.spent(now).get("validation", 0.0)
         elif kind == "writing":
-            self.writing, self._told_at = event, now
+            self.writing, self._noted_at = event, now
         elif kind == "machine":
             self.machine = event
 
@@ -90,7 +90,7 @@ class Running:
         step, steps = (self.step.get(key) for key in ("step", "steps"))
         if not step or not steps or not self._trained:
             return None
-        elapsed = now - self._told_at if self.phase == "train" else 0.0
+        elapsed = now - self._noted_at if self.phase == "train" else 0.0
         return max(0.0, self._trained / float(step) * (float(steps) - float(step)) - elapsed)
 
     def _validation_left(self, spent: float) -> float | None:
@@ -113,4 +113,4 @@ class Running:
         total = self._writing_seconds()
         if total is None:
             return None
-        return max(0.0, total - float(self.writing["elapsed_seconds"]) - (now - self._told_at))
+        return max(0.0, total - float(self.writing["elapsed_seconds"]) - (now - self._noted_at))
