@@ -14,7 +14,7 @@ from tuneoff.methods._modules import blocks
 from tuneoff.tasks.generation import Generation
 from tuneoff.trial.modeling.activation_checkpointing import checkpoint_activations
 from tuneoff.trial.training.evaluate import ModelRunner
-from tuneoff.trial.training.scored_position import settle
+from tuneoff.trial.training.scored_position import compute_where_equal
 from tuneoff.trial.training.trainer import accumulate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -52,7 +52,7 @@ def positions(runner: ModelRunner) -> int:
 @pytest.mark.parametrize("recomputed", [False, True])
 def test_losses_and_gradients_are_those_of_all_positions(method: str, recomputed: bool) -> None:
     whole, cut = without_dropout(method), without_dropout(method)
-    assert settle(cut, some_features())
+    assert compute_where_equal(cut, some_features())
     if recomputed:
         checkpoint_activations(cut.attached.model)
     (loss, expected), (cut_loss, computed) = gradients(whole), gradients(cut)
@@ -65,7 +65,7 @@ def test_losses_and_gradients_are_those_of_all_positions(method: str, recomputed
 
 def test_an_evaluation_computes_all_positions() -> None:
     runner = without_dropout("lora")
-    assert settle(runner, some_features())
+    assert compute_where_equal(runner, some_features())
     with runner.evaluating():
         assert positions(runner) == 12
 
@@ -73,12 +73,12 @@ def test_an_evaluation_computes_all_positions() -> None:
 @pytest.mark.parametrize("architecture", ["gpt2", "albert", "bart", "xlnet"])
 def test_other_blocks_are_left_as_they_are(architecture: str) -> None:
     runner, _ = runner_of("full", architecture)
-    assert not settle(runner, some_features())
+    assert not compute_where_equal(runner, some_features())
 
 
 def test_a_task_that_writes_is_left_as_it_is() -> None:
     runner, _ = runner_of("full", "gpt2", Generation({}))
-    assert not settle(runner, some_features())
+    assert not compute_where_equal(runner, some_features())
 
 
 def test_where_another_position_is_read_all_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +87,7 @@ def test_where_another_position_is_read_all_are_computed(monkeypatch: pytest.Mon
     pooler = model.bert.pooler
     monkeypatch.setattr(pooler, "forward", lambda hidden: pooler.activation(pooler.dense(hidden.mean(1))))
     expected = gradients(runner)[0]
-    assert not settle(runner, some_features())
+    assert not compute_where_equal(runner, some_features())
     assert gradients(runner)[0] == expected
     assert positions(runner) == 12
 
@@ -97,5 +97,5 @@ def test_where_the_model_fails_without_the_others_all_are_computed(monkeypatch: 
     model: Any = runner.attached.model
     pooler = model.bert.pooler
     monkeypatch.setattr(pooler, "forward", lambda hidden: pooler.activation(pooler.dense(hidden[:, 2])))
-    assert not settle(runner, some_features())
+    assert not compute_where_equal(runner, some_features())
     assert positions(runner) == 12

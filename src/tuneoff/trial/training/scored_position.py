@@ -68,7 +68,7 @@ def compute_first_position(model: nn.Module) -> FirstPosition | None:
     return FirstPosition(output) if takes_both and len(parts) == any_model.config.num_hidden_layers else None
 
 
-def settle(runner: ModelRunner, features: Sequence[Features]) -> bool:
+def compute_where_equal(runner: ModelRunner, features: Sequence[Features]) -> bool:
     """Makes a classifier's training compute its first position alone in the last block, where logits stay the same.
 
     Args:
