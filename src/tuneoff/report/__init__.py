@@ -31,7 +31,7 @@ def build(store: StudyStore, asked: Asked | None = None) -> Report:
 
 
 def write(store: StudyStore, plots: bool = True, asked: Asked | None = None) -> Path:
-    """Writes report.md, report.json, results.csv, methods.csv, pairs.csv, study.yaml and the charts.
+    """Writes report.html, report.md, report.json, results.csv, methods.csv, pairs.csv, study.yaml and the charts.
 
     Without the charts where `plots` is false.
 

@@ -12,7 +12,7 @@ from tuneoff.analysis.figures import COSTS
 from tuneoff.analysis.results import Asked, Results, gather
 from tuneoff.analysis.table import trials_frame
 from tuneoff.encoding import csv_cell, csv_table
-from tuneoff.report import markdown
+from tuneoff.report import html, markdown
 from tuneoff.report.arm_schema import ArmSummary, Figure
 from tuneoff.report.builder import build_report
 from tuneoff.report.charts import definitions
@@ -29,10 +29,13 @@ def write_report(store: StudyStore, plots: bool, asked: Asked | None = None) -> 
     report = build_report(results)
     folder = results.report_folder
     report_charts = definitions.build_charts(report) if plots else []
-    for chart in report_charts:
+    drawings = []
+    if report_charts:
         from tuneoff.report.charts.drawing import draw
 
-        write_atomically(folder / chart.file, draw(chart))
+        drawings = [draw(chart) for chart in report_charts]
+    for drawing in drawings:
+        write_atomically(folder / drawing.chart.file, drawing.png)
     current = {chart.file for chart in report_charts}
     for name in definitions.FILES:
         # A chart of an earlier report that this one has no points for would be out of date.
@@ -47,9 +50,9 @@ def write_report(store: StudyStore, plots: bool, asked: Asked | None = None) -> 
     write_atomically(
         folder / "report.json", json.dumps(report.as_data(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     )
-    write_atomically(
-        folder / "report.md", markdown.render(report, report_charts, _path_from_origin(store), folder.name)
-    )
+    origin = _path_from_origin(store)
+    write_atomically(folder / "report.html", html.render(report, drawings, origin, folder.name))
+    write_atomically(folder / "report.md", markdown.render(report, report_charts, origin, folder.name))
     return folder / "report.md"
 
 

@@ -20,6 +20,8 @@ _CHEAPEST = {
 _TEXT = {"train_seconds": units.seconds, "peak_memory_bytes": units.size, "stored_bytes": units.size}
 NO_SCORE = "no method that trains has a score that can be weighed, so there is nothing to recommend."
 """The start or the whole of a sentence of the report and the recommendation."""
+NOTHING_LEARNED = "Nothing was learned: training diverged at every seed of every method."
+_RIVALS_NAMED = 3
 
 
 def capitalised(text: str) -> str:
@@ -75,6 +77,38 @@ def answer_text(report: Report) -> str:
     return " ".join(parts)
 
 
+def headline(report: Report) -> str:
+    """Returns the answer in one sentence; `answer_text` says the rest."""
+    answer, trials = report.answer, report.trials
+    so_far = f"So far, with {trials.recorded} of {trials.planned} trials: " if trials.recorded < trials.planned else ""
+    if answer.doubt:
+        doubted = answer.if_trained is not None and answer.baseline is not None
+        return so_far + (unproven(answer.baseline or "") if doubted else NOTHING_LEARNED)
+    if answer.best is None:
+        return so_far + (NO_SCORE if so_far else capitalised(NO_SCORE))
+    if report.study.random_weights:
+        return so_far + RANDOM_WEIGHTS
+    score = _score(report, answer.best)
+    adjective = "highest" if score.direction == "higher" else "lowest"
+    metric = metric_name(report.study.primary_metric or "")
+    sentence = f"{answer.best} has the {adjective} test {metric} of the arms that train, {_figure(score)}"
+    if answer.winner:
+        return f"{so_far}{sentence}, and is significantly ahead of all the others."
+    clauses = []
+    if answer.tied_with:
+        clauses.append(f"it cannot be told apart from {_some(answer.tied_with)}")
+    if answer.open:
+        clauses.append(f"whether it is better than {_some(answer.open)} is open for want of seeds")
+    if answer.ahead:
+        clauses.append(f"{_some(answer.ahead)} did better on the seeds that they share")
+    return f"{so_far}{sentence}" + (f", but {join(clauses)}." if clauses else ".")
+
+
+def _some(labels: Sequence[str]) -> str:
+    """Returns the labels, or how many they are where they would fill the sentence."""
+    return join(labels) if len(labels) <= _RIVALS_NAMED else f"{len(labels)} other arms"
+
+
 def doubt_text(report: Report) -> str:
     """Says that it is not shown that training helps, and what to do; it comes before all else. Else empty, also where
     weights are random and quality means nothing."""
@@ -82,8 +116,8 @@ def doubt_text(report: Report) -> str:
     scores = [m.metrics[metric] for m in report.methods if m.trains and metric is not None and metric in m.metrics]
     if scores and all(score.note == ALL_DIVERGED for score in scores):
         return (
-            "Nothing was learned: training diverged at every seed of every method. Lower the learning rates or search "
-            "them (`--search 8`), and lengthen the warm-up (`protocol.warmup_ratio`)."
+            f"{NOTHING_LEARNED} Lower the learning rates or search them (`--search 8`), and lengthen the warm-up "
+            "(`protocol.warmup_ratio`)."
         )
     if answer.if_trained is None or answer.baseline is None or report.study.random_weights:
         return ""

@@ -103,7 +103,7 @@ def test_contended_times_are_marked_in_the_time_chart_only(charts: dict[str, Cha
 
 
 def test_steps_are_told_in_whole_numbers(charts: dict[str, Chart], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drawing, "_png", lambda figure: figure)
+    monkeypatch.setattr(drawing, "_drawing", lambda _, figure: figure)
     curve = charts["learning_curve_loss"]
     short = replace(
         curve, series=tuple(replace(s, x=(20.0, 40.0), y=s.y[:2], low=s.low[:2], high=s.high[:2]) for s in curve.series)
@@ -122,7 +122,9 @@ def test_odd_data_can_be_drawn(charts: dict[str, Chart]) -> None:
         chart = charts[name]
         one = replace(chart.series[0], x=(5.0,), y=(0.5,), low=(0.5,), high=(0.5,), x_error=0.0)
         odd = replace(chart, series=(one, replace(one, label="twin", style=1)), baseline=BaselineLine("far", 0.001))
-        assert draw(odd).startswith(b"\x89PNG")
+        drawn = draw(odd)
+        assert drawn.png.startswith(b"\x89PNG")
+        assert ">twin</text>" in drawn.svg
 
 
 def test_drawing_changes_and_minds_nobodys_settings(charts: dict[str, Chart]) -> None:

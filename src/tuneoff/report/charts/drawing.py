@@ -1,4 +1,4 @@
-"""Draws charts as PNG, with matplotlib's objects (no pyplot, no state, no display)."""
+"""Draws charts as PNG and SVG, with matplotlib's objects (no pyplot, no state, no display)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import io
 import math
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
@@ -31,17 +32,28 @@ BASELINE_GAP = 2.0
 """A baseline further below the data than this many times the data's range is named, not drawn to scale."""
 
 
-def draw(chart: Chart) -> bytes:
-    """Draws the chart as a PNG; equal charts give equal bytes."""
+@dataclass(frozen=True)
+class Drawing:
+    """One chart, drawn once; `svg` keeps its text as text."""
+
+    chart: Chart
+    png: bytes
+    svg: str
+
+
+def draw(chart: Chart) -> Drawing:
+    """Draws the chart; equal charts give equal drawings."""
     with matplotlib.rc_context(), warnings.catch_warnings():
         # A label in a script that the font lacks is drawn as boxes; the tables have it.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         matplotlib.rcdefaults()
+        # The salt makes names inside an SVG the same each time.
+        matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": chart.name})
         figure = Figure(figsize=(8.0, 5.0), dpi=DPI, facecolor="white")
         FigureCanvasAgg(figure)  # measures text
         if chart.kind == "search":
             _draw_search(figure, chart)
-            return _png(figure)
+            return _drawing(chart, figure)
         right = 0.79 if chart.kind == "curve" else 0.97
         axes = figure.add_axes((0.105, 0.115, right - 0.105, 0.8))
         axes.set_title(chart_text(chart.title), loc="left", fontsize=11, fontweight="bold")
@@ -56,14 +68,27 @@ def draw(chart: Chart) -> bytes:
             _draw_bars(axes, chart)
         occupied = _draw_baseline(axes, chart)
         (_label_curves if chart.kind == "curve" else _label_points)(axes, chart, occupied)
-        return _png(figure)
+        return _drawing(chart, figure)
 
 
-def _png(figure: Figure) -> bytes:
+# The version of matplotlib and the time in a file would make equal charts differ.
+_METADATA: dict[str, dict[str, None]] = {"png": {"Software": None}, "svg": {"Creator": None, "Date": None}}
+
+
+def _drawing(chart: Chart, figure: Figure) -> Drawing:
+    return Drawing(chart, _save(figure, "png"), _save(figure, "svg").decode())
+
+
+def _save(figure: Figure, kind: str) -> bytes:
     out = io.BytesIO()
-    # The version of matplotlib in the file would make equal charts differ.
-    figure.savefig(out, format="png", metadata={"Software": None})
+    figure.savefig(out, format=kind, metadata=_METADATA[kind])
     return out.getvalue()
+
+
+def _fraction(axes: Axes, pixels: tuple[float, float]) -> tuple[float, float]:
+    """Returns a place on the figure that holds at any resolution; an SVG has another one than a PNG."""
+    x, y = axes.get_figure(root=True).transFigure.inverted().transform(pixels)  # type: ignore[union-attr]
+    return float(x), float(y)
 
 
 def _style_axes(axes: Axes) -> None:
@@ -243,7 +268,8 @@ def _draw_baseline(axes: Axes, chart: Chart) -> list[Box]:
     line = float(axes.transData.transform((0, height))[1])
     frame = axes.get_window_extent()
     box = _place_baseline_label(axes, chart, (extent.width, extent.height), line)
-    label.set_position((box.x0, box.y0))
+    label.set_transform(axes.figure.transFigure)
+    label.set_position(_fraction(axes, (box.x0, box.y0)))
     return [box, Box(frame.x0, line - 2, frame.x1, line + 2)]
 
 
@@ -279,10 +305,10 @@ def _label_curves(axes: Axes, chart: Chart, _: list[Box]) -> None:
     for series, end, at in zip(chart.labelled, ends, heights, strict=True):
         axes.annotate(
             chart_text(series.text),
-            (end[0], end[1]),
-            xycoords="figure pixels",
-            xytext=(frame.x1 + 26, at),
-            textcoords="figure pixels",
+            _fraction(axes, (end[0], end[1])),
+            xycoords="figure fraction",
+            xytext=_fraction(axes, (frame.x1 + 26, at)),
+            textcoords="figure fraction",
             color=_text_colour(series),
             fontsize=LABEL_SIZE,
             va="center",
@@ -320,10 +346,10 @@ def _label_points(axes: Axes, chart: Chart, occupied: list[Box]) -> None:
         is_far = math.dist(point, nearest) > 20
         axes.annotate(
             chart_text(series.text),
-            point,
-            xycoords="figure pixels",
-            xytext=centre,
-            textcoords="figure pixels",
+            _fraction(axes, point),
+            xycoords="figure fraction",
+            xytext=_fraction(axes, centre),
+            textcoords="figure fraction",
             color=_text_colour(series),
             fontsize=LABEL_SIZE,
             ha="center",

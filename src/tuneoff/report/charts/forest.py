@@ -1,0 +1,115 @@
+"""The differences of all arms to the best, one line each: what a page draws as a forest plot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib.ticker import MaxNLocator
+
+from tuneoff.report import columns
+from tuneoff.report.arm_schema import Comparison
+from tuneoff.report.schema import Report
+
+ARMS_SHOWN = 30
+LEFT, WIDTH, ROW_HEIGHT, TOP = 200.0, 420.0, 24.0, 26.0
+"""Places in the picture, in pixels: where the scale begins, how wide it is, an arm's height, and the first arm's top."""
+TEXT_WIDTH = 190.0
+"""Room for the figures at the right of the scale, in pixels."""
+_LABEL_LENGTH = 28
+
+
+@dataclass(frozen=True)
+class ForestLine:
+    """An arm's difference to the best; all places in pixels from the left.
+
+    Attributes:
+        label: the arm's, cut to the room there is.
+        figures: the difference with its interval in words, or `best`.
+        relation: how it stands to the best.
+        at: the difference; None outside the scale.
+        low, high: the interval's ends, cut to the scale; None without an interval.
+        below, above: whether something lies outside the scale on that side.
+    """
+
+    label: str
+    figures: str
+    relation: str
+    at: float | None
+    low: float | None
+    high: float | None
+    below: bool
+    above: bool
+
+
+@dataclass(frozen=True)
+class Forest:
+    """All that the picture shows; `zero` and `ticks` are places in pixels, `left_out` counts arms without a line."""
+
+    lines: tuple[ForestLine, ...]
+    ticks: tuple[tuple[float, str], ...]
+    zero: float
+    width: float
+    height: float
+    left_out: int
+
+
+def build_forest(report: Report) -> Forest | None:
+    """Returns the picture's data, the best first; None where no arm is compared with a best one.
+
+    The scale reaches as far as arms that train need. Baselines, often far away, may lie outside and are marked.
+    """
+    compared = [(arm, arm.to_best) for arm in report.methods if isinstance(arm.to_best, Comparison)]
+    weighed = [(arm, pair, pair.difference) for arm, pair in compared if pair.difference is not None]
+    if not weighed or report.answer.best is None:
+        return None
+    direction = -1 if report.study.primary_direction == "lower" else 1
+    weighed.sort(key=lambda item: -direction * item[2])
+    shown = weighed[:ARMS_SHOWN]
+    in_scale = [item for item in shown if item[0].trains] or shown
+    ends = [0.0, *(end for _, pair, _ in in_scale for end in _ends(pair))]
+    low, high = min(ends), max(ends)
+    margin = (high - low) * 0.06 or 0.05
+    low, high = low - margin, high + margin
+    unit = report.study.primary_unit
+
+    def place(value: float) -> float:
+        return round(LEFT + WIDTH * (min(max(value, low), high) - low) / (high - low), 1)
+
+    lines = [ForestLine(_cut(report.answer.best), "best", "best", place(0), None, None, False, False)]
+    for arm, pair, difference in shown:
+        span = _ends(pair)
+        has_interval = len(span) > 1
+        lines.append(
+            ForestLine(
+                label=_cut(arm.method),
+                figures=columns.difference(pair, unit),
+                relation=pair.relation,
+                at=place(difference) if low <= difference <= high else None,
+                low=place(span[1]) if has_interval else None,
+                high=place(span[2]) if has_interval else None,
+                below=min(span) < low,
+                above=max(span) > high,
+            )
+        )
+    ticks = [float(value) for value in MaxNLocator(5).tick_values(low, high) if low <= value <= high]
+    return Forest(
+        lines=tuple(lines),
+        ticks=tuple((place(value), f"{value:+.4g}" if value else "0") for value in ticks),
+        zero=place(0),
+        width=LEFT + WIDTH + TEXT_WIDTH,
+        height=TOP + ROW_HEIGHT * len(lines) + 40,
+        left_out=len(weighed) - len(shown),
+    )
+
+
+def _ends(pair: Comparison) -> Sequence[float]:
+    """Returns the difference, and its interval's ends where there is one."""
+    assert pair.difference is not None  # only weighed pairs are drawn
+    if pair.interval_low is None or pair.interval_high is None:
+        return (pair.difference,)
+    return (pair.difference, pair.interval_low, pair.interval_high)
+
+
+def _cut(label: str) -> str:
+    return label if len(label) <= _LABEL_LENGTH else f"{label[: _LABEL_LENGTH - 1]}…"

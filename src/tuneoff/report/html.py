@@ -1,0 +1,257 @@
+"""Writes report.html: one file that needs nothing else, under a strict content-security policy.
+
+Jinja escapes every text. The longer sections are those of report.md, turned into HTML by a parser that lets no tag,
+link or image through.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from tuneoff.analysis.figures import metric_name
+from tuneoff.encoding import one_line, visible
+from tuneoff.report import columns, wording
+from tuneoff.report.arm_schema import ArmSummary, Figure
+from tuneoff.report.charts import svg
+from tuneoff.report.charts.forest import Forest, build_forest
+from tuneoff.report.columns import Column
+from tuneoff.report.markup import to_html
+from tuneoff.report.schema import Report
+from tuneoff.report.sections import (
+    answer,
+    certainty,
+    data,
+    devices,
+    examples,
+    forecast,
+    machine,
+    protocol,
+    published,
+    results,
+    search,
+)
+
+if TYPE_CHECKING:
+    from tuneoff.report.charts.drawing import Drawing
+
+ARMS_SHOWN = 500
+SECTION_LENGTH = 150_000
+"""A section of more characters is left out, and report.md has it."""
+CHARTS_LENGTH = 450_000
+"""Charts are shown until they take this many characters; the others are in their files alone."""
+_PAGE = "report.html.jinja"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A figure of the table of arms: its text, its interval in words, the numbers behind both, and a footnote's number
+    where there is no figure."""
+
+    text: str
+    interval: str = ""
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    best: bool = False
+    note: int | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """An arm of the table."""
+
+    label: str
+    cells: tuple[Cell, ...]
+    ties: str
+    standing: str
+    seeds: str
+
+
+@dataclass(frozen=True)
+class ArmTable:
+    """The table of arms: metrics, then costs."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...]
+    grouped: bool
+    left_out: int
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A chart in the page."""
+
+    name: str
+    svg: Markup
+    caption: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part that is folded at first; `body` is empty where it is too long for this page."""
+
+    title: str
+    body: Markup
+
+
+def render(report: Report, drawings: Sequence[Drawing], folder: str = "", report_folder: str = "report") -> str:
+    """Writes the whole page.
+
+    Args:
+        report: what to show.
+        drawings: its charts; none where charts are not wanted.
+        folder: the study's own as seen from where it was run, empty where that is not known.
+        report_folder: the name of the report's folder in it.
+    """
+    environment = Environment(
+        loader=PackageLoader("tuneoff.report", "page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_shown,
+    )
+    style, script = (_source(environment, name) for name in ("report.css", "report.js"))
+    pictures, left_out = _pictures(drawings)
+    page = environment.get_template(_PAGE).render(
+        policy=_policy(style, script),
+        style=Markup(style),
+        script=Markup(script),
+        report=report,
+        headline=wording.headline(report),
+        answer=wording.after_caveats(report),
+        groups=wording.groups_text(report),
+        forest=build_forest(report),
+        table=arm_table(report),
+        metric=metric_name(report.study.primary_metric or ""),
+        level=certainty.level(report),
+        marks=_marks(report),
+        costs=[picture for picture in pictures if picture.name.startswith("quality_")],
+        courses=[picture for picture in pictures if not picture.name.startswith("quality_")],
+        left_out=left_out,
+        cost_sections=_sections(report, results.speed, devices.section, forecast.section),
+        certainty_sections=_sections(report, certainty.intervals, certainty.pairs, published.section),
+        coverage=_coverage(report),
+        details=_sections(
+            report,
+            answer.warnings,
+            machine.failures,
+            search.section,
+            examples.section,
+            protocol.protocol,
+            protocol.methods,
+            data.section,
+            machine.environment,
+            lambda whole: machine.repeat(whole, folder, report_folder),
+        ),
+    )
+    return page + "\n"
+
+
+def _shown(value: object) -> object:
+    """Shows hidden characters of texts, which could turn the direction of what follows them."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _source(environment: Environment, name: str) -> str:
+    assert environment.loader is not None
+    return environment.loader.get_source(environment, name)[0]
+
+
+def _policy(style: str, script: str) -> str:
+    """Returns a policy that lets this style sheet and this script work, and nothing else, and nothing be loaded."""
+    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)]
+    return (
+        f"default-src 'none'; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _pictures(drawings: Sequence[Drawing]) -> tuple[list[Picture], list[str]]:
+    """Returns the charts that there is room for, and the files of the others."""
+    pictures: list[Picture] = []
+    left_out = []
+    room = CHARTS_LENGTH
+    for drawing in drawings:
+        chart = drawing.chart
+        drawn = svg.inline(drawing.svg, chart.name, one_line(chart.alt))
+        if len(drawn) > room:
+            left_out.append(chart.file)
+            continue
+        room -= len(drawn)
+        pictures.append(Picture(chart.name, Markup(drawn), chart.caption))
+    return pictures, left_out
+
+
+def arm_table(report: Report) -> ArmTable:
+    """Builds the table of arms in the study's order; of very many, the first."""
+    shown = (*columns.metrics(report), *columns.COSTS)
+    best = {column.key: columns.best_arms(column, report) for column in shown}
+    reasons: dict[str, int] = {}
+    rows = tuple(
+        Row(
+            label=one_line(arm.method),
+            cells=tuple(_cell(column, arm, arm.method in best[column.key], reasons) for column in shown),
+            ties=arm.ties or "–",
+            standing=columns.standing(arm, report.study.primary_unit),
+            seeds=columns.trials(arm),
+        )
+        for arm in report.methods[:ARMS_SHOWN]
+    )
+    return ArmTable(shown, rows, tuple(reasons), columns.grouped(report), len(report.methods) - len(rows))
+
+
+def _cell(column: Column, arm: ArmSummary, best: bool, reasons: dict[str, int]) -> Cell:
+    text, figure, value = column.text(arm), column.figure(arm), column.value(arm)
+    if text is None or value is None:
+        return Cell("–", note=reasons.setdefault(column.why_missing(arm), len(reasons) + 1))
+    if not isinstance(figure, Figure) or figure.interval_low is None or figure.interval_high is None:
+        return Cell(text, value=value[0], best=best)
+    ends = [column.spread(end, None) for end in (figure.interval_low, figure.interval_high)]
+    # An interval that rounds to its mean tells nothing.
+    interval = "" if set(ends) == {column.spread(value[0], None)} else f"[{', '.join(ends)}]"
+    return Cell(text, interval, value[0], figure.interval_low, figure.interval_high, best)
+
+
+def _marks(report: Report) -> list[str]:
+    """Explains the marks in the table."""
+    marks = [results.DAGGER] if any(arm.contended for arm in report.methods) else []
+    return marks + (["‡ Diverged seeds count as doing without training."] if columns.any_diverged(report) else [])
+
+
+def _sections(report: Report, *parts: Callable[[Report], str]) -> list[Section]:
+    """Returns the sections that have something to say."""
+    sections = []
+    for part in parts:
+        title, _, body = part(report).removeprefix("## ").partition("\n\n")
+        if title:
+            whole = Markup(to_html(body)) if len(body) <= SECTION_LENGTH else Markup("")
+            sections.append(Section(title, whole))
+    return sections
+
+
+def _coverage(report: Report) -> list[tuple[str, str]]:
+    """Returns what the study speaks of, as pairs of a word and its text."""
+    study, trials = report.study, report.trials
+    splits = report.data.splits if report.data else {}
+    rows = ", ".join(f"{split.rows:,} {name}" for name, split in splits.items())
+    devices_used = ", ".join(dict.fromkeys(m.device_name or m.processor for m in report.environments.machines))
+    facts = {
+        "Base model": study.model + (" (random weights)" if study.random_weights else ""),
+        "Task": study.task,
+        "Rows": rows,
+        "Seeds": ", ".join(map(str, study.seeds)),
+        "Trials": f"{trials.completed:,} of {trials.planned:,} completed",
+        "Search": search.in_short(report),
+        "Ran on": devices_used,
+        "Costs": "" if report.comparable else "taken under unlike conditions; the warnings say which",
+    }
+    return [(name, text) for name, text in facts.items() if text]
