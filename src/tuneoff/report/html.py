@@ -20,7 +20,7 @@ from tuneoff.encoding import one_line, visible
 from tuneoff.report import columns, wording
 from tuneoff.report.arm_schema import ArmSummary, Figure
 from tuneoff.report.charts import svg
-from tuneoff.report.charts.forest import Forest, build_forest
+from tuneoff.report.charts.forest import build_forest
 from tuneoff.report.columns import Column
 from tuneoff.report.markup import to_html
 from tuneoff.report.schema import Report

@@ -55,6 +55,10 @@ def render(store: StudyStore, console: Console, asked: Asked | None = None) -> N
     page = results.report_folder / "report.md"
     if page.is_file():
         console.print(Text(f"Report: {page}"), soft_wrap=True)
+        browsed = page.with_suffix(".html")
+        # A report that an earlier version wrote has none.
+        if browsed.is_file():
+            console.print(Text(f"For a browser: {browsed}"), soft_wrap=True)
 
 
 def print_answer(report: Report, console: Console, notes: Sequence[str] = ()) -> None:

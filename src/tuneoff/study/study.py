@@ -299,7 +299,7 @@ class Study:
         return table.trials_frame(self.records())
 
     def report(self, *, plots: bool = True) -> Path:
-        """Writes `report/` inside the study's folder and returns the path of `report.md`.
+        """Writes `report/` inside the study's folder and returns the path of `report.md`; `report.html` lies beside it.
 
         Where the folder holds arms or seeds that the last run did not ask for, those that it did go to a folder beside.
         """

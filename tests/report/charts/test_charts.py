@@ -185,7 +185,7 @@ def test_of_many_arms_the_front_and_the_best_are_named_and_the_rest_is_grey(many
     named = {s.label for s in many["quality_train_time"].labelled}
     assert max(scores, key=lambda label: scores[label]) in named
     assert "lora 20" not in named
-    assert draw(many["quality_train_time"]).startswith(b"\x89PNG")
+    assert draw(many["quality_train_time"]).png.startswith(b"\x89PNG")
 
 
 def test_many_arms_of_which_none_has_a_name_are_drawn(many: dict[str, Chart]) -> None:
@@ -195,7 +195,7 @@ def test_many_arms_of_which_none_has_a_name_are_drawn(many: dict[str, Chart]) ->
 
 
 def test_no_label_covers_a_point_or_another_label(many: dict[str, Chart], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drawing, "_png", lambda figure: figure)
+    monkeypatch.setattr(drawing, "_drawing", lambda _, figure: figure)
     figure: Any = draw(many["quality_train_time"])
     axes = figure.axes[0]
     # Of the text alone: an annotation's own extent takes in its leader line.
@@ -209,7 +209,7 @@ def test_no_label_covers_a_point_or_another_label(many: dict[str, Chart], monkey
 def test_costs_are_on_logarithmic_axes_and_wide_bars_are_cut_at_the_frame(
     charts: dict[str, Chart], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(drawing, "_png", lambda figure: figure)
+    monkeypatch.setattr(drawing, "_drawing", lambda _, figure: figure)
     chart = charts["quality_train_time"]
     first, *others = chart.series
     wide = replace(first, x_error=first.x[0] * 5, low=(-50.0,), high=(50.0,))

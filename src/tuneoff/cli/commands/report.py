@@ -17,8 +17,8 @@ from tuneoff.errors import StoreError
 def report_command(folder: Path, as_json: bool) -> None:
     """Show the results in DIR and write its report anew.
 
-    DIR is a folder that `tuneoff run` made, whole or still growing. Writes DIR/report: report.md, tables as CSV and
-    plots.
+    DIR is a folder that `tuneoff run` made, whole or still growing. Writes DIR/report: report.html (one file for a
+    browser, that needs no network), report.md, tables as CSV and plots.
 
     \b
     Examples:

@@ -12,21 +12,20 @@ from tuneoff.report.arm_schema import Comparison
 from tuneoff.report.schema import Report
 
 ARMS_SHOWN = 30
-LEFT, WIDTH, ROW_HEIGHT, TOP = 200.0, 420.0, 24.0, 26.0
-"""Places in the picture, in pixels: where the scale begins, how wide it is, an arm's height, and the first arm's top."""
-TEXT_WIDTH = 190.0
-"""Room for the figures at the right of the scale, in pixels."""
-_LABEL_LENGTH = 28
+# In pixels: the room for labels, for the scale and for figures at its right, an arm's height, and room above and below.
+_LEFT, _WIDTH, _TEXT_WIDTH, _ROW_HEIGHT, _TOP, _BOTTOM = 200.0, 420.0, 190.0, 24.0, 20.0, 34.0
+_LABEL_LENGTH = 25
 
 
 @dataclass(frozen=True)
 class ForestLine:
-    """An arm's difference to the best; all places in pixels from the left.
+    """An arm's difference to the best; all places in pixels, from the left but for `y`.
 
     Attributes:
         label: the arm's, cut to the room there is.
         figures: the difference with its interval in words, or `best`.
         relation: how it stands to the best.
+        y: the line's place from the top.
         at: the difference; None outside the scale.
         low, high: the interval's ends, cut to the scale; None without an interval.
         below, above: whether something lies outside the scale on that side.
@@ -35,6 +34,7 @@ class ForestLine:
     label: str
     figures: str
     relation: str
+    y: float
     at: float | None
     low: float | None
     high: float | None
@@ -44,11 +44,15 @@ class ForestLine:
 
 @dataclass(frozen=True)
 class Forest:
-    """All that the picture shows; `zero` and `ticks` are places in pixels, `left_out` counts arms without a line."""
+    """All that the picture shows; its places are in pixels, and `left_out` counts arms without a line."""
 
     lines: tuple[ForestLine, ...]
     ticks: tuple[tuple[float, str], ...]
     zero: float
+    left: float
+    right: float
+    top: float
+    bottom: float
     width: float
     height: float
     left_out: int
@@ -74,10 +78,11 @@ def build_forest(report: Report) -> Forest | None:
     unit = report.study.primary_unit
 
     def place(value: float) -> float:
-        return round(LEFT + WIDTH * (min(max(value, low), high) - low) / (high - low), 1)
+        return round(_LEFT + _WIDTH * (min(max(value, low), high) - low) / (high - low), 1)
 
-    lines = [ForestLine(_cut(report.answer.best), "best", "best", place(0), None, None, False, False)]
-    for arm, pair, difference in shown:
+    first = _TOP + _ROW_HEIGHT * 0.75
+    lines = [ForestLine(_cut(report.answer.best), "best", "best", first, place(0), None, None, False, False)]
+    for index, (arm, pair, difference) in enumerate(shown, 1):
         span = _ends(pair)
         has_interval = len(span) > 1
         lines.append(
@@ -85,6 +90,7 @@ def build_forest(report: Report) -> Forest | None:
                 label=_cut(arm.method),
                 figures=columns.difference(pair, unit),
                 relation=pair.relation,
+                y=first + _ROW_HEIGHT * index,
                 at=place(difference) if low <= difference <= high else None,
                 low=place(span[1]) if has_interval else None,
                 high=place(span[2]) if has_interval else None,
@@ -93,12 +99,17 @@ def build_forest(report: Report) -> Forest | None:
             )
         )
     ticks = [float(value) for value in MaxNLocator(5).tick_values(low, high) if low <= value <= high]
+    bottom = first + _ROW_HEIGHT * len(lines)
     return Forest(
         lines=tuple(lines),
         ticks=tuple((place(value), f"{value:+.4g}" if value else "0") for value in ticks),
         zero=place(0),
-        width=LEFT + WIDTH + TEXT_WIDTH,
-        height=TOP + ROW_HEIGHT * len(lines) + 40,
+        left=_LEFT,
+        right=_LEFT + _WIDTH,
+        top=_TOP,
+        bottom=bottom,
+        width=_LEFT + _WIDTH + _TEXT_WIDTH,
+        height=bottom + _BOTTOM,
         left_out=len(weighed) - len(shown),
     )
 

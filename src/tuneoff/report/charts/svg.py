@@ -65,7 +65,7 @@ def _rename(found: re.Match[str], used: set[str], name: str) -> str:
 
 def _presentation(style: str) -> dict[str, str]:
     """Returns the attributes that say what a style says; the font is the page's."""
-    attributes = {}
+    attributes: dict[str, str] = {}
     for declaration in style.split(";"):
         key, _, value = (part.strip() for part in declaration.partition(":"))
         if key == "font" and (font := _FONT.match(value)) is not None:
