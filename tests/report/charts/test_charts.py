@@ -197,6 +197,7 @@ def test_many_arms_of_which_none_has_a_name_are_drawn(many: dict[str, Chart]) ->
 def test_no_label_covers_a_point_or_another_label(many: dict[str, Chart], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drawing, "_drawing", lambda _, figure: figure)
     figure: Any = draw(many["quality_train_time"])
+    figure.canvas.draw()  # puts annotations in their places
     axes = figure.axes[0]
     # Of the text alone: an annotation's own extent takes in its leader line.
     boxes = [Text.get_window_extent(text) for text in axes.texts if text.get_text()]

@@ -12,8 +12,8 @@ from tuneoff.report.arm_schema import Comparison
 from tuneoff.report.schema import Report
 
 ARMS_SHOWN = 30
-# In pixels: the room for labels, for the scale and for figures at its right, an arm's height, and room above and below.
-_LEFT, _WIDTH, _TEXT_WIDTH, _ROW_HEIGHT, _TOP, _BOTTOM = 200.0, 420.0, 190.0, 24.0, 20.0, 34.0
+# In pixels: a letter's width, the scale's, that of figures at its right, an arm's height, and room above and below.
+_LETTER, _WIDTH, _TEXT_WIDTH, _ROW_HEIGHT, _TOP, _BOTTOM = 7.5, 420.0, 190.0, 24.0, 20.0, 34.0
 _LABEL_LENGTH = 25
 
 
@@ -76,18 +76,20 @@ def build_forest(report: Report) -> Forest | None:
     margin = (high - low) * 0.06 or 0.05
     low, high = low - margin, high + margin
     unit = report.study.primary_unit
+    labels = [_cut(label) for label in (report.answer.best, *(arm.method for arm, _, _ in shown))]
+    left = 20 + _LETTER * max(map(len, labels))
 
     def place(value: float) -> float:
-        return round(_LEFT + _WIDTH * (min(max(value, low), high) - low) / (high - low), 1)
+        return round(left + _WIDTH * (min(max(value, low), high) - low) / (high - low), 1)
 
     first = _TOP + _ROW_HEIGHT * 0.75
-    lines = [ForestLine(_cut(report.answer.best), "best", "best", first, place(0), None, None, False, False)]
-    for index, (arm, pair, difference) in enumerate(shown, 1):
+    lines = [ForestLine(labels[0], "best", "best", first, place(0), None, None, False, False)]
+    for index, (_, pair, difference) in enumerate(shown, 1):
         span = _ends(pair)
         has_interval = len(span) > 1
         lines.append(
             ForestLine(
-                label=_cut(arm.method),
+                label=labels[index],
                 figures=columns.difference(pair, unit),
                 relation=pair.relation,
                 y=first + _ROW_HEIGHT * index,
@@ -104,11 +106,11 @@ def build_forest(report: Report) -> Forest | None:
         lines=tuple(lines),
         ticks=tuple((place(value), f"{value:+.4g}" if value else "0") for value in ticks),
         zero=place(0),
-        left=_LEFT,
-        right=_LEFT + _WIDTH,
+        left=left,
+        right=left + _WIDTH,
         top=_TOP,
         bottom=bottom,
-        width=_LEFT + _WIDTH + _TEXT_WIDTH,
+        width=left + _WIDTH + _TEXT_WIDTH,
         height=bottom + _BOTTOM,
         left_out=len(weighed) - len(shown),
     )
