@@ -121,12 +121,15 @@ def render(report: Report, drawings: Sequence[Drawing], folder: str = "", report
     )
     style, script = (_source(environment, name) for name in ("report.css", "report.js"))
     pictures, left_out = _pictures(drawings)
+    headline = wording.headline(report)
     page = environment.get_template(_PAGE).render(
         policy=_policy(style, script),
         style=Markup(style),
         script=Markup(script),
         report=report,
-        headline=wording.headline(report),
+        headline=headline,
+        # Its first sentence is the headline.
+        doubt=report.answer.doubt.removeprefix(headline).strip(),
         answer=wording.after_caveats(report),
         groups=wording.groups_text(report),
         forest=build_forest(report),
