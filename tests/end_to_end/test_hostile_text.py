@@ -26,7 +26,7 @@ CLASSES = (
     "<script>alert(1)</script>|[x](http://evil.example)",
     "\u202eevil $x_1$ \x9b2J ```",
 )
-ARMS = {"=1+1|<b>": "head", r"$\frac$ `x`_y_": "majority"}
+ARMS = {"=1+1|<b>": "head", "+[2](x)": "bitfit", r"$\frac$ `x`_y_": "majority"}
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_no_output_obeys_what_it_shows(
             assert not [cell for cell in line if cell[:1] in "=+-@\t\r" and cell and not _is_number(cell)], path
     for page in ("out/report/report.md", "exported/README.md"):
         _check_page(Path(page).read_text(encoding="utf-8"))
-    assert sum(path.suffix == ".png" for path in written) > 3
+    assert sum(path.suffix == ".png" for path in written) > 2
     made = yaml.safe_load(Path("made.yaml").read_text(encoding="utf-8"))
     assert made["task"]["data"]["train"] == str(rows)
 

@@ -47,7 +47,7 @@ def test_a_task_in_one_file_goes_the_whole_way(
     assert json.loads(named.out)["task"] == grades
     assert "--grade COLUMN" in run("init", "--help").out
 
-    settings = ("--methods", "majority,full", "--seeds", "2", "--epochs", "1", "--set", "protocol.learning_rate=1e-2")
+    settings = ("--methods", "majority,full", "--seeds", "2", "--epochs", "1", "--set", "protocol.learning_rate=1e-3")
     planned = run("plan", study, *settings, "--no-profile", "--json")
     assert planned.code == 0, planned.err
     assert json.loads(planned.out)["study"]["primary_metric"] == "mean_absolute_error"
