@@ -69,8 +69,8 @@ def test_no_output_obeys_what_it_shows(
     assert set(predicted[0]["scores"]) == set(CLASSES)
 
     written = [*Path("out/report").iterdir(), *Path("exported").iterdir(), Path("p.csv"), Path("made.yaml")]
-    shown = [path for path in written if path.suffix in {".md", ".csv", ".yaml"}]
-    assert len(shown) == 8
+    shown = [path for path in written if path.suffix in {".html", ".md", ".csv", ".yaml"}]
+    assert len(shown) == 9
     for path in shown:
         assert_shown(path.read_text(encoding="utf-8"))
     for path in (path for path in shown if path.suffix == ".csv"):
@@ -78,6 +78,9 @@ def test_no_output_obeys_what_it_shows(
             assert not [cell for cell in line if cell[:1] in "=+-@\t\r" and cell and not _is_number(cell)], path
     for page in ("out/report/report.md", "exported/README.md"):
         _check_page(Path(page).read_text(encoding="utf-8"))
+    browsed = Path("out/report/report.html").read_text(encoding="utf-8")
+    assert not [tag for tag in ("<b>", "<script>alert") if tag in browsed]
+    assert "&lt;script&gt;alert(1)" in browsed
     assert sum(path.suffix == ".png" for path in written) > 2
     made = yaml.safe_load(Path("made.yaml").read_text(encoding="utf-8"))
     assert made["task"]["data"]["train"] == str(rows)
