@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import hashlib
 import re
 import time
@@ -255,6 +256,9 @@ def test_a_browser_sorts_searches_folds_and_saves_and_asks_for_nothing(tmp_path:
         browser.run("document.querySelectorAll('#arm-table thead button')[5].click()")
         assert browser.run(firsts) == ["full", "lora", "head", "majority"]
         assert browser.run("return document.querySelectorAll('#arm-table thead th')[5].ariaSort") == "descending"
+        for _ in range(2):
+            browser.run("document.querySelectorAll('#arm-table thead button')[10].click()")
+        assert browser.run(firsts) == ["lora", "full", "head", "majority"]
         browser.run("document.getElementById('query').focus()")
         browser.press(*"LOR")
         assert browser.run(firsts) == ["lora"]
@@ -276,7 +280,10 @@ def test_a_browser_sorts_searches_folds_and_saves_and_asks_for_nothing(tmp_path:
         browser.run("document.querySelector('#arms ~ .save').click()")
         saved = [wait_for(tmp_path / name) for name in ("quality_train_time.svg", "arms.csv")]
         assert ElementTree.fromstring(saved[0]).tag == "{http://www.w3.org/2000/svg}svg"
-        assert saved[1].splitlines()[0].startswith('"arm","accuracy ↑","accuracy ↑ low","accuracy ↑ high"')
+        lines = list(csv.reader(saved[1].splitlines()))
+        assert lines[0][:4] == ["arm", "accuracy ↑", "accuracy ↑ low", "accuracy ↑ high"]
+        assert {len(line) for line in lines} == {len(lines[0])}
+        assert dict(zip(lines[0], lines[1], strict=True))["vs. best"] == "best"
         assert browser.console() == []
         browser.open(report.write(hostile).parent / "report.html")
         assert browser.run("return window.pwned === undefined")

@@ -18,7 +18,7 @@ from markupsafe import Markup
 from tuneoff.analysis.figures import metric_name
 from tuneoff.encoding import one_line, visible
 from tuneoff.report import columns, wording
-from tuneoff.report.arm_schema import ArmSummary, Figure
+from tuneoff.report.arm_schema import ArmSummary, Comparison, Figure
 from tuneoff.report.charts import svg
 from tuneoff.report.charts.forest import build_forest
 from tuneoff.report.columns import Column
@@ -65,12 +65,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """An arm of the table."""
+    """An arm of the table; `difference` to the best is the number behind `standing`, None where not compared."""
 
     label: str
     cells: tuple[Cell, ...]
     ties: str
     standing: str
+    difference: float | None
     seeds: str
 
 
@@ -205,6 +206,7 @@ def arm_table(report: Report) -> ArmTable:
             cells=tuple(_cell(column, arm, arm.method in best[column.key], reasons) for column in shown),
             ties=arm.ties or "–",
             standing=columns.standing(arm, report.study.primary_unit),
+            difference=arm.to_best.difference if isinstance(arm.to_best, Comparison) else 0.0 if arm.to_best else None,
             seeds=columns.trials(arm),
         )
         for arm in report.methods[:ARMS_SHOWN]

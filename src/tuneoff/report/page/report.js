@@ -52,7 +52,8 @@
   const body = table.tBodies[0];
   const heads = [...table.tHead.rows[0].cells];
   const keyOf = (cell) => {
-    if (cell.dataset.value !== undefined) return Number(cell.dataset.value);
+    const value = cell.dataset.sort ?? cell.dataset.value;
+    if (value !== undefined) return Number(value);
     return cell.classList.contains("number") ? null : cell.textContent;
   };
   const compare = (a, b) => (typeof a === "number" ? a - b : a.localeCompare(b, "en", { numeric: true }));
@@ -94,7 +95,7 @@
     const intervals = heads.map((_, at) => source === table && [...body.rows].some((row) => row.cells[at].dataset.low));
     return [...source.rows].map((row) => [...row.cells].flatMap((cell, at) => {
       const isHead = row.parentElement.tagName === "THEAD";
-      const text = cell.dataset.value ?? (cell.classList.contains("number") && source === table && !isHead ? "" : cell.textContent);
+      const text = cell.dataset.value ?? (cell.querySelector("sup") ? "" : cell.textContent);
       if (!intervals[at]) return [quoted(text)];
       if (isHead) return [text, `${text} low`, `${text} high`].map(quoted);
       return [text, cell.dataset.low ?? "", cell.dataset.high ?? ""].map(quoted);
