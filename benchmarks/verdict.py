@@ -74,7 +74,7 @@ def run_ours(folder: Path) -> dict[str, Any]:
     report = json.loads((out / "report" / "report.json").read_text(encoding="utf-8"))
     arms = {
         entry["method"]: {
-            "accuracy": next(m["mean"] for m in entry["metrics"] if m["name"] == "accuracy"),
+            "accuracy": entry["metrics"]["accuracy"]["mean"],
             "ties": entry["ties"],
         }
         for entry in report["methods"]
