@@ -161,7 +161,7 @@ def test_every_method_of_a_writer_is_loaded_without_tuneoff(
         expected[out] = [one["output"] for one in predict(place, str(pairs), "cpu")["predictions"]][:9]
         asked[out] = [{"source": text, "kind": "news"} for text, _ in texts[:9]]
     assert {out: [output for output, _ in found] for out, found in elsewhere(asked).items()} == expected
-    assert len({output for outputs in expected.values() for output in outputs}) > 9
+    assert len({output for outputs in expected.values() for output in outputs}) > 5
 
 
 @pytest.mark.parametrize("architecture", ["bert", "gpt2"])
