@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
 from tuneoff.checksums import content_hash
+from tuneoff.errors import StoreError
+from tuneoff.store import write_atomically
 from tuneoff.trial.context import TrialContext
 
 Answer = TypeVar("Answer", bool, str)
@@ -39,9 +40,6 @@ def once(context: TrialContext, name: str, check: Callable[[], Answer]) -> Answe
         answer: Answer = json.loads(path.read_text(encoding="utf-8"))
         return answer
     answer = check()
-    with suppress(OSError):
-        path.parent.mkdir(exist_ok=True)
-        unfinished = path.with_suffix(f".{os.getpid()}")
-        unfinished.write_text(json.dumps(answer), encoding="utf-8")
-        unfinished.rename(path)
+    with suppress(StoreError):
+        write_atomically(path, json.dumps(answer))
     return answer

@@ -504,3 +504,13 @@ def test_report_that_cannot_be_written_is_shown_all_the_same(
     shown = capsys.readouterr()
     assert "lora" in shown.out
     assert "cannot write results/report" in shown.err
+
+
+def test_what_the_report_needs_is_imported_while_a_run_begins() -> None:
+    code = (
+        "import sys; from tuneoff.cli.commands.run import _begin_imports; before = set(sys.modules); "
+        "_begin_imports().join(); needed = {'tuneoff.report.html', 'tuneoff.report.terminal', 'matplotlib.axes'}; "
+        "assert not needed & before; assert needed <= set(sys.modules), needed - set(sys.modules)"
+    )
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr

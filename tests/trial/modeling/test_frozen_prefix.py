@@ -241,3 +241,16 @@ def test_a_frozen_prefix_draws_no_dropout_unless_it_is_asked_for() -> None:
     loud = with_prefix(context_of(runner, Protocol(frozen_dropout=True)), runner, some_features(), "base")
     loud.begin_training()
     assert {name for name in dropped(loud.attached.module) if "embeddings" in name or "layer.0" in name}
+
+
+def test_training_on_kept_states_notes_nothing_of_its_batches(tmp_path: Path) -> None:
+    runner, _ = runner_of("head")
+    prefix = prefix_of(runner)
+    assert prefix is not None
+    prefix.states = HiddenStates(tmp_path / "states")
+    prefix.fill([lambda: runner.logits(some_features())], tokens=100)
+    noted = len(prefix._passed)
+    for _ in range(3):
+        with prefix.reading():
+            runner.logits(some_features())
+    assert len(prefix._passed) == noted

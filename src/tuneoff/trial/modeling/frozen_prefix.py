@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tuneoff.errors import UnsupportedModel
+from tuneoff.errors import StoreError, UnsupportedModel
 from tuneoff.interfaces import Attached
 from tuneoff.methods._modules import blocks
 from tuneoff.trial.modeling.hidden_states import HiddenStates
@@ -36,8 +36,8 @@ class FrozenPrefix:
     Args:
         model: the base model; its first `len(frozen)` blocks are wrapped in place.
         frozen: these blocks.
-        tuples: of each, whether it returns a tuple that begins with the hidden states, or just these.
-        dropouts: modules before and within them that draw dropout.
+        tuples: of each, how many entries the tuple has that it returns, hidden states first; 0: it returns just these.
+        dropouts: modules before them that draw dropout.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class FrozenPrefix:
                     self.states.write(captured, time.perf_counter() - started)
                     captured, started = {}, time.perf_counter()
             self.states.write(captured, time.perf_counter() - started)
-        except OSError:
+        except (OSError, StoreError):
             self.states = None
             return 0.0
         return self.states.seconds(key for key in self._passed if key not in new)
@@ -146,9 +146,10 @@ class FrozenPrefix:
             return
         self._mask = mask.bool()
         self._keys = keys_of(ids, self._mask, kwargs.get("token_type_ids"))
-        self._passed += self._keys
-        if self._capturing and self.states is not None and not self.states.missing(self._keys):
-            raise PrefixReached
+        if self._capturing:
+            self._passed += self._keys
+            if self.states is not None and not self.states.missing(self._keys):
+                raise PrefixReached
         if self._lookup is not None:
             self._hidden = _padded([self._lookup(key) for key in self._keys], self._mask)
 

@@ -17,6 +17,8 @@ from typing import Any
 
 import torch
 
+from tuneoff.store import write_atomically
+
 LIMIT_BYTES = 4 << 30
 """Most bytes of a run's hidden states, and never more than half of what is free on the disk."""
 
@@ -114,6 +116,9 @@ class HiddenStates:
         Args:
             examples: key -> hidden states of shape (tokens, width), all of one type.
             seconds: of all of them together.
+
+        Raises:
+            OSError, StoreError: if they cannot be written.
         """
         if not examples:
             return
@@ -130,15 +135,6 @@ class HiddenStates:
             "seconds_per_token": seconds / max(1, tokens),
             "examples": [[key.hex(), states.shape[0]] for key, states in examples.items()],
         }
-        index = self.folder / f"{name}.json"
-        unfinished = index.with_suffix(".part")
-        unfinished.write_text(json.dumps(body), encoding="ascii")
         # The index comes last: whoever sees it sees all of its states.
-        unfinished.rename(index)
+        write_atomically(self.folder / f"{name}.json", json.dumps(body), make_folder=False)
         self.refresh()
-
-    def close(self) -> None:
-        """Closes the files."""
-        for descriptor in self._open.values():
-            os.close(descriptor)
-        self._open.clear()
