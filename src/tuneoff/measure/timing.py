@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from time import perf_counter
 from types import TracebackType
 
 from tuneoff.records.record import Timing
 
-TRAIN_PHASES = ("train_step", "data_wait", "prefix")
+STEP_PHASES = ("train_step", "data_wait")
+TRAIN_PHASES = (*STEP_PHASES, "prefix")
 """Phases that are training."""
 DEVICE_PHASES = frozenset(
     {"load", "preflight", "train_step", "validation", "test", "inference", "checkpoint", "prefix"}
@@ -58,14 +59,16 @@ class Stopwatch:
     @property
     def train_seconds(self) -> float:
         """Returns the seconds of training: its steps, their data waits, and what a frozen prefix gives for its rows."""
-        seconds = self.seconds
-        return sum(seconds.get(name, 0.0) for name in TRAIN_PHASES)
+        return self._sum(TRAIN_PHASES)
 
     @property
     def step_seconds(self) -> float:
         """Returns the seconds of training steps and their data waits."""
+        return self._sum(STEP_PHASES)
+
+    def _sum(self, names: Iterable[str]) -> float:
         seconds = self.seconds
-        return seconds.get("train_step", 0.0) + seconds.get("data_wait", 0.0)
+        return sum(seconds.get(name, 0.0) for name in names)
 
     def add(self, name: str, seconds: float) -> None:
         """Adds seconds to a phase that were spent elsewhere."""
@@ -75,8 +78,8 @@ class Stopwatch:
         """Returns the record's seconds by phase; a phase that was never entered is null."""
         seconds = self.seconds
         fields = {f"{name}_seconds": value for name, value in seconds.items() if f"{name}_seconds" in _PHASE_FIELDS}
-        train_phases = {"train_step", "data_wait"} & seconds.keys()
-        return Timing(train_seconds=self.train_seconds if train_phases else None, **fields)
+        has_trained = not seconds.keys().isdisjoint(STEP_PHASES)
+        return Timing(train_seconds=self.train_seconds if has_trained else None, **fields)
 
     def _enter(self, name: str) -> None:
         if self._running:

@@ -87,6 +87,16 @@ def full_precision() -> Iterator[None]:
         torch.set_float32_matmul_precision(previous)
 
 
+def size_of(values: torch.Tensor) -> torch.Tensor:
+    """Returns the size of the largest value, by which changes are judged; never zero."""
+    return values.abs().max().clamp(min=1e-3)
+
+
+def relative_change(values: torch.Tensor, others: torch.Tensor) -> float:
+    """Computes the largest difference of two tensors, relative to the size of the first; NaN where there is one."""
+    return float((others - values).abs().max() / size_of(values))
+
+
 def apply_policy(wanted: Precision, device: torch.device) -> Policy:
     """Puts a precision policy in force for this process.
 

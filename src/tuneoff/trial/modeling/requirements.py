@@ -11,6 +11,7 @@ from torch import nn
 
 from tuneoff.errors import UnsupportedModel
 from tuneoff.interfaces import TaskView
+from tuneoff.trial.modeling.precision import relative_change
 
 TOLERANCE = 1e-3
 """Allowed change of a hidden state by what follows it, relative to its size; rounding changes it by about 1e-6."""
@@ -60,7 +61,7 @@ def check_order(model: nn.Module, task: TaskView) -> None:
             for part in (ids[:, :1], ids)
         )
     model.train(training)
-    change = float((first_alone - first_followed).abs().max() / first_alone.abs().max().clamp(min=1e-3))
+    change = relative_change(first_alone, first_followed)
     if not change <= TOLERANCE:
         raise UnsupportedModel(
             f"{type(model).__name__} reads a text both ways, so it would see the words that it is to predict",

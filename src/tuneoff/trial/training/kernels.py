@@ -12,7 +12,7 @@ import torch
 from tuneoff.interfaces import Features
 from tuneoff.records.record import Finding
 from tuneoff.trial.exhaustion import exhausted, said
-from tuneoff.trial.modeling.precision import full_precision
+from tuneoff.trial.modeling.precision import full_precision, relative_change, size_of
 from tuneoff.trial.training.evaluate import ModelRunner
 
 EXAMPLES = 8
@@ -71,8 +71,7 @@ def difference(runner: ModelRunner, features: Sequence[Features], training: str)
             raise
         # An implementation may refuse what a configuration asks for.
         return f"{type(error).__name__}{said(error)}"
-    size = exact.abs().max().clamp(min=1e-3)
-    change = float((exact_other - exact).abs().max() / size)
+    size, change = size_of(exact), relative_change(exact, exact_other)
     if not change <= TOLERANCE:
         return f"logits of {len(features)} padded examples differ by {change:.2%} of their size in float32"
     rounding, gap = _root_mean_square(rounded - exact), _root_mean_square(rounded_other - rounded)

@@ -14,7 +14,7 @@ from tuneoff.trial.context import TrialContext
 from tuneoff.trial.exhaustion import exhausted
 from tuneoff.trial.modeling.frozen_prefix import FrozenPrefix, find
 from tuneoff.trial.modeling.hidden_states import HiddenStates
-from tuneoff.trial.modeling.precision import full_precision
+from tuneoff.trial.modeling.precision import full_precision, relative_change
 from tuneoff.trial.shared_checks import once
 from tuneoff.trial.training.evaluate import ModelRunner
 from tuneoff.trial.training.kernels import TOLERANCE, spread
@@ -65,5 +65,4 @@ def reproduces(runner: ModelRunner, prefix: FrozenPrefix, features: Sequence[Fea
         if exhausted(error):
             raise
         return False
-    size = float(logits.abs().max().clamp(min=1e-3))
-    return float((logits_again - logits).abs().max()) <= TOLERANCE * size
+    return relative_change(logits, logits_again) <= TOLERANCE

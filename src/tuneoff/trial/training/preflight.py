@@ -11,7 +11,7 @@ import torch
 from tuneoff.errors import UnsupportedModel
 from tuneoff.interfaces import Features
 from tuneoff.measure.parameters import BaseIdentity
-from tuneoff.trial.modeling.precision import full_precision
+from tuneoff.trial.modeling.precision import full_precision, relative_change
 from tuneoff.trial.training.evaluate import ModelRunner
 
 PADDING_TOLERANCE = 1e-3
@@ -83,7 +83,7 @@ def _check_padding(runner: ModelRunner, pair: list[Features], label: str) -> Non
     loss_terms = runner.task.loss_terms(pair[:1])
     with full_precision(), runner.evaluating():
         alone, padded = (fp32_bench.logits(batch)[:loss_terms].float() for batch in (pair[:1], pair))
-        change = float((alone - padded).abs().max() / alone.abs().max().clamp(min=1e-3))
+        change = relative_change(alone, padded)
     if not change <= PADDING_TOLERANCE:
         raise UnsupportedModel(
             f"{label}: an example's logits change by {change:.1%} when it is padded, so scores would depend on its "

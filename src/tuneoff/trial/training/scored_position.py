@@ -16,6 +16,7 @@ from tuneoff.errors import UnsupportedModel
 from tuneoff.interfaces import Features
 from tuneoff.methods._modules import blocks
 from tuneoff.trial.exhaustion import exhausted
+from tuneoff.trial.modeling.precision import relative_change
 from tuneoff.trial.training.evaluate import ModelRunner
 from tuneoff.trial.training.kernels import TOLERANCE, compute_exact_logits
 
@@ -104,5 +105,4 @@ def _agree(runner: ModelRunner, features: Sequence[Features], first: FirstPositi
         return False
     finally:
         first.always = False
-    size = float(expected.abs().max().clamp(min=1e-3))
-    return logits.shape == expected.shape and float((logits - expected).abs().max()) <= TOLERANCE * size
+    return logits.shape == expected.shape and relative_change(expected, logits) <= TOLERANCE
