@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from trial_helpers import context_of, runner_of
+from trial_helpers import MakePlace, context_of, runner_of
 from tuneoff.config.spec import Protocol
 from tuneoff.trial.context import TrialContext
+from tuneoff.trial.run import run
 from tuneoff.trial.shared_checks import once
+from tuneoff.trial.training import scored_position
+
+pytest_plugins = ("trial_fixtures",)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 Contexts = Callable[..., TrialContext]
 
@@ -71,3 +77,19 @@ def test_a_torn_answer_is_no_answer(contexts: Contexts, tmp_path: Path) -> None:
     path.parent.rmdir()
     path.parent.write_text("in the way", encoding="utf-8")
     assert answers(contexts(), contexts()) == ["answer 1", "answer 2"]
+
+
+def test_a_later_seed_does_not_compare_the_scored_position_again(
+    make_place: MakePlace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[int] = []
+    original = scored_position._agree
+
+    def note(*arguments: Any) -> bool:
+        compared.append(1)
+        return original(*arguments)
+
+    monkeypatch.setattr(scored_position, "_agree", note)
+    for seed in (0, 1):
+        run(make_place("lora", seed=seed), "cpu", time.perf_counter(), scratch=tmp_path)
+    assert compared == [1]

@@ -99,3 +99,13 @@ def test_where_the_model_fails_without_the_others_all_are_computed(monkeypatch: 
     monkeypatch.setattr(pooler, "forward", lambda hidden: pooler.activation(pooler.dense(hidden[:, 2])))
     assert not compute_where_equal(runner, some_features())
     assert positions(runner) == 12
+
+
+@pytest.mark.parametrize("answer", [True, False])
+def test_an_answer_that_is_known_is_not_looked_for(answer: bool) -> None:
+    runner = without_dropout("lora")
+    passes: list[int] = []
+    runner.attached.module.register_forward_pre_hook(lambda *_: passes.append(1))
+    assert compute_where_equal(runner, some_features(), lambda check: answer) is answer
+    assert not passes
+    assert positions(runner) == (1 if answer else 12)

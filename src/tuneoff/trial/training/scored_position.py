@@ -7,7 +7,7 @@ Nobody reads the others there: three quarters of the block's products, forward a
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import nn
@@ -69,12 +69,17 @@ def compute_first_position(model: nn.Module) -> FirstPosition | None:
     return FirstPosition(output) if takes_both and len(parts) == any_model.config.num_hidden_layers else None
 
 
-def compute_where_equal(runner: ModelRunner, features: Sequence[Features]) -> bool:
+def compute_where_equal(
+    runner: ModelRunner,
+    features: Sequence[Features],
+    ask: Callable[[Callable[[], bool]], bool] = lambda check: check(),
+) -> bool:
     """Makes a classifier's training compute its first position alone in the last block, where logits stay the same.
 
     Args:
         runner: with a method attached.
         features: examples of the training split, two of which are compared.
+        ask: does the check, or knows its answer.
 
     Returns:
         Whether it does.
@@ -84,20 +89,23 @@ def compute_where_equal(runner: ModelRunner, features: Sequence[Features]) -> bo
     first = compute_first_position(runner.attached.model)
     if first is None:
         return False
-    shortest = sorted((f for f in features if len(f.input_ids) > 1), key=lambda f: len(f.input_ids))[:SEVERAL]
-    differs = not shortest or not _agree(runner, shortest, first)
-    if runner.ranks.sum([float(differs)])[0] > 0:
+    agrees = ask(lambda: _agree(runner, features, first))
+    # Ranks must not train unlike one another.
+    if runner.ranks.sum([float(not agrees)])[0] > 0:
         first.remove()
         return False
     return True
 
 
 def _agree(runner: ModelRunner, features: Sequence[Features], first: FirstPosition) -> bool:
-    """Compares logits computed from all positions and from the first alone."""
-    expected = compute_exact_logits(runner, features)
+    """Compares the logits of the shortest examples, computed from all positions and from the first alone."""
+    shortest = sorted((f for f in features if len(f.input_ids) > 1), key=lambda f: len(f.input_ids))[:SEVERAL]
+    if not shortest:
+        return False
+    expected = compute_exact_logits(runner, shortest)
     first.always = True
     try:
-        logits = compute_exact_logits(runner, features)
+        logits = compute_exact_logits(runner, shortest)
     except Exception as error:
         if exhausted(error):
             raise
