@@ -302,7 +302,9 @@ def completed(spec: TrialSpec, level: Level, accuracy: float, world: World) -> T
             "memory": Memory(peak_memory_bytes=level.memory + spec.seed * 3_000_000, kind="resident"),
             "gradient_norm": GradientNorm(per_step=(1.0, 3.0), mean=2.0, max=3.0),
             "throughput": Throughput(examples_per_second=2000 / seconds, tokens_per_second=160_000 / seconds),
-            "inference": Inference(latency_seconds_median=0.012, batched_examples_per_second=210.0, batch_size=64),
+            "inference": Inference(latency_seconds_median=0.012, batched_examples_per_second=210.0, batch_size=64)
+            if spec.times_inference
+            else Inference(),
             "curve": curve,
         }
     return TrialRecord(**{**body, **world.changes.get(spec.label, {})})

@@ -54,6 +54,14 @@ def ids(study: StudySpec, **fingerprints: str) -> set[str]:
     return {trial.id for trial in plan(study, fingerprints)}
 
 
+def test_the_first_seeds_of_every_arm_time_the_model_and_ids_do_not_tell(make_study: MakeStudy) -> None:
+    trials = plan(make_study(protocol={"seeds": [4, 2, 9, 0]}))
+    assert {trial.seed for trial in trials if trial.times_inference} == {4, 2, 9}
+    fewer = plan(make_study(protocol={"seeds": [4, 2, 9, 0]}, execution={"latency_seeds": 1}))
+    assert {(trial.seed, trial.label) for trial in fewer if trial.times_inference} == {(4, "lora"), (4, "full")}
+    assert [trial.id for trial in fewer] == [trial.id for trial in trials]
+
+
 def test_every_row_at_every_seed_seeds_first(make_study: MakeStudy) -> None:
     trials = plan(make_study(protocol={"seeds": [4, 2]}))
     assert [(t.seed, t.label) for t in trials] == [(4, "lora"), (4, "full"), (2, "full"), (2, "lora")]

@@ -53,6 +53,12 @@ def test_what_is_kept_is_computed_by_one_trial_of_an_arm() -> None:
     assert total == pytest.approx(4 * 15 - 2 * 4)
 
 
+def test_a_trial_that_does_not_time_the_model_takes_less() -> None:
+    made = arms(lora=arm_forecast("lora", seconds={"train": 4.0, "inference": 1.0}))
+    total = study_forecast(made, ["lora", "full", "lora", "lora"], untimed=["lora", "lora"]).total_seconds
+    assert total == pytest.approx(3 * 5 + 15 - 2)
+
+
 def test_search_trials_with_fewer_steps_train_in_proportion() -> None:
     made = arms(lora=arm_forecast("lora", search_seconds={"load": 1.0, "train": 8.0}))
     total = study_forecast(made, [], ["lora", "lora", "lora"], search_shares=[0.25, 0.25, 1.0]).total_seconds

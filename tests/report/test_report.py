@@ -508,6 +508,15 @@ def test_the_kind_of_memory_is_told_of_each_row_where_kinds_differ(tmp_path: Pat
     assert "the process's resident memory in training (lora and head)" in text
 
 
+def test_a_cost_of_fewer_seeds_than_the_rest_says_of_how_many(tmp_path: Path) -> None:
+    study = store(tmp_path, seeds=5)
+    latency = method(report.build(study).as_data(), "lora")["latency_seconds"]
+    assert (latency["n"], latency["mean"]) == (3, pytest.approx(0.012))
+    text = report.write(study, plots=False).read_text()
+    assert "Measured at some seeds alone: latency, one (3), inference examples/s (3)." in text
+    assert "at some seeds alone" not in report.write(store(tmp_path / "few", seeds=3), plots=False).read_text()
+
+
 @pytest.mark.parametrize(("timed", "fastest"), [(1, False), (4, False), (5, True)])
 def test_a_latency_of_few_examples_is_never_the_best(timed: int, fastest: bool, tmp_path: Path) -> None:
     seconds = {"full": 0.02, "lora": 0.03}

@@ -208,6 +208,27 @@ def test_latency_measurements_change_no_result(finished: Finished, make_place: M
         assert again.missing[f"inference.{name}"] == "execution.latency_examples is 0"
 
 
+@pytest.mark.parametrize("name", ["majority", "lora", "zero_shot"])
+def test_a_trial_of_a_later_seed_times_no_inference(
+    name: str, finished: Finished, make_place: MakePlace, gpt_folder: Path
+) -> None:
+    task = {"name": "generation", "source": "text", "target": "label", "max_target_length": 4}
+    place = make_place(name, folder=gpt_folder, task=task) if name == "zero_shot" else make_place(name)
+    place.write_spec(place.spec().model_copy(update={"times_inference": False}))
+    record = finish(place)
+    assert record.timing.inference_seconds is None
+    assert "inference" not in record.memory.phases
+    assert record.inference.latency_seconds_median is None
+    test_every_null_has_a_reason(name, {name: (place, record)})
+    if name == "lora":
+        assert record.metrics == finished[name][1].metrics
+        assert record.inference.batched_examples_per_second is None
+        reason = "timed at the study's first 3 seeds alone (execution.latency_seeds)"
+        assert record.missing["inference.latency_seconds_median"] == reason
+    if name == "zero_shot":
+        assert record.inference.generated_tokens_per_second is not None
+
+
 @pytest.mark.parametrize("duplicates", ["warn", "remove"])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_shown_examples_are_training_rows(

@@ -30,7 +30,10 @@ class PredictedFigure(Frozen):
     """One figure of an arm, predicted and measured."""
 
     predicted: int | float | None = Field(description="by the forecast; null where it does not tell")
-    measured: float | None = Field(description="mean over the arm's completed final trials; null without any")
+    measured: float | None = Field(
+        description="mean over the arm's completed final trials (of whole trials: those that time the trained model, "
+        "where any does); null without any"
+    )
     relative_error: float | None = Field(
         description="predicted / measured − 1; null where one of the two is missing or the forecast was made of other "
         "trials (another configuration, data or device)"
@@ -127,7 +130,10 @@ def _mismatch(arm: Arm, forecast: ArmForecast | None, has_search: bool) -> str:
 
 
 def _figure(name: str, arm: Arm, forecast: ArmForecast | None, reason: str) -> PredictedFigure:
-    values = [value for record in arm.completed if (value := _MEASURED[name](record)) is not None]
+    # A forecast is of a trial that times the trained model, where any does.
+    timed = [record for record in arm.completed if record.spec.times_inference]
+    records = (timed or arm.completed) if name == "total_seconds" else arm.completed
+    values = [value for record in records if (value := _MEASURED[name](record)) is not None]
     measured = statistics.fmean(values) if values else None
     predicted = _PREDICTED[name](forecast) if forecast else None
     if not arm.trains and name == "train_seconds":

@@ -345,6 +345,12 @@ class ExecutionSpec(Frozen):
         ge=0,
         description="single examples timed for inference latency, as far as a small share of the trial goes; 0: none",
     )
+    latency_seeds: int = Field(
+        3,
+        ge=1,
+        description="final trials of an arm that time the trained model (latency, and speed in batches): those of the "
+        "study's first seeds",
+    )
     release_memory: bool = Field(
         False,
         description="on the CPU, give large freed blocks back to the system at once; see "
@@ -477,6 +483,11 @@ class TrialSpec(Frozen):
     shard: bool = Field(False, description="whether weights are spread over the devices; true is part of the id")
     execution: ExecutionSpec = Field(
         default_factory=lambda: ExecutionSpec(), description="how it is run; no part of the id"
+    )
+    times_inference: bool = Field(
+        True,
+        description="whether the trained model is timed after the test: at the study's first seeds "
+        "(`execution.latency_seeds`); no part of the id",
     )
     fingerprints: dict[str, str] | None = Field(
         None,

@@ -40,11 +40,13 @@ def plan(
     configurations = {label: search.first(space) for label, space in search.spaces(study).items()} | dict(chosen or {})
     protocol = study.protocol.model_copy(update={"learning_rate": None, "search": None})
     labels = list(study.methods)
-    return [
+    trials = [
         _trial(study, label, configurations.get(label, {}), _with_seed(protocol, seed), fingerprints)
         for round_number, seed in enumerate(study.protocol.seeds)
         for label in _rotated(labels, round_number)
     ]
+    timed_seeds = study.protocol.seeds[: study.execution.latency_seeds]
+    return [trial.model_copy(update={"times_inference": trial.seed in timed_seeds}) for trial in trials]
 
 
 def _rotated(labels: Sequence[str], round_number: int) -> list[str]:

@@ -105,7 +105,7 @@ class ArmForecast(Frozen):
     seconds: dict[str, float] = Field(
         default_factory=dict,
         description="by phase, of one final trial: `load`, `tokenize`, `preflight`, `train`, `validation`, "
-        "`test`, `inference`, `checkpoint`",
+        "`test`, `inference` (at the study's first seeds alone), `checkpoint`",
     )
     search_seconds: dict[str, float] = Field(
         default_factory=dict,
@@ -233,6 +233,7 @@ def study_forecast(
     search: Sequence[str] = (),
     *,
     search_shares: Sequence[float] = (),
+    untimed: Sequence[str] = (),
     keep_weights: bool = True,
     memory_limit_bytes: int | None = None,
 ) -> StudyForecast:
@@ -243,6 +244,7 @@ def study_forecast(
         final: the label of every final trial.
         search: the label of every trial of the search, which keeps neither weights nor predictions.
         search_shares: for each trial of the search, its share of the steps of its arm's forecast; 1 where not given.
+        untimed: the label of every final trial that does not time the trained model (`execution.latency_seeds`).
         keep_weights: whether trained weights stay after the trial.
         memory_limit_bytes: the memory limit that was asked about; None: this machine's.
     """
@@ -256,6 +258,7 @@ def study_forecast(
         total = sum(sum(arms[label].seconds.values()) for label in final)
         counts = Counter(final)
         total -= sum((count - 1) * sum(arms[label].kept_seconds.values()) for label, count in counts.items())
+        total -= sum(arms[label].seconds.get("inference", 0.0) for label in untimed)
         shares = search_shares or [1.0] * len(search)
         total += sum(arms[label].search_trial_seconds(share) for label, share in zip(search, shares, strict=True))
     sizes = {label: _kept_bytes(arms[label], keep_weights) for label in final}

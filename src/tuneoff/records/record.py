@@ -90,7 +90,9 @@ class Timing(Frozen):
     )
     validation_seconds: float | None = Field(None, description="scoring validation while training")
     test_seconds: float | None = Field(None, description="scoring test, once")
-    inference_seconds: float | None = Field(None, description="the latency measurement after the test")
+    inference_seconds: float | None = Field(
+        None, description="timing the trained model after the test, at the study's first seeds"
+    )
     checkpoint_seconds: float | None = Field(None, description="saving and restoring the selected weights")
     first_steps_seconds: float | None = Field(None, description="of the first steps, part of train_seconds")
     first_steps: int = Field(0, description="how many steps `first_steps_seconds` covers")

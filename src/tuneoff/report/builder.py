@@ -165,7 +165,7 @@ def _arm(results: Results, arm: Arm, answer: Answer, outcomes: Outcomes, test_me
         trainable_parameters_by_role=parameters.trainable if parameters else None,
         total_parameters_by_role=parameters.total if parameters else None,
         memory_kind=arm.memory_kind,
-        latency_examples=min((r.inference.latency_examples for r in completed), default=0) or None,
+        latency_examples=min((n for r in completed if (n := r.inference.latency_examples)), default=None),
         contended=arm.contended,
         findings=_findings(arm),
         ties=answer.verdict.letters.get(arm.label, "") if answer.verdict else "",

@@ -93,6 +93,7 @@ class ToCome:
             [trial.label for trial in self.final],
             [trial.label for trial in searched.search],
             search_shares=searched.search_shares,
+            untimed=[trial.label for trial in self.final if not trial.times_inference],
             keep_weights=any(trial.execution.keep_weights for trial in self.final),
             memory_limit_bytes=memory_limit_bytes,
         )

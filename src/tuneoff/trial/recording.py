@@ -48,7 +48,8 @@ MODELLESS = (
 """Figures that a baseline does not have either: it uses no model."""
 UNTESTED = ("inference", "timing.inference_seconds", "timing.test_seconds")
 """Figures that a trial of a search does not have."""
-
+LATENCY = ("inference.latency_seconds_median", "inference.latency_seconds_p95")
+"""Figures of timing single examples."""
 
 COSTS = (
     "timing",
@@ -212,9 +213,15 @@ def _explain_machine_and_model(record: TrialRecord, device: torch.device) -> dic
 
 def _explain_inference(record: TrialRecord) -> dict[str, str]:
     reasons: dict[str, str] = {}
-    if not record.inference.latency_examples:
-        latency = ("inference.latency_seconds_median", "inference.latency_seconds_p95")
-        reasons = dict.fromkeys(latency, "execution.latency_examples is 0")
+    if not record.spec.times_inference:
+        count = record.spec.execution.latency_seeds
+        reason = f"timed at the study's first {count} seeds alone (execution.latency_seeds)"
+        reasons = dict.fromkeys([*LATENCY, "timing.inference_seconds"], reason)
+        if record.inference.batched_examples_per_second is None:
+            speeds = ("batch_size", "batched_examples_per_second", "batched_tokens_per_second")
+            reasons |= {f"inference.{name}": reason for name in speeds}
+    elif not record.inference.latency_examples:
+        reasons = dict.fromkeys(LATENCY, "execution.latency_examples is 0")
     if record.inference.generated_tokens_per_second is not None:
         return {**reasons, "inference.batched_tokens_per_second": "the speed is that of generated tokens"}
     generation = ("inference.generated_tokens_per_second", "inference.generated_tokens_mean")

@@ -18,7 +18,7 @@ from tuneoff import registry
 from tuneoff.interfaces import Baseline, Method
 from tuneoff.measure import environment
 from tuneoff.measure.utilisation import Sampler
-from tuneoff.records.record import Finding, TrialRecord
+from tuneoff.records.record import Finding, Inference, TrialRecord
 from tuneoff.store import TrialStore
 from tuneoff.trial.assembly import Assembled, assemble, load_data
 from tuneoff.trial.context import TrialContext
@@ -157,11 +157,15 @@ def _evaluate(context: TrialContext, trial: Assembled, selected: Selected, place
         predictions, writing = predict(trial.runner, test, examples), None
         if trial.runner.writes:
             predictions, writing = write(trial.runner, test, examples, predictions, context.emit)
-    budget_seconds = latency_budget(sum(phases.watch.seconds.values()))
-    with phases("inference"):
-        inference = measure_inference(
-            trial.runner, test, context.spec.execution.latency_examples, writing, budget_seconds
-        )
+    if context.spec.times_inference:
+        budget_seconds = latency_budget(sum(phases.watch.seconds.values()))
+        with phases("inference"):
+            inference = measure_inference(
+                trial.runner, test, context.spec.execution.latency_examples, writing, budget_seconds
+            )
+    else:
+        # Writing was timed as the test went on.
+        inference = Inference(batch_size=trial.runner.batch_size, **writing.speeds) if writing else Inference()
     metrics = tuple(trial.task.score(predictions, "test"))
     findings = result_findings(trial.task, predictions, trial.data.info)
     return Evaluated(metrics, place.write_predictions("test", predictions), inference, tuple(findings))

@@ -125,6 +125,7 @@ def test_the_timing_of_single_examples_is_bounded_as_in_a_trial(writer: tuple[Pa
     spec = writing(writer, "zero_shot")
     execution = spec.execution.model_copy(update={"latency_examples": 0})
     assert forecast_of(spec.model_copy(update={"execution": execution})).seconds["inference"] == 0
+    assert forecast_of(spec.model_copy(update={"times_inference": False})).seconds["inference"] == 0
 
 
 @pytest.mark.parametrize("profile", [True, False])

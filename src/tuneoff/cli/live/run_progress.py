@@ -328,7 +328,7 @@ class RunProgress:
         if arm is None:
             return {}
         if trial.purpose == "final":
-            return dict(arm.seconds)
+            return {p: spent for p, spent in arm.seconds.items() if p != "inference" or trial.times_inference}
         steps, max_steps = trial.protocol.max_steps, self._most_steps.get(trial.label)
         share = steps / max_steps if steps and max_steps else 1.0
         return {phase: spent * (share if phase == "train" else 1.0) for phase, spent in arm.search_seconds.items()}

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from tuneoff.analysis.figures import metric_name
 from tuneoff.encoding import markdown as escaped
 from tuneoff.report import columns
+from tuneoff.report.arm_schema import Figure
 from tuneoff.report.columns import Column
 from tuneoff.report.markup import grid
 from tuneoff.report.schema import Report
@@ -111,7 +112,20 @@ def _table(report: Report, columns_shown: Sequence[Column], extra: bool = False)
         notes.append(DAGGER)
     if any("‡" in (column.text(entry) or "") for column in columns_shown for entry in report.methods):
         notes.append(_describe_diverged(report))
+    if fewer := _of_fewer_seeds(report, columns_shown):
+        notes.append(f"Measured at some seeds alone: {fewer}.")
     return grid(heads, rows), ["  \n".join(notes)] if notes else []
+
+
+def _of_fewer_seeds(report: Report, columns_shown: Sequence[Column]) -> str:
+    """Lists the costs that not every completed seed of an arm has, with how many have it; empty where there is none."""
+    texts = []
+    for column in columns_shown:
+        figures = [(figure.n, len(e.seeds)) for e in report.methods if isinstance(figure := column.figure(e), Figure)]
+        counts = sorted({count for count, seeds in figures if 0 < count < seeds and not column.quality})
+        if counts:
+            texts.append(f"{escaped(column.title)} ({' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))})")
+    return ", ".join(texts)
 
 
 def _describe_diverged(report: Report) -> str:

@@ -137,7 +137,10 @@ class Evaluations:
         return seconds + (self._writing("test") if self._material.writes else 0.0)
 
     def inference(self, before: float) -> float:
-        """Returns the seconds of timing the trained model, in a trial that has taken so many seconds before."""
+        """Returns the seconds of timing the trained model, in a trial that has taken so many seconds before; none
+        where the trial does not time it."""
+        if not self._material.spec.times_inference:
+            return 0.0
         count = self._material.spec.execution.latency_examples
         timed_examples = latency_examples(self._material.features["test"], count) if count else []
         budget = latency_budget(before)

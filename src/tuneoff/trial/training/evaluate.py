@@ -141,6 +141,15 @@ class Writing:
     tokens: int
     examples: int
 
+    @property
+    def speeds(self) -> dict[str, float]:
+        """Returns what it says of the model's speed, by the names of `Inference`."""
+        return {
+            "batched_examples_per_second": self.examples / self.seconds,
+            "generated_tokens_per_second": self.tokens / self.seconds,
+            "generated_tokens_mean": self.tokens / self.examples,
+        }
+
 
 def predict(runner: ModelRunner, features: Sequence[Features], examples: Sequence[Example]) -> list[Prediction]:
     """Predicts every example, in order. A batch holds examples of like length and a bounded number of tokens.
@@ -290,13 +299,7 @@ def _time_inference(
         batch_size=runner.batch_size,
     )
     if writing is not None:
-        return inference.model_copy(
-            update={
-                "batched_examples_per_second": writing.examples / writing.seconds,
-                "generated_tokens_per_second": writing.tokens / writing.seconds,
-                "generated_tokens_mean": writing.tokens / writing.examples,
-            }
-        )
+        return inference.model_copy(update=writing.speeds)
     batch = sorted(features[: 2 * runner.batch_size], key=lambda f: len(f.input_ids))
     runner.logits(batch[: runner.batch_size])
     runner.synchronise()
