@@ -3,35 +3,23 @@
 from __future__ import annotations
 
 import base64
-import csv
 import hashlib
 import re
-import time
 from collections import Counter
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
-from browser_helpers import BROWSER, DRIVER, browse
-from record_helpers import WRITERS, Level, World, build_store, small_study, writing_study, written_predictions
+from page_helpers import EVIL, LEVELS, hostile_store, many_arms_store, page_store
+from record_helpers import Level, World, build_store, small_study
 from tuneoff import report
-from tuneoff.config.spec import PublishedSpec
 from tuneoff.records.record import Status
 from tuneoff.report import html
 from tuneoff.store import StudyStore
 
-LABEL = "</script><script>window.pwned=1</script><img src=x onerror=window.pwned=1>\" on='"
-EVIL = f"{LABEL} </style> [x](http://evil.example) <!-- {{{{7*7}}}} &lt;b> \u202e"
-LEVELS = {
-    "majority": Level(0.5, head=0, stored=0),
-    "full": Level(0.93, 30.0, 900 << 20, base=1_000_000),
-    "lora": Level(0.93, 8.0, adapter=147_456),
-    "head": Level(0.6, 3.0, 400 << 20, stored=7000),
-}
 VOID = {"meta", "link", "input", "br", "img", "hr"}
 
 
@@ -43,6 +31,7 @@ class Page(HTMLParser):
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.texts: list[str] = []
         self.contents: dict[str, str] = {}
+        """Text of the style, the script, and `data`: what the script reads."""
         self._open: list[str] = []
         self.feed(text)
         self.close()
@@ -62,7 +51,9 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if self._open and self._open[-1] in ("script", "style"):
-            self.contents[self._open[-1]] = self.contents.get(self._open[-1], "") + data
+            is_data = self.elements[-1][1].get("type") == "application/json"
+            name = "data" if is_data else self._open[-1]
+            self.contents[name] = self.contents.get(name, "") + data
         else:
             self.texts.append(data)
 
@@ -74,11 +65,6 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.elements if name == tag]
 
 
-def store(folder: Path, seeds: int = 2, **world: Any) -> StudyStore:
-    study = small_study("majority", "full", "lora", "head", seeds=seeds)
-    return build_store(folder / "study", study, World(**{"levels": LEVELS, **world}))
-
-
 def written(study: StudyStore, plots: bool = True) -> str:
     return (report.write(study, plots=plots).parent / "report.html").read_text(encoding="utf-8")
 
@@ -87,7 +73,8 @@ def check_is_safe(text: str) -> Page:
     """Nothing of the page is obeyed but its own style and script, and nothing is loaded."""
     page = Page(text)
     counts = Counter(tag for tag, _ in page.elements)
-    assert counts["script"] == counts["style"] == 1
+    assert (counts["script"], counts["style"]) == (2, 1)
+    assert [script.get("type") for script in page.all("script")] == ["application/json", None]
     assert not counts.keys() & {"img", "iframe", "object", "embed", "form", "base", "foreignobject", "image", "animate"}
     policy = next(str(meta["content"]) for meta in page.all("meta") if "http-equiv" in meta)
     for name in ("script", "style"):
@@ -114,7 +101,7 @@ def check_is_safe(text: str) -> Page:
 
 
 def test_a_page_holds_every_arm_with_its_figures(tmp_path: Path) -> None:
-    study = store(tmp_path, seeds=6)
+    study = page_store(tmp_path, seeds=6)
     page, made = check_is_safe(written(study)), report.build(study)
     assert page.all("html") == [{"lang": "en"}]
     assert f"{made.answer.best} has the highest test accuracy of the arms that train" in page.text
@@ -143,7 +130,7 @@ def test_a_page_holds_every_arm_with_its_figures(tmp_path: Path) -> None:
 
 
 def test_charts_stand_in_the_page_as_text_and_alone_as_well(tmp_path: Path) -> None:
-    text = written(store(tmp_path))
+    text = written(page_store(tmp_path))
     charts = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
     assert len(charts) == 7
     for chart in charts:
@@ -151,14 +138,14 @@ def test_charts_stand_in_the_page_as_text_and_alone_as_well(tmp_path: Path) -> N
         assert drawn.get("aria-label")
         assert "lora" in {str(found.text).partition(" (")[0] for found in drawn.iter("text")}
     assert "http" not in "".join(charts)
-    assert "<svg" in written(store(tmp_path / "bare"), plots=False)  # the differences to the best
+    assert "<svg" in written(page_store(tmp_path / "bare"), plots=False)  # the differences to the best
 
 
 def test_a_page_says_what_it_cannot_know_yet(tmp_path: Path) -> None:
     skip = frozenset((label, seed) for label in LEVELS for seed in range(2))
-    none = check_is_safe(written(store(tmp_path / "none", skip=skip)))
+    none = check_is_safe(written(page_store(tmp_path / "none", skip=skip)))
     assert "So far, with 0 of 8 trials: no method that trains has a score" in none.text
-    lost = store(
+    lost = page_store(
         tmp_path / "lost", fail={(label, s): Status.DIVERGED for label in ("full", "lora", "head") for s in (0, 1)}
     )
     page = check_is_safe(written(lost))
@@ -167,7 +154,7 @@ def test_a_page_says_what_it_cannot_know_yet(tmp_path: Path) -> None:
 
 
 def test_a_verdict_names_few_rivals_and_counts_many(tmp_path: Path) -> None:
-    assert "is open for want of seeds" in Page(written(store(tmp_path))).text
+    assert "is open for want of seeds" in Page(written(page_store(tmp_path))).text
     many = {f"lora{i}": {"method": "lora", "learning_rate": 1e-4 * (i + 1)} for i in range(6)}
     study = build_store(tmp_path / "many", small_study(arms=many), World(levels={label: Level(0.9) for label in many}))
     assert "whether it is better than 5 other arms is open" in Page(written(study, plots=False)).text
@@ -175,25 +162,7 @@ def test_a_verdict_names_few_rivals_and_counts_many(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> StudyStore:
-    """A study whose labels, texts and citation try to be more than text."""
-    labels = {f"{LABEL} {at}": {"method": "lora", "learning_rate": 1e-4 * (at + 1)} for at in range(5)}
-
-    def odd(spec: Any, level: Level, rows: int) -> list[Any]:
-        return [
-            p.model_copy(update={"output": f"{EVIL} \x1b[31m", "source": EVIL})
-            for p in written_predictions(spec, level, rows)
-        ]
-
-    study = writing_study("lead", arms=labels).model_copy(
-        update={
-            "description": f"![x](http://evil.example) {EVIL}",
-            "published": PublishedSpec(citation=EVIL, notes=(EVIL,), figures={LABEL: {"accuracy_percent": 1.0}}),
-        }
-    )
-    levels = {"lead": WRITERS["lead"], **{label: Level(0.3) for label in labels}}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("record_helpers.written_predictions", odd)
-        return build_store(tmp_path_factory.mktemp("hostile") / "study", study, World(levels=levels, test_rows=30))
+    return hostile_store(tmp_path_factory.mktemp("hostile"))
 
 
 def test_texts_of_users_are_shown_and_never_obeyed(hostile: StudyStore) -> None:
@@ -216,15 +185,8 @@ def test_five_hundred_labels_are_shown_and_never_obeyed(hostile: StudyStore) -> 
     assert "6 more arms are left out here" in page.text
 
 
-def many(folder: Path, arms: int, seeds: int) -> StudyStore:
-    """A study of many arms, whose differences are small."""
-    labels = {f"lora-{at:03}": {"method": "lora", "learning_rate": 1e-4 + 1e-6 * at} for at in range(arms)}
-    levels = {label: Level(0.8 + 0.1 * (at % 7) / 7, 5.0 + at) for at, label in enumerate(labels)}
-    return build_store(folder / "many", small_study(arms=labels, seeds=seeds), World(levels=levels, test_rows=40))
-
-
 def test_a_page_of_twenty_arms_stays_under_a_megabyte(tmp_path: Path) -> None:
-    text = written(many(tmp_path, 20, 2))
+    text = written(many_arms_store(tmp_path, 20, 2))
     check_is_safe(text)
     assert len(text.encode()) < 1_000_000
 
@@ -233,68 +195,7 @@ def test_what_does_not_fit_is_left_out_and_said(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(html, "ARMS_SHOWN", 2)
     monkeypatch.setattr(html, "CHARTS_LENGTH", 20_000)
     monkeypatch.setattr(html, "SECTION_LENGTH", 500)
-    page = check_is_safe(written(store(tmp_path)))
+    page = check_is_safe(written(page_store(tmp_path)))
     assert "2 more arms are left out here; methods.csv beside this page has all." in page.text
     assert "learning_curve_quality.png" in page.text
     assert "This part is too long for this page; report.md beside it has it." in page.text
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(BROWSER is None or DRIVER is None, reason="needs Debian's chromium and chromium-driver")
-def test_a_browser_sorts_searches_folds_and_saves_and_asks_for_nothing(tmp_path: Path, hostile: StudyStore) -> None:
-    page = report.write(store(tmp_path, seeds=6)).parent / "report.html"
-    firsts = "return [...document.querySelectorAll('#arm-table tbody tr:not([hidden]) th')].map(th => th.textContent)"
-    colours = "return getComputedStyle(document.body).backgroundColor"
-    with browse(tmp_path) as browser:
-        browser.open(page)
-        assert set(browser.requests()) <= {page.resolve().as_uri(), "data:,"}
-        assert browser.run(firsts) == ["majority", "full", "lora", "head"]
-        # By keyboard and by click; what is missing comes last either way.
-        browser.run("document.querySelectorAll('#arm-table thead button')[5].focus()")
-        browser.press("\ue007")
-        assert browser.run(firsts) == ["head", "lora", "full", "majority"]
-        browser.run("document.querySelectorAll('#arm-table thead button')[5].click()")
-        assert browser.run(firsts) == ["full", "lora", "head", "majority"]
-        assert browser.run("return document.querySelectorAll('#arm-table thead th')[5].ariaSort") == "descending"
-        for _ in range(2):
-            browser.run("document.querySelectorAll('#arm-table thead button')[10].click()")
-        assert browser.run(firsts) == ["lora", "full", "head", "majority"]
-        browser.run("document.getElementById('query').focus()")
-        browser.press(*"LOR")
-        assert browser.run(firsts) == ["lora"]
-        assert browser.run("return document.getElementById('found').textContent") == "1 of 4 arms"
-        assert browser.run("return [...document.querySelectorAll('details')].every(part => !part.open)")
-        browser.run("document.getElementById('unfold').click()")
-        assert browser.run("return [...document.querySelectorAll('details')].every(part => part.open)")
-        light = browser.run(colours)
-        browser.run("document.getElementById('theme').click()")
-        dark = browser.run(colours)
-        assert dark != light
-        browser.run("document.getElementById('theme').click()")
-        assert browser.run(colours) == light
-        browser.run("delete document.documentElement.dataset.theme")
-        preferred = [{"name": "prefers-color-scheme", "value": "dark"}]
-        browser.develop("Emulation.setEmulatedMedia", features=preferred)
-        assert browser.run(colours) == dark
-        browser.run("document.querySelector('figure[data-name=quality_train_time] button').click()")
-        browser.run("document.querySelector('#arms ~ .save').click()")
-        saved = [wait_for(tmp_path / name) for name in ("quality_train_time.svg", "arms.csv")]
-        assert ElementTree.fromstring(saved[0]).tag == "{http://www.w3.org/2000/svg}svg"
-        lines = list(csv.reader(saved[1].splitlines()))
-        assert lines[0][:4] == ["arm", "accuracy ↑", "accuracy ↑ low", "accuracy ↑ high"]
-        assert {len(line) for line in lines} == {len(lines[0])}
-        assert dict(zip(lines[0], lines[1], strict=True))["vs. best"] == "best"
-        assert browser.console() == []
-        browser.open(report.write(hostile).parent / "report.html")
-        assert browser.run("return window.pwned === undefined")
-        assert browser.console() == []
-        assert {address.partition(":")[0] for address in browser.requests()} <= {"file", "data", "blob"}
-
-
-def wait_for(path: Path) -> str:
-    """Returns the text of a download once it is there."""
-    for _ in range(100):
-        if path.exists():
-            return path.read_text(encoding="utf-8")
-        time.sleep(0.1)
-    raise AssertionError(f"{path} was not saved")

@@ -15,16 +15,13 @@ from tuneoff.analysis.results import Asked, Results, gather
 from tuneoff.errors import StoreError, StudyError, did_you_mean
 from tuneoff.records.record import Metric
 from tuneoff.report import recommendation
-from tuneoff.report.recommendation import Costs
+from tuneoff.report.recommendation import LIMIT_OPTIONS, Costs
 from tuneoff.report.recommendation_data import build_recommendation
 from tuneoff.report.recommendation_schema import RecommendationReport
 from tuneoff.store import StudyStore
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-SPELT = {"memory": "--max-memory", "time": "--max-train-time", "stored": "--max-stored", "latency": "--max-latency"}
-"""Cost that may be limited -> its option."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +105,7 @@ class Criteria:
         Raises:
             StudyError: if one cannot be read.
         """
-        return [cost_limit(axis, text, SPELT[axis]) for axis, text in self.costs.items() if text is not None]
+        return [cost_limit(axis, text, LIMIT_OPTIONS[axis]) for axis, text in self.costs.items() if text is not None]
 
 
 def advise(store: StudyStore, criteria: Criteria, asked: Asked | None = None) -> Advice:

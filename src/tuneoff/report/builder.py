@@ -13,6 +13,7 @@ from tuneoff.analysis.checks.devices import device_warnings
 from tuneoff.analysis.checks.search import search_warnings
 from tuneoff.analysis.curves import learning_curves
 from tuneoff.analysis.decisions.answer import Answer, find_answer
+from tuneoff.analysis.decisions.rule_data import rule_data
 from tuneoff.analysis.devices import compare_devices
 from tuneoff.analysis.examples import sample_examples
 from tuneoff.analysis.figures import COSTS, why_missing
@@ -80,6 +81,7 @@ def build_report(results: Results) -> Report:
         protocol=results.study.protocol,
         data=_data(results),
         curves=learning_curves(results.arms, results.primary),
+        rule=rule_data(results, outcomes),
     )
     report = _with_answer(report, doubt=doubt_text(report))
     return _with_answer(report, text=answer_text(report))

@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from tuneoff.analysis.figures import metric_name
 from tuneoff.encoding import one_line, visible
-from tuneoff.report import columns, wording
+from tuneoff.report import columns, page_data, wording
 from tuneoff.report.arm_schema import ArmSummary, Comparison, Figure
 from tuneoff.report.charts import svg
 from tuneoff.report.charts.forest import build_forest
@@ -46,6 +46,8 @@ SECTION_LENGTH = 150_000
 """A section of more characters is left out, and report.md has it."""
 CHARTS_LENGTH = 450_000
 """Charts are shown until they take this many characters; the others are in their files alone."""
+SCRIPTS = ("base", "theme", "folding", "tables", "figures", "rule", "explorer", "budget")
+"""Parts of the page's script, in order."""
 _PAGE = "report.html.jinja"
 
 
@@ -120,13 +122,18 @@ def render(report: Report, drawings: Sequence[Drawing], folder: str = "", report
         lstrip_blocks=True,
         finalize=_shown,
     )
-    style, script = (_source(environment, name) for name in ("report.css", "report.js"))
+    style, script = _source(environment, "report.css"), _script(environment)
     pictures, left_out = _pictures(drawings)
+    explorer = page_data.explorer(report, folder)
+    shown = {picture.name for picture in pictures}
+    charts = page_data.chart_rows([drawing.chart for drawing in drawings if drawing.chart.name in shown])
     headline = wording.headline(report)
     page = environment.get_template(_PAGE).render(
         policy=_policy(style, script),
         style=Markup(style),
         script=Markup(script),
+        data=Markup(page_data.as_text({"explorer": explorer, "charts": charts})),
+        explorer=explorer is not None,
         report=report,
         headline=headline,
         # Its first sentence is the headline.
@@ -163,6 +170,12 @@ def render(report: Report, drawings: Sequence[Drawing], folder: str = "", report
 def _shown(value: object) -> object:
     """Shows hidden characters of texts, which could turn the direction of what follows them."""
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _script(environment: Environment) -> str:
+    """Returns the parts of the script in one function, so that they share names with each other alone."""
+    parts = [_source(environment, f"{name}.js") for name in SCRIPTS]
+    return "\n".join(['"use strict";', "(() => {", *parts, "})();", ""])
 
 
 def _source(environment: Environment, name: str) -> str:

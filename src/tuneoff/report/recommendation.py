@@ -34,6 +34,13 @@ COST_NAMES = {
     "energy": "energy",
 }
 """Every cost in words; `SUPERLATIVES`: what the arm with the least of it does."""
+LIMIT_OPTIONS = {
+    "memory": "--max-memory",
+    "time": "--max-train-time",
+    "stored": "--max-stored",
+    "latency": "--max-latency",
+}
+"""Cost that may be limited -> its option."""
 Costs = dict[str, dict[str, float]]
 
 

@@ -10,6 +10,7 @@ from typing import Any, Self
 from pydantic import Field
 
 from tuneoff.analysis.curves import LearningCurves
+from tuneoff.analysis.decisions.rule_data import RuleData
 from tuneoff.analysis.devices import DeviceComparison
 from tuneoff.analysis.examples import SampledExample
 from tuneoff.analysis.forecast_accuracy import ForecastComparison
@@ -234,6 +235,9 @@ class Report(Part):
     )
     curves: LearningCurves = Field(
         LearningCurves(), exclude=True, description="the arms' learning curves; no part of the JSON"
+    )
+    rule: RuleData | None = Field(
+        None, exclude=True, description="what the rule of a recommendation reads; no part of the JSON"
     )
 
     def arm(self, label: str) -> ArmSummary:

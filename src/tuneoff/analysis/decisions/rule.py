@@ -75,9 +75,10 @@ class Scales:
         values = self.good(self.trained, means=False)
         errors = np.zeros((len(values), len(values)))
         varying = [arm for arm, label in enumerate(self.trained) if label not in self.quality.still]
-        for arm in varying:
-            low, high = np.percentile(values[varying] - values[arm], (15.865, 84.135), axis=1)
-            errors[arm, varying] = (high - low) / 2
+        for position, arm in enumerate(varying):
+            later = varying[position + 1 :]
+            low, high = np.percentile(values[later] - values[arm], (15.865, 84.135), axis=1)
+            errors[arm, later] = errors[later, arm] = (high - low) / 2
         for arm, other in itertools.combinations(range(len(values)), 2):
             if arm not in varying or other not in varying:
                 first, second = (self.results.arm(self.trained[index]) for index in (arm, other))

@@ -1,0 +1,189 @@
+"""What the page's script reads: the explorer's figures, limits and rule, and the figures behind the charts."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tuneoff.analysis.axes import AXES, QUALITY
+from tuneoff.analysis.decisions.limits import BYTES, SECONDS, cost_limit
+from tuneoff.analysis.decisions.rule_data import RuleData, WeighedArm
+from tuneoff.analysis.figures import metric_name
+from tuneoff.encoding import one_line, visible
+from tuneoff.report import columns, units
+from tuneoff.report.arm_schema import ArmSummary, Figure
+from tuneoff.report.charts.chart import Chart
+from tuneoff.report.recommendation import COST_NAMES, LIMIT_OPTIONS, SUPERLATIVES, figure_text
+from tuneoff.report.schema import Report
+
+_SIZES = {name: BYTES[name] for name in ("TB", "GB", "MB", "kB", "B")}
+_DURATIONS = {name: SECONDS[name] for name in ("h", "m", "s", "ms", "us")}
+
+
+def as_text(data: Mapping[str, Any]) -> str:
+    """Returns the data as JSON that may stand in a page: no tag begins or ends in it, and hidden characters are
+    shown."""
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=str)
+    for sign in "<>&\u2028\u2029":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return visible(text)
+
+
+def explorer(report: Report, folder: str) -> dict[str, Any] | None:
+    """Returns what the explorer shows; None where fewer than two arms that train can be weighed, or no cost is known.
+
+    Args:
+        report: what to show.
+        folder: the study's, for the command that asks the same; empty where it is not known.
+    """
+    rule = report.rule
+    if rule is None or sum(arm.trains for arm in rule.arms) < 2:
+        return None
+    axes = [axis for axis in (_axis(key, rule, report) for key in (QUALITY, *AXES)) if axis is not None]
+    if len(axes) < 2:
+        return None
+    known = [axis["key"] for axis in axes]
+    return {
+        "folder": shlex.quote(folder or "STUDY"),
+        "axes": axes,
+        "preferences": [(axis, text) for axis, text in SUPERLATIVES.items() if axis in known],
+        "limits": [limit for key in known if (limit := _limit(key, rule, report)) is not None],
+        "arms": [_arm(arm, report, known) for arm in rule.arms],
+        "rule": rule.model_dump(mode="json", exclude={"arms": {"__all__": {"seed_values"}}})
+        | {"arms": [_rule_arm(arm) for arm in rule.arms]},
+    }
+
+
+def _rule_arm(arm: WeighedArm) -> dict[str, Any]:
+    return {**arm.model_dump(mode="json", exclude={"seed_values"}), "label": one_line(arm.label)}
+
+
+def _values(key: str, rule: RuleData) -> list[float]:
+    """Lists the figures of the arms that train."""
+    if key == QUALITY:
+        return [arm.quality for arm in rule.arms if arm.trains]
+    return [arm.costs[key] for arm in rule.arms if arm.trains and key in arm.costs]
+
+
+def _axis(key: str, rule: RuleData, report: Report) -> dict[str, Any] | None:
+    values = _values(key, rule)
+    if not values:
+        return None
+    if key == QUALITY:
+        name = metric_name(report.study.primary_metric or "")
+        return {"key": key, "name": name, "title": f"test {name}", "better": rule.direction, "unit": 1, "log": False}
+    name, largest = COST_NAMES[key], max(values)
+    unit, unit_name = 1.0, ""
+    if AXES[key].unit == "seconds":
+        unit_name = next((each for each, size in _DURATIONS.items() if largest >= size), "us")
+        unit = _DURATIONS[unit_name]
+    elif AXES[key].unit == "bytes":
+        unit, unit_name = units.byte_unit(largest)
+    elif AXES[key].unit == "joules":
+        unit_name = "J"
+    title = f"{name} ({'min' if unit_name == 'm' else unit_name})" if unit_name else name
+    return {"key": key, "name": name, "title": title, "better": "lower", "unit": unit, "log": max(values) > 0}
+
+
+def _arm(arm: WeighedArm, report: Report, keys: Sequence[str]) -> dict[str, Any]:
+    from tuneoff.report.charts.drawing import COLOURS, MARKERS
+
+    summary = report.arm(arm.label)
+    position = [each.method for each in report.methods].index(arm.label)
+    figures = {}
+    for key in keys:
+        value = arm.quality if key == QUALITY else arm.costs.get(key)
+        if value is None:
+            continue
+        figure = _figure(key, summary, report)
+        figures[key] = {
+            "value": value,
+            "text": columns.score(value, unit=report.study.primary_unit)
+            if key == QUALITY
+            else figure_text(AXES[key], value),
+            "low": figure.interval_low if figure else None,
+            "high": figure.interval_high if figure else None,
+            "seeds": arm.seed_values.get(key, ()),
+        }
+    return {
+        "label": one_line(arm.label),
+        "trains": arm.trains,
+        "colour": COLOURS[position % len(COLOURS)],
+        "marker": MARKERS[position % len(MARKERS)],
+        "figures": figures,
+    }
+
+
+def _figure(key: str, summary: ArmSummary, report: Report) -> Figure | None:
+    if key == QUALITY:
+        return summary.metrics.get(report.study.primary_metric or "")
+    figure = getattr(summary, AXES[key].figure)
+    return figure if isinstance(figure, Figure) and figure.interval_low is not None else None
+
+
+def _limit(key: str, rule: RuleData, report: Report) -> dict[str, Any] | None:
+    """Returns a slider's stops, each at an arm's figure, rounded so that the arm keeps it; None where `recommend` has
+    no such limit, or all arms have the same figure."""
+    values = sorted(set(_values(key, rule)))
+    if key == QUALITY:
+        metric, at_least = report.study.primary_metric or "", rule.direction == "higher"
+        stops = list(dict.fromkeys(_rounded(value, up=not at_least) for value in values))
+        named = [(float(text), text) for text in stops]
+        title = f"{metric_name(metric)} at {'least' if at_least else 'most'}"
+        option, joint = "--min" if at_least else "--max", f" {shlex.quote(metric)}="
+    elif key in LIMIT_OPTIONS:
+        option, joint, at_least = LIMIT_OPTIONS[key], " ", False
+        write = _size if AXES[key].unit == "bytes" else _duration
+        texts = dict.fromkeys(write(value) for value in values if value > 0)
+        named = [(cost_limit(key, text, option).bound, text) for text in texts]
+        title = f"{COST_NAMES[key]} at most"
+    else:
+        return None
+    if len(named) < 2:
+        return None
+    return {"key": key, "title": title, "option": option, "joint": joint, "atLeast": at_least, "stops": named}
+
+
+def _rounded(value: float, up: bool) -> str:
+    """Returns a number of three digits that is not below the value, or not above it."""
+    digits = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0
+    digits = min(digits, 12)
+    step = 10.0**-digits
+    nearest = round(value / step) * step
+    if up:
+        nearest += step if nearest < value else 0
+    else:
+        nearest -= step if nearest > value else 0
+    text = f"{nearest:.{digits}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _size(value: float) -> str:
+    return _with_unit(value, _SIZES, lambda size: value >= size)
+
+
+def _duration(value: float) -> str:
+    return _with_unit(value, _DURATIONS, lambda size: value >= 2 * size or (size == 1 and value >= size))
+
+
+def _with_unit(value: float, sizes: Mapping[str, float], is_large: Callable[[float], bool]) -> str:
+    name, size = next(((name, size) for name, size in sizes.items() if is_large(size)), list(sizes.items())[-1])
+    return f"{_rounded(value / size, up=True)}{name}"
+
+
+def chart_rows(charts: Sequence[Chart]) -> dict[str, list[list[Any]]]:
+    """Returns the figures behind each chart, a heading and a line per point."""
+    return {chart.name: _rows(chart) for chart in charts}
+
+
+def _rows(chart: Chart) -> list[list[Any]]:
+    y = chart.y.label
+    rows: list[list[Any]] = [["arm", chart.x.label, y, f"{y} low", f"{y} high"]]
+    for series in chart.series:
+        points = zip(series.x, series.y, series.low, series.high, strict=True)
+        rows += [[one_line(series.label), *point] for point in points]
+        rows += [[one_line(series.label), x, value, "", ""] for x, value in series.early]
+    return rows
