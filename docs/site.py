@@ -8,7 +8,11 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 PAGES = ("*.md", "docs/*.md", "examples/*/README.md", "benchmarks/**/README.md")
-FILES = ("LICENSE", *(f"benchmarks/**/{name}" for name in ("*.png", "*.csv", "*.json", "*.yaml", "report.md")))
+FILES = (
+    "LICENSE",
+    "docs/*.png",
+    *(f"benchmarks/**/{name}" for name in ("*.png", "*.csv", "*.json", "*.yaml", "report.md")),
+)
 """What pages show or link to."""
 
 

@@ -254,8 +254,8 @@ def test_the_site_builds_without_a_warning_and_without_a_network(tmp_path: Path)
     assert not re.search(r'src="https?://|<link[^>]* href="https?://', reference), "nothing is loaded from elsewhere"
 
 
-def test_the_readmes_studies_are_studies() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_tours_studies_are_studies() -> None:
+    text = (DOCS / "tour.md").read_text(encoding="utf-8")
     examples = re.findall(r"^```yaml\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
     classes, texts = (loading.parse(loading.read_yaml(example)[0]) for example in examples)
     assert classes.methods["lora wide"].learning_rate == 5e-4
@@ -263,9 +263,19 @@ def test_the_readmes_studies_are_studies() -> None:
     assert texts.task.options["template"] == "{source}\n\nSummary: "
 
 
-def test_the_readme_lists_every_method_and_recipe() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_page_of_methods_lists_every_method_and_recipe() -> None:
+    text = (DOCS / "methods.md").read_text(encoding="utf-8")
     listed = set(re.findall(r"^\| `([\w-]+)` \|", text, flags=re.MULTILINE))
     assert listed == {*registry.methods(), *loading.recipe_names()} - {"quickstart", "quickstart-summarize"}
-    assert "make quickstart" in text
-    assert "tuneoff run quickstart-summarize" in text
+
+
+def test_the_readme_names_what_the_makefile_has_and_both_quickstarts_figures() -> None:
+    text, makefile = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "Makefile"))
+    targets = set(re.findall(r"^make (\w+)", text, flags=re.MULTILINE))
+    assert targets == {"quickstart", "test"}
+    assert all(re.search(rf"^{target}:", makefile, flags=re.MULTILINE) for target in targets)
+    assert len(text) < 7_100, "details belong on the pages of docs/"
+    for page, recipe in (("README.md", "quickstart"), ("docs/tour.md", "quickstart-summarize")):
+        arms = set(loading.load(recipe).methods)
+        listed = re.findall(r"^\| `([\w-]+)` \|", (ROOT / page).read_text(encoding="utf-8"), flags=re.MULTILINE)
+        assert set(listed) == arms

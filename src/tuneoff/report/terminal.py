@@ -1,4 +1,4 @@
-"""Prints the table and the answer in a terminal."""
+"""Prints the answer and the table in a terminal."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tuneoff.analysis.figures import metric_name
 from tuneoff.analysis.results import gather
 from tuneoff.report import columns, wording
 from tuneoff.report.arm_schema import ArmSummary, TestFigure
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from tuneoff.analysis.results import Asked
     from tuneoff.store import StudyStore
 
+ANSWER_LINES = 5
 WARNINGS_SHOWN = 6
 LABEL, SHORT_LABEL = 28, 16
 """Least width of a label in columns: in tables with several metrics, and in tables with one metric and costs."""
@@ -31,7 +33,7 @@ _RELATIONS = {"not_compared": "?"}
 
 
 def render(store: StudyStore, console: Console, asked: Asked | None = None) -> None:
-    """Prints the table, the answer, the warnings and where the report is; 60 columns are enough.
+    """Prints the answer, the table, the warnings and where the report is; 60 columns are enough.
 
     Args:
         store: the study's folder.
@@ -44,7 +46,6 @@ def render(store: StudyStore, console: Console, asked: Asked | None = None) -> N
     results = gather(store, asked)
     report = build_report(results)
     console.print(_title(report))
-    console.print(table(report, console.width))
     print_answer(report, console)
     for line in (search.in_short(report), forecast.in_short(report)):
         if line:
@@ -62,20 +63,44 @@ def render(store: StudyStore, console: Console, asked: Asked | None = None) -> N
 
 
 def print_answer(report: Report, console: Console, notes: Sequence[str] = ()) -> None:
-    """Prints what is below a table: its marks, whether anything was learned, cautions (those of the answer, then
-    `notes`), the answer and the ties."""
+    """Prints the answer in at most `ANSWER_LINES` lines, the table, what its marks mean, and cautions: those of the
+    answer, then `notes`."""
+    cautions = [*report.answer.caveats, *notes]
+    for line in _answer_lines(report, len(cautions), console):
+        console.print(line)
+    console.print()
+    console.print(table(report, console.width))
     if any(entry.contended for entry in report.methods):
         console.print(Text("† timed while something else used the machine", style="dim"))
     if columns.any_diverged(report):
         console.print(Text("‡ diverged seeds count as doing without training", style="dim"))
-    console.print()
-    if report.answer.doubt:
-        console.print(Text(report.answer.doubt, style="bold"))
-    for caution in (*report.answer.caveats, *notes):
+    if ties := wording.ties_text(report, metric_name(report.study.primary_metric or "")):
+        console.print(Text(ties))
+    for caution in cautions:
         console.print(Text(f"Caution: {caution}", style="yellow"))
-    console.print(Text(wording.after_caveats(report), style="bold"))
-    if groups := wording.groups_text(report):
-        console.print(Text(groups))
+
+
+def _answer_lines(report: Report, cautions: int, console: Console) -> list[Text]:
+    """Returns the answer's sentences, the most important first, as long as they fit; the first is cut where it alone is
+    longer."""
+    first, *others = wording.short_answer(report)
+    below = [f"Mind the {'caution' if cautions == 1 else f'{cautions} cautions'} below the table."] if cautions else []
+    lines = _wrapped([first], console)
+    if len(lines) > ANSWER_LINES:
+        lines = lines[:ANSWER_LINES]
+        lines[-1].truncate(console.width - 2)
+        lines[-1].append(" …")
+        return lines
+    chosen = [first]
+    for sentence in [*below, *others]:
+        if len(wrapped := _wrapped([*chosen, sentence], console)) <= ANSWER_LINES:
+            chosen.append(sentence)
+            lines = wrapped
+    return lines
+
+
+def _wrapped(sentences: Sequence[str], console: Console) -> list[Text]:
+    return list(Text(" ".join(sentences), style="bold").wrap(console, console.width))
 
 
 def print_warnings(report: Report, console: Console, rest: str) -> None:

@@ -104,6 +104,20 @@ def headline(report: Report) -> str:
     return f"{so_far}{sentence}" + (f", but {join(clauses)}." if clauses else ".")
 
 
+def short_answer(report: Report) -> list[str]:
+    """Returns the answer's sentences for where there is little room, the most important first; long lists of arms are
+    counted."""
+    answer = report.answer
+    first = headline(report)
+    if answer.doubt:
+        rest = answer.doubt.removeprefix(first).strip()
+        return [first, *([rest] if rest else [])]
+    if answer.best is None or report.study.random_weights:
+        return [first]
+    ahead = [f"It is significantly ahead of {_some(answer.behind)}."] if answer.behind and not answer.winner else []
+    return [first, *ahead, *_describe_cheapest(report), *_baseline(report)]
+
+
 def _some(labels: Sequence[str]) -> str:
     """Returns the labels, or how many they are where they would fill the sentence."""
     return join(labels) if len(labels) <= _RIVALS_NAMED else f"{len(labels)} other arms"

@@ -39,6 +39,5 @@ def compare_command(folders: tuple[Path, ...], as_json: bool) -> None:
     console = _common.console()
     trials = f"{report.trials.completed} of {report.trials.planned} trials completed"
     console.print(Text(f"{report.study.name}: {report.study.model}; {trials}", style="bold"))
-    console.print(terminal.table(report, console.width))
     terminal.print_answer(report, console, report.notes)
     terminal.print_warnings(report, console, "with --json")

@@ -98,15 +98,17 @@ def _only_estimated(forecast: StudyForecast) -> bool:
     return all(arm.how == "estimate" for arm in arms)
 
 
-def table(forecast: StudyForecast) -> Table:
-    """Returns a table with a line for each arm: memory, times, stored size, and whether it fits."""
+def table(forecast: StudyForecast, width: int) -> Table:
+    """Returns a table with a line for each arm: memory, times, stored size, and whether it fits; long labels are
+    cut."""
     from rich.table import Table
 
     from tuneoff.report import units
+    from tuneoff.report.fitting import fitted
 
     has_search = any(arm.search_seconds for arm in forecast.arms.values())
     grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    grid.add_column("method", overflow="fold")
+    grid.add_column("method", no_wrap=True, overflow="ellipsis")
     times = ["train time", "whole trial", *(["search trial"] if has_search else [])]
     for heading in ("peak memory", *times, "stored"):
         grid.add_column(heading, justify="right", no_wrap=True)
@@ -124,7 +126,7 @@ def table(forecast: StudyForecast) -> Table:
             # A baseline without a model has neither steps to run nor anything to estimate.
             "–" if arm.seconds and arm.train_seconds is None and arm.peak_memory_bytes is None else arm.how,
         )
-    return grid
+    return fitted([grid], width)
 
 
 def lines(forecast: StudyForecast) -> list[str]:

@@ -13,6 +13,8 @@ from tuneoff.cli import _common
 from tuneoff.cli.commands import forecast as forecasts
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from tuneoff.config.spec import TrialSpec
     from tuneoff.executors.base import Inspection
     from tuneoff.records.forecast import StudyForecast
@@ -142,7 +144,6 @@ def _trial(trial: TrialSpec, counts: dict[str, dict[str, int]] | None) -> dict[s
 
 
 def _show(study: Study, trials: Sequence[TrialSpec], inspection: Inspection, forecast: StudyForecast | None) -> None:
-    from rich.table import Table
     from rich.text import Text
 
     from tuneoff.planning.plan import task_options
@@ -163,28 +164,46 @@ def _show(study: Study, trials: Sequence[TrialSpec], inspection: Inspection, for
         console.print(Text(f"{spec.task.name}: {', '.join(settings)}"))
     if line := _common.search_line(study):
         console.print(line)
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column("method", overflow="fold")
-    for heading in ("trained", "of the model", "learning rate"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("options", overflow="fold", ratio=1)
-    for trial in trials:
-        if trial.seed == protocol.seeds[0]:
-            table.add_row(*_cells(trial, _trial(trial, inspection.trials.get(trial.id))))
+    rows = [
+        _cells(trial, _trial(trial, inspection.trials.get(trial.id)))
+        for trial in trials
+        if trial.seed == protocol.seeds[0]
+    ]
     console.print()
-    console.print(table)
+    console.print(_arms_table(rows, console.width))
     console.print()
     for line in _data_lines(inspection):
         console.print(line)
     if forecast is not None:
         console.print()
-        console.print(forecasts.table(forecast))
+        console.print(forecasts.table(forecast, console.width))
         console.print()
         unfit = forecasts.fit_lines(forecast)
         for line in forecasts.lines(forecast):
             console.print(Text(line, style="yellow" if line in unfit else ""))
     for warning in inspection.warnings:
         console.print(Text(f"note: {warning['message']}", style="yellow"))
+
+
+def _arms_table(rows: Sequence[list[str]], width: int) -> Table:
+    """Returns the table of arms; options are folded between words, and labels cut before one of these would be."""
+    from rich.table import Table
+
+    from tuneoff.report.fitting import LABEL_LEAST, fitted
+    from tuneoff.report.terminal import LABEL
+
+    longest_word = max((len(word) for *_, options in rows for word in options.split()), default=0)
+    tables = []
+    for room, least in ((60, LABEL), (30, LABEL), (0, LABEL_LEAST)):
+        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+        table.add_column("method", no_wrap=True, overflow="ellipsis", min_width=least)
+        for heading in ("trained", "of the model", "learning rate"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column("options", width=max(room, longest_word, len("options")))
+        for row in rows:
+            table.add_row(*row)
+        tables.append(table)
+    return fitted(tables, width)
 
 
 def _cells(trial: TrialSpec, data: dict[str, Any]) -> list[str]:
