@@ -104,7 +104,7 @@ def assemble(context: TrialContext, method: Method[Any]) -> Assembled:
         with context.phases("preflight"):
             runner = with_prefix(context, runner, features["train"], f"{base.loaded.info.checksum} {base.policy.name}")
             if spec.execution.engine == "fast":
-                scored_position.compute_where_equal(
+                runner = scored_position.compute_where_equal(
                     runner, features["train"], partial(once, context, "scored-position")
                 )
     info, findings = note_lengths(data.info, features, spec.protocol.max_length, task.target_room)

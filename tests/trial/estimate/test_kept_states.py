@@ -66,7 +66,10 @@ def test_the_parts_of_a_forward_pass_make_the_whole(
     model = fake(method, request.getfixturevalue(folder), news_csv)
     batch = model.task.collate(some_features(), 0)
     whole, frozen, rest = model.evaluation(batch), model.evaluation(batch, "frozen"), model.evaluation(batch, "rest")
-    assert whole.operations == frozen.operations + rest.operations
+    # Predictions of BERT's kind compute one position of the last block.
+    cut = folder == "bert_folder" and method == "last_block"
+    assert (whole.operations > frozen.operations + rest.operations) == cut
+    assert cut or whole.operations == frozen.operations + rest.operations
     assert 0 < rest.operations < whole.operations
     config: Any = model.attached.model.config
     assert model.kept_bytes(batch) == 4 * config.hidden_size

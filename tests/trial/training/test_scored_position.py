@@ -10,10 +10,11 @@ from torch import nn
 
 from trial_helpers import runner_of, some_features
 from tuneoff import registry
+from tuneoff.interfaces import Example
 from tuneoff.methods._modules import blocks
 from tuneoff.tasks.generation import Generation
 from tuneoff.trial.modeling.activation_checkpointing import checkpoint_activations
-from tuneoff.trial.training.evaluate import ModelRunner
+from tuneoff.trial.training.evaluate import ModelRunner, predict
 from tuneoff.trial.training.scored_position import compute_where_equal
 from tuneoff.trial.training.trainer import accumulate
 
@@ -52,7 +53,7 @@ def positions(runner: ModelRunner) -> int:
 @pytest.mark.parametrize("recomputed", [False, True])
 def test_losses_and_gradients_are_those_of_all_positions(method: str, recomputed: bool) -> None:
     whole, cut = without_dropout(method), without_dropout(method)
-    assert compute_where_equal(cut, some_features())
+    assert compute_where_equal(cut, some_features()) is not cut
     if recomputed:
         checkpoint_activations(cut.attached.model)
     (loss, expected), (cut_loss, computed) = gradients(whole), gradients(cut)
@@ -63,9 +64,25 @@ def test_losses_and_gradients_are_those_of_all_positions(method: str, recomputed
         torch.testing.assert_close(computed[name], expected[name], rtol=1e-4, atol=1e-6)
 
 
-def test_an_evaluation_computes_all_positions() -> None:
-    runner = without_dropout("lora")
-    assert compute_where_equal(runner, some_features())
+def test_predictions_of_classes_compute_one_position_and_a_timed_example_all() -> None:
+    features = some_features()
+    examples = [Example(f"text {i}", "a", i, f"row {i}") for i in range(len(features))]
+    whole = without_dropout("lora")
+    runner = compute_where_equal(without_dropout("lora"), features)
+    widths: list[int] = []
+    last: Any = blocks(runner.attached.model)[-1]
+    last.intermediate.register_forward_pre_hook(lambda _, inputs: widths.append(inputs[0].shape[1]))
+    for one, other in zip(predict(runner, features, examples), predict(whole, features, examples), strict=True):
+        assert one.scores == pytest.approx(other.scores, abs=1e-6)
+    assert set(widths) == {1}
+    with runner.evaluating():
+        assert positions(runner) == 12
+
+
+def test_the_cut_ends_with_what_failed_within_it() -> None:
+    runner = compute_where_equal(without_dropout("lora"), some_features())
+    with pytest.raises(KeyError), runner.predicting():
+        raise KeyError
     with runner.evaluating():
         assert positions(runner) == 12
 
@@ -73,12 +90,12 @@ def test_an_evaluation_computes_all_positions() -> None:
 @pytest.mark.parametrize("architecture", ["gpt2", "albert", "bart", "xlnet"])
 def test_other_blocks_are_left_as_they_are(architecture: str) -> None:
     runner, _ = runner_of("full", architecture)
-    assert not compute_where_equal(runner, some_features())
+    assert compute_where_equal(runner, some_features()) is runner
 
 
 def test_a_task_that_writes_is_left_as_it_is() -> None:
     runner, _ = runner_of("full", "gpt2", Generation({}))
-    assert not compute_where_equal(runner, some_features())
+    assert compute_where_equal(runner, some_features()) is runner
 
 
 def test_where_another_position_is_read_all_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +104,7 @@ def test_where_another_position_is_read_all_are_computed(monkeypatch: pytest.Mon
     pooler = model.bert.pooler
     monkeypatch.setattr(pooler, "forward", lambda hidden: pooler.activation(pooler.dense(hidden.mean(1))))
     expected = gradients(runner)[0]
-    assert not compute_where_equal(runner, some_features())
+    assert compute_where_equal(runner, some_features()) is runner
     assert gradients(runner)[0] == expected
     assert positions(runner) == 12
 
@@ -97,7 +114,7 @@ def test_where_the_model_fails_without_the_others_all_are_computed(monkeypatch: 
     model: Any = runner.attached.model
     pooler = model.bert.pooler
     monkeypatch.setattr(pooler, "forward", lambda hidden: pooler.activation(pooler.dense(hidden[:, 2])))
-    assert not compute_where_equal(runner, some_features())
+    assert compute_where_equal(runner, some_features()) is runner
     assert positions(runner) == 12
 
 
@@ -106,6 +123,6 @@ def test_an_answer_that_is_known_is_not_looked_for(answer: bool) -> None:
     runner = without_dropout("lora")
     passes: list[int] = []
     runner.attached.module.register_forward_pre_hook(lambda *_: passes.append(1))
-    assert compute_where_equal(runner, some_features(), lambda check: answer) is answer
+    assert (compute_where_equal(runner, some_features(), lambda check: answer) is not runner) is answer
     assert not passes
     assert positions(runner) == (1 if answer else 12)

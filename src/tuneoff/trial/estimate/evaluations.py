@@ -76,6 +76,7 @@ class Evaluations:
             prompts = count(material.chosen("test", material.writing_batches("test")[0].rows), "all")
             self.largest = max(self.largest, prompts, key=lambda cost: cost.activations)
         self._forward = self._rest = curve(costs)
+        self._frozen: Callable[[int], float] = lambda padded_tokens: 0.0
         if keeps_frozen:
             self._rest, self._frozen = curve(counted("rest")), curve(counted("frozen"))
         middle = material.features["test"][len(material.features["test"]) // 2]
@@ -89,11 +90,11 @@ class Evaluations:
         """Runs a real batch, a few single examples and, where the task writes, a few tokens; returns the batches."""
         batch = self._middle_batch(self._batches["validation"])
         real_batch = real_steps.evaluate(trial, "validation", batch)
-        counted_seconds = self._rest(batch.padded_tokens)
+        counted_seconds, frozen_seconds = self._rest(batch.padded_tokens), self._frozen(batch.padded_tokens)
         self._first, self._again = real_batch.first_seconds / counted_seconds, real_batch.seconds / counted_seconds
-        self._whole = (real_batch.frozen_seconds + real_batch.seconds) / self._forward(batch.padded_tokens)
+        self._whole = (real_batch.frozen_seconds + real_batch.seconds) / (frozen_seconds + counted_seconds)
         if self._keeps_frozen:
-            self._before = real_batch.frozen_seconds / self._frozen(batch.padded_tokens)
+            self._before = real_batch.frozen_seconds / frozen_seconds
         if not trial.runner.writes:
             self._single = real_steps.single(trial, evenly(self._material.features["test"], SINGLES))
             return [batch]
@@ -152,10 +153,8 @@ class Evaluations:
             _within(budget, repeat(self._single, len(timed_examples)))
             + min(WARM_UP, len(timed_examples)) * self._single
         )
-        size = self._material.spec.protocol.evaluation_batch_size
-        lengths = sorted(len(f.input_ids) for f in self._material.features["test"][: 2 * size])
-        batches = [lengths[start : start + size] for start in range(0, len(lengths), size)]
-        return singles + sum(self.forward(len(batch) * batch[-1]) for batch in [batches[0], *batches])
+        batch = evenly(self._material.features["test"], self._material.spec.protocol.evaluation_batch_size)
+        return singles + 2 * self.forward(len(batch) * max(len(f.input_ids) for f in batch))
 
     def _steps(self, features: Sequence[Features]) -> int:
         """Returns the tokens written for a batch: a trained model is assumed to write as many as the targets hold, any

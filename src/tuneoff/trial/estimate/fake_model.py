@@ -87,8 +87,9 @@ class FakeModel:
         if spec.protocol.gradient_checkpointing:
             # A function mode is off inside `backward`, so the recomputation enters it again.
             checkpoint_activations(self.attached.model, AsOnGpu if setup.gpu else nullcontext)
-        if spec.execution.engine == "fast" and task.produces == "class":
-            compute_first_position(self.attached.model)
+        cuts = spec.execution.engine == "fast" and task.produces == "class"
+        first = compute_first_position(self.attached.model) if cuts else None
+        self._predicting = first.also_here if first is not None else nullcontext
         masked = choose_masks(spec, torch.device("cuda" if setup.gpu else "cpu")) is not None
         self._masks = FakeMasks(spec.seed) if masked else None
         self._prefix: KeptPrefix | None = None
@@ -156,7 +157,9 @@ class FakeModel:
                 assert self._prefix is not None
                 self._prefix_output(self._prefix.blocks, inputs)
             else:
-                contexts.enter_context(self._passing_over_prefix(inputs) if part == "rest" else nullcontext())
+                if part == "rest":
+                    contexts.enter_context(self._passing_over_prefix(inputs))
+                    contexts.enter_context(self._predicting())
                 self.task.forward(self.attached, inputs)
         return StepCost(tracker.peak, tracker.operations, tracker.traffic, tracker.calls)
 

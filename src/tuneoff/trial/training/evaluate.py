@@ -54,6 +54,9 @@ class ModelRunner:
     prefix: FrozenPrefix | None = None
     """The first blocks, where training leaves them as they are; None: there are none, or they draw dropout."""
 
+    predicting: Callable[[], AbstractContextManager[None]] = nullcontext
+    """What is open while classes are predicted."""
+
     def begin_training(self) -> None:
         """Puts the model in training mode. A frozen prefix draws no dropout."""
         self.attached.module.train()
@@ -163,7 +166,7 @@ def predict(runner: ModelRunner, features: Sequence[Features], examples: Sequenc
     lengths = row_lengths(features, pads_targets_apart(runner.task, features))
     batches = evaluation_batches(lengths, runner.batch_size, EVALUATION_TOKENS[runner.device.type])
     runner.fill_prefix(features)
-    with runner.evaluating(), runner.reading_prefix():
+    with runner.evaluating(), runner.reading_prefix(), runner.predicting():
         for indices, counts in runner.ranks.deal(batches):
             batch = runner.batch([features[i] for i in indices])
             with runner.autocast():
@@ -251,7 +254,7 @@ def measure_inference(
     writing: Writing | None = None,
     budget: float = math.inf,
 ) -> Inference:
-    """Times single examples one by one, then whole batches of the evaluation's size; warm-up not counted.
+    """Times single examples one by one, then a batch of the evaluation's size; warm-up not counted.
 
     Single examples end when the `budget` in seconds is used up, and the record says how many were timed; without any
     there is no latency. Examples are taken evenly from the split as it stands, so that lengths are the split's own.
@@ -300,12 +303,11 @@ def _time_inference(
     )
     if writing is not None:
         return inference.model_copy(update=writing.speeds)
-    batch = sorted(features[: 2 * runner.batch_size], key=lambda f: len(f.input_ids))
-    runner.logits(batch[: runner.batch_size])
+    batch = evenly(features, runner.batch_size)
+    runner.logits(batch)
     runner.synchronise()
     started = time.perf_counter()
-    for start in range(0, len(batch), runner.batch_size):
-        runner.logits(batch[start : start + runner.batch_size])
+    runner.logits(batch)
     runner.synchronise()
     elapsed = time.perf_counter() - started
     return inference.model_copy(

@@ -1,13 +1,16 @@
-"""In training, the last block of an encoder that is scored at its first position computes what follows its attention at
-that position alone.
+"""The last block of an encoder that is scored at its first position computes what follows its attention there alone, in
+training and where classes are predicted.
 
-Nobody reads the others there: three quarters of the block's products, forward and backward.
+Nobody reads the others there: three quarters of the block's products, forward and backward. Single examples and batches
+that are timed are computed whole, as whoever uses the model would.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -25,21 +28,27 @@ SEVERAL = 2
 
 
 class FirstPosition:
-    """Cuts the inputs of a module to their first position.
+    """Cuts the inputs of a module to their first position while it trains, and within `also_here`.
 
     Args:
         module: takes tensors of shape (batch, positions, hidden) alone.
-
-    Attributes:
-        always: whether in evaluations, too, and not in training alone.
     """
 
     def __init__(self, module: nn.Module) -> None:
-        self.always = False
+        self._always = False
         self._handle = module.register_forward_pre_hook(self._cut)
 
     def _cut(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        return tuple(tensor[:, :1] for tensor in inputs) if self.always or module.training else None
+        return tuple(tensor[:, :1] for tensor in inputs) if self._always or module.training else None
+
+    @contextmanager
+    def also_here(self) -> Iterator[None]:
+        """Cuts in evaluations, too, while open."""
+        self._always = True
+        try:
+            yield
+        finally:
+            self._always = False
 
     def remove(self) -> None:
         """Lets the module compute every position again."""
@@ -47,7 +56,7 @@ class FirstPosition:
 
 
 def compute_first_position(model: nn.Module) -> FirstPosition | None:
-    """Makes the last block compute its first position alone after its attention, while it trains.
+    """Makes the last block compute its first position alone after its attention, where that is wanted.
 
     Args:
         model: a classifier, a method attached.
@@ -73,8 +82,9 @@ def compute_where_equal(
     runner: ModelRunner,
     features: Sequence[Features],
     ask: Callable[[Callable[[], bool]], bool] = lambda check: check(),
-) -> bool:
-    """Makes a classifier's training compute its first position alone in the last block, where logits stay the same.
+) -> ModelRunner:
+    """Makes training and predictions of classes compute the first position alone in the last block, where logits stay
+    the same.
 
     Args:
         runner: with a method attached.
@@ -82,19 +92,17 @@ def compute_where_equal(
         ask: does the check, or knows its answer.
 
     Returns:
-        Whether it does.
+        The runner that does; the same one where all positions are computed.
     """
-    if runner.task.produces != "class":
-        return False
-    first = compute_first_position(runner.attached.model)
+    first = compute_first_position(runner.attached.model) if runner.task.produces == "class" else None
     if first is None:
-        return False
+        return runner
     agrees = ask(lambda: _agree(runner, features, first))
     # Ranks must not train unlike one another.
     if runner.ranks.sum([float(not agrees)])[0] > 0:
         first.remove()
-        return False
-    return True
+        return runner
+    return replace(runner, predicting=first.also_here)
 
 
 def _agree(runner: ModelRunner, features: Sequence[Features], first: FirstPosition) -> bool:
@@ -103,14 +111,12 @@ def _agree(runner: ModelRunner, features: Sequence[Features], first: FirstPositi
     if not shortest:
         return False
     expected = compute_exact_logits(runner, shortest)
-    first.always = True
     try:
-        logits = compute_exact_logits(runner, shortest)
+        with first.also_here():
+            logits = compute_exact_logits(runner, shortest)
     except Exception as error:
         if exhausted(error):
             raise
         # Something else in the model reads the other positions.
         return False
-    finally:
-        first.always = False
     return logits.shape == expected.shape and relative_change(expected, logits) <= TOLERANCE
