@@ -1,68 +1,51 @@
-"""How long fine-tuning takes here beside Hugging Face `Trainer` and PEFT, the same runs one after another.
+"""How long fine-tuning takes here beside Hugging Face `Trainer` and PEFT, and what it scores: the same runs in turns.
 
 Every run is a process of its own, as a user starts it: ours by `tuneoff run STUDY`, the peer's by the script beside
 this one (`peer_trainer.py`), in two forms. `default` is what the libraries do untold: float32, batches padded to their
-longest text. `tuned` is what a careful user sets: bfloat16, batches of like length, fused AdamW, with each attention
-that is offered; the faster one counts. All have the same rows, updates, batch size and dropout. Variants take turns,
-in another order every round, so that a drift of the machine's speed meets them all. Run it alone on the machine.
+longest text. `tuned` is what a careful user sets: bfloat16, batches of like length, fused AdamW, and the faster of the
+attentions that are offered (found out in a model's first round). All have the same rows, updates, batch size, dropout
+and warm-up, and a round's number is its seed. Variants take turns, in another order every round.
 
-It prints and keeps, per scenario: real tokens (padding not counted) per second of training, and how many times the
-peer's that is, with the spread over rounds; peak memory above what the process held after its imports; the share of
-the machine's own speed of matrix products, measured in the same run; the seconds of every phase; whole processes.
+    python benchmarks/peers.py [--minutes 25] [--rounds 3] [--data DIR] [--page docs/speed.md]
+    python benchmarks/peers.py --only minilm-lora,study-frozen --rounds 1
+    python benchmarks/peers.py --studies
 
-    python benchmarks/peers.py [--rounds 2] [--only minilm-lora,…] [--rows 640] [--data DIR] [--out FILE]
+It prints and keeps, per cell: real tokens (padding not counted) per second of training and how many times the peer's
+that is, with the spread over rounds; whole processes; peak memory above what the process held after its imports; the
+share of the machine's own speed of matrix products, measured in the same round; the seconds of every phase; scores.
+Cells named `study-…` are whole studies: ours from the command line, and the peer's as a script would do them, a process
+for each trial; of each method one process is run and counted as often as the study has trials of it.
 
-`--data DIR` takes `ag_news_train.csv`, `ag_news_test.csv` and `cnn_dailymail_*.jsonl` from there; without it news
-stories of Reuters (a package) are classified and summed up by their first words.
+Run it alone on the machine. The cells that tell most come first and are repeated first; with `--minutes` no cell is
+begun that is not expected to end in time. Results are written after every round of a cell: what is interrupted loses
+that round alone. `--data DIR` takes `ag_news_*.csv` and `cnn_dailymail_*.jsonl` from there; without it news stories of
+Reuters (a package) are classified and summed up by their first words. `--page FILE` writes the tables into a page.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
-import statistics
+import math
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
+from peer_data import FORMS, SHAPES, STUDIES, files_of, write_models, write_rows
+from peer_tables import describe, draw, summarise, write_page
 
 HERE = Path(__file__).parent
-BATCH, EVALUATION_BATCH, EPOCHS = 16, 32, 1
-MAX_LENGTH, SOURCE_LENGTH, TARGET_LENGTH = 128, 512, 100
-PEERS = ("default", "tuned")
+EPOCHS, WARM_UP_STEPS = 1, 2
+MAX_LENGTH = {"classification": 128, "generation": 512}
+TARGET_LENGTH = 100
+ATTENTIONS = ("eager", "sdpa")
 
-
-@dataclass(frozen=True)
-class Shape:
-    """A base model of the benchmark.
-
-    Attributes:
-        task: what it is trained for.
-        blocks: the list of its blocks, for the peer's methods that choose among them.
-        head: modules that make the prediction, trained by every method that freezes the rest.
-        lora: the projections that LoRA adapts, the same on both sides.
-        rates: method -> learning rate; quality is not what is compared here.
-    """
-
-    task: str
-    blocks: str
-    head: tuple[str, ...]
-    lora: tuple[str, ...]
-
-
-SHAPES = {
-    "minilm": Shape("classification", "bert.encoder.layer", ("classifier", "bert.pooler"), ("query", "value")),
-    "roberta-base": Shape("classification", "roberta.encoder.layer", ("classifier",), ("query", "value")),
-    "gpt2": Shape("generation", "transformer.h", ("transformer.ln_f",), ("c_attn",)),
-    "smollm2-135m": Shape("generation", "model.layers", ("model.norm",), ("q_proj", "v_proj")),
-}
 METHODS: dict[str, dict[str, Any]] = {
     "full": {"learning_rate": 1e-4},
     "lora": {"r": 8, "alpha": 16, "learning_rate": 1e-3},
@@ -72,191 +55,137 @@ METHODS: dict[str, dict[str, Any]] = {
     "last_block": {"learning_rate": 1e-3},
     "head": {"learning_rate": 1e-2},
 }
-SCENARIOS = tuple(
-    [f"minilm-{method}" for method in METHODS]
-    + ["roberta-base-lora", "roberta-base-full", "roberta-base-head"]
-    + ["gpt2-lora", "gpt2-full", "smollm2-135m-lora"]
+PASSES = {"full": 3, "lora": 2, "ia3": 2, "bitfit": 2, "prompt_tuning": 2}
+"""Products with every weight of the blocks that a step needs: forward, for the activations' gradient, for the weights'
+gradient. The others train a part of the blocks."""
+CORE = ("minilm-lora", "roberta-base-lora", "study-frozen", "gpt2-lora", "minilm-full")
+"""The cells that tell most."""
+REST = (
+    "study-quickstart",
+    *(f"minilm-{method}" for method in ("last_block", "ia3", "head", "bitfit", "prompt_tuning")),
+    "smollm2-135m-lora",
+    "roberta-base-full",
+    "gpt2-prompt_tuning",
+    "roberta-base-head",
+    "gpt2-full",
 )
+CELLS = (*CORE, *REST)
+EXPECTED_SECONDS = {"minilm": 60, "roberta-base": 120, "gpt2": 180, "smollm2": 180, "study": 240}
+"""Of a round, by the beginning of the cell's name, until its first round is measured: on two cores."""
 
 
-# --- rows and models
+@dataclass
+class Bench:
+    """What the cells of one call share.
 
+    Attributes:
+        folder: scratch, with the base models.
+        data: folder of data files; None: Reuters.
+        rows: training rows of a run; None: each model's own.
+        weights: model -> weights in its blocks.
+        attention: model -> the faster attention of the tuned form, where it is known.
+    """
 
-def write_models(folder: Path, names: Sequence[str]) -> None:
-    """Writes the base models as folders that both sides load: MiniLM's real weights, random ones of the others."""
-    import torch
-    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
+    folder: Path
+    data: Path | None
+    rows: int | None
+    weights: dict[str, int] = field(default_factory=dict)
+    attention: dict[str, str] = field(default_factory=dict)
 
-    from tuneoff import registry
-    from tuneoff.config.spec import ModelSpec
-    from tuneoff.sources import find_model
+    def model(self, name: str) -> Path:
+        """Returns a base model's folder, written when it is first asked for."""
+        if name not in self.weights:
+            self.weights |= write_models(self.folder, [name])
+        return self.folder / name
 
-    torch.manual_seed(0)
-    for name in names:
-        place = folder / name
-        if name == "minilm":
-            files = find_model(registry.sources(), ModelSpec(source="minilm"))
-            AutoModel.from_pretrained(files.path).save_pretrained(place)
-            AutoTokenizer.from_pretrained(files.path).save_pretrained(place)
-            continue
-        # The tokenizer of SmolLM2, a byte-level one like theirs, has fewer words than their vocabularies.
-        files = find_model(registry.sources(), ModelSpec(source="smollm2-135m"))
-        tokenizer = AutoTokenizer.from_pretrained(files.path, gguf_file=files.gguf_file)
-        tokenizer.pad_token = tokenizer.eos_token
-        if name == "smollm2-135m":
-            config = AutoConfig.from_pretrained(files.path, gguf_file=files.gguf_file)
-        else:
-            special = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
-            config = AutoConfig.for_model("gpt2" if name == "gpt2" else "roberta", **special)
-            if name == "roberta-base":
-                config.update({"vocab_size": 50265, "max_position_embeddings": 514, "type_vocab_size": 1})
-        config.pad_token_id = tokenizer.pad_token_id
-        maker: Any = AutoModelForCausalLM if SHAPES[name].task == "generation" else AutoModel
-        maker.from_config(config).save_pretrained(place)
-        tokenizer.save_pretrained(place)
-
-
-def write_rows(folder: Path, data: Path | None, rows: int) -> None:
-    """Writes train, validation and test files of both tasks: `rows` for training, a quarter each for the others."""
-    counts = {"train": rows, "validation": rows // 4, "test": rows // 4}
-    classified, written = read_folder(data, counts) if data is not None else read_package(counts)
-    for split, chosen in classified.items():
-        with (folder / f"classification-{split}.csv").open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerows([("text", "label"), *chosen])
-    for split, pairs in written.items():
-        with (folder / f"generation-{split}.jsonl").open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps({"source": s, "target": t}) + "\n" for s, t in pairs)
-
-
-Pairs = dict[str, list[tuple[str, str]]]
-
-
-def read_folder(data: Path, counts: dict[str, int]) -> tuple[Pairs, Pairs]:
-    """Reads AG News and CNN/DailyMail from files."""
-    with (data / "ag_news_train.csv").open(encoding="utf-8", newline="") as file:
-        news = [(row["text"], row["label"]) for row in csv.DictReader(file)]
-    with (data / "ag_news_test.csv").open(encoding="utf-8", newline="") as file:
-        test = [(row["text"], row["label"]) for row in csv.DictReader(file)]
-    train, validation = counts["train"], counts["validation"]
-    classified = {
-        "train": news[:train],
-        "validation": news[train : train + validation],
-        "test": test[: counts["test"]],
-    }
-    written: Pairs = {}
-    for split, count in generation_counts(counts).items():
-        lines = (data / f"cnn_dailymail_{split}.jsonl").read_text(encoding="utf-8").splitlines()[:count]
-        written[split] = [(row["article"] + "\n\nTL;DR: ", row["highlights"]) for row in map(json.loads, lines)]
-    return classified, written
-
-
-def read_package(counts: dict[str, int]) -> tuple[Pairs, Pairs]:
-    """Reads Reuters stories out of their package; a summary is a story's first twelve words."""
-    from tuneoff import registry
-    from tuneoff.config.spec import SourceSpec
-    from tuneoff.sources import read_rows
-
-    def stories(split: str) -> list[tuple[str, str]]:
-        rows = read_rows(registry.sources(), SourceSpec(source="reuters-r8"), split)
-        return list(zip(map(str, rows.columns["Text"]), map(str, rows.columns["Category"]), strict=True))
-
-    train, test = stories("train"), stories("test")
-    half = counts["train"]
-    classified = {
-        "train": train[:half],
-        "validation": train[half : half + counts["validation"]],
-        "test": test[: counts["test"]],
-    }
-    written = {
-        split: [(text, " ".join(text.split()[:12])) for text, _ in classified[split][:count]]
-        for split, count in generation_counts(counts).items()
-    }
-    return classified, written
-
-
-def generation_counts(counts: dict[str, int]) -> dict[str, int]:
-    """Returns how many texts are written about: a tenth, since one takes as long as dozens of classified ones."""
-    return {split: max(4, count // 10) for split, count in counts.items()}
+    def files(self, task: str, counts: dict[str, int]) -> dict[str, str]:
+        """Returns split -> its file, with so many rows."""
+        place = self.folder / f"rows-{'-'.join(map(str, counts.values()))}"
+        return files_of(place if place.exists() else write_rows(place, self.data, counts), task)
 
 
 # --- runs
 
 
-def run_ours(scenario: str, folder: Path, number: int) -> dict[str, Any]:
-    """Runs a study of one trial from the command line; returns the same figures as the peer's script prints."""
-    model, _, method = scenario.rpartition("-")
-    task = SHAPES[model].task
-    place = folder / f"ours-{scenario}-{number}"
-    options = dict(METHODS[method])
-    if method == "lora":
-        options["targets"] = list(SHAPES[model].lora)
-    columns = {"text": "text", "label": "label"} if task == "classification" else generation_columns()
-    study = {
-        "name": scenario,
-        "model": str(folder / model),
-        "task": {
-            "name": task,
-            "data": {split: str(folder / f"{task}{ending(task, split)}") for split in ("train", "validation", "test")},
-            **columns,
-        },
-        "protocol": {
-            "seeds": 1,
-            "epochs": EPOCHS,
-            "batch_size": batch_of(task),
-            "evaluation_batch_size": evaluation_of(task),
-            "max_length": MAX_LENGTH if task == "classification" else SOURCE_LENGTH,
-            "evaluations_per_epoch": 1,
-            **({"select_metric": "loss"} if task == "generation" else {}),
-        },
-        "methods": {method: options},
-    }
-    path = folder / f"{scenario}-{number}.yaml"
-    path.write_text(yaml.safe_dump(study), encoding="utf-8")
+def run_study(folder: Path, name: str, study: dict[str, Any]) -> tuple[float, list[dict[str, Any]]]:
+    """Runs a study from the command line; returns its seconds and its records."""
+    path, place = folder / f"{name}.yaml", folder / name
+    path.write_text(yaml.safe_dump({"name": name, **study}), encoding="utf-8")
+    command = [sys.executable, "-m", "tuneoff", "run", str(path), "--out", str(place)]
     started = time.perf_counter()
-    finished = subprocess.run(
-        [sys.executable, "-m", "tuneoff", "run", str(path), "--out", str(place)], capture_output=True, text=True
-    )
-    total = time.perf_counter() - started
+    finished = subprocess.run(command, capture_output=True, text=True)
+    seconds = time.perf_counter() - started
     if finished.returncode:
-        raise SystemExit(f"{scenario}: tuneoff run failed\n{finished.stderr[-3000:]}")
-    (record_path,) = place.glob("trials/*/record.json")
-    record = json.loads(record_path.read_text(encoding="utf-8"))
+        raise SystemExit(f"{name}: tuneoff run failed\n{finished.stderr[-3000:]}")
+    return seconds, [json.loads(path.read_text(encoding="utf-8")) for path in place.glob("trials/*/record.json")]
+
+
+def options_of(model: str, method: str) -> dict[str, Any]:
+    """Returns a method's options in our study file."""
+    targets = {"targets": list(SHAPES[model].lora)} if method == "lora" else {}
+    return {**METHODS[method], **targets}
+
+
+def run_ours(bench: Bench, model: str, method: str, counts: dict[str, int], seed: int) -> dict[str, Any]:
+    """Runs a study of one trial; returns the same figures as the peer's script prints."""
+    shape = SHAPES[model]
+    written = {
+        "source": "source",
+        "target": "target",
+        "template": "{source}",
+        "max_target_length": TARGET_LENGTH,
+        "long_targets": "cut",
+    }
+    columns = {"text": "text", "label": "label"} if shape.task == "classification" else written
+    total, (record,) = run_study(
+        bench.folder,
+        f"ours-{model}-{method}-{seed}",
+        {
+            "model": str(bench.model(model)),
+            "task": {"name": shape.task, "data": bench.files(shape.task, counts), **columns},
+            "protocol": {
+                "seeds": [seed],
+                "epochs": EPOCHS,
+                "batch_size": shape.batch_size,
+                "evaluation_batch_size": shape.evaluation_batch,
+                "max_length": MAX_LENGTH[shape.task],
+                "warmup_steps": WARM_UP_STEPS,
+                **({"select_metric": "loss"} if shape.task == "generation" else {}),
+            },
+            "methods": {method: options_of(model, method)},
+        },
+    )
     timing, throughput = record["timing"], record["throughput"]
-    train = timing["train_seconds"]
+    phases = ("train", "prefix", "load", "tokenize", "preflight", "validation", "test")
+    scores = {metric["name"]: metric["value"] for metric in record["metrics"] if metric["split"] == "test"}
     return {
         "seconds": {
-            "train": train,
-            "load": timing["load_seconds"],
-            "tokenize": timing["tokenize_seconds"],
-            "preflight": timing["preflight_seconds"],
-            "validation": timing["validation_seconds"],
-            "test": timing["test_seconds"],
-            "latency": timing["inference_seconds"],
+            **{phase: timing[f"{phase}_seconds"] or 0.0 for phase in phases},
+            "latency": timing["inference_seconds"] or 0.0,
             "trial": timing["total_seconds"],
             "total": total,
         },
         "steps": record["steps"],
-        "real_tokens": round(throughput["tokens_per_second"] * train),
+        "real_tokens": round(throughput["tokens_per_second"] * timing["train_seconds"]),
         "padding_share": throughput["padding_share"],
         "peak_over_base_bytes": record["memory"]["peak_over_base_bytes"],
-        "precision": record["precision"]["policy"] if record.get("precision") else None,
-        "contended": record["noise"]["contended"] if record.get("noise") else None,
+        "score": scores["accuracy" if shape.task == "classification" else "loss"],
+        "contended": record["noise"]["contended"],
+        "precision": record["precision"]["policy"],
         "environment": record["environment"],
     }
 
 
-def run_peer(scenario: str, form: str, attention: str, folder: Path) -> dict[str, Any]:
+def run_peer(bench: Bench, model: str, method: str, form: str, files: dict[str, str], **more: Any) -> dict[str, Any]:
     """Runs the peer's script in a process of its own."""
-    model, _, method = scenario.rpartition("-")
-    shape = SHAPES[model]
+    shape = SHAPES[model.removesuffix("-still")]
     description = {
-        "model": str(folder / model),
+        "model": str(bench.model(model)),
         "task": shape.task,
         "method": method,
         "form": form,
-        "attention": attention,
-        **{s: str(folder / f"{shape.task}{ending(shape.task, s)}") for s in ("train", "validation", "test")},
+        "attention": "",
+        **files,
         "text": "text",
         "label": "label",
         "source": "source",
@@ -266,14 +195,15 @@ def run_peer(scenario: str, form: str, attention: str, folder: Path) -> dict[str
         "lora_targets": list(shape.lora),
         "epochs": EPOCHS,
         "max_steps": None,
-        "batch_size": batch_of(shape.task),
-        "evaluation_batch": evaluation_of(shape.task),
+        "batch_size": shape.batch_size,
+        "evaluation_batch": shape.evaluation_batch,
         "learning_rate": METHODS[method]["learning_rate"],
-        "warmup_steps": 2,
+        "warmup_steps": WARM_UP_STEPS,
         "seed": 0,
-        "max_length": MAX_LENGTH if shape.task == "classification" else SOURCE_LENGTH,
+        "max_length": MAX_LENGTH[shape.task],
         "max_target": TARGET_LENGTH,
-        "latency_examples": 24,
+        "latency_examples": 24 if shape.task == "classification" else 2,
+        **more,
     }
     started = time.perf_counter()
     finished = subprocess.run(
@@ -282,148 +212,179 @@ def run_peer(scenario: str, form: str, attention: str, folder: Path) -> dict[str
     total = time.perf_counter() - started
     line = next((line for line in finished.stdout.splitlines() if line.startswith("PEER ")), None)
     if line is None:
-        raise SystemExit(f"{scenario}: the peer's script failed\n{finished.stderr[-3000:]}")
+        raise SystemExit(f"{model}-{method}: the peer's script failed\n{finished.stderr[-3000:]}")
     result: dict[str, Any] = json.loads(line.removeprefix("PEER "))
     result["seconds"]["total"] = total
     result["padding_share"] = 1 - result["real_tokens"] / result["computed_tokens"]
-    result["attention"] = attention
+    result["attention"] = description["attention"]
     return result
 
 
-def generation_columns() -> dict[str, Any]:
-    return {
-        "source": "source",
-        "target": "target",
-        "template": "{source}",
-        "max_target_length": TARGET_LENGTH,
-        "long_targets": "cut",
+def speed(result: dict[str, Any]) -> float:
+    """Returns real tokens per second of training; ours counts the frozen blocks that it computes before."""
+    seconds = result["seconds"]["train"] + result["seconds"].get("prefix", 0.0)
+    return float(result["real_tokens"] / seconds)
+
+
+# --- cells
+
+
+def training_round(bench: Bench, cell: str, number: int) -> dict[str, Any]:
+    """Runs all variants of a model and method once, in turns."""
+    model, _, method = cell.rpartition("-")
+    task, rows = SHAPES[model].task, bench.rows or SHAPES[model].rows
+    counts = {"train": rows, "validation": max(4, rows // 4), "test": max(4, rows // 4)}
+    files = bench.files(task, counts)
+    bench.model(model)
+
+    def peer(form: str, attention: str) -> Callable[[], dict[str, Any]]:
+        return lambda: run_peer(bench, model, method, form, files, attention=attention, seed=number)
+
+    attentions = [bench.attention[model]] if model in bench.attention else ATTENTIONS
+    variants: dict[str, Callable[[], dict[str, Any]]] = {
+        "ours": lambda: run_ours(bench, model, method, counts, number),
+        "default": peer("default", ""),
+        **{attention: peer("tuned", attention) for attention in attentions},
     }
+    turn = number % len(variants)
+    order = [*variants][turn:] + [*variants][:turn]
+    results = {name: variants[name]() for name in order}
+    tuned = max((results.pop(attention) for attention in attentions), key=speed)
+    bench.attention[model] = tuned["attention"]
+    results["tuned"] = tuned
+    if len({result["steps"] for result in results.values()}) > 1:
+        raise SystemExit(f"{cell}: the sides differ in updates: { ({n: r['steps'] for n, r in results.items()}) }")
+    gflops = matrix_speed()
+    peak = gflops["fp32" if results["ours"]["precision"].startswith("fp32") else "bf16"]
+    passes = PASSES.get(method)
+    share = passes and passes * 2e-9 * bench.weights[model] * speed(results["ours"]) / peak
+    return {**results, "matrix_gflops": gflops, "share_of_matrix_speed": share}
 
 
-def ending(task: str, split: str) -> str:
-    return f"-{split}.csv" if task == "classification" else f"-{split}.jsonl"
-
-
-def batch_of(task: str) -> int:
-    return BATCH if task == "classification" else 4
-
-
-def evaluation_of(task: str) -> int:
-    return EVALUATION_BATCH if task == "classification" else 4
-
-
-# --- the machine's own speed
+def study_round(bench: Bench, cell: str, number: int) -> dict[str, Any]:
+    """Does a whole study once: ours from the command line, and of the peer's processes one of each kind."""
+    study = STUDIES[cell]
+    rows = {split: min(count, bench.rows or count) for split, count in study.rows.items()}
+    files = bench.files("classification", rows)
+    seconds, records = run_study(
+        bench.folder,
+        f"{cell}-{number}",
+        {
+            "model": str(bench.model("minilm")),
+            "task": {"data": files, "text": "text", "label": "label"},
+            "protocol": {
+                "epochs": study.epochs,
+                "batch_size": study.batch_size,
+                "max_length": study.max_length,
+                **study.ours,
+            },
+            "methods": {"majority": {}, **{method: options_of("minilm", method) for method in study.methods}},
+        },
+    )
+    result: dict[str, Any] = {
+        "ours": {
+            "seconds": seconds,
+            "train_seconds": sum(record["timing"]["train_seconds"] or 0.0 for record in records),
+            "trials": len(records),
+            "environment": next(record["environment"] for record in records if record["precision"]),
+        }
+    }
+    for form in FORMS:
+        attention = bench.attention.get("minilm", "eager") if form == "tuned" else ""
+        runs = {
+            method: run_peer(
+                bench,
+                study.model,
+                method,
+                form,
+                files,
+                attention=attention,
+                epochs=study.epochs,
+                batch_size=study.batch_size,
+                evaluation_batch=64,
+                max_length=study.max_length,
+            )["seconds"]["total"]
+            for method in study.methods
+        }
+        result[form] = {
+            "seconds": study.trials * sum(runs.values()),
+            "seconds_of_one": runs,
+            "trials_of_each": study.trials,
+        }
+    return result
 
 
 def matrix_speed(seconds: float = 0.4) -> dict[str, float]:
     """Measures the speed of large matrix products, in GFLOP/s: the ceiling of what training can reach here."""
     import torch
 
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    size = 8192 if device == "cuda" else 1024
     speeds = {}
     for name, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
-        left, right = torch.randn(1024, 1024, dtype=dtype), torch.randn(1024, 1024, dtype=dtype)
-        torch.mm(left, right)
+        left, right = (torch.randn(size, size, dtype=dtype, device=device) for _ in range(2))
+        torch.mm(left, right)[0, 0].item()
         best, until = 0.0, time.perf_counter() + seconds
         while time.perf_counter() < until:
             started = time.perf_counter()
-            torch.mm(left, right)
-            best = max(best, 2 * 1024**3 / (time.perf_counter() - started) / 1e9)
+            torch.mm(left, right)[0, 0].item()
+            best = max(best, 2 * size**3 / (time.perf_counter() - started) / 1e9)
         speeds[name] = best
     return speeds
 
 
-# --- the table
-
-
-def speed(result: dict[str, Any]) -> float:
-    return float(result["real_tokens"] / result["seconds"]["train"])
-
-
-def summary(scenario: str, rounds: list[dict[str, Any]]) -> dict[str, Any]:
-    """Compares the rounds of a scenario: how many times the peer's speed and its time ours is."""
-    row: dict[str, Any] = {"scenario": scenario, "rounds": rounds}
-
-    def spread(values: list[float]) -> dict[str, float]:
-        return {"median": statistics.median(values), "low": min(values), "high": max(values)}
-
-    for form in PEERS:
-        row[f"training_over_{form}"] = spread([speed(r["ours"]) / speed(r[form]) for r in rounds])
-        row[f"process_over_{form}"] = spread(
-            [r[form]["seconds"]["total"] / r["ours"]["seconds"]["total"] for r in rounds]
-        )
-        row[f"memory_over_{form}"] = spread(
-            [r["ours"]["peak_over_base_bytes"] / r[form]["peak_over_base_bytes"] for r in rounds]
-        )
-    return row
-
-
-def told(row: dict[str, Any]) -> str:
-    parts = [f"{row['scenario']:20}"]
-    for form in PEERS:
-        training, process = row[f"training_over_{form}"], row[f"process_over_{form}"]
-        memory = row[f"memory_over_{form}"]["median"]
-        parts.append(
-            f"{form}: training {training['median']:.2f}× [{training['low']:.2f}, {training['high']:.2f}], "
-            f"process {process['median']:.2f}×, memory {memory:.2f}×"
-        )
-    return "  ".join(parts)
-
-
-def measure(scenario: str, folder: Path, rounds: int) -> list[dict[str, Any]]:
-    """Runs all variants of a scenario in turns."""
-    model = scenario.rpartition("-")[0]
-    offered = ("eager", "sdpa")
-    variants: list[tuple[str, Callable[[int], dict[str, Any]]]] = [
-        ("ours", lambda number: run_ours(scenario, folder, number)),
-        ("default", lambda number: run_peer(scenario, "default", "", folder)),
-        *(
-            (f"tuned {attention}", lambda number, attention=attention: run_peer(scenario, "tuned", attention, folder))  # type: ignore[misc]
-            for attention in offered
-        ),
-    ]
-    assert model in SHAPES
-    results = []
-    for number in range(rounds):
-        turn = number % len(variants)
-        found = {name: call(number) for name, call in variants[turn:] + variants[:turn]}
-        tuned = max((found.pop(f"tuned {attention}") for attention in offered), key=speed)
-        results.append({**found, "tuned": tuned, "matrix_gflops": matrix_speed()})
-    return results
+def schedule(chosen: Sequence[str], rounds: int) -> Iterator[tuple[str, int]]:
+    """Yields cells with the numbers of their rounds: the core twice, all others once, then further rounds of all."""
+    core, rest = [c for c in chosen if c in CORE], [c for c in chosen if c not in CORE]
+    for number in range(min(2, rounds)):
+        yield from ((cell, number) for cell in core)
+    yield from ((cell, 0) for cell in rest)
+    for number in range(1, rounds):
+        yield from ((cell, number + 1) for cell in core if number + 1 < rounds)
+        yield from ((cell, number) for cell in rest)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--rows", type=int, default=640, help="training rows; a quarter each to validate and test")
-    parser.add_argument("--only", default="", help="scenarios, with commas between them")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin nothing that would not end within these")
+    parser.add_argument("--rounds", type=int, default=3, help="of each cell, at most")
+    parser.add_argument(
+        "--rows", type=int, default=None, help="training rows of a run (of a study: at most); unset: each model's own"
+    )
+    parser.add_argument("--only", default="", help=f"cells, with commas between them, of {', '.join(CELLS)}")
+    parser.add_argument("--studies", action="store_true", help="whole studies alone")
     parser.add_argument("--data", type=Path, default=None, help="folder with AG News and CNN/DailyMail files")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "peers.json")
+    parser.add_argument("--page", type=Path, default=None, help="write the tables of the results into this page, too")
     arguments = parser.parse_args()
-    chosen = arguments.only.split(",") if arguments.only else list(SCENARIOS)
-    if unknown := [name for name in chosen if name not in SCENARIOS]:
-        raise SystemExit(f"no scenario {', '.join(unknown)}; there are {', '.join(SCENARIOS)}")
-    rows, environment = [], None
+    chosen = arguments.only.split(",") if arguments.only else [*(STUDIES if arguments.studies else CELLS)]
+    if unknown := [name for name in chosen if name not in CELLS]:
+        raise SystemExit(f"no cell {', '.join(unknown)}; there are {', '.join(CELLS)}")
+    if arguments.page is not None and not arguments.page.exists():
+        raise SystemExit(f"no page {arguments.page}")
+    began, done, took = time.monotonic(), {}, {}  # type: ignore[var-annotated]
+    body: dict[str, Any] = {"data": "AG News and CNN/DailyMail" if arguments.data else "Reuters", "left_out": {}}
     with tempfile.TemporaryDirectory(prefix="tuneoff-peers-") as scratch:
-        folder = Path(scratch)
-        write_rows(folder, arguments.data, arguments.rows)
-        write_models(folder, list(dict.fromkeys(name.rpartition("-")[0] for name in chosen)))
-        for scenario in chosen:
-            rounds = measure(scenario, folder, arguments.rounds)
-            for result in rounds:
-                environment = result["ours"].pop("environment")
-            rows.append(summary(scenario, rounds))
-            print(told(rows[-1]), flush=True)
-            # After each scenario, so that nothing is lost where a later one is interrupted.
-            body = {
-                "rows": arguments.rows,
-                "data": "AG News and CNN/DailyMail" if arguments.data else "Reuters",
-                "batch_size": {"classification": BATCH, "generation": 4},
-                "epochs": EPOCHS,
-                "scenarios": rows,
-                "environment": environment,
-            }
+        bench = Bench(Path(scratch), arguments.data, arguments.rows)
+        for cell, number in schedule(chosen, arguments.rounds):
+            left = 60 * arguments.minutes - (time.monotonic() - began)
+            expected = next(s for name, s in EXPECTED_SECONDS.items() if cell.startswith(name))
+            if left < took.get(cell, expected):
+                body["left_out"][f"{cell}, round {number + 1}"] = "no time was left"
+                continue
+            started = time.monotonic()
+            result = (study_round if cell in STUDIES else training_round)(bench, cell, number)
+            took[cell] = time.monotonic() - started
+            body["environment"] = result["ours"].pop("environment")
+            done.setdefault(cell, []).append(result)
+            print(f"{describe(cell, done[cell])}  [{took[cell]:.0f} s]", flush=True)
+            body["cells"] = [summarise(name, rounds) for name, rounds in done.items()]
+            body["minutes"] = (time.monotonic() - began) / 60
             arguments.out.parent.mkdir(parents=True, exist_ok=True)
             arguments.out.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
+    if arguments.page is not None and done:
+        draw(body, arguments.out.with_suffix(".png"))
+        write_page(body, arguments.page)
 
 
 if __name__ == "__main__":

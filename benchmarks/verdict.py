@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from peers import PEERS, SHAPES, write_models
+from peer_data import FORMS, SHAPES, write_models
 
 HERE = Path(__file__).parent
 METHODS: tuple[str, ...] = ("head", "last_block", "lora", "full")
@@ -138,7 +138,7 @@ def main() -> None:
         print(f"tuneoff: {ours:.0f} s, {result['ours']['train_seconds'] / ours:.0%} of it training", flush=True)
         if arguments.peer:
             write_models(folder, ["minilm"])
-            for form in PEERS:
+            for form in FORMS:
                 result[form] = {"seconds": run_peer(folder, form)}
                 seconds = result[form]["seconds"]
                 print(f"the peer's script, {form}: {seconds:.0f} s, {seconds / ours:.2f} times ours", flush=True)

@@ -129,7 +129,11 @@ def _begin_imports() -> threading.Thread:
     def import_report() -> None:
         # What is wrong with a library, the report itself says.
         with suppress(Exception):
-            # As statements, so that the type checker sees a module that moved.
+            # As statements, so that the type checker sees a module that moved. The first two would else be imported
+            # when statistics and tables need them, after the last trial.
+            import scipy.special  # noqa: F401
+
+            import tuneoff.analysis.frame
             import tuneoff.report.charts.drawing
             import tuneoff.report.files
             import tuneoff.report.terminal  # noqa: F401
