@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import statistics
 import sys
 from pathlib import Path
@@ -173,8 +174,8 @@ def draw(body: dict[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def write_page(body: dict[str, Any], page: Path) -> None:
-    """Puts the tables between the page's two marks.
+def write_page(body: dict[str, Any], page: Path, results: Path) -> None:
+    """Draws a picture beside the file of results, and puts it with the tables between the page's two marks.
 
     Raises:
         SystemExit: if the page does not have them.
@@ -184,11 +185,14 @@ def write_page(body: dict[str, Any], page: Path) -> None:
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise SystemExit(f"{page} has no lines {BEGIN} and {END}")
-    page.write_text(f"{before}{BEGIN}\n\n{tables(body)}\n\n{END}{after}", encoding="utf-8")
+    picture = results.with_suffix(".png")
+    draw(body, picture)
+    link = Path(os.path.relpath(picture.resolve(), page.resolve().parent)).as_posix()
+    image = f"![How many times faster than the peer, cell by cell]({link})"
+    page.write_text(f"{before}{BEGIN}\n\n{tables(body)}\n\n{image}\n\n{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":
     # From results that were kept: python benchmarks/peer_tables.py benchmarks/results/peers.json docs/speed.md
     kept = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    draw(kept, Path(sys.argv[1]).with_suffix(".png"))
-    write_page(kept, Path(sys.argv[2]))
+    write_page(kept, Path(sys.argv[2]), Path(sys.argv[1]))

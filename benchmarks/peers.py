@@ -38,7 +38,7 @@ from typing import Any
 
 import yaml
 from peer_data import FORMS, SHAPES, STUDIES, files_of, write_models, write_rows
-from peer_tables import describe, draw, summarise, write_page
+from peer_tables import describe, summarise, write_page
 
 HERE = Path(__file__).parent
 EPOCHS, WARM_UP_STEPS = 1, 2
@@ -383,8 +383,7 @@ def main() -> None:
             arguments.out.parent.mkdir(parents=True, exist_ok=True)
             arguments.out.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
     if arguments.page is not None and done:
-        draw(body, arguments.out.with_suffix(".png"))
-        write_page(body, arguments.page)
+        write_page(body, arguments.page, arguments.out)
 
 
 if __name__ == "__main__":
