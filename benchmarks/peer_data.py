@@ -136,7 +136,10 @@ def write_models(folder: Path, names: Sequence[str]) -> dict[str, int]:
             tokenizer = AutoTokenizer.from_pretrained(files.path, **gguf)
             tokenizer.pad_token = tokenizer.eos_token
             if name == "smollm2-135m":
-                model = AutoModelForCausalLM.from_pretrained(files.path, dtype=torch.float32, **gguf)
+                # What is loaded from GGUF cannot be saved as it is.
+                model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(files.path, **gguf))
+                loaded = AutoModelForCausalLM.from_pretrained(files.path, dtype=torch.float32, **gguf)
+                model.load_state_dict(loaded.state_dict())
             else:
                 special = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
                 config = AutoConfig.for_model("gpt2" if name == "gpt2" else "roberta", **special)
