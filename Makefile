@@ -16,8 +16,8 @@ quickstart: $(VENV)/.installed
 test: check
 	$(PYTEST) -m "not slow"
 
-# The slow tests build the site, too.
-test-all: check $(VENV)/.installed-docs
+# The slow tests build the site and start Ray, too.
+test-all: check $(VENV)/.installed-docs $(VENV)/.installed-ray
 	$(PYTEST)
 
 check: $(VENV)/.installed-dev
@@ -64,4 +64,8 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 
 $(VENV)/.installed-docs: $(VENV)/.installed-dev
 	$(PIP) install -c constraints.txt -e '.[docs]'
+	@touch $@
+
+$(VENV)/.installed-ray: $(VENV)/.installed-dev
+	$(PIP) install -c constraints.txt -e '.[ray]'
 	@touch $@

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
 
-from running_helpers import slurm_missing
+from running_helpers import RAY_MISSING, slurm_missing
 from tuneoff import registry
 from tuneoff.executors.base import Executor
 from tuneoff.executors.slurm import SlurmExecutor
@@ -18,14 +19,16 @@ from tuneoff.testing import ExecutorContract
 class TestExecutors(ExecutorContract):
     @classmethod
     def names(cls) -> Iterable[Any]:
-        # Jobs import all libraries anew.
+        # Jobs and tasks import all libraries anew.
         return [
-            pytest.param(name, marks=pytest.mark.slow) if name == "slurm" else name for name in registry.executors()
+            name if name == "local" else pytest.param(name, marks=pytest.mark.slow) for name in registry.executors()
         ]
 
     def start(self, name: str) -> Executor:
         if name == "slurm" and (reason := slurm_missing()):
             pytest.skip(reason)
+        if name == "ray" and importlib.util.find_spec("ray") is None:
+            pytest.skip(RAY_MISSING)
         return super().start(name)
 
     def left(self, executor: Executor) -> list[str]:

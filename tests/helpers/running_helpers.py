@@ -19,6 +19,7 @@ from tuneoff.executors.base import Executor, Progress
 from tuneoff.executors.local import LocalExecutor
 from tuneoff.store import StudyStore
 
+RAY_MISSING = "Ray is not installed (tuneoff[ray])"
 WORDS = {"cats": "rrrrrrrr", "dogs": "oooooooo", "fish": "bbbbbbbb"}
 
 

@@ -110,10 +110,73 @@ def test_a_record_is_immutable(store: StudyStore) -> None:
     finish(store, trial_id)
     before = files_of(store.root)
     with pytest.raises(RecordExists, match="immutable"):
-        store.trial(trial_id).write_record(record_of(store, trial_id))
-    with pytest.raises(RecordExists, match="immutable"):
         store.trial(trial_id).begin_attempt()
     assert files_of(store.root) == before
+    with pytest.raises(RecordExists, match="immutable"):
+        store.trial(trial_id).write_record(record_of(store, trial_id))
+    after = files_of(store.root)
+    assert {name: after[name] for name in before} == before
+
+
+@pytest.mark.parametrize(("again", "told"), [(0.75, "is the same"), (0.5, "differs: test accuracy 0.75 here, 0.5")])
+def test_a_second_result_of_a_trial_is_kept_aside_and_compared(store: StudyStore, again: float, told: str) -> None:
+    trial = store.trial(store.trial_ids()[0])
+    record = finish(store, trial.folder.name)
+    second = record.model_copy(update={"metrics": (record.metrics[0].model_copy(update={"value": again}),)})
+    with pytest.raises(RecordExists, match="immutable"):
+        trial.write_record(second)
+    assert trial.record() == record
+    kept = json.loads((trial.folder / "attempts" / "1" / "record.json").read_text())
+    assert kept["metrics"][0]["value"] == again
+    (event,) = trial.events()[0]
+    assert event["message"] == f"it was run twice at once; the second result, attempts/1/record.json, {told}"
+
+
+def test_of_records_that_are_written_at_once_one_is_sealed(store: StudyStore) -> None:
+    trial_id = store.trial_ids()[0]
+    trial = store.trial(trial_id)
+    records = [record_of(store, trial_id, cause=str(number)) for number in range(8)]
+    refused: list[str] = []
+    barrier = threading.Barrier(len(records))
+
+    def write(record: TrialRecord) -> None:
+        barrier.wait()
+        try:
+            trial.write_record(record)
+        except RecordExists:
+            refused.append(record.cause)
+
+    threads = [threading.Thread(target=write, args=(record,)) for record in records]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    sealed = trial.record()
+    assert sealed is not None
+    assert sorted([sealed.cause, *refused]) == [record.cause for record in records]
+    assert trial.attempts == 7
+
+
+def test_what_a_trial_left_elsewhere_is_taken_over_whole_or_set_aside(store: StudyStore, tmp_path: Path) -> None:
+    trial_id, *_ = store.trial_ids()
+    there = StudyStore.create(tmp_path / "there", store.study(), [store.trial(trial_id).spec()])
+    record = finish(there, trial_id)
+    there.trial(trial_id).weights.mkdir()
+    (there.trial(trial_id).weights / "head.bin").write_bytes(b"head")
+    files = there.trial(trial_id).files()
+    assert [name for name, _ in files] == ["predictions-test.jsonl", "weights/head.bin", "record.json"]
+
+    here = store.trial(trial_id)
+    for bad in (files[:-1], [("predictions-test.jsonl", b"{}"), *files[1:]], [("../record.json", b""), *files]):
+        with pytest.raises(CorruptRecord):
+            here.receive(bad)
+        assert here.record() is None
+    here.receive(files)
+    assert here.finished_record() == record
+    assert (here.weights / "head.bin").read_bytes() == b"head"
+    assert not (here.folder.parent / "record.json").exists()
+    with pytest.raises(RecordExists):
+        here.receive(files)
 
 
 @pytest.mark.parametrize(

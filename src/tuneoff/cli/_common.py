@@ -144,6 +144,7 @@ class StudyOptions(TypedDict):
     devices: int | None
     trackers: tuple[str, ...]
     executor: str | None
+    ray_address: str | None
     device: str
 
 
@@ -154,6 +155,7 @@ SHORT_FOR = {
     "batch_size": "protocol.batch_size",
     "learning_rate": "protocol.learning_rate",
     "devices": "devices",
+    "ray_address": "executor.address",
 }
 """Option -> the key of a study that it sets."""
 
@@ -221,6 +223,11 @@ def study_options(function: C) -> C:
                 shell_complete=completer(executors),
                 help="Where the trials run, e.g. local, instead of the study's own. Sets executor.",
             ),
+            click.option(
+                "--ray-address",
+                metavar="HOST:PORT",
+                help="Run the trials on the Ray cluster there. Sets executor to ray, and executor.address.",
+            ),
             device_option,
             click.option(
                 "--devices",
@@ -275,7 +282,7 @@ def open_study(reference: str, options: StudyOptions) -> Study:
         seeds=options["seeds"],
         random_weights=options["random_weights"],
         device=options["device"],
-        executor=options["executor"],
+        executor=options["executor"] or ("ray" if options["ray_address"] else None),
     )
 
 

@@ -100,8 +100,7 @@ class Placement:
         """Returns trials in the order in which they are to start."""
         if self.at_once == 1:
             return list(trials)
-        rounds = {seed: number for number, seed in enumerate(dict.fromkeys(trial.seed for trial in trials))}
-        return sorted(trials, key=lambda trial: (rounds[trial.seed], -self._seconds(trial)))
+        return longest_first(trials, self.needs)
 
     def next(self, waiting: Sequence[TrialSpec]) -> tuple[TrialSpec, Allotment] | None:
         """Places the first of the waiting trials that can start now; None where none can.
@@ -189,10 +188,17 @@ class Placement:
     def _memory(self, trial: TrialSpec) -> int:
         return self._measured.get(trial.label) or self.needs.get(trial.id, Need()).memory_bytes or 0
 
-    def _seconds(self, trial: TrialSpec) -> float:
-        """Returns a trial's expected seconds; one of which nothing is known may be the longest."""
-        seconds = self.needs.get(trial.id, Need()).seconds
-        return math.inf if seconds is None else seconds
+
+def longest_first(trials: Sequence[TrialSpec], needs: Mapping[str, Need]) -> list[TrialSpec]:
+    """Returns trials seed by seed, and those of one seed the longest first; one of which nothing is known may be the
+    longest."""
+    rounds = {seed: number for number, seed in enumerate(dict.fromkeys(trial.seed for trial in trials))}
+
+    def seconds(trial: TrialSpec) -> float:
+        expected = needs.get(trial.id, Need()).seconds
+        return math.inf if expected is None else expected
+
+    return sorted(trials, key=lambda trial: (rounds[trial.seed], -seconds(trial)))
 
 
 def own_cores() -> set[int] | None:

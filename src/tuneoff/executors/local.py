@@ -13,11 +13,12 @@ from typing import Any, ClassVar, Self
 from pydantic import Field
 
 from tuneoff.config.spec import StudySpec, TrialSpec
-from tuneoff.errors import ExecutorError, OutOfMemory, StoreError
+from tuneoff.errors import ExecutorError, OutOfMemory
 from tuneoff.executors import _endings
 from tuneoff.executors._children import Child, Children, Spawner, WarmParent, last_line, rebuild_error
 from tuneoff.executors._interrupts import noted_interrupts
-from tuneoff.executors._placement import Device, Need, Placement, divide_cores, own_cores
+from tuneoff.executors._needs import expected_needs
+from tuneoff.executors._placement import Device, Placement, divide_cores, own_cores
 from tuneoff.executors._running import RunningTrial
 from tuneoff.executors.base import Executor, Inspection, Listener, Progress
 from tuneoff.interfaces import ExecutorOptions
@@ -279,15 +280,7 @@ def _placement(
     """Returns where trials go, by the study's forecast and by what finished trials took."""
     import psutil
 
-    forecast = None
-    with suppress(StoreError):
-        forecast = store.forecast()
-    needs = {}
-    for trial in trials:
-        arm = forecast.arms.get(trial.label) if forecast is not None else None
-        if arm is not None:
-            phases = arm.seconds if trial.purpose == "final" else arm.search_seconds
-            needs[trial.id] = Need(sum(phases.values()) if phases else None, arm.peak_memory_bytes)
+    needs = expected_needs(store, trials)
     placement = Placement(devices, psutil.virtual_memory().total, needs)
     for record in finished:
         placement.note(record)

@@ -19,11 +19,10 @@ from pydantic import Field
 from tuneoff.checksums import content_hash
 from tuneoff.config.spec import TrialSpec
 from tuneoff.errors import ExecutorError
+from tuneoff.executors._elsewhere import ElsewhereExecutor, FollowedTrial
 from tuneoff.executors._interrupts import noted_interrupts
 from tuneoff.executors.base import Listener, Progress
-from tuneoff.executors.local import LocalExecutor
 from tuneoff.interfaces import ExecutorOptions
-from tuneoff.records.forecast import ArmForecast
 from tuneoff.records.record import Status, TrialRecord
 from tuneoff.store import StudyStore, TrialStore
 
@@ -51,7 +50,7 @@ class SlurmOptions(ExecutorOptions):
     sbatch: tuple[str, ...] = Field((), description="further options of sbatch, e.g. --exclude=node7")
 
 
-class SlurmExecutor(LocalExecutor):
+class SlurmExecutor(ElsewhereExecutor):
     """Submits a job for each trial and follows them in the study's folder, which all nodes must see under the same
     path. `--device cuda` asks for as many GPUs as a trial has devices.
 
@@ -80,24 +79,12 @@ class SlurmExecutor(LocalExecutor):
         device: auto, cpu or cuda, of the jobs.
         options: the cluster's defaults where unset.
         """
-        super().__init__("cpu")
-        self.job_device = device
+        super().__init__(device)
         self.job_options = options or SlurmOptions()
-
-    def profile(
-        self, trial: TrialSpec, search_trial: TrialSpec | None = None, *, memory_limit_bytes: int | None = None
-    ) -> ArmForecast:
-        raise ExecutorError("trials run on other machines than this one")
 
     def run(self, store: StudyStore, trials: Sequence[TrialSpec], listener: Listener) -> None:
         queue = Queue(store)
-        waiting: list[Job] = []
-        for trial in trials:
-            record = store.trial(trial.id).finished_record()
-            if record is not None:
-                self.skip(trial, record, listener)
-            else:
-                waiting.append(Job(store.trial(trial.id), trial))
+        waiting = [Job(one.store, one.trial) for one in self.open_trials(store, trials, listener)]
         try:
             if waiting:
                 active = queue.active()
@@ -123,9 +110,7 @@ class SlurmExecutor(LocalExecutor):
 
     def _submit(self, store: StudyStore, queue: Queue, job: Job) -> None:
         """Submits the job of a trial, which has none in the queue."""
-        # What an earlier attempt left must not be taken for what this one leaves.
-        job.store.begin_attempt()
-        job.store.write_spec(job.trial)
+        job.prepare()
         store.job_folder.mkdir(exist_ok=True)
         _slurm(["sbatch", "--parsable"], self.script(store, queue, job.trial))
 
@@ -197,36 +182,12 @@ class Queue:
         return {name: number for name, number in (line.split() for line in lines) if name.startswith(self._prefix)}
 
 
-class Job:
-    """One trial that a job runs, seen from here.
-
-    Attributes:
-        store: the trial's folder.
-        trial: what is run.
-        has_begun: whether it has been seen to run.
-    """
+class Job(FollowedTrial):
+    """One trial that a job runs, seen from here."""
 
     def __init__(self, store: TrialStore, trial: TrialSpec) -> None:
-        self.store, self.trial = store, trial
-        self.has_begun = False
-        self._offset = 0
-        self._attempts = store.attempts
+        super().__init__(store, trial)
         self._gone: float | None = None
-
-    def follow(self, listener: Listener) -> None:
-        """Passes on that it began, and what it has logged since the last time."""
-        if not self.has_begun and not self.store.log_path.exists():
-            return
-        if not self.has_begun:
-            self.has_begun = True
-            listener(Progress("started", self.trial))
-        attempts = self.store.attempts
-        if attempts != self._attempts:
-            # It was preempted and began anew.
-            self._attempts, self._offset = attempts, 0
-        events, self._offset = self.store.events(self._offset)
-        for event in events:
-            listener(Progress("event", self.trial, event=event))
 
     def ending(self, listener: Listener) -> TrialRecord | None:
         """Returns the record of a trial whose job is no longer in the queue; None while it may not be seen yet."""
@@ -235,17 +196,9 @@ class Job:
         if record is None and time.monotonic() - self._gone < VISIBLE_SECONDS:
             return None
         self.follow(listener)
-        if not self.has_begun:
-            listener(Progress("started", self.trial))
+        self.begin(listener)
         cause = "its SLURM job ended without a result, as where a node fails or a job is killed"
         return record or self.seal(Status.FAILED, cause)
-
-    def seal(self, status: Status, cause: str) -> TrialRecord:
-        """Writes the record of a trial whose job left none."""
-        self.store.discard_scratch()
-        record = TrialRecord(spec=self.trial, status=status, cause=cause, log_tail=self.store.log_tail())
-        self.store.write_record(record)
-        return record
 
 
 def _slurm(command: Sequence[str], script: str | None = None, tries: int = 1) -> str:

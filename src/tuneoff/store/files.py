@@ -44,16 +44,18 @@ def sweep(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def write_atomically(path: Path, data: str | bytes, *, make_folder: bool = True) -> None:
+def write_atomically(path: Path, data: str | bytes, *, make_folder: bool = True, exclusive: bool = False) -> None:
     """Writes a file so that it is on disk either whole or not at all.
 
     Args:
         path: the file.
         data: its content.
         make_folder: whether a missing folder is made; else it stays missing and `StoreError` is raised.
+        exclusive: never write over a file that is there, even if another process writes it at the same time.
 
     Raises:
         StoreError: when the disk is full or the folder cannot be written; nothing else is lost.
+        FileExistsError: if the file is there and the write is exclusive.
     """
     payload = data.encode() if isinstance(data, str) else data
     temporary: str | None = None
@@ -66,8 +68,13 @@ def write_atomically(path: Path, data: str | bytes, *, make_folder: bool = True)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_UMASK)
-        os.replace(temporary, path)
-        temporary = None
+        if exclusive:
+            _link_new(temporary, path)
+        else:
+            os.replace(temporary, path)
+            temporary = None
+    except FileExistsError:
+        raise
     except FileNotFoundError:
         raise StoreError(
             f"cannot write {path}: its folder is no longer there", hint="Run the same command again."
@@ -81,6 +88,23 @@ def write_atomically(path: Path, data: str | bytes, *, make_folder: bool = True)
     finally:
         if temporary:
             Path(temporary).unlink(missing_ok=True)
+
+
+def _link_new(source: str, path: Path) -> None:
+    """Gives a file a second name, which must be new.
+
+    Raises:
+        FileExistsError: if that name is taken.
+    """
+    try:
+        os.link(source, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        # The file system has no links: two processes that write within the same instant are not told apart.
+        if path.exists():
+            raise FileExistsError(path) from None
+        os.rename(source, path)
 
 
 def checksum(path: Path) -> str:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tuneoff.config.spec import MethodSpec
 from tuneoff.errors import CorruptRecord, StoreError
-from tuneoff.records.record import TrialRecord
 from tuneoff.store.study import StudyStore
+from tuneoff.store.trial import difference
 
 
 @dataclass
@@ -92,19 +92,7 @@ def _take(store: StudyStore, part: StudyStore, merged: Merged) -> None:
         if before is None:
             store.trial(spec.id).adopt(part.trial(spec.id))
             merged.taken.append(spec.id)
-        elif difference := _difference(before, record):
-            merged.different.setdefault(spec.id, []).append(f"{difference} in {part.root}")
+        elif misfit := difference(before, record):
+            merged.different.setdefault(spec.id, []).append(f"{misfit} in {part.root}")
         else:
             merged.equal.append(spec.id)
-
-
-def _difference(first: TrialRecord, second: TrialRecord) -> str:
-    """Describes in what two records of one trial differ: rows, base weights, scores or predictions; empty where they
-    agree. What they cost may differ."""
-    if first.contents != second.contents:
-        return "other rows or base weights"
-    for metric, other in zip(first.metrics, second.metrics, strict=False):
-        if metric != other:
-            return f"{metric.split} {metric.name} {metric.value:.6g} here, {other.value:.6g}"
-    sums = [{split: info.sha256 for split, info in record.predictions.items()} for record in (first, second)]
-    return "other predictions" if sums[0] != sums[1] else ""

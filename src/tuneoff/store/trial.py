@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic_core import from_json
@@ -39,6 +39,18 @@ def _link(source: str | Path, target: str | Path) -> None:
         os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
+
+
+def difference(first: TrialRecord, second: TrialRecord) -> str:
+    """Describes in what two records of one trial differ: rows, base weights, scores or predictions; empty where they
+    agree. What they cost may differ."""
+    if first.contents != second.contents:
+        return "other rows or base weights"
+    for metric, other in zip(first.metrics, second.metrics, strict=False):
+        if metric != other:
+            return f"{metric.split} {metric.name} {metric.value:.6g} here, {other.value:.6g}"
+    sums = [{split: info.sha256 for split, info in record.predictions.items()} for record in (first, second)]
+    return "other predictions" if sums[0] != sums[1] else ""
 
 
 class TrialStore:
@@ -108,11 +120,8 @@ class TrialStore:
         leftovers = [item for item in items if item.name not in {"trial.json", "attempts"}]
         if not leftovers:
             return
-        numbers = (item.name for item in (self.folder / "attempts").glob("*"))
-        number = 1 + max((int(name) for name in numbers if name.isdigit()), default=0)
-        attempt = self.folder / "attempts" / str(number)
         try:
-            attempt.mkdir(parents=True)
+            attempt = self._new_attempt()
             for item in leftovers:
                 if (item.name == "weights" and not again) or item.name.startswith("."):
                     shutil.rmtree(item) if item.is_dir() else item.unlink()
@@ -132,14 +141,39 @@ class TrialStore:
     def write_record(self, record: TrialRecord) -> None:
         """Writes the trial's result with its checksum; it never changes afterwards.
 
+        Where a trial was run twice at the same time, as by a node that was taken for dead, the first result stays. A
+        second one is kept in `attempts/`.
+
         Raises:
             RecordExists: if the trial has a record already.
         """
-        if self.record_path.exists():
-            raise RecordExists(f"trial {record.spec.id} has a record already; records are immutable")
         body = record.model_dump(mode="json")
-        document = {"sha256": content_hash(body), **body}
-        write_atomically(self.record_path, json.dumps(document, indent=1, ensure_ascii=False), make_folder=False)
+        document = json.dumps({"sha256": content_hash(body), **body}, indent=1, ensure_ascii=False)
+        try:
+            write_atomically(self.record_path, document, make_folder=False, exclusive=True)
+        except FileExistsError:
+            self._keep_second(record, document)
+            raise RecordExists(f"trial {record.spec.id} has a record already; records are immutable") from None
+
+    def _keep_second(self, record: TrialRecord, document: str) -> None:
+        """Keeps the second result of a trial aside, and notes in what it differs from the first."""
+        kept = self._new_attempt() / self.record_path.name
+        write_atomically(kept, document)
+        first = self.record()
+        misfit = difference(first, record) if first is not None else ""
+        message = f"it was run twice at once; the second result, {kept.relative_to(self.folder)}, "
+        message += f"differs: {misfit}" if misfit else "is the same"
+        self.append_event({"kind": "finding", "name": "second_result", "message": message})
+
+    def _new_attempt(self) -> Path:
+        """Makes the folder of the next attempt that is set aside."""
+        while True:
+            numbers = (item.name for item in (self.folder / "attempts").glob("*"))
+            number = 1 + max((int(name) for name in numbers if name.isdigit()), default=0)
+            folder = self.folder / "attempts" / str(number)
+            with suppress(FileExistsError):  # another process has just made it
+                folder.mkdir(parents=True)
+                return folder
 
     def record(self) -> TrialRecord | None:
         """Reads the trial's result; None where there is none yet.
@@ -232,6 +266,44 @@ class TrialStore:
                     _link(source, self.folder / name)
         except OSError as error:
             raise StoreError(f"cannot take over {other.folder}: {error.strerror or error}") from error
+
+    def files(self) -> list[tuple[str, bytes]]:
+        """Returns what the trial left, for another folder to `receive`: path within the folder and content, the record
+        last. Its specification and earlier attempts are left out."""
+        names = [
+            path.relative_to(self.folder).as_posix()
+            for item in sorted(self.folder.iterdir())
+            if item.name not in {"trial.json", "attempts"} and not item.name.startswith(".")
+            for path in (sorted(item.rglob("*")) if item.is_dir() else [item])
+            if path.is_file()
+        ]
+        names.sort(key=lambda name: name == self.record_path.name)
+        return [(name, (self.folder / name).read_bytes()) for name in names]
+
+    def receive(self, files: Iterable[tuple[str, bytes]]) -> None:
+        """Writes what the same trial left in another folder, as `files` returned it there.
+
+        Raises:
+            RecordExists: if the trial has a record already.
+            CorruptRecord: if a name leads out of the folder, or there is no whole record of this trial among them. The
+                files are set aside then, as of an unfinished attempt.
+            StoreError: if the folder cannot be written.
+        """
+        if self.record_path.exists():
+            raise RecordExists(f"trial {self.folder.name} has a record already; records are immutable")
+        try:
+            for name, data in files:
+                parts = PurePosixPath(name).parts
+                if not parts or name.startswith(("/", "\\")) or ".." in parts or ":" in name:
+                    raise CorruptRecord(f"a file of trial {self.folder.name} has the name {name!r}")
+                write_atomically(self.folder.joinpath(*parts), data)
+            record = self.record()
+            if record is None:
+                raise CorruptRecord(f"no record of trial {self.folder.name} came with its files")
+            self.verify(record)
+        except CorruptRecord:
+            self.begin_attempt()
+            raise
 
     def write_predictions(self, split: str, predictions: Iterable[Prediction]) -> PredictionsInfo:
         """Writes one line per example; returns what the record says of the file."""

@@ -1,0 +1,246 @@
+"""Trials as tasks of Ray: what is asked of nodes, and with real raylets on this machine of which some are killed."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from queue import SimpleQueue
+from typing import Any
+
+import psutil
+import pytest
+
+from running_helpers import RAY_MISSING, Prepared, SharedExecutor, wait_until
+from tuneoff.errors import ExecutorError
+from tuneoff.executors._elsewhere import FollowedTrial
+from tuneoff.executors._ray_task import Inbox, Mirror, News
+from tuneoff.executors.base import Progress
+from tuneoff.executors.ray import Demand, RayExecutor, RayOptions
+from tuneoff.records.record import Status
+
+pytest_plugins = ("running_fixtures",)
+
+Prepare = Callable[..., Prepared]
+GPU_NODE = {"CPU": 16.0, "GPU": 4.0, "memory": 1e11, "node:10.0.0.1": 1.0}
+CPU_NODE = {"CPU": 8.0, "memory": 1e11}
+HEAD = {"memory": 1e10}
+
+
+def nodes(*offers: dict[str, float]) -> list[dict[str, Any]]:
+    return [{"Resources": offer, "Alive": True} for offer in offers]
+
+
+def test_it_says_what_to_install_where_ray_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ExecutorError, match="Ray is not installed here") as caught:
+        RayExecutor.create("auto", {})
+    assert "pip install 'tuneoff[ray]'" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("offers", "options", "device", "devices", "demand"),
+    [
+        ((CPU_NODE, HEAD), {}, "auto", 1, "8 CPU"),
+        ((CPU_NODE, {"CPU": 4.0}), {}, "cpu", 1, "4 CPU"),
+        ((CPU_NODE, GPU_NODE), {}, "auto", 1, "4 CPU, 1 GPU"),
+        ((GPU_NODE,), {}, "cuda", 2, "8 CPU, 2 GPU"),
+        ((GPU_NODE,), {"cpus": 3, "resources": {"a100": 1}}, "auto", 1, "3 CPU, 1 GPU, 1 a100"),
+        ((HEAD,), {}, "cpu", 1, "1 CPU"),
+    ],
+)
+def test_every_trial_asks_for_equally_many_cores(
+    offers: tuple[dict[str, float], ...], options: dict[str, Any], device: str, devices: int, demand: str
+) -> None:
+    assert str(Demand.of(nodes(*offers), RayOptions(**options), device, devices)) == demand
+
+
+def test_a_node_that_is_smaller_than_a_trial_is_told() -> None:
+    demand = Demand(4, 1, {"a100": 1.0})
+    assert not demand.fits(GPU_NODE)
+    assert demand.fits({**GPU_NODE, "a100": 2.0})
+    assert not demand.fits({**CPU_NODE, "a100": 2.0})
+
+
+def test_what_a_task_logs_is_seen_here_and_a_second_attempt_begins_anew(
+    prepare: Prepare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, here = prepare(("full",), "there"), prepare(("full",), "here")
+    (trial,) = here.trials
+    source, one = there.store.trial(trial.id), FollowedTrial(here.store.trial(trial.id), trial)
+    monkeypatch.setattr("tuneoff.executors._ray_task.MIRROR_SECONDS", 0.0)
+    news: SimpleQueue[News] = SimpleQueue()
+    inbox = Inbox(with_content=True)
+    for attempt, steps in enumerate((2, 1)):
+        source.events_path.unlink(missing_ok=True)
+        mirror = Mirror(news.put, source, with_content=True)
+        mirror.listen(Progress("started", trial))
+        for step in range(steps):
+            source.append_event({"kind": "step", "step": step})
+            mirror.listen(Progress("event", trial))
+        while not news.empty():
+            inbox.take(one, news.get())
+            one.follow(here.told.append)
+        assert [event["step"] for event in one.store.events()[0]] == list(range(steps))
+        assert one.store.attempts == attempt
+    told = [(p.kind, p.event.get("step")) for p in here.told]
+    assert told == [("started", None), ("event", 0), ("event", 1), ("event", 0)]
+
+
+@pytest.mark.parametrize("name", ["../record.json", "record.json", "/tmp/log.txt", "trial.json"])
+def test_a_task_adds_to_the_log_and_the_events_alone(prepare: Prepare, name: str) -> None:
+    prepared = prepare(("full",))
+    (trial,) = prepared.trials
+    one = FollowedTrial(prepared.store.trial(trial.id), trial)
+    before = sorted(prepared.store.root.rglob("*"))
+    Inbox(with_content=True).take(one, News(trial.id, "1", name, 0, b"{}"))
+    assert sorted(prepared.store.root.rglob("*")) == before
+
+
+# --- a real cluster
+
+real = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason=RAY_MISSING)
+RUN = """
+import json, os, sys
+from pathlib import Path
+from tuneoff.executors.ray import RayExecutor
+from tuneoff.store import StudyStore
+
+store = StudyStore(Path(sys.argv[1]))
+trials = [store.trial(trial).spec() for trial in store.trial_ids()]
+with RayExecutor.create("cpu", json.loads(sys.argv[2])) as executor:
+    executor.run(store, trials, lambda progress: print(progress.kind, progress.trial.label, flush=True))
+"""
+MARK = "TUNEOFF_TEST_CLUSTER"
+
+
+@pytest.fixture(scope="module")
+def cluster(child_environment: dict[str, str]) -> Iterator[Any]:
+    """A head without cores and a node with one core; tests add others. Whatever runs there is marked."""
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**child_environment, "RAY_USAGE_STATS_ENABLED": "0", MARK: "1"}.items():
+            patch.setenv(name, value)
+        small = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **small})
+        cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
+        yield cluster
+        cluster.shutdown()
+
+
+Coordinate = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def coordinate(cluster: Any, child_environment: dict[str, str]) -> Iterator[Coordinate]:
+    """Starts a run on the cluster; it is ended with the test."""
+    started = []
+
+    def start(prepared: Prepared, **options: Any) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", RUN, str(prepared.store.root), json.dumps(options)]
+        environment = {**child_environment, "RAY_ADDRESS": cluster.address}
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+    wait_until(lambda: not _trial_processes())
+
+
+def _trial_processes() -> list[int]:
+    """The processes of trials that the cluster runs."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if "tuneoff.trial" in process.cmdline() and MARK in process.environ():
+                found.append(process.pid)
+        except psutil.Error:
+            continue
+    return found
+
+
+def _steps(prepared: Prepared) -> list[str]:
+    """Labels of the arms that have been seen to train."""
+    stores = {trial.label: prepared.store.trial(trial.id) for trial in prepared.trials}
+    return [label for label, store in stores.items() if any(event.get("kind") == "step" for event in store.events()[0])]
+
+
+def _hashes(prepared: Prepared) -> dict[str, Any]:
+    return {r.spec.label: (r.status, r.metrics, r.predictions["test"].sha256) for r in prepared.store.records()}
+
+
+def _locally(executor: SharedExecutor, prepared: Prepared) -> dict[str, Any]:
+    executor.run(prepared.store, prepared.trials, prepared.told.append)
+    return _hashes(prepared)
+
+
+@real
+@pytest.mark.slow
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_study_outlives_a_node_and_gives_what_it_gives_here(
+    cluster: Any, coordinate: Coordinate, prepare: Prepare, executor: SharedExecutor, shared: bool
+) -> None:
+    other = cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
+    prepared = prepare(("full", "head", "majority"), epochs=60)
+    process = coordinate(prepared, shared=shared)
+    wait_until(lambda: len(_steps(prepared)) == 2, 120)
+    cluster.remove_node(other, allow_graceful=False)
+    out, _ = process.communicate(timeout=240)
+    assert process.returncode == 0
+    assert [line for line in out.splitlines() if line.startswith("ended")] != []
+    attempts = sum(prepared.store.trial(trial.id).attempts for trial in prepared.trials)
+    assert attempts == 1, "the trial of the lost node began anew, and what it had logged is kept"
+    assert _hashes(prepared) == _locally(executor, prepare(("full", "head", "majority"), "local", epochs=60))
+
+
+@real
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_run_that_ends_leaves_no_trial_and_goes_on(
+    coordinate: Coordinate, prepare: Prepare, executor: SharedExecutor, number: signal.Signals
+) -> None:
+    prepared = prepare(("full", "head"), epochs=60)
+    process = coordinate(prepared)
+    wait_until(lambda: _steps(prepared), 120)
+    process.send_signal(number)
+    process.communicate(timeout=120)
+    wait_until(lambda: not _trial_processes())
+    statuses = [record.status for record in prepared.store.records()]
+    assert statuses == ([Status.CANCELLED] if number == signal.SIGINT else []), "what had not begun has no record"
+    again = coordinate(prepared)
+    again.communicate(timeout=240)
+    assert _hashes(prepared) == _locally(executor, prepare(("full", "head"), "local", epochs=60))
+
+
+@real
+@pytest.mark.slow
+def test_what_the_cluster_cannot_run_is_told_before_training(
+    cluster: Any, prepare: Prepare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = prepare(("full",))
+    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+    with (
+        RayExecutor.create("cuda", {}) as executor,
+        pytest.raises(ExecutorError, match="no node of the Ray cluster has what a trial needs: 1 CPU, 1 GPU") as caught,
+    ):
+        executor.run(prepared.store, prepared.trials, prepared.told.append)
+    assert "1 CPU" in caught.value.hint
+    assert not prepared.told
+
+
+@real
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1"])
+def test_a_cluster_that_does_not_answer_is_told(prepare: Prepare, address: str) -> None:
+    prepared = prepare(("full",))
+    with (
+        RayExecutor.create("cpu", {"address": address}) as executor,
+        pytest.raises(ExecutorError, match=f"the Ray cluster at {address} cannot be used: .*refused"),
+    ):
+        executor.run(prepared.store, prepared.trials, prepared.told.append)
