@@ -116,11 +116,12 @@ def test_an_interrupted_run_records_ends_everything_and_goes_on(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGUSR2])
 def test_a_killed_run_leaves_no_process_behind_and_frees_its_folder(
-    running: Running, tmp_path: Path, study_file: Path, scratch: Path
+    number: signal.Signals, running: Running, tmp_path: Path, study_file: Path, scratch: Path
 ) -> None:
     process, below = running
-    process.kill()
+    process.send_signal(number)
     wait_until(lambda: not _alive(below), 15)
     assert not list(scratch.iterdir())
     assert {label: record.status for label, record in _records(tmp_path / "out").items()} == {

@@ -17,7 +17,8 @@ from running_helpers import Prepared, SharedExecutor, slurm_missing, wait_until
 from tuneoff.errors import ExecutorError
 from tuneoff.executors import slurm
 from tuneoff.executors.base import Progress
-from tuneoff.executors.slurm import Queue, SlurmExecutor, SlurmOptions
+from tuneoff.executors.slurm import Queue, SlurmExecutor, SlurmOptions, TimeLimits
+from tuneoff.records.forecast import ArmForecast, StudyForecast
 from tuneoff.records.record import Status, TrialRecord
 
 pytest_plugins = ("running_fixtures",)
@@ -37,15 +38,19 @@ COMMANDS = {
 """Commands that keep a queue in a folder, and run nothing."""
 
 
+def _command(cluster: Path, name: str, body: str) -> None:
+    path = cluster / "bin" / name
+    path.write_text("#!/bin/bash\n" + textwrap.dedent(body))
+    path.chmod(0o755)
+
+
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the `queue` of jobs and those ever `submitted`, NAME NUMBER each."""
     folder = tmp_path / "cluster"
     (folder / "bin").mkdir(parents=True)
     for name, body in COMMANDS.items():
-        path = folder / "bin" / name
-        path.write_text("#!/bin/bash\n" + textwrap.dedent(body))
-        path.chmod(0o755)
+        _command(folder, name, body)
     for name in ("queue", "submitted"):
         (folder / name).touch()
     monkeypatch.setenv("QUEUE", str(folder))
@@ -100,6 +105,39 @@ def test_a_job_asks_for_what_the_options_say(prepare: Prepare) -> None:
     assert not any("account" in line for line in lines), "what is unset is the cluster's"
     assert lines[-2] == "module load cuda"
     assert lines[-1].startswith(f"exec {sys.executable} -m tuneoff.executors._job ")
+    contained = SlurmExecutor("cuda", SlurmOptions(python="apptainer exec --nv 'my image.sif' python"))
+    last = contained.script(prepared.store, Queue(prepared.store), trial).splitlines()[-1]
+    assert last.startswith("exec apptainer exec --nv 'my image.sif' python -m tuneoff.executors._job ")
+
+
+@pytest.mark.parametrize(
+    ("partitions", "options", "repeats", "minutes"),
+    [
+        (None, {}, 0, 15),
+        (None, {"time_margin": 6}, 0, 20),
+        (None, {}, 2, 60),
+        ("cpu* 1-00:00:00\nlow 12:00", {}, 0, 15),
+        ("cpu* 12:00\nlow infinite", {}, 0, 12),
+        ("cpu* 12:00\nlow infinite", {"partition": "low"}, 0, 15),
+        (None, {"time": "90"}, 0, 90),
+    ],
+)
+def test_a_job_has_the_time_that_the_forecast_expects_with_a_margin(
+    cluster: Path, prepare: Prepare, partitions: str | None, options: dict[str, Any], repeats: int, minutes: int
+) -> None:
+    if partitions is not None:
+        _command(cluster, "sinfo", f"printf '{partitions}\n'")
+    prepared = prepare(("full", "head"))
+    full, head = prepared.trials
+    arm = ArmForecast(label="full", how="estimate", device="cpu", seconds={"load": 20.0, "train": 80.0})
+    prepared.store.write_forecast(StudyForecast(arms={"full": arm}, total_seconds=None, disk_bytes=None))
+    for number in range(repeats):
+        (prepared.store.trial(full.id).folder / "attempts" / str(number + 1)).mkdir(parents=True)
+    limits = TimeLimits(prepared.store, prepared.trials, SlurmOptions.model_validate(options)).minutes
+    executor = SlurmExecutor("cpu", SlurmOptions.model_validate(options))
+    script = executor.script(prepared.store, Queue(prepared.store), full, limits[full.id])
+    assert f"#SBATCH --time={minutes}" in script.splitlines()
+    assert head.id not in limits, "nothing is known of it: the cluster's default"
 
 
 def test_each_trial_is_submitted_once_however_often_it_is_asked_for(

@@ -16,6 +16,8 @@ from tuneoff.records.record import TrialRecord
 Cores = tuple[int, ...]
 HOST = "host"
 """The memory of the machine itself, which all trials on the CPU share."""
+FORECAST_MARGIN = 1.1
+"""What is kept free for a trial, as a multiple of the memory that its forecast expects; what was measured has none."""
 TOPOLOGY = Path("/sys/devices/system/cpu")
 
 
@@ -90,6 +92,13 @@ class Placement:
     _measured: dict[str, int] = field(default_factory=dict)
     """Arm -> bytes that a trial of it took."""
     _running: dict[str, tuple[TrialSpec, Allotment]] = field(default_factory=dict)
+    _free: list[set[int]] = field(init=False)
+    """For each device its free slots."""
+    _beside: dict[str, dict[str, TrialSpec]] = field(default_factory=dict)
+    """For each pool of memory the trials that run on it."""
+
+    def __post_init__(self) -> None:
+        self._free = [set(range(len(device.slots))) for device in self.devices]
 
     @property
     def at_once(self) -> int:
@@ -107,17 +116,34 @@ class Placement:
 
         A trial that has to wait is overtaken by others of its seed alone, so that it does not wait for ever.
         """
+        if not any(self._free):
+            return None
+        refused = set()
         for trial in waiting:
             if trial.seed != waiting[0].seed:
                 break
+            # Trials of one arm need the same: where one has to wait, the others have to.
+            kind = (trial.label, trial.purpose, trial.devices, self._memory(trial))
+            if kind in refused:
+                continue
             if (allotment := self._allot(trial)) is not None:
-                self._running[trial.id] = (trial, allotment)
+                self._take(trial, allotment)
                 return trial, allotment
+            refused.add(kind)
         return None
+
+    def _take(self, trial: TrialSpec, allotment: Allotment) -> None:
+        self._running[trial.id] = (trial, allotment)
+        for number, slots in zip(allotment.devices, allotment.slots, strict=True):
+            self._free[number] -= set(slots)
+            self._beside.setdefault(self.devices[number].pool, {})[trial.id] = trial
 
     def release(self, trial: TrialSpec) -> None:
         """Frees what a trial was given."""
-        self._running.pop(trial.id)
+        _, allotment = self._running.pop(trial.id)
+        for number, slots in zip(allotment.devices, allotment.slots, strict=True):
+            self._free[number] |= set(slots)
+            self._beside[self.devices[number].pool].pop(trial.id, None)
 
     def note(self, record: TrialRecord) -> None:
         """Notes a finished trial: whether the costs of its arm are known now, and how much memory it took."""
@@ -138,10 +164,11 @@ class Placement:
         alone = trial.devices > 1 or (gpus and self._is_first(trial))
         chosen: list[tuple[int, tuple[int, ...]]] = []
         # The emptiest first, so that trials share a device only where all are taken.
-        for number in sorted(range(len(self.devices)), key=lambda number: len(self._taken(number))):
-            free = [slot for slot in range(len(self.devices[number].slots)) if slot not in self._taken(number)]
+        numbers = [number for number, free in enumerate(self._free) if free]
+        for number in sorted(numbers, key=lambda number: len(self.devices[number].slots) - len(self._free[number])):
+            free = sorted(self._free[number])
             is_free = len(free) == len(self.devices[number].slots)
-            if free and (is_free or not alone) and self._fits(trial, self.devices[number]):
+            if (is_free or not alone) and self._fits(trial, self.devices[number]):
                 chosen.append((number, tuple(free) if alone else (free[0],)))
             if len(chosen) == trial.devices:
                 return self._allotment(chosen, alone)
@@ -166,27 +193,15 @@ class Placement:
         running = {(other.label, other.purpose) for other, allotment in self._running.values() if not allotment.shared}
         return trial.purpose == "final" and trial.label not in self._known and (trial.label, "final") not in running
 
-    def _taken(self, number: int) -> set[int]:
-        return {
-            slot
-            for _, allotment in self._running.values()
-            for device, slots in zip(allotment.devices, allotment.slots, strict=True)
-            if device == number
-            for slot in slots
-        }
-
     def _fits(self, trial: TrialSpec, device: Device) -> bool:
         """Tells whether a trial's memory fits beside what runs; one that runs with no other is tried in any case."""
-        beside = [
-            other
-            for other, allotment in self._running.values()
-            if any(self.devices[number].pool == device.pool for number in allotment.devices)
-        ]
+        beside = self._beside.get(device.pool, {}).values()
         total = self.memory_bytes if device.memory_bytes is None else device.memory_bytes
         return not beside or self._memory(trial) + sum(map(self._memory, beside)) <= total
 
     def _memory(self, trial: TrialSpec) -> int:
-        return self._measured.get(trial.label) or self.needs.get(trial.id, Need()).memory_bytes or 0
+        expected = self.needs.get(trial.id, Need()).memory_bytes or 0
+        return self._measured.get(trial.label) or int(expected * FORECAST_MARGIN)
 
 
 def longest_first(trials: Sequence[TrialSpec], needs: Mapping[str, Need]) -> list[TrialSpec]:

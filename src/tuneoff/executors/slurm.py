@@ -6,12 +6,15 @@ found again. What runs in a job is `tuneoff.executors._job`.
 
 from __future__ import annotations
 
+import math
+import re
 import shlex
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Self
 
 from pydantic import Field
@@ -21,6 +24,8 @@ from tuneoff.config.spec import TrialSpec
 from tuneoff.errors import ExecutorError
 from tuneoff.executors._elsewhere import ElsewhereExecutor, FollowedTrial
 from tuneoff.executors._interrupts import noted_interrupts
+from tuneoff.executors._needs import expected_needs
+from tuneoff.executors._placement import Need
 from tuneoff.executors.base import Listener, Progress
 from tuneoff.interfaces import ExecutorOptions
 from tuneoff.records.record import Status, TrialRecord
@@ -32,6 +37,11 @@ VISIBLE_SECONDS = 10.0
 """How long a file that another node has written may take to be seen here."""
 TRIES = 10
 """How often SLURM is asked about the queue until it answers; it is out of reach for seconds at times."""
+SPARE_SECONDS = 600.0
+"""What a time limit has beyond the expected time: a file system that is slow, libraries that are loaded."""
+MOST_DOUBLINGS = 4
+"""How often a time limit is doubled at most."""
+NO_LIMIT_MINUTES = 365 * 24 * 60
 CANCEL_SECONDS = 60.0
 """How long cancelled jobs may take to end; SLURM kills them after its own KillWait."""
 
@@ -43,10 +53,22 @@ class SlurmOptions(ExecutorOptions):
     account: str | None = Field(None, description="account that is charged")
     qos: str | None = Field(None, description="quality of service")
     constraint: str | None = Field(None, description="features that a node must have, e.g. a100")
-    time: str | None = Field(None, description="time limit of a trial as sbatch takes it, e.g. '2:00:00' or '90'")
+    time: str | None = Field(
+        None,
+        description="time limit of a trial as sbatch takes it, e.g. '2:00:00' or '90'; unset: by the forecast, or the "
+        "partition's where there is none",
+    )
+    time_margin: float = Field(
+        3.0, ge=1, description="where `time` is unset: the limit is this many times the expected time, and ten minutes"
+    )
     cpus: int | None = Field(None, ge=1, description="cores of a trial, and threads that it uses")
     memory: str | None = Field(None, description="memory of a trial as sbatch takes it, e.g. 32G")
     setup: tuple[str, ...] = Field((), description="lines of bash before a trial, e.g. `module load cuda`")
+    python: str | None = Field(
+        None,
+        description="how a job calls Python, e.g. `apptainer exec --nv tuneoff.sif python`; unset: the Python that "
+        "tuneoff runs in here",
+    )
     sbatch: tuple[str, ...] = Field((), description="further options of sbatch, e.g. --exclude=node7")
 
 
@@ -88,9 +110,10 @@ class SlurmExecutor(ElsewhereExecutor):
         try:
             if waiting:
                 active = queue.active()
+                limits = TimeLimits(store, trials, self.job_options).minutes
                 for job in waiting:
                     if queue.name(job.trial) not in active:
-                        self._submit(store, queue, job)
+                        self._submit(store, queue, job, limits.get(job.trial.id))
             while waiting:
                 active = queue.active()
                 store.refuse_lost()
@@ -108,14 +131,14 @@ class SlurmExecutor(ElsewhereExecutor):
                 store.refuse_lost()
             raise
 
-    def _submit(self, store: StudyStore, queue: Queue, job: Job) -> None:
+    def _submit(self, store: StudyStore, queue: Queue, job: Job, minutes: int | None) -> None:
         """Submits the job of a trial, which has none in the queue."""
         job.prepare()
         store.job_folder.mkdir(exist_ok=True)
-        _slurm(["sbatch", "--parsable"], self.script(store, queue, job.trial))
+        _slurm(["sbatch", "--parsable"], self.script(store, queue, job.trial, minutes))
 
-    def script(self, store: StudyStore, queue: Queue, trial: TrialSpec) -> str:
-        """Returns the batch script of a trial's job."""
+    def script(self, store: StudyStore, queue: Queue, trial: TrialSpec, minutes: int | None = None) -> str:
+        """Returns the batch script of a trial's job, which may take so long where the options name no time."""
         options = self.job_options
         values = {
             "job-name": queue.name(trial),
@@ -124,20 +147,21 @@ class SlurmExecutor(ElsewhereExecutor):
             "account": options.account,
             "qos": options.qos,
             "constraint": options.constraint,
-            "time": options.time,
+            "time": options.time or minutes,
             "cpus-per-task": options.cpus,
             "mem": options.memory,
             "gpus": trial.devices if self.job_device == "cuda" else None,
         }
         flags = [f"--{key}={value}" for key, value in values.items() if value is not None]
-        command = [sys.executable, "-m", "tuneoff.executors._job", str(store.root.resolve()), trial.id, self.job_device]
+        python = shlex.split(options.python) if options.python is not None else [sys.executable]
+        job = ["-m", "tuneoff.executors._job", str(store.root.resolve()), trial.id, self.job_device]
         lines = [
             "#!/bin/bash",
             *(f"#SBATCH {shlex.quote(flag)}" for flag in [*flags, *options.sbatch]),
             "#SBATCH --requeue --open-mode=append",
             *options.setup,
             # In place of the shell, so that SLURM's signals reach it.
-            f"exec {shlex.join(command)}",
+            f"exec {shlex.join([*python, *job])}",
         ]
         return "\n".join(lines) + "\n"
 
@@ -182,6 +206,27 @@ class Queue:
         return {name: number for name, number in (line.split() for line in lines) if name.startswith(self._prefix)}
 
 
+class TimeLimits:
+    """Time limits of jobs by what the forecast expects their trials to take.
+
+    A trial that is repeated gets twice as long each time: it may have been too short before.
+
+    Attributes:
+        minutes: trial id -> limit, within that of the partition; trials of which nothing is known are left out.
+    """
+
+    def __init__(self, store: StudyStore, trials: Sequence[TrialSpec], options: SlurmOptions) -> None:
+        needs = expected_needs(store, trials)
+        most = _partition_minutes(options.partition)
+        self.minutes: dict[str, int] = {}
+        for trial in trials:
+            seconds = needs.get(trial.id, Need()).seconds
+            if seconds is not None:
+                longer = 2 ** min(store.trial(trial.id).attempts, MOST_DOUBLINGS)
+                minutes = math.ceil((options.time_margin * seconds + SPARE_SECONDS) / 60) * longer
+                self.minutes[trial.id] = min(minutes, most)
+
+
 class Job(FollowedTrial):
     """One trial that a job runs, seen from here."""
 
@@ -199,6 +244,23 @@ class Job(FollowedTrial):
         self.begin(listener)
         cause = "its SLURM job ended without a result, as where a node fails or a job is killed"
         return record or self.seal(Status.FAILED, cause)
+
+
+def _partition_minutes(partition: str | None) -> int:
+    """Returns the longest time that a partition gives a job, the default one where none is named; very long where it
+    has no limit, or SLURM does not say."""
+    command = ["sinfo", "--noheader", "--format=%P %l"]
+    lines: list[str] = []
+    with suppress(ExecutorError, OSError):
+        lines = _slurm(command).splitlines()
+    limits = dict(line.split() for line in lines if len(line.split()) == 2)
+    name = next((name for name in limits if name.endswith("*")), "") if partition is None else partition
+    text = limits.get(name) or limits.get(f"{name}*") or ""
+    found = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text)
+    if found is None:
+        return NO_LIMIT_MINUTES
+    days, hours, minutes, _ = (int(part or 0) for part in found.groups())
+    return max(1, (days * 24 + hours) * 60 + minutes)
 
 
 def _slurm(command: Sequence[str], script: str | None = None, tries: int = 1) -> str:

@@ -196,9 +196,10 @@ class StudyStore:
         Raises:
             StoreError: if this folder cannot be written.
         """
-        missing = {trial.id for trial in trials if self.trial(trial.id).finished_record() is None}
+        stores = list(relatives)
+        missing = {trial.id for trial in trials if stores and self.trial(trial.id).finished_record() is None}
         finished = {}
-        for trial_store in (store.trial(trial_id) for store in relatives for trial_id in sorted(missing)):
+        for trial_store in (store.trial(trial_id) for store in stores for trial_id in sorted(missing)):
             with suppress(StoreError):  # what cannot be read there is run again here
                 if (record := trial_store.finished_record()) is not None:
                     finished[record.spec.id] = trial_store

@@ -233,7 +233,13 @@ class TrialStore:
     def intact_record(self) -> TrialRecord | None:
         """Returns the trial's result; None also where it, or a file that it refers to, is damaged and must be made
         again."""
-        return None if self.damage() else self.record()
+        try:
+            record = self.record()
+            if record is not None:
+                self.verify(record)
+            return record
+        except CorruptRecord:
+            return None
 
     def finished_record(self) -> TrialRecord | None:
         """Returns the trial's result where it is finished and undamaged, so that the trial need not be run; else
