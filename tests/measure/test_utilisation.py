@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +17,7 @@ import psutil
 import pytest
 
 from tuneoff.measure import nvml, utilisation
-from tuneoff.measure.machine import MachineReader, Reading
+from tuneoff.measure.machine import MachineReader, PeerTrials, Reading
 from tuneoff.measure.nvml import GpuReading
 from tuneoff.measure.utilisation import MOST_SAMPLES, Sampler
 from tuneoff.records.record import Event
@@ -35,13 +37,16 @@ class FakeMachine:
             raise OSError("no counters now")
         return self.reading
 
-    def advance(self, seconds: float, own: float = 0.0, other: float = 0.0, steal: float = 0.0) -> None:
+    def advance(
+        self, seconds: float, own: float = 0.0, other: float = 0.0, steal: float = 0.0, peers: float = 0.0
+    ) -> None:
         now = self.reading
         self.reading = replace(
             now,
             at=now.at + seconds,
             own=now.own + own * seconds,
-            busy=None if now.busy is None else now.busy + (own + other) * seconds,
+            busy=None if now.busy is None else now.busy + (own + other + peers) * seconds,
+            peers=now.peers + peers * seconds,
             steal=None if now.steal is None else now.steal + steal * seconds,
         )
 
@@ -101,6 +106,65 @@ def test_contended_counts_what_the_free_cores_cannot_take(
     noise = measure(machine, trial).noise(threads)
     assert noise.contended is contended
     assert (f"{other:.2f} of a core" in noise.reason) is contended
+
+
+@pytest.mark.parametrize(
+    ("threads", "peers", "other", "contended"),
+    [
+        (2, 4.0, 0.00, False),  # four cores are left to trials of one's own
+        (2, 5.9, 0.00, False),
+        (2, 4.0, 0.90, False),  # and half of what is free then to others
+        (2, 4.0, 1.30, True),
+        (2, 6.5, 0.00, True),  # more trials than cores
+    ],
+)
+def test_trials_of_ones_own_on_cores_of_their_own_are_no_disturbance(
+    machine: FakeMachine,
+    monkeypatch: pytest.MonkeyPatch,
+    threads: int,
+    peers: float,
+    other: float,
+    contended: bool,
+) -> None:
+    monkeypatch.setattr(utilisation, "core_count", lambda: 8)
+
+    def trial(sampler: Sampler) -> None:
+        sampler.mark("train")
+        machine.advance(60, own=2, other=other, peers=peers)
+
+    noise = measure(machine, trial).noise(threads)
+    assert noise.contended is contended
+    assert noise.other_cpu_percent_mean == pytest.approx(100 * other)
+    assert (f"your other trials {peers:.2f}" in noise.reason) is contended
+
+
+def test_other_trials_are_known_by_their_command_and_counted_from_then_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = os.sysconf("SC_CLK_TCK")
+
+    def process(pid: int, command: str, seconds: float) -> None:
+        (tmp_path / str(pid)).mkdir(exist_ok=True)
+        (tmp_path / str(pid) / "cmdline").write_bytes(command.replace(" ", "\0").encode())
+        fields = " ".join(["S", *["0"] * 10, str(int(seconds * ticks)), "0", "0"])
+        (tmp_path / str(pid) / "stat").write_text(f"{pid} (a) b) {fields}\n")
+
+    process(10, "python -m tuneoff.trial serve /tmp/a", 100)
+    process(11, "python -m tuneoff.trial serve /tmp/a", 5)
+    process(12, "firefox", 50)
+    peers = PeerTrials({11}, tmp_path)
+    assert peers.count_seconds() == 0
+    process(10, "python -m tuneoff.trial serve /tmp/a", 103)
+    process(11, "python -m tuneoff.trial serve /tmp/a", 9)
+    process(12, "firefox", 60)
+    assert peers.count_seconds() == 3
+    shutil.rmtree(tmp_path / "10")
+    process(13, "python -m tuneoff.trial once", 7)
+    assert peers.count_seconds() == 3, "it keeps what an ended trial used; a new one is looked for later"
+    monkeypatch.setattr("tuneoff.measure.machine.PEERS_EVERY_SECONDS", -1.0)
+    assert peers.count_seconds() == 3
+    process(13, "python -m tuneoff.trial once", 8)
+    assert peers.count_seconds() == 4
 
 
 def test_noise_can_be_asked_while_the_phase_runs(machine: FakeMachine) -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tuneoff.measure.memory import resident_bytes
 from tuneoff.measure.nvml import Gpu, GpuReading
+
+PEERS_EVERY_SECONDS = 10.0
+"""How often other trials are looked for."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,7 @@ class Reading:
         busy: CPU seconds of everybody, on the cores this process may use.
         steal: seconds those cores were held back by the hypervisor.
         resident: bytes of this process.
+        peers: CPU seconds of the same person's other trials, where they may run on these cores.
     """
 
     at: float
@@ -31,6 +36,7 @@ class Reading:
     steal: float | None
     resident: int
     gpu: GpuReading | None = None
+    peers: float = 0.0
 
 
 class MachineReader:
@@ -53,6 +59,7 @@ class MachineReader:
         cores = allowed_cores()
         # The whole machine's line is cheaper to read, so cores are read one by one only where some are not ours.
         self._cores = cores if cores is not None and len(cores) < (os.cpu_count() or 1) else None
+        self._peers = PeerTrials({os.getpid(), *others})
 
     def __call__(self) -> Reading:
         """Reads all counters now; raises OSError where one cannot be read."""
@@ -65,6 +72,8 @@ class MachineReader:
                 steal=steal,
                 resident=resident_bytes(),
                 gpu=self._gpu.read() if self._gpu else None,
+                # On cores of its own there are no others.
+                peers=self._peers.count_seconds() if self._cores is None else 0.0,
             )
         except self._psutil.Error as error:
             raise OSError(str(error)) from None
@@ -117,6 +126,58 @@ class MachineReader:
             for child in children:
                 with suppress(self._psutil.Error):
                     yield self._psutil.Process(child)
+
+
+class PeerTrials:
+    """The same person's other trials on this machine, as where a cluster gives several of them cores of one node. Known
+    by their command line, on Linux; looked for now and then, because that reads every process.
+
+    Args:
+        own: process ids that are no others.
+        proc: where the system tells of processes.
+    """
+
+    def __init__(self, own: Iterable[int], proc: Path = Path("/proc")) -> None:
+        self._own, self._proc = frozenset(own), proc
+        self._looked: float | None = None
+        self._last: dict[int, float] = {}
+        self._seconds = 0.0
+
+    def count_seconds(self) -> float:
+        """Counts the processor seconds that they have used since the first call."""
+        if self._looked is None or time.monotonic() - self._looked > PEERS_EVERY_SECONDS:
+            self._looked = time.monotonic()
+            for pid in self._list_trials() - self._last.keys():
+                self._last[pid] = self._used_by(pid) or 0.0
+        for pid in list(self._last):
+            used = self._used_by(pid)
+            if used is None:
+                del self._last[pid]
+            else:
+                self._seconds += max(0.0, used - self._last[pid])
+                self._last[pid] = used
+        return self._seconds
+
+    def _list_trials(self) -> set[int]:
+        found: set[int] = set()
+        with suppress(OSError):
+            for name in os.listdir(self._proc):
+                if not name.isdigit() or int(name) in self._own:
+                    continue
+                with suppress(OSError):
+                    path = self._proc / name
+                    if path.stat().st_uid == os.getuid() and b"tuneoff.trial" in (path / "cmdline").read_bytes():
+                        found.add(int(name))
+        return found
+
+    def _used_by(self, pid: int) -> float | None:
+        """Returns the seconds that a process has used; None where it has ended."""
+        try:
+            text = (self._proc / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+            fields = text.rpartition(")")[2].split()
+            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        except (OSError, ValueError, IndexError):
+            return None
 
 
 def _list_children(pid: int) -> list[int]:

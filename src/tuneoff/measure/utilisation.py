@@ -61,6 +61,7 @@ class _PhaseSums:
     own: float = 0.0
     busy: float | None = 0.0
     steal: float | None = 0.0
+    peers: float = 0.0
     throttled: list[bool] = field(default_factory=list)
 
 
@@ -187,9 +188,10 @@ class Sampler:
     def noise(self, threads: int, phase: str = "train") -> Noise:
         """Measures what others used during `phase`, and whether that makes its timing `contended`.
 
-        Other processes and the hypervisor may take half of the cores that the trial leaves free without disturbing
-        it (half, because such cores are often hyper-threads of the trial's own). Beyond that the limit is
-        `CONTENDED_SHARE` of each of the trial's threads, plus one kernel tick a core for the clock's coarseness.
+        The same person's other trials are no disturbance while all have cores enough: what they use is left to them.
+        Other processes and the hypervisor may take half of the cores that are free then without disturbing it (half,
+        because such cores are often hyper-threads of the trial's own). Beyond that the limit is `CONTENDED_SHARE` of
+        each of the trial's threads, plus one kernel tick a core for the clock's coarseness.
 
         Args:
             threads: threads that one operation of the trial uses.
@@ -211,13 +213,16 @@ class Sampler:
         if other is None and steal is None and throttled is None:
             return Noise(reason="not measured: " + self.missing["noise.other_cpu_percent_mean"])
         cores = core_count()
-        lost_cores = (other or 0.0) + (steal or 0.0) - max(0, cores - threads) / 2
+        peers = total.peers / total.seconds
+        spare = cores - threads - peers
+        lost_cores = (other or 0.0) + (steal or 0.0) - (spare / 2 if spare > 0 else spare)
         limit = CONTENDED_SHARE * threads + cores * _TICK_SECONDS / max(total.seconds, _SHORTEST_SECONDS)
         reasons = []
         if lost_cores > limit:
+            beside = f", your other trials {peers:.2f}," if peers > limit else ""
             reasons.append(
-                f"other processes used {other or 0.0:.2f} of a core and the hypervisor took {steal or 0.0:.2f} while "
-                f"the trial trained on {threads} of {cores} cores (limit {limit:.2f})"
+                f"other processes used {other or 0.0:.2f} of a core{beside} and the hypervisor took {steal or 0.0:.2f} "
+                f"while the trial trained on {threads} of {cores} cores (limit {limit:.2f})"
             )
         if throttled is not None and throttled > THROTTLED_SHARE:
             reasons.append(f"the GPU was throttled {throttled:.0%} of the time (limit {THROTTLED_SHARE:.0%})")
@@ -240,7 +245,7 @@ class Sampler:
             self.missing["noise.other_cpu_percent_mean"] = self.missing["noise.steal_percent_mean"] = reason
             return None, None
         # Own time is exact while busy time comes in ticks, so the difference may fall just below nothing.
-        other = None if total.busy is None else max(0.0, total.busy - total.own) / total.seconds
+        other = None if total.busy is None else max(0.0, total.busy - total.own - total.peers) / total.seconds
         if total.steal is None:
             self.missing["noise.steal_percent_mean"] = "this system does not report it"
         return other, None if total.steal is None else total.steal / total.seconds
@@ -291,6 +296,7 @@ class Sampler:
         total.own += max(0.0, now.own - previous.own)
         total.busy = _add(total.busy, _subtract(now.busy, previous.busy))
         total.steal = _add(total.steal, _subtract(now.steal, previous.steal))
+        total.peers += max(0.0, now.peers - previous.peers)
         if now.gpu is not None and now.gpu.throttled is not None:
             total.throttled.append(now.gpu.throttled)
         return now

@@ -150,7 +150,9 @@ class Utilisation(Frozen):
 class Noise(Frozen):
     """What else used the machine while the trial trained. `contended` timings are flagged in every table."""
 
-    other_cpu_percent_mean: float | None = Field(None, description="all other processes while training, 100 = one core")
+    other_cpu_percent_mean: float | None = Field(
+        None, description="other processes while training, without the person's other trials, 100 = one core"
+    )
     steal_percent_mean: float | None = Field(None, description="taken by the hypervisor, 100 = one core")
     gpu_throttled_share: float | None = Field(
         None, description="share of the samples in which the GPU slowed itself down"
