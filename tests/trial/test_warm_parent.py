@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import io
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -28,3 +31,32 @@ def test_children_do_not_look_through_the_libraries_for_garbage(monkeypatch: pyt
         gc.unfreeze()
     assert running == {4321: "a"}
     assert frozen_at_fork[0] > 0.9 * objects
+
+
+GROWTH = """
+import ctypes, torch
+class Info(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks used".split()]
+    _fields_ += [("fordblks", ctypes.c_size_t), ("keepcost", ctypes.c_size_t)]
+libc = ctypes.CDLL(None)
+libc.mallinfo2.restype = Info
+torch.set_num_threads(1)
+weight = torch.ones(64, 64, dtype=torch.bfloat16)
+def multiply(widths):
+    for width in widths:
+        torch.nn.functional.linear(torch.ones(8, width, 64, dtype=torch.bfloat16), weight)
+multiply(range(1, 101))
+before = libc.mallinfo2().used
+multiply(range(101, 201))
+print(libc.mallinfo2().used - before)
+"""
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="needs the counters of glibc"
+)
+def test_kernels_of_new_widths_take_the_place_of_old_ones() -> None:
+    environment = {**os.environ, **parent.KEPT_KERNELS}
+    done = subprocess.run([sys.executable, "-c", GROWTH], env=environment, check=True, capture_output=True, text=True)
+    # Kept, a hundred of them would take 50 MiB on a processor that has them.
+    assert int(done.stdout) < 8 << 20
