@@ -160,6 +160,40 @@ def test_what_is_kept_is_corrected_with_its_phase() -> None:
     assert corrected(arm, estimated, profiled).kept_seconds == {"train": 2.0}
 
 
+def test_each_part_of_training_is_corrected_by_its_own_error() -> None:
+    estimated = arm_forecast(
+        "lora",
+        seconds={"train": 10.02, "test": 2.0},
+        train_parts={"calls": 4.0, "work": 6.0, "update": 0.02},
+    )
+    profiled = arm_forecast(
+        "lora",
+        seconds={"train": 4.03, "test": 3.0},
+        train_parts={"calls": 1.0, "work": 3.0, "update": 0.03},
+    )
+    arm = arm_forecast(
+        "last_block",
+        seconds={"train": 12.0, "test": 4.0},
+        train_seconds=12.0,
+        train_parts={"calls": 2.0, "work": 5.0, "update": 1.0, "frozen": 4.0},
+        kept_seconds={"train": 4.0, "test": 2.0},
+        search_seconds={"load": 1.0, "train": 4.0},
+    )
+    made = corrected(arm, estimated, profiled)
+    # What frozen blocks give is computed like a test; an update that is estimated to be very short errs by seconds.
+    assert made.train_parts == pytest.approx({"calls": 0.5, "work": 2.5, "update": 1.01, "frozen": 6.0})
+    assert made.train_seconds == made.seconds["train"] == pytest.approx(10.01)
+    assert made.kept_seconds == pytest.approx({"train": 6.0, "test": 3.0})
+    assert made.search_seconds["train"] == pytest.approx(4.0 * (0.5 + 2.5 + 1.01) / 8.0)
+
+
+def test_what_frozen_blocks_give_is_paid_by_a_share_of_the_trials() -> None:
+    arm = arm_forecast("head", kept_seconds={"train": 4.0, "test": 1.0})
+    assert arm.mean_trial_seconds(1.0) == arm.trial_seconds == 15.0
+    assert arm.mean_trial_seconds(0.2) == pytest.approx(11.0)
+    assert arm_forecast("head", seconds={}).mean_trial_seconds(1.0) is None
+
+
 def test_a_forecast_of_the_first_version_is_read_in_todays_words() -> None:
     shape = Shape(examples=8, tokens=24)
     profiled = arm_forecast(

@@ -19,11 +19,12 @@ _MEASURED: dict[str, Callable[[TrialRecord], float | None]] = {
     "train_seconds": lambda record: record.timing.train_seconds,
     "total_seconds": lambda record: record.timing.total_seconds,
 }
-_PREDICTED: dict[str, Callable[[ArmForecast], float | None]] = {
-    "peak_memory_bytes": lambda arm: arm.peak_memory_bytes,
-    "train_seconds": lambda arm: arm.train_seconds,
-    "total_seconds": lambda arm: arm.trial_seconds,
+_PREDICTED: dict[str, Callable[[ArmForecast, float], float | None]] = {
+    "peak_memory_bytes": lambda arm, share: arm.peak_memory_bytes,
+    "train_seconds": lambda arm, share: arm.train_seconds,
+    "total_seconds": lambda arm, share: arm.mean_trial_seconds(share),
 }
+"""Figure -> what the forecast says, given the share of the arm's final trials that compute what frozen blocks give."""
 
 
 class PredictedFigure(Frozen):
@@ -52,7 +53,10 @@ class ForecastArm(Frozen):
     forecast_seconds: float | None = Field(description="what making its forecast took")
     peak_memory_bytes: PredictedFigure = Field(description="peak while training")
     train_seconds: PredictedFigure = Field(description="training steps and their data waits")
-    total_seconds: PredictedFigure = Field(description="the whole trial")
+    total_seconds: PredictedFigure = Field(
+        description="the whole trial; what frozen blocks give is computed by one trial of an arm and counts for each "
+        "as a part of it"
+    )
 
 
 class Accuracy(Frozen):
@@ -112,7 +116,7 @@ def _arm(arm: Arm, forecast: ArmForecast | None, has_search: bool) -> ForecastAr
         device=forecast.device if forecast else None,
         contended=arm.contended,
         forecast_seconds=forecast.forecast_seconds if forecast else None,
-        **{name: _figure(name, arm, forecast, reason) for name in _MEASURED},
+        **{name: _figure(name, arm, forecast, reason, has_search) for name in _MEASURED},
     )
 
 
@@ -129,13 +133,15 @@ def _mismatch(arm: Arm, forecast: ArmForecast | None, has_search: bool) -> str:
     return ""
 
 
-def _figure(name: str, arm: Arm, forecast: ArmForecast | None, reason: str) -> PredictedFigure:
+def _figure(name: str, arm: Arm, forecast: ArmForecast | None, reason: str, has_search: bool) -> PredictedFigure:
     # A forecast is of a trial that times the trained model, where any does.
     timed = [record for record in arm.completed if record.spec.times_inference]
     records = (timed or arm.completed) if name == "total_seconds" else arm.completed
     values = [value for record in records if (value := _MEASURED[name](record)) is not None]
     measured = statistics.fmean(values) if values else None
-    predicted = _PREDICTED[name](forecast) if forecast else None
+    # A search has computed what frozen blocks give.
+    share = 0.0 if has_search else 1 / max(1, len(values))
+    predicted = _PREDICTED[name](forecast, share) if forecast else None
     if not arm.trains and name == "train_seconds":
         reason = "nothing is trained"
     elif not reason and forecast is not None and predicted is None:

@@ -102,6 +102,12 @@ class ArmForecast(Frozen):
         "`optimizer`, `activations`; and with `--gpu-memory` `reserve` in place of `process`",
     )
     train_seconds: float | None = Field(None, description="of one final trial")
+    train_parts: dict[str, float] = Field(
+        default_factory=dict,
+        description="its parts in seconds: `calls` (calling operations, whatever their size), `work` (products and "
+        "memory traffic), `update` (clipping and the optimizer), `frozen` (computing what frozen blocks give); empty "
+        "where they are not known",
+    )
     seconds: dict[str, float] = Field(
         default_factory=dict,
         description="by phase, of one final trial: `load`, `tokenize`, `preflight`, `train`, `validation`, "
@@ -141,6 +147,12 @@ class ArmForecast(Frozen):
         """Returns the seconds of a whole final trial; None where its phases are not known."""
         return sum(self.seconds.values()) if self.seconds else None
 
+    def mean_trial_seconds(self, share: float) -> float | None:
+        """Returns the mean seconds of final trials of which this share computes what frozen blocks give; None where the
+        phases are not known."""
+        seconds = self.trial_seconds
+        return None if seconds is None else seconds - (1 - share) * sum(self.kept_seconds.values())
+
     def search_trial_seconds(self, share: float = 1.0) -> float:
         """Returns the seconds of a trial of the search that takes this share of the steps; 0 where the arm is not
         searched."""
@@ -177,40 +189,15 @@ class StudyForecast(Frozen):
 def corrected(arm: ArmForecast, estimated: ArmForecast, profiled: ArmForecast) -> ArmForecast:
     """Corrects an arm that was estimated by the error of the estimate of another arm, which was profiled too.
 
-    Machine, model and data are the same for both, so each phase is assumed to have the same relative error (a very
-    short one the same error in seconds), and the memory of the process besides its tensors the same error in bytes.
+    Machine, model and data are the same for both, so each phase, and each part of training, is assumed to have the same
+    relative error (a very short one the same error in seconds), and the memory of the process besides its tensors the
+    same error in bytes.
 
     Args:
         arm: estimate of the arm.
         estimated, profiled: forecasts of the other arm.
     """
-    estimated_seconds, profiled_seconds = estimated.seconds, profiled.seconds
-    train_factor = (
-        profiled_seconds["train"] / estimated_seconds["train"]
-        if estimated_seconds.get("train") and "train" in profiled_seconds
-        else 1.0
-    )
-
-    def corrected_seconds(phase: str, value: float) -> float:
-        if phase not in estimated_seconds or phase not in profiled_seconds:
-            return value * train_factor
-        if estimated_seconds[phase] < TOO_SHORT_SECONDS:
-            return max(0.0, value + profiled_seconds[phase] - estimated_seconds[phase])
-        return value * profiled_seconds[phase] / estimated_seconds[phase]
-
-    def scaled(seconds: Mapping[str, float]) -> dict[str, float]:
-        return {phase: corrected_seconds(phase, value) for phase, value in seconds.items()}
-
-    seconds = scaled(arm.seconds)
-    changes: dict[str, Any] = {
-        "seconds": seconds,
-        "search_seconds": scaled(arm.search_seconds),
-        "kept_seconds": {
-            phase: value * seconds[phase] / arm.seconds[phase] for phase, value in arm.kept_seconds.items() if value
-        },
-    }
-    if arm.train_seconds is not None:
-        changes["train_seconds"] = arm.train_seconds * train_factor
+    changes = _corrected_times(arm, estimated, profiled)
     arm_peak, estimated_peak, profiled_peak = (
         arm.peak_memory_bytes,
         estimated.peak_memory_bytes,
@@ -225,6 +212,70 @@ def corrected(arm: ArmForecast, estimated: ArmForecast, profiled: ArmForecast) -
         if fits is False and arm.fits:
             changes["missing"] = {**arm.missing, "remedies": "by its estimate alone it fits, so none were tried"}
     return arm.model_copy(update={**changes, "corrected_by": profiled.label})
+
+
+def _corrected_times(arm: ArmForecast, estimated: ArmForecast, profiled: ArmForecast) -> dict[str, Any]:
+    """Corrects the times of an arm.
+
+    Frozen blocks are computed as a test is, without gradients: where the profiled arm has none, their error is that of
+    its test.
+    """
+    train_factor = _factor("train", estimated.seconds, profiled.seconds, 1.0)
+    test_factor = _factor("test", estimated.seconds, profiled.seconds, train_factor)
+
+    def scaled(seconds: Mapping[str, float]) -> dict[str, float]:
+        return {
+            phase: _corrected_seconds(value, phase, estimated.seconds, profiled.seconds, train_factor)
+            for phase, value in seconds.items()
+        }
+
+    seconds, search_seconds, parts = scaled(arm.seconds), scaled(arm.search_seconds), {}
+    if arm.train_parts and estimated.train_parts and profiled.train_parts:
+        parts = {
+            part: _corrected_seconds(value, part, estimated.train_parts, profiled.train_parts, test_factor)
+            for part, value in arm.train_parts.items()
+        }
+        seconds["train"] = sum(parts.values())
+        if search_seconds:
+            # A trial of the search finds what frozen blocks give.
+            steps_factor = _steps_seconds(parts) / _steps_seconds(arm.train_parts)
+            search_seconds["train"] = steps_factor * arm.search_seconds["train"]
+    kept = {phase: value * seconds[phase] / arm.seconds[phase] for phase, value in arm.kept_seconds.items() if value}
+    if "frozen" in parts:
+        kept["train"] = parts["frozen"]
+    return {
+        "seconds": seconds,
+        "search_seconds": search_seconds,
+        "kept_seconds": kept,
+        "train_parts": parts,
+        "train_seconds": seconds.get("train"),
+    }
+
+
+def _steps_seconds(parts: Mapping[str, float]) -> float:
+    """Returns the seconds of training steps, without what frozen blocks give."""
+    return sum(parts.values()) - parts.get("frozen", 0.0)
+
+
+def _corrected_seconds(
+    value: float, name: str, estimated: Mapping[str, float], profiled: Mapping[str, float], otherwise: float
+) -> float:
+    """Corrects a phase or a part of an estimate.
+
+    Args:
+        value: its seconds.
+        name: of the phase or part.
+        estimated, profiled: seconds of the other arm.
+        otherwise: factor where nothing is known of it there.
+    """
+    if name in estimated and name in profiled and estimated[name] < TOO_SHORT_SECONDS:
+        return max(0.0, value + profiled[name] - estimated[name])
+    return value * _factor(name, estimated, profiled, otherwise)
+
+
+def _factor(name: str, estimated: Mapping[str, float], profiled: Mapping[str, float], otherwise: float) -> float:
+    """Returns how many times as long a phase or part takes as was estimated; `otherwise` where that is not known."""
+    return profiled[name] / estimated[name] if estimated.get(name) and name in profiled else otherwise
 
 
 def study_forecast(

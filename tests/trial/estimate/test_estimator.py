@@ -70,6 +70,8 @@ def check(arm: ArmForecast) -> None:
         assert arm.peak_memory_bytes == sum(arm.memory.values())
     if arm.train_seconds is not None:
         assert arm.seconds["train"] == arm.train_seconds > 0
+        assert sum(arm.train_parts.values()) == pytest.approx(arm.train_seconds)
+        assert all(seconds >= 0 for seconds in arm.train_parts.values())
     assert all(seconds >= 0 for seconds in [*arm.seconds.values(), *arm.search_seconds.values()])
     assert arm.forecast_seconds > 0
 

@@ -89,7 +89,8 @@ def test_frozen_blocks_are_paid_once(profile: bool, bert_folder: Path, news_csv:
     arm = forecast_of(final, profile, search=outline(asked)[0])
     assert arm.kept_seconds.keys() == KEPT
     assert all(0 < arm.kept_seconds[phase] < arm.seconds[phase] for phase in KEPT)
-    assert arm.train_seconds == arm.seconds["train"]
+    assert arm.train_seconds == arm.seconds["train"] == pytest.approx(sum(arm.train_parts.values()))
+    assert arm.train_parts["frozen"] == arm.kept_seconds["train"]
     # Of another seed, so the batches differ a little.
     assert arm.search_seconds["train"] == pytest.approx(arm.seconds["train"] - arm.kept_seconds["train"], rel=0.1)
 

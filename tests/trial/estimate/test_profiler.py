@@ -158,6 +158,24 @@ def test_costs_go_through_what_was_seen_and_keep_its_factor_beyond() -> None:
     assert times.seconds(huge) == pytest.approx(1000.0)
 
 
+def test_calls_and_work_are_told_apart_by_steps_of_two_sizes() -> None:
+    times = TimeModel(SPEED)
+    small, large = StepCost(0, 10**9, 10**9, 10_000), StepCost(0, 4 * 10**9, 10**9, 10_000)
+    assert times.call_seconds(10_000) == pytest.approx(0.1 / time_model.EFFICIENCY)
+    # A call takes a third of what it was put at, products and traffic half.
+    times.observe(small, 0.1 / 3 + 2 / 2)
+    assert times.call_seconds(10_000) == pytest.approx(0.1 * times.seconds(small) / SPEED.seconds(small))
+    times.observe(large, 0.1 / 3 + 5 / 2)
+    assert times.call_seconds(10_000) == pytest.approx(0.1 / 3)
+
+
+def test_calls_take_no_less_than_nothing() -> None:
+    times = TimeModel(SPEED)
+    for operations, seconds in ((10**9, 1.0), (4 * 10**9, 5.0)):
+        times.observe(StepCost(0, operations, 0, 10_000), seconds)
+    assert 0 < times.call_seconds(10_000) < 0.2
+
+
 def test_a_curve_goes_on_in_proportion() -> None:
     curve = Curve([(10, 1.0), (30, 5.0)])
     assert [curve(tokens) for tokens in (5, 10, 20, 30, 60)] == pytest.approx([0.5, 1.0, 3.0, 5.0, 10.0])

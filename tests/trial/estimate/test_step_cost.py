@@ -150,6 +150,14 @@ def test_a_ledger_knows_what_the_backward_pass_keeps() -> None:
     assert ledger.operations == 2 * 2 * 50 * 100 * 100
 
 
+def test_a_table_is_read_at_the_rows_that_are_looked_up() -> None:
+    table, rows = torch.ones(1000, 10), torch.tensor([1, 2, 3])
+    with MemoryTracker([table, rows]) as ledger:
+        nn.functional.embedding(rows, table)
+    # Read and written, and the numbers of the rows.
+    assert ledger.traffic == 2 * 3 * 10 * 4 + 3 * 8
+
+
 def test_a_gpu_gives_memory_in_blocks() -> None:
     with MemoryTracker([], granule=512) as ledger:
         kept = [torch.zeros(1), torch.zeros(129)]

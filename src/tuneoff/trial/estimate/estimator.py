@@ -170,7 +170,13 @@ def _seconds(
     if counts.largest is not None:
         largest, cost = counts.largest
         curve = _line(cost, largest.padded_tokens, counts.steps, times)
-        training = TrainingTime(curve, times.update_seconds(states.gradients), topology, counts.trained_bytes)
+        training = TrainingTime(
+            curve,
+            times.update_seconds(states.gradients),
+            topology,
+            counts.trained_bytes,
+            times.call_seconds(cost.calls),
+        )
         features = material.features["train"]
         pair_tokens = 2 * max(len(f.input_ids) + len(f.target_ids) for f in features)
         startup["preflight"] = PREFLIGHT_PASSES * curve(pair_tokens)
@@ -250,6 +256,7 @@ def build_forecast(
         fits=memory.fits,
         remedies=memory.remedies,
         train_seconds=times.final.get("train"),
+        train_parts=times.parts,
         seconds=times.final,
         search_seconds=times.search,
         kept_seconds=times.kept,

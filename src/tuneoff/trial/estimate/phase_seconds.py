@@ -23,6 +23,7 @@ class TrainingTime:
         update: seconds of clipping and the optimizer's step.
         topology: how the work is divided.
         gradients: bytes that the ranks sum in every step.
+        calls: the part of a micro-batch's seconds that goes to calling operations, whatever their size.
         first: additional seconds for each shape, to prepare its kernels.
     """
 
@@ -30,19 +31,26 @@ class TrainingTime:
     update: float
     topology: Topology
     gradients: int
+    calls: float = 0.0
     first: float = 0.0
 
     def __call__(self, rank_steps: Sequence[Sequence[MicroBatch]]) -> float:
         """Returns the seconds of these steps, as the topology has divided them: in every step those of the slowest
         rank, of the sums of gradients and of the update."""
+        return sum(self.parts(rank_steps).values())
+
+    def parts(self, rank_steps: Sequence[Sequence[MicroBatch]]) -> dict[str, float]:
+        """Returns the seconds of these steps by parts, as `ArmForecast.train_parts` names them."""
         slowest = self.topology.slowest(rank_steps, lambda step: sum(self.curve(micro.padded_tokens) for micro in step))
         micro_batches = [micro for step in slowest for micro in step]
-        step_seconds = self.topology.sum_seconds(self.gradients) + self.update
-        return (
-            sum(self.curve(micro.padded_tokens) for micro in micro_batches)
-            + step_seconds * len(slowest)
-            + self.first * len({micro.size for micro in micro_batches})
-        )
+        passes_seconds = sum(self.curve(micro.padded_tokens) for micro in micro_batches)
+        calls_seconds = min(self.calls * len(micro_batches), passes_seconds)
+        first_seconds = self.first * len({micro.size for micro in micro_batches})
+        return {
+            "calls": calls_seconds,
+            "work": passes_seconds - calls_seconds + first_seconds,
+            "update": (self.topology.sum_seconds(self.gradients) + self.update) * len(slowest),
+        }
 
 
 @dataclass(frozen=True)
@@ -51,11 +59,13 @@ class PhaseSeconds:
 
     Attributes:
         final: of a final trial.
+        parts: of training, in a final trial.
         search: of a trial of the search, without what is kept.
         kept: the part of `final` that computes what frozen first blocks give, which later trials of a run find.
     """
 
     final: dict[str, float] = field(default_factory=dict)
+    parts: dict[str, float] = field(default_factory=dict)
     search: dict[str, float] = field(default_factory=dict)
     kept: dict[str, float] = field(default_factory=dict)
 
@@ -77,17 +87,20 @@ def phase_seconds(
         checkpoint: seconds to keep the weights once.
     """
     spec, material = counts.request.spec, counts.material
-    seconds, validations = dict(startup), 1
+    seconds, parts, validations = dict(startup), dict[str, float](), 1
     if training is not None:
         validations = len(evaluation_steps(len(material.features["train"]), spec.protocol))
-        seconds |= {"train": training(counts.steps), "checkpoint": validations * checkpoint}
+        parts = training.parts(counts.steps)
+        seconds |= {"train": sum(parts.values()), "checkpoint": validations * checkpoint}
     seconds |= {"validation": evaluations.validation(validations), "test": evaluations.test()}
     kept = {split: evaluations.frozen(split) for split in material.features} if counts.keeps_frozen else {}
     seconds |= {split: seconds[split] + kept[split] for split in kept}
+    if kept:
+        parts["frozen"] = kept["train"]
     seconds["inference"] = evaluations.inference(sum(seconds.values()))
     search = counts.request.search
     if search is None or training is None:
-        return PhaseSeconds(seconds, kept=kept)
+        return PhaseSeconds(seconds, parts, kept=kept)
     protocol = search.protocol
     train = trial_data.subset(material.task, material.examples["train"], protocol.train_rows, protocol.data_seed)
     features = [material.features["train"][example.index] for example in train]
@@ -102,4 +115,4 @@ def phase_seconds(
         "validation": evaluations.validation(validations),
         "checkpoint": validations * checkpoint,
     }
-    return PhaseSeconds(seconds, search_seconds, kept)
+    return PhaseSeconds(seconds, parts, search_seconds, kept)

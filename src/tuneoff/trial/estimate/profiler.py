@@ -170,8 +170,9 @@ def _profile_training(trial: Assembled, phases: Phases, counts: ForecastCounts, 
     gradients = 4 * trial.counts.trainable.total
     update_times = [profile.update_seconds for profile in profiles]
     update = statistics.median(update_times) if update_times else times.update_seconds(gradients)
-    curve = _curve(shapes, count, times)
-    return _TrainingProfile(profiles, TrainingTime(curve, update, topology, gradients, first), growth)
+    calls = times.call_seconds(count(largest).calls)
+    time = TrainingTime(_curve(shapes, count, times), update, topology, gradients, calls, first)
+    return _TrainingProfile(profiles, time, growth)
 
 
 def _curve(shapes: Sequence[MicroBatch], count: Callable[[MicroBatch], StepCost], times: TimeModel) -> Curve:

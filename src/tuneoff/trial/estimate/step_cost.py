@@ -107,10 +107,11 @@ class MemoryTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.operations += _operations(func, args, kwargs or {}, outputs)
         written_bytes = [self._note(tensor) for tensor in tree_leaves(outputs) if isinstance(tensor, torch.Tensor)]
         if any(written_bytes) or func._schema.is_mutable:
-            inputs = tree_leaves((args, kwargs or {}))
-            self.traffic += sum(written_bytes) + sum(
-                tensor_bytes(tensor) for tensor in inputs if isinstance(tensor, torch.Tensor)
-            )
+            inputs = [leaf for leaf in tree_leaves((args, kwargs or {})) if isinstance(leaf, torch.Tensor)]
+            read_bytes = [tensor_bytes(tensor) for tensor in inputs]
+            if func._overloadpacket in _LOOKUPS:
+                read_bytes[0] = sum(written_bytes)
+            self.traffic += sum(written_bytes) + sum(read_bytes)
         return outputs
 
     def _note(self, tensor: torch.Tensor) -> int:
@@ -135,6 +136,8 @@ def tensor_bytes(tensor: torch.Tensor) -> int:
     return tensor.numel() * tensor.element_size()
 
 
+_LOOKUPS = {torch.ops.aten.embedding, torch.ops.aten.index_select, torch.ops.aten.gather}
+"""Operations that read no more of their first input, a table, than what they return."""
 _SAME_FORMULA = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: torch.ops.aten._scaled_dot_product_flash_attention,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: (

@@ -13,13 +13,15 @@ import torch
 
 from tuneoff.trial.estimate.step_cost import StepCost
 
-CALL_SECONDS = {"cpu": 8e-6, "cuda": 6e-6}
+CALL_SECONDS = {"cpu": 3e-6, "cuda": 6e-6}
 """Overhead of calling one operation: Python, autograd and the dispatcher. Of the order of what was measured; in tiny
 models it is nearly all of the time."""
 EFFICIENCY = 0.5
 """Share of the speed of one large matrix product, and of copying, that a training step reaches. Rough: between 0.3 and
 0.8 was measured. Only used where no step is run."""
 CALIBRATION_SECONDS = 0.3
+COPIED_BYTES = 64 * 2**20
+"""Size of the copies that are timed, more than a processor's caches hold: so are a step's tensors together."""
 UPDATE_PASSES = 7
 """Times that AdamW passes over a trained tensor's size: it reads weight, gradient and two moments and writes three."""
 
@@ -30,7 +32,7 @@ class Speed:
 
     Attributes:
         operations: floating-point operations a second, in large matrix products under the trial's precision.
-        traffic: bytes read and written a second.
+        traffic: bytes read and written a second, of tensors that no cache holds.
         call: seconds to call an operation.
     """
 
@@ -40,7 +42,11 @@ class Speed:
 
     def seconds(self, step: StepCost) -> float:
         """Returns the least seconds that a step could take: calls, products and traffic one after the other."""
-        return step.calls * self.call + step.operations / self.operations + step.traffic / self.traffic
+        return step.calls * self.call + self.work_seconds(step)
+
+    def work_seconds(self, step: StepCost) -> float:
+        """Returns the least seconds of a step's products and traffic."""
+        return step.operations / self.operations + step.traffic / self.traffic
 
 
 def measure(device: torch.device, autocast: Callable[[], AbstractContextManager[object]]) -> Speed:
@@ -49,10 +55,10 @@ def measure(device: torch.device, autocast: Callable[[], AbstractContextManager[
     left, right = (torch.randn(size, size, device=device) for _ in range(2))
     with autocast(), torch.no_grad():
         product_seconds = _best(lambda: left @ right, device)
-    copies = torch.empty_like(left)
-    copy_seconds = _best(lambda: copies.copy_(left), device)
-    bytes_moved = 2 * left.numel() * left.element_size()
-    return Speed(2 * size**3 / product_seconds, bytes_moved / copy_seconds, CALL_SECONDS[device.type])
+    source = torch.zeros(COPIED_BYTES, dtype=torch.uint8, device=device)
+    copies = torch.empty_like(source)
+    copy_seconds = _best(lambda: copies.copy_(source), device)
+    return Speed(2 * size**3 / product_seconds, 2 * COPIED_BYTES / copy_seconds, CALL_SECONDS[device.type])
 
 
 def _best(work: Callable[[], object], device: torch.device) -> float:
@@ -79,12 +85,14 @@ class TimeModel:
 
     speed: Speed
     _observed: list[tuple[float, float]] = field(default_factory=list)
+    _steps: list[tuple[StepCost, float]] = field(default_factory=list)
 
     def observe(self, step: StepCost, seconds: float) -> None:
         """Adds a step that was run, and its seconds."""
         least_seconds = self.speed.seconds(step)
         self._observed.append((math.log(least_seconds), math.log(seconds / least_seconds)))
         self._observed.sort()
+        self._steps.append((step, seconds))
 
     def seconds(self, step: StepCost) -> float:
         """Returns the seconds that such a step takes."""
@@ -97,9 +105,31 @@ class TimeModel:
         sizes, factors = zip(*self._observed, strict=True)
         return math.exp(float(np.interp(math.log(least_seconds), sizes, factors)))
 
+    def call_seconds(self, calls: int) -> float:
+        """Returns the seconds of calling so many operations: what a step takes whatever its size.
+
+        Of steps that were run, of several sizes, it is what the least squares of their relative errors give, as one of
+        two summands: calls, and products with traffic.
+        """
+        factor = 1 / EFFICIENCY
+        if self._steps:
+            shares = np.array(
+                [
+                    [step.calls * self.speed.call / seconds, self.speed.work_seconds(step) / seconds]
+                    for step, seconds in self._steps
+                ]
+            )
+            factors, _, rank, _ = np.linalg.lstsq(shares, np.ones(len(shares)), rcond=None)
+            if rank < 2 or factors.min() < 0:
+                # These steps do not tell the two apart.
+                sums = shares.sum(1)
+                factors = np.full(2, sums.sum() / (sums**2).sum())
+            factor = float(factors[0])
+        return factor * calls * self.speed.call
+
     def update_seconds(self, trained_bytes: int) -> float:
-        """Returns the seconds of an optimizer step that was not run."""
-        return UPDATE_PASSES * trained_bytes / self.speed.traffic / EFFICIENCY
+        """Returns the seconds of an optimizer step that was not run: nothing but reading and writing."""
+        return UPDATE_PASSES * trained_bytes / self.speed.traffic
 
 
 class Curve:
