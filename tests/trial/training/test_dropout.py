@@ -124,6 +124,51 @@ def test_one_byte_an_element_is_kept_for_the_backward_pass() -> None:
     assert [(tensor.dtype, tensor.shape) for tensor in saved] == [(torch.uint8, (10, 10))]
 
 
+def attention_inputs() -> list[torch.Tensor]:
+    torch.manual_seed(0)
+    return [torch.randn(2, 3, 20, 8, requires_grad=True) for _ in range(3)]
+
+
+def test_attentions_output_and_gradients_are_those_of_its_formula() -> None:
+    query, key, value = attention_inputs()
+    with DropoutMasks(0).drawing(0, 0):
+        output = functional.scaled_dot_product_attention(query, key, value, is_causal=True, dropout_p=0.3)
+    output.square().sum().backward()  # type: ignore[no-untyped-call]
+    others = attention_inputs()
+    scores = others[0] @ others[1].transpose(-2, -1) / math.sqrt(8)
+    scores = scores.masked_fill(~torch.ones(20, 20, dtype=torch.bool).tril(), -math.inf)
+    with DropoutMasks(0).drawing(0, 0):
+        expected = functional.dropout(scores.softmax(-1), 0.3) @ others[2]
+    expected.square().sum().backward()  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(output, expected)
+    for tensor, other in zip((query, key, value), others, strict=True):
+        torch.testing.assert_close(tensor.grad, other.grad)
+
+
+def test_attention_keeps_no_float32_under_bfloat16() -> None:
+    saved: list[torch.Tensor] = []
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        saved.append(tensor)
+        return tensor
+
+    query, key, value = attention_inputs()
+    with (
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        torch.autocast("cpu", dtype=torch.bfloat16),
+        DropoutMasks(0).drawing(0, 0),
+    ):
+        output = functional.scaled_dot_product_attention(query, key, value, dropout_p=0.3)
+    assert output.dtype == torch.bfloat16
+    square = [tensor for tensor in saved if tensor.shape[-2:] == (20, 20)]
+    assert sorted(tensor.element_size() for tensor in square) == [1, 2]
+    output.float().square().sum().backward()  # type: ignore[no-untyped-call]
+    for tensor in (query, key, value):
+        assert tensor.grad is not None
+        assert tensor.grad.isfinite().all()
+        assert tensor.grad.any()
+
+
 def ways_to_drop() -> dict[str, Callable[[], torch.Tensor]]:
     values = torch.ones(4, 6, 8)
     attention = nn.MultiheadAttention(8, 2, dropout=0.3, batch_first=True)

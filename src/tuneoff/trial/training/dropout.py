@@ -145,7 +145,12 @@ class DropoutMasks:
                 scores = scores.masked_fill(~attn_mask, -math.inf)
             elif attn_mask is not None:
                 scores = scores + attn_mask
-            return self._apply(scores.softmax(-1), dropout_p) @ value
+            if torch.is_autocast_enabled(value.device.type):
+                value = value.to(torch.get_autocast_dtype(value.device.type))
+            value = value.expand(*scores.shape[:-2], *value.shape[-2:])
+            mask = self.draw(scores.shape, dropout_p)
+            mixed: torch.Tensor = _MixedValues.apply(scores, value, mask, 1 / (1 - dropout_p))  # type: ignore[no-untyped-call]
+            return mixed
 
         return attention
 
@@ -163,6 +168,29 @@ class _Dropout(torch.autograd.Function):
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         (mask,) = ctx.saved_tensors
         return _scale_kept(gradient, mask, ctx.scale), None, None
+
+
+class _MixedValues(torch.autograd.Function):
+    """Values weighted by the softmax of scores, of which some are dropped.
+
+    For the backward pass it saves probabilities in the values' type and the mask, not what was computed on the way in
+    float32 and not the dropped probabilities.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, scores: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, scale: float) -> torch.Tensor:
+        probabilities = scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32))
+        ctx.save_for_backward(probabilities.to(values.dtype), values, mask)
+        ctx.scale, ctx.scores_dtype = scale, scores.dtype
+        return _scale_kept(probabilities, mask, scale).to(values.dtype) @ values
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None, None]:
+        probabilities, values, mask = ctx.saved_tensors
+        of_values = _scale_kept(probabilities, mask, ctx.scale).transpose(-2, -1) @ gradient
+        of_probabilities = _scale_kept(gradient @ values.transpose(-2, -1), mask, ctx.scale)
+        of_scores = torch._softmax_backward_data(of_probabilities, probabilities, -1, probabilities.dtype)
+        return of_scores.to(ctx.scores_dtype), of_values, None, None
 
 
 def _scale_kept(values: torch.Tensor, mask: torch.Tensor, scale: float) -> torch.Tensor:
