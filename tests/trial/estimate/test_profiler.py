@@ -158,22 +158,29 @@ def test_costs_go_through_what_was_seen_and_keep_its_factor_beyond() -> None:
     assert times.seconds(huge) == pytest.approx(1000.0)
 
 
-def test_calls_and_work_are_told_apart_by_steps_of_two_sizes() -> None:
+def test_calls_and_work_are_told_apart_by_steps_of_several_sizes() -> None:
     times = TimeModel(SPEED)
-    small, large = StepCost(0, 10**9, 10**9, 10_000), StepCost(0, 4 * 10**9, 10**9, 10_000)
-    assert times.call_seconds(10_000) == pytest.approx(0.1 / time_model.EFFICIENCY)
-    # A call takes a third of what it was put at, products and traffic half.
-    times.observe(small, 0.1 / 3 + 2 / 2)
-    assert times.call_seconds(10_000) == pytest.approx(0.1 * times.seconds(small) / SPEED.seconds(small))
-    times.observe(large, 0.1 / 3 + 5 / 2)
-    assert times.call_seconds(10_000) == pytest.approx(0.1 / 3)
+    assert times.call_seconds(100_000) == pytest.approx(1.0 / time_model.EFFICIENCY)
+    # A call takes a third of what it was put at, products and traffic four fifths.
+    for size in (1, 2, 4, 8, 16):
+        step = StepCost(0, size * 10**8, size * 10**8, 100_000)
+        times.observe(step, 1 / 3 + 0.8 * SPEED.work_seconds(step))
+    assert times.call_seconds(100_000) == pytest.approx(1 / 3, rel=0.2)
+
+
+@pytest.mark.parametrize("seconds", [1.0, 9.0])
+def test_one_size_tells_calls_and_work_apart_by_nothing(seconds: float) -> None:
+    times, step = TimeModel(SPEED), StepCost(0, 10**9, 10**9, 100_000)
+    times.observe(step, seconds)
+    times.observe(step, seconds)
+    assert times.call_seconds(100_000) == pytest.approx(seconds / 3, rel=0.01)
 
 
 def test_calls_take_no_less_than_nothing() -> None:
     times = TimeModel(SPEED)
-    for operations, seconds in ((10**9, 1.0), (4 * 10**9, 5.0)):
-        times.observe(StepCost(0, operations, 0, 10_000), seconds)
-    assert 0 < times.call_seconds(10_000) < 0.2
+    for operations, seconds in ((10**9, 1.0), (40 * 10**9, 100.0)):
+        times.observe(StepCost(0, operations, 0, 100_000), seconds)
+    assert times.call_seconds(100_000) == 0
 
 
 def test_a_curve_goes_on_in_proportion() -> None:

@@ -22,6 +22,9 @@ EFFICIENCY = 0.5
 CALIBRATION_SECONDS = 0.3
 COPIED_BYTES = 64 * 2**20
 """Size of the copies that are timed, more than a processor's caches hold: so are a step's tensors together."""
+LIKENESS = 0.2
+"""How strongly the factors of calls and of work are drawn to one another: an error of a step's time by a tenth counts
+as much as a difference of a factor by a half."""
 UPDATE_PASSES = 7
 """Times that AdamW passes over a trained tensor's size: it reads weight, gradient and two moments and writes three."""
 
@@ -108,8 +111,8 @@ class TimeModel:
     def call_seconds(self, calls: int) -> float:
         """Returns the seconds of calling so many operations: what a step takes whatever its size.
 
-        Of steps that were run, of several sizes, it is what the least squares of their relative errors give, as one of
-        two summands: calls, and products with traffic.
+        Where steps were run, the least squares of their relative errors give two factors, of calls and of products with
+        traffic. They are drawn to one another, for few steps on a busy machine hardly tell them apart.
         """
         factor = 1 / EFFICIENCY
         if self._steps:
@@ -119,13 +122,12 @@ class TimeModel:
                     for step, seconds in self._steps
                 ]
             )
-            factors, _, rank, _ = np.linalg.lstsq(shares, np.ones(len(shares)), rcond=None)
-            if rank < 2 or factors.min() < 0:
-                # These steps do not tell the two apart.
-                sums = shares.sum(1)
-                factors = np.full(2, sums.sum() / (sums**2).sum())
-            factor = float(factors[0])
-        return factor * calls * self.speed.call
+            sums = shares.sum(1)
+            common_factor = sums.sum() / (sums**2).sum()
+            equations = np.vstack([common_factor * shares, LIKENESS * np.eye(2)])
+            targets = np.append(np.ones(len(shares)), [LIKENESS, LIKENESS])
+            factor = common_factor * max(0.0, np.linalg.lstsq(equations, targets, rcond=None)[0][0])
+        return float(factor * calls * self.speed.call)
 
     def update_seconds(self, trained_bytes: int) -> float:
         """Returns the seconds of an optimizer step that was not run: nothing but reading and writing."""
