@@ -33,9 +33,6 @@ from tuneoff.trial.training.scored_position import compute_first_position
 
 GPU_GRANULE = 512
 """CUDA's allocator gives memory in multiples of this many bytes."""
-LOOP_CALLS = 350
-"""What the loop's own code takes in a step besides the model's operations (collating, reading kept states, the
-optimizer, the rate), as a number of calls: measured with `head`, which does little else."""
 BLOCKS_PER_SCALE = 256
 """Quantised layers whose scales are quantised too keep one full scale for so many blocks."""
 
@@ -143,7 +140,7 @@ class FakeModel:
             for parameter in self.attached.module.parameters():
                 parameter.grad = None
         activations = tracker.peak if accumulates else max(0, tracker.peak - self.states.gradients)
-        return StepCost(activations, tracker.operations, tracker.traffic, tracker.calls + LOOP_CALLS)
+        return StepCost(activations, tracker.operations, tracker.traffic, tracker.calls)
 
     def evaluation(self, batch: Batch, part: Part = "all") -> StepCost:
         """Counts the forward pass of an evaluation, or a part of it; `frozen` and `rest` only where hidden states are
