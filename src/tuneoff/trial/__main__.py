@@ -46,7 +46,7 @@ GRACE_SECONDS = 5.0
 KEPT_KERNELS = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32", "LRU_CACHE_CAPACITY": "16"}
 """Kernels that oneDNN, and PyTorch's own cache in front of it, keep on a CPU. In bf16 there are some for every width of
 a batch, each of half a MiB, and both would keep 1,024 of them: batches of like length come in many widths, and that
-took a tenth more memory and saved no time (docs/speed.md)."""
+took a tenth more memory for a twentieth less time (docs/speed.md)."""
 
 
 def main() -> None:
