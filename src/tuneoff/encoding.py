@@ -11,6 +11,7 @@ import csv
 import io
 import json
 import re
+import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
@@ -24,6 +25,45 @@ _MARKS = re.compile(
 _NUMBERED = re.compile(r"^(\d+)([.)])(?=\s|$)")
 _FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?%?")
+
+# What LaTeX obeys, and signs that it has commands for. Accents are commands before the letter that carries them.
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    **{sign: f"\\{sign}" for sign in "$&%#_"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': "''",
+    "–": "--",
+    "—": "---",
+    "…": r"\dots{}",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "≥": r"$\geq$",
+    "≤": r"$\leq$",
+    "°": r"\textdegree{}",
+    "†": r"\textdagger{}",
+    "‡": r"\textdaggerdbl{}",
+    "“": "``",
+    "”": "''",
+    "‘": "`",
+    "’": "'",
+    "ß": r"\ss{}",
+    "ø": r"\o{}",
+    "Ø": r"\O{}",
+    "æ": r"\ae{}",
+    "Æ": r"\AE{}",
+    "ł": r"\l{}",
+    "Ł": r"\L{}",
+    "ı": r"\i{}",
+}
+_ACCENTS = dict(
+    zip("\u0300\u0301\u0302\u0303\u0304\u0306\u0307\u0308\u030a\u030b\u030c\u0327", "`'^~=u.\"rHvc", strict=True)
+)
 
 
 def visible(text: str) -> str:
@@ -85,3 +125,20 @@ def json_text(value: Any, indent: int | None = None) -> str:
 def chart_text(text: str) -> str:
     """Puts text for a chart on one line; escapes dollars, which would begin a formula."""
     return one_line(text).replace("$", r"\$")
+
+
+def latex(text: str) -> str:
+    """Writes text for LaTeX in ASCII: nothing in it is a command. What has no spelling there stands as its number,
+    `U+4E2D`."""
+    return "".join(_latex_character(character) for character in unicodedata.normalize("NFC", one_line(text)))
+
+
+def _latex_character(character: str) -> str:
+    if character in _LATEX:
+        return _LATEX[character]
+    if character.isascii():
+        return character
+    letter, *marks = unicodedata.normalize("NFD", character)
+    if letter.isascii() and letter.isalpha() and len(marks) == 1 and marks[0] in _ACCENTS:
+        return f"{{\\{_ACCENTS[marks[0]]}{{{letter}}}}}"
+    return f"U+{ord(character):04X}"

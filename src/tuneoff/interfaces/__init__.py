@@ -15,6 +15,7 @@ from tuneoff.interfaces.method import (
     Method,
     MethodOptions,
     PlainCode,
+    Reference,
     save_weights,
 )
 from tuneoff.interfaces.metrics import MeanMetric, MetricDefinition, Outputs, PooledMetric
@@ -51,6 +52,7 @@ __all__ = [
     "PooledMetric",
     "Prediction",
     "Prior",
+    "Reference",
     "Rows",
     "Source",
     "SourceSpec",

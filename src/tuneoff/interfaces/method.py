@@ -64,6 +64,27 @@ class PlainCode:
     peft: bool = False
 
 
+@dataclass(frozen=True)
+class Reference:
+    """Where a method was published, as a paper that compares it cites it.
+
+    Attributes:
+        key: what cites it in LaTeX, e.g. `hu2022lora`; letters and digits.
+        authors: as BibTeX takes them: `Hu, Edward J. and Shen, Yelong`.
+        title: without LaTeX's commands.
+        year: of publication.
+        arxiv: its number there; empty where it has none.
+        url: where else it stands.
+    """
+
+    key: str
+    authors: str
+    title: str
+    year: int
+    arxiv: str = ""
+    url: str = ""
+
+
 O = TypeVar("O", bound=MethodOptions)  # noqa: E741 - the field's usual letter
 
 
@@ -73,6 +94,8 @@ class AnyMethod(ABC, Generic[O]):
     title: ClassVar[str]
     summary: ClassVar[str]
     paper: ClassVar[str]
+    references: ClassVar[tuple[Reference, ...]] = ()
+    """What a paper cites that compares this method."""
     trains: ClassVar[bool]
     uses_model: ClassVar[bool] = True
     mergeable: ClassVar[bool] = False
@@ -99,6 +122,11 @@ class AnyMethod(ABC, Generic[O]):
     def create(cls, options: dict[str, Any]) -> AnyMethod[Any]:
         """Returns the method with these options, after checking them."""
         return cls(cls.Options.model_validate(options))  # type: ignore[arg-type]
+
+    @property
+    def cited(self) -> tuple[Reference, ...]:
+        """Returns the references of the method with these options."""
+        return self.references
 
     @property
     def virtual_tokens(self) -> int:

@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from tuneoff.interfaces import WEIGHTS_FILE, Attached, LearningRate, Method, MethodOptions, PlainCode, Prior, TaskView
+from tuneoff.interfaces import (
+    WEIGHTS_FILE,
+    Attached,
+    LearningRate,
+    Method,
+    MethodOptions,
+    PlainCode,
+    Prior,
+    Reference,
+    TaskView,
+)
 from tuneoff.methods._layers import attention_end, feedforward_end
 from tuneoff.methods._modules import blocks, freeze, train_head
 
@@ -39,6 +49,23 @@ class Adapter(Method[AdapterOptions]):
         "Houlsby et al. 2019, https://arxiv.org/abs/1902.00751; "
         "Pfeiffer et al. 2021, AdapterFusion, https://arxiv.org/abs/2005.00247"
     )
+    references = (
+        Reference(
+            "houlsby2019parameter",
+            "Houlsby, Neil and Giurgiu, Andrei and Jastrzebski, Stanislaw and Morrone, Bruna and "
+            "de Laroussilhe, Quentin and Gesmundo, Andrea and Attariyan, Mona and Gelly, Sylvain",
+            "Parameter-Efficient Transfer Learning for NLP",
+            2019,
+            arxiv="1902.00751",
+        ),
+        Reference(
+            "pfeiffer2021adapterfusion",
+            "Pfeiffer, Jonas and Kamath, Aishwarya and Rücklé, Andreas and Cho, Kyunghyun and Gurevych, Iryna",
+            "AdapterFusion: Non-Destructive Task Composition for Transfer Learning",
+            2021,
+            arxiv="2005.00247",
+        ),
+    )
     learning_rate = LearningRate(1e-3, 1e-4, 1e-2)
     prior = Prior(
         0.8,
@@ -48,6 +75,11 @@ class Adapter(Method[AdapterOptions]):
         "benchmarks/studies/ag-news-minilm",
     )
     Options = AdapterOptions
+
+    @property
+    def cited(self) -> tuple[Reference, ...]:
+        houlsby, pfeiffer = self.references
+        return (houlsby,) if self.options.placement == "houlsby" else (pfeiffer,)
 
     def attach(self, model: nn.Module, task: TaskView) -> Attached:
         any_model: Any = model

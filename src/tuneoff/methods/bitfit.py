@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tuneoff.errors import UnsupportedModel
-from tuneoff.interfaces import Attached, LearningRate, Method, MethodOptions, Prior, TaskView
+from tuneoff.interfaces import Attached, LearningRate, Method, MethodOptions, Prior, Reference, TaskView
 from tuneoff.methods._modules import freeze, train_head
 
 if TYPE_CHECKING:
@@ -18,6 +18,15 @@ class BitFit(Method[MethodOptions]):
     title = "BitFit"
     summary = "Trains the bias terms and the head."
     paper = "Ben Zaken, Goldberg & Ravfogel 2022, BitFit, https://arxiv.org/abs/2106.10199"
+    references = (
+        Reference(
+            "benzaken2022bitfit",
+            "Ben Zaken, Elad and Goldberg, Yoav and Ravfogel, Shauli",
+            "BitFit: Simple Parameter-efficient Fine-tuning for Transformer-based Masked Language-models",
+            2022,
+            arxiv="2106.10199",
+        ),
+    )
     mergeable = True
     needs = "biases"
     learning_rate = LearningRate(2e-3, 1e-4, 1e-2)

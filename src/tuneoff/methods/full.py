@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tuneoff.interfaces import Attached, LearningRate, Method, MethodOptions, Prior, TaskView
+from tuneoff.interfaces import Attached, LearningRate, Method, MethodOptions, Prior, Reference, TaskView
 
 if TYPE_CHECKING:
     from torch import nn
@@ -17,6 +17,15 @@ class Full(Method[MethodOptions]):
     summary = "Trains every parameter: the reference for quality, and the dearest in memory and storage."
     usual = True
     paper = "Devlin et al. 2019, BERT, https://arxiv.org/abs/1810.04805"
+    references = (
+        Reference(
+            "devlin2019bert",
+            "Devlin, Jacob and Chang, Ming-Wei and Lee, Kenton and Toutanova, Kristina",
+            "BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding",
+            2019,
+            arxiv="1810.04805",
+        ),
+    )
     mergeable = True
     shardable = True
     learning_rate = LearningRate(5e-5, 5e-6, 5e-4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tuneoff.errors import UnsupportedModel
-from tuneoff.interfaces import Attached, LearningRate, Method, MethodOptions, Prior, TaskView
+from tuneoff.interfaces import Attached, LearningRate, Method, MethodOptions, Prior, Reference, TaskView
 from tuneoff.methods._modules import freeze, train_head
 
 if TYPE_CHECKING:
@@ -19,6 +19,15 @@ class Head(Method[MethodOptions]):
     summary = "Trains the task's head alone; says how much the frozen features already hold."
     usual = True
     paper = "Alain & Bengio 2016, Understanding intermediate layers using linear classifier probes, https://arxiv.org/abs/1610.01644"
+    references = (
+        Reference(
+            "alain2016understanding",
+            "Alain, Guillaume and Bengio, Yoshua",
+            "Understanding intermediate layers using linear classifier probes",
+            2016,
+            arxiv="1610.01644",
+        ),
+    )
     needs = "head"
     mergeable = True
     learning_rate = LearningRate(1e-2, 5e-4, 1e-1)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
 
-from tuneoff.interfaces import Attached, LearningRate, MethodOptions, Prior, TaskView
+from tuneoff.interfaces import Attached, LearningRate, MethodOptions, Prior, Reference, TaskView
 from tuneoff.methods._layers import attention_inputs, feedforward_end, is_projection, names_of, require_names
 from tuneoff.methods._modules import blocks
 from tuneoff.methods._peft import PeftMethod, attach_peft, peft_task
@@ -42,6 +42,16 @@ class IA3(PeftMethod[IA3Options]):
     title = "IA3"
     summary = "Trains vectors that rescale keys, values and feed-forward activations; very few parameters."
     paper = "Liu et al. 2022, Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context Learning, https://arxiv.org/abs/2205.05638"
+    references = (
+        Reference(
+            "liu2022fewshot",
+            "Liu, Haokun and Tam, Derek and Muqeeth, Mohammed and Mohta, Jay and Huang, Tenghao and "
+            "Bansal, Mohit and Raffel, Colin",
+            "Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context Learning",
+            2022,
+            arxiv="2205.05638",
+        ),
+    )
     mergeable = True
     learning_rate = LearningRate(1e-2, 1e-3, 5e-2)
     prior = Prior(

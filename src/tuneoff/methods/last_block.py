@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from tuneoff.errors import UnsupportedModel
-from tuneoff.interfaces import Attached, LearningRate, Method, MethodOptions, Prior, TaskView
+from tuneoff.interfaces import Attached, LearningRate, Method, MethodOptions, Prior, Reference, TaskView
 from tuneoff.methods._modules import blocks, freeze, train_head, untie
 
 if TYPE_CHECKING:
@@ -35,6 +35,15 @@ class LastBlock(Method[LastBlockOptions]):
     title = "Last block"
     summary = "Trains the last transformer block and the head (a tied output layer is untied); no gradient below it."
     paper = "Lee, Tang & Lin 2019, What Would Elsa Do? Freezing Layers During Transformer Fine-Tuning, https://arxiv.org/abs/1911.03090"
+    references = (
+        Reference(
+            "lee2019what",
+            "Lee, Jaejun and Tang, Raphael and Lin, Jimmy",
+            "What Would Elsa Do? Freezing Layers During Transformer Fine-Tuning",
+            2019,
+            arxiv="1911.03090",
+        ),
+    )
     mergeable = True
     learning_rate = LearningRate(3e-4, 1e-5, 3e-3)
     prior = Prior(

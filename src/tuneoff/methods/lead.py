@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from tuneoff.interfaces import Baseline, MethodOptions, Prediction
+from tuneoff.interfaces import Baseline, MethodOptions, Prediction, Reference
 
 if TYPE_CHECKING:
     from tuneoff.interfaces import Example, Task
@@ -49,6 +49,14 @@ class Lead(Baseline[LeadOptions]):
     paper = (
         "Nenkova 2005, Automatic Text Summarization of Newswire: Lessons Learned from the Document Understanding "
         "Conference"
+    )
+    references = (
+        Reference(
+            "nenkova2005automatic",
+            "Nenkova, Ani",
+            "Automatic Text Summarization of Newswire: Lessons Learned from the Document Understanding Conference",
+            2005,
+        ),
     )
     produces = "text"
     Options = LeadOptions

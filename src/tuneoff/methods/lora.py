@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, field_validator
 
 from tuneoff.errors import UnsupportedModel, did_you_mean
-from tuneoff.interfaces import Attached, LearningRate, MethodOptions, Prior, TaskView
+from tuneoff.interfaces import Attached, LearningRate, MethodOptions, Prior, Reference, TaskView
 from tuneoff.methods._layers import (
     attention_inputs,
     attention_projections,
@@ -33,6 +33,43 @@ NOT_OFFERED = {
     "own option init",
 }
 """PEFT's other initialisations, and why they are not offered."""
+
+_DORA = Reference(
+    "liu2024dora",
+    "Liu, Shih-Yang and Wang, Chien-Yi and Yin, Hongxu and Molchanov, Pavlo and Wang, Yu-Chiang Frank and "
+    "Cheng, Kwang-Ting and Chen, Min-Hung",
+    "DoRA: Weight-Decomposed Low-Rank Adaptation",
+    2024,
+    arxiv="2402.09353",
+)
+_RSLORA = Reference(
+    "kalajdzievski2023rank",
+    "Kalajdzievski, Damjan",
+    "A Rank Stabilization Scaling Factor for Fine-Tuning with LoRA",
+    2023,
+    arxiv="2312.03732",
+)
+_LORA_PLUS = Reference(
+    "hayou2024lora",
+    "Hayou, Soufiane and Ghosh, Nikhil and Yu, Bin",
+    "LoRA+: Efficient Low Rank Adaptation of Large Models",
+    2024,
+    arxiv="2402.12354",
+)
+_PISSA = Reference(
+    "meng2024pissa",
+    "Meng, Fanxu and Wang, Zhaohui and Zhang, Muhan",
+    "PiSSA: Principal Singular Values and Singular Vectors Adaptation of Large Language Models",
+    2024,
+    arxiv="2404.02948",
+)
+_OLORA = Reference(
+    "buyukakyuz2024olora",
+    "Büyükakyüz, Kerim",
+    "OLoRA: Orthonormal Low-Rank Adaptation of Large Language Models",
+    2024,
+    arxiv="2406.01775",
+)
 
 
 class LowRankOptions(MethodOptions):
@@ -84,6 +121,16 @@ class Lora(PeftMethod[LoraOptions]):
     summary = "Trains low-rank updates of frozen projections; merging leaves inference as fast as the base model."
     usual = True
     paper = "Hu et al. 2022, LoRA, https://arxiv.org/abs/2106.09685"
+    references = (
+        Reference(
+            "hu2022lora",
+            "Hu, Edward J. and Shen, Yelong and Wallis, Phillip and Allen-Zhu, Zeyuan and Li, Yuanzhi and "
+            "Wang, Shean and Wang, Lu and Chen, Weizhu",
+            "LoRA: Low-Rank Adaptation of Large Language Models",
+            2022,
+            arxiv="2106.09685",
+        ),
+    )
     mergeable = True
     learning_rate = LearningRate(2e-3, 5e-5, 1e-2)
     prior = Prior(
@@ -94,6 +141,18 @@ class Lora(PeftMethod[LoraOptions]):
         "comparison (Llama-3.2-3B, rank 32); 0.99 for MiniLM on AG News in benchmarks/studies/ag-news-minilm",
     )
     Options = LoraOptions
+
+    @property
+    def cited(self) -> tuple[Reference, ...]:
+        options = self.options
+        variants = (
+            (options.dora, _DORA),
+            (options.rslora, _RSLORA),
+            (options.lora_plus_ratio != 1, _LORA_PLUS),
+            (options.init.startswith("pissa"), _PISSA),
+            (options.init == "olora", _OLORA),
+        )
+        return (*self.references, *(reference for used, reference in variants if used))
 
     def attach(self, model: nn.Module, task: TaskView) -> Attached:
         from peft import LoraConfig

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
-from tuneoff.interfaces import Attached, LearningRate, MethodOptions, Prior, TaskView
+from tuneoff.interfaces import Attached, LearningRate, MethodOptions, Prior, Reference, TaskView
 from tuneoff.methods._peft import attach_peft, peft_task
 from tuneoff.methods._virtual import VirtualTokens, soft_prompt_shape, with_soft_prompt
 
@@ -37,6 +37,16 @@ class PTuning(VirtualTokens[PTuningOptions]):
     title = "P-tuning"
     summary = "Prompt tuning through a small network (MLP or LSTM) that is dropped after training."
     paper = "Liu et al. 2021, GPT Understands, Too, https://arxiv.org/abs/2103.10385"
+    references = (
+        Reference(
+            "liu2021gpt",
+            "Liu, Xiao and Zheng, Yanan and Du, Zhengxiao and Ding, Ming and Qian, Yujie and Yang, Zhilin and "
+            "Tang, Jie",
+            "GPT Understands, Too",
+            2021,
+            arxiv="2103.10385",
+        ),
+    )
     learning_rate = LearningRate(1e-3, 5e-5, 3e-2)
     prior = Prior(
         0.2,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import ConfigDict
 
 from tuneoff.errors import StoreError, UnsupportedModel, did_you_mean
-from tuneoff.interfaces import Attached, LearningRate, MethodOptions, TaskView
+from tuneoff.interfaces import Attached, LearningRate, MethodOptions, Reference, TaskView
 from tuneoff.methods._layers import attention_inputs, names_of
 from tuneoff.methods._peft import PeftMethod, attach_peft, peft_task
 from tuneoff.methods._virtual import VirtualTokens, prefix_shape, soft_prompt_shape, with_prefix, with_soft_prompt
@@ -88,6 +88,16 @@ class AnyPeft(PeftMethod[PeftOptions]):
     variant: ClassVar[str]
     summary = "A method of the installed PEFT; its options are the fields of PEFT's configuration class for it."
     paper = "as given in PEFT's documentation of the type, https://huggingface.co/docs/peft"
+    references = (
+        Reference(
+            "mangrulkar2022peft",
+            "Mangrulkar, Sourab and Gugger, Sylvain and Debut, Lysandre and Belkada, Younes and "
+            "Paul, Sayak and Bossan, Benjamin",
+            "PEFT: State-of-the-art Parameter-Efficient Fine-Tuning methods",
+            2022,
+            url="https://github.com/huggingface/peft",
+        ),
+    )
     Options = PeftOptions
 
     def attach(self, model: nn.Module, task: TaskView) -> Attached:

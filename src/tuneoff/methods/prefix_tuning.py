@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, model_validator
 
-from tuneoff.interfaces import Attached, LearningRate, MethodOptions, Prior, TaskView
+from tuneoff.interfaces import Attached, LearningRate, MethodOptions, Prior, Reference, TaskView
 from tuneoff.methods._peft import attach_peft, peft_task
 from tuneoff.methods._virtual import VirtualTokens, prefix_shape, with_prefix
 
@@ -41,6 +41,15 @@ class PrefixTuning(VirtualTokens[PrefixTuningOptions]):
     summary = "Trains keys and values of virtual tokens in every layer of a decoder."
     paper = (
         "Li & Liang 2021, Prefix-Tuning: Optimizing Continuous Prompts for Generation, https://arxiv.org/abs/2101.00190"
+    )
+    references = (
+        Reference(
+            "li2021prefix",
+            "Li, Xiang Lisa and Liang, Percy",
+            "Prefix-Tuning: Optimizing Continuous Prompts for Generation",
+            2021,
+            arxiv="2101.00190",
+        ),
     )
     prefix = True
     needs = "decoder"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, model_validator
 
 from tuneoff.errors import UnsupportedModel
-from tuneoff.interfaces import Attached, LearningRate, MethodOptions, Prior, TaskView
+from tuneoff.interfaces import Attached, LearningRate, MethodOptions, Prior, Reference, TaskView
 from tuneoff.methods._peft import attach_peft, peft_task
 from tuneoff.methods._virtual import VirtualTokens, soft_prompt_shape, with_soft_prompt
 
@@ -49,6 +49,15 @@ class PromptTuning(VirtualTokens[PromptTuningOptions]):
     title = "Prompt tuning"
     summary = "Trains embeddings of virtual tokens before the input; nothing inside the transformer changes."
     paper = "Lester, Al-Rfou & Constant 2021, The Power of Scale for Parameter-Efficient Prompt Tuning, https://arxiv.org/abs/2104.08691"
+    references = (
+        Reference(
+            "lester2021power",
+            "Lester, Brian and Al-Rfou, Rami and Constant, Noah",
+            "The Power of Scale for Parameter-Efficient Prompt Tuning",
+            2021,
+            arxiv="2104.08691",
+        ),
+    )
     learning_rate = LearningRate(3e-2, 1e-3, 5e-1)
     prior = Prior(
         0.1,

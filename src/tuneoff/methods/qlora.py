@@ -6,13 +6,23 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from tuneoff.interfaces import Attached, LearningRate, PlainCode, Prior, TaskView
+from tuneoff.interfaces import Attached, LearningRate, PlainCode, Prior, Reference, TaskView
 from tuneoff.methods._peft import PeftMethod, attach_peft, peft_task
 from tuneoff.methods.lora import LowRankOptions, lora_layers, lora_targets
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+
+_LOFTQ = Reference(
+    "li2023loftq",
+    "Li, Yixiao and Yu, Yifan and Liang, Chen and He, Pengcheng and Karampatziakis, Nikos and Chen, Weizhu and "
+    "Zhao, Tuo",
+    "LoftQ: LoRA-Fine-Tuning-Aware Quantization for Large Language Models",
+    2023,
+    arxiv="2310.08659",
+)
 
 
 class QloraOptions(LowRankOptions):
@@ -46,6 +56,15 @@ class Qlora(PeftMethod[QloraOptions]):
     title = "QLoRA"
     summary = "LoRA beside linear layers kept in four bits: less memory for frozen weights, more time to unpack them."
     paper = "Dettmers et al. 2023, QLoRA: Efficient Finetuning of Quantized LLMs, https://arxiv.org/abs/2305.14314"
+    references = (
+        Reference(
+            "dettmers2023qlora",
+            "Dettmers, Tim and Pagnoni, Artidoro and Holtzman, Ari and Zettlemoyer, Luke",
+            "QLoRA: Efficient Finetuning of Quantized LLMs",
+            2023,
+            arxiv="2305.14314",
+        ),
+    )
     mergeable = True
     learning_rate = LearningRate(2e-3, 5e-5, 1e-2)
     prior = Prior(
@@ -55,6 +74,10 @@ class Qlora(PeftMethod[QloraOptions]):
         "al. 2024, https://arxiv.org/abs/2405.09673; 0.96 for MiniLM on AG News in benchmarks/studies/ag-news-minilm",
     )
     Options = QloraOptions
+
+    @property
+    def cited(self) -> tuple[Reference, ...]:
+        return (*self.references, _LOFTQ) if self.options.init == "loftq" else self.references
 
     def attach(self, model: nn.Module, task: TaskView) -> Attached:
         from peft import LoraConfig

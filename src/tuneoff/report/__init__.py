@@ -47,3 +47,18 @@ def write(store: StudyStore, plots: bool = True, asked: Asked | None = None) -> 
     from tuneoff.report.files import write_report
 
     return write_report(store, plots, asked)
+
+
+def write_latex(store: StudyStore, asked: Asked | None = None) -> Path:
+    """Writes what a paper takes into `latex/` in the report's folder: report.tex, which shows table.tex, methods.tex,
+    references.bib and the charts (PDF and SVG).
+
+    Returns:
+        The path of report.tex.
+
+    Raises:
+        StoreError: if the study cannot be read or a file cannot be written.
+    """
+    from tuneoff.report import latex
+
+    return latex.write_latex(store, asked)

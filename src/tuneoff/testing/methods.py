@@ -112,6 +112,12 @@ class AttachmentContract(MethodSuite):
         assert method.title
         assert method.summary
         assert method.paper
+        for reference in method.references:
+            assert reference.key.isalnum()
+            assert reference.key.isascii()
+            assert reference.authors
+            assert reference.title
+            assert 1900 < reference.year < 2100
         undescribed = [key for key, field in method.Options.model_fields.items() if not field.description]
         assert not undescribed
         method.create({})  # every option has a default

@@ -12,9 +12,14 @@ from tuneoff.errors import StoreError
 
 @click.command("report")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--latex",
+    is_flag=True,
+    help="Write DIR/report/latex too: a table, a paragraph on methods, its references and charts, for a paper.",
+)
 @_common.json_option("Print the summary as JSON (docs/report-schema.md) and write nothing.")
 @_common.traceback_option
-def report_command(folder: Path, as_json: bool) -> None:
+def report_command(folder: Path, latex: bool, as_json: bool) -> None:
     """Show the results in DIR and write its report anew.
 
     DIR is a folder that `tuneoff run` made, whole or still growing. Writes DIR/report: report.html (one file for a
@@ -23,22 +28,28 @@ def report_command(folder: Path, as_json: bool) -> None:
     \b
     Examples:
       tuneoff report runs/quickstart-1a2b3c
+      tuneoff report runs/quickstart-1a2b3c --latex
       tuneoff report runs/quickstart-1a2b3c --json
     """
     from tuneoff import report
     from tuneoff.report import terminal
     from tuneoff.store import StudyStore
 
+    if latex and as_json:
+        raise click.UsageError("--json writes nothing, so it goes without --latex")
     store = StudyStore.open(folder)
     if as_json:
         _common.print_json(report.build(store).as_data())
         return
-    failure = None
+    page = failure = None
     try:
         report.write(store)
+        page = report.write_latex(store) if latex else None
     except StoreError as error:
         # The folder may be read-only: its results are shown before the error.
         failure = error
     terminal.render(store, _common.console())
+    if page is not None:
+        _common.echo(f"For a paper: {page}")
     if failure is not None:
         raise failure

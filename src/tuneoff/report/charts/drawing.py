@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,40 +44,57 @@ class Drawing:
 
 def draw(chart: Chart) -> Drawing:
     """Draws the chart; equal charts give equal drawings."""
+    with _drawn(chart) as figure:
+        return Drawing(chart, _save(figure, "png"), _save(figure, "svg").decode())
+
+
+def draw_pdf(chart: Chart) -> bytes:
+    """Draws the chart as a PDF of vectors, whose text is text; equal charts give equal drawings."""
+    with _drawn(chart) as figure:
+        return _save(figure, "pdf")
+
+
+@contextmanager
+def _drawn(chart: Chart) -> Iterator[Figure]:
+    """Gives the drawn figure, to save while matplotlib has our settings."""
     with matplotlib.rc_context(), warnings.catch_warnings():
         # A label in a script that the font lacks is drawn as boxes; the tables have it.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         matplotlib.rcdefaults()
-        # The salt makes names inside an SVG the same each time.
-        matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": chart.name})
+        # The salt makes names inside an SVG the same each time. Papers want PDFs whose fonts are of type 42.
+        matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": chart.name, "pdf.fonttype": 42})
         figure = Figure(figsize=(8.0, 5.0), dpi=DPI, facecolor="white")
         FigureCanvasAgg(figure)  # measures text
-        if chart.kind == "search":
-            _draw_search(figure, chart)
-            return _drawing(chart, figure)
-        right = 0.79 if chart.kind == "curve" else 0.97
-        axes = figure.add_axes((0.105, 0.115, right - 0.105, 0.8))
-        axes.set_title(chart_text(chart.title), loc="left", fontsize=11, fontweight="bold")
-        _style_axes(axes)
-        axes.set_xlabel(chart_text(chart.x.label))
-        axes.set_ylabel(chart_text(chart.y.label))
-        _draw_muted(axes, chart)
-        for series in chart.labelled:
-            (_draw_curve if chart.kind == "curve" else _draw_point)(axes, series)
-        _set_limits(axes, chart)
-        if chart.kind == "scatter":
-            _draw_bars(axes, chart)
-        occupied = _draw_baseline(axes, chart)
-        (_label_curves if chart.kind == "curve" else _label_points)(axes, chart, occupied)
-        return _drawing(chart, figure)
+        _draw(figure, chart)
+        yield figure
+
+
+def _draw(figure: Figure, chart: Chart) -> None:
+    if chart.kind == "search":
+        _draw_search(figure, chart)
+        return
+    right = 0.79 if chart.kind == "curve" else 0.97
+    axes = figure.add_axes((0.105, 0.115, right - 0.105, 0.8))
+    axes.set_title(chart_text(chart.title), loc="left", fontsize=11, fontweight="bold")
+    _style_axes(axes)
+    axes.set_xlabel(chart_text(chart.x.label))
+    axes.set_ylabel(chart_text(chart.y.label))
+    _draw_muted(axes, chart)
+    for series in chart.labelled:
+        (_draw_curve if chart.kind == "curve" else _draw_point)(axes, series)
+    _set_limits(axes, chart)
+    if chart.kind == "scatter":
+        _draw_bars(axes, chart)
+    occupied = _draw_baseline(axes, chart)
+    (_label_curves if chart.kind == "curve" else _label_points)(axes, chart, occupied)
 
 
 # The version of matplotlib and the time in a file would make equal charts differ.
-_METADATA: dict[str, dict[str, None]] = {"png": {"Software": None}, "svg": {"Creator": None, "Date": None}}
-
-
-def _drawing(chart: Chart, figure: Figure) -> Drawing:
-    return Drawing(chart, _save(figure, "png"), _save(figure, "svg").decode())
+_METADATA: dict[str, dict[str, None]] = {
+    "png": {"Software": None},
+    "svg": {"Creator": None, "Date": None},
+    "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
+}
 
 
 def _save(figure: Figure, kind: str) -> bytes:
