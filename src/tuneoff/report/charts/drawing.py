@@ -45,7 +45,7 @@ class Drawing:
 def draw(chart: Chart) -> Drawing:
     """Draws the chart; equal charts give equal drawings."""
     with _drawn(chart) as figure:
-        return Drawing(chart, _save(figure, "png"), _save(figure, "svg").decode())
+        return _drawing(chart, figure)
 
 
 def draw_pdf(chart: Chart) -> bytes:
@@ -95,6 +95,10 @@ _METADATA: dict[str, dict[str, None]] = {
     "svg": {"Creator": None, "Date": None},
     "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
 }
+
+
+def _drawing(chart: Chart, figure: Figure) -> Drawing:
+    return Drawing(chart, _save(figure, "png"), _save(figure, "svg").decode())
 
 
 def _save(figure: Figure, kind: str) -> bytes:
