@@ -138,7 +138,8 @@ def _latex_character(character: str) -> str:
         return _LATEX[character]
     if character.isascii():
         return character
-    letter, *marks = unicodedata.normalize("NFD", character)
-    if letter.isascii() and letter.isalpha() and len(marks) == 1 and marks[0] in _ACCENTS:
-        return f"{{\\{_ACCENTS[marks[0]]}{{{letter}}}}}"
+    spelled = unicodedata.normalize("NFD", character)
+    letter, marks = spelled[0], spelled[1:]
+    if letter.isascii() and letter.isalpha() and marks in _ACCENTS:
+        return f"{{\\{_ACCENTS[marks]}{{{letter}}}}}"
     return f"U+{ord(character):04X}"
