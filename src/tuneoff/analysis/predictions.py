@@ -65,7 +65,7 @@ class Predictions:
         """Reads a trial's test predictions; None where it kept none."""
         if record.spec.id not in self._read:
             try:
-                predictions = self.results.store.trial(record.spec.id).prediction_rows("test")
+                predictions = self.results.store.trial(record.spec.id).prediction_rows("test", record)
             except CorruptRecord:
                 predictions = None
             self._read[record.spec.id] = self._gather(record, predictions) if predictions else None
@@ -183,19 +183,19 @@ def _sample(
 
 
 def _statistic(metric: PooledMetric, terms: Sequence[Array]) -> Statistic:
-    """Returns a function from indices of examples to the metric of each trial on those examples."""
-    count = len(terms[0])
-    totals = [own.sum(axis=0, dtype=np.float64) for own in terms]
-    # Trials of the same classes are summed by one call: it is one of many thousands in a study of a hundred arms.
-    stacks = [np.stack(terms)] if len({own.shape for own in terms}) == 1 else [own[None] for own in terms]
+    """Returns the metric of each trial on all examples, and without each of their groups."""
 
-    def statistic(index: NDArray[np.intp]) -> list[float]:
-        absent = np.ones(count, dtype=np.bool_)
-        absent[index] = False
-        rest = np.flatnonzero(absent)
-        # The jackknife leaves out few examples at a time: it is quicker to subtract them than to sum all others.
-        left_out = (own for stack in stacks for own in stack[:, rest].sum(axis=1, dtype=np.float64))
-        return [float(metric.of_sums(total - own)) for total, own in zip(totals, left_out, strict=True)]
+    def statistic(group_of_example: NDArray[np.intp]) -> tuple[Array, Array]:
+        # Sums over groups, subtracted from that of all: a study of a hundred arms asks for 400,000 of them.
+        order = np.argsort(group_of_example, kind="stable")
+        starts = np.flatnonzero(np.diff(group_of_example[order], prepend=-1))
+        values = []
+        for own in terms:
+            total = own.sum(axis=0, dtype=np.float64)
+            left_out = np.add.reduceat(own[order], starts, axis=0, dtype=np.float64)
+            values.append(metric.of_many(np.vstack([total, total - left_out])))
+        stacked = np.stack(values)
+        return stacked[:, 0], stacked[:, 1:]
 
     return statistic
 

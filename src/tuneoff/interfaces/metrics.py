@@ -120,10 +120,19 @@ class PooledMetric(MetricDefinition):
         terms: outputs -> what each example adds to the sums, shape (examples, sums), or None where they lack it.
         of_sums: the sums over some of these examples, shape (sums,) -> the metric. It must change smoothly with an
             example's weight, as functions of counts and means do; a median does not.
+        batched: whether `of_sums` also takes many sums at once, shape (many, sums), and gives (many,), which makes
+            reports of many trials several times faster.
     """
 
     terms: Callable[[Outputs], Any]
-    of_sums: Callable[[Array], float]
+    of_sums: Callable[[Array], Any]
+    batched: bool = False
+
+    def of_many(self, sums: Array) -> Array:
+        """Returns the metric of many sums, shape (many, sums)."""
+        import numpy as np
+
+        return np.asarray(self.of_sums(sums) if self.batched else [self.of_sums(own) for own in sums])
 
     def example_terms(self, outputs: Outputs) -> Array | None:
         """Returns what each example adds to the sums, shape (examples, sums); None where the outputs lack it."""

@@ -89,10 +89,10 @@ def _axis(key: str, rule: RuleData, report: Report) -> dict[str, Any] | None:
 
 
 def _arm(arm: WeighedArm, report: Report, keys: Sequence[str]) -> dict[str, Any]:
-    from tuneoff.report.charts.drawing import COLOURS, MARKERS
+    from tuneoff.report.charts.style import COLOURS, MARKERS, assign_styles
 
     summary = report.arm(arm.label)
-    position = [each.method for each in report.methods].index(arm.label)
+    style = assign_styles(each.method for each in report.methods)[arm.label]
     figures = {}
     for key in keys:
         value = arm.quality if key == QUALITY else arm.costs.get(key)
@@ -111,8 +111,8 @@ def _arm(arm: WeighedArm, report: Report, keys: Sequence[str]) -> dict[str, Any]
     return {
         "label": one_line(arm.label),
         "trains": arm.trains,
-        "colour": COLOURS[position % len(COLOURS)],
-        "marker": MARKERS[position % len(MARKERS)],
+        "colour": COLOURS[style % len(COLOURS)],
+        "marker": MARKERS[style % len(MARKERS)],
         "figures": figures,
     }
 

@@ -328,13 +328,17 @@ class TrialStore:
         rows = self.prediction_rows(split)
         return None if rows is None else [Prediction.model_validate(row) for row in rows]
 
-    def prediction_rows(self, split: str = "test") -> list[dict[str, Any]] | None:
+    def prediction_rows(self, split: str = "test", record: TrialRecord | None = None) -> list[dict[str, Any]] | None:
         """Reads the same as plain data, which is several times faster for a report of many trials.
+
+        Args:
+            split: whose.
+            record: the trial's, where it was read already.
 
         Raises:
             CorruptRecord: likewise.
         """
-        record = self.record()
+        record = record or self.record()
         info = record.predictions.get(split) if record else None
         if info is None:
             return None

@@ -106,6 +106,7 @@ class Classification(Task):
             high=1,
             terms=class_counts,
             of_sums=macro_f1,
+            batched=True,
         ),
         PooledMetric(
             name="mcc",
@@ -115,6 +116,7 @@ class Classification(Task):
             high=1,
             terms=class_counts,
             of_sums=matthews_correlation,
+            batched=True,
         ),
         MeanMetric(name="loss", direction="lower", unit="nats", low=0, of_examples=negative_log_likelihoods),
     )

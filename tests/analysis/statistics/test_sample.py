@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from tuneoff.analysis.statistics import Sample
 from tuneoff.analysis.statistics.crossed import components
+from tuneoff.analysis.statistics.sample import Statistic
 
 RANDOM = np.random.default_rng(3)
 VALUES = RANDOM.random((3, 40))
 TARGETS = RANDOM.random((3, 40)) + 1
+
+
+def jackknifed(metric: Callable[[NDArray[np.intp]], NDArray[np.float64]]) -> Statistic:
+    """What the jackknife asks for, of a metric that takes indices of examples."""
+
+    def statistic(groups: NDArray[np.intp]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        without = [metric(np.flatnonzero(groups != group)) for group in range(groups.max() + 1)]
+        return metric(np.arange(len(groups))), np.stack(without, axis=1)
+
+    return statistic
 
 
 def mean_of(indices: NDArray[np.intp]) -> NDArray[np.float64]:
@@ -25,7 +38,7 @@ def ratio_of(indices: NDArray[np.intp]) -> NDArray[np.float64]:
 
 
 def test_the_jackknife_of_a_mean_gives_the_values_back() -> None:
-    sample = Sample.from_statistic("a", [1, 2, 3], mean_of, 40)
+    sample = Sample.from_statistic("a", [1, 2, 3], jackknifed(mean_of), 40)
     assert sample.contributions is not None
     np.testing.assert_allclose(sample.contributions, VALUES)
     np.testing.assert_allclose(sample.scores, VALUES.mean(axis=1))
@@ -35,7 +48,7 @@ def test_the_jackknife_of_a_mean_gives_the_values_back() -> None:
 def test_leaving_out_groups_gives_the_groups_means(groups: int, sizes: set[int]) -> None:
     """One arm per example, 1 there and 0 elsewhere: a group's mean is one over its size in its members' arms."""
     single = np.eye(40)
-    found = Sample.from_statistic("a", range(40), lambda i: single[:, i].mean(axis=1), 40, groups)
+    found = Sample.from_statistic("a", range(40), jackknifed(lambda i: single[:, i].mean(axis=1)), 40, groups)
     assert found.contributions is not None
     assert found.contributions.shape == (40, groups)
     assert found.examples == 40
@@ -56,12 +69,12 @@ def test_sorted_rows_are_not_left_out_in_groups_that_are_all_alike() -> None:
         found: NDArray[np.float64] = right[None, indices].mean(axis=1)
         return found
 
-    variance = components(Sample.from_statistic("a", [1], accuracy, 400, groups=100)).by_example
+    variance = components(Sample.from_statistic("a", [1], jackknifed(accuracy), 400, groups=100)).by_example
     assert variance == pytest.approx(0.25 / 400, rel=0.35)
 
 
 def test_the_jackknife_of_a_ratio_has_the_variance_of_its_linearisation() -> None:
-    found = components(Sample.from_statistic("a", [1], lambda i: ratio_of(i)[:1], 40)).by_example
+    found = components(Sample.from_statistic("a", [1], jackknifed(lambda i: ratio_of(i)[:1]), 40)).by_example
     ratio = VALUES[0].mean() / TARGETS[0].mean()
     linear = (VALUES[0] - ratio * TARGETS[0]) / TARGETS[0].mean()
     assert found == pytest.approx(linear.var(ddof=1) / 40, rel=0.05)
@@ -72,7 +85,7 @@ def test_a_statistic_that_is_undefined_on_a_subset_is_refused() -> None:
         return np.array([np.nan if 5 not in indices else 1.0])
 
     with pytest.raises(ValueError, match="not finite"):
-        Sample.from_statistic("a", [1], hole, 10)
+        Sample.from_statistic("a", [1], jackknifed(hole), 10)
 
 
 @pytest.mark.parametrize(

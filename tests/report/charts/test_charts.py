@@ -17,7 +17,8 @@ from tuneoff.report.builder import build_report
 from tuneoff.report.charts import drawing
 from tuneoff.report.charts.chart import BaselineLine, Chart
 from tuneoff.report.charts.definitions import LABELLED, build_charts
-from tuneoff.report.charts.drawing import COLOURS, MARKERS, draw
+from tuneoff.report.charts.drawing import draw
+from tuneoff.report.charts.style import COLOURS, MARKERS, assign_styles
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +38,53 @@ def test_rows_keep_their_colour_and_marker_in_all_charts(charts: dict[str, Chart
     assert len(set.union(*styles.values())) == 8
 
 
+def looks(style: int) -> tuple[str, str]:
+    return COLOURS[style % len(COLOURS)], MARKERS[style % len(MARKERS)]
+
+
 def test_no_two_of_a_hundred_rows_look_the_same() -> None:
-    assert len({(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i in range(100)}) == 100
+    styles = assign_styles(f"arm {at}" for at in range(130))
+    assert len({looks(style) for style in styles.values()}) == 130
+    assert len(assign_styles(f"arm {at}" for at in range(200))) == 200
+
+
+def test_an_arm_looks_the_same_in_every_study() -> None:
+    alone = {label: assign_styles([label])[label] for label in QUICKSTART}
+    assert assign_styles(QUICKSTART) == assign_styles(reversed([*QUICKSTART])) == alone
+    trained = [label for label in QUICKSTART if label != "majority"]
+    assert len({looks(alone[label])[0] for label in trained}) == len(trained)
+
+
+def test_arms_that_would_look_alike_keep_their_colour() -> None:
+    first = "lora"
+    alone = assign_styles([first])[first]
+    twin = next(label for label in map(str, range(10_000)) if assign_styles([label])[label] == alone)
+    styles = assign_styles([first, twin])
+    assert styles[first] != styles[twin]
+    assert looks(styles[first])[0] == looks(styles[twin])[0]
+
+
+@pytest.mark.parametrize("seeds", [2, 6])
+def test_titles_are_messages_that_are_true_of_the_means(seeds: int, tmp_path: Path) -> None:
+    levels = {
+        "full": Level(0.93, 40.0, 900 << 20, base=1_000_000),
+        "lora": Level(0.905, 20.0, 450 << 20, adapter=9_000),
+    }
+    levels |= {"head": Level(0.5, 5.0, 300 << 20), "majority": Level(0.4, head=0, stored=0)}
+    built = build_report(gather(build_store(tmp_path / "s", small_study(*levels, seeds=seeds), World(levels=levels))))
+    titles = {chart.name: chart.title for chart in build_charts(built)}
+    best, other = (built.arm(label).metrics["accuracy"].mean for label in ("full", "lora"))
+    assert built.answer.best == "full"
+    assert best is not None
+    assert other is not None
+    gap = f"{best - other:.3f}"
+    way = f"is within {gap} of full (open)" if seeds == 2 else f"loses {gap} to full"
+    assert titles["quality_peak_memory"] == f"lora {way} at 50% of the memory"
+    assert titles["quality_parameters"] == f"lora {way} at 1% of the trained parameters"
+    assert titles["learning_curve_loss"].startswith("full ends with the lowest validation loss, 0.")
+    random = small_study(*levels, model={"source": "minilm", "random_weights": True})
+    drawn = build_report(gather(build_store(tmp_path / "r", random, World(levels=levels))))
+    assert all("RANDOM WEIGHTS" in chart.title for chart in build_charts(drawn))
 
 
 def test_floors_are_a_line_and_never_a_point(charts: dict[str, Chart]) -> None:
@@ -214,7 +260,7 @@ def test_costs_are_on_logarithmic_axes_and_wide_bars_are_cut_at_the_frame(
     monkeypatch.setattr(drawing, "_drawing", lambda _, figure: figure)
     chart = charts["quality_train_time"]
     first, *others = chart.series
-    wide = replace(first, x_error=first.x[0] * 5, low=(-50.0,), high=(50.0,))
+    wide = replace(first, x_error=first.x[0] * 50, low=(-50.0,), high=(50.0,))
     figure: Any = draw(replace(chart, series=(wide, *others)))
     axes = figure.axes[0]
     assert axes.get_xscale() == "log"

@@ -34,7 +34,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -229,6 +229,7 @@ def _solve(seeds: _Part, examples: _Part, low: float, high: float, log_tail: flo
     straight line there."""
     from scipy.optimize import brentq
 
+    @cache  # brentq asks for both ends again
     def excess(log_distance: float) -> float:
         return math.log(max(_two_parts_tail(math.exp(log_distance), seeds, examples), 1e-300)) - log_tail
 

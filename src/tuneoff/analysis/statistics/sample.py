@@ -11,8 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 GROUPS = 200
 """Most groups of examples that the jackknife leaves out; each costs one evaluation of the statistic."""
 
-Statistic = Callable[[NDArray[np.intp]], ArrayLike]
-"""From indices of examples, shape (n,), to the metric of each seed on those examples, shape (seeds,)."""
+Statistic = Callable[[NDArray[np.intp]], tuple[ArrayLike, ArrayLike]]
+"""From the group of each example, shape (examples,), to the metric of each seed on all examples, shape (seeds,), and
+without each group, shape (seeds, groups)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,8 +71,9 @@ class Sample:
         Dorfman, Berbaum & Metz, Receiver operating characteristic rating analysis, Invest Radiol 27, 1992.
 
         Args:
-            statistic: indices of examples -> the metric of each seed, shape (seeds,). It must be defined on every
-                subset: fix the classes beforehand instead of taking them from the subset.
+            statistic: the group (0, 1, …) of each example -> the metric of each seed on all examples, shape (seeds,),
+                and without each group, shape (seeds, groups). It must be defined on every subset: fix the classes
+                beforehand instead of taking them from the subset.
             examples: number of test examples.
             groups: most groups to leave out in turn.
 
@@ -86,14 +88,7 @@ class Sample:
         order = np.random.default_rng(0).permutation(examples) if count < examples else np.arange(examples)
         group_of_example = np.empty(examples, dtype=np.intp)
         group_of_example[order] = np.arange(examples) % count
-        full_scores = np.asarray(statistic(np.arange(examples)), dtype=np.float64)
-        leave_one_out = np.stack(
-            [
-                np.asarray(statistic(np.flatnonzero(group_of_example != group)), dtype=np.float64)
-                for group in range(count)
-            ],
-            axis=1,
-        )
+        full_scores, leave_one_out = (np.asarray(part, dtype=np.float64) for part in statistic(group_of_example))
         # (examples / size - 1) is count - 1 where the groups are of one size.
         factors = examples / np.bincount(group_of_example, minlength=count) - 1
         pseudo_values = (full_scores[:, None] - leave_one_out) * factors

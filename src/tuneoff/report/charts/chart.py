@@ -24,7 +24,7 @@ class Series:
 
     Attributes:
         label: the text beside it.
-        style: the arm's place in the study; gives colour and marker, equal in all charts.
+        style: gives colour and marker, by the arm's label, equal in all charts (`assign_styles`).
         x, y: points; a scatter chart has one.
         low, high: of y at each point, for the band or the error bar.
         x_error: half width of the horizontal error bar.

@@ -15,7 +15,9 @@ from tuneoff.analysis.figures import metric_name
 from tuneoff.analysis.search_summary import Choices, SearchedArm
 from tuneoff.report import columns, units
 from tuneoff.report.arm_schema import ArmSummary, Figure, TestFigure
+from tuneoff.report.charts import messages
 from tuneoff.report.charts.chart import BaselineLine, Chart, ChartAxis, Series
+from tuneoff.report.charts.style import assign_styles
 from tuneoff.report.columns import Column
 from tuneoff.report.schema import Report
 from tuneoff.report.wording import ties_text
@@ -33,9 +35,8 @@ class CurveDefinition:
 
 @dataclass(frozen=True)
 class _Point:
-    """An arm with its cost and score; `position`: its place in the study."""
+    """An arm with its cost and score."""
 
-    position: int
     arm: ArmSummary
     cost: float
     score: TestFigure
@@ -104,6 +105,10 @@ def build_charts(report: Report) -> list[Chart]:
     return metric_charts + sensitivity
 
 
+def _styles(report: Report) -> dict[str, int]:
+    return assign_styles(arm.method for arm in report.methods)
+
+
 def _baseline(report: Report) -> BaselineLine | None:
     label, metric = report.answer.baseline, report.study.primary_metric
     if label is None or metric is None:
@@ -118,16 +123,19 @@ def _loss_unit(report: Report) -> str:
     return units_of[0] if units_of else "nats"
 
 
-def _random_weights_note(report: Report) -> str:
-    return " — RANDOM WEIGHTS, quality means nothing" if report.study.random_weights else ""
+def _title(message: str, lead: str, report: Report) -> str:
+    """Returns a chart's message, or what it shows where it has none or quality means nothing."""
+    if report.study.random_weights:
+        return f"{lead} — RANDOM WEIGHTS, quality means nothing"
+    return message or lead
 
 
 def _points(column: Column, report: Report) -> list[_Point]:
     """Lists the arms that train and have both a score and this cost."""
     name = report.study.primary_metric or ""
     return [
-        _Point(position, entry, value[0], score, score.mean)
-        for position, entry in enumerate(report.methods)
+        _Point(entry, value[0], score, score.mean)
+        for entry in report.methods
         if entry.trains and (score := entry.metrics.get(name)) is not None and score.mean is not None
         if (value := column.value(entry)) is not None and value[0] > 0
     ]
@@ -148,13 +156,13 @@ def _scatter(definition: ScatterDefinition, report: Report) -> Chart | None:
     if len(points) < 2:
         return None  # nothing is compared by one point
     size, axis = definition.axis([point.cost for point in points])
-    grouped = columns.grouped(report)
+    grouped, styles = columns.grouped(report), _styles(report)
     front = front_indices([(point.cost, point.mean) for point in points], points[0].score.direction)
     named = _named([points[index].arm.method for index in front], len(points), report)
     series = tuple(
         Series(
             label=point.arm.method + (" †" if column.timing and point.arm.contended else ""),
-            style=point.position,
+            style=styles[point.arm.method],
             x=(point.cost / size,),
             y=(point.mean,),
             low=(_bar(point)[0],),
@@ -176,7 +184,7 @@ def _scatter(definition: ScatterDefinition, report: Report) -> Chart | None:
     return Chart(
         name=definition.name,
         kind="scatter",
-        title=lead + _random_weights_note(report),
+        title=_title(messages.of_cost(report, column, [(p.arm.method, p.cost, p.mean) for p in points]), lead, report),
         x=axis,
         y=ChartAxis(
             f"test {metric_name(name)}" + (" (lower is better)" if points[0].score.direction == "lower" else "")
@@ -225,19 +233,18 @@ def _describe_muted(series: Sequence[Series]) -> str:
 
 def _curve(definition: CurveDefinition, report: Report) -> Chart | None:
     what = definition.what.format(metric=metric_name(report.study.primary_metric or ""), loss_unit=_loss_unit(report))
-    arms = {entry.method: (position, entry) for position, entry in enumerate(report.methods)}
-    grouped = columns.grouped(report)
+    grouped, styles = columns.grouped(report), _styles(report)
     curves = definition.of(report.curves)
     named = _named(_time_front(report), len(curves), report)
     series = tuple(
         Series(
             label=curve.method,
-            style=arms[curve.method][0],
+            style=styles[curve.method],
             x=tuple(float(step) for step in curve.steps),
             y=curve.mean,
             low=curve.lowest,
             high=curve.highest,
-            ties=arms[curve.method][1].ties if grouped else "",
+            ties=report.arm(curve.method).ties if grouped else "",
             muted=curve.method not in named,
         )
         for curve in curves
@@ -247,12 +254,13 @@ def _curve(definition: CurveDefinition, report: Report) -> Chart | None:
     quality = definition.name == "learning_curve_quality"
     baseline = _baseline(report) if quality else None
     unit = report.study.primary_unit if quality else None
+    lower_is_better = report.study.primary_direction == "lower"
     ends = "; ".join(f"{s.label} {columns.score(s.y[-1], unit=unit)}" for s in series if not s.muted)
     lead = f"{what[0].upper()}{what[1:]} while training"
     return Chart(
         name=definition.name,
         kind="curve",
-        title=lead + _random_weights_note(report),
+        title=_title(messages.of_course(curves, what, lower=not quality or lower_is_better, unit=unit), lead, report),
         x=ChartAxis("optimizer step"),
         y=ChartAxis(what),
         series=series,
@@ -270,13 +278,13 @@ def _sensitivity(report: Report) -> Chart | None:
     search = report.search
     if search is None:
         return None
-    positions = {entry.method: position for position, entry in enumerate(report.methods)}
+    styles = _styles(report)
     ties = {entry.method: entry.ties if columns.grouped(report) else "" for entry in report.methods}
     named = _named(_time_front(report), len(search.arms), report)
     series = tuple(
         replace(
             _search_series(arm),
-            style=positions[arm.method],
+            style=styles[arm.method],
             ties=ties[arm.method],
             muted=arm.method not in named,
         )
@@ -295,7 +303,7 @@ def _sensitivity(report: Report) -> Chart | None:
     return Chart(
         name=SENSITIVITY,
         kind="search",
-        title=lead + _random_weights_note(report),
+        title=_title(messages.of_search(search), lead, report),
         x=ChartAxis("learning rate", "log"),
         y=ChartAxis(f"validation {metric}" + (" (lower is better)" if lower else ""), "log" if log_scale else "linear"),
         series=series,

@@ -13,18 +13,16 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from tuneoff.encoding import chart_text
 from tuneoff.report.charts.chart import Chart, ChartAxis, Series
 from tuneoff.report.charts.placement import MARKER, Box, place, spread_out
+from tuneoff.report.charts.style import COLOURS, DASHES, MARKERS
 
 DPI = 150
-# Okabe and Ito's palette without its yellow (too pale on white), then dark tones of Tol's muted one.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#666600", "#332288", "#555555")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "d", "*")
-DASHES = ("-", (0, (6, 1.5)), (0, (2, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
 BASELINE = "#444444"
 MUTED = "#b5b5b5"
 """Colour of what has no label: arms of many, and the line of the front."""
@@ -160,8 +158,8 @@ def _draw_muted(axes: Axes, chart: Chart) -> None:
         axes.plot(xs, ys, color=MUTED, linewidth=1.0, zorder=1)
     muted = [series for series in chart.series if series.muted]
     if chart.kind == "curve":
-        for series in muted:
-            axes.plot(series.x, series.y, color=MUTED, linewidth=0.6, zorder=1)
+        lines = [list(zip(series.x, series.y, strict=True)) for series in muted]
+        axes.add_collection(LineCollection(lines, colors=MUTED, linewidths=0.6, zorder=1), autolim=False)
     elif muted:
         points = [(x, y) for s in muted for x, y in zip(s.x, s.y, strict=True)]
         axes.plot(*zip(*points, strict=True), color=MUTED, marker="o", markersize=4, linestyle="none", zorder=1)

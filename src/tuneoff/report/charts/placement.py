@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 MARKER = 9.0
 """Half the side of the square that a marker takes."""
 
@@ -30,6 +32,20 @@ class Box:
         return (self.x1 - self.x0) * (self.y1 - self.y0)
 
 
+class _Boxes:
+    """Many boxes: a chart of a hundred arms asks some hundred thousand times what one of them covers."""
+
+    def __init__(self, boxes: Sequence[Box]) -> None:
+        self._ends = np.array([(box.x0, box.y0, box.x1, box.y1) for box in boxes]).reshape(-1, 4).T
+
+    def overlap(self, box: Box) -> float:
+        """Returns the area of the box that they cover, counted as often as it is covered."""
+        x0, y0, x1, y1 = self._ends
+        widths = np.minimum(x1, box.x1) - np.maximum(x0, box.x0)
+        heights = np.minimum(y1, box.y1) - np.maximum(y0, box.y0)
+        return float((np.maximum(widths, 0) * np.maximum(heights, 0)).sum())
+
+
 def place(
     points: Sequence[tuple[float, float]], sizes: Sequence[tuple[float, float]], occupied: Sequence[Box], room: Box
 ) -> list[Box]:
@@ -43,13 +59,14 @@ def place(
         taken: what labels must not cover besides markers and one another.
         room: where labels must stay.
     """
-    obstacles = [Box(x - MARKER, y - MARKER, x + MARKER, y + MARKER) for x, y in points] + list(occupied)
+    markers = [Box(x - MARKER, y - MARKER, x + MARKER, y + MARKER) for x, y in points]
+    obstacles = _Boxes([*markers, *occupied])
     neighbour_counts = [sum(math.dist(point, other) < 120 for other in points) for point in points]
     placed: dict[int, Box] = {}
     for index in sorted(range(len(points)), key=lambda i: (-neighbour_counts[i], i)):
         best: tuple[float, Box] | None = None
         for distance_cost, box in _candidates(points[index], sizes[index]):
-            covered = sum(box.overlap(other) for other in (*obstacles, *placed.values()))
+            covered = obstacles.overlap(box) + sum(box.overlap(other) for other in placed.values())
             outside = box.area - box.overlap(room)
             crossed = sum(_crosses(points[index], box, other) for other in placed.values())
             cost = (
