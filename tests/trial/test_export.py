@@ -200,7 +200,7 @@ def test_the_card_says_what_it_is(trained: Trained, bert_folder: Path, tmp_path:
     assert record is not None
     # No hub has it, so the loader is told by the page.
     assert "base_model:" not in card
-    assert 'library_name: "peft"' in card
+    assert "library_name: peft" in card
     assert f"BASE = {str(bert_folder)!r}" in card
     assert hashlib.sha256((bert_folder / "model.safetensors").read_bytes()).hexdigest() in card
     assert read_json(tmp_path / "out" / "adapter_config.json")["base_model_name_or_path"] == NO_HUB_ID
@@ -326,7 +326,7 @@ def test_a_base_of_the_hub_is_named_and_found_by_its_loaders(
     config = read_json(tmp_path / "out" / "adapter_config.json")
     assert (config["base_model_name_or_path"], config["revision"]) == ("org/bert", commit)
     card = (tmp_path / "out" / "README.md").read_text()
-    assert 'base_model: "org/bert"' in card
+    assert "base_model: org/bert" in card
     assert "BASE = 'org/bert'" in card
     assert f"revision='{commit}'" in card
     model = AutoPeftModelForSequenceClassification.from_pretrained(

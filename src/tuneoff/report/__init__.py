@@ -62,3 +62,14 @@ def write_latex(store: StudyStore, asked: Asked | None = None) -> Path:
     from tuneoff.report import latex
 
     return latex.write_latex(store, asked)
+
+
+def add_comparison(store: StudyStore, folder: Path) -> None:
+    """Adds the comparison with the study's other arms to the card of a model that was exported into a folder.
+
+    Raises:
+        StoreError: if the card cannot be written.
+    """
+    from tuneoff.report import comparison
+
+    comparison.add_comparison(store, folder)

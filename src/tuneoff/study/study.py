@@ -358,7 +358,15 @@ class Study:
         Raises:
             StoreError: if there is no such trial, it cannot be exported, or `out` is not empty.
         """
-        return Path(self.call("export", trial, out=str(out), merged=merged)["folder"])
+        return Path(self.write_export(trial, out, merged=merged)["folder"])
+
+    def write_export(self, trial: str, out: str | Path, *, merged: bool = False) -> dict[str, Any]:
+        """Does what `export` does; returns `folder`, `files` and `kind`, what the files are."""
+        from tuneoff import report
+
+        answer: dict[str, Any] = self.call("export", trial, out=str(out), merged=merged)
+        report.add_comparison(self._store(), Path(answer["folder"]))
+        return answer
 
     def predict(self, trial: str, file: str | Path) -> pd.DataFrame:
         """Predicts every row of a file: `index`, `output`, and for classes `probability` and `scores` (class ->

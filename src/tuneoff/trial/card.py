@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from torch import nn
@@ -14,6 +15,8 @@ from tuneoff.interfaces import PlainCode, Task
 from tuneoff.records.record import TrialRecord
 from tuneoff.trial.modeling.load import BASE_SEED
 
+_HUB_TASKS = {"class": "text-classification", "text": "text-generation"}
+"""What a task produces -> the hub's name of such tasks."""
 Kind = Literal["plain model", "merged model", "PEFT adapter", "trained weights"]
 
 
@@ -62,16 +65,11 @@ class Exported:
 def render(card: Exported) -> str:
     """Returns the text of README.md, with metadata that the hub reads."""
     record, spec = card.record, card.record.spec
-    metadata = {"library_name": "peft" if card.kind == "PEFT adapter" else "transformers"}
-    if card.base.at_hub:
-        metadata = {"base_model": card.base.name, **metadata}
-    # Strings of JSON are strings of YAML.
-    front_matter = "\n".join(f"{key}: {json.dumps(value)}" for key, value in metadata.items())
     random_weights = bool(record.model and record.model.random_weights)
     rows = [f"| {markdown(m.name)} | {m.value:.4f} | {markdown(m.unit)} |" for m in record.metrics if m.split == "test"]
     code_lines = _python(card)
     sections = [
-        f"---\n{front_matter}\n---",
+        f"---\n{_metadata(card)}\n---",
         f"# {markdown(spec.label)} on {markdown(spec.model.source)}",
         f"A {card.kind} made by tuneoff: study {code(spec.study)}, trial {code(spec.id)}, method {code(spec.method)}, "
         f"seed {spec.seed}.",
@@ -86,6 +84,42 @@ def render(card: Exported) -> str:
         "One trial of one seed; the study's report says how sure these figures are.",
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _metadata(card: Exported) -> str:
+    """Returns what the hub reads of a card, YAML checked by the hub's own classes; scores of random weights are
+    none."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    record, spec = card.record, card.record.spec
+    source = spec.task.data.test or spec.task.data.train
+    # A file's folder is this machine's.
+    name = Path(source.source.removeprefix("file:")).name if Path(source.source).suffix else source.source
+    task_type = _HUB_TASKS.get(card.task.produces, "other")
+    random_weights = bool(record.model and record.model.random_weights)
+    scores = [
+        EvalResult(
+            task_type=task_type,
+            dataset_type=name,
+            dataset_name=name,
+            dataset_config=source.config,
+            dataset_split=source.split or "test",
+            dataset_revision=record.data.commits.get("test") if record.data else None,
+            metric_type=metric.name,
+            metric_name=f"test {metric.name}, one seed",
+            metric_value=metric.value,
+        )
+        for metric in record.metrics
+        if metric.split == "test" and not random_weights
+    ]
+    data = ModelCardData(
+        library_name="peft" if card.kind == "PEFT adapter" else "transformers",
+        base_model=card.base.name if card.base.at_hub else None,
+        pipeline_tag=task_type if task_type != "other" else None,
+        model_name=f"{spec.label} on {spec.model.source}" if scores else None,
+        eval_results=scores or None,
+    )
+    return data.to_yaml().rstrip()
 
 
 def _facts(card: Exported) -> list[str]:

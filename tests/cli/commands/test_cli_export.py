@@ -29,6 +29,9 @@ def ran(small_study: Path, fake_executor: FakeExecutor) -> str:
     for record in study.records():
         if record.spec.learning_rate is not None:
             StudyStore.open("results").trial(record.spec.id).weights.mkdir()
+    Path("x").mkdir()
+    (Path("x") / "README.md").write_text("# A card\n")
+    (Path("x") / "tuneoff-trial.json").write_text(study.records()[0].spec.model_dump_json())
     fake_executor.answers = {
         "export": {"files": ["adapter_model.safetensors", "README.md"], "folder": "x", "kind": "a PEFT adapter"},
         "predict": {"predictions": PREDICTIONS, "columns": {"text": "text"}},
@@ -45,6 +48,7 @@ def test_export_asks_for_one_trial_and_lists_the_files(
     assert (payload["out"], payload["merged"]) == (str(tmp_path / "out"), True)
     assert Path(payload["folder"]).name.startswith("lora-s1-")
     assert "adapter_model.safetensors" in capsys.readouterr().out
+    assert (Path("x") / "README.md").read_text().startswith("# A card\n\n## Comparison\n\n")
 
 
 def test_export_writes_over_nothing(ran: str, fake_executor: FakeExecutor, capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,7 +25,8 @@ def export_command(folder: Path, trial: str, out: Path, merged: bool, as_json: b
     TRIAL is the id of a trial in DIR, or the beginning of one. OUT becomes a folder with an adapter in PEFT's layout,
     the head included, or a plain transformers model where the method trains the model's own weights (full, bitfit,
     head, last_block) and with --merged. Tokenizer, labels and settings of writing are in it, and README.md holds
-    Python that loads and uses it with transformers and PEFT alone.
+    Python that loads and uses it with transformers and PEFT alone, its test scores as the hub reads them, and the
+    comparison with the study's other arms.
 
     An adapter names its base model by hub id and commit. Where that is no model of the hub, its place in
     adapter_config.json holds FOLDER-OF-THE-BASE-MODEL-see-README.md, and README.md has the folder that the base model
@@ -40,7 +41,7 @@ def export_command(folder: Path, trial: str, out: Path, merged: bool, as_json: b
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise StoreError(f"{out} is there already and not an empty folder", hint="Name a new folder.")
-    answer = Study.open(folder).call("export", trial, out=str(out.resolve()), merged=merged)
+    answer = Study.open(folder).write_export(trial, out.resolve(), merged=merged)
     if as_json:
         _common.print_json(answer)
         return
