@@ -1,8 +1,9 @@
 """Why `attention: auto` and `precision: auto` are what they are on a CPU.
 
 Times a training step and a forward pass of MiniLM-L6's architecture (random weights; the arithmetic is the same)
-under each attention implementation, precision policy, length and dropout. Variants take turns, so that a drift of
-the machine's speed meets them all; the median over rounds is kept, and ratios to `sdpa` + `fp32` are printed.
+under each attention implementation, precision policy, length and dropout, its masks drawn as the fast engine draws
+them. Variants take turns, so that a drift of the machine's speed meets them all; the median over rounds is kept, and
+ratios to `sdpa` + `fp32` are printed.
 
     python benchmarks/step_time.py [--rounds 7] [--out benchmarks/results/step_time.json]
 """
@@ -20,25 +21,27 @@ from typing import Any, get_args
 import torch
 
 from tuneoff.config.spec import ModelSpec
+from tuneoff.interfaces import Attached
 from tuneoff.measure import environment
 from tuneoff.tasks.classification import Classification
 from tuneoff.trial.modeling import load as trial_model
 from tuneoff.trial.modeling.precision import PolicyName, apply_policy
+from tuneoff.trial.training.dropout import DropoutMasks
 
 BATCH = 8
 CPU = torch.device("cpu")
+MASKS = DropoutMasks(seed=0)
 
 
 def once(task: Classification, model: Any, policy: PolicyName, batch: dict[str, torch.Tensor], train: bool) -> float:
     """Seconds of one training step (forward and backward) or one forward pass."""
-    from tuneoff.interfaces import Attached
-
     context = apply_policy(policy, CPU).autocast
     started = time.perf_counter()
-    with context(), torch.set_grad_enabled(train):
-        logits = task.forward(Attached(model, model), batch)
-    if train:
-        task.loss(logits, batch).backward()  # type: ignore[no-untyped-call]
+    with MASKS.drawing(0, 0):
+        with context(), torch.set_grad_enabled(train):
+            logits = task.forward(Attached(model, model), batch)
+        if train:
+            task.loss(logits, batch).backward()  # type: ignore[no-untyped-call]
     seconds = time.perf_counter() - started
     for parameter in model.parameters():
         parameter.grad = None
