@@ -54,6 +54,13 @@ def children(request: pytest.FixtureRequest, executor: SharedExecutor) -> Childr
     return spawner
 
 
+def test_no_room_for_what_is_temporary_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    with pytest.raises(ExecutorError, match="cannot make a folder for what is temporary: No such file") as caught:
+        Spawner({})
+    assert "TMPDIR" in caught.value.hint
+
+
 def test_a_child_answers_an_error_with_its_kind_and_ends_with_one(executor: SharedExecutor, tmp_path: Path) -> None:
     children = executor.children
     child = children.start("predict", _payload(tmp_path), tmp_path / "log.txt")

@@ -25,7 +25,7 @@ from typing import Any
 
 from record_helpers import make_record, predictions, small_study
 from tuneoff.cli.live.follow import FolderFollower
-from tuneoff.errors import CorruptRecord, StoreError, TuneoffError
+from tuneoff.errors import CorruptRecord, TuneoffError
 from tuneoff.executors._children import Child, Children
 from tuneoff.executors.local import LocalExecutor
 from tuneoff.planning.plan import plan
@@ -97,7 +97,7 @@ def run_once(root: Path, patience: float = 0.0) -> int:
                 StudyStore.create(root, STUDY, TRIALS)
                 executor.run(store, TRIALS, lambda _: None)
             return 0
-        except StoreError as error:
+        except TuneoffError as error:
             if "another run" not in error.message:
                 return TOLD
             if time.monotonic() > deadline:

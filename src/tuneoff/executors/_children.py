@@ -67,10 +67,23 @@ class Child:
 
 
 class Children(ABC):
-    """Starts children. Closing it ends them all."""
+    """Starts children. Closing it ends them all.
+
+    Args:
+        environment: of the children, besides this process's own.
+
+    Raises:
+        ExecutorError: if there is no room for their scratch folder.
+    """
 
     def __init__(self, environment: dict[str, str]) -> None:
-        self.scratch = tempfile.TemporaryDirectory(prefix="tuneoff-")
+        try:
+            self.scratch = tempfile.TemporaryDirectory(prefix="tuneoff-")
+        except OSError as error:
+            raise ExecutorError(
+                f"cannot make a folder for what is temporary: {error.strerror or error}",
+                hint=f"Free some space in {tempfile.gettempdir()}, or name another folder in TMPDIR.",
+            ) from None
         # Unfinished files of a child that is killed are deleted with the scratch folder.
         self.environment = {**os.environ, **environment, "TMPDIR": self.scratch.name}
         self._numbers = itertools.count()

@@ -156,10 +156,14 @@ class TrialStore:
             raise RecordExists(f"trial {record.spec.id} has a record already; records are immutable") from None
 
     def _keep_second(self, record: TrialRecord, document: str) -> None:
-        """Keeps the second result of a trial aside, and notes in what it differs from the first."""
-        kept = self._new_attempt() / self.record_path.name
-        write_atomically(kept, document)
-        first = self.record()
+        """Keeps the second result of a trial aside, if there is room for it, and notes in what it differs from the
+        first."""
+        try:
+            kept = self._new_attempt() / self.record_path.name
+            write_atomically(kept, document)
+            first = self.record()
+        except (OSError, StoreError):
+            return
         misfit = difference(first, record) if first is not None else ""
         message = f"it was run twice at once; the second result, {kept.relative_to(self.folder)}, "
         message += f"differs: {misfit}" if misfit else "is the same"
