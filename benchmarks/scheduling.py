@@ -226,16 +226,16 @@ def measure(sizes: list[int], rounds: int) -> list[dict[str, Any]]:
                     **{name: min(answer[name] for answer in answers) for name in FIGURES},
                 }
                 rows.append(row)
-                print(
-                    f"{step:7} {size:6} trials {row['seconds']:8.2f} s, processor {row['cpu_seconds']:8.2f} s, {row['peak_bytes'] / 2**20:7.0f} MB",
-                    flush=True,
-                )
+                times = f"{row['seconds']:8.2f} s, processor {row['cpu_seconds']:8.2f} s"
+                print(f"{step:7} {size:6} trials {times}, {row['peak_bytes'] / 2**20:7.0f} MB", flush=True)
     return rows
 
 
 def growth(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Returns for each step how its figures grow with the trials, as an exponent: 1 is linear. On a busy machine that of
-    `cpu_seconds` is the one to trust."""
+    """Returns for each step how its figures grow with the trials, as an exponent: 1 is linear.
+
+    On a busy machine that of `cpu_seconds` is the one to trust.
+    """
     exponents = {}
     for step in STEPS:
         first, *_, last = [row for row in rows if row["step"] == step]
