@@ -6,7 +6,9 @@ read again at the next look.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -25,6 +27,19 @@ T = TypeVar("T")
 
 CLOCK_SECONDS = 0.001
 """Tolerance of comparisons of file times, in seconds; the start of a process takes longer."""
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Pauses the search for cycles in memory: what is read of thousands of trials has none and stays, and to go through
+    it again and again takes as long as reading it."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 @dataclass(frozen=True)
@@ -105,6 +120,10 @@ class FolderFollower:
         Raises:
             StoreError: for a file of the study that is there and cannot be read.
         """
+        with _without_collection():
+            return self._poll()
+
+    def _poll(self) -> FolderState | None:
         # Checked first: where no run is on, its files no longer change.
         since = self.store.running_since()
         manifest = _read_if_there(self._manifest, lambda: self.store.is_there)
