@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-POLITE = ("SIGTERM", "SIGHUP")
-"""Signals from a batch system or a container, and from a closed terminal or a lost connection."""
+POLITE = ("SIGTERM", "SIGUSR2", "SIGHUP")
+"""Signals from a batch system or a container, also ahead of a time limit, and from a closed terminal or a lost
+connection."""
 
 
 @contextmanager

@@ -339,6 +339,12 @@ class ExecutionSpec(Frozen):
     )
 
     timeout_seconds: float | None = Field(None, gt=0, description="a trial running longer is over budget")
+    checkpoint_minutes: float | None = Field(
+        5.0,
+        gt=0,
+        description="minutes between two checkpoints of a training, from which a trial that was interrupted continues; "
+        "null: none, so that it begins anew",
+    )
     keep_weights: bool = Field(True, description="keep trained weights for export and predict")
     latency_examples: int = Field(
         24,

@@ -33,6 +33,7 @@ class RunningTrial:
         self._allotment = allotment
         self._oom_kills: int | None = None
         self._started = 0.0
+        self._earlier_seconds = 0.0
         self._offset = 0
 
     def start(self, children: Children, device: str) -> None:
@@ -62,14 +63,16 @@ class RunningTrial:
 
     @property
     def is_over_time(self) -> bool:
-        """Tells whether it runs for longer than it may."""
+        """Tells whether it takes longer than it may, earlier processes from whose checkpoint it continues included."""
         limit = self.trial.execution.timeout_seconds
-        return limit is not None and time.monotonic() - self._started > limit
+        return limit is not None and self._earlier_seconds + time.monotonic() - self._started > limit
 
     def pass_on(self, listener: Listener) -> None:
         """Passes on what it has logged since the last time."""
         events, self._offset = self._store.events(self._offset)
         for event in events:
+            if event.get("kind") == "resumed":
+                self._earlier_seconds = float(event.get("earlier_seconds") or 0.0)
             listener(Progress("event", self.trial, event=event))
 
     def seal(self) -> TrialRecord:

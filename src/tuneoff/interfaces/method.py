@@ -108,6 +108,9 @@ class AnyMethod(ABC, Generic[O]):
     needs: ClassVar[Literal["", "head", "no_head", "decoder", "biases"]] = ""
     """What task or model must have: a head that the task adds, no such head, a decoder, biases inside the blocks (most
     decoders of today have none). `attach` refuses others; this field is for suggesting methods without a model."""
+    resumable: ClassVar[bool] = True
+    """Whether training may continue in another process from its trained parameters alone: nothing else changes in it,
+    neither in `after_step` nor elsewhere. Where it may not, an interrupted trial begins anew."""
     usual: ClassVar[bool] = False
     """Whether most studies begin with it: `init` writes a row of it that runs, and one of every other as a comment."""
     learning_rate: ClassVar[LearningRate] = LearningRate(0.0, 0.0, 0.0)

@@ -69,6 +69,17 @@ class EnergyMeter:
             return
         self.source, self._counter = source, counter
 
+    def add(self, joules: float | None) -> None:
+        """Adds what an earlier process of the same trial measured; None: it measured nothing, so that the sum is not
+        known."""
+        with self._lock:
+            if joules is None:
+                self._counter, self.source = None, None
+                self.missing_reason = self.missing_reason or "an earlier part of the training was not measured"
+            else:
+                self._joules += joules
+                self._measured = True
+
     @property
     def joules(self) -> float | None:
         """Returns the joules of all finished periods, or None (see `missing_reason`)."""

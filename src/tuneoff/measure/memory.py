@@ -13,7 +13,7 @@ import os
 import re
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,6 +75,16 @@ class MemoryMeter:
         finally:
             self._running = None
             self._stop(name)
+
+    @property
+    def phases(self) -> dict[str, PhaseMemory]:
+        """Returns the peaks of the phases so far."""
+        return dict(self._phases)
+
+    def include(self, phases: Mapping[str, PhaseMemory]) -> None:
+        """Includes the peaks of an earlier process of the same trial: of each phase the greater counts."""
+        for name, peaks in phases.items():
+            self._note(name, peaks)
 
     def memory(self, train_phase: str = "train") -> Memory:
         """Returns all peaks so far; `peak_memory_bytes` is that of `train_phase`. `missing` says why one is null."""
@@ -140,11 +150,14 @@ class MemoryMeter:
 
             allocated = torch.cuda.max_memory_allocated(self.device)
             reserved = torch.cuda.max_memory_reserved(self.device)
+        self._note(name, PhaseMemory(resident_bytes=resident, allocated_bytes=allocated, reserved_bytes=reserved))
+
+    def _note(self, name: str, peaks: PhaseMemory) -> None:
         previous = self._phases.get(name, PhaseMemory())
         self._phases[name] = PhaseMemory(
-            resident_bytes=_find_greater(previous.resident_bytes, resident),
-            allocated_bytes=_find_greater(previous.allocated_bytes, allocated),
-            reserved_bytes=_find_greater(previous.reserved_bytes, reserved),
+            resident_bytes=_find_greater(previous.resident_bytes, peaks.resident_bytes),
+            allocated_bytes=_find_greater(previous.allocated_bytes, peaks.allocated_bytes),
+            reserved_bytes=_find_greater(previous.reserved_bytes, peaks.reserved_bytes),
         )
 
     def _give_up(self, reason: str) -> None:

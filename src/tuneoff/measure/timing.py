@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from time import perf_counter
 from types import TracebackType
@@ -73,6 +73,10 @@ class Stopwatch:
     def add(self, name: str, seconds: float) -> None:
         """Adds seconds to a phase that were spent elsewhere."""
         self._seconds[name] = self._seconds.get(name, 0.0) + seconds
+
+    def set(self, seconds: Mapping[str, float]) -> None:
+        """Sets the seconds of phases, none of which runs now: those of a trial that continues."""
+        self._seconds.update(seconds)
 
     def timing(self) -> Timing:
         """Returns the record's seconds by phase; a phase that was never entered is null."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -54,15 +54,17 @@ class _Sample:
 
 
 @dataclass
-class _PhaseSums:
-    """Sums over one phase."""
+class PhaseSums:
+    """Sums over one phase: its seconds, and the processor seconds of the trial, of all processes and of the hypervisor;
+    readings of the GPU, and those of them that found it throttled."""
 
     seconds: float = 0.0
     own: float = 0.0
     busy: float | None = 0.0
     steal: float | None = 0.0
     peers: float = 0.0
-    throttled: list[bool] = field(default_factory=list)
+    readings: int = 0
+    throttled: int = 0
 
 
 class Sampler:
@@ -102,7 +104,7 @@ class Sampler:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._phase = ""
-        self._phases: dict[str, _PhaseSums] = {}
+        self._phases: dict[str, PhaseSums] = {}
         self._samples: list[_Sample] = []
         self._group: list[_Sample] = []
         self._stride = 1
@@ -142,6 +144,25 @@ class Sampler:
             if self._thread is not None:
                 self._count()
             self._phase = phase
+
+    def sums(self, phase: str = "train") -> PhaseSums:
+        """Returns the sums over a phase so far, what was included of earlier processes too."""
+        with self._lock:
+            return replace(self._phases.get(phase, PhaseSums()))
+
+    def include(self, earlier: PhaseSums, phase: str = "train") -> None:
+        """Adds to a phase the sums of an earlier process of the same trial, so that `noise` tells of both."""
+        with self._lock:
+            own = self._phases.get(phase, PhaseSums())
+            self._phases[phase] = PhaseSums(
+                seconds=own.seconds + earlier.seconds,
+                own=own.own + earlier.own,
+                busy=_add(own.busy, earlier.busy),
+                steal=_add(own.steal, earlier.steal),
+                peers=own.peers + earlier.peers,
+                readings=own.readings + earlier.readings,
+                throttled=own.throttled + earlier.throttled,
+            )
 
     def __enter__(self) -> Self:
         self.start()
@@ -206,7 +227,7 @@ class Sampler:
                 figures = _NOISE_FIGURES if self._cuda else _NOISE_FIGURES[:2]
                 self.missing |= {f"noise.{name}": reason for name in figures}
                 return Noise(reason=f"not measured: {reason}")
-            throttled = sum(total.throttled) / len(total.throttled) if total.throttled else None
+            throttled = total.throttled / total.readings if total.readings else None
         if self._cuda and throttled is None:
             self.missing["noise.gpu_throttled_share"] = self._gpu_reason or "the device does not report it"
         other, steal = self._measure_others(total)
@@ -234,7 +255,7 @@ class Sampler:
             reason="; ".join(reasons),
         )
 
-    def _measure_others(self, total: _PhaseSums) -> tuple[float | None, float | None]:
+    def _measure_others(self, total: PhaseSums) -> tuple[float | None, float | None]:
         """Returns the cores used by other processes and taken by the hypervisor, None with a reason where not known."""
         reason = ""
         if total.seconds < _SHORTEST_SECONDS:
@@ -291,14 +312,15 @@ class Sampler:
         if previous is None:
             self._began = now.at
             return now
-        total = self._phases.setdefault(self._phase, _PhaseSums())
+        total = self._phases.setdefault(self._phase, PhaseSums())
         total.seconds += now.at - previous.at
         total.own += max(0.0, now.own - previous.own)
         total.busy = _add(total.busy, _subtract(now.busy, previous.busy))
         total.steal = _add(total.steal, _subtract(now.steal, previous.steal))
         total.peers += max(0.0, now.peers - previous.peers)
         if now.gpu is not None and now.gpu.throttled is not None:
-            total.throttled.append(now.gpu.throttled)
+            total.readings += 1
+            total.throttled += now.gpu.throttled
         return now
 
     def _add_sample(self, now: Reading) -> _Sample | None:

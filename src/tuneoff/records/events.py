@@ -84,6 +84,18 @@ class Step(_OfTrial):
     validations: int | None = Field(None, description="how many there are in all; null in logs of earlier versions")
 
 
+class Resumed(_OfTrial):
+    """The trial continues from a checkpoint; lines of kind `step` and `validation` that an earlier process told follow
+    once more, some of many steps."""
+
+    event: Literal["resumed"]
+    step: int = Field(description="optimizer steps done")
+    steps: int = Field(description="of so many")
+    earlier_seconds: float = Field(description="what the trial's earlier processes took, up to the checkpoint")
+    train_seconds: float = Field(description="of these, training")
+    validation_seconds: float = Field(description="of these, scoring validation")
+
+
 class WritingProgress(_OfTrial):
     """Texts are being written, of validation or test as the phase says: at most two a second."""
 
@@ -173,6 +185,7 @@ StreamEvent = Annotated[
     StudyStarted
     | TrialStarted
     | Phase
+    | Resumed
     | Step
     | Validation
     | WritingProgress
@@ -184,7 +197,7 @@ StreamEvent = Annotated[
 ]
 """One line of the stream."""
 
-LOGGED = frozenset({"phase", "step", "validation", "writing", "machine", "finding"})
+LOGGED = frozenset({"phase", "resumed", "step", "validation", "writing", "machine", "finding"})
 """Kinds of lines in a trial's event log."""
 
 

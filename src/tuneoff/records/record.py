@@ -93,7 +93,9 @@ class Timing(Frozen):
     inference_seconds: float | None = Field(
         None, description="timing the trained model after the test, at the study's first seeds"
     )
-    checkpoint_seconds: float | None = Field(None, description="saving and restoring the selected weights")
+    checkpoint_seconds: float | None = Field(
+        None, description="saving and restoring the selected weights, and checkpoints to continue from"
+    )
     first_steps_seconds: float | None = Field(None, description="of the first steps, part of train_seconds")
     first_steps: int = Field(0, description="how many steps `first_steps_seconds` covers")
     step_seconds_median: float | None = Field(
@@ -369,6 +371,11 @@ class TrialRecord(Frozen):
     primary_metric: str | None = Field(None, description="the metric that the task is judged by")
     selected_step: int | None = Field(None, description="optimizer step of the tested checkpoint")
     steps: int = Field(0, description="optimizer steps that were run")
+    resumed: int = Field(
+        0,
+        description="how often its training continued from a checkpoint, because its process had ended; times are then "
+        "those of all its processes, each up to its last checkpoint, and samples of the machine those of the last",
+    )
     parameters: Parameters | None = Field(
         None, description="counts by role; null where the trial ended before they were counted"
     )

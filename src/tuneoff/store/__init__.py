@@ -19,23 +19,34 @@
         log.txt                everything the process printed
         log-rank-N.txt         likewise, of further ranks on several devices
         trackers.json          trackers that were given up before it ended, if any
+        checkpoints/N/         what its training continues from; the last two, until it is finished
         attempts/N/            what earlier, unfinished attempts left
 
 All paths inside are relative, so a study can be copied anywhere. Files appear whole or not at all.
 
 Its modules:
 
-    study.py      StudyStore: a study's folder
-    trial.py      TrialStore: a trial's folder
-    joining.py    whether a study may be kept in the folder of an earlier one
-    merging.py    joins folders of parts of one study
-    trackers.py   StudyTrackers: what a study keeps of its trackers
-    lock.py       one run at a time
-    files.py      files that are there whole or not at all
+    study.py        StudyStore: a study's folder
+    trial.py        TrialStore: a trial's folder
+    checkpoints.py  Checkpoints: what a trial's training continues from
+    joining.py      whether a study may be kept in the folder of an earlier one
+    merging.py      joins folders of parts of one study
+    trackers.py     StudyTrackers: what a study keeps of its trackers
+    lock.py         one run at a time
+    files.py        files that are there whole or not at all
 """
 
+from tuneoff.store.checkpoints import StoredCheckpoint
 from tuneoff.store.files import give_usual_modes, refuse_overwriting, write_atomically
 from tuneoff.store.study import StudyStore
-from tuneoff.store.trial import TrialStore
+from tuneoff.store.trial import TrialStore, link
 
-__all__ = ["StudyStore", "TrialStore", "give_usual_modes", "refuse_overwriting", "write_atomically"]
+__all__ = [
+    "StoredCheckpoint",
+    "StudyStore",
+    "TrialStore",
+    "give_usual_modes",
+    "link",
+    "refuse_overwriting",
+    "write_atomically",
+]

@@ -210,13 +210,18 @@ class StudyStore:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Holds the folder's lock while a run writes to it. Removes files that an earlier run left half written.
+        """Holds the folder's lock while a run writes to it. Removes files that an earlier run left half written, and
+        checkpoints that it did not come to remove.
 
         Raises:
             StoreError: if another run holds it.
         """
         with lock.hold(self._lock_path):
             sweep(self.root)
+            for folder in self.root.glob("trials/*/checkpoints"):
+                trial_store = TrialStore(folder.parent)
+                if trial_store.finished_record() is not None:
+                    trial_store.checkpoints.discard()
             yield
 
     def running_since(self) -> float | None:

@@ -25,15 +25,20 @@ from tuneoff.records.record import (
     Finding,
     Prediction,
     PredictionsInfo,
+    Status,
     TrialRecord,
     upgraded,
     upgraded_spec,
 )
+from tuneoff.store.checkpoints import Checkpoints
 from tuneoff.store.files import DAMAGED, check_version, checksum, read_json, validated, write_atomically
 from tuneoff.store.trackers import given_up
 
+CHECKPOINTS = "checkpoints"
+"""Folder of what a training continues from, which outlives the attempt that wrote it."""
 
-def _link(source: str | Path, target: str | Path) -> None:
+
+def link(source: str | Path, target: str | Path) -> None:
     """Gives a file a second name (a hard link); copies it where the file system has no links."""
     try:
         os.link(source, target)
@@ -79,6 +84,11 @@ class TrialStore:
     def record_path(self) -> Path:
         return self.folder / "record.json"
 
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """Returns what its training continues from, should its process end before it is finished."""
+        return Checkpoints(self.folder / CHECKPOINTS)
+
     def write_spec(self, spec: TrialSpec) -> None:
         """Writes what is to be run, in place of what was there before."""
         with suppress(CorruptRecord):
@@ -104,10 +114,12 @@ class TrialStore:
             raise CorruptRecord(f"{path} was changed: what it asks for is not what {spec.id} was made of", hint=DAMAGED)
 
     def begin_attempt(self, *, again: bool = False) -> None:
-        """Moves the files of an unfinished attempt to `attempts/`, where they are kept.
+        """Moves the files of an unfinished attempt to `attempts/`, where they are kept. Checkpoints stay, so that the
+        next attempt continues from them.
 
         Args:
-            again: move the files of a finished attempt too, weights included, so that the trial runs once more.
+            again: move the files of a finished attempt too, weights included, so that the trial runs once more from its
+                beginning.
 
         Raises:
             RecordExists: if the trial is finished and nothing of it is damaged.
@@ -116,8 +128,10 @@ class TrialStore:
         record = self.finished_record()
         if record is not None and not again:
             raise RecordExists(f"trial {record.spec.id} is finished; its record is immutable")
+        if again:
+            self.checkpoints.discard()
         items = self.folder.iterdir() if self.folder.is_dir() else ()
-        leftovers = [item for item in items if item.name not in {"trial.json", "attempts"}]
+        leftovers = [item for item in items if item.name not in {"trial.json", "attempts", CHECKPOINTS}]
         if not leftovers:
             return
         try:
@@ -139,7 +153,8 @@ class TrialStore:
                 item.unlink(missing_ok=True)
 
     def write_record(self, record: TrialRecord) -> None:
-        """Writes the trial's result with its checksum; it never changes afterwards.
+        """Writes the trial's result with its checksum; it never changes afterwards. A trial that is finished, or that
+        diverged and would do so again, needs no checkpoints any more.
 
         Where a trial was run twice at the same time, as by a node that was taken for dead, the first result stays. A
         second one is kept in `attempts/`.
@@ -154,6 +169,8 @@ class TrialStore:
         except FileExistsError:
             self._keep_second(record, document)
             raise RecordExists(f"trial {record.spec.id} has a record already; records are immutable") from None
+        if record.status.finished or record.status is Status.DIVERGED:
+            self.checkpoints.discard()
 
     def _keep_second(self, record: TrialRecord, document: str) -> None:
         """Keeps the second result of a trial aside, if there is room for it, and notes in what it differs from the
@@ -265,25 +282,27 @@ class TrialStore:
             StoreError: if the folder cannot be written.
         """
         self.begin_attempt()
-        names = sorted(item.name for item in other.folder.iterdir() if item.name not in {"trial.json", "attempts"})
+        names = sorted(
+            item.name for item in other.folder.iterdir() if item.name not in {"trial.json", "attempts", CHECKPOINTS}
+        )
         # The record comes last: until it is there, a run begins the trial anew.
         names.sort(key=lambda name: name == self.record_path.name)
         try:
             for name in names:
                 if (source := other.folder / name).is_dir():
-                    shutil.copytree(source, self.folder / name, copy_function=_link)
+                    shutil.copytree(source, self.folder / name, copy_function=link)
                 else:
-                    _link(source, self.folder / name)
+                    link(source, self.folder / name)
         except OSError as error:
             raise StoreError(f"cannot take over {other.folder}: {error.strerror or error}") from error
 
     def files(self) -> list[tuple[str, bytes]]:
         """Returns what the trial left, for another folder to `receive`: path within the folder and content, the record
-        last. Its specification and earlier attempts are left out."""
+        last. Its specification, checkpoints and earlier attempts are left out."""
         names = [
             path.relative_to(self.folder).as_posix()
             for item in sorted(self.folder.iterdir())
-            if item.name not in {"trial.json", "attempts"} and not item.name.startswith(".")
+            if item.name not in {"trial.json", "attempts", CHECKPOINTS} and not item.name.startswith(".")
             for path in (sorted(item.rglob("*")) if item.is_dir() else [item])
             if path.is_file()
         ]
@@ -364,12 +383,13 @@ class TrialStore:
             finally:
                 os.close(handle)
 
-    def events(self, offset: int = 0) -> tuple[list[Event], int]:
-        """Returns the whole lines from a byte offset on, and the offset after them."""
+    def events(self, offset: int = 0, until: int | None = None) -> tuple[list[Event], int]:
+        """Returns the whole lines from a byte offset on, as far as another where it is given, and the offset after
+        them."""
         try:
             with open_file(self.events_path) as file:
                 file.seek(offset)
-                data = file.read()
+                data = file.read(-1 if until is None else until - offset)
         except OSError:  # none yet, or none that can be read: progress is lost, never the trial
             return [], 0
         end = data.rfind(b"\n") + 1
@@ -380,6 +400,17 @@ class TrialStore:
                 if isinstance(event := json.loads(line), dict):
                     events.append(event)
         return events, offset + end
+
+    def events_size(self) -> int:
+        """Returns how many bytes of events there are."""
+        with suppress(OSError):
+            return self.events_path.stat().st_size
+        return 0
+
+    def earlier_events(self, attempt: int, size: int) -> list[Event]:
+        """Returns the first `size` bytes of events of an attempt that has been set aside; none where they are gone."""
+        events, _ = TrialStore(self.folder / "attempts" / str(attempt)).events(until=size)
+        return events
 
     @property
     def attempts(self) -> int:

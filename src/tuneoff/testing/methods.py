@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -13,9 +15,13 @@ import torch
 from torch import nn
 
 from tuneoff import registry
+from tuneoff.config.spec import ModelSpec, Protocol, TaskSpec, TrialSpec
 from tuneoff.errors import UnsupportedModel
 from tuneoff.interfaces import Attached
 from tuneoff.measure.parameters import BaseIdentity, count
+from tuneoff.measure.utilisation import Sampler
+from tuneoff.records.record import Event
+from tuneoff.store import TrialStore
 from tuneoff.testing.settings import (
     CLASSIFIERS,
     GENERATORS,
@@ -25,9 +31,15 @@ from tuneoff.testing.settings import (
     single_thread,
     step,
 )
+from tuneoff.trial.context import TrialContext
 from tuneoff.trial.estimate.step_cost import MemoryTracker
 from tuneoff.trial.modeling.activation_checkpointing import checkpoint_activations
 from tuneoff.trial.modeling.frozen_bf16 import NARROW, keep_frozen_in_bf16
+from tuneoff.trial.phases import Phases
+from tuneoff.trial.training.evaluate import ModelRunner
+from tuneoff.trial.training.resume import TrialCheckpointer
+from tuneoff.trial.training.selection import Selection
+from tuneoff.trial.training.trainer import train as train_trial
 
 
 @dataclass(frozen=True, eq=False)
@@ -327,5 +339,77 @@ class ActivationCheckpointingContract(MethodSuite):
         assert self.saves(case, plain, recomputed)
 
 
-class MethodContract(AttachmentContract, FrozenBf16Contract, ActivationCheckpointingContract):
+class _Ended(BaseException):
+    """Stands for the end of a process."""
+
+
+class _EveryStep(TrialCheckpointer):
+    """Writes a checkpoint after every step."""
+
+    def is_due(self, step: int) -> bool:
+        return True
+
+
+def _ignore(event: Event) -> None:
+    """Takes an event of a trial."""
+
+
+def train_with_checkpoints(case: Case, folder: Path, last_step: int | None = None) -> dict[str, torch.Tensor]:
+    """Trains four steps, from the newest checkpoint in a folder where there is one; returns the trained tensors.
+
+    Args:
+        case: method, options and setting.
+        folder: of the trial.
+        last_step: ends as a killed process does after this step's update, before its checkpoint.
+    """
+    setting, device = case.setting, torch.device("cpu")
+    method, attached = attach(case.method, case.options, setting)
+    spec = TrialSpec(
+        id="trial",
+        study="study",
+        label="arm",
+        method=case.method,
+        options={},
+        learning_rate=0.01,
+        seed=0,
+        model=ModelSpec(source="model"),
+        task=TaskSpec.model_validate({"name": "task", "data": "rows.csv"}),
+        protocol=Protocol(epochs=2, batch_size=2, gradient_accumulation_steps=2, seeds=(0,)),
+    )
+    after_step = method.after_step
+
+    def end(attached: Attached, step: int, total_steps: int) -> None:
+        after_step(attached, step, total_steps)
+        if step == last_step:
+            raise _Ended
+
+    method.after_step = end  # type: ignore[method-assign]
+    runner = ModelRunner(setting.task, attached, device, nullcontext, 0, 4)
+    context = TrialContext(
+        spec, setting.task, device, Phases(device, Sampler(), lambda event: None), lambda event: None
+    )
+    selection = Selection(context, runner, [], [], None)
+    checkpointer = _EveryStep(context, TrialStore(folder), selection, {}, time.perf_counter())
+    torch.manual_seed(2)
+    with suppress(_Ended):
+        train_trial(context, runner, method, setting.rows, lambda step: {}, checkpointer)
+    return {n: p.detach().clone() for n, p in attached.module.named_parameters() if p.requires_grad}
+
+
+class ResumptionContract(MethodSuite):
+    """A training that is cut off continues from its checkpoint, to the same weights; unless the method says that it
+    cannot (`resumable`)."""
+
+    def test_a_training_that_is_cut_off_continues_to_the_same_weights(self, case: Case, tmp_path: Path) -> None:
+        if not registry.methods()[case.method].resumable:
+            pytest.skip("it keeps more than its trained parameters")
+        whole = train_with_checkpoints(case, tmp_path / "whole")
+        cut = train_with_checkpoints(case, tmp_path / "cut", last_step=3)
+        continued = train_with_checkpoints(case, tmp_path / "cut")
+        assert whole.keys() == continued.keys()
+        assert all(torch.equal(continued[name], whole[name]) for name in whole)
+        assert any(not torch.equal(cut[name], whole[name]) for name in whole)
+
+
+class MethodContract(AttachmentContract, FrozenBf16Contract, ActivationCheckpointingContract, ResumptionContract):
     """All that a method promises."""

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 
 import torch
 
+from tuneoff.config.spec import Frozen
 from tuneoff.measure.memory import MemoryMeter
 from tuneoff.measure.timing import Stopwatch
-from tuneoff.measure.utilisation import Sampler
-from tuneoff.records.record import Event, Memory, Noise, RankFigures, Timing, Utilisation
+from tuneoff.measure.utilisation import PhaseSums, Sampler
+from tuneoff.records.record import Event, Memory, Noise, PhaseMemory, RankFigures, Timing, Utilisation
 from tuneoff.trial.modeling import allocator
 
 TRIMMED = ("train", "test")
@@ -35,6 +36,24 @@ class Measured:
     noise: Noise = field(default_factory=Noise)
     joules: float | None = None
     ranks: tuple[RankFigures, ...] = ()
+
+
+RESUMED = frozenset({"train_step", "data_wait", "prefix", "validation", "checkpoint"})
+"""Phases whose seconds go on when a trial continues; the others are done anew, and counted once."""
+
+
+class PhasesState(Frozen):
+    """What the phases took so far, as a training's checkpoint keeps it.
+
+    Attributes:
+        seconds: of those of training.
+        peaks: of memory, of all phases.
+        sums: of what the trial and others used while it trained.
+    """
+
+    seconds: dict[str, float]
+    peaks: dict[str, PhaseMemory]
+    sums: PhaseSums
 
 
 class Phases:
@@ -63,6 +82,21 @@ class Phases:
     def step_seconds(self) -> float:
         """Returns the seconds of training steps and their data waits so far."""
         return self.watch.step_seconds
+
+    def state(self) -> PhasesState:
+        """Returns what the phases took so far."""
+        seconds = self.watch.seconds
+        return PhasesState(
+            seconds={name: seconds[name] for name in RESUMED if name in seconds},
+            peaks=self.meter.phases,
+            sums=self.sampler.sums("train"),
+        )
+
+    def restore(self, state: PhasesState) -> None:
+        """Continues from what an earlier process took. Its seconds replace those of what was done again here."""
+        self.watch.set({**dict.fromkeys(RESUMED & self.watch.seconds.keys(), 0.0), **state.seconds})
+        self.meter.include(state.peaks)
+        self.sampler.include(state.sums, "train")
 
     def clock(self, name: str) -> AbstractContextManager[None]:
         """Measures time alone; for the parts of a training step."""

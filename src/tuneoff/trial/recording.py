@@ -99,6 +99,7 @@ def build_record(
         primary_metric=context.task.tested_metric,
         selected_step=selected.step,
         steps=training.steps if training else 0,
+        resumed=results.continuation.resumed,
         parameters=model.parameters if model else Parameters(),
         timing=_timing(measured.timing, training, provenance.total_seconds),
         memory=measured.memory,

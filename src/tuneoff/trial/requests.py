@@ -10,11 +10,11 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-from tuneoff.errors import Cancelled, OutOfMemory, StudyError, TuneoffError
+from tuneoff.errors import OutOfMemory, StudyError, TuneoffError
 from tuneoff.store import TrialStore
+from tuneoff.trial import interruption
 from tuneoff.trial.exhaustion import exhausted, said
 
 PRELOADED = ("torch", "transformers", "peft", "tokenizers", "safetensors", "gguf", "tuneoff")
@@ -33,7 +33,10 @@ def answer(verb: str, payload: dict[str, Any]) -> dict[str, Any]:
     """Does what is asked; returns {"result": …} or {"error": {"type", "message", "hint"}}. It never raises."""
     started = time.perf_counter()
     # A rank has nothing to clean up, and may be waiting where Python runs no signal handler.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL if verb == "rank" else _terminate)
+    if verb == "rank":
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    else:
+        interruption.heed_signals()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         result = _do(verb, payload, started)
@@ -42,10 +45,6 @@ def answer(verb: str, payload: dict[str, Any]) -> dict[str, Any]:
         return {"error": _describe(error, LESS_MEMORY if verb in TRAINING else MORE_MEMORY)}
     modules = [name for name in list(sys.modules) if name.partition(".")[0] in PRELOADED]
     return {"result": result, "modules": modules}
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise Cancelled("the trial was asked to stop")
 
 
 def _do(verb: str, payload: dict[str, Any], started: float) -> Any:

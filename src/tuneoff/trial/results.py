@@ -15,6 +15,7 @@ from tuneoff.records.record import (
     PredictionsInfo,
 )
 from tuneoff.trial.training.progress import Trained
+from tuneoff.trial.training.resume import Continuation
 from tuneoff.trial.training.selection import Selected
 
 
@@ -55,6 +56,7 @@ class TrialResults:
         model: None for a baseline, which uses none.
         training: None for a method without training.
         evaluated: None for a trial of a search.
+        continuation: what earlier processes of the trial did.
     """
 
     data: DataInfo
@@ -63,3 +65,4 @@ class TrialResults:
     model: UsedModel | None = None
     training: Trained | None = None
     evaluated: Evaluated | None = None
+    continuation: Continuation = field(default_factory=Continuation)

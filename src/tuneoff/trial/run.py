@@ -35,6 +35,7 @@ from tuneoff.trial.training import preflight
 from tuneoff.trial.training.checkpoint import Checkpoint
 from tuneoff.trial.training.evaluate import latency_budget, measure_inference, predict, write
 from tuneoff.trial.training.findings import result_findings
+from tuneoff.trial.training.resume import Continuation, TrialCheckpointer
 from tuneoff.trial.training.selection import Selected, Selection
 from tuneoff.trial.training.trainer import train
 
@@ -73,12 +74,12 @@ def run(
             results = _run_baseline(context, method, place)
         else:
             assert isinstance(method, Method)
-            results = _run_method(context, method, place)
+            results = _run_method(context, method, place, started)
         measured = _measure(context, results)
     provenance = Provenance(
         spec,
         environment.describe(str(device), torch.get_num_threads(), commit=commit, release_memory=released),
-        total_seconds=time.perf_counter() - started,
+        total_seconds=results.continuation.seconds + time.perf_counter() - started,
         findings=(*allocator_findings, *place.tracker_findings()),
         kept_files=place.weight_checksums() if ranks.is_main else {},
     )
@@ -89,7 +90,7 @@ def run(
     return record
 
 
-def _run_method(context: TrialContext, method: Method[Any], place: TrialStore) -> TrialResults:
+def _run_method(context: TrialContext, method: Method[Any], place: TrialStore, started: float) -> TrialResults:
     """Runs a method that needs the model: it is trained, or the base model is used as it is."""
     spec = context.spec
     trial = assemble(context, method)
@@ -97,10 +98,13 @@ def _run_method(context: TrialContext, method: Method[Any], place: TrialStore) -
     selection = Selection(
         context, trial.runner, trial.features["validation"], trial.data.splits["validation"], checkpoint
     )
-    findings, training, evaluated = trial.findings, None, None
+    findings, training, evaluated, continuation = trial.findings, None, None, Continuation()
     if method.trains:
         findings += _preflight(context, trial)
-        training = train(context, trial.runner, method, trial.features["train"], selection.validate)
+        checkpointer = _make_checkpointer(context, trial, place, selection, started)
+        training = train(context, trial.runner, method, trial.features["train"], selection.validate, checkpointer)
+        if checkpointer is not None:
+            continuation = checkpointer.continuation
     else:
         selection.validate(0)
     selected = selection.selected()
@@ -117,7 +121,33 @@ def _run_method(context: TrialContext, method: Method[Any], place: TrialStore) -
         model=UsedModel(trial.model, trial.counts, precision),
         training=training,
         evaluated=evaluated,
+        continuation=continuation,
     )
+
+
+def _make_checkpointer(
+    context: TrialContext, trial: Assembled, place: TrialStore, selection: Selection, started: float
+) -> TrialCheckpointer | None:
+    """Makes what keeps the training's checkpoints; None where none are asked for, or the method cannot continue."""
+    spec = context.spec
+    if spec.execution.checkpoint_minutes is None or not trial.method.resumable:
+        return None
+    here = environment.describe(str(context.device), torch.get_num_threads(), commit=None)
+    identity = {
+        "trial": spec.id,
+        **{f"{split} rows": info.fingerprint[:16] for split, info in trial.data.info.splits.items()},
+        "base model": str(trial.model.checksum or trial.model.commit),
+        "precision": trial.policy,
+        "attention": f"{trial.model.attention}, {trial.model.evaluation_attention} in evaluations",
+        "dropout": trial.model.dropout_generator,
+        "processes": str(context.ranks.world_size),
+        "threads": str(here.threads),
+        "device": context.device.type,
+        "machine": f"{here.processor}, {here.device_name}",
+        "Python": here.python,
+        **here.versions,
+    }
+    return TrialCheckpointer(context, place, selection, identity, started)
 
 
 def _run_baseline(context: TrialContext, method: Baseline[Any], place: TrialStore) -> TrialResults:

@@ -46,6 +46,10 @@ class Running:
             self._spent = self.spent(now)
             self.phase, self._phase_since = str(event.get("phase", "")), now
             self.writing = {}
+        elif kind == "resumed":
+            # What is done already counts for the pace.
+            for phase in ("train", "validation"):
+                self._spent[phase] = float(event.get(f"{phase}_seconds") or 0.0)
         elif kind == "step":
             self.step, self._noted_at = event, now
             self._trained = self.spent(now).get("train", 0.0) or float(event.get("elapsed_seconds") or 0.0)

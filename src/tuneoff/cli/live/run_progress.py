@@ -203,6 +203,8 @@ class RunProgress:
             if finding not in self._findings:
                 self._findings.add(finding)
                 self._lines.append(f"{self.name(progress.trial)}: note: {finding[1] or finding[0]}")
+        elif event.get("kind") == "resumed":
+            self._lines.append(f"{self.name(progress.trial)}: {continued(event)}")
         elif self.interval is not None and (is_test_writing or self.clock() - self._said_at >= self.interval):
             # Writing the test's texts may take minutes without an event, so it is reported at once.
             self._said_at = self.clock()
@@ -414,6 +416,12 @@ def _task(trial: TrialSpec) -> type[Task] | None:
     except StudyError:
         # The task is a third party's plug-in, which need not be installed where `watch` runs.
         return None
+
+
+def continued(event: dict[str, Any]) -> str:
+    """Describes from where a trial continues."""
+    spent = seconds(float(event.get("earlier_seconds") or 0.0))
+    return f"continues from step {event.get('step')} of {event.get('steps')} (a checkpoint after {spent})"
 
 
 def outcome(record: TrialRecord, spent: float | None, earlier: bool) -> str:

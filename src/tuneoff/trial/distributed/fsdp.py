@@ -107,7 +107,7 @@ def save(attached: Attached, folder: Path | None) -> None:
     tensors = {}
     for name, parameter in attached.module.named_parameters():
         if parameter.requires_grad:
-            tensor = _whole(parameter.detach())
+            tensor = whole(parameter.detach())
             if folder is not None:
                 tensors[name] = tensor.cpu().contiguous()
     if folder is not None:
@@ -121,7 +121,6 @@ def load(attached: Attached, folder: Path) -> None:
         StoreError: if the file does not fit the model.
     """
     from safetensors import safe_open
-    from torch.distributed.tensor import distribute_tensor
 
     trained = {n: p for n, p in attached.module.named_parameters() if p.requires_grad}
     with safe_open(folder / WEIGHTS_FILE, "pt") as weights, torch.no_grad():
@@ -129,19 +128,27 @@ def load(attached: Attached, folder: Path) -> None:
         if mismatches:
             raise StoreError(f"{folder} does not fit this model and method: {', '.join(mismatches[:3])}")
         for name, parameter in trained.items():
-            target: Any = parameter
-            tensor = weights.get_tensor(name).to(target.device)
-            # All ranks read the same file, so nothing need be sent.
-            part = distribute_tensor(tensor, target.device_mesh, target.placements, src_data_rank=None)
-            target.copy_(part)
+            put(weights.get_tensor(name), parameter)
+
+
+def put(tensor: torch.Tensor, target: torch.Tensor) -> None:
+    """Copies a whole tensor, the same on all ranks, into one that may be spread over them; each takes its part."""
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    if isinstance(target, DTensor):
+        # All ranks have the same tensor, so nothing need be sent.
+        whole_tensor = tensor.to(target.device)
+        tensor = distribute_tensor(whole_tensor, target.device_mesh, target.placements, src_data_rank=None)
+    target.copy_(tensor)
 
 
 def norm_of(total: torch.Tensor) -> float:
     """Returns as a number a gradient norm that may be spread over the ranks."""
-    return float(_whole(total))
+    return float(whole(total))
 
 
-def _whole(tensor: torch.Tensor) -> torch.Tensor:
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """Returns a tensor that may be spread over the ranks; all of them call it."""
     from torch.distributed.tensor import DTensor
 
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

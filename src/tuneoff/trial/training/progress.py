@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
+from tuneoff.config.spec import Frozen
 from tuneoff.measure.energy import EnergyMeter
 from tuneoff.records.record import CurvePoint, Event
 from tuneoff.trial.context import TrialContext
@@ -57,6 +58,30 @@ class Trained:
         """Returns the median seconds of a step and its data wait after the first steps; None without later steps."""
         steady = self.step_seconds[FIRST_STEPS:]
         return statistics.median(steady) if steady else None
+
+
+class ProgressState(Frozen):
+    """What a training measured so far, as its checkpoint keeps it.
+
+    Attributes:
+        step: optimizer steps done.
+        tokens, computed_tokens: of this rank.
+        curve, gradient_norms, step_seconds, first_steps_seconds, cpu_seconds, joules: as in `Trained`.
+        since_validation: steps since the last validation: loss, its terms, and learning rate.
+        elapsed_seconds: since training began.
+    """
+
+    step: int
+    tokens: int
+    computed_tokens: int
+    curve: tuple[CurvePoint, ...]
+    gradient_norms: tuple[float, ...]
+    step_seconds: tuple[float, ...]
+    first_steps_seconds: float
+    cpu_seconds: float
+    joules: float | None
+    since_validation: tuple[tuple[float, int, float], ...]
+    elapsed_seconds: float
 
 
 @dataclass
@@ -110,6 +135,58 @@ class TrainingProgress:
         self._since_validation: list[OptimizerStep] = []
         self._last_event = self._started = time.perf_counter()
 
+    @property
+    def validated_step(self) -> int:
+        """Returns the step of the last validation; 0 before the first."""
+        return self._curve[-1].step if self._curve else 0
+
+    def state(self) -> ProgressState:
+        """Returns what was measured so far."""
+        return ProgressState(
+            step=self.step,
+            tokens=self.tokens.own,
+            computed_tokens=self.tokens.computed,
+            curve=tuple(self._curve),
+            gradient_norms=tuple(self._gradient_norms),
+            step_seconds=tuple(self._step_seconds),
+            first_steps_seconds=self._first_steps_seconds,
+            cpu_seconds=self._cpu_seconds,
+            joules=self._energy.joules,
+            since_validation=tuple((step.loss, step.loss_terms, step.learning_rate) for step in self._since_validation),
+            elapsed_seconds=time.perf_counter() - self._started,
+        )
+
+    def restore(self, state: ProgressState, batches: Iterable[Sequence[int]]) -> None:
+        """Continues from what an earlier process measured; the clocks of the phases are to be restored before.
+
+        Args:
+            state: of that process.
+            batches: positions of the examples of each step that it did.
+        """
+        self.step = state.step
+        self.tokens.own, self.tokens.computed = state.tokens, state.computed_tokens
+        self._curve = list(state.curve)
+        self._gradient_norms, self._step_seconds = list(state.gradient_norms), list(state.step_seconds)
+        self._first_steps_seconds, self._cpu_seconds = state.first_steps_seconds, state.cpu_seconds
+        self._energy.add(state.joules)
+        all_rows = list(batches)
+        for rows in all_rows:
+            self._note_rows(rows)
+        pending = all_rows[state.step - len(state.since_validation) :]
+        self._since_validation = [
+            OptimizerStep(rows, terms, loss, norm, rate)
+            for rows, norm, (loss, terms, rate) in zip(
+                pending, state.gradient_norms[state.step - len(pending) :], state.since_validation, strict=True
+            )
+        ]
+        phases = self._context.phases
+        self._all_step_seconds, self._train_seconds = phases.step_seconds, phases.train_seconds
+        self._started = time.perf_counter() - state.elapsed_seconds
+
+    def _note_rows(self, rows: Sequence[int]) -> None:
+        self._examples += len(rows)
+        self._order.update(np.asarray(rows, dtype=np.int64).tobytes())
+
     @contextmanager
     def measuring(self) -> Iterator[None]:
         """Measures energy and this process's processor seconds while open."""
@@ -126,8 +203,7 @@ class TrainingProgress:
             told: emits the event in any case.
         """
         self.step += 1
-        self._examples += len(step.rows)
-        self._order.update(np.asarray(step.rows, dtype=np.int64).tobytes())
+        self._note_rows(step.rows)
         self._gradient_norms.append(step.gradient_norm)
         self._since_validation.append(step)
         phases = self._context.phases

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tuneoff.config.spec import Frozen
 from tuneoff.interfaces import Example, Features
 from tuneoff.records.record import Metric
+from tuneoff.trial import interruption
 from tuneoff.trial.context import TrialContext
 from tuneoff.trial.training.checkpoint import Checkpoint
 from tuneoff.trial.training.evaluate import ModelRunner, predict, write
@@ -25,6 +27,21 @@ class Selected:
     metrics: tuple[Metric, ...]
     step: int | None = None
     stored_bytes: int = 0
+
+
+class SelectionState(Frozen):
+    """The validation so far, as a training's checkpoint keeps it.
+
+    Attributes:
+        metrics: scores of the weights that are kept.
+        best: the score by which they were selected, and the one that decides between equal ones.
+        last_step, kept_step: optimizer steps of the last validation, and of the weights that are kept.
+    """
+
+    metrics: tuple[Metric, ...]
+    best: tuple[float, float] | None
+    last_step: int
+    kept_step: int | None
 
 
 class Selection:
@@ -68,9 +85,23 @@ class Selection:
         if self.context.spec.protocol.select == "last" or self.best is None or score > self.best:
             self.best, self.metrics = score, metrics
             if self.checkpoint is not None:
-                with phases("checkpoint"):
+                with phases("checkpoint"), interruption.deferred():
                     self.checkpoint.save(step)
         return values
+
+    def state(self) -> SelectionState:
+        """Returns the validation so far; the weights that are kept are in the checkpoint's folder."""
+        kept_step = self.checkpoint.step if self.checkpoint is not None else None
+        return SelectionState(
+            metrics=tuple(self.metrics), best=self.best, last_step=self.last_step, kept_step=kept_step
+        )
+
+    def continue_from(self, state: SelectionState) -> None:
+        """Continues from the validation of an earlier process, whose kept weights are in the checkpoint's folder
+        again."""
+        self.metrics, self.best, self.last_step = list(state.metrics), state.best, state.last_step
+        if self.checkpoint is not None:
+            self.checkpoint.step = state.kept_step
 
     def restore(self) -> None:
         """Restores the selected weights in the model."""

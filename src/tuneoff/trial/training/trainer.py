@@ -7,21 +7,24 @@ tokens) in the effective batch, so accumulation changes memory and time, never t
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from itertools import islice
 
 import torch
 from torch import nn
 
 from tuneoff.config.spec import Protocol
-from tuneoff.errors import Diverged
+from tuneoff.errors import Cancelled, Diverged
 from tuneoff.interfaces import Batch, Features, Method, MethodOptions, attention_masks, computed_tokens
+from tuneoff.trial import interruption
 from tuneoff.trial.context import TrialContext
 from tuneoff.trial.data.batching import micro_batches, pads_targets_apart, row_lengths, training_batches
 from tuneoff.trial.distributed import fsdp
 from tuneoff.trial.distributed.gradient_sync import GradientSync
 from tuneoff.trial.training.evaluate import ModelRunner
 from tuneoff.trial.training.optim import adamw, rate_factor
-from tuneoff.trial.training.progress import OptimizerStep, Tokens, Trained, TrainingProgress
+from tuneoff.trial.training.progress import OptimizerStep, ProgressState, Tokens, Trained, TrainingProgress
 
 
 def total_steps(size: int, protocol: Protocol) -> int:
@@ -48,6 +51,7 @@ def train(
     method: Method[MethodOptions],
     features: Sequence[Features],
     validate: Callable[[int], dict[str, float]],
+    checkpointer: Checkpointer | None = None,
 ) -> Trained:
     """Trains, scoring validation on the way.
 
@@ -57,16 +61,56 @@ def train(
         method: the method attached to `runner.attached`.
         features: training examples.
         validate: called with the step; scores validation and keeps the checkpoint. Not timed as training.
+        checkpointer: keeps checkpoints and continues from the last one of an earlier process; None: nothing is kept.
 
     Raises:
         Diverged: when a loss or a gradient norm stops being finite; names the step.
     """
     trainer = Trainer(context, runner, method, features)
     trainer.fill_prefix()
-    while trainer.step < trainer.steps:
-        trainer.train_until_validation()
-        trainer.progress.note_validation(validate(trainer.step))
+    if checkpointer is None:
+        while not trainer.is_done:
+            trainer.train_until(lambda step: False)
+            trainer.progress.note_validation(validate(trainer.step))
+        return trainer.finish()
+    # A step that has begun is done, so that a checkpoint can be written before the trial ends.
+    with interruption.deferred():
+        checkpointer.resume(trainer)
+        while not trainer.is_done:
+            if not trainer.awaits_validation:
+                trainer.train_until(checkpointer.is_due)
+            if trainer.awaits_validation:
+                _validate(trainer, validate, checkpointer)
+            if checkpointer.is_due(trainer.step):
+                checkpointer.save(trainer)
     return trainer.finish()
+
+
+def _validate(trainer: Trainer, validate: Callable[[int], dict[str, float]], checkpointer: Checkpointer) -> None:
+    """Scores validation, which may end at any moment: the next process scores it again."""
+    try:
+        with interruption.allowed():
+            scores = validate(trainer.step)
+    except Cancelled:
+        checkpointer.save(trainer)
+        raise
+    trainer.progress.note_validation(scores)
+
+
+class Checkpointer(ABC):
+    """What keeps the checkpoints of a training."""
+
+    @abstractmethod
+    def resume(self, trainer: Trainer) -> None:
+        """Continues from the last checkpoint of an earlier process, where there is one that fits."""
+
+    @abstractmethod
+    def is_due(self, step: int) -> bool:
+        """Tells whether it is time for another checkpoint; every rank asks after each step."""
+
+    @abstractmethod
+    def save(self, trainer: Trainer) -> None:
+        """Keeps what the training needs to continue from here."""
 
 
 class Trainer:
@@ -107,6 +151,16 @@ class Trainer:
         """Returns the optimizer steps done."""
         return self.progress.step
 
+    @property
+    def is_done(self) -> bool:
+        """Tells whether all steps were done and validated."""
+        return self.step == self.steps and not self.awaits_validation
+
+    @property
+    def awaits_validation(self) -> bool:
+        """Tells whether validation is to be scored before the next step."""
+        return self.step in self.validation_steps and self.progress.validated_step < self.step
+
     def _make_gradient_sync(self) -> GradientSync | None:
         """Makes what sums the gradients over the ranks; None where one process trains or weights are sharded."""
         if self.ranks.alone or self.ranks.sharded:
@@ -125,12 +179,12 @@ class Trainer:
             earlier_seconds = self.runner.fill_prefix(self.features)
         self.phases.watch.add("prefix", earlier_seconds)
 
-    def train_until_validation(self) -> None:
-        """Does optimizer steps until validation is due."""
+    def train_until(self, pauses: Callable[[int], bool]) -> None:
+        """Does optimizer steps until validation is due, or until `pauses` says so of a step that was done."""
         self.runner.begin_training()
         with self.phases.memory("train"), self.progress.measuring():
             self._train_step()
-            while self.step not in self.validation_steps:
+            while self.step not in self.validation_steps and not pauses(self.step):
                 self._train_step()
         self.ranks.rest()
 
@@ -158,6 +212,11 @@ class Trainer:
         self.progress.note_step(
             OptimizerStep(rows, loss_terms, loss, norm, rate), told=self.step + 1 in self.validation_steps
         )
+
+    def continue_from(self, progress: ProgressState) -> None:
+        """Continues after the steps of an earlier process."""
+        done = islice(self.effective_batches, progress.step)
+        self.progress.restore(progress, done)
 
     def finish(self) -> Trained:
         """Returns what was measured, after the last step."""

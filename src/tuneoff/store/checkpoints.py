@@ -1,0 +1,161 @@
+"""A trial's checkpoints: what its training needs to continue after its process has ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from pydantic import Field
+
+from tuneoff.checksums import content_hash
+from tuneoff.config.spec import Frozen
+from tuneoff.errors import CorruptRecord, StoreError
+from tuneoff.store.files import DAMAGED, check_version, checksum, give_usual_modes, read_json, validated
+
+CHECKPOINT_VERSION = 1
+KEPT = 2
+"""Checkpoints that are kept: if the newest is damaged, the one before is used."""
+MANIFEST = "manifest.json"
+
+
+class Manifest(Frozen):
+    """What a checkpoint holds.
+
+    Attributes:
+        identity: what must be the same where it is used: figure -> its value.
+        step: optimizer steps done.
+        files: file -> its SHA-256.
+    """
+
+    checkpoint_version: int = CHECKPOINT_VERSION
+    identity: dict[str, str]
+    step: int = Field(ge=0)
+    files: dict[str, str]
+
+
+class StoredCheckpoint:
+    """One checkpoint in its folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def number(self) -> int:
+        """Returns its number; the newest has the greatest."""
+        return int(self.folder.name)
+
+    def manifest(self) -> Manifest:
+        """Reads the manifest.
+
+        Raises:
+            CorruptRecord: if it is missing, or not what was written.
+            StoreError: if another version of tuneoff wrote it.
+        """
+        path = self.folder / MANIFEST
+        body = read_json(path)
+        seal = body.pop("sha256", None) if isinstance(body, dict) else None
+        if seal is None or content_hash(body) != seal:
+            raise CorruptRecord(f"{path} does not match its checksum", hint=DAMAGED)
+        check_version(path, "checkpoint", body.get("checkpoint_version"), CHECKPOINT_VERSION)
+        return validated(Manifest, body, path, "a checkpoint's manifest")
+
+    def verify(self) -> None:
+        """Checks that the files are those that were written, no more and no less.
+
+        Raises:
+            CorruptRecord: names the first one that is not.
+            StoreError: if another version of tuneoff wrote the checkpoint.
+        """
+        files = self.manifest().files
+        present = {path.relative_to(self.folder).as_posix() for path in _files(self.folder)} - {MANIFEST}
+        for name in sorted(files.keys() | present):
+            path = self.folder / name
+            if name not in present:
+                raise CorruptRecord(f"{path} is missing", hint=DAMAGED)
+            if name not in files or checksum(path) != files[name]:
+                raise CorruptRecord(f"{path} does not match the checksum in {MANIFEST}", hint=DAMAGED)
+
+
+class Checkpoints:
+    """The checkpoints of one trial, each in a folder that is there whole or not at all, numbered from 1.
+
+    Args:
+        folder: of all of them; made when the first is written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def newest_first(self) -> list[StoredCheckpoint]:
+        """Returns the checkpoints, the newest first; none of them is checked."""
+        return [self.numbered(number) for number in sorted(self._numbers(), reverse=True)]
+
+    def numbered(self, number: int) -> StoredCheckpoint:
+        """Returns the checkpoint of a number."""
+        return StoredCheckpoint(self.folder / str(number))
+
+    def save(self, write: Callable[[Path], object], identity: Mapping[str, str], step: int) -> None:
+        """Adds a checkpoint and removes those that are not needed any more.
+
+        Args:
+            write: writes its files into a folder.
+            identity: what must be the same where it is used.
+            step: optimizer steps done.
+
+        Raises:
+            StoreError: when it cannot be written, e.g. on a full disk; the earlier ones stay as they are.
+        """
+        number = 1 + max(self._numbers(), default=0)
+        staging = self.folder / f".{number}"
+        try:
+            self.sweep()
+            staging.mkdir(parents=True)
+            write(staging)
+            files = {path.relative_to(staging).as_posix(): checksum(path) for path in _files(staging)}
+            body = Manifest(identity=dict(identity), step=step, files=files).model_dump(mode="json")
+            manifest = json.dumps({"sha256": content_hash(body), **body}, indent=1, ensure_ascii=False)
+            (staging / MANIFEST).write_text(manifest, encoding="utf-8")
+            for path in _files(staging):
+                _flush(path)
+            give_usual_modes(staging)
+            staging.rename(self.folder / str(number))
+        except Exception as error:
+            # safetensors raises an error of its own class for a full disk.
+            if isinstance(error, OSError) or type(error).__name__ == "SafetensorError":
+                raise StoreError(f"a checkpoint cannot be written to {self.folder}: {error}") from error
+            raise
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+        for old in self.newest_first()[KEPT:]:
+            # Under another name first, so that a half removed one is never taken for a damaged one.
+            hidden = old.folder.with_name(f".{old.folder.name}")
+            old.folder.rename(hidden)
+            shutil.rmtree(hidden, ignore_errors=True)
+
+    def sweep(self) -> None:
+        """Removes what processes that were killed have left half written or half removed."""
+        for path in self.folder.glob(".*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def discard(self) -> None:
+        """Removes all checkpoints."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _numbers(self) -> list[int]:
+        return [int(path.name) for path in self.folder.glob("*") if path.name.isdigit()]
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.rglob("*")) if not path.is_dir()]
+
+
+def _flush(path: Path) -> None:
+    """Waits until a file is on the disk; raises OSError where it cannot be."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
