@@ -11,7 +11,6 @@ import pytest
 
 from running_helpers import Prepared, SharedExecutor, wait_until
 from tuneoff import report
-from tuneoff.executors import local
 from tuneoff.executors._placement import Allotment, own_cores
 from tuneoff.executors._running import RunningTrial
 from tuneoff.executors.base import Progress
@@ -55,7 +54,7 @@ def test_two_run_at_once_each_on_cores_of_its_own(pair: SharedExecutor, prepare:
 def test_one_that_dies_or_takes_too_long_leaves_the_other_alone(
     pair: SharedExecutor, prepare: Prepare, faulty: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "GRACE_SECONDS", 0.5)
+    monkeypatch.setattr(pair, "grace_seconds", 0.5)
     methods = {**_faults("stubborn", "kill"), "full": {}, "head": {}}
     prepared = prepare(methods, execution={"timeout_seconds": 20}, max_steps=2)
     pair.run(prepared.store, prepared.trials, prepared.told.append)
@@ -71,7 +70,7 @@ def test_one_that_dies_or_takes_too_long_leaves_the_other_alone(
 def test_an_interrupt_records_both_as_cancelled(
     pair: SharedExecutor, prepare: Prepare, faulty: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "GRACE_SECONDS", 0.5)
+    monkeypatch.setattr(pair, "grace_seconds", 0.5)
     prepared = prepare({**_faults("slow", "stubborn"), "head": {}})
     before = set(_trial_processes())
 

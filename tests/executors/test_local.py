@@ -20,6 +20,8 @@ from tuneoff.errors import ExecutorError, OutOfMemory, StoreError, StudyError, T
 from tuneoff.executors import _endings, local
 from tuneoff.executors._children import Child, Children, Spawner
 from tuneoff.executors._interrupts import noted_interrupts
+from tuneoff.executors._placement import Allotment
+from tuneoff.executors._running import RunningTrial
 from tuneoff.executors.base import Progress
 from tuneoff.executors.local import LocalExecutor
 from tuneoff.records.record import Status, TrialRecord
@@ -171,7 +173,7 @@ def test_a_disk_that_fills_up_stops_the_run_and_loses_nothing(
 def test_a_trial_over_its_time_is_ended_within_seconds_even_if_it_will_not(
     how: str, executor: SharedExecutor, prepare: Prepare, faulty: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "GRACE_SECONDS", 0.5)
+    monkeypatch.setattr(executor, "grace_seconds", 0.5)
     prepared = prepare({**_faults(how), "majority": {}}, execution={"timeout_seconds": 3})
     executor.run(prepared.store, prepared.trials, prepared.told.append)
     record = _records(prepared)[how]
@@ -206,7 +208,7 @@ def _interrupt_at(prepared: Prepared, label: str, times: int = 1) -> Callable[[P
 def test_an_interrupt_records_the_running_trial_as_cancelled(
     how: str, executor: SharedExecutor, prepare: Prepare, faulty: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "GRACE_SECONDS", 0.5)
+    monkeypatch.setattr(executor, "grace_seconds", 0.5)
     prepared = prepare({"head": {}, **_faults(how), "majority": {}})
     with pytest.raises(KeyboardInterrupt):
         executor.run(prepared.store, prepared.trials, _interrupt_at(prepared, how))
@@ -234,10 +236,46 @@ def test_an_interrupt_in_the_listener_is_recorded_too(executor: SharedExecutor, 
     assert _records(prepared)["full"].status is Status.CANCELLED
 
 
+def test_an_interrupted_training_continues_from_the_step_that_it_was_in(
+    executor: SharedExecutor, prepare: Prepare
+) -> None:
+    whole, prepared = (prepare(("lora",), name, epochs=30) for name in ("whole", "cut"))
+    executor.run(whole.store, whole.trials, whole.told.append)
+
+    def listen(progress: Progress) -> None:
+        prepared.told.append(progress)
+        if progress.event.get("kind") == "step":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        executor.run(prepared.store, prepared.trials, listen)
+    assert _records(prepared)["lora"].status is Status.CANCELLED
+    step = next(p.event["step"] for p in prepared.told if p.event.get("kind") == "step")
+    executor.run(prepared.store, prepared.trials, prepared.told.append)
+    (event,) = [p.event for p in prepared.told if p.event.get("kind") == "resumed"]
+    assert event["step"] >= step
+    ours, theirs = _records(prepared)["lora"], _records(whole)["lora"]
+    assert (ours.resumed, ours.metrics, ours.kept_files) == (1, theirs.metrics, theirs.kept_files)
+    assert ours.predictions == theirs.predictions
+
+
+def test_the_time_of_earlier_processes_counts_for_the_limit(prepare: Prepare) -> None:
+    prepared = prepare(("full",), execution={"timeout_seconds": 3600})
+    (trial,) = prepared.trials
+    running = RunningTrial(prepared.store, trial, Allotment((0,), ((0,),), (), None, False))
+    running._started = time.monotonic()
+    prepared.store.trial(trial.id).append_event({"kind": "resumed", "step": 3, "earlier_seconds": 3590.0})
+    running.pass_on(prepared.told.append)
+    assert not running.is_over_time
+    prepared.store.trial(trial.id).append_event({"kind": "resumed", "step": 3, "earlier_seconds": 3600.0})
+    running.pass_on(prepared.told.append)
+    assert running.is_over_time
+
+
 def test_a_trial_that_is_stopped_ends_when_it_is_asked_to(
     executor: SharedExecutor, prepare: Prepare, faulty: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "GRACE_SECONDS", 600.0)
+    monkeypatch.setattr(executor, "grace_seconds", 600.0)
     prepared = prepare(_faults("stop"))
 
     def listen(progress: Progress) -> None:
@@ -308,7 +346,7 @@ def test_an_interrupt_while_one_is_heeded_tears_nothing() -> None:
 def test_a_second_interrupt_ends_a_stubborn_trial_at_once_and_records_it(
     executor: SharedExecutor, prepare: Prepare, faulty: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "GRACE_SECONDS", 600.0)
+    monkeypatch.setattr(executor, "grace_seconds", 600.0)
     prepared = prepare(_faults("stubborn"))
     with pytest.raises(KeyboardInterrupt):
         executor.run(prepared.store, prepared.trials, _interrupt_at(prepared, "stubborn", times=2))

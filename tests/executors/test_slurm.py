@@ -95,12 +95,19 @@ def test_it_is_refused_where_slurm_is_not(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 def test_a_job_asks_for_what_the_options_say(prepare: Prepare) -> None:
     prepared = prepare({"full": {"devices": 2}})
-    options = {"partition": "gpu", "time": "2:00:00", "cpus": 4, "setup": ["module load cuda"], "sbatch": ["--nice=5"]}
+    options: dict[str, Any] = {
+        "partition": "gpu",
+        "time": "2:00:00",
+        "cpus": 4,
+        "setup": ["module load cuda"],
+        "requeue_seconds": 60,
+        "sbatch": ["--nice=5"],
+    }
     executor = SlurmExecutor("cuda", SlurmOptions.model_validate(options))
     (trial,) = prepared.trials
     lines = executor.script(prepared.store, Queue(prepared.store), trial).splitlines()
     assert lines[0] == "#!/bin/bash"
-    for flag in ("partition=gpu", "time=2:00:00", "cpus-per-task=4", "gpus=2", "nice=5"):
+    for flag in ("partition=gpu", "time=2:00:00", "cpus-per-task=4", "gpus=2", "nice=5", "signal=B:USR2@60"):
         assert f"#SBATCH --{flag}" in lines
     assert not any("account" in line for line in lines), "what is unset is the cluster's"
     assert lines[-2] == "module load cuda"
@@ -262,7 +269,7 @@ def test_a_coordinator_that_is_killed_finds_its_jobs_again(
 
 @real
 @pytest.mark.slow
-def test_a_preempted_trial_begins_anew_and_gives_what_it_gives_here(
+def test_a_preempted_trial_continues_and_gives_what_it_gives_here(
     prepare: Prepare, executor: SharedExecutor, child_environment: dict[str, str]
 ) -> None:
     prepared = prepare(("full",), epochs=60)
@@ -274,6 +281,9 @@ def test_a_preempted_trial_begins_anew_and_gives_what_it_gives_here(
     process.communicate(timeout=400)
     assert process.returncode == 0
     assert place.attempts == 1, "what the preempted job left is kept"
+    record = place.record()
+    assert record is not None
+    assert record.resumed == 1
     assert _hashes(prepared) == _local(executor, prepare(("full",), "local", epochs=60))
 
 
@@ -308,3 +318,23 @@ def test_an_interrupted_coordinator_leaves_no_job(
     assert _jobs() == []
     statuses = {record.status for record in prepared.store.records()}
     assert statuses == {Status.CANCELLED}
+
+
+@real
+@pytest.mark.slow
+def test_a_job_whose_time_is_nearly_over_goes_back_to_the_queue_and_continues(
+    prepare: Prepare, executor: SharedExecutor, child_environment: dict[str, str]
+) -> None:
+    prepared = prepare(("full",), epochs=60)
+    process = _coordinate(prepared, child_environment)
+    place = prepared.store.trial(prepared.trials[0].id)
+    wait_until(lambda: any(event.get("kind") == "step" for event in place.events()[0]))
+    (job,) = _jobs()
+    # As SLURM warns, to the shell's process alone.
+    subprocess.run(["scancel", "--batch", "--signal=USR2", job.split()[0]], check=True)
+    process.communicate(timeout=400)
+    assert process.returncode == 0
+    record = place.record()
+    assert record is not None
+    assert (record.resumed, place.attempts) == (1, 1)
+    assert _hashes(prepared) == _local(executor, prepare(("full",), "local", epochs=60))

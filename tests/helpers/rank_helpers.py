@@ -197,7 +197,7 @@ def trained(name: str, kind: str, architecture: str, ranks: RankContext = ALONE,
 
     seen = train(context_of(runner, asked, 5e-3), runner, method, rows, validate)
     named = {n: p for n, p in runner.attached.module.named_parameters() if p.requires_grad}
-    weights = {n: fsdp._whole(p.detach()).clone() for n, p in named.items()}
+    weights = {n: fsdp.whole(p.detach()).clone() for n, p in named.items()}
     return Trained(
         weights=weights,
         losses=[point.train_loss for point in seen.curve],

@@ -39,6 +39,8 @@ class FaultyOptions(MethodOptions):
 
 class Faulty(Full):
     Options = FaultyOptions
+    # Asked to stop, it ends in the middle of a step.
+    resumable = False
 
     def attach(self, model, task):
         print("attaching on", model.device)

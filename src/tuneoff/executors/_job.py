@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,21 +16,46 @@ from tuneoff.executors.local import LocalExecutor
 from tuneoff.store import StudyStore
 
 CANCELLED_EXIT = 130
+GRACE_SECONDS = 25.0
+"""How long the trial may take to end its step and write a checkpoint: SLURM waits for 30 s before it kills a job, where
+its KillWait is as usual."""
 
 
 def main(root: str, trial_id: str, device: str) -> int:
-    """Runs the trial; returns an exit code."""
+    """Runs the trial; returns an exit code.
+
+    A job that SLURM warns of its time limit (SIGUSR2) goes back to the queue, where the trial continues from its
+    checkpoint; unless it came no further than it was when the job began, so that it would never end.
+    """
     signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGUSR2, _warn)
     if threads := os.environ.get("SLURM_CPUS_PER_TASK"):
         # A cluster may not confine a job to the cores that it was given.
         os.environ.setdefault("OMP_NUM_THREADS", threads)
     store = StudyStore(Path(root))
+    trial_store = store.trial(trial_id)
+    before = [checkpoint.number for checkpoint in trial_store.checkpoints.newest_first()[:1]]
     try:
         with LocalExecutor(device) as executor:
-            executor.run(store, [store.trial(trial_id).spec()], lambda _: None)
+            executor.grace_seconds = GRACE_SECONDS
+            executor.run(store, [trial_store.spec()], lambda _: None)
+    except TimeLimit:
+        if before != [checkpoint.number for checkpoint in trial_store.checkpoints.newest_first()[:1]]:
+            subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], check=False)
+        return CANCELLED_EXIT
     except KeyboardInterrupt:
         return CANCELLED_EXIT
     return 0
+
+
+class TimeLimit(KeyboardInterrupt):
+    """The job's time is nearly over."""
+
+
+def _warn(*_: Any) -> None:
+    """Ends the trial because the job's time is nearly over; once."""
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    raise TimeLimit
 
 
 def _interrupt(*_: Any) -> None:

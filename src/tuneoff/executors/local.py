@@ -27,7 +27,7 @@ from tuneoff.store import StudyStore
 
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 5.0
-"""How long a trial that was asked to stop may take to do so."""
+"""How long a trial that was asked to stop may take to do so: it ends its step and writes a checkpoint."""
 LOST_SECONDS = 2.0
 """How long it may take until a killed trial is reported as ended; then its parent process is ended, too."""
 ENVIRONMENT = {
@@ -78,6 +78,7 @@ class LocalExecutor(Executor):
         """
         self.device = device
         self.trials_per_device = trials_per_device
+        self.grace_seconds = GRACE_SECONDS
         self._starter: Starter = starter or (WarmParent if CAN_FORK else Spawner)
         self._children: Children | None = None
         self._gpus: list[dict[str, Any]] | None = None
@@ -224,7 +225,7 @@ class LocalExecutor(Executor):
         self.children.wake()
         for child in running:
             child.stop()
-        deadline = time.monotonic() + (GRACE_SECONDS if any(child.pid is not None for child in running) else 0.0)
+        deadline = time.monotonic() + (self.grace_seconds if any(child.pid is not None for child in running) else 0.0)
         left = list(running)
         with suppress(ExecutorError):
             while left and time.monotonic() < deadline + LOST_SECONDS:

@@ -61,6 +61,12 @@ class SlurmOptions(ExecutorOptions):
     time_margin: float = Field(
         3.0, ge=1, description="where `time` is unset: the limit is this many times the expected time, and ten minutes"
     )
+    requeue_seconds: int | None = Field(
+        None,
+        ge=1,
+        description="so long before its time limit a job writes a checkpoint and goes back to the queue, as often as "
+        "its trial needs; unset: the trial is cancelled at the limit, and the same command continues it",
+    )
     cpus: int | None = Field(None, ge=1, description="cores of a trial, and threads that it uses")
     memory: str | None = Field(None, description="memory of a trial as sbatch takes it, e.g. 32G")
     setup: tuple[str, ...] = Field((), description="lines of bash before a trial, e.g. `module load cuda`")
@@ -77,7 +83,8 @@ class SlurmExecutor(ElsewhereExecutor):
     path. `--device cuda` asks for as many GPUs as a trial has devices.
 
     Ctrl-C, SIGTERM and a lost connection cancel the jobs. Where this process is killed they go on; the same command
-    finds them and submits none twice. A job that is preempted goes back to the queue and begins its trial anew.
+    finds them and submits none twice. A job that is preempted goes back to the queue and continues its trial from the
+    last checkpoint.
 
     Model and data are inspected on this machine, on the CPU; forecasts are estimates, because nothing is tried here.
     """
@@ -151,6 +158,8 @@ class SlurmExecutor(ElsewhereExecutor):
             "cpus-per-task": options.cpus,
             "mem": options.memory,
             "gpus": trial.devices if self.job_device == "cuda" else None,
+            # To the shell alone (`B:`), whose place the trial's executor takes.
+            "signal": f"B:USR2@{options.requeue_seconds}" if options.requeue_seconds is not None else None,
         }
         flags = [f"--{key}={value}" for key, value in values.items() if value is not None]
         python = shlex.split(options.python) if options.python is not None else [sys.executable]

@@ -9,8 +9,6 @@ from types import FrameType
 
 from tuneoff.errors import Cancelled
 
-PATIENCE_SECONDS = 3.0
-"""How long a request waits for what is under way: executors kill what does not end some seconds later."""
 SIGNALS = ("SIGTERM", "SIGUSR2")
 """Signals that ask a trial to stop: from executors and batch systems, and from those that warn before a time limit."""
 
@@ -30,9 +28,6 @@ def heed_signals() -> None:
 
 
 def _hear(number: int, frame: FrameType | None) -> None:
-    if not _Requests.came and _Requests.waits and hasattr(signal, "setitimer"):
-        signal.signal(signal.SIGALRM, lambda number, frame: check())
-        signal.setitimer(signal.ITIMER_REAL, PATIENCE_SECONDS)
     _Requests.came = True
     if not _Requests.waits:
         check()
@@ -45,7 +40,8 @@ def came() -> bool:
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Lets requests wait while open, for some seconds at most; in the end one that came is heeded.
+    """Lets requests wait while open; in the end one that came is heeded. Whoever asked kills a process that takes too
+    long.
 
     Raises:
         Cancelled: where one came.
@@ -86,6 +82,4 @@ def check() -> None:
     """
     if _Requests.came:
         _Requests.came = False
-        if hasattr(signal, "setitimer"):
-            signal.setitimer(signal.ITIMER_REAL, 0.0)
         raise Cancelled("the trial was asked to stop")

@@ -131,6 +131,25 @@ def test_event_without_figures_is_described_all_the_same(board: RunProgress, sma
     assert list(board.describe(board.running[small_trials[0].id]).values()) == ["starting", "0.0 s", "step 1"]
 
 
+def test_a_trial_that_continues_says_from_where_and_its_time_left_counts_what_was_done(
+    board: RunProgress, small_trials: list[TrialSpec], lines: list[str], clock: Clock
+) -> None:
+    full = small_trials[1]
+    board.update(Progress("started", full))
+    hear(board, full, kind="phase", phase="checkpoint")
+    spent = {"earlier_seconds": 70.0, "train_seconds": 60.0, "validation_seconds": 5.0}
+    hear(board, full, kind="resumed", step=30, steps=40, **spent)
+    hear(board, full, kind="validation", step=20, metrics={"accuracy": 0.8})
+    hear(board, full, **{**STEP, "step": 30, "validations": 2})
+    hear(board, full, kind="phase", phase="train")
+    assert lines[-1].endswith("full seed 0: continues from step 30 of 40 (a checkpoint after 1 min 10 s)")
+    # 60 s for thirty steps are 20 s for ten more; one validation of two took 5 s
+    assert board.left_of(board.running[full.id]) == pytest.approx(20 + 5)
+    clock.now += 4
+    hear(board, full, **{**STEP, "step": 32, "validations": 2})
+    assert board.left_of(board.running[full.id]) == pytest.approx(16 + 5)
+
+
 def test_same_finding_is_told_once(board: RunProgress, small_trials: list[TrialSpec], lines: list[str]) -> None:
     for trial in small_trials[:2]:
         board.update(Progress("started", trial))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import math
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -15,10 +16,12 @@ import pytest
 import torch
 
 from trial_helpers import PAIRS, MakePlace, write_csv
+from tuneoff.checksums import content_hash
 from tuneoff.errors import Cancelled
 from tuneoff.methods.lora import Lora
 from tuneoff.records.record import Event, Status, TrialRecord
 from tuneoff.store import TrialStore, checkpoints
+from tuneoff.store.files import checksum
 from tuneoff.trial import phases
 from tuneoff.trial.run import run
 from tuneoff.trial.training import resume
@@ -188,7 +191,7 @@ def test_every_kind_of_training_continues(
         (resume, "save_file", 3, 2),
         (resume, "_read_state", 1, None),
         (checkpoints, "_flush", 5, 1),
-        (checkpoints.shutil, "rmtree", 4, None),
+        (shutil, "rmtree", 4, None),
         (Selection, "validate", 3, 5),
         (TrialStore, "write_predictions", 1, 7),
         (TrialStore, "write_record", 1, 7),
@@ -231,7 +234,7 @@ def test_a_trial_that_is_cut_off_again_and_again_gets_done(
     assert place.attempts == 5
 
 
-@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no such signals here")
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR2"), reason="no such signals here")
 @pytest.mark.parametrize("number", ["SIGTERM", "SIGUSR2"])
 @pytest.mark.parametrize(("owner", "name"), [(torch.optim.AdamW, "step"), (Selection, "validate")])
 def test_a_trial_that_is_asked_to_stop_keeps_all_steps_that_it_did(
@@ -395,7 +398,7 @@ def reseal(checkpoint: checkpoints.StoredCheckpoint, change: Callable[[dict[str,
     body = json.loads(path.read_text())
     del body["sha256"]
     change(body)
-    path.write_text(json.dumps({"sha256": checkpoints.content_hash(body), **body}))
+    path.write_text(json.dumps({"sha256": content_hash(body), **body}))
 
 
 @pytest.mark.parametrize(
@@ -431,9 +434,7 @@ def test_a_checkpoint_of_another_version_or_model_is_refused(cut: Resumed) -> No
     reseal(newest, lambda body: body.update(checkpoint_version=99))
     state = (before.folder / "state.json").read_text()
     (before.folder / "state.json").write_text(state.replace('"attempt"', '"attempts"'))
-    reseal(
-        before, lambda body: body["files"].update({"state.json": checkpoints.checksum(before.folder / "state.json")})
-    )
+    reseal(before, lambda body: body["files"].update({"state.json": checksum(before.folder / "state.json")}))
     assert finish(place).resumed == 0
     messages = [event["message"] for event in told(place, "finding")]
     assert any("has checkpoint version 99, this tuneoff reads 1" in message for message in messages)
@@ -451,7 +452,7 @@ def test_tensors_that_do_not_fit_are_refused(cut: Resumed) -> None:
         if not changes:
             del tensors[next(name for name in tensors if name.startswith("weights/"))]
         save_file({**tensors, **changes}, path)
-        sha256 = checkpoints.checksum(path)
+        sha256 = checksum(path)
         reseal(checkpoint, lambda body, sha256=sha256: body["files"].update({"tensors-0001.safetensors": sha256}))  # type: ignore[misc]
     assert finish(place).resumed == 0
     messages = [event["message"] for event in told(place, "finding")]
@@ -482,3 +483,42 @@ def test_a_checkpoint_that_cannot_be_written_costs_no_trial(
     assert outcome(place, record) == whole
     (finding,) = [event for event in told(place, "finding") if event["name"] == "checkpoint_failed"]
     assert "No space left on device; the training goes on without it" in finding["message"]
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_at_any_moment_costs_no_trial(
+    make_place: MakePlace,
+    whole: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Each of the first fifty things that are written of checkpoints fails once; the trial is then cut off, too."""
+    points = [(resume, "save_file"), (checkpoints, "_flush"), (resume, "link"), (Path, "write_text")]
+    points += [(Path, "mkdir"), (Path, "rename")]
+    failed: dict[str, int] = {}
+    for number in range(1, 51):
+        place, count = make_place("lora", protocol=PROTOCOL, execution=EVERY_STEP), 0
+
+        def full(name: str, original: Any, number: int = number) -> Any:
+            def write(*arguments: Any, **options: Any) -> Any:
+                nonlocal count
+                if any("checkpoints" in str(argument) for argument in arguments):
+                    count += 1
+                    if count == number:
+                        failed[name] = failed.get(name, 0) + 1
+                        raise OSError(errno.ENOSPC, "No space left on device")
+                return original(*arguments, **options)
+
+            return write
+
+        with monkeypatch.context() as patch:
+            for owner, name in points:
+                patch.setattr(owner, name, full(name, getattr(owner, name)))
+            die_at(patch, torch.optim.AdamW, "step", 6)
+            with pytest.raises(Killed):
+                finish(place)
+        record = finish(place)
+        assert outcome(place, record) == whole
+        assert record.resumed == 1
+    with capsys.disabled():
+        print(f"\na full disk at {sum(failed.values())} write points: 0 trials lost: {failed}")
