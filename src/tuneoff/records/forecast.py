@@ -147,6 +147,12 @@ class ArmForecast(Frozen):
         """Returns the seconds of a whole final trial; None where its phases are not known."""
         return sum(self.seconds.values()) if self.seconds else None
 
+    @property
+    def checkpoint_bytes(self) -> int:
+        """Returns what its checkpoints take while one of its trials trains: two, and one that is being written. Each
+        holds what is trained, in float32 as its gradients, and the optimizer's state."""
+        return 3 * (self.memory.get("gradients", 0) + self.memory.get("optimizer", 0))
+
     def mean_trial_seconds(self, share: float) -> float | None:
         """Returns the mean seconds of final trials of which this share computes what frozen blocks give; None where the
         phases are not known."""

@@ -287,3 +287,15 @@ def test_a_baseline_that_was_run_makes_no_forecast_a_profile() -> None:
     assert forecast.lines(made)[1].startswith("Estimated in")
     both = study_forecast({"majority": baseline, "lora": arm_forecast("lora")}, ["majority", "lora"])
     assert forecast.lines(both)[1].startswith("Profiled in")
+
+
+def test_checkpoints_are_counted_where_a_trial_trains_for_long() -> None:
+    memory = {"process": 9 << 30, "gradients": 1 << 20, "optimizer": 2 << 20}
+    arms = {
+        "long": arm_forecast("long", train_seconds=601.0, memory=memory),
+        "short": arm_forecast("short", train_seconds=1.0, memory={"gradients": 1 << 30}),
+    }
+    made = StudyForecast(arms=arms)
+    line = "While a trial trains, its checkpoints take up to 9.0 MiB more."
+    assert line in forecast.lines(made, 10.0)
+    assert line not in [*forecast.lines(made, 11.0), *forecast.lines(made)]

@@ -129,10 +129,26 @@ def table(forecast: StudyForecast, width: int) -> Table:
     return fitted([grid], width)
 
 
-def lines(forecast: StudyForecast) -> list[str]:
+def lines(forecast: StudyForecast, checkpoint_minutes: float | None = None) -> list[str]:
     """Returns the lines below the table: the totals, how they were obtained, what does not fit, and what is not
-    known."""
-    return [_sums(forecast), _how(forecast), *fit_lines(forecast), *_missing(forecast)]
+    known.
+
+    Args:
+        forecast: of the study.
+        checkpoint_minutes: its `execution.checkpoint_minutes`.
+    """
+    first_lines = [_sums(forecast), *_checkpoints(forecast, checkpoint_minutes), _how(forecast)]
+    return [*first_lines, *fit_lines(forecast), *_missing(forecast)]
+
+
+def _checkpoints(forecast: StudyForecast, minutes: float | None) -> list[str]:
+    """Describes what checkpoints take on the disk, where a trial trains for long enough to have some."""
+    from tuneoff.report import units
+
+    if minutes is None:
+        return []
+    sizes = [arm.checkpoint_bytes for arm in forecast.arms.values() if (arm.train_seconds or 0.0) > 60 * minutes]
+    return [f"While a trial trains, its checkpoints take up to {units.size(max(sizes))} more."] if any(sizes) else []
 
 
 def _sums(forecast: StudyForecast) -> str:

@@ -179,7 +179,7 @@ def _show(study: Study, trials: Sequence[TrialSpec], inspection: Inspection, for
         console.print(forecasts.table(forecast, console.width))
         console.print()
         unfit = forecasts.fit_lines(forecast)
-        for line in forecasts.lines(forecast):
+        for line in forecasts.lines(forecast, spec.execution.checkpoint_minutes):
             console.print(Text(line, style="yellow" if line in unfit else ""))
     for warning in inspection.warnings:
         console.print(Text(f"note: {warning['message']}", style="yellow"))

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
@@ -200,7 +200,7 @@ class TrialCheckpointer(Checkpointer):
                     _check_fit(_stored_tensors(checkpoint.folder), trainer)
                     return checkpoint.number
                 self._report("checkpoint_refused", f"the checkpoint of step {manifest.step} is not used: {reason}")
-            except (OSError, StoreError) as error:
+            except (OSError, StoreError, SafetensorError) as error:
                 self._report("checkpoint_damaged", f"a checkpoint is not used: {first_line(error)}")
         return None
 
