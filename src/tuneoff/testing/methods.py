@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, ClassVar
+from unittest import mock
 
 import pytest
 import torch
@@ -31,6 +32,7 @@ from tuneoff.testing.settings import (
     single_thread,
     step,
 )
+from tuneoff.trial import phases
 from tuneoff.trial.context import TrialContext
 from tuneoff.trial.estimate.step_cost import MemoryTracker
 from tuneoff.trial.modeling.activation_checkpointing import checkpoint_activations
@@ -391,7 +393,8 @@ def train_with_checkpoints(case: Case, folder: Path, last_step: int | None = Non
     selection = Selection(context, runner, [], [], None)
     checkpointer = _EveryStep(context, TrialStore(folder), selection, {}, time.perf_counter())
     torch.manual_seed(2)
-    with suppress(_Ended):
+    # Every stretch of training would look for garbage first.
+    with suppress(_Ended), mock.patch.object(phases, "TRIMMED", ()):
         train_trial(context, runner, method, setting.rows, lambda step: {}, checkpointer)
     return {n: p.detach().clone() for n, p in attached.module.named_parameters() if p.requires_grad}
 
