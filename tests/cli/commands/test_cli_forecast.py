@@ -295,7 +295,7 @@ def test_checkpoints_are_counted_where_a_trial_trains_for_long() -> None:
         "long": arm_forecast("long", train_seconds=601.0, memory=memory),
         "short": arm_forecast("short", train_seconds=1.0, memory={"gradients": 1 << 30}),
     }
-    made = StudyForecast(arms=arms)
+    made = study_forecast(arms, list(arms))
     line = "While a trial trains, its checkpoints take up to 9.0 MiB more."
     assert line in forecast.lines(made, 10.0)
     assert line not in [*forecast.lines(made, 11.0), *forecast.lines(made)]
