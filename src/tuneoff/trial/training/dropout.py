@@ -173,20 +173,23 @@ class _Dropout(torch.autograd.Function):
 class _MixedValues(torch.autograd.Function):
     """Values weighted by the softmax of scores, of which some are dropped.
 
-    For the backward pass it saves probabilities in the values' type and the mask, not what was computed on the way in
-    float32 and not the dropped probabilities.
+    For the backward pass it saves probabilities in the values' type alone, those that were dropped with their sign
+    turned: neither the mask nor what was computed on the way in float32.
     """
 
     @staticmethod
     def forward(ctx: Any, scores: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, scale: float) -> torch.Tensor:
         probabilities = scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32))
-        ctx.save_for_backward(probabilities.to(values.dtype), values, mask)
+        signed = torch.where(mask.bool(), probabilities, -probabilities).to(values.dtype)
+        ctx.save_for_backward(signed, values)
         ctx.scale, ctx.scores_dtype = scale, scores.dtype
         return _scale_kept(probabilities, mask, scale).to(values.dtype) @ values
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None, None]:
-        probabilities, values, mask = ctx.saved_tensors
+        signed, values = ctx.saved_tensors
+        # A probability that is zero has a sign, too.
+        mask, probabilities = ~signed.signbit(), signed.abs()
         of_values = _scale_kept(probabilities, mask, ctx.scale).transpose(-2, -1) @ gradient
         of_probabilities = _scale_kept(gradient @ values.transpose(-2, -1), mask, ctx.scale)
         of_scores = torch._softmax_backward_data(of_probabilities, probabilities, -1, probabilities.dtype)
