@@ -80,7 +80,7 @@ def build_report(results: Results) -> Report:
         environments=_environments(results),
         protocol=results.study.protocol,
         data=_data(results),
-        curves=learning_curves(results.arms, results.primary),
+        curves=learning_curves(results.arms, results.primary, results.store),
         rule=rule_data(results, outcomes),
     )
     report = _with_answer(report, doubt=doubt_text(report))
