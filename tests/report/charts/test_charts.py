@@ -95,6 +95,34 @@ def test_floors_are_a_line_and_never_a_point(charts: dict[str, Chart]) -> None:
         assert "majority" not in {series.label for series in charts[name].series}
 
 
+def test_every_untrained_arm_is_shown_and_no_label_covers_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = build_store(tmp_path / "s", writing_study(*WRITERS), World(levels=WRITERS, test_rows=30))
+    chart = {c.name: c for c in build_charts(build_report(gather(store)))}["quality_train_time"]
+    assert chart.baseline is not None
+    assert (chart.baseline.label, [line.label for line in chart.untrained]) == ("lead", ["zero_shot"])
+    assert "Dotted: other arms without training." in chart.caption
+    monkeypatch.setattr(drawing, "_drawing", lambda _, figure: figure)
+    figure: Any = draw(chart)
+    figure.canvas.draw()
+    texts = {text.get_text(): Text.get_window_extent(text) for text in figure.axes[0].texts if text.get_text()}
+    assert sum(text.startswith("zero_shot: 0.") for text in texts) == 1
+    boxes = list(texts.values())
+    assert not any(a.overlaps(b) for at, a in enumerate(boxes) for b in boxes[:at])
+
+
+def test_the_training_loss_has_no_bands_and_begins_at_step_0(
+    charts: dict[str, Chart], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chart = charts["learning_curve_train_loss"]
+    assert all(series.low == series.high == series.y for series in chart.series)
+    early = replace(chart, series=tuple(replace(s, x=tuple(x - 19 for x in s.x)) for s in chart.series))
+    monkeypatch.setattr(drawing, "_drawing", lambda _, figure: figure)
+    figure: Any = draw(early)
+    assert figure.axes[0].get_xlim()[0] <= 0
+
+
 def test_axes_have_units_for_people(charts: dict[str, Chart]) -> None:
     assert charts["quality_train_time"].x.label == "train time (s)"
     assert charts["quality_peak_memory"].x.label == "peak memory while training (MiB)"

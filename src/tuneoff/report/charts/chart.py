@@ -62,7 +62,7 @@ class Series:
 
 @dataclass(frozen=True)
 class BaselineLine:
-    """A horizontal line: the best arm that needs no training."""
+    """A horizontal line: an arm that needs no training."""
 
     label: str
     value: float
@@ -80,6 +80,7 @@ class Chart:
 
     Attributes:
         front: points of the Pareto front, cheapest first; of a scatter chart.
+        untrained: other arms that need no training; of a scatter chart.
     """
 
     name: str
@@ -92,6 +93,7 @@ class Chart:
     caption: str
     alt: str
     front: tuple[tuple[float, float], ...] = ()
+    untrained: tuple[BaselineLine, ...] = ()
 
     @property
     def labelled(self) -> tuple[Series, ...]:

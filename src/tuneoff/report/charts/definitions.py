@@ -73,10 +73,13 @@ def _count_axis(_: list[float]) -> tuple[float, ChartAxis]:
     return 1.0, ChartAxis("trainable parameters", "log", units.short_count)
 
 
+TRAIN_LOSS = CurveDefinition(
+    "learning_curve_train_loss", "training loss ({loss_unit})", lambda curves: curves.train_loss
+)
 CURVES = (
     CurveDefinition("learning_curve_quality", "validation {metric}", lambda curves: curves.quality),
     CurveDefinition("learning_curve_loss", "validation loss ({loss_unit})", lambda curves: curves.validation_loss),
-    CurveDefinition("learning_curve_train_loss", "training loss ({loss_unit})", lambda curves: curves.train_loss),
+    TRAIN_LOSS,
 )
 SCATTERS = (
     ScatterDefinition("quality_train_time", "train time", columns.TRAIN_TIME, _seconds_axis),
@@ -115,6 +118,17 @@ def _baseline(report: Report) -> BaselineLine | None:
         return None
     score = report.arm(label).metrics[metric]
     return BaselineLine(label, score.mean, score.unit) if score.mean is not None else None
+
+
+def _untrained(report: Report) -> tuple[BaselineLine, ...]:
+    """Returns the arms that do not train, the baseline left out."""
+    metric = report.study.primary_metric or ""
+    scores = [(arm.method, arm.metrics[metric]) for arm in report.methods if not arm.trains and metric in arm.metrics]
+    return tuple(
+        BaselineLine(label, score.mean, score.unit)
+        for label, score in scores
+        if score.mean is not None and label != report.answer.baseline
+    )
 
 
 def _loss_unit(report: Report) -> str:
@@ -191,8 +205,10 @@ def _scatter(definition: ScatterDefinition, report: Report) -> Chart | None:
         ),
         series=series,
         baseline=baseline,
+        untrained=_untrained(report),
         caption=f"{lead}. {_describe_marks(series, report)}{_ties_sentence(report)}"
         + (" Dashed: the baseline, without training." if baseline else "")
+        + (" Dotted: other arms without training." if _untrained(report) else "")
         + (" † timed on a busy machine." if any("†" in s.label for s in series) else "")
         + _describe_muted(series),
         alt=_alt(f"{lead}: {values_text}", baseline),
@@ -234,7 +250,10 @@ def _describe_muted(series: Sequence[Series]) -> str:
 def _curve(definition: CurveDefinition, report: Report) -> Chart | None:
     what = definition.what.format(metric=metric_name(report.study.primary_metric or ""), loss_unit=_loss_unit(report))
     grouped, styles = columns.grouped(report), _styles(report)
-    curves = definition.of(report.curves)
+    curves, is_train = definition.of(report.curves), definition is TRAIN_LOSS
+    lines = (
+        "means over seeds of steps' losses, smoothed" if is_train else "mean over seeds; bands: lowest to highest seed"
+    )
     named = _named(_time_front(report), len(curves), report)
     series = tuple(
         Series(
@@ -242,8 +261,9 @@ def _curve(definition: CurveDefinition, report: Report) -> Chart | None:
             style=styles[curve.method],
             x=tuple(float(step) for step in curve.steps),
             y=curve.mean,
-            low=curve.lowest,
-            high=curve.highest,
+            # Single steps differ by their batches: bands of them would tell of these, not of the seeds.
+            low=curve.mean if is_train else curve.lowest,
+            high=curve.mean if is_train else curve.highest,
             ties=report.arm(curve.method).ties if grouped else "",
             muted=curve.method not in named,
         )
@@ -265,7 +285,7 @@ def _curve(definition: CurveDefinition, report: Report) -> Chart | None:
         y=ChartAxis(what),
         series=series,
         baseline=replace(baseline, label=f"{baseline.label}, test") if baseline else None,
-        caption=f"{lead}. Lines: mean over seeds; bands: lowest to highest seed.{_ties_sentence(report)}"
+        caption=f"{lead}. Lines: {lines}.{_ties_sentence(report)}"
         + (" Dashed: the baseline's test score." if baseline else "")
         + _describe_muted(series),
         alt=_alt(f"{lead}, at the end: {ends}", baseline),

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from tuneoff.encoding import chart_text
-from tuneoff.report.charts.chart import Chart, ChartAxis, Series
+from tuneoff.report.charts.chart import BaselineLine, Chart, ChartAxis, Series
 from tuneoff.report.charts.placement import MARKER, Box, place, spread_out
 from tuneoff.report.charts.style import COLOURS, DASHES, MARKERS
 
@@ -27,6 +27,8 @@ BASELINE = "#444444"
 MUTED = "#b5b5b5"
 """Colour of what has no label: arms of many, and the line of the front."""
 LABEL_SIZE = 9.0
+FROM_START = 0.15
+"""A curve whose first step is at most this share of its last begins at step 0."""
 BASELINE_GAP = 2.0
 """A baseline further below the data than this many times the data's range is named, not drawn to scale."""
 
@@ -84,6 +86,8 @@ def _draw(figure: Figure, chart: Chart) -> None:
     if chart.kind == "scatter":
         _draw_bars(axes, chart)
     occupied = _draw_baseline(axes, chart)
+    for line in chart.untrained:
+        occupied += _draw_untrained(axes, chart, line, occupied)
     (_label_curves if chart.kind == "curve" else _label_points)(axes, chart, occupied)
 
 
@@ -219,11 +223,17 @@ def _set_limits(axes: Axes, chart: Chart) -> None:
     low, high = _quality_range(chart)
     if chart.baseline and not _out_of_view(chart):
         low, high = min(low, chart.baseline.value), max(high, chart.baseline.value)
+    reach = (high - low) * BASELINE_GAP / 4
+    for line in chart.untrained:
+        if low - reach <= line.value <= high + reach:
+            low, high = min(low, line.value), max(high, line.value)
     margin = (high - low) * 0.08 or abs(high) * 0.05 or 0.05
     axes.set_ylim(low - margin, high + margin)
     if chart.kind == "curve":
         last = max(s.x[-1] for s in chart.series)
         first = min(s.x[0] for s in chart.series)
+        # What was told nearly from the beginning is shown from there.
+        first = 0.0 if first <= FROM_START * last else first
         # A single evaluation is a point: it needs a width to stand in.
         axes.set_xlim((first - 1, last + 1) if first == last else (first - (last - first) * 0.03, last * 1.015))
         axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))  # there is no half a step
@@ -283,22 +293,38 @@ def _draw_baseline(axes: Axes, chart: Chart) -> list[Box]:
         height = top if above else bottom
         text += ", above this axis" if above else ", below this axis"
     axes.axhline(height, color=BASELINE, linestyle=(0, (5, 3)), linewidth=1.4, zorder=1, clip_on=False)
+    return _label_line(axes, chart, text, height, [])
+
+
+def _draw_untrained(axes: Axes, chart: Chart, line: BaselineLine, occupied: Sequence[Box]) -> list[Box]:
+    """Draws a dotted line where it is in view. Returns the pixels that it and its label take."""
+    bottom, top = axes.get_ylim()
+    if not bottom <= line.value <= top:
+        return []
+    axes.axhline(line.value, color=BASELINE, linestyle=(0, (1, 2)), linewidth=1.2, zorder=1)
+    return _label_line(axes, chart, f"{line.label}: {line.text}", line.value, occupied)
+
+
+def _label_line(axes: Axes, chart: Chart, text: str, height: float, occupied: Sequence[Box]) -> list[Box]:
+    """Writes beside a horizontal line what it is. Returns the pixels that both take."""
     label = axes.text(0, 0, chart_text(text), color=BASELINE, fontsize=LABEL_SIZE, transform=None, va="bottom")
     extent = label.get_window_extent()
     line = float(axes.transData.transform((0, height))[1])
     frame = axes.get_window_extent()
-    box = _place_baseline_label(axes, chart, (extent.width, extent.height), line)
+    box = _place_baseline_label(axes, chart, (extent.width, extent.height), line, occupied)
     label.set_transform(axes.figure.transFigure)
     label.set_position(_fraction(axes, (box.x0, box.y0)))
     return [box, Box(frame.x0, line - 2, frame.x1, line + 2)]
 
 
-def _place_baseline_label(axes: Axes, chart: Chart, size: tuple[float, float], line: float) -> Box:
+def _place_baseline_label(
+    axes: Axes, chart: Chart, size: tuple[float, float], line: float, occupied: Sequence[Box]
+) -> Box:
     """Chooses the label's place above or below the line, left or right: inside the axes, where fewest points are."""
     frame = axes.get_window_extent()
     room = Box(frame.x0, frame.y0, frame.x1, frame.y1)
     points = [axes.transData.transform(point) for s in chart.series for point in zip(s.x, s.y, strict=True)]
-    markers = [Box(x - MARKER, y - MARKER, x + MARKER, y + MARKER) for x, y in points]
+    markers = [*occupied, *(Box(x - MARKER, y - MARKER, x + MARKER, y + MARKER) for x, y in points)]
     lefts = (frame.x0 + 8, frame.x1 - size[0] - 8, (frame.x0 + frame.x1 - size[0]) / 2)
     boxes = [
         Box(left, bottom, left + size[0], bottom + size[1])
