@@ -76,7 +76,7 @@ class FollowedTrial:
         self.begin(listener)
         attempts = self.store.attempts
         if attempts != self._attempts:
-            # It was interrupted and began anew.
+            # It was interrupted, and another attempt began.
             self._attempts, self._offset = attempts, 0
         events, self._offset = self.store.events(self._offset)
         for event in events:

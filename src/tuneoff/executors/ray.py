@@ -68,7 +68,7 @@ class RayOptions(ExecutorOptions):
         description="all nodes see the study's folder under the same path, and trials write there; else what they "
         "leave is sent here",
     )
-    retries: int = Field(3, ge=0, description="how often a trial begins anew elsewhere when its node is lost")
+    retries: int = Field(3, ge=0, description="how often a trial goes to another node when its own is lost")
     autoscaling: bool = Field(False, description="wait for nodes that are not there yet, instead of refusing")
     runtime_env: dict[str, Any] = Field(
         default_factory=dict, description="Ray's runtime environment of the tasks, e.g. `{working_dir: .}`"
@@ -78,7 +78,7 @@ class RayOptions(ExecutorOptions):
 
 class RayExecutor(ElsewhereExecutor):
     """Submits a task for each trial, with the cores, GPUs and memory that it needs. A trial whose node is lost begins
-    anew on another.
+    anew on another, or with `shared` continues there from its last checkpoint.
 
     Ctrl-C, SIGTERM and a lost connection cancel the tasks; where this process is killed, they end with it. The same
     command goes on.
