@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import Field
@@ -132,7 +133,8 @@ class Checkpoints:
         for old in self.newest_first()[KEPT:]:
             # Under another name first, so that a half removed one is never taken for a damaged one.
             hidden = old.folder.with_name(f".{old.folder.name}")
-            old.folder.rename(hidden)
+            with suppress(OSError):  # the next time it is tried again
+                old.folder.rename(hidden)
             shutil.rmtree(hidden, ignore_errors=True)
 
     def sweep(self) -> None:
