@@ -8,7 +8,8 @@ from pydantic import ConfigDict, Field
 
 from tuneoff.analysis.published import PublishedComparison
 from tuneoff.analysis.search_summary import RateFrom
-from tuneoff.analysis.statistics.verdict import Over, Relation, Test
+from tuneoff.analysis.statistics.estimates import Over
+from tuneoff.analysis.statistics.pairs import Relation, Test
 from tuneoff.config.spec import Frozen
 from tuneoff.records.record import Direction, MemoryKind, RoleCounts
 

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from tuneoff.analysis.statistics import SEEDS_REQUIRED
-from tuneoff.analysis.statistics.verdict import Relation
+from tuneoff.analysis.statistics.pairs import Relation
 from tuneoff.records.forecast import How
 from tuneoff.records.record import Direction
 from tuneoff.report.arm_schema import MissingFigure, Part

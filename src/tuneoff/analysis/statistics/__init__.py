@@ -2,28 +2,24 @@
 
     sample.py     Sample: what one method scored, seeds × test examples
     crossed.py    the error of a mean over seeds and examples: intervals and tests
+    moderated.py  what all pairs tell together of how much seeds differ
     multiple.py   Holm's correction, and groups of methods that cannot be told apart
     ranking.py    who is the best where methods have different seeds
     joint.py      draws of all methods' true means together: how often each would be the best
+    estimates.py  one method's mean and its interval
+    pairs.py      two methods' difference: interval, test, seeds that would settle it
     verdict.py    Verdict: all of it for a study
 
 Nothing here reads a record or knows a metric. `benchmarks/calibration.py` checks by simulation that it is calibrated.
 """
 
+from tuneoff.analysis.statistics.estimates import LEVEL, Estimate, Interval, estimate
 from tuneoff.analysis.statistics.joint import best_probabilities, draw_means
 from tuneoff.analysis.statistics.multiple import holm, letters, tie_groups
+from tuneoff.analysis.statistics.pairs import SEEDS_REQUIRED, Pair
 from tuneoff.analysis.statistics.ranking import Ranking, rank
 from tuneoff.analysis.statistics.sample import Sample
-from tuneoff.analysis.statistics.verdict import (
-    LEVEL,
-    SEEDS_REQUIRED,
-    Estimate,
-    Interval,
-    Pair,
-    Verdict,
-    estimate,
-    verdict,
-)
+from tuneoff.analysis.statistics.verdict import Verdict, verdict
 
 __all__ = [
     "LEVEL",

@@ -16,6 +16,8 @@ estimate, var(rest)/(S·E) alone, from what remains of every value without the m
 (S - 1)(E - 1) degrees of freedom. It takes var(seed) as 0, which is the least it can be, and its own part is precise.
 The larger p and the wider interval of the two count.
 
+Pairs of a study know more of the seeds' variance together than each by itself: `moderated.py`.
+
 Why no bootstrap of seeds and examples. It errs both ways: resampling S seeds understates their variance by (S-1)/S
 and its percentiles are a normal's, not Student's, while the rest[s, e] is counted three times (McCullagh, Resampling
 and exchangeable arrays, Bernoulli 6, 2000; Owen, The pigeonhole bootstrap, Ann Appl Stat 1, 2007). At six seeds its
@@ -41,7 +43,7 @@ from numpy.typing import NDArray
 
 from tuneoff.analysis.statistics.sample import Sample
 
-_Part = tuple[float, int]
+_Part = tuple[float, float]
 """A variance of the mean and its degrees of freedom."""
 
 
@@ -56,6 +58,7 @@ class Components:
         by_example: variance of the mean from examples; None where values per example are not known.
         example_freedom: degrees of freedom of `by_example`.
         by_rest: variance of the mean from the rest[s, e] alone, which is part of `by_seed`; 0 where it is not known.
+        prior_freedom: degrees of freedom that other pairs add to those of `by_seed` (`moderated.py`).
     """
 
     mean: float
@@ -64,6 +67,7 @@ class Components:
     by_example: float | None
     example_freedom: int
     by_rest: float = 0.0
+    prior_freedom: float = 0.0
 
     @property
     def known(self) -> bool:
@@ -122,11 +126,11 @@ class Components:
         if not self.known or self.constant:
             raise ValueError("one seed and no examples, or no value that differs: the error is not known")
         examples = (self.by_example or 0.0, max(self.example_freedom, 1))
-        seeds = (self.by_seed or 0.0, max(self.seeds - 1, 1))
-        # The second has lighter tails: where it is no wider, its p is smaller and its interval narrower at every level.
-        if self.by_rest <= seeds[0]:
+        seeds = (self.by_seed or 0.0, max(self.seeds - 1, 1) + self.prior_freedom)
+        rest = (self.by_rest, max(self.seeds - 1, 1) * examples[1])
+        # What has lighter tails and is no wider has a smaller p and a narrower interval at every level.
+        if not rest[0] or (rest[0] <= seeds[0] and rest[1] >= seeds[1]):
             return [(seeds, examples)]
-        rest = (self.by_rest, seeds[1] * examples[1])
         return [(seeds, examples), (rest, examples)] if seeds[0] or examples[0] else [(rest, examples)]
 
 
@@ -243,7 +247,12 @@ def _solve(seeds: _Part, examples: _Part, low: float, high: float, log_tail: flo
 
 
 def _tail(
-    distance: float, inner_variance: float, inner_freedom: int, outer_variance: float, outer_freedom: int, step: float
+    distance: float,
+    inner_variance: float,
+    inner_freedom: float,
+    outer_variance: float,
+    outer_freedom: float,
+    step: float,
 ) -> float:
     """Computes P(|√inner·t + √outer·t'| > distance): exact in the inner variable, summed over nodes of the outer."""
     from scipy.special import stdtr
@@ -254,7 +263,7 @@ def _tail(
 
 
 @lru_cache(maxsize=256)
-def _student_nodes(freedom: int, step: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _student_nodes(freedom: float, step: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Computes values of Student's t and their weights, for an integral over its distribution.
 
     They are equal steps of a standard normal, mapped quantile to quantile; the integral of a smooth function is exact
@@ -270,7 +279,7 @@ def _student_nodes(freedom: int, step: float) -> tuple[NDArray[np.float64], NDAr
 
 
 @lru_cache(maxsize=1024)
-def _quantile(freedom: int, probability: float) -> float:
+def _quantile(freedom: float, probability: float) -> float:
     # scipy.special loads in a tenth of the time of scipy.stats.
     from scipy.special import stdtrit
 

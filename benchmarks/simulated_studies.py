@@ -1,0 +1,218 @@
+"""Made-up studies whose truth is known, for `calibration.py`. Nothing here is code or an assumption of the analysis.
+
+The analysis adds normal errors of seeds and of examples. These studies answer question by question instead: an example
+has a difficulty that all arms share, and a quirk for each arm; a seed of an arm has an ability; an answer is right with
+a probability that is logistic in ability less difficulty (an item response model). So errors multiply near the ceiling,
+no variance is constant, and nothing is normal. Abilities may have heavy tails or a long lower tail, weigh more in some
+arms than in others, be shared by arms in part, collapse to chance, or be missing.
+
+The true value of every arm is an integral over all examples and seeds that might have been drawn. Arms are set to have
+exactly the true accuracy that a scenario asks for, whatever their spread between seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from statistics import NormalDist
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Metric = Literal["accuracy", "values", "macro_f1"]
+PRIORS = np.array([0.5, 0.25, 0.15, 0.1])
+"""Of the classes, for macro-F1."""
+CHANCE = 0.25
+"""Accuracy of a collapsed seed."""
+DIFFICULTY, QUIRK = 2.5, 1.0
+"""Standard deviations, in logits."""
+SPREAD = float(np.hypot(DIFFICULTY, QUIRK))
+PRECISION = 4.0
+"""Of an example's value between 0 and 1, which is a draw of a Beta distribution."""
+QUADRATURE = 100_000
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One kind of study.
+
+    Attributes:
+        name: what is special about it.
+        metric: accuracy, values (a mean of values between 0 and 1, as ROUGE's), or macro_f1.
+        score: the true accuracy (mean value) of every arm.
+        lead: by how much the first arm is truly better.
+        between: standard deviation of the score between seeds.
+        shape: of abilities: `normal`, `heavy` (Student's t of three degrees of freedom), or `skewed` (a long lower
+            tail: minus an exponential).
+        weights: how much seeds matter: `even`, `uneven` (geometrically from half to twice), `one` (four times in the
+            last arm), or `two` (likewise in the last two).
+        shared: share of the variance between seeds that all arms have in common.
+        loading: whether that common part matters sixteen times as much to some arms as to others.
+        collapses: probability that a seed answers at chance.
+        missing: probability that a trial has no result.
+        baseline: whether the last arm is the same at every seed.
+    """
+
+    name: str
+    metric: Metric = "accuracy"
+    arms: int = 6
+    seeds: int = 6
+    examples: int = 500
+    score: float = 0.9
+    lead: float = 0.0
+    between: float = 0.01
+    shape: Literal["normal", "heavy", "skewed"] = "normal"
+    weights: Literal["even", "uneven", "one", "two"] = "even"
+    shared: float = 0.3
+    loading: bool = False
+    collapses: float = 0.0
+    missing: float = 0.0
+    baseline: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Population:
+    """What a scenario's studies are drawn from: levels, spreads and true values of the arms, each of shape (arms,)."""
+
+    levels: Array
+    own: Array
+    common: Array
+    truth: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """A made-up study.
+
+    Attributes:
+        values: of each example, shape (arms, seeds, examples): right or wrong, or a value between 0 and 1.
+        predicted: the class that was said, likewise; None where the metric is not macro-F1.
+        target: the class of each example, shape (examples,).
+        completed: which trials have a result, shape (arms, seeds).
+    """
+
+    values: NDArray[np.float32]
+    predicted: NDArray[np.intp] | None
+    target: NDArray[np.intp]
+    completed: NDArray[np.bool_]
+
+
+def population(scenario: Scenario) -> Population:
+    """Finds the arms' levels that give the true scores asked for, and the true values of the metric."""
+    arms = scenario.arms
+    targets = np.full(arms, scenario.score)
+    targets[0] += scenario.lead
+    curve = _accuracy_curve()
+    slopes = np.array([float(np.interp(target, curve[1], curve[2])) for target in targets])
+    weight = {
+        "even": np.ones(arms),
+        "uneven": np.geomspace(0.5, 2.0, arms),
+        "one": np.where(np.arange(arms) >= arms - 1, 4.0, 1.0),
+        "two": np.where(np.arange(arms) >= arms - 2, 4.0, 1.0),
+    }[scenario.weights]
+    loading = np.geomspace(0.25, 4.0, arms) if scenario.loading else weight
+    own = np.sqrt(1 - scenario.shared) * scenario.between / slopes * weight
+    common = np.sqrt(scenario.shared) * scenario.between / slopes * loading
+    if scenario.baseline:
+        own[-1] = common[-1] = 0.0
+    random = np.random.default_rng(11)
+    draws = [_abilities(scenario, random, (QUADRATURE,)) for _ in range(2)]
+    levels, truth = np.empty(arms), np.empty(arms)
+    for arm in range(arms):
+        ability = own[arm] * draws[0] + common[arm] * draws[1]
+        levels[arm] = _level(targets[arm], ability, curve)
+        accuracy = np.interp(levels[arm] + ability, curve[0], curve[1])
+        intact, collapsed = (float(_metric(scenario, each).mean()) for each in (accuracy, np.array([CHANCE])))
+        truth[arm] = (1 - scenario.collapses) * intact + scenario.collapses * collapsed
+    if scenario.baseline:
+        levels[-1], truth[-1] = SPREAD * NormalDist().inv_cdf(targets[-1]), targets[-1]
+    return Population(levels, own, common, truth)
+
+
+def draw(scenario: Scenario, drawn_from: Population, random: np.random.Generator) -> Study:
+    """Draws a study."""
+    k, s, e = scenario.arms, scenario.seeds, scenario.examples
+    ability = drawn_from.own[:, None] * _abilities(scenario, random, (k, s))
+    ability += drawn_from.common[:, None] * _abilities(scenario, random, (1, s))
+    logits = (drawn_from.levels[:, None] + ability).astype(np.float32)[:, :, None]
+    quirks = QUIRK * random.standard_normal((k, 1, e), dtype=np.float32)
+    logits = logits - quirks - DIFFICULTY * random.standard_normal((1, 1, e), dtype=np.float32)
+    probability = 1 / (1 + np.exp(-logits))
+    if scenario.baseline:
+        # Sure of every answer, so that it is the same at every seed.
+        probability[-1] = logits[-1] > 0
+    if scenario.collapses:
+        collapsed = random.random((k, s)) < scenario.collapses
+        collapsed[-1] &= not scenario.baseline
+        probability[collapsed] = CHANCE
+    completed = random.random((k, s)) >= scenario.missing
+    target = np.searchsorted(np.cumsum(PRIORS)[:-1], random.random(e), side="right")
+    if scenario.metric == "values":
+        values = random.beta(PRECISION * probability, PRECISION * (1 - probability)).astype(np.float32)
+        return Study(values, None, target, completed)
+    right = random.random((k, s, e), dtype=np.float32) < probability
+    if scenario.metric == "accuracy":
+        return Study(right.astype(np.float32), None, target, completed)
+    wrong = (target + random.integers(1, len(PRIORS), size=(k, s, e))) % len(PRIORS)
+    return Study(right.astype(np.float32), np.where(right, target, wrong), target, completed)
+
+
+def macro_f1(study: Study, arm: int, seeds: NDArray[np.intp]) -> Callable[[NDArray[np.intp]], Array]:
+    """Returns a function from indices of examples to the macro-F1 of each of these seeds of an arm."""
+    assert study.predicted is not None
+    classes = len(PRIORS)
+    cells = study.target * classes + study.predicted[arm][seeds] + np.arange(len(seeds))[:, None] * classes**2
+
+    def score(indices: NDArray[np.intp]) -> Array:
+        counts = np.bincount(cells[:, indices].ravel(), minlength=len(seeds) * classes**2)
+        counts = counts.reshape(len(seeds), classes, classes)
+        hits, sums = np.diagonal(counts, axis1=1, axis2=2), counts.sum(1) + counts.sum(2)
+        return np.asarray((2 * hits / np.maximum(sums, 1)).mean(axis=1))
+
+    return score
+
+
+def _abilities(scenario: Scenario, random: np.random.Generator, size: tuple[int, ...]) -> Array:
+    """Draws abilities of mean 0 and variance 1."""
+    if scenario.shape == "heavy":
+        return np.asarray(random.standard_t(3, size) / np.sqrt(3))
+    if scenario.shape == "skewed":
+        return np.asarray(1 - random.exponential(size=size))
+    return np.asarray(random.standard_normal(size))
+
+
+@lru_cache(maxsize=1)
+def _accuracy_curve() -> tuple[Array, Array, Array]:
+    """Computes accuracy and its slope over a grid of levels, by an integral over all examples."""
+    places = (np.arange(4000) + 0.5) / 4000
+    difficulty = SPREAD * np.array([NormalDist().inv_cdf(place) for place in places])
+    grid = np.linspace(-15.0, 25.0, 4001)
+    accuracy, slope = np.empty(len(grid)), np.empty(len(grid))
+    for index, level in enumerate(grid):
+        right = 1 / (1 + np.exp(difficulty - level))
+        accuracy[index], slope[index] = right.mean(), (right * (1 - right)).mean()
+    return grid, accuracy, slope
+
+
+def _level(target: float, ability: Array, curve: tuple[Array, Array, Array]) -> float:
+    """Finds by bisection the level at which the mean accuracy over abilities is the target."""
+    low, high = -10.0, 20.0
+    for _ in range(45):
+        middle = (low + high) / 2
+        if np.interp(middle + ability, curve[0], curve[1]).mean() < target:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2
+
+
+def _metric(scenario: Scenario, accuracy: Array) -> Array:
+    """Returns the metric of infinitely many examples at each accuracy; wrong answers are spread over the classes."""
+    if scenario.metric != "macro_f1":
+        return accuracy
+    right = accuracy[:, None]
+    said = PRIORS * right + (1 - PRIORS) * (1 - right) / (len(PRIORS) - 1)
+    return np.asarray((2 * PRIORS * right / (PRIORS + said)).mean(axis=1))

@@ -1,0 +1,106 @@
+"""The estimate of one method's mean on one metric or cost: its spread over seeds and its interval."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from tuneoff.analysis.statistics.crossed import Components, components
+from tuneoff.analysis.statistics.sample import Sample
+
+LEVEL = 0.95
+UNKNOWN = {
+    "one seed": "one seed and no values per example",
+    "equal": "the same at every seed: nothing tells its error",
+    "constant": "the same for every example at every seed: nothing tells how wide its interval is",
+}
+"""Why there is no interval."""
+
+Over = Literal["seeds", "examples", "seeds and examples"]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An interval at `LEVEL`; `over` names what varies in it: it says nothing about other sources of error."""
+
+    low: float
+    high: float
+    over: Over
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The estimate of one method's mean.
+
+    Attributes:
+        label: the method's label.
+        mean: over its seeds.
+        std: over its seeds (ddof=1); None with one seed.
+        interval: of the mean over all seeds and, where values per example are known, all examples that might have
+            been; None when its error cannot be estimated.
+        seeds: number of seeds.
+        examples: number of test examples; None when only scores are known.
+        reason: why there is no interval; empty when there is one.
+    """
+
+    label: str
+    mean: float
+    std: float | None
+    interval: Interval | None
+    seeds: int
+    examples: int | None
+    reason: str
+
+
+def estimate(sample: Sample, *, fraction: bool = False, level: float = LEVEL) -> Estimate:
+    """Estimates a method's mean, its spread over seeds, and its interval over seeds and examples.
+
+    A fraction's interval is Wilson's with the effective number of examples mean·(1 - mean)/variance, which stays in
+    [0, 1] and covers near its ends, where a symmetric one falls short: Franco et al., Comparative study of confidence
+    intervals for proportions in complex sample surveys, J Surv Stat Methodol 7, 2019.
+    """
+    parts = components(sample)
+    std = float(sample.scores.std(ddof=1)) if len(sample) > 1 else None
+    interval, reason = None, why_unknown(parts)
+    if fraction and parts.known:
+        interval, reason = Interval(*_wilson(parts, sample.examples, level), over(parts)), ""
+    elif not reason:
+        half = parts.half_width(level)
+        interval = Interval(parts.mean - half, parts.mean + half, over(parts))
+    return Estimate(sample.label, parts.mean, std, interval, len(sample), sample.examples, reason)
+
+
+def why_unknown(parts: Components) -> str:
+    """Explains why there is no interval; empty where there is one."""
+    if not parts.known:
+        return UNKNOWN["one seed" if parts.by_seed is None else "equal"]
+    return UNKNOWN["constant"] if parts.constant else ""
+
+
+def _wilson(parts: Components, examples: int | None, level: float) -> tuple[float, float]:
+    mean = parts.mean
+    spread = mean * (1 - mean)
+    if examples is not None and (parts.constant or spread <= 0.0):
+        # All seeds equal, or all examples right, or all wrong: no more is known than from the examples of one seed.
+        ratio = float(_normal(level)) ** 2 / examples
+    else:
+        # Quantile² over effective number of examples.
+        ratio = parts.half_width(level) ** 2 / spread
+    middle = (mean + ratio / 2) / (1 + ratio)
+    half_width = math.sqrt(ratio * max(spread, 0.0) + ratio**2 / 4) / (1 + ratio)
+    # The interval contains the mean; at 0 and 1 rounding could leave it outside.
+    return max(min(middle - half_width, mean), 0.0), min(max(middle + half_width, mean), 1.0)
+
+
+def _normal(level: float) -> float:
+    from scipy.special import ndtri
+
+    return float(ndtri(0.5 + level / 2))
+
+
+def over(parts: Components) -> Over:
+    """Returns what varies in an interval of these parts."""
+    if parts.by_example is None:
+        return "seeds"
+    return "examples" if parts.by_seed is None else "seeds and examples"
