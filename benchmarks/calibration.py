@@ -31,11 +31,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 from best_named import diverging, lacking
+from calibration_tables import COVERED, POWER, percent, write_tables
 from numpy.typing import NDArray
-from scipy.special import ndtr, stdtr
+from scipy.special import ndtr, ndtri, stdtr
 from simulated_studies import Population, Scenario, Study, draw, macro_f1, population
 
-from tuneoff.analysis.statistics import LEVEL, Sample, Verdict, holm, verdict
+from tuneoff.analysis.statistics import LEVEL, Pair, Sample, Verdict, estimate, estimate_positive, holm, verdict
 from tuneoff.analysis.statistics.crossed import Components, components
 
 Array = NDArray[np.float64]
@@ -142,7 +143,7 @@ def check(scenario: Scenario, studies: int) -> dict[str, Any]:
     drawn_from, tally = population(scenario), Tally()
     pairs = list(itertools.combinations(range(scenario.arms), 2))
     truth = np.array([drawn_from.truth[one] - drawn_from.truth[other] for one, other in pairs])
-    differences, started = [], time.perf_counter()
+    differences, variances, projected, started = [], [], list[tuple[int, Pair, int]](), time.perf_counter()
     for _ in range(studies):
         samples = samples_of(draw(scenario, drawn_from, random), scenario)
         # Judged as if there were seeds enough, to see what is held back below six.
@@ -150,6 +151,10 @@ def check(scenario: Scenario, studies: int) -> dict[str, Any]:
         _judge(judged, drawn_from, pairs, truth, tally)
         parts = [components(samples[one].minus(samples[other])) for one, other in pairs]
         differences.append([each.mean for each in parts])
+        variances.append([((each.by_seed or 0.0) * each.seeds, each.by_example or 0.0) for each in parts])
+        found = [judged.pair(str(one), str(other)) for one, other in pairs]
+        unsettled = sum(not pair.significant for pair in found)
+        projected += [(at, pair, unsettled) for at, pair in enumerate(found) if pair.relation == "tied"]
         for name, p in (("own", [each.p_value() for each in parts]), ("pooled", _pooled(parts, scenario.arms))):
             _count_claims(f"{name}_", np.array(holm(p)) <= ALPHA, np.array(differences[-1]), truth, tally)
     oracle = Tally()
@@ -157,8 +162,50 @@ def check(scenario: Scenario, studies: int) -> dict[str, Any]:
     for difference in np.array(differences):
         p = 2 * ndtr(-np.abs(difference) / spread)
         _count_claims("oracle_", np.array(holm(p.tolist())) <= ALPHA, difference, truth, oracle)
+    if scenario.lead and scenario.metric == "accuracy":
+        _judge_projections(projected, truth, np.mean(variances, axis=0), tally)
     seconds = round(time.perf_counter() - started, 2)
     return asdict(scenario) | {"studies": studies, "seconds": seconds} | tally.shares() | oracle.shares()
+
+
+def _judge_projections(
+    projected: Sequence[tuple[int, Pair, int]], truth: Array, variances: Array, tally: Tally
+) -> None:
+    """Compares the number of seeds that a tied pair is said to need with the number that it truly needs.
+
+    Args:
+        projected: place of the pair, the pair, and how many pairs of its study were not settled.
+        truth: true differences, shape (pairs,).
+        variances: true variances of one seed and of the mean over examples, shape (pairs, 2).
+    """
+    for at, pair, unsettled in projected:
+        if abs(truth[at]) < 1e-3:
+            continue
+        critical = ndtri(1 - ALPHA / unsettled / 2) + ndtri(0.8)
+        left = (truth[at] / critical) ** 2 - variances[at][1]
+        needed = variances[at][0] / left if left > 0 else np.inf
+        tally.add("number_named", pair.seeds_range is not None)
+        if pair.seeds_range is not None:
+            least, most = pair.seeds_range
+            tally.add("range_held", least <= max(np.ceil(needed), pair.seeds + 1) <= (most or np.inf))
+            tally.add("range_closed", most is not None)
+            tally.add("number_right", needed * 2 / 3 <= (pair.seeds_needed or 0) <= needed * 3 / 2)
+
+
+def check_costs(seeds: int, spread: float, studies: int) -> dict[str, Any]:
+    """Judges intervals of a cost, whose seconds are log-normal or, where a machine is busy at times, twice as long."""
+    random, tally = np.random.default_rng(seeds), Tally()
+    for _ in range(studies):
+        seconds = 60 * np.exp(spread * random.standard_normal(seeds)) * np.where(random.random(seeds) < 0.1, 2, 1)
+        truth = 60 * np.exp(spread**2 / 2) * 1.1
+        for name, interval in {
+            "by_factor": estimate_positive("", seconds).interval,
+            "by_difference": estimate(Sample.from_scores("", range(seeds), seconds)).interval,
+        }.items():
+            assert interval is not None
+            tally.add(name, interval.low <= truth <= interval.high)
+            tally.add(f"{name}_below_zero", interval.low <= 0)
+    return {"seeds": seeds, "spread": spread, "studies": studies} | tally.shares()
 
 
 def _judge(
@@ -249,84 +296,12 @@ def _bootstrap(samples: list[Sample], random: np.random.Generator) -> Array:
     return np.asarray(np.einsum("rks,rs->rk", means, by_seed))
 
 
-def _percent(row: dict[str, Any], name: str) -> str:
-    return f"{row[name] * 100:.1f} ± {row[f'{name}_error'] * 100:.1f}" if name in row else "–"
-
-
-def _grid(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _table(rows: Sequence[dict[str, Any]], columns: dict[str, str]) -> str:
-    """Writes a table of scenarios: what they are, and these shares in per cent with their standard errors."""
-    heads = ["study", "metric", "arms", "seeds", "examples", "studies", *columns.values()]
-    return _grid(
-        heads,
-        [
-            [
-                row["name"] + (f", by {row['lead']:g}" if row["lead"] else ""),
-                row["metric"].replace("_", "-"),
-                *(f"{row[key]:,}" for key in ("arms", "seeds", "examples", "studies")),
-                *(_percent(row, name) for name in columns),
-            ]
-            for row in rows
-        ],
-    )
-
-
-COVERED = {"covered_mean": "mean covered", "covered_difference": "difference covered", "false": "any false claim"}
-POWER = {
-    "found": "found",
-    "own_found": "by each pair's own variance",
-    "pooled_found": "one variance for all",
-    "oracle_found": "oracle",
-    "winner": "winner named",
-    "own_winner": "by own variance",
-}
-
-
-def write_tables(result: dict[str, Any]) -> str:
-    """Writes the page of tables."""
-    worst, beside = result["worst"], result["side_by_side"]
-    parts = [
-        "# Calibration",
-        f"`python benchmarks/calibration.py`, {result['seconds']:.0f} s in one thread. Shares in per cent with their "
-        "standard errors over studies; made-up studies as `benchmarks/simulated_studies.py` describes them. Bars: "
-        f"intervals hold the truth in 95 ± 1.5 %, any false claim in at most 5 % of studies. "
-        f"Over all studies without a difference: means covered in {worst['covered_mean_all'] * 100:.1f} %, differences "
-        f"in {worst['covered_difference_all'] * 100:.1f} %, any false claim in {worst['false_all'] * 100:.1f} %.",
-        "## No arm differs from another",
-        _table(result["no_difference"], COVERED | {"own_false": "by own variance", "pooled_false": "one variance"}),
-        "Where the test set is small or scores are near the ceiling, the intervals are wider than they need be: few "
-        "examples are answered differently, and differences have few possible values.",
-        "## The first arm is truly better",
-        "Found: the share of its pairs called significant. Beside it the same studies judged by every pair's own "
-        "variance of seeds, by one variance for all pairs, and by an oracle that knows each pair's true variance. "
-        "False claims are of the other pairs, and of the wrong side.",
-        _table(result["one_arm_better"], POWER | COVERED),
-        "## Beyond the bars, as if six seeds were not required",
-        _table(result["beyond_the_bars"], COVERED | {"own_false": "by own variance"}),
-        "No interval can cover seeds that collapse: most studies of six seeds see no such seed.",
-        "## The usual procedures, no arm differs",
-        _grid(
-            ["study", "seeds", "examples", "procedure", "difference covered", "any false claim"],
-            [
-                [row["name"], str(row["seeds"]), f"{row['examples']:,}", row["procedure"]]
-                + [_percent(row, name) for name in ("covered_difference", "false")]
-                for row in beside
-            ],
-        ),
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
 def _run(title: str, scenarios: tuple[Scenario, ...], studies: int) -> list[dict[str, Any]]:
     print(f"\n{title}")
     rows = []
     for scenario in scenarios:
         rows.append(check(scenario, studies))
-        shown = {name: _percent(rows[-1], name) for name in (*COVERED, *POWER) if name in rows[-1]}
+        shown = {name: percent(rows[-1], name) for name in (*COVERED, *POWER) if name in rows[-1]}
         print(
             f"{scenario.name}, {scenario.arms} arms, {scenario.seeds} seeds, {scenario.examples}: {shown}", flush=True
         )
@@ -349,6 +324,7 @@ def main() -> None:
     power = _run("One arm truly better", DIFFERENCE, studies)
     beyond = _run("Beyond the bars", BEYOND, studies // 2)
     beside = [row for scenario in SIDE_BY_SIDE for row in side_by_side(scenario, studies // 5)]
+    costs = [check_costs(seeds, spread, studies) for seeds in (2, 3, 6, 10) for spread in (0.05, 0.3)]
     named = {"diverging": diverging(studies), "lacking": lacking(studies)}
     result = {
         "worst": _worst(null),
@@ -357,6 +333,7 @@ def main() -> None:
         "one_arm_better": power,
         "beyond_the_bars": beyond,
         "side_by_side": beside,
+        "costs": costs,
         "named_best": named,
     }
     print(f"\n{result['worst']}\n{result['seconds']} s\n{named}")

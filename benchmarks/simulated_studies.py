@@ -32,7 +32,7 @@ DIFFICULTY, QUIRK = 2.5, 1.0
 SPREAD = float(np.hypot(DIFFICULTY, QUIRK))
 PRECISION = 4.0
 """Of an example's value between 0 and 1, which is a draw of a Beta distribution."""
-QUADRATURE = 100_000
+QUADRATURE = 40_000
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ def _accuracy_curve() -> tuple[Array, Array, Array]:
 def _level(target: float, ability: Array, curve: tuple[Array, Array, Array]) -> float:
     """Finds by bisection the level at which the mean accuracy over abilities is the target."""
     low, high = -10.0, 20.0
-    for _ in range(45):
+    for _ in range(35):
         middle = (low + high) / 2
         if np.interp(middle + ability, curve[0], curve[1]).mean() < target:
             low = middle

@@ -14,6 +14,7 @@ from class_score_helpers import class_scores
 from record_helpers import CLASSES, WRITERS, Level, World, build_store, small_study, writing_study
 from tuneoff.analysis.outcomes import MetricEstimate, Outcomes, over_seeds, within_range
 from tuneoff.analysis.results import Results, gather
+from tuneoff.analysis.statistics import Sample, estimate
 from tuneoff.interfaces import MeanMetric
 from tuneoff.records.record import Metric, Prediction, Status, TrialRecord
 from tuneoff.store import StudyStore
@@ -202,9 +203,20 @@ def test_the_floor_that_a_diverged_seed_counts_as_is_the_metrics_own_best(tmp_pa
     assert figure(results, "loss", "full").counted_as == "zero_shot"
 
 
+@pytest.mark.parametrize(("seeds", "above"), [(1, None), (2, None), (3, True)])
+def test_under_three_seeds_nothing_is_better_than_not_training(seeds: int, above: bool | None, tmp_path: Path) -> None:
+    levels = {"majority": Level(0.5, head=0), "lora": Level(0.9)}
+    results = gather(build_store(tmp_path / "s", small_study(*levels, seeds=seeds), World(levels=levels)))
+    outcomes, primary = Outcomes(results), results.primary
+    assert primary is not None
+    lora, majority = results.arm("lora"), results.arm("majority")
+    assert outcomes.above(lora, majority, primary) is above
+    assert outcomes.above(majority, lora, primary) is False
+    assert not outcomes.unproven([lora], majority, primary)
+
+
 def test_intervals_stay_where_the_metric_can_be() -> None:
-    found = over_seeds([0.1, 0.9])
-    assert found is not None
+    found = estimate(Sample.from_scores("", range(2), [0.1, 0.9]))
     assert found.interval is not None
     assert found.interval.low < -1
     cut = within_range(found, Classification.metric("mcc")).interval
@@ -213,14 +225,22 @@ def test_intervals_stay_where_the_metric_can_be() -> None:
     assert within_range(found, MeanMetric(name="somebodys_metric", direction="higher")) == found
 
 
-def test_a_cost_has_students_interval() -> None:
-    found = over_seeds([1.0, 2.0, 3.0])
+def test_a_cost_has_students_interval_by_a_factor() -> None:
+    found = over_seeds([1.0, 2.0, 4.0])
     assert found is not None
     assert found.interval is not None
-    assert found.mean == 2.0
-    assert found.std == pytest.approx(1.0)
-    # t quantile of 2 degrees of freedom at 97.5 %: 4.302653
-    assert found.interval.low == pytest.approx(2 - 4.302653 / 3**0.5, rel=1e-6)
+    assert found.mean == pytest.approx(7 / 3)
+    # The logarithms have the deviation log 2; t quantile of 2 degrees of freedom at 97.5 %: 4.302653
+    factor = 2 ** (4.302653 / 3**0.5)
+    assert (found.interval.low, found.interval.high) == pytest.approx((7 / 3 / factor, 7 / 3 * factor), rel=1e-6)
+    two = over_seeds([0.001, 12.2])
+    assert two is not None
+    assert two.interval is not None
+    assert 0 < two.interval.low < two.mean < two.interval.high < math.inf
+    nothing = over_seeds([0.0, 1.0, 2.0])
+    assert nothing is not None
+    assert nothing.interval is not None
+    assert nothing.interval.low < 0, "what may be nothing has no logarithm"
     one = over_seeds([0.5])
     assert one is not None
     assert (one.std, one.interval) == (None, None)

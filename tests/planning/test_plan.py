@@ -127,7 +127,9 @@ def test_an_id_tells_content_not_names(make_study: MakeStudy) -> None:
     spelt_out = make_study(methods={"lora": {"r": 4, "alpha": 16, "dropout": 0}})
     slow = make_study(methods={"lora": {"r": 4}}, execution={"timeout_seconds": 5, "keep_weights": False})
     lean = make_study(methods={"lora": {"r": 4}}, execution={"release_memory": True})
-    assert hashes(plain) == hashes(renamed) == hashes(spelt_out) == hashes(slow) == hashes(lean)
+    with_margin = make_study(methods={"lora": {"r": 4}}, margin=0.01)
+    assert hashes(plain) == hashes(renamed) == hashes(spelt_out) == hashes(slow) == hashes(lean) == hashes(with_margin)
+    assert not difference(plain, with_margin), "a margin asks nothing of training"
     assert plan(renamed)[0].id.startswith("a_name_of_my_own-s0-"), "an id is the name of a folder"
 
 

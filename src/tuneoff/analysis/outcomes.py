@@ -16,8 +16,9 @@ import numpy as np
 from tuneoff.analysis.diverged import Scored, StandIn, scored, stand_in
 from tuneoff.analysis.predictions import Array, Predictions
 from tuneoff.analysis.results import Arm, Results
-from tuneoff.analysis.statistics import Estimate, Ranking, Sample, Verdict, estimate, rank, verdict
+from tuneoff.analysis.statistics import Estimate, Ranking, Sample, Verdict, estimate, estimate_positive, rank, verdict
 from tuneoff.analysis.statistics.crossed import components
+from tuneoff.analysis.statistics.pairs import SEEDS_FOR_SPREAD
 from tuneoff.interfaces import MetricDefinition
 from tuneoff.records.record import Metric, TrialRecord
 
@@ -31,10 +32,10 @@ UNWEIGHED = (TOO_LARGE, DIFFERENT_EXAMPLES, ALL_DIVERGED)
 
 
 def over_seeds(values: Iterable[float]) -> Estimate | None:
-    """Estimates the mean, spread and t-interval of a cost or side figure, one value per trial; None where there is
+    """Estimates the mean, spread and interval of a cost or side figure, one value per trial; None where there is
     none."""
     numbers = [float(value) for value in values]
-    return estimate(Sample.from_scores("", range(len(numbers)), numbers)) if numbers else None
+    return estimate_positive("", numbers) if numbers else None
 
 
 def within_range(raw: Estimate, metric: MetricDefinition) -> Estimate:
@@ -158,7 +159,9 @@ class Outcomes:
         return math.sqrt(parts.variance) if parts.known else None
 
     def above(self, arm: Arm, baseline: Arm, metric: Metric) -> bool | None:
-        """Returns whether an arm is clearly better than a baseline; None where they cannot be weighed.
+        """Returns whether an arm is clearly better than a baseline.
+
+        None where they cannot be weighed, and of a better mean under `SEEDS_FOR_SPREAD` seeds, which do not tell.
 
         It compares their means on shared seeds and, where there is one, the pair's own interval without a correction
         for many pairs, because this is a sanity check and not one claim among many.
@@ -177,6 +180,8 @@ class Outcomes:
         sign = 1.0 if metric.direction == "higher" else -1.0
         if sign * difference <= 0:
             return False
+        if pair is not None and pair.seeds < SEEDS_FOR_SPREAD:
+            return None
         return interval is None or min(sign * interval.low, sign * interval.high) > 0
 
     def not_above(self, arms: Iterable[Arm], baseline: Arm | None, metric: Metric) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from tuneoff.analysis.search_rounds import recorded
 from tuneoff.checksums import content_hash
 from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.errors import CorruptRecord, StudyError
+from tuneoff.planning.problems import margin_problem
 from tuneoff.records.record import MemoryKind, Metric, Status, TrialRecord
 from tuneoff.store import StudyStore, TrialStore
 
@@ -160,7 +161,7 @@ class Asked:
     trials: Sequence[TrialSpec]
 
 
-def gather(store: StudyStore, asked: Asked | None = None) -> Results:
+def gather(store: StudyStore, asked: Asked | None = None, margin: float | None = None) -> Results:
     """Reads a study's folder.
 
     Leaves out, and names, trials of which something is damaged and those that saw other rows or base weights than the
@@ -169,10 +170,12 @@ def gather(store: StudyStore, asked: Asked | None = None) -> Results:
     Args:
         store: the folder.
         asked: leave out the arms and seeds that are not among these; everything is read where unset.
+        margin: in place of the study's own.
 
     Raises:
         StoreError: if it is of another version.
         CorruptRecord: if what it says of the whole study is damaged.
+        StudyError: if the margin cannot be one of the primary metric.
     """
     asked_positions = {_position(trial) for trial in asked.trials} if asked is not None else None
     others: list[TrialSpec] = []
@@ -197,6 +200,8 @@ def gather(store: StudyStore, asked: Asked | None = None) -> Results:
         by_seed[spec.seed] = spec
     # Where everything was asked for, the study is the folder's, which has the seeds of earlier runs too.
     study = asked.study if asked is not None and others else store.study()
+    if margin is not None:
+        study = study.model_copy(update={"margin": margin})
     order = list(study.methods)
     keys = sorted(groups, key=lambda key: order.index(key[0]) if key[0] in order else len(order))
     names = _labels([next(iter(groups[key].values())) for key in keys])
@@ -212,7 +217,11 @@ def gather(store: StudyStore, asked: Asked | None = None) -> Results:
         search, search_problem = recorded(store), ""
     except StudyError as error:
         search, search_problem = None, error.message
-    return Results(store, study, arms, tuple(superseded), search, tuple(others), left_out, search_problem)
+    results = Results(store, study, arms, tuple(superseded), search, tuple(others), left_out, search_problem)
+    metric = results.primary
+    if margin is not None and metric and (problem := margin_problem(margin, metric.name, metric.unit)):
+        raise StudyError(f"--margin: {problem}")
+    return results
 
 
 def _mismatched_contents(records: Sequence[TrialRecord]) -> dict[str, str]:

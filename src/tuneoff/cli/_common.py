@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -126,6 +127,22 @@ device_option = click.option(
 def json_option(help_text: str) -> Callable[[C], C]:
     """Returns the option `--json`, which passes the argument `as_json`."""
     return click.option("--json", "as_json", is_flag=True, help=help_text)
+
+
+def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    if value is not None and math.isnan(value):
+        raise click.BadParameter("nan is no number.", ctx, param)
+    return value
+
+
+margin_option = click.option(
+    "--margin",
+    type=click.FloatRange(min=0, max=1e9, min_open=True),
+    callback=_finite,
+    metavar="M",
+    help="Also say which arms are shown to be at most M worse than the best, in the primary metric's unit, e.g. 0.01. "
+    "In place of the study's `margin`.",
+)
 
 
 class StudyOptions(TypedDict):

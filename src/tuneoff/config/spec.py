@@ -443,6 +443,12 @@ class StudySpec(Frozen):
     trackers: tuple[str, ...] = Field(
         (), description="outlets that follow the study, e.g. tensorboard; none by default"
     )
+    margin: float | None = Field(
+        None,
+        gt=0,
+        description="by how much of the primary metric, in its unit, an arm may be worse than the best and count as as "
+        "good: the report says of which arms that is shown; no part of what is trained",
+    )
     methods: dict[Label, MethodSpec] = Field(min_length=1)
     published: PublishedSpec | None = None
 

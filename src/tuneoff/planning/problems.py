@@ -53,6 +53,7 @@ def check(raw: Mapping[str, Any], lines: Lines) -> tuple[StudySpec | None, list[
         problems += _tracker_problems(study, lines)
         problems += _executor_problems(study, lines)
         problems += _metric_problems(study, lines)
+        problems += _margin_problems(study, lines)
         problems += _search_problems(study, lines)
     return study, sorted(dict.fromkeys(problems), key=lambda problem: (problem.line or 0, problem.where))
 
@@ -139,6 +140,25 @@ def _metric_problems(study: StudySpec, lines: Lines) -> list[Problem]:
         return []
     message = f"unknown metric {name!r}{did_you_mean(name, metrics)}; known: {', '.join(metrics)}"
     return [_problem("protocol.select_metric", message, lines)]
+
+
+def _margin_problems(study: StudySpec, lines: Lines) -> list[Problem]:
+    """Checks whether the margin can be one of the task's primary metric."""
+    if study.margin is None or study.task.name not in registry.tasks():
+        return []
+    task = registry.tasks()[study.task.name]
+    units = {metric.name: metric.unit for metric in task.metrics}
+    message = margin_problem(study.margin, task.primary_metric, units.get(task.primary_metric, ""))
+    return [_problem("margin", message, lines)] if message else []
+
+
+def margin_problem(margin: float, metric: str, unit: str) -> str:
+    """Returns what is wrong with a margin of a metric; empty where nothing is."""
+    if unit == "fraction" and margin >= 1:
+        return (
+            f"{metric} is a fraction, so every arm lies within {margin:g}; for {margin:g} points write {margin / 100:g}"
+        )
+    return ""
 
 
 def _search_problems(study: StudySpec, lines: Lines) -> list[Problem]:

@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     from tuneoff.store import StudyStore
 
 
-def build(store: StudyStore, asked: Asked | None = None) -> Report:
+def build(store: StudyStore, asked: Asked | None = None, margin: float | None = None) -> Report:
     """Builds the report of a study; docs/report-schema.md describes it key by key.
 
     Args:
         store: the study's folder.
         asked: the arms and seeds to tell of; all that the folder holds where unset.
+        margin: within which an arm counts as as good as the best, in place of the study's own.
 
     Raises:
         StoreError: if the study cannot be read.
@@ -27,13 +28,13 @@ def build(store: StudyStore, asked: Asked | None = None) -> Report:
     from tuneoff.analysis.results import gather
     from tuneoff.report.builder import build_report
 
-    return build_report(gather(store, asked))
+    return build_report(gather(store, asked, margin))
 
 
-def write(store: StudyStore, plots: bool = True, asked: Asked | None = None) -> Path:
+def write(store: StudyStore, plots: bool = True, asked: Asked | None = None, margin: float | None = None) -> Path:
     """Writes report.html, report.md, report.json, results.csv, methods.csv, pairs.csv, study.yaml and the charts.
 
-    Without the charts where `plots` is false.
+    Without the charts where `plots` is false. A `margin` stands in place of the study's own.
 
     Works on a study in progress too, and says what is missing. Where the folder holds more than was `asked`, the report
     goes to a folder beside `report/`, which stays as it is.
@@ -46,10 +47,10 @@ def write(store: StudyStore, plots: bool = True, asked: Asked | None = None) -> 
     """
     from tuneoff.report.files import write_report
 
-    return write_report(store, plots, asked)
+    return write_report(store, plots, asked, margin)
 
 
-def write_latex(store: StudyStore, asked: Asked | None = None) -> Path:
+def write_latex(store: StudyStore, asked: Asked | None = None, margin: float | None = None) -> Path:
     """Writes what a paper takes into `latex/` in the report's folder: report.tex, which shows table.tex, methods.tex,
     references.bib and the charts (PDF and SVG).
 
@@ -61,7 +62,7 @@ def write_latex(store: StudyStore, asked: Asked | None = None) -> Path:
     """
     from tuneoff.report import latex
 
-    return latex.write_latex(store, asked)
+    return latex.write_latex(store, asked, margin)
 
 
 def add_comparison(store: StudyStore, folder: Path) -> None:

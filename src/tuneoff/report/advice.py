@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tuneoff.analysis.axes import AXES, QUALITY, axis_named
-from tuneoff.analysis.decisions.limits import Limit, cost_limit, metric_limit
+from tuneoff.analysis.decisions.limits import Limit, cost_limit, metric_limit, reference_limit
 from tuneoff.analysis.decisions.pareto import Front, cost_draws, find_front, quality_draws
 from tuneoff.analysis.decisions.recommend import Recommendation, recommend
 from tuneoff.analysis.outcomes import Outcomes
@@ -88,6 +88,8 @@ class Criteria:
         costs: axis (memory, time, stored, latency) -> the most it may be, with its unit; None for no limit.
         at_least, at_most: limits of test metrics, as `accuracy=0.9`.
         metric: what quality is judged by; the primary metric where unset.
+        as_good_as: label of an arm, or `best`, than which an arm must be shown to be worse by no more than the margin.
+        margin: in the metric's unit; the study's own where unset.
         prefer: the cost that decides among arms that are equally good.
         pareto: axes of each front to find, e.g. `quality,memory`; quality and time where none is named.
     """
@@ -98,6 +100,8 @@ class Criteria:
     metric: str | None = None
     prefer: str = "time"
     pareto: Sequence[str] = ()
+    as_good_as: str | None = None
+    margin: float | None = None
 
     def cost_limits(self) -> list[Limit]:
         """Reads the limits of costs.
@@ -116,12 +120,19 @@ def advise(store: StudyStore, criteria: Criteria, asked: Asked | None = None) ->
         StudyError: if a limit, the metric or an axis cannot be read.
     """
     limits = criteria.cost_limits()
-    results = gather(store, asked)
+    results = gather(store, asked, criteria.margin)
     test_metrics = {m.name: m for record in results.completed for m in record.metrics if m.split == "test"}
     metric = _metric(criteria.metric, results.primary, test_metrics, store)
     limits += [metric_limit(text, "--min", test_metrics.values()) for text in criteria.at_least]
     limits += [metric_limit(text, "--max", test_metrics.values()) for text in criteria.at_most]
     outcomes = Outcomes(results)
+    if criteria.as_good_as is not None:
+        best = outcomes.best((arm for arm in results.arms if arm.trains), metric)
+        labels = [arm.label for arm in results.arms]
+        margin = results.study.margin
+        limits.append(reference_limit(criteria.as_good_as, margin, metric, labels, best.label if best else None))
+    elif criteria.margin is not None:
+        raise StudyError("--margin is for --as-good-as", hint="For example --as-good-as best --margin 0.01.")
     fronts = tuple(_front(results, outcomes, metric, axes) for axes in criteria.pareto or ("quality,time",))
     return Advice(results, recommend(results, outcomes, metric, limits, criteria.prefer), fronts)
 

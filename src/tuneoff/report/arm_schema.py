@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field
 
 from tuneoff.analysis.published import PublishedComparison
 from tuneoff.analysis.search_summary import RateFrom
+from tuneoff.analysis.statistics.equivalence import Equivalence
 from tuneoff.analysis.statistics.estimates import Over
 from tuneoff.analysis.statistics.pairs import Relation, Test
 from tuneoff.config.spec import Frozen
@@ -31,8 +32,8 @@ class Figure(Part):
     std: float | None = Field(description="sample standard deviation (ddof 1); null for fewer than two")
     n: int = Field(description="how many trials have it")
     interval_low: float | None = Field(
-        description="lower end of the mean's 95 % interval: of a cost the t-interval over seeds, cut at 0; of a metric "
-        "cut where the metric cannot be"
+        description="lower end of the mean's 95 % interval: of a cost by a factor, that of Student's t over the "
+        "logarithms; of a metric cut where the metric cannot be"
     )
     interval_high: float | None = Field(description="upper end")
     interval_reason: str = Field(
@@ -73,7 +74,7 @@ class TestFigure(Figure):
     )
     ranked_mean: float | None = Field(
         description="the mean by which arms are ranked: set beside other arms' on the seeds that they share "
-        "([protocol.md](protocol.md#statistics)), the same as `mean` where all arms have the same seeds; null where "
+        "([statistics.md](statistics.md)), the same as `mean` where all arms have the same seeds; null where "
         "the arm is not weighed"
     )
     unit: str = Field(description="its unit")
@@ -104,8 +105,8 @@ class Comparison(Part):
         description="corrected over all pairs of the verdict by Holm's method; this one decides the relation"
     )
     effect: float | None = Field(
-        description="the verdict's `effect_size`: the difference in standard deviations between seeds; null with one "
-        "seed or no spread"
+        description="the verdict's `effect_size`: the difference in standard deviations between seeds; null "
+        "under three seeds, or without a spread"
     )
     win_rate: float | None = Field(
         description="share of seeds at which this arm is the better one, ties counted half: P(better), which the page "
@@ -117,10 +118,24 @@ class Comparison(Part):
     )
     seeds: int = Field(description="number of seeds that both completed; only these are compared")
     examples: int | None = Field(description="test examples compared, null when only the seeds' means were")
+    most_worse: float | None = Field(
+        description="by how much this arm is worse than the other at most, 0 where it is surely no worse: one-sided, "
+        "95 % for all rivals of the other together; null while the pair is open or not compared"
+    )
+    most_better: float | None = Field(description="by how much it is better at most; likewise")
+    equivalence: Equivalence | None = Field(
+        description="with the study's `margin`: `as_good` (at most the margin worse), `equivalent` (nor better by "
+        "more), or `not_shown`; null without a margin"
+    )
     seeds_needed: int | None = Field(
         description="of a pair that is `tied` or `open`: how many seeds would settle it with probability 0.8 if "
         "difference and spread are what they seem; null when settled or when no number would"
     )
+    seeds_least: int | None = Field(
+        description="lower end of the range of that number, in which the difference lies in its 80 % interval; null "
+        "where no number would settle the pair even then"
+    )
+    seeds_most: int | None = Field(description="upper end; null where more than 100 or no number would settle it")
     reason: str = Field(description="why not compared, or why no number of seeds is named")
 
 

@@ -22,9 +22,9 @@ from tuneoff.analysis.metrics import definition
 from tuneoff.analysis.outcomes import Outcomes, over_seeds, within_range
 from tuneoff.analysis.results import Arm, Results
 from tuneoff.analysis.search_summary import rate_from, summarise_search
-from tuneoff.analysis.statistics import Estimate, Pair
+from tuneoff.analysis.statistics import Estimate, Pair, Sample, equivalence, estimate, most_better, most_worse
 from tuneoff.config.spec import DATA_SUFFIXES, DataSpec, SourceSpec
-from tuneoff.records.record import Metric, Parameters, Status, TrialRecord
+from tuneoff.records.record import Direction, Metric, Parameters, Status, TrialRecord
 from tuneoff.report.arm_schema import (
     ArmFinding,
     ArmSummary,
@@ -148,7 +148,10 @@ def _arm(results: Results, arm: Arm, answer: Answer, outcomes: Outcomes, test_me
     metrics = _test_metrics(arm, outcomes, test_metrics)
     publication = results.study.published
     figures = dict(publication.figures.get(arm.trials[0].label, {})) if publication else {}
-    best = Best() if arm.label == answer.best else _comparison(answer.to_best.get(arm.label))
+    direction = results.primary.direction if results.primary else "higher"
+    to_best, to_baseline = (
+        _comparison(pairs.get(arm.label), direction, answer.margin) for pairs in (answer.to_best, answer.to_baseline)
+    )
     return ArmSummary(
         method=arm.label,
         method_name=arm.method,
@@ -171,8 +174,8 @@ def _arm(results: Results, arm: Arm, answer: Answer, outcomes: Outcomes, test_me
         contended=arm.contended,
         findings=_findings(arm),
         ties=answer.verdict.letters.get(arm.label, "") if answer.verdict else "",
-        to_best=best,
-        to_baseline=_comparison(answer.to_baseline.get(arm.label)),
+        to_best=Best() if arm.label == answer.best else to_best,
+        to_baseline=to_baseline,
         missing=_missing(arm, costs, parameters, metrics, [metric.name for metric in test_metrics]),
         published=figures,
         published_comparison=published.compare(figures, _ours(arm, outcomes, test_metrics, costs, parameters), arm),
@@ -252,9 +255,8 @@ def _validation(records: Iterable[TrialRecord]) -> dict[str, list[Metric]]:
 
 
 def _validation_estimate(arm: Arm, metrics: list[Metric]) -> Estimate:
-    estimate = over_seeds(metric.value for metric in metrics)
-    assert estimate is not None  # a name is only there with a value
-    return within_range(estimate, definition(arm.trials[0].task.name, metrics[0]))
+    sample = Sample.from_scores(metrics[0].name, range(len(metrics)), [metric.value for metric in metrics])
+    return within_range(estimate(sample), definition(arm.trials[0].task.name, metrics[0]))
 
 
 def _missing(
@@ -312,7 +314,7 @@ def _findings(arm: Arm) -> tuple[ArmFinding, ...]:
     )
 
 
-def pair_fields(pair: Pair) -> dict[str, Any]:
+def pair_fields(pair: Pair, direction: Direction, margin: float | None = None) -> dict[str, Any]:
     """Returns a comparison's fields, `first` and `second` apart."""
     interval = pair.interval
     return {
@@ -327,13 +329,18 @@ def pair_fields(pair: Pair) -> dict[str, Any]:
         "test": pair.test,
         "seeds": pair.seeds,
         "examples": pair.examples,
+        "most_worse": most_worse(pair, direction),
+        "most_better": most_better(pair, direction),
+        "equivalence": None if margin is None else equivalence(pair, margin, direction),
         "seeds_needed": pair.seeds_needed,
+        "seeds_least": pair.seeds_range[0] if pair.seeds_range else None,
+        "seeds_most": pair.seeds_range[1] if pair.seeds_range else None,
         "reason": pair.reason,
     }
 
 
-def _comparison(pair: Pair | None) -> Comparison | None:
-    return Comparison(**pair_fields(pair)) if pair is not None else None
+def _comparison(pair: Pair | None, direction: Direction, margin: float | None) -> Comparison | None:
+    return Comparison(**pair_fields(pair, direction, margin)) if pair is not None else None
 
 
 def _verdict(answer: Answer, metric: Metric | None) -> VerdictSummary | None:
@@ -347,7 +354,10 @@ def _verdict(answer: Answer, metric: Metric | None) -> VerdictSummary | None:
         groups=tuple(tuple(group) for group in verdict.groups),
         effect_size=EFFECT_SIZE,
         correction="Holm",
-        pairs=tuple(PairSummary(first=pair.first, second=pair.second, **pair_fields(pair)) for pair in verdict.pairs),
+        pairs=tuple(
+            PairSummary(first=pair.first, second=pair.second, **pair_fields(pair, metric.direction, answer.margin))
+            for pair in verdict.pairs
+        ),
     )
 
 
@@ -368,10 +378,18 @@ def _answer(answer: Answer) -> AnswerSummary:
         not_above_baseline=answer.not_above_baseline,
         if_trained=answer.if_trained,
         cheapest=answer.cheapest,
+        margin=answer.margin,
+        as_good=answer.as_good,
         seeds=answer.seeds,
         significant=answer.significant,
         to_settle=tuple(
-            Unsettled(method=label, seeds=pair.seeds_needed, reason=pair.reason)
+            Unsettled(
+                method=label,
+                seeds=pair.seeds_needed,
+                least=pair.seeds_range[0] if pair.seeds_range else None,
+                most=pair.seeds_range[1] if pair.seeds_range else None,
+                reason=pair.reason,
+            )
             for label, pair in answer.to_best.items()
             if label in unsettled
         ),

@@ -189,11 +189,17 @@ def standing(entry: ArmSummary, unit: str | None) -> str:
     pair = entry.to_best
     if pair is None:
         return "–"
-    if isinstance(pair, Best) or pair.relation == "tied":
+    if isinstance(pair, Best):
         return pair.relation
     if pair.difference is None:
         return "not compared"
-    return difference(pair, unit) + (" (open)" if pair.relation == "open" else "")
+    text = pair.relation if pair.relation == "tied" else difference(pair, unit)
+    return text + (" (open)" if pair.relation == "open" else "") + within_margin(pair)
+
+
+def within_margin(pair: Comparison) -> str:
+    """Returns `, within the margin` where the arm is shown to be as good as the other; else an empty string."""
+    return ", within the margin" if pair.equivalence in ("as_good", "equivalent") else ""
 
 
 def difference(pair: Comparison, unit: str | None) -> str:
@@ -205,6 +211,13 @@ def difference(pair: Comparison, unit: str | None) -> str:
         return f"{_signed(pair.difference, unit)} (no interval)"
     texts = [_signed(value, unit) for value in (pair.difference, pair.interval_low, pair.interval_high)]
     return f"{texts[0]} [{texts[1]}, {texts[2]}]"
+
+
+def seeds_range(least: int, most: int | None) -> str:
+    """Formats the range of a number of seeds: `9 to 40 seeds`, `9 seeds or more`."""
+    if most is None:
+        return f"{least} seeds or more"
+    return f"{least} to {most} seeds" if least != most else f"{least} seeds"
 
 
 def any_diverged(report: Report) -> bool:

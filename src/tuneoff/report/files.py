@@ -23,9 +23,9 @@ STUDY_FILE = "study.yaml"
 _PARTS = ("mean", "std", "n", "interval_low", "interval_high")
 
 
-def write_report(store: StudyStore, plots: bool, asked: Asked | None = None) -> Path:
+def write_report(store: StudyStore, plots: bool, asked: Asked | None = None, margin: float | None = None) -> Path:
     """Writes the report's files; see `report.write`."""
-    results = gather(store, asked)
+    results = gather(store, asked, margin)
     report = build_report(results)
     folder = results.report_folder
     report_charts = definitions.build_charts(report) if plots else []

@@ -44,13 +44,14 @@ class _Numbers:
     cells: tuple[str, ...]
 
 
-def write_latex(store: StudyStore, asked: Asked | None = None) -> Path:
+def write_latex(store: StudyStore, asked: Asked | None = None, margin: float | None = None) -> Path:
     """Writes report.tex, table.tex, methods.tex, references.bib and the charts (PDF and SVG) into a folder of the
     report's.
 
     Args:
         store: the study's folder.
         asked: the arms and seeds to tell of; all that the folder holds where unset.
+        margin: in place of the study's own.
 
     Returns:
         The path of report.tex.
@@ -60,7 +61,7 @@ def write_latex(store: StudyStore, asked: Asked | None = None) -> Path:
     """
     from tuneoff.report.charts.drawing import draw, draw_pdf
 
-    results = gather(store, asked)
+    results = gather(store, asked, margin)
     report = build_report(results)
     folder = results.report_folder / FOLDER
     charts = build_charts(report)

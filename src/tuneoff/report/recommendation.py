@@ -13,7 +13,7 @@ from tuneoff.analysis.figures import metric_name
 from tuneoff.analysis.results import Results
 from tuneoff.analysis.statistics import SEEDS_REQUIRED, Pair
 from tuneoff.report import columns, units
-from tuneoff.report.wording import NO_SCORE, all_the_same, capitalised, join, unproven, what_to_do
+from tuneoff.report.wording import NO_SCORE, all_the_same, capitalised, join, to_settle_text, unproven, what_to_do
 
 SHOWN = 4
 """Most excluded arms, and probabilities, that the words name; the data hold all."""
@@ -114,7 +114,9 @@ def front_text(front: Front) -> str:
 
 
 def limit_text(limit: Limit) -> str:
-    """Formats a limit: `peak memory at most 4GB`."""
+    """Formats a limit: `peak memory at most 4GB`, `accuracy at most 0.01 worse than full`."""
+    if limit.metric and limit.reference:
+        return f"{metric_name(limit.metric.name)} at most {limit.text} worse than {limit.reference}"
     name = _limit_name(limit)
     return f"{name} {'at least' if limit.at_least else 'at most'} {limit.text}"
 
@@ -239,14 +241,11 @@ def _tied(recommendation: Recommendation) -> list[str]:
     open_labels = [pair.second for pair in recommendation.open_pairs if pair.relation == "open"]
     if open_labels:
         parts.append(f"By {_metric(recommendation)} it is open against {_join_by_limits(recommendation, open_labels)}.")
-    by_seeds: dict[int, list[str]] = {}
+    by_range: dict[tuple[int, int | None], list[str]] = {}
     for pair in recommendation.open_pairs:
-        if pair.seeds_needed is not None:
-            by_seeds.setdefault(pair.seeds_needed, []).append(pair.second)
-    counts = [f"about {count} seeds from {join(labels)}" for count, labels in sorted(by_seeds.items())]
-    if counts:
-        parts.append(f"If differences and spreads are what they seem, telling it apart takes {'; '.join(counts)}.")
-    return parts
+        if pair.seeds_range is not None:
+            by_range.setdefault(pair.seeds_range, []).append(pair.second)
+    return parts + to_settle_text(by_range)
 
 
 def _join_by_limits(recommendation: Recommendation, labels: Sequence[str]) -> str:
@@ -296,6 +295,8 @@ def _change(recommendation: Recommendation, change: Change) -> str:
     name = _limit_name(limit)
     bound = _limited(recommendation, limit, change.bound)
     to = change.to or "none would fit"
+    if limit.reference:
+        return f"with a margin {'of' if change.kind == 'relax' else 'under'} {bound} to {limit.reference}: {to}"
     if change.kind == "relax":
         return f"with {name} {'down' if limit.at_least else 'up'} to {bound}: {to}"
     return f"with {name} {'above' if limit.at_least else 'below'} {bound}: {to}"
@@ -374,6 +375,8 @@ def _shortfall(recommendation: Recommendation, shortfall: Shortfall) -> str:
     name = _limit_name(limit)
     if shortfall.figure is None or shortfall.excess is None:
         return f"{name} not known: {shortfall.reason}"
+    if limit.reference:
+        return f"perhaps {_limited(recommendation, limit, shortfall.figure)} worse than {limit.reference} (95 %)"
     side = "under" if limit.at_least else "over"
     figure, excess = (
         _limited(recommendation, limit, shortfall.figure),
@@ -387,6 +390,8 @@ def _metric(recommendation: Recommendation) -> str:
 
 
 def _limit_name(limit: Limit) -> str:
+    if limit.reference:
+        return f"how much worse it is than {limit.reference}"
     return COST_NAMES[limit.axis.name] if limit.axis else metric_name(limit.name)
 
 

@@ -10,6 +10,7 @@ from tuneoff.analysis.decisions.pareto import Front
 from tuneoff.analysis.decisions.recommend import Change, Recommendation, Shortfall, Standing
 from tuneoff.analysis.results import Results
 from tuneoff.analysis.statistics import Pair
+from tuneoff.records.record import Metric
 from tuneoff.report.builder import pair_fields
 from tuneoff.report.recommendation import Costs, lines, rule_text
 from tuneoff.report.recommendation_schema import (
@@ -44,12 +45,12 @@ def build_recommendation(
         as_good=tuple(recommendation.as_good),
         tied_with=tuple(recommendation.tied_with),
         ahead=tuple(recommendation.ahead),
-        open=tuple(_compared_to(pair) for pair in recommendation.open_pairs),
-        gives_up=_compared_to(recommendation.to_best) if recommendation.to_best else None,
+        open=tuple(_compared_to(pair, metric) for pair in recommendation.open_pairs),
+        gives_up=_compared_to(recommendation.to_best, metric) if recommendation.to_best else None,
         baseline=recommendation.baseline,
         not_above_baseline=tuple(recommendation.not_above_baseline),
         if_trained=recommendation.if_trained,
-        to_baseline=_compared_to(recommendation.to_baseline) if recommendation.to_baseline else None,
+        to_baseline=_compared_to(recommendation.to_baseline, metric) if recommendation.to_baseline else None,
         nearest=recommendation.nearest.label if recommendation.nearest else None,
         changes=tuple(_change(change) for change in recommendation.changes),
         none_probability=recommendation.none_probability,
@@ -86,9 +87,9 @@ def _front(front: Front) -> FrontSummary:
     )
 
 
-def _compared_to(pair: Pair) -> ComparedTo:
-    fields = {key: value for key, value in pair_fields(pair).items() if key in ComparedTo.model_fields}
-    return ComparedTo(against=pair.second, **fields)
+def _compared_to(pair: Pair, metric: Metric) -> ComparedTo:
+    fields = pair_fields(pair, metric.direction)
+    return ComparedTo(against=pair.second, **{key: fields[key] for key in ComparedTo.model_fields if key in fields})
 
 
 def _change(change: Change) -> ChangeSummary:

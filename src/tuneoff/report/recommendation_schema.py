@@ -48,8 +48,11 @@ class ComparedTo(Part):
     interval_low: float | None = Field(description="lower end")
     interval_high: float | None = Field(description="upper end")
     p_holm: float | None = Field(description="corrected over all pairs")
+    most_worse: float | None = Field(description="by how much the answer is worse at most")
     relation: Relation = Field(description="`open`, `ahead`, `behind`, `tied` or `not_compared`")
     seeds_needed: int | None = Field(description="how many seeds would settle it")
+    seeds_least: int | None = Field(description="lower end of that number's range")
+    seeds_most: int | None = Field(description="upper end")
     reason: str = Field(description="why not compared, or why no number of seeds is named")
 
 
@@ -82,7 +85,7 @@ class RecommendedArm(Part):
     fits: bool = Field(description="whether it keeps the limits")
     diverged: int = Field(description="at how many of its seeds training diverged")
     failure_rate: float | None = Field(
-        description="which share that is; [they count as doing without training](protocol.md#statistics)"
+        description="which share that is; [they count as doing without training](statistics.md#diverged-seeds)"
     )
     probability: float | None = Field(description="how often it is the answer")
     probability_fits: float | None = Field(description="how often it keeps the limits")

@@ -96,6 +96,8 @@ class Unsettled(Part):
 
     method: str = Field(description="its label")
     seeds: int | None = Field(description="seeds that would tell it from the best, or null")
+    least: int | None = Field(description="lower end of the 80 % range of that number, or null")
+    most: int | None = Field(description="upper end; null where there is none")
     reason: str = Field(description="why no number is named; else empty")
 
 
@@ -131,6 +133,14 @@ class AnswerSummary(Part):
     )
     cheapest: dict[str, str] = Field(
         description="{cost: label} among the best and those tied with it; a cost that one of them lacks is left out"
+    )
+    margin: float | None = Field(
+        description="by how much of the primary metric an arm may be worse than the best and count as as good; null "
+        "where none is named"
+    )
+    as_good: tuple[str, ...] = Field(
+        description="labels of arms that train and are shown to be worse than the best by no more than the margin; "
+        "empty without one"
     )
     seeds: int = Field(description="fewest seeds in those comparisons")
     significant: bool = Field(description="whether some arm is behind")

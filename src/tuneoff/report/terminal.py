@@ -12,7 +12,7 @@ from rich.text import Text
 from tuneoff.analysis.figures import metric_name
 from tuneoff.analysis.results import gather
 from tuneoff.report import columns, wording
-from tuneoff.report.arm_schema import ArmSummary, TestFigure
+from tuneoff.report.arm_schema import ArmSummary, Comparison, TestFigure
 from tuneoff.report.builder import build_report
 from tuneoff.report.columns import Column
 from tuneoff.report.fitting import LABEL_LEAST, fitted
@@ -32,18 +32,19 @@ WIDTH_ELSEWHERE = 110
 _RELATIONS = {"not_compared": "?"}
 
 
-def render(store: StudyStore, console: Console, asked: Asked | None = None) -> None:
+def render(store: StudyStore, console: Console, asked: Asked | None = None, margin: float | None = None) -> None:
     """Prints the answer, the table, the warnings and where the report is; 60 columns are enough.
 
     Args:
         store: the study's folder.
         console: where to.
         asked: the arms and seeds to show; all where unset.
+        margin: in place of the study's own.
 
     Raises:
         StoreError: if the study cannot be read.
     """
-    results = gather(store, asked)
+    results = gather(store, asked, margin)
     report = build_report(results)
     console.print(_title(report))
     print_answer(report, console)
@@ -156,18 +157,25 @@ def _with_columns(report: Report, columns_shown: list[Column], least: int, inter
         for index, column in enumerate(columns_shown):
             style = "bold green" if entry.method in best[column.key] else ""
             cells.append(Text(_cell_text(column, entry, with_interval=interval and index == 0), style=style))
-        relation = entry.to_best.relation if entry.to_best is not None else "–"
         not_completed = entry.statuses.keys() - {"completed", "planned", "running"}
         # What became of the others stands below the table.
         completed = f"{len(entry.seeds)}/{len(entry.planned_seeds)}"
         ties = [Text(entry.ties)] if grouped else []
         table.add_row(
             *cells,
-            Text(_RELATIONS.get(relation, relation)),
+            Text(_standing(entry)),
             *ties,
             Text(completed, style="red" if not_completed else ""),
         )
     return table
+
+
+def _standing(entry: ArmSummary) -> str:
+    pair = entry.to_best
+    if pair is None:
+        return "–"
+    margin = columns.within_margin(pair) if isinstance(pair, Comparison) else ""
+    return _RELATIONS.get(pair.relation, pair.relation) + margin
 
 
 def _cell_text(column: Column, entry: ArmSummary, with_interval: bool) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tuneoff.analysis.checks.caveats import RANDOM_WEIGHTS
 from tuneoff.analysis.figures import metric_name
 from tuneoff.analysis.outcomes import ALL_DIVERGED, UNWEIGHED
+from tuneoff.analysis.statistics.pairs import SEEDS_FOR_SPREAD
 from tuneoff.report import columns, units
 from tuneoff.report.arm_schema import ArmSummary, Comparison, TestFigure
 from tuneoff.report.schema import Report, Unsettled
@@ -73,7 +75,8 @@ def answer_text(report: Report) -> str:
         parts.append(f"So far, with {trials.recorded} of {trials.planned} trials:")
     if answer.best is None:
         return " ".join([*parts, NO_SCORE if parts and parts[-1].endswith(":") else capitalised(NO_SCORE)])
-    parts += [_best(report), *_rivals(report), *_describe_cheapest(report), *_baseline(report)]
+    parts += [_best(report), *_rivals(report), *_within_margin(report)]
+    parts += [*_describe_cheapest(report), *_baseline(report)]
     return " ".join(parts)
 
 
@@ -92,8 +95,11 @@ def headline(report: Report) -> str:
     adjective = "highest" if score.direction == "higher" else "lowest"
     metric = metric_name(report.study.primary_metric or "")
     sentence = f"{answer.best} has the {adjective} test {metric} of the arms that train, {_figure(score)}"
+    good = _as_good(report)
     if answer.winner:
-        return f"{so_far}{sentence}, and is significantly ahead of all the others."
+        return f"{so_far}{sentence}, and is significantly ahead of all the others{f'; {good}' if good else ''}."
+    if good:
+        return f"{so_far}{sentence}; {good}."
     clauses = []
     if answer.tied_with:
         clauses.append(f"it cannot be told apart from {_some(answer.tied_with)}")
@@ -116,6 +122,57 @@ def short_answer(report: Report) -> list[str]:
         return [first]
     ahead = [f"It is significantly ahead of {_some(answer.behind)}."] if answer.behind and not answer.winner else []
     return [first, *ahead, *_describe_cheapest(report), *_baseline(report)]
+
+
+def _as_good(report: Report) -> str:
+    """Says of the arm within the margin that saves the most how much worse than the best it is at most, and what it
+    takes; empty without one."""
+    answer = report.answer
+    if answer.best is None or not answer.as_good:
+        return ""
+    share, cost, label = _greatest_saving(report, answer.best)
+    others = len(answer.as_good) - 1
+    beside = f" ({others} more {'is' if others == 1 else 'are'} as good)" if others else ""
+    takes = f" and takes {share:.2g} of its {cost}" if share < 1 else ""
+    return f"{label} is at most {_bound(report, label)} worse{takes}{beside}"
+
+
+def _greatest_saving(report: Report, best: str) -> tuple[float, str, str]:
+    """Returns the smallest share of one of the best's costs that an arm within the margin takes, that cost's name and
+    the arm's label; times count where all were taken on a quiet machine."""
+    arms = [report.arm(label) for label in report.answer.as_good]
+    costs = {"peak_memory_bytes": "memory"}
+    if not any(arm.contended for arm in (report.arm(best), *arms)):
+        costs["train_seconds"] = "training time"
+    shares = [
+        (mean / most, words, arm.method)
+        for name, words in costs.items()
+        for arm in arms
+        if (most := report.arm(best).cost(name).mean) and (mean := arm.cost(name).mean) is not None
+    ]
+    return min(shares, key=lambda entry: entry[0], default=(1.0, "", arms[0].method))
+
+
+def _bound(report: Report, label: str) -> str:
+    """Returns by how much an arm within the margin is worse than the best at most."""
+    pair = report.arm(label).to_best
+    assert isinstance(pair, Comparison)  # only compared arms are within the margin
+    assert pair.most_worse is not None
+    return columns.score(pair.most_worse, unit=report.study.primary_unit)
+
+
+def _within_margin(report: Report) -> list[str]:
+    """Says which arms are shown to be as good as the best, within the margin, and of which that is not shown."""
+    answer = report.answer
+    others = [arm.method for arm in report.methods if arm.trains and arm.method not in (answer.best, *answer.as_good)]
+    if answer.margin is None or not (others or answer.as_good):
+        return []
+    margin = f"shown to be within the margin of {columns.score(answer.margin, unit=report.study.primary_unit)} of it"
+    if not answer.as_good:
+        return [f"No arm is {margin}."]
+    texts = [f"{label} (at most {_bound(report, label)} worse)" for label in answer.as_good]
+    not_shown = f"; not shown of {join(others)}" if others else ""
+    return [f"{capitalised(margin)} ({_level(report)} for all of them together): {join(texts)}{not_shown}."]
 
 
 def _some(labels: Sequence[str]) -> str:
@@ -264,18 +321,21 @@ def _gap(score: TestFigure, other: TestFigure) -> float:
 def _to_settle(unsettled: Sequence[Unsettled]) -> list[str]:
     """Says how many seeds would tell the best from arms that are open or tied with it, and why for some no number is
     named."""
-    by_seeds: dict[int, list[str]] = {}
+    by_range: dict[tuple[int, int | None], list[str]] = {}
     by_reason: dict[str, list[str]] = {}
     for item in unsettled:
-        if item.seeds is None:
+        if item.least is None:
             by_reason.setdefault(item.reason, []).append(item.method)
         else:
-            by_seeds.setdefault(item.seeds, []).append(item.method)
-    parts = []
-    if by_seeds:
-        texts = [f"about {_seeds(count)} from {join(labels)}" for count, labels in sorted(by_seeds.items())]
-        parts.append(f"If differences and spreads are what they seem, telling it apart takes {'; '.join(texts)}.")
-    return parts + [_why_open(join(labels), reason) for reason, labels in by_reason.items()]
+            by_range.setdefault((item.least, item.most), []).append(item.method)
+    return [*to_settle_text(by_range), *(_why_open(join(labels), reason) for reason, labels in by_reason.items())]
+
+
+def to_settle_text(by_range: Mapping[tuple[int, int | None], Sequence[str]]) -> list[str]:
+    """Says how many seeds would tell an arm from others, by the range of that number; empty where there is none."""
+    ordered = sorted(by_range.items(), key=lambda item: (item[0][0], item[0][1] or math.inf))
+    texts = [f"{columns.seeds_range(*ends)} from {join(labels)}" for ends, labels in ordered]
+    return [f"Telling it apart takes {'; '.join(texts)} (80% ranges)."] if texts else []
 
 
 def _why_open(labels: str, reason: str) -> str:
@@ -331,6 +391,12 @@ def _baseline(report: Report) -> list[str]:
         f"The baseline, {answer.baseline} ({how}), is at {_figure(baseline)}; "
         f"{answer.best} is {columns.score(abs(gap), unit=best.unit)} {'above' if gap >= 0 else 'below'} it."
     ]
+    pair = report.arm(answer.best or "").to_baseline
+    if pair is not None and 0 < pair.seeds < SEEDS_FOR_SPREAD and _better(best, baseline):
+        parts.append(
+            f"Whether training helps is open: {_seeds(pair.seeds)} {'is' if pair.seeds == 1 else 'are'} too few to "
+            f"tell ({SEEDS_FOR_SPREAD} needed)."
+        )
     if answer.not_above_baseline and answer.if_trained is None:
         parts.append(f"Not clearly better than the baseline: {join(answer.not_above_baseline)}.")
     return parts

@@ -298,14 +298,15 @@ class Study:
 
         return table.trials_frame(self.records())
 
-    def report(self, *, plots: bool = True) -> Path:
+    def report(self, *, plots: bool = True, margin: float | None = None) -> Path:
         """Writes `report/` inside the study's folder and returns the path of `report.md`; `report.html` lies beside it.
 
         Where the folder holds arms or seeds that the last run did not ask for, those that it did go to a folder beside.
+        A `margin` stands in place of the study's own.
         """
         from tuneoff import report
 
-        return report.write(self._store(), plots=plots, asked=self.asked)
+        return report.write(self._store(), plots=plots, asked=self.asked, margin=margin)
 
     def recommend(
         self,
@@ -319,6 +320,8 @@ class Study:
         metric: str | None = None,
         prefer: str = "time",
         pareto: Iterable[str] = (),
+        as_good_as: str | None = None,
+        margin: float | None = None,
     ) -> Advice:
         """Recommends which arm to use, of those that the last run asked for; docs/recommend.md says how. Print it for
         the words.
@@ -333,6 +336,8 @@ class Study:
             metric: what quality is judged by; the primary metric where unset.
             prefer: the cost that decides among arms that are equally good.
             pareto: axes of each front to find, e.g. `quality,memory`.
+            as_good_as: an arm, or `best`, than which an arm must be shown to be worse by no more than the margin.
+            margin: in the metric's unit; the study's own where unset.
 
         Raises:
             StoreError: if no trial is completed.
@@ -344,7 +349,7 @@ class Study:
         min_limits, max_limits = (
             [f"{name}={value}" for name, value in (bounds or {}).items()] for bounds in (at_least, at_most)
         )
-        criteria = Criteria(costs, min_limits, max_limits, metric, prefer, tuple(pareto))
+        criteria = Criteria(costs, min_limits, max_limits, metric, prefer, tuple(pareto), as_good_as, margin)
         return advise(self._store(), criteria, self.asked)
 
     def export(self, trial: str, out: str | Path, *, merged: bool = False) -> Path:

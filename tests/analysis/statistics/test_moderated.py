@@ -25,10 +25,10 @@ def pairs_of(variances: list[float], seeds: int = 6, by_rest: float = 0.0) -> li
 
 def test_the_prior_has_the_mean_and_the_variance_of_the_logarithms() -> None:
     prior, freedom = estimate_prior(THREE, np.full(3, 5), arms=3)
-    # Twice log(4)², less ψ'(2.5) = π²/2 - 4 - 4/9 = 0.49036, is ψ'(d0/2).
-    spread = 2 * math.log(4) ** 2 - (math.pi**2 / 2 - 4 - 4 / 9)
+    # (1 + 2/3)·log(4)², less ψ'(2.5) = π²/2 - 4 - 4/9 = 0.49036, is ψ'(d0/2).
+    spread = 5 / 3 * math.log(4) ** 2 - (math.pi**2 / 2 - 4 - 4 / 9)
     assert polygamma(1, freedom / 2) == pytest.approx(spread)
-    assert freedom == pytest.approx(1.2609, abs=1e-3)
+    assert freedom == pytest.approx(1.4392, abs=1e-3)
     shift = digamma(freedom / 2) - math.log(freedom / 2) - digamma(2.5) + math.log(2.5)
     assert prior == pytest.approx(4 * math.exp(shift))
 
@@ -52,7 +52,7 @@ def test_each_pair_moves_towards_the_prior_by_its_share() -> None:
 
 def test_where_variances_differ_greatly_each_pair_keeps_nearly_its_own() -> None:
     for own, pair in zip(THREE, moderate(pairs_of(list(THREE)), arms=3), strict=True):
-        assert pair.prior_freedom == pytest.approx(1.2609 / 3, abs=1e-3)
+        assert pair.prior_freedom == pytest.approx(1.4392 / 3, abs=1e-3)
         assert pair.by_seed == pytest.approx(own / 6, rel=0.3 if own == 1.0 else 0.1)
 
 

@@ -10,10 +10,9 @@ from tuneoff.analysis.figures import metric_name
 from tuneoff.analysis.outcomes import DIFFERENT_EXAMPLES, Outcomes
 from tuneoff.analysis.results import Arm, Results
 from tuneoff.analysis.statistics import Sample, estimate
+from tuneoff.analysis.statistics.pairs import SEEDS_FOR_SPREAD
 from tuneoff.records.record import Finding, TrialRecord
 
-SEEDS_FOR_SPREAD = 3
-"""Fewest seeds whose gains give the noise; with fewer seeds, the curves' roughness gives it."""
 POINTS_FOR_ROUGHNESS = 3
 
 
@@ -49,20 +48,21 @@ class _Gain:
 
 
 def _still_improving(arm: Arm) -> _Gain | None:
-    """Returns how much better the last validation is than the best before it; None where that is no more than noise.
+    """Returns how much better the last validation is than the best before it; None where that is no more than noise,
+    or the seeds are too few to tell.
 
-    Noise is the spread of these gains over the seeds, where there are enough of them and they differ. Else it is the
-    roughness of the curves: the variance of white noise is a sixth of that of its second differences. A bend counts as
-    noise too, so little is claimed of short curves.
+    Noise is the spread of these gains over the seeds, where they differ. Else it is the roughness of the curves: the
+    variance of white noise is a sixth of that of its second differences. A bend counts as noise too, so little is
+    claimed of short curves.
     """
     curves = [curve for record in arm.completed if (curve := _validation_curve(record)) is not None]
     curves = [curve for curve in curves if len(curve.values) > 1 and curve.metric == curves[0].metric]
-    if not curves:
+    if len(curves) < SEEDS_FOR_SPREAD:
         return None
     gains = [curve.values[-1] - max(curve.values[:-1]) for curve in curves]
     gain = math.fsum(gains) / len(gains)
     interval = estimate(Sample.from_scores(arm.label, range(len(gains)), gains)).interval
-    if interval is not None and len(gains) >= SEEDS_FOR_SPREAD:
+    if interval is not None:
         noise = gain - interval.low
     else:
         second_differences = [

@@ -10,7 +10,7 @@ from tuneoff.analysis.decisions.rule import Scales
 from tuneoff.analysis.figures import COSTS
 from tuneoff.analysis.outcomes import Outcomes, over_seeds
 from tuneoff.analysis.results import Arm, Results
-from tuneoff.analysis.statistics import Estimate, Pair, Verdict
+from tuneoff.analysis.statistics import Estimate, Pair, Verdict, equivalence
 from tuneoff.records.record import Finding, Metric
 
 THRIFT = ("train_seconds", "peak_memory_bytes", "stored_bytes")
@@ -36,6 +36,8 @@ class Answer:
         not_above_baseline: trained arms that are not clearly better than the baseline (`Outcomes.above`).
         if_trained: where it is not shown that training helps, the arm that `recommend` gives among those that train.
         cheapest: cost -> label, among the best and those tied with it.
+        margin: by how much an arm may be worse than the best and count as as good; None where the study says none.
+        as_good: labels of arms that train and are shown to be worse than the best by no more than the margin.
         seeds: fewest seeds in a comparison to the best (of the best alone, if it has no rival).
         to_best: label -> that arm against the best, baselines included.
         to_baseline: label -> that trained arm against the baseline.
@@ -55,6 +57,8 @@ class Answer:
     not_above_baseline: tuple[str, ...]
     if_trained: str | None
     cheapest: dict[str, str]
+    margin: float | None
+    as_good: tuple[str, ...]
     seeds: int
     to_best: dict[str, Pair]
     to_baseline: dict[str, Pair]
@@ -75,7 +79,7 @@ class Answer:
 
 def find_answer(results: Results, outcomes: Outcomes, warnings: list[Finding]) -> Answer:
     """Compares every arm to the best one and to the baseline."""
-    metric = results.primary
+    metric, margin = results.primary, results.study.margin
     ranked_warnings = sorted((w for w in warnings if w.name in LOUD), key=lambda w: LOUD.index(w.name))
     caveats = tuple(w.message for w in ranked_warnings)
     verdict = outcomes.verdict(metric) if metric else None
@@ -88,7 +92,27 @@ def find_answer(results: Results, outcomes: Outcomes, warnings: list[Finding]) -
     unequal = len({frozenset(figure.scores) for figure in figures if figure}) > 1
     if best is None or metric is None:
         name = baseline.label if baseline else None
-        return Answer(None, (), (), (), (), (), without_score, unequal, name, (), None, {}, 0, {}, {}, verdict, caveats)
+        return Answer(
+            best=None,
+            tied_with=(),
+            open=(),
+            behind=(),
+            ahead=(),
+            not_compared=(),
+            without_score=without_score,
+            unequal_seeds=unequal,
+            baseline=name,
+            not_above_baseline=(),
+            if_trained=None,
+            cheapest={},
+            margin=margin,
+            as_good=(),
+            seeds=0,
+            to_best={},
+            to_baseline={},
+            verdict=verdict,
+            caveats=caveats,
+        )
 
     def against(arm: Arm, other: Arm) -> Pair:
         return _pair(arm, other, outcomes, verdict, metric)
@@ -114,6 +138,12 @@ def find_answer(results: Results, outcomes: Outcomes, warnings: list[Finding]) -
         not_above_baseline=outcomes.not_above(trained, baseline, metric),
         if_trained=among_trained(Scales(results, outcomes, metric)) if unproven else None,
         cheapest=_cheapest([best, *(results.arm(label) for label in standing("tied"))]),
+        margin=margin,
+        as_good=tuple(
+            label
+            for label, pair in rivals.items()
+            if margin is not None and equivalence(pair, margin, metric.direction) != "not_shown"
+        ),
         seeds=min(counted, default=len(best.completed) + len(best.diverged)),
         to_best=rivals | {arm.label: against(arm, best) for arm in baselines},
         to_baseline=to_baseline,

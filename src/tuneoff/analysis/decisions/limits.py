@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tuneoff.analysis.axes import AXES, Axis
@@ -29,6 +29,8 @@ class Limit:
         axis: the cost; None for a metric.
         metric: the metric; None for a cost.
         at_least: whether the figure must not be below the bound; else not above.
+        reference: label of an arm: the figure is by how much an arm is worse than this one at most (`most_worse`), in
+            the metric's unit, and the bound is the margin. Empty for a limit of the figure itself.
     """
 
     bound: float
@@ -36,10 +38,13 @@ class Limit:
     axis: Axis | None = None
     metric: Metric | None = None
     at_least: bool = False
+    reference: str = ""
 
     @property
     def name(self) -> str:
         """Returns the name of the figure, unit included."""
+        if self.reference and self.metric:
+            return f"{self.metric.name} worse than {self.reference}"
         return self.axis.figure if self.axis else self.metric.name if self.metric else ""
 
     def excess(self, figure: float) -> float:
@@ -83,6 +88,25 @@ def metric_limit(text: str, option: str, metrics: Iterable[Metric]) -> Limit:
     if metric.unit == "fraction" and bound > 1:
         raise StudyError(f"{option}: {name} is a fraction, never {value}", hint=f"For {value} % write {bound / 100:g}.")
     return Limit(bound, value, metric=metric, at_least=at_least)
+
+
+def reference_limit(label: str, margin: float | None, metric: Metric, labels: Sequence[str], best: str | None) -> Limit:
+    """Reads the limit that an arm is shown to be at most a margin worse than another, or than the `best`.
+
+    Raises:
+        StudyError: if there is no such arm, or no margin.
+    """
+    reference = best if label == "best" and label not in labels else label
+    if reference is None or reference not in labels:
+        raise StudyError(
+            f"--as-good-as: no arm {label!r}{did_you_mean(label, labels)}", hint=f"Arms: best, {', '.join(labels)}."
+        )
+    if margin is None:
+        raise StudyError(
+            "--as-good-as needs a margin: by how much an arm may be worse and count as as good",
+            hint=f"For example --as-good-as {label} --margin 0.01, in {metric.name}'s unit; or the study's `margin`.",
+        )
+    return Limit(margin, f"{margin:g}", metric=metric, reference=reference)
 
 
 MOST = 2.0**63

@@ -17,6 +17,7 @@ from tuneoff.analysis.figures import why_missing
 from tuneoff.analysis.outcomes import Outcomes
 from tuneoff.analysis.results import Arm, Results
 from tuneoff.analysis.statistics import Sample, draw_means
+from tuneoff.analysis.statistics.estimates import MOST_LOGARITHM
 from tuneoff.analysis.statistics.joint import DRAWS
 from tuneoff.records.record import Metric
 
@@ -70,7 +71,8 @@ def quality_draws(results: Results, outcomes: Outcomes, metric: Metric, draws: i
 
 
 def cost_draws(results: Results, axis: Axis, draws: int = DRAWS) -> Draws:
-    """Draws true means of a cost. Each arm's error is Student's over its seeds, and no draw is negative.
+    """Draws true means of a cost. Each arm's error is Student's over the logarithms of its seeds, so that no draw is
+    negative; over the seeds themselves where one costs nothing.
 
     An arm that does not train costs nothing of what only training costs.
     """
@@ -85,14 +87,22 @@ def cost_draws(results: Results, axis: Axis, draws: int = DRAWS) -> Draws:
             continue
         means[arm.label] = float(np.mean(values))
         if len(values) > 1:
-            sample = Sample.from_scores(arm.label, range(len(values)), values)
-            drawn[arm.label] = np.maximum(draw_means([sample], draws, seed=index + 1)[:, 0], 0.0)
+            drawn[arm.label] = _cost_errors(arm.label, values, draws, seed=index + 1)
         else:
             drawn[arm.label] = np.full(draws, means[arm.label])
             # Bytes that a method stores and parameters that it trains are the same at every seed.
             if axis.name not in ("stored", "parameters"):
                 still.append(arm.label)
     return Draws(axis.name, means, missing, drawn, tuple(still))
+
+
+def _cost_errors(label: str, values: Sequence[float], draws: int, seed: int) -> Array:
+    mean, positive = float(np.mean(values)), min(values) > 0
+    sample = Sample.from_scores(label, range(len(values)), np.log(values) if positive else values)
+    drawn = draw_means([sample], draws, seed=seed)[:, 0]
+    if not positive:
+        return np.maximum(drawn, 0.0)
+    return np.asarray(mean * np.exp(np.clip(drawn - sample.scores.mean(), -MOST_LOGARITHM, MOST_LOGARITHM)))
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from tuneoff.analysis.decisions.limits import Limit
 from tuneoff.analysis.decisions.pareto import Draws, cost_draws, quality_draws
 from tuneoff.analysis.outcomes import Outcomes
 from tuneoff.analysis.results import Results
+from tuneoff.analysis.statistics import SEEDS_REQUIRED, most_worse
 from tuneoff.records.record import Metric
 
 Array = NDArray[np.float64]
@@ -37,6 +38,7 @@ class Scales:
         self.metric = metric
         self.quality = quality_draws(results, outcomes, metric)
         self._costs: dict[str, Draws] = {}
+        self._worse: dict[str, Draws] = {}
         self._metrics: dict[str, Draws] = {metric.name: self.quality}
         ranked = [arm for arm in outcomes.ranked(results.arms, metric) if arm.label in self.quality.means]
         self.trained = [arm.label for arm in ranked if arm.trains]
@@ -53,9 +55,28 @@ class Scales:
         if limit.axis is not None:
             return self.cost(limit.axis.name)
         assert limit.metric is not None
+        if limit.reference:
+            return self._worse_than(limit.reference, limit.metric)
         if limit.metric.name not in self._metrics:
             self._metrics[limit.metric.name] = quality_draws(self.results, self.outcomes, limit.metric)
         return self._metrics[limit.metric.name]
+
+    def _worse_than(self, reference: str, metric: Metric) -> Draws:
+        """Returns by how much each arm is worse than this one at most. It is a bound already, and not drawn."""
+        if reference not in self._worse:
+            verdict, count = self.outcomes.verdict(metric), len(next(iter(self.quality.drawn.values())))
+            means, missing = {reference: 0.0}, {}
+            for label in (arm.label for arm in self.results.arms if arm.label != reference):
+                bound = None
+                if verdict is not None and {label, reference} <= {entry.label for entry in verdict.estimates}:
+                    bound = most_worse(verdict.pair(label, reference), metric.direction)
+                if bound is None:
+                    missing[label] = f"it is open, or not compared: {SEEDS_REQUIRED} seeds in common are needed"
+                else:
+                    means[label] = bound
+            drawn = {label: np.full(count, bound) for label, bound in means.items()}
+            self._worse[reference] = Draws(metric.name, means, missing, drawn, ())
+        return self._worse[reference]
 
     def good(self, labels: Sequence[str], means: bool) -> Array:
         """Returns quality, where more is better: of the means, shape (arms, 1), or of the draws, shape (arms,

@@ -8,12 +8,14 @@
     joint.py      draws of all methods' true means together: how often each would be the best
     estimates.py  one method's mean and its interval
     pairs.py      two methods' difference: interval, test, seeds that would settle it
+    equivalence.py  whether a method is shown to be as good as another, within a margin
     verdict.py    Verdict: all of it for a study
 
 Nothing here reads a record or knows a metric. `benchmarks/calibration.py` checks by simulation that it is calibrated.
 """
 
-from tuneoff.analysis.statistics.estimates import LEVEL, Estimate, Interval, estimate
+from tuneoff.analysis.statistics.equivalence import Equivalence, equivalence, most_better, most_worse
+from tuneoff.analysis.statistics.estimates import LEVEL, Estimate, Interval, estimate, estimate_positive
 from tuneoff.analysis.statistics.joint import best_probabilities, draw_means
 from tuneoff.analysis.statistics.multiple import holm, letters, tie_groups
 from tuneoff.analysis.statistics.pairs import SEEDS_REQUIRED, Pair
@@ -24,6 +26,7 @@ from tuneoff.analysis.statistics.verdict import Verdict, verdict
 __all__ = [
     "LEVEL",
     "SEEDS_REQUIRED",
+    "Equivalence",
     "Estimate",
     "Interval",
     "Pair",
@@ -32,9 +35,13 @@ __all__ = [
     "Verdict",
     "best_probabilities",
     "draw_means",
+    "equivalence",
     "estimate",
+    "estimate_positive",
     "holm",
     "letters",
+    "most_better",
+    "most_worse",
     "rank",
     "tie_groups",
     "verdict",

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
+
+import numpy as np
 
 from tuneoff.analysis.statistics.crossed import Components, components
 from tuneoff.analysis.statistics.sample import Sample
 
 LEVEL = 0.95
+MOST_LOGARITHM = 100.0
+"""Greatest logarithm of the factor of a cost's interval."""
 UNKNOWN = {
     "one seed": "one seed and no values per example",
     "equal": "the same at every seed: nothing tells its error",
@@ -22,11 +27,15 @@ Over = Literal["seeds", "examples", "seeds and examples"]
 
 @dataclass(frozen=True)
 class Interval:
-    """An interval at `LEVEL`; `over` names what varies in it: it says nothing about other sources of error."""
+    """An interval; `over` names what varies in it: it says nothing about other sources of error."""
 
     low: float
     high: float
     over: Over
+
+    def negated(self) -> Interval:
+        """Returns the interval of the negated figure."""
+        return Interval(-self.high, -self.low, self.over)
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,25 @@ def estimate(sample: Sample, *, fraction: bool = False, level: float = LEVEL) ->
         half = parts.half_width(level)
         interval = Interval(parts.mean - half, parts.mean + half, over(parts))
     return Estimate(sample.label, parts.mean, std, interval, len(sample), sample.examples, reason)
+
+
+def estimate_positive(label: str, values: Sequence[float], level: float = LEVEL) -> Estimate:
+    """Estimates the mean of a positive figure over seeds (seconds, bytes), with an interval by a factor.
+
+    The factor is Student's t-interval of the logarithms: it never reaches 0, and a second is as long of three as a
+    minute is of three. Where a value is not positive, the interval is that of the values themselves.
+    """
+    sample = Sample.from_scores(label, range(len(values)), values)
+    result = estimate(sample, level=level)
+    if result.interval is None or min(values) <= 0:
+        return result
+    logarithms = estimate(Sample.from_scores(label, range(len(values)), np.log(values)), level=level)
+    if logarithms.interval is None:
+        return result
+    # Of two seeds that differ greatly the factor may be beyond any number.
+    factor = math.exp(min((logarithms.interval.high - logarithms.interval.low) / 2, MOST_LOGARITHM))
+    interval = Interval(result.mean / factor, result.mean * factor, result.interval.over)
+    return replace(result, interval=interval)
 
 
 def why_unknown(parts: Components) -> str:

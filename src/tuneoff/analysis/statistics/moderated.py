@@ -13,7 +13,7 @@ d0. Where variances differ greatly d0 comes out small, and every pair keeps near
 
 Smyth's groups are thousands of independent genes; here K arms make all the pairs. Hence two changes, both cautious:
 
-- The variance of the logarithms is multiplied by 1 + 3/K. Pairs that share an arm are correlated, which hides 1/(K + 1)
+- The variance of the logarithms is multiplied by 1 + 2/K. Pairs that share an arm are correlated, which hides 1/(K + 1)
   of it; the rest is for an estimate from few arms, which must not take unequal variances for equal ones.
 - d0 is multiplied by (K - 2)/K, the share of the arms that are not of the pair itself, and is at most (K - 2)·d, the
   degrees of freedom of these arms. Two arms are their own only pair: nothing is moderated.
@@ -74,7 +74,7 @@ def estimate_prior(variances: Array, freedom: Array, arms: int) -> tuple[float, 
     from scipy.special import digamma, polygamma
 
     logarithms = np.log(variances) - digamma(freedom / 2) + np.log(freedom / 2)
-    spread = logarithms.var(ddof=1) * (1 + 3 / arms) - polygamma(1, freedom / 2).mean()
+    spread = logarithms.var(ddof=1) * (1 + 2 / arms) - polygamma(1, freedom / 2).mean()
     mean = float(logarithms.mean())
     if spread <= LEAST_SPREAD:
         return float(np.exp(mean)), float("inf")

@@ -15,10 +15,18 @@ from tuneoff.analysis.statistics.sample import Sample
 
 SEEDS_REQUIRED = 6
 """Fewest seeds with which a difference may be called significant."""
+SEEDS_FOR_SPREAD = 3
+"""Fewest seeds of which anything is said that their spread decides: an effect size, or that an arm is better than none.
+"""
 POWER = 0.8
 """Probability with which the projected number of seeds settles an open pair."""
+RANGE_LEVEL = 0.8
+"""Level of the range that the number of seeds lies in."""
 MOST_SEEDS = 100
 """Greatest number of seeds that is projected."""
+
+EQUAL_MEANS = "the two means are equal"
+TOO_FEW_EXAMPLES = "no number of seeds: the test set is too small for so small a difference"
 
 Direction = Literal["higher", "lower"]
 Relation = Literal["ahead", "behind", "tied", "open", "not_compared"]
@@ -33,11 +41,12 @@ class Pair:
         first, second: labels.
         difference: mean of first minus second; None when not compared.
         interval: of the difference, for this pair alone (not corrected for looking at many).
+        bounds: of the difference, each one-sided, for all rivals of one method together (`equivalence.py`).
         p: two-sided, for this pair alone.
         p_holm: corrected over all pairs of the verdict; this one decides.
         effect: the difference in units of the spread between seeds: Hedges' g, which is Cohen's d with the
-            two methods' pooled standard deviation and Hedges' correction for few seeds (J Educ Stat 6, 1981). None with
-            one seed or no spread.
+            two methods' pooled standard deviation and Hedges' correction for few seeds (J Educ Stat 6, 1981). None
+            under three seeds, or without a spread.
         win_rate: share of seeds at which `first` is the better of the two, ties counted half: the estimate of
             P(A > B) that Bouthillier et al., Accounting for variance in machine learning benchmarks, MLSys 2021,
             ask for. None when not compared.
@@ -48,6 +57,9 @@ class Pair:
         examples: test examples compared; None when only scores were.
         seeds_needed: of a pair that is open or tied, the number of seeds that would settle it with probability `POWER`
             if the difference and its spread are what they seem; None when settled or when no number would.
+        seeds_range: fewest and most seeds that would, if the spread is what it seems and the difference lies in its
+            interval of `RANGE_LEVEL`; the most is None where more than `MOST_SEEDS` or no number would. None when
+            settled, or when no number would even then.
         reason: why not compared, or why no number of seeds would settle it; else empty.
     """
 
@@ -65,6 +77,8 @@ class Pair:
     examples: int | None
     seeds_needed: int | None
     reason: str
+    bounds: Interval | None = None
+    seeds_range: tuple[int, int | None] | None = None
 
     @property
     def significant(self) -> bool:
@@ -73,13 +87,13 @@ class Pair:
     def turned(self) -> Pair:
         """Returns the same pair with first and second exchanged."""
         swapped: dict[Relation, Relation] = {"ahead": "behind", "behind": "ahead"}
-        interval = self.interval and Interval(-self.interval.high, -self.interval.low, self.interval.over)
         return replace(
             self,
             first=self.second,
             second=self.first,
             difference=None if self.difference is None else -self.difference,
-            interval=interval,
+            interval=self.interval and self.interval.negated(),
+            bounds=self.bounds and self.bounds.negated(),
             effect=None if self.effect is None else -self.effect,
             win_rate=None if self.win_rate is None else 1 - self.win_rate,
             relation=swapped.get(self.relation, self.relation),
@@ -107,8 +121,10 @@ def measure(first: Sample, second: Sample, direction: Direction) -> tuple[Pair, 
     return (result, parts) if parts.known else (replace(result, reason=why_unknown(parts)), None)
 
 
-def compare(pair: Pair, parts: Components | None, samples: tuple[Sample, Sample], level: float, fraction: bool) -> Pair:
-    """Adds p and the interval to a pair, without correction for many pairs."""
+def compare(
+    pair: Pair, parts: Components | None, samples: tuple[Sample, Sample], level: float, fraction: bool, rivals: int
+) -> Pair:
+    """Adds p, the interval and the bounds to a pair; only the bounds are corrected, for this number of rivals."""
     if parts is None:
         return pair
     first, second = samples
@@ -119,7 +135,9 @@ def compare(pair: Pair, parts: Components | None, samples: tuple[Sample, Sample]
         test, p = "mcnemar", mcnemar(first, second)
     else:
         test, p = "examples", parts.p_value()
-    return replace(pair, interval=_difference_interval(parts, level, fraction), p=p, test=test)
+    interval = _difference_interval(parts, level, fraction)
+    bounds = _difference_interval(parts, 1 - 2 * (1 - level) / rivals, fraction)
+    return replace(pair, interval=interval, bounds=bounds, p=p, test=test)
 
 
 def _difference_interval(parts: Components, level: float, fraction: bool) -> Interval | None:
@@ -153,40 +171,62 @@ def decide(pair: Pair, p_holm: float | None, direction: Direction, alpha: float,
 
 
 def project(pair: Pair, parts: Components | None, alpha: float, seeds_required: int) -> Pair:
-    """Adds how many seeds would settle an open pair.
+    """Adds how many seeds would settle an open pair, and the range that their number lies in.
 
     With so many, the difference exceeds its critical value by the margin that `POWER` asks for, at the level that
-    Holm's correction leaves the open pairs.
+    Holm's correction leaves the open pairs. The range is of the differences in their interval of `RANGE_LEVEL`.
     """
     if parts is None or pair.p is None or pair.significant:
         return pair
     if parts.by_seed is None:
         return replace(pair, reason="one seed does not tell how much seeds differ")
-    if parts.mean == 0.0:
-        return replace(pair, reason="the two means are equal")
     if parts.constant:
-        return replace(pair, reason="no number of seeds: the test set is too small for so small a difference")
+        reason = EQUAL_MEANS if parts.mean == 0.0 else TOO_FEW_EXAMPLES
+        return replace(pair, reason=reason)
+    distance, fewest = abs(parts.mean), max(pair.seeds + 1, seeds_required)
+    half = parts.central_half_width(RANGE_LEVEL)
+    needed = _seeds_needed(parts, distance, alpha, fewest, MOST_SEEDS)
+    least = _seeds_needed(parts, distance + half, alpha, fewest, needed or MOST_SEEDS)
+    most = _seeds_needed(parts, distance - half, alpha, needed, MOST_SEEDS) if needed else None
+    return replace(
+        pair,
+        seeds_needed=needed,
+        seeds_range=(least, most) if least else None,
+        reason="" if needed else _why_no_number(parts, distance, alpha),
+    )
+
+
+def _why_no_number(parts: Components, distance: float, alpha: float) -> str:
+    from scipy.special import ndtri
+
+    if distance == 0.0:
+        return EQUAL_MEANS
+    limit = float(ndtri(1 - alpha / 2) + ndtri(POWER)) * math.sqrt(parts.by_example or 0.0)
+    return TOO_FEW_EXAMPLES if distance <= limit else f"more than {MOST_SEEDS} seeds"
+
+
+def _seeds_needed(parts: Components, distance: float, alpha: float, fewest: int, most: int) -> int | None:
+    """Returns the number of seeds that would settle a difference of this size, `fewest` at least; None where more than
+    `most` would be needed, or no number would."""
     from scipy.special import ndtri
 
     def settles(seeds: int) -> bool:
         projected = parts.with_seeds(seeds)
         margin = float(ndtri(POWER)) * math.sqrt(projected.variance)
-        return abs(parts.mean) > margin and projected.tail(abs(parts.mean) - margin) <= alpha
+        return distance > margin and projected.tail(distance - margin) <= alpha
 
-    low = max(pair.seeds + 1, seeds_required)
-    if not settles(MOST_SEEDS):
-        limit = float(ndtri(1 - alpha / 2) + ndtri(POWER)) * math.sqrt(parts.by_example or 0.0)
-        if abs(parts.mean) <= limit:
-            return replace(pair, reason="no number of seeds: the test set is too small for so small a difference")
-        return replace(pair, reason=f"more than {MOST_SEEDS} seeds")
-    candidates = range(low, MOST_SEEDS)
-    return replace(pair, seeds_needed=low + bisect_left(candidates, True, key=settles))
+    if settles(fewest):
+        return fewest
+    if not settles(most):
+        return None
+    return fewest + bisect_left(range(fewest, most), True, key=settles)
 
 
 def _hedges(first: Sample, second: Sample) -> float | None:
-    freedom = 2 * (len(first) - 1)
-    if not freedom:
+    # The spread of two seeds is next to nothing in one study of ten, and the effect then a hundred of it.
+    if len(first) < SEEDS_FOR_SPREAD:
         return None
+    freedom = 2 * (len(first) - 1)
     pooled = math.sqrt((float(first.scores.var(ddof=1)) + float(second.scores.var(ddof=1))) / 2)
     difference = float(first.scores.mean() - second.scores.mean())
     # Scores that are equal up to rounding have no spread to divide by.

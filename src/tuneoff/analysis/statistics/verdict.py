@@ -97,8 +97,8 @@ def verdict(
     matched = list(itertools.combinations(ranked, 2))
     measured = _moderate([measure(first, second, direction) for first, second in matched])
     compared = [
-        (compare(pair, parts, samples, level, fraction), parts)
-        for samples, (pair, parts) in zip(matched, measured, strict=True)
+        (compare(pair, parts, both, level, fraction, len(ranked) - 1), parts)
+        for both, (pair, parts) in zip(matched, measured, strict=True)
     ]
     tested = [pair for pair, _ in compared if pair.p is not None]
     corrected = iter(holm([pair.p for pair in tested if pair.p is not None]))

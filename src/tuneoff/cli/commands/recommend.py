@@ -41,6 +41,12 @@ if TYPE_CHECKING:
 @click.option("--max-latency", metavar="TIME", help="Median latency of one example at most this, e.g. 20ms.")
 @click.option("--min", "at_least", multiple=True, metavar="METRIC=VALUE", help="A test metric at least this.")
 @click.option("--max", "at_most", multiple=True, metavar="METRIC=VALUE", help="A metric of which less is better.")
+@click.option(
+    "--as-good-as",
+    metavar="ARM",
+    help="Only arms that are shown to be worse than this one (or than the `best`) by no more than --margin.",
+)
+@_common.margin_option
 @click.option("--metric", metavar="NAME", help="Judge quality by this test metric; the primary one otherwise.")
 @click.option(
     "--prefer",
@@ -71,6 +77,8 @@ def recommend_command(
     max_latency: str | None,
     at_least: tuple[str, ...],
     at_most: tuple[str, ...],
+    as_good_as: str | None,
+    margin: float | None,
     metric: str | None,
     prefer: str,
     pareto: tuple[str, ...],
@@ -90,6 +98,7 @@ def recommend_command(
     Examples:
       tuneoff recommend runs/quickstart-1a2b3c
       tuneoff recommend runs/quickstart-1a2b3c --max-memory 4GB --max-train-time 15m
+      tuneoff recommend runs/quickstart-1a2b3c --as-good-as full --margin 0.01
       tuneoff recommend runs/quickstart-1a2b3c --min accuracy=0.9 --prefer stored --pareto quality,stored,latency
       tuneoff recommend --before reviews.study.yaml --max-memory 2GB
       tuneoff recommend --before quickstart --set protocol.batch_size=4 --methods full,lora
@@ -98,7 +107,7 @@ def recommend_command(
     from tuneoff.store import StudyStore
 
     costs = {"memory": max_memory, "time": max_train_time, "stored": max_stored, "latency": max_latency}
-    criteria = Criteria(costs, at_least, at_most, metric, prefer, pareto)
+    criteria = Criteria(costs, at_least, at_most, metric, prefer, pareto, as_good_as, margin)
     advice: Advice | AdviceBefore
     if before:
         from tuneoff.cli.commands.recommend_before import advise_before

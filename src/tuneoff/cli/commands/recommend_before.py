@@ -97,6 +97,8 @@ def _refuse_measured(criteria: Criteria) -> None:
 
     options = {
         "--max-latency": criteria.costs["latency"],
+        "--as-good-as": criteria.as_good_as,
+        "--margin": criteria.margin,
         "--min": criteria.at_least,
         "--max": criteria.at_most,
         "--metric": criteria.metric,

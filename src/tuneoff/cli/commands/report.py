@@ -17,9 +17,10 @@ from tuneoff.errors import StoreError
     is_flag=True,
     help="Write DIR/report/latex too: a table, a paragraph on methods, its references and charts, for a paper.",
 )
+@_common.margin_option
 @_common.json_option("Print the summary as JSON (docs/report-schema.md) and write nothing.")
 @_common.traceback_option
-def report_command(folder: Path, latex: bool, as_json: bool) -> None:
+def report_command(folder: Path, latex: bool, margin: float | None, as_json: bool) -> None:
     """Show the results in DIR and write its report anew.
 
     DIR is a folder that `tuneoff run` made, whole or still growing. Writes DIR/report: report.html (one file for a
@@ -29,6 +30,7 @@ def report_command(folder: Path, latex: bool, as_json: bool) -> None:
     Examples:
       tuneoff report runs/quickstart-1a2b3c
       tuneoff report runs/quickstart-1a2b3c --latex
+      tuneoff report runs/quickstart-1a2b3c --margin 0.01
       tuneoff report runs/quickstart-1a2b3c --json
     """
     from tuneoff import report
@@ -39,16 +41,16 @@ def report_command(folder: Path, latex: bool, as_json: bool) -> None:
         raise click.UsageError("--json writes nothing, so it goes without --latex")
     store = StudyStore.open(folder)
     if as_json:
-        _common.print_json(report.build(store).as_data())
+        _common.print_json(report.build(store, margin=margin).as_data())
         return
     page = failure = None
     try:
-        report.write(store)
-        page = report.write_latex(store) if latex else None
+        report.write(store, margin=margin)
+        page = report.write_latex(store, margin=margin) if latex else None
     except StoreError as error:
         # The folder may be read-only: its results are shown before the error.
         failure = error
-    terminal.render(store, _common.console())
+    terminal.render(store, _common.console(), margin=margin)
     if page is not None:
         _common.echo(f"For a paper: {page}")
     if failure is not None:

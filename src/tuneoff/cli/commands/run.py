@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 )
 @forecast.no_profile_option
 @_common.study_options
+@_common.margin_option
 @_common.json_option(
     "Print every event as a line of JSON on stdout, the last one with the report (docs/events.md); progress for people "
     "goes to stderr."
@@ -43,6 +44,7 @@ def run_command(
     study: str,
     out: Path | None,
     no_profile: bool,
+    margin: float | None,
     as_json: bool,
     **options: Unpack[_common.StudyOptions],
 ) -> None:
@@ -66,6 +68,8 @@ def run_command(
     from tuneoff.records import events
     from tuneoff.store import StudyStore
 
+    if margin is not None:
+        options["overrides"] += (f"margin={margin!r}",)
     opened = _common.open_study(study, options)
     out = out or _common.folder_of(study)
     state = ctx.ensure_object(State)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tuneoff.analysis.figures import metric_name
+from tuneoff.analysis.statistics.pairs import SEEDS_FOR_SPREAD
 from tuneoff.encoding import markdown as escaped
 from tuneoff.report import columns
 from tuneoff.report.markup import grid
@@ -31,10 +32,10 @@ def intervals(report: Report) -> str:
         return ""
     explanation = (
         f"Means with {level(report)} intervals. A metric's lets seeds and test examples vary (one seed: the examples "
-        "alone; where predictions do not tell it example by example: the seeds alone), a cost's lets seeds vary, by "
-        "Student's t. Letters behind a metric are of its own ties: arms that share one cannot be told apart by it, or "
-        "share too few seeds to tell. A mean without an interval has one seed, an interval that rounds to it, or "
-        "nothing to tell its error."
+        "alone; where predictions do not tell it example by example: the seeds alone), a cost's lets seeds vary, by a "
+        "factor (Student's t of the logarithms). Letters behind a metric are of its own ties: arms that share one "
+        "cannot be told apart by it, or share too few seeds to tell. A mean without an interval has one seed, an "
+        "interval that rounds to it, or nothing to tell its error."
     )
     return "\n\n".join([f"## {level(report)} intervals", *parts, explanation])
 
@@ -48,15 +49,19 @@ def pairs(report: Report) -> str:
     is_cut = len(pairs_shown) > PAIRS_SHOWN
     if is_cut:
         pairs_shown = tuple(pair for pair in pairs_shown if best in (pair.first, pair.second))
-    heads = ["pair", "difference", "p", "p, Holm", verdict.effect_size, "P(better)", "relation", "seeds to settle"]
+    heads = ["pair", "difference", "second worse by at most", "p", "p, Holm"]
+    heads += [verdict.effect_size, "P(better)", "relation", "seeds to settle"]
     explanation = (
         f"Difference of test {metric_name(verdict.metric)}, the first minus the second, on the seeds and "
         f"examples that both have, with its {level(report)} interval (of this pair alone, not corrected). "
-        f"{verdict.correction}'s correction of p is over all pairs and decides the relation. "
-        f"{verdict.effect_size} is the difference in standard deviations between seeds; P(better) is the share of "
-        "seeds at which the first is the better one, of two seeds or more. "
-        "“Seeds to settle” is how many would tell the pair apart with 80% "
-        f"probability, if difference and spread are what they seem. Under {report.answer.seeds_required} seeds "
+        f"“Second worse by at most” is a one-sided {level(report)} bound for all rivals of one arm together, and "
+        "tells whether an arm is as good within a margin (`--margin`). "
+        f"{verdict.correction}'s correction of p is over all pairs and decides the relation; "
+        f"under {SEEDS_FOR_SPREAD} seeds no p is told. "
+        f"{verdict.effect_size} is the difference in standard deviations between seeds, of three seeds or more; "
+        "P(better) is the share of seeds at which the first is the better one, of two seeds or more. "
+        "“Seeds to settle” is the range of how many would tell the pair apart with 80% probability, with a difference "
+        f"anywhere in its 80% interval and a spread as it seems. Under {report.answer.seeds_required} seeds "
         "every pair is open."
     )
     parts = ["## Pairs", grid(heads, [_pair_row(pair, verdict.unit) for pair in pairs_shown]), explanation]
@@ -69,14 +74,16 @@ def _pair_row(pair: PairSummary, unit: str) -> list[str]:
     name = f"{escaped(pair.first)} – {escaped(pair.second)}"
     if pair.p is None:
         relation = f"{pair.relation.replace('_', ' ')}: {escaped(pair.reason)}"
-        return [name, columns.difference(pair, unit), "–", "–", "–", "–", relation, "–"]
+        return [name, columns.difference(pair, unit), "–", "–", "–", "–", "–", relation, "–"]
     effect = "–" if pair.effect is None else f"{pair.effect:.2f}"
-    seeds_needed = escaped(pair.reason) or "–" if pair.seeds_needed is None else str(pair.seeds_needed)
+    seeds_needed = escaped(pair.reason) or "–"
+    if pair.seeds_least is not None:
+        seeds_needed = columns.seeds_range(pair.seeds_least, pair.seeds_most).replace(" seeds", "")
     return [
         name,
         columns.difference(pair, unit),
-        _p(pair.p),
-        "–" if pair.p_holm is None else _p(pair.p_holm),
+        "–" if pair.most_better is None else columns.score(pair.most_better, unit=unit),
+        *(_p(value, pair.seeds) for value in (pair.p, pair.p_holm)),
         effect,
         # Of one seed it would be 0 or 1, which sounds like certainty.
         "–" if pair.seeds < 2 or pair.win_rate is None else f"{pair.win_rate:.2f}",
@@ -85,5 +92,8 @@ def _pair_row(pair: PairSummary, unit: str) -> list[str]:
     ]
 
 
-def _p(value: float) -> str:
+def _p(value: float | None, seeds: int) -> str:
+    """Formats a p; a dash under three seeds, of which nothing is beyond the noise."""
+    if value is None or seeds < SEEDS_FOR_SPREAD:
+        return "–"
     return "< 0.001" if value < 0.001 else f"{value:.3f}"

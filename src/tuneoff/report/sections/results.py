@@ -28,6 +28,7 @@ def results(report: Report) -> str:
         f"“vs. best” is the difference of {metric_name(report.study.primary_metric or 'the primary metric')} to "
         f"the best arm with its {certainty.level(report)} interval, “tied” where they cannot be told apart, “open” "
         f"under {report.answer.seeds_required} seeds, which are too few to tell. "
+        f"{_describe_margin(report)}"
         "Trainable parameters include the head."
     )
     explanation += _describe_memory(report)
@@ -37,6 +38,14 @@ def results(report: Report) -> str:
         metrics_table, notes = _table(report, metrics)
         sections += ["### Every metric", metrics_table, *notes]
     return "\n\n".join(sections)
+
+
+def _describe_margin(report: Report) -> str:
+    answer = report.answer
+    if not answer.as_good or answer.margin is None:
+        return ""
+    margin = columns.score(answer.margin, unit=report.study.primary_unit)
+    return f"“Within the margin” is at most {margin} worse than the best ({certainty.level(report)} for all together). "
 
 
 def _describe_memory(report: Report) -> str:
