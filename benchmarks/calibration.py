@@ -34,7 +34,7 @@ from best_named import diverging, lacking
 from calibration_tables import COVERED, POWER, percent, write_tables
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri, stdtr
-from simulated_studies import Population, Scenario, Study, draw, macro_f1, population
+from simulated_studies import PRIORS, Population, Scenario, Study, draw, macro_f1, population
 
 from tuneoff.analysis.statistics import LEVEL, Pair, Sample, Verdict, estimate, estimate_positive, holm, verdict
 from tuneoff.analysis.statistics.crossed import Components, components
@@ -240,6 +240,18 @@ def _pooled(parts: Sequence[Components], arms: int) -> list[float]:
     return [replace(each, by_seed=variance, prior_freedom=(arms - 2.0) * (each.seeds - 1)).p_value() for each in parts]
 
 
+def macro_f1_bias(score: float, examples: int, studies: int) -> dict[str, Any]:
+    """Measures how far macro-F1 of a test set lies from that of infinitely many examples, on average."""
+    scenario = replace(BASE, metric="macro_f1", score=score, examples=examples, arms=2, seeds=4)
+    random, drawn_from, tally = np.random.default_rng(examples), population(scenario), Tally()
+    for _ in range(studies):
+        study = draw(scenario, drawn_from, random)
+        measured = [macro_f1(study, arm, np.arange(4))(np.arange(examples)).mean() for arm in range(2)]
+        tally.add("bias", np.mean(measured) - drawn_from.truth.mean())
+    rarest = float(PRIORS.min() * examples)
+    return {"score": score, "examples": examples, "rarest": rarest, "studies": studies} | tally.shares()
+
+
 def side_by_side(scenario: Scenario, studies: int) -> list[dict[str, Any]]:
     """The usual procedures on the same studies, each with Holm's correction; arms do not differ."""
     random = np.random.default_rng(zlib.crc32(repr(scenario).encode()))
@@ -325,6 +337,7 @@ def main() -> None:
     beyond = _run("Beyond the bars", BEYOND, studies // 2)
     beside = [row for scenario in SIDE_BY_SIDE for row in side_by_side(scenario, studies // 5)]
     costs = [check_costs(seeds, spread, studies) for seeds in (2, 3, 6, 10) for spread in (0.05, 0.3)]
+    bias = [macro_f1_bias(s, e, studies) for s in (0.6, 0.85) for e in (50, 100, 200, 500, 2000)]
     named = {"diverging": diverging(studies), "lacking": lacking(studies)}
     result = {
         "worst": _worst(null),
@@ -334,6 +347,7 @@ def main() -> None:
         "beyond_the_bars": beyond,
         "side_by_side": beside,
         "costs": costs,
+        "macro_f1_bias": bias,
         "named_best": named,
     }
     print(f"\n{result['worst']}\n{result['seconds']} s\n{named}")

@@ -86,6 +86,16 @@ def write_tables(result: dict[str, Any]) -> str:
                 for row in result["costs"]
             ],
         ),
+        "## Macro-F1 of few examples",
+        "The mean of macro-F1 over test sets, less that of infinitely many examples, in points; four classes, the "
+        "rarest of one example in ten.",
+        _grid(
+            ["accuracy", "examples", "of the rarest class", "bias, points"],
+            [
+                [f"{row['score']:g}", f"{row['examples']:,}", f"{row['rarest']:g}", percent(row, "bias")]
+                for row in result["macro_f1_bias"]
+            ],
+        ),
         "## Beyond the bars, as if six seeds were not required",
         _table(result["beyond_the_bars"], COVERED | {"own_false": "by own variance"}),
         "No interval can cover seeds that collapse: most studies of six seeds see no such seed.",

@@ -72,6 +72,7 @@ class MetricDefinition(ABC):
         title: its name for people, as `macro-F1`; the key with spaces where empty.
         low, high: the least and the greatest value that it can take by definition.
         written: whether it scores generated text, so that it is only there where text was generated.
+        caution: what a reader must know of its values, a sentence without its full stop; else empty.
     """
 
     name: str
@@ -81,6 +82,7 @@ class MetricDefinition(ABC):
     low: float = -math.inf
     high: float = math.inf
     written: bool = False
+    caution: str = ""
 
     @abstractmethod
     def compute(self, outputs: Outputs) -> float | None:

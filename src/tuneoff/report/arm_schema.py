@@ -60,6 +60,11 @@ class TestFigure(Figure):
     )
     examples: int | None = Field(description="test examples behind it, null where only the seeds tell")
     ties: str = Field(description="letters of the arm's groups on this metric")
+    exploratory: bool = Field(
+        description="true for a metric besides the primary: its ties are corrected over its own pairs, and nothing is "
+        "corrected for looking at several metrics"
+    )
+    caution: str = Field(description="what to know of the metric's values, as its task declares it; else empty")
     note: str = Field(description="why only seeds tell, or why the arm takes no part in comparisons; else empty")
     diverged_seeds: tuple[int, ...] = Field(
         description="seeds at which training diverged: they count as doing without training in `mean`, `std`, `n`, the "

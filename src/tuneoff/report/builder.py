@@ -49,7 +49,7 @@ from tuneoff.report.schema import (
     Unsettled,
     VerdictSummary,
 )
-from tuneoff.report.wording import answer_text, doubt_text
+from tuneoff.report.wording import answer_text, doubt_text, scope_text
 
 EFFECT_SIZE = "Hedges' g"
 
@@ -84,6 +84,7 @@ def build_report(results: Results) -> Report:
         rule=rule_data(results, outcomes),
     )
     report = _with_answer(report, doubt=doubt_text(report))
+    report = _with_answer(report, scope=scope_text(report))
     return _with_answer(report, text=answer_text(report))
 
 
@@ -208,6 +209,7 @@ def _cost(estimate: Estimate | None) -> Figure:
 
 def _test_metrics(arm: Arm, outcomes: Outcomes, test_metrics: list[Metric]) -> dict[str, TestFigure]:
     metrics = {}
+    primary = outcomes.results.primary.name if outcomes.results.primary else None
     for metric in test_metrics:
         figure = outcomes.figure(arm, metric)
         if figure is None:
@@ -219,6 +221,8 @@ def _test_metrics(arm: Arm, outcomes: Outcomes, test_metrics: list[Metric]) -> d
             interval_over=interval.over if interval else None,
             examples=figure.estimate.examples,
             ties=verdict.letters.get(arm.label, "") if verdict else "",
+            exploratory=metric.name != primary,
+            caution=definition(arm.trials[0].task.name, metric).caution,
             note=figure.note,
             diverged_seeds=tuple(figure.diverged),
             counted_as=figure.counted_as,
@@ -393,6 +397,7 @@ def _answer(answer: Answer) -> AnswerSummary:
             for label, pair in answer.to_best.items()
             if label in unsettled
         ),
+        scope="",
         caveats=answer.caveats,
         doubt="",
         text="",

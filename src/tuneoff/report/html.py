@@ -240,9 +240,10 @@ def _cell(column: Column, arm: ArmSummary, best: bool, reasons: dict[str, int]) 
 
 
 def _marks(report: Report) -> list[str]:
-    """Explains the marks in the table."""
+    """Explains the marks in the table, and what to know of its metrics."""
     marks = [results.DAGGER] if any(arm.contended for arm in report.methods) else []
-    return marks + (["‡ Diverged seeds count as doing without training."] if columns.any_diverged(report) else [])
+    marks += ["‡ Diverged seeds count as doing without training."] if columns.any_diverged(report) else []
+    return marks + results.describe_metrics(report)
 
 
 def _sections(report: Report, *parts: Callable[[Report], str]) -> list[Section]:

@@ -13,7 +13,17 @@ from tuneoff.analysis.figures import metric_name
 from tuneoff.analysis.results import Results
 from tuneoff.analysis.statistics import SEEDS_REQUIRED, Pair
 from tuneoff.report import columns, units
-from tuneoff.report.wording import NO_SCORE, all_the_same, capitalised, join, to_settle_text, unproven, what_to_do
+from tuneoff.report.wording import (
+    NO_SCORE,
+    SCOPE,
+    UNVARIED,
+    all_the_same,
+    capitalised,
+    join,
+    to_settle_text,
+    unproven,
+    what_to_do,
+)
 
 SHOWN = 4
 """Most excluded arms, and probabilities, that the words name; the data hold all."""
@@ -60,6 +70,7 @@ def lines(results: Results, recommendation: Recommendation, costs: Costs) -> lis
         *_failures(recommendation),
         *_baseline(recommendation),
         *_seeds(results, recommendation),
+        *_scope(results, recommendation),
     ]
     return parts
 
@@ -356,6 +367,17 @@ def _seeds(results: Results, recommendation: Recommendation) -> list[str]:
     unweighed = [f"{arm.label} ({arm.reason})" for arm in recommendation.arms if arm.quality is None]
     if unweighed:
         parts.append(f"Not weighed: {'; '.join(unweighed)}.")
+    return parts
+
+
+def _scope(results: Results, recommendation: Recommendation) -> list[str]:
+    """Says what the answer speaks of, and where its metric is not the one that the study is judged by."""
+    if recommendation.answer is None:
+        return []
+    parts = [f"{SCOPE}: {UNVARIED} are not varied in it."]
+    if results.primary is not None and results.primary.name != recommendation.metric.name:
+        primary = metric_name(results.primary.name)
+        parts.append(f"The study's primary metric is {primary}: by {_metric(recommendation)} this is exploratory.")
     return parts
 
 

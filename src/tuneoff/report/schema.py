@@ -149,6 +149,7 @@ class AnswerSummary(Part):
         description="list of {`method`, `seeds`, `reason`}: seeds that would tell the best from each arm that is open "
         "or tied with it, or null and why"
     )
+    scope: str = Field(description="what the verdict speaks of, in a sentence; empty without a best arm")
     interval_level: float = Field(LEVEL, description="0.95")
     caveats: tuple[str, ...] = Field(description="warnings that belong to the answer, the gravest first")
     doubt: str = Field(

@@ -20,6 +20,9 @@ _CHEAPEST = {
     "stored_bytes": "stores the least",
 }
 _TEXT = {"train_seconds": units.seconds, "peak_memory_bytes": units.size, "stored_bytes": units.size}
+SCOPE = "This is of these configurations, on this split"
+UNVARIED = "searches, training rows and base models"
+"""What no verdict lets vary."""
 NO_SCORE = "no method that trains has a score that can be weighed, so there is nothing to recommend."
 """The start or the whole of a sentence of the report and the recommendation."""
 NOTHING_LEARNED = "Nothing was learned: training diverged at every seed of every method."
@@ -76,8 +79,17 @@ def answer_text(report: Report) -> str:
     if answer.best is None:
         return " ".join([*parts, NO_SCORE if parts and parts[-1].endswith(":") else capitalised(NO_SCORE)])
     parts += [_best(report), *_rivals(report), *_within_margin(report)]
-    parts += [*_describe_cheapest(report), *_baseline(report)]
+    parts += [*_describe_cheapest(report), *_baseline(report), answer.scope]
     return " ".join(parts)
+
+
+def scope_text(report: Report) -> str:
+    """Says what the verdict speaks of, and what it does not vary; empty without a best arm."""
+    if report.answer.best is None:
+        return ""
+    varied = {"seeds and examples": "seeds and test examples vary", "seeds": "seeds vary", "examples": "examples vary"}
+    over = _score(report, report.answer.best).interval_over
+    return f"{SCOPE}: {varied[over]} in it, {UNVARIED} do not." if over else f"{SCOPE} alone."
 
 
 def headline(report: Report) -> str:
@@ -288,7 +300,8 @@ def _rivals(report: Report) -> list[str]:
         whom = "every other arm that trains" if answer.winner else join(answer.behind)
         pairs = sum(pair.p is not None for pair in compared)
         error = f"{1 - answer.interval_level:.0%}"
-        over = f", Holm-corrected over {pairs} pairs" if pairs > 1 else ""
+        metric = metric_name(report.study.primary_metric or "")
+        over = f", Holm-corrected over all {pairs} pairs by {metric}" if pairs > 1 else ""
         parts.append(f"It is significantly ahead of {whom} (p below {error}{over}; {_seeds(seeds)}).")
     if answer.ahead:
         parts.append(

@@ -130,6 +130,37 @@ def test_the_effect_is_hedges_g() -> None:
     assert verdict(same, "higher").pair("a", "b").effect is None
 
 
+def test_two_seeds_have_no_effect_size() -> None:
+    """Their spread may be next to nothing, and the effect a hundred of it."""
+    samples = [Sample.from_scores("a", range(2), [0.9001, 0.9]), Sample.from_scores("b", range(2), [0.87, 0.8702])]
+    assert verdict(samples, "higher").pair("a", "b").effect is None
+
+
+def test_how_many_seeds_would_settle_a_pair_is_a_range() -> None:
+    gap = np.array([0.9, -0.2, 0.8, 0.1, 0.6, -0.1])
+    samples = [Sample.from_scores("a", range(6), gap), Sample.from_scores("b", range(6), np.zeros(6))]
+    pair = verdict(samples, "higher").pairs[0]
+    assert pair.seeds_needed is not None
+    assert pair.seeds_range is not None
+    least, most = pair.seeds_range
+    assert most is None, "the difference may be a fifth of what it seems"
+    assert 7 <= least < pair.seeds_needed
+    gap += 0.25
+    clearer = verdict([Sample.from_scores("a", range(6), gap), samples[1]], "higher", level=0.999).pairs[0]
+    assert clearer.seeds_range is not None
+    assert clearer.seeds_needed is not None
+    assert clearer.seeds_range[1] is not None
+    assert clearer.seeds_range[0] < clearer.seeds_needed < clearer.seeds_range[1]
+
+
+def test_where_no_number_of_seeds_is_named_the_greatest_likely_difference_has_one() -> None:
+    equal = [Sample.from_scores("a", range(3), [1.0, 2, 3]), Sample.from_scores("b", range(3), [3.0, 2, 1])]
+    pair = verdict(equal, "higher").pairs[0]
+    assert (pair.seeds_needed, pair.reason) == (None, "the two means are equal")
+    assert pair.seeds_range is not None
+    assert pair.seeds_range[1] is None
+
+
 def test_win_rate_counts_ties_half() -> None:
     samples = [Sample.from_scores("a", range(4), [1.0, 2, 3, 9]), Sample.from_scores("b", range(4), [0.0, 2, 4, 5])]
     assert verdict(samples, "higher").pair("a", "b").win_rate == 0.625

@@ -12,7 +12,7 @@ from tuneoff.report.columns import Column
 from tuneoff.report.markup import grid
 from tuneoff.report.schema import Report
 from tuneoff.report.sections import certainty
-from tuneoff.report.wording import groups_text, join
+from tuneoff.report.wording import capitalised, groups_text, join
 
 METRICS_BESIDE_COSTS = 4
 """More metrics than these get a table of their own, so that the first can be read."""
@@ -31,7 +31,7 @@ def results(report: Report) -> str:
         f"{_describe_margin(report)}"
         "Trainable parameters include the head."
     )
-    explanation += _describe_memory(report)
+    explanation += " ".join([_describe_memory(report), *map(escaped, describe_metrics(report))])
     groups = groups_text(report)
     sections = ["## Results", table, *notes, *([escaped(groups)] if groups else []), explanation]
     if len(metrics) > METRICS_BESIDE_COSTS:
@@ -46,6 +46,17 @@ def _describe_margin(report: Report) -> str:
         return ""
     margin = columns.score(answer.margin, unit=report.study.primary_unit)
     return f"“Within the margin” is at most {margin} worse than the best ({certainty.level(report)} for all together). "
+
+
+def describe_metrics(report: Report) -> list[str]:
+    """Says that metrics besides the primary are exploratory, and what to know of their values."""
+    figures = {name: figure for arm in report.methods for name, figure in arm.metrics.items()}
+    primary = metric_name(report.study.primary_metric or "")
+    texts = []
+    if any(figure.exploratory for figure in figures.values()):
+        texts.append(f"metrics besides {primary} are exploratory: nothing corrects for looking at several of them")
+    texts += dict.fromkeys(figure.caution for figure in figures.values() if figure.caution)
+    return [f"{capitalised(text)}." for text in texts]
 
 
 def _describe_memory(report: Report) -> str:

@@ -1,0 +1,63 @@
+"""What a report says of the reach of its verdict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from record_helpers import Level, World, build_store, small_study
+from tuneoff import report
+from tuneoff.report import html
+from tuneoff.report.advice import Criteria, advise
+from tuneoff.store import StudyStore
+
+LEVELS = {"majority": Level(0.5, head=0, stored=0), "full": Level(0.9), "lora": Level(0.8), "head": Level(0.6)}
+COSTS = dict.fromkeys(("memory", "time", "stored", "latency"))
+SCOPE = "This is of these configurations, on this split: "
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> StudyStore:
+    return build_store(tmp_path_factory.mktemp("scope") / "s", small_study(*LEVELS, seeds=6), World(levels=LEVELS))
+
+
+def test_every_verdict_says_what_it_speaks_of(store: StudyStore) -> None:
+    made = report.build(store)
+    inside = "seeds and test examples vary in it, searches, training rows and base models do not."
+    assert made.answer.scope == SCOPE + inside
+    assert made.answer.text.endswith(made.answer.scope)
+    assert SCOPE in html.render(made, [])
+    assert any(line.startswith(SCOPE) for line in advise(store, Criteria(COSTS)).lines())
+
+
+def test_the_scope_knows_what_varies(tmp_path: Path) -> None:
+    one_seed = report.build(build_store(tmp_path / "s", small_study(*LEVELS, seeds=1), World(levels=LEVELS)))
+    assert ": examples vary in it, " in one_seed.answer.scope
+    nothing = build_store(tmp_path / "t", small_study("majority", seeds=1), World(levels=LEVELS))
+    assert report.build(nothing).answer.scope == "", "no arm that trains, no verdict"
+
+
+def test_the_correction_names_its_family(store: StudyStore) -> None:
+    assert "Holm-corrected over all 6 pairs by accuracy" in report.build(store).answer.text
+
+
+def test_metrics_besides_the_primary_are_exploratory(store: StudyStore) -> None:
+    made = report.build(store)
+    marked = {name: figure.exploratory for name, figure in made.arm("lora").metrics.items()}
+    assert marked.pop("accuracy") is False
+    assert marked
+    assert all(marked.values())
+    words = "Metrics besides accuracy are exploratory: nothing corrects for looking at several of them."
+    assert words in report.write(store, plots=False).read_text()
+    assert words in html.render(made, [])
+    lines = advise(store, Criteria(COSTS, metric="macro_f1")).lines()
+    assert "The study's primary metric is accuracy: by macro-F1 this is exploratory." in lines
+    assert not any("exploratory" in line for line in advise(store, Criteria(COSTS)).lines())
+
+
+def test_a_metric_that_is_biased_on_few_examples_says_so(store: StudyStore) -> None:
+    made = report.build(store)
+    assert "too low where a class has few test examples" in made.arm("lora").metrics["macro_f1"].caution
+    assert made.arm("lora").metrics["accuracy"].caution == ""
+    assert "Macro-F1 comes out too low where a class has few test examples" in html.render(made, [])
