@@ -78,8 +78,8 @@ def answer_text(report: Report) -> str:
         parts.append(f"So far, with {trials.recorded} of {trials.planned} trials:")
     if answer.best is None:
         return " ".join([*parts, NO_SCORE if parts and parts[-1].endswith(":") else capitalised(NO_SCORE)])
-    parts += [_best(report), *_rivals(report), *_within_margin(report)]
-    parts += [*_describe_cheapest(report), *_baseline(report), answer.scope]
+    parts += [_best(report), *_rivals(report), *_describe_cheapest(report), *_within_margin(report)]
+    parts += [*_baseline(report), answer.scope]
     return " ".join(parts)
 
 
