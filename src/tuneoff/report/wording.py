@@ -133,7 +133,7 @@ def short_answer(report: Report) -> list[str]:
     if answer.best is None or report.study.random_weights:
         return [first]
     ahead = [f"It is significantly ahead of {_some(answer.behind)}."] if answer.behind and not answer.winner else []
-    return [first, *ahead, *_describe_cheapest(report), *_baseline(report)]
+    return [first, *ahead, *_describe_cheapest(report), *_within_margin(report), *_baseline(report), answer.scope]
 
 
 def _as_good(report: Report) -> str:
