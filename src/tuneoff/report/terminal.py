@@ -77,6 +77,8 @@ def print_answer(report: Report, console: Console, notes: Sequence[str] = ()) ->
         console.print(Text("‡ diverged seeds count as doing without training", style="dim"))
     if ties := wording.ties_text(report, metric_name(report.study.primary_metric or "")):
         console.print(Text(ties))
+    if report.answer.scope:
+        console.print(Text(report.answer.scope, style="dim"))
     for caution in cautions:
         console.print(Text(f"Caution: {caution}", style="yellow"))
 

@@ -133,7 +133,9 @@ def short_answer(report: Report) -> list[str]:
     if answer.best is None or report.study.random_weights:
         return [first]
     ahead = [f"It is significantly ahead of {_some(answer.behind)}."] if answer.behind and not answer.winner else []
-    return [first, *ahead, *_describe_cheapest(report), *_within_margin(report), *_baseline(report), answer.scope]
+    # A margin takes the headline's place for ties.
+    tied = [f"It cannot be told apart from {_some(answer.tied_with)}."] if answer.tied_with and answer.as_good else []
+    return [first, *tied, *ahead, *_describe_cheapest(report), *_within_margin(report), *_baseline(report)]
 
 
 def _as_good(report: Report) -> str:
