@@ -57,15 +57,13 @@ def write_tables(result: dict[str, Any]) -> str:
     worst, beside = result["worst"], result["side_by_side"]
     parts = [
         "# Calibration",
-        f"`python benchmarks/calibration.py`, {result['seconds']:.0f} s in one thread. Shares in per cent with their "
+        "Made by `python benchmarks/calibration.py` in one thread. Shares in per cent with their "
         "standard errors over studies; made-up studies as `benchmarks/simulated_studies.py` describes them. Bars: "
         f"intervals hold the truth in 95 ± 1.5 %, any false claim in at most 5 % of studies. "
         f"Over all studies without a difference: means covered in {worst['covered_mean_all'] * 100:.1f} %, differences "
         f"in {worst['covered_difference_all'] * 100:.1f} %, any false claim in {worst['false_all'] * 100:.1f} %.",
         "## No arm differs from another",
         _table(result["no_difference"], COVERED | {"own_false": "by own variance", "pooled_false": "one variance"}),
-        "Where the test set is small or scores are near the ceiling, the intervals are wider than they need be: few "
-        "examples are answered differently, and differences have few possible values.",
         "## The first arm is truly better",
         "Found: the share of its pairs called significant. Beside it the same studies judged by every pair's own "
         "variance of seeds, by one variance for all pairs, and by an oracle that knows each pair's true variance. "
@@ -76,8 +74,8 @@ def write_tables(result: dict[str, Any]) -> str:
         "(80 % by the interval of the difference), against the number that the true difference and variances need.",
         _table([row for row in result["one_arm_better"] if "range_held" in row], PROJECTION),
         "## Costs",
-        "Seconds of log-normal seeds, one in ten of which took twice as long on a busy machine. The interval by a "
-        "factor (Student's over logarithms) against the one by a difference.",
+        "Seconds of log-normal seeds: the interval by a factor (Student's over logarithms) against the one by a "
+        "difference.",
         _grid(
             ["seeds", "spread", "studies", "by a factor, covered", "by a difference, covered", "which reaches 0"],
             [
