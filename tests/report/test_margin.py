@@ -15,6 +15,7 @@ from tuneoff.planning.loading import parse
 from tuneoff.report import terminal, wording
 from tuneoff.report.advice import Advice, Criteria, advise
 from tuneoff.report.arm_schema import Comparison
+from tuneoff.report.schema import Report
 from tuneoff.store import StudyStore
 
 LEVELS = {
@@ -36,7 +37,7 @@ def advised(store: StudyStore, **criteria: Any) -> Advice:
     return advise(store, Criteria(COSTS, **criteria))
 
 
-def to_best(made: report.Report, label: str) -> Comparison:
+def to_best(made: Report, label: str) -> Comparison:
     pair = made.arm(label).to_best
     assert isinstance(pair, Comparison)
     return pair

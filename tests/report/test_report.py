@@ -87,7 +87,7 @@ def test_data_follow_the_schema(tmp_path: Path) -> None:
     estimate = {"mean", "std", "n", "interval_low", "interval_high", "interval_reason"}
     assert lora["metrics"]["accuracy"].keys() == {
         *(*estimate, "interval_over", "examples", "ranked_mean", "ties", "note", "unit", "direction", "values"),
-        *("diverged_seeds", "counted_as", "without_diverged"),
+        *("diverged_seeds", "counted_as", "without_diverged", "exploratory", "caution"),
     }
     assert lora["train_seconds"].keys() == estimate
     assert lora["trainable_parameters"] == 148_996
@@ -160,7 +160,7 @@ def test_the_answer_names_best_ties_costs_and_floor(tmp_path: Path) -> None:
     assert f"{body['answer']['best']} has the highest test accuracy" in text
     assert re.search(r"Whether it is better than \w+ and \w+ is open: 2 seeds are too few to tell \(6 needed\)\.", text)
     assert "told apart from" not in text
-    assert re.search(r"telling it apart takes about \d+ seeds from", text)
+    assert re.search(r"Telling it apart takes \d+ (to \d+ seeds|seeds or more|seeds) from .* \(80% ranges\)\.", text)
     assert re.search(r"It trains in .* s, needs .* of memory and stores", text)
     assert "The baseline, majority (no training), is at" in text
 
@@ -168,15 +168,17 @@ def test_the_answer_names_best_ties_costs_and_floor(tmp_path: Path) -> None:
 def test_with_six_seeds_it_may_be_significant(tmp_path: Path) -> None:
     text = report.build(store(tmp_path, seeds=6)).as_data()["answer"]["text"]
     assert "too few" not in text
-    assert "It is significantly ahead of head (p below 5%, Holm-corrected over 6 pairs; 6 seeds)" in text
+    assert (
+        "It is significantly ahead of head (p below 5%, Holm-corrected over all 6 pairs by accuracy; 6 seeds)" in text
+    )
 
 
 def test_between_two_and_six_seeds_a_plain_difference_is_said_to_want_seeds(tmp_path: Path) -> None:
     body = report.build(store(tmp_path, seeds=5)).as_data()
     text = body["answer"]["text"]
     assert "5 seeds are too few to tell (6 needed)" in text
-    assert "about 6 seeds from head" in text
-    assert body["answer"]["to_settle"][-1] == {"method": "head", "seeds": 6, "reason": ""}
+    assert "takes 6 seeds from head" in text
+    assert body["answer"]["to_settle"][-1] == {"method": "head", "seeds": 6, "least": 6, "most": 6, "reason": ""}
     assert (body["answer"]["behind"], body["answer"]["winner"]) == ([], None)
 
 

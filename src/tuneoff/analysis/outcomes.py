@@ -161,7 +161,7 @@ class Outcomes:
     def above(self, arm: Arm, baseline: Arm, metric: Metric) -> bool | None:
         """Returns whether an arm is clearly better than a baseline.
 
-        None where they cannot be weighed, and of a better mean under `SEEDS_FOR_SPREAD` seeds, which do not tell.
+        None where they cannot be weighed, and in place of a yes under `SEEDS_FOR_SPREAD` seeds, which do not tell it.
 
         It compares their means on shared seeds and, where there is one, the pair's own interval without a correction
         for many pairs, because this is a sanity check and not one claim among many.
@@ -180,18 +180,19 @@ class Outcomes:
         sign = 1.0 if metric.direction == "higher" else -1.0
         if sign * difference <= 0:
             return False
-        if pair is not None and pair.seeds < SEEDS_FOR_SPREAD:
-            return None
-        return interval is None or min(sign * interval.low, sign * interval.high) > 0
+        if interval is not None and min(sign * interval.low, sign * interval.high) <= 0:
+            return False
+        return None if pair is not None and pair.seeds < SEEDS_FOR_SPREAD else True
 
     def not_above(self, arms: Iterable[Arm], baseline: Arm | None, metric: Metric) -> tuple[str, ...]:
         """Returns the labels of the arms that are not clearly better than the baseline; none without a baseline."""
         return tuple(arm.label for arm in arms if baseline and self.above(arm, baseline, metric) is False)
 
     def unproven(self, arms: Iterable[Arm], baseline: Arm | None, metric: Metric) -> bool:
-        """Returns whether training is not shown to help: none of these arms is clearly better than the baseline."""
-        comparisons = {self.above(arm, baseline, metric) for arm in arms} if baseline else set()
-        return False in comparisons and True not in comparisons
+        """Returns whether training is not shown to help: none of these arms that can be weighed is clearly better than
+        the baseline, nor open against it for want of seeds."""
+        weighed = [arm for arm in arms if self.mean(arm, metric) is not None]
+        return bool(weighed and baseline) and all(self.above(arm, baseline, metric) is False for arm in weighed)
 
     def _figure(self, arm: Arm, metric: Metric) -> MetricEstimate | None:
         trials = scored(arm, metric, self._predictions)

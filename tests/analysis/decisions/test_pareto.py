@@ -115,10 +115,12 @@ def test_draws_center_on_the_means_and_no_cost_is_negative(tmp_path: Path) -> No
     time = cost_draws(found, AXES["time"])
     assert np.median(time.drawn["full"]) == pytest.approx(time.means["full"], rel=0.01)
     assert np.std(time.drawn["full"]) > 0
-    # Two seeds have Student's widest tails, of which some draws would fall below 0.
+    # Two seeds have Student's widest tails, of whose draws some would fall below 0.
     wide = cost_draws(results(tmp_path / "two", seeds=2), AXES["time"])
-    assert min(draws.min() for draws in wide.drawn.values()) == 0
-    assert all(wide.drawn[label].min() == 0 for label in ("full", "lora", "bitfit"))
+    for label in ("full", "lora", "bitfit"):
+        assert 0 < wide.drawn[label].min() < wide.means[label] / 2
+        assert 2 * wide.means[label] < wide.drawn[label].max() < np.inf
+    assert (wide.drawn["majority"] == 0).all(), "doing without training costs nothing"
 
 
 def test_a_row_that_lacks_seeds_takes_no_certainty_from_the_others(tmp_path: Path) -> None:

@@ -31,8 +31,8 @@ class WeighedArm(Frozen):
         "baseline"
     )
     above: tuple[bool | None, ...] = Field(
-        description="whether it is clearly better than each baseline, in the order of `arms`; null where that cannot "
-        "be weighed; empty of a baseline"
+        description="whether it is clearly better than each baseline, in the order of `arms`; null where seeds are "
+        "too few to tell; empty of a baseline"
     )
 
 

@@ -40,7 +40,7 @@ function recommend(rule, limits, prefer) {
   // Whether training is shown to help is asked of the baseline that keeps the limits, or else of the best.
   const baseline = fittingBaselines[0] ?? baselines[0] ?? null;
   const above = baseline ? fitting.map((arm) => arm.above[baseline.index - trained.length]) : [];
-  const unproven = above.includes(false) && !above.includes(true);
+  const unproven = above.length > 0 && above.every((one) => one === false);
   const near = trained.filter((arm) => arm.shortfalls.length && arm.shortfalls[0].figure !== null);
   const nearest = near.reduce(
     (one, other) => (one && one.shortfalls[0].relative <= other.shortfalls[0].relative ? one : other), null,
