@@ -23,11 +23,11 @@ def built(folder: Path, *labels: str) -> Report:
     return report.build(build_store(folder, small_study(*labels), world))
 
 
-def test_its_json_is_read_back_as_the_same_report_but_for_the_curves(tmp_path: Path) -> None:
+def test_its_json_is_read_back_as_the_same_report_but_for_curves_and_rule(tmp_path: Path) -> None:
     made = built(tmp_path / "study", *LEVELS)
     read = Report.model_validate_json(json.dumps(made.as_data()))
-    assert read == made.model_copy(update={"curves": read.curves})
-    assert "curves" not in made.as_data()
+    assert read == made.model_copy(update={"curves": read.curves, "rule": read.rule})
+    assert not {"curves", "rule"} & made.as_data().keys()
 
 
 def test_it_is_frozen_and_its_types_are_strict(tmp_path: Path) -> None:
