@@ -191,8 +191,10 @@ class Outcomes:
     def unproven(self, arms: Iterable[Arm], baseline: Arm | None, metric: Metric) -> bool:
         """Returns whether training is not shown to help: none of these arms that can be weighed is clearly better than
         the baseline, nor open against it for want of seeds."""
+        if baseline is None:
+            return False
         weighed = [arm for arm in arms if self.mean(arm, metric) is not None]
-        return bool(weighed and baseline) and all(self.above(arm, baseline, metric) is False for arm in weighed)
+        return bool(weighed) and all(self.above(arm, baseline, metric) is False for arm in weighed)
 
     def _figure(self, arm: Arm, metric: Metric) -> MetricEstimate | None:
         trials = scored(arm, metric, self._predictions)
