@@ -112,6 +112,20 @@ def test_every_untrained_arm_is_shown_and_no_label_covers_another(
     assert not any(a.overlaps(b) for at, a in enumerate(boxes) for b in boxes[:at])
 
 
+@pytest.mark.parametrize("name", ["quality_train_time", "learning_curve_quality"])
+def test_a_long_title_stays_within_the_picture(
+    name: str, charts: dict[str, Chart], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drawing, "_drawing", lambda _, figure: figure)
+    figure: Any = draw(replace(charts[name], title="an arm with a name is within 0.013 of another one, and so on " * 2))
+    figure.canvas.draw()
+    axes = figure.axes[0]
+    box = axes._left_title.get_window_extent()
+    assert box.x1 <= figure.bbox.x1
+    assert box.y1 <= figure.bbox.y1
+    assert axes._left_title.get_text().count("\n") == 1
+
+
 def test_the_training_loss_has_no_bands_and_begins_at_step_0(
     charts: dict[str, Chart], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ DPI = 150
 BASELINE = "#444444"
 MUTED = "#b5b5b5"
 """Colour of what has no label: arms of many, and the line of the front."""
-LABEL_SIZE = 9.0
+LABEL_SIZE, TITLE_SIZE = 9.0, 11.0
 FROM_START = 0.15
 """A curve whose first step is at most this share of its last begins at step 0."""
 BASELINE_GAP = 2.0
@@ -75,7 +76,7 @@ def _draw(figure: Figure, chart: Chart) -> None:
         return
     right = 0.79 if chart.kind == "curve" else 0.97
     axes = figure.add_axes((0.105, 0.115, right - 0.105, 0.8))
-    axes.set_title(chart_text(chart.title), loc="left", fontsize=11, fontweight="bold")
+    _draw_title(axes, chart)
     _style_axes(axes)
     axes.set_xlabel(chart_text(chart.x.label))
     axes.set_ylabel(chart_text(chart.y.label))
@@ -113,6 +114,18 @@ def _fraction(axes: Axes, pixels: tuple[float, float]) -> tuple[float, float]:
     """Returns a place on the figure that holds at any resolution; an SVG has another one than a PNG."""
     x, y = axes.get_figure(root=True).transFigure.inverted().transform(pixels)  # type: ignore[union-attr]
     return float(x), float(y)
+
+
+def _draw_title(axes: Axes, chart: Chart) -> None:
+    """Writes the title over the axes, on two lines where one is too narrow."""
+    text = chart_text(chart.title)
+    title = axes.set_title(text, loc="left", fontsize=TITLE_SIZE, fontweight="bold")
+    figure = axes.get_figure(root=True)
+    assert figure is not None  # axes are made by one
+    room = figure.bbox.x1 - axes.get_window_extent().x0 - 10
+    width = title.get_window_extent().width
+    if width > room:
+        title.set_text(textwrap.fill(text, int(len(text) * room / width) - 2, max_lines=2, placeholder=" …"))
 
 
 def _style_axes(axes: Axes) -> None:
@@ -428,7 +441,7 @@ def _draw_search(figure: Figure, chart: Chart) -> None:
     range_axes = figure.add_axes(
         (0.84 / width, label_height / height, 5.48 / width, range_height / height), sharex=score_axes
     )
-    score_axes.set_title(chart_text(chart.title), loc="left", fontsize=11, fontweight="bold")
+    _draw_title(score_axes, chart)
     for axes in (score_axes, range_axes):
         _style_axes(axes)
         axes.set_xscale(chart.x.scale)
