@@ -87,6 +87,15 @@ def test_the_table_has_numbers_to_align_ties_as_letters_and_notes(built: Report)
     assert "Arms that share a letter cannot be told apart by accuracy." in text
 
 
+def test_more_arms_than_a_page_holds_take_several_floats(built: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(latex, "ARMS_ON_A_PAGE", 3)
+    text = latex.table(built)
+    check_parses(text)
+    assert text.count(r"\begin{table}") == 2
+    assert (text.count(r"\label{tab:"), text.count("(Continued.)"), text.count("minipage}{")) == (1, 1, 1)
+    assert all(text.count(rf"\texttt{{{label}}}") == 1 for label in ARMS)
+
+
 def test_the_paragraph_says_what_was_done_and_cites_each_arm(built: Report) -> None:
     lines = paper_methods.paragraph(built, latex.references_of(built)).splitlines()
     check_parses("\n".join(lines))

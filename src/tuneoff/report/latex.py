@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 FOLDER = "latex"
 METRICS_SHOWN = 2
+ARMS_ON_A_PAGE = 40
 _CAPTION_LENGTH = 1000
 
 
@@ -168,28 +169,38 @@ def table(report: Report) -> str:
             for line, value in zip(cells, values, strict=True):
                 line.insert(2 + at, value)
     rows = [" & ".join(line) + r" \\" for line in cells]
-    lines = [
-        "\\begin{table}",
-        "  \\centering",
-        f"  \\caption{{{latex(_caption(report))}}}",
-        f"  \\label{{tab:{''.join(c if c.isalnum() and c.isascii() else '-' for c in report.study.name)}}}",
-        # Bold of a cell is bold of its number.
-        "  \\sisetup{text-series-to-math=true,propagate-math-font=true}",
-        "  \\small\\setlength{\\tabcolsep}{4pt}",
+    parts = [rows[at : at + ARMS_ON_A_PAGE] for at in range(0, max(len(rows), 1), ARMS_ON_A_PAGE)]
+    top = [
         f"  \\begin{{tabular}}{{@{{}}l{''.join(formats)}@{{}}}}",
         "    \\toprule",
         f"    {' & '.join(['Arm', *heads])} " + r"\\",
         f"    {' & '.join(['', *sub_heads])} " + r"\\",
         "    \\midrule",
+    ]
+    return "".join(_float(report, top, part, first=part is parts[0], last=part is parts[-1]) for part in parts)
+
+
+def _float(report: Report, top: list[str], rows: list[str], first: bool, last: bool) -> str:
+    """Returns one of the floats that the table takes; the first has its label, the last its notes."""
+    label = "".join(c if c.isalnum() and c.isascii() else "-" for c in report.study.name)
+    lines = [
+        "\\begin{table}",
+        "  \\centering",
+        f"  \\caption{{{latex(_caption(report))}{'' if first else ' (Continued.)'}}}",
+        *([f"  \\label{{tab:{label}}}"] if first else []),
+        # Bold of a cell is bold of its number.
+        "  \\sisetup{text-series-to-math=true,propagate-math-font=true}",
+        "  \\small\\setlength{\\tabcolsep}{4pt}",
+        *top,
         *(f"    {row}" for row in rows),
         "    \\bottomrule",
         "  \\end{tabular}",
-        "",
-        "  \\smallskip",
-        f"  \\begin{{minipage}}{{\\linewidth}}\\footnotesize {latex(' '.join(_notes(report)))}\\end{{minipage}}",
-        "\\end{table}",
     ]
-    return "\n".join(lines) + "\n"
+    if last:
+        notes = latex(" ".join(_notes(report)))
+        lines += ["", "  \\smallskip"]
+        lines.append(f"  \\begin{{minipage}}{{\\linewidth}}\\footnotesize {notes}\\end{{minipage}}")
+    return "\n".join([*lines, "\\end{table}", ""])
 
 
 def _head(text: str) -> str:
