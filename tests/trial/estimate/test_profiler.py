@@ -22,6 +22,7 @@ from tuneoff.trial.context import TrialContext
 from tuneoff.trial.data import batching
 from tuneoff.trial.data.batching import EVALUATION_TOKENS, row_lengths
 from tuneoff.trial.estimate import real_steps, time_model
+from tuneoff.trial.estimate.phase_seconds import TrainingTime
 from tuneoff.trial.estimate.real_steps import StepProfiler
 from tuneoff.trial.estimate.schedule import (
     Lengths,
@@ -34,6 +35,7 @@ from tuneoff.trial.estimate.schedule import (
 )
 from tuneoff.trial.estimate.step_cost import StepCost
 from tuneoff.trial.estimate.time_model import Curve, Speed, TimeModel
+from tuneoff.trial.estimate.topology import Topology
 from tuneoff.trial.phases import Phases
 from tuneoff.trial.randomness import seed_all
 from tuneoff.trial.training.trainer import total_steps
@@ -181,6 +183,17 @@ def test_calls_take_no_less_than_nothing() -> None:
     for operations, seconds in ((10**9, 1.0), (40 * 10**9, 100.0)):
         times.observe(StepCost(0, operations, 0, 100_000), seconds)
     assert times.call_seconds(100_000) == 0
+
+
+def test_kernels_of_a_width_that_comes_back_late_are_prepared_again() -> None:
+    def seconds(*widths: int) -> float:
+        curve = Curve([(1, 0.0), (100, 0.0)])
+        time = TrainingTime(curve, 0.0, Topology(1, False, "cpu"), 0, first=1.0)
+        return time([[MicroBatch((0,), width, 0)] for width in widths])
+
+    assert seconds(5, 5, 6, 5, 6, 7) == 3
+    assert seconds(5, 6, 7, 5, 8, 5) == 4
+    assert seconds(5, 6, 7, 8, 5) == 5
 
 
 def test_a_curve_goes_on_in_proportion() -> None:
