@@ -29,6 +29,33 @@ class TestClassificationByLikelihood(TaskContract):
     architectures = ("gpt2", "llama")
 
 
+PAIRS = ["it rains", "wheat", "a match was lost", "the price of oil goes up", "nobody plays", "tariffs"]
+
+
+class TestClassificationOfPairs(TaskContract):
+    task = "classification"
+    options = {"text": ["premise", "hypothesis"]}
+    columns = {"premise": TEXTS, "hypothesis": PAIRS, "label": LABELS}
+    architectures = ("bert", "gpt2", "t5")
+
+
+class TestClassificationOfPairsByLikelihood(TaskContract):
+    task = "classification"
+    options = {
+        "scoring": "likelihood",
+        "template": "{text}|{text_pair}\nLabel:",
+        "words": {"sport": " sport", "trade": " trade"},
+    }
+    columns = {"premise": TEXTS, "hypothesis": ["a", "b", "c", "d", "e", "f"], "label": LABELS}
+    architectures = ("gpt2",)
+
+
+class TestRegression(TaskContract):
+    task = "regression"
+    columns = {"text": TEXTS, "score": [1, 2.5, "3.0", -4, 1, 2.5]}
+    architectures = ("bert", "gpt2", "t5")
+
+
 class TestGeneration(TaskContract):
     task = "generation"
     options = {"template": "{source}: ", "max_target_length": 6}

@@ -11,7 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tuneoff import registry
-from tuneoff.cli.doubts import ABOUT, Undecided, filled, is_written, may_be_class, mean_words, refuse_doubt
+from tuneoff.cli.doubts import (
+    ABOUT,
+    Undecided,
+    contradicts,
+    filled,
+    is_written,
+    may_be_class,
+    may_be_number,
+    mean_words,
+    refuse_doubt,
+)
 from tuneoff.errors import DataError, StudyError, TuneoffError, did_you_mean, listed
 
 if TYPE_CHECKING:
@@ -32,6 +42,7 @@ class DataInspection:
         classes: label -> rows, most frequent first; empty for a task that writes text.
         words: words per input text: median, 95th percentile, maximum.
         target_words: the same of the texts to write; None for a task with classes.
+        numbers: least, median and greatest number of a task of numbers; None elsewhere.
         repeated: rows whose text stands in an earlier row too.
         concerns: what should be corrected or known before a run.
     """
@@ -44,6 +55,7 @@ class DataInspection:
     classes: dict[str, int]
     words: tuple[int, int, int]
     target_words: tuple[int, int, int] | None
+    numbers: tuple[float, float, float] | None
     repeated: int
     concerns: tuple[str, ...]
 
@@ -85,14 +97,17 @@ def inspect_data(data: Path, **user_columns: str | None) -> DataInspection:
         rows, {role: column for role, column in user_columns.items() if column is not None}
     )
     task = task_named(task_name)
-    first, *_, last = task.roles
+    last = task.roles[-1]
     require_plain(rows, columns, label=last.name if last.holds == "class" else None)
-    texts, answers = (
-        [str(value).strip() for value in rows.columns[columns[role.name]] if not is_missing(value)]
-        for role in (first, last)
-    )
+    answers = [str(value).strip() for value in rows.columns[columns[last.name]] if not is_missing(value)]
+    inputs = [rows.columns[columns[role.name]] for role in task.roles[:-1] if role.name in columns]
+    texts = [
+        " ".join(str(part).strip() for part in parts)
+        for parts in zip(*inputs, strict=True)
+        if not any(map(is_missing, parts))
+    ]
     writes_text = task.produces == "text"
-    classes = Counter[str]() if writes_text else Counter(answers)
+    classes = Counter(answers) if task.produces == "class" else Counter[str]()
     return DataInspection(
         task=task_name,
         rows=len(rows),
@@ -102,6 +117,7 @@ def inspect_data(data: Path, **user_columns: str | None) -> DataInspection:
         classes=dict(classes.most_common()),
         words=_word_counts(texts),
         target_words=_word_counts(answers) if writes_text else None,
+        numbers=_numbers(answers) if task.produces == "number" else None,
         repeated=len(texts) - len(set(texts)),
         concerns=tuple(_concerns(task_name, rows, columns, classes)),
     )
@@ -126,6 +142,15 @@ def _word_counts(texts: list[str]) -> tuple[int, int, int]:
     return round(statistics.median(counts)), counts[math.ceil(0.95 * len(counts)) - 1], counts[-1]
 
 
+def _numbers(cells: list[str]) -> tuple[float, float, float] | None:
+    """Returns the least, the median and the greatest number; None where a cell is no number, which `fit` refuses."""
+    try:
+        numbers = sorted(map(float, cells))
+    except ValueError:
+        return None
+    return numbers[0], statistics.median(numbers), numbers[-1]
+
+
 def _find_task(rows: Rows, user_columns: dict[str, str]) -> tuple[str, dict[str, str], str]:
     """Returns the task, role -> column, and how they were found: as given, by the task's own guess from the names, or
     by content."""
@@ -148,19 +173,21 @@ def _find_task(rows: Rows, user_columns: dict[str, str]) -> tuple[str, dict[str,
             columns = task(dict(user_columns)).columns(rows)
         except DataError:
             continue
-        if set(user_columns) == set(role_names(task)):
+        if set(user_columns) >= set(_required(task)):
             return name, columns, "as given"
         target = task.roles[-1]
+        if target.name not in user_columns and contradicts(target, filled(rows).get(columns[target.name], [])):
+            continue
         if target.holds != "text" or user_columns or is_written(filled(rows).get(columns[target.name], [])):
             refuse_doubt(task, rows, columns, user_columns, named=True)
             return name, columns, "guessed from the names"
     for name, task in tasks.items():
         guesses = {**_guess_by_content(task, rows, user_columns), **user_columns}
-        if set(guesses) == set(role_names(task)):
+        if set(guesses) >= set(_required(task)):
             refuse_doubt(task, rows, guesses, user_columns, named=False)
             return name, task(dict(guesses)).columns(rows), "guessed from what the columns hold: check them"
     refuse_chat(rows)
-    missing = {name: [role for role in role_names(task) if role not in user_columns] for name, task in tasks.items()}
+    missing = {name: [role for role in _required(task) if role not in user_columns] for name, task in tasks.items()}
     first_missing = next(iter(missing.values()))
     raise Undecided(
         first_missing[0],
@@ -175,27 +202,35 @@ def role_names(task: type[Task]) -> list[str]:
     return [role.name for role in task.roles]
 
 
+def _required(task: type[Task]) -> list[str]:
+    """Returns the names of the roles that a column must have."""
+    return [role.name for role in task.roles if not role.optional]
+
+
 def _flags(roles: Iterable[str]) -> str:
     return " and ".join(f"--{role}" for role in roles)
 
 
 def _guess_by_content(task: type[Task], rows: Rows, user_columns: dict[str, str]) -> dict[str, str]:
     """Guesses role -> column from what columns hold that have no role yet; leaves out roles that none suits."""
-    unassigned = {name: values for name, values in filled(rows).items() if name not in user_columns.values()}
-    open_roles = [role for role in task.roles if role.name not in user_columns]
+    named = task(dict(user_columns)).columns_by_name(rows)
+    taken = {**named, **user_columns}
+    unassigned = {name: values for name, values in filled(rows).items() if name not in taken.values()}
+    open_roles = [role for role in task.roles if role.name not in taken and not role.optional]
     text_roles = [role.name for role in open_roles if role.holds == "text"]
     if task.roles[-1].holds == "text":
         texts = [name for name, values in unassigned.items() if is_written(values)]
     else:
         texts = [name for name, values in unassigned.items() if mean_words(values) >= 2]
     texts.sort(key=lambda name: -mean_words(unassigned[name]))
-    columns = dict(zip(text_roles, texts, strict=False))
+    columns = {**named, **dict(zip(text_roles, texts, strict=False))}
     for role in open_roles:
         # The fewest different values; columns that say where a text comes from are the last choice.
         candidates = {
             name: (ABOUT.fullmatch(name.lower()) is not None, len(set(values)))
             for name, values in unassigned.items()
-            if role.holds == "class" and name not in columns.values() and may_be_class(values)
+            if name not in columns.values()
+            and ((role.holds == "class" and may_be_class(values)) or (role.holds == "number" and may_be_number(values)))
         }
         if candidates:
             columns[role.name] = min(candidates, key=lambda name: candidates[name])

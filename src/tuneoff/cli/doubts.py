@@ -75,6 +75,22 @@ def may_be_class(values: Sequence[str]) -> bool:
     return 2 <= len(set(values)) <= max(2, min(MOST_CLASSES, len(values) // 4))
 
 
+def may_be_number(values: Sequence[str]) -> bool:
+    """Tells whether the values may be amounts: numbers, some with a fraction or many different ones."""
+    numbers = {_number(value) for value in values}
+    if None in numbers:
+        return False
+    return len(numbers) > MOST_NUMBERS or (len(numbers) > 1 and any(number % 1 for number in numbers if number))
+
+
+def contradicts(role: ColumnRole, values: Sequence[str]) -> bool:
+    """Tells whether a column that is named like a role holds something else: amounts for a class, or no amounts for a
+    number."""
+    if role.holds == "number":
+        return not may_be_number(values)
+    return role.holds == "class" and may_be_number(values) and any((_number(value) or 0) % 1 for value in values)
+
+
 def refuse_doubt(
     task: type[Task], rows: Rows, columns: Mapping[str, str], user_columns: Mapping[str, str], named: bool
 ) -> None:
@@ -95,18 +111,27 @@ def refuse_doubt(
     if target.holds == "class" and target.name not in user_columns:
         for message in _doubts_of_class(target, values, columns, named):
             choices = [name for name in values if name != columns[source.name] and may_be_class(values[name])]
-            raise Undecided(target.name, choices or [columns[target.name]], f"{rows.origin}: {message}")
+            choices = choices or [columns[target.name]]
+            numbers = [name for name in choices if may_be_number(values[name])]
+            hint = f"Name it with --{target.name}, one of: {', '.join(choices)}."
+            if numbers:
+                hint += f" To predict numbers (regression), name theirs with --value, as {numbers[0]}."
+            raise Undecided(target.name, choices, f"{rows.origin}: {message}", hint)
     if source.holds != "text" or source.name in user_columns or columns[source.name] not in values:
         return
     texts = [
         name
         for name, cells in values.items()
         if name == columns[source.name]
-        or (name != columns[target.name] and is_written(cells) and name.lower() not in _SIDE_TEXT_NAMES)
+        or (name not in columns.values() and is_written(cells) and name.lower() not in _SIDE_TEXT_NAMES)
     ]
     if len(texts) > 1:
-        problem = f"{rows.origin}: columns {', '.join(texts)} all hold texts, and a study reads one"
+        problem = f"{rows.origin}: columns {', '.join(texts)} all hold texts"
         hint = f"Name it with --{source.name}, or join them into one column first."
+        second = next((role.name for role in task.roles if role.optional and role.name not in columns), None)
+        if second is not None:
+            flag = f"--{second.replace('_', '-')}"
+            hint = f"Name the one that is meant with --{source.name}; for pairs of texts the second with {flag}."
         if target.holds == "text" and "template" in task.Options.model_fields:
             example = f'"{{{texts[-1]}}}\\n{{{source.name}}}"'
             hint = f"Name it with --{source.name}; task.template may put in others by name, e.g. {example}."

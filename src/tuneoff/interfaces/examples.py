@@ -28,6 +28,7 @@ class Example:
 
     Attributes:
         text: what is put in; for `generation`, the source.
+        text_pair: the second text, where a row has two; else empty.
         target: the class's name, or the text to write.
         index: position in its split.
         place: names the row in messages.
@@ -39,15 +40,17 @@ class Example:
     index: int
     place: str
     fields: Mapping[str, str] = field(default_factory=dict)
+    text_pair: str = ""
 
     @property
     def input_text(self) -> str:
-        """Returns the input for readers: the text, or where there are `fields` every part under its name.
+        """Returns the input for readers: the text, two texts on lines of their own, or where there are `fields` every
+        part under its name.
 
         The shortest part comes first, so that a long one does not hide a question about it where this is cut.
         """
         if not self.fields:
-            return self.text
+            return f"{self.text}\n{self.text_pair}" if self.text_pair else self.text
         parts = sorted({"source": self.text, **self.fields}.items(), key=lambda part: len(part[1]))
         return "\n".join(f"{name}: {text}" for name, text in parts)
 
@@ -64,6 +67,9 @@ class Features:
         prompt_ids: what is put in to write from, where it is longer than `input_ids` (which a long target
             shortens); empty: `input_ids`.
         target_length: tokens of the text to write, before any were cut off.
+        targets: the numbers that a head is to give, where they are not one class; empty elsewhere.
+        segments: number of the text that each of `input_ids` belongs to (transformers' `token_type_ids`), for a
+            model that is told; empty where there is one text.
     """
 
     input_ids: Sequence[int]
@@ -72,6 +78,8 @@ class Features:
     target_ids: Sequence[int] = ()
     prompt_ids: Sequence[int] = ()
     target_length: int = 0
+    targets: Sequence[float] = ()
+    segments: Sequence[int] = ()
 
     @property
     def truncated(self) -> bool:

@@ -147,7 +147,7 @@ class Baseline(AnyMethod[O]):
 
     uses_model = False
     trains = False
-    produces: ClassVar[Literal["class", "text"]]
+    produces: ClassVar[Literal["class", "number", "text"]]
     """What it predicts; it fits tasks that produce the same."""
 
     @abstractmethod

@@ -42,13 +42,15 @@ class ColumnRole:
     Attributes:
         name: of the role, as `text` or `label`.
         holds: how `init` recognises such a column by its content: `text`, several words that mostly differ from
-            row to row; `class`, a few values that repeat. Empty: by its name alone.
+            row to row; `class`, a few values that repeat; `number`, amounts. Empty: by its name alone.
         guesses: names by which the column is guessed, the likeliest first.
+        optional: whether the task does without such a column, so that it is never guessed by its content.
     """
 
     name: str
-    holds: Literal["text", "class", ""] = ""
+    holds: Literal["text", "class", "number", ""] = ""
     guesses: tuple[str, ...] = ()
+    optional: bool = False
 
 
 class Task(ABC):
@@ -71,7 +73,7 @@ class Task(ABC):
     """The validation metric that selects a checkpoint where the protocol names none; None: the primary metric."""
     init_order: ClassVar[int] = 100
     """`init` tries tasks with lower numbers first where a file's columns suit several."""
-    produces: ClassVar[Literal["class", "text"]] = "class"
+    produces: ClassVar[Literal["class", "number", "text"]] = "class"
     sources_kept: ClassVar[int] = 0
     """Number of examples of a split whose source is stored with the prediction, for the report."""
     Options: ClassVar[type[TaskOptions]] = TaskOptions
@@ -111,9 +113,19 @@ class Task(ABC):
         return bool(self.labels)
 
     @property
+    def fitted_options(self) -> dict[str, Any]:
+        """Returns options that stand for what was fitted, for the record: a task created with them needs no rows."""
+        return {"labels": list(self.labels)} if self.labels else {}
+
+    @property
+    def placeholder_target(self) -> str:
+        """Returns a target that `examples` takes, for rows to predict, which have none."""
+        return self.labels[0] if self.labels else "?"
+
+    @property
     def adds_head(self) -> bool:
         """Tells whether the task adds a newly initialised head to any model."""
-        return self.produces == "class"
+        return self.produces != "text"
 
     @abstractmethod
     def columns(self, rows: Rows) -> dict[str, str]:
@@ -122,6 +134,10 @@ class Task(ABC):
         Raises:
             DataError: for a column that is not there (names the nearest) or that cannot be guessed.
         """
+
+    def columns_by_name(self, rows: Rows) -> dict[str, str]:
+        """Returns role -> column where the columns' names leave no doubt, as those of a known pair of texts."""
+        return {}
 
     @abstractmethod
     def examples(self, rows: Rows, columns: Mapping[str, str], split: str) -> list[Example]:

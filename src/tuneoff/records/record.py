@@ -238,6 +238,11 @@ class DataInfo(Frozen):
 
     splits: dict[str, SplitInfo] = Field(default_factory=dict, description="split -> what it held")
     labels: tuple[str, ...] = Field((), description="classes in order of their numbers")
+    fitted: dict[str, float] = Field(
+        default_factory=dict,
+        description="option of the task -> the number that the training rows gave it, such as `center` and `scale` of "
+        "regression",
+    )
     columns: dict[str, str] = Field(default_factory=dict, description="role -> column, as given or guessed")
     overlap: dict[str, int] = Field(
         default_factory=dict,

@@ -17,7 +17,15 @@ if TYPE_CHECKING:
     from tuneoff.interfaces import Attached
 
 
-def model_inputs(attached: Attached, ids: torch.Tensor, mask: torch.Tensor) -> dict[str, Any]:
+def takes_segments(model: nn.Module) -> bool:
+    """Tells whether a model is told which text a token belongs to: whether it takes `token_type_ids` of 1."""
+    config: Any = model.config
+    return "token_type_ids" in inspect.signature(model.forward).parameters and getattr(config, "type_vocab_size", 2) > 1
+
+
+def model_inputs(
+    attached: Attached, ids: torch.Tensor, mask: torch.Tensor, segments: torch.Tensor | None = None
+) -> dict[str, Any]:
     """Builds the arguments of the model's `forward` for right-padded token ids.
 
     A soft prompt stands before the embedded ids (before the encoder's, in an encoder-decoder). A prefix goes in as
@@ -28,22 +36,29 @@ def model_inputs(attached: Attached, ids: torch.Tensor, mask: torch.Tensor) -> d
         attached: the model and its virtual tokens.
         ids: shape (batch, length).
         mask: 1 on every token that is no padding, shape (batch, length).
+        segments: number of the text that a token belongs to, shape (batch, length); None: one text. A soft prompt is
+            of the first.
 
     Returns:
-        `input_ids` or `inputs_embeds`, `attention_mask` over all positions of the keys, and `past_key_values` where
-        the method has a prefix.
+        `input_ids` or `inputs_embeds`, `attention_mask` over all positions of the keys, `token_type_ids` where there
+        are any and the model takes them, and `past_key_values` where the method has a prefix.
     """
     import torch
 
     model: Any = attached.model
     batch = len(ids)
     inputs: dict[str, Any] = {"input_ids": ids}
+    if segments is not None and takes_segments(model):
+        inputs["token_type_ids"] = segments
     before = 0
     if attached.soft_prompt is not None:
         embeddings = model.get_input_embeddings()(ids)
         prompt = attached.soft_prompt(batch).to(embeddings.dtype)
-        inputs = {"inputs_embeds": torch.cat([prompt, embeddings], dim=1)}
+        del inputs["input_ids"]
+        inputs["inputs_embeds"] = torch.cat([prompt, embeddings], dim=1)
         before += prompt.shape[1]
+        if "token_type_ids" in inputs:
+            inputs["token_type_ids"] = torch.cat([ids.new_zeros(batch, before), inputs["token_type_ids"]], dim=1)
         if (
             "global_attention_mask" in inspect.signature(model.forward).parameters
             and not model.config.is_encoder_decoder
@@ -157,7 +172,8 @@ def shifted(model: nn.Module, ids: torch.Tensor, mask: torch.Tensor) -> torch.Te
 def padded_left(inputs: dict[str, Any]) -> dict[str, Any]:
     """Returns the same inputs with each row's padding moved before its first position."""
     order = inputs["attention_mask"].argsort(dim=-1, stable=True)
-    padded = {name: t.gather(1, order) for name, t in inputs.items() if name in ("input_ids", "attention_mask")}
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    padded = {name: tensor.gather(1, order) for name, tensor in inputs.items() if name in names}
     if "inputs_embeds" in inputs:
         embeddings = inputs["inputs_embeds"]
         padded["inputs_embeds"] = embeddings.gather(1, order[..., None].expand(embeddings.shape))

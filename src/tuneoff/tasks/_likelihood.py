@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 TEMPLATE = "{text}\n\nLabel:"
+PAIR_TEMPLATE = "{text}\n{text_pair}\n\nLabel:"
+"""The prompt of a text and of a pair of texts, where none is given; they end alike."""
 
 
 @dataclass(frozen=True)
@@ -73,14 +75,15 @@ class Likelihood:
     classes' scores, trains away the advantage of short ones.
 
     Args:
-        template: the prompt, which holds `{text}` once; spaces or line breaks at its end go before the words.
+        template: the prompt, which holds `{text}` once, and for pairs of texts `{text_pair}`; spaces or line breaks at
+            its end go before the words. None: `TEMPLATE` or `PAIR_TEMPLATE`.
         words: class -> words, or one for each class in order; the class's own name where None.
     """
 
-    def __init__(self, template: str, words: Mapping[str, str] | Sequence[str] | None) -> None:
-        self.bare = template.rstrip()
-        self.gap = template[len(self.bare) :] or " "
-        self.template = Template.parse(self.bare)
+    def __init__(self, template: str | None, words: Mapping[str, str] | Sequence[str] | None) -> None:
+        one, two = template or TEMPLATE, template or PAIR_TEMPLATE
+        self.gap = one[len(one.rstrip()) :] or " "
+        self.template, self.pair_template = (Template.parse(text.rstrip()) for text in (one, two))
         self.words = words
         self._tokens: Words | None = None
 
@@ -163,8 +166,12 @@ class Likelihood:
         return features
 
     def _tokenize_prompts(self, examples: Sequence[Example], tokenizer: Any) -> Iterator[Prompt]:
-        before, after = self.template.around({})
-        return prompts([(before, example.text, after) for example in examples], tokenizer, closed=False)
+        texts = []
+        for example in examples:
+            template = self.pair_template if example.text_pair else self.template
+            before, after = template.around({"text_pair": example.text_pair})
+            texts.append((before, example.text, after))
+        return prompts(texts, tokenizer, closed=False)
 
     def _tokenize_demonstrations(
         self, examples: Sequence[Example], words: Words, number: Mapping[str, int], tokenizer: Any, max_length: int
@@ -188,7 +195,8 @@ class Likelihood:
         Raises:
             DataError: if the prompt's end and the words share a token, or a class's words begin with another's.
         """
-        prompt_end = self.template.around({})[1] or "."
+        literal, name = self.template.pieces[-1]
+        prompt_end = (name is None and literal) or "."
 
         def tokenize(text: str) -> list[int]:
             return list(tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -211,14 +219,16 @@ class Likelihood:
                     )
         return Words.of(tokens)
 
-    def plain_code(self, labels: Sequence[str], tokenizer: Any, max_length: int) -> list[str]:
-        """Returns Python lines that define `predict`; see `Task.plain_code`."""
+    def plain_code(self, labels: Sequence[str], tokenizer: Any, pairs: bool, max_length: int) -> list[str]:
+        """Returns Python lines that define `predict`, of a text or a pair of texts; see `Task.plain_code`."""
+        template, others = (self.pair_template, ("text_pair",)) if pairs else (self.template, ())
+        arguments, given = ("text, text_pair", "text, text_pair=text_pair") if pairs else ("text", "text")
         words = self._tokenize_words(labels, tokenizer)
         tokens_by_label = {label: list(tokens) for label, tokens in zip(labels, words.tokens, strict=True)}
         return [
             f"WORDS = {tokens_by_label!r}  # class -> its words as tokens",
             "",
-            *plain_prompt(self.template, "text", (), tokenizer, max_length - words.room, closed=False),
+            *plain_prompt(template, "text", others, tokenizer, max_length - words.room, closed=False),
             "",
             "def likelihood(ids, words):",
             "    read = torch.tensor([ids + words[:-1]], device=model.device)",
@@ -226,13 +236,13 @@ class Likelihood:
             "    return logits.log_softmax(-1)[range(len(words)), words].sum()",
             "",
             "",
-            "def scores(text):",
-            "    found = torch.stack([likelihood(prompt(text), words) for words in WORDS.values()])",
+            f"def scores({arguments}):",
+            f"    found = torch.stack([likelihood(prompt({given}), words) for words in WORDS.values()])",
             "    return dict(zip(WORDS, found.softmax(-1).tolist()))",
             "",
             "",
-            "def predict(text):",
-            "    found = scores(text)",
+            f"def predict({arguments}):",
+            f"    found = scores({arguments})",
             "    return max(found, key=found.get)",
         ]
 

@@ -11,7 +11,7 @@ from tuneoff.tasks._cells import refuse_chat, require_plain
 
 
 def choose_columns(rows: Rows, options: Any, roles: Sequence[ColumnRole]) -> dict[str, str]:
-    """Returns a column for each of a task's roles.
+    """Returns a column for each of a task's roles; for an optional one only where the options name it.
 
     Args:
         options: the task's, with a field for each role that may name its column.
@@ -20,10 +20,15 @@ def choose_columns(rows: Rows, options: Any, roles: Sequence[ColumnRole]) -> dic
     Raises:
         DataError: if one is not there (names the nearest), cannot be guessed, or has both roles.
     """
-    columns = {role.name: _choose_column(rows, role.name, getattr(options, role.name), role.guesses) for role in roles}
+    columns = {
+        role.name: _choose_column(rows, role.name, getattr(options, role.name), role.guesses)
+        for role in roles
+        if not role.optional or getattr(options, role.name) is not None
+    }
     if len(set(columns.values())) < len(columns):
-        keys = " and ".join(f"task.{role}" for role in columns)
-        raise DataError(f"{keys} are the same column, {next(iter(columns.values()))!r}")
+        twice = next(column for column in columns.values() if list(columns.values()).count(column) > 1)
+        keys = " and ".join(f"task.{role}" for role, column in columns.items() if column == twice)
+        raise DataError(f"{keys} are the same column, {twice!r}")
     return columns
 
 

@@ -48,7 +48,7 @@ class Prepared(NamedTuple):
         batch = task.collate(self.features, 0)
         with torch.no_grad():
             predictions = task.outcome(task.forward(attached, batch), batch, self.examples)
-            if task.produces == "class":
+            if task.produces != "text":
                 return predictions
             texts = task.generate(attached, self.features, self.tokenizer)
         return [
@@ -59,7 +59,7 @@ class Prepared(NamedTuple):
     def right(self) -> list[Prediction]:
         """Returns predictions that are all right."""
         predictions = self.predictions()
-        if self.task.produces == "class":
+        if self.task.produces != "text":
             return [p.model_copy(update={"output": p.target}) for p in predictions]
         pairs = zip(predictions, self.examples, strict=True)
         return [self.task.answer(p, example, example.target, 1) for p, example in pairs]
@@ -71,7 +71,8 @@ class TaskContract:
     Attributes:
         task: the task's name, which is its entry point's.
         options: keys of `task` in a study file.
-        columns: a table of four rows or more, column -> values, with texts of several lengths and every class twice.
+        columns: a table of four rows or more, column -> values, with texts of several lengths and every class (or
+            different numbers) twice.
         architectures: transformers' names of model kinds that the task takes.
     """
 
@@ -274,7 +275,7 @@ class TaskContract:
 
     def test_writing_ends_in_its_room_and_does_not_depend_on_neighbours(self, prepared: Prepared) -> None:
         task, attached = prepared.task, Attached(prepared.model, prepared.model)
-        if task.produces == "class":
+        if task.produces != "text":
             assert task.target_room is None
             return
         assert task.target_room is not None

@@ -11,7 +11,7 @@ from tuneoff import registry
 from tuneoff.config.spec import SourceSpec, StudySpec, TrialSpec
 from tuneoff.errors import DataError, Problem, StoreError, StudyError, TuneoffError, listed
 from tuneoff.interfaces import Baseline, Example, Method, Rows, Task
-from tuneoff.records.record import TrialRecord
+from tuneoff.records.record import DataInfo, TrialRecord
 from tuneoff.sources import local_bytes, read_rows
 from tuneoff.store import TrialStore
 from tuneoff.trial.data import load as trial_data
@@ -140,8 +140,9 @@ def refuse_export(place: TrialStore, out: Path, merged: bool) -> None:
 
 def task_of(spec: TrialSpec, record: TrialRecord) -> Task:
     """Returns the task as the trial had it, classes included."""
-    labels = {"labels": list(record.data.labels)} if record.data and record.data.labels else {}
-    return registry.tasks()[spec.task.name]({**spec.task.options, **labels})
+    data = record.data or DataInfo()
+    labels = {"labels": list(data.labels)} if data.labels else {}
+    return registry.tasks()[spec.task.name]({**spec.task.options, **labels, **data.fitted})
 
 
 def rows_to_predict(place: TrialStore, file: str) -> tuple[dict[str, str], list[Example]]:
@@ -178,6 +179,6 @@ def _unanswered(task: Task, rows: Rows, columns: dict[str, str]) -> list[Example
     target = "answer"
     while target in rows.columns:
         target += "_"
-    placeholder = task.labels[0] if task.labels else "?"
-    filled_rows = replace(rows, columns={**rows.columns, target: [placeholder] * len(rows)}, class_names={})
+    placeholders = [task.placeholder_target] * len(rows)
+    filled_rows = replace(rows, columns={**rows.columns, target: placeholders}, class_names={})
     return task.examples(filled_rows, {**columns, task.target_role: target}, "to predict")

@@ -113,6 +113,9 @@ def predict(place: TrialStore, file: str, device: str) -> dict[str, Any]:
         ]
         return {"columns": columns, "predictions": outputs}
     predictions = predict_examples(runner, features, examples)
+    if task.produces == "number":
+        outputs = [{"index": p.index, "output": p.output} for p in predictions]
+        return {"columns": columns, "predictions": outputs}
     return {
         "columns": columns,
         "predictions": [

@@ -74,6 +74,40 @@ def test_columns_may_be_named() -> None:
     assert loading.load("two.study.yaml").task.options == {"text": "title", "label": "kind"}
 
 
+@pytest.mark.parametrize(
+    ("names", "flags"),
+    [
+        (("premise", "hypothesis", "label"), []),
+        (("sentence1", "sentence2", "relation"), []),
+        (("one", "other", "label"), ["--text", "one", "--text-pair", "other"]),
+    ],
+)
+def test_two_texts_and_a_class_make_a_study_of_pairs(
+    names: tuple[str, str, str], flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_table("pairs.csv", dict(zip(names, (TEXTS, OTHERS, KINDS), strict=True)))
+    assert main(["init", "pairs.csv", *flags]) == 0
+    study = loading.load("pairs.study.yaml")
+    assert study.task.name == "classification"
+    assert study.task.options == dict(zip(("text", "text_pair", "label"), names, strict=True))
+    assert "words per pair of texts: median 14" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("names", "flags"), [(("text", "label"), []), (("body", "score"), []), (("body", "age"), ["--value", "age"])]
+)
+def test_a_text_and_numbers_make_a_study_of_regression(
+    names: tuple[str, str], flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_table("numbers.csv", {names[0]: TEXTS, names[1]: [str(i / 4) for i in range(40)]})
+    assert main(["init", "numbers.csv", *flags]) == 0
+    study = loading.load("numbers.study.yaml")
+    assert (study.task.name, study.model.source) == ("regression", "minilm")
+    assert study.task.options == {"text": names[0], "value": names[1]}
+    assert {"mean", "median", "lora", "full"} <= set(study.methods)
+    assert "numbers: from 0 to 9.75, median 4.875" in capsys.readouterr().out
+
+
 def write_pairs(path: Path, source: str, target: str, rows: int = 40) -> Path:
     lines = [
         json.dumps({"id": f"r{i}", source: f"a long text of many words {i} " * 30, target: f"in short it is {i}"})
@@ -144,7 +178,7 @@ def test_a_class_is_looked_for_before_a_text_to_write() -> None:
         (["study.yaml"], "--data FILE"),
         (["study.yaml", "--data", "rows.csv", "--out", "b.yaml"], "two study files"),
         (["rows.csv", "--data", "rows.csv"], "two data files"),
-        (["numbers.csv"], "Set --text and --label or --source and --target"),
+        (["numbers.csv"], "Set --text and --label or --text and --value or --source"),
         (["numbers.csv", "--target", "b"], "Set --source."),
         (["rows.csv", "--text", "review", "--target", "stars"], "belong to different tasks"),
         (["empty.csv"], "empty.csv"),
@@ -180,17 +214,17 @@ FLAGS = [str(i % 2) for i in range(40)]
         ({"body": TEXTS, "language": LANGUAGES}, "label", "tells of a text where it comes from"),
         ({"body": TEXTS, "mood": LANGUAGES, "matter": KINDS}, "label", "mood, matter could all be the class"),
         ({"text": TEXTS, "sentiment": LANGUAGES, "topic": KINDS}, "label", "topic, sentiment could all be the class"),
-        ({"premise": TEXTS, "hypothesis": OTHERS, "label": KINDS}, "text", "premise, hypothesis all hold texts"),
-        ({"question": TEXTS, "passage": OTHERS, "label": FLAGS}, "text", "question, passage all hold texts"),
+        ({"one": TEXTS, "other": OTHERS, "label": KINDS}, "text", "for pairs of texts the second with --text-pair"),
+        ({"text": TEXTS, "comment": OTHERS, "label": FLAGS}, "text", "text, comment all hold texts"),
         (
             {"text": TEXTS, "toxic": FLAGS, "rude": FLAGS[::-1], "sad": FLAGS},
             "label",
             "several classes a row (multi-label)",
         ),
         (
-            {"text": TEXTS, "label": [str(i % 10 / 4) for i in range(40)]},
+            {"text": TEXTS, "kind": [str(i % 10 / 4) for i in range(40)], "sort": KINDS},
             "label",
-            "a fraction, such as 0.5: amounts",
+            "To predict numbers (regression), name theirs with --value, as kind",
         ),
         (
             {"text": TEXTS, "genre": ["a|b", "a", "b", "b|a|c"] * 10},

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tuneoff.interfaces import Task
     from tuneoff.records.forecast import StudyForecast
 
-MODELS = {"class": "minilm", "text": "smollm2-135m"}
+MODELS = {"class": "minilm", "number": "minilm", "text": "smollm2-135m"}
 """What a task produces -> the base model where none is named."""
 
 SHOWN_KEYS = ("seeds", "epochs", "batch_size", "max_length", "duplicates", "precision")
@@ -104,14 +104,16 @@ def init_command(
     """Write a commented study file after looking at a data file.
 
     FILE is the data (CSV, TSV, JSONL or Parquet), and the study file goes to --out; or FILE is the study file
-    (.yaml), and the data is --data. A text and a class make a study of classification; two texts, such as an
-    article and its summary, make one of generation. Where several columns could be meant, a terminal is asked, and
-    elsewhere the error says how to name them. At the end it tells what the study will take, by counting alone.
+    (.yaml), and the data is --data. A text, or a pair of texts, and a class make a study of classification; with a
+    number instead, one of regression; two texts, such as an article and its summary, make one of generation. Where
+    several columns could be meant, a terminal is asked, and elsewhere the error says how to name them. At the end it
+    tells what the study will take, by counting alone.
 
     \b
     Examples:
       tuneoff init reviews.csv
       tuneoff init reviews.csv --text body --label stars --out stars.yaml
+      tuneoff init nli.tsv --text premise --text-pair hypothesis --label relation
       tuneoff init news.jsonl --source article --target highlights
       tuneoff init study.yaml --data reviews.csv
     """
@@ -199,10 +201,13 @@ def describe(overview: DataInspection) -> list[str]:
     lines = [
         f"{_common.count(overview.rows, 'row')}; columns: {listed(overview.all_columns)}",
         f"{roles} ({overview.guessed})",
-        _describe_words(input_role, overview.words),
+        _describe_words("pair of texts" if "text_pair" in overview.columns else input_role, overview.words),
     ]
     if overview.target_words:
         lines.append(_describe_words(output_role, overview.target_words))
+    elif overview.numbers:
+        least, median, greatest = overview.numbers
+        lines.insert(2, f"numbers: from {least:g} to {greatest:g}, median {median:g}")
     else:
         shown = [f"{name} ({count:,})" for name, count in list(overview.classes.items())[:8]]
         others = f", and {len(overview.classes) - 8} more" if len(overview.classes) > 8 else ""
@@ -289,13 +294,13 @@ def _another_metric(task: type[Task]) -> str:
 
 
 def _methods(produces: str = "class") -> list[str]:
-    """Lists all methods that suit a task that produces a class or a text, baselines first. Methods that most studies do
-    not begin with, that need an option, or that may not suit the model are comments."""
+    """Lists all methods that suit what a task produces, baselines first. Methods that most studies do not begin with,
+    that need an option, or that may not suit the model are comments."""
     from pydantic import ValidationError
 
     from tuneoff import registry
 
-    suitable_needs = {"class": ("", "head", "biases"), "text": ("", "no_head", "decoder")}[produces]
+    suitable_needs = ("", "no_head", "decoder") if produces == "text" else ("", "head", "biases")
 
     lines = ["methods:    # take the # from arms to compare too; options: tuneoff show method NAME"]
     for name, method in sorted(registry.methods().items(), key=lambda item: (item[1].trains, item[0])):

@@ -65,6 +65,7 @@ def load(task: Task, spec: TaskSpec, protocol: Protocol) -> TrialData:
     info = DataInfo(
         splits={name: _describe(task, examples) for name, examples in splits.items()},
         labels=task.labels,
+        fitted={name: value for name, value in task.fitted_options.items() if name != "labels"},
         columns=columns,
         overlap=_overlap(splits, _key),
         overlap_exact=_overlap(splits, _parts),
@@ -168,8 +169,9 @@ def _refuse_lost(before: set[str], after: set[str], protocol: Protocol) -> None:
 
 
 def _parts(example: Example) -> tuple[str, ...]:
-    """Returns all inputs of an example: the text, and the names and values of the template's other columns."""
-    return (example.text, *(part for item in sorted(example.fields.items()) for part in item))
+    """Returns all inputs of an example: its texts, and the names and values of the template's other columns."""
+    pair = (example.text_pair,) if example.text_pair else ()
+    return (example.text, *pair, *(part for item in sorted(example.fields.items()) for part in item))
 
 
 def _key(example: Example) -> tuple[str, ...]:
