@@ -114,7 +114,7 @@ def test_the_longer_text_loses_its_end_first(kind: str, first: str, second: str,
     for letter, count in zip("xy", kept, strict=True):
         assert count is None or text.count(letter) == count
     if kept == (None, None):
-        assert abs(text.count("x") - text.count("y")) <= 1
+        assert abs(text.count("x") - text.count("y")) <= 2  # a line end counts
 
 
 def test_no_room_for_two_texts_is_refused() -> None:
