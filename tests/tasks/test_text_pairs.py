@@ -176,8 +176,8 @@ def test_code_of_an_exports_card_gives_the_same_logits(architecture: str, kind: 
     tokenizer = pair_tokenizer(kind)
     config = AutoConfig.for_model(architecture, **{"vocab_size": 300, **shape(architecture, 64)})
     task = Classification({"labels": ["no", "yes"]})
-    model = random_model(config, task, 0.15)
-    config.pad_token_id = model.config.pad_token_id = None if architecture != "bert" else 0
+    model: Any = random_model(config, task, 0.15)
+    model.config.pad_token_id = None if architecture != "bert" else 0
     example = pair("it rains again", "it is wet")
     lines = ["def logits_of(text, text_pair):", *logits_code(model, tokenizer, True, room), "    return logits"]
     names: dict[str, Any] = {"tokenizer": tokenizer, "model": model, "torch": torch}
