@@ -94,6 +94,13 @@ def test_predict_writes_a_file_with_every_class(suffix: str, ran: str, capsys: p
         assert [row["probability of bad"] for row in rows] == ["0.25", "1"]
 
 
+def test_predict_of_numbers(ran: str, fake_executor: FakeExecutor, capsys: pytest.CaptureFixture[str]) -> None:
+    numbers = [{"index": 0, "output": "2.5"}, {"index": 1, "output": "-3"}]
+    fake_executor.answers["predict"] = {"predictions": numbers, "columns": {"text": "text"}}
+    assert main(["predict", ran, "lora-s0", "rows.csv"]) == 0
+    assert capsys.readouterr().out.splitlines() == ["index,output", "0,2.5", "1,-3"]
+
+
 def test_predict_of_written_texts(ran: str, fake_executor: FakeExecutor, capsys: pytest.CaptureFixture[str]) -> None:
     texts = [
         {"index": 0, "output": 'A line, "quoted"\nand a second', "generated_tokens": 9},

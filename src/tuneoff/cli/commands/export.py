@@ -66,11 +66,11 @@ def export_command(folder: Path, trial: str, out: Path, merged: bool, as_json: b
 def predict_command(folder: Path, trial: str, file: Path, out: Path | None, device: str, as_json: bool) -> None:
     """Predict every row of FILE with a trained trial.
 
-    FILE is CSV, TSV, JSONL or Parquet and has the columns that the study puts in; it needs no labels and no target
+    FILE is CSV, TSV, JSONL or Parquet and has the columns that the study puts in; it needs no labels, numbers or target
     texts. Prints CSV, a line for each row in the file's order: its index (from 0), the output and, for a class, its
-    probability; for a written text, how many tokens were generated. As JSON: `columns` (role and column) and
-    `predictions`, objects with `index`, `output` and either `probability` and `scores` (class and probability) or
-    `generated_tokens`. In CSV and TSV, text that a spreadsheet would take for a formula gets an apostrophe before it;
+    probability; for a written text, how many tokens were generated; for a number, nothing more. As JSON: `columns` (role and column) and
+    `predictions`, objects with `index`, `output` and for a class `probability` and `scores` (class and probability),
+    for a text `generated_tokens`. In CSV and TSV, text that a spreadsheet would take for a formula gets an apostrophe before it;
     JSON has it as it is.
 
     \b
@@ -103,12 +103,12 @@ def predict_command(folder: Path, trial: str, file: Path, out: Path | None, devi
 def _table(predictions: list[dict[str, Any]], separator: str, every_class: bool = True) -> str:
     """Formats rows with a header: index, output, and the number of tokens of a written text or the probability of a
     class; if wanted, one column for the probability of each class."""
-    writes_text = bool(predictions) and "generated_tokens" in predictions[0]
-    classes = list(predictions[0]["scores"]) if predictions and every_class and not writes_text else []
-    figure = "generated_tokens" if writes_text else "probability"
-    rows = [["index", "output", figure, *(f"probability of {name}" for name in classes)]]
+    first = predictions[0] if predictions else {"probability": 1.0}
+    named = [name for name in ("probability", "generated_tokens") if name in first]
+    classes = list(first.get("scores", ())) if every_class else []
+    rows = [["index", "output", *named, *(f"probability of {name}" for name in classes)]]
     for item in predictions:
-        figures = [item[figure], *(item["scores"][name] for name in classes)]
+        figures = [*(item[name] for name in named), *(item["scores"][name] for name in classes)]
         rows.append([item["index"], item["output"], *(f"{value:.6g}" for value in figures)])
     return csv_table(rows, separator)
 

@@ -83,7 +83,7 @@ def compute_where_equal(
     features: Sequence[Features],
     ask: Callable[[Callable[[], bool]], bool] = lambda check: check(),
 ) -> ModelRunner:
-    """Makes training and predictions of classes compute the first position alone in the last block, where logits stay
+    """Makes training and predictions of classes and numbers compute the first position alone in the last block, where logits stay
     the same.
 
     Args:
@@ -94,7 +94,7 @@ def compute_where_equal(
     Returns:
         The runner that does; the same one where all positions are computed.
     """
-    first = compute_first_position(runner.attached.model) if runner.task.produces == "class" else None
+    first = compute_first_position(runner.attached.model) if runner.task.produces != "text" else None
     if first is None:
         return runner
     agrees = ask(lambda: _agree(runner, features, first))
