@@ -68,10 +68,10 @@ def predict_command(folder: Path, trial: str, file: Path, out: Path | None, devi
 
     FILE is CSV, TSV, JSONL or Parquet and has the columns that the study puts in; it needs no labels, numbers or target
     texts. Prints CSV, a line for each row in the file's order: its index (from 0), the output and, for a class, its
-    probability; for a written text, how many tokens were generated; for a number, nothing more. As JSON: `columns` (role and column) and
-    `predictions`, objects with `index`, `output` and for a class `probability` and `scores` (class and probability),
-    for a text `generated_tokens`. In CSV and TSV, text that a spreadsheet would take for a formula gets an apostrophe before it;
-    JSON has it as it is.
+    probability; for a written text, how many tokens were generated; for a number, nothing more. As JSON: `columns`
+    (role and column) and `predictions`, objects with `index`, `output` and for a class `probability` and `scores`
+    (class and probability), for a text `generated_tokens`. In CSV and TSV, text that a spreadsheet would take for a
+    formula gets an apostrophe before it; JSON has it as it is.
 
     \b
     Examples:

@@ -83,7 +83,7 @@ def compute_where_equal(
     features: Sequence[Features],
     ask: Callable[[Callable[[], bool]], bool] = lambda check: check(),
 ) -> ModelRunner:
-    """Makes training and predictions of classes and numbers compute the first position alone in the last block, where logits stay
+    """Makes training and predictions by a head compute the first position alone in the last block, where logits stay
     the same.
 
     Args:
