@@ -103,7 +103,7 @@ def predict_command(folder: Path, trial: str, file: Path, out: Path | None, devi
 def _table(predictions: list[dict[str, Any]], separator: str, every_class: bool = True) -> str:
     """Formats rows with a header: index, output, and the number of tokens of a written text or the probability of a
     class; if wanted, one column for the probability of each class."""
-    first = predictions[0] if predictions else {"probability": 1.0}
+    first: dict[str, Any] = predictions[0] if predictions else {"probability": 1.0}
     named = [name for name in ("probability", "generated_tokens") if name in first]
     classes = list(first.get("scores", ())) if every_class else []
     rows = [["index", "output", *named, *(f"probability of {name}" for name in classes)]]
