@@ -7,8 +7,18 @@ from typing import Any
 
 import pytest
 
-from record_helpers import WRITERS, Level, World, build_store, small_study, writing_study, written_predictions
+from record_helpers import (
+    WRITERS,
+    Level,
+    World,
+    build_store,
+    predictions,
+    small_study,
+    writing_study,
+    written_predictions,
+)
 from tuneoff.config.spec import PublishedSpec
+from tuneoff.records.record import Utilisation
 from tuneoff.store import StudyStore
 
 LABEL = "</script><script>window.pwned=1</script><img src=x onerror=window.pwned=1>\" on='"
@@ -25,6 +35,30 @@ def page_store(folder: Path, seeds: int = 2, **world: Any) -> StudyStore:
     """A study of two equals, a weaker arm and a baseline."""
     study = small_study("majority", "full", "lora", "head", seeds=seeds)
     return build_store(folder / "study", study, World(**{"levels": LEVELS, **world}))
+
+
+USE = Utilisation(
+    interval_seconds=1.0,
+    seconds=tuple(float(second) for second in range(30)),
+    process_cpu_percent=tuple(100.0 + second for second in range(30)),
+    resident_bytes=tuple((500 + second) << 20 for second in range(30)),
+)
+
+
+def classified_store(folder: Path) -> StudyStore:
+    """A study of six seeds whose trials kept the texts that they answered wrongly, and sampled the machine."""
+
+    def kept(spec: Any, accuracy: float, rows: int) -> list[Any]:
+        return [
+            p.model_copy(
+                update={"scores": (-0.1, -2.0), "source": f"Message {p.index} on trade." * (p.output != p.target)}
+            )
+            for p in predictions(spec, accuracy, rows)
+        ]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("record_helpers.predictions", kept)
+        return page_store(folder, seeds=6, changes={label: {"utilisation": USE} for label in LEVELS})
 
 
 def hostile_store(folder: Path) -> StudyStore:

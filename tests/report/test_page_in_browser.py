@@ -12,10 +12,12 @@ from xml.etree import ElementTree
 
 import pytest
 
+from axe_helpers import NPM, axe_source, violations
 from browser_helpers import BROWSER, DRIVER, Browser, browse
-from page_helpers import hostile_store, page_store
+from page_helpers import EVIL, classified_store, hostile_store
 from tuneoff import report
 from tuneoff.cli.main import main
+from tuneoff.report import html
 from tuneoff.store import StudyStore
 
 pytestmark = [
@@ -39,7 +41,7 @@ def browser(downloads: Path) -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> StudyStore:
-    made = page_store(tmp_path_factory.mktemp("page"), seeds=6)
+    made = classified_store(tmp_path_factory.mktemp("page"))
     report.write(made)
     return made
 
@@ -180,6 +182,68 @@ def test_figures_and_tables_are_saved(page: Browser, downloads: Path) -> None:
     assert "best" in {dict(zip(lines[0], line, strict=True))["vs. best"] for line in lines[1:]}
 
 
+def test_quantities_are_sorted_by_what_they_say(page: Browser) -> None:
+    page.run("document.querySelectorAll('details').forEach(part => { part.open = true; })")
+    sort = """
+        const head = [...document.querySelectorAll('thead button')].find(each => each.textContent.startsWith('whole'));
+        head.click();
+        const table = head.closest('table');
+        return [...table.tBodies[0].rows].map(row => row.cells[0].textContent);
+    """
+    assert page.run(sort) == ["head", "lora", "majority", "full"]
+
+
+def test_examples_are_searched_by_words_and_by_two_arms(page: Browser) -> None:
+    page.run("document.getElementById('disagreements').open = true")
+    shown = "return [...document.querySelectorAll('#example-list article')].map(each => each.innerText)"
+    wait_until(page, "return document.querySelectorAll('#example-list article').length === 20")
+    first = page.run(shown)[0]
+    assert "on trade." in first
+    assert "✓ right" in first
+    assert "✗ wrong" in first
+    page.run("document.getElementById('example-more').click()")
+    assert len(page.run(shown)) == 40
+    index = first.split()[2]
+    page.run("document.getElementById('example-words').focus()")
+    page.press(*f"message {index} ")
+    assert any(text.startswith(f"Test example {index}") for text in page.run(shown))
+    assert page.run("return document.getElementById('example-count').textContent").split()[0] != "200"
+    choose = (
+        "document.getElementById('example-words').value = '';"
+        "for (const [id, label] of [['example-one', 'full'], ['example-other', 'lora']]) {"
+        "  const choice = document.getElementById(id); choice.value = label; choice.dispatchEvent(new Event('change'));"
+        "}"
+    )
+    page.run(choose)
+    for text in page.run(shown):
+        groups = [line for line in text.splitlines() if "right)" in line or "wrong)" in line]
+        assert not any("full" in group and "lora" in group for group in groups)
+
+
+def test_use_of_the_machine_is_drawn_for_the_trial_that_is_chosen(page: Browser, downloads: Path) -> None:
+    page.run("document.getElementById('machine-use').open = true")
+    drawn = "return document.querySelector('#use-figure svg').getAttribute('aria-label')"
+    labels = page.run("return [...document.getElementById('use-arm').options].map(each => each.textContent)")
+    assert labels == ["majority, seed 0", "full, seed 0", "lora, seed 0", "head, seed 0"]
+    page.run(
+        "const choice = document.getElementById('use-arm'); choice.value = 3; choice.dispatchEvent(new Event('change'))"
+    )
+    assert page.run(drawn).startswith("Use of the machine by head, seed 0")
+    page.run("document.querySelectorAll('#use-figure .save')[2].click()")
+    head, *lines = csv.reader(wait_for(downloads / "machine_use.csv").decode().splitlines())
+    assert head == ["seconds", "process_cpu_percent", "resident_bytes"]
+    assert len(lines) == 30
+
+
+def test_a_printed_page_has_all_of_it(page: Browser) -> None:
+    page.develop("Page.printToPDF")
+    assert page.run("return [...document.querySelectorAll('details')].every(part => !part.open)")
+    page.run("dispatchEvent(new Event('beforeprint'))")
+    assert page.run("return [...document.querySelectorAll('main details:not(.columns)')].every(part => part.open)")
+    page.run("dispatchEvent(new Event('afterprint'))")
+    assert page.run("return [...document.querySelectorAll('details')].every(part => !part.open)")
+
+
 def test_hostile_texts_run_nothing(browser: Browser, tmp_path: Path) -> None:
     browser.console()
     browser.open(report.write(hostile_store(tmp_path)).parent / "report.html")
@@ -187,6 +251,58 @@ def test_hostile_texts_run_nothing(browser: Browser, tmp_path: Path) -> None:
     assert browser.run("return window.pwned === undefined")
     assert browser.console() == []
     assert {address.partition(":")[0] for address in browser.requests()} <= {"file", "data", "blob"}
+
+
+def test_five_hundred_hostile_labels_and_texts_run_nothing(browser: Browser, tmp_path: Path) -> None:
+    made = report.build(hostile_store(tmp_path))
+    arm = made.methods[1]
+    arms = tuple(arm.model_copy(update={"method": f"{at} {EVIL}"}) for at in range(500))
+    assert made.rule is not None
+    first = made.rule.arms[0]
+    weighed = [first.model_copy(update={"label": each.method, "margins": (0.0,) * at}) for at, each in enumerate(arms)]
+    rule = made.rule.model_copy(update={"arms": tuple(weighed)})
+    examples = tuple(made.disagreements[0].model_copy(update={"index": at, "text": EVIL}) for at in range(500))
+    whole = made.model_copy(update={"methods": (*made.methods, *arms), "rule": rule, "disagreements": examples})
+    path = tmp_path / "report.html"
+    path.write_text(html.render(whole, ()), encoding="utf-8")
+    browser.console()
+    browser.requests()
+    browser.open(path)
+    browser.run("document.getElementById('unfold').click()")
+    wait_until(browser, "return document.querySelectorAll('#example-list article').length === 20")
+    assert browser.run("return document.querySelectorAll('#explorer-figure g[data-arm]').length") == 500
+    assert browser.run("return window.pwned === undefined")
+    assert browser.run("return document.querySelectorAll('main img, main script, main a[href]').length") == 0
+    assert browser.console() == []
+    assert set(browser.requests()) <= {path.resolve().as_uri(), "data:,"}
+
+
+@pytest.mark.package_index
+@pytest.mark.skipif(NPM is None, reason="needs npm, which brings axe-core")
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_readers_of_all_kinds_can_use_the_page(
+    browser: Browser, study: StudyStore, theme: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    pages = [study.report_folder / "report.html"]
+    writing = hostile_store(tmp_path_factory.mktemp("writing"))
+    pages.append(report.write(writing).parent / "report.html")
+    for path in pages:
+        browser.open(path)
+        browser.run(
+            "document.documentElement.dataset.theme = arguments[0];"
+            "document.querySelectorAll('details').forEach(part => { part.open = true; })",
+            theme,
+        )
+        assert violations(browser, axe_source(tmp_path_factory.getbasetemp())) == []
+
+
+def wait_until(browser: Browser, condition: str) -> None:
+    """Waits until a script returns true."""
+    for _ in range(100):
+        if browser.run(condition):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"not so: {condition}")
 
 
 def wait_for(path: Path) -> bytes:

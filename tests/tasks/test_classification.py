@@ -264,6 +264,16 @@ def predictions(target: str, output: str) -> list[Prediction]:
     ]
 
 
+def test_the_beginning_of_a_wrongly_answered_text_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tuneoff.tasks.classification.KEPT_CHARACTERS", 4)
+    monkeypatch.setattr("tuneoff.tasks.classification.WRONG_KEPT", 2)
+    task = fitted("a", "b", "c")
+    rows = of(["a", "a", "a"])
+    logits = torch.tensor([[9.0, 0.0, 0.0], [0.0, 9.0, 0.0], [0.0, 9.0, 0.0]])
+    kept = [each.source for each in task.outcome(logits, {}, rows)]
+    assert kept == ["", rows[1].text[:4], ""]
+
+
 def test_outcomes_are_log_probabilities_in_label_order() -> None:
     task = fitted("a", "b", "c")
     logits = torch.tensor([[1.0, 2.0, 0.5], [30.0, 0.0, -30.0]])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import Field
@@ -36,27 +38,48 @@ class SampledExample(Frozen):
     outputs: tuple[ExampleOutput, ...] = Field(description="one object per arm in the study's order")
 
 
-def sample_examples(results: Results) -> tuple[SampledExample, ...]:
+@dataclass(frozen=True)
+class FirstPredictions:
+    """Test predictions of an arm's first completed trial.
+
+    Attributes:
+        label: the arm's.
+        record: the trial's.
+        rows: position in the test split -> prediction; empty where they cannot be read.
+    """
+
+    label: str
+    record: TrialRecord
+    rows: dict[int, Row]
+
+
+def first_predictions(results: Results) -> list[FirstPredictions]:
+    """Reads the test predictions of every arm's lowest completed seed, in the study's order."""
+    records = [(arm.label, arm.completed[0]) for arm in results.arms if arm.completed]
+    return [FirstPredictions(label, record, _predictions(results, record)) for label, record in records]
+
+
+def sample_examples(predictions_by_arm: Sequence[FirstPredictions]) -> tuple[SampledExample, ...]:
     """Returns at most `COUNT` test examples, chosen evenly among those whose source was kept, before any output is
     seen.
 
-    Each arm is shown with its lowest completed seed. Empty for a task that keeps no sources (classification).
+    Each arm is shown with its lowest completed seed. Empty for classification, whose trials keep the source of what
+    they answered wrongly: these are no fair sample.
     """
-    records = [(arm.label, arm.completed[0]) for arm in results.arms if arm.completed]
-    predictions_by_arm = [(label, record, _predictions(results, record)) for label, record in records]
     with_source: dict[int, Row] = {}
-    for _, _, predictions in predictions_by_arm:
-        with_source = {**{index: p for index, p in predictions.items() if p["source"]}, **with_source}
+    for each in predictions_by_arm:
+        kept = {index: row for index, row in each.rows.items() if row["source"] and not row["scores"]}
+        with_source = {**kept, **with_source}
     indices = sorted(with_source)
     chosen = []
     for index in sorted(
         {indices[i * (len(indices) - 1) // max(1, COUNT - 1)] for i in range(COUNT)} if indices else ()
     ):
         outputs = tuple(
-            _output(label, record, predictions[index])
-            for label, record, predictions in predictions_by_arm
+            _output(each.label, each.record, each.rows[index])
+            for each in predictions_by_arm
             # Another target at this place is another example: that row saw other data.
-            if index in predictions and predictions[index]["target"] == with_source[index]["target"]
+            if index in each.rows and each.rows[index]["target"] == with_source[index]["target"]
         )
         source, reference = with_source[index]["source"], with_source[index]["target"]
         chosen.append(

@@ -15,9 +15,11 @@ from tuneoff.analysis.curves import learning_curves
 from tuneoff.analysis.decisions.answer import Answer, find_answer
 from tuneoff.analysis.decisions.rule_data import rule_data
 from tuneoff.analysis.devices import compare_devices
-from tuneoff.analysis.examples import sample_examples
+from tuneoff.analysis.disagreements import find_disagreements
+from tuneoff.analysis.examples import first_predictions, sample_examples
 from tuneoff.analysis.figures import COSTS, why_missing
 from tuneoff.analysis.forecast_accuracy import compare_forecast
+from tuneoff.analysis.machine_use import machine_use
 from tuneoff.analysis.metrics import definition
 from tuneoff.analysis.outcomes import Outcomes, over_seeds, within_range
 from tuneoff.analysis.results import Arm, Results
@@ -60,6 +62,7 @@ def build_report(results: Results) -> Report:
     search = summarise_search(results)
     warnings = [*caveats(results, outcomes), *device_warnings(results), *search_warnings(search)]
     answer = find_answer(results, outcomes, warnings)
+    predictions = first_predictions(results)
     test_metrics = {m.name: m for r in results.completed for m in r.metrics if m.split == "test"}
     report = Report(
         study=_study(results),
@@ -75,13 +78,15 @@ def build_report(results: Results) -> Report:
         search=search,
         forecast=compare_forecast(results),
         devices=compare_devices(results),
-        examples=sample_examples(results),
+        examples=sample_examples(predictions),
         comparable=comparable(warnings),
         environments=_environments(results),
         protocol=results.study.protocol,
         data=_data(results),
         curves=learning_curves(results.arms, results.primary, results.store),
         rule=rule_data(results, outcomes),
+        disagreements=find_disagreements(predictions, results.primary.name) if results.primary else (),
+        machine_use=machine_use(results.arms),
     )
     report = _with_answer(report, doubt=doubt_text(report))
     report = _with_answer(report, scope=scope_text(report))

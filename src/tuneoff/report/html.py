@@ -6,27 +6,26 @@ link or image through.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from tuneoff.analysis.figures import metric_name
-from tuneoff.encoding import one_line, visible
+from tuneoff.encoding import one_line
 from tuneoff.report import columns, page_data, wording
 from tuneoff.report.arm_schema import ArmSummary, Comparison, Figure
 from tuneoff.report.charts import svg
 from tuneoff.report.charts.forest import build_forest
 from tuneoff.report.columns import Column
 from tuneoff.report.markup import to_html
+from tuneoff.report.page_parts import render_page
 from tuneoff.report.schema import Report
 from tuneoff.report.sections import (
     answer,
     certainty,
+    checklist,
     data,
     devices,
     examples,
@@ -46,7 +45,7 @@ SECTION_LENGTH = 150_000
 """A section of more characters is left out, and report.md has it."""
 CHARTS_LENGTH = 450_000
 """Charts are shown until they take this many characters; the others are in their files alone."""
-SCRIPTS = ("base", "theme", "folding", "tables", "figures", "rule", "explorer", "budget")
+SCRIPTS = ("base", "theme", "folding", "tables", "figures", "rule", "explorer", "budget", "examples", "machine")
 """Parts of the page's script, in order."""
 _PAGE = "report.html.jinja"
 
@@ -114,25 +113,21 @@ def render(report: Report, drawings: Sequence[Drawing], folder: str = "", report
         folder: the study's own as seen from where it was run, empty where that is not known.
         report_folder: the name of the report's folder in it.
     """
-    environment = Environment(
-        loader=PackageLoader("tuneoff.report", "page"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_shown,
-    )
-    style, script = _source(environment, "report.css"), _script(environment)
     pictures, left_out = _pictures(drawings)
     explorer = page_data.explorer(report, folder)
     shown = {picture.name for picture in pictures}
-    charts = page_data.chart_rows([drawing.chart for drawing in drawings if drawing.chart.name in shown])
+    data_shown = {
+        "best": report.answer.best,
+        "explorer": explorer,
+        "charts": page_data.chart_rows([drawing.chart for drawing in drawings if drawing.chart.name in shown]),
+        "disagreements": page_data.disagreements(report),
+        "machine_use": page_data.machine_use(report),
+    }
     headline = wording.headline(report)
-    page = environment.get_template(_PAGE).render(
-        policy=_policy(style, script),
-        style=Markup(style),
-        script=Markup(script),
-        data=Markup(page_data.as_text({"explorer": explorer, "charts": charts})),
+    return render_page(
+        _PAGE,
+        SCRIPTS,
+        data=Markup(page_data.as_text(data_shown)),
         explorer=explorer is not None,
         report=report,
         headline=headline,
@@ -154,7 +149,8 @@ def render(report: Report, drawings: Sequence[Drawing], folder: str = "", report
         details=_sections(
             report,
             answer.warnings,
-            machine.failures,
+            lambda whole: machine.failures(whole, folder),
+            checklist.section,
             search.section,
             examples.section,
             protocol.protocol,
@@ -163,32 +159,6 @@ def render(report: Report, drawings: Sequence[Drawing], folder: str = "", report
             machine.environment,
             lambda whole: machine.repeat(whole, folder, report_folder),
         ),
-    )
-    return page + "\n"
-
-
-def _shown(value: object) -> object:
-    """Shows hidden characters of texts, which could turn the direction of what follows them."""
-    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def _script(environment: Environment) -> str:
-    """Returns the parts of the script in one function, so that they share names with each other alone."""
-    parts = [_source(environment, f"{name}.js") for name in SCRIPTS]
-    return "\n".join(['"use strict";', "(() => {", *parts, "})();", ""])
-
-
-def _source(environment: Environment, name: str) -> str:
-    assert environment.loader is not None
-    return environment.loader.get_source(environment, name)[0]
-
-
-def _policy(style: str, script: str) -> str:
-    """Returns a policy that lets this style sheet and this script work, and nothing else, and nothing be loaded."""
-    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)]
-    return (
-        f"default-src 'none'; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
     )
 
 

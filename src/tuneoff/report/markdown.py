@@ -46,7 +46,7 @@ def render(report: Report, charts: Sequence[Chart], folder: str = "", report_fol
         data.section(report),
         machine.environment(report),
         protocol.methods(report),
-        machine.failures(report),
+        machine.failures(report, folder),
         machine.repeat(report, folder, report_folder),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"

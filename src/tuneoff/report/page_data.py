@@ -24,12 +24,22 @@ _DURATIONS = {name: SECONDS[name] for name in ("h", "m", "s", "ms", "us")}
 
 
 def as_text(data: Mapping[str, Any]) -> str:
-    """Returns the data as JSON that may stand in a page: no tag begins or ends in it, and hidden characters are
-    shown."""
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=str)
+    """Returns the data as JSON that may stand in a page: no tag begins or ends in it, hidden characters are shown, and
+    what is not finite is null."""
+    text = json.dumps(_shown(data), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     for sign in "<>&\u2028\u2029":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
-    return visible(text)
+    return text
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, Mapping):
+        return {visible(key): _shown(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shown(item) for item in value]
+    return value if not isinstance(value, float) or math.isfinite(value) else None
 
 
 def explorer(report: Report, folder: str) -> dict[str, Any] | None:
@@ -172,6 +182,21 @@ def _duration(value: float) -> str:
 def _with_unit(value: float, sizes: Mapping[str, float], is_large: Callable[[float], bool]) -> str:
     name, size = next(((name, size) for name, size in sizes.items() if is_large(size)), list(sizes.items())[-1])
     return f"{_rounded(value / size, up=True)}{name}"
+
+
+def disagreements(report: Report) -> dict[str, Any] | None:
+    """Returns the examples that arms answer differently; None without any."""
+    if not report.disagreements:
+        return None
+    return {
+        "metric": metric_name(report.study.primary_metric or ""),
+        "examples": [each.model_dump(mode="json") for each in report.disagreements],
+    }
+
+
+def machine_use(report: Report) -> list[dict[str, Any]]:
+    """Returns what each arm's first trial used of the machine over time."""
+    return [each.model_dump(mode="json") for each in report.machine_use]
 
 
 def chart_rows(charts: Sequence[Chart]) -> dict[str, list[list[Any]]]:

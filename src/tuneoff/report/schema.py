@@ -12,8 +12,10 @@ from pydantic import Field
 from tuneoff.analysis.curves import LearningCurves
 from tuneoff.analysis.decisions.rule_data import RuleData
 from tuneoff.analysis.devices import DeviceComparison
+from tuneoff.analysis.disagreements import Disagreement
 from tuneoff.analysis.examples import SampledExample
 from tuneoff.analysis.forecast_accuracy import ForecastComparison
+from tuneoff.analysis.machine_use import MachineUse
 from tuneoff.analysis.search_summary import SearchSummary
 from tuneoff.analysis.statistics import LEVEL, SEEDS_REQUIRED
 from tuneoff.config.spec import DataSpec, Protocol
@@ -249,6 +251,12 @@ class Report(Part):
     )
     rule: RuleData | None = Field(
         None, exclude=True, description="what the rule of a recommendation reads; no part of the JSON"
+    )
+    disagreements: tuple[Disagreement, ...] = Field(
+        (), exclude=True, description="test examples that arms answer differently; no part of the JSON"
+    )
+    machine_use: tuple[MachineUse, ...] = Field(
+        (), exclude=True, description="what each arm's first trial used of the machine; no part of the JSON"
     )
 
     def arm(self, label: str) -> ArmSummary:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 LABEL_NAMES = ("label", "labels", "category", "class", "target", "topic", "sentiment", "y")
+KEPT_CHARACTERS, WRONG_KEPT = 400, 10_000
+"""How much of a wrongly answered text is kept, and among how many of a split's first examples."""
 
 
 class ClassificationOptions(TextOptions):
@@ -288,9 +290,17 @@ class Classification(TextHead):
                 target=example.target,
                 output=self.labels[chosen],
                 scores=tuple(round(value, 6) for value in row),
+                source=self._kept_text(example, self.labels[chosen]),
             )
             for example, chosen, row in zip(examples, best, scores.tolist(), strict=True)
         ]
+
+    @staticmethod
+    def _kept_text(example: Example, output: str) -> str:
+        """Returns what is kept of a text: its beginning where the answer is wrong, so that reports can show where
+        methods disagree; of a very large split only among its first examples."""
+        wrong = output != example.target
+        return example.input_text[:KEPT_CHARACTERS] if wrong and example.index < WRONG_KEPT else ""
 
     def plain_code(self, model: nn.Module, tokenizer: Any, columns: Mapping[str, str], max_length: int) -> list[str]:
         if self._likelihood is not None:

@@ -39,6 +39,7 @@ function makeSavable(figure, rows) {
   figure.append(tools);
 }
 
-for (const figure of document.querySelectorAll("figure[data-name]")) {
-  if (figure.dataset.name !== "explorer") makeSavable(figure, data.charts?.[figure.dataset.name]);
+// Figures that the script draws later are made savable where they are drawn.
+for (const figure of document.querySelectorAll("figure[data-name]:not([data-later])")) {
+  makeSavable(figure, data.charts?.[figure.dataset.name]);
 }

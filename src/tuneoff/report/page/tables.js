@@ -3,15 +3,21 @@ const ROWS_TO_SORT = 3;
 const ROWS_TO_SEARCH = 8;
 const COLUMNS_TO_CHOOSE = 6;
 
-// By the numbers behind the texts where there are some; what is missing comes last.
+const UNITS = {
+  ms: 1e-3, s: 1, min: 60, h: 3600, B: 1, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30, TiB: 2 ** 40, M: 1e6, G: 1e9,
+};
+// A number, its spread, its unit, and what follows a whole number of minutes or hours: 2 min 05 s.
+const QUANTITY = /^([+-]?[\d,]*\.?\d+(?:e[+-]?\d+)?)(?: ± [\d,.]+)?(?: (ms|s|min|h|B|[KMGT]iB|M|G)\b)?(?: (\d+) (min|s)\b)?/;
+
+// By the numbers behind the texts where there are some, else by those in them; what is missing comes last.
 const cellKey = (cell) => {
   const value = cell.dataset.sort ?? cell.dataset.value;
   if (value !== undefined) return Number(value);
   const text = cell.textContent.trim();
   if (/^–?( \[\d+\])?$/.test(text)) return null;
-  const first = /^[+-]?\d[\d,]*\.?\d*(e[+-]?\d+)?/i.exec(text);
-  if (!cell.classList.contains("number")) return text;
-  return first ? Number(first[0].replaceAll(",", "")) : text;
+  const [, first, unit, second, secondUnit] = (cell.classList.contains("number") && QUANTITY.exec(text)) || [];
+  if (first === undefined) return text;
+  return Number(first.replaceAll(",", "")) * (UNITS[unit] ?? 1) + Number(second ?? 0) * (UNITS[secondUnit] ?? 0);
 };
 const compareKeys = (a, b) => {
   if (typeof a === "number" && typeof b === "number") return a - b;
@@ -21,15 +27,8 @@ const compareKeys = (a, b) => {
 function makeSortable(table) {
   const heads = [...table.tHead.rows[0].cells];
   const body = table.tBodies[0];
-  // Texts with units (12.3 s, 2 min 05 s) have no order that could be read from them.
-  const sorts = heads.map((head, at) => [...body.rows].every((row) => {
-    const cell = row.cells[at];
-    return cell && (cell.dataset.value !== undefined || cell.dataset.sort !== undefined
-      || !cell.classList.contains("number") || !/[a-z]/i.test(cell.textContent.replace(/[†‡]|e[+-]?\d/gi, ""))
-      || cell.querySelector("sup"));
-  }));
   heads.forEach((head, at) => {
-    if (!sorts[at] || !head.textContent.trim()) return;
+    if (!head.textContent.trim()) return;
     const sort = button(head.textContent, () => {
       const falling = head.getAttribute("aria-sort") === "ascending";
       for (const other of heads) other.removeAttribute("aria-sort");

@@ -36,11 +36,17 @@ def environment(report: Report) -> str:
     return "## Machine and software\n\n" + "\n".join(lines)
 
 
-def failures(report: Report) -> str:
-    """Lists the trials that did not complete, with the end of their logs; empty where all did."""
+def failures(report: Report, folder: str) -> str:
+    """Lists the trials that did not complete, with the end of their logs and how to run them again; empty where all
+    did. `folder` is that of `markdown.render`."""
     if not report.failures:
         return ""
-    lines = ["## Trials that did not complete"]
+    place = "" if folder else " (`STUDY` stands for this study's folder)"
+    lines = [
+        "## Trials that did not complete",
+        f"The same command runs them again, and nothing that is finished{place}:",
+        fenced([f"tuneoff run {shlex.quote(folder or 'STUDY')}"], "sh"),
+    ]
     for failure in report.failures:
         cause = escaped(failure.cause) or "no cause recorded"
         lines.append(f"### {escaped(failure.id)}\n\n{failure.status}: {cause}")
