@@ -23,11 +23,12 @@ def built(folder: Path, *labels: str) -> Report:
     return report.build(build_store(folder, small_study(*labels), world))
 
 
-def test_its_json_is_read_back_as_the_same_report_but_for_curves_and_rule(tmp_path: Path) -> None:
+def test_its_json_is_read_back_as_the_same_report_but_for_what_pages_alone_show(tmp_path: Path) -> None:
     made = built(tmp_path / "study", *LEVELS)
     read = Report.model_validate_json(json.dumps(made.as_data()))
-    assert read == made.model_copy(update={"curves": read.curves, "rule": read.rule})
-    assert not {"curves", "rule"} & made.as_data().keys()
+    of_pages = {"curves", "rule", "disagreements", "machine_use"}
+    assert read == made.model_copy(update={name: getattr(read, name) for name in of_pages})
+    assert not of_pages & made.as_data().keys()
 
 
 def test_it_is_frozen_and_its_types_are_strict(tmp_path: Path) -> None:

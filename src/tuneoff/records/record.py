@@ -494,7 +494,7 @@ class Prediction(Frozen):
         "",
         description="what was put in, without the words of `task.template`: the source's text; where the template "
         "names further columns, a line `NAME: TEXT` for each and for `source`, the shortest first. "
-        "Of texts that are written, kept for a split's first 20 examples; of classification the first 400 characters, "
+        "Of texts that are written, kept for a split's first 20 examples; of classification the first 440 characters, "
         "kept where the answer is wrong and the example is among the split's first 10,000",
     )
 

@@ -21,7 +21,7 @@ from tuneoff.report.charts.forest import build_forest
 from tuneoff.report.columns import Column
 from tuneoff.report.markup import to_html
 from tuneoff.report.page_parts import render_page
-from tuneoff.report.schema import Report
+from tuneoff.report.schema import JoinedReport, Report
 from tuneoff.report.sections import (
     answer,
     certainty,
@@ -119,7 +119,7 @@ def render(report: Report, drawings: Sequence[Drawing], folder: str = "", report
     data_shown = {
         "best": report.answer.best,
         "explorer": explorer,
-        "charts": page_data.chart_rows([drawing.chart for drawing in drawings if drawing.chart.name in shown]),
+        "charts": page_data.chart_rows([each.chart for each in drawings if each.chart.name in shown], report),
         "disagreements": page_data.disagreements(report),
         "machine_use": page_data.machine_use(report),
     }
@@ -131,6 +131,7 @@ def render(report: Report, drawings: Sequence[Drawing], folder: str = "", report
         explorer=explorer is not None,
         report=report,
         headline=headline,
+        notes=report.notes if isinstance(report, JoinedReport) else (),
         # Its first sentence is the headline.
         doubt=report.answer.doubt.removeprefix(headline).strip(),
         answer=wording.after_caveats(report),

@@ -14,7 +14,7 @@ from tuneoff.analysis.decisions.rule_data import RuleData, WeighedArm
 from tuneoff.analysis.figures import metric_name
 from tuneoff.encoding import one_line, visible
 from tuneoff.report import columns, units
-from tuneoff.report.arm_schema import ArmSummary, Figure
+from tuneoff.report.arm_schema import ArmSummary, Comparison, Figure
 from tuneoff.report.charts.chart import Chart
 from tuneoff.report.recommendation import COST_NAMES, LIMIT_OPTIONS, SUPERLATIVES, figure_text
 from tuneoff.report.schema import Report
@@ -199,9 +199,16 @@ def machine_use(report: Report) -> list[dict[str, Any]]:
     return [each.model_dump(mode="json") for each in report.machine_use]
 
 
-def chart_rows(charts: Sequence[Chart]) -> dict[str, list[list[Any]]]:
-    """Returns the figures behind each chart, a heading and a line per point."""
-    return {chart.name: _rows(chart) for chart in charts}
+def chart_rows(charts: Sequence[Chart], report: Report) -> dict[str, list[list[Any]]]:
+    """Returns the figures behind each chart, a heading and a line per point; those of the differences to the best
+    too."""
+    differences: list[list[Any]] = [["arm", "difference to the best", "low", "high", "relation"]]
+    for arm in report.methods:
+        if isinstance(arm.to_best, Comparison) and arm.to_best.difference is not None:
+            pair = arm.to_best
+            ends = (pair.interval_low, pair.interval_high)
+            differences.append([one_line(arm.method), pair.difference, *ends, pair.relation])
+    return {"differences": differences, **{chart.name: _rows(chart) for chart in charts}}
 
 
 def _rows(chart: Chart) -> list[list[Any]]:

@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 LABEL_NAMES = ("label", "labels", "category", "class", "target", "topic", "sentiment", "y")
-KEPT_CHARACTERS, WRONG_KEPT = 400, 10_000
-"""How much of a wrongly answered text is kept, and among how many of a split's first examples."""
+KEPT_CHARACTERS, WRONG_KEPT = 440, 10_000
+"""How much of a wrongly answered text is kept (a report shows 400 characters, cut at a space), and among how many of a
+split's first examples."""
 
 
 class ClassificationOptions(TextOptions):

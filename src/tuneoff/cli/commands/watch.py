@@ -172,26 +172,16 @@ def _show_once(updates: Iterator[FolderState], folder: Path, console: Console) -
 def _stream(updates: Iterator[FolderState], folder: Path) -> FolderState | None:
     """Prints events as a run streams them: all since the study's first trial, then what happens now."""
     from tuneoff import report
+    from tuneoff.cli.live.folder_events import FolderEvents
     from tuneoff.cli.live.stream import Stream
-    from tuneoff.records import events
     from tuneoff.store import StudyStore
 
     last_look: FolderState | None = None
-    newest_time: str | None = None
+    events = FolderEvents(str(folder), lambda: report.build(StudyStore(folder)).as_data())
     with Stream() as stream:
         for look in updates:
-            if last_look is None or (look.since is not None and look.since != last_look.since):
-                sizes = look.searched, len(look.trials) - look.searched
-                start_time = events.utc(look.since) if look.since is not None else None
-                stream.send({**events.study_started(look.study, str(folder), *sizes), "time": start_time})
-            for item in look.news:
-                newest_time = item.time or newest_time
-                stream.hear(item.progress, item.time)
-            if stream.open and look.since is None:
-                outcome: events.Outcome = "failed_trials" if look.failed else "completed"
-                outcome = outcome if look.is_over else "stopped"
-                body = report.build(StudyStore(folder)).as_data() if look.is_over else None
-                stream.send({**events.study_ended(outcome, body), "time": newest_time})
+            for event in events.of(look):
+                stream.send(event)
             last_look = look
             if stream.broken:
                 break

@@ -57,13 +57,7 @@ class Stream:
 
     def hear(self, progress: Progress, time: str | None = None) -> None:
         """Writes an executor's progress as an event with the time `time` (now where it is not given)."""
-        from tuneoff.records import events
-
-        if progress.kind == "started":
-            self.send(events.trial_started(progress.trial, time))
-        elif progress.record is not None:
-            self.send(events.trial_ended(progress.record, progress.kind == "skipped", time))
-        elif event := events.logged(progress.trial, progress.event, time):
+        if event := event_of(progress, time):
             self.send(event)
 
     def _write(self) -> None:
@@ -75,3 +69,19 @@ class Stream:
                 self._out.flush()
             except (OSError, ValueError, OutputGone, OutputFailed):
                 self.broken = True
+
+
+def event_of(progress: Progress, time: str | None = None) -> Event | None:
+    """Returns an executor's progress as an event; None for a kind of event that is not known.
+
+    Args:
+        progress: what happened.
+        time: when it happened; now where it is not given.
+    """
+    from tuneoff.records import events
+
+    if progress.kind == "started":
+        return events.trial_started(progress.trial, time)
+    if progress.record is not None:
+        return events.trial_ended(progress.record, progress.kind == "skipped", time)
+    return events.logged(progress.trial, progress.event, time)

@@ -90,7 +90,7 @@ function showExplorer(explorer) {
     figure.querySelector("div").append(made.svg);
     const texts = [
       `Ringed: what is recommended. Line: the Pareto front by means${made.front.length ? ` (${joined(made.front.slice(0, 8).map((point) => point.arm.label))}${made.front.length > 8 ? ", …" : ""})` : ""}.`,
-      "Bars: 95% intervals, cut at the frame; of two or three seeds, small dots are the seeds. Pale: what the limits exclude. Hollow: without training; at the edge where an arrow says that it lies beyond.",
+      "Bars, of arms with a label: 95% intervals, cut at the frame; of two or three seeds, small dots are the seeds. Pale: what the limits exclude. Hollow: without training; at the edge where an arrow says that it lies beyond.",
       made.hidden ? `Grey: ${made.hidden} arms without a label; a pointer on one shows its name.` : "",
       made.missing ? `${made.missing} arms lack one of the two figures.` : "",
     ];

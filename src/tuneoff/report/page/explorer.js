@@ -116,8 +116,10 @@ function drawExplorer(explorer, xAxis, yAxis, result, bounds) {
   const named = new Set(points.length <= LABELLED ? points : [...front.slice(0, LABELLED),
     ...points.filter((point) => point.arm.label === result.answer || point.arm.label === result.best)]);
   const fits = new Set(result.fitting);
-  const boxes = points.map((point) => [px(point.x.value) - 6, py(point.y.value) - 6, 12, 12]);
-  for (const point of points) drawNoise(svg, point, px, py, xScale, yScale);
+  // What no label may cover: points, and the ring.
+  const reach = (point) => (point.arm.label === result.answer ? 12 : 6);
+  const boxes = points.map((point) => [px(point.x.value) - reach(point), py(point.y.value) - reach(point), 2 * reach(point), 2 * reach(point)]);
+  for (const point of named) drawNoise(svg, point, px, py, xScale, yScale);
   // The named come last, so that no grey point lies over them.
   for (const point of [...points].sort((a, b) => named.has(a) - named.has(b))) {
     const [x, y] = [px(point.x.value), py(point.y.value)];
@@ -178,7 +180,7 @@ function drawNoise(svg, point, px, py, xScale, yScale) {
 // Puts a label where it covers no point and no other label; where there is no such place it is left out.
 function addLabel(group, x, y, text, boxes) {
   const [wide, high] = [text.length * 7.2 + 2, 14];
-  const places = [[9, -high / 2], [-9 - wide, -high / 2], [-wide / 2, -high - 8], [-wide / 2, 8], [7, -high - 5],
+  const places = [[9, -high / 2], [-9 - wide, -high / 2], [14, -high / 2], [-14 - wide, -high / 2], [-wide / 2, -high - 8], [-wide / 2, 8], [-wide / 2, -high - 14], [-wide / 2, 14], [7, -high - 5],
     [7, 5], [-7 - wide, -high - 5], [-7 - wide, 5], [14, -high - 16], [14, 16], [-14 - wide, -high - 16], [-14 - wide, 16]];
   const { width, height, left, right, top, bottom } = FRAME;
   for (const [dx, dy] of places) {

@@ -96,7 +96,7 @@ document.querySelectorAll("table").forEach((table, index) => {
   const tools = make("div", { class: "table-tools" });
   if (count >= ROWS_TO_SEARCH || table.dataset.name) makeSearchable(table, tools, table.dataset.name ?? "rows");
   if (table.tHead.rows[0].cells.length >= COLUMNS_TO_CHOOSE) makeColumnsChosen(table, tools);
-  if (count >= ROWS_TO_SORT) makeSortable(table);
+  if (count >= ROWS_TO_SORT || table.dataset.name) makeSortable(table);
   if (tools.childNodes.length) table.parentElement.before(tools);
   table.parentElement.after(button("Table as CSV", () => saveTable(name, tableRows(table)), "save"));
 });

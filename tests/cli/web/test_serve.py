@@ -1,0 +1,328 @@
+"""Studies in a browser: this machine's user alone may ask, for reading alone, and sees what runs as it runs."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("starlette", reason="needs tuneoff[serve]")
+pytest.importorskip("uvicorn", reason="needs tuneoff[serve]")
+
+import uvicorn
+
+from browser_helpers import BROWSER, DRIVER, browse
+from page_helpers import LEVELS, hostile_store, page_store
+from record_helpers import make_record
+from tuneoff.checksums import sha256
+from tuneoff.cli.main import main
+from tuneoff.cli.web import app as web_app
+from tuneoff.cli.web.app import make_app
+from tuneoff.cli.web.studies import find_studies
+from tuneoff.store import StudyStore
+
+TOKEN = "a-token"
+
+
+class Server:
+    """A server on the loopback, asked as a browser asks."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    def ask(self, path: str, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], str]:
+        """Returns the status, the headers and the text of an answer; the token is sent unless `cookie` says else."""
+        connection = self.connect(path, method, **headers)
+        answer = connection.getresponse()
+        text = answer.read().decode()
+        connection.close()
+        return answer.status, {name.lower(): value for name, value in answer.getheaders()}, text
+
+    def connect(self, path: str, method: str = "GET", **headers: str) -> http.client.HTTPConnection:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection.putrequest(method, path, skip_host="host" in headers)
+        for name, value in {"cookie": f"tuneoff-{self.port}={TOKEN}", **headers}.items():
+            connection.putheader(name, value)
+        connection.endheaders()
+        return connection
+
+    def events(self, path: str) -> Iterator[dict[str, Any]]:
+        """Yields the events of a stream until it ends."""
+        connection = self.connect(path)
+        answer = connection.getresponse()
+        for line in answer:
+            if line.startswith(b"data: "):
+                yield json.loads(line[6:])
+        connection.close()
+
+
+@contextmanager
+def serving(root: Path) -> Iterator[Server]:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        server = uvicorn.Server(
+            uvicorn.Config(make_app(root, TOKEN, port), log_level="error", timeout_graceful_shutdown=1)
+        )
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            yield Server(port)
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("served")
+    page_store(folder / "first", seeds=2)
+    page_store(folder / "second", seeds=3)
+    (folder / "secret.txt").write_text("secret")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(root: Path) -> Iterator[Server]:
+    with serving(root) as started:
+        yield started
+
+
+def test_without_the_token_nothing_is_told(server: Server) -> None:
+    for path in ("/", "/studies.json", "/report/first/study", "/events/first/study", "/nothing"):
+        for cookie in ("", f"tuneoff-{server.port}=wrong", f"tuneoff-1={TOKEN}"):
+            status, _, text = server.ask(path, cookie=cookie)
+            assert status == 403
+            assert "first" not in text
+    assert server.ask("/?token=wrong")[0] == 403
+    assert server.ask("/?token=wr%F6ng")[0] == 403
+
+
+def test_the_token_becomes_a_cookie_that_no_script_and_no_other_site_can_use(server: Server) -> None:
+    status, headers, _ = server.ask(f"/report/first/study?x=1&token={TOKEN}", cookie="")
+    assert (status, headers["location"]) == (303, "/report/first/study?x=1")
+    assert "HttpOnly" in headers["set-cookie"]
+    assert "SameSite=strict" in headers["set-cookie"]
+    _, headers, _ = server.ask(f"//evil.example/?token={TOKEN}", cookie="")
+    assert headers["location"].startswith("/evil.example")
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1", "127.0.0.1:1", "localhost.evil.example", ""])
+def test_another_hosts_name_is_refused(server: Server, host: str) -> None:
+    assert server.ask("/", host=host)[0] == 403
+
+
+def test_this_machines_name_is_taken(server: Server) -> None:
+    assert server.ask("/", host=f"localhost:{server.port}")[0] == 200
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
+def test_it_is_for_reading_alone(server: Server, method: str) -> None:
+    assert server.ask("/report/first/study", method)[0] == 405
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/report/../secret.txt",
+        "/report/..%2f..%2fetc%2fpasswd",
+        "/report/%2e%2e/%2e%2e/etc/passwd",
+        "/report//etc/passwd",
+        "/report/first",
+        "/report/first/study/../../second/study",
+        "/report/first/study/study.json",
+        "/live/secret.txt",
+        "/events/./first/study",
+        "/secret.txt",
+        "/report/",
+    ],
+)
+def test_no_path_leads_elsewhere(server: Server, path: str) -> None:
+    status, _, text = server.ask(path)
+    assert status == 404
+    assert "secret" not in text.replace(path, "")
+    assert "root:" not in text
+
+
+def test_a_study_that_lies_elsewhere_is_not_shown(root: Path, tmp_path: Path) -> None:
+    page_store(tmp_path / "elsewhere")
+    (tmp_path / "served").mkdir()
+    (tmp_path / "served" / "link").symlink_to(tmp_path / "elsewhere")
+    assert find_studies(tmp_path / "served") == {}
+    assert set(find_studies(root)) == {"first/study", "second/study"}
+    assert set(find_studies(root / "first" / "study")) == {"."}
+
+
+def test_every_answer_is_guarded(server: Server) -> None:
+    for path in ("/", "/report/first/study", "/studies.json", "/nothing"):
+        _, headers, _ = server.ask(path)
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["cache-control"] == "no-store"
+        assert headers["referrer-policy"] == "no-referrer"
+        assert "frame-ancestors 'none'" in headers["content-security-policy"]
+        assert "access-control-allow-origin" not in headers
+
+
+def test_studies_and_their_reports_are_shown_and_nothing_is_written(server: Server, root: Path) -> None:
+    before = {path: sha256(path) for path in root.rglob("*") if path.is_file()}
+    states = {state["path"]: state for state in json.loads(server.ask("/studies.json")[2])}
+    assert (states["first/study"]["state"], states["first/study"]["done"]) == ("finished", 8)
+    status, headers, page = server.ask("/")
+    assert (status, headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert 'href="/report/second/study"' in page
+    status, _, page = server.ask("/report/first/study")
+    assert status == 200
+    assert "of the arms that train" in page
+    assert page == server.ask("/report/first/study")[2]
+    status, _, page = server.ask("/compare?study=first/study&study=second/study")
+    assert status == 200
+    assert "lora [first" in page
+    assert {path: sha256(path) for path in root.rglob("*") if path.is_file()} == before
+
+
+def test_what_cannot_be_compared_is_said(server: Server, root: Path) -> None:
+    assert server.ask("/compare?study=first/study")[0] == 400
+    assert server.ask("/compare?study=first/study&study=../x")[0] == 404
+    status, _, text = server.ask("/compare?study=first/study&study=first/study")
+    assert status == 409
+    assert "is named twice" in text
+
+
+def test_a_damaged_study_is_named_and_the_others_are_shown(tmp_path: Path) -> None:
+    page_store(tmp_path / "whole")
+    broken = page_store(tmp_path / "broken")
+    (broken.root / "study.json").write_text("{")
+    with serving(tmp_path) as server:
+        states = {state["path"]: state for state in json.loads(server.ask("/studies.json")[2])}
+        assert states["broken/study"]["state"] == "damaged"
+        assert "study.json" in states["broken/study"]["problem"]
+        assert states["whole/study"]["state"] == "finished"
+        assert server.ask("/")[0] == 200
+        assert server.ask("/report/broken/study")[0] == 409
+        (event,) = server.events("/events/broken/study")
+        assert event["event"] == "error"
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[StudyStore]:
+    """A study of which a run is on: one trial is missing."""
+    store = page_store(folder, seeds=1, skip=frozenset([("head", 0)]))
+    with store.lock():
+        yield store
+
+
+def proceed(store: StudyStore) -> None:
+    """Lets the missing trial train."""
+    (trial_id,) = (each for each in store.trial_ids() if store.trial(each).record() is None)
+    trial = store.trial(trial_id)
+    trial.append_event({"kind": "phase", "phase": "train"})
+    for step in (1, 2, 3):
+        trial.append_event(
+            {
+                "kind": "step",
+                "step": step,
+                "steps": 9,
+                "epoch": 0.1,
+                "epochs": 1,
+                "loss": 1.0 / step,
+                "learning_rate": 1e-3,
+                "examples_per_second": 10.0,
+                "elapsed_seconds": 1.0,
+            }
+        )
+
+
+def end(store: StudyStore) -> None:
+    """Lets it end."""
+    (trial_id,) = (each for each in store.trial_ids() if store.trial(each).record() is None)
+    trial = store.trial(trial_id)
+    trial.write_record(make_record(trial.spec()))
+
+
+def test_a_running_studys_events_come_as_they_happen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web_app, "LOOK_SECONDS", 0.05)
+    with serving(tmp_path) as server:
+        with running(tmp_path / "live") as store:
+            events = server.events("/events/live/study")
+            first = next(events)
+            assert (first["event"], first["trials"]["final"]) == ("study_started", len(LEVELS))
+            assert {next(events)["event"] for _ in range(3)} == {"trial_ended"}
+            proceed(store)
+            assert next(events)["event"] == "trial_started"
+            assert next(events)["phase"] == "train"
+            assert [next(events)["step"] for _ in range(3)] == [1, 2, 3]
+            assert json.loads(server.ask("/studies.json")[2])[0]["state"] == "running"
+            end(store)
+            ended = next(events)
+            assert (ended["event"], ended["label"], ended["status"]) == ("trial_ended", "head", "completed")
+        rest = list(events)
+        assert [event["event"] for event in rest] == ["study_ended"]
+        assert rest[0]["outcome"] == "completed"
+
+
+def test_bad_input_of_the_command_is_one_clear_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", str(tmp_path / "none")]) == 2
+    assert "is not a folder" in capsys.readouterr().err
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        assert main(["serve", str(tmp_path), "--port", str(taken.getsockname()[1])]) == 2
+    assert "cannot be used" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None or DRIVER is None, reason="needs Debian's chromium and chromium-driver")
+def test_a_browser_follows_a_study_reads_its_report_and_compares(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web_app, "LOOK_SECONDS", 0.1)
+    page_store(tmp_path / "done", seeds=1)
+    hostile_store(tmp_path / "hostile")
+    with serving(tmp_path) as server, browse(tmp_path) as browser:
+
+        def wait(condition: str) -> None:
+            browser.call("timeouts", {"script": 30_000})
+            waiting = (
+                "const done = arguments[0]; const look = () => "
+                f"(({condition}) ? done(true) : setTimeout(look, 50)); look();"
+            )
+            assert browser.call("execute/async", {"script": waiting, "args": []})
+
+        address = f"http://127.0.0.1:{server.port}"
+        with running(tmp_path / "live") as store:
+            browser.call("url", {"url": f"{address}/?token={TOKEN}"})
+            assert browser.run("return location.href") == f"{address}/"
+            assert browser.run("return [...document.querySelectorAll('.state')].map(each => each.textContent)") == [
+                "finished",
+                "finished",
+                "running",
+            ]
+            browser.run("document.querySelector('a[href=\"/live/live/study\"]').click()")
+            wait("document.querySelectorAll('#trial-table tbody tr').length === 3")
+            proceed(store)
+            wait("document.querySelector('#running')?.textContent.includes('step 3 of 9, loss 0.333')")
+            wait("document.querySelector('#running svg') !== null")
+            end(store)
+            wait("[...document.querySelectorAll('#trial-table td')].some(each => each.textContent === 'completed')")
+        wait("document.getElementById('state').textContent.startsWith('Finished. 4 of 4')")
+        browser.run("document.querySelector('a[href^=\"/report/\"]').click()")
+        wait("document.getElementById('advice')?.textContent.startsWith('Use ')")
+        browser.call("url", {"url": f"{address}/"})
+        for path in ("done/study", "live/study"):
+            browser.run("document.querySelector(`input[value='${arguments[0]}']`).click()", path)
+        browser.run("document.getElementById('compare').click()")
+        wait("document.body.textContent.includes('lora [')")
+        browser.call("url", {"url": f"{address}/live/hostile/study"})
+        wait("document.querySelectorAll('#trial-table tbody tr').length > 3")
+        assert browser.run("return window.pwned === undefined")
+        assert browser.console() == []
+        hosts = {each.split("/")[2] for each in browser.requests() if each.startswith("http")}
+        assert hosts == {f"127.0.0.1:{server.port}"}
