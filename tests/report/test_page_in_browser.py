@@ -166,7 +166,7 @@ def test_the_explorer_shows_any_two_figures(page: Browser) -> None:
 
 
 def test_figures_and_tables_are_saved(page: Browser, downloads: Path) -> None:
-    for name in ("explorer", "quality_train_time"):
+    for name in ("explorer", "quality_train_time", "ties"):
         page.run(f"document.querySelectorAll('figure[data-name={name}] .save').forEach(each => each.click())")
         drawn = wait_for(downloads / f"{name}.svg").decode()
         assert ElementTree.fromstring(drawn).tag == "{http://www.w3.org/2000/svg}svg"
@@ -233,6 +233,13 @@ def test_use_of_the_machine_is_drawn_for_the_trial_that_is_chosen(page: Browser,
     head, *lines = csv.reader(wait_for(downloads / "machine_use.csv").decode().splitlines())
     assert head == ["seconds", "process_cpu_percent", "resident_bytes"]
     assert len(lines) == 30
+
+
+def test_ties_are_drawn_as_groups(page: Browser) -> None:
+    drawn = page.run("return document.querySelector('#ties-figure svg').getAttribute('aria-label')")
+    assert drawn.startswith("Arms by test accuracy, the best first. Groups that cannot be told apart: ")
+    assert drawn.endswith(("full and lora; head; majority", "lora and full; head; majority"))
+    assert page.run("return document.getElementById('forecast-figure').hidden")  # none was made
 
 
 def test_a_printed_page_has_all_of_it(page: Browser) -> None:

@@ -76,10 +76,10 @@ def _division(rows: Sequence[Row], target: str, metric: str) -> float:
     """Returns how divided the arms are, 0 where they agree."""
     if len(rows) < 2:
         return 0.0
-    values = [value for row in rows if (value := row["values"].get(metric)) is not None]
+    values: list[float] = [value for row in rows if (value := row["values"].get(metric)) is not None]
     if values:
         return max(values) - min(values)
-    answers = [row["output"] for row in rows]
+    answers: list[str] = [row["output"] for row in rows]
     if len(set(answers)) < 2:
         return 0.0
     right = sum(answer == target for answer in answers) / len(answers)

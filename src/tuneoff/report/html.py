@@ -45,7 +45,7 @@ SECTION_LENGTH = 150_000
 """A section of more characters is left out, and report.md has it."""
 CHARTS_LENGTH = 450_000
 """Charts are shown until they take this many characters; the others are in their files alone."""
-SCRIPTS = ("base", "theme", "folding", "tables", "figures", "rule", "explorer", "budget", "examples", "machine")
+SCRIPTS = ("base", "theme", "folding", "tables", "figures", "rule", "explorer", "budget", "rows", "examples", "machine")
 """Parts of the page's script, in order."""
 _PAGE = "report.html.jinja"
 
@@ -120,6 +120,8 @@ def render(report: Report, drawings: Sequence[Drawing], folder: str = "", report
         "best": report.answer.best,
         "explorer": explorer,
         "charts": page_data.chart_rows([each.chart for each in drawings if each.chart.name in shown], report),
+        "ties": page_data.ties(report),
+        "forecast": page_data.forecast(report),
         "disagreements": page_data.disagreements(report),
         "machine_use": page_data.machine_use(report),
     }

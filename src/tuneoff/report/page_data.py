@@ -16,6 +16,7 @@ from tuneoff.encoding import one_line, visible
 from tuneoff.report import columns, units
 from tuneoff.report.arm_schema import ArmSummary, Comparison, Figure
 from tuneoff.report.charts.chart import Chart
+from tuneoff.report.charts.style import COLOURS, MARKERS, assign_styles
 from tuneoff.report.recommendation import COST_NAMES, LIMIT_OPTIONS, SUPERLATIVES, figure_text
 from tuneoff.report.schema import Report
 
@@ -55,13 +56,13 @@ def explorer(report: Report, folder: str) -> dict[str, Any] | None:
     axes = [axis for axis in (_axis(key, rule, report) for key in (QUALITY, *AXES)) if axis is not None]
     if len(axes) < 2:
         return None
-    known = [axis["key"] for axis in axes]
+    known, looks = [axis["key"] for axis in axes], _looks(report)
     return {
         "folder": shlex.quote(folder or "STUDY"),
         "axes": axes,
         "preferences": [(axis, text) for axis, text in SUPERLATIVES.items() if axis in known],
         "limits": [limit for key in known if (limit := _limit(key, rule, report)) is not None],
-        "arms": [_arm(arm, report, known) for arm in rule.arms],
+        "arms": [_arm(arm, report, known, looks[arm.label]) for arm in rule.arms],
         "rule": rule.model_dump(mode="json", exclude={"arms": {"__all__": {"seed_values"}}})
         | {"arms": [_rule_arm(arm) for arm in rule.arms]},
     }
@@ -98,11 +99,8 @@ def _axis(key: str, rule: RuleData, report: Report) -> dict[str, Any] | None:
     return {"key": key, "name": name, "title": title, "better": "lower", "unit": unit, "log": max(values) > 0}
 
 
-def _arm(arm: WeighedArm, report: Report, keys: Sequence[str]) -> dict[str, Any]:
-    from tuneoff.report.charts.style import COLOURS, MARKERS, assign_styles
-
+def _arm(arm: WeighedArm, report: Report, keys: Sequence[str], look: Mapping[str, str]) -> dict[str, Any]:
     summary = report.arm(arm.label)
-    style = assign_styles(each.method for each in report.methods)[arm.label]
     figures = {}
     for key in keys:
         value = arm.quality if key == QUALITY else arm.costs.get(key)
@@ -121,9 +119,17 @@ def _arm(arm: WeighedArm, report: Report, keys: Sequence[str]) -> dict[str, Any]
     return {
         "label": one_line(arm.label),
         "trains": arm.trains,
-        "colour": COLOURS[style % len(COLOURS)],
-        "marker": MARKERS[style % len(MARKERS)],
+        **look,
         "figures": figures,
+    }
+
+
+def _looks(report: Report) -> dict[str, dict[str, str]]:
+    """Returns the colour and the marker that charts give to each arm."""
+    styles = assign_styles(arm.method for arm in report.methods)
+    return {
+        label: {"colour": COLOURS[style % len(COLOURS)], "marker": MARKERS[style % len(MARKERS)]}
+        for label, style in styles.items()
     }
 
 
@@ -182,6 +188,56 @@ def _duration(value: float) -> str:
 def _with_unit(value: float, sizes: Mapping[str, float], is_large: Callable[[float], bool]) -> str:
     name, size = next(((name, size) for name, size in sizes.items() if is_large(size)), list(sizes.items())[-1])
     return f"{_rounded(value / size, up=True)}{name}"
+
+
+ROWS_SHOWN = 40
+"""Most arms of a picture with a line for each."""
+
+
+def ties(report: Report) -> dict[str, Any] | None:
+    """Returns the arms of the verdict, best first, with the groups within which none can be told apart; None where
+    all are in one group, nothing is compared, or arms are too many."""
+    verdict = report.verdict
+    if verdict is None or not columns.grouped(report):
+        return None
+    sign = -1.0 if verdict.direction == "higher" else 1.0
+    scored = [
+        (figure.ranked_mean, position, arm.method, figure)
+        for position, arm in enumerate(report.methods)
+        if (figure := arm.metrics.get(verdict.metric)) is not None and figure.ranked_mean is not None
+    ]
+    scored.sort(key=lambda item: (sign * item[0], item[1]))
+    looks = _looks(report)
+    places = {label: row for row, (_, _, label, _) in enumerate(scored)}
+    groups = [sorted(places[label] for label in group if label in places) for group in verdict.groups]
+    if len(scored) > ROWS_SHOWN:
+        return None
+    rows = [
+        {
+            "label": one_line(label),
+            "value": mean,
+            "low": figure.interval_low,
+            "high": figure.interval_high,
+            **looks[label],
+        }
+        for mean, _, label, figure in scored
+    ]
+    way = " (lower is better)" if verdict.direction == "lower" else ""
+    return {"title": f"test {metric_name(verdict.metric)}{way}", "rows": rows, "groups": groups}
+
+
+def forecast(report: Report) -> list[dict[str, Any]] | None:
+    """Returns by how many times each arm's figures were predicted too high; None where nothing can be compared, or
+    arms are too many."""
+    if report.forecast is None:
+        return None
+    rows = []
+    for arm in report.forecast.arms:
+        errors = {name: getattr(arm, name).relative_error for name in report.forecast.accuracy}
+        if any(error is not None for error in errors.values()):
+            ratios = {name: None if error is None else 1 + error for name, error in errors.items()}
+            rows.append({"label": one_line(arm.method), "ratios": ratios})
+    return rows if 0 < len(rows) <= ROWS_SHOWN else None
 
 
 def disagreements(report: Report) -> dict[str, Any] | None:

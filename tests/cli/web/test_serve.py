@@ -18,6 +18,7 @@ pytest.importorskip("uvicorn", reason="needs tuneoff[serve]")
 
 import uvicorn
 
+from axe_helpers import NPM, axe_source, violations
 from browser_helpers import BROWSER, DRIVER, browse
 from page_helpers import LEVELS, hostile_store, page_store
 from record_helpers import make_record
@@ -326,3 +327,17 @@ def test_a_browser_follows_a_study_reads_its_report_and_compares(
         assert browser.console() == []
         hosts = {each.split("/")[2] for each in browser.requests() if each.startswith("http")}
         assert hosts == {f"127.0.0.1:{server.port}"}
+
+
+@pytest.mark.slow
+@pytest.mark.package_index
+@pytest.mark.skipif(BROWSER is None or DRIVER is None or NPM is None, reason="needs Debian's chromium and npm")
+def test_readers_of_all_kinds_can_use_the_pages(server: Server, tmp_path: Path) -> None:
+    script = axe_source(tmp_path)
+    with browse(tmp_path) as browser:
+        browser.call("url", {"url": f"http://127.0.0.1:{server.port}/?token={TOKEN}"})
+        for path in ("/", "/live/first/study"):
+            browser.call("url", {"url": f"http://127.0.0.1:{server.port}{path}"})
+            for theme in ("light", "dark"):
+                browser.run("document.documentElement.dataset.theme = arguments[0]", theme)
+                assert violations(browser, script) == []

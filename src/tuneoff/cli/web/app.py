@@ -111,7 +111,8 @@ class Pages:
 
     async def _store(self, path: str) -> StudyStore:
         """Returns a study by its path. It is looked up among those that were found, so no path leads elsewhere."""
-        store = (await to_thread.run_sync(find_studies, self._root)).get(path)
+        found: dict[str, StudyStore] = await to_thread.run_sync(find_studies, self._root)
+        store = found.get(path)
         if store is None:
             raise HTTPException(HTTPStatus.NOT_FOUND, "There is no study of that name here.")
         return store

@@ -29,8 +29,11 @@ function scaleOf(axis, values, length) {
     const at = log ? Math.log10(value) : value;
     return at < low ? -1 : at > high ? 1 : 0;
   };
-  const ticks = (log ? logTicks(low, high) : evenTicks(low / axis.unit, high / axis.unit).map((tick) => tick * axis.unit))
-    .map((value) => [place(value), tickText(value / axis.unit)]);
+  const even = (from, to) => evenTicks(from / axis.unit, to / axis.unit).map((tick) => tick * axis.unit);
+  let marks = log ? logTicks(low, high) : even(low, high);
+  // Within a small part of a decade there are few round steps of it.
+  if (log && marks.length < 3) marks = even(10 ** low, 10 ** high);
+  const ticks = marks.map((value) => [place(value), tickText(value / axis.unit)]);
   return { place, beyond, ticks: start ? [[ZERO_ROOM / 2, "0"], ...ticks] : ticks };
 
   function logTicks(from, to) {
