@@ -25,7 +25,7 @@ SERIES = (
 )
 
 
-class MachineUse(Frozen):
+class UsageCurve(Frozen):
     """Samples of one trial, each a mean over a stretch of time."""
 
     method: str = Field(description="the arm's label")
@@ -36,7 +36,7 @@ class MachineUse(Frozen):
     )
 
 
-def machine_use(arms: Sequence[Arm]) -> tuple[MachineUse, ...]:
+def machine_use(arms: Sequence[Arm]) -> tuple[UsageCurve, ...]:
     """Returns what the first completed trial of each arm used; only arms of which it was sampled."""
     found = []
     for arm in arms:
@@ -46,12 +46,12 @@ def machine_use(arms: Sequence[Arm]) -> tuple[MachineUse, ...]:
     return tuple(found[:ARMS_SHOWN])
 
 
-def _thinned(label: str, record: TrialRecord, samples: Utilisation) -> MachineUse:
+def _thinned(label: str, record: TrialRecord, samples: Utilisation) -> UsageCurve:
     count = len(samples.seconds)
     edges = [at * count // min(count, POINTS) for at in range(min(count, POINTS) + 1)]
     stretches = list(pairwise(edges))
     values = {name: getattr(samples, name) for name in SERIES}
-    return MachineUse(
+    return UsageCurve(
         method=label,
         seed=record.spec.seed,
         seconds=tuple(round(statistics.fmean(samples.seconds[a:b]), 2) for a, b in stretches),

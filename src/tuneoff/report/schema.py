@@ -15,7 +15,7 @@ from tuneoff.analysis.devices import DeviceComparison
 from tuneoff.analysis.disagreements import Disagreement
 from tuneoff.analysis.examples import SampledExample
 from tuneoff.analysis.forecast_accuracy import ForecastComparison
-from tuneoff.analysis.machine_use import MachineUse
+from tuneoff.analysis.machine_use import UsageCurve
 from tuneoff.analysis.search_summary import SearchSummary
 from tuneoff.analysis.statistics import LEVEL, SEEDS_REQUIRED
 from tuneoff.config.spec import DataSpec, Protocol
@@ -255,7 +255,7 @@ class Report(Part):
     disagreements: tuple[Disagreement, ...] = Field(
         (), exclude=True, description="test examples that arms answer differently; no part of the JSON"
     )
-    machine_use: tuple[MachineUse, ...] = Field(
+    machine_use: tuple[UsageCurve, ...] = Field(
         (), exclude=True, description="what each arm's first trial used of the machine; no part of the JSON"
     )
 
