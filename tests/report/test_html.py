@@ -141,6 +141,15 @@ def test_charts_stand_in_the_page_as_text_and_alone_as_well(tmp_path: Path) -> N
     assert "<svg" in written(page_store(tmp_path / "bare"), plots=False)  # the differences to the best
 
 
+def test_the_margin_stands_in_the_picture_of_differences(tmp_path: Path) -> None:
+    made = report.build(page_store(tmp_path, seeds=6))
+    assert "margin</text>" not in html.render(made, ())
+    answer = made.answer.model_copy(update={"margin": 0.02})
+    text = html.render(made.model_copy(update={"answer": answer}), ())
+    assert text.count(">margin</text>") == 1
+    assert "Dotted: the study's margin" in Page(text).text
+
+
 def test_a_page_says_what_it_cannot_know_yet(tmp_path: Path) -> None:
     skip = frozenset((label, seed) for label in LEVELS for seed in range(2))
     none = check_is_safe(written(page_store(tmp_path / "none", skip=skip)))

@@ -44,11 +44,15 @@ class ForestLine:
 
 @dataclass(frozen=True)
 class Forest:
-    """All that the picture shows; its places are in pixels, and `left_out` counts arms without a line."""
+    """All that the picture shows; its places are in pixels, and `left_out` counts arms without a line.
+
+    `margin` is where an arm is worse than the best by the study's margin; None where the study names none.
+    """
 
     lines: tuple[ForestLine, ...]
     ticks: tuple[tuple[float, str], ...]
     zero: float
+    margin: float | None
     left: float
     right: float
     top: float
@@ -71,10 +75,11 @@ def build_forest(report: Report) -> Forest | None:
     weighed.sort(key=lambda item: -direction * item[2])
     shown = weighed[:ARMS_SHOWN]
     in_scale = [item for item in shown if item[0].trains] or shown
-    ends = [0.0, *(end for _, pair, _ in in_scale for end in _ends(pair))]
+    study_margin = None if report.answer.margin is None else -direction * report.answer.margin
+    ends = [0.0, study_margin or 0.0, *(end for _, pair, _ in in_scale for end in _ends(pair))]
     low, high = min(ends), max(ends)
-    margin = (high - low) * 0.06 or 0.05
-    low, high = low - margin, high + margin
+    room = (high - low) * 0.06 or 0.05
+    low, high = low - room, high + room
     unit = report.study.primary_unit
     labels = [_cut(label) for label in (report.answer.best, *(arm.method for arm, _, _ in shown))]
     left = 20 + _LETTER * max(map(len, labels))
@@ -106,6 +111,7 @@ def build_forest(report: Report) -> Forest | None:
         lines=tuple(lines),
         ticks=tuple((place(value), f"{value:+.4g}" if value else "0") for value in ticks),
         zero=place(0),
+        margin=None if study_margin is None else place(study_margin),
         left=left,
         right=left + _WIDTH,
         top=_TOP,
