@@ -16,7 +16,8 @@
     └── TrialError            a trial ended early
         ├── OutOfMemory
         ├── Diverged
-        └── Cancelled
+        ├── Cancelled
+        └── CannotTrainTogether   several trials cannot share a process and a base model; alone each can be trained
 
 An error has one message that says what is wrong and, where one is known, a hint that says what to do.
 """
@@ -142,6 +143,10 @@ class Diverged(TrialError):
 
 class Cancelled(TrialError):
     """The user or the system asked the trial to stop."""
+
+
+class CannotTrainTogether(TrialError):
+    """Several trials cannot share a process and a base model; alone each can be trained."""
 
 
 def first_line(error: BaseException, limit: int | None = None) -> str:

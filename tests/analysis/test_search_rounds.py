@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tuneoff.analysis.search_rounds import Search, outline, recorded
-from tuneoff.config.spec import StudySpec, TrialSpec
+from tuneoff.config.spec import ExecutionSpec, StudySpec, TrialSpec
 from tuneoff.errors import ExecutorError, StudyError
 from tuneoff.executors.base import Executor, Inspection, Listener, Progress
 from tuneoff.planning.loading import narrow, override, parse
@@ -128,6 +128,49 @@ def test_a_search_stopped_anywhere_goes_on_as_if_it_had_not(study: StudySpec, tm
         assert ran == ids[stop:], f"stopped before trial {stop}"
         assert rest.chosen == whole.chosen
         assert rest.as_data() == whole.as_data()
+
+
+class Grouping(Pretender):
+    """An executor that trains eight trials of an arm together."""
+
+    def __init__(self, stop: int = -1) -> None:
+        super().__init__(lambda trial: Status.DIVERGED if (trial.learning_rate or 0) > 0.01 else Status.COMPLETED, stop)
+        self.rounds: list[int] = []
+
+    def trains_together(self, execution: ExecutionSpec) -> int:
+        return 8
+
+    def run(self, store: StudyStore, trials: Sequence[TrialSpec], listener: Listener) -> None:
+        self.rounds.append(len(trials))
+        super().run(store, trials, listener)
+
+
+@pytest.mark.parametrize(
+    ("options", "rounds"),
+    [
+        ({}, [16, 2, 2]),
+        ({"sampler": "random"}, [16, 4]),
+        ({"prune": "halving", "max_steps": 40}, [16, 2, 2, 10, 4]),
+    ],
+)
+def test_rounds_without_a_need_for_outcomes_are_one_where_trials_train_together(
+    study: StudySpec, tmp_path: Path, options: dict[str, Any], rounds: list[int]
+) -> None:
+    changes = {f"protocol.search.{key}": value for key, value in options.items()}
+    asked = parse(override(study.model_dump(mode="json"), changes))
+    one_by_one, ids = search(asked, tmp_path / "one", Pretender(Grouping().ending))
+    executor = Grouping()
+    together, ran = search(asked, tmp_path / "together", executor)
+    assert executor.rounds == rounds
+    assert sorted(ran) == sorted(ids)
+    assert together.as_data() == one_by_one.as_data()
+    assert recorded(StudyStore.open(tmp_path / "together")) == one_by_one.as_data()
+    for stop in (0, 5, 17):
+        folder = tmp_path / str(stop)
+        with pytest.raises(KeyboardInterrupt):
+            search(asked, folder, Grouping(stop))
+        rest, _ = search(asked, folder, Grouping())
+        assert rest.as_data() == one_by_one.as_data()
 
 
 def test_more_trials_keep_those_that_there_are(study: StudySpec, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from running_helpers import Prepared, SharedExecutor, Tiny, wait_until
+from running_helpers import Prepared, SharedExecutor, Tiny, starter_of, wait_until
 from tuneoff.errors import ExecutorError, OutOfMemory, StoreError, StudyError, TuneoffError
 from tuneoff.executors import _endings, local
 from tuneoff.executors._children import Child, Children, Spawner
@@ -35,12 +35,6 @@ Prepare = Callable[..., Prepared]
 
 def _faults(*ways: str) -> dict[str, Any]:
     return {way: {"method": "faulty", "how": way} for way in ways}
-
-
-def starter_of(executor: LocalExecutor) -> psutil.Process:
-    """The process that starts its trials."""
-    scratch = executor.children.scratch.name
-    return next(process for process in psutil.Process().children() if scratch in process.cmdline())
 
 
 def _records(prepared: Prepared) -> dict[str, TrialRecord]:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from tuneoff import registry
 from tuneoff.config.spec import ExecutorSpec, TrialSpec
 from tuneoff.executors.base import Executor, Progress
@@ -139,6 +141,12 @@ class Ended:
     code: int
     out: str
     err: str
+
+
+def starter_of(executor: LocalExecutor) -> psutil.Process:
+    """The process that starts its trials."""
+    scratch = executor.children.scratch.name
+    return next(process for process in psutil.Process().children() if scratch in process.cmdline())
 
 
 def wait_until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:

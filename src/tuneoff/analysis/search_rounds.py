@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -21,6 +21,7 @@ from tuneoff.records.record import Status, TrialRecord
 from tuneoff.search.halving import promoted, rungs
 from tuneoff.search.space import (
     LEARNING_RATE,
+    SPREAD,
     Dimension,
     Outcome,
     Space,
@@ -202,57 +203,90 @@ class Search:
             "total_seconds": sum(record.timing.total_seconds or 0.0 for record in arm.records),
         }
 
-    def rounds(self) -> Iterator[list[TrialSpec]]:
+    def rounds(self, together: int = 1) -> Iterator[list[TrialSpec]]:
         """Yields the trials of each round, from the first on.
 
         The caller must run a round before it takes the next one. Ends early where trials have no outcome.
+
+        Args:
+            together: as many rounds are yielded as one, at most, where no suggestion depends on another's outcome.
         """
         self.complete = False
         self.arms = {label: ArmSearch(space) for label, space in spaces(self.study).items()}
         for number, rung in enumerate(self.rungs):
-            if not (yield from self._phase(rung.trials, number)):
+            if not (yield from self._phase(rung.trials, number, together)):
                 return
         if self.spec.grow and any(LEARNING_RATE in arm.at_edge for arm in self.arms.values()):
             for arm in self.arms.values():
                 widened = grow(arm.space, arm.history)
                 arm.grown, arm.space = widened != arm.space, widened
-            if not (yield from self._phase(math.ceil(self.spec.trials / 2))):
+            if not (yield from self._phase(math.ceil(self.spec.trials / 2), 0, together)):
                 return
         self.complete = True
 
-    def _phase(self, count: int, rung: int = 0) -> Generator[list[TrialSpec], None, bool]:
+    def _phase(self, count: int, rung: int, together: int) -> Generator[list[TrialSpec], None, bool]:
         """Yields `count` rounds, and returns whether all their trials had outcomes.
 
         An arm is left out that has nothing left to try, or whose last trial has no outcome to continue from.
         """
         stopped: set[str] = set()
-        steps = self.rungs[rung].steps
         promotions = {label: iter(promoted(arm.history, rung - 1, count)) for label, arm in self.arms.items()}
-        for _ in range(count):
-            configurations = {
-                label: values
-                for label, arm in self.arms.items()
-                if label not in stopped
-                and (values := next(promotions[label], None) if rung else self._suggestion(label)) is not None
-            }
-            trials = {
-                label: trial
-                for label, values in configurations.items()
-                if (trial := self._trial(label, values, steps)) is not None
-            }
-            stopped |= configurations.keys() - trials.keys()
-            if not rung:
-                remaining = {label for label, arm in self.arms.items() if len(arm.history) < size(arm.space)}
-                stopped |= remaining - configurations.keys()
-            yield list(trials.values())
-            records = {label: self.store.trial(trial.id).intact_record() for label, trial in trials.items()}
-            for label, record in records.items():
-                if record is None or record.status is Status.CANCELLED:
-                    stopped.add(label)
-                else:
-                    self.arms[label].history.append(self._outcome(configurations[label], record, rung))
-                    self.arms[label].records.append(record)
+        while count > 0:
+            rounds = min(count, together, self._independent_rounds(rung))
+            tried = [
+                (label, values, trial)
+                for _ in range(rounds)
+                for label, (values, trial) in self._choose(rung, promotions, stopped).items()
+            ]
+            for arm in self.arms.values():
+                # What was tried without an outcome yet.
+                del arm.history[len(arm.records) :]
+            count -= rounds
+            yield [trial for _, _, trial in tried]
+            self._note_outcomes(tried, rung, stopped)
         return not stopped
+
+    def _independent_rounds(self, rung: int) -> int:
+        """Counts the rounds to come of which no suggestion depends on another's outcome."""
+        if rung or self.spec.sampler == "random":
+            return self.spec.trials
+        return max(1, SPREAD - max(len(arm.history) for arm in self.arms.values()))
+
+    def _choose(
+        self, rung: int, promotions: Mapping[str, Iterator[Values]], stopped: set[str]
+    ) -> dict[str, tuple[Values, TrialSpec]]:
+        """Returns what each arm tries next; its history holds it, without an outcome. Arms that try nothing more are
+        added to `stopped`."""
+        configurations = {
+            label: values
+            for label in self.arms
+            if label not in stopped
+            and (values := next(promotions[label], None) if rung else self._suggestion(label)) is not None
+        }
+        chosen = {
+            label: (values, trial)
+            for label, values in configurations.items()
+            if (trial := self._trial(label, values, self.rungs[rung].steps)) is not None
+        }
+        stopped |= configurations.keys() - chosen.keys()
+        if not rung:
+            remaining = {label for label, arm in self.arms.items() if len(arm.history) < size(arm.space)}
+            stopped |= remaining - configurations.keys()
+        for label, (values, _) in chosen.items():
+            self.arms[label].history.append(Outcome(values, None, None, rung))
+        return chosen
+
+    def _note_outcomes(self, tried: Sequence[tuple[str, Values, TrialSpec]], rung: int, stopped: set[str]) -> None:
+        """Adds the outcomes of trials to the histories of their arms, of each as far as there are any."""
+        without = set()
+        for label, values, trial in tried:
+            record = self.store.trial(trial.id).intact_record()
+            if label in without or record is None or record.status is Status.CANCELLED:
+                without.add(label)
+            else:
+                self.arms[label].history.append(self._outcome(values, record, rung))
+                self.arms[label].records.append(record)
+        stopped |= without
 
     def _trial(self, label: str, values: Values, steps: int | None) -> TrialSpec | None:
         """Returns the trial that tries these values; None where it is not known."""

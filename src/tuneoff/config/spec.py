@@ -38,6 +38,10 @@ MAX_SEED = 2**32 - 1
 """Greatest seed that every generator of random numbers takes."""
 MAX_SEEDS = 10_000
 """Most seeds of a study that are given by their number."""
+AUTO_TOGETHER = 8
+"""Trials that train together on a GPU where `execution.together` is `auto`."""
+MAX_TOGETHER = 64
+"""Most trials that train together."""
 MAX_LABEL = 100
 """Characters of the longest label and name, which stand in tables and file names."""
 MAX_REFERENCE = 4_000
@@ -82,6 +86,14 @@ def _label(value: str) -> str:
     return value
 
 
+def _together(value: Any) -> Any:
+    is_count = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_TOGETHER
+    if not is_count and value != "auto":
+        raise ValueError(f"expected auto, or a number of trials from 1 to {MAX_TOGETHER}")
+    return value
+
+
+Together = Annotated[int | Literal["auto"], BeforeValidator(_together)]
 Label = Annotated[str, AfterValidator(_label)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Reference = Annotated[str, Field(min_length=1, max_length=MAX_REFERENCE)]
@@ -356,6 +368,11 @@ class ExecutionSpec(Frozen):
         ge=1,
         description="final trials of an arm that time the trained model (latency, and speed in batches): those of the "
         "study's first seeds",
+    )
+    together: Together = Field(
+        "auto",
+        description="trials of one arm that train at once in one process over one frozen base model, at most; auto: "
+        f"{AUTO_TOGETHER} on a GPU, 1 on a CPU; see [trials together](protocol.md#trials-together)",
     )
     release_memory: bool = Field(
         False,

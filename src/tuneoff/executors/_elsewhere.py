@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tuneoff.config.spec import TrialSpec
+from tuneoff.config.spec import ExecutionSpec, TrialSpec
 from tuneoff.errors import ExecutorError
 from tuneoff.executors.base import Listener, Progress
 from tuneoff.executors.local import LocalExecutor
@@ -29,6 +29,9 @@ class ElsewhereExecutor(LocalExecutor):
         self, trial: TrialSpec, search_trial: TrialSpec | None = None, *, memory_limit_bytes: int | None = None
     ) -> ArmForecast:
         raise ExecutorError("trials run on other machines than this one")
+
+    def trains_together(self, execution: ExecutionSpec) -> int:
+        return 1
 
     def open_trials(self, store: StudyStore, trials: Sequence[TrialSpec], listener: Listener) -> list[FollowedTrial]:
         """Returns the trials that have no finished record, in order; tells that the others are skipped."""

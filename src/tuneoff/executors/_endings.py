@@ -25,7 +25,12 @@ STATUS_OF = {
 
 
 def failure(
-    trial_store: TrialStore, trial: TrialSpec, child: Child, ended_by: Status | None, oom_kills: int | None
+    trial_store: TrialStore,
+    trial: TrialSpec,
+    child: Child,
+    error: dict[str, Any] | None,
+    ended_by: Status | None,
+    oom_kills: int | None,
 ) -> TrialRecord:
     """Makes the record of a trial whose process wrote none.
 
@@ -33,10 +38,10 @@ def failure(
         trial_store: the trial's folder.
         trial: the trial.
         child: its process, which has ended.
+        error: what the process answered, as `requests` describes it; None: nothing.
         ended_by: why the executor ended it: over budget or cancelled; None: it ended by itself.
         oom_kills: `out_of_memory_kills` before it started.
     """
-    error: dict[str, Any] | None = (child.reply() or {}).get("error")
     status: Status
     if ended_by is Status.OVER_BUDGET:
         limit = trial.execution.timeout_seconds

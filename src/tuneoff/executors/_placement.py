@@ -138,11 +138,29 @@ class Placement:
             self._free[number] -= set(slots)
             self._beside.setdefault(self.devices[number].pool, {})[trial.id] = trial
 
+    def join(self, trial: TrialSpec, lead: TrialSpec) -> bool:
+        """Places a trial where another one was placed just now, to share its process; returns whether it may.
+
+        A final trial may once the costs of its arm are known, and where memory is enough for both.
+        """
+        _, allotment = self._running[lead.id]
+        known = trial.purpose != "final" or trial.label in self._known
+        if not known or not all(self._fits(trial, self.devices[number]) for number in allotment.devices):
+            return False
+        self._take(trial, allotment)
+        return True
+
+    def is_gpu(self, trial: TrialSpec) -> bool:
+        """Tells whether a trial was placed on a GPU."""
+        return self.devices[self._running[trial.id][1].devices[0]].gpu is not None
+
     def release(self, trial: TrialSpec) -> None:
         """Frees what a trial was given."""
         _, allotment = self._running.pop(trial.id)
+        has_companions = any(other is allotment for _, other in self._running.values())
         for number, slots in zip(allotment.devices, allotment.slots, strict=True):
-            self._free[number] |= set(slots)
+            if not has_companions:
+                self._free[number] |= set(slots)
             self._beside[self.devices[number].pool].pop(trial.id, None)
 
     def note(self, record: TrialRecord) -> None:

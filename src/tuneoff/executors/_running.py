@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from tuneoff.config.spec import TrialSpec
+from tuneoff.errors import Diverged
 from tuneoff.executors import _endings
 from tuneoff.executors._children import Child, Children
 from tuneoff.executors._placement import Allotment
@@ -22,6 +27,7 @@ class RunningTrial:
         child: its process, once there is one.
         children: what started the process.
         ended_by: why the executor ended it; None: it was not ended.
+        companions: how many trials share its process; 1: it has it alone.
     """
 
     def __init__(self, store: StudyStore, trial: TrialSpec, allotment: Allotment) -> None:
@@ -29,19 +35,34 @@ class RunningTrial:
         self.child: Child | None = None
         self.children: Children | None = None
         self.ended_by: Status | None = None
+        self.companions = 1
         self._store = store.trial(trial.id)
         self._allotment = allotment
         self._oom_kills: int | None = None
         self._started = 0.0
         self._earlier_seconds = 0.0
         self._offset = 0
+        self._reply: Path | None = None
+        """Where it answers if it ends before its companions."""
 
-    def start(self, children: Children, device: str) -> None:
+    def start(self, children: Children, device: str, apart: str = "") -> None:
         """Sets aside an earlier attempt and starts the process.
+
+        Args:
+            children: starts it.
+            device: auto, cpu or cuda.
+            apart: why the trial is not trained together with others, where that was tried.
 
         Raises:
             StoreError: if the trial's folder cannot be written.
         """
+        self._begin()
+        payload = {**self._payload(children, device), "folder": str(self._store.folder.resolve()), "apart": apart}
+        verb = "trial" if self.trial.devices == 1 else "ranks"
+        self._follow(children, children.start(verb, payload, self._store.log_path))
+
+    def _begin(self) -> None:
+        """Sets aside an earlier attempt."""
         damage_message = self._store.damage()
         self._store.begin_attempt()
         self._store.write_spec(self.trial)
@@ -50,22 +71,55 @@ class RunningTrial:
             self._store.append_event({"kind": "finding", "name": "damaged_trial", "message": message})
         self._oom_kills = _endings.out_of_memory_kills()
         self._started = time.monotonic()
-        payload: dict[str, Any] = {
-            "folder": str(self._store.folder.resolve()),
+
+    def _payload(self, children: Children, device: str) -> dict[str, Any]:
+        return {
             "device": device,
             "scratch": children.scratch.name,
             "gpus": self._allotment.gpus,
             "cores": self._allotment.cores,
             "shared": self._allotment.shared,
         }
-        self.children = children
-        self.child = children.start("trial" if self.trial.devices == 1 else "ranks", payload, self._store.log_path)
+
+    def _follow(self, children: Children, child: Child) -> None:
+        self.children, self.child = children, child
 
     @property
     def is_over_time(self) -> bool:
-        """Tells whether it takes longer than it may, earlier processes from whose checkpoint it continues included."""
+        """Tells whether it takes longer than it may, earlier processes from whose checkpoint it continues included; of
+        several in one process, longer than all may one after the other."""
         limit = self.trial.execution.timeout_seconds
-        return limit is not None and self._earlier_seconds + time.monotonic() - self._started > limit
+        spent = self._earlier_seconds + time.monotonic() - self._started
+        return limit is not None and spent > limit * self.companions
+
+    @property
+    def has_ended(self) -> bool:
+        """Tells whether it ended before its companions."""
+        return self._reply is not None and (self._store.record_path.exists() or self._reply.exists())
+
+    def why_apart(self) -> str:
+        """Returns why a trial whose process has ended must be trained again alone; empty where it has a result of its
+        own, or was ended by the executor for its own sake."""
+        assert self.child is not None
+        if self._reply is None or self.ended_by is not None or self._store.record_path.exists():
+            return ""
+        own_error = self._own_error()
+        if own_error is not None and own_error["type"] == Diverged.__name__:
+            return ""
+        if own_error is None and self.is_over_time:
+            return "together they took longer than execution.timeout_seconds allows for all"
+        error = own_error or (self.child.reply() or {}).get("error")
+        if error is not None:
+            return " ".join(part for part in (error["message"], error["hint"]) if part)
+        return f"their process ended without a result ({_endings.ending(self.child)})"
+
+    def _own_error(self) -> dict[str, Any] | None:
+        """Returns what ended this trial alone, of several in one process."""
+        if self._reply is not None:
+            with suppress(OSError):
+                error: dict[str, Any] = json.loads(self._reply.read_text(encoding="utf-8"))["error"]
+                return error
+        return None
 
     def pass_on(self, listener: Listener) -> None:
         """Passes on what it has logged since the last time."""
@@ -82,6 +136,27 @@ class RunningTrial:
         record = self._store.record()
         if record is None:
             self._store.discard_scratch()
-            record = _endings.failure(self._store, self.trial, self.child, self.ended_by, self._oom_kills)
+            error = self._own_error() or (self.child.reply() or {}).get("error")
+            record = _endings.failure(self._store, self.trial, self.child, error, self.ended_by, self._oom_kills)
             self._store.write_record(record)
         return record
+
+
+def start_together(members: Sequence[RunningTrial], children: Children, device: str) -> None:
+    """Starts one process for several trials; what it prints is in the log of each.
+
+    Raises:
+        StoreError: if a trial's folder cannot be written.
+    """
+    lead = members[0]
+    trials = []
+    for member in members:
+        member._begin()
+        member._reply = Path(children.scratch.name) / f"{member.trial.id}.json"
+        member._reply.unlink(missing_ok=True)
+        member.companions = len(members)
+        trials.append({"folder": str(member._store.folder.resolve()), "reply": str(member._reply)})
+        member._store.share_log(lead._store)
+    child = children.start("together", {**lead._payload(children, device), "trials": trials}, lead._store.log_path)
+    for member in members:
+        member._follow(children, child)

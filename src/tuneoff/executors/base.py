@@ -28,7 +28,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import ValidationError
 
-from tuneoff.config.spec import StudySpec, TrialSpec
+from tuneoff.config.spec import ExecutionSpec, StudySpec, TrialSpec
 from tuneoff.errors import ExecutorError, TuneoffError
 from tuneoff.executors._children import rebuild_error
 from tuneoff.interfaces import ExecutorOptions
@@ -43,12 +43,16 @@ class Progress:
 
     Kinds: `started` (a trial's process runs), `event` (a line of the trial's event log: `event` holds it),
     `ended` (the trial has a record: `record` holds it), `skipped` (it had one already; likewise).
+
+    Attributes:
+        together: of `started`, how many trials its process trains at once.
     """
 
     kind: Literal["started", "event", "ended", "skipped"]
     trial: TrialSpec
     event: Event = field(default_factory=dict)
     record: TrialRecord | None = None
+    together: int = 1
 
 
 Listener = Callable[[Progress], None]
@@ -179,6 +183,10 @@ class Executor(ABC):
     def skip(self, trial: TrialSpec, record: TrialRecord, listener: Listener) -> None:
         """Reports that a trial need not run: it has its record already."""
         listener(Progress("skipped", trial, record=record))
+
+    def trains_together(self, execution: ExecutionSpec) -> int:
+        """Returns how many trials of an arm it trains at once in one process, at most."""
+        return 1
 
     @abstractmethod
     def run(self, store: StudyStore, trials: Sequence[TrialSpec], listener: Listener) -> None:

@@ -12,14 +12,15 @@ from typing import Any, ClassVar, Self
 
 from pydantic import Field
 
-from tuneoff.config.spec import StudySpec, TrialSpec
+from tuneoff.config.spec import ExecutionSpec, StudySpec, TrialSpec
 from tuneoff.errors import ExecutorError, OutOfMemory
 from tuneoff.executors import _endings
 from tuneoff.executors._children import Child, Children, Spawner, WarmParent, last_line, rebuild_error
 from tuneoff.executors._interrupts import noted_interrupts
 from tuneoff.executors._needs import expected_needs
-from tuneoff.executors._placement import Device, Placement, divide_cores, own_cores
-from tuneoff.executors._running import RunningTrial
+from tuneoff.executors._placement import Allotment, Device, Placement, divide_cores, own_cores
+from tuneoff.executors._running import RunningTrial, start_together
+from tuneoff.executors._together import Companions, most_together
 from tuneoff.executors.base import Executor, Inspection, Listener, Progress
 from tuneoff.interfaces import ExecutorOptions
 from tuneoff.records.record import Status, TrialRecord
@@ -82,6 +83,7 @@ class LocalExecutor(Executor):
         self._starter: Starter = starter or (WarmParent if CAN_FORK else Spawner)
         self._children: Children | None = None
         self._gpus: list[dict[str, Any]] | None = None
+        self._companions = Companions()
 
     @property
     def children(self) -> Children:
@@ -144,6 +146,9 @@ class LocalExecutor(Executor):
         labels, warnings = tuple(answer["labels"]), tuple(answer["warnings"])
         return Inspection(answer["trials"], labels, answer["data"], warnings, answer["contents"])
 
+    def trains_together(self, execution: ExecutionSpec) -> int:
+        return most_together(execution, self.devices()[0].gpu is not None)
+
     def run(self, store: StudyStore, trials: Sequence[TrialSpec], listener: Listener) -> None:
         waiting, finished = [], []
         for trial in trials:
@@ -169,20 +174,25 @@ class LocalExecutor(Executor):
         try:
             while waiting or running:
                 while waiting and (placed := placement.next(waiting)) is not None:
-                    trial, allotment = placed
                     store.refuse_lost()
-                    running.append(RunningTrial(store, trial, allotment))
-                    running[-1].start(self.children, self.device)
-                    waiting.remove(trial)
-                    listener(Progress("started", trial))
+                    started = self._start(store, placement, *placed, waiting, running)
+                    for trial in started:
+                        waiting.remove(trial)
+                        listener(Progress("started", trial, together=len(started)))
+                again: list[TrialSpec] = []
                 for ended in self._follow(store, running, listener):
                     store.refuse_lost()
                     ended.pass_on(listener)
-                    record = ended.seal()
-                    placement.note(record)
                     placement.release(ended.trial)
                     running.remove(ended)
+                    if reason := ended.why_apart():
+                        self._companions.separate(ended.trial, reason)
+                        again.append(ended.trial)
+                        continue
+                    record = ended.seal()
+                    placement.note(record)
                     listener(Progress("ended", ended.trial, record=record))
+                waiting[:0] = again
                 for lost in [one for one in running if one.children is not self.children]:
                     # It ended with the parent process, which another trial made hang.
                     running.remove(lost)
@@ -191,15 +201,43 @@ class LocalExecutor(Executor):
         except KeyboardInterrupt:
             with noted_interrupts() as is_interrupted:
                 begun = [one for one in running if one.child is not None]
-                self._stop([one.child for one in begun if one.child is not None], is_interrupted)
+                self._stop(_processes(begun), is_interrupted)
                 store.refuse_lost()
                 for one in begun:
                     one.ended_by = one.ended_by or Status.CANCELLED
                     one.seal()
             raise
         except BaseException:
-            self._stop([one.child for one in running if one.child is not None])
+            self._stop(_processes(running))
             raise
+
+    def _start(
+        self,
+        store: StudyStore,
+        placement: Placement,
+        trial: TrialSpec,
+        allotment: Allotment,
+        waiting: Sequence[TrialSpec],
+        running: list[RunningTrial],
+    ) -> list[TrialSpec]:
+        """Starts a trial that was placed, with those that train together with it; returns them all."""
+
+        def begins(one: TrialSpec) -> bool:
+            # One that has a checkpoint continues from it alone.
+            return not store.trial(one.id).checkpoints.newest_first()
+
+        companions: list[TrialSpec] = []
+        if begins(trial):
+            companions = self._companions.find(
+                trial, waiting, placement.is_gpu(trial), lambda other: begins(other) and placement.join(other, trial)
+            )
+        started = [RunningTrial(store, one, allotment) for one in (trial, *companions)]
+        running += started
+        if companions:
+            start_together(started, self.children, self.device)
+        else:
+            started[0].start(self.children, self.device, self._companions.take_reason(trial))
+        return [trial, *companions]
 
     def _follow(self, store: StudyStore, running: Sequence[RunningTrial], listener: Listener) -> list[RunningTrial]:
         """Waits a moment, passes on what trials tell and ends those that take too long; returns those that ended."""
@@ -208,13 +246,14 @@ class LocalExecutor(Executor):
             assert one.child is not None
             if one.children is not self.children:
                 continue
-            if self.children.wait(one.child, POLL_SECONDS if number == 0 else 0.0):
+            if self.children.wait(one.child, POLL_SECONDS if number == 0 else 0.0) or one.has_ended:
                 ended.append(one)
                 continue
             store.refuse_lost()
             one.pass_on(listener)
             if one.is_over_time:
-                one.ended_by = Status.OVER_BUDGET
+                if one.companions == 1:
+                    one.ended_by = Status.OVER_BUDGET
                 self._stop([one.child])
                 ended.append(one)
         return ended
@@ -241,6 +280,11 @@ class LocalExecutor(Executor):
 
 
 plugin = LocalExecutor
+
+
+def _processes(running: Sequence[RunningTrial]) -> list[Child]:
+    """Returns the processes of trials, each once."""
+    return list(dict.fromkeys(one.child for one in running if one.child is not None))
 
 
 def devices_of(gpus: Sequence[Mapping[str, Any]], trials_each: int, cores: set[int] | None) -> list[Device]:

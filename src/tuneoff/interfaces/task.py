@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tuneoff.errors import CannotTrainTogether
 from tuneoff.interfaces.examples import Batch, Example, Features
 from tuneoff.interfaces.metrics import MetricDefinition, Outputs
 from tuneoff.interfaces.model import Attached, TaskView
@@ -212,6 +213,21 @@ class Task(ABC):
 
         Every mask's name ends in `attention_mask`; it is 1 on every token that is no padding.
         """
+
+    def stack(self, parts: Sequence[Sequence[Features]], pad_token_id: int) -> Batch:
+        """Collates several batches of equally many examples, for trials that train at once.
+
+        Returns:
+            What `collate` returns, with a leading dimension for the batches and all padded to the widest. `forward` and
+            `loss` are computed of each batch by itself; padding must not count.
+
+        Raises:
+            CannotTrainTogether: if batches of this task cannot be stacked.
+        """
+        flat = self.collate([features for part in parts for features in part], pad_token_id)
+        if any(len(tensor) != sum(map(len, parts)) for tensor in flat.values()):
+            raise CannotTrainTogether("the task's batches do not hold a row for each example")
+        return {name: tensor.view(len(parts), -1, *tensor.shape[1:]) for name, tensor in flat.items()}
 
     def loss_terms(self, features: Sequence[Features]) -> int:
         """Counts the terms that `loss` sums over these examples; an effective batch's loss is their mean."""

@@ -176,7 +176,7 @@ class CurvePoint(Frozen):
 
     step: int = Field(description="optimizer step")
     epoch: float = Field(description="passes over the training rows so far")
-    train_seconds: float = Field(description="training seconds so far")
+    train_seconds: float | None = Field(None, description="training seconds so far; null where `timing` is")
     learning_rate: float = Field(description="in force at this step")
     train_loss: float = Field(description="mean over the examples since the last point")
     validation: dict[str, float] = Field(default_factory=dict, description="metric -> value")

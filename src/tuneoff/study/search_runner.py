@@ -48,7 +48,7 @@ class SearchRunner(Search):
         if not spaces(self.study):
             return
         try:
-            for trials in self.rounds():
+            for trials in self.rounds(executor.trains_together(self.study.execution)):
                 StudyStore.create(self.store.root, self.study, trials)
                 self.store.adopt(self.study, trials, relatives)
                 open_trials = []

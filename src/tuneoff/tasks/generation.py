@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from tuneoff.errors import DataError, UnsupportedModel, did_you_mean, listed
+from tuneoff.errors import CannotTrainTogether, DataError, UnsupportedModel, did_you_mean, listed
 from tuneoff.interfaces import (
     Attached,
     Batch,
@@ -361,6 +361,27 @@ class Generation(Task):
             "target_tokens": torch.tensor([len(t) for t in targets]),
         }
 
+    def stack(self, parts: Sequence[Sequence[Features]], pad_token_id: int) -> Batch:
+        """Pads also the target tokens of each batch to the most of any; `is_target` tells which are none, shape
+        (batches, loss terms)."""
+        import torch
+        from torch.nn.functional import pad
+
+        if self._kind.encoder_decoder:
+            raise CannotTrainTogether("inputs and targets are padded apart")
+        batches = [self.collate(part, pad_token_id) for part in parts]
+        width = max(batch["input_ids"].shape[1] for batch in batches)
+        terms = max(len(batch["targets"]) for batch in batches)
+        for batch in batches:
+            missing = width - batch["input_ids"].shape[1]
+            count = len(batch["targets"])
+            batch["is_target"] = torch.arange(terms) < count
+            batch["input_ids"] = pad(batch["input_ids"], (0, missing), value=pad_token_id)
+            batch["attention_mask"] = pad(batch["attention_mask"], (0, missing))
+            batch["targets"] = pad(batch["targets"], (0, terms - count))
+            batch["predicts"] = pad(batch["predicts"], (0, 0, 0, terms - count))
+        return {name: torch.stack([batch[name] for batch in batches]) for name in batches[0]}
+
     def loss_terms(self, features: Sequence[Features]) -> int:
         return sum(len(f.target_ids) for f in features)
 
@@ -378,8 +399,13 @@ class Generation(Task):
         return logits
 
     def loss(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+        from torch.nn.functional import cross_entropy
+
         from tuneoff.tasks._loss import summed_cross_entropy
 
+        if "is_target" in batch:
+            losses = cross_entropy(logits.float(), batch["targets"], reduction="none")
+            return (losses * batch["is_target"]).sum()
         return summed_cross_entropy(logits, batch["targets"])
 
     def outcome(self, logits: torch.Tensor, batch: Batch, examples: Sequence[Example]) -> list[Prediction]:

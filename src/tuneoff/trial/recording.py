@@ -12,6 +12,8 @@ from tuneoff.records.record import (
     Finding,
     GradientNorm,
     Inference,
+    Memory,
+    Noise,
     Parameters,
     Status,
     Throughput,
@@ -53,6 +55,7 @@ LATENCY = ("inference.latency_seconds_median", "inference.latency_seconds_p95")
 
 COSTS = (
     "timing",
+    "curve.train_seconds",
     "throughput.examples_per_second",
     "throughput.tokens_per_second",
     "inference.latency_seconds_median",
@@ -63,6 +66,10 @@ COSTS = (
     "energy_joules",
 )
 """Figures that tell nothing of a trial whose device others used at the same time. Memory is its own all the same."""
+
+
+PROCESS = ("memory", "noise", "utilisation")
+"""Figures that tell nothing of a trial, either, whose process others shared."""
 
 
 @dataclass(frozen=True)
@@ -126,19 +133,29 @@ def build_record(
     )
 
 
-def without_costs(record: TrialRecord) -> TrialRecord:
+def without_costs(
+    record: TrialRecord, reason: str = "other trials used its device at the same time (executor.trials_per_device)"
+) -> TrialRecord:
     """Returns the record of a trial that shared its device with others: its costs are null, with that reason."""
     speeds = [name.partition(".")[2] for name in COSTS if name.startswith("inference.")]
-    reasons = dict.fromkeys(COSTS, "other trials used its device at the same time (executor.trials_per_device)")
     return record.model_copy(
         update={
             "timing": Timing(first_steps=record.timing.first_steps),
+            "curve": tuple(point.model_copy(update={"train_seconds": None}) for point in record.curve),
             "throughput": Throughput(padding_share=record.throughput.padding_share),
             "inference": record.inference.model_copy(update=dict.fromkeys(speeds)),
             "energy_joules": None,
-            "missing": {**reasons, **record.missing},
+            "missing": {**dict.fromkeys(COSTS, reason), **record.missing},
         }
     )
+
+
+def without_figures_of_process(reason: str, record: TrialRecord) -> TrialRecord:
+    """Returns the record of a trial that shared its process with others: memory, too, is null, with the reason."""
+    missing = {name: why for name, why in record.missing.items() if name not in COSTS and not name.startswith(PROCESS)}
+    reasons = dict.fromkeys((*COSTS, *PROCESS), reason)
+    update = {"memory": Memory(), "noise": Noise(), "utilisation": None, "missing": {**missing, **reasons}}
+    return without_costs(record).model_copy(update=update)
 
 
 def _timing(timing: Timing, training: Trained | None, total_seconds: float) -> Timing:

@@ -21,7 +21,7 @@ PRELOADED = ("torch", "transformers", "peft", "tokenizers", "safetensors", "gguf
 """Packages whose modules a warm parent may import: importing them starts no thread and touches no device."""
 
 
-TRAINING = frozenset({"trial", "ranks", "rank"})
+TRAINING = frozenset({"trial", "together", "ranks", "rank"})
 MORE_MEMORY = "Free memory on this machine, or use another with more."
 LESS_MEMORY = (
     "Raise protocol.gradient_accumulation_steps or set protocol.gradient_checkpointing=true (the same result in less "
@@ -113,9 +113,32 @@ def _trial(payload: dict[str, Any], started: float) -> Any:
     confine(payload)
     place = TrialStore(Path(payload["folder"]))
     scratch = Path(payload["scratch"]) if payload.get("scratch") else None
-    shared = payload.get("shared", False)
-    record = run(place, payload["device"], started, payload.get("commit"), scratch=scratch, shared=shared)
+    record = run(
+        place,
+        payload["device"],
+        started,
+        payload.get("commit"),
+        scratch=scratch,
+        shared=payload.get("shared", False),
+        apart=payload.get("apart", ""),
+    )
     return {"status": record.status}
+
+
+def _together(payload: dict[str, Any], started: float) -> Any:
+    """Runs several trials of an arm on one device. Each that fails has an answer of its own, at its `reply`."""
+    from tuneoff.trial.distributed.allotment import confine
+    from tuneoff.trial.together import run_together
+
+    confine(payload)
+    replies = {Path(trial["folder"]): trial["reply"] for trial in payload["trials"]}
+
+    def fail(place: TrialStore, error: Exception) -> None:
+        write_reply(replies[place.folder], {"error": _describe(error, LESS_MEMORY)})
+
+    places = [TrialStore(folder) for folder in replies]
+    run_together(places, payload["device"], started, fail, payload.get("commit"), Path(payload["scratch"]))
+    return {}
 
 
 def _ranks(payload: dict[str, Any], started: float) -> Any:
@@ -159,6 +182,7 @@ VERBS: dict[str, Callable[[dict[str, Any], float], Any]] = {
     "estimate": _estimate,
     "gpus": _gpus,
     "trial": _trial,
+    "together": _together,
     "ranks": _ranks,
     "rank": _rank,
     "export": _export,

@@ -9,12 +9,16 @@ scores validation and leaves the test split alone. A baseline loads no model.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from tuneoff import registry
+from tuneoff.config.spec import TrialSpec
 from tuneoff.interfaces import Baseline, Method
 from tuneoff.measure import environment
 from tuneoff.measure.utilisation import Sampler
@@ -35,9 +39,45 @@ from tuneoff.trial.training import preflight
 from tuneoff.trial.training.checkpoint import Checkpoint
 from tuneoff.trial.training.evaluate import latency_budget, measure_inference, predict, write
 from tuneoff.trial.training.findings import result_findings
+from tuneoff.trial.training.progress import Trained
 from tuneoff.trial.training.resume import Continuation, TrialCheckpointer
 from tuneoff.trial.training.selection import Selected, Selection
 from tuneoff.trial.training.trainer import train
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A trial that has begun.
+
+    Attributes:
+        context: what its phases are handed.
+        place: the trial's folder.
+        method: what is tried.
+        spec: what was asked for, as planned.
+        started: `time.perf_counter()` at the start of its process.
+        commit: of the source tree, if the caller knows it.
+        released: whether freed memory goes back to the system at once.
+        findings: of the process.
+    """
+
+    context: TrialContext
+    place: TrialStore
+    method: Method[Any] | Baseline[Any]
+    spec: TrialSpec
+    started: float
+    commit: str | None
+    released: bool
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A trial whose model is ready: what the method trains, and what scores it on validation."""
+
+    trial: Assembled
+    selection: Selection
+    checkpoint: Checkpoint | None
+    findings: tuple[Finding, ...]
 
 
 def run(
@@ -48,6 +88,7 @@ def run(
     ranks: RankContext = ALONE,
     scratch: Path | None = None,
     shared: bool = False,
+    apart: str = "",
 ) -> TrialRecord:
     """Runs the trial whose specification is in `place` and writes its record there.
 
@@ -59,64 +100,120 @@ def run(
         ranks: the processes that share the trial; the first of them writes the record.
         scratch: a folder that the trials of a run share; None: nothing is shared.
         shared: whether other trials may use its device at the same time, so that its costs tell nothing.
+        apart: why it was not trained together with others, where that was tried; empty: it was not.
 
     Raises:
         TuneoffError: whatever ended the trial early; no record is written then.
     """
+    with begin(place, wanted_device, started, commit, ranks, scratch, apart) as begun:
+        if isinstance(begun.method, Baseline):
+            results = _run_baseline(begun.context, begun.method, begun.place)
+        else:
+            prepared = prepare(begun)
+            results = conclude(begun, prepared, *_train(begun, prepared))
+        measured = _measure(begun.context, results)
+    return seal(begun, results, measured, without_costs if shared else None)
+
+
+@contextmanager
+def begin(
+    place: TrialStore,
+    wanted_device: str,
+    started: float,
+    commit: str | None,
+    ranks: RankContext,
+    scratch: Path | None,
+    apart: str = "",
+    samples: bool = True,
+) -> Iterator[Begun]:
+    """Begins a trial; the machine is sampled while open. The arguments are those of `run`; `samples`: whether the
+    samples are told as the trial's events."""
     spec, device = place.spec(), choose_device(wanted_device)
     seed_all(spec.seed)
     place = place if ranks.is_main else RankTrialStore(place.folder)
-    released, allocator_findings = allocator.configure(spec.execution, device, place.append_event)
-    with Sampler(device=device, emit=place.append_event, others=ranks.others) as sampler:
+    released, findings = allocator.configure(spec.execution, device, place.append_event)
+    if apart:
+        findings += (Finding(name="trained_apart", message=f"not trained together with others: {apart}"),)
+    emit = place.append_event if samples else None
+    with Sampler(device=device, emit=emit, others=ranks.others) as sampler:
         context = TrialContext.of(commits.as_seen(spec), device, sampler, place.append_event, ranks, scratch)
-        method = registry.methods()[spec.method].create(spec.options)
-        if isinstance(method, Baseline):
-            results = _run_baseline(context, method, place)
-        else:
-            assert isinstance(method, Method)
-            results = _run_method(context, method, place, started)
-        measured = _measure(context, results)
+        method: Any = registry.methods()[spec.method].create(spec.options)
+        yield Begun(context, place, method, spec, started, commit, released, findings)
+
+
+def seal(
+    begun: Begun,
+    results: TrialResults,
+    measured: Measured,
+    strip: Callable[[TrialRecord], TrialRecord] | None = None,
+) -> TrialRecord:
+    """Writes a trial's record and returns it.
+
+    Args:
+        begun: the trial.
+        results: what its phases returned.
+        measured: what it took.
+        strip: takes the figures away that tell nothing of this trial.
+    """
+    place, context = begun.place, begun.context
     provenance = Provenance(
-        spec,
-        environment.describe(str(device), torch.get_num_threads(), commit=commit, release_memory=released),
-        total_seconds=results.continuation.seconds + time.perf_counter() - started,
-        findings=(*allocator_findings, *place.tracker_findings()),
-        kept_files=place.weight_checksums() if ranks.is_main else {},
+        begun.spec,
+        environment.describe(
+            str(context.device), torch.get_num_threads(), commit=begun.commit, release_memory=begun.released
+        ),
+        total_seconds=results.continuation.seconds + time.perf_counter() - begun.started,
+        findings=(*begun.findings, *place.tracker_findings()),
+        kept_files=place.weight_checksums() if context.ranks.is_main else {},
     )
     record = build_record(context, results, measured, provenance)
-    if shared:
-        record = without_costs(record)
+    if strip is not None:
+        record = strip(record)
     place.write_record(record)
     return record
 
 
-def _run_method(context: TrialContext, method: Method[Any], place: TrialStore, started: float) -> TrialResults:
-    """Runs a method that needs the model: it is trained, or the base model is used as it is."""
-    spec = context.spec
+def prepare(begun: Begun) -> Prepared:
+    """Makes a trial that needs the model ready to be trained, or to be used as it is."""
+    context, place, method = begun.context, begun.place, begun.method
+    assert isinstance(method, Method)
     trial = assemble(context, method)
     checkpoint = Checkpoint(place.weights, method, trial.runner.attached, context.ranks) if method.trains else None
     selection = Selection(
         context, trial.runner, trial.features["validation"], trial.data.splits["validation"], checkpoint
     )
-    findings, training, evaluated, continuation = trial.findings, None, None, Continuation()
+    findings = trial.findings
     if method.trains:
         findings += _preflight(context, trial)
-        checkpointer = _make_checkpointer(context, trial, place, selection, started)
-        training = train(context, trial.runner, method, trial.features["train"], selection.validate, checkpointer)
-        if checkpointer is not None:
-            continuation = checkpointer.continuation
-    else:
+    return Prepared(trial, selection, checkpoint, findings)
+
+
+def _train(begun: Begun, prepared: Prepared) -> tuple[Trained | None, Continuation]:
+    """Trains, or scores validation where the method does not train; returns what was measured, in earlier processes
+    too."""
+    trial, selection = prepared.trial, prepared.selection
+    if not trial.method.trains:
         selection.validate(0)
-    selected = selection.selected()
+        return None, Continuation()
+    checkpointer = _make_checkpointer(begun.context, trial, begun.place, selection, begun.started)
+    rows = trial.features["train"]
+    training = train(begun.context, trial.runner, trial.method, rows, selection.validate, checkpointer)
+    return training, checkpointer.continuation if checkpointer is not None else Continuation()
+
+
+def conclude(begun: Begun, prepared: Prepared, training: Trained | None, continuation: Continuation) -> TrialResults:
+    """Scores the test split by what was selected, in a final trial; returns the results."""
+    context, spec = begun.context, begun.context.spec
+    trial, selection, checkpoint = prepared.trial, prepared.selection, prepared.checkpoint
+    evaluated, selected = None, selection.selected()
     if spec.purpose == "final":
         selection.restore()
-        evaluated = _evaluate(context, trial, selected, place)
+        evaluated = _evaluate(context, trial, selected, begun.place)
     if checkpoint is not None and context.ranks.is_main and not (evaluated and spec.execution.keep_weights):
         checkpoint.discard()
     precision = environment.precision(trial.policy, context.device)
     return TrialResults(
         data=trial.data.info,
-        findings=findings,
+        findings=prepared.findings,
         selected=selected,
         model=UsedModel(trial.model, trial.counts, precision),
         training=training,

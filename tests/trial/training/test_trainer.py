@@ -130,7 +130,7 @@ def test_time_of_training_is_steps_and_data_and_grows_along_the_curve() -> None:
     done = run(epochs=2)
     seconds = done.phases.watch.seconds
     assert done.phases.train_seconds == pytest.approx(seconds["train_step"] + seconds["data_wait"])
-    times = [point.train_seconds for point in done.training.curve]
+    times = [point.train_seconds or 0.0 for point in done.training.curve]
     assert 0 < times[0] < times[1] == pytest.approx(done.phases.train_seconds)
     assert 0 < done.training.first_steps_seconds <= done.phases.train_seconds
 

@@ -24,6 +24,8 @@ class Running:
 
     trial: TrialSpec
     since: float
+    together: int = 1
+    """How many trials its process trains at once."""
     phase: str = ""
     step: dict[str, Any] = field(default_factory=dict)
     validation: dict[str, float | None] = field(default_factory=dict)

@@ -169,8 +169,9 @@ class RunProgress:
         if progress.kind == "started":
             self.began = True
             self.records.pop(trial.id, None)
-            self.running[trial.id] = Running(trial, now)
-            self._at_once = max(self._at_once, len(self.running))
+            self.running[trial.id] = Running(trial, now, progress.together)
+            processes = round(sum(1 / running.together for running in self.running.values()))
+            self._at_once = max(self._at_once, processes)
             if self.interval is not None:
                 self._lines.append(f"{self.name(trial)}: started")
                 self._said_at = self.clock()
@@ -220,8 +221,9 @@ class RunProgress:
             # A trial on another machine is seen to begin and to end some time after it did.
             spent = max(now - running.since, spent or 0.0)
         if spent is not None and record.status.finished:
-            self._durations.setdefault((trial.purpose, trial.label), []).append(spent)
-            self._spent[trial.id] = spent
+            share = spent / running.together if running is not None else spent
+            self._durations.setdefault((trial.purpose, trial.label), []).append(share)
+            self._spent[trial.id] = share
         self._lines.append(f"{self.name(trial)}: {outcome(record, spent, earlier)}{'' if earlier else self._left()}")
 
     def _left(self, before: str = "; ") -> str:
@@ -277,16 +279,14 @@ class RunProgress:
         An arm with finished trials is expected to take as long again. Any other arm is expected to take the time of the
         forecast, multiplied by the forecast's error for finished arms. Without a forecast it is the mean of all arms
         that train, or while none has finished, the time of the running trial at its pace. Trials that run at once share
-        the time between them.
+        the time between them, and those of one process the time of that.
         """
         now = self.clock()
         training = {(trial.purpose, trial.label) for trial in self.trials if trial.learning_rate is not None}
         durations = [spent for kind in training for spent in self._durations.get(kind, ())]
         if not durations:
-            paces = [
-                (now - running_trial.since, self.left_of(running_trial)) for running_trial in self.running.values()
-            ]
-            durations = [spent + remaining for spent, remaining in paces if remaining is not None]
+            paces = [(now - one.since, self.left_of(one), one.together) for one in self.running.values()]
+            durations = [(spent + left) / together for spent, left, together in paces if left is not None]
         factor = self._forecast_factor()
         total = longest = 0.0
         for number, trial in enumerate(self.trials, 1):
@@ -295,7 +295,7 @@ class RunProgress:
                 continue
             running = self.running.get(trial_id)
             if running and (remaining := self.left_of(running)) is not None:
-                total += remaining
+                total += remaining / running.together
                 longest = max(longest, remaining)
                 continue
             arm_durations = self._durations.get((trial.purpose, trial.label))
@@ -303,7 +303,7 @@ class RunProgress:
             estimates = arm_durations or ([forecast_seconds] if forecast_seconds else durations)
             if estimates:
                 expected = sum(estimates) / len(estimates)
-                total += max(0.0, expected - (now - running.since)) if running else expected
+                total += max(0.0, expected - (now - running.since) / running.together) if running else expected
             elif trial.learning_rate is not None:
                 return None
         return max(longest, total / self._at_once)
@@ -321,7 +321,7 @@ class RunProgress:
         return (
             None
             if remaining is None
-            else max(remaining, sum(arm_durations) / len(arm_durations) - (now - running.since))
+            else max(remaining, running.together * sum(arm_durations) / len(arm_durations) - (now - running.since))
         )
 
     def _forecast_phases(self, trial: TrialSpec) -> dict[str, float]:

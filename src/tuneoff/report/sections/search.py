@@ -147,10 +147,14 @@ def _describe_trials(search: SearchSummary) -> str:
 
 
 def _describe_cost(search: SearchSummary) -> str:
+    untimed = sum(t.train_seconds is None and t.status == "completed" for arm in search.arms for t in arm.tried)
+    others = (
+        f" The time of {untimed} search trials that shared a process or a device is not counted." if untimed else ""
+    )
     return (
         f"{search.tried_count} trials of the search trained for {units.seconds(search.train_seconds)} "
         f"({units.seconds(search.total_seconds)} with loading and validation); the final trials for "
-        f"{units.seconds(search.final_train_seconds)} ({units.seconds(search.final_total_seconds)})."
+        f"{units.seconds(search.final_train_seconds)} ({units.seconds(search.final_total_seconds)}).{others}"
     )
 
 

@@ -46,7 +46,7 @@ class FrozenPrefix:
         self.blocks, self._dropouts = tuple(frozen), tuple(dropouts)
         self.states: HiddenStates | None = None
         self._lookup: Callable[[bytes], torch.Tensor | None] | None = None
-        self._capturing = False
+        self._capturing = self._recalling = False
         self._captured: dict[bytes, torch.Tensor] = {}
         self._passed: list[bytes] = []
         self._keys: list[bytes] = []
@@ -85,6 +85,20 @@ class FrozenPrefix:
             yield
         finally:
             self._hidden = None
+
+    def recall(self, forward: Callable[[], object]) -> torch.Tensor | None:
+        """Returns the stored hidden states of a batch, of shape (examples, tokens, width); None where some are not
+        stored. `forward` runs the model on it, which ends where it has seen its inputs."""
+        self._recalling = True
+        try:
+            with self.reading():
+                try:
+                    forward()
+                except PrefixReached:
+                    return self._hidden
+        finally:
+            self._recalling = False
+        return None
 
     def capture(self, forward: Callable[[], object]) -> dict[bytes, torch.Tensor]:
         """Runs a forward pass as far as the prefix goes; returns what it gave for each example, by key. Nothing is
@@ -152,6 +166,8 @@ class FrozenPrefix:
                 raise PrefixReached
         if self._lookup is not None:
             self._hidden = _padded([self._lookup(key) for key in self._keys], self._mask)
+        if self._recalling:
+            raise PrefixReached
 
     def _forward(self, forward: Any, entries: int, last: bool, /, *args: Any, **kwargs: Any) -> Any:
         if self._hidden is not None:

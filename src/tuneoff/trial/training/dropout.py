@@ -62,15 +62,13 @@ class DropoutMasks:
             step: optimizer steps before this one.
             micro_batch: place of the micro-batch in the step.
         """
-        self._generator = self._make_generator(step, micro_batch)
-        with ExitStack() as patches:
-            for name, replacement in (
-                ("dropout", self._dropout),
-                ("scaled_dot_product_attention", self._attention),
-            ):
-                original = getattr(functional, name)
-                patches.enter_context(mock.patch.object(functional, name, replacement(original)))
+        self.begin(step, micro_batch)
+        with dropping(self._apply, self._mix):
             yield
+
+    def begin(self, step: int, micro_batch: int) -> None:
+        """Goes to the first mask of a micro-batch; see `drawing`."""
+        self._generator = self._make_generator(step, micro_batch)
 
     def replay(self) -> AbstractContextManager[None]:
         """Returns a context in which the masks are drawn that would be drawn now, for activation checkpointing."""
@@ -106,53 +104,93 @@ class DropoutMasks:
         return torch.from_numpy(mask).view(shape)
 
     def _apply(self, input: torch.Tensor, p: float) -> torch.Tensor:  # noqa: A002 - as in PyTorch
-        output: torch.Tensor = _Dropout.apply(input, self.draw(input.shape, p), 1 / (1 - p))  # type: ignore[no-untyped-call]
-        return output
+        return drop(input, self.draw(input.shape, p), p)
 
-    def _dropout(self, original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-        def dropout(
-            input: torch.Tensor,  # noqa: A002 - as in PyTorch
-            p: float = 0.5,
-            training: bool = True,
-            inplace: bool = False,
-        ) -> torch.Tensor:
-            if training and 0 < p < 1 and not inplace and input.numel():
-                return self._apply(input, p)
-            return original(input, p, training, inplace)
+    def _mix(self, scores: torch.Tensor, values: torch.Tensor, p: float) -> torch.Tensor:
+        mask = self.draw(scores.shape, p)
+        mixed: torch.Tensor = _MixedValues.apply(scores, values, mask, 1 / (1 - p))  # type: ignore[no-untyped-call]
+        return mixed
 
-        return dropout
 
-    def _attention(self, original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-        def attention(
-            query: torch.Tensor,
-            key: torch.Tensor,
-            value: torch.Tensor,
-            attn_mask: torch.Tensor | None = None,
-            dropout_p: float = 0.0,
-            is_causal: bool = False,
-            scale: float | None = None,
-            enable_gqa: bool = False,
-        ) -> torch.Tensor:
-            if not 0 < dropout_p < 1:
-                return original(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
-            if enable_gqa:
-                repeats = query.shape[-3] // key.shape[-3]
-                key, value = (tensor.repeat_interleave(repeats, dim=-3) for tensor in (key, value))
-            if is_causal:
-                attn_mask = query.new_ones(query.shape[-2], key.shape[-2], dtype=torch.bool).tril()
-            scores = (query * (scale or query.shape[-1] ** -0.5)) @ key.transpose(-2, -1)
-            if attn_mask is not None and attn_mask.dtype == torch.bool:
-                scores = scores.masked_fill(~attn_mask, -math.inf)
-            elif attn_mask is not None:
-                scores = scores + attn_mask
-            if torch.is_autocast_enabled(value.device.type):
-                value = value.to(torch.get_autocast_dtype(value.device.type))
-            value = value.expand(*scores.shape[:-2], *value.shape[-2:])
-            mask = self.draw(scores.shape, dropout_p)
-            mixed: torch.Tensor = _MixedValues.apply(scores, value, mask, 1 / (1 - dropout_p))  # type: ignore[no-untyped-call]
-            return mixed
+@contextmanager
+def dropping(
+    apply: Callable[[torch.Tensor, float], torch.Tensor],
+    mix: Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor] | None = None,
+) -> Iterator[None]:
+    """Replaces PyTorch's dropout of elements, also inside its attention, while open.
 
-        return attention
+    Args:
+        apply: takes a tensor and the rate; drops elements.
+        mix: takes attention's scores, values and the rate; drops elements of the scores' softmax and weights the values
+            by it. Where unset, `apply` drops them.
+    """
+
+    def mix_by_apply(scores: torch.Tensor, values: torch.Tensor, p: float) -> torch.Tensor:
+        probabilities = scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32))
+        return apply(probabilities, p).to(values.dtype) @ values
+
+    replacements = {
+        "dropout": _dropout(functional.dropout, apply),
+        "scaled_dot_product_attention": _attention(functional.scaled_dot_product_attention, mix or mix_by_apply),
+    }
+    with ExitStack() as patches:
+        for name, replacement in replacements.items():
+            patches.enter_context(mock.patch.object(functional, name, replacement))
+        yield
+
+
+def drop(values: torch.Tensor, mask: torch.Tensor, p: float) -> torch.Tensor:
+    """Keeps values where the mask is 1, scaled by what dropping the others at rate `p` takes away."""
+    output: torch.Tensor = _Dropout.apply(values, mask, 1 / (1 - p))  # type: ignore[no-untyped-call]
+    return output
+
+
+def _dropout(
+    original: Callable[..., torch.Tensor], apply: Callable[[torch.Tensor, float], torch.Tensor]
+) -> Callable[..., torch.Tensor]:
+    def dropout(
+        input: torch.Tensor,  # noqa: A002 - as in PyTorch
+        p: float = 0.5,
+        training: bool = True,
+        inplace: bool = False,
+    ) -> torch.Tensor:
+        if training and 0 < p < 1 and not inplace and input.numel():
+            return apply(input, p)
+        return original(input, p, training, inplace)
+
+    return dropout
+
+
+def _attention(
+    original: Callable[..., torch.Tensor], mix: Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]
+) -> Callable[..., torch.Tensor]:
+    def attention(
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attn_mask: torch.Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> torch.Tensor:
+        if not 0 < dropout_p < 1:
+            return original(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
+        if enable_gqa:
+            repeats = query.shape[-3] // key.shape[-3]
+            key, value = (tensor.repeat_interleave(repeats, dim=-3) for tensor in (key, value))
+        if is_causal:
+            attn_mask = query.new_ones(query.shape[-2], key.shape[-2], dtype=torch.bool).tril()
+        scores = (query * (scale or query.shape[-1] ** -0.5)) @ key.transpose(-2, -1)
+        if attn_mask is not None and attn_mask.dtype == torch.bool:
+            scores = scores.masked_fill(~attn_mask, -math.inf)
+        elif attn_mask is not None:
+            scores = scores + attn_mask
+        if torch.is_autocast_enabled(value.device.type):
+            value = value.to(torch.get_autocast_dtype(value.device.type))
+        return mix(scores, value.expand(*scores.shape[:-2], *value.shape[-2:]), dropout_p)
+
+    return attention
 
 
 class _Dropout(torch.autograd.Function):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import islice
 
 import torch
@@ -113,6 +114,15 @@ class Checkpointer(ABC):
         """Keeps what the training needs to continue from here."""
 
 
+@dataclass(frozen=True)
+class EffectiveBatch:
+    """The examples of one optimizer step: their positions, their tokens, and the terms of their mean loss."""
+
+    rows: Sequence[int]
+    features: list[Features]
+    loss_terms: int
+
+
 class Trainer:
     """The state of one training: optimizer, schedule, order of examples, and what was measured so far.
 
@@ -191,18 +201,37 @@ class Trainer:
     def _train_step(self) -> None:
         """Does one optimizer step on one effective batch."""
         with self.phases.clock("data_wait"):
-            rows = next(self.effective_batches)
-            batch = [self.features[row] for row in rows]
-            loss_terms = self.runner.task.loss_terms(batch)
-            micro = collate(self.runner, batch, self.protocol.gradient_accumulation_steps, self.progress.tokens)
+            batch = self.next_batch()
+            parts = self.protocol.gradient_accumulation_steps
+            micro = collate(self.runner, batch.features, parts, self.progress.tokens)
         with self.phases.clock("train_step"):
-            rate = self.learning_rate * rate_factor(self.step, self.protocol, self.steps)
-            loss = accumulate(self.runner, micro, loss_terms, self.gradient_sync, self.step)
-            norm = clip(self.runner, self.trained, self.protocol.clip_norm)
-            self.optimizer.step()
-            self.schedule.step()
-            self.optimizer.zero_grad(set_to_none=True)
-            self.method.after_step(self.runner.attached, self.step + 1, self.steps)
+            loss = accumulate(self.runner, micro, batch.loss_terms, self.gradient_sync, self.step)
+            norm, rate = self.update()
+        self.note_step(batch, loss, norm, rate)
+
+    def next_batch(self) -> EffectiveBatch:
+        """Returns the examples of the next optimizer step."""
+        rows = next(self.effective_batches)
+        features = [self.features[row] for row in rows]
+        return EffectiveBatch(rows, features, self.runner.task.loss_terms(features))
+
+    def update(self) -> tuple[float, float]:
+        """Updates the weights by the gradients that they hold; returns the gradients' norm before clipping, and the
+        learning rate."""
+        rate = self.learning_rate * rate_factor(self.step, self.protocol, self.steps)
+        norm = clip(self.runner, self.trained, self.protocol.clip_norm)
+        self.optimizer.step()
+        self.schedule.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.method.after_step(self.runner.attached, self.step + 1, self.steps)
+        return norm, rate
+
+    def note_step(self, batch: EffectiveBatch, loss: float, norm: float, rate: float) -> None:
+        """Counts a step that is done.
+
+        Raises:
+            Diverged: where the loss or the gradient norm is not finite.
+        """
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise Diverged(
                 f"the loss is {loss} and the gradient norm {norm} at step {self.step + 1} of {self.steps}",
@@ -210,7 +239,7 @@ class Trainer:
             )
         self.ranks.stepped()
         self.progress.note_step(
-            OptimizerStep(rows, loss_terms, loss, norm, rate), told=self.step + 1 in self.validation_steps
+            OptimizerStep(batch.rows, batch.loss_terms, loss, norm, rate), told=self.step + 1 in self.validation_steps
         )
 
     def continue_from(self, progress: ProgressState) -> None:
