@@ -30,7 +30,9 @@ def _no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     from tuneoff import report
 
     draw = report.write
-    monkeypatch.setattr(report, "write", lambda store, plots=True, asked=None: draw(store, False, asked))
+    monkeypatch.setattr(
+        report, "write", lambda store, plots=True, asked=None, margin=None: draw(store, False, asked, margin)
+    )
 
 
 def _raw(tiny: Tiny, *trackers: str) -> dict[str, Any]:

@@ -33,7 +33,9 @@ def _no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     from tuneoff import report
 
     draw = report.write
-    monkeypatch.setattr(report, "write", lambda store, plots=True, asked=None: draw(store, False, asked))
+    monkeypatch.setattr(
+        report, "write", lambda store, plots=True, asked=None, margin=None: draw(store, False, asked, margin)
+    )
 
 
 def test_run_announces_runs_and_reports(
