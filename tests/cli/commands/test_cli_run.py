@@ -498,7 +498,7 @@ def test_report_that_cannot_be_written_is_shown_all_the_same(
 
     Study(small_study).run("results")
 
-    def refuse(store: StudyStore, plots: bool = True, asked: object = None) -> Path:
+    def refuse(store: StudyStore, plots: bool = True, asked: object = None, margin: float | None = None) -> Path:
         raise StoreError("cannot write results/report")
 
     monkeypatch.setattr(report, "write", refuse)
