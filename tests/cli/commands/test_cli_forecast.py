@@ -40,7 +40,9 @@ def said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setenv("COLUMNS", "200")
     draw = report.write
-    monkeypatch.setattr(report, "write", lambda store, plots=True, asked=None: draw(store, False, asked))
+    monkeypatch.setattr(
+        report, "write", lambda store, plots=True, asked=None, margin=None: draw(store, False, asked, margin)
+    )
 
     def run(*arguments: str) -> tuple[str, str]:
         capsys.readouterr()
