@@ -8,7 +8,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ import pytest
 from tuneoff.cli.commands import plan
 from tuneoff.cli.main import main
 from tuneoff.config.spec import TrialSpec
-from tuneoff.errors import DataError, StoreError
+from tuneoff.errors import DataError, ExecutorError, StoreError
 from tuneoff.executors.base import Listener
 from tuneoff.executors.local import LocalExecutor
+from tuneoff.executors.ray import RayExecutor
 from tuneoff.store import StudyStore
 from tuneoff.study.study import Study
 
@@ -36,6 +37,20 @@ def _no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         report, "write", lambda store, plots=True, asked=None, margin=None: draw(store, False, asked, margin)
     )
+
+
+def test_an_address_of_ray_names_executor_and_cluster(
+    small_study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def create(device: str, options: Mapping[str, Any]) -> None:
+        raise ExecutorError(f"asked for on {device}: {dict(options)}")
+
+    monkeypatch.setattr(RayExecutor, "create", create)
+    assert main(["run", str(small_study), "--out", "results", "--device", "cpu", "--ray-address", "10.0.0.1:1"]) == 2
+    assert "asked for on cpu: {'address': '10.0.0.1:1'}" in capsys.readouterr().err
+    elsewhere = ["--executor", "slurm", "--ray-address", "10.0.0.1:1"]
+    assert main(["run", str(small_study), "--out", "results", *elsewhere]) == 2
+    assert "executor.address: unknown key 'address'" in capsys.readouterr().err
 
 
 def test_run_announces_runs_and_reports(
