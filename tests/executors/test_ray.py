@@ -188,7 +188,7 @@ def test_a_study_outlives_a_node_and_gives_what_it_gives_here(
     cluster: Any, coordinate: Coordinate, prepare: Prepare, executor: SharedExecutor, shared: bool
 ) -> None:
     other = cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
-    prepared = prepare(("full", "head", "majority"), epochs=60)
+    prepared = prepare(("full", "head", "majority"), epochs=240)
     process = coordinate(prepared, shared=shared)
     wait_until(lambda: len(_steps(prepared)) == 2, 120)
     cluster.remove_node(other, allow_graceful=False)
@@ -197,7 +197,7 @@ def test_a_study_outlives_a_node_and_gives_what_it_gives_here(
     assert [line for line in out.splitlines() if line.startswith("ended")] != []
     attempts = sum(prepared.store.trial(trial.id).attempts for trial in prepared.trials)
     assert attempts == 1, "the trial of the lost node began anew, and what it had logged is kept"
-    assert _hashes(prepared) == _locally(executor, prepare(("full", "head", "majority"), "local", epochs=60))
+    assert _hashes(prepared) == _locally(executor, prepare(("full", "head", "majority"), "local", epochs=240))
 
 
 @real
