@@ -73,6 +73,7 @@ def test_export_and_predict_ask_for_a_trial(
     made = Study(small_study).run("results")
     monkeypatch.setattr("tuneoff.study.study.early.refuse_export", lambda *_: None)
     monkeypatch.setattr("tuneoff.study.study.early.rows_to_predict", lambda *_: None)
+    monkeypatch.setattr("tuneoff.report.add_comparison", lambda *_: None)
     predictions = [{"index": 0, "output": "good", "probability": 0.75, "scores": {"good": 0.75, "bad": 0.25}}]
     fake_executor.answers = {"export": {"folder": "out"}, "predict": {"predictions": predictions}}
     assert made.export("lora-s0", "out") == Path("out")
