@@ -17,6 +17,7 @@ from tuneoff.encoding import one_line
 from tuneoff.report import columns, page_data, wording
 from tuneoff.report.arm_schema import ArmSummary, Comparison, Figure
 from tuneoff.report.charts import svg
+from tuneoff.report.charts.differences import DIFFERENCES
 from tuneoff.report.charts.forest import build_forest
 from tuneoff.report.columns import Column
 from tuneoff.report.markup import to_html
@@ -113,7 +114,8 @@ def render(report: Report, drawings: Sequence[Drawing], folder: str = "", report
         folder: the study's own as seen from where it was run, empty where that is not known.
         report_folder: the name of the report's folder in it.
     """
-    pictures, left_out = _pictures(drawings)
+    # The page draws its own forest plot, at its top.
+    pictures, left_out = _pictures([drawing for drawing in drawings if drawing.chart.name != DIFFERENCES])
     explorer = page_data.explorer(report, folder)
     shown = {picture.name for picture in pictures}
     data_shown = {

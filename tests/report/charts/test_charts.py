@@ -33,9 +33,9 @@ def test_rows_keep_their_colour_and_marker_in_all_charts(charts: dict[str, Chart
     for chart in charts.values():
         for series in chart.series:
             styles.setdefault(series.label.removesuffix(" †"), set()).add(series.style)
-    assert len(styles) == 8
+    assert styles.keys() == QUICKSTART.keys()
     assert all(len(found) == 1 for found in styles.values())
-    assert len(set.union(*styles.values())) == 8
+    assert len(set.union(*styles.values())) == 9
 
 
 def looks(style: int) -> tuple[str, str]:
@@ -109,6 +109,31 @@ def test_every_untrained_arm_is_shown_and_no_label_covers_another(
     texts = {text.get_text(): Text.get_window_extent(text) for text in figure.axes[0].texts if text.get_text()}
     assert sum(text.startswith("zero_shot: 0.") for text in texts) == 1
     boxes = list(texts.values())
+    assert not any(a.overlaps(b) for at, a in enumerate(boxes) for b in boxes[:at])
+
+
+def test_a_forest_plot_tells_every_difference_to_the_best(
+    charts: dict[str, Chart], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chart = charts["differences"]
+    assert len(chart.series) == len(QUICKSTART) - 1
+    assert [s.x[0] for s in chart.series] == sorted((s.x[0] for s in chart.series), reverse=True)
+    assert chart.title == "last_block is clearly ahead of none of the 7 other arms that train"
+    assert all(s.low[0] <= s.x[0] <= s.high[0] for s in chart.series)
+    monkeypatch.setattr(drawing, "_drawing", lambda _, figure: figure)
+    figure: Any = draw(chart)
+    figure.canvas.draw()
+    axes = figure.axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [s.label for s in chart.series]
+    low, high = axes.get_xlim()
+    assert low < 0 < high
+    # The baseline is far away: its line is cut and marked, and its figures stand beside it.
+    majority = next(s for s in chart.series if s.label == "majority")
+    assert majority.high[0] < low
+    assert "<" in {line.get_marker() for line in axes.lines}
+    texts = [*axes.texts, *axes.get_yticklabels(), axes._left_title]
+    boxes = [Text.get_window_extent(text) for text in texts]
+    assert all(box.x0 >= 0 and box.x1 <= figure.bbox.x1 for box in boxes)
     assert not any(a.overlaps(b) for at, a in enumerate(boxes) for b in boxes[:at])
 
 

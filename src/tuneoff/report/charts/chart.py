@@ -26,9 +26,10 @@ class Series:
         label: the text beside it.
         style: gives colour and marker, by the arm's label, equal in all charts (`assign_styles`).
         x, y: points; a scatter chart has one.
-        low, high: of y at each point, for the band or the error bar.
+        low, high: of y at each point, for the band or the error bar; of a forest plot of x.
         x_error: half width of the horizontal error bar.
-        ties: letters of the groups within which arms cannot be told apart; empty where all are in one.
+        ties: letters of the groups within which arms cannot be told apart; empty where all are in one. Of a forest
+            plot the figures beside the line.
         chosen: which point was chosen; of a search.
         span: the ends of the range that was searched.
         early: points that are no part of the line: of search trials with fewer steps.
@@ -84,7 +85,7 @@ class Chart:
     """
 
     name: str
-    kind: Literal["curve", "scatter", "search"]
+    kind: Literal["curve", "scatter", "search", "forest"]
     title: str
     x: ChartAxis
     y: ChartAxis

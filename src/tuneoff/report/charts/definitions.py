@@ -17,6 +17,7 @@ from tuneoff.report import columns, units
 from tuneoff.report.arm_schema import ArmSummary, Figure, TestFigure
 from tuneoff.report.charts import messages
 from tuneoff.report.charts.chart import BaselineLine, Chart, ChartAxis, Series
+from tuneoff.report.charts.differences import DIFFERENCES, build_differences
 from tuneoff.report.charts.style import assign_styles
 from tuneoff.report.columns import Column
 from tuneoff.report.schema import Report
@@ -91,7 +92,7 @@ LABELLED = 12
 """Most arms of a chart of which all have a label; of more only the front, the best and the baseline."""
 SEEDS_FOR_BARS = 4
 """Fewest seeds whose spread is drawn as a bar; fewer are drawn one by one."""
-FILES = (*(f"{definition.name}.png" for definition in (*SCATTERS, *CURVES)), f"{SENSITIVITY}.png")
+FILES = tuple(f"{name}.png" for name in (*(d.name for d in (*SCATTERS, *CURVES)), SENSITIVITY, DIFFERENCES))
 """Every file that a report may hold a chart in."""
 
 
@@ -104,7 +105,8 @@ def build_charts(report: Report) -> list[Chart]:
     charts = [_scatter(definition, report) for definition in SCATTERS]
     # Where the primary metric is the loss itself, one chart shows both.
     curves = [c for c in CURVES if not (metric == "loss" and c.name == "learning_curve_loss")]
-    metric_charts = [chart for chart in (*charts, *(_curve(c, report) for c in curves)) if chart is not None]
+    drawn = (*charts, *(_curve(c, report) for c in curves), build_differences(report))
+    metric_charts = [chart for chart in drawn if chart is not None]
     return metric_charts + sensitivity
 
 
@@ -135,13 +137,6 @@ def _loss_unit(report: Report) -> str:
     """Returns the unit of the validation loss, as recorded."""
     units_of = [e.validation_metrics["loss"].unit for e in report.methods if "loss" in e.validation_metrics]
     return units_of[0] if units_of else "nats"
-
-
-def _title(message: str, lead: str, report: Report) -> str:
-    """Returns a chart's message, or what it shows where it has none or quality means nothing."""
-    if report.study.random_weights:
-        return f"{lead} — RANDOM WEIGHTS, quality means nothing"
-    return message or lead
 
 
 def _points(column: Column, report: Report) -> list[_Point]:
@@ -198,7 +193,9 @@ def _scatter(definition: ScatterDefinition, report: Report) -> Chart | None:
     return Chart(
         name=definition.name,
         kind="scatter",
-        title=_title(messages.of_cost(report, column, [(p.arm.method, p.cost, p.mean) for p in points]), lead, report),
+        title=messages.title(
+            messages.of_cost(report, column, [(p.arm.method, p.cost, p.mean) for p in points]), lead, report
+        ),
         x=axis,
         y=ChartAxis(
             f"test {metric_name(name)}" + (" (lower is better)" if points[0].score.direction == "lower" else "")
@@ -280,7 +277,9 @@ def _curve(definition: CurveDefinition, report: Report) -> Chart | None:
     return Chart(
         name=definition.name,
         kind="curve",
-        title=_title(messages.of_course(curves, what, lower=not quality or lower_is_better, unit=unit), lead, report),
+        title=messages.title(
+            messages.of_course(curves, what, lower=not quality or lower_is_better, unit=unit), lead, report
+        ),
         x=ChartAxis("optimizer step"),
         y=ChartAxis(what),
         series=series,
@@ -323,7 +322,7 @@ def _sensitivity(report: Report) -> Chart | None:
     return Chart(
         name=SENSITIVITY,
         kind="search",
-        title=_title(messages.of_search(search), lead, report),
+        title=messages.title(messages.of_search(search), lead, report),
         x=ChartAxis("learning rate", "log"),
         y=ChartAxis(f"validation {metric}" + (" (lower is better)" if lower else ""), "log" if log_scale else "linear"),
         series=series,

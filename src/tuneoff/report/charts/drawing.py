@@ -20,6 +20,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLoc
 
 from tuneoff.encoding import chart_text
 from tuneoff.report.charts.chart import BaselineLine, Chart, ChartAxis, Series
+from tuneoff.report.charts.forest_drawing import draw_forest
 from tuneoff.report.charts.placement import MARKER, Box, place, spread_out
 from tuneoff.report.charts.style import COLOURS, DASHES, MARKERS
 
@@ -73,6 +74,9 @@ def _drawn(chart: Chart) -> Iterator[Figure]:
 def _draw(figure: Figure, chart: Chart) -> None:
     if chart.kind == "search":
         _draw_search(figure, chart)
+        return
+    if chart.kind == "forest":
+        _draw_title(draw_forest(figure, chart, LABEL_SIZE), chart)
         return
     right = 0.79 if chart.kind == "curve" else 0.97
     axes = figure.add_axes((0.105, 0.115, right - 0.105, 0.8))

@@ -21,6 +21,13 @@ _CLEAR = 0.02
 """Least relative gap of two ends of curves that a title tells of."""
 
 
+def title(message: str, lead: str, report: Report) -> str:
+    """Returns a chart's message, or what it shows where it has none or quality means nothing."""
+    if report.study.random_weights:
+        return f"{lead} — RANDOM WEIGHTS, quality means nothing"
+    return message or lead
+
+
 def of_cost(report: Report, column: Column, points: Sequence[tuple[str, float, float]]) -> str:
     """Says what quality costs: which arm is as good as the best, as far as that can be told, for less.
 
@@ -57,6 +64,16 @@ def of_cost(report: Report, column: Column, points: Sequence[tuple[str, float, f
     share = costs[chosen] / costs[best]
     text = f"{share:.0%}" if share >= 0.01 else "under 1%"
     return f"{_short(chosen)} {relation.format(gap=gap)} {_short(best)}{doubt} at {text} of the {noun}"
+
+
+def of_differences(report: Report) -> str:
+    """Says of how many arms that train the best is ahead."""
+    answer = report.answer
+    rivals = sum(arm.trains for arm in report.methods) - 1
+    if rivals < 1 or answer.best is None:
+        return ""
+    ahead = len(answer.behind) if answer.significant else "none"
+    return f"{_short(answer.best)} is clearly ahead of {ahead} of the {rivals} other arms that train"
 
 
 def _lowest(report: Report, scores: Sequence[float]) -> float:
