@@ -174,6 +174,11 @@ def _statistics(report: Report) -> list[str]:
                 "common nothing is called significant."
             )
         )
+        compared = {name for pair in verdict.pairs if pair.test is not None for name in (pair.first, pair.second)}
+        if len(compared) > 2 and any(way.startswith("seeds") for way in tests):
+            text.append(
+                latex("In these tests pairs inform one another of how much seeds differ (a moderated variance).")
+            )
     return text
 
 
