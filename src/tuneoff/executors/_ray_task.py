@@ -43,7 +43,7 @@ class News:
 
 
 @dataclass(frozen=True)
-class Answer:
+class TrialFiles:
     """What an attempt left: the files, as `TrialStore.files` returns them."""
 
     attempt: str
@@ -55,7 +55,7 @@ def version_here() -> str:
     return version("tuneoff")
 
 
-def run_trial(spec: str, root: str | None, device: str, cpus: int, folder: str | None, news: Any) -> Answer | None:
+def run_trial(spec: str, root: str | None, device: str, cpus: int, folder: str | None, news: Any) -> TrialFiles | None:
     """Runs one trial on a node, sealed whatever happens to its process.
 
     Args:
@@ -79,7 +79,7 @@ def run_trial(spec: str, root: str | None, device: str, cpus: int, folder: str |
         # Nothing waits for an answer: a task that waits gives its cores to another.
         mirror = Mirror(news.put_nowait.remote, store.trial(trial.id), with_content=root is None)
         executor.run(store, [trial], mirror.listen)
-        return None if root is not None else Answer(mirror.attempt, store.trial(trial.id).files())
+        return None if root is not None else TrialFiles(mirror.attempt, store.trial(trial.id).files())
 
 
 class Mirror:

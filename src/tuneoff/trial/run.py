@@ -71,7 +71,7 @@ class Begun:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class ReadyTrial:
     """A trial whose model is ready: what the method trains, and what scores it on validation."""
 
     trial: Assembled
@@ -172,7 +172,7 @@ def seal(
     return record
 
 
-def prepare(begun: Begun) -> Prepared:
+def prepare(begun: Begun) -> ReadyTrial:
     """Makes a trial that needs the model ready to be trained, or to be used as it is."""
     context, place, method = begun.context, begun.place, begun.method
     assert isinstance(method, Method)
@@ -184,10 +184,10 @@ def prepare(begun: Begun) -> Prepared:
     findings = trial.findings
     if method.trains:
         findings += _preflight(context, trial)
-    return Prepared(trial, selection, checkpoint, findings)
+    return ReadyTrial(trial, selection, checkpoint, findings)
 
 
-def _train(begun: Begun, prepared: Prepared) -> tuple[Trained | None, Continuation]:
+def _train(begun: Begun, prepared: ReadyTrial) -> tuple[Trained | None, Continuation]:
     """Trains, or scores validation where the method does not train; returns what was measured, in earlier processes
     too."""
     trial, selection = prepared.trial, prepared.selection
@@ -200,7 +200,7 @@ def _train(begun: Begun, prepared: Prepared) -> tuple[Trained | None, Continuati
     return training, checkpointer.continuation if checkpointer is not None else Continuation()
 
 
-def conclude(begun: Begun, prepared: Prepared, training: Trained | None, continuation: Continuation) -> TrialResults:
+def conclude(begun: Begun, prepared: ReadyTrial, training: Trained | None, continuation: Continuation) -> TrialResults:
     """Scores the test split by what was selected, in a final trial; returns the results."""
     context, spec = begun.context, begun.context.spec
     trial, selection, checkpoint = prepared.trial, prepared.selection, prepared.checkpoint

@@ -17,7 +17,7 @@ from tuneoff.trial.distributed.context import ALONE
 from tuneoff.trial.exhaustion import exhausted
 from tuneoff.trial.phases import Measured
 from tuneoff.trial.recording import without_figures_of_process
-from tuneoff.trial.run import Begun, Prepared, begin, conclude, prepare, seal
+from tuneoff.trial.run import Begun, ReadyTrial, begin, conclude, prepare, seal
 from tuneoff.trial.training.resume import Continuation
 from tuneoff.trial.training.stacked_model import share_frozen
 from tuneoff.trial.training.together import Member, check_together, train_together
@@ -32,7 +32,7 @@ class _Trial:
     """A trial of the group, ready to be trained."""
 
     begun: Begun
-    prepared: Prepared
+    prepared: ReadyTrial
     member: Member
 
 
