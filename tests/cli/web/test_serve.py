@@ -162,6 +162,15 @@ def test_a_study_that_lies_elsewhere_is_not_shown(root: Path, tmp_path: Path) ->
     assert set(find_studies(root / "first" / "study")) == {"."}
 
 
+def test_a_studys_own_folder_can_be_served(root: Path) -> None:
+    with serving(root / "first" / "study") as server:
+        assert 'href="/live/."' in server.ask("/")[2]
+        for page in ("report", "live", "events"):
+            # A browser asks for the first where a link says the second.
+            for path in (f"/{page}/", f"/{page}/."):
+                assert server.ask(path)[0] == 200
+
+
 def test_every_answer_is_guarded(server: Server) -> None:
     for path in ("/", "/report/first/study", "/studies.json", "/nothing"):
         _, headers, _ = server.ask(path)
