@@ -171,6 +171,14 @@ def test_a_studys_own_folder_can_be_served(root: Path) -> None:
                 assert server.ask(path)[0] == 200
 
 
+@pytest.mark.parametrize("foreign", ["a[b]=c", "x={\"y\": 1}", "päth=1", "noise", "=", "a b=c"])
+def test_cookies_of_other_servers_lock_nobody_out(server: Server, foreign: str) -> None:
+    own = f"tuneoff-{server.port}={TOKEN}"
+    for cookie in (f"{foreign}; {own}", f"{own}; {foreign}"):
+        assert server.ask("/studies.json", cookie=cookie)[0] == 200
+    assert server.ask("/studies.json", cookie=foreign)[0] == 403
+
+
 def test_every_answer_is_guarded(server: Server) -> None:
     for path in ("/", "/report/first/study", "/studies.json", "/nothing"):
         _, headers, _ = server.ask(path)

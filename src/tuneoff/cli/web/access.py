@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from http.cookies import SimpleCookie
 from urllib.parse import parse_qsl, urlencode
 
 from starlette.datastructures import MutableHeaders
+from starlette.requests import cookie_parser
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -72,8 +72,9 @@ class Guard:
             response = RedirectResponse(f"/{path.lstrip('/')}" + (f"?{rest}" if rest else ""), 303)
             response.set_cookie(self._cookie, given[-1], httponly=True, samesite="strict", path="/")
             return response
-        cookie = SimpleCookie(headers.get("cookie", "")).get(self._cookie)
-        return None if cookie is not None and self._is_token(cookie.value) else self._unknown()
+        # Other servers of this machine send theirs to this one, too, in whatever form: each pair is read by itself.
+        cookie = cookie_parser(headers.get("cookie", "")).get(self._cookie)
+        return None if cookie is not None and self._is_token(cookie) else self._unknown()
 
     def _is_token(self, text: str) -> bool:
         return secrets.compare_digest(text.encode("utf-8", "surrogatepass"), self._token)
