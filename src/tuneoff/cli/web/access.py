@@ -37,6 +37,7 @@ class Guard:
     def __init__(self, app: ASGIApp, token: str, port: int) -> None:
         self._app = app
         self._token = token.encode()
+        self._port = port
         self._hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost")}
         # Cookies are shared by the ports of a machine.
         self._cookie = f"tuneoff-{port}"
@@ -58,7 +59,11 @@ class Guard:
         """Returns what is answered instead of a page; None for whoever may ask."""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         if headers.get("host", "") not in self._hosts:
-            return PlainTextResponse("This server answers to 127.0.0.1 and localhost alone.\n", 403)
+            return PlainTextResponse(
+                f"This server answers to 127.0.0.1 and localhost alone, on port {self._port}: with ssh -L "
+                "the local port must be the same.\n",
+                403,
+            )
         if scope["method"] not in ("GET", "HEAD"):
             return PlainTextResponse("This server is for reading alone.\n", 405, {"Allow": "GET, HEAD"})
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)

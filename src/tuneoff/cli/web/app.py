@@ -110,8 +110,10 @@ class Pages:
         return [asdict(state_of(path, store)) for path, store in find_studies(self._root).items()]
 
     async def _store(self, path: str) -> StudyStore:
-        """Returns a study by its path. It is looked up among those that were found, so no path leads elsewhere. Browsers
-        ask for `/live/` where a link says `/live/.`, so the empty path is the folder that is served."""
+        """Returns a study by its path. It is looked up among those that were found, so no path leads elsewhere.
+
+        A browser asks for `/live/` where a link says `/live/.`: the empty path is the folder that is served.
+        """
         found: dict[str, StudyStore] = await to_thread.run_sync(find_studies, self._root)
         store = found.get(path or ".")
         if store is None:
