@@ -105,3 +105,26 @@ def test_six_arms_find_a_difference_at_least_twice_as_often_as_each_pair_by_itse
     assert alone > 30
     assert found >= 2 * alone
     assert false <= 9
+
+
+def test_two_deterministic_arms_leave_the_moderation_of_the_others_as_it_is() -> None:
+    """Their difference is the same at every seed, but for rounding, and tells nothing of how much seeds differ."""
+    rng = np.random.default_rng(3)
+    examples = rng.normal(size=300)
+    seeds = range(6)
+
+    def noisy(index: int) -> Sample:
+        values = examples + 0.05 * rng.normal(size=(6, 1)) + 0.3 * rng.normal(size=(6, 300))
+        return Sample.from_examples(f"noisy {index}", seeds, values)
+
+    fixed = [Sample.from_examples(f"fixed {i}", seeds, np.tile(rng.normal(size=300) / 3, (6, 1))) for i in range(2)]
+    arms = [*map(noisy, range(6)), *fixed]
+
+    def moderated(samples: list[Sample]) -> list[Components]:
+        differences = [components(a.minus(b)) for a, b in itertools.combinations(samples, 2)]
+        return moderate(differences, len(samples))
+
+    both, one = moderated(arms), moderated(arms[:-1])
+    assert (both[-1].by_rest, both[-1].prior_freedom) == (0.0, 0.0)
+    # A pair's share of all arms grows from 5/7 to 6/8 with one arm more.
+    assert both[0].prior_freedom / (6 / 8) == pytest.approx(one[0].prior_freedom / (5 / 7), rel=0.1)
