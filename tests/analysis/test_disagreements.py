@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,7 +24,13 @@ def answers(metric: str = "accuracy", **by_arm: list[Any]) -> list[FirstPredicti
         values = {metric: answer} if isinstance(answer, float) else {}
         output = f"text {answer}" if values else answer
         wrong = output != "a"
-        return {"index": index, "target": "a", "output": output, "values": values, "source": f"t{index}" * wrong}
+        return {
+            "index": index,
+            "target": "a",
+            "output": output,
+            "values": values,
+            "source": f"t{index}" * wrong,
+        }
 
     return [
         FirstPredictions(label, records[label], {i: row(i, answer) for i, answer in enumerate(given)})
@@ -56,6 +63,15 @@ def test_texts_disagree_by_their_scores() -> None:
     found = find_disagreements(answers("rouge_l", full=[0.5, 0.9, 0.4], lora=[0.4, 0.1, 0.4]), "rouge_l")
     assert [each.index for each in found] == [1, 0]
     assert [(one.value, one.right) for one in found[0].outputs] == [(0.9, None), (0.1, None)]
+
+
+def test_numbers_whose_metric_is_of_all_examples_together_are_neither_right_nor_wrong() -> None:
+    given = answers(full=["0.31"], lora=["0.29"])
+    data = given[0].record.data
+    assert data is not None
+    record = given[0].record.model_copy(update={"data": data.model_copy(update={"labels": ()})})
+    numbers = [replace(each, record=record) for each in given]
+    assert (len(find_disagreements(given, "rmse")), find_disagreements(numbers, "rmse")) == (1, ())
 
 
 def test_an_arm_that_saw_another_example_there_is_left_out() -> None:

@@ -38,7 +38,8 @@ def find_disagreements(predictions: Sequence[FirstPredictions], metric: str) -> 
     """Returns the examples on which most arms stand against most others, the most divided first.
 
     Of classes it is those with the most even split between right and wrong arms, or between wrong answers; of texts
-    those whose scores differ most. Examples whose text was kept come before all others. Only arms that train are
+    those whose scores differ most; of what is neither, as numbers whose metric is of all examples together, there are
+    none. Examples whose text was kept come before all others. Only arms that train are
     asked, and all are shown; an arm that saw another target at that place is left out of the example.
 
     Args:
@@ -46,6 +47,8 @@ def find_disagreements(predictions: Sequence[FirstPredictions], metric: str) -> 
         metric: the primary metric.
     """
     trained = {each.label for each in predictions if each.record.spec.learning_rate is not None}
+    # Only a class is right or wrong.
+    of_classes = any(each.record.data and each.record.data.labels for each in predictions)
     targets: dict[int, str] = {}
     for each in predictions:
         targets = {**{index: row["target"] for index, row in each.rows.items()}, **targets}
@@ -57,14 +60,14 @@ def find_disagreements(predictions: Sequence[FirstPredictions], metric: str) -> 
             if index in each.rows and each.rows[index]["target"] == target
         }
         asked = [row for label, row in rows.items() if label in trained]
-        if (division := _division(asked, target, metric)) > 0:
+        if (division := _division(asked, target, metric, of_classes)) > 0:
             has_text = any(row["source"] for row in rows.values())
             divided.append((not has_text, -division, index, rows))
     divided.sort(key=lambda item: item[:3])
     found: list[Disagreement] = []
     room = CHARACTERS
     for _, _, index, rows in divided[:MOST]:
-        example = _example(index, targets[index], rows, metric)
+        example = _example(index, targets[index], rows, metric, of_classes)
         room -= len(example.text) + len(example.target) + sum(len(each.output) + 30 for each in example.outputs)
         if room < 0:
             break
@@ -72,13 +75,15 @@ def find_disagreements(predictions: Sequence[FirstPredictions], metric: str) -> 
     return tuple(found)
 
 
-def _division(rows: Sequence[Row], target: str, metric: str) -> float:
+def _division(rows: Sequence[Row], target: str, metric: str, of_classes: bool) -> float:
     """Returns how divided the arms are, 0 where they agree."""
     if len(rows) < 2:
         return 0.0
     values: list[float] = [value for row in rows if (value := row["values"].get(metric)) is not None]
     if values:
         return max(values) - min(values)
+    if not of_classes:
+        return 0.0
     answers: list[str] = [row["output"] for row in rows]
     if len(set(answers)) < 2:
         return 0.0
@@ -87,7 +92,7 @@ def _division(rows: Sequence[Row], target: str, metric: str) -> float:
     return right * (1 - right) + len(set(answers)) * 1e-3
 
 
-def _example(index: int, target: str, rows: Mapping[str, Row], metric: str) -> Disagreement:
+def _example(index: int, target: str, rows: Mapping[str, Row], metric: str, of_classes: bool) -> Disagreement:
     text = next((row["source"] for row in rows.values() if row["source"]), "")
     return Disagreement(
         index=index,
@@ -98,7 +103,7 @@ def _example(index: int, target: str, rows: Mapping[str, Row], metric: str) -> D
                 method=label,
                 output=excerpt(row["output"], OUTPUT_CHARACTERS),
                 value=row["values"].get(metric),
-                right=None if row["values"].get(metric) is not None else row["output"] == target,
+                right=row["output"] == target if of_classes and row["values"].get(metric) is None else None,
             )
             for label, row in rows.items()
         ),
