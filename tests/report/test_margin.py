@@ -125,3 +125,15 @@ def test_few_seeds_show_nothing_to_be_as_good(tmp_path: Path) -> None:
     assert found.answer == "full"
     reasons = {arm.method: arm.shortfalls[0].reason for arm in found.report.arms if arm.shortfalls}
     assert "6 seeds in common are needed" in reasons["lora"]
+
+
+def test_the_studys_margin_is_of_its_primary_metric_alone(tmp_path: Path) -> None:
+    study = small_study(*LEVELS, seeds=6).model_copy(update={"margin": 0.03})
+    folder = build_store(tmp_path / "s", study, World(levels=LEVELS, test_rows=100))
+    assert advised(folder, as_good_as="full").recommendation.limits[0].bound == 0.03
+    with pytest.raises(StudyError, match="needs a margin"):
+        advised(folder, as_good_as="full", metric="loss")
+    limit = advised(folder, as_good_as="full", metric="loss", margin=2).recommendation.limits[0]
+    assert (limit.bound, limit.metric and limit.metric.name) == (2, "loss"), "a loss is no fraction"
+    with pytest.raises(StudyError, match=r"--margin: accuracy is a fraction.*for 2 points write 0\.02"):
+        advised(folder, as_good_as="full", margin=2)

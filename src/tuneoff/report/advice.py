@@ -13,6 +13,7 @@ from tuneoff.analysis.decisions.recommend import Recommendation, recommend
 from tuneoff.analysis.outcomes import Outcomes
 from tuneoff.analysis.results import Asked, Results, gather
 from tuneoff.errors import StoreError, StudyError, did_you_mean
+from tuneoff.planning.problems import margin_problem
 from tuneoff.records.record import Metric
 from tuneoff.report import recommendation
 from tuneoff.report.recommendation import LIMIT_OPTIONS, Costs
@@ -89,7 +90,7 @@ class Criteria:
         at_least, at_most: limits of test metrics, as `accuracy=0.9`.
         metric: what quality is judged by; the primary metric where unset.
         as_good_as: label of an arm, or `best`, than which an arm must be shown to be worse by no more than the margin.
-        margin: in the metric's unit; the study's own where unset.
+        margin: in the metric's unit; the study's own, which is of its primary metric, where unset.
         prefer: the cost that decides among arms that are equally good.
         pareto: axes of each front to find, e.g. `quality,memory`; quality and time where none is named.
     """
@@ -120,7 +121,7 @@ def advise(store: StudyStore, criteria: Criteria, asked: Asked | None = None) ->
         StudyError: if a limit, the metric or an axis cannot be read.
     """
     limits = criteria.cost_limits()
-    results = gather(store, asked, criteria.margin)
+    results = gather(store, asked)
     test_metrics = {m.name: m for record in results.completed for m in record.metrics if m.split == "test"}
     metric = _metric(criteria.metric, results.primary, test_metrics, store)
     limits += [metric_limit(text, "--min", test_metrics.values()) for text in criteria.at_least]
@@ -129,12 +130,25 @@ def advise(store: StudyStore, criteria: Criteria, asked: Asked | None = None) ->
     if criteria.as_good_as is not None:
         best = outcomes.best((arm for arm in results.arms if arm.trains), metric)
         labels = [arm.label for arm in results.arms]
-        margin = results.study.margin
+        margin = _margin(criteria, results, metric)
         limits.append(reference_limit(criteria.as_good_as, margin, metric, labels, best.label if best else None))
     elif criteria.margin is not None:
         raise StudyError("--margin is for --as-good-as", hint="For example --as-good-as best --margin 0.01.")
     fronts = tuple(_front(results, outcomes, metric, axes) for axes in criteria.pareto or ("quality,time",))
     return Advice(results, recommend(results, outcomes, metric, limits, criteria.prefer), fronts)
+
+
+def _margin(criteria: Criteria, results: Results, metric: Metric) -> float | None:
+    """Returns the margin of the metric that is asked for; the study's own is one of its primary metric.
+
+    Raises:
+        StudyError: if it cannot be one of that metric.
+    """
+    if criteria.margin is None:
+        return results.study.margin if results.primary and metric.name == results.primary.name else None
+    if problem := margin_problem(criteria.margin, metric.name, metric.unit):
+        raise StudyError(f"--margin: {problem}")
+    return criteria.margin
 
 
 def _metric(name: str | None, primary: Metric | None, test_metrics: dict[str, Metric], store: StudyStore) -> Metric:

@@ -104,7 +104,8 @@ def reference_limit(label: str, margin: float | None, metric: Metric, labels: Se
     if margin is None:
         raise StudyError(
             "--as-good-as needs a margin: by how much an arm may be worse and count as as good",
-            hint=f"For example --as-good-as {label} --margin 0.01, in {metric.name}'s unit; or the study's `margin`.",
+            hint=f"For example --as-good-as {label} --margin 0.01, in {metric.name}'s unit; "
+            "the study's `margin` is of its primary metric.",
         )
     return Limit(margin, f"{margin:g}", metric=metric, reference=reference)
 
