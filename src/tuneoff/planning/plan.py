@@ -219,10 +219,9 @@ def task_options(study: StudySpec) -> dict[str, Any]:
     """Returns the task's options with defaults filled in."""
     task = registry.tasks()[study.task.name]
     options: dict[str, Any] = task.Options.model_validate(study.task.options).model_dump(mode="json")
-    if options["missing"] == "refuse":
-        # The key was added later: without it trials and folders keep their ids.
-        del options["missing"]
-    return options
+    # These were added later: without them trials and folders keep their ids.
+    before = {"missing": "refuse", "text_pair": None}
+    return {key: value for key, value in options.items() if key not in before or value != before[key]}
 
 
 def question(study: StudySpec) -> dict[str, Any]:

@@ -73,13 +73,14 @@ def write_atomically(path: Path, data: str | bytes, *, make_folder: bool = True,
         else:
             os.replace(temporary, path)
             temporary = None
-    except FileExistsError:
-        raise
     except FileNotFoundError:
         raise StoreError(
             f"cannot write {path}: its folder is no longer there", hint="Run the same command again."
         ) from None
     except OSError as error:
+        # Where the folder itself is a file, there is something to free.
+        if exclusive and isinstance(error, FileExistsError) and path.parent.is_dir():
+            raise
         raise StoreError(
             f"cannot write {path}: {error.strerror or error}",
             hint="Free some space or name another place to write to, then run the same command again: "
