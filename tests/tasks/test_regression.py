@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,12 @@ from pydantic import ValidationError
 from scipy import stats
 
 from tuneoff import registry
+from tuneoff.config.spec import Protocol, TaskSpec
 from tuneoff.errors import DataError
 from tuneoff.interfaces import Baseline, Example, Rows
 from tuneoff.records.record import Prediction
 from tuneoff.tasks.regression import Regression
+from tuneoff.trial.data.load import load
 
 
 def rows(values: list[Any]) -> Rows:
@@ -65,6 +68,26 @@ def test_the_head_is_trained_on_standardised_numbers_and_gives_them_back() -> No
     assert [float(p.output) for p in task.outcome(logits, {}, examples)] == pytest.approx([1, 2, 6])
     again = Regression(task.fitted_options)
     assert [again.targets(example) for example in examples] == [task.targets(example) for example in examples]
+
+
+def test_numbers_far_from_zero_keep_the_digits_that_vary() -> None:
+    task, examples = Regression({}), read([1e9 + 1, 1e9 + 2, 1e9 + 3])
+    task.fit({"train": examples})
+    outputs = task.outcome(torch.tensor([[-1.0], [0.0], [1.0]]), {}, examples)
+    scale = statistics.pstdev([1, 2, 3])
+    assert [float(p.output) - 1e9 for p in outputs] == pytest.approx([2 - scale, 2, 2 + scale], abs=1e-5)
+
+
+def test_rows_that_are_cut_off_for_tests_are_no_part_of_what_is_fitted(tmp_path: Path) -> None:
+    values = [float(i * i) for i in range(40)]
+    lines = [f"text number {i},{value}" for i, value in enumerate(values)]
+    (tmp_path / "rows.csv").write_text("\n".join(["text,score", *lines]))
+    task = Regression({})
+    spec = TaskSpec.model_validate({"name": "regression", "data": {"train": f"file:{tmp_path / 'rows.csv'}"}})
+    data = load(task, spec, Protocol())
+    train = [float(example.target) for example in data.splits["train"]]
+    assert data.info.fitted == {"center": statistics.fmean(train), "scale": statistics.pstdev(train)}
+    assert data.info.fitted["center"] != statistics.fmean(values)
 
 
 def test_a_scale_of_zero_is_refused() -> None:

@@ -114,9 +114,10 @@ class Task(ABC):
         return bool(self.labels)
 
     @property
-    def fitted_options(self) -> dict[str, Any]:
-        """Returns options that stand for what was fitted, for the record: a task created with them needs no rows."""
-        return {"labels": list(self.labels)} if self.labels else {}
+    def fitted_options(self) -> dict[str, float]:
+        """Returns options that stand for numbers that were fitted, for the record: a task that is created with them
+        needs no rows."""
+        return {}
 
     @property
     def placeholder_target(self) -> str:
@@ -154,6 +155,12 @@ class Task(ABC):
 
         Raises:
             DataError: for a single class, or a label in a later split that training never saw.
+        """
+
+    def refit(self, train: Sequence[Example]) -> None:  # noqa: B027 - most tasks fit no numbers
+        """Fits numbers, such as a mean, again on the rows that are trained on.
+
+        Where test and validation are cut off the training rows, `fit` saw theirs, too. Classes stay those of `fit`.
         """
 
     def findings(self) -> tuple[Finding, ...]:

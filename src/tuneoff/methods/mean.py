@@ -23,7 +23,7 @@ class Mean(Baseline[MethodOptions]):
 
     def predict(self, task: Task, train: Sequence[Example], examples: Sequence[Example]) -> list[Prediction]:
         mean = statistics.fmean(float(example.target) for example in train)
-        return [Prediction(index=e.index, target=e.target, output=f"{mean:.7g}") for e in examples]
+        return [Prediction(index=e.index, target=e.target, output=repr(mean)) for e in examples]
 
 
 plugin = Mean

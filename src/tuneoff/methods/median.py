@@ -23,7 +23,7 @@ class Median(Baseline[MethodOptions]):
 
     def predict(self, task: Task, train: Sequence[Example], examples: Sequence[Example]) -> list[Prediction]:
         median = statistics.median(float(example.target) for example in train)
-        return [Prediction(index=e.index, target=e.target, output=f"{median:.7g}") for e in examples]
+        return [Prediction(index=e.index, target=e.target, output=repr(median)) for e in examples]
 
 
 plugin = Median

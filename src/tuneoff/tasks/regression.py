@@ -140,8 +140,13 @@ class Regression(TextHead):
         return True  # one output, whatever the rows
 
     @property
-    def fitted_options(self) -> dict[str, Any]:
-        return {"center": self._center, "scale": self._scale}
+    def fitted_options(self) -> dict[str, float]:
+        return dict(zip(("center", "scale"), self._fitted(), strict=True))
+
+    def _fitted(self) -> tuple[float, float]:
+        assert self._center is not None, "fit comes first"
+        assert self._scale is not None, "fit comes first"
+        return self._center, self._scale
 
     @property
     def placeholder_target(self) -> str:
@@ -164,8 +169,13 @@ class Regression(TextHead):
                 "to learn",
                 hint="Check that task.value names the right column.",
             )
+        self.refit(splits["train"])
+
+    def refit(self, train: Sequence[Example]) -> None:
+        numbers = [float(example.target) for example in train]
         self._center = statistics.fmean(numbers) if self.options.center is None else self.options.center
-        self._scale = statistics.pstdev(numbers) if self.options.scale is None else self.options.scale
+        # Few of the rows may be all the same.
+        self._scale = (statistics.pstdev(numbers) or 1.0) if self.options.scale is None else self.options.scale
 
     # --- the model
 
@@ -177,24 +187,25 @@ class Regression(TextHead):
     # --- examples -> tensors -> predictions
 
     def targets(self, example: Example) -> Sequence[float]:
-        assert self._center is not None
-        assert self._scale is not None
-        return ((float(example.target) - self._center) / self._scale,)
+        center, scale = self._fitted()
+        return ((float(example.target) - center) / scale,)
 
     def loss(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
         return (logits.float() - batch["labels"]).square().sum()
 
     def outcome(self, logits: torch.Tensor, batch: Batch, examples: Sequence[Example]) -> list[Prediction]:
-        assert self._center is not None
-        assert self._scale is not None
-        numbers = (logits.double().flatten().cpu() * self._scale + self._center).tolist()
+        center, scale = self._fitted()
+        numbers = (logits.double().flatten().cpu() * scale + center).tolist()
+        # Six digits of what varies, however far from zero that is.
+        digits = 6 - math.floor(math.log10(scale))
         return [
-            Prediction(index=example.index, target=example.target, output=f"{number:.7g}")
+            Prediction(index=example.index, target=example.target, output=repr(round(number, digits)))
             for example, number in zip(examples, numbers, strict=True)
         ]
 
     def output_code(self) -> tuple[str, list[str], list[str]]:
-        return "predict", [f"    return logits.item() * {self._scale!r} + {self._center!r}"], []
+        center, scale = self._fitted()
+        return "predict", [f"    return logits.item() * {scale!r} + {center!r}"], []
 
 
 def _number(value: Any, rows: Rows, index: int, column: str) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from tuneoff.errors import Cancelled
 from tuneoff.records.record import Memory
 from tuneoff.store import TrialStore
 from tuneoff.trial.distributed.context import ALONE
@@ -94,6 +95,8 @@ def _conclude(trial: _Trial, count: int, fail: Fail) -> None:
         measured = Measured(begun.context.phases.watch.timing(), Memory(), {})
         others = f"{count - 1} other" + ("s" if count > 2 else "")
         seal(begun, results, measured, partial(without_figures_of_process, f"trained together with {others}"))
+    except Cancelled:
+        raise
     except Exception as error:
         if exhausted(error):
             raise

@@ -62,10 +62,11 @@ def load(task: Task, spec: TaskSpec, protocol: Protocol) -> TrialData:
     splits["train"] = subset(task, splits["train"], protocol.train_rows, protocol.data_seed)
     _refuse_lost(strata, {task.stratum(example) for example in splits["train"]}, protocol)
     splits = {name: [replace(e, index=i) for i, e in enumerate(splits[name])] for name in ("train", *limits)}
+    task.refit(splits["train"])
     info = DataInfo(
         splits={name: _describe(task, examples) for name, examples in splits.items()},
         labels=task.labels,
-        fitted={name: value for name, value in task.fitted_options.items() if name != "labels"},
+        fitted=task.fitted_options,
         columns=columns,
         overlap=_overlap(splits, _key),
         overlap_exact=_overlap(splits, _parts),

@@ -135,7 +135,7 @@ class StackedModel:
         with torch.no_grad(), lead.autocast():
             hidden = lead.prefix.recall(lambda: lead.task.forward(lead.attached, flat))
         self._reads_prefix = hidden is not None
-        return None if hidden is None else hidden.view(*batch["input_ids"].shape[:2], *hidden.shape[1:])
+        return None if hidden is None else hidden.view(len(batch["input_ids"]), -1, *hidden.shape[1:])
 
 
 def _stack_dropout(runners: Sequence[ModelRunner], features: Sequence[Features]) -> StackedDropout | None:
