@@ -27,12 +27,10 @@ pytestmark = pytest.mark.usefixtures("doubles", "no_outlets")
 @pytest.fixture(autouse=True)
 def _no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes seconds and is tested where it is made."""
-    from tuneoff import report
+    from tuneoff.report import files
 
-    draw = report.write
-    monkeypatch.setattr(
-        report, "write", lambda store, plots=True, asked=None, margin=None: draw(store, False, asked, margin)
-    )
+    draw = files.write_built
+    monkeypatch.setattr(files, "write_built", lambda results, report, plots=True: draw(results, report, plots=False))
 
 
 def _raw(tiny: Tiny, *trackers: str) -> dict[str, Any]:

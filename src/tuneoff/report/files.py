@@ -26,7 +26,15 @@ _PARTS = ("mean", "std", "n", "interval_low", "interval_high")
 def write_report(store: StudyStore, plots: bool, asked: Asked | None = None, margin: float | None = None) -> Path:
     """Writes the report's files; see `report.write`."""
     results = gather(store, asked, margin)
-    report = build_report(results)
+    return write_built(results, build_report(results), plots)
+
+
+def write_built(results: Results, report: Report, plots: bool = True) -> Path:
+    """Writes the files of a report that is built already from these results; returns the path of report.md.
+
+    Raises:
+        StoreError: if a file cannot be written.
+    """
     folder = results.report_folder
     report_charts = definitions.build_charts(report) if plots else []
     drawings = []
@@ -50,7 +58,7 @@ def write_report(store: StudyStore, plots: bool, asked: Asked | None = None, mar
     write_atomically(
         folder / "report.json", json.dumps(report.as_data(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     )
-    origin = _path_from_origin(store)
+    origin = _path_from_origin(results.store)
     write_atomically(folder / "report.html", html.render(report, drawings, origin, folder.name))
     write_atomically(folder / "report.md", markdown.render(report, report_charts, origin, folder.name))
     return folder / "report.md"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from tuneoff import registry
 from tuneoff.analysis.figures import metric_name
-from tuneoff.analysis.results import Asked, gather
+from tuneoff.analysis.results import Asked, Results, gather
 from tuneoff.encoding import latex
 from tuneoff.errors import StudyError
 from tuneoff.report import columns, paper_methods, units, wording
@@ -60,10 +60,18 @@ def write_latex(store: StudyStore, asked: Asked | None = None, margin: float | N
     Raises:
         StoreError: if the study cannot be read or a file cannot be written.
     """
+    results = gather(store, asked, margin)
+    return write_built(results, build_report(results))
+
+
+def write_built(results: Results, report: Report) -> Path:
+    """Writes the files of a report that is built already from these results; returns the path of report.tex.
+
+    Raises:
+        StoreError: if a file cannot be written.
+    """
     from tuneoff.report.charts.drawing import draw, draw_pdf
 
-    results = gather(store, asked, margin)
-    report = build_report(results)
     folder = results.report_folder / FOLDER
     charts = build_charts(report)
     references = references_of(report)

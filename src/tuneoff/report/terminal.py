@@ -20,7 +20,7 @@ from tuneoff.report.schema import JoinedArm, JoinedReport, Report
 from tuneoff.report.sections import forecast, search
 
 if TYPE_CHECKING:
-    from tuneoff.analysis.results import Asked
+    from tuneoff.analysis.results import Asked, Results
     from tuneoff.store import StudyStore
 
 ANSWER_LINES = 5
@@ -45,7 +45,11 @@ def render(store: StudyStore, console: Console, asked: Asked | None = None, marg
         StoreError: if the study cannot be read.
     """
     results = gather(store, asked, margin)
-    report = build_report(results)
+    render_built(results, build_report(results), console)
+
+
+def render_built(results: Results, report: Report, console: Console) -> None:
+    """Prints a report that is built already from these results; see `render`."""
     console.print(_title(report))
     print_answer(report, console)
     for line in (search.in_short(report), forecast.in_short(report)):

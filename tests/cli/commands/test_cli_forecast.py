@@ -36,13 +36,11 @@ def _long(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Said:
     """Runs a command line that must do; what it printed on stdout and stderr, spaces joined."""
-    from tuneoff import report
+    from tuneoff.report import files
 
     monkeypatch.setenv("COLUMNS", "200")
-    draw = report.write
-    monkeypatch.setattr(
-        report, "write", lambda store, plots=True, asked=None, margin=None: draw(store, False, asked, margin)
-    )
+    draw = files.write_built
+    monkeypatch.setattr(files, "write_built", lambda results, report, plots=True: draw(results, report, plots=False))
 
     def run(*arguments: str) -> tuple[str, str]:
         capsys.readouterr()

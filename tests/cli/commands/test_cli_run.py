@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tuneoff.analysis.results import Results
 from tuneoff.cli.commands import plan
 from tuneoff.cli.main import main
 from tuneoff.config.spec import TrialSpec
@@ -21,6 +22,8 @@ from tuneoff.errors import DataError, ExecutorError, StoreError
 from tuneoff.executors.base import Listener
 from tuneoff.executors.local import LocalExecutor
 from tuneoff.executors.ray import RayExecutor
+from tuneoff.report import files
+from tuneoff.report.schema import Report
 from tuneoff.store import StudyStore
 from tuneoff.study.study import Study
 
@@ -31,12 +34,8 @@ pytest_plugins = ("cli_fixtures",)
 @pytest.fixture(autouse=True)
 def _no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes seconds and is tested where it is made."""
-    from tuneoff import report
-
-    draw = report.write
-    monkeypatch.setattr(
-        report, "write", lambda store, plots=True, asked=None, margin=None: draw(store, False, asked, margin)
-    )
+    draw = files.write_built
+    monkeypatch.setattr(files, "write_built", lambda results, report, plots=True: draw(results, report, plots=False))
 
 
 def test_an_address_of_ray_names_executor_and_cluster(
@@ -509,14 +508,12 @@ def test_report_of_a_folder_that_holds_no_study(tmp_path: Path, capsys: pytest.C
 def test_report_that_cannot_be_written_is_shown_all_the_same(
     small_study: Path, fake_executor: FakeExecutor, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from tuneoff import report
-
     Study(small_study).run("results")
 
-    def refuse(store: StudyStore, plots: bool = True, asked: object = None, margin: float | None = None) -> Path:
+    def refuse(results: Results, report: Report, plots: bool = True) -> Path:
         raise StoreError("cannot write results/report")
 
-    monkeypatch.setattr(report, "write", refuse)
+    monkeypatch.setattr(files, "write_built", refuse)
     assert main(["report", "results"]) == 2
     shown = capsys.readouterr()
     assert "lora" in shown.out

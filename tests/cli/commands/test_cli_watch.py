@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from tuneoff import report
 from tuneoff.cli.commands import watch
 from tuneoff.cli.live.follow import FolderFollower
 from tuneoff.cli.main import main
 from tuneoff.config.spec import TrialSpec
 from tuneoff.records.events import StreamEvent
 from tuneoff.records.record import Finding, Status, TrialRecord
+from tuneoff.report import files
 from tuneoff.store import StudyStore
 from tuneoff.study.study import Study
 
@@ -279,7 +279,7 @@ def test_a_dead_run_is_shown_as_stopped_with_how_to_go_on(
     shown = capsys.readouterr().out
     assert "1/6 done · 0 running · 5 waiting" in shown
     assert "stopped: no run is on, and 5 final trials still to come. Continue: tuneoff run results" in shown
-    monkeypatch.setattr(report, "write", lambda store, plots=True, asked=None, margin=None: Path("report.md"))
+    monkeypatch.setattr(files, "write_built", lambda results, report, plots=True: Path("report.md"))
     assert main(["run", "results"]) == 0
     assert len(traces.store.records()) == 6
     assert capsys.readouterr().err.count("finished earlier") == 1

@@ -34,7 +34,10 @@ def report_command(folder: Path, latex: bool, margin: float | None, as_json: boo
       tuneoff report runs/quickstart-1a2b3c --json
     """
     from tuneoff import report
-    from tuneoff.report import terminal
+    from tuneoff.analysis.results import gather
+    from tuneoff.report import files, terminal
+    from tuneoff.report import latex as paper
+    from tuneoff.report.builder import build_report
     from tuneoff.store import StudyStore
 
     if latex and as_json:
@@ -43,14 +46,16 @@ def report_command(folder: Path, latex: bool, margin: float | None, as_json: boo
     if as_json:
         _common.print_json(report.build(store, margin=margin).as_data())
         return
+    results = gather(store, margin=margin)
+    built = build_report(results)
     page = failure = None
     try:
-        report.write(store, margin=margin)
-        page = report.write_latex(store, margin=margin) if latex else None
+        files.write_built(results, built)
+        page = paper.write_built(results, built) if latex else None
     except StoreError as error:
         # The folder may be read-only: its results are shown before the error.
         failure = error
-    terminal.render(store, _common.console(), margin=margin)
+    terminal.render_built(results, built, _common.console())
     if page is not None:
         _common.echo(f"For a paper: {page}")
     if failure is not None:

@@ -162,17 +162,19 @@ def announcement(study: Study, trials: Sequence[TrialSpec], folder: Path) -> Ite
 
 def _tell(study: Study, stream: Stream, state: State) -> None:
     """Writes the report and shows it on stdout."""
-    from tuneoff import report
+    from tuneoff.analysis.results import gather
     from tuneoff.records import events
-    from tuneoff.report import terminal
+    from tuneoff.report import files, terminal
+    from tuneoff.report.builder import build_report
     from tuneoff.store import StudyStore
 
-    path = study.report()
     assert study.folder is not None  # set by the run
-    store = StudyStore.open(study.folder)
+    results = gather(StudyStore.open(study.folder), study.asked)
+    built = build_report(results)
+    path = files.write_built(results, built)
     if stream.wanted:
         outcome: events.Outcome = "failed_trials" if state.exit_code == TRIAL_FAILED else "completed"
-        stream.send(events.study_ended(outcome, report.build(store, study.asked).as_data()))
+        stream.send(events.study_ended(outcome, built.as_data()))
         _common.echo(f"report: {path}", err=True)
         return
-    terminal.render(store, _common.console(), study.asked)
+    terminal.render_built(results, built, _common.console())
