@@ -34,13 +34,15 @@ def main(root: str, trial_id: str, device: str) -> int:
         os.environ.setdefault("OMP_NUM_THREADS", threads)
     store = StudyStore(Path(root))
     trial_store = store.trial(trial_id)
-    before = [checkpoint.number for checkpoint in trial_store.checkpoints.newest_first()[:1]]
+    step_before = trial_store.checkpoints.newest_step()
     try:
         with LocalExecutor(device) as executor:
             executor.grace_seconds = GRACE_SECONDS
             executor.run(store, [trial_store.spec()], lambda _: None)
     except TimeLimit:
-        if before != [checkpoint.number for checkpoint in trial_store.checkpoints.newest_first()[:1]]:
+        # More steps, not another checkpoint: a validation that is too long for a job leaves one of the same step, and a
+        # job on another processor begins at the first step.
+        if trial_store.checkpoints.newest_step() > step_before:
             subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], check=False)
         return CANCELLED_EXIT
     except KeyboardInterrupt:

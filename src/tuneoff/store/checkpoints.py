@@ -98,8 +98,14 @@ class Checkpoints:
         """Returns the checkpoint of a number."""
         return StoredCheckpoint(self.folder / str(number))
 
+    def newest_step(self) -> int:
+        """Returns how many steps the newest checkpoint tells of; -1 where there is none, or it cannot be read."""
+        manifests = [_manifest(checkpoint) for checkpoint in self.newest_first()[:1]]
+        return max((manifest.step for manifest in manifests if manifest is not None), default=-1)
+
     def save(self, write: Callable[[Path], object], identity: Mapping[str, str], step: int) -> None:
-        """Adds a checkpoint and removes those that are not needed any more.
+        """Adds a checkpoint and removes those that are not needed any more. One that came further and cannot be used
+        here, as of another processor, stays until this training has passed it.
 
         Args:
             write: writes its files into a folder.
@@ -130,12 +136,25 @@ class Checkpoints:
             raise
         finally:
             shutil.rmtree(staging, ignore_errors=True)
+        ahead = self._furthest_ahead(identity, step)
         for old in self.newest_first()[KEPT:]:
+            if old.number == ahead:
+                continue
             # Under another name first, so that a half removed one is never taken for a damaged one.
             hidden = old.folder.with_name(f".{old.folder.name}")
             with suppress(OSError):  # the next time it is tried again
                 old.folder.rename(hidden)
             shutil.rmtree(hidden, ignore_errors=True)
+
+    def _furthest_ahead(self, identity: Mapping[str, str], step: int) -> int | None:
+        """Returns the number of the checkpoint of another identity with the most steps, if it has more than `step`."""
+        manifests = {checkpoint.number: _manifest(checkpoint) for checkpoint in self.newest_first()}
+        steps = {
+            number: manifest.step
+            for number, manifest in manifests.items()
+            if manifest is not None and manifest.identity != dict(identity) and manifest.step > step
+        }
+        return max(steps, key=lambda number: (steps[number], number), default=None)
 
     def sweep(self) -> None:
         """Removes what processes that were killed have left half written or half removed."""
@@ -148,6 +167,14 @@ class Checkpoints:
 
     def _numbers(self) -> list[int]:
         return [int(path.name) for path in self.folder.glob("*") if path.name.isdigit()]
+
+
+def _manifest(checkpoint: StoredCheckpoint) -> Manifest | None:
+    """Reads the manifest; None where it cannot be read."""
+    try:
+        return checkpoint.manifest()
+    except StoreError:
+        return None
 
 
 def _files(folder: Path) -> list[Path]:
