@@ -16,7 +16,17 @@ import numpy as np
 from tuneoff.analysis.diverged import Scored, StandIn, scored, stand_in
 from tuneoff.analysis.predictions import Array, Predictions
 from tuneoff.analysis.results import Arm, Results
-from tuneoff.analysis.statistics import Estimate, Ranking, Sample, Verdict, estimate, estimate_positive, rank, verdict
+from tuneoff.analysis.statistics import (
+    Estimate,
+    Ranking,
+    Sample,
+    Verdict,
+    estimate,
+    estimate_positive,
+    rank,
+    tie_letters,
+    verdict,
+)
 from tuneoff.analysis.statistics.crossed import components
 from tuneoff.analysis.statistics.pairs import SEEDS_FOR_SPREAD
 from tuneoff.interfaces import MetricDefinition
@@ -83,6 +93,7 @@ class Outcomes:
         self._stand_ins: dict[str, StandIn | None] = {}
         self._figures: dict[tuple[str, str], MetricEstimate | None] = {}
         self._verdicts: dict[str, Verdict | None] = {}
+        self._letters: dict[str, dict[str, str]] = {}
         self._rankings: dict[str, Ranking | None] = {}
         fingerprints = Counter(
             fingerprint for record in results.completed if (fingerprint := _test_fingerprint(record))
@@ -101,14 +112,26 @@ class Outcomes:
     def verdict(self, metric: Metric) -> Verdict | None:
         """Compares all arms that can be compared on a test metric, baselines included; None where there is none."""
         if metric.name not in self._verdicts:
-            figures = [figure for arm in self.results.arms if (figure := self.figure(arm, metric))]
-            samples = [figure.sample for figure in figures if figure.sample is not None]
             result = None
-            if samples:
+            if samples := self._samples(metric):
                 fraction, ranking = self._fraction(metric), self.ranking(metric)
                 result = verdict(samples, metric.direction, fraction=fraction, ranking=ranking)
             self._verdicts[metric.name] = result
         return self._verdicts[metric.name]
+
+    def letters(self, metric: Metric) -> dict[str, str]:
+        """Returns the letters of ties on a test metric, those of its verdict; empty where nothing is compared."""
+        if metric.name not in self._letters:
+            known, samples = self._verdicts.get(metric.name), self._samples(metric)
+            found = known.letters if known is not None else {}
+            if known is None and samples:
+                found = tie_letters(samples, metric.direction, self.ranking(metric))
+            self._letters[metric.name] = found
+        return self._letters[metric.name]
+
+    def _samples(self, metric: Metric) -> list[Sample]:
+        figures = [figure for arm in self.results.arms if (figure := self.figure(arm, metric))]
+        return [figure.sample for figure in figures if figure.sample is not None]
 
     def ranking(self, metric: Metric) -> Ranking | None:
         """Ranks the weighed arms on the seeds that they share; None where there is none.

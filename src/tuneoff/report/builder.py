@@ -219,13 +219,12 @@ def _test_metrics(arm: Arm, outcomes: Outcomes, test_metrics: list[Metric]) -> d
         figure = outcomes.figure(arm, metric)
         if figure is None:
             continue
-        verdict = outcomes.verdict(metric)
         interval = figure.estimate.interval
         metrics[metric.name] = TestFigure(
             **_figure(figure.estimate),
             interval_over=interval.over if interval else None,
             examples=figure.estimate.examples,
-            ties=verdict.letters.get(arm.label, "") if verdict else "",
+            ties=outcomes.letters(metric).get(arm.label, ""),
             exploratory=metric.name != primary,
             caution=definition(arm.trials[0].task.name, metric).caution,
             note=figure.note,

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from tuneoff.analysis.statistics import Sample, Verdict, estimate, verdict
+from tuneoff.analysis.statistics import Sample, Verdict, estimate, rank, tie_letters, verdict
 
 
 def accuracies(
@@ -42,6 +42,15 @@ def test_the_best_is_no_winner_while_tied_with_anyone() -> None:
     assert set(found.groups[0]) == {"b", "c"}
     assert found.pair("b", "a").relation == found.pair("c", "a").relation == "ahead"
     assert found.winner is None
+
+
+@pytest.mark.parametrize("seeds", [1, 3, 6])
+@pytest.mark.parametrize("scores", [[0.7], [0.7, 0.9, 0.702], [0.7, 0.9, 0.901, 0.72, 0.74]])
+def test_letters_alone_are_those_of_the_verdict(scores: list[float], seeds: int) -> None:
+    samples = accuracies(scores, seeds=seeds)
+    assert tie_letters(samples, "higher") == verdict(samples, "higher").letters
+    reverse = rank({sample.label: sample.by_seed for sample in samples}, "lower")
+    assert tie_letters(samples, "higher", reverse) == verdict(samples, "higher", ranking=reverse).letters
 
 
 def test_lower_is_better_turns_the_relation() -> None:

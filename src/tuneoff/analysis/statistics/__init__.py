@@ -21,7 +21,7 @@ from tuneoff.analysis.statistics.multiple import holm, letters, tie_groups
 from tuneoff.analysis.statistics.pairs import SEEDS_REQUIRED, Pair
 from tuneoff.analysis.statistics.ranking import Ranking, rank
 from tuneoff.analysis.statistics.sample import Sample
-from tuneoff.analysis.statistics.verdict import Verdict, verdict
+from tuneoff.analysis.statistics.verdict import Verdict, tie_letters, verdict
 
 __all__ = [
     "LEVEL",
@@ -44,5 +44,6 @@ __all__ = [
     "most_worse",
     "rank",
     "tie_groups",
+    "tie_letters",
     "verdict",
 ]

@@ -121,10 +121,8 @@ def measure(first: Sample, second: Sample, direction: Direction) -> tuple[Pair, 
     return (result, parts) if parts.known else (replace(result, reason=why_unknown(parts)), None)
 
 
-def compare(
-    pair: Pair, parts: Components | None, samples: tuple[Sample, Sample], level: float, fraction: bool, rivals: int
-) -> Pair:
-    """Adds p, the interval and the bounds to a pair; only the bounds are corrected, for this number of rivals."""
+def compare(pair: Pair, parts: Components | None, samples: tuple[Sample, Sample]) -> Pair:
+    """Adds p, and what it tests, to a pair."""
     if parts is None:
         return pair
     first, second = samples
@@ -135,9 +133,16 @@ def compare(
         test, p = "mcnemar", mcnemar(first, second)
     else:
         test, p = "examples", parts.p_value()
+    return replace(pair, p=p, test=test)
+
+
+def bound(pair: Pair, parts: Components | None, level: float, fraction: bool, rivals: int) -> Pair:
+    """Adds the interval and the bounds to a pair; only the bounds are corrected, for this number of rivals."""
+    if parts is None:
+        return pair
     interval = _difference_interval(parts, level, fraction)
     bounds = _difference_interval(parts, 1 - 2 * (1 - level) / rivals, fraction)
-    return replace(pair, interval=interval, bounds=bounds, p=p, test=test)
+    return replace(pair, interval=interval, bounds=bounds)
 
 
 def _difference_interval(parts: Components, level: float, fraction: bool) -> Interval | None:

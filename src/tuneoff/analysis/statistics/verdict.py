@@ -10,7 +10,7 @@ from tuneoff.analysis.statistics.crossed import Components
 from tuneoff.analysis.statistics.estimates import LEVEL, Estimate, estimate
 from tuneoff.analysis.statistics.moderated import moderate
 from tuneoff.analysis.statistics.multiple import holm, letters, tie_groups
-from tuneoff.analysis.statistics.pairs import SEEDS_REQUIRED, Direction, Pair, compare, decide, measure, project
+from tuneoff.analysis.statistics.pairs import SEEDS_REQUIRED, Direction, Pair, bound, compare, decide, measure, project
 from tuneoff.analysis.statistics.ranking import Ranking, rank
 from tuneoff.analysis.statistics.sample import Sample
 
@@ -89,32 +89,56 @@ def verdict(
     Raises:
         ValueError: if there is no sample, labels repeat, or two samples are of different examples.
     """
+    ranked = _ranked(samples, direction, ranking)
+    decided = _decided(ranked, direction, level, seeds_required)
+    open_count = sum(pair.p is not None and not pair.significant for pair, _ in decided)
+    alpha = (1 - level) / max(open_count, 1)
+    pairs = tuple(
+        project(bound(pair, parts, level, fraction, len(ranked) - 1), parts, alpha, seeds_required)
+        for pair, parts in decided
+    )
+    groups = _groups(ranked, pairs)
+    estimates = tuple(estimate(sample, fraction=fraction, level=level) for sample in ranked)
+    return Verdict(direction, estimates, pairs, groups, letters(groups))
+
+
+def tie_letters(samples: Sequence[Sample], direction: Direction, ranking: Ranking | None = None) -> dict[str, str]:
+    """Returns the letters that `verdict` would give, without its intervals and projections, which take most of its
+    time."""
+    ranked = _ranked(samples, direction, ranking)
+    return letters(_groups(ranked, [pair for pair, _ in _decided(ranked, direction, LEVEL, SEEDS_REQUIRED)]))
+
+
+def _ranked(samples: Sequence[Sample], direction: Direction, ranking: Ranking | None) -> list[Sample]:
+    """Sorts the samples, best first; see `verdict`."""
     if not samples or len({sample.label for sample in samples}) != len(samples):
         raise ValueError("samples under different labels, one at least")
     ranking = ranking or rank({sample.label: sample.by_seed for sample in samples}, direction)
     position = {label: index for index, label in enumerate(ranking.labels)}
-    ranked = sorted(samples, key=lambda sample: position.get(sample.label, len(position)))
+    return sorted(samples, key=lambda sample: position.get(sample.label, len(position)))
+
+
+def _decided(
+    ranked: Sequence[Sample], direction: Direction, level: float, seeds_required: int
+) -> list[tuple[Pair, Components | None]]:
+    """Tests every pair and decides its relation; returns with each the parts of its error."""
     matched = list(itertools.combinations(ranked, 2))
     measured = _moderate([measure(first, second, direction) for first, second in matched])
-    compared = [
-        (compare(pair, parts, both, level, fraction, len(ranked) - 1), parts)
-        for both, (pair, parts) in zip(matched, measured, strict=True)
-    ]
-    tested = [pair for pair, _ in compared if pair.p is not None]
-    corrected = iter(holm([pair.p for pair in tested if pair.p is not None]))
-    decided = [
+    compared = [(compare(pair, parts, both), parts) for both, (pair, parts) in zip(matched, measured, strict=True)]
+    corrected = iter(holm([pair.p for pair, _ in compared if pair.p is not None]))
+    return [
         (decide(pair, None if pair.p is None else next(corrected), direction, 1 - level, seeds_required), parts)
         for pair, parts in compared
     ]
-    open_count = sum(pair.p is not None and not pair.significant for pair, _ in decided)
-    pairs = tuple(project(pair, parts, (1 - level) / max(open_count, 1), seeds_required) for pair, parts in decided)
+
+
+def _groups(ranked: Sequence[Sample], pairs: Sequence[Pair]) -> tuple[tuple[str, ...], ...]:
+    """Returns the groups of what could not be told apart; none while every pair is open or not compared."""
     any_compared = any(pair.relation not in ("open", "not_compared") for pair in pairs) or len(ranked) == 1
-    groups = tie_groups(
+    return tie_groups(
         [sample.label for sample in ranked if any_compared],
         [(pair.first, pair.second) for pair in pairs if pair.significant],
     )
-    estimates = tuple(estimate(sample, fraction=fraction, level=level) for sample in ranked)
-    return Verdict(direction, estimates, pairs, groups, letters(groups))
 
 
 def _moderate(measured: Sequence[tuple[Pair, Components | None]]) -> list[tuple[Pair, Components | None]]:
