@@ -15,9 +15,11 @@ NODE = shutil.which("node")
 CAN_RUN = NODE is not None or (BROWSER is not None and DRIVER is not None)
 
 
-def call_each(script: str, function: str, cases: list[list[Any]], folder: Path) -> list[Any]:
+def call_each(
+    script: str, function: str, cases: list[list[Any]], folder: Path, package: str = "tuneoff.report"
+) -> list[Any]:
     """Calls a function of a script of the page with each list of arguments; returns what it returns."""
-    source = (resources.files("tuneoff.report") / "page" / script).read_text(encoding="utf-8")
+    source = (resources.files(package) / "page" / script).read_text(encoding="utf-8")
     if NODE is None:
         with browse(folder) as browser:
             return list(browser.run(f"{source}; return arguments[0].map((case) => {function}(...case));", cases))

@@ -6,6 +6,7 @@ import http.client
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from axe_helpers import NPM, axe_source, violations
 from browser_helpers import BROWSER, DRIVER, browse
 from page_helpers import LEVELS, hostile_store, page_store
 from record_helpers import make_record
+from script_helpers import CAN_RUN, call_each
 from tuneoff.checksums import sha256
 from tuneoff.cli.main import main
 from tuneoff.cli.web import app as web_app
@@ -65,9 +67,10 @@ class Server:
 
 
 @contextmanager
-def serving(root: Path) -> Iterator[Server]:
+def serving(root: Path, port: int = 0) -> Iterator[Server]:
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
         listener.listen()
         port = listener.getsockname()[1]
         server = uvicorn.Server(
@@ -346,6 +349,55 @@ def test_a_browser_follows_a_study_reads_its_report_and_compares(
         assert browser.console() == []
         hosts = {each.split("/")[2] for each in browser.requests() if each.startswith("http")}
         assert hosts == {f"127.0.0.1:{server.port}"}
+
+
+@pytest.mark.skipif(not CAN_RUN, reason="needs Node.js or a browser")
+def test_figures_of_the_live_page_are_right_at_their_limits(tmp_path: Path) -> None:
+    cases = [[value] for value in (119.7, 59.97, 12.34, 61, None)]
+    texts = call_each("live_figures.js", "secondsText", cases, tmp_path, package="tuneoff.cli.web")
+    assert texts == ["2 min 00 s", "1 min 00 s", "12.3 s", "1 min 01 s", "–"]
+    steps = [[list(range(200_000))], [[3, -1, 2]]]
+    assert call_each("live_figures.js", "extremes", steps, tmp_path, package="tuneoff.cli.web") == [
+        [0, 199_999],
+        [-1, 3],
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None or DRIVER is None, reason="needs Debian's chromium and chromium-driver")
+def test_a_browser_tells_of_first_results_and_of_a_server_that_has_ended(tmp_path: Path) -> None:
+    skip = frozenset((label, 0) for label in LEVELS)
+    store = page_store(tmp_path / "live", seeds=1, skip=skip)
+    with browse(tmp_path) as browser, store.lock():
+        browser.call("timeouts", {"script": 30_000})
+
+        def wait(condition: str) -> None:
+            look = f"const look = () => (({condition}) ? done(true) : setTimeout(look, 50)); look();"
+            assert browser.call("execute/async", {"script": f"const done = arguments[0]; {look}", "args": []})
+
+        with serving(tmp_path) as server:
+            address = f"http://127.0.0.1:{server.port}"
+            browser.call("url", {"url": f"{address}/?token={TOKEN}"})
+            assert browser.run("return document.querySelector('a[href^=\"/report/\"]')") is None
+            trial = store.trial(store.trial_ids()[0])
+            trial.write_record(make_record(trial.spec()))
+            for _ in range(200):
+                if browser.run("return document.querySelector('a[href^=\"/report/\"]') !== null"):
+                    break
+                time.sleep(0.1)
+            else:
+                pytest.fail("no link to the report came")
+            for trial_id in store.trial_ids()[1:-1]:
+                trial = store.trial(trial_id)
+                trial.write_record(make_record(trial.spec()))
+            proceed(store)
+            browser.call("url", {"url": f"{address}/live/live/study"})
+            wait("document.querySelector('#running svg') !== null")
+        wait("document.getElementById('state').textContent.startsWith('Not connected; is `tuneoff serve`')")
+        with serving(tmp_path, server.port):
+            wait("document.getElementById('state').textContent.startsWith('Running. 3 of 4')")
+            wait("document.querySelector('#running svg') !== null")
+            assert browser.run("return document.querySelectorAll('#running article').length") == 1
 
 
 @pytest.mark.slow

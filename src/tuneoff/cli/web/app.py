@@ -87,7 +87,7 @@ class Pages:
         store = await self._store(path)
         name = (await to_thread.run_sync(state_of, path, store)).name or path
         data = {"events": f"/events/{quote(path)}"}
-        return HTMLResponse(_page("live.html.jinja", ("explorer", "live"), data, name=name, path=path))
+        return HTMLResponse(_page("live.html.jinja", ("explorer", "live_figures", "live"), data, name=name, path=path))
 
     async def events(self, request: Request) -> Response:
         """Streams the events of a study as server-sent events, until the study is over or the reader has gone."""

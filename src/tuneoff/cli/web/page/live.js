@@ -3,10 +3,9 @@ const trials = new Map();
 const running = byId("running");
 const rowsOf = byId("trial-table").tBodies[0];
 const seenFindings = new Set();
-const study = { planned: 0, ended: 0, name: "" };
+const study = { planned: 0, ended: 0, isOver: false };
 const number = (value, digits = 3) => (value === null || value === undefined ? "–" : value.toFixed(digits));
 const gibibytes = (bytes) => (bytes ? `${(bytes / 2 ** 30).toFixed(2)} GiB` : "–");
-const secondsText = (value) => (value === null || value === undefined ? "–" : value < 60 ? `${value.toFixed(1)} s` : `${Math.floor(value / 60)} min ${String(Math.round(value % 60)).padStart(2, "0")} s`);
 
 function rowFor(event) {
   let trial = trials.get(event.trial);
@@ -27,8 +26,10 @@ const HANDLERS = {
   study_started(event) {
     study.planned = event.trials.search + event.trials.final;
     study.ended = 0;
+    study.isOver = false;
     trials.clear();
     rowsOf.replaceChildren();
+    showNoPanel();
     say(event.time ? "Running." : "Nobody runs it now.");
   },
   trial_started(event) {
@@ -47,7 +48,7 @@ const HANDLERS = {
     const trial = rowFor(event);
     trial.losses.push([event.step, event.loss]);
     show(event, `train: step ${event.step} of ${event.steps}, loss ${number(event.loss)}, ${number(event.examples_per_second, 1)} examples/s`);
-    drawLosses(trial);
+    drawSoon(trial);
   },
   validation(event) {
     const texts = Object.entries(event.metrics).map(([name, value]) => `${name} ${number(value)}`);
@@ -60,7 +61,7 @@ const HANDLERS = {
     const trial = rowFor(event);
     trial.panel?.remove();
     trial.panel = null;
-    if (!running.childNodes.length) running.append(make("p", {}, "No trial runs."));
+    if (!running.childNodes.length) showNoPanel();
     trial.cells.arm.textContent = event.label;
     trial.cells.seed.textContent = event.seed;
     trial.cells.purpose.textContent = event.purpose;
@@ -76,8 +77,8 @@ const HANDLERS = {
   },
   study_ended(event) {
     const words = { completed: "Finished.", failed_trials: "Finished; some trials failed.", stopped: "Stopped: trials are missing, and nobody runs it now." };
-    for (const trial of trials.values()) trial.panel?.remove();
-    running.replaceChildren(make("p", {}, "No trial runs."));
+    study.isOver = true;
+    showNoPanel();
     say(words[event.outcome] ?? event.outcome);
   },
   error(event) {
@@ -106,13 +107,28 @@ function find(finding) {
   byId("finding-list").append(make("li", {}, make("strong", {}, finding.name), ` ${finding.message}`));
 }
 
+function showNoPanel() {
+  running.replaceChildren(make("p", {}, "No trial runs."));
+}
+
+// Many steps may come at once, above all those of a study that has run for long: a curve is drawn once for all of them.
+const undrawn = new Set();
+function drawSoon(trial) {
+  if (!undrawn.size) requestAnimationFrame(() => {
+    const due = [...undrawn];
+    undrawn.clear();
+    due.forEach(drawLosses);
+  });
+  undrawn.add(trial);
+}
+
 function drawLosses(trial) {
   const points = trial.losses.filter(([, loss]) => loss !== null);
   if (points.length < 2 || !trial.panel) return;
   const [width, height, left, bottom] = [640, 180, 52, 26];
   const xs = points.map(([step]) => step);
   const ys = points.map(([, loss]) => loss);
-  const [x0, x1, y0, y1] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
+  const [x0, x1, y0, y1] = [...extremes(xs), ...extremes(ys)];
   const px = (x) => left + (width - left - 10) * (x - x0) / (x1 - x0 || 1);
   const py = (y) => 8 + (height - bottom - 8) * (y1 - y) / (y1 - y0 || 1);
   const svg = draw("svg", { class: "chart", role: "img", "aria-label": `training loss up to step ${x1}: ${number(ys.at(-1))}`, viewBox: `0 0 ${width} ${height}`,
@@ -132,4 +148,9 @@ source.addEventListener("message", (message) => {
   const event = JSON.parse(message.data);
   HANDLERS[event.event]?.(event);
   if (event.event === "study_ended" && event.outcome !== "stopped") source.close();
+});
+source.addEventListener("error", () => {
+  // The server ends the stream of a study that nobody runs; the browser asks again by itself.
+  if (study.isOver) study.isOver = false;
+  else say("Not connected; is `tuneoff serve` still running?");
 });

@@ -7,12 +7,14 @@ studies?.addEventListener("change", () => { compareButton.disabled = chosenStudi
 compareButton?.addEventListener("click", () => {
   location.href = `/compare?${new URLSearchParams(chosenStudies().map((path) => ["study", path]))}`;
 });
+// Without a result there is no report to link to, and with a problem there is nothing to follow.
+const needsAnotherRow = (row, state) => row.dataset.links !== String(Boolean(state.done) && !state.problem) || row.dataset.problem !== String(Boolean(state.problem));
 async function lookAgain() {
   try {
     const states = await (await fetch("/studies.json")).json();
     const rows = new Map([...document.querySelectorAll("tr[data-path]")].map((row) => [row.dataset.path, row]));
-    // A study that is new, gone or readable again needs another row.
-    if (states.length !== rows.size || states.some((state) => !rows.has(state.path))) {
+    // A study that is new, gone, readable again or has its first result needs another row.
+    if (states.length !== rows.size || states.some((state) => !rows.has(state.path) || needsAnotherRow(rows.get(state.path), state))) {
       location.reload();
       return;
     }
