@@ -87,6 +87,14 @@ def test_titles_are_messages_that_are_true_of_the_means(seeds: int, tmp_path: Pa
     assert all("RANDOM WEIGHTS" in chart.title for chart in build_charts(drawn))
 
 
+@pytest.mark.parametrize(("seeds", "lead"), [(2, "has the best mean"), (6, "is the best")])
+def test_a_title_calls_the_best_what_the_tests_call_so(seeds: int, lead: str, tmp_path: Path) -> None:
+    levels = {"full": Level(0.8, 40.0, 900 << 20), "lora": Level(0.93, 20.0, 450 << 20)}
+    built = build_report(gather(build_store(tmp_path / "s", small_study(*levels, seeds=seeds), World(levels=levels))))
+    titles = {chart.name: chart.title for chart in build_charts(built)}
+    assert titles["quality_peak_memory"] == f"lora {lead} and takes the least memory"
+
+
 def test_floors_are_a_line_and_never_a_point(charts: dict[str, Chart]) -> None:
     for name in ("quality_train_time", "quality_peak_memory", "quality_parameters", "learning_curve_quality"):
         baseline = charts[name].baseline

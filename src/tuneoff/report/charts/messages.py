@@ -53,7 +53,8 @@ def of_cost(report: Report, column: Column, points: Sequence[tuple[str, float, f
     ]
     if not cheaper:
         if costs[best] == min(costs.values()):
-            return f"{_short(best)} is the best and takes the least {noun}"
+            lead = "is the best" if report.answer.winner == best else "has the best mean"
+            return f"{_short(best)} {lead} and takes the least {noun}"
         return ""
     # The best of those that are cheaper; what is level with the best comes before what is behind it.
     higher = report.study.primary_direction != "lower"
