@@ -39,7 +39,23 @@ def test_the_card_gets_every_arm_and_its_own_in_bold(study: StudyStore, tmp_path
     assert [row.split(" | ")[0] for row in rows[-3:]] == ["| majority", "| full", "| **lora_8**"]
     assert "**lora_8**" in text
     assert "highest test accuracy" in text
-    assert text.endswith("which the study's report tells.\n")
+    assert text.endswith(
+        "The arms were trained by another suite, whose results were imported; its settings are its own.\n"
+    )
+
+
+def test_the_card_says_of_the_conditions_what_holds(study: StudyStore) -> None:
+    built = report.build(study)
+    versions = {**built.environments.versions, "tuneoff": "0.1.0"}
+    ours = built.model_copy(update={"environments": built.environments.model_copy(update={"versions": versions})})
+    told = {
+        comparable: section(ours.model_copy(update={"comparable": comparable}), "full") for comparable in (True, False)
+    }
+    assert all(
+        "All arms but majority, without training, were trained under one protocol" in text for text in told.values()
+    )
+    assert told[True].endswith("and like conditions, which the study's report tells.")
+    assert told[False].endswith("under unlike conditions: the study's report tells which, and costs may not compare.")
 
 
 def test_a_damaged_study_takes_nothing_from_the_export(study: StudyStore, tmp_path: Path) -> None:

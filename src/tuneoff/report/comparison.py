@@ -16,6 +16,7 @@ from tuneoff.report.columns import Column
 from tuneoff.report.markup import grid
 from tuneoff.report.schema import Report
 from tuneoff.report.sections.certainty import level
+from tuneoff.report.wording import join
 from tuneoff.store import StudyStore, write_atomically
 
 CARD, TRIAL = "README.md", "tuneoff-trial.json"
@@ -46,10 +47,23 @@ def section(report: Report, label: str) -> str:
     rows = [_row(arm, shown, report, is_this=arm.method == label) for arm in report.methods]
     explanation = (
         f"Means over seeds on the test split, of test {metric_name(report.study.primary_metric or '')} with its "
-        f"{level(report)} interval; in bold the arm that this model is of. All arms were trained and tested under one "
-        "protocol, which the study's report tells."
+        f"{level(report)} interval; in bold the arm that this model is of. {_conditions(report)}"
     )
     return "\n\n".join(["## Comparison", markdown(wording.headline(report)), grid(heads, rows), explanation])
+
+
+def _conditions(report: Report) -> str:
+    """Says what was equal for all arms, and no more than that."""
+    if not report.is_ours:
+        return "The arms were trained by another suite, whose results were imported; its settings are its own."
+    untrained = join([arm.method for arm in report.methods if not arm.trains])
+    trained = f"All arms but {untrained}, without training," if untrained else "All arms"
+    if report.comparable:
+        return f"{trained} were trained under one protocol and like conditions, which the study's report tells."
+    return (
+        f"{trained} were trained under one protocol, but under unlike conditions: the study's report tells which, and "
+        "costs may not compare."
+    )
 
 
 def _row(arm: ArmSummary, shown: list[Column], report: Report, is_this: bool) -> list[str]:

@@ -55,11 +55,6 @@ def paragraph(report: Report, references: Mapping[str, Sequence[Reference]]) -> 
     return "\n".join(sentences) + "\n"
 
 
-def _is_ours(report: Report) -> bool:
-    """Returns whether tuneoff trained what is reported; an imported study was trained by another suite."""
-    return "tuneoff" in report.environments.versions
-
-
 def _data(report: Report) -> str:
     study, data = report.study, report.data
     sources = dict.fromkeys(
@@ -90,7 +85,7 @@ def _arms(report: Report, references: Mapping[str, Sequence[Reference]]) -> str:
 def _training(report: Report) -> list[str]:
     """Says what was held equal; of an imported study only what its files state of the budget."""
     protocol = report.protocol
-    if not _is_ours(report):
+    if not report.is_ours:
         return [latex("The arms were trained by another suite, whose results were imported; its settings are its own.")]
     steps = f", at most {protocol.max_steps:,} steps" if protocol.max_steps else ""
     warmup = f"{protocol.warmup_steps:,} steps" if protocol.warmup_steps is not None else f"{protocol.warmup_ratio:.0%}"
@@ -118,7 +113,7 @@ def _rates(report: Report) -> str:
     trained = [arm for arm in report.methods if arm.trains and arm.learning_rate is not None]
     rates = ", ".join(f"{arm.method} {units.rate(arm.learning_rate)}" for arm in trained if arm.learning_rate)
     origins = join([_RATES[key] for key in dict.fromkeys(arm.learning_rate_from for arm in trained) if key is not None])
-    if not _is_ours(report):
+    if not report.is_ours:
         return latex(f"Learning rates, as recorded: {rates}." if rates else "No learning rate is recorded.")
     known = f"Learning rates are {origins or 'as recorded'}: {rates}." if rates else ""
     search = report.protocol.search
@@ -132,7 +127,7 @@ def _rates(report: Report) -> str:
 
 
 def _selection(report: Report) -> list[str]:
-    if not _is_ours(report):
+    if not report.is_ours:
         return []
     chosen = report.study.selected_by
     tested = f"the best by validation {metric_name(chosen)}" if chosen else "the last"

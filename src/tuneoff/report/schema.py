@@ -259,6 +259,11 @@ class Report(Part):
         (), exclude=True, description="what each arm's first trial used of the machine; no part of the JSON"
     )
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether tuneoff trained what is reported; an imported study was trained by another suite."""
+        return "tuneoff" in self.environments.versions
+
     def arm(self, label: str) -> ArmSummary:
         """Returns the arm of that label. Raises KeyError if there is none."""
         for arm in self.methods:
