@@ -78,15 +78,20 @@ def _procedure(report: Report) -> Iterator[Line]:
         trials = f"{search.trials} trials an arm by validation {search.metric}, {search.tried_count:,} in all"
         yield "Were all methods searched equally?", YES if search.equal and search.complete else NO, trials
     chosen = f"by validation {study.selected_by}" if study.selected_by else "the last checkpoint of each trial"
-    yield "Is the test split scored once, after all choices?", YES, f"checkpoint chosen {chosen}"
+    chosen = f"checkpoint chosen {chosen}" if report.is_ours else "not recorded"
+    yield "Is the test split scored once, after all choices?", YES if report.is_ours else PART, chosen
     trials_done = report.trials
     missing = trials_done.planned - trials_done.completed
     count = f"{trials_done.completed:,} of {trials_done.planned:,} completed"
     failed = f"; {len(report.failures)} failed, with their causes below" if report.failures else ""
-    yield "Is every planned trial told of?", YES if not missing or report.failures else PART, count + failed
+    untold = missing - len(report.failures)
+    absent = f"; {untold} without a result" if untold > 0 else ""
+    yield "Is every planned trial told of?", PART if untold > 0 else YES, count + failed + absent
     contended = [arm.method for arm in report.methods if arm.contended]
-    timing = f"something else used the machine: {join(contended)}" if contended else "no trial was disturbed"
-    yield "Are the timings undisturbed?", NO if contended else YES, timing
+    timing = f"something else used the machine: {join(contended)}"
+    if not contended:
+        timing = "no trial was disturbed" if report.is_ours else "not recorded"
+    yield "Are the timings undisturbed?", NO if contended else YES if report.is_ours else PART, timing
     seconds = sum((arm.total_seconds.mean or 0.0) * arm.total_seconds.n for arm in report.methods)
     searched = f", and {units.seconds(search.total_seconds)} of search" if search else ""
     yield "Is it told what repeating it takes?", YES, f"{units.seconds(seconds)} of trials{searched}"
