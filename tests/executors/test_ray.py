@@ -7,20 +7,23 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from queue import SimpleQueue
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
 
 from running_helpers import RAY_MISSING, Prepared, SharedExecutor, wait_until
+from tuneoff.config.spec import TrialSpec
 from tuneoff.errors import ExecutorError
 from tuneoff.executors._elsewhere import FollowedTrial
-from tuneoff.executors._ray_task import Inbox, Mirror, News
+from tuneoff.executors._ray_task import Inbox, Mirror, News, TrialFiles
 from tuneoff.executors.base import Progress
 from tuneoff.executors.ray import Demand, RayExecutor, RayOptions
-from tuneoff.records.record import Status
+from tuneoff.records.record import Status, TrialRecord
+from tuneoff.store import TrialStore
 
 pytest_plugins = ("running_fixtures",)
 
@@ -100,9 +103,79 @@ def test_a_task_adds_to_the_log_and_the_events_alone(prepare: Prepare, name: str
     assert sorted(prepared.store.root.rglob("*")) == before
 
 
+real = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason=RAY_MISSING)
+
+
+class EndedTasks:
+    """What an executor uses of the module `ray`, on a made-up node: tasks have ended with an answer, or never end.
+
+    Args:
+        answers: id of a trial -> what its task gives; without one it never ends.
+    """
+
+    def __init__(self, answers: Mapping[str, TrialFiles]) -> None:
+        self.answers = answers
+        self.cancelled: set[str] = set()
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return nodes(CPU_NODE)
+
+    def get_runtime_context(self) -> Any:
+        return SimpleNamespace(get_node_id=lambda: "0" * 56)
+
+    def remote(self, **_: Any) -> Any:
+        submit = SimpleNamespace(remote=lambda spec, *_: TrialSpec.model_validate_json(spec).id)
+        return lambda _: SimpleNamespace(options=lambda **_: submit)
+
+    def wait(self, references: list[str], **_: Any) -> tuple[list[str], list[str]]:
+        over = self.answers.keys() | self.cancelled
+        return [one for one in references if one in over], [one for one in references if one not in over]
+
+    def get(self, reference: str) -> TrialFiles:
+        return self.answers[reference]
+
+    def cancel(self, reference: str, force: bool) -> None:
+        self.cancelled.add(reference)
+
+
+@real
+@pytest.mark.parametrize("moment", ["followed", "received", "ended"])
+def test_an_interrupt_keeps_what_tasks_have_finished(
+    prepare: Prepare, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    there, here = prepare(("full", "head", "lora"), "there"), prepare(("full", "head", "lora"), "here")
+    for trial in there.trials[:2]:
+        there.store.trial(trial.id).write_record(TrialRecord(spec=trial, status=Status.COMPLETED))
+    answers = {trial.id: TrialFiles("1", there.store.trial(trial.id).files()) for trial in there.trials[:2]}
+    last = here.trials[2]
+    news = [News(last.id, "1", "log.txt", 0, b"it runs\n")]
+    queue = SimpleNamespace(actor=None, qsize=lambda: 1, get_nowait_batch=lambda _: news)
+    monkeypatch.setattr("ray.util.queue.Queue", lambda **_: queue)
+    monkeypatch.setattr(RayExecutor, "_check", lambda *_: None)
+    receive = TrialStore.receive
+
+    def interrupted(store: TrialStore, files: list[tuple[str, bytes]]) -> None:
+        monkeypatch.setattr(TrialStore, "receive", receive)
+        receive(store, files)
+        raise KeyboardInterrupt
+
+    def listen(progress: Progress) -> None:
+        if progress.kind == {"followed": "started", "ended": "ended"}.get(moment):
+            raise KeyboardInterrupt
+
+    if moment == "received":
+        monkeypatch.setattr(TrialStore, "receive", interrupted)
+    executor = RayExecutor("cpu")
+    monkeypatch.setattr(executor, "_ray", EndedTasks(answers))
+    with pytest.raises(KeyboardInterrupt):
+        executor.run(here.store, here.trials, listen)
+    expected = [Status.COMPLETED, Status.COMPLETED, Status.CANCELLED]
+    records = {record.spec.id: record.status for record in here.store.records()}
+    assert [records[trial.id] for trial in here.trials] == expected
+
+
 # --- a real cluster
 
-real = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason=RAY_MISSING)
 RUN = """
 import json, os, sys
 from pathlib import Path

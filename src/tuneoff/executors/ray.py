@@ -138,8 +138,11 @@ class RayExecutor(ElsewhereExecutor):
                     listener(Progress("ended", one.trial, record=record))
         except KeyboardInterrupt:
             with noted_interrupts() as is_interrupted:
+                ended = tasks.wait(0.0)
                 begun = tasks.cancel(is_interrupted)
                 store.refuse_lost()
+                for one, reference in ended:
+                    tasks.seal(one, reference, lambda _: None)
                 for one in begun:
                     if one.store.record() is None:
                         one.seal(Status.CANCELLED, "the run was interrupted")
@@ -283,7 +286,7 @@ class Tasks:
         store: the study's folder.
 
     Attributes:
-        running: task -> its trial.
+        running: task -> its trial, until that has a record.
     """
 
     def __init__(self, ray: Any, options: RayOptions, device: str, store: StudyStore) -> None:
@@ -326,11 +329,13 @@ class Tasks:
         )
         self.running[reference] = one
 
-    def wait(self) -> list[tuple[FollowedTrial, Any]]:
-        """Waits a moment; returns the trials whose tasks have ended, which no longer run."""
+    def wait(self, seconds: float = POLL_SECONDS) -> list[tuple[FollowedTrial, Any]]:
+        """Waits a moment; returns the trials whose tasks have ended, for `seal`."""
         references = list(self.running)
-        ended, _ = self._ray.wait(references, num_returns=len(references), timeout=POLL_SECONDS, fetch_local=False)
-        return [(self.running.pop(reference), reference) for reference in ended]
+        if not references:
+            return []
+        ended, _ = self._ray.wait(references, num_returns=len(references), timeout=seconds, fetch_local=False)
+        return [(self.running[reference], reference) for reference in ended]
 
     def follow(self, listener: Listener) -> None:
         """Passes on what tasks have told since the last time. If it is lost, it comes with the trials' results."""
@@ -349,12 +354,18 @@ class Tasks:
                 one.follow(listener)
 
     def seal(self, one: FollowedTrial, reference: Any, listener: Listener) -> TrialRecord:
-        """Takes over what a task that has ended left; returns its record."""
+        """Takes over what a task that has ended left, also where an interrupt broke that off before; returns its
+        record."""
+        record = self._take_over(one, reference, listener)
+        self.running.pop(reference, None)
+        return record
+
+    def _take_over(self, one: FollowedTrial, reference: Any, listener: Listener) -> TrialRecord:
         from ray.exceptions import RayError
 
         try:
             answer = self._ray.get(reference)
-            if answer is not None:
+            if answer is not None and not one.store.record_path.exists():
                 self._inbox.note(one, answer.attempt)
                 one.store.receive(answer.files)
             one.begin(listener)
