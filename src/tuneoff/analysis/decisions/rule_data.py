@@ -49,9 +49,10 @@ def rule_data(results: Results, outcomes: Outcomes) -> RuleData | None:
     metric = results.primary
     if metric is None:
         return None
-    scales = Scales(results, outcomes, metric)
-    if not scales.trained or len(scales.trained) > MOST_ARMS:
+    weighed = [arm for arm in results.arms if arm.trains and outcomes.mean(arm, metric) is not None]
+    if not weighed or len(weighed) > MOST_ARMS:
         return None
+    scales = Scales(results, outcomes, metric)
     costs = {name: cost_draws(results, axis, draws=1).means for name, axis in AXES.items()}
     baselines = [results.arm(label) for label in scales.baselines]
     margins = scales.margins.tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Literal
 
@@ -46,8 +47,7 @@ def draw_means(
     means = np.tile([ranking.means[sample.label] for sample in samples], (draws, 1))
     means += _seed_errors(samples, min(samples, key=lambda sample: ranking.labels.index(sample.label)), draws, random)
     if len(known_contributions) == len(samples):
-        covariance = np.array([[_shared_covariance(first, second) for second in samples] for first in samples])
-        eigenvalues, eigenvectors = np.linalg.eigh((covariance + covariance.T) / 2)
+        eigenvalues, eigenvectors = np.linalg.eigh(_covariances(samples))
         # An estimate of a covariance without the rest[s, e] may come out slightly negative in some direction.
         root = eigenvectors * np.sqrt(np.maximum(eigenvalues, 0.0))
         means += random.standard_normal((draws, len(known_contributions))) @ root.T
@@ -102,6 +102,14 @@ def _seed_errors(
         else:
             columns.append(seed_errors.of(sample))
     return np.stack(columns, axis=1)
+
+
+def _covariances(samples: Sequence[Sample]) -> NDArray[np.float64]:
+    """Estimates the covariance of each two means from their examples, shape (methods, methods)."""
+    covariances = np.empty((len(samples), len(samples)))
+    for row, column in itertools.combinations_with_replacement(range(len(samples)), 2):
+        covariances[row, column] = covariances[column, row] = _shared_covariance(samples[row], samples[column])
+    return covariances
 
 
 def _shared_covariance(first: Sample, second: Sample) -> float:
