@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 
 from record_helpers import Level, World, build_store, small_study
 from tuneoff import report
+from tuneoff.analysis.decisions.recommend import Change
 from tuneoff.analysis.results import gather
 from tuneoff.errors import StudyError
 from tuneoff.planning.loading import parse
@@ -51,7 +54,7 @@ def test_the_report_says_which_arms_are_as_good_and_by_how_much_worse_they_may_b
     bound = to_best(made, other).most_worse
     assert bound is not None
     assert 0 < bound < 0.03
-    assert f"{other} is at most {bound:.3f} worse" in wording.headline(made)
+    assert f"{other} is at most {math.ceil(bound * 1000) / 1000:.3f} worse" in wording.headline(made)
     assert f"Shown to be within the margin of 0.030 of it (95% for all of them together): {other}" in made.answer.text
     assert "not shown of head" in made.answer.text
     assert to_best(made, "head").equivalence == "not_shown"
@@ -107,6 +110,14 @@ def test_recommend_takes_arms_that_are_as_good_as_another(store: StudyStore) -> 
     strict = advised(store, as_good_as="best", margin=1e-6)
     assert strict.answer == gather(store).arm(strict.recommendation.best or "").label
     assert advise(store, Criteria(COSTS | {"memory": "10MB"}, as_good_as="full", margin=0.03)).answer is None
+
+
+def test_bounds_of_a_recommendation_hold_as_they_are_shown(store: StudyStore) -> None:
+    found = advised(store, as_good_as="full", margin=0.03)
+    (limit,) = found.recommendation.limits
+    changes = (Change("relax", "head", limit, 0.0521), Change("tighten", "full", limit, 0.0129))
+    text = str(replace(found, recommendation=replace(found.recommendation, changes=changes)))
+    assert "with a margin of 0.053 to full: head; with a margin under 0.012 to full: full" in text
 
 
 def test_what_cannot_be_asked_of_recommend_is_said(store: StudyStore) -> None:

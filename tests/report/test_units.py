@@ -47,3 +47,30 @@ def test_spreads_share_a_unit() -> None:
 
 def test_published_figures_are_shown_as_they_were_written() -> None:
     assert [units.exact(v) for v in (93.88, 0.2193, 124_647_170, 2345)] == ["93.88", "0.2193", "124,647,170", "2,345"]
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "up", "text"),
+    [
+        (0.0121, 3, True, "0.013"),
+        (0.029, 3, True, "0.029"),
+        (1e-7, 3, True, "0.001"),
+        (0.0, 3, True, "0.000"),
+        (-0.0004, 3, True, "0.000"),
+        (0.8619, 3, False, "0.861"),
+        (1234.2, 0, True, "1,235"),
+    ],
+)
+def test_a_bound_is_never_rounded_to_where_it_does_not_hold(value: float, digits: int, up: bool, text: str) -> None:
+    assert units.bound(value, digits, up) == text
+
+
+def test_small_numbers_of_any_unit_keep_three_digits() -> None:
+    assert units.number_spread(0.000312, 0.0000149) == "0.000312 ± 0.000015"
+    assert units.number_spread(0.0312, None) == "0.0312"
+    assert [units.number_spread(value, None) for value in (0.0, 1e-17, 0.1234, 12.345)] == [
+        "0.000",
+        "0.000",
+        "0.123",
+        "12.35",
+    ]

@@ -141,6 +141,11 @@ def score(value: float, std: float | None = None, unit: str | None = None) -> st
     return units.score(value, std) if unit in _SMALL else units.number_spread(value, std)
 
 
+def bound(value: float, unit: str | None, up: bool = True) -> str:
+    """Formats a bound of a metric with the digits of `score`, rounded up (or down) so that it still holds."""
+    return units.bound(value, 3 if unit in _SMALL else units.decimals(value), up)
+
+
 _SMALL = (None, "fraction", "nats")
 
 

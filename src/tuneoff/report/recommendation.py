@@ -304,7 +304,8 @@ def _change(recommendation: Recommendation, change: Change) -> str:
         return f"by {_metric(recommendation)} alone: {change.to}"
     limit = change.limit
     name = _limit_name(limit)
-    bound = _limited(recommendation, limit, change.bound)
+    # To relax it takes at least this much, to tighten more than this: rounded to the nearest it might not do.
+    bound = _limited(recommendation, limit, change.bound, up=(change.kind == "relax") != limit.at_least)
     to = change.to or "none would fit"
     if limit.reference:
         return f"with a margin {'of' if change.kind == 'relax' else 'under'} {bound} to {limit.reference}: {to}"
@@ -398,7 +399,9 @@ def _shortfall(recommendation: Recommendation, shortfall: Shortfall) -> str:
     if shortfall.figure is None or shortfall.excess is None:
         return f"{name} not known: {shortfall.reason}"
     if limit.reference:
-        return f"perhaps {_limited(recommendation, limit, shortfall.figure)} worse than {limit.reference} (95 %)"
+        return (
+            f"perhaps {_limited(recommendation, limit, shortfall.figure, up=True)} worse than {limit.reference} (95 %)"
+        )
     side = "under" if limit.at_least else "over"
     figure, excess = (
         _limited(recommendation, limit, shortfall.figure),
@@ -417,10 +420,12 @@ def _limit_name(limit: Limit) -> str:
     return COST_NAMES[limit.axis.name] if limit.axis else metric_name(limit.name)
 
 
-def _limited(recommendation: Recommendation, limit: Limit, value: float) -> str:
+def _limited(recommendation: Recommendation, limit: Limit, value: float, up: bool | None = None) -> str:
+    """Formats a figure in the limit's unit; of a metric rounded up or down where that is asked for."""
     if limit.axis is not None:
         return figure_text(limit.axis, value)
-    return columns.score(value, unit=limit.metric.unit if limit.metric else recommendation.metric.unit)
+    unit = limit.metric.unit if limit.metric else recommendation.metric.unit
+    return columns.score(value, unit=unit) if up is None else columns.bound(value, unit, up)
 
 
 def figure_text(axis: Axis, value: float) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
+
 _BYTES = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -95,6 +98,21 @@ def size_spread(value: float, std: float | None) -> str:
 
 def number_spread(value: float, std: float | None) -> str:
     """Formats a number with its spread: `163.7 ± 2.1`."""
-    digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 100 else 2 if abs(value) >= 1 else 3
+    digits = decimals(value)
     text = f"{value:,.{digits}f}"
     return text if std is None else f"{text} ± {std:,.{digits}f}"
+
+
+def decimals(value: float) -> int:
+    """Returns how many decimals show a number of any size with about four digits; what is under 1e-9 counts as 0."""
+    magnitude = abs(value)
+    if 1e-9 <= magnitude < 0.1:
+        return 2 - math.floor(math.log10(magnitude))
+    return 0 if magnitude >= 1000 else 1 if magnitude >= 100 else 2 if magnitude >= 1 else 3
+
+
+def bound(value: float, digits: int, up: bool = True) -> str:
+    """Formats a bound, rounded up (or down), never to the nearest: so what is shown is a bound, too."""
+    exact_value, step = Decimal(repr(float(value))), Decimal(1).scaleb(-digits)
+    rounded = exact_value.quantize(step, ROUND_CEILING if up else ROUND_FLOOR, Context(prec=400))
+    return f"{rounded or Decimal(0):,.{digits}f}"

@@ -172,7 +172,7 @@ def _bound(report: Report, label: str) -> str:
     pair = report.arm(label).to_best
     assert isinstance(pair, Comparison)  # only compared arms are within the margin
     assert pair.most_worse is not None
-    return columns.score(pair.most_worse, unit=report.study.primary_unit)
+    return columns.bound(pair.most_worse, report.study.primary_unit)
 
 
 def _within_margin(report: Report) -> list[str]:
@@ -181,7 +181,7 @@ def _within_margin(report: Report) -> list[str]:
     others = [arm.method for arm in report.methods if arm.trains and arm.method not in (answer.best, *answer.as_good)]
     if answer.margin is None or not (others or answer.as_good):
         return []
-    margin = f"shown to be within the margin of {columns.score(answer.margin, unit=report.study.primary_unit)} of it"
+    margin = f"shown to be within the margin of {columns.bound(answer.margin, report.study.primary_unit)} of it"
     if not answer.as_good:
         return [f"No arm is {margin}."]
     texts = [f"{label} (at most {_bound(report, label)} worse)" for label in answer.as_good]

@@ -82,7 +82,7 @@ def _pair_row(pair: PairSummary, unit: str) -> list[str]:
     return [
         name,
         columns.difference(pair, unit),
-        "–" if pair.most_better is None else columns.score(pair.most_better, unit=unit),
+        "–" if pair.most_better is None else columns.bound(pair.most_better, unit),
         *(_p(value, pair.seeds) for value in (pair.p, pair.p_holm)),
         effect,
         # Of one seed it would be 0 or 1, which sounds like certainty.

@@ -44,7 +44,7 @@ def _describe_margin(report: Report) -> str:
     answer = report.answer
     if not answer.as_good or answer.margin is None:
         return ""
-    margin = columns.score(answer.margin, unit=report.study.primary_unit)
+    margin = columns.bound(answer.margin, report.study.primary_unit)
     return f"“Within the margin” is at most {margin} worse than the best ({certainty.level(report)} for all together). "
 
 

@@ -4,7 +4,11 @@ const running = byId("running");
 const rowsOf = byId("trial-table").tBodies[0];
 const seenFindings = new Set();
 const study = { planned: 0, ended: 0, isOver: false };
-const number = (value, digits = 3) => (value === null || value === undefined ? "–" : value.toFixed(digits));
+const number = (value, digits = 3) => {
+  if (value === null || value === undefined) return "–";
+  // An error or a loss may be much smaller than the decimals.
+  return value && Math.abs(value) < 0.1 ? `${Number(value.toPrecision(3))}` : value.toFixed(digits);
+};
 const gibibytes = (bytes) => (bytes ? `${(bytes / 2 ** 30).toFixed(2)} GiB` : "–");
 
 function rowFor(event) {
