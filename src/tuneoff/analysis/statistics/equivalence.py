@@ -5,10 +5,10 @@ so much. Each is passed where the one-sided bound of the difference lies within 
 the two one-sided tests procedure and the power approach, J Pharmacokinet Biopharm 15, 1987).
 
 The bounds hold with 95 % for all rivals of one method together: with K methods each has an error of 5 % / (K - 1), by
-Bonferroni. So of the methods that are truly worse than a given one by more than the margin, any is said to be as good
-in at most 5 % of studies. If the best by rank is that one, it has been chosen for its mean, which makes the bounds
-wider than they need be, not narrower (Hsu, Constrained simultaneous confidence intervals for multiple comparisons with
-the best, Ann Stat 12, 1984).
+Bonferroni. So of the methods that are truly worse than a given one by more than the margin, any is meant to be called
+as good in at most 5 % of studies; docs/statistics.md tells how often false claims were measured. If the best by rank is
+that one, it has been chosen for its mean, which makes the bounds wider than they need be, not narrower (Hsu,
+Constrained simultaneous confidence intervals for multiple comparisons with the best, Ann Stat 12, 1984).
 """
 
 from __future__ import annotations
