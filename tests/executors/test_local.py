@@ -21,7 +21,7 @@ from tuneoff.executors import _endings, local
 from tuneoff.executors._children import Child, Children, Spawner
 from tuneoff.executors._interrupts import noted_interrupts
 from tuneoff.executors._placement import Allotment
-from tuneoff.executors._running import RunningTrial
+from tuneoff.executors._running import RunningTrial, start_together
 from tuneoff.executors.base import Progress
 from tuneoff.executors.local import LocalExecutor
 from tuneoff.records.record import Status, TrialRecord
@@ -326,6 +326,23 @@ def test_a_starter_that_tells_nothing_is_given_up(
         ("full", "head"), Status.OVER_BUDGET
     )
     assert [starter.closed for starter in starters] == [True, True], "the next trial has a new one"
+
+
+def test_the_last_of_trials_together_ends_with_their_process(prepare: Prepare) -> None:
+    prepared = prepare(("full",), seeds=2)
+    children = StuckChildren(None)
+    executor = LocalExecutor("cpu", starter=lambda _: children)
+    assert executor.children is children
+    running = [RunningTrial(prepared.store, trial, Allotment((0,), ((0,),))) for trial in prepared.trials]
+    start_together(running, children, "cpu")
+    first, last = running
+    try:
+        for one in running:
+            prepared.store.trial(one.trial.id).write_record(TrialRecord(spec=one.trial, status=Status.COMPLETED))
+        assert executor._follow(prepared.store, running, prepared.told.append) == [first]
+        assert executor._follow(prepared.store, [last], prepared.told.append) == [], "its process lives"
+    finally:
+        children.close()
 
 
 def test_an_interrupt_while_one_is_heeded_tears_nothing() -> None:

@@ -92,10 +92,11 @@ class RunningTrial:
         spent = self._earlier_seconds + time.monotonic() - self._started
         return limit is not None and spent > limit * self.companions
 
-    @property
-    def has_ended(self) -> bool:
-        """Tells whether it ended before its companions."""
-        return self._reply is not None and (self._store.record_path.exists() or self._reply.exists())
+    def has_ended_before(self, others: Sequence[RunningTrial]) -> bool:
+        """Tells whether it ended before a companion among others that run; the last one ends with their process."""
+        if self._reply is None or all(other is self or other.child is not self.child for other in others):
+            return False
+        return self._store.record_path.exists() or self._reply.exists()
 
     def why_apart(self) -> str:
         """Returns why a trial whose process has ended must be trained again alone; empty where it has a result of its

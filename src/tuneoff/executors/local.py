@@ -241,12 +241,13 @@ class LocalExecutor(Executor):
 
     def _follow(self, store: StudyStore, running: Sequence[RunningTrial], listener: Listener) -> list[RunningTrial]:
         """Waits a moment, passes on what trials tell and ends those that take too long; returns those that ended."""
-        ended = []
+        ended = list[RunningTrial]()
         for number, one in enumerate(running):
             assert one.child is not None
             if one.children is not self.children:
                 continue
-            if self.children.wait(one.child, POLL_SECONDS if number == 0 else 0.0) or one.has_ended:
+            left = [other for other in running if other not in ended]
+            if self.children.wait(one.child, POLL_SECONDS if number == 0 else 0.0) or one.has_ended_before(left):
                 ended.append(one)
                 continue
             store.refuse_lost()
