@@ -94,6 +94,8 @@ def test_noise_is_the_training_phases_alone(machine: FakeMachine) -> None:
         (2, 0.10, 0.10, True),
         (1, 0.50, 0.00, False),  # a free core takes half a core of others
         (1, 0.65, 0.00, True),
+        (6, 0.00, 0.00, False),  # more threads than cores disturb themselves alone
+        (6, 1.00, 0.00, True),
     ],
 )
 def test_contended_counts_what_the_free_cores_cannot_take(

@@ -235,7 +235,8 @@ class Sampler:
             return Noise(reason="not measured: " + self.missing["noise.other_cpu_percent_mean"])
         cores = core_count()
         peers = total.peers / total.seconds
-        spare = cores - threads - peers
+        # More threads than cores crowd one another, which no other process is to blame for.
+        spare = max(0, cores - threads) - peers
         lost_cores = (other or 0.0) + (steal or 0.0) - (spare / 2 if spare > 0 else spare)
         limit = CONTENDED_SHARE * threads + cores * _TICK_SECONDS / max(total.seconds, _SHORTEST_SECONDS)
         reasons = []
