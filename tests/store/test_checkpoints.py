@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from tuneoff.config.spec import StudySpec
+from tuneoff.planning.plan import plan
+from tuneoff.records.record import Status, TrialRecord
+from tuneoff.store import StudyStore
 from tuneoff.store.checkpoints import MANIFEST, Checkpoints
+
+pytest_plugins = ("study_fixtures",)
 
 
 def _save(checkpoints: Checkpoints, processor: str, step: int) -> list[tuple[str, int]]:
@@ -31,3 +40,27 @@ def test_one_processor_keeps_the_two_newest_whatever_their_steps(tmp_path: Path)
     assert _save(checkpoints, "one", 200) == [("one", 200), ("one", 100)]
     (checkpoints.newest_first()[0].folder / MANIFEST).write_text("{")
     assert checkpoints.newest_step() == -1, "it cannot be read"
+
+
+@pytest.mark.parametrize("way", ["written", "received", "locked"])
+@pytest.mark.parametrize(
+    ("status", "kept"), [(Status.COMPLETED, False), (Status.DIVERGED, False), (Status.CANCELLED, True)]
+)
+def test_a_trial_that_nothing_continues_has_no_checkpoints(
+    make_study: Callable[..., StudySpec], tmp_path: Path, way: str, status: Status, kept: bool
+) -> None:
+    study = make_study()
+    there, here = (StudyStore.create(tmp_path / name, study, plan(study)) for name in ("there", "here"))
+    source, target = (store.trial(there.trial_ids()[0]) for store in (there, here))
+    source.write_record(TrialRecord(spec=source.spec(), status=status))
+    if way != "locked":
+        _save(target.checkpoints, "one", 5)
+    if way == "written":
+        target.write_record(TrialRecord(spec=target.spec(), status=status))
+    else:
+        target.receive(source.files())
+    if way == "locked":
+        _save(target.checkpoints, "one", 5)
+        with here.lock():
+            pass
+    assert bool(target.checkpoints.newest_first()) is kept

@@ -220,8 +220,7 @@ class StudyStore:
             sweep(self.root)
             for folder in self.root.glob("trials/*/checkpoints"):
                 trial_store = TrialStore(folder.parent)
-                if trial_store.finished_record() is not None:
-                    trial_store.checkpoints.discard()
+                trial_store.discard_checkpoints(trial_store.intact_record())
             yield
 
     def running_since(self) -> float | None:

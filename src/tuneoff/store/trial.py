@@ -169,7 +169,12 @@ class TrialStore:
         except FileExistsError:
             self._keep_second(record, document)
             raise RecordExists(f"trial {record.spec.id} has a record already; records are immutable") from None
-        if record.status.finished or record.status is Status.DIVERGED:
+        self.discard_checkpoints(record)
+
+    def discard_checkpoints(self, record: TrialRecord | None) -> None:
+        """Removes the checkpoints where the trial's record says that nothing will continue from them: it is finished,
+        or it diverged and would do so again."""
+        if record is not None and (record.status.finished or record.status is Status.DIVERGED):
             self.checkpoints.discard()
 
     def _keep_second(self, record: TrialRecord, document: str) -> None:
@@ -333,6 +338,7 @@ class TrialStore:
         except CorruptRecord:
             self.begin_attempt()
             raise
+        self.discard_checkpoints(record)
 
     def write_predictions(self, split: str, predictions: Iterable[Prediction]) -> PredictionsInfo:
         """Writes one line per example; returns what the record says of the file."""
