@@ -70,14 +70,15 @@ def write_built(results: Results, report: Report) -> Path:
     Raises:
         StoreError: if a file cannot be written.
     """
-    from tuneoff.report.charts.drawing import draw, draw_pdf
+    from tuneoff.report.charts.drawing import draw_vectors
 
     folder = results.report_folder / FOLDER
     charts = build_charts(report)
     references = references_of(report)
     for chart in charts:
-        write_atomically(folder / f"{chart.name}.pdf", draw_pdf(chart))
-        write_atomically(folder / f"{chart.name}.svg", draw(chart).svg)
+        pdf, svg = draw_vectors(chart)
+        write_atomically(folder / f"{chart.name}.pdf", pdf)
+        write_atomically(folder / f"{chart.name}.svg", svg)
     write_atomically(folder / "table.tex", table(report))
     write_atomically(folder / "methods.tex", paper_methods.paragraph(report, references))
     write_atomically(folder / "references.bib", bibliography(references))

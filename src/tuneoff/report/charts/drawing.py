@@ -50,10 +50,10 @@ def draw(chart: Chart) -> Drawing:
         return _drawing(chart, figure)
 
 
-def draw_pdf(chart: Chart) -> bytes:
-    """Draws the chart as a PDF of vectors, whose text is text; equal charts give equal drawings."""
+def draw_vectors(chart: Chart) -> tuple[bytes, str]:
+    """Draws the chart once, as PDF and as SVG, whose text is text; equal charts give equal drawings."""
     with _drawn(chart) as figure:
-        return _save(figure, "pdf")
+        return _save(figure, "pdf"), _save(figure, "svg").decode()
 
 
 @contextmanager
