@@ -3,7 +3,7 @@ const trials = new Map();
 const running = byId("running");
 const rowsOf = byId("trial-table").tBodies[0];
 const seenFindings = new Set();
-const study = { planned: 0, ended: 0, isOver: false };
+const study = { planned: 0, ended: 0 };
 const number = (value, digits = 3) => {
   if (value === null || value === undefined) return "–";
   // An error or a loss may be much smaller than the decimals.
@@ -30,7 +30,6 @@ const HANDLERS = {
   study_started(event) {
     study.planned = event.trials.search + event.trials.final;
     study.ended = 0;
-    study.isOver = false;
     trials.clear();
     rowsOf.replaceChildren();
     showNoPanel();
@@ -81,7 +80,6 @@ const HANDLERS = {
   },
   study_ended(event) {
     const words = { completed: "Finished.", failed_trials: "Finished; some trials failed.", stopped: "Stopped: trials are missing, and nobody runs it now." };
-    study.isOver = true;
     showNoPanel();
     say(words[event.outcome] ?? event.outcome);
   },
@@ -153,8 +151,5 @@ source.addEventListener("message", (message) => {
   HANDLERS[event.event]?.(event);
   if (event.event === "study_ended" && event.outcome !== "stopped") source.close();
 });
-source.addEventListener("error", () => {
-  // The server ends the stream of a study that nobody runs; the browser asks again by itself.
-  if (study.isOver) study.isOver = false;
-  else say("Not connected; is `tuneoff serve` still running?");
-});
+// The browser asks again by itself, and the stream then begins anew.
+source.addEventListener("error", () => say("Not connected; is `tuneoff serve` still running?"));
