@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tuneoff import registry
 from tuneoff.errors import DataError
 from tuneoff.interfaces import is_missing
 
@@ -91,6 +92,12 @@ def contradicts(role: ColumnRole, values: Sequence[str]) -> bool:
     return role.holds == "class" and may_be_number(values) and any((_number(value) or 0) % 1 for value in values)
 
 
+def _number_roles() -> list[tuple[str, str]]:
+    """Returns the tasks that predict numbers, each with the role of their column."""
+    last_roles = {name: task.roles[-1] for name, task in registry.tasks().items()}
+    return [(name, role.name) for name, role in last_roles.items() if role.holds == "number"]
+
+
 def refuse_doubt(
     task: type[Task], rows: Rows, columns: Mapping[str, str], user_columns: Mapping[str, str], named: bool
 ) -> None:
@@ -114,8 +121,8 @@ def refuse_doubt(
             choices = choices or [columns[target.name]]
             numbers = [name for name in choices if may_be_number(values[name])]
             hint = f"Name it with --{target.name}, one of: {', '.join(choices)}."
-            if numbers:
-                hint += f" To predict numbers (regression), name theirs with --value, as {numbers[0]}."
+            for name, role in _number_roles() if numbers else ():
+                hint += f" To predict numbers ({name}), name theirs with --{role}, as {numbers[0]}."
             raise Undecided(target.name, choices, f"{rows.origin}: {message}", hint)
     if source.holds != "text" or source.name in user_columns or columns[source.name] not in values:
         return
