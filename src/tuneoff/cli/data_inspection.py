@@ -45,6 +45,7 @@ class DataInspection:
         numbers: least, median and greatest number of a task of numbers; None elsewhere.
         repeated: rows whose text stands in an earlier row too.
         concerns: what should be corrected or known before a run.
+        splits: names of the splits that the data holds; empty where it is one table.
     """
 
     task: str
@@ -58,6 +59,7 @@ class DataInspection:
     numbers: tuple[float, float, float] | None
     repeated: int
     concerns: tuple[str, ...]
+    splits: tuple[str, ...] = ()
 
     @property
     def max_length(self) -> int:
@@ -87,10 +89,11 @@ def inspect_data(data: Path, **user_columns: str | None) -> DataInspection:
     """
     from tuneoff.config.spec import SourceSpec
     from tuneoff.interfaces import is_missing
-    from tuneoff.sources import read_rows
+    from tuneoff.sources import read_rows, splits
     from tuneoff.tasks._cells import require_plain
 
-    rows = read_rows(registry.sources(), SourceSpec.model_validate({"source": f"file:{data}"}), "train")
+    wanted = [column for column in user_columns.values() if column is not None]
+    rows = read_rows(registry.sources(), SourceSpec.model_validate({"source": f"file:{data}"}), "train", wanted)
     if not len(rows):
         raise DataError(f"{data} has no rows")
     task_name, columns, how_chosen = _find_task(
@@ -120,6 +123,7 @@ def inspect_data(data: Path, **user_columns: str | None) -> DataInspection:
         numbers=_numbers(answers) if task.produces == "number" else None,
         repeated=len(texts) - len(set(texts)),
         concerns=tuple(_concerns(task_name, rows, columns, classes)),
+        splits=splits(registry.sources(), f"file:{data}"),
     )
 
 

@@ -24,7 +24,9 @@ from pydantic import (
 SPEC_VERSION = 1
 
 Precision = Literal["auto", "fp32", "fp32-medium", "bf16"]
-DATA_SUFFIXES = frozenset({".csv", ".tsv", ".tab", ".jsonl", ".json", ".parquet"})
+DATA_SUFFIXES = frozenset({".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".json", ".parquet", ".arrow", ".feather"})
+PACKED_SUFFIXES = frozenset({".gz", ".bz2", ".xz", ".zst"})
+"""Endings of compressed files, which follow those of `DATA_SUFFIXES`."""
 Attention = Literal["auto", "eager", "sdpa"]
 Batching = Literal["length", "random"]
 Schedule = Literal["linear", "cosine", "constant"]
@@ -99,11 +101,27 @@ Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Reference = Annotated[str, Field(min_length=1, max_length=MAX_REFERENCE)]
 
 
+def data_suffix(name: str) -> str:
+    """Returns the ending that says what kind of table a file is, in lower case: `.jsonl` of `rows.JSONL.gz`."""
+    path = PurePath(name)
+    return PurePath(path.stem if path.suffix.lower() in PACKED_SUFFIXES else path.name).suffix.lower()
+
+
+def is_data_file(name: str) -> bool:
+    """Tells whether a name is one of a file of rows."""
+    return data_suffix(name) in DATA_SUFFIXES
+
+
 class SourceSpec(Frozen):
-    """Where rows come from. In a study file either a string (alias, hub id or path) or these keys."""
+    """Where rows come from. In a study file either a string (alias, hub id or path), a list of files, or these keys."""
 
     source: str = Field(
-        min_length=1, max_length=MAX_REFERENCE, description="alias, hub id (org/name) or path of a file"
+        min_length=1,
+        max_length=MAX_REFERENCE,
+        description="alias, hub id (org/name), path of a file, pattern of files (`rows/*.jsonl`), or a list of files",
+    )
+    more: tuple[Reference, ...] = Field(
+        (), description="further files, whose rows follow: what a list names after its first"
     )
     split: str | None = Field(None, description="split to read; the role's own name where unset")
     config: str | None = Field(None, description="configuration of a hub dataset, e.g. '3.0.0'")
@@ -112,7 +130,18 @@ class SourceSpec(Frozen):
     @model_validator(mode="before")
     @classmethod
     def _from_string(cls, value: Any) -> Any:
-        return {"source": value} if isinstance(value, str) else value
+        value = {"source": value} if isinstance(value, (str, list, tuple)) else value
+        files = value.get("source") if isinstance(value, Mapping) else None
+        if not isinstance(files, (list, tuple)):
+            return value
+        if not files:
+            raise ValueError("an empty list of files")
+        return {**value, "source": files[0], "more": files[1:]}
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """Returns all that is named, in order."""
+        return (self.source, *self.more)
 
 
 class DataSpec(Frozen):
@@ -125,10 +154,18 @@ class DataSpec(Frozen):
     @model_validator(mode="before")
     @classmethod
     def _from_string(cls, value: Any) -> Any:
+        if isinstance(value, (list, tuple)):
+            return {"train": value}
         if not isinstance(value, str):
             return value
         # An alias or a hub id holds splits of its own; a file does not.
-        return {"train": value} if PurePath(value).suffix in DATA_SUFFIXES else {"train": value, "test": value}
+        return {"train": value} if is_data_file(value) else {"train": value, "test": value}
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """Returns all that is named for any split, in order."""
+        parts = (part for part in (self.train, self.validation, self.test) if part is not None)
+        return tuple(dict.fromkeys(reference for part in parts for reference in part.references))
 
 
 class TaskSpec(Frozen):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import Any
@@ -19,6 +19,8 @@ class Rows:
         lines: line numbers of the rows in a text file, for messages; empty where there are none.
         commit: of the hub's data set, that the rows were read at; None where they come from elsewhere.
         numbers: numbers of the rows in their source, for messages; empty where none was left out.
+        places: of each row, for messages, where the rows come from several files; else empty.
+        files: file -> SHA-256, where the rows come from several files; else empty.
     """
 
     columns: dict[str, list[Any]]
@@ -27,12 +29,16 @@ class Rows:
     lines: tuple[int, ...] = ()
     commit: str | None = None
     numbers: tuple[int, ...] = ()
+    places: tuple[str, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), []))
 
     def place(self, index: int) -> str:
         """Returns a row's place for a message: `train.csv line 17` or `org/name row 17`."""
+        if self.places:
+            return self.places[index]
         if self.lines:
             return f"{self.origin} line {self.lines[index]}"
         return f"{self.origin} row {self.numbers[index] if self.numbers else index + 1}"
@@ -43,6 +49,7 @@ class Rows:
             self,
             columns={name: [values[i] for i in indices] for name, values in self.columns.items()},
             lines=tuple(self.lines[i] for i in indices) if self.lines else (),
+            places=tuple(self.places[i] for i in indices) if self.places else (),
             numbers=tuple(self.numbers[i] if self.numbers else i + 1 for i in indices),
         )
 

@@ -79,6 +79,11 @@ class Source(ABC):
         """Returns a text that changes with the reference's content; empty where that needs a new name."""
         return ""
 
+    def splits(self, reference: str) -> tuple[str, ...]:
+        """Returns the names of the splits that a place on this machine holds; empty where it is one table, or where
+        that is not known without reading it."""
+        return ()
+
     def local_bytes(self, reference: str) -> int | None:
         """Returns the bytes of rows in a file on this machine; None where they must be fetched or built first."""
         return None

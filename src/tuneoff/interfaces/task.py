@@ -99,6 +99,12 @@ class Task(ABC):
         return {}
 
     @property
+    def named_columns(self) -> tuple[str, ...]:
+        """Returns the columns that the options name, whether or not a table has them."""
+        names = (getattr(self.options, role.name, None) for role in self.roles)
+        return tuple(name for name in names if isinstance(name, str))
+
+    @property
     def target_role(self) -> str:
         """Returns the role of the column that `Example.target` comes from."""
         return self.roles[-1].name

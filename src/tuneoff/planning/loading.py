@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tuneoff import registry
-from tuneoff.config.spec import DATA_SUFFIXES, MAX_SEEDS, DataSpec, ExecutorSpec, MethodSpec, StudySpec
+from tuneoff.config.spec import MAX_SEEDS, DataSpec, ExecutorSpec, MethodSpec, StudySpec, is_data_file
 from tuneoff.errors import Problem, StudyError, did_you_mean
 from tuneoff.files import special_kind
 from tuneoff.planning.problems import check
@@ -83,7 +83,7 @@ def _read(reference: str) -> tuple[str, str]:
             f"{reference} is a folder that holds no study",
             hint="Name a study file (.yaml), a recipe, or the folder that `tuneoff run` printed.",
         )
-    is_data_name = path.suffix.lower() in DATA_SUFFIXES
+    is_data_name = is_data_file(path.name)
     if is_data_name and os.path.isfile(path) and not _is_json_object(path):
         raise StudyError(
             f"{reference} is data, not a study",

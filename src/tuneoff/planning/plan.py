@@ -11,7 +11,7 @@ from typing import Any
 
 from tuneoff import registry
 from tuneoff.checksums import content_hash
-from tuneoff.config.spec import SPEC_VERSION, MethodSpec, Protocol, Purpose, StudySpec, TrialSpec
+from tuneoff.config.spec import SPEC_VERSION, MethodSpec, Protocol, Purpose, StudySpec, TaskSpec, TrialSpec
 from tuneoff.errors import Problem, StudyError
 from tuneoff.search import space as search
 from tuneoff.search.space import Values
@@ -121,7 +121,7 @@ def trial_id(trial: TrialSpec) -> str:
     content = {
         "version": SPEC_VERSION,
         "model": trial.model.model_dump(mode="json"),
-        "task": trial.task.model_dump(mode="json"),
+        "task": _task_content(trial.task),
         # A trial is the same whether a search chose it or not, so `search` is no part of its content.
         "protocol": _without_later_keys(trial.protocol.model_dump(mode="json", exclude={"search"})),
         "method": trial.method,
@@ -181,6 +181,15 @@ def _without_later_keys(protocol: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in protocol.items() if key not in before or value != before[key]}
 
 
+def _task_content(task: TaskSpec) -> dict[str, Any]:
+    """Returns a task as part of a trial's content: a list of one file adds nothing, so that ids stay as they were."""
+    content: dict[str, Any] = task.model_dump(mode="json")
+    for source in content["data"].values():
+        if source is not None and not source["more"]:
+            del source["more"]
+    return content
+
+
 def _refuse_devices(study: StudySpec) -> None:
     """Refuses weights sharded over fewer than two devices, or with a method that changes the model's modules."""
     problems = []
@@ -236,7 +245,7 @@ def question(study: StudySpec) -> dict[str, Any]:
         del protocol["search"]["prune"]
     return {
         "model": study.model.model_dump(mode="json"),
-        "task": {**study.task.model_dump(mode="json"), "options": task_options(study)},
+        "task": {**_task_content(study.task), "options": task_options(study)},
         "protocol": protocol,
         **_spread(study.devices, study.shard),
         "engine": study.execution.engine,

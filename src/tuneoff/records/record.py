@@ -263,6 +263,11 @@ class DataInfo(Frozen):
         description="role (`train`, `validation`, `test`) -> commit of the hub's data set that its rows were read "
         "at, whatever revision the study names; empty for rows from elsewhere",
     )
+    files: dict[str, dict[str, str]] = Field(
+        default_factory=dict,
+        description="role (`train`, `validation`, `test`) -> file -> SHA-256, where its rows were read from the files "
+        "of a pattern or of a saved data set; `spec.fingerprints` has those of single files",
+    )
     train_order_fingerprint: str | None = Field(None, description="SHA-256 of the order of examples trained")
     examples_trained: int = Field(0, description="examples seen, over all epochs")
 

@@ -25,7 +25,7 @@ from tuneoff.analysis.outcomes import Outcomes, over_seeds, within_range
 from tuneoff.analysis.results import Arm, Results
 from tuneoff.analysis.search_summary import rate_from, summarise_search
 from tuneoff.analysis.statistics import Estimate, Pair, Sample, equivalence, estimate, most_better, most_worse
-from tuneoff.config.spec import DATA_SUFFIXES, DataSpec, SourceSpec
+from tuneoff.config.spec import DataSpec, SourceSpec, is_data_file
 from tuneoff.records.record import Direction, Metric, Parameters, Status, TrialRecord
 from tuneoff.report.arm_schema import (
     ArmFinding,
@@ -119,7 +119,8 @@ def _sources(data: DataSpec) -> DataSpec:
     """Returns where the rows of each split come from, without folders."""
 
     def named(part: SourceSpec) -> SourceSpec:
-        return part.model_copy(update={"source": _without_folder(part.source)})
+        more = tuple(map(_without_folder, part.more))
+        return part.model_copy(update={"source": _without_folder(part.source), "more": more})
 
     return DataSpec(
         train=named(data.train),
@@ -131,7 +132,7 @@ def _sources(data: DataSpec) -> DataSpec:
 def _without_folder(reference: str) -> str:
     """Returns a file's name without its folder, which is this machine's. Both kinds of slash split a Windows path."""
     path = PureWindowsPath(reference.removeprefix("file:"))
-    return path.name if path.suffix.lower() in DATA_SUFFIXES else reference
+    return path.name if is_data_file(path.name) else reference
 
 
 def _selected_by(results: Results) -> str | None:

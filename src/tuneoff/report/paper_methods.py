@@ -57,16 +57,14 @@ def paragraph(report: Report, references: Mapping[str, Sequence[Reference]]) -> 
 
 def _data(report: Report) -> str:
     study, data = report.study, report.data
-    sources = dict.fromkeys(
-        part.source for part in (study.sources.train, study.sources.validation, study.sources.test) if part is not None
-    )
     splits = data.splits if data is not None else {}
     rows = join([f"{split.rows:,} rows of {name}" for name, split in splits.items()])
     weights = " with random weights" if study.random_weights else ""
     model = data.model if data is not None else None
+    sources = join(list(study.sources.references))
     known = f" ({model.architecture})" if model is not None else ""
     return latex(
-        f"The base model is {study.model}{known}{weights}; the task is {study.task} on {join(list(sources))}"
+        f"The base model is {study.model}{known}{weights}; the task is {study.task} on {sources}"
         + (f", with {rows}." if rows else ".")
     )
 

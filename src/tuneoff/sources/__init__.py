@@ -9,6 +9,7 @@ from tuneoff.sources._lookup import (
     fingerprint,
     local_bytes,
     read_rows,
+    splits,
 )
 from tuneoff.sources._weights import describing_checksums, has_weights
 
@@ -23,4 +24,5 @@ __all__ = [
     "local_bytes",
     "read_rows",
     "sha256",
+    "splits",
 ]

@@ -66,7 +66,7 @@ def read(repository: Repository, config: str | None, split_spec: str) -> Rows:
         table = _read_split(builder, split_spec, files, repository.name)
     if not table.num_rows:
         raise DataError(f"{repository.name} {split_spec} has no rows")
-    return _convert_table(table, builder.info.features, f"{repository.name} {split_spec}")
+    return convert_table(table, builder.info.features, f"{repository.name} {split_spec}")
 
 
 def _is_table(name: str) -> bool:
@@ -247,7 +247,8 @@ def _read_split(builder: Any, split_spec: str, available: Collection[str], name:
         raise _unreadable(error, name) from error
 
 
-def _convert_table(table: Any, features: Mapping[str, Any] | None, origin: str) -> Rows:
+def convert_table(table: Any, features: Mapping[str, Any] | None, origin: str) -> Rows:
+    """Converts an Arrow table of the `datasets` library to rows, with the names of its classes."""
     import datasets
 
     columns: dict[str, list[Any]] = table.to_pydict()

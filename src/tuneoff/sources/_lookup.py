@@ -5,11 +5,14 @@ Each function is handed the sources by name, `registry.sources()`: sources know 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from tuneoff.errors import SourceNotFound, did_you_mean
 from tuneoff.interfaces import ModelFiles, ModelSpec, Rows, Source, SourceSpec
+from tuneoff.sources._joining import joined
 
 Sources = Mapping[str, type[Source]]
 
@@ -38,10 +41,45 @@ def find(sources: Sources, reference: str) -> tuple[Source, str]:
     )
 
 
-def read_rows(sources: Sources, spec: SourceSpec, split: str) -> Rows:
-    """Reads one split through the source that claims it; keys of objects become columns too, such as `label.name`."""
-    source, reference = find(sources, spec.source)
-    return _with_parts(source.rows(spec.model_copy(update={"source": reference}), split))
+def read_rows(sources: Sources, spec: SourceSpec, split: str, wanted: Iterable[str] = ()) -> Rows:
+    """Reads one split through the source that claims it; keys of objects become columns too, such as `label.name`.
+
+    Args:
+        sources: all there are, by name.
+        spec: what to read.
+        split: its role: train, validation or test.
+        wanted: columns that are asked for: where one is no column but a path to an item of a list, such as
+            `answers.text.0`, it becomes one.
+    """
+    parts = []
+    for name in spec.references:
+        source, reference = find(sources, name)
+        parts.append(source.rows(spec.model_copy(update={"source": reference, "more": ()}), split))
+    rows = _with_parts(joined(parts, " and ".join(map(str, spec.references[:3])) + (", …" if len(parts) > 3 else "")))
+    paths = {name: cells for name in wanted if name not in rows.columns and (cells := _cells_at(rows.columns, name))}
+    return replace(rows, columns={**rows.columns, **paths}) if paths else rows
+
+
+def _cells_at(columns: Mapping[str, list[Any]], path: str) -> list[Any] | None:
+    """Returns each row's part at a path of keys and of items' numbers, from the end where negative; None where no row
+    has it."""
+    if path in columns:
+        return columns[path]
+    base, dot, key = path.rpartition(".")
+    parents = _cells_at(columns, base) if dot else None
+    if parents is None:
+        return None
+    cells = [_part(parent, key) for parent in parents]
+    return cells if any(cell is not None for cell in cells) else None
+
+
+def _part(parent: Any, key: str) -> Any:
+    if isinstance(parent, Mapping):
+        return parent.get(key)
+    if isinstance(parent, (list, tuple)) and re.fullmatch(r"-?\d{1,9}", key):
+        number = int(key)
+        return parent[number] if -len(parent) <= number < len(parent) else None
+    return None
 
 
 def _with_parts(rows: Rows) -> Rows:
@@ -80,6 +118,12 @@ def fingerprint(sources: Sources, reference: str) -> str:
     """Returns the fingerprint of a reference's current content; see `Source.fingerprint`."""
     source, rest = find(sources, reference)
     return source.fingerprint(rest)
+
+
+def splits(sources: Sources, reference: str) -> tuple[str, ...]:
+    """Returns the splits that a reference holds; see `Source.splits`."""
+    source, rest = find(sources, reference)
+    return source.splits(rest)
 
 
 def local_bytes(sources: Sources, reference: str) -> int | None:

@@ -1,6 +1,6 @@
-"""Tables in files: CSV, TSV, Orange's .tab, JSON lines, JSON arrays and Parquet.
+"""Tables in files: CSV, TSV, Orange's .tab, JSON lines, JSON arrays, Parquet, Arrow and Feather, compressed or not.
 
-Cells of CSV, TSV and .tab stay strings (a label "0" is not the number 0); values of JSON and Parquet keep their
+Cells of CSV, TSV and .tab stay strings (a label "0" is not the number 0); values of the others keep their
 types. An empty cell is None. Everything that cannot be read is one `DataError` that names the file and the line.
 """
 
@@ -18,6 +18,7 @@ from typing import Any
 from tuneoff.errors import DataError, first_line
 from tuneoff.interfaces import Rows
 from tuneoff.sources._disguise import PICKLES, recognise
+from tuneoff.sources._packed import is_packed, read_bytes
 
 FIELD_LIMIT = 64 * 2**20
 """Bytes of the longest cell accepted: above any text to train on, below a file that an open quote makes one cell."""
@@ -36,20 +37,26 @@ def read_table(path: Path, origin: str) -> Rows:
     Raises:
         DataError: for a suffix that is none of `READERS`, or contents that are not such a table.
     """
-    reader = READERS.get(path.suffix.lower())
+    reader = READERS.get(table_suffix(path))
     if reader is None:
         if path.suffix.lower() in PICKLES:
             raise DataError(
                 f"{origin}: a pickle or NumPy file can run code when it is opened, so tuneoff never opens one",
                 hint=f"Save the rows as one of {', '.join(READERS)}.",
             )
-        ending = f"ending in {path.suffix!r}" if path.suffix else "without an ending such as .csv"
-        raise DataError(f"{origin}: files {ending} cannot be read", hint=f"Known: {', '.join(READERS)}.")
+        suffix = table_suffix(path)
+        ending = f"ending in {suffix!r}" if suffix else "without an ending such as .csv"
+        raise DataError(f"{origin}: files {ending} cannot be read", hint=f"Known: {KNOWN}.")
     csv.field_size_limit(max(FIELD_LIMIT, csv.field_size_limit()))
     try:
         return reader(path, origin)
     except OSError as error:
         raise DataError(f"{origin} cannot be read: {error.strerror or error}") from None
+
+
+def table_suffix(path: Path) -> str:
+    """Returns the ending that says what kind of table a file is, in lower case: `.jsonl` of `rows.jsonl.gz`."""
+    return Path(path.stem if is_packed(path) else path.name).suffix.lower()
 
 
 def _decode(data: bytes, origin: str) -> str:
@@ -144,15 +151,15 @@ def _parse_commas(text: str, origin: str) -> Table:
 
 
 def _read_comma(path: Path, origin: str) -> Rows:
-    return _build_rows(*_parse_commas(_decode(path.read_bytes(), origin), origin), origin)
+    return _build_rows(*_parse_commas(_decode(read_bytes(path, origin), origin), origin), origin)
 
 
 def _read_tab(path: Path, origin: str) -> Rows:
-    text = _decode(path.read_bytes(), origin)
+    text = _decode(read_bytes(path, origin), origin)
     if _DECLARATION.match(text):
         return _build_rows(*_parse_commas(text, origin), origin)
     records, lines = _parse_tabs(text) if '"' in text else _split(text, "\t")
-    if path.suffix.lower() == ".tab" and _is_orange(records):
+    if table_suffix(path) == ".tab" and _is_orange(records):
         del records[1:3], lines[1:3]
         # Orange pads its three header lines with an empty row in some files.
         if len(records) > 1 and not any(records[1]):
@@ -207,7 +214,7 @@ def _name_columns(header: Sequence[str], origin: str) -> list[str]:
 
 
 def _read_json(path: Path, origin: str) -> Rows:
-    text = _decode(path.read_bytes(), origin)
+    text = _decode(read_bytes(path, origin), origin)
     if not text.strip():
         raise DataError(f"{origin} is empty")
     if text.lstrip().startswith("["):
@@ -269,9 +276,35 @@ def _read_parquet(path: Path, origin: str) -> Rows:
     import pyarrow.parquet
 
     try:
-        table = pyarrow.parquet.read_table(path)
+        return _from_arrow(pyarrow.parquet.read_table(_arrow_file(path, origin)), origin)
     except pyarrow.ArrowException as error:
         raise DataError(f"{origin} is not a Parquet file: {first_line(error)}") from None
+
+
+def _read_arrow(path: Path, origin: str) -> Rows:
+    """Reads Arrow's own formats: a file, which Feather is since 2020, or a stream, as `datasets` writes it."""
+    import pyarrow
+
+    try:
+        source = _arrow_file(path, origin)
+        is_file = source.read(6) == b"ARROW1"
+        source.seek(0)
+        with (pyarrow.ipc.open_file if is_file else pyarrow.ipc.open_stream)(source) as reader:
+            return _from_arrow(reader.read_all(), origin)
+    except pyarrow.ArrowException as error:
+        raise DataError(f"{origin} is not an Arrow file: {first_line(error)}") from None
+
+
+def _arrow_file(path: Path, origin: str) -> Any:
+    """Returns what Arrow reads from: the file, or its unpacked bytes."""
+    import pyarrow
+
+    return pyarrow.BufferReader(read_bytes(path, origin)) if is_packed(path) else pyarrow.memory_map(str(path))
+
+
+def _from_arrow(table: Any, origin: str) -> Rows:
+    import pyarrow
+
     repeated = next((name for name, count in Counter(table.column_names).items() if count > 1), None)
     if repeated is not None:
         raise DataError(f"{origin} names column {repeated!r} more than once")
@@ -304,7 +337,13 @@ READERS: dict[str, Callable[[Path, str], Rows]] = {
     ".tsv": _read_tab,
     ".tab": _read_tab,
     ".jsonl": _read_json,
+    ".ndjson": _read_json,
     ".json": _read_json,
     ".parquet": _read_parquet,
+    ".arrow": _read_arrow,
+    ".feather": _read_arrow,
 }
 """Suffix of a file -> function that reads it."""
+
+KNOWN = f"{', '.join(READERS)}, each also with .gz, .bz2, .xz or .zst after it"
+"""Which files are read, for messages."""

@@ -1,50 +1,57 @@
-"""Rows and base models on this machine: a file of rows, or a folder of model files."""
+"""Rows and base models on this machine: files of rows, a data set saved in a folder, or a folder of model files."""
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from tuneoff.checksums import sha256
 from tuneoff.errors import DataError, SourceNotFound, did_you_mean
 from tuneoff.files import special_kind
 from tuneoff.interfaces import ModelFiles, ModelSpec, Rows, Source, SourceSpec
+from tuneoff.sources import _saved as saved
 from tuneoff.sources._disguise import PICKLES
-from tuneoff.sources._tables import READERS, read_table
+from tuneoff.sources._joining import joined
+from tuneoff.sources._tables import KNOWN, READERS, read_table, table_suffix
 from tuneoff.sources._weights import check_weights, find_weights
 
 _MODEL_SUFFIXES = (".gguf", ".safetensors", *PICKLES)
 
 
 class File(Source):
-    """A path: CSV, TSV, .tab, JSONL, JSON or Parquet rows; a model folder or a GGUF file."""
+    """A path: a file of rows, a pattern of several, a folder of `save_to_disk`; a model folder or a GGUF file."""
 
     title = "Local file"
-    summary = "CSV, TSV, .tab, JSONL, JSON or Parquet rows; a model folder (safetensors) or a GGUF file"
+    summary = (
+        "CSV, TSV, .tab, JSONL, JSON, Parquet, Arrow or Feather rows, compressed or not; a pattern such as rows/*.csv; "
+        "a data set saved by save_to_disk; a model folder (safetensors) or a GGUF file"
+    )
     priority = 20
 
     def claims(self, reference: str) -> bool:
         """Tells whether a reference is or looks like a path, so that a misspelt path is not looked up at a hub."""
         if reference.startswith(("./", "../", "~", "/")) or reference in {".", ".."} or reference.count("/") > 1:
             return True
-        if Path(reference).suffix.lower() in {*READERS, *_MODEL_SUFFIXES} or "\\" in reference:
+        if table_suffix(Path(reference)) in {*READERS, *_MODEL_SUFFIXES} or "\\" in reference or "*" in reference:
             return True
         return os.path.exists(reference)  # unlike Path.exists, False for what is too long to be a path
 
     def rows(self, spec: SourceSpec, split: str) -> Rows:
-        """Reads all rows of the file: a file is one split, whichever role it has."""
-        _refuse_hub_keys(spec, ("split", "config", "revision"))
-        path = _require_path(spec.source)
-        if path.is_dir():
-            names = sorted(entry.name for entry in path.iterdir() if entry.suffix.lower() in READERS)
-            examples = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
-            raise SourceNotFound(
-                f"{spec.source} is a folder; rows are read from one file",
-                hint=f"It holds {examples}." if names else f"Files of rows end in {', '.join(READERS)}.",
-            )
-        return read_table(path, spec.source)
+        """Reads all rows of the file, or of the files of a pattern: that is one split, whichever role it has. A saved
+        data set may have several."""
+        _refuse_hub_keys(spec, ("config", "revision"))
+        paths = _find(spec.source)
+        if len(paths) == 1 and paths[0].is_dir():
+            return _read_folder(paths[0], spec, split)
+        _refuse_hub_keys(spec, ("split",))
+        if not _is_pattern(spec.source):
+            return read_table(paths[0], spec.source)
+        parts = [replace(read_table(path, str(path)), files={str(path): sha256(path)}) for path in paths]
+        return joined(parts, spec.source)
 
     def model(self, spec: ModelSpec) -> ModelFiles:
         """Finds a folder with config.json and safetensors, or a GGUF file (or a folder that holds one)."""
@@ -66,23 +73,83 @@ class File(Source):
         check_weights(path, gguf_file, spec.source)
         return ModelFiles(str(path), gguf_file=gguf_file)
 
+    def splits(self, reference: str) -> tuple[str, ...]:
+        """Returns the splits of a saved data set; empty for files."""
+        path = Path(os.path.expanduser(reference))
+        return saved.splits(path, reference) if path.is_dir() and saved.is_saved(path) else ()
+
     def local_bytes(self, reference: str) -> int | None:
-        """Returns the bytes of the file; 0 for a missing file, which raises an error when it is read."""
+        """Returns the bytes of the files; 0 for a missing file, which raises an error when it is read."""
         path = os.path.expanduser(reference)
-        return os.path.getsize(path) if os.path.isfile(path) else 0
+        paths = glob.glob(path, recursive=True) if _is_pattern(reference) else [path]
+        if os.path.isdir(path):
+            paths = glob.glob(f"{glob.escape(path)}/**/*.arrow", recursive=True)
+        return sum(os.path.getsize(entry) for entry in paths if os.path.isfile(entry))
 
     def fingerprint(self, reference: str) -> str:
-        """Computes the SHA-256 of the file, or of a model folder's configuration, tokenizer and weights."""
-        path = _require_path(reference)
-        if path.is_file():
-            return sha256(path)
-        suffixes = (".json", ".safetensors", ".gguf", ".txt", ".model")
-        content = [
-            [entry.name, entry.stat().st_size, sha256(entry)]
-            for entry in sorted(path.iterdir())
-            if entry.is_file() and entry.suffix.lower() in suffixes
-        ]
+        """Computes the SHA-256 of the file, or of the names and contents of several: those of a pattern, of a saved
+        data set, or a model folder's configuration, tokenizer and weights."""
+        paths = _find(reference)
+        if not _is_pattern(reference) and paths[0].is_file():
+            return sha256(paths[0])
+        names = {path: path.name for path in paths}
+        if paths[0].is_dir():
+            names = {path: path.relative_to(paths[0]).as_posix() for path in _describing_files(paths[0], reference)}
+        content = [[name, path.stat().st_size, sha256(path)] for path, name in names.items()]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _is_pattern(reference: str) -> bool:
+    """Tells whether a reference names files by a pattern: by stars, unless there is a file of that very name."""
+    return "*" in reference and not os.path.exists(os.path.expanduser(reference))
+
+
+def _find(reference: str) -> list[Path]:
+    """Returns the path that a reference is, or the files of its pattern in order of their names.
+
+    Raises:
+        SourceNotFound: if there are none.
+        DataError: if one cannot be read.
+    """
+    if not _is_pattern(reference):
+        return [_require_path(reference)]
+    paths = [
+        name for name in sorted(glob.glob(os.path.expanduser(reference), recursive=True)) if not os.path.isdir(name)
+    ]
+    if not paths:
+        raise SourceNotFound(f"no file {reference!r}: nothing has such a name", hint=_make_path_hint(Path(reference)))
+    return [_require_path(name) for name in paths]
+
+
+def _describing_files(folder: Path, reference: str) -> list[Path]:
+    """Returns the files of a folder that its fingerprint covers, in order."""
+    if saved.is_saved(folder):
+        tables = [folder / name for name in saved.splits(folder, reference)] or [folder]
+        return sorted(path for table in tables for path in saved.table_files(table, reference))
+    suffixes = (".json", ".safetensors", ".gguf", ".txt", ".model")
+    return [entry for entry in sorted(folder.iterdir()) if entry.is_file() and entry.suffix.lower() in suffixes]
+
+
+def _read_folder(folder: Path, spec: SourceSpec, role: str) -> Rows:
+    """Reads one table of a saved data set.
+
+    Raises:
+        SourceNotFound: if the folder is none, or has no such split.
+    """
+    if not saved.is_saved(folder):
+        names = sorted(entry.name for entry in folder.iterdir() if table_suffix(entry) in READERS)
+        examples = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+        pattern = f"{spec.source.rstrip('/')}/*{table_suffix(Path(names[0]))}" if names else ""
+        raise SourceNotFound(
+            f"{spec.source} is a folder; rows are read from files",
+            hint=f"It holds {examples}. Several are named by a pattern, such as '{pattern}'."
+            if names
+            else f"Files of rows end in {KNOWN}.",
+        )
+    table = saved.table_folder(folder, spec.split, role, spec.source)
+    origin = spec.source if table == folder else f"{spec.source} {table.name}"
+    checksums = {str(path): sha256(path) for path in saved.table_files(table, origin)}
+    return replace(saved.read(table, origin), files=checksums)
 
 
 def _refuse_hub_keys(spec: SourceSpec | ModelSpec, keys: tuple[str, ...]) -> None:

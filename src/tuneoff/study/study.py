@@ -379,7 +379,7 @@ class Study:
 
         Args:
             trial: its id, or the beginning of it.
-            file: CSV, TSV, JSONL or Parquet with the columns that the study puts in.
+            file: CSV, JSONL, Parquet or another that is read, with the columns that the study puts in.
 
         Raises:
             StoreError: if there is no such trial, or it kept no weights.
@@ -448,15 +448,13 @@ class Study:
         Raises:
             StoreError: says what it would replace.
         """
-        store, data = self._store(), self.spec.task.data
-        references = [part.source for part in (data.train, data.validation, data.test) if part is not None]
+        store, references = self._store(), self.spec.task.data.references
         origin = store.origin() or Path()
         local_paths = [origin / name.removeprefix("file:") for name in (*references, self.spec.model.source)]
         refuse_overwriting(Path(out), [*read, store.root, *local_paths])
 
     def _fingerprints(self) -> dict[str, str]:
-        data = self.spec.task.data
-        references = [part.source for part in (data.train, data.validation, data.test) if part is not None]
+        references = list(self.spec.task.data.references)
         if not self.spec.model.random_weights:
             references.append(self.spec.model.source)
         fingerprints: dict[str, str] = {}

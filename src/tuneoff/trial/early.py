@@ -34,12 +34,7 @@ def refuse_study(study: StudySpec, trials: Sequence[TrialSpec], required: bool) 
     """
     task = registry.tasks()[study.task.name](study.task.options)
     required = required or not task.fitted
-    data = study.task.data
-    sizes = [
-        local_bytes(registry.sources(), part.source)
-        for part in (data.train, data.validation, data.test)
-        if part is not None
-    ]
+    sizes = [local_bytes(registry.sources(), reference) for reference in study.task.data.references]
     if all(size is not None and size <= SMALL_BYTES for size in sizes):
         try:
             trial_data.load(task, study.task, study.protocol)
@@ -154,7 +149,9 @@ def rows_to_predict(place: TrialStore, file: str) -> tuple[dict[str, str], list[
     """
     spec, record = finished(place)
     task = task_of(spec, record)
-    rows, columns = _columns(task, read_rows(registry.sources(), SourceSpec(source=file), "test"), record)
+    assert record.data is not None
+    source = SourceSpec(source=file)
+    rows, columns = _columns(task, read_rows(registry.sources(), source, "test", record.data.columns.values()), record)
     return columns, _unanswered(task, rows, columns)
 
 

@@ -37,9 +37,7 @@ def go_to_origin(spec: TrialSpec, origin: str | None) -> None:
     """
     if origin is None:
         return
-    data = spec.task.data
-    sources = [part.source for part in (data.train, data.validation, data.test) if part is not None]
-    paths = [name.removeprefix("file:") for name in (spec.model.source, *sources)]
+    paths = [name.removeprefix("file:") for name in (spec.model.source, *spec.task.data.references)]
     at_origin, at_current = (
         any(os.path.exists(os.path.join(folder, path)) for path in paths) for folder in (origin, os.curdir)
     )

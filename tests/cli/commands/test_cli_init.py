@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -372,3 +373,31 @@ def test_lists_written_out_in_a_table_are_refused(capsys: pytest.CaptureFixture[
     Path("multi.csv").write_text("text,labels\n" + lines, encoding="utf-8")
     assert main(["init", "multi.csv"]) != 0
     assert "several" in capsys.readouterr().err
+
+
+def test_a_data_set_saved_on_disk_gives_its_splits() -> None:
+    import datasets
+
+    rows = {"body": [f"this is text number {i}" for i in range(40)], "label": ["good", "bad"] * 20}
+    table = datasets.Dataset.from_dict(rows)
+    datasets.DatasetDict({"train": table, "test": table.select(range(4))}).save_to_disk("saved")
+    assert main(["init", "saved"]) == 0
+    data = loading.load("saved.study.yaml").task.data
+    assert (data.train.source, data.validation, data.test and data.test.source) == ("saved", None, "saved")
+
+
+@pytest.mark.parametrize(("data", "name"), [("rows.csv.gz", "rows"), ("parts/*.csv", "study")])
+def test_compressed_files_and_patterns_are_looked_at(data: str, name: str) -> None:
+    Path("parts").mkdir()
+    write_rows(Path("parts/a.csv"), "text,label")
+    Path("rows.csv.gz").write_bytes(gzip.compress(Path("parts/a.csv").read_bytes()))
+    assert main(["init", data]) == 0
+    study = loading.load(f"{name}.study.yaml")
+    assert (study.name, study.task.data.train.source) == (name, data)
+
+
+def test_an_item_of_a_list_may_be_named() -> None:
+    lines = [{"q": f"text number {i} here", "tags": [{"name": "ab"[i % 2]}]} for i in range(40)]
+    Path("a.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    assert main(["init", "a.jsonl", "--text", "q", "--label", "tags.0.name"]) == 0
+    assert loading.load("a.study.yaml").task.options == {"text": "q", "label": "tags.0.name"}

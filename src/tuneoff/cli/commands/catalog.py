@@ -161,7 +161,7 @@ KINDS: dict[str, Callable[[], list[Item]]] = {
 }
 BESIDES = {
     "models": "Also any hub id (org/name) with safetensors, and any folder with config.json and safetensors or GGUF.",
-    "datasets": "Also any hub id (org/name) and any CSV, TSV, JSONL or Parquet file.",
+    "datasets": "Also any hub id (org/name) and any file of rows: CSV, JSONL, Parquet and more (docs/data.md).",
     "methods": "`tuneoff show method NAME` describes one.",
     "recipes": "`tuneoff show recipe NAME` prints one.",
     "executors": "`tuneoff show executor NAME` describes one. A study names one: `executor: NAME`, or --executor NAME.",

@@ -66,12 +66,12 @@ def export_command(folder: Path, trial: str, out: Path, merged: bool, as_json: b
 def predict_command(folder: Path, trial: str, file: Path, out: Path | None, device: str, as_json: bool) -> None:
     """Predict every row of FILE with a trained trial.
 
-    FILE is CSV, TSV, JSONL or Parquet and has the columns that the study puts in; it needs no labels, numbers or target
-    texts. Prints CSV, a line for each row in the file's order: its index (from 0), the output and, for a class, its
-    probability; for a written text, how many tokens were generated; for a number, nothing more. As JSON: `columns`
-    (role and column) and `predictions`, objects with `index`, `output` and for a class `probability` and `scores`
-    (class and probability), for a text `generated_tokens`. In CSV and TSV, text that a spreadsheet would take for a
-    formula gets an apostrophe before it; JSON has it as it is.
+    FILE is a file of rows (CSV, JSONL, Parquet and more, docs/data.md) with the columns that the study puts in; it
+    needs no labels, numbers or target texts. Prints CSV, a line for each row in the file's order: its index (from 0),
+    the output and, for a class, its probability; for a written text, how many tokens were generated; for a number,
+    nothing more. As JSON: `columns` (role and column) and `predictions`, objects with `index`, `output` and for a
+    class `probability` and `scores` (class and probability), for a text `generated_tokens`. In CSV and TSV, text that
+    a spreadsheet would take for a formula gets an apostrophe before it; JSON has it as it is.
 
     \b
     Examples:
@@ -84,8 +84,6 @@ def predict_command(folder: Path, trial: str, file: Path, out: Path | None, devi
 
     if out is not None and out.suffix not in WRITERS:
         raise StoreError(f"{out}: cannot write {out.suffix or 'a file without a suffix'}", hint=f"{_SUFFIXES} can be.")
-    if not file.is_file():
-        raise StoreError(f"no file {str(file)!r}", hint="Name a CSV, TSV, JSONL or Parquet file.")
     study = Study.open(folder)
     if out is not None:
         study.refuse_overwriting(out, file)

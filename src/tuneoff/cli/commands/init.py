@@ -103,11 +103,11 @@ def init_command(
 ) -> None:
     """Write a commented study file after looking at a data file.
 
-    FILE is the data (CSV, TSV, JSONL or Parquet), and the study file goes to --out; or FILE is the study file
-    (.yaml), and the data is --data. A text, or a pair of texts, and a class make a study of classification; with a
-    number instead, one of regression; two texts, such as an article and its summary, make one of generation. Where
-    several columns could be meant, a terminal is asked, and elsewhere the error says how to name them. At the end it
-    tells what the study will take, by counting alone.
+    FILE is the data (a file of rows, a pattern such as 'rows/*.csv', or a data set saved on disk; docs/data.md), and
+    the study file goes to --out; or FILE is the study file (.yaml), and the data is --data. A text, or a pair of
+    texts, and a class make a study of classification; with a number instead, one of regression; two texts, such as an
+    article and its summary, make one of generation. Where several columns could be meant, a terminal is asked, and
+    elsewhere the error says how to name them. At the end it tells what the study will take, by counting alone.
 
     \b
     Examples:
@@ -225,7 +225,10 @@ def _describe_words(role: str, words: tuple[int, int, int]) -> str:
 
 def _name(data: Path) -> str:
     """Makes a study's name from its data file's name."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", data.stem).strip("-._") or "study"
+    from tuneoff.config.spec import PACKED_SUFFIXES
+
+    stem = Path(data.stem).stem if data.suffix.lower() in PACKED_SUFFIXES else data.stem
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._") or "study"
 
 
 def scalar(value: str) -> str:
@@ -249,8 +252,7 @@ def render(data: Path, overview: DataInspection, model: str) -> str:
         f"  name: {overview.task}",
         "  data:",
         f"    train: {scalar(str(data))}    # a relative path counts from where tuneoff is started",
-        "    # validation: FILE    # where not given, rows are cut off train, the same for every method",
-        "    # test: FILE",
+        *_other_splits(data, overview),
         *(f"  {role}: {scalar(column)}" for role, column in overview.columns.items()),
         "  # missing: skip    # rows with an empty cell: left out and counted; refused where not given",
         *_task_options(overview),
@@ -258,6 +260,15 @@ def render(data: Path, overview: DataInspection, model: str) -> str:
         "protocol:    # what is held equal for every method",
     ]
     return "\n".join([*head, *_protocol(overview), "", *_methods(task_named(overview.task).produces)]) + "\n"
+
+
+def _other_splits(data: Path, overview: DataInspection) -> list[str]:
+    """Lists the splits beside the training rows: those that the data holds, else as comments."""
+    notes = {"validation": "    # where not given, rows are cut off train, the same for every method", "test": ""}
+    return [
+        f"    {role}: {scalar(str(data))}" if role in overview.splits else f"    # {role}: FILE{note}"
+        for role, note in notes.items()
+    ]
 
 
 def _task_options(overview: DataInspection) -> list[str]:

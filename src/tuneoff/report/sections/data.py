@@ -59,4 +59,4 @@ def describe_source(source: SourceSpec | None, role: str) -> str:
         return "cut from train"
     details = {"config": source.config, "split": source.split, "revision": source.revision}
     named = (f"{key} {escaped(value)}" for key, value in details.items() if value is not None and value != role)
-    return ", ".join([escaped(source.source), *named])
+    return ", ".join([*map(escaped, source.references), *named])

@@ -19,8 +19,7 @@ def verify_rows(spec: TrialSpec, loaded: DataInfo) -> None:
     Raises:
         ContentChanged: naming what changed since the trial was planned.
     """
-    data = spec.task.data
-    _verify(spec, (part.source for part in (data.train, data.validation, data.test) if part is not None))
+    _verify(spec, spec.task.data.references)
     for name, split in loaded.splits.items():
         if spec.contents.get(name, split.fingerprint) != split.fingerprint:
             raise ContentChanged(f"the {name} rows are not those that this run saw before its first trial", hint=_AGAIN)
@@ -43,7 +42,7 @@ def verify_model(spec: TrialSpec, loaded: ModelInfo) -> None:
 
 def _verify(spec: TrialSpec, references: Iterable[str]) -> None:
     fingerprints = spec.fingerprints or {}
-    for reference in dict.fromkeys(references):
+    for reference in references:
         if reference in fingerprints and sources.fingerprint(registry.sources(), reference) != fingerprints[reference]:
             raise ContentChanged(
                 f"{reference} holds something else than when this trial was planned",

@@ -40,14 +40,17 @@ def load(task: Task, spec: TaskSpec, protocol: Protocol) -> TrialData:
         SourceError, DataError: the first problem that makes the rows unusable; with `duplicates: refuse`, rows that
             stand in two splits.
     """
-    rows = read_rows(registry.sources(), spec.data.train, "train")
+    rows = read_rows(registry.sources(), spec.data.train, "train", task.named_columns)
     columns = task.columns(rows)
+    files = {"train": dict(rows.files)}
     skipped: dict[str, int] = {}
     splits = {"train": _examples(task, rows, columns, "train", skipped)}
     commits = {"train": rows.commit} if rows.commit else {}
     for name, source in (("validation", spec.data.validation), ("test", spec.data.test)):
         if source is not None:
-            rows = read_rows(registry.sources(), _at_commit(source, spec.data.train, commits), name)
+            source = _at_commit(source, spec.data.train, commits)
+            rows = read_rows(registry.sources(), source, name, task.named_columns)
+            files[name] = dict(rows.files)
             splits[name] = _examples(task, rows, columns, name, skipped)
             commits |= {name: rows.commit} if rows.commit else {}
     task.fit(splits)
@@ -74,6 +77,7 @@ def load(task: Task, spec: TaskSpec, protocol: Protocol) -> TrialData:
         validation_removed=removed.get("validation", 0),
         skipped=skipped,
         commits=commits,
+        files={role: checksums for role, checksums in files.items() if checksums},
     )
     if protocol.duplicates == "refuse":
         _refuse_overlap(info)
