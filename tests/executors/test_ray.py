@@ -174,6 +174,52 @@ def test_an_interrupt_keeps_what_tasks_have_finished(
     assert [records[trial.id] for trial in here.trials] == expected
 
 
+class ExhaustedTasks(EndedTasks):
+    """The first try at each trial is ended by Ray for want of memory; `submitted` holds what was run."""
+
+    def __init__(self, answers: Mapping[str, TrialFiles]) -> None:
+        super().__init__(answers)
+        self.submitted: list[TrialSpec] = []
+
+    def remote(self, **_: Any) -> Any:
+        def submit(spec: str, *_: Any) -> str:
+            self.submitted.append(TrialSpec.model_validate_json(spec))
+            return self.submitted[-1].id
+
+        return lambda _: SimpleNamespace(options=lambda **_: SimpleNamespace(remote=submit))
+
+    def get(self, reference: str) -> TrialFiles:
+        from ray.exceptions import OutOfMemoryError
+
+        if len(self.submitted) == 1:
+            raise OutOfMemoryError("the node is full")
+        return super().get(reference)
+
+
+@real
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_task_that_ray_ends_for_want_of_memory_is_tried_again_with_half_the_micro_batch(
+    prepare: Prepare, monkeypatch: pytest.MonkeyPatch, asked: bool
+) -> None:
+    execution = {"retry_out_of_memory": asked}
+    there, here = (prepare(("full",), name, execution=execution) for name in ("there", "here"))
+    (trial,) = here.trials
+    smaller = trial.model_copy(update={"halved_batches": True})
+    place = there.store.trial(trial.id)
+    place.write_spec(smaller)
+    place.write_record(TrialRecord(spec=smaller, status=Status.COMPLETED))
+    queue = SimpleNamespace(actor=None, qsize=lambda: 0, get_nowait_batch=lambda _: [])
+    monkeypatch.setattr("ray.util.queue.Queue", lambda **_: queue)
+    monkeypatch.setattr(RayExecutor, "_check", lambda *_: None)
+    executor, tasks = RayExecutor("cpu"), ExhaustedTasks({trial.id: TrialFiles("1", place.files())})
+    monkeypatch.setattr(executor, "_ray", tasks)
+    executor.run(here.store, here.trials, here.told.append)
+    assert tasks.submitted == ([trial, smaller] if asked else [trial])
+    status = Status.COMPLETED if asked else Status.OUT_OF_MEMORY
+    assert [record.status for record in here.store.records()] == [status]
+    assert here.kinds()[-1] == ("ended", "full")
+
+
 # --- a real cluster
 
 RUN = """

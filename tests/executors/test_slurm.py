@@ -184,6 +184,23 @@ def test_jobs_of_other_studies_are_left_alone(cluster: Path, prepare: Prepare) -
     assert Queue(one.store).active() == {}
 
 
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_job_that_slurm_ends_for_want_of_memory_is_tried_again_with_half_the_micro_batch(
+    cluster: Path, prepare: Prepare, ending: Callable[[Callable[[], None]], None], asked: bool
+) -> None:
+    prepared = prepare(("full",), execution={"retry_out_of_memory": asked})
+    (trial,) = prepared.trials
+    _command(cluster, "scontrol", "echo JobId=$3 JobName=x JobState=OUT_OF_MEMORY Reason=OutOfMemory")
+    ending(_finish(cluster, prepared))
+    SlurmExecutor.create("cpu", {}).run(prepared.store, prepared.trials, prepared.told.append)
+    assert len(_submitted(cluster)) == (2 if asked else 1)
+    (record,) = prepared.store.records()
+    assert record.status is Status.OUT_OF_MEMORY
+    assert record.cause == "SLURM ended its job: it took more memory than the job has"
+    place = prepared.store.trial(trial.id)
+    assert (record.spec.halved_batches, place.spec().halved_batches, place.attempts) == (asked, asked, int(asked))
+
+
 def test_an_interrupt_cancels_the_jobs_that_wait_and_records_those_that_run(
     cluster: Path, prepare: Prepare, ending: Callable[[Callable[[], None]], None]
 ) -> None:

@@ -35,6 +35,8 @@ class FaultyOptions(MethodOptions):
     how: str = "raise"
     seconds: float = 600.0
     rank: int | None = None
+    most: int = 8
+    cgroup: str = ""
 
 
 class Faulty(Full):
@@ -59,7 +61,27 @@ class Faulty(Full):
         if self.options.how == "vanish":
             print("about to vanish", flush=True)
             os._exit(3)
-        return super().attach(model, task)
+        attached = super().attach(model, task)
+        if self.options.how.startswith("batch_") and model.device.type != "meta":
+            attached.module.register_forward_pre_hook(self._exhaust, with_kwargs=True)
+        return attached
+
+    def _exhaust(self, module, args, kwargs):
+        """Runs out of memory in a training step on more examples than `most`."""
+        if not module.training or len(kwargs["input_ids"]) <= self.options.most:
+            return
+        import torch
+
+        if self.options.how == "batch_python":
+            raise MemoryError
+        if self.options.how == "batch_cuda":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        if self.options.how == "batch_cgroup":
+            # Within the limit of a cgroup of the test, whose memory is less than this.
+            with open(f"{self.options.cgroup}/cgroup.procs", "w") as file:
+                file.write(str(os.getpid()))
+            bytearray(1 << 30)
+        os.kill(os.getpid(), signal.SIGKILL)
 
     def after_step(self, attached, step, total_steps):
         if self.options.rank is not None and os.environ.get("RANK") != str(self.options.rank):

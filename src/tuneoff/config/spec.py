@@ -394,6 +394,11 @@ class ExecutionSpec(Frozen):
         description="minutes between two checkpoints of a training, from which a trial that was interrupted continues; "
         "null: none, so that it begins anew",
     )
+    retry_out_of_memory: bool = Field(
+        False,
+        description="a trial that runs out of memory is run once more with half the micro-batch, and the same "
+        "effective batch; see [memory that runs out](protocol.md#memory-that-runs-out)",
+    )
     keep_weights: bool = Field(True, description="keep trained weights for export and predict")
     latency_examples: int = Field(
         24,
@@ -550,6 +555,12 @@ class TrialSpec(Frozen):
     execution: ExecutionSpec = Field(
         default_factory=lambda: ExecutionSpec(), description="how it is run; no part of the id"
     )
+    halved_batches: bool = Field(
+        False,
+        description="whether it is run with half the micro-batch (twice the `gradient_accumulation_steps`) and half "
+        "the `evaluation_batch_size`, because it ran out of memory before (`execution.retry_out_of_memory`); no part "
+        "of the id",
+    )
     times_inference: bool = Field(
         True,
         description="whether the trained model is timed after the test: at the study's first seeds "
@@ -567,3 +578,14 @@ class TrialSpec(Frozen):
         "its first trial. The trial reads at these commits, and checks that it loaded the same. No "
         "part of the id",
     )
+
+    def as_run(self) -> TrialSpec:
+        """Returns the trial with the batches that it is run with: halved where `halved_batches` says so."""
+        if not self.halved_batches:
+            return self
+        protocol = self.protocol
+        halved = {
+            "gradient_accumulation_steps": min(2 * protocol.gradient_accumulation_steps, protocol.batch_size),
+            "evaluation_batch_size": max(1, protocol.evaluation_batch_size // 2),
+        }
+        return self.model_copy(update={"protocol": protocol.model_copy(update=halved)})

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from tuneoff.config.spec import ExecutionSpec, TrialSpec
 from tuneoff.errors import ExecutorError
+from tuneoff.executors._second_try import as_left
 from tuneoff.executors.base import Listener, Progress
 from tuneoff.executors.local import LocalExecutor
 from tuneoff.records.forecast import ArmForecast
@@ -41,7 +42,8 @@ class ElsewhereExecutor(LocalExecutor):
             if record is not None:
                 self.skip(trial, record, listener)
             else:
-                waiting.append(FollowedTrial(store.trial(trial.id), trial))
+                place = store.trial(trial.id)
+                waiting.append(FollowedTrial(place, as_left(place, trial)))
         return waiting
 
 

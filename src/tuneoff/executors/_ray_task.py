@@ -99,6 +99,10 @@ class Mirror:
 
     def listen(self, progress: Progress) -> None:
         """Sends, if it is time, what was added to the files."""
+        if progress.kind == "started":
+            # Once more, where the trial is tried again: what it logs begins anew.
+            self.attempt = secrets.token_hex(8)
+            self._sent = dict.fromkeys(self._sent, 0)
         if progress.kind == "event" and (time.monotonic() < self._due or not self._with_content):
             return
         self._due = time.monotonic() + MIRROR_SECONDS

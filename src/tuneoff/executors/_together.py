@@ -33,7 +33,7 @@ class Companions:
             joins: takes a trial into the same place, or tells that it does not fit there.
         """
         most, kind = most_together(lead.execution, on_gpu), _kind(lead)
-        if most == 1 or lead.learning_rate is None or lead.devices > 1 or kind in self.apart:
+        if most == 1 or lead.learning_rate is None or lead.devices > 1 or lead.halved_batches or kind in self.apart:
             return []
         companions: list[TrialSpec] = []
         for trial in waiting:

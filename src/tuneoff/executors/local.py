@@ -20,6 +20,7 @@ from tuneoff.executors._interrupts import noted_interrupts
 from tuneoff.executors._needs import expected_needs
 from tuneoff.executors._placement import Allotment, Device, Placement, divide_cores, own_cores
 from tuneoff.executors._running import RunningTrial, start_together
+from tuneoff.executors._second_try import as_left, second_try
 from tuneoff.executors._together import Companions, most_together
 from tuneoff.executors.base import Executor, Inspection, Listener, Progress
 from tuneoff.interfaces import ExecutorOptions
@@ -157,7 +158,7 @@ class LocalExecutor(Executor):
                 self.skip(trial, record, listener)
                 finished.append(record)
             else:
-                waiting.append(trial)
+                waiting.append(as_left(store.trial(trial.id), trial))
         if waiting:
             self._run_all(store, waiting, _placement(self.devices(), store, waiting, finished), listener)
 
@@ -190,6 +191,9 @@ class LocalExecutor(Executor):
                         again.append(ended.trial)
                         continue
                     record = ended.seal()
+                    if (smaller := second_try(record)) is not None:
+                        again.append(smaller)
+                        continue
                     placement.note(record)
                     listener(Progress("ended", ended.trial, record=record))
                 waiting[:0] = again

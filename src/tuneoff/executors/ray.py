@@ -28,6 +28,7 @@ from tuneoff.executors._interrupts import noted_interrupts
 from tuneoff.executors._needs import expected_needs
 from tuneoff.executors._placement import Need, longest_first
 from tuneoff.executors._ray_task import Inbox, News, run_trial, version_here
+from tuneoff.executors._second_try import second_try
 from tuneoff.executors.base import Inspection, Listener, Progress
 from tuneoff.interfaces import ExecutorOptions
 from tuneoff.records.record import Status, TrialRecord
@@ -135,6 +136,11 @@ class RayExecutor(ElsewhereExecutor):
                 tasks.follow(listener)
                 for one, reference in ended:
                     record = tasks.seal(one, reference, listener)
+                    if (smaller := second_try(record)) is not None:
+                        again = FollowedTrial(one.store, smaller)
+                        again.prepare()
+                        tasks.submit(again, needs.get(smaller.id, Need()))
+                        continue
                     listener(Progress("ended", one.trial, record=record))
         except KeyboardInterrupt:
             with noted_interrupts() as is_interrupted:

@@ -26,6 +26,7 @@ from tuneoff.executors._elsewhere import ElsewhereExecutor, FollowedTrial
 from tuneoff.executors._interrupts import noted_interrupts
 from tuneoff.executors._needs import expected_needs
 from tuneoff.executors._placement import Need
+from tuneoff.executors._second_try import second_try
 from tuneoff.executors.base import Listener, Progress
 from tuneoff.interfaces import ExecutorOptions
 from tuneoff.records.record import Status, TrialRecord
@@ -114,12 +115,14 @@ class SlurmExecutor(ElsewhereExecutor):
     def run(self, store: StudyStore, trials: Sequence[TrialSpec], listener: Listener) -> None:
         queue = Queue(store)
         waiting = [Job(one.store, one.trial) for one in self.open_trials(store, trials, listener)]
+        limits: dict[str, int] = {}
         try:
             if waiting:
                 active = queue.active()
                 limits = TimeLimits(store, trials, self.job_options).minutes
                 for job in waiting:
-                    if queue.name(job.trial) not in active:
+                    job.number = active.get(queue.name(job.trial))
+                    if job.number is None:
                         self._submit(store, queue, job, limits.get(job.trial.id))
             while waiting:
                 active = queue.active()
@@ -129,6 +132,11 @@ class SlurmExecutor(ElsewhereExecutor):
                         job.follow(listener)
                     elif (record := job.ending(listener)) is not None:
                         waiting.remove(job)
+                        if (smaller := second_try(record)) is not None:
+                            again = Job(job.store, smaller)
+                            self._submit(store, queue, again, limits.get(smaller.id))
+                            waiting.append(again)
+                            continue
                         listener(Progress("ended", job.trial, record=record))
                 if waiting:
                     time.sleep(POLL_SECONDS)
@@ -142,7 +150,8 @@ class SlurmExecutor(ElsewhereExecutor):
         """Submits the job of a trial, which has none in the queue."""
         job.prepare()
         store.job_folder.mkdir(exist_ok=True)
-        _slurm(["sbatch", "--parsable"], self.script(store, queue, job.trial, minutes))
+        answer = _slurm(["sbatch", "--parsable"], self.script(store, queue, job.trial, minutes))
+        job.number = answer.strip().partition(";")[0]
 
     def script(self, store: StudyStore, queue: Queue, trial: TrialSpec, minutes: int | None = None) -> str:
         """Returns the batch script of a trial's job, which may take so long where the options name no time."""
@@ -237,10 +246,15 @@ class TimeLimits:
 
 
 class Job(FollowedTrial):
-    """One trial that a job runs, seen from here."""
+    """One trial that a job runs, seen from here.
+
+    Attributes:
+        number: of the job, once there is one.
+    """
 
     def __init__(self, store: TrialStore, trial: TrialSpec) -> None:
         super().__init__(store, trial)
+        self.number: str | None = None
         self._gone: float | None = None
 
     def ending(self, listener: Listener) -> TrialRecord | None:
@@ -251,8 +265,19 @@ class Job(FollowedTrial):
             return None
         self.follow(listener)
         self.begin(listener)
+        if record is not None:
+            return record
+        if self.number is not None and _ran_out_of_memory(self.number):
+            return self.seal(Status.OUT_OF_MEMORY, "SLURM ended its job: it took more memory than the job has")
         cause = "its SLURM job ended without a result, as where a node fails or a job is killed"
-        return record or self.seal(Status.FAILED, cause)
+        return self.seal(Status.FAILED, cause)
+
+
+def _ran_out_of_memory(number: str) -> bool:
+    """Tells whether SLURM says of a job that ended a short while ago that it ran out of memory."""
+    with suppress(ExecutorError, OSError):
+        return "JobState=OUT_OF_MEMORY" in _slurm(["scontrol", "show", "job", number]).split()
+    return False
 
 
 def _partition_minutes(partition: str | None) -> int:

@@ -350,7 +350,7 @@ class Finding(Frozen):
 
     name: str = Field(
         description="e.g. `collapsed`, `below_baseline`, `overlap`, `truncated`, `contended`, `random_weights`, "
-        "`fresh_weights`, `idle_parameters`, `ia3_without_feedforward`, `tracker_failed`, "
+        "`fresh_weights`, `halved_batches`, `idle_parameters`, `ia3_without_feedforward`, `tracker_failed`, "
         "`memory_not_released`, `kernels_disagree`, `unseen_targets`, `whole_words`, "
         "`targets_not_read_back`, `single_words`, `similar_labels`, `spaced_labels`, "
         "`pad_token_replaced`"

@@ -233,7 +233,7 @@ class TrialStore:
         Raises:
             CorruptRecord: names the first file that has changed.
         """
-        excluded = {"execution", "times_inference", "fingerprints", "contents"}
+        excluded = {"execution", "halved_batches", "times_inference", "fingerprints", "contents"}
         if self.spec().model_dump(exclude=excluded) != record.spec.model_dump(exclude=excluded):
             raise CorruptRecord(f"{self.spec_path} does not ask for what its record tells of", hint=DAMAGED)
         for info in record.predictions.values():

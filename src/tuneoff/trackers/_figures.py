@@ -38,7 +38,7 @@ def trial_info(spec: TrialSpec, key: str, attempt: int) -> TrialInfo:
         purpose=spec.purpose,
         seed=spec.seed,
         attempt=attempt,
-        configuration=spec.model_dump(mode="json", exclude={"id", "execution", "times_inference"}),
+        configuration=spec.model_dump(mode="json", exclude={"id", "execution", "halved_batches", "times_inference"}),
     )
 
 

@@ -25,7 +25,8 @@ TRAINING = frozenset({"trial", "together", "ranks", "rank"})
 MORE_MEMORY = "Free memory on this machine, or use another with more."
 LESS_MEMORY = (
     "Raise protocol.gradient_accumulation_steps or set protocol.gradient_checkpointing=true (the same result in less "
-    "memory), or shorten max_length; an evaluation takes less with a lower protocol.evaluation_batch_size."
+    "memory), or shorten max_length; an evaluation takes less with a lower protocol.evaluation_batch_size. "
+    "execution.retry_out_of_memory=true tries again by itself with half of both."
 )
 
 

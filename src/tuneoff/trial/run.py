@@ -8,6 +8,7 @@ scores validation and leaves the test split alone. A baseline loads no model.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -134,11 +135,27 @@ def begin(
     released, findings = allocator.configure(spec.execution, device, place.append_event)
     if apart:
         findings += (Finding(name="trained_apart", message=f"not trained together with others: {apart}"),)
+    if spec.halved_batches:
+        findings += (_tell_halved(spec, place),)
     emit = place.append_event if samples else None
     with Sampler(device=device, emit=emit, others=ranks.others) as sampler:
-        context = TrialContext.of(commits.as_seen(spec), device, sampler, place.append_event, ranks, scratch)
+        context = TrialContext.of(commits.as_seen(spec).as_run(), device, sampler, place.append_event, ranks, scratch)
         method: Any = registry.methods()[spec.method].create(spec.options)
         yield Begun(context, place, method, spec, started, commit, released, findings)
+
+
+def _tell_halved(spec: TrialSpec, place: TrialStore) -> Finding:
+    """Tells that a trial is run with halved batches; returns the finding."""
+    planned, run_with = spec.protocol, spec.as_run().protocol
+    parts = [f"evaluation batches of {run_with.evaluation_batch_size} instead of {planned.evaluation_batch_size}"]
+    if spec.learning_rate is not None:
+        sizes = [math.ceil(one.batch_size / one.gradient_accumulation_steps) for one in (run_with, planned)]
+        same = f"{planned.batch_size} examples a step as before"
+        parts.insert(0, f"micro-batches of {sizes[0]} instead of {sizes[1]}, {same},")
+    message = f"ran out of memory and is run again with {' and '.join(parts)}; its times and memory are of these"
+    finding = Finding(name="halved_batches", message=message)
+    place.append_event({"kind": "finding", **finding.model_dump()})
+    return finding
 
 
 def seal(
@@ -232,6 +249,7 @@ def _make_checkpointer(
     here = environment.describe(str(context.device), torch.get_num_threads(), commit=None)
     identity = {
         "trial": spec.id,
+        "micro-batches of a step": str(spec.protocol.gradient_accumulation_steps),
         **{f"{split} rows": info.fingerprint[:16] for split, info in trial.data.info.splits.items()},
         "base model": str(trial.model.checksum or trial.model.commit),
         "precision": trial.policy,
