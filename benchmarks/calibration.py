@@ -22,7 +22,7 @@ import json
 import os
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -106,17 +106,33 @@ SIDE_BY_SIDE = (BASE, replace(BASE, examples=200), replace(BASE, name="seeds dec
 
 
 def samples_of(study: Study, scenario: Scenario) -> list[Sample]:
-    """Returns what the analysis gets: one sample per arm, of the trials that have a result (two at least)."""
+    """Returns what the analysis gets: one sample per arm, of the trials that have a result (two at least); by groups of
+    examples where there are any."""
     samples = []
     for arm, values in enumerate(study.values):
         seeds = np.flatnonzero(study.completed[arm])
         seeds = seeds if len(seeds) > 1 else np.arange(2)
         if scenario.metric == "macro_f1":
-            statistic = macro_f1(study, arm, seeds)
-            samples.append(Sample.from_statistic(str(arm), seeds.tolist(), statistic, scenario.examples))
+            statistic = _left_out(macro_f1(study, arm, seeds))
+            samples.append(
+                Sample.from_statistic(
+                    str(arm), seeds.tolist(), statistic, scenario.examples, group_of_example=study.group
+                )
+            )
         else:
-            samples.append(Sample.from_examples(str(arm), seeds.tolist(), values[seeds]))
+            samples.append(Sample.from_examples(str(arm), seeds.tolist(), values[seeds], study.group))
     return samples
+
+
+def _left_out(metric: Callable[[NDArray[np.intp]], Array]) -> Callable[[NDArray[np.intp]], tuple[Array, Array]]:
+    """Returns what the jackknife asks for, of a metric that takes indices of examples."""
+
+    def statistic(group_of_example: NDArray[np.intp]) -> tuple[Array, Array]:
+        groups = range(int(group_of_example.max()) + 1)
+        without = [metric(np.flatnonzero(group_of_example != group)) for group in groups]
+        return metric(np.arange(len(group_of_example))), np.stack(without, axis=1)
+
+    return statistic
 
 
 class Tally:
@@ -148,7 +164,7 @@ def check(scenario: Scenario, studies: int) -> dict[str, Any]:
         samples = samples_of(draw(scenario, drawn_from, random), scenario)
         # Judged as if there were seeds enough, to see what is held back below six.
         judged = verdict(samples, "higher", fraction=True, seeds_required=2)
-        _judge(judged, drawn_from, pairs, truth, tally)
+        judge(judged, drawn_from, pairs, truth, tally)
         parts = [components(samples[one].minus(samples[other])) for one, other in pairs]
         differences.append([each.mean for each in parts])
         variances.append([((each.by_seed or 0.0) * each.seeds, each.by_example or 0.0) for each in parts])
@@ -207,9 +223,10 @@ def check_costs(seeds: int, spread: float, studies: int) -> dict[str, Any]:
     return {"seeds": seeds, "spread": spread, "studies": studies} | tally.shares()
 
 
-def _judge(
+def judge(
     judged: Verdict, drawn_from: Population, pairs: Sequence[tuple[int, int]], truth: Array, tally: Tally
 ) -> None:
+    """Counts which intervals of a verdict hold the truth, and which of its claims are false."""
     intervals = [(judged.estimate(str(arm)).interval, value) for arm, value in enumerate(drawn_from.truth)]
     held = [interval is not None and interval.low <= value <= interval.high for interval, value in intervals]
     tally.add("covered_mean", np.mean(held))

@@ -11,7 +11,7 @@ def percent(row: dict[str, Any], name: str) -> str:
     return f"{row[name] * 100:.1f} ± {row[f'{name}_error'] * 100:.1f}" if name in row else "–"
 
 
-def _grid(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def grid(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [heads, ["---"] * len(heads), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -19,7 +19,7 @@ def _grid(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _table(rows: Sequence[dict[str, Any]], columns: dict[str, str]) -> str:
     """Writes a table of scenarios: what they are, and these shares in per cent with their standard errors."""
     heads = ["study", "metric", "arms", "seeds", "examples", "studies", *columns.values()]
-    return _grid(
+    return grid(
         heads,
         [
             [
@@ -76,7 +76,7 @@ def write_tables(result: dict[str, Any]) -> str:
         "## Costs",
         "Seconds of log-normal seeds: the interval by a factor (Student's over logarithms) against the one by a "
         "difference.",
-        _grid(
+        grid(
             ["seeds", "spread", "studies", "by a factor, covered", "by a difference, covered", "which reaches 0"],
             [
                 [str(row["seeds"]), f"{row['spread']:g}", str(row["studies"])]
@@ -87,7 +87,7 @@ def write_tables(result: dict[str, Any]) -> str:
         "## Macro-F1 of few examples",
         "The mean of macro-F1 over test sets, less that of infinitely many examples, in points; four classes, the "
         "rarest of one example in ten.",
-        _grid(
+        grid(
             ["accuracy", "examples", "of the rarest class", "bias, points"],
             [
                 [f"{row['score']:g}", f"{row['examples']:,}", f"{row['rarest']:g}", percent(row, "bias")]
@@ -98,7 +98,7 @@ def write_tables(result: dict[str, Any]) -> str:
         _table(result["beyond_the_bars"], COVERED | {"own_false": "by own variance"}),
         "No interval can cover seeds that collapse: most studies of six seeds see no such seed.",
         "## The usual procedures, no arm differs",
-        _grid(
+        grid(
             ["study", "seeds", "examples", "procedure", "difference covered", "any false claim"],
             [
                 [row["name"], str(row["seeds"]), f"{row['examples']:,}", row["procedure"]]

@@ -75,11 +75,13 @@ class Scenario:
 
 @dataclass(frozen=True, eq=False)
 class Population:
-    """What a scenario's studies are drawn from: levels, spreads and true values of the arms, each of shape (arms,)."""
+    """What a scenario's studies are drawn from: levels, spreads, logits per accuracy and true values of the arms, each
+    of shape (arms,)."""
 
     levels: Array
     own: Array
     common: Array
+    slopes: Array
     truth: Array
 
 
@@ -92,16 +94,38 @@ class Study:
         predicted: the class that was said, likewise; None where the metric is not macro-F1.
         target: the class of each example, shape (examples,).
         completed: which trials have a result, shape (arms, seeds).
+        group: number of each example's group, shape (examples,); None where every example stands for itself.
     """
 
     values: NDArray[np.float32]
     predicted: NDArray[np.intp] | None
     target: NDArray[np.intp]
     completed: NDArray[np.bool_]
+    group: NDArray[np.intp] | None = None
 
 
-def population(scenario: Scenario) -> Population:
-    """Finds the arms' levels that give the true scores asked for, and the true values of the metric."""
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """Test examples that belong together.
+
+    Attributes:
+        of_example: number of each example's group, shape (examples,).
+        alike: share of the variance of difficulties and quirks that a group's examples have in common; half of the
+            quirks' is another at every seed.
+    """
+
+    of_example: NDArray[np.intp]
+    alike: float
+
+
+def population(scenario: Scenario, shifts: Array | None = None) -> Population:
+    """Finds the arms' levels that give the true scores asked for, and the true values of the metric.
+
+    Args:
+        scenario: what is asked for.
+        shifts: draws of what is added to an arm's score before it is tested (by its training rows, by its search), in
+            units of the score, shape (QUADRATURE,); none where None.
+    """
     arms = scenario.arms
     targets = np.full(arms, scenario.score)
     targets[0] += scenario.lead
@@ -123,23 +147,42 @@ def population(scenario: Scenario) -> Population:
     levels, truth = np.empty(arms), np.empty(arms)
     for arm in range(arms):
         ability = own[arm] * draws[0] + common[arm] * draws[1]
+        if shifts is not None:
+            ability = ability + shifts / slopes[arm]
         levels[arm] = _level(targets[arm], ability, curve)
         accuracy = np.interp(levels[arm] + ability, curve[0], curve[1])
         intact, collapsed = (float(_metric(scenario, each).mean()) for each in (accuracy, np.array([CHANCE])))
         truth[arm] = (1 - scenario.collapses) * intact + scenario.collapses * collapsed
     if scenario.baseline:
         levels[-1], truth[-1] = SPREAD * NormalDist().inv_cdf(targets[-1]), targets[-1]
-    return Population(levels, own, common, truth)
+    return Population(levels, own, common, slopes, truth)
 
 
-def draw(scenario: Scenario, drawn_from: Population, random: np.random.Generator) -> Study:
-    """Draws a study."""
+def draw(
+    scenario: Scenario,
+    drawn_from: Population,
+    random: np.random.Generator,
+    shifts: Array | None = None,
+    groups: Groups | None = None,
+) -> Study:
+    """Draws a study.
+
+    Args:
+        scenario, drawn_from, random: of what, from what, by what.
+        shifts: what is added to the score of each trial, as for `population`, shape (arms, seeds).
+        groups: which test examples belong together.
+    """
     k, s, e = scenario.arms, scenario.seeds, scenario.examples
     ability = drawn_from.own[:, None] * _abilities(scenario, random, (k, s))
     ability += drawn_from.common[:, None] * _abilities(scenario, random, (1, s))
+    if shifts is not None:
+        ability += shifts / drawn_from.slopes[:, None]
     logits = (drawn_from.levels[:, None] + ability).astype(np.float32)[:, :, None]
     quirks = QUIRK * random.standard_normal((k, 1, e), dtype=np.float32)
-    logits = logits - quirks - DIFFICULTY * random.standard_normal((1, 1, e), dtype=np.float32)
+    difficulties = DIFFICULTY * random.standard_normal((1, 1, e), dtype=np.float32)
+    if groups is not None:
+        quirks, difficulties = _alike(groups, k, s, quirks, difficulties, random)
+    logits = logits - quirks - difficulties
     probability = 1 / (1 + np.exp(-logits))
     if scenario.baseline:
         # Sure of every answer, so that it is the same at every seed.
@@ -149,15 +192,16 @@ def draw(scenario: Scenario, drawn_from: Population, random: np.random.Generator
         collapsed[-1] &= not scenario.baseline
         probability[collapsed] = CHANCE
     completed = random.random((k, s)) >= scenario.missing
+    group = None if groups is None else groups.of_example
     target = np.searchsorted(np.cumsum(PRIORS)[:-1], random.random(e), side="right")
     if scenario.metric == "values":
         values = random.beta(PRECISION * probability, PRECISION * (1 - probability)).astype(np.float32)
-        return Study(values, None, target, completed)
+        return Study(values, None, target, completed, group)
     right = random.random((k, s, e), dtype=np.float32) < probability
     if scenario.metric == "accuracy":
-        return Study(right.astype(np.float32), None, target, completed)
+        return Study(right.astype(np.float32), None, target, completed, group)
     wrong = (target + random.integers(1, len(PRIORS), size=(k, s, e))) % len(PRIORS)
-    return Study(right.astype(np.float32), np.where(right, target, wrong), target, completed)
+    return Study(right.astype(np.float32), np.where(right, target, wrong), target, completed, group)
 
 
 def macro_f1(study: Study, arm: int, seeds: NDArray[np.intp]) -> Callable[[NDArray[np.intp]], Array]:
@@ -173,6 +217,25 @@ def macro_f1(study: Study, arm: int, seeds: NDArray[np.intp]) -> Callable[[NDArr
         return np.asarray((2 * hits / np.maximum(sums, 1)).mean(axis=1))
 
     return score
+
+
+def _alike(
+    groups: Groups,
+    arms: int,
+    seeds: int,
+    quirks: NDArray[np.float32],
+    difficulties: NDArray[np.float32],
+    random: np.random.Generator,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Returns quirks and difficulties that examples of a group have in part in common; their variances stay."""
+    count, of_example = int(groups.of_example.max()) + 1, groups.of_example
+
+    def shared(arms: int, seeds: int, spread: float) -> NDArray[np.float32]:
+        return np.float32(spread) * random.standard_normal((arms, seeds, count), dtype=np.float32)[:, :, of_example]
+
+    own, half = np.float32(np.sqrt(1 - groups.alike)), float(np.sqrt(groups.alike / 2))
+    quirks = own * quirks + shared(arms, 1, QUIRK * half) + shared(arms, seeds, QUIRK * half)
+    return quirks, own * difficulties + shared(1, 1, DIFFICULTY * float(np.sqrt(groups.alike)))
 
 
 def _abilities(scenario: Scenario, random: np.random.Generator, size: tuple[int, ...]) -> Array:

@@ -39,6 +39,8 @@ from tuneoff.search.space import spaces
 from tuneoff.store import StudyStore
 
 CLASSES = ("acq", "crude", "earn", "grain")
+GROUP_SIZE = 8
+"""Test rows of a group, in a study that has them."""
 
 
 def small_study(
@@ -47,14 +49,15 @@ def small_study(
     model: Any = "minilm",
     arms: Mapping[str, Any] | None = None,
     search: Any = None,
+    group: str | None = None,
 ) -> StudySpec:
-    """A checked study of these methods, or of arms with options; `search` as in a study file."""
+    """A checked study of these methods, or of arms with options; `search` as in a study file, and so `group`."""
     methods = {**{label: {} for label in labels}, **(arms or {})}
     return parse(
         {
             "name": "small",
             "model": model,
-            "task": {"data": "reuters-r8"},
+            "task": {"data": "reuters-r8", **({"group": group} if group else {})},
             "methods": methods,
             "protocol": {"seeds": seeds, "search": search},
         }
@@ -165,7 +168,8 @@ def predictions(spec: TrialSpec, accuracy: float, rows: int) -> list[Prediction]
         hardness = targets.random()
         right = hardness * 0.9 + noise.random() * 0.1 < accuracy
         wrong = CLASSES[(CLASSES.index(target) + 1) % len(CLASSES)]
-        found.append(Prediction(index=index, target=target, output=target if right else wrong))
+        group = index // GROUP_SIZE if spec.task.options.get("group") else None
+        found.append(Prediction(index=index, target=target, output=target if right else wrong, group=group))
     return found
 
 

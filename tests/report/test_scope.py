@@ -8,7 +8,7 @@ import pytest
 
 from record_helpers import Level, World, build_store, small_study
 from tuneoff import report
-from tuneoff.report import html
+from tuneoff.report import html, paper_methods
 from tuneoff.report.advice import Criteria, advise
 from tuneoff.store import StudyStore
 
@@ -61,3 +61,15 @@ def test_a_metric_that_is_biased_on_few_examples_says_so(store: StudyStore) -> N
     assert "too low where a class has few test examples" in made.arm("lora").metrics["macro_f1"].caution
     assert made.arm("lora").metrics["accuracy"].caution == ""
     assert "Macro-F1 comes out too low where a class has few test examples" in html.render(made, [])
+
+
+def test_groups_are_what_varies_where_the_task_has_them(tmp_path: Path) -> None:
+    study = small_study(*LEVELS, seeds=6, group="author")
+    store = build_store(tmp_path / "s", study, World(levels=LEVELS))
+    made = report.build(store)
+    assert made.answer.scope.startswith(SCOPE + "seeds and groups of test examples (author) vary in it, ")
+    figure = made.arm("full").metrics["accuracy"]
+    assert (figure.examples, figure.groups, figure.interval_over) == (400, 50, "seeds and groups")
+    assert made.verdict is not None
+    assert {(pair.test, pair.groups) for pair in made.verdict.pairs} == {("seeds and groups", 50)}
+    assert "seeds and groups of test examples both vary" in paper_methods.paragraph(made, {})

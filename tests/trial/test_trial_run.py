@@ -487,3 +487,21 @@ def test_every_null_of_a_search_trial_has_a_reason(sought: tuple[TrialStore, Tri
 def test_a_search_trial_cannot_be_restored(sought: tuple[TrialStore, TrialRecord]) -> None:
     with pytest.raises(StoreError, match="belongs to the search"):
         restore(sought[0], CPU)
+
+
+# --- rows that belong together
+
+
+def test_predictions_and_the_record_tell_groups(make_place: MakePlace, tmp_path: Path) -> None:
+    rows = [(text, label, str(number // 4)) for number, (text, label) in enumerate(news(60))]
+    data = tmp_path / "news.csv"
+    data.write_text("\n".join(["text,label,author", *(",".join(row) for row in rows)]))
+    for method in ("majority", "head"):
+        place = make_place(method, data=data, task={"group": "author"}, protocol={"epochs": 1})
+        record = finish(place)
+        kept = place.predictions()
+        assert kept is not None
+        assert record.data is not None
+        groups = [prediction.group for prediction in kept]
+        assert sorted(set(groups), key=groups.index) == list(range(record.data.groups["test"]))
+        assert sum(record.data.groups.values()) == 15

@@ -25,8 +25,8 @@ from tuneoff.interfaces import MeanMetric, MetricDefinition, Outputs, PooledMetr
 from tuneoff.records.record import Metric, TrialRecord
 
 Array = NDArray[np.float64]
-_Examples = tuple[tuple[int, str], ...]
-"""Index and target of each test example of a trial."""
+_Examples = tuple[tuple[int, str, int | None], ...]
+"""Index, target and group of each test example of a trial."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +41,12 @@ class TrialOutputs:
     examples: _Examples
     outputs: Outputs
     _terms: dict[Any, Array | None] = field(default_factory=dict)
+
+    @property
+    def groups(self) -> list[int] | None:
+        """Returns the group of each example; None where every example stands for itself."""
+        groups = [group for _, _, group in self.examples if group is not None]
+        return groups if len(groups) == len(self.examples) else None
 
     def terms(self, metric: PooledMetric) -> Array | None:
         """Returns what each example adds to the metric's sums; computed once for all metrics of the same sums."""
@@ -139,7 +145,7 @@ class Predictions:
         labels: tuple[str, ...] = (),
     ) -> TrialOutputs:
         """Returns the same prediction for each of the usual test examples."""
-        targets = [target for _, target in self._usual_examples]
+        targets = [target for _, target, _ in self._usual_examples]
         count = len(targets)
         outputs = Outputs(
             targets=targets,
@@ -163,7 +169,8 @@ class Predictions:
             labels=record.data.labels if record.data else (),
         )
         # One object for equal examples: later they are compared by identity.
-        examples = tuple(zip([p["index"] for p in predictions], outputs.targets, strict=True))
+        indices, groups = [p["index"] for p in predictions], [p.get("group") for p in predictions]
+        examples = tuple(zip(indices, outputs.targets, groups, strict=True))
         return TrialOutputs(self._examples.setdefault(examples, examples), outputs)
 
 
@@ -171,14 +178,16 @@ def _sample(
     label: str, metric: MetricDefinition, seeds: Sequence[int], trials: Sequence[TrialOutputs]
 ) -> Sample | None:
     """Returns a metric's values per example, as its definition says; None where the predictions do not give them."""
+    groups = trials[0].groups
     if isinstance(metric, MeanMetric):
         values = [metric.example_values(trial.outputs) for trial in trials]
         given = [own for own in values if own is not None]
-        return Sample.from_examples(label, seeds, np.stack(given)) if len(given) == len(values) else None
+        return Sample.from_examples(label, seeds, np.stack(given), groups) if len(given) == len(values) else None
     if isinstance(metric, PooledMetric):
         terms = [own for trial in trials if (own := trial.terms(metric)) is not None]
         if len(terms) == len(trials):
-            return Sample.from_statistic(label, seeds, _statistic(metric, terms), len(terms[0]))
+            statistic = _statistic(metric, terms)
+            return Sample.from_statistic(label, seeds, statistic, len(terms[0]), group_of_example=groups)
     return None
 
 

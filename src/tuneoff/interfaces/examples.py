@@ -33,6 +33,7 @@ class Example:
         index: position in its split.
         place: names the row in messages.
         fields: further columns that a prompt template uses.
+        group: name of the rows that it belongs to (`task.group`); empty where every row stands for itself.
     """
 
     text: str
@@ -41,6 +42,7 @@ class Example:
     place: str
     fields: Mapping[str, str] = field(default_factory=dict)
     text_pair: str = ""
+    group: str = ""
 
     @property
     def input_text(self) -> str:

@@ -34,6 +34,11 @@ class TaskOptions(BaseModel):
         "refuse",
         description="rows with an empty cell in a column that the task reads: refuse the data, or leave those rows out",
     )
+    group: str | None = Field(
+        None,
+        description="column that says which rows belong together (a patient, an author, a document): rows of one group "
+        "never fall into different splits, and intervals take groups as the unit; unset: every row stands for itself",
+    )
 
 
 @dataclass(frozen=True)

@@ -229,7 +229,7 @@ def task_options(study: StudySpec) -> dict[str, Any]:
     task = registry.tasks()[study.task.name]
     options: dict[str, Any] = task.Options.model_validate(study.task.options).model_dump(mode="json")
     # These were added later: without them trials and folders keep their ids.
-    before = {"missing": "refuse", "text_pair": None}
+    before = {"missing": "refuse", "text_pair": None, "group": None}
     return {key: value for key, value in options.items() if key not in before or value != before[key]}
 
 

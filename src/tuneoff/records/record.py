@@ -258,6 +258,13 @@ class DataInfo(Frozen):
         description="role (`train`, `validation`, `test`) -> rows left out for an empty cell (`task.missing: "
         "skip`); roles without any are no part",
     )
+    groups: dict[str, int] = Field(
+        default_factory=dict, description="split -> how many groups its rows are of; empty without `task.group`"
+    )
+    groups_removed: dict[str, int] = Field(
+        default_factory=dict,
+        description="split -> rows dropped because their group stands in a later split; empty without `task.group`",
+    )
     commits: dict[str, str] = Field(
         default_factory=dict,
         description="role (`train`, `validation`, `test`) -> commit of the hub's data set that its rows were read "
@@ -353,6 +360,7 @@ class Finding(Frozen):
         "`fresh_weights`, `halved_batches`, `idle_parameters`, `ia3_without_feedforward`, `tracker_failed`, "
         "`memory_not_released`, `kernels_disagree`, `unseen_targets`, `whole_words`, "
         "`targets_not_read_back`, `single_words`, `similar_labels`, `spaced_labels`, "
+        "`groups_removed`, `groups_of_one`, `few_groups`, "
         "`pad_token_replaced`"
     )
     message: str = Field(description="what was found, for a person")
@@ -495,6 +503,10 @@ class Prediction(Frozen):
     )
     target_tokens: int | None = Field(None, description="tokens of the target, end of text included")
     generated_tokens: int | None = Field(None, description="tokens written")
+    group: int | None = Field(
+        None,
+        description="number of the row's group (`task.group`) in the split, in order of appearance; null without one",
+    )
     source: str = Field(
         "",
         description="what was put in, without the words of `task.template`: the source's text; where the template "

@@ -56,9 +56,14 @@ class TestFigure(Figure):
 
     interval_over: Over | None = Field(
         description="what the interval lets vary: `seeds and examples`, `examples` (one seed) or `seeds` (predictions "
-        "do not tell the metric example by example); null without an interval"
+        "do not tell the metric example by example), with `task.group` `groups` in the place of examples; null without "
+        "an interval"
     )
     examples: int | None = Field(description="test examples behind it, null where only the seeds tell")
+    groups: int | None = Field(
+        description="groups of test examples (`task.group`) that vary as one; null where every example stands for "
+        "itself"
+    )
     ties: str = Field(description="letters of the arm's groups on this metric")
     exploratory: bool = Field(
         description="true for a metric besides the primary: its ties are corrected over its own pairs, and nothing is "
@@ -119,10 +124,13 @@ class Comparison(Part):
     )
     test: Test | None = Field(
         description="what the test lets vary: `seeds and examples`, `seeds`, or of one seed `mcnemar` or `examples`, "
-        "which speak of two trained models, not of their methods"
+        "which speak of two trained models, not of their methods; with `task.group` `groups` in the place of examples"
     )
     seeds: int = Field(description="number of seeds that both completed; only these are compared")
     examples: int | None = Field(description="test examples compared, null when only the seeds' means were")
+    groups: int | None = Field(
+        description="groups of them (`task.group`) that vary as one; null where every example stands for itself"
+    )
     most_worse: float | None = Field(
         description="by how much this arm is worse than the other at most, 0 where it is surely no worse: one-sided, "
         "95 % for all rivals of the other together; null while the pair is open or not compared"

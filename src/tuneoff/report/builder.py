@@ -51,7 +51,7 @@ from tuneoff.report.schema import (
     Unsettled,
     VerdictSummary,
 )
-from tuneoff.report.wording import answer_text, doubt_text, scope_text
+from tuneoff.report.wording import answer_scope, answer_text, doubt_text
 
 EFFECT_SIZE = "Hedges' g"
 
@@ -89,7 +89,7 @@ def build_report(results: Results) -> Report:
         machine_use=machine_use(results.arms),
     )
     report = _with_answer(report, doubt=doubt_text(report))
-    report = _with_answer(report, scope=scope_text(report))
+    report = _with_answer(report, scope=answer_scope(report))
     return _with_answer(report, text=answer_text(report))
 
 
@@ -225,6 +225,7 @@ def _test_metrics(arm: Arm, outcomes: Outcomes, test_metrics: list[Metric]) -> d
             **_figure(figure.estimate),
             interval_over=interval.over if interval else None,
             examples=figure.estimate.examples,
+            groups=figure.estimate.groups,
             ties=outcomes.letters(metric).get(arm.label, ""),
             exploratory=metric.name != primary,
             caution=definition(arm.trials[0].task.name, metric).caution,
@@ -338,6 +339,7 @@ def pair_fields(pair: Pair, direction: Direction, margin: float | None = None) -
         "test": pair.test,
         "seeds": pair.seeds,
         "examples": pair.examples,
+        "groups": pair.groups,
         "most_worse": most_worse(pair, direction),
         "most_better": most_better(pair, direction),
         "equivalence": None if margin is None else equivalence(pair, margin, direction),

@@ -18,14 +18,18 @@ if TYPE_CHECKING:
 
 _TESTS = {
     "seeds and examples": "tests in which seeds and test examples both vary",
+    "seeds and groups": "tests in which seeds and groups of test examples both vary",
     "seeds": "tests over the seeds alone",
     "examples": "tests over the test examples of one seed",
+    "groups": "tests over the groups of test examples of one seed",
     "mcnemar": "McNemar's test on one seed",
 }
 _INTERVALS = {
     "seeds and examples": "seeds and test examples both vary",
+    "seeds and groups": "seeds and groups of test examples both vary",
     "seeds": "seeds alone vary",
     "examples": "the examples of one seed vary",
+    "groups": "the groups of examples of one seed vary",
 }
 _RATES = {
     "search": "found by the search",

@@ -13,10 +13,9 @@ from tuneoff.analysis.figures import metric_name
 from tuneoff.analysis.results import Results
 from tuneoff.analysis.statistics import SEEDS_REQUIRED, Pair
 from tuneoff.report import columns, units
+from tuneoff.report.scope import unvaried_text
 from tuneoff.report.wording import (
     NO_SCORE,
-    SCOPE,
-    UNVARIED,
     all_the_same,
     capitalised,
     join,
@@ -375,7 +374,7 @@ def _scope(results: Results, recommendation: Recommendation) -> list[str]:
     """Says what the answer speaks of, and where its metric is not the one that the study is judged by."""
     if recommendation.answer is None:
         return []
-    parts = [f"{SCOPE}: {UNVARIED} are not varied in it."]
+    parts = [unvaried_text()]
     if results.primary is not None and results.primary.name != recommendation.metric.name:
         primary = metric_name(results.primary.name)
         parts.append(f"The study's primary metric is {primary}: by {_metric(recommendation)} this is exploratory.")

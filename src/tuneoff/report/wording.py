@@ -13,6 +13,7 @@ from tuneoff.analysis.statistics.pairs import SEEDS_FOR_SPREAD
 from tuneoff.report import columns, units
 from tuneoff.report.arm_schema import ArmSummary, Comparison, TestFigure
 from tuneoff.report.schema import Report, Unsettled
+from tuneoff.report.scope import scope_text
 
 _CHEAPEST = {
     "train_seconds": "trains fastest",
@@ -20,9 +21,6 @@ _CHEAPEST = {
     "stored_bytes": "stores the least",
 }
 _TEXT = {"train_seconds": units.seconds, "peak_memory_bytes": units.size, "stored_bytes": units.size}
-SCOPE = "This is of these configurations, on this split"
-UNVARIED = "searches, training rows and base models"
-"""What no verdict lets vary."""
 NO_SCORE = "no method that trains has a score that can be weighed, so there is nothing to recommend."
 """The start or the whole of a sentence of the report and the recommendation."""
 NOTHING_LEARNED = "Nothing was learned: training diverged at every seed of every method."
@@ -83,13 +81,11 @@ def answer_text(report: Report) -> str:
     return " ".join(parts)
 
 
-def scope_text(report: Report) -> str:
+def answer_scope(report: Report) -> str:
     """Says what the verdict speaks of, and what it does not vary; empty without a best arm."""
     if report.answer.best is None:
         return ""
-    varied = {"seeds and examples": "seeds and test examples vary", "seeds": "seeds vary", "examples": "examples vary"}
-    over = _score(report, report.answer.best).interval_over
-    return f"{SCOPE}: {varied[over]} in it, {UNVARIED} do not." if over else f"{SCOPE} alone."
+    return scope_text(_score(report, report.answer.best).interval_over, report.study.task_options.get("group"))
 
 
 def headline(report: Report) -> str:

@@ -28,6 +28,7 @@ from tuneoff.store import TrialStore
 from tuneoff.trial.assembly import Assembled, assemble, load_data
 from tuneoff.trial.context import TrialContext
 from tuneoff.trial.data import commits
+from tuneoff.trial.data.groups import with_groups
 from tuneoff.trial.distributed.aggregation import RankTrialStore, combine
 from tuneoff.trial.distributed.context import ALONE, RankContext
 from tuneoff.trial.modeling import allocator
@@ -278,7 +279,9 @@ def _run_baseline(context: TrialContext, method: Baseline[Any], place: TrialStor
         data=data.info,
         findings=data.findings,
         selected=Selected(metrics["validation"]),
-        evaluated=Evaluated(metrics["test"], place.write_predictions("test", predictions["test"])),
+        evaluated=Evaluated(
+            metrics["test"], place.write_predictions("test", with_groups(predictions["test"], data.splits["test"]))
+        ),
     )
 
 
@@ -313,7 +316,9 @@ def _evaluate(context: TrialContext, trial: Assembled, selected: Selected, place
         inference = Inference(batch_size=trial.runner.batch_size, **writing.speeds) if writing else Inference()
     metrics = tuple(trial.task.score(predictions, "test"))
     findings = result_findings(trial.task, predictions, trial.data.info)
-    return Evaluated(metrics, place.write_predictions("test", predictions), inference, tuple(findings))
+    return Evaluated(
+        metrics, place.write_predictions("test", with_groups(predictions, examples)), inference, tuple(findings)
+    )
 
 
 def _measure(context: TrialContext, results: TrialResults) -> Measured:

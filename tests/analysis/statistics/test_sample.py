@@ -116,3 +116,70 @@ def test_differences_need_a_shared_seed_and_the_same_examples() -> None:
 def test_scores_that_differ_in_the_last_digit_do_not_differ() -> None:
     one = Sample.from_scores("a", [1, 2], [0.1 + 0.2, 0.7])
     assert (one.minus(Sample.from_scores("b", [1, 2], [0.3, 0.7])).scores == 0).all()
+
+
+# --- groups of examples that belong together
+
+SIZES = np.array([1, 2, 3, 4, 5, 5, 6, 6, 8])
+GROUP = np.repeat(np.arange(9), SIZES)
+
+
+def test_a_group_contributes_as_one() -> None:
+    sample = Sample.from_examples("a", [1, 2, 3], VALUES, GROUP)
+    assert sample.contributions is not None
+    assert (sample.contributions.shape, sample.examples, sample.groups, sample.units) == ((3, 9), 40, 9, 9)
+    np.testing.assert_allclose(sample.scores, VALUES.mean(axis=1))
+    np.testing.assert_allclose(sample.contributions.mean(axis=1), sample.scores)
+
+
+def test_the_variance_over_groups_is_that_of_leaving_one_out() -> None:
+    left_out = np.array([VALUES[0, group != GROUP].mean() for group in range(9)])
+    parts = components(Sample.from_examples("a", [1], VALUES[:1], GROUP))
+    assert parts.by_example == pytest.approx(8 / 9 * ((left_out - left_out.mean()) ** 2).sum())
+    assert (parts.example_freedom, parts.unit) == (8, "groups")
+
+
+def test_a_mean_and_its_jackknife_agree_on_groups() -> None:
+    """A mean is a statistic like any other, so both ways must give the same."""
+    by_values = Sample.from_examples("a", [1, 2, 3], VALUES, GROUP)
+    by_statistic = Sample.from_statistic("a", [1, 2, 3], jackknifed(mean_of), 40, group_of_example=GROUP)
+    assert by_values.contributions is not None
+    assert by_statistic.contributions is not None
+    np.testing.assert_allclose(by_values.contributions, by_statistic.contributions)
+    assert by_statistic.groups == 9
+
+
+def test_many_groups_are_left_out_several_at_a_time() -> None:
+    sample = Sample.from_statistic("a", [1, 2, 3], jackknifed(ratio_of), 40, groups=4, group_of_example=GROUP)
+    assert sample.contributions is not None
+    assert (sample.contributions.shape, sample.groups) == ((3, 4), 9)
+
+
+def test_what_is_the_same_in_a_group_has_the_error_of_its_groups() -> None:
+    values = np.repeat(RANDOM.random((1, 10)), 4, axis=1)
+    as_groups = components(Sample.from_examples("a", [1], values, np.repeat(np.arange(10), 4)))
+    assert as_groups.by_example == pytest.approx(values[0, ::4].var(ddof=1) / 10)
+
+
+def test_groups_of_one_change_nothing() -> None:
+    plain, single = (Sample.from_examples("a", [1, 2, 3], VALUES, groups) for groups in (None, np.arange(40)))
+    assert plain.contributions is not None
+    assert single.contributions is not None
+    np.testing.assert_array_equal(plain.contributions, single.contributions)
+    assert single.groups is None
+
+
+def test_groups_of_other_numbers_or_of_one_alone_are_refused() -> None:
+    for groups in (np.zeros(40), np.arange(39)):
+        with pytest.raises(ValueError, match="groups of 40 examples"):
+            Sample.from_examples("a", [1, 2, 3], VALUES, groups)
+
+
+def test_a_difference_keeps_its_groups() -> None:
+    first, second = (
+        Sample.from_examples(label, [1, 2, 3], values, GROUP) for label, values in (("a", VALUES), ("b", TARGETS))
+    )
+    difference = first.minus(second)
+    assert (difference.groups, difference.at([2]).groups) == (9, 9)
+    with pytest.raises(ValueError, match="different examples"):
+        first.minus(Sample.from_examples("c", [1, 2, 3], TARGETS, GROUP % 4))

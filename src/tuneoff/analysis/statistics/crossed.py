@@ -37,6 +37,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +60,7 @@ class Components:
         example_freedom: degrees of freedom of `by_example`.
         by_rest: variance of the mean from the rest[s, e] alone, which is part of `by_seed`; 0 where it is not known.
         prior_freedom: degrees of freedom that other pairs add to those of `by_seed` (`moderated.py`).
+        unit: what `by_example` is estimated from: single examples, or groups of examples that belong together.
     """
 
     mean: float
@@ -68,6 +70,7 @@ class Components:
     example_freedom: int
     by_rest: float = 0.0
     prior_freedom: float = 0.0
+    unit: Literal["examples", "groups"] = "examples"
 
     @property
     def known(self) -> bool:
@@ -164,7 +167,8 @@ def components(sample: Sample) -> Components:
         if _same_at_every_seed(sample.contributions)
         else rest_covariance(sample.contributions, sample.contributions)
     )
-    return Components(mean, seeds, by_seed, by_example, examples - 1, by_rest)
+    unit: Literal["examples", "groups"] = "groups" if sample.groups else "examples"
+    return Components(mean, seeds, by_seed, by_example, examples - 1, by_rest, unit=unit)
 
 
 def _same_at_every_seed(values: NDArray[np.float64]) -> bool:

@@ -22,7 +22,7 @@ UNKNOWN = {
 }
 """Why there is no interval."""
 
-Over = Literal["seeds", "examples", "seeds and examples"]
+Over = Literal["seeds", "examples", "groups", "seeds and examples", "seeds and groups"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class Estimate:
             been; None when its error cannot be estimated.
         seeds: number of seeds.
         examples: number of test examples; None when only scores are known.
+        groups: number of groups of test examples that vary as one; None where every example stands for itself.
         reason: why there is no interval; empty when there is one.
     """
 
@@ -60,6 +61,7 @@ class Estimate:
     seeds: int
     examples: int | None
     reason: str
+    groups: int | None = None
 
 
 def estimate(sample: Sample, *, fraction: bool = False, level: float = LEVEL) -> Estimate:
@@ -73,11 +75,11 @@ def estimate(sample: Sample, *, fraction: bool = False, level: float = LEVEL) ->
     std = float(sample.scores.std(ddof=1)) if len(sample) > 1 else None
     interval, reason = None, why_unknown(parts)
     if fraction and parts.known:
-        interval, reason = Interval(*_wilson(parts, sample.examples, level), over(parts)), ""
+        interval, reason = Interval(*_wilson(parts, sample.units, level), over(parts)), ""
     elif not reason:
         half = parts.half_width(level)
         interval = Interval(parts.mean - half, parts.mean + half, over(parts))
-    return Estimate(sample.label, parts.mean, std, interval, len(sample), sample.examples, reason)
+    return Estimate(sample.label, parts.mean, std, interval, len(sample), sample.examples, reason, sample.groups)
 
 
 def estimate_positive(label: str, values: Sequence[float], level: float = LEVEL) -> Estimate:
@@ -106,12 +108,12 @@ def why_unknown(parts: Components) -> str:
     return UNKNOWN["constant"] if parts.constant else ""
 
 
-def _wilson(parts: Components, examples: int | None, level: float) -> tuple[float, float]:
+def _wilson(parts: Components, units: int | None, level: float) -> tuple[float, float]:
     mean = parts.mean
     spread = mean * (1 - mean)
-    if examples is not None and (parts.constant or spread <= 0.0):
+    if units is not None and (parts.constant or spread <= 0.0):
         # All seeds equal, or all examples right, or all wrong: no more is known than from the examples of one seed.
-        ratio = float(_normal(level)) ** 2 / examples
+        ratio = float(_normal(level)) ** 2 / units
     else:
         # Quantile² over effective number of examples.
         ratio = parts.half_width(level) ** 2 / spread
@@ -131,4 +133,6 @@ def over(parts: Components) -> Over:
     """Returns what varies in an interval of these parts."""
     if parts.by_example is None:
         return "seeds"
+    if parts.unit == "groups":
+        return "groups" if parts.by_seed is None else "seeds and groups"
     return "examples" if parts.by_seed is None else "seeds and examples"

@@ -30,7 +30,7 @@ TOO_FEW_EXAMPLES = "no number of seeds: the test set is too small for so small a
 
 Direction = Literal["higher", "lower"]
 Relation = Literal["ahead", "behind", "tied", "open", "not_compared"]
-Test = Literal["seeds and examples", "seeds", "mcnemar", "examples"]
+Test = Literal["seeds and examples", "seeds and groups", "seeds", "mcnemar", "examples", "groups"]
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,12 @@ class Pair:
         win_rate: share of seeds at which `first` is the better of the two, ties counted half: the estimate of
             P(A > B) that Bouthillier et al., Accounting for variance in machine learning benchmarks, MLSys 2021,
             ask for. None when not compared.
-        test: what varies in the test; `mcnemar` and `examples` compare two trained models, one seed each.
+        test: what varies in the test; `mcnemar`, `examples` and `groups` compare two trained models, one seed each.
         relation: `open`: fewer seeds than required, whatever the difference. Else `ahead` and `behind` follow the
             metric's direction and are significant; `tied`: cannot be told apart; `not_compared`.
         seeds: seeds that both have.
         examples: test examples compared; None when only scores were.
+        groups: groups of test examples that vary as one; None where every example stands for itself.
         seeds_needed: of a pair that is open or tied, the number of seeds that would settle it with probability `POWER`
             if the difference and its spread are what they seem; None when settled or when no number would.
         seeds_range: fewest and most seeds that would, if the spread is what it seems and the difference lies in its
@@ -79,6 +80,7 @@ class Pair:
     reason: str
     bounds: Interval | None = None
     seeds_range: tuple[int, int | None] | None = None
+    groups: int | None = None
 
     @property
     def significant(self) -> bool:
@@ -117,6 +119,7 @@ def measure(first: Sample, second: Sample, direction: Direction) -> tuple[Pair, 
         effect=_hedges(first.at(paired.seeds), second.at(paired.seeds)),
         win_rate=float(np.mean((gains > 0) + 0.5 * (gains == 0))),
         examples=paired.examples,
+        groups=paired.groups,
     )
     return (result, parts) if parts.known else (replace(result, reason=why_unknown(parts)), None)
 
@@ -125,15 +128,9 @@ def compare(pair: Pair, parts: Components | None, samples: tuple[Sample, Sample]
     """Adds p, and what it tests, to a pair."""
     if parts is None:
         return pair
-    first, second = samples
-    if pair.seeds > 1:
-        test: Test = "seeds" if pair.examples is None else "seeds and examples"
-        p = parts.p_value()
-    elif first.binary and second.binary:
-        test, p = "mcnemar", mcnemar(first, second)
-    else:
-        test, p = "examples", parts.p_value()
-    return replace(pair, p=p, test=test)
+    if pair.seeds == 1 and not pair.groups and all(sample.binary for sample in samples):
+        return replace(pair, p=mcnemar(*samples), test="mcnemar")
+    return replace(pair, p=parts.p_value(), test=over(parts))
 
 
 def bound(pair: Pair, parts: Components | None, level: float, fraction: bool, rivals: int) -> Pair:

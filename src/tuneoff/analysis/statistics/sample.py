@@ -27,6 +27,8 @@ class Sample:
         contributions: what each example contributes, shape (seeds, examples), or (seeds, groups of examples)
             after a jackknife; the mean of an arm is that seed's score. None when only scores are known.
         examples: number of test examples; None when only scores are known.
+        groups: number of groups of examples that belong together, each of which contributes as one; None where every
+            example stands for itself.
     """
 
     label: str
@@ -34,19 +36,34 @@ class Sample:
     scores: NDArray[np.float64]
     contributions: NDArray[np.float64] | None
     examples: int | None
+    groups: int | None = None
 
     @classmethod
-    def from_examples(cls, label: str, seeds: Iterable[int], values: ArrayLike) -> Sample:
-        """Builds a sample of a metric that is the mean over examples (accuracy, ROUGE); `values` has shape (seeds,
-        examples).
+    def from_examples(
+        cls, label: str, seeds: Iterable[int], values: ArrayLike, group_of_example: ArrayLike | None = None
+    ) -> Sample:
+        """Builds a sample of a metric that is the mean over examples (accuracy, ROUGE).
+
+        Args:
+            values: of each example, shape (seeds, examples).
+            group_of_example: number of the group that it belongs to, shape (examples,), where examples of a group are
+                not independent. Then the groups contribute, by the jackknife that leaves out one at a time.
 
         Raises:
-            ValueError: if shapes disagree, a value is not finite, or there are fewer than two examples.
+            ValueError: if shapes disagree, a value is not finite, or there are fewer than two examples or groups.
         """
         matrix = np.asarray(values, dtype=np.float64)
         if matrix.ndim != 2 or matrix.shape[1] < 2:
             raise ValueError(f"{label}: values over (seeds, examples) with two examples at least, not {matrix.shape}")
-        return cls._checked(label, seeds, matrix.mean(axis=1), matrix, matrix.shape[1])
+        scores, examples = matrix.mean(axis=1), matrix.shape[1]
+        group, count = _numbered(label, group_of_example, examples)
+        if group is None:
+            return cls._checked(label, seeds, scores, matrix, examples)
+        sums = np.stack([np.bincount(group, weights=row, minlength=count) for row in matrix])
+        sizes = np.bincount(group, minlength=count)
+        left_out = (matrix.sum(axis=1, keepdims=True) - sums) / (examples - sizes)
+        values_of_groups = _pseudo_values(scores, left_out, np.full(count, count - 1.0))
+        return cls._checked(label, seeds, scores, values_of_groups, examples, count)
 
     @classmethod
     def from_scores(cls, label: str, seeds: Iterable[int], scores: ArrayLike) -> Sample:
@@ -59,7 +76,13 @@ class Sample:
 
     @classmethod
     def from_statistic(
-        cls, label: str, seeds: Iterable[int], statistic: Statistic, examples: int, groups: int = GROUPS
+        cls,
+        label: str,
+        seeds: Iterable[int],
+        statistic: Statistic,
+        examples: int,
+        groups: int = GROUPS,
+        group_of_example: ArrayLike | None = None,
     ) -> Sample:
         """Builds a sample of a metric that is no mean over examples (macro-F1, MCC, perplexity), by the jackknife.
 
@@ -76,24 +99,25 @@ class Sample:
                 beforehand instead of taking them from the subset.
             examples: number of test examples.
             groups: most groups to leave out in turn.
+            group_of_example: as for `from_examples`; examples of a group are left out together.
 
         Raises:
-            ValueError: if the statistic is not finite on a subset, or there are fewer than two examples.
+            ValueError: if the statistic is not finite on a subset, or there are fewer than two examples or groups.
         """
         if examples < 2:
             raise ValueError(f"{label}: two examples at least, not {examples}")
-        count = min(groups, examples)
-        # Groups are random: if rows are sorted by class, groups of every n-th row would be too alike.
-        # They depend on the number of examples alone, so all methods leave out the same groups.
-        order = np.random.default_rng(0).permutation(examples) if count < examples else np.arange(examples)
-        group_of_example = np.empty(examples, dtype=np.intp)
-        group_of_example[order] = np.arange(examples) % count
-        full_scores, leave_one_out = (np.asarray(part, dtype=np.float64) for part in statistic(group_of_example))
-        # (examples / size - 1) is count - 1 where the groups are of one size.
-        factors = examples / np.bincount(group_of_example, minlength=count) - 1
-        pseudo_values = (full_scores[:, None] - leave_one_out) * factors
-        pseudo_values += (full_scores - pseudo_values.mean(axis=1))[:, None]
-        return cls._checked(label, seeds, full_scores, pseudo_values, examples)
+        group, group_count = _numbered(label, group_of_example, examples)
+        left_out = _dealt(examples if group is None else group_count, groups)
+        count = int(left_out.max()) + 1
+        if group is not None:
+            left_out = left_out[group]
+        full_scores, leave_one_out = (np.asarray(part, dtype=np.float64) for part in statistic(left_out))
+        # (examples / size - 1) is count - 1 where what is left out is of one size. Groups may be of any size: what is
+        # the same in a whole group weighs by its size, and so must not be divided by it.
+        sizes = np.bincount(left_out, minlength=count)
+        factors = examples / sizes - 1 if group is None else np.full(count, count - 1.0)
+        pseudo_values = _pseudo_values(full_scores, leave_one_out, factors)
+        return cls._checked(label, seeds, full_scores, pseudo_values, examples, group_count or None)
 
     @classmethod
     def _checked(
@@ -103,6 +127,7 @@ class Sample:
         scores: NDArray[np.float64],
         contributions: NDArray[np.float64] | None,
         examples: int | None,
+        groups: int | None = None,
     ) -> Sample:
         seed_tuple = tuple(seeds)
         if scores.shape != (len(seed_tuple),) or not seed_tuple or len(set(seed_tuple)) != len(seed_tuple):
@@ -110,10 +135,15 @@ class Sample:
         values = scores if contributions is None else contributions
         if not np.isfinite(values).all():
             raise ValueError(f"{label}: a value is not finite")
-        return cls(label, seed_tuple, scores, contributions, examples)
+        return cls(label, seed_tuple, scores, contributions, examples, groups)
 
     def __len__(self) -> int:
         return len(self.seeds)
+
+    @property
+    def units(self) -> int | None:
+        """Returns the number of independent parts of the test set: of its groups, else of its examples."""
+        return self.groups or self.examples
 
     @property
     def binary(self) -> bool:
@@ -133,7 +163,7 @@ class Sample:
             return self
         index = [positions[seed] for seed in wanted]
         contributions = None if self.contributions is None else self.contributions[index]
-        return Sample(self.label, wanted, self.scores[index], contributions, self.examples)
+        return Sample(self.label, wanted, self.scores[index], contributions, self.examples, self.groups)
 
     def minus(self, other: Sample) -> Sample:
         """Computes paired differences at the seeds that both have (there must be one), example by example where both
@@ -156,6 +186,42 @@ class Sample:
             scores[:] = scores[0]
         if first.contributions is None or second.contributions is None:
             return Sample(label, first.seeds, scores, None, None)
-        if first.contributions.shape != second.contributions.shape or first.examples != second.examples:
+        sizes = [
+            (one.contributions.shape, one.examples, one.groups)
+            for one in (first, second)
+            if one.contributions is not None
+        ]
+        if sizes[0] != sizes[1]:
             raise ValueError(f"{self.label} and {other.label} were tested on different examples")
-        return Sample(label, first.seeds, scores, first.contributions - second.contributions, first.examples)
+        differences = first.contributions - second.contributions
+        return Sample(label, first.seeds, scores, differences, first.examples, first.groups)
+
+
+def _numbered(label: str, group_of_example: ArrayLike | None, examples: int) -> tuple[NDArray[np.intp] | None, int]:
+    """Returns the number of each example's group, counted from 0, and how many there are; None and 0 where every
+    example stands for itself."""
+    if group_of_example is None:
+        return None, 0
+    names, group = np.unique(np.asarray(group_of_example), return_inverse=True)
+    if group.shape != (examples,) or len(names) < 2:
+        raise ValueError(f"{label}: {group.shape} groups of {examples} examples, {len(names)} different ones")
+    return (None, 0) if len(names) == examples else (group, len(names))
+
+
+def _dealt(units: int, most: int) -> NDArray[np.intp]:
+    """Deals units to at most so many parts of equal size; returns the part of each, shape (units,)."""
+    count = min(most, units)
+    # Parts are random: if rows are sorted by class, parts of every n-th row would be too alike.
+    # They depend on the number of units alone, so all methods leave out the same.
+    order = np.random.default_rng(0).permutation(units) if count < units else np.arange(units)
+    part = np.empty(units, dtype=np.intp)
+    part[order] = np.arange(units) % count
+    return part
+
+
+def _pseudo_values(
+    scores: NDArray[np.float64], left_out: NDArray[np.float64], factors: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Returns the jackknife's pseudo-values, shifted so that the mean of each seed's is its score."""
+    values = (scores[:, None] - left_out) * factors
+    return np.asarray(values + (scores - values.mean(axis=1))[:, None])

@@ -255,6 +255,7 @@ def render(data: Path, overview: DataInspection, model: str) -> str:
         *_other_splits(data, overview),
         *(f"  {role}: {scalar(column)}" for role, column in overview.columns.items()),
         "  # missing: skip    # rows with an empty cell: left out and counted; refused where not given",
+        "  # group: COLUMN    # rows that belong together (a patient): kept in one split, the unit of intervals",
         *_task_options(overview),
         "",
         "protocol:    # what is held equal for every method",

@@ -31,6 +31,9 @@ def section(report: Report) -> str:
     ]
     if not data.labels:
         heads, rows = [heads[0], heads[1], *heads[3:]], [[*row[:2], *row[3:]] for row in rows]
+    if data.groups:
+        heads.insert(2, "groups")
+        rows = [[*row[:2], f"{data.groups[split]:,}", *row[2:]] for split, row in zip(data.splits, rows, strict=True)]
     lines = ["## Data", grid(heads, rows)]
     facts = [
         f"- Fingerprint: the first {FINGERPRINT_DIGITS} digits of a SHA-256 over the rows that were used, in order; "
@@ -47,6 +50,11 @@ def section(report: Report) -> str:
         facts.append(
             f"- {'Training' if first == 'train' else first.capitalize()} rows that also stand in {other}: {count}"
         )
+    facts += [
+        f"- Removed from {split} because their group stands in a later split: {count}"
+        for split, count in data.groups_removed.items()
+        if count
+    ]
     removed = {"training": data.overlap_removed, "validation": data.validation_removed}
     facts += [f"- Removed from {split} for that: {count}" for split, count in removed.items() if count]
     return "\n\n".join([*lines, "\n".join(facts)])

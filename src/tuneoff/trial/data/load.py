@@ -17,6 +17,7 @@ from tuneoff.errors import DataError
 from tuneoff.interfaces import Example, Rows, Task, is_missing
 from tuneoff.records.record import DataInfo, Finding, SplitInfo
 from tuneoff.sources import read_rows
+from tuneoff.trial.data import groups
 from tuneoff.trial.exhaustion import loading
 
 CHOSEN_ON_TEST = "what was chosen on validation was chosen on test rows, so test scores flatter every method"
@@ -38,7 +39,7 @@ def load(task: Task, spec: TaskSpec, protocol: Protocol) -> TrialData:
 
     Raises:
         SourceError, DataError: the first problem that makes the rows unusable; with `duplicates: refuse`, rows that
-            stand in two splits.
+            stand in two splits; with `task.group`, groups that do.
     """
     rows = read_rows(registry.sources(), spec.data.train, "train", task.named_columns)
     columns = task.columns(rows)
@@ -61,6 +62,10 @@ def load(task: Task, spec: TaskSpec, protocol: Protocol) -> TrialData:
     limits = {"validation": protocol.validation_rows, "test": protocol.test_rows}
     for name, limit in limits.items():
         splits[name] = subset(task, splits[name], limit, protocol.data_seed)
+    group, groups_removed = task.options.group, dict[str, int]()
+    if group is not None:
+        groups_removed = groups.remove_shared_groups(splits) if protocol.duplicates == "remove" else {}
+        groups.check_groups(splits, group)
     removed = _remove_duplicates(splits) if protocol.duplicates == "remove" else {}
     splits["train"] = subset(task, splits["train"], protocol.train_rows, protocol.data_seed)
     _refuse_lost(strata, {task.stratum(example) for example in splits["train"]}, protocol)
@@ -76,28 +81,40 @@ def load(task: Task, spec: TaskSpec, protocol: Protocol) -> TrialData:
         overlap_removed=removed.get("train", 0),
         validation_removed=removed.get("validation", 0),
         skipped=skipped,
+        groups=groups.count_groups(splits) if group is not None else {},
+        groups_removed=groups_removed,
         commits=commits,
         files={role: checksums for role, checksums in files.items() if checksums},
     )
     if protocol.duplicates == "refuse":
         _refuse_overlap(info)
-    return TrialData(splits, info, (*_findings(info, protocol), *task.findings()))
+    group_findings = groups.note_groups(info.groups, splits, groups_removed) if group is not None else []
+    return TrialData(splits, info, (*_findings(info, protocol), *group_findings, *task.findings()))
 
 
 def _examples(task: Task, rows: Rows, columns: dict[str, str], split: str, skipped: dict[str, int]) -> list[Example]:
     """Returns the rows as examples. Rows with a missing value are left out where the task says so; `skipped` counts
     them."""
-    used_columns = [rows.columns[column] for column in columns.values() if column in rows.columns]
+    group = task.options.group
+    if group is not None and group in columns.values():
+        role = next(role for role, column in columns.items() if column == group)
+        raise DataError(
+            f"task.group and task.{role} are the same column, {group!r}",
+            hint="Set task.group to the column that says which rows belong together.",
+        )
+    used = [*columns.values(), *([group] if group is not None else [])]
+    used_columns = [rows.columns[column] for column in used if column in rows.columns]
     if task.options.missing == "skip":
         complete_rows = [
             index for index in range(len(rows)) if not any(is_missing(values[index]) for values in used_columns)
         ]
         if len(rows) and not complete_rows:
-            raise DataError(f"every row of {rows.origin} ({split}) lacks a value in {', '.join(columns.values())}")
+            raise DataError(f"every row of {rows.origin} ({split}) lacks a value in {', '.join(used)}")
         if len(complete_rows) < len(rows):
             skipped[split] = len(rows) - len(complete_rows)
             rows = rows.only(complete_rows)
-    return task.examples(rows, columns, split)
+    examples = task.examples(rows, columns, split)
+    return examples if group is None else groups.grouped(examples, groups.group_values(rows, group, split))
 
 
 def _at_commit(source: SourceSpec, train: SourceSpec, commits: dict[str, str]) -> SourceSpec:
@@ -149,7 +166,10 @@ def _apportion(sizes: dict[str, int], limit: int, keep_back: int) -> dict[str, i
 def _cut(
     task: Task, examples: list[Example], fraction: float, seed: int, name: str
 ) -> tuple[list[Example], list[Example]]:
-    """Cuts a stratified share off the training rows; at least one row of every stratum stays in them."""
+    """Cuts a stratified share off the training rows, of whole groups where there are any; at least one row of every
+    stratum stays in them."""
+    if task.options.group is not None:
+        return groups.cut_groups(task, examples, fraction, seed, name)
     cut_examples = subset(task, examples, max(1, round(fraction * len(examples))), seed, keep_back=1)
     if not cut_examples:
         raise DataError(
