@@ -26,6 +26,7 @@ def _handlers() -> Iterator[None]:
         signal.signal(number, handler)
 
 
+@pytest.mark.parametrize("is_array", [False, True])
 @pytest.mark.parametrize(
     ("before", "saved", "requeued"),
     [
@@ -42,6 +43,7 @@ def test_a_job_goes_back_to_the_queue_only_with_more_steps(
     before: int | None,
     saved: list[int],
     requeued: bool,
+    is_array: bool,
 ) -> None:
     prepared = prepare(("full",))
     (trial,) = prepared.trials
@@ -59,7 +61,10 @@ def test_a_job_goes_back_to_the_queue_only_with_more_steps(
     monkeypatch.setattr(LocalExecutor, "run", run)
     monkeypatch.setattr(subprocess, "run", lambda command, **_: commands.append(command))
     monkeypatch.setenv("SLURM_JOB_ID", "7")
+    if is_array:
+        monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
+        monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
     if before is not None:
         save(before)
     assert _job.main(str(Path(prepared.store.root)), trial.id, "cpu") == _job.CANCELLED_EXIT
-    assert commands == ([["scontrol", "requeue", "7"]] if requeued else [])
+    assert commands == ([["scontrol", "requeue", "7_3" if is_array else "7"]] if requeued else [])

@@ -15,9 +15,10 @@ import pytest
 
 from running_helpers import Prepared, SharedExecutor, slurm_missing, wait_until
 from tuneoff.errors import ExecutorError
-from tuneoff.executors import slurm
+from tuneoff.executors import _slurm_queue, slurm
+from tuneoff.executors._slurm_queue import JobArray, Queue
 from tuneoff.executors.base import Progress
-from tuneoff.executors.slurm import Queue, SlurmExecutor, SlurmOptions, TimeLimits
+from tuneoff.executors.slurm import SlurmExecutor, SlurmOptions, TimeLimits
 from tuneoff.records.forecast import ArmForecast, StudyForecast
 from tuneoff.records.record import Status, TrialRecord
 
@@ -28,12 +29,18 @@ COMMANDS = {
     "sbatch": """
         [ -e "$QUEUE/broken" ] && { echo "sbatch: error: invalid partition specified: nowhere" >&2; exit 1; }
         number=$(( $(wc -l < "$QUEUE/submitted") + 1 ))
-        script=$(cat); name=$(sed -n "s/^#SBATCH --job-name=//p" <<< "$script")
-        echo "$name $number" | tee -a "$QUEUE/submitted" >> "$QUEUE/queue"
+        script=$(cat); echo "$script" > "$QUEUE/script-$number"
+        name=$(sed -n "s/^#SBATCH --job-name=//p" <<< "$script")
+        last=$(sed -n "s/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p" <<< "$script")
+        echo "$name" >> "$QUEUE/submitted"
+        if [ -z "$last" ]; then echo "$number $name" >> "$QUEUE/queue"
+        else for element in $(seq 0 "$last"); do echo "${number}_$element $name" >> "$QUEUE/queue"; done; fi
         echo "$number"
     """,
     "squeue": 'cat "$QUEUE/queue"',
-    "scancel": 'for number; do sed -i "/ $number$/d" "$QUEUE/queue"; done',
+    "scancel": 'for number; do sed -i "/^$number /d" "$QUEUE/queue"; done',
+    "scontrol": 'echo "MaxArraySize            = ${MOST:-1001}"',
+    "sinfo": "",
 }
 """Commands that keep a queue in a folder, and run nothing."""
 
@@ -46,7 +53,7 @@ def _command(cluster: Path, name: str, body: str) -> None:
 
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the `queue` of jobs and those ever `submitted`, NAME NUMBER each."""
+    """A folder with the `queue` of jobs, NUMBER NAME each, the names of those ever `submitted`, and their scripts."""
     folder = tmp_path / "cluster"
     (folder / "bin").mkdir(parents=True)
     for name, body in COMMANDS.items():
@@ -55,13 +62,24 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / name).touch()
     monkeypatch.setenv("QUEUE", str(folder))
     monkeypatch.setenv("PATH", f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setattr(slurm, "POLL_SECONDS", 0.01)
+    for module in (slurm, _slurm_queue):
+        monkeypatch.setattr(module, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(slurm, "VISIBLE_SECONDS", 0.05)
     return folder
 
 
-def _submitted(cluster: Path) -> list[str]:
-    return [line.split()[0] for line in (cluster / "submitted").read_text().splitlines()]
+def _submitted(cluster: Path) -> list[list[str]]:
+    """The trials of each submission."""
+    count = len((cluster / "submitted").read_text().splitlines())
+    scripts = [(cluster / f"script-{number + 1}").read_text() for number in range(count)]
+    lines = [next(line for line in script.splitlines() if line.startswith("trials=(")) for script in scripts]
+    return [line.removeprefix("trials=(").removesuffix(")").split() for line in lines]
+
+
+def _script(executor: SlurmExecutor, prepared: Prepared, minutes: int | None = None, count: int = 1) -> list[str]:
+    """The lines of the script of the first trials."""
+    array = JobArray(tuple(prepared.trials[:count]), minutes)
+    return executor.script(prepared.store, Queue(prepared.store), array).splitlines()
 
 
 def _finish(cluster: Path, prepared: Prepared, *labels: str) -> Callable[[], None]:
@@ -104,16 +122,16 @@ def test_a_job_asks_for_what_the_options_say(prepare: Prepare) -> None:
         "sbatch": ["--nice=5"],
     }
     executor = SlurmExecutor("cuda", SlurmOptions.model_validate(options))
-    (trial,) = prepared.trials
-    lines = executor.script(prepared.store, Queue(prepared.store), trial).splitlines()
+    lines = _script(executor, prepared)
     assert lines[0] == "#!/bin/bash"
     for flag in ("partition=gpu", "time=2:00:00", "cpus-per-task=4", "gpus=2", "nice=5", "signal=B:USR2@60"):
         assert f"#SBATCH --{flag}" in lines
     assert not any("account" in line for line in lines), "what is unset is the cluster's"
+    assert not any("array" in line for line in lines), "one trial is a plain job"
     assert lines[-2] == "module load cuda"
     assert lines[-1].startswith(f"exec {sys.executable} -m tuneoff.executors._job ")
     contained = SlurmExecutor("cuda", SlurmOptions(python="apptainer exec --nv 'my image.sif' python"))
-    last = contained.script(prepared.store, Queue(prepared.store), trial).splitlines()[-1]
+    last = _script(contained, prepared)[-1]
     assert last.startswith("exec apptainer exec --nv 'my image.sif' python -m tuneoff.executors._job ")
 
 
@@ -142,29 +160,32 @@ def test_a_job_has_the_time_that_the_forecast_expects_with_a_margin(
         (prepared.store.trial(full.id).folder / "attempts" / str(number + 1)).mkdir(parents=True)
     limits = TimeLimits(prepared.store, prepared.trials, SlurmOptions.model_validate(options)).minutes
     executor = SlurmExecutor("cpu", SlurmOptions.model_validate(options))
-    script = executor.script(prepared.store, Queue(prepared.store), full, limits[full.id])
-    assert f"#SBATCH --time={minutes}" in script.splitlines()
+    assert f"#SBATCH --time={minutes}" in _script(executor, prepared, limits[full.id])
     assert head.id not in limits, "nothing is known of it: the cluster's default"
 
 
-def test_each_trial_is_submitted_once_however_often_it_is_asked_for(
+class Killed(BaseException):
+    """The coordinator is killed."""
+
+
+def _kill() -> None:
+    raise Killed
+
+
+def test_trials_of_equal_resources_are_one_array_and_each_is_submitted_once_however_often_it_is_asked_for(
     cluster: Path, prepare: Prepare, ending: Callable[[Callable[[], None]], None]
 ) -> None:
     prepared = prepare(("full", "head"))
-
-    class Killed(BaseException):
-        """The coordinator is killed."""
-
-    def kill() -> None:
-        raise Killed
-
-    ending(kill)
+    ids = [trial.id for trial in prepared.trials]
+    ending(_kill)
     with pytest.raises(Killed):
         SlurmExecutor.create("cpu", {}).run(prepared.store, prepared.trials, prepared.told.append)
-    assert len(_submitted(cluster)) == 2
+    assert _submitted(cluster) == [ids]
+    assert "#SBATCH --array=0-1" in (cluster / "script-1").read_text().splitlines()
+    assert Queue(prepared.store).active() == {ids[0]: "1_0", ids[1]: "1_1"}
     ending(_finish(cluster, prepared, "full"))
     SlurmExecutor.create("cpu", {}).run(prepared.store, prepared.trials, prepared.told.append)
-    assert len(_submitted(cluster)) == 2, "the jobs were found again"
+    assert len(_submitted(cluster)) == 1, "the jobs were found again"
     records = {record.spec.label: record for record in prepared.store.records()}
     assert (records["full"].status, records["head"].status) == (Status.COMPLETED, Status.FAILED)
     assert records["head"].cause == "its SLURM job ended without a result, as where a node fails or a job is killed"
@@ -173,14 +194,52 @@ def test_each_trial_is_submitted_once_however_often_it_is_asked_for(
     ending(_finish(cluster, prepared, "head"))
     SlurmExecutor.create("cpu", {}).run(prepared.store, prepared.trials, prepared.told.append)
     assert prepared.kinds() == [("skipped", "full"), ("started", "head"), ("ended", "head")]
-    assert len(_submitted(cluster)) == 3
+    assert _submitted(cluster) == [ids, ids[1:]]
+
+
+def test_a_coordinator_that_is_killed_between_two_arrays_submits_the_second_alone(
+    cluster: Path, prepare: Prepare, ending: Callable[[Callable[[], None]], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = prepare({"full": {}, "head": {"devices": 2}, "bitfit": {}})
+    submit = Queue.submit
+
+    def once(queue: Queue, *arguments: Any) -> None:
+        submit(queue, *arguments)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Queue, "submit", once)
+        with pytest.raises(Killed):
+            SlurmExecutor.create("cuda", {}).run(prepared.store, prepared.trials, prepared.told.append)
+    ending(_kill)
+    with pytest.raises(Killed):
+        SlurmExecutor.create("cuda", {}).run(prepared.store, prepared.trials, prepared.told.append)
+    full, head, bitfit = (trial.id for trial in prepared.trials)
+    assert _submitted(cluster) == [[full, bitfit], [head]]
+    assert "#SBATCH --gpus=2" in (cluster / "script-2").read_text().splitlines()
+
+
+def test_an_array_runs_as_many_trials_at_once_as_asked_for_and_holds_as_many_as_slurm_takes(
+    cluster: Path, prepare: Prepare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = prepare(("full",), seeds=5)
+    executor = SlurmExecutor("cpu", SlurmOptions(array_limit=2))
+    assert "#SBATCH --array=0-4%2" in _script(executor, prepared, count=5)
+    queue, longer = Queue(prepared.store), {trial.id: 20 for trial in prepared.trials[:2]}
+    assert [len(array.trials) for array in queue.arrays(prepared.trials, {})] == [5]
+    assert [(len(a.trials), a.minutes) for a in queue.arrays(prepared.trials, longer)] == [(2, 20), (3, None)]
+    monkeypatch.setenv("MOST", "2")
+    assert [len(array.trials) for array in queue.arrays(prepared.trials, {})] == [2, 2, 1]
+    monkeypatch.setenv("MOST", "0")
+    assert [len(array.trials) for array in queue.arrays(prepared.trials, {})] == [1] * 5, "no arrays on this cluster"
 
 
 def test_jobs_of_other_studies_are_left_alone(cluster: Path, prepare: Prepare) -> None:
     one, other = prepare(("full",), "one"), prepare(("full",), "other")
     assert one.trials == other.trials
-    assert Queue(one.store).name(one.trials[0]) != Queue(other.store).name(one.trials[0])
-    (cluster / "queue").write_text(f"{Queue(other.store).name(one.trials[0])} 7\nsomething 8\n")
+    array = JobArray(tuple(one.trials))
+    assert Queue(one.store).name(array) != Queue(other.store).name(array)
+    (cluster / "queue").write_text(f"7 {Queue(other.store).name(array)}\n8 some thing\n")
     assert Queue(one.store).active() == {}
 
 
@@ -199,6 +258,16 @@ def test_a_job_that_slurm_ends_for_want_of_memory_is_tried_again_with_half_the_m
     assert record.cause == "SLURM ended its job: it took more memory than the job has"
     place = prepared.store.trial(trial.id)
     assert (record.spec.halved_batches, place.spec().halved_batches, place.attempts) == (asked, asked, int(asked))
+
+
+def test_a_job_whose_trials_are_not_known_is_refused(cluster: Path, prepare: Prepare) -> None:
+    prepared = prepare(("full",))
+    name = Queue(prepared.store).name(JobArray(tuple(prepared.trials)))
+    (cluster / "queue").write_text(f"7_0 {name}\n")
+    with pytest.raises(ExecutorError, match=rf"job 7_0 .*{name}\.json is not there") as caught:
+        SlurmExecutor.create("cpu", {}).run(prepared.store, prepared.trials, prepared.told.append)
+    assert caught.value.hint == f"Cancel the job (scancel --name={name}), and run the same command again."
+    assert _submitted(cluster) == []
 
 
 def test_an_interrupt_cancels_the_jobs_that_wait_and_records_those_that_run(
@@ -250,18 +319,21 @@ def _coordinate(prepared: Prepared, environment: dict[str, str]) -> subprocess.P
 
 def _jobs() -> list[str]:
     listed = subprocess.run(
-        ["squeue", "--me", "--noheader", "--format=%A %T"], capture_output=True, text=True, check=True
+        ["squeue", "--me", "--noheader", "--array", "--format=%i %T"], capture_output=True, text=True, check=True
     )
     return listed.stdout.splitlines()
 
 
-def _local(executor: SharedExecutor, prepared: Prepared) -> dict[str, Any]:
+def _local(executor: SharedExecutor, prepared: Prepared) -> dict[Any, Any]:
     executor.run(prepared.store, prepared.trials, prepared.told.append)
     return _hashes(prepared)
 
 
-def _hashes(prepared: Prepared) -> dict[str, Any]:
-    return {r.spec.label: (r.status, r.metrics, r.predictions["test"].sha256) for r in prepared.store.records()}
+def _hashes(prepared: Prepared) -> dict[Any, Any]:
+    return {
+        (r.spec.label, r.spec.seed): (r.status, r.metrics, r.predictions["test"].sha256)
+        for r in prepared.store.records()
+    }
 
 
 @real
@@ -279,29 +351,29 @@ def test_a_coordinator_that_is_killed_finds_its_jobs_again(
     out, _ = second.communicate(timeout=240)
     assert second.returncode == 0
     assert out.split().count("ended") == 2
-    logs = [path.stem.rpartition("-")[2] for path in prepared.store.job_folder.iterdir()]
-    assert set(logs) <= set(numbers), "no job was submitted twice"
+    assert len({number.partition("_")[0] for number in numbers}) == 1, "one array"
+    assert len(list(prepared.store.job_folder.glob("*.json"))) == 1, "no trial was submitted twice"
+    assert len(list(prepared.store.job_folder.glob("*.txt"))) == 2
     assert _hashes(prepared) == _local(executor, prepare(("full", "head"), "local", epochs=40))
 
 
 @real
 @pytest.mark.slow
-def test_a_preempted_trial_continues_and_gives_what_it_gives_here(
+def test_a_preempted_element_of_an_array_continues_and_gives_what_it_gives_here(
     prepare: Prepare, executor: SharedExecutor, child_environment: dict[str, str]
 ) -> None:
-    prepared = prepare(("full",), epochs=60)
+    prepared = prepare(("full",), epochs=60, seeds=2)
     process = _coordinate(prepared, child_environment)
-    place = prepared.store.trial(prepared.trials[0].id)
-    wait_until(lambda: any(event.get("kind") == "step" for event in place.events()[0]))
-    urgent = ["sbatch", "--partition=high", "--cpus-per-task=2", "--output=/dev/null", "--wrap=sleep 1"]
+    places = [prepared.store.trial(trial.id) for trial in prepared.trials]
+    wait_until(lambda: all(any(event.get("kind") == "step" for event in place.events()[0]) for place in places))
+    urgent = ["sbatch", "--partition=high", "--cpus-per-task=1", "--output=/dev/null", "--wrap=sleep 1"]
     subprocess.run(urgent, check=True, stdout=subprocess.DEVNULL)
     process.communicate(timeout=400)
     assert process.returncode == 0
-    assert place.attempts == 1, "what the preempted job left is kept"
-    record = place.record()
-    assert record is not None
-    assert record.resumed == 1
-    assert _hashes(prepared) == _local(executor, prepare(("full",), "local", epochs=60))
+    assert sorted(place.attempts for place in places) == [0, 1], "what the preempted job left is kept"
+    records = [place.record() for place in places]
+    assert [record and record.resumed for record in records] == [place.attempts for place in places]
+    assert _hashes(prepared) == _local(executor, prepare(("full",), "local", epochs=60, seeds=2))
 
 
 @real
@@ -313,8 +385,7 @@ def test_a_job_that_somebody_cancels_is_recorded_and_the_others_go_on(
     process = _coordinate(prepared, child_environment)
     log = prepared.store.trial(prepared.trials[0].id).log_path
     wait_until(lambda: log.exists() and "sleeping" in log.read_text())
-    name = Queue(prepared.store).name(prepared.trials[0])
-    subprocess.run(["scancel", f"--name={name}"], check=True)
+    subprocess.run(["scancel", Queue(prepared.store).active()[prepared.trials[0].id]], check=True)
     process.communicate(timeout=240)
     statuses = {record.spec.label: record.status for record in prepared.store.records()}
     assert statuses == {"slow": Status.CANCELLED, "head": Status.COMPLETED}
@@ -339,19 +410,20 @@ def test_an_interrupted_coordinator_leaves_no_job(
 
 @real
 @pytest.mark.slow
-def test_a_job_whose_time_is_nearly_over_goes_back_to_the_queue_and_continues(
+def test_an_array_element_whose_time_is_nearly_over_goes_back_to_the_queue_alone_and_continues(
     prepare: Prepare, executor: SharedExecutor, child_environment: dict[str, str]
 ) -> None:
-    prepared = prepare(("full",), epochs=60)
+    """The last element of an array has the number of the whole, too."""
+    prepared = prepare(("full",), epochs=60, seeds=2)
     process = _coordinate(prepared, child_environment)
-    place = prepared.store.trial(prepared.trials[0].id)
-    wait_until(lambda: any(event.get("kind") == "step" for event in place.events()[0]))
-    (job,) = _jobs()
+    places = [prepared.store.trial(trial.id) for trial in prepared.trials]
+    wait_until(lambda: all(any(event.get("kind") == "step" for event in place.events()[0]) for place in places))
+    warned = Queue(prepared.store).active()[prepared.trials[-1].id]
     # As SLURM warns, to the shell's process alone.
-    subprocess.run(["scancel", "--batch", "--signal=USR2", job.split()[0]], check=True)
+    subprocess.run(["scancel", "--batch", "--signal=USR2", warned], check=True)
     process.communicate(timeout=400)
     assert process.returncode == 0
-    record = place.record()
-    assert record is not None
-    assert (record.resumed, place.attempts) == (1, 1)
-    assert _hashes(prepared) == _local(executor, prepare(("full",), "local", epochs=60))
+    records = [place.record() for place in places]
+    assert [record and record.resumed for record in records] == [0, 1]
+    assert [place.attempts for place in places] == [0, 1]
+    assert _hashes(prepared) == _local(executor, prepare(("full",), "local", epochs=60, seeds=2))

@@ -43,11 +43,18 @@ def main(root: str, trial_id: str, device: str) -> int:
         # More steps, not another checkpoint: a validation that is too long for a job leaves one of the same step, and a
         # job on another processor begins at the first step.
         if trial_store.checkpoints.newest_step() > step_before:
-            subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], check=False)
+            subprocess.run(["scontrol", "requeue", _job_number()], check=False)
         return CANCELLED_EXIT
     except KeyboardInterrupt:
         return CANCELLED_EXIT
     return 0
+
+
+def _job_number() -> str:
+    """Returns this job's number. One of an array is named by its place there: the number of the last of them is the
+    whole array's too."""
+    array = os.environ.get("SLURM_ARRAY_JOB_ID")
+    return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ["SLURM_JOB_ID"]
 
 
 class TimeLimit(KeyboardInterrupt):

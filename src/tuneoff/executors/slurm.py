@@ -1,16 +1,17 @@
-"""Trials as jobs of a SLURM cluster, one job each; the study's folder lies on a file system that all nodes share.
+"""Trials as jobs of a SLURM cluster; the study's folder lies on a file system that all nodes share.
 
 This process submits and watches. It may be killed and started again at any time: jobs bear the study's name and are
 found again. What runs in a job is `tuneoff.executors._job`.
+
+Jobs are submitted by `sbatch` and not by submitit: that sends functions as pickles, must be installed on every node,
+and finds no job again once the process that submitted it has ended.
 """
 
 from __future__ import annotations
 
 import math
-import re
 import shlex
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,6 @@ from typing import Any, Self
 
 from pydantic import Field
 
-from tuneoff.checksums import content_hash
 from tuneoff.config.spec import TrialSpec
 from tuneoff.errors import ExecutorError
 from tuneoff.executors._elsewhere import ElsewhereExecutor, FollowedTrial
@@ -27,22 +27,18 @@ from tuneoff.executors._interrupts import noted_interrupts
 from tuneoff.executors._needs import expected_needs
 from tuneoff.executors._placement import Need
 from tuneoff.executors._second_try import second_try
+from tuneoff.executors._slurm_queue import POLL_SECONDS, JobArray, Queue, partition_minutes, slurm
 from tuneoff.executors.base import Listener, Progress
 from tuneoff.interfaces import ExecutorOptions
 from tuneoff.records.record import Status, TrialRecord
 from tuneoff.store import StudyStore, TrialStore
 
-POLL_SECONDS = 2.0
-"""Seconds between two questions to SLURM, which answers for all jobs at once."""
 VISIBLE_SECONDS = 10.0
 """How long a file that another node has written may take to be seen here."""
-TRIES = 10
-"""How often SLURM is asked about the queue until it answers; it is out of reach for seconds at times."""
 SPARE_SECONDS = 600.0
 """What a time limit has beyond the expected time: a file system that is slow, libraries that are loaded."""
 MOST_DOUBLINGS = 4
 """How often a time limit is doubled at most."""
-NO_LIMIT_MINUTES = 365 * 24 * 60
 CANCEL_SECONDS = 60.0
 """How long cancelled jobs may take to end; SLURM kills them after its own KillWait."""
 
@@ -68,6 +64,12 @@ class SlurmOptions(ExecutorOptions):
         description="so long before its time limit a job writes a checkpoint and goes back to the queue, as often as "
         "its trial needs; unset: the trial is cancelled at the limit, and the same command continues it",
     )
+    array_limit: int | None = Field(
+        None,
+        ge=1,
+        description="trials of one job array that run at once, at most (`%N` of sbatch); unset: as many as the cluster "
+        "has room for",
+    )
     cpus: int | None = Field(None, ge=1, description="cores of a trial, and threads that it uses")
     memory: str | None = Field(None, description="memory of a trial as sbatch takes it, e.g. 32G")
     setup: tuple[str, ...] = Field((), description="lines of bash before a trial, e.g. `module load cuda`")
@@ -80,8 +82,8 @@ class SlurmOptions(ExecutorOptions):
 
 
 class SlurmExecutor(ElsewhereExecutor):
-    """Submits a job for each trial and follows them in the study's folder, which all nodes must see under the same
-    path. `--device cuda` asks for as many GPUs as a trial has devices.
+    """Submits trials of equal resources as one job array and follows them in the study's folder, which all nodes must
+    see under the same path. `--device cuda` asks for as many GPUs as a trial has devices.
 
     Ctrl-C, SIGTERM and a lost connection cancel the jobs. Where this process is killed they go on; the same command
     finds them and submits none twice. A job that is preempted goes back to the queue and continues its trial from the
@@ -91,7 +93,7 @@ class SlurmExecutor(ElsewhereExecutor):
     """
 
     title = "SLURM"
-    summary = "Trials are jobs of a SLURM cluster, one each."
+    summary = "Trials are jobs of a SLURM cluster, those of equal resources one job array."
     Options = SlurmOptions
 
     @classmethod
@@ -115,26 +117,20 @@ class SlurmExecutor(ElsewhereExecutor):
     def run(self, store: StudyStore, trials: Sequence[TrialSpec], listener: Listener) -> None:
         queue = Queue(store)
         waiting = [Job(one.store, one.trial) for one in self.open_trials(store, trials, listener)]
-        limits: dict[str, int] = {}
         try:
             if waiting:
-                active = queue.active()
-                limits = TimeLimits(store, trials, self.job_options).minutes
-                for job in waiting:
-                    job.number = active.get(queue.name(job.trial))
-                    if job.number is None:
-                        self._submit(store, queue, job, limits.get(job.trial.id))
+                self._submit(store, queue, waiting)
             while waiting:
                 active = queue.active()
                 store.refuse_lost()
                 for job in list(waiting):
-                    if queue.name(job.trial) in active:
+                    if job.trial.id in active:
                         job.follow(listener)
                     elif (record := job.ending(listener)) is not None:
                         waiting.remove(job)
                         if (smaller := second_try(record)) is not None:
                             again = Job(job.store, smaller)
-                            self._submit(store, queue, again, limits.get(smaller.id))
+                            self._submit(store, queue, [again])
                             waiting.append(again)
                             continue
                         listener(Progress("ended", job.trial, record=record))
@@ -146,51 +142,64 @@ class SlurmExecutor(ElsewhereExecutor):
                 store.refuse_lost()
             raise
 
-    def _submit(self, store: StudyStore, queue: Queue, job: Job, minutes: int | None) -> None:
-        """Submits the job of a trial, which has none in the queue."""
-        job.prepare()
-        store.job_folder.mkdir(exist_ok=True)
-        answer = _slurm(["sbatch", "--parsable"], self.script(store, queue, job.trial, minutes))
-        job.number = answer.strip().partition(";")[0]
+    def _submit(self, store: StudyStore, queue: Queue, waiting: Sequence[Job]) -> None:
+        """Submits the trials that are not in the queue."""
+        active = queue.active()
+        for job in waiting:
+            job.number = active.get(job.trial.id)
+        jobs = {job.trial.id: job for job in waiting if job.number is None}
+        trials = [job.trial for job in jobs.values()]
+        limits = TimeLimits(store, trials, self.job_options).minutes if self.job_options.time is None else {}
+        for array in queue.arrays(trials, limits):
+            for trial in array.trials:
+                jobs[trial.id].prepare()
+            numbers = queue.submit(array, self.script(store, queue, array))
+            for trial, number in zip(array.trials, numbers, strict=True):
+                jobs[trial.id].number = number
 
-    def script(self, store: StudyStore, queue: Queue, trial: TrialSpec, minutes: int | None = None) -> str:
-        """Returns the batch script of a trial's job, which may take so long where the options name no time."""
+    def script(self, store: StudyStore, queue: Queue, array: JobArray) -> str:
+        """Returns the batch script of trials that are submitted as one."""
         options = self.job_options
+        limit = f"%{options.array_limit}" if options.array_limit is not None else ""
         values = {
-            "job-name": queue.name(trial),
-            "output": store.job_folder.resolve() / f"{trial.id}-%j.txt",
+            "job-name": queue.name(array),
+            "output": store.job_folder.resolve() / "%x-%j.txt",
+            "array": f"0-{len(array.trials) - 1}{limit}" if len(array.trials) > 1 else None,
             "partition": options.partition,
             "account": options.account,
             "qos": options.qos,
             "constraint": options.constraint,
-            "time": options.time or minutes,
+            "time": array.minutes if options.time is None else options.time,
             "cpus-per-task": options.cpus,
             "mem": options.memory,
-            "gpus": trial.devices if self.job_device == "cuda" else None,
+            "gpus": array.devices if self.job_device == "cuda" else None,
             # To the shell alone (`B:`), whose place the trial's executor takes.
             "signal": f"B:USR2@{options.requeue_seconds}" if options.requeue_seconds is not None else None,
         }
         flags = [f"--{key}={value}" for key, value in values.items() if value is not None]
         python = shlex.split(options.python) if options.python is not None else [sys.executable]
-        job = ["-m", "tuneoff.executors._job", str(store.root.resolve()), trial.id, self.job_device]
+        job = [*python, "-m", "tuneoff.executors._job", str(store.root.resolve())]
         lines = [
             "#!/bin/bash",
             *(f"#SBATCH {shlex.quote(flag)}" for flag in [*flags, *options.sbatch]),
             "#SBATCH --requeue --open-mode=append",
+            f"trials=({shlex.join(trial.id for trial in array.trials)})",
+            'trial="${trials[${SLURM_ARRAY_TASK_ID:-0}]}"',
+            'echo "trial $trial"',
             *options.setup,
             # In place of the shell, so that SLURM's signals reach it.
-            f"exec {shlex.join([*python, *job])}",
+            f'exec {shlex.join(job)} "$trial" {self.job_device}',
         ]
         return "\n".join(lines) + "\n"
 
     def _cancel(self, queue: Queue, jobs: Sequence[Job]) -> None:
         """Cancels the jobs of these trials and waits until they have ended; records those that ran as cancelled."""
-        names = {queue.name(job.trial) for job in jobs}
-        numbers = [number for name, number in queue.active().items() if name in names]
+        ids = {job.trial.id for job in jobs}
+        numbers = [number for trial_id, number in queue.active().items() if trial_id in ids]
         if numbers:
-            _slurm(["scancel", *numbers])
+            slurm(["scancel", *numbers])
         deadline = time.monotonic() + CANCEL_SECONDS
-        while names & queue.active().keys() and time.monotonic() < deadline:
+        while ids & queue.active().keys() and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS / 4)
         for job in jobs:
             if job.has_begun and job.store.record() is None:
@@ -198,30 +207,6 @@ class SlurmExecutor(ElsewhereExecutor):
 
 
 plugin = SlurmExecutor
-
-
-class Queue:
-    """The jobs of one study in SLURM's queue.
-
-    Args:
-        store: the study's folder, whose path names the jobs.
-    """
-
-    def __init__(self, store: StudyStore) -> None:
-        self._prefix = f"tuneoff-{content_hash(str(store.root.resolve()))[:10]}"
-
-    def name(self, trial: TrialSpec) -> str:
-        """Returns the name of a trial's job: of the study's folder and the trial's content."""
-        return f"{self._prefix}-{trial.id.rpartition('-')[2]}"
-
-    def active(self) -> dict[str, str]:
-        """Returns name -> job number of the study's jobs that wait or run.
-
-        Raises:
-            ExecutorError: if SLURM does not answer.
-        """
-        lines = _slurm(["squeue", "--me", "--noheader", "--format=%j %A"], tries=TRIES).splitlines()
-        return {name: number for name, number in (line.split() for line in lines) if name.startswith(self._prefix)}
 
 
 class TimeLimits:
@@ -235,7 +220,7 @@ class TimeLimits:
 
     def __init__(self, store: StudyStore, trials: Sequence[TrialSpec], options: SlurmOptions) -> None:
         needs = expected_needs(store, trials)
-        most = _partition_minutes(options.partition)
+        most = partition_minutes(options.partition)
         self.minutes: dict[str, int] = {}
         for trial in trials:
             seconds = needs.get(trial.id, Need()).seconds
@@ -276,41 +261,5 @@ class Job(FollowedTrial):
 def _ran_out_of_memory(number: str) -> bool:
     """Tells whether SLURM says of a job that ended a short while ago that it ran out of memory."""
     with suppress(ExecutorError, OSError):
-        return "JobState=OUT_OF_MEMORY" in _slurm(["scontrol", "show", "job", number]).split()
+        return "JobState=OUT_OF_MEMORY" in slurm(["scontrol", "show", "job", number]).split()
     return False
-
-
-def _partition_minutes(partition: str | None) -> int:
-    """Returns the longest time that a partition gives a job, the default one where none is named; very long where it
-    has no limit, or SLURM does not say."""
-    command = ["sinfo", "--noheader", "--format=%P %l"]
-    lines: list[str] = []
-    with suppress(ExecutorError, OSError):
-        lines = _slurm(command).splitlines()
-    limits = dict(line.split() for line in lines if len(line.split()) == 2)
-    name = next((name for name in limits if name.endswith("*")), "") if partition is None else partition
-    text = limits.get(name) or limits.get(f"{name}*") or ""
-    found = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text)
-    if found is None:
-        return NO_LIMIT_MINUTES
-    days, hours, minutes, _ = (int(part or 0) for part in found.groups())
-    return max(1, (days * 24 + hours) * 60 + minutes)
-
-
-def _slurm(command: Sequence[str], script: str | None = None, tries: int = 1) -> str:
-    """Runs a command of SLURM; returns what it prints.
-
-    Raises:
-        ExecutorError: with what it says, if it fails so many times.
-    """
-    done = subprocess.run(command, input=script, capture_output=True, text=True, check=False)
-    if done.returncode and tries > 1:
-        time.sleep(POLL_SECONDS)
-        return _slurm(command, script, tries - 1)
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
-        raise ExecutorError(
-            f"{command[0]} failed: {lines[0]}",
-            hint="Jobs that were submitted go on; the same command finds them again.",
-        )
-    return done.stdout

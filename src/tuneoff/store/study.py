@@ -268,6 +268,27 @@ class StudyStore:
         text = json.dumps(search, indent=1, ensure_ascii=False, allow_nan=False)
         write_atomically(self.root / "search.json", text, make_folder=False)
 
+    def write_job_trials(self, name: str, trial_ids: list[str]) -> None:
+        """Writes which trials the jobs of a name run on a cluster, in the order of their numbers."""
+        write_atomically(self._job_path(name), json.dumps(trial_ids, indent=1))
+
+    def job_trials(self, name: str) -> list[str] | None:
+        """Returns the ids of the trials that the jobs of a name run; None where that was not written.
+
+        Raises:
+            CorruptRecord: if it cannot be read.
+        """
+        path = self._job_path(name)
+        if not path.exists():
+            return None
+        trial_ids = read_json(path)
+        if not isinstance(trial_ids, list):
+            raise CorruptRecord(f"{path} is no list of trials", hint=f"Cancel the job (scancel --name={name}).")
+        return [str(trial_id) for trial_id in trial_ids]
+
+    def _job_path(self, name: str) -> Path:
+        return self.job_folder / f"{name}.json"
+
     def write_forecast(self, forecast: StudyForecast) -> None:
         """Writes what the study is expected to take."""
         write_atomically(self.root / "forecast.json", forecast.model_dump_json(indent=1), make_folder=False)
