@@ -334,7 +334,7 @@ def test_the_last_of_trials_together_ends_with_their_process(prepare: Prepare) -
     executor = LocalExecutor("cpu", starter=lambda _: children)
     assert executor.children is children
     running = [RunningTrial(prepared.store, trial, Allotment((0,), ((0,),))) for trial in prepared.trials]
-    start_together(running, children, "cpu")
+    start_together(running, [trial.id for trial in prepared.trials], prepared.store, children, "cpu")
     first, last = running
     try:
         for one in running:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -14,9 +14,10 @@ from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.executors._placement import Device, Placement
 from tuneoff.executors._together import Companions
 from tuneoff.executors.base import Progress
+from tuneoff.executors.local import LocalExecutor
 from tuneoff.planning.plan import plan, search_trial
 from tuneoff.records.record import Status, Timing, TrialRecord
-from tuneoff.store import StudyStore
+from tuneoff.store import TRIALS, StudyStore
 
 pytest_plugins = ("running_fixtures", "study_fixtures")
 
@@ -34,7 +35,9 @@ def trials_of(make_study: MakeStudy, together: Any = 4, **changes: Any) -> list[
 
 def found(trials: list[TrialSpec], lead: str, on_gpu: bool = False, companions: Companions | None = None) -> list[str]:
     by_name = {f"{trial.label}{trial.seed}": trial for trial in trials}
-    others = (companions or Companions()).find(by_name[lead], trials, on_gpu, lambda trial: True)
+    companions = companions or Companions()
+    companions.expect(trials)
+    others = companions.find(by_name[lead], {trial.id: trial for trial in trials}, on_gpu, lambda trial: True)
     return [f"{trial.label}{trial.seed}" for trial in others]
 
 
@@ -137,7 +140,7 @@ def test_one_that_diverges_is_recorded_so_and_the_others_go_on(
     apart_forgotten: SharedExecutor, prepare: Prepare
 ) -> None:
     """Trials of a search, which differ in their rate."""
-    prepared = prepare({"head": {}}, execution={"together": 3}, search=3, learning_rate=None, max_steps=4)
+    prepared = prepare({"head": {}}, execution={"together": 3}, search=3, learning_rate=None, epochs=20)
     study = prepared.store.study()
     trials = [search_trial(study, "head", {"learning_rate": rate}) for rate in (1e-2, 1e30, 1e-3)]
     StudyStore.create(prepared.store.root, study, trials)
@@ -177,10 +180,13 @@ def test_a_group_that_is_killed_runs_again_each_alone_and_loses_no_record(
     assert reasons == ["not trained together with others: their process ended without a result (killed by SIGKILL)"]
 
 
-def test_an_interrupt_cancels_all_of_a_group_and_they_start_again(
+def test_an_interrupt_cancels_all_of_a_group_which_goes_on_to_the_same_bytes(
     apart_forgotten: SharedExecutor, prepare: Prepare
 ) -> None:
-    prepared = prepare({"head": {}}, execution={"together": 2}, seeds=3, epochs=40)
+    """The group is of two, and none that waits takes the place of one of them."""
+    undisturbed = prepare({"head": {}}, "undisturbed", execution={"together": 2}, seeds=3, epochs=20)
+    apart_forgotten.run(undisturbed.store, undisturbed.trials, undisturbed.told.append)
+    prepared = prepare({"head": {}}, execution={"together": 2}, seeds=3, epochs=20)
     apart_forgotten.run(prepared.store, prepared.trials[:1], prepared.told.append)
 
     def listen(progress: Progress) -> None:
@@ -194,3 +200,47 @@ def test_an_interrupt_cancels_all_of_a_group_and_they_start_again(
     sealed = records(prepared)
     assert {record.status for record in sealed.values()} == {Status.COMPLETED}
     assert sealed["head2"].missing["timing"] == "trained together with 1 other"
+    assert [sealed[f"head{seed}"].resumed for seed in range(3)] == [0, 1, 1]
+    for name, record in records(undisturbed).items():
+        assert (record.metrics, record.predictions) == (sealed[name].metrics, sealed[name].predictions)
+        assert record.kept_files == sealed[name].kept_files
+
+
+def checkpointed(prepared: Prepared, trial: TrialSpec, ids: Sequence[str]) -> None:
+    """Gives a trial a checkpoint of a training together with others."""
+    checkpoints = prepared.store.trial(trial.id).checkpoints
+    checkpoints.save(lambda folder: None, {TRIALS: " ".join(ids)}, 5)
+
+
+def group_of(prepared: Prepared, number: int, together: int = 3) -> tuple[list[int], list[str]]:
+    """The seeds of the trials that start when one is placed, and the ids of their process."""
+    trials = [
+        trial.model_copy(update={"execution": trial.execution.model_copy(update={"together": together})})
+        for trial in prepared.trials
+    ]
+    executor, placement = LocalExecutor("cpu"), Placement([Device((None,))], 100)
+    placement.note(TrialRecord(spec=trials[0], status=Status.COMPLETED, timing=Timing(total_seconds=1.0)))
+    waiting = {trial.id: trial for trial in trials[number:]}
+    executor._companions.expect(waiting.values())
+    placement.next(waiting.values())
+    started, ids = executor._find_group(prepared.store, placement, trials[number], waiting)
+    return [trial.seed for trial in started], ids
+
+
+def test_a_group_that_was_interrupted_is_put_together_again(prepare: Prepare) -> None:
+    prepared = prepare({"head": {}}, execution={"together": 3}, seeds=6)
+    ids = [trial.id for trial in prepared.trials]
+    for trial in prepared.trials[1:4]:
+        checkpointed(prepared, trial, ids[1:4])
+    assert group_of(prepared, 1) == ([1, 2, 3], ids[1:4])
+    assert group_of(prepared, 4) == ([4, 5], ids[4:])
+    assert group_of(prepared, 2) == ([2, 3], ids[1:4]), "beside the first, which has ended"
+    assert group_of(prepared, 1, together=2) == ([1], ids[1:2]), "as many are not wanted any more"
+    diverged = TrialRecord(spec=prepared.trials[2], status=Status.DIVERGED)
+    prepared.store.trial(ids[2]).write_record(diverged)
+    assert group_of(prepared, 1) == ([1, 3], ids[1:4])
+    checkpointed(prepared, prepared.trials[3], ids[3:4])
+    assert group_of(prepared, 1) == ([1], ids[1:4]), "the last has gone on alone since"
+    assert group_of(prepared, 3) == ([3], ids[3:4])
+    prepared.store.trial(ids[2]).spec_path.unlink()
+    assert group_of(prepared, 1) == ([1], ids[1:2])

@@ -87,10 +87,16 @@ def test_a_second_try_that_was_interrupted_goes_on_as_it_was(tmp_path: Path) -> 
 def test_a_second_try_is_trained_alone() -> None:
     trials = [_trial().model_copy(update={"id": str(seed), "seed": seed}) for seed in range(3)]
     trials = [one.model_copy(update={"execution": one.execution.model_copy(update={"together": 3})}) for one in trials]
-    assert len(Companions().find(trials[0], trials, False, lambda _: True)) == 2
     again = [one.model_copy(update={"halved_batches": True}) for one in trials]
-    assert Companions().find(again[0], again, False, lambda _: True) == []
-    assert Companions().find(trials[0], again, False, lambda _: True) == []
+
+    def count(lead: TrialSpec, waiting: list[TrialSpec]) -> int:
+        companions = Companions()
+        companions.expect(trials)
+        return len(companions.find(lead, {one.id: one for one in waiting}, False, lambda _: True))
+
+    assert count(trials[0], trials) == 2
+    assert count(again[0], again) == 0
+    assert count(trials[0], again) == 0
 
 
 # --- real runs

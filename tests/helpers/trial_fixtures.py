@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,9 @@ import torch
 from trial_helpers import PAIRS, MakePlace, Trained, Written, make_study, news, save_folder, write_csv
 from tuneoff.planning.plan import plan
 from tuneoff.store import TrialStore
+from tuneoff.trial import phases
 from tuneoff.trial.run import run
+from tuneoff.trial.training import resume
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -33,6 +36,13 @@ def one_thread() -> Iterator[None]:
     yield
     torch.set_num_threads(threads)
     torch.set_float32_matmul_precision(products)
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checkpoints come as often as `checkpoint_minutes` says, however long they take. Nothing is freed between."""
+    monkeypatch.setattr(resume, "SAVING_SHARE", math.inf)
+    monkeypatch.setattr(phases, "TRIMMED", ())
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -111,16 +111,17 @@ class Placement:
             return list(trials)
         return longest_first(trials, self.needs)
 
-    def next(self, waiting: Sequence[TrialSpec]) -> tuple[TrialSpec, Allotment] | None:
+    def next(self, waiting: Iterable[TrialSpec]) -> tuple[TrialSpec, Allotment] | None:
         """Places the first of the waiting trials that can start now; None where none can.
 
         A trial that has to wait is overtaken by others of its seed alone, so that it does not wait for ever.
         """
         if not any(self._free):
             return None
-        refused = set()
+        refused, seed = set(), None
         for trial in waiting:
-            if trial.seed != waiting[0].seed:
+            seed = trial.seed if seed is None else seed
+            if trial.seed != seed:
                 break
             # Trials of one arm need the same: where one has to wait, the others have to.
             kind = (trial.label, trial.purpose, trial.devices, self._memory(trial))

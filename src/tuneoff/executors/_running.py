@@ -143,21 +143,31 @@ class RunningTrial:
         return record
 
 
-def start_together(members: Sequence[RunningTrial], children: Children, device: str) -> None:
+def start_together(
+    members: Sequence[RunningTrial], ids: Sequence[str], store: StudyStore, children: Children, device: str
+) -> None:
     """Starts one process for several trials; what it prints is in the log of each.
+
+    Args:
+        members: the trials that are trained.
+        ids: of these, and of trials that have ended and are computed on for their sake, in the order of the process.
+        store: the study's folder.
+        children: starts the process.
+        device: auto, cpu or cuda.
 
     Raises:
         StoreError: if a trial's folder cannot be written.
     """
     lead = members[0]
-    trials = []
+    replies = {}
     for member in members:
         member._begin()
         member._reply = Path(children.scratch.name) / f"{member.trial.id}.json"
         member._reply.unlink(missing_ok=True)
-        member.companions = len(members)
-        trials.append({"folder": str(member._store.folder.resolve()), "reply": str(member._reply)})
+        member.companions = len(ids)
+        replies[member.trial.id] = str(member._reply)
         member._store.share_log(lead._store)
+    trials = [{"folder": str(store.trial(name).folder.resolve()), "reply": replies.get(name)} for name in ids]
     child = children.start("together", {**lead._payload(children, device), "trials": trials}, lead._store.log_path)
     for member in members:
         member._follow(children, child)

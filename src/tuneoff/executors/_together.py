@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,44 +20,71 @@ class Companions:
 
     apart: dict[str, str] = field(default_factory=dict)
     _untold: set[str] = field(default_factory=set)
+    _by_label: dict[str, list[str]] = field(default_factory=dict)
+    _kinds: dict[str, str] = field(default_factory=dict)
+    """Trial id -> its kind, of those that were asked for."""
+
+    def expect(self, trials: Iterable[TrialSpec]) -> None:
+        """Notes the trials of a run, in the order in which they wait; `find` looks among them."""
+        self._by_label, self._kinds = {}, {}
+        for trial in trials:
+            self._by_label.setdefault(trial.label, []).append(trial.id)
 
     def find(
-        self, lead: TrialSpec, waiting: Sequence[TrialSpec], on_gpu: bool, joins: Callable[[TrialSpec], bool]
+        self, lead: TrialSpec, waiting: Mapping[str, TrialSpec], on_gpu: bool, joins: Callable[[TrialSpec], bool]
     ) -> list[TrialSpec]:
         """Finds trials to train together with `lead`, in the order in which they wait; none where it trains alone.
 
         Args:
             lead: the trial that starts.
-            waiting: those that could start with it.
+            waiting: those that have not started, by their ids.
             on_gpu: whether it computes on a GPU.
             joins: takes a trial into the same place, or tells that it does not fit there.
         """
-        most, kind = most_together(lead.execution, on_gpu), _kind(lead)
-        if most == 1 or lead.learning_rate is None or lead.devices > 1 or lead.halved_batches or kind in self.apart:
-            return []
+        most = self.most(lead, on_gpu)
         companions: list[TrialSpec] = []
-        for trial in waiting:
+        for name in self._by_label.get(lead.label, ()) if most > 1 else ():
             if len(companions) == most - 1:
                 break
-            is_alike = trial.label == lead.label and trial.id != lead.id and _kind(trial) == kind
-            if is_alike and joins(trial):
+            trial = waiting.get(name)
+            if trial is None or trial.id == lead.id or trial.halved_batches:
+                continue
+            if self._kind(trial) == self._kind(lead) and joins(trial):
                 companions.append(trial)
         return companions
 
+    def may_continue(self, lead: TrialSpec, others: Sequence[TrialSpec], on_gpu: bool) -> bool:
+        """Tells whether a trial may go on together with those that it was trained with before."""
+        # How trials are run may have been changed since some of them ended.
+        now = {"execution": lead.execution, "contents": lead.contents}
+        kinds = {_kind(other.model_copy(update=now)) for other in others}
+        return len(others) < self.most(lead, on_gpu) and kinds == {self._kind(lead)}
+
+    def most(self, trial: TrialSpec, on_gpu: bool) -> int:
+        """Returns how many trials, itself included, are trained together with one at most."""
+        most = most_together(trial.execution, on_gpu)
+        if most == 1 or trial.learning_rate is None or trial.devices > 1 or trial.halved_batches:
+            return 1
+        return 1 if self._kind(trial) in self.apart else most
+
     def separate(self, trial: TrialSpec, reason: str) -> None:
         """Notes that trials of this kind are trained each alone."""
-        kind = _kind(trial)
+        kind = self._kind(trial)
         if kind not in self.apart:
             self.apart[kind] = reason
             self._untold.add(kind)
 
     def take_reason(self, trial: TrialSpec) -> str:
         """Returns why a trial is trained alone; once for trials of its kind, and empty where nothing was tried."""
-        kind = _kind(trial)
-        if kind not in self._untold:
+        if not self._untold or (kind := self._kind(trial)) not in self._untold:
             return ""
         self._untold.remove(kind)
         return self.apart[kind]
+
+    def _kind(self, trial: TrialSpec) -> str:
+        if trial.id not in self._kinds:
+            self._kinds[trial.id] = _kind(trial)
+        return self._kinds[trial.id]
 
 
 def most_together(execution: ExecutionSpec, on_gpu: bool) -> int:

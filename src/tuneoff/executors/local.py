@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self
 from pydantic import Field
 
 from tuneoff.config.spec import ExecutionSpec, StudySpec, TrialSpec
-from tuneoff.errors import ExecutorError, OutOfMemory
+from tuneoff.errors import CorruptRecord, ExecutorError, OutOfMemory
 from tuneoff.executors import _endings
 from tuneoff.executors._children import Child, Children, Spawner, WarmParent, last_line, rebuild_error
 from tuneoff.executors._interrupts import noted_interrupts
@@ -171,16 +171,18 @@ class LocalExecutor(Executor):
             KeyboardInterrupt: after those that ran were recorded as cancelled.
             StoreError: after they were ended, if the study's folder is no longer there or cannot be written.
         """
-        waiting, running = placement.ordered(trials), list[RunningTrial]()
+        ordered, running = placement.ordered(trials), list[RunningTrial]()
+        waiting = {trial.id: trial for trial in ordered}
+        self._companions.expect(ordered)
         try:
             while waiting or running:
-                while waiting and (placed := placement.next(waiting)) is not None:
+                while waiting and (placed := placement.next(waiting.values())) is not None:
                     store.refuse_lost()
                     started = self._start(store, placement, *placed, waiting, running)
                     for trial in started:
-                        waiting.remove(trial)
+                        del waiting[trial.id]
                         listener(Progress("started", trial, together=len(started)))
-                again: list[TrialSpec] = []
+                again: dict[str, TrialSpec] = {}
                 for ended in self._follow(store, running, listener):
                     store.refuse_lost()
                     ended.pass_on(listener)
@@ -188,20 +190,20 @@ class LocalExecutor(Executor):
                     running.remove(ended)
                     if reason := ended.why_apart():
                         self._companions.separate(ended.trial, reason)
-                        again.append(ended.trial)
+                        again[ended.trial.id] = ended.trial
                         continue
                     record = ended.seal()
                     if (smaller := second_try(record)) is not None:
-                        again.append(smaller)
+                        again[smaller.id] = smaller
                         continue
                     placement.note(record)
                     listener(Progress("ended", ended.trial, record=record))
-                waiting[:0] = again
                 for lost in [one for one in running if one.children is not self.children]:
                     # It ended with the parent process, which another trial made hang.
                     running.remove(lost)
                     placement.release(lost.trial)
-                    waiting.insert(0, lost.trial)
+                    again[lost.trial.id] = lost.trial
+                waiting = {**again, **waiting}
         except KeyboardInterrupt:
             with noted_interrupts() as is_interrupted:
                 begun = [one for one in running if one.child is not None]
@@ -221,27 +223,42 @@ class LocalExecutor(Executor):
         placement: Placement,
         trial: TrialSpec,
         allotment: Allotment,
-        waiting: Sequence[TrialSpec],
+        waiting: Mapping[str, TrialSpec],
         running: list[RunningTrial],
     ) -> list[TrialSpec]:
         """Starts a trial that was placed, with those that train together with it; returns them all."""
-
-        def begins(one: TrialSpec) -> bool:
-            # One that has a checkpoint continues from it alone.
-            return not store.trial(one.id).checkpoints.newest_first()
-
-        companions: list[TrialSpec] = []
-        if begins(trial):
-            companions = self._companions.find(
-                trial, waiting, placement.is_gpu(trial), lambda other: begins(other) and placement.join(other, trial)
-            )
-        started = [RunningTrial(store, one, allotment) for one in (trial, *companions)]
+        trials, ids = self._find_group(store, placement, trial, waiting)
+        started = [RunningTrial(store, one, allotment) for one in trials]
         running += started
-        if companions:
-            start_together(started, self.children, self.device)
+        if len(ids) > 1:
+            start_together(started, ids, store, self.children, self.device)
         else:
             started[0].start(self.children, self.device, self._companions.take_reason(trial))
-        return [trial, *companions]
+        return trials
+
+    def _find_group(
+        self, store: StudyStore, placement: Placement, trial: TrialSpec, waiting: Mapping[str, TrialSpec]
+    ) -> tuple[list[TrialSpec], list[str]]:
+        """Finds the trials to train in one process: with one that has begun together with others, those that still
+        wait; with one that begins, others that begin; one that has begun alone goes on alone.
+
+        Returns:
+            The trials that start, and the ids of all that the process computes, in its order: also of those that have
+            ended, because the bits of the others hang on how many there are.
+        """
+        on_gpu = placement.is_gpu(trial)
+        earlier_ids = store.trial(trial.id).checkpoints.trained_together()
+        others = _specs_of(store, [name for name in earlier_ids if name != trial.id])
+        if earlier_ids and others is not None and self._companions.may_continue(trial, others, on_gpu):
+            left = [waiting[name] for name in earlier_ids if name != trial.id and name in waiting]
+            go_on = [other for other in left if _goes_on(store, other, earlier_ids) and placement.join(other, trial)]
+            return [trial, *go_on], list(earlier_ids)
+        companions: list[TrialSpec] = []
+        if _begins(store, trial):
+            companions = self._companions.find(
+                trial, waiting, on_gpu, lambda other: _begins(store, other) and placement.join(other, trial)
+            )
+        return [trial, *companions], [trial.id, *(other.id for other in companions)]
 
     def _follow(self, store: StudyStore, running: Sequence[RunningTrial], listener: Listener) -> list[RunningTrial]:
         """Waits a moment, passes on what trials tell and ends those that take too long; returns those that ended."""
@@ -285,6 +302,31 @@ class LocalExecutor(Executor):
 
 
 plugin = LocalExecutor
+
+
+def _begins(store: StudyStore, trial: TrialSpec) -> bool:
+    """Tells whether a trial has no checkpoint to continue from."""
+    return not store.trial(trial.id).checkpoints.newest_first()
+
+
+def _goes_on(store: StudyStore, trial: TrialSpec, ids: Sequence[str]) -> bool:
+    """Tells whether a trial that has no result yet is still trained together with these: it did not diverge, nor go on
+    alone."""
+    trial_store = store.trial(trial.id)
+    if trial.halved_batches:
+        return False
+    if trial_store.checkpoints.newest_first():
+        return trial_store.checkpoints.trained_together() == tuple(ids)
+    record = trial_store.intact_record()
+    return record is None or record.status is not Status.DIVERGED
+
+
+def _specs_of(store: StudyStore, ids: Sequence[str]) -> list[TrialSpec] | None:
+    """Returns the specifications of trials; None where one cannot be read."""
+    try:
+        return [store.trial(name).spec() for name in ids]
+    except CorruptRecord:
+        return None
 
 
 def _processes(running: Sequence[RunningTrial]) -> list[Child]:

@@ -7,7 +7,7 @@
       lock                     held while a run writes here
       trackers.json            what became of the trackers, and which trials they followed
       trackers/NAME/           a tracker's own files, where it keeps them here
-      jobs/                    what jobs of a cluster printed besides their trials
+      jobs/                    which trials the jobs of a cluster run, and what they printed besides
       report/                  made anew from the records at any time
       report-xxxxxx/           likewise, of the arms and seeds that one run asked for, where the folder holds more
       trials/ID/
@@ -36,12 +36,13 @@ Its modules:
     files.py        files that are there whole or not at all
 """
 
-from tuneoff.store.checkpoints import StoredCheckpoint
+from tuneoff.store.checkpoints import TRIALS, StoredCheckpoint
 from tuneoff.store.files import give_usual_modes, refuse_overwriting, write_atomically
 from tuneoff.store.study import StudyStore
 from tuneoff.store.trial import TrialStore, link
 
 __all__ = [
+    "TRIALS",
     "StoredCheckpoint",
     "StudyStore",
     "TrialStore",

@@ -20,6 +20,8 @@ CHECKPOINT_VERSION = 1
 KEPT = 2
 """Checkpoints that are kept: if the newest is damaged, the one before is used."""
 MANIFEST = "manifest.json"
+TRIALS = "trials at once"
+"""Figure of the identity that names the trials which are trained in one process, in order."""
 
 
 class Manifest(Frozen):
@@ -102,6 +104,13 @@ class Checkpoints:
         """Returns how many steps the newest checkpoint tells of; -1 where there is none, or it cannot be read."""
         manifests = [_manifest(checkpoint) for checkpoint in self.newest_first()[:1]]
         return max((manifest.step for manifest in manifests if manifest is not None), default=-1)
+
+    def trained_together(self) -> tuple[str, ...]:
+        """Returns the ids of the trials, in order, beside which the training of the newest checkpoint went on, its own
+        included; empty where there is none, it cannot be read, or it was trained alone."""
+        manifests = [_manifest(checkpoint) for checkpoint in self.newest_first()[:1]]
+        names = [manifest.identity.get(TRIALS, "").split() for manifest in manifests if manifest is not None]
+        return tuple(names[0]) if names and len(names[0]) > 1 else ()
 
     def save(self, write: Callable[[Path], object], identity: Mapping[str, str], step: int) -> None:
         """Adds a checkpoint and removes those that are not needed any more. One that came further and cannot be used

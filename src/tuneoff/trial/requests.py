@@ -127,7 +127,9 @@ def _trial(payload: dict[str, Any], started: float) -> Any:
 
 
 def _together(payload: dict[str, Any], started: float) -> Any:
-    """Runs several trials of an arm on one device. Each that fails has an answer of its own, at its `reply`."""
+    """Runs several trials of an arm on one device. Each that fails has an answer of its own, at its `reply`; one
+    without a reply has ended before."""
+    from tuneoff.trial.distributed.aggregation import OnlookerTrialStore
     from tuneoff.trial.distributed.allotment import confine
     from tuneoff.trial.together import run_together
 
@@ -137,7 +139,9 @@ def _together(payload: dict[str, Any], started: float) -> Any:
     def fail(place: TrialStore, error: Exception) -> None:
         write_reply(replies[place.folder], {"error": _describe(error, LESS_MEMORY)})
 
-    places = [TrialStore(folder) for folder in replies]
+    places = [
+        TrialStore(folder) if reply is not None else OnlookerTrialStore(folder) for folder, reply in replies.items()
+    ]
     run_together(places, payload["device"], started, fail, payload.get("commit"), Path(payload["scratch"]))
     return {}
 

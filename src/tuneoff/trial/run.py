@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,12 @@ from tuneoff.interfaces import Baseline, Method
 from tuneoff.measure import environment
 from tuneoff.measure.utilisation import Sampler
 from tuneoff.records.record import Finding, Inference, TrialRecord
-from tuneoff.store import TrialStore
+from tuneoff.store import TRIALS, TrialStore
 from tuneoff.trial.assembly import Assembled, assemble, load_data
 from tuneoff.trial.context import TrialContext
 from tuneoff.trial.data import commits
 from tuneoff.trial.data.groups import with_groups
-from tuneoff.trial.distributed.aggregation import RankTrialStore, combine
+from tuneoff.trial.distributed.aggregation import OnlookerTrialStore, combine
 from tuneoff.trial.distributed.context import ALONE, RankContext
 from tuneoff.trial.modeling import allocator
 from tuneoff.trial.modeling.precision import choose_device
@@ -126,21 +126,25 @@ def begin(
     ranks: RankContext,
     scratch: Path | None,
     apart: str = "",
-    samples: bool = True,
+    sampler: Sampler | None = None,
 ) -> Iterator[Begun]:
-    """Begins a trial; the machine is sampled while open. The arguments are those of `run`; `samples`: whether the
-    samples are told as the trial's events."""
+    """Begins a trial; the machine is sampled while open. The arguments are those of `run`; `sampler`: of another trial
+    of the process, which samples for both."""
     spec, device = place.spec(), choose_device(wanted_device)
     seed_all(spec.seed)
-    place = place if ranks.is_main else RankTrialStore(place.folder)
+    place = place if ranks.is_main else OnlookerTrialStore(place.folder)
     released, findings = allocator.configure(spec.execution, device, place.append_event)
     if apart:
         findings += (Finding(name="trained_apart", message=f"not trained together with others: {apart}"),)
     if spec.halved_batches:
         findings += (_tell_halved(spec, place),)
-    emit = place.append_event if samples else None
-    with Sampler(device=device, emit=emit, others=ranks.others) as sampler:
-        context = TrialContext.of(commits.as_seen(spec).as_run(), device, sampler, place.append_event, ranks, scratch)
+    sampling: AbstractContextManager[Sampler] = (
+        Sampler(device=device, emit=place.append_event, others=ranks.others)
+        if sampler is None
+        else nullcontext(sampler)
+    )
+    with sampling as running:
+        context = TrialContext.of(commits.as_seen(spec).as_run(), device, running, place.append_event, ranks, scratch)
         method: Any = registry.methods()[spec.method].create(spec.options)
         yield Begun(context, place, method, spec, started, commit, released, findings)
 
@@ -212,7 +216,7 @@ def _train(begun: Begun, prepared: ReadyTrial) -> tuple[Trained | None, Continua
     if not trial.method.trains:
         selection.validate(0)
         return None, Continuation()
-    checkpointer = _make_checkpointer(begun.context, trial, begun.place, selection, begun.started)
+    checkpointer = make_checkpointer(begun, prepared)
     rows = trial.features["train"]
     training = train(begun.context, trial.runner, trial.method, rows, selection.validate, checkpointer)
     return training, checkpointer.continuation if checkpointer is not None else Continuation()
@@ -240,19 +244,25 @@ def conclude(begun: Begun, prepared: ReadyTrial, training: Trained | None, conti
     )
 
 
-def _make_checkpointer(
-    context: TrialContext, trial: Assembled, place: TrialStore, selection: Selection, started: float
-) -> TrialCheckpointer | None:
-    """Makes what keeps the training's checkpoints; None where none are asked for, or the method cannot continue."""
+def make_checkpointer(begun: Begun, prepared: ReadyTrial, at_once: Sequence[str] = ()) -> TrialCheckpointer | None:
+    """Makes what keeps the training's checkpoints; None where none are asked for, or the method cannot continue.
+
+    Args:
+        begun, prepared: the trial.
+        at_once: ids of the trials that are trained in this process, in order; empty: it alone.
+    """
+    context, trial = begun.context, prepared.trial
     spec = context.spec
     if spec.execution.checkpoint_minutes is None or not trial.method.resumable:
         return None
     here = environment.describe(str(context.device), torch.get_num_threads(), commit=None)
     identity = {
         "trial": spec.id,
+        TRIALS: " ".join(at_once or (spec.id,)),
         "micro-batches of a step": str(spec.protocol.gradient_accumulation_steps),
         **{f"{split} rows": info.fingerprint[:16] for split, info in trial.data.info.splits.items()},
         "base model": str(trial.model.checksum or trial.model.commit),
+        "engine": spec.execution.engine,
         "precision": trial.policy,
         "attention": f"{trial.model.attention}, {trial.model.evaluation_attention} in evaluations",
         "dropout": trial.model.dropout_generator,
@@ -263,7 +273,7 @@ def _make_checkpointer(
         "Python": here.python,
         **here.versions,
     }
-    return TrialCheckpointer(context, place, selection, identity, started)
+    return TrialCheckpointer(context, begun.place, prepared.selection, identity, begun.started)
 
 
 def _run_baseline(context: TrialContext, method: Baseline[Any], place: TrialStore) -> TrialResults:

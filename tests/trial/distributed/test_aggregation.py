@@ -12,7 +12,7 @@ import torch
 from rank_helpers import forked_ranks, run_ranks
 from tuneoff.records.record import TrialRecord
 from tuneoff.store import TrialStore
-from tuneoff.trial.distributed.aggregation import RankTrialStore, combine
+from tuneoff.trial.distributed.aggregation import OnlookerTrialStore, combine
 from tuneoff.trial.distributed.context import ALONE, RankContext
 from tuneoff.trial.phases import Measured
 from tuneoff.trial.run import run
@@ -116,7 +116,7 @@ def test_a_trial_of_one_process_is_left_as_it_is(make_place: MakePlace) -> None:
 
 
 def test_an_onlooker_writes_nothing(tmp_path: Path) -> None:
-    onlooker = RankTrialStore(tmp_path)
+    onlooker = OnlookerTrialStore(tmp_path)
     onlooker.append_event({"kind": "phase", "phase": "train"})
     assert onlooker.write_predictions("test", []).rows == 0
     assert not list(tmp_path.iterdir())

@@ -19,7 +19,7 @@ from tuneoff.config.spec import ExecutionSpec
 from tuneoff.store import TrialStore
 from tuneoff.trial import phases
 from tuneoff.trial.distributed import fsdp
-from tuneoff.trial.distributed.aggregation import RankTrialStore
+from tuneoff.trial.distributed.aggregation import OnlookerTrialStore
 from tuneoff.trial.distributed.context import RankContext
 from tuneoff.trial.training import resume
 from tuneoff.trial.training.checkpoint import Checkpoint
@@ -51,7 +51,7 @@ def training(name: str, folder: Path, last_step: int | None = None) -> Callable[
                 module.p = 0.1
         context = context_of(runner, protocol(), 5e-3)
         object.__setattr__(context.spec, "execution", ExecutionSpec(checkpoint_minutes=1e-9))
-        place = TrialStore(folder) if ranks.is_main else RankTrialStore(folder)
+        place = TrialStore(folder) if ranks.is_main else OnlookerTrialStore(folder)
         kept = Checkpoint(place.weights, method, runner.attached, ranks)
         selection = Selection(context, runner, features("class"), examples("class"), kept)
         checkpointer = TrialCheckpointer(context, place, selection, {"ranks": "2"}, time.perf_counter())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import math
 import shutil
 import signal
 import time
@@ -15,14 +14,14 @@ from typing import Any
 import pytest
 import torch
 
+from resume_helpers import EVERY_STEP, PROTOCOL, Killed, die_at, outcome, told
 from trial_helpers import PAIRS, MakePlace, write_csv
 from tuneoff.checksums import content_hash
 from tuneoff.errors import Cancelled
 from tuneoff.methods.lora import Lora
-from tuneoff.records.record import Event, Status, TrialRecord
+from tuneoff.records.record import Status, TrialRecord
 from tuneoff.store import TrialStore, checkpoints
 from tuneoff.store.files import checksum
-from tuneoff.trial import phases
 from tuneoff.trial.run import run
 from tuneoff.trial.training import resume
 from tuneoff.trial.training.selection import Selection
@@ -30,69 +29,15 @@ from tuneoff.trial.training.selection import Selection
 pytest_plugins = ("trial_fixtures",)
 pytestmark = pytest.mark.usefixtures("one_thread", "often")
 
-PROTOCOL: dict[str, Any] = {
-    "epochs": 2,
-    "max_steps": 7,
-    "gradient_accumulation_steps": 2,
-    "evaluations_per_epoch": 2,
-    "learning_rate": 0.01,
-    "train_rows": 30,
-    "dropout": 0.1,
-}
-"""Seven steps, the last three of them in the second epoch; scored after the second, fourth, sixth and last."""
-EVERY_STEP = {"checkpoint_minutes": 1e-9, "latency_examples": 1}
 WRITING = {"name": "generation", "template": "{source} => ", "max_target_length": 4}
 
 Resumed = Callable[..., TrialStore]
 Cut = Callable[[], None]
 
 
-class Killed(BaseException):
-    """Stands for the end of a process: nothing after it is done."""
-
-
-@pytest.fixture
-def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Checkpoints come as often as `checkpoint_minutes` says, however long they take. Nothing is freed between."""
-    monkeypatch.setattr(resume, "SAVING_SHARE", math.inf)
-    monkeypatch.setattr(phases, "TRIMMED", ())
-
-
 def finish(place: TrialStore, scratch: Path | None = None) -> TrialRecord:
     place.begin_attempt()
     return run(place, "cpu", time.perf_counter(), scratch=scratch)
-
-
-def die_at(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, call: int, *, after: bool = True) -> None:
-    """Ends the process in a call of a function, the first being 1, after or before what it does."""
-    original, count = getattr(owner, name), 0
-
-    def dying(*arguments: Any, **options: Any) -> Any:
-        nonlocal count
-        count += 1
-        if count == call and not after:
-            raise Killed
-        result = original(*arguments, **options)
-        if count == call:
-            raise Killed
-        return result
-
-    monkeypatch.setattr(owner, name, dying)
-
-
-def outcome(place: TrialStore, record: TrialRecord) -> dict[str, Any]:
-    """All that must be equal: a record without times and what the machine did, with checksums of the files."""
-    kept = ("metrics", "selected_step", "steps", "parameters", "gradient_norm", "stored_bytes", "data", "model")
-    body = record.model_dump(include={*kept, "precision", "predictions", "kept_files"})
-    body["curve"] = [point.model_dump(exclude={"train_seconds"}) for point in record.curve]
-    body["padding"] = record.throughput.padding_share
-    body["findings"] = [finding for finding in record.findings if finding.name != "contended"]
-    assert place.damage() == ""
-    return body
-
-
-def told(place: TrialStore, kind: str) -> list[Event]:
-    return [event for event in place.events()[0] if event["kind"] == kind]
 
 
 @pytest.fixture
@@ -412,6 +357,8 @@ def reseal(checkpoint: checkpoints.StoredCheckpoint, change: Callable[[dict[str,
         ("trial", "lora-s0-abc", "trial: lora-s0-abc there, lora-s0-.* here"),
         ("machine", "a better one", "machine: a better one there, .* here"),
         ("frozen blocks", "read from files", "frozen blocks: read from files there, none here"),
+        ("engine", "plain", "engine: plain there, fast here"),
+        ("precision", "bf16", "precision: bf16 there, fp32 here"),
     ],
 )
 def test_a_checkpoint_of_something_else_is_refused_by_name(key: str, value: str, message: str, cut: Resumed) -> None:

@@ -27,8 +27,9 @@ from tuneoff.trial.phases import Measured
 N = TypeVar("N", int, float)
 
 
-class RankTrialStore(TrialStore):
-    """A trial's folder as all ranks but the first see it: they read there and write nothing."""
+class OnlookerTrialStore(TrialStore):
+    """A trial's folder as those see it who read there and write nothing: all ranks but the first, and a process that
+    computes a finished trial on for the sake of others."""
 
     def append_event(self, event: Event) -> None:
         """Writes nothing: the first rank writes the same event."""

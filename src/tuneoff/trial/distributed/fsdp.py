@@ -142,11 +142,6 @@ def put(tensor: torch.Tensor, target: torch.Tensor) -> None:
     target.copy_(tensor)
 
 
-def norm_of(total: torch.Tensor) -> float:
-    """Returns as a number a gradient norm that may be spread over the ranks."""
-    return float(whole(total))
-
-
 def whole(tensor: torch.Tensor) -> torch.Tensor:
     """Returns a tensor that may be spread over the ranks; all of them call it."""
     from torch.distributed.tensor import DTensor

@@ -117,7 +117,7 @@ class TrialCheckpointer(Checkpointer):
         self._due_at = 0.0
         self._messages: set[str] = set()
 
-    def _wait(self, saving_seconds: float = 0.0) -> None:
+    def wait(self, saving_seconds: float = 0.0) -> None:
         """Sets when the next checkpoint is due, after one that took so long."""
         self._due_at = time.monotonic() + max(self._interval_seconds, saving_seconds / SAVING_SHARE)
 
@@ -134,14 +134,18 @@ class TrialCheckpointer(Checkpointer):
             Cancelled: after it was written, where the trial was asked to stop.
         """
         began = time.monotonic()
+        self.write(trainer)
+        self.wait(time.monotonic() - began)
+        interruption.check()
+
+    def write(self, trainer: Trainer) -> None:
+        """Writes a checkpoint; where that fails, that is told."""
         with self.context.phases("checkpoint"):
             state, tensors = self._state(trainer), _tensors(trainer)
             if self.context.ranks.is_main:
                 self._write(state, tensors, trainer.step)
             # Sharded tensors are gathered by all ranks.
             deque(tensors if self.context.ranks.sharded else (), maxlen=0)
-        self._wait(time.monotonic() - began)
-        interruption.check()
 
     def _state(self, trainer: Trainer) -> TrainingState:
         own_state = RankState(
@@ -177,19 +181,35 @@ class TrialCheckpointer(Checkpointer):
     def resume(self, trainer: Trainer) -> None:
         """Continues from the newest checkpoint that is undamaged and of the same trial, machine and software; without
         one the training begins anew. What is not used is told."""
+        with self.context.phases("checkpoint"):
+            number = None
+            if self.context.ranks.is_main:
+                number = next((checkpoint.number for checkpoint, _ in self._fitting(trainer)), None)
+            number = self.context.ranks.gather(number)[0]
+            if number is not None:
+                self._restore(trainer, self.place.checkpoints.numbered(number))
+        self.wait()
+
+    def steps(self, trainer: Trainer) -> dict[int, StoredCheckpoint]:
+        """Returns step -> the newest checkpoint of it, of those from which the training can continue. What is not used
+        is told."""
+        with self.context.phases("checkpoint"):
+            checkpoints: dict[int, StoredCheckpoint] = {}
+            for checkpoint, step in self._fitting(trainer):
+                checkpoints.setdefault(step, checkpoint)
+            return checkpoints
+
+    def resume_from(self, trainer: Trainer, checkpoint: StoredCheckpoint) -> None:
+        """Continues from one of `steps`."""
+        with self.context.phases("checkpoint"):
+            self._restore(trainer, checkpoint)
+
+    def _fitting(self, trainer: Trainer) -> Iterator[tuple[StoredCheckpoint, int]]:
+        """Yields the checkpoints from which the training can continue, each with its step, the newest first."""
         prefix = trainer.runner.prefix
         self.identity["frozen blocks"] = (
             "none" if prefix is None else "computed" if prefix.states is None else "read from files"
         )
-        with self.context.phases("checkpoint"):
-            number = self._choose(trainer) if self.context.ranks.is_main else None
-            number = self.context.ranks.gather(number)[0]
-            if number is not None:
-                self._restore(trainer, self.place.checkpoints.numbered(number))
-        self._wait()
-
-    def _choose(self, trainer: Trainer) -> int | None:
-        """Returns the number of the checkpoint to continue from; None where there is none."""
         for checkpoint in self.place.checkpoints.newest_first():
             try:
                 checkpoint.verify()
@@ -198,11 +218,13 @@ class TrialCheckpointer(Checkpointer):
                 if not reason:
                     _read_state(checkpoint)
                     _check_fit(_stored_tensors(checkpoint.folder), trainer)
-                    return checkpoint.number
-                self._report("checkpoint_refused", f"the checkpoint of step {manifest.step} is not used: {reason}")
             except (OSError, StoreError, SafetensorError) as error:
                 self._report("checkpoint_damaged", f"a checkpoint is not used: {first_line(error)}")
-        return None
+                continue
+            if reason:
+                self._report("checkpoint_refused", f"the checkpoint of step {manifest.step} is not used: {reason}")
+            else:
+                yield checkpoint, manifest.step
 
     def _describe_differences(self, identity: Mapping[str, str]) -> str:
         names = dict.fromkeys([*identity, *self.identity])
@@ -247,6 +269,10 @@ class TrialCheckpointer(Checkpointer):
         for event in events:
             if event.get("kind") == "validation" or id(event) in shown:
                 self.context.emit({key: value for key, value in event.items() if key != "time"})
+
+    def report_refused(self, message: str) -> None:
+        """Tells why a checkpoint that fits is not used."""
+        self._report("checkpoint_refused", message)
 
     def _report(self, name: str, message: str) -> None:
         """Tells of a checkpoint that is not written or not used, of each cause once."""

@@ -23,7 +23,7 @@ from tuneoff.errors import CannotTrainTogether
 from tuneoff.interfaces import Batch, Features, attention_masks
 from tuneoff.trial.training.evaluate import ModelRunner
 from tuneoff.trial.training.progress import Tokens
-from tuneoff.trial.training.stacked_dropout import StackedDropout, find_growths
+from tuneoff.trial.training.stacked_dropout import Growth, StackedDropout, find_growths
 
 MOST_STACKED = 0.5
 """Largest share of a model's parameters that each trial may have to itself: beyond it there is little to share."""
@@ -54,8 +54,9 @@ class StackedModel:
         ]
         self._loss = _Loss(self._lead)
         self._reads_prefix = self._lead.prefix is not None and self._lead.prefix.states is not None
-        self.begin_training()
-        self._dropout = _stack_dropout(runners, features)
+        growths = find_dropout(self._lead, features)
+        masks = [runner.masks for runner in runners if runner.masks is not None]
+        self._dropout = StackedDropout(masks, growths) if growths else None
 
     def begin_training(self) -> None:
         """Puts the modules in training mode."""
@@ -138,16 +139,20 @@ class StackedModel:
         return None if hidden is None else hidden.view(len(batch["input_ids"]), -1, *hidden.shape[1:])
 
 
-def _stack_dropout(runners: Sequence[ModelRunner], features: Sequence[Features]) -> StackedDropout | None:
-    """Returns what draws the trials' masks; None where their models, in training mode, draw none."""
-    growths = find_growths(runners[0], features)
-    masks = [runner.masks for runner in runners if runner.masks is not None]
-    if growths and not masks:
+def find_dropout(runner: ModelRunner, features: Sequence[Features]) -> list[Growth]:
+    """Finds the dropout masks of a forward pass, in order, and how each grows with the width of its batch.
+
+    Raises:
+        CannotTrainTogether: if PyTorch draws them, or they grow otherwise than by an element for each token.
+    """
+    runner.begin_training()
+    growths = find_growths(runner, features)
+    if growths and runner.masks is None:
         raise CannotTrainTogether(
             "PyTorch draws their dropout masks, of all from one stream",
             hint="protocol.dropout: 0 lets them train together.",
         )
-    return StackedDropout(masks, growths) if growths else None
+    return growths
 
 
 class _Loss(nn.Module):

@@ -7,20 +7,23 @@ is computed on, with its own batches, so that the others get bit for bit what th
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
 
-from tuneoff.errors import CannotTrainTogether, Diverged, first_line
+from tuneoff.errors import Cancelled, CannotTrainTogether, Diverged, first_line
 from tuneoff.interfaces import Features, Method
+from tuneoff.trial import interruption
 from tuneoff.trial.data.batching import micro_batches
 from tuneoff.trial.exhaustion import exhausted
 from tuneoff.trial.modeling.precision import full_precision
 from tuneoff.trial.training.evaluate import ModelRunner
 from tuneoff.trial.training.kernels import TOLERANCE
 from tuneoff.trial.training.progress import Trained
+from tuneoff.trial.training.resume import TrialCheckpointer
 from tuneoff.trial.training.stacked_model import StackedModel
 from tuneoff.trial.training.trainer import Trainer, accumulate
 
@@ -38,12 +41,16 @@ class Member:
         trainer: its training.
         validate: called with the step; scores validation and keeps the checkpoint.
         end: called with the error if it diverges.
+        checkpointer: keeps its checkpoints; None: nothing is kept.
+        has_ended: whether it is only computed on, for the sake of the others, because it ended in an earlier process.
         trained: what it measured, once its training is over; None before, and if it diverged.
     """
 
     trainer: Trainer
     validate: Callable[[int], dict[str, float]]
     end: Callable[[Diverged], None]
+    checkpointer: TrialCheckpointer | None = None
+    has_ended: bool = False
     trained: Trained | None = None
 
 
@@ -51,7 +58,7 @@ def train_together(members: Sequence[Member]) -> None:
     """Trains several trials to their ends; each has what it measured then, or was told that it diverged.
 
     Args:
-        members: of one arm.
+        members: of one arm. Those that keep checkpoints go on from the last step of which all have one.
 
     Raises:
         CannotTrainTogether: with the reason, before the first step.
@@ -60,14 +67,85 @@ def train_together(members: Sequence[Member]) -> None:
     if any(member.trainer.validation_steps != lead.validation_steps for member in members):
         raise CannotTrainTogether("they have different numbers of steps")
     model = StackedModel([member.trainer.runner for member in members], lead.features)
-    sound = list(members)
-    for last_step in sorted(lead.validation_steps):
-        with _training(model, sound):
-            while sound and sound[0].trainer.step < last_step:
+    sound = [member for member in members if not member.has_ended]
+    keeps = all(member.checkpointer is not None for member in sound)
+    # A step that has begun is done, so that checkpoints can be written before the trials end.
+    with interruption.deferred() if keeps else nullcontext():
+        _resume(members, sound)
+        sound = _validate(sound)
+        while sound and not sound[0].trainer.is_done:
+            with _training(model, sound):
                 sound = _step_together(model, members, sound)
-        sound = [member for member in sound if _goes_on(member, lambda member=member: _validate(member))]  # type: ignore[misc]
+                while sound and not sound[0].trainer.awaits_validation and not _is_due(sound):
+                    sound = _step_together(model, members, sound)
+            sound = _validate(sound)
+            if sound and _is_due(sound):
+                _save(sound)
     for member in sound:
         member.trained = member.trainer.finish()
+
+
+def _resume(members: Sequence[Member], sound: Sequence[Member]) -> None:
+    """Continues from the last step of which all trials that are to be trained have a checkpoint; without one all begin
+    anew."""
+    trials = [(member.trainer, member.checkpointer) for member in sound if member.checkpointer is not None]
+    if not trials:
+        return
+    found = [checkpointer.steps(trainer) for trainer, checkpointer in trials]
+    step = max(set.intersection(*map(set, found)), default=0)
+    for (trainer, checkpointer), checkpoints in zip(trials, found, strict=True):
+        if step in checkpoints:
+            checkpointer.resume_from(trainer, checkpoints[step])
+        elif checkpoints:
+            checkpointer.report_refused(
+                f"the checkpoint of step {max(checkpoints)} is not used: the trials beside it have none of that step"
+            )
+        checkpointer.wait()
+    for member in members:
+        if member.has_ended:
+            member.trainer.skip(step)
+
+
+def _is_due(sound: Sequence[Member]) -> bool:
+    """Tells whether it is time for checkpoints, which all trials write after the same step."""
+    lead = sound[0]
+    return lead.checkpointer is not None and lead.checkpointer.is_due(lead.trainer.step)
+
+
+def _save(sound: Sequence[Member]) -> None:
+    """Writes a checkpoint of each trial.
+
+    Raises:
+        Cancelled: after they were written, where the trials were asked to stop.
+    """
+    began = time.monotonic()
+    checkpointers = [(member.trainer, member.checkpointer) for member in sound if member.checkpointer is not None]
+    for trainer, checkpointer in checkpointers:
+        checkpointer.write(trainer)
+    for _, checkpointer in checkpointers:
+        checkpointer.wait(time.monotonic() - began)
+    interruption.check()
+
+
+def _validate(sound: Sequence[Member]) -> list[Member]:
+    """Scores validation of each trial that awaits it; returns those that have not diverged. It may end at any moment:
+    the next process scores the others."""
+
+    def score(member: Member) -> None:
+        with interruption.allowed() if member.checkpointer is not None else nullcontext():
+            scores = member.validate(member.trainer.step)
+        member.trainer.progress.note_validation(scores)
+
+    done, left = list[Member](), list(sound)
+    try:
+        while left:
+            if not left[0].trainer.awaits_validation or _goes_on(left[0], lambda: score(left[0])):
+                done.append(left[0])
+            left.pop(0)
+    except Cancelled:
+        _save([*done, *left])
+        raise
+    return done
 
 
 @contextmanager
@@ -82,42 +160,44 @@ def _training(model: StackedModel, members: Sequence[Member]) -> Iterator[None]:
 
 
 @contextmanager
-def _clocks(members: Sequence[Member], name: str) -> Iterator[None]:
-    """Measures the time of each trial's part of a step."""
-    with ExitStack() as stack:
-        for member in members:
-            stack.enter_context(member.trainer.phases.clock(name))
+def _clock(members: Sequence[Member], name: str) -> Iterator[None]:
+    """Measures the time of a part of a step, by one clock for all: each waits for the device."""
+    lead, *others = (member.trainer.phases.watch for member in members)
+    before = lead.seconds.get(name, 0.0)
+    with lead.phase(name):
         yield
+    seconds = lead.seconds[name] - before
+    for watch in others:
+        watch.add(name, seconds)
 
 
 def _step_together(model: StackedModel, members: Sequence[Member], sound: Sequence[Member]) -> list[Member]:
     """Does one optimizer step of each trial that has not diverged; returns those that have not after it."""
     step, parts = sound[0].trainer.step, sound[0].trainer.protocol.gradient_accumulation_steps
-    with _clocks(sound, "data_wait"):
+    with _clock(sound, "data_wait"):
         batches = [member.trainer.next_batch() for member in members]
     losses = [0.0] * len(members)
-    with _clocks(sound, "train_step"):
+    with _clock(sound, "train_step"):
         micro = [micro_batches(batch.features, parts) for batch in batches]
         sizes = [batch.loss_terms for batch in batches]
         for number, shares in enumerate(zip(*micro, strict=True), 1):
             tokens = [member.trainer.progress.tokens for member in members]
             added = model.compute_gradients(shares, sizes, step, number, tokens)
             losses = [loss + more for loss, more in zip(losses, added, strict=True)]
-        updates = {id(member): member.trainer.update() for member in sound}
+        updates = [member.trainer.update() for member in sound]
         model.clear_gradients()
+        # In one wait for the device.
+        norms = torch.stack([norm for norm, _ in updates]).tolist()
+    taken = {id(member): (norm, rate) for member, norm, (_, rate) in zip(sound, norms, updates, strict=True)}
     return [
         member
         for member, batch, loss in zip(members, batches, losses, strict=True)
-        if id(member) in updates
+        if id(member) in taken
         and _goes_on(
             member,
-            lambda member=member, batch=batch, loss=loss: member.trainer.note_step(batch, loss, *updates[id(member)]),  # type: ignore[misc]
+            lambda member=member, batch=batch, loss=loss: member.trainer.note_step(batch, loss, *taken[id(member)]),  # type: ignore[misc]
         )
     ]
-
-
-def _validate(member: Member) -> None:
-    member.trainer.progress.note_validation(member.validate(member.trainer.step))
 
 
 def _goes_on(member: Member, act: Callable[[], None]) -> bool:

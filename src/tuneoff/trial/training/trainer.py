@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -207,7 +208,8 @@ class Trainer:
         with self.phases.clock("train_step"):
             loss = accumulate(self.runner, micro, batch.loss_terms, self.gradient_sync, self.step)
             norm, rate = self.update()
-        self.note_step(batch, loss, norm, rate)
+            norm_value = float(norm)
+        self.note_step(batch, loss, norm_value, rate)
 
     def next_batch(self) -> EffectiveBatch:
         """Returns the examples of the next optimizer step."""
@@ -215,9 +217,9 @@ class Trainer:
         features = [self.features[row] for row in rows]
         return EffectiveBatch(rows, features, self.runner.task.loss_terms(features))
 
-    def update(self) -> tuple[float, float]:
-        """Updates the weights by the gradients that they hold; returns the gradients' norm before clipping, and the
-        learning rate."""
+    def update(self) -> tuple[torch.Tensor, float]:
+        """Updates the weights by the gradients that they hold; returns the gradients' norm before clipping, for which
+        nothing waits here, and the learning rate."""
         rate = self.learning_rate * rate_factor(self.step, self.protocol, self.steps)
         norm = clip(self.runner, self.trained, self.protocol.clip_norm)
         self.optimizer.step()
@@ -241,6 +243,10 @@ class Trainer:
         self.progress.note_step(
             OptimizerStep(batch.rows, batch.loss_terms, loss, norm, rate), told=self.step + 1 in self.validation_steps
         )
+
+    def skip(self, steps: int) -> None:
+        """Passes over the examples of steps that are not done."""
+        deque(islice(self.effective_batches, steps), maxlen=0)
 
     def continue_from(self, progress: ProgressState) -> None:
         """Continues after the steps of an earlier process."""
@@ -298,7 +304,7 @@ def accumulate(
     return runner.ranks.sum([total])[0] if reducer is None else reducer.finish(total)
 
 
-def clip(runner: ModelRunner, trained: list[nn.Parameter], limit: float | None) -> float:
+def clip(runner: ModelRunner, trained: list[nn.Parameter], limit: float | None) -> torch.Tensor:
     """Clips the whole model's gradient; returns its norm before."""
     norm = torch.nn.utils.clip_grad_norm_(trained, limit or math.inf)
-    return fsdp.norm_of(norm) if runner.ranks.sharded else float(norm)
+    return fsdp.whole(norm) if runner.ranks.sharded else norm
