@@ -9,6 +9,7 @@ import pytest
 from tuneoff import registry
 from tuneoff.config.spec import ModelSpec
 from tuneoff.errors import SourceUnreachable
+from tuneoff.interfaces import Baseline
 from tuneoff.records.record import Status
 from tuneoff.sources import find_model
 from tuneoff.study.study import Study
@@ -22,7 +23,14 @@ pytestmark = [
 ]
 
 
-METHODS = [name for name in registry.methods() if name not in ("few_shot", "lead", "prefix_tuning", "zero_shot")]
+PRODUCES = registry.tasks()["classification"].produces
+
+METHODS = [
+    name
+    for name, method in registry.methods().items()
+    if name not in ("few_shot", "prefix_tuning", "zero_shot")
+    and not (issubclass(method, Baseline) and method.produces != PRODUCES)
+]
 """All that fit an encoder with a head for classes."""
 
 

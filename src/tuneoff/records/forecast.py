@@ -119,8 +119,8 @@ class ArmForecast(Frozen):
     )
     kept_seconds: dict[str, float] = Field(
         default_factory=dict,
-        description="the part of `seconds` that computes what frozen blocks give, which the arm's other trials of a "
-        "run find: `train`, `validation`, `test`; empty where nothing is kept",
+        description="the part of `seconds` that computes what the arm's other trials of a run find: tokens "
+        "(`tokenize`), what frozen blocks give (`train`, `validation`, `test`); empty where nothing is kept",
     )
     stored_bytes: int | None = Field(None, description="what a trial keeps beside the base model")
     predictions_bytes: int | None = Field(None, description="predictions that a final trial keeps")
@@ -154,7 +154,7 @@ class ArmForecast(Frozen):
         return 3 * (self.memory.get("gradients", 0) + self.memory.get("optimizer", 0))
 
     def mean_trial_seconds(self, share: float) -> float | None:
-        """Returns the mean seconds of final trials of which this share computes what frozen blocks give; None where the
+        """Returns the mean seconds of final trials of which this share computes what the others find; None where the
         phases are not known."""
         seconds = self.trial_seconds
         return None if seconds is None else seconds - (1 - share) * sum(self.kept_seconds.values())

@@ -78,7 +78,9 @@ class Timing(Frozen):
         None, description="`train_step_seconds` + `data_wait_seconds` + `prefix_seconds`, nothing else"
     )
     load_seconds: float | None = Field(None, description="reading data and weights, attaching the method")
-    tokenize_seconds: float | None = Field(None, description="text to token ids")
+    tokenize_seconds: float | None = Field(
+        None, description="text to token ids, or reading those of an earlier trial of the run"
+    )
     preflight_seconds: float | None = Field(None, description="checks before training")
     train_step_seconds: float | None = Field(None, description="forward, backward, optimizer")
     data_wait_seconds: float | None = Field(None, description="drawing and collating batches")

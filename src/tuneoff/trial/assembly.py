@@ -7,18 +7,20 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from tuneoff.checksums import content_hash
 from tuneoff.config.spec import TrialSpec
 from tuneoff.interfaces import Attached, Example, Features, Method, Task
 from tuneoff.measure import parameters
 from tuneoff.measure.parameters import BaseIdentity
 from tuneoff.records.record import Finding, ModelInfo, Parameters
 from tuneoff.trial.context import TrialContext
-from tuneoff.trial.data import contents
+from tuneoff.trial.data import contents, tokens
 from tuneoff.trial.data import load as trial_data
 from tuneoff.trial.data.lengths import check_length
 from tuneoff.trial.distributed import fsdp
@@ -204,17 +206,37 @@ def tokenize(
 ) -> dict[str, list[Features]]:
     """Encodes the examples of every split, with the solved examples that the method shows.
 
+    Without such examples, they are the same for all trials of a run on the same rows: its first trial encodes them.
+
     Raises:
         DataError, UnsupportedModel: if they cannot be encoded for the task or the model.
     """
     spec, task, loaded = context.spec, context.task, base.loaded
     solved_examples = demonstrations(method, data.splits["train"], spec.seed)
-    features = {
-        split: task.encode(rows, loaded.tokenizer, spec.protocol.max_length, solved_examples)
-        for split, rows in data.splits.items()
-    }
+
+    def encode() -> dict[str, list[Features]]:
+        return {
+            split: task.encode(rows, loaded.tokenizer, spec.protocol.max_length, solved_examples)
+            for split, rows in data.splits.items()
+        }
+
+    features = tokens.shared(None if solved_examples else _tokens_file(context, data, base), encode)
     check_tokens(chain(*features.values()), loaded.tokenizer, loaded.model.config, spec.model.source)
     return features
+
+
+def _tokens_file(context: TrialContext, data: trial_data.TrialData, base: PretrainedModel) -> Path | None:
+    """Returns where the trials of a run share tokens; None where this one shares nothing."""
+    spec, info = context.spec, base.loaded.info
+    if context.scratch is None or spec.execution.engine == "plain":
+        return None
+    key = {
+        "task": spec.task.model_dump(mode="json"),
+        "rows": {split: split_info.fingerprint for split, split_info in data.info.splits.items()},
+        "model": [spec.model.model_dump(mode="json"), info.checksum, info.commit],
+        "max_length": spec.protocol.max_length,
+    }
+    return context.scratch / "tokens" / f"{content_hash(key)}.npz"
 
 
 def demonstrations(method: Method[Any], train: Sequence[Example], seed: int) -> list[Example]:

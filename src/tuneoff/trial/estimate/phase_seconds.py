@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from tuneoff import registry
 from tuneoff.trial.data import load as trial_data
 from tuneoff.trial.estimate.counts import ForecastCounts
 from tuneoff.trial.estimate.evaluations import Evaluations
@@ -77,7 +78,7 @@ class PhaseSeconds:
         final: of a final trial.
         parts: of training, in a final trial.
         search: of a trial of the search, without what is kept.
-        kept: the part of `final` that computes what frozen first blocks give, which later trials of a run find.
+        kept: the part of `final` that computes what later trials of a run find: tokens, what frozen first blocks give.
     """
 
     final: dict[str, float] = field(default_factory=dict)
@@ -113,6 +114,8 @@ def phase_seconds(
     seconds |= {split: seconds[split] + kept[split] for split in kept}
     if kept:
         parts["frozen"] = kept["train"]
+    if spec.execution.engine == "fast" and not registry.methods()[spec.method].create(spec.options).demonstrations:
+        kept["tokenize"] = startup["tokenize"]
     seconds["inference"] = evaluations.inference(sum(seconds.values()))
     search = counts.request.search
     if search is None or training is None:

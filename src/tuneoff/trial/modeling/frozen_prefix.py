@@ -22,7 +22,7 @@ from tuneoff.interfaces import Attached
 from tuneoff.methods._modules import blocks
 from tuneoff.trial.modeling.hidden_states import HiddenStates
 
-CHUNK_BYTES = 32 << 20
+CHUNK_BYTES = 4 << 20
 """Hidden states that are held in memory before they are written."""
 
 
