@@ -135,6 +135,7 @@ PLUGINS = ROOT / "examples" / "plugin_package"
 PAGES = {
     "add-a-method.md": ("methods", "norms"),
     "add-a-task.md": ("tasks", "ordinal"),
+    "add-a-metric.md": ("metrics", "grounded"),
     "add-a-source.md": ("sources", "sqlite"),
     "add-a-tracker.md": ("trackers", "table"),
     "add-an-executor.md": ("executors", "idle"),

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 from tuneoff.errors import StudyError, did_you_mean
 
 if TYPE_CHECKING:
-    from tuneoff.interfaces import ExecutorPlugin, Method, Source, Task, Tracker
+    from tuneoff.config.spec import TaskSpec
+    from tuneoff.interfaces import ExecutorPlugin, Method, MetricDefinition, Source, Task, Tracker
 
 P = TypeVar("P")
 Kind = Literal["plugin", "family"]
@@ -173,6 +174,27 @@ def methods() -> Registry[type[Method[Any]]]:
 def tasks() -> Registry[type[Task]]:
     """Returns all tasks, by name."""
     return Registry("tasks", "task")
+
+
+@cache
+def metrics() -> Registry[MetricDefinition]:
+    """Returns the metrics that a study may add to those of its task, by name."""
+    return Registry("metrics", "metric")
+
+
+def create_task(spec: TaskSpec) -> Task:
+    """Returns the task that a study asks for, with the metrics that it adds.
+
+    Raises:
+        StudyError: for an unknown task or metric, or a metric whose package is not installed.
+    """
+    task = tasks()[spec.name](spec.options)
+    added = [metrics()[name] for name in task.options.metrics]
+    for metric in added:
+        if metric.lacks():
+            raise StudyError(f"metric {metric.name!r} needs {metric.needs}", hint=f"pip install {metric.extra!r}")
+    task.added_metrics = tuple(added)
+    return task
 
 
 @cache

@@ -21,8 +21,8 @@ def outputs(*values: dict[str, float]) -> Outputs:
 
 
 def test_a_metric_is_what_the_studys_task_declares() -> None:
-    assert definition("classification", recorded("loss")) is Classification.metric("loss")
-    assert definition("generation", recorded("loss")) is Generation.metric("loss")
+    assert definition("classification", recorded("loss")) is Classification({}).metric("loss")
+    assert definition("generation", recorded("loss")) is Generation({}).metric("loss")
 
 
 @pytest.mark.parametrize("task", ["classification", "a_task_that_is_not_installed"])
@@ -35,7 +35,7 @@ def test_one_that_nobody_declares_is_the_mean_of_what_predictions_hold_under_its
 
 
 def test_recorded_values_count_before_computed_ones() -> None:
-    accuracy = Classification.metric("accuracy")
+    accuracy = Classification({}).metric("accuracy")
     assert accuracy.compute(outputs({}, {})) == 0
     assert accuracy.compute(outputs({"accuracy": 1.0}, {"accuracy": 0.5})) == 0.75
 
@@ -56,4 +56,4 @@ def test_a_pooled_metric_is_a_function_of_sums_over_examples() -> None:
 
 def test_a_metric_of_another_task_is_none_of_this_one() -> None:
     with pytest.raises(KeyError):
-        Classification.metric("rouge_l")
+        Classification({}).metric("rouge_l")

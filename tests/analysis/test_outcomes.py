@@ -219,7 +219,7 @@ def test_intervals_stay_where_the_metric_can_be() -> None:
     found = estimate(Sample.from_scores("", range(2), [0.1, 0.9]))
     assert found.interval is not None
     assert found.interval.low < -1
-    cut = within_range(found, Classification.metric("mcc")).interval
+    cut = within_range(found, Classification({}).metric("mcc")).interval
     assert cut is not None
     assert (cut.low, cut.high) == (-1.0, 1.0)
     assert within_range(found, MeanMetric(name="somebodys_metric", direction="higher")) == found

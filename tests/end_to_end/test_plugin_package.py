@@ -42,8 +42,14 @@ def run(site: Path, *command: str, cwd: Path) -> str:
 
 def test_every_plugin_is_one_file_that_tuneoff_finds(site: Path, tmp_path: Path) -> None:
     files = {path.stem for path in (site / "tuneoff_examples").glob("*.py")} - {"__init__"}
-    assert files == {"idle", "norms", "ordinal", "sqlite", "table"}
-    for kind, name in (("methods", "norms"), ("tasks", "ordinal"), ("trackers", "table"), ("executors", "idle")):
+    assert files == {"grounded", "idle", "norms", "ordinal", "sqlite", "table"}
+    for kind, name in (
+        ("methods", "norms"),
+        ("tasks", "ordinal"),
+        ("metrics", "grounded"),
+        ("trackers", "table"),
+        ("executors", "idle"),
+    ):
         assert name in run(site, "tuneoff", "list", kind, cwd=tmp_path).split()
     assert "mean absolute error" in run(site, "tuneoff", "show", "task", "ordinal", cwd=tmp_path)
 

@@ -425,3 +425,32 @@ def test_another_executor_drops_options_and_the_same_one_keeps_them(study_path: 
     with registry.executors().registered("elsewhere", Elsewhere):
         moved = load(study_path(GOOD), {"executor.place": "yonder"}, executor="elsewhere")
         assert moved.executor == ExecutorSpec(name="elsewhere", options={"place": "yonder"})
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"metrics": ["kapa"]}, "did you mean 'kappa'"),
+        ({"metrics": ["bleu"]}, "bleu scores a text"),
+        ({"metrics": ["accuracy"]}, "stands twice"),
+        ({"metrics": ["kappa", "kappa"]}, "stands twice"),
+        ({"primary_metric": "kappa"}, r"for task\.metrics: \[kappa\]"),
+        ({"metrics": ["exact:nothing"]}, "exact:json.FIELD"),
+    ],
+)
+def test_metrics_that_cannot_be_added_are_problems(options: dict[str, Any], says: str) -> None:
+    body = {"model": "minilm", "task": {"data": "reuters-r8", **options}, "methods": ["head"]}
+    with pytest.raises(StudyError, match=says):
+        parse(body)
+
+
+def test_a_study_adds_metrics_and_compares_by_one() -> None:
+    options = {"metrics": ["kappa", "auc"], "primary_metric": "kappa"}
+    body = {"model": "minilm", "task": {"data": "reuters-r8"}, "methods": ["head"]}
+    plain = parse(body)
+    study = parse({**body, "task": {"data": "reuters-r8", **options}})
+    task = registry.create_task(study.task)
+    assert (task.main_metric, task.selects(None), task.selects("auc")) == ("kappa", "kappa", "auc")
+    assert [metric.name for metric in task.all_metrics][-2:] == ["kappa", "auc"]
+    assert plan(study)[0].id != plan(plain)[0].id
+    assert "metrics" not in plan(plain)[0].task.options, "ids stay as they were"

@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tuneoff.testing import ExecutorContract, MethodContract, SourceContract, TaskContract, TrackerContract
+from tuneoff.testing import (
+    ExecutorContract,
+    MethodContract,
+    MetricContract,
+    SourceContract,
+    TaskContract,
+    TrackerContract,
+)
 
 
 class TestNorms(MethodContract):
@@ -23,6 +30,10 @@ class TestOrdinal(TaskContract):
         "review": ["dull", "good stuff", "bad", "a very, very good film", "so so", "never again"],
         "stars": ["2", "5", "1", "5", "2", "1"],
     }
+
+
+class TestGrounded(MetricContract):
+    metric = "grounded"
 
 
 class TestSqlite(SourceContract):

@@ -68,11 +68,14 @@ def metric_name(key: str) -> str:
     """Returns a metric's name for people: `ROUGE-L` for `rouge_l`, `exact match` for `exact_match`."""
     # Here, because the command line offers the names of costs without importing what tasks need.
     from tuneoff import registry
-    from tuneoff.analysis.metrics import task_named
+    from tuneoff.analysis.metrics import added_metric, task_named
 
     tasks = (task_named(name) for name in registry.tasks())
     titles = (metric.title for task in tasks if task is not None for metric in task.metrics if metric.name == key)
-    return next(filter(None, titles), key.replace("_", " "))
+    title = next(filter(None, titles), None)
+    if title is None and (added := added_metric(key)) is not None:
+        title = added.title
+    return title or key.replace("_", " ")
 
 
 def train_loss(record: TrialRecord) -> float | None:

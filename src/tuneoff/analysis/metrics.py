@@ -24,16 +24,24 @@ def task_named(name: str) -> type[Task] | None:
         return None
 
 
-def definition(task: str, metric: Metric) -> MetricDefinition:
-    """Returns a task's definition of a recorded metric.
+def added_metric(name: str) -> MetricDefinition | None:
+    """Returns a metric that a study added; None where it, or what it is computed with, is not installed here."""
+    try:
+        metric = registry.metrics()[name]
+    except StudyError:
+        return None
+    return None if metric.lacks() else metric
 
-    One that the task does not declare is a mean of the values that predictions hold under its name.
+
+def definition(task: str, metric: Metric) -> MetricDefinition:
+    """Returns the definition of a recorded metric: its task's, or the one that the study added.
+
+    One that is not known here is a mean of the values that predictions hold under its name.
     """
     plugin = task_named(task)
-    try:
-        return plugin.metric(metric.name) if plugin is not None else _undeclared(metric)
-    except KeyError:
-        return _undeclared(metric)
+    own = plugin.metrics if plugin is not None else ()
+    declared = next((one for one in own if one.name == metric.name), None)
+    return declared or added_metric(metric.name) or _undeclared(metric)
 
 
 def _undeclared(metric: Metric) -> MetricDefinition:

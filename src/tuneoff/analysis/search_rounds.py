@@ -369,7 +369,7 @@ def selection_metric(study: StudySpec) -> tuple[str, float]:
 
     The second value is 1 where higher is better, -1 where lower is.
     """
-    task = registry.tasks()[study.task.name]
+    task = registry.create_task(study.task)
     name = task.selects(study.protocol.select_metric)
     return name, 1.0 if task.metric(name).direction == "higher" else -1.0
 

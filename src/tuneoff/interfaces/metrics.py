@@ -7,6 +7,7 @@ examples (`PooledMetric`), whose error the jackknife gives.
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +35,7 @@ class Outputs:
         losses: nats summed over the target's tokens; None where they were not counted.
         target_tokens: tokens of the target; None where they were not counted.
         labels: the classes in order of their numbers; empty for a task without classes.
+        inputs: what was put in, for metrics that read it; there while a trial scores its test, else empty.
     """
 
     targets: Sequence[str]
@@ -43,9 +45,10 @@ class Outputs:
     losses: Sequence[float | None]
     target_tokens: Sequence[int | None]
     labels: tuple[str, ...] = ()
+    inputs: Sequence[str] = ()
 
     @classmethod
-    def of(cls, predictions: Sequence[Prediction], labels: tuple[str, ...] = ()) -> Outputs:
+    def of(cls, predictions: Sequence[Prediction], labels: tuple[str, ...] = (), inputs: Sequence[str] = ()) -> Outputs:
         """Gathers the columns of predictions."""
         return cls(
             targets=[p.target for p in predictions],
@@ -55,6 +58,7 @@ class Outputs:
             losses=[p.loss for p in predictions],
             target_tokens=[p.target_tokens for p in predictions],
             labels=labels,
+            inputs=inputs,
         )
 
     def __len__(self) -> int:
@@ -73,6 +77,10 @@ class MetricDefinition(ABC):
         low, high: the least and the greatest value that it can take by definition.
         written: whether it scores generated text, so that it is only there where text was generated.
         caution: what a reader must know of its values, a sentence without its full stop; else empty.
+        summary: what it says, in a line; of a metric that a study may add (docs/add-a-metric.md).
+        produces: of such a metric, what a task must produce for it: `class`, `number`, `text`; empty: anything.
+        needs: package that it is computed with, where tuneoff works without; else empty.
+        extra: what pip installs it by, as `tuneoff[bleu]`.
     """
 
     name: str
@@ -83,6 +91,14 @@ class MetricDefinition(ABC):
     high: float = math.inf
     written: bool = False
     caution: str = ""
+    summary: str = ""
+    produces: tuple[str, ...] = ()
+    needs: str = ""
+    extra: str = ""
+
+    def lacks(self) -> bool:
+        """Tells whether a package that it is computed with is not installed here."""
+        return bool(self.needs) and importlib.util.find_spec(self.needs) is None
 
     @abstractmethod
     def compute(self, outputs: Outputs) -> float | None:

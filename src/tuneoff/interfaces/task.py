@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tuneoff.errors import CannotTrainTogether
 from tuneoff.interfaces.examples import Batch, Example, Features
-from tuneoff.interfaces.metrics import MetricDefinition, Outputs
+from tuneoff.interfaces.metrics import MeanMetric, MetricDefinition, Outputs
 from tuneoff.interfaces.model import Attached, TaskView
 from tuneoff.interfaces.rows import Rows
 from tuneoff.records.record import Finding, Metric, Prediction
@@ -38,6 +38,10 @@ class TaskOptions(BaseModel):
         None,
         description="column that says which rows belong together (a patient, an author, a document): rows of one group "
         "never fall into different splits, and intervals take groups as the unit; unset: every row stands for itself",
+    )
+    metrics: tuple[str, ...] = Field((), description="further metrics, by name: `tuneoff list metrics`")
+    primary_metric: str | None = Field(
+        None, description="the metric that arms are compared by, the task's own or a further one; unset: the task's own"
     )
 
 
@@ -86,16 +90,26 @@ class Task(ABC):
 
     def __init__(self, options: dict[str, Any]) -> None:
         self.options: Any = self.Options.model_validate(options)
+        self.added_metrics: tuple[MetricDefinition, ...] = ()
+        """What the study adds to the task's own `metrics`."""
 
-    @classmethod
-    def selects(cls, wanted: str | None) -> str:
+    @property
+    def all_metrics(self) -> tuple[MetricDefinition, ...]:
+        """Returns the task's own metrics, then those that the study adds."""
+        return (*self.metrics, *self.added_metrics)
+
+    @property
+    def main_metric(self) -> str:
+        """Returns the metric that arms are compared by: the study's choice, else the task's primary one."""
+        return self.options.primary_metric or self.primary_metric
+
+    def selects(self, wanted: str | None) -> str:
         """Returns the validation metric that selects a checkpoint: the protocol's choice, else the task's own."""
-        return wanted or cls.selection_metric or cls.primary_metric
+        return wanted or self.selection_metric or self.main_metric
 
-    @classmethod
-    def metric(cls, name: str) -> MetricDefinition:
-        """Returns the definition of a metric. Raises KeyError for one that the task does not declare."""
-        return {metric.name: metric for metric in cls.metrics}[name]
+    def metric(self, name: str) -> MetricDefinition:
+        """Returns the definition of a metric. Raises KeyError for one that neither task nor study names."""
+        return {metric.name: metric for metric in self.all_metrics}[name]
 
     @classmethod
     def starter_options(cls, target_tokens: int) -> dict[str, Any]:
@@ -180,8 +194,8 @@ class Task(ABC):
 
     @property
     def tested_metric(self) -> str:
-        """Returns the metric that tests use, once fitted: the primary one, unless it cannot score these rows."""
-        return self.primary_metric
+        """Returns the metric that tests use, once fitted: the main one, unless it cannot score these rows."""
+        return self.main_metric
 
     def stratum(self, example: Example) -> str:
         """Returns the group whose proportions subsets and splits keep."""
@@ -305,10 +319,23 @@ class Task(ABC):
         """
         return []
 
+    def judge(self, predictions: Sequence[Prediction], examples: Sequence[Example]) -> list[Prediction]:
+        """Returns the predictions with each example's own value of the metrics that the study adds, where these are
+        means over examples: what was judged once is kept, and a report needs no judge."""
+        inputs = [example.input_text for example in examples]
+        outputs = Outputs.of(predictions, self.labels, inputs)
+        judged = list(predictions)
+        for metric in self._allowed(self.added_metrics, predictions):
+            values = metric.example_values(outputs) if isinstance(metric, MeanMetric) else None
+            for i, value in enumerate(() if values is None else values.tolist()):
+                judged[i] = judged[i].model_copy(update={"values": {**judged[i].values, metric.name: value}})
+        return judged
+
     def score(self, predictions: Sequence[Prediction], split: str) -> list[Metric]:
         """Computes all metrics of a split that the predictions allow, `tested_metric` first if it is among them."""
         outputs = Outputs.of(predictions, self.labels)
-        ordered = sorted(self.metrics, key=lambda metric: metric.name != self.tested_metric)
+        allowed = self._allowed(self.all_metrics, predictions)
+        ordered = sorted(allowed, key=lambda metric: metric.name != self.tested_metric)
         return [
             Metric.model_validate(
                 {"name": one.name, "value": value, "unit": one.unit, "direction": one.direction, "split": split}
@@ -316,3 +343,9 @@ class Task(ABC):
             for one in ordered
             if (value := one.compute(outputs)) is not None
         ]
+
+    @staticmethod
+    def _allowed(metrics: Sequence[MetricDefinition], predictions: Sequence[Prediction]) -> list[MetricDefinition]:
+        """Returns the metrics that may score the predictions: those of written text where text was written."""
+        is_written = any(prediction.values or prediction.output for prediction in predictions)
+        return [metric for metric in metrics if is_written or not metric.written]

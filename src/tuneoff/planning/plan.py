@@ -229,7 +229,13 @@ def task_options(study: StudySpec) -> dict[str, Any]:
     task = registry.tasks()[study.task.name]
     options: dict[str, Any] = task.Options.model_validate(study.task.options).model_dump(mode="json")
     # These were added later: without them trials and folders keep their ids.
-    before = {"missing": "refuse", "text_pair": None, "group": None}
+    before: dict[str, Any] = {
+        "missing": "refuse",
+        "text_pair": None,
+        "group": None,
+        "metrics": [],
+        "primary_metric": None,
+    }
     return {key: value for key, value in options.items() if key not in before or value != before[key]}
 
 

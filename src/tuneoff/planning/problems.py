@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
@@ -28,6 +28,9 @@ from tuneoff.errors import Problem, StudyError, did_you_mean
 from tuneoff.planning.yaml import Lines
 from tuneoff.search.halving import rungs
 from tuneoff.search.space import LEARNING_RATE, is_number
+
+if TYPE_CHECKING:
+    from tuneoff.interfaces import Task
 
 MAX_NUMBER = 2**53
 """Greatest integer accepted: a float holds every integer up to it exactly."""
@@ -131,24 +134,54 @@ def _executor_problems(study: StudySpec, lines: Lines) -> list[Problem]:
 
 
 def _metric_problems(study: StudySpec, lines: Lines) -> list[Problem]:
-    """Checks whether the task has the metric that selects the checkpoint."""
-    name = study.protocol.select_metric
-    if name is None or study.task.name not in registry.tasks():
+    """Checks the metrics that the study adds, and whether there is one that is to select or to compare."""
+    if study.task.name not in registry.tasks():
         return []
-    metrics = [metric.name for metric in registry.tasks()[study.task.name].metrics]
-    if name in metrics:
-        return []
-    message = f"unknown metric {name!r}{did_you_mean(name, metrics)}; known: {', '.join(metrics)}"
-    return [_problem("protocol.select_metric", message, lines)]
+    task = registry.tasks()[study.task.name]
+    names = [metric.name for metric in task.metrics]
+    problems = []
+    for name in study.task.options.get("metrics") or ():
+        reason = "it stands twice" if name in names else _why_not_added(name, task)
+        if reason:
+            problems.append(_problem("task.metrics", reason, lines))
+        names.append(name)
+    chosen = {
+        "task.primary_metric": study.task.options.get("primary_metric"),
+        "protocol.select_metric": study.protocol.select_metric,
+    }
+    for place, name in chosen.items():
+        if name is not None and name not in names:
+            added = (
+                f"; `tuneoff list metrics` names more, for task.metrics: [{name}]" if name in registry.metrics() else ""
+            )
+            message = f"unknown metric {name!r}{did_you_mean(name, names)}; known: {', '.join(names)}{added}"
+            problems.append(_problem(place, message, lines))
+    return problems
+
+
+def _why_not_added(name: str, task: type[Task]) -> str:
+    """Explains why a study of a task cannot add a metric; empty where it can."""
+    if name not in registry.metrics():
+        return registry.metrics().why_unknown(name)
+    try:
+        metric = registry.metrics()[name]
+    except StudyError as error:
+        return f"{error.message}. {error.hint}"
+    if metric.produces and task.produces not in metric.produces:
+        return f"{name} scores a {' or a '.join(metric.produces)}, and the task produces a {task.produces}"
+    return f"{name} needs {metric.needs}: pip install {metric.extra!r}" if metric.lacks() else ""
 
 
 def _margin_problems(study: StudySpec, lines: Lines) -> list[Problem]:
     """Checks whether the margin can be one of the task's primary metric."""
     if study.margin is None or study.task.name not in registry.tasks():
         return []
-    task = registry.tasks()[study.task.name]
-    units = {metric.name: metric.unit for metric in task.metrics}
-    message = margin_problem(study.margin, task.primary_metric, units.get(task.primary_metric, ""))
+    try:
+        task = registry.create_task(study.task)
+        metric = task.metric(task.main_metric)
+    except (StudyError, KeyError):
+        return []  # a problem of its own
+    message = margin_problem(study.margin, metric.name, metric.unit)
     return [_problem("margin", message, lines)] if message else []
 
 

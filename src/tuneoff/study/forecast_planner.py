@@ -326,7 +326,7 @@ def _is_short(to_come: ToCome, inspection: Inspection) -> bool:
 
 def _written(trial: TrialSpec, rows: Mapping[str, int]) -> int:
     """Computes the most tokens that a trial generates."""
-    task = registry.tasks()[trial.task.name](trial.task.options)
+    task = registry.create_task(trial.task)
     if task.produces != "text" or task.target_room is None:
         return 0
     protocol = trial.protocol

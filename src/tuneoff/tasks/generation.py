@@ -222,7 +222,8 @@ class Generation(Task):
     @property
     def tested_metric(self) -> str:
         """Returns token F1, which reads any character, where ROUGE sees no word in most targets."""
-        return "token_f1" if 2 * self._unseen > self._looked_at else self.primary_metric
+        sees_none = 2 * self._unseen > self._looked_at and self.options.primary_metric is None
+        return "token_f1" if sees_none else self.main_metric
 
     def findings(self) -> tuple[Finding, ...]:
         findings = []
@@ -236,7 +237,7 @@ class Generation(Task):
             message = (
                 f"ROUGE sees no word in {self._unseen} of {self._looked_at} targets (symbols alone) and is 0 for them"
             )
-            if self.tested_metric != self.primary_metric:
+            if self.tested_metric != self.main_metric:
                 message += f", so methods are compared by {self.tested_metric}"
             findings.append(Finding(name="unseen_targets", message=message))
         if 2 * self._single > self._looked_at:

@@ -1,4 +1,5 @@
-"""Contract suites for plug-ins: what every method, task, source, tracker and executor promises, as classes for pytest.
+"""Contract suites for plug-ins: what every method, task, metric, source, tracker and executor promises, as classes for
+pytest.
 
 A plug-in's author derives a test class and names the plug-in as its entry point does:
 
@@ -20,6 +21,7 @@ import pytest
 if TYPE_CHECKING:
     from tuneoff.testing.executors import ExecutorContract as ExecutorContract
     from tuneoff.testing.methods import MethodContract as MethodContract
+    from tuneoff.testing.metrics import MetricContract as MetricContract
     from tuneoff.testing.sources import SourceContract as SourceContract
     from tuneoff.testing.tasks import TaskContract as TaskContract
     from tuneoff.testing.trackers import TrackerContract as TrackerContract
@@ -27,12 +29,13 @@ if TYPE_CHECKING:
 _HOMES = {
     "ExecutorContract": "executors",
     "MethodContract": "methods",
+    "MetricContract": "metrics",
     "SourceContract": "sources",
     "TaskContract": "tasks",
     "TrackerContract": "trackers",
 }
 
-__all__ = ["ExecutorContract", "MethodContract", "SourceContract", "TaskContract", "TrackerContract"]
+__all__ = ["ExecutorContract", "MethodContract", "MetricContract", "SourceContract", "TaskContract", "TrackerContract"]
 
 # So that a failed assertion of a suite shows its values, as one of a test file does.
 for _module in sorted(set(_HOMES.values())):

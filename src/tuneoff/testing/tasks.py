@@ -128,7 +128,7 @@ class TaskContract:
         task = registry.tasks()[self.task]
         assert task.title
         assert task.summary.endswith(".")
-        assert {task.primary_metric, task.selects(None)} <= {metric.name for metric in task.metrics}
+        assert {task.primary_metric, self.create().selects(None)} <= {metric.name for metric in task.metrics}
         assert len({metric.name for metric in task.metrics}) == len(task.metrics), "a metric is declared twice"
         assert {metric.direction for metric in task.metrics} <= {"higher", "lower"}
         assert all(metric.low < metric.high for metric in task.metrics)

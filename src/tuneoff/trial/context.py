@@ -52,7 +52,7 @@ class TrialContext:
         """Makes the context of a trial with fresh clocks; ranks are told of the phases that events name."""
         # First, because what the process holds now is the base of its memory peaks.
         phases = Phases(device, sampler, ranks.noting(emit))
-        task = registry.tasks()[spec.task.name](spec.task.options)
+        task = registry.create_task(spec.task)
         return cls(spec, task, device, phases, emit, ranks, scratch)
 
     def report(self, findings: Iterable[Finding]) -> None:

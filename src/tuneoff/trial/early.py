@@ -32,7 +32,7 @@ def refuse_study(study: StudySpec, trials: Sequence[TrialSpec], required: bool) 
         SourceError, DataError: if the rows cannot be used.
         StudyError: naming every method that does not suit the task.
     """
-    task = registry.tasks()[study.task.name](study.task.options)
+    task = registry.create_task(study.task)
     required = required or not task.fitted
     sizes = [local_bytes(registry.sources(), reference) for reference in study.task.data.references]
     if all(size is not None and size <= SMALL_BYTES for size in sizes):
@@ -137,7 +137,8 @@ def task_of(spec: TrialSpec, record: TrialRecord) -> Task:
     """Returns the task as the trial had it, classes included."""
     data = record.data or DataInfo()
     labels = {"labels": list(data.labels)} if data.labels else {}
-    return registry.tasks()[spec.task.name]({**spec.task.options, **labels, **data.fitted})
+    options = {**spec.task.options, **labels, **data.fitted}
+    return registry.create_task(spec.task.model_copy(update={"options": options}))
 
 
 def rows_to_predict(place: TrialStore, file: str) -> tuple[dict[str, str], list[Example]]:

@@ -34,7 +34,7 @@ def inspect_study(study: StudySpec, trials: Sequence[TrialSpec], require_data: b
         SourceError, DataError: if rows or model cannot be loaded, or inputs are too long for the model.
         StudyError: naming every method that cannot take the model.
     """
-    task = registry.tasks()[study.task.name](study.task.options)
+    task = registry.create_task(study.task)
     data, findings = _look_at_data(task, study, require_data or not task.fitted)
     counts_by_trial: dict[str, Any] = {}
     counts_by_arm: dict[str, dict[str, Any]] = {}

@@ -283,8 +283,10 @@ def _run_baseline(context: TrialContext, method: Baseline[Any], place: TrialStor
         data = load_data(context)
     context.report(data.findings)
     with phases("test"):
-        predictions = {s: method.predict(task, data.splits["train"], data.splits[s]) for s in ("validation", "test")}
-    metrics = {split: tuple(task.score(answers, split)) for split, answers in predictions.items()}
+        splits = {split: data.splits[split] for split in ("validation", "test")}
+        answers = {split: method.predict(task, data.splits["train"], rows) for split, rows in splits.items()}
+        predictions = {split: task.judge(answers[split], rows) for split, rows in splits.items()}
+    metrics = {split: tuple(task.score(judged, split)) for split, judged in predictions.items()}
     return TrialResults(
         data=data.info,
         findings=data.findings,
@@ -315,6 +317,7 @@ def _evaluate(context: TrialContext, trial: Assembled, selected: Selected, place
         predictions, writing = predict(trial.runner, test, examples), None
         if trial.runner.writes:
             predictions, writing = write(trial.runner, test, examples, predictions, context.emit)
+        predictions = trial.task.judge(predictions, examples)
     if context.spec.times_inference:
         budget_seconds = latency_budget(sum(phases.watch.seconds.values()))
         with phases("inference"):

@@ -61,6 +61,26 @@ def _tasks() -> list[Item]:
     ]
 
 
+def _metrics() -> list[Item]:
+    from tuneoff import registry
+
+    items = [
+        {
+            "name": name,
+            "title": metric.title or name.replace("_", " "),
+            "summary": metric.summary + (f" Not installed: pip install {metric.extra!r}" if metric.lacks() else ""),
+            "direction": metric.direction,
+            "unit": metric.unit,
+            "produces": list(metric.produces),
+            "installed": not metric.lacks(),
+        }
+        for name, metric in registry.metrics().items()
+    ]
+    for name, family in registry.metrics().families().items():
+        items.append({"name": f"{name}:<variant>", "title": family.title, "summary": family.summary})
+    return items
+
+
 def _recipes() -> list[Item]:
     from tuneoff.planning import loading
 
@@ -152,6 +172,7 @@ def _models() -> list[Item]:
 KINDS: dict[str, Callable[[], list[Item]]] = {
     "methods": _methods,
     "tasks": _tasks,
+    "metrics": _metrics,
     "recipes": _recipes,
     "models": _models,
     "datasets": lambda: _aliases("dataset_aliases"),
@@ -163,6 +184,7 @@ BESIDES = {
     "models": "Also any hub id (org/name) with safetensors, and any folder with config.json and safetensors or GGUF.",
     "datasets": "Also any hub id (org/name) and any file of rows: CSV, JSONL, Parquet and more (docs/data.md).",
     "methods": "`tuneoff show method NAME` describes one.",
+    "metrics": "A study adds them to its task's own: `task.metrics: [NAME]`; docs/add-a-metric.md.",
     "recipes": "`tuneoff show recipe NAME` prints one.",
     "executors": "`tuneoff show executor NAME` describes one. A study names one: `executor: NAME`, or --executor NAME.",
     "trackers": "None follows a study unasked: tuneoff run STUDY --tracker NAME, or `trackers: [NAME]` in its file.",
@@ -176,7 +198,7 @@ BESIDES = {
 def list_command(kind: str, as_json: bool) -> None:
     """List what there is to choose from.
 
-    KIND is methods, tasks, recipes, models, datasets, sources, trackers or executors.
+    KIND is methods, tasks, metrics, recipes, models, datasets, sources, trackers or executors.
 
     \b
     Examples:

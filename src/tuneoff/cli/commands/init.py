@@ -301,7 +301,7 @@ def _protocol(overview: DataInspection) -> list[str]:
 
 def _another_metric(task: type[Task]) -> str:
     """Returns a metric that could select checkpoints in place of the task's own and needs no text to be generated."""
-    own = task.selects(None)
+    own = task({}).selects(None)
     return next((metric.name for metric in task.metrics if metric.name != own and not metric.written), own)
 
 

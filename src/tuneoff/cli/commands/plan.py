@@ -114,7 +114,7 @@ def as_data(
             "random_weights": spec.model.random_weights,
             "task": spec.task.name,
             "task_options": task_options(spec),
-            "primary_metric": registry.tasks()[spec.task.name].primary_metric,
+            "primary_metric": registry.create_task(spec.task).main_metric,
             "seeds": list(spec.protocol.seeds),
             "arms": list(spec.methods),
         },

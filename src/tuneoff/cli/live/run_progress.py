@@ -407,14 +407,14 @@ def writes(trial: TrialSpec) -> bool:
     return task is not None and task.produces == "text"
 
 
-def _task(trial: TrialSpec) -> type[Task] | None:
+def _task(trial: TrialSpec) -> Task | None:
     from tuneoff import registry
     from tuneoff.errors import StudyError
 
     try:
-        return registry.tasks()[trial.task.name]
+        return registry.create_task(trial.task)
     except StudyError:
-        # The task is a third party's plug-in, which need not be installed where `watch` runs.
+        # Tasks and metrics may be a third party's plug-ins, which need not be installed where `watch` runs.
         return None
 
 

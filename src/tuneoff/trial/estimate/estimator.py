@@ -292,13 +292,13 @@ def predictions_bytes(task: Task, test: Sequence[Example]) -> int:
         [example.target for example in test],
         task.labels,
         [example.input_text for example in test[: task.sources_kept]],
-        sum(metric.written for metric in task.metrics),
+        sum(metric.written for metric in task.all_metrics),
     )
 
 
 def forecast_baseline(spec: TrialSpec, method: Baseline[Any], device: str) -> ArmForecast:
     """Forecasts a baseline, which uses no model, by predicting a few rows."""
-    task = registry.tasks()[spec.task.name](spec.task.options)
+    task = registry.create_task(spec.task)
     started = time.perf_counter()
     data = trial_data.load(task, spec.task, spec.protocol)
     loaded = time.perf_counter()

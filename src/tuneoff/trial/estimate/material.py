@@ -103,7 +103,7 @@ class StudyCache:
 def _load(spec: TrialSpec, method: Method[Any]) -> tuple[Material, Any, dict[str, float]]:
     """Loads what a trial works on and its model without weights; returns both, and the seconds of loading and
     tokenizing."""
-    task = registry.tasks()[spec.task.name](spec.task.options)
+    task = registry.create_task(spec.task)
     started = time.perf_counter()
     data = trial_data.load(task, spec.task, spec.protocol)
     model: Any = trial_model.build_empty(spec.model, task)[0]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tuneoff.config.spec import Frozen
+from tuneoff.errors import DataError
 from tuneoff.interfaces import Example, Features
 from tuneoff.records.record import Metric
 from tuneoff.trial import interruption
@@ -77,9 +78,14 @@ class Selection:
             predictions = predict(self.runner, self.features, self.examples)
             if self.metric.written:
                 predictions, _ = write(self.runner, self.features, self.examples, predictions, emit)
-            metrics = task.score(predictions, "validation")
+            metrics = task.score(task.judge(predictions, self.examples), "validation")
         values = {metric.name: metric.value for metric in metrics}
         emit({"kind": "validation", "step": step, "metrics": values})
+        if self.metric.name not in values:
+            raise DataError(
+                f"{self.metric.name} cannot be computed of these validation rows, so nothing can be selected by it",
+                hint="Set protocol.select_metric to another, or give validation rows of more classes.",
+            )
         score = (self.sign * values[self.metric.name], -values.get("loss", 0.0))
         self.last_step = step
         if self.context.spec.protocol.select == "last" or self.best is None or score > self.best:
