@@ -1,8 +1,12 @@
-"""Whether a verdict covers more where a study is asked to: made-up studies with clustered test rows.
+"""Whether a verdict covers more where a study is asked to: clustered test rows, and samples of training rows.
 
 `task.group` takes groups of test examples as the unit. No arm is better than another here, so every claim is false; a
 95 % interval should hold the truth in 95 % of cases. Each kind of study is judged with groups and as if every example
 stood for itself.
+
+`protocol.splits: per_seed` draws training rows anew at every seed. The rows at hand are a sample, and have an effect on
+each arm's score that another sample would not have: the mean of the effects of single rows. Studies of equal arms with
+one sample for all seeds stand beside those with draws, judged with and without the error of what all seeds drew from.
 
     python benchmarks/scope.py [--studies 300] [--out benchmarks/results/scope.json]
 
@@ -17,7 +21,7 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +32,7 @@ import numpy as np
 from calibration import Tally, judge, samples_of
 from calibration_tables import COVERED, grid, percent
 from numpy.typing import NDArray
-from simulated_studies import Groups, Population, Scenario, Study, draw, population
+from simulated_studies import QUADRATURE, Groups, Population, Scenario, Study, draw, population
 
 from tuneoff.analysis.statistics import verdict
 
@@ -51,6 +55,50 @@ GROUPED = (
     (60, 0.4, True, {"metric": "values", "score": 0.3}),
     (60, 0.0, True, {}),
 )
+
+
+DRAWN = (
+    # Training rows of a trial, rows at hand, standard deviation of the score by a fresh sample of rows, and more.
+    (400, 400, 0.01, {}),
+    (400, 400, 0.02, {}),
+    (400, 400, 0.003, {}),
+    (400, 4000, 0.02, {}),
+    (400, 800, 0.02, {}),
+    (400, 400, 0.02, {"seeds": 20}),
+    (400, 400, 0.02, {"arms": 2}),
+    (400, 400, 0.02, {"arms": 12}),
+    (400, 400, 0.02, {"weights": "uneven"}),
+    (400, 400, 0.02, {"metric": "macro_f1", "score": 0.85}),
+    (400, 400, 0.0, {}),
+)
+ALIKE = 0.3
+"""Share of the variance of rows' effects that all arms have in common."""
+
+
+def row_effects(arms: int, rows: int, random: np.random.Generator) -> Array:
+    """Draws the effect of each row on each arm, of mean 0 and variance 1 and with heavy tails, shape (arms, rows)."""
+    own, common = (random.standard_t(5, size) / np.sqrt(5 / 3) for size in ((arms, rows), (1, rows)))
+    return np.asarray(np.sqrt(1 - ALIKE) * own + np.sqrt(ALIKE) * common)
+
+
+def check_draws(rows: int, pool: int, spread: float, changes: dict[str, Any], studies: int) -> dict[str, Any]:
+    """Judges studies of one sample of training rows, and of draws per seed, which are the same for all arms."""
+    scenario = replace(BASE, **changes)
+    random = np.random.default_rng([rows, pool, int(spread * 1000), scenario.arms, scenario.seeds])
+    noise = random.standard_normal(QUADRATURE)
+    fixed_from = population(scenario, spread * noise)
+    drawn_from = population(scenario, spread * np.sqrt(1 + rows / pool) * noise)
+    judged = {"fixed": Tally(), "naive": Tally(), "drawn": Tally()}
+    for _ in range(studies):
+        effects = spread * np.sqrt(rows) * row_effects(scenario.arms, pool, random)
+        fixed = np.repeat(effects[:, :rows].mean(axis=1, keepdims=True), scenario.seeds, axis=1)
+        _judge(draw(scenario, fixed_from, random, fixed), scenario, fixed_from, judged["fixed"])
+        draws = random.integers(pool, size=(scenario.seeds, rows))
+        study = draw(scenario, drawn_from, random, effects[:, draws].mean(axis=2))
+        _judge(study, scenario, drawn_from, judged["naive"])
+        _judge(study, scenario, drawn_from, judged["drawn"], pool_share=rows / pool)
+    kind = {"rows": rows, "pool": pool, "spread": spread, "studies": studies}
+    return asdict(scenario) | kind | {way: tally.shares() for way, tally in judged.items()}
 
 
 def make_groups(scenario: Scenario, count: int, alike: float, uneven: bool, random: np.random.Generator) -> Groups:
@@ -78,10 +126,11 @@ def check_groups(count: int, alike: float, uneven: bool, changes: dict[str, Any]
     return asdict(scenario) | kind | {f"by_{unit}": tally.shares() for unit, tally in judged.items()}
 
 
-def _judge(study: Study, scenario: Scenario, drawn_from: Population, tally: Tally) -> None:
+def _judge(study: Study, scenario: Scenario, drawn_from: Population, tally: Tally, *, pool_share: float = 0.0) -> None:
     pairs = list(itertools.combinations(range(scenario.arms), 2))
     truth = np.array([drawn_from.truth[one] - drawn_from.truth[other] for one, other in pairs])
-    judge(verdict(samples_of(study, scenario), "higher", fraction=True), drawn_from, pairs, truth, tally)
+    samples = [replace(sample, pool_share=pool_share) for sample in samples_of(study, scenario)]
+    judge(verdict(samples, "higher", fraction=True), drawn_from, pairs, truth, tally)
 
 
 def write_tables(result: dict[str, Any]) -> str:
@@ -95,15 +144,35 @@ def write_tables(result: dict[str, Any]) -> str:
         "## Clustered test rows (`task.group`)",
         "Test examples of a group have in common what is given of the variance of their difficulty and of how arms and "
         "seeds fare with them. Unequal sizes: logarithms with a standard deviation of 0.8.",
-        _grouped_table(result["groups"]),
+        _table(
+            result["groups"], GROUPED_HEADS, _grouped_kind, {"by_examples": "by examples", "by_groups": "by groups"}
+        ),
+        "## Samples of training rows (`protocol.splits: per_seed`)",
+        "A fresh sample of the training rows of a trial moves an arm's score by what is given (a standard deviation; "
+        f"{ALIKE:.0%} of the variance moves all arms alike). One sample for all seeds; draws per seed, judged as if "
+        "seeds were all that varies; and draws per seed as they are judged, with the error of the rows that all seeds "
+        "drew from.",
+        _table(result["draws"], DRAWN_HEADS, _drawn_kind, DRAWN_WAYS),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _grouped_table(rows: Sequence[dict[str, Any]]) -> str:
-    heads = ["metric", "arms", "seeds", "examples", "groups", "sizes", "in common"]
-    heads += [f"{head}, by {unit}" for head in COVERED.values() for unit in ("examples", "groups")]
-    return grid(heads, [[*_grouped_kind(row), *_before_and_after(row, "by_examples", "by_groups")] for row in rows])
+GROUPED_HEADS = ["metric", "arms", "seeds", "examples", "groups", "sizes", "in common"]
+DRAWN_HEADS = ["metric", "arms", "seeds", "weights of seeds", "rows of a trial", "rows at hand", "moves a score by"]
+DRAWN_WAYS = {"fixed": "one sample", "naive": "draws, seeds alone", "drawn": "draws"}
+
+
+def _table(
+    rows: Sequence[dict[str, Any]], heads: list[str], kind: Callable[[dict[str, Any]], list[str]], ways: dict[str, str]
+) -> str:
+    heads = [*heads, *(f"{head}, {way}" for head in COVERED.values() for way in ways.values())]
+    return grid(heads, [[*kind(row), *_shares(row, list(ways))] for row in rows])
+
+
+def _drawn_kind(row: dict[str, Any]) -> list[str]:
+    counts = [f"{row[key]:,}" for key in ("rows", "pool")]
+    kind = [row["metric"].replace("_", "-"), str(row["arms"]), str(row["seeds"]), row["weights"]]
+    return [*kind, *counts, f"{row['spread']:g}"]
 
 
 def _grouped_kind(row: dict[str, Any]) -> list[str]:
@@ -112,9 +181,9 @@ def _grouped_kind(row: dict[str, Any]) -> list[str]:
     return [row["metric"].replace("_", "-"), *counts, sizes, f"{row['alike']:.0%}"]
 
 
-def _before_and_after(row: dict[str, Any], before: str, after: str) -> Iterator[str]:
+def _shares(row: dict[str, Any], ways: Sequence[str]) -> Iterator[str]:
     for name in COVERED:
-        yield from (percent(row[way], name) for way in (before, after))
+        yield from (percent(row[way], name) for way in ways)
 
 
 def main() -> None:
@@ -123,11 +192,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "scope.json")
     arguments = parser.parse_args()
     started = time.perf_counter()
-    result: dict[str, Any] = {"groups": []}
+    result: dict[str, Any] = {"groups": [], "draws": []}
+    for kind in DRAWN:
+        row = check_draws(*kind, studies=arguments.studies)
+        result["draws"].append(row)
+        print(*_drawn_kind(row), *_shares(row, list(DRAWN_WAYS)), sep="  ", flush=True)
     for kind in GROUPED:
         row = check_groups(*kind, studies=arguments.studies)
         result["groups"].append(row)
-        print(*_grouped_kind(row), *_before_and_after(row, "by_examples", "by_groups"), sep="  ", flush=True)
+        print(*_grouped_kind(row), *_shares(row, ["by_examples", "by_groups"]), sep="  ", flush=True)
     result["seconds"] = round(time.perf_counter() - started, 1)
     arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     arguments.out.with_suffix(".md").write_text(write_tables(result), encoding="utf-8")

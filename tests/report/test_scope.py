@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from record_helpers import Level, World, build_store, small_study
+from record_helpers import Level, World, build_store, environment, small_study
+from record_helpers import data as made_data
 from tuneoff import report
+from tuneoff.records.record import DataInfo
 from tuneoff.report import html, paper_methods
 from tuneoff.report.advice import Criteria, advise
 from tuneoff.store import StudyStore
@@ -33,7 +35,7 @@ def test_every_verdict_says_what_it_speaks_of(store: StudyStore) -> None:
 
 def test_the_scope_knows_what_varies(tmp_path: Path) -> None:
     one_seed = report.build(build_store(tmp_path / "s", small_study(*LEVELS, seeds=1), World(levels=LEVELS)))
-    assert ": examples vary in it, " in one_seed.answer.scope
+    assert ": test examples vary in it, " in one_seed.answer.scope
     nothing = build_store(tmp_path / "t", small_study("majority", seeds=1), World(levels=LEVELS))
     assert report.build(nothing).answer.scope == "", "no arm that trains, no verdict"
 
@@ -73,3 +75,20 @@ def test_groups_are_what_varies_where_the_task_has_them(tmp_path: Path) -> None:
     assert made.verdict is not None
     assert {(pair.test, pair.groups) for pair in made.verdict.pairs} == {("seeds and groups", 50)}
     assert "seeds and groups of test examples both vary" in paper_methods.paragraph(made, {})
+
+
+def test_draws_of_training_rows_vary_where_every_seed_has_its_own(tmp_path: Path) -> None:
+    study = small_study(*LEVELS, seeds=6)
+    study = study.model_copy(update={"protocol": study.protocol.model_copy(update={"splits": "per_seed"})})
+    drawn = DataInfo(**{**dict(made_data(0, 400)), "train_pool": 1250})
+    ours = environment(versions={"tuneoff": "0.1.0"})
+    changes = {label: {"data": drawn, "environment": ours} for label in LEVELS}
+    made = report.build(build_store(tmp_path / "s", study, World(levels=LEVELS, changes=changes)))
+    varied = "seeds, draws of training rows and test examples vary in it, searches and base models do not."
+    assert made.answer.scope == f"This is of these configurations, on this test set: {varied}"
+    fixed = report.build(build_store(tmp_path / "t", small_study(*LEVELS, seeds=6), World(levels=LEVELS)))
+    widths = [r.arm("lora").metrics["accuracy"] for r in (made, fixed)]
+    wide, narrow = ((figure.interval_high or 0) - (figure.interval_low or 0) for figure in widths)
+    assert wide > narrow, "the error of what all seeds drew from is in it"
+    assert "another draw of 1,000 from 1,250" in html.render(made, [])
+    assert "draws its training rows anew" in paper_methods.paragraph(made, {})

@@ -100,6 +100,7 @@ class Outcomes:
         )
         # The test set of the study is the one that most trials saw.
         self._usual = fingerprints.most_common(1)[0][0] if fingerprints else None
+        self._pool_share = max(map(_pool_share, results.completed), default=0.0)
 
     def figure(self, arm: Arm, metric: Metric) -> MetricEstimate | None:
         """Estimates a test metric of an arm over seeds and, where predictions allow it, examples; None without a
@@ -262,7 +263,7 @@ class Outcomes:
         outputs = [trial.outputs for trial in trials.values()]
         sample = self._predictions.sample(label, metric, seeds, outputs, values)
         note = "" if sample else f"predictions do not give {metric.name} example by example; compared by seeds alone"
-        sample = sample or Sample.from_scores(label, seeds, values)
+        sample = replace(sample or Sample.from_scores(label, seeds, values), pool_share=self._pool_share)
         declared = self._predictions.definition(metric)
         estimated = within_range(estimate(sample, fraction=self._fraction(metric)), declared)
         if sample.contributions is None and len(sample) > 1 and _equal(values):
@@ -277,6 +278,13 @@ class Outcomes:
     def _fraction(self, metric: Metric) -> bool:
         """Returns whether the metric lies in [0, 1] by definition, or is a mean of examples' own values that do."""
         return metric.unit == "fraction" and self._predictions.fraction(metric)
+
+
+def _pool_share(record: TrialRecord) -> float:
+    """Returns the size of a trial's draw of training rows as a share of what it was drawn from; 0 where all seeds have
+    the same rows."""
+    data = record.data
+    return data.splits["train"].rows / data.train_pool if data is not None and data.train_pool else 0.0
 
 
 def _equal(values: Array) -> bool:

@@ -251,7 +251,10 @@ def _contents(first: TrialRecord, second: TrialRecord) -> list[tuple[str, object
     """Lists what two trials loaded, with a name for each kind of content."""
 
     def rows(record: TrialRecord) -> object:
-        return {name: split.fingerprint for name, split in record.data.splits.items()} if record.data else None
+        if record.data is None:
+            return None
+        same = record.data.splits if record.spec.protocol.splits == "fixed" else ("test",)
+        return {name: record.data.splits[name].fingerprint for name in same if name in record.data.splits}
 
     def weights(record: TrialRecord) -> object:
         return record.model.checksum if record.model else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -95,7 +95,9 @@ def join(folders: Sequence[Path]) -> Joined:
 
 def _notes(studies: Mapping[str, Results]) -> list[str]:
     notes = []
-    unknown = [name for name, results in studies.items() if not _fingerprints(results)]
+    unknown = [
+        name for name, results in studies.items() if not any(r.data and r.data.splits for r in results.completed)
+    ]
     if unknown:
         notes.append(f"Which rows were read is not recorded in {', '.join(unknown)}, so it could not be checked.")
     choices = {name: _choice(results.study) for name, results in studies.items()}
@@ -142,7 +144,8 @@ def _refuse_different(first: str, mine: Results, second: str, theirs: Results) -
     for name, results in ((first, mine), (second, theirs)):
         if not results.completed:
             raise StudyError(f"{name} has no completed trial, so there is nothing to compare")
-    fingerprints = _fingerprints(mine), _fingerprints(theirs)
+    shared_seeds = {r.spec.seed for r in mine.completed} & {r.spec.seed for r in theirs.completed}
+    fingerprints = _fingerprints(mine, shared_seeds), _fingerprints(theirs, shared_seeds)
     for split in sorted(fingerprints[0].keys() & fingerprints[1].keys()):
         if fingerprints[0][split] != fingerprints[1][split]:
             raise StudyError(
@@ -187,12 +190,15 @@ def _without_search(study: StudySpec) -> StudySpec:
     return study.model_copy(update={"protocol": study.protocol.model_copy(update=chosen)})
 
 
-def _fingerprints(results: Results) -> dict[str, set[str]]:
-    """Maps each split to the fingerprints that completed trials saw."""
+def _fingerprints(results: Results, shared_seeds: Collection[int]) -> dict[str, set[str]]:
+    """Maps each split to the fingerprints that completed trials saw; of rows that are drawn per seed, at the seeds that
+    both studies have."""
+    drawn = results.study.protocol.splits == "per_seed"
     fingerprints: dict[str, set[str]] = {}
     for record in results.completed:
         for name, split in (record.data.splits if record.data else {}).items():
-            fingerprints.setdefault(name, set()).add(split.fingerprint)
+            if name == "test" or not drawn or record.spec.seed in shared_seeds:
+                fingerprints.setdefault(name, set()).add(split.fingerprint)
     return fingerprints
 
 

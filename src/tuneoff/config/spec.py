@@ -34,6 +34,7 @@ Purpose = Literal["final", "search"]
 Sampler = Literal["tpe", "random"]
 Prune = Literal["none", "halving"]
 Engine = Literal["fast", "plain"]
+Splits = Literal["fixed", "per_seed"]
 
 
 MAX_SEED = 2**32 - 1
@@ -286,6 +287,11 @@ class Protocol(Frozen):
         (0, 1), min_length=1, description="seeds, or how many (counted from 0)"
     )
     data_seed: Seed = Field(0, description="seed of row subsets and splits, equal for all trials")
+    splits: Splits = Field(
+        "fixed",
+        description="training and validation rows: the same at every seed, or per_seed: at every seed another draw, so "
+        "that the sample of training rows is in the intervals; the test rows stay",
+    )
     train_rows: int | None = Field(None, ge=1, description="use at most this many training rows")
     validation_rows: int | None = Field(None, ge=1, description="at most this many validation rows")
     test_rows: int | None = Field(None, ge=1, description="at most this many test rows")

@@ -97,6 +97,8 @@ def most_together(execution: ExecutionSpec, on_gpu: bool) -> int:
 
 
 def _kind(trial: TrialSpec) -> str:
-    """Names trials that are equal but for seed and learning rate."""
-    excluded: Any = {"id": True, "seed": True, "learning_rate": True, "times_inference": True, "protocol": {"seeds"}}
+    """Names trials that are equal but for seed and learning rate; seeds that draw rows of their own differ."""
+    excluded: Any = {"id": True, "seed": True, "learning_rate": True, "times_inference": True}
+    if trial.protocol.splits == "fixed":
+        excluded["protocol"] = {"seeds"}
     return content_hash(trial.model_dump(mode="json", exclude=excluded))

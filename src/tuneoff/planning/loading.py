@@ -215,6 +215,10 @@ def narrow(
             "final trial",
             hint="Give the search another seed.",
         )
+    protocol = changes.get("protocol", study.protocol)
+    if protocol.splits == "per_seed" and len(protocol.seeds) == 1:
+        message = "per_seed draws other rows at every seed, and the study has one: give it more seeds, or set fixed"
+        raise StudyError([Problem("protocol.splits", message)])
     if random_weights:
         changes["model"] = study.model.model_copy(update={"random_weights": True})
     return study.model_copy(update=changes) if changes else study

@@ -177,7 +177,7 @@ def _spread(devices: int, shard: bool) -> dict[str, Any]:
 def _without_later_keys(protocol: dict[str, Any]) -> dict[str, Any]:
     """Returns a protocol without keys that were added later and say what was done before, so that ids and folders stay
     as they were."""
-    before = {"gradient_checkpointing": False, "batching": "random", "frozen_dropout": True}
+    before = {"gradient_checkpointing": False, "batching": "random", "frozen_dropout": True, "splits": "fixed"}
     return {key: value for key, value in protocol.items() if key not in before or value != before[key]}
 
 

@@ -260,6 +260,11 @@ class DataInfo(Frozen):
         description="role (`train`, `validation`, `test`) -> rows left out for an empty cell (`task.missing: "
         "skip`); roles without any are no part",
     )
+    train_pool: int | None = Field(
+        None,
+        description="rows that the training rows were drawn from, with replacement; null where all seeds have the same "
+        "(`protocol.splits: fixed`)",
+    )
     groups: dict[str, int] = Field(
         default_factory=dict, description="split -> how many groups its rows are of; empty without `task.group`"
     )

@@ -51,7 +51,8 @@ from tuneoff.report.schema import (
     Unsettled,
     VerdictSummary,
 )
-from tuneoff.report.wording import answer_scope, answer_text, doubt_text
+from tuneoff.report.scope import answer_scope
+from tuneoff.report.wording import answer_text, doubt_text
 
 EFFECT_SIZE = "Hedges' g"
 

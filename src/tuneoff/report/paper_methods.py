@@ -97,6 +97,12 @@ def _training(report: Report) -> list[str]:
     return [
         latex(
             "At a seed all arms get the same rows, splits, order and batches and start from the same head."
+            + (
+                " Every seed draws its training rows anew, with replacement (bootstrap); intervals take in the error "
+                "of the rows that all seeds drew from, and test rows are the same."
+                if report.protocol.splits == "per_seed"
+                else ""
+            )
             if report.comparable
             else "All arms follow one protocol."
         ),

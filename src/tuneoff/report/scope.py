@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
-from tuneoff.analysis.statistics.estimates import Over
-
-SUBJECT = "This is of these configurations, on this split"
-UNVARIED = "searches, training rows and base models"
-"""What no verdict lets vary."""
+from tuneoff.config.spec import Protocol
+from tuneoff.report.schema import Report
+from tuneoff.report.wording import join
 
 
-def scope_text(over: Over | None, group: str | None = None) -> str:
-    """Says what a verdict speaks of, and what it does not vary.
-
-    Args:
-        over: what its intervals let vary; None without an interval.
-        group: the column of groups of rows that belong together (`task.group`), where there is one.
-    """
+def answer_scope(report: Report) -> str:
+    """Says what the verdict speaks of, and what it does not vary; empty without a best arm."""
+    if report.answer.best is None:
+        return ""
+    over = report.arm(report.answer.best).metrics[report.study.primary_metric or ""].interval_over
     if over is None:
-        return f"{SUBJECT} alone."
-    groups = f"groups of test examples ({group})" if group else "groups of test examples"
-    varied = {
-        "seeds and examples": "seeds and test examples",
-        "seeds and groups": f"seeds and {groups}",
-        "groups": groups,
-    }.get(over, over)
-    return f"{SUBJECT}: {varied} vary in it, {UNVARIED} do not."
+        return f"{_subject(report.protocol)} alone."
+    group = report.study.task_options.get("group")
+    draws = ["draws of training rows"] if report.protocol.splits == "per_seed" else []
+    words = {
+        "seeds": ["seeds", *draws],
+        "examples": ["test examples"],
+        "groups": [f"groups of test examples ({group})" if group else "groups of test examples"],
+    }
+    varied = join([word for part in over.split(" and ") for word in words[part]])
+    return f"{_subject(report.protocol)}: {varied} vary in it, {join(_unvaried(report.protocol))} do not."
 
 
-def unvaried_text() -> str:
+def unvaried_text(protocol: Protocol) -> str:
     """Says what a verdict speaks of by what it does not vary alone."""
-    return f"{SUBJECT}: {UNVARIED} are not varied in it."
+    return f"{_subject(protocol)}: {join(_unvaried(protocol))} are not varied in it."
+
+
+def _subject(protocol: Protocol) -> str:
+    place = "test set" if protocol.splits == "per_seed" else "split"
+    return f"This is of these configurations, on this {place}"
+
+
+def _unvaried(protocol: Protocol) -> list[str]:
+    """Returns what is one draw in the whole study."""
+    rows = ["training rows"] if protocol.splits == "fixed" else []
+    return ["searches", *rows, "base models"]

@@ -13,7 +13,6 @@ from tuneoff.analysis.statistics.pairs import SEEDS_FOR_SPREAD
 from tuneoff.report import columns, units
 from tuneoff.report.arm_schema import ArmSummary, Comparison, TestFigure
 from tuneoff.report.schema import Report, Unsettled
-from tuneoff.report.scope import scope_text
 
 _CHEAPEST = {
     "train_seconds": "trains fastest",
@@ -79,13 +78,6 @@ def answer_text(report: Report) -> str:
     parts += [_best(report), *_rivals(report), *_describe_cheapest(report), *_within_margin(report)]
     parts += [*_baseline(report), answer.scope]
     return " ".join(parts)
-
-
-def answer_scope(report: Report) -> str:
-    """Says what the verdict speaks of, and what it does not vary; empty without a best arm."""
-    if report.answer.best is None:
-        return ""
-    return scope_text(_score(report, report.answer.best).interval_over, report.study.task_options.get("group"))
 
 
 def headline(report: Report) -> str:

@@ -62,7 +62,7 @@ def inspect_study(study: StudySpec, trials: Sequence[TrialSpec], require_data: b
                 problems[f"{trial.method} cannot be attached: {type(error).__name__}: {error}"].append(trial.label)
         counts_by_trial[trial.id] = counts_by_arm[trial.label]
     refuse_arms(study, problems, [label for label in study.methods if counts_by_arm.get(label)])
-    contents = _contents(data, files)
+    contents = _contents(study, data, files)
     if require_data and any(issubclass(registry.methods()[trial.method], Method) for trial in trials):
         # So that a tokenizer that does not fit stops the study before the first trial.
         trial_model.load_tokenizer(study.model, task)
@@ -75,11 +75,13 @@ def inspect_study(study: StudySpec, trials: Sequence[TrialSpec], require_data: b
     }
 
 
-def _contents(data: dict[str, Any] | None, files: ModelFiles | None) -> dict[str, str]:
-    """Returns what trials must load too, as `TrialSpec.contents`."""
+def _contents(study: StudySpec, data: dict[str, Any] | None, files: ModelFiles | None) -> dict[str, str]:
+    """Returns what trials must load too, as `TrialSpec.contents`: all splits, or where training and validation rows are
+    drawn per seed, the test rows."""
     contents = {}
     if data is not None:
-        contents = {name: split["fingerprint"] for name, split in data["splits"].items()}
+        same = data["splits"] if study.protocol.splits == "fixed" else ("test",)
+        contents = {name: data["splits"][name]["fingerprint"] for name in same}
         contents |= {commit_of_rows(role): commit for role, commit in data["commits"].items()}
     if files is not None and files.commit is not None:
         contents["model"] = files.commit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -148,3 +149,20 @@ def test_mcnemar_takes_one_seed_of_right_and_wrong() -> None:
     halves = Sample.from_examples("a", [1], np.full((1, 5), 0.5))
     with pytest.raises(ValueError, match="0 or 1"):
         mcnemar(halves, halves)
+
+
+# --- training rows drawn per seed
+
+
+def test_what_all_seeds_drew_from_is_an_error_that_no_number_of_seeds_lessens() -> None:
+    values = np.random.default_rng(5).random((6, 50))
+    plain = components(Sample.from_examples("a", range(6), values))
+    drawn = components(replace(Sample.from_examples("a", range(6), values), pool_share=0.5))
+    assert plain.by_seed is not None
+    assert drawn.by_seed is not None
+    one_seed = 6 * plain.by_seed
+    assert drawn.by_seed == pytest.approx(one_seed * (1 / 6 + 0.5))
+    assert drawn.with_seeds(12).by_seed == pytest.approx(one_seed * (1 / 12 + 0.5))
+    assert drawn.lasting == pytest.approx(0.5 * one_seed + (drawn.by_example or 0.0))
+    assert plain.lasting == plain.by_example
+    assert drawn.half_width(0.95) > plain.half_width(0.95)

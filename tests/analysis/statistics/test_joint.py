@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -23,8 +25,9 @@ def correlated(random: np.random.Generator, methods: int = 3) -> NDArray[np.floa
     )
 
 
-def test_differences_of_draws_have_the_spread_that_the_test_uses() -> None:
-    samples = samples_of(correlated(np.random.default_rng(0)))
+@pytest.mark.parametrize("pool_share", [0.0, 1.0])
+def test_differences_of_draws_have_the_spread_that_the_test_uses(pool_share: float) -> None:
+    samples = [replace(sample, pool_share=pool_share) for sample in samples_of(correlated(np.random.default_rng(0)))]
     draws = draw_means(samples, draws=40_000)
     for one, two in ((0, 1), (1, 2)):
         parts = components(samples[one].minus(samples[two]))

@@ -60,6 +60,8 @@ class Components:
         example_freedom: degrees of freedom of `by_example`.
         by_rest: variance of the mean from the rest[s, e] alone, which is part of `by_seed`; 0 where it is not known.
         prior_freedom: degrees of freedom that other pairs add to those of `by_seed` (`moderated.py`).
+        pool_share: `Sample.pool_share`: an error that all seeds have in common, because they drew their training rows
+            from the same ones; part of `by_seed`.
         unit: what `by_example` is estimated from: single examples, or groups of examples that belong together.
     """
 
@@ -71,6 +73,7 @@ class Components:
     by_rest: float = 0.0
     prior_freedom: float = 0.0
     unit: Literal["examples", "groups"] = "examples"
+    pool_share: float = 0.0
 
     @property
     def known(self) -> bool:
@@ -92,8 +95,20 @@ class Components:
     def with_seeds(self, seeds: int) -> Components:
         """Returns these components for another number of seeds (two at least), everything else equal."""
         assert self.by_seed is not None
-        share = self.seeds / seeds
-        return replace(self, seeds=seeds, by_seed=self.by_seed * share, by_rest=self.by_rest * share)
+        projected = replace(self, seeds=seeds, by_rest=self.by_rest * self.seeds / seeds)
+        return replace(projected, by_seed=self.by_seed / self.seed_factor * projected.seed_factor)
+
+    @property
+    def seed_factor(self) -> float:
+        """Returns the variance of the mean from seeds, in units of the variance of one seed: 1 / S, and with rows drawn
+        per seed the error of the rows that all drew from (Nadeau & Bengio, Inference for the generalization error,
+        Mach Learn 52, 2003)."""
+        return 1 / self.seeds + self.pool_share
+
+    @property
+    def lasting(self) -> float:
+        """Returns the variance of the mean that more seeds do not lessen."""
+        return (self.by_example or 0.0) + (self.by_seed or 0.0) * self.pool_share / self.seed_factor
 
     def p_value(self) -> float:
         """Computes the two-sided p that the true mean is 0. Where all values are equal, it is that of the sign test
@@ -156,9 +171,9 @@ def components(sample: Sample) -> Components:
     mean = float(sample.scores.mean())
     # The mean of equal values may differ from them in its last digit, which would look like a spread.
     spread = float(sample.scores.var(ddof=1)) if seeds > 1 and np.ptp(sample.scores) else 0.0
-    by_seed = spread / seeds if seeds > 1 else None
+    by_seed = spread * (1 / seeds + sample.pool_share) if seeds > 1 else None
     if sample.contributions is None:
-        return Components(mean, seeds, by_seed, None, 0)
+        return Components(mean, seeds, by_seed, None, 0, pool_share=sample.pool_share)
     examples = sample.contributions.shape[1]
     by_example = max(example_covariance(sample.contributions, sample.contributions), 0.0)
     # So may a rest that is only the rounding of values that are the same at every seed.
@@ -168,7 +183,7 @@ def components(sample: Sample) -> Components:
         else rest_covariance(sample.contributions, sample.contributions)
     )
     unit: Literal["examples", "groups"] = "groups" if sample.groups else "examples"
-    return Components(mean, seeds, by_seed, by_example, examples - 1, by_rest, unit=unit)
+    return Components(mean, seeds, by_seed, by_example, examples - 1, by_rest, unit=unit, pool_share=sample.pool_share)
 
 
 def _same_at_every_seed(values: NDArray[np.float64]) -> bool:

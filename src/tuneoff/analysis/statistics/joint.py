@@ -69,10 +69,10 @@ class _SeedErrors:
         count = len(sample)
         if count == 1:
             return np.zeros(self._draws)
-        deviations = (sample.scores - sample.scores.mean()) / np.sqrt(count * (count - 1))
+        parts = components(sample)
+        deviations = (sample.scores - sample.scores.mean()) * np.sqrt(parts.seed_factor / (count - 1))
         weights = self._weights[:, [self._place[seed] for seed in sample.seeds]]
         error: NDArray[np.float64] = weights @ deviations / self._factor(count)
-        parts = components(sample)
         # Positive where the seeds' means agree, by chance, more than is expected from the rest of their values.
         missing_variance = parts.by_rest - (parts.by_seed or 0.0)
         return (

@@ -52,13 +52,14 @@ def moderate(pairs: Sequence[Components], arms: int) -> list[Components]:
     if arms < 3 or len(varying) < 2:
         return moderated
     seeds = np.array([pairs[index].seeds for index in varying])
-    own = np.array([pairs[index].by_seed for index in varying], dtype=np.float64) * seeds
+    factors = np.array([pairs[index].seed_factor for index in varying])
+    own = np.array([pairs[index].by_seed for index in varying], dtype=np.float64) / factors
     least = LEAST_SHARE * np.array([pairs[index].by_rest for index in varying]) * seeds
     prior, prior_freedom = estimate_prior(np.maximum(own, least), seeds - 1, arms)
     freedom = np.minimum(prior_freedom, (arms - 2.0) * (seeds - 1)) * (arms - 2) / arms
     variances = (freedom * prior + (seeds - 1) * own) / (freedom + seeds - 1)
     for position, index in enumerate(varying):
-        by_seed = float(variances[position] / seeds[position])
+        by_seed = float(variances[position] * factors[position])
         moderated[index] = replace(pairs[index], by_seed=by_seed, prior_freedom=float(freedom[position]))
     return moderated
 

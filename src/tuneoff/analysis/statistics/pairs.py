@@ -27,6 +27,7 @@ MOST_SEEDS = 100
 
 EQUAL_MEANS = "the two means are equal"
 TOO_FEW_EXAMPLES = "no number of seeds: the test set is too small for so small a difference"
+TOO_FEW_ROWS = "no number of seeds: test set and training rows are too few for so small a difference"
 
 Direction = Literal["higher", "lower"]
 Relation = Literal["ahead", "behind", "tied", "open", "not_compared"]
@@ -203,8 +204,9 @@ def _why_no_number(parts: Components, distance: float, alpha: float) -> str:
 
     if distance == 0.0:
         return EQUAL_MEANS
-    limit = float(ndtri(1 - alpha / 2) + ndtri(POWER)) * math.sqrt(parts.by_example or 0.0)
-    return TOO_FEW_EXAMPLES if distance <= limit else f"more than {MOST_SEEDS} seeds"
+    limit = float(ndtri(1 - alpha / 2) + ndtri(POWER)) * math.sqrt(parts.lasting)
+    too_few = TOO_FEW_ROWS if parts.pool_share else TOO_FEW_EXAMPLES
+    return too_few if distance <= limit else f"more than {MOST_SEEDS} seeds"
 
 
 def _seeds_needed(parts: Components, distance: float, alpha: float, fewest: int, most: int) -> int | None:

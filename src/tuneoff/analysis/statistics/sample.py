@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -29,6 +29,8 @@ class Sample:
         examples: number of test examples; None when only scores are known.
         groups: number of groups of examples that belong together, each of which contributes as one; None where every
             example stands for itself.
+        pool_share: size of one seed's draw of training rows as a share of the rows that all seeds drew from; 0 where
+            rows are no part of what varies.
     """
 
     label: str
@@ -37,6 +39,7 @@ class Sample:
     contributions: NDArray[np.float64] | None
     examples: int | None
     groups: int | None = None
+    pool_share: float = 0.0
 
     @classmethod
     def from_examples(
@@ -163,7 +166,7 @@ class Sample:
             return self
         index = [positions[seed] for seed in wanted]
         contributions = None if self.contributions is None else self.contributions[index]
-        return Sample(self.label, wanted, self.scores[index], contributions, self.examples, self.groups)
+        return replace(self, seeds=wanted, scores=self.scores[index], contributions=contributions)
 
     def minus(self, other: Sample) -> Sample:
         """Computes paired differences at the seeds that both have (there must be one), example by example where both
@@ -176,7 +179,7 @@ class Sample:
         if not shared:
             raise ValueError(f"{self.label} and {other.label} share no seed")
         first, second = self.at(shared), other.at(shared)
-        label = f"{self.label} - {other.label}"
+        label, pool_share = f"{self.label} - {other.label}", max(first.pool_share, second.pool_share)
         scores = first.scores - second.scores
         # Equal scores summed in another order differ in the last digit, and so do equal differences of unequal scores;
         # that digit must not count as spread.
@@ -185,7 +188,7 @@ class Sample:
         if np.ptp(scores) <= rounding.max():
             scores[:] = scores[0]
         if first.contributions is None or second.contributions is None:
-            return Sample(label, first.seeds, scores, None, None)
+            return Sample(label, first.seeds, scores, None, None, pool_share=pool_share)
         sizes = [
             (one.contributions.shape, one.examples, one.groups)
             for one in (first, second)
@@ -194,7 +197,7 @@ class Sample:
         if sizes[0] != sizes[1]:
             raise ValueError(f"{self.label} and {other.label} were tested on different examples")
         differences = first.contributions - second.contributions
-        return Sample(label, first.seeds, scores, differences, first.examples, first.groups)
+        return Sample(label, first.seeds, scores, differences, first.examples, first.groups, pool_share)
 
 
 def _numbered(label: str, group_of_example: ArrayLike | None, examples: int) -> tuple[NDArray[np.intp] | None, int]:

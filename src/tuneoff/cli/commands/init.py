@@ -35,7 +35,7 @@ MODELS = {"class": "minilm", "number": "minilm", "text": "smollm2-135m"}
 """What a task produces -> the base model where none is named."""
 
 SHOWN_KEYS = ("seeds", "epochs", "batch_size", "max_length", "duplicates", "precision")
-HINTED_KEYS = ("train_rows", "test_fraction", "validation_fraction", "learning_rate", "select_metric")
+HINTED_KEYS = ("splits", "train_rows", "test_fraction", "validation_fraction", "learning_rate", "select_metric")
 
 
 class InitCommand(click.Command):
@@ -290,6 +290,7 @@ def _protocol(overview: DataInspection) -> list[str]:
     values["train_rows"] = min(2000, overview.rows)
     values["select_metric"] = _another_metric(task_named(overview.task))
     values["learning_rate"] = "2e-4"
+    values["splits"] = "per_seed"
     estimate = overview.words[1] * TOKENS_PER_WORD
     estimate_note = "an estimate that keeps 95 % of the texts whole"
     if estimate > overview.max_length:

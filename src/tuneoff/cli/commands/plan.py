@@ -39,8 +39,8 @@ KEYS = {
     "search_trials": "arm -> number of trials of its search, which come before those of `trials`; empty without a "
     "search. Arms that are searched stand at the configuration that is tried first",
     "labels": "the classes, in order of their numbers; empty for a task without",
-    "data": "what the rows hold (`splits`, `labels`, `columns`, `overlap`, `groups`, as in docs/record.md); null "
-    "where the data was not read",
+    "data": "what the rows hold (`splits`, `labels`, `columns`, `overlap`, `groups`, `train_pool`, as in "
+    "docs/record.md); null where the data was not read",
     "forecast": "what all trials will take: `arms` (memory, seconds and disk of one trial of each), `total_seconds`, "
     "`disk_bytes` and more, key by key in docs/plan.md; null where the data was not read",
     "warnings": "list of `name` and `message`: what a person should know before training",
@@ -241,7 +241,9 @@ def _data_lines(inspection: Inspection) -> list[str]:
         truncated = f", {split['truncated']:,} longer than max_length" if split.get("truncated") else ""
         groups = inspection.data.get("groups", {}).get(name)
         in_groups = f" in {_common.count(groups, 'group')}" if groups else ""
-        lines.append(f"{name}: {split['rows']:,} rows{in_groups}{truncated}")
+        pool = inspection.data.get("train_pool") if name == "train" else None
+        drawn = f" drawn with replacement from {pool:,}, others at every seed" if pool else ""
+        lines.append(f"{name}: {split['rows']:,} rows{drawn}{in_groups}{truncated}")
     columns = inspection.data.get("columns") or {}
     if columns:
         lines.append("columns: " + ", ".join(f"{role} from {column}" for role, column in columns.items()))

@@ -44,6 +44,12 @@ def section(report: Report) -> str:
     if data.columns:
         columns_read = (f"{escaped(role)} from {code(column)}" for role, column in data.columns.items())
         facts.append(f"- Columns: {', '.join(columns_read)}")
+    if data.train_pool:
+        facts.append(
+            f"- Training rows: at every seed another draw of {data.splits['train'].rows:,} from {data.train_pool:,}, "
+            "with replacement, and other validation rows where these are cut from train; the table is of one seed, and "
+            "the trials' records tell of the others"
+        )
     facts += [f"- Left out of {split} for an empty cell: {count}" for split, count in data.skipped.items()]
     for pair, count in data.overlap.items():
         first, _, other = pair.partition("/")

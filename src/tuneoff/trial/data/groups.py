@@ -17,6 +17,7 @@ import numpy as np
 from tuneoff.errors import DataError, did_you_mean, listed
 from tuneoff.interfaces import Example, Rows, Task, is_missing
 from tuneoff.records.record import Finding, Prediction
+from tuneoff.trial.data.draws import Seed
 
 FEW_GROUPS = 20
 """Of the test rows; with fewer, intervals and tests are rough (docs/statistics.md)."""
@@ -54,7 +55,7 @@ def _name(cell: Any) -> str:
 
 
 def cut_groups(
-    task: Task, examples: Sequence[Example], fraction: float, seed: int, name: str
+    task: Task, examples: Sequence[Example], fraction: float, seed: Seed, name: str
 ) -> tuple[list[Example], list[Example]]:
     """Cuts whole groups off the training rows, which together hold about this share of the rows of every stratum.
 

@@ -18,6 +18,7 @@ from tuneoff.interfaces import Example, Rows, Task, is_missing
 from tuneoff.records.record import DataInfo, Finding, SplitInfo
 from tuneoff.sources import read_rows
 from tuneoff.trial.data import groups
+from tuneoff.trial.data.draws import Seed, draw_groups, draw_rows, draw_seed
 from tuneoff.trial.exhaustion import loading
 
 CHOSEN_ON_TEST = "what was chosen on validation was chosen on test rows, so test scores flatter every method"
@@ -34,8 +35,8 @@ class TrialData:
 
 @loading("the rows")
 def load(task: Task, spec: TaskSpec, protocol: Protocol) -> TrialData:
-    """Reads, checks, splits and subsets the rows. The result depends on the protocol's `data_seed`, not on a trial's
-    seed.
+    """Reads, checks, splits and subsets the rows. The result depends on the protocol's `data_seed` and, with `splits:
+    per_seed`, for training and validation rows on the trial's seed.
 
     Raises:
         SourceError, DataError: the first problem that makes the rows unusable; with `duplicates: refuse`, rows that
@@ -56,18 +57,20 @@ def load(task: Task, spec: TaskSpec, protocol: Protocol) -> TrialData:
             commits |= {name: rows.commit} if rows.commit else {}
     task.fit(splits)
     strata = {task.stratum(example) for example in splits["train"]}
+    seeds: dict[str, Seed] = {"test": protocol.data_seed, "validation": draw_seed(protocol)}
     for name, fraction in (("test", protocol.test_fraction), ("validation", protocol.validation_fraction)):
         if name not in splits:
-            splits["train"], splits[name] = _cut(task, splits["train"], fraction, protocol.data_seed, name)
+            splits["train"], splits[name] = _cut(task, splits["train"], fraction, seeds[name], name)
     limits = {"validation": protocol.validation_rows, "test": protocol.test_rows}
     for name, limit in limits.items():
-        splits[name] = subset(task, splits[name], limit, protocol.data_seed)
+        splits[name] = subset(task, splits[name], limit, seeds[name])
     group, groups_removed = task.options.group, dict[str, int]()
     if group is not None:
         groups_removed = groups.remove_shared_groups(splits) if protocol.duplicates == "remove" else {}
         groups.check_groups(splits, group)
     removed = _remove_duplicates(splits) if protocol.duplicates == "remove" else {}
-    splits["train"] = subset(task, splits["train"], protocol.train_rows, protocol.data_seed)
+    pool = splits["train"]
+    splits["train"] = _training_rows(task, pool, protocol)
     _refuse_lost(strata, {task.stratum(example) for example in splits["train"]}, protocol)
     splits = {name: [replace(e, index=i) for i, e in enumerate(splits[name])] for name in ("train", *limits)}
     task.refit(splits["train"])
@@ -81,6 +84,7 @@ def load(task: Task, spec: TaskSpec, protocol: Protocol) -> TrialData:
         overlap_removed=removed.get("train", 0),
         validation_removed=removed.get("validation", 0),
         skipped=skipped,
+        train_pool=None if protocol.splits == "fixed" else len(pool),
         groups=groups.count_groups(splits) if group is not None else {},
         groups_removed=groups_removed,
         commits=commits,
@@ -124,7 +128,17 @@ def _at_commit(source: SourceSpec, train: SourceSpec, commits: dict[str, str]) -
     return source.model_copy(update={"revision": commits["train"]}) if same_source and commits else source
 
 
-def subset(task: Task, examples: Sequence[Example], limit: int | None, seed: int, keep_back: int = 0) -> list[Example]:
+def _training_rows(task: Task, pool: list[Example], protocol: Protocol) -> list[Example]:
+    """Takes the rows to train on: the same subset at every seed, or a draw of the seed's own."""
+    if protocol.splits == "fixed":
+        return subset(task, pool, protocol.train_rows, protocol.data_seed)
+    count, seed = min(protocol.train_rows or len(pool), len(pool)), draw_seed(protocol)
+    if task.options.group is not None:
+        return draw_groups(task, pool, count, seed)
+    return draw_rows(task, pool, lambda sizes: _apportion(sizes, count, 0), seed)
+
+
+def subset(task: Task, examples: Sequence[Example], limit: int | None, seed: Seed, keep_back: int = 0) -> list[Example]:
     """Returns at most `limit` examples in their own order, every stratum in proportion.
 
     None is left out unless there are more strata than `limit`; the largest go first then. Of each stratum,
@@ -164,7 +178,7 @@ def _apportion(sizes: dict[str, int], limit: int, keep_back: int) -> dict[str, i
 
 
 def _cut(
-    task: Task, examples: list[Example], fraction: float, seed: int, name: str
+    task: Task, examples: list[Example], fraction: float, seed: Seed, name: str
 ) -> tuple[list[Example], list[Example]]:
     """Cuts a stratified share off the training rows, of whole groups where there are any; at least one row of every
     stratum stays in them."""
