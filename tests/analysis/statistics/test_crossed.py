@@ -10,7 +10,7 @@ import pytest
 from scipy import integrate, stats
 
 from tuneoff.analysis.statistics import Sample
-from tuneoff.analysis.statistics.crossed import Components, components, mcnemar
+from tuneoff.analysis.statistics.crossed import Components, components, half_widths, mcnemar
 
 
 def exact_tail(distance: float, by_seed: float, seed_freedom: int, by_example: float, example_freedom: int) -> float:
@@ -31,6 +31,15 @@ def exact_tail(distance: float, by_seed: float, seed_freedom: int, by_example: f
 def test_half_widths_solve_the_exact_tail(by_seed: float, level: float) -> None:
     half = Components(0.0, 6, by_seed, 1.0, 499).half_width(level)
     assert exact_tail(half, by_seed, 5, 1.0, 499) == pytest.approx(1 - level, rel=1e-4)
+
+
+@pytest.mark.parametrize("by_rest", [1e-6, 1e-4, 2e-3, 0.01])
+def test_a_narrow_error_of_light_tails_is_resolved(by_rest: float) -> None:
+    parts = Components(0.0, 6, 0.0, 1.0, 399, by_rest)
+    # The sum of two errors that are nearly normal, of 1,995 and of 399 degrees of freedom, is one of some 400.
+    for distance in (1.0, 2.0, 4.0):
+        nearly = 2 * stats.t.sf(distance / math.sqrt(1 + by_rest), 399 * (1 + by_rest) ** 2)
+        assert parts.tail(distance) == pytest.approx(nearly, rel=2e-3)
 
 
 def test_two_seeds_are_integrated_as_well() -> None:
@@ -166,3 +175,27 @@ def test_what_all_seeds_drew_from_is_an_error_that_no_number_of_seeds_lessens() 
     assert drawn.lasting == pytest.approx(0.5 * one_seed + (drawn.by_example or 0.0))
     assert plain.lasting == plain.by_example
     assert drawn.half_width(0.95) > plain.half_width(0.95)
+
+
+@pytest.mark.parametrize("level", [0.95, 0.99999])
+@pytest.mark.parametrize("prior_freedom", [0.0, 3.7, math.inf])
+def test_many_intervals_at_once_are_those_of_each(level: float, prior_freedom: float) -> None:
+    random = np.random.default_rng(4)
+    variances = 10.0 ** random.uniform(-7, 0, size=(900, 3)) * (random.random((900, 3)) > 0.05)
+    many = [
+        Components(0.0, 6, seeds, examples, 399, rest, prior_freedom)
+        for seeds, examples, rest in (row for row in variances.tolist() if row[0] or row[1])
+    ]
+    # And a few of other degrees of freedom.
+    many += [replace(parts, seeds=3, example_freedom=49) for parts in many[:5]]
+    together = half_widths(many, level)
+    assert together[-200:] == pytest.approx([parts.half_width(level) for parts in many[-200:]], rel=3e-6)
+
+
+def test_errors_of_any_proportion_have_an_interval() -> None:
+    many = [Components(0.0, 6, 10.0**power, 1e-9, 99) for power in range(-200, 100)]
+    widths = half_widths(many, 0.95)
+    assert widths == sorted(widths)
+    assert widths[0] == pytest.approx(1e-9**0.5 * stats.t.ppf(0.975, 99), rel=1e-5)
+    assert widths[-1] == pytest.approx(1e99**0.5 * stats.t.ppf(0.975, 5), rel=1e-5)
+    assert half_widths([], 0.95) == []

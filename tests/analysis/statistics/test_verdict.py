@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import asdict, replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
 from tuneoff.analysis.statistics import Sample, Verdict, estimate, rank, tie_letters, verdict
+from tuneoff.analysis.statistics.all_pairs import measure_all
+from tuneoff.analysis.statistics.pairs import Direction, measure
 
 
 def accuracies(
@@ -341,3 +346,30 @@ def test_methods_that_do_not_differ_rarely_get_a_winner_and_intervals_cover() ->
     assert false <= 15
     assert 0.9 <= np.mean(covered) <= 0.99
     assert 0.92 <= np.mean(covered_zero) <= 0.985
+
+
+@pytest.mark.parametrize("seeds", [2, 5])
+@pytest.mark.parametrize("direction", ["higher", "lower"])
+def test_pairs_of_many_arms_are_those_measured_one_by_one(seeds: int, direction: Direction) -> None:
+    random = np.random.default_rng(5)
+    values = (random.random((10, seeds, 60)) < np.linspace(0.5, 0.9, 10)[:, None, None]).astype(float)
+    # Twins, and arms that are the same at every seed: their digits do not suffice together.
+    values[3], values[5], values[6] = values[2], values[5, :1], values[6, :1]
+    samples = [Sample.from_examples(f"arm {at}", range(seeds), each) for at, each in enumerate(values)]
+    together = measure_all(samples, direction)
+    for (first, second), (pair, parts) in zip(itertools.combinations(samples, 2), together, strict=True):
+        alone, alone_parts = measure(first, second, direction)
+        assert replace(pair, difference=None, effect=None) == replace(alone, difference=None, effect=None)
+        assert (pair.effect is None) == (alone.effect is None)
+        expected = pytest.approx((alone.difference or 0.0, alone.effect or 0.0), rel=1e-9)
+        assert (pair.difference or 0.0, pair.effect or 0.0) == expected
+        assert (parts is None) == (alone_parts is None)
+        if parts is not None and alone_parts is not None:
+            assert asdict(parts) == pytest.approx(asdict(alone_parts), rel=1e-7, abs=1e-15)
+
+
+def test_pairs_of_other_seeds_are_measured_one_by_one() -> None:
+    samples = [
+        Sample.from_scores(f"arm {at}", range(at % 2, 4), np.linspace(0, 1, 4 - at % 2) ** at) for at in range(9)
+    ]
+    assert [pair.seeds for pair, _ in measure_all(samples, "higher")[:3]] == [3, 4, 3]

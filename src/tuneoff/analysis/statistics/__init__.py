@@ -2,6 +2,7 @@
 
     sample.py     Sample: what one method scored, seeds × test examples
     crossed.py    the error of a mean over seeds and examples: intervals and tests
+    two_errors.py  the sum of those two errors: its tail, and many intervals at once
     moderated.py  what all pairs tell together of how much seeds differ
     multiple.py   Holm's correction, and groups of methods that cannot be told apart
     ranking.py    who is the best where methods have different seeds

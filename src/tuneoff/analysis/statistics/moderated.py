@@ -84,9 +84,14 @@ def estimate_prior(variances: Array, freedom: Array, arms: int) -> tuple[float, 
 
 
 def _inverse_trigamma(value: float) -> float:
-    from scipy.optimize import brentq
+    """Solves ψ'(x) = value by Newton's method for 1/ψ', which is nearly a line, from below: it converges always."""
     from scipy.special import polygamma
 
-    # ψ'(x) lies between 1/x and 1/x + 1/x².
-    low, high = 1 / value, 1 / value + 1 / np.sqrt(value)
-    return float(brentq(lambda x: float(polygamma(1, x)) - value, low, high, xtol=1e-10))
+    x = 0.5 + 1 / value
+    for _ in range(50):
+        now = float(polygamma(1, x))
+        step = now * (1 - now / value) / float(polygamma(2, x))
+        x += step
+        if abs(step) <= 1e-10 * x:
+            break
+    return x

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
-from tuneoff.analysis.statistics.crossed import Components, components, mcnemar
+from tuneoff.analysis.statistics.crossed import Components, components, half_widths, mcnemar, p_values
 from tuneoff.analysis.statistics.estimates import Interval, over, why_unknown
 from tuneoff.analysis.statistics.sample import Sample
 
@@ -125,39 +126,51 @@ def measure(first: Sample, second: Sample, direction: Direction) -> tuple[Pair, 
     return (result, parts) if parts.known else (replace(result, reason=why_unknown(parts)), None)
 
 
-def compare(pair: Pair, parts: Components | None, samples: tuple[Sample, Sample]) -> Pair:
-    """Adds p, and what it tests, to a pair."""
-    if parts is None:
-        return pair
-    if pair.seeds == 1 and not pair.groups and all(sample.binary for sample in samples):
-        return replace(pair, p=mcnemar(*samples), test="mcnemar")
-    return replace(pair, p=parts.p_value(), test=over(parts))
+def compare(measured: Sequence[tuple[Pair, Components | None]], samples: Sequence[tuple[Sample, Sample]]) -> list[Pair]:
+    """Adds p, and what it tests, to each pair whose error is known."""
+    values = iter(p_values([parts for _, parts in measured if parts is not None]))
+    compared = []
+    for (pair, parts), both in zip(measured, samples, strict=True):
+        if parts is not None:
+            pair = replace(pair, p=next(values), test=over(parts))
+            if pair.seeds == 1 and not pair.groups and all(sample.binary for sample in both):
+                pair = replace(pair, p=mcnemar(*both), test="mcnemar")
+        compared.append(pair)
+    return compared
 
 
-def bound(pair: Pair, parts: Components | None, level: float, fraction: bool, rivals: int) -> Pair:
-    """Adds the interval and the bounds to a pair; only the bounds are corrected, for this number of rivals."""
-    if parts is None:
-        return pair
-    interval = _difference_interval(parts, level, fraction)
-    bounds = _difference_interval(parts, 1 - 2 * (1 - level) / rivals, fraction)
-    return replace(pair, interval=interval, bounds=bounds)
+def bound(measured: Sequence[tuple[Pair, Components | None]], level: float, fraction: bool, rivals: int) -> list[Pair]:
+    """Adds the interval and the bounds to each pair whose error is known; only the bounds are corrected, for this
+    number of rivals."""
+    known = [parts for _, parts in measured if parts is not None]
+    corrected = 1 - 2 * (1 - level) / max(rivals, 1)
+    intervals, bounds = (iter(_difference_intervals(known, each, fraction)) for each in (level, corrected))
+    return [
+        pair if parts is None else replace(pair, interval=next(intervals), bounds=next(bounds))
+        for pair, parts in measured
+    ]
 
 
-def _difference_interval(parts: Components, level: float, fraction: bool) -> Interval | None:
-    """Computes the interval of a paired difference.
+def _difference_intervals(differences: Sequence[Components], level: float, fraction: bool) -> list[Interval | None]:
+    """Computes the intervals of paired differences.
 
     Where every example tells the same difference, their number alone limits how many others there may be: a share that
     would leave all of them out with the probability of a miss. Of fractions such an example differs by 1 at most; of
     other metrics nothing is known, and there is no interval.
     """
-    mean = parts.mean
-    if not parts.constant:
-        half = parts.half_width(level)
-        return Interval(mean - half, mean + half, over(parts))
-    if not fraction:
-        return None
-    share = 1 - ((1 - level) / 2) ** (1 / (parts.example_freedom + 1))
-    return Interval(mean - share * (1 + mean), mean + share * (1 - mean), over(parts))
+    halves = iter(half_widths([parts for parts in differences if not parts.constant], level))
+    intervals: list[Interval | None] = []
+    for parts in differences:
+        mean = parts.mean
+        if not parts.constant:
+            half = next(halves)
+            intervals.append(Interval(mean - half, mean + half, over(parts)))
+        elif fraction:
+            share = 1 - ((1 - level) / 2) ** (1 / (parts.example_freedom + 1))
+            intervals.append(Interval(mean - share * (1 + mean), mean + share * (1 - mean), over(parts)))
+        else:
+            intervals.append(None)
+    return intervals
 
 
 def decide(pair: Pair, p_holm: float | None, direction: Direction, alpha: float, seeds_required: int) -> Pair:

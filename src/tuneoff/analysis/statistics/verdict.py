@@ -6,11 +6,12 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tuneoff.analysis.statistics.all_pairs import measure_all
 from tuneoff.analysis.statistics.crossed import Components
 from tuneoff.analysis.statistics.estimates import LEVEL, Estimate, estimate
 from tuneoff.analysis.statistics.moderated import moderate
 from tuneoff.analysis.statistics.multiple import holm, letters, tie_groups
-from tuneoff.analysis.statistics.pairs import SEEDS_REQUIRED, Direction, Pair, bound, compare, decide, measure, project
+from tuneoff.analysis.statistics.pairs import SEEDS_REQUIRED, Direction, Pair, bound, compare, decide, project
 from tuneoff.analysis.statistics.ranking import Ranking, rank
 from tuneoff.analysis.statistics.sample import Sample
 
@@ -93,9 +94,9 @@ def verdict(
     decided = _decided(ranked, direction, level, seeds_required)
     open_count = sum(pair.p is not None and not pair.significant for pair, _ in decided)
     alpha = (1 - level) / max(open_count, 1)
+    bounded = bound(decided, level, fraction, len(ranked) - 1)
     pairs = tuple(
-        project(bound(pair, parts, level, fraction, len(ranked) - 1), parts, alpha, seeds_required)
-        for pair, parts in decided
+        project(pair, parts, alpha, seeds_required) for pair, (_, parts) in zip(bounded, decided, strict=True)
     )
     groups = _groups(ranked, pairs)
     estimates = tuple(estimate(sample, fraction=fraction, level=level) for sample in ranked)
@@ -123,8 +124,8 @@ def _decided(
 ) -> list[tuple[Pair, Components | None]]:
     """Tests every pair and decides its relation; returns with each the parts of its error."""
     matched = list(itertools.combinations(ranked, 2))
-    measured = _moderate([measure(first, second, direction) for first, second in matched])
-    compared = [(compare(pair, parts, both), parts) for both, (pair, parts) in zip(matched, measured, strict=True)]
+    measured = _moderate(measure_all(ranked, direction))
+    compared = list(zip(compare(measured, matched), (parts for _, parts in measured), strict=True))
     corrected = iter(holm([pair.p for pair, _ in compared if pair.p is not None]))
     return [
         (decide(pair, None if pair.p is None else next(corrected), direction, 1 - level, seeds_required), parts)
