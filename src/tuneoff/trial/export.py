@@ -16,6 +16,7 @@ from tuneoff.store import TrialStore, give_usual_modes, write_atomically
 from tuneoff.trial.card import Base, Exported, Kind, render
 from tuneoff.trial.data.commits import as_recorded
 from tuneoff.trial.early import refuse_export
+from tuneoff.trial.eval_results import write_eval_results
 from tuneoff.trial.inference import restore
 from tuneoff.trial.modeling.precision import choose_device
 
@@ -69,6 +70,7 @@ def export(place: TrialStore, out: Path, merged: bool, device: str) -> dict[str,
             notes=_notes(four_bits, plain),
         )
         write_atomically(temporary_folder / "README.md", render(exported))
+        write_eval_results(record, temporary_folder)
         write_atomically(temporary_folder / "tuneoff-trial.json", spec.model_dump_json(indent=1))
         give_usual_modes(temporary_folder)
         temporary_folder.replace(out)
