@@ -18,6 +18,8 @@ from record_helpers import Level, World, build_store, small_study
 from tuneoff import report
 from tuneoff.records.record import Status
 from tuneoff.report import html
+from tuneoff.report.charts.differences import build_differences
+from tuneoff.report.charts.drawing import draw
 from tuneoff.store import StudyStore
 
 VOID = {"meta", "link", "input", "br", "img", "hr"}
@@ -132,22 +134,28 @@ def test_a_page_holds_every_arm_with_its_figures(tmp_path: Path) -> None:
 def test_charts_stand_in_the_page_as_text_and_alone_as_well(tmp_path: Path) -> None:
     text = written(page_store(tmp_path))
     charts = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
-    assert len(charts) == 7
+    assert len(charts) == 10
     for chart in charts:
         drawn = ElementTree.fromstring(chart)
         assert drawn.get("aria-label")
-        assert "lora" in {str(found.text).partition(" (")[0] for found in drawn.iter("text")}
+        texts = {str(found.text).partition(" (")[0] for found in drawn.iter("text")}
+        assert texts & {"lora", "full", "arms that answer wrongly"}
     assert "http" not in "".join(charts)
-    assert "<svg" in written(page_store(tmp_path / "bare"), plots=False)  # the differences to the best
+    assert "<svg" not in written(page_store(tmp_path / "bare"), plots=False)
 
 
 def test_the_margin_stands_in_the_picture_of_differences(tmp_path: Path) -> None:
     made = report.build(page_store(tmp_path, seeds=6))
-    assert "margin</text>" not in html.render(made, ())
+    plain = build_differences(made)
+    assert plain is not None
+    assert plain.margin is None
     answer = made.answer.model_copy(update={"margin": 0.02})
-    text = html.render(made.model_copy(update={"answer": answer}), ())
-    assert text.count(">margin</text>") == 1
-    assert "Dotted: the study's margin" in Page(text).text
+    named = build_differences(made.model_copy(update={"answer": answer}))
+    assert named is not None
+    assert named.margin == -0.02
+    assert draw(named).svg != draw(plain).svg
+    for chart, is_told in ((plain, False), (named, True)):
+        assert ("Dotted: the study's margin" in Page(html.render(made, [draw(chart)])).text) == is_told
 
 
 def test_a_page_says_what_it_cannot_know_yet(tmp_path: Path) -> None:

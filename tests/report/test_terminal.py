@@ -147,3 +147,13 @@ def test_metrics_of_a_text_task_are_as_many_as_fit(width: int, metrics: str, wri
     assert [line.split()[0] for line in lines[1:6]] == list(WRITERS)
     assert all(len(line.rstrip()) <= width for line in text.splitlines())
     assert "vs. best" in lines[0]
+
+
+def test_no_word_is_folded_within_eighty_columns(tmp_path: Path) -> None:
+    levels = {f"an arm with a long name {at:02}": Level(0.9, 10.0 + at, adapter=1000 + at) for at in range(12)}
+    arms = {label: {"method": "lora", "r": 1 + at} for at, label in enumerate(levels)}
+    many = build_store(tmp_path / "s", small_study(arms=arms), World(levels=levels, test_rows=60))
+    whole = set(shown(many, 1000).split())
+    words = shown(many, 80).split()
+    assert len(words) > 100
+    assert [word for word in words if word not in whole and not word.endswith("…")] == []

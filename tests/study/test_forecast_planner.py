@@ -12,7 +12,7 @@ import pytest
 from forecast_helpers import ForecastExecutor, Forecasting, arm_forecast
 from record_helpers import small_study, writing_study
 from tuneoff.analysis.search_rounds import outline
-from tuneoff.config.spec import StudySpec, TrialSpec
+from tuneoff.config.spec import PricesSpec, StudySpec, TrialSpec
 from tuneoff.errors import DataError, ExecutorError, OutOfMemory, SourceUnreachable, TuneoffError
 from tuneoff.executors.base import Inspection
 from tuneoff.planning.plan import plan
@@ -99,7 +99,7 @@ def test_an_arm_that_cannot_be_profiled_is_estimated_and_says_why(to_come: ToCom
     forecasting = Forecasting(unprofiled={"full": OutOfMemory("out of memory:\n  too much")})
     found = forecast_planner.forecast(ForecastExecutor(forecasting), to_come)
     assert [arm.how for arm in found.arms.values()] == ["profile", "profile", "estimate"]
-    assert found.arms["full"].missing == {"profile": "out of memory: too much"}
+    assert found.arms["full"].missing["profile"] == "out of memory: too much"
     assert [asked for asked in forecasting.asked if asked[0] == "full"] == [("full", True, None), ("full", False, None)]
     assert found.total_seconds is not None
 
@@ -384,3 +384,35 @@ def test_only_keeps_the_order_and_leaves_other_rows_out(make_study: MakeStudy) -
     some = replace(ToCome(plan(study), outline(study))).only(["full", "lora"])
     assert some.labels == ["lora", "full"]
     assert [trial.label for trial in some.search] == ["lora", "full", "lora", "full"]
+
+
+# --- money
+
+
+def test_a_forecast_tells_money_where_prices_are_stated(make_study: MakeStudy) -> None:
+    prices = PricesSpec(currency="EUR", device_hour={"cpu": 36.0})
+    study = make_study(methods=METHODS, search=6)
+    trials, searched = plan(study), [trial for trial in outline(study) if trial.label != "majority"]
+    arms = {
+        "majority": BASELINE,
+        "lora": arm_forecast(
+            "lora", seconds={"train": 90.0, "test": 10.0}, search_seconds={"train": 20.0}, test_examples=500
+        ),
+        "full": arm_forecast("full", seconds={"train": 200.0}, search_seconds={"train": 30.0}),
+    }
+    told = ToCome(trials, searched, prices).total(arms)
+    lora = told.arms["lora"]
+    count = sum(trial.label == "lora" for trial in searched)
+    # A hundredth of a euro a second.
+    assert (lora.money, lora.search_money) == pytest.approx((1.0, 0.2 * count))
+    assert lora.prediction_money == pytest.approx(0.01 * 10 / 500 * 1000)
+    assert told.money == pytest.approx((told.total_seconds or 0.0) * 0.01)
+    assert told.currency == "EUR"
+    assert told.arms["full"].prediction_money is None
+    assert "time of the test" in told.arms["full"].missing["prediction_money"]
+    without = ToCome(trials, searched).total(arms)
+    assert (without.money, without.currency, without.arms["lora"].money) == (None, "", None)
+    assert without.missing["money"] == without.arms["lora"].missing["money"] == "the study has no `prices`"
+    unknown = ToCome(trials, searched, PricesSpec(currency="EUR", device_hour={"cuda": 1.0})).total(arms)
+    assert unknown.money is None
+    assert "none for 'cpu'" in unknown.arms["lora"].missing["money"]

@@ -11,7 +11,7 @@ from tuneoff.errors import StudyError, did_you_mean
 if TYPE_CHECKING:
     from tuneoff.records.record import TrialRecord
 
-Unit = Literal["seconds", "bytes", "count", "joules"]
+Unit = Literal["seconds", "bytes", "count", "joules", "money"]
 QUALITY = "quality"
 
 
@@ -51,6 +51,7 @@ AXES: dict[str, Axis] = {
         Axis("parameters", "trainable_parameters", "parameters", "count", training=True),
         Axis("latency", "latency_seconds", "inference.latency_seconds_median", "seconds", timing=True),
         Axis("energy", "energy_joules", "energy_joules", "joules", timing=True, training=True),
+        Axis("money", "money", "money.trial", "money", timing=True),
     )
 }
 """Every cost by its name, in the order in which they decide where the preferred one is not known of all arms; quality

@@ -1,4 +1,4 @@
-"""The test examples on which the arms disagree most, with what each arm answered."""
+"""The test examples on which the arms disagree most, and the hardest ones, with what each arm answered."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from tuneoff.config.spec import Frozen
 
 MOST = 200
 """Most examples."""
+MOST_HARD = 40
+"""Likewise of the hardest."""
 CHARACTERS = 150_000
 """Examples are listed until their texts take this many characters."""
 OUTPUT_CHARACTERS = 400
@@ -64,10 +66,80 @@ def find_disagreements(predictions: Sequence[FirstPredictions], metric: str) -> 
             has_text = any(row["source"] for row in rows.values())
             divided.append((not has_text, -division, index, rows))
     divided.sort(key=lambda item: item[:3])
+    return _as_examples([(index, targets[index], rows) for *_, index, rows in divided[:MOST]], metric, of_classes)
+
+
+class Hardness(Frozen):
+    """How many test examples are how hard for the arms that train, each by its lowest completed seed."""
+
+    arms: int = Field(description="how many arms answered the examples")
+    examples: tuple[int, ...] = Field(
+        description="number of examples that none, one, two, … of the arms answered wrongly; of a metric with a value "
+        "for each example, in ten equal steps of the arms' mean value, the best first"
+    )
+    by_value: bool = Field(description="whether it goes by that value")
+    hardest: tuple[Disagreement, ...] = Field(description="the hardest examples, with what every arm answered")
+
+
+def find_hardness(predictions: Sequence[FirstPredictions], metric: str, higher: bool) -> Hardness | None:
+    """Counts examples by their hardness, and returns the hardest, those whose text was kept first among equals; None
+    where nothing tells, as of numbers, or under two arms.
+
+    Args:
+        predictions: of every arm, in the study's order.
+        metric: the primary metric.
+        higher: whether more of it is better.
+    """
+    trained = [each for each in predictions if each.record.spec.learning_rate is not None and each.rows]
+    if len(trained) < 2:
+        return None
+    of_classes = any(each.record.data and each.record.data.labels for each in trained)
+    ranked: list[tuple[float, bool, int]] = []
+    by_value = False
+    for index, row in trained[0].rows.items():
+        rows = [each.rows.get(index) for each in trained]
+        shared = [other for other in rows if other is not None and other["target"] == row["target"]]
+        if len(shared) < len(trained):
+            continue
+        values = [value for other in shared if (value := other["values"].get(metric)) is not None]
+        if len(values) == len(trained) and higher and all(0 <= value <= 1 for value in values):
+            by_value, hardness = True, 1 - sum(values) / len(values)
+        elif of_classes and not values:
+            hardness = float(sum(other["output"] != row["target"] for other in shared))
+        else:
+            return None
+        ranked.append((-hardness, not any(other["source"] for other in shared), index))
+    if not ranked:
+        return None
+    ranked.sort()
+    counts = [0] * (10 if by_value else len(trained) + 1)
+    for hardness, _, _ in ranked:
+        counts[min(int(-hardness * 10), 9) if by_value else int(-hardness)] += 1
+    hardest = [
+        (
+            index,
+            trained[0].rows[index]["target"],
+            {each.label: each.rows[index] for each in predictions if index in each.rows},
+        )
+        for hardness, _, index in ranked[:MOST_HARD]
+        if hardness < 0
+    ]
+    return Hardness(
+        arms=len(trained),
+        examples=tuple(counts),
+        by_value=by_value,
+        hardest=_as_examples(hardest, metric, of_classes),
+    )
+
+
+def _as_examples(
+    chosen: Sequence[tuple[int, str, Mapping[str, Row]]], metric: str, of_classes: bool
+) -> tuple[Disagreement, ...]:
+    """Returns the examples until their texts take too much room."""
     found: list[Disagreement] = []
     room = CHARACTERS
-    for _, _, index, rows in divided[:MOST]:
-        example = _example(index, targets[index], rows, metric, of_classes)
+    for index, target, rows in chosen:
+        example = _example(index, target, rows, metric, of_classes)
         room -= len(example.text) + len(example.target) + sum(len(each.output) + 30 for each in example.outputs)
         if room < 0:
             break

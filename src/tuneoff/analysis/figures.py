@@ -53,6 +53,8 @@ COSTS = (
     Cost("gradient_norm_mean", "gradient_norm.mean"),
     Cost("gradient_norm_max", "gradient_norm.max"),
     Cost("energy_joules", "energy_joules"),
+    Cost("money", "money.trial", timing=True),
+    Cost("prediction_money", "money.predictions", timing=True),
     Cost("train_loss", TRAIN_LOSS),
 )
 

@@ -89,7 +89,7 @@ class Outcomes:
 
     def __init__(self, results: Results) -> None:
         self.results = results
-        self._predictions = Predictions(results)
+        self.predictions = Predictions(results)
         self._stand_ins: dict[str, StandIn | None] = {}
         self._figures: dict[tuple[str, str], MetricEstimate | None] = {}
         self._verdicts: dict[str, Verdict | None] = {}
@@ -221,7 +221,7 @@ class Outcomes:
         return bool(weighed) and all(self.above(arm, baseline, metric) is False for arm in weighed)
 
     def _figure(self, arm: Arm, metric: Metric) -> MetricEstimate | None:
-        trials = scored(arm, metric, self._predictions)
+        trials = scored(arm, metric, self.predictions)
         other_examples = {_test_fingerprint(record) for record in arm.completed if record.spec.seed in trials} - {
             None,
             self._usual,
@@ -244,7 +244,7 @@ class Outcomes:
             ]
             sign = 1.0 if metric.direction == "higher" else -1.0
             baseline = max(baselines, key=lambda pair: sign * pair[1])[0] if baselines else None
-            self._stand_ins[metric.name] = stand_in(self.results, self._predictions, metric, baseline)
+            self._stand_ins[metric.name] = stand_in(self.results, self.predictions, metric, baseline)
         return self._stand_ins[metric.name]
 
     def _estimated(
@@ -261,10 +261,10 @@ class Outcomes:
             without_interval = Estimate(label, float(values.mean()), None, None, len(values), None, TOO_LARGE)
             return MetricEstimate(without_interval, scores, None, TOO_LARGE)
         outputs = [trial.outputs for trial in trials.values()]
-        sample = self._predictions.sample(label, metric, seeds, outputs, values)
+        sample = self.predictions.sample(label, metric, seeds, outputs, values)
         note = "" if sample else f"predictions do not give {metric.name} example by example; compared by seeds alone"
         sample = replace(sample or Sample.from_scores(label, seeds, values), pool_share=self._pool_share)
-        declared = self._predictions.definition(metric)
+        declared = self.predictions.definition(metric)
         estimated = within_range(estimate(sample, fraction=self._fraction(metric)), declared)
         if sample.contributions is None and len(sample) > 1 and _equal(values):
             # A deterministic baseline. That its seeds agree says nothing about other test examples.
@@ -277,7 +277,7 @@ class Outcomes:
 
     def _fraction(self, metric: Metric) -> bool:
         """Returns whether the metric lies in [0, 1] by definition, or is a mean of examples' own values that do."""
-        return metric.unit == "fraction" and self._predictions.fraction(metric)
+        return metric.unit == "fraction" and self.predictions.fraction(metric)
 
 
 def _pool_share(record: TrialRecord) -> float:

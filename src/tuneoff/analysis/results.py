@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tuneoff.analysis.money import with_money
 from tuneoff.analysis.search_rounds import recorded
 from tuneoff.checksums import content_hash
-from tuneoff.config.spec import StudySpec, TrialSpec
+from tuneoff.config.spec import PricesSpec, StudySpec, TrialSpec
 from tuneoff.errors import CorruptRecord, StudyError
 from tuneoff.planning.problems import margin_problem
 from tuneoff.records.record import MemoryKind, Metric, Status, TrialRecord
@@ -161,7 +162,12 @@ class Asked:
     trials: Sequence[TrialSpec]
 
 
-def gather(store: StudyStore, asked: Asked | None = None, margin: float | None = None) -> Results:
+def gather(
+    store: StudyStore,
+    asked: Asked | None = None,
+    margin: float | None = None,
+    prices: PricesSpec | None = None,
+) -> Results:
     """Reads a study's folder.
 
     Leaves out, and names, trials of which something is damaged and those that saw other rows or base weights than the
@@ -171,6 +177,7 @@ def gather(store: StudyStore, asked: Asked | None = None, margin: float | None =
         store: the folder.
         asked: leave out the arms and seeds that are not among these; everything is read where unset.
         margin: in place of the study's own.
+        prices: likewise.
 
     Raises:
         StoreError: if it is of another version.
@@ -202,6 +209,9 @@ def gather(store: StudyStore, asked: Asked | None = None, margin: float | None =
     study = asked.study if asked is not None and others else store.study()
     if margin is not None:
         study = study.model_copy(update={"margin": margin})
+    if prices is not None:
+        study = study.model_copy(update={"prices": prices})
+    records = {trial_id: with_money(record, study.prices) for trial_id, record in records.items()}
     order = list(study.methods)
     keys = sorted(groups, key=lambda key: order.index(key[0]) if key[0] in order else len(order))
     names = _labels([next(iter(groups[key].values())) for key in keys])

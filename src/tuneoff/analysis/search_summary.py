@@ -85,6 +85,9 @@ class SearchedArm(Frozen):
     total_seconds: float = Field(description="the same of whole trials")
     final_train_seconds: float = Field(description="training of its final trials")
     final_total_seconds: float = Field(description="the same of whole trials")
+    money: float | None = Field(
+        None, description="the cost of its search at the price of its final trials' device; null where that is not one"
+    )
     tried: tuple[SearchTrial, ...] = Field(description="its search trials in order")
 
     @property
@@ -121,6 +124,9 @@ class SearchSummary(Frozen):
     total_seconds: float = Field(description="the same of whole trials")
     final_train_seconds: float = Field(description="training of these arms' final trials")
     final_total_seconds: float = Field(description="the same of whole trials")
+    money: float | None = Field(
+        None, description="the cost at the study's `prices`; null without them, or where that of an arm is not known"
+    )
     arms: tuple[SearchedArm, ...] = Field(description="one object per searched arm, in the study's order")
     not_searched: tuple[str, ...] = Field(description="labels of arms that train and of which the search holds nothing")
 
@@ -137,6 +143,7 @@ def summarise_search(results: Results) -> SearchSummary | None:
     sign = 1.0 if search["metric"]["direction"] == "higher" else -1.0
     arms = [_arm(arm, search["arms"][arm.label], sign, search) for arm in results.arms if arm.label in search["arms"]]
     protocol = results.study.protocol
+    money = [arm.money for arm in arms]
     name = search["metric"]["name"]
     units_of = [m.unit for r in results.completed for m in r.metrics if (m.name, m.split) == (name, "validation")]
     return SearchSummary(
@@ -152,6 +159,7 @@ def summarise_search(results: Results) -> SearchSummary | None:
         complete=search["complete"],
         equal=search["equal"],
         **{key: sum(getattr(arm, key) for arm in arms) for key in _SUMS},
+        money=None if None in money else sum(amount for amount in money if amount is not None),
         arms=tuple(arms),
         not_searched=tuple(arm.label for arm in results.arms if arm.trains and arm.label not in search["arms"]),
     )
@@ -187,8 +195,18 @@ def _arm(arm: Arm, result: dict[str, Any], sign: float, search: dict[str, Any]) 
         total_seconds=result["total_seconds"],
         final_train_seconds=sum(record.timing.train_seconds or 0.0 for record in arm.records),
         final_total_seconds=sum(record.timing.total_seconds or 0.0 for record in arm.records),
+        money=_money(arm, result["total_seconds"]),
         tried=tried,
     )
+
+
+def _money(arm: Arm, seconds: float) -> float | None:
+    """Returns what this time costs at the price of the arm's final trials; None where they have none, or several."""
+    pairs = [(record.money.trial, record.timing.total_seconds) for record in arm.completed]
+    prices = [amount / own for amount, own in pairs if amount is not None and own]
+    if not prices or max(prices) - min(prices) > 1e-9 * max(prices):
+        return None
+    return prices[0] * seconds
 
 
 def spread_count(trials: int, sampler: Sampler) -> int:

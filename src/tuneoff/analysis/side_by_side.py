@@ -12,12 +12,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tuneoff.analysis.money import with_money
 from tuneoff.analysis.results import Arm, Results, gather
 from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.errors import StudyError
 from tuneoff.planning.plan import difference
 from tuneoff.records.record import TrialRecord
 from tuneoff.store import StudyStore, TrialStore
+
+OTHER_PRICES = "the studies have different `prices`"
 
 
 class JoinedStore(StudyStore):
@@ -67,6 +70,8 @@ def join(folders: Sequence[Path]) -> Joined:
     first, *others = studies
     for name in others:
         _refuse_different(first, studies[first], name, studies[name])
+    if not _priced_alike(studies):
+        studies = {name: _without_money(results) for name, results in studies.items()}
     shared = Counter(arm.label for results in studies.values() for arm in results.arms)
     arms: list[tuple[Arm, str]] = []
     for label in shared:
@@ -80,6 +85,7 @@ def join(folders: Sequence[Path]) -> Joined:
             "methods": {label: arm for results in studies.values() for label, arm in results.study.methods.items()},
             "protocol": first_study.protocol.model_copy(update={"seeds": tuple(seeds)}),
             "published": None,
+            "prices": first_study.prices if _priced_alike(studies) else None,
         }
     )
     store = JoinedStore({name: results.store for name, results in studies.items()})
@@ -91,6 +97,11 @@ def join(folders: Sequence[Path]) -> Joined:
     }
     joined = Results(store, study, tuple(arm for arm, _ in arms), superseded, left_out=left_out)
     return Joined(joined, {arm.label: name for arm, name in arms}, tuple(_notes(studies)))
+
+
+def _priced_alike(studies: Mapping[str, Results]) -> bool:
+    first, *others = (results.study.prices for results in studies.values())
+    return all(prices == first for prices in others)
 
 
 def _notes(studies: Mapping[str, Results]) -> list[str]:
@@ -114,6 +125,15 @@ def _choice(study: StudySpec) -> str:
         pruned = "" if protocol.search.prune == "none" else f", pruned by {protocol.search.prune}"
         return f"search of {protocol.search.trials} trials per arm{pruned}"
     return "every arm's own rate" if protocol.learning_rate is None else f"one rate for all, {protocol.learning_rate:g}"
+
+
+def _without_money(results: Results) -> Results:
+    """Returns the results without what trials cost: amounts at different prices must not be ranked."""
+    arms = [
+        replace(arm, records=tuple(with_money(record, None, OTHER_PRICES) for record in arm.records))
+        for arm in results.arms
+    ]
+    return replace(results, arms=tuple(arms))
 
 
 def _renamed(arm: Arm, name: str, shared: bool) -> Arm:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.segment import Segment
 
+    from tuneoff.config.spec import PricesSpec
     from tuneoff.study.study import Study
 
 C = TypeVar("C", bound=Callable[..., Any])
@@ -143,6 +144,26 @@ margin_option = click.option(
     help="Also say which arms are shown to be at most M worse than the best, in the primary metric's unit, e.g. 0.01. "
     "In place of the study's `margin`.",
 )
+
+
+prices_option = click.option(
+    "--prices",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="A file with what an hour of your devices costs (docs/recommend.md#money), to tell money too. In place of the "
+    "study's `prices`.",
+)
+
+
+def read_prices(path: Path | None) -> PricesSpec | None:
+    """Reads the file of `--prices`; None where it is not given.
+
+    Raises:
+        StudyError: with every problem of it.
+    """
+    from tuneoff.planning import prices
+
+    return None if path is None else prices.read_prices(path)
 
 
 class StudyOptions(TypedDict):

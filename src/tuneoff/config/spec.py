@@ -480,6 +480,36 @@ class MethodSpec(Frozen):
         return f"{family}:{variant.lower()}" if colon else method
 
 
+class PricesSpec(Frozen):
+    """What an hour of each device costs, by the user's own bill or offer: the program knows no price."""
+
+    currency: str = Field(min_length=1, max_length=16, description="a word for the money, shown beside amounts: `EUR`")
+    device_hour: dict[Label, float] = Field(
+        min_length=1,
+        description="device -> price of one hour: the name of a GPU or processor as records tell it, or `cuda` or "
+        "`cpu` for any other one. Of a GPU for each that a trial uses, of a processor for the whole machine",
+    )
+    note: str = Field("", max_length=200, description="where the prices come from, shown beside amounts")
+
+    @field_validator("currency")
+    @classmethod
+    def _word(cls, value: str) -> str:
+        if value.split() != [value]:
+            raise ValueError(f"a word without spaces, not {value!r}")
+        return value
+
+    @field_validator("device_hour")
+    @classmethod
+    def _prices(cls, value: dict[str, float]) -> dict[str, float]:
+        wrong = [name for name, price in value.items() if not 0 <= price <= 1e9]
+        if wrong:
+            raise ValueError(f"the price of {wrong[0]!r} is {value[wrong[0]]:g}: a price is a number from 0 to 1e9")
+        names = [name.casefold() for name in value]
+        if len(set(names)) < len(names):
+            raise ValueError("names of devices that differ in capital letters alone are one device")
+        return value
+
+
 class PublishedSpec(Frozen):
     """Figures somebody published for the same comparison, shown beside ours."""
 
@@ -513,6 +543,11 @@ class StudySpec(Frozen):
         gt=0,
         description="by how much of the primary metric, in its unit, an arm may be worse than the best and count as as "
         "good: the report says of which arms that is shown; no part of what is trained",
+    )
+    prices: PricesSpec | None = Field(
+        None,
+        description="what devices cost, as keys or as the name of a file with these keys: then the report and "
+        "`recommend` tell money; no part of what is trained",
     )
     methods: dict[Label, MethodSpec] = Field(min_length=1)
     published: PublishedSpec | None = None

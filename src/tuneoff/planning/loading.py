@@ -19,6 +19,7 @@ from tuneoff import registry
 from tuneoff.config.spec import MAX_SEEDS, DataSpec, ExecutorSpec, MethodSpec, StudySpec, is_data_file
 from tuneoff.errors import Problem, StudyError, did_you_mean
 from tuneoff.files import special_kind
+from tuneoff.planning.prices import with_prices
 from tuneoff.planning.problems import check
 from tuneoff.planning.yaml import Lines
 from tuneoff.planning.yaml import read_yaml as read_yaml
@@ -169,7 +170,7 @@ def parse(raw: Mapping[str, Any], lines: Lines | None = None, origin: str = "") 
     Raises:
         StudyError: with every problem found, plug-ins' options included.
     """
-    study, problems = check(raw, lines or {})
+    study, problems = check(with_prices(raw), lines or {})
     if problems or study is None:
         raise StudyError(problems, origin=origin)
     return study

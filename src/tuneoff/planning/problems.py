@@ -17,6 +17,7 @@ from tuneoff.config.spec import (
     ExecutorSpec,
     MethodSpec,
     ModelSpec,
+    PricesSpec,
     Protocol,
     PublishedSpec,
     SearchSpec,
@@ -275,6 +276,19 @@ def _options_problems(
     return []
 
 
+def problems_of(
+    error: ValidationError, lines: Lines, list_keys: Callable[[tuple[str, ...]], Iterable[str]]
+) -> list[Problem]:
+    """Returns what is wrong with plain data of a model, each problem with its line.
+
+    Args:
+        error: what the model says.
+        lines: key -> its line.
+        list_keys: the known keys below a key, given as the way to it.
+    """
+    return _problems(error, "", lines, list_keys)
+
+
 def _problems(
     error: ValidationError, prefix: str, lines: Lines, list_keys: Callable[[tuple[str, ...]], Iterable[str]]
 ) -> list[Problem]:
@@ -317,6 +331,7 @@ _SHAPES: dict[tuple[str, ...], type[BaseModel]] = {
     ("execution",): ExecutionSpec,
     ("executor",): ExecutorSpec,
     ("published",): PublishedSpec,
+    ("prices",): PricesSpec,
 }
 
 

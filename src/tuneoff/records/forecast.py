@@ -124,6 +124,10 @@ class ArmForecast(Frozen):
     )
     stored_bytes: int | None = Field(None, description="what a trial keeps beside the base model")
     predictions_bytes: int | None = Field(None, description="predictions that a final trial keeps")
+    test_examples: int | None = Field(None, description="examples that its test scores")
+    money: float | None = Field(None, description="price of one final trial; null without the study's `prices`")
+    search_money: float | None = Field(None, description="price of the trials of its search that are to come")
+    prediction_money: float | None = Field(None, description="price of 1,000 predictions in batches, as in its test")
     largest: Shape | None = Field(None, description="the micro-batch that takes the most memory")
     estimated_steps: tuple[EstimatedStep, ...] = Field((), description="steps that were counted")
     profiled_steps: tuple[ProfiledStep, ...] = Field((), description="steps that were run; empty in an estimate")
@@ -179,6 +183,8 @@ class StudyForecast(Frozen):
         "little",
     )
     memory_limit_bytes: int | None = Field(None, description="the memory that was asked about; null: this machine's")
+    currency: str = Field("", description="word for the money; empty without the study's `prices`")
+    money: float | None = Field(None, description="price of all search and final trials that were to come")
     missing: dict[str, str] = Field(default_factory=dict, description="figure -> why it is null")
 
     @property

@@ -222,6 +222,15 @@ class Inference(Frozen):
     generated_tokens_mean: float | None = Field(None, description="tokens written per test example")
 
 
+class Money(Frozen):
+    """What a trial costs, in the currency of the prices."""
+
+    trial: float | None = Field(None, description="the whole trial: its time at the price of its devices")
+    predictions: float | None = Field(
+        None, description="1,000 predictions in batches, on one device; of texts by the tokens written"
+    )
+
+
 class SplitInfo(Frozen):
     """What one split held. `fingerprint` is a SHA-256 over texts, labels and the template's other columns, in order."""
 
@@ -430,6 +439,12 @@ class TrialRecord(Frozen):
         "version 1",
     )
     findings: tuple[Finding, ...] = Field((), description="what a reader must know first")
+    money: Money = Field(
+        Money(),
+        exclude=True,
+        description="what it cost; never in the file, because prices change: set by the study's `prices` when results "
+        "are read",
+    )
     missing: dict[str, str] = Field(default_factory=dict, description="dotted name -> why it is null")
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tuneoff.analysis.axes import AXES, QUALITY, axis_named
@@ -12,6 +12,7 @@ from tuneoff.analysis.decisions.pareto import Front, cost_draws, find_front, qua
 from tuneoff.analysis.decisions.recommend import Recommendation, recommend
 from tuneoff.analysis.outcomes import Outcomes
 from tuneoff.analysis.results import Asked, Results, gather
+from tuneoff.config.spec import PricesSpec
 from tuneoff.errors import StoreError, StudyError, did_you_mean
 from tuneoff.planning.problems import margin_problem
 from tuneoff.records.record import Metric
@@ -86,11 +87,12 @@ class Criteria:
     """What an arm must keep to be recommended, and what decides among those that do.
 
     Attributes:
-        costs: axis (memory, time, stored, latency) -> the most it may be, with its unit; None for no limit.
+        costs: axis (memory, time, stored, latency, money) -> the most it may be, with its unit; None for no limit.
         at_least, at_most: limits of test metrics, as `accuracy=0.9`.
         metric: what quality is judged by; the primary metric where unset.
         as_good_as: label of an arm, or `best`, than which an arm must be shown to be worse by no more than the margin.
         margin: in the metric's unit; the study's own, which is of its primary metric, where unset.
+        prices: of devices; the study's own where unset.
         prefer: the cost that decides among arms that are equally good.
         pareto: axes of each front to find, e.g. `quality,memory`; quality and time where none is named.
     """
@@ -103,6 +105,7 @@ class Criteria:
     pareto: Sequence[str] = ()
     as_good_as: str | None = None
     margin: float | None = None
+    prices: PricesSpec | None = None
 
     def cost_limits(self) -> list[Limit]:
         """Reads the limits of costs.
@@ -121,7 +124,8 @@ def advise(store: StudyStore, criteria: Criteria, asked: Asked | None = None) ->
         StudyError: if a limit, the metric or an axis cannot be read.
     """
     limits = criteria.cost_limits()
-    results = gather(store, asked)
+    results = gather(store, asked, prices=criteria.prices)
+    limits = in_currency(criteria, limits, results.study.prices)
     test_metrics = {m.name: m for record in results.completed for m in record.metrics if m.split == "test"}
     metric = _metric(criteria.metric, results.primary, test_metrics, store)
     limits += [metric_limit(text, "--min", test_metrics.values()) for text in criteria.at_least]
@@ -136,6 +140,26 @@ def advise(store: StudyStore, criteria: Criteria, asked: Asked | None = None) ->
         raise StudyError("--margin is for --as-good-as", hint="For example --as-good-as best --margin 0.01.")
     fronts = tuple(_front(results, outcomes, metric, axes) for axes in criteria.pareto or ("quality,time",))
     return Advice(results, recommend(results, outcomes, metric, limits, criteria.prefer), fronts)
+
+
+def in_currency(criteria: Criteria, limits: Sequence[Limit], prices: PricesSpec | None) -> list[Limit]:
+    """Returns the limits, those of money with their currency.
+
+    Raises:
+        StudyError: if money is asked about and no prices are stated.
+    """
+    if prices is None and (criteria.costs.get("money") is not None or criteria.prefer == "money"):
+        option = "--max-money" if criteria.costs.get("money") is not None else "--prefer money"
+        raise StudyError(
+            f"{option} needs prices, and the study has none",
+            hint="Give a file of prices, --prices FILE, with your own price of an hour; examples/prices.yaml is one.",
+        )
+    return [
+        replace(limit, text=f"{limit.text} {prices.currency}")
+        if prices is not None and limit.axis is not None and limit.axis.unit == "money"
+        else limit
+        for limit in limits
+    ]
 
 
 def _margin(criteria: Criteria, results: Results, metric: Metric) -> float | None:

@@ -219,6 +219,8 @@ class ArmSummary(Part):
     gradient_norm_mean: Figure = Field(description="norm of the whole gradient before clipping, mean over steps")
     gradient_norm_max: Figure = Field(description="the largest of any step")
     energy_joules: Figure = Field(description="cost: energy of the training phase, where the hardware reports it")
+    money: Figure = Field(description="cost: the whole trial at the study's `prices`; null without them")
+    prediction_money: Figure = Field(description="cost: 1,000 predictions in batches, likewise")
     train_loss: Figure = Field(description="mean over the whole training, in nats")
     trainable_parameters: int | None = Field(description="how many are trained, the head included")
     total_parameters: int | None = Field(description="how many the model has, the method's own included")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from pathlib import PureWindowsPath
-from typing import Any
 
-from tuneoff.analysis import published
+from tuneoff.analysis.answers import class_report, residuals
 from tuneoff.analysis.checks.caveats import caveats, comparable, version_differences
 from tuneoff.analysis.checks.detectors import selecting_metric
 from tuneoff.analysis.checks.devices import device_warnings
@@ -15,34 +13,23 @@ from tuneoff.analysis.curves import learning_curves
 from tuneoff.analysis.decisions.answer import Answer, find_answer
 from tuneoff.analysis.decisions.rule_data import rule_data
 from tuneoff.analysis.devices import compare_devices
-from tuneoff.analysis.disagreements import find_disagreements
+from tuneoff.analysis.disagreements import find_disagreements, find_hardness
 from tuneoff.analysis.examples import first_predictions, sample_examples
-from tuneoff.analysis.figures import COSTS, why_missing
 from tuneoff.analysis.forecast_accuracy import compare_forecast
 from tuneoff.analysis.machine_use import machine_use
-from tuneoff.analysis.metrics import definition
-from tuneoff.analysis.outcomes import Outcomes, over_seeds, within_range
-from tuneoff.analysis.results import Arm, Results
-from tuneoff.analysis.search_summary import rate_from, summarise_search
-from tuneoff.analysis.statistics import Estimate, Pair, Sample, equivalence, estimate, most_better, most_worse
+from tuneoff.analysis.outcomes import Outcomes
+from tuneoff.analysis.results import Results
+from tuneoff.analysis.search_summary import SearchSummary, summarise_search
 from tuneoff.config.spec import DataSpec, SourceSpec, is_data_file
-from tuneoff.records.record import Direction, Metric, Parameters, Status, TrialRecord
-from tuneoff.report.arm_schema import (
-    ArmFinding,
-    ArmSummary,
-    Best,
-    Comparison,
-    Figure,
-    MissingFigure,
-    TestFigure,
-    ValidationFigure,
-)
+from tuneoff.records.record import Metric, Status, TrialRecord
+from tuneoff.report.arm_builder import build_arm, pair_fields
 from tuneoff.report.schema import (
     AnswerSummary,
     DataSummary,
     Environments,
     Failure,
     Machine,
+    MoneySummary,
     PairSummary,
     PublishedSummary,
     Report,
@@ -64,6 +51,8 @@ def build_report(results: Results) -> Report:
     warnings = [*caveats(results, outcomes), *device_warnings(results), *search_warnings(search)]
     answer = find_answer(results, outcomes, warnings)
     predictions = first_predictions(results)
+    # The best arm, and the one that trains fastest of those tied with it.
+    shown = [label for label in dict.fromkeys((answer.best, answer.cheapest.get("train_seconds"))) if label is not None]
     test_metrics = {m.name: m for r in results.completed for m in r.metrics if m.split == "test"}
     report = Report(
         study=_study(results),
@@ -71,7 +60,7 @@ def build_report(results: Results) -> Report:
             planned=results.planned_count, recorded=len(results.records), completed=len(results.completed)
         ),
         warnings=tuple(warnings),
-        methods=tuple(_arm(results, arm, answer, outcomes, list(test_metrics.values())) for arm in results.arms),
+        methods=tuple(build_arm(results, arm, answer, outcomes, list(test_metrics.values())) for arm in results.arms),
         answer=_answer(answer),
         verdict=_verdict(answer, results.primary),
         failures=tuple(_failure(results, r) for r in results.records if r.status is not Status.COMPLETED),
@@ -87,7 +76,13 @@ def build_report(results: Results) -> Report:
         curves=learning_curves(results.arms, results.primary, results.store),
         rule=rule_data(results, outcomes),
         disagreements=find_disagreements(predictions, results.primary.name) if results.primary else (),
+        classes=class_report(results, outcomes.predictions, shown),
+        residuals=residuals(results, outcomes.predictions, shown),
+        hardness=find_hardness(predictions, results.primary.name, results.primary.direction == "higher")
+        if results.primary
+        else None,
         machine_use=machine_use(results.arms),
+        money=_money_summary(results, search),
     )
     report = _with_answer(report, doubt=doubt_text(report))
     report = _with_answer(report, scope=answer_scope(report))
@@ -145,214 +140,6 @@ def _selected_by(results: Results) -> str | None:
     search_metric = str(results.search["metric"]["name"]) if results.search is not None else None
     recorded_metrics = (selecting_metric(record) for record in results.completed)
     return protocol.select_metric or search_metric or next(filter(None, recorded_metrics), None)
-
-
-def _arm(results: Results, arm: Arm, answer: Answer, outcomes: Outcomes, test_metrics: list[Metric]) -> ArmSummary:
-    """Builds an arm's entry; `test_metrics` are the test metrics that any arm of the study has."""
-    completed = arm.completed
-    first = next((r for r in completed if r.parameters), None) or next((r for r in arm.records if r.parameters), None)
-    parameters = first.parameters if first else None
-    costs = {cost.name: over_seeds(v for r in completed if (v := cost.of(r)) is not None) for cost in COSTS}
-    metrics = _test_metrics(arm, outcomes, test_metrics)
-    publication = results.study.published
-    figures = dict(publication.figures.get(arm.trials[0].label, {})) if publication else {}
-    direction = results.primary.direction if results.primary else "higher"
-    to_best, to_baseline = (
-        _comparison(pairs.get(arm.label), direction, answer.margin) for pairs in (answer.to_best, answer.to_baseline)
-    )
-    return ArmSummary(
-        method=arm.label,
-        method_name=arm.method,
-        trains=arm.trains,
-        options=arm.trials[0].options,
-        learning_rate=arm.learning_rate,
-        learning_rate_from=rate_from(results, arm),
-        seeds=tuple(record.spec.seed for record in completed),
-        planned_seeds=tuple(trial.seed for trial in arm.trials),
-        statuses=arm.statuses,
-        metrics=metrics,
-        validation_metrics=_validation_metrics(arm),
-        **{name: _cost(estimate) for name, estimate in costs.items()},
-        trainable_parameters=parameters.trainable.total if parameters else None,
-        total_parameters=parameters.total.total if parameters else None,
-        trainable_parameters_by_role=parameters.trainable if parameters else None,
-        total_parameters_by_role=parameters.total if parameters else None,
-        memory_kind=arm.memory_kind,
-        latency_examples=min((n for r in completed if (n := r.inference.latency_examples)), default=None),
-        contended=arm.contended,
-        findings=_findings(arm),
-        ties=answer.verdict.letters.get(arm.label, "") if answer.verdict else "",
-        to_best=Best() if arm.label == answer.best else to_best,
-        to_baseline=to_baseline,
-        missing=_missing(arm, costs, parameters, metrics, [metric.name for metric in test_metrics]),
-        published=figures,
-        published_comparison=published.compare(figures, _ours(arm, outcomes, test_metrics, costs, parameters), arm),
-    )
-
-
-def _figure(estimate: Estimate | None) -> dict[str, Any]:
-    """Returns the fields of a figure over its trials; `interval_reason` says why there is no interval."""
-    if estimate is None:
-        nothing = dict.fromkeys(("mean", "std", "interval_low", "interval_high"))
-        return {**nothing, "n": 0, "interval_reason": "no value"}
-    interval = estimate.interval
-    return {
-        "mean": estimate.mean,
-        "std": estimate.std,
-        "n": estimate.seeds,
-        "interval_low": interval.low if interval else None,
-        "interval_high": interval.high if interval else None,
-        "interval_reason": "one seed" if estimate.seeds == 1 and interval is None else estimate.reason,
-    }
-
-
-def _cost(estimate: Estimate | None) -> Figure:
-    """Returns a cost. No cost is negative, so neither is its interval."""
-    fields = _figure(estimate)
-    if fields["interval_low"] is not None:
-        fields["interval_low"] = max(fields["interval_low"], 0.0)
-    return Figure(**fields)
-
-
-def _test_metrics(arm: Arm, outcomes: Outcomes, test_metrics: list[Metric]) -> dict[str, TestFigure]:
-    metrics = {}
-    primary = outcomes.results.primary.name if outcomes.results.primary else None
-    for metric in test_metrics:
-        figure = outcomes.figure(arm, metric)
-        if figure is None:
-            continue
-        interval = figure.estimate.interval
-        metrics[metric.name] = TestFigure(
-            **_figure(figure.estimate),
-            interval_over=interval.over if interval else None,
-            examples=figure.estimate.examples,
-            groups=figure.estimate.groups,
-            ties=outcomes.letters(metric).get(arm.label, ""),
-            exploratory=metric.name != primary,
-            caution=definition(arm.trials[0].task.name, metric).caution,
-            note=figure.note,
-            diverged_seeds=tuple(figure.diverged),
-            counted_as=figure.counted_as,
-            without_diverged=Figure(**_figure(figure.without)) if figure.without else None,
-            ranked_mean=outcomes.mean(arm, metric),
-            unit=metric.unit,
-            direction=metric.direction,
-            values=tuple(arm.scores(metric.name).values()),
-        )
-    return metrics
-
-
-def _validation_metrics(arm: Arm) -> dict[str, ValidationFigure]:
-    """Summarises validation metrics over seeds alone: predictions of validation are not kept."""
-    return {
-        name: ValidationFigure(
-            **_figure(_validation_estimate(arm, metrics)),
-            unit=metrics[0].unit,
-            direction=metrics[0].direction,
-            values=tuple(metric.value for metric in metrics),
-        )
-        for name, metrics in _validation(arm.completed).items()
-    }
-
-
-def _validation(records: Iterable[TrialRecord]) -> dict[str, list[Metric]]:
-    """Maps each validation metric to its value in every record that has it."""
-    by_name: dict[str, list[Metric]] = {}
-    for record in records:
-        for metric in record.metrics:
-            if metric.split == "validation":
-                by_name.setdefault(metric.name, []).append(metric)
-    return by_name
-
-
-def _validation_estimate(arm: Arm, metrics: list[Metric]) -> Estimate:
-    sample = Sample.from_scores(metrics[0].name, range(len(metrics)), [metric.value for metric in metrics])
-    return within_range(estimate(sample), definition(arm.trials[0].task.name, metrics[0]))
-
-
-def _missing(
-    arm: Arm,
-    costs: Mapping[str, Estimate | None],
-    parameters: Parameters | None,
-    metrics: Mapping[str, TestFigure],
-    all_metrics: list[str],
-) -> tuple[MissingFigure, ...]:
-    """Returns why figures of this arm are null; `all_metrics` are those that any arm has."""
-    if not arm.completed:
-        names = [name for name, estimate in costs.items() if estimate is None]
-        names = names if metrics else ["metrics", *names]
-        names += [*published.COUNTS] if parameters is None else []
-        return tuple(MissingFigure(figure=name, reason="no trial of this arm has completed") for name in names)
-    places = {name: f"metrics.{name}" for name in all_metrics if name not in metrics}
-    places |= {cost.name: cost.place for cost in COSTS if costs[cost.name] is None}
-    places |= dict.fromkeys(published.COUNTS, "parameters") if parameters is None else {}
-    return tuple(
-        MissingFigure(
-            figure=name, reason="; ".join(dict.fromkeys(why_missing(record, place) for record in arm.completed))
-        )
-        for name, place in places.items()
-    )
-
-
-def _ours(
-    arm: Arm,
-    outcomes: Outcomes,
-    test_metrics: list[Metric],
-    costs: Mapping[str, Estimate | None],
-    parameters: Parameters | None,
-) -> published.Ours:
-    """Returns our figures by the names that published ones may have."""
-    counts = (parameters.trainable.total, parameters.total.total) if parameters else (None, None)
-    ours: dict[str, Estimate | int | None] = {**costs, **dict(zip(published.COUNTS, counts, strict=True))}
-    for metric in test_metrics:
-        figure = outcomes.figure(arm, metric)
-        if figure is not None:
-            # Published figures are of trainings that came to an end.
-            estimate = figure.without if figure.diverged else figure.estimate
-            ours |= {metric.name: estimate, f"test_{metric.name}": estimate}
-    validation = _validation(arm.completed)
-    return ours | {f"validation_{name}": _validation_estimate(arm, metrics) for name, metrics in validation.items()}
-
-
-def _findings(arm: Arm) -> tuple[ArmFinding, ...]:
-    seeds_by_finding: dict[tuple[str, str], list[int]] = {}
-    for record in arm.records:
-        for finding in record.findings:
-            seeds_by_finding.setdefault((finding.name, finding.message), []).append(record.spec.seed)
-    return tuple(
-        ArmFinding(name=name, message=message, seeds=tuple(seeds))
-        for (name, message), seeds in seeds_by_finding.items()
-    )
-
-
-def pair_fields(pair: Pair, direction: Direction, margin: float | None = None) -> dict[str, Any]:
-    """Returns a comparison's fields, `first` and `second` apart."""
-    interval = pair.interval
-    return {
-        "relation": pair.relation,
-        "difference": pair.difference,
-        "interval_low": interval.low if interval else None,
-        "interval_high": interval.high if interval else None,
-        "p": pair.p,
-        "p_holm": pair.p_holm,
-        "effect": pair.effect,
-        "win_rate": pair.win_rate,
-        "test": pair.test,
-        "seeds": pair.seeds,
-        "examples": pair.examples,
-        "groups": pair.groups,
-        "most_worse": most_worse(pair, direction),
-        "most_better": most_better(pair, direction),
-        "equivalence": None if margin is None else equivalence(pair, margin, direction),
-        "seeds_needed": pair.seeds_needed,
-        "seeds_least": pair.seeds_range[0] if pair.seeds_range else None,
-        "seeds_most": pair.seeds_range[1] if pair.seeds_range else None,
-        "reason": pair.reason,
-    }
-
-
-def _comparison(pair: Pair | None, direction: Direction, margin: float | None) -> Comparison | None:
-    return Comparison(**pair_fields(pair, direction, margin)) if pair is not None else None
 
 
 def _verdict(answer: Answer, metric: Metric | None) -> VerdictSummary | None:
@@ -430,6 +217,20 @@ def _published(results: Results) -> PublishedSummary | None:
     labels = {arm.trials[0].label for arm in results.arms}
     others = {label: dict(figures) for label, figures in publication.figures.items() if label not in labels}
     return PublishedSummary(citation=publication.citation, notes=publication.notes, without_an_arm=others)
+
+
+def _money_summary(results: Results, search: SearchSummary | None) -> MoneySummary | None:
+    """Sums what the study cost; None without prices."""
+    prices = results.study.prices
+    if prices is None:
+        return None
+    amounts = [record.money.trial for record in results.completed]
+    return MoneySummary(
+        **prices.model_dump(),
+        final=sum(amount for amount in amounts if amount is not None),
+        search=search.money if search else None,
+        unpriced=amounts.count(None),
+    )
 
 
 def _environments(results: Results) -> Environments:

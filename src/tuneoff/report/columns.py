@@ -114,6 +114,25 @@ MEMORY_KINDS: dict[str, str] = {
 
 COSTS = (TRAIN_TIME, MEMORY, TRAINABLE, STORED)
 
+
+def costs(report: Report) -> tuple[Column, ...]:
+    """Returns the columns of costs; money among them, behind the time that it is of, where prices are stated."""
+    if report.money is None:
+        return COSTS
+    return (TRAIN_TIME, _money("money", "money", report.money.currency), *COSTS[1:])
+
+
+def speeds(report: Report) -> tuple[Column, ...]:
+    """Returns the columns of speeds; the price of predictions among them where prices are stated."""
+    if report.money is None:
+        return SPEED
+    return (*SPEED, _money("prediction_money", "1,000 predictions", report.money.currency))
+
+
+def _money(key: str, title: str, currency: str) -> Column:
+    return Column(key, f"{title} ({currency})", "lower", units.number_spread, short=currency)
+
+
 LENGTH = Column("generated_tokens_mean", "tokens written", None, units.number_spread)
 
 LATENCY = Column("latency_seconds", "latency, one", "lower", units.seconds_spread)

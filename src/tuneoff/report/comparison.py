@@ -42,7 +42,7 @@ def section(report: Report, label: str) -> str:
     metrics = columns.metrics(report)
     if not metrics:
         return ""
-    shown = [metrics[0], *(c for c in columns.COSTS if any(c.value(arm) for arm in report.methods))]
+    shown = [metrics[0], *(c for c in columns.costs(report) if any(c.value(arm) for arm in report.methods))]
     heads = ["arm", *(markdown(column.title) for column in shown), "vs. best", "seeds"]
     rows = [_row(arm, shown, report, is_this=arm.method == label) for arm in report.methods]
     explanation = (

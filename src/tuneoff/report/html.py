@@ -18,7 +18,6 @@ from tuneoff.report import columns, page_data, wording
 from tuneoff.report.arm_schema import ArmSummary, Comparison, Figure
 from tuneoff.report.charts import svg
 from tuneoff.report.charts.differences import DIFFERENCES
-from tuneoff.report.charts.forest import build_forest
 from tuneoff.report.columns import Column
 from tuneoff.report.markup import to_html
 from tuneoff.report.page_parts import render_page
@@ -46,7 +45,20 @@ SECTION_LENGTH = 150_000
 """A section of more characters is left out, and report.md has it."""
 CHARTS_LENGTH = 450_000
 """Charts are shown until they take this many characters; the others are in their files alone."""
-SCRIPTS = ("base", "theme", "folding", "tables", "figures", "rule", "explorer", "budget", "rows", "examples", "machine")
+SCRIPTS = (
+    "base",
+    "theme",
+    "folding",
+    "tables",
+    "pictures",
+    "figures",
+    "rule",
+    "explorer",
+    "budget",
+    "rows",
+    "examples",
+    "machine",
+)
 """Parts of the page's script, in order."""
 _PAGE = "report.html.jinja"
 
@@ -114,17 +126,17 @@ def render(report: Report, drawings: Sequence[Drawing], folder: str = "", report
         folder: the study's own as seen from where it was run, empty where that is not known.
         report_folder: the name of the report's folder in it.
     """
-    # The page draws its own forest plot, at its top.
-    pictures, left_out = _pictures([drawing for drawing in drawings if drawing.chart.name != DIFFERENCES])
+    pictures, left_out = _pictures(drawings)
     explorer = page_data.explorer(report, folder)
     shown = {picture.name for picture in pictures}
     data_shown = {
         "best": report.answer.best,
         "explorer": explorer,
-        "charts": page_data.chart_rows([each.chart for each in drawings if each.chart.name in shown], report),
+        "charts": page_data.chart_rows([each.chart for each in drawings if each.chart.name in shown]),
         "ties": page_data.ties(report),
         "forecast": page_data.forecast(report),
         "disagreements": page_data.disagreements(report),
+        "hardest": page_data.hardest(report),
         "machine_use": page_data.machine_use(report),
     }
     headline = wording.headline(report)
@@ -140,13 +152,13 @@ def render(report: Report, drawings: Sequence[Drawing], folder: str = "", report
         doubt=report.answer.doubt.removeprefix(headline).strip(),
         answer=wording.after_caveats(report),
         groups=wording.groups_text(report),
-        forest=build_forest(report),
+        verdict=[picture for picture in pictures if picture.name == DIFFERENCES],
         table=arm_table(report),
         metric=metric_name(report.study.primary_metric or ""),
         level=certainty.level(report),
         marks=_marks(report),
         costs=[picture for picture in pictures if picture.name.startswith("quality_")],
-        courses=[picture for picture in pictures if not picture.name.startswith("quality_")],
+        courses=[p for p in pictures if not p.name.startswith("quality_") and p.name != DIFFERENCES],
         left_out=left_out,
         cost_sections=_sections(report, results.speed, devices.section, forecast.section),
         certainty_sections=_sections(report, certainty.intervals, certainty.pairs, published.section),
@@ -185,7 +197,7 @@ def _pictures(drawings: Sequence[Drawing]) -> tuple[list[Picture], list[str]]:
 
 def arm_table(report: Report) -> ArmTable:
     """Builds the table of arms in the study's order; of very many, the first."""
-    shown = (*columns.metrics(report), *columns.COSTS)
+    shown = (*columns.metrics(report), *columns.costs(report))
     best = {column.key: columns.best_arms(column, report) for column in shown}
     reasons: dict[str, int] = {}
     rows = tuple(
@@ -246,6 +258,7 @@ def _coverage(report: Report) -> list[tuple[str, str]]:
         "Trials": f"{trials.completed:,} of {trials.planned:,} completed",
         "Search": search.in_short(report),
         "Ran on": devices_used,
+        "Money": results.describe_money(report),
         "Costs": "" if report.comparable else "taken under unlike conditions; the warnings say which",
     }
     return [(name, text) for name, text in facts.items() if text]

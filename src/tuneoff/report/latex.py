@@ -157,7 +157,7 @@ def table(report: Report) -> str:
     arms = report.methods
     shown = [
         *(_scores(column, arms, report) for column in columns.metrics(report)[:METRICS_SHOWN]),
-        *(numbers for column in columns.COSTS if (numbers := _costs(column, arms, report)) is not None),
+        *(numbers for column in columns.costs(report) if (numbers := _costs(column, arms, report)) is not None),
     ]
     heads = [_head(numbers.head) for numbers in shown]
     sub_heads = [f"{{{latex(f'({numbers.unit})' if numbers.unit else '')}}}" for numbers in shown]
@@ -248,6 +248,8 @@ def _unit(column: Column, largest: float) -> tuple[str, float, Callable[[float],
         return name, size, _three
     if column is columns.TRAINABLE:
         return "", 1.0, "{:.0f}".format
+    if column.key == "money":
+        return "", 1.0, _three  # its heading names the currency
     size, name = (60.0, "min") if largest >= 600 else (1.0, "s")
     return name, size, _three
 
@@ -292,6 +294,6 @@ def _notes(report: Report) -> list[str]:
         notes.append(f"Timed while something else used the machine: {wording.join(busy)}.")
     if columns.any_diverged(report):
         notes.append("Diverged seeds count as doing without training.")
-    if any(column.value(arm) is None for column in columns.COSTS for arm in report.methods):
+    if any(column.value(arm) is None for column in columns.costs(report) for arm in report.methods):
         notes.append("--: not measured, or nothing of the kind.")
     return [*notes, *(f"Caution: {caveat}" for caveat in report.answer.caveats)]

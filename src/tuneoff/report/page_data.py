@@ -14,7 +14,7 @@ from tuneoff.analysis.decisions.rule_data import RuleData, WeighedArm
 from tuneoff.analysis.figures import metric_name
 from tuneoff.encoding import one_line, visible
 from tuneoff.report import columns, units
-from tuneoff.report.arm_schema import ArmSummary, Comparison, Figure
+from tuneoff.report.arm_schema import ArmSummary, Figure
 from tuneoff.report.charts.chart import Chart
 from tuneoff.report.charts.style import COLOURS, MARKERS, assign_styles
 from tuneoff.report.recommendation import COST_NAMES, LIMIT_OPTIONS, SUPERLATIVES, figure_text
@@ -95,6 +95,8 @@ def _axis(key: str, rule: RuleData, report: Report) -> dict[str, Any] | None:
         unit, unit_name = units.byte_unit(largest)
     elif AXES[key].unit == "joules":
         unit_name = "J"
+    elif AXES[key].unit == "money":
+        unit_name = _currency(report)
     title = f"{name} ({'min' if unit_name == 'm' else unit_name})" if unit_name else name
     return {"key": key, "name": name, "title": title, "better": "lower", "unit": unit, "log": max(values) > 0}
 
@@ -111,7 +113,7 @@ def _arm(arm: WeighedArm, report: Report, keys: Sequence[str], look: Mapping[str
             "value": value,
             "text": columns.score(value, unit=report.study.primary_unit)
             if key == QUALITY
-            else figure_text(AXES[key], value),
+            else figure_text(AXES[key], value, _currency(report)),
             "low": figure.interval_low if figure else None,
             "high": figure.interval_high if figure else None,
             "seeds": arm.seed_values.get(key, ()),
@@ -152,7 +154,7 @@ def _limit(key: str, rule: RuleData, report: Report) -> dict[str, Any] | None:
         option, joint = "--min" if at_least else "--max", f" {shlex.quote(metric)}="
     elif key in LIMIT_OPTIONS:
         option, joint, at_least = LIMIT_OPTIONS[key], " ", False
-        write = _size if AXES[key].unit == "bytes" else _duration
+        write = {"bytes": _size, "money": _amount}.get(AXES[key].unit, _duration)
         texts = dict.fromkeys(write(value) for value in values if value > 0)
         named = [(cost_limit(key, text, option).bound, text) for text in texts]
         title = f"{COST_NAMES[key]} at most"
@@ -183,6 +185,14 @@ def _size(value: float) -> str:
 
 def _duration(value: float) -> str:
     return _with_unit(value, _DURATIONS, lambda size: value >= 2 * size or (size == 1 and value >= size))
+
+
+def _amount(value: float) -> str:
+    return _rounded(value, up=True)
+
+
+def _currency(report: Report) -> str:
+    return report.money.currency if report.money else ""
 
 
 def _with_unit(value: float, sizes: Mapping[str, float], is_large: Callable[[float], bool]) -> str:
@@ -250,26 +260,48 @@ def disagreements(report: Report) -> dict[str, Any] | None:
     }
 
 
+def hardest(report: Report) -> dict[str, Any] | None:
+    """Returns the hardest examples; None without any."""
+    if report.hardness is None or not report.hardness.hardest:
+        return None
+    return {
+        "metric": metric_name(report.study.primary_metric or ""),
+        "examples": [each.model_dump(mode="json") for each in report.hardness.hardest],
+    }
+
+
 def machine_use(report: Report) -> list[dict[str, Any]]:
     """Returns what each arm's first trial used of the machine over time."""
     return [each.model_dump(mode="json") for each in report.machine_use]
 
 
-def chart_rows(charts: Sequence[Chart], report: Report) -> dict[str, list[list[Any]]]:
-    """Returns the figures behind each chart, a heading and a line per point; those of the differences to the best
-    too."""
-    differences: list[list[Any]] = [["arm", "difference to the best", "low", "high", "relation"]]
-    for arm in report.methods:
-        if isinstance(arm.to_best, Comparison) and arm.to_best.difference is not None:
-            pair = arm.to_best
-            ends = (pair.interval_low, pair.interval_high)
-            differences.append([one_line(arm.method), pair.difference, *ends, pair.relation])
-    return {"differences": differences, **{chart.name: _rows(chart) for chart in charts}}
+def chart_rows(charts: Sequence[Chart]) -> dict[str, list[list[Any]]]:
+    """Returns the figures behind each chart, a heading and a line per point."""
+    return {chart.name: _rows(chart) for chart in charts}
 
 
 def _rows(chart: Chart) -> list[list[Any]]:
+    rows: list[list[Any]]
+    if chart.kind == "forest":
+        return [
+            ["arm", "difference to the best", "low", "high"],
+            *([one_line(series.label), series.x[0], series.low[0], series.high[0]] for series in chart.series),
+        ]
+    if chart.kind == "matrix":
+        rows = [["arm", chart.y.label, *map(one_line, chart.names)]]
+        for panel in chart.panels:
+            cells = zip(chart.names, panel.cells, strict=True)
+            rows += [[one_line(panel.label), one_line(name), *values] for name, values in cells]
+        return rows
+    if chart.kind in ("classes", "counts"):
+        heads = [chart.y.label, chart.x.label] if chart.kind == "classes" else [chart.x.label, chart.y.label]
+        rows = [["arm", *heads]]
+        for series in chart.series:
+            values = series.x if chart.kind == "classes" else series.y
+            rows += [[one_line(series.label), one_line(n), value] for n, value in zip(chart.names, values, strict=True)]
+        return rows
     y = chart.y.label
-    rows: list[list[Any]] = [["arm", chart.x.label, y, f"{y} low", f"{y} high"]]
+    rows = [["arm", chart.x.label, y, f"{y} low", f"{y} high"]]
     for series in chart.series:
         points = zip(series.x, series.y, series.low, series.high, strict=True)
         rows += [[one_line(series.label), *point] for point in points]

@@ -74,7 +74,9 @@ def _answer(advice: PriorAdvice) -> list[str]:
     if advice.answer is not None:
         arm = advice.arm(advice.answer)
         figures = [
-            f"{COST_NAMES[axis]} {figure_text(AXES[axis], arm.figures[axis])}" for axis in COSTS if axis in arm.figures
+            f"{COST_NAMES[axis]} {figure_text(AXES[axis], arm.figures[axis], advice.currency)}"
+            for axis in COSTS
+            if axis in arm.figures
         ]
         limits_text = f" with {limits}" if limits else ""
         return [
@@ -85,7 +87,7 @@ def _answer(advice: PriorAdvice) -> list[str]:
     text = f"None fits: no arm that trains and has a prior is expected to keep {limits}."
     if advice.nearest is None:
         return [text]
-    return [text, f"The nearest is {advice.nearest.label}: {_misses(advice.nearest)}."]
+    return [text, f"The nearest is {advice.nearest.label}: {_misses(advice, advice.nearest)}."]
 
 
 def _why(advice: PriorAdvice) -> list[str]:
@@ -106,7 +108,10 @@ def _explain_no_cost(advice: PriorAdvice) -> list[str]:
     """Says why no cost decides, where no cost is forecast of all arms that count as equally good."""
     if advice.answer is None or advice.prefer:
         return []
-    missing = {label: advice.arm(label).missing for label in advice.as_good}
+    missing = {
+        label: {axis: why for axis, why in advice.arm(label).missing.items() if axis != "money" or advice.currency}
+        for label in advice.as_good
+    }
     missing_texts = [
         f"{label} ({join([f'{COST_NAMES[axis]}: {reason}' for axis, reason in reasons.items()])})"
         for label, reasons in missing.items()
@@ -133,7 +138,7 @@ def _excluded_arms(advice: PriorAdvice) -> list[str]:
         if arm.trains and arm.prior is not None and not arm.fits and arm is not advice.nearest
     ]
     return (
-        [f"Kept out by the limits: {'; '.join(f'{arm.label} ({_misses(arm)})' for arm in excluded)}."]
+        [f"Kept out by the limits: {'; '.join(f'{arm.label} ({_misses(advice, arm)})' for arm in excluded)}."]
         if excluded
         else []
     )
@@ -151,17 +156,17 @@ def _arms_not_weighed(advice: PriorAdvice) -> list[str]:
     return parts
 
 
-def _misses(arm: Prospect) -> str:
-    return join([_shortfall(shortfall) for shortfall in arm.shortfalls])
+def _misses(advice: PriorAdvice, arm: Prospect) -> str:
+    return join([_shortfall(shortfall, advice.currency) for shortfall in arm.shortfalls])
 
 
-def _shortfall(shortfall: Shortfall) -> str:
+def _shortfall(shortfall: Shortfall, currency: str) -> str:
     axis = shortfall.limit.axis
     assert axis is not None  # metrics are refused before a run
     name = COST_NAMES[axis.name]
     if shortfall.figure is None or shortfall.excess is None:
         return f"{name} not known: {shortfall.reason}"
-    figure, excess = figure_text(axis, shortfall.figure), figure_text(axis, shortfall.excess)
+    figure, excess = (figure_text(axis, value, currency) for value in (shortfall.figure, shortfall.excess))
     return f"{name} {figure}, {excess} ({100 * shortfall.relative:.1f} %) over {shortfall.limit.text}"
 
 

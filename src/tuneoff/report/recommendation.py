@@ -33,6 +33,7 @@ SUPERLATIVES = {
     "parameters": "trains the fewest parameters",
     "latency": "answers fastest",
     "energy": "uses the least energy",
+    "money": "costs the least money",
 }
 COST_NAMES = {
     "time": "train time",
@@ -41,6 +42,7 @@ COST_NAMES = {
     "parameters": "trained parameters",
     "latency": "latency",
     "energy": "energy",
+    "money": "money",
 }
 """Every cost in words; `SUPERLATIVES`: what the arm with the least of it does."""
 LIMIT_OPTIONS = {
@@ -48,8 +50,11 @@ LIMIT_OPTIONS = {
     "time": "--max-train-time",
     "stored": "--max-stored",
     "latency": "--max-latency",
+    "money": "--max-money",
 }
 """Cost that may be limited -> its option."""
+TOLD_COSTS = ("time", "memory", "stored", "money")
+"""Costs that the answer tells."""
 Costs = dict[str, dict[str, float]]
 
 
@@ -143,7 +148,11 @@ def _answer(recommendation: Recommendation, costs: Costs) -> list[str]:
         return [text, *_nearest(recommendation)]
     arm = recommendation.arm(recommendation.answer)
     figures = [f"{_metric(recommendation)} {_score(recommendation, arm.quality)}"]
-    figures += [_cost(axis, costs, arm.label) for axis in ("time", "memory", "stored") if arm.label in costs[axis]]
+    figures += [
+        f"{COST_NAMES[axis]} {figure_text(AXES[axis], costs[axis][arm.label], recommendation.currency)}"
+        for axis in TOLD_COSTS
+        if arm.label in costs[axis]
+    ]
     if recommendation.baseline is None or recommendation.if_trained is None:
         return [f"Use {arm.label}{limits_text}: {', '.join(figures)}."]
     doubt = unproven(
@@ -224,12 +233,11 @@ def _describe_loss(recommendation: Recommendation, costs: Costs) -> list[str]:
         ends = [columns.score(end, unit=recommendation.metric.unit) for end in (pair.interval.low, pair.interval.high)]
         text += f" (95 % interval of the difference {ends[0]} to {ends[1]}: {_relation(pair)})"
     savings = []
-    for axis in ("time", "memory", "stored"):
+    for axis in TOLD_COSTS:
         theirs, ours = costs[axis].get(best.label), costs[axis].get(chosen.label)
         if theirs is not None and ours is not None and ours < theirs:
-            savings.append(
-                f"{figure_text(AXES[axis], ours)} instead of {figure_text(AXES[axis], theirs)} {COST_NAMES[axis]}"
-            )
+            texts = [figure_text(AXES[axis], value, recommendation.currency) for value in (ours, theirs)]
+            savings.append(f"{texts[0]} instead of {texts[1]} {COST_NAMES[axis]}")
     return [text + (f"; it takes {join(savings)}." if savings else ".")]
 
 
@@ -422,24 +430,22 @@ def _limit_name(limit: Limit) -> str:
 def _limited(recommendation: Recommendation, limit: Limit, value: float, up: bool | None = None) -> str:
     """Formats a figure in the limit's unit; of a metric rounded up or down where that is asked for."""
     if limit.axis is not None:
-        return figure_text(limit.axis, value)
+        return figure_text(limit.axis, value, recommendation.currency)
     unit = limit.metric.unit if limit.metric else recommendation.metric.unit
     return columns.score(value, unit=unit) if up is None else columns.bound(value, unit, up)
 
 
-def figure_text(axis: Axis, value: float) -> str:
-    """Formats a cost in its unit, for people."""
+def figure_text(axis: Axis, value: float, currency: str = "") -> str:
+    """Formats a cost in its unit, for people; `currency` is the word for money."""
     if axis.unit == "count":
         return units.count(value)
+    if axis.unit == "money":
+        return f"{units.number(value)} {currency}".rstrip()
     return {"seconds": units.seconds, "bytes": units.size}.get(axis.unit, _joules)(value)
 
 
 def _joules(value: float) -> str:
     return f"{units.number(value)} J"
-
-
-def _cost(axis: str, costs: Costs, label: str) -> str:
-    return f"{COST_NAMES[axis]} {figure_text(AXES[axis], costs[axis][label])}"
 
 
 def _score(recommendation: Recommendation, value: float | None) -> str:

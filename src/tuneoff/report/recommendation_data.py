@@ -11,7 +11,7 @@ from tuneoff.analysis.decisions.recommend import Change, Recommendation, Shortfa
 from tuneoff.analysis.results import Results
 from tuneoff.analysis.statistics import Pair
 from tuneoff.records.record import Metric
-from tuneoff.report.builder import pair_fields
+from tuneoff.report.arm_builder import pair_fields
 from tuneoff.report.recommendation import Costs, lines, rule_text
 from tuneoff.report.recommendation_schema import (
     AtLeast,

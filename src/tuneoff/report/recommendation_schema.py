@@ -95,6 +95,7 @@ class RecommendedArm(Part):
     trainable_parameters: float | None = Field(description="how many are trained")
     latency_seconds: float | None = Field(description="for one example")
     energy_joules: float | None = Field(description="of the training phase")
+    money: float | None = Field(description="the whole trial, at the study's `prices`")
     shortfalls: tuple[ShortfallSummary, ...] = Field(description="limits that it does not keep")
 
 
@@ -182,6 +183,7 @@ class ExpectedArm(Part):
     train_seconds: float | None = Field(description="forecast, like those below; null where it does not tell")
     peak_memory_bytes: float | None = Field(description="peak while training")
     stored_bytes: float | None = Field(description="files to keep")
+    money: float | None = Field(description="the whole trial, at the study's `prices`")
     forecast: How = Field(description="how the forecast was made")
     device: str = Field(description="device that it was made for")
     missing: tuple[MissingFigure, ...] = Field(description="why costs are null: list of {`figure`, `reason`}")

@@ -9,10 +9,11 @@ from typing import Any, Self
 
 from pydantic import Field
 
+from tuneoff.analysis.answers import ClassReport, Residuals
 from tuneoff.analysis.curves import LearningCurves
 from tuneoff.analysis.decisions.rule_data import RuleData
 from tuneoff.analysis.devices import DeviceComparison
-from tuneoff.analysis.disagreements import Disagreement
+from tuneoff.analysis.disagreements import Disagreement, Hardness
 from tuneoff.analysis.examples import SampledExample
 from tuneoff.analysis.forecast_accuracy import ForecastComparison
 from tuneoff.analysis.machine_use import UsageCurve
@@ -207,6 +208,20 @@ class DataSummary(DataInfo):
     model: ModelInfo | None = Field(description="the base model as it was loaded")
 
 
+class MoneySummary(Part):
+    """What the study cost by its `prices`."""
+
+    currency: str = Field(description="word for the money")
+    device_hour: dict[str, float] = Field(description="device -> price of an hour, as stated")
+    note: str = Field(description="where the prices come from; may be empty")
+    final: float = Field(description="all final trials whose price is known")
+    search: float | None = Field(
+        description="all trials of the search, at the prices of their arms' final trials; null without a search, and "
+        "where one is not known"
+    )
+    unpriced: int = Field(description="final trials that completed and whose price is not known")
+
+
 class Report(Part):
     """The report of a study."""
 
@@ -246,6 +261,7 @@ class Report(Part):
     data: DataSummary | None = Field(
         description="null while nothing is completed, else the data as a completed trial saw them"
     )
+    money: MoneySummary | None = Field(None, description="null where the study has no `prices`")
     curves: LearningCurves = Field(
         LearningCurves(), exclude=True, description="the arms' learning curves; no part of the JSON"
     )
@@ -254,6 +270,13 @@ class Report(Part):
     )
     disagreements: tuple[Disagreement, ...] = Field(
         (), exclude=True, description="test examples that arms answer differently; no part of the JSON"
+    )
+    classes: ClassReport | None = Field(
+        None, exclude=True, description="what the best arm and the chosen one answered; no part of the JSON"
+    )
+    residuals: tuple[Residuals, ...] = Field((), exclude=True, description="the same of numbers; no part of the JSON")
+    hardness: Hardness | None = Field(
+        None, exclude=True, description="how hard the test examples are; no part of the JSON"
     )
     machine_use: tuple[UsageCurve, ...] = Field(
         (), exclude=True, description="what each arm's first trial used of the machine; no part of the JSON"

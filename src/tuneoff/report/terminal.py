@@ -131,11 +131,11 @@ def table(report: Report, width: int) -> Table:
     Where room is short, it leaves out first more metrics, the ends of long labels, the size on disk and the parameters,
     then the interval and the other costs.
     """
-    metrics = columns.metrics(report)
+    metrics, costs = columns.metrics(report), columns.costs(report)
     tables = [
-        *(_with_columns(report, [*metrics[:count], *columns.COSTS], LABEL) for count in (4, 3, 2)),
-        *(_with_columns(report, [*metrics[:1], *columns.COSTS[:count]], SHORT_LABEL) for count in (4, 3, 2)),
-        *(_with_columns(report, [*metrics[:1], *columns.COSTS[:count]], SHORT_LABEL, False) for count in (2, 1)),
+        *(_with_columns(report, [*metrics[:count], *costs], LABEL) for count in (4, 3, 2)),
+        *(_with_columns(report, [*metrics[:1], *costs[:count]], SHORT_LABEL) for count in range(len(costs), 1, -1)),
+        *(_with_columns(report, [*metrics[:1], *costs[:count]], SHORT_LABEL, False) for count in (2, 1)),
         _with_columns(report, metrics[:1], LABEL_LEAST, False),
     ]
     return fitted(tables, width)

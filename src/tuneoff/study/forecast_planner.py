@@ -13,11 +13,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from tuneoff import registry
-from tuneoff.config.spec import TrialSpec
+from tuneoff.config.spec import PricesSpec, TrialSpec
 from tuneoff.errors import DataError, SourceError, StoreError, TuneoffError
 from tuneoff.executors.base import Executor, Inspection
 from tuneoff.records.forecast import ArmForecast, How, StudyForecast, corrected, study_forecast
 from tuneoff.store import StudyStore
+from tuneoff.study.forecast_money import with_money
 
 PAYS = 10.0
 """A run makes a forecast where all trials to come take at least this many times as long as the forecast."""
@@ -54,10 +55,12 @@ class ToCome:
     Attributes:
         final: the final ones.
         search: those of the search. What they try depends on outcomes, so all have what their arm tries first.
+        prices: of devices, as the study states them; None for none.
     """
 
     final: Sequence[TrialSpec]
     search: Sequence[TrialSpec] = ()
+    prices: PricesSpec | None = None
 
     @property
     def labels(self) -> list[str]:
@@ -69,6 +72,7 @@ class ToCome:
         return ToCome(
             [trial for trial in self.final if trial.label in labels],
             [trial for trial in self.search if trial.label in labels],
+            self.prices,
         )
 
     def longest(self, label: str) -> TrialSpec | None:
@@ -86,7 +90,21 @@ class ToCome:
         return [steps / longest_steps if steps and longest_steps else 1.0 for steps, longest_steps in pairs]
 
     def total(self, arms: Mapping[str, ArmForecast], memory_limit_bytes: int | None = None) -> StudyForecast:
-        """Sums the forecasts over these trials; `arms` has a forecast of each arm, and perhaps of others."""
+        """Sums the forecasts over these trials, in money too; `arms` has a forecast of each arm, and perhaps of
+        others."""
+        search_seconds = dict.fromkeys(arms, 0.0)
+        for trial, share in zip(self.search, self.search_shares, strict=True):
+            if trial.label in arms:
+                search_seconds[trial.label] += arms[trial.label].search_trial_seconds(share)
+        return with_money(
+            self._sum(arms, memory_limit_bytes),
+            self.prices,
+            {trial.label: trial.devices for trial in self.final},
+            search_seconds,
+            {label: self.only([label])._sum(arms).total_seconds for label in self.labels},
+        )
+
+    def _sum(self, arms: Mapping[str, ArmForecast], memory_limit_bytes: int | None = None) -> StudyForecast:
         searched = self.only(self.labels)
         return study_forecast(
             {label: arms[label] for label in self.labels},
@@ -289,10 +307,13 @@ def merge_forecasts(before: StudyForecast, added: StudyForecast) -> StudyForecas
     missing = {**added.missing, **before.missing}
     total = (before.total_seconds or 0.0) + (added.total_seconds or 0.0)
     disk = (before.disk_bytes or 0) + (added.disk_bytes or 0)
+    known = [each.money for each in (before, added) if each.money is not None]
     return StudyForecast(
         arms={**before.arms, **added.arms},
         total_seconds=None if "total_seconds" in missing else total,
         disk_bytes=None if "disk_bytes" in missing else disk,
+        currency=added.currency,
+        money=sum(known) if len(known) == 2 and before.currency == added.currency else None,
         missing=missing,
     )
 

@@ -151,7 +151,7 @@ class Study:
             memory_limit: bytes of another device, to know what would fit there; this machine's where unset.
             listener: called for each arm before it is forecast.
         """
-        to_come = ToCome(self.plan(), self.plan_search())
+        to_come = ToCome(self.plan(), self.plan_search(), self.spec.prices)
         early.refuse_study(self.spec, to_come.final, required=True)
         with self._executor() as executor:
             return forecast_planner.forecast(
@@ -166,7 +166,7 @@ class Study:
         listener: forecast_planner.ForecastListener | None = None,
     ) -> tuple[Inspection, StudyForecast | None]:
         """Inspects and forecasts the study in one call; gives no forecast where the rows of data cannot be read."""
-        to_come = ToCome(self.plan(), self.plan_search())
+        to_come = ToCome(self.plan(), self.plan_search(), self.spec.prices)
         early.refuse_study(self.spec, to_come.final, required=False)
         with self._executor() as executor:
             inspection = executor.inspect(self.spec, to_come.final, False)
@@ -232,7 +232,7 @@ class Study:
                 # The planned trials, until the search chooses; a search that continues keeps what was chosen before.
                 StudyStore.create(self.folder, self.spec, trials)
             outlets.open(folder_store)
-            to_come = ToCome(missing, self._search_to_come(search) if search_trials else [])
+            to_come = ToCome(missing, self._search_to_come(search) if search_trials else [], self.spec.prices)
             forecast_planner.forecast_before_run(
                 executor, folder_store, to_come, inspection, profile=profile, listener=forecast_listener
             )
@@ -295,8 +295,9 @@ class Study:
     def results(self) -> pd.DataFrame:
         """Returns one row per trial: label, method, seed, status, every test metric and every cost."""
         from tuneoff.analysis import table
+        from tuneoff.analysis.money import with_money
 
-        return table.trials_frame(self.records())
+        return table.trials_frame(with_money(record, self.spec.prices) for record in self.records())
 
     def report(self, *, plots: bool = True, margin: float | None = None) -> Path:
         """Writes `report/` inside the study's folder and returns the path of `report.md`; `report.html` lies beside it.
@@ -315,6 +316,7 @@ class Study:
         max_train_time: str | None = None,
         max_stored: str | None = None,
         max_latency: str | None = None,
+        max_money: str | None = None,
         at_least: Mapping[str, float] | None = None,
         at_most: Mapping[str, float] | None = None,
         metric: str | None = None,
@@ -331,6 +333,7 @@ class Study:
             max_train_time: likewise, e.g. `15m`.
             max_stored: likewise, of what must be kept beside the base model.
             max_latency: likewise, of one example.
+            max_money: likewise, of a whole trial, in the currency of the study's `prices`; a number alone.
             at_least: test metric -> lower limit.
             at_most: test metric -> upper limit.
             metric: what quality is judged by; the primary metric where unset.
@@ -346,6 +349,7 @@ class Study:
         from tuneoff.report.advice import Criteria, advise
 
         costs = {"memory": max_memory, "time": max_train_time, "stored": max_stored, "latency": max_latency}
+        costs["money"] = max_money
         min_limits, max_limits = (
             [f"{name}={value}" for name, value in (bounds or {}).items()] for bounds in (at_least, at_most)
         )

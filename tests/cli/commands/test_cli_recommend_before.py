@@ -150,7 +150,7 @@ def test_where_no_cost_is_forecast_of_all_it_says_why_none_decides(ask: Ask, fak
         (["--max-latency", "20ms"], "--max-latency needs measured results"),
         (["--metric", "accuracy"], "--metric needs measured results"),
         (["--pareto", "quality,time"], "--pareto needs measured results"),
-        (["--prefer", "latency"], "A forecast knows time, memory, stored."),
+        (["--prefer", "latency"], "A forecast knows time, memory, stored, money."),
         (["--max-memory", "2"], "has no unit"),
         (["--prior", "full"], "'full' is not NAME=LOW..HIGH"),
         (["--prior", "full=0.8"], "e.g. --prior 'full=0.8..1'"),

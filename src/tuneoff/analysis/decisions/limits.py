@@ -53,13 +53,13 @@ class Limit:
 
 
 def cost_limit(axis: str, text: str, option: str) -> Limit:
-    """Reads an upper limit of a cost that is counted in bytes or seconds.
+    """Reads an upper limit of a cost that is counted in bytes, in seconds or in money.
 
     Raises:
-        StudyError: if the text is no size or no duration.
+        StudyError: if the text is no size, no duration or no amount.
     """
     cost = AXES[axis]
-    parse = size if cost.unit == "bytes" else duration
+    parse = {"bytes": size, "money": amount}.get(cost.unit, duration)
     return Limit(parse(text, option), text.strip(), axis=cost)
 
 
@@ -152,6 +152,18 @@ def duration(text: str, option: str) -> float:
     if sorted(set(units), reverse=True) != units:
         raise StudyError(f"{option}: {text!r} does not name each unit once, the largest first", hint=hint)
     return _positive(sum(float(number) * SECONDS[unit] for number, unit in parts), text, option)
+
+
+def amount(text: str, option: str) -> float:
+    """Reads an amount of money, in the currency of the study's prices: a number alone.
+
+    Raises:
+        StudyError: if it is not a positive number.
+    """
+    if re.fullmatch(_NUMBER, text.strip()) is None:
+        hint = f"For example {option} 2.50, in the currency of the study's prices."
+        raise StudyError(f"{option}: {text!r} is not an amount", hint=hint)
+    return _positive(float(text), text, option)
 
 
 def _positive(value: float, text: str, option: str) -> float:

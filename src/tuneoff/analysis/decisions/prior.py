@@ -16,7 +16,7 @@ from tuneoff.analysis.decisions.limits import Limit
 from tuneoff.analysis.decisions.recommend import Shortfall
 from tuneoff.records.forecast import Prior, StudyForecast
 
-COSTS = ("time", "memory", "stored")
+COSTS = ("time", "memory", "stored", "money")
 """The costs that a forecast knows, by their names in `AXES`."""
 NO_PRIOR = "no prior is stated"
 TOLERANCE = 0.2
@@ -61,6 +61,7 @@ class PriorAdvice:
         as_good: arms that keep the limits and are as good as `best` before a run, itself included, best first.
         nearest: where nothing fits: the arm whose worst shortfall is least; None where every arm lacks a figure.
         arms: every arm, best prior first, baselines last.
+        currency: word for the money of the prices; empty without prices.
     """
 
     limits: tuple[Limit, ...]
@@ -70,6 +71,7 @@ class PriorAdvice:
     as_good: tuple[str, ...]
     nearest: Prospect | None
     arms: tuple[Prospect, ...]
+    currency: str = ""
 
     def arm(self, label: str) -> Prospect:
         """Finds an arm by its label. Raises StopIteration at an unknown label."""
@@ -99,15 +101,14 @@ def advise(
     near_misses = [arm for arm in weighed if arm.shortfalls and arm.shortfalls[0].excess is not None]
     nearest = min(near_misses, key=lambda arm: arm.shortfalls[0].relative) if near_misses and not fitting else None
     if not fitting:
-        return PriorAdvice(tuple(limits), "", None, None, (), nearest, tuple(arms))
+        return PriorAdvice(tuple(limits), "", None, None, (), nearest, tuple(arms), forecast.currency)
     best = fitting[0]
     as_good = [arm for arm in fitting if _as_good(arm.prior, best.prior)]
     order = (prefer, *(axis for axis in COSTS if axis != prefer))
     cost = next((axis for axis in order if all(axis in arm.figures for arm in as_good)), "")
     answer = min(as_good, key=lambda arm: arm.figures[cost]) if cost else best
-    return PriorAdvice(
-        tuple(limits), cost, answer.label, best.label, tuple(arm.label for arm in as_good), None, tuple(arms)
-    )
+    labels = tuple(arm.label for arm in as_good)
+    return PriorAdvice(tuple(limits), cost, answer.label, best.label, labels, None, tuple(arms), forecast.currency)
 
 
 def _prospect(

@@ -131,6 +131,7 @@ class Recommendation:
         still: arms that have their means in every draw, because their error cannot be estimated.
         seeds: fewest seeds of an arm that trains, diverged ones included.
         caveats: warnings that belong to the answer, most serious first.
+        currency: word for the money of the study's prices; empty without prices.
     """
 
     metric: Metric
@@ -158,6 +159,7 @@ class Recommendation:
     still: tuple[str, ...]
     seeds: int
     caveats: tuple[str, ...]
+    currency: str = ""
 
     @property
     def is_baseline(self) -> bool:
@@ -227,6 +229,7 @@ def recommend(
         still=tuple(label for label in scales.trained if label in scales.quality.still),
         seeds=min((arm.seeds for arm in arms if arm.label in scales.trained), default=0),
         caveats=_loud_caveats(results, outcomes),
+        currency=results.study.prices.currency if results.study.prices else "",
     )
 
 

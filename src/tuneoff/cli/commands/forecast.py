@@ -77,7 +77,7 @@ def run_lines(forecast: StudyForecast) -> list[str]:
     if forecast.total_seconds is None:
         first_line = f"forecast: the time is not known, because {forecast.missing['total_seconds']}"
     else:
-        first_line = f"forecast: {_about(forecast)} for all trials to come"
+        first_line = f"forecast: {_about(forecast)}{_money(forecast, ', ')} for all trials to come"
     return [first_line, *(f"warning: {line}" for line in fit_lines(forecast))]
 
 
@@ -90,6 +90,13 @@ def _about(forecast: StudyForecast) -> str:
     if profiled_arm is not None:
         caveat = f" (an estimate, corrected by real steps of {profiled_arm})"
     return f"about {units.seconds(forecast.total_seconds)}{caveat}"
+
+
+def _money(forecast: StudyForecast, before: str) -> str:
+    """Returns what all trials to come cost, after some text; empty where that is not known."""
+    from tuneoff.report import units
+
+    return "" if forecast.money is None else f"{before}{units.number(forecast.money)} {forecast.currency}"
 
 
 def _only_estimated(forecast: StudyForecast) -> bool:
@@ -110,7 +117,8 @@ def table(forecast: StudyForecast, width: int) -> Table:
     grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     grid.add_column("method", no_wrap=True, overflow="ellipsis")
     times = ["train time", "whole trial", *(["search trial"] if has_search else [])]
-    for heading in ("peak memory", *times, "stored"):
+    money = [forecast.currency] if forecast.currency else []
+    for heading in ("peak memory", *times, *money, "stored"):
         grid.add_column(heading, justify="right", no_wrap=True)
     grid.add_column("fits", no_wrap=True)
     grid.add_column("", no_wrap=True)
@@ -121,6 +129,7 @@ def table(forecast: StudyForecast, width: int) -> Table:
             label,
             "–" if arm.peak_memory_bytes is None else units.size(arm.peak_memory_bytes),
             *("–" if figure is None else units.seconds(figure) for figure in figures),
+            *(["–" if arm.money is None else units.number(arm.money)] if money else []),
             "–" if arm.stored_bytes is None else units.size(arm.stored_bytes),
             {True: "yes", False: "no", None: "–"}[arm.fits],
             # A baseline without a model has neither steps to run nor anything to estimate.
@@ -138,7 +147,23 @@ def lines(forecast: StudyForecast, checkpoint_minutes: float | None = None) -> l
         checkpoint_minutes: its `execution.checkpoint_minutes`.
     """
     first_lines = [_sums(forecast), *_checkpoints(forecast, checkpoint_minutes), _how(forecast)]
-    return [*first_lines, *fit_lines(forecast), *_missing(forecast)]
+    return [*first_lines, *_prices(forecast), *fit_lines(forecast), *_missing(forecast)]
+
+
+def _prices(forecast: StudyForecast) -> list[str]:
+    """Says what money is of, with what the table has no room for: the search, and 1,000 predictions of each arm."""
+    from tuneoff.report import units
+
+    if not forecast.currency:
+        return []
+    texts = [f"{forecast.currency}: the price of a whole trial at the study's prices."]
+    for what, figure in (("the search", "search_money"), ("1,000 predictions", "prediction_money")):
+        amounts = {label: getattr(arm, figure) for label, arm in forecast.arms.items()}
+        known = [f"{label} {units.number(amount)}" for label, amount in amounts.items() if amount is not None]
+        if known:
+            texts.append(f"Of {what}: {', '.join(known)}.")
+    unknown = dict.fromkeys(arm.missing["money"] for arm in forecast.arms.values() if arm.money is None)
+    return [" ".join([*texts, *(f"Not known: {reason}." for reason in unknown)])]
 
 
 def _checkpoints(forecast: StudyForecast, minutes: float | None) -> list[str]:
@@ -158,7 +183,7 @@ def _sums(forecast: StudyForecast) -> str:
     if forecast.total_seconds is None:
         parts.append(f"the total time is not known, because {forecast.missing['total_seconds']}")
     else:
-        parts.append(f"all trials, one after another: {_about(forecast)}")
+        parts.append(f"all trials, one after another: {_about(forecast)}{_money(forecast, ', ')}")
     if forecast.disk_bytes is not None:
         parts.append(f"on disk: {units.size(forecast.disk_bytes)} of weights and predictions")
     text = "; ".join(parts)

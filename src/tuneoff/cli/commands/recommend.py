@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 @click.option("--max-train-time", metavar="TIME", help="Train time at most this, e.g. 15m or 1h30m.")
 @click.option("--max-stored", metavar="SIZE", help="What is kept beside the base model at most this, e.g. 20MB.")
 @click.option("--max-latency", metavar="TIME", help="Median latency of one example at most this, e.g. 20ms.")
+@click.option("--max-money", metavar="AMOUNT", help="A whole trial at most this, in the currency of the prices.")
 @click.option("--min", "at_least", multiple=True, metavar="METRIC=VALUE", help="A test metric at least this.")
 @click.option("--max", "at_most", multiple=True, metavar="METRIC=VALUE", help="A metric of which less is better.")
 @click.option(
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     help="Only arms that are shown to be worse than this one (or than the `best`) by no more than --margin.",
 )
 @_common.margin_option
+@_common.prices_option
 @click.option("--metric", metavar="NAME", help="Judge quality by this test metric; the primary one otherwise.")
 @click.option(
     "--prefer",
@@ -59,8 +61,8 @@ if TYPE_CHECKING:
     "--pareto",
     multiple=True,
     metavar="AXES",
-    help="Show the Pareto front of two or three of quality, time, memory, stored, parameters, latency and energy, e.g. "
-    "quality,memory; may be repeated. quality,time where none is named.",
+    help="Show the Pareto front of two or three of quality, time, memory, stored, parameters, latency, energy and "
+    "money, e.g. quality,memory; may be repeated. quality,time where none is named.",
 )
 @_common.json_option("Print the recommendation as JSON (docs/recommend.md).")
 @_common.traceback_option
@@ -75,10 +77,12 @@ def recommend_command(
     max_train_time: str | None,
     max_stored: str | None,
     max_latency: str | None,
+    max_money: str | None,
     at_least: tuple[str, ...],
     at_most: tuple[str, ...],
     as_good_as: str | None,
     margin: float | None,
+    prices: Path | None,
     metric: str | None,
     prefer: str,
     pareto: tuple[str, ...],
@@ -100,6 +104,7 @@ def recommend_command(
       tuneoff recommend runs/quickstart-1a2b3c --max-memory 4GB --max-train-time 15m
       tuneoff recommend runs/quickstart-1a2b3c --as-good-as full --margin 0.01
       tuneoff recommend runs/quickstart-1a2b3c --min accuracy=0.9 --prefer stored --pareto quality,stored,latency
+      tuneoff recommend runs/quickstart-1a2b3c --prices prices.yaml --max-money 0.02
       tuneoff recommend --before reviews.study.yaml --max-memory 2GB
       tuneoff recommend --before quickstart --set protocol.batch_size=4 --methods full,lora
     """
@@ -107,7 +112,9 @@ def recommend_command(
     from tuneoff.store import StudyStore
 
     costs = {"memory": max_memory, "time": max_train_time, "stored": max_stored, "latency": max_latency}
-    criteria = Criteria(costs, at_least, at_most, metric, prefer, pareto, as_good_as, margin)
+    costs["money"] = max_money
+    stated = _common.read_prices(prices)
+    criteria = Criteria(costs, at_least, at_most, metric, prefer, pareto, as_good_as, margin, stated)
     advice: Advice | AdviceBefore
     if before:
         from tuneoff.cli.commands.recommend_before import advise_before

@@ -74,14 +74,20 @@ def advise_before(
     """
     from tuneoff import registry
     from tuneoff.analysis.decisions.prior import advise
+    from tuneoff.planning.plan import devices_of
     from tuneoff.report import prior as words
+    from tuneoff.report.advice import in_currency
+    from tuneoff.study.forecast_money import with_money
 
     _refuse_measured(criteria)
     limits = criteria.cost_limits()
     study = _open(reference, options)
+    prices = criteria.prices or study.spec.prices
+    limits = in_currency(criteria, limits, prices)
     methods = {label: registry.methods()[arm.method] for label, arm in study.spec.methods.items()}
     priors = {label: method.prior for label, method in methods.items()} | read_priors(prior_texts, list(methods))
-    forecast = _forecast(study, profile)
+    devices = {label: devices_of(study.spec, arm)[0] for label, arm in study.spec.methods.items()}
+    forecast = with_money(_forecast(study, profile), prices, devices, {}, {})
     baselines = [label for label, method in methods.items() if not method.trains]
     advice = advise(forecast, priors, baselines, limits, criteria.prefer)
     return AdviceBefore(advice, words.build_prior(study.spec.name, advice, forecast, _notes(study, forecast)))

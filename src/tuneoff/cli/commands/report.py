@@ -18,9 +18,10 @@ from tuneoff.errors import StoreError
     help="Write DIR/report/latex too: a table, a paragraph on methods, its references and charts, for a paper.",
 )
 @_common.margin_option
+@_common.prices_option
 @_common.json_option("Print the summary as JSON (docs/report-schema.md) and write nothing.")
 @_common.traceback_option
-def report_command(folder: Path, latex: bool, margin: float | None, as_json: bool) -> None:
+def report_command(folder: Path, latex: bool, margin: float | None, prices: Path | None, as_json: bool) -> None:
     """Show the results in DIR and write its report anew.
 
     DIR is a folder that `tuneoff run` made, whole or still growing. Writes DIR/report: report.html (one file for a
@@ -33,7 +34,6 @@ def report_command(folder: Path, latex: bool, margin: float | None, as_json: boo
       tuneoff report runs/quickstart-1a2b3c --margin 0.01
       tuneoff report runs/quickstart-1a2b3c --json
     """
-    from tuneoff import report
     from tuneoff.analysis.results import gather
     from tuneoff.report import files, terminal
     from tuneoff.report import latex as paper
@@ -42,12 +42,11 @@ def report_command(folder: Path, latex: bool, margin: float | None, as_json: boo
 
     if latex and as_json:
         raise click.UsageError("--json writes nothing, so it goes without --latex")
-    store = StudyStore.open(folder)
-    if as_json:
-        _common.print_json(report.build(store, margin=margin).as_data())
-        return
-    results = gather(store, margin=margin)
+    results = gather(StudyStore.open(folder), margin=margin, prices=_common.read_prices(prices))
     built = build_report(results)
+    if as_json:
+        _common.print_json(built.as_data())
+        return
     page = failure = None
     try:
         files.write_built(results, built)

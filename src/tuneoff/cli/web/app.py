@@ -31,7 +31,7 @@ from tuneoff.store import StudyStore
 LOOK_SECONDS = 1.0
 """Time between two looks at a study that is followed."""
 _PACKAGES = ("tuneoff.cli.web",)
-_PARTS = ("base", "theme", "tables")
+_PARTS = ("base", "theme", "tables", "pictures")
 
 
 def make_app(root: Path, token: str, port: int) -> ASGIApp:

@@ -8,6 +8,13 @@ from typing import Literal
 
 from tuneoff.report import columns
 
+LABEL_LENGTH = 20
+
+
+def shortened(label: str) -> str:
+    """Returns a label of a length that a chart has room for."""
+    return label if len(label) <= LABEL_LENGTH else f"{label[: LABEL_LENGTH - 1]}…"
+
 
 @dataclass(frozen=True)
 class ChartAxis:
@@ -56,9 +63,14 @@ class Series:
     muted: bool = False
 
     @property
+    def short(self) -> str:
+        """Returns the label, its end cut where it is long."""
+        return shortened(self.label)
+
+    @property
     def text(self) -> str:
-        """Returns the label with its letters in brackets."""
-        return f"{self.label} ({self.ties})" if self.ties else self.label
+        """Returns the short label with its letters in brackets."""
+        return f"{self.short} ({self.ties})" if self.ties else self.short
 
 
 @dataclass(frozen=True)
@@ -76,16 +88,28 @@ class BaselineLine:
 
 
 @dataclass(frozen=True)
+class Panel:
+    """A matrix of an arm, with a name for each of its rows, which are its columns too."""
+
+    label: str
+    style: int
+    cells: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
 class Chart:
     """All that one chart shows.
 
     Attributes:
         front: points of the Pareto front, cheapest first; of a scatter chart.
         untrained: other arms that need no training; of a scatter chart.
+        margin: x of the study's margin; of a forest plot.
+        names: of what stands along an axis that has no numbers: the classes.
+        panels: of a matrix.
     """
 
     name: str
-    kind: Literal["curve", "scatter", "search", "forest"]
+    kind: Literal["curve", "scatter", "search", "forest", "classes", "matrix", "counts", "residuals"]
     title: str
     x: ChartAxis
     y: ChartAxis
@@ -95,6 +119,9 @@ class Chart:
     alt: str
     front: tuple[tuple[float, float], ...] = ()
     untrained: tuple[BaselineLine, ...] = ()
+    margin: float | None = None
+    names: tuple[str, ...] = ()
+    panels: tuple[Panel, ...] = ()
 
     @property
     def labelled(self) -> tuple[Series, ...]:

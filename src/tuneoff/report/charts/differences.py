@@ -7,19 +7,19 @@ from tuneoff.report import columns
 from tuneoff.report.arm_schema import Comparison
 from tuneoff.report.charts import messages
 from tuneoff.report.charts.chart import Chart, ChartAxis, Series
-from tuneoff.report.charts.forest import ARMS_SHOWN
 from tuneoff.report.charts.style import assign_styles
 from tuneoff.report.schema import Report
 
 DIFFERENCES = "differences"
+ARMS_SHOWN = 30
 
 
 def build_differences(report: Report) -> Chart | None:
-    """Builds the chart, the nearest arm on top; None where fewer than two arms are compared with a best one."""
+    """Builds the chart, the nearest arm on top; None where no arm is compared with a best one."""
     best, metric = report.answer.best, metric_name(report.study.primary_metric or "")
     compared = [(arm, arm.to_best) for arm in report.methods if isinstance(arm.to_best, Comparison)]
     weighed = [(arm, pair, pair.difference) for arm, pair in compared if pair.difference is not None]
-    if len(weighed) < 2 or best is None:
+    if not weighed or best is None:
         return None
     direction = -1 if report.study.primary_direction == "lower" else 1
     weighed.sort(key=lambda item: -direction * item[2])
@@ -49,7 +49,18 @@ def build_differences(report: Report) -> Chart | None:
         y=ChartAxis(""),
         series=series,
         baseline=None,
+        margin=None if report.answer.margin is None else -direction * report.answer.margin,
         caption=f"{lead}, with {level} intervals of each pair alone, cut at the frame."
+        + _margin_text(report)
         + (f" The nearest arms are shown; {left_out} are left out." if left_out else ""),
         alt=f"{lead}: " + "; ".join(f"{s.label} {s.ties.replace('[', '(').replace(']', ')')}" for s in series) + ".",
+    )
+
+
+def _margin_text(report: Report) -> str:
+    if report.answer.margin is None:
+        return ""
+    return (
+        " Dotted: the study's margin, by which an arm may be worse and count as as good; the table says of which that "
+        "is shown."
     )

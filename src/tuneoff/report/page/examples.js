@@ -57,6 +57,13 @@ function exampleCard(example, metric) {
   return card;
 }
 
+function showHardest({ examples, metric }) {
+  byId("hardest").hidden = false;
+  byId("hardest").addEventListener("toggle", () => {
+    byId("hardest-list").append(...examples.map((example) => exampleCard(example, metric)));
+  }, { once: true });
+}
+
 function showDisagreements({ examples, metric }) {
   const [query, one, other] = ["example-words", "example-one", "example-other"].map(byId);
   const [list, found, more] = ["example-list", "example-count", "example-more"].map(byId);
@@ -88,3 +95,4 @@ function showDisagreements({ examples, metric }) {
   byId("disagreements").addEventListener("toggle", fill, { once: true });
 }
 if (data.disagreements) showDisagreements(data.disagreements);
+if (data.hardest) showHardest(data.hardest);

@@ -87,29 +87,17 @@ function drawExplorer(explorer, xAxis, yAxis, result, bounds) {
   const [xScale, yScale] = [scaleOf(xAxis, valuesOf("x"), inner), scaleOf(yAxis, valuesOf("y"), tall)];
   const px = (value) => left + xScale.place(value);
   const py = (value) => top + tall - yScale.place(value);
-  const svg = draw("svg", {
-    class: "chart", role: "img", viewBox: `0 0 ${width} ${height}`, "font-size": 12,
-    "font-family": "DejaVu Sans, Verdana, Arial, sans-serif",
-  });
-  svg.append(draw("rect", { width, height, fill: "#ffffff" }));
-  for (const [at, text] of xScale.ticks) {
-    svg.append(draw("line", { x1: left + at, x2: left + at, y1: top, y2: top + tall, stroke: "#e4e4e4" }),
-      draw("text", { x: left + at, y: top + tall + 17, "text-anchor": "middle", fill: "#444444" }, text));
-  }
-  for (const [at, text] of yScale.ticks) {
-    const y = top + tall - at;
-    svg.append(draw("line", { x1: left, x2: left + inner, y1: y, y2: y, stroke: "#e4e4e4" }),
-      draw("text", { x: left - 7, y: y + 4, "text-anchor": "end", fill: "#444444" }, text));
-  }
-  svg.append(draw("path", { d: `M${left} ${top}V${top + tall}H${left + inner}`, fill: "none", stroke: "#444444" }),
-    draw("text", { x: left + inner / 2, y: height - 10, "text-anchor": "middle", fill: "#111111" }, titleOf(xAxis)),
-    draw("text", { transform: `translate(15 ${top + tall / 2}) rotate(-90)`, "text-anchor": "middle", fill: "#111111" }, titleOf(yAxis)));
+  const svg = emptyPicture(width, height);
+  drawTicks(svg, xScale.ticks.map(([at, text]) => [left + at, text]), true, top, top + tall);
+  drawTicks(svg, yScale.ticks.map(([at, text]) => [top + tall - at, text]), false, left, left + inner);
+  svg.append(draw("path", { d: `M${left} ${top}V${top + tall}H${left + inner}`, fill: "none", stroke: INK.axis }),
+    drawText(left + inner / 2, height - 10, titleOf(xAxis), "middle"), drawUpright(15, top + tall / 2, titleOf(yAxis)));
   const limitLine = { stroke: "#a3005a", "stroke-dasharray": "6 3", "stroke-width": 1.5 };
   if (bounds[xAxis.key] !== undefined) {
-    svg.append(draw("line", { x1: px(bounds[xAxis.key]), x2: px(bounds[xAxis.key]), y1: top, y2: top + tall, ...limitLine }));
+    svg.append(drawLine(px(bounds[xAxis.key]), top, px(bounds[xAxis.key]), top + tall, limitLine));
   }
   if (bounds[yAxis.key] !== undefined) {
-    svg.append(draw("line", { x1: left, x2: left + inner, y1: py(bounds[yAxis.key]), y2: py(bounds[yAxis.key]), ...limitLine }));
+    svg.append(drawLine(left, py(bounds[yAxis.key]), left + inner, py(bounds[yAxis.key]), limitLine));
   }
   const front = frontOf(trained, xAxis, yAxis);
   if (front.length > 1) {
@@ -133,8 +121,7 @@ function drawExplorer(explorer, xAxis, yAxis, result, bounds) {
     if (arm.label === result.answer) {
       group.append(draw("circle", { cx: x, cy: y, r: 11, fill: "none", stroke: "#111111", "stroke-width": 2 }));
     }
-    group.append(draw("path", {
-      d: SHAPES[arm.marker] ?? SHAPES.o, transform: `translate(${x} ${y})`,
+    group.append(drawMark(arm.marker, x, y, {
       fill: arm.trains ? colour : "#ffffff", stroke: arm.trains ? "#ffffff" : "#444444", "stroke-width": arm.trains ? 0.7 : 1.5,
     }));
     if (named.has(point)) addLabel(group, x, y, labelOf(point), boxes);
@@ -146,7 +133,7 @@ function drawExplorer(explorer, xAxis, yAxis, result, bounds) {
 
   // A baseline far from the others stands at the edge, and its label says where it lies.
   function labelOf(point) {
-    const text = point.arm.label.length > 24 ? `${point.arm.label.slice(0, 23)}…` : point.arm.label;
+    const text = shortName(point.arm.label);
     const [bx, by] = [xScale.beyond(point.x.value), yScale.beyond(point.y.value)];
     return bx || by ? `${text} ${bx < 0 ? "←" : bx > 0 ? "→" : ""}${by < 0 ? "↓" : by > 0 ? "↑" : ""}` : text;
   }
@@ -166,13 +153,13 @@ function drawNoise(svg, point, px, py, xScale, yScale) {
     })));
   }
   if (x.low !== null && x.seeds.length >= SEEDS_FOR_BARS) {
-    group.append(draw("line", { x1: px(x.low), x2: px(x.high), y1: py(y.value), y2: py(y.value) }));
+    group.append(drawLine(px(x.low), py(y.value), px(x.high), py(y.value), { stroke: arm.colour }));
     for (const [end, way] of [[x.low, -1], [x.high, 1]]) {
       if (xScale.beyond(end) === way) group.append(draw("path", { d: `M${px(end)} ${py(y.value)}l${-5 * way} -3v6z`, fill: arm.colour }));
     }
   }
   if (y.low !== null && y.seeds.length >= SEEDS_FOR_BARS) {
-    group.append(draw("line", { y1: py(y.low), y2: py(y.high), x1: px(x.value), x2: px(x.value) }));
+    group.append(drawLine(px(x.value), py(y.low), px(x.value), py(y.high), { stroke: arm.colour }));
     for (const [end, way] of [[y.low, -1], [y.high, 1]]) {
       if (yScale.beyond(end) === way) group.append(draw("path", { d: `M${px(x.value)} ${py(end)}l-3 ${5 * way}h6z`, fill: arm.colour }));
     }
@@ -193,7 +180,7 @@ function addLabel(group, x, y, text, boxes) {
       && box[1] < other[1] + other[3] && other[1] < box[1] + high);
     if (inside && !covers) {
       boxes.push(box);
-      group.append(draw("text", { x: box[0], y: box[1] + 11, fill: "#111111" }, text));
+      group.append(drawText(box[0], box[1] + 11, text));
       return;
     }
   }

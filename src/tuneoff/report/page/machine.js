@@ -11,8 +11,7 @@ const USES = [
 function drawUse(use, panels) {
   const [width, left, right, tall, gap] = [640, 60, 12, 150, 46];
   const height = panels.length * (tall + gap) + 14;
-  const svg = draw("svg", { class: "chart", role: "img", viewBox: `0 0 ${width} ${height}`, "font-size": 12,
-    "font-family": "DejaVu Sans, Verdana, Arial, sans-serif" }, draw("rect", { width, height, fill: "#ffffff" }));
+  const svg = emptyPicture(width, height);
   const end = Math.max(...use.seconds) || 1;
   const px = (second) => left + (width - left - right) * second / end;
   panels.forEach((panel, at) => {
@@ -20,26 +19,20 @@ function drawUse(use, panels) {
     const lines = panel.series.filter(([key]) => use.series[key]);
     const most = Math.max(...lines.flatMap(([key]) => use.series[key])) / panel.unit || 1;
     const py = (value) => top + tall * (1 - value / panel.unit / (most * 1.05));
-    for (const tick of evenTicks(0, most * 1.05)) {
-      svg.append(draw("line", { x1: left, x2: width - right, y1: py(tick * panel.unit), y2: py(tick * panel.unit), stroke: "#e4e4e4" }),
-        draw("text", { x: left - 6, y: py(tick * panel.unit) + 4, "text-anchor": "end", fill: "#444444" }, tickText(tick)));
-    }
-    for (const tick of evenTicks(0, end)) {
-      svg.append(draw("text", { x: px(tick), y: top + tall + 15, "text-anchor": "middle", fill: "#444444" }, tickText(tick)));
-    }
-    svg.append(draw("path", { d: `M${left} ${top}V${top + tall}H${width - right}`, fill: "none", stroke: "#444444" }));
+    drawTicks(svg, evenTicks(0, most * 1.05).map((tick) => [py(tick * panel.unit), tickText(tick)]), false, left, width - right);
+    for (const tick of evenTicks(0, end)) svg.append(drawText(px(tick), top + tall + 15, tickText(tick), "middle", INK.tick));
+    svg.append(draw("path", { d: `M${left} ${top}V${top + tall}H${width - right}`, fill: "none", stroke: INK.axis }));
     let x = left + 4;
     for (const [key, name, colour, dash] of lines) {
       const path = use.series[key].map((value, index) => `${index ? "L" : "M"}${px(use.seconds[index]).toFixed(1)} ${py(value).toFixed(1)}`).join("");
       svg.append(draw("path", { d: path, fill: "none", stroke: colour, "stroke-width": 1.8, "stroke-dasharray": dash }),
-        draw("line", { x1: x, x2: x + 22, y1: top - 8, y2: top - 8, stroke: colour, "stroke-width": 2, "stroke-dasharray": dash }),
-        draw("text", { x: x + 27, y: top - 4, fill: "#111111" }, name));
+        drawLine(x, top - 8, x + 22, top - 8, { stroke: colour, "stroke-width": 2, "stroke-dasharray": dash }),
+        drawText(x + 27, top - 4, name));
       x += 44 + name.length * 7.2;
     }
-    svg.append(draw("text", { transform: `translate(13 ${top + tall / 2}) rotate(-90)`, "text-anchor": "middle", fill: "#111111", "font-size": 10.5 },
-      panel.title.replace(/ \(100.*/, "")));
+    svg.append(drawUpright(13, top + tall / 2, panel.title.replace(/ \(100.*/, ""), { "font-size": 10.5 }));
   });
-  svg.append(draw("text", { x: (left + width - right) / 2, y: height - 6, "text-anchor": "middle", fill: "#111111" }, "seconds since the trial began"));
+  svg.append(drawText((left + width - right) / 2, height - 6, "seconds since the trial began", "middle"));
   svg.setAttribute("aria-label", `Use of the machine by ${use.method}, seed ${use.seed}, over ${tickText(end)} s: ${panels.map((panel) => panel.title).join(", ")}`);
   return svg;
 }

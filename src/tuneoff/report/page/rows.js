@@ -8,20 +8,13 @@ function drawRows(labels, axis, values, reference, extra) {
   const scale = scaleOf(axis, values, ROW.scale);
   const px = (value) => ROW.label + scale.place(value);
   const py = (row) => ROW.top + ROW.height * (row + 0.5);
-  const svg = draw("svg", { class: "chart", role: "img", viewBox: `0 0 ${width} ${bottom + ROW.bottom}`, "font-size": 12,
-    "font-family": "DejaVu Sans, Verdana, Arial, sans-serif" }, draw("rect", { width, height: bottom + ROW.bottom, fill: "#ffffff" }));
-  for (const [at, text] of scale.ticks) {
-    svg.append(draw("line", { x1: ROW.label + at, x2: ROW.label + at, y1: ROW.top, y2: bottom, stroke: "#e4e4e4" }),
-      draw("text", { x: ROW.label + at, y: bottom + 16, "text-anchor": "middle", fill: "#444444" }, text));
-  }
+  const svg = emptyPicture(width, bottom + ROW.bottom);
+  drawTicks(svg, scale.ticks.map(([at, text]) => [ROW.label + at, text]), true, ROW.top, bottom);
   if (reference !== null) {
-    svg.append(draw("line", { x1: px(reference), x2: px(reference), y1: ROW.top, y2: bottom, stroke: "#444444", "stroke-dasharray": "5 3" }));
+    svg.append(drawLine(px(reference), ROW.top, px(reference), bottom, { stroke: INK.axis, "stroke-dasharray": "5 3" }));
   }
-  svg.append(draw("text", { x: ROW.label + ROW.scale / 2, y: bottom + 35, "text-anchor": "middle", fill: "#111111" }, axis.title));
-  labels.forEach((label, row) => {
-    const text = label.length > 24 ? `${label.slice(0, 23)}…` : label;
-    svg.append(draw("text", { x: ROW.label - 12, y: py(row) + 4, "text-anchor": "end", fill: "#111111" }, text));
-  });
+  svg.append(drawText(ROW.label + ROW.scale / 2, bottom + 35, axis.title, "middle"));
+  labels.forEach((label, row) => svg.append(drawText(ROW.label - 12, py(row) + 4, shortName(label), "end")));
   return { svg, px, py };
 }
 
@@ -32,14 +25,14 @@ function drawTies({ title, rows, groups }) {
   const { svg, px, py } = drawRows(rows.map((row) => row.label), { title, unit: 1, log: false }, values, null, 30 + gap * groups.length);
   rows.forEach((row, at) => {
     if (row.low !== null) {
-      svg.append(draw("line", { x1: px(row.low), x2: px(row.high), y1: py(at), y2: py(at), stroke: row.colour, "stroke-width": 2, opacity: 0.6 }));
+      svg.append(drawLine(px(row.low), py(at), px(row.high), py(at), { stroke: row.colour, "stroke-width": 2, opacity: 0.6 }));
     }
-    svg.append(draw("path", { d: SHAPES[row.marker] ?? SHAPES.o, transform: `translate(${px(row.value)} ${py(at)})`, fill: row.colour }));
+    svg.append(drawMark(row.marker, px(row.value), py(at), { fill: row.colour }));
   });
   groups.forEach((group, at) => {
     const x = ROW.label + ROW.scale + 20 + gap * at;
-    svg.append(draw("line", { x1: x, x2: x, y1: py(Math.min(...group)) - 7, y2: py(Math.max(...group)) + 7, stroke: "#444444", "stroke-width": 3, opacity: 0.35 }));
-    for (const row of group) svg.append(draw("circle", { cx: x, cy: py(row), r: 4, fill: "#111111" }));
+    svg.append(drawLine(x, py(Math.min(...group)) - 7, x, py(Math.max(...group)) + 7, { stroke: INK.axis, "stroke-width": 3, opacity: 0.35 }));
+    for (const row of group) svg.append(draw("circle", { cx: x, cy: py(row), r: 4, fill: INK.text }));
   });
   const told = groups.map((group) => joined(group.map((row) => rows[row].label))).join("; ");
   svg.setAttribute("aria-label", `Arms by ${title}, the best first. Groups that cannot be told apart: ${told}`);
@@ -57,13 +50,13 @@ function drawForecast(rows) {
   let x = ROW.label;
   for (const [key, name, colour, marker] of PREDICTED) {
     if (!rows.some((row) => row.ratios[key] !== null)) continue;
-    svg.append(draw("path", { d: SHAPES[marker], transform: `translate(${x + 6} 13)`, fill: colour }),
-      draw("text", { x: x + 16, y: 17, fill: "#111111" }, name));
+    svg.append(drawMark(marker, x + 6, 13, { fill: colour }), drawText(x + 16, 17, name));
     x += 36 + name.length * 7.2;
     rows.forEach((row, at) => {
       if (row.ratios[key] === null) return;
-      svg.append(draw("path", { d: SHAPES[marker], transform: `translate(${px(row.ratios[key])} ${py(at)})`, fill: colour },
-        draw("title", {}, `${row.label}: ${name} ${row.ratios[key].toFixed(2)} times what was measured`)));
+      const mark = drawMark(marker, px(row.ratios[key]), py(at), { fill: colour });
+      mark.append(draw("title", {}, `${row.label}: ${name} ${row.ratios[key].toFixed(2)} times what was measured`));
+      svg.append(mark);
     });
   }
   const told = rows.map((row) => `${row.label} ${PREDICTED.filter(([key]) => row.ratios[key] !== null)

@@ -22,7 +22,7 @@ def intervals(report: Report) -> str:
     parts = []
     for title, columns_shown in (
         ("Metrics", columns.metrics(report)),
-        ("Costs", [*(c for c in columns.COSTS if c is not columns.TRAINABLE), *columns.SPEED]),
+        ("Costs", [*(c for c in columns.costs(report) if c is not columns.TRAINABLE), *columns.speeds(report)]),
     ):
         with_interval = [c for c in columns_shown if any("[" in (c.interval(entry) or "") for entry in report.methods)]
         rows = [[escaped(e.method), *(c.interval(e) or "–" for c in with_interval)] for e in report.methods if e.seeds]

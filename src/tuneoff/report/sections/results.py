@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tuneoff.analysis.figures import metric_name
 from tuneoff.encoding import markdown as escaped
-from tuneoff.report import columns
+from tuneoff.report import columns, units
 from tuneoff.report.arm_schema import Figure
 from tuneoff.report.columns import Column
 from tuneoff.report.markup import grid
@@ -22,7 +22,7 @@ DAGGER = "† Something else used the machine while this was timed; the figure m
 def results(report: Report) -> str:
     """Writes the table of metrics and costs."""
     metrics = columns.metrics(report)
-    table, notes = _table(report, [*metrics[:METRICS_BESIDE_COSTS], *columns.COSTS], extra=True)
+    table, notes = _table(report, [*metrics[:METRICS_BESIDE_COSTS], *columns.costs(report)], extra=True)
     explanation = (
         "Mean ± standard deviation over seeds, on the test split; the best of a column in bold. "
         f"“vs. best” is the difference of {metric_name(report.study.primary_metric or 'the primary metric')} to "
@@ -31,7 +31,9 @@ def results(report: Report) -> str:
         f"{_describe_margin(report)}"
         "Trainable parameters include the head."
     )
-    explanation += " ".join([_describe_memory(report), *map(escaped, describe_metrics(report))])
+    explanation += " ".join(
+        [_describe_memory(report), escaped(describe_money(report)), *map(escaped, describe_metrics(report))]
+    )
     groups = groups_text(report)
     sections = ["## Results", table, *notes, *([escaped(groups)] if groups else []), explanation]
     if len(metrics) > METRICS_BESIDE_COSTS:
@@ -59,6 +61,21 @@ def describe_metrics(report: Report) -> list[str]:
     return [f"{capitalised(text)}." for text in texts]
 
 
+def describe_money(report: Report) -> str:
+    """Says what prices amounts are at, and what the trials cost in all; empty without prices."""
+    money = report.money
+    if money is None:
+        return ""
+    hours = join([f"{units.number(price)} an hour of {device}" for device, price in money.device_hour.items()])
+    source = f" ({money.note})" if money.note else ""
+    search_text = "" if money.search is None else f", the trials of the search {units.number(money.search)}"
+    unknown = f"; of {money.unpriced} more the price is not known" if money.unpriced else ""
+    return (
+        f"Money is in {money.currency}, at {hours}{source}, for the whole trial. The final trials cost "
+        f"{units.number(money.final)}{search_text}{unknown}."
+    )
+
+
 def _describe_memory(report: Report) -> str:
     """Returns what the column of peak memory holds; empty where nothing is in it."""
     arms: dict[str, list[str]] = {}
@@ -74,7 +91,7 @@ def _describe_memory(report: Report) -> str:
 
 def speed(report: Report) -> str:
     """Writes the table of speeds, latencies and gradients; empty where nothing of it was measured."""
-    columns_shown = [c for c in columns.SPEED if any(c.value(entry) for entry in report.methods)]
+    columns_shown = [c for c in columns.speeds(report) if any(c.value(entry) for entry in report.methods)]
     if not columns_shown:
         return ""
     table, notes = _table(report, columns_shown)

@@ -262,6 +262,7 @@ def build_forecast(
         kept_seconds=times.kept,
         stored_bytes=stored_bytes,
         predictions_bytes=predictions_bytes(counts.material.task, counts.material.examples["test"]),
+        test_examples=len(counts.material.examples["test"]),
         largest=shape(counts.largest[0]) if counts.largest is not None else None,
         estimated_steps=tuple(
             EstimatedStep(shape=shape(micro), activations_bytes=cost.activations, operations=cost.operations)
@@ -317,5 +318,6 @@ def forecast_baseline(spec: TrialSpec, method: Baseline[Any], device: str) -> Ar
         seconds={"load": loaded - started, "test": seconds},
         stored_bytes=0,
         predictions_bytes=predictions_bytes(task, data.splits["test"]),
+        test_examples=len(data.splits["test"]),
         missing=dict.fromkeys(missing_fields, "this method uses no model"),
     )

@@ -133,15 +133,13 @@ function drawLosses(trial) {
   const [x0, x1, y0, y1] = [...extremes(xs), ...extremes(ys)];
   const px = (x) => left + (width - left - 10) * (x - x0) / (x1 - x0 || 1);
   const py = (y) => 8 + (height - bottom - 8) * (y1 - y) / (y1 - y0 || 1);
-  const svg = draw("svg", { class: "chart", role: "img", "aria-label": `training loss up to step ${x1}: ${number(ys.at(-1))}`, viewBox: `0 0 ${width} ${height}`,
-    "font-size": 12, "font-family": "DejaVu Sans, Verdana, Arial, sans-serif" }, draw("rect", { width, height, fill: "#ffffff" }));
-  for (const tick of y1 > y0 ? evenTicks(y0, y1) : []) {
-    svg.append(draw("line", { x1: left, x2: width - 10, y1: py(tick), y2: py(tick), stroke: "#e4e4e4" }),
-      draw("text", { x: left - 6, y: py(tick) + 4, "text-anchor": "end", fill: "#444444" }, tickText(tick)));
-  }
+  const svg = emptyPicture(width, height);
+  svg.setAttribute("aria-label", `training loss up to step ${x1}: ${number(ys.at(-1))}`);
+  const ticks = y1 > y0 ? evenTicks(y0, y1) : [];
+  drawTicks(svg, ticks.map((tick) => [py(tick), tickText(tick)]), false, left, width - 10);
   const path = points.map(([x, y], at) => `${at ? "L" : "M"}${px(x).toFixed(1)} ${py(y).toFixed(1)}`).join("");
   svg.append(draw("path", { d: path, fill: "none", stroke: "#0072B2", "stroke-width": 1.6 }),
-    draw("text", { x: left, y: height - 6, fill: "#444444" }, `training loss, step ${x0} to ${x1}`));
+    drawText(left, height - 6, `training loss, step ${x0} to ${x1}`, "start", INK.tick));
   trial.panel.querySelector("div").replaceChildren(svg);
 }
 

@@ -1,0 +1,115 @@
+"""What the best arm and the chosen one answered: class by class, or number by number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from tuneoff.analysis.metrics import task_named
+from tuneoff.analysis.predictions import Predictions
+from tuneoff.analysis.results import Arm, Results
+from tuneoff.config.spec import Frozen
+
+Counts = NDArray[np.float64]
+POINTS_SHOWN = 400
+"""Most residuals of an arm; of more they are taken evenly."""
+
+
+class ClassAnswers(Frozen):
+    """How often one arm answered each class with each, over its completed seeds."""
+
+    method: str = Field(description="the arm's label")
+    counts: tuple[tuple[tuple[int, ...], ...], ...] = Field(
+        description="per seed a matrix: right class × answered class, in the order of `labels`"
+    )
+
+    @property
+    def mean_counts(self) -> Counts:
+        """Returns the mean over seeds, shape (classes, classes)."""
+        mean: Counts = np.mean(np.array(self.counts, dtype=np.float64), axis=0)
+        return mean
+
+    @property
+    def f1(self) -> Counts:
+        """Returns the F1 of each class at each seed, shape (seeds, classes); 0 where a class was never answered right,
+        not a number where it neither stands in the test split nor was answered."""
+        counts = np.array(self.counts, dtype=np.float64)
+        right, present, answered = np.diagonal(counts, axis1=1, axis2=2), counts.sum(axis=2), counts.sum(axis=1)
+        total = present + answered
+        scores: Counts = np.divide(2 * right, total, out=np.full_like(total, np.nan), where=total > 0)
+        return scores
+
+
+class ClassReport(Frozen):
+    """The classes of a study, and how the arms of most interest answered them."""
+
+    labels: tuple[str, ...] = Field(description="the classes, in order of their numbers")
+    arms: tuple[ClassAnswers, ...] = Field(description="the best arm and the chosen one; one where they are the same")
+
+
+class Residuals(Frozen):
+    """How far one arm's numbers lay from the right ones, at its lowest completed seed."""
+
+    method: str = Field(description="the arm's label")
+    targets: tuple[float, ...] = Field(description="right numbers")
+    errors: tuple[float, ...] = Field(description="answered less right")
+
+
+def class_report(results: Results, predictions: Predictions, labels: Iterable[str]) -> ClassReport | None:
+    """Counts the answers of these arms; None for a task without classes, or without predictions of all seeds.
+
+    Args:
+        results: of the study.
+        predictions: its test predictions.
+        labels: of the arms, each once.
+    """
+    classes = next((record.data.labels for record in results.completed if record.data), ())
+    counted = [_counts(results.arm(label), predictions, classes) for label in labels] if classes else []
+    arms = tuple(each for each in counted if each is not None)
+    return ClassReport(labels=classes, arms=arms) if arms else None
+
+
+def _counts(arm: Arm, predictions: Predictions, classes: tuple[str, ...]) -> ClassAnswers | None:
+    places = {name: place for place, name in enumerate(classes)}
+    matrices = []
+    for record in arm.completed:
+        read = predictions.read(record)
+        if read is None:
+            return None
+        pairs = [
+            (places.get(target), places.get(answer))
+            for target, answer in zip(read.outputs.targets, read.outputs.outputs, strict=True)
+        ]
+        known = [(right, answer) for right, answer in pairs if right is not None and answer is not None]
+        if len(known) < len(pairs):
+            return None  # several classes a row, or what is no class
+        counts = np.zeros((len(classes), len(classes)), dtype=np.int64)
+        np.add.at(counts, tuple(np.array(known).T), 1)
+        matrices.append(tuple(map(tuple, counts.tolist())))
+    return ClassAnswers(method=arm.label, counts=tuple(matrices)) if matrices else None
+
+
+def residuals(results: Results, predictions: Predictions, labels: Iterable[str]) -> tuple[Residuals, ...]:
+    """Returns the residuals of these arms; none where the task's answers are no numbers."""
+    task = task_named(results.study.task.name)
+    if task is None or task.produces != "number":
+        return ()
+    found = []
+    for label in labels:
+        arm = results.arm(label)
+        read = predictions.read(arm.completed[0]) if arm.completed else None
+        if read is None:
+            continue
+        try:
+            numbers = np.array([read.outputs.targets, read.outputs.outputs], dtype=np.float64)
+        except ValueError:
+            continue  # several numbers a row
+        numbers = numbers[:, np.isfinite(numbers).all(axis=0)]
+        chosen = numbers[:, np.unique(np.linspace(0, numbers.shape[1] - 1, POINTS_SHOWN).astype(int))]
+        found.append(
+            Residuals(method=label, targets=tuple(chosen[0].tolist()), errors=tuple((chosen[1] - chosen[0]).tolist()))
+        )
+    return tuple(found)

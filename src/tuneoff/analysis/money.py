@@ -1,0 +1,87 @@
+"""What trials cost in money: their time at the price that the user states for their device."""
+
+from __future__ import annotations
+
+from tuneoff.analysis.figures import why_missing
+from tuneoff.config.spec import PricesSpec
+from tuneoff.records.record import Money, TrialRecord
+
+NO_PRICES = "the study has no `prices`"
+PREDICTIONS = 1000
+"""Predictions whose price is told."""
+_SECONDS = 3600.0
+
+
+def price(prices: PricesSpec, device: str, names: tuple[str, ...] = (), devices: int = 1) -> float | None:
+    """Returns what an hour of a trial costs; None where no price is stated for its device.
+
+    Args:
+        prices: that are stated.
+        device: as torch names it: `cpu`, `cuda:0`.
+        names: of the GPU or the processor, which come first.
+        devices: how many it uses; the price of a processor is the whole machine's.
+    """
+    by_name = {name.casefold(): amount for name, amount in prices.device_hour.items()}
+    kind = device.partition(":")[0]
+    amounts = (by_name.get(name.casefold()) for name in (*names, kind))
+    amount = next((amount for amount in amounts if amount is not None), None)
+    return None if amount is None else amount * (1 if kind == "cpu" else devices)
+
+
+def unknown_device(prices: PricesSpec, device: str) -> str:
+    """Returns why a device has no price."""
+    return f"`prices` state none for {device!r}, only for {', '.join(prices.device_hour)}"
+
+
+def with_money(record: TrialRecord, prices: PricesSpec | None, reason: str = NO_PRICES) -> TrialRecord:
+    """Returns a record with what it cost. What is not known is null, and `missing` says why.
+
+    Args:
+        record: as it was read.
+        prices: that are stated; None for none.
+        reason: why there are none.
+    """
+    money, missing = (Money(), dict.fromkeys(("trial", "predictions"), reason))
+    if prices is not None:
+        money, missing = _money(record, prices)
+    return record.model_copy(
+        update={
+            "money": money,
+            "missing": {**record.missing, **{f"money.{name}": why for name, why in missing.items()}},
+        }
+    )
+
+
+def _money(record: TrialRecord, prices: PricesSpec) -> tuple[Money, dict[str, str]]:
+    environment = record.environment
+    if environment is None:
+        return Money(), dict.fromkeys(("trial", "predictions"), "which device it ran on is not recorded")
+    names = (
+        (environment.device_name, environment.processor) if environment.device == "cpu" else (environment.device_name,)
+    )
+    hour = price(prices, environment.device, names, record.spec.devices)
+    one_device = price(prices, environment.device, names)
+    if hour is None or one_device is None:
+        why = unknown_device(prices, environment.device_name or environment.device)
+        return Money(), dict.fromkeys(("trial", "predictions"), why)
+    seconds, pace = record.timing.total_seconds, _predictions_per_second(record)
+    missing = {}
+    if seconds is None:
+        missing["trial"] = why_missing(record, "timing.total_seconds")
+    if not pace:
+        missing["predictions"] = why_missing(record, "inference.batched_examples_per_second")
+    money = Money(
+        trial=None if seconds is None else hour * seconds / _SECONDS,
+        predictions=one_device * PREDICTIONS / pace / _SECONDS if pace else None,
+    )
+    return money, missing
+
+
+def _predictions_per_second(record: TrialRecord) -> float | None:
+    """Returns how many examples a second are answered in batches; of a task that writes, by the tokens of its texts."""
+    inference = record.inference
+    if inference.batched_examples_per_second is not None:
+        return inference.batched_examples_per_second
+    if inference.generated_tokens_per_second is not None and inference.generated_tokens_mean:
+        return inference.generated_tokens_per_second / inference.generated_tokens_mean
+    return None
