@@ -56,6 +56,21 @@ class TestRegression(TaskContract):
     architectures = ("bert", "gpt2", "t5")
 
 
+SETS = ["sport", "trade|oil", "sport", "oil", "[]", "trade"]
+
+
+class TestMultiLabel(TaskContract):
+    task = "multi_label"
+    columns = {"text": TEXTS, "labels": SETS}
+    architectures = ("bert", "gpt2", "t5")
+
+
+class TestMultiLabelInColumns(TaskContract):
+    task = "multi_label"
+    options = {"label": ["sport", "trade"], "threshold": "per_label"}
+    columns = {"text": TEXTS, "sport": [1, 0, 1, 0, 0, 1], "trade": ["no", "yes", "no", "no", "yes", "yes"]}
+
+
 class TestGeneration(TaskContract):
     task = "generation"
     options = {"template": "{source}: ", "max_target_length": 6}

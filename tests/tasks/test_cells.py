@@ -65,7 +65,7 @@ def test_a_cell_that_is_no_text_or_number_is_named_with_a_way_out(role: str, cel
 def test_lists_of_labels_are_told_to_be_several_classes_a_row() -> None:
     error = refused(Classification({}), table(text=["a", "b"], labels=[[0, 1], [1]]))
     assert "several classes a row" in error.message
-    assert "task.label" in error.hint
+    assert "multi_label" in error.hint
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tuneoff.analysis.metrics import definition
+from tuneoff.analysis.metrics import definition, task_named
 from tuneoff.analysis.results import Results
 from tuneoff.analysis.statistics import Sample
 from tuneoff.analysis.statistics.sample import Statistic
@@ -99,9 +99,12 @@ class Predictions:
     def always_most_frequent(self) -> TrialOutputs | None:
         """Returns the outputs of always predicting the most frequent class of the training rows.
 
-        Its probabilities are the classes' frequencies (smoothed by one). None where no completed trial has classes and
-        test examples.
+        Its probabilities are the classes' frequencies (smoothed by one). None where no completed trial has classes, one
+        a row, and test examples.
         """
+        task = task_named(self.results.study.task.name)
+        if task is not None and task.produces != "class":
+            return None
         for record in self.results.completed:
             if record.data is None or self.read(record) is None:
                 continue

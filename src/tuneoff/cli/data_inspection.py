@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tuneoff import registry
 from tuneoff.cli.doubts import (
@@ -27,6 +27,7 @@ from tuneoff.errors import DataError, StudyError, TuneoffError, did_you_mean, li
 if TYPE_CHECKING:
     from tuneoff.interfaces import Rows, Task
 
+BY_CONTENT = "guessed from what the columns hold: check them"
 TOKENS_PER_WORD = 1.4
 """Tokens per word of English text in a usual subword vocabulary; a guess, and the study file says so."""
 
@@ -37,9 +38,9 @@ class DataInspection:
 
     Attributes:
         task: name of the task that its columns suit.
-        columns: role -> column.
+        columns: role -> column, or columns where several make a role.
         guessed: how the columns were found, for a person.
-        classes: label -> rows, most frequent first; empty for a task that writes text.
+        classes: class or label -> rows, most frequent first; empty for a task without.
         words: words per input text: median, 95th percentile, maximum.
         target_words: the same of the texts to write; None for a task with classes.
         numbers: least, median and greatest number of a task of numbers; None elsewhere.
@@ -51,7 +52,7 @@ class DataInspection:
     task: str
     rows: int
     all_columns: tuple[str, ...]
-    columns: dict[str, str]
+    columns: dict[str, str | tuple[str, ...]]
     guessed: str
     classes: dict[str, int]
     words: tuple[int, int, int]
@@ -96,12 +97,14 @@ def inspect_data(data: Path, **user_columns: str | None) -> DataInspection:
     rows = read_rows(registry.sources(), SourceSpec.model_validate({"source": f"file:{data}"}), "train", wanted)
     if not len(rows):
         raise DataError(f"{data} has no rows")
-    task_name, columns, how_chosen = _find_task(
+    task_name, named, how_chosen = _find_task(
         rows, {role: column for role, column in user_columns.items() if column is not None}
     )
     task = task_named(task_name)
+    columns = task(dict(named)).columns(rows)
     last = task.roles[-1]
-    require_plain(rows, columns, label=last.name if last.holds == "class" else None)
+    plain = {role.name: columns[role.name] for role in task.roles if role.holds and role.name in columns}
+    require_plain(rows, plain, label=last.name if last.holds == "class" else None)
     answers = [str(value).strip() for value in rows.columns[columns[last.name]] if not is_missing(value)]
     inputs = [rows.columns[columns[role.name]] for role in task.roles[:-1] if role.name in columns]
     texts = [
@@ -110,19 +113,19 @@ def inspect_data(data: Path, **user_columns: str | None) -> DataInspection:
         if not any(map(is_missing, parts))
     ]
     writes_text = task.produces == "text"
-    classes = Counter(answers) if task.produces == "class" else Counter[str]()
+    classes, concerns = _look_closer(task, rows, named, columns, answers)
     return DataInspection(
         task=task_name,
         rows=len(rows),
         all_columns=tuple(rows.columns),
-        columns=columns,
+        columns=named,
         guessed=how_chosen,
         classes=dict(classes.most_common()),
         words=_word_counts(texts),
         target_words=_word_counts(answers) if writes_text else None,
         numbers=_numbers(answers) if task.produces == "number" else None,
         repeated=len(texts) - len(set(texts)),
-        concerns=tuple(_concerns(task_name, rows, columns, classes)),
+        concerns=tuple(concerns),
         splits=splits(registry.sources(), f"file:{data}"),
     )
 
@@ -155,9 +158,9 @@ def _numbers(cells: list[str]) -> tuple[float, float, float] | None:
     return numbers[0], statistics.median(numbers), numbers[-1]
 
 
-def _find_task(rows: Rows, user_columns: dict[str, str]) -> tuple[str, dict[str, str], str]:
-    """Returns the task, role -> column, and how they were found: as given, by the task's own guess from the names, or
-    by content."""
+def _find_task(rows: Rows, user_columns: dict[str, str]) -> tuple[str, dict[str, Any], str]:
+    """Returns the task, role -> column or columns, and how they were found: as given, by the task's own guess from the
+    names, or by content."""
     from tuneoff.tasks._cells import refuse_chat
 
     for role, column in user_columns.items():
@@ -172,6 +175,13 @@ def _find_task(rows: Rows, user_columns: dict[str, str]) -> tuple[str, dict[str,
         raise StudyError(
             f"{_flags(user_columns)} belong to different tasks", hint=f"Give those of one: {', or '.join(pairs)}."
         )
+    for name, task in tasks.items():
+        if own := task(dict(user_columns)).recognise(rows):
+            columns = _recognised(task, rows, {**user_columns, **own})
+            refuse_doubt(task, rows, columns, user_columns, named=False)
+            return name, columns, "as given" if set(user_columns) >= set(_required(task)) else BY_CONTENT
+    # Of the others a column's name or what it holds says enough.
+    tasks = {name: task for name, task in tasks.items() if task.roles[-1].holds} or tasks
     for name, task in tasks.items():
         try:
             columns = task(dict(user_columns)).columns(rows)
@@ -189,7 +199,7 @@ def _find_task(rows: Rows, user_columns: dict[str, str]) -> tuple[str, dict[str,
         guesses = {**_guess_by_content(task, rows, user_columns), **user_columns}
         if set(guesses) >= set(_required(task)):
             refuse_doubt(task, rows, guesses, user_columns, named=False)
-            return name, task(dict(guesses)).columns(rows), "guessed from what the columns hold: check them"
+            return name, task(dict(guesses)).columns(rows), BY_CONTENT
     refuse_chat(rows)
     missing = {name: [role for role in _required(task) if role not in user_columns] for name, task in tasks.items()}
     first_missing = next(iter(missing.values()))
@@ -199,6 +209,16 @@ def _find_task(rows: Rows, user_columns: dict[str, str]) -> tuple[str, dict[str,
         f"cannot tell which column of {rows.origin} holds the {' and the '.join(first_missing)}",
         hint=f"Its columns: {listed(rows.columns)}. Set {' or '.join(map(_flags, missing.values()))}.",
     )
+
+
+def _recognised(task: type[Task], rows: Rows, known: dict[str, Any]) -> dict[str, Any]:
+    """Returns role -> column or columns, where cells of a kind that the task alone reads are known: the others by their
+    names, or else by what they hold."""
+    try:
+        return {**task(dict(known)).columns(rows), **known}
+    except DataError:
+        guesses = {**_guess_by_content(task, rows, known), **known}
+        return {**task(dict(guesses)).columns(rows), **guesses}
 
 
 def role_names(task: type[Task]) -> list[str]:
@@ -215,7 +235,7 @@ def _flags(roles: Iterable[str]) -> str:
     return " and ".join(f"--{role}" for role in roles)
 
 
-def _guess_by_content(task: type[Task], rows: Rows, user_columns: dict[str, str]) -> dict[str, str]:
+def _guess_by_content(task: type[Task], rows: Rows, user_columns: dict[str, Any]) -> dict[str, Any]:
     """Guesses role -> column from what columns hold that have no role yet; leaves out roles that none suits."""
     named = task(dict(user_columns)).columns_by_name(rows)
     taken = {**named, **user_columns}
@@ -241,19 +261,24 @@ def _guess_by_content(task: type[Task], rows: Rows, user_columns: dict[str, str]
     return columns
 
 
-def _concerns(task_name: str, rows: Rows, columns: dict[str, str], classes: Counter[str]) -> list[str]:
-    """Lists what a run would refuse or a reader should know, from the task's own checks."""
-    concerns = []
-    task = task_named(task_name)(dict(columns))
+def _look_closer(
+    task: type[Task], rows: Rows, named: dict[str, Any], columns: dict[str, str], answers: list[str]
+) -> tuple[Counter[str], list[str]]:
+    """Returns how many rows each class has, and what a run would refuse or a reader should know, from the task's own
+    checks."""
+    concerns, plugin = [], task(dict(named))
+    classes = Counter(answers) if task.produces == "class" else Counter[str]()
     try:
-        task.fit({"train": task.examples(rows, columns, "train")})
+        examples = plugin.examples(rows, columns, "train")
+        plugin.fit({"train": examples})
+        classes = classes or Counter(plugin.count_classes(examples))
     except TuneoffError as error:
         concerns.append(f"a run will refuse this data: {error.message.rstrip('.')}. {error.hint}".strip())
-    concerns += [finding.message for finding in task.findings()]
+    concerns += [finding.message for finding in plugin.findings()]
     rare_classes = [label for label, count in classes.items() if count < 5]
     if rare_classes and len(classes) > 1:
         others = f" and {len(rare_classes) - 5} more" if len(rare_classes) > 5 else ""
         concerns.append(
             f"fewer than 5 rows: {', '.join(rare_classes[:5])}{others}; too few to be in train, validation and test"
         )
-    return concerns
+    return classes, concerns

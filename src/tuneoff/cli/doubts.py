@@ -31,8 +31,6 @@ ABOUT = re.compile(
     r"dataset|date|year|month|day|time|timestamp|author|user|username|annotator|version|license)"
 )
 """Names of columns that say where a row comes from, not what it holds."""
-FLAGS = frozenset({"0", "1", "true", "false", "yes", "no", "0.0", "1.0"})
-SEPARATORS = "|;,"
 
 
 class Undecided(DataError):
@@ -159,12 +157,6 @@ def _doubts_of_class(
     cells = values.get(column, [])
     distinct = set(cells)
     others = [name for name in values if name not in columns.values() and may_be_class(values[name])]
-    flags = [name for name in (column, *others) if {value.lower() for value in values.get(name, ())} <= FLAGS]
-    if column in flags and len(flags) > 1 and column.lower() not in role.guesses:
-        yield (
-            f"columns {', '.join(flags)} hold yes or no each: several classes a row (multi-label), where a row has "
-            "one; a study of one of them says whether a text has it"
-        )
     numbers = [number for number in map(_number, distinct) if number is not None]
     if numbers and len(numbers) == len(distinct):
         if any(number % 1 for number in numbers):
@@ -172,8 +164,6 @@ def _doubts_of_class(
             yield f"column {column!r} holds numbers with a fraction, such as {example}: amounts, not classes"
         if not named and len(numbers) > MOST_NUMBERS:
             yield f"column {column!r} holds {len(numbers)} different numbers: they look like amounts, not classes"
-    if multi_label := _multi_label_cell(cells):
-        yield f"column {column!r} names several classes a row, such as {multi_label!r}, where a row has one"
     if not named and ABOUT.fullmatch(column.lower()):
         yield f"no column is called a {role.name}, and {column!r} tells of a text where it comes from"
     if not named and (alternatives := [name for name in others if not ABOUT.fullmatch(name.lower())]):
@@ -182,21 +172,6 @@ def _doubts_of_class(
         label_columns = [name for name in others if name.lower() in role.guesses]
         if label_columns:
             yield f"columns {', '.join((column, *label_columns))} could all be the class"
-
-
-def _multi_label_cell(values: Sequence[str]) -> str:
-    """Returns a cell that names several classes, e.g. `a|b`, where many cells of the column do; else an empty
-    string."""
-    for separator in SEPARATORS:
-        split_cells = [value for value in values if separator in value]
-        parts = {part.strip() for value in values for part in value.split(separator)}
-        if (
-            len(split_cells) >= len(values) / 5
-            and len(parts) < len(set(values))
-            and all(mean_words([p]) <= 3 for p in parts)
-        ):
-            return split_cells[0]
-    return ""
 
 
 def _number(value: Any) -> float | None:

@@ -7,6 +7,7 @@ A plug-in imports from here, and errors from `tuneoff.errors`; that is all it ne
 from tuneoff.config.spec import ModelSpec, SourceSpec
 from tuneoff.interfaces.examples import Batch, Example, Features, attention_masks, computed_tokens
 from tuneoff.interfaces.executor import ExecutorOptions, ExecutorPlugin
+from tuneoff.interfaces.label_sets import read_labels, write_labels
 from tuneoff.interfaces.method import (
     WEIGHTS_FILE,
     AnyMethod,
@@ -67,5 +68,7 @@ __all__ = [
     "flatten",
     "has_lone_surrogate",
     "is_missing",
+    "read_labels",
     "save_weights",
+    "write_labels",
 ]

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict
 
 from tuneoff.interfaces.examples import Example
 from tuneoff.interfaces.model import Attached, TaskView
-from tuneoff.interfaces.task import Task
+from tuneoff.interfaces.task import Produces, Task
 from tuneoff.records.forecast import Prior
 from tuneoff.records.record import Prediction
 
@@ -147,7 +147,7 @@ class Baseline(AnyMethod[O]):
 
     uses_model = False
     trains = False
-    produces: ClassVar[Literal["class", "number", "text"]]
+    produces: ClassVar[Produces]
     """What it predicts; it fits tasks that produce the same."""
 
     @abstractmethod

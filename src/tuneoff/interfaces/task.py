@@ -7,6 +7,7 @@ are checked without it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -23,6 +24,10 @@ from tuneoff.records.record import Finding, Metric, Prediction
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+
+Produces = Literal["class", "labels", "number", "text"]
+"""What a task gives for an example: one class, any number of labels, a number, or text that is written."""
 
 
 class TaskOptions(BaseModel):
@@ -52,7 +57,8 @@ class ColumnRole:
     Attributes:
         name: of the role, as `text` or `label`.
         holds: how `init` recognises such a column by its content: `text`, several words that mostly differ from
-            row to row; `class`, a few values that repeat; `number`, amounts. Empty: by its name alone.
+            row to row; `class`, a few values that repeat; `number`, amounts. Empty: by its name alone, or where it is
+            what the task predicts by `Task.recognise`.
         guesses: names by which the column is guessed, the likeliest first.
         optional: whether the task does without such a column, so that it is never guessed by its content.
     """
@@ -83,7 +89,7 @@ class Task(ABC):
     """The validation metric that selects a checkpoint where the protocol names none; None: the primary metric."""
     init_order: ClassVar[int] = 100
     """`init` tries tasks with lower numbers first where a file's columns suit several."""
-    produces: ClassVar[Literal["class", "number", "text"]] = "class"
+    produces: ClassVar[Produces] = "class"
     sources_kept: ClassVar[int] = 0
     """Number of examples of a split whose source is stored with the prediction, for the report."""
     Options: ClassVar[type[TaskOptions]] = TaskOptions
@@ -166,6 +172,15 @@ class Task(ABC):
         """Returns role -> column where the columns' names leave no doubt, as those of a known pair of texts."""
         return {}
 
+    def recognise(self, rows: Rows) -> dict[str, Any]:
+        """Returns the options that name the columns, for `init`, where cells of a kind that no other task reads leave
+        no doubt, as lists of labels; else nothing. Columns that the options name already are kept.
+
+        Raises:
+            DataError: if a column that the options name is not there.
+        """
+        return {}
+
     @abstractmethod
     def examples(self, rows: Rows, columns: Mapping[str, str], split: str) -> list[Example]:
         """Converts the rows to examples.
@@ -200,6 +215,12 @@ class Task(ABC):
     def stratum(self, example: Example) -> str:
         """Returns the group whose proportions subsets and splits keep."""
         return ""
+
+    def count_classes(self, examples: Sequence[Example]) -> dict[str, int]:
+        """Counts the examples of each class, once fitted, in order of the classes' numbers; empty for a task without
+        classes."""
+        counts = Counter(self.stratum(example) for example in examples)
+        return {label: counts[label] for label in self.labels}
 
     @abstractmethod
     def view(self, model: nn.Module) -> TaskView:
@@ -279,6 +300,15 @@ class Task(ABC):
     @abstractmethod
     def outcome(self, logits: torch.Tensor, batch: Batch, examples: Sequence[Example]) -> list[Prediction]:
         """Returns one prediction per example, in order; a task that generates text leaves `output` empty."""
+
+    def choose(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
+        """Returns options of the task that are chosen on the validation split's predictions, such as thresholds, for
+        the record: a task that is created with them decides as these say. Empty where nothing is chosen."""
+        return {}
+
+    def decide(self, predictions: Sequence[Prediction], chosen: Mapping[str, Any]) -> list[Prediction]:
+        """Returns the predictions with the outputs that what was chosen makes of their scores."""
+        return list(predictions)
 
     def generate(
         self, attached: Attached, features: Sequence[Features], tokenizer: Any, limit: int | None = None

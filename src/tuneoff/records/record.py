@@ -239,7 +239,7 @@ class SplitInfo(Frozen):
         description="SHA-256 over texts, labels (or the texts to write) and the other columns that "
         "`task.template` names, in order; equal for all methods"
     )
-    classes: dict[str, int] = Field(default_factory=dict, description="class -> examples")
+    classes: dict[str, int] = Field(default_factory=dict, description="class or label -> examples that have it")
     truncated: int = Field(0, description="examples longer than max_length")
     longest_tokens: int = Field(0, description="tokens of the longest example before truncation")
 
@@ -403,6 +403,11 @@ class TrialRecord(Frozen):
     log_tail: tuple[str, ...] = Field((), description="last lines of its log, where it did not complete")
     metrics: tuple[Metric, ...] = Field((), description="all scores, of validation and of test")
     primary_metric: str | None = Field(None, description="the metric that the task is judged by")
+    chosen: dict[str, float | dict[str, float]] = Field(
+        default_factory=dict,
+        description="option of the task -> what was chosen on the validation split for the tested checkpoint, such as "
+        "the `threshold` of each label; empty where nothing was",
+    )
     selected_step: int | None = Field(None, description="optimizer step of the tested checkpoint")
     steps: int = Field(0, description="optimizer steps that were run")
     resumed: int = Field(
@@ -509,13 +514,15 @@ def _with_seals(body: dict[str, Any]) -> dict[str, Any]:
 
 
 class Prediction(Frozen):
-    """One example's outcome. For classification, `scores` are log-probabilities in label order."""
+    """One example's outcome. For classes and labels, `scores` are log-probabilities in label order."""
 
     index: int = Field(description="position of the row in the study's split")
-    target: str = Field(description="the right answer")
-    output: str = Field(description="the model's answer")
+    target: str = Field(description="the right answer; several labels as a JSON list in alphabetical order")
+    output: str = Field(description="the model's answer, likewise")
     scores: tuple[float, ...] = Field(
-        (), description="for classification log-probabilities in the order of `data.labels`"
+        (),
+        description="for classification log-probabilities in the order of `data.labels`; for several labels a row the "
+        "log-probability that it has each",
     )
     values: dict[str, float] = Field(
         default_factory=dict, description="metric -> this example's own value, for metrics that are means over examples"

@@ -37,7 +37,7 @@ def require_plain(rows: Rows, columns: Mapping[str, str], *, label: str | None =
     for role, column in columns.items():
         for index, cell in enumerate(rows.columns[column]):
             # Names that were declared are taken as they are.
-            value = _parse_literal(cell) if role == label and not fractions else cell
+            value = parse_literal(cell) if role == label and not fractions else cell
             if _is_plain(value, fractions or role != label):
                 continue
             what, hint = _explain(rows, role, column, value, role == label)
@@ -45,7 +45,7 @@ def require_plain(rows: Rows, columns: Mapping[str, str], *, label: str | None =
             raise DataError(f"{rows.place(index)}: column {column!r} {holds} {what}", hint=hint)
 
 
-def _parse_literal(cell: Any) -> Any:
+def parse_literal(cell: Any) -> Any:
     """Parses a text that is a list, an object or bytes written out, as text tables hold them."""
     if isinstance(cell, str) and cell[:2].lstrip()[:1] in _LITERAL_STARTS and len(cell) <= MOST_LETTERS:
         with suppress(Exception):
@@ -80,10 +80,7 @@ def _explain(rows: Rows, role: str, column: str, value: Any, label: bool) -> tup
         return f"bytes, {example}", "Decode them and save them as text."
     if isinstance(value, (Sequence, set, frozenset)) or hasattr(value, "__array__"):
         if label:
-            hint = (
-                "Give each row one class, or make a column of yes and no for each class and a study of each: set "
-                "task.label to it (with init, --label)."
-            )
+            hint = "Use the task multi_label, or give each row one class."
             return f"lists, {example}: several classes a row, where a row has one", hint
         return f"lists, {example}", "Join each list into one text."
     kind = type(value).__name__

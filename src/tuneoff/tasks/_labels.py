@@ -36,6 +36,16 @@ def note_labels(counts: Mapping[str, int], spaced: int) -> tuple[Finding, ...]:
     return tuple(findings)
 
 
+def sort_key(label: str) -> tuple[int, int, str]:
+    """Returns a sort key: numbers by size first, then names in alphabetical order."""
+    return (0, int(label), "") if is_number(label) else (1, 0, label)
+
+
+def is_number(label: str) -> bool:
+    """Tells whether a label is a whole number. Unlike str.isdigit, only what int() takes: "²" and "--5" are names."""
+    return label.removeprefix("-").isdecimal()
+
+
 def _normalise(label: str) -> str:
     """Returns one form for labels that look the same.
 

@@ -21,7 +21,7 @@ def choose_columns(rows: Rows, options: Any, roles: Sequence[ColumnRole]) -> dic
         DataError: if one is not there (names the nearest), cannot be guessed, or has both roles.
     """
     columns = {
-        role.name: _choose_column(rows, role.name, getattr(options, role.name), role.guesses)
+        role.name: choose_column(rows, role.name, getattr(options, role.name), role.guesses)
         for role in roles
         if not role.optional or getattr(options, role.name) is not None
     }
@@ -32,7 +32,7 @@ def choose_columns(rows: Rows, options: Any, roles: Sequence[ColumnRole]) -> dic
     return columns
 
 
-def _choose_column(rows: Rows, role: str, column: str | None, names: Sequence[str]) -> str:
+def choose_column(rows: Rows, role: str, column: str | None, names: Sequence[str]) -> str:
     """Returns the column of a role: the one given, else the first of these names that exists."""
     if column in rows.columns:
         return column
@@ -78,6 +78,19 @@ def require_cells(rows: Rows, columns: Mapping[str, str], split: str, **kinds: A
         DataError: says how many rows are empty and where the first is, or what a cell is and what could be meant.
     """
     require_plain(rows, columns, **kinds)
+    require_filled(rows, columns, split)
+    for column in columns.values():
+        broken = _first_index(rows.columns[column], has_lone_surrogate)
+        if broken is not None:
+            raise DataError(f"{rows.place(broken)}: column {column!r} holds text that is not valid Unicode")
+
+
+def require_filled(rows: Rows, columns: Mapping[str, str], split: str) -> None:
+    """Refuses empty cells.
+
+    Raises:
+        DataError: says how many rows are empty and where the first is.
+    """
     for role, column in columns.items():
         empty = [i for i, value in enumerate(rows.columns[column]) if is_missing(value)]
         if empty:
@@ -86,10 +99,6 @@ def require_cells(rows: Rows, columns: Mapping[str, str], split: str, **kinds: A
                 f"the first is {rows.place(empty[0])}",
                 hint=f"Remove those rows or fill in column {column!r}; in a study task.missing: skip leaves them out.",
             )
-    for column in columns.values():
-        broken = _first_index(rows.columns[column], has_lone_surrogate)
-        if broken is not None:
-            raise DataError(f"{rows.place(broken)}: column {column!r} holds text that is not valid Unicode")
 
 
 def _first_index(values: Sequence[Any], wanted: Any) -> int | None:

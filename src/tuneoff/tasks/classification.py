@@ -22,7 +22,7 @@ from tuneoff.interfaces import (
     Rows,
     TaskView,
 )
-from tuneoff.tasks._labels import note_labels
+from tuneoff.tasks._labels import is_number, note_labels, sort_key
 from tuneoff.tasks._likelihood import PAIR_TEMPLATE, TEMPLATE, Likelihood
 from tuneoff.tasks._metrics import class_counts, macro_f1, matthews_correlation, negative_log_likelihoods, right
 from tuneoff.tasks._prompts import Template
@@ -177,7 +177,7 @@ class Classification(TextHead):
         if labels and text in labels:
             return text
         names = labels or class_names
-        if names and _is_number(text):
+        if names and is_number(text):
             if 0 <= int(text) < len(names):
                 return str(names[int(text)])
             raise DataError(
@@ -209,7 +209,7 @@ class Classification(TextHead):
                     "that looks like text or ids, not classes",
                     hint="Set task.label to the column that holds the class.",
                 )
-            self._labels = {label: number for number, label in enumerate(sorted(train, key=_sort_key))}
+            self._labels = {label: number for number, label in enumerate(sorted(train, key=sort_key))}
         if self._likelihood is not None:
             self._likelihood.named(self.labels)
         for split, examples in splits.items():
@@ -314,16 +314,6 @@ class Classification(TextHead):
             "    return {model.config.id2label[i]: share for i, share in enumerate(shares)}",
         ]
         return "scores", shares, ["    return max(found, key=found.get)"]
-
-
-def _sort_key(label: str) -> tuple[int, int, str]:
-    """Returns a sort key: numbers by size first, then names in alphabetical order."""
-    return (0, int(label), "") if _is_number(label) else (1, 0, label)
-
-
-def _is_number(label: str) -> bool:
-    # Unlike str.isdigit, only what int() takes: "²" and "--5" are names.
-    return label.removeprefix("-").isdecimal()
 
 
 plugin = Classification

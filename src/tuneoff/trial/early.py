@@ -134,10 +134,10 @@ def refuse_export(place: TrialStore, out: Path, merged: bool) -> None:
 
 
 def task_of(spec: TrialSpec, record: TrialRecord) -> Task:
-    """Returns the task as the trial had it, classes included."""
+    """Returns the task as the trial had it, with its classes and what it chose on validation."""
     data = record.data or DataInfo()
     labels = {"labels": list(data.labels)} if data.labels else {}
-    options = {**spec.task.options, **labels, **data.fitted}
+    options = {**spec.task.options, **labels, **data.fitted, **record.chosen}
     return registry.create_task(spec.task.model_copy(update={"options": options}))
 
 

@@ -90,7 +90,8 @@ def predict(place: TrialStore, file: str, device: str) -> dict[str, Any]:
 
     Returns:
         `columns` (role -> column that was read) and `predictions`, in the file's order: `index` and `output`, and for
-        classes `probability` and `scores` (class -> probability), for written text `generated_tokens`.
+        classes `probability` and `scores` (class -> probability), for labels `scores`, for written text
+        `generated_tokens`.
 
     Raises:
         SourceError, DataError: if the file cannot be read or has no text column.
@@ -110,22 +111,19 @@ def predict(place: TrialStore, file: str, device: str) -> dict[str, Any]:
             {"index": p.index, "output": p.output, "generated_tokens": p.generated_tokens} for p in text_predictions
         ]
         return {"columns": columns, "predictions": outputs}
-    predictions = predict_examples(runner, features, examples)
-    if task.produces == "number":
-        outputs = [{"index": p.index, "output": p.output} for p in predictions]
-        return {"columns": columns, "predictions": outputs}
-    return {
-        "columns": columns,
-        "predictions": [
-            {
-                "index": p.index,
-                "output": p.output,
-                "probability": math.exp(max(p.scores)),
-                "scores": {label: math.exp(score) for label, score in zip(task.labels, p.scores, strict=True)},
-            }
-            for p in predictions
-        ],
-    }
+    predictions = task.decide(predict_examples(runner, features, examples), record.chosen)
+    return {"columns": columns, "predictions": [_described(task, prediction) for prediction in predictions]}
+
+
+def _described(task: Task, prediction: Prediction) -> dict[str, Any]:
+    """Returns a prediction as it is printed, with what the task knows of its probabilities."""
+    described: dict[str, Any] = {"index": prediction.index, "output": prediction.output}
+    if not prediction.scores:
+        return described
+    shares = {label: math.exp(score) for label, score in zip(task.labels, prediction.scores, strict=True)}
+    if task.produces == "class":
+        described["probability"] = max(shares.values())
+    return {**described, "scores": shares}
 
 
 def _demonstrations(task: Task, spec: TrialSpec, record: TrialRecord) -> list[Example]:

@@ -104,6 +104,7 @@ def build_record(
         status=Status.COMPLETED,
         metrics=(*selected.metrics, *(evaluated.metrics if evaluated else ())),
         primary_metric=context.task.tested_metric,
+        chosen=selected.chosen,
         selected_step=selected.step,
         steps=training.steps if training else 0,
         resumed=results.continuation.resumed,

@@ -317,7 +317,7 @@ def _evaluate(context: TrialContext, trial: Assembled, selected: Selected, place
         predictions, writing = predict(trial.runner, test, examples), None
         if trial.runner.writes:
             predictions, writing = write(trial.runner, test, examples, predictions, context.emit)
-        predictions = trial.task.judge(predictions, examples)
+        predictions = trial.task.judge(trial.task.decide(predictions, selected.chosen), examples)
     if context.spec.times_inference:
         budget_seconds = latency_budget(sum(phases.watch.seconds.values()))
         with phases("inference"):

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from tuneoff.interfaces import Task
     from tuneoff.records.forecast import StudyForecast
 
-MODELS = {"class": "minilm", "number": "minilm", "text": "smollm2-135m"}
-"""What a task produces -> the base model where none is named."""
+MODEL, WRITER = "minilm", "smollm2-135m"
+"""The base model where none is named, and the one of a task that writes text."""
 
 SHOWN_KEYS = ("seeds", "epochs", "batch_size", "max_length", "duplicates", "precision")
 HINTED_KEYS = ("splits", "train_rows", "test_fraction", "validation_fraction", "learning_rate", "select_metric")
@@ -85,7 +85,7 @@ def _role_option(role: str, description: str) -> click.Option:
 @click.option(
     "--model",
     metavar="MODEL",
-    help=f"Base model: alias, hub id or folder.  [default: {MODELS['class']}; to write text, {MODELS['text']}]",
+    help=f"Base model: alias, hub id or folder.  [default: {MODEL}; to write text, {WRITER}]",
 )
 @click.option("--force", is_flag=True, help="Write over a study file that is there already.")
 @click.option("--no-forecast", is_flag=True, help="Do not estimate what the study will take.")
@@ -105,9 +105,10 @@ def init_command(
 
     FILE is the data (a file of rows, a pattern such as 'rows/*.csv', or a data set saved on disk; docs/data.md), and
     the study file goes to --out; or FILE is the study file (.yaml), and the data is --data. A text, or a pair of
-    texts, and a class make a study of classification; with a number instead, one of regression; two texts, such as an
-    article and its summary, make one of generation. Where several columns could be meant, a terminal is asked, and
-    elsewhere the error says how to name them. At the end it tells what the study will take, by counting alone.
+    texts, and a class make a study of classification; with several labels a row, one of multi_label; with a number
+    instead, one of regression; two texts, such as an article and its summary, make one of generation. Where several
+    columns could be meant, a terminal is asked, and elsewhere the error says how to name them. At the end it tells
+    what the study will take, by counting alone.
 
     \b
     Examples:
@@ -137,7 +138,8 @@ def init_command(
     if out.exists() and not force:
         raise StoreError(f"{out} is there already", hint="Name another file with --out, or add --force.")
     overview = _look(data, columns)
-    text = render(data, overview, model or MODELS[task_named(overview.task).produces])
+    writes = task_named(overview.task).produces == "text"
+    text = render(data, overview, model or (WRITER if writes else MODEL))
     loading.parse(loading.read_yaml(text, str(out))[0], origin=str(out))
     write_atomically(out, text)
     quoted = shlex.quote(str(out))
@@ -197,7 +199,10 @@ def _forecast(path: Path) -> tuple[StudyForecast | None, list[str]]:
 def describe(overview: DataInspection) -> list[str]:
     """Describes in lines what the file holds."""
     input_role, *_, output_role = role_names(task_named(overview.task))
-    roles = "; ".join(f"{role}: column {column}" for role, column in overview.columns.items())
+    roles = "; ".join(
+        f"{role}: column {column}" if isinstance(column, str) else f"{role}: columns {', '.join(column)}"
+        for role, column in overview.columns.items()
+    )
     lines = [
         f"{_common.count(overview.rows, 'row')}; columns: {listed(overview.all_columns)}",
         f"{roles} ({overview.guessed})",
@@ -238,6 +243,11 @@ def scalar(value: str) -> str:
     return json_text(value)
 
 
+def _columns(columns: str | tuple[str, ...]) -> str:
+    """Formats a role's column, or columns, as YAML."""
+    return scalar(columns) if isinstance(columns, str) else json_text(list(columns))
+
+
 def render(data: Path, overview: DataInspection, model: str) -> str:
     """Writes the text of the study file."""
     head = [
@@ -253,7 +263,7 @@ def render(data: Path, overview: DataInspection, model: str) -> str:
         "  data:",
         f"    train: {scalar(str(data))}    # a relative path counts from where tuneoff is started",
         *_other_splits(data, overview),
-        *(f"  {role}: {scalar(column)}" for role, column in overview.columns.items()),
+        *(f"  {role}: {_columns(column)}" for role, column in overview.columns.items()),
         "  # missing: skip    # rows with an empty cell: left out and counted; refused where not given",
         "  # group: COLUMN    # rows that belong together (a patient): kept in one split, the unit of intervals",
         *_task_options(overview),

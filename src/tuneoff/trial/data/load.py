@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -254,9 +254,7 @@ def _describe(task: Task, examples: Sequence[Example]) -> SplitInfo:
     for example in examples:
         text, *others = _parts(example)
         digest.update(("\x00".join([text, example.target, *others]) + "\x01").encode())
-    classes = Counter(task.stratum(example) for example in examples) if task.labels else Counter[str]()
-    ordered = {label: classes[label] for label in task.labels}
-    return SplitInfo(rows=len(examples), fingerprint=digest.hexdigest(), classes=ordered)
+    return SplitInfo(rows=len(examples), fingerprint=digest.hexdigest(), classes=task.count_classes(examples))
 
 
 def _shared(info: DataInfo) -> dict[str, str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from tuneoff.config.spec import Frozen
 from tuneoff.errors import DataError
@@ -23,11 +24,13 @@ class Selected:
         metrics: their scores on validation.
         step: the optimizer step that they were kept at; None for a method without training.
         stored_bytes: bytes of the files that must be kept beside the base model.
+        chosen: options of the task that were chosen on validation's predictions.
     """
 
     metrics: tuple[Metric, ...]
     step: int | None = None
     stored_bytes: int = 0
+    chosen: dict[str, Any] = field(default_factory=dict)
 
 
 class SelectionState(Frozen):
@@ -35,11 +38,13 @@ class SelectionState(Frozen):
 
     Attributes:
         metrics: scores of the weights that are kept.
+        chosen: options of the task that were chosen on their predictions.
         best: the score by which they were selected, and the one that decides between equal ones.
         last_step, kept_step: optimizer steps of the last validation, and of the weights that are kept.
     """
 
     metrics: tuple[Metric, ...]
+    chosen: dict[str, Any]
     best: tuple[float, float] | None
     last_step: int
     kept_step: int | None
@@ -68,6 +73,7 @@ class Selection:
         self.metric = runner.task.metric(runner.task.selects(context.spec.protocol.select_metric))
         self.sign = 1.0 if self.metric.direction == "higher" else -1.0
         self.metrics: list[Metric] = []
+        self.chosen: dict[str, Any] = {}
         self.best: tuple[float, float] | None = None
         self.last_step = 0
 
@@ -78,7 +84,8 @@ class Selection:
             predictions = predict(self.runner, self.features, self.examples)
             if self.metric.written:
                 predictions, _ = write(self.runner, self.features, self.examples, predictions, emit)
-            metrics = task.score(task.judge(predictions, self.examples), "validation")
+            chosen = task.choose(predictions)
+            metrics = task.score(task.judge(task.decide(predictions, chosen), self.examples), "validation")
         values = {metric.name: metric.value for metric in metrics}
         emit({"kind": "validation", "step": step, "metrics": values})
         if self.metric.name not in values:
@@ -89,7 +96,7 @@ class Selection:
         score = (self.sign * values[self.metric.name], -values.get("loss", 0.0))
         self.last_step = step
         if self.context.spec.protocol.select == "last" or self.best is None or score > self.best:
-            self.best, self.metrics = score, metrics
+            self.best, self.metrics, self.chosen = score, metrics, chosen
             if self.checkpoint is not None:
                 with phases("checkpoint"), interruption.deferred():
                     self.checkpoint.save(step)
@@ -99,13 +106,18 @@ class Selection:
         """Returns the validation so far; the weights that are kept are in the checkpoint's folder."""
         kept_step = self.checkpoint.step if self.checkpoint is not None else None
         return SelectionState(
-            metrics=tuple(self.metrics), best=self.best, last_step=self.last_step, kept_step=kept_step
+            metrics=tuple(self.metrics),
+            chosen=self.chosen,
+            best=self.best,
+            last_step=self.last_step,
+            kept_step=kept_step,
         )
 
     def continue_from(self, state: SelectionState) -> None:
         """Continues from the validation of an earlier process, whose kept weights are in the checkpoint's folder
         again."""
-        self.metrics, self.best, self.last_step = list(state.metrics), state.best, state.last_step
+        self.metrics, self.chosen = list(state.metrics), state.chosen
+        self.best, self.last_step = state.best, state.last_step
         if self.checkpoint is not None:
             self.checkpoint.step = state.kept_step
 
@@ -118,7 +130,7 @@ class Selection:
     def selected(self) -> Selected:
         """Returns what was selected so far."""
         if self.checkpoint is None:
-            return Selected(tuple(self.metrics))
+            return Selected(tuple(self.metrics), chosen=self.chosen)
         # The main rank alone writes the files.
         stored_bytes = self.checkpoint.stored_bytes() if self.context.ranks.is_main else 0
-        return Selected(tuple(self.metrics), self.checkpoint.step, stored_bytes)
+        return Selected(tuple(self.metrics), self.checkpoint.step, stored_bytes, self.chosen)
