@@ -145,6 +145,13 @@ class Grouping(Pretender):
         super().run(store, trials, listener)
 
 
+class Over(Grouping):
+    """An executor of a search that is over: nobody asks what it runs on, which may take a process."""
+
+    def trains_together(self, execution: ExecutionSpec) -> int:
+        raise AssertionError("nothing is to be run")
+
+
 @pytest.mark.parametrize(
     ("options", "rounds"),
     [
@@ -165,6 +172,7 @@ def test_rounds_without_a_need_for_outcomes_are_one_where_trials_train_together(
     assert sorted(ran) == sorted(ids)
     assert together.as_data() == one_by_one.as_data()
     assert recorded(StudyStore.open(tmp_path / "together")) == one_by_one.as_data()
+    assert not search(asked, tmp_path / "together", Over())[1]
     for stop in (0, 5, 17):
         folder = tmp_path / str(stop)
         with pytest.raises(KeyboardInterrupt):

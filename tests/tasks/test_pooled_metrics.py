@@ -9,13 +9,18 @@ from tuneoff import registry
 from tuneoff.interfaces import PooledMetric
 from tuneoff.tasks._metrics import macro_f1, matthews_correlation
 
-TASKS = ("classification", "generation")
+TASKS = ("classification", "generation", "regression")
+SUMS = {"rmse": 2, "pearson": 6, "spearman": 6}
 POOLED = [m for name in TASKS for m in registry.tasks()[name].metrics if isinstance(m, PooledMetric)]
 
 
 @pytest.mark.parametrize("metric", POOLED, ids=lambda metric: metric.name)
 def test_many_sums_give_what_each_gives(metric: PooledMetric) -> None:
-    sums = np.random.default_rng(0).integers(1, 40, (50, 12 if metric.batched else 2)).astype(np.float64)
+    sums = (
+        np.random.default_rng(0)
+        .integers(1, 40, (50, SUMS.get(metric.name, 12 if metric.batched else 2)))
+        .astype(np.float64)
+    )
     many = metric.of_many(sums)
     assert many.shape == (50,)
     assert many.tolist() == [pytest.approx(float(metric.of_sums(own)), rel=1e-12) for own in sums]

@@ -167,10 +167,22 @@ def test_a_template_that_lacks_a_text_of_the_pair_is_refused() -> None:
         task.examples(alone, task.columns(alone), "train")
 
 
+@pytest.mark.parametrize(("architecture", "told"), [("bert", True), ("gpt2", False), ("xlnet", True)])
+def test_a_decoder_is_not_told_which_text_a_token_belongs_to(architecture: str, told: bool) -> None:
+    """It would look the number of the text up among its words, whatever the tokenizer returns."""
+    config = AutoConfig.for_model(architecture, **{"vocab_size": 300, **shape(architecture, 64)})
+    model: Any = random_model(config, Classification({"labels": ["no", "yes"]}), 0.15)
+    ids = torch.tensor([[5, 6, 7]])
+    inputs = model_inputs(Attached(model, model), ids, torch.ones_like(ids), torch.tensor([[0, 1, 1]]))
+    assert ("token_type_ids" in inputs) == told
+
+
 # --- exports
 
 
-@pytest.mark.parametrize(("architecture", "kind"), [("bert", "bert"), ("gpt2", "gpt2"), ("llama", "llama")])
+@pytest.mark.parametrize(
+    ("architecture", "kind"), [("bert", "bert"), ("gpt2", "gpt2"), ("gpt2", "bert"), ("llama", "llama")]
+)
 @pytest.mark.parametrize("room", [40, 12])
 def test_code_of_an_exports_card_gives_the_same_logits(architecture: str, kind: str, room: int) -> None:
     tokenizer = pair_tokenizer(kind)

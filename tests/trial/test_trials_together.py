@@ -68,7 +68,9 @@ def test_records_are_those_of_separate_runs_without_costs(
         assert (record.utilisation, record.energy_joules) == (None, None)
         assert record.inference.latency_seconds_median is None
         figures = ("timing.train_seconds", "memory.peak_memory_bytes", "utilisation", "energy_joules")
-        for figure in (*figures, "inference.latency_seconds_median", "throughput.tokens_per_second"):
+        assert record.inference.batch_size is None
+        inference = ("inference.latency_seconds_median", "inference.batch_size")
+        for figure in (*figures, *inference, "throughput.tokens_per_second"):
             assert why_missing(record, figure) == "trained together with 2 others", figure
         assert expected.timing.train_seconds
 

@@ -4,9 +4,9 @@ An executor is one file whose attribute `plugin` is a subclass of `Executor`, or
 `tuneoff.executors`. A study names it (`executor: local`, `--executor`, `Study(executor=…)`). What it guarantees, and
 `tuneoff.testing.ExecutorContract` tests:
 
-- **One sealed record for each trial.** A trial runs in a process of its own, and has a record however that process
-  ends. A trial with a finished record is not run again; an unfinished attempt is set aside, and the next one
-  continues from its last checkpoint.
+- **One sealed record for each trial.** A trial runs in a process apart from this one, of its own or with others that
+  train together (`execution.together`), and has a record however that process ends. A trial with a finished record is
+  not run again; an unfinished attempt is set aside, and the next one continues from its last checkpoint.
 - **One voice.** The listener is called from the thread that called `run`, for each trial in this order: `started`,
   `event` …, `ended`; or `skipped` alone. Events of several trials may alternate.
 - **An interrupt loses nothing.** On `KeyboardInterrupt`, also from the listener, running trials are ended and recorded

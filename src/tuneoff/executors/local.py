@@ -1,4 +1,5 @@
-"""Trials on this machine, each in a process of its own: one after another, or one on each device."""
+"""Trials on this machine, one after another or one on each device; each in a process of its own, but for those that
+train together (`execution.together`)."""
 
 from __future__ import annotations
 

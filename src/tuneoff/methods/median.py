@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from tuneoff.interfaces import Baseline, MethodOptions, Prediction
-
-if TYPE_CHECKING:
-    from tuneoff.interfaces import Example, Task
+from tuneoff.methods._constant import Constant
 
 
-class Median(Baseline[MethodOptions]):
+class Median(Constant):
     """Predicts the median of the training rows, the constant with the least absolute error there."""
 
     title = "Median"
     summary = "No training: always the median of the training values. What a trained method must beat."
-    usual = True
-    paper = "none; the usual baseline of a regression task"
-    produces = "number"
 
-    def predict(self, task: Task, train: Sequence[Example], examples: Sequence[Example]) -> list[Prediction]:
-        median = statistics.median(float(example.target) for example in train)
-        return [Prediction(index=e.index, target=e.target, output=repr(median)) for e in examples]
+    @staticmethod
+    def fit(values: Sequence[float]) -> float:
+        return statistics.median(values)
 
 
 plugin = Median

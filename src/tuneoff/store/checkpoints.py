@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -11,10 +10,18 @@ from pathlib import Path
 
 from pydantic import Field
 
-from tuneoff.checksums import content_hash
 from tuneoff.config.spec import Frozen
 from tuneoff.errors import CorruptRecord, StoreError
-from tuneoff.store.files import DAMAGED, check_version, checksum, give_usual_modes, read_json, validated
+from tuneoff.store.files import (
+    DAMAGED,
+    check_version,
+    checksum,
+    give_usual_modes,
+    read_json,
+    sealed,
+    unsealed,
+    validated,
+)
 
 CHECKPOINT_VERSION = 1
 KEPT = 2
@@ -58,10 +65,7 @@ class StoredCheckpoint:
             StoreError: if another version of tuneoff wrote it.
         """
         path = self.folder / MANIFEST
-        body = read_json(path)
-        seal = body.pop("sha256", None) if isinstance(body, dict) else None
-        if seal is None or content_hash(body) != seal:
-            raise CorruptRecord(f"{path} does not match its checksum", hint=DAMAGED)
+        body = unsealed(path, read_json(path))
         check_version(path, "checkpoint", body.get("checkpoint_version"), CHECKPOINT_VERSION)
         return validated(Manifest, body, path, "a checkpoint's manifest")
 
@@ -131,9 +135,8 @@ class Checkpoints:
             staging.mkdir(parents=True)
             write(staging)
             files = {path.relative_to(staging).as_posix(): checksum(path) for path in _files(staging)}
-            body = Manifest(identity=dict(identity), step=step, files=files).model_dump(mode="json")
-            manifest = json.dumps({"sha256": content_hash(body), **body}, indent=1, ensure_ascii=False)
-            (staging / MANIFEST).write_text(manifest, encoding="utf-8")
+            manifest = Manifest(identity=dict(identity), step=step, files=files)
+            (staging / MANIFEST).write_text(sealed(manifest.model_dump(mode="json")), encoding="utf-8")
             for path in _files(staging):
                 _flush(path)
             give_usual_modes(staging)

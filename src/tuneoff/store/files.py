@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from tuneoff.checksums import sha256
+from tuneoff.checksums import content_hash, sha256
 from tuneoff.errors import CorruptRecord, StoreError
 from tuneoff.files import read_text
 
@@ -159,6 +159,30 @@ def read_json(path: Path) -> Any:
         raise CorruptRecord(f"{path} cannot be read: {error.strerror or error}", hint=DAMAGED) from None
     except (ValueError, RecursionError) as error:
         raise CorruptRecord(f"{path} cannot be read: {error}", hint=DAMAGED) from None
+
+
+def sealed(body: dict[str, Any]) -> str:
+    """Returns a document as JSON text with its checksum."""
+    return json.dumps({"sha256": content_hash(body), **body}, indent=1, ensure_ascii=False)
+
+
+def unsealed(path: Path, document: Any, *, hint: str = DAMAGED, required: bool = True) -> dict[str, Any]:
+    """Returns the content of a document that was read from a file, without its checksum.
+
+    Args:
+        path: the file.
+        document: what `read_json` returned of it.
+        hint: what to do where it was changed.
+        required: whether one without a checksum is refused.
+
+    Raises:
+        CorruptRecord: if it is not what was written.
+    """
+    body = dict(document) if isinstance(document, dict) else {}
+    seal = body.pop("sha256", None)
+    if seal != content_hash(body) and (required or seal is not None):
+        raise CorruptRecord(f"{path} does not match its checksum", hint=hint)
+    return body
 
 
 def check_version(path: Path, what: str, version: Any, supported: int) -> None:

@@ -11,13 +11,21 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tuneoff.checksums import content_hash
 from tuneoff.config.spec import SPEC_VERSION, StudySpec, TrialSpec
 from tuneoff.errors import CorruptRecord, StoreError
 from tuneoff.records.forecast import FORECAST_VERSION, StudyForecast, upgraded
 from tuneoff.records.record import TrialRecord, with_former_values
 from tuneoff.store import lock
-from tuneoff.store.files import check_version, is_half_written, read_json, sweep, validated, write_atomically
+from tuneoff.store.files import (
+    check_version,
+    is_half_written,
+    read_json,
+    sealed,
+    sweep,
+    unsealed,
+    validated,
+    write_atomically,
+)
 from tuneoff.store.joining import joined, refuse_other
 from tuneoff.store.trackers import StudyTrackers
 from tuneoff.store.trial import TrialStore
@@ -106,8 +114,7 @@ class StudyStore:
             body["search_trials"] = searched
         with suppress(OSError, ValueError):  # no relative path to another drive, no path to a deleted folder
             body["origin"] = Path(os.path.relpath(Path.cwd(), store.root.resolve())).as_posix()
-        document = {"sha256": content_hash(body), **body}
-        write_atomically(store._manifest_path, json.dumps(document, indent=1, ensure_ascii=False))
+        write_atomically(store._manifest_path, sealed(body))
         return store
 
     def set_aside_damage(self) -> None:
@@ -316,10 +323,7 @@ class StudyStore:
         if not isinstance(body, dict) or not {"study", "trials"} <= body.keys():
             raise CorruptRecord(f"{self._manifest_path} is not a study's manifest", hint=_RERUN_HINT)
         # Older manifests have no checksum.
-        seal = body.pop("sha256", None)
-        if seal not in (None, content_hash(body)):
-            raise CorruptRecord(f"{self._manifest_path} does not match its checksum", hint=_RERUN_HINT)
-        return body
+        return unsealed(self._manifest_path, body, hint=_RERUN_HINT, required=False)
 
     def trial(self, trial_id: str) -> TrialStore:
         """Returns one trial's folder, whether it exists yet or not."""

@@ -13,7 +13,6 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from tuneoff.checksums import content_hash
 from tuneoff.config.spec import TrialSpec
 from tuneoff.errors import CorruptRecord, RecordExists, StoreError
 from tuneoff.files import NON_BLOCKING, open_file
@@ -31,7 +30,16 @@ from tuneoff.records.record import (
     upgraded_spec,
 )
 from tuneoff.store.checkpoints import Checkpoints
-from tuneoff.store.files import DAMAGED, check_version, checksum, read_json, validated, write_atomically
+from tuneoff.store.files import (
+    DAMAGED,
+    check_version,
+    checksum,
+    read_json,
+    sealed,
+    unsealed,
+    validated,
+    write_atomically,
+)
 from tuneoff.store.trackers import given_up
 
 CHECKPOINTS = "checkpoints"
@@ -162,8 +170,7 @@ class TrialStore:
         Raises:
             RecordExists: if the trial has a record already.
         """
-        body = record.model_dump(mode="json")
-        document = json.dumps({"sha256": content_hash(body), **body}, indent=1, ensure_ascii=False)
+        document = sealed(record.model_dump(mode="json"))
         try:
             write_atomically(self.record_path, document, make_folder=False, exclusive=True)
         except FileExistsError:
@@ -209,14 +216,8 @@ class TrialStore:
         """
         if not self.record_path.exists():
             return None
-        body = read_json(self.record_path)
-        seal = body.pop("sha256", None) if isinstance(body, dict) else None
-        if seal is None or content_hash(body) != seal:
-            raise CorruptRecord(
-                f"{self.record_path} does not match its checksum",
-                hint=f"It was changed or damaged after it was written. {DAMAGED}",
-            )
-        body = upgraded(body)
+        hint = f"It was changed or damaged after it was written. {DAMAGED}"
+        body = upgraded(unsealed(self.record_path, read_json(self.record_path), hint=hint))
         check_version(self.record_path, "record", body.get("record_version"), RECORD_VERSION)
         record = validated(TrialRecord, body, self.record_path, "a record")
         self._check_identity(record.spec, self.record_path)

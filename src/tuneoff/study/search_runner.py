@@ -48,7 +48,9 @@ class SearchRunner(Search):
         if not spaces(self.study):
             return
         try:
-            for trials in self.rounds(executor.trains_together(self.study.execution)):
+            # An executor may start a process to find out what it runs on: not for a search that is over.
+            together = executor.trains_together(self.study.execution) if self.missing() else 1
+            for trials in self.rounds(together):
                 StudyStore.create(self.store.root, self.study, trials)
                 self.store.adopt(self.study, trials, relatives)
                 open_trials = []

@@ -18,8 +18,14 @@ if TYPE_CHECKING:
 
 
 def takes_segments(model: nn.Module) -> bool:
-    """Tells whether a model is told which text a token belongs to: whether it takes `token_type_ids` of 1."""
+    """Tells whether a model is told which text a token belongs to: whether it takes `token_type_ids` of 1.
+
+    A causal one is not: it looks them up among the embeddings of its words (GPT-2, GPT-J, CTRL), or they mean something
+    else (Gemma 3). XLNet, which is listed among them and reads both ways, has its own for them.
+    """
     config: Any = model.config
+    if is_causal(config) and getattr(config, "attn_type", "uni") != "bi":
+        return False
     return "token_type_ids" in inspect.signature(model.forward).parameters and getattr(config, "type_vocab_size", 2) > 1
 
 

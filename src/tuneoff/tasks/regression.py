@@ -52,9 +52,9 @@ def absolute_errors(outputs: Outputs) -> Array:
     return np.abs(_numbers(outputs.outputs) - _numbers(outputs.targets))
 
 
-def root_mean(sums: Array) -> float:
-    """Computes the root mean squared error from the sums of `squared_errors`."""
-    return math.sqrt(max(sums[0], 0.0) / sums[1])
+def root_mean(sums: Array) -> Any:
+    """Computes the root mean squared error from the sums of `squared_errors`, shape (sums,) or (many, sums)."""
+    return np.sqrt(np.maximum(sums[..., 0], 0.0) / sums[..., 1])
 
 
 def moments(outputs: Outputs) -> Array:
@@ -86,11 +86,14 @@ def _standardised(column: Array) -> Array:
     return deviations / size if size > 1e-12 * np.abs(column).max() else np.zeros_like(deviations)
 
 
-def correlation(sums: Array) -> float:
-    """Computes a Pearson correlation from the sums of `moments`; 0 where one side does not vary."""
-    count, x, y, xx, yy, xy = sums
+def correlation(sums: Array) -> Any:
+    """Computes a Pearson correlation from the sums of `moments`, shape (sums,) or (many, sums); 0 where one side does
+    not vary."""
+    count, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
     spread = (xx - x * x / count) * (yy - y * y / count)
-    return float(np.clip((xy - x * y / count) / math.sqrt(spread), -1, 1)) if spread > 1e-24 * count**2 else 0.0
+    varies = spread > 1e-24 * count**2
+    covariance = xy - x * y / count
+    return np.where(varies, np.clip(covariance / np.sqrt(np.where(varies, spread, 1.0)), -1, 1), 0.0)
 
 
 class Regression(TextHead):
@@ -108,12 +111,20 @@ class Regression(TextHead):
             low=0,
             terms=squared_errors,
             of_sums=root_mean,
+            batched=True,
         ),
         MeanMetric(
             name="mae", direction="lower", unit="as the values", title="MAE", low=0, of_examples=absolute_errors
         ),
         PooledMetric(
-            name="pearson", direction="higher", title="Pearson", low=-1, high=1, terms=moments, of_sums=correlation
+            name="pearson",
+            direction="higher",
+            title="Pearson",
+            low=-1,
+            high=1,
+            terms=moments,
+            of_sums=correlation,
+            batched=True,
         ),
         PooledMetric(
             name="spearman",
@@ -123,6 +134,7 @@ class Regression(TextHead):
             high=1,
             terms=rank_moments,
             of_sums=correlation,
+            batched=True,
         ),
     )
     primary_metric = "rmse"

@@ -60,6 +60,7 @@ COSTS = (
     "throughput.tokens_per_second",
     "inference.latency_seconds_median",
     "inference.latency_seconds_p95",
+    "inference.batch_size",
     "inference.batched_examples_per_second",
     "inference.batched_tokens_per_second",
     "inference.generated_tokens_per_second",
