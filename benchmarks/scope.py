@@ -1,4 +1,4 @@
-"""Whether a verdict covers more where a study is asked to: clustered test rows, and samples of training rows.
+"""Whether a verdict covers more where a study is asked to: clustered test rows, samples of training rows, searches.
 
 `task.group` takes groups of test examples as the unit. No arm is better than another here, so every claim is false; a
 95 % interval should hold the truth in 95 % of cases. Each kind of study is judged with groups and as if every example
@@ -7,6 +7,10 @@ stood for itself.
 `protocol.splits: per_seed` draws training rows anew at every seed. The rows at hand are a sample, and have an effect on
 each arm's score that another sample would not have: the mean of the effects of single rows. Studies of equal arms with
 one sample for all seeds stand beside those with draws, judged with and without the error of what all seeds drew from.
+
+`search.per_seed` searches every final seed by itself. Methods are equal and equally tunable: a configuration moves a
+score by a draw of one distribution, a search takes the best of some by a noisy validation score. Studies with one
+search of an arm stand beside those with a search of half the trials for every seed.
 
     python benchmarks/scope.py [--studies 300] [--out benchmarks/results/scope.json]
 
@@ -19,6 +23,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -71,6 +76,20 @@ DRAWN = (
     (400, 400, 0.02, {"metric": "macro_f1", "score": 0.85}),
     (400, 400, 0.0, {}),
 )
+SEARCHED = (
+    # Trials of a search, standard deviation of the score between configurations, noise of validation scores, and more.
+    (8, 0.02, 0.01, {}),
+    (8, 0.02, 0.02, {}),
+    (8, 0.04, 0.02, {}),
+    (8, 0.01, 0.01, {}),
+    (16, 0.02, 0.02, {}),
+    (4, 0.02, 0.02, {}),
+    (8, 0.02, 0.02, {"seeds": 20}),
+    (8, 0.02, 0.02, {"arms": 2}),
+    (8, 0.02, 0.02, {"arms": 12}),
+    (8, 0.02, 0.02, {"examples": 2000}),
+    (8, 0.02, 0.02, {"metric": "macro_f1", "score": 0.85}),
+)
 ALIKE = 0.3
 """Share of the variance of rows' effects that all arms have in common."""
 
@@ -99,6 +118,32 @@ def check_draws(rows: int, pool: int, spread: float, changes: dict[str, Any], st
         _judge(study, scenario, drawn_from, judged["drawn"], pool_share=rows / pool)
     kind = {"rows": rows, "pool": pool, "spread": spread, "studies": studies}
     return asdict(scenario) | kind | {way: tally.shares() for way, tally in judged.items()}
+
+
+def search_effects(
+    trials: int, spread: float, noise: float, size: tuple[int, ...], random: np.random.Generator
+) -> Array:
+    """Draws by how much the configuration that a search chooses moves a score: of so many, the best by validation."""
+    effects = spread * random.standard_normal((*size, trials))
+    best = (effects + noise * random.standard_normal(effects.shape)).argmax(axis=-1)
+    return np.asarray(np.take_along_axis(effects, best[..., None], axis=-1)[..., 0])
+
+
+def check_searches(trials: int, spread: float, noise: float, changes: dict[str, Any], studies: int) -> dict[str, Any]:
+    """Judges studies of one search an arm, and of a search with half the trials for every seed."""
+    scenario = replace(BASE, **changes)
+    random = np.random.default_rng([trials, int(spread * 1000), int(noise * 1000), scenario.arms, scenario.seeds])
+    ways = {"study": (trials, (scenario.arms, 1)), "seed": (math.ceil(trials / 2), (scenario.arms, scenario.seeds))}
+    tallies = {way: Tally() for way in ways}
+    for way, (count, size) in ways.items():
+        drawn_from = population(scenario, search_effects(count, spread, noise, (QUADRATURE,), random))
+        for _ in range(studies):
+            shifts = np.broadcast_to(
+                search_effects(count, spread, noise, size, random), (scenario.arms, scenario.seeds)
+            )
+            _judge(draw(scenario, drawn_from, random, shifts), scenario, drawn_from, tallies[way])
+    kind = {"trials": trials, "spread": spread, "noise": noise, "studies": studies}
+    return asdict(scenario) | kind | {way: tally.shares() for way, tally in tallies.items()}
 
 
 def make_groups(scenario: Scenario, count: int, alike: float, uneven: bool, random: np.random.Generator) -> Groups:
@@ -153,12 +198,19 @@ def write_tables(result: dict[str, Any]) -> str:
         "seeds were all that varies; and draws per seed as they are judged, with the error of the rows that all seeds "
         "drew from.",
         _table(result["draws"], DRAWN_HEADS, _drawn_kind, DRAWN_WAYS),
+        "## Searches (`search.per_seed: true`)",
+        "A configuration moves a score by a draw of the standard deviation given, the same for all arms; a search "
+        "takes the best of its trials by validation, whose noise is given too. One search of an arm, or one of half "
+        "the trials for every seed.",
+        _table(result["searches"], SEARCHED_HEADS, _searched_kind, SEARCHED_WAYS),
     ]
     return "\n\n".join(parts) + "\n"
 
 
 GROUPED_HEADS = ["metric", "arms", "seeds", "examples", "groups", "sizes", "in common"]
 DRAWN_HEADS = ["metric", "arms", "seeds", "weights of seeds", "rows of a trial", "rows at hand", "moves a score by"]
+SEARCHED_HEADS = ["metric", "arms", "seeds", "examples", "trials", "configurations differ by", "validation noise"]
+SEARCHED_WAYS = {"study": "one search", "seed": "one per seed"}
 DRAWN_WAYS = {"fixed": "one sample", "naive": "draws, seeds alone", "drawn": "draws"}
 
 
@@ -167,6 +219,11 @@ def _table(
 ) -> str:
     heads = [*heads, *(f"{head}, {way}" for head in COVERED.values() for way in ways.values())]
     return grid(heads, [[*kind(row), *_shares(row, list(ways))] for row in rows])
+
+
+def _searched_kind(row: dict[str, Any]) -> list[str]:
+    counts = [f"{row[key]:,}" for key in ("arms", "seeds", "examples", "trials")]
+    return [row["metric"].replace("_", "-"), *counts, f"{row['spread']:g}", f"{row['noise']:g}"]
 
 
 def _drawn_kind(row: dict[str, Any]) -> list[str]:
@@ -192,7 +249,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "scope.json")
     arguments = parser.parse_args()
     started = time.perf_counter()
-    result: dict[str, Any] = {"groups": [], "draws": []}
+    result: dict[str, Any] = {"groups": [], "draws": [], "searches": []}
+    for kind in SEARCHED:
+        row = check_searches(*kind, studies=arguments.studies)
+        result["searches"].append(row)
+        print(*_searched_kind(row), *_shares(row, list(SEARCHED_WAYS)), sep="  ", flush=True)
     for kind in DRAWN:
         row = check_draws(*kind, studies=arguments.studies)
         result["draws"].append(row)

@@ -204,6 +204,31 @@ def test_more_trials_go_on_where_the_search_ended(tiny: Tiny, copied: Path) -> N
     assert [trial.id for trial in Study.open(copied).plan()] == StudyStore.open(copied).trial_ids()
 
 
+# --- a search for every seed
+
+
+def test_every_seed_is_searched_by_itself_and_a_further_one_leaves_the_others(tiny: Tiny, tmp_path: Path) -> None:
+    def asked(seeds: list[int]) -> dict[str, Any]:
+        raw = searching(tiny, {"majority": {}, "head": {}}, {"trials": 4, "per_seed": True})
+        return raw | {"protocol": {**raw["protocol"], "seeds": seeds, "splits": "per_seed"}}
+
+    folder = tmp_path / "study"
+    told = run(asked([0, 1]), folder)
+    ended = [progress.trial for progress in told if progress.kind == "ended"]
+    assert [t.seed for t in ended if t.purpose == "search"] == [1000, 1000, 1001, 1001], "half of four trials each"
+    told = run(asked([0, 1, 2]), folder)
+    assert kinds(told)["search skipped"] == 4
+    assert kinds(told)["final skipped"] == 4
+    assert [p.trial.seed for p in told if p.kind == "started" and p.trial.purpose == "search"] == [1002, 1002]
+    choices = Study.open(folder).chosen
+    records = Study.open(folder).records()
+    rates = {record.spec.seed: record.spec.learning_rate for record in records if record.spec.label == "head"}
+    assert rates == {seed: choices["head", seed]["learning_rate"] for seed in range(3)}
+    rows = {r.spec.seed: r.data.splits["train"].fingerprint for r in records if r.data is not None}
+    assert len(set(rows.values())) == 3, "and each has a draw of its own"
+    assert found(folder)["complete"]
+
+
 # --- pruned
 
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tuneoff.analysis.search_rounds import Search, recorded
+from tuneoff.analysis.search_rounds import Search, recorded, recorded_choices, search_data
 from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.planning.loading import parse
-from tuneoff.planning.plan import plan
+from tuneoff.planning.plan import plan, search_studies
 from tuneoff.records.record import (
     CurvePoint,
     DataInfo,
@@ -337,10 +337,7 @@ def build_store(root: Path, study: StudySpec, world: World | None = None, **sear
     trials = plan(study)
     store = StudyStore.create(root, study, trials)
     if study.protocol.search is not None:
-        chosen = {
-            label: arm["choice"] for label, arm in (recorded(build_search(store, **search)) or {})["arms"].items()
-        }
-        trials = plan(study, chosen={label: choice for label, choice in chosen.items() if choice})
+        trials = plan(study, chosen=recorded_choices(recorded(build_search(store, **search)) or {"arms": {}}))
         store = StudyStore.create(root, study, trials)
     for spec in trials:
         key = (spec.label, spec.seed)
@@ -381,23 +378,35 @@ def build_search(
         rounds: rounds to run; all where unset.
     """
     study = store.study()
+    for number, each in enumerate(search_studies(study).values()):
+        # Where every seed is searched by itself, each finds something else.
+        shifted = {label: (peaks or {}).get(label, 0.6) + 0.1 * number for label in study.methods}
+        _build_one_search(store, each, shifted, broken, rounds)
+    store.write_search(search_data(study, {}, store))
+    return store
+
+
+def _build_one_search(
+    store: StudyStore,
+    study: StudySpec,
+    peaks: Mapping[str, float],
+    broken: frozenset[tuple[str, int]],
+    rounds: int | None,
+) -> None:
     search = Search(study, {}, store)
     done: Counter[str] = Counter()
     while (trials := search.missing()) and (rounds is None or done.total() < rounds * len(search.arms)):
-        StudyStore.create(store.root, study, trials)
+        StudyStore.create(store.root, store.study(), trials)
         for spec in trials:
             first = spaces(study)[spec.label][0]
             tried = spec.learning_rate if first.name == "learning_rate" else spec.options[first.name]
-            peak = (peaks or {}).get(spec.label, 0.6)
-            score = 0.9 - 0.5 * (first.share(tried) - peak) ** 2
+            score = 0.9 - 0.5 * (first.share(tried) - peaks[spec.label]) ** 2
             record = make_record(spec, metrics=_validated(score), timing=Timing(train_seconds=2.0, total_seconds=3.0))
             if study.protocol.search is not None and study.protocol.search.prune != "none":
                 record = record.model_copy(update={"steps": spec.protocol.max_steps})
             lost = (spec.label, done[spec.label]) in broken
             store.trial(spec.id).write_record(failed(spec, Status.DIVERGED) if lost else record)
             done[spec.label] += 1
-    store.write_search(search.as_data())
-    return store
 
 
 def _validated(score: float) -> tuple[Metric, ...]:

@@ -184,6 +184,9 @@ def gather(
         CorruptRecord: if what it says of the whole study is damaged.
         StudyError: if the margin cannot be one of the primary metric.
     """
+    searched = store.study().protocol.search
+    # Where every seed is searched by itself, an arm has a configuration for each.
+    per_seed = searched is not None and searched.per_seed
     asked_positions = {_position(trial) for trial in asked.trials} if asked is not None else None
     others: list[TrialSpec] = []
     groups: dict[tuple[str, str], dict[int, TrialSpec]] = {}
@@ -201,7 +204,7 @@ def gather(
             records[trial_id] = record
         if spec is None:
             continue
-        by_seed = groups.setdefault((spec.label, _configuration(spec)), {})
+        by_seed = groups.setdefault((spec.label, "" if per_seed else _configuration(spec)), {})
         if spec.seed in by_seed:
             superseded.append(by_seed[spec.seed].id)
         by_seed[spec.seed] = spec

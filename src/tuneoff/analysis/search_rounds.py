@@ -16,7 +16,7 @@ from typing import Any
 from tuneoff import registry
 from tuneoff.config.spec import SearchSpec, StudySpec, TrialSpec
 from tuneoff.errors import CorruptRecord
-from tuneoff.planning.plan import plan, search_protocol, search_trial
+from tuneoff.planning.plan import Searched, plan, search_protocol, search_studies, search_trial
 from tuneoff.records.record import Status, TrialRecord
 from tuneoff.search.halving import promoted, rungs
 from tuneoff.search.space import (
@@ -308,9 +308,10 @@ class Search:
 class _Recorded(Search):
     """A search read back from its records; it suggests nothing and runs nothing."""
 
-    def __init__(self, store: StudyStore) -> None:
-        super().__init__(store.study(), {}, store)
+    def __init__(self, study: StudySpec, store: StudyStore) -> None:
+        super().__init__(study, {}, store)
         specs = [spec for spec in map(self._spec, store.search_ids()) if spec is not None]
+        specs = [spec for spec in specs if spec.seed == self.spec.seed]
         # Where the rows or the base model were changed, the last search counts.
         self._specs = [spec for spec in specs if spec.fingerprints == specs[-1].fingerprints]
 
@@ -333,13 +334,58 @@ class _Recorded(Search):
 
 
 def recorded(store: StudyStore) -> dict[str, Any] | None:
-    """Derives from a study's records what its search tried, found and chose, in the form of `Search.as_data`; None
-    where no search was begun.
+    """Derives from a study's records what its search tried, found and chose, in the form of `search_data`; None where
+    no search was begun.
 
     Raises:
         StudyError: if a method of the study is not installed here.
     """
-    return _Recorded(store).as_data() if store.search_ids() else None
+    if not store.search_ids():
+        return None
+    study = store.study()
+    return joined_data(study, {seed: _Recorded(each, store).as_data() for seed, each in search_studies(study).items()})
+
+
+def search_data(study: StudySpec, fingerprints: Mapping[str, str], store: StudyStore) -> dict[str, Any]:
+    """Returns what the search of a study tried, found and chose so far, as plain data: that of its one search or, where
+    every final seed is searched by itself, of each under `seeds`."""
+    searches = {seed: Search(each, fingerprints, store).as_data() for seed, each in search_studies(study).items()}
+    return joined_data(study, searches)
+
+
+def joined_data(study: StudySpec, searches: Mapping[int | None, dict[str, Any]]) -> dict[str, Any]:
+    """Returns the data of a study's searches as one."""
+    if None in searches:
+        return searches[None]
+    assert study.protocol.search is not None
+    parts = list(searches.values())
+    return {
+        **{key: parts[0][key] for key in ("search_version", "metric", "rungs")},
+        "search": study.protocol.search.model_dump(mode="json"),
+        "complete": all(part["complete"] for part in parts),
+        "equal": all(part["equal"] for part in parts),
+        "arms": {},
+        "seeds": {str(seed): part for seed, part in searches.items()},
+    }
+
+
+def arm_data(search: Mapping[str, Any], label: str) -> dict[int | None, dict[str, Any]]:
+    """Returns the data of an arm's searches: that of the study's under None, or of each final seed's own; empty where
+    it was not searched."""
+    parts: dict[int | None, Any] = {int(seed): part for seed, part in search.get("seeds", {}).items()}
+    parts = parts or {None: search}
+    return {seed: part["arms"][label] for seed, part in parts.items() if label in part["arms"]}
+
+
+def recorded_choices(search: Mapping[str, Any]) -> dict[Searched, Values]:
+    """Returns what a recorded search chose, as `plan` takes it; empty before it is over."""
+    parts = search.get("seeds", {}).items() or [(None, search)]
+    return {
+        label if seed is None else (label, int(seed)): arm["choice"]
+        for seed, part in parts
+        for label, arm in part["arms"].items()
+        if arm["choice"]
+    }
 
 
 def _with_folder_arms(study: StudySpec, store: StudyStore) -> StudySpec:
@@ -355,12 +401,13 @@ def outline(study: StudySpec) -> list[TrialSpec]:
     Every trial has the configuration that is tried first, because what comes after it depends on outcomes.
     """
     trials = []
-    for rung in rungs(study.protocol):
-        first_trials = [
-            (search_trial(study, label, first(space), steps=rung.steps), size(space))
-            for label, space in spaces(study).items()
-        ]
-        trials += [trial for index in range(rung.trials) for trial, limit in first_trials if index < limit]
+    for each in search_studies(study).values():
+        for rung in rungs(each.protocol):
+            first_trials = [
+                (search_trial(each, label, first(space), steps=rung.steps), size(space))
+                for label, space in spaces(each).items()
+            ]
+            trials += [trial for index in range(rung.trials) for trial, limit in first_trials if index < limit]
     return trials
 
 

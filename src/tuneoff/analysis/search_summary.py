@@ -9,8 +9,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from tuneoff.analysis.results import Arm, Results
+from tuneoff.analysis.search_rounds import arm_data
 from tuneoff.analysis.side_by_side import JoinedStore
-from tuneoff.config.spec import Frozen, Prune, Sampler
+from tuneoff.config.spec import Frozen, Prune, Sampler, SearchSpec
 from tuneoff.search.space import LEARNING_RATE, SPREAD
 
 RateFrom = Literal["search", "protocol", "study", "default"]
@@ -62,6 +63,7 @@ class SearchedArm(Frozen):
     """One arm's search."""
 
     method: str = Field(description="the arm's label")
+    seed: int | None = Field(description="the final seed that it is of, where every one has its own; else null")
     space: Space = Field(description="option or `learning_rate` -> the range or values that were searched")
     grown: bool = Field(description="whether the ranges were widened")
     tried_count: int = Field(description="its search trials")
@@ -91,6 +93,11 @@ class SearchedArm(Frozen):
     tried: tuple[SearchTrial, ...] = Field(description="its search trials in order")
 
     @property
+    def name(self) -> str:
+        """Returns the arm's label, with the seed where every one has a search of its own."""
+        return self.method if self.seed is None else f"{self.method} seed {self.seed}"
+
+    @property
     def best_trial(self) -> SearchTrial | None:
         """Returns the best trial; None where none completed."""
         return next((trial for trial in self.tried if trial.trial == self.best), None)
@@ -99,7 +106,8 @@ class SearchedArm(Frozen):
 class SearchSummary(Frozen):
     """The search of a study."""
 
-    trials: int = Field(description="search trials of an arm, as the protocol asks")
+    trials: int = Field(description="search trials of an arm, as the protocol asks; of one seed with `per_seed`")
+    per_seed: bool = Field(description="likewise: whether every final seed has a search of its own")
     seed: int = Field(description="seed of the search, likewise")
     sampler: Sampler = Field(description="likewise")
     grow: bool = Field(description="likewise: whether ranges may grow")
@@ -127,7 +135,9 @@ class SearchSummary(Frozen):
     money: float | None = Field(
         None, description="the cost at the study's `prices`; null without them, or where that of an arm is not known"
     )
-    arms: tuple[SearchedArm, ...] = Field(description="one object per searched arm, in the study's order")
+    arms: tuple[SearchedArm, ...] = Field(
+        description="one object per searched arm, in the study's order; with `per_seed` one of each of its seeds"
+    )
     not_searched: tuple[str, ...] = Field(description="labels of arms that train and of which the search holds nothing")
 
 
@@ -141,13 +151,15 @@ def summarise_search(results: Results) -> SearchSummary | None:
     if search is None or settings is None:
         return None
     sign = 1.0 if search["metric"]["direction"] == "higher" else -1.0
-    arms = [_arm(arm, search["arms"][arm.label], sign, search) for arm in results.arms if arm.label in search["arms"]]
+    found = {arm.label: arm_data(search, arm.label) for arm in results.arms}
+    arms = [_arm(arm, seed, data, sign, settings) for arm in results.arms for seed, data in found[arm.label].items()]
     protocol = results.study.protocol
     money = [arm.money for arm in arms]
     name = search["metric"]["name"]
     units_of = [m.unit for r in results.completed for m in r.metrics if (m.name, m.split) == (name, "validation")]
     return SearchSummary(
-        **settings.model_dump(include={"trials", "seed", "sampler", "grow", "prune"}),
+        **settings.model_dump(include={"seed", "sampler", "grow", "prune", "per_seed"}),
+        trials=(settings.of_seed(0) if settings.per_seed else settings).trials,
         rungs=tuple(SearchRung(**rung) for rung in search["rungs"]),
         **{
             key: getattr(protocol, key) if getattr(settings, key) is None else getattr(settings, key)
@@ -161,11 +173,13 @@ def summarise_search(results: Results) -> SearchSummary | None:
         **{key: sum(getattr(arm, key) for arm in arms) for key in _SUMS},
         money=None if None in money else sum(amount for amount in money if amount is not None),
         arms=tuple(arms),
-        not_searched=tuple(arm.label for arm in results.arms if arm.trains and arm.label not in search["arms"]),
+        not_searched=tuple(arm.label for arm in results.arms if arm.trains and not found[arm.label]),
     )
 
 
-def _arm(arm: Arm, result: dict[str, Any], sign: float, search: dict[str, Any]) -> SearchedArm:
+def _arm(arm: Arm, seed: int | None, result: dict[str, Any], sign: float, settings: SearchSpec) -> SearchedArm:
+    """Summarises the search of an arm, for one final seed or for all."""
+    records = [record for record in arm.records if seed in (None, record.spec.seed)]
     tried = tuple(SearchTrial(**trial) for trial in result["tried"])
     space: Space = {
         name: Choices(**dimension) if "choices" in dimension else Range(**dimension)
@@ -175,10 +189,11 @@ def _arm(arm: Arm, result: dict[str, Any], sign: float, search: dict[str, Any]) 
     # Only scores after equally many steps can be held against one another.
     first = [trial for trial in tried if not trial.rung]
     reference = best if len(first) == len(tried) else _best(first, sign)
-    spread = spread_count(search["search"]["trials"], search["search"]["sampler"])
+    spread = spread_count(settings.trials if seed is None else settings.of_seed(seed).trials, settings.sampler)
     drop, reason = _median_drop(first[:spread], reference, sign)
     return SearchedArm(
         method=arm.label,
+        seed=seed,
         space=space,
         grown=result["grown"],
         tried_count=len(tried),
@@ -193,8 +208,8 @@ def _arm(arm: Arm, result: dict[str, Any], sign: float, search: dict[str, Any]) 
         median_drop_reason=reason,
         train_seconds=result["train_seconds"],
         total_seconds=result["total_seconds"],
-        final_train_seconds=sum(record.timing.train_seconds or 0.0 for record in arm.records),
-        final_total_seconds=sum(record.timing.total_seconds or 0.0 for record in arm.records),
+        final_train_seconds=sum(record.timing.train_seconds or 0.0 for record in records),
+        final_total_seconds=sum(record.timing.total_seconds or 0.0 for record in records),
         money=_money(arm, result["total_seconds"]),
         tried=tried,
     )
@@ -254,7 +269,8 @@ def rate_from(results: Results, arm: Arm) -> RateFrom | None:
     """
     if not arm.trains or isinstance(results.store, JoinedStore):
         return None
-    result = results.search["arms"].get(arm.label) if results.search and results.study.protocol.search else None
+    searches = arm_data(results.search, arm.label) if results.search and results.study.protocol.search else {}
+    result = searches.get(None) or searches.get(arm.trials[0].seed)
     if result and result["choice"] and arm.learning_rate == result["choice"].get(LEARNING_RATE):
         return "search"
     if results.study.protocol.learning_rate is not None:

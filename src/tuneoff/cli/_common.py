@@ -377,7 +377,11 @@ def search_line(study: Study) -> str:
     if not planned:
         return ""
     arms = count(len({trial.label for trial in planned}), "arm")
-    return f"search before the final trials: {count(len(planned), 'trial')} of {arms}, scored on validation data alone"
+    protocol = study.spec.protocol
+    is_per_seed = protocol.search is not None and protocol.search.per_seed
+    per_seed = f", for each of {count(len(protocol.seeds), 'seed')} by itself" if is_per_seed else ""
+    trials = count(len(planned), "trial")
+    return f"search before the final trials: {trials} of {arms}{per_seed}, scored on validation data alone"
 
 
 def count(number: int, noun: str) -> str:

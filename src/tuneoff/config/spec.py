@@ -6,6 +6,7 @@ A study file is this shape in YAML. Short forms are accepted where they say the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
@@ -222,6 +223,11 @@ class SearchSpec(Frozen):
     grow: bool = Field(
         False, description="widen the ranges whose best rate lies at an edge, once, with more trials for all arms"
     )
+    per_seed: bool = Field(
+        False,
+        description="a search of its own for every final seed, each with half the trials and seed `seed` + the final "
+        "one, so that a verdict is of methods with their searches, not of what one search found",
+    )
     prune: Prune = Field(
         "none", description="halving: few steps for all trials of an arm, twice as many for the better half, and so on"
     )
@@ -238,7 +244,20 @@ class SearchSpec(Frozen):
                 f"grow and prune: {self.prune} cannot be combined: too few trials of a pruned search get the whole "
                 "share of steps to say that a best rate lies at an edge. Choose one of the two"
             )
+        if self.per_seed and (self.grow or self.trials < 2):
+            raise ValueError(
+                "grow and per_seed cannot be combined: half of the trials are too few to say that a best rate lies at "
+                "an edge. Choose one of the two"
+                if self.grow
+                else "per_seed halves the trials of a search: give it two at least"
+            )
         return self
+
+    def of_seed(self, seed: int) -> SearchSpec:
+        """Returns the search of one final seed, where every one has its own: half the trials, under its own seed."""
+        return self.model_copy(
+            update={"per_seed": False, "trials": math.ceil(self.trials / 2), "seed": self.seed + seed}
+        )
 
 
 class Candidates(Frozen):
@@ -369,11 +388,17 @@ class Protocol(Frozen):
         return self
 
     def _check_search(self, search: SearchSpec) -> None:
-        if search.seed in self.seeds:
+        search_seeds = {search.seed + seed for seed in self.seeds} if search.per_seed else {search.seed}
+        if used := search_seeds & set(self.seeds):
             raise ValueError(
-                f"search.seed {search.seed} is one of the study's seeds; seeds of the search are never used for a "
+                f"search.seed {search.seed} gives a search the seed {min(used)}, which is one of the study's; seeds of "
+                "the search are never used for a final trial"
+                if search.per_seed
+                else f"search.seed {search.seed} is one of the study's seeds; seeds of the search are never used for a "
                 "final trial"
             )
+        if max(search_seeds) > MAX_SEED:
+            raise ValueError(f"search.seed {search.seed} and the greatest of the study's seeds are over {MAX_SEED}")
         for key in ("train_rows", "epochs", "max_steps"):
             search_value, protocol_value = getattr(search, key), getattr(self, key)
             if search_value is not None and protocol_value is not None and search_value > protocol_value:

@@ -7,7 +7,7 @@ study, folder or machine they come from.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 from tuneoff import registry
 from tuneoff.checksums import content_hash
@@ -16,9 +16,16 @@ from tuneoff.errors import Problem, StudyError
 from tuneoff.search import space as search
 from tuneoff.search.space import Values
 
+Searched: TypeAlias = Any
+"""What a search chooses for: an arm's label or, where every final seed is searched by itself, (label, seed). No union,
+because a mapping of labels is none of labels and pairs to a type checker."""
+
+
+Found = TypeVar("Found")
+
 
 def plan(
-    study: StudySpec, fingerprints: Mapping[str, str] | None = None, chosen: Mapping[str, Values] | None = None
+    study: StudySpec, fingerprints: Mapping[str, str] | None = None, chosen: Mapping[Searched, Values] | None = None
 ) -> list[TrialSpec]:
     """Returns a study's final trials in the order in which they run: every method at every seed, seeds first.
 
@@ -29,24 +36,44 @@ def plan(
         study: a checked study.
         fingerprints: source name -> fingerprint of what it holds now (see `Source.fingerprint`). They enter the
             ids, so that a changed file is a different trial.
-        chosen: label -> what the search chose; an arm that is searched and not named here stands at the configuration
-            that its search tries first.
+        chosen: label, or label and seed -> what the search chose; an arm that is searched and not named here stands at
+            the configuration that its search tries first.
 
     Raises:
         StudyError: if two arms are the same method with the same configuration.
     """
     _refuse_twins(study)
     _refuse_devices(study)
-    configurations = {label: search.first(space) for label, space in search.spaces(study).items()} | dict(chosen or {})
+    firsts = {label: search.first(space) for label, space in search.spaces(study).items()}
+    configurations: dict[Searched, Values] = {**firsts, **(chosen or {})}
     protocol = study.protocol.model_copy(update={"learning_rate": None, "search": None})
     labels = list(study.methods)
     trials = [
-        _trial(study, label, configurations.get(label, {}), _with_seed(protocol, seed), fingerprints)
+        _trial(study, label, for_trial(configurations, label, seed) or {}, _with_seed(protocol, seed), fingerprints)
         for round_number, seed in enumerate(study.protocol.seeds)
         for label in _rotated(labels, round_number)
     ]
     timed_seeds = study.protocol.seeds[: study.execution.latency_seeds]
     return [trial.model_copy(update={"times_inference": trial.seed in timed_seeds}) for trial in trials]
+
+
+def for_trial(found: Mapping[Searched, Found], label: str, seed: int) -> Found | None:
+    """Returns what a search found for a final trial: that of its seed's own search, or of the study's; None without."""
+    return found.get((label, seed), found.get(label))
+
+
+def search_studies(study: StudySpec) -> dict[int | None, StudySpec]:
+    """Returns the study of each of its searches: itself under None or, where every final seed has its own, one of each
+    seed."""
+    protocol = study.protocol
+    if protocol.search is None or not protocol.search.per_seed:
+        return {None: study}
+    return {
+        seed: study.model_copy(
+            update={"protocol": protocol.model_copy(update={"seeds": (seed,), "search": protocol.search.of_seed(seed)})}
+        )
+        for seed in protocol.seeds
+    }
 
 
 def _rotated(labels: Sequence[str], round_number: int) -> list[str]:
@@ -246,9 +273,10 @@ def question(study: StudySpec) -> dict[str, Any]:
     protocol = _without_later_keys(protocol)
     if study.protocol.search is None:
         del protocol["search"]
-    elif study.protocol.search.prune == "none":
-        # The key was added later: without it folders keep their names.
-        del protocol["search"]["prune"]
+    else:
+        # These keys were added later: without them folders keep their names.
+        later = {"prune": "none", "per_seed": False}
+        protocol["search"] = {k: v for k, v in protocol["search"].items() if k not in later or v != later[k]}
     return {
         "model": study.model.model_dump(mode="json"),
         "task": {**_task_content(study.task), "options": task_options(study)},

@@ -26,6 +26,7 @@ from tuneoff.config.spec import (
     TaskSpec,
 )
 from tuneoff.errors import Problem, StudyError, did_you_mean
+from tuneoff.planning.plan import search_studies
 from tuneoff.planning.yaml import Lines
 from tuneoff.search.halving import rungs
 from tuneoff.search.space import LEARNING_RATE, is_number
@@ -203,7 +204,7 @@ def _search_problems(study: StudySpec, lines: Lines) -> list[Problem]:
         message = "one rate for all leaves nothing to search: remove it, or protocol.search, or search other options"
         problems.append(_problem(f"protocol.{LEARNING_RATE}", message, lines))
     try:
-        rungs(study.protocol)
+        rungs(next(iter(search_studies(study).values())).protocol)
     except StudyError as error:
         problems += [_problem(problem.where, problem.message, lines) for problem in error.problems]
     is_reported = False

@@ -15,7 +15,8 @@ def answer_scope(report: Report) -> str:
     if over is None:
         return f"{_subject(report.protocol)} alone."
     group = report.study.task_options.get("group")
-    draws = ["draws of training rows"] if report.protocol.splits == "per_seed" else []
+    draws = ["searches"] if _searched_per_seed(report.protocol) else []
+    draws += ["draws of training rows"] if report.protocol.splits == "per_seed" else []
     words = {
         "seeds": ["seeds", *draws],
         "examples": ["test examples"],
@@ -32,10 +33,16 @@ def unvaried_text(protocol: Protocol) -> str:
 
 def _subject(protocol: Protocol) -> str:
     place = "test set" if protocol.splits == "per_seed" else "split"
-    return f"This is of these configurations, on this {place}"
+    subject = "these methods, each with its search" if _searched_per_seed(protocol) else "these configurations"
+    return f"This is of {subject}, on this {place}"
+
+
+def _searched_per_seed(protocol: Protocol) -> bool:
+    return protocol.search is not None and protocol.search.per_seed
 
 
 def _unvaried(protocol: Protocol) -> list[str]:
     """Returns what is one draw in the whole study."""
+    searches = [] if _searched_per_seed(protocol) else ["searches"]
     rows = ["training rows"] if protocol.splits == "fixed" else []
-    return ["searches", *rows, "base models"]
+    return [*searches, *rows, "base models"]

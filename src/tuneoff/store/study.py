@@ -146,7 +146,8 @@ class StudyStore:
         final = {trial.id: trial for trial in trials if trial.purpose == "final"}
         if study.protocol.search is None:
             return [*(trial_id for trial_id in self.trial_ids() if trial_id not in final), *final]
-        trials_by_label = {trial.label: trial for trial in final.values()}
+        per_seed = study.protocol.search.per_seed
+        asked = {(trial.label, trial.seed if per_seed else None): trial for trial in final.values()}
         merged = []
         for trial_id in (trial_id for trial_id in self.trial_ids() if trial_id not in final):
             try:
@@ -154,7 +155,7 @@ class StudyStore:
             except CorruptRecord:
                 merged.append(trial_id)  # Its specification is damaged; reports name it.
                 continue
-            chosen_trial = trials_by_label.get(spec.label, spec)
+            chosen_trial = asked.get((spec.label, spec.seed if per_seed else None), spec)
             if (chosen_trial.method, chosen_trial.options, chosen_trial.learning_rate) == (
                 spec.method,
                 spec.options,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tuneoff.analysis.search_rounds import ANSWERS, Search
+from tuneoff.analysis.search_rounds import ANSWERS, Search, search_data
 from tuneoff.config.spec import StudySpec
 from tuneoff.executors.base import Executor, Inspection, Listener
 from tuneoff.search.halving import check_rows
@@ -13,14 +13,18 @@ from tuneoff.store import StudyStore
 
 
 class SearchRunner(Search):
-    """Runs what is missing of a study's search; takes what `Search` takes.
+    """Runs what is missing of a study's search; takes what `Search` takes, and the study that the folder is of, where
+    it is searched seed by seed.
 
     Attributes:
         contents: what the run's inspection saw of sources that change, for each trial to verify; set by `check`.
     """
 
-    def __init__(self, study: StudySpec, fingerprints: Mapping[str, str], store: StudyStore) -> None:
+    def __init__(
+        self, study: StudySpec, fingerprints: Mapping[str, str], store: StudyStore, whole: StudySpec | None = None
+    ) -> None:
         super().__init__(study, fingerprints, store)
+        self._whole = whole or self.study
         self.contents: dict[str, str] = {}
 
     def check(self, inspection: Inspection) -> None:
@@ -51,8 +55,8 @@ class SearchRunner(Search):
             # An executor may start a process to find out what it runs on: not for a search that is over.
             together = executor.trains_together(self.study.execution) if self.missing() else 1
             for trials in self.rounds(together):
-                StudyStore.create(self.store.root, self.study, trials)
-                self.store.adopt(self.study, trials, relatives)
+                StudyStore.create(self.store.root, self._whole, trials)
+                self.store.adopt(self._whole, trials, relatives)
                 open_trials = []
                 for trial in trials:
                     record = self.store.trial(trial.id).intact_record()
@@ -65,5 +69,4 @@ class SearchRunner(Search):
         finally:
             if self.store.is_there:
                 # The folder's study may have arms that this run was not asked for; they were searched as well.
-                folder_search = Search(self.store.study(), self.fingerprints, self.store)
-                self.store.write_search(folder_search.as_data())
+                self.store.write_search(search_data(self.store.study(), self.fingerprints, self.store))

@@ -7,26 +7,25 @@ print(study.results())
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuneoff import registry, sources
-from tuneoff.analysis.search_rounds import outline, recorded
+from tuneoff.analysis.search_rounds import outline, recorded, recorded_choices
 from tuneoff.checksums import content_hash
 from tuneoff.config.spec import ExecutorSpec, StudySpec, TrialSpec
 from tuneoff.errors import StoreError
 from tuneoff.executors.base import Executor, Inspection, Listener, Progress
 from tuneoff.planning import loading
-from tuneoff.planning.plan import plan, question, selection
+from tuneoff.planning.plan import Searched, for_trial, plan, question, selection
 from tuneoff.records.forecast import StudyForecast
 from tuneoff.records.record import Status, TrialRecord
 from tuneoff.store import StudyStore, refuse_overwriting
 from tuneoff.study import forecast_planner, notebook
 from tuneoff.study.forecast_planner import ToCome
-from tuneoff.study.search_runner import SearchRunner
+from tuneoff.study.searches import SearchRunners
 from tuneoff.trackers.process import Outlets
 from tuneoff.trial import early
 
@@ -123,12 +122,14 @@ class Study:
         return outline(self.spec)
 
     @property
-    def chosen(self) -> dict[str, dict[str, Any]]:
-        """Returns what the search chose: label -> option or `learning_rate` -> value. Empty before a search is over."""
+    def chosen(self) -> dict[Searched, dict[str, Any]]:
+        """Returns what the search chose: label -> option or `learning_rate` -> value; with a search per seed, label and
+        seed -> the same. Empty before a search is over."""
         store = StudyStore(self.folder) if self.folder is not None else None
         search = recorded(store) if store is not None and store.is_there else None
-        arms = search["arms"] if search is not None else {}
-        return {label: arm["choice"] for label, arm in arms.items() if arm["choice"] and label in self.spec.methods}
+        choices = recorded_choices(search) if search is not None else {}
+        arms = self.spec.methods
+        return {key: choice for key, choice in choices.items() if (key if isinstance(key, str) else key[0]) in arms}
 
     def inspect(self, trials: list[TrialSpec] | None = None, *, require_data: bool = False) -> Inspection:
         """Counts parameters and looks at the data in a child process; trains nothing."""
@@ -210,7 +211,7 @@ class Study:
         fingerprints = self._fingerprints()
         folder_store = StudyStore(self.folder)
         relatives = folder_store.relatives if out is None else []
-        search = SearchRunner(self.spec, fingerprints, folder_store)
+        search = SearchRunners(self.spec, fingerprints, folder_store)
         outlets = Outlets(self.spec.trackers)
         listener = outlets.follow(listener)
         with folder_store.lock(), self._executor() as executor, outlets:
@@ -246,13 +247,13 @@ class Study:
             outlets.artifacts(self.report)
         return self
 
-    def _search_to_come(self, search: SearchRunner) -> list[TrialSpec]:
+    def _search_to_come(self, search: SearchRunners) -> list[TrialSpec]:
         """Plans a trial for each that the search has still to run, as far as can be told; see `plan_search`."""
-        done = Counter({label: len(arm.records) for label, arm in search.arms.items()})
+        done = search.tried
         remaining = []
         for trial in self.plan_search():
-            if done[trial.label] > 0:
-                done[trial.label] -= 1
+            if done[trial.label, trial.seed] > 0:
+                done[trial.label, trial.seed] -= 1
             else:
                 remaining.append(trial)
         return remaining
@@ -261,16 +262,18 @@ class Study:
         self,
         store: StudyStore,
         trials: list[TrialSpec],
-        hopeless: Mapping[str, str],
+        hopeless: Mapping[Searched, str],
         executor: Executor,
         listener: Listener,
     ) -> None:
         """Runs the trials, except those whose search found nothing: these get a record that says so."""
-        hopeless_trials = [
-            trial for trial in trials if trial.label in hopeless and store.trial(trial.id).finished_record() is None
-        ]
-        for trial in hopeless_trials:
-            record = TrialRecord(spec=trial, status=Status.FAILED, cause=hopeless[trial.label])
+        hopeless_trials = []
+        for trial in trials:
+            reason = for_trial(hopeless, trial.label, trial.seed)
+            if reason is None or store.trial(trial.id).finished_record() is not None:
+                continue
+            hopeless_trials.append(trial)
+            record = TrialRecord(spec=trial, status=Status.FAILED, cause=reason)
             store.trial(trial.id).begin_attempt()
             store.trial(trial.id).write_record(record)
             listener(Progress("ended", trial, record=record))

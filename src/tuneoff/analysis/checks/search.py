@@ -20,19 +20,19 @@ def search_warnings(search: SearchSummary | None) -> list[Finding]:
     most = max((arm.configurations for arm in arms), default=0)
     unequal_arms = [arm for arm in arms if arm.configurations < most and not arm.exhausted]
     if not search.complete:
-        listed = listed_counts((arm.method, arm.tried_count) for arm in arms)
+        listed = listed_counts((arm.name, arm.tried_count) for arm in arms)
         message = f"The search is not over, so nothing is chosen by it yet (trials so far: {listed})."
         warnings.append(Finding(name="search_unfinished", message=message))
     elif unequal_arms or search.not_searched:
         counts = [
-            *((arm.method, arm.configurations) for arm in arms),
+            *((arm.name, arm.configurations) for arm in arms),
             *((label, 0) for label in search.not_searched),
         ]
         message = (
             f"Arms were not searched equally (search trials: {listed_counts(counts)}), so their ranking is not fair."
         )
         warnings.append(Finding(name="unequal_search", message=message))
-    edges = [f"{arm.method}: {_describe_edge(arm, name)}" for arm in arms for name in arm.at_edge]
+    edges = [f"{arm.name}: {_describe_edge(arm, name)}" for arm in arms for name in arm.at_edge]
     if edges:
         message = (
             f"The best value lies at an edge of its range ({'; '.join(edges)}): the range may be too narrow, and a "
@@ -40,7 +40,7 @@ def search_warnings(search: SearchSummary | None) -> list[Finding]:
         )
         warnings.append(Finding(name="best_at_edge", message=message))
     if search.failed:
-        listed = "; ".join(f"{arm.method}: {_count_failures(arm)}" for arm in arms if arm.failed)
+        listed = "; ".join(f"{arm.name}: {_count_failures(arm)}" for arm in arms if arm.failed)
         message = f"{search.failed} of {search.tried_count} search trials did not complete ({listed})."
         warnings.append(Finding(name="failed_search_trials", message=message))
     return warnings

@@ -310,7 +310,7 @@ def _sensitivity(report: Report) -> Chart | None:
             muted=arm.method not in named,
         )
         for arm in search.arms
-        if LEARNING_RATE in arm.space and arm.tried
+        if LEARNING_RATE in arm.space and arm.tried and arm.seed == search.arms[0].seed
     )
     scores = [score for s in series for score in (*s.y, *(y for _, y in s.early))]
     if not scores:
@@ -334,6 +334,7 @@ def _sensitivity(report: Report) -> Chart | None:
         + (" Hollow: what was pruned, with its score after fewer steps." if any(s.early for s in series) else "")
         + (" Crosses: trials that did not complete." if any(s.failed for s in series) else "")
         + ("" if all(s.joined for s in series) else " No line joins points that differ in other options too.")
+        + (f" Of the search of seed {search.arms[0].seed}." if search.per_seed else "")
         + _describe_muted(series),
         alt=_alt(f"{lead}; best rates: {best_rates or 'none'}", None),
     )

@@ -12,6 +12,7 @@ from tuneoff.report.markup import grid
 from tuneoff.report.schema import Report
 from tuneoff.report.sections import search
 from tuneoff.report.wording import join
+from tuneoff.search.space import LEARNING_RATE
 
 
 def protocol(report: Report) -> str:
@@ -52,7 +53,12 @@ def methods(report: Report) -> str:
         rate = "– (nothing is trained)"
         if entry.learning_rate is not None and entry.learning_rate_from is not None:
             rate = f"{units.rate(entry.learning_rate)} ({_RATE_FROM[entry.learning_rate_from]})"
-        options_set = {key: value for key, value in entry.options.items() if value is not None}
+        per_seed = entry.searched_per_seed
+        if LEARNING_RATE in per_seed:
+            rate = f"{', '.join(map(units.rate, per_seed[LEARNING_RATE]))} (searched, by seed)"
+        options_set = {key: value for key, value in entry.options.items() if value is not None} | {
+            key: " / ".join(map(option_text, values)) for key, values in per_seed.items() if key != LEARNING_RATE
+        }
         options = ", ".join(f"{key} {option_text(value)}" for key, value in options_set.items())
         findings = join(list(dict.fromkeys(finding.name for finding in entry.findings)))
         rows.append(

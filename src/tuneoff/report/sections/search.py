@@ -21,7 +21,10 @@ _SAMPLERS = {
 
 def settings_text(search: SearchSpec) -> str:
     """Returns the search's settings in one line: `8 trials per arm, seed 1000, 500 training rows, sampler tpe`."""
-    return ", ".join([f"{search.trials} trials per arm", f"seed {search.seed}", *_describe_budget(search)]) + (
+    trials = f"{search.trials} trials per arm"
+    if search.per_seed:
+        trials = f"for every seed {search.of_seed(0).trials} trials per arm"
+    return ", ".join([trials, f"seed {search.seed}", *_describe_budget(search)]) + (
         f", sampler {search.sampler}" + (", ranges may grow" if search.grow else "") + _pruning_suffix(search)
     )
 
@@ -106,7 +109,7 @@ def _cells(arm: SearchedArm, search: SearchSummary) -> list[str]:
     if arm.exhausted:
         count += " (all there are)"
     return [
-        escaped(arm.method),
+        escaped(arm.name),
         escaped(space) + (" (widened)" if arm.grown else ""),
         count,
         escaped(chosen) or "–",
@@ -122,14 +125,15 @@ def _describe_equality(search: SearchSummary) -> str:
     arms = search.arms
     most = max((arm.configurations for arm in arms), default=0)
     if not search.complete:
-        return f"The search is not over: {listed_counts((arm.method, arm.tried_count) for arm in arms)} trials so far."
+        return f"The search is not over: {listed_counts((arm.name, arm.tried_count) for arm in arms)} trials so far."
     trials = f"{most} search trial" + ("s" if most != 1 else "") + (" in the first rung" if search.rungs else "")
     more = f" ({search.trials}, then more because ranges were widened)" if most > search.trials else ""
     if all(arm.configurations == most for arm in arms) and not search.not_searched:
-        return f"Every arm that trains got the same {trials}{more} before the final trials."
+        own = " for every seed of its own" if search.per_seed else ""
+        return f"Every arm that trains got the same {trials}{more}{own} before the final trials."
     arms_behind = [arm for arm in arms if arm.configurations < most]
     if all(arm.exhausted for arm in arms_behind) and not search.not_searched:
-        names = join([arm.method for arm in arms_behind])
+        names = join([arm.name for arm in arms_behind])
         other = f"or all the configurations there are of it ({names})"
         return f"Every arm that trains got the same {trials}{more} before the final trials, {other}."
     return f"Arms were not searched equally; the most search trials of an arm are {most}."
@@ -141,7 +145,8 @@ def _describe_trials(search: SearchSummary) -> str:
     if search.sampler == "tpe" and search.trials <= SPREAD:
         sampler = "After the defaults, they are spread evenly over the ranges"
     return (
-        f"Each ran with seed {search.seed}, which no final trial uses, and {budget}, and was scored by "
+        f"Each ran with seed {search.seed}{' + the final one' if search.per_seed else ''}, which no final trial uses, "
+        f"and {budget}, and was scored by "
         f"validation {metric_name(search.metric)}; the test split had no part in it. {sampler}."
     )
 
@@ -164,7 +169,7 @@ def in_short(report: Report) -> str:
     if search is None:
         return _not_searched(report, short=True)
     return (
-        f"Search: {search.tried_count} trials of {len(search.arms)} arms by validation "
+        f"Search: {search.tried_count} trials of {len({arm.method for arm in search.arms})} arms by validation "
         f"{metric_name(search.metric)}{_pruning_suffix(search)}, {units.seconds(search.train_seconds)} of "
         f"training beside the final trials' "
         f"{units.seconds(search.final_train_seconds)}."
