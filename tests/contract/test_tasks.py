@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from tuneoff import registry
+from tuneoff.interfaces import attention_masks
 from tuneoff.testing import TaskContract
+from tuneoff.testing.tasks import Prepared
 
 TEXTS = [
     "a goal",
@@ -76,6 +78,44 @@ class TestGeneration(TaskContract):
     options = {"template": "{source}: ", "max_target_length": 6}
     columns = {"article": TEXTS, "summary": ["goal", "oil up", "match", "oil is", "a win", "wheat"]}
     architectures = ("gpt2", "llama", "t5")
+
+
+class TestInstruction(TaskContract):
+    task = "instruction"
+    options = {
+        "chat_template": "{% for m in messages %}{{ m.role[0] }}:{{ m.content }}|{% endfor %}"
+        "{% if add_generation_prompt %}a:{% endif %}",
+        "max_target_length": 7,
+    }
+    columns = {"instruction": TEXTS, "output": ["goal", "oil up", "match", "oil is", "a win", "wheat"]}
+    architectures = ("gpt2", "llama")
+
+
+class TestPackedInstruction(TestInstruction):
+    options = {**TestInstruction.options, "packing": True}
+    columns = {
+        "instruction": [*TEXTS, "oil", "a"],
+        "output": ["goal", "oil up", "match", "oil is", "a win", "wheat", "a", "b"],
+    }
+
+    def test_masks_are_one_on_every_token_that_is_no_padding(self, prepared: Prepared) -> None:
+        """Examples share rows."""
+        batch = prepared.task.collate(prepared.features, 0)
+        (mask,) = attention_masks(batch)
+        assert len(mask) < len(prepared.features)
+        assert int(mask.sum()) == sum(len(f.input_ids) + len(f.target_ids) - 1 for f in prepared.features)
+
+
+class TestChat(TaskContract):
+    task = "chat"
+    options = TestInstruction.options
+    columns = {
+        "messages": [
+            [{"role": "user", "content": text}, {"role": "assistant", "content": answer}]
+            for text, answer in zip(TEXTS, TestInstruction.columns["output"], strict=True)
+        ]
+    }
+    architectures = ("gpt2", "llama")
 
 
 def test_every_task_has_a_suite() -> None:

@@ -169,6 +169,16 @@ def test_a_list_of_files_is_one_split(tmp_path: Path) -> None:
         _read([names[0], str(tmp_path / "gone.jsonl")])
 
 
+def test_columns_are_read_by_other_names(tmp_path: Path) -> None:
+    _write_two(tmp_path)
+    name = str(tmp_path / "a.jsonl")
+    assert _read({"source": name, "rename": {"text": "query"}}).columns == {"query": ["one"], "label": ["x"]}
+    with pytest.raises(DataError, match="no column 'txt' to rename"):
+        _read({"source": name, "rename": {"txt": "query"}})
+    with pytest.raises(DataError, match="would be called 'label'"):
+        _read({"source": name, "rename": {"text": "label"}})
+
+
 # --- folders of save_to_disk
 
 

@@ -168,15 +168,11 @@ def test_a_number_that_is_none_is_a_missing_label() -> None:
 
 
 @pytest.mark.parametrize(
-    ("column", "chat", "said"),
-    [
-        ("messages", CHAT, ".messages[-2].content"),
-        ("my chats", [{"from": "human", "value": "x"}, {"from": "gpt", "value": "y"}], '.["my chats"][-2].value'),
-    ],
+    ("column", "chat"),
+    [("messages", CHAT), ("my chats", [{"from": "human", "value": "x"}, {"from": "gpt", "value": "y"}])],
 )
 @pytest.mark.parametrize("task", [Classification, Generation])
-def test_chats_are_recognised_and_told_how_to_convert(task: type[Task], column: str, chat: Any, said: str) -> None:
+def test_chats_are_recognised_and_the_task_named_that_reads_them(task: type[Task], column: str, chat: Any) -> None:
     with pytest.raises(DataError, match="chats") as caught:
         task({}).columns(table(**{column: [chat, chat]}))
-    assert said in caught.value.hint
-    assert "train.jsonl > pairs.jsonl" in caught.value.hint
+    assert "The task chat reads them" in caught.value.hint

@@ -169,6 +169,7 @@ class Predictions:
             values=[p["values"] for p in predictions],
             losses=[p["loss"] for p in predictions],
             target_tokens=[p["target_tokens"] for p in predictions],
+            target_bytes=[p.get("target_bytes") for p in predictions],
             labels=record.data.labels if record.data else (),
         )
         # One object for equal examples: later they are compared by identity.

@@ -10,6 +10,7 @@ KNOWN_AS: dict[str, tuple[str, ...]] = {
     "gpt2": ("openai-community/gpt2",),
     "roberta-base": ("FacebookAI/roberta-base",),
     "gpt-neo-125m": ("EleutherAI/gpt-neo-125m",),
+    "llama-3.2-3b": ("meta-llama/Llama-3.2-3B",),
     "minilm": ("sentence-transformers/all-MiniLM-L6-v2", "nreimers/MiniLM-L6-H384-uncased"),
     "smollm2-135m": ("HuggingFaceTB/SmolLM2-135M-Instruct", "HuggingFaceTB/SmolLM2-135M"),
 }

@@ -89,9 +89,7 @@ def inspect_data(data: Path, **user_columns: str | None) -> DataInspection:
         StudyError: if no task has all roles that are given.
     """
     from tuneoff.config.spec import SourceSpec
-    from tuneoff.interfaces import is_missing
     from tuneoff.sources import read_rows, splits
-    from tuneoff.tasks._cells import require_plain
 
     wanted = [column for column in user_columns.values() if column is not None]
     rows = read_rows(registry.sources(), SourceSpec.model_validate({"source": f"file:{data}"}), "train", wanted)
@@ -102,16 +100,7 @@ def inspect_data(data: Path, **user_columns: str | None) -> DataInspection:
     )
     task = task_named(task_name)
     columns = task(dict(named)).columns(rows)
-    last = task.roles[-1]
-    plain = {role.name: columns[role.name] for role in task.roles if role.holds and role.name in columns}
-    require_plain(rows, plain, label=last.name if last.holds == "class" else None)
-    answers = [str(value).strip() for value in rows.columns[columns[last.name]] if not is_missing(value)]
-    inputs = [rows.columns[columns[role.name]] for role in task.roles[:-1] if role.name in columns]
-    texts = [
-        " ".join(str(part).strip() for part in parts)
-        for parts in zip(*inputs, strict=True)
-        if not any(map(is_missing, parts))
-    ]
+    texts, answers = _texts_and_answers(task, rows, columns)
     writes_text = task.produces == "text"
     classes, concerns = _look_closer(task, rows, named, columns, answers)
     return DataInspection(
@@ -128,6 +117,32 @@ def inspect_data(data: Path, **user_columns: str | None) -> DataInspection:
         concerns=tuple(concerns),
         splits=splits(registry.sources(), f"file:{data}"),
     )
+
+
+def _texts_and_answers(task: type[Task], rows: Rows, columns: dict[str, str]) -> tuple[list[str], list[str]]:
+    """Returns what is put in and what is to come out, of the rows that have both.
+
+    Raises:
+        DataError: for cells that cannot be used.
+    """
+    from tuneoff.interfaces import is_missing
+    from tuneoff.tasks._cells import require_plain
+
+    if not any(role.holds for role in task.roles):
+        # What is no column of texts, such as messages, the task itself can read.
+        examples = task(dict(columns)).examples(rows, columns, "train")
+        return [example.input_text for example in examples], [example.target for example in examples]
+    last = task.roles[-1]
+    plain = {role.name: columns[role.name] for role in task.roles if role.holds and role.name in columns}
+    require_plain(rows, plain, label=last.name if last.holds == "class" else None)
+    answers = [str(value).strip() for value in rows.columns[columns[last.name]] if not is_missing(value)]
+    inputs = [rows.columns[columns[role.name]] for role in task.roles[:-1] if role.name in columns]
+    texts = [
+        " ".join(str(part).strip() for part in parts)
+        for parts in zip(*inputs, strict=True)
+        if not any(map(is_missing, parts))
+    ]
+    return texts, answers
 
 
 def recognised_tasks() -> dict[str, type[Task]]:
@@ -190,9 +205,10 @@ def _find_task(rows: Rows, user_columns: dict[str, str]) -> tuple[str, dict[str,
         if set(user_columns) >= set(_required(task)):
             return name, columns, "as given"
         target = task.roles[-1]
-        if target.name not in user_columns and contradicts(target, filled(rows).get(columns[target.name], [])):
+        answers = filled(rows).get(columns.get(target.name, ""), [])
+        if target.name not in user_columns and contradicts(target, answers):
             continue
-        if target.holds != "text" or user_columns or is_written(filled(rows).get(columns[target.name], [])):
+        if target.holds != "text" or user_columns or is_written(answers):
             refuse_doubt(task, rows, columns, user_columns, named=True)
             return name, columns, "guessed from the names"
     for name, task in tasks.items():

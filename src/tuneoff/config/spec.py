@@ -125,6 +125,10 @@ class SourceSpec(Frozen):
     more: tuple[Reference, ...] = Field(
         (), description="further files, whose rows follow: what a list names after its first"
     )
+    rename: dict[str, str] = Field(
+        default_factory=dict,
+        description="column of this source -> the name that it is read by, where splits name their columns differently",
+    )
     split: str | None = Field(None, description="split to read; the role's own name where unset")
     config: str | None = Field(None, description="configuration of a hub dataset, e.g. '3.0.0'")
     revision: str | None = Field(None, description="commit or tag of a hub dataset")

@@ -33,6 +33,7 @@ class Example:
         index: position in its split.
         place: names the row in messages.
         fields: further columns that a prompt template uses.
+        history: what was said before `text` in a conversation, as speaker and words; else empty.
         group: name of the rows that it belongs to (`task.group`); empty where every row stands for itself.
     """
 
@@ -42,6 +43,7 @@ class Example:
     place: str
     fields: Mapping[str, str] = field(default_factory=dict)
     text_pair: str = ""
+    history: tuple[tuple[str, str], ...] = ()
     group: str = ""
 
     @property
@@ -51,6 +53,8 @@ class Example:
 
         The shortest part comes first, so that a long one does not hide a question about it where this is cut.
         """
+        if self.history:
+            return "\n".join([*(f"{speaker}: {words}" for speaker, words in self.history), f"user: {self.text}"])
         if not self.fields:
             return f"{self.text}\n{self.text_pair}" if self.text_pair else self.text
         parts = sorted({"source": self.text, **self.fields}.items(), key=lambda part: len(part[1]))
@@ -70,6 +74,8 @@ class Features:
             shortens); empty: `input_ids`.
         target_length: tokens of the text to write, before any were cut off.
         targets: the numbers that a head is to give, where they are not one class; empty elsewhere.
+        unlearned: places in `target_ids` of tokens that are read and not learned, such as another speaker's.
+        target_bytes: bytes (UTF-8) of the text to write; 0 where they are not counted.
         segments: number of the text that each of `input_ids` belongs to (transformers' `token_type_ids`), for a
             model that is told; empty where there is one text.
     """
@@ -82,6 +88,8 @@ class Features:
     target_length: int = 0
     targets: Sequence[float] = ()
     segments: Sequence[int] = ()
+    unlearned: Sequence[int] = ()
+    target_bytes: int = 0
 
     @property
     def truncated(self) -> bool:

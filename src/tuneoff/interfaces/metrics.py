@@ -34,6 +34,7 @@ class Outputs:
         values: metric -> the example's own value, as recorded.
         losses: nats summed over the target's tokens; None where they were not counted.
         target_tokens: tokens of the target; None where they were not counted.
+        target_bytes: bytes of the target; None where they were not counted, and empty where none were.
         labels: the classes in order of their numbers; empty for a task without classes.
         inputs: what was put in, for metrics that read it; there while a trial scores its test, else empty.
     """
@@ -46,6 +47,7 @@ class Outputs:
     target_tokens: Sequence[int | None]
     labels: tuple[str, ...] = ()
     inputs: Sequence[str] = ()
+    target_bytes: Sequence[int | None] = ()
 
     @classmethod
     def of(cls, predictions: Sequence[Prediction], labels: tuple[str, ...] = (), inputs: Sequence[str] = ()) -> Outputs:
@@ -59,6 +61,7 @@ class Outputs:
             target_tokens=[p.target_tokens for p in predictions],
             labels=labels,
             inputs=inputs,
+            target_bytes=[p.target_bytes for p in predictions],
         )
 
     def __len__(self) -> int:

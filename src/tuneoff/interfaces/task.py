@@ -61,12 +61,14 @@ class ColumnRole:
             what the task predicts by `Task.recognise`.
         guesses: names by which the column is guessed, the likeliest first.
         optional: whether the task does without such a column, so that it is never guessed by its content.
+        may_be_empty: whether its cells may be empty.
     """
 
     name: str
     holds: Literal["text", "class", "number", ""] = ""
     guesses: tuple[str, ...] = ()
     optional: bool = False
+    may_be_empty: bool = False
 
 
 class Task(ABC):

@@ -209,11 +209,13 @@ def _without_later_keys(protocol: dict[str, Any]) -> dict[str, Any]:
 
 
 def _task_content(task: TaskSpec) -> dict[str, Any]:
-    """Returns a task as part of a trial's content: a list of one file adds nothing, so that ids stay as they were."""
+    """Returns a task as part of a trial's content: keys of sources that were added later and say nothing are left out,
+    so that ids stay as they were."""
     content: dict[str, Any] = task.model_dump(mode="json")
     for source in content["data"].values():
-        if source is not None and not source["more"]:
-            del source["more"]
+        for key in ("more", "rename") if source is not None else ():
+            if not source[key]:
+                del source[key]
     return content
 
 

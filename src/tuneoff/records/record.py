@@ -531,6 +531,9 @@ class Prediction(Frozen):
         None, description="nats summed over the target's tokens, end of text included; for generation"
     )
     target_tokens: int | None = Field(None, description="tokens of the target, end of text included")
+    target_bytes: int | None = Field(
+        None, description="bytes (UTF-8) of what is learned of the target, for bits per byte; of a conversation"
+    )
     generated_tokens: int | None = Field(None, description="tokens written")
     group: int | None = Field(
         None,

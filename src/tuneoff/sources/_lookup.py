@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from tuneoff.errors import SourceNotFound, did_you_mean
+from tuneoff.errors import DataError, SourceNotFound, did_you_mean, listed
 from tuneoff.interfaces import ModelFiles, ModelSpec, Rows, Source, SourceSpec
 from tuneoff.sources._joining import joined
 
@@ -54,10 +54,31 @@ def read_rows(sources: Sources, spec: SourceSpec, split: str, wanted: Iterable[s
     parts = []
     for name in spec.references:
         source, reference = find(sources, name)
-        parts.append(source.rows(spec.model_copy(update={"source": reference, "more": ()}), split))
+        rows = source.rows(spec.model_copy(update={"source": reference, "more": (), "rename": {}}), split)
+        parts.append(_renamed(rows, spec.rename))
     rows = _with_parts(joined(parts, " and ".join(map(str, spec.references[:3])) + (", …" if len(parts) > 3 else "")))
     paths = {name: cells for name in wanted if name not in rows.columns and (cells := _cells_at(rows.columns, name))}
     return replace(rows, columns={**rows.columns, **paths}) if paths else rows
+
+
+def _renamed(rows: Rows, names: Mapping[str, str]) -> Rows:
+    """Gives columns the names by which they are to be read.
+
+    Raises:
+        DataError: if one is not there, or two would have one name.
+    """
+    missing = next((name for name in names if name not in rows.columns), None)
+    if missing is not None:
+        raise DataError(
+            f"{rows.origin} has no column {missing!r} to rename{did_you_mean(missing, rows.columns)}",
+            hint=f"Its columns: {listed(rows.columns)}.",
+        )
+    columns = [names.get(name, name) for name in rows.columns]
+    twice = next((name for name in columns if columns.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(f"two columns of {rows.origin} would be called {twice!r}", hint="Rename the other one too.")
+    classes = {names.get(name, name): labels for name, labels in rows.class_names.items()}
+    return replace(rows, columns=dict(zip(columns, rows.columns.values(), strict=True)), class_names=classes)
 
 
 def _cells_at(columns: Mapping[str, list[Any]], path: str) -> list[Any] | None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ast
-import json
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from numbers import Real
@@ -21,6 +19,7 @@ _NUMPY_ROW = re.compile(r"\[[\d\s.]+\]")
 """A row of numbers as NumPy writes it."""
 _MESSAGE_KEYS = {"role": "content", "from": "value"}
 """Keys of a chat's messages: speaker -> content."""
+CHAT_HINT = "The task chat reads them: set task.name to it (init does)."
 
 
 def require_plain(rows: Rows, columns: Mapping[str, str], *, label: str | None = None, fractions: bool = False) -> None:
@@ -67,7 +66,7 @@ def _explain(rows: Rows, role: str, column: str, value: Any, label: bool) -> tup
     """Says what such a cell is, why it cannot be used, and how to fix it."""
     example = f"such as {str(value)[:60]}"
     if is_chat(value):
-        return "chats (lists of messages)", chat_hint(rows, column, value)
+        return "chats (lists of messages)", CHAT_HINT
     if isinstance(value, Mapping):
         parts = [f"{column}.{key}" for key, part in value.items() if part is not None and _is_plain(part, not label)]
         names = " or ".join(part for part in parts[:4] if part in rows.columns)
@@ -89,10 +88,11 @@ def _explain(rows: Rows, role: str, column: str, value: Any, label: bool) -> tup
 
 def is_chat(value: Any) -> bool:
     """Tells whether a cell holds a conversation: messages with a speaker and a content."""
-    return isinstance(value, Sequence) and bool(value) and all(map(_speaker_keys, value))
+    return isinstance(value, Sequence) and bool(value) and all(map(speaker_keys, value))
 
 
-def _speaker_keys(message: Any) -> tuple[str, str] | None:
+def speaker_keys(message: Any) -> tuple[str, str] | None:
+    """Returns the keys of a message's speaker and of its words; None where it has none."""
     pairs = _MESSAGE_KEYS.items() if isinstance(message, Mapping) else ()
     return next(((role, content) for role, content in pairs if role in message and content in message), None)
 
@@ -104,27 +104,11 @@ def chat_column(rows: Rows) -> tuple[str, Any] | None:
 
 
 def refuse_chat(rows: Rows) -> None:
-    """Refuses rows with a column of conversations, which no role can take.
+    """Refuses rows with a column of conversations, for a task that reads none.
 
     Raises:
-        DataError: if there is such a column; says how to convert it.
+        DataError: if there is such a column; names the task that reads it.
     """
     chat = chat_column(rows)
     if chat is not None:
-        column, value = chat
-        raise DataError(
-            f"column {column!r} of {rows.origin} holds chats (lists of messages), which are not read as they are",
-            hint=chat_hint(rows, column, value),
-        )
-
-
-def chat_hint(rows: Rows, column: str, value: Any) -> str:
-    """Returns a hint that says how to convert a file of chats to pairs."""
-    file = shlex.quote(rows.origin) if rows.origin.endswith(".jsonl") else "CHATS.jsonl"
-    _, content = _speaker_keys(value[0]) or ("role", "content")
-    messages = f".{column}" if column.isidentifier() else f".[{json.dumps(column, ensure_ascii=False)}]"
-    pair = f"{{source: {messages}[-2].{content}, target: {messages}[-1].{content}}}"
-    return (
-        "Write each chat's last two messages as a pair of texts, and use the task generation: "
-        f"jq -c {shlex.quote(pair)} {file} > pairs.jsonl"
-    )
+        raise DataError(f"column {chat[0]!r} of {rows.origin} holds chats (lists of messages)", hint=CHAT_HINT)

@@ -82,3 +82,16 @@ def perplexity(sums: Array) -> float:
     """Computes the perplexity from the sums of `nats_and_tokens`."""
     # Beyond e^700 there is no float, nor anything to tell apart.
     return math.exp(min(nats_per_token(sums), 700.0))
+
+
+def nats_and_bytes(outputs: Outputs) -> Any:
+    """Returns nats and bytes of each example's target, shape (examples, 2); None where they were not counted."""
+    if None in outputs.losses or not outputs.target_bytes or not all(outputs.target_bytes):
+        return None
+    return np.array([outputs.losses, outputs.target_bytes], dtype=np.float64).T
+
+
+def bits_per_byte(sums: Array) -> float:
+    """Computes the bits that a byte of text takes, from the sums of `nats_and_bytes`: it compares models whatever their
+    tokens."""
+    return float(sums[0] / sums[1] / math.log(2))

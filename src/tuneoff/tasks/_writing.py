@@ -25,6 +25,7 @@ class Settings:
         no_repeat_ngram_size: no sequence of so many tokens is written twice; 0: off.
         start_token_id: what an encoder-decoder's decoder starts from.
         stop: a text that ends the output once it follows anything but space; besides the end-of-text token.
+        end_ids: further tokens that end the output, such as the end of a turn.
     """
 
     max_new_tokens: int
@@ -34,6 +35,7 @@ class Settings:
     no_repeat_ngram_size: int = 0
     start_token_id: int = 0
     stop: str | None = None
+    end_ids: tuple[int, ...] = ()
 
 
 def write(
@@ -107,7 +109,7 @@ def generation_config(model: Any, settings: Settings, tokenizer: Any) -> Any:
     """Converts the settings to transformers'; a text ends where the tokenizer or the model's configuration says."""
     from transformers import GenerationConfig
 
-    ends = _end_ids(model, tokenizer)
+    ends = list(dict.fromkeys([*_end_ids(model, tokenizer), *settings.end_ids]))
     beams = {"length_penalty": settings.length_penalty, "early_stopping": False} if settings.num_beams > 1 else {}
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else ends[0]
     return GenerationConfig(

@@ -106,7 +106,9 @@ def _examples(task: Task, rows: Rows, columns: dict[str, str], split: str, skipp
             f"task.group and task.{role} are the same column, {group!r}",
             hint="Set task.group to the column that says which rows belong together.",
         )
-    used = [*columns.values(), *([group] if group is not None else [])]
+    may_be_empty = {role.name for role in task.roles if role.may_be_empty}
+    read = [column for role, column in columns.items() if role not in may_be_empty]
+    used = [*read, *([group] if group is not None else [])]
     used_columns = [rows.columns[column] for column in used if column in rows.columns]
     if task.options.missing == "skip":
         complete_rows = [
@@ -210,7 +212,8 @@ def _refuse_lost(before: set[str], after: set[str], protocol: Protocol) -> None:
 def _parts(example: Example) -> tuple[str, ...]:
     """Returns all inputs of an example: its texts, and the names and values of the template's other columns."""
     pair = (example.text_pair,) if example.text_pair else ()
-    return (example.text, *pair, *(part for item in sorted(example.fields.items()) for part in item))
+    history = (part for words in example.history for part in words)
+    return (example.text, *pair, *history, *(part for item in sorted(example.fields.items()) for part in item))
 
 
 def _key(example: Example) -> tuple[str, ...]:

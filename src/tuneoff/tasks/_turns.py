@@ -1,0 +1,209 @@
+"""Conversations as tokens: the model's chat template, turn by turn, cut to fit.
+
+A template is rendered up to each answer and through it; what comes between is the answer with what ends a turn. So any
+template serves that writes a conversation turn by turn, and what is learned is what the model will have to write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+from tuneoff.errors import DataError, first_line
+from tuneoff.interfaces import Example, Features
+from tuneoff.tasks._prompts import frame
+
+PLAIN = (
+    "{% for message in messages %}"
+    "{{ message['role'] | capitalize }}: {{ message['content'] }}"
+    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}"
+    "{{ '\\n\\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}Assistant:{% endif %}"
+)
+"""The template of `chat_template: plain`: each turn after its speaker, the end-of-text token after answers."""
+OWN, PLAIN_NAME = "model", "plain"
+SYSTEM, USER, ASSISTANT = "system", "user", "assistant"
+
+Turn = tuple[str, str]
+"""Speaker and words."""
+
+
+class Piece(NamedTuple):
+    """A part of a conversation as tokens, and whether it is an answer."""
+
+    ids: list[int]
+    is_answer: bool
+
+
+class Fitted(NamedTuple):
+    """A conversation that fits: its parts, the answer to write last."""
+
+    pieces: list[Piece]
+
+    @property
+    def prompt(self) -> list[int]:
+        """Returns all before the last answer."""
+        return [token for piece in self.pieces[:-1] for token in piece.ids]
+
+
+@dataclass
+class TurnEncoder:
+    """Encodes conversations for one model.
+
+    Attributes:
+        tokenizer: the model's own.
+        template: `auto` (the tokenizer's, else the plain one), `model`, `plain`, or a template in Jinja.
+        prompt_room: tokens of all before the last answer.
+        whole_room: tokens of the conversation.
+        target_room: tokens that may be written.
+        cut_targets: whether a longer answer loses its end.
+        end_ids: the tokens that were seen to end an answer.
+    """
+
+    tokenizer: Any
+    template: str
+    prompt_room: int
+    whole_room: int
+    target_room: int
+    cut_targets: bool
+    end_ids: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        own = getattr(self.tokenizer, "chat_template", None)
+        if self.template == OWN and not own:
+            raise DataError(
+                "the model's tokenizer has no chat template", hint="Set task.chat_template to auto or plain."
+            )
+        plain = self.template == PLAIN_NAME or (self.template == "auto" and not own)
+        self._jinja = PLAIN if plain else None if self.template in (OWN, "auto") else self.template
+        opening, _ = frame(self.tokenizer)
+        # Templates of models write their own begin-of-text token.
+        self._opening = list(self.tokenizer("a")["input_ids"][:opening]) if plain else []
+        self._adds_space = self.tokenizer.tokenize("a")[0].startswith("\u2581")
+        self._specials = {str(token) for token in self.tokenizer.added_tokens_decoder.values() if token.special}
+        self._specials |= set(self.tokenizer.all_special_tokens)
+
+    def features(self, examples: Sequence[Example], demonstrations: Sequence[Example]) -> list[Features]:
+        """Encodes the examples, each after the same solved ones, as earlier turns.
+
+        Raises:
+            DataError: naming the first row that the template refuses, or that does not fit.
+        """
+        shown = [turn for e in demonstrations for turn in ((USER, e.text), (ASSISTANT, e.target))]
+        return [self._encode(example, shown, len(demonstrations)) for example in examples]
+
+    def _encode(self, example: Example, shown: list[Turn], demonstrations: int) -> Features:
+        extra = demonstrations * self.whole_room
+        whole = self._pieces(example, shown)
+        answer = whole[-1].ids
+        learned = answer[: self.target_room] if self.cut_targets else answer
+        prompt = self._fit(example, shown, whole, self.prompt_room + extra)
+        room = min(self.prompt_room, self.whole_room - len(learned)) + extra
+        fitted = self._fit(example, shown, prompt.pieces, room) if len(prompt.prompt) > room else prompt
+        # Solved examples are read and not learned.
+        first = 1 + 2 * demonstrations
+        head = [token for piece in fitted.pieces[:first] for token in piece.ids]
+        rest = [*fitted.pieces[first:-1], Piece(learned, True)]
+        starts = accumulate((len(piece.ids) for piece in rest), initial=0)
+        unlearned = [
+            at
+            for start, piece in zip(starts, rest, strict=False)
+            if not piece.is_answer
+            for at in range(start, start + len(piece.ids))
+        ]
+        texts = [example.target, *(words for speaker, words in example.history if speaker == ASSISTANT)]
+        is_whole = len(learned) == len(answer) and len(fitted.pieces) == len(whole)
+        dropped = sum(len(p.ids) for p in whole[:-1]) - len(prompt.prompt)
+        return Features(
+            input_ids=head,
+            label=0,
+            length=len(head) + max(0, dropped),
+            target_ids=[token for piece in rest for token in piece.ids],
+            prompt_ids=prompt.prompt if len(prompt.prompt) > len(head) else (),
+            target_length=len(answer),
+            unlearned=unlearned,
+            target_bytes=sum(len(text.encode()) for text in texts) if is_whole else 0,
+        )
+
+    def _fit(self, example: Example, shown: list[Turn], pieces: list[Piece], room: int) -> Fitted:
+        """Cuts all before the last answer to `room` tokens: the oldest turns first, then the end of the last question.
+
+        Raises:
+            DataError: if even without these it is too long.
+        """
+        fitted = Fitted(pieces)
+        while len(fitted.prompt) > room and (shorter := _without_oldest(example)) is not None:
+            example = shorter
+            fitted = Fitted(self._pieces(example, shown))
+        surplus = len(fitted.prompt) - room
+        while surplus > 0 and example.text:
+            offsets = self.tokenizer(example.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+            starts = [start for start, _ in offsets["offset_mapping"]]
+            end = starts[-surplus] if surplus < len(starts) else 0
+            example = replace(example, text=example.text[: min(end, len(example.text) - 1)])
+            fitted = Fitted(self._pieces(example, shown))
+            surplus = len(fitted.prompt) - room
+        if surplus > 0:
+            raise DataError(
+                f"{example.place}: the conversation takes {len(fitted.prompt)} tokens without its last question and "
+                f"the turns before; there is room for {room}",
+                hint="Set protocol.max_length to more, or shorten the system's message.",
+            )
+        return fitted
+
+    def _pieces(self, example: Example, shown: Sequence[Turn]) -> list[Piece]:
+        """Returns the parts of a conversation: in turns what is read and what is answered, the last answer last."""
+        system = [turn for turn in example.history[:1] if turn[0] == SYSTEM]
+        turns = [*system, *shown, *example.history[len(system) :], (USER, example.text), (ASSISTANT, example.target)]
+        messages = [{"role": speaker, "content": words} for speaker, words in turns]
+        pieces: list[Piece] = []
+        done = ""
+        for number, (speaker, _) in enumerate(turns):
+            if speaker != ASSISTANT:
+                continue
+            before = self._render(messages[:number], example, prompt=True)
+            through = self._render(messages[: number + 1], example, prompt=False)
+            if not before.startswith(done) or not through.startswith(before):
+                raise DataError(
+                    f"{example.place}: the model's chat template changes earlier turns when later ones follow, so what "
+                    "is to be learned cannot be told apart",
+                    hint="Set task.chat_template: plain.",
+                )
+            read, answer = before[len(done) :], through[len(before) :].rstrip()
+            closed = any(answer.endswith(token) for token in self._specials)
+            ids = self._tokenize(answer.removeprefix(" ") if self._adds_space else answer)
+            ids = ids if closed else [*ids, self.tokenizer.eos_token_id]
+            self.end_ids.add(ids[-1])
+            # What follows the end of a turn is read with the next.
+            done = before + answer
+            opening = [] if pieces else self._opening
+            pieces += [Piece([*opening, *self._tokenize(read)], False), Piece(ids, True)]
+        return pieces
+
+    def _tokenize(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+    def _render(self, messages: list[dict[str, str]], example: Example, *, prompt: bool) -> str:
+        try:
+            text: str = self.tokenizer.apply_chat_template(
+                messages, chat_template=self._jinja, tokenize=False, add_generation_prompt=prompt
+            )
+        except Exception as error:  # templates raise what they like
+            raise DataError(
+                f"{example.place}: the chat template refuses this conversation: {first_line(error, 200)}",
+                hint="Set task.chat_template: plain, or correct the row.",
+            ) from None
+        return text
+
+
+def _without_oldest(example: Example) -> Example | None:
+    """Returns the conversation without its oldest turns up to the next question; None where none can go."""
+    system = 1 if example.history and example.history[0][0] == SYSTEM else 0
+    turns = example.history[system:]
+    if not turns:
+        return None
+    end = next((i for i in range(1, len(turns)) if turns[i][0] == USER), len(turns))
+    return replace(example, history=(*example.history[:system], *turns[end:]))

@@ -1,0 +1,69 @@
+"""Instructions: what to do, what to do it with, and the answer, in columns of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from pydantic import Field
+
+from tuneoff.interfaces import ColumnRole, Example, Rows, is_missing
+from tuneoff.tasks._cells import require_plain
+from tuneoff.tasks._conversation import Conversation, ConversationOptions
+from tuneoff.tasks._rows import choose_columns, require_cells, require_columns
+
+OUTPUT_NAMES = ("output", "response", "completion", "answer")
+
+
+class InstructionOptions(ConversationOptions):
+    """Keys of `task` for instructions."""
+
+    instruction: str | None = Field(None, description="column that holds what to do; guessed where obvious")
+    input: str | None = Field(None, description="column that holds what to do it with; its cells may be empty")
+    output: str | None = Field(None, description="column that holds the answer; guessed where obvious")
+
+
+class Instruction(Conversation):
+    """Instructions in the columns that Alpaca made usual: the user says the instruction and, after an empty line, the
+    input; the assistant answers. All else is as in chat."""
+
+    title = "Instructions"
+    summary = (
+        "An instruction, perhaps an input, one answer: ROUGE, exact match, token F1, cross-entropy, bits per byte."
+    )
+    roles = (
+        ColumnRole("instruction", guesses=("instruction",)),
+        ColumnRole("input", guesses=("input",), optional=True, may_be_empty=True),
+        ColumnRole("output", guesses=OUTPUT_NAMES),
+    )
+    init_order = 5
+    Options: ClassVar[type[InstructionOptions]] = InstructionOptions
+
+    def columns(self, rows: Rows) -> dict[str, str]:
+        return choose_columns(rows, self.options.model_copy(update=self.columns_by_name(rows)), self.roles)
+
+    def columns_by_name(self, rows: Rows) -> dict[str, str]:
+        """Returns the column of inputs, where one is called so and none is named."""
+        lower = {name.lower().strip(): name for name in rows.columns}
+        return {"input": lower["input"]} if self.options.input is None and "input" in lower else {}
+
+    def examples(self, rows: Rows, columns: Mapping[str, str], split: str) -> list[Example]:
+        require_columns(rows, columns, split)
+        require_cells(rows, {role: column for role, column in columns.items() if role != "input"}, split)
+        inputs = [None] * len(rows)
+        if "input" in columns:
+            require_plain(rows, {"input": columns["input"]})
+            inputs = rows.columns[columns["input"]]
+        pairs = zip(rows.columns[columns["instruction"]], inputs, rows.columns[columns["output"]], strict=True)
+        return [
+            Example(
+                text=str(instruction).strip() + ("" if is_missing(given) else f"\n\n{str(given).strip()}"),
+                target=str(output).strip(),
+                index=i,
+                place=rows.place(i),
+            )
+            for i, (instruction, given, output) in enumerate(pairs)
+        ]
+
+
+plugin = Instruction
