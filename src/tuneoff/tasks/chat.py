@@ -65,6 +65,10 @@ class Chat(Conversation):
             named = {"messages": found[0], **named}
         return named
 
+    def recognise(self, rows: Rows) -> dict[str, Any]:
+        found = chat_column(rows)
+        return dict(self.columns(rows)) if found is not None or self.options.messages is not None else {}
+
     def examples(self, rows: Rows, columns: Mapping[str, str], split: str) -> list[Example]:
         require_columns(rows, columns, split)
         answers = None

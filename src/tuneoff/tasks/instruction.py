@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field
 
+from tuneoff.errors import DataError
 from tuneoff.interfaces import ColumnRole, Example, Rows, is_missing
 from tuneoff.tasks._cells import require_plain
 from tuneoff.tasks._conversation import Conversation, ConversationOptions
@@ -46,6 +47,12 @@ class Instruction(Conversation):
         """Returns the column of inputs, where one is called so and none is named."""
         lower = {name.lower().strip(): name for name in rows.columns}
         return {"input": lower["input"]} if self.options.input is None and "input" in lower else {}
+
+    def recognise(self, rows: Rows) -> dict[str, Any]:
+        try:
+            return dict(self.columns(rows))
+        except DataError:
+            return {}  # no column is called so
 
     def examples(self, rows: Rows, columns: Mapping[str, str], split: str) -> list[Example]:
         require_columns(rows, columns, split)
