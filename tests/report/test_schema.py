@@ -26,7 +26,7 @@ def built(folder: Path, *labels: str) -> Report:
 def test_its_json_is_read_back_as_the_same_report_but_for_what_pages_alone_show(tmp_path: Path) -> None:
     made = built(tmp_path / "study", *LEVELS)
     read = Report.model_validate_json(json.dumps(made.as_data()))
-    of_pages = {"curves", "rule", "disagreements", "machine_use"}
+    of_pages = {"curves", "rule", "disagreements", "machine_use", "classes", "residuals", "hardness"}
     assert read == made.model_copy(update={name: getattr(read, name) for name in of_pages})
     assert not of_pages & made.as_data().keys()
 

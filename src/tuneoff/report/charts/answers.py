@@ -10,7 +10,6 @@ from tuneoff.report.charts import messages
 from tuneoff.report.charts.chart import Chart, ChartAxis, Panel, Series, shortened
 from tuneoff.report.charts.style import assign_styles
 from tuneoff.report.schema import Report
-from tuneoff.report.wording import join
 
 CLASS_F1, CONFUSION, RESIDUALS, HARDEST = "class_f1", "confusion", "residuals", "hardest_examples"
 NAMES = (CLASS_F1, CONFUSION, RESIDUALS, HARDEST)
@@ -27,7 +26,10 @@ def build(report: Report) -> list[Chart | None]:
 
 
 def _arms(labels: list[str]) -> str:
-    return join(labels) + (", the best" if len(labels) == 1 else ", the best and the fastest of those tied with it")
+    """Returns which arms a chart is of: the best and, where it is another, the fastest of those tied with it."""
+    return f"the best arm ({labels[0]})" + (
+        f" and the fastest of those tied with it ({labels[1]})" if labels[1:] else ""
+    )
 
 
 def _class_f1(report: Report) -> Chart | None:
@@ -55,7 +57,7 @@ def _class_f1(report: Report) -> Chart | None:
             )
         )
     names = [classes.labels[place] for place in shown]
-    lead = f"F1 of each class, {_arms([s.label for s in series])}"
+    lead = f"F1 of each class of {_arms([s.label for s in series])}"
     spread = best[order[-1]] - best[order[0]]
     message = f"{shortened(names[0])} is the hardest class of {shortened(series[0].label)}: F1 {best[order[0]]:.2f}"
     left_out = len(known) - len(shown)
@@ -67,7 +69,7 @@ def _class_f1(report: Report) -> Chart | None:
         y=ChartAxis("class"),
         series=tuple(series),
         baseline=None,
-        caption=f"{lead}, the worst first. Points: means over seeds; bars: lowest to highest seed."
+        caption=f"{lead}, the worst class first. Points: means over seeds; bars: lowest to highest seed."
         + (f" {left_out} classes with a higher F1 are left out." if left_out else ""),
         alt=f"{lead}: " + "; ".join(f"{name} {x:.2f}" for name, x in zip(names, series[0].x, strict=True)) + ".",
         names=tuple(names),
@@ -105,7 +107,7 @@ def _confusion(report: Report) -> Chart | None:
     np.fill_diagonal(counts, 0.0)
     right, answered = np.unravel_index(int(counts.argmax()), counts.shape)
     most, of = float(counts[right, answered]), float(classes.arms[0].mean_counts[right].sum())
-    lead = f"Right class against answered class, {_arms([panel.label for panel in panels])}"
+    lead = f"Right class against answered class of {_arms([panel.label for panel in panels])}"
     pair = f"{shortened(classes.labels[right])} for {shortened(classes.labels[answered])}"
     message = f"{shortened(panels[0].label)} most often takes {pair}: {most / of:.0%} of them" if most > 0 else ""
     return Chart(
@@ -153,7 +155,7 @@ def _residuals(report: Report) -> Chart | None:
     )
     if not series:
         return None
-    lead = f"Error of single test examples, {_arms([s.label for s in series])}"
+    lead = f"Error of single test examples of {_arms([s.label for s in series])}"
     slope = float(np.corrcoef(series[0].x, series[0].y)[0, 1]) if np.ptp(series[0].x) and np.ptp(series[0].y) else 0.0
     message = f"{shortened(series[0].label)} answers too near the middle: large numbers too low" if slope < -0.3 else ""
     spreads = "; ".join(f"{s.label} {np.mean(np.abs(s.y)):.3g}" for s in series)
