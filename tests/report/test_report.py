@@ -86,7 +86,18 @@ def test_data_follow_the_schema(tmp_path: Path) -> None:
     assert lora["statuses"] == {"completed": 2}
     estimate = {"mean", "std", "n", "interval_low", "interval_high", "interval_reason"}
     assert lora["metrics"]["accuracy"].keys() == {
-        *(*estimate, "interval_over", "examples", "ranked_mean", "ties", "note", "unit", "direction", "values"),
+        *(
+            *estimate,
+            "interval_over",
+            "examples",
+            "groups",
+            "ranked_mean",
+            "ties",
+            "note",
+            "unit",
+            "direction",
+            "values",
+        ),
         *("diverged_seeds", "counted_as", "without_diverged", "exploratory", "caution"),
     }
     assert lora["train_seconds"].keys() == estimate
@@ -447,10 +458,11 @@ def test_the_data_are_named_with_their_version(tmp_path: Path) -> None:
     data = {"train": train, "test": {"source": "somebody/news", "split": "validation"}}
     study = of_data(tmp_path, data)
     body = report.build(study).as_data()
+    unset: dict[str, Any] = {"more": [], "rename": {}}
     assert body["study"]["sources"] == {
-        "train": {**train, "split": None},
+        "train": {**train, "split": None, **unset},
         "validation": None,
-        "test": {"source": "somebody/news", "split": "validation", "config": None, "revision": None},
+        "test": {"source": "somebody/news", "split": "validation", "config": None, "revision": None, **unset},
     }
     text = report.write(study, plots=False).read_text()
     assert "data somebody/news, config 3.0.0, revision 1a2b3c." in text.partition("## Answer")[0]
