@@ -36,13 +36,14 @@ Its modules:
     files.py        files that are there whole or not at all
 """
 
-from tuneoff.store.checkpoints import TRIALS, StoredCheckpoint
+from tuneoff.store.checkpoints import TRIALS, KeptCheckpoints, StoredCheckpoint
 from tuneoff.store.files import give_usual_modes, refuse_overwriting, write_atomically
 from tuneoff.store.study import StudyStore
 from tuneoff.store.trial import TrialStore, link
 
 __all__ = [
     "TRIALS",
+    "KeptCheckpoints",
     "StoredCheckpoint",
     "StudyStore",
     "TrialStore",

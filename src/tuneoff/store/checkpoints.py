@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import Field
@@ -86,6 +87,20 @@ class StoredCheckpoint:
                 raise CorruptRecord(f"{path} does not match the checksum in {MANIFEST}", hint=DAMAGED)
 
 
+@dataclass(frozen=True)
+class KeptCheckpoints:
+    """What is kept of a training.
+
+    Attributes:
+        step: optimizer steps of the newest checkpoint; None where it cannot be read.
+        files, bytes: of all checkpoints; a file that has several names counts once.
+    """
+
+    step: int | None
+    files: int
+    bytes: int
+
+
 class Checkpoints:
     """The checkpoints of one trial, each in a folder that is there whole or not at all, numbered from 1.
 
@@ -108,6 +123,16 @@ class Checkpoints:
         """Returns how many steps the newest checkpoint tells of; -1 where there is none, or it cannot be read."""
         manifests = [_manifest(checkpoint) for checkpoint in self.newest_first()[:1]]
         return max((manifest.step for manifest in manifests if manifest is not None), default=-1)
+
+    def kept(self) -> KeptCheckpoints | None:
+        """Returns what is kept; None where there is nothing. Files may come and go meanwhile."""
+        sizes: dict[int, int] = {}
+        for path in _files(self.folder):
+            with suppress(OSError):
+                status = path.lstat()
+                sizes[status.st_ino] = status.st_size
+        step = self.newest_step()
+        return KeptCheckpoints(step if step >= 0 else None, len(sizes), sum(sizes.values())) if sizes else None
 
     def trained_together(self) -> tuple[str, ...]:
         """Returns the ids of the trials, in order, beside which the training of the newest checkpoint went on, its own

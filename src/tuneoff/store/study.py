@@ -16,6 +16,7 @@ from tuneoff.errors import CorruptRecord, StoreError
 from tuneoff.records.forecast import FORECAST_VERSION, StudyForecast, upgraded
 from tuneoff.records.record import TrialRecord, with_former_values
 from tuneoff.store import lock
+from tuneoff.store.checkpoints import KeptCheckpoints
 from tuneoff.store.files import (
     check_version,
     is_half_written,
@@ -28,7 +29,7 @@ from tuneoff.store.files import (
 )
 from tuneoff.store.joining import joined, refuse_other
 from tuneoff.store.trackers import StudyTrackers
-from tuneoff.store.trial import TrialStore
+from tuneoff.store.trial import TrialStore, needs_checkpoints
 
 _RERUN_HINT = "Run the study file into this folder again (--out): it makes study.json anew and keeps what was trained."
 
@@ -329,6 +330,15 @@ class StudyStore:
     def trial(self, trial_id: str) -> TrialStore:
         """Returns one trial's folder, whether it exists yet or not."""
         return TrialStore(self.root / "trials" / trial_id)
+
+    def checkpoints(self) -> dict[str, tuple[KeptCheckpoints, bool]]:
+        """Returns what is kept of trainings, also of trials that the study no longer has: trial id -> the checkpoints,
+        and whether the trial would continue from them."""
+        found = {}
+        for trial_store in (TrialStore(folder.parent) for folder in sorted(self.root.glob("trials/*/checkpoints"))):
+            if (kept := trial_store.checkpoints.kept()) is not None:
+                found[trial_store.folder.name] = kept, needs_checkpoints(trial_store.intact_record())
+        return found
 
     def find_trial(self, reference: str) -> TrialStore:
         """Finds a trial by its id or by the beginning of one.

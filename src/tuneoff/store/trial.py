@@ -66,6 +66,12 @@ def difference(first: TrialRecord, second: TrialRecord) -> str:
     return "other predictions" if sums[0] != sums[1] else ""
 
 
+def needs_checkpoints(record: TrialRecord | None) -> bool:
+    """Tells whether a trial with this record would continue from its checkpoints: it is not finished, nor did it
+    diverge, as it would do again."""
+    return record is None or not (record.status.finished or record.status is Status.DIVERGED)
+
+
 class TrialStore:
     """One trial's folder."""
 
@@ -179,9 +185,8 @@ class TrialStore:
         self.discard_checkpoints(record)
 
     def discard_checkpoints(self, record: TrialRecord | None) -> None:
-        """Removes the checkpoints where the trial's record says that nothing will continue from them: it is finished,
-        or it diverged and would do so again."""
-        if record is not None and (record.status.finished or record.status is Status.DIVERGED):
+        """Removes the checkpoints where the trial's record says that nothing will continue from them."""
+        if not needs_checkpoints(record):
             self.checkpoints.discard()
 
     def _keep_second(self, record: TrialRecord, document: str) -> None:

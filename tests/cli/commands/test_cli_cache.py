@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from record_helpers import failed, make_record, small_study
 from tuneoff.cli.main import main
+from tuneoff.planning.plan import plan
+from tuneoff.records.record import Status
+from tuneoff.store import StudyStore
 
 MODEL = "hub/models--org--name"
 
@@ -68,3 +72,39 @@ def test_clears_one_thing_that_is_named(caches: Path, capsys: pytest.CaptureFixt
 def test_a_name_that_means_nothing_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["cache", "hubb", "--clear", "--yes"]) == 2
     assert "did you mean 'hub'" in capsys.readouterr().err
+
+
+def _study_with_checkpoints(folder: Path) -> list[str]:
+    """A study whose first trial is finished, the second cancelled and the third diverged, each with a checkpoint."""
+    study = small_study("lora", seeds=3)
+    trials = plan(study)
+    store = StudyStore.create(folder, study, trials)
+    records = (make_record(trials[0]), failed(trials[1], Status.CANCELLED), failed(trials[2], Status.DIVERGED))
+    for number, (trial, record) in enumerate(zip(trials, records, strict=True)):
+        place = store.trial(trial.id)
+        place.write_record(record)
+        # As where the process was killed between the record and their removal.
+        place.checkpoints.save(lambda folder: (folder / "state").write_bytes(b"x" * 4000), {}, 10 * number)
+    return [trial.id for trial in trials]
+
+
+@pytest.mark.parametrize("place", ["runs/mine", "elsewhere"])
+def test_checkpoints_are_listed_and_those_of_trials_that_have_ended_are_removed(
+    place: str, caches: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(caches)
+    ids = _study_with_checkpoints(Path(place))
+    assert main(["cache", *([] if place.startswith("runs") else [place])]) == 0
+    lines = " ".join(capsys.readouterr().out.split())
+    assert f"{place}/{ids[1]} step 10, the trial continues from it" in lines
+    assert f"{place}/{ids[2]} step 20, the trial has ended" in lines
+    assert main(["cache", place, "--clear"]) == 2
+    assert "nothing was deleted: 2 entries" in capsys.readouterr().err
+    assert main(["cache", place, "--clear", "--yes", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [entry["name"] for entry in told["deleted"]] == [f"{place}/{ids[0]}", f"{place}/{ids[2]}"]
+    assert [(entry["name"], entry["step"]) for entry in told["kept"]] == [(f"{place}/{ids[1]}", 10)]
+    assert list(StudyStore(Path(place)).checkpoints()) == [ids[1]]
+    assert main(["cache", f"{place}/{ids[1]}", place, "--clear"]) == 0
+    assert "kept 1 entry" in capsys.readouterr().out
+    assert (Path(place) / "trials" / ids[1] / "checkpoints" / "1").is_dir()

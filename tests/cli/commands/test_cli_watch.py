@@ -200,6 +200,22 @@ def test_an_interrupted_trial_is_still_to_come(traces: Traces) -> None:
     assert (look.missing, look.failed, look.is_over) == (6, 0, False)
 
 
+def test_checkpoints_that_trials_would_continue_from_are_shown(
+    traces: Traces, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second, *_ = traces.trials
+    with traces.run():
+        for trial in (first, second):
+            traces.begin(trial, STEP)
+        checkpoints = traces.store.trial(second.id).checkpoints
+        checkpoints.save(lambda folder: (folder / "tensors").write_bytes(b"x" * 5000), {}, 40)
+        traces.end(first)
+        main(["watch", "results", "--once"])
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("checkpoint")]
+    assert line.startswith(f"checkpoint: {second.id}, step 40, 5.")
+    assert line.endswith("KiB")
+
+
 def test_rows_and_seeds_that_a_later_run_adds_are_followed(traces: Traces, small_study: Path) -> None:
     traces.all()
     follower = FolderFollower(traces.store)

@@ -1,4 +1,4 @@
-"""`tuneoff cache`: what was downloaded to this machine, and how to delete it."""
+"""`tuneoff cache`: what was downloaded to this machine, and what trainings continue from; how to delete it."""
 
 from __future__ import annotations
 
@@ -14,22 +14,26 @@ import click
 from tuneoff.cli import _common
 from tuneoff.errors import StoreError, StudyError, did_you_mean
 
-OWN = "tuneoff"
+OWN, CHECKPOINTS, RUNS = "tuneoff", "checkpoints", "runs"
 CONTENTS = {
     OWN: "models and rows out of packages, rows that were prepared, GGUF weights turned to full precision",
     "hub": "models and data sets of the Hugging Face hub; other programs use them too",
     "datasets": "data sets of the hub as tables; other programs use them too",
+    CHECKPOINTS: "what trainings of the studies there continue from; removed by themselves when a trial is finished",
 }
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing in a cache: its name there, where it lies, and how many files and bytes that is."""
+    """One thing in a cache: its name there, where it lies, and how many files and bytes that is; of a trial's
+    checkpoints also their last step, and whether the trial would continue from them."""
 
     name: str
     folder: str
     files: int
     bytes: int
+    step: int | None = None
+    needed: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,18 +57,22 @@ class Cache:
 def cache_command(names: tuple[str, ...], clear: bool, yes: bool, as_json: bool) -> None:
     """Show what was fetched and lies on this machine, and clear it.
 
-    NAME is a cache (tuneoff, hub, datasets) or one thing in it, as this command names them. Whatever is deleted is
-    fetched or made again when a study needs it; studies and their results are never in a cache. As JSON: a list of
-    caches with `name`, `folder`, `exists`, `files`, `bytes` and `entries`, each with `name`, `folder`, `files` and
-    `bytes`; with --clear the `deleted` entries and their `bytes`.
+    NAME is a cache (tuneoff, hub, datasets, checkpoints), one thing in it, as this command names them, or the folder
+    of a study, for its checkpoints; without, those of the studies in runs/ are shown. Whatever is deleted is fetched or
+    made again when a study needs it, and checkpoints go only where their trial has ended; studies and their results are
+    never in a cache. As JSON: a list of caches with `name`, `folder`, `exists`, `files`, `bytes` and `entries`, each
+    with `name`, `folder`, `files`, `bytes`, and of checkpoints `step` and `needed`; with --clear the `deleted` entries,
+    their `bytes`, and those `kept` because a trial continues from them.
 
     \b
     Examples:
       tuneoff cache
       tuneoff cache --clear
       tuneoff cache hub/models--openai-community--gpt2 --clear --yes
+      tuneoff cache runs/quickstart-1a2b3c --clear
     """
     caches = [measure_cache(name, folder) for name, folder in cache_folders().items()]
+    caches.append(measure_checkpoints(names))
     entries = _chosen(caches, names or ((OWN,) if clear else tuple(cache.name for cache in caches)))
     if not clear:
         selection = [
@@ -72,13 +80,17 @@ def cache_command(names: tuple[str, ...], clear: bool, yes: bool, as_json: bool)
         ]
         _print_caches(selection, as_json)
         return
-    if not yes:
-        _ask(entries)
-    deleted = [entry for entry in entries if _delete(entry)]
+    kept, unneeded = ([entry for entry in entries if entry.needed == needed] for needed in (True, False))
+    if not yes and (unneeded or not kept):
+        _ask(unneeded)
+    deleted = [entry for entry in unneeded if _delete(entry)]
     if as_json:
-        _common.print_json({"deleted": [asdict(entry) for entry in deleted], "bytes": _bytes(deleted)})
-    else:
-        _common.echo(f"deleted {_amount(deleted)}")
+        lists = {name: [asdict(entry) for entry in group] for name, group in (("deleted", deleted), ("kept", kept))}
+        _common.print_json({**lists, "bytes": _bytes(deleted)})
+        return
+    _common.echo(f"deleted {_amount(deleted)}")
+    if kept:
+        _common.echo(f"kept {_amount(kept)}: from there the same `tuneoff run` continues")
 
 
 def cache_folders() -> dict[str, Path]:
@@ -101,6 +113,28 @@ def measure_cache(name: str, folder: Path) -> Cache:
     entries = tuple(_entry(f"{name}/{path.relative_to(folder).as_posix()}", path) for path in _places(name, folder))
     entries = tuple(entry for entry in entries if entry.files)
     return Cache(name, str(folder), folder.is_dir(), sum(e.files for e in entries), _bytes(entries), entries)
+
+
+def measure_checkpoints(names: Sequence[str] = ()) -> Cache:
+    """Returns the checkpoints of the studies in `runs/`, and of those whose folders are named."""
+    from tuneoff.store import StudyStore
+
+    folders = [*(sorted(Path(RUNS).iterdir()) if Path(RUNS).is_dir() else ()), *map(Path, names)]
+    stores = {folder.resolve(): StudyStore(folder) for folder in reversed(folders) if StudyStore(folder).is_there}
+    entries = [
+        Entry(
+            f"{store.root.as_posix()}/{trial}",
+            str(store.trial(trial).checkpoints.folder),
+            kept.files,
+            kept.bytes,
+            kept.step,
+            needed,
+        )
+        for store in reversed(stores.values())
+        for trial, (kept, needed) in store.checkpoints().items()
+    ]
+    files = sum(entry.files for entry in entries)
+    return Cache(CHECKPOINTS, RUNS, bool(stores), files, _bytes(entries), tuple(entries))
 
 
 def _places(name: str, folder: Path) -> Iterator[Path]:
@@ -137,8 +171,16 @@ def _chosen(caches: Sequence[Cache], names: Sequence[str]) -> list[Entry]:
     Raises:
         StudyError: for a name that matches no entry.
     """
+    from tuneoff.store import StudyStore
+
     entries_by_name = {cache.name: list(cache.entries) for cache in caches}
     entries_by_name |= {entry.name: [entry] for cache in caches for entry in cache.entries}
+    for name in names:
+        if name not in entries_by_name and StudyStore(Path(name)).is_there:
+            study = Path(name).resolve()
+            entries_by_name[name] = [
+                e for e in entries_by_name[CHECKPOINTS] if study in Path(e.folder).resolve().parents
+            ]
     for name in names:
         if name not in entries_by_name:
             raise StudyError(
@@ -208,7 +250,16 @@ def _print_caches(caches: Sequence[Cache], as_json: bool) -> None:
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
         table.add_column(justify="right", no_wrap=True)
         table.add_column(overflow="fold")
+        table.add_column(overflow="fold")
         for entry in cache.entries:
-            table.add_row(f"  {size(entry.bytes)}", Text(entry.name))
+            table.add_row(f"  {size(entry.bytes)}", Text(entry.name), _standing(cache, entry))
         if cache.entries:
             console.print(table)
+
+
+def _standing(cache: Cache, entry: Entry) -> str:
+    """Describes what a trial's checkpoints are for; empty for anything else."""
+    if cache.name != CHECKPOINTS:
+        return ""
+    step = "damaged" if entry.step is None else f"step {entry.step}"
+    return f"{step}, {'the trial continues from it' if entry.needed else 'the trial has ended'}"

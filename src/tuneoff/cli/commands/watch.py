@@ -42,8 +42,9 @@ def watch_command(
 ) -> None:
     """Show from another terminal how the study in DIR gets on.
 
-    DIR is a folder that `tuneoff run` made or will make (--wait). Shows the same as the run itself, reads only, and
-    ends when the study does; where a run broke off it says so and waits for the next. Ctrl-C ends the watching alone.
+    DIR is a folder that `tuneoff run` made or will make (--wait). Shows the same as the run itself, and the checkpoints
+    that trials would continue from; reads only, and ends when the study does; where a run broke off it says so and
+    waits for the next. Ctrl-C ends the watching alone.
 
     \b
     Examples:
@@ -110,6 +111,7 @@ def take_in(board: RunProgress, look: FolderState, folder: Path) -> None:
         board.title = f"{look.study.name}: {look.study.model.source}, {look.study.task.name}"
         board.active = look.since is not None
         board.forecast = look.forecast
+        board.checkpoints = look.checkpoints
         if look.since is not None:
             board.begun_at = board.clock() - max(0.0, time.time() - look.since)
     for item in look.news:

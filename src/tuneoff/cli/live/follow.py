@@ -20,7 +20,7 @@ from tuneoff.executors.base import Progress
 from tuneoff.records.events import utc
 from tuneoff.records.forecast import StudyForecast
 from tuneoff.records.record import Status
-from tuneoff.store import StudyStore, TrialStore
+from tuneoff.store import KeptCheckpoints, StudyStore, TrialStore
 from tuneoff.study import forecast_planner
 
 T = TypeVar("T")
@@ -64,6 +64,7 @@ class FolderState:
         missing: final trials that are still to be run.
         forecast: what the study is expected to take; None where none was made, or none can be read.
         failed: final trials that ended without a result.
+        checkpoints: of trials without a result, from which they continue: trial id -> what is kept.
     """
 
     study: StudySpec
@@ -75,6 +76,7 @@ class FolderState:
     missing: int
     failed: int
     forecast: StudyForecast | None
+    checkpoints: dict[str, KeptCheckpoints]
 
     @property
     def is_over(self) -> bool:
@@ -146,7 +148,14 @@ class FolderFollower:
             missing=len(statuses) - len(end_statuses),
             failed=sum(not status.finished for status in end_statuses),
             forecast=forecast_planner.kept(self.store),
+            checkpoints=self._checkpoints([*searched, *final]),
         )
+
+    def _checkpoints(self, specs: list[TrialSpec]) -> dict[str, KeptCheckpoints]:
+        statuses = {spec.id: self._seen[spec.id].status for spec in specs}
+        unfinished = [trial_id for trial_id, status in statuses.items() if status is None or not status.finished]
+        found = {trial_id: self.store.trial(trial_id).checkpoints.kept() for trial_id in unfinished}
+        return {trial_id: kept for trial_id, kept in found.items() if kept is not None}
 
     def _manifest(self) -> tuple[StudySpec, list[str], list[str]]:
         return self.store.study(), self.store.search_ids(), self.store.trial_ids()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tuneoff.interfaces import Task
     from tuneoff.records.forecast import StudyForecast
     from tuneoff.records.record import TrialRecord
+    from tuneoff.store import KeptCheckpoints
 
 OWN_FIGURES = {"cpu_percent", "resident_bytes", "gpu_memory_bytes"}
 """Figures of a `machine` event that are of one trial alone."""
@@ -61,6 +62,7 @@ class RunProgress:
         title: of the view; empty: none.
         active: whether a run is on; without one no time left is shown.
         forecast: what the study is expected to take, where that is known.
+        checkpoints: of trials without a result, from which they would continue: trial id -> what is kept.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class RunProgress:
         self.state = state
         self.active = True
         self.forecast: StudyForecast | None = None
+        self.checkpoints: Mapping[str, KeptCheckpoints] = {}
         self.begun_at = clock()
         self.began = False
         self.running: dict[str, Running] = {}

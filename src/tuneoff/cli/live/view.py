@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 PLAIN_INTERVAL_SECONDS = 10.0
 REFRESHES_PER_SECOND = 4
+MOST_CHECKPOINTS = 6
+"""Lines about checkpoints."""
 LABEL_LEAST = 11
 """Columns that labels of arms keep: the width of their heading."""
 IMPORTANCE = ("left", "loss", "step", "phase", "validation", "epoch", "spent", "speed")
@@ -95,6 +97,7 @@ def view(board: RunProgress, width: int) -> RenderableType:
                 lines.append(line.append(f"  {text}", style="not bold cyan"))
         if machine := _machine(board):
             lines.append(Text(machine, style="dim", no_wrap=True, overflow="ellipsis"))
+        lines += [Text(line, style="dim", no_wrap=True, overflow="ellipsis") for line in _checkpoints(board)]
         lines += _arms(board, width)
     return Group(*lines)
 
@@ -159,6 +162,20 @@ def _machine(board: RunProgress) -> str:
     if gpu:
         parts.append(f"GPU {', '.join(gpu)}")
     return "machine: " + " · ".join(parts)
+
+
+def _checkpoints(board: RunProgress) -> list[str]:
+    """Describes the checkpoints that trials would continue from, a line each; many of them in sum."""
+    from tuneoff.report import units
+
+    lines = [
+        f"checkpoint: {trial}, {'damaged' if kept.step is None else f'step {kept.step}'}, {units.size(kept.bytes)}"
+        for trial, kept in board.checkpoints.items()
+    ]
+    if len(lines) <= MOST_CHECKPOINTS:
+        return lines
+    total = units.size(sum(kept.bytes for kept in board.checkpoints.values()))
+    return [*lines[: MOST_CHECKPOINTS - 1], f"checkpoints: {len(lines)} in all, {total}"]
 
 
 def _arms(board: RunProgress, width: int) -> list[RenderableType]:
