@@ -103,7 +103,7 @@ def test_the_report_tells_every_seeds_choice_and_what_the_verdict_speaks_of(made
     assert built.answer.scope == f"{scope}, training rows and base models do not."
     page = html.render(built, [])
     assert "lora seed 5" in page
-    assert "for every seed of its own" in page
+    assert "search trials for each of its seeds before the final trials" in page
     assert "(searched, by seed)" in page
 
 

@@ -242,8 +242,8 @@ def _data_lines(inspection: Inspection) -> list[str]:
         groups = inspection.data.get("groups", {}).get(name)
         in_groups = f" in {_common.count(groups, 'group')}" if groups else ""
         pool = inspection.data.get("train_pool") if name == "train" else None
-        drawn = f" drawn with replacement from {pool:,}, others at every seed" if pool else ""
-        lines.append(f"{name}: {split['rows']:,} rows{drawn}{in_groups}{truncated}")
+        drawn = f", drawn with replacement from {pool:,}, others at every seed" if pool else ""
+        lines.append(f"{name}: {split['rows']:,} rows{in_groups}{drawn}{truncated}")
     columns = inspection.data.get("columns") or {}
     if columns:
         lines.append("columns: " + ", ".join(f"{role} from {column}" for role, column in columns.items()))

@@ -129,7 +129,7 @@ def _describe_equality(search: SearchSummary) -> str:
     trials = f"{most} search trial" + ("s" if most != 1 else "") + (" in the first rung" if search.rungs else "")
     more = f" ({search.trials}, then more because ranges were widened)" if most > search.trials else ""
     if all(arm.configurations == most for arm in arms) and not search.not_searched:
-        own = " for every seed of its own" if search.per_seed else ""
+        own = " for each of its seeds" if search.per_seed else ""
         return f"Every arm that trains got the same {trials}{more}{own} before the final trials."
     arms_behind = [arm for arm in arms if arm.configurations < most]
     if all(arm.exhausted for arm in arms_behind) and not search.not_searched:
