@@ -15,7 +15,8 @@ from tuneoff.interfaces import Example
 from tuneoff.interfaces import Rows as TableRows
 from tuneoff.tasks.classification import Classification
 from tuneoff.tasks.generation import Generation
-from tuneoff.trial.data.load import TrialData, load, subset
+from tuneoff.trial.data.draws import subset
+from tuneoff.trial.data.load import TrialData, load
 
 
 def examples(targets: str) -> list[Example]:

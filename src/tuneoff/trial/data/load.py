@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-
-import numpy as np
 
 from tuneoff import registry
 from tuneoff.config.spec import Protocol, SourceSpec, TaskSpec
@@ -18,7 +15,7 @@ from tuneoff.interfaces import Example, Rows, Task, is_missing
 from tuneoff.records.record import DataInfo, Finding, SplitInfo
 from tuneoff.sources import read_rows
 from tuneoff.trial.data import groups
-from tuneoff.trial.data.draws import Seed, draw_groups, draw_rows, draw_seed
+from tuneoff.trial.data.draws import Seed, draw_groups, draw_rows, draw_seed, subset
 from tuneoff.trial.exhaustion import loading
 
 CHOSEN_ON_TEST = "what was chosen on validation was chosen on test rows, so test scores flatter every method"
@@ -137,46 +134,7 @@ def _training_rows(task: Task, pool: list[Example], protocol: Protocol) -> list[
     count, seed = min(protocol.train_rows or len(pool), len(pool)), draw_seed(protocol)
     if task.options.group is not None:
         return draw_groups(task, pool, count, seed)
-    return draw_rows(task, pool, lambda sizes: _apportion(sizes, count, 0), seed)
-
-
-def subset(task: Task, examples: Sequence[Example], limit: int | None, seed: Seed, keep_back: int = 0) -> list[Example]:
-    """Returns at most `limit` examples in their own order, every stratum in proportion.
-
-    None is left out unless there are more strata than `limit`; the largest go first then. Of each stratum,
-    `keep_back` examples are never taken.
-    """
-    if not keep_back and (limit is None or limit >= len(examples)):
-        return list(examples)
-    strata: dict[str, list[int]] = defaultdict(list)
-    for position, example in enumerate(examples):
-        strata[task.stratum(example)].append(position)
-    sizes = {name: len(members) for name, members in strata.items()}
-    quotas = _apportion(sizes, len(examples) if limit is None else limit, keep_back)
-    rng = np.random.default_rng(seed)
-    positions = [int(p) for name in sorted(strata) for p in rng.permutation(strata[name])[: quotas[name]]]
-    return [examples[position] for position in sorted(positions)]
-
-
-def _apportion(sizes: dict[str, int], limit: int, keep_back: int) -> dict[str, int]:
-    """Returns how many examples of each stratum to take: its share, by largest remainder, and at least one where
-    possible."""
-    available = {name: size - keep_back for name, size in sizes.items() if size > keep_back}
-    limit = min(limit, sum(available.values()))
-    exact_shares = {name: limit * sizes[name] / sum(sizes.values()) for name in available}
-    counts = {name: min(available[name], max(1, int(share))) for name, share in exact_shares.items()}
-    by_remainder = sorted(available, key=lambda name: (counts[name] - exact_shares[name], name))
-    while sum(counts.values()) < limit:
-        for name in by_remainder:
-            if sum(counts.values()) < limit and counts[name] < available[name]:
-                counts[name] += 1
-    for _ in range(sum(counts.values()) - limit):
-        # Small strata got at least one example each: larger strata give one up for each.
-        largest = max(
-            counts, key=lambda name: (counts[name] > 1, counts[name] and counts[name] / exact_shares[name], name)
-        )
-        counts[largest] -= 1
-    return {name: counts.get(name, 0) for name in sizes}
+    return draw_rows(task, pool, count, seed)
 
 
 def _cut(

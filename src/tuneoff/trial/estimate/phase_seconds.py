@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from tuneoff import registry
-from tuneoff.trial.data import load as trial_data
+from tuneoff.trial.data.draws import subset
 from tuneoff.trial.estimate.counts import ForecastCounts
 from tuneoff.trial.estimate.evaluations import Evaluations
 from tuneoff.trial.estimate.schedule import MicroBatch
@@ -121,7 +121,7 @@ def phase_seconds(
     if search is None or training is None:
         return PhaseSeconds(seconds, parts, kept=kept)
     protocol = search.protocol
-    train = trial_data.subset(material.task, material.examples["train"], protocol.train_rows, protocol.data_seed)
+    train = subset(material.task, material.examples["train"], protocol.train_rows, protocol.data_seed)
     features = [material.features["train"][example.index] for example in train]
     evaluation_rows = sum(len(material.features[split]) for split in ("validation", "test"))
     # The rows that a trial of the search tokenizes.
