@@ -19,9 +19,10 @@ from running_helpers import RAY_MISSING, Prepared, SharedExecutor, wait_until
 from tuneoff.config.spec import TrialSpec
 from tuneoff.errors import ExecutorError
 from tuneoff.executors._elsewhere import FollowedTrial
+from tuneoff.executors._ray_run import Demand, RayOptions
 from tuneoff.executors._ray_task import Inbox, Mirror, News, TrialFiles
 from tuneoff.executors.base import Progress
-from tuneoff.executors.ray import Demand, RayExecutor, RayOptions
+from tuneoff.executors.ray import RayExecutor
 from tuneoff.records.record import Status, TrialRecord
 from tuneoff.store import TrialStore
 

@@ -28,6 +28,7 @@ Its modules:
 
     study.py        StudyStore: a study's folder
     trial.py        TrialStore: a trial's folder
+    trial_log.py    TrialLog: what a trial tells while it runs
     checkpoints.py  Checkpoints: what a trial's training continues from
     joining.py      whether a study may be kept in the folder of an earlier one
     merging.py      joins folders of parts of one study

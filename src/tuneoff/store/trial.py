@@ -15,12 +15,9 @@ from pydantic_core import from_json
 
 from tuneoff.config.spec import TrialSpec
 from tuneoff.errors import CorruptRecord, RecordExists, StoreError
-from tuneoff.files import NON_BLOCKING, open_file
 from tuneoff.planning.plan import trial_id
-from tuneoff.records.events import utc
 from tuneoff.records.record import (
     RECORD_VERSION,
-    Event,
     Finding,
     Prediction,
     PredictionsInfo,
@@ -41,6 +38,7 @@ from tuneoff.store.files import (
     write_atomically,
 )
 from tuneoff.store.trackers import given_up
+from tuneoff.store.trial_log import TrialLog
 
 CHECKPOINTS = "checkpoints"
 """Folder of what a training continues from, which outlives the attempt that wrote it."""
@@ -72,23 +70,12 @@ def needs_checkpoints(record: TrialRecord | None) -> bool:
     return record is None or not (record.status.finished or record.status is Status.DIVERGED)
 
 
-class TrialStore:
+class TrialStore(TrialLog):
     """One trial's folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    @property
-    def log_path(self) -> Path:
-        return self.folder / "log.txt"
 
     @property
     def spec_path(self) -> Path:
         return self.folder / "trial.json"
-
-    @property
-    def events_path(self) -> Path:
-        return self.folder / "events.jsonl"
 
     @property
     def weights(self) -> Path:
@@ -384,46 +371,6 @@ class TrialStore:
         rows: list[dict[str, Any]] = from_json(b"[" + b",".join(data.splitlines()) + b"]")
         return rows
 
-    def append_event(self, event: Event) -> None:
-        """Appends one progress line with the time in a single write, because threads may write at once. Progress that
-        cannot be written is lost, never the trial."""
-        line = json.dumps({**event, "time": utc()}) + "\n"
-        with suppress(OSError):
-            handle = os.open(self.events_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | NON_BLOCKING, 0o666)
-            try:
-                os.write(handle, line.encode())
-            finally:
-                os.close(handle)
-
-    def events(self, offset: int = 0, until: int | None = None) -> tuple[list[Event], int]:
-        """Returns the whole lines from a byte offset on, as far as another where it is given, and the offset after
-        them."""
-        try:
-            with open_file(self.events_path) as file:
-                file.seek(offset)
-                data = file.read(-1 if until is None else until - offset)
-        except OSError:  # none yet, or none that can be read: progress is lost, never the trial
-            return [], 0
-        end = data.rfind(b"\n") + 1
-        events = []
-        for line in data[:end].splitlines():
-            # A line cut off by a full disk is lost; the others are used.
-            with suppress(ValueError, RecursionError):
-                if isinstance(event := json.loads(line), dict):
-                    events.append(event)
-        return events, offset + end
-
-    def events_size(self) -> int:
-        """Returns how many bytes of events there are."""
-        with suppress(OSError):
-            return self.events_path.stat().st_size
-        return 0
-
-    def earlier_events(self, attempt: int, size: int) -> list[Event]:
-        """Returns the first `size` bytes of events of an attempt that has been set aside; none where they are gone."""
-        events, _ = TrialStore(self.folder / "attempts" / str(attempt)).events(until=size)
-        return events
-
     @property
     def attempts(self) -> int:
         """Counts the earlier attempts that did not finish."""
@@ -440,28 +387,3 @@ class TrialStore:
         with suppress(StoreError):
             return tuple(given_up(*item) for item in read_json(self.folder / "trackers.json").items())
         return ()
-
-    def rank_log(self, rank: int) -> Path:
-        """Returns the file of what one process of a trial on several devices printed."""
-        return self.folder / f"log-rank-{rank}.txt" if rank else self.log_path
-
-    def share_log(self, other: TrialStore) -> None:
-        """Makes what is printed into another trial's log appear in this one's, too. A file system without links loses
-        it here."""
-        if self.folder == other.folder:
-            self.log_path.touch()
-            return
-        with suppress(OSError):
-            os.link(other.log_path, self.log_path)
-
-    def log_tail(self, lines: int = 12, rank: int = 0) -> tuple[str, ...]:
-        """Returns the last lines that the trial's process printed, or that one of its ranks printed."""
-        path = self.rank_log(rank)
-        try:
-            with open_file(path) as file:
-                file.seek(max(0, path.stat().st_size - 16384))
-                text = file.read().decode("utf-8", "replace")
-        except OSError:  # none, or none that can be read
-            return ()
-        log_lines = [line.rsplit("\r", 1)[-1].rstrip() for line in text.splitlines()]
-        return tuple([line for line in log_lines if line][-lines:])
