@@ -141,6 +141,20 @@ def test_what_is_too_long_loses_its_oldest_turns_then_the_end_of_the_question(to
         task.encode(examples(task, rows(chat)), tokenizer, 20)
 
 
+def test_an_answer_beyond_its_room_takes_that_of_the_question_or_is_cut(tokenizer: Any) -> None:
+    chat = turns("q" * 20, "a" * 30)
+    options = {"chat_template": CHATML, "max_target_length": 10}
+    (kept,) = Chat(options).encode(examples(Chat({}), rows(chat)), tokenizer, 50)
+    assert shown(kept, tokenizer)[1] == "a" * 30 + "<end>"
+    assert len(kept.input_ids) + len(kept.target_ids) <= 60
+    assert tokenizer.decode(kept.prompt_ids).count("q") == 20, "text is written from the whole question"
+    (cut,) = Chat({**options, "long_targets": "cut"}).encode(examples(Chat({}), rows(chat)), tokenizer, 50)
+    assert shown(cut, tokenizer)[1] == "a" * 10
+    with pytest.raises(DataError, match=r"the answer's 31 tokens .* more than the 40") as caught:
+        Chat(options).encode(examples(Chat({}), rows(chat)), tokenizer, 30)
+    assert "long_targets to cut" in caught.value.hint
+
+
 def test_solved_examples_are_earlier_turns_that_are_not_learned(tokenizer: Any) -> None:
     task = Chat({"chat_template": CHATML, "max_target_length": 10})
     first, second = examples(task, rows(turns("q", "a", system="s"), turns("p", "b")))

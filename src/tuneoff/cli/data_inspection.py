@@ -176,8 +176,10 @@ def _numbers(cells: list[str]) -> tuple[float, float, float] | None:
 def _find_task(rows: Rows, user_columns: dict[str, str]) -> tuple[str, dict[str, Any], str]:
     """Returns the task, role -> column or columns, and how they were found: as given, by the task's own guess from the
     names, or by content."""
-    from tuneoff.tasks._cells import refuse_chat
+    from tuneoff.tasks._cells import refuse_chat, refuse_pictures, refuse_preferences
 
+    if not user_columns:
+        refuse_preferences(rows)
     for role, column in user_columns.items():
         if column not in rows.columns:
             raise DataError(
@@ -217,6 +219,7 @@ def _find_task(rows: Rows, user_columns: dict[str, str]) -> tuple[str, dict[str,
             refuse_doubt(task, rows, guesses, user_columns, named=False)
             return name, task(dict(guesses)).columns(rows), BY_CONTENT
     refuse_chat(rows)
+    refuse_pictures(rows)
     missing = {name: [role for role in _required(task) if role not in user_columns] for name, task in tasks.items()}
     first_missing = next(iter(missing.values()))
     raise Undecided(

@@ -19,6 +19,9 @@ _NUMPY_ROW = re.compile(r"\[[\d\s.]+\]")
 """A row of numbers as NumPy writes it."""
 _MESSAGE_KEYS = {"role": "content", "from": "value"}
 """Keys of a chat's messages: speaker -> content."""
+UNSUPPORTED = "docs/unsupported.md says what is not supported, and why."
+_PREFERENCE_NAMES = {"chosen", "rejected"}
+_PICTURE_KEYS = {"bytes", "path"}
 CHAT_HINT = "The task chat reads them: set task.name to it (init does)."
 
 
@@ -67,6 +70,8 @@ def _explain(rows: Rows, role: str, column: str, value: Any, label: bool) -> tup
     example = f"such as {str(value)[:60]}"
     if is_chat(value):
         return "chats (lists of messages)", CHAT_HINT
+    if isinstance(value, Mapping) and value.keys() >= _PICTURE_KEYS:
+        return "pictures or sound, which are not supported", UNSUPPORTED
     if isinstance(value, Mapping):
         parts = [f"{column}.{key}" for key, part in value.items() if part is not None and _is_plain(part, not label)]
         names = " or ".join(part for part in parts[:4] if part in rows.columns)
@@ -76,12 +81,12 @@ def _explain(rows: Rows, role: str, column: str, value: Any, label: bool) -> tup
         hint = "If they are classes, write them as text or name them all in task.labels; else make ranges of them."
         return f"numbers with a fraction, {example}: amounts, not classes", hint
     if isinstance(value, (bytes, bytearray, memoryview)):
-        return f"bytes, {example}", "Decode them and save them as text."
+        return f"bytes, {example}", f"Decode them and save them as text, if they are that; {UNSUPPORTED}"
     if isinstance(value, (Sequence, set, frozenset)) or hasattr(value, "__array__"):
         if label:
             hint = "Use the task multi_label, or give each row one class."
             return f"lists, {example}: several classes a row, where a row has one", hint
-        return f"lists, {example}", "Join each list into one text."
+        return f"lists, {example}", f"Join each list into one text, or take one item; for lists to rank, {UNSUPPORTED}"
     kind = type(value).__name__
     return f"values of the type {kind}, {example}", f"Save column {column!r} as text."
 
@@ -112,3 +117,30 @@ def refuse_chat(rows: Rows) -> None:
     chat = chat_column(rows)
     if chat is not None:
         raise DataError(f"column {chat[0]!r} of {rows.origin} holds chats (lists of messages)", hint=CHAT_HINT)
+
+
+def refuse_preferences(rows: Rows) -> None:
+    """Refuses rows with a chosen and a rejected answer where none is named: guessing one would leave the other out.
+
+    Raises:
+        DataError: if there are such columns; says how to train on one.
+    """
+    lower = {name.lower().strip(): name for name in rows.columns}
+    if lower.keys() >= _PREFERENCE_NAMES:
+        raise DataError(
+            f"{rows.origin} has chosen and rejected answers: learning from preferences is not supported",
+            hint=f"Name the column of the chosen ones to train on these alone; {UNSUPPORTED}",
+        )
+
+
+def refuse_pictures(rows: Rows) -> None:
+    """Refuses rows with a column of pictures or sound, for a task that found no text.
+
+    Raises:
+        DataError: if there is such a column.
+    """
+    for name, values in rows.columns.items():
+        value = next((v for v in values if v is not None), None)
+        is_picture = isinstance(value, Mapping) and value.keys() >= _PICTURE_KEYS
+        if is_picture or isinstance(value, (bytes, bytearray)):
+            raise DataError(f"column {name!r} of {rows.origin} holds pictures, sound or other bytes", hint=UNSUPPORTED)

@@ -7,7 +7,7 @@ from typing import Any
 
 from tuneoff.errors import DataError, did_you_mean, listed
 from tuneoff.interfaces import ColumnRole, Rows, has_lone_surrogate, is_missing
-from tuneoff.tasks._cells import refuse_chat, require_plain
+from tuneoff.tasks._cells import refuse_chat, refuse_pictures, refuse_preferences, require_plain
 
 
 def choose_columns(rows: Rows, options: Any, roles: Sequence[ColumnRole]) -> dict[str, str]:
@@ -45,7 +45,8 @@ def choose_column(rows: Rows, role: str, column: str | None, names: Sequence[str
     for name in names:
         if name in lower:
             return lower[name]
-    refuse_chat(rows)
+    for refuse in (refuse_chat, refuse_preferences, refuse_pictures):
+        refuse(rows)
     raise DataError(
         f"cannot tell which column of {rows.origin} holds the {role}",
         hint=f"Set task.{role} to one of: {listed(rows.columns)}.",

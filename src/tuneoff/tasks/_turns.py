@@ -102,7 +102,7 @@ class TurnEncoder:
         learned = answer[: self.target_room] if self.cut_targets else answer
         prompt = self._fit(example, shown, whole, self.prompt_room + extra)
         room = min(self.prompt_room, self.whole_room - len(learned)) + extra
-        fitted = self._fit(example, shown, prompt.pieces, room) if len(prompt.prompt) > room else prompt
+        fitted = self._fit(example, shown, prompt.pieces, room, len(learned)) if len(prompt.prompt) > room else prompt
         # Solved examples are read and not learned.
         first = 1 + 2 * demonstrations
         head = [token for piece in fitted.pieces[:first] for token in piece.ids]
@@ -128,8 +128,10 @@ class TurnEncoder:
             target_bytes=sum(len(text.encode()) for text in texts) if is_whole else 0,
         )
 
-    def _fit(self, example: Example, shown: list[Turn], pieces: list[Piece], room: int) -> Fitted:
+    def _fit(self, example: Example, shown: list[Turn], pieces: list[Piece], room: int, answer: int = 0) -> Fitted:
         """Cuts all before the last answer to `room` tokens: the oldest turns first, then the end of the last question.
+
+        `answer` is how many tokens of room a long answer takes, for the message.
 
         Raises:
             DataError: if even without these it is too long.
@@ -146,6 +148,13 @@ class TurnEncoder:
             example = replace(example, text=example.text[: min(end, len(example.text) - 1)])
             fitted = Fitted(self._pieces(example, shown))
             surplus = len(fitted.prompt) - room
+        if surplus > 0 and answer:
+            raise DataError(
+                f"{example.place}: the answer's {answer} tokens and the {len(fitted.prompt)} of the conversation "
+                f"without its last question are more than the {room + answer} that it has room for",
+                hint="Set protocol.max_length or task.max_target_length to more, task.long_targets to cut, or shorten "
+                "the answer.",
+            )
         if surplus > 0:
             raise DataError(
                 f"{example.place}: the conversation takes {len(fitted.prompt)} tokens without its last question and "

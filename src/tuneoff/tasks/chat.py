@@ -9,7 +9,7 @@ from pydantic import Field
 
 from tuneoff.errors import DataError, did_you_mean, listed
 from tuneoff.interfaces import ColumnRole, Example, Finding, Rows, has_lone_surrogate
-from tuneoff.tasks._cells import chat_column, is_chat, speaker_keys
+from tuneoff.tasks._cells import UNSUPPORTED, chat_column, is_chat, speaker_keys
 from tuneoff.tasks._conversation import Conversation, ConversationOptions
 from tuneoff.tasks._rows import require_cells, require_columns
 from tuneoff.tasks._turns import ASSISTANT, SYSTEM, USER, Turn
@@ -17,7 +17,6 @@ from tuneoff.tasks._turns import ASSISTANT, SYSTEM, USER, Turn
 MESSAGES_NAMES = ("messages", "conversations", "conversation", "chat", "dialog", "dialogue", "turns")
 SPEAKERS = {"human": USER, "gpt": ASSISTANT, "bot": ASSISTANT, "model": ASSISTANT, "developer": SYSTEM}
 """Other names of speakers."""
-UNSUPPORTED = "docs/unsupported.md says what is not supported, and why."
 
 
 class ChatOptions(ConversationOptions):

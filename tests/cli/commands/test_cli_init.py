@@ -349,6 +349,15 @@ def test_text_stays_text_in_yaml(value: str) -> None:
     [
         ({"text": "a b c", "label": {"name": "x", "id": 0}}, ["label.name or label.id could be meant", "--label"]),
         ({"messages": [{"role": "user", "content": "a"}]}, ["no message of the assistant"]),
+        (
+            {"messages": [{"role": "user", "content": "a"}, {"role": "tool", "content": "b"}]},
+            ["message of 'tool'", "docs/unsupported.md"],
+        ),
+        (
+            {"prompt": "a b c", "chosen": "d e f", "rejected": "g h i"},
+            ["chosen and rejected answers", "docs/unsupported.md"],
+        ),
+        ({"image": {"bytes": None, "path": "a.png"}, "n": 1}, ["holds pictures", "docs/unsupported.md"]),
     ],
 )
 def test_columns_that_no_task_can_take_are_refused(
