@@ -131,7 +131,7 @@ def test_what_is_too_long_loses_its_oldest_turns_then_the_end_of_the_question(to
     assert shown(cut, tokenizer)[0] == f"<|system|>s<end>\n<|user|>{'c' * 9}<end>\n<|assistant|>d<end>"
     assert cut.truncated
     assert not whole.truncated
-    assert cut.target_bytes == 0, "bits per byte are of whole conversations"
+    assert (whole.target_bytes, cut.target_bytes) == (2, 1), "bits per byte are of what is learned"
     (short,) = task.encode(examples(task, rows(chat)), tokenizer, 42)
     text = shown(short, tokenizer)[0]
     assert "<|user|>cccc" in text
@@ -150,6 +150,7 @@ def test_an_answer_beyond_its_room_takes_that_of_the_question_or_is_cut(tokenize
     assert tokenizer.decode(kept.prompt_ids).count("q") == 20, "text is written from the whole question"
     (cut,) = Chat({**options, "long_targets": "cut"}).encode(examples(Chat({}), rows(chat)), tokenizer, 50)
     assert shown(cut, tokenizer)[1] == "a" * 10
+    assert (kept.target_bytes, cut.target_bytes) == (30, 10)
     with pytest.raises(DataError, match=r"the answer's 31 tokens .* more than the 40") as caught:
         Chat(options).encode(examples(Chat({}), rows(chat)), tokenizer, 30)
     assert "long_targets to cut" in caught.value.hint

@@ -39,8 +39,9 @@ class Piece(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """A conversation that fits: its parts, the answer to write last."""
+    """A conversation that fits, and its parts, the answer to write last."""
 
+    example: Example
     pieces: list[Piece]
 
     @property
@@ -114,8 +115,9 @@ class TurnEncoder:
             if not piece.is_answer
             for at in range(start, start + len(piece.ids))
         ]
-        texts = [example.target, *(words for speaker, words in example.history if speaker == ASSISTANT)]
-        is_whole = len(learned) == len(answer) and len(fitted.pieces) == len(whole)
+        is_cut = len(learned) < len(answer)
+        last = self.tokenizer.decode(learned, skip_special_tokens=True).strip() if is_cut else example.target
+        texts = [last, *(words for speaker, words in fitted.example.history if speaker == ASSISTANT)]
         dropped = sum(len(p.ids) for p in whole[:-1]) - len(prompt.prompt)
         return Features(
             input_ids=head,
@@ -125,7 +127,7 @@ class TurnEncoder:
             prompt_ids=prompt.prompt if len(prompt.prompt) > len(head) else (),
             target_length=len(answer),
             unlearned=unlearned,
-            target_bytes=sum(len(text.encode()) for text in texts) if is_whole else 0,
+            target_bytes=sum(len(text.encode()) for text in texts),
         )
 
     def _fit(self, example: Example, shown: list[Turn], pieces: list[Piece], room: int, answer: int = 0) -> Fitted:
@@ -136,17 +138,17 @@ class TurnEncoder:
         Raises:
             DataError: if even without these it is too long.
         """
-        fitted = Fitted(pieces)
+        fitted = Fitted(example, pieces)
         while len(fitted.prompt) > room and (shorter := _without_oldest(example)) is not None:
             example = shorter
-            fitted = Fitted(self._pieces(example, shown))
+            fitted = Fitted(example, self._pieces(example, shown))
         surplus = len(fitted.prompt) - room
         while surplus > 0 and example.text:
             offsets = self.tokenizer(example.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
             starts = [start for start, _ in offsets["offset_mapping"]]
             end = starts[-surplus] if surplus < len(starts) else 0
             example = replace(example, text=example.text[: min(end, len(example.text) - 1)])
-            fitted = Fitted(self._pieces(example, shown))
+            fitted = Fitted(example, self._pieces(example, shown))
             surplus = len(fitted.prompt) - room
         if surplus > 0 and answer:
             raise DataError(
