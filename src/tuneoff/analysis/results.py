@@ -12,6 +12,7 @@ from typing import Any
 from tuneoff.analysis.money import with_money
 from tuneoff.analysis.search_rounds import recorded
 from tuneoff.checksums import content_hash
+from tuneoff.collection import without_collection
 from tuneoff.config.spec import PricesSpec, StudySpec, TrialSpec
 from tuneoff.errors import CorruptRecord, StudyError
 from tuneoff.planning.problems import margin_problem
@@ -162,6 +163,7 @@ class Asked:
     trials: Sequence[TrialSpec]
 
 
+@without_collection()
 def gather(
     store: StudyStore,
     asked: Asked | None = None,

@@ -20,6 +20,7 @@ from tuneoff.analysis.machine_use import machine_use
 from tuneoff.analysis.outcomes import Outcomes
 from tuneoff.analysis.results import Results
 from tuneoff.analysis.search_summary import SearchSummary, summarise_search
+from tuneoff.collection import without_collection
 from tuneoff.config.spec import DataSpec, SourceSpec, is_data_file
 from tuneoff.records.record import Metric, Status, TrialRecord
 from tuneoff.report.arm_builder import build_arm, pair_fields
@@ -44,6 +45,7 @@ from tuneoff.report.wording import answer_text, doubt_text
 EFFECT_SIZE = "Hedges' g"
 
 
+@without_collection()
 def build_report(results: Results) -> Report:
     """Collects everything that renderers show."""
     outcomes = Outcomes(results)

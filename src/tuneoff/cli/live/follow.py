@@ -6,14 +6,13 @@ read again at the next look.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from tuneoff.analysis.search_rounds import outline
+from tuneoff.collection import without_collection
 from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.errors import CorruptRecord, StoreError, StudyError
 from tuneoff.executors.base import Progress
@@ -27,19 +26,6 @@ T = TypeVar("T")
 
 CLOCK_SECONDS = 0.001
 """Tolerance of comparisons of file times, in seconds; the start of a process takes longer."""
-
-
-@contextmanager
-def _without_collection() -> Iterator[None]:
-    """Pauses the search for cycles in memory: what is read of thousands of trials has none and stays, and to go through
-    it again and again takes as long as reading it."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 @dataclass(frozen=True)
@@ -122,7 +108,7 @@ class FolderFollower:
         Raises:
             StoreError: for a file of the study that is there and cannot be read.
         """
-        with _without_collection():
+        with without_collection():
             return self._poll()
 
     def _poll(self) -> FolderState | None:
