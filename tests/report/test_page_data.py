@@ -11,7 +11,6 @@ from record_helpers import Level, World, build_store, small_study
 from tuneoff.analysis.axes import AXES
 from tuneoff.analysis.decisions import rule_data
 from tuneoff.analysis.decisions.limits import cost_limit
-from tuneoff.analysis.forecast_accuracy import Accuracy, ForecastArm, ForecastComparison, PredictedFigure
 from tuneoff.records.record import Inference
 from tuneoff.report import build, page_data
 from tuneoff.report.recommendation import LIMIT_OPTIONS
@@ -76,45 +75,3 @@ def test_no_text_of_the_data_ends_them() -> None:
     text = page_data.as_text({"label": evil})
     assert not set("<>&\u2028\u202e\x1b") & set(text)
     assert json.loads(text)["label"].startswith("</script><!--<script>&")
-
-
-def test_ties_are_shown_as_groups_of_the_arms_best_first(tmp_path: Path) -> None:
-    report = build(build_store(tmp_path / "study", small_study(*LEVELS, seeds=6), World(levels=LEVELS)))
-    shown = page_data.ties(report)
-    assert shown is not None
-    labels = [row["label"] for row in shown["rows"]]
-    assert set(labels[:2]) == {"full", "lora"}
-    assert labels[2:] == ["head", "majority"]
-    assert shown["groups"] == [[0, 1], [2], [3]]
-    assert page_data.ties(build(store(tmp_path / "few"))) is None  # of two seeds all is open
-
-
-def test_a_forecast_is_shown_by_how_many_times_it_was_too_high(tmp_path: Path) -> None:
-    report = build(store(tmp_path))
-    assert page_data.forecast(report) is None
-    right = PredictedFigure(predicted=2, measured=2.0, relative_error=0.0, reason="")
-    high = PredictedFigure(predicted=3, measured=2.0, relative_error=0.5, reason="")
-    unknown = PredictedFigure(predicted=None, measured=2.0, relative_error=None, reason="not forecast")
-    arms = [
-        ForecastArm(
-            method=label,
-            how="profile",
-            corrected_by=None,
-            device="cpu",
-            contended=False,
-            forecast_seconds=1.0,
-            peak_memory_bytes=figures[0],
-            train_seconds=figures[1],
-            total_seconds=unknown,
-        )
-        for label, figures in (("majority", (unknown, unknown)), ("lora", (right, high)))
-    ]
-    none = Accuracy(median=None, worst=None, worst_method=None, arms=0, reason="made up")
-    names = ("peak_memory_bytes", "train_seconds", "total_seconds")
-    forecast = ForecastComparison(
-        total_seconds=None, forecast_seconds=1.0, arms=tuple(arms), accuracy=dict.fromkeys(names, none), reason=""
-    )
-    shown = page_data.forecast(report.model_copy(update={"forecast": forecast}))
-    assert shown == [
-        {"label": "lora", "ratios": {"peak_memory_bytes": 1.0, "train_seconds": 1.5, "total_seconds": None}}
-    ]

@@ -236,10 +236,10 @@ def test_use_of_the_machine_is_drawn_for_the_trial_that_is_chosen(page: Browser,
 
 
 def test_ties_are_drawn_as_groups(page: Browser) -> None:
-    drawn = page.run("return document.querySelector('#ties-figure svg').getAttribute('aria-label')")
-    assert drawn.startswith("Arms by test accuracy, the best first. Groups that cannot be told apart: ")
-    assert drawn.endswith(("full and lora; head; majority", "lora and full; head; majority"))
-    assert page.run("return document.getElementById('forecast-figure').hidden")  # none was made
+    drawn = page.run("return document.querySelector('[data-name=ties] svg').getAttribute('aria-label')")
+    assert drawn.startswith("Groups of arms that cannot be told apart by test accuracy: ")
+    assert drawn.endswith(("full and lora; head; majority.", "lora and full; head; majority."))
+    assert page.run("return document.querySelector('[data-name=forecast_measured]')") is None  # none was made
 
 
 def test_a_printed_page_has_all_of_it(page: Browser) -> None:

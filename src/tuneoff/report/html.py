@@ -18,6 +18,7 @@ from tuneoff.report import columns, page_data, wording
 from tuneoff.report.arm_schema import ArmSummary, Comparison, Figure
 from tuneoff.report.charts import svg
 from tuneoff.report.charts.differences import DIFFERENCES
+from tuneoff.report.charts.standings import FORECAST
 from tuneoff.report.columns import Column
 from tuneoff.report.markup import to_html
 from tuneoff.report.page_parts import render_page
@@ -55,7 +56,6 @@ SCRIPTS = (
     "rule",
     "explorer",
     "budget",
-    "rows",
     "examples",
     "machine",
 )
@@ -133,8 +133,6 @@ def render(report: Report, drawings: Sequence[Drawing], folder: str = "", report
         "best": report.answer.best,
         "explorer": explorer,
         "charts": page_data.chart_rows([each.chart for each in drawings if each.chart.name in shown]),
-        "ties": page_data.ties(report),
-        "forecast": page_data.forecast(report),
         "disagreements": page_data.disagreements(report),
         "hardest": page_data.hardest(report),
         "machine_use": page_data.machine_use(report),
@@ -157,8 +155,8 @@ def render(report: Report, drawings: Sequence[Drawing], folder: str = "", report
         metric=metric_name(report.study.primary_metric or ""),
         level=certainty.level(report),
         marks=_marks(report),
-        costs=[picture for picture in pictures if picture.name.startswith("quality_")],
-        courses=[p for p in pictures if not p.name.startswith("quality_") and p.name != DIFFERENCES],
+        costs=[picture for picture in pictures if _is_cost(picture)],
+        courses=[p for p in pictures if not _is_cost(p) and p.name != DIFFERENCES],
         left_out=left_out,
         cost_sections=_sections(report, results.speed, devices.section, forecast.section),
         certainty_sections=_sections(report, certainty.intervals, certainty.pairs, published.section),
@@ -193,6 +191,10 @@ def _pictures(drawings: Sequence[Drawing]) -> tuple[list[Picture], list[str]]:
         room -= len(drawn)
         pictures.append(Picture(chart.name, Markup(drawn), chart.caption))
     return pictures, left_out
+
+
+def _is_cost(picture: Picture) -> bool:
+    return picture.name.startswith("quality_") or picture.name == FORECAST
 
 
 def arm_table(report: Report) -> ArmTable:

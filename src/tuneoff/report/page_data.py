@@ -200,56 +200,6 @@ def _with_unit(value: float, sizes: Mapping[str, float], is_large: Callable[[flo
     return f"{_rounded(value / size, up=True)}{name}"
 
 
-ROWS_SHOWN = 40
-"""Most arms of a picture with a line for each."""
-
-
-def ties(report: Report) -> dict[str, Any] | None:
-    """Returns the arms of the verdict, best first, with the groups within which none can be told apart; None where
-    all are in one group, nothing is compared, or arms are too many."""
-    verdict = report.verdict
-    if verdict is None or not columns.grouped(report):
-        return None
-    sign = -1.0 if verdict.direction == "higher" else 1.0
-    scored = [
-        (figure.ranked_mean, position, arm.method, figure)
-        for position, arm in enumerate(report.methods)
-        if (figure := arm.metrics.get(verdict.metric)) is not None and figure.ranked_mean is not None
-    ]
-    scored.sort(key=lambda item: (sign * item[0], item[1]))
-    looks = _looks(report)
-    places = {label: row for row, (_, _, label, _) in enumerate(scored)}
-    groups = [sorted(places[label] for label in group if label in places) for group in verdict.groups]
-    if len(scored) > ROWS_SHOWN:
-        return None
-    rows = [
-        {
-            "label": one_line(label),
-            "value": mean,
-            "low": figure.interval_low,
-            "high": figure.interval_high,
-            **looks[label],
-        }
-        for mean, _, label, figure in scored
-    ]
-    way = " (lower is better)" if verdict.direction == "lower" else ""
-    return {"title": f"test {metric_name(verdict.metric)}{way}", "rows": rows, "groups": groups}
-
-
-def forecast(report: Report) -> list[dict[str, Any]] | None:
-    """Returns by how many times each arm's figures were predicted too high; None where nothing can be compared, or
-    arms are too many."""
-    if report.forecast is None:
-        return None
-    rows = []
-    for arm in report.forecast.arms:
-        errors = {name: getattr(arm, name).relative_error for name in report.forecast.accuracy}
-        if any(error is not None for error in errors.values()):
-            ratios = {name: None if error is None else 1 + error for name, error in errors.items()}
-            rows.append({"label": one_line(arm.method), "ratios": ratios})
-    return rows if 0 < len(rows) <= ROWS_SHOWN else None
-
-
 def disagreements(report: Report) -> dict[str, Any] | None:
     """Returns the examples that arms answer differently; None without any."""
     if not report.disagreements:
@@ -282,6 +232,25 @@ def chart_rows(charts: Sequence[Chart]) -> dict[str, list[list[Any]]]:
 
 def _rows(chart: Chart) -> list[list[Any]]:
     rows: list[list[Any]]
+    if chart.kind == "forecast":
+        heads = ["arm", *(f"{series.label}: predicted / measured" for series in chart.series)]
+        by_row = [dict(zip(series.y, series.x, strict=True)) for series in chart.series]
+        return [
+            heads,
+            *([one_line(n), *(known.get(float(-at), "") for known in by_row)] for at, n in enumerate(chart.names)),
+        ]
+    if chart.kind == "ties":
+        numbers = [
+            " ".join(str(n) for n, group in enumerate(chart.groups, 1) if at in group)
+            for at in range(len(chart.series))
+        ]
+        return [
+            ["arm", chart.x.label, "low", "high", "groups"],
+            *(
+                [one_line(s.label), s.x[0], s.low[0], s.high[0], groups]
+                for s, groups in zip(chart.series, numbers, strict=True)
+            ),
+        ]
     if chart.kind == "forest":
         return [
             ["arm", "difference to the best", "low", "high"],

@@ -10,20 +10,21 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from tuneoff.encoding import chart_text
-from tuneoff.report.charts.chart import Chart, Panel, Series, shortened
+from tuneoff.report.charts.chart import Chart, Panel, shortened
 from tuneoff.report.charts.marks import (
     LABEL_SIZE,
+    LEGEND,
     WIDTH,
     colour,
+    draw_legend,
     draw_title,
     marker_style,
     style_axes,
-    text_colour,
     text_size,
 )
 
-_ROW, _TOP, _BOTTOM, _LEGEND = 0.2, 0.5, 0.45, 0.22
-"""Inches: of a class, above and below the classes, and of an arm's name below them."""
+_ROW, _TOP, _BOTTOM = 0.2, 0.5, 0.45
+"""Inches: of a class, above and below the classes."""
 _CELL = 0.29
 """Inches, of a cell of a matrix; three figures of the least size fit in."""
 _NAME_LENGTH = 14
@@ -33,7 +34,7 @@ _BAR = "#0072B2"
 def draw_classes(figure: Figure, chart: Chart) -> None:
     """Draws a line for each class with the F1 of each arm on it."""
     count = len(chart.names)
-    below = _BOTTOM + _LEGEND
+    below = _BOTTOM + LEGEND
     height = _TOP + below + _ROW * count
     figure.set_size_inches(WIDTH, height)
     axes = figure.add_axes((0.3, below / height, 0.65, _ROW * count / height))
@@ -49,27 +50,8 @@ def draw_classes(figure: Figure, chart: Chart) -> None:
         for x, row, low, high in zip(series.x, rows, series.low, series.high, strict=True):
             axes.plot([low, high], [row, row], color=colour(series), linewidth=1.4, alpha=0.45)
             axes.plot(x, row, **marker_style(series), markersize=5.5, markeredgecolor="white", markeredgewidth=0.6)
-    _draw_legend(axes, chart.series)
+    draw_legend(axes, chart.series)
     draw_title(axes, chart)
-
-
-def _draw_legend(axes: Axes, series: tuple[Series, ...]) -> None:
-    """Writes the arms' names in their colours at the foot of the figure, side by side."""
-    figure = axes.get_figure(root=True)
-    assert figure is not None  # axes are made by one
-    x = axes.get_position().x0
-    for each in series:
-        axes.plot(
-            x + 0.012,
-            0.09 / figure.get_figheight(),
-            **marker_style(each),
-            markersize=5.5,
-            clip_on=False,
-            transform=figure.transFigure,
-        )
-        text = chart_text(each.short)
-        figure.text(x + 0.03, 0.04 / figure.get_figheight(), text, fontsize=LABEL_SIZE, color=text_colour(each))
-        x += 0.07 + text_size(axes, text)[0] / figure.bbox.width
 
 
 def draw_matrix(figure: Figure, chart: Chart) -> None:
@@ -150,7 +132,7 @@ def draw_residuals(figure: Figure, chart: Chart) -> None:
         axes.plot(series.x, series.y, **marker_style(series), linestyle="none", markersize=3.5, alpha=0.5)
     axes.set_xlabel(chart_text(chart.x.label))
     axes.set_ylabel(chart_text(chart.y.label))
-    _draw_legend(axes, chart.series)
+    draw_legend(axes, chart.series)
     draw_title(axes, chart)
 
 

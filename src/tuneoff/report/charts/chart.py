@@ -87,6 +87,9 @@ class BaselineLine:
         return columns.score(self.value, unit=self.unit)
 
 
+Kind = Literal["curve", "scatter", "search", "forest", "ties", "forecast", "classes", "matrix", "counts", "residuals"]
+
+
 @dataclass(frozen=True)
 class Panel:
     """A matrix of an arm, with a name for each of its rows, which are its columns too."""
@@ -104,12 +107,13 @@ class Chart:
         front: points of the Pareto front, cheapest first; of a scatter chart.
         untrained: other arms that need no training; of a scatter chart.
         margin: x of the study's margin; of a forest plot.
-        names: of what stands along an axis that has no numbers: the classes.
+        names: of what stands along an axis that has no numbers: the classes, or the arms of a forecast.
         panels: of a matrix.
+        groups: places of series that belong together; of a picture of ties.
     """
 
     name: str
-    kind: Literal["curve", "scatter", "search", "forest", "classes", "matrix", "counts", "residuals"]
+    kind: Kind
     title: str
     x: ChartAxis
     y: ChartAxis
@@ -122,6 +126,7 @@ class Chart:
     margin: float | None = None
     names: tuple[str, ...] = ()
     panels: tuple[Panel, ...] = ()
+    groups: tuple[tuple[int, ...], ...] = ()
 
     @property
     def labelled(self) -> tuple[Series, ...]:

@@ -15,7 +15,7 @@ from tuneoff.analysis.figures import metric_name
 from tuneoff.analysis.search_summary import Choices, SearchedArm
 from tuneoff.report import columns, units
 from tuneoff.report.arm_schema import ArmSummary, Figure, TestFigure
-from tuneoff.report.charts import answers, messages
+from tuneoff.report.charts import answers, messages, standings
 from tuneoff.report.charts.chart import BaselineLine, Chart, ChartAxis, Series
 from tuneoff.report.charts.differences import DIFFERENCES, build_differences
 from tuneoff.report.charts.style import assign_styles
@@ -92,9 +92,8 @@ LABELLED = 12
 """Most arms of a chart of which all have a label; of more only the front, the best and the baseline."""
 SEEDS_FOR_BARS = 4
 """Fewest seeds whose spread is drawn as a bar; fewer are drawn one by one."""
-FILES = tuple(
-    f"{name}.png" for name in (*(d.name for d in (*SCATTERS, *CURVES)), SENSITIVITY, DIFFERENCES, *answers.NAMES)
-)
+_NAMES = (*(d.name for d in (*SCATTERS, *CURVES)), SENSITIVITY, DIFFERENCES, *standings.NAMES, *answers.NAMES)
+FILES = tuple(f"{name}.png" for name in _NAMES)
 """Every file that a report may hold a chart in."""
 
 
@@ -107,7 +106,14 @@ def build_charts(report: Report) -> list[Chart]:
     charts = [_scatter(definition, report) for definition in SCATTERS]
     # Where the primary metric is the loss itself, one chart shows both.
     curves = [c for c in CURVES if not (metric == "loss" and c.name == "learning_curve_loss")]
-    drawn = (*charts, *(_curve(c, report) for c in curves), build_differences(report), *answers.build(report))
+    drawn = (
+        *charts,
+        *(_curve(c, report) for c in curves),
+        build_differences(report),
+        standings.build_ties(report),
+        standings.build_forecast(report),
+        *answers.build(report),
+    )
     metric_charts = [chart for chart in drawn if chart is not None]
     return metric_charts + sensitivity
 

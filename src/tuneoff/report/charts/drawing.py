@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 
 from tuneoff.report.charts.answer_drawing import draw_classes, draw_counts, draw_matrix, draw_residuals
 from tuneoff.report.charts.chart import Chart
-from tuneoff.report.charts.forest_drawing import draw_forest
 from tuneoff.report.charts.marks import DPI, WIDTH
 from tuneoff.report.charts.plane_drawing import draw_plane
+from tuneoff.report.charts.row_drawing import draw_forecast, draw_forest, draw_ties
 from tuneoff.report.charts.search_drawing import draw_search
 
 HEIGHT = 3.9
@@ -64,6 +64,8 @@ _DRAW: dict[str, Callable[[Figure, Chart], None]] = {
     "scatter": draw_plane,
     "search": draw_search,
     "forest": draw_forest,
+    "ties": draw_ties,
+    "forecast": draw_forecast,
     "classes": draw_classes,
     "matrix": draw_matrix,
     "counts": draw_counts,

@@ -20,6 +20,8 @@ MUTED = "#b5b5b5"
 GRID = "#e4e4e4"
 LABEL_SIZE, TITLE_SIZE = 9.0, 10.0
 """Points; no text is smaller than the first."""
+LEGEND = 0.22
+"""Inches that a legend takes at the foot of a figure."""
 _TITLE_LINES = 3
 
 
@@ -97,3 +99,22 @@ def draw_muted(axes: Axes, chart: Chart) -> None:
     elif muted:
         points = [(x, y) for s in muted for x, y in zip(s.x, s.y, strict=True)]
         axes.plot(*zip(*points, strict=True), color=MUTED, marker="o", markersize=4, linestyle="none", zorder=1)
+
+
+def draw_legend(axes: Axes, series: tuple[Series, ...]) -> None:
+    """Writes the arms' names in their colours at the foot of the figure, side by side."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None  # axes are made by one
+    x = axes.get_position().x0
+    for each in series:
+        axes.plot(
+            x + 0.012,
+            0.09 / figure.get_figheight(),
+            **marker_style(each),
+            markersize=5.5,
+            clip_on=False,
+            transform=figure.transFigure,
+        )
+        text = chart_text(each.short)
+        figure.text(x + 0.03, 0.04 / figure.get_figheight(), text, fontsize=LABEL_SIZE, color=text_colour(each))
+        x += 0.07 + text_size(axes, text)[0] / figure.bbox.width
