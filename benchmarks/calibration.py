@@ -33,6 +33,7 @@ import numpy as np
 from best_named import diverging, lacking
 from calibration_tables import COVERED, POWER, percent, write_tables
 from numpy.typing import NDArray
+from races import races
 from scipy.special import ndtr, ndtri, stdtr
 from simulated_studies import PRIORS, Population, Scenario, Study, draw, macro_f1, population
 
@@ -365,6 +366,7 @@ def main() -> None:
         "costs": costs,
         "macro_f1_bias": bias,
         "named_best": named,
+        "races": races(studies // 2),
     }
     print(f"\n{result['worst']}\n{result['seconds']} s\n{named}")
     # Imported here, for it brings torch, which would count into the time above.

@@ -52,6 +52,42 @@ PROJECTION = {
 }
 
 
+def _races(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Writes the tables of races over seeds."""
+    if not rows:
+        return []
+    heads = ["study", "arms", "examples", "studies", "any false claim", "difference covered", "seeds of an arm"]
+    plain = [row for row in rows if row["margin"] is None]
+    with_margin = [row for row in rows if row["margin"] is not None]
+
+    def cells(row: dict[str, Any]) -> list[str]:
+        lead = f", by {row['lead'] or row['step']:g}" if row["lead"] or row["step"] else ""
+        counts = [f"{row[key]:,}" for key in ("arms", "examples", "studies")]
+        shares = [percent(row, name) for name in ("false", "covered_difference")]
+        return [row["name"] + lead, *counts, *shares, f"{row['seeds']:.1f}"]
+
+    def fixed(row: dict[str, Any]) -> list[str]:
+        if "found" not in row:
+            return ["–", "–"]
+        equal = row["fixed_seeds"]
+        more = row["found"] > row["fixed_found"][-1]
+        return [percent(row, "found"), f"{equal:.1f}" if equal else "over 20" if more else "under 6"]
+
+    return [
+        "## Seeds by racing",
+        "Looks at 6, 8, 11, 15 and 20 seeds (`benchmarks/races.py`). Any false claim: at any look. Found: the share of "
+        "the truly best arm's pairs that are called significant; beside the seeds of an arm on average stands the "
+        "fixed number of seeds that finds as many on the same studies.",
+        _grid([*heads, "found", "fixed seeds that find as many"], [[*cells(row), *fixed(row)] for row in plain]),
+        "With a margin of 0.01, at which a race also ends where all that are left are equivalent to the best. As good: "
+        "the share of arms shown to be at most that much worse than the one named the best; falsely: any that is not.",
+        _grid(
+            [*heads, "as good", "any falsely as good"],
+            [[*cells(row), percent(row, "as_good"), percent(row, "false_as_good")] for row in with_margin],
+        ),
+    ]
+
+
 def write_tables(result: dict[str, Any]) -> str:
     """Writes the page of tables."""
     worst, beside = result["worst"], result["side_by_side"]
@@ -69,6 +105,7 @@ def write_tables(result: dict[str, Any]) -> str:
         "variance of seeds, by one variance for all pairs, and by an oracle that knows each pair's true variance. "
         "False claims are of the other pairs, and of the wrong side.",
         _table(result["one_arm_better"], POWER | COVERED),
+        *_races(result.get("races", [])),
         "## How many seeds would settle it",
         "Of the first arm's pairs that were not settled: the number of seeds that the report names, and its range "
         "(80 % by the interval of the difference), against the number that the true difference and variances need.",

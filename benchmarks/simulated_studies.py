@@ -44,6 +44,7 @@ class Scenario:
         metric: accuracy, values (a mean of values between 0 and 1, as ROUGE's), or macro_f1.
         score: the true accuracy (mean value) of every arm.
         lead: by how much the first arm is truly better.
+        step: by how much each further arm is truly worse than the one before it.
         between: standard deviation of the score between seeds.
         shape: of abilities: `normal`, `heavy` (Student's t of three degrees of freedom), or `skewed` (a long lower
             tail: minus an exponential).
@@ -63,6 +64,7 @@ class Scenario:
     examples: int = 500
     score: float = 0.9
     lead: float = 0.0
+    step: float = 0.0
     between: float = 0.01
     shape: Literal["normal", "heavy", "skewed"] = "normal"
     weights: Literal["even", "uneven", "one", "two"] = "even"
@@ -127,7 +129,7 @@ def population(scenario: Scenario, shifts: Array | None = None) -> Population:
             units of the score, shape (QUADRATURE,); none where None.
     """
     arms = scenario.arms
-    targets = np.full(arms, scenario.score)
+    targets = scenario.score - scenario.step * np.arange(arms)
     targets[0] += scenario.lead
     curve = _accuracy_curve()
     slopes = np.array([float(np.interp(target, curve[1], curve[2])) for target in targets])

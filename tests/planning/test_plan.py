@@ -143,7 +143,7 @@ def test_the_engine_is_part_of_what_is_trained_and_of_the_question(make_study: M
     assert difference(fast, plain) == "engine: fast there, plain here"
 
 
-@pytest.mark.parametrize("key", [key for key in Protocol.model_fields if key != "search"])
+@pytest.mark.parametrize("key", [key for key in Protocol.model_fields if key not in ("search", "race")])
 def test_every_protocol_value_changes_every_id(make_study: MakeStudy, key: str) -> None:
     value = OTHER_VALUES[key]
     assert getattr(Protocol(), key) != value

@@ -6,18 +6,23 @@ example (`predictions`), the statistics have the scores of seeds alone.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
 from tuneoff.analysis.diverged import Scored, StandIn, scored, stand_in
 from tuneoff.analysis.predictions import Array, Predictions
+from tuneoff.analysis.racing import follow
 from tuneoff.analysis.results import Arm, Results
 from tuneoff.analysis.statistics import (
     Estimate,
+    Looks,
+    Race,
     Ranking,
     Sample,
     Verdict,
@@ -27,8 +32,9 @@ from tuneoff.analysis.statistics import (
     tie_letters,
     verdict,
 )
-from tuneoff.analysis.statistics.crossed import components
+from tuneoff.analysis.statistics.crossed import Components, components
 from tuneoff.analysis.statistics.pairs import SEEDS_FOR_SPREAD
+from tuneoff.analysis.statistics.power import typical
 from tuneoff.interfaces import MetricDefinition
 from tuneoff.records.record import Metric, TrialRecord
 
@@ -113,12 +119,26 @@ class Outcomes:
     def verdict(self, metric: Metric) -> Verdict | None:
         """Compares all arms that can be compared on a test metric, baselines included; None where there is none."""
         if metric.name not in self._verdicts:
-            result = None
-            if samples := self._samples(metric):
-                fraction, ranking = self._fraction(metric), self.ranking(metric)
-                result = verdict(samples, metric.direction, fraction=fraction, ranking=ranking)
-            self._verdicts[metric.name] = result
+            self._verdicts[metric.name] = self._judge(metric, self._looks)
         return self._verdicts[metric.name]
+
+    @cached_property
+    def race(self) -> Race | None:
+        """Returns the study's race over its seeds; None where it has none."""
+        primary = self.results.primary
+        return follow(self.results, lambda looks: self._judge(primary, looks) if primary else None)
+
+    @cached_property
+    def _looks(self) -> Looks | None:
+        race = self.race
+        return Looks(self.results.study.protocol.seeds, race.counts, race.done) if race is not None else None
+
+    def _judge(self, metric: Metric, looks: Looks | None) -> Verdict | None:
+        samples, ranking = self._samples(metric), self._rank(metric, looks)
+        if not samples:
+            return None
+        fraction = self._fraction(metric)
+        return verdict(samples, metric.direction, fraction=fraction, ranking=ranking, looks=looks)
 
     def letters(self, metric: Metric) -> dict[str, str]:
         """Returns the letters of ties on a test metric, those of its verdict; empty where nothing is compared."""
@@ -126,7 +146,7 @@ class Outcomes:
             known, samples = self._verdicts.get(metric.name), self._samples(metric)
             found = known.letters if known is not None else {}
             if known is None and samples:
-                found = tie_letters(samples, metric.direction, self.ranking(metric))
+                found = tie_letters(samples, metric.direction, self.ranking(metric), self._looks)
             self._letters[metric.name] = found
         return self._letters[metric.name]
 
@@ -135,16 +155,21 @@ class Outcomes:
         return [figure.sample for figure in figures if figure.sample is not None]
 
     def ranking(self, metric: Metric) -> Ranking | None:
-        """Ranks the weighed arms on the seeds that they share; None where there is none.
+        """Ranks the weighed arms on the seeds that they share, in a race at its looks; None where there is none.
 
         The best is an arm that trains, where any does.
         """
         if metric.name not in self._rankings:
-            weighed = [arm for arm in self.results.arms if (figure := self.figure(arm, metric)) and figure.weighed]
-            scores = {arm.label: figure.scores for arm in weighed if (figure := self.figure(arm, metric))}
-            trained = [arm.label for arm in weighed if arm.trains]
-            self._rankings[metric.name] = rank(scores, metric.direction, trained) if scores else None
+            self._rankings[metric.name] = self._rank(metric, self._looks)
         return self._rankings[metric.name]
+
+    def _rank(self, metric: Metric, looks: Looks | None) -> Ranking | None:
+        weighed = [arm for arm in self.results.arms if (figure := self.figure(arm, metric)) and figure.weighed]
+        scores = {arm.label: figure.scores for arm in weighed if (figure := self.figure(arm, metric))}
+        if looks is not None:
+            scores = {label: looks.of_scores(label, by_seed) for label, by_seed in scores.items()}
+        trained = [arm.label for arm in weighed if arm.trains]
+        return rank(scores, metric.direction, trained) if scores else None
 
     def mean(self, arm: Arm, metric: Metric) -> float | None:
         """Returns an arm's mean of a test metric, comparable with the other arms' (`rank`).
@@ -181,6 +206,18 @@ class Outcomes:
             return None
         parts = components(first.minus(second))
         return math.sqrt(parts.variance) if parts.known else None
+
+    def typical_error(self, metric: Metric) -> Components | None:
+        """Returns the median error of the difference of two arms that train; None where no two share enough seeds to
+        tell."""
+        figures = [self.figure(arm, metric) for arm in self.results.arms if arm.trains]
+        samples = [figure.sample for figure in figures if figure is not None and figure.sample is not None]
+        pairs = [
+            pair
+            for pair in itertools.combinations(samples, 2)
+            if len(set(pair[0].seeds) & set(pair[1].seeds)) >= SEEDS_FOR_SPREAD
+        ]
+        return typical([components(first.minus(second)) for first, second in pairs])
 
     def above(self, arm: Arm, baseline: Arm, metric: Metric) -> bool | None:
         """Returns whether an arm is clearly better than a baseline.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.segment import Segment
 
-    from tuneoff.config.spec import PricesSpec
+    from tuneoff.config.spec import PricesSpec, Protocol
     from tuneoff.study.study import Study
 
 C = TypeVar("C", bound=Callable[..., Any])
@@ -166,6 +166,16 @@ def read_prices(path: Path | None) -> PricesSpec | None:
     return None if path is None else prices.read_prices(path)
 
 
+class Seeds(click.IntRange):
+    """A number of seeds, or `race`."""
+
+    def __init__(self) -> None:
+        super().__init__(min=1)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if value == "race" else super().convert(value, param, ctx)
+
+
 class StudyOptions(TypedDict):
     """The options that change or narrow a study, as click passes them."""
 
@@ -176,7 +186,7 @@ class StudyOptions(TypedDict):
     learning_rate: float | None
     overrides: tuple[str, ...]
     methods: tuple[str, ...]
-    seeds: int | None
+    seeds: int | Literal["race"] | None
     search: int | None
     random_weights: bool
     devices: int | None
@@ -234,7 +244,12 @@ def study_options(function: C) -> C:
                 shell_complete=completer(methods),
                 help="Only these arms of the study, or other methods, e.g. lora,full; may be repeated.",
             ),
-            click.option("--seeds", type=click.IntRange(min=1), metavar="N", help="Number of seeds."),
+            click.option(
+                "--seeds",
+                type=Seeds(),
+                metavar="N",
+                help="Number of seeds; race: 6 for every arm, and up to 20 for those that may still be the best.",
+            ),
             click.option(
                 "--search",
                 type=click.IntRange(min=0),
@@ -382,6 +397,12 @@ def search_line(study: Study) -> str:
     per_seed = f", for each of {count(len(protocol.seeds), 'seed')} by itself" if is_per_seed else ""
     trials = count(len(planned), "trial")
     return f"search before the final trials: {trials} of {arms}{per_seed}, scored on validation data alone"
+
+
+def seeds_text(protocol: Protocol) -> str:
+    """Describes the seeds of every arm: `3 seeds`, or `6 to 20 seeds by racing`."""
+    race = protocol.race
+    return count(len(protocol.seeds), "seed") if race is None else f"{race.min} to {race.max} seeds by racing"
 
 
 def count(number: int, noun: str) -> str:

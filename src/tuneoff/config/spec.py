@@ -204,6 +204,8 @@ class ModelSpec(Frozen):
 
 
 def _seeds(value: Any) -> Any:
+    if isinstance(value, str):
+        raise ValueError("expected a number of seeds, a list of them, or race")
     if isinstance(value, int) and not isinstance(value, bool):
         if value < 1:
             raise ValueError("a study needs at least one seed")
@@ -211,6 +213,25 @@ def _seeds(value: Any) -> Any:
             raise ValueError(f"a study has at most {MAX_SEEDS:,} seeds; a seed of your own stands in a list: [{value}]")
         return tuple(range(value))
     return value
+
+
+class RaceSpec(Frozen):
+    """Seeds by racing: every arm gets `min`, and those that may still be the best get more, look by look, up to `max`.
+
+    In a study file `seeds: race`, or these keys in the place of the seeds.
+    """
+
+    min: int = Field(6, ge=6, description="seeds of every arm, which is the first look; fewer tell nothing")
+    max: int = Field(20, le=MAX_SEEDS, description="seeds of an arm, at most")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RaceSpec:
+        if self.max <= self.min:
+            raise ValueError(
+                f"a race needs room: max {self.max} is not above min {self.min}; for a fixed number of seeds write it "
+                f"alone, e.g. seeds: {max(self.max, 1)}"
+            )
+        return self
 
 
 class SearchSpec(Frozen):
@@ -307,7 +328,12 @@ class Protocol(Frozen):
     """What is held equal for every method of a study."""
 
     seeds: Annotated[tuple[int, ...], BeforeValidator(_seeds)] = Field(
-        (0, 1), min_length=1, description="seeds, or how many (counted from 0)"
+        (0, 1), min_length=1, description="seeds, how many (counted from 0), or race: see `race`"
+    )
+    race: RaceSpec | None = Field(
+        None,
+        description="seeds by racing, as `seeds: race` or `seeds: {min: 6, max: 20}` say it; `seeds` are then all that "
+        "there may be. No part of a trial's identity",
     )
     data_seed: Seed = Field(0, description="seed of row subsets and splits, equal for all trials")
     splits: Splits = Field(
@@ -369,6 +395,23 @@ class Protocol(Frozen):
         None, description="equal search of every arm's learning rate and options; null: none"
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _from_race(cls, value: Any) -> Any:
+        """Moves a race from `seeds`, where it is written, to `race`, and counts its seeds."""
+        if not isinstance(value, Mapping):
+            return value
+        seeds, race = value.get("seeds"), value.get("race")
+        if seeds == "race" or isinstance(seeds, Mapping):
+            race = {} if seeds == "race" else seeds
+        if race is None:
+            return value
+        most = dict(race).get("max", RaceSpec().max) if isinstance(race, (Mapping, RaceSpec)) else RaceSpec().max
+        # What is wrong with the race itself is said of it.
+        count = most if isinstance(most, int) and 1 <= most <= MAX_SEEDS else RaceSpec().max
+        keeps = isinstance(seeds, (list, tuple)) and len(seeds) >= count
+        return {**value, "race": race, "seeds": seeds if keeps else count}
+
     @field_validator("*", mode="before")
     @classmethod
     def _no_booleans(cls, value: Any, info: ValidationInfo) -> Any:
@@ -387,11 +430,18 @@ class Protocol(Frozen):
                 f"gradient_accumulation_steps {self.gradient_accumulation_steps} is more than batch_size "
                 f"{self.batch_size}, the examples of one optimizer step"
             )
+        if self.race is not None and len(self.seeds) < self.race.max:
+            raise ValueError(f"a race of up to {self.race.max} seeds, and only {len(self.seeds)} seeds")
         if self.search is not None:
             self._check_search(self.search)
         return self
 
     def _check_search(self, search: SearchSpec) -> None:
+        if search.per_seed and self.race is not None:
+            raise ValueError(
+                "search.per_seed and a race cannot be combined: every seed would be searched before it is known which "
+                "arms get it. Give a number of seeds, or set per_seed to false"
+            )
         search_seeds = {search.seed + seed for seed in self.seeds} if search.per_seed else {search.seed}
         if used := search_seeds & set(self.seeds):
             raise ValueError(
@@ -619,7 +669,7 @@ class TrialSpec(Frozen):
     seed: int = Field(description="decides the head's start, the order of examples and dropout")
     model: ModelSpec = Field(description="the base model")
     task: TaskSpec = Field(description="task and data, the task's options filled in")
-    protocol: Protocol = Field(description="with `seeds` reduced to this trial's own, and without `search`")
+    protocol: Protocol = Field(description="with `seeds` reduced to this trial's own, and without `search` and `race`")
     devices: int = Field(1, ge=1, description="devices it runs on, one process each; more than one is part of the id")
     shard: bool = Field(False, description="whether weights are spread over the devices; true is part of the id")
     execution: ExecutionSpec = Field(

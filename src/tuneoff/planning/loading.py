@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tuneoff import registry
-from tuneoff.config.spec import MAX_SEEDS, DataSpec, ExecutorSpec, MethodSpec, StudySpec, is_data_file
+from tuneoff.config.spec import MAX_SEEDS, DataSpec, ExecutorSpec, MethodSpec, RaceSpec, StudySpec, is_data_file
 from tuneoff.errors import Problem, StudyError, did_you_mean
 from tuneoff.files import special_kind
 from tuneoff.planning.prices import with_prices
@@ -151,6 +151,8 @@ def _put(raw: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
             child = {k: v for item in child for k, v in (item if isinstance(item, dict) else {item: {}}).items()}
         elif isinstance(child, int) and steps[: depth + 1] == ["protocol", "search"]:
             child = {"trials": child}
+        elif depth == 1 and steps[:-1] == ["protocol", "seeds"] and steps[-1] in RaceSpec.model_fields:
+            child = child if isinstance(child, dict) else {}
         elif isinstance(child, str) and steps[: depth + 1] == ["executor"]:
             child = {"name": child}
         elif child is None:
@@ -179,10 +181,10 @@ def parse(raw: Mapping[str, Any], lines: Lines | None = None, origin: str = "") 
 def narrow(
     study: StudySpec,
     methods: Iterable[str] | None = None,
-    seeds: int | None = None,
+    seeds: int | Literal["race"] | None = None,
     random_weights: bool = False,
 ) -> StudySpec:
-    """Returns the same study with fewer (or other) methods, another number of seeds, or random weights.
+    """Returns the same study with fewer (or other) methods, another number of seeds or a race, or random weights.
 
     `methods` names arms of the study by label; a method that the study has no arm for is added with its
     defaults.
@@ -205,12 +207,14 @@ def narrow(
         if problems or not arms:
             raise StudyError(problems or "--methods names no method", hint=f"Arms: {', '.join(study.methods)}.")
         changes["methods"] = arms
-    if seeds is not None:
-        if not 1 <= seeds <= MAX_SEEDS:
+    race = (study.protocol.race or RaceSpec()) if seeds == "race" else None
+    count = race.max if race is not None else seeds
+    if isinstance(count, int):
+        if not 1 <= count <= MAX_SEEDS:
             raise StudyError(f"--seeds must be 1 or more, and at most {MAX_SEEDS:,}")
-        changes["protocol"] = study.protocol.model_copy(update={"seeds": tuple(range(seeds))})
+        changes["protocol"] = study.protocol.model_copy(update={"seeds": tuple(range(count)), "race": race})
     search = study.protocol.search
-    if search is not None and seeds is not None and search.seed < seeds:
+    if search is not None and isinstance(count, int) and search.seed < count:
         raise StudyError(
             f"--seeds {seeds} takes in protocol.search.seed {search.seed}; a seed of the search is never used for a "
             "final trial",

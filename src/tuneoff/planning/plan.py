@@ -46,7 +46,7 @@ def plan(
     _refuse_devices(study)
     firsts = {label: search.first(space) for label, space in search.spaces(study).items()}
     configurations: dict[Searched, Values] = {**firsts, **(chosen or {})}
-    protocol = study.protocol.model_copy(update={"learning_rate": None, "search": None})
+    protocol = study.protocol.model_copy(update={"learning_rate": None, "search": None, "race": None})
     labels = list(study.methods)
     trials = [
         _trial(study, label, for_trial(configurations, label, seed) or {}, _with_seed(protocol, seed), fingerprints)
@@ -102,7 +102,7 @@ def search_protocol(study: StudySpec, steps: int | None = None) -> Protocol:
     limits = study.protocol.search.model_dump(include={"train_rows", "epochs", "max_steps"}, exclude_none=True)
     if steps is not None:
         limits["max_steps"] = steps
-    return study.protocol.model_copy(update={"learning_rate": None, "search": None, **limits})
+    return study.protocol.model_copy(update={"learning_rate": None, "search": None, "race": None, **limits})
 
 
 def _with_seed(protocol: Protocol, seed: int) -> Protocol:
@@ -149,8 +149,8 @@ def trial_id(trial: TrialSpec) -> str:
         "version": SPEC_VERSION,
         "model": trial.model.model_dump(mode="json"),
         "task": _task_content(trial.task),
-        # A trial is the same whether a search chose it or not, so `search` is no part of its content.
-        "protocol": _without_later_keys(trial.protocol.model_dump(mode="json", exclude={"search"})),
+        # A trial is the same whatever chose it or gave it its seed, so `search` and `race` are no part of its content.
+        "protocol": _without_later_keys(trial.protocol.model_dump(mode="json", exclude={"search", "race"})),
         "method": trial.method,
         "options": trial.options,
         "learning_rate": trial.learning_rate,
@@ -271,7 +271,7 @@ def task_options(study: StudySpec) -> dict[str, Any]:
 def question(study: StudySpec) -> dict[str, Any]:
     """Returns what a study asks, apart from which methods, how many seeds and how many search trials. Studies with
     equal questions may share a folder and a table."""
-    protocol = study.protocol.model_dump(mode="json", exclude={"seeds": True, "search": {"trials"}})
+    protocol = study.protocol.model_dump(mode="json", exclude={"seeds": True, "race": True, "search": {"trials"}})
     protocol = _without_later_keys(protocol)
     if study.protocol.search is None:
         del protocol["search"]
@@ -291,7 +291,8 @@ def question(study: StudySpec) -> dict[str, Any]:
 def selection(study: StudySpec) -> list[Any]:
     """Returns the arms and seeds, in which studies of one question may differ."""
     arms = {label: arm.model_dump(mode="json", exclude_defaults=True) for label, arm in study.methods.items()}
-    return [arms, sorted(study.protocol.seeds)]
+    race = study.protocol.race
+    return [arms, sorted(study.protocol.seeds), *([race.model_dump()] if race is not None else [])]
 
 
 def difference(before: StudySpec, after: StudySpec) -> str:

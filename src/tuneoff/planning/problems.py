@@ -20,6 +20,7 @@ from tuneoff.config.spec import (
     PricesSpec,
     Protocol,
     PublishedSpec,
+    RaceSpec,
     SearchSpec,
     SourceSpec,
     StudySpec,
@@ -317,6 +318,10 @@ def _problem(where: str, message: str, lines: Lines) -> Problem:
         # The candidates of an option stand below the option's name.
         steps = [*steps[:2], *steps[3:4], "search", *steps[4:]]
         where = ".".join(steps)
+    if steps[:2] == ["protocol", "race"] and "protocol.race" not in lines:
+        # A race is written in the place of the seeds.
+        steps = ["protocol", "seeds", *steps[2:]]
+        where = ".".join(steps)
     while steps and ".".join(steps) not in lines:
         steps.pop()
     return Problem(where, message, lines.get(".".join(steps)))
@@ -328,6 +333,7 @@ _SHAPES: dict[tuple[str, ...], type[BaseModel]] = {
     ("task",): TaskSpec,
     ("task", "data"): DataSpec,
     ("protocol",): Protocol,
+    ("protocol", "race"): RaceSpec,
     ("protocol", "search"): SearchSpec,
     ("execution",): ExecutionSpec,
     ("executor",): ExecutorSpec,

@@ -177,6 +177,11 @@ class StudyForecast(Frozen):
     total_seconds: float | None = Field(
         None, description="all search and final trials that were to come, one after another"
     )
+    expected_seconds: float | None = Field(
+        None,
+        description="of a race over seeds: what is expected of them, where `total_seconds` is the most; null without "
+        "one, or where times are not known",
+    )
     disk_bytes: int | None = Field(
         None,
         description="kept weights and predictions of all final trials that were to come; logs and records come to "

@@ -33,6 +33,8 @@ from tuneoff.report.schema import (
     MoneySummary,
     PairSummary,
     PublishedSummary,
+    RaceLookSummary,
+    RaceSummary,
     Report,
     StudySummary,
     TrialCounts,
@@ -75,6 +77,7 @@ def build_report(results: Results) -> Report:
         environments=_environments(results),
         protocol=results.study.protocol,
         data=_data(results),
+        race=_race(outcomes),
         curves=learning_curves(results.arms, results.primary, results.store),
         rule=rule_data(results, outcomes),
         disagreements=find_disagreements(predictions, results.primary.name) if results.primary else (),
@@ -97,6 +100,10 @@ def _with_answer(report: Report, **words: str) -> Report:
 
 def _study(results: Results) -> StudySummary:
     study, metric = results.study, results.primary
+    seeds = study.protocol.seeds
+    if study.protocol.race is not None:
+        planned = {trial.seed for arm in results.arms for trial in arm.trials}
+        seeds = tuple(seed for seed in seeds if seed in planned)
     return StudySummary(
         name=study.name,
         description=study.description,
@@ -109,7 +116,7 @@ def _study(results: Results) -> StudySummary:
         primary_metric=metric.name if metric else None,
         primary_direction=metric.direction if metric else None,
         primary_unit=metric.unit if metric else None,
-        seeds=study.protocol.seeds,
+        seeds=seeds,
     )
 
 
@@ -199,6 +206,23 @@ def _answer(answer: Answer) -> AnswerSummary:
         doubt="",
         text="",
     )
+
+
+def _race(outcomes: Outcomes) -> RaceSummary | None:
+    race = outcomes.race
+    if race is None:
+        return None
+    looks = tuple(
+        RaceLookSummary(
+            seeds=look.seeds,
+            arms=look.methods,
+            best=look.best,
+            beaten=dict(look.beaten),
+            without_score=look.without_score,
+        )
+        for look in race.looks
+    )
+    return RaceSummary(counts=race.counts, looks=looks, running=race.running, ending=race.ending)
 
 
 def _failure(results: Results, record: TrialRecord) -> Failure:

@@ -222,6 +222,31 @@ class MoneySummary(Part):
     unpriced: int = Field(description="final trials that completed and whose price is not known")
 
 
+class RaceLookSummary(Part):
+    """One look of a race."""
+
+    seeds: int = Field(description="seeds of every arm that was in the race then")
+    arms: tuple[str, ...] = Field(description="labels of these arms")
+    best: str | None = Field(description="the best of those that stayed; null where none has a score")
+    beaten: dict[str, str] = Field(description="label of an arm that left -> an arm that is significantly ahead of it")
+    without_score: tuple[str, ...] = Field(description="labels of arms that left because they have no score")
+
+
+class RaceSummary(Part):
+    """A race over seeds (`seeds: race`): who got more seeds, and why it ended."""
+
+    counts: tuple[int, ...] = Field(description="seeds at each look that there may be, fixed beforehand")
+    looks: tuple[RaceLookSummary, ...] = Field(description="the looks that there were")
+    running: tuple[str, ...] = Field(
+        description="labels of the arms that are to have more seeds; empty when it is over"
+    )
+    ending: str | None = Field(
+        description="`settled` (every arm but one is significantly behind), `equivalent` (all that are left are as "
+        "good as the best within the margin), `hopeless` (even the most seeds would not tell those apart that are "
+        "left), `last look`; null while it goes on"
+    )
+
+
 class Report(Part):
     """The report of a study."""
 
@@ -262,6 +287,7 @@ class Report(Part):
         description="null while nothing is completed, else the data as a completed trial saw them"
     )
     money: MoneySummary | None = Field(None, description="null where the study has no `prices`")
+    race: RaceSummary | None = Field(None, description="null without a race over seeds, else how it went")
     curves: LearningCurves = Field(
         LearningCurves(), exclude=True, description="the arms' learning curves; no part of the JSON"
     )

@@ -12,6 +12,7 @@ from tuneoff.analysis.outcomes import ALL_DIVERGED, UNWEIGHED
 from tuneoff.analysis.statistics.pairs import SEEDS_FOR_SPREAD
 from tuneoff.report import columns, units
 from tuneoff.report.arm_schema import ArmSummary, Comparison, TestFigure
+from tuneoff.report.race_words import race_text
 from tuneoff.report.schema import Report, Unsettled
 
 _CHEAPEST = {
@@ -76,8 +77,8 @@ def answer_text(report: Report) -> str:
     if answer.best is None:
         return " ".join([*parts, NO_SCORE if parts and parts[-1].endswith(":") else capitalised(NO_SCORE)])
     parts += [_best(report), *_rivals(report), *_describe_cheapest(report), *_within_margin(report)]
-    parts += [*_baseline(report), answer.scope]
-    return " ".join(parts)
+    parts += [*_baseline(report), race_text(report), answer.scope]
+    return " ".join(filter(None, parts))
 
 
 def headline(report: Report) -> str:
@@ -291,7 +292,8 @@ def _rivals(report: Report) -> list[str]:
         pairs = sum(pair.p is not None for pair in compared)
         error = f"{1 - answer.interval_level:.0%}"
         metric = metric_name(report.study.primary_metric or "")
-        over = f", Holm-corrected over all {pairs} pairs by {metric}" if pairs > 1 else ""
+        looks = " and looks" if report.race else ""
+        over = f", Holm-corrected over all {pairs} pairs{looks} by {metric}" if pairs > 1 else ""
         parts.append(f"It is significantly ahead of {whom} (p below {error}{over}; {_seeds(seeds)}).")
     if answer.ahead:
         parts.append(

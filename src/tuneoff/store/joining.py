@@ -35,9 +35,11 @@ def refuse_other(root: Path, before: StudySpec, study: StudySpec) -> None:
 def joined(before: StudySpec, study: StudySpec) -> StudySpec:
     """Returns a study with the arms and seeds of an earlier one added to its own."""
     seeds = tuple(sorted({*before.protocol.seeds, *study.protocol.seeds}))
+    races = [race for race in (study.protocol.race, before.protocol.race) if race is not None]
+    race = races[0].model_copy(update={"max": max(race.max for race in races)}) if races else None
     return study.model_copy(
         update={
             "methods": {**before.methods, **study.methods},
-            "protocol": study.protocol.model_copy(update={"seeds": seeds}),
+            "protocol": study.protocol.model_copy(update={"seeds": seeds, "race": race}),
         }
     )

@@ -318,6 +318,45 @@ class StudyStore:
             check_version(path, "forecast", body.get("forecast_version"), FORECAST_VERSION)
         return validated(StudyForecast, body, path, "a forecast")
 
+    def note_look(self, study: StudySpec, relatives: Iterable[StudyStore] = ()) -> None:
+        """Writes down that all that was asked for is there to be looked at, and what relatives were looked at whose
+        trials these are."""
+        ids, looks = set(self.trial_ids()), self.looks()
+        for store in relatives:
+            with suppress(StoreError):
+                looks += store.looks() if ids & set(store.trial_ids()) else []
+        race = study.protocol.race
+        look = {
+            "seeds": len(study.protocol.seeds) if race is None else None,
+            "race": None if race is None else race.model_dump(),
+        }
+        unique = {json.dumps(entry, sort_keys=True): entry for entry in [*looks, look]}
+        write_atomically(self._looks_path, json.dumps(list(unique.values())), make_folder=False)
+
+    def looks(self) -> list[dict[str, Any]]:
+        """Returns at how many `seeds` the study has been looked at, or by which `race`; the other is null."""
+        with suppress(CorruptRecord, FileNotFoundError):
+            return list(read_json(self._looks_path))
+        return []
+
+    @property
+    def _looks_path(self) -> Path:
+        return self.root / "looks.json"
+
+    def write_spent(self, seconds: float) -> None:
+        """Writes how long the study's runs with a budget of time have taken."""
+        write_atomically(self._budget_path, json.dumps({"spent_seconds": round(seconds, 1)}), make_folder=False)
+
+    def spent_seconds(self) -> float:
+        """Returns how long the study's runs with a budget of time have taken; 0 where there was none that tells it."""
+        with suppress(CorruptRecord, FileNotFoundError, KeyError, TypeError, ValueError):
+            return float(read_json(self._budget_path)["spent_seconds"])
+        return 0.0
+
+    @property
+    def _budget_path(self) -> Path:
+        return self.root / "budget.json"
+
     def _manifest(self) -> dict[str, Any]:
         body = read_json(self._manifest_path)
         if isinstance(body, dict):

@@ -10,13 +10,14 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tuneoff import registry
 from tuneoff.config.spec import PricesSpec, TrialSpec
 from tuneoff.errors import DataError, SourceError, StoreError, TuneoffError
 from tuneoff.executors.base import Executor, Inspection
 from tuneoff.records.forecast import ArmForecast, How, StudyForecast, corrected, study_forecast
+from tuneoff.search.racing import EXPECTED_SHARE
 from tuneoff.store import StudyStore
 from tuneoff.study.forecast_money import with_money
 
@@ -56,11 +57,13 @@ class ToCome:
         final: the final ones.
         search: those of the search. What they try depends on outcomes, so all have what their arm tries first.
         prices: of devices, as the study states them; None for none.
+        due: in a race, the final ones that run whatever comes; None without one, where all do.
     """
 
     final: Sequence[TrialSpec]
     search: Sequence[TrialSpec] = ()
     prices: PricesSpec | None = None
+    due: Sequence[TrialSpec] | None = None
 
     @property
     def labels(self) -> list[str]:
@@ -73,6 +76,7 @@ class ToCome:
             [trial for trial in self.final if trial.label in labels],
             [trial for trial in self.search if trial.label in labels],
             self.prices,
+            self.due and [trial for trial in self.due if trial.label in labels],
         )
 
     def longest(self, label: str) -> TrialSpec | None:
@@ -92,6 +96,14 @@ class ToCome:
     def total(self, arms: Mapping[str, ArmForecast], memory_limit_bytes: int | None = None) -> StudyForecast:
         """Sums the forecasts over these trials, in money too; `arms` has a forecast of each arm, and perhaps of
         others."""
+        if self.due is not None:
+            most, least = (
+                replace(self, final=final, due=None).total(arms, memory_limit_bytes) for final in (self.final, self.due)
+            )
+            if most.total_seconds is None or least.total_seconds is None:
+                return most
+            expected = least.total_seconds + EXPECTED_SHARE * (most.total_seconds - least.total_seconds)
+            return most.model_copy(update={"expected_seconds": expected})
         search_seconds = dict.fromkeys(arms, 0.0)
         for trial, share in zip(self.search, self.search_shares, strict=True):
             if trial.label in arms:
@@ -294,6 +306,28 @@ def forecast_before_run(
         listener(to_come.total(arms))
 
 
+def forecast_arms(
+    executor: Executor,
+    store: StudyStore,
+    to_come: ToCome,
+    *,
+    profile: bool = True,
+    listener: ForecastListener | None = None,
+) -> dict[str, ArmForecast]:
+    """Forecasts every arm with trials to come, however little they take; an arm that has a forecast from an earlier run
+    keeps it. One arm is profiled, and the others are corrected by it."""
+    earlier = kept(store)
+    arms = dict(earlier.arms) if earlier is not None else {}
+    new_labels = [label for label in to_come.labels if label not in arms]
+    if new_labels:
+        added = to_come.only(new_labels)
+        planner = ForecastPlanner(executor, added, listener=listener)
+        heaviest = _heaviest(added, None)
+        new_arms = _arms_of_a_run(planner, new_labels, heaviest, profile, always=True)
+        arms |= new_arms or planner.arms(new_labels, profile=False)
+    return arms
+
+
 def kept(store: StudyStore) -> StudyForecast | None:
     """Reads the forecast in a study's folder; None where there is none that can be read."""
     try:
@@ -372,7 +406,7 @@ def _heaviest(to_come: ToCome, inspection: Inspection | None) -> str | None:
 
 
 def _arms_of_a_run(
-    planner: ForecastPlanner, labels: Sequence[str], first: str | None, profile: bool
+    planner: ForecastPlanner, labels: Sequence[str], first: str | None, profile: bool, always: bool = False
 ) -> dict[str, ArmForecast]:
     """Forecasts the arms of a run at a cost that pays.
 
@@ -384,6 +418,7 @@ def _arms_of_a_run(
         labels: the arms.
         first: the one that is estimated first; None where none trains.
         profile: run real steps.
+        always: also where it does not pay.
 
     Returns:
         Forecasts of these arms; of none where the trials to come take too little time and the arm fits.
@@ -392,7 +427,7 @@ def _arms_of_a_run(
         return {}
     to_come = planner.to_come
     arms = planner.arms([first], profile=False)
-    if not _pays(to_come, arms[first], len(labels), profile):
+    if not always and not _pays(to_come, arms[first], len(labels), profile):
         return {}
     if rest := [label for label in labels if label != first]:
         arms |= planner.arms(rest, profile=False)

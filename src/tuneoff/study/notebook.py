@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from tuneoff.executors.base import Listener, Progress
@@ -14,6 +14,17 @@ def in_notebook() -> bool:
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return type(shell).__name__ == "ZMQInteractiveShell"
+
+
+@contextmanager
+def listening(count: Callable[[], int], listener: Listener | None, wanted: bool | None) -> Iterator[Listener]:
+    """Yields the listener that is given, or else one that moves a bar of so many trials, where one is wanted; in a
+    notebook where that is not said."""
+    if listener is not None:
+        yield listener
+        return
+    with bar(count(), in_notebook() if wanted is None else wanted) as bar_listener:
+        yield bar_listener
 
 
 @contextmanager

@@ -7,23 +7,26 @@ print(study.results())
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tuneoff import registry, sources
+from tuneoff.analysis.decisions import limits
 from tuneoff.analysis.search_rounds import outline, recorded, recorded_choices
 from tuneoff.checksums import content_hash
 from tuneoff.config.spec import ExecutorSpec, StudySpec, TrialSpec
-from tuneoff.errors import StoreError
+from tuneoff.errors import StoreError, StudyError
 from tuneoff.executors.base import Executor, Inspection, Listener, Progress
 from tuneoff.planning import loading
 from tuneoff.planning.plan import Searched, for_trial, plan, question, selection
-from tuneoff.records.forecast import StudyForecast
+from tuneoff.records.forecast import ArmForecast, StudyForecast
 from tuneoff.records.record import Status, TrialRecord
 from tuneoff.store import StudyStore, refuse_overwriting
-from tuneoff.study import forecast_planner, notebook
+from tuneoff.study import budget as budgets
+from tuneoff.study import forecast_planner, notebook, race_runner
+from tuneoff.study.budget import Allotment
 from tuneoff.study.forecast_planner import ToCome
 from tuneoff.study.searches import SearchRunners
 from tuneoff.trackers.process import Outlets
@@ -44,7 +47,7 @@ class Study:
         study: a recipe's name, the path of a study file, a mapping of study keys, or a `StudySpec`.
         overrides: `dotted.key=value` texts or a mapping of dotted keys to values.
         methods: arms or methods to run instead of the study's own.
-        seeds: number of seeds instead of the study's own.
+        seeds: number of seeds, or `race`, instead of the study's own.
         random_weights: build the base model's architecture alone; quality then means nothing.
         device: `auto`, `cpu` or `cuda`.
         executor: where trials run instead of the study's own: a name, or an executor that is used as it is, on its own
@@ -60,7 +63,7 @@ class Study:
         *,
         overrides: Iterable[str] | Mapping[str, Any] = (),
         methods: Iterable[str] | None = None,
-        seeds: int | None = None,
+        seeds: int | Literal["race"] | None = None,
         random_weights: bool = False,
         device: str = "auto",
         executor: str | Executor | None = None,
@@ -79,7 +82,9 @@ class Study:
             self.spec = loading.load(study, overrides, name, **changes)
         self.device = device
         self.folder: Path | None = None
+        self.out_of_time = False
         self._planned: list[TrialSpec] = []
+        self._budget: float | None = None
 
     @classmethod
     def open(cls, folder: str | Path) -> Study:
@@ -121,6 +126,15 @@ class Study:
         """
         return outline(self.spec)
 
+    def first_round(self, trials: list[TrialSpec]) -> list[TrialSpec]:
+        """Returns the final trials that run whatever comes: those of a race's first look, or all."""
+        return race_runner.first_round(self.spec, trials)
+
+    def unfinished(self) -> list[TrialSpec]:
+        """Returns the final trials that are due and have no finished record: those of a race's next look, or all."""
+        trials = self.plan()
+        return race_runner.outstanding(self.spec, self._store(), trials)[0]
+
     @property
     def chosen(self) -> dict[Searched, dict[str, Any]]:
         """Returns what the search chose: label -> option or `learning_rate` -> value; with a search per seed, label and
@@ -152,12 +166,17 @@ class Study:
             memory_limit: bytes of another device, to know what would fit there; this machine's where unset.
             listener: called for each arm before it is forecast.
         """
-        to_come = ToCome(self.plan(), self.plan_search(), self.spec.prices)
+        to_come = self._all_to_come()
         early.refuse_study(self.spec, to_come.final, required=True)
         with self._executor() as executor:
             return forecast_planner.forecast(
                 executor, to_come, profile=profile, memory_limit_bytes=memory_limit, listener=listener
             )
+
+    def _all_to_come(self) -> ToCome:
+        trials = self.plan()
+        due = self.first_round(trials) if self.spec.protocol.race is not None else None
+        return ToCome(trials, self.plan_search(), self.spec.prices, due)
 
     def preview(
         self,
@@ -167,7 +186,7 @@ class Study:
         listener: forecast_planner.ForecastListener | None = None,
     ) -> tuple[Inspection, StudyForecast | None]:
         """Inspects and forecasts the study in one call; gives no forecast where the rows of data cannot be read."""
-        to_come = ToCome(self.plan(), self.plan_search(), self.spec.prices)
+        to_come = self._all_to_come()
         early.refuse_study(self.spec, to_come.final, required=False)
         with self._executor() as executor:
             inspection = executor.inspect(self.spec, to_come.final, False)
@@ -178,13 +197,76 @@ class Study:
             )
         return inspection, forecast
 
+    def limit(self, budget: str) -> None:
+        """Gives the study a budget of time for all its runs together, e.g. `30m`; its seeds are then given by racing.
+
+        Raises:
+            StudyError: if it cannot be read.
+        """
+        self._budget = limits.duration(budget, "--budget")
+        self.spec = budgets.raced(self.spec)
+
+    def allot(
+        self,
+        arms: Mapping[str, ArmForecast] | None = None,
+        inspection: Inspection | None = None,
+        *,
+        profile: bool = True,
+        listener: forecast_planner.ForecastListener | None = None,
+    ) -> Allotment:
+        """Finds what of the study fits into its budget; it is then what is planned and run.
+
+        Args:
+            arms: forecasts of its arms; made where unset.
+            inspection: of its trials; made with the forecasts.
+            profile: run a few real steps for it, or only estimate.
+            listener: called for each arm before it is forecast.
+
+        Raises:
+            StudyError: if there is no budget, or not even the least fits.
+        """
+        if self._budget is None:
+            raise StudyError("the study has no budget of time", hint="Give it one by limit().")
+        store = StudyStore(self.folder or self.default_folder)
+        before = store.study().protocol.search if store.is_there else None
+        if before is not None and self.spec.protocol.search is not None:
+            # A search that has been run, or begun, is not made longer: it would choose anew.
+            search = self.spec.protocol.search
+            fewer = search.model_copy(update={"trials": min(search.trials, before.trials)})
+            self.spec = self.spec.model_copy(
+                update={"protocol": self.spec.protocol.model_copy(update={"search": fewer})}
+            )
+        if arms is None:
+            with self._executor() as executor:
+                to_come = self._to_come(self.spec, store)
+                if to_come.final:
+                    early.refuse_study(self.spec, to_come.final, required=True)
+                    inspection = executor.inspect(self.spec, to_come.final, require_data=True)
+                arms = forecast_planner.forecast_arms(executor, store, to_come, profile=profile, listener=listener)
+        spent = store.spent_seconds() if store.is_there else 0.0
+        allotment = budgets.allot(self.spec, self._budget, spent, arms, lambda spec: self._to_come(spec, store))
+        self.spec = allotment.study
+        splits = inspection.data["splits"] if inspection is not None and inspection.data is not None else {}
+        return budgets.with_prospect(allotment, store, self.plan(), splits.get("test", {}).get("rows"))
+
+    def _to_come(self, spec: StudySpec, store: StudyStore) -> ToCome:
+        """Returns the trials that a study still has to run, of the final ones all that there may be."""
+        fingerprints = self._fingerprints()
+        search = SearchRunners(spec, fingerprints, store)
+        searching = search.missing()
+        trials = plan(spec, fingerprints, search.chosen)
+        final = race_runner.outstanding(spec, store, trials)[1]
+        return ToCome(final, _search_to_come(spec, search) if searching else [], spec.prices)
+
     def run(
         self,
         out: str | Path | None = None,
         listener: Listener | None = None,
         *,
+        budget: str | None = None,
         profile: bool = True,
         forecast_listener: forecast_planner.RunForecastListener | None = None,
+        budget_listener: Callable[[Allotment], None] | None = None,
         progress: bool | None = None,
     ) -> Study:
         """Runs the search, if there is one, and then every trial that has no finished record.
@@ -195,22 +277,48 @@ class Study:
             out: the study's folder; where unset `default_folder`, which takes over what folders beside it have finished
                 of the same trials.
             listener: called with what the trials do.
+            budget: the time of all runs of this study together, e.g. `30m` (see `limit`); docs/protocol.md says what is
+                done with it.
             profile: let the forecast before it profile where that pays; else it only estimates (docs/plan.md).
             forecast_listener: called for each arm that is forecast, and then with the whole forecast.
+            budget_listener: called with what fits into the budget.
             progress: show a bar; where unset, in a notebook and without a listener of one's own.
 
         Raises:
             TuneoffError: anything that makes the study impossible, before training.
             KeyboardInterrupt: after running trials were recorded as cancelled.
         """
+        begun = budgets.now()
+        if budget is not None:
+            self.limit(budget)
         self.folder = Path(out) if out is not None else self.default_folder
-        if listener is None:
-            total = len(self.plan_search()) + len(self.spec.methods) * len(self.spec.protocol.seeds)
-            with notebook.bar(total, notebook.in_notebook() if progress is None else progress) as bar_listener:
-                return self.run(out, bar_listener, profile=profile, forecast_listener=forecast_listener)
+        relatives = StudyStore(self.folder).relatives if out is None else []
+        with self._one_executor(), notebook.listening(self._count, listener, progress) as heard:
+            clock = None
+            if self._budget is not None:
+                allotment = self.allot(profile=profile, listener=forecast_listener)
+                if budget_listener is not None:
+                    budget_listener(allotment)
+                clock = budgets.Clock(allotment, StudyStore(self.folder), begun)
+            self._run(heard, relatives, clock, profile=profile, forecast_listener=forecast_listener)
+        return self
+
+    def _count(self) -> int:
+        """Counts the trials that run whatever comes, those of the search too."""
+        return len(self.plan_search()) + len(self.first_round(self.plan()))
+
+    def _run(
+        self,
+        listener: Listener,
+        relatives: Sequence[StudyStore],
+        clock: budgets.Clock | None,
+        *,
+        profile: bool,
+        forecast_listener: forecast_planner.RunForecastListener | None,
+    ) -> None:
+        assert self.folder is not None
         fingerprints = self._fingerprints()
         folder_store = StudyStore(self.folder)
-        relatives = folder_store.relatives if out is None else []
         search = SearchRunners(self.spec, fingerprints, folder_store)
         outlets = Outlets(self.spec.trackers)
         listener = outlets.follow(listener)
@@ -220,43 +328,65 @@ class Study:
             # Checked before anything is written, so that an impossible study leaves nothing to clean up.
             search_trials = search.missing()
             self._planned = trials = plan(self.spec, fingerprints, search.chosen)
-            folder_store.adopt(self.spec, trials, relatives)
+            for batch in race_runner.rounds(self.spec, folder_store, trials):
+                folder_store.adopt(self.spec, batch, relatives)
             inspection = None
-            if missing := [trial for trial in trials if folder_store.trial(trial.id).finished_record() is None]:
-                early.refuse_study(self.spec, missing, required=True)
-                inspection = executor.inspect(self.spec, missing, require_data=True)
+            due, missing = race_runner.outstanding(self.spec, folder_store, trials)
+            if due:
+                early.refuse_study(self.spec, due, required=True)
+                inspection = executor.inspect(self.spec, due, require_data=True)
                 missing += _repeat_changed(folder_store, trials, inspection, listener)
             if search_trials:
                 # The search's share of the data may be too small where all of the data is enough.
                 search.check(executor.inspect(search.study_of_trials(), search_trials, require_data=True))
             if not folder_store.is_there:
                 # The planned trials, until the search chooses; a search that continues keeps what was chosen before.
-                StudyStore.create(self.folder, self.spec, trials)
+                StudyStore.create(self.folder, self.spec, self.first_round(trials))
             outlets.open(folder_store)
-            to_come = ToCome(missing, self._search_to_come(search) if search_trials else [], self.spec.prices)
+            search_to_come = _search_to_come(self.spec, search) if search_trials else []
+            due_first = due if self.spec.protocol.race is not None else None
+            to_come = ToCome(missing, search_to_come, self.spec.prices, due_first)
+            if clock is not None and to_come.labels:
+                folder_store.write_forecast(to_come.total(clock.allotment.arms))
             forecast_planner.forecast_before_run(
                 executor, folder_store, to_come, inspection, profile=profile, listener=forecast_listener
             )
-            search.run(executor, listener, relatives)
-            self._planned = trials = plan(self.spec, fingerprints, search.chosen)
-            store = StudyStore.create(self.folder, self.spec, [*trials, *search.others()])
-            store.adopt(self.spec, trials, relatives)
             contents = dict(inspection.contents) if inspection is not None else {}
-            trials_to_run = [trial.model_copy(update={"contents": contents}) for trial in trials]
-            self._run_final_trials(store, trials_to_run, search.hopeless, executor, listener)
+            heard = clock.follow(listener) if clock is not None else listener
+            try:
+                search.run(executor, heard, relatives)
+                self._planned = trials = plan(self.spec, fingerprints, search.chosen)
+                self._run_rounds(folder_store, trials, contents, search, executor, heard, relatives, clock)
+            except budgets.BudgetSpent:
+                pass
+            if clock is not None:
+                self.out_of_time = clock.spent
+                clock.keep()
+            if not race_runner.outstanding(self.spec, folder_store, trials)[0]:
+                folder_store.note_look(self.spec, relatives)
             outlets.artifacts(self.report)
-        return self
 
-    def _search_to_come(self, search: SearchRunners) -> list[TrialSpec]:
-        """Plans a trial for each that the search has still to run, as far as can be told; see `plan_search`."""
-        done = search.tried
-        remaining = []
-        for trial in self.plan_search():
-            if done[trial.label, trial.seed] > 0:
-                done[trial.label, trial.seed] -= 1
-            else:
-                remaining.append(trial)
-        return remaining
+    def _run_rounds(
+        self,
+        store: StudyStore,
+        trials: list[TrialSpec],
+        contents: dict[str, str],
+        search: SearchRunners,
+        executor: Executor,
+        listener: Listener,
+        relatives: Sequence[StudyStore],
+        clock: budgets.Clock | None,
+    ) -> None:
+        """Runs the final trials, round by round, as far as the budget goes."""
+        others = search.others()
+        for batch in race_runner.rounds(self.spec, store, trials):
+            due = [trial for trial in batch if store.trial(trial.id).finished_record() is None]
+            if clock is not None and due and not clock.fits(due):
+                return
+            StudyStore.create(store.root, self.spec, [*batch, *others])
+            store.adopt(self.spec, batch, relatives)
+            trials_to_run = [trial.model_copy(update={"contents": contents}) for trial in batch]
+            self._run_final_trials(store, trials_to_run, search.hopeless, executor, listener)
 
     def _run_final_trials(
         self,
@@ -476,6 +606,17 @@ class Study:
         return StudyStore.open(self.folder)
 
     @contextmanager
+    def _one_executor(self) -> Iterator[None]:
+        """Uses one executor for all that is done within."""
+        before = self._own_executor
+        with self._executor() as executor:
+            self._own_executor = executor
+            try:
+                yield
+            finally:
+                self._own_executor = before
+
+    @contextmanager
     def _executor(self, executor: ExecutorSpec | None = None) -> Iterator[Executor]:
         """Yields what runs trials, the study's own executor where none is named; ends its processes, unless it was
         handed to this study."""
@@ -485,6 +626,18 @@ class Study:
         executor = executor or self.spec.executor
         with registry.executors()[executor.name].create(self.device, executor.options) as own:
             yield own
+
+
+def _search_to_come(spec: StudySpec, search: SearchRunners) -> list[TrialSpec]:
+    """Plans a trial for each that the search has still to run, as far as can be told; see `Study.plan_search`."""
+    done = search.tried
+    remaining = []
+    for trial in outline(spec):
+        if done[trial.label, trial.seed] > 0:
+            done[trial.label, trial.seed] -= 1
+        else:
+            remaining.append(trial)
+    return remaining
 
 
 def _repeat_changed(

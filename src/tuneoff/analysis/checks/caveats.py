@@ -8,7 +8,9 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from tuneoff.analysis.checks.detectors import detect
 from tuneoff.analysis.outcomes import Outcomes
 from tuneoff.analysis.results import Results
+from tuneoff.analysis.statistics import SEEDS_REQUIRED
 from tuneoff.records.record import Environment, Finding, Status, TrialRecord
+from tuneoff.search.racing import looks
 
 LOUD = (
     "random_weights",
@@ -31,6 +33,7 @@ LOUD = (
     "contended",
     "collapsed_seeds",
     "unequal_seeds",
+    "unplanned_looks",
 )
 """Names of the caveats that belong to the answer itself, the most serious first."""
 
@@ -50,6 +53,7 @@ def caveats(results: Results, outcomes: Outcomes | None = None) -> list[Finding]
     if results.random_weights:
         findings.append(Finding(name="random_weights", message=RANDOM_WEIGHTS))
     findings += _trials(results)
+    findings += _looks(results)
     findings += _inequalities(results)
     findings += _machines(results)
     recorded = _recorded_findings(results, {"random_weights", "contended"})
@@ -89,7 +93,8 @@ def _trials(results: Results) -> list[Finding]:
         findings.append(Finding(name="missing_trials", message=message))
     seeds = {arm.label: {*(r.spec.seed for r in arm.completed), *arm.diverged} for arm in results.arms}
     seeds = {label: arm_seeds for label, arm_seeds in seeds.items() if arm_seeds}
-    if len({frozenset(arm_seeds) for arm_seeds in seeds.values()}) > 1:
+    # A race gives arms different numbers of seeds, and says so itself.
+    if results.study.protocol.race is None and len({frozenset(arm_seeds) for arm_seeds in seeds.values()}) > 1:
         counts = {label: len(arm_seeds) for label, arm_seeds in seeds.items()}
         names = ", ".join(f"{label} {count}" for label, count in counts.items())
         numbers = "numbers of seeds" if len(set(counts.values())) > 1 else "seeds"
@@ -109,6 +114,26 @@ def _trials(results: Results) -> list[Finding]:
         )
         findings.append(Finding(name="other_trials", message=message))
     return findings
+
+
+def _looks(results: Results) -> list[Finding]:
+    """Finds looks at fewer seeds that were not planned: what is claimed after several is false more often."""
+    protocol = results.study.protocol
+    race = protocol.race.model_dump() if protocol.race is not None else None
+    planned = looks(protocol.race) if protocol.race is not None else (len(protocol.seeds),)
+    others = {
+        look["seeds"] if look["race"] is None else look["race"]["max"]
+        for look in results.store.looks()
+        if (look["seeds"] not in planned if look["race"] is None else look["race"] != race)
+    }
+    counted = sorted(count for count in others if count >= SEEDS_REQUIRED)
+    if not counted:
+        return []
+    message = (
+        f"Seeds were added after a look at {' and at '.join(map(str, counted))}, which was not planned. After several "
+        "looks more than 5% of studies make a false claim; seeds by racing (`--seeds race`) plan them."
+    )
+    return [Finding(name="unplanned_looks", message=message)]
 
 
 def _inequalities(results: Results) -> list[Finding]:

@@ -9,6 +9,8 @@
     joint.py      draws of all methods' true means together: how often each would be the best
     estimates.py  one method's mean and its interval
     pairs.py      two methods' difference: interval, test, seeds that would settle it
+    sequential.py p-values that hold over several looks, while seeds are added
+    racing.py     which methods need more seeds, look by look
     equivalence.py  whether a method is shown to be as good as another, within a margin
     verdict.py    Verdict: all of it for a study
 
@@ -20,8 +22,10 @@ from tuneoff.analysis.statistics.estimates import LEVEL, Estimate, Interval, est
 from tuneoff.analysis.statistics.joint import best_probabilities, draw_means
 from tuneoff.analysis.statistics.multiple import holm, letters, tie_groups
 from tuneoff.analysis.statistics.pairs import SEEDS_REQUIRED, Pair
+from tuneoff.analysis.statistics.racing import Race, RaceLook, replay
 from tuneoff.analysis.statistics.ranking import Ranking, rank
 from tuneoff.analysis.statistics.sample import Sample
+from tuneoff.analysis.statistics.sequential import Looks
 from tuneoff.analysis.statistics.verdict import Verdict, tie_letters, verdict
 
 __all__ = [
@@ -30,7 +34,10 @@ __all__ = [
     "Equivalence",
     "Estimate",
     "Interval",
+    "Looks",
     "Pair",
+    "Race",
+    "RaceLook",
     "Ranking",
     "Sample",
     "Verdict",
@@ -44,6 +51,7 @@ __all__ = [
     "most_better",
     "most_worse",
     "rank",
+    "replay",
     "tie_groups",
     "tie_letters",
     "verdict",

@@ -139,15 +139,21 @@ def compare(measured: Sequence[tuple[Pair, Components | None]], samples: Sequenc
     return compared
 
 
-def bound(measured: Sequence[tuple[Pair, Components | None]], level: float, fraction: bool, rivals: int) -> list[Pair]:
-    """Adds the interval and the bounds to each pair whose error is known; only the bounds are corrected, for this
-    number of rivals."""
-    known = [parts for _, parts in measured if parts is not None]
-    corrected = 1 - 2 * (1 - level) / max(rivals, 1)
-    intervals, bounds = (iter(_difference_intervals(known, each, fraction)) for each in (level, corrected))
+def bound(
+    measured: Sequence[tuple[Pair, Components | None]], level: float, fraction: bool, errors: Sequence[float]
+) -> list[Pair]:
+    """Adds the interval and the bounds to each pair whose error is known; only the bounds are corrected: each pair's
+    miss with its error of these."""
+    known = [(index, parts) for index, (_, parts) in enumerate(measured) if parts is not None]
+    bounds: dict[int, Interval | None] = {}
+    for error in set(errors):
+        at = [(index, parts) for index, parts in known if errors[index] == error]
+        found = _difference_intervals([parts for _, parts in at], 1 - error, fraction)
+        bounds |= {index: interval for (index, _), interval in zip(at, found, strict=True)}
+    intervals = iter(_difference_intervals([parts for _, parts in known], level, fraction))
     return [
-        pair if parts is None else replace(pair, interval=next(intervals), bounds=next(bounds))
-        for pair, parts in measured
+        pair if parts is None else replace(pair, interval=next(intervals), bounds=bounds[index])
+        for index, (pair, parts) in enumerate(measured)
     ]
 
 

@@ -14,6 +14,7 @@ from tuneoff.analysis.statistics.multiple import holm, letters, tie_groups
 from tuneoff.analysis.statistics.pairs import SEEDS_REQUIRED, Direction, Pair, bound, compare, decide, project
 from tuneoff.analysis.statistics.ranking import Ranking, rank
 from tuneoff.analysis.statistics.sample import Sample
+from tuneoff.analysis.statistics.sequential import Looks
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ def verdict(
     level: float = LEVEL,
     seeds_required: int = SEEDS_REQUIRED,
     ranking: Ranking | None = None,
+    looks: Looks | None = None,
 ) -> Verdict:
     """Compares all methods, two by two, on the seeds and examples that they share.
 
@@ -86,15 +88,20 @@ def verdict(
         level: of the intervals; 1 - level is what Holm's correction keeps false claims of a study under.
         seeds_required: fewest seeds in common at which a difference may be called significant.
         ranking: of these methods, those last that it does not name; by default of all of them.
+        looks: where seeds were added look by look; then every pair is compared at the last look that both had, and the
+            correction is over all looks.
 
     Raises:
         ValueError: if there is no sample, labels repeat, or two samples are of different examples.
     """
-    ranked = _ranked(samples, direction, ranking)
-    decided = _decided(ranked, direction, level, seeds_required)
+    ranked = _ranked(_at_last_look(samples, looks), direction, ranking)
+    decided = _decided(ranked, direction, level, seeds_required, looks)
     open_count = sum(pair.p is not None and not pair.significant for pair, _ in decided)
     alpha = (1 - level) / max(open_count, 1)
-    bounded = bound(decided, level, fraction, len(ranked) - 1)
+    if looks is not None:
+        alpha = looks.nominal(alpha, len(looks.counts))
+    error = 2 * (1 - level) / max(len(ranked) - 1, 1)
+    bounded = bound(decided, level, fraction, [_nominal(error, pair, looks) for pair, _ in decided])
     pairs = tuple(
         project(pair, parts, alpha, seeds_required) for pair, (_, parts) in zip(bounded, decided, strict=True)
     )
@@ -103,11 +110,23 @@ def verdict(
     return Verdict(direction, estimates, pairs, groups, letters(groups))
 
 
-def tie_letters(samples: Sequence[Sample], direction: Direction, ranking: Ranking | None = None) -> dict[str, str]:
+def tie_letters(
+    samples: Sequence[Sample], direction: Direction, ranking: Ranking | None = None, looks: Looks | None = None
+) -> dict[str, str]:
     """Returns the letters that `verdict` would give, without its intervals and projections, which take most of its
     time."""
-    ranked = _ranked(samples, direction, ranking)
-    return letters(_groups(ranked, [pair for pair, _ in _decided(ranked, direction, LEVEL, SEEDS_REQUIRED)]))
+    ranked = _ranked(_at_last_look(samples, looks), direction, ranking)
+    return letters(_groups(ranked, [pair for pair, _ in _decided(ranked, direction, LEVEL, SEEDS_REQUIRED, looks)]))
+
+
+def _at_last_look(samples: Sequence[Sample], looks: Looks | None) -> list[Sample]:
+    """Returns the samples at their last looks; whole, where a method had none yet."""
+    return [sample if looks is None else looks.of(sample) or sample for sample in samples]
+
+
+def _nominal(error: float, pair: Pair, looks: Looks | None) -> float:
+    look = looks.together(pair.first, pair.second) if looks is not None else 0
+    return looks.nominal(error, look) if looks is not None and look else error
 
 
 def _ranked(samples: Sequence[Sample], direction: Direction, ranking: Ranking | None) -> list[Sample]:
@@ -120,17 +139,50 @@ def _ranked(samples: Sequence[Sample], direction: Direction, ranking: Ranking | 
 
 
 def _decided(
-    ranked: Sequence[Sample], direction: Direction, level: float, seeds_required: int
+    ranked: Sequence[Sample], direction: Direction, level: float, seeds_required: int, looks: Looks | None
 ) -> list[tuple[Pair, Components | None]]:
     """Tests every pair and decides its relation; returns with each the parts of its error."""
-    matched = list(itertools.combinations(ranked, 2))
+    if looks is None:
+        compared = _compared(ranked, direction)
+        p_values = [pair.p for pair, _ in compared]
+    else:
+        compared, p_values = _compared_at_looks(ranked, direction, looks)
+    corrected = iter(holm([p for p in p_values if p is not None]))
+    decided = []
+    for (pair, parts), p in zip(compared, p_values, strict=True):
+        # Before its first look a pair is open, however many seeds it has.
+        is_open = looks is not None and not looks.together(pair.first, pair.second)
+        required = pair.seeds + 1 if is_open else seeds_required
+        p_corrected = None if p is None else next(corrected)
+        decided.append((decide(pair, p_corrected, direction, 1 - level, required), parts))
+    return decided
+
+
+def _compared(ranked: Sequence[Sample], direction: Direction) -> list[tuple[Pair, Components | None]]:
     measured = _moderate(measure_all(ranked, direction))
-    compared = list(zip(compare(measured, matched), (parts for _, parts in measured), strict=True))
-    corrected = iter(holm([pair.p for pair, _ in compared if pair.p is not None]))
-    return [
-        (decide(pair, None if pair.p is None else next(corrected), direction, 1 - level, seeds_required), parts)
-        for pair, parts in compared
-    ]
+    compared = compare(measured, list(itertools.combinations(ranked, 2)))
+    return list(zip(compared, (parts for _, parts in measured), strict=True))
+
+
+def _compared_at_looks(
+    ranked: Sequence[Sample], direction: Direction, looks: Looks
+) -> tuple[list[tuple[Pair, Components | None]], list[float | None]]:
+    """Compares every pair at each look that both had; returns it as it was at the last one, and the p-value over
+    all."""
+    compared = _compared(ranked, direction)
+    p_values: list[float | None] = [None] * len(compared)
+    for look in range(1, len(looks.counts) + 1):
+        had = [index for index, (pair, _) in enumerate(compared) if looks.together(pair.first, pair.second) >= look]
+        if not had:
+            break
+        # Pairs without a new look tell how much seeds differ, too.
+        at_look = _compared([looks.of(sample, look) or sample for sample in ranked], direction)
+        for index in had:
+            compared[index] = at_look[index]
+            p, before = at_look[index][0].p, p_values[index]
+            if p is not None:
+                p_values[index] = min(looks.sequential(p, look), 1.0 if before is None else before)
+    return compared, p_values
 
 
 def _groups(ranked: Sequence[Sample], pairs: Sequence[Pair]) -> tuple[tuple[str, ...], ...]:

@@ -89,6 +89,9 @@ def _about(forecast: StudyForecast) -> str:
     profiled_arm = next((arm.corrected_by for arm in forecast.arms.values() if arm.corrected_by), None)
     if profiled_arm is not None:
         caveat = f" (an estimate, corrected by real steps of {profiled_arm})"
+    if forecast.expected_seconds is not None:
+        expected, most = (units.seconds(value) for value in (forecast.expected_seconds, forecast.total_seconds))
+        return f"about {expected}, by racing, and {most} if no arm leaves the race{caveat}"
     return f"about {units.seconds(forecast.total_seconds)}{caveat}"
 
 

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Unpack
 import click
 
 from tuneoff.cli import _common
+from tuneoff.cli.commands import budget as budgets
 from tuneoff.cli.commands import forecast as forecasts
+from tuneoff.cli.commands.budget import budget_option
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from tuneoff.config.spec import TrialSpec
     from tuneoff.executors.base import Inspection
     from tuneoff.records.forecast import StudyForecast
+    from tuneoff.study.budget import Allotment
     from tuneoff.study.study import Study
 
 SCHEMA_VERSION = 3
@@ -43,6 +46,10 @@ KEYS = {
     "docs/record.md); null where the data was not read",
     "forecast": "what all trials will take: `arms` (memory, seconds and disk of one trial of each), `total_seconds`, "
     "`disk_bytes` and more, key by key in docs/plan.md; null where the data was not read",
+    "budget": "null without `--budget`, else what fits: `seconds` (of all runs), `spent_seconds` (of earlier ones), "
+    "`search_trials` of every arm, `next_look_seconds` until the next look of the race, `seeds` of every arm if none "
+    "leaves it, and `smallest_difference` that so many find with a probability of 80 %, `smallest_difference_by` what "
+    "it goes by (null and empty where nothing tells it)",
     "warnings": "list of `name` and `message`: what a person should know before training",
 }
 """What `plan --json` prints, key by key; docs/cli.md shows it."""
@@ -56,11 +63,17 @@ KEYS = {
     metavar="SIZE",
     help="Say what would fit into a GPU with this memory, e.g. 8GB or 8GiB, and what would make the rest fit.",
 )
+@budget_option
 @_common.study_options
 @_common.json_option("Print the plan as JSON (schema in docs/cli.md).")
 @_common.traceback_option
 def plan_command(
-    study: str, no_profile: bool, gpu_memory: str | None, as_json: bool, **options: Unpack[_common.StudyOptions]
+    study: str,
+    no_profile: bool,
+    gpu_memory: str | None,
+    budget: str | None,
+    as_json: bool,
+    **options: Unpack[_common.StudyOptions],
 ) -> None:
     """Show the trials of STUDY, what each would train and what it would take; keeps nothing.
 
@@ -74,14 +87,20 @@ def plan_command(
       tuneoff plan roberta-base-binary --random-weights --json
     """
     opened = _common.open_study(study, options)
+    if budget is not None:
+        opened.limit(budget)
+        opened.folder = _common.folder_of(study)
     limit = _size(gpu_memory)
     trials = opened.plan()
     with forecasts.progress(_common.console(stderr=True)) as listener:
         inspection, forecast = opened.preview(profile=not no_profile, memory_limit=limit, listener=listener)
+    allotment = opened.allot(forecast.arms if forecast else {}, inspection) if budget is not None else None
     if as_json:
-        _common.print_json(as_data(opened, trials, inspection, forecast))
+        _common.print_json(as_data(opened, trials, inspection, forecast, allotment))
     else:
         _show(opened, trials, inspection, forecast)
+        for line in budgets.lines(allotment) if allotment is not None else ():
+            _common.console().print(line, soft_wrap=True)
 
 
 def _size(text: str | None) -> int | None:
@@ -98,7 +117,11 @@ def _size(text: str | None) -> int | None:
 
 
 def as_data(
-    study: Study, trials: Sequence[TrialSpec], inspection: Inspection, forecast: StudyForecast | None
+    study: Study,
+    trials: Sequence[TrialSpec],
+    inspection: Inspection,
+    forecast: StudyForecast | None,
+    allotment: Allotment | None = None,
 ) -> dict[str, Any]:
     """Returns the plan as plain data (see `KEYS`)."""
     from tuneoff import registry
@@ -123,6 +146,7 @@ def as_data(
         "labels": list(inspection.labels),
         "data": inspection.data,
         "forecast": None if forecast is None else forecast.model_dump(mode="json"),
+        "budget": None if allotment is None else budgets.as_data(allotment),
         "warnings": [dict(warning) for warning in inspection.warnings],
     }
 
@@ -156,7 +180,8 @@ def _show(study: Study, trials: Sequence[TrialSpec], inspection: Inspection, for
     count = _common.count
     budget = f"at most {count(protocol.max_steps, 'step')}" if protocol.max_steps else count(protocol.epochs, "epoch")
     console.print(
-        f"{count(len(spec.methods), 'arm')} × {count(len(protocol.seeds), 'seed')} = {count(len(trials), 'trial')} · "
+        f"{count(len(spec.methods), 'arm')} × {_common.seeds_text(protocol)} = {count(len(trials), 'trial')}"
+        f"{' at most' if protocol.race else ''} · "
         f"{budget} · {count(protocol.batch_size, 'example')} per step · at most {protocol.max_length} tokens each"
     )
     settings = [f"{key} {_setting(value)}" for key, value in task_options(spec).items() if value is not None]

@@ -13,7 +13,9 @@ import click
 
 from tuneoff.cli import _common
 from tuneoff.cli._common import INTERRUPTED, TRIAL_FAILED, State
+from tuneoff.cli.commands import budget as budgets
 from tuneoff.cli.commands import forecast
+from tuneoff.cli.commands.budget import budget_option
 
 if TYPE_CHECKING:
     from tuneoff.cli.live.stream import Stream
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     help="Folder of the results; runs/NAME-xxxxxx where not given.",
 )
 @forecast.no_profile_option
+@budget_option
 @_common.study_options
 @_common.margin_option
 @_common.json_option(
@@ -44,6 +47,7 @@ def run_command(
     study: str,
     out: Path | None,
     no_profile: bool,
+    budget: str | None,
     margin: float | None,
     as_json: bool,
     **options: Unpack[_common.StudyOptions],
@@ -59,6 +63,7 @@ def run_command(
       tuneoff run quickstart
       tuneoff run quickstart --methods lora,full --seeds 6
       tuneoff run quickstart --search 8
+      tuneoff run quickstart --budget 30m
       tuneoff run quickstart-summarize
       tuneoff run reviews.study.yaml --set protocol.epochs=1 --set methods.lora.r=4
       tuneoff run gpt2-ag-news --random-weights --set protocol.max_steps=20
@@ -66,11 +71,12 @@ def run_command(
     """
     from tuneoff.cli.live.stream import Stream
     from tuneoff.records import events
-    from tuneoff.store import StudyStore
 
     if margin is not None:
         options["overrides"] += (f"margin={margin!r}",)
     opened = _common.open_study(study, options)
+    if budget is not None:
+        opened.limit(budget)
     out = out or _common.folder_of(study)
     state = ctx.ensure_object(State)
     with Stream(as_json) as stream:
@@ -78,10 +84,8 @@ def run_command(
             if not _train(opened, out, state, stream, profile=not no_profile):
                 stream.send(events.study_ended("interrupted"))
                 return
-            # Planned anew, because a search has chosen the configurations.
-            assert opened.folder is not None
-            store = StudyStore.open(opened.folder)
-            if any(store.trial(trial.id).finished_record() is None for trial in opened.plan()):
+            # A race that ran out of time failed at nothing.
+            if not opened.out_of_time and opened.unfinished():
                 state.exit_code = TRIAL_FAILED
             _tell(opened, stream, state)
         except Exception as error:
@@ -97,7 +101,7 @@ def _train(study: Study, out: Path | None, state: State, stream: Stream, profile
 
     _begin_imports()
     folder = out or study.default_folder
-    trials, search = study.plan(), study.plan_search()
+    trials, search = study.first_round(study.plan()), study.plan_search()
     console = _common.console(stderr=True)
     for line in announcement(study, trials, folder):
         console.print(line, soft_wrap=True)
@@ -111,7 +115,13 @@ def _train(study: Study, out: Path | None, state: State, stream: Stream, profile
 
         try:
             forecast_listener = forecast.run_listener(board)
-            study.run(out, hear, profile=profile, forecast_listener=forecast_listener)
+            study.run(
+                out,
+                hear,
+                profile=profile,
+                forecast_listener=forecast_listener,
+                budget_listener=lambda allotment: board.say("\n".join(budgets.lines(allotment))),
+            )
         except KeyboardInterrupt:
             board.close()
             _common.echo(
@@ -151,8 +161,9 @@ def announcement(study: Study, trials: Sequence[TrialSpec], folder: Path) -> Ite
     """Yields the lines that say what will happen."""
     spec = study.spec
     yield f"study {spec.name}: {spec.model.source}, {spec.task.name} on {spec.task.data.train.source}"
-    arms, seeds = _common.count(len(spec.methods), "arm"), _common.count(len(spec.protocol.seeds), "seed")
-    yield f"{arms} × {seeds} = {_common.count(len(trials), 'trial')}, device {study.device}, results in {folder}"
+    arms, seeds = _common.count(len(spec.methods), "arm"), _common.seeds_text(spec.protocol)
+    number = f"{_common.count(len(trials), 'trial')}{' at least' if spec.protocol.race else ''}"
+    yield f"{arms} × {seeds} = {number}, device {study.device}, results in {folder}"
     yield f"arms: {', '.join(spec.methods)}"
     if line := _common.search_line(study):
         yield line

@@ -1,0 +1,38 @@
+"""The race of a study over its seeds, followed from the records in its folder; these are its only state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from tuneoff.analysis.results import Results
+from tuneoff.analysis.statistics import Looks, Race, Verdict, replay
+from tuneoff.records.record import Status
+from tuneoff.search.racing import looks
+
+
+def follow(results: Results, judge: Callable[[Looks], Verdict | None]) -> Race | None:
+    """Follows the race of a study as far as its records go; None where it has none.
+
+    Args:
+        results: the study.
+        judge: makes the verdict on the primary metric at these looks.
+    """
+    spec = results.study.protocol.race
+    if spec is None:
+        return None
+    seeds, counts = results.study.protocol.seeds, looks(spec)
+    recorded = {
+        arm.label: {record.spec.seed for record in arm.records if record.status is not Status.CANCELLED}
+        for arm in results.arms
+    }
+
+    def complete(label: str, count: int) -> bool:
+        return recorded[label].issuperset(seeds[:count])
+
+    def judge_at(done: Mapping[str, int]) -> Verdict | None:
+        return judge(Looks(seeds, counts, done))
+
+    trained = {arm.label for arm in results.arms if arm.trains}
+    # A report may ask about another margin; the race went by the study's own.
+    margin = results.store.study().margin
+    return replay(list(recorded), counts, complete, judge_at, margin, trained)

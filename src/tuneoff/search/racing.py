@@ -1,0 +1,24 @@
+"""Racing over seeds: at how many of them a study is looked at, fixed before it begins."""
+
+from __future__ import annotations
+
+import math
+
+from tuneoff.config.spec import RaceSpec
+
+GROWTH = 4 / 3
+"""Of the seeds from look to look: then each look tells clearly more than the one before, and few looks share the error.
+"""
+
+
+def looks(race: RaceSpec) -> tuple[int, ...]:
+    """Returns the numbers of seeds at which a race is looked at, rising: 6, 8, 11, 15 and 20 by default."""
+    counts = [race.min]
+    while counts[-1] < race.max:
+        counts.append(min(race.max, math.ceil(counts[-1] * GROWTH)))
+    return tuple(counts)
+
+
+EXPECTED_SHARE = 1 / 3
+"""Share that races took on average of the seeds that they might have taken after their first look, over the kinds of
+made-up studies in `benchmarks/results/calibration.md`: between 0.1 and 0.6."""

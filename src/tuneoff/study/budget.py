@@ -1,0 +1,284 @@
+"""A study within a budget of time: what of it fits, and the clock that ends its run.
+
+The rule: every arm, the equal search first, then seeds by racing. Where the search that was asked for and the first
+look of the race do not fit together, every arm gets fewer search trials, and `LEAST_SEARCH` at least. What is left goes
+to seeds, look by look. Rows, epochs and lengths are as the study says.
+
+A budget never changes what the race counts as significant: a race that ran out of time is one that may go on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from tuneoff import registry
+from tuneoff.analysis.outcomes import Outcomes
+from tuneoff.analysis.results import Asked, gather
+from tuneoff.analysis.statistics import Looks
+from tuneoff.analysis.statistics.crossed import Components
+from tuneoff.analysis.statistics.power import prior_components, smallest_difference
+from tuneoff.config.spec import RaceSpec, StudySpec, TrialSpec
+from tuneoff.errors import StudyError
+from tuneoff.executors.base import Listener, Progress
+from tuneoff.records.forecast import ArmForecast
+from tuneoff.records.record import TrialRecord
+from tuneoff.search.racing import looks
+from tuneoff.store import StudyStore
+from tuneoff.study.forecast_planner import ToCome
+
+KEPT = 0.1
+"""Share of a budget that is not planned: for what forecasts miss, and for the report."""
+LEAST_SEARCH = 4
+"""Fewest search trials of an arm that a budget may leave, where more were asked for."""
+PACES = (1 / 3, 3.0)
+"""Within which measured times correct the forecast."""
+
+
+now = time.monotonic
+
+
+PER_SEED_HINT = "Set protocol.search.per_seed=false, or run the study without --budget."
+
+
+class BudgetSpent(KeyboardInterrupt):
+    """The budget of time is spent; trials that ran are recorded as cancelled and continue with a larger one."""
+
+
+@dataclass(frozen=True)
+class Allotment:
+    """What fits into a budget.
+
+    Attributes:
+        study: with the search trials that fit, and its seeds given by racing.
+        seconds: the budget, for all runs of the study together.
+        spent: seconds of earlier runs.
+        arms: label -> what one of its trials takes.
+        asked: search trials of every arm that were asked for; 0 without a search.
+        search_trials: those that fit.
+        first_seconds: what is missing of the search and of the next look takes.
+        seeds: seeds of every arm that fit if none leaves the race.
+        smallest: the smallest difference of the primary metric that so many seeds find with a probability of 80 %; None
+            where nothing tells it.
+        smallest_by: what it goes by; else empty.
+    """
+
+    study: StudySpec
+    seconds: float
+    spent: float
+    arms: Mapping[str, ArmForecast]
+    asked: int
+    search_trials: int
+    first_seconds: float
+    seeds: int
+    smallest: float | None = None
+    smallest_by: str = ""
+
+
+def raced(study: StudySpec) -> StudySpec:
+    """Returns a study whose seeds are given by racing, as its own race says or as the default one does."""
+    if study.protocol.race is not None:
+        return study
+    if study.protocol.search is not None and study.protocol.search.per_seed:
+        raise StudyError("--budget gives seeds by racing, which search.per_seed does not allow", hint=PER_SEED_HINT)
+    race = RaceSpec()
+    changes = {"race": race, "seeds": tuple(range(race.max))}
+    return study.model_copy(update={"protocol": study.protocol.model_copy(update=changes)})
+
+
+def allot(
+    study: StudySpec,
+    seconds: float,
+    spent: float,
+    arms: Mapping[str, ArmForecast],
+    to_come: Callable[[StudySpec], ToCome],
+) -> Allotment:
+    """Finds what of a study fits into a budget.
+
+    Args:
+        study: with a race.
+        seconds: the budget, for all runs together.
+        spent: seconds of earlier runs.
+        arms: forecasts of all arms with trials to come.
+        to_come: makes the trials that a study still has to run, of the final ones all that there may be.
+
+    Raises:
+        StudyError: if not even the least fits, with the least budget that would do.
+    """
+    assert study.protocol.race is not None
+    search, counts = study.protocol.search, looks(study.protocol.race)
+    asked = search.trials if search is not None else 0
+    usable = seconds * (1 - KEPT) - spent
+    for trials in range(asked, min(asked, LEAST_SEARCH) - 1, -1):
+        candidate = _with_trials(study, trials)
+        coming = to_come(candidate)
+        looked = [_seconds(_until(coming, study, count), arms) for count in counts]
+        if not coming.final and not coming.search:
+            return Allotment(candidate, seconds, spent, arms, asked, trials, 0.0, counts[-1])
+        # Of a study that goes on, looks that it has had take nothing more.
+        first = next(needed for count, needed in zip(counts, looked, strict=True) if _until(coming, study, count).final)
+        if first <= usable:
+            seeds = max(count for count, needed in zip(counts, looked, strict=True) if needed <= usable)
+            return Allotment(candidate, seconds, spent, arms, asked, trials, first, seeds)
+    _refuse(candidate, seconds, spent, first, arms)
+    raise AssertionError
+
+
+def with_prospect(
+    allotment: Allotment, store: StudyStore, trials: Sequence[TrialSpec], test_rows: int | None
+) -> Allotment:
+    """Adds what the verdict will be able to tell: by the spread of what the study's folder has, else by priors, which
+    there are for metrics that are fractions.
+
+    Args:
+        allotment: what fits.
+        store: the folder, there or not yet.
+        trials: the final trials of the study.
+        test_rows: number of test rows, where it is known.
+    """
+    study = allotment.study
+    race = study.protocol.race
+    assert race is not None
+    counts = looks(race)
+    at_looks, look = Looks(study.protocol.seeds, counts, {}), counts.index(allotment.seeds) + 1
+    task = registry.tasks()[study.task.name](study.task.options)
+    seen = _seen(store, study, trials) if store.is_there else None
+    if seen is not None:
+        by, parts = f"by the spread of {seen.seeds} seeds so far", seen.with_seeds(allotment.seeds)
+    elif task.metric(task.primary_metric).unit == "fraction" and test_rows is not None and test_rows > 1:
+        by, parts = (
+            f"by a prior of what seeds and {test_rows:,} test rows add",
+            prior_components(allotment.seeds, test_rows),
+        )
+    else:
+        return allotment
+    smallest = smallest_difference(parts, len(study.methods), at_looks, look)
+    return replace(allotment, smallest=smallest, smallest_by=by)
+
+
+def _seen(store: StudyStore, study: StudySpec, trials: Sequence[TrialSpec]) -> Components | None:
+    results = gather(store, Asked(study, trials))
+    outcomes = Outcomes(results)
+    return outcomes.typical_error(results.primary) if results.primary else None
+
+
+def _with_trials(study: StudySpec, trials: int) -> StudySpec:
+    search = study.protocol.search
+    if search is None:
+        return study
+    changes = {"search": search.model_copy(update={"trials": trials})}
+    return study.model_copy(update={"protocol": study.protocol.model_copy(update=changes)})
+
+
+def _until(coming: ToCome, study: StudySpec, count: int) -> ToCome:
+    seeds = set(study.protocol.seeds[:count])
+    return ToCome([trial for trial in coming.final if trial.seed in seeds], coming.search)
+
+
+def _seconds(coming: ToCome, arms: Mapping[str, ArmForecast]) -> float:
+    """Sums the forecast over trials.
+
+    Raises:
+        StudyError: if the time of some is not known.
+    """
+    if not coming.final:
+        return 0.0
+    total = coming.total(arms)
+    if total.total_seconds is None:
+        reason = total.missing["total_seconds"]
+        raise StudyError(
+            f"no budget can be kept where times are not known: {reason}", hint="Run the study without --budget."
+        )
+    return total.total_seconds
+
+
+def _refuse(study: StudySpec, seconds: float, spent: float, first: float, arms: Mapping[str, ArmForecast]) -> None:
+    """Says what the least budget would be.
+
+    Raises:
+        StudyError: always.
+    """
+    least = _rounded_up((first + spent) / (1 - KEPT))
+    search = study.protocol.search
+    what = f"{search.trials} search trials and the next seeds" if search is not None else "the next seeds"
+    before = f", of which earlier runs took {_text(spent)}" if spent else ""
+    dearest = max(arms.values(), key=lambda arm: arm.trial_seconds or 0.0, default=None)
+    leave_out = f" Without {dearest.label}, the dearest arm, less would do (--methods)." if dearest else ""
+    raise StudyError(
+        f"a budget of {_text(seconds)}{before} is not enough: {what} of {len(study.methods)} arms need "
+        f"--budget {_text(least)} at least",
+        hint=f"Rows, epochs and lengths are never changed for a budget.{leave_out}",
+    )
+
+
+def _rounded_up(seconds: float) -> float:
+    unit = 60 if seconds > 600 else 10
+    return -(-seconds // unit) * unit
+
+
+def _text(seconds: float) -> str:
+    """Writes a duration as `--budget` takes it: `45s`, `12m`, `1h30m`."""
+    whole = round(seconds)
+    parts = {"h": whole // 3600, "m": whole % 3600 // 60, "s": whole % 60}
+    return "".join(f"{number}{unit}" for unit, number in parts.items() if number) or "0s"
+
+
+class Clock:
+    """Keeps the time of a run that has a budget, and what all runs of the study have taken.
+
+    Args:
+        allotment: what fits.
+        store: the study's folder.
+        begun: when the run began, by `now`.
+    """
+
+    def __init__(self, allotment: Allotment, store: StudyStore, begun: float) -> None:
+        self.allotment, self.store, self.begun = allotment, store, begun
+        self.spent = False
+        self._measured = self._expected = 0.0
+
+    @property
+    def left(self) -> float:
+        """Returns the seconds that are left."""
+        return self.allotment.seconds - self.allotment.spent - (now() - self.begun)
+
+    def follow(self, listener: Listener) -> Listener:
+        """Returns a listener that ends the run when the budget is spent.
+
+        Raises (the listener):
+            BudgetSpent: then.
+        """
+
+        def hear(progress: Progress) -> None:
+            listener(progress)
+            if progress.kind == "ended" and progress.record is not None:
+                self._note(progress.record)
+                self.keep()
+            if self.left <= 0:
+                self.spent = True
+                raise BudgetSpent
+
+        return hear
+
+    def fits(self, trials: Sequence[TrialSpec]) -> bool:
+        """Returns whether trials fit into what is left, by the forecast and by how it held so far."""
+        low, high = PACES
+        pace = min(max(self._measured / self._expected, low), high) if self._expected else 1.0
+        known = [trial for trial in trials if trial.label in self.allotment.arms]
+        fits = pace * _seconds(ToCome(known), self.allotment.arms) <= self.left
+        self.spent = self.spent or not fits
+        return fits
+
+    def keep(self) -> None:
+        """Writes down what the study has taken."""
+        if self.store.is_there:
+            self.store.write_spent(self.allotment.spent + now() - self.begun)
+
+    def _note(self, record: TrialRecord) -> None:
+        arm = self.allotment.arms.get(record.spec.label)
+        measured = record.timing.total_seconds
+        if arm is None or measured is None or not record.status.finished or record.spec.purpose != "final":
+            return
+        self._measured += measured
+        self._expected += arm.trial_seconds or 0.0

@@ -1,0 +1,116 @@
+"""A study whose seeds are given by racing: what runs, what is told, and that a race goes on where it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from race_helpers import LEVELS, Racer
+from record_helpers import World, small_study
+from tuneoff.config.spec import StudySpec
+from tuneoff.planning.loading import narrow
+from tuneoff.planning.plan import plan, question
+from tuneoff.records.record import Status
+from tuneoff.report import build
+from tuneoff.store import StudyStore
+from tuneoff.study.study import Study
+
+
+def racing(*labels: str, **changes: Any) -> StudySpec:
+    return narrow(small_study(*(labels or LEVELS)), seeds="race").model_copy(update=changes)
+
+
+def run(study: StudySpec, folder: Path, racer: Racer | None = None) -> Racer:
+    racer = racer or Racer()
+    try:
+        Study(study, executor=racer).run(folder, lambda _: None, profile=False)
+    except KeyboardInterrupt:
+        assert racer.stop_after is not None
+    return racer
+
+
+def test_arms_that_are_behind_get_the_first_look_alone_and_the_rest_more(tmp_path: Path) -> None:
+    racer = run(racing(margin=0.001), tmp_path / "s")
+    assert racer.seeds["majority"] == racer.seeds["head"] == 6
+    assert racer.seeds["lora"] == racer.seeds["full"] > 6
+    assert [len(batch) for batch in racer.batches[:2]] == [4 * 6, 2 * 2], "the first look, then two seeds for two arms"
+
+
+def test_the_report_says_who_left_and_why_it_ended(tmp_path: Path) -> None:
+    run(racing(margin=0.001), tmp_path / "s")
+    report = build(StudyStore.open(tmp_path / "s"))
+    assert report.race is not None
+    assert set(report.race.looks[0].beaten) == {"majority", "head"}
+    assert (report.race.running, report.race.ending) == ((), "last look")
+    assert "Seeds were given by racing: " in report.answer.text
+    assert "left at 6 (behind " in report.answer.text
+    assert "It ended at 20 seeds" in report.answer.text
+    assert not {"unequal_seeds", "missing_trials"} & {warning.name for warning in report.warnings}
+    assert report.trials.planned == report.trials.completed
+
+
+def test_a_race_that_was_killed_goes_on_and_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+    study = racing(margin=0.001)
+    whole = run(study, tmp_path / "whole")
+    for stop in (3, 25):
+        folder = tmp_path / f"stop{stop}"
+        run(study, folder, Racer(stop_after=stop))
+        rest = run(study, folder)
+        assert sum(rest.seeds.values()) == sum(whole.seeds.values()) - stop
+        one, other = (build(StudyStore.open(place)) for place in (folder, tmp_path / "whole"))
+        assert (one.race, one.verdict) == (other.race, other.verdict)
+
+
+def test_a_finished_race_runs_nothing_and_looks_at_nothing(tmp_path: Path) -> None:
+    run(racing(), tmp_path / "s")
+    again = Racer(may_inspect=False)
+    run(racing(), tmp_path / "s", again)
+    assert again.seeds == {}
+
+
+def test_trials_are_those_of_a_study_with_a_fixed_number_of_seeds(tmp_path: Path) -> None:
+    fixed, race = narrow(small_study(*LEVELS), seeds=6), racing()
+    assert {trial.id for trial in plan(fixed)} < {trial.id for trial in plan(race)}
+    assert question(fixed) == question(race)
+    run(fixed, tmp_path / "s")
+    racer = run(race, tmp_path / "s")
+    assert "head" not in racer.seeds, "its six seeds are there, and a look at six is the race's own first"
+
+
+def test_a_trial_that_fails_holds_up_no_look(tmp_path: Path) -> None:
+    world = World(LEVELS, test_rows=120, fail={("head", 2): Status.OUT_OF_MEMORY, ("full", 7): Status.DIVERGED})
+    run(racing(margin=0.001), tmp_path / "s", Racer(world=world))
+    report = build(StudyStore.open(tmp_path / "s"))
+    assert report.race is not None
+    assert report.race.ending == "last look"
+    assert "head" in report.race.looks[0].beaten or "head" in report.race.looks[0].arms
+
+
+def warned(folder: Path) -> bool:
+    return "unplanned_looks" in {warning.name for warning in build(StudyStore.open(folder)).warnings}
+
+
+def test_seeds_that_are_added_by_hand_are_told_as_a_look_and_a_race_plans_it(tmp_path: Path) -> None:
+    small = small_study("lora", "full")
+    run(narrow(small, seeds=6), tmp_path / "s")
+    assert not warned(tmp_path / "s")
+    run(narrow(small, seeds="race"), tmp_path / "s")
+    assert not warned(tmp_path / "s"), "six seeds are a look of the race"
+    by_hand = tmp_path / "hand"
+    for seeds in (4, 7):
+        run(narrow(small, seeds=seeds), by_hand)
+        assert not warned(by_hand), "nothing is called significant under six"
+    run(narrow(small, seeds=9), by_hand)
+    assert warned(by_hand)
+
+
+def test_a_look_goes_along_with_the_trials_that_another_folder_takes_over(tmp_path: Path) -> None:
+    small = small_study("lora", "full")
+    for number, seeds in enumerate((6, 8)):
+        racer = Racer()
+        study = Study(narrow(small, seeds=seeds), executor=racer)
+        study.folder = tmp_path / f"small-00000{number}"
+        relatives = StudyStore(study.folder).relatives
+        study.run(study.folder, lambda _: None, profile=False)
+        StudyStore(study.folder).note_look(study.spec, relatives)
+    assert warned(tmp_path / "small-000001")
