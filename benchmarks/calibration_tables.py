@@ -78,10 +78,10 @@ def _races(rows: Sequence[dict[str, Any]]) -> list[str]:
         "Looks at 6, 8, 11, 15 and 20 seeds (`benchmarks/races.py`). Any false claim: at any look. Found: the share of "
         "the truly best arm's pairs that are called significant; beside the seeds of an arm on average stands the "
         "fixed number of seeds that finds as many on the same studies.",
-        _grid([*heads, "found", "fixed seeds that find as many"], [[*cells(row), *fixed(row)] for row in plain]),
+        grid([*heads, "found", "fixed seeds that find as many"], [[*cells(row), *fixed(row)] for row in plain]),
         "With a margin of 0.01, at which a race also ends where all that are left are equivalent to the best. As good: "
         "the share of arms shown to be at most that much worse than the one named the best; falsely: any that is not.",
-        _grid(
+        grid(
             [*heads, "as good", "any falsely as good"],
             [[*cells(row), percent(row, "as_good"), percent(row, "false_as_good")] for row in with_margin],
         ),
